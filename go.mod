@@ -1,0 +1,3 @@
+module github.com/queue-runtime/queue
+
+go 1.26
