@@ -1,0 +1,151 @@
+package driver
+
+import "time"
+
+// Message is what a sender hands to a broker. A driver must not change or
+// retain it after Send has returned.
+type Message struct {
+	// ID is the sender's own identity of the message, never empty, at most 128
+	// bytes of UTF-8. It survives delivery, dead-lettering and redrive. It is
+	// not the broker's identity: see [Delivery.BrokerID].
+	ID string
+
+	// SessionID groups messages that must stay in order; empty means none.
+	SessionID string
+
+	CorrelationID string
+	ContentType   string
+
+	// Attributes are the application's, with names of 1 to 255 bytes. A driver
+	// that cannot keep a name or a value (an empty one, say) refuses the message
+	// at Send with [Invalid]; it never drops or renames one. Attributes whose
+	// name starts with "qrt-" are the library's own.
+	Attributes map[string]string
+
+	// Trace holds W3C traceparent and tracestate. It is not the application's,
+	// is bound to nothing, and may be lost by a broker that has no room.
+	Trace map[string]string
+
+	// Body is carried byte for byte; nil and empty are the same.
+	Body []byte
+
+	// Sealed says that Body is a QRE1 envelope. A text transport encodes such
+	// a body as strict base64 and marks it. A driver sets it on receipt where
+	// its transport says so; package queue looks at the bytes in any case.
+	Sealed bool
+
+	// NotBefore is when the message may be delivered first; zero means at once.
+	// A driver without Schedule answers errors.ErrUnsupported at Send.
+	NotBefore time.Time
+
+	// TTL is how long after Send the message may still be delivered; 0 means
+	// as long as the queue keeps it. Where the broker has no TTL it is enforced
+	// by the receiving side from the envelope.
+	TTL time.Duration
+
+	// DedupID is the identity by which a broker with Dedup drops repeats; empty
+	// means ID. It is stable over retries and never derived from the body.
+	DedupID string
+}
+
+// Delivery is one receipt of a message. Its fields are the receiver's to read;
+// the driver does not change them afterwards, except through Renew.
+type Delivery struct {
+	Message
+
+	// BrokerID is the broker's identity of the stored message: the same at
+	// every redelivery of it, another for any copy, stable for as long as the
+	// message stays in this queue. Never empty.
+	BrokerID string
+
+	// Count is how often the message has been delivered, this time included;
+	// 1 at the first. Where the broker keeps no exact count it is never less
+	// than the truth is known to be. Peeked messages carry the count so far.
+	Count int
+
+	// EnqueuedAt is when the broker took the message; zero where unknown.
+	EnqueuedAt time.Time
+
+	// LockedUntil is when the lock ends by the receiver's clock; zero for
+	// peeked messages and where the lock has no end in time (it ends with the
+	// channel or connection).
+	LockedUntil time.Time
+
+	// DeadLetter is set on messages received or peeked from a dead-letter queue.
+	DeadLetter *DeadLetter
+
+	// Undecodable is set when the transport's own encoding of the body was
+	// broken (base64 that does not decode). Body then holds the bytes as they
+	// were stored, and the message is handed up to be dead-lettered.
+	Undecodable bool
+
+	// Receipt is the driver's own handle for Settle and Renew.
+	Receipt any
+}
+
+// DeadLetter says why a message lies in a dead-letter queue. All of it is
+// written in cleartext by whoever moved the message and is trusted for display
+// only.
+type DeadLetter struct {
+	Reason      string // a code, such as "authentication_failed"; "max_deliveries" when the broker moved it
+	Description string // a fixed text, never payload
+	Queue       string // the queue that it came from
+	At          time.Time
+}
+
+// SettleKind says what becomes of a delivery.
+type SettleKind uint8
+
+// The ways to settle a delivery.
+const (
+	Complete         SettleKind = 1 + iota // remove it: done
+	Abandon                                // release it for redelivery, after Delay
+	MoveToDeadLetter                       // move it, unchanged, to the dead-letter queue
+)
+
+func (k SettleKind) String() string {
+	switch k {
+	case Complete:
+		return "complete"
+	case Abandon:
+		return "abandon"
+	case MoveToDeadLetter:
+		return "dead-letter"
+	}
+	return "invalid"
+}
+
+// Settlement is one delivery and what becomes of it.
+type Settlement struct {
+	Delivery *Delivery
+	Kind     SettleKind
+
+	// Delay is for Abandon: at least how long until redelivery, 0 to
+	// Capabilities.MaxDelay. A driver whose AbandonDelay is None answers
+	// errors.ErrUnsupported to a Delay above zero and leaves the lock as it is.
+	Delay time.Duration
+
+	// Reason and Description are for MoveToDeadLetter.
+	Reason      string
+	Description string
+}
+
+// SendResult is the outcome for one message of a Send.
+type SendResult struct {
+	BrokerID string // empty where the broker tells none at send
+	Err      error  // nil: the broker has confirmed that it holds the message
+}
+
+// Stats are a queue's counts at some recent moment. A count is -1 where the
+// broker does not tell.
+type Stats struct {
+	Ready       int64 // deliverable now
+	InFlight    int64 // held under a lock
+	Scheduled   int64 // waiting for NotBefore or an abandon's delay
+	DeadLetters int64
+	// Oldest is when the oldest message in the queue was enqueued; zero where
+	// unknown or empty.
+	Oldest time.Time
+	// Approximate is set where the broker's counts are estimates.
+	Approximate bool
+}
