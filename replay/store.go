@@ -56,9 +56,13 @@ type Request struct {
 	// fresh, counted from FirstSeen: past FirstSeen + RetryWindow it is
 	// ErrNotFresh. Above zero.
 	RetryWindow time.Duration
-	// Retain is until when a record is kept once it is consumed or released.
-	// A record that is still claimed outlives its lease until then, too.
-	Retain time.Time
+	// RetainClaimed is until when a record that is claimed or released is kept
+	// for its FirstSeen; a live lease outlasts it.
+	RetainClaimed time.Time
+	// RetainConsumed is until when a consumed record is kept. With the record
+	// its FirstSeen goes, so that what returns afterwards is judged by its
+	// freshness alone.
+	RetainConsumed time.Time
 }
 
 // Claim is what Begin grants.
@@ -107,7 +111,7 @@ type NonceStore interface {
 	Release(ctx context.Context, group string, id ID, token string) error
 
 	// Retention is the longest that the store keeps a record; 0 means as long
-	// as Request.Retain asks. Package queue refuses a store that keeps too
+	// as the Request asks. Package queue refuses a store that keeps too
 	// short.
 	Retention() time.Duration
 }
