@@ -38,9 +38,10 @@ type Message struct {
 	// A driver without Schedule answers errors.ErrUnsupported at Send.
 	NotBefore time.Time
 
-	// TTL is how long after Send the message may still be delivered; 0 means
-	// as long as the queue keeps it. Where the broker has no TTL it is enforced
-	// by the receiving side from the envelope.
+	// TTL is how long after Send, or after NotBefore where that is later, the
+	// message may still be delivered; 0 means as long as the queue keeps it.
+	// Where the broker has no TTL the receiving side enforces it from the
+	// envelope.
 	TTL time.Duration
 
 	// DedupID is the identity by which a broker with Dedup drops repeats; empty
