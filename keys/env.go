@@ -1,0 +1,111 @@
+package keys
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Env is a Provider of keys from environment variables, read once by NewEnv:
+//
+//	PREFIX          keys as id=base64, separated by commas or white space
+//	PREFIX_KEY_*    one key as id=base64, for platforms that inject one secret a variable
+//	PREFIX_CURRENT  the ID of the key to seal with; without it, nothing seals
+//
+// A secret is 32 bytes in padded standard base64 (RFC 4648, Section 4). Keys
+// from the environment have no times.
+//
+// Child processes inherit the environment, and it can be read from outside by
+// whoever owns the process: a key file (File) is the better place.
+type Env struct{ ring Ring }
+
+// NewEnv reads the variables of that prefix, for example QRT_KEYS. It fails with
+// ErrInvalidKey when an entry is malformed, an ID appears twice, or the current
+// key is not among them, and with ErrNotFound when there is no key at all.
+func NewEnv(prefix string) (*Env, error) { return parseEnv(prefix, os.Environ()) }
+
+func parseEnv(prefix string, environ []string) (*Env, error) {
+	if prefix == "" {
+		return nil, errors.New("keys: env: no prefix: use the name of a variable, for example QRT_KEYS")
+	}
+	e := new(Env)
+	var current ID
+	for _, v := range environ {
+		name, value, _ := strings.Cut(v, "=")
+		var entries []string
+		switch {
+		case name == prefix:
+			entries = strings.FieldsFunc(value, separator)
+		case name == prefix+"_CURRENT":
+			current = ID(strings.TrimSpace(value))
+		case strings.HasPrefix(name, prefix+"_KEY_"):
+			if entries = strings.FieldsFunc(value, separator); len(entries) != 1 {
+				return nil, fmt.Errorf("keys: env: %w: %s: want one id=base64", ErrInvalidKey, name)
+			}
+		}
+		for i, entry := range entries {
+			k, err := parseEntry(entry)
+			if err == nil {
+				err = e.ring.Add(k)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("keys: env: %s: entry %d: %w", name, i+1, err)
+			}
+		}
+	}
+	if len(e.ring.keys) == 0 {
+		return nil, fmt.Errorf("keys: env: %w: set %s to id=base64", ErrNotFound, prefix)
+	}
+	if current != "" {
+		if err := e.ring.SetCurrent(current); err != nil {
+			return nil, fmt.Errorf("keys: env: %w: %s_CURRENT names a key that is not there", ErrInvalidKey, prefix)
+		}
+	}
+	return e, nil
+}
+
+func separator(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }
+
+// parseEntry reads id=base64. Its errors repeat nothing of the entry: an
+// operator may have swapped the two.
+func parseEntry(entry string) (*Key, error) {
+	id, text, ok := strings.Cut(entry, "=")
+	if !ok {
+		return nil, fmt.Errorf("%w: no =: want id=base64", ErrInvalidKey)
+	}
+	if err := ID(id).Validate(); err != nil {
+		return nil, err
+	}
+	secret, err := base64.StdEncoding.Strict().DecodeString(text)
+	defer clear(secret)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the secret is not padded standard base64", ErrInvalidKey)
+	}
+	return New(ID(id), secret, nil)
+}
+
+// GetKey implements Provider. It does not look at ctx: it never waits.
+func (e *Env) GetKey(ctx context.Context, id ID) (*Key, error) {
+	k, err := e.ring.GetKey(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("keys: env: %w: %q", ErrNotFound, clip(id))
+	}
+	return k, nil
+}
+
+// CurrentKeyID implements Provider. It fails with ErrNotFound when
+// PREFIX_CURRENT was not set.
+func (e *Env) CurrentKeyID(ctx context.Context) (ID, error) {
+	id, err := e.ring.CurrentKeyID(ctx)
+	if err != nil {
+		return "", fmt.Errorf("keys: env: %w: no key is current: set the variable _CURRENT of the prefix", ErrNotFound)
+	}
+	return id, nil
+}
+
+// ValidKeyIDs implements Provider.
+func (e *Env) ValidKeyIDs(context.Context) ([]ID, error) { return slices.Clone(e.ring.IDs()), nil }
