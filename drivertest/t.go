@@ -26,8 +26,8 @@ type T interface {
 	Run(name string, f func(T)) bool
 }
 
-// testing is *testing.T, without an import of package testing into commands.
-type testing[X any] interface {
+// testingT is *testing.T, without an import of package testing into commands.
+type testingT[X any] interface {
 	Name() string
 	Helper()
 	Context() context.Context
@@ -41,24 +41,24 @@ type testing[X any] interface {
 }
 
 // New returns t, a *testing.T, as a T.
-func New[X testing[X]](t X) T {
+func New[X testingT[X]](t X) T {
 	return NewIn(t, func(t X, f func(X)) { f(t) })
 }
 
 // NewIn is New with each case run inside of in, such as synctest.Test.
-func NewIn[X testing[X]](t X, in func(t X, f func(X))) T {
+func NewIn[X testingT[X]](t X, in func(t X, f func(X))) T {
 	return adapter[X]{t, in}
 }
 
-type adapter[X testing[X]] struct {
-	testing[X]
+type adapter[X testingT[X]] struct {
+	testingT[X]
 	in func(X, func(X))
 }
 
 // Run runs a case as a subtest.
 func (a adapter[X]) Run(name string, f func(T)) bool {
 	a.Helper()
-	return a.testing.Run(name, func(t X) {
+	return a.testingT.Run(name, func(t X) {
 		a.in(t, func(t X) { f(adapter[X]{t, a.in}) })
 	})
 }
