@@ -42,7 +42,7 @@ type Request struct {
 	ID ID
 	// BrokerID is the broker's identity of the stored message. The store keeps
 	// that of the message that consumed the ID, so that its own redelivery
-	// after a lost completion is told from a replay.
+	// after a lost completion is told from a replay. Empty is never Duplicate.
 	BrokerID string
 	// Lease is how long the claim lives without Renew, by the store's clock.
 	// Above zero.
@@ -57,7 +57,9 @@ type Request struct {
 	// ErrNotFresh. Above zero.
 	RetryWindow time.Duration
 	// RetainClaimed is until when a record that is claimed or released is kept
-	// for its FirstSeen; a live lease outlasts it.
+	// for its FirstSeen; a live lease outlasts it. Both times are by the
+	// receiver's clock: a store counts them from Now, and may keep a record a
+	// little longer, never shorter.
 	RetainClaimed time.Time
 	// RetainConsumed is until when a consumed record is kept. With the record
 	// its FirstSeen goes, so that what returns afterwards is judged by its
@@ -90,7 +92,8 @@ type NonceStore interface {
 	// ErrNotFresh, and no record is made. First seen longer than RetryWindow
 	// ago: ErrNotFresh. Under a live lease: ErrBusy, whatever BrokerID says.
 	// Consumed: a Claim with Duplicate when BrokerID is the one that consumed
-	// it, else ErrReused. No room: ErrFull.
+	// it, else ErrReused. No room: ErrFull. A request out of its bounds
+	// (Request.Validate) is an error of its own.
 	Begin(ctx context.Context, r Request) (Claim, error)
 
 	// Renew extends a live claim by lease from now. ErrClaimLost when the
@@ -100,14 +103,14 @@ type NonceStore interface {
 	// Consume turns the claim into consumed. It succeeds again for the same
 	// token (the answer to the first may have been lost). ErrClaimLost when
 	// another token owns it, when it is consumed by another, or when no record
-	// exists. A claim whose lease is over but that nobody else has taken is
-	// still consumed: its handler did finish.
+	// exists, or when the claim was released. A claim whose lease is over but
+	// that nobody else has taken is still consumed: its handler did finish.
 	Consume(ctx context.Context, group string, id ID, token string) error
 
 	// Release gives a claim up so that the next Begin succeeds at once. It
-	// keeps FirstSeen, never touches a consumed record, and compares the
-	// token: ErrClaimLost when another owns the claim. Releasing twice, or a
-	// record that is gone, is nil.
+	// keeps FirstSeen and compares the token: ErrClaimLost when another owns
+	// the claim, and for a consumed record, which it never touches. Releasing
+	// twice, or a record that is gone, is nil.
 	Release(ctx context.Context, group string, id ID, token string) error
 
 	// Retention is the longest that the store keeps a record; 0 means as long
