@@ -1,0 +1,168 @@
+package archtest
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// rootImports says, for each package of the root module, which packages of this
+// repository it may import outside of its tests. A pattern that ends in /...
+// means the folder and all below it. Everything may import the standard library.
+var rootImports = map[string][]string{
+	".":                 {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
+	"driver":            nil,
+	"envelope":          nil,
+	"keys":              nil,
+	"replay":            nil,
+	"sessionkey":        nil,
+	"spec":              nil,
+	"memqueue":          {"driver"},
+	"drivertest":        {".", "driver", "envelope", "keys", "replay"},
+	"queuetest":         {".", "memqueue", "drivertest", "driver"},
+	"keys/keytest":      {"keys"},
+	"replay/replaytest": {"replay"},
+	"internal/...":      {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
+}
+
+// kind is what a nested module is for.
+type kind int
+
+const (
+	provider    kind = 1 + iota // one broker or cloud: drivers, key providers, nonce stores
+	observer                    // an Observer of package queue
+	chooser                     // opens any provider by URL
+	application                 // a program: imports anything, and nobody imports it
+)
+
+// moduleKinds lists every nested module by its folder.
+var moduleKinds = map[string]kind{
+	"sqlite":    provider,
+	"aws":       provider,
+	"azure":     provider,
+	"nats":      provider,
+	"rabbitmq":  provider,
+	"redis":     provider,
+	"otel":      observer,
+	"providers": chooser,
+	"cmd/qrt":   application,
+	"examples":  application,
+	"bench":     application,
+}
+
+// kindImports says which packages of the root module a nested module may import
+// outside of its tests. The suites (drivertest, keytest, replaytest) are in none:
+// they are for tests.
+var kindImports = map[kind][]string{
+	provider: {"driver", "keys", "replay"},
+	observer: {"driver", "keys", "replay", "."},
+	chooser:  {"driver", "keys", "replay", "memqueue"},
+}
+
+// checkDirection holds every import of this repository against the tables above.
+func checkDirection(t *Tree) []Violation {
+	var list []Violation
+	for _, m := range t.Modules {
+		if m != t.Root() && moduleKinds[m.Dir] == 0 {
+			list = append(list, Violation{m.File(), 0, "unknown module: add it to moduleKinds in internal/archtest/direction.go with what it may import"})
+		}
+	}
+	unknown := make(map[string]bool)
+	for _, f := range t.Files {
+		if f.Module == t.Root() && !f.Test {
+			if _, ok := rootRow(f.Dir); !ok && !unknown[f.Dir] {
+				unknown[f.Dir] = true
+				list = append(list, Violation{f.Dir, 0, "unknown package: add it to rootImports in internal/archtest/direction.go with what it may import"})
+			}
+		}
+		for _, i := range t.imports(f) {
+			m, dir, ok := t.resolve(i.Path)
+			if !ok || dir == f.Dir {
+				continue
+			}
+			if reason := forbidden(t, f, m, dir); reason != "" {
+				list = append(list, Violation{f.Path, i.Line, fmt.Sprintf("imports %s: %s", i.Path, reason)})
+			}
+		}
+	}
+	return sorted(list)
+}
+
+// forbidden says why f must not import the package in folder dir of module m, or
+// "" where it may.
+func forbidden(t *Tree, f *File, m *Module, dir string) string {
+	from := moduleKinds[f.Module.Dir]
+	switch {
+	case f.Module == t.Root() && m != t.Root():
+		return "the root module never imports a nested module; turn the dependency round"
+	case f.Module == t.Root() && f.Test:
+		return ""
+	case f.Module == t.Root():
+		row, ok := rootRow(f.Dir)
+		if !ok || matches(row, dir) {
+			return ""
+		}
+		return fmt.Sprintf("%s may import %s; move the code to where both sides may reach it", label(f.Dir), labels(row))
+	case m == f.Module:
+		return ""
+	case m != t.Root() && moduleKinds[m.Dir] == application:
+		return "nobody imports a program's module; move the code into a library package"
+	case from == application || from == 0:
+		return ""
+	case m != t.Root() && from == chooser:
+		return ""
+	case m != t.Root():
+		return "provider modules do not import each other; what they share belongs into the root module"
+	case matches([]string{"internal/..."}, dir):
+		return "the root's internal packages are not for nested modules, although the compiler lets them; export what is needed or write it anew"
+	case f.Test || matches(kindImports[from], dir):
+		return ""
+	case strings.HasSuffix(path.Base(dir), "test"):
+		return "suites are imported from _test.go files only"
+	}
+	return fmt.Sprintf("module %s may import %s of the root module outside of its tests", f.Module.Dir, labels(kindImports[from]))
+}
+
+// rootRow finds the row of rootImports for a folder.
+func rootRow(dir string) ([]string, bool) {
+	if row, ok := rootImports[dir]; ok {
+		return row, true
+	}
+	for pattern, row := range rootImports {
+		if strings.HasSuffix(pattern, "/...") && matches([]string{pattern}, dir) {
+			return row, true
+		}
+	}
+	return nil, false
+}
+
+// matches reports whether dir is in the list.
+func matches(list []string, dir string) bool {
+	return slices.ContainsFunc(list, func(p string) bool {
+		if below, ok := strings.CutSuffix(p, "/..."); ok {
+			_, in := within(dir, below)
+			return in
+		}
+		return p == dir
+	})
+}
+
+// label names a package for a person.
+func label(dir string) string {
+	if dir == "." {
+		return "the root package"
+	}
+	return dir
+}
+
+func labels(list []string) string {
+	if len(list) == 0 {
+		return "nothing but the standard library"
+	}
+	names := make([]string, len(list))
+	for i, d := range list {
+		names[i] = label(d)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,348 @@
+package archtest
+
+import (
+	"io/fs"
+	"maps"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// clean is a small tree that keeps every rule.
+var clean = map[string]string{
+	"go.work": "go 1.26\n\nuse .\n\nuse (\n\t./cmd/qrt // the command\n\t./otel\n\t./providers\n\t./sqlite\n\t\"./examples\"\n)\n",
+	"go.mod":  "module example.com/queue\n\ngo 1.26\n",
+	"doc.go":  "// Package queue sends.\npackage queue\n",
+	"client.go": `package queue
+
+import (
+	"context"
+
+	"example.com/queue/driver"
+	"example.com/queue/internal/backoff"
+)
+
+// Options are options.
+type Options struct {
+	// Wait is a time; Max bounds it.
+	Wait int
+	Max  int // bytes
+	none bool
+}
+
+// Client is a client.
+type Client struct{ q driver.Queue }
+
+// New returns a Client.
+func New(ctx context.Context, o *Options) *Client { _ = backoff.Full; return &Client{} }
+
+func (c *Client) String() string { return "client" }
+
+type hidden struct{}
+
+func (hidden) Exported() {}
+`,
+	"client_test.go": `package queue_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/queue/memqueue"
+)
+
+func TestClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { time.Sleep(1); step() })
+	synctest.Test(t, named)
+	bubble(t, func() { time.Sleep(1) })
+	_ = memqueue.New
+}
+
+func TestWrapped(t *testing.T) { bubble(t, func() { time.Sleep(1) }) }
+
+func bubble(t *testing.T, f func()) { synctest.Test(t, func(*testing.T) { f() }) }
+
+func step() { time.Sleep(1) }
+
+func named(t *testing.T) { clock{}.advance() }
+
+type clock struct{}
+
+func (clock) advance() { time.Sleep(1) }
+`,
+	"driver/driver.go": `// Package driver is a driver.
+package driver
+
+// Kinds.
+const (
+	Other = iota
+	Last
+)
+
+var Table = []int{1} // a table
+
+// Queue is a queue.
+type Queue interface {
+	// Send sends.
+	Send() error
+	error
+	Stats() int // a count
+}
+
+// T means what *testing.T means.
+type T interface {
+	Helper()
+	Failed() bool
+}
+
+// Func does.
+type Func interface{ Do() }
+
+// List is a list.
+type List[E any] struct{}
+
+// Get gets.
+func (*List[E]) Get() {}
+
+// Pair is a pair.
+type Pair[A, B any] struct{}
+
+// Get gets.
+func (Pair[A, B]) Get() {}
+`,
+	"envelope/envelope.go": "// Package envelope seals.\npackage envelope\n\nimport (\n\t\"crypto/rand\"\n\t\"time\"\n)\n\nvar _ = rand.Reader\n\nvar epoch = 5 * time.Minute\n",
+	"envelope/envelope_test.go": "package envelope\n\nimport (\n\t\"os\"\n\t\"testing\"\n\t\"time\"\n\n\t\"example.com/queue/spec\"\n)\n\n" +
+		"func TestNow(t *testing.T) { _, _, _ = time.Now(), os.Args, spec.Vectors }\n",
+	"memqueue/memqueue.go":           "// Package memqueue keeps.\npackage memqueue\n\nimport \"example.com/queue/driver\"\n\n// New is new.\nvar New driver.Queue\n",
+	"drivertest/t.go":                "// Package drivertest tests.\npackage drivertest\n\nimport _ \"example.com/queue\"\n",
+	"keys/keys.go":                   "// Package keys keeps.\npackage keys\n",
+	"keys/keytest/keytest.go":        "// Package keytest tests.\npackage keytest\n\nimport (\n\t_ \"testing\"\n\n\t_ \"example.com/queue/keys\"\n)\n",
+	"internal/backoff/backoff.go":    "// Package backoff backs off.\npackage backoff\n\nconst Full = 1\n\ntype Undocumented struct{}\n",
+	"spec/spec.go":                   "// Package spec embeds.\npackage spec\n\nimport \"embed\"\n\n// Vectors are vectors.\n//\n//go:embed vectors/*.txt\nvar Vectors embed.FS\n",
+	"spec/vectors/valid.txt":         "body 00\n",
+	"sqlite/go.mod":                  "module example.com/queue/sqlite\n\ngo 1.26\n\nrequire (\n\texample.com/queue v0.0.0\n\tmodernc.org/sqlite v1.0.0 // indirect\n)\n\nreplace example.com/queue => ../\n",
+	"sqlite/sqlitequeue/queue.go":    "// Package sqlitequeue stores.\npackage sqlitequeue\n\nimport (\n\t_ \"modernc.org/sqlite\"\n\n\t_ \"example.com/queue/driver\"\n\t_ \"example.com/queue/sqlite/internal/file\"\n)\n",
+	"sqlite/sqlitequeue/q_test.go":   "package sqlitequeue\n\nimport (\n\t_ \"example.com/queue\"\n\t_ \"example.com/queue/drivertest\"\n)\n",
+	"sqlite/internal/file/file.go":   "// Package file opens.\npackage file\n\ntype Exported int\n",
+	"otel/go.mod":                    "module example.com/queue/otel\n\ngo 1.26\n\nrequire example.com/queue v0.0.0\n\nreplace example.com/queue v0.0.0 => ..\n",
+	"otel/otelqueue/otel.go":         "// Package otelqueue observes.\npackage otelqueue\n\nimport _ \"example.com/queue\"\n",
+	"providers/go.mod":               "module example.com/queue/providers\n\nrequire (\n\texample.com/queue v0.0.0\n\texample.com/queue/sqlite v0.0.0\n)\n\nreplace (\n\texample.com/queue => ../\n\texample.com/queue/sqlite => ../sqlite\n)\n",
+	"providers/open.go":              "// Package providers opens.\npackage providers\n\nimport (\n\t_ \"example.com/queue/memqueue\"\n\t_ \"example.com/queue/sqlite/sqlitequeue\"\n)\n",
+	"cmd/qrt/go.mod":                 "module example.com/queue/cmd/qrt\n\nrequire example.com/queue v0.0.0\n\nreplace example.com/queue => ../..\n",
+	"cmd/qrt/main.go":                "// Command qrt runs.\npackage main\n\nimport (\n\t_ \"example.com/queue/cmd/qrt/internal/demo\"\n\t_ \"example.com/queue/drivertest\"\n)\n\nfunc Exported() {}\n",
+	"cmd/qrt/internal/demo/demo.go":  "// Package demo shows.\npackage demo\n",
+	"examples/go.mod":                "module example.com/queue/examples\n",
+	"examples/router/main.go":        "// Command router routes.\npackage main\n",
+	"aws/testdata/fauxqs/ignored.go": "package broken ???",
+	"node_modules/x/helpers.go":      "package util",
+	".tools/types.go":                "package types",
+}
+
+// fault changes the clean tree so that it breaks one rule in one place.
+type fault struct {
+	rule string
+	name string
+	// set holds files to write; an empty text removes the file.
+	set map[string]string
+	// path and text are where and how the rule must complain.
+	path, text string
+}
+
+var faults = []fault{
+	// Directions in the root module.
+	{"imports go one way", "driver imports queue", add("driver/x.go", "driver", "example.com/queue"), "driver/x.go", "nothing but the standard library"},
+	{"imports go one way", "keys import envelope", add("keys/x.go", "keys", "example.com/queue/envelope"), "keys/x.go", "nothing but the standard library"},
+	{"imports go one way", "envelope imports keys", add("envelope/x.go", "envelope", "example.com/queue/keys"), "envelope/x.go", "nothing but the standard library"},
+	{"imports go one way", "queue imports memqueue", add("x.go", "queue", "example.com/queue/memqueue"), "x.go", "the root package may import driver"},
+	{"imports go one way", "queue imports a suite", add("x.go", "queue", "example.com/queue/drivertest"), "x.go", "move the code"},
+	{"imports go one way", "memqueue imports queue", add("memqueue/x.go", "memqueue", "example.com/queue"), "memqueue/x.go", "memqueue may import driver"},
+	{"imports go one way", "drivertest imports memqueue", add("drivertest/x.go", "drivertest", "example.com/queue/memqueue"), "drivertest/x.go", "may import the root package"},
+	{"imports go one way", "an internal package imports queue", add("internal/backoff/x.go", "backoff", "example.com/queue"), "internal/backoff/x.go", "may import"},
+	{"imports go one way", "the root imports a nested module", add("x.go", "queue", "example.com/queue/sqlite/sqlitequeue"), "x.go", "never imports a nested module"},
+	{"imports go one way", "a root test imports a nested module", add("x_test.go", "queue", "example.com/queue/otel/otelqueue"), "x_test.go", "never imports a nested module"},
+	{"imports go one way", "a new package of the root", add("codec/codec.go", "codec", "context"), "codec", "add it to rootImports"},
+	// Directions between modules.
+	{"imports go one way", "a provider imports queue", add("sqlite/sqlitequeue/x.go", "sqlitequeue", "example.com/queue"), "sqlite/sqlitequeue/x.go", "may import driver, keys, replay"},
+	{"imports go one way", "a provider imports a suite", add("sqlite/sqlitequeue/x.go", "sqlitequeue", "example.com/queue/drivertest"), "sqlite/sqlitequeue/x.go", "_test.go files only"},
+	{"imports go one way", "a provider imports envelope", add("sqlite/sqlitequeue/x.go", "sqlitequeue", "example.com/queue/envelope"), "sqlite/sqlitequeue/x.go", "may import driver, keys, replay"},
+	{"imports go one way", "a provider imports the root's internal", add("sqlite/sqlitequeue/x.go", "sqlitequeue", "example.com/queue/internal/backoff"), "sqlite/sqlitequeue/x.go", "not for nested modules"},
+	{"imports go one way", "a provider's test imports the root's internal", add("sqlite/sqlitequeue/x_test.go", "sqlitequeue", "example.com/queue/internal/backoff"), "sqlite/sqlitequeue/x_test.go", "not for nested modules"},
+	{"imports go one way", "a provider imports a sibling", add("sqlite/sqlitequeue/x.go", "sqlitequeue", "example.com/queue/otel/otelqueue"), "sqlite/sqlitequeue/x.go", "do not import each other"},
+	{"imports go one way", "otel imports a suite", add("otel/otelqueue/x.go", "otelqueue", "example.com/queue/drivertest"), "otel/otelqueue/x.go", "_test.go files only"},
+	{"imports go one way", "providers import queue", add("providers/x.go", "providers", "example.com/queue"), "providers/x.go", "may import driver, keys, replay, memqueue"},
+	{"imports go one way", "providers import the command", add("providers/x.go", "providers", "example.com/queue/cmd/qrt/internal/demo"), "providers/x.go", "nobody imports a program's module"},
+	{"imports go one way", "a program imports another", add("examples/router/x.go", "main", "example.com/queue/cmd/qrt"), "examples/router/x.go", "nobody imports a program's module"},
+	{"imports go one way", "a new module", map[string]string{"kafka/go.mod": "module example.com/queue/kafka\n"}, "kafka/go.mod", "add it to moduleKinds"},
+
+	{"the root module requires nothing", "require line", map[string]string{"go.mod": clean["go.mod"] + "require golang.org/x/crypto v0.1.0\n"}, "go.mod", "requires golang.org/x/crypto"},
+	{"the root module requires nothing", "require block", map[string]string{"go.mod": clean["go.mod"] + "require (\n\tgolang.org/x/crypto v0.1.0 // indirect\n)\n"}, "go.mod", "nested module"},
+	{"the root module requires nothing", "replace", map[string]string{"go.mod": clean["go.mod"] + "replace example.com/a => ../a\n"}, "go.mod", "replaces example.com/a"},
+	{"the root module requires nothing", "tool", map[string]string{"go.mod": clean["go.mod"] + "tool golang.org/x/tools/cmd/stringer\n"}, "go.mod", "has a tool line"},
+
+	{"the root module imports the standard library only", "a library", add("x.go", "queue", "golang.org/x/crypto/hkdf"), "x.go", "imports golang.org/x/crypto/hkdf"},
+	{"the root module imports the standard library only", "a library in a test", add("keys/x_test.go", "keys", "github.com/stretchr/testify"), "keys/x_test.go", "standard library only"},
+	{"the root module imports the standard library only", "cgo", add("x.go", "queue", "C"), "x.go", "imports C"},
+
+	{"envelope does no I/O and keeps no clock", "network", add("envelope/x.go", "envelope", "net/netip"), "envelope/x.go", "does no I/O"},
+	{"envelope does no I/O and keeps no clock", "files", add("envelope/x.go", "envelope", "os"), "envelope/x.go", "does no I/O"},
+	{"envelope does no I/O and keeps no clock", "log", add("envelope/x.go", "envelope", "log/slog"), "envelope/x.go", "logs nothing"},
+	{"envelope does no I/O and keeps no clock", "weak randomness", add("envelope/x.go", "envelope", "math/rand/v2"), "envelope/x.go", "one source of randomness"},
+	{"envelope does no I/O and keeps no clock", "clock", map[string]string{"envelope/x.go": "package envelope\n\nimport \"time\"\n\nvar now = time.Now\n"}, "envelope/x.go", "uses time.Now"},
+	{"envelope does no I/O and keeps no clock", "renamed clock", map[string]string{"envelope/x.go": "package envelope\n\nimport t \"time\"\n\nvar age = t.Since(t.Time{})\n"}, "envelope/x.go", "uses time.Since"},
+
+	{"package testing stays in tests and suites", "in a library", add("memqueue/x.go", "memqueue", "testing"), "memqueue/x.go", "small interface of your own"},
+	{"package testing stays in tests and suites", "in drivertest", add("drivertest/x.go", "drivertest", "testing/synctest"), "drivertest/x.go", "imports testing/synctest"},
+
+	{"packages have a comment", "none", map[string]string{"doc.go": "package queue\n"}, ".", "package queue has no comment"},
+	{"packages have a comment", "only a build constraint", map[string]string{"keys/keys.go": "//go:build linux\n\npackage keys\n"}, "keys", "package keys has no comment"},
+	{"packages have a comment", "of another form", map[string]string{"keys/keys.go": "// Some keys.\npackage keys\n"}, "keys", `does not start "Package keys"`},
+	{"packages have a comment", "a command without", map[string]string{"examples/router/main.go": "package main\n"}, "examples/router", `starting "Command"`},
+
+	{"exported names have a comment", "function", decl("func Open() {}"), "x.go", "function Open"},
+	{"exported names have a comment", "method", decl("func (c *Client) Close() {}"), "x.go", "method Client.Close"},
+	{"exported names have a comment", "generic method", map[string]string{"driver/x.go": "package driver\n\nfunc (p Pair[A, B]) Set() {}\n"}, "driver/x.go", "method Pair.Set"},
+	{"exported names have a comment", "type", decl("type Sender struct{}"), "x.go", "type Sender"},
+	{"exported names have a comment", "constant", decl("const (\n\tMax = 1\n)"), "x.go", "const Max"},
+	{"exported names have a comment", "variable", decl("var ErrX error"), "x.go", "var ErrX"},
+	{"exported names have a comment", "interface method", decl("// Codec is a codec.\ntype Codec interface {\n\tEncode()\n\t// Decode decodes.\n\tDecode()\n}"), "x.go", "method Codec.Encode"},
+	{"exported names have a comment", "option", decl("// SenderOptions are options.\ntype SenderOptions struct {\n\t// Size is a size.\n\tSize int\n\n\tLinger int\n}"), "x.go", "field SenderOptions.Linger"},
+	{"exported names have a comment", "directive only", decl("//go:noinline\nfunc Open() {}"), "x.go", "function Open"},
+
+	{"names are nouns", "package", add("internal/util/x.go", "util", "context"), "internal/util", `"util"`},
+	{"names are nouns", "compound package", add("internal/strutil/x.go", "strutil", "context"), "internal/strutil", `"strutil"`},
+	{"names are nouns", "package name only", add("internal/x/x.go", "common", "context"), "internal/x", `"common"`},
+	{"names are nouns", "test package", add("internal/x/x_test.go", "misc_test", "context"), "internal/x", `"misc"`},
+	{"names are nouns", "file", add("types.go", "queue", "context"), "types.go", `"types"`},
+	{"names are nouns", "test file", add("client_helpers_test.go", "queue", "context"), "client_helpers_test.go", `"helpers"`},
+
+	{"files stay short", "long file", map[string]string{"x.go": "package queue\n" + strings.Repeat("\n", 800)}, "x.go", "801 lines"},
+
+	{"test vectors are there", "none", map[string]string{"spec/vectors/valid.txt": ""}, "spec/vectors", "holds no vector"},
+	{"test vectors are there", "empty", map[string]string{"spec/vectors/none.txt": empty}, "spec/vectors/none.txt", "is empty"},
+	{"test vectors are there", "not embedded", map[string]string{"spec/spec.go": "// Package spec embeds.\npackage spec\n"}, "spec", "embeds no vectors"},
+
+	{"nested modules replace what they reach", "root not replaced", map[string]string{"otel/go.mod": "module example.com/queue/otel\n\nrequire example.com/queue v0.0.0\n"}, "otel/go.mod", "add replace example.com/queue => ../"},
+	{"nested modules replace what they reach", "sibling not replaced", map[string]string{"providers/go.mod": strings.Replace(clean["providers/go.mod"], "\texample.com/queue/sqlite =>", "\t// ", 1)}, "providers/go.mod", "add replace example.com/queue/sqlite => ../sqlite"},
+	{"nested modules replace what they reach", "wrong folder", map[string]string{"cmd/qrt/go.mod": "module example.com/queue/cmd/qrt\n\nreplace example.com/queue => ../\n"}, "cmd/qrt/go.mod", "write ../../"},
+	{"nested modules replace what they reach", "by a version", map[string]string{"otel/go.mod": "module example.com/queue/otel\n\nreplace example.com/queue => example.com/queue v1.0.0\n"}, "otel/go.mod", "write ../"},
+	{"nested modules replace what they reach", "a fork", map[string]string{"sqlite/go.mod": clean["sqlite/go.mod"] + "replace modernc.org/sqlite => example.org/fork v1.0.0\n"}, "sqlite/go.mod", "only modules of this repository"},
+	{"nested modules replace what they reach", "module path", map[string]string{"otel/go.mod": "module example.com/queue/telemetry\n"}, "otel/go.mod", "it is example.com/queue/otel"},
+
+	{"go.work lists every module", "not listed", map[string]string{"go.work": strings.Replace(clean["go.work"], "\t./otel\n", "", 1)}, "go.work", "add use ./otel"},
+	{"go.work lists every module", "not there", map[string]string{"go.work": clean["go.work"] + "use ./docs\n"}, "go.work", "uses docs"},
+	{"go.work lists every module", "replace", map[string]string{"go.work": clean["go.work"] + "replace example.com/a => ./a\n"}, "go.work", "each go.mod carries its own"},
+
+	{"tests do not sleep", "test", sleeping("func TestX(t *testing.T) { time.Sleep(1) }"), "x_test.go", "testing/synctest"},
+	{"tests do not sleep", "method value", sleeping("var wait = time.Sleep"), "x_test.go", "testing/synctest"},
+	{"tests do not sleep", "called by a test without a bubble", sleeping("func pause() { time.Sleep(1) }\n\nfunc TestX(t *testing.T) { pause() }"), "x_test.go", "testing/synctest"},
+	{"tests do not sleep", "calls what runs in a bubble", sleeping("func TestX(t *testing.T) { step(); time.Sleep(1) }"), "x_test.go", "testing/synctest"},
+}
+
+// empty stands for a file of no bytes, since "" removes a file.
+const empty = "\x00empty"
+
+// add is a new file that imports one package.
+func add(name, pkg, imports string) map[string]string {
+	return map[string]string{name: "package " + pkg + "\n\nimport _ \"" + imports + "\"\n"}
+}
+
+// decl is a new file of the root package with one declaration.
+func decl(text string) map[string]string {
+	return map[string]string{"x.go": "package queue\n\n" + text + "\n"}
+}
+
+// sleeping is a new test file of the root package that imports time.
+func sleeping(text string) map[string]string {
+	return map[string]string{"x_test.go": "package queue_test\n\nimport (\n\t\"testing\"\n\t\"time\"\n)\n\nvar _ testing.TB\n\n" + text + "\n"}
+}
+
+// load builds a tree from clean and the changes to it.
+func load(t *testing.T, set map[string]string) (*Tree, error) {
+	t.Helper()
+	files := maps.Clone(clean)
+	maps.Copy(files, set)
+	fsys := fstest.MapFS{}
+	for name, text := range files {
+		if text == "" {
+			continue
+		}
+		fsys[name] = &fstest.MapFile{Data: []byte(strings.TrimPrefix(text, empty)), Mode: fs.ModePerm}
+	}
+	return Load(fsys)
+}
+
+func TestCleanTree(t *testing.T) {
+	tree, err := load(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range Rules {
+		for _, v := range r.Check(tree) {
+			t.Errorf("%s: %s", r.Name, v)
+		}
+	}
+}
+
+// TestFaults plants each fault and wants exactly one complaint from its rule, at
+// the place and with the advice that belong to it.
+func TestFaults(t *testing.T) {
+	rules := make(map[string]Rule)
+	planted := make(map[string]int)
+	for _, r := range Rules {
+		rules[r.Name] = r
+	}
+	for _, f := range faults {
+		planted[f.rule]++
+		t.Run(f.rule+"/"+f.name, func(t *testing.T) {
+			r, ok := rules[f.rule]
+			if !ok {
+				t.Fatal("no such rule")
+			}
+			tree, err := load(t, f.set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := r.Check(tree)
+			if len(got) != 1 {
+				t.Fatalf("%d violations, want 1: %v", len(got), got)
+			}
+			if got[0].Path != f.path || !strings.Contains(got[0].Text, f.text) {
+				t.Errorf("got %q, want path %s and text with %q", got[0], f.path, f.text)
+			}
+		})
+	}
+	for _, r := range Rules {
+		if planted[r.Name] == 0 {
+			t.Errorf("rule %q has no planted fault that it must find", r.Name)
+		}
+	}
+}
+
+// TestLoadErrors gives trees that cannot be judged.
+func TestLoadErrors(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  map[string]string
+		text string
+	}{
+		{"no workspace", map[string]string{"go.work": ""}, "go.work"},
+		{"no root module", map[string]string{"go.mod": ""}, "no go.mod at the root"},
+		{"no module line", map[string]string{"otel/go.mod": "go 1.26\n"}, "otel/go.mod: no module line"},
+		{"two of one path", map[string]string{"otel/go.mod": "module example.com/queue\n"}, "declare the same module"},
+		{"broken Go", map[string]string{"x.go": "package ???\n"}, "x.go:1"},
+		{"open block", map[string]string{"go.mod": "module example.com/queue\nrequire (\n"}, "has no end"},
+		{"broken string", map[string]string{"go.mod": "module \"example.com\n"}, "broken string"},
+		{"half a requirement", map[string]string{"otel/go.mod": "module example.com/queue/otel\nrequire example.com/queue\n"}, "otel/go.mod:2"},
+		{"half a replacement", map[string]string{"otel/go.mod": "module example.com/queue/otel\nreplace example.com/queue\n"}, "otel/go.mod:2"},
+		{"replacement by nothing", map[string]string{"otel/go.mod": "module example.com/queue/otel\nreplace example.com/queue =>\n"}, "otel/go.mod:2"},
+		{"use of two", map[string]string{"go.work": "use . ./otel\n"}, "go.work:1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := load(t, c.set)
+			if err == nil || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("error %v, want one with %q", err, c.text)
+			}
+		})
+	}
+}

@@ -1,0 +1,79 @@
+package archtest
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// checkReplace lets each nested module build, tidy and test alone: its go.mod
+// leads to the root and to each sibling that it requires, by path, and to
+// nothing else. A replacement of any other module would not reach users, who
+// then build something that was never tested.
+func checkReplace(t *Tree) []Violation {
+	var list []Violation
+	root := t.Root()
+	for _, m := range t.Modules[1:] {
+		if want := root.Path + "/" + m.Dir; m.Path != want {
+			list = append(list, Violation{m.File(), 0, fmt.Sprintf("declares module %s: in folder %s it is %s", m.Path, m.Dir, want)})
+		}
+		replaced := make(map[string]bool)
+		for _, r := range m.Replace {
+			sibling := t.module(r.Old)
+			if sibling == nil {
+				list = append(list, Violation{m.File(), r.Line, fmt.Sprintf("replaces %s: only modules of this repository are replaced; require a version of it that works", r.Old)})
+				continue
+			}
+			replaced[r.Old] = true
+			if r.Version != "" || !strings.HasPrefix(r.New, ".") || path.Join(m.Dir, r.New) != sibling.Dir {
+				list = append(list, Violation{m.File(), r.Line, fmt.Sprintf("replaces %s by %s: write %s", r.Old, r.New, relative(m.Dir, sibling.Dir))})
+			}
+		}
+		for _, r := range m.Require {
+			if sibling := t.module(r.Path); sibling != nil && !replaced[r.Path] {
+				list = append(list, Violation{m.File(), r.Line, fmt.Sprintf("requires %s without replacing it: add replace %s => %s", r.Path, r.Path, relative(m.Dir, sibling.Dir))})
+			}
+		}
+	}
+	return sorted(list)
+}
+
+// module returns the module of that path, nil where it is none of ours.
+func (t *Tree) module(modulePath string) *Module {
+	for _, m := range t.Modules {
+		if m.Path == modulePath {
+			return m
+		}
+	}
+	return nil
+}
+
+// relative returns the path that leads from one folder of the tree to another.
+func relative(from, to string) string {
+	up := strings.Repeat("../", strings.Count(from, "/")+1)
+	if to == "." {
+		return up
+	}
+	return up + to
+}
+
+// checkWorkspace makes "go test work" mean every module.
+func checkWorkspace(t *Tree) []Violation {
+	var list []Violation
+	used := make(map[string]bool)
+	for _, u := range t.Work.Use {
+		used[u.Dir] = true
+		if m := t.moduleOf(u.Dir); m == nil || m.Dir != u.Dir {
+			list = append(list, Violation{"go.work", u.Line, fmt.Sprintf("uses %s, which has no go.mod: remove the line", u.Dir)})
+		}
+	}
+	for _, m := range t.Modules {
+		if !used[m.Dir] {
+			list = append(list, Violation{"go.work", 0, fmt.Sprintf("does not list %s: add use ./%s", m.File(), path.Clean(m.Dir))})
+		}
+	}
+	for _, r := range t.Work.Replace {
+		list = append(list, Violation{"go.work", r.Line, "has a replace line: each go.mod carries its own, so that it works alone"})
+	}
+	return list
+}
