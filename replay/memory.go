@@ -41,6 +41,9 @@ type Memory struct {
 	index   map[recordKey]uint32
 	records slab
 	due     calendar
+	// Random bytes are drawn for many tokens at once, which costs less.
+	buffer [64 * 16]byte
+	random []byte // the rest of buffer
 }
 
 // NewMemory returns an empty store.
@@ -86,18 +89,23 @@ func (r *record) expiry() uint32 {
 	return max(r.claimedUntil, seconds(r.lease))
 }
 
+// claim is what the owner of the record is told.
+func (r *record) claim() Claim {
+	return Claim{Token: hex.EncodeToString(r.owner[:]), FirstSeen: time.Unix(0, r.firstSeen)}
+}
+
 // Begin implements NonceStore.
 func (m *Memory) Begin(_ context.Context, r Request) (Claim, error) {
 	if err := r.Validate(); err != nil {
 		return Claim{}, err
 	}
-	key, broker, owner := keyOf(r.Group, r.ID), digest(r.BrokerID), newToken()
+	key, broker := keyOf(r.Group, r.ID), digest(r.BrokerID)
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
 	claim := func(rec *record) {
-		rec.owner, rec.broker = owner, broker
+		rec.owner, rec.broker = m.token(), broker
 		rec.lease = after(now, r.Lease)
 		// By the receiver's clock, so counted from its now. A later claim
 		// never shortens what an earlier one asked for.
@@ -110,28 +118,27 @@ func (m *Memory) Begin(_ context.Context, r Request) (Claim, error) {
 		if r.Now.After(r.FreshUntil) {
 			return Claim{}, ErrNotFresh
 		}
-		if !m.room(now) {
+		if len(m.index) >= m.max { // though the sweep was a line before
 			return Claim{}, fmt.Errorf("replay: memory: %w: %d entries", ErrFull, m.max)
 		}
 		rec := record{key: key, firstSeen: r.Now.UnixNano()}
 		claim(&rec)
 		m.insert(&rec)
-		return Claim{Token: hex.EncodeToString(owner[:]), FirstSeen: time.Unix(0, rec.firstSeen)}, nil
+		return rec.claim(), nil
 	}
 	rec := m.records.at(n)
-	firstSeen := time.Unix(0, rec.firstSeen)
 	switch {
 	case rec.lease == consumed && broker != 0 && rec.broker == broker:
-		return Claim{FirstSeen: firstSeen, Duplicate: true}, nil
+		return Claim{FirstSeen: time.Unix(0, rec.firstSeen), Duplicate: true}, nil
 	case rec.lease == consumed:
 		return Claim{}, ErrReused
 	case rec.lease > now:
 		return Claim{}, ErrBusy
-	case r.Now.Sub(firstSeen) > r.RetryWindow:
+	case r.Now.Sub(time.Unix(0, rec.firstSeen)) > r.RetryWindow:
 		return Claim{}, ErrNotFresh
 	}
 	m.change(n, now, claim)
-	return Claim{Token: hex.EncodeToString(owner[:]), FirstSeen: firstSeen}, nil
+	return rec.claim(), nil
 }
 
 // Renew implements NonceStore.
@@ -218,14 +225,6 @@ func (m *Memory) find(key recordKey, now int64) (uint32, bool) {
 	return n, ok
 }
 
-// room makes sure that one more record is allowed.
-func (m *Memory) room(now int64) bool {
-	if len(m.index) >= m.max {
-		m.sweep(now, math.MaxInt)
-	}
-	return len(m.index) < m.max
-}
-
 func (m *Memory) insert(rec *record) {
 	n := m.records.take()
 	*m.records.at(n) = *rec
@@ -288,8 +287,13 @@ func digest(brokerID string) uint64 {
 	return binary.BigEndian.Uint64(sum[:]) | 1
 }
 
-func newToken() (t token) {
-	_, _ = rand.Read(t[:]) // fails never: it ends the process instead
+// token returns one that was never there before.
+func (m *Memory) token() (t token) {
+	if len(m.random) < len(t) {
+		m.random = m.buffer[:]
+		_, _ = rand.Read(m.random) // fails never: it ends the process instead
+	}
+	m.random = m.random[copy(t[:], m.random):]
 	return t
 }
 

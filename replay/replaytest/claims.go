@@ -192,7 +192,10 @@ func release(t *trial) {
 
 	// Given up is given up.
 	t.release(s, r.ID, again.Token, nil)
-	t.consume(s, r.ID, again.Token, replay.ErrClaimLost)
+	for _, token := range []string{again.Token, "", strings.Repeat("0", len(again.Token))} {
+		t.consume(s, r.ID, token, replay.ErrClaimLost)
+		t.renew(s, r.ID, token, replay.ErrClaimLost)
+	}
 	third := t.claimed(s, t.request(r.ID))
 
 	t.consume(s, r.ID, third.Token, nil)

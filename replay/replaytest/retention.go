@@ -143,15 +143,27 @@ func otherClock(t *trial) {
 		}
 		r.RetainClaimed = r.Now.Add(t.ticks(10))
 		r.RetainConsumed = r.RetainClaimed
-		c := t.claimed(s, r)
+		released := r
+		released.ID = t.id()
+		c := t.claimed(s, released)
+		t.release(s, released.ID, c.Token, nil)
+		c = t.claimed(s, r)
 		t.firstSeen(c, r.Now)
 		t.consume(s, r.ID, c.Token, nil)
 		t.advance(t.ticks(7))
 		r.BrokerID = "copy"
 		t.refused(s, r, replay.ErrReused)
+		again := released
+		again.Now = time.Now().Add(off)
+		again.FreshUntil = again.Now.Add(-time.Millisecond)
+		c = t.claimed(s, again)
+		t.firstSeen(c, released.Now)
+		t.release(s, again.ID, c.Token, nil)
 		past(t, 3)
 		r.Now = time.Now().Add(off)
 		r.FreshUntil = r.Now.Add(-time.Millisecond)
+		t.refused(s, r, replay.ErrNotFresh)
+		r.ID = again.ID
 		t.refused(s, r, replay.ErrNotFresh)
 	}
 }
