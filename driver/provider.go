@@ -141,6 +141,10 @@ type Unimplemented struct{}
 
 func (Unimplemented) mustEmbedUnimplemented() {}
 
+// The method is there to be embedded; linters that look at one package cannot
+// see that it is.
+var _ interface{ mustEmbedUnimplemented() } = Unimplemented{}
+
 // AcceptSession answers errors.ErrUnsupported.
 func (Unimplemented) AcceptSession(context.Context, string, time.Duration) (Session, error) {
 	return nil, Unsupported("sessions")
