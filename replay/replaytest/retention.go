@@ -117,7 +117,7 @@ func retainClaimed(t *trial) {
 func leaseOutlasts(t *trial) {
 	s := t.store()
 	r := t.request(t.id())
-	r.Lease = t.ticks(10)
+	r.Lease = t.ticks(10) + t.o.Slack
 	r.RetainClaimed = r.Now.Add(-t.ticks(1)) // over before it begins
 	c := t.claimed(s, r)
 	t.advance(t.ticks(6) + t.o.Slack)
