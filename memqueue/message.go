@@ -1,0 +1,96 @@
+package memqueue
+
+import (
+	"bytes"
+	"maps"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// state is where a message is in its life.
+type state uint8
+
+const (
+	waiting   state = iota // deliverable, as far as it alone is concerned
+	scheduled              // never delivered, waits for its NotBefore
+	delayed                // abandoned, waits for the delay to end
+	held                   // delivered and not settled
+)
+
+// message is a stored message. It is guarded by its store's mu.
+type message struct {
+	driver.Message // a copy of its own
+	brokerID       string
+	seq            uint64 // its place in the order of storage
+	size           int
+	enqueued       time.Time
+	since          time.Time // when it came into this lane
+	count          int       // deliveries in this lane
+	dead           *driver.DeadLetter
+
+	lane    *lane
+	session *session // nil in the dead lane, and without a SessionID
+	state   state
+	rank    int // place in the heap of those that wait, or are delayed, with it
+
+	token  uint64  // of the delivery that holds it; 0: none
+	holder *source // who holds it
+	limit  int     // deliveries after which it is dead-lettered, by its last receiver
+
+	alarm  alarm     // of state: due, delay over, lock over
+	expiry alarm     // end
+	end    time.Time // when it may be delivered no longer; zero: never
+}
+
+func (m *message) before(o *message) bool { return m.seq < o.seq }
+func (m *message) place() *int            { return &m.rank }
+
+func (m *message) expired(now time.Time) bool { return !m.end.IsZero() && !m.end.After(now) }
+
+// alarm is something that happens to a message or a session at a time.
+type alarm struct {
+	at      time.Time
+	rank    int
+	message *message
+	session *session // of a session's lock
+}
+
+func (a *alarm) before(b *alarm) bool { return a.at.Before(b.at) }
+func (a *alarm) place() *int          { return &a.rank }
+
+// clone returns a copy of m that shares nothing with it.
+func clone(m *driver.Message) driver.Message {
+	c := *m
+	c.Attributes = maps.Clone(m.Attributes)
+	c.Trace = maps.Clone(m.Trace)
+	c.Body = bytes.Clone(m.Body)
+	return c
+}
+
+// size is what a message counts against limits: its body and its strings.
+func size(m *driver.Message) int {
+	n := len(m.Body) + len(m.ID) + len(m.SessionID) + len(m.CorrelationID) + len(m.ContentType) + len(m.DedupID)
+	for k, v := range m.Attributes {
+		n += len(k) + len(v)
+	}
+	for k, v := range m.Trace {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
+// delivery returns m as it is handed out.
+func (m *message) delivery() *driver.Delivery {
+	d := &driver.Delivery{
+		Message:    clone(&m.Message),
+		BrokerID:   m.brokerID,
+		Count:      m.count,
+		EnqueuedAt: m.enqueued,
+	}
+	if m.dead != nil {
+		dead := *m.dead
+		d.DeadLetter = &dead
+	}
+	return d
+}

@@ -1,0 +1,83 @@
+package memqueue
+
+import "slices"
+
+// shelf keeps messages in the order of their seq, for those who look without
+// taking. Adding is at the end only; what is removed leaves a gap.
+type shelf struct {
+	slots []slot
+	live  int
+}
+
+type slot struct {
+	seq  uint64
+	m    *message // nil: a gap
+	next int      // of a gap: no slot before next holds a message
+}
+
+// shelfSlack is how many gaps a shelf may have beyond one a message.
+const shelfSlack = 64
+
+func (s *shelf) add(m *message) {
+	s.slots = append(s.slots, slot{seq: m.seq, m: m})
+	s.live++
+}
+
+func (s *shelf) remove(m *message) {
+	i := s.search(m.seq)
+	s.slots[i].m, s.slots[i].next = nil, i+1
+	s.live--
+	if len(s.slots) > 2*s.live+shelfSlack {
+		s.slots = slices.DeleteFunc(s.slots, func(v slot) bool { return v.m == nil })
+		if cap(s.slots) > 4*(len(s.slots)+shelfSlack) {
+			s.slots = slices.Clone(s.slots)
+		}
+	}
+}
+
+// search returns the first slot whose seq is at least seq.
+func (s *shelf) search(seq uint64) int {
+	i, _ := slices.BinarySearchFunc(s.slots, seq, func(v slot, seq uint64) int {
+		switch {
+		case v.seq < seq:
+			return -1
+		case v.seq > seq:
+			return 1
+		}
+		return 0
+	})
+	return i
+}
+
+// from returns the first message in slot i or later and its slot, nil where
+// there is none. It shortens the way over gaps as it goes.
+func (s *shelf) from(i int) (*message, int) {
+	for i < len(s.slots) {
+		v := &s.slots[i]
+		if v.m != nil {
+			return v.m, i
+		}
+		if n := v.next; n < len(s.slots) && s.slots[n].m == nil {
+			v.next = s.slots[n].next
+		}
+		i = v.next
+	}
+	return nil, i
+}
+
+// first returns the first message, nil where there is none.
+func (s *shelf) first() *message {
+	m, _ := s.from(0)
+	return m
+}
+
+// all returns the messages in order.
+func (s *shelf) all() []*message {
+	out := make([]*message, 0, s.live)
+	for _, v := range s.slots {
+		if v.m != nil {
+			out = append(out, v.m)
+		}
+	}
+	return out
+}

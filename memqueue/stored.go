@@ -1,0 +1,137 @@
+package memqueue
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// Stored is a message as the broker's storage holds it: what whoever controls
+// the broker sees, and can change.
+type Stored struct {
+	driver.Message
+	BrokerID   string
+	Count      int // deliveries
+	EnqueuedAt time.Time
+	Held       bool               // under somebody's lock now
+	DeadLetter *driver.DeadLetter // of a dead letter
+}
+
+func (m *message) stored() Stored {
+	d := m.delivery()
+	return Stored{Message: d.Message, BrokerID: d.BrokerID, Count: d.Count, EnqueuedAt: d.EnqueuedAt, Held: m.state == held, DeadLetter: d.DeadLetter}
+}
+
+// Stored returns what a queue holds, in the order of storage. It needs no
+// connection and works after Close.
+func (b *Broker) Stored(queue string) ([]Stored, error) {
+	return b.stored(queue, func(s *store) *lane { return &s.main })
+}
+
+// StoredDeadLetters returns what the queue's dead-letter queue holds, as Stored
+// does.
+func (b *Broker) StoredDeadLetters(queue string) ([]Stored, error) {
+	return b.stored(queue, func(s *store) *lane { return &s.dead })
+}
+
+func (b *Broker) stored(queue string, lane func(*store) *lane) ([]Stored, error) {
+	s, err := b.store(queue, false)
+	if err != nil {
+		return nil, err
+	}
+	s.lock()
+	defer s.unlock()
+	var out []Stored
+	for _, m := range lane(s).shelf.all() {
+		out = append(out, m.stored())
+	}
+	return out, nil
+}
+
+// Rewrite replaces the messages of a queue that nobody holds by what f makes of
+// them, in that order, past every check and limit. Each is stored as if sent at
+// this moment, with the BrokerID and Count it has; an empty BrokerID is given
+// one. f is called while the queue stands still and must not call the broker.
+func (b *Broker) Rewrite(queue string, f func([]Stored) []Stored) error {
+	s, err := b.store(queue, false)
+	if err != nil {
+		return err
+	}
+	now := s.lock()
+	defer s.unlock()
+	var loose []*message
+	var before []Stored
+	for _, m := range s.main.shelf.all() {
+		if m.state != held {
+			loose = append(loose, m)
+			before = append(before, m.stored())
+		}
+	}
+	after := f(before)
+	for _, m := range loose {
+		s.unshelve(m)
+	}
+	for i := range after {
+		m := &message{Message: clone(&after[i].Message), brokerID: after[i].BrokerID, count: after[i].Count}
+		s.put(m, now)
+	}
+	return nil
+}
+
+// Attacker controls a broker: it reads and rewrites what is stored, past the
+// code of the driver. It is what drivertest.Attacker asks for.
+type Attacker struct{ broker *Broker }
+
+// Attacker returns the attacker of this broker.
+func (b *Broker) Attacker() *Attacker { return &Attacker{broker: b} }
+
+// Read returns the messages of a queue that nobody holds.
+func (a *Attacker) Read(ctx context.Context, queue string) ([]driver.Message, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	all, err := a.broker.Stored(queue)
+	all = slices.DeleteFunc(all, func(m Stored) bool { return m.Held })
+	return messages(all), err
+}
+
+// Rewrite replaces the messages of a queue that nobody holds. They are new to
+// the broker: they have BrokerIDs of their own, and are deliverable at once and
+// for ever.
+func (a *Attacker) Rewrite(ctx context.Context, queue string, f func([]driver.Message) []driver.Message) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return a.broker.Rewrite(queue, func(all []Stored) []Stored {
+		var out []Stored
+		for _, m := range f(messages(all)) {
+			m.NotBefore, m.TTL = time.Time{}, 0
+			out = append(out, Stored{Message: m})
+		}
+		return out
+	})
+}
+
+// DeadLetters returns the messages of the queue's dead-letter queue, and why
+// each lies there.
+func (a *Attacker) DeadLetters(ctx context.Context, queue string) ([]driver.Message, []driver.DeadLetter, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	all, err := a.broker.StoredDeadLetters(queue)
+	var why []driver.DeadLetter
+	for _, m := range all {
+		why = append(why, *m.DeadLetter)
+	}
+	return messages(all), why, err
+}
+
+func messages(all []Stored) []driver.Message {
+	var out []driver.Message
+	for _, m := range all {
+		out = append(out, m.Message)
+	}
+	return out
+}
