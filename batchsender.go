@@ -1,0 +1,417 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// BatchSenderOptions configure a [BatchSender].
+type BatchSenderOptions struct {
+	// Linger is how long a message waits for others to share its call. 0 means
+	// 5 ms.
+	Linger time.Duration
+
+	// MaxMessages is after how many messages a batch goes without waiting. 0
+	// means the broker's limit, or 100 where that is higher.
+	MaxMessages int
+
+	// MaxPending is how many messages may be accepted and not yet confirmed:
+	// Send and SendAsync wait for room. 0 means 1000.
+	MaxPending int
+
+	// InFlight is how many batches are under way at once. Messages of one
+	// session always go in order. 0 means 4.
+	InFlight int
+
+	// Retry says how long to wait before a failed batch is tried again. Nil:
+	// Exponential from 50 ms to 5 s.
+	Retry RetryPolicy
+
+	// MaxAttempts is how often a message is tried at most. 0 means 8.
+	MaxAttempts int
+
+	// Breaker is for the calls to the broker: while it is open, batches wait.
+	Breaker BreakerOptions
+}
+
+// BatchSender gathers messages that are sent one by one into batches, retries
+// what fails for a passing reason, and pushes back when the broker is slow. A
+// retry sends the same sealed bytes under the same message ID: where the first
+// had arrived after all, a receiver that tracks nonces rejects the second, and a
+// broker that drops repeats never stores it. It is safe for concurrent use, and
+// owns InFlight goroutines until Close.
+type BatchSender struct {
+	s       *Sender
+	o       BatchSenderOptions
+	breaker *Breaker
+	seed    maphash.Seed
+	room    chan struct{} // holds one token per pending message
+	lines   []*batchLine
+	ctx     context.Context // of the calls; ends when Close gives up
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+
+	mu      sync.RWMutex // held for reading while a message enters a line
+	closed  bool
+	pending sync.WaitGroup // accepted and not yet answered
+	turn    uint64         // for messages without a session; guarded by turnMu
+	turnMu  sync.Mutex
+}
+
+// batchLine is one of the InFlight lines, worked off by one goroutine.
+type batchLine struct {
+	in    chan *pendingSend
+	hurry chan struct{} // Flush: do not linger
+}
+
+type pendingSend struct {
+	m    Message
+	done func(SendResult)
+}
+
+// NewBatchSender returns a BatchSender over s, which stays the caller's to close,
+// afterwards. o may be nil.
+func NewBatchSender(s *Sender, o *BatchSenderOptions) (*BatchSender, error) {
+	const op = "new batch sender"
+	if s == nil {
+		return nil, wrap(op, "", invalidOption("nil Sender"))
+	}
+	b := &BatchSender{s: s, seed: maphash.MakeSeed()}
+	if o != nil {
+		b.o = *o
+	}
+	if b.o.Linger < 0 || b.o.MaxMessages < 0 || b.o.MaxPending < 0 || b.o.InFlight < 0 || b.o.MaxAttempts < 0 {
+		return nil, wrap(op, s.queue, invalidOption("BatchSenderOptions: no value may be negative"))
+	}
+	if b.o.Linger == 0 {
+		b.o.Linger = 5 * time.Millisecond
+	}
+	most := max(1, s.caps.MaxBatch)
+	if b.o.MaxMessages == 0 {
+		b.o.MaxMessages = min(most, 100)
+	}
+	if b.o.MaxPending == 0 {
+		b.o.MaxPending = 1000
+	}
+	if b.o.InFlight == 0 {
+		b.o.InFlight = 4
+	}
+	if b.o.Retry == nil {
+		b.o.Retry = Exponential{First: 50 * time.Millisecond, Max: 5 * time.Second}
+	}
+	if b.o.MaxAttempts == 0 {
+		b.o.MaxAttempts = 8
+	}
+	var err error
+	if b.breaker, err = NewBreaker(&b.o.Breaker); err != nil {
+		return nil, wrap(op, s.queue, err)
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.room = make(chan struct{}, b.o.MaxPending)
+	for range b.o.InFlight {
+		line := &batchLine{in: make(chan *pendingSend, b.o.MaxMessages), hurry: make(chan struct{}, 1)}
+		b.lines = append(b.lines, line)
+		b.workers.Go(func() { b.work(line) })
+	}
+	return b, nil
+}
+
+// Send sends m with others and returns when the broker has confirmed it, or it
+// has failed for good. When ctx ends first the message may still be sent.
+func (b *BatchSender) Send(ctx context.Context, m *Message) (SendResult, error) {
+	done := make(chan SendResult, 1)
+	if err := b.SendAsync(ctx, m, func(r SendResult) { done <- r }); err != nil {
+		return SendResult{Err: err}, err
+	}
+	select {
+	case r := <-done:
+		return r, r.Err
+	case <-ctx.Done():
+		return SendResult{Err: ctx.Err()}, ctx.Err()
+	}
+}
+
+// SendAsync accepts m, waiting for room while MaxPending are under way, and
+// calls done once with what became of it, from a goroutine of the BatchSender;
+// done must not block. m.Body must not be changed until then. Its error says
+// that m was not accepted; done is then not called.
+func (b *BatchSender) SendAsync(ctx context.Context, m *Message, done func(SendResult)) error {
+	const op = "send"
+	if err := checkContext(ctx); err != nil {
+		return wrap(op, b.s.queue, err)
+	}
+	if err := m.validate(); err != nil {
+		return wrap(op, b.s.queue, err)
+	}
+	if done == nil {
+		done = func(SendResult) {}
+	}
+	select {
+	case b.room <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.ctx.Done():
+		return wrap(op, b.s.queue, driver.ErrClosed)
+	}
+	p := &pendingSend{m: *m, done: done}
+	p.m.Attributes = maps.Clone(m.Attributes)
+	if p.m.ID == "" {
+		p.m.ID = newID() // the same for every attempt
+	}
+	line, err := b.line(&p.m)
+	if err != nil {
+		<-b.room
+		return wrap(op, b.s.queue, err)
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		<-b.room
+		return wrap(op, b.s.queue, driver.ErrClosed)
+	}
+	b.pending.Add(1)
+	select {
+	case line.in <- p:
+		return nil
+	case <-ctx.Done():
+		b.pending.Done()
+		<-b.room
+		return ctx.Err()
+	}
+}
+
+// line chooses the line of a message: always the same for one session.
+func (b *BatchSender) line(m *Message) (*batchLine, error) {
+	if m.SessionID == "" {
+		id, err := b.s.sessionID(m)
+		if err != nil {
+			return nil, err
+		}
+		m.SessionID = id
+	}
+	if m.SessionID != "" {
+		return b.lines[maphash.String(b.seed, m.SessionID)%uint64(len(b.lines))], nil
+	}
+	b.turnMu.Lock()
+	defer b.turnMu.Unlock()
+	// A batch at a time, so that batches fill.
+	b.turn++
+	return b.lines[b.turn/uint64(b.o.MaxMessages)%uint64(len(b.lines))], nil
+}
+
+// Flush sends what waits, without lingering, and returns when all that was
+// accepted has been answered. While others go on sending it waits for theirs,
+// too.
+func (b *BatchSender) Flush(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return wrap("flush", b.s.queue, err)
+	}
+	for _, line := range b.lines {
+		select {
+		case line.hurry <- struct{}{}:
+		default:
+		}
+	}
+	idle := make(chan struct{})
+	go func() { // ends with the last pending message; Close answers all
+		b.pending.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close accepts nothing more, sends what waits, and ends the goroutines. When
+// ctx ends first, what is not confirmed by then fails with ErrClosed. A second
+// Close returns nil.
+func (b *BatchSender) Close(ctx context.Context) error {
+	if ctx == nil {
+		return wrap("close", b.s.queue, errNilContext)
+	}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	for _, line := range b.lines {
+		close(line.in)
+	}
+	b.mu.Unlock()
+	unhook := context.AfterFunc(ctx, b.cancel)
+	b.workers.Wait()
+	unhook()
+	b.cancel()
+	return ctx.Err()
+}
+
+// work gathers and sends until the line is closed and empty.
+func (b *BatchSender) work(line *batchLine) {
+	for first := range line.in {
+		batch := append(make([]*pendingSend, 0, b.o.MaxMessages), first)
+		timer := time.NewTimer(b.o.Linger)
+		for gathering := true; gathering && len(batch) < b.o.MaxMessages; {
+			select {
+			case p, ok := <-line.in:
+				if !ok {
+					gathering = false
+					break
+				}
+				batch = append(batch, p)
+			case <-line.hurry:
+				// What is already in line goes along.
+				for more := true; more && len(batch) < b.o.MaxMessages; {
+					select {
+					case p, ok := <-line.in:
+						if more = ok; ok {
+							batch = append(batch, p)
+						}
+					default:
+						more = false
+					}
+				}
+				gathering = false
+			case <-timer.C:
+				gathering = false
+			}
+		}
+		timer.Stop()
+		b.send(batch)
+	}
+}
+
+// send sends a batch, and those of it that failed for a passing reason again.
+func (b *BatchSender) send(batch []*pendingSend) {
+	messages := make([]*Message, len(batch))
+	for i, p := range batch {
+		messages[i] = &p.m
+	}
+	out, err := b.prepare(messages)
+	if err != nil {
+		for _, p := range batch {
+			b.answer(p, SendResult{MessageID: p.m.ID, Err: err})
+		}
+		return
+	}
+	left := make([]int, len(out)) // indices of those that are still to be sent
+	for i := range left {
+		left[i] = i
+	}
+	for attempt := 1; ; attempt++ {
+		b.dispatch(out, left)
+		again := left[:0]
+		for _, i := range left {
+			if err := out[i].result.Err; attempt < b.o.MaxAttempts && b.ctx.Err() == nil && retriable(err) && out[i].m != nil {
+				again = append(again, i)
+				continue
+			}
+			r := out[i].result
+			if r.Err != nil && b.ctx.Err() != nil {
+				r.Err = wrap("send", b.s.queue, driver.ErrClosed)
+			}
+			b.answer(batch[i], r)
+		}
+		if left = again; len(left) == 0 {
+			return
+		}
+		var wait time.Duration
+		for _, i := range left {
+			var e *Error
+			if errors.As(out[i].result.Err, &e) {
+				wait = max(wait, e.RetryAfter)
+			}
+		}
+		wait = max(wait, b.o.Retry.Delay(attempt))
+		sleepUntil(b.ctx, time.Now().Add(wait))
+	}
+}
+
+// retriable reports whether sending the same again may succeed.
+func retriable(err error) bool {
+	if errors.Is(err, ErrNotSent) {
+		return true // another of its session failed; that one decides
+	}
+	var e *Error
+	return errors.As(err, &e) && e.Transient
+}
+
+// prepare seals once; only a key provider that does not answer is asked again.
+func (b *BatchSender) prepare(messages []*Message) ([]outgoing, error) {
+	for attempt := 1; ; attempt++ {
+		out, err := b.s.prepare(b.ctx, messages)
+		if err == nil {
+			return out, nil
+		}
+		if b.ctx.Err() != nil {
+			return nil, wrap("send", b.s.queue, driver.ErrClosed)
+		}
+		if !errors.Is(err, ErrKeyProvider) || attempt >= b.o.MaxAttempts {
+			return nil, err
+		}
+		sleepUntil(b.ctx, time.Now().Add(max(b.o.Retry.Delay(attempt), 0)))
+	}
+}
+
+// dispatch sends the messages that left names, through the breaker, and puts the
+// results into out.
+func (b *BatchSender) dispatch(out []outgoing, left []int) {
+	for {
+		wait, ok := b.breaker.Allow()
+		if ok {
+			break
+		}
+		if !sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond))) {
+			b.fail(out, left)
+			return
+		}
+	}
+	now := make([]outgoing, 0, len(left))
+	at := make([]int, 0, len(left))
+	for _, i := range left {
+		if out[i].m == nil || out[i].result.Err != nil && !retriable(out[i].result.Err) {
+			continue // it failed while it was prepared
+		}
+		o := out[i]
+		o.result.Err = nil
+		now, at = append(now, o), append(at, i)
+	}
+	b.s.dispatch(b.ctx, now)
+	healthy := true
+	for j, i := range at {
+		out[i] = now[j]
+		var e *Error
+		if errors.As(now[j].result.Err, &e) && e.Transient {
+			healthy = false
+		}
+	}
+	switch {
+	case b.ctx.Err() != nil:
+		b.breaker.Withdraw()
+	case healthy:
+		b.breaker.Success()
+	default:
+		b.breaker.Failure()
+	}
+}
+
+func (b *BatchSender) fail(out []outgoing, left []int) {
+	for _, i := range left {
+		out[i].result.Err = wrap("send", b.s.queue, driver.ErrClosed)
+	}
+}
+
+func (b *BatchSender) answer(p *pendingSend, r SendResult) {
+	p.done(r)
+	<-b.room
+	b.pending.Done()
+}

@@ -1,0 +1,259 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// Delivery is a message that passed the pipeline, under a lock until it is
+// settled by Complete, Abandon or DeadLetter, once, from any goroutine. Its
+// exported fields are the receiver's to read and change.
+type Delivery struct {
+	Received
+
+	r     *Receiver
+	src   driver.Source
+	raw   *driver.Delivery
+	claim claim
+
+	mu          sync.Mutex // guards what follows; never held across a call
+	lockedUntil time.Time
+	// claimedUntil is when the claim ends where the lock has no end in time.
+	claimedUntil time.Time
+	settling     bool
+	done         bool
+	kind         driver.SettleKind // how, once done
+}
+
+// claim is the nonce of a delivery; the zero value is none.
+type claim struct {
+	id    replay.ID
+	token string
+}
+
+// Reason says why an application gives a message up. It is stored in cleartext
+// beside the dead letter: a code and a fixed text, never payload.
+type Reason struct {
+	// Code is 1 to 64 bytes of [a-z0-9_].
+	Code string
+	// Description is at most 512 bytes.
+	Description string
+}
+
+func (r Reason) validate() error {
+	if r.Code == "" || len(r.Code) > 64 {
+		return driver.Errorf(driver.Invalid, "the code of a dead-letter reason has %d bytes, it must have 1 to 64", len(r.Code))
+	}
+	for _, c := range []byte(r.Code) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return driver.Errorf(driver.Invalid, "the code of a dead-letter reason has characters outside [a-z0-9_]")
+		}
+	}
+	if len(r.Description) > 512 {
+		return driver.Errorf(driver.Invalid, "the description of a dead-letter reason has %d bytes, the limit is 512", len(r.Description))
+	}
+	return nil
+}
+
+// LockedUntil is when the lock ends unless it is renewed; zero where it has no
+// end in time.
+func (d *Delivery) LockedUntil() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lockedUntil
+}
+
+func (d *Delivery) expired() bool {
+	t := d.held()
+	return !t.IsZero() && !time.Now().Before(t)
+}
+
+// finished reports whether the message left the queue by this delivery.
+func (d *Delivery) finished() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.done && d.kind != driver.Abandon
+}
+
+// Context returns ctx with the trace context that came with the message, where
+// the Client has an Observer. Whoever controls the broker can set it.
+func (d *Delivery) Context(ctx context.Context) context.Context {
+	return d.r.extract(ctx, d.trace)
+}
+
+// Complete removes the message: it is handled. With nonce tracking it is first
+// marked as handled, and stays at the broker when that fails, so that the call
+// can be repeated. ErrLockLost: somebody else has the message by now, and will
+// handle it again. ErrSettled: it was settled before.
+func (d *Delivery) Complete(ctx context.Context) error {
+	return d.settle(ctx, "complete", driver.Settlement{Kind: driver.Complete})
+}
+
+// Abandon gives the message back, to be delivered again after delay at the
+// earliest; 0 means at once. A broker without such a delay answers
+// errors.ErrUnsupported to a delay above zero, and the lock stays.
+func (d *Delivery) Abandon(ctx context.Context, delay time.Duration) error {
+	if delay < 0 {
+		return wrap("abandon", d.Queue, invalidOption("delay is negative"))
+	}
+	if delay > 0 {
+		caps := &d.r.caps
+		if caps.AbandonDelay == driver.None {
+			return wrap("abandon", d.Queue, driver.Unsupported("a delay on abandon"))
+		}
+		if caps.MaxDelay > 0 && delay > caps.MaxDelay {
+			return wrap("abandon", d.Queue, invalidOption("delay %s exceeds this broker's limit of %s", delay, caps.MaxDelay))
+		}
+	}
+	return d.settle(ctx, "abandon", driver.Settlement{Kind: driver.Abandon, Delay: delay})
+}
+
+// DeadLetter moves the message, as it is, to the queue's dead-letter queue.
+func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
+	if err := reason.validate(); err != nil {
+		return wrap("dead-letter", d.Queue, err)
+	}
+	err := d.settle(ctx, "dead-letter", driver.Settlement{Kind: driver.MoveToDeadLetter, Reason: reason.Code, Description: reason.Description})
+	if err == nil {
+		d.r.event(ctx, Event{Kind: EventDeadLettered, Reason: reason.Code})
+	}
+	return err
+}
+
+// Renew extends the lock, and with nonce tracking the claim, by a full lock
+// time. ErrLockLost: it is over, and somebody else may have the message.
+func (d *Delivery) Renew(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return wrap("renew", d.Queue, err)
+	}
+	d.mu.Lock()
+	done := d.done
+	d.mu.Unlock()
+	if done {
+		return wrap("renew", d.Queue, driver.ErrSettled)
+	}
+	return wrap("renew", d.Queue, d.r.renew(ctx, d.src, []*Delivery{d})[0])
+}
+
+// renew extends the locks, and the claims, of deliveries of one source.
+func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delivery) []error {
+	raw := make([]*driver.Delivery, len(batch))
+	for i, d := range batch {
+		raw[i] = d.raw
+	}
+	until, errs := src.Renew(ctx, raw)
+	out := make([]error, len(batch))
+	for i, d := range batch {
+		var err error
+		switch {
+		case i >= len(errs) || i >= len(until):
+			err = errors.New("the driver returned too few results")
+		case errs[i] != nil:
+			err = errs[i]
+		case d.claim.token != "":
+			err = r.renewClaim(ctx, d.claim, until[i])
+		}
+		if err == nil {
+			d.mu.Lock()
+			d.lockedUntil = until[i]
+			if until[i].IsZero() && d.claim.token != "" {
+				d.claimedUntil = time.Now().Add(defaultLease)
+			}
+			d.mu.Unlock()
+		}
+		r.event(ctx, Event{Kind: EventRenewed, Err: err})
+		out[i] = err
+	}
+	return out
+}
+
+// held is until when this receiver has the message: the end of its lock, or of
+// its claim where the lock has none; zero where neither ends.
+func (d *Delivery) held() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lockedUntil.IsZero() {
+		return d.claimedUntil
+	}
+	return d.lockedUntil
+}
+
+func (r *Receiver) renewClaim(ctx context.Context, c claim, until time.Time) error {
+	err := r.nonces.Renew(ctx, r.options.Group, c.id, c.token, r.lease(until, time.Now()))
+	return r.storeError(ctx, err)
+}
+
+// storeError sorts an error of the nonce store on a claim that was held.
+func (r *Receiver) storeError(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, replay.ErrClaimLost):
+		return driver.Errorf(driver.LockLost, "%w", err)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", ErrNonceStore, err)
+}
+
+func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) error {
+	if err := checkContext(ctx); err != nil {
+		return wrap(op, d.Queue, err)
+	}
+	d.mu.Lock()
+	if d.settling || d.done {
+		d.mu.Unlock()
+		return wrap(op, d.Queue, driver.ErrSettled)
+	}
+	d.settling = true
+	d.mu.Unlock()
+
+	operation := Operation{Kind: OpSettle, Name: op, Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
+	if d.r.o != nil && d.trace != nil {
+		operation.Links = []map[string]string{d.trace}
+	}
+	ctx, end := d.r.begin(ctx, operation)
+	err := d.settleClaim(ctx, s.Kind)
+	if err == nil {
+		s.Delivery = d.raw
+		errs := d.src.Settle(ctx, []driver.Settlement{s})
+		if len(errs) != 1 {
+			err = errors.New("the driver returned no result")
+		} else {
+			err = errs[0]
+		}
+	}
+	d.mu.Lock()
+	d.settling = false
+	d.done, d.kind = err == nil, s.Kind
+	d.mu.Unlock()
+	end(Result{Err: err, Count: 1})
+	return wrap(op, d.Queue, err)
+}
+
+// settleClaim puts the nonce store first: consumed before the broker forgets the
+// message, released before the broker gives it to somebody else.
+func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) error {
+	if d.claim.token == "" {
+		return nil
+	}
+	r := d.r
+	if kind == driver.Complete {
+		return r.storeError(ctx, r.nonces.Consume(ctx, r.options.Group, d.claim.id, d.claim.token))
+	}
+	err := r.nonces.Release(ctx, r.options.Group, d.claim.id, d.claim.token)
+	if err != nil && !errors.Is(err, replay.ErrClaimLost) {
+		// The claim then lives until its lease ends, and the redelivery waits
+		// for that. Not settling would hold the message no shorter.
+		r.log.LogAttrs(ctx, slog.LevelWarn, "Nonce claim not released: redelivery waits for its lease to end",
+			slog.String("queue", r.queue), slog.String("message_id", d.ID), slog.String("error", err.Error()))
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// What can be wrong with a message that was received. See Section "The receive
+// pipeline" of DESIGN.md for what becomes of the message in each case.
+var (
+	ErrUnencryptedMessage   = errors.New("message is not encrypted and the policy rejects plaintext")
+	ErrInvalidEnvelope      = envelope.ErrInvalidEnvelope
+	ErrUnsupportedVersion   = envelope.ErrUnsupportedVersion
+	ErrKeyNotFound          = keys.ErrNotFound // as a *KeyNotFoundError
+	ErrKeyProvider          = errors.New("key provider failed")
+	ErrAuthenticationFailed = envelope.ErrAuthenticationFailed
+	ErrMessageExpired       = errors.New("message expired") // as an *ExpiredError
+	ErrMessageFromFuture    = errors.New("message is not due yet or its sender's clock is ahead")
+	ErrNonceReused          = replay.ErrReused
+	ErrNonceBusy            = replay.ErrBusy
+	ErrNonceStore           = errors.New("nonce store failed")
+)
+
+// What can be wrong with a call.
+var (
+	ErrEncryptionFailed = envelope.ErrEncryptionFailed // nothing was sent
+	ErrKeyExpired       = keys.ErrExpired
+	ErrKeyDestroyed     = keys.ErrDestroyed
+	ErrInvalidMessage   = driver.ErrInvalid
+	ErrMessageTooLarge  = driver.ErrTooLarge // as a *driver.TooLargeError
+	ErrMarkerCollision  = errors.New("unencrypted body begins like a sealed one")
+	ErrInvalidOptions   = errors.New("invalid options")
+
+	ErrNoMessage       = errors.New("no message")
+	ErrReceivingPaused = errors.New("receiving paused after repeated authentication failures")
+	ErrNotSent         = errors.New("not sent: an earlier message of the same session failed")
+
+	ErrLockLost    = driver.ErrLockLost
+	ErrSettled     = driver.ErrSettled
+	ErrSessionLost = driver.ErrSessionLost
+	ErrSessionHeld = driver.ErrSessionHeld
+	ErrNoSession   = driver.ErrNoSession
+
+	ErrQueueNotFound    = driver.ErrNotFound
+	ErrInvalidQueueName = driver.ErrInvalidName
+	ErrQueueFull        = driver.ErrFull
+	ErrThrottled        = driver.ErrThrottled
+	ErrUnavailable      = driver.ErrUnavailable
+	ErrPermission       = driver.ErrPermission
+	ErrClosed           = driver.ErrClosed
+)
+
+// Error is the error of an operation on a queue. errors.Is and errors.As see
+// through it to the cause.
+type Error struct {
+	Op    string // "send", "receive", "complete", ...
+	Queue string // empty where no queue is concerned
+
+	// Transient says that the same call may succeed later.
+	Transient bool
+	// RetryAfter is how long the broker asked to wait; 0 where it did not say.
+	RetryAfter time.Duration
+
+	Err error
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("queue: ")
+	b.WriteString(e.Op)
+	if e.Queue != "" {
+		fmt.Fprintf(&b, " %q", e.Queue)
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// wrap is the one place where an *Error is built. Context errors and errors
+// that are wrapped already pass through.
+func wrap(op, queue string, err error) error {
+	if err == nil {
+		return nil
+	}
+	// Identity, not errors.Is: a driver's time-out that happens to wrap a
+	// deadline of its own must not read as the caller's.
+	if err == context.Canceled || err == context.DeadlineExceeded { //nolint:errorlint // see above
+		return err
+	}
+	var done *Error
+	if errors.As(err, &done) {
+		return err
+	}
+	e := &Error{Op: op, Queue: queue, Err: err}
+	var d *driver.Error
+	switch {
+	case errors.As(err, &d):
+		e.Transient, e.RetryAfter = d.Transient(), d.RetryAfter
+	case errors.Is(err, ErrKeyProvider), errors.Is(err, ErrNonceStore), errors.Is(err, ErrReceivingPaused):
+		e.Transient = true
+	}
+	return e
+}
+
+// KeyNotFoundError names the key that a message needs and this receiver lacks.
+// errors.Is matches [ErrKeyNotFound].
+type KeyNotFoundError struct {
+	KeyID keys.ID // as the message says; not authenticated
+}
+
+func (e *KeyNotFoundError) Error() string { return fmt.Sprintf("key %q not found", e.KeyID) }
+
+// Is matches ErrKeyNotFound.
+func (e *KeyNotFoundError) Is(target error) bool { return target == ErrKeyNotFound }
+
+// ExpiredError says why a message is too old. errors.Is matches
+// [ErrMessageExpired].
+type ExpiredError struct {
+	EncryptedAt time.Time
+	ExpiresAt   time.Time     // zero: the message has no expiry of its own
+	MaxAge      time.Duration // the receiver's limit that was passed; 0 when it was ExpiresAt
+}
+
+func (e *ExpiredError) Error() string {
+	if e.MaxAge == 0 {
+		return fmt.Sprintf("message expired: sealed at %s to live until %s",
+			e.EncryptedAt.UTC().Format(time.RFC3339), e.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	return fmt.Sprintf("message expired: sealed at %s, older than the maximum age of %s",
+		e.EncryptedAt.UTC().Format(time.RFC3339), e.MaxAge)
+}
+
+// Is matches ErrMessageExpired.
+func (e *ExpiredError) Is(target error) bool { return target == ErrMessageExpired }
+
+// Disposition is what became of a rejected message.
+type Disposition string
+
+// The dispositions.
+const (
+	DeadLettered Disposition = "dead_lettered"
+	Abandoned    Disposition = "abandoned" // it will be delivered again
+	Completed    Disposition = "completed" // a redelivery of a message that was already handled
+)
+
+// RejectedError describes a message that was received and not delivered. Only
+// Queue, BrokerID, Count and what this library decided can be trusted; the rest
+// is as the broker handed it over.
+type RejectedError struct {
+	Queue       string
+	BrokerID    string
+	MessageID   string // not authenticated
+	SessionID   string // not authenticated
+	KeyID       keys.ID
+	Count       int
+	ErrorType   string // the code of Err, such as "authentication_failed"
+	Disposition Disposition
+	Delay       time.Duration // of an Abandoned message
+	Err         error         // why
+	SettleErr   error         // set when the disposition itself failed; the lock then runs out
+}
+
+func (e *RejectedError) Error() string {
+	s := fmt.Sprintf("queue: receive %q: message %q rejected (%s): %v", e.Queue, e.MessageID, e.Disposition, e.Err)
+	if e.SettleErr != nil {
+		s += "; settling it failed: " + e.SettleErr.Error()
+	}
+	return s
+}
+
+func (e *RejectedError) Unwrap() error { return e.Err }
+
+// ErrorType returns the code by which metrics and dead-letter reasons name a
+// finding of the receive pipeline, and "" for any other error.
+func ErrorType(err error) string {
+	for _, f := range findings {
+		if errors.Is(err, f.err) {
+			return f.code
+		}
+	}
+	return ""
+}
+
+// The codes of the findings, as metrics and dead-letter reasons have them.
+const (
+	codePlaintext        = "plaintext_rejected"
+	codeVersion          = "unsupported_version"
+	codeEnvelope         = "invalid_envelope"
+	codeKeyProvider      = "key_provider_error"
+	codeKey              = "key_not_found"
+	codeNonceStore       = "nonce_store_error"
+	codeAuthentication   = "authentication_failed"
+	codeExpired          = "message_expired"
+	codeFuture           = "message_from_future"
+	codeReused           = "nonce_reused"
+	codeBusy             = "nonce_busy"
+	codePlaintextAllowed = "plaintext_allowed" // a finding, no rejection
+)
+
+// findings are the rows of the receive pipeline's table. Order matters: an
+// error of the key provider may wrap a more general one.
+var findings = []struct {
+	err         error
+	code        string
+	description string
+}{
+	{ErrUnencryptedMessage, codePlaintext, "the message is not encrypted and the receiver rejects plaintext"},
+	{ErrUnsupportedVersion, codeVersion, "the envelope has a version that this receiver does not know"},
+	{ErrInvalidEnvelope, codeEnvelope, "the body has the envelope's marker and does not parse"},
+	{ErrKeyProvider, codeKeyProvider, "the key provider could not answer"},
+	{ErrKeyNotFound, codeKey, "the receiver does not have the key"},
+	{ErrNonceStore, codeNonceStore, "the nonce store could not answer"},
+	{ErrAuthenticationFailed, codeAuthentication, "the message was altered, moved, or sealed under another key"},
+	{ErrMessageExpired, codeExpired, "the message is older than the receiver accepts"},
+	{ErrMessageFromFuture, codeFuture, "the message is not due yet"},
+	{ErrNonceReused, codeReused, "the message was handled before: a replay"},
+	{ErrNonceBusy, codeBusy, "another receiver holds this message"},
+}
+
+func describe(code string) string {
+	for _, f := range findings {
+		if f.code == code {
+			return f.description
+		}
+	}
+	return ""
+}
+
+var errNilContext = fmt.Errorf("%w: nil context", ErrInvalidOptions)
+
+func checkContext(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext
+	}
+	return ctx.Err()
+}
+
+func invalidOption(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalidOptions, fmt.Sprintf(format, args...))
+}

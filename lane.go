@@ -1,0 +1,256 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// lane is one queue of a Processor.
+type lane struct {
+	p       *Processor
+	r       *Receiver
+	h       Handler
+	o       HandleOptions
+	share   *share
+	keeper  *keeper
+	breaker *Breaker
+	tries   *tries
+	backoff time.Duration // of the fetcher, 0 while all is well
+}
+
+func newLane(p *Processor, r *Receiver, h Handler, o *HandleOptions) (*lane, error) {
+	l := &lane{p: p, r: r, tries: newTries()}
+	if o != nil {
+		l.o = *o
+	}
+	if err := l.o.resolve(r); err != nil {
+		return nil, err
+	}
+	for i := len(p.o.Middleware) - 1; i >= 0; i-- {
+		h = p.o.Middleware[i](h)
+	}
+	l.h = h
+	l.share = &share{weight: l.o.Weight, max: p.o.Concurrency}
+	if l.o.Concurrency > 0 {
+		l.share.max = min(l.o.Concurrency, p.o.Concurrency)
+	}
+	bo := p.o.Breaker
+	changed := bo.OnChange
+	bo.OnChange = func(s BreakerState) {
+		r.event(context.Background(), Event{Kind: EventBreaker, Reason: string(s)})
+		r.log.LogAttrs(context.Background(), slog.LevelWarn, "Circuit breaker changed", slog.String("queue", r.queue), slog.String("state", string(s)))
+		if changed != nil {
+			changed(s)
+		}
+	}
+	var err error
+	l.breaker, err = NewBreaker(&bo)
+	return l, err
+}
+
+// fetch receives until ctx ends, and starts a handler for each message in the
+// context base. Its error is one that no wait will cure.
+func (l *lane) fetch(ctx, base context.Context) error {
+	want := 1
+	for ctx.Err() == nil {
+		most, ok := l.ready(ctx)
+		if !ok {
+			continue
+		}
+		if l.o.Sessions {
+			want, most = 1, 1
+		}
+		n, err := l.p.slots.acquire(ctx, l.share, min(want, most))
+		if err != nil {
+			return nil // ctx ended
+		}
+		wait, allowed := l.breaker.Allow()
+		if !allowed {
+			l.p.slots.release(l.share, n)
+			sleepUntil(ctx, time.Now().Add(wait))
+			continue
+		}
+		if l.o.Sessions {
+			err = l.fetchSession(ctx, base)
+		} else {
+			var got int
+			got, err = l.fetchMessages(ctx, base, n)
+			// As many as came, and room to grow: an idle queue holds one slot.
+			want = max(1, got)
+			if got == n {
+				want = min(2*n, l.o.Prefetch)
+			}
+		}
+		if fatal := l.fetched(ctx, err); fatal != nil {
+			return fatal
+		}
+	}
+	return nil
+}
+
+// ready waits while the handlers' downstream is known to fail, and says how many
+// messages it may be tried with.
+func (l *lane) ready(ctx context.Context) (most int, ok bool) {
+	b := l.o.Downstream
+	if b == nil {
+		return l.o.Prefetch, true
+	}
+	wait, allowed := b.Allow()
+	if !allowed {
+		sleepUntil(ctx, time.Now().Add(max(wait, 10*time.Millisecond)))
+		return 0, false
+	}
+	state := b.State()
+	b.Withdraw()
+	if state == BreakerClosed {
+		return l.o.Prefetch, true
+	}
+	return 1, true
+}
+
+// fetched tells the breaker how a call to the broker ended, and waits where the
+// next should not follow at once. It returns an error that ends the lane.
+func (l *lane) fetched(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		l.breaker.Success()
+		l.backoff = 0
+		return nil
+	case ctx.Err() != nil:
+		l.breaker.Withdraw()
+		return nil
+	case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrNonceStore):
+		l.breaker.Withdraw() // not the broker's fault, and Receive has waited
+		return nil
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrQueueNotFound), errors.Is(err, errors.ErrUnsupported), errors.Is(err, ErrInvalidOptions):
+		l.breaker.Withdraw()
+		return wrap("receive", l.r.queue, err)
+	}
+	l.breaker.Failure()
+	const first, most = 100 * time.Millisecond, 30 * time.Second
+	l.backoff = min(max(2*l.backoff, first), most)
+	wait := Exponential{First: l.backoff, Max: most}.Delay(1)
+	var d *driver.Error
+	if errors.As(err, &d) && d.RetryAfter > wait {
+		wait = d.RetryAfter
+	}
+	l.r.log.LogAttrs(ctx, slog.LevelError, "Receiving failed",
+		slog.String("queue", l.r.queue), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
+	sleepUntil(ctx, time.Now().Add(wait))
+	return nil
+}
+
+// fetchMessages receives up to n messages, for which n slots are taken.
+func (l *lane) fetchMessages(ctx, base context.Context, n int) (got int, err error) {
+	batch, rejected, _, err := l.r.receive(ctx, l.r.q, n, l.r.options.Wait, false)
+	l.p.slots.release(l.share, n-len(batch))
+	for _, d := range batch {
+		l.p.handlers.Go(func() {
+			defer l.p.slots.release(l.share, 1)
+			if d.expired() {
+				release(base, []*Delivery{d}) // somebody else has it by now
+				return
+			}
+			hctx, end := context.WithCancelCause(base)
+			defer end(nil)
+			k := l.keeper.keepDelivery(d, l.o.MaxProcessing, end)
+			l.handle(hctx, d, func() { l.keeper.drop(k) })
+		})
+	}
+	return len(batch) + len(rejected), err
+}
+
+// handle runs the handler for d and settles by its outcome. drop ends the
+// keeping of the lock.
+func (l *lane) handle(ctx context.Context, d *Delivery, drop func()) outcome {
+	ctx = d.Context(ctx)
+	r := l.r
+	pctx, end := r.begin(ctx, Operation{
+		Kind: OpProcess, Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID,
+		Encrypted: d.Encrypted, KeyID: d.KeyID, Delivered: d.Count,
+	})
+	r.event(pctx, Event{Kind: EventInFlight, Delta: 1})
+	begin := time.Now()
+	err := l.call(pctx, d)
+	took := time.Since(begin)
+	r.event(pctx, Event{Kind: EventInFlight, Delta: -1})
+	out := l.judge(ctx, d, err)
+	drop()
+	out = l.settle(ctx, d, out)
+	r.event(pctx, Event{Kind: EventHandled, Duration: took, Reason: out.name, Err: err})
+	if out.name == outRetry {
+		r.event(pctx, Event{Kind: EventRetry, Delay: out.delay})
+	}
+	end(Result{Err: err, Count: 1, Outcome: out.name})
+	if err != nil {
+		l.failed(pctx, d, out, err)
+	}
+	return out
+}
+
+// call runs the handler. A panic becomes an error; its value, which may hold
+// payload, goes to OnError only.
+func (l *lane) call(ctx context.Context, d *Delivery) (err error) {
+	b := l.o.Downstream
+	if b != nil {
+		if wait, ok := b.Allow(); !ok {
+			return RetryAfter(max(wait, time.Second), ErrBreakerOpen)
+		}
+		defer func() {
+			var permanent *permanentError
+			switch {
+			case err == nil, errors.As(err, &permanent):
+				b.Success() // the message's fault, not the service's
+			case ctx.Err() != nil:
+				b.Withdraw()
+			default:
+				b.Failure()
+			}
+		}()
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	return l.h.Handle(ctx, d)
+}
+
+// panicError is what OnError gets of a panic.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string   { return fmt.Sprintf("handler panicked: %v\n%s", e.value, e.stack) }
+func (e *panicError) Is(t error) bool { return t == ErrPanic }
+
+// failed tells log and OnError of a handler's error.
+func (l *lane) failed(ctx context.Context, d *Delivery, out outcome, err error) {
+	if l.r.log.Enabled(ctx, slog.LevelWarn) {
+		attrs := []slog.Attr{
+			slog.String("queue", l.r.queue), slog.String("message_id", d.raw.ID), slog.Int("delivery", d.Count),
+			slog.String("outcome", out.name), slog.Bool("panic", errors.Is(err, ErrPanic)),
+		}
+		if out.name == outRetry {
+			attrs = append(attrs, slog.Duration("delay", out.delay))
+		}
+		if text := safeText(err); text != "" {
+			attrs = append(attrs, slog.String("error", text))
+		}
+		l.r.log.LogAttrs(ctx, slog.LevelWarn, "Message handling failed", attrs...)
+	}
+	l.onError(ctx, d, err)
+}
+
+func (l *lane) onError(ctx context.Context, d *Delivery, err error) {
+	if f := l.p.o.OnError; f != nil {
+		f(ctx, d, err)
+	}
+}

@@ -1,0 +1,81 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// fetchSession takes a session, for which one slot is taken, and starts a
+// goroutine that works it off.
+func (l *lane) fetchSession(ctx, base context.Context) error {
+	s, err := l.r.acceptSession(ctx, "")
+	if err != nil {
+		l.p.slots.release(l.share, 1)
+		if errors.Is(err, ErrNoSession) {
+			return nil
+		}
+		return err
+	}
+	l.p.handlers.Go(func() {
+		defer l.p.slots.release(l.share, 1)
+		l.workOff(ctx, base, s)
+	})
+	return nil
+}
+
+// workOff handles the session's messages in order, one at a time, until it is
+// empty, its turn is over, a message has to wait, or fetching ends. Closing the
+// session releases what it still holds at once.
+func (l *lane) workOff(ctx, base context.Context, s *Session) {
+	kept := l.keeper.keepSession(s)
+	defer func() {
+		l.keeper.drop(kept)
+		cctx, cancel := context.WithTimeout(context.WithoutCancel(base), settleTimeout)
+		defer cancel()
+		if err := s.Close(cctx); err != nil {
+			l.r.log.Warn("Session not released: its lock runs out", "queue", l.r.queue, "error", err.Error())
+		}
+	}()
+	for turn := 0; turn < l.o.SessionTurn && ctx.Err() == nil; turn++ {
+		batch, rejected, err := s.receive(ctx, 1, l.o.SessionIdle)
+		switch {
+		case err != nil:
+			return
+		case len(batch) == 0 && len(rejected) > 0:
+			continue
+		case len(batch) == 0:
+			return
+		}
+		out := l.handleInSession(base, s, batch[0])
+		switch {
+		case out.name == outComplete, out.name == outDeadLetter:
+		case out.name == outRetry && l.r.caps.AbandonDelay == driver.None:
+			// The broker has no delay, and would give the message to the next
+			// receiver at once: hold the session for that time.
+			wctx, cancel := context.WithCancel(ctx)
+			unhook := context.AfterFunc(s.Context(), cancel)
+			sleepUntil(wctx, time.Now().Add(out.delay))
+			unhook()
+			cancel()
+		default:
+			return
+		}
+	}
+}
+
+func (l *lane) handleInSession(base context.Context, s *Session, d *Delivery) outcome {
+	hctx, end := context.WithCancelCause(base)
+	defer end(nil)
+	unhook := context.AfterFunc(s.Context(), func() { end(context.Cause(s.Context())) })
+	defer unhook()
+	var k *kept
+	if d.claim.token != "" {
+		k = l.keeper.keepDelivery(d, l.o.MaxProcessing, end) // for its claim
+	} else {
+		k = l.keeper.limit(l.o.MaxProcessing, end) // the session's lock is kept
+	}
+	return l.handle(hctx, d, func() { l.keeper.drop(k) })
+}

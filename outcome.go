@@ -1,0 +1,198 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// The outcomes of a handled message, as labels.
+const (
+	outComplete   = "complete"
+	outRetry      = "retry"
+	outDeadLetter = "dead_letter"
+	outRelease    = "release" // given back unharmed: the processor drains
+	outLost       = "lost"    // the lock was over: somebody else has it
+	outUnsettled  = "unsettled"
+)
+
+// outcome is how a message is settled.
+type outcome struct {
+	name   string
+	delay  time.Duration // of outRetry
+	reason Reason        // of outDeadLetter
+}
+
+// codeMaxDeliveries is the reason of a message that failed as often as it may.
+const codeMaxDeliveries = "max_deliveries"
+
+// judge decides what a handler's return means for its message. ctx is the
+// handler's.
+func (l *lane) judge(ctx context.Context, d *Delivery, err error) outcome {
+	var again *retryAfterError
+	var permanent *permanentError
+	cause := context.Cause(ctx)
+	switch {
+	case err == nil:
+		// Also when the lock is over: with nonces the work is remembered, and
+		// the redelivery completed.
+		return outcome{name: outComplete}
+	case errors.As(err, &permanent):
+		return outcome{name: outDeadLetter, reason: Reason{Code: permanent.code, Description: l.describe(d, err)}}
+	case errors.Is(cause, ErrDraining):
+		return outcome{name: outRelease}
+	case errors.Is(cause, ErrLockLost), errors.Is(cause, ErrSessionLost):
+		return outcome{name: outLost}
+	}
+	l.tries.note(d.raw.ID)
+	var delay time.Duration
+	if errors.As(err, &again) {
+		delay = again.delay
+	} else {
+		delay = l.o.Retry.Delay(d.Count)
+	}
+	if delay < 0 || d.Count >= l.o.MaxDeliveries {
+		return outcome{name: outDeadLetter, reason: Reason{Code: codeMaxDeliveries, Description: l.describe(d, err)}}
+	}
+	if most := l.r.caps.MaxDelay; most > 0 && delay > most {
+		delay = most
+	}
+	return outcome{name: outRetry, delay: delay}
+}
+
+// describe says how often and when a message failed: no payload, and of the
+// error only what is marked Safe.
+func (l *lane) describe(d *Delivery, err error) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d deliveries", d.Count)
+	if times := l.tries.times(d.raw.ID); len(times) > 0 {
+		b.WriteString("; failed here at ")
+		for i, t := range times[max(0, len(times)-5):] {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(t.UTC().Format(time.RFC3339))
+		}
+	}
+	if text := safeText(err); text != "" {
+		b.WriteString("; ")
+		b.WriteString(text)
+	}
+	return b.String()
+}
+
+// settle carries an outcome out, again where the failure is a passing one, and
+// returns what came of it. ctx may have ended; settling does not.
+func (l *lane) settle(ctx context.Context, d *Delivery, out outcome) outcome {
+	if out.name == outLost {
+		// Nothing at the broker is this receiver's any more. The claim ends by
+		// itself.
+		return out
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	for wait := 50 * time.Millisecond; ; wait *= 2 {
+		err := l.settleOnce(ctx, d, out)
+		if err == nil {
+			if out.name != outRetry && out.name != outRelease {
+				l.tries.forget(d.raw.ID)
+			}
+			return out
+		}
+		var e *Error
+		passing := errors.As(err, &e) && e.Transient
+		if !passing || !sleepUntil(ctx, time.Now().Add(wait)) {
+			if errors.Is(err, ErrLockLost) || errors.Is(err, ErrSessionLost) {
+				out.name = outLost
+			} else {
+				out.name = outUnsettled // its lock runs out, and it comes again
+			}
+			l.r.log.LogAttrs(ctx, slog.LevelError, "Message not settled",
+				slog.String("queue", l.r.queue), slog.String("message_id", d.raw.ID), slog.String("error", err.Error()))
+			l.onError(ctx, d, err)
+			return out
+		}
+	}
+}
+
+func (l *lane) settleOnce(ctx context.Context, d *Delivery, out outcome) error {
+	switch out.name {
+	case outComplete:
+		return d.Complete(ctx)
+	case outDeadLetter:
+		err := d.DeadLetter(ctx, out.reason)
+		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, ErrQueueNotFound) {
+			// No dead-letter queue: the message must not be lost.
+			if e := d.Abandon(ctx, l.abandonDelay(l.o.Retry.Delay(d.Count))); e != nil {
+				return e
+			}
+			return nil
+		}
+		return err
+	}
+	return d.Abandon(ctx, l.abandonDelay(out.delay))
+}
+
+// abandonDelay is a delay as the broker can do it: by itself, or not at all.
+func (l *lane) abandonDelay(d time.Duration) time.Duration {
+	if d <= 0 || l.r.caps.AbandonDelay == driver.None {
+		return 0
+	}
+	if most := l.r.caps.MaxDelay; most > 0 {
+		d = min(d, most)
+	}
+	return d
+}
+
+// maxTries bounds how many failing messages a processor remembers, and how many
+// times of each.
+const (
+	maxTries     = 4096
+	maxTryTimes  = 16
+	triesPerDrop = maxTries / 8
+)
+
+// tries remembers when messages failed in this process, to say so with the dead
+// letter. It forgets rather than grow.
+type tries struct {
+	mu sync.Mutex
+	at map[string][]time.Time
+}
+
+func newTries() *tries { return &tries{at: make(map[string][]time.Time)} }
+
+func (t *tries) note(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.at[id]; !ok && len(t.at) >= maxTries {
+		n := 0
+		for old := range t.at {
+			delete(t.at, old)
+			if n++; n == triesPerDrop {
+				break
+			}
+		}
+	}
+	times := append(t.at[id], time.Now())
+	t.at[id] = times[max(0, len(times)-maxTryTimes):]
+}
+
+func (t *tries) times(id string) []time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]time.Time(nil), t.at[id]...)
+}
+
+func (t *tries) forget(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.at) > 0 {
+		delete(t.at, id)
+	}
+}

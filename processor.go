@@ -1,0 +1,365 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Defaults of [ProcessorOptions] and [HandleOptions].
+const (
+	DefaultConcurrency   = 16
+	DefaultMaxProcessing = 10 * time.Minute
+	DefaultDrainTimeout  = 30 * time.Second
+	DefaultCancelGrace   = 5 * time.Second
+	DefaultSessionIdle   = 2 * time.Second
+	DefaultSessionTurn   = 100
+)
+
+// ErrHandlersRunning: Run returned while handlers were still running, although
+// their contexts had ended.
+var ErrHandlersRunning = errors.New("handlers did not return after their contexts ended")
+
+// ProcessorOptions configure a [Processor].
+type ProcessorOptions struct {
+	// Concurrency is how many handlers run at once over all queues; at least
+	// one for each queue. 0 means 16.
+	Concurrency int
+
+	// DrainTimeout is how long handlers may go on when Run's context ends. 0
+	// means 30 s.
+	DrainTimeout time.Duration
+
+	// CancelGrace is how long Run then waits for handlers whose context it has
+	// ended. 0 means 5 s.
+	CancelGrace time.Duration
+
+	// Middleware wraps every handler, the first outermost.
+	Middleware []Middleware
+
+	// Breaker is for calls to the brokers; each queue has its own.
+	Breaker BreakerOptions
+
+	// OnError is called with each error that a handler returned or panicked
+	// with, and each failure to settle, from the goroutine of the handler. The
+	// library itself logs the text only of errors marked Safe. Nil: not.
+	OnError func(ctx context.Context, d *Delivery, err error)
+}
+
+// HandleOptions configure one queue of a [Processor].
+type HandleOptions struct {
+	// Weight is the queue's part of the slots that several queues want. 0 means
+	// 1.
+	Weight int
+
+	// Concurrency is how many of the queue's messages are handled at once, or
+	// of its sessions. 0 means as many as the Processor has.
+	Concurrency int
+
+	// Prefetch is how many messages one call to the broker may bring; never
+	// more than there are free slots to handle them at once. 0 means 32.
+	Prefetch int
+
+	// Sessions makes the queue be received session by session: each in order,
+	// one message at a time, by one receiver. It is always so where the broker
+	// has no other way (Capabilities.SessionOnly). Brokers that deliver session
+	// messages on the queue itself keep their order also without it.
+	Sessions bool
+
+	// SessionIdle is how long a session without messages is kept. 0 means 2 s.
+	SessionIdle time.Duration
+
+	// SessionTurn is after how many messages a session is given up, so that
+	// others have a turn. 0 means 100.
+	SessionTurn int
+
+	// MaxProcessing is how long one handler may take. Its lock is renewed until
+	// then, and its context ends with ErrMaxProcessing. 0 means 10 minutes.
+	MaxProcessing time.Duration
+
+	// Retry says how long a message waits after a failure. Nil: Exponential,
+	// within the messages' maximum age where that bounds it.
+	Retry RetryPolicy
+
+	// MaxDeliveries is after how many deliveries a message that fails is
+	// dead-lettered. 0 means the receiver's.
+	MaxDeliveries int
+
+	// Downstream is told how handlers end, and while it is open nothing is
+	// fetched: share one among the queues whose handlers call the same service.
+	// Nil: none.
+	Downstream *Breaker
+}
+
+// Processor receives from queues and runs a handler for each message: it keeps
+// the lock while the handler works, settles by what it returns, and retries. It
+// is used once: Handle for each queue, then Run.
+type Processor struct {
+	o     ProcessorOptions
+	slots *slots
+	lanes []*lane
+
+	handlers sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	started bool
+	stop    context.CancelFunc      // ends fetching
+	hard    context.CancelCauseFunc // ends handlers
+	done    chan struct{}           // closed when Run has returned
+}
+
+// NewProcessor returns a Processor without queues. o may be nil.
+func NewProcessor(o *ProcessorOptions) (*Processor, error) {
+	p := &Processor{done: make(chan struct{})}
+	if o != nil {
+		p.o = *o
+	}
+	if p.o.Concurrency < 0 || p.o.DrainTimeout < 0 || p.o.CancelGrace < 0 {
+		return nil, wrap("new processor", "", invalidOption("ProcessorOptions: no value may be negative"))
+	}
+	if _, err := NewBreaker(&p.o.Breaker); err != nil {
+		return nil, wrap("new processor", "", err)
+	}
+	if p.o.Concurrency == 0 {
+		p.o.Concurrency = DefaultConcurrency
+	}
+	if p.o.DrainTimeout == 0 {
+		p.o.DrainTimeout = DefaultDrainTimeout
+	}
+	if p.o.CancelGrace == 0 {
+		p.o.CancelGrace = DefaultCancelGrace
+	}
+	p.slots = &slots{total: p.o.Concurrency}
+	return p, nil
+}
+
+// Handle makes the processor run h for each message that r receives. o may be
+// nil. It must be called before Run. The Receiver stays the caller's to close,
+// after Run has returned.
+//
+// It fails with ErrInvalidOptions where a message's retries could outlast
+// MaxMessageAge and no nonce store exempts them: they would be dead-lettered as
+// expired.
+func (p *Processor) Handle(r *Receiver, h Handler, o *HandleOptions) error {
+	const op = "handle"
+	if r == nil || h == nil {
+		return wrap(op, "", invalidOption("Handle needs a Receiver and a Handler"))
+	}
+	l, err := newLane(p, r, h, o)
+	if err != nil {
+		return wrap(op, r.queue, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.started:
+		return wrap(op, r.queue, invalidOption("Handle must be called before Run"))
+	case len(p.lanes) == p.o.Concurrency:
+		return wrap(op, r.queue, invalidOption("ProcessorOptions.Concurrency is %d: each queue needs one", p.o.Concurrency))
+	}
+	p.lanes = append(p.lanes, l)
+	p.slots.shares = append(p.slots.shares, l.share)
+	return nil
+}
+
+// Run processes messages until ctx ends, Shutdown or Close is called, or a queue
+// cannot be received from any more (its error, then). It then drains: it stops
+// fetching, waits up to DrainTimeout for handlers, ends the contexts of those
+// still running with ErrDraining, and waits CancelGrace for them. What they
+// leave is given back. It returns nil after a clean drain.
+//
+// Run owns every goroutine it starts: when it returns none is left, unless it
+// returns ErrHandlersRunning.
+func (p *Processor) Run(ctx context.Context) error {
+	const op = "run"
+	if ctx == nil {
+		return wrap(op, "", errNilContext)
+	}
+	p.mu.Lock()
+	switch {
+	case p.started:
+		p.mu.Unlock()
+		return wrap(op, "", invalidOption("a Processor runs once"))
+	case len(p.lanes) == 0:
+		p.mu.Unlock()
+		return wrap(op, "", invalidOption("no queue: call Handle first"))
+	}
+	p.started = true
+	fetchCtx, stop := context.WithCancel(ctx)
+	base, hard := context.WithCancelCause(context.WithoutCancel(ctx))
+	p.stop, p.hard = stop, hard
+	p.mu.Unlock()
+	defer close(p.done)
+	defer hard(ErrDraining)
+	defer stop()
+
+	var fetchers sync.WaitGroup
+	errs := make([]error, len(p.lanes))
+	for i, l := range p.lanes {
+		l.keeper = newKeeper(base)
+		fetchers.Go(func() {
+			errs[i] = l.fetch(fetchCtx, base)
+			stop() // one queue that ends ends all
+		})
+	}
+	fetchers.Wait()
+	err := errors.Join(errs...)
+	if e := p.drain(base, hard); e != nil {
+		err = errors.Join(err, e)
+	}
+	for _, l := range p.lanes {
+		l.keeper.close()
+	}
+	return wrap(op, "", err)
+}
+
+// drain waits for the handlers, first as they are, then with their contexts
+// ended.
+func (p *Processor) drain(base context.Context, hard context.CancelCauseFunc) error {
+	idle := make(chan struct{})
+	go func() { // ends with the last handler
+		p.handlers.Wait()
+		close(idle)
+	}()
+	timer := time.NewTimer(p.o.DrainTimeout)
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return nil
+	case <-timer.C:
+		hard(ErrDraining)
+	case <-base.Done(): // Close
+	}
+	timer.Reset(p.o.CancelGrace)
+	select {
+	case <-idle:
+		return nil
+	case <-timer.C:
+	}
+	return ErrHandlersRunning
+}
+
+// Shutdown makes Run drain, and returns when Run has, or when ctx ends, with its
+// error; the drain then goes on. Before Run it is an error.
+func (p *Processor) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		return wrap("shutdown", "", errNilContext)
+	}
+	p.mu.Lock()
+	stop := p.stop
+	p.mu.Unlock()
+	if stop == nil {
+		return wrap("shutdown", "", invalidOption("the Processor does not run"))
+	}
+	stop()
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close stops hard: it ends fetching and the contexts of all handlers at once,
+// and does not wait. Run returns when they have, after CancelGrace at the
+// latest. For a second signal.
+func (p *Processor) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stop == nil {
+		return
+	}
+	p.stop()
+	p.hard(ErrDraining)
+}
+
+func (o *HandleOptions) resolve(r *Receiver) error {
+	for _, v := range [...]struct {
+		name  string
+		value int64
+	}{
+		{"Weight", int64(o.Weight)},
+		{"Concurrency", int64(o.Concurrency)},
+		{"Prefetch", int64(o.Prefetch)},
+		{"SessionIdle", int64(o.SessionIdle)},
+		{"SessionTurn", int64(o.SessionTurn)},
+		{"MaxProcessing", int64(o.MaxProcessing)},
+		{"MaxDeliveries", int64(o.MaxDeliveries)},
+	} {
+		if v.value < 0 {
+			return invalidOption("HandleOptions.%s is negative", v.name)
+		}
+	}
+	if o.Weight == 0 {
+		o.Weight = 1
+	}
+	if o.Prefetch == 0 {
+		o.Prefetch = 32
+	}
+	if o.SessionIdle == 0 {
+		o.SessionIdle = DefaultSessionIdle
+	}
+	if o.SessionTurn == 0 {
+		o.SessionTurn = DefaultSessionTurn
+	}
+	if o.MaxProcessing == 0 {
+		o.MaxProcessing = DefaultMaxProcessing
+	}
+	if o.MaxDeliveries == 0 {
+		o.MaxDeliveries = r.options.MaxDeliveries
+	}
+	if r.caps.SessionOnly {
+		o.Sessions = true
+	}
+	if o.Sessions && r.caps.Sessions == 0 {
+		return fmt.Errorf("%w: HandleOptions.Sessions: this broker has none", ErrInvalidOptions)
+	}
+	return o.resolveRetry(r)
+}
+
+// resolveRetry keeps the retries within the age that messages may have, where
+// nothing exempts them.
+func (o *HandleOptions) resolveRetry(r *Receiver) error {
+	bounded := r.crypto != nil && r.nonces == nil && !r.cfg.InsecureSkipFreshness
+	if o.Retry == nil {
+		e := Exponential{}
+		for bounded && horizon(e, o.MaxDeliveries) > r.cfg.MaxMessageAge/2 {
+			if e.Max == 0 {
+				e.Max = 5 * time.Minute
+			}
+			e.Max /= 2
+			if e.First == 0 || e.First > e.Max {
+				e.First = min(time.Second, e.Max)
+			}
+			if e.Max < time.Millisecond {
+				break
+			}
+		}
+		o.Retry = e
+		return nil
+	}
+	if h := horizon(o.Retry, o.MaxDeliveries); bounded && h > r.cfg.MaxMessageAge {
+		return invalidOption("%d deliveries by this retry policy take up to %s, and a message older than MaxMessageAge (%s) is dead-lettered as expired: track nonces, which exempts retries, or retry faster", o.MaxDeliveries, h, r.cfg.MaxMessageAge)
+	}
+	return nil
+}
+
+// horizon is the longest that the delays between most deliveries can take.
+func horizon(p RetryPolicy, most int) time.Duration {
+	var sum time.Duration
+	for i := 1; i < most; i++ {
+		d := p.Delay(i)
+		if e, ok := p.(Exponential); ok {
+			d = e.bound(i)
+		}
+		if d < 0 {
+			break
+		}
+		if sum += d; sum > 1<<61 {
+			break
+		}
+	}
+	return sum
+}

@@ -1,0 +1,311 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// Defaults of [ReceiverOptions].
+const (
+	DefaultWait            = 20 * time.Second
+	DefaultMaxAuthFailures = 20
+	DefaultMaxDeliveries   = 10
+	DefaultRotationHorizon = 15 * time.Minute
+)
+
+// settleTimeout bounds the settling of messages that the application never saw.
+// It runs on a context of its own: a message must not stay locked because a
+// caller went away.
+const settleTimeout = 15 * time.Second
+
+// ReceiverOptions configure a [Receiver].
+type ReceiverOptions struct {
+	// Crypto replaces the Client's for this receiver. Nil: the Client's.
+	Crypto *CryptoConfig
+
+	// Keys replace the Client's for this receiver. Only messages under one of
+	// these keys are opened. Nil: the Client's.
+	Keys keys.Provider
+
+	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// are set.
+	CryptoProvider CryptoProvider
+
+	// Group is the set of receivers that share one memory of handled messages,
+	// at most 255 bytes. Two groups that each get their own copy of a message
+	// need two names. Empty: the queue's name.
+	Group string
+
+	// Wait is how long Receive waits for a first message. 0 means 20 s.
+	Wait time.Duration
+
+	// Lock is how long a message is held before it must be renewed, within the
+	// driver's bounds. 0 means the queue's own.
+	Lock time.Duration
+
+	// Prefetch is how many messages All fetches at once. Those that the loop
+	// has not reached keep their lock running. 0 means 1.
+	Prefetch int
+
+	// MaxDeliveries is after how many deliveries a message is dead-lettered
+	// that is rejected for a reason that time may cure (an unknown version or
+	// key). 0 means the queue's own limit, or 10 where it has none.
+	MaxDeliveries int
+
+	// RotationHorizon is over how long those deliveries are spread, so that a
+	// new key reaches this receiver first. It should exceed the life of cached
+	// keys. 0 means 15 minutes.
+	RotationHorizon time.Duration
+
+	// MaxAuthFailures is after how many authentication failures in a row
+	// receiving pauses: a wrong key must not drain a backlog into the
+	// dead-letter queue. One message is then tried every 30 s, and a success
+	// resumes. 0 means 20.
+	MaxAuthFailures int
+}
+
+func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error {
+	for _, d := range [...]struct {
+		name  string
+		value int64
+	}{
+		{"Wait", int64(o.Wait)},
+		{"Lock", int64(o.Lock)},
+		{"RotationHorizon", int64(o.RotationHorizon)},
+		{"Prefetch", int64(o.Prefetch)},
+		{"MaxDeliveries", int64(o.MaxDeliveries)},
+		{"MaxAuthFailures", int64(o.MaxAuthFailures)},
+	} {
+		if d.value < 0 {
+			return invalidOption("ReceiverOptions.%s is negative", d.name)
+		}
+	}
+	if len(o.Group) > replay.MaxGroup {
+		return invalidOption("ReceiverOptions.Group has %d bytes, the limit is %d", len(o.Group), replay.MaxGroup)
+	}
+	if o.Group == "" {
+		o.Group = queue
+	}
+	if o.Wait == 0 {
+		o.Wait = DefaultWait
+	}
+	if o.Prefetch == 0 {
+		o.Prefetch = 1
+	}
+	if o.MaxDeliveries == 0 {
+		o.MaxDeliveries = caps.MaxDeliveries
+	}
+	if o.MaxDeliveries == 0 {
+		o.MaxDeliveries = DefaultMaxDeliveries
+	}
+	if o.RotationHorizon == 0 {
+		o.RotationHorizon = DefaultRotationHorizon
+	}
+	if o.MaxAuthFailures == 0 {
+		o.MaxAuthFailures = DefaultMaxAuthFailures
+	}
+	return nil
+}
+
+// Receiver receives from one queue. It is safe for concurrent use.
+type Receiver struct {
+	*endpoint
+	options ReceiverOptions
+	nonces  replay.NonceStore // nil unless nonces are tracked
+	health  *health
+}
+
+// Receiver opens queue for receiving. o may be nil. With keys it reads sealed
+// and, by the PlaintextPolicy, plain messages, with no further configuration.
+// The Receiver lives until its Close or the Client's.
+func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions) (*Receiver, error) {
+	r := &Receiver{}
+	if o != nil {
+		r.options = *o
+	}
+	e, err := c.open(ctx, "receiver", queue, r.options.Keys, r.options.CryptoProvider, r.options.Crypto, &driver.QueueOptions{Lock: r.options.Lock})
+	if err != nil {
+		return nil, wrap("open receiver", queue, err)
+	}
+	r.endpoint = e
+	err = r.options.resolve(e.caps, queue)
+	if err == nil {
+		err = e.cfg.checkStore(c.options.Nonces)
+	}
+	if err != nil {
+		_ = e.q.Close(ctx) // the configuration's error is the one that tells
+		return nil, wrap("open receiver", queue, err)
+	}
+	if e.cfg.TrackNonces {
+		r.nonces = c.options.Nonces
+	}
+	r.health = newHealth(r)
+	return r, nil
+}
+
+// Queue is the name of the queue.
+func (r *Receiver) Queue() string { return r.queue }
+
+// Capabilities are what the queue's broker can do.
+func (r *Receiver) Capabilities() driver.Capabilities { return r.capabilities() }
+
+// Stats returns the queue's counts, by the broker's word.
+func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
+	if err := checkContext(ctx); err != nil {
+		return driver.Stats{}, wrap("stats", r.queue, err)
+	}
+	s, err := r.q.Stats(ctx)
+	return s, wrap("stats", r.queue, err)
+}
+
+// Close releases the receiver. Its waiting calls fail with ErrClosed, and
+// deliveries that are not settled go back to the broker where it allows that.
+func (r *Receiver) Close(ctx context.Context) error {
+	if ctx == nil {
+		return wrap("close", r.queue, errNilContext)
+	}
+	return wrap("close", r.queue, r.q.Close(ctx))
+}
+
+// Receive returns up to max messages as soon as there are some, and (nil, nil)
+// when there were none within Wait, or all that came were rejected.
+//
+// Its error is about receiving, never about one message: a message that does not
+// pass the pipeline is settled as documented, reported to Options.OnRejected,
+// log and Observer, and costs the others of its batch nothing. After too many
+// authentication failures in a row it is ErrReceivingPaused; while the key
+// provider or the nonce store does not answer nothing is fetched, and it is
+// ErrKeyProvider or ErrNonceStore after Wait.
+func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
+	good, _, _, err := r.receive(ctx, r.q, max, r.options.Wait, false)
+	return good, wrap("receive", r.queue, err)
+}
+
+// ReceiveOne returns one message; a *RejectedError where the one that came was
+// rejected, by which errors.Is finds the reason; ErrNoMessage where none came
+// within Wait.
+func (r *Receiver) ReceiveOne(ctx context.Context) (*Delivery, error) {
+	good, rejected, _, err := r.receive(ctx, r.q, 1, r.options.Wait, false)
+	return only(r.queue, good, rejected, err)
+}
+
+func only(queue string, good []*Delivery, rejected []*RejectedError, err error) (*Delivery, error) {
+	switch {
+	case err != nil:
+		return nil, wrap("receive", queue, err)
+	case len(good) > 0:
+		return good[0], nil
+	case len(rejected) > 0:
+		return nil, rejected[0]
+	}
+	return nil, wrap("receive", queue, ErrNoMessage)
+}
+
+// All returns the messages of the queue one by one, for as long as ctx lives.
+// Rejected messages are settled and skipped, as in Receive. While receiving is
+// paused, or the key provider or the nonce store does not answer, it waits. An
+// error ends it. Each delivery is the loop's to settle; when the loop ends,
+// those fetched and not reached are released.
+func (r *Receiver) All(ctx context.Context) iter.Seq2[*Delivery, error] {
+	return all(ctx, r.options.Prefetch, func(ctx context.Context, n int) ([]*Delivery, error) {
+		return r.Receive(ctx, n)
+	})
+}
+
+func all(ctx context.Context, prefetch int, receive func(context.Context, int) ([]*Delivery, error)) iter.Seq2[*Delivery, error] {
+	return func(yield func(*Delivery, error) bool) {
+		if ctx == nil {
+			yield(nil, errNilContext)
+			return
+		}
+		var held []*Delivery
+		defer func() { release(ctx, held) }()
+		for {
+			batch, err := receive(ctx, prefetch)
+			switch {
+			case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrNonceStore):
+				continue // Receive has waited
+			case err != nil:
+				yield(nil, err)
+				return
+			}
+			held = batch
+			for len(held) > 0 {
+				d := held[0]
+				held = held[1:]
+				if d.expired() {
+					release(ctx, []*Delivery{d}) // somebody else has it by now
+					continue
+				}
+				if !yield(d, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// release abandons deliveries that no handler saw. Errors are of no use to
+// anybody: the lock runs out.
+func release(ctx context.Context, held []*Delivery) {
+	if len(held) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	// The last first, so that a broker that puts them back at the head keeps
+	// their order.
+	for i := len(held) - 1; i >= 0; i-- {
+		_ = held[i].Abandon(ctx, 0)
+	}
+}
+
+// receive fetches from src and puts what comes through the pipeline. In order,
+// for sessions, it stops at a message that must wait, and returns that one, too.
+func (r *Receiver) receive(ctx context.Context, src driver.Source, max int, wait time.Duration, inOrder bool) (good []*Delivery, rejected []*RejectedError, blocked *RejectedError, err error) {
+	if err := checkContext(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	if max < 1 {
+		return nil, nil, nil, invalidOption("max is %d, it must be at least 1", max)
+	}
+	if r.client.closed.Load() {
+		return nil, nil, nil, driver.ErrClosed
+	}
+	deadline := time.Now().Add(wait)
+	admitted, err := r.health.admit(ctx, max, deadline)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	left := time.Until(deadline)
+	if left < 0 {
+		left = 0
+	}
+	opCtx, end := r.begin(ctx, Operation{Kind: OpReceive, Count: admitted.max})
+	raw, err := src.Receive(opCtx, admitted.max, left)
+	if r.o != nil {
+		links := make([]map[string]string, len(raw))
+		for i, d := range raw {
+			links[i] = d.Trace
+		}
+		end(Result{Err: err, Count: len(raw), Links: links})
+	}
+	if admitted.probe && len(raw) == 0 {
+		r.health.settled()
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	good, rejected, blocked = r.accept(ctx, src, raw, admitted.probe, inOrder)
+	if err := ctx.Err(); err != nil {
+		release(ctx, good)
+		return nil, rejected, blocked, err
+	}
+	return good, rejected, blocked, nil
+}

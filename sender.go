@@ -1,0 +1,449 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/sessionkey"
+)
+
+// SenderOptions configure a [Sender].
+type SenderOptions struct {
+	// Crypto replaces the Client's for this sender. Nil: the Client's.
+	Crypto *CryptoConfig
+
+	// Keys replace the Client's for this sender. Nil: the Client's.
+	Keys keys.Provider
+
+	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// are set.
+	CryptoProvider CryptoProvider
+
+	// SessionKey fills in the SessionID of messages that have none. Nil: none.
+	SessionKey sessionkey.Strategy
+}
+
+// Sender sends to one queue. It is safe for concurrent use.
+type Sender struct {
+	*endpoint
+	sessions sessionkey.Strategy
+	used     atomic.Pointer[keys.ID] // the key that was last reported
+}
+
+// Sender opens queue for sending. o may be nil. The Sender lives until its Close
+// or the Client's.
+func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*Sender, error) {
+	if o == nil {
+		o = &SenderOptions{}
+	}
+	e, err := c.open(ctx, "sender", queue, o.Keys, o.CryptoProvider, o.Crypto, nil)
+	if err != nil {
+		return nil, wrap("open sender", queue, err)
+	}
+	if e.cfg.Enabled && e.keys == nil {
+		_ = e.q.Close(ctx) // the configuration's error is the one that tells
+		return nil, wrap("open sender", queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
+	}
+	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
+}
+
+// Capabilities are what the queue's broker can do.
+func (s *Sender) Capabilities() driver.Capabilities { return s.capabilities() }
+
+// Close releases the sender. Other senders of the queue live on.
+func (s *Sender) Close(ctx context.Context) error {
+	if ctx == nil {
+		return wrap("close", s.queue, errNilContext)
+	}
+	return wrap("close", s.queue, s.q.Close(ctx))
+}
+
+// Send seals and sends one message. When it returns nil the broker has confirmed
+// that it holds the message; after an error it may hold it all the same, and
+// sending again with the same ID makes a second copy. It neither retains nor
+// changes m.
+func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
+	var one [1]*Message
+	one[0] = m
+	r, err := s.prepare(ctx, one[:])
+	if err != nil {
+		return SendResult{Err: err}, err
+	}
+	s.dispatch(ctx, r)
+	return r[0].result, r[0].result.Err
+}
+
+// BatchError says that some messages of a batch were not sent; the results say
+// which. errors.Is and errors.As see the first cause.
+type BatchError struct {
+	Queue  string
+	Failed int
+	Total  int
+	Err    error // of the first that failed
+}
+
+func (e *BatchError) Error() string {
+	return fmt.Sprintf("queue: send batch %q: %d of %d messages failed, the first: %v", e.Queue, e.Failed, e.Total, e.Err)
+}
+
+func (e *BatchError) Unwrap() error { return e.Err }
+
+// SendBatch sends messages in as few calls to the broker as its limits allow, by
+// count and by sealed size. Each message succeeds or fails on its own: there is
+// one result per message, in order, and an error (a *BatchError) when any
+// failed. Where a message of a session fails, the later ones of that session
+// that were not yet on their way are not sent (ErrNotSent), so that sending the
+// failed ones again keeps the order.
+func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
+	r, err := s.prepare(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	s.dispatch(ctx, r)
+	out := make([]SendResult, len(r))
+	var failed BatchError
+	for i := range r {
+		out[i] = r[i].result
+		if e := out[i].Err; e != nil {
+			if failed.Failed == 0 {
+				failed.Err = e
+			}
+			failed.Failed++
+		}
+	}
+	if failed.Failed == 0 {
+		return out, nil
+	}
+	failed.Queue, failed.Total = s.queue, len(m)
+	return out, &failed
+}
+
+// outgoing is one message on its way out.
+type outgoing struct {
+	// m is nil unless it was prepared: sealed, where that is called for.
+	m       *driver.Message
+	session string
+	size    int
+	result  SendResult
+}
+
+// prepare validates, seals and measures each message; the error is of the call
+// as a whole. Failures of one message are in its result.
+func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) {
+	if err := checkContext(ctx); err != nil {
+		return nil, wrap("send", s.queue, err)
+	}
+	if s.client.closed.Load() {
+		return nil, wrap("send", s.queue, driver.ErrClosed)
+	}
+	var id keys.ID
+	if s.cfg.Enabled {
+		var err error
+		if id, err = s.keys.CurrentKeyID(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, wrap("send", s.queue, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err)))
+		}
+	}
+	trace := s.inject(ctx)
+	out := make([]outgoing, len(m))
+	bytes := 0
+	for _, m := range m {
+		if m != nil {
+			bytes += len(m.Body)
+		}
+	}
+	parallel(len(m), bytes, func(i int) {
+		out[i].result.Err = wrap("send", s.queue, s.prepareOne(ctx, m[i], id, trace, &out[i]))
+	})
+	return out, nil
+}
+
+func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, trace map[string]string, out *outgoing) error {
+	if err := m.validate(); err != nil {
+		return err
+	}
+	mid := m.ID
+	if mid == "" {
+		mid = newID()
+	}
+	d := m.driverMessage(mid)
+	d.Trace = trace
+	out.result.MessageID = mid
+	if d.SessionID == "" {
+		session, err := s.sessionID(m)
+		if err != nil {
+			return err
+		}
+		d.SessionID = session
+	}
+	out.session = d.SessionID
+	if s.caps.SessionOnly && d.SessionID == "" {
+		return driver.Errorf(driver.Invalid, "this queue needs a SessionID on every message")
+	}
+	if max := s.caps.MaxBody; max > 0 && len(m.Body) > max {
+		return driver.NewTooLarge("body", len(m.Body), max)
+	}
+	if s.cfg.Enabled {
+		if err := s.seal(ctx, id, d); err != nil {
+			return err
+		}
+		out.result.Encrypted, out.result.KeyID = true, id
+		if max := s.caps.MaxBody; max > 0 && len(d.Body) > max {
+			return driver.NewTooLarge("sealed body", len(d.Body), max)
+		}
+	} else if envelope.IsSealed(d.Body) || !s.caps.BinaryBody && looksSealedAsText(d.Body) {
+		return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
+	}
+	out.size = s.q.Size(d)
+	if max := s.caps.MaxBatchBytes; max > 0 && out.size > max {
+		return driver.NewTooLarge("message", out.size, max)
+	}
+	out.m = d
+	return nil
+}
+
+// sessionID asks the strategy for the session of a message that has none.
+func (s *Sender) sessionID(m *Message) (string, error) {
+	if s.sessions == nil {
+		return "", nil
+	}
+	id, err := s.sessions.SessionKey(sessionkey.Message{Body: m.Body, ContentType: m.ContentType, Attributes: m.Attributes})
+	if err != nil {
+		return "", driver.Errorf(driver.Invalid, "session key: %w", err)
+	}
+	if len(id) > MaxIDBytes {
+		return "", driver.Errorf(driver.Invalid, "the session key has %d bytes, the limit is %d", len(id), MaxIDBytes)
+	}
+	return id, nil
+}
+
+// looksSealedAsText recognises the marker in base64, which text transports take
+// for a sealed body where their own mark is gone.
+func looksSealedAsText(body []byte) bool {
+	const marker = "UVJFMQ"
+	return len(body) >= len(marker) && string(body[:len(marker)]) == marker
+}
+
+// seal replaces d's body by its envelope.
+func (s *Sender) seal(ctx context.Context, id keys.ID, d *driver.Message) error {
+	begin := time.Now()
+	bound, err := envelope.BoundNames(d.Attributes)
+	if err != nil {
+		return driver.Errorf(driver.Invalid, "%w", err)
+	}
+	h := envelope.Header{
+		EncryptedAt: begin.UnixMilli(),
+		KeyID:       string(id),
+		Origin:      s.queue,
+		Bound:       bound,
+	}
+	from := begin
+	if !d.NotBefore.IsZero() {
+		h.NotBefore = ceilMilli(d.NotBefore)
+		if d.NotBefore.After(from) {
+			from = d.NotBefore
+		}
+	}
+	if d.TTL > 0 {
+		h.ExpiresAt = ceilMilli(from.Add(d.TTL))
+	}
+	ctxData, err := envelope.AppendContext(nil, &envelope.Context{
+		MessageID:     d.ID,
+		SessionID:     d.SessionID,
+		ContentType:   d.ContentType,
+		CorrelationID: d.CorrelationID,
+		Attributes:    d.Attributes,
+	}, bound)
+	if err != nil {
+		return driver.Errorf(driver.Invalid, "%w", err)
+	}
+	plain := len(d.Body)
+	var key *keys.Key
+	if a, ok := s.crypto.(*AESGCM); ok {
+		dst := make([]byte, 0, envelope.SealedSize(&h, plain))
+		d.Body, key, err = a.appendSealed(ctx, dst, id, &h, d.Body, ctxData)
+	} else {
+		var m envelope.EncryptedMessage
+		if m, err = s.crypto.Encrypt(ctx, id, h, d.Body, ctxData); err == nil {
+			d.Body = m.Bytes()
+			if !envelope.IsSealed(d.Body) {
+				err = errors.New("the CryptoProvider returned no envelope")
+			}
+		}
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, ErrEncryptionFailed) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
+	}
+	d.Sealed = true
+	if s.o != nil {
+		s.event(ctx, Event{Kind: EventSealed, Duration: time.Since(begin), KeyID: id, Bytes: plain})
+		if last := s.used.Load(); key != nil && (last == nil || *last != id) {
+			s.used.Store(&id)
+			s.event(ctx, Event{Kind: EventKeyUsed, KeyID: id, Created: key.Created(), Expires: key.Expires()})
+		}
+	}
+	return nil
+}
+
+// ceilMilli rounds up, so that a message is never due early nor expired early.
+func ceilMilli(t time.Time) int64 {
+	return t.Add(time.Millisecond - 1).UnixMilli()
+}
+
+// dispatch sends what prepare left without error, in as few calls as the limits
+// allow.
+func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
+	most := max(1, s.caps.MaxBatch)
+	var failed map[string]bool // sessions with a message that failed
+	fail := func(o *outgoing) {
+		if o.session == "" {
+			return
+		}
+		if failed == nil {
+			failed = make(map[string]bool)
+		}
+		failed[o.session] = true
+	}
+	batch := make([]*outgoing, 0, min(most, len(out)))
+	bytes := 0
+	flush := func() {
+		s.sendBatch(ctx, batch)
+		for _, o := range batch {
+			if o.result.Err != nil {
+				fail(o)
+			}
+		}
+		batch, bytes = batch[:0], 0
+	}
+	for i := range out {
+		o := &out[i]
+		if o.result.Err != nil {
+			fail(o)
+			continue
+		}
+		full := len(batch) == most || s.caps.MaxBatchBytes > 0 && len(batch) > 0 && bytes+o.size > s.caps.MaxBatchBytes
+		if full {
+			flush()
+		}
+		if o.session != "" && failed[o.session] {
+			o.result.Err = wrap("send", s.queue, ErrNotSent)
+			continue
+		}
+		batch = append(batch, o)
+		bytes += o.size
+	}
+	if len(batch) > 0 {
+		flush()
+	}
+}
+
+// sendBatch makes one call to the broker.
+func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
+	if err := ctx.Err(); err != nil {
+		for _, o := range batch {
+			o.result.Err = err
+		}
+		return
+	}
+	messages := make([]*driver.Message, len(batch))
+	for i, o := range batch {
+		if s.cfg.Enabled && !o.m.Sealed {
+			panic("queue: a message that was not sealed reached the driver") // unreachable: prepareOne
+		}
+		messages[i] = o.m
+	}
+	op := Operation{Kind: OpSend, Count: len(batch), Encrypted: s.cfg.Enabled}
+	if len(batch) == 1 {
+		op.MessageID, op.SessionID, op.KeyID = batch[0].m.ID, batch[0].m.SessionID, batch[0].result.KeyID
+	}
+	ctx, end := s.begin(ctx, op)
+	if s.o != nil {
+		// The messages carry the span of the send, not that of its caller.
+		if trace := s.inject(ctx); trace != nil {
+			for _, m := range messages {
+				m.Trace = trace
+			}
+		}
+	}
+	results := s.q.Send(ctx, messages)
+	var first error
+	sent := 0
+	for i, o := range batch {
+		if i >= len(results) {
+			o.result.Err = wrap("send", s.queue, errors.New("the driver returned too few results"))
+		} else {
+			o.result.BrokerID = results[i].BrokerID
+			o.result.Err = wrap("send", s.queue, results[i].Err)
+		}
+		if o.result.Err != nil {
+			if first == nil {
+				first = o.result.Err
+			}
+			continue
+		}
+		sent++
+		s.event(ctx, Event{Kind: EventSent, Encrypted: o.result.Encrypted, KeyID: o.result.KeyID, Bytes: len(o.m.Body)})
+		s.logSent(ctx, o)
+	}
+	end(Result{Err: first, Count: sent})
+}
+
+func (s *Sender) logSent(ctx context.Context, o *outgoing) {
+	if o.result.Encrypted {
+		if s.log.Enabled(ctx, slog.LevelInfo) {
+			s.log.LogAttrs(ctx, slog.LevelInfo, "Message sent with encryption",
+				slog.String("queue", s.queue), slog.String("message_id", o.m.ID),
+				slog.Bool("encrypted", true), slog.String("key_id", string(o.result.KeyID)))
+		}
+		return
+	}
+	s.log.LogAttrs(ctx, slog.LevelWarn, "Message sent WITHOUT encryption",
+		slog.String("queue", s.queue), slog.String("message_id", o.m.ID), slog.Bool("encrypted", false))
+}
+
+// parallelBytes is from how many bytes on a batch is sealed or opened by several
+// goroutines: below, starting them costs more than it saves.
+const parallelBytes = 64 << 10
+
+// parallel calls f for 0 to n-1, from several goroutines where that pays, and
+// returns when all calls have.
+func parallel(n, bytes int, f func(int)) {
+	workers := min(n, runtime.GOMAXPROCS(0))
+	if workers < 2 || bytes < parallelBytes {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
