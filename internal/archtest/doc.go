@@ -57,6 +57,7 @@ var Rules = []Rule{
 	{"nested modules replace what they reach", checkReplace},
 	{"go.work lists every module", checkWorkspace},
 	{"tests do not sleep", checkSleep},
+	{"Go in documents compiles", checkFragments},
 }
 
 // sorted orders violations by place, so that the output is stable.
