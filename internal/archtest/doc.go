@@ -58,6 +58,7 @@ var Rules = []Rule{
 	{"go.work lists every module", checkWorkspace},
 	{"tests do not sleep", checkSleep},
 	{"Go in documents compiles", checkFragments},
+	{"links in documents lead somewhere", checkLinks},
 }
 
 // sorted orders violations by place, so that the output is stable.

@@ -134,7 +134,8 @@ func (Pair[A, B]) Get() {}
 	"cmd/qrt/internal/demo/demo.go":  "// Package demo shows.\npackage demo\n",
 	"examples/go.mod":                "module example.com/queue/examples\n",
 	"examples/router/main.go":        "// Command router routes.\npackage main\n",
-	"README.md":                      "# Queue\n\n```\nfree text {\n```\n\n```go\nsynctest.Test(t, named)\n\n    bubble(t, func() { time.Sleep(1) })\n```\n",
+	"README.md":                      "# Queue\n\n```\nfree text {\n```\n\n```go\nsynctest.Test(t, named)\n\n    bubble(t, func() { time.Sleep(1) })\n```\n\n```text\n[gone](gone.md)\n```\n\n## Two, [words](docs)!\n\nSee [use](docs/use.md#to-use), [below](#two-words), [folder](spec/), [site](https://example.com/x#y).\n",
+	"docs/use.md":                    "# To use\n\nBack to [the start](../README.md), see [code](../client.go#L3).\n",
 	"aws/testdata/fauxqs/ignored.go": "package broken ???",
 	"node_modules/x/helpers.go":      "package util",
 	".tools/types.go":                "package types",
@@ -239,15 +240,21 @@ var faults = []fault{
 	{"tests do not sleep", "called by a test without a bubble", sleeping("func pause() { time.Sleep(1) }\n\nfunc TestX(t *testing.T) { pause() }"), "x_test.go", "testing/synctest"},
 	{"tests do not sleep", "calls what runs in a bubble", sleeping("func TestX(t *testing.T) { step(); time.Sleep(1) }"), "x_test.go", "testing/synctest"},
 
-	{"Go in documents compiles", "nowhere", document("queue.Gone()"), "docs/use.md", "stands in no Go file"},
-	{"Go in documents compiles", "part of a line", document("bubble(t, func()"), "docs/use.md", "stands in no Go file"},
-	{"Go in documents compiles", "two lines that are apart", document("synctest.Test(t, named)\n_ = memqueue.New"), "docs/use.md", "stands in no Go file"},
-	{"Go in documents compiles", "fence without end", map[string]string{"docs/use.md": "```go\nqueue.Gone()\n"}, "docs/use.md", "stands in no Go file"},
+	{"links in documents lead somewhere", "no such file", map[string]string{"docs/x.md": "See [that](gone.md).\n"}, "docs/x.md", "there is no such file"},
+	{"links in documents lead somewhere", "from the wrong folder", map[string]string{"docs/x.md": "See [that](docs/use.md).\n"}, "docs/x.md", "there is no such file"},
+	{"links in documents lead somewhere", "outside", map[string]string{"docs/x.md": "See [that](../../x.md).\n"}, "docs/x.md", "outside of the repository"},
+	{"links in documents lead somewhere", "no such heading", map[string]string{"docs/x.md": "See [that](use.md#gone).\n"}, "docs/x.md", "no heading"},
+	{"links in documents lead somewhere", "no such heading here", map[string]string{"docs/x.md": "# A\n\nSee [that](#b).\n"}, "docs/x.md", "no heading"},
+
+	{"Go in documents compiles", "nowhere", document("queue.Gone()"), "docs/x.md", "stands in no Go file"},
+	{"Go in documents compiles", "part of a line", document("bubble(t, func()"), "docs/x.md", "stands in no Go file"},
+	{"Go in documents compiles", "two lines that are apart", document("synctest.Test(t, named)\n_ = memqueue.New"), "docs/x.md", "stands in no Go file"},
+	{"Go in documents compiles", "fence without end", map[string]string{"docs/x.md": "```go\nqueue.Gone()\n"}, "docs/x.md", "stands in no Go file"},
 }
 
 // document is a document with one Go fragment.
 func document(fragment string) map[string]string {
-	return map[string]string{"docs/use.md": "# Use\n\n```go\n" + fragment + "\n```\n"}
+	return map[string]string{"docs/x.md": "# Use\n\n```go\n" + fragment + "\n```\n"}
 }
 
 // empty stands for a file of no bytes, since "" removes a file.
