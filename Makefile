@@ -90,13 +90,16 @@ race: peers
 
 cover:
 	@echo "# coverage, at least $(FLOOR) %"
-	$(GO) test -cover $(TESTFLAGS) $(COVERED) | tee /dev/stderr |
-		awk -v floor=$(FLOOR) -v want=$(words $(COVERED)) '
-			match($$0, /coverage: [0-9.]+%/) {
-				got++
-				if (substr($$0, RSTART + 10, RLENGTH - 11) + 0 < floor) { print "below " floor " %: " $$2; bad = 1 }
-			}
-			END { if (got != want) { print "coverage of " got + 0 " packages, want " want; bad = 1 }; exit bad }' >&2
+	$(GO) test -cover $(TESTFLAGS) $(COVERED) | awk -v floor=$(FLOOR) -v want=$(words $(COVERED)) '
+		{ print }
+		match($$0, /coverage: [0-9.]+%/) {
+			got++
+			if (substr($$0, RSTART + 10, RLENGTH - 11) + 0 < floor) bad = bad " " $$2
+		}
+		END {
+			if (got != want) { print "coverage of " got + 0 " packages found, want " want; exit 1 }
+			if (bad) { print "coverage is below " floor " %:" bad; exit 1 }
+		}'
 
 fips:
 	@echo "# GODEBUG=fips140=only"
