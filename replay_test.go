@@ -1,0 +1,441 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// The walk-throughs of redelivery and replay: what must pass, and what must not.
+
+func TestRedeliveryAfterAbandon(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		r := x.receiver(orders, nil)
+		for i := 1; i <= 3; i++ {
+			d := x.one(r)
+			if d.Count != i {
+				x.Errorf("Count = %d, want %d", d.Count, i)
+			}
+			x.must(d.Abandon(x.Context(), 0))
+		}
+		x.must(x.one(r).Complete(x.Context()))
+		x.none(r, queue.ErrNoMessage)
+	})
+}
+
+func TestRedeliveryWhileFirstHandlerStillRuns(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		r := x.receiver(orders, nil)
+		first := x.one(r)
+		x.wait(31 * time.Second) // the lock, and with it the claim, runs out
+		second := x.one(r)
+		if second.Count != 2 {
+			x.Errorf("Count = %d, want 2", second.Count)
+		}
+		// The first holder is late: it must neither complete nor release what
+		// the second holds.
+		if err := first.Complete(x.Context()); !errors.Is(err, queue.ErrLockLost) {
+			x.Errorf("late Complete: %v, want ErrLockLost", err)
+		}
+		if err := first.Abandon(x.Context(), 0); !errors.Is(err, queue.ErrLockLost) {
+			x.Errorf("late Abandon: %v, want ErrLockLost", err)
+		}
+		x.none(r, queue.ErrNoMessage)
+		x.must(second.Complete(x.Context()))
+		x.none(r, queue.ErrNoMessage)
+	})
+}
+
+// A late release in the store itself: the claim of the second holder survives
+// it, shown by a copy that is still busy.
+func TestLateReleaseDoesNotFreeAnothersClaim(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		stolen := x.steal()
+		r := x.receiver(orders, nil)
+		first := x.one(r)
+		x.wait(31 * time.Second)
+		second := x.one(r)
+		if err := first.Abandon(x.Context(), 0); !errors.Is(err, queue.ErrLockLost) {
+			x.Errorf("late Abandon: %v, want ErrLockLost", err)
+		}
+		x.inject(orders, stolen)
+		x.none(r, queue.ErrNonceBusy)
+		x.must(second.Complete(x.Context()))
+	})
+}
+
+func TestCopyWhileFirstIsInFlight(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		stolen := x.steal()
+		r := x.receiver(orders, nil)
+		d := x.one(r)
+		x.inject(orders, stolen)
+		rejected := x.none(r, queue.ErrNonceBusy)
+		if rejected.Disposition != queue.Abandoned || rejected.Delay <= 0 || rejected.ErrorType != "nonce_busy" {
+			x.Errorf("%+v, want abandoned with a delay", rejected)
+		}
+		x.must(d.Complete(x.Context()))
+		x.wait(time.Minute)
+		if rejected := x.none(r, queue.ErrNonceReused); rejected.Disposition != queue.DeadLettered {
+			x.Errorf("disposition %s, want dead_lettered", rejected.Disposition)
+		}
+		if got := x.deadReasons(orders); !slices.Equal(got, []string{"nonce_reused"}) {
+			x.Errorf("dead letters %v, want one nonce_reused", got)
+		}
+	})
+}
+
+func TestReplayAfterCompletion(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		stolen := x.steal()
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).Complete(x.Context()))
+		x.inject(orders, stolen)
+		x.none(r, queue.ErrNonceReused)
+		// Long after the nonce is forgotten its time is over.
+		x.wait(time.Hour)
+		x.inject(orders, stolen)
+		x.none(r, queue.ErrMessageExpired)
+	})
+}
+
+func TestReplayUntracked(t *testing.T) {
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	inBubble(t, untracked, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		stolen := x.steal()
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).Complete(x.Context()))
+		x.inject(orders, stolen)
+		x.must(x.one(r).Complete(x.Context())) // within the window: documented
+		x.wait(6 * time.Minute)
+		x.inject(orders, stolen)
+		x.none(r, queue.ErrMessageExpired)
+	})
+}
+
+// A crash before the consumed mark repeats the handler.
+func TestCrashBeforeConsumedMark(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		r := x.receiver(orders, nil)
+		x.one(r) // and never heard of again
+		x.wait(31 * time.Second)
+		d := x.one(r)
+		if d.Count != 2 {
+			x.Errorf("Count = %d, want 2", d.Count)
+		}
+		x.must(d.Complete(x.Context()))
+	})
+}
+
+// A crash between the consumed mark and the broker's completion: the handler had
+// finished, so the redelivery is completed and not handled again.
+func TestCrashAfterConsumedMark(t *testing.T) {
+	var faults *faultyProvider
+	lost := func(x *fixture, o *queue.Options) {}
+	inBubble(t, lost, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		faults = &faultyProvider{Provider: x.broker}
+		c, err := queue.New(faults, &queue.Options{
+			Keys: x.ring, Nonces: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true},
+		})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		d := x.one(r)
+		faults.settle = driver.Errorf(driver.Unavailable, "connection reset")
+		if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrUnavailable) {
+			x.Fatalf("Complete: %v, want ErrUnavailable", err)
+		}
+		faults.settle = nil
+		x.wait(31 * time.Second)
+		x.none(r, queue.ErrNoMessage) // completed silently
+		if n := len(x.stored(orders)); n != 0 {
+			x.Errorf("%d messages are left, want none", n)
+		}
+		if n := len(x.deadReasons(orders)); n != 0 {
+			x.Errorf("%d dead letters, want none", n)
+		}
+	})
+}
+
+// The nonce store fails at each step.
+func TestNonceStoreFails(t *testing.T) {
+	failing := func(x *fixture, o *queue.Options) {
+		x.store = &faultyStore{NonceStore: x.store}
+		o.Nonces = x.store
+	}
+	down := errors.New("connection refused")
+
+	t.Run("Begin", func(t *testing.T) {
+		inBubble(t, failing, func(x *fixture) {
+			store := x.store.(*faultyStore)
+			x.send(&queue.Message{Body: []byte("a")})
+			r := x.receiver(orders, nil)
+			store.set(down)
+			rejected := x.none(r, queue.ErrNonceStore)
+			if rejected.Disposition != queue.Abandoned {
+				x.Errorf("disposition %s, want abandoned", rejected.Disposition)
+			}
+			// Fetching stops: no delivery is spent while the store is away.
+			for range 200 {
+				if _, err := r.Receive(x.Context(), 10); !errors.Is(err, queue.ErrNonceStore) && err != nil {
+					x.Fatalf("Receive: %v", err)
+				}
+			}
+			store.set(nil)
+			var d *queue.Delivery
+			for range 60 {
+				if ds, _ := r.Receive(x.Context(), 1); len(ds) == 1 {
+					d = ds[0]
+					break
+				}
+			}
+			if d == nil {
+				x.Fatal("receiving did not resume")
+			}
+			if d.Count != 2 {
+				x.Errorf("Count = %d after an outage of 200 s, want 2", d.Count)
+			}
+			x.must(d.Complete(x.Context()))
+			if n := len(x.deadReasons(orders)); n != 0 {
+				x.Errorf("%d dead letters, want none", n)
+			}
+		})
+	})
+	t.Run("Consume", func(t *testing.T) {
+		inBubble(t, failing, func(x *fixture) {
+			store := x.store.(*faultyStore)
+			x.send(&queue.Message{Body: []byte("a")})
+			d := x.one(x.receiver(orders, nil))
+			store.set(down)
+			if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrNonceStore) {
+				x.Fatalf("Complete: %v, want ErrNonceStore", err)
+			}
+			store.set(nil)
+			x.must(d.Complete(x.Context())) // the broker was not told, so it can be repeated
+		})
+	})
+	t.Run("Release", func(t *testing.T) {
+		inBubble(t, failing, func(x *fixture) {
+			store := x.store.(*faultyStore)
+			x.send(&queue.Message{Body: []byte("a")})
+			r := x.receiver(orders, nil)
+			d := x.one(r)
+			store.set(down)
+			x.must(d.Abandon(x.Context(), 0))
+			store.set(nil)
+			x.none(r, queue.ErrNonceBusy) // until the lease ends
+			x.wait(31 * time.Second)
+			x.must(x.one(r).Complete(x.Context()))
+		})
+	})
+	t.Run("Renew", func(t *testing.T) {
+		inBubble(t, failing, func(x *fixture) {
+			store := x.store.(*faultyStore)
+			x.send(&queue.Message{Body: []byte("a")})
+			d := x.one(x.receiver(orders, nil))
+			before := d.LockedUntil()
+			x.wait(10 * time.Second)
+			store.set(down)
+			if err := d.Renew(x.Context()); !errors.Is(err, queue.ErrNonceStore) {
+				x.Fatalf("Renew: %v, want ErrNonceStore", err)
+			}
+			if !d.LockedUntil().Equal(before) {
+				x.Error("LockedUntil moved although the claim was not renewed")
+			}
+			store.set(nil)
+			x.must(d.Renew(x.Context()))
+			if !d.LockedUntil().After(before) {
+				x.Error("LockedUntil did not move")
+			}
+			x.must(d.Complete(x.Context()))
+		})
+	})
+	t.Run("full", func(t *testing.T) {
+		inBubble(t, failing, func(x *fixture) {
+			store := x.store.(*faultyStore)
+			x.send(&queue.Message{Body: []byte("a")})
+			r := x.receiver(orders, nil)
+			store.set(replay.ErrFull)
+			rejected := x.none(r, queue.ErrNonceStore)
+			if !errors.Is(rejected, replay.ErrFull) || rejected.Disposition != queue.Abandoned {
+				x.Errorf("%v (%s), want ErrFull, abandoned", rejected.Err, rejected.Disposition)
+			}
+			store.set(nil)
+			x.wait(time.Minute)
+			x.must(x.one(r).Complete(x.Context()))
+		})
+	})
+}
+
+func TestClocksApart(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		now := time.Now()
+		x.inject(orders, x.sealed("ahead", now.Add(29*time.Second), time.Time{}))
+		x.must(x.one(r).Complete(x.Context())) // within the skew
+		x.inject(orders, x.sealed("behind", now.Add(-5*time.Minute-29*time.Second), time.Time{}))
+		x.must(x.one(r).Complete(x.Context()))
+		x.inject(orders, x.sealed("old", now.Add(-5*time.Minute-31*time.Second), time.Time{}))
+		x.none(r, queue.ErrMessageExpired)
+		// A clock that is wrong by more must not dead-letter: it waits.
+		x.inject(orders, x.sealed("future", now.Add(2*time.Minute), time.Time{}))
+		rejected := x.none(r, queue.ErrMessageFromFuture)
+		if rejected.Disposition != queue.Abandoned || rejected.Delay < time.Minute {
+			x.Errorf("%s after %s, want abandoned until it is due", rejected.Disposition, rejected.Delay)
+		}
+		x.wait(2 * time.Minute)
+		x.must(x.one(r).Complete(x.Context()))
+	})
+}
+
+func TestBacklogOlderThanMaxMessageAge(t *testing.T) {
+	tracked := func(on bool) func(*fixture, *queue.Options) {
+		return func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = on }
+	}
+	for _, on := range []bool{true, false} {
+		t.Run(map[bool]string{true: "tracked", false: "untracked"}[on], func(t *testing.T) {
+			inBubble(t, tracked(on), func(x *fixture) {
+				r := x.receiver(orders, nil)
+				// Never seen while it was fresh: expired in both cases.
+				x.send(&queue.Message{Body: []byte("a")})
+				x.wait(6 * time.Minute)
+				rejected := x.none(r, queue.ErrMessageExpired)
+				var expired *queue.ExpiredError
+				if !errors.As(rejected, &expired) || expired.MaxAge != 5*time.Minute {
+					x.Errorf("%v, want an ExpiredError with the maximum age", rejected.Err)
+				}
+				// Seen fresh, then retried late: its retries are exempt when tracked.
+				x.send(&queue.Message{Body: []byte("b")})
+				x.must(x.one(r).Abandon(x.Context(), 20*time.Minute))
+				x.wait(20 * time.Minute)
+				if on {
+					x.must(x.one(r).Abandon(x.Context(), 0))
+					x.wait(24 * time.Hour) // past the retry window
+				}
+				x.none(r, queue.ErrMessageExpired)
+			})
+		})
+	}
+}
+
+func TestScheduledMessage(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		due := time.Now().Add(time.Hour)
+		x.send(&queue.Message{Body: []byte("a"), NotBefore: due, TTL: 10 * time.Minute})
+		x.none(r, queue.ErrNoMessage)
+		// The broker delivers it early: it waits.
+		x.rewrite(orders, func(m []driver.Message) []driver.Message {
+			for i := range m {
+				m[i].NotBefore = time.Time{}
+			}
+			return m
+		})
+		x.none(r, queue.ErrMessageFromFuture)
+		x.wait(time.Until(due))
+		d := x.one(r)
+		if !d.NotBefore.Equal(due.Truncate(time.Millisecond)) || d.TTL != 10*time.Minute {
+			x.Errorf("NotBefore %s, TTL %s; want %s, 10m", d.NotBefore, d.TTL, due)
+		}
+		x.must(d.Complete(x.Context()))
+	})
+}
+
+// A TTL is enforced whatever the broker does, and also on retries.
+func TestTTL(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a"), TTL: 2 * time.Minute})
+		stolen := x.steal()
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).Abandon(x.Context(), 0))
+		x.wait(3 * time.Minute)
+		x.rewrite(orders, func([]driver.Message) []driver.Message { return nil })
+		stolen.TTL = 0
+		x.inject(orders, stolen)
+		rejected := x.none(r, queue.ErrMessageExpired)
+		if !strings.Contains(rejected.Error(), "to live until") {
+			x.Errorf("%v does not name the expiry", rejected)
+		}
+	})
+}
+
+// sealed returns a message as a sender with another clock would have sealed it.
+func (x *fixture) sealed(id string, at, notBefore time.Time) driver.Message {
+	x.Helper()
+	key, err := x.ring.GetKey(x.Context(), "k1")
+	x.must(err)
+	s, err := envelope.NewSealer(key, "k1")
+	x.must(err)
+	h := envelope.Header{EncryptedAt: at.UnixMilli(), Origin: orders}
+	if !notBefore.IsZero() {
+		h.NotBefore = notBefore.UnixMilli()
+	}
+	data, err := envelope.AppendContext(nil, &envelope.Context{MessageID: id}, nil)
+	x.must(err)
+	body, err := s.Seal(nil, &h, []byte(id), data)
+	x.must(err)
+	return driver.Message{ID: id, Body: body, Sealed: true}
+}
+
+// Ring.Remove while seals are under way: each either fails or opens under the
+// key; never is anything sealed under zeroes.
+func TestRemoveWhileSealing(t *testing.T) {
+	for range 20 {
+		ring := newRing(t, "k1", "k2")
+		spare := newRing(t, "k1") // the same bytes, kept
+		crypto, err := queue.NewAESGCM(ring)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check, err := queue.NewAESGCM(spare)
+		if err != nil {
+			t.Fatal(err)
+		}
+		started, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := 0; ; i++ {
+				if i == 10 {
+					close(started)
+				}
+				m, err := crypto.Encrypt(context.Background(), "k1", envelope.Header{EncryptedAt: 1, Origin: orders}, []byte("secret"), nil)
+				if err != nil {
+					if !errors.Is(err, keys.ErrNotFound) && !errors.Is(err, keys.ErrDestroyed) {
+						t.Errorf("Encrypt: %v", err)
+					}
+					return
+				}
+				if _, err := check.Decrypt(context.Background(), m, nil); err != nil {
+					t.Errorf("sealed under something that is not the key: %v", err)
+					return
+				}
+			}
+		}()
+		<-started
+		if err := ring.SetCurrent("k2"); err != nil {
+			t.Error(err)
+		}
+		if err := ring.Remove("k1"); err != nil {
+			t.Error(err)
+		}
+		<-done
+	}
+}
