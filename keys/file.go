@@ -2,38 +2,264 @@ package keys
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // FileOptions says how a File follows its file. Nil is the zero value.
 type FileOptions struct {
 	// CheckEvery is how often the file is looked at for a change, at most, by
-	// a stat when a key is asked for. 0 means 1 second; negative is refused.
+	// one stat when something is asked of the provider. 0 means 1 second;
+	// negative is refused.
 	CheckEvery time.Duration
-	// OnError is told why a changed file was not taken over; the keys known
-	// before are still served. It is called by whoever asked for a key, must
-	// be quick and safe for concurrent use. Nil means nobody is told; Err says
-	// it, too.
+	// OnError is told why a changed file was not taken over; once, until the
+	// reason changes or goes away. It is called by whoever asked the provider,
+	// and must be quick. Nil means nobody is told; Err tells it, too.
 	OnError func(error)
 }
 
-// File is a Provider of the keys in a file, which it reads again when it
-// changes.
-type File struct{ ring Ring }
+// File is a Provider of the keys in a file, as JSON:
+//
+//	{"current": "id", "keys": [{"id": "id", "secret": "base64", "created": "2026-01-31T12:00:00Z", "expires": "2027-01-31T12:00:00Z"}]}
+//
+// A secret is 32 bytes in padded standard base64 (RFC 4648, Section 4); the
+// times are as in RFC 3339 and optional. Without current, nothing seals.
+// UpdateFile writes such files.
+//
+// The file may be accessible to its owner only (chmod 600, or 400). It is read
+// again when it changes, by whoever asks the provider next; no goroutine runs.
+// Replace it by a rename, as UpdateFile does, so that no half of it is seen.
+//
+// A file that is gone, broken, open to others, or that gives an ID another
+// secret than before, changes nothing: the keys known before go on serving,
+// and FileOptions.OnError and Err say why. Only asking for an ID that is not
+// among them then fails with ErrUnavailable instead of ErrNotFound. So deleting
+// the file retires no key; writing one without the key does: the key is then
+// destroyed, as Ring.Remove does.
+type File struct {
+	path    string
+	every   time.Duration
+	onError func(error)
+	start   time.Time // origin of next
 
-// OpenFile reads a key file.
-func OpenFile(path string, o *FileOptions) (*File, error) {
-	return nil, ErrUnavailable
+	next  atomic.Int64 // when to look at the file again, nanoseconds since start
+	state atomic.Pointer[fileState]
+
+	look sync.Mutex // held while looking at the file, only by TryLock; guards info and seen
+	info fs.FileInfo
+	at   time.Time // when info was taken
+	seen map[ID]fingerprint
 }
 
-// GetKey implements Provider.
-func (f *File) GetKey(ctx context.Context, id ID) (*Key, error) { return f.ring.GetKey(ctx, id) }
+// fileState is what was read, or why the last change was not. It is not changed
+// once it is there.
+type fileState struct {
+	keys    map[ID]*Key
+	current ID
+	err     error
+}
 
-// CurrentKeyID implements Provider.
-func (f *File) CurrentKeyID(ctx context.Context) (ID, error) { return f.ring.CurrentKeyID(ctx) }
+// settled is how old a change has to be for the file's time to tell it from the
+// next one: file systems count in steps of up to two seconds.
+const settled = 2 * time.Second
+
+// OpenFile reads a key file. It fails with ErrUnavailable if the file cannot be
+// read or is open to others than its owner, and with ErrInvalidKey if it is
+// malformed.
+func OpenFile(path string, o *FileOptions) (*File, error) {
+	if o == nil {
+		o = new(FileOptions)
+	}
+	f := &File{path: path, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]fingerprint)}
+	if f.every < 0 {
+		return nil, fmt.Errorf("keys: file: CheckEvery is %v: use 0 for 1s, or more", f.every)
+	}
+	if f.every == 0 {
+		f.every = time.Second
+	}
+	f.state.Store(new(fileState))
+	if err := f.read(); err != nil {
+		return nil, err
+	}
+	f.next.Store(int64(f.every))
+	return f, nil
+}
+
+// GetKey implements Provider. It does not look at ctx: it waits for nothing but
+// the file system.
+func (f *File) GetKey(_ context.Context, id ID) (*Key, error) {
+	s := f.check()
+	if k := s.keys[id]; k != nil {
+		return k, nil
+	}
+	if s.err != nil {
+		return nil, fmt.Errorf("keys: file: %w: cannot tell whether there is a key %q: %w", ErrUnavailable, clip(id), s.err)
+	}
+	return nil, fmt.Errorf("keys: file %s: %w: %q", f.path, ErrNotFound, clip(id))
+}
+
+// CurrentKeyID implements Provider. It fails with ErrNotFound when the file
+// names no current key.
+func (f *File) CurrentKeyID(context.Context) (ID, error) {
+	s := f.check()
+	if s.current == "" {
+		return "", fmt.Errorf("keys: file %s: %w: no key is current: set current", f.path, ErrNotFound)
+	}
+	return s.current, nil
+}
 
 // ValidKeyIDs implements Provider.
-func (f *File) ValidKeyIDs(ctx context.Context) ([]ID, error) { return f.ring.ValidKeyIDs(ctx) }
+func (f *File) ValidKeyIDs(context.Context) ([]ID, error) {
+	return slices.Collect(maps.Keys(f.check().keys)), nil
+}
 
 // Err returns why the last change of the file was not taken over; nil if it was.
-func (f *File) Err() error { return nil }
+func (f *File) Err() error { return f.check().err }
+
+// check looks at the file if it is time, and returns what is known then. While
+// one caller looks, the others go on with what is known.
+func (f *File) check() *fileState {
+	now := time.Since(f.start)
+	if int64(now) < f.next.Load() || !f.look.TryLock() {
+		return f.state.Load()
+	}
+	defer f.look.Unlock()
+	f.next.Store(int64(now + f.every))
+	s := f.state.Load()
+	if s.err == nil && f.unchanged() {
+		return s
+	}
+	err := f.read() // stores what it took over
+	if err != nil && (s.err == nil || s.err.Error() != err.Error()) {
+		f.state.Store(&fileState{keys: s.keys, current: s.current, err: err})
+		if f.onError != nil {
+			f.onError(err)
+		}
+	}
+	return f.state.Load()
+}
+
+// unchanged reports whether the file is surely the one that was read.
+func (f *File) unchanged() bool {
+	info, err := os.Stat(f.path)
+	return err == nil && os.SameFile(info, f.info) && info.Size() == f.info.Size() &&
+		info.Mode() == f.info.Mode() && info.ModTime().Equal(f.info.ModTime()) &&
+		f.at.Sub(info.ModTime()) > settled
+}
+
+// read takes the file over, or changes nothing.
+func (f *File) read() error {
+	at := time.Now()
+	set, info, err := readFile(f.path)
+	if err != nil {
+		return err
+	}
+	old := f.state.Load()
+	next := &fileState{keys: make(map[ID]*Key, len(set.Keys)), current: set.Current}
+	prints := make(map[ID]fingerprint, len(set.Keys))
+	for _, k := range set.Keys {
+		id := k.ID()
+		print, err := k.fingerprint()
+		if was, ok := f.seen[id]; err == nil && ok && !was.equal(print) {
+			err = fmt.Errorf("keys: file %s: %w: %s named another secret before: give a new key a new ID", f.path, ErrInvalidKey, id)
+		}
+		if err != nil {
+			set.destroy()
+			return err
+		}
+		prints[id], next.keys[id] = print, k
+	}
+	// Nothing refuses it any more.
+	maps.Copy(f.seen, prints)
+	f.info, f.at = info, at
+	for id, k := range next.keys {
+		if was := old.keys[id]; was != nil && was.Err() == nil && was.Created().Equal(k.Created()) && was.Expires().Equal(k.Expires()) {
+			next.keys[id] = was // what was derived from it stays good
+			k.Destroy()
+		}
+	}
+	f.state.Store(next)
+	for id, k := range old.keys {
+		if next.keys[id] == nil {
+			k.Destroy()
+		}
+	}
+	return nil
+}
+
+// UpdateFile changes a key file, or makes one, so that readers see the old one
+// or the new one and nothing between: it writes a file beside it, syncs it, and
+// renames it. Its mode is 0600, its owner that of the old file.
+//
+// change gets what the file holds, the zero Set if there is none, and changes
+// it; its error is returned as it is, and then nothing is written. The keys that
+// were read are destroyed when UpdateFile returns; added ones stay the caller's.
+// A set without keys, with an ID twice, whose current key is missing, or that
+// gives an ID another secret is refused with ErrInvalidKey.
+//
+// The file beside it, path + ".lock", keeps two updates apart: the second fails
+// with ErrUnavailable. One that a crash left behind has to be removed by hand.
+func UpdateFile(path string, change func(*Set) error) error {
+	target, err := resolve(path)
+	if err != nil {
+		return unavailable(path, err)
+	}
+	lock, err := os.OpenFile(target+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("keys: file %s: %w: another update is under way; if not, remove %s.lock", path, ErrUnavailable, target)
+	}
+	if err != nil {
+		return unavailable(path, err)
+	}
+	replaced := false
+	defer func() {
+		if !replaced {
+			_ = lock.Close() // again, perhaps; what counts is that it goes
+			_ = os.Remove(lock.Name())
+		}
+	}()
+	old := new(Set)
+	read, info, err := readFile(target)
+	switch {
+	case err == nil:
+		old = read
+		defer read.destroy()
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	set := &Set{Current: old.Current, Keys: slices.Clone(old.Keys)}
+	if err := change(set); err != nil {
+		return err
+	}
+	data, err := encodeFile(set)
+	if err == nil {
+		defer clear(data)
+		err = sameSecrets(old, set)
+	}
+	if err != nil {
+		return fmt.Errorf("keys: file %s: %w", path, err)
+	}
+	if replaced, err = replace(lock, data, target, info); err != nil {
+		return unavailable(path, err)
+	}
+	return nil
+}
+
+// sameSecrets refuses an ID that is to name another secret.
+func sameSecrets(old, set *Set) error {
+	for _, was := range old.Keys {
+		for _, k := range set.Keys {
+			if k.ID() == was.ID() && k != was && !k.Equal(was) {
+				return fmt.Errorf("%w: %s named another secret before: give a new key a new ID", ErrInvalidKey, k.ID())
+			}
+		}
+	}
+	return nil
+}
