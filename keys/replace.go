@@ -19,8 +19,9 @@ func resolve(path string) (string, error) {
 
 // replace writes data to f and puts it in the place of target, for good: after a
 // power cut there is the old file or the new one. old is what is there now; nil
-// if nothing is.
-func replace(f *os.File, data []byte, target string, old fs.FileInfo) error {
+// if nothing is. It closes f, and reports whether f is in the place, which it
+// may be though syncing the folder failed.
+func replace(f *os.File, data []byte, target string, old fs.FileInfo) (bool, error) {
 	err := keepOwner(f, old)
 	if err == nil {
 		_, err = f.Write(data)
@@ -34,16 +35,19 @@ func replace(f *os.File, data []byte, target string, old fs.FileInfo) error {
 	if err == nil {
 		err = os.Rename(f.Name(), target)
 	}
-	if err != nil || runtime.GOOS == "windows" { // where folders cannot be synced
-		return err
+	if err != nil {
+		return false, err
+	}
+	if runtime.GOOS == "windows" { // where folders cannot be synced
+		return true, nil
 	}
 	dir, err := os.Open(filepath.Dir(target))
 	if err != nil {
-		return err
+		return true, err
 	}
 	err = dir.Sync()
 	if e := dir.Close(); err == nil {
 		err = e
 	}
-	return err
+	return true, err
 }
