@@ -1,0 +1,175 @@
+package sqsqueue
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// deadLetterTarget is where a queue's dead letters go; an empty name is nowhere.
+type deadLetterTarget struct{ name, account string }
+
+// parseARN reads arn:PARTITION:sqs:REGION:ACCOUNT:NAME.
+func parseARN(arn string) (deadLetterTarget, error) {
+	part := strings.Split(arn, ":")
+	if len(part) != 6 || part[0] != "arn" || part[2] != "sqs" || !isAccount(part[4]) || checkName(part[5]) != nil {
+		return deadLetterTarget{}, driver.Errorf(driver.Other, "the queue's dead-letter target is not the ARN of a queue")
+	}
+	return deadLetterTarget{name: part[5], account: part[4]}, nil
+}
+
+// noDeadLetters is the answer of a queue that has no dead-letter queue. Nothing
+// is ever deleted instead.
+func noDeadLetters() error {
+	return driver.Errorf(driver.NotFound, "no dead-letter queue: give the queue a redrive policy, or set Options.DeadLetterQueue: %w", errors.ErrUnsupported)
+}
+
+// DeadLetters implements driver.Queue. It needs sqs:GetQueueUrl,
+// sqs:GetQueueAttributes and what receiving needs on the dead-letter queue.
+func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
+	if err := q.check(ctx); err != nil {
+		return nil, err
+	}
+	if q.deadLetters {
+		return nil, driver.Unsupported("dead letters of a dead-letter queue")
+	}
+	if q.target.name == "" {
+		return nil, noDeadLetters()
+	}
+	full, url, err := q.p.lookup(ctx, q.target.name, q.target.account)
+	if err != nil {
+		return nil, err
+	}
+	d, err := q.p.open(ctx, full, url, nil, true)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// copyToDeadLetters sends what s hold to the dead-letter queue, unchanged but for
+// the attribute that says why, and returns one error or nil each.
+func (q *queue) copyToDeadLetters(ctx context.Context, s []driver.Settlement, held []*receipt) []error {
+	errs := make([]error, len(s))
+	all := func(err error) []error {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
+	switch {
+	case q.deadLetters:
+		return all(driver.Unsupported("dead-lettering from a dead-letter queue"))
+	case q.target.name == "":
+		return all(noDeadLetters())
+	}
+	full, url, err := q.p.lookup(ctx, q.target.name, q.target.account)
+	if err != nil {
+		return all(err)
+	}
+	fifo := strings.HasSuffix(full, fifoSuffix)
+	var batch []types.SendMessageBatchRequestEntry
+	var index []int
+	bytes := 0
+	flush := func() {
+		_, sent := q.send(ctx, url, batch)
+		for i, err := range sent {
+			errs[index[i]] = err
+		}
+		batch, index, bytes = nil, nil, 0
+	}
+	now := time.Now()
+	for i := range s {
+		entry, size, err := q.deadLetterEntry(&s[i], held[i].raw, fifo, now)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		if len(batch) == maxEntries || len(batch) > 0 && bytes+size > q.p.o.MaxBatchBytes {
+			flush()
+		}
+		entry.Id = aws.String(itoa(len(batch)))
+		batch, index, bytes = append(batch, entry), append(index, i), bytes+size
+	}
+	if len(batch) > 0 {
+		flush()
+	}
+	return errs
+}
+
+// maxReason and maxDescription bound what a dead letter says of itself, in bytes,
+// to keep within deadLetterReserve.
+const (
+	maxReason      = 128
+	maxDescription = 512
+)
+
+func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, fifo bool, now time.Time) (types.SendMessageBatchRequestEntry, int, error) {
+	var e types.SendMessageBatchRequestEntry
+	attrs := maps.Clone(raw.MessageAttributes)
+	if attrs == nil {
+		attrs = make(map[string]types.MessageAttributeValue, 1)
+	}
+	delete(attrs, attrDeadLetter) // from an earlier time
+	why := deadLetter{
+		Reason:      clip(s.Reason, maxReason),
+		Description: clip(s.Description, maxDescription),
+		Queue:       q.p.LogicalName(q.name),
+		At:          now.UTC().Format(time.RFC3339Nano),
+	}
+	// This library sends nine at most; of ten, one that is a string gives way.
+	for _, name := range slices.Sorted(maps.Keys(attrs)) {
+		if len(attrs) < maxAttributes {
+			break
+		}
+		if v := attrs[name]; v.StringValue != nil && !driverName(name) {
+			why.Attributes = append(why.Attributes, [3]string{name, aws.ToString(v.DataType), *v.StringValue})
+			delete(attrs, name)
+		}
+	}
+	text, err := asciiJSON(&why)
+	if err != nil {
+		return e, 0, err
+	}
+	attrs[attrDeadLetter] = types.MessageAttributeValue{DataType: aws.String(stringType), StringValue: aws.String(text)}
+	if len(attrs) > maxAttributes {
+		return e, 0, &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{
+			What: "attributes of the dead letter", Size: len(attrs), Limit: maxAttributes, Unit: "entries"}}
+	}
+	size := len(aws.ToString(raw.Body)) + attributesSize(attrs)
+	if size > q.p.o.MaxBatchBytes {
+		return e, 0, driver.NewTooLarge("dead letter", size, q.p.o.MaxBatchBytes)
+	}
+	e.MessageBody, e.MessageAttributes = raw.Body, attrs
+	if fifo {
+		// The stored message's own ID: a repeat after a crash is dropped, and a
+		// redriven copy, which has another, is not.
+		e.MessageDeduplicationId = aws.String(token("dead-letter." + aws.ToString(raw.MessageId)))
+		group := system(raw, types.MessageSystemAttributeNameMessageGroupId)
+		if group == "" {
+			group = aws.ToString(raw.MessageId)
+		}
+		e.MessageGroupId = aws.String(group)
+	}
+	return e, size, nil
+}
+
+// clip cuts s to at most n bytes, between characters.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,366 @@
+package sqsqueue
+
+import (
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// state is where a receipt stands.
+type state uint8
+
+const (
+	waiting  state = iota // received, not handed out yet
+	held                  // handed out
+	settling              // a request that settles it is under way
+	settled
+	lost // its lock is over, or it was given back
+)
+
+// receipt is one receipt of one message. All but the fields that are set once is
+// guarded by queue.mu.
+type receipt struct {
+	q        *queue
+	g        *group
+	raw      *types.Message
+	d        *driver.Delivery
+	handle   string
+	received time.Time // from when SQS counts its 12 hours, at the earliest
+
+	state state
+	lease time.Time // when the lock ends, at the earliest
+}
+
+func (r *receipt) live(now time.Time) bool {
+	return (r.state == waiting || r.state == held) && now.Before(r.lease)
+}
+
+// group is a message group of a FIFO queue with what was received of it; on a
+// standard queue every message is one of its own.
+//
+// SQS hands out no message of a group while another is in flight, and may hand
+// out several at once. So what is here of a group came in one receipt and is all
+// that anybody has of it.
+type group struct {
+	key     string
+	waiting []*receipt // in order, not handed out
+	out     []*receipt // handed out and not settled; one at most without an owner
+	owner   *session   // nil: anybody may have the next message
+	ready   bool       // in inbox.ready
+	giveUp  time.Time  // while ready: when its messages are given back
+}
+
+// inbox connects those who wait for messages with the polls that bring them. A
+// message that a poll brings goes to whoever waits for it, so that a poll whose
+// caller has gone, or that brings another group's message, orphans nothing.
+type inbox struct {
+	waiters  []*waiter // in order of arrival
+	asked    int       // messages that the shared polls under way may bring
+	groups   map[string]*group
+	ready    []*group // those with a message that anybody may have, oldest first
+	sweeper  *time.Timer
+	sweeping time.Time // when the sweeper runs; zero: it does not
+	expired  time.Time // when expire last looked
+}
+
+const (
+	// surplusGrace is how long a message stays that a poll brought after its
+	// caller had gone: the next call often follows at once.
+	surplusGrace = 100 * time.Millisecond
+	// maxGrace is how long a group stays that nobody has asked for yet, at most
+	// a third of the lock.
+	maxGrace = 5 * time.Second
+	// patience is how long a session that has no messages goes on waiting while
+	// other groups that came instead find no taker. SQS cannot be asked for one
+	// group, so it would only hoard them.
+	patience = time.Second
+	// maxUnclaimed is how many such groups end its patience at once.
+	maxUnclaimed = 3
+)
+
+func (b *inbox) init() { b.groups = make(map[string]*group) }
+
+// arrive takes in what one poll brought. wanted says that somebody still waits.
+func (q *queue) arrive(batch []*receipt, wanted bool, now time.Time) {
+	var fresh []*group
+	for _, r := range batch {
+		g := q.groups[r.g.key]
+		if g == nil {
+			g = r.g
+			q.groups[g.key] = g
+		}
+		r.g = g
+		if !contains(fresh, g) {
+			fresh = append(fresh, g)
+			q.supersede(g, now)
+			if g.owner != nil {
+				g.owner.until = r.lease
+			}
+		}
+		g.waiting = append(g.waiting, r)
+	}
+	grace := min(maxGrace, q.lock/3)
+	if !wanted {
+		grace = surplusGrace
+	}
+	for _, g := range fresh {
+		q.tidy(g, now.Add(grace))
+	}
+}
+
+func contains(gs []*group, g *group) bool {
+	for _, x := range gs {
+		if x == g {
+			return true
+		}
+	}
+	return false
+}
+
+// supersede drops what is left of a group from earlier receipts: SQS has handed
+// it out anew, so the locks of the old ones are over, whatever the clock says.
+// One that is being settled right now is not touched.
+func (q *queue) supersede(g *group, now time.Time) {
+	stale := len(g.waiting) > 0
+	for _, r := range g.waiting {
+		r.state = lost
+	}
+	g.waiting = nil
+	out := g.out[:0]
+	for _, r := range g.out {
+		if r.state == held {
+			r.state, stale = lost, true
+			continue
+		}
+		out = append(out, r)
+	}
+	clear(g.out[len(out):])
+	g.out = out
+	if s := g.owner; s != nil && (stale || !now.Before(s.until)) {
+		s.lost = true
+		g.owner = nil
+	}
+}
+
+// lose drops all of a group and whoever holds it.
+func (q *queue) lose(g *group, now time.Time) {
+	for _, r := range g.waiting {
+		r.state = lost
+	}
+	g.waiting = nil
+	out := g.out[:0]
+	for _, r := range g.out {
+		if r.state == held {
+			r.state = lost
+			continue
+		}
+		out = append(out, r)
+	}
+	clear(g.out[len(out):])
+	g.out = out
+	if g.owner != nil {
+		g.owner.lost = true
+		g.owner = nil
+	}
+	q.tidy(g, now)
+}
+
+// tidy puts a group where it belongs after a change. giveUp applies where it
+// becomes ready.
+func (q *queue) tidy(g *group, giveUp time.Time) {
+	ready := g.owner == nil && len(g.out) == 0 && len(g.waiting) > 0
+	switch {
+	case ready && !g.ready:
+		g.ready, g.giveUp = true, giveUp
+		q.ready = append(q.ready, g)
+		q.armSweeper(giveUp)
+	case !ready && g.ready:
+		g.ready = false
+		for i, x := range q.ready {
+			if x == g {
+				q.ready = append(q.ready[:i], q.ready[i+1:]...)
+				break
+			}
+		}
+	}
+	if g.owner == nil && len(g.out) == 0 && len(g.waiting) == 0 && q.groups[g.key] == g {
+		delete(q.groups, g.key)
+	}
+}
+
+// remove takes a receipt that is settled or lost off its group's hands.
+func (q *queue) remove(r *receipt, now time.Time) {
+	for i, x := range r.g.out {
+		if x == r {
+			r.g.out = append(r.g.out[:i], r.g.out[i+1:]...)
+			break
+		}
+	}
+	q.tidy(r.g, now.Add(min(maxGrace, q.lock/3)))
+}
+
+// expire drops what has outlived its lock, a few times per lock, so that what a
+// holder never settled does not stay for ever.
+func (q *queue) expire(now time.Time) {
+	if now.Sub(q.expired) < q.lock/4 {
+		return
+	}
+	q.expired = now
+	for _, g := range q.groups {
+		over := g.owner != nil && !now.Before(g.owner.until)
+		for _, r := range g.out {
+			over = over || r.state == held && !r.live(now)
+		}
+		for _, r := range g.waiting {
+			over = over || !r.live(now)
+		}
+		if over {
+			q.lose(g, now)
+		}
+	}
+}
+
+// serve gives w what it waits for, and reports whether it did.
+func (q *queue) serve(w *waiter, now time.Time) bool {
+	switch {
+	case w.session != nil:
+		return q.serveSession(w, now)
+	case w.accept:
+		for len(q.ready) > 0 {
+			g := q.ready[0]
+			if !g.waiting[0].live(now) {
+				q.lose(g, now)
+				continue
+			}
+			s := newSession(q, g)
+			g.owner = s
+			q.tidy(g, now)
+			w.finish(outcome{session: s})
+			return true
+		}
+		return false
+	}
+	var got []*receipt
+	for len(got) < w.max && len(q.ready) > 0 {
+		g := q.ready[0]
+		r := g.waiting[0]
+		if !r.live(now) {
+			q.lose(g, now)
+			continue
+		}
+		g.waiting = g.waiting[1:]
+		r.state = held
+		g.out = append(g.out, r)
+		q.tidy(g, now)
+		got = append(got, r)
+	}
+	if len(got) == 0 {
+		return false
+	}
+	w.finish(outcome{receipts: got})
+	return true
+}
+
+func (q *queue) serveSession(w *waiter, now time.Time) bool {
+	s := w.session
+	if err := s.check(now); err != nil {
+		w.finish(outcome{err: err})
+		return true
+	}
+	g := s.g
+	n := min(w.max, len(g.waiting))
+	if n == 0 {
+		if u := len(q.ready); u >= maxUnclaimed || u > 0 && w.impatient {
+			w.finish(outcome{})
+			return true
+		}
+		return false
+	}
+	got := append([]*receipt(nil), g.waiting[:n]...)
+	g.waiting = g.waiting[n:]
+	for _, r := range got {
+		r.state = held
+	}
+	g.out = append(g.out, got...)
+	w.finish(outcome{receipts: got})
+	return true
+}
+
+// armSweeper has sweep run at the given time, or earlier.
+func (q *queue) armSweeper(at time.Time) {
+	if !q.sweeping.IsZero() && !at.Before(q.sweeping) {
+		return
+	}
+	q.sweeping = at
+	if q.sweeper == nil {
+		q.sweeper = time.AfterFunc(time.Until(at), q.sweep)
+		return
+	}
+	q.sweeper.Reset(time.Until(at))
+}
+
+// sweep gives back what nobody has asked for in time.
+func (q *queue) sweep() {
+	q.mu.Lock()
+	q.sweeping = time.Time{}
+	if q.closed {
+		q.mu.Unlock()
+		return
+	}
+	now := time.Now()
+	var back []*receipt
+	next := time.Time{}
+	for _, g := range append([]*group(nil), q.ready...) {
+		if now.Before(g.giveUp) {
+			if next.IsZero() || g.giveUp.Before(next) {
+				next = g.giveUp
+			}
+			continue
+		}
+		for _, r := range g.waiting {
+			if r.live(now) {
+				back = append(back, r)
+			}
+		}
+		q.lose(g, now)
+	}
+	if !next.IsZero() {
+		q.armSweeper(next)
+	}
+	q.work.Add(1)
+	q.mu.Unlock()
+	defer q.work.Done()
+	_ = q.release(q.ctx, back) // where it fails the locks run out
+}
+
+// drain ends every wait and session and returns what is still locked.
+func (q *queue) drain() []*receipt {
+	if q.sweeper != nil {
+		q.sweeper.Stop()
+	}
+	for _, w := range q.waiters {
+		if !w.done {
+			w.finish(outcome{err: &driver.Error{Kind: driver.Closed}})
+		}
+	}
+	q.waiters = nil
+	now := time.Now()
+	var back []*receipt
+	for _, g := range q.groups {
+		for _, rs := range [...][]*receipt{g.out, g.waiting} {
+			for _, r := range rs {
+				if r.live(now) {
+					back = append(back, r)
+					r.state = lost
+				}
+			}
+		}
+		if g.owner != nil {
+			g.owner.lost = true
+		}
+	}
+	q.groups, q.ready = nil, nil
+	return back
+}

@@ -1,0 +1,221 @@
+package sqsqueue
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// A cancelled Receive leaves its long poll to end by itself; what that brings is
+// given back, not left to run out its lock of 30 seconds.
+func TestCancelledPollGivesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		a, b := open(t, connect(t, f, nil), "q", nil), open(t, connect(t, f, nil), "q", nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if d, err := a.Receive(ctx, 5, 20*time.Second); err != context.DeadlineExceeded || d != nil {
+			t.Fatalf("got %v, %v", d, err)
+		}
+		time.Sleep(time.Second)
+		send(t, b, "m") // goes to the poll that was left
+		synctest.Wait()
+		begin := time.Now()
+		d := receiveBodies(t, b, 1, 20*time.Second, "m")
+		if after := time.Since(begin); after > time.Second {
+			t.Errorf("came back after %s", after)
+		}
+		settle(t, b, driver.Complete, d...)
+	})
+}
+
+// The next Receive takes such a poll over, so that its message is delivered at
+// once, for the first time, and no second poll runs beside it.
+func TestCancelledPollIsTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", nil)
+		for range 5 {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			if _, err := q.Receive(ctx, 5, 20*time.Second); err != context.DeadlineExceeded {
+				t.Fatal(err)
+			}
+			cancel()
+		}
+		go func() {
+			time.Sleep(time.Second)
+			send(t, q, "m")
+		}()
+		d := receiveBodies(t, q, 5, 10*time.Second, "m")
+		if d[0].Count != 1 {
+			t.Errorf("delivered %d times", d[0].Count)
+		}
+		if n := f.count("ReceiveMessage"); n != 1 {
+			t.Errorf("%d polls, want 1", n)
+		}
+		settle(t, q, driver.Complete, d...)
+	})
+}
+
+func TestReceiveWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, &Options{Poll: 2 * time.Second}), "q", nil)
+		for _, wait := range []time.Duration{0, 300 * time.Millisecond, time.Second, 45 * time.Second} {
+			begin := time.Now()
+			if d := receive(t, q, 1, wait); d != nil {
+				t.Fatalf("got %v", d)
+			}
+			if took := time.Since(begin); took != wait {
+				t.Errorf("waited %s, want %s", took, wait)
+			}
+		}
+	})
+}
+
+// A queue with a receive wait of its own applies it where the request says 0,
+// because the SDK leaves a zero out.
+func TestShortPollOfWaitingQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", map[string]string{"ReceiveMessageWaitTimeSeconds": "20"})
+		q := open(t, connect(t, f, nil), "q", nil)
+		begin := time.Now()
+		if d := receive(t, q, 1, 0); d != nil {
+			t.Fatalf("got %v", d)
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("a short poll took %s", took)
+		}
+	})
+}
+
+// Those who wait share polls: no more messages are asked for than they want.
+func TestPollsAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", nil)
+		got := make(chan string, 8)
+		for range 8 {
+			go func() {
+				d := receive(t, q, 1, 20*time.Second)
+				settle(t, q, driver.Complete, d...)
+				got <- string(d[0].Body)
+			}()
+		}
+		synctest.Wait()
+		if n := f.count("ReceiveMessage"); n > 8 {
+			t.Errorf("%d polls for 8 who want one message each", n)
+		}
+		for i := range 8 {
+			send(t, q, fmt.Sprint(i))
+		}
+		seen := make(map[string]bool)
+		for range 8 {
+			seen[<-got] = true
+		}
+		if len(seen) != 8 {
+			t.Errorf("got %v", seen)
+		}
+	})
+}
+
+// Close gives back what is held, and ends the use of it.
+func TestCloseReleases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		a, b := open(t, connect(t, f, nil), "q", nil), open(t, connect(t, f, nil), "q", nil)
+		send(t, a, "1", "2")
+		held := receiveBodies(t, a, 2, 0, "1", "2")
+		if err := a.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, b, driver.Complete, receiveBodies(t, b, 2, 0, "1", "2")...)
+		for _, err := range settleErrors(a, driver.Complete, held...) {
+			wantError(t, err, driver.ErrClosed)
+		}
+		_, errs := a.Renew(t.Context(), held)
+		wantError(t, errs[0], driver.ErrClosed)
+		_, err := a.Receive(t.Context(), 1, 0)
+		wantError(t, err, driver.ErrClosed)
+		wantError(t, a.Send(t.Context(), []*driver.Message{{ID: "x"}})[0].Err, driver.ErrClosed)
+		if err := a.Close(t.Context()); err != nil {
+			t.Errorf("second close: %v", err)
+		}
+	})
+}
+
+// Close fails those who wait at once, then waits for the poll under way and gives
+// back what it brings.
+func TestCloseWaitsForPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		a, b := open(t, connect(t, f, nil), "q", nil), open(t, connect(t, f, nil), "q", nil)
+		failed := make(chan error)
+		go func() {
+			_, err := a.Receive(context.Background(), 1, 20*time.Second)
+			failed <- err
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		closed := make(chan error)
+		go func() { closed <- a.Close(context.Background()) }()
+		wantError(t, <-failed, driver.ErrClosed)
+		time.Sleep(5 * time.Second)
+		send(t, b, "m")
+		if err := <-closed; err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if took := time.Since(begin); took != 5*time.Second {
+			t.Errorf("close took %s with a message coming after 5 s", took)
+		}
+		settle(t, b, driver.Complete, receiveBodies(t, b, 1, 0, "m")...)
+	})
+}
+
+// A Close whose context ends cuts polls off.
+func TestCloseHurries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", nil)
+		go func() { _, _ = q.Receive(context.Background(), 1, 20*time.Second) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		wantError(t, q.Close(ctx), context.DeadlineExceeded)
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+// An error of a poll reaches everybody who waits, once each.
+func TestPollFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", nil)
+		f.fail = func(action string) error {
+			return &apiError{code: "RequestThrottled"}
+		}
+		for range 2 {
+			_, err := q.Receive(t.Context(), 1, 20*time.Second)
+			wantError(t, err, driver.ErrThrottled)
+		}
+		f.fail = nil
+		send(t, q, "m")
+		settle(t, q, driver.Complete, receiveBodies(t, q, 1, time.Second, "m")...)
+	})
+}

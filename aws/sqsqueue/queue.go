@@ -1,0 +1,271 @@
+package sqsqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+const (
+	// maxVisibility is how long SQS holds a message for one receipt at most,
+	// extensions included (API Reference, ChangeMessageVisibility).
+	maxVisibility = 12 * time.Hour
+	// maxSendDelay is the longest DelaySeconds (API Reference, SendMessage).
+	maxSendDelay = 15 * time.Minute
+	// defaultVisibility is SQS's own default; it stands in for a queue that
+	// hides what is received for no time at all.
+	defaultVisibility = 30 * time.Second
+	// maxEntries is how many entries a request has at most.
+	maxEntries = 10
+)
+
+// queue is one queue, and whatever was received from it and is not settled.
+type queue struct {
+	driver.Unimplemented
+
+	p           *Provider
+	name        string // SQS's own, with ".fifo"
+	url         string
+	fifo        bool
+	deadLetters bool // this is a dead-letter queue, opened by DeadLetters
+	caps        driver.Capabilities
+	lock        time.Duration // whole seconds
+	limit       int           // bytes of one message on the wire
+	minPoll     int32         // seconds; what wait 0 becomes
+	target      deadLetterTarget
+
+	ctx    context.Context // of polls; ends when Close stops waiting for them
+	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards what follows; never held across a call
+	closed bool
+	work   sync.WaitGroup // polls and releases; added to under mu, while open
+	inbox
+}
+
+var _ driver.Queue = (*queue)(nil)
+
+// redrivePolicy is the JSON of the attribute RedrivePolicy. SQS writes the count
+// as a number, some tools as a string.
+type redrivePolicy struct {
+	Target string      `json:"deadLetterTargetArn"`
+	Count  json.Number `json:"maxReceiveCount"`
+}
+
+func (p *Provider) attributes(ctx context.Context, url string) (map[string]string, error) {
+	// All: a standard queue answers an error to the name of a FIFO attribute.
+	out, err := p.api.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl:       aws.String(url),
+		AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	})
+	if err != nil {
+		err = classify(ctx, "GetQueueAttributes", err)
+		if errors.Is(err, driver.ErrNotFound) {
+			p.forget(url)
+		}
+		return nil, err
+	}
+	return out.Attributes, nil
+}
+
+func newQueue(p *Provider, full, url string, attrs map[string]string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
+	q := &queue{p: p, name: full, url: url, fifo: strings.HasSuffix(full, fifoSuffix), deadLetters: deadLetters}
+	number := func(name types.QueueAttributeName, fallback int) int {
+		if n, err := strconv.Atoi(attrs[string(name)]); err == nil && n >= 0 {
+			return n
+		}
+		return fallback
+	}
+	q.lock = time.Duration(number(types.QueueAttributeNameVisibilityTimeout, 0)) * time.Second
+	if q.lock == 0 {
+		q.lock = defaultVisibility
+	}
+	if o.Lock != 0 {
+		if o.Lock < 0 || o.Lock > maxVisibility {
+			return nil, driver.Unsupported(fmt.Sprintf("a lock of %s: SQS takes 1 s to 12 h", o.Lock))
+		}
+		q.lock = (o.Lock + time.Second - 1).Truncate(time.Second)
+	}
+	q.limit = min(number(types.QueueAttributeNameMaximumMessageSize, MaxBatchBytes), p.o.MaxBatchBytes)
+	if number(types.QueueAttributeNameReceiveMessageWaitTimeSeconds, 0) > 0 {
+		// The SDK does not send a zero, so the queue's own wait would apply.
+		q.minPoll = 1
+	}
+	maxDeliveries := 0
+	if raw := attrs[string(types.QueueAttributeNameRedrivePolicy)]; raw != "" {
+		var policy redrivePolicy
+		if err := json.Unmarshal([]byte(raw), &policy); err != nil {
+			return nil, driver.Errorf(driver.Other, "the queue's RedrivePolicy does not parse")
+		}
+		target, err := parseARN(policy.Target)
+		if err != nil {
+			return nil, err
+		}
+		q.target = target
+		if n, err := policy.Count.Int64(); err == nil && n > 0 {
+			maxDeliveries = int(n)
+		}
+	} else if p.o.DeadLetterQueue != nil {
+		q.target = deadLetterTarget{name: p.o.DeadLetterQueue(p.LogicalName(full)), account: p.o.AccountID}
+	}
+	if o.MaxDeliveries != 0 && o.MaxDeliveries != maxDeliveries {
+		return nil, driver.Unsupported(fmt.Sprintf("a limit of %d deliveries: the queue's redrive policy says %d", o.MaxDeliveries, maxDeliveries))
+	}
+	q.caps = driver.Capabilities{
+		AbandonDelay:  driver.Native,
+		MaxBody:       maxBody(q.limit),
+		MaxBatch:      maxEntries,
+		MaxBatchBytes: p.o.MaxBatchBytes,
+		MaxAttributes: maxAttributes,
+		MaxDeliveries: maxDeliveries,
+		Lock:          q.lock,
+		MinLock:       time.Second,
+		MaxLock:       maxVisibility,
+		Retention:     time.Duration(number(types.QueueAttributeNameMessageRetentionPeriod, 0)) * time.Second,
+	}
+	switch {
+	case deadLetters: // received from and settled, nothing else
+		q.target = deadLetterTarget{}
+		q.caps.MaxDelay = maxVisibility
+	case q.fifo:
+		q.caps.Sessions = driver.Emulated
+		q.caps.Dedup = driver.Native
+		q.caps.MaxDelay = maxVisibility
+	default:
+		q.caps.Schedule = driver.Native
+		q.caps.MaxDelay = maxSendDelay
+	}
+	if q.target.name != "" {
+		q.caps.DeadLetter = driver.Copy
+	}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.inbox.init()
+	return q, nil
+}
+
+// The room for metadata that a message of the largest body has, and that a
+// dead-letter reason has in any message.
+const (
+	metadataReserve   = 16 << 10
+	deadLetterReserve = 1 << 10
+)
+
+// maxBody is the longest body that fits a message of limit bytes in base64, with
+// metadata.
+func maxBody(limit int) int { return (limit - min(metadataReserve, limit/4)) / 4 * 3 }
+
+// Capabilities implements driver.Queue.
+func (q *queue) Capabilities() driver.Capabilities { return q.caps }
+
+// Stats implements driver.Queue. SQS's counts are estimates that settle about a
+// minute after the last change. Messages that an abandon delays count as in
+// flight.
+func (q *queue) Stats(ctx context.Context) (driver.Stats, error) {
+	if err := q.check(ctx); err != nil {
+		return driver.Stats{}, err
+	}
+	attrs, err := q.p.attributes(ctx, q.url)
+	if err != nil {
+		return driver.Stats{}, err
+	}
+	s := driver.Stats{
+		Ready:       count(attrs, types.QueueAttributeNameApproximateNumberOfMessages),
+		InFlight:    count(attrs, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible),
+		Scheduled:   count(attrs, types.QueueAttributeNameApproximateNumberOfMessagesDelayed),
+		DeadLetters: -1,
+		Approximate: true,
+	}
+	if q.target.name == "" {
+		return s, nil
+	}
+	// Whoever may not look into the dead-letter queue still gets the rest.
+	_, url, err := q.p.lookup(ctx, q.target.name, q.target.account)
+	if err == nil {
+		attrs, err = q.p.attributes(ctx, url)
+	}
+	switch {
+	case err == nil:
+		s.DeadLetters = count(attrs, types.QueueAttributeNameApproximateNumberOfMessages)
+		if n := count(attrs, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible); n > 0 {
+			s.DeadLetters += n
+		}
+	case ctx.Err() != nil:
+		return driver.Stats{}, ctx.Err()
+	}
+	return s, nil
+}
+
+func count(attrs map[string]string, name types.QueueAttributeName) int64 {
+	n, err := strconv.ParseInt(attrs[string(name)], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// check returns why nothing can be asked of the queue: a context that has ended,
+// or Close.
+func (q *queue) check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return &driver.Error{Kind: driver.Closed}
+	}
+	return nil
+}
+
+// classify classifies an error of an operation on this queue.
+func (q *queue) classify(ctx context.Context, operation string, err error) error {
+	err = classify(ctx, operation, err)
+	if errors.Is(err, driver.ErrNotFound) {
+		q.p.forget(q.url)
+	}
+	return err
+}
+
+// Close implements driver.Queue. It makes everything that is held visible again,
+// and waits for polls under way, because one that is cut off takes the messages
+// that SQS has just handed over along, until their lock runs out. When ctx ends
+// they are cut off.
+func (q *queue) Close(ctx context.Context) error {
+	q.mu.Lock()
+	first := !q.closed
+	q.closed = true
+	held := q.drain()
+	q.mu.Unlock()
+	if !first {
+		return nil
+	}
+	err := q.release(ctx, held)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		q.work.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		q.cancel()
+		<-done // the SDK gives up at once
+		err = errors.Join(err, ctx.Err())
+	}
+	q.cancel()
+	q.p.mu.Lock()
+	delete(q.p.queues, q)
+	q.p.mu.Unlock()
+	return err
+}

@@ -1,0 +1,400 @@
+package sqsqueue
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// receiptOf returns d's receipt where it came from this queue.
+func (q *queue) receiptOf(d *driver.Delivery) (*receipt, error) {
+	if d != nil {
+		if r, ok := d.Receipt.(*receipt); ok && r.q == q {
+			return r, nil
+		}
+	}
+	return nil, driver.Errorf(driver.Other, "the delivery was not received from this queue")
+}
+
+// usable returns why r can no longer be settled or renewed; under mu.
+func (r *receipt) usable(now time.Time) error {
+	switch {
+	case r.state == settled || r.state == settling:
+		return &driver.Error{Kind: driver.Settled}
+	case r.state == lost || !now.Before(r.lease):
+		return &driver.Error{Kind: driver.LockLost}
+	}
+	return nil
+}
+
+// Settle implements driver.Source. SQS itself settles through a handle whose
+// lock is over, on a standard queue even when somebody else holds the message by
+// then; so the lock is judged here, by this process's clock, and such a
+// settlement is not sent.
+//
+// To abandon a message of a FIFO queue gives back everything behind it in its
+// group that was not handed out yet, so that it comes again at once and in order.
+func (q *queue) Settle(ctx context.Context, s []driver.Settlement) []error {
+	errs := make([]error, len(s))
+	if err := q.check(ctx); err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
+	var remove, abandon, dead []int
+	rs := make([]*receipt, len(s))
+	var tail []*receipt
+	now := time.Now()
+	q.mu.Lock()
+	for i := range s {
+		r, err := q.receiptOf(s[i].Delivery)
+		if err == nil {
+			err = q.accepts(&s[i])
+		}
+		if err == nil {
+			err = r.usable(now)
+		}
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		r.state, rs[i] = settling, r
+		switch s[i].Kind {
+		case driver.Complete:
+			remove = append(remove, i)
+		case driver.MoveToDeadLetter:
+			dead = append(dead, i)
+		case driver.Abandon:
+			abandon = append(abandon, i)
+			for _, t := range r.g.waiting {
+				t.state = lost
+			}
+			tail = append(tail, r.g.waiting...)
+			r.g.waiting = nil
+		}
+	}
+	q.mu.Unlock()
+	if len(dead) > 0 {
+		remove = append(remove, q.deadLetterAll(ctx, s, rs, dead, errs)...)
+	}
+	q.deleteAll(ctx, rs, remove, errs)
+	q.abandonAll(ctx, s, rs, abandon, tail, errs)
+	now = time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return errs
+	}
+	for i, r := range rs {
+		if r != nil {
+			q.conclude(r, errs[i], now)
+		}
+	}
+	q.dispatch(now)
+	q.demand(now)
+	return errs
+}
+
+// accepts refuses settlements that this queue cannot carry out.
+func (q *queue) accepts(s *driver.Settlement) error {
+	switch {
+	case s.Kind == driver.Complete:
+		return nil
+	case s.Kind == driver.Abandon && (s.Delay < 0 || s.Delay > maxVisibility):
+		return driver.Unsupported("an abandon delay outside of 0 to 12 h")
+	case s.Kind == driver.Abandon:
+		return nil
+	case s.Kind == driver.MoveToDeadLetter && q.deadLetters:
+		return driver.Unsupported("dead-lettering from a dead-letter queue")
+	case s.Kind == driver.MoveToDeadLetter && q.target.name == "":
+		return noDeadLetters()
+	case s.Kind == driver.MoveToDeadLetter:
+		return nil
+	}
+	return driver.Unsupported("settling by " + s.Kind.String())
+}
+
+// conclude ends a settlement that was sent.
+func (q *queue) conclude(r *receipt, err error, now time.Time) {
+	switch {
+	case err == nil:
+		r.state = settled
+	case isLost(err):
+		r.state = lost
+		if r.g.owner != nil {
+			q.lose(r.g, now)
+		}
+	default:
+		r.state = held // it may be tried again
+		return
+	}
+	q.remove(r, now)
+}
+
+// deadLetterAll copies and returns those that may now be deleted.
+func (q *queue) deadLetterAll(ctx context.Context, s []driver.Settlement, rs []*receipt, dead []int, errs []error) []int {
+	moved := make([]driver.Settlement, len(dead))
+	receipts := make([]*receipt, len(dead))
+	for n, i := range dead {
+		moved[n], receipts[n] = s[i], rs[i]
+	}
+	var copied []int
+	for n, err := range q.copyToDeadLetters(ctx, moved, receipts) {
+		if errs[dead[n]] = err; err == nil {
+			copied = append(copied, dead[n])
+		}
+	}
+	return copied
+}
+
+func (q *queue) deleteAll(ctx context.Context, rs []*receipt, which []int, errs []error) {
+	const op = "DeleteMessageBatch"
+	for len(which) > 0 {
+		part := which[:min(len(which), maxEntries)]
+		which = which[len(part):]
+		entries := make([]types.DeleteMessageBatchRequestEntry, len(part))
+		for n, i := range part {
+			entries[n] = types.DeleteMessageBatchRequestEntry{Id: aws.String(itoa(n)), ReceiptHandle: aws.String(rs[i].handle)}
+		}
+		result := unanswered(op, len(part))
+		out, err := q.p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
+		if err != nil {
+			err = q.classify(ctx, op, err)
+			for n := range result {
+				result[n] = err
+			}
+		} else {
+			for _, ok := range out.Successful {
+				if n, valid := entryIndex(ok.Id, len(result)); valid {
+					result[n] = nil
+				}
+			}
+			entryErrors(op, out.Failed, result)
+		}
+		for n, i := range part {
+			errs[i] = result[n]
+		}
+	}
+}
+
+// abandonAll gives back what is abandoned and the tail behind it. The last goes
+// first: while an earlier one of its group is in flight nobody gets it.
+func (q *queue) abandonAll(ctx context.Context, s []driver.Settlement, rs []*receipt, which []int, tail []*receipt, errs []error) {
+	if len(which) == 0 {
+		return
+	}
+	now := time.Now()
+	changes := make([]change, 0, len(tail)+len(which))
+	for i := len(tail) - 1; i >= 0; i-- {
+		changes = append(changes, change{tail[i], 0})
+	}
+	for n := len(which) - 1; n >= 0; n-- {
+		r := rs[which[n]]
+		// Whole seconds, never early, within what is left of the 12 hours.
+		d := min((s[which[n]].Delay + time.Second - 1).Truncate(time.Second), r.cap(now))
+		changes = append(changes, change{r, max(d, 0)})
+	}
+	result := q.setVisibility(ctx, changes)[len(tail):]
+	for n := range which {
+		errs[which[n]] = result[len(which)-1-n]
+	}
+}
+
+// cap is what is left of the 12 hours, in whole seconds.
+func (r *receipt) cap(now time.Time) time.Duration {
+	return r.received.Add(maxVisibility).Sub(now).Truncate(time.Second)
+}
+
+// change is a new visibility timeout, in whole seconds.
+type change struct {
+	r  *receipt
+	to time.Duration
+}
+
+// setVisibility returns one error or nil for each change.
+func (q *queue) setVisibility(ctx context.Context, changes []change) []error {
+	const op = "ChangeMessageVisibilityBatch"
+	var errs []error
+	for len(changes) > 0 {
+		part := changes[:min(len(changes), maxEntries)]
+		changes = changes[len(part):]
+		entries := make([]types.ChangeMessageVisibilityBatchRequestEntry, len(part))
+		for n, c := range part {
+			entries[n] = types.ChangeMessageVisibilityBatchRequestEntry{
+				Id:                aws.String(itoa(n)),
+				ReceiptHandle:     aws.String(c.r.handle),
+				VisibilityTimeout: int32(c.to / time.Second), //nolint:gosec // G115: at most 43200
+			}
+		}
+		result := unanswered(op, len(part))
+		out, err := q.p.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
+		if err != nil {
+			err = q.classify(ctx, op, err)
+			for n := range result {
+				result[n] = err
+			}
+		} else {
+			for _, ok := range out.Successful {
+				if n, valid := entryIndex(ok.Id, len(result)); valid {
+					result[n] = nil
+				}
+			}
+			entryErrors(op, out.Failed, result)
+		}
+		errs = append(errs, result...)
+	}
+	return errs
+}
+
+// release makes messages visible again, the last first, and returns the first
+// error. A lock that is over needs none.
+func (q *queue) release(ctx context.Context, rs []*receipt) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	changes := make([]change, 0, len(rs))
+	for i := len(rs) - 1; i >= 0; i-- {
+		changes = append(changes, change{rs[i], 0})
+	}
+	for _, err := range q.setVisibility(ctx, changes) {
+		if err != nil && !isLost(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// extend renews locks by a full lock time, within SQS's 12 hours, and returns
+// one error or nil each.
+func (q *queue) extend(ctx context.Context, rs []*receipt) []error {
+	begin := time.Now()
+	errs := make([]error, len(rs))
+	var changes []change
+	var index []int
+	for i, r := range rs {
+		to := min(q.lock, r.cap(begin))
+		if to < time.Second {
+			errs[i] = driver.Errorf(driver.LockLost, "held for 12 hours, the longest that SQS allows")
+			continue
+		}
+		changes, index = append(changes, change{r, to}), append(index, i)
+	}
+	result := q.setVisibility(ctx, changes)
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for n, c := range changes {
+		errs[index[n]] = result[n]
+		if result[n] == nil {
+			c.r.lease = begin.Add(c.to)
+		}
+	}
+	if q.closed {
+		return errs
+	}
+	for i, r := range rs {
+		// What was settled meanwhile is no loss.
+		if isLost(errs[i]) && (r.state == held || r.state == waiting) {
+			q.lose(r.g, now)
+		}
+	}
+	return errs
+}
+
+// Renew implements driver.Source. On a FIFO queue what waits here behind a
+// message is renewed with it, and a session as a whole.
+func (q *queue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+	until, errs := make([]time.Time, len(d)), make([]error, len(d))
+	if err := q.check(ctx); err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return until, errs
+	}
+	now := time.Now()
+	rs := make([]*receipt, len(d))
+	var set []*receipt
+	seen := make(map[*receipt]int)
+	add := func(r *receipt) {
+		if _, ok := seen[r]; !ok {
+			seen[r] = len(set)
+			set = append(set, r)
+		}
+	}
+	q.mu.Lock()
+	for i, d := range d {
+		r, err := q.receiptOf(d)
+		if err == nil {
+			err = r.usable(now)
+		}
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		rs[i] = r
+		add(r)
+		for _, r := range r.g.all() {
+			add(r)
+		}
+	}
+	q.mu.Unlock()
+	result := q.extend(ctx, set)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, r := range rs {
+		if r == nil {
+			continue
+		}
+		if errs[i] = result[seen[r]]; errs[i] != nil {
+			continue
+		}
+		if r.state == lost {
+			errs[i] = &driver.Error{Kind: driver.LockLost}
+			continue
+		}
+		until[i] = r.lease
+		if s := r.g.owner; s != nil {
+			s.until = s.g.end(s.until)
+			until[i] = s.until
+		}
+		d[i].LockedUntil = until[i]
+	}
+	return until, errs
+}
+
+// all returns what is locked of a group: with an owner all of it, without one
+// what waits behind the message that is out.
+func (g *group) all() []*receipt {
+	var out []*receipt
+	if g.owner != nil {
+		for _, r := range g.out {
+			if r.state == held {
+				out = append(out, r)
+			}
+		}
+	}
+	return append(out, g.waiting...)
+}
+
+// end is when the first lock of a group ends, otherwise where it has none.
+func (g *group) end(otherwise time.Time) time.Time {
+	var end time.Time
+	for _, r := range g.all() {
+		if end.IsZero() || r.lease.Before(end) {
+			end = r.lease
+		}
+	}
+	if end.IsZero() {
+		return otherwise
+	}
+	return end
+}

@@ -1,0 +1,206 @@
+package sqsqueue
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// A lock is judged by the clock here: SQS would let a stale handle delete a
+// message that somebody else holds.
+func TestSettleAfterLock(t *testing.T) {
+	for _, kind := range []driver.SettleKind{driver.Complete, driver.Abandon, driver.MoveToDeadLetter} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFakeSQS()
+			f.create("d", nil)
+			f.create("q", fakeRedrive("d", 100))
+			a, b := open(t, connect(t, f, nil), "q", nil), open(t, connect(t, f, nil), "q", nil)
+			send(t, a, "m")
+			stale := receiveBodies(t, a, 1, 0, "m")
+			time.Sleep(30 * time.Second)
+			fresh := receiveBodies(t, b, 1, 20*time.Second, "m")
+			wantError(t, settleErrors(a, kind, stale...)[0], driver.ErrLockLost)
+			_, errs := a.Renew(t.Context(), stale)
+			wantError(t, errs[0], driver.ErrLockLost)
+			if d := receive(t, a, 1, 0); d != nil {
+				t.Fatalf("got %q while the other holds it", d[0].Body)
+			}
+			settle(t, b, driver.Complete, fresh...)
+			if n := len(f.depth("q")) + len(f.depth("d")); n != 0 {
+				t.Errorf("%d messages left", n)
+			}
+		})
+	}
+}
+
+func TestSettleTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", nil)
+		send(t, q, "m")
+		d := receiveBodies(t, q, 1, 0, "m")
+		errs := settleErrors(q, driver.Complete, d[0], d[0])
+		if errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		wantError(t, errs[1], driver.ErrSettled)
+		wantError(t, settleErrors(q, driver.Abandon, d[0])[0], driver.ErrSettled)
+		_, errs = q.Renew(t.Context(), d)
+		wantError(t, errs[0], driver.ErrSettled)
+		other := open(t, connect(t, f, nil), "q", nil)
+		if err := settleErrors(other, driver.Complete, d[0])[0]; err == nil {
+			t.Error("a queue settled another's delivery")
+		}
+	})
+}
+
+// SQS holds a message for 12 hours and no longer, however often it is renewed.
+func TestRenewEndsAfterTwelveHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", &driver.QueueOptions{Lock: time.Hour})
+		send(t, q, "m")
+		d := receiveBodies(t, q, 1, 0, "m")
+		begin := time.Now()
+		for i := range 24 {
+			until, errs := q.Renew(t.Context(), d)
+			if errs[0] != nil {
+				t.Fatalf("renewal %d: %v", i, errs[0])
+			}
+			if held := until[0].Sub(begin); held > 12*time.Hour {
+				t.Fatalf("renewal %d holds for %s", i, held)
+			}
+			time.Sleep(30 * time.Minute)
+		}
+		_, errs := q.Renew(t.Context(), d)
+		wantError(t, errs[0], driver.ErrLockLost)
+		settle(t, q, driver.Complete, receiveBodies(t, q, 1, 20*time.Second, "m")...)
+	})
+}
+
+func TestAbandonDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", nil)
+		send(t, q, "m")
+		d := receiveBodies(t, q, 1, 0, "m")
+		for _, delay := range []time.Duration{-time.Second, 13 * time.Hour} {
+			errs := q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.Abandon, Delay: delay}})
+			wantError(t, errs[0], errors.ErrUnsupported)
+		}
+		begin := time.Now()
+		errs := q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.Abandon, Delay: 90*time.Second + time.Millisecond}})
+		if errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		d = receiveBodies(t, q, 1, 5*time.Minute, "m")
+		if took := time.Since(begin); took < 90*time.Second+time.Millisecond || took > 92*time.Second {
+			t.Errorf("came again after %s", took)
+		}
+		// Close to the 12 hours a delay is cut to what SQS allows.
+		until, errs := q.Renew(t.Context(), d)
+		for ; errs[0] == nil && time.Since(begin) < 11*time.Hour; until, errs = q.Renew(t.Context(), d) {
+			time.Sleep(25 * time.Second)
+		}
+		if errs[0] != nil {
+			t.Fatalf("renew at %s: %v", until[0], errs[0])
+		}
+		errs = q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.Abandon, Delay: 12 * time.Hour}})
+		if errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		settle(t, q, driver.Complete, receiveBodies(t, q, 1, 2*time.Hour, "m")...)
+	})
+}
+
+// Each entry of a batch succeeds or fails on its own, in all four requests.
+func TestBatchEntriesFailAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("d", nil)
+		f.create("q", fakeRedrive("d", 100))
+		q := open(t, connect(t, f, nil), "q", nil)
+		var m []*driver.Message
+		for i := range 23 {
+			m = append(m, &driver.Message{ID: fmt.Sprint(i), Body: fmt.Appendf(nil, "%02d", i)})
+		}
+		only := func(action, body, code string) {
+			f.refuse = func(a, b string) string {
+				if a == action && b == body {
+					return code
+				}
+				return ""
+			}
+		}
+		check := func(errs []error, at int, target error) {
+			t.Helper()
+			for i, err := range errs {
+				if i == at {
+					wantError(t, err, target)
+				} else if err != nil {
+					t.Fatalf("entry %d: %v", i, err)
+				}
+			}
+		}
+		only("SendMessageBatch", "13", "ThrottlingException")
+		var errs []error
+		for _, r := range q.Send(t.Context(), m) {
+			errs = append(errs, r.Err)
+		}
+		check(errs, 13, driver.ErrThrottled)
+		f.refuse = nil
+		if r := q.Send(t.Context(), m[13:14]); r[0].Err != nil {
+			t.Fatal(r[0].Err)
+		}
+		var d []*driver.Delivery
+		for len(d) < 23 {
+			d = append(d, receive(t, q, 23, time.Second)...)
+		}
+		only("ChangeMessageVisibilityBatch", string(d[7].Body), "RequestThrottled")
+		_, errs = q.Renew(t.Context(), d)
+		check(errs, 7, driver.ErrThrottled)
+		only("DeleteMessageBatch", string(d[17].Body), "InternalError")
+		check(settleErrors(q, driver.Complete, d...), 17, driver.ErrUnavailable)
+		if left := f.depth("q"); len(left) != 1 || left[0] != string(d[17].Body) {
+			t.Fatalf("left: %v", left)
+		}
+		only("ChangeMessageVisibilityBatch", string(d[17].Body), "ReceiptHandleIsInvalid")
+		check(settleErrors(q, driver.Abandon, d[17]), 0, driver.ErrLockLost)
+	})
+}
+
+// Full batches cost a tenth of a request per message.
+func TestRequestsPerMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", nil)
+		const n = 200
+		var m []*driver.Message
+		for i := range n {
+			m = append(m, &driver.Message{ID: fmt.Sprint(i), Body: make([]byte, 16<<10), Sealed: true})
+		}
+		for _, r := range q.Send(t.Context(), m) {
+			if r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+		var d []*driver.Delivery
+		for len(d) < n {
+			d = append(d, receive(t, q, 10, time.Second)...)
+		}
+		settle(t, q, driver.Complete, d...)
+		for _, action := range []string{"SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch"} {
+			if c := f.count(action); c != n/10 {
+				t.Errorf("%s: %d requests for %d messages", action, c, n)
+			}
+		}
+	})
+}
