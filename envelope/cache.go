@@ -1,0 +1,119 @@
+package envelope
+
+import (
+	"reflect"
+	"sync"
+	"sync/atomic"
+)
+
+// cache keeps derived ciphers by key ID and salt, at most as many as it has
+// places. When full, the hand goes round and takes the first place that was not
+// used since it last came by (the second-chance algorithm): finding an entry needs
+// no exclusive lock.
+type cache struct {
+	mu     sync.RWMutex // guards the fields below, but not entry.used
+	index  map[cacheKey]int
+	places []*entry // nil where free
+	free   []int    // places that remove emptied
+	limit  int
+	hand   int
+}
+
+// cacheKey has a fixed size and no pointer, so that it is found without
+// allocation.
+type cacheKey struct {
+	n    uint8
+	id   [MaxKeyID]byte
+	salt Salt
+}
+
+// entry is an authenticated cipher.
+type entry struct {
+	derived
+	key     cacheKey
+	keyID   string
+	deriver Deriver
+	used    atomic.Bool
+}
+
+func newCache(limit int) *cache {
+	return &cache{index: make(map[cacheKey]int), limit: limit}
+}
+
+func keyOf(keyID string, salt Salt) cacheKey {
+	k := cacheKey{n: uint8(len(keyID)), salt: salt} //nolint:gosec // G115: at most MaxKeyID
+	copy(k.id[:], keyID)
+	return k
+}
+
+// get returns the cipher of that key ID and salt, if it came from the very d.
+func (c *cache) get(keyID string, salt Salt, d Deriver) (derived, bool) {
+	k := keyOf(keyID, salt)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	i, ok := c.index[k]
+	if !ok {
+		return derived{}, false
+	}
+	// Comparing does not panic: the entry's Deriver is comparable.
+	e := c.places[i]
+	if e.deriver != d {
+		return derived{}, false
+	}
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
+	return e.derived, true
+}
+
+// add puts a cipher in, in the place of one of the same key ID and salt where
+// there is one. A message was authenticated with it.
+func (c *cache) add(keyID string, salt Salt, d Deriver, k derived) {
+	if c.limit == 0 || !reflect.ValueOf(d).Comparable() {
+		return
+	}
+	e := &entry{derived: k, key: keyOf(keyID, salt), keyID: keyID, deriver: d}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i, ok := c.index[e.key]
+	if !ok {
+		i = c.place()
+		c.index[e.key] = i
+	}
+	c.places[i] = e
+}
+
+// place returns a free place, making one where all are taken. mu is held.
+func (c *cache) place() int {
+	if n := len(c.free); n > 0 {
+		i := c.free[n-1]
+		c.free = c.free[:n-1]
+		return i
+	}
+	if len(c.places) < c.limit {
+		c.places = append(c.places, nil)
+		return len(c.places) - 1
+	}
+	// No place is free, so each holds an entry; after one round, all are unused.
+	for {
+		i := c.hand
+		c.hand = (c.hand + 1) % len(c.places)
+		if !c.places[i].used.Swap(false) {
+			delete(c.index, c.places[i].key)
+			return i
+		}
+	}
+}
+
+// remove drops the entries for which drop reports true.
+func (c *cache) remove(drop func(*entry) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, e := range c.places {
+		if e != nil && drop(e) {
+			delete(c.index, e.key)
+			c.places[i] = nil
+			c.free = append(c.free, i)
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package envelope
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"fmt"
+	"reflect"
+	"sync"
+)
+
+// Deriver is a master key, as this package needs it.
+//
+// Derive returns HKDF-Expand (RFC 5869, Section 2.3) with SHA-256, the 32-byte
+// master key as the pseudorandom key, info, and a length of 64 bytes (qre1,
+// Section 3.1). It must be safe for concurrent use, must not keep info, and must
+// always return the same for the same info. It may wait: two HMACs by a
+// hardware module are a Deriver.
+//
+// What was derived is cached by the identity of the Deriver, so it should be a
+// pointer, the same one for the same key; a Deriver that cannot be compared with
+// == works, uncached. A Deriver that also has a method
+//
+//	Err() error
+//
+// is asked before a cached cipher is used, and its error ends the operation: so a
+// destroyed key stops sealing and opening at once. Err must be fast.
+type Deriver interface {
+	Derive(info []byte) ([64]byte, error)
+}
+
+// usable returns the error of a Deriver that has one to tell.
+func usable(d Deriver) error {
+	if k, ok := d.(interface{ Err() error }); ok {
+		return k.Err()
+	}
+	return nil
+}
+
+// infoLabel begins the info of every derivation (qre1, Section 3.1).
+const infoLabel = "QRE1/A256GCM-HKDF-SHA256-COMMIT/v1\x00"
+
+// The domains of additional data (qre1, Section 4.1). A message sealed in one
+// never opens in the other.
+const (
+	domainQueue = "QRE1-AAD-v1\x00"
+	domainApp   = "QRE1-APP-v1\x00"
+)
+
+// maxPlaintext bounds a plaintext in bytes: GCM's own limit, 2^32-2 blocks (NIST
+// SP 800-38D, Section 5.2.1.1).
+const maxPlaintext = 1<<36 - 32
+
+// derived is what a master key gives for one salt.
+type derived struct {
+	aead       cipher.AEAD // safe for concurrent use
+	commitment Commitment
+}
+
+// derive returns the cipher and the commitment of d for that salt. Its errors are
+// those of d.
+func derive(d Deriver, keyID string, salt *Salt) (k derived, err error) {
+	info := make([]byte, 0, len(infoLabel)+1+MaxKeyID+SaltSize)
+	info = append(info, infoLabel...)
+	info = appendShort(info, keyID)
+	info = append(info, salt[:]...)
+	confine(func() {
+		var okm [64]byte
+		if okm, err = d.Derive(info); err != nil {
+			err = fmt.Errorf("envelope: derive: %w", err)
+			return
+		}
+		k.aead, err = newAEAD(okm[:32])
+		copy(k.commitment[:], okm[32:])
+		clear(okm[:])
+	})
+	return k, err
+}
+
+// newAEAD returns AES-256-GCM that draws its own nonces and writes nonce,
+// ciphertext, tag. It is the only way to use GCM that FIPS 140-3 approves without
+// a counter kept across restarts (SP 800-38D, Section 8.2.2), and the caller can
+// never choose a nonce.
+func newAEAD(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("envelope: %w", err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, fmt.Errorf("envelope: %w", err)
+	}
+	return aead, nil
+}
+
+// scratch holds additional data while it is used, so that neither direction
+// allocates for it.
+type scratch struct{ b []byte }
+
+// maxScratch bounds what the pool keeps of one buffer, in bytes.
+const maxScratch = 64 << 10
+
+var scratches = sync.Pool{New: func() any { return &scratch{b: make([]byte, 0, 1024)} }}
+
+func getScratch() *scratch {
+	s, _ := scratches.Get().(*scratch) // holds nothing else
+	return s
+}
+
+func (s *scratch) put() {
+	if cap(s.b) <= maxScratch {
+		s.b = s.b[:0]
+		scratches.Put(s)
+	}
+}
+
+// additional fills s with domain, length of header, header and data (qre1,
+// Section 4.1) and returns the part that is the header.
+func (s *scratch) additional(domain string, h *Header, keyID string, salt *Salt, commitment *Commitment, data []byte) []byte {
+	size := h.size(keyID)
+	s.b = append(s.b, domain...)
+	s.b = binary.BigEndian.AppendUint32(s.b, uint32(size)) //nolint:gosec // G115: a valid header is shorter than 17 KiB
+	s.b = h.append(s.b, keyID, salt, commitment)
+	header := s.b[len(domain)+4 : len(domain)+4+size]
+	s.b = append(s.b, data...)
+	return header
+}
+
+// overlaps reports whether a and b share memory. Addresses come from reflect, to
+// do without unsafe.
+func overlaps(a, b []byte) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	x, y := reflect.ValueOf(&a[0]).Pointer(), reflect.ValueOf(&b[0]).Pointer()
+	return x < y+uintptr(len(b)) && y < x+uintptr(len(a))
+}
+
+// grow makes room for n more bytes in dst. It fails when those would lie over
+// input.
+func grow(dst []byte, n int, input []byte) ([]byte, error) {
+	if cap(dst)-len(dst) < n {
+		grown := make([]byte, len(dst), len(dst)+n)
+		copy(grown, dst)
+		return grown, nil
+	}
+	if overlaps(dst[len(dst):len(dst)+n], input) {
+		return nil, errOverlap
+	}
+	return dst, nil
+}

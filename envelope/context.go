@@ -1,0 +1,126 @@
+package envelope
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+)
+
+// Context is the metadata that travels beside an envelope, in fields of the
+// broker, and is authenticated with it. Values are compared byte by byte.
+type Context struct {
+	// MessageID is never empty: a sender that was given none makes one.
+	MessageID string
+	// SessionID, ContentType and CorrelationID are not in the encoding when
+	// empty: empty and absent are the same.
+	SessionID     string
+	ContentType   string
+	CorrelationID string
+	// Attributes may hold more than what is bound.
+	Attributes map[string]string
+}
+
+// Tags of the entries of a context (qre1, Section 4.2).
+const (
+	tagMessageID     = 1
+	tagSessionID     = 2
+	tagContentType   = 3
+	tagCorrelationID = 4
+	tagAttributes    = 0x40
+)
+
+// BoundNames returns the names of attrs in the order of a header. It fails with
+// ErrInvalidContext when there are more than MaxBound, or when one is empty or
+// longer than MaxName bytes.
+func BoundNames(attrs map[string]string) ([]string, error) {
+	if len(attrs) == 0 {
+		return nil, nil
+	}
+	if len(attrs) > MaxBound {
+		// Before sorting: the number is the caller's.
+		return nil, fmt.Errorf("%w: %d attributes: use at most %d", ErrInvalidContext, len(attrs), MaxBound)
+	}
+	names := slices.Sorted(maps.Keys(attrs))
+	if err := checkBound(names); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidContext, err)
+	}
+	return names, nil
+}
+
+// AppendContext appends the encoding of c to dst: what Seal and Open take as
+// contextData. bound are the names in the header; the values are those of
+// c.Attributes.
+//
+// It fails with ErrInvalidContext when the message ID is empty, when a bound name
+// is not in c.Attributes, when bound could not stand in a header, or when a
+// field exceeds 2^32-1 bytes. To who opens, that is an authentication failure.
+func AppendContext(dst []byte, c *Context, bound []string) ([]byte, error) {
+	if c.MessageID == "" {
+		return nil, fmt.Errorf("%w: message ID: empty", ErrInvalidContext)
+	}
+	if err := checkBound(bound); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidContext, err)
+	}
+	attributes := uint64(4)
+	for i, name := range bound {
+		value, ok := c.Attributes[name]
+		if !ok {
+			return nil, fmt.Errorf("%w: bound attribute %d: missing", ErrInvalidContext, i)
+		}
+		attributes += 8 + uint64(len(name)) + uint64(len(value))
+	}
+	if err := checkLengths(uint64(len(c.MessageID)), uint64(len(c.SessionID)), uint64(len(c.ContentType)), uint64(len(c.CorrelationID)), attributes); err != nil {
+		return nil, err
+	}
+
+	dst = appendScalar(dst, tagMessageID, c.MessageID)
+	dst = appendScalar(dst, tagSessionID, c.SessionID)
+	dst = appendScalar(dst, tagContentType, c.ContentType)
+	dst = appendScalar(dst, tagCorrelationID, c.CorrelationID)
+	if len(bound) == 0 {
+		return dst, nil
+	}
+	dst = append(dst, tagAttributes)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(attributes)) //nolint:gosec // G115: checked above
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(bound))) //nolint:gosec // G115: at most MaxBound
+	for _, name := range bound {
+		dst = appendLong(dst, name)
+		dst = appendLong(dst, c.Attributes[name])
+	}
+	return dst, nil
+}
+
+// checkLengths refuses what four bytes of length cannot say.
+func checkLengths(messageID, sessionID, contentType, correlationID, attributes uint64) error {
+	for _, f := range [...]struct {
+		name string
+		n    uint64
+	}{
+		{"message ID", messageID},
+		{"session ID", sessionID},
+		{"content type", contentType},
+		{"correlation ID", correlationID},
+		{"attributes", attributes},
+	} {
+		if f.n > math.MaxUint32 {
+			return fmt.Errorf("%w: %s: longer than %d bytes", ErrInvalidContext, f.name, uint32(math.MaxUint32))
+		}
+	}
+	return nil
+}
+
+// appendScalar appends an entry, unless the value is empty.
+func appendScalar(dst []byte, tag byte, value string) []byte {
+	if value == "" {
+		return dst
+	}
+	return appendLong(append(dst, tag), value)
+}
+
+// appendLong appends s after its length in four bytes.
+func appendLong(dst []byte, s string) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s))) //nolint:gosec // G115: checked by checkLengths
+	return append(dst, s...)
+}

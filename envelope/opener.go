@@ -1,0 +1,125 @@
+package envelope
+
+import (
+	"crypto/subtle"
+	"errors"
+)
+
+// OpenerOptions are the options of NewOpener.
+type OpenerOptions struct {
+	// Entries is how many ciphers are kept, one for each key and salt, of about
+	// 1.5 KiB each. One sender with one key uses one in 5 minutes. 0 means 256;
+	// below zero, none is kept.
+	Entries int
+}
+
+// DefaultEntries is what OpenerOptions.Entries 0 means.
+const DefaultEntries = 256
+
+// Opener opens envelopes. It keeps the ciphers of the salts that it met, bounded,
+// and only once a message was authenticated with them: forgeries neither fill nor
+// empty the cache. It is safe for concurrent use.
+//
+// The cache holds the Derivers that its entries came from. Forget lets go of
+// them.
+type Opener struct {
+	cache *cache
+}
+
+// NewOpener returns an Opener. o may be nil.
+func NewOpener(o *OpenerOptions) *Opener {
+	entries := DefaultEntries
+	if o != nil && o.Entries != 0 {
+		entries = max(o.Entries, 0)
+	}
+	return &Opener{cache: newCache(entries)}
+}
+
+// Open appends the plaintext of m to dst. d is the key that m.KeyID names, and
+// contextData the encoding of the context that came with the message, by
+// AppendContext with m.Bound. When it returns nil, every field of m and the
+// context are as they were sealed.
+//
+// dst must not lie over the envelope: opening never writes into it, so that what
+// does not open can be kept as it came. With room for the plaintext in dst it
+// allocates nothing, otherwise the plaintext; except for a salt that is not in
+// the cache.
+//
+// It fails with ErrAuthenticationFailed and nothing else for any reason that lies
+// in the message, ErrInvalidEnvelope for an m put together by hand from fields
+// that are not valid, and with the wrapped error of d, which says nothing
+// of the message.
+func (o *Opener) Open(dst []byte, m *EncryptedMessage, d Deriver, contextData []byte) ([]byte, error) {
+	return o.open(domainQueue, dst, m, d, contextData)
+}
+
+// OpenApp is Open for what SealApp sealed.
+func (o *Opener) OpenApp(dst []byte, m *EncryptedMessage, d Deriver, associatedData []byte) ([]byte, error) {
+	return o.open(domainApp, dst, m, d, associatedData)
+}
+
+// Forget drops the ciphers of a retired key. An Open of that key that is under
+// way may bring its own back; it is used only with the same Deriver.
+func (o *Opener) Forget(keyID string) {
+	o.cache.remove(func(e *entry) bool { return e.keyID == keyID })
+}
+
+func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver, data []byte) ([]byte, error) {
+	if d == nil {
+		return nil, errors.New("envelope: no Deriver")
+	}
+	if m.raw == nil {
+		parsed, err := Parse(m.Bytes())
+		if err != nil {
+			return nil, err
+		}
+		m = &parsed
+	} else if err := m.check(m.KeyID); err != nil {
+		return nil, ErrAuthenticationFailed // changed since it was parsed
+	}
+	sealed := m.sealed()
+	if string(m.Nonce[:]) != string(sealed[:NonceSize]) {
+		return nil, ErrAuthenticationFailed // the same
+	}
+	n := len(m.Ciphertext)
+	dst, err := grow(dst, n, m.raw)
+	if err != nil {
+		return nil, err
+	}
+
+	k, hit, err := o.key(m, d)
+	if err != nil {
+		return nil, err
+	}
+	// Which key it is comes before anything that is done with it (qre1,
+	// Section 5.1).
+	if subtle.ConstantTimeCompare(k.commitment[:], m.Commitment[:]) != 1 {
+		return nil, ErrAuthenticationFailed
+	}
+	aad := getScratch()
+	// The header is encoded from the fields that the caller acts on, not taken
+	// from the bytes: what was authenticated is what is believed.
+	aad.additional(domain, &m.Header, m.KeyID, &m.Salt, &m.Commitment, data)
+	confine(func() { _, err = k.aead.Open(dst[len(dst):], nil, sealed, aad.b) })
+	aad.put()
+	if err != nil {
+		return nil, ErrAuthenticationFailed
+	}
+	if !hit {
+		o.cache.add(m.KeyID, m.Salt, d, k)
+	}
+	return dst[:len(dst)+n], nil
+}
+
+// key returns what d gives for the salt of m, and whether it was in the cache.
+func (o *Opener) key(m *EncryptedMessage, d Deriver) (k derived, hit bool, err error) {
+	if k, ok := o.cache.get(m.KeyID, m.Salt, d); ok {
+		if err := usable(d); err != nil {
+			o.cache.remove(func(e *entry) bool { return e.deriver == d })
+			return derived{}, false, err
+		}
+		return k, true, nil
+	}
+	k, err = derive(d, m.KeyID, &m.Salt)
+	return k, false, err
+}
