@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -15,10 +16,12 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // faultyProvider makes calls of its queues fail where an error is set.
 type faultyProvider struct {
 	driver.Provider
-	settle  error
-	receive error
-	send    func([]*driver.Message) []driver.SendResult
-	caps    func(*driver.Capabilities)
+	settle error
+	// settleFails is how many calls of Settle fail next as unavailable.
+	settleFails atomic.Int32
+	receive     error
+	send        func([]*driver.Message) []driver.SendResult
+	caps        func(*driver.Capabilities)
 }
 
 func (p *faultyProvider) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
@@ -59,12 +62,16 @@ func (q *faultyQueue) Receive(ctx context.Context, max int, wait time.Duration) 
 }
 
 func (q *faultyQueue) Settle(ctx context.Context, s []driver.Settlement) []error {
-	if q.p.settle == nil {
+	err := q.p.settle
+	if err == nil && q.p.settleFails.Add(-1) >= 0 {
+		err = driver.Errorf(driver.Unavailable, "connection reset")
+	}
+	if err == nil {
 		return q.Queue.Settle(ctx, s)
 	}
 	errs := make([]error, len(s))
 	for i := range errs {
-		errs[i] = q.p.settle
+		errs[i] = err
 	}
 	return errs
 }

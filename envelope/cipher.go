@@ -51,6 +51,14 @@ const (
 // SP 800-38D, Section 5.2.1.1).
 const maxPlaintext = 1<<36 - 32
 
+// checkSize refuses what GCM cannot seal.
+func checkSize(what string, n int64) error {
+	if n > maxPlaintext {
+		return fmt.Errorf("%s: %d bytes: at most %d", what, n, int64(maxPlaintext))
+	}
+	return nil
+}
+
 // derived is what a master key gives for one salt.
 type derived struct {
 	aead       cipher.AEAD // safe for concurrent use

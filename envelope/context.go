@@ -83,7 +83,7 @@ func AppendContext(dst []byte, c *Context, bound []string) ([]byte, error) {
 		return dst, nil
 	}
 	dst = append(dst, tagAttributes)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(attributes)) //nolint:gosec // G115: checked above
+	dst = binary.BigEndian.AppendUint32(dst, uint32(attributes))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(bound))) //nolint:gosec // G115: at most MaxBound
 	for _, name := range bound {
 		dst = appendLong(dst, name)

@@ -186,7 +186,7 @@ func (h *Header) append(dst []byte, keyID string, salt *Salt, commitment *Commit
 	}
 	dst = appendShort(dst, keyID)
 	dst = appendShort(dst, h.Origin)
-	dst = append(dst, byte(len(h.Bound)))
+	dst = append(dst, byte(len(h.Bound))) //nolint:gosec // G115: at most MaxBound
 	for _, name := range h.Bound {
 		dst = appendShort(dst, name)
 	}
@@ -196,6 +196,6 @@ func (h *Header) append(dst []byte, keyID string, salt *Salt, commitment *Commit
 
 // appendShort appends s, of at most 255 bytes, after its length in one byte.
 func appendShort(dst []byte, s string) []byte {
-	dst = append(dst, byte(len(s)))
+	dst = append(dst, byte(len(s))) //nolint:gosec // G115: the caller checked
 	return append(dst, s...)
 }

@@ -25,7 +25,8 @@ type EncryptedMessage struct {
 	Ciphertext []byte // as long as the plaintext; without nonce and tag
 	Tag        AuthenticationTag
 
-	raw []byte // the whole envelope; nil unless parsed
+	raw     []byte // the whole envelope; nil unless parsed
+	nonceAt int    // where in raw the header ends
 }
 
 // IsSealed reports whether body begins with Marker. Such a body is an envelope,
@@ -57,14 +58,12 @@ func (m *EncryptedMessage) parse() error {
 	if !IsSealed(body) {
 		return fmt.Errorf("marker: the body does not begin with %s", Marker)
 	}
-	if len(body) < fixedSize {
-		if len(body) > len(Marker) && body[len(Marker)] != Version1 {
-			return unsupported(body[len(Marker)])
-		}
-		return errors.New("fixed header: cut off")
+	// Another version may be laid out in another way: nothing else is looked at.
+	if len(body) > len(Marker) && body[len(Marker)] != Version1 {
+		return fmt.Errorf("%w: %d: this receiver knows %d", ErrUnsupportedVersion, body[len(Marker)], Version1)
 	}
-	if v := body[len(Marker)]; v != Version1 {
-		return unsupported(v)
+	if len(body) < fixedSize {
+		return errors.New("fixed header: cut off")
 	}
 	if f := body[len(Marker)+1]; f != 0 {
 		return fmt.Errorf("flags: 0x%02x: no flag is defined", f)
@@ -74,7 +73,7 @@ func (m *EncryptedMessage) parse() error {
 		if u > MaxTime {
 			return fmt.Errorf("%s: past the year 9999", [...]string{"encrypted_at", "not_before", "expires_at"}[i])
 		}
-		*ms = int64(u) //nolint:gosec // G115: at most MaxTime
+		*ms = int64(u)
 	}
 
 	// The strings are slices of one copy of the part that holds them.
@@ -114,16 +113,13 @@ func (m *EncryptedMessage) parse() error {
 		return errors.New("authentication tag: cut off")
 	}
 	n := len(rest) - TagSize
-	if uint64(n) > maxPlaintext {
-		return fmt.Errorf("ciphertext: longer than %d bytes", uint64(maxPlaintext))
+	if err := checkSize("ciphertext", int64(n)); err != nil {
+		return err
 	}
+	m.nonceAt = len(body) - len(rest) - NonceSize
 	m.Ciphertext = rest[:n:n]
 	copy(m.Tag[:], rest[n:])
 	return nil
-}
-
-func unsupported(version byte) error {
-	return fmt.Errorf("%w: %d: this receiver knows %d", ErrUnsupportedVersion, version, Version1)
 }
 
 // stringsEnd returns where key ID, origin and names end in body, and the number
@@ -191,9 +187,4 @@ func (m *EncryptedMessage) ReplayID() string {
 	id := appendShort(b[:0], m.KeyID)
 	id = append(id, m.Salt[:]...)
 	return string(append(id, m.Nonce[:]...))
-}
-
-// sealed returns nonce, ciphertext and tag as they stand in a parsed envelope.
-func (m *EncryptedMessage) sealed() []byte {
-	return m.raw[len(m.raw)-NonceSize-len(m.Ciphertext)-TagSize:]
 }

@@ -77,11 +77,11 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 	} else if err := m.check(m.KeyID); err != nil {
 		return nil, ErrAuthenticationFailed // changed since it was parsed
 	}
-	sealed := m.sealed()
+	sealed := m.raw[m.nonceAt:]
 	if string(m.Nonce[:]) != string(sealed[:NonceSize]) {
 		return nil, ErrAuthenticationFailed // the same
 	}
-	n := len(m.Ciphertext)
+	n := len(sealed) - NonceSize - TagSize
 	dst, err := grow(dst, n, m.raw)
 	if err != nil {
 		return nil, err

@@ -89,7 +89,7 @@ func (s *Sealer) trySeal(domain string, dst []byte, h *Header, plaintext, data [
 	if err := h.check(s.keyID); err != nil {
 		return nil, err
 	}
-	if err := checkPlaintext(uint64(len(plaintext))); err != nil {
+	if err := checkSize("plaintext", int64(len(plaintext))); err != nil {
 		return nil, err
 	}
 	begin := len(dst)
@@ -105,17 +105,10 @@ func (s *Sealer) trySeal(domain string, dst []byte, h *Header, plaintext, data [
 	}
 	aad := getScratch()
 	header := aad.additional(domain, h, s.keyID, &e.salt, &e.commitment, data)
-	confine(func() { e.aead.Seal(dst[body:body], nil, plaintext, aad.b) })
+	confine(func() { e.aead.Seal(dst[body:body], nil, plaintext, aad.b) }) //nolint:gosec // G407: it draws the nonce itself
 	copy(dst[begin:body], header)
 	aad.put()
 	return dst[:end], nil
-}
-
-func checkPlaintext(n uint64) error {
-	if n > maxPlaintext {
-		return fmt.Errorf("plaintext: %d bytes: use at most %d", n, uint64(maxPlaintext))
-	}
-	return nil
 }
 
 // epoch returns an epoch that has room for a message of n bytes sealed at that

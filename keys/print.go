@@ -24,10 +24,6 @@ func (k *Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String())
 func (k *Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // MarshalText returns what String does, so that JSON and XML show the name. A
-// key cannot be read back from it: UpdateFile is what stores keys.
+// key cannot be read back from it: UpdateFile is what stores keys. A gob of one is
+// an error, because there is nothing exported in it.
 func (k *Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
-
-// GobEncode fails: unlike a log line, a gob is meant to be read back.
-func (k *Key) GobEncode() ([]byte, error) {
-	return nil, fmt.Errorf("keys: %s: a key is not encoded: use UpdateFile to store it", k)
-}

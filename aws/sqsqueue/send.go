@@ -20,6 +20,10 @@ import (
 // SendMessage).
 const maxGroup = 128
 
+// maxName bounds the name of an application attribute in bytes (qre1, Section
+// 2.4); SQS itself would take one more.
+const maxName = 255
+
 // outgoing is one message on its way into a request.
 type outgoing struct {
 	index int // into the results
@@ -128,6 +132,11 @@ func (q *queue) entry(m *driver.Message) (types.SendMessageBatchRequestEntry, in
 	if len(m.Attributes) > maxAttributes {
 		return e, 0, &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{
 			What: "attributes", Size: len(m.Attributes), Limit: maxAttributes, Unit: "entries"}}
+	}
+	for name := range m.Attributes {
+		if len(name) < 1 || len(name) > maxName {
+			return e, 0, driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes: use 1 to %d", len(name), maxName)
+		}
 	}
 	if len(m.Body) > q.caps.MaxBody {
 		return e, 0, driver.NewTooLarge("body", len(m.Body), q.caps.MaxBody)

@@ -2,9 +2,11 @@ package keytest
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/queue-runtime/queue/keys"
 )
@@ -123,12 +125,16 @@ func inUse(t *trial) {
 	for _, m := range all {
 		secrets[m.ID] = m.Secret
 	}
+	pause := runtime.Gosched
+	if t.o.Bubble { // where time passes only while everybody sleeps
+		pause = func() { time.Sleep(7 * time.Second) }
+	}
 	var stop atomic.Bool
 	var asked atomic.Int64
 	var users sync.WaitGroup
 	for range 4 {
 		users.Go(func() {
-			for !stop.Load() {
+			for ; !stop.Load(); pause() {
 				asked.Add(1)
 				id, err := t.Provider.CurrentKeyID(t.Context())
 				if err != nil {
@@ -163,7 +169,7 @@ func inUse(t *trial) {
 		t.replace(Content{Current: all[i-1].ID, Keys: all[max(0, i-2) : i+1]})
 		t.replace(Content{Current: all[i].ID, Keys: all[i-1 : i+1]})
 		for before := asked.Load(); asked.Load() < before+20 && !t.Failed(); {
-			_, _ = t.Provider.CurrentKeyID(t.Context())
+			pause()
 		}
 	}
 	stop.Store(true)
