@@ -1,0 +1,244 @@
+package drivertest
+
+import (
+	"bytes"
+	"errors"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+var lifecycleCases = []conformanceCase{
+	{"names", names},
+	{"queue_closed", queueClosed},
+	{"queue_close_wakes", queueCloseWakes},
+	{"provider_closed", providerClosed},
+	{"goroutines", goroutines},
+}
+
+// names: a name that no queue can have, and a queue that is not there.
+func names(e *env) {
+	for _, name := range append([]string{""}, e.b.InvalidNames...) {
+		_, err := e.provider.Open(e.ctx, name, nil)
+		e.want(err, driver.ErrInvalidName, "Open of a queue with an invalid name")
+	}
+	if e.b.Missing == "" {
+		return
+	}
+	q, err := e.provider.Open(e.ctx, e.b.Missing, nil)
+	if err == nil {
+		e.Errorf("Open of a queue that does not exist succeeded")
+		_ = q.Close(e.ctx) // the error above says it
+		return
+	}
+	e.want(err, driver.ErrNotFound, "Open of a queue that does not exist")
+}
+
+// closedCalls wants every call on q to fail.
+func (e *env) closedCalls(q driver.Queue, held *driver.Delivery) {
+	e.Helper()
+	if r := q.Send(e.ctx, []*driver.Message{message("late")}); len(r) != 1 {
+		e.Errorf("Send of 1 message to a closed queue returned %d results", len(r))
+	} else {
+		e.want(r[0].Err, driver.ErrClosed, "Send to a closed queue")
+	}
+	_, err := q.Receive(e.ctx, 1, time.Second)
+	e.want(err, driver.ErrClosed, "Receive from a closed queue")
+	if err := e.settle(q, driver.Settlement{Delivery: held, Kind: driver.Complete}); !errors.Is(err, driver.ErrClosed) && !errors.Is(err, driver.ErrLockLost) {
+		e.Errorf("Settle on a closed queue: the error is %v, want %v", show(err), driver.ErrClosed)
+	}
+	c := q.Capabilities() // still answers
+	if c.Sessions != driver.None {
+		_, err := q.AcceptSession(e.ctx, "", time.Second)
+		e.want(err, driver.ErrClosed, "AcceptSession on a closed queue")
+	}
+	if c.Peek != driver.None {
+		_, _, err := q.Peek(e.ctx, "", 1)
+		e.want(err, driver.ErrClosed, "Peek on a closed queue")
+	}
+	if c.DeadLetter != driver.None {
+		_, err := q.DeadLetters(e.ctx)
+		e.want(err, driver.ErrClosed, "DeadLetters of a closed queue")
+	}
+}
+
+// queueClosed: after Close nothing works, a second Close is nothing, and others
+// are not concerned.
+func queueClosed(e *env) {
+	name, q := e.named(QueueSpec{})
+	twin := e.open(e.provider, name)
+	e.send(q, message("m-1"))
+	held := e.one(q)
+	if err := q.Close(e.ctx); err != nil {
+		e.Fatalf("Queue.Close: %v", err)
+	}
+	if err := q.Close(e.ctx); err != nil {
+		e.Errorf("a second Queue.Close: %v", err)
+	}
+	e.closedCalls(q, held)
+	e.send(twin, message("m-2"))
+	for {
+		got := e.receive(twin, 2, e.slack())
+		if len(got) == 0 {
+			e.Fatalf("a queue received nothing after another of the same name was closed")
+		}
+		e.must(twin, driver.Complete, got...)
+		for _, d := range got {
+			if d.ID == "m-2" {
+				return
+			}
+		}
+	}
+}
+
+// queueCloseWakes: calls that wait end with Closed.
+func queueCloseWakes(e *env) {
+	q := e.queue()
+	wait := 10 * e.slack()
+	received := receiveLater(e.ctx, q, 1, wait)
+	var sq driver.Queue
+	var accepted <-chan acceptance
+	if _, s, ok := e.acceptable(QueueSpec{}); ok {
+		sq = s
+		accepted = acceptLater(e.ctx, sq, "", wait)
+	}
+	e.pass(e.quiet())
+	if err := q.Close(e.ctx); err != nil {
+		e.Fatalf("Queue.Close: %v", err)
+	}
+	r := <-received
+	e.want(r.err, driver.ErrClosed, "a Receive that waits while the queue is closed")
+	if r.took > e.quiet()+e.slack() {
+		e.Errorf("a Receive that waits returned %s after the queue was closed", r.took-e.quiet())
+	}
+	if sq == nil {
+		return
+	}
+	if err := sq.Close(e.ctx); err != nil {
+		e.Fatalf("Queue.Close: %v", err)
+	}
+	a := <-accepted
+	e.want(a.err, driver.ErrClosed, "an AcceptSession that waits while the queue is closed")
+}
+
+// providerClosed: closing a connection ends what came from it, and nothing else.
+func providerClosed(e *env) {
+	name, ok := e.newQueue(QueueSpec{})
+	if !ok {
+		e.Fatalf("NewQueue of an ordinary queue is unsupported")
+	}
+	p := e.connect()
+	q, other := e.open(p, name), e.another(name)
+	e.send(q, message("m-1"))
+	held := e.one(q)
+	waiting := receiveLater(e.ctx, q, 1, 10*e.slack())
+	e.pass(e.quiet())
+	if err := p.Close(e.ctx); err != nil {
+		e.Fatalf("Provider.Close: %v", err)
+	}
+	r := <-waiting
+	e.want(r.err, driver.ErrClosed, "a Receive that waits while the provider is closed")
+	if err := p.Close(e.ctx); err != nil {
+		e.Errorf("a second Provider.Close: %v", err)
+	}
+	_, err := p.Open(e.ctx, name, nil)
+	e.want(err, driver.ErrClosed, "Open on a closed provider")
+	e.closedCalls(q, held)
+	if err := q.Close(e.ctx); err != nil {
+		e.Errorf("Queue.Close after Provider.Close: %v", err)
+	}
+	e.send(other, message("m-2"))
+	for {
+		got := e.receive(other, 2, e.slack())
+		if len(got) == 0 {
+			e.Fatalf("another connection received nothing after one was closed")
+		}
+		e.must(other, driver.Complete, got...)
+		for _, d := range got {
+			if d.ID == "m-2" {
+				return
+			}
+		}
+	}
+}
+
+// running returns the stacks of all goroutines by their IDs.
+func running() map[string]string {
+	buf := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(buf, true)
+		if n < len(buf) {
+			buf = buf[:n]
+			break
+		}
+		buf = make([]byte, 2*len(buf))
+	}
+	out := make(map[string]string)
+	for stack := range bytes.SplitSeq(buf, []byte("\n\n")) {
+		// "goroutine 7 [select]:" comes first.
+		if f := strings.Fields(string(stack)); len(f) > 1 {
+			out[f[1]] = string(stack)
+		}
+	}
+	return out
+}
+
+// goroutines: after Close of a provider that did all sorts of things, and broke
+// off some, none of its goroutines is left.
+func goroutines(e *env) {
+	name, ok := e.newQueue(QueueSpec{})
+	if !ok {
+		e.Fatalf("NewQueue of an ordinary queue is unsupported")
+	}
+	sessions, hasSessions := e.newQueue(QueueSpec{Sessions: true})
+	before := running()
+	p, err := e.b.Connect(e.ctx)
+	if err != nil {
+		e.Fatalf("connect: %v", err)
+	}
+	q := e.open(p, name)
+	e.send(q, message("g-1"), message("g-2"), message("g-3"))
+	d := e.one(q)
+	e.must(q, driver.Complete, d)
+	e.must(q, driver.Abandon, e.one(q))
+	e.gather(q, 2) // left unsettled
+	waiting := receiveLater(e.ctx, q, 1, 10*e.slack())
+	if c := q.Capabilities(); c.DeadLetter != driver.None {
+		e.none(e.deadLetters(q), "nothing was dead-lettered")
+	}
+	var accepting <-chan acceptance
+	if hasSessions {
+		sq := e.open(p, sessions)
+		e.send(sq, inSession("g", 0))
+		if sq.Capabilities().Sessions != driver.None {
+			s := e.accept(sq, "g")
+			e.one(s) // left unsettled
+			accepting = acceptLater(e.ctx, sq, "", 10*e.slack())
+		}
+	}
+	e.pass(e.quiet())
+	if err := p.Close(e.ctx); err != nil {
+		e.Fatalf("Provider.Close: %v", err)
+	}
+	<-waiting
+	if accepting != nil {
+		<-accepting
+	}
+	for deadline := time.Now().Add(e.slack()); ; e.pass(e.quiet() / 4) {
+		var left []string
+		for id, stack := range running() {
+			if _, old := before[id]; old || e.b.Foreign != nil && e.b.Foreign(stack) {
+				continue
+			}
+			left = append(left, stack)
+		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			e.Fatalf("%d goroutines are left after Provider.Close:\n%s", len(left), strings.Join(left, "\n\n"))
+		}
+	}
+}

@@ -1,0 +1,664 @@
+package drivertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+var sessionCases = []conformanceCase{
+	{"session_unclaimed", sessionUnclaimed},
+	{"session_ids", sessionIDs},
+	{"session_batch_order", sessionBatchOrder},
+	{"session_plain_order", sessionPlainOrder},
+	{"session_plain_one_in_flight", sessionPlainOneInFlight},
+	{"session_plain_abandon_delay", sessionPlainAbandonDelay},
+	{"session_only", sessionOnly},
+	{"session_order", sessionOrder},
+	{"session_own_messages", sessionOwnMessages},
+	{"session_next", sessionNext},
+	{"session_next_waits", sessionNextWaits},
+	{"session_by_id", sessionByID},
+	{"session_by_id_empty", sessionByIDEmpty},
+	{"session_accept_cancelled", sessionAcceptCancelled},
+	{"session_dead_letter", sessionDeadLetter},
+	{"session_state", sessionState},
+}
+
+// inSession returns the i-th message of a session. Its ID tells both.
+func inSession(session string, i int) *driver.Message {
+	m := message(fmt.Sprintf("%s-%03d", session, i))
+	m.SessionID = session
+	return m
+}
+
+// run returns n messages of a session.
+func run(session string, n int) []*driver.Message {
+	var out []*driver.Message
+	for i := range n {
+		out = append(out, inSession(session, i))
+	}
+	return out
+}
+
+// sessionQueue opens a new queue for messages with sessions. ok is false where
+// the broker has none; sessionUnclaimed then checks that it says so.
+func (e *env) sessionQueue(s QueueSpec) (name string, q driver.Queue, ok bool) {
+	e.Helper()
+	s.Sessions = true
+	name, ok = e.newQueue(s)
+	if !ok {
+		return "", nil, false
+	}
+	return name, e.open(e.provider, name), true
+}
+
+// acceptable is sessionQueue for those who need AcceptSession.
+func (e *env) acceptable(s QueueSpec) (name string, q driver.Queue, ok bool) {
+	e.Helper()
+	name, q, ok = e.sessionQueue(s)
+	return name, q, ok && q.Capabilities().Sessions != driver.None
+}
+
+// plain is sessionQueue for those who need Receive outside of a session.
+func (e *env) plain(s QueueSpec) (name string, q driver.Queue, ok bool) {
+	e.Helper()
+	name, q, ok = e.sessionQueue(s)
+	return name, q, ok && !q.Capabilities().SessionOnly
+}
+
+// accept takes a session, by name where the broker can. Otherwise the session
+// must be the only one with a deliverable message.
+func (e *env) accept(q driver.Queue, id string) driver.Session {
+	e.Helper()
+	return e.acceptWithin(q, id, e.slack())
+}
+
+func (e *env) acceptWithin(q driver.Queue, id string, wait time.Duration) driver.Session {
+	e.Helper()
+	ask := id
+	if !q.Capabilities().AcceptByID {
+		ask = ""
+	}
+	s, err := q.AcceptSession(e.ctx, ask, wait)
+	e.classified("AcceptSession", err)
+	if err != nil {
+		e.Fatalf("AcceptSession(%q): %v", ask, err)
+	}
+	if s.ID() == "" || id != "" && s.ID() != id {
+		e.Fatalf("AcceptSession(%q) returned the session %q, want %q", ask, s.ID(), id)
+	}
+	return s
+}
+
+func (e *env) close(s driver.Session) {
+	e.Helper()
+	if err := s.Close(e.ctx); err != nil {
+		e.Fatalf("Close of session %q: %v", s.ID(), err)
+	}
+}
+
+// sessionUnclaimed: what is not claimed is refused.
+func sessionUnclaimed(e *env) {
+	plain := e.queue()
+	if plain.Capabilities().Sessions == driver.None {
+		_, err := plain.AcceptSession(e.ctx, "", 0)
+		e.wantUnsupported(err, "AcceptSession")
+		_, err = plain.AcceptSession(e.ctx, "some", 0)
+		e.wantUnsupported(err, "AcceptSession")
+		// A message of a session is refused, or kept in order (session_plain_order).
+		m := inSession("some", 0)
+		switch err := e.try(plain, m)[0].Err; {
+		case err == nil:
+			e.must(plain, driver.Complete, e.one(plain)) // compared with what was sent
+		case !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, driver.ErrInvalid):
+			e.Errorf("Send of a message with a session to a queue without sessions: the error is %v, want %v or errors.ErrUnsupported", err, driver.ErrInvalid)
+		}
+	}
+	name, ok := e.newQueue(QueueSpec{Sessions: true})
+	if !ok {
+		if plain.Capabilities().Sessions != driver.None {
+			e.Errorf("Capabilities claim Sessions and the harness has no queue with them")
+		}
+		return
+	}
+	q := e.open(e.provider, name)
+	c := q.Capabilities()
+	if c.Sessions == driver.None {
+		_, err := q.AcceptSession(e.ctx, "", 0)
+		e.wantUnsupported(err, "AcceptSession")
+		return
+	}
+	if !c.AcceptByID {
+		_, err := q.AcceptSession(e.ctx, "some", 0)
+		e.wantUnsupported(err, "AcceptSession with a name")
+	}
+	if c.SessionState == driver.None {
+		e.send(q, inSession("some", 0))
+		s := e.accept(q, "some")
+		if st, ok := s.(driver.StatefulSession); ok {
+			_, err := st.State(e.ctx)
+			e.wantUnsupported(err, "State")
+		}
+		e.must(s, driver.Complete, e.one(s))
+		e.close(s)
+	}
+}
+
+// drain receives and completes n messages of a session queue, in whichever way
+// the queue has, and returns their IDs by session.
+func (e *env) drain(q driver.Queue, n int) map[string][]string {
+	e.Helper()
+	got := make(map[string][]string)
+	take := func(src driver.Source, max int, wait time.Duration) int {
+		list := e.receive(src, max, wait)
+		for _, d := range list {
+			got[d.SessionID] = append(got[d.SessionID], d.ID)
+			e.must(src, driver.Complete, d)
+		}
+		return len(list)
+	}
+	deadline := time.Now().Add(4 * e.slack())
+	for n > 0 {
+		if time.Now().After(deadline) {
+			e.Fatalf("%d messages of the queue did not come within %s; those that came: %v", n, 4*e.slack(), got)
+		}
+		if !q.Capabilities().SessionOnly {
+			n -= take(q, 10, e.slack())
+			continue
+		}
+		s := e.accept(q, "")
+		for {
+			k := take(s, 10, e.quiet())
+			if n -= k; k == 0 {
+				break
+			}
+		}
+		e.close(s)
+	}
+	return got
+}
+
+// inOrder wants IDs to be those of run(session, n).
+func (e *env) inOrder(session string, got []string, n int) {
+	e.Helper()
+	var want []string
+	for _, m := range run(session, n) {
+		want = append(want, m.ID)
+	}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		e.Errorf("the messages of session %q came as %v, want %v", session, got, want)
+	}
+}
+
+// sessionIDs: any UTF-8 is the name of a session, kept as it is and apart from
+// its like.
+func sessionIDs(e *env) {
+	_, q, ok := e.sessionQueue(QueueSpec{})
+	if !ok {
+		return
+	}
+	names := []string{"a", "A", " a", "a b", "größe", "漢字", "🦀", "owner/repo#42", "a.b*c>d", "a:b=c,d", "%2e", strings.Repeat("é", 64)}
+	var all []*driver.Message
+	for i, name := range names {
+		for k := range 2 {
+			m := message(fmt.Sprintf("sid-%02d-%d", i, k))
+			m.SessionID = name
+			all = append(all, m)
+		}
+	}
+	e.send(q, all...)
+	got := e.drain(q, len(all))
+	for i, name := range names {
+		if want := []string{fmt.Sprintf("sid-%02d-0", i), fmt.Sprintf("sid-%02d-1", i)}; fmt.Sprint(got[name]) != fmt.Sprint(want) {
+			e.Errorf("the messages of session %q came as %v, want %v", name, got[name], want)
+		}
+	}
+}
+
+// sessionBatchOrder: messages of a session that succeed stand in the order of
+// the slice, also when one between them fails.
+func sessionBatchOrder(e *env) {
+	_, q, ok := e.sessionQueue(QueueSpec{})
+	if !ok {
+		return
+	}
+	c := q.Capabilities()
+	batch := run("batch", min(c.MaxBatch, 9))
+	bad := inSession("batch", 999)
+	bad.Attributes = map[string]string{"": "an attribute without a name"}
+	n := len(batch)
+	if c.MaxBatch > n {
+		batch = append(batch[:n/2:n/2], append([]*driver.Message{bad}, batch[n/2:]...)...)
+	}
+	for i, r := range e.try(q, batch...) {
+		if batch[i] == bad {
+			e.want(r.Err, driver.ErrInvalid, "Send of a batch with an invalid message in the middle")
+		} else if r.Err != nil {
+			e.Fatalf("Send of message %q: %v", batch[i].ID, r.Err)
+		}
+	}
+	e.inOrder("batch", e.drain(q, n)["batch"], n)
+}
+
+// sessionPlainOrder: Receive on the queue itself keeps each session in order,
+// over several connections.
+func sessionPlainOrder(e *env) {
+	name, q, ok := e.plain(QueueSpec{})
+	if !ok {
+		return
+	}
+	sources := []driver.Queue{q, e.another(name), e.another(name)}
+	const sessions, each = 4, 6
+	for i := range each {
+		for s := range sessions {
+			e.send(q, inSession(fmt.Sprintf("s%d", s), i))
+		}
+	}
+	got := make(map[string][]string)
+	left := sessions * each
+	for turn, deadline := 0, time.Now().Add(4*e.slack()); left > 0; turn++ {
+		if time.Now().After(deadline) {
+			e.Fatalf("%d of %d messages did not come", left, sessions*each)
+		}
+		src := sources[turn%len(sources)]
+		list := e.receive(src, 3, e.quiet())
+		for _, d := range list {
+			got[d.SessionID] = append(got[d.SessionID], d.ID)
+		}
+		e.must(src, driver.Complete, list...)
+		left -= len(list)
+	}
+	for s := range sessions {
+		name := fmt.Sprintf("s%d", s)
+		e.inOrder(name, got[name], each)
+	}
+}
+
+// sessionPlainOneInFlight: while a message of a session is held or comes back,
+// no later one is delivered.
+func sessionPlainOneInFlight(e *env) {
+	name, q, ok := e.plain(QueueSpec{ShortLock: true})
+	if !ok {
+		return
+	}
+	other := e.another(name)
+	lock := q.Capabilities().Lock
+	e.send(q, run("a", 3)...)
+	first := e.expect(q, "a-000", "it is the first of its session")
+	e.none(q, "an earlier message of the session is held")
+	e.none(other, "an earlier message of the session is held by another connection")
+	e.must(q, driver.Abandon, first)
+	first = e.expect(other, "a-000", "it was abandoned and comes before the later ones")
+	if lock > 0 {
+		first = e.gatherWithin(q, 1, lock+e.slack())[0]
+		if first.ID != "a-000" {
+			e.Fatalf("received %q, want %q: its lock ran out and it comes before the later ones", first.ID, "a-000")
+		}
+		e.must(q, driver.Complete, first)
+	} else {
+		e.must(other, driver.Complete, first)
+	}
+	e.must(q, driver.Complete, e.expect(q, "a-001", "the one before it is completed"))
+	e.must(other, driver.Complete, e.expect(other, "a-002", "the one before it is completed"))
+	e.none(q, "the session is empty")
+}
+
+// sessionPlainAbandonDelay: nor while one waits out the delay of an abandon.
+func sessionPlainAbandonDelay(e *env) {
+	_, q, ok := e.plain(QueueSpec{})
+	if !ok || q.Capabilities().AbandonDelay == driver.None {
+		return
+	}
+	e.send(q, run("a", 2)...)
+	e.send(q, inSession("b", 0))
+	var first *driver.Delivery
+	for _, d := range e.gather(q, 2) {
+		if d.ID == "a-000" {
+			first = d
+			continue
+		}
+		if d.ID != "b-000" {
+			e.Fatalf("received %q, want the first of each session", d.ID)
+		}
+		e.must(q, driver.Complete, d)
+	}
+	if err := e.settle(q, driver.Settlement{Delivery: first, Kind: driver.Abandon, Delay: soon}); err != nil {
+		e.Fatalf("Abandon with a delay: %v", err)
+	}
+	e.none(q, "an earlier message of the session waits for redelivery")
+	again := e.gatherWithin(q, 1, soon+e.slack())[0]
+	if again.ID != "a-000" {
+		e.Fatalf("received %q, want %q: it was abandoned with a delay and comes before the later ones", again.ID, "a-000")
+	}
+	e.must(q, driver.Complete, again)
+	e.must(q, driver.Complete, e.expect(q, "a-001", "the one before it is completed"))
+}
+
+// sessionOnly: a queue that is for sessions only says so at both ends.
+func sessionOnly(e *env) {
+	_, q, ok := e.sessionQueue(QueueSpec{})
+	if !ok || !q.Capabilities().SessionOnly {
+		return
+	}
+	_, err := q.Receive(e.ctx, 1, 0)
+	e.wantUnsupported(err, "Receive outside of a session")
+	e.want(e.try(q, message("without"))[0].Err, driver.ErrInvalid, "Send without a session to a queue for sessions only")
+}
+
+// sessionOrder: a session's holder gets its messages in order, whatever it
+// abandons.
+func sessionOrder(e *env) {
+	_, q, ok := e.acceptable(QueueSpec{})
+	if !ok {
+		return
+	}
+	e.send(q, run("a", 6)...)
+	s := e.accept(q, "a")
+	var got []string
+	for i := 0; len(got) < 6; i++ {
+		d := e.one(s)
+		if i%2 == 0 {
+			e.must(s, driver.Abandon, d)
+			again := e.expect(s, d.ID, "it was abandoned and comes before the later ones")
+			if again.Count < 2 {
+				e.Errorf("Count is %d at the second delivery", again.Count)
+			}
+			d = again
+		}
+		got = append(got, d.ID)
+		e.must(s, driver.Complete, d)
+	}
+	e.inOrder("a", got, 6)
+	e.none(s, "all messages of the session were completed")
+	e.close(s)
+}
+
+// sessionOwnMessages: a session receives its own messages, and neither takes nor
+// counts nor loses those of others.
+func sessionOwnMessages(e *env) {
+	_, q, ok := e.acceptable(QueueSpec{})
+	if !ok {
+		return
+	}
+	const n = 4
+	names := []string{"a", "b", "c"}
+	for i := range n {
+		for _, name := range names {
+			e.send(q, inSession(name, i))
+		}
+	}
+	s := e.accept(q, "")
+	id := s.ID()
+	var got []string
+	for len(got) < n {
+		list := e.receive(s, 10, e.slack())
+		if len(list) == 0 {
+			e.Fatalf("session %q received %d of its %d messages", id, len(got), n)
+		}
+		for _, d := range list {
+			if d.SessionID != id {
+				e.Fatalf("session %q received the message %q of session %q", id, d.ID, d.SessionID)
+			}
+			got = append(got, d.ID)
+			e.must(s, driver.Complete, d)
+		}
+	}
+	e.inOrder(id, got, n)
+	e.none(s, "all messages of the session were completed")
+	e.close(s)
+	for range len(names) - 1 {
+		s := e.accept(q, "")
+		var got []string
+		for range n {
+			d := e.one(s)
+			if d.Count != 1 {
+				e.Errorf("Count is %d at the first delivery of message %q: it was taken by another session", d.Count, d.ID)
+			}
+			got = append(got, d.ID)
+			e.must(s, driver.Complete, d)
+		}
+		e.inOrder(s.ID(), got, n)
+		e.close(s)
+	}
+}
+
+// sessionNext: without a name each holder gets a session of its own that has
+// messages, and NoSession when there is none left.
+func sessionNext(e *env) {
+	name, q, ok := e.acceptable(QueueSpec{})
+	if !ok {
+		return
+	}
+	_, err := q.AcceptSession(e.ctx, "", 0)
+	e.want(err, driver.ErrNoSession, "AcceptSession on an empty queue")
+	other := e.another(name)
+	for _, name := range []string{"a", "b"} {
+		e.send(q, run(name, 2)...)
+	}
+	first, second := e.accept(q, ""), e.accept(other, "")
+	if first.ID() == second.ID() {
+		e.Fatalf("two holders have the session %q", first.ID())
+	}
+	begin := time.Now()
+	_, err = q.AcceptSession(e.ctx, "", time.Second)
+	e.want(err, driver.ErrNoSession, "AcceptSession where all sessions are held")
+	if took := time.Since(begin); took < 900*time.Millisecond || took > time.Second+e.slack() {
+		e.Errorf("AcceptSession with a wait of 1s took %s", took)
+	}
+	for _, s := range []driver.Session{first, second} {
+		for range 2 {
+			e.must(s, driver.Complete, e.one(s))
+		}
+		e.close(s)
+	}
+	_, err = q.AcceptSession(e.ctx, "", 0)
+	e.want(err, driver.ErrNoSession, "AcceptSession where no session has a message")
+}
+
+// acceptance is the outcome of an AcceptSession on another goroutine.
+type acceptance struct {
+	s    driver.Session
+	err  error
+	took time.Duration
+}
+
+func acceptLater(ctx context.Context, q driver.Queue, id string, wait time.Duration) <-chan acceptance {
+	c := make(chan acceptance, 1)
+	go func() {
+		begin := time.Now()
+		s, err := q.AcceptSession(ctx, id, wait)
+		c <- acceptance{s, err, time.Since(begin)}
+	}()
+	return c
+}
+
+// sessionNextWaits: a call that waits for a session gets one when its first
+// message comes.
+func sessionNextWaits(e *env) {
+	name, q, ok := e.acceptable(QueueSpec{})
+	if !ok {
+		return
+	}
+	other := e.another(name)
+	c := acceptLater(e.ctx, q, "", 4*e.slack())
+	e.pass(e.quiet())
+	e.send(other, inSession("late", 0))
+	r := <-c
+	if r.err != nil {
+		e.Fatalf("a waiting AcceptSession: %v", r.err)
+	}
+	if r.took > e.quiet()+e.slack() {
+		e.Errorf("a waiting AcceptSession returned %s after the message was sent", r.took-e.quiet())
+	}
+	if r.s.ID() != "late" {
+		e.Errorf("AcceptSession returned the session %q, want %q", r.s.ID(), "late")
+	}
+	e.must(r.s, driver.Complete, e.one(r.s))
+	e.close(r.s)
+}
+
+// sessionByID: by name, a session is had by one holder at a time.
+func sessionByID(e *env) {
+	name, q, ok := e.acceptable(QueueSpec{})
+	if !ok || !q.Capabilities().AcceptByID {
+		return
+	}
+	other := e.another(name)
+	e.send(q, run("a", 2)...)
+	e.send(q, run("b", 1)...)
+	s := e.accept(q, "a")
+	begin := time.Now()
+	_, err := other.AcceptSession(e.ctx, "a", time.Second)
+	e.want(err, driver.ErrSessionHeld, "AcceptSession of a session in other hands")
+	if took := time.Since(begin); took < 900*time.Millisecond || took > time.Second+e.slack() {
+		e.Errorf("AcceptSession with a wait of 1s took %s", took)
+	}
+	if !q.Capabilities().SessionOnly {
+		d := e.one(other)
+		if d.SessionID == "a" {
+			e.Fatalf("Receive outside of the session delivered a message of a session that is held")
+		}
+		e.must(other, driver.Complete, d)
+		e.none(other, "the other session is held")
+	} else {
+		b := e.accept(other, "b")
+		e.must(b, driver.Complete, e.one(b))
+		e.close(b)
+	}
+	// A call that waits gets the session when it comes free.
+	c := acceptLater(e.ctx, other, "a", 4*e.slack())
+	e.must(s, driver.Complete, e.expect(s, "a-000", "it is the first of its session"))
+	e.close(s)
+	r := <-c
+	if r.err != nil {
+		e.Fatalf("a waiting AcceptSession of a session that came free: %v", r.err)
+	}
+	e.must(r.s, driver.Complete, e.expect(r.s, "a-001", "the one before it is completed"))
+	e.close(r.s)
+}
+
+// sessionByIDEmpty: a named session need not have messages; they may come.
+func sessionByIDEmpty(e *env) {
+	name, q, ok := e.acceptable(QueueSpec{})
+	if !ok || !q.Capabilities().AcceptByID {
+		return
+	}
+	s := e.accept(q, "new")
+	e.none(s, "nothing was sent")
+	c := receiveLater(e.ctx, s, 1, 4*e.slack())
+	e.pass(e.quiet())
+	e.send(e.another(name), inSession("new", 0))
+	r := <-c
+	if r.err != nil || len(r.got) != 1 {
+		e.Fatalf("a waiting Receive of a session returned %d messages and %v, want the one that was sent", len(r.got), r.err)
+	}
+	if r.took > e.quiet()+e.slack() {
+		e.Errorf("a waiting Receive of a session returned %s after the message was sent", r.took-e.quiet())
+	}
+	e.check(r.got[0])
+	e.must(s, driver.Complete, r.got...)
+	e.close(s)
+}
+
+// sessionAcceptCancelled: a call that is cancelled leaves no session locked.
+func sessionAcceptCancelled(e *env) {
+	name, q, ok := e.acceptable(QueueSpec{})
+	if !ok {
+		return
+	}
+	other := e.another(name)
+	for i := range 8 {
+		ctx, cancel := context.WithCancel(e.ctx)
+		c := acceptLater(ctx, q, "", 4*e.slack())
+		session := fmt.Sprintf("cancel-%d", i)
+		if i%2 == 0 {
+			e.pass(e.quiet() / 4)
+			cancel()
+			e.send(other, inSession(session, 0))
+		} else {
+			e.send(other, inSession(session, 0))
+			cancel()
+		}
+		r := <-c
+		cancel()
+		switch {
+		case r.err == nil:
+			e.close(r.s)
+		case r.s != nil:
+			e.Fatalf("a cancelled AcceptSession returned both an error and a session")
+		case !errors.Is(r.err, context.Canceled):
+			e.Fatalf("a cancelled AcceptSession: the error is %v, want context.Canceled", show(r.err))
+		}
+		s := e.accept(other, session)
+		e.must(s, driver.Complete, e.one(s))
+		e.close(s)
+	}
+}
+
+// sessionDeadLetter: a message that is dead-lettered makes way for the next of
+// its session.
+func sessionDeadLetter(e *env) {
+	_, q, ok := e.acceptable(QueueSpec{})
+	if !ok || q.Capabilities().DeadLetter == driver.None {
+		return
+	}
+	e.send(q, run("a", 2)...)
+	s := e.accept(q, "a")
+	e.must(s, driver.MoveToDeadLetter, e.expect(s, "a-000", "it is the first of its session"))
+	e.must(s, driver.Complete, e.expect(s, "a-001", "the one before it is dead-lettered"))
+	e.close(s)
+	dead := e.deadLetters(q)
+	e.must(dead, driver.Complete, e.expect(dead, "a-000", "it was dead-lettered"))
+}
+
+// sessionState: a session keeps a few bytes from one holder to the next.
+func sessionState(e *env) {
+	name, q, ok := e.acceptable(QueueSpec{})
+	if !ok || q.Capabilities().SessionState == driver.None {
+		return
+	}
+	e.send(q, run("a", 3)...)
+	hold := func(q driver.Queue) driver.StatefulSession {
+		s := e.accept(q, "a")
+		st, ok := s.(driver.StatefulSession)
+		if !ok {
+			e.Fatalf("Capabilities claim SessionState and the session is no driver.StatefulSession")
+		}
+		return st
+	}
+	state := func(s driver.StatefulSession, want []byte) {
+		e.Helper()
+		got, err := s.State(e.ctx)
+		e.classified("State", err)
+		if err != nil || string(got) != string(want) || want == nil && got != nil {
+			e.Errorf("State returned %x and %v, want %x", got, err, want)
+		}
+	}
+	set := func(s driver.StatefulSession, b []byte) {
+		e.Helper()
+		if err := s.SetState(e.ctx, b); err != nil {
+			e.Fatalf("SetState: %v", err)
+		}
+	}
+	s := hold(q)
+	state(s, nil)
+	set(s, everyByte())
+	state(s, everyByte())
+	e.must(s, driver.Complete, e.one(s))
+	e.close(s)
+	s = hold(e.another(name))
+	state(s, everyByte())
+	set(s, nil)
+	state(s, nil)
+	e.must(s, driver.Complete, e.one(s))
+	e.close(s)
+	s = hold(q)
+	state(s, nil)
+	e.must(s, driver.Complete, e.one(s))
+	e.close(s)
+}
