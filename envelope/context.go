@@ -67,7 +67,7 @@ func AppendContext(dst []byte, c *Context, bound []string) ([]byte, error) {
 	for i, name := range bound {
 		value, ok := c.Attributes[name]
 		if !ok {
-			return nil, fmt.Errorf("%w: bound attribute %d: missing", ErrInvalidContext, i)
+			return nil, fmt.Errorf("%w: attributes: bound name %d is missing", ErrInvalidContext, i)
 		}
 		attributes += 8 + uint64(len(name)) + uint64(len(value))
 	}

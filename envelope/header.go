@@ -167,10 +167,10 @@ func checkBound(names []string) error {
 	}
 	for i, name := range names {
 		if len(name) < 1 || len(name) > MaxName {
-			return fmt.Errorf("bound attribute %d: a name of %d bytes: use 1 to %d", i, len(name), MaxName)
+			return fmt.Errorf("bound attributes: name %d: %d bytes: use 1 to %d", i, len(name), MaxName)
 		}
 		if i > 0 && names[i-1] >= name {
-			return fmt.Errorf("bound attribute %d: names are not strictly ascending", i)
+			return fmt.Errorf("bound attributes: name %d: not above the one before", i)
 		}
 	}
 	return nil

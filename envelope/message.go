@@ -62,18 +62,32 @@ func (m *EncryptedMessage) parse() error {
 	if len(body) > len(Marker) && body[len(Marker)] != Version1 {
 		return fmt.Errorf("%w: %d: this receiver knows %d", ErrUnsupportedVersion, body[len(Marker)], Version1)
 	}
-	if len(body) < fixedSize {
-		return errors.New("fixed header: cut off")
+	switch {
+	case len(body) == len(Marker):
+		return errors.New("version: cut off")
+	case len(body) == len(Marker)+1:
+		return errors.New("flags: cut off")
+	case body[len(Marker)+1] != 0:
+		return fmt.Errorf("flags: 0x%02x: none is defined", body[len(Marker)+1])
 	}
-	if f := body[len(Marker)+1]; f != 0 {
-		return fmt.Errorf("flags: 0x%02x: no flag is defined", f)
-	}
-	for i, ms := range [...]*int64{&m.EncryptedAt, &m.NotBefore, &m.ExpiresAt} {
-		u := binary.BigEndian.Uint64(body[len(Marker)+2+8*i:])
-		if u > MaxTime {
-			return fmt.Errorf("%s: past the year 9999", [...]string{"encrypted_at", "not_before", "expires_at"}[i])
+	at := len(Marker) + 2
+	for _, f := range [...]struct {
+		name string
+		ms   *int64
+	}{
+		{"encrypted_at", &m.EncryptedAt},
+		{"not_before", &m.NotBefore},
+		{"expires_at", &m.ExpiresAt},
+	} {
+		if len(body) < at+8 {
+			return fmt.Errorf("%s: cut off", f.name)
 		}
-		*ms = int64(u)
+		u := binary.BigEndian.Uint64(body[at:])
+		if u > MaxTime {
+			return fmt.Errorf("%s: past the year 9999", f.name)
+		}
+		*f.ms = int64(u)
+		at += 8
 	}
 
 	// The strings are slices of one copy of the part that holds them.
@@ -149,7 +163,7 @@ func stringsEnd(body []byte) (end, count int, err error) {
 	end++
 	for i := range count {
 		if !short() {
-			return 0, 0, fmt.Errorf("bound attribute %d: cut off", i)
+			return 0, 0, fmt.Errorf("bound attributes: name %d: cut off", i)
 		}
 	}
 	return end, count, nil
@@ -179,7 +193,7 @@ func (m *EncryptedMessage) Bytes() []byte {
 	return append(b, m.Tag[:]...)
 }
 
-// ReplayID identifies this sealing among all (qre1, Section 5.3): the length of
+// ReplayID identifies this sealing among all (qre1, Section 6.3): the length of
 // the key ID in one byte, the key ID, the salt, the nonce; at most 109 bytes, not
 // printable. It may be remembered only once the message was authenticated.
 func (m *EncryptedMessage) ReplayID() string {

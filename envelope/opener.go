@@ -92,7 +92,7 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 		return nil, err
 	}
 	// Which key it is comes before anything that is done with it (qre1,
-	// Section 5.1).
+	// Section 6.1).
 	if subtle.ConstantTimeCompare(k.commitment[:], m.Commitment[:]) != 1 {
 		return nil, ErrAuthenticationFailed
 	}

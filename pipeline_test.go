@@ -1,0 +1,562 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+)
+
+// withoutLimit lifts the pause, which a test of many forgeries would run into.
+var withoutLimit = &queue.ReceiverOptions{Wait: time.Second, MaxAuthFailures: 1 << 30}
+
+func fullMessage() *queue.Message {
+	return &queue.Message{
+		ID: "id-1", SessionID: "session-1", CorrelationID: "corr-1", ContentType: "application/json",
+		Attributes: map[string]string{"event": "push", "repo": "acme/api"},
+		Body:       []byte(`{"n":1}`),
+	}
+}
+
+// Everything that an application sets arrives, and is legible on the broker but
+// for the body.
+func TestRoundTrip(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		sent := fullMessage()
+		before := fmt.Sprintf("%+v", sent)
+		s := x.sender(orders)
+		result, err := s.Send(x.Context(), sent)
+		x.must(err)
+		if result.MessageID != "id-1" || !result.Encrypted || result.KeyID != "k1" || result.BrokerID == "" {
+			x.Errorf("SendResult %+v", result)
+		}
+		if after := fmt.Sprintf("%+v", sent); after != before {
+			x.Errorf("Send changed the message:\n%s\n%s", before, after)
+		}
+		stored := x.steal()
+		if stored.ID != "id-1" || stored.SessionID != "session-1" || stored.CorrelationID != "corr-1" {
+			x.Errorf("stored %+v: the broker needs its IDs in the clear", stored)
+		}
+		if bytes.Contains(stored.Body, sent.Body) {
+			x.Error("the broker has the body")
+		}
+		d := x.one(x.receiver(orders, nil))
+		if d.ID != sent.ID || d.SessionID != sent.SessionID || d.CorrelationID != sent.CorrelationID ||
+			d.ContentType != sent.ContentType || !maps.Equal(d.Attributes, sent.Attributes) || !bytes.Equal(d.Body, sent.Body) {
+			x.Errorf("received %+v", d.Message)
+		}
+		if !d.Encrypted || d.KeyID != "k1" || d.Origin != orders || d.Queue != orders || d.Unauthenticated != nil || d.EncryptedAt.IsZero() {
+			x.Errorf("received %+v", d.Received)
+		}
+		x.must(d.Complete(x.Context()))
+		if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrSettled) {
+			x.Errorf("second Complete: %v, want ErrSettled", err)
+		}
+	})
+}
+
+// Every single bit of a stored message, envelope and metadata, is protected.
+func TestEveryBit(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(fullMessage())
+		original := x.steal()
+		r := x.receiver(orders, withoutLimit)
+		total := 0
+		try := func(what string, m driver.Message) {
+			total++
+			x.rewrite(orders, func([]driver.Message) []driver.Message { return []driver.Message{m} })
+			d, err := r.ReceiveOne(x.Context())
+			if err == nil {
+				x.Fatalf("%s: delivered %q", what, d.Body)
+			}
+			var rejected *queue.RejectedError
+			if !errors.As(err, &rejected) {
+				x.Fatalf("%s: %v is no rejection", what, err)
+			}
+			// The marker aside, a bit may name another key or version, which is
+			// found first; none may say that it opened.
+			switch rejected.ErrorType {
+			case "authentication_failed", "invalid_envelope", "unsupported_version", "key_not_found":
+			default:
+				x.Fatalf("%s: %s", what, rejected.ErrorType)
+			}
+		}
+		for i := range len(original.Body) * 8 {
+			m := original
+			m.Body = bytes.Clone(original.Body)
+			m.Body[i/8] ^= 1 << (i % 8)
+			try(fmt.Sprintf("bit %d of the envelope", i), m)
+		}
+		flip := func(s string, i int) string {
+			b := []byte(s)
+			b[i/8] ^= 1 << (i % 8)
+			return string(b)
+		}
+		for name, field := range map[string]func(*driver.Message) *string{
+			"message ID":     func(m *driver.Message) *string { return &m.ID },
+			"session ID":     func(m *driver.Message) *string { return &m.SessionID },
+			"correlation ID": func(m *driver.Message) *string { return &m.CorrelationID },
+			"content type":   func(m *driver.Message) *string { return &m.ContentType },
+		} {
+			for i := range len(*field(&original)) * 8 {
+				m := original
+				f := field(&m)
+				*f = flip(*f, i)
+				try(fmt.Sprintf("bit %d of the %s", i, name), m)
+			}
+		}
+		for name, value := range original.Attributes {
+			for i := range len(value) * 8 {
+				m := original
+				m.Attributes = maps.Clone(original.Attributes)
+				m.Attributes[name] = flip(value, i)
+				try(fmt.Sprintf("bit %d of attribute %s", i, name), m)
+			}
+			m := original
+			m.Attributes = maps.Clone(original.Attributes)
+			delete(m.Attributes, name)
+			try("attribute "+name+" taken away", m)
+		}
+		if total < 8*len(original.Body) {
+			x.Errorf("only %d attempts", total)
+		}
+		// What was never altered still opens.
+		x.rewrite(orders, func([]driver.Message) []driver.Message { return []driver.Message{original} })
+		x.must(x.one(r).Complete(x.Context()))
+	})
+}
+
+func TestAttributeAddedOnTheWay(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(fullMessage())
+		x.rewrite(orders, func(m []driver.Message) []driver.Message {
+			m[0].Attributes = maps.Clone(m[0].Attributes)
+			m[0].Attributes["admin"] = "true"
+			return m
+		})
+		d := x.one(x.receiver(orders, nil))
+		if _, ok := d.Attributes["admin"]; ok || d.Unauthenticated["admin"] != "true" || len(d.Unauthenticated) != 1 {
+			x.Errorf("attributes %v, unauthenticated %v", d.Attributes, d.Unauthenticated)
+		}
+	})
+}
+
+func TestMovedToAnotherQueue(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(fullMessage())
+		x.receiver("billing", nil) // makes it
+		x.inject("billing", x.steal())
+		x.none(x.receiver("billing", nil), queue.ErrAuthenticationFailed)
+		accepting := &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{Enabled: true, AcceptedOrigins: []string{orders}}}
+		x.inject("billing", x.steal())
+		if d := x.one(x.receiver("billing", accepting)); d.Origin != orders || d.Queue != "billing" {
+			x.Errorf("origin %q, queue %q", d.Origin, d.Queue)
+		}
+	})
+}
+
+func TestPlaintextPolicies(t *testing.T) {
+	for _, c := range []struct {
+		policy    queue.PlaintextPolicy
+		delivered bool
+		level     string
+	}{
+		{queue.Allow, true, "WARN"},
+		{queue.AllowWithAlert, true, "ERROR"},
+		{queue.Reject, false, ""},
+	} {
+		t.Run(c.policy.String(), func(t *testing.T) {
+			inBubble(t, func(_ *fixture, o *queue.Options) { o.Crypto.PlaintextPolicy = c.policy }, func(x *fixture) {
+				x.inject2(orders, driver.Message{ID: "m", Body: []byte("forged")})
+				r := x.receiver(orders, nil)
+				if !c.delivered {
+					x.none(r, queue.ErrUnencryptedMessage)
+					if got := x.deadReasons(orders); !slices.Equal(got, []string{"plaintext_rejected"}) {
+						x.Errorf("dead letters %v", got)
+					}
+					return
+				}
+				d := x.one(r)
+				if d.Encrypted || d.KeyID != "" || d.Origin != "" {
+					x.Errorf("%+v is marked as encrypted", d.Received)
+				}
+				want := `"level":"` + c.level + `","msg":"Message received WITHOUT encryption"`
+				if !strings.Contains(x.log.String(), want) {
+					x.Errorf("the log lacks %s:\n%s", want, x.log)
+				}
+			})
+		})
+	}
+}
+
+// inject2 is inject into a queue that need not exist yet.
+func (x *fixture) inject2(name string, m driver.Message) {
+	x.Helper()
+	x.receiver(name, nil)
+	x.inject(name, m)
+}
+
+func TestSenderWithoutEncryption(t *testing.T) {
+	off := func(_ *fixture, o *queue.Options) {
+		o.Crypto = queue.CryptoConfig{}
+		o.Environment = "production"
+	}
+	inBubble(t, off, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Body: []byte("plain")})
+		if got := string(x.steal().Body); got != "plain" {
+			x.Errorf("stored %q", got)
+		}
+		for _, want := range []string{`"level":"WARN","msg":"Message sent WITHOUT encryption"`, "DISABLED in production"} {
+			if !strings.Contains(x.log.String(), want) {
+				x.Errorf("the log lacks %s:\n%s", want, x.log)
+			}
+		}
+		_, err := x.sender(orders).Send(x.Context(), &queue.Message{Body: []byte("QRE1 is my favourite format")})
+		if !errors.Is(err, queue.ErrMarkerCollision) {
+			x.Errorf("Send = %v, want ErrMarkerCollision", err)
+		}
+		// A receiver with keys reads both kinds with no further configuration.
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).Complete(x.Context()))
+		x.inject(orders, x.sealed("sealed", time.Now(), time.Time{}))
+		if d := x.one(r); !d.Encrypted {
+			x.Error("not encrypted")
+		}
+	})
+}
+
+func TestReceiverWithoutKeys(t *testing.T) {
+	none := func(x *fixture, o *queue.Options) { o.Keys, o.Nonces, o.Crypto = nil, nil, queue.CryptoConfig{} }
+	inBubble(t, none, func(x *fixture) {
+		x.inject2(orders, x.sealed("m", time.Now(), time.Time{}))
+		rejected := x.none(x.receiver(orders, nil), queue.ErrKeyNotFound)
+		if rejected.Disposition != queue.Abandoned || rejected.KeyID != "k1" {
+			x.Errorf("%+v", rejected)
+		}
+	})
+}
+
+// An unknown key is named, differs from an authentication failure, and is tried
+// again over a horizon, because a rotation may not have arrived.
+func TestKeyNotFound(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.must(x.ring.Add(newKey(x.T, "k2", 9)))
+		x.must(x.ring.SetCurrent("k2"))
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		bot := newRing(x.T, "k1")
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: bot, Wait: time.Second, MaxDeliveries: 10})
+		rejected := x.none(r, queue.ErrKeyNotFound)
+		var missing *queue.KeyNotFoundError
+		if !errors.As(rejected, &missing) || missing.KeyID != "k2" || !strings.Contains(rejected.Error(), "k2") {
+			x.Errorf("%v does not name the key", rejected)
+		}
+		if errors.Is(rejected, queue.ErrAuthenticationFailed) || rejected.Disposition != queue.Abandoned {
+			x.Errorf("%v (%s)", rejected, rejected.Disposition)
+		}
+		begin := time.Now()
+		for rejected.Disposition == queue.Abandoned {
+			x.wait(rejected.Delay)
+			rejected = x.none(r, queue.ErrKeyNotFound)
+		}
+		if d := time.Since(begin); d < 14*time.Minute || rejected.Count != 10 {
+			x.Errorf("dead-lettered after %s and %d deliveries, want 15 m and 10", d, rejected.Count)
+		}
+		if got := x.deadReasons(orders); !slices.Equal(got, []string{"key_not_found"}) {
+			x.Errorf("dead letters %v", got)
+		}
+	})
+	inBubble(t, nil, func(x *fixture) {
+		// The rotation arrives late: nothing is lost.
+		x.must(x.ring.Add(newKey(x.T, "k2", 9)))
+		x.must(x.ring.SetCurrent("k2"))
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		bot := newRing(x.T, "k1")
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: bot, Wait: time.Second})
+		rejected := x.none(r, queue.ErrKeyNotFound)
+		x.must(bot.Add(newKey(x.T, "k2", 9)))
+		x.wait(rejected.Delay)
+		x.must(x.one(r).Complete(x.Context()))
+	})
+}
+
+// countingProvider counts the calls to a key provider, and fails while broken.
+type countingProvider struct {
+	keys.Provider
+	calls  atomic.Int64
+	broken atomic.Bool
+}
+
+func (p *countingProvider) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	p.calls.Add(1)
+	if p.broken.Load() {
+		return nil, fmt.Errorf("%w: connection refused", keys.ErrUnavailable)
+	}
+	return p.Provider.GetKey(ctx, id)
+}
+
+func (p *countingProvider) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
+	p.calls.Add(1)
+	if p.broken.Load() {
+		return nil, fmt.Errorf("%w: connection refused", keys.ErrUnavailable)
+	}
+	return p.Provider.ValidKeyIDs(ctx)
+}
+
+func TestFloodOfKeyIDs(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(fullMessage())
+		original := x.steal()
+		p := &countingProvider{Provider: x.ring}
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
+		const flood = 10_000
+		var all []driver.Message
+		for i := range flood {
+			m := original
+			m.ID = fmt.Sprint("flood-", i)
+			m.SessionID = ""
+			m.Body = bytes.Replace(original.Body, []byte("\x02k1"), fmt.Appendf(nil, "\x08%08d", i), 1)
+			all = append(all, m)
+		}
+		x.rewrite(orders, func([]driver.Message) []driver.Message { return all })
+		seen := 0
+		for seen < flood {
+			before := len(x.rejected)
+			if _, err := r.Receive(x.Context(), 100); err != nil {
+				x.Fatal(err)
+			}
+			if len(x.rejected) == before {
+				break
+			}
+			seen = len(x.rejected)
+		}
+		if seen < flood || x.rejected[0].ErrorType != "key_not_found" {
+			x.Errorf("%d rejections, the first %s", seen, x.rejected[0].ErrorType)
+		}
+		if n := p.calls.Load(); n > 5 {
+			x.Errorf("%d calls to the key provider for %d forged key IDs", n, flood)
+		}
+	})
+}
+
+// patient accepts messages of two hours.
+func patient(_ *fixture, o *queue.Options) { o.Crypto.MaxMessageAge = 2 * time.Hour }
+
+// A key provider that does not answer stops fetching: no delivery is spent, and
+// nothing is dead-lettered.
+func TestKeyProviderOutage(t *testing.T) {
+	inBubble(t, patient, func(x *fixture) {
+		for range 5 {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		p := &countingProvider{Provider: x.ring}
+		p.broken.Store(true)
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
+		if got, err := r.Receive(x.Context(), 10); err != nil || len(got) > 0 {
+			x.Fatalf("Receive = %d, %v", len(got), err)
+		}
+		if len(x.rejected) != 5 || x.rejected[0].ErrorType != "key_provider_error" || x.rejected[0].Disposition != queue.Abandoned {
+			x.Fatalf("%d rejections, the first %+v", len(x.rejected), x.rejected[0])
+		}
+		begin := time.Now()
+		for time.Since(begin) < 10*time.Minute {
+			if _, err := r.Receive(x.Context(), 10); err != nil && !errors.Is(err, queue.ErrKeyProvider) {
+				x.Fatal(err)
+			}
+		}
+		if len(x.rejected) != 5 {
+			x.Errorf("%d deliveries were spent on the outage", len(x.rejected)-5)
+		}
+		if n := p.calls.Load(); n > 60 {
+			x.Errorf("%d calls in ten minutes of outage", n)
+		}
+		p.broken.Store(false)
+		got := 0
+		for range 60 {
+			ds, _ := r.Receive(x.Context(), 10)
+			for _, d := range ds {
+				x.must(d.Complete(x.Context()))
+				got++
+			}
+		}
+		if got != 5 || len(x.deadReasons(orders)) != 0 {
+			x.Errorf("%d of 5 delivered afterwards, %d dead-lettered", got, len(x.deadReasons(orders)))
+		}
+	})
+}
+
+// A wrong key must not drain a backlog into the dead-letter queue.
+func TestPauseAfterAuthFailures(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const backlog = 200
+		for range backlog {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		wrong, err := keys.New("k1", bytes.Repeat([]byte{0xee}, keys.Size), nil)
+		x.must(err)
+		ring, err := keys.NewRing(wrong)
+		x.must(err)
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: ring, Wait: time.Second})
+		_, err = r.Receive(x.Context(), 100)
+		x.must(err)
+		if n := len(x.deadReasons(orders)); n != queue.DefaultMaxAuthFailures {
+			x.Errorf("%d dead letters before the pause, want %d", n, queue.DefaultMaxAuthFailures)
+		}
+		if _, err := r.Receive(x.Context(), 100); !errors.Is(err, queue.ErrReceivingPaused) {
+			x.Errorf("Receive = %v, want ErrReceivingPaused", err)
+		}
+		if !strings.Contains(x.log.String(), "Receiving PAUSED") {
+			x.Error("no alert in the log")
+		}
+		begin := time.Now()
+		for time.Since(begin) < 5*time.Minute {
+			_, err := r.Receive(x.Context(), 100)
+			if err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
+				x.Fatal(err)
+			}
+		}
+		if n := len(x.deadReasons(orders)) - queue.DefaultMaxAuthFailures; n > 11 {
+			x.Errorf("%d messages were spent on probes in 5 minutes, want one every 30 s", n)
+		}
+	})
+	inBubble(t, nil, func(x *fixture) {
+		// Forgeries, then a good message: a probe finds it, and receiving resumes.
+		x.send(&queue.Message{ID: "good", Body: []byte("a")})
+		good := x.steal()
+		x.rewrite(orders, func([]driver.Message) []driver.Message {
+			var all []driver.Message
+			for i := range 22 {
+				m := good
+				m.ID = fmt.Sprint("forged-", i)
+				all = append(all, m)
+			}
+			return append(all, good)
+		})
+		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second})
+		begin := time.Now()
+		var got []*queue.Delivery
+		for len(got) == 0 && time.Since(begin) < 10*time.Minute {
+			ds, err := r.Receive(x.Context(), 1)
+			if err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
+				x.Fatal(err)
+			}
+			got = ds
+		}
+		if len(got) != 1 || got[0].ID != "good" {
+			x.Fatalf("received %v", got)
+		}
+		x.must(got[0].Complete(x.Context()))
+		if !strings.Contains(x.log.String(), "Receiving resumed") {
+			x.Error("no line about the resumption")
+		}
+	})
+}
+
+// One bad message costs the others of its batch nothing, and never stops a naive
+// loop.
+func TestBadMessageAmongGood(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for i := range 9 {
+			x.send(&queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
+		}
+		x.rewrite(orders, func(m []driver.Message) []driver.Message {
+			m[4].ID = "moved"
+			return m
+		})
+		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Prefetch: 3})
+		ctx, cancel := context.WithTimeout(x.Context(), time.Minute)
+		defer cancel()
+		n := 0
+		for d, err := range r.All(ctx) {
+			if err != nil {
+				if !errors.Is(err, context.DeadlineExceeded) {
+					x.Error(err)
+				}
+				break
+			}
+			x.must(d.Complete(ctx))
+			n++
+		}
+		if n != 8 || len(x.rejected) != 1 {
+			x.Errorf("%d delivered, %d rejected; want 8, 1", n, len(x.rejected))
+		}
+	})
+}
+
+// In a session a rejection that time can cure releases the session: nothing
+// overtakes.
+func TestSessionDoesNotOvertake(t *testing.T) {
+	inBubble(t, patient, func(x *fixture) {
+		for i := range 3 {
+			x.send(&queue.Message{ID: fmt.Sprint("m", i), SessionID: "s", Body: []byte{byte(i)}})
+		}
+		x.must(x.ring.Add(newKey(x.T, "k2", 9)))
+		x.must(x.ring.SetCurrent("k2"))
+		x.send(&queue.Message{ID: "m3", SessionID: "s", Body: []byte{3}})
+		x.must(x.ring.SetCurrent("k1"))
+		x.send(&queue.Message{ID: "m4", SessionID: "s", Body: []byte{4}})
+
+		bot := newRing(x.T, "k1")
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: bot, Wait: time.Second})
+		s, err := r.NextSession(x.Context())
+		x.must(err)
+		batch, err := s.Receive(x.Context(), 10)
+		x.must(err)
+		if len(batch) != 3 {
+			x.Fatalf("%d messages before the one that must wait, want 3", len(batch))
+		}
+		for _, d := range batch {
+			x.must(d.Complete(x.Context()))
+		}
+		_, err = s.Receive(x.Context(), 10)
+		if !errors.Is(err, queue.ErrSessionLost) || !errors.Is(err, queue.ErrKeyNotFound) {
+			x.Fatalf("Receive = %v, want ErrSessionLost for ErrKeyNotFound", err)
+		}
+		if s.Context().Err() == nil || !errors.Is(context.Cause(s.Context()), queue.ErrSessionLost) {
+			x.Errorf("the session's context: %v", context.Cause(s.Context()))
+		}
+		x.must(bot.Add(newKey(x.T, "k2", 9)))
+		x.wait(time.Minute)
+		s, err = r.AcceptSession(x.Context(), "s")
+		x.must(err)
+		var got []string
+		for d, err := range s.All(x.Context()) {
+			x.must(err)
+			got = append(got, d.ID)
+			x.must(d.Complete(x.Context()))
+		}
+		x.must(s.Close(x.Context()))
+		if !slices.Equal(got, []string{"m3", "m4"}) {
+			x.Errorf("then %v, want m3, m4", got)
+		}
+	})
+}
+
+func TestStrict(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		o := queue.Strict(x.ring, x.store)
+		o.Logger = quiet()
+		c, err := queue.New(x.broker, o)
+		x.must(err)
+		_, err = c.Sender(x.Context(), orders, nil)
+		x.must(err)
+		// memqueue keeps messages for ever unless told otherwise.
+		_, err = c.Receiver(x.Context(), orders, nil)
+		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "QueueRetention") {
+			x.Errorf("Receiver = %v, want an error that names QueueRetention", err)
+		}
+		cfg := o.Crypto
+		cfg.MaxMessageAge = time.Hour
+		_, err = c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: &cfg})
+		x.must(err)
+	})
+}
