@@ -1,0 +1,155 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+)
+
+// batching returns a BatchSender over a broker whose Send is intercepted.
+func (x *fixture) batching(o *queue.BatchSenderOptions, send func([]*driver.Message) []driver.SendResult) *queue.BatchSender {
+	x.Helper()
+	c, err := queue.New(&faultyProvider{Provider: x.broker, send: send}, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+	x.must(err)
+	s, err := c.Sender(x.Context(), orders, nil)
+	x.must(err)
+	b, err := queue.NewBatchSender(s, o)
+	x.must(err)
+	return b
+}
+
+func TestBatchSenderGathers(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		var mu sync.Mutex
+		var sizes []int
+		b := x.batching(&queue.BatchSenderOptions{Linger: 10 * time.Millisecond, MaxMessages: 10, InFlight: 1}, func(m []*driver.Message) []driver.SendResult {
+			mu.Lock()
+			defer mu.Unlock()
+			sizes = append(sizes, len(m))
+			return nil
+		})
+		begin := time.Now()
+		var wg sync.WaitGroup
+		for i := range 25 {
+			wg.Go(func() {
+				r, err := b.Send(x.Context(), &queue.Message{Body: []byte{byte(i)}})
+				if err != nil || r.BrokerID == "" || !r.Encrypted {
+					x.Errorf("Send = %+v, %v", r, err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(begin); took != 10*time.Millisecond {
+			x.Errorf("took %s, want one linger", took)
+		}
+		if !slices.Equal(sizes, []int{10, 10, 5}) {
+			x.Errorf("batches of %v", sizes)
+		}
+		x.must(b.Close(x.Context()))
+		x.must(b.Close(x.Context()))
+		if _, err := b.Send(x.Context(), &queue.Message{}); !errors.Is(err, queue.ErrClosed) {
+			x.Errorf("Send after Close: %v", err)
+		}
+	})
+}
+
+// A retry sends the same sealed bytes under the same ID, in the order of each
+// session, and never a body that is not sealed.
+func TestBatchSenderRetries(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		var mu sync.Mutex
+		bodies := map[string][]string{}
+		var arrived []string
+		calls := 0
+		b := x.batching(&queue.BatchSenderOptions{MaxMessages: 7}, func(m []*driver.Message) []driver.SendResult {
+			mu.Lock()
+			defer mu.Unlock()
+			calls++
+			r := make([]driver.SendResult, len(m))
+			for i, m := range m {
+				if !m.Sealed {
+					x.Errorf("message %s is not sealed", m.ID)
+				}
+				bodies[m.ID] = append(bodies[m.ID], string(m.Body))
+				if (calls+i)%3 == 0 {
+					r[i].Err = &driver.Error{Kind: driver.Throttled, RetryAfter: 100 * time.Millisecond}
+					continue
+				}
+				r[i].BrokerID = "b"
+				arrived = append(arrived, m.ID)
+			}
+			return r
+		})
+		const n = 50
+		results := make(chan queue.SendResult, n)
+		for i := range n {
+			x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprintf("%03d", i), Body: []byte("x")}, func(r queue.SendResult) { results <- r }))
+		}
+		x.must(b.Flush(x.Context()))
+		if len(results) != n {
+			x.Errorf("%d answers after Flush, want %d", len(results), n)
+		}
+		for range n {
+			if r := <-results; r.Err != nil {
+				x.Errorf("%s: %v", r.MessageID, r.Err)
+			}
+		}
+		for id, all := range bodies {
+			if len(slices.Compact(all)) != 1 {
+				x.Errorf("message %s was sealed anew for a retry", id)
+			}
+		}
+		x.must(b.Close(x.Context()))
+	})
+}
+
+// A message that cannot be sealed is never sent, however often it is tried.
+func TestBatchSenderNeverSendsPlaintext(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &countingProvider{Provider: x.ring}
+		c, err := queue.New(&faultyProvider{Provider: x.broker}, &queue.Options{Keys: p, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.must(err)
+		s, err := c.Sender(x.Context(), orders, nil)
+		x.must(err)
+		b, err := queue.NewBatchSender(s, &queue.BatchSenderOptions{MaxAttempts: 3})
+		x.must(err)
+		p.broken.Store(true) // CurrentKeyID still answers: sealing itself fails
+		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("secret")}); !errors.Is(err, queue.ErrEncryptionFailed) {
+			x.Errorf("Send = %v, want ErrEncryptionFailed", err)
+		}
+		x.must(b.Close(x.Context()))
+		if n := len(x.stored(orders)); n != 0 {
+			x.Errorf("%d messages were sent", n)
+		}
+	})
+}
+
+func TestBatchSenderPushesBack(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		stuck := make(chan struct{})
+		b := x.batching(&queue.BatchSenderOptions{MaxPending: 3, MaxMessages: 1, InFlight: 1}, func([]*driver.Message) []driver.SendResult {
+			<-stuck
+			return nil
+		})
+		for range 3 {
+			x.must(b.SendAsync(x.Context(), &queue.Message{}, nil))
+		}
+		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+		defer cancel()
+		if err := b.SendAsync(ctx, &queue.Message{}, nil); !errors.Is(err, context.DeadlineExceeded) {
+			x.Errorf("the fourth: %v, want to wait for room", err)
+		}
+		close(stuck)
+		x.must(b.Close(x.Context()))
+		if n := len(x.stored(orders)); n != 3 {
+			x.Errorf("%d stored, want 3", n)
+		}
+	})
+}

@@ -1,0 +1,235 @@
+package queue_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+)
+
+func (x *fixture) deadLetters() *queue.DeadLetters {
+	x.Helper()
+	d, err := x.client.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+	x.must(err)
+	return d
+}
+
+// bury sends a message and lets the application give it up.
+func (x *fixture) bury(id string) {
+	x.Helper()
+	x.send(&queue.Message{ID: id, SessionID: "s-" + id, Attributes: map[string]string{"a": "1"}, Body: []byte("body of " + id)})
+	x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up", Description: "on purpose"}))
+}
+
+func TestDeadLettersRead(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for i := range 25 {
+			x.bury(fmt.Sprint("m", i))
+			x.wait(time.Second)
+		}
+		x.inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
+		x.none(x.receiver(orders, nil), queue.ErrUnencryptedMessage)
+		d := x.deadLetters()
+		collect := func(f *queue.Filter) (ids []string) {
+			for p, err := range d.All(x.Context(), f) {
+				x.must(err)
+				ids = append(ids, p.ID)
+				if p.ID != "plain" && (p.Err != nil || string(p.Body) != "body of "+p.ID || !p.Encrypted || p.DeadLetter.Reason != "gave_up" || p.DeadLetter.Queue != orders) {
+					x.Errorf("%+v", p)
+				}
+			}
+			return ids
+		}
+		if n := len(collect(nil)); n != 26 {
+			x.Errorf("%d dead letters, want 26", n)
+		}
+		if got := collect(&queue.Filter{Reasons: []string{"plaintext_rejected"}}); !slices.Equal(got, []string{"plain"}) {
+			x.Errorf("by reason: %v", got)
+		}
+		if got := collect(&queue.Filter{SessionIDs: []string{"s-m3", "s-m4"}}); !slices.Equal(got, []string{"m3", "m4"}) {
+			x.Errorf("by session: %v", got)
+		}
+		if got := collect(&queue.Filter{KeyIDs: []keys.ID{"k1"}, Limit: 2}); !slices.Equal(got, []string{"m0", "m1"}) {
+			x.Errorf("by key, two: %v", got)
+		}
+		if got := collect(&queue.Filter{Since: time.Now().Add(-2500 * time.Millisecond), Reasons: []string{"gave_up"}}); !slices.Equal(got, []string{"m23", "m24"}) {
+			x.Errorf("by time: %v", got)
+		}
+		s, err := d.Stats(x.Context(), nil)
+		x.must(err)
+		if s.Count != 26 || s.ByReason["gave_up"] != 25 || s.ByKey["k1"] != 25 || s.Plain != 1 || s.Newest.Sub(s.Oldest) < 24*time.Second {
+			x.Errorf("%+v", s)
+		}
+		if _, err := d.Purge(x.Context(), nil); !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("Purge without a filter: %v", err)
+		}
+		n, err := d.Purge(x.Context(), &queue.Filter{Reasons: []string{"plaintext_rejected"}})
+		x.must(err)
+		if left := len(collect(nil)); n != 1 || left != 25 {
+			x.Errorf("purged %d, left %d", n, left)
+		}
+	})
+}
+
+// As they are: the stored bytes go back, and are judged by their age.
+func TestRedriveAsTheyAre(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for i := range 12 {
+			x.bury(fmt.Sprint("m", i))
+		}
+		d := x.deadLetters()
+		report, err := d.Redrive(x.Context(), &queue.RedriveOptions{DryRun: true})
+		x.must(err)
+		if report.Matched != 12 || report.Redriven != 12 || len(x.stored(orders)) != 0 {
+			x.Errorf("dry run: %+v, %d sent", report, len(x.stored(orders)))
+		}
+		begin := time.Now()
+		progress := 0
+		report, err = d.Redrive(x.Context(), &queue.RedriveOptions{Rate: 2, Progress: func(queue.RedriveReport) { progress++ }})
+		x.must(err)
+		if report.Redriven != 12 || report.Resealed != 0 || report.Failed != 0 || progress == 0 {
+			x.Errorf("%+v, progress %d times", report, progress)
+		}
+		if took := time.Since(begin); took < 5*time.Second {
+			x.Errorf("12 messages at 2 a second took %s", took)
+		}
+		r := x.receiver(orders, nil)
+		for range 12 {
+			x.must(x.one(r).Complete(x.Context()))
+		}
+		x.none(r, queue.ErrNoMessage)
+		// A handled message that comes back is a replay.
+		if n := len(x.deadReasons(orders)); n != 0 {
+			x.Errorf("%d dead letters are left", n)
+		}
+	})
+}
+
+func TestRedriveResealed(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.bury("m")
+		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		x.must(x.ring.SetCurrent("k2"))
+		x.wait(time.Hour) // long past MaxMessageAge, within the retry window
+		d := x.deadLetters()
+		report, err := d.Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		x.must(err)
+		if report.Redriven != 1 || report.Resealed != 1 {
+			x.Fatalf("%+v", report)
+		}
+		got := x.one(x.receiver(orders, nil))
+		if got.ID != "m" || got.KeyID != "k2" || string(got.Body) != "body of m" || got.SessionID != "s-m" || got.Attributes["a"] != "1" ||
+			time.Since(got.EncryptedAt) > time.Second {
+			x.Errorf("%+v", got.Received)
+		}
+		x.must(got.Complete(x.Context()))
+	})
+}
+
+// A broker that puts messages among the dead letters gains nothing by it.
+func TestRedriveLaundersNothing(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "handled", Body: []byte("a")})
+		stolen := x.steal()
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).Complete(x.Context()))
+		bury := func(m driver.Message, want error) {
+			x.inject(orders, m)
+			x.none(r, want)
+		}
+		reseal := func(accept bool) map[string]int {
+			report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: accept})
+			x.must(err)
+			if report.Redriven > 0 {
+				report.Refusals["redriven"] = report.Redriven
+			}
+			if report.Failed > 0 {
+				x.Error(report.FirstError)
+			}
+			return report.Refusals
+		}
+		// Handled before, the store remembers.
+		bury(stolen, queue.ErrNonceReused)
+		if got := reseal(false); got["nonce_reused"] != 1 || len(got) != 1 {
+			x.Errorf("a handled message: %v", got)
+		}
+		if got := reseal(true); got["nonce_reused"] != 1 {
+			x.Errorf("a handled message, risk accepted: %v", got)
+		}
+		// Handled before, the store has forgotten.
+		x.wait(2 * time.Hour)
+		bury(stolen, queue.ErrMessageExpired)
+		_, err := x.deadLetters().Purge(x.Context(), &queue.Filter{Reasons: []string{"nonce_reused"}})
+		x.must(err)
+		if got := reseal(false); got["unknown_to_nonce_store"] != 1 || len(got) != 1 {
+			x.Errorf("a forgotten message: %v", got)
+		}
+		// A dry run that accepts the risk must not make it known.
+		_, err = x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
+		x.must(err)
+		if got := reseal(false); got["unknown_to_nonce_store"] != 1 {
+			x.Errorf("a forgotten message after a dry run: %v", got)
+		}
+		if strings.Contains(x.log.String(), "replay risk accepted") {
+			x.Error("a risk was logged as accepted that was not")
+		}
+		// Somebody vouches for it.
+		if got := reseal(true); got["redriven"] != 1 {
+			x.Errorf("vouched for: %v", got)
+		}
+		if !strings.Contains(x.log.String(), "replay risk accepted") {
+			x.Error("the acceptance is not in the log")
+		}
+		x.must(x.one(r).Complete(x.Context()))
+		// Plaintext is never made authentic.
+		bury(driver.Message{ID: "forged", Body: []byte("forged")}, queue.ErrUnencryptedMessage)
+		if got := reseal(true); got["plaintext"] != 1 {
+			x.Errorf("plaintext: %v", got)
+		}
+		x.none(r, queue.ErrNoMessage)
+	})
+}
+
+// A redrive that dies after its mark and before its send must not lose the
+// message, and one that dies after the send may repeat it.
+func TestRedriveCrash(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.bury("m")
+		p := &faultyProvider{Provider: x.broker}
+		p.send = func(m []*driver.Message) []driver.SendResult {
+			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
+		}
+		c, err := queue.New(p, &queue.Options{Keys: x.ring, Nonces: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true}})
+		x.must(err)
+		d, err := c.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		report, err := d.Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		x.must(err)
+		if report.Failed != 1 || !errors.Is(report.FirstError, queue.ErrUnavailable) || report.Redriven != 0 {
+			x.Fatalf("%+v", report)
+		}
+		report, err = x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		x.must(err)
+		if report.Redriven != 1 {
+			x.Fatalf("after the crash: %+v", report)
+		}
+		x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
+	})
+}
+
+func TestRedriveNeedsStore(t *testing.T) {
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	inBubble(t, untracked, func(x *fixture) {
+		x.bury("m")
+		_, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "AcceptReplayRisk") {
+			x.Errorf("Redrive = %v", err)
+		}
+	})
+}

@@ -1,0 +1,238 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/memqueue"
+)
+
+// Batches are split by count and by sealed size, and each message has its own
+// result.
+func TestSendBatchSplits(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		var calls [][]*driver.Message
+		limits := func(c *driver.Capabilities) { c.MaxBatch, c.MaxBatchBytes, c.MaxBody = 10, 20_000, 9_000 }
+		p := &faultyProvider{Provider: x.broker, caps: limits}
+		p.send = func(m []*driver.Message) []driver.SendResult { calls = append(calls, m); return nil }
+		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.must(err)
+		s, err := c.Sender(x.Context(), orders, nil)
+		x.must(err)
+		var batch []*queue.Message
+		for i := range 25 {
+			batch = append(batch, &queue.Message{ID: fmt.Sprint(i), Body: make([]byte, 100)})
+		}
+		for i := range 5 {
+			batch = append(batch, &queue.Message{ID: fmt.Sprint("big", i), Body: make([]byte, 8_000)})
+		}
+		batch = append(batch,
+			&queue.Message{ID: "too big", Body: make([]byte, 9_001)},
+			&queue.Message{ID: "sealed too big", Body: make([]byte, 8_950)},
+			nil,
+			&queue.Message{ID: "last", Body: []byte("x")})
+		results, err := s.SendBatch(x.Context(), batch)
+		var failed *queue.BatchError
+		if !errors.As(err, &failed) || failed.Failed != 3 || failed.Total != 34 || !errors.Is(err, queue.ErrMessageTooLarge) {
+			x.Fatalf("SendBatch = %v, want a BatchError of 3 in 34", err)
+		}
+		for i, r := range results {
+			want := error(nil)
+			switch i {
+			case 30, 31:
+				want = queue.ErrMessageTooLarge
+			case 32:
+				want = queue.ErrInvalidMessage
+			}
+			if !errors.Is(r.Err, want) {
+				x.Errorf("result %d: %v, want %v", i, r.Err, want)
+			}
+		}
+		var large *driver.TooLargeError
+		if !errors.As(results[30].Err, &large) || large.Size != 9_001 || large.Limit != 9_000 {
+			x.Errorf("%v lacks size and limit", results[30].Err)
+		}
+		var sizes []int
+		for _, c := range calls {
+			sizes = append(sizes, len(c))
+			bytes := 0
+			for _, m := range c {
+				bytes += len(m.Body)
+			}
+			if len(c) > 10 || bytes > 20_000 {
+				x.Errorf("a call of %d messages and %d bytes", len(c), bytes)
+			}
+		}
+		if !slices.Equal(sizes, []int{10, 10, 7, 2, 2}) {
+			x.Errorf("calls of %v messages", sizes)
+		}
+		if n := len(x.stored(orders)); n != 31 {
+			x.Errorf("%d stored, want 31", n)
+		}
+	})
+}
+
+// When a message of a session fails, the later ones of that session stay behind:
+// sending the failed ones again keeps the order.
+func TestSendBatchKeepsSessionOrder(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &faultyProvider{Provider: x.broker, caps: func(c *driver.Capabilities) { c.MaxBatch = 2 }}
+		call := 0
+		p.send = func(m []*driver.Message) []driver.SendResult {
+			if call++; call > 1 {
+				return nil
+			}
+			r := make([]driver.SendResult, len(m))
+			for i := range r {
+				r[i].Err = &driver.Error{Kind: driver.Throttled, RetryAfter: 3 * time.Second}
+			}
+			return r
+		}
+		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.must(err)
+		s, err := c.Sender(x.Context(), orders, nil)
+		x.must(err)
+		var batch []*queue.Message
+		for i, session := range []string{"a", "b", "a", "c", "b", ""} {
+			batch = append(batch, &queue.Message{ID: fmt.Sprint(i), SessionID: session})
+		}
+		results, err := s.SendBatch(x.Context(), batch)
+		if err == nil {
+			x.Fatal("no error")
+		}
+		want := []error{queue.ErrThrottled, queue.ErrThrottled, queue.ErrNotSent, nil, queue.ErrNotSent, nil}
+		for i := range want {
+			if !errors.Is(results[i].Err, want[i]) {
+				x.Errorf("result %d: %v, want %v", i, results[i].Err, want[i])
+			}
+		}
+		var e *queue.Error
+		if !errors.As(results[0].Err, &e) || !e.Transient || e.RetryAfter != 3*time.Second || e.Op != "send" || e.Queue != orders {
+			x.Errorf("%+v", e)
+		}
+	})
+}
+
+func TestSendFailsClosed(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		s := x.sender(orders)
+		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		x.must(x.ring.SetCurrent("k2"))
+		expired, err := keys.New("old", bytes.Repeat([]byte{5}, keys.Size), &keys.Options{Expires: time.Now().Add(time.Minute)})
+		x.must(err)
+		x.must(x.ring.Add(expired))
+		x.must(x.ring.SetCurrent("old"))
+		x.wait(2 * time.Minute)
+		_, err = s.Send(x.Context(), &queue.Message{Body: []byte("secret")})
+		if !errors.Is(err, queue.ErrEncryptionFailed) || !errors.Is(err, queue.ErrKeyExpired) {
+			x.Errorf("Send under an expired key = %v", err)
+		}
+		empty := newRing(x.T)
+		s, err = x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: empty})
+		x.must(err)
+		if _, err := s.Send(x.Context(), &queue.Message{Body: []byte("secret")}); !errors.Is(err, queue.ErrEncryptionFailed) {
+			x.Errorf("Send without a current key = %v", err)
+		}
+		if n := len(x.stored(orders)); n != 0 {
+			x.Errorf("%d messages were sent all the same", n)
+		}
+	})
+}
+
+func TestBadInput(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		ctx := x.Context()
+		s := x.sender(orders)
+		r := x.receiver(orders, nil)
+		long := strings.Repeat("x", 300)
+		for what, m := range map[string]*queue.Message{
+			"nil message":          nil,
+			"ID":                   {ID: long},
+			"UTF-8":                {SessionID: "\xff"},
+			"reserved":             {Attributes: map[string]string{"qrt-x": "1"}},
+			"traceparent":          {Attributes: map[string]string{"traceparent": "1"}},
+			"empty name":           {Attributes: map[string]string{"": "1"}},
+			"name of an attribute": {Attributes: map[string]string{long: "1"}},
+			"TTL":                  {TTL: -1},
+			"NotBefore":            {NotBefore: time.Unix(-5, 0)},
+		} {
+			_, err := s.Send(ctx, m)
+			if !errors.Is(err, queue.ErrInvalidMessage) || !strings.Contains(err.Error(), what) {
+				x.Errorf("%s: %v", what, err)
+			}
+			if err != nil && strings.Contains(err.Error(), long) {
+				x.Errorf("%s: the error repeats the value", what)
+			}
+		}
+		//lint:ignore SA1012 a nil context must be an error, not a panic
+		_, err := s.Send(nil, &queue.Message{}) //nolint:staticcheck // as above
+		if err == nil || !strings.Contains(err.Error(), "nil context") {
+			x.Errorf("nil context: %v", err)
+		}
+		if _, err := r.Receive(ctx, 0); !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("Receive 0: %v", err)
+		}
+		for _, name := range []string{"", long, "\xff"} {
+			if _, err := x.client.Sender(ctx, name, nil); !errors.Is(err, queue.ErrInvalidQueueName) {
+				x.Errorf("queue name %q: %v", name, err)
+			}
+		}
+		for what, o := range map[string]*queue.Options{
+			"Options.Nonces": {Crypto: queue.CryptoConfig{TrackNonces: true}},
+			"no keys":        {Crypto: queue.CryptoConfig{Enabled: true}},
+			"negative":       {Crypto: queue.CryptoConfig{MaxMessageAge: -1}},
+			"NonceTTL":       {Crypto: queue.CryptoConfig{NonceTTL: time.Second}},
+			"freshness":      {Crypto: queue.CryptoConfig{TrackNonces: true, InsecureSkipFreshness: true}, Nonces: x.store},
+			"unknown":        {Crypto: queue.CryptoConfig{PlaintextPolicy: 7}},
+		} {
+			if _, err := queue.New(x.broker, o); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), what) {
+				x.Errorf("%s: %v", what, err)
+			}
+		}
+		if _, err := queue.New(nil, nil); !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("nil provider: %v", err)
+		}
+		d := func() *queue.Delivery {
+			x.send(&queue.Message{Body: []byte("a")})
+			return x.one(r)
+		}()
+		for _, reason := range []queue.Reason{{}, {Code: "No Spaces"}, {Code: "ok", Description: strings.Repeat("x", 600)}} {
+			if err := d.DeadLetter(ctx, reason); !errors.Is(err, queue.ErrInvalidMessage) {
+				x.Errorf("reason %q: %v", reason.Code, err)
+			}
+		}
+		x.must(x.client.Close(ctx))
+		x.must(x.client.Close(ctx))
+		if _, err := s.Send(ctx, &queue.Message{}); !errors.Is(err, queue.ErrClosed) {
+			x.Errorf("Send after Close: %v", err)
+		}
+		if _, err := r.Receive(ctx, 1); !errors.Is(err, queue.ErrClosed) {
+			x.Errorf("Receive after Close: %v", err)
+		}
+		if _, err := x.client.Receiver(ctx, orders, nil); !errors.Is(err, queue.ErrClosed) {
+			x.Errorf("Receiver after Close: %v", err)
+		}
+	})
+}
+
+func TestQueueThatDriverRefuses(t *testing.T) {
+	c, err := queue.New(memqueue.New(&memqueue.Options{DeclaredOnly: true}), &queue.Options{Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.Background()) }()
+	_, err = c.Sender(t.Context(), "nowhere", nil)
+	var e *queue.Error
+	if !errors.Is(err, queue.ErrQueueNotFound) || !errors.As(err, &e) || e.Queue != "nowhere" {
+		t.Errorf("Sender = %v", err)
+	}
+}
