@@ -61,7 +61,8 @@ func limitsSane(e *env) {
 	}
 }
 
-// tooLarge wants err to say how large something is and may be.
+// tooLarge wants err to say how large something is and may be. A size of 0 may be
+// any.
 func (e *env) tooLarge(err error, size, limit int, what string) {
 	e.Helper()
 	e.want(err, driver.ErrTooLarge, what)
@@ -195,7 +196,7 @@ func limitsBatchOver(e *env) {
 			confirmed[all[i].ID] = true
 			continue
 		}
-		e.want(r.Err, driver.ErrTooLarge, "Send of more than MaxBatch messages")
+		e.tooLarge(r.Err, 0, n-1, "Send of more than MaxBatch messages")
 	}
 	for _, d := range e.gather(q, len(confirmed)) {
 		if !confirmed[d.ID] {

@@ -392,37 +392,28 @@ func sessionOwnMessages(e *env) {
 			e.send(q, inSession(name, i))
 		}
 	}
-	s := e.accept(q, "")
-	id := s.ID()
-	var got []string
-	for len(got) < n {
-		list := e.receive(s, 10, e.slack())
-		if len(list) == 0 {
-			e.Fatalf("session %q received %d of its %d messages", id, len(got), n)
-		}
-		for _, d := range list {
-			if d.SessionID != id {
-				e.Fatalf("session %q received the message %q of session %q", id, d.ID, d.SessionID)
-			}
-			got = append(got, d.ID)
-			e.must(s, driver.Complete, d)
-		}
-	}
-	e.inOrder(id, got, n)
-	e.none(s, "all messages of the session were completed")
-	e.close(s)
-	for range len(names) - 1 {
+	for range names {
 		s := e.accept(q, "")
+		id := s.ID()
 		var got []string
-		for range n {
-			d := e.one(s)
-			if d.Count != 1 {
-				e.Errorf("Count is %d at the first delivery of message %q: it was taken by another session", d.Count, d.ID)
+		for len(got) < n {
+			list := e.receive(s, 10, e.slack())
+			if len(list) == 0 {
+				e.Fatalf("session %q received %d of its %d messages: those that lack were taken, and dropped, by another session", id, len(got), n)
 			}
-			got = append(got, d.ID)
-			e.must(s, driver.Complete, d)
+			for _, d := range list {
+				if d.SessionID != id {
+					e.Fatalf("session %q received the message %q of session %q", id, d.ID, d.SessionID)
+				}
+				if d.Count != 1 {
+					e.Errorf("Count is %d at the first delivery of message %q: another session took it before", d.Count, d.ID)
+				}
+				got = append(got, d.ID)
+				e.must(s, driver.Complete, d)
+			}
 		}
-		e.inOrder(s.ID(), got, n)
+		e.inOrder(id, got, n)
+		e.none(s, "all messages of the session were completed")
 		e.close(s)
 	}
 }

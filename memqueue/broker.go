@@ -3,6 +3,7 @@ package memqueue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/queue-runtime/queue/driver"
@@ -39,6 +40,29 @@ func (b *Broker) connect() *conn {
 	c.closed = b.closed
 	b.conns[c] = struct{}{}
 	return c
+}
+
+// Declare makes a queue with settings of its own, as Options.Queues does. It
+// fails when the queue exists.
+func (b *Broker) Declare(queue string, o QueueOptions) error {
+	if err := checkName(queue); err != nil {
+		return err
+	}
+	cfg, err := o.resolve()
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return &driver.Error{Kind: driver.Closed}
+	}
+	_, declared := b.options.Queues[queue]
+	if declared || b.stores[queue] != nil {
+		return fmt.Errorf("memqueue: queue %q exists", queue)
+	}
+	b.stores[queue] = newStore(queue, cfg)
+	return nil
 }
 
 // Connect returns another connection, as another process would have. Its Close

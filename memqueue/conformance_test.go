@@ -13,50 +13,33 @@ import (
 	"github.com/queue-runtime/queue/memqueue"
 )
 
-// harness describes memqueue to the suites. o are limits that every queue has.
-func harness(o memqueue.QueueOptions) drivertest.Harness {
+// harness describes memqueue to the suites. limits are those of every queue.
+func harness(limits memqueue.QueueOptions) drivertest.Harness {
 	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
-		const most = 8 // queues of a kind that a case makes
-		options := &memqueue.Options{Queues: make(map[string]memqueue.QueueOptions), DeclaredOnly: true}
-		name := func(s drivertest.QueueSpec, i int) string {
-			return fmt.Sprintf("queue/%t/%d/%t/%t/%d", s.ShortLock, s.MaxDeliveries, s.Sessions, s.Dedup, i)
-		}
-		made := make(map[drivertest.QueueSpec]int)
-		for _, short := range []bool{false, true} {
-			for _, deliveries := range []int{0, 2, 3} {
-				for _, sessions := range []bool{false, true} {
-					for _, dedup := range []bool{false, true} {
-						s := drivertest.QueueSpec{ShortLock: short, MaxDeliveries: deliveries, Sessions: sessions, Dedup: dedup}
-						q := o
-						q.MaxDeliveries = deliveries
-						if deliveries == 0 {
-							q.MaxDeliveries = -1
-						}
-						if short {
-							q.Lock = time.Second
-						}
-						if dedup {
-							q.DedupWindow = time.Minute
-						}
-						q.SessionOnly = o.SessionOnly && sessions
-						for i := range most {
-							options.Queues[name(s, i)] = q
-						}
-					}
-				}
-			}
-		}
-		b := memqueue.New(options)
+		b := memqueue.New(&memqueue.Options{DeclaredOnly: true})
 		t.Cleanup(func() {
 			if err := b.Close(context.Background()); err != nil {
 				t.Errorf("Close: %v", err)
 			}
 		})
+		made := 0
 		return &drivertest.Broker{
 			Connect: func(context.Context) (driver.Provider, error) { return b.Connect(), nil },
 			NewQueue: func(_ context.Context, s drivertest.QueueSpec) (string, error) {
-				made[s]++
-				return name(s, made[s]), nil
+				o := limits
+				o.SessionOnly = limits.SessionOnly && s.Sessions
+				if o.MaxDeliveries = s.MaxDeliveries; o.MaxDeliveries == 0 {
+					o.MaxDeliveries = -1
+				}
+				if s.ShortLock {
+					o.Lock = time.Second
+				}
+				if s.Dedup {
+					o.DedupWindow = time.Minute
+				}
+				made++
+				name := fmt.Sprintf("queue-%d", made)
+				return name, b.Declare(name, o)
 			},
 			Attacker:     b.Attacker(),
 			Missing:      "not-declared",

@@ -30,11 +30,11 @@ type Options struct {
 	Default QueueOptions
 
 	// Queues are queues with settings of their own, by name. They exist from
-	// the start.
+	// the start. New does not copy the map.
 	Queues map[string]QueueOptions
 
-	// DeclaredOnly makes Open fail with driver.NotFound for a queue that Queues
-	// does not name, instead of making it.
+	// DeclaredOnly makes Open fail with driver.NotFound for a queue that neither
+	// Queues nor Declare has named, instead of making it.
 	DeclaredOnly bool
 }
 
