@@ -117,19 +117,15 @@ func (h *Header) size(keyID string) int {
 	return n
 }
 
+// timeFields are the names of the times, in their order.
+var timeFields = [...]string{"encrypted_at", "not_before", "expires_at"}
+
 // check returns why h with that key ID is not valid, without a sentinel: the
 // caller knows whether it seals or parses.
 func (h *Header) check(keyID string) error {
-	for _, f := range [...]struct {
-		name string
-		ms   int64
-	}{
-		{"encrypted_at", h.EncryptedAt},
-		{"not_before", h.NotBefore},
-		{"expires_at", h.ExpiresAt},
-	} {
-		if f.ms < 0 || f.ms > MaxTime {
-			return fmt.Errorf("%s: %d is not from 0 to %d milliseconds", f.name, f.ms, int64(MaxTime))
+	for i, ms := range [...]int64{h.EncryptedAt, h.NotBefore, h.ExpiresAt} {
+		if ms < 0 || ms > MaxTime {
+			return fmt.Errorf("%s: %d is not from 0 to %d milliseconds", timeFields[i], ms, int64(MaxTime))
 		}
 	}
 	if err := checkKeyID(keyID); err != nil {

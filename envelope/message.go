@@ -71,22 +71,15 @@ func (m *EncryptedMessage) parse() error {
 		return fmt.Errorf("flags: 0x%02x: none is defined", body[len(Marker)+1])
 	}
 	at := len(Marker) + 2
-	for _, f := range [...]struct {
-		name string
-		ms   *int64
-	}{
-		{"encrypted_at", &m.EncryptedAt},
-		{"not_before", &m.NotBefore},
-		{"expires_at", &m.ExpiresAt},
-	} {
+	for i, ms := range [...]*int64{&m.EncryptedAt, &m.NotBefore, &m.ExpiresAt} {
 		if len(body) < at+8 {
-			return fmt.Errorf("%s: cut off", f.name)
+			return fmt.Errorf("%s: cut off", timeFields[i])
 		}
 		u := binary.BigEndian.Uint64(body[at:])
 		if u > MaxTime {
-			return fmt.Errorf("%s: past the year 9999", f.name)
+			return fmt.Errorf("%s: past the year 9999", timeFields[i])
 		}
-		*f.ms = int64(u)
+		*ms = int64(u)
 		at += 8
 	}
 
@@ -110,18 +103,11 @@ func (m *EncryptedMessage) parse() error {
 	}
 
 	rest := body[end:]
-	for _, f := range [...]struct {
-		name string
-		dst  []byte
-	}{
-		{"salt", m.Salt[:]},
-		{"key commitment", m.Commitment[:]},
-		{"nonce", m.Nonce[:]},
-	} {
-		if len(rest) < len(f.dst) {
-			return fmt.Errorf("%s: cut off", f.name)
+	for i, dst := range [...][]byte{m.Salt[:], m.Commitment[:], m.Nonce[:]} {
+		if len(rest) < len(dst) {
+			return fmt.Errorf("%s: cut off", [...]string{"salt", "key commitment", "nonce"}[i])
 		}
-		rest = rest[copy(f.dst, rest):]
+		rest = rest[copy(dst, rest):]
 	}
 	if len(rest) < TagSize {
 		return errors.New("authentication tag: cut off")

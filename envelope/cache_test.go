@@ -1,0 +1,223 @@
+package envelope
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"testing"
+)
+
+// sealSalts returns n messages under n salts.
+func sealSalts(t testing.TB, d Deriver, n int) [][]byte {
+	t.Helper()
+	list := make([][]byte, n)
+	for i := range list {
+		list[i] = sealTest(t, d)
+	}
+	return list
+}
+
+func mustReceive(t testing.TB, o *Opener, d Deriver, body []byte) {
+	t.Helper()
+	got, err := receive(o, d, body, &testContext)
+	if err != nil || !bytes.Equal(got, testPlaintext) {
+		t.Fatalf("%q, %v", got, err)
+	}
+}
+
+func TestCacheHit(t *testing.T) {
+	key := newMasterKey(1)
+	body := sealTest(t, key)
+	o := NewOpener(nil)
+	key.derived.Store(0)
+	for range 5 {
+		mustReceive(t, o, key, body)
+	}
+	if n := key.derived.Load(); n != 1 {
+		t.Errorf("derived %d times", n)
+	}
+	o.Forget("another")
+	mustReceive(t, o, key, body)
+	if n := key.derived.Load(); n != 1 {
+		t.Errorf("forgetting another key: derived %d times", n)
+	}
+	o.Forget(testHeader(t).KeyID)
+	if len(o.cache.index) != 0 || o.cache.places[0] != nil {
+		t.Error("the forgotten key's cipher is kept")
+	}
+	mustReceive(t, o, key, body)
+	if n := key.derived.Load(); n != 2 {
+		t.Errorf("forgotten: derived %d times", n)
+	}
+}
+
+// What is not authentic leaves no trace in the cache.
+func TestCacheUnauthenticated(t *testing.T) {
+	key := newMasterKey(1)
+	o := NewOpener(nil)
+	for _, at := range []int{8, 40, 120, -1} { // time, key ID or origin, salt or later, tag
+		body := sealTest(t, key)
+		if at < 0 {
+			at += len(body)
+		}
+		body[at] ^= 1
+		if _, err := receive(o, key, body, &testContext); !rejected(err) {
+			t.Fatalf("byte %d: %v", at, err)
+		}
+	}
+	if len(o.cache.index) != 0 || len(o.cache.places) != 0 {
+		t.Errorf("%d entries", len(o.cache.index))
+	}
+}
+
+// A hit counts only for the very Deriver and the commitment it came from.
+func TestCacheIdentity(t *testing.T) {
+	key, same, other := newMasterKey(1), newMasterKey(1), newMasterKey(2)
+	body := sealTest(t, key)
+	o := NewOpener(nil)
+	mustReceive(t, o, key, body)
+	if _, err := receive(o, other, body, &testContext); !errors.Is(err, ErrAuthenticationFailed) {
+		t.Fatalf("another key found the cipher: %v", err)
+	}
+	if other.derived.Load() != 1 {
+		t.Error("the other key was not asked")
+	}
+	// The same secret in another Deriver: its entry replaces the first.
+	mustReceive(t, o, same, body)
+	mustReceive(t, o, same, body)
+	if n := same.derived.Load(); n != 1 {
+		t.Errorf("derived %d times", n)
+	}
+	if n := len(o.cache.index); n != 1 {
+		t.Errorf("%d entries for one salt", n)
+	}
+	// On a hit the commitment is compared, too.
+	m := mustParse(t, body)
+	m.Commitment[31] ^= 1
+	data := testData(t, &testContext, m.Bound)
+	if _, err := o.Open(nil, m, same, data); !errors.Is(err, ErrAuthenticationFailed) {
+		t.Errorf("another commitment: %v", err)
+	}
+}
+
+func TestCacheBound(t *testing.T) {
+	key := newMasterKey(1)
+	for _, tt := range []struct{ entries, want int }{{0, 256}, {1, 1}, {3, 3}, {-1, 0}} {
+		o := NewOpener(&OpenerOptions{Entries: tt.entries})
+		for _, body := range sealSalts(t, key, 300) {
+			mustReceive(t, o, key, body)
+			mustReceive(t, o, key, body)
+		}
+		if n := len(o.cache.index); n != tt.want || len(o.cache.places) != tt.want {
+			t.Errorf("Entries %d: %d entries in %d places, want %d", tt.entries, n, len(o.cache.places), tt.want)
+		}
+	}
+}
+
+// What is in use stays, while salts that are met once come and go.
+func TestCacheSecondChance(t *testing.T) {
+	key := newMasterKey(1)
+	o := NewOpener(&OpenerOptions{Entries: 4})
+	steady := sealTest(t, key)
+	mustReceive(t, o, key, steady)
+	bodies := sealSalts(t, key, 50)
+	key.derived.Store(0)
+	for _, body := range bodies {
+		mustReceive(t, o, key, steady)
+		mustReceive(t, o, key, body)
+	}
+	if n := key.derived.Load(); n != 50 {
+		t.Errorf("derived %d times, want 50: the cipher in use was dropped", n)
+	}
+}
+
+// Places that Forget emptied are filled again before anything is evicted.
+func TestCacheRefill(t *testing.T) {
+	o := NewOpener(&OpenerOptions{Entries: 4})
+	key := newMasterKey(1)
+	data := testData(t, &testContext, testHeader(t).Bound)
+	seal := func(id string) []byte {
+		s, err := NewSealer(key, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := s.Seal(nil, testHeader(t), testPlaintext, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	stay := [][]byte{seal("stay"), seal("stay")}
+	for _, body := range [][]byte{stay[0], seal("go"), stay[1], seal("go")} {
+		mustReceive(t, o, key, body)
+	}
+	o.Forget("go")
+	if n := len(o.cache.index); n != 2 {
+		t.Fatalf("%d entries after Forget", n)
+	}
+	for range 2 {
+		mustReceive(t, o, key, seal("new"))
+	}
+	if n := len(o.cache.index); n != 4 || len(o.cache.free) != 0 {
+		t.Fatalf("%d entries, %d free places", n, len(o.cache.free))
+	}
+	key.derived.Store(0)
+	for _, body := range stay {
+		mustReceive(t, o, key, body)
+	}
+	if n := key.derived.Load(); n != 0 {
+		t.Errorf("an entry was evicted while places were free: derived %d times", n)
+	}
+}
+
+// byValue is a Deriver that cannot be compared.
+type byValue struct {
+	key   *masterKey
+	other []int
+}
+
+func (v byValue) Derive(info []byte) ([64]byte, error) { return v.key.Derive(info) }
+
+func TestCacheIncomparable(t *testing.T) {
+	key := newMasterKey(1)
+	body := sealTest(t, key)
+	o := NewOpener(nil)
+	for range 2 {
+		mustReceive(t, o, byValue{key: key}, body)
+	}
+	if len(o.cache.index) != 0 {
+		t.Error("cached")
+	}
+	mustReceive(t, o, key, body)
+	mustReceive(t, o, byValue{key: key}, body)
+	mustReceive(t, o, key, body)
+	if n := len(o.cache.index); n != 1 {
+		t.Errorf("%d entries, want that of the comparable one", n)
+	}
+}
+
+func TestCacheConcurrently(t *testing.T) {
+	key := newMasterKey(1)
+	o := NewOpener(&OpenerOptions{Entries: 3})
+	bodies := sealSalts(t, key, 8)
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				body := bodies[(w*i)%len(bodies)]
+				got, err := receive(o, key, body, &testContext)
+				if err != nil || !bytes.Equal(got, testPlaintext) {
+					t.Errorf("%q, %v", got, err)
+					return
+				}
+				if i%50 == w {
+					o.Forget(testHeader(t).KeyID)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(o.cache.index); n > 3 {
+		t.Errorf("%d entries", n)
+	}
+}

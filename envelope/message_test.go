@@ -1,0 +1,218 @@
+package envelope
+
+import (
+	"bytes"
+	"errors"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	body := sealTest(t, newMasterKey(1))
+	m := mustParse(t, body)
+	want := testHeader(t)
+	if m.EncryptedAt != want.EncryptedAt || m.NotBefore != want.NotBefore || m.ExpiresAt != want.ExpiresAt ||
+		m.KeyID != want.KeyID || m.Origin != want.Origin || !slices.Equal(m.Bound, want.Bound) {
+		t.Errorf("header %+v, want %+v", m.Header, *want)
+	}
+	if m.Salt == (Salt{}) || m.Commitment == (Commitment{}) || m.Nonce == (Nonce{}) || m.Tag == (AuthenticationTag{}) {
+		t.Error("salt, commitment, nonce or tag is zero")
+	}
+	if len(m.Ciphertext) != len(testPlaintext) {
+		t.Errorf("ciphertext of %d bytes, want %d", len(m.Ciphertext), len(testPlaintext))
+	}
+	if !bytes.Equal(m.Bytes(), body) || &m.Bytes()[0] != &body[0] {
+		t.Error("Bytes is not what was parsed")
+	}
+	header, err := m.AppendTo(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := slices.Concat(header, m.Nonce[:], m.Ciphertext, m.Tag[:])
+	if !bytes.Equal(again, body) {
+		t.Errorf("encoded again:\n%x\nwas\n%x", again, body)
+	}
+}
+
+// Every proper prefix is refused, and the error names the field that was cut. A
+// prefix that is long enough to hold a tag parses, as a shorter message, and does
+// not open.
+func TestParseCut(t *testing.T) {
+	key := newMasterKey(1)
+	body := sealTest(t, key)
+	h := testHeader(t)
+	at := 0
+	var fields []string // of each byte
+	next := func(n int, field string) {
+		for range n {
+			fields = append(fields, field)
+		}
+		at += n
+	}
+	next(4, "marker")
+	next(1, "version")
+	next(1, "flags")
+	next(8, "encrypted_at")
+	next(8, "not_before")
+	next(8, "expires_at")
+	next(1+len(h.KeyID), "key ID")
+	next(1+len(h.Origin), "origin")
+	next(1, "bound attributes")
+	for _, name := range h.Bound {
+		next(1+len(name), "bound attributes")
+	}
+	next(32, "salt")
+	next(32, "key commitment")
+	next(12, "nonce")
+	next(16, "authentication tag")
+	for n := range body {
+		_, err := Parse(body[:n])
+		if n >= at {
+			if _, err := receive(NewOpener(nil), key, body[:n], &testContext); !errors.Is(err, ErrAuthenticationFailed) {
+				t.Errorf("%d bytes of %d: %v, want ErrAuthenticationFailed", n, len(body), err)
+			}
+			continue
+		}
+		if !errors.Is(err, ErrInvalidEnvelope) {
+			t.Errorf("%d bytes: %v, want ErrInvalidEnvelope", n, err)
+		} else if !strings.HasPrefix(err.Error(), "invalid envelope: "+fields[n]+":") {
+			t.Errorf("%d bytes: %q does not name %s", n, err, fields[n])
+		}
+	}
+	if _, err := Parse(nil); !errors.Is(err, ErrInvalidEnvelope) {
+		t.Errorf("nil: %v", err)
+	}
+}
+
+func TestParseVersion(t *testing.T) {
+	body := sealTest(t, newMasterKey(1))
+	for v := range 256 {
+		b := bytes.Clone(body)
+		b[4] = byte(v)
+		_, err := Parse(b)
+		_, errShort := Parse(b[:5])
+		switch {
+		case v == Version1:
+			if err != nil || !errors.Is(errShort, ErrInvalidEnvelope) {
+				t.Errorf("version 1: %v, alone: %v", err, errShort)
+			}
+		case !errors.Is(err, ErrUnsupportedVersion) || errors.Is(err, ErrInvalidEnvelope) || !errors.Is(errShort, ErrUnsupportedVersion):
+			t.Errorf("version %d: %v, alone: %v, want ErrUnsupportedVersion", v, err, errShort)
+		}
+	}
+}
+
+func TestParseFlags(t *testing.T) {
+	body := sealTest(t, newMasterKey(1))
+	for f := 1; f < 256; f++ {
+		b := bytes.Clone(body)
+		b[5] = byte(f)
+		if _, err := Parse(b); !errors.Is(err, ErrInvalidEnvelope) {
+			t.Errorf("flags %#02x: %v", f, err)
+		}
+	}
+}
+
+// A length that promises more than there is must not be believed.
+func TestParseAllocatesNothingOnPromises(t *testing.T) {
+	body := sealTest(t, newMasterKey(1))[:fixedSize+1+len(testHeader(t).KeyID)+1+len(testHeader(t).Origin)]
+	body = append(body, 64) // names that are not there
+	const runs = 1000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		if _, err := Parse(body); err == nil {
+			t.Fatal("parsed")
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := (after.TotalAlloc - before.TotalAlloc) / runs; n >= 64*16 {
+		t.Errorf("%d bytes allocated: room for the names was made before they were there", n)
+	}
+}
+
+func TestIsSealed(t *testing.T) {
+	for _, tt := range []struct {
+		body string
+		want bool
+	}{{"", false}, {"QRE", false}, {"QRE1", true}, {"QRE1x", true}, {"QRE2\x01", false}, {"qre1\x01", false}, {" QRE1", false}, {"{}", false}} {
+		if got := IsSealed([]byte(tt.body)); got != tt.want {
+			t.Errorf("%q: %v", tt.body, got)
+		}
+	}
+}
+
+func TestReplayID(t *testing.T) {
+	m := mustParse(t, sealTest(t, newMasterKey(1)))
+	id := m.ReplayID()
+	want := string(rune(len(m.KeyID))) + m.KeyID + string(m.Salt[:]) + string(m.Nonce[:])
+	if id != want {
+		t.Errorf("got  %x\nwant %x", id, want)
+	}
+	if other := mustParse(t, sealTest(t, newMasterKey(1))).ReplayID(); other == id {
+		t.Error("two sealings of one message have one ID")
+	}
+	long := EncryptedMessage{Header: Header{KeyID: strings.Repeat("k", MaxKeyID)}}
+	if n := len(long.ReplayID()); n != 109 {
+		t.Errorf("the longest is %d bytes", n)
+	}
+}
+
+// A message whose fields were filled in by hand encodes and opens as a parsed one.
+func TestMessageByHand(t *testing.T) {
+	key := newMasterKey(1)
+	body := sealTest(t, key)
+	p := mustParse(t, body)
+	m := EncryptedMessage{Header: p.Header, Nonce: p.Nonce, Ciphertext: p.Ciphertext, Tag: p.Tag}
+	if !bytes.Equal(m.Bytes(), body) {
+		t.Fatalf("got  %x\nwant %x", m.Bytes(), body)
+	}
+	data := testData(t, &testContext, m.Bound)
+	got, err := NewOpener(nil).Open(nil, &m, key, data)
+	if err != nil || !bytes.Equal(got, testPlaintext) {
+		t.Fatalf("%q, %v", got, err)
+	}
+	m.Tag[0] ^= 1
+	if _, err := NewOpener(nil).Open(nil, &m, key, data); !errors.Is(err, ErrAuthenticationFailed) {
+		t.Errorf("altered: %v", err)
+	}
+	m.Origin = ""
+	if b := m.Bytes(); b != nil {
+		t.Errorf("an invalid header encodes to %x", b)
+	}
+	if _, err := NewOpener(nil).Open(nil, &m, key, data); !errors.Is(err, ErrInvalidEnvelope) {
+		t.Errorf("invalid: %v", err)
+	}
+}
+
+// What is authenticated are the fields that the caller sees: a message that was
+// changed after Parse does not open, although its bytes would.
+func TestMessageChangedAfterParse(t *testing.T) {
+	key := newMasterKey(1)
+	body := sealTest(t, key)
+	for name, change := range map[string]func(*EncryptedMessage){
+		"encrypted_at": func(m *EncryptedMessage) { m.EncryptedAt++ },
+		"not_before":   func(m *EncryptedMessage) { m.NotBefore++ },
+		"expires_at":   func(m *EncryptedMessage) { m.ExpiresAt = 0 },
+		"key ID":       func(m *EncryptedMessage) { m.KeyID = "other" },
+		"origin":       func(m *EncryptedMessage) { m.Origin = "other" },
+		"long origin":  func(m *EncryptedMessage) { m.Origin = strings.Repeat("q", 256+len(m.Origin)) },
+		"bound":        func(m *EncryptedMessage) { m.Bound = m.Bound[1:] },
+		"salt":         func(m *EncryptedMessage) { m.Salt[0]++ },
+		"commitment":   func(m *EncryptedMessage) { m.Commitment[0]++ },
+		"nonce":        func(m *EncryptedMessage) { m.Nonce[0]++ },
+	} {
+		o := NewOpener(nil)
+		m := mustParse(t, body)
+		data := testData(t, &testContext, m.Bound)
+		if _, err := o.Open(nil, m, key, data); err != nil {
+			t.Fatal(err)
+		}
+		change(m)
+		if _, err := o.Open(nil, m, key, data); !errors.Is(err, ErrAuthenticationFailed) {
+			t.Errorf("%s: %v, want ErrAuthenticationFailed", name, err)
+		}
+	}
+}

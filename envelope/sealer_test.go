@@ -1,0 +1,327 @@
+package envelope
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestSealOpen(t *testing.T) {
+	key := newMasterKey(1)
+	s := newTestSealer(t, key)
+	o := NewOpener(nil)
+	for _, n := range []int{0, 1, 15, 16, 17, 31, 32, 100, 1024, 65537} {
+		for _, withContext := range []bool{false, true} {
+			h := testHeader(t)
+			c := testContext
+			if !withContext {
+				h.Bound = nil
+				c = Context{MessageID: "m"}
+			}
+			plaintext := bytes.Repeat([]byte{0xa5}, n)
+			data := testData(t, &c, h.Bound)
+			b, err := s.Seal([]byte("before"), h, plaintext, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sealed, ok := bytes.CutPrefix(b, []byte("before"))
+			if !ok || len(sealed) != SealedSize(h, n) {
+				t.Fatalf("%d bytes: sealed to %d, want %d", n, len(sealed), SealedSize(h, n))
+			}
+			if n >= 16 && bytes.Contains(sealed, plaintext[:16]) {
+				t.Fatal("plaintext in the envelope")
+			}
+			kept := bytes.Clone(sealed)
+			got, err := o.Open([]byte("before"), mustParse(t, sealed), key, data)
+			if err != nil || string(got) != "before"+string(plaintext) {
+				t.Fatalf("%d bytes: %d, %v", n, len(got), err)
+			}
+			if !bytes.Equal(sealed, kept) {
+				t.Fatal("opening changed the envelope")
+			}
+		}
+	}
+}
+
+// The Sealer's key ID, salt and commitment stand in the envelope, whatever the
+// header brings, and the header stays as it was.
+func TestSealIgnores(t *testing.T) {
+	h := testHeader(t)
+	h.Bound = nil
+	h.KeyID = "not a key ID"
+	h.Salt[0], h.Commitment[0] = 1, 1
+	was := *h
+	b, err := newTestSealer(t, newMasterKey(1)).Seal(nil, h, testPlaintext, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mustParse(t, b)
+	if m.KeyID != testHeader(t).KeyID || m.Salt == h.Salt || m.Commitment == h.Commitment {
+		t.Errorf("header %+v", m.Header)
+	}
+	if h.KeyID != was.KeyID || h.Salt != was.Salt || h.Commitment != was.Commitment || h.EncryptedAt != was.EncryptedAt {
+		t.Error("the caller's header was changed")
+	}
+}
+
+func TestNewSealerErrors(t *testing.T) {
+	if _, err := NewSealer(nil, "k"); err == nil {
+		t.Error("no Deriver: no error")
+	}
+	for _, id := range []string{"", "a b", string(make([]byte, 65))} {
+		if _, err := NewSealer(newMasterKey(1), id); err == nil {
+			t.Errorf("key ID %q: no error", id)
+		}
+	}
+	key := newMasterKey(1)
+	if _, err := NewSealer(key, "k"); err != nil || key.derived.Load() != 0 {
+		t.Errorf("%v, derived %d times", err, key.derived.Load())
+	}
+}
+
+// A Sealer whose key is destroyed stops at once, although its cipher is warm.
+func TestSealDestroyed(t *testing.T) {
+	key := newMasterKey(1)
+	s := newTestSealer(t, key)
+	h := testHeader(t)
+	if _, err := s.Seal(nil, h, testPlaintext, nil); err != nil {
+		t.Fatal(err)
+	}
+	key.destroy()
+	b, err := s.Seal(nil, h, testPlaintext, nil)
+	if !errors.Is(err, ErrEncryptionFailed) || !errors.Is(err, errDestroyed) || b != nil {
+		t.Fatalf("warm: %v, want ErrEncryptionFailed and the Deriver's", err)
+	}
+	if s.current.Load() != nil {
+		t.Error("the cipher is kept")
+	}
+}
+
+// failing is a Deriver without Err, which only finds out when it derives.
+type failing struct{ err error }
+
+func (f *failing) Derive([]byte) (okm [64]byte, err error) { return okm, f.err }
+
+func TestSealDeriverFails(t *testing.T) {
+	cause := errors.New("module unplugged")
+	b, err := newTestSealer(t, &failing{cause}).Seal(nil, testHeader(t), testPlaintext, nil)
+	if !errors.Is(err, ErrEncryptionFailed) || !errors.Is(err, cause) || b != nil {
+		t.Fatalf("%v, want ErrEncryptionFailed and the cause", err)
+	}
+}
+
+// Plaintext in the spare room of dst would be overwritten while it is sealed.
+func TestSealOverlap(t *testing.T) {
+	s := newTestSealer(t, newMasterKey(1))
+	h := testHeader(t)
+	buf := make([]byte, 4096)
+	for _, at := range []int{0, 10, SealedSize(h, 0) - TagSize, SealedSize(h, 64) - 64} {
+		plaintext := buf[at : at+64]
+		fill := bytes.Repeat([]byte{7}, 64)
+		copy(plaintext, fill)
+		b, err := s.Seal(buf[:0], h, plaintext, nil)
+		if !errors.Is(err, ErrEncryptionFailed) || !errors.Is(err, errOverlap) || b != nil {
+			t.Errorf("plaintext at %d of dst: %v", at, err)
+		}
+		if !bytes.Equal(plaintext, fill) {
+			t.Errorf("plaintext at %d of dst was overwritten", at)
+		}
+	}
+	// Beside it, before or behind, is fine.
+	copy(buf, testPlaintext)
+	b, err := s.Seal(buf[:len(testPlaintext)], h, buf[:len(testPlaintext)], nil)
+	if err != nil || !bytes.HasPrefix(b, testPlaintext) {
+		t.Errorf("plaintext before: %v", err)
+	}
+	end := SealedSize(h, 64)
+	if _, err := s.Seal(buf[:0], h, buf[end:end+64], nil); err != nil {
+		t.Errorf("plaintext behind: %v", err)
+	}
+	// Context data is read before anything is written.
+	data := testData(t, &testContext, h.Bound)
+	copy(buf, data)
+	b, err = s.Seal(buf[:0], h, testPlaintext, buf[:len(data)])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewOpener(nil).Open(nil, mustParse(t, b), s.deriver, data); err != nil {
+		t.Errorf("context in dst: %v", err)
+	}
+}
+
+func TestCheckSize(t *testing.T) {
+	const most = (1<<32 - 2) * 16
+	if err := checkSize("plaintext", most); err != nil {
+		t.Error(err)
+	}
+	if err := checkSize("plaintext", most+1); err == nil {
+		t.Error("one byte above GCM's limit passes")
+	}
+}
+
+// sealAt seals one message at that time and returns its salt.
+func sealAt(t *testing.T, s *Sealer, ms int64) Salt {
+	t.Helper()
+	h := testHeader(t)
+	h.EncryptedAt = ms
+	b, err := s.Seal(nil, h, testPlaintext, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustParse(t, b).Salt
+}
+
+func TestEpochTime(t *testing.T) {
+	const minute = 60_000
+	const begin = 1_760_000_000_000
+	for _, tt := range []struct {
+		name  string
+		at    []int64 // after begin
+		fresh []bool  // whether a new epoch begins
+	}{
+		{"within 5 minutes", []int64{0, 1, minute, 5 * minute}, []bool{true, false, false, false}},
+		{"past 5 minutes", []int64{0, 5*minute + 1, 5*minute + 2}, []bool{true, true, false}},
+		{"counted from the first", []int64{0, 4 * minute, 6 * minute, 9 * minute}, []bool{true, false, true, false}},
+		{"set back before the first", []int64{0, -1, 0, -1}, []bool{true, true, false, false}},
+		{"set back within the epoch", []int64{0, 2 * minute, minute, minute + 1}, []bool{true, false, true, false}},
+		{"overtaken by a second", []int64{0, 2 * minute, 2*minute - 1000, 2*minute - 1001}, []bool{true, false, false, true}},
+		{"set forward for good", []int64{0, 1e9, 1e9 + 1}, []bool{true, true, false}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			key := newMasterKey(1)
+			s := newTestSealer(t, key)
+			seen := make(map[Salt]bool)
+			var last Salt
+			for i, at := range tt.at {
+				salt := sealAt(t, s, begin+at)
+				if got := salt != last; got != tt.fresh[i] {
+					t.Errorf("message %d at %d: new epoch %v, want %v", i, at, got, tt.fresh[i])
+				}
+				if salt != last && seen[salt] {
+					t.Errorf("message %d: a salt came back", i)
+				}
+				seen[salt] = true
+				last = salt
+			}
+			if int(key.derived.Load()) != len(seen) {
+				t.Errorf("derived %d times for %d salts", key.derived.Load(), len(seen))
+			}
+		})
+	}
+}
+
+func TestEpochMessages(t *testing.T) {
+	s := newTestSealer(t, newMasterKey(1))
+	first := sealAt(t, s, 1000)
+	s.current.Load().messages.Store(epochMessages - 1)
+	if sealAt(t, s, 1000) != first {
+		t.Error("message 2^20 is not in the epoch")
+	}
+	if sealAt(t, s, 1000) == first {
+		t.Error("message 2^20 + 1 is in the epoch")
+	}
+	if got := s.current.Load().messages.Load(); got != 1 {
+		t.Errorf("the new epoch counts %d", got)
+	}
+}
+
+func TestEpochBytes(t *testing.T) {
+	s := newTestSealer(t, newMasterKey(1))
+	first := sealAt(t, s, 1000)
+	if got := s.current.Load().bytes.Load(); got != uint64(len(testPlaintext)) {
+		t.Errorf("counted %d bytes, want %d", got, len(testPlaintext))
+	}
+	s.current.Load().bytes.Store(epochBytes - uint64(len(testPlaintext)))
+	if sealAt(t, s, 1000) != first {
+		t.Error("the last byte of 64 GiB is not in the epoch")
+	}
+	if sealAt(t, s, 1000) == first {
+		t.Error("more than 64 GiB are in the epoch")
+	}
+	if maxPlaintext > epochBytes {
+		t.Error("the longest plaintext fits no epoch")
+	}
+}
+
+// Many goroutines seal with one Sealer over the end of epochs: every message
+// opens, no nonce comes twice under a salt, and no epoch serves too many.
+func TestSealConcurrently(t *testing.T) {
+	key := newMasterKey(1)
+	s := newTestSealer(t, key)
+	o := NewOpener(&OpenerOptions{Entries: 2})
+	h := testHeader(t)
+	data := testData(t, &testContext, h.Bound)
+	const workers, each = 8, 200
+	ids := make([][]string, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			h := *h
+			var buf []byte
+			for i := range each {
+				h.EncryptedAt = 1_760_000_000_000 + int64(i)*5000 // an epoch is 60 of these
+				plaintext := fmt.Appendf(nil, "%d %d", w, i)
+				b, err := s.Seal(buf[:0], &h, plaintext, data)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				buf = b
+				m, err := Parse(b)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := o.Open(nil, &m, key, data)
+				if err != nil || !bytes.Equal(got, plaintext) {
+					t.Errorf("%q, %v, want %q", got, err, plaintext)
+					return
+				}
+				ids[w] = append(ids[w], m.ReplayID())
+			}
+		})
+	}
+	wg.Wait()
+	all := slices.Concat(ids...)
+	slices.Sort(all)
+	if n := len(slices.Compact(all)); n != workers*each {
+		t.Errorf("%d different nonces for %d messages", n, workers*each)
+	}
+}
+
+// slow is a Deriver that waits, as a hardware module does.
+type slow struct {
+	masterKey
+	wait time.Duration
+}
+
+func (k *slow) Derive(info []byte) ([64]byte, error) {
+	time.Sleep(k.wait)
+	return k.masterKey.Derive(info)
+}
+
+// While one derives a new epoch, the others wait for it instead of deriving too.
+func TestEpochDerivedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := &slow{wait: time.Second}
+		key.secret = bytes.Repeat([]byte{1}, 32)
+		s := newTestSealer(t, key)
+		begin := time.Now()
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() { sealAt(t, s, 1000) })
+		}
+		wg.Wait()
+		if n := key.derived.Load(); n != 1 {
+			t.Errorf("derived %d times", n)
+		}
+		if d := time.Since(begin); d != time.Second {
+			t.Errorf("took %s, want one derivation", d)
+		}
+	})
+}
