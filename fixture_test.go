@@ -30,7 +30,7 @@ type fixture struct {
 const orders = "orders"
 
 // newKey returns a key whose bytes are all fill.
-func newKey(t *testing.T, id keys.ID, fill byte) *keys.Key {
+func newKey(t testing.TB, id keys.ID, fill byte) *keys.Key {
 	t.Helper()
 	k, err := keys.New(id, bytes.Repeat([]byte{fill}, keys.Size), nil)
 	if err != nil {
@@ -39,7 +39,7 @@ func newKey(t *testing.T, id keys.ID, fill byte) *keys.Key {
 	return k
 }
 
-func newRing(t *testing.T, ids ...keys.ID) *keys.Ring {
+func newRing(t testing.TB, ids ...keys.ID) *keys.Ring {
 	t.Helper()
 	ring, err := keys.NewRing()
 	if err != nil {

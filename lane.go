@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -22,6 +23,11 @@ type lane struct {
 	breaker *Breaker
 	tries   *tries
 	backoff time.Duration // of the fetcher, 0 while all is well
+
+	base        context.Context // of the handlers; set by Run
+	settleMu    sync.Mutex      // guards what follows
+	settleCtx   context.Context
+	settleRenew time.Time
 }
 
 func newLane(p *Processor, r *Receiver, h Handler, o *HandleOptions) (*lane, error) {
@@ -36,10 +42,11 @@ func newLane(p *Processor, r *Receiver, h Handler, o *HandleOptions) (*lane, err
 		h = p.o.Middleware[i](h)
 	}
 	l.h = h
-	l.share = &share{weight: l.o.Weight, max: p.o.Concurrency}
+	most := p.o.Concurrency
 	if l.o.Concurrency > 0 {
-		l.share.max = min(l.o.Concurrency, p.o.Concurrency)
+		most = min(most, l.o.Concurrency)
 	}
+	l.share = newShare(l.o.Weight, most)
 	bo := p.o.Breaker
 	changed := bo.OnChange
 	bo.OnChange = func(s BreakerState) {
@@ -150,25 +157,28 @@ func (l *lane) fetched(ctx context.Context, err error) error {
 func (l *lane) fetchMessages(ctx, base context.Context, n int) (got int, err error) {
 	batch, rejected, _, err := l.r.receive(ctx, l.r.q, n, l.r.options.Wait, false)
 	l.p.slots.release(l.share, n-len(batch))
+	l.p.handlers.Add(len(batch))
 	for _, d := range batch {
-		l.p.handlers.Go(func() {
-			defer l.p.slots.release(l.share, 1)
-			if d.expired() {
-				release(base, []*Delivery{d}) // somebody else has it by now
-				return
-			}
-			hctx, end := context.WithCancelCause(base)
-			defer end(nil)
-			k := l.keeper.keepDelivery(d, l.o.MaxProcessing, end)
-			l.handle(hctx, d, func() { l.keeper.drop(k) })
-		})
+		go l.run(base, d)
 	}
 	return len(batch) + len(rejected), err
 }
 
-// handle runs the handler for d and settles by its outcome. drop ends the
-// keeping of the lock.
-func (l *lane) handle(ctx context.Context, d *Delivery, drop func()) outcome {
+// run is the goroutine of one message, which holds one slot.
+func (l *lane) run(base context.Context, d *Delivery) {
+	defer l.p.handlers.Done()
+	defer l.p.slots.release(l.share, 1)
+	if d.expired() {
+		release(base, []*Delivery{d}) // somebody else has it by now
+		return
+	}
+	ctx, end := context.WithCancelCause(base)
+	defer end(nil)
+	l.handle(ctx, d, l.keeper.keepDelivery(d, l.o.MaxProcessing, end))
+}
+
+// handle runs the handler for d, whose lock k keeps, and settles by its outcome.
+func (l *lane) handle(ctx context.Context, d *Delivery, k *kept) outcome {
 	ctx = d.Context(ctx)
 	r := l.r
 	pctx, end := r.begin(ctx, Operation{
@@ -181,7 +191,7 @@ func (l *lane) handle(ctx context.Context, d *Delivery, drop func()) outcome {
 	took := time.Since(begin)
 	r.event(pctx, Event{Kind: EventInFlight, Delta: -1})
 	out := l.judge(ctx, d, err)
-	drop()
+	l.keeper.drop(k)
 	out = l.settle(ctx, d, out)
 	r.event(pctx, Event{Kind: EventHandled, Duration: took, Reason: out.name, Err: err})
 	if out.name == outRetry {

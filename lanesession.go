@@ -77,5 +77,5 @@ func (l *lane) handleInSession(base context.Context, s *Session, d *Delivery) ou
 	} else {
 		k = l.keeper.limit(l.o.MaxProcessing, end) // the session's lock is kept
 	}
-	return l.handle(hctx, d, func() { l.keeper.drop(k) })
+	return l.handle(hctx, d, k)
 }

@@ -43,18 +43,15 @@ func (r *Receiver) accept(ctx context.Context, src driver.Source, raw []*driver.
 		v.d.fill(r.queue, raw[i])
 		r.examine(ctx, v)
 	})
-	// What is settled here is settled in any case: good messages must not wait,
-	// nor rejected ones stay locked, because the caller went away.
-	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
 	good = make([]*Delivery, 0, len(raw))
 	var settle []driver.Settlement
 	var of []*RejectedError // whose settlement it is; nil where nobody is told
+	var unclaim []*Delivery
 	for i := range found {
 		v := &found[i]
 		if blocked != nil || v.err != nil && ctx.Err() != nil && errors.Is(v.err, ctx.Err()) {
 			// Nothing is held against it.
-			_ = v.d.settleClaim(sctx, driver.Abandon)
+			unclaim = append(unclaim, v.d)
 			settle, of = append(settle, driver.Settlement{Delivery: v.d.raw, Kind: driver.Abandon}), append(of, nil)
 			continue
 		}
@@ -85,7 +82,13 @@ func (r *Receiver) accept(ctx context.Context, src driver.Source, raw []*driver.
 		r.health.settled()
 	}
 	if len(settle) > 0 {
+		// In any case: nobody must wait for these because the caller went away.
+		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		for _, d := range unclaim {
+			_ = d.settleClaim(sctx, driver.Abandon)
+		}
 		errs := src.Settle(sctx, settle)
+		cancel()
 		for i, e := range of {
 			if e != nil && i < len(errs) {
 				e.SettleErr = errs[i]

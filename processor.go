@@ -198,7 +198,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	var fetchers sync.WaitGroup
 	errs := make([]error, len(p.lanes))
 	for i, l := range p.lanes {
-		l.keeper = newKeeper(base)
+		l.base, l.keeper = base, newKeeper(base)
 		fetchers.Go(func() {
 			errs[i] = l.fetch(fetchCtx, base)
 			stop() // one queue that ends ends all

@@ -21,6 +21,13 @@ type share struct {
 	weight int
 	max    int // most at once
 	used   int
+	wait   slotWait // of the queue's one fetcher
+}
+
+func newShare(weight, most int) *share {
+	s := &share{weight: weight, max: most}
+	s.wait = slotWait{share: s, got: make(chan int, 1)}
+	return s
 }
 
 // slotWait is a caller who waits for slots.
@@ -41,7 +48,8 @@ func (p *slots) free(s *share) int {
 	return min(free, s.max-s.used)
 }
 
-// acquire takes 1 to want slots; ctx.Err() when ctx ends first.
+// acquire takes 1 to want slots; ctx.Err() when ctx ends first. One goroutine at
+// a time acquires for a share.
 func (p *slots) acquire(ctx context.Context, s *share, want int) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -53,7 +61,8 @@ func (p *slots) acquire(ctx context.Context, s *share, want int) (int, error) {
 		p.mu.Unlock()
 		return n, nil
 	}
-	w := &slotWait{share: s, want: want, got: make(chan int, 1)}
+	w := &s.wait
+	w.want = want
 	p.waiting = append(p.waiting, w)
 	p.grant()
 	p.mu.Unlock()

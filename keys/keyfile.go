@@ -151,6 +151,7 @@ func parseKey(p *scanner) (*Key, error) {
 	var o Options
 	var secret []byte
 	defer func() { clear(secret) }()
+	p.next()
 	at := p.place()
 	err := p.object(func(name string) (err error) {
 		switch name {

@@ -160,15 +160,22 @@ func TestTooLarge(t *testing.T) {
 
 // A session travels as the message group where SQS can hold it.
 func TestGroups(t *testing.T) {
-	for _, c := range []struct{ id, session, group, packed string }{
-		{"id", "pr/1", "pr/1", ""},
-		{"id", "", "id", ""},
-		{"id", "id", "id", "id"},
-		{"id", "with space", "sha256.", "with space"},
-		{"ünı", "", "sha256.", ""},
-		{"id", strings.Repeat("s", 129), "sha256.", strings.Repeat("s", 129)},
+	long := strings.Repeat("i", 128)
+	for _, c := range []struct{ id, dedup, session, group, packed string }{
+		{"id", "", "pr/1", "pr/1", ""},
+		{"id", "", "", "id", ""},
+		{"id", "id", "", "id", ""},
+		{"id", "other", "", "id#", ""},
+		{"id", "other", "id#x", "id#x", "id#x"},
+		{"id", "", "id", "id", "id"},
+		{"id", "", "with space", "sha256.", "with space"},
+		{"ünı", "", "", "sha256.", ""},
+		{"ünı", "other", "", "sha256.", ""},
+		{long, "", "", long, ""},
+		{long, "other", "", "", ""},
+		{"id", "", strings.Repeat("s", 129), "sha256.", strings.Repeat("s", 129)},
 	} {
-		m := &driver.Message{ID: c.id, SessionID: c.session}
+		m := &driver.Message{ID: c.id, DedupID: c.dedup, SessionID: c.session}
 		group, packed := groupOf(m)
 		if !strings.HasPrefix(group, c.group) || packed != c.packed || len(group) > 128 {
 			t.Errorf("%q, %q: group %q, packed %q", c.id, c.session, group, packed)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -197,14 +198,19 @@ func (q *queue) delay(notBefore time.Time) (int32, error) {
 }
 
 // groupOf returns the MessageGroupId of a message, and its session where that
-// cannot be read off the group. Without a session the group is the message ID:
-// a group of its own, so that nothing waits for it.
+// cannot be read off the group. Without a session the group is the message ID,
+// or that and a digest of the DedupID where it is another: a group of its own, so
+// that nothing waits for it.
 func groupOf(m *driver.Message) (group, session string) {
 	if m.SessionID == "" {
-		return token(m.ID), ""
+		group = token(m.ID)
+		if m.DedupID != "" && m.DedupID != m.ID {
+			group = ownGroup(m.ID) + digest(m.DedupID)[:16]
+		}
+		return group, ""
 	}
 	group = token(m.SessionID)
-	if group != m.SessionID || group == token(m.ID) {
+	if group != m.SessionID || withoutSession(group, m.ID) {
 		session = m.SessionID
 	}
 	return group, session
@@ -215,10 +221,23 @@ func sessionOf(group, id, packed string) string {
 	switch {
 	case packed != "":
 		return packed
-	case group == token(id):
+	case withoutSession(group, id):
 		return ""
 	}
 	return group
+}
+
+// withoutSession reports whether a group is one that groupOf makes for a message
+// of that ID without a session.
+func withoutSession(group, id string) bool {
+	return group == token(id) || strings.HasPrefix(group, ownGroup(id))
+}
+
+func ownGroup(id string) string {
+	if id = token(id); len(id) > maxGroup-17 {
+		id = digest(id)
+	}
+	return id + "#"
 }
 
 // token returns s where SQS takes it as a group or deduplication ID, and a digest
@@ -231,8 +250,12 @@ func token(s string) string {
 	if ok {
 		return s
 	}
+	return "sha256." + digest(s)
+}
+
+func digest(s string) string {
 	sum := sha256.Sum256([]byte(s))
-	return "sha256." + hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:])
 }
 
 // Size implements driver.Queue.
