@@ -1,0 +1,463 @@
+package keys_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/keys/keytest"
+)
+
+// document is a key file with keys of these IDs; the first is current.
+func document(ids ...string) string {
+	var list []string
+	for _, id := range ids {
+		list = append(list, fmt.Sprintf(`{"id": %q, "secret": %q}`, id, base64.StdEncoding.EncodeToString(secret(id[0]))))
+	}
+	return fmt.Sprintf(`{"current": %q, "keys": [%s]}`, ids[0], strings.Join(list, ", "))
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// age sets the file's time back, so that it is surely told from a later change.
+func age(t *testing.T, path string, d time.Duration) {
+	t.Helper()
+	at := time.Now().Add(-d)
+	if err := os.Chtimes(path, at, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t *testing.T, path string, o *keys.FileOptions) *keys.File {
+	t.Helper()
+	f, err := keys.OpenFile(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestFileMode(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no such modes here")
+	}
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	for mode := range fs.FileMode(0o1000) {
+		if mode&0o400 == 0 {
+			continue // its owner cannot read it, unless that is root
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := keys.OpenFile(path, nil)
+		if mode&0o077 == 0 {
+			if err != nil {
+				t.Errorf("%04o: %v", mode, err)
+			}
+			continue
+		}
+		if !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), fmt.Sprintf("mode %04o", mode)) ||
+			!strings.Contains(err.Error(), "chmod 600") || !strings.Contains(err.Error(), path) {
+			t.Errorf("%04o: %v; want an error that says the mode and chmod 600", mode, err)
+		}
+	}
+}
+
+func TestOpenFileRefuses(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "keys.json")
+	if _, err := keys.OpenFile(path, nil); !errors.Is(err, keys.ErrUnavailable) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := keys.OpenFile(dir, nil); !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a folder: %v", err)
+	}
+	write(t, path, document("a")+strings.Repeat(" ", 1<<20))
+	if _, err := keys.OpenFile(path, nil); !errors.Is(err, keys.ErrInvalidKey) || !strings.Contains(err.Error(), "use 1048576 at most") {
+		t.Errorf("a large file: %v", err)
+	}
+	write(t, path, document("a", "a"))
+	if _, err := keys.OpenFile(path, nil); !errors.Is(err, keys.ErrInvalidKey) || !strings.Contains(err.Error(), "a is there twice") {
+		t.Errorf("an ID twice: %v", err)
+	}
+	write(t, path, document("a"))
+	if _, err := keys.OpenFile(path, &keys.FileOptions{CheckEvery: -1}); err == nil {
+		t.Error("a negative interval was accepted")
+	}
+}
+
+// TestFileReload follows one file through changes in place, by rename, and
+// breakage.
+func TestFileReload(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a", "b"))
+	age(t, path, time.Hour)
+	var told []error
+	f := open(t, path, &keys.FileOptions{CheckEvery: 1, OnError: func(err error) { told = append(told, err) }})
+	a, err := f.GetKey(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := f.GetKey(ctx, "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	write(t, path, document("c", "a")) // in place, another size
+	if id, err := f.CurrentKeyID(ctx); id != "c" || err != nil {
+		t.Errorf("current: %q, %v", id, err)
+	}
+	if again, err := f.GetKey(ctx, "a"); again != a || err != nil {
+		t.Errorf("the kept key is another: %v, %v", again, err)
+	}
+	if b.Err() == nil {
+		t.Error("the key that is gone was not destroyed")
+	}
+	if _, err := f.GetKey(ctx, "b"); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("the key that is gone: %v", err)
+	}
+
+	write(t, path, document("a", "c")) // in place, the same size, perhaps the same time
+	if id, err := f.CurrentKeyID(ctx); id != "a" || err != nil {
+		t.Errorf("current: %q, %v", id, err)
+	}
+	if err := f.Err(); err != nil {
+		t.Errorf("Err: %v", err)
+	}
+
+	for _, c := range []struct {
+		name string
+		do   func()
+		says string
+	}{
+		{"cut short", func() { write(t, path, document("a")[:50]) }, "line 1"},
+		{"empty", func() { write(t, path, "") }, "want an object"},
+		{"gone", func() { _ = os.Remove(path) }, "no such file"},
+		{"another secret", func() { write(t, path, strings.Replace(document("a", "x"), `"x"`, `"c"`, 1)) }, "c named another secret"},
+		{"a removed ID with another secret", func() { write(t, path, strings.Replace(document("a", "x"), `"x"`, `"b"`, 1)) }, "b named another secret"},
+		{"open to all", func() { write(t, path, document("a", "c")); _ = os.Chmod(path, 0o644) }, "chmod 600"},
+	} {
+		told = nil
+		c.do()
+		for range 3 {
+			if again, err := f.GetKey(ctx, "a"); again != a || err != nil || a.Err() != nil {
+				t.Errorf("%s: the known key: %v, %v", c.name, again, err)
+			}
+			if id, err := f.CurrentKeyID(ctx); id != "a" || err != nil {
+				t.Errorf("%s: current: %q, %v", c.name, id, err)
+			}
+			if ids, err := f.ValidKeyIDs(ctx); len(ids) != 2 || err != nil {
+				t.Errorf("%s: IDs: %q, %v", c.name, ids, err)
+			}
+		}
+		if _, err := f.GetKey(ctx, "x"); !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("%s: an unknown key: %v, want %v", c.name, err, keys.ErrUnavailable)
+		}
+		if len(told) != 1 || !strings.Contains(told[0].Error(), c.says) || !strings.Contains(told[0].Error(), path) {
+			t.Errorf("%s: told %v, want once %q", c.name, told, c.says)
+		}
+		if err := f.Err(); err == nil || len(told) == 1 && err.Error() != told[0].Error() {
+			t.Errorf("%s: Err: %v", c.name, err)
+		}
+	}
+
+	told = nil
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Err(); err != nil || told != nil {
+		t.Errorf("repaired: %v, told %v", err, told)
+	}
+	if _, err := f.GetKey(ctx, "x"); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("an unknown key: %v", err)
+	}
+	if c, err := f.GetKey(ctx, "c"); err != nil || c.Err() != nil {
+		t.Errorf("a key of the repaired file: %v, %v", c, err)
+	}
+}
+
+// TestFileTimes: a new expiry makes a new *Key of the same secret, and leaves the
+// old one to those who have it.
+func TestFileTimes(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	f := open(t, path, &keys.FileOptions{CheckEvery: 1})
+	old, err := f.GetKey(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, strings.Replace(document("a"), `"id"`, `"expires": "2031-02-03T04:05:06+01:00", "created": null, "id"`, 1))
+	k, err := f.GetKey(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k == old || !k.Expires().Equal(time.Date(2031, 2, 3, 3, 5, 6, 0, time.UTC)) || !k.Created().IsZero() {
+		t.Errorf("created %v, expires %v", k.Created(), k.Expires())
+	}
+	if !k.Equal(old) {
+		t.Error("the key has another secret, or the old one is destroyed")
+	}
+}
+
+// TestFileCheckEvery: within the interval the file is not looked at, and an
+// unchanged one is not read again.
+func TestFileCheckEvery(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	age(t, path, time.Hour)
+	slow := open(t, path, &keys.FileOptions{CheckEvery: time.Hour})
+	quick := open(t, path, &keys.FileOptions{CheckEvery: 1})
+	normal := open(t, path, nil)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A change that a stat does not show, because the time was set back: read
+	// or not is what tells.
+	write(t, path, document("b"))
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]*keys.File{"slow": slow, "quick": quick, "normal": normal} {
+		if id, err := f.CurrentKeyID(ctx); id != "a" || err != nil {
+			t.Errorf("%s: %q, %v; it read the file", name, id, err)
+		}
+	}
+	age(t, path, time.Minute)
+	for name, f := range map[string]*keys.File{"slow": slow, "normal": normal} {
+		if id, err := f.CurrentKeyID(ctx); id != "a" || err != nil {
+			t.Errorf("%s: %q, %v; it looked at the file", name, id, err)
+		}
+	}
+	if id, err := quick.CurrentKeyID(ctx); id != "b" || err != nil {
+		t.Errorf("quick: %q, %v", id, err)
+	}
+}
+
+func TestFileConcurrent(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a", "b"))
+	f := open(t, path, &keys.FileOptions{CheckEvery: 1})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 200 {
+				k, err := f.GetKey(ctx, "a")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := k.Derive(nil); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 50 {
+		text := document("a", "b")
+		if i%2 == 0 {
+			text = document("a", "c")
+		}
+		next := path + ".next"
+		write(t, next, text)
+		if err := os.Rename(next, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all.Wait()
+	if err := f.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUpdateFile(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "keys.json")
+	created := time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.FixedZone("", 3600))
+	a, err := keys.New("team/a:1", secret(1), &keys.Options{Created: created, Expires: created.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = keys.UpdateFile(path, func(s *keys.Set) error {
+		if s.Current != "" || s.Keys != nil {
+			t.Errorf("a new file holds %+v", s)
+		}
+		s.Current, s.Keys = a.ID(), []*keys.Key{a}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Err() != nil {
+		t.Error("the caller's key was destroyed")
+	}
+	var read *keys.Key
+	b := mustKey(t, "b", 2)
+	err = keys.UpdateFile(path, func(s *keys.Set) error {
+		if s.Current != a.ID() || len(s.Keys) != 1 || !s.Keys[0].Equal(a) {
+			t.Errorf("the file holds %+v", s)
+		}
+		read = s.Keys[0]
+		s.Current, s.Keys = "b", append(s.Keys, b)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read.Err() == nil {
+		t.Error("a key that was read lives on")
+	}
+	f := open(t, path, nil)
+	got, err := f.GetKey(ctx, a.ID())
+	if err != nil || !got.Equal(a) || !got.Created().Equal(created) || !got.Expires().Equal(created.Add(time.Hour)) {
+		t.Errorf("read back: %v, created %v, expires %v, %v", got, got.Created(), got.Expires(), err)
+	}
+	if id, err := f.CurrentKeyID(ctx); id != "b" || err != nil {
+		t.Errorf("current: %q, %v", id, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestUpdateFileRefuses(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "keys.json")
+	write(t, path, document("a", "b"))
+	mine := errors.New("mine")
+	gone := mustKey(t, "c", 3)
+	gone.Destroy()
+	late, err := keys.New("c", secret(3), &keys.Options{Expires: time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := make([]*keys.Key, 20000)
+	for i := range many {
+		many[i] = mustKey(t, keys.ID(fmt.Sprintf("key-%d", i)), 3)
+	}
+	for name, c := range map[string]struct {
+		change func(*keys.Set) error
+		is     error
+	}{
+		"error":          {func(*keys.Set) error { return mine }, mine},
+		"no keys":        {func(s *keys.Set) error { s.Keys = nil; return nil }, keys.ErrInvalidKey},
+		"nil key":        {func(s *keys.Set) error { s.Keys = append(s.Keys, nil); return nil }, keys.ErrInvalidKey},
+		"twice":          {func(s *keys.Set) error { s.Keys = append(s.Keys, s.Keys[0]); return nil }, keys.ErrInvalidKey},
+		"no such key":    {func(s *keys.Set) error { s.Current = "c"; return nil }, keys.ErrInvalidKey},
+		"other secret":   {func(s *keys.Set) error { s.Keys[0] = mustKey(t, "a", 9); return nil }, keys.ErrInvalidKey},
+		"destroyed":      {func(s *keys.Set) error { s.Keys = append(s.Keys, gone); return nil }, keys.ErrDestroyed},
+		"year 12026":     {func(s *keys.Set) error { s.Keys = append(s.Keys, late); return nil }, keys.ErrInvalidKey},
+		"too many":       {func(s *keys.Set) error { s.Keys = append(s.Keys, many...); return nil }, keys.ErrInvalidKey},
+		"another update": {func(*keys.Set) error { return keys.UpdateFile(path, func(*keys.Set) error { return nil }) }, keys.ErrUnavailable},
+	} {
+		if err := keys.UpdateFile(path, c.change); !errors.Is(err, c.is) {
+			t.Errorf("%s: %v, want %v", name, err, c.is)
+		} else if found := keytest.Leak(err.Error(), secret('a')); found != "" {
+			t.Errorf("%s: the error shows %s", name, found)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != document("a", "b") {
+			t.Errorf("%s: the file became %s, %v", name, text, err)
+		}
+	}
+	func() {
+		defer func() { _ = recover() }()
+		_ = keys.UpdateFile(path, func(*keys.Set) error { panic("in change") })
+	}()
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Fatalf("left behind: %v, %v", left, err)
+	}
+
+	write(t, path+".lock", "")
+	err = keys.UpdateFile(path, func(*keys.Set) error { t.Error("called in spite of the lock"); return nil })
+	if !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "remove "+path+".lock") {
+		t.Errorf("locked: %v", err)
+	}
+	if _, err := os.Stat(path + ".lock"); err != nil {
+		t.Errorf("the lock of another is gone: %v", err)
+	}
+	if err := keys.UpdateFile(filepath.Join(dir, "none", "keys.json"), func(*keys.Set) error { return nil }); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("no folder: %v", err)
+	}
+	write(t, filepath.Join(dir, "broken"), "{")
+	if err := keys.UpdateFile(filepath.Join(dir, "broken"), func(*keys.Set) error { return nil }); !errors.Is(err, keys.ErrInvalidKey) {
+		t.Errorf("a broken file: %v", err)
+	}
+	if err := keys.UpdateFile(filepath.Join(path, "x"), func(*keys.Set) error { return nil }); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("a file as folder: %v", err)
+	}
+}
+
+// TestUpdateFileTogether: no update is lost, however many want to make one.
+func TestUpdateFileTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	var mu sync.Mutex
+	want := []keys.ID{"a"}
+	var all sync.WaitGroup
+	for g := range 4 {
+		all.Go(func() {
+			for i := range 10 {
+				k := mustKey(t, keys.ID(fmt.Sprintf("key-%d-%d", g, i)), byte(10*g+i))
+				err := keys.UpdateFile(path, func(s *keys.Set) error { s.Keys = append(s.Keys, k); return nil })
+				if err == nil {
+					mu.Lock()
+					want = append(want, k.ID())
+					mu.Unlock()
+				} else if !errors.Is(err, keys.ErrUnavailable) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	ids, err := open(t, path, nil).ValidKeyIDs(t.Context())
+	slices.Sort(ids)
+	slices.Sort(want)
+	if err != nil || !slices.Equal(ids, want) || len(ids) < 2 {
+		t.Errorf("the file holds %q, %v; want %q", ids, err, want)
+	}
+}
+
+func TestUpdateFileLink(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "keys.json"), filepath.Join(dir, "link")
+	write(t, path, document("a"))
+	if err := os.Symlink(path, link); err != nil {
+		t.Skip("no symbolic links here")
+	}
+	if err := keys.UpdateFile(link, func(s *keys.Set) error { s.Current = ""; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if target, err := os.Readlink(link); err != nil || target != path {
+		t.Errorf("the link was replaced: %q, %v", target, err)
+	}
+	if _, err := open(t, link, nil).CurrentKeyID(t.Context()); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("current: %v", err)
+	}
+}

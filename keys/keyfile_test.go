@@ -1,0 +1,213 @@
+package keys
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fileSecret has a slash in base64, which JSON may escape.
+var fileSecret = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xff, 0xf0, 0x3f, 'x'}, 8))
+
+func fileOf(format string, args ...any) []byte {
+	return []byte(strings.ReplaceAll(fmt.Sprintf(format, args...), "SECRET", fileSecret))
+}
+
+func TestParseFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		text    string
+		current ID
+		ids     string
+	}{
+		"least":            {`{"keys":[{"id":"a","secret":"SECRET"}]}`, "", "a"},
+		"no current":       {`{"current":"","keys":[{"id":"a","secret":"SECRET"}]}`, "", "a"},
+		"current":          {`{"keys":[{"secret":"SECRET","id":"a"},{"id":"b","secret":"SECRET"}],"current":"b"}`, "b", "a b"},
+		"white space":      {"\n {\t\"current\" :\r\n \"a\" , \"keys\" : [ { \"id\" : \"a\" , \"secret\" : \"SECRET\" } ] } \n", "a", "a"},
+		"escaped slash":    {`{"keys":[{"id":"a\/b","secret":"` + strings.ReplaceAll(fileSecret, "/", `\/`) + `"}]}`, "", "a/b"},
+		"escaped ID":       {`{"current":"\u0061","keys":[{"id":"\u0061","secret":"SECRET"}]}`, "a", "a"},
+		"escaped name":     {`{"\u006beys":[{"i\u0064":"a","secret":"SECRET"}]}`, "", "a"},
+		"times":            {`{"keys":[{"id":"a","secret":"SECRET","created":"2026-01-02T03:04:05Z","expires":"2026-01-02T04:04:05.5+01:00"}]}`, "", "a"},
+		"times not given":  {`{"keys":[{"id":"a","secret":"SECRET","created":null,"expires":null}]}`, "", "a"},
+		"created the same": {`{"keys":[{"id":"a","secret":"SECRET","created":"2026-01-02T03:04:05Z","expires":"2026-01-02T03:04:05Z"}]}`, "", "a"},
+	} {
+		set, err := parseFile(fileOf("%s", c.text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		ids := ""
+		for _, k := range set.Keys {
+			ids += " " + string(k.ID())
+			if f, err := k.fingerprint(); err != nil || !f.equal(mustPrint(t)) {
+				t.Errorf("%s: %s has another secret: %v", name, k.ID(), err)
+			}
+		}
+		if set.Current != c.current || strings.TrimSpace(ids) != c.ids {
+			t.Errorf("%s: current %q, IDs %q", name, set.Current, ids)
+		}
+	}
+}
+
+func mustPrint(t *testing.T) fingerprint {
+	t.Helper()
+	secret, err := base64.StdEncoding.DecodeString(fileSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := New("k", secret, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := k.fingerprint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestParseFileRefuses(t *testing.T) {
+	const key = `{"id":"a","secret":"SECRET"}`
+	for text, says := range map[string]string{
+		``:                                                      "want an object",
+		`null`:                                                  "want an object",
+		`[` + key + `]`:                                         "want an object",
+		`{}`:                                                    "no keys",
+		`{"keys":[]}`:                                           "no keys",
+		`{"current":"a"}`:                                       "no keys",
+		`{"keys":null}`:                                         "want an array",
+		`{"keys":{}}`:                                           "want an array",
+		`{"keys":["a"]}`:                                        "want an object",
+		`{"keys":[` + key:                                       "want a comma or the end of the array",
+		`{"keys":[` + key + `,]}`:                               "want an object",
+		`{"keys":[` + key + `]`:                                 "want a comma or the end of the object",
+		`{"keys":[` + key + `],}`:                               "want a string",
+		`{"keys":[` + key + `]}}`:                               "something behind",
+		`{"keys":[` + key + `]} x`:                              "something behind",
+		"{\"keys\":[" + key + "]}\x00":                          "something behind",
+		`{"keys":[` + key + `] "current":"a"}`:                  "want a comma",
+		`{"keys" [` + key + `]}`:                                "want a colon",
+		`{keys:[` + key + `]}`:                                  "want a string",
+		`{"keys":[` + key + `],"keys":[]}`:                      "twice",
+		`{"keys":[` + key + `],"\u006beys":[]}`:                 "twice",
+		`{"Keys":[` + key + `]}`:                                "unknown name",
+		`{"keys":[` + key + `],"version":1}`:                    "unknown name",
+		`{"keys":[` + key + `],"current":"b"}`:                  `"b" is not among`,
+		`{"keys":[` + key + `],"current":null}`:                 "want a string",
+		`{"keys":[` + key + `],"current":1}`:                    "want a string",
+		`{"keys":[` + key + `],"current":"a`:                    "does not end",
+		`{"keys":[` + key + `],"current":"a\`:                   "does not end",
+		`{"keys":[` + key + `],"current":"\x"}`:                 "malformed string",
+		"{\"keys\":[" + key + "],\"current\":\"\n":              "does not end",
+		"{\"keys\":[" + key + "],\"current\":\"\n\"}":           "malformed string",
+		`{"keys":[` + key + `,` + key + `]}`:                    "a is there twice",
+		`{"keys":[{}]}`:                                         "line 1: keys: invalid key: an ID of 0 bytes",
+		`{"keys":[{"id":"a"}]}`:                                 "a secret of 0 bytes",
+		`{"keys":[{"secret":"SECRET"}]}`:                        "an ID of 0 bytes",
+		`{"keys":[{"id":"ä","secret":"SECRET"}]}`:               "byte 0 of the ID",
+		"{\"keys\":[{\"id\":\"\xff\",\"secret\":\"SECRET\"}]}":  "byte 0 of the ID",
+		`{"keys":[{"id":"a","ID":"a","secret":"SECRET"}]}`:      "unknown name",
+		`{"keys":[{"id":"a","id":"a","secret":"SECRET"}]}`:      "twice",
+		`{"keys":[{"id":1,"secret":"SECRET"}]}`:                 "want a string",
+		`{"keys":[{"id":"a","secret":1}]}`:                      "want a string",
+		`{"keys":[{"id":"a","secret":"?"}]}`:                    "not padded standard base64",
+		`{"keys":[{"id":"a","secret":"SECRET\n"}]}`:             "not padded standard base64",
+		"{\"keys\":[{\"id\":\"a\",\"secret\":\"SECRET\n\"}]}":   "not padded standard base64",
+		`{"keys":[{"id":"a","secret":"` + "SECRET"[:5] + `"}]}`: "not padded standard base64",
+		`{"keys":[{"id":"a","secret":"AAAA"}]}`:                 "a secret of 3 bytes: use 32",
+		`{"keys":[{"id":"a","secret":"` + strings.Repeat("A", 43) + `="}]}`:                                         "all zeroes",
+		`{"keys":[{"id":"a","secret":"SECRET","created":"2026-01-02"}]}`:                                            "RFC 3339",
+		`{"keys":[{"id":"a","secret":"SECRET","created":"2026-1-2T3:4:5Z"}]}`:                                       "RFC 3339",
+		`{"keys":[{"id":"a","secret":"SECRET","created":""}]}`:                                                      "RFC 3339",
+		`{"keys":[{"id":"a","secret":"SECRET","expires":1}]}`:                                                       "want a string",
+		`{"keys":[{"id":"a","secret":"SECRET","expires":nil}]}`:                                                     "want a string",
+		`{"keys":[{"id":"a","secret":"SECRET","expires":nullx}]}`:                                                   "want a comma",
+		"{\n\"keys\":[\n{\"id\":\"a\",\n\"secret\":\"SECRET\",\n\"x\":1}]}":                                         "line 5: an unknown name",
+		"{\n\"keys\":[\n" + key + ",\n{\"id\":\"b\",\n\"secret\":\"AAAA\"}]\n}":                                     "line 4: keys: invalid key: b",
+		`{"keys":[{"id":"a","secret":"SECRET","created":"2026-01-02T03:04:05Z","expires":"2026-01-02T03:04:04Z"}]}`: "expires before",
+	} {
+		set, err := parseFile(fileOf("%s", text))
+		if set != nil || !errors.Is(err, ErrInvalidKey) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, %v; want an error that says %q", text, set, err, says)
+		} else if strings.Contains(err.Error(), fileSecret[:8]) {
+			t.Errorf("%s: the error shows the secret: %v", text, err)
+		}
+	}
+}
+
+// TestParseFileZeroes: keys of a file that is refused do not stay behind.
+func TestParseFileZeroes(t *testing.T) {
+	set := &Set{Keys: []*Key{testKey(t, "a", 1), testKey(t, "b", 2)}}
+	set.destroy()
+	for _, k := range set.Keys {
+		if k.Err() == nil {
+			t.Errorf("%s lives", k.ID())
+		}
+	}
+}
+
+// FuzzFile: no input panics; what is accepted is JSON that encoding/json reads
+// the same way, and is written and read again without change.
+func FuzzFile(f *testing.F) {
+	for _, text := range []string{
+		`{"keys":[{"id":"a","secret":"SECRET"}]}`,
+		`{"current":"b","keys":[{"id":"a\/b","secret":"SECRET","created":"2026-01-02T03:04:05Z"},{"id":"b","secret":"SECRET","expires":null}]}`,
+		"{\n\t\"current\" : \"\\u0061\",\r\"keys\":[ {\"expires\":\"2026-01-02T03:04:05.25+01:00\",\"id\":\"a\",\"secret\":\"SECRET\"}]}\n",
+		`{"keys":[{"id":"a","secret":"SECRET","secret":"SECRET"}]}`,
+		`{"keys":[{"id":"\ud800","secret":"\\\""}]}`,
+		`{`, `{"keys":[[`, `{"current":"\`,
+	} {
+		f.Add(fileOf("%s", text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		set, err := parseFile(bytes.Clone(data))
+		if err != nil {
+			if !errors.Is(err, ErrInvalidKey) || len(err.Error()) > 1000 {
+				t.Errorf("error: %v", err)
+			}
+			return
+		}
+		var other struct {
+			Current ID `json:"current"`
+			Keys    []struct {
+				ID      ID        `json:"id"`
+				Secret  []byte    `json:"secret"`
+				Created time.Time `json:"created"`
+				Expires time.Time `json:"expires"`
+			} `json:"keys"`
+		}
+		d := json.NewDecoder(bytes.NewReader(data))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&other); err != nil {
+			t.Fatalf("encoding/json refuses it: %v", err)
+		}
+		if other.Current != set.Current || len(other.Keys) != len(set.Keys) {
+			t.Fatalf("encoding/json reads %+v", other)
+		}
+		again, err := encodeFile(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !json.Valid(again) {
+			t.Fatalf("written: %s", again)
+		}
+		reread, err := parseFile(again)
+		if err != nil || reread.Current != set.Current || len(reread.Keys) != len(set.Keys) {
+			t.Fatalf("read again: %+v, %v", reread, err)
+		}
+		for i, k := range set.Keys {
+			o, r := other.Keys[i], reread.Keys[i]
+			same, err := New(o.ID, o.Secret, nil)
+			if err != nil || !same.Equal(k) || same.ID() != k.ID() || !o.Created.Equal(k.Created()) || !o.Expires.Equal(k.Expires()) {
+				t.Errorf("encoding/json reads key %d otherwise: %v", i, err)
+			}
+			if !r.Equal(k) || r.ID() != k.ID() || !r.Created().Equal(k.Created()) || !r.Expires().Equal(k.Expires()) {
+				t.Errorf("key %d is not the same when read again", i)
+			}
+		}
+	})
+}
