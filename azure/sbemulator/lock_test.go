@@ -1,0 +1,181 @@
+package sbemulator_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/queue-runtime/queue/azure/sbemulator"
+)
+
+var frozen = &sbemulator.Options{FrozenClock: true}
+
+func advance(t *testing.T, s *sbemulator.Server, d time.Duration) {
+	t.Helper()
+	if err := s.Advance(d); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLockExpiry(t *testing.T) {
+	s := start(t, frozen, &sbemulator.QueueOptions{LockDuration: 10 * time.Second, MaxDeliveryCount: 2})
+	c := connect(t, s)
+	send(t, c, "q", text("x"))
+	r := receiver(t, c, "q", nil)
+	m := one(t, r)
+	advance(t, s, 10*time.Second-time.Nanosecond)
+	if got := wantStored(t, s, "q", 1); !got[0].Locked {
+		t.Error("unlocked before its time")
+	}
+	advance(t, s, time.Nanosecond)
+	wantCode(t, r.CompleteMessage(within(t), m, nil), azservicebus.CodeLockLost)
+	again := one(t, r)
+	if again.DeliveryCount != 2 || again.LockToken == m.LockToken {
+		t.Errorf("delivery count %d, same token: %v", again.DeliveryCount, again.LockToken == m.LockToken)
+	}
+	wantCode(t, r.RenewMessageLock(within(t), m, nil), azservicebus.CodeLockLost)
+	advance(t, s, 10*time.Second)
+	d := wantStored(t, s, "q/$DeadLetterQueue", 1)
+	if d[0].ApplicationProperties["DeadLetterReason"] != "MaxDeliveryCountExceeded" || d[0].DeliveryCount != 2 {
+		t.Errorf("dead letter %+v", d[0])
+	}
+}
+
+func TestLockRenewal(t *testing.T) {
+	s := start(t, frozen, &sbemulator.QueueOptions{LockDuration: 10 * time.Second})
+	c := connect(t, s)
+	send(t, c, "q", text("x"))
+	r := receiver(t, c, "q", nil)
+	m := one(t, r)
+	for range 5 {
+		advance(t, s, 9*time.Second)
+		was := *m.LockedUntil
+		if err := r.RenewMessageLock(within(t), m, nil); err != nil {
+			t.Fatal(err)
+		}
+		if d := m.LockedUntil.Sub(was); d != 9*time.Second {
+			t.Errorf("renewed by %v", d)
+		}
+	}
+	if err := r.CompleteMessage(within(t), m, nil); err != nil {
+		t.Error(err)
+	}
+	wantCode(t, r.RenewMessageLock(within(t), m, nil), azservicebus.CodeLockLost)
+}
+
+// TestLockExpiryBySystemClock: without a frozen clock time passes by itself.
+func TestLockExpiryBySystemClock(t *testing.T) {
+	s := start(t, nil, &sbemulator.QueueOptions{LockDuration: 20 * time.Millisecond})
+	c := connect(t, s)
+	send(t, c, "q", text("x"))
+	r := receiver(t, c, "q", nil)
+	first := one(t, r)
+	if again := one(t, r); again.DeliveryCount != 2 {
+		t.Errorf("delivery count %d", again.DeliveryCount)
+	}
+	wantCode(t, r.CompleteMessage(within(t), first, nil), azservicebus.CodeLockLost)
+}
+
+func TestExpireLock(t *testing.T) {
+	s := start(t, nil, nil)
+	c := connect(t, s)
+	send(t, c, "q", text("x"))
+	r := receiver(t, c, "q", nil)
+	m := one(t, r)
+	if err := s.ExpireLock("Q", *m.SequenceNumber); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ExpireLock("q", *m.SequenceNumber); err != sbemulator.ErrMessageNotFound {
+		t.Error("an unlocked message:", err)
+	}
+	if err := s.ExpireLock("none", 1); err != sbemulator.ErrQueueNotFound {
+		t.Error("an unknown queue:", err)
+	}
+	wantCode(t, r.CompleteMessage(within(t), m, nil), azservicebus.CodeLockLost)
+}
+
+// TestSettleByToken settles over $management what was received over a link that
+// is gone: the token alone identifies it.
+func TestSettleByToken(t *testing.T) {
+	s := start(t, nil, nil)
+	c := connect(t, s)
+	send(t, c, "q", text("a"), text("b"), text("c"), text("d"))
+	r := receiver(t, c, "q", nil)
+	m := many(t, r, 4)
+	if n := s.DropConnections(); n != 1 {
+		t.Errorf("%d connections dropped", n)
+	}
+	again := receiver(t, connect(t, s), "q", nil)
+	byToken := func(i int) *azservicebus.ReceivedMessage {
+		return &azservicebus.ReceivedMessage{LockToken: m[i].LockToken}
+	}
+	ctx := within(t)
+	for name, err := range map[string]error{
+		"complete":    again.CompleteMessage(ctx, byToken(0), nil),
+		"abandon":     again.AbandonMessage(ctx, byToken(1), nil),
+		"dead-letter": again.DeadLetterMessage(ctx, byToken(2), &azservicebus.DeadLetterOptions{Reason: new("r")}),
+		"defer":       again.DeferMessage(ctx, byToken(3), nil),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for i := range m {
+		wantCode(t, again.CompleteMessage(ctx, byToken(i), nil), azservicebus.CodeLockLost)
+	}
+	left := wantStored(t, s, "q", 2)
+	if string(left[0].Body) != "b" || left[0].Locked || left[0].DeliveryCount != 1 || left[1].State != sbemulator.Deferred {
+		t.Errorf("left %+v", left)
+	}
+	if d := wantStored(t, s, "q/$DeadLetterQueue", 1); d[0].ApplicationProperties["DeadLetterReason"] != "r" {
+		t.Errorf("dead letter %+v", d[0])
+	}
+}
+
+// TestLinkCloseKeepsLocks: closing a receiver does not give back what it holds.
+func TestLinkCloseKeepsLocks(t *testing.T) {
+	s := start(t, frozen, nil)
+	c := connect(t, s)
+	send(t, c, "q", text("x"))
+	r := receiver(t, c, "q", nil)
+	one(t, r)
+	if err := r.Close(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if m := wantStored(t, s, "q", 1); !m[0].Locked {
+		t.Error("closing the receiver unlocked its message")
+	}
+	advance(t, s, time.Minute)
+	if m := one(t, receiver(t, c, "q", nil)); m.DeliveryCount != 2 {
+		t.Errorf("delivery count %d", m.DeliveryCount)
+	}
+}
+
+// TestReleaseIsNotCounted: the client gives back what arrives while nobody
+// receives, and that is no failed delivery.
+func TestReleaseIsNotCounted(t *testing.T) {
+	s := start(t, nil, nil)
+	c := connect(t, s)
+	r := receiver(t, c, "q", nil)
+	none(t, r) // a credit stays out
+	send(t, c, "q", text("x"))
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for { // until the client has released it, or still holds it: both are seen as an unlocked message with no failure
+		m := wantStored(t, s, "q", 1)
+		if !m[0].Locked {
+			if m[0].DeliveryCount != 0 {
+				t.Errorf("%d deliveries counted", m[0].DeliveryCount)
+			}
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal("the message was not released")
+		}
+	}
+	if m := one(t, receiver(t, c, "q", nil)); m.DeliveryCount != 1 {
+		t.Errorf("delivery count %d", m.DeliveryCount)
+	}
+}

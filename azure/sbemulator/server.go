@@ -1,0 +1,215 @@
+package sbemulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// Options are the settings of a [Server]. The zero value is ready to use.
+type Options struct {
+	// ListenAddr is the TCP address to listen on. Empty means 127.0.0.1 and a
+	// free port. An address that is not of the loopback network needs
+	// AllowRemote: the emulator speaks without TLS and checks little.
+	ListenAddr  string
+	AllowRemote bool
+
+	// AutoCreate, where it is not nil, has a queue made with these options when
+	// a client addresses one that does not exist. nil means that it is not
+	// found.
+	AutoCreate *QueueOptions
+
+	// Key is the shared access key. Where it is set, claims must be signed with
+	// it and every link needs a claim, as with the service. Empty means that
+	// any claim will do and none is needed.
+	Key string
+
+	// FrozenClock makes the emulator's clock stand still but for
+	// [Server.Advance].
+	FrozenClock bool
+
+	// IdleLinkTimeout is after how long without traffic a link is detached, by
+	// the emulator's clock. 0 means never; the service does so after 10 minutes.
+	IdleLinkTimeout time.Duration
+
+	// KeepSessionLocks keeps a session locked when the connection of its holder
+	// is lost, until the lock runs out: the service need not notice at once.
+	KeepSessionLocks bool
+}
+
+const (
+	keyName        = "emulator"
+	anyKey         = "emulator-key"
+	maxConnections = 1024
+)
+
+// Server is an emulator that listens. Its methods are safe for concurrent use.
+type Server struct {
+	opts Options
+	auto *QueueOptions
+	ln   net.Listener
+	wg   sync.WaitGroup
+	done chan struct{} // closed by Close
+	kick chan struct{} // to keepTime
+
+	mu          sync.Mutex // guards all below, and the state of queues, connections, sessions and links
+	clock       clock      // of the queues
+	system      clock      // of the protocol: the system's time
+	queues      map[string]*queue
+	connections map[*connection]struct{}
+	faults      []*Injection
+	closed      bool
+}
+
+// Start listens and serves until [Server.Close]. o may be nil. It owns every
+// goroutine that it starts: when Close returns, none is left.
+func Start(o *Options) (*Server, error) {
+	s := &Server{
+		done:        make(chan struct{}),
+		kick:        make(chan struct{}, 1),
+		queues:      map[string]*queue{},
+		connections: map[*connection]struct{}{},
+	}
+	if o != nil {
+		s.opts = *o
+	}
+	if s.opts.IdleLinkTimeout < 0 {
+		return nil, errors.New("sbemulator: IdleLinkTimeout is negative")
+	}
+	if s.opts.AutoCreate != nil {
+		auto, err := s.opts.AutoCreate.withDefaults()
+		if err != nil {
+			return nil, err
+		}
+		s.auto = &auto
+	}
+	if s.opts.FrozenClock {
+		s.clock.frozen = time.Now()
+	}
+	s.clock.sooner, s.system.sooner = s.wake, s.wake
+	addr := orDefault(s.opts.ListenAddr, "127.0.0.1:0")
+	if err := checkLoopback(addr, s.opts.AllowRemote); err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("sbemulator: %w", err)
+	}
+	s.ln = ln
+	s.wg.Add(2)
+	go s.accept()
+	go s.keepTime()
+	return s, nil
+}
+
+func checkLoopback(addr string, remote bool) error {
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("sbemulator: ListenAddr: %w", err)
+	}
+	if !remote && !tcp.IP.IsLoopback() {
+		return errors.New("sbemulator: ListenAddr is not a loopback address; set AllowRemote if it is meant to be open to others")
+	}
+	return nil
+}
+
+// Run serves until ctx is done and closes. When it listens it calls ready, for
+// queues to be made and the connection string to be told. ready may be nil; its
+// error ends Run.
+func Run(ctx context.Context, o *Options, ready func(*Server) error) error {
+	s, err := Start(o)
+	if err != nil {
+		return err
+	}
+	if ready != nil {
+		if err := ready(s); err != nil {
+			return errors.Join(err, s.Close())
+		}
+	}
+	<-ctx.Done()
+	return s.Close()
+}
+
+// Addr is the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// ConnectionString is what a client of Service Bus connects with. It holds the
+// key of the options.
+func (s *Server) ConnectionString() string {
+	host, port, _ := net.SplitHostPort(s.ln.Addr().String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "Endpoint=sb://" + net.JoinHostPort(host, port) + ";SharedAccessKeyName=" + keyName +
+		";SharedAccessKey=" + orDefault(s.opts.Key, anyKey) + ";UseDevelopmentEmulator=true"
+}
+
+// Connections is how many clients are connected.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.connections)
+}
+
+// Close ends all connections, telling the clients, and waits for every
+// goroutine. All messages are gone. A second Close does nothing.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		s.wg.Wait()
+		return nil
+	}
+	s.closed = true
+	close(s.done)
+	var open []*connection
+	for c := range s.connections {
+		c.shutdown()
+		open = append(open, c)
+	}
+	s.mu.Unlock()
+	err := s.ln.Close()
+	linger := time.NewTimer(lingerLimit)
+	defer linger.Stop()
+	for _, c := range open {
+		select {
+		case <-c.gone:
+		case <-linger.C: // a client that does not read
+			linger.Reset(0)
+			_ = c.nc.Close()
+		}
+	}
+	s.wg.Wait()
+	return err
+}
+
+// accept is the listener's goroutine.
+func (s *Server) accept() {
+	defer s.wg.Done()
+	for {
+		nc, err := s.ln.Accept()
+		if err != nil {
+			select {
+			case <-s.done:
+				return
+			case <-time.After(10 * time.Millisecond): // out of files, say
+				continue
+			}
+		}
+		s.mu.Lock()
+		if s.closed || len(s.connections) >= maxConnections {
+			s.mu.Unlock()
+			_ = nc.Close()
+			continue
+		}
+		c := newConnection(s, nc)
+		s.connections[c] = struct{}{}
+		s.wg.Add(2)
+		s.mu.Unlock()
+		go c.read()
+		go c.write()
+	}
+}
