@@ -172,8 +172,8 @@ func TestCacheRefill(t *testing.T) {
 
 // byValue is a Deriver that cannot be compared.
 type byValue struct {
-	key   *masterKey
-	other []int
+	key *masterKey
+	_   []int
 }
 
 func (v byValue) Derive(info []byte) ([64]byte, error) { return v.key.Derive(info) }
