@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// The groups of commands in the help.
+const (
+	groupStart    = "start"
+	groupMessages = "messages"
+	groupKeys     = "keys"
+	groupEnvelope = "envelope"
+	groupLook     = "look"
+)
+
+// root builds the command tree.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "qrt",
+		Short: "Operate queues of sealed messages",
+		Long: `qrt sends, receives and looks after messages that are sealed end to end:
+whoever controls the broker can neither read, alter, forge, substitute nor
+replay them.
+
+Without --provider it works on a SQLite file of this user, so that what one
+terminal sends another receives.`,
+		Example: example(`
+			qrt demo                                  # see the whole of it in a few seconds
+			qrt keys new                              # make a key; from now on messages are sealed
+			echo '{"action":"opened"}' | qrt send task-tactician
+			qrt receive task-tactician --follow
+			qrt doctor task-tactician`),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentPreRunE = a.prepare
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%w; see %s --help", err, cmd.CommandPath())
+	})
+	addFlags(root.PersistentFlags())
+	root.AddGroup(
+		&cobra.Group{ID: groupStart, Title: "Start here:"},
+		&cobra.Group{ID: groupMessages, Title: "Messages:"},
+		&cobra.Group{ID: groupKeys, Title: "Keys:"},
+		&cobra.Group{ID: groupEnvelope, Title: "Envelopes, offline:"},
+		&cobra.Group{ID: groupLook, Title: "Look after a broker:"},
+	)
+	for _, c := range []struct {
+		group    string
+		commands []*cobra.Command
+	}{
+		{groupStart, []*cobra.Command{a.demoCommand()}},
+		{groupEnvelope, []*cobra.Command{a.sealCommand(), a.openCommand(), a.inspectCommand()}},
+		{groupKeys, []*cobra.Command{a.keygenCommand()}},
+	} {
+		for _, command := range c.commands {
+			command.GroupID = c.group
+			root.AddCommand(command)
+		}
+	}
+	root.AddCommand(a.versionCommand())
+	root.AddCommand(topics()...)
+	root.SetHelpCommandGroupID("")
+	complete(root)
+	strict(root)
+	return root
+}
+
+// strict makes every command a usage error of what cobra reports of arguments.
+func strict(cmd *cobra.Command) {
+	if args := cmd.Args; args != nil {
+		cmd.Args = func(cmd *cobra.Command, list []string) error {
+			if err := args(cmd, list); err != nil {
+				var x *exitError
+				if errors.As(err, &x) {
+					return err
+				}
+				return usagef("%w; see %s --help", err, cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		strict(c)
+	}
+}
+
+// group is a command that only holds others.
+func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Long: long, Args: func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usagef("%s has no command %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+		}
+		return nil
+	}, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	c.AddCommand(commands...)
+	return c
+}
+
+// example takes the indentation of the source off an example.
+func example(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(strings.Trim(text, "\n"), "\n") {
+		lines = append(lines, "  "+strings.TrimLeft(line, "\t"))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// complete tells the shell what can follow the flags that all commands have.
+func complete(root *cobra.Command) {
+	for flag, values := range map[string][]string{
+		"policy": {"allow\tdeliver plaintext with a warning", "allow_with_alert\tdeliver it with an alert", "reject\tdead-letter it"},
+		"log":    {"off", "error", "warn", "info", "debug"},
+		"color":  {"auto", "always", "never"},
+	} {
+		must(root.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
+	}
+	must(root.MarkPersistentFlagFilename("config", "toml"))
+}
+
+// must is for errors that only a mistake in this package can cause; each test
+// that builds the tree would see it.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/queue-runtime/queue/providers"
+)
+
+// topics are pages of help that are no commands.
+func topics() []*cobra.Command {
+	urls := func(schemes []string) string {
+		for i, s := range schemes {
+			schemes[i] = s + "://"
+		}
+		return strings.Join(schemes, "  ")
+	}
+	return []*cobra.Command{
+		{
+			Use:   "configuration",
+			Short: "How flags, environment and configuration file work together",
+			Long: `A setting is taken from its flag; else from the environment variable QRT_ and the
+flag's name in capitals (--max-age is QRT_MAX_AGE); else from the configuration
+file; else it has a default. qrt doctor shows where each came from.
+
+The configuration file is TOML: --config, QRT_CONFIG, or qrt/config.toml in the
+user's configuration folder. An unknown name in it is an error.
+
+  provider    = "sqlite:///var/lib/router/queue.db"
+  keys        = "file:///etc/router/keys.json"
+  nonces      = "sqlite:///var/lib/router/nonces.db"
+  policy      = "reject"        # allow, allow_with_alert, reject
+  max_age     = "14d"           # or "retention"
+  environment = "production"
+  log         = "warn"          # off, error, warn, info, debug
+
+  [queues.task-tactician]       # a queue with keys of its own
+  keys = "file:///etc/router/task-tactician.json"
+
+The queues that are named there are those that doctor, stats and keys audit look
+at when they are given none.
+
+With --keys, messages are sealed; without any keys they are sent as they are,
+with a warning.`,
+		},
+		{
+			Use:   "urls",
+			Short: "The URLs of brokers, keys and nonce stores",
+			Long: `Brokers (--provider):      ` + urls(providers.QueueSchemes()) + `
+Keys (--keys):             ` + urls(providers.KeySchemes()) + `
+Nonce stores (--nonces):   ` + urls(providers.NonceSchemes()) + `
+` + urlForms + `
+No URL holds a secret. Credentials come from where the cloud's own tools find
+them, or from an environment variable that the URL names.`,
+		},
+		{
+			Use:   "exit-codes",
+			Short: "What the exit codes mean, and the form of --json",
+			Long: `  0  done
+  1  failed: the broker, a key or a message was not as it should be
+  2  wrong usage: arguments, flags, or configuration
+  3  nothing found: no message, no dead letter, no such key
+
+With --json a result is one object on standard output; commands that give any
+number of messages write one object a line (JSON Lines), each with "body" where
+the body is text and "body_base64" where it is not.
+
+An error is one object on standard error:
+
+  {"error":"...","code":"key_not_found","exit":3,"transient":false,"advice":"..."}
+
+An interrupt or SIGTERM ends a command in good order: receive --follow and
+emulator then exit with 0, others with 1.`,
+		},
+	}
+}
+
+// urlForms shows each form once.
+const urlForms = `
+  mem://                                     in this process; gone when it ends
+  mem://?lock=30s&max_deliveries=3
+
+  file:///etc/qrt/keys.json                  a key file, mode 0600
+  env://BOT_KEYS                             BOT_KEYS=id=base64[,id=base64], BOT_KEYS_CURRENT=id
+`

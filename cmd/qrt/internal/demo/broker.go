@@ -1,0 +1,32 @@
+package demo
+
+import (
+	"context"
+
+	"github.com/queue-runtime/queue/cmd/qrt/internal/testbed"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/drivertest"
+)
+
+// Broker is what the demonstration runs on.
+type Broker struct {
+	// Connect opens a connection of its own, as another process would.
+	Connect func(context.Context) (driver.Provider, error)
+
+	// NewQueue makes an empty queue that nobody else uses.
+	NewQueue func(ctx context.Context, purpose string) (string, error)
+
+	// Attacker controls the storage, past the driver.
+	Attacker drivertest.Attacker
+}
+
+// NewBroker returns a bed as the demonstration uses it.
+func NewBroker(b *testbed.Bed) Broker {
+	return Broker{
+		Connect: b.Connect,
+		NewQueue: func(ctx context.Context, purpose string) (string, error) {
+			return b.NewQueue(ctx, purpose, drivertest.QueueSpec{})
+		},
+		Attacker: b.Attacker,
+	}
+}

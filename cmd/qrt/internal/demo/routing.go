@@ -1,0 +1,188 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// randomBytes returns n random bytes.
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return b
+}
+
+// lane is one queue, its key and its bot.
+type lane struct {
+	bot      string // and the queue's name, where the broker has no other
+	name     string
+	key      secret
+	messages []*queue.Message
+
+	// What follows is the bot's.
+	received  int
+	encrypted int
+	overtaken int
+	turns     map[string]int // the latest of each session
+}
+
+// routing sends webhooks to three queues, each under its own key, and receives
+// them with three bots that hold one key each.
+func (r *run) routing(ctx context.Context) (err error) {
+	r.Progress.Begin("routing webhooks", 2*r.Messages)
+	lanes := make(map[string]*lane)
+	var order []*lane
+	for _, bot := range webhook.Queues {
+		name, err := r.Broker.NewQueue(ctx, bot)
+		if err != nil {
+			return err
+		}
+		l := &lane{bot: bot, name: name, key: newSecret(bot + "-1"), turns: make(map[string]int)}
+		lanes[bot] = l
+		order = append(order, l)
+	}
+	r.report.Router.Messages = r.Messages
+	for range r.Messages {
+		e := r.event()
+		l := lanes[webhook.Route(e)]
+		m := r.message(e)
+		l.messages = append(l.messages, m)
+		r.report.Router.Bytes += int64(len(m.Body))
+	}
+
+	rings := make(map[string]keys.Provider)
+	for _, l := range order {
+		if rings[l.name], err = ring(l.key); err != nil {
+			return err
+		}
+	}
+	router, err := r.connect(ctx, &queue.Options{
+		Crypto:  queue.CryptoConfig{Enabled: true},
+		KeysFor: func(name string) keys.Provider { return rings[name] },
+	})
+	if err != nil {
+		return err
+	}
+	defer router.shut(ctx, &err)
+
+	work := []func(context.Context) error{func(ctx context.Context) error {
+		return r.route(ctx, router, order)
+	}}
+	for _, l := range order {
+		work = append(work, func(ctx context.Context) error { return r.bot(ctx, l) })
+	}
+	if err := together(ctx, work...); err != nil {
+		return err
+	}
+	for _, l := range order {
+		r.report.Router.Queues = append(r.report.Router.Queues, Queue{
+			Name: l.bot, KeyID: string(l.key.id), Sent: len(l.messages), Received: l.received, Encrypted: l.encrypted,
+		})
+		r.report.Overtaken += l.overtaken
+	}
+	r.report.Sessions = r.ledger.Sessions()
+	if r.report.Overtaken > 0 {
+		r.fault("%d messages overtook an earlier one of their session", r.report.Overtaken)
+	}
+	return nil
+}
+
+// route sends what each lane has, a batch at a time in turn, as webhooks come.
+func (r *run) route(ctx context.Context, router *endpoint, lanes []*lane) error {
+	senders := make([]*queue.Sender, len(lanes))
+	for i, l := range lanes {
+		s, err := router.Sender(ctx, l.name, nil)
+		if err != nil {
+			return err
+		}
+		senders[i] = s
+	}
+	for from := 0; ; from += batchSize {
+		sent := false
+		for i, l := range lanes {
+			if from >= len(l.messages) {
+				continue
+			}
+			sent = true
+			if err := r.send(ctx, senders[i], l.name, l.messages[from:min(from+batchSize, len(l.messages))]); err != nil {
+				return err
+			}
+			if r.report.Seen == nil {
+				if err := r.peek(ctx, l); err != nil {
+					return err
+				}
+			}
+		}
+		if !sent {
+			return nil
+		}
+	}
+}
+
+// peek keeps what the broker has stored of one message.
+func (r *run) peek(ctx context.Context, l *lane) error {
+	stored, err := r.Broker.Attacker.Read(ctx, l.name)
+	if err != nil {
+		return err
+	}
+	for _, s := range stored {
+		for _, m := range l.messages {
+			if m.ID == s.ID {
+				r.report.Seen = s.Body[:min(len(s.Body), 512)]
+				r.report.Opened = m.Body[:min(len(m.Body), 512)]
+				return nil
+			}
+		}
+	}
+	return nil // the bots were faster; the next batch will do
+}
+
+// bot receives all messages of a lane with the lane's key.
+func (r *run) bot(ctx context.Context, l *lane) (err error) {
+	p, err := ring(l.key)
+	if err != nil {
+		return err
+	}
+	store, err := replay.NewMemory(nil)
+	if err != nil {
+		return err
+	}
+	o := queue.Strict(p, store)
+	o.Crypto.MaxMessageAge = maxAge
+	c, err := r.connect(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer c.shut(ctx, &err)
+	rx, err := c.Receiver(ctx, l.name, &queue.ReceiverOptions{Wait: 200 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	return r.receive(ctx, rx, func(d *queue.Delivery) {
+		r.Progress.Step(1)
+		a := r.ledger.Arrived(l.name, contentOf(&d.Message))
+		switch {
+		case !a.Known:
+			r.fault("%s received a message that nobody sent", l.bot)
+			return
+		case a.Times > 1:
+			return // at least once: a redelivery is nothing new
+		}
+		l.received++
+		if d.Encrypted && d.KeyID == l.key.id {
+			l.encrypted++
+		}
+		if a.Turn > 0 {
+			if a.Turn <= l.turns[a.InLine] {
+				l.overtaken++
+			}
+			l.turns[a.InLine] = a.Turn
+		}
+	}, func() bool { return l.received >= len(l.messages) })
+}

@@ -1,0 +1,300 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
+	"github.com/queue-runtime/queue/keys"
+)
+
+// Progress is told how far the run is.
+type Progress interface {
+	// Begin starts a part of total steps; the one before is over.
+	Begin(title string, total int)
+	// Step notes n more steps. It is called from several goroutines at once.
+	Step(n int)
+	// Done says that a part of the report is complete. Report must not be kept.
+	Done(part Part, r *Report)
+}
+
+// Part is a part of the report.
+type Part int
+
+// The parts, in order.
+const (
+	PartRouter Part = iota
+	PartRotation
+	PartPolicies
+	PartAttacks
+	PartThroughput
+)
+
+// Config says what to run.
+type Config struct {
+	Broker Broker
+
+	// Events are the webhooks to send, repeated until there are Messages of
+	// them. Nil: made up, no two alike.
+	Events []webhook.Event
+
+	// Messages is how many the router sends; at least 60.
+	Messages int
+
+	// Attempts is how often each attack is made; at least 1.
+	Attempts int
+
+	// Logger gets the library's lines.
+	Logger *slog.Logger
+
+	// Progress may be nil.
+	Progress Progress
+}
+
+// MinMessages is the least that Config.Messages can be: each part needs some.
+const MinMessages = 60
+
+// patience is for how long nothing may arrive before what is missing counts as
+// lost. maxAge is how old a message may be; nothing here takes that long.
+const (
+	patience = 20 * time.Second
+	maxAge   = time.Hour
+)
+
+// Run runs the demonstration. Its error says that it could not be run to its
+// end; what went wrong in it is in the report.
+func Run(ctx context.Context, c Config) (*Report, error) {
+	if c.Messages < MinMessages || c.Attempts < 1 {
+		return nil, fmt.Errorf("demo: %d messages and %d attempts: use at least %d and 1", c.Messages, c.Attempts, MinMessages)
+	}
+	if c.Events == nil {
+		c.Events = webhook.Generate(c.Messages, uint64(time.Now().UnixNano())) //nolint:gosec // G115: any seed will do
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Progress == nil {
+		c.Progress = silent{}
+	}
+	r := &run{Config: c, report: &Report{}, ledger: NewLedger()}
+	for _, part := range []struct {
+		part Part
+		run  func(context.Context) error
+	}{
+		{PartRouter, r.routing},
+		{PartRotation, r.rotation},
+		{PartPolicies, r.policies},
+		{PartAttacks, r.attacks},
+		{PartThroughput, r.throughput},
+	} {
+		if err := part.run(ctx); err != nil {
+			return nil, err
+		}
+		c.Progress.Done(part.part, r.report)
+	}
+	r.report.Lost = r.ledger.Lost("")
+	if r.report.Lost > 0 {
+		r.fault("%d messages were lost", r.report.Lost)
+	}
+	r.report.OK = len(r.report.Faults) == 0
+	return r.report, nil
+}
+
+type silent struct{}
+
+func (silent) Begin(string, int)  {}
+func (silent) Step(int)           {}
+func (silent) Done(Part, *Report) {}
+
+// run is one run of the demonstration.
+type run struct {
+	Config
+	report *Report
+	ledger *Ledger
+	next   int // of Events
+	serial int // of messages
+
+	mu sync.Mutex // guards Report.Faults
+}
+
+// fault notes something that did not come out as it should.
+func (r *run) fault(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Faults = append(r.report.Faults, fmt.Sprintf(format, args...))
+}
+
+// event returns the next webhook.
+func (r *run) event() *webhook.Event {
+	e := &r.Events[r.next%len(r.Events)]
+	r.next++
+	return e
+}
+
+// message makes the message for a webhook.
+func (r *run) message(e *webhook.Event) *queue.Message {
+	r.serial++
+	return &queue.Message{
+		ID:            fmt.Sprintf("delivery-%06d", r.serial),
+		SessionID:     e.Session,
+		CorrelationID: fmt.Sprintf("hook-%d", r.serial%17),
+		ContentType:   "application/json",
+		Attributes:    map[string]string{"event": e.Name, "hook": "github"},
+		Body:          e.Body,
+	}
+}
+
+// contentOf is what the ledger keeps of a message.
+func contentOf(m *queue.Message) *Content {
+	return &Content{ID: m.ID, Session: m.SessionID, CorrelationID: m.CorrelationID, ContentType: m.ContentType, Attributes: m.Attributes, Body: m.Body}
+}
+
+// endpoint is a client of its own, as a process has one.
+type endpoint struct {
+	*queue.Client
+}
+
+// connect opens a client. Close it with shut.
+func (r *run) connect(ctx context.Context, o *queue.Options) (*endpoint, error) {
+	p, err := r.Broker.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.Logger = r.Logger
+	c, err := queue.New(p, o)
+	if err != nil {
+		_ = p.Close(ctx) // the first error is the one that tells
+		return nil, err
+	}
+	return &endpoint{c}, nil
+}
+
+// shut closes the client; err is the function's own error, which comes first.
+func (e *endpoint) shut(ctx context.Context, err *error) {
+	if cerr := e.Close(context.WithoutCancel(ctx)); *err == nil {
+		*err = cerr
+	}
+}
+
+// secret is the bytes of a key that several processes are given.
+type secret struct {
+	id    keys.ID
+	bytes []byte
+}
+
+func newSecret(id string) secret {
+	s := secret{keys.ID(id), randomBytes(keys.Size)}
+	return s
+}
+
+// key makes a key for one process: each zeroes its own.
+func (s secret) key() (*keys.Key, error) { return keys.New(s.id, s.bytes, &keys.Options{Created: time.Now()}) }
+
+// ring makes a key ring for one process, the first key being current.
+func ring(secrets ...secret) (*keys.Ring, error) {
+	var list []*keys.Key
+	for _, s := range secrets {
+		k, err := s.key()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, k)
+	}
+	return keys.NewRing(list...)
+}
+
+// batchSize is how many messages are sent in one call.
+const batchSize = 50
+
+// send sends messages in batches. The ledger has them before: they may arrive
+// before the broker's confirmation does.
+func (r *run) send(ctx context.Context, s *queue.Sender, name string, messages []*queue.Message) error {
+	for chunk := range slices.Chunk(messages, batchSize) {
+		for _, m := range chunk {
+			r.ledger.Sent(name, contentOf(m))
+		}
+		if _, err := s.SendBatch(ctx, chunk); err != nil {
+			return err
+		}
+		r.Progress.Step(len(chunk))
+	}
+	return nil
+}
+
+// settlers is how many deliveries are settled at once: brokers that wait for a
+// disk then wait once for several.
+const settlers = 16
+
+// receive receives until done reports true, or nothing has come for so long that
+// what is missing is lost. handle is called for one delivery at a time, and the
+// delivery is completed after it.
+func (r *run) receive(ctx context.Context, rx *queue.Receiver, handle func(*queue.Delivery), done func() bool) error {
+	last := time.Now()
+	for !done() && time.Since(last) < patience {
+		batch, err := rx.Receive(ctx, 50)
+		if err != nil {
+			return err
+		}
+		if len(batch) == 0 {
+			continue
+		}
+		last = time.Now()
+		for _, d := range batch {
+			handle(d)
+		}
+		if err := complete(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete completes a batch, several at once.
+func complete(ctx context.Context, batch []*queue.Delivery) error {
+	errs := make([]error, len(batch))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(settlers, len(batch)) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(batch) {
+					return
+				}
+				errs[i] = batch[i].Complete(ctx)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// together runs functions at once and returns when all have ended; the first
+// error ends the others.
+func together(ctx context.Context, f ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	errs := make([]error, len(f))
+	for i := range f {
+		wg.Go(func() {
+			if errs[i] = f[i](ctx); errs[i] != nil {
+				cancel(errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}

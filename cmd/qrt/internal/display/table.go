@@ -1,0 +1,134 @@
+package display
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// Column heads a column of a table.
+type Column struct {
+	Title string
+	// Right aligns numbers.
+	Right bool
+}
+
+// Columns returns columns of these titles; a title that begins with ">" is
+// aligned to the right.
+func Columns(titles ...string) []Column {
+	c := make([]Column, len(titles))
+	for i, t := range titles {
+		c[i].Title, c[i].Right = strings.CutPrefix(t, ">")
+	}
+	return c
+}
+
+// Table writes rows under their heads. Cells must be Safe.
+func (s *Screen) Table(columns []Column, rows [][]string) {
+	t := table.NewWriter()
+	box := table.StyleBoxLight
+	box.PaddingLeft, box.PaddingRight = "", "   "
+	t.SetStyle(table.Style{
+		Name: "qrt",
+		Box:  box,
+		Options: table.Options{
+			SeparateHeader: true,
+		},
+		Format: table.FormatOptions{Header: text.FormatDefault, Row: text.FormatDefault, Footer: text.FormatDefault},
+	})
+	head := make(table.Row, len(columns))
+	configs := make([]table.ColumnConfig, len(columns))
+	for i, c := range columns {
+		head[i] = s.Dim(c.Title)
+		configs[i] = table.ColumnConfig{Number: i + 1}
+		if c.Right {
+			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
+		}
+	}
+	t.AppendHeader(head)
+	t.SetColumnConfigs(configs)
+	for _, row := range rows {
+		cells := make(table.Row, len(row))
+		for i, c := range row {
+			cells[i] = c
+		}
+		t.AppendRow(cells)
+	}
+	for line := range strings.SplitSeq(t.Render(), "\n") {
+		line = strings.TrimRight(line, " ")
+		if strings.Trim(line, "─") == "" {
+			line = s.Dim(line)
+		}
+		s.Printf("  %s\n", line)
+	}
+}
+
+// Count writes a number with separators between thousands.
+func Count[N ~int | ~int64](n N) string {
+	digits := strconv.FormatInt(int64(n), 10)
+	sign := ""
+	if digits[0] == '-' {
+		sign, digits = "-", digits[1:]
+	}
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(d)
+	}
+	return sign + b.String()
+}
+
+// Bytes writes a size in binary units (IEC 80000-13).
+func Bytes[N ~int | ~int64](n N) string {
+	f, unit := float64(n), 0
+	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB"}
+	for f >= 1024 && unit < len(units)-1 {
+		f /= 1024
+		unit++
+	}
+	if unit == 0 || f >= 100 {
+		return strconv.FormatFloat(f, 'f', 0, 64) + " " + units[unit]
+	}
+	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[unit]
+}
+
+// Duration writes d with two significant units at most.
+func Duration(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "-" + Duration(-d)
+	case d < time.Microsecond:
+		return strconv.FormatInt(d.Nanoseconds(), 10) + " ns"
+	case d < time.Millisecond:
+		return strconv.FormatFloat(float64(d)/float64(time.Microsecond), 'f', 1, 64) + " µs"
+	case d < time.Second:
+		return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 1, 64) + " ms"
+	case d < time.Minute:
+		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Second).String(), "0s")
+	}
+	days := int64(d / (24 * time.Hour))
+	return Count(days) + " days"
+}
+
+// Age writes how long ago t was, and "-" for the zero time.
+func Age(t, now time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return Duration(max(now.Sub(t), 0).Round(time.Second))
+}
+
+// Time writes t in UTC, and "-" for the zero time.
+func Time(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}

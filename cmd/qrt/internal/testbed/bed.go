@@ -1,0 +1,74 @@
+// Package testbed makes brokers for what is run against a broker: the
+// demonstration, the benchmark and the conformance suite. A bed is opened by
+// URL, makes queues, and gives raw access to what is stored.
+//
+// Beds are safe for concurrent use. Close removes what the bed made where the
+// broker allows that.
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/drivertest"
+	"github.com/queue-runtime/queue/providers"
+)
+
+// Bed is a broker for a run.
+type Bed struct {
+	// Title is the broker in words for a person.
+	Title string
+
+	// Connect opens a connection of its own, as another process would.
+	Connect func(context.Context) (driver.Provider, error)
+
+	// NewQueue makes an empty queue that nobody else uses. Where the broker
+	// allows that its name begins like purpose. It fails with an error that
+	// wraps errors.ErrUnsupported where the broker has no such queues.
+	NewQueue func(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error)
+
+	// Attacker controls the storage. Nil: it is out of reach.
+	Attacker drivertest.Attacker
+
+	// Missing and InvalidNames are as in drivertest.Broker.
+	Missing      string
+	InvalidNames []string
+
+	close func() error
+}
+
+// Close ends the bed. Connections must be closed before.
+func (b *Bed) Close() error {
+	if b.close == nil {
+		return nil
+	}
+	return b.close()
+}
+
+// Temporary is the URL of a broker that lives as long as its bed.
+const Temporary = ""
+
+// Open opens a bed on the broker that rawURL names. Temporary stands for a
+// SQLite file in a folder of its own.
+func Open(ctx context.Context, rawURL string) (*Bed, error) {
+	if rawURL == Temporary {
+		return openTemporary(ctx)
+	}
+	scheme, _, _ := strings.Cut(rawURL, ":")
+	switch strings.ToLower(scheme) {
+	case "mem":
+		return openMem(ctx, rawURL)
+	case "sqlite":
+		return openSQLite(ctx, rawURL)
+	}
+	// Opening it tells what is wrong with the URL, if that is it.
+	p, err := providers.OpenQueue(ctx, rawURL)
+	if err != nil {
+		return nil, err
+	}
+	_ = p.Close(ctx) // nothing was done with it
+	return nil, fmt.Errorf("queues of %s cannot be made from here: %w", scheme, errors.ErrUnsupported)
+}

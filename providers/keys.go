@@ -1,0 +1,71 @@
+package providers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/queue-runtime/queue/keys"
+)
+
+// KeySchemes returns the schemes that [OpenKeys] takes:
+//
+//	file:///etc/app/keys.json     a key file, read again when it changes (keys.File)
+//	env://PREFIX                  environment variables, read once (keys.Env)
+func KeySchemes() []string { return []string{"file", "env"} }
+
+// OpenKeys opens the key provider that rawURL names. It fails with
+// [ErrUnknownScheme], which lists the schemes, and otherwise as the provider
+// does. No error repeats rawURL: somebody may have put keys in its place.
+func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	switch schemeOf(rawURL) {
+	case "file":
+		path, err := KeyFile(rawURL)
+		if err != nil {
+			return nil, err
+		}
+		f, err := keys.OpenFile(path, nil)
+		if err != nil {
+			return nil, err
+		}
+		return &Keys{Provider: f}, nil
+	case "env":
+		u, err := parse("keys", rawURL, "env://PREFIX")
+		if err != nil {
+			return nil, err
+		}
+		prefix := u.Host
+		if prefix == "" || u.Opaque != "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+			return nil, errors.New("providers: keys: use env://PREFIX, where PREFIX is the name of the variable")
+		}
+		e, err := keys.NewEnv(prefix)
+		if err != nil {
+			return nil, err
+		}
+		return &Keys{Provider: e}, nil
+	}
+	return nil, unknownScheme("keys", rawURL, KeySchemes())
+}
+
+// KeyFile returns the path in a file:// URL.
+func KeyFile(rawURL string) (string, error) {
+	u, err := parse("keys", rawURL, "file:///path/keys.json")
+	if err != nil {
+		return "", err
+	}
+	if u.Scheme != "file" {
+		return "", fmt.Errorf("providers: keys: this needs a key file: use file:///path/keys.json")
+	}
+	path, err := filePath(u)
+	if err != nil {
+		return "", fmt.Errorf("providers: keys: %w; use file:///path/keys.json", err)
+	}
+	if u.RawQuery != "" {
+		return "", fmt.Errorf("providers: keys: file:// takes no parameters")
+	}
+	return path, nil
+}

@@ -1,0 +1,145 @@
+package providers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// Config says what to open, each by URL.
+type Config struct {
+	Queue  string // the broker; needed
+	Keys   string // empty: none
+	Nonces string // empty: none
+}
+
+// Set is what [Open] opened.
+type Set struct {
+	// Queue is for queue.New, whose Client then owns it.
+	Queue driver.Provider
+	// Keys is nil where Config.Keys is empty.
+	Keys *Keys
+	// Nonces is nil where Config.Nonces is empty.
+	Nonces *Nonces
+}
+
+// Close closes all three. A broker that a Client has closed already is closed
+// once more, which does nothing.
+func (s *Set) Close(ctx context.Context) error {
+	var errs []error
+	if s.Queue != nil {
+		errs = append(errs, s.Queue.Close(ctx))
+	}
+	if s.Nonces != nil {
+		errs = append(errs, s.Nonces.Close())
+	}
+	if s.Keys != nil {
+		errs = append(errs, s.Keys.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Open opens all that c names. It fails with [ErrWithinReach] where the nonce
+// store lies with the broker: whoever controls the broker could then make it
+// forget, and replay. Where it fails nothing stays open.
+func Open(ctx context.Context, c Config) (*Set, error) {
+	if c.Queue == "" {
+		return nil, errors.New("providers: no broker: set Config.Queue to a URL such as sqlite:///var/lib/app/queue.db")
+	}
+	if err := CheckReach(c.Queue, c.Nonces); err != nil {
+		return nil, err
+	}
+	s := &Set{}
+	err := s.open(ctx, c)
+	if err != nil {
+		_ = s.Close(context.WithoutCancel(ctx)) // the first error is the one that tells
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Set) open(ctx context.Context, c Config) (err error) {
+	if s.Queue, err = OpenQueue(ctx, c.Queue); err != nil {
+		return err
+	}
+	if c.Keys != "" {
+		if s.Keys, err = OpenKeys(ctx, c.Keys); err != nil {
+			return err
+		}
+	}
+	if c.Nonces != "" {
+		if s.Nonces, err = OpenNonces(ctx, c.Nonces); err != nil {
+			return err
+		}
+		// Once more: now the file is there, and a link to the queue's is seen.
+		return CheckReach(c.Queue, c.Nonces)
+	}
+	return nil
+}
+
+// Keys is a keys.Provider and how to let it go.
+type Keys struct {
+	keys.Provider
+	closer io.Closer
+}
+
+// Close releases what the provider holds. A second Close does nothing.
+func (k *Keys) Close() error { return closeOnce(&k.closer) }
+
+// Nonces is a replay.NonceStore and how to let it go.
+type Nonces struct {
+	replay.NonceStore
+	closer io.Closer
+}
+
+// Close releases what the store holds. A second Close does nothing.
+func (n *Nonces) Close() error { return closeOnce(&n.closer) }
+
+func closeOnce(c *io.Closer) error {
+	if *c == nil {
+		return nil
+	}
+	closer := *c
+	*c = nil
+	return closer.Close()
+}
+
+// ErrUnknownScheme says that a URL leads to nothing known here.
+var ErrUnknownScheme = errors.New("unknown scheme")
+
+// unknownScheme is the error for a URL of no known scheme. It shows the scheme
+// only where that cannot be part of a secret.
+func unknownScheme(what, rawURL string, schemes []string) error {
+	want := make([]string, len(schemes))
+	for i, s := range schemes {
+		want[i] = s + "://"
+	}
+	slices.Sort(want)
+	list := strings.Join(want, ", ")
+	u, err := url.Parse(rawURL)
+	switch {
+	case err != nil || u.Scheme == "":
+		return fmt.Errorf("providers: %s: %w: this is no URL; use one of %s", what, ErrUnknownScheme, list)
+	case u.Opaque != "" || u.Host == "" && u.Path == "":
+		// "key:base64" parses as a URL, too.
+		return fmt.Errorf("providers: %s: %w; use one of %s", what, ErrUnknownScheme, list)
+	}
+	return fmt.Errorf("providers: %s: %w %q; use one of %s", what, ErrUnknownScheme, u.Scheme, list)
+}
+
+// schemeOf returns the scheme of rawURL, "" where it is no URL.
+func schemeOf(rawURL string) string {
+	scheme, _, ok := strings.Cut(rawURL, ":")
+	if !ok {
+		return ""
+	}
+	return strings.ToLower(scheme)
+}

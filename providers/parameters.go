@@ -1,0 +1,130 @@
+package providers
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// parse reads a URL. Its error shows the form that was expected and nothing of
+// the URL.
+func parse(what, rawURL, form string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	if err == nil {
+		_, err = url.ParseQuery(u.RawQuery)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("providers: %s: the URL does not parse; use %s", what, form)
+	}
+	if u.Fragment != "" {
+		return nil, fmt.Errorf("providers: %s: the URL has a fragment (#); write %%23 for a # in a name", what)
+	}
+	return u, nil
+}
+
+// filePath returns the path of a URL that names a file: scheme:///abs/path, or
+// scheme:relative/path, as RFC 8089, Appendix E.2 has it.
+func filePath(u *url.URL) (string, error) {
+	switch {
+	case u.User != nil:
+		return "", errors.New("a file has no user")
+	case u.Host != "" && u.Host != "localhost":
+		return "", errors.New("a path has three slashes: without the third its first part is a host")
+	case u.Opaque != "":
+		path, err := url.PathUnescape(u.Opaque)
+		if err != nil {
+			return "", errors.New("the path does not parse")
+		}
+		return path, nil
+	case u.Path == "" || strings.HasSuffix(u.Path, "/"):
+		return "", errors.New("no file is named")
+	}
+	return u.Path, nil
+}
+
+// parameters reads the query of a URL. Each value is taken by its name; finish
+// gives the first error, or names what nobody took.
+type parameters struct {
+	what   string
+	values url.Values
+	taken  []string
+	err    error
+}
+
+func (p *parameters) text(name string) string {
+	p.taken = append(p.taken, name)
+	v := p.values[name]
+	if len(v) > 1 {
+		p.fail("parameter %s is given %d times", name, len(v))
+	}
+	if len(v) == 0 {
+		return ""
+	}
+	return v[0]
+}
+
+// duration returns a positive duration, 0 where there is none.
+func (p *parameters) duration(name string) time.Duration {
+	v := p.text(name)
+	if v == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		p.fail("parameter %s is not a duration such as 30s", name)
+	}
+	return d
+}
+
+// number returns a number, 0 where there is none.
+func (p *parameters) number(name string) int {
+	v := p.text(name)
+	if v == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		p.fail("parameter %s is not a number", name)
+	}
+	return n
+}
+
+// choice returns the index of the value in the list, 0 where there is none.
+func (p *parameters) choice(name string, list ...string) int {
+	v := p.text(name)
+	if v == "" {
+		return 0
+	}
+	i := slices.Index(list, v)
+	if i < 0 {
+		p.fail("parameter %s is one of %s", name, strings.Join(list, ", "))
+	}
+	return max(i, 0)
+}
+
+func (p *parameters) fail(format string, args ...any) {
+	if p.err == nil {
+		p.err = fmt.Errorf("providers: %s: %s", p.what, fmt.Sprintf(format, args...))
+	}
+}
+
+func (p *parameters) finish() error {
+	if p.err != nil {
+		return p.err
+	}
+	for name := range p.values {
+		if !slices.Contains(p.taken, name) {
+			slices.Sort(p.taken)
+			known := strings.Join(p.taken, ", ")
+			if known == "" {
+				known = "none"
+			}
+			return fmt.Errorf("providers: %s: unknown parameter %q; known: %s", p.what, name, known)
+		}
+	}
+	return nil
+}
