@@ -1,0 +1,348 @@
+package sqlitefile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// The marks in the header of each kind of file (PRAGMA application_id), so that
+// none is taken for another: "QRTq" and "QRTn".
+const (
+	QueueID int32 = 0x51525471
+	NonceID int32 = 0x5152546e
+)
+
+// Errors of Open that callers tell apart.
+var (
+	// ErrForeign: the file is an SQLite database of another application.
+	ErrForeign = errors.New("the file belongs to another application")
+	// ErrQueue: it is a queue's.
+	ErrQueue = fmt.Errorf("the file is a queue's: %w", ErrForeign)
+	// ErrNewer: the file's schema is newer than this program.
+	ErrNewer = errors.New("the file was written by a newer version: update this program")
+	// ErrClosed is the driver.Error after Close.
+	ErrClosed = driver.Errorf(driver.Closed, "the file is closed")
+)
+
+// Config says what file to open and how.
+type Config struct {
+	// Path is the file's; see resolve.
+	Path string
+	// Create makes the file when it does not exist.
+	Create bool
+	// ApplicationID is QueueID or NonceID.
+	ApplicationID int32
+	// Migrations are the scripts that lead from each version of the schema
+	// (PRAGMA user_version) to the next; the first makes it. At least one.
+	Migrations []string
+	// Normal selects synchronous NORMAL in place of FULL.
+	Normal bool
+	// Patience is how long the lock of another process is waited for. Above zero.
+	Patience time.Duration
+	// Readers is how many connections read at once. Above zero.
+	Readers int
+	// Changed is called, never twice at once, when another connection has
+	// changed the file; only while Watch is on. It must not wait. Nil for none.
+	Changed func()
+}
+
+const (
+	pageSize = 4096
+	// checkpointPages is after how many pages of the log they are moved into
+	// the file: 16 MiB, so that what is sent and completed in between is
+	// never written there at all.
+	checkpointPages = 4096
+	// logLimit is the size in bytes to which the log is cut back when it has
+	// grown under a long read.
+	logLimit = 64 << 20
+)
+
+// File is one open file. It owns one goroutine, which ends with Close. Its
+// methods are safe for concurrent use.
+type File struct {
+	path    string
+	config  Config
+	writer  *Conn // of the goroutine run, and of Open before it
+	readers chan *Conn
+	closing chan struct{}
+	done    chan struct{} // run has ended
+	wake    chan struct{} // capacity 1: there may be something to do
+
+	mu       sync.Mutex // guards what follows, never held across a wait
+	pending  []*request
+	watchers int
+	closed   bool
+	closeErr error
+}
+
+// opening is held while a file is found and created; see createEmpty.
+var opening sync.Mutex
+
+// Open opens the file, creates its schema or migrates it.
+func Open(ctx context.Context, c Config) (*File, error) {
+	opening.Lock()
+	path, err := resolve(c.Path, c.Create)
+	opening.Unlock()
+	if err != nil {
+		return nil, openError(ctx, err)
+	}
+	writer, err := connect(path)
+	if err != nil {
+		return nil, openError(ctx, err)
+	}
+	f := &File{
+		path:    path,
+		config:  c,
+		writer:  writer,
+		readers: make(chan *Conn, c.Readers),
+		closing: make(chan struct{}),
+		done:    make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+	}
+	if err := f.prepare(ctx); err != nil {
+		return nil, openError(ctx, errors.Join(err, writer.close()))
+	}
+	for range c.Readers {
+		f.readers <- nil // opened when first needed
+	}
+	go f.run()
+	return f, nil
+}
+
+// Path returns the absolute path of the file, symbolic links resolved.
+func (f *File) Path() string { return f.path }
+
+// prepare recognises the file, sets the connection up and brings the schema up
+// to date.
+func (f *File) prepare(ctx context.Context) error {
+	version, err := f.identify(ctx)
+	if err != nil {
+		return err
+	}
+	if version == 0 {
+		// Only an empty file takes it: freed pages can then be given back.
+		if err := f.writer.script("PRAGMA page_size = " + strconv.Itoa(pageSize) + "; PRAGMA auto_vacuum = INCREMENTAL"); err != nil {
+			return err
+		}
+	}
+	err = f.patiently(ctx, func() error {
+		mode, err := f.writer.Text("PRAGMA journal_mode = WAL")
+		if err == nil && mode != "wal" {
+			err = fmt.Errorf("write-ahead logging is not available here (journal mode %q): use a local disk", mode)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := configure(f.writer, f.config.Normal, 16<<20); err != nil {
+		return err
+	}
+	return f.migrate(ctx)
+}
+
+// identify returns the version of the schema, 0 for an empty file.
+func (f *File) identify(ctx context.Context) (version int64, err error) {
+	err = f.patiently(ctx, func() error {
+		pages, err := f.writer.Int("PRAGMA page_count")
+		if err != nil {
+			return err
+		}
+		application, err := f.writer.Int("PRAGMA application_id")
+		if err != nil {
+			return err
+		}
+		if version, err = f.writer.Int("PRAGMA user_version"); err != nil {
+			return err
+		}
+		tables, err := f.writer.Int("SELECT count(*) FROM sqlite_schema")
+		if err != nil {
+			return err
+		}
+		// Whoever creates a file writes its first page before its schema.
+		fresh := pages <= 1 && application == 0 && version == 0 && tables == 0
+		switch known := int64(len(f.config.Migrations)); {
+		case fresh:
+		case application == int64(QueueID) && f.config.ApplicationID != QueueID:
+			return driver.Errorf(driver.Other, "%q: %w", f.path, ErrQueue)
+		case application != int64(f.config.ApplicationID):
+			return driver.Errorf(driver.Other, "%q: %w", f.path, ErrForeign)
+		case version > known:
+			return driver.Errorf(driver.Other, "%q has schema %d, this program knows %d: %w", f.path, version, known, ErrNewer)
+		case version < 1:
+			return driver.Errorf(driver.Corrupt, "%q has schema %d", f.path, version)
+		}
+		return nil
+	})
+	return version, err
+}
+
+// migrate brings the schema up to date in one transaction. It takes the write
+// lock in any case, so that a file that cannot be written is known at once.
+func (f *File) migrate(ctx context.Context) error {
+	if err := f.begin(ctx, f.writer); err != nil {
+		return err
+	}
+	err := func() error {
+		version, err := f.writer.Int("PRAGMA user_version")
+		if err != nil {
+			return err
+		}
+		known := int64(len(f.config.Migrations))
+		if version > known {
+			return driver.Errorf(driver.Other, "%q has schema %d, this program knows %d: %w", f.path, version, known, ErrNewer)
+		}
+		if version == known {
+			return nil
+		}
+		for ; version < known; version++ {
+			if err := f.writer.script(f.config.Migrations[version]); err != nil {
+				return fmt.Errorf("migrating from schema %d: %w", version, err)
+			}
+		}
+		return f.writer.script(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", f.config.ApplicationID, known))
+	}()
+	if err == nil {
+		_, err = f.writer.Exec("COMMIT")
+	}
+	if err != nil {
+		rollback(f.writer)
+	}
+	return err
+}
+
+// configure sets what holds for a connection and not for the file.
+func configure(c *Conn, normal bool, cache int) error {
+	synchronous := "FULL"
+	if normal {
+		synchronous = "NORMAL"
+	}
+	// trusted_schema and cell_size_check: the file may have been altered by
+	// somebody else (sqlite.org/security.html).
+	return c.script("PRAGMA synchronous = " + synchronous +
+		"; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY" +
+		"; PRAGMA recursive_triggers = OFF; PRAGMA foreign_keys = OFF" +
+		"; PRAGMA cache_size = -" + strconv.Itoa(cache>>10) +
+		"; PRAGMA wal_autocheckpoint = " + strconv.Itoa(checkpointPages) +
+		"; PRAGMA journal_size_limit = " + strconv.Itoa(logLimit))
+}
+
+// Read runs do on a connection for reading. Each statement sees what was
+// committed when it began. do must not write.
+func (f *File) Read(ctx context.Context, do func(*Conn) error) (err error) {
+	var c *Conn
+	select {
+	case <-f.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	case c = <-f.readers:
+	}
+	defer func() { f.readers <- c }()
+	if c == nil {
+		if c, err = f.reader(); err != nil {
+			return Classify(err)
+		}
+	}
+	return Classify(f.patiently(ctx, func() error { return do(c) }))
+}
+
+// Snapshot is Read with one view of the file for all statements of do, which
+// may run more than once.
+func (f *File) Snapshot(ctx context.Context, do func(*Conn) error) error {
+	return f.Read(ctx, func(c *Conn) error {
+		if _, err := c.Exec("BEGIN"); err != nil {
+			return err
+		}
+		err := do(c)
+		if _, e := c.Exec("COMMIT"); e != nil {
+			err = errors.Join(err, e)
+			rollback(c)
+		}
+		return err
+	})
+}
+
+func (f *File) reader() (*Conn, error) {
+	c, err := connect(f.path)
+	if err != nil {
+		return nil, err
+	}
+	if err := configure(c, f.config.Normal, 2<<20); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	if err := c.script("PRAGMA query_only = ON"); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// Check walks the whole file and reports the first damage as driver.Corrupt.
+// It reads every page: for diagnosis, not for every start.
+func (f *File) Check(ctx context.Context) error {
+	return f.Read(ctx, func(c *Conn) error {
+		found, err := c.Text("PRAGMA quick_check(1)")
+		if err == nil && found != "ok" {
+			err = driver.Errorf(driver.Corrupt, "%s", found)
+		}
+		return err
+	})
+}
+
+// Pages returns how many pages of the file are in use and how many are free.
+func (f *File) Pages(ctx context.Context) (used, free int64, err error) {
+	err = f.Read(ctx, func(c *Conn) error {
+		total, err := c.Int("PRAGMA page_count")
+		if err != nil {
+			return err
+		}
+		free, err = c.Int("PRAGMA freelist_count")
+		used = total - free
+		return err
+	})
+	return used, free, err
+}
+
+// Shrink cuts up to n free pages off the file.
+func (f *File) Shrink(ctx context.Context, n int) error {
+	return f.Write(ctx, func(c *Conn) error {
+		return c.script("PRAGMA incremental_vacuum(" + strconv.Itoa(n) + ")")
+	})
+}
+
+// logSize is the size of the write-ahead log in bytes.
+func (f *File) logSize() int64 {
+	info, err := os.Stat(f.path + "-wal")
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// Close ends what is waiting with ErrClosed and closes the file. A second Close
+// returns nil.
+func (f *File) Close(ctx context.Context) error {
+	f.mu.Lock()
+	first := !f.closed
+	if first {
+		f.closed = true
+		close(f.closing)
+	}
+	f.mu.Unlock()
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !first {
+		return nil
+	}
+	return f.closeErr
+}

@@ -1,0 +1,305 @@
+package sqlitefile
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+const (
+	// groupSize and groupTime bound one transaction, in requests and in the
+	// time before its commit: other processes wait meanwhile.
+	groupSize = 256
+	groupTime = 10 * time.Millisecond
+	// rivalry is how long after it had to wait for the lock a process goes on
+	// stepping back after its own commits, for up to courtesy each time.
+	rivalry  = 100 * time.Millisecond
+	courtesy = time.Millisecond
+	// logCheck is every how many commits the log's size is looked at.
+	logCheck = 64
+)
+
+// request is one call of Write. Only the writing goroutine touches answer and
+// err, until it closes done.
+type request struct {
+	do     func(*Conn) error
+	state  atomic.Uint32
+	answer error // what do had to say, of a transaction that is to be committed
+	err    error
+	done   chan struct{}
+}
+
+// The states of a request. Who moves it out of waiting owns it.
+const (
+	waiting uint32 = iota
+	started
+	withdrawn
+)
+
+func (r *request) start() bool { return r.state.CompareAndSwap(waiting, started) }
+
+func (r *request) finish(err error) {
+	r.err = err
+	close(r.done)
+}
+
+// Write runs do in a transaction and returns after its commit. Other calls may
+// share the transaction; each sees what those before it did. An error of do that
+// is a driver.Error is an answer: what do did is committed, and Write returns it.
+// When do fails otherwise, or the commit does, everything is undone and each call
+// is tried again on its own: so do may run more than once, has no effect but on
+// the file and on variables that it sets anew, and an error of one call never
+// undoes another.
+//
+// When ctx ends before do was started Write returns ctx.Err() and do never runs;
+// afterwards it returns what became of the transaction.
+func (f *File) Write(ctx context.Context, do func(*Conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &request{do: do, done: make(chan struct{})}
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return ErrClosed
+	}
+	f.pending = append(f.pending, r)
+	f.mu.Unlock()
+	f.rouse()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		if r.state.CompareAndSwap(waiting, withdrawn) {
+			return ctx.Err()
+		}
+		<-r.done
+	}
+	return r.err
+}
+
+func (f *File) rouse() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what waits to be written, up to limit requests.
+func (f *File) take(limit int) []*request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(limit, len(f.pending))
+	batch := f.pending[:n:n]
+	f.pending = f.pending[n:]
+	if len(f.pending) == 0 {
+		f.pending = nil
+	}
+	return batch
+}
+
+// run is the writing goroutine.
+func (f *File) run() {
+	defer close(f.done)
+	w := watch{file: f, interval: pollMin}
+	var waited time.Time // when the lock was last in other hands
+	for commits := 1; ; commits++ {
+		batch := f.take(groupSize)
+		if len(batch) == 0 {
+			if !w.idle() {
+				f.shut()
+				return
+			}
+			continue
+		}
+		if f.write(batch, &w) {
+			waited = time.Now()
+		}
+		if commits%logCheck == 0 && f.logSize() > logLimit {
+			// Readers kept the log from starting over. Where they still do
+			// so the next turn tries again.
+			_ = f.writer.script("PRAGMA wal_checkpoint(TRUNCATE)")
+		}
+		if time.Since(waited) < rivalry {
+			f.pause(time.Duration(rand.Int64N(int64(courtesy)))) //nolint:gosec // G404: jitter, not a secret
+		}
+	}
+}
+
+// shut fails what is left and closes the connections.
+func (f *File) shut() {
+	for _, r := range f.take(int(^uint(0) >> 1)) {
+		if r.start() {
+			r.finish(ErrClosed)
+		}
+	}
+	for range f.config.Readers {
+		if c := <-f.readers; c != nil {
+			_ = c.close() // it only read
+		}
+	}
+	f.closeErr = Classify(f.writer.close())
+}
+
+// write commits a batch, and what comes in meanwhile, as one transaction. It
+// reports whether the lock had to be waited for.
+func (f *File) write(batch []*request, w *watch) (contended bool) {
+	contended, err := f.beginGroup(batch)
+	if err != nil {
+		for _, r := range batch {
+			if r.start() {
+				r.finish(Classify(err))
+			}
+		}
+		return contended
+	}
+	w.look()
+	began := time.Now()
+	ran := make([]*request, 0, len(batch))
+	for len(batch) > 0 && err == nil {
+		for _, r := range batch {
+			if !r.start() {
+				continue
+			}
+			ran = append(ran, r)
+			if err = r.run(f.writer); err != nil {
+				break
+			}
+		}
+		batch = nil
+		if err == nil && len(ran) < groupSize && time.Since(began) < groupTime {
+			batch = f.take(groupSize - len(ran))
+		}
+	}
+	if err == nil {
+		_, err = f.writer.Exec("COMMIT")
+	}
+	if err == nil {
+		for _, r := range ran {
+			r.finish(r.answer)
+		}
+		return contended
+	}
+	rollback(f.writer)
+	if len(ran) == 1 {
+		ran[0].finish(Classify(err))
+		return contended
+	}
+	for _, r := range ran {
+		r.finish(f.alone(r))
+	}
+	return contended
+}
+
+// run calls do and tells answers from failures.
+func (r *request) run(c *Conn) error {
+	var answer *driver.Error
+	err := r.do(c)
+	if r.answer = nil; errors.As(err, &answer) {
+		r.answer, err = err, nil
+	}
+	return err
+}
+
+// alone runs a request in a transaction of its own.
+func (f *File) alone(r *request) error {
+	if err := f.begin(context.Background(), f.writer); err != nil {
+		return Classify(err)
+	}
+	err := r.run(f.writer)
+	if err == nil {
+		_, err = f.writer.Exec("COMMIT")
+	}
+	if err != nil {
+		rollback(f.writer)
+		return Classify(err)
+	}
+	return r.answer
+}
+
+// beginGroup takes the write lock, and gives up when nobody is left who asked
+// for it.
+func (f *File) beginGroup(batch []*request) (contended bool, err error) {
+	wanted, done := context.WithCancel(context.Background())
+	defer done()
+	err = f.patiently(wanted, func() error {
+		_, err := f.writer.Exec("BEGIN IMMEDIATE")
+		if busy(err) {
+			contended = true
+			if !anyWaiting(batch) {
+				done()
+			}
+		}
+		return err
+	})
+	return contended, err
+}
+
+func anyWaiting(batch []*request) bool {
+	for _, r := range batch {
+		if r.state.Load() == waiting {
+			return true
+		}
+	}
+	return false
+}
+
+// begin takes the write lock.
+func (f *File) begin(ctx context.Context, c *Conn) error {
+	return f.patiently(ctx, func() error {
+		_, err := c.Exec("BEGIN IMMEDIATE")
+		return err
+	})
+}
+
+// rollback undoes the transaction. Its error would say that SQLite has done so by
+// itself already, as it does when the disk is full.
+func rollback(c *Conn) { _, _ = c.Exec("ROLLBACK") }
+
+// patiently calls do until it no longer meets another's lock. SQLite's own
+// waiting (busy_timeout) sleeps for up to 100 ms at a time, which would leave a
+// lock that is held for two milliseconds unused for most of the time.
+func (f *File) patiently(ctx context.Context, do func() error) error {
+	var began time.Time
+	for {
+		err := do()
+		if !busy(err) {
+			return err
+		}
+		if began.IsZero() {
+			began = time.Now()
+		}
+		waited := time.Since(began)
+		if waited >= f.config.Patience {
+			return driver.Errorf(driver.Unavailable, "locked by another process for %v: %w", f.config.Patience, err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// A tenth of the time waited, between 0.1 and 20 ms.
+		pause := min(max(waited/10, 100*time.Microsecond), 20*time.Millisecond)
+		if !f.pauseFor(ctx, pause/2+rand.N(pause)) { //nolint:gosec // G404: jitter, not a secret
+			return ErrClosed
+		}
+	}
+}
+
+// pause waits, and less when the file closes.
+func (f *File) pause(d time.Duration) { f.pauseFor(context.Background(), d) }
+
+// pauseFor waits until the time is over or ctx ends; it reports false when the
+// file closes first.
+func (f *File) pauseFor(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-f.closing:
+		return false
+	}
+	return true
+}

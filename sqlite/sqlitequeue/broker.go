@@ -1,0 +1,268 @@
+package sqlitequeue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
+)
+
+// Errors of [Open], for errors.Is.
+var (
+	// ErrForeign: the file is an SQLite database, but not a queue.
+	ErrForeign = sqlitefile.ErrForeign
+	// ErrNewer: a newer version of this package has written the file.
+	ErrNewer = sqlitefile.ErrNewer
+)
+
+// migrations lead from each version of the schema to the next. Released ones are
+// never changed.
+var migrations = []string{schema}
+
+// Broker is an open file, and a driver.Provider. It is safe for concurrent use,
+// and owns its goroutines: after Close there is none.
+type Broker struct {
+	file     *sqlitefile.File
+	bells    bells
+	options  Options
+	maxBytes int64
+	tending  chan struct{} // closed when the goroutine tend has ended
+	stop     context.CancelFunc
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	queues map[child]struct{}
+}
+
+var _ driver.Provider = (*Broker)(nil)
+
+// Open opens the file at path, and makes it, with mode 0600, where it is not
+// there. The folder must exist, on a local disk. o may be nil.
+//
+// It fails with ErrForeign or ErrNewer, with driver.Corrupt for a file that is
+// damaged or no database, with driver.Permission for one that cannot be written,
+// and with driver.Unavailable when another process keeps it locked.
+func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
+	options, err := o.resolve()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		options:  options,
+		maxBytes: options.MaxBytes,
+		tending:  make(chan struct{}),
+		queues:   make(map[child]struct{}),
+	}
+	b.file, err = sqlitefile.Open(ctx, sqlitefile.Config{
+		Path:          path,
+		Create:        !options.MustExist,
+		ApplicationID: sqlitefile.QueueID,
+		Migrations:    migrations,
+		Normal:        options.Synchronous == Normal,
+		Patience:      options.Patience,
+		Readers:       readers,
+		Changed:       b.bells.ringAll,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sqlitequeue: open: %w", err)
+	}
+	var tending context.Context
+	tending, b.stop = context.WithCancel(context.Background())
+	go b.tend(tending)
+	return b, nil
+}
+
+// readers is how many calls may look for messages at once, while one writes.
+const readers = 4
+
+// Path returns the absolute path of the file, symbolic links resolved.
+func (b *Broker) Path() string { return b.file.Path() }
+
+// SameFile reports whether path leads to the broker's file, or to one that
+// belongs to it, through symbolic or hard links too: a nonce store must not lie
+// there.
+func (b *Broker) SameFile(path string) bool {
+	for _, suffix := range [...]string{"", "-wal", "-shm"} {
+		if sqlitefile.SameFile(path, b.Path()+suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// Check reads the whole file and reports the first damage as driver.Corrupt: for
+// diagnosis, since it takes as long as reading the file does.
+func (b *Broker) Check(ctx context.Context) error { return b.file.Check(ctx) }
+
+const (
+	queueColumns = `id, lock, max_deliveries, retention, dead_letter_retention, dedup_window, session_only, max_messages, max_body`
+
+	selectQueue = `SELECT ` + queueColumns + ` FROM queues WHERE name = ?1`
+	listQueues  = `SELECT name FROM queues ORDER BY name`
+
+	// max(id) + 1 would give the number of a removed queue to another.
+	insertQueue = `INSERT INTO queues (id, lock, max_deliveries, retention, dead_letter_retention, dedup_window,
+		session_only, max_messages, max_body, name) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`
+
+	updateQueue = `UPDATE queues SET lock = ?2, max_deliveries = ?3, retention = ?4, dead_letter_retention = ?5,
+		dedup_window = ?6, session_only = ?7, max_messages = ?8, max_body = ?9 WHERE id = ?1`
+)
+
+// Queues returns the names of the file's queues, ascending.
+func (b *Broker) Queues(ctx context.Context) (names []string, err error) {
+	err = b.file.Read(ctx, func(c *sqlitefile.Conn) error {
+		names = nil
+		return c.Query(listQueues, func(r sqlitefile.Row) error { names = append(names, r.Text(0)); return nil })
+	})
+	return names, err
+}
+
+// Declare makes a queue, or gives one that exists these settings. They hold for
+// those who open it from then on. o may be nil, for the defaults.
+func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if o == nil {
+		o = new(QueueOptions)
+	}
+	cfg, err := o.resolve()
+	if err != nil {
+		return err
+	}
+	return b.file.Write(ctx, func(c *sqlitefile.Conn) error {
+		id, _, err := findQueue(c, name)
+		if err != nil {
+			return err
+		}
+		if id != 0 {
+			_, err = c.Exec(updateQueue, cfg.values(id)...)
+			return err
+		}
+		_, err = makeQueue(c, name, &cfg)
+		return err
+	})
+}
+
+// Open opens a queue, and makes it with Options.Default where it does not exist,
+// unless Options.MustExist says otherwise.
+func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var id int64
+	var cfg QueueOptions
+	err := b.file.Read(ctx, func(c *sqlitefile.Conn) (err error) {
+		id, cfg, err = findQueue(c, name)
+		return err
+	})
+	if err == nil && id == 0 {
+		if b.options.MustExist {
+			return nil, driver.Errorf(driver.NotFound, "the file has no queue %q", name)
+		}
+		err = b.file.Write(ctx, func(c *sqlitefile.Conn) (err error) {
+			if id, cfg, err = findQueue(c, name); err == nil && id == 0 {
+				cfg = b.options.Default
+				id, err = makeQueue(c, name, &cfg)
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o != nil {
+		if o.Lock != 0 {
+			cfg.Lock = o.Lock
+		}
+		if o.MaxDeliveries < 0 {
+			return nil, fmt.Errorf("sqlitequeue: QueueOptions.MaxDeliveries is negative: %w", errors.ErrUnsupported)
+		}
+		if o.MaxDeliveries > 0 {
+			cfg.MaxDeliveries = o.MaxDeliveries
+		}
+		if err := checkLock(cfg.Lock); err != nil {
+			return nil, err
+		}
+	}
+	q := newQueue(b, id, name, cfg, b)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, &driver.Error{Kind: driver.Closed}
+	}
+	b.queues[q] = struct{}{}
+	return q, nil
+}
+
+// findQueue returns the number and settings of a queue, 0 for none.
+func findQueue(c *sqlitefile.Conn, name string) (id int64, cfg QueueOptions, err error) {
+	_, err = c.One(selectQueue, func(r sqlitefile.Row) error {
+		id = r.Int(0)
+		cfg = QueueOptions{
+			Lock:                min(max(time.Duration(r.Int(1)), MinLock), MaxLock),
+			MaxDeliveries:       clampInt(max(0, r.Int(2))),
+			Retention:           time.Duration(max(1, r.Int(3))),
+			DeadLetterRetention: time.Duration(max(0, r.Int(4))),
+			DedupWindow:         time.Duration(max(0, r.Int(5))),
+			SessionOnly:         r.Int(6) != 0,
+			MaxMessages:         clampInt(max(0, r.Int(7))),
+			MaxBody:             int(min(max(0, r.Int(8)), MaxBody)),
+		}
+		return nil
+	}, name)
+	return id, cfg, err
+}
+
+func makeQueue(c *sqlitefile.Conn, name string, cfg *QueueOptions) (int64, error) {
+	// From the counter of messages: a number is never given twice.
+	id, err := c.Int(nextSeq, int64(1))
+	if err != nil {
+		return 0, err
+	}
+	_, err = c.Exec(insertQueue, append(cfg.values(id), name)...)
+	return id, err
+}
+
+// values are queueColumns.
+func (o *QueueOptions) values(id int64) []any {
+	return []any{
+		id, int64(o.Lock), int64(o.MaxDeliveries), int64(o.Retention), int64(o.DeadLetterRetention),
+		int64(o.DedupWindow), flag(o.SessionOnly), int64(o.MaxMessages), int64(o.MaxBody),
+	}
+}
+
+func (b *Broker) disown(c child) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.queues, c)
+}
+
+// Close closes every queue and the file.
+func (b *Broker) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	b.stop()
+	queues := make([]child, 0, len(b.queues))
+	for q := range b.queues {
+		queues = append(queues, q)
+	}
+	b.mu.Unlock()
+	var err error
+	for _, q := range queues {
+		err = errors.Join(err, q.Close(ctx))
+	}
+	<-b.tending
+	return errors.Join(err, b.file.Close(ctx))
+}

@@ -1,0 +1,110 @@
+package sqlitequeue
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
+)
+
+const peekRows = `SELECT ` + deliveryColumns + `, ` + contentColumns + `
+	FROM messages LEFT JOIN contents ON contents.id = messages.content
+	WHERE messages.queue = ?1 AND messages.seq > ?2 ORDER BY messages.seq LIMIT ?3`
+
+const (
+	selectCounts = `SELECT state, n FROM counts WHERE queue = ?1`
+	countAll     = `SELECT sum(n) FROM counts WHERE queue = ?1`
+	selectOldest = `SELECT coalesce(died, enqueued) FROM messages WHERE queue = ?1 ORDER BY seq LIMIT 1`
+)
+
+// Peek looks at messages in the order of storage. A cursor is the place of the
+// last message seen; it stays good when messages come and go.
+func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.Delivery, string, error) {
+	after := int64(0)
+	if cursor != "" {
+		n, err := strconv.ParseInt(cursor, 10, 64)
+		if err != nil || n < 1 {
+			return nil, "", driver.Errorf(driver.Invalid, "not a cursor of this queue")
+		}
+		after = n
+	}
+	if limit < 1 {
+		return nil, "", driver.Errorf(driver.Invalid, "max is %d, it must be at least 1", limit)
+	}
+	if err := q.usable(ctx); err != nil {
+		return nil, "", err
+	}
+	if err := q.catchUp(ctx); err != nil {
+		return nil, "", err
+	}
+	limit = min(limit, claimMessages)
+	var out []*driver.Delivery
+	var next string
+	err := q.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
+		out, next = nil, ""
+		bytes := 0
+		return c.Query(peekRows, func(r sqlitefile.Row) error {
+			if next != "" {
+				return nil
+			}
+			if len(out) == limit || bytes > claimBytes {
+				next = out[len(out)-1].BrokerID
+				return nil
+			}
+			d, _ := parseDelivery(r)
+			d.Undecodable = !parseContent(r, deliveryWidth, &d.Message)
+			bytes += len(d.Body)
+			out = append(out, d)
+			return nil
+		}, q.queue, after, int64(limit)+1) // one more, to know whether there is one
+	})
+	return out, next, err
+}
+
+// Stats counts without looking at messages. What waits for its turn in a session
+// counts as ready.
+func (q *Queue) Stats(ctx context.Context) (st driver.Stats, err error) {
+	if err := q.usable(ctx); err != nil {
+		return driver.Stats{}, err
+	}
+	if err := q.catchUp(ctx); err != nil {
+		return driver.Stats{}, err
+	}
+	err = q.broker.file.Snapshot(ctx, func(c *sqlitefile.Conn) error {
+		st = driver.Stats{}
+		err := c.Query(selectCounts, func(r sqlitefile.Row) error {
+			switch n := r.Int(1); r.Int(0) {
+			case stateReady, stateQueued:
+				st.Ready += n
+			case stateScheduled, stateDelayed:
+				st.Scheduled += n
+			case stateLocked:
+				st.InFlight += n
+			}
+			return nil
+		}, q.queue)
+		if err != nil {
+			return err
+		}
+		if q.queue > 0 {
+			if st.DeadLetters, err = c.Int(countAll, -q.queue); err != nil {
+				return err
+			}
+		}
+		oldest, err := c.Int(selectOldest, q.queue)
+		if oldest != 0 {
+			st.Oldest = time.Unix(0, oldest)
+		}
+		// More was due than one transaction sweeps.
+		d, err2 := findDue(c, q.queue)
+		first := d.first()
+		st.Approximate = first != 0 && first <= time.Now().UnixNano()
+		if err == nil {
+			err = err2
+		}
+		return err
+	})
+	return st, err
+}

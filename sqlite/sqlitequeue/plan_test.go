@@ -1,0 +1,40 @@
+package sqlitequeue
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
+)
+
+func TestPlans(t *testing.T) {
+	b, err := Open(context.Background(), filepath.Join(t.TempDir(), "q.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	for _, q := range []string{
+		nextSeq, insertContent, insertMessage, countStored, findDuplicate, pruneDedup, selectLocked, setFree, moveToDead, removeMessage,
+		nextDue, selectDue, selectExpired, selectOver, claimReady, anyReady, completeLocked, renewLocked, sessionTaken, nextSession, holdSession,
+		withdrawTurn, renewSession, selectHeld, dropSession, leaveSession, selectState, updateState, pruneStates, claimQueued, anyQueued, selectUntil,
+		peekRows, selectCounts, countAll, selectOldest, selectQueue, selectContent, uncount,
+		strings.NewReplacer("ROW.queue", "?1", "ROW.session", "?2").Replace(nextInSession),
+	} {
+		err := b.file.Read(context.Background(), func(c *sqlitefile.Conn) error {
+			args := make([]any, 12)
+			return c.Query("EXPLAIN QUERY PLAN "+q, func(r sqlitefile.Row) error {
+				d := r.Text(3)
+				t.Log(d)
+				if strings.HasPrefix(d, "SCAN") && d != "SCAN CONSTANT ROW" || strings.Contains(d, "TEMP B-TREE") {
+					t.Errorf("%s\n%s", d, q)
+				}
+				return nil
+			}, args...)
+		})
+		if err != nil {
+			t.Error(err, q)
+		}
+	}
+}

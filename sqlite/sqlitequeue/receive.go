@@ -1,0 +1,191 @@
+package sqlitequeue
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
+)
+
+const (
+	// claimMessages and claimBytes bound what one Receive takes, in messages
+	// and in bytes of bodies; the first message is taken whatever its size.
+	claimMessages = 256
+	claimBytes    = 32 << 20
+	tokenSize     = 16
+)
+
+const claimReady = `UPDATE messages SET state = 3, due = ?2, token = ?3, turn = NULL,
+	deliveries = deliveries + 1, max_deliveries = ?4
+	WHERE queue = ?1 AND seq IN
+		(SELECT seq FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = 0 ORDER BY seq LIMIT ?5)
+	RETURNING ` + deliveryColumns
+
+const anyReady = `SELECT EXISTS (SELECT 1 FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = 0)`
+
+// Receive implements driver.Source.
+func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]*driver.Delivery, error) {
+	if limit < 1 {
+		return nil, driver.Errorf(driver.Invalid, "max is %d, it must be at least 1", limit)
+	}
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	var out []*driver.Delivery
+	_, err := s.await(ctx, wait, func() (look outlook, err error) {
+		if err := s.usable(ctx); err != nil {
+			return look, err
+		}
+		ready, look, err := s.probe(ctx)
+		if err != nil || !ready {
+			return look, err
+		}
+		out, err = s.claim(ctx, min(limit, claimMessages))
+		look.done = len(out) > 0
+		return look, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// probe looks, without writing, whether claiming may have a result, so that
+// those who wait do not compete for the lock on the file.
+func (s *source) probe(ctx context.Context) (ready bool, look outlook, err error) {
+	if s.hold != nil {
+		return s.hold.probe(ctx)
+	}
+	err = s.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
+		n, err := c.Int(anyReady, s.queue)
+		if err != nil {
+			return err
+		}
+		ready, look.next = n != 0, 0
+		for _, of := range s.sweptQueues() {
+			d, err := findDue(c, of.queue)
+			if err != nil {
+				return err
+			}
+			if first := d.first(); first != 0 && (look.next == 0 || first < look.next) {
+				look.next = first
+			}
+		}
+		return nil
+	})
+	ready = ready || look.next != 0 && look.next <= time.Now().UnixNano()
+	return ready, look, err
+}
+
+// claim takes what can be received now.
+func (s *source) claim(ctx context.Context, limit int) ([]*driver.Delivery, error) {
+	token := newToken()
+	var out []*driver.Delivery
+	err := s.broker.file.Write(ctx, func(c *sqlitefile.Conn) (err error) {
+		now := time.Now()
+		for _, of := range s.sweptQueues() {
+			if err := of.sweep(c, now.UnixNano()); err != nil {
+				return err
+			}
+		}
+		if s.hold != nil {
+			out, err = s.hold.claim(c, limit, now)
+		} else {
+			out, err = s.claimReady(c, token, limit, now)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	receipts := make([]*receipt, len(out))
+	for i, d := range out {
+		receipts[i] = d.Receipt.(*receipt)
+	}
+	kept := s.keep(receipts)
+	if kept && ctx.Err() == nil {
+		return out, nil
+	}
+	for _, r := range receipts {
+		s.forget(r)
+	}
+	_ = s.giveBack(ctx, receipts, true) // where this fails the locks run out
+	if !kept {
+		return nil, &driver.Error{Kind: driver.Closed}
+	}
+	return nil, ctx.Err()
+}
+
+// claimReady locks up to limit ready messages under token.
+func (s *source) claimReady(c *sqlitefile.Conn, token []byte, limit int, now time.Time) ([]*driver.Delivery, error) {
+	until := now.Add(s.cfg.Lock)
+	return s.take(c, token, until, now, until.UnixNano(), claimReady,
+		s.queue, until.UnixNano(), token, int64(s.cfg.MaxDeliveries), int64(limit))
+}
+
+// take runs a statement that locks messages and returns deliveryColumns, and
+// loads what belongs to them. until is the end of the lock, own the same where
+// it is the message's own and not a session's.
+func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, own int64, claim string, args ...any) ([]*driver.Delivery, error) {
+	type taken struct {
+		d       *driver.Delivery
+		seq     int64
+		content int64
+	}
+	var all []taken
+	err := c.Query(claim, func(r sqlitefile.Row) error {
+		d, content := parseDelivery(r)
+		all = append(all, taken{d, r.Int(0), content})
+		return nil
+	}, args...)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b taken) int { return int(a.seq - b.seq) }) // RETURNING has no order
+	out := make([]*driver.Delivery, 0, len(all))
+	bytes := 0
+	for _, t := range all {
+		if bytes > claimBytes {
+			if _, err := c.Exec(uncount, s.queue, t.seq); err != nil {
+				return nil, err
+			}
+			m := row{seq: t.seq, state: stateReady, session: t.d.SessionID != ""}
+			if err := s.release(c, m, 0, now.UnixNano()); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := load(c, t.d, t.content); err != nil {
+			return nil, err
+		}
+		bytes += len(t.d.Body)
+		t.d.LockedUntil = until
+		r := &receipt{source: s, seq: t.seq, token: token, session: t.d.SessionID != "" && s.queue > 0}
+		r.until.Store(own)
+		t.d.Receipt = r
+		out = append(out, t.d)
+	}
+	return out, nil
+}
+
+// load reads the contents of a delivery. Where they are missing, or not as they
+// were stored, the message is handed up as undecodable: it must not block the
+// queue, and must not be deleted either.
+func load(c *sqlitefile.Conn, d *driver.Delivery, content int64) error {
+	ok := false
+	_, err := c.One(selectContent, func(r sqlitefile.Row) error {
+		ok = parseContent(r, 0, &d.Message)
+		return nil
+	}, content)
+	d.Undecodable = !ok
+	return err
+}
+
+func newToken() []byte {
+	b := make([]byte, tokenSize)
+	_, _ = rand.Read(b) // fails never: it ends the process instead
+	return b
+}

@@ -1,0 +1,82 @@
+package sqlitequeue
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
+)
+
+const (
+	// tendEvery is how often a broker looks after what no call does: what is
+	// due in queues that nobody receives from, states of dead sessions, free
+	// pages of the file.
+	tendEvery = 30 * time.Second
+
+	// Free pages are reused by later messages. They are given back to the
+	// file system when they are more than freeSlack pages and more than those
+	// in use, freeStep at a time, so that others get their turn in between.
+	freeSlack = 4096
+	freeStep  = 512
+)
+
+// tend is the broker's goroutine for that. Errors are left to the calls that
+// meet them, too.
+func (b *Broker) tend(ctx context.Context) {
+	defer close(b.tending)
+	for {
+		t := time.NewTimer(tendEvery/2 + rand.N(tendEvery)) //nolint:gosec // G404: jitter, not a secret
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		for _, q := range b.openQueues() {
+			_ = q.tend(ctx)
+		}
+		_ = b.shrink(ctx)
+	}
+}
+
+func (b *Broker) openQueues() []*Queue {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]*Queue, 0, len(b.queues))
+	for c := range b.queues {
+		if q, ok := c.(*Queue); ok {
+			all = append(all, q)
+		}
+	}
+	return all
+}
+
+// tend does what is due in a queue and in its dead-letter queue.
+func (q *Queue) tend(ctx context.Context) error {
+	dead := source{broker: q.broker, queue: -q.queue, name: q.name, cfg: q.cfg}
+	if err := dead.catchUp(ctx); err != nil { // and what it depends on
+		return err
+	}
+	return q.broker.file.Write(ctx, func(c *sqlitefile.Conn) error {
+		now := time.Now()
+		if _, err := c.Exec(pruneStates, q.queue, now.Add(-q.cfg.Retention).UnixNano()); err != nil {
+			return err
+		}
+		_, err := c.Exec(pruneDedup, now.UnixNano(), int64(sweepStep))
+		return err
+	})
+}
+
+// shrink gives free pages back to the file system.
+func (b *Broker) shrink(ctx context.Context) error {
+	for {
+		used, free, err := b.file.Pages(ctx)
+		if err != nil || free <= freeSlack || free <= used {
+			return err
+		}
+		if err := b.file.Shrink(ctx, freeStep); err != nil {
+			return err
+		}
+	}
+}

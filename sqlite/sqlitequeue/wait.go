@@ -1,0 +1,114 @@
+package sqlitequeue
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// bells wake the calls of this process that wait for a queue, by its number.
+type bells struct {
+	mu    sync.Mutex // guards what follows
+	bells map[int64]chan struct{}
+}
+
+// bell returns a channel that the next ring of that queue closes. Whoever waits
+// takes it before looking, so that nothing is missed in between.
+func (b *bells) bell(queue int64) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.bells[queue]
+	if c == nil {
+		if b.bells == nil {
+			b.bells = make(map[int64]chan struct{})
+		}
+		c = make(chan struct{})
+		b.bells[queue] = c
+	}
+	return c
+}
+
+func (b *bells) ring(queues ...int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, queue := range queues {
+		if c := b.bells[queue]; c != nil {
+			close(c)
+			delete(b.bells, queue)
+		}
+	}
+}
+
+func (b *bells) ringAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for queue, c := range b.bells {
+		close(c)
+		delete(b.bells, queue)
+	}
+}
+
+// outlook is what an attempt found: whether it is done, and when, in Unix
+// nanoseconds, time alone may change its answer; 0 where it will not.
+type outlook struct {
+	done bool
+	next int64
+}
+
+// await calls try until it is done, wait is over, ctx ends or the source closes.
+// In between it sleeps until something happens to the queue. It reports whether
+// try was done.
+func (s *source) await(ctx context.Context, wait time.Duration, try func() (outlook, error)) (bool, error) {
+	var deadline time.Time // by the monotonic clock
+	watching := false
+	defer func() {
+		if watching {
+			s.broker.file.Watch(false)
+		}
+	}()
+	for {
+		bell := s.broker.bells.bell(s.queue)
+		look, err := try()
+		if err != nil || look.done {
+			return look.done, err
+		}
+		now := time.Now()
+		if deadline.IsZero() {
+			deadline = now.Add(wait)
+		}
+		left := deadline.Sub(now)
+		if wait <= 0 || left <= 0 {
+			return false, nil
+		}
+		if !watching {
+			// From here on commits of other processes ring, too. One that
+			// came before is found by trying once more.
+			watching = true
+			s.broker.file.Watch(true)
+			continue
+		}
+		if look.next > 0 {
+			left = min(left, max(0, time.Duration(look.next-now.UnixNano())))
+		}
+		if err := s.sleep(ctx, left, bell); err != nil {
+			return false, err
+		}
+	}
+}
+
+// sleep waits until the time is over or the bell rings.
+func (s *source) sleep(ctx context.Context, d time.Duration, bell <-chan struct{}) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-bell:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closing:
+		return &driver.Error{Kind: driver.Closed}
+	}
+	return nil
+}
