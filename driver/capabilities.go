@@ -43,6 +43,11 @@ type Capabilities struct {
 	// SessionOnly: every message needs a SessionID, and Receive on the queue
 	// itself is errors.ErrUnsupported.
 	SessionOnly bool
+	// SessionGaps: between processes a session is exclusive only while a message
+	// of it is held. In a gap, when everything received of it is settled or
+	// abandoned, another receiver may take it over unnoticed; whoever it is
+	// still gets each message in order, and alone.
+	SessionGaps bool
 	// BinaryBody: bodies travel as bytes, not as text.
 	BinaryBody bool
 	// Fenced: the broker refuses to settle a delivery whose lock is over. Where

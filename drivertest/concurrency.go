@@ -242,6 +242,15 @@ func concurrentSessions(e *env) {
 	})
 	var mu sync.Mutex
 	holders := make(map[string]int)
+	count := func(s driver.Session, by int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if holders[s.ID()] += by; holders[s.ID()] > 1 {
+			l.fault("session %q has two holders at a time", s.ID())
+		}
+	}
+	// With gaps a session has a holder only while a message of it is held.
+	gaps := q.Capabilities().SessionGaps
 	order := make(map[string][]string)
 	e.consume(l, 24*e.slack(), []driver.Queue{q, second, e.another(name), q}, func(ctx context.Context, q driver.Queue) {
 		for round := 0; ctx.Err() == nil; round++ {
@@ -253,12 +262,9 @@ func concurrentSessions(e *env) {
 				}
 				continue
 			}
-			mu.Lock()
-			holders[s.ID()]++
-			if holders[s.ID()] > 1 {
-				l.fault("session %q has two holders at a time", s.ID())
+			if !gaps {
+				count(s, 1)
 			}
-			mu.Unlock()
 			for i := range 4 {
 				got, err := s.Receive(ctx, 1, 50*time.Millisecond)
 				if err != nil && ctx.Err() == nil {
@@ -272,8 +278,14 @@ func concurrentSessions(e *env) {
 					l.fault("session %q received a message of session %q", s.ID(), d.SessionID)
 				}
 				l.take(d)
+				if gaps {
+					count(s, 1)
+				}
 				if (round+i)%3 == 1 && d.Count < 4 {
 					l.give(d)
+					if gaps {
+						count(s, -1)
+					}
 					if i%2 == 0 {
 						break // closes with the message in hand
 					}
@@ -285,15 +297,18 @@ func concurrentSessions(e *env) {
 				mu.Lock()
 				order[s.ID()] = append(order[s.ID()], d.ID)
 				mu.Unlock()
+				if gaps {
+					count(s, -1)
+				}
 				if err := s.Settle(e.ctx, []driver.Settlement{{Delivery: d, Kind: driver.Complete}})[0]; err != nil {
 					l.fault("Settle of message %q: %v", d.ID, err)
 					continue
 				}
 				l.finish(d)
 			}
-			mu.Lock()
-			holders[s.ID()]--
-			mu.Unlock()
+			if !gaps {
+				count(s, -1)
+			}
 			if err := s.Close(e.ctx); err != nil {
 				l.fault("Close of session %q: %v", s.ID(), err)
 			}

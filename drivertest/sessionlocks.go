@@ -57,6 +57,17 @@ func sessionLockExcludes(e *env) {
 	d := e.one(s)
 	e.unavailable(other, "a", "another connection holds the session and a message of it")
 	e.unavailable(q, "a", "the session is held, though by the same connection")
+	if q.Capabilities().SessionGaps {
+		e.must(s, driver.Complete, d)
+		e.send(other, inSession("a", 3))
+		for i := 1; i < 4; i++ {
+			d := e.expect(s, fmt.Sprintf("a-%03d", i), "it is the next of its session")
+			e.unavailable(other, "a", "another connection holds a message of the session")
+			e.must(s, driver.Complete, d)
+		}
+		e.close(s)
+		return
+	}
 	e.must(s, driver.Abandon, d)
 	e.unavailable(other, "a", "another connection holds the session and has abandoned a message")
 	e.must(s, driver.Complete, e.expect(s, "a-000", "it was abandoned and comes before the later ones"))

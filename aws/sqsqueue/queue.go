@@ -140,6 +140,7 @@ func newQueue(p *Provider, full, url string, attrs map[string]string, o *driver.
 		q.caps.MaxDelay = maxVisibility
 	case q.fifo:
 		q.caps.Sessions = driver.Emulated
+		q.caps.SessionGaps = true
 		q.caps.Dedup = driver.Native
 		q.caps.MaxDelay = maxVisibility
 	default:
