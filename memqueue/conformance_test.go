@@ -59,3 +59,14 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+func TestAttacks(t *testing.T) {
+	for name, o := range map[string]memqueue.QueueOptions{
+		"default":      {},
+		"session only": {SessionOnly: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			drivertest.Attacks(drivertest.NewIn(t, synctest.Test), harness(o))
+		})
+	}
+}

@@ -214,6 +214,29 @@ func (d *demoShow) attacks(r *demo.Report) {
 	d.attackTable(r, true)
 }
 
+// attackNotes say what the attacker did, in a few words.
+var attackNotes = map[string]string{
+	"alter_body":                 "flipped bits of the ciphertext or tag",
+	"alter_header":               "changed times, origin, salt, nonce",
+	"alter_message_id":           "gave it another message ID",
+	"alter_session_id":           "moved it to another session",
+	"alter_correlation_id":       "changed the correlation ID",
+	"alter_content_type":         "changed the content type",
+	"alter_attribute":            "changed or removed an attribute",
+	"move_queue":                 "moved it to another queue of the same key",
+	"swap_key_id":                "wrote another key's ID into it",
+	"forge_version":              "wrote another version into it",
+	"strip_marker":               "took the marker off, to pass for plaintext",
+	"inject_plaintext":           "slipped plaintext in",
+	"replay_in_window":           "copied messages that were handled",
+	"replay_after_window":        "brought old messages back",
+	"two_key_ciphertext":         "built one ciphertext for two keys",
+	"flood_key_ids":              "flooded it with made-up key IDs",
+	"plaintext_allow":            "plaintext, policy allow: Encrypted=false, WARN",
+	"plaintext_allow_with_alert": "plaintext, policy allow_with_alert: Encrypted=false, alert",
+	"unbound_attribute_added":    "added an attribute: delivered apart, Unauthenticated",
+}
+
 func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 	s := d.s
 	var rows [][]string
@@ -222,16 +245,21 @@ func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 			continue
 		}
 		mark := s.Good("✓")
-		if x.Forged > 0 {
+		if x.Faults > 0 {
 			mark = s.Bad("✗")
 		}
-		delivered := display.Count(x.Delivered)
-		if !allowed {
-			delivered = d.zero(x.Delivered)
+		row := []string{mark + " " + x.Name, attackNotes[x.Name], display.Count(x.Attempts)}
+		if allowed {
+			rows = append(rows, append(row, display.Count(x.Delivered)))
+			continue
 		}
-		rows = append(rows, []string{mark, x.Name, display.Count(x.Attempts), delivered, display.Count(x.DeadLettered), display.Count(x.Abandoned), s.Dim(x.ErrorType)})
+		rows = append(rows, append(row, d.zero(x.Delivered), display.Count(x.DeadLettered), display.Count(x.Abandoned), x.ErrorType))
 	}
-	s.Table(display.Columns("", "attack", ">attempts", ">delivered", ">dead-lettered", ">given back", "as"), rows)
+	columns := display.Columns("  attack", "the broker", ">tries", ">delivered", ">dead-lettered", ">given back", "error type")
+	if allowed {
+		columns = columns[:4]
+	}
+	s.Table(columns, rows)
 }
 
 func (d *demoShow) throughput(r *demo.Report) {

@@ -1,5 +1,111 @@
 package demo
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
 
-func (r *run) attacks(context.Context) error { return nil }
+	"github.com/queue-runtime/queue/drivertest"
+)
+
+// replayWindow is how old a message may be in replay_after_window, which has to
+// send all its messages within, and to let it pass.
+const replayWindow = 5 * time.Second
+
+// afterWindow is the attack that spends its time waiting.
+const afterWindow = "replay_after_window"
+
+// attacks lets the attacker loose: the suite that every driver has to pass, with
+// webhooks for payloads. What becomes of each message is decided by the suite's
+// ledger, which knows nothing of encryption either.
+func (r *run) attacks(ctx context.Context) error {
+	names := drivertest.AttackNames()
+	r.Progress.Begin("attacks on stored messages", len(names)*r.Attempts)
+	r.report.Attacks = make([]Attack, len(names))
+	perform := func(ctx context.Context, i int) error {
+		o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{
+			Broker:  r.siege(names[i]),
+			Payload: r.payload,
+			Window:  replayWindow,
+		}, r.Attempts)
+		if err != nil {
+			return err
+		}
+		r.Progress.Step(r.Attempts)
+		r.report.Attacks[i] = r.judge(o)
+		return nil
+	}
+	return together(ctx, func(ctx context.Context) error {
+		for i, name := range names {
+			if name == afterWindow {
+				continue
+			}
+			if err := perform(ctx, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(ctx context.Context) error {
+		for i, name := range names {
+			if name == afterWindow {
+				return perform(ctx, i)
+			}
+		}
+		return errors.New("demo: the attack suite has no " + afterWindow)
+	})
+}
+
+// siege is the broker as the attack suite sees it.
+func (r *run) siege(name string) *drivertest.Broker {
+	return &drivertest.Broker{
+		Connect:  r.Broker.Connect,
+		Attacker: r.Broker.Attacker,
+		NewQueue: func(ctx context.Context, _ drivertest.QueueSpec) (string, error) {
+			return r.Broker.NewQueue(ctx, name)
+		},
+	}
+}
+
+// payload is the i-th webhook, with something of its own in it: real ones may be
+// few.
+func (r *run) payload(i int) []byte {
+	body := r.Events[i%len(r.Events)].Body
+	if len(body) > 2 && body[0] == '{' {
+		return append(fmt.Appendf(nil, `{"x_github_delivery":"%08d",`, i), body[1:]...)
+	}
+	return fmt.Appendf(nil, `{"x_github_delivery":"%08d","payload":%q}`, i, body)
+}
+
+// letThrough are the attacks whose messages are delivered by design, marked.
+var letThrough = map[string]bool{
+	"plaintext_allow":            true,
+	"plaintext_allow_with_alert": true,
+	"unbound_attribute_added":    true,
+}
+
+// judge turns an outcome into a row, and holds it against the threat model.
+func (r *run) judge(o drivertest.Outcome) Attack {
+	a := Attack{
+		Name:         o.Name,
+		Attempts:     o.Attempts,
+		Delivered:    o.Delivered,
+		DeadLettered: o.DeadLettered,
+		Abandoned:    o.Abandoned,
+		ErrorType:    o.ErrorType,
+		Allowed:      letThrough[o.Name],
+		Faults:       len(o.Faults),
+	}
+	for _, f := range o.Faults {
+		r.fault("%s: %s", o.Name, f)
+	}
+	if a.Attempts != a.Delivered+a.DeadLettered+a.Abandoned {
+		a.Faults++
+		r.fault("%s: %d attempts, and %d came to an end", o.Name, a.Attempts, a.Delivered+a.DeadLettered+a.Abandoned)
+	}
+	if !a.Allowed && a.Delivered > 0 {
+		a.Faults++
+		r.fault("%s: %d forged messages were delivered", o.Name, a.Delivered)
+	}
+	return a
+}

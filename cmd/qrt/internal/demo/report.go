@@ -58,16 +58,14 @@ type Attack struct {
 	Delivered    int    `json:"delivered"`
 	DeadLettered int    `json:"dead_lettered"`
 	Abandoned    int    `json:"abandoned"` // given back, to be tried again later
-	// ErrorType is why they were rejected. For those that are let through by
-	// design it is how they were marked: see drivertest.
+	// ErrorType is the code by which metrics and dead letters name them. Empty
+	// for some of those that are let through by design.
 	ErrorType string `json:"error_type"`
 
-	// Title says what the attacker did, in a few words.
-	Title string `json:"-"`
 	// Allowed: the messages are to be delivered, and marked.
 	Allowed bool `json:"-"`
-	// Forged is how many were delivered that should not have been, or unmarked.
-	Forged int `json:"-"`
+	// Faults is how often something did not come out as it should.
+	Faults int `json:"-"`
 }
 
 // Policy is what a receiver with one policy made of a mixed fleet's plaintext.

@@ -1,0 +1,215 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+)
+
+// Assertions of docs/assertions.md that have no test elsewhere.
+
+func TestFreshness(t *testing.T) {
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	inBubble(t, untracked, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		x.inject(orders, x.sealed("ten", time.Now().Add(-10*time.Minute), time.Time{}))
+		x.none(r, queue.ErrMessageExpired)
+		x.inject(orders, x.sealed("two", time.Now().Add(-2*time.Minute), time.Time{}))
+		x.must(x.one(r).Complete(x.Context()))
+		lax := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{Enabled: true, InsecureSkipFreshness: true}})
+		x.inject(orders, x.sealed("year", time.Now().Add(-365*24*time.Hour), time.Time{}))
+		x.must(x.one(lax).Complete(x.Context()))
+	})
+}
+
+// A rotation in the middle of traffic: nothing is lost, and each message says
+// which key it needs.
+func TestRotation(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		s, r := x.sender(orders), x.receiver(orders, nil)
+		const n = 300
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for i := range n {
+				if i == n/2 {
+					x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+					x.must(x.ring.SetCurrent("k2"))
+				}
+				_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("x")})
+				x.must(err)
+			}
+		})
+		byKey := map[string]int{}
+		for got := 0; got < n; got++ {
+			d := x.one(r)
+			byKey[string(d.KeyID)]++
+			x.must(d.Complete(x.Context()))
+		}
+		wg.Wait()
+		if byKey["k1"] != n/2 || byKey["k2"] != n/2 {
+			x.Errorf("by key %v", byKey)
+		}
+	})
+}
+
+func TestDisabledByDefault(t *testing.T) {
+	zero := func(x *fixture, o *queue.Options) { *o = queue.Options{Logger: quiet()} }
+	inBubble(t, zero, func(x *fixture) {
+		body := []byte("plain")
+		x.send(&queue.Message{ID: "m", Body: body})
+		stored := x.steal()
+		if string(stored.Body) != "plain" || stored.Sealed {
+			x.Errorf("stored %q, sealed %t", stored.Body, stored.Sealed)
+		}
+		if d := x.one(x.receiver(orders, nil)); d.Encrypted || string(d.Body) != "plain" {
+			x.Errorf("%+v", d.Received)
+		}
+	})
+}
+
+func TestUnknownVersion(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		m := x.sealed("m", time.Now(), time.Time{})
+		m.Body[4] = 2
+		x.inject2(orders, m)
+		rejected := x.none(x.receiver(orders, nil), queue.ErrUnsupportedVersion)
+		if rejected.Disposition != queue.Abandoned || rejected.ErrorType != "unsupported_version" {
+			x.Errorf("%+v: a newer sender during a rollout must not lose messages", rejected)
+		}
+	})
+}
+
+// The commitment is compared in constant time wherever it is compared.
+func TestConstantTimeCompare(t *testing.T) {
+	src, err := os.ReadFile("envelope/opener.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(src)
+	if !strings.Contains(text, "subtle.ConstantTimeCompare(k.commitment[:], m.Commitment[:])") {
+		t.Error("the commitment is not compared by subtle.ConstantTimeCompare")
+	}
+	for _, bad := range []string{"bytes.Equal", "commitment ==", "Commitment =="} {
+		if strings.Contains(text, bad) {
+			t.Errorf("opener.go compares with %q", bad)
+		}
+	}
+}
+
+// recorder is an Observer that remembers.
+type recorder struct {
+	queue.NopObserver
+	mu     sync.Mutex
+	events []queue.Event
+	ops    []string
+}
+
+func (r *recorder) Begin(ctx context.Context, op queue.Operation) (context.Context, func(queue.Result)) {
+	return ctx, func(res queue.Result) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.ops = append(r.ops, fmt.Sprintf("%s %s %s %d %t", op.Kind, op.Name, op.Queue, res.Count, res.Err == nil))
+	}
+}
+
+func (r *recorder) Event(_ context.Context, e queue.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+func (r *recorder) Inject(_ context.Context, set func(string, string)) {
+	set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	set("baggage", "not carried")
+}
+
+type traceKey struct{}
+
+func (r *recorder) Extract(ctx context.Context, get func(string) string) context.Context {
+	return context.WithValue(ctx, traceKey{}, get("traceparent"))
+}
+
+func (r *recorder) kinds() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []string
+	for _, e := range r.events {
+		s := string(e.Kind)
+		if e.ErrorType != "" {
+			s += ":" + e.ErrorType
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func TestObserverEvents(t *testing.T) {
+	rec := &recorder{}
+	observed := func(_ *fixture, o *queue.Options) {
+		o.Observer = rec
+		o.Environment = "test"
+		o.Crypto.PlaintextPolicy = queue.AllowWithAlert
+	}
+	inBubble(t, observed, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		r := x.receiver(orders, nil)
+		d := x.one(r)
+		if got := d.Context(x.Context()).Value(traceKey{}); got != "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" {
+			x.Errorf("trace %v", got)
+		}
+		x.must(d.Renew(x.Context()))
+		x.must(d.Complete(x.Context()))
+		x.inject(orders, driver.Message{ID: "p", Body: []byte("plain")})
+		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "odd"}))
+		m := x.sealed("bad", time.Now(), time.Time{})
+		m.Body[len(m.Body)-1] ^= 1
+		x.inject(orders, m)
+		x.none(r, queue.ErrAuthenticationFailed)
+		want := []string{
+			"configured", "sealed", "key_used", "sent", "configured", "opened", "received", "renewed",
+			"crypto_error:plaintext_allowed", "received", "dead_lettered",
+			"opened", "crypto_error:authentication_failed", "rejected:authentication_failed", "dead_lettered",
+		}
+		got := rec.kinds()
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			x.Errorf("events\n%v, want\n%v", got, want)
+		}
+		for _, e := range rec.events {
+			if e.Queue != orders || e.Environment != "test" {
+				x.Errorf("%+v", e)
+			}
+		}
+		if !slices.Equal(rec.ops, []string{
+			"send  orders 1 true", "receive  orders 1 true", "settle complete orders 1 true",
+			"receive  orders 1 true", "settle dead-letter orders 1 true", "receive  orders 1 true",
+		}) {
+			x.Errorf("operations %q", rec.ops)
+		}
+	})
+}
+
+// A Rejected error of ReceiveOne is found by errors.Is and errors.As.
+func TestRejectedErrorUnwraps(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.inject2(orders, driver.Message{ID: "p", Body: []byte("plain")})
+		_, err := x.receiver(orders, nil).ReceiveOne(x.Context())
+		var rejected *queue.RejectedError
+		if !errors.As(err, &rejected) || !errors.Is(err, queue.ErrUnencryptedMessage) || queue.ErrorType(err) != "plaintext_rejected" {
+			x.Errorf("%v", err)
+		}
+		if strings.Contains(err.Error(), "plain ") {
+			x.Errorf("%v holds payload", err)
+		}
+	})
+}

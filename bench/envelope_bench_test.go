@@ -1,0 +1,139 @@
+package bench
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"fmt"
+	"testing"
+
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+)
+
+var sizes = []int{256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
+
+func label(size int) string {
+	switch {
+	case size >= 1<<20:
+		return fmt.Sprintf("size=%dMiB", size>>20)
+	case size >= 1<<10:
+		return fmt.Sprintf("size=%dKiB", size>>10)
+	}
+	return fmt.Sprintf("size=%dB", size)
+}
+
+// message is the metadata of a webhook on its way to a bot.
+type message struct {
+	key    *keys.Key
+	header envelope.Header
+	data   []byte // the context, encoded
+}
+
+func newMessage(tb testing.TB) *message {
+	tb.Helper()
+	m := &message{header: envelope.Header{EncryptedAt: 1_760_000_000_000, KeyID: "merge-warden-2026-01", Origin: "merge-warden"}}
+	var err error
+	if m.key, err = keys.Generate("merge-warden-2026-01", nil); err != nil {
+		tb.Fatal(err)
+	}
+	c := &envelope.Context{
+		MessageID:   "0191d3a4-7c1e-7000-8000-5f3a9c0d1e2f",
+		SessionID:   "octo/repo#42",
+		ContentType: "application/json",
+		Attributes:  map[string]string{"event": "pull_request", "delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958"},
+	}
+	if m.header.Bound, err = envelope.BoundNames(c.Attributes); err != nil {
+		tb.Fatal(err)
+	}
+	if m.data, err = envelope.AppendContext(nil, c, m.header.Bound); err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
+func (m *message) sealer(tb testing.TB) *envelope.Sealer {
+	tb.Helper()
+	s, err := envelope.NewSealer(m.key, m.header.KeyID)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// plain returns AES-256-GCM as a program without envelopes would use it: one
+// cached cipher, random nonces.
+func plain(tb testing.TB) cipher.AEAD {
+	tb.Helper()
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return aead
+}
+
+// BenchmarkSeal: by=gcm is plain AES-256-GCM with nothing to authenticate beside
+// the plaintext, by=gcm+aad authenticates the same context, by=envelope is Seal
+// with a warm salt epoch. All append to a buffer of the caller's.
+func BenchmarkSeal(b *testing.B) {
+	for _, size := range sizes {
+		m := newMessage(b)
+		plaintext := make([]byte, size)
+		dst := make([]byte, 0, envelope.SealedSize(&m.header, size))
+		run := func(by string, seal func() error) {
+			b.Run(label(size)+"/by="+by, func(b *testing.B) {
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := seal(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		aead, s := plain(b), m.sealer(b)
+		run("gcm", func() error { aead.Seal(dst, nil, plaintext, nil); return nil })
+		run("gcm+aad", func() error { aead.Seal(dst, nil, plaintext, m.data); return nil })
+		run("envelope", func() error { _, err := s.Seal(dst, &m.header, plaintext, m.data); return err })
+	}
+}
+
+// BenchmarkOpen: as BenchmarkSeal. All allocate the plaintext. by=receive is all
+// that a receiver does with a body: parse it, encode the context, open.
+func BenchmarkOpen(b *testing.B) {
+	for _, size := range sizes {
+		m := newMessage(b)
+		plaintext := make([]byte, size)
+		run := func(by string, open func() error) {
+			b.Run(label(size)+"/by="+by, func(b *testing.B) {
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := open(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		aead := plain(b)
+		bare, bound := aead.Seal(nil, nil, plaintext, nil), aead.Seal(nil, nil, plaintext, m.data)
+		body, err := m.sealer(b).Seal(nil, &m.header, plaintext, m.data)
+		if err != nil {
+			b.Fatal(err)
+		}
+		parsed, err := envelope.Parse(body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		o := envelope.NewOpener(nil)
+		run("gcm", func() error { _, err := aead.Open(nil, nil, bare, nil); return err })
+		run("gcm+aad", func() error { _, err := aead.Open(nil, nil, bound, m.data); return err })
+		run("envelope", func() error { _, err := o.Open(nil, &parsed, m.key, m.data); return err })
+	}
+}
