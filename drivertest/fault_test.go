@@ -45,6 +45,18 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// faultNamed returns one of faults.
+func faultNamed(t *testing.T, name string) func(*faulty) {
+	t.Helper()
+	for _, f := range faults {
+		if f.name == name {
+			return f.make
+		}
+	}
+	t.Fatalf("there is no fault %q", name)
+	return nil
+}
+
 // TestSound: what the faulty drivers are made of passes.
 func TestSound(t *testing.T) {
 	ok, said, _ := conform(t, faultyHarness(func(*faulty) {}))

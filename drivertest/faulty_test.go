@@ -182,7 +182,8 @@ func faultyHarness(fault func(*faulty)) drivertest.Harness {
 		made := 0
 		w := &world{held: make(map[string]holding), sessions: make(map[string]driver.Session), bodies: make(map[string]bool)}
 		return &drivertest.Broker{
-			Connect: func(context.Context) (driver.Provider, error) { return &faultyProvider{b.Connect(), w, fault}, nil },
+			Attacker: b.Attacker(),
+			Connect:  func(context.Context) (driver.Provider, error) { return &faultyProvider{b.Connect(), w, fault}, nil },
 			NewQueue: func(_ context.Context, s drivertest.QueueSpec) (string, error) {
 				o := memqueue.QueueOptions{MaxBody: 64 << 10}
 				if o.MaxDeliveries = s.MaxDeliveries; o.MaxDeliveries == 0 {

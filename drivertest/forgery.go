@@ -508,9 +508,6 @@ func twoKeyCiphertext(s *siege) error {
 		return err
 	}
 	defer func() { _ = ring.Remove(id) }() // it is there
-	if s.keys, err = keys.NewRing(); err != nil {
-		return err
-	}
 	mine, err := s.client(&queue.Options{Keys: ring, Crypto: queue.CryptoConfig{Enabled: true}})
 	if err != nil {
 		return err

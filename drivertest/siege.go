@@ -43,6 +43,7 @@ type siege struct {
 	rejected []*queue.RejectedError
 
 	faults  []string
+	told    map[string]int // faults by their format
 	closers []func(context.Context) error
 }
 
@@ -75,7 +76,7 @@ func newSiege(ctx context.Context, a attack, env *AttackEnv, n int) (*siege, err
 		attack: a, env: env, ctx: ctx, n: n,
 		honest: make(map[string]fingerprint), sent: make(map[string][]byte),
 		attempts: make(map[string]driver.Message), fate: make(map[string]disposition),
-		errors: make(map[string]int),
+		errors: make(map[string]int), told: make(map[string]int),
 	}
 	var made []*keys.Key
 	for _, id := range []keys.ID{keyID, otherKeyID} {
@@ -201,9 +202,14 @@ func (s *siege) receiver(name string, how receiving) (*queue.Receiver, error) {
 	})
 }
 
+// fault notes a fault; of a kind that comes for every message, the first few.
 func (s *siege) fault(format string, args ...any) {
-	if len(s.faults) < 20 {
+	const few = 3
+	switch s.told[format]++; {
+	case s.told[format] <= few:
 		s.faults = append(s.faults, fmt.Sprintf(format, args...))
+	case s.told[format] == few+1:
+		s.faults = append(s.faults, fmt.Sprintf(format, args...)+" (and more of this kind)")
 	}
 }
 
@@ -384,6 +390,34 @@ func (s *siege) harvest(r *queue.Receiver, want int, accept func(*queue.Delivery
 	note()
 	if len(arrived) < want {
 		s.fault("%d of %d honest messages were lost", want-len(arrived), want)
+	}
+	return s.kept(r)
+}
+
+// kept looks for what was abandoned, where the broker lets one look: it must
+// still be there.
+func (s *siege) kept(r *queue.Receiver) error {
+	if r.Capabilities().Peek == driver.None {
+		return nil
+	}
+	there := make(map[string]bool)
+	for cursor := ""; ; {
+		list, next, err := r.Peek(s.ctx, cursor, 100)
+		if err != nil {
+			return err
+		}
+		for _, p := range list {
+			there[p.ID] = true
+		}
+		if next == "" {
+			break
+		}
+		cursor = next
+	}
+	for id, fate := range s.fate {
+		if fate == abandoned && !there[id] {
+			s.fault("message %q was abandoned and is gone", id)
+		}
 	}
 	return nil
 }
