@@ -70,6 +70,25 @@ func named(t *testing.T) { clock{}.advance() }
 type clock struct{}
 
 func (clock) advance() { time.Sleep(1) }
+
+var faults = []func(){func() { time.Sleep(1) }}
+`,
+	"keys/keys_test.go": `package keys_test
+
+import (
+	"testing"
+	"time"
+
+	"example.com/queue/keys/keytest"
+)
+
+func TestKeys(t *testing.T) {
+	keytest.Run(t, keytest.Options{Bubble: true, Replace: func() { time.Sleep(1) }})
+}
+
+type slow struct{}
+
+func (slow) Derive() { time.Sleep(1) }
 `,
 	"driver/driver.go": `// Package driver is a driver.
 package driver
@@ -239,6 +258,8 @@ var faults = []fault{
 	{"tests do not sleep", "method value", sleeping("var wait = time.Sleep"), "x_test.go", "testing/synctest"},
 	{"tests do not sleep", "called by a test without a bubble", sleeping("func pause() { time.Sleep(1) }\n\nfunc TestX(t *testing.T) { pause() }"), "x_test.go", "testing/synctest"},
 	{"tests do not sleep", "calls what runs in a bubble", sleeping("func TestX(t *testing.T) { step(); time.Sleep(1) }"), "x_test.go", "testing/synctest"},
+	{"tests do not sleep", "test beside others with bubbles", map[string]string{"client_test.go": clean["client_test.go"] + "\nfunc TestX(t *testing.T) { time.Sleep(1) }\n"}, "client_test.go", "testing/synctest"},
+	{"tests do not sleep", "suite without bubble", map[string]string{"keys/keys_test.go": "package keys_test\n\nimport \"time\"\n\nvar o = Options{Bubble: false, Replace: func() { time.Sleep(1) }}\n"}, "keys/keys_test.go", "testing/synctest"},
 
 	{"links in documents lead somewhere", "no such file", map[string]string{"docs/x.md": "See [that](gone.md).\n"}, "docs/x.md", "there is no such file"},
 	{"links in documents lead somewhere", "from the wrong folder", map[string]string{"docs/x.md": "See [that](docs/use.md).\n"}, "docs/x.md", "there is no such file"},

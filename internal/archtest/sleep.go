@@ -3,6 +3,8 @@ package archtest
 import (
 	"go/ast"
 	"maps"
+	"slices"
+	"strings"
 )
 
 const synctest = "testing/synctest"
@@ -12,7 +14,8 @@ const synctest = "testing/synctest"
 // function may sleep that uses synctest itself, is handed to synctest.Test,
 // calls a function of its package that starts a bubble, or is called by such a
 // function. This goes by the names of functions and methods within the tests of
-// one package; it does not follow values.
+// one package; it does not follow values. Therefore everything but the tests
+// themselves may sleep in a file that has bubbles: it is a fake, most likely.
 func checkSleep(t *Tree) []Violation {
 	tests := make(map[string][]*File)
 	for _, f := range t.Files {
@@ -29,7 +32,8 @@ func checkSleep(t *Tree) []Violation {
 				continue
 			}
 			for _, d := range f.Syntax.Decls {
-				if fn, ok := d.(*ast.FuncDecl); ok && fake[fn.Name.Name] {
+				fn, ok := d.(*ast.FuncDecl)
+				if ok && fake[fn.Name.Name] || hasBubbles(t, f) && (!ok || !entry(fn)) {
 					continue
 				}
 				ast.Inspect(d, func(n ast.Node) bool {
@@ -42,6 +46,35 @@ func checkSleep(t *Tree) []Violation {
 		}
 	}
 	return sorted(list)
+}
+
+// entry reports whether package testing calls fn.
+func entry(fn *ast.FuncDecl) bool {
+	return fn.Recv == nil && slices.ContainsFunc([]string{"Test", "Benchmark", "Fuzz", "Example"}, func(p string) bool {
+		return strings.HasPrefix(fn.Name.Name, p)
+	})
+}
+
+// hasBubbles reports whether f uses synctest, itself or through keytest.
+func hasBubbles(t *Tree, f *File) bool {
+	found := t.importName(f, synctest) != ""
+	ast.Inspect(f.Syntax, func(n ast.Node) bool {
+		found = found || asksForBubble(n)
+		return !found
+	})
+	return found
+}
+
+// asksForBubble recognises the field by which keytest is told to run each test
+// in a bubble.
+func asksForBubble(n ast.Node) bool {
+	kv, ok := n.(*ast.KeyValueExpr)
+	if !ok {
+		return false
+	}
+	key, _ := kv.Key.(*ast.Ident)
+	value, _ := kv.Value.(*ast.Ident)
+	return key != nil && value != nil && key.Name == "Bubble" && value.Name == "true"
 }
 
 // function is what a function in a test file has to do with bubbles.
@@ -96,7 +129,7 @@ func bubbled(t *Tree, files []*File) map[string]bool {
 func describe(fn *ast.FuncDecl, synctest string, handed map[string]bool) function {
 	f := function{calls: make(map[string]bool)}
 	ast.Inspect(fn, func(n ast.Node) bool {
-		if synctest != "" && selected(n, synctest) != "" {
+		if synctest != "" && selected(n, synctest) != "" || asksForBubble(n) {
 			f.uses = true
 		}
 		call, ok := n.(*ast.CallExpr)
