@@ -5,7 +5,6 @@ package docs_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"testing"
@@ -99,6 +98,13 @@ func rotate(ring *keys.Ring, key, next *keys.Key) error {
 	return nil
 }
 
+// silence keeps the log lines of one test out of the output.
+func silence(t *testing.T) {
+	old := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { slog.SetDefault(old) })
+}
+
 // migration is one broker with clients in several phases.
 type migration struct {
 	t        *testing.T
@@ -107,12 +113,7 @@ type migration struct {
 
 func (m *migration) client(o *queue.Options) *queue.Client {
 	m.t.Helper()
-	if o == nil {
-		o = &queue.Options{}
-	}
-	quiet := *o
-	quiet.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
-	c, err := queue.New(m.provider, &quiet)
+	c, err := queue.New(m.provider, o)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -169,6 +170,7 @@ func (m *migration) one(c *queue.Client) (*queue.Delivery, error) {
 // TestMigration walks through the four phases and back, with messages of each
 // phase waiting in the queue when the next one begins.
 func TestMigration(t *testing.T) {
+	silence(t)
 	m := &migration{t, memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: backlog}})}
 	t.Cleanup(func() {
 		if err := m.provider.Close(context.Background()); err != nil {

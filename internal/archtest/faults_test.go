@@ -267,10 +267,11 @@ var faults = []fault{
 	{"links in documents lead somewhere", "no such heading", map[string]string{"docs/x.md": "See [that](use.md#gone).\n"}, "docs/x.md", "no heading"},
 	{"links in documents lead somewhere", "no such heading here", map[string]string{"docs/x.md": "# A\n\nSee [that](#b).\n"}, "docs/x.md", "no heading"},
 
-	{"Go in documents compiles", "nowhere", document("queue.Gone()"), "docs/x.md", "stands in no Go file"},
-	{"Go in documents compiles", "part of a line", document("bubble(t, func()"), "docs/x.md", "stands in no Go file"},
-	{"Go in documents compiles", "two lines that are apart", document("synctest.Test(t, named)\n_ = memqueue.New"), "docs/x.md", "stands in no Go file"},
-	{"Go in documents compiles", "fence without end", map[string]string{"docs/x.md": "```go\nqueue.Gone()\n"}, "docs/x.md", "stands in no Go file"},
+	{"Go in documents compiles", "in two files", document("synctest.Test(t, named)\nvar Table = []int{1} // a table"), "docs/x.md", "stand in no Go file"},
+	{"Go in documents compiles", "nowhere", document("queue.Gone()"), "docs/x.md", "stand in no Go file"},
+	{"Go in documents compiles", "part of a line", document("bubble(t, func()"), "docs/x.md", "stand in no Go file"},
+	{"Go in documents compiles", "in another order", document("bubble(t, func() { time.Sleep(1) })\nsynctest.Test(t, named)"), "docs/x.md", "stand in no Go file"},
+	{"Go in documents compiles", "fence without end", map[string]string{"docs/x.md": "```go\nqueue.Gone()\n"}, "docs/x.md", "stand in no Go file"},
 }
 
 // document is a document with one Go fragment.

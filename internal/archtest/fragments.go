@@ -3,18 +3,19 @@ package archtest
 import (
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 )
 
-// checkFragments wants every Go fragment of a document to stand, line by line,
-// in a Go file of the tree, where it is compiled: a fragment that nobody compiles
-// is wrong before long. Indentation and blank lines do not count.
+// checkFragments wants the lines of every Go fragment of a document to stand in
+// one Go file of the tree, in the same order, where they are compiled: a fragment
+// that nobody compiles is wrong before long. A document may leave lines out, the
+// handling of errors above all. White space does not count.
 func checkFragments(t *Tree) []Violation {
-	code := make(map[string]string) // Go file: its lines, as normal makes them
+	var code [][]string
 	for _, f := range t.Files {
-		src, err := fs.ReadFile(t.FS, f.Path)
-		if err == nil {
-			code[f.Path] = normal(strings.Split(string(src), "\n"))
+		if src, err := fs.ReadFile(t.FS, f.Path); err == nil {
+			code = append(code, words(strings.Split(string(src), "\n")))
 		}
 	}
 	var list []Violation
@@ -28,8 +29,8 @@ func checkFragments(t *Tree) []Violation {
 			return err
 		}
 		for _, b := range blocks(string(src)) {
-			if !contained(code, normal(b.lines)) {
-				list = append(list, Violation{name, b.line, "the Go fragment stands in no Go file: put it into an example or a test, so that it compiles, and copy it from there"})
+			if !contained(code, words(b.lines)) {
+				list = append(list, Violation{name, b.line, "the lines of the Go fragment stand in no Go file in this order: put them into an example or a test, so that they compile, and copy them from there"})
 			}
 		}
 		return nil
@@ -37,27 +38,28 @@ func checkFragments(t *Tree) []Violation {
 	return sorted(list)
 }
 
-func contained(code map[string]string, fragment string) bool {
-	for _, c := range code {
-		if strings.Contains(c, fragment) {
-			return true
+func contained(files [][]string, fragment []string) bool {
+	return slices.ContainsFunc(files, func(lines []string) bool {
+		rest := fragment
+		for _, l := range lines {
+			if len(rest) > 0 && l == rest[0] {
+				rest = rest[1:]
+			}
 		}
-	}
-	return false
+		return len(rest) == 0
+	})
 }
 
-// normal joins lines without their indentation, leaving out blank ones. The
-// newlines around it keep a fragment from matching a part of a line.
-func normal(lines []string) string {
-	var b strings.Builder
-	b.WriteByte('\n')
+// words returns the lines that are not blank, with single spaces in them and none
+// around.
+func words(lines []string) []string {
+	var list []string
 	for _, l := range lines {
-		if l = strings.TrimSpace(l); l != "" {
-			b.WriteString(l)
-			b.WriteByte('\n')
+		if l = strings.Join(strings.Fields(l), " "); l != "" {
+			list = append(list, l)
 		}
 	}
-	return b.String()
+	return list
 }
 
 // block is one fenced block of a document; line is that of its fence.
