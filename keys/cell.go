@@ -51,7 +51,7 @@ func (l *cell[T]) get(ctx context.Context) (value T, old, err error) {
 	now := time.Now()
 	if l.has && l.dead != nil && l.dead(l.value) {
 		var none T
-		l.value, l.has, l.retry = none, false, time.Time{}
+		l.value, l.has = none, false
 	}
 	if l.has && now.Before(l.deadline(l.at)) {
 		value = l.value
