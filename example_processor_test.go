@@ -8,6 +8,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/sessionkey"
 )
 
 // processing returns a client over memqueue and a function that sends to jobs.
@@ -148,4 +149,19 @@ func ExampleBatchSender() {
 	check(err)
 	fmt.Println(stats.Ready)
 	// Output: 100
+}
+
+// A strategy fills in the session of each message.
+func ExampleSenderOptions_sessionKey() {
+	ctx := context.Background()
+	client, _ := processing()
+	byPullRequest := sessionkey.Composite{sessionkey.Field("repository.full_name"), sessionkey.Field("number")}
+	s, err := client.Sender(ctx, "jobs", &queue.SenderOptions{SessionKey: byPullRequest})
+	check(err)
+	_, err = s.Send(ctx, &queue.Message{Body: []byte(`{"number": 7, "repository": {"full_name": "acme/api"}}`)})
+	check(err)
+	d, err := receiver(client).ReceiveOne(ctx)
+	check(err)
+	fmt.Println(d.SessionID)
+	// Output: acme/api:7
 }

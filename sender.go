@@ -53,6 +53,12 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 		_ = e.q.Close(ctx) // the configuration's error is the one that tells
 		return nil, wrap("open sender", queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
 	}
+	if o.SessionKey != nil {
+		if err := sessionkey.Validate(o.SessionKey); err != nil {
+			_ = e.q.Close(ctx) // the configuration's error is the one that tells
+			return nil, wrap("open sender", queue, invalidOption("SessionKey: %v", err))
+		}
+	}
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
 }
 
@@ -218,12 +224,12 @@ func (s *Sender) sessionID(m *Message) (string, error) {
 	if s.sessions == nil {
 		return "", nil
 	}
-	id, err := s.sessions.SessionKey(sessionkey.Message{Body: m.Body, ContentType: m.ContentType, Attributes: m.Attributes})
+	id, err := s.sessions.SessionID(&sessionkey.Message{Body: m.Body, ContentType: m.ContentType, Attributes: m.Attributes})
+	if err == nil {
+		err = sessionkey.Check(id)
+	}
 	if err != nil {
 		return "", driver.Errorf(driver.Invalid, "session key: %w", err)
-	}
-	if len(id) > MaxIDBytes {
-		return "", driver.Errorf(driver.Invalid, "the session key has %d bytes, the limit is %d", len(id), MaxIDBytes)
 	}
 	return id, nil
 }

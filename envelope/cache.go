@@ -17,7 +17,15 @@ type cache struct {
 	free   []int    // places that remove emptied
 	limit  int
 	hand   int
+
+	// recent holds entries that were found, by the first byte of their salt,
+	// which is random: they are found again without a lock. It is written with mu
+	// held, so that what remove drops does not come back.
+	recent [recents]atomic.Pointer[entry]
 }
+
+// recents is the number of places of cache.recent, a power of two.
+const recents = 64
 
 // cacheKey has a fixed size and no pointer, so that it is found without
 // allocation.
@@ -40,23 +48,22 @@ func newCache(limit int) *cache {
 	return &cache{index: make(map[cacheKey]int), limit: limit}
 }
 
-func keyOf(keyID string, salt Salt) cacheKey {
-	k := cacheKey{n: uint8(len(keyID)), salt: salt} //nolint:gosec // G115: at most MaxKeyID
+func keyOf(keyID string, salt *Salt) cacheKey {
+	k := cacheKey{n: uint8(len(keyID)), salt: *salt} //nolint:gosec // G115: at most MaxKeyID
 	copy(k.id[:], keyID)
 	return k
 }
 
 // get returns the cipher of that key ID and salt, if it came from the very d.
-func (c *cache) get(keyID string, salt Salt, d Deriver) (derived, bool) {
-	k := keyOf(keyID, salt)
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	i, ok := c.index[k]
-	if !ok {
-		return derived{}, false
+func (c *cache) get(keyID string, salt *Salt, d Deriver) (derived, bool) {
+	recent := &c.recent[salt[0]%recents]
+	e := recent.Load()
+	if e == nil || e.key.salt != *salt || e.keyID != keyID {
+		if e = c.find(keyID, salt, recent); e == nil {
+			return derived{}, false
+		}
 	}
 	// Comparing does not panic: the entry's Deriver is comparable.
-	e := c.places[i]
 	if e.deriver != d {
 		return derived{}, false
 	}
@@ -66,9 +73,22 @@ func (c *cache) get(keyID string, salt Salt, d Deriver) (derived, bool) {
 	return e.derived, true
 }
 
+// find looks an entry up in the index and makes it a recent one.
+func (c *cache) find(keyID string, salt *Salt, recent *atomic.Pointer[entry]) *entry {
+	k := keyOf(keyID, salt)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	i, ok := c.index[k]
+	if !ok {
+		return nil
+	}
+	recent.Store(c.places[i])
+	return c.places[i]
+}
+
 // add puts a cipher in, in the place of one of the same key ID and salt where
 // there is one. A message was authenticated with it.
-func (c *cache) add(keyID string, salt Salt, d Deriver, k derived) {
+func (c *cache) add(keyID string, salt *Salt, d Deriver, k derived) {
 	if c.limit == 0 || !reflect.ValueOf(d).Comparable() {
 		return
 	}
@@ -76,11 +96,18 @@ func (c *cache) add(keyID string, salt Salt, d Deriver, k derived) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i, ok := c.index[e.key]
-	if !ok {
+	if ok {
+		c.leave(c.places[i])
+	} else {
 		i = c.place()
 		c.index[e.key] = i
 	}
 	c.places[i] = e
+}
+
+// leave takes e, which goes out of its place, out of the recent ones. mu is held.
+func (c *cache) leave(e *entry) {
+	c.recent[e.key.salt[0]%recents].CompareAndSwap(e, nil)
 }
 
 // place returns a free place, making one where all are taken. mu is held.
@@ -99,6 +126,7 @@ func (c *cache) place() int {
 		i := c.hand
 		c.hand = (c.hand + 1) % len(c.places)
 		if !c.places[i].used.Swap(false) {
+			c.leave(c.places[i])
 			delete(c.index, c.places[i].key)
 			return i
 		}
@@ -111,6 +139,7 @@ func (c *cache) remove(drop func(*entry) bool) {
 	defer c.mu.Unlock()
 	for i, e := range c.places {
 		if e != nil && drop(e) {
+			c.leave(e)
 			delete(c.index, e.key)
 			c.places[i] = nil
 			c.free = append(c.free, i)

@@ -87,7 +87,7 @@ func timeOf(ms int64) time.Time {
 // Validate returns nil when h can stand in an envelope, and otherwise an
 // ErrInvalidEnvelope that names the field. A header from Parse is valid.
 func (h *Header) Validate() error {
-	if err := h.check(h.KeyID); err != nil {
+	if err := h.check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidEnvelope, err)
 	}
 	return nil
@@ -120,16 +120,21 @@ func (h *Header) size(keyID string) int {
 // timeFields are the names of the times, in their order.
 var timeFields = [...]string{"encrypted_at", "not_before", "expires_at"}
 
-// check returns why h with that key ID is not valid, without a sentinel: the
-// caller knows whether it seals or parses.
-func (h *Header) check(keyID string) error {
+// check returns why h is not valid, without a sentinel: the caller knows whether
+// it seals or parses.
+func (h *Header) check() error {
+	if err := checkKeyID(h.KeyID); err != nil {
+		return err
+	}
+	return h.checkRest()
+}
+
+// checkRest is check without the key ID, which a Sealer has checked long before.
+func (h *Header) checkRest() error {
 	for i, ms := range [...]int64{h.EncryptedAt, h.NotBefore, h.ExpiresAt} {
 		if ms < 0 || ms > MaxTime {
 			return fmt.Errorf("%s: %d is not from 0 to %d milliseconds", timeFields[i], ms, int64(MaxTime))
 		}
-	}
-	if err := checkKeyID(keyID); err != nil {
-		return err
 	}
 	if len(h.Origin) < 1 || len(h.Origin) > MaxOrigin {
 		return fmt.Errorf("origin: %d bytes: use 1 to %d", len(h.Origin), MaxOrigin)
@@ -175,11 +180,11 @@ func checkBound(names []string) error {
 // append encodes h, which is valid, with the given key ID, salt and commitment
 // (qre1, Section 2).
 func (h *Header) append(dst []byte, keyID string, salt *Salt, commitment *Commitment) []byte {
-	dst = append(dst, Marker...)
-	dst = append(dst, Version1, 0)
-	for _, ms := range [...]int64{h.EncryptedAt, h.NotBefore, h.ExpiresAt} {
-		dst = binary.BigEndian.AppendUint64(dst, uint64(ms)) //nolint:gosec // G115: checked to be 0 or more
+	fixed := [fixedSize]byte{'Q', 'R', 'E', '1', Version1, 0}
+	for i, ms := range [...]int64{h.EncryptedAt, h.NotBefore, h.ExpiresAt} {
+		binary.BigEndian.PutUint64(fixed[len(Marker)+2+8*i:], uint64(ms)) //nolint:gosec // G115: checked to be 0 or more
 	}
+	dst = append(dst, fixed[:]...)
 	dst = appendShort(dst, keyID)
 	dst = appendShort(dst, h.Origin)
 	dst = append(dst, byte(len(h.Bound))) //nolint:gosec // G115: at most MaxBound

@@ -98,7 +98,7 @@ func (m *EncryptedMessage) parse() error {
 			m.Bound[i], text = cutShort(text)
 		}
 	}
-	if err := m.check(m.KeyID); err != nil {
+	if err := m.check(); err != nil {
 		return err
 	}
 

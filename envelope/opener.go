@@ -74,13 +74,8 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 			return nil, err
 		}
 		m = &parsed
-	} else if err := m.check(m.KeyID); err != nil {
-		return nil, ErrAuthenticationFailed // changed since it was parsed
 	}
 	sealed := m.raw[m.nonceAt:]
-	if string(m.Nonce[:]) != string(sealed[:NonceSize]) {
-		return nil, ErrAuthenticationFailed // the same
-	}
 	n := len(sealed) - NonceSize - TagSize
 	dst, err := grow(dst, n, m.raw)
 	if err != nil {
@@ -97,23 +92,26 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 		return nil, ErrAuthenticationFailed
 	}
 	aad := getScratch()
-	// The header is encoded from the fields that the caller acts on, not taken
-	// from the bytes: what was authenticated is what is believed.
-	aad.additional(domain, &m.Header, m.KeyID, &m.Salt, &m.Commitment, data)
-	confine(func() { _, err = k.aead.Open(dst[len(dst):], nil, sealed, aad.b) })
+	header := aad.additional(domain, &m.Header, m.KeyID, &m.Salt, &m.Commitment, data)
+	// What is authenticated are the fields that the caller acts on: were they, or
+	// the bytes, changed since they were parsed, the two differ.
+	same := string(header) == string(m.raw[:m.nonceAt]) && string(m.Nonce[:]) == string(sealed[:NonceSize])
+	if same {
+		confine(func() { _, err = k.aead.Open(dst[len(dst):], nil, sealed, aad.b) })
+	}
 	aad.put()
-	if err != nil {
+	if !same || err != nil {
 		return nil, ErrAuthenticationFailed
 	}
 	if !hit {
-		o.cache.add(m.KeyID, m.Salt, d, k)
+		o.cache.add(m.KeyID, &m.Salt, d, k)
 	}
 	return dst[:len(dst)+n], nil
 }
 
 // key returns what d gives for the salt of m, and whether it was in the cache.
 func (o *Opener) key(m *EncryptedMessage, d Deriver) (k derived, hit bool, err error) {
-	if k, ok := o.cache.get(m.KeyID, m.Salt, d); ok {
+	if k, ok := o.cache.get(m.KeyID, &m.Salt, d); ok {
 		if err := usable(d); err != nil {
 			o.cache.remove(func(e *entry) bool { return e.deriver == d })
 			return derived{}, false, err

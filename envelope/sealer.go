@@ -86,7 +86,7 @@ func (s *Sealer) seal(domain string, dst []byte, h *Header, plaintext, data []by
 }
 
 func (s *Sealer) trySeal(domain string, dst []byte, h *Header, plaintext, data []byte) ([]byte, error) {
-	if err := h.check(s.keyID); err != nil {
+	if err := h.checkRest(); err != nil {
 		return nil, err
 	}
 	if err := checkSize("plaintext", int64(len(plaintext))); err != nil {

@@ -75,7 +75,7 @@ const (
 	// patience is how long a session that has no messages goes on waiting while
 	// other groups that came instead find no taker. SQS cannot be asked for one
 	// group, so it would only hoard them.
-	patience = time.Second
+	patience = 2 * time.Second
 	// maxUnclaimed is how many such groups end its patience at once.
 	maxUnclaimed = 3
 )

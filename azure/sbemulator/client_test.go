@@ -157,6 +157,10 @@ func many(t *testing.T, r source, n int) []*azservicebus.ReceivedMessage {
 // none fails t when a message comes within a short time.
 func none(t *testing.T, r source) {
 	t.Helper()
+	// Has the links attached first, which may take longer than that.
+	if _, err := r.PeekMessages(within(t), 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: to.Ptr(int64(1))}); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 	defer cancel()
 	m, err := r.ReceiveMessages(ctx, 1, nil)

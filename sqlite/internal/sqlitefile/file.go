@@ -62,6 +62,9 @@ const (
 	// logLimit is the size in bytes to which the log is cut back when it has
 	// grown under a long read.
 	logLimit = 64 << 20
+	// Bytes of pages that a connection keeps in memory.
+	writerCache = 16 << 20
+	readerCache = 2 << 20
 )
 
 // File is one open file. It owns one goroutine, which ends with Close. Its
@@ -120,95 +123,94 @@ func Open(ctx context.Context, c Config) (*File, error) {
 func (f *File) Path() string { return f.path }
 
 // prepare recognises the file, sets the connection up and brings the schema up
-// to date.
+// to date. Others may do the same at the same time, so each step may meet their
+// locks and is tried again as a whole.
 func (f *File) prepare(ctx context.Context) error {
-	version, err := f.identify(ctx)
-	if err != nil {
-		return err
-	}
-	if version == 0 {
-		// Only an empty file takes it: freed pages can then be given back.
-		if err := f.writer.script("PRAGMA page_size = " + strconv.Itoa(pageSize) + "; PRAGMA auto_vacuum = INCREMENTAL"); err != nil {
+	var version int64
+	for _, step := range [...]func() error{
+		func() (err error) {
+			version, err = f.identify()
+			return err
+		},
+		func() error {
+			if version != 0 {
+				return nil
+			}
+			// Only an empty file takes it: freed pages can then be given back.
+			return f.writer.script("PRAGMA page_size = " + strconv.Itoa(pageSize) + "; PRAGMA auto_vacuum = INCREMENTAL")
+		},
+		func() error {
+			mode, err := f.writer.Text("PRAGMA journal_mode = WAL")
+			if err == nil && mode != "wal" {
+				err = fmt.Errorf("write-ahead logging is not available here (journal mode %q): use a local disk", mode)
+			}
+			return err
+		},
+		func() error { return configure(f.writer, f.config.Normal, writerCache) },
+		f.migrate,
+	} {
+		if err := f.patiently(ctx, step); err != nil {
 			return err
 		}
 	}
-	err = f.patiently(ctx, func() error {
-		mode, err := f.writer.Text("PRAGMA journal_mode = WAL")
-		if err == nil && mode != "wal" {
-			err = fmt.Errorf("write-ahead logging is not available here (journal mode %q): use a local disk", mode)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := configure(f.writer, f.config.Normal, 16<<20); err != nil {
-		return err
-	}
-	return f.migrate(ctx)
+	return nil
 }
 
 // identify returns the version of the schema, 0 for an empty file.
-func (f *File) identify(ctx context.Context) (version int64, err error) {
-	err = f.patiently(ctx, func() error {
-		pages, err := f.writer.Int("PRAGMA page_count")
-		if err != nil {
-			return err
-		}
-		application, err := f.writer.Int("PRAGMA application_id")
-		if err != nil {
-			return err
-		}
-		if version, err = f.writer.Int("PRAGMA user_version"); err != nil {
-			return err
-		}
-		tables, err := f.writer.Int("SELECT count(*) FROM sqlite_schema")
-		if err != nil {
-			return err
-		}
-		// Whoever creates a file writes its first page before its schema.
-		fresh := pages <= 1 && application == 0 && version == 0 && tables == 0
-		switch known := int64(len(f.config.Migrations)); {
-		case fresh:
-		case application == int64(QueueID) && f.config.ApplicationID != QueueID:
-			return driver.Errorf(driver.Other, "%q: %w", f.path, ErrQueue)
-		case application != int64(f.config.ApplicationID):
-			return driver.Errorf(driver.Other, "%q: %w", f.path, ErrForeign)
-		case version > known:
-			return driver.Errorf(driver.Other, "%q has schema %d, this program knows %d: %w", f.path, version, known, ErrNewer)
-		case version < 1:
-			return driver.Errorf(driver.Corrupt, "%q has schema %d", f.path, version)
-		}
-		return nil
-	})
-	return version, err
+func (f *File) identify() (version int64, err error) {
+	pages, err := f.writer.Int("PRAGMA page_count")
+	if err != nil {
+		return 0, err
+	}
+	application, err := f.writer.Int("PRAGMA application_id")
+	if err != nil {
+		return 0, err
+	}
+	if version, err = f.writer.Int("PRAGMA user_version"); err != nil {
+		return 0, err
+	}
+	tables, err := f.writer.Int("SELECT count(*) FROM sqlite_schema")
+	if err != nil {
+		return 0, err
+	}
+	// Whoever creates a file writes its first page before its schema.
+	fresh := pages <= 1 && application == 0 && version == 0 && tables == 0
+	switch {
+	case fresh:
+		return 0, nil
+	case application == int64(QueueID) && f.config.ApplicationID != QueueID:
+		return 0, driver.Errorf(driver.Other, "%q: %w", f.path, ErrQueue)
+	case application != int64(f.config.ApplicationID):
+		return 0, driver.Errorf(driver.Other, "%q: %w", f.path, ErrForeign)
+	case version < 1:
+		return 0, driver.Errorf(driver.Corrupt, "%q has schema %d", f.path, version)
+	}
+	return version, f.known(version)
+}
+
+// known refuses a schema that is newer than this program.
+func (f *File) known(version int64) error {
+	if known := int64(len(f.config.Migrations)); version > known {
+		return driver.Errorf(driver.Other, "%q has schema %d, this program knows %d: %w", f.path, version, known, ErrNewer)
+	}
+	return nil
 }
 
 // migrate brings the schema up to date in one transaction. It takes the write
 // lock in any case, so that a file that cannot be written is known at once.
-func (f *File) migrate(ctx context.Context) error {
-	if err := f.begin(ctx, f.writer); err != nil {
+func (f *File) migrate() error {
+	if _, err := f.writer.Exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	err := func() error {
-		version, err := f.writer.Int("PRAGMA user_version")
-		if err != nil {
-			return err
+	version, err := f.writer.Int("PRAGMA user_version")
+	if err == nil {
+		err = f.known(version)
+	}
+	for known := int64(len(f.config.Migrations)); err == nil && version < known; version++ {
+		if err = f.writer.script(f.config.Migrations[version]); err == nil {
+			err = f.writer.script(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", f.config.ApplicationID, version+1))
 		}
-		known := int64(len(f.config.Migrations))
-		if version > known {
-			return driver.Errorf(driver.Other, "%q has schema %d, this program knows %d: %w", f.path, version, known, ErrNewer)
-		}
-		if version == known {
-			return nil
-		}
-		for ; version < known; version++ {
-			if err := f.writer.script(f.config.Migrations[version]); err != nil {
-				return fmt.Errorf("migrating from schema %d: %w", version, err)
-			}
-		}
-		return f.writer.script(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", f.config.ApplicationID, known))
-	}()
+	}
 	if err == nil {
 		_, err = f.writer.Exec("COMMIT")
 	}
@@ -235,8 +237,8 @@ func configure(c *Conn, normal bool, cache int) error {
 }
 
 // Read runs do on a connection for reading. Each statement sees what was
-// committed when it began. do must not write.
-func (f *File) Read(ctx context.Context, do func(*Conn) error) (err error) {
+// committed when it began. do must not write, and may run more than once.
+func (f *File) Read(ctx context.Context, do func(*Conn) error) error {
 	var c *Conn
 	select {
 	case <-f.closing:
@@ -246,16 +248,17 @@ func (f *File) Read(ctx context.Context, do func(*Conn) error) (err error) {
 	case c = <-f.readers:
 	}
 	defer func() { f.readers <- c }()
-	if c == nil {
-		if c, err = f.reader(); err != nil {
-			return Classify(err)
+	return Classify(f.patiently(ctx, func() (err error) {
+		if c == nil {
+			if c, err = f.reader(); err != nil {
+				return err
+			}
 		}
-	}
-	return Classify(f.patiently(ctx, func() error { return do(c) }))
+		return do(c)
+	}))
 }
 
-// Snapshot is Read with one view of the file for all statements of do, which
-// may run more than once.
+// Snapshot is Read with one view of the file for all statements of do.
 func (f *File) Snapshot(ctx context.Context, do func(*Conn) error) error {
 	return f.Read(ctx, func(c *Conn) error {
 		if _, err := c.Exec("BEGIN"); err != nil {
@@ -275,7 +278,7 @@ func (f *File) reader() (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := configure(c, f.config.Normal, 2<<20); err != nil {
+	if err := configure(c, f.config.Normal, readerCache); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	if err := c.script("PRAGMA query_only = ON"); err != nil {

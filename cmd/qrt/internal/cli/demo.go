@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -237,6 +238,9 @@ var attackNotes = map[string]string{
 	"unbound_attribute_added":    "added an attribute: delivered apart, Unauthenticated",
 }
 
+// attackWidth is what the table of attacks needs with its notes.
+const attackWidth = 130
+
 func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 	s := d.s
 	var rows [][]string
@@ -253,11 +257,24 @@ func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 			rows = append(rows, append(row, display.Count(x.Delivered)))
 			continue
 		}
-		rows = append(rows, append(row, d.zero(x.Delivered), display.Count(x.DeadLettered), display.Count(x.Abandoned), x.ErrorType))
+		became := "dead-lettered"
+		switch {
+		case x.DeadLettered == 0:
+			became = "given back"
+		case x.Abandoned > 0:
+			became = fmt.Sprintf("%d dead-lettered", x.DeadLettered)
+		}
+		rows = append(rows, append(row, d.zero(x.Delivered), became, x.ErrorType))
 	}
-	columns := display.Columns("  attack", "the broker", ">tries", ">delivered", ">dead-lettered", ">given back", "error type")
+	columns := display.Columns("  attack", "what the broker did", ">tries", ">delivered", "the rest", "as")
 	if allowed {
 		columns = columns[:4]
+	}
+	if s.Width() < attackWidth {
+		columns = slices.Delete(columns, 1, 2)
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 1, 2)
+		}
 	}
 	s.Table(columns, rows)
 }

@@ -2,8 +2,8 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/drivertest"
@@ -12,6 +12,9 @@ import (
 // replayWindow is how old a message may be in replay_after_window, which has to
 // send all its messages within, and to let it pass.
 const replayWindow = 5 * time.Second
+
+// attackers is how many attacks go on at once.
+const attackers = 3
 
 // afterWindow is the attack that spends its time waiting.
 const afterWindow = "replay_after_window"
@@ -23,37 +26,35 @@ func (r *run) attacks(ctx context.Context) error {
 	names := drivertest.AttackNames()
 	r.Progress.Begin("attacks on stored messages", len(names)*r.Attempts)
 	r.report.Attacks = make([]Attack, len(names))
-	perform := func(ctx context.Context, i int) error {
-		o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{
-			Broker:  r.siege(names[i]),
-			Payload: r.payload,
-			Window:  replayWindow,
-		}, r.Attempts)
-		if err != nil {
-			return err
+	// The one that waits comes first, and the others pass it by.
+	order := make(chan int, len(names))
+	for i, name := range names {
+		if name == afterWindow {
+			order <- i
 		}
-		r.Progress.Step(r.Attempts)
-		r.report.Attacks[i] = r.judge(o)
-		return nil
 	}
-	return together(ctx, func(ctx context.Context) error {
-		for i, name := range names {
-			if name == afterWindow {
-				continue
-			}
-			if err := perform(ctx, i); err != nil {
+	for i, name := range names {
+		if name != afterWindow {
+			order <- i
+		}
+	}
+	close(order)
+	work := func(ctx context.Context) error {
+		for i := range order {
+			o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{
+				Broker:  r.siege(names[i]),
+				Payload: r.payload,
+				Window:  replayWindow,
+			}, r.Attempts)
+			if err != nil {
 				return err
 			}
+			r.Progress.Step(r.Attempts)
+			r.report.Attacks[i] = r.judge(o)
 		}
 		return nil
-	}, func(ctx context.Context) error {
-		for i, name := range names {
-			if name == afterWindow {
-				return perform(ctx, i)
-			}
-		}
-		return errors.New("demo: the attack suite has no " + afterWindow)
-	})
+	}
+	return together(ctx, slices.Repeat([]func(context.Context) error{work}, attackers)...)
 }
 
 // siege is the broker as the attack suite sees it.

@@ -36,7 +36,7 @@ type Screen struct {
 }
 
 // fallbackWidth is that of a screen which is no terminal.
-const fallbackWidth = 100
+const fallbackWidth = 130
 
 // New returns a Screen on w.
 func New(w io.Writer, mode Mode) *Screen {
@@ -107,7 +107,7 @@ func (s *Screen) Heading(title, note string) {
 
 // Note writes a paragraph, indented, wrapped at the width of the screen.
 func (s *Screen) Note(text string) {
-	for _, line := range Wrap(text, min(s.width, fallbackWidth)-2) {
+	for _, line := range Wrap(text, min(s.width, 100)-2) {
 		s.Printf("  %s\n", s.Dim(line))
 	}
 }
