@@ -55,11 +55,21 @@ const (
 
 // String returns hit, miss, unknown, stale, fetch or error.
 func (k CacheEventKind) String() string {
-	names := [...]string{"invalid", "hit", "miss", "unknown", "stale", "fetch", "error"}
-	if k < 0 || int(k) >= len(names) {
-		k = 0
+	switch k {
+	case CacheHit:
+		return "hit"
+	case CacheMiss:
+		return "miss"
+	case CacheUnknown:
+		return "unknown"
+	case CacheStale:
+		return "stale"
+	case CacheFetch:
+		return "fetch"
+	case CacheError:
+		return "error"
 	}
-	return names[k]
+	return "invalid"
 }
 
 // CacheEvent is one thing that happened in a Cached.
@@ -203,7 +213,7 @@ func (c *Cached) know(ctx context.Context, id ID) error {
 		return nil
 	}
 	if old != nil {
-		return fmt.Errorf("keys: cached: %w: cannot tell whether there is a key %q: %v", ErrUnavailable, clip(id), old)
+		return fmt.Errorf("keys: cached: %w: cannot tell whether there is a key %q: %w", ErrUnavailable, clip(id), old)
 	}
 	c.tell(CacheEvent{Kind: CacheUnknown, Call: "GetKey", ID: id})
 	return fmt.Errorf("keys: cached: %w: %q", ErrNotFound, clip(id))

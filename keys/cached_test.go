@@ -462,7 +462,7 @@ func TestCachedErrors(t *testing.T) {
 		cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 			v.set(func() { v.err = fmt.Errorf("vault: %w", want) })
 			for _, err := range []error{second(c.GetKey(t.Context(), "a")), second(c.CurrentKeyID(t.Context())), second(c.ValidKeyIDs(t.Context()))} {
-				if !errors.Is(err, want) || want != keys.ErrUnavailable && errors.Is(err, keys.ErrUnavailable) {
+				if !errors.Is(err, want) || !errors.Is(want, keys.ErrUnavailable) && errors.Is(err, keys.ErrUnavailable) {
 					t.Errorf("%v, want %v", err, want)
 				}
 			}

@@ -62,7 +62,7 @@ func (l *cell[T]) get(ctx context.Context) (value T, old, err error) {
 	if now.Before(l.retry) {
 		return l.fallback(l.err)
 	}
-	f := l.launch()
+	f := l.launch() //nolint:contextcheck // the call is for others, too: it ends with the Cached
 	if l.fails > 0 && l.stale(now) {
 		// It failed before: nobody should wait for it to fail again.
 		return l.fallback(l.err)
@@ -157,7 +157,7 @@ func (l *cell[T]) classify(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("keys: cached: %w: %s: no answer within %v", ErrUnavailable, l.call, l.c.o.Timeout)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("keys: cached: %w: %s: %v", ErrUnavailable, l.call, err)
+		return fmt.Errorf("keys: cached: %w: %s: %s", ErrUnavailable, l.call, err.Error())
 	}
 	for _, s := range []error{ErrNotFound, ErrUnavailable, ErrInvalidKey, ErrDestroyed, ErrExpired} {
 		if errors.Is(err, s) {

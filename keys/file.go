@@ -166,15 +166,15 @@ func (f *File) read() error {
 	prints := make(map[ID]fingerprint, len(set.Keys))
 	for _, k := range set.Keys {
 		id := k.ID()
-		print, err := k.fingerprint()
-		if was, ok := f.seen[id]; err == nil && ok && !was.equal(print) {
+		fp, err := k.fingerprint()
+		if was, ok := f.seen[id]; err == nil && ok && !was.equal(fp) {
 			err = fmt.Errorf("keys: file %s: %w: %s named another secret before: give a new key a new ID", f.path, ErrInvalidKey, id)
 		}
 		if err != nil {
 			set.destroy()
 			return err
 		}
-		prints[id], next.keys[id] = print, k
+		prints[id], next.keys[id] = fp, k
 	}
 	// Nothing refuses it any more.
 	maps.Copy(f.seen, prints)

@@ -11,7 +11,7 @@ func seconds(t int64) uint32 {
 		return 0
 	}
 	s := (t-1)/int64(time.Second) + 1
-	return uint32(min(s, math.MaxUint32)) //nolint:gosec // G115: bounded a word before
+	return uint32(min(s, math.MaxUint32))
 }
 
 // over reports whether the end of that second is past.

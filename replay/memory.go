@@ -270,7 +270,7 @@ func (m *Memory) sweep(now int64, limit int) {
 
 func keyOf(group string, id ID) recordKey {
 	var buf [1 + MaxGroup + MaxID]byte
-	b := append(buf[:0], byte(len(group)))
+	b := append(buf[:0], byte(len(group))) //nolint:gosec // G115: MaxGroup is 255
 	b = append(b, group...)
 	b = append(b, id...)
 	sum := sha256.Sum256(b)

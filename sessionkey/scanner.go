@@ -127,8 +127,8 @@ func equal(raw []byte, name string) (bool, error) {
 // element goes to the value of that index in an array. A name is none (RFC 6901,
 // Section 4: no sign, no leading zeros).
 func (s *scanner) element(name string) (bool, error) {
-	index, err := strconv.ParseUint(name, 10, 31)
-	if err != nil || strconv.FormatUint(index, 10) != name {
+	index, _ := strconv.ParseUint(name, 10, 31)
+	if strconv.FormatUint(index, 10) != name { // what is malformed or too large is so, too
 		return false, nil
 	}
 	s.pos++
