@@ -25,6 +25,7 @@ type vault struct {
 	takes   time.Duration
 	deaf    bool // heeds no answer but the end of the context
 	err     error
+	hidden  keys.ID // not in the list, though it is there
 	calls   map[string]int // by method, and GetKey by ID, too
 }
 
@@ -109,7 +110,9 @@ func (v *vault) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
 	defer v.mu.Unlock()
 	var ids []keys.ID
 	for id := range v.keys {
-		ids = append(ids, id)
+		if id != v.hidden {
+			ids = append(ids, id)
+		}
 	}
 	return ids, nil
 }
@@ -349,6 +352,18 @@ func TestCachedRotationUnlisted(t *testing.T) {
 			t.Errorf("IDs: %q, %v", ids, err)
 		}
 		wantCalls(t, v, "ValidKeyIDs", 2)
+		// Also when the list lags behind for long.
+		v.set(func() { v.hidden = "c" })
+		time.Sleep(time.Hour)
+		wantCurrent(t, c, "c")
+		k := wantKey(t, c, "c")
+		if ids, err := c.ValidKeyIDs(t.Context()); err != nil || len(ids) != 2 {
+			t.Errorf("IDs: %q, %v", ids, err)
+		}
+		before := v.count("c")
+		if wantKey(t, c, "c") != k || v.count("c") != before {
+			t.Error("the current key was dropped")
+		}
 	})
 }
 
