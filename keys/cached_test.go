@@ -25,7 +25,7 @@ type vault struct {
 	takes   time.Duration
 	deaf    bool // heeds no answer but the end of the context
 	err     error
-	hidden  keys.ID // not in the list, though it is there
+	hidden  keys.ID        // not in the list, though it is there
 	calls   map[string]int // by method, and GetKey by ID, too
 }
 
