@@ -1,0 +1,62 @@
+package smkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/queue-runtime/queue/keys"
+)
+
+// unavailable is a failure of the service. It keeps the SDK's error for
+// errors.As and shows only what holds no value.
+type unavailable struct {
+	text string
+	err  error
+}
+
+func (e *unavailable) Error() string        { return e.text }
+func (e *unavailable) Unwrap() error        { return e.err }
+func (e *unavailable) Is(target error) bool { return target == keys.ErrUnavailable }
+
+// classify makes an error of this package of one of the SDK. The caller's own
+// context error passes through.
+func classify(ctx context.Context, operation, where string, err error) error {
+	if cerr := ctx.Err(); cerr != nil {
+		return cerr
+	}
+	reason := "no answer from the service"
+	var api smithy.APIError
+	var status *smithyhttp.ResponseError
+	switch {
+	case errors.As(err, &api):
+		code := api.ErrorCode()
+		code = code[strings.LastIndexByte(code, '#')+1:]
+		if code == "ResourceNotFoundException" {
+			return fmt.Errorf("smkeys: %w: %s", keys.ErrNotFound, where)
+		}
+		// The one case of InvalidRequestException for these two calls (API
+		// Reference, GetSecretValue).
+		if code == "InvalidRequestException" && strings.Contains(api.ErrorMessage(), "marked") {
+			return fmt.Errorf("smkeys: %w: %s is marked for deletion", keys.ErrNotFound, where)
+		}
+		reason = code
+		if errors.As(err, &status) && status.HTTPStatusCode() == http.StatusForbidden || strings.HasPrefix(code, "AccessDenied") {
+			reason += ": grant secretsmanager:" + operation
+		}
+	case errors.As(err, &status):
+		reason = "HTTP " + strconv.Itoa(status.HTTPStatusCode())
+	default:
+		var send *smithyhttp.RequestSendError
+		if !errors.As(err, &send) {
+			reason = "the request could not be made: check region and credentials"
+		}
+	}
+	return &unavailable{text: fmt.Sprintf("smkeys: %v: %s: %s: %s", keys.ErrUnavailable, operation, where, reason), err: err}
+}

@@ -1,0 +1,130 @@
+package smkeys
+
+import (
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/queue-runtime/queue/keys"
+)
+
+// mark tells a secret from another under the same ID without holding it.
+type mark [32]byte
+
+// markInfo separates a mark from everything else that is derived from a key.
+const markInfo = "queue-runtime/smkeys mark/v1\x00"
+
+func markOf(k *keys.Key) (mark, error) {
+	okm, err := k.Derive([]byte(markInfo))
+	return mark(okm[:32]), err
+}
+
+// keyValue is the JSON form of a key.
+type keyValue struct {
+	ID      keys.ID   `json:"id"`
+	Secret  string    `json:"secret"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+}
+
+// take makes a key of a value, or returns the one that was given out before. One
+// ID names one secret for ever, also after it was away.
+func (p *Provider) take(id keys.ID, where string, v *secretsmanager.GetSecretValueOutput) (*keys.Key, error) {
+	k, err := parseKey(id, v)
+	if err != nil {
+		return nil, fmt.Errorf("smkeys: %s: %w", where, err)
+	}
+	m, err := markOf(k)
+	if err != nil {
+		return nil, fmt.Errorf("smkeys: %s: %w", where, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if was, ok := p.marks[id]; ok && subtle.ConstantTimeCompare(was[:], m[:]) != 1 {
+		k.Destroy()
+		return nil, fmt.Errorf("smkeys: %s: %w: it held another secret before: give a new key a new ID", where, keys.ErrInvalidKey)
+	}
+	p.marks[id] = m
+	if old := p.keys[id]; old != nil && old.Created().Equal(k.Created()) && old.Expires().Equal(k.Expires()) {
+		k.Destroy()
+		return old, nil
+	}
+	p.keys[id] = k
+	return k, nil
+}
+
+// drop forgets a key that is gone. Whoever still uses it is not disturbed; when
+// nobody does it is zeroed.
+func (p *Provider) drop(id keys.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.keys, id)
+}
+
+// parseKey's errors never hold a part of the value.
+func parseKey(id keys.ID, v *secretsmanager.GetSecretValueOutput) (*keys.Key, error) {
+	defer clear(v.SecretBinary)
+	o := keys.Options{Created: aws.ToTime(v.CreatedDate)}
+	secret := v.SecretBinary
+	if v.SecretString != nil {
+		text := strings.TrimSpace(*v.SecretString)
+		if strings.HasPrefix(text, "{") {
+			var j keyValue
+			if err := json.Unmarshal([]byte(text), &j); err != nil {
+				return nil, fmt.Errorf("%w: the JSON does not parse", keys.ErrInvalidKey)
+			}
+			if j.ID != "" && j.ID != id {
+				return nil, fmt.Errorf("%w: the JSON is of another key ID", keys.ErrInvalidKey)
+			}
+			if text, o.Expires = j.Secret, j.Expires; !j.Created.IsZero() {
+				o.Created = j.Created
+			}
+		}
+		b, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: the string is not base64", keys.ErrInvalidKey)
+		}
+		defer clear(b)
+		secret = b
+	}
+	return keys.New(id, secret, &o)
+}
+
+// pointer says which keys are valid.
+type pointer struct {
+	Current keys.ID   `json:"current"`
+	Valid   []keys.ID `json:"valid"`
+}
+
+// parsePointer reads an ID, or JSON.
+func parsePointer(name string, v *secretsmanager.GetSecretValueOutput) (pointer, error) {
+	var p pointer
+	text := strings.TrimSpace(aws.ToString(v.SecretString))
+	if v.SecretString == nil {
+		text = strings.TrimSpace(string(v.SecretBinary))
+	}
+	if strings.HasPrefix(text, "{") {
+		if err := json.Unmarshal([]byte(text), &p); err != nil {
+			return p, fmt.Errorf("smkeys: %s: %w: the pointer's JSON does not parse", name, keys.ErrInvalidKey)
+		}
+	} else {
+		p.Current = keys.ID(text)
+	}
+	named := p.Valid
+	if p.Current != "" {
+		named = append(named[:len(named):len(named)], p.Current)
+	}
+	for _, id := range named {
+		// The text may be a secret that was put here by mistake: not repeated.
+		if err := id.Validate(); err != nil {
+			return pointer{}, fmt.Errorf("smkeys: %s: the pointer: %w", name, err)
+		}
+	}
+	return p, nil
+}
