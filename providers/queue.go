@@ -82,5 +82,9 @@ func openSQLite(ctx context.Context, rawURL string) (driver.Provider, error) {
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
-	return sqlitequeue.Open(ctx, path, o)
+	b, err := sqlitequeue.Open(ctx, path, o)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }

@@ -81,7 +81,7 @@ func report(err error) errorReport {
 			r.Code = x.code
 		}
 	}
-	if errors.Is(err, keys.ErrNotFound) && r.Exit == exitFailed {
+	if r.Exit == exitFailed && (errors.Is(err, keys.ErrNotFound) || errors.Is(err, queue.ErrQueueNotFound)) {
 		r.Exit = exitNothing
 	}
 	var q *queue.Error

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/term"
+
 	"github.com/queue-runtime/queue/envelope"
 )
 
@@ -72,4 +74,10 @@ func attributes(list []string) (map[string]string, error) {
 		m[name] = value
 	}
 	return m, nil
+}
+
+// terminal reports whether somebody can type into r.
+func terminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // G115: a file descriptor fits
 }

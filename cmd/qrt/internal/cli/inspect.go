@@ -105,10 +105,14 @@ func pad(text string, width int) string {
 
 // relative says how far t is from now.
 func relative(t, now time.Time) string {
-	if d := t.Sub(now).Round(time.Second); d > 0 {
+	switch d := t.Sub(now).Round(time.Second); {
+	case d > 0:
 		return "in " + display.Duration(d)
+	case d == 0:
+		return "now"
+	default:
+		return display.Duration(-d) + " ago"
 	}
-	return display.Duration(now.Sub(t).Round(time.Second)) + " ago"
 }
 
 func (a *app) inspectCommand() *cobra.Command {

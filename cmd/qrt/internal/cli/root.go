@@ -55,8 +55,10 @@ terminal sends another receives.`,
 		commands []*cobra.Command
 	}{
 		{groupStart, []*cobra.Command{a.demoCommand()}},
+		{groupMessages, []*cobra.Command{a.sendCommand(), a.receiveCommand(), a.peekCommand(), a.dlqCommand()}},
+		{groupLook, []*cobra.Command{a.statsCommand(), a.capsCommand()}},
 		{groupEnvelope, []*cobra.Command{a.sealCommand(), a.openCommand(), a.inspectCommand()}},
-		{groupKeys, []*cobra.Command{a.keygenCommand()}},
+		{groupKeys, []*cobra.Command{a.keysCommand(), a.keygenCommand()}},
 	} {
 		for _, command := range c.commands {
 			command.GroupID = c.group

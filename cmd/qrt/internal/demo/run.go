@@ -195,7 +195,9 @@ func newSecret(id string) secret {
 }
 
 // key makes a key for one process: each zeroes its own.
-func (s secret) key() (*keys.Key, error) { return keys.New(s.id, s.bytes, &keys.Options{Created: time.Now()}) }
+func (s secret) key() (*keys.Key, error) {
+	return keys.New(s.id, s.bytes, &keys.Options{Created: time.Now()})
+}
 
 // ring makes a key ring for one process, the first key being current.
 func ring(secrets ...secret) (*keys.Ring, error) {

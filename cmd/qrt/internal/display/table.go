@@ -108,6 +108,8 @@ func Duration(d time.Duration) string {
 		return strconv.FormatFloat(float64(d)/float64(time.Microsecond), 'f', 1, 64) + " µs"
 	case d < time.Second:
 		return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 1, 64) + " ms"
+	case d < time.Minute && d%time.Second == 0:
+		return strconv.FormatInt(int64(d/time.Second), 10) + " s"
 	case d < time.Minute:
 		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
 	case d < 48*time.Hour:
@@ -117,12 +119,16 @@ func Duration(d time.Duration) string {
 	return Count(days) + " days"
 }
 
-// Age writes how long ago t was, and "-" for the zero time.
+// Age writes how long ago t was, "now" below a second, and "-" for the zero time.
 func Age(t, now time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return Duration(max(now.Sub(t), 0).Round(time.Second))
+	d := now.Sub(t).Round(time.Second)
+	if d <= 0 {
+		return "now"
+	}
+	return Duration(d)
 }
 
 // Time writes t in UTC, and "-" for the zero time.

@@ -1,0 +1,282 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/providers"
+)
+
+// connection is what a command works over. Close it.
+type connection struct {
+	app      *app
+	client   *queue.Client
+	broker   driver.Provider
+	nonces   *providers.Nonces
+	keys     *providers.Keys            // nil: none
+	ofQueues map[string]*providers.Keys // queues with keys of their own
+}
+
+// need says what a command is about to do.
+type need struct {
+	// queues are those that the command works on: their own keys are opened.
+	queues []string
+	// looks: the command makes nothing, neither a file nor a queue.
+	looks bool
+	// plain: send without sealing, whatever keys there are.
+	plain bool
+	// rejected is told of messages that are received and not delivered.
+	rejected func(*queue.RejectedError)
+}
+
+// connect opens broker, keys and nonce store as the settings have it.
+func (a *app) connect(ctx context.Context, n need) (*connection, error) {
+	rawURL, err := a.brokerURL(n.looks)
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{app: a, ofQueues: make(map[string]*providers.Keys)}
+	if err := c.open(ctx, rawURL, n); err != nil {
+		return nil, errors.Join(err, c.close(ctx))
+	}
+	return c, nil
+}
+
+func (c *connection) open(ctx context.Context, rawURL string, n need) (err error) {
+	s := &c.app.settings
+	if s.nonces.value != "" {
+		if err := providers.CheckReach(s.provider.value, s.nonces.value); err != nil {
+			return err
+		}
+	}
+	if s.keys.value != "" {
+		if c.keys, err = c.app.openKeysAt(ctx, s.keys); err != nil {
+			return err
+		}
+	}
+	for _, name := range n.queues {
+		if own := s.queues[name].Keys; own != "" && c.ofQueues[name] == nil {
+			if c.ofQueues[name], err = c.app.openKeysAt(ctx, setting{own, s.file}); err != nil {
+				return fmt.Errorf("keys of queue %q: %w", name, err)
+			}
+		}
+	}
+	if c.broker, err = providers.OpenQueue(ctx, rawURL); err != nil {
+		return c.app.explainOpen(err, n.looks)
+	}
+	if s.nonces.value != "" {
+		if c.nonces, err = providers.OpenNonces(ctx, s.nonces.value); err != nil {
+			return err
+		}
+		if err := providers.CheckReach(s.provider.value, s.nonces.value); err != nil {
+			return err
+		}
+	}
+	o := &queue.Options{
+		Crypto: queue.CryptoConfig{
+			Enabled:         !n.plain && (c.keys != nil || len(c.ofQueues) > 0),
+			PlaintextPolicy: s.plaintextPolicy(),
+			TrackNonces:     c.nonces != nil,
+		},
+		Environment: s.environment.value,
+		Logger:      c.app.logger(),
+		KeysFor:     c.keysFor,
+	}
+	if c.keys != nil {
+		o.Keys = c.keys
+	}
+	if c.nonces != nil {
+		o.Nonces = c.nonces
+	}
+	if n.rejected != nil {
+		o.OnRejected = func(_ context.Context, e *queue.RejectedError) { n.rejected(e) }
+	}
+	c.client, err = queue.New(c.broker, o)
+	return err
+}
+
+func (c *connection) keysFor(name string) keys.Provider {
+	if own := c.ofQueues[name]; own != nil {
+		return own
+	}
+	return nil
+}
+
+// provider returns the keys of a queue, nil where there are none.
+func (c *connection) provider(name string) keys.Provider {
+	if own := c.ofQueues[name]; own != nil {
+		return own
+	}
+	if c.keys != nil {
+		return c.keys
+	}
+	return nil
+}
+
+// close closes all that was opened. It runs in any case, so that messages that
+// are held go back.
+func (c *connection) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	var errs []error
+	if c.client != nil {
+		errs = append(errs, c.client.Close(ctx))
+	} else if c.broker != nil {
+		errs = append(errs, c.broker.Close(ctx))
+	}
+	if c.nonces != nil {
+		errs = append(errs, c.nonces.Close())
+	}
+	if c.keys != nil {
+		errs = append(errs, c.keys.Close())
+	}
+	for _, k := range c.ofQueues {
+		if k != nil {
+			errs = append(errs, k.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// with runs f over a connection and closes it.
+func (a *app) with(ctx context.Context, n need, f func(*connection) error) error {
+	c, err := a.connect(ctx, n)
+	if err != nil {
+		return err
+	}
+	err = f(c)
+	if cerr := c.close(ctx); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// sender opens a queue for sending.
+func (c *connection) sender(ctx context.Context, name string, o *queue.SenderOptions) (*queue.Sender, error) {
+	return c.client.Sender(ctx, name, o)
+}
+
+// crypto is the configuration of a receiver of a queue: the maximum age is the
+// broker's retention, or fallbackAge where the broker cannot tell it.
+func (c *connection) crypto(ctx context.Context, name string) (*queue.CryptoConfig, error) {
+	s := &c.app.settings
+	age, err := parseMaxAge(s.maxAge)
+	if err != nil {
+		return nil, err
+	}
+	if age == queue.QueueRetention {
+		q, err := c.broker.Open(ctx, name, nil)
+		if err != nil {
+			return nil, err
+		}
+		if q.Capabilities().Retention == 0 {
+			age = fallbackAge
+		}
+		if err := q.Close(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &queue.CryptoConfig{
+		Enabled:         c.provider(name) != nil,
+		PlaintextPolicy: s.plaintextPolicy(),
+		MaxMessageAge:   age,
+		TrackNonces:     c.nonces != nil,
+	}, nil
+}
+
+// fallbackAge is the maximum age where the broker does not tell how long it
+// keeps messages.
+const fallbackAge = 14 * 24 * time.Hour
+
+// receiver opens a queue for receiving. o is changed.
+func (c *connection) receiver(ctx context.Context, name string, o queue.ReceiverOptions) (*queue.Receiver, error) {
+	var err error
+	if o.Crypto, err = c.crypto(ctx, name); err != nil {
+		return nil, err
+	}
+	return c.client.Receiver(ctx, name, &o)
+}
+
+// deadLetters opens the dead-letter queue of a queue.
+func (c *connection) deadLetters(ctx context.Context, name string) (*queue.DeadLetters, error) {
+	crypto, err := c.crypto(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.client.DeadLetters(ctx, name, &queue.ReceiverOptions{Crypto: crypto})
+}
+
+// queueLister is a broker that knows its queues.
+type queueLister interface {
+	Queues(ctx context.Context) ([]string, error)
+}
+
+// names are the queues that a command is about: those it was given, else those
+// of the configuration, else all that the broker knows of.
+func (c *connection) names(ctx context.Context, given []string) ([]string, error) {
+	if len(given) > 0 {
+		return given, nil
+	}
+	if named := c.app.settings.queueNames(); len(named) > 0 {
+		return named, nil
+	}
+	if l, ok := c.broker.(queueLister); ok {
+		return l.Queues(ctx)
+	}
+	return nil, usagef("name the queues: this broker does not list them, and the configuration file has no [queues]")
+}
+
+func (s *settings) queueNames() []string {
+	var names []string
+	for name := range s.queues {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// brokerURL is the URL of the broker. Where the default is used its folder is
+// made, unless the command only looks.
+func (a *app) brokerURL(looks bool) (string, error) {
+	s := a.settings.provider
+	if !s.given() && !looks {
+		dir, err := dataDir()
+		if err != nil {
+			return "", err
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", err
+		}
+	}
+	if !looks || !strings.HasPrefix(strings.ToLower(s.value), "sqlite:") {
+		return s.value, nil
+	}
+	u, err := url.Parse(s.value)
+	if err != nil {
+		return s.value, nil //nolint:nilerr // opening it tells what is wrong
+	}
+	q := u.Query()
+	q.Set("must_exist", "true")
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+// explainOpen says what to do about a broker that is not there yet.
+func (a *app) explainOpen(err error, looks bool) error {
+	if looks && !a.settings.provider.given() && errors.Is(err, os.ErrNotExist) {
+		dir, _ := dataDir() // it was found before
+		return &exitError{exitNothing, "nothing_found", advise(
+			fmt.Errorf("there is no queue of this user yet (%s)", filepath.Join(dir, "queue.db")), "qrt send makes one; --provider names another broker")}
+	}
+	return err
+}

@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+)
+
+func (a *app) dlqCommand() *cobra.Command {
+	return group("dlq", "Look after dead letters",
+		`Dead letters are messages that could not be handled, or that did not authenticate.
+None is ever deleted but by dlq purge.`,
+		a.dlqListCommand(), a.dlqShowCommand(), a.dlqRedriveCommand(), a.dlqPurgeCommand())
+}
+
+// filterOptions are the flags that select dead letters.
+type filterOptions struct {
+	reasons, sessions, ids, keys []string
+	since, until                 string
+	limit                        int
+}
+
+func (o *filterOptions) flags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.reasons, "reason", nil, "`code` for which they were dead-lettered, such as authentication_failed; may be repeated")
+	f.StringArrayVar(&o.sessions, "session", nil, "session `ID`; may be repeated")
+	f.StringArrayVar(&o.ids, "id", nil, "message `ID`; may be repeated")
+	f.StringArrayVar(&o.keys, "key", nil, "`ID` of the key that they are sealed under; may be repeated")
+	f.StringVar(&o.since, "since", "", "dead-lettered since this `time`: RFC 3339, or a duration ago such as 24h")
+	f.StringVar(&o.until, "until", "", "dead-lettered before this `time`")
+	f.IntVar(&o.limit, "limit", 0, "how many to take at most (default: all)")
+}
+
+// filter is what the flags select.
+func (o *filterOptions) filter(now time.Time) (*queue.Filter, error) {
+	if o.limit < 0 {
+		return nil, usagef("--limit is negative")
+	}
+	f := &queue.Filter{Reasons: o.reasons, SessionIDs: o.sessions, MessageIDs: o.ids, Limit: o.limit}
+	for _, id := range o.keys {
+		f.KeyIDs = append(f.KeyIDs, keys.ID(id))
+	}
+	for _, t := range []struct {
+		name, text string
+		into       *time.Time
+	}{{"--since", o.since, &f.Since}, {"--until", o.until, &f.Until}} {
+		if t.text == "" {
+			continue
+		}
+		if d, err := parseDuration(t.text); err == nil && d >= 0 {
+			*t.into = now.Add(-d)
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, t.text)
+		if err != nil {
+			return nil, usagef("%s wants a time such as 2026-01-31T12:00:00Z, or a duration ago such as 24h", t.name)
+		}
+		*t.into = at
+	}
+	return f, nil
+}
+
+// selects reports whether the flags leave anything out.
+func (o *filterOptions) selects() bool {
+	return len(o.reasons)+len(o.sessions)+len(o.ids)+len(o.keys) > 0 || o.since != "" || o.until != ""
+}
+
+// withDead runs f over the dead letters of a queue.
+func (a *app) withDead(ctx context.Context, name string, looks bool, f func(*connection, *queue.DeadLetters) error) error {
+	return a.with(ctx, need{queues: []string{name}, looks: looks}, func(c *connection) (err error) {
+		d, err := c.deadLetters(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, d.Close(context.WithoutCancel(ctx))) }()
+		return f(c, d)
+	})
+}
+
+func (a *app) dlqListCommand() *cobra.Command {
+	var o filterOptions
+	var full bool
+	c := &cobra.Command{
+		Use:   "list QUEUE",
+		Short: "List dead letters, and why each lies there",
+		Long: `List shows the dead letters of a queue. They stay where they are. Reasons and times
+are what the broker has stored: for display, not authenticated.`,
+		Example: example(`
+			qrt dlq list task-tactician
+			qrt dlq list task-tactician --reason authentication_failed --since 24h --json`),
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			filter, err := o.filter(time.Now())
+			if err != nil {
+				return err
+			}
+			return a.dlqList(cmd.Context(), args[0], filter, full)
+		},
+	}
+	o.flags(c.Flags())
+	c.Flags().BoolVar(&full, "full", false, "show bodies and all that is known of each message")
+	return c
+}
+
+func (a *app) dlqList(ctx context.Context, name string, filter *queue.Filter, full bool) error {
+	return a.withDead(ctx, name, true, func(_ *connection, d *queue.DeadLetters) error {
+		l := list{a: a, full: full, dead: true}
+		for p, err := range d.All(ctx, filter) {
+			if err != nil {
+				return err
+			}
+			l.add(newPeekedReport(p))
+		}
+		l.end()
+		if l.n == 0 {
+			return nothingf("no dead letter of %q is selected", display.Safe(name))
+		}
+		if !a.settings.json && !full {
+			a.screen.Note(number(l.n, "", "dead letter") + ". Back to the queue: qrt dlq redrive " + display.Safe(name))
+		}
+		return nil
+	})
+}
+
+func (a *app) dlqShowCommand() *cobra.Command {
+	var raw bool
+	c := &cobra.Command{
+		Use:   "show QUEUE MESSAGE-ID",
+		Short: "Show one dead letter",
+		Long: `Show shows a dead letter with its body, where the key is at hand and it opens. With
+--envelope it writes the stored bytes as they are, for qrt inspect or qrt open.`,
+		Example: example(`
+			qrt dlq show task-tactician delivery-42
+			qrt dlq show task-tactician delivery-42 --envelope | qrt inspect`),
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if raw {
+				return a.dlqEnvelope(cmd.Context(), args[0], args[1])
+			}
+			return a.dlqShow(cmd.Context(), args[0], args[1])
+		},
+	}
+	c.Flags().BoolVar(&raw, "envelope", false, "write the stored body as it is")
+	return c
+}
+
+func (a *app) dlqShow(ctx context.Context, name, id string) error {
+	return a.withDead(ctx, name, true, func(_ *connection, d *queue.DeadLetters) error {
+		for p, err := range d.All(ctx, &queue.Filter{MessageIDs: []string{id}, Limit: 1}) {
+			if err != nil {
+				return err
+			}
+			r := newPeekedReport(p)
+			a.print(r, r.show)
+			return nil
+		}
+		return noDeadLetter(name, id)
+	})
+}
+
+func noDeadLetter(name, id string) error {
+	return nothingf("no dead letter of %q has the message ID %q", display.Safe(name), display.Safe(id))
+}
+
+// dlqEnvelope writes the stored body of a dead letter.
+func (a *app) dlqEnvelope(ctx context.Context, name, id string) error {
+	return a.with(ctx, need{looks: true}, func(c *connection) error {
+		found, err := c.rawDeadLetter(ctx, name, id)
+		switch {
+		case err != nil:
+			return err
+		case found == nil:
+			return noDeadLetter(name, id)
+		case a.settings.json:
+			writeJSON(a.Out, struct {
+				MessageID string `json:"message_id"`
+				Body      []byte `json:"body_base64"`
+			}{found.ID, found.Body})
+			return nil
+		case a.screen.Terminal():
+			return usagef("the stored body may be binary: redirect it, or use --json")
+		}
+		_, err = a.Out.Write(found.Body)
+		return err
+	})
+}
+
+// rawDeadLetter finds a dead letter as it is stored; nil where there is none.
+func (c *connection) rawDeadLetter(ctx context.Context, name, id string) (found *driver.Delivery, err error) {
+	q, err := c.broker.Open(ctx, name, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, q.Close(ctx)) }()
+	dead, err := q.DeadLetters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, dead.Close(ctx)) }()
+	for d, err := range peekAll(ctx, dead) {
+		if err != nil || d.ID == id {
+			return d, err
+		}
+	}
+	return nil, nil //nolint:nilnil // not there is an answer
+}

@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+)
+
+// messageReport is a message in JSON, one a line in streams. Where Encrypted is
+// set, all but what the broker says of it is authentic.
+type messageReport struct {
+	Queue           string            `json:"queue"`
+	MessageID       string            `json:"message_id"`
+	SessionID       string            `json:"session_id,omitempty"`
+	CorrelationID   string            `json:"correlation_id,omitempty"`
+	ContentType     string            `json:"content_type,omitempty"`
+	Attributes      map[string]string `json:"attributes,omitempty"`
+	Unauthenticated map[string]string `json:"unauthenticated,omitempty"`
+	Encrypted       bool              `json:"encrypted"`
+	KeyID           keys.ID           `json:"key_id,omitempty"`
+	Origin          string            `json:"origin,omitempty"`
+	EncryptedAt     *time.Time        `json:"encrypted_at,omitempty"`
+	BrokerID        string            `json:"broker_id,omitempty"`
+	Deliveries      int               `json:"deliveries"`
+	EnqueuedAt      *time.Time        `json:"enqueued_at,omitempty"`
+	Size            int               `json:"size"`
+	payload
+	DeadLetter *deadLetterReport `json:"dead_letter,omitempty"`
+	Rejected   *rejectedReport   `json:"rejected,omitempty"`
+	// Error says why a message that was looked at does not open.
+	Error     string `json:"error,omitempty"`
+	ErrorType string `json:"error_type,omitempty"`
+}
+
+// deadLetterReport is why a message lies among the dead letters, by the word of
+// whoever put it there.
+type deadLetterReport struct {
+	Reason      string     `json:"reason"`
+	Description string     `json:"description,omitempty"`
+	At          *time.Time `json:"at,omitempty"`
+}
+
+// rejectedReport is what became of a message that was received and not
+// delivered.
+type rejectedReport struct {
+	ErrorType   string            `json:"error_type"`
+	Disposition queue.Disposition `json:"disposition"`
+	Error       string            `json:"error"`
+	SettleError string            `json:"settle_error,omitempty"`
+}
+
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func newMessageReport(m *queue.Received) messageReport {
+	return messageReport{
+		Queue:           m.Queue,
+		MessageID:       m.ID,
+		SessionID:       m.SessionID,
+		CorrelationID:   m.CorrelationID,
+		ContentType:     m.ContentType,
+		Attributes:      m.Attributes,
+		Unauthenticated: m.Unauthenticated,
+		Encrypted:       m.Encrypted,
+		KeyID:           m.KeyID,
+		Origin:          m.Origin,
+		EncryptedAt:     instant(m.EncryptedAt),
+		BrokerID:        m.BrokerID,
+		Deliveries:      m.Count,
+		EnqueuedAt:      instant(m.EnqueuedAt),
+		Size:            len(m.Body),
+		payload:         newPayload(m.Body),
+	}
+}
+
+// newPeekedReport is a message that was looked at; its body is left out where it
+// does not open.
+func newPeekedReport(p *queue.Peeked) messageReport {
+	r := newMessageReport(&p.Received)
+	if p.Err != nil {
+		r.payload = payload{}
+		r.Error, r.ErrorType = p.Err.Error(), queue.ErrorType(p.Err)
+	}
+	r.DeadLetter = newDeadLetterReport(p.DeadLetter)
+	return r
+}
+
+func newDeadLetterReport(d *driver.DeadLetter) *deadLetterReport {
+	if d == nil {
+		return nil
+	}
+	return &deadLetterReport{d.Reason, d.Description, instant(d.At)}
+}
+
+func newRejectedReport(e *queue.RejectedError) messageReport {
+	r := messageReport{
+		Queue:      e.Queue,
+		MessageID:  e.MessageID,
+		SessionID:  e.SessionID,
+		KeyID:      e.KeyID,
+		BrokerID:   e.BrokerID,
+		Deliveries: e.Count,
+		Rejected:   &rejectedReport{ErrorType: e.ErrorType, Disposition: e.Disposition, Error: e.Err.Error()},
+	}
+	if e.SettleErr != nil {
+		r.Rejected.SettleError = e.SettleErr.Error()
+	}
+	return r
+}
+
+// show writes a message for a person: what is known of it, then its body.
+func (r *messageReport) show(s *display.Screen) {
+	s.Printf("%s %s", s.Dim("message"), s.Bold(display.Safe(r.MessageID)))
+	for _, f := range []struct{ name, value string }{{"session", r.SessionID}, {"correlation", r.CorrelationID}, {"type", r.ContentType}} {
+		if f.value != "" {
+			s.Printf("  %s %s", s.Dim(f.name), display.Safe(f.value))
+		}
+	}
+	s.Println()
+	switch {
+	case r.Error != "":
+		s.Printf("  %s  %s\n", s.Bad("does not open"), display.Safe(r.Error))
+	case r.Encrypted:
+		s.Printf("  %s under key %s, %s\n", s.Good("sealed"), s.Name(display.Safe(string(r.KeyID))), relative(*r.EncryptedAt, time.Now()))
+	default:
+		s.Printf("  %s: anybody with access to the broker can have written it\n", s.Warn("NOT encrypted"))
+	}
+	if len(r.Attributes) > 0 {
+		s.Printf("  %s\n", pairsText(r.Attributes))
+	}
+	if len(r.Unauthenticated) > 0 {
+		s.Printf("  %s %s\n", s.Warn("added on the way, not authenticated:"), pairsText(r.Unauthenticated))
+	}
+	if d := r.DeadLetter; d != nil {
+		s.Printf("  %s %s", s.Dim("dead-lettered as"), s.Warn(display.Safe(d.Reason)))
+		if d.At != nil {
+			s.Printf(" %s", relative(*d.At, time.Now()))
+		}
+		if d.Description != "" {
+			s.Printf(": %s", display.Safe(d.Description))
+		}
+		s.Println()
+	}
+	if r.Deliveries > 1 {
+		s.Printf("  %s\n", s.Dim("delivery "+display.Count(r.Deliveries)))
+	}
+	r.showBody(s)
+}
+
+func (r *messageReport) showBody(s *display.Screen) {
+	switch {
+	case r.Error != "":
+	case r.Body != nil:
+		s.Printf("%s\n", display.Block(strings.TrimRight(*r.Body, "\n")))
+	default:
+		s.Printf("%s\n", s.Dim("("+display.Count(len(r.Base64))+" bytes that are no text)"))
+	}
+}
+
+func pairsText(m map[string]string) string {
+	var b strings.Builder
+	for i, name := range slices.Sorted(maps.Keys(m)) {
+		if i > 0 {
+			b.WriteString("  ")
+		}
+		b.WriteString(display.Safe(name) + "=" + display.Safe(m[name]))
+	}
+	return b.String()
+}

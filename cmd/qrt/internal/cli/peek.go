@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+)
+
+func (a *app) peekCommand() *cobra.Command {
+	var max int
+	var full bool
+	c := &cobra.Command{
+		Use:   "peek QUEUE",
+		Short: "Look at waiting messages without taking them",
+		Long: `Peek shows messages that wait, are held or are scheduled. It takes and locks none,
+counts no delivery, and judges neither age nor replays. Bodies are opened where
+the key is at hand.`,
+		Example: example(`
+			qrt peek task-tactician
+			qrt peek task-tactician --max 1 --full
+			qrt peek task-tactician --max 1000 --json | jq -r .session_id | sort | uniq -c`),
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if max < 1 {
+				return usagef("--max must be at least 1")
+			}
+			return a.peek(cmd.Context(), args[0], max, full)
+		},
+	}
+	c.Flags().IntVarP(&max, "max", "n", 20, "how many messages to show at most")
+	c.Flags().BoolVar(&full, "full", false, "show bodies and all that is known of each message")
+	return c
+}
+
+func (a *app) peek(ctx context.Context, name string, max int, full bool) error {
+	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) error {
+		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{})
+		if err != nil {
+			return err
+		}
+		l := list{a: a, full: full}
+		for cursor := ""; l.n < max; {
+			some, next, err := rx.Peek(ctx, cursor, min(max-l.n, 100))
+			if err != nil {
+				return err
+			}
+			for _, p := range some {
+				l.add(newPeekedReport(p))
+			}
+			if cursor = next; cursor == "" {
+				break
+			}
+		}
+		l.end()
+		if l.n == 0 {
+			return nothingf("no message in %q", display.Safe(name))
+		}
+		return nil
+	})
+}
+
+// list shows messages: as JSON Lines, whole, or as rows of a table.
+type list struct {
+	a    *app
+	full bool
+	dead bool // of dead letters
+	n    int
+	rows [][]string
+}
+
+func (l *list) add(r messageReport) {
+	l.n++
+	s := l.a.screen
+	switch {
+	case l.a.settings.json:
+		writeJSON(l.a.Out, r)
+	case l.full:
+		if l.n > 1 {
+			s.Println()
+		}
+		r.show(s)
+	default:
+		l.rows = append(l.rows, l.row(&r))
+	}
+}
+
+func (l *list) row(r *messageReport) []string {
+	s := l.a.screen
+	now := time.Now()
+	state := s.Warn("plaintext")
+	switch {
+	case r.Encrypted:
+		state = s.Good("sealed")
+	case r.ErrorType != "":
+		state = s.Bad(r.ErrorType)
+	case r.Error != "":
+		state = s.Bad("does not open")
+	}
+	row := []string{display.Safe(clip(r.MessageID, 36)), display.Safe(clip(r.SessionID, 28)), state, display.Safe(string(r.KeyID))}
+	if l.dead {
+		reason, at := "", time.Time{}
+		if d := r.DeadLetter; d != nil {
+			reason = d.Reason
+			if d.At != nil {
+				at = *d.At
+			}
+		}
+		return append(row, s.Warn(display.Safe(reason)), display.Age(at, now))
+	}
+	enqueued := time.Time{}
+	if r.EnqueuedAt != nil {
+		enqueued = *r.EnqueuedAt
+	}
+	size := ""
+	if r.Error == "" {
+		size = display.Bytes(r.Size)
+	}
+	return append(row, display.Age(enqueued, now), display.Count(r.Deliveries), size)
+}
+
+func (l *list) end() {
+	if len(l.rows) == 0 {
+		return
+	}
+	columns := display.Columns("message", "session", "body", "key", ">age", ">deliveries", ">size")
+	if l.dead {
+		columns = display.Columns("message", "session", "body", "key", "reason", ">dead for")
+	}
+	l.a.screen.Table(columns, l.rows)
+	l.rows = nil
+}
+
+// wordList joins names for a sentence.
+func wordList(names []string) string { return strings.Join(names, ", ") }

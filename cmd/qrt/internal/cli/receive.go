@@ -1,0 +1,235 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+)
+
+// receiveOptions are the flags of receive.
+type receiveOptions struct {
+	max                  int
+	all, follow, abandon bool
+	body                 bool
+	session              string
+	nextSession          bool
+	wait, delay          time.Duration
+}
+
+func (a *app) receiveCommand() *cobra.Command {
+	var o receiveOptions
+	var wait, delay string
+	c := &cobra.Command{
+		Use:   "receive QUEUE",
+		Short: "Receive messages, print them, and complete them",
+		Long: `Receive takes one message (or --max, or --all that are there, or --follow), prints
+it, and then completes it: it leaves the queue. With --abandon it goes back.
+
+A message that does not authenticate, is too old or was replayed is never
+printed: it is dead-lettered, or given back, as the library does, and receive
+says so. Plaintext is printed with a warning, or rejected, by --policy.
+
+The exit code is 3 where there was no message, and 1 where all were rejected.`,
+		Example: example(`
+			qrt receive task-tactician
+			qrt receive task-tactician --follow --json | jq .body
+			qrt receive task-tactician --all --body > bodies.jsonl
+			qrt receive task-tactician --session octo/hello:42 --abandon`),
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			switch {
+			case o.max < 1:
+				return usagef("--max must be at least 1")
+			case o.follow && o.abandon:
+				return usagef("--follow with --abandon would get the same messages again and again")
+			case delay != "" && !o.abandon:
+				return usagef("--delay needs --abandon")
+			case o.session != "" && o.nextSession:
+				return usagef("--session names a session, --next-session takes any: not both")
+			}
+			if o.wait, err = parseDuration(wait); err != nil || o.wait <= 0 {
+				return usagef("--wait wants a duration such as 2s")
+			}
+			if delay != "" {
+				if o.delay, err = parseDuration(delay); err != nil || o.delay < 0 {
+					return usagef("--delay wants a duration such as 30s")
+				}
+			}
+			return a.receive(cmd.Context(), args[0], o)
+		},
+	}
+	f := c.Flags()
+	f.IntVarP(&o.max, "max", "n", 1, "how many messages to take at most")
+	f.BoolVar(&o.all, "all", false, "take messages until none comes within --wait")
+	f.BoolVarP(&o.follow, "follow", "f", false, "go on until interrupted")
+	f.BoolVar(&o.abandon, "abandon", false, "give the messages back instead of completing them")
+	f.StringVar(&delay, "delay", "", "`duration` before an abandoned message comes again")
+	f.BoolVar(&o.body, "body", false, "print bodies only, each with a line end")
+	f.StringVar(&o.session, "session", "", "receive from this session only: its `ID`")
+	f.BoolVar(&o.nextSession, "next-session", false, "receive from the next session that is free")
+	f.StringVar(&wait, "wait", "2s", "`duration` to wait for a message")
+	c.MarkFlagsMutuallyExclusive("max", "all", "follow")
+	return c
+}
+
+// source is a receiver or a session.
+type messages interface {
+	Receive(ctx context.Context, max int) ([]*queue.Delivery, error)
+}
+
+// receiving is one run of receive.
+type receiving struct {
+	a        *app
+	o        receiveOptions
+	taken    int
+	rejected int
+	held     []*queue.Delivery // to be abandoned at the end
+}
+
+func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
+	r := &receiving{a: a, o: o}
+	err := a.with(ctx, need{queues: []string{name}, rejected: r.reject}, func(c *connection) (err error) {
+		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.giveBack(ctx)) }()
+		if o.session == "" && !o.nextSession && !rx.Capabilities().SessionOnly {
+			return r.run(ctx, rx)
+		}
+		return r.sessions(ctx, rx)
+	})
+	switch {
+	case o.follow && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return nil
+	case err != nil:
+		return err
+	case r.taken == 0 && r.rejected > 0:
+		if a.settings.json {
+			return errReported
+		}
+		return fmt.Errorf("all %d messages that came were rejected; those that were dead-lettered are in: qrt dlq list %s", r.rejected, name)
+	case r.taken == 0:
+		return nothingf("no message in %q within %s", display.Safe(name), display.Duration(o.wait))
+	}
+	return nil
+}
+
+// done reports whether enough was taken.
+func (r *receiving) done() bool { return !r.o.all && !r.o.follow && r.taken >= r.o.max }
+
+// run takes messages from src until there are enough, or none comes.
+func (r *receiving) run(ctx context.Context, src messages) error {
+	for !r.done() {
+		// One at a time: what is not printed stays in the queue.
+		seen := r.taken + r.rejected
+		batch, err := src.Receive(ctx, 1)
+		if err != nil {
+			if errors.Is(err, queue.ErrReceivingPaused) {
+				return advise(err, "is this the right key? See qrt doctor and qrt dlq list")
+			}
+			return err
+		}
+		for _, d := range batch {
+			if err := r.take(ctx, d); err != nil {
+				return err
+			}
+		}
+		if !r.o.follow && r.taken+r.rejected == seen {
+			return nil
+		}
+	}
+	return nil
+}
+
+// sessions takes messages from one session, or from one after the other.
+func (r *receiving) sessions(ctx context.Context, rx *queue.Receiver) error {
+	for !r.done() {
+		var s *queue.Session
+		var err error
+		if r.o.session != "" {
+			s, err = rx.AcceptSession(ctx, r.o.session)
+		} else {
+			s, err = rx.NextSession(ctx)
+		}
+		if errors.Is(err, queue.ErrNoSession) {
+			if r.o.follow {
+				continue
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = r.run(ctx, s)
+		if err = errors.Join(err, r.giveBack(ctx), s.Close(context.WithoutCancel(ctx))); err != nil {
+			return err
+		}
+		if r.o.session != "" || r.o.nextSession && !r.o.follow && !r.o.all {
+			return nil
+		}
+	}
+	return nil
+}
+
+// take prints a message, and completes it once that is done.
+func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
+	m := newMessageReport(&d.Received)
+	switch {
+	case r.a.settings.json:
+		writeJSON(r.a.Out, m)
+	case r.o.body:
+		if _, err := fmt.Fprintf(r.a.Out, "%s\n", d.Body); err != nil {
+			return errors.Join(err, d.Abandon(context.WithoutCancel(ctx), 0))
+		}
+	default:
+		m.show(r.a.screen)
+	}
+	r.taken++
+	if r.o.abandon {
+		r.held = append(r.held, d)
+		return nil
+	}
+	// It is printed: an interrupt must not make it come again.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return d.Complete(ctx)
+}
+
+// giveBack abandons what was only looked at.
+func (r *receiving) giveBack(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	var errs []error
+	// The last first, so that they stand as they did.
+	for i := len(r.held) - 1; i >= 0; i-- {
+		if err := r.held[i].Abandon(ctx, r.o.delay); err != nil && !errors.Is(err, queue.ErrLockLost) {
+			errs = append(errs, err)
+		}
+	}
+	r.held = nil
+	return errors.Join(errs...)
+}
+
+// reject tells of a message that was not delivered.
+func (r *receiving) reject(e *queue.RejectedError) {
+	r.rejected++
+	if r.a.settings.json {
+		writeJSON(r.a.Out, newRejectedReport(e))
+		return
+	}
+	became := "dead-lettered"
+	switch {
+	case e.SettleErr != nil:
+		became = "could not be " + string(e.Disposition)
+	case e.Disposition == queue.Abandoned:
+		became = "given back"
+	}
+	r.a.errors.Printf("%s message %s: %s (%s)\n", r.a.errors.Bad("rejected"), display.Safe(e.MessageID), became, e.ErrorType)
+}

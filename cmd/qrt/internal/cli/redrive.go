@@ -1,0 +1,235 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+)
+
+// redriveReport is the output of dlq redrive --json.
+type redriveReport struct {
+	Queue    string         `json:"queue"`
+	DryRun   bool           `json:"dry_run"`
+	Matched  int            `json:"matched"`
+	Redriven int            `json:"redriven"`
+	Resealed int            `json:"resealed"`
+	Refused  int            `json:"refused"`
+	Failed   int            `json:"failed"`
+	Refusals map[string]int `json:"refusals"`
+	Error    string         `json:"error,omitempty"`
+}
+
+func (a *app) dlqRedriveCommand() *cobra.Command {
+	var o filterOptions
+	var r queue.RedriveOptions
+	var ttl string
+	c := &cobra.Command{
+		Use:   "redrive QUEUE",
+		Short: "Send dead letters back to their queue",
+		Long: `Redrive sends dead letters back to their queue. Each leaves the dead letters only
+after the queue has confirmed the copy: a crash in between leaves both, never
+none.
+
+As they are, receivers judge them by their age, and may reject them again. With
+--reseal each is opened and sealed anew under the current key, as of now. That
+needs --nonces: a message that was handled, or that the nonce store does not
+know, is refused, so that nobody can launder a replay through the dead letters.
+--accept-replay-risk vouches for those that it does not know.`,
+		Example: example(`
+			qrt dlq redrive task-tactician --dry-run
+			qrt dlq redrive task-tactician --reason max_deliveries --since 24h --rate 50
+			qrt dlq redrive task-tactician --reason message_expired --reseal --nonces sqlite:///var/lib/qrt/nonces.db`),
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if r.Filter, err = o.filter(time.Now()); err != nil {
+				return err
+			}
+			switch {
+			case r.Rate < 0:
+				return usagef("--rate is negative")
+			case ttl != "" && !r.Reseal:
+				return usagef("--ttl needs --reseal")
+			case r.AcceptReplayRisk && !r.Reseal:
+				return usagef("--accept-replay-risk needs --reseal")
+			case r.Reseal && a.settings.keys.value == "" && a.settings.queues[args[0]].Keys == "":
+				return usagef("--reseal needs --keys")
+			case r.Reseal && a.settings.nonces.value == "" && !r.AcceptReplayRisk:
+				return usagef("--reseal needs --nonces, which tells what was handled before, or --accept-replay-risk if you know that nothing was")
+			}
+			if ttl != "" {
+				if r.TTL, err = parseDuration(ttl); err != nil || r.TTL <= 0 {
+					return usagef("--ttl wants a duration such as 24h")
+				}
+			}
+			return a.redrive(cmd.Context(), args[0], &r)
+		},
+	}
+	o.flags(c.Flags())
+	f := c.Flags()
+	f.BoolVar(&r.Reseal, "reseal", false, "seal each anew, under the current key")
+	f.BoolVar(&r.AcceptReplayRisk, "accept-replay-risk", false, "reseal also what the nonce store does not know")
+	f.StringVar(&ttl, "ttl", "", "`duration` for which a resealed message may be delivered (default: what it has)")
+	f.Float64Var(&r.Rate, "rate", 0, "messages a second at most (default: no limit)")
+	f.BoolVar(&r.DryRun, "dry-run", false, "find out what would be done, and do nothing")
+	return c
+}
+
+func (a *app) redrive(ctx context.Context, name string, o *queue.RedriveOptions) error {
+	return a.withDead(ctx, name, true, func(_ *connection, d *queue.DeadLetters) error {
+		total := 0
+		if a.errors.Terminal() && !a.settings.json {
+			s, err := d.Stats(ctx, o.Filter)
+			if err != nil {
+				return err
+			}
+			total = s.Count
+		}
+		bar := a.errors.Bar("redriving", total)
+		if a.settings.json {
+			bar.Done()
+		}
+		defer bar.Done()
+		o.Progress = func(r queue.RedriveReport) { bar.Set(r.Matched) }
+		got, err := d.Redrive(ctx, o)
+		bar.Done()
+		r := redriveReport{
+			Queue: name, DryRun: o.DryRun, Matched: got.Matched, Redriven: got.Redriven, Resealed: got.Resealed,
+			Refused: got.Refused, Failed: got.Failed, Refusals: got.Refusals,
+		}
+		if got.FirstError != nil {
+			r.Error = got.FirstError.Error()
+		}
+		if err != nil {
+			return err
+		}
+		if r.Matched == 0 {
+			return nothingf("no dead letter of %q is selected", display.Safe(name))
+		}
+		a.print(r, func(s *display.Screen) { r.show(s) })
+		if r.Refused+r.Failed > 0 {
+			return errReported
+		}
+		return nil
+	})
+}
+
+func (r *redriveReport) show(s *display.Screen) {
+	done := "sent back to " + s.Name(display.Safe(r.Queue))
+	if r.DryRun {
+		done = "would be " + done
+	}
+	if r.Resealed > 0 {
+		done += ", resealed"
+	}
+	s.Printf("%s %d of %d %s\n", s.Good("✓"), r.Redriven, r.Matched, done)
+	for _, why := range slices.Sorted(maps.Keys(r.Refusals)) {
+		note := refusalNotes[why]
+		if note == "" {
+			note = why
+		}
+		s.Printf("%s %d left where they are: %s\n", s.Warn("!"), r.Refusals[why], note)
+	}
+	if r.Failed > 0 {
+		s.Printf("%s %d failed: %s\n", s.Bad("✗"), r.Failed, display.Safe(r.Error))
+	}
+}
+
+// refusalNotes say in words why a dead letter was not resealed.
+var refusalNotes = map[string]string{
+	"plaintext":              "plaintext is never resealed: anybody can have written it",
+	"unknown_to_nonce_store": "the nonce store does not know them: see --accept-replay-risk",
+	"expired":                "they are past their own expiry: see --ttl",
+	"nonce_reused":           "they were handled before: sending them back would be a replay",
+	"authentication_failed":  "they do not authenticate: somebody altered them",
+	"key_not_found":          "their key is not among --keys",
+}
+
+// purgeReport is the output of dlq purge --json.
+type purgeReport struct {
+	Queue  string `json:"queue"`
+	Purged int    `json:"purged"`
+}
+
+func (a *app) dlqPurgeCommand() *cobra.Command {
+	var o filterOptions
+	var all, yes bool
+	c := &cobra.Command{
+		Use:   "purge QUEUE",
+		Short: "Delete dead letters for good",
+		Long: `Purge deletes the dead letters that the flags select, for good. Without any flag
+that selects it wants --all. It asks before it deletes, unless --yes is given.`,
+		Example: example(`
+			qrt dlq purge task-tactician --reason authentication_failed --until 30d
+			qrt dlq purge task-tactician --all --yes`),
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			filter, err := o.filter(time.Now())
+			switch {
+			case err != nil:
+				return err
+			case !o.selects() && !all:
+				return usagef("this would delete every dead letter: say so with --all, or select some")
+			case o.selects() && all:
+				return usagef("--all, or a flag that selects: not both")
+			}
+			return a.purge(cmd.Context(), args[0], filter, yes)
+		},
+	}
+	o.flags(c.Flags())
+	c.Flags().BoolVar(&all, "all", false, "delete every dead letter")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return c
+}
+
+func (a *app) purge(ctx context.Context, name string, filter *queue.Filter, yes bool) error {
+	return a.withDead(ctx, name, true, func(_ *connection, d *queue.DeadLetters) error {
+		s, err := d.Stats(ctx, filter)
+		if err != nil {
+			return err
+		}
+		if s.Count == 0 {
+			return nothingf("no dead letter of %q is selected", display.Safe(name))
+		}
+		if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(s.Count, "", "dead letter"), display.Safe(name))); err != nil {
+			return err
+		}
+		n, err := d.Purge(ctx, filter)
+		if err != nil {
+			return fmt.Errorf("%w (%d were deleted before)", err, n)
+		}
+		a.print(purgeReport{name, n}, func(s *display.Screen) {
+			s.Printf("%s %s of %s deleted\n", s.Good("✓"), number(n, "", "dead letter"), s.Name(display.Safe(name)))
+		})
+		return nil
+	})
+}
+
+// confirm asks before something that cannot be undone. Where nobody can answer,
+// --yes is needed.
+func (a *app) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if a.settings.json || !a.errors.Terminal() || !terminal(a.In) {
+		return usagef("this cannot be undone: say --yes")
+	}
+	a.errors.Printf("%s [y/N] ", question)
+	answer, err := bufio.NewReader(a.In).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return fmt.Errorf("nothing was done")
+}
