@@ -93,6 +93,12 @@ func deadLetterQueue(e *env) {
 	err := e.settle(other, driver.Settlement{Delivery: again, Kind: driver.MoveToDeadLetter, Reason: testReason})
 	e.wantUnsupported(err, "dead-lettering a dead letter")
 	e.must(other, driver.Complete, again)
+	if _, err := e.renew(dead, held[1]); err != nil {
+		e.Errorf("Renew of a dead letter: %v", err)
+	}
+	if n := dead.Size(&held[1].Message); n < len(held[1].Body) {
+		e.Errorf("Size of a dead letter is %d, its body has %d bytes", n, len(held[1].Body))
+	}
 	e.must(dead, driver.Complete, held[1])
 	e.none(dead, "all dead letters are completed")
 
