@@ -99,7 +99,8 @@ func (l *lane) settle(ctx context.Context, d *Delivery, out outcome) outcome {
 	ctx = settleContext{values: ctx, Context: l.deadline()}
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		err := l.settleOnce(ctx, d, out)
-		if err == nil {
+		if err == nil || wait > 50*time.Millisecond && errors.Is(err, ErrSettled) {
+			// Settled already, on a repetition: the answer to the first was lost.
 			if out.name != outRetry && out.name != outRelease {
 				l.tries.forget(d.raw.ID)
 			}

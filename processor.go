@@ -105,6 +105,7 @@ type Processor struct {
 
 	mu      sync.Mutex // guards what follows
 	started bool
+	over    bool                    // Shutdown or Close came before Run
 	stop    context.CancelFunc      // ends fetching
 	hard    context.CancelCauseFunc // ends handlers
 	done    chan struct{}           // closed when Run has returned
@@ -187,6 +188,11 @@ func (p *Processor) Run(ctx context.Context) error {
 		return wrap(op, "", invalidOption("no queue: call Handle first"))
 	}
 	p.started = true
+	if p.over {
+		p.mu.Unlock()
+		close(p.done)
+		return nil
+	}
 	fetchCtx, stop := context.WithCancel(ctx)
 	base, hard := context.WithCancelCause(context.WithoutCancel(ctx))
 	p.stop, p.hard = stop, hard
@@ -242,18 +248,14 @@ func (p *Processor) drain(base context.Context, hard context.CancelCauseFunc) er
 }
 
 // Shutdown makes Run drain, and returns when Run has, or when ctx ends, with its
-// error; the drain then goes on. Before Run it is an error.
+// error; the drain then goes on. A Run that comes later returns at once.
 func (p *Processor) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("shutdown", "", errNilContext)
 	}
-	p.mu.Lock()
-	stop := p.stop
-	p.mu.Unlock()
-	if stop == nil {
-		return wrap("shutdown", "", invalidOption("the Processor does not run"))
+	if !p.end(false) {
+		return nil
 	}
-	stop()
 	select {
 	case <-p.done:
 		return nil
@@ -265,14 +267,22 @@ func (p *Processor) Shutdown(ctx context.Context) error {
 // Close stops hard: it ends fetching and the contexts of all handlers at once,
 // and does not wait. Run returns when they have, after CancelGrace at the
 // latest. For a second signal.
-func (p *Processor) Close() {
+func (p *Processor) Close() { p.end(true) }
+
+// end ends fetching, and handlers too where hard, and reports whether there is a
+// Run to wait for.
+func (p *Processor) end(hard bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stop == nil {
-		return
+		p.over = true
+		return false
 	}
 	p.stop()
-	p.hard(ErrDraining)
+	if hard {
+		p.hard(ErrDraining)
+	}
+	return true
 }
 
 func (o *HandleOptions) resolve(r *Receiver) error {

@@ -38,10 +38,10 @@ func newMessage(tb testing.TB) *message {
 		tb.Fatal(err)
 	}
 	c := &envelope.Context{
-		MessageID:   "0191d3a4-7c1e-7000-8000-5f3a9c0d1e2f",
+		MessageID:   "72d3162e-cc78-11e3-81ab-4c9367dc0958",
 		SessionID:   "octo/repo#42",
 		ContentType: "application/json",
-		Attributes:  map[string]string{"event": "pull_request", "delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958"},
+		Attributes:  map[string]string{"event": "pull_request", "action": "opened"},
 	}
 	if m.header.Bound, err = envelope.BoundNames(c.Attributes); err != nil {
 		tb.Fatal(err)

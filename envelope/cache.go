@@ -37,7 +37,7 @@ type cacheKey struct {
 
 // entry is an authenticated cipher.
 type entry struct {
-	derived
+	*derived
 	key     cacheKey
 	keyID   string
 	deriver Deriver
@@ -54,23 +54,24 @@ func keyOf(keyID string, salt *Salt) cacheKey {
 	return k
 }
 
-// get returns the cipher of that key ID and salt, if it came from the very d.
-func (c *cache) get(keyID string, salt *Salt, d Deriver) (derived, bool) {
+// get returns the cipher of that key ID and salt if it came from the very d, and
+// nil otherwise.
+func (c *cache) get(keyID string, salt *Salt, d Deriver) *derived {
 	recent := &c.recent[salt[0]%recents]
 	e := recent.Load()
 	if e == nil || e.key.salt != *salt || e.keyID != keyID {
 		if e = c.find(keyID, salt, recent); e == nil {
-			return derived{}, false
+			return nil
 		}
 	}
 	// Comparing does not panic: the entry's Deriver is comparable.
 	if e.deriver != d {
-		return derived{}, false
+		return nil
 	}
 	if !e.used.Load() {
 		e.used.Store(true)
 	}
-	return e.derived, true
+	return e.derived
 }
 
 // find looks an entry up in the index and makes it a recent one.
@@ -88,7 +89,7 @@ func (c *cache) find(keyID string, salt *Salt, recent *atomic.Pointer[entry]) *e
 
 // add puts a cipher in, in the place of one of the same key ID and salt where
 // there is one. A message was authenticated with it.
-func (c *cache) add(keyID string, salt *Salt, d Deriver, k derived) {
+func (c *cache) add(keyID string, salt *Salt, d Deriver, k *derived) {
 	if c.limit == 0 || !reflect.ValueOf(d).Comparable() {
 		return
 	}

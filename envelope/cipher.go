@@ -67,11 +67,12 @@ type derived struct {
 
 // derive returns the cipher and the commitment of d for that salt. Its errors are
 // those of d.
-func derive(d Deriver, keyID string, salt *Salt) (k derived, err error) {
+func derive(d Deriver, keyID string, salt *Salt) (k *derived, err error) {
 	info := make([]byte, 0, len(infoLabel)+1+MaxKeyID+SaltSize)
 	info = append(info, infoLabel...)
 	info = appendShort(info, keyID)
 	info = append(info, salt[:]...)
+	k = new(derived)
 	confine(func() {
 		var okm [64]byte
 		if okm, err = d.Derive(info); err != nil {
@@ -82,7 +83,10 @@ func derive(d Deriver, keyID string, salt *Salt) (k derived, err error) {
 		copy(k.commitment[:], okm[32:])
 		clear(okm[:])
 	})
-	return k, err
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }
 
 // newAEAD returns AES-256-GCM that draws its own nonces and writes nonce,
@@ -117,21 +121,15 @@ func getScratch() *scratch {
 
 func (s *scratch) put() {
 	if cap(s.b) <= maxScratch {
-		s.b = s.b[:0]
 		scratches.Put(s)
 	}
 }
 
-// additional fills s with domain, length of header, header and data (qre1,
-// Section 4.1) and returns the part that is the header.
-func (s *scratch) additional(domain string, h *Header, keyID string, salt *Salt, commitment *Commitment, data []byte) []byte {
-	size := h.size(keyID)
-	s.b = append(s.b, domain...)
-	s.b = binary.BigEndian.AppendUint32(s.b, uint32(size)) //nolint:gosec // G115: a valid header is shorter than 17 KiB
-	s.b = h.append(s.b, keyID, salt, commitment)
-	header := s.b[len(domain)+4 : len(domain)+4+size]
-	s.b = append(s.b, data...)
-	return header
+// begin fills s with what stands before a header of that many bytes in additional
+// data (qre1, Section 4.1).
+func (s *scratch) begin(domain string, header int) {
+	s.b = append(s.b[:0], domain...)
+	s.b = binary.BigEndian.AppendUint32(s.b, uint32(header)) //nolint:gosec // G115: a valid header is shorter than 17 KiB
 }
 
 // overlaps reports whether a and b share memory. Addresses come from reflect, to

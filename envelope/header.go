@@ -180,7 +180,8 @@ func checkBound(names []string) error {
 // append encodes h, which is valid, with the given key ID, salt and commitment
 // (qre1, Section 2).
 func (h *Header) append(dst []byte, keyID string, salt *Salt, commitment *Commitment) []byte {
-	fixed := [fixedSize]byte{'Q', 'R', 'E', '1', Version1, 0}
+	fixed := [fixedSize]byte{4: Version1, 5: 0} // no flag is defined
+	copy(fixed[:], Marker)
 	for i, ms := range [...]int64{h.EncryptedAt, h.NotBefore, h.ExpiresAt} {
 		binary.BigEndian.PutUint64(fixed[len(Marker)+2+8*i:], uint64(ms)) //nolint:gosec // G115: checked to be 0 or more
 	}

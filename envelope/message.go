@@ -25,8 +25,8 @@ type EncryptedMessage struct {
 	Ciphertext []byte // as long as the plaintext; without nonce and tag
 	Tag        AuthenticationTag
 
-	raw     []byte // the whole envelope; nil unless parsed
-	nonceAt int    // where in raw the header ends
+	raw  []byte // the whole envelope; nil unless parsed
+	head string // a copy of its header
 }
 
 // IsSealed reports whether body begins with Marker. Such a body is an envelope,
@@ -55,40 +55,23 @@ func Parse(body []byte) (EncryptedMessage, error) {
 
 func (m *EncryptedMessage) parse() error {
 	body := m.raw
-	if !IsSealed(body) {
-		return fmt.Errorf("marker: the body does not begin with %s", Marker)
+	end, count, err := layout(body)
+	if err != nil {
+		return err
 	}
-	// Another version may be laid out in another way: nothing else is looked at.
-	if len(body) > len(Marker) && body[len(Marker)] != Version1 {
-		return fmt.Errorf("%w: %d: this receiver knows %d", ErrUnsupportedVersion, body[len(Marker)], Version1)
-	}
-	switch {
-	case len(body) == len(Marker):
-		return errors.New("version: cut off")
-	case len(body) == len(Marker)+1:
-		return errors.New("flags: cut off")
-	case body[len(Marker)+1] != 0:
-		return fmt.Errorf("flags: 0x%02x: none is defined", body[len(Marker)+1])
-	}
-	at := len(Marker) + 2
+	// One copy of the header holds its strings, and is what Open authenticates:
+	// what was parsed is what is believed, even if body changes in between.
+	nonceAt := end + SaltSize + CommitmentSize
+	m.head = string(body[:nonceAt])
+
 	for i, ms := range [...]*int64{&m.EncryptedAt, &m.NotBefore, &m.ExpiresAt} {
-		if len(body) < at+8 {
-			return fmt.Errorf("%s: cut off", timeFields[i])
-		}
-		u := binary.BigEndian.Uint64(body[at:])
+		u := binary.BigEndian.Uint64(body[len(Marker)+2+8*i:])
 		if u > MaxTime {
 			return fmt.Errorf("%s: past the year 9999", timeFields[i])
 		}
 		*ms = int64(u)
-		at += 8
 	}
-
-	// The strings are slices of one copy of the part that holds them.
-	end, count, err := stringsEnd(body)
-	if err != nil {
-		return err
-	}
-	text := string(body[fixedSize:end])
+	text := m.head[fixedSize:end]
 	m.KeyID, text = cutShort(text)
 	m.Origin, text = cutShort(text)
 	text = text[1:] // the number of names
@@ -101,36 +84,43 @@ func (m *EncryptedMessage) parse() error {
 	if err := m.check(); err != nil {
 		return err
 	}
-
-	rest := body[end:]
-	for i, dst := range [...][]byte{m.Salt[:], m.Commitment[:], m.Nonce[:]} {
-		if len(rest) < len(dst) {
-			return fmt.Errorf("%s: cut off", [...]string{"salt", "key commitment", "nonce"}[i])
-		}
-		rest = rest[copy(dst, rest):]
-	}
-	if len(rest) < TagSize {
-		return errors.New("authentication tag: cut off")
-	}
-	n := len(rest) - TagSize
-	if err := checkSize("ciphertext", int64(n)); err != nil {
-		return err
-	}
-	m.nonceAt = len(body) - len(rest) - NonceSize
-	m.Ciphertext = rest[:n:n]
-	copy(m.Tag[:], rest[n:])
+	copy(m.Salt[:], m.head[end:])
+	copy(m.Commitment[:], m.head[end+SaltSize:])
+	tagAt := len(body) - TagSize
+	copy(m.Nonce[:], body[nonceAt:])
+	m.Ciphertext = body[nonceAt+NonceSize : tagAt : tagAt]
+	copy(m.Tag[:], body[tagAt:])
 	return nil
 }
 
-// stringsEnd returns where key ID, origin and names end in body, and the number
-// of names, having checked that all of them lie within body.
-func stringsEnd(body []byte) (end, count int, err error) {
-	end = fixedSize
-	short := func() bool {
-		if end >= len(body) {
-			return false
+// layout checks that marker, version and flags are as they must be and that every
+// field lies within body. It returns where the names of the bound attributes end,
+// and how many there are.
+func layout(body []byte) (end, count int, err error) {
+	switch {
+	case !IsSealed(body):
+		return 0, 0, fmt.Errorf("marker: the body does not begin with %s", Marker)
+	case len(body) == len(Marker):
+		return 0, 0, errors.New("version: cut off")
+	case body[len(Marker)] != Version1:
+		// Another version may be laid out in another way: nothing else is looked at.
+		return 0, 0, fmt.Errorf("%w: %d: this receiver knows %d", ErrUnsupportedVersion, body[len(Marker)], Version1)
+	case len(body) == len(Marker)+1:
+		return 0, 0, errors.New("flags: cut off")
+	case body[len(Marker)+1] != 0:
+		return 0, 0, fmt.Errorf("flags: 0x%02x: none is defined", body[len(Marker)+1])
+	}
+	end = len(Marker) + 2
+	for _, field := range timeFields {
+		if end += 8; end > len(body) {
+			return 0, 0, fmt.Errorf("%s: cut off", field)
 		}
-		end += 1 + int(body[end])
+	}
+	short := func() bool { // a length byte and as many bytes
+		if end < len(body) {
+			end += int(body[end])
+		}
+		end++
 		return end <= len(body)
 	}
 	if !short() {
@@ -152,7 +142,19 @@ func stringsEnd(body []byte) (end, count int, err error) {
 			return 0, 0, fmt.Errorf("bound attributes: name %d: cut off", i)
 		}
 	}
-	return end, count, nil
+	switch n := len(body) - end; {
+	case n < SaltSize:
+		return 0, 0, errors.New("salt: cut off")
+	case n < SaltSize+CommitmentSize:
+		return 0, 0, errors.New("key commitment: cut off")
+	case n < SaltSize+CommitmentSize+NonceSize:
+		return 0, 0, errors.New("nonce: cut off")
+	case n < SaltSize+CommitmentSize+NonceSize+TagSize:
+		return 0, 0, errors.New("authentication tag: cut off")
+	default:
+		err = checkSize("ciphertext", int64(n-(SaltSize+CommitmentSize+NonceSize+TagSize)))
+	}
+	return end, count, err
 }
 
 // cutShort cuts a string and its length byte off s; that they are there was

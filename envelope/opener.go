@@ -75,13 +75,12 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 		}
 		m = &parsed
 	}
-	sealed := m.raw[m.nonceAt:]
+	sealed := m.raw[len(m.head):] // nonce, ciphertext, tag
 	n := len(sealed) - NonceSize - TagSize
 	dst, err := grow(dst, n, m.raw)
 	if err != nil {
 		return nil, err
 	}
-
 	k, hit, err := o.key(m, d)
 	if err != nil {
 		return nil, err
@@ -91,16 +90,17 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 	if subtle.ConstantTimeCompare(k.commitment[:], m.Commitment[:]) != 1 {
 		return nil, ErrAuthenticationFailed
 	}
-	aad := getScratch()
-	header := aad.additional(domain, &m.Header, m.KeyID, &m.Salt, &m.Commitment, data)
-	// What is authenticated are the fields that the caller acts on: were they, or
-	// the bytes, changed since they were parsed, the two differ.
-	same := string(header) == string(m.raw[:m.nonceAt]) && string(m.Nonce[:]) == string(sealed[:NonceSize])
-	if same {
-		confine(func() { _, err = k.aead.Open(dst[len(dst):], nil, sealed, aad.b) })
+	// By its nonce a message is remembered, so it is the nonce of the very bytes.
+	if string(m.Nonce[:]) != string(sealed[:NonceSize]) {
+		return nil, ErrAuthenticationFailed
 	}
+	aad := getScratch()
+	aad.begin(domain, len(m.head))
+	aad.b = append(aad.b, m.head...)
+	aad.b = append(aad.b, data...)
+	confine(func() { _, err = k.aead.Open(dst[len(dst):], nil, sealed, aad.b) })
 	aad.put()
-	if !same || err != nil {
+	if err != nil {
 		return nil, ErrAuthenticationFailed
 	}
 	if !hit {
@@ -110,11 +110,11 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 }
 
 // key returns what d gives for the salt of m, and whether it was in the cache.
-func (o *Opener) key(m *EncryptedMessage, d Deriver) (k derived, hit bool, err error) {
-	if k, ok := o.cache.get(m.KeyID, &m.Salt, d); ok {
+func (o *Opener) key(m *EncryptedMessage, d Deriver) (k *derived, hit bool, err error) {
+	if k := o.cache.get(m.KeyID, &m.Salt, d); k != nil {
 		if err := usable(d); err != nil {
 			o.cache.remove(func(e *entry) bool { return e.deriver == d })
-			return derived{}, false, err
+			return nil, false, err
 		}
 		return k, true, nil
 	}

@@ -34,7 +34,7 @@ type Sealer struct {
 
 // epoch is a salt, what was derived from it, and how much it has served.
 type epoch struct {
-	derived
+	*derived
 	salt     Salt
 	start    int64 // EncryptedAt of the first message
 	latest   atomic.Int64
@@ -104,7 +104,11 @@ func (s *Sealer) trySeal(domain string, dst []byte, h *Header, plaintext, data [
 		return nil, err
 	}
 	aad := getScratch()
-	header := aad.additional(domain, h, s.keyID, &e.salt, &e.commitment, data)
+	aad.begin(domain, body-begin)
+	at := len(aad.b)
+	aad.b = h.append(aad.b, s.keyID, &e.salt, &e.commitment)
+	header := aad.b[at:]
+	aad.b = append(aad.b, data...)
 	confine(func() { e.aead.Seal(dst[body:body], nil, plaintext, aad.b) }) //nolint:gosec // G407: it draws the nonce itself
 	copy(dst[begin:body], header)
 	aad.put()

@@ -24,6 +24,7 @@ type vault struct {
 	current keys.ID
 	takes   time.Duration
 	deaf    bool // heeds no answer but the end of the context
+	stolid  bool // does not heed the context either
 	err     error
 	hidden  keys.ID        // not in the list, though it is there
 	calls   map[string]int // by method, and GetKey by ID, too
@@ -62,8 +63,11 @@ func (v *vault) ask(ctx context.Context, calls ...string) error {
 	for _, c := range calls {
 		v.calls[c]++
 	}
-	takes, deaf := v.takes, v.deaf
+	takes, deaf, stolid := v.takes, v.deaf, v.stolid
 	v.mu.Unlock()
+	if stolid {
+		time.Sleep(takes)
+	}
 	if deaf {
 		<-ctx.Done()
 		return ctx.Err()
@@ -668,6 +672,26 @@ func TestCachedClose(t *testing.T) {
 		time.Sleep(time.Hour)
 		if got := v.total() - before; got != 0 {
 			t.Errorf("asked %d times after Close", got)
+		}
+	})
+}
+
+// TestCachedCloseWaits: when Close returns, no call is under way, even of a
+// provider that does not heed its context.
+func TestCachedCloseWaits(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		v.set(func() { v.stolid, v.takes = true, 7*time.Second })
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		if _, err := c.ValidKeyIDs(impatient); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ValidKeyIDs: %v", err)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != 7*time.Second {
+			t.Errorf("closed after %v", took)
 		}
 	})
 }

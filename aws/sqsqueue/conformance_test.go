@@ -65,6 +65,7 @@ func fakeHarness(k kind) drivertest.Harness {
 		t.Cleanup(f.polls.Wait)
 		serial := 0
 		return &drivertest.Broker{
+			Attacker:     attacker{f, k},
 			Missing:      "missing",
 			InvalidNames: invalidNames,
 			Connect: func(context.Context) (driver.Provider, error) {
@@ -167,18 +168,11 @@ func TestConformanceLive(t *testing.T) {
 	conformance(t, peer{cfg: live(t), short: 4 * time.Second, slack: 20 * time.Second})
 }
 
-// conformance runs the suite on both kinds of queue. Most cases run beside each
-// other; one counts goroutines and runs alone.
+// conformance runs the suite on both kinds of queue.
 func conformance(t *testing.T, p peer) {
-	t.Helper()
-	const alone = "goroutines"
+	t.Parallel()
 	if p.kinds == nil {
 		p.kinds = map[string]kind{"standard": standard, "fifo": fifoKind}
-	}
-	for name, k := range p.kinds {
-		h := p.harness(k)
-		h.Only = func(c string) bool { return c == alone }
-		t.Run(name+"-alone", func(t *testing.T) { drivertest.Conformance(drivertest.New(t), h) })
 	}
 	for name, k := range p.kinds {
 		h := p.harness(k)
@@ -187,14 +181,33 @@ func conformance(t *testing.T, p peer) {
 				t.Logf("%s: left out: %s", c, why)
 				return false
 			}
-			return c != alone
+			return c != countsGoroutines
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			drivertest.Conformance(drivertest.NewIn(t, func(t *testing.T, f func(*testing.T)) {
-				t.Parallel()
-				f(t)
-			}), h)
+			drivertest.Conformance(beside(t), h)
+		})
+	}
+}
+
+// beside runs each case beside the others: they mostly wait.
+func beside(t *testing.T) drivertest.T {
+	return drivertest.NewIn(t, func(t *testing.T, f func(*testing.T)) {
+		t.Parallel()
+		f(t)
+	})
+}
+
+// countsGoroutines is the one case that must run alone.
+const countsGoroutines = "goroutines"
+
+func TestGoroutines(t *testing.T) {
+	cfg, _ := fauxqs(t)
+	for name, k := range map[string]kind{"standard": standard, "fifo": fifoKind} {
+		t.Run(name, func(t *testing.T) {
+			h := peer{cfg: cfg, short: 4 * time.Second}.harness(k)
+			h.Only = func(c string) bool { return c == countsGoroutines }
+			drivertest.Conformance(drivertest.New(t), h)
 		})
 	}
 }

@@ -298,7 +298,7 @@ func (q *queue) receive(ctx context.Context, w *waiter, wait time.Duration) ([]*
 		return nil, err
 	}
 	if w.max < 1 {
-		return nil, driver.Errorf(driver.Other, "receiving %d messages: ask for 1 or more", w.max)
+		return nil, driver.Errorf(driver.Invalid, "receiving %d messages: ask for 1 or more", w.max)
 	}
 	deadline := time.Now().Add(wait)
 	for {

@@ -21,7 +21,7 @@ func (q *queue) receiptOf(d *driver.Delivery) (*receipt, error) {
 			return r, nil
 		}
 	}
-	return nil, driver.Errorf(driver.Other, "the delivery was not received from this queue")
+	return nil, driver.Errorf(driver.Invalid, "the delivery was not received from this queue")
 }
 
 // usable returns why r can no longer be settled or renewed; under mu.
@@ -109,8 +109,10 @@ func (q *queue) accepts(s *driver.Settlement) error {
 	switch {
 	case s.Kind == driver.Complete:
 		return nil
-	case s.Kind == driver.Abandon && (s.Delay < 0 || s.Delay > maxVisibility):
-		return driver.Unsupported("an abandon delay outside of 0 to 12 h")
+	case s.Kind == driver.Abandon && s.Delay < 0:
+		return driver.Errorf(driver.Invalid, "the abandon delay is negative")
+	case s.Kind == driver.Abandon && s.Delay > maxVisibility:
+		return driver.Unsupported("an abandon delay beyond 12 h")
 	case s.Kind == driver.Abandon:
 		return nil
 	case s.Kind == driver.MoveToDeadLetter && q.deadLetters:
@@ -120,7 +122,7 @@ func (q *queue) accepts(s *driver.Settlement) error {
 	case s.Kind == driver.MoveToDeadLetter:
 		return nil
 	}
-	return driver.Unsupported("settling by " + s.Kind.String())
+	return driver.Errorf(driver.Invalid, "settling by a kind of %d", s.Kind)
 }
 
 // conclude ends a settlement that was sent.

@@ -91,9 +91,16 @@ func TestAbandonDelay(t *testing.T) {
 		q := open(t, connect(t, f, nil), "q", nil)
 		send(t, q, "m")
 		d := receiveBodies(t, q, 1, 0, "m")
-		for _, delay := range []time.Duration{-time.Second, 13 * time.Hour} {
-			errs := q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.Abandon, Delay: delay}})
-			wantError(t, errs[0], errors.ErrUnsupported)
+		for _, c := range []struct {
+			s    driver.Settlement
+			want error
+		}{
+			{driver.Settlement{Delivery: d[0], Kind: driver.Abandon, Delay: -time.Second}, driver.ErrInvalid},
+			{driver.Settlement{Delivery: d[0], Kind: driver.Abandon, Delay: 13 * time.Hour}, errors.ErrUnsupported},
+			{driver.Settlement{Delivery: d[0]}, driver.ErrInvalid},
+			{driver.Settlement{Kind: driver.Complete}, driver.ErrInvalid},
+		} {
+			wantError(t, q.Settle(t.Context(), []driver.Settlement{c.s})[0], c.want)
 		}
 		begin := time.Now()
 		errs := q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.Abandon, Delay: 90*time.Second + time.Millisecond}})

@@ -85,6 +85,7 @@ func TestFaultDelay(t *testing.T) {
 	if err := sender.SendMessage(briefly(t), text("z"), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
+	s.DropConnections() // for the client to close in peace
 }
 
 func TestFaultOnSettle(t *testing.T) {

@@ -10,7 +10,8 @@ import (
 
 const (
 	// incomingWindow is how many transfer frames a client may send ahead. They
-	// are taken as they come, so it is only ever renewed.
+	// are taken as they come and the window is renewed when half of it is used,
+	// so it never runs out.
 	incomingWindow = 2048
 	// handleMax is Service Bus's limit of links a session.
 	handleMax = 254
@@ -170,9 +171,6 @@ func (ss *session) open() bool {
 
 // transfer takes a frame of a message (transport 2.7.5).
 func (ss *session) transfer(p *wire.Transfer, payload []byte, f *Fault) *wire.Error {
-	if ss.window == 0 {
-		return &wire.Error{Condition: condWindow, Description: "a transfer beyond the window"}
-	}
 	ss.nextIncoming++
 	if ss.window--; ss.window < incomingWindow/2 {
 		ss.sendFlow(nil)
@@ -232,7 +230,8 @@ type inbound struct {
 	buf      []byte
 }
 
-// inboundCredit is what a client may send before it is renewed.
+// inboundCredit is how many messages a client may send. It is renewed when half
+// of it is used, so it never runs out.
 const inboundCredit = 1000
 
 // part takes a frame and, when it is the last of its message, the message.
@@ -240,9 +239,6 @@ func (in *inbound) part(l *link, p *wire.Transfer, payload []byte, f *Fault) *wi
 	if !in.arriving {
 		if p.DeliveryID == nil {
 			return &wire.Error{Condition: condInvalidField, Description: "a first transfer without delivery-id"}
-		}
-		if in.credit == 0 {
-			return &wire.Error{Condition: condTransferLimit, Description: "a transfer without credit"}
 		}
 		in.arriving, in.id, in.format, in.settled, in.buf = true, *p.DeliveryID, 0, false, nil
 		if p.MessageFormat != nil {

@@ -10,7 +10,9 @@
 // A send or a settlement is confirmed after the disk has it: neither kill -9 nor
 // a power cut takes it back, as far as the disk honours a flush. See [Normal] for
 // the faster choice. Calls at the same time share one wait for the disk, so that
-// throughput grows with the number of workers and with the size of batches.
+// throughput grows with the number of workers and with the size of batches. Locks
+// do not wait for the disk: a power cut ends all of them in any case, and a
+// message may then be delivered with a Count that misses the last delivery.
 //
 // # Delivery
 //

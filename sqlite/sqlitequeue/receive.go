@@ -84,7 +84,7 @@ func (s *source) probe(ctx context.Context) (ready bool, look outlook, err error
 func (s *source) claim(ctx context.Context, limit int) ([]*driver.Delivery, error) {
 	token := newToken()
 	var out []*driver.Delivery
-	err := s.broker.file.Write(ctx, func(c *sqlitefile.Conn) (err error) {
+	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
 		now := time.Now()
 		for _, of := range s.sweptQueues() {
 			if err := of.sweep(c, now.UnixNano()); err != nil {

@@ -95,7 +95,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		}
 		var taken string
 		var until time.Time
-		err = q.broker.file.Write(ctx, func(c *sqlitefile.Conn) (err error) {
+		err = q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
 			now := time.Now()
 			until = now.Add(q.cfg.Lock)
 			taken, err = q.accept(c, id, token, now, until)

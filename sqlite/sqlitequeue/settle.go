@@ -133,7 +133,7 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 	}
 	var until time.Time
 	lost := make([]bool, len(list))
-	err := s.broker.file.Write(ctx, func(c *sqlitefile.Conn) error {
+	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
 		now := time.Now()
 		until = now.Add(s.cfg.Lock)
 		for i, r := range receipts {

@@ -128,7 +128,7 @@ func (s *source) giveBack(ctx context.Context, all []*receipt, unseen bool) erro
 	// Whoever closes or gives up often does so because its context is over;
 	// Patience bounds this.
 	ctx = context.WithoutCancel(ctx)
-	err := s.broker.file.Write(ctx, func(c *sqlitefile.Conn) error {
+	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
 		now := time.Now().UnixNano()
 		for _, r := range all {
 			if r.state.Load() == settled {

@@ -130,7 +130,7 @@ func (s *source) catchUp(ctx context.Context) error {
 		if !due {
 			continue
 		}
-		err = s.broker.file.Write(ctx, func(c *sqlitefile.Conn) error { return of.sweep(c, time.Now().UnixNano()) })
+		err = s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error { return of.sweep(c, time.Now().UnixNano()) })
 		if err != nil {
 			return err
 		}

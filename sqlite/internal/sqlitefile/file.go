@@ -73,6 +73,8 @@ type File struct {
 	path    string
 	config  Config
 	writer  *Conn // of the goroutine run, and of Open before it
+	// unsynced is set while the writer does not wait for the disk; with it.
+	unsynced bool
 	readers chan *Conn
 	closing chan struct{}
 	done    chan struct{} // run has ended

@@ -3,7 +3,9 @@ package sqlitefile
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +29,7 @@ const (
 // err, until it closes done.
 type request struct {
 	do     func(*Conn) error
+	synced bool // the disk must have it before the answer
 	state  atomic.Uint32
 	answer error // what do had to say, of a transaction that is to be committed
 	err    error
@@ -58,10 +61,20 @@ func (r *request) finish(err error) {
 // When ctx ends before do was started Write returns ctx.Err() and do never runs;
 // afterwards it returns what became of the transaction.
 func (f *File) Write(ctx context.Context, do func(*Conn) error) error {
+	return f.submit(ctx, &request{do: do, synced: true, done: make(chan struct{})})
+}
+
+// WriteUnsynced is Write for what may be lost when the machine stops: it returns
+// without waiting for the disk, unless it shares a transaction with a Write. The
+// order of all writes holds all the same: what is synced later syncs it, too.
+func (f *File) WriteUnsynced(ctx context.Context, do func(*Conn) error) error {
+	return f.submit(ctx, &request{do: do, done: make(chan struct{})})
+}
+
+func (f *File) submit(ctx context.Context, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r := &request{do: do, done: make(chan struct{})}
 	f.mu.Lock()
 	if f.closed {
 		f.mu.Unlock()
@@ -88,11 +101,15 @@ func (f *File) rouse() {
 	}
 }
 
-// take returns what waits to be written, up to limit requests.
-func (f *File) take(limit int) []*request {
+// take returns what waits to be written, up to limit requests, and without
+// synced only up to the first that must be.
+func (f *File) take(limit int, synced bool) []*request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := min(limit, len(f.pending))
+	n := 0
+	for n < min(limit, len(f.pending)) && (synced || !f.pending[n].synced) {
+		n++
+	}
 	batch := f.pending[:n:n]
 	f.pending = f.pending[n:]
 	if len(f.pending) == 0 {
@@ -107,7 +124,7 @@ func (f *File) run() {
 	w := watch{file: f, interval: pollMin}
 	var waited time.Time // when the lock was last in other hands
 	for commits := 1; ; commits++ {
-		batch := f.take(groupSize)
+		batch := f.take(groupSize, true)
 		if len(batch) == 0 {
 			if !w.idle() {
 				f.shut()
@@ -131,7 +148,7 @@ func (f *File) run() {
 
 // shut fails what is left and closes the connections.
 func (f *File) shut() {
-	for _, r := range f.take(int(^uint(0) >> 1)) {
+	for _, r := range f.take(math.MaxInt, true) {
 		if r.start() {
 			r.finish(ErrClosed)
 		}
@@ -147,7 +164,11 @@ func (f *File) shut() {
 // write commits a batch, and what comes in meanwhile, as one transaction. It
 // reports whether the lock had to be waited for.
 func (f *File) write(batch []*request, w *watch) (contended bool) {
-	contended, err := f.beginGroup(batch)
+	synced := slices.ContainsFunc(batch, func(r *request) bool { return r.synced })
+	err := f.setSynced(synced)
+	if err == nil {
+		contended, err = f.beginGroup(batch)
+	}
 	if err != nil {
 		for _, r := range batch {
 			if r.start() {
@@ -171,7 +192,7 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 		}
 		batch = nil
 		if err == nil && len(ran) < groupSize && time.Since(began) < groupTime {
-			batch = f.take(groupSize - len(ran))
+			batch = f.take(groupSize-len(ran), synced)
 		}
 	}
 	if err == nil {
@@ -194,6 +215,22 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 	return contended
 }
 
+// setSynced says whether the next commit waits for the disk.
+func (f *File) setSynced(on bool) error {
+	if f.config.Normal || f.unsynced == !on {
+		return nil
+	}
+	level := "NORMAL"
+	if on {
+		level = "FULL"
+	}
+	_, err := f.writer.Exec("PRAGMA synchronous = " + level)
+	if err == nil {
+		f.unsynced = !on
+	}
+	return err
+}
+
 // run calls do and tells answers from failures.
 func (r *request) run(c *Conn) error {
 	var answer *driver.Error
@@ -206,10 +243,14 @@ func (r *request) run(c *Conn) error {
 
 // alone runs a request in a transaction of its own.
 func (f *File) alone(r *request) error {
-	if err := f.begin(context.Background(), f.writer); err != nil {
+	err := f.setSynced(r.synced)
+	if err == nil {
+		err = f.begin(context.Background(), f.writer)
+	}
+	if err != nil {
 		return Classify(err)
 	}
-	err := r.run(f.writer)
+	err = r.run(f.writer)
 	if err == nil {
 		_, err = f.writer.Exec("COMMIT")
 	}
