@@ -252,6 +252,7 @@ var faults = []fault{
 
 	{"go.work lists every module", "not listed", map[string]string{"go.work": strings.Replace(clean["go.work"], "\t./otel\n", "", 1)}, "go.work", "add use ./otel"},
 	{"go.work lists every module", "not there", map[string]string{"go.work": clean["go.work"] + "use ./docs\n"}, "go.work", "uses docs"},
+	{"go.work lists every module", "older Go", map[string]string{"otel/go.mod": strings.Replace(clean["otel/go.mod"], "go 1.26", "go 1.26.1", 1)}, "go.work", "write go 1.26.1"},
 	{"go.work lists every module", "replace", map[string]string{"go.work": clean["go.work"] + "replace example.com/a => ./a\n"}, "go.work", "each go.mod carries its own"},
 
 	{"tests do not sleep", "test", sleeping("func TestX(t *testing.T) { time.Sleep(1) }"), "x_test.go", "testing/synctest"},

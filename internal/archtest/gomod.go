@@ -44,6 +44,7 @@ type Directive struct {
 
 // Work is what a go.work says.
 type Work struct {
+	Go      string
 	Use     []Use
 	Replace []Directive
 }
@@ -119,6 +120,8 @@ func readWork(fsys fs.FS) (*Work, error) {
 	w := &Work{}
 	for _, d := range list {
 		switch d.Verb {
+		case "go":
+			w.Go = strings.Join(d.Args, " ")
 		case "use":
 			if len(d.Args) != 1 {
 				return nil, fmt.Errorf("go.work:%d: use takes one folder", d.Line)

@@ -2,6 +2,7 @@ package archtest
 
 import (
 	"fmt"
+	"go/version"
 	"path"
 	"strings"
 )
@@ -57,7 +58,7 @@ func relative(from, to string) string {
 	return up + to
 }
 
-// checkWorkspace makes "go test work" mean every module.
+// checkWorkspace makes "go test work" mean every module, and work at all.
 func checkWorkspace(t *Tree) []Violation {
 	var list []Violation
 	used := make(map[string]bool)
@@ -70,6 +71,11 @@ func checkWorkspace(t *Tree) []Violation {
 	for _, m := range t.Modules {
 		if !used[m.Dir] {
 			list = append(list, Violation{"go.work", 0, fmt.Sprintf("does not list %s: add use ./%s", m.File(), path.Clean(m.Dir))})
+		}
+	}
+	for _, m := range t.Modules {
+		if used[m.Dir] && version.Compare("go"+t.Work.Go, "go"+m.Go) < 0 {
+			list = append(list, Violation{"go.work", 0, fmt.Sprintf("says go %s, and %s needs go %s: the go command refuses that; write go %s", t.Work.Go, m.File(), m.Go, m.Go)})
 		}
 	}
 	for _, r := range t.Work.Replace {
