@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/queue-runtime/queue/aws/smkeys"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -13,7 +14,8 @@ import (
 //
 //	file:///etc/app/keys.json     a key file, read again when it changes (keys.File)
 //	env://PREFIX                  environment variables, read once (keys.Env)
-func KeySchemes() []string { return []string{"file", "env"} }
+//	awssm://eu-west-1/qrt/pulls   AWS Secrets Manager, cached; parameters as smkeys.Open has them
+func KeySchemes() []string { return []string{"file", "env", "awssm"} }
 
 // OpenKeys opens the key provider that rawURL names. It fails with
 // [ErrUnknownScheme], which lists the schemes, and otherwise as the provider
@@ -47,8 +49,23 @@ func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
 			return nil, err
 		}
 		return &Keys{Provider: e}, nil
+	case smkeys.Scheme:
+		p, err := smkeys.Open(ctx, rawURL)
+		if err != nil {
+			return nil, err
+		}
+		return cached(p)
 	}
 	return nil, unknownScheme("keys", rawURL, KeySchemes())
+}
+
+// cached bounds the calls to a secret store, and outlives its outages.
+func cached(p keys.Provider) (*Keys, error) {
+	c, err := keys.NewCached(p, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{Provider: c, closer: c}, nil
 }
 
 // KeyFile returns the path in a file:// URL.

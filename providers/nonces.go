@@ -2,15 +2,21 @@ package providers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/sqlite/sqlitereplay"
 )
 
 // NonceSchemes returns the schemes that [OpenNonces] takes:
 //
-//	mem://                        in this process: serves one receiver, and forgets at restart
-func NonceSchemes() []string { return []string{"mem"} }
+//	mem://                          in this process: serves one receiver, and forgets at restart
+//	sqlite:///var/lib/app/nonces.db a file of this machine, shared by its processes
+//
+// sqlite has one parameter: synchronous, full or normal, says whether what was
+// consumed is remembered after a power cut (sqlitereplay.Options.Normal).
+func NonceSchemes() []string { return []string{"mem", "sqlite"} }
 
 // OpenNonces opens the nonce store that rawURL names. It fails with
 // [ErrUnknownScheme], which lists the schemes, and otherwise as the store does.
@@ -32,6 +38,39 @@ func OpenNonces(ctx context.Context, rawURL string) (*Nonces, error) {
 			return nil, err
 		}
 		return &Nonces{NonceStore: m}, nil
+	case "sqlite":
+		return openNonceFile(ctx, rawURL)
 	}
 	return nil, unknownScheme("nonces", rawURL, NonceSchemes())
 }
+
+func openNonceFile(ctx context.Context, rawURL string) (*Nonces, error) {
+	const form = "sqlite:///path/nonces.db"
+	u, err := parse("nonces", rawURL, form)
+	if err != nil {
+		return nil, err
+	}
+	path, err := filePath(u)
+	if err != nil {
+		return nil, fmt.Errorf("providers: nonces: %w; use %s", err, form)
+	}
+	p := parameters{what: "nonces", values: u.Query()}
+	o := &sqlitereplay.Options{Normal: p.choice("synchronous", "full", "normal") == 1}
+	if err := p.finish(); err != nil {
+		return nil, err
+	}
+	s, err := sqlitereplay.Open(ctx, path, o)
+	if errors.Is(err, sqlitereplay.ErrQueue) {
+		return nil, within("use a file of its own, where the queue's owner cannot write")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Nonces{s, closer(s.Close)}, nil
+}
+
+// closer is a Close that takes a context, as an io.Closer.
+type closer func(context.Context) error
+
+// Close closes without a bound in time: a file is closed as fast as it can be.
+func (c closer) Close() error { return c(context.Background()) }

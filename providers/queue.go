@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/queue-runtime/queue/aws/sqsqueue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
@@ -15,12 +16,13 @@ import (
 //	mem://?max_deliveries=3
 //	sqlite:///var/lib/app/queue.db  a file of this machine, made where it is not there
 //	sqlite:queue.db                 relative to the working folder
+//	sqs://eu-west-1/                AWS SQS; credentials and parameters as sqsqueue.Open has them
 //
 // Parameters of mem and sqlite are for the queues that are made on demand: lock
 // and retention (durations such as 30s), and max_deliveries. sqlite has two more:
 // synchronous, full or normal, says whether a confirmed call survives a power cut
 // (sqlitequeue.Synchronous), and must_exist=true makes nothing on demand.
-func QueueSchemes() []string { return []string{"mem", "sqlite"} }
+func QueueSchemes() []string { return []string{"mem", "sqlite", "sqs"} }
 
 // OpenQueue opens the broker that rawURL names. It fails with [ErrUnknownScheme],
 // which lists the schemes, and otherwise as the driver does.
@@ -33,6 +35,12 @@ func OpenQueue(ctx context.Context, rawURL string) (driver.Provider, error) {
 		return openMem(rawURL)
 	case "sqlite":
 		return openSQLite(ctx, rawURL)
+	case sqsqueue.Scheme:
+		p, err := sqsqueue.Open(ctx, rawURL)
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
 	}
 	return nil, unknownScheme("broker", rawURL, QueueSchemes())
 }

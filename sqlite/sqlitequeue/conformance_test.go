@@ -14,9 +14,17 @@ import (
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
+// connector opens a connection to a file.
+type connector func(ctx context.Context, path string) (driver.Provider, error)
+
+// here opens it in this process.
+func here(ctx context.Context, path string) (driver.Provider, error) {
+	return sqlitequeue.Open(ctx, path, &sqlitequeue.Options{MustExist: true})
+}
+
 // harness describes sqlitequeue to the suites: a file for each case, and
 // connections that share nothing but the file. limits are those of every queue.
-func harness(tb testing.TB, limits sqlitequeue.QueueOptions) drivertest.Harness {
+func harness(tb testing.TB, limits sqlitequeue.QueueOptions, connect connector) drivertest.Harness {
 	dir := tb.TempDir()
 	cases := 0
 	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
@@ -33,9 +41,7 @@ func harness(tb testing.TB, limits sqlitequeue.QueueOptions) drivertest.Harness 
 		})
 		made := 0
 		return &drivertest.Broker{
-			Connect: func(ctx context.Context) (driver.Provider, error) {
-				return sqlitequeue.Open(ctx, path, &sqlitequeue.Options{MustExist: true})
-			},
+			Connect: func(ctx context.Context) (driver.Provider, error) { return connect(ctx, path) },
 			NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
 				o := limits
 				o.SessionOnly = limits.SessionOnly && s.Sessions
@@ -64,7 +70,14 @@ func TestConformance(t *testing.T) {
 		"session only": {SessionOnly: true, MaxBody: 64 << 10, Retention: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			drivertest.Conformance(drivertest.NewIn(t, synctest.Test), harness(t, o))
+			drivertest.Conformance(drivertest.NewIn(t, synctest.Test), harness(t, o, here))
 		})
 	}
+}
+
+// TestConformanceProcesses has each connection in a process of its own, and time
+// is real.
+func TestConformanceProcesses(t *testing.T) {
+	connect := func(_ context.Context, path string) (driver.Provider, error) { return connectRemote(t, path) }
+	drivertest.Conformance(drivertest.New(t), harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, connect))
 }

@@ -70,15 +70,15 @@ const (
 // File is one open file. It owns one goroutine, which ends with Close. Its
 // methods are safe for concurrent use.
 type File struct {
-	path    string
-	config  Config
-	writer  *Conn // of the goroutine run, and of Open before it
+	path   string
+	config Config
+	writer *Conn // of the goroutine run, and of Open before it
 	// unsynced is set while the writer does not wait for the disk; with it.
 	unsynced bool
-	readers chan *Conn
-	closing chan struct{}
-	done    chan struct{} // run has ended
-	wake    chan struct{} // capacity 1: there may be something to do
+	readers  chan *Conn
+	closing  chan struct{}
+	done     chan struct{} // run has ended
+	wake     chan struct{} // capacity 1: there may be something to do
 
 	mu       sync.Mutex // guards what follows, never held across a wait
 	pending  []*request
