@@ -118,7 +118,7 @@ func RunAttack(ctx context.Context, name string, env *AttackEnv, n int) (Outcome
 		return Outcome{}, fmt.Errorf("drivertest: attack %s: %w", name, err)
 	}
 	err = attacks[i].run(s)
-	if e := s.close(); err == nil {
+	if e := s.close(ctx); err == nil {
 		err = e
 	}
 	if err != nil {

@@ -146,6 +146,7 @@ func concurrentConsumers(e *env) {
 	})
 	sources := []driver.Queue{q, second, q, second}[:consumers]
 	e.consume(l, 12*e.slack(), sources, func(ctx context.Context, q driver.Queue) {
+		whole := context.WithoutCancel(ctx) // what was received is settled
 		for ctx.Err() == nil {
 			got, err := q.Receive(ctx, 7, time.Second)
 			if err != nil {
@@ -159,7 +160,7 @@ func concurrentConsumers(e *env) {
 				l.take(d)
 				list = append(list, driver.Settlement{Delivery: d, Kind: driver.Complete})
 			}
-			for i, err := range q.Settle(e.ctx, list) {
+			for i, err := range q.Settle(whole, list) {
 				if err != nil {
 					l.fault("Settle of message %q: %v", got[i].ID, err)
 					continue
@@ -187,6 +188,7 @@ func concurrentFailures(e *env) {
 		return out
 	})
 	e.consume(l, 12*e.slack(), []driver.Queue{q, second, q, second}, func(ctx context.Context, q driver.Queue) {
+		whole := context.WithoutCancel(ctx) // what was received is settled
 		for round := 0; ctx.Err() == nil; round++ {
 			call, cancel := ctx, context.CancelFunc(func() {})
 			if round%5 == 4 {
@@ -208,7 +210,7 @@ func concurrentFailures(e *env) {
 					s.Kind = driver.Abandon
 					l.give(d)
 				}
-				if err := q.Settle(e.ctx, []driver.Settlement{s})[0]; err != nil {
+				if err := q.Settle(whole, []driver.Settlement{s})[0]; err != nil {
 					l.fault("Settle (%s) of message %q: %v", s.Kind, d.ID, err)
 				} else if s.Kind == driver.Complete {
 					l.finish(d)
@@ -253,6 +255,7 @@ func concurrentSessions(e *env) {
 	gaps := q.Capabilities().SessionGaps
 	order := make(map[string][]string)
 	e.consume(l, 24*e.slack(), []driver.Queue{q, second, e.another(name), q}, func(ctx context.Context, q driver.Queue) {
+		whole := context.WithoutCancel(ctx) // what was received is settled
 		for round := 0; ctx.Err() == nil; round++ {
 			s, err := q.AcceptSession(ctx, "", time.Second)
 			if err != nil {
@@ -289,7 +292,7 @@ func concurrentSessions(e *env) {
 					if i%2 == 0 {
 						break // closes with the message in hand
 					}
-					if err := s.Settle(e.ctx, []driver.Settlement{{Delivery: d, Kind: driver.Abandon}})[0]; err != nil {
+					if err := s.Settle(whole, []driver.Settlement{{Delivery: d, Kind: driver.Abandon}})[0]; err != nil {
 						l.fault("Settle (abandon) of message %q: %v", d.ID, err)
 					}
 					continue
@@ -300,7 +303,7 @@ func concurrentSessions(e *env) {
 				if gaps {
 					count(s, -1)
 				}
-				if err := s.Settle(e.ctx, []driver.Settlement{{Delivery: d, Kind: driver.Complete}})[0]; err != nil {
+				if err := s.Settle(whole, []driver.Settlement{{Delivery: d, Kind: driver.Complete}})[0]; err != nil {
 					l.fault("Settle of message %q: %v", d.ID, err)
 					continue
 				}
@@ -309,7 +312,7 @@ func concurrentSessions(e *env) {
 			if !gaps {
 				count(s, -1)
 			}
-			if err := s.Close(e.ctx); err != nil {
+			if err := s.Close(whole); err != nil {
 				l.fault("Close of session %q: %v", s.ID(), err)
 			}
 		}

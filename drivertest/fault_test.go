@@ -453,7 +453,7 @@ var faults = []struct {
 			if err != nil {
 				return nil, err
 			}
-			return &pilferer{s.(driver.StatefulSession), f, s.ID()}, nil
+			return &pilferer{stateful(s), f, s.ID()}, nil
 		}
 	}, "were taken, and dropped, by another session"},
 
@@ -463,7 +463,7 @@ var faults = []struct {
 			if err != nil {
 				return nil, err
 			}
-			return &hasty{s.(driver.StatefulSession), f}, nil
+			return &hasty{stateful(s), f}, nil
 		}
 	}, "it was abandoned and comes before the later ones"},
 

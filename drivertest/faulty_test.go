@@ -138,6 +138,15 @@ func (p *pilferer) Receive(ctx context.Context, max int, wait time.Duration) ([]
 	return p.StatefulSession.Receive(ctx, max, wait)
 }
 
+// stateful returns s, which is memqueue's, as what it is.
+func stateful(s driver.Session) driver.StatefulSession {
+	st, ok := s.(driver.StatefulSession)
+	if !ok {
+		panic("memqueue's sessions have a state")
+	}
+	return st
+}
+
 // hasty is a session that gives a message back behind the others.
 type hasty struct {
 	driver.StatefulSession

@@ -97,7 +97,7 @@ func queueClosed(e *env) {
 func queueCloseWakes(e *env) {
 	q := e.queue()
 	wait := 10 * e.slack()
-	received := receiveLater(e.ctx, q, 1, wait)
+	received := receiveLater(e.ctx, q, wait)
 	var sq driver.Queue
 	var accepted <-chan acceptance
 	if _, s, ok := e.acceptable(QueueSpec{}); ok {
@@ -133,7 +133,7 @@ func providerClosed(e *env) {
 	q, other := e.open(p, name), e.another(name)
 	e.send(q, message("m-1"))
 	held := e.one(q)
-	waiting := receiveLater(e.ctx, q, 1, 10*e.slack())
+	waiting := receiveLater(e.ctx, q, 10*e.slack())
 	e.pass(e.quiet())
 	if err := p.Close(e.ctx); err != nil {
 		e.Fatalf("Provider.Close: %v", err)
@@ -204,7 +204,7 @@ func goroutines(e *env) {
 	e.must(q, driver.Complete, d)
 	e.must(q, driver.Abandon, e.one(q))
 	e.gather(q, 2) // left unsettled
-	waiting := receiveLater(e.ctx, q, 1, 10*e.slack())
+	waiting := receiveLater(e.ctx, q, 10*e.slack())
 	if c := q.Capabilities(); c.DeadLetter != driver.None {
 		e.none(e.deadLetters(q), "nothing was dead-lettered")
 	}

@@ -60,18 +60,18 @@ func receiveWait(e *env) {
 	}
 }
 
-// reception is the outcome of a Receive on another goroutine.
+// reception is the outcome of a Receive of one message on another goroutine.
 type reception struct {
 	got  []*driver.Delivery
 	err  error
 	took time.Duration
 }
 
-func receiveLater(ctx context.Context, src driver.Source, max int, wait time.Duration) <-chan reception {
+func receiveLater(ctx context.Context, src driver.Source, wait time.Duration) <-chan reception {
 	c := make(chan reception, 1)
 	go func() {
 		begin := time.Now()
-		got, err := src.Receive(ctx, max, wait)
+		got, err := src.Receive(ctx, 1, wait)
 		c <- reception{got, err, time.Since(begin)}
 	}()
 	return c
@@ -83,7 +83,7 @@ func receiveWakes(e *env) {
 	name, q := e.named(QueueSpec{})
 	other := e.another(name)
 	wait := 4 * e.slack()
-	c := receiveLater(e.ctx, q, 1, wait)
+	c := receiveLater(e.ctx, q, wait)
 	e.pass(e.quiet())
 	e.send(other, message("wake-1"))
 	r := <-c
@@ -105,7 +105,7 @@ func receiveWakesAll(e *env) {
 	begin := time.Now()
 	var calls []<-chan reception
 	for range n {
-		calls = append(calls, receiveLater(e.ctx, q, 1, wait))
+		calls = append(calls, receiveLater(e.ctx, q, wait))
 	}
 	e.pass(e.quiet())
 	other := e.another(name)
@@ -157,7 +157,7 @@ func receiveCancelReturns(e *env) {
 	q := e.queue()
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
-	c := receiveLater(ctx, q, 1, 10*e.slack())
+	c := receiveLater(ctx, q, 10*e.slack())
 	e.pass(e.quiet())
 	cancel()
 	r := <-c
@@ -184,7 +184,7 @@ func receiveCancelLosesNothing(e *env) {
 	taken := 0
 	for i := range rounds {
 		ctx, cancel := context.WithCancel(e.ctx)
-		c := receiveLater(ctx, q, 1, 4*e.slack())
+		c := receiveLater(ctx, q, 4*e.slack())
 		m := message(fmt.Sprintf("cancel-%d", i))
 		e.note(m)
 		sent := make(chan driver.SendResult, 1)

@@ -20,10 +20,11 @@ var sessionLockCases = []conformanceCase{
 	{"session_abandon_delay", sessionAbandonDelay},
 }
 
-// unavailable wants that nobody gets the session, or a message of it, in any
-// way. It must be the only one of its queue.
-func (e *env) unavailable(q driver.Queue, id, why string) {
+// unavailable wants that nobody gets session "a", or a message of it, in any way.
+// It must be the only one of its queue.
+func (e *env) unavailable(q driver.Queue, why string) {
 	e.Helper()
+	const id = "a"
 	if s, err := q.AcceptSession(e.ctx, "", 0); err == nil {
 		e.Fatalf("AcceptSession returned the session %q: %s", s.ID(), why)
 	} else {
@@ -53,27 +54,27 @@ func sessionLockExcludes(e *env) {
 	other := e.another(name)
 	e.send(q, run("a", 3)...)
 	s := e.accept(q, "a")
-	e.unavailable(other, "a", "another connection holds the session")
+	e.unavailable(other, "another connection holds the session")
 	d := e.one(s)
-	e.unavailable(other, "a", "another connection holds the session and a message of it")
-	e.unavailable(q, "a", "the session is held, though by the same connection")
+	e.unavailable(other, "another connection holds the session and a message of it")
+	e.unavailable(q, "the session is held, though by the same connection")
 	if q.Capabilities().SessionGaps {
 		e.must(s, driver.Complete, d)
 		e.send(other, inSession("a", 3))
 		for i := 1; i < 4; i++ {
 			d := e.expect(s, fmt.Sprintf("a-%03d", i), "it is the next of its session")
-			e.unavailable(other, "a", "another connection holds a message of the session")
+			e.unavailable(other, "another connection holds a message of the session")
 			e.must(s, driver.Complete, d)
 		}
 		e.close(s)
 		return
 	}
 	e.must(s, driver.Abandon, d)
-	e.unavailable(other, "a", "another connection holds the session and has abandoned a message")
+	e.unavailable(other, "another connection holds the session and has abandoned a message")
 	e.must(s, driver.Complete, e.expect(s, "a-000", "it was abandoned and comes before the later ones"))
-	e.unavailable(other, "a", "another connection holds the session and has completed a message")
+	e.unavailable(other, "another connection holds the session and has completed a message")
 	e.send(other, inSession("a", 3))
-	e.unavailable(other, "a", "another connection holds the session, to which a message came")
+	e.unavailable(other, "another connection holds the session, to which a message came")
 	for i := 1; i < 4; i++ {
 		e.must(s, driver.Complete, e.expect(s, fmt.Sprintf("a-%03d", i), "it is the next of its session"))
 	}

@@ -431,7 +431,10 @@ func sessionNext(e *env) {
 	for _, name := range []string{"a", "b"} {
 		e.send(q, run(name, 2)...)
 	}
-	first, second := e.accept(q, ""), e.accept(other, "")
+	first := e.accept(q, "")
+	a := e.one(first) // where there are gaps, it is what makes the session exclusive
+	second := e.accept(other, "")
+	b := e.one(second)
 	if first.ID() == second.ID() {
 		e.Fatalf("two holders have the session %q", first.ID())
 	}
@@ -441,10 +444,10 @@ func sessionNext(e *env) {
 	if took := time.Since(begin); took < 900*time.Millisecond || took > time.Second+e.slack() {
 		e.Errorf("AcceptSession with a wait of 1s took %s", took)
 	}
+	e.must(first, driver.Complete, a)
+	e.must(second, driver.Complete, b)
 	for _, s := range []driver.Session{first, second} {
-		for range 2 {
-			e.must(s, driver.Complete, e.one(s))
-		}
+		e.must(s, driver.Complete, e.one(s))
 		e.close(s)
 	}
 	_, err = q.AcceptSession(e.ctx, "", 0)
@@ -503,6 +506,7 @@ func sessionByID(e *env) {
 	e.send(q, run("a", 2)...)
 	e.send(q, run("b", 1)...)
 	s := e.accept(q, "a")
+	first := e.expect(s, "a-000", "it is the first of its session")
 	begin := time.Now()
 	_, err := other.AcceptSession(e.ctx, "a", time.Second)
 	e.want(err, driver.ErrSessionHeld, "AcceptSession of a session in other hands")
@@ -523,7 +527,7 @@ func sessionByID(e *env) {
 	}
 	// A call that waits gets the session when it comes free.
 	c := acceptLater(e.ctx, other, "a", 4*e.slack())
-	e.must(s, driver.Complete, e.expect(s, "a-000", "it is the first of its session"))
+	e.must(s, driver.Complete, first)
 	e.close(s)
 	r := <-c
 	if r.err != nil {
@@ -541,7 +545,7 @@ func sessionByIDEmpty(e *env) {
 	}
 	s := e.accept(q, "new")
 	e.none(s, "nothing was sent")
-	c := receiveLater(e.ctx, s, 1, 4*e.slack())
+	c := receiveLater(e.ctx, s, 4*e.slack())
 	e.pass(e.quiet())
 	e.send(e.another(name), inSession("new", 0))
 	r := <-c

@@ -414,8 +414,8 @@ func (s *siege) kept(r *queue.Receiver) error {
 		}
 		cursor = next
 	}
-	for id, fate := range s.fate {
-		if fate == abandoned && !there[id] {
+	for _, id := range slices.Sorted(maps.Keys(s.fate)) {
+		if s.fate[id] == abandoned && !there[id] {
 			s.fault("message %q was abandoned and is gone", id)
 		}
 	}
@@ -451,7 +451,7 @@ func (s *siege) round(r *queue.Receiver, take func([]*queue.Delivery) error) err
 // outcome compares what happened with the threat model.
 func (s *siege) outcome() Outcome {
 	o := Outcome{Name: s.attack.name, Attempts: len(s.attempts)}
-	for id := range s.attempts {
+	for _, id := range slices.Sorted(maps.Keys(s.attempts)) {
 		fate, ok := s.fate[id]
 		if !ok {
 			s.fault("message %q was neither delivered nor rejected", id)
@@ -517,8 +517,8 @@ func (s *siege) graves(want int) {
 	}
 }
 
-func (s *siege) close() error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 30*time.Second)
+func (s *siege) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	var all error
 	for _, c := range slices.Backward(s.closers) {

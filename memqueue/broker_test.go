@@ -34,6 +34,15 @@ func message(id string) *driver.Message {
 	return &driver.Message{ID: id, Body: []byte("body of " + id)}
 }
 
+func stateful(t testing.TB, s driver.Session) driver.StatefulSession {
+	t.Helper()
+	st, ok := s.(driver.StatefulSession)
+	if !ok {
+		t.Fatal("the session has no state")
+	}
+	return st
+}
+
 // take receives what is there now.
 func take(t testing.TB, src driver.Source) []*driver.Delivery {
 	t.Helper()
@@ -187,7 +196,7 @@ func TestEndedContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, calls["RenewSession"] = s.RenewSession(ended)
-	_, calls["State"] = s.(driver.StatefulSession).State(ended)
+	_, calls["State"] = stateful(t, s).State(ended)
 	_, errs := q.Renew(ended, []*driver.Delivery{{}})
 	calls["Renew"] = errs[0]
 	a := b.Attacker()

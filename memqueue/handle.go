@@ -96,7 +96,7 @@ func (h *handle) checkBatch(list []*driver.Message) error {
 }
 
 // check refuses what the queue cannot carry.
-func (o *QueueOptions) check(m *driver.Message) error {
+func (o QueueOptions) check(m *driver.Message) error {
 	switch {
 	case m == nil:
 		return driver.Errorf(driver.Invalid, "nil message")

@@ -460,7 +460,7 @@ func TestSessionStateKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s.(driver.StatefulSession)
+		return stateful(t, s)
 	}
 	s := accept()
 	state := []byte("state")

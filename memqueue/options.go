@@ -135,7 +135,7 @@ func checkLock(d time.Duration) error {
 }
 
 // capabilities are those of a queue with these settings, resolved.
-func (o *QueueOptions) capabilities() driver.Capabilities {
+func (o QueueOptions) capabilities() driver.Capabilities {
 	c := driver.Capabilities{
 		Sessions:      driver.Native,
 		SessionState:  driver.Native,

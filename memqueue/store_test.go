@@ -156,7 +156,13 @@ func (w *walker) send() {
 }
 
 // seqOf is the place in the order of storage of what was delivered.
-func seqOf(d *driver.Delivery) uint64 { return d.Receipt.(*receipt).message.seq }
+func seqOf(d *driver.Delivery) uint64 {
+	r, ok := d.Receipt.(*receipt)
+	if !ok {
+		return 0 // which stands before everything
+	}
+	return r.message.seq
+}
 
 // overtakes says what, at this moment, stands in the way of message seq of the
 // session.
