@@ -253,6 +253,47 @@ func TestFileCheckEvery(t *testing.T) {
 	}
 }
 
+// TestFileSameTime: a change within the step of the file system's clock is seen.
+func TestFileSameTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, path, &keys.FileOptions{CheckEvery: 1})
+	write(t, path, document("b"))
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := f.CurrentKeyID(t.Context()); id != "b" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+}
+
+// TestFileModeLater: a mode that changes is seen though nothing else does, in
+// both directions.
+func TestFileModeLater(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	age(t, path, time.Hour)
+	f := open(t, path, &keys.FileOptions{CheckEvery: 1})
+	for range 2 {
+		if err := os.Chmod(path, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Err(); err == nil || !strings.Contains(err.Error(), "mode 0640") {
+			t.Errorf("open to the group: %v", err)
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Err(); err != nil {
+			t.Errorf("repaired: %v", err)
+		}
+	}
+}
+
 func TestFileConcurrent(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "keys.json")
