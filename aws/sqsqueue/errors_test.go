@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -29,7 +30,7 @@ func answering(t *testing.T, status int, header http.Header, body string) aws.Co
 		_, _ = fmt.Fprint(w, body)
 	}))
 	t.Cleanup(s.Close)
-	return emulated(s.URL)
+	return awspeer.Config(s.URL)
 }
 
 func TestErrorsOfTheService(t *testing.T) {
@@ -82,14 +83,14 @@ func TestErrorsOfTheService(t *testing.T) {
 func TestErrorsOfTheWay(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close() // nobody listens any more
-	p, err := New(emulated(s.URL), nil)
+	p, err := New(awspeer.Config(s.URL), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = p.Open(t.Context(), "q", nil)
 	wantError(t, err, driver.ErrUnavailable)
 
-	cfg := emulated(s.URL)
+	cfg := awspeer.Config(s.URL)
 	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{}, errors.New("no profile")
 	})
@@ -103,7 +104,7 @@ func TestErrorsOfTheWay(t *testing.T) {
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
 	defer slow.Close()
 	defer close(hang)
-	if p, err = New(emulated(slow.URL), nil); err != nil {
+	if p, err = New(awspeer.Config(slow.URL), nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

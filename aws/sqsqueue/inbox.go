@@ -71,7 +71,7 @@ const (
 	surplusGrace = 100 * time.Millisecond
 	// maxGrace is how long a group stays that nobody has asked for yet, at most
 	// a third of the lock.
-	maxGrace = 5 * time.Second
+	maxGrace = 10 * time.Second
 	// patience is how long a session that has no messages goes on waiting while
 	// other groups that came instead find no taker. SQS cannot be asked for one
 	// group, so it would only hoard them.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -172,7 +173,7 @@ func TestURL(t *testing.T) {
 
 // Everything that a Provider needs comes out of a URL and the environment.
 func TestOpenURL(t *testing.T) {
-	_, url := fauxqs(t)
+	url := awspeer.Fauxqs(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	p, err := Open(t.Context(), "sqs://us-east-1/?poll=1s&endpoint="+url)
