@@ -231,7 +231,8 @@ func (c *connection) names(ctx context.Context, given []string) ([]string, error
 		return named, nil
 	}
 	if l, ok := c.broker.(queueLister); ok {
-		return l.Queues(ctx)
+		names, err := l.Queues(ctx)
+		return slices.DeleteFunc(names, func(name string) bool { return name == probeQueue }), err
 	}
 	return nil, usagef("name the queues: this broker does not list them, and the configuration file has no [queues]")
 }

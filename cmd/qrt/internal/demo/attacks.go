@@ -14,7 +14,7 @@ import (
 const replayWindow = 5 * time.Second
 
 // attackers is how many attacks go on at once.
-const attackers = 3
+const attackers = 6
 
 // afterWindow is the attack that spends its time waiting.
 const afterWindow = "replay_after_window"

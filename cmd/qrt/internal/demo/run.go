@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/cost"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
 	"github.com/queue-runtime/queue/keys"
 )
@@ -230,10 +230,6 @@ func (r *run) send(ctx context.Context, s *queue.Sender, name string, messages [
 	return nil
 }
 
-// settlers is how many deliveries are settled at once: brokers that wait for a
-// disk then wait once for several.
-const settlers = 16
-
 // receive receives until done reports true, or nothing has come for so long that
 // what is missing is lost. handle is called for one delivery at a time, and the
 // delivery is completed after it.
@@ -251,31 +247,11 @@ func (r *run) receive(ctx context.Context, rx *queue.Receiver, handle func(*queu
 		for _, d := range batch {
 			handle(d)
 		}
-		if err := complete(ctx, batch); err != nil {
+		if err := cost.Complete(ctx, batch); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// complete completes a batch, several at once.
-func complete(ctx context.Context, batch []*queue.Delivery) error {
-	errs := make([]error, len(batch))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(settlers, len(batch)) {
-		wg.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(batch) {
-					return
-				}
-				errs[i] = batch[i].Complete(ctx)
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }
 
 // together runs functions at once and returns when all have ended; the first

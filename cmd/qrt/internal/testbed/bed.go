@@ -48,6 +48,19 @@ func (b *Bed) Close() error {
 	return b.close()
 }
 
+// Broker returns the bed as the suites of package drivertest see it.
+func (b *Bed) Broker() *drivertest.Broker {
+	return &drivertest.Broker{
+		Connect: b.Connect,
+		NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
+			return b.NewQueue(ctx, "qrt-conformance", s)
+		},
+		Attacker:     b.Attacker,
+		Missing:      b.Missing,
+		InvalidNames: b.InvalidNames,
+	}
+}
+
 // Temporary is the URL of a broker that lives as long as its bed.
 const Temporary = ""
 

@@ -16,7 +16,7 @@ import (
 )
 
 // most is how many queues of one kind a memory broker is made with.
-const most = 16
+const most = 64
 
 // openMem makes a broker in memory. Its queues of other kinds than the usual are
 // declared beforehand, since it takes none later.
@@ -32,28 +32,26 @@ func openMem(ctx context.Context, rawURL string) (*Bed, error) {
 	kinds := make(map[drivertest.QueueSpec]string)
 	for _, short := range []bool{false, true} {
 		for deliveries := range 6 {
-			for _, sessions := range []bool{false, true} {
-				for _, dedup := range []bool{false, true} {
-					s := drivertest.QueueSpec{ShortLock: short, MaxDeliveries: deliveries, Sessions: sessions, Dedup: dedup}
-					kinds[s] = fmt.Sprintf("kind-%d-", len(kinds))
-					o := memqueue.QueueOptions{MaxDeliveries: deliveries}
-					if deliveries == 0 {
-						o.MaxDeliveries = -1
-					}
-					if short {
-						o.Lock = time.Second
-					}
-					if dedup {
-						o.DedupWindow = time.Minute
-					}
-					for i := range most {
-						declared[fmt.Sprint(kinds[s], i)] = o
-					}
+			for _, dedup := range []bool{false, true} {
+				s := drivertest.QueueSpec{ShortLock: short, MaxDeliveries: deliveries, Dedup: dedup}
+				kinds[s] = fmt.Sprintf("kind-%d-", len(kinds))
+				o := memqueue.QueueOptions{MaxDeliveries: deliveries}
+				if deliveries == 0 {
+					o.MaxDeliveries = -1
+				}
+				if short {
+					o.Lock = shortLock
+				}
+				if dedup {
+					o.DedupWindow = time.Minute
+				}
+				for i := range most {
+					declared[fmt.Sprint(kinds[s], i)] = o
 				}
 			}
 		}
 	}
-	b := memqueue.New(&memqueue.Options{Queues: declared})
+	b := memqueue.New(&memqueue.Options{Queues: declared, Default: memqueue.QueueOptions{MaxDeliveries: -1}})
 	var mu sync.Mutex // guards used
 	used := make(map[string]int)
 	return &Bed{
@@ -62,6 +60,7 @@ func openMem(ctx context.Context, rawURL string) (*Bed, error) {
 		NewQueue: func(_ context.Context, purpose string, s drivertest.QueueSpec) (string, error) {
 			mu.Lock()
 			defer mu.Unlock()
+			s.Sessions = false // every queue has them
 			if s == (drivertest.QueueSpec{}) {
 				return unique(used, purpose, nil), nil
 			}

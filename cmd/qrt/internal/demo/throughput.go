@@ -2,12 +2,10 @@ package demo
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	queue "github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/envelope"
-	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/cost"
 )
 
 // throughput moves the same bodies plain and encrypted, in turns, so that both
@@ -46,7 +44,12 @@ func (r *run) throughput(ctx context.Context) (err error) {
 	t.PlaintextPerSecond = float64(turns*n) / spent[0].Seconds()
 	t.EncryptedPerSecond = float64(turns*n) / spent[1].Seconds()
 	t.Bytes = int(bytes / int64(turns*2*n))
-	t.SealNS, t.OpenNS, err = r.crypto(ctx, senderKeys, key)
+	bodies := make([][]byte, len(r.Events))
+	for i := range r.Events {
+		bodies[i] = r.Events[i].Body
+	}
+	seal, open, err := cost.Crypto(ctx, bodies, 300*time.Millisecond)
+	t.SealNS, t.OpenNS = float64(seal), float64(open)
 	return err
 }
 
@@ -77,38 +80,4 @@ func (r *run) move(ctx context.Context, c *endpoint, messages []*queue.Message, 
 		}
 	}, func() bool { return got >= len(messages) })
 	return time.Since(begin), err
-}
-
-// crypto measures sealing and opening alone, over bodies as they were sent: the
-// median, since a busy machine interrupts some.
-func (r *run) crypto(ctx context.Context, p keys.Provider, key secret) (sealNS, openNS float64, err error) {
-	provider, err := queue.NewAESGCM(p)
-	if err != nil {
-		return 0, 0, err
-	}
-	const enough = 300 * time.Millisecond
-	var sealing, opening []time.Duration
-	data := []byte("context of a message, as long as it usually is: ids, session, attributes")
-	for begin := time.Now(); time.Since(begin) < enough || len(opening) < 100; {
-		body := r.event().Body
-		h := envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: "throughput"}
-		t := time.Now()
-		m, err := provider.Encrypt(ctx, key.id, h, body, data)
-		sealing = append(sealing, time.Since(t))
-		if err != nil {
-			return 0, 0, err
-		}
-		t = time.Now()
-		_, err = provider.Decrypt(ctx, m, data)
-		opening = append(opening, time.Since(t))
-		if err != nil {
-			return 0, 0, err
-		}
-	}
-	return float64(median(sealing)), float64(median(opening)), nil
-}
-
-func median(list []time.Duration) time.Duration {
-	slices.Sort(list)
-	return list[len(list)/2]
 }

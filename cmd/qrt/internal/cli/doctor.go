@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+)
+
+// level is how bad a finding is.
+type level string
+
+// The levels.
+const (
+	levelOK      level = "ok"
+	levelNote    level = "note"
+	levelWarning level = "warning"
+	levelError   level = "error"
+)
+
+// finding is one thing that doctor found, and what to do about it.
+type finding struct {
+	Check   string `json:"check"`
+	Queue   string `json:"queue,omitempty"`
+	Level   level  `json:"level"`
+	Finding string `json:"finding"`
+	Advice  string `json:"advice,omitempty"`
+}
+
+// doctorReport is the output of doctor --json.
+type doctorReport struct {
+	OK       bool      `json:"ok"` // no finding is an error
+	Phase    int       `json:"migration_phase"`
+	Errors   int       `json:"errors"`
+	Warnings int       `json:"warnings"`
+	Findings []finding `json:"findings"`
+}
+
+// probeQueue is the queue of doctor's own, where a broker makes queues on demand.
+const probeQueue = "qrt-doctor"
+
+func (a *app) doctorCommand() *cobra.Command {
+	var probe string
+	c := &cobra.Command{
+		Use:   "doctor [QUEUE...]",
+		Short: "Find out what is wrong, and what to do about it",
+		Long: `Doctor looks at the configuration, the broker, the keys, the nonce store and each
+queue: is all of it reachable and allowed, are there dead-letter queues, do the
+keys load and seal, does a message make the round trip, do the clocks agree, is
+the nonce store outside the broker's reach, is the maximum age as long as the
+broker keeps messages, and which of the four configurations of a migration is
+this. Each finding says what to do.
+
+It takes no message of yours. Its round trip uses a queue of its own where the
+broker makes queues on demand; elsewhere name one with --probe.
+
+The exit code is 1 where something is wrong, 0 where there are warnings only.`,
+		Example: example(`
+			qrt doctor task-tactician
+			qrt doctor --json | jq '.findings[] | select(.level != "ok")'
+			qrt doctor --provider sqs://eu-west-1/ --probe qrt-probe task-tactician`),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.doctor(cmd.Context(), args, probe)
+		},
+	}
+	c.Flags().StringVar(&probe, "probe", "", "`queue` for the round trip, which nobody else uses")
+	return c
+}
+
+func (a *app) doctor(ctx context.Context, queues []string, probe string) error {
+	bar := a.errors.Bar("looking", 0)
+	if a.settings.json {
+		bar.Done()
+	}
+	x := &examination{app: a, probe: probe, report: &doctorReport{Findings: []finding{}}}
+	err := x.run(ctx, queues)
+	bar.Done()
+	if err != nil {
+		return err
+	}
+	r := x.report
+	r.OK = r.Errors == 0
+	a.print(r, func(s *display.Screen) { r.show(s) })
+	if !r.OK {
+		return errReported
+	}
+	return nil
+}
+
+// add notes a finding.
+func (r *doctorReport) add(f finding) {
+	switch f.Level {
+	case levelError:
+		r.Errors++
+	case levelWarning:
+		r.Warnings++
+	case levelOK, levelNote:
+	}
+	r.Findings = append(r.Findings, f)
+}
+
+func (r *doctorReport) show(s *display.Screen) {
+	last := "\x00"
+	for _, f := range r.Findings {
+		if f.Queue != last {
+			title := "this configuration"
+			if f.Queue != "" {
+				title = "queue " + display.Safe(f.Queue)
+			}
+			s.Heading(title, "")
+			last = f.Queue
+		}
+		mark := s.Good("✓")
+		switch f.Level {
+		case levelNote:
+			mark = s.Dim("·")
+		case levelWarning:
+			mark = s.Warn("!")
+		case levelError:
+			mark = s.Bad("✗")
+		case levelOK:
+		}
+		s.Printf("  %s %s %s\n", mark, s.Dim(pad(f.Check, 12)), display.Safe(f.Finding))
+		if f.Advice != "" {
+			arrow := "→ "
+			for _, line := range display.Wrap(f.Advice, 80) {
+				s.Printf("    %s %s\n", pad("", 12), s.Dim(arrow+display.Safe(line)))
+				arrow = "  "
+			}
+		}
+	}
+	s.Println()
+	switch {
+	case r.Errors > 0:
+		s.Println(s.Bad(fmt.Sprintf("✗ %s", number(r.Errors, "", "error"))) + ", " + number(r.Warnings, "no warnings", "warning"))
+	case r.Warnings > 0:
+		s.Println(s.Warn("! " + number(r.Warnings, "", "warning")))
+	default:
+		s.Println(s.Good("✓ all is well"))
+	}
+}
+
+// old is a duration in words of a person.
+func old(d time.Duration) string { return display.Duration(d.Round(time.Second)) }

@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/providers"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// examination is one run of doctor.
+type examination struct {
+	app    *app
+	probe  string
+	report *doctorReport
+	queue  string // that is looked at, empty: none
+}
+
+func (x *examination) find(l level, check, advice, format string, args ...any) {
+	x.report.add(finding{Check: check, Queue: x.queue, Level: l, Finding: fmt.Sprintf(format, args...), Advice: advice})
+}
+
+func (x *examination) ok(check, format string, args ...any) {
+	x.find(levelOK, check, "", format, args...)
+}
+
+// run looks at everything. Its error is of doctor itself; what is wrong is in
+// the report.
+func (x *examination) run(ctx context.Context, queues []string) error {
+	x.settings()
+	given := queues
+	if len(given) == 0 {
+		given = x.app.settings.queueNames()
+	}
+	x.keys(ctx, x.app.settings.keys, "keys")
+	x.nonces(ctx)
+	x.phase()
+	c, err := x.app.connect(ctx, need{queues: given})
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		x.find(levelError, "broker", x.brokerAdvice(err), "%v", err)
+		return nil
+	}
+	err = x.broker(ctx, c, given)
+	return errors.Join(err, c.close(ctx))
+}
+
+func (x *examination) brokerAdvice(err error) string {
+	switch {
+	case errors.Is(err, driver.ErrPermission), errors.Is(err, os.ErrPermission):
+		return "give this user or role access to it"
+	case errors.Is(err, driver.ErrCorrupt):
+		return "restore the file from a backup, or recover it with: sqlite3 FILE .recover"
+	case errors.Is(err, providers.ErrUnknownScheme), errors.Is(err, providers.ErrWithinReach):
+		return "see qrt help urls"
+	case errors.Is(err, os.ErrNotExist):
+		return "make the folder; qrt makes the file, not the folders above it"
+	}
+	return "check the URL, the network and the credentials"
+}
+
+// settings says where the configuration comes from.
+func (x *examination) settings() {
+	s := &x.app.settings
+	if s.file != "" {
+		x.ok("settings", "configuration file %s", s.file)
+		info, err := os.Stat(s.file)
+		if err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 && strings.Contains(s.provider.value, "SharedAccessKey=") {
+			x.find(levelError, "settings", "chmod 600 "+s.file, "the configuration file holds a secret and others can read it (mode %04o)", info.Mode().Perm())
+		}
+	}
+	for _, f := range []struct {
+		name string
+		s    setting
+	}{{"provider", s.provider}, {"keys", s.keys}, {"nonces", s.nonces}} {
+		if f.s.value != "" {
+			x.find(levelNote, "settings", "", "%s: %s (%s)", f.name, f.s.shown(), f.s.source)
+		}
+	}
+	x.find(levelNote, "settings", "", "policy: %s (%s), max-age: %s (%s)", s.policy.value, s.policy.source, s.maxAge.value, s.maxAge.source)
+}
+
+// keys looks at one set of keys.
+func (x *examination) keys(ctx context.Context, s setting, check string) {
+	if s.value == "" {
+		x.find(levelWarning, check, "make some: qrt keys new", "there are no keys: messages are sent in plaintext, and sealed ones cannot be opened")
+		return
+	}
+	p, err := x.app.openKeysAt(ctx, s)
+	if err != nil {
+		advice := "check the URL and the permissions"
+		if errors.Is(err, keys.ErrInvalidKey) {
+			advice = "the keys are there and not as they should be: the text says where"
+		}
+		x.find(levelError, check, advice, "%v", err)
+		return
+	}
+	defer func() { _ = p.Close() }() // nothing was written
+	list, err := listKeys(ctx, p)
+	if err != nil {
+		x.find(levelError, check, "check the permissions: receivers need to read every key, senders the current one", "%v", err)
+		return
+	}
+	x.ok(check, "%s to open with", number(len(list.Keys), "no keys", "key"))
+	if list.Current == "" {
+		x.find(levelWarning, check, "qrt keys rotate makes one; receivers alone need none", "no key is current: nothing can be sealed")
+		return
+	}
+	x.current(ctx, p, list.Current, check)
+}
+
+// soon is how long before a key's expiry doctor begins to warn.
+const soon = 14 * 24 * time.Hour
+
+// current looks at the key to seal with, and tries it.
+func (x *examination) current(ctx context.Context, p keys.Provider, id keys.ID, check string) {
+	k, err := p.GetKey(ctx, id)
+	if err != nil {
+		x.find(levelError, check, "the current key must be readable", "%v", err)
+		return
+	}
+	now := time.Now()
+	const rotate = "rotate: qrt keys rotate"
+	switch end := k.Expires(); {
+	case k.Expired(now):
+		x.find(levelError, check, rotate, "the current key %s expired %s: nothing can be sealed", id, relative(end, now))
+		return
+	case !end.IsZero() && end.Sub(now) < soon:
+		x.find(levelWarning, check, rotate, "the current key %s expires %s", id, relative(end, now))
+	}
+	if made := k.Created(); !made.IsZero() && now.Sub(made) > oldKey {
+		x.find(levelWarning, check, rotate, "the current key %s is %s old", id, old(now.Sub(made)))
+	}
+	if err := tryKey(k); err != nil {
+		x.find(levelError, check, "", "sealing and opening with key %s: %v", id, err)
+		return
+	}
+	x.ok(check, "key %s is current; sealed and opened a test message with it", id)
+}
+
+// tryKey seals and opens with a key, offline.
+func tryKey(k *keys.Key) error {
+	s, err := envelope.NewSealer(k, string(k.ID()))
+	if err != nil {
+		return err
+	}
+	plain := []byte("doctor")
+	sealed, err := s.SealApp(nil, &envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: probeQueue}, plain, nil)
+	if err != nil {
+		return err
+	}
+	m, err := envelope.Parse(sealed)
+	if err != nil {
+		return err
+	}
+	opened, err := envelope.NewOpener(nil).OpenApp(nil, &m, k, nil)
+	if err == nil && !bytes.Equal(opened, plain) {
+		err = errors.New("it opened to something else")
+	}
+	return err
+}
+
+// nonces looks at the nonce store.
+func (x *examination) nonces(ctx context.Context) {
+	s := &x.app.settings
+	const check = "nonces"
+	if s.nonces.value == "" {
+		x.find(levelNote, check, "", "no nonce store: a broker can deliver a message again while it is fresh")
+		return
+	}
+	if err := providers.CheckReach(s.provider.value, s.nonces.value); err != nil {
+		x.find(levelError, check, "give it a file or server of its own", "%v", err)
+		return
+	}
+	store, err := providers.OpenNonces(ctx, s.nonces.value)
+	if err != nil {
+		x.find(levelError, check, "receiving stops without it: check the URL and the permissions", "%v", err)
+		return
+	}
+	defer func() { _ = store.Close() }() // nothing was written
+	// A claim that nobody holds: a store that answers says so.
+	if err := store.Renew(ctx, probeQueue, "probe", "00000000000000000000000000000000", time.Second); !errors.Is(err, replay.ErrClaimLost) {
+		x.find(levelError, check, "receiving stops without it", "it does not answer as it should: %v", err)
+		return
+	}
+	switch {
+	case strings.HasPrefix(s.nonces.value, "mem:"):
+		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the nonce store is in memory: it serves one process, and forgets at its end")
+	case neighbours(s.provider.value, s.nonces.value):
+		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the nonce store lies in the folder of the queue: whoever can write one can likely write the other")
+	default:
+		x.ok(check, "the nonce store answers, and is not the broker's")
+	}
+}
+
+// neighbours reports whether two URLs name files in one folder.
+func neighbours(a, b string) bool {
+	path := func(raw string) string {
+		rest, ok := strings.CutPrefix(raw, "sqlite:")
+		if !ok {
+			return ""
+		}
+		rest, _, _ = strings.Cut(strings.TrimPrefix(rest, "//"), "?")
+		return filepath.Dir(rest)
+	}
+	return path(a) != "" && path(a) == path(b)
+}
+
+// phase says which of the four configurations of docs/migration.md this is.
+func (x *examination) phase() {
+	s := &x.app.settings
+	production := s.environment.value == "production"
+	const check, how = "migration", "see docs/migration.md"
+	policy := s.plaintextPolicy()
+	sealed := s.keys.value != ""
+	for _, q := range s.queues {
+		sealed = sealed || q.Keys != ""
+	}
+	switch {
+	case !sealed && production:
+		x.report.Phase = 2
+		x.find(levelWarning, check, how, "phase 2 of 4: production, without encryption")
+	case !sealed:
+		x.report.Phase = 1
+		x.find(levelNote, check, how, "phase 1 of 4: no encryption")
+	case policy != queue.Reject:
+		x.report.Phase = 3
+		l := levelNote
+		if production {
+			l = levelWarning
+		}
+		x.find(l, check, "once no plaintext comes any more: policy = \"reject\" and a nonce store, which is phase 4", "phase 3 of 4: senders seal, and receivers still take plaintext (%s)", policy)
+	case s.nonces.value == "":
+		x.report.Phase = 3
+		x.find(levelWarning, check, "add a nonce store (--nonces): then this is phase 4", "between phase 3 and 4: plaintext is rejected, and replays are not")
+	default:
+		x.report.Phase = 4
+		x.ok(check, "phase 4 of 4: everything is sealed, plaintext and replays are rejected")
+	}
+}
+
+// shownError is an error for a finding: one line.
+func shownError(err error) string { return display.Safe(strings.ReplaceAll(err.Error(), "\n", "; ")) }

@@ -1,0 +1,265 @@
+package cost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+)
+
+// Config says what to measure.
+type Config struct {
+	// Connect opens a connection to the broker.
+	Connect func(context.Context) (driver.Provider, error)
+	// NewQueue makes an empty queue that nobody else uses.
+	NewQueue func(ctx context.Context, purpose string) (string, error)
+	// Bodies are sent in turn. At least one.
+	Bodies [][]byte
+	// Messages is how many messages each half of a pair moves, at least 10;
+	// Singles how many of them go one by one, for the latency, at least 1.
+	Messages, Singles int
+	// Rounds is how many pairs there are, at least 3.
+	Rounds int
+	// Step is told after each half of a pair. Nil: not.
+	Step func()
+}
+
+// Half is what was measured with or without encryption.
+type Half struct {
+	PerSecond float64 // messages sent, received and completed, in batches
+	P50       time.Duration
+	P95       time.Duration
+	P99       time.Duration // of one message from before its send to after its completion
+}
+
+// Result is what was measured.
+type Result struct {
+	Plain, Sealed Half
+	// Overhead is how much longer sealed messages take, of the plain ones' time:
+	// the median over the pairs. Low and High bound it with a confidence of at
+	// least 95 %, or as near as so few pairs allow (order statistics of the sign
+	// test). Negative values are noise.
+	Overhead, Low, High float64
+	// Seal and Open are of one message alone, on one core.
+	Seal, Open time.Duration
+	Bytes      int // of a body, on average
+}
+
+// Run measures.
+func Run(ctx context.Context, c Config) (r Result, err error) {
+	if len(c.Bodies) == 0 || c.Messages < 10 || c.Singles < 1 || c.Rounds < 3 {
+		return r, errors.New("cost: no bodies, or fewer than 10 messages, 1 single, or 3 rounds")
+	}
+	if c.Step == nil {
+		c.Step = func() {}
+	}
+	m := &meter{Config: c}
+	if err := m.open(ctx); err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, m.client.Close(context.WithoutCancel(ctx))) }()
+	// What is done for the first time is slower: it does not count.
+	for _, sealed := range []bool{false, true} {
+		if _, _, err := m.half(ctx, sealed, min(c.Messages, 50), 1); err != nil {
+			return r, err
+		}
+	}
+	var spent [2]time.Duration
+	var latencies [2][]time.Duration
+	var ratios []float64
+	for round := range c.Rounds {
+		var took [2]time.Duration
+		for i := range 2 {
+			kind := (i + round) % 2 // whoever is second finds a warmer machine
+			t, singles, err := m.half(ctx, kind == 1, c.Messages, c.Singles)
+			if err != nil {
+				return r, err
+			}
+			took[kind] = t
+			spent[kind] += t
+			latencies[kind] = append(latencies[kind], singles...)
+			c.Step()
+		}
+		ratios = append(ratios, float64(took[1])/float64(took[0])-1)
+	}
+	for kind, h := range []*Half{&r.Plain, &r.Sealed} {
+		h.PerSecond = float64(c.Messages*c.Rounds) / spent[kind].Seconds()
+		h.P50, h.P95, h.P99 = quantile(latencies[kind], 0.5), quantile(latencies[kind], 0.95), quantile(latencies[kind], 0.99)
+	}
+	r.Overhead, r.Low, r.High = interval(ratios)
+	total := 0
+	for _, b := range c.Bodies {
+		total += len(b)
+	}
+	r.Bytes = total / len(c.Bodies)
+	r.Seal, r.Open, err = Crypto(ctx, c.Bodies, 300*time.Millisecond)
+	return r, err
+}
+
+// Share is the part of a sealed message's time that sealing and opening take.
+func (r *Result) Share() float64 {
+	return (r.Seal + r.Open).Seconds() * r.Sealed.PerSecond
+}
+
+// interval returns the median of a list and the bounds of a confidence interval
+// for it: the order statistics k and n+1-k, with the largest k for which
+// 2 P(B < k) <= 5 %, where B is binomial with n and 1/2.
+func interval(list []float64) (median, low, high float64) {
+	slices.Sort(list)
+	n := len(list)
+	median = (list[(n-1)/2] + list[n/2]) / 2
+	k := 0
+	term, sum := math.Pow(0.5, float64(n)), 0.0
+	for i := 0; i < n/2; i++ {
+		sum += term
+		if 2*sum > 0.05 {
+			break
+		}
+		k = i + 1
+		term *= float64(n-i) / float64(i+1)
+	}
+	k = max(k, 1)
+	return median, list[k-1], list[n-k]
+}
+
+// meter is one measurement.
+type meter struct {
+	Config
+	client *queue.Client
+	serial int
+}
+
+func (m *meter) open(ctx context.Context) error {
+	k, err := keys.Generate("cost", nil)
+	if err != nil {
+		return err
+	}
+	ring, err := keys.NewRing(k)
+	if err != nil {
+		return err
+	}
+	p, err := m.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	m.client, err = queue.New(p, &queue.Options{Keys: ring, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return errors.Join(err, p.Close(ctx))
+	}
+	return nil
+}
+
+// half moves messages through a queue of their own, first in batches, then one
+// by one.
+func (m *meter) half(ctx context.Context, sealed bool, n, singles int) (took time.Duration, latency []time.Duration, err error) {
+	name, err := m.NewQueue(ctx, "qrt-bench")
+	if err != nil {
+		return 0, nil, err
+	}
+	config := &queue.CryptoConfig{Enabled: sealed, MaxMessageAge: time.Hour}
+	s, err := m.client.Sender(ctx, name, &queue.SenderOptions{Crypto: config})
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close(ctx)) }()
+	rx, err := m.client.Receiver(ctx, name, &queue.ReceiverOptions{Crypto: config, Wait: 5 * time.Second})
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { err = errors.Join(err, rx.Close(ctx)) }()
+	if took, err = m.batches(ctx, s, rx, n, sealed); err != nil {
+		return 0, nil, err
+	}
+	for range singles {
+		t := time.Now()
+		if _, err := s.Send(ctx, m.message()); err != nil {
+			return 0, nil, err
+		}
+		d, err := rx.ReceiveOne(ctx)
+		if err != nil {
+			return 0, nil, err
+		}
+		if err := d.Complete(ctx); err != nil {
+			return 0, nil, err
+		}
+		latency = append(latency, time.Since(t))
+	}
+	return took, latency, nil
+}
+
+func (m *meter) message() *queue.Message {
+	m.serial++
+	return &queue.Message{
+		ID:          fmt.Sprintf("bench-%08d", m.serial),
+		ContentType: "application/json",
+		Attributes:  map[string]string{"event": "bench"},
+		Body:        m.Bodies[m.serial%len(m.Bodies)],
+	}
+}
+
+// batch is how many messages are sent, and received, in one call; settlers how
+// many are completed at once.
+const (
+	batch    = 50
+	settlers = 16
+)
+
+func (m *meter) batches(ctx context.Context, s *queue.Sender, rx *queue.Receiver, n int, sealed bool) (time.Duration, error) {
+	messages := make([]*queue.Message, n)
+	for i := range messages {
+		messages[i] = m.message()
+	}
+	begin := time.Now()
+	for chunk := range slices.Chunk(messages, batch) {
+		if _, err := s.SendBatch(ctx, chunk); err != nil {
+			return 0, err
+		}
+	}
+	for got := 0; got < n; {
+		list, err := rx.Receive(ctx, batch)
+		if err != nil {
+			return 0, err
+		}
+		if len(list) == 0 {
+			return 0, fmt.Errorf("cost: %d of %d messages came back", got, n)
+		}
+		if list[0].Encrypted != sealed {
+			return 0, errors.New("cost: a message came back in another form than it was sent")
+		}
+		if err := Complete(ctx, list); err != nil {
+			return 0, err
+		}
+		got += len(list)
+	}
+	return time.Since(begin), nil
+}
+
+// Complete completes deliveries, several at once: a broker that waits for a disk
+// then waits once for several.
+func Complete(ctx context.Context, list []*queue.Delivery) error {
+	errs := make([]error, len(list))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(settlers, len(list)) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(list) {
+					return
+				}
+				errs[i] = list[i].Complete(ctx)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
