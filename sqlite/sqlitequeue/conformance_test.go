@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
+	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
@@ -23,8 +25,9 @@ func here(ctx context.Context, path string) (driver.Provider, error) {
 }
 
 // harness describes sqlitequeue to the suites: a file for each case, and
-// connections that share nothing but the file. limits are those of every queue.
-func harness(tb testing.TB, limits sqlitequeue.QueueOptions, connect connector) drivertest.Harness {
+// connections that share nothing but the file. limits are those of every queue,
+// lock is a short one.
+func harness(tb testing.TB, limits sqlitequeue.QueueOptions, lock time.Duration, connect connector) drivertest.Harness {
 	dir := tb.TempDir()
 	cases := 0
 	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
@@ -39,9 +42,19 @@ func harness(tb testing.TB, limits sqlitequeue.QueueOptions, connect connector) 
 				t.Errorf("Close: %v", err)
 			}
 		})
+		attacker, err := sqliteattack.Open(path)
+		if err != nil {
+			t.Fatalf("Open: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := attacker.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		})
 		made := 0
 		return &drivertest.Broker{
-			Connect: func(ctx context.Context) (driver.Provider, error) { return connect(ctx, path) },
+			Attacker: attacker,
+			Connect:  func(ctx context.Context) (driver.Provider, error) { return connect(ctx, path) },
 			NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
 				o := limits
 				o.SessionOnly = limits.SessionOnly && s.Sessions
@@ -49,7 +62,7 @@ func harness(tb testing.TB, limits sqlitequeue.QueueOptions, connect connector) 
 					o.MaxDeliveries = -1
 				}
 				if s.ShortLock {
-					o.Lock = time.Second
+					o.Lock = lock
 				}
 				if s.Dedup {
 					o.DedupWindow = time.Minute
@@ -70,14 +83,34 @@ func TestConformance(t *testing.T) {
 		"session only": {SessionOnly: true, MaxBody: 64 << 10, Retention: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			drivertest.Conformance(drivertest.NewIn(t, synctest.Test), harness(t, o, here))
+			drivertest.Conformance(drivertest.NewIn(t, synctest.Test), harness(t, o, time.Second, here))
 		})
 	}
 }
 
 // TestConformanceProcesses has each connection in a process of its own, and time
-// is real.
+// is real: several cases run side by side, because they mostly wait.
 func TestConformanceProcesses(t *testing.T) {
-	connect := func(_ context.Context, path string) (driver.Provider, error) { return connectRemote(t, path) }
-	drivertest.Conformance(drivertest.New(t), harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, connect))
+	const shards = 6
+	shard := make(map[string]int)
+	for i, name := range drivertest.Cases() {
+		shard[name] = i % shards
+	}
+	// The goroutines of this process are not the driver's.
+	shard["goroutines"] = -1
+	var wg sync.WaitGroup
+	for i := range shards {
+		connect := func(_ context.Context, path string) (driver.Provider, error) { return connectRemote(t, path) }
+		// A lock that outlasts a stall of a busy machine.
+		h := harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, 1500*time.Millisecond, connect)
+		h.Only = func(name string) bool { return shard[name] == i }
+		wg.Go(func() {
+			drivertest.Run(t.Context(), func(t drivertest.T) { drivertest.Conformance(t, h) }, func(r drivertest.Report) {
+				if r.Failed {
+					t.Errorf("%s: %s", r.Name, strings.Join(r.Lines, "\n"))
+				}
+			})
+		})
+	}
+	wg.Wait()
 }
