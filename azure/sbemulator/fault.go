@@ -80,7 +80,7 @@ type Fault struct {
 	Description string
 
 	// Status is the status code with which OnClaim and OnManage are refused.
-	// 0 means 500.
+	// 100 to 599; 0 means 500.
 	Status int
 }
 
@@ -125,6 +125,8 @@ func (s *Server) Inject(f Fault) (*Injection, error) {
 		return nil, fmt.Errorf("sbemulator: operation %d cannot have action %d", f.On, f.Action)
 	case f.Skip < 0, f.Times < 0, f.Delay < 0:
 		return nil, errors.New("sbemulator: Skip, Times and Delay of a fault must not be negative")
+	case f.Status != 0 && (f.Status < 100 || f.Status > 599):
+		return nil, fmt.Errorf("sbemulator: status %d is out of range", f.Status)
 	case f.Delay > 0 && (f.On == OnConnect || f.On == OnDeliver):
 		return nil, fmt.Errorf("sbemulator: operation %d cannot be delayed", f.On)
 	}

@@ -188,7 +188,7 @@ func TestInjectRefuses(t *testing.T) {
 	for _, f := range []sbemulator.Fault{
 		{}, {On: 99}, {On: sbemulator.OnConnect}, {On: sbemulator.OnDeliver, Action: sbemulator.Refuse},
 		{On: sbemulator.OnSend, Skip: -1}, {On: sbemulator.OnSend, Times: -1}, {On: sbemulator.OnSend, Delay: -1},
-		{On: sbemulator.OnDeliver, Action: sbemulator.Drop, Delay: 1}, {On: sbemulator.OnSend, Action: 99},
+		{On: sbemulator.OnDeliver, Action: sbemulator.Drop, Delay: 1}, {On: sbemulator.OnSend, Action: 99}, {On: sbemulator.OnManage, Action: sbemulator.Refuse, Status: 1000},
 	} {
 		if _, err := s.Inject(f); err == nil {
 			t.Errorf("%+v was taken", f)
@@ -214,7 +214,7 @@ func TestDetachLinks(t *testing.T) {
 	if n := <-got; n != 0 {
 		t.Errorf("%d messages", n)
 	}
-	if _, err := s.DetachLinks("none", "", ""); err != sbemulator.ErrQueueNotFound {
+	if _, err := s.DetachLinks("none", "", ""); !errors.Is(err, sbemulator.ErrQueueNotFound) {
 		t.Error(err)
 	}
 	send(t, c, "q", text("x"))

@@ -119,9 +119,9 @@ func (l *link) attached() {
 		a.Target = &wire.Target{}
 	}
 	if l.in != nil {
-		a.MaxMessageSize = uint64(l.in.limit)
+		a.MaxMessageSize = uint64(l.in.limit) //nolint:gosec // G115: at most twice maxMessageSize
 		if l.addr.entity() {
-			a.Properties = wire.Map{{Key: wire.Symbol("com.microsoft:max-message-batch-size"), Value: uint64(l.in.limit)}}
+			a.Properties = wire.Map{{Key: wire.Symbol("com.microsoft:max-message-batch-size"), Value: a.MaxMessageSize}}
 		}
 	} else {
 		a.InitialDeliveryCount = new(uint32)

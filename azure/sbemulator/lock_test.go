@@ -2,6 +2,7 @@ package sbemulator_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -87,10 +88,10 @@ func TestExpireLock(t *testing.T) {
 	if err := s.ExpireLock("Q", *m.SequenceNumber); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.ExpireLock("q", *m.SequenceNumber); err != sbemulator.ErrMessageNotFound {
+	if err := s.ExpireLock("q", *m.SequenceNumber); !errors.Is(err, sbemulator.ErrMessageNotFound) {
 		t.Error("an unlocked message:", err)
 	}
-	if err := s.ExpireLock("none", 1); err != sbemulator.ErrQueueNotFound {
+	if err := s.ExpireLock("none", 1); !errors.Is(err, sbemulator.ErrQueueNotFound) {
 		t.Error("an unknown queue:", err)
 	}
 	wantCode(t, r.CompleteMessage(within(t), m, nil), azservicebus.CodeLockLost)

@@ -1,6 +1,7 @@
 package sbemulator
 
 import (
+	"math"
 	"time"
 
 	"github.com/queue-runtime/queue/azure/sbemulator/internal/wire"
@@ -207,7 +208,7 @@ func (r *request) getMessageSessions() answer {
 	after, isTime := v.(wire.Timestamp)
 	skip, ok1 := r.integer("skip")
 	top, ok2 := r.integer("top")
-	if !isTime || !ok1 || !ok2 || skip < 0 || top < 0 {
+	if !isTime || !ok1 || !ok2 || skip < 0 || top < 0 || skip > math.MaxInt32 {
 		return badRequest("last-updated-time, skip or top is missing.")
 	}
 	all := !after.Time().Before(allSessions)
@@ -226,5 +227,6 @@ func (r *request) getMessageSessions() answer {
 	for _, id := range ids {
 		list.Elems = append(list.Elems, id)
 	}
-	return success(wire.Map{{Key: "skip", Value: int32(skip) + int32(len(ids))}, {Key: "sessions-ids", Value: list}})
+	next := int32(min(skip+int64(len(ids)), math.MaxInt32))
+	return success(wire.Map{{Key: "skip", Value: next}, {Key: "sessions-ids", Value: list}})
 }

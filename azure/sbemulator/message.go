@@ -20,7 +20,7 @@ const (
 	annotationState     = "x-opt-message-state"
 	annotationSource    = "x-opt-deadletter-source"
 	annotationFirst     = "x-opt-enqueue-sequence-number"
-	annotationToken     = "x-opt-lock-token"
+	annotationToken     = "x-opt-lock-token" //nolint:gosec // G101: a name
 	annotationPartition = "x-opt-partition-key"
 )
 

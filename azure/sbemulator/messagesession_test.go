@@ -194,7 +194,7 @@ func TestExpireSession(t *testing.T) {
 	if err := s.ExpireSession("q", "a"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.ExpireSession("q", "a"); err != sbemulator.ErrSessionNotFound {
+	if err := s.ExpireSession("q", "a"); !errors.Is(err, sbemulator.ErrSessionNotFound) {
 		t.Error("expired twice:", err)
 	}
 	if err := r.CompleteMessage(briefly(t), m, nil); err == nil {

@@ -1,6 +1,7 @@
 package sbemulator
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/queue-runtime/queue/azure/sbemulator/internal/wire"
@@ -242,7 +243,7 @@ func (l *link) flushReplies() {
 		o.count++
 		settled, format := true, uint32(0)
 		ss.transmit(&wire.Transfer{
-			Handle: l.handle, DeliveryID: &id, DeliveryTag: []byte{byte(id)}, MessageFormat: &format, Settled: &settled,
+			Handle: l.handle, DeliveryID: &id, DeliveryTag: binary.BigEndian.AppendUint32(nil, id), MessageFormat: &format, Settled: &settled,
 		}, raw)
 	}
 }

@@ -191,7 +191,7 @@ func (q *queue) makeReady(r *record) {
 func (q *queue) comeBack(r *record, failed bool) {
 	if failed {
 		r.failures++
-		if q.source == nil && r.failures >= uint32(q.opts.MaxDeliveryCount) {
+		if q.source == nil && int64(r.failures) >= int64(q.opts.MaxDeliveryCount) {
 			q.deadLetter(r, "MaxDeliveryCountExceeded",
 				"Message could not be consumed after "+strconv.Itoa(q.opts.MaxDeliveryCount)+" delivery attempts.", nil)
 			return

@@ -230,7 +230,7 @@ func TestDeleteQueue(t *testing.T) {
 	if err := s.DeleteQueue("q"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DeleteQueue("q"); err != sbemulator.ErrQueueNotFound {
+	if err := s.DeleteQueue("q"); !errors.Is(err, sbemulator.ErrQueueNotFound) {
 		t.Error("deleted twice:", err)
 	}
 	if err := r.CompleteMessage(briefly(t), m, nil); err == nil {
@@ -244,11 +244,11 @@ func TestDeleteQueue(t *testing.T) {
 
 func TestQueueOptions(t *testing.T) {
 	s := start(t, nil, nil)
-	if err := s.CreateQueue("Q", nil); err != sbemulator.ErrQueueExists {
+	if err := s.CreateQueue("Q", nil); !errors.Is(err, sbemulator.ErrQueueExists) {
 		t.Error("names differ by case:", err)
 	}
 	for _, name := range []string{"", "/q", "q/", "a b", "q\x00", "ä", strings.Repeat("x", 261), "a$b"} {
-		if err := s.CreateQueue(name, nil); err != sbemulator.ErrInvalidName {
+		if err := s.CreateQueue(name, nil); !errors.Is(err, sbemulator.ErrInvalidName) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -94,7 +94,7 @@ func Start(o *Options) (*Server, error) {
 	if err := checkLoopback(addr, s.opts.AllowRemote); err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("tcp", addr)
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("sbemulator: %w", err)
 	}

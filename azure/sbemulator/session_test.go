@@ -2,6 +2,7 @@ package sbemulator_test
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -340,7 +341,7 @@ func FuzzConnection(f *testing.F) {
 				break
 			}
 		}
-		if _, err := s.Stats("q"); err != nil && err != sbemulator.ErrQueueNotFound {
+		if _, err := s.Stats("q"); err != nil && !errors.Is(err, sbemulator.ErrQueueNotFound) {
 			t.Fatal(err)
 		}
 	})

@@ -1,6 +1,7 @@
 package sbemulator_test
 
 import (
+	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -149,19 +150,19 @@ func TestStorageErrors(t *testing.T) {
 		"insert": second(s.Insert("none", &sbemulator.Message{})), "remove": s.Remove("none", 1),
 		"management": second(s.Messages("q/$management")), "cbs": second(s.Messages("$cbs")),
 	} {
-		if err != sbemulator.ErrQueueNotFound {
+		if !errors.Is(err, sbemulator.ErrQueueNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for name, err := range map[string]error{
 		"alter": s.Alter("q", 1, none), "move": second(s.Move("q", 1, "q")), "duplicate": second(s.Duplicate("q", 1)), "remove": s.Remove("q", 1),
 	} {
-		if err != sbemulator.ErrMessageNotFound {
+		if !errors.Is(err, sbemulator.ErrMessageNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	n := must[int64](t)(s.Insert("q", &sbemulator.Message{}))
-	if second(s.Move("q", n, "none")) != sbemulator.ErrQueueNotFound {
+	if !errors.Is(second(s.Move("q", n, "none")), sbemulator.ErrQueueNotFound) {
 		t.Error("moved to a queue that is not there")
 	}
 	odd := map[string]any{"k": struct{}{}}

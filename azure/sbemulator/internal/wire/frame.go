@@ -67,12 +67,12 @@ func ReadFrame(r io.Reader, limit uint32) (Frame, error) {
 // caller sees to it that the frame is no larger than the peer accepts.
 func AppendFrame(b []byte, kind byte, channel uint16, p Performative, payload []byte) []byte {
 	at := len(b)
-	b = append(b, 0, 0, 0, 0, headerSize/4, kind, byte(channel>>8), byte(channel))
+	b = binary.BigEndian.AppendUint16(append(b, 0, 0, 0, 0, headerSize/4, kind), channel)
 	if p != nil {
 		b = appendComposite(b, p.code(), p.fields())
 		b = append(b, payload...)
 	}
-	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at))
+	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at)) //nolint:gosec // G115: frames are of 64 KiB at most
 	return b
 }
 

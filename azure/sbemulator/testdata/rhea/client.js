@@ -243,7 +243,7 @@ const steps = {
 
   async many_messages(connection) {
     const s = await sender(connection, 'plain');
-    const total = 1500; // more than the first credit
+    const total = 1100; // more than the first credit
     let sent = 0, accepted = 0;
     await new Promise((resolve, reject) => {
       const more = () => { while (s.sendable() && sent < total) s.send({ message_id: String(sent++), body: sent }); };
