@@ -225,7 +225,112 @@ func TestPlace(t *testing.T) {
 		if got := ids(t, q) + " " + ids(t, q); got != "1 2" {
 			t.Errorf("received %s", got)
 		}
+		// And among messages with and without a session.
+		var all []*driver.Message
+		for i, s := range []string{"a", "", "b", "", "c"} {
+			m := message(fmt.Sprint(i))
+			m.SessionID = s
+			all = append(all, m)
+		}
+		send(t, q, all...)
+		if got := ids(t, q); got != "0 1 2 3 4" {
+			t.Errorf("received %s", got)
+		}
 	})
+}
+
+// What a queue or a connection holds is free the moment that it is closed.
+func TestReleasedByClose(t *testing.T) {
+	b := with(memqueue.QueueOptions{Lock: time.Hour})
+	for name, end := range map[string]func(driver.Provider, driver.Queue) error{
+		"queue":    func(_ driver.Provider, q driver.Queue) error { return q.Close(t.Context()) },
+		"provider": func(p driver.Provider, _ driver.Queue) error { return p.Close(t.Context()) },
+	} {
+		p := b.Connect()
+		q, other := open(t, p, name), open(t, b, name)
+		m := message("s")
+		m.SessionID = "s"
+		send(t, q, message("m"), m)
+		s, err := q.AcceptSession(t.Context(), "s", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := append(take(t, s), take(t, q)...); len(d) != 2 {
+			t.Fatalf("received %d messages", len(d))
+		}
+		if got := take(t, other); len(got) != 0 {
+			t.Fatalf("received %d messages that are held", len(got))
+		}
+		if err := end(p, q); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Receive(t.Context(), 1, time.Hour); !errors.Is(err, driver.ErrClosed) {
+			t.Errorf("Receive of a session whose %s was closed: %v", name, err)
+		}
+		got := take(t, other)
+		if len(got) != 2 || got[0].Count != 2 || got[1].Count != 2 {
+			t.Errorf("received %d messages after the %s was closed", len(got), name)
+		}
+		for _, d := range got {
+			settle(t, other, d, driver.Complete, 0)
+		}
+	}
+}
+
+// A call that waits in a session ends with it, whichever way that is.
+func TestSessionEndWakes(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(*testing.T, driver.Queue, driver.Session) error
+		want error
+	}{
+		"lost":   {func(*testing.T, driver.Queue, driver.Session) error { return nil }, driver.ErrSessionLost},
+		"closed": {func(t *testing.T, _ driver.Queue, s driver.Session) error { return s.Close(t.Context()) }, driver.ErrClosed},
+		"queue":  {func(t *testing.T, q driver.Queue, _ driver.Session) error { return q.Close(t.Context()) }, driver.ErrClosed},
+	} {
+		bubble(t, func(t *testing.T) {
+			q := open(t, with(memqueue.QueueOptions{Lock: time.Minute}), "q")
+			s, err := q.AcceptSession(t.Context(), "s", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error)
+			go func() {
+				_, err := s.Receive(t.Context(), 1, time.Hour)
+				done <- err
+			}()
+			synctest.Wait()
+			begin := time.Now()
+			if err := c.end(t, q, s); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; !errors.Is(err, c.want) {
+				t.Errorf("%s: %v, want %v", name, err, c.want)
+			}
+			if d := time.Since(begin); d > time.Minute {
+				t.Errorf("%s: woken after %s", name, d)
+			}
+		})
+	}
+}
+
+// A dead letter begins to count anew.
+func TestDeadLetterCount(t *testing.T) {
+	q := open(t, memqueue.New(nil), "q")
+	send(t, q, message("m"))
+	settle(t, q, take(t, q)[0], driver.Abandon, 0)
+	first := take(t, q)[0]
+	settle(t, q, first, driver.MoveToDeadLetter, 0)
+	dead, err := q.DeadLetters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want := 1; want <= 20; want++ { // MaxDeliveries is not for dead letters
+		d := take(t, dead)[0]
+		if d.Count != want || d.BrokerID != first.BrokerID {
+			t.Fatalf("delivery %d of a dead letter: count %d, BrokerID %s", want, d.Count, d.BrokerID)
+		}
+		settle(t, dead, d, driver.Abandon, 0)
+	}
 }
 
 // Sessions are served in turn: one that always has a message, and always gives

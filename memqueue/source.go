@@ -169,10 +169,8 @@ func (src *source) close(now time.Time) {
 		return
 	}
 	src.closed = true
-	src.store.vacate(src, now)
-	if src.session != nil {
-		src.session.receiving.wakeAll()
-	} else {
+	src.store.vacate(src, now) // which wakes the calls of a session
+	if src.session == nil {
 		src.store.wakeAll()
 	}
 }

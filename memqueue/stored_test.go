@@ -86,6 +86,15 @@ func TestAttacker(t *testing.T) {
 	if err := q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.MoveToDeadLetter, Reason: "r", Description: "d"}})[0]; err != nil {
 		t.Fatal(err)
 	}
+	later := message("later")
+	later.NotBefore, later.TTL = time.Now().Add(time.Hour), time.Hour
+	send(t, q, later)
+	if err := a.Rewrite(t.Context(), "q", func(all []driver.Message) []driver.Message { return all }); err != nil {
+		t.Fatal(err)
+	}
+	if got := ids(t, q); got != "later" {
+		t.Errorf("received %q: what the attacker stores is deliverable at once", got)
+	}
 	dead, why, err := a.DeadLetters(t.Context(), "q")
 	if err != nil || len(dead) != 1 || dead[0].ID != "1" || why[0].Reason != "r" || why[0].Description != "d" || why[0].Queue != "q" || why[0].At.IsZero() {
 		t.Errorf("DeadLetters = %v, %v, %v", dead, why, err)
