@@ -15,8 +15,10 @@ import (
 // A role reads its orders from standard input, reports on standard output, and
 // ends when its input ends.
 var roles = map[string]func(in io.Reader, out io.Writer, args []string) error{
-	"worker": workerRole,
-	"broker": brokerRole,
+	"worker":   workerRole,
+	"broker":   brokerRole,
+	"producer": producerRole,
+	"consumer": consumerRole,
 }
 
 const roleVariable = "SQLITEQUEUE_TEST_ROLE"
