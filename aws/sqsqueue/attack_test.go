@@ -35,14 +35,22 @@ func (a attacker) drain(ctx context.Context, name string) (url *string, all []ty
 	if err != nil {
 		return nil, nil, err
 	}
-	for {
+	for looked := false; ; {
 		out, err := a.api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 			QueueUrl: u.QueueUrl, MaxNumberOfMessages: 10, VisibilityTimeout: 60, MessageAttributeNames: []string{"All"},
 			MessageSystemAttributeNames: []types.MessageSystemAttributeName{"All"},
 		})
-		if err != nil || len(out.Messages) == 0 {
+		if err != nil || len(out.Messages) == 0 && looked {
 			return u.QueueUrl, all, err
 		}
+		if len(out.Messages) == 0 {
+			// The victim's last poll may still be under way; what it takes it
+			// soon gives back.
+			looked = true
+			pause(ctx, 2*surplusGrace)
+			continue
+		}
+		looked = false
 		in := &sqs.DeleteMessageBatchInput{QueueUrl: u.QueueUrl}
 		for i, m := range out.Messages {
 			in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.String(fmt.Sprint(i)), ReceiptHandle: m.ReceiptHandle})

@@ -58,6 +58,7 @@ type group struct {
 type inbox struct {
 	waiters  []*waiter // in order of arrival
 	asked    int       // messages that the shared polls under way may bring
+	out      int       // messages handed out and neither settled nor lost
 	groups   map[string]*group
 	ready    []*group // those with a message that anybody may have, oldest first
 	sweeper  *time.Timer
@@ -128,20 +129,31 @@ func (q *queue) supersede(g *group, now time.Time) {
 		r.state = lost
 	}
 	g.waiting = nil
-	out := g.out[:0]
-	for _, r := range g.out {
-		if r.state == held {
-			r.state, stale = lost, true
-			continue
-		}
-		out = append(out, r)
+	if q.loseHeld(g) {
+		stale = true
 	}
-	clear(g.out[len(out):])
-	g.out = out
 	if s := g.owner; s != nil && (stale || !now.Before(s.until)) {
 		s.lost = true
 		g.owner = nil
 	}
+}
+
+// loseHeld drops what was handed out of a group and is not being settled, and
+// reports whether there was any.
+func (q *queue) loseHeld(g *group) bool {
+	kept := g.out[:0]
+	for _, r := range g.out {
+		if r.state == held {
+			r.state = lost
+			continue
+		}
+		kept = append(kept, r)
+	}
+	n := len(g.out) - len(kept)
+	clear(g.out[len(kept):])
+	g.out = kept
+	q.out -= n
+	return n > 0
 }
 
 // lose drops all of a group and whoever holds it.
@@ -150,16 +162,7 @@ func (q *queue) lose(g *group, now time.Time) {
 		r.state = lost
 	}
 	g.waiting = nil
-	out := g.out[:0]
-	for _, r := range g.out {
-		if r.state == held {
-			r.state = lost
-			continue
-		}
-		out = append(out, r)
-	}
-	clear(g.out[len(out):])
-	g.out = out
+	q.loseHeld(g)
 	if g.owner != nil {
 		g.owner.lost = true
 		g.owner = nil
@@ -190,11 +193,12 @@ func (q *queue) tidy(g *group, giveUp time.Time) {
 	}
 }
 
-// remove takes a receipt that is settled or lost off its group's hands.
-func (q *queue) remove(r *receipt, now time.Time) {
+// detach takes a receipt that is settled or lost off its group's hands.
+func (q *queue) detach(r *receipt, now time.Time) {
 	for i, x := range r.g.out {
 		if x == r {
 			r.g.out = append(r.g.out[:i], r.g.out[i+1:]...)
+			q.out--
 			break
 		}
 	}
@@ -253,6 +257,7 @@ func (q *queue) serve(w *waiter, now time.Time) bool {
 		g.waiting = g.waiting[1:]
 		r.state = held
 		g.out = append(g.out, r)
+		q.out++
 		q.tidy(g, now)
 		got = append(got, r)
 	}
@@ -284,6 +289,7 @@ func (q *queue) serveSession(w *waiter, now time.Time) bool {
 		r.state = held
 	}
 	g.out = append(g.out, got...)
+	q.out += len(got)
 	w.finish(outcome{receipts: got})
 	return true
 }

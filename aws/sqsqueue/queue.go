@@ -50,8 +50,9 @@ type queue struct {
 
 	mu     sync.Mutex // guards what follows; never held across a call
 	closed bool
-	work   sync.WaitGroup // polls and releases; added to under mu, while open
+	work   sync.WaitGroup // polls and requests of its own; added to under mu, while open or by one of them
 	inbox
+	deletions
 }
 
 var _ driver.Queue = (*queue)(nil)

@@ -83,24 +83,34 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) []error {
 		}
 	}
 	q.mu.Unlock()
+	var failed []int
 	if len(dead) > 0 {
-		remove = append(remove, q.deadLetterAll(ctx, s, rs, dead, errs)...)
+		var copied []int
+		copied, failed = q.deadLetterAll(ctx, s, rs, dead, errs)
+		remove = append(remove, copied...)
 	}
-	q.deleteAll(ctx, rs, remove, errs)
 	q.abandonAll(ctx, s, rs, abandon, tail, errs)
-	now = time.Now()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return errs
+	if concluded := append(failed, abandon...); len(concluded) > 0 {
+		now = time.Now()
+		q.mu.Lock()
+		if !q.closed {
+			for _, i := range concluded {
+				q.conclude(rs[i], errs[i], now)
+			}
+			q.dispatch(now)
+			q.demand(now)
+		}
+		q.mu.Unlock()
 	}
-	for i, r := range rs {
-		if r != nil {
-			q.conclude(r, errs[i], now)
+	if len(remove) > 0 {
+		going := make([]*receipt, len(remove))
+		for n, i := range remove {
+			going[n] = rs[i]
+		}
+		for n, err := range q.remove(ctx, going) {
+			errs[remove[n]] = err
 		}
 	}
-	q.dispatch(now)
-	q.demand(now)
 	return errs
 }
 
@@ -139,53 +149,26 @@ func (q *queue) conclude(r *receipt, err error, now time.Time) {
 		r.state = held // it may be tried again
 		return
 	}
-	q.remove(r, now)
+	q.detach(r, now)
 }
 
-// deadLetterAll copies and returns those that may now be deleted.
-func (q *queue) deadLetterAll(ctx context.Context, s []driver.Settlement, rs []*receipt, dead []int, errs []error) []int {
+// deadLetterAll copies, and returns those that may now be deleted and those that
+// failed.
+func (q *queue) deadLetterAll(ctx context.Context, s []driver.Settlement, rs []*receipt, dead []int, errs []error) (copied, failed []int) {
 	moved := make([]driver.Settlement, len(dead))
 	receipts := make([]*receipt, len(dead))
 	for n, i := range dead {
 		moved[n], receipts[n] = s[i], rs[i]
 	}
-	var copied []int
 	for n, err := range q.copyToDeadLetters(ctx, moved, receipts) {
-		if errs[dead[n]] = err; err == nil {
-			copied = append(copied, dead[n])
-		}
-	}
-	return copied
-}
-
-func (q *queue) deleteAll(ctx context.Context, rs []*receipt, which []int, errs []error) {
-	const op = "DeleteMessageBatch"
-	for len(which) > 0 {
-		part := which[:min(len(which), maxEntries)]
-		which = which[len(part):]
-		entries := make([]types.DeleteMessageBatchRequestEntry, len(part))
-		for n, i := range part {
-			entries[n] = types.DeleteMessageBatchRequestEntry{Id: aws.String(itoa(n)), ReceiptHandle: aws.String(rs[i].handle)}
-		}
-		result := unanswered(op, len(part))
-		out, err := q.p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
-		if err != nil {
-			err = q.classify(ctx, op, err)
-			for n := range result {
-				result[n] = err
-			}
+		i := dead[n]
+		if errs[i] = err; err == nil {
+			copied = append(copied, i)
 		} else {
-			for _, ok := range out.Successful {
-				if n, valid := entryIndex(ok.Id, len(result)); valid {
-					result[n] = nil
-				}
-			}
-			entryErrors(op, out.Failed, result)
-		}
-		for n, i := range part {
-			errs[i] = result[n]
+			failed = append(failed, i)
 		}
 	}
+	return copied, failed
 }
 
 // abandonAll gives back what is abandoned and the tail behind it. The last goes

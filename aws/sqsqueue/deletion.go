@@ -1,0 +1,148 @@
+package sqsqueue
+
+import (
+	"context"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// deletion is a message on its way out of the queue.
+type deletion struct {
+	r    *receipt
+	done chan error // of capacity 1
+}
+
+// deletions joins what is completed at about the same time into requests of ten:
+// handlers complete one message each, and a request of one costs as much as one
+// of ten. Ten go at once. Fewer wait a moment for company, but only while others
+// are being handled, and longer only while a request is under way.
+type deletions struct {
+	pending  []*deletion
+	flying   int // requests under way
+	airborne int // messages in them
+	linger   *time.Timer
+}
+
+const (
+	lingerAlone  = 2 * time.Millisecond  // while no request is under way
+	lingerBehind = 25 * time.Millisecond // while one is
+)
+
+// deleteTimeout bounds a request that several callers share, and so ends on none
+// of their contexts.
+const deleteTimeout = 15 * time.Second
+
+// remove deletes the messages of rs, which are being settled, and returns one
+// error or nil each. It concludes their settlement, also when ctx ends first.
+func (q *queue) remove(ctx context.Context, rs []*receipt) []error {
+	list := make([]*deletion, len(rs))
+	errs := make([]error, len(rs))
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		for i := range errs {
+			errs[i] = &driver.Error{Kind: driver.Closed}
+		}
+		return errs
+	}
+	for i, r := range rs {
+		list[i] = &deletion{r: r, done: make(chan error, 1)}
+	}
+	q.pending = append(q.pending, list...)
+	q.launchDeletions(q.out <= len(q.pending)+q.airborne)
+	q.mu.Unlock()
+	for i, d := range list {
+		select {
+		case errs[i] = <-d.done:
+		case <-ctx.Done():
+			errs[i] = ctx.Err()
+		}
+	}
+	return errs
+}
+
+// launchDeletions starts the requests that are due, those of fewer than ten only
+// where now is set; under mu.
+func (q *queue) launchDeletions(now bool) {
+	for len(q.pending) >= maxEntries || len(q.pending) > 0 && now {
+		part := q.pending[:min(len(q.pending), maxEntries)]
+		if q.pending = q.pending[len(part):]; len(q.pending) == 0 {
+			q.pending = nil
+		}
+		q.flying++
+		q.airborne += len(part)
+		q.work.Add(1)
+		go func() {
+			defer q.work.Done()
+			q.delete(part)
+		}()
+	}
+	if len(q.pending) == 0 || q.linger != nil {
+		return
+	}
+	wait := lingerAlone
+	if q.flying > 0 {
+		wait = lingerBehind
+	}
+	q.work.Add(1)
+	q.linger = time.AfterFunc(wait, func() {
+		defer q.work.Done()
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.linger = nil
+		q.launchDeletions(true)
+	})
+}
+
+// delete makes one request.
+func (q *queue) delete(part []*deletion) {
+	const op = "DeleteMessageBatch"
+	entries := make([]types.DeleteMessageBatchRequestEntry, len(part))
+	for i, d := range part {
+		entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(itoa(i)), ReceiptHandle: aws.String(d.r.handle)}
+	}
+	errs := unanswered(op, len(part))
+	ctx, cancel := context.WithTimeout(q.ctx, deleteTimeout)
+	defer cancel()
+	out, err := q.p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		// Nobody's context: the request took too long, or Close cut it off.
+		for i := range errs {
+			errs[i] = &driver.Error{Kind: driver.Unavailable, Err: &serviceError{operation: op, code: "no answer in time", err: err}}
+		}
+	case err != nil:
+		err = q.classify(ctx, op, err)
+		for i := range errs {
+			errs[i] = err
+		}
+	default:
+		for _, ok := range out.Successful {
+			if i, valid := entryIndex(ok.Id, len(errs)); valid {
+				errs[i] = nil
+			}
+		}
+		entryErrors(op, out.Failed, errs)
+	}
+	now := time.Now()
+	q.mu.Lock()
+	q.flying--
+	q.airborne -= len(part)
+	q.launchDeletions(true)
+	if !q.closed {
+		for i, d := range part {
+			q.conclude(d.r, errs[i], now)
+		}
+		q.dispatch(now)
+		q.demand(now)
+	}
+	q.mu.Unlock()
+	for i, d := range part {
+		d.done <- errs[i]
+	}
+}
