@@ -40,6 +40,7 @@ var cases = slices.Concat(
 	timeCases,
 	inspectionCases,
 	sessionCases,
+	acceptCases,
 	sessionLockCases,
 	concurrencyCases,
 	lifecycleCases,

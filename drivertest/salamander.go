@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -76,9 +77,9 @@ func salamander(m *driver.Message, origin string, a, b *keys.Key, plaintext []by
 	e.Ciphertext = c
 	first.tag(e.Nonce, additional, c).put(e.Tag[:])
 
-	sealed := append(bytes.Clone(c), e.Tag[:]...)
+	sealed := slices.Concat(e.Nonce[:], c, e.Tag[:])
 	for _, g := range []*gcm{first, second} {
-		if _, err := g.aead.Open(nil, e.Nonce[:], sealed, additional); err != nil {
+		if _, err := g.aead.Open(nil, nil, sealed, additional); err != nil {
 			return nil, errors.New("the ciphertext does not open under both keys")
 		}
 	}
@@ -104,8 +105,8 @@ func derivationInfo(h *envelope.Header) []byte {
 // gcm is AES-256-GCM taken apart (NIST SP 800-38D, Section 6 and 7).
 type gcm struct {
 	block cipher.Block
-	aead  cipher.AEAD
-	h     element // the hash subkey
+	aead  cipher.AEAD // reads and writes nonce, ciphertext, tag
+	h     element     // the hash subkey
 }
 
 func newGCM(key [32]byte) (*gcm, error) {
@@ -113,7 +114,8 @@ func newGCM(key [32]byte) (*gcm, error) {
 	if err != nil {
 		return nil, err
 	}
-	aead, err := cipher.NewGCM(block)
+	// Of the kinds of GCM the one that also FIPS 140-3 allows.
+	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		return nil, err
 	}

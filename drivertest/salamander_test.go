@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
 	"testing"
 
 	"github.com/queue-runtime/queue/driver"
@@ -46,19 +47,19 @@ func TestField(t *testing.T) {
 func TestGCM(t *testing.T) {
 	for n := range 70 {
 		var key [32]byte
-		var nonce envelope.Nonce
 		_, _ = rand.Read(key[:])
-		_, _ = rand.Read(nonce[:])
 		text, additional := bytes.Repeat([]byte("t"), n), bytes.Repeat([]byte("a"), 3*n%47)
 		g, err := newGCM(key)
 		if err != nil {
 			t.Fatal(err)
 		}
+		want := g.aead.Seal(nil, nil, text, additional)
+		nonce := envelope.Nonce(want[:envelope.NonceSize])
 		c := g.stream(nonce, text)
-		var tag [16]byte
+		var tag envelope.AuthenticationTag
 		g.tag(nonce, additional, c).put(tag[:])
-		if want := g.aead.Seal(nil, nonce[:], text, additional); !bytes.Equal(append(c, tag[:]...), want) {
-			t.Errorf("%d bytes: sealed %x, want %x", n, append(c, tag[:]...), want)
+		if got := slices.Concat(nonce[:], c, tag[:]); !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: sealed %x, want %x", n, got, want)
 		}
 	}
 }
