@@ -223,29 +223,6 @@ func TestDetachLinks(t *testing.T) {
 	}
 }
 
-func TestIdleLinks(t *testing.T) {
-	s := start(t, &sbemulator.Options{FrozenClock: true, IdleLinkTimeout: 10 * time.Minute}, nil)
-	c := connect(t, s)
-	sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
-	for range 3 {
-		if err := sender.SendMessage(within(t), text("x"), nil); err != nil {
-			t.Fatal(err)
-		}
-		advance(t, s, 9*time.Minute)
-	}
-	attaches := inject(t, s, sbemulator.Fault{On: sbemulator.OnAttach})
-	if err := sender.SendMessage(within(t), text("x"), nil); err != nil {
-		t.Fatal(err)
-	}
-	wantHits(t, attaches, 0)
-	advance(t, s, 10*time.Minute)
-	if err := sender.SendMessage(within(t), text("x"), nil); err != nil {
-		t.Fatal(err)
-	}
-	wantHits(t, attaches, 3) // its own and two of $management
-	wantStored(t, s, "q", 5)
-}
-
 // TestDropUnderLoad cuts connections while messages are sent and received:
 // nothing that was confirmed is lost.
 func TestDropUnderLoad(t *testing.T) {

@@ -66,19 +66,6 @@ func TestLockRenewal(t *testing.T) {
 	wantCode(t, r.RenewMessageLock(within(t), m, nil), azservicebus.CodeLockLost)
 }
 
-// TestLockExpiryBySystemClock: without a frozen clock time passes by itself.
-func TestLockExpiryBySystemClock(t *testing.T) {
-	s := start(t, nil, &sbemulator.QueueOptions{LockDuration: 20 * time.Millisecond})
-	c := connect(t, s)
-	send(t, c, "q", text("x"))
-	r := receiver(t, c, "q", nil)
-	first := one(t, r)
-	if again := one(t, r); again.DeliveryCount != 2 {
-		t.Errorf("delivery count %d", again.DeliveryCount)
-	}
-	wantCode(t, r.CompleteMessage(within(t), first, nil), azservicebus.CodeLockLost)
-}
-
 func TestExpireLock(t *testing.T) {
 	s := start(t, nil, nil)
 	c := connect(t, s)
@@ -132,25 +119,6 @@ func TestSettleByToken(t *testing.T) {
 	}
 	if d := wantStored(t, s, "q/$DeadLetterQueue", 1); d[0].ApplicationProperties["DeadLetterReason"] != "r" {
 		t.Errorf("dead letter %+v", d[0])
-	}
-}
-
-// TestLinkCloseKeepsLocks: closing a receiver does not give back what it holds.
-func TestLinkCloseKeepsLocks(t *testing.T) {
-	s := start(t, frozen, nil)
-	c := connect(t, s)
-	send(t, c, "q", text("x"))
-	r := receiver(t, c, "q", nil)
-	one(t, r)
-	if err := r.Close(within(t)); err != nil {
-		t.Fatal(err)
-	}
-	if m := wantStored(t, s, "q", 1); !m[0].Locked {
-		t.Error("closing the receiver unlocked its message")
-	}
-	advance(t, s, time.Minute)
-	if m := one(t, receiver(t, c, "q", nil)); m.DeliveryCount != 2 {
-		t.Errorf("delivery count %d", m.DeliveryCount)
 	}
 }
 

@@ -164,15 +164,3 @@ func TestDuplicateDetection(t *testing.T) {
 	}
 	wantStored(t, s, "q", 4)
 }
-
-func TestAdvance(t *testing.T) {
-	s := start(t, frozen, nil)
-	now := s.Now()
-	advance(t, s, time.Hour)
-	if d := s.Now().Sub(now); d != time.Hour {
-		t.Errorf("advanced by %v", d)
-	}
-	if err := s.Advance(-1); err == nil {
-		t.Error("the clock went back")
-	}
-}
