@@ -119,7 +119,7 @@ func (l *link) attached() {
 		a.Target = &wire.Target{}
 	}
 	if l.in != nil {
-		a.MaxMessageSize = uint64(l.in.limit) //nolint:gosec // G115: at most twice maxMessageSize
+		a.MaxMessageSize = uint64(l.in.limit)
 		if l.addr.entity() {
 			a.Properties = wire.Map{{Key: wire.Symbol("com.microsoft:max-message-batch-size"), Value: a.MaxMessageSize}}
 		}

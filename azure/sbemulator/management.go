@@ -69,8 +69,7 @@ func (l *link) take(raw []byte, format uint32, f *Fault) wire.State {
 	var a answer
 	switch {
 	case f.refuses():
-		status := int32(f.Status) //nolint:gosec // G115: 100 to 599
-		a = answer{status: status, condition: wire.Symbol(f.Condition), description: f.Description}
+		a = answer{status: int32(f.Status), condition: wire.Symbol(f.Condition), description: f.Description}
 	case l.addr.cbs:
 		a = l.ss.c.putToken(m)
 	default:

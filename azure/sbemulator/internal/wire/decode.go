@@ -152,7 +152,6 @@ func emptyValue(code byte) (any, error) {
 	return nil, malformed("format code %#02x", code)
 }
 
-//nolint:gosec // G115: two's complement, the bits are the value
 func fixedValue(code byte, b []byte) (any, error) {
 	switch code {
 	case codeUbyte:

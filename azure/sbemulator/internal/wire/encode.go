@@ -39,8 +39,6 @@ func Append(b []byte, v any) []byte {
 }
 
 // codeOf returns the format code that Append uses for v.
-//
-//nolint:gosec // G115: whether it fits is the question
 func codeOf(v any) byte {
 	switch v := v.(type) {
 	case nil:
@@ -112,8 +110,6 @@ func shortOr(n int, short, long byte) byte {
 
 // appendBody encodes v in the form of code, without the code. v must be of a
 // type that code can hold.
-//
-//nolint:gosec // G115: two's complement, or checked by codeOf
 func appendBody(b []byte, code byte, v any) []byte {
 	switch code {
 	case codeNull, codeTrue, codeFalse, codeUint0, codeUlong0, codeList0:
@@ -174,7 +170,6 @@ func appendBody(b []byte, code byte, v any) []byte {
 	}
 }
 
-//nolint:gosec // G115: the code was chosen for n
 func appendSize(b []byte, code byte, n int) []byte {
 	if sizeWidth(code) == 1 {
 		return append(b, byte(n))
@@ -185,8 +180,6 @@ func appendSize(b []byte, code byte, n int) []byte {
 // appendCompound writes size and count of the code's width, and the elements.
 // The width is the caller's choice only inside an array whose elements were of
 // the 8-bit form when they were decoded.
-//
-//nolint:gosec // G115: no message is near 4 GiB
 func appendCompound(b []byte, code byte, v any) []byte {
 	width := sizeWidth(code)
 	at := len(b)

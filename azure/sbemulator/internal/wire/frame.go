@@ -72,7 +72,7 @@ func AppendFrame(b []byte, kind byte, channel uint16, p Performative, payload []
 		b = appendComposite(b, p.code(), p.fields())
 		b = append(b, payload...)
 	}
-	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at)) //nolint:gosec // G115: frames are of 64 KiB at most
+	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at))
 	return b
 }
 
