@@ -2,7 +2,6 @@ package keys
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -189,76 +188,6 @@ func (f *File) read() error {
 	for id, k := range old.keys {
 		if next.keys[id] == nil {
 			k.Destroy()
-		}
-	}
-	return nil
-}
-
-// UpdateFile changes a key file, or makes one, so that readers see the old one
-// or the new one and nothing between: it writes a file beside it, syncs it, and
-// renames it. Its mode is 0600, its owner that of the old file.
-//
-// change gets what the file holds, the zero Set if there is none, and changes
-// it; its error is returned as it is, and then nothing is written. The keys that
-// were read are destroyed when UpdateFile returns; added ones stay the caller's.
-// A set without keys, with an ID twice, whose current key is missing, or that
-// gives an ID another secret is refused with ErrInvalidKey.
-//
-// The file beside it, path + ".lock", keeps two updates apart: the second fails
-// with ErrUnavailable. One that a crash left behind has to be removed by hand.
-func UpdateFile(path string, change func(*Set) error) error {
-	target, err := resolve(path)
-	if err != nil {
-		return unavailable(path, err)
-	}
-	lock, err := os.OpenFile(target+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("keys: file %s: %w: another update is under way; if not, remove %s.lock", path, ErrUnavailable, target)
-	}
-	if err != nil {
-		return unavailable(path, err)
-	}
-	replaced := false
-	defer func() {
-		if !replaced {
-			_ = lock.Close() // again, perhaps; what counts is that it goes
-			_ = os.Remove(lock.Name())
-		}
-	}()
-	old := new(Set)
-	read, info, err := readFile(target)
-	switch {
-	case err == nil:
-		old = read
-		defer read.destroy()
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	set := &Set{Current: old.Current, Keys: slices.Clone(old.Keys)}
-	if err := change(set); err != nil {
-		return err
-	}
-	data, err := encodeFile(set)
-	if err == nil {
-		defer clear(data)
-		err = sameSecrets(old, set)
-	}
-	if err != nil {
-		return fmt.Errorf("keys: file %s: %w", path, err)
-	}
-	if replaced, err = replace(lock, data, target, info); err != nil {
-		return unavailable(path, err)
-	}
-	return nil
-}
-
-// sameSecrets refuses an ID that is to name another secret.
-func sameSecrets(old, set *Set) error {
-	for _, was := range old.Keys {
-		for _, k := range set.Keys {
-			if k.ID() == was.ID() && k != was && !k.Equal(was) {
-				return fmt.Errorf("%w: %s named another secret before: give a new key a new ID", ErrInvalidKey, k.ID())
-			}
 		}
 	}
 	return nil

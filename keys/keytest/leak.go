@@ -27,12 +27,13 @@ var known sync.Map // string -> []form
 // fmt and the encoders use; or six in a row in base64. It returns what it found,
 // or "".
 func Leak(text string, secret []byte) string {
-	list, ok := known.Load(string(secret))
+	value, ok := known.Load(string(secret))
 	if !ok {
-		list, _ = known.LoadOrStore(string(secret), forms(secret))
+		value, _ = known.LoadOrStore(string(secret), forms(secret))
 	}
+	list, _ := value.([]form) // nothing else is stored
 	lower := strings.ToLower(text)
-	for _, f := range list.([]form) { //nolint:errcheck // stored a few lines above
+	for _, f := range list {
 		if strings.Contains(text, f.text) || f.fold && strings.Contains(lower, f.text) {
 			return f.what
 		}

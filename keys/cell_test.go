@@ -1,0 +1,168 @@
+package keys_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/keys"
+)
+
+// TestCachedFloodBroken is the same with a store that fails: it is asked a few
+// times a minute, and nobody is told that there is no such key.
+func TestCachedFloodBroken(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		v.set(func() { v.err = errors.New("connection refused") })
+		for i := range 100000 {
+			_, err := c.GetKey(t.Context(), keys.ID(fmt.Sprint(i)))
+			if !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrNotFound) {
+				t.Fatalf("GetKey: %v", err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		// 1, 2, 4, 8, 16, 30 and 30 seconds apart.
+		if got := v.total(); got < 6 || got > 8 {
+			t.Errorf("asked %d times in 100 seconds", got)
+		}
+	})
+}
+
+// TestCachedOutage: the store hangs, then fails, for half an hour. Keys and the
+// current ID go on, one caller waits once, and beyond MaxStale it ends.
+func TestCachedOutage(t *testing.T) {
+	cachedIn(t, &keys.CachedOptions{MaxStale: 30 * time.Minute}, func(t *testing.T, v *vault, c *keys.Cached) {
+		a := wantKey(t, c, "a")
+		wantCurrent(t, c, "a")
+		if _, err := c.ValidKeyIDs(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v.set(func() { v.deaf = true })
+		start := time.Now()
+		var waited time.Duration
+		for time.Since(start) < 34*time.Minute {
+			before := time.Now()
+			if wantKey(t, c, "a") != a {
+				t.Fatal("another *Key")
+			}
+			wantCurrent(t, c, "a")
+			if time.Since(start) < 30*time.Minute { // the list is older
+				if ids, err := c.ValidKeyIDs(t.Context()); err != nil || len(ids) != 2 {
+					t.Fatalf("IDs: %q, %v", ids, err)
+				}
+			}
+			waited += time.Since(before)
+			time.Sleep(time.Second)
+			if time.Since(start) > 10*time.Minute {
+				v.set(func() { v.deaf, v.err = false, errors.New("connection refused") })
+			}
+		}
+		// Each of the three was waited for by Timeout at most, once.
+		if waited > 30*time.Second {
+			t.Errorf("callers waited %v in all", waited)
+		}
+		if got := v.total(); got > 3*34*2+10 {
+			t.Errorf("asked %d times in the outage", got)
+		}
+		// Keys are older than 5 + 30 minutes now.
+		time.Sleep(2 * time.Minute)
+		for name, err := range map[string]error{
+			"GetKey":       second(c.GetKey(t.Context(), "a")),
+			"CurrentKeyID": second(c.CurrentKeyID(t.Context())),
+			"ValidKeyIDs":  second(c.ValidKeyIDs(t.Context())),
+		} {
+			if !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "connection refused") {
+				t.Errorf("%s: %v, want %v", name, err, keys.ErrUnavailable)
+			}
+		}
+		if a.Err() != nil {
+			t.Error("a key that was given out was destroyed")
+		}
+		v.set(func() { v.err = nil })
+		time.Sleep(31 * time.Second)
+		if wantKey(t, c, "a") != a {
+			t.Error("after the outage, another *Key")
+		}
+		wantCurrent(t, c, "a")
+	})
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestCachedTimeout: the end of the call's own context is not the caller's.
+func TestCachedTimeout(t *testing.T) {
+	cachedIn(t, &keys.CachedOptions{Timeout: 3 * time.Second}, func(t *testing.T, v *vault, c *keys.Cached) {
+		v.set(func() { v.deaf = true })
+		start := time.Now()
+		_, err := c.GetKey(t.Context(), "a")
+		if !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 3s") {
+			t.Errorf("GetKey: %v", err)
+		}
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		v.set(func() { v.deaf, v.err = false, context.DeadlineExceeded }) // of something inside the provider
+		time.Sleep(time.Minute)
+		if _, err := c.GetKey(t.Context(), "a"); !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("GetKey: %v", err)
+		}
+	})
+}
+
+// TestCachedErrors: a provider's sentinel passes, and ErrNotFound ends what was
+// known, outage or not.
+func TestCachedErrors(t *testing.T) {
+	for _, want := range []error{keys.ErrNotFound, keys.ErrUnavailable, keys.ErrInvalidKey, keys.ErrDestroyed} {
+		cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+			v.set(func() { v.err = fmt.Errorf("vault: %w", want) })
+			for _, err := range []error{second(c.GetKey(t.Context(), "a")), second(c.CurrentKeyID(t.Context())), second(c.ValidKeyIDs(t.Context()))} {
+				if !errors.Is(err, want) || !errors.Is(want, keys.ErrUnavailable) && errors.Is(err, keys.ErrUnavailable) {
+					t.Errorf("%v, want %v", err, want)
+				}
+			}
+		})
+	}
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantKey(t, c, "a")
+		wantCurrent(t, c, "a")
+		v.set(func() { delete(v.keys, "a"); v.current = "" })
+		time.Sleep(5*time.Minute + time.Second)
+		if _, err := c.CurrentKeyID(t.Context()); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("no current key: %v", err)
+		}
+		if _, err := c.GetKey(t.Context(), "a"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("a retired key: %v", err)
+		}
+		// Which is believed for ListTTL.
+		before := v.total()
+		for range 1000 {
+			_, _ = c.CurrentKeyID(t.Context())
+			_, _ = c.GetKey(t.Context(), "a")
+		}
+		if got := v.total() - before; got > 1 {
+			t.Errorf("asked %d times for what is not there", got)
+		}
+		v.set(func() { v.current = "b" })
+		time.Sleep(31 * time.Second)
+		wantCurrent(t, c, "b")
+	})
+}
+
+// TestCachedListedMissing: an ID that the store lists and does not have costs one
+// call in ListTTL.
+func TestCachedListedMissing(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		if _, err := c.ValidKeyIDs(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v.set(func() { delete(v.keys, "b") })
+		for range 1000 {
+			if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrNotFound) {
+				t.Fatalf("GetKey: %v", err)
+			}
+		}
+		wantCalls(t, v, "b", 1)
+	})
+}
