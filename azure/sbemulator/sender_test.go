@@ -12,13 +12,12 @@ import (
 	"github.com/queue-runtime/queue/azure/sbemulator"
 )
 
-// TestCredit sends more over one link than its first credit and the session's
-// first window allow.
+// TestCredit sends more over one link than its first credit allows.
 func TestCredit(t *testing.T) {
 	s := start(t, nil, nil)
 	c := connect(t, s)
 	sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
-	const workers, each = 8, 400
+	const workers, each = 8, 200
 	ctx := within(t)
 	var wg sync.WaitGroup
 	for w := range workers {
