@@ -86,6 +86,12 @@ func TestKeys(t *testing.T) {
 	keytest.Run(t, keytest.Options{Bubble: true, Replace: func() { time.Sleep(1) }})
 }
 
+func suite(t *testing.T, settle func()) {
+	keytest.Run(t, keytest.Options{Bubble: true, Replace: settle})
+}
+
+func TestSuite(t *testing.T) { suite(t, func() { time.Sleep(1) }) }
+
 type slow struct{}
 
 func (slow) Derive() { time.Sleep(1) }

@@ -81,7 +81,7 @@ func asksForBubble(n ast.Node) bool {
 // function is what a function in a test file has to do with bubbles.
 type function struct {
 	uses   bool // it names something of package synctest
-	starts bool // it calls synctest.Test
+	starts bool // it calls synctest.Test, or keytest with bubbles
 	calls  map[string]bool
 }
 
@@ -130,8 +130,11 @@ func bubbled(t *Tree, files []*File) map[string]bool {
 func describe(fn *ast.FuncDecl, synctest string, handed map[string]bool) function {
 	f := function{calls: make(map[string]bool)}
 	ast.Inspect(fn, func(n ast.Node) bool {
-		if synctest != "" && selected(n, synctest) != "" || asksForBubble(n) {
+		if synctest != "" && selected(n, synctest) != "" {
 			f.uses = true
+		}
+		if asksForBubble(n) {
+			f.uses, f.starts = true, true
 		}
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
