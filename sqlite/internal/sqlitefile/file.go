@@ -198,8 +198,7 @@ func (f *File) known(version int64) error {
 	return nil
 }
 
-// migrate brings the schema up to date in one transaction. It takes the write
-// lock in any case, so that a file that cannot be written is known at once.
+// migrate brings the schema up to date in one transaction.
 func (f *File) migrate() error {
 	if _, err := f.writer.Exec("BEGIN IMMEDIATE"); err != nil {
 		return err
@@ -208,7 +207,15 @@ func (f *File) migrate() error {
 	if err == nil {
 		err = f.known(version)
 	}
-	for known := int64(len(f.config.Migrations)); err == nil && version < known; version++ {
+	known := int64(len(f.config.Migrations))
+	if err == nil && version == known {
+		// BEGIN IMMEDIATE takes a file that can only be read for what it is.
+		// So that this is known at once, write, and take it back.
+		err = f.writer.script(fmt.Sprintf("PRAGMA user_version = %d", known))
+		rollback(f.writer)
+		return err
+	}
+	for ; err == nil && version < known; version++ {
 		if err = f.writer.script(f.config.Migrations[version]); err == nil {
 			err = f.writer.script(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", f.config.ApplicationID, version+1))
 		}

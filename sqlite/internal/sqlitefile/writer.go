@@ -136,9 +136,7 @@ func (f *File) run() {
 			waited = time.Now()
 		}
 		if commits%logCheck == 0 && f.logSize() > logLimit {
-			// Readers kept the log from starting over. Where they still do
-			// so the next turn tries again.
-			_ = f.writer.script("PRAGMA wal_checkpoint(TRUNCATE)")
+			f.checkpoint() // readers kept the log from starting over
 		}
 		if time.Since(waited) < rivalry {
 			f.pause(time.Duration(rand.Int64N(int64(courtesy)))) //nolint:gosec // G404: jitter, not a secret
@@ -205,7 +203,12 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 		return contended
 	}
 	rollback(f.writer)
-	if len(ran) == 1 {
+	full := kindOf(code(err)) == driver.Full
+	if full {
+		// What the log takes may be all that is missing.
+		f.checkpoint()
+	}
+	if len(ran) == 1 && !full {
 		ran[0].finish(Classify(err))
 		return contended
 	}
@@ -214,6 +217,10 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 	}
 	return contended
 }
+
+// checkpoint moves the log into the file and empties it. Where readers are in
+// the way, or the disk is, it does what it can: the next one tries again.
+func (f *File) checkpoint() { _ = f.writer.script("PRAGMA wal_checkpoint(TRUNCATE)") }
 
 // setSynced says whether the next commit waits for the disk.
 func (f *File) setSynced(on bool) error {
