@@ -20,7 +20,7 @@ var rootImports = map[string][]string{
 	"spec":              nil,
 	"memqueue":          {"driver"},
 	"drivertest":        {".", "driver", "envelope", "keys", "replay"},
-	"queuetest":         {".", "memqueue", "drivertest", "driver"},
+	"queuetest":         {".", "memqueue", "drivertest", "driver", "keys", "replay"},
 	"keys/keytest":      {"keys"},
 	"replay/replaytest": {"replay"},
 	"internal/...":      {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},

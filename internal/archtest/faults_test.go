@@ -148,7 +148,8 @@ func (Pair[A, B]) Get() {}
 	"spec/vectors/valid.txt":         "body 00\n",
 	"sqlite/go.mod":                  "module example.com/queue/sqlite\n\ngo 1.26\n\nrequire (\n\texample.com/queue v0.0.0\n\tmodernc.org/sqlite v1.0.0 // indirect\n)\n\nreplace example.com/queue => ../\n",
 	"sqlite/sqlitequeue/queue.go":    "// Package sqlitequeue stores.\npackage sqlitequeue\n\nimport (\n\t_ \"modernc.org/sqlite\"\n\n\t_ \"example.com/queue/driver\"\n\t_ \"example.com/queue/sqlite/internal/file\"\n)\n",
-	"sqlite/sqlitequeue/q_test.go":   "package sqlitequeue\n\nimport (\n\t_ \"example.com/queue\"\n\t_ \"example.com/queue/drivertest\"\n)\n",
+	"sqlite/internal/peer/peer.go":   "// Package peer starts.\npackage peer\n\nimport _ \"testing\"\n",
+	"sqlite/sqlitequeue/q_test.go":   "package sqlitequeue\n\nimport (\n\t_ \"example.com/queue/sqlite/internal/peer\"\n\t_ \"example.com/queue\"\n\t_ \"example.com/queue/drivertest\"\n)\n",
 	"sqlite/internal/file/file.go":   "// Package file opens.\npackage file\n\ntype Exported int\n",
 	"otel/go.mod":                    "module example.com/queue/otel\n\ngo 1.26\n\nrequire example.com/queue v0.0.0\n\nreplace example.com/queue v0.0.0 => ..\n",
 	"otel/otelqueue/otel.go":         "// Package otelqueue observes.\npackage otelqueue\n\nimport _ \"example.com/queue\"\n",
@@ -219,6 +220,7 @@ var faults = []fault{
 	{"envelope does no I/O and keeps no clock", "renamed clock", map[string]string{"envelope/x.go": "package envelope\n\nimport t \"time\"\n\nvar age = t.Since(t.Time{})\n"}, "envelope/x.go", "uses time.Since"},
 
 	{"package testing stays in tests and suites", "in a library", add("memqueue/x.go", "memqueue", "testing"), "memqueue/x.go", "small interface of your own"},
+	{"package testing stays in tests and suites", "in an internal package of a program", add("internal/backoff/x.go", "backoff", "testing"), "internal/backoff/x.go", "imports testing"},
 	{"package testing stays in tests and suites", "in drivertest", add("drivertest/x.go", "drivertest", "testing/synctest"), "drivertest/x.go", "imports testing/synctest"},
 
 	{"packages have a comment", "none", map[string]string{"doc.go": "package queue\n"}, ".", "package queue has no comment"},

@@ -103,14 +103,25 @@ func selected(n ast.Node, pkg string) string {
 }
 
 // suites are the packages outside of tests that may import package testing. It
-// brings its flags into every program that it gets into; drivertest is in none
-// of the two lists, because the command runs it.
+// brings its flags into every program that it gets into; drivertest is not among
+// them, because the command runs it.
 var suites = []string{"keys/keytest", "replay/replaytest", "queuetest"}
 
+// checkTestingImport lets an internal package that only tests import have package
+// testing, too: it gets into no program.
 func checkTestingImport(t *Tree) []Violation {
+	imported := make(map[string]bool) // folders that a program can get
+	for _, f := range t.Files {
+		for _, i := range t.imports(f) {
+			if _, dir, ok := t.resolve(i.Path); ok && !f.Test {
+				imported[dir] = true
+			}
+		}
+	}
 	var list []Violation
 	for _, f := range t.Files {
-		if f.Test || slices.Contains(suites, f.Dir) {
+		internal := slices.Contains(strings.Split(f.Dir, "/"), "internal")
+		if f.Test || slices.Contains(suites, f.Dir) || internal && !imported[f.Dir] {
 			continue
 		}
 		for _, i := range t.imports(f) {
