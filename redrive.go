@@ -254,7 +254,8 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 		return nil, "", wrap("redrive", d.queue, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err)))
 	}
 	s := &Sender{endpoint: d.endpoint}
-	return m, "", wrap("redrive", d.queue, s.seal(ctx, id, m))
+	_, err = s.seal(ctx, id, m)
+	return m, "", wrap("redrive", d.queue, err)
 }
 
 // redriveLease bounds how long a redrive that died between its claim and its

@@ -201,7 +201,8 @@ func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, trace m
 		return driver.NewTooLarge("body", len(m.Body), max)
 	}
 	if s.cfg.Enabled {
-		if err := s.seal(ctx, id, d); err != nil {
+		id, err := s.seal(ctx, id, d)
+		if err != nil {
 			return err
 		}
 		out.result.Encrypted, out.result.KeyID = true, id
@@ -241,12 +242,13 @@ func looksSealedAsText(body []byte) bool {
 	return len(body) >= len(marker) && string(body[:len(marker)]) == marker
 }
 
-// seal replaces d's body by its envelope.
-func (s *Sender) seal(ctx context.Context, id keys.ID, d *driver.Message) error {
+// seal replaces d's body by its envelope, and returns the key that it used: id, or
+// the one that has become current.
+func (s *Sender) seal(ctx context.Context, id keys.ID, d *driver.Message) (keys.ID, error) {
 	begin := time.Now()
 	bound, err := envelope.BoundNames(d.Attributes)
 	if err != nil {
-		return driver.Errorf(driver.Invalid, "%w", err)
+		return id, driver.Errorf(driver.Invalid, "%w", err)
 	}
 	h := envelope.Header{
 		EncryptedAt: begin.UnixMilli(),
@@ -272,40 +274,57 @@ func (s *Sender) seal(ctx context.Context, id keys.ID, d *driver.Message) error 
 		Attributes:    d.Attributes,
 	}, bound)
 	if err != nil {
-		return driver.Errorf(driver.Invalid, "%w", err)
+		return id, driver.Errorf(driver.Invalid, "%w", err)
 	}
-	plain := len(d.Body)
-	var key *keys.Key
-	if a, ok := s.crypto.(*AESGCM); ok {
-		dst := make([]byte, 0, envelope.SealedSize(&h, plain))
-		d.Body, key, err = a.appendSealed(ctx, dst, id, &h, d.Body, ctxData)
-	} else {
-		var m envelope.EncryptedMessage
-		if m, err = s.crypto.Encrypt(ctx, id, h, d.Body, ctxData); err == nil {
-			d.Body = m.Bytes()
-			if !envelope.IsSealed(d.Body) {
-				err = errors.New("the CryptoProvider returned no envelope")
-			}
+	plain := d.Body
+	key, err := s.encrypt(ctx, id, &h, d, ctxData)
+	if errors.Is(err, keys.ErrNotFound) || errors.Is(err, keys.ErrDestroyed) {
+		// The key may have been retired since it was current.
+		if now, e := s.keys.CurrentKeyID(ctx); e == nil && now != id {
+			id, h.KeyID = now, string(now)
+			key, err = s.encrypt(ctx, id, &h, d, ctxData)
 		}
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return id, ctx.Err()
 		}
 		if errors.Is(err, ErrEncryptionFailed) {
-			return err
+			return id, err
 		}
-		return fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
+		return id, fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
 	}
 	d.Sealed = true
 	if s.o != nil {
-		s.event(ctx, Event{Kind: EventSealed, Duration: time.Since(begin), KeyID: id, Bytes: plain})
+		s.event(ctx, Event{Kind: EventSealed, Duration: time.Since(begin), KeyID: id, Bytes: len(plain)})
 		if last := s.used.Load(); key != nil && (last == nil || *last != id) {
 			s.used.Store(&id)
 			s.event(ctx, Event{Kind: EventKeyUsed, KeyID: id, Created: key.Created(), Expires: key.Expires()})
 		}
 	}
-	return nil
+	return id, nil
+}
+
+// encrypt replaces d's body by its envelope under key id.
+func (s *Sender) encrypt(ctx context.Context, id keys.ID, h *envelope.Header, d *driver.Message, ctxData []byte) (*keys.Key, error) {
+	if a, ok := s.crypto.(*AESGCM); ok {
+		dst := make([]byte, 0, envelope.SealedSize(h, len(d.Body)))
+		b, key, err := a.appendSealed(ctx, dst, id, h, d.Body, ctxData)
+		if err == nil {
+			d.Body = b
+		}
+		return key, err
+	}
+	m, err := s.crypto.Encrypt(ctx, id, *h, d.Body, ctxData)
+	if err != nil {
+		return nil, err
+	}
+	b := m.Bytes()
+	if !envelope.IsSealed(b) {
+		return nil, errors.New("the CryptoProvider returned no envelope")
+	}
+	d.Body = b
+	return nil, nil //nolint:nilnil // the provider's keys are its own
 }
 
 // ceilMilli rounds up, so that a message is never due early nor expired early.

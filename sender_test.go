@@ -236,3 +236,38 @@ func TestQueueThatDriverRefuses(t *testing.T) {
 		t.Errorf("Sender = %v", err)
 	}
 }
+
+// A key that is retired between the question for the current one and its use is
+// no failure: the next current one seals.
+func TestSendWhileKeyIsRetired(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		p := &lateProvider{Provider: x.ring}
+		s, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: p})
+		x.must(err)
+		x.must(x.ring.SetCurrent("k2"))
+		x.must(x.ring.Remove("k1"))
+		r, err := s.Send(x.Context(), &queue.Message{Body: []byte("a")})
+		x.must(err)
+		if r.KeyID != "k2" {
+			x.Errorf("sealed under %q, want k2", r.KeyID)
+		}
+		if d := x.one(x.receiver(orders, nil)); d.KeyID != "k2" {
+			x.Errorf("received under %q", d.KeyID)
+		}
+	})
+}
+
+// lateProvider names a retired key as current, once.
+type lateProvider struct {
+	keys.Provider
+	asked bool
+}
+
+func (p *lateProvider) CurrentKeyID(ctx context.Context) (keys.ID, error) {
+	if !p.asked {
+		p.asked = true
+		return "k1", nil
+	}
+	return p.Provider.CurrentKeyID(ctx)
+}

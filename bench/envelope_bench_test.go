@@ -25,9 +25,10 @@ func label(size int) string {
 
 // message is the metadata of a webhook on its way to a bot.
 type message struct {
-	key    *keys.Key
-	header envelope.Header
-	data   []byte // the context, encoded
+	key     *keys.Key
+	header  envelope.Header
+	context *envelope.Context
+	data    []byte // the context, encoded
 }
 
 func newMessage(tb testing.TB) *message {
@@ -37,16 +38,16 @@ func newMessage(tb testing.TB) *message {
 	if m.key, err = keys.Generate("merge-warden-2026-01", nil); err != nil {
 		tb.Fatal(err)
 	}
-	c := &envelope.Context{
+	m.context = &envelope.Context{
 		MessageID:   "72d3162e-cc78-11e3-81ab-4c9367dc0958",
 		SessionID:   "octo/repo#42",
 		ContentType: "application/json",
 		Attributes:  map[string]string{"event": "pull_request", "action": "opened"},
 	}
-	if m.header.Bound, err = envelope.BoundNames(c.Attributes); err != nil {
+	if m.header.Bound, err = envelope.BoundNames(m.context.Attributes); err != nil {
 		tb.Fatal(err)
 	}
-	if m.data, err = envelope.AppendContext(nil, c, m.header.Bound); err != nil {
+	if m.data, err = envelope.AppendContext(nil, m.context, m.header.Bound); err != nil {
 		tb.Fatal(err)
 	}
 	return m
@@ -135,5 +136,50 @@ func BenchmarkOpen(b *testing.B) {
 		run("gcm", func() error { _, err := aead.Open(nil, nil, bare, nil); return err })
 		run("gcm+aad", func() error { _, err := aead.Open(nil, nil, bound, m.data); return err })
 		run("envelope", func() error { _, err := o.Open(nil, &parsed, m.key, m.data); return err })
+		var data []byte
+		run("receive", func() error {
+			got, err := envelope.Parse(body)
+			if err != nil {
+				return err
+			}
+			if data, err = envelope.AppendContext(data[:0], m.context, got.Bound); err != nil {
+				return err
+			}
+			_, err = o.Open(nil, &got, m.key, data)
+			return err
+		})
 	}
+}
+
+// BenchmarkSalt is what the first message of a salt epoch costs on either side: a
+// derivation and a key schedule.
+func BenchmarkSalt(b *testing.B) {
+	m := newMessage(b)
+	plaintext := make([]byte, 1<<10)
+	dst := make([]byte, 0, envelope.SealedSize(&m.header, len(plaintext)))
+	b.Run("op=seal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := m.sealer(b).Seal(dst, &m.header, plaintext, m.data); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	body, err := m.sealer(b).Seal(nil, &m.header, plaintext, m.data)
+	if err != nil {
+		b.Fatal(err)
+	}
+	parsed, err := envelope.Parse(body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	o := envelope.NewOpener(&envelope.OpenerOptions{Entries: -1})
+	b.Run("op=open", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := o.Open(nil, &parsed, m.key, m.data); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

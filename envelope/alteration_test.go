@@ -148,7 +148,7 @@ func mutate(r *rand.Rand, body, other []byte) []byte {
 
 // No random alteration opens. The seed is fixed.
 func TestRandomMutations(t *testing.T) {
-	const count = 150_000
+	const count = 110_000
 	key := newMasterKey(1)
 	body := sealKiB(t, key)
 	other := sealKiB(t, key)

@@ -11,7 +11,7 @@ import (
 // used since it last came by (the second-chance algorithm): finding an entry needs
 // no exclusive lock.
 type cache struct {
-	mu     sync.RWMutex // guards the fields below, but not entry.used
+	mu     sync.RWMutex // guards the fields down to hand
 	index  map[cacheKey]int
 	places []*entry // nil where free
 	free   []int    // places that remove emptied
@@ -20,7 +20,7 @@ type cache struct {
 
 	// recent holds entries that were found, by the first byte of their salt,
 	// which is random: they are found again without a lock. It is written with mu
-	// held, so that what remove drops does not come back.
+	// held, for reading at least, so that what remove drops does not come back.
 	recent [recents]atomic.Pointer[entry]
 }
 
@@ -41,7 +41,7 @@ type entry struct {
 	key     cacheKey
 	keyID   string
 	deriver Deriver
-	used    atomic.Bool
+	used    atomic.Bool // since the hand last came by
 }
 
 func newCache(limit int) *cache {

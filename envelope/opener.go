@@ -37,8 +37,8 @@ func NewOpener(o *OpenerOptions) *Opener {
 
 // Open appends the plaintext of m to dst. d is the key that m.KeyID names, and
 // contextData the encoding of the context that came with the message, by
-// AppendContext with m.Bound. When it returns nil, every field of m and the
-// context are as they were sealed.
+// AppendContext with m.Bound. When it returns no error, the fields of m, as Parse
+// set them, and the context are as they were sealed.
 //
 // dst must not lie over the envelope: opening never writes into it, so that what
 // does not open can be kept as it came. With room for the plaintext in dst it
@@ -76,11 +76,6 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 		m = &parsed
 	}
 	sealed := m.raw[len(m.head):] // nonce, ciphertext, tag
-	n := len(sealed) - NonceSize - TagSize
-	dst, err := grow(dst, n, m.raw)
-	if err != nil {
-		return nil, err
-	}
 	k, hit, err := o.key(m, d)
 	if err != nil {
 		return nil, err
@@ -93,6 +88,10 @@ func (o *Opener) open(domain string, dst []byte, m *EncryptedMessage, d Deriver,
 	// By its nonce a message is remembered, so it is the nonce of the very bytes.
 	if string(m.Nonce[:]) != string(sealed[:NonceSize]) {
 		return nil, ErrAuthenticationFailed
+	}
+	n := len(sealed) - NonceSize - TagSize
+	if dst, err = grow(dst, n, m.raw); err != nil {
+		return nil, err
 	}
 	aad := getScratch()
 	aad.begin(domain, len(m.head))

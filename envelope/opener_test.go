@@ -17,13 +17,13 @@ func TestOpenErrors(t *testing.T) {
 		t.Errorf("no Deriver: %v", err)
 	}
 	for range 2 { // the second time with a warm cache
-		if _, err := o.Open(nil, mustParse(t, body), newMasterKey(2), data); err != ErrAuthenticationFailed { //nolint:errorlint // the bare sentinel: opaque
+		if _, err := o.Open(nil, mustParse(t, body), newMasterKey(2), data); err != ErrAuthenticationFailed { // the bare sentinel: opaque
 			t.Errorf("wrong key: %v", err)
 		}
-		if _, err := o.Open(nil, mustParse(t, body), key, data[1:]); err != ErrAuthenticationFailed { //nolint:errorlint // as above
+		if _, err := o.Open(nil, mustParse(t, body), key, data[1:]); err != ErrAuthenticationFailed {
 			t.Errorf("wrong context: %v", err)
 		}
-		if _, err := o.Open(nil, mustParse(t, body), key, nil); err != ErrAuthenticationFailed { //nolint:errorlint // as above
+		if _, err := o.Open(nil, mustParse(t, body), key, nil); err != ErrAuthenticationFailed {
 			t.Errorf("no context: %v", err)
 		}
 		cause := errors.New("module unplugged")

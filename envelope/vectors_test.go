@@ -68,7 +68,7 @@ func TestVectors(t *testing.T) {
 			}
 			got, err := open([]byte{}, &m, key, data)
 			if v.Expect != spec.Open {
-				if err != ErrAuthenticationFailed || got != nil { //nolint:errorlint // the bare sentinel: opaque
+				if err != ErrAuthenticationFailed || got != nil { // the bare sentinel: opaque
 					t.Fatalf("%x, %v, want ErrAuthenticationFailed", got, err)
 				}
 				return

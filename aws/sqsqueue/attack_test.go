@@ -47,7 +47,7 @@ func (a attacker) drain(ctx context.Context, name string) (url *string, all []ty
 			// The victim's last poll may still be under way; what it takes it
 			// soon gives back.
 			looked = true
-			pause(ctx, 2*surplusGrace)
+			pause(ctx, 2*attackGrace)
 			continue
 		}
 		looked = false
@@ -243,12 +243,28 @@ func (a attacker) DeadLetters(ctx context.Context, queue string) ([]driver.Messa
 	return out, why, nil
 }
 
+// attackGrace is how soon the victim gives back what a last poll brought, so that
+// the attacker need not wait for it.
+const attackGrace = 100 * time.Millisecond
+
 // underAttack gives a harness's brokers an attacker.
 func underAttack(h drivertest.Harness, a attacker) drivertest.Harness {
 	start := h.Start
 	h.Start = func(t drivertest.T) *drivertest.Broker {
 		b := start(t)
-		b.Attacker = a
+		mine := a
+		if mine.api == nil {
+			mine.api = b.Attacker.(attacker).api // the case's own fake
+		}
+		b.Attacker = mine
+		connect := b.Connect
+		b.Connect = func(ctx context.Context) (driver.Provider, error) {
+			p, err := connect(ctx)
+			if err == nil {
+				p.(*Provider).surplusGrace = attackGrace
+			}
+			return p, err
+		}
 		return b
 	}
 	return h
@@ -257,7 +273,7 @@ func underAttack(h drivertest.Harness, a attacker) drivertest.Harness {
 func TestAttacksFake(t *testing.T) {
 	for name, k := range map[string]kind{"standard": standard, "fifo": fifoKind} {
 		t.Run(name, func(t *testing.T) {
-			drivertest.Attacks(drivertest.NewIn(t, synctest.Test), fakeHarness(k))
+			drivertest.Attacks(drivertest.NewIn(t, synctest.Test), underAttack(fakeHarness(k), attacker{kind: k}))
 		})
 	}
 }

@@ -69,7 +69,7 @@ type inbox struct {
 const (
 	// surplusGrace is how long a message stays that a poll brought after its
 	// caller had gone: the next call often follows at once.
-	surplusGrace = 100 * time.Millisecond
+	surplusGrace = time.Second
 	// maxGrace is how long a group stays that nobody has asked for yet, at most
 	// a third of the lock.
 	maxGrace = 10 * time.Second
@@ -104,7 +104,7 @@ func (q *queue) arrive(batch []*receipt, wanted bool, now time.Time) {
 	}
 	grace := min(maxGrace, q.lock/3)
 	if !wanted {
-		grace = surplusGrace
+		grace = q.p.surplusGrace
 	}
 	for _, g := range fresh {
 		q.tidy(g, now.Add(grace))

@@ -83,8 +83,9 @@ func isAccount(s string) bool {
 // Provider is SQS in one region, with one set of credentials. It is safe for
 // concurrent use.
 type Provider struct {
-	api api
-	o   Options
+	api          api
+	o            Options
+	surplusGrace time.Duration // as the constant, but in tests
 
 	mu     sync.Mutex // guards what follows; never held across a call
 	closed bool
@@ -124,7 +125,7 @@ func New(cfg aws.Config, o *Options) (*Provider, error) {
 }
 
 func newProvider(a api, o *Options) *Provider {
-	p := &Provider{api: a, o: *o, urls: make(map[string]string), queues: make(map[*queue]struct{})}
+	p := &Provider{api: a, o: *o, surplusGrace: surplusGrace, urls: make(map[string]string), queues: make(map[*queue]struct{})}
 	if p.o.MaxBatchBytes == 0 {
 		p.o.MaxBatchBytes = MaxBatchBytes
 	}

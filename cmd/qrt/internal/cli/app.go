@@ -83,7 +83,6 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	a.draw(display.Mode(a.settings.color.value))
-	a.started = true
 	return nil
 }
 

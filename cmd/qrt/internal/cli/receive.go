@@ -122,7 +122,7 @@ func (a *app) receive(ctx context.Context, name string, o receiveOptions) error 
 }
 
 // done reports whether enough was taken.
-func (r *receiving) done() bool { return !r.o.all && !r.o.follow && r.taken >= r.o.max }
+func (r *receiving) done() bool { return !r.o.all && !r.o.follow && r.taken+r.rejected >= r.o.max }
 
 // run takes messages from src until there are enough, or none comes.
 func (r *receiving) run(ctx context.Context, src messages) error {

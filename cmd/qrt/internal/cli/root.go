@@ -67,14 +67,56 @@ terminal sends another receives.`,
 	}
 	root.AddCommand(a.versionCommand())
 	root.AddCommand(topics()...)
-	root.SetHelpCommandGroupID("")
+	root.SetUsageTemplate(usageTemplate)
+	root.SetHelpTemplate(helpTemplate)
 	complete(root)
-	strict(root)
+	a.strict(root)
 	return root
 }
 
-// strict makes every command a usage error of what cobra reports of arguments.
-func strict(cmd *cobra.Command) {
+// The pages of help. The flags that all commands have are shown once, at the
+// root: they would bury those of each command.
+const (
+	helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
+
+{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}`
+
+	usageTemplate = `Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}
+{{- if .HasAvailableSubCommands}}{{$cmds := .Commands}}
+{{- range $group := .Groups}}
+
+{{.Title}}{{range $cmds}}{{if (and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help")))}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
+
+{{if .Groups}}More:{{else}}Commands:{{end}}{{range $cmds}}{{if (and (eq .GroupID "") .IsAvailableCommand)}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
+{{- if and .HasParent .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+{{- if not .HasParent}}
+
+Flags of every command:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+
+Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
+  {{rpad .CommandPath 18}} {{.Short}}{{end}}{{end}}{{else}}
+
+Every command also takes --provider, --keys, --nonces, --json and more: qrt --help{{end}}
+{{- if .HasAvailableSubCommands}}
+
+{{.CommandPath}} COMMAND --help tells more about a command.{{end}}
+`
+)
+
+// strict makes a usage error of what cobra finds wrong before a command runs, and
+// notes when one does.
+func (a *app) strict(cmd *cobra.Command) {
 	if args := cmd.Args; args != nil {
 		cmd.Args = func(cmd *cobra.Command, list []string) error {
 			if err := args(cmd, list); err != nil {
@@ -87,8 +129,14 @@ func strict(cmd *cobra.Command) {
 			return nil
 		}
 	}
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.started = true
+			return run(cmd, args)
+		}
+	}
 	for _, c := range cmd.Commands() {
-		strict(c)
+		a.strict(c)
 	}
 }
 

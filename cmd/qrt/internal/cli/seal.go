@@ -274,13 +274,6 @@ func (a *app) open(ctx context.Context, b *binding, raw []byte) ([]byte, *envelo
 	if err != nil {
 		return nil, nil, err
 	}
-	data, err := b.data(attrs, m.Bound)
-	if err != nil {
-		if b.app {
-			return nil, nil, err
-		}
-		return nil, nil, fmt.Errorf("%w: the envelope binds attributes that --attr does not give: see qrt inspect", envelope.ErrAuthenticationFailed)
-	}
 	provider, err := a.openKeys(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -289,6 +282,13 @@ func (a *app) open(ctx context.Context, b *binding, raw []byte) ([]byte, *envelo
 	key, err := provider.GetKey(ctx, keys.ID(m.KeyID))
 	if err != nil {
 		return nil, nil, err
+	}
+	data, err := b.data(attrs, m.Bound)
+	if err != nil {
+		if b.app {
+			return nil, nil, err
+		}
+		return nil, nil, fmt.Errorf("%w: the envelope binds attributes that --attr does not give: see qrt inspect", envelope.ErrAuthenticationFailed)
 	}
 	o := envelope.NewOpener(nil)
 	open := o.Open

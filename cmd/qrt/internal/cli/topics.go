@@ -1,21 +1,9 @@
 package cli
 
-import (
-	"strings"
-
-	"github.com/spf13/cobra"
-
-	"github.com/queue-runtime/queue/providers"
-)
+import "github.com/spf13/cobra"
 
 // topics are pages of help that are no commands.
 func topics() []*cobra.Command {
-	urls := func(schemes []string) string {
-		for i, s := range schemes {
-			schemes[i] = s + "://"
-		}
-		return strings.Join(schemes, "  ")
-	}
 	return []*cobra.Command{
 		{
 			Use:   "configuration",
@@ -47,12 +35,7 @@ with a warning.`,
 		{
 			Use:   "urls",
 			Short: "The URLs of brokers, keys and nonce stores",
-			Long: `Brokers (--provider):      ` + urls(providers.QueueSchemes()) + `
-Keys (--keys):             ` + urls(providers.KeySchemes()) + `
-Nonce stores (--nonces):   ` + urls(providers.NonceSchemes()) + `
-` + urlForms + `
-No URL holds a secret. Credentials come from where the cloud's own tools find
-them, or from an environment variable that the URL names.`,
+			Long:  urlForms,
 		},
 		{
 			Use:   "exit-codes",
@@ -77,10 +60,29 @@ emulator then exit with 0, others with 1.`,
 }
 
 // urlForms shows each form once.
-const urlForms = `
-  mem://                                     in this process; gone when it ends
-  mem://?lock=30s&max_deliveries=3
+const urlForms = `Brokers (--provider):
 
-  file:///etc/qrt/keys.json                  a key file, mode 0600
-  env://BOT_KEYS                             BOT_KEYS=id=base64[,id=base64], BOT_KEYS_CURRENT=id
-`
+  mem://                             in this process; gone when it ends
+  sqlite:///var/lib/qrt/queue.db     a file of this machine, for all its processes
+  sqlite:queue.db                    the same, relative to the working folder
+  sqs://eu-west-1/                   AWS SQS
+
+  Parameters of mem and sqlite, for queues that are made on demand:
+  ?lock=30s  ?max_deliveries=10  ?retention=336h
+  Of sqlite: ?synchronous=normal is faster, and a power cut can take back the last
+  moments; ?must_exist=true makes neither file nor queue.
+  Of sqs: ?endpoint=URL  ?account=ID  ?dead_letter_suffix=-dead  ?poll=20s
+
+Keys (--keys):
+
+  file:///etc/qrt/keys.json          a key file, mode 0600; read again when it changes
+  env://BOT_KEYS                     BOT_KEYS=id=base64[,id=base64], BOT_KEYS_CURRENT=id
+  awssm://eu-west-1/qrt/pulls        AWS Secrets Manager; ?layout=secrets or versions
+
+Nonce stores (--nonces):
+
+  sqlite:///var/lib/qrt/nonces.db    a file of its own, out of the queue owner's reach
+  mem://                             this process only, forgotten when it ends
+
+No URL holds a secret. Credentials come from where the cloud's own tools find
+them, or from an environment variable that the URL names.`

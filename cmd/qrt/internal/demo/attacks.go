@@ -9,12 +9,17 @@ import (
 	"github.com/queue-runtime/queue/drivertest"
 )
 
-// replayWindow is how old a message may be in replay_after_window, which has to
-// send all its messages within, and to let it pass.
-const replayWindow = 5 * time.Second
+// The window of replay_after_window: it has to send and receive all its messages
+// within, and to let it pass. So it is as many times what another attack takes
+// on this machine, and at least so long.
+const (
+	windowFactor = 8
+	leastWindow  = 4 * time.Second
+	mostWindow   = 2 * time.Minute
+)
 
 // attackers is how many attacks go on at once.
-const attackers = 6
+const attackers = 4
 
 // afterWindow is the attack that spends its time waiting.
 const afterWindow = "replay_after_window"
@@ -26,35 +31,51 @@ func (r *run) attacks(ctx context.Context) error {
 	names := drivertest.AttackNames()
 	r.Progress.Begin("attacks on stored messages", len(names)*r.Attempts)
 	r.report.Attacks = make([]Attack, len(names))
-	// The one that waits comes first, and the others pass it by.
 	order := make(chan int, len(names))
+	waiting := -1
 	for i, name := range names {
 		if name == afterWindow {
-			order <- i
-		}
-	}
-	for i, name := range names {
-		if name != afterWindow {
+			waiting = i
+		} else {
 			order <- i
 		}
 	}
 	close(order)
-	work := func(ctx context.Context) error {
-		for i := range order {
-			o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{
-				Broker:  r.siege(names[i]),
-				Payload: r.payload,
-				Window:  replayWindow,
-			}, r.Attempts)
-			if err != nil {
-				return err
-			}
-			r.Progress.Step(r.Attempts)
-			r.report.Attacks[i] = r.judge(o)
+	took := make(chan time.Duration, len(names))
+	perform := func(ctx context.Context, i int, window time.Duration) error {
+		begin := time.Now()
+		o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{
+			Broker:  r.siege(names[i]),
+			Payload: r.payload,
+			Window:  window,
+		}, r.Attempts)
+		if err != nil {
+			return err
 		}
+		took <- time.Since(begin)
+		r.Progress.Step(r.Attempts)
+		r.report.Attacks[i] = r.judge(o)
 		return nil
 	}
-	return together(ctx, slices.Repeat([]func(context.Context) error{work}, attackers)...)
+	work := slices.Repeat([]func(context.Context) error{func(ctx context.Context) error {
+		for i := range order {
+			if err := perform(ctx, i, 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, attackers)
+	if waiting >= 0 {
+		work = append(work, func(ctx context.Context) error {
+			select {
+			case t := <-took:
+				return perform(ctx, waiting, min(max(windowFactor*t, leastWindow), mostWindow))
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}
+	return together(ctx, work...)
 }
 
 // siege is the broker as the attack suite sees it.

@@ -10,7 +10,7 @@ import (
 // policies lets one encrypted and one plain sender share a queue, as during a
 // migration, and shows what receivers with each policy make of that.
 func (r *run) policies(ctx context.Context) error {
-	n := max(MinMessages/6, min(200, r.Messages/15)) // of each kind, for each policy
+	n := max(MinMessages/6, min(100, r.Messages/15)) // of each kind, for each policy
 	all := []queue.PlaintextPolicy{queue.Allow, queue.AllowWithAlert, queue.Reject}
 	r.Progress.Begin("a mixed fleet, three policies", 4*n*len(all))
 	for _, p := range all {

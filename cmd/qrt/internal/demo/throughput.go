@@ -12,7 +12,7 @@ import (
 // meet the same machine.
 func (r *run) throughput(ctx context.Context) (err error) {
 	const turns = 4
-	n := max(MinMessages/3, min(250, r.Messages/12)) // a turn and a kind
+	n := max(MinMessages/3, min(150, r.Messages/12)) // a turn and a kind
 	r.Progress.Begin("plaintext beside encrypted", turns*2*2*n)
 	key := newSecret("throughput-1")
 	senderKeys, err := ring(key)
