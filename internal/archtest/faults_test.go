@@ -95,6 +95,12 @@ func TestSuite(t *testing.T) { suite(t, func() { time.Sleep(1) }) }
 type slow struct{}
 
 func (slow) Derive() { time.Sleep(1) }
+
+func TestKill(t *testing.T) {
+	time.Sleep(1) // real time: the other process has no bubble
+	// Real time: as above.
+	time.Sleep(1)
+}
 `,
 	"driver/driver.go": `// Package driver is a driver.
 package driver
@@ -268,6 +274,7 @@ var faults = []fault{
 	{"tests do not sleep", "called by a test without a bubble", sleeping("func pause() { time.Sleep(1) }\n\nfunc TestX(t *testing.T) { pause() }"), "x_test.go", "testing/synctest"},
 	{"tests do not sleep", "calls what runs in a bubble", sleeping("func TestX(t *testing.T) { step(); time.Sleep(1) }"), "x_test.go", "testing/synctest"},
 	{"tests do not sleep", "test beside others with bubbles", map[string]string{"client_test.go": clean["client_test.go"] + "\nfunc TestX(t *testing.T) { time.Sleep(1) }\n"}, "client_test.go", "testing/synctest"},
+	{"tests do not sleep", "excuse without reason", sleeping("func TestX(t *testing.T) {\n\ttime.Sleep(1) // real time:\n}"), "x_test.go", "testing/synctest"},
 	{"tests do not sleep", "suite without bubble", map[string]string{"keys/keys_test.go": "package keys_test\n\nimport \"time\"\n\nvar o = Options{Bubble: false, Replace: func() { time.Sleep(1) }}\n"}, "keys/keys_test.go", "testing/synctest"},
 
 	{"links in documents lead somewhere", "no such file", map[string]string{"docs/x.md": "See [that](gone.md).\n"}, "docs/x.md", "there is no such file"},

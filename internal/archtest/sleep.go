@@ -16,6 +16,9 @@ const synctest = "testing/synctest"
 // function. This goes by the names of functions and methods within the tests of
 // one package; it does not follow values. Therefore everything but the tests
 // themselves may sleep in a file that has bubbles: it is a fake, most likely.
+//
+// What has to take real time, such as the moment at which a test kills another
+// process, says why in a comment on the line or the one above: "real time: ...".
 func checkSleep(t *Tree) []Violation {
 	tests := make(map[string][]*File)
 	for _, f := range t.Files {
@@ -31,15 +34,18 @@ func checkSleep(t *Tree) []Violation {
 			if name == "" {
 				continue
 			}
-			benign := hasBubbles(t, f)
+			benign, excused := hasBubbles(t, f), excuses(t, f)
 			for _, d := range f.Syntax.Decls {
 				fn, ok := d.(*ast.FuncDecl)
 				if ok && fake[fn.Name.Name] || benign && (!ok || !entry(fn)) {
 					continue
 				}
 				ast.Inspect(d, func(n ast.Node) bool {
-					if selected(n, name) == "Sleep" {
-						list = append(list, Violation{f.Path, t.line(n.Pos()), "sleeps: put the test into a bubble of testing/synctest, or wait for the event itself"})
+					if selected(n, name) != "Sleep" {
+						return true
+					}
+					if line := t.line(n.Pos()); !excused[line] && !excused[line-1] {
+						list = append(list, Violation{f.Path, line, "sleeps: put the test into a bubble of testing/synctest, or wait for the event itself"})
 					}
 					return true
 				})
@@ -47,6 +53,17 @@ func checkSleep(t *Tree) []Violation {
 		}
 	}
 	return sorted(list)
+}
+
+// excuses returns the last lines of the comments that say why real time passes.
+func excuses(t *Tree, f *File) map[int]bool {
+	lines := make(map[int]bool)
+	for _, g := range f.Syntax.Comments {
+		if _, reason, ok := strings.Cut(strings.ToLower(g.Text()), "real time:"); ok && strings.TrimSpace(reason) != "" {
+			lines[t.line(g.End())] = true
+		}
+	}
+	return lines
 }
 
 // entry reports whether package testing calls fn.
