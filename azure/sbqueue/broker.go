@@ -1,0 +1,282 @@
+package sbqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// Limits and defaults (Service Bus quotas).
+const (
+	MaxName            = 260 // bytes of a queue's name
+	DefaultMaxBytes    = 256 << 10
+	MaxBytes           = 100 << 20
+	DefaultLock        = time.Minute
+	MaxLock            = 5 * time.Minute
+	DefaultMaxDelivery = 10
+
+	// metadataBytes is kept free beside a body of the largest size.
+	metadataBytes = 16 << 10
+	// probeBytes is up to where the link's own limit is looked for.
+	probeBytes = 1 << 20
+	maxBatch   = 500
+)
+
+// Options configure a [Broker].
+type Options struct {
+	// Default is for the queues that Queues does not name.
+	Default QueueOptions
+	// Queues are the settings of queues, by name.
+	Queues map[string]QueueOptions
+	// Admin asks the management API for the settings of queues and for their
+	// counts. Nil: settings are as given here, and Stats is
+	// errors.ErrUnsupported.
+	Admin *admin.Client
+}
+
+// QueueOptions say how a queue was made, where the management API cannot be
+// asked.
+type QueueOptions struct {
+	Sessions      bool          // the queue requires sessions
+	Lock          time.Duration // its lock duration; 0 means 1 minute
+	MaxDeliveries int           // its maximum delivery count; 0 means 10
+	Retention     time.Duration // its default time to live; 0 means unknown or for ever
+	Dedup         bool          // it detects duplicates
+	// MaxBytes is the limit of one transfer. 0 means the link's own, up to
+	// 1 MiB.
+	MaxBytes int
+}
+
+// Broker is a namespace.
+type Broker struct {
+	client *azservicebus.Client
+	o      Options
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	open   map[closer]struct{}
+}
+
+type closer interface{ Close(context.Context) error }
+
+// retries are few and quick: package queue has a policy of its own.
+var retries = azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second}
+
+// FromConnectionString returns the Broker of a connection string. It does no I/O.
+// Errors never repeat the string.
+func FromConnectionString(connection string, o *Options) (*Broker, error) {
+	client, err := azservicebus.NewClientFromConnectionString(connection, &azservicebus.ClientOptions{RetryOptions: retries})
+	if err != nil {
+		return nil, errors.New("sbqueue: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=...;SharedAccessKey=...")
+	}
+	return newBroker(client, o)
+}
+
+// FromNamespace returns the Broker of a namespace, such as
+// "example.servicebus.windows.net", with a credential of package azidentity. It
+// does no I/O.
+func FromNamespace(namespace string, credential azcore.TokenCredential, o *Options) (*Broker, error) {
+	if namespace == "" || credential == nil {
+		return nil, errors.New("sbqueue: a namespace and a credential are needed")
+	}
+	client, err := azservicebus.NewClient(namespace, credential, &azservicebus.ClientOptions{RetryOptions: retries})
+	if err != nil {
+		return nil, fmt.Errorf("sbqueue: namespace %q: %w", namespace, err)
+	}
+	return newBroker(client, o)
+}
+
+func newBroker(client *azservicebus.Client, o *Options) (*Broker, error) {
+	b := &Broker{client: client, open: make(map[closer]struct{})}
+	if o != nil {
+		b.o = *o
+	}
+	for name, q := range b.o.Queues {
+		if err := q.check(); err != nil {
+			return nil, fmt.Errorf("sbqueue: queue %q: %w", name, err)
+		}
+	}
+	if err := b.o.Default.check(); err != nil {
+		return nil, fmt.Errorf("sbqueue: %w", err)
+	}
+	return b, nil
+}
+
+func (o *QueueOptions) check() error {
+	switch {
+	case o.Lock < 0 || o.Lock > MaxLock:
+		return fmt.Errorf("a lock of %s: it must be at most %s", o.Lock, MaxLock)
+	case o.MaxDeliveries < 0 || o.Retention < 0 || o.MaxBytes < 0:
+		return errors.New("QueueOptions: no value may be negative")
+	case o.MaxBytes > MaxBytes:
+		return fmt.Errorf("MaxBytes of %d: Service Bus takes at most %d", o.MaxBytes, MaxBytes)
+	case o.MaxBytes > 0 && o.MaxBytes < 2*metadataBytes:
+		return fmt.Errorf("MaxBytes of %d: it must be at least %d", o.MaxBytes, 2*metadataBytes)
+	}
+	return nil
+}
+
+// Open opens a queue, and finds out whether it exists and how large its messages
+// may be.
+func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed {
+		return nil, errClosed()
+	}
+	settings, ok := b.o.Queues[name]
+	if !ok {
+		settings = b.o.Default
+	}
+	if b.o.Admin != nil {
+		if err := b.ask(ctx, name, &settings); err != nil {
+			return nil, err
+		}
+	}
+	if settings.Lock == 0 {
+		settings.Lock = DefaultLock
+	}
+	if settings.MaxDeliveries == 0 {
+		settings.MaxDeliveries = DefaultMaxDelivery
+	}
+	if o != nil {
+		if o.Lock != 0 && o.Lock != settings.Lock {
+			return nil, fmt.Errorf("a lock of %s: this queue's is %s, and it is set when the queue is made: %w", o.Lock, settings.Lock, errors.ErrUnsupported)
+		}
+		if o.MaxDeliveries != 0 && o.MaxDeliveries != settings.MaxDeliveries {
+			return nil, fmt.Errorf("%d deliveries: this queue allows %d, and it is set when the queue is made: %w", o.MaxDeliveries, settings.MaxDeliveries, errors.ErrUnsupported)
+		}
+	}
+	q, err := newQueue(ctx, b, name, settings)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.keep(q); err != nil {
+		_ = q.Close(ctx)
+		return nil, err
+	}
+	return q, nil
+}
+
+// ask takes a queue's settings from the management API.
+func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
+	r, err := b.o.Admin.GetQueue(ctx, name, nil)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	if r == nil {
+		return driver.Errorf(driver.NotFound, "the namespace has no queue %q", name)
+	}
+	if r.RequiresSession != nil {
+		s.Sessions = *r.RequiresSession
+	}
+	if r.MaxDeliveryCount != nil {
+		s.MaxDeliveries = int(*r.MaxDeliveryCount)
+	}
+	if r.RequiresDuplicateDetection != nil {
+		s.Dedup = *r.RequiresDuplicateDetection
+	}
+	if d := isoDuration(r.LockDuration); d > 0 {
+		s.Lock = d
+	}
+	s.Retention = isoDuration(r.DefaultMessageTimeToLive)
+	return nil
+}
+
+func (b *Broker) keep(c closer) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return errClosed()
+	}
+	b.open[c] = struct{}{}
+	return nil
+}
+
+func (b *Broker) forget(c closer) {
+	b.mu.Lock()
+	delete(b.open, c)
+	b.mu.Unlock()
+}
+
+// Close closes every queue and session, and the connection.
+func (b *Broker) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	open := make([]closer, 0, len(b.open))
+	for c := range b.open {
+		open = append(open, c)
+	}
+	b.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close(ctx) // the connection goes down with them in any case
+	}
+	return classify(ctx, b.client.Close(ctx))
+}
+
+// checkName refuses what Service Bus refuses: its error would come late and say
+// less.
+func checkName(name string) error {
+	if name == "" || len(name) > MaxName || !utf8.ValidString(name) {
+		return driver.Errorf(driver.InvalidName, "a queue's name has 1 to %d bytes of UTF-8", MaxName)
+	}
+	for _, r := range name {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', strings.ContainsRune("._-/", r):
+		default:
+			return driver.Errorf(driver.InvalidName, "a queue's name has letters, digits, and . _ - /")
+		}
+	}
+	if strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") || strings.Contains(name, "//") {
+		return driver.Errorf(driver.InvalidName, "a queue's name neither begins nor ends with a slash, nor has two in a row")
+	}
+	return nil
+}
+
+// isoDuration parses the durations of the management API (ISO 8601, Section
+// 4.4.3.2, of days and smaller units); 0 where there is none or it stands for
+// ever.
+func isoDuration(s *string) time.Duration {
+	if s == nil {
+		return 0
+	}
+	rest, ok := strings.CutPrefix(*s, "P")
+	if !ok {
+		return 0
+	}
+	var total time.Duration
+	days, clock, _ := strings.Cut(rest, "T")
+	if n, ok := strings.CutSuffix(days, "D"); ok {
+		var d int64
+		if _, err := fmt.Sscan(n, &d); err != nil || d > 36500 {
+			return 0
+		}
+		total = time.Duration(d) * 24 * time.Hour
+	}
+	if clock != "" {
+		d, err := time.ParseDuration(strings.ToLower(clock))
+		if err != nil {
+			return 0
+		}
+		total += d
+	}
+	return total
+}

@@ -1,0 +1,258 @@
+package sbqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/azure/sbemulator"
+	"github.com/queue-runtime/queue/azure/sbqueue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/drivertest"
+)
+
+// shortLock is the lock of queues whose locks are to run out.
+const shortLock = 2 * time.Second
+
+// emulated describes the emulator to the suites.
+func emulated(sessions bool) drivertest.Harness {
+	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
+		server, err := sbemulator.Start(nil)
+		if err != nil {
+			t.Fatalf("emulator: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := server.Close(); err != nil {
+				t.Errorf("emulator: %v", err)
+			}
+		})
+		settings := map[string]sbqueue.QueueOptions{}
+		made := 0
+		return &drivertest.Broker{
+			Connect: func(context.Context) (driver.Provider, error) {
+				return sbqueue.FromConnectionString(server.ConnectionString(), &sbqueue.Options{Queues: settings})
+			},
+			NewQueue: func(_ context.Context, s drivertest.QueueSpec) (string, error) {
+				if s.Sessions && !sessions {
+					return "", fmt.Errorf("a queue of sessions: %w", errors.ErrUnsupported)
+				}
+				o := sbemulator.QueueOptions{RequiresSession: s.Sessions, LockDuration: 60 * time.Second, MaxDeliveryCount: 100}
+				if s.ShortLock {
+					o.LockDuration = shortLock
+				}
+				if s.MaxDeliveries > 0 {
+					o.MaxDeliveryCount = s.MaxDeliveries
+				}
+				if s.Dedup {
+					o.DuplicateDetectionWindow = 10 * time.Minute
+				}
+				made++
+				name := fmt.Sprintf("queue-%d", made)
+				settings[name] = sbqueue.QueueOptions{
+					Sessions: o.RequiresSession, Lock: o.LockDuration, MaxDeliveries: o.MaxDeliveryCount, Dedup: s.Dedup,
+				}
+				return name, server.CreateQueue(name, &o)
+			},
+			Attacker:     attacker{server},
+			Missing:      "not-there",
+			InvalidNames: []string{"a b", "a\x00b", "/a", "a//b", strings.Repeat("n", sbqueue.MaxName+1)},
+			Slack:        10 * time.Second,
+			Quiet:        600 * time.Millisecond,
+			Foreign:      func(stack string) bool { return strings.Contains(stack, "/sbemulator.") },
+		}
+	}}
+}
+
+// attacker works on the emulator's store.
+type attacker struct{ s *sbemulator.Server }
+
+func (a attacker) Read(_ context.Context, queue string) ([]driver.Message, error) {
+	stored, err := a.s.Messages(queue)
+	if err != nil {
+		return nil, err
+	}
+	var out []driver.Message
+	for _, m := range stored {
+		if !m.Locked && m.ScheduledFor.IsZero() {
+			out = append(out, decode(&m))
+		}
+	}
+	return out, nil
+}
+
+func decode(m *sbemulator.Message) driver.Message {
+	d := driver.Message{ID: m.MessageID, CorrelationID: m.CorrelationID, ContentType: m.ContentType, Body: m.Body}
+	if m.SessionID != nil {
+		d.SessionID = *m.SessionID
+	}
+	for name, v := range m.ApplicationProperties {
+		switch name {
+		case "qrt-id":
+			d.ID = v.(string)
+		case "qrt-sealed":
+			d.Sealed = v.(bool)
+		case "qrt-content-type":
+			d.ContentType = v.(string)
+		case "traceparent", "tracestate", "DeadLetterReason", "DeadLetterErrorDescription", "qrt-dead-queue", "qrt-dead-at", "qrt-count":
+		default:
+			if d.Attributes == nil {
+				d.Attributes = map[string]string{}
+			}
+			d.Attributes[name] = v.(string)
+		}
+	}
+	return d
+}
+
+func (a attacker) Rewrite(ctx context.Context, queue string, f func([]driver.Message) []driver.Message) error {
+	stored, err := a.s.Messages(queue)
+	if err != nil {
+		return err
+	}
+	var waiting []driver.Message
+	for _, m := range stored {
+		if m.Locked || !m.ScheduledFor.IsZero() {
+			continue
+		}
+		waiting = append(waiting, decode(&m))
+		if err := a.s.Remove(queue, m.SequenceNumber); err != nil {
+			return err
+		}
+	}
+	for _, m := range f(waiting) {
+		e := &sbemulator.Message{MessageID: m.ID, CorrelationID: m.CorrelationID, ContentType: m.ContentType, Body: m.Body, ApplicationProperties: map[string]any{}}
+		if e.Body == nil {
+			e.Body = []byte{}
+		}
+		if m.SessionID != "" {
+			e.SessionID = &m.SessionID
+		}
+		for name, v := range m.Attributes {
+			e.ApplicationProperties[name] = v
+		}
+		if m.Sealed {
+			e.ApplicationProperties["qrt-sealed"] = true
+		}
+		if _, err := a.s.Insert(queue, e); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (a attacker) DeadLetters(_ context.Context, queue string) ([]driver.Message, []driver.DeadLetter, error) {
+	stored, err := a.s.Messages(queue + "/$DeadLetterQueue")
+	if err != nil {
+		return nil, nil, err
+	}
+	var out []driver.Message
+	var why []driver.DeadLetter
+	for _, m := range stored {
+		out = append(out, decode(&m))
+		d := driver.DeadLetter{Queue: queue}
+		d.Reason, _ = m.ApplicationProperties["DeadLetterReason"].(string)
+		d.Description, _ = m.ApplicationProperties["DeadLetterErrorDescription"].(string)
+		if d.Reason == "MaxDeliveryCountExceeded" {
+			d.Reason = "max_deliveries"
+		}
+		why = append(why, d)
+	}
+	return out, why, nil
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	t.Run("queues", func(t *testing.T) {
+		t.Parallel()
+		drivertest.Conformance(drivertest.New(t), emulated(false))
+	})
+	t.Run("sessions", func(t *testing.T) {
+		t.Parallel()
+		drivertest.Conformance(drivertest.New(t), emulated(true))
+	})
+}
+
+func TestAttacks(t *testing.T) {
+	t.Run("queues", func(t *testing.T) { drivertest.Attacks(drivertest.New(t), emulated(false)) })
+	t.Run("sessions", func(t *testing.T) { drivertest.Attacks(drivertest.New(t), emulated(true)) })
+}
+
+// The same suite, unchanged, against Microsoft's emulator or a namespace. It
+// needs two queues, "qrt-conformance" and "qrt-conformance-sessions", with a lock of
+// 5 s and a maximum delivery count of 10, and no others.
+func TestLive(t *testing.T) {
+	connection := os.Getenv("SERVICEBUS_CONNECTION_STRING")
+	if connection == "" {
+		t.Skip("SERVICEBUS_CONNECTION_STRING is not set: the live run needs a namespace or Microsoft's emulator")
+	}
+	for _, sessions := range []bool{false, true} {
+		name := "qrt-conformance"
+		if sessions {
+			name += "-sessions"
+		}
+		o := sbqueue.QueueOptions{Sessions: sessions, Lock: 5 * time.Second, MaxDeliveries: 10}
+		drivertest.Conformance(drivertest.New(t), drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
+			connect := func(context.Context) (driver.Provider, error) {
+				return sbqueue.FromConnectionString(connection, &sbqueue.Options{Default: o})
+			}
+			return &drivertest.Broker{
+				Connect: connect,
+				NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
+					if s.Dedup || s.Sessions != sessions || s.MaxDeliveries != 0 && s.MaxDeliveries != 10 {
+						return "", errors.ErrUnsupported
+					}
+					return name, drain(ctx, connect, name)
+				},
+				Slack: 30 * time.Second,
+				Quiet: 3 * time.Second,
+			}
+		}})
+	}
+}
+
+// drain empties a queue that was used before.
+func drain(ctx context.Context, connect func(context.Context) (driver.Provider, error), name string) error {
+	p, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = p.Close(ctx) }()
+	q, err := p.Open(ctx, name, nil)
+	if err != nil {
+		return err
+	}
+	empty := func(s driver.Source) error {
+		for {
+			d, err := s.Receive(ctx, 100, 2*time.Second)
+			if err != nil || len(d) == 0 {
+				return err
+			}
+			all := make([]driver.Settlement, len(d))
+			for i := range d {
+				all[i] = driver.Settlement{Delivery: d[i], Kind: driver.Complete}
+			}
+			if err := errors.Join(s.Settle(ctx, all)...); err != nil {
+				return err
+			}
+		}
+	}
+	if !q.Capabilities().SessionOnly {
+		return empty(q)
+	}
+	for {
+		s, err := q.AcceptSession(ctx, "", 5*time.Second)
+		if errors.Is(err, driver.ErrNoSession) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(empty(s), s.Close(ctx)); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package sbqueue
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// deadLetters is the dead-letter sub-queue of a queue. It has no sessions.
+type deadLetters struct {
+	driver.Unimplemented
+	q        *queue
+	receiver *azservicebus.Receiver
+	source   *source
+
+	closing sync.Once
+	err     error
+}
+
+func (d *deadLetters) Capabilities() driver.Capabilities {
+	c := d.q.caps
+	c.Sessions, c.SessionState, c.DeadLetter, c.Schedule, c.Dedup, c.AbandonDelay = driver.None, driver.None, driver.None, driver.None, driver.None, driver.None
+	c.AcceptByID, c.SessionOnly = false, false
+	c.MaxDeliveries, c.Retention = 0, 0
+	return c
+}
+
+func (d *deadLetters) Send(_ context.Context, all []*driver.Message) []driver.SendResult {
+	return failed(make([]driver.SendResult, len(all)), nil, driver.Unsupported("sending to a dead-letter queue"))
+}
+
+func (d *deadLetters) Size(m *driver.Message) int { return size(m) }
+
+func (d *deadLetters) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	return d.source.receive(ctx, max, wait)
+}
+
+func (d *deadLetters) Settle(ctx context.Context, all []driver.Settlement) []error {
+	errs := make([]error, len(all))
+	for i := range all {
+		if all[i].Kind == driver.Abandon && all[i].Delay > 0 {
+			errs[i] = driver.Unsupported("a delay on abandon of a dead letter")
+			continue
+		}
+		errs[i] = d.source.settle(ctx, all[i:i+1])[0]
+	}
+	return errs
+}
+
+func (d *deadLetters) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
+	return d.source.renew(ctx, all)
+}
+
+func (d *deadLetters) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
+	return peek(ctx, d.receiver, d.q.name, true, cursor, max)
+}
+
+func (d *deadLetters) Stats(ctx context.Context) (driver.Stats, error) {
+	s, err := d.q.Stats(ctx)
+	if err != nil {
+		return s, err
+	}
+	return driver.Stats{Ready: s.DeadLetters, InFlight: -1, Scheduled: 0, DeadLetters: -1, Approximate: true}, nil
+}
+
+func (d *deadLetters) Close(ctx context.Context) error {
+	d.closing.Do(func() {
+		d.source.end()
+		d.source.release(context.WithoutCancel(ctx))
+		d.err = d.receiver.Close(ctx)
+		d.q.b.forget(d)
+	})
+	return classify(ctx, d.err)
+}

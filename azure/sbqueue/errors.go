@@ -1,0 +1,140 @@
+package sbqueue
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// busyWait is how long Service Bus asks to wait when it is busy.
+const busyWait = 10 * time.Second
+
+// conditions are the AMQP conditions that the SDK gives no code, or too coarse a
+// one (AMQP 1.0, Part 2, Section 2.8, and Service Bus's own).
+var conditions = map[amqp.ErrCond]driver.Kind{
+	amqp.ErrCondNotFound:                        driver.NotFound,
+	amqp.ErrCondUnauthorizedAccess:              driver.Permission,
+	amqp.ErrCondResourceLimitExceeded:           driver.Full,
+	amqp.ErrCondMessageSizeExceeded:             driver.TooLarge,
+	amqp.ErrCondNotAllowed:                      driver.Invalid,
+	amqp.ErrCondNotImplemented:                  driver.Invalid,
+	amqp.ErrCondResourceLocked:                  driver.SessionHeld,
+	amqp.ErrCondResourceDeleted:                 driver.NotFound,
+	"com.microsoft:server-busy":                 driver.Throttled,
+	"com.microsoft:message-lock-lost":           driver.LockLost,
+	"com.microsoft:session-lock-lost":           driver.SessionLost,
+	"com.microsoft:session-cannot-be-locked":    driver.SessionHeld,
+	"com.microsoft:timeout":                     driver.Unavailable,
+	"com.microsoft:operation-cancelled":         driver.Unavailable,
+	"com.microsoft:entity-disabled":             driver.Permission,
+	"com.microsoft:message-not-found":           driver.LockLost,
+	"com.microsoft:argument-error":              driver.Invalid,
+	"com.microsoft:argument-out-of-range":       driver.Invalid,
+	"com.microsoft:publisher-revoked":           driver.Permission,
+	"com.microsoft:entity-already-exists":       driver.Invalid,
+	"com.microsoft:retry":                       driver.Unavailable,
+	"com.microsoft:auth-failed":                 driver.Permission,
+	"com.microsoft:transfer-destination-error":  driver.NotFound,
+	"com.microsoft:store-lock-lost":             driver.LockLost,
+	"com.microsoft:no-matching-subscription":    driver.NotFound,
+	"com.microsoft:address-already-in-use":      driver.Unavailable,
+	"com.microsoft:partition-not-owned":         driver.Unavailable,
+	"com.microsoft:precondition-failed":         driver.Invalid,
+	"com.microsoft:container-close":             driver.Unavailable,
+	"com.microsoft:namespace-quota-exceeded":    driver.Full,
+	"com.microsoft:entity-quota-exceeded":       driver.Full,
+	"com.microsoft:message-size-exceeded-quota": driver.TooLarge,
+}
+
+// classify turns an error of the SDK into a driver.Error. The end of the caller's
+// own context passes through.
+func classify(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return ctx.Err()
+	}
+	var done *driver.Error
+	if errors.As(err, &done) {
+		return err
+	}
+	e := &driver.Error{Kind: kindOf(err), Err: errors.New(text(err))}
+	if e.Kind == driver.Throttled {
+		e.RetryAfter = busyWait
+	}
+	return e
+}
+
+func kindOf(err error) driver.Kind {
+	var condition *amqp.Error
+	if errors.As(err, &condition) {
+		if k, ok := conditions[condition.Condition]; ok {
+			return k
+		}
+	}
+	if errors.Is(err, azservicebus.ErrMessageTooLarge) {
+		return driver.TooLarge
+	}
+	var sb *azservicebus.Error
+	if errors.As(err, &sb) {
+		switch sb.Code {
+		case azservicebus.CodeLockLost:
+			return driver.LockLost
+		case azservicebus.CodeUnauthorizedAccess:
+			return driver.Permission
+		case azservicebus.CodeNotFound:
+			return driver.NotFound
+		case azservicebus.CodeClosed:
+			return driver.Closed
+		case azservicebus.CodeConnectionLost, azservicebus.CodeTimeout:
+			return driver.Unavailable
+		}
+	}
+	var response *azcore.ResponseError
+	if errors.As(err, &response) {
+		switch {
+		case response.StatusCode == 404:
+			return driver.NotFound
+		case response.StatusCode == 401 || response.StatusCode == 403:
+			return driver.Permission
+		case response.StatusCode == 429:
+			return driver.Throttled
+		case response.StatusCode >= 500:
+			return driver.Unavailable
+		}
+	}
+	var link *amqp.LinkError
+	var session *amqp.SessionError
+	var conn *amqp.ConnError
+	var network net.Error
+	if errors.As(err, &link) || errors.As(err, &session) || errors.As(err, &conn) || errors.As(err, &network) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, context.DeadlineExceeded) {
+		return driver.Unavailable // a deadline of the SDK's or of this package, not the caller's
+	}
+	return driver.Other
+}
+
+// text is an error's text without anything that could be a credential.
+func text(err error) string {
+	s := err.Error()
+	lower := strings.ToLower(s)
+	for _, secret := range []string{"sharedaccess", "sig=", "bearer "} {
+		if strings.Contains(lower, secret) {
+			return "the text of the error is withheld: it may hold a credential"
+		}
+	}
+	return s
+}
+
+func errClosed() error { return &driver.Error{Kind: driver.Closed} }
