@@ -60,7 +60,7 @@ type BatchSender struct {
 	mu      sync.RWMutex // held for reading while a message enters a line
 	closed  bool
 	pending sync.WaitGroup // accepted and not yet answered
-	turn    uint64         // for messages without a session; guarded by turnMu
+	turn    int            // for messages without a session; guarded by turnMu
 	turnMu  sync.Mutex
 }
 
@@ -195,8 +195,8 @@ func (b *BatchSender) line(m *Message) (*batchLine, error) {
 	b.turnMu.Lock()
 	defer b.turnMu.Unlock()
 	// A batch at a time, so that batches fill.
-	b.turn++
-	return b.lines[b.turn/uint64(b.o.MaxMessages)%uint64(len(b.lines))], nil
+	b.turn = (b.turn + 1) % (b.o.MaxMessages * len(b.lines))
+	return b.lines[b.turn/b.o.MaxMessages%len(b.lines)], nil
 }
 
 // Flush sends what waits, without lingering, and returns when all that was

@@ -343,7 +343,9 @@ func (p *process) end(m *model) {
 		return
 	}
 	_ = p.p.Shutdown(context.Background())
-	<-p.done
+	if err := <-p.done; err != nil && !errors.Is(err, queue.ErrHandlersRunning) && !p.crashed.Load() {
+		m.t.Errorf("Run: %v", err)
+	}
 	if err := p.client.Close(context.Background()); err != nil && !p.crashed.Load() {
 		m.t.Errorf("Close: %v", err)
 	}
@@ -406,7 +408,7 @@ func (m *model) handle(ctx context.Context, owner *process, d *queue.Delivery) e
 	case 0, 1, 2:
 		return errors.New("failed")
 	case 3, 4:
-		return queue.RetryAfter(time.Duration(takes)/2, nil)
+		return queue.RetryAfter(takes/2, nil)
 	case 5:
 		panic("in the handler")
 	case 6:

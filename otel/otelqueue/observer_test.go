@@ -284,7 +284,7 @@ func TestOneTrace(t *testing.T) {
 func attributeOf(s tracetest.SpanStub, name string) string {
 	for _, a := range s.Attributes {
 		if string(a.Key) == name {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
@@ -308,12 +308,12 @@ func TestSpansHoldNoPayload(t *testing.T) {
 		var b strings.Builder
 		b.WriteString(s.Name + s.Status.Description)
 		for _, a := range s.Attributes {
-			b.WriteString(a.Value.Emit())
+			b.WriteString(a.Value.String())
 		}
 		for _, e := range s.Events {
 			b.WriteString(e.Name)
 			for _, a := range e.Attributes {
-				b.WriteString(a.Value.Emit())
+				b.WriteString(a.Value.String())
 			}
 		}
 		if strings.Contains(b.String(), "payload-7") {
