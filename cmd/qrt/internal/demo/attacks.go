@@ -10,10 +10,10 @@ import (
 )
 
 // The window of replay_after_window: it has to send and receive all its messages
-// within, and to let it pass. So it is as many times what another attack takes
-// on this machine, and at least so long.
+// within, and to let it pass. So it is many times what that takes on this machine
+// when it is alone, and at least so long.
 const (
-	windowFactor = 8
+	windowFactor = 3 * attackers
 	leastWindow  = 4 * time.Second
 	mostWindow   = 2 * time.Minute
 )
@@ -41,9 +41,7 @@ func (r *run) attacks(ctx context.Context) error {
 		}
 	}
 	close(order)
-	took := make(chan time.Duration, len(names))
 	perform := func(ctx context.Context, i int, window time.Duration) error {
-		begin := time.Now()
 		o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{
 			Broker:  r.siege(names[i]),
 			Payload: r.payload,
@@ -52,7 +50,6 @@ func (r *run) attacks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		took <- time.Since(begin)
 		r.Progress.Step(r.Attempts)
 		r.report.Attacks[i] = r.judge(o)
 		return nil
@@ -67,12 +64,8 @@ func (r *run) attacks(ctx context.Context) error {
 	}}, attackers)
 	if waiting >= 0 {
 		work = append(work, func(ctx context.Context) error {
-			select {
-			case t := <-took:
-				return perform(ctx, waiting, min(max(windowFactor*t, leastWindow), mostWindow))
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			alone := time.Duration(float64(r.pace) * float64(r.Attempts))
+			return perform(ctx, waiting, min(max(windowFactor*alone, leastWindow), mostWindow))
 		})
 	}
 	return together(ctx, work...)

@@ -13,6 +13,7 @@ func (r *run) policies(ctx context.Context) error {
 	n := max(MinMessages/6, min(100, r.Messages/15)) // of each kind, for each policy
 	all := []queue.PlaintextPolicy{queue.Allow, queue.AllowWithAlert, queue.Reject}
 	r.Progress.Begin("a mixed fleet, three policies", 4*n*len(all))
+	begin := time.Now()
 	for _, p := range all {
 		row, err := r.policy(ctx, p, n)
 		if err != nil {
@@ -23,6 +24,7 @@ func (r *run) policies(ctx context.Context) error {
 			r.fault("policy %s: %d plain messages delivered, %d rejected", row.Policy, row.PlaintextDelivered, row.PlaintextRejected)
 		}
 	}
+	r.pace = time.Since(begin) / time.Duration(2*n*len(all))
 	return nil
 }
 

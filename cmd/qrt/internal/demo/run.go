@@ -118,8 +118,9 @@ type run struct {
 	Config
 	report *Report
 	ledger *Ledger
-	next   int // of Events
-	serial int // of messages
+	next   int           // of Events
+	serial int           // of messages
+	pace   time.Duration // to send and receive one message
 
 	mu sync.Mutex // guards Report.Faults
 }

@@ -1,0 +1,183 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	_ "github.com/go-playground/webhooks/v6/github" // keeps its test data at hand
+
+	"github.com/queue-runtime/queue/cmd/qrt/internal/cli"
+	"github.com/queue-runtime/queue/drivertest"
+)
+
+// demoReport is the contract of qrt demo --json, to the letter: an unknown name
+// in the output, or a missing one, fails the test.
+type demoReport struct {
+	OK     *bool `json:"ok"`
+	Lost   *int  `json:"lost"`
+	Router *struct {
+		Messages *int `json:"messages"`
+		Bytes    *int `json:"bytes"`
+		Queues   []struct {
+			Queue     *string `json:"queue"`
+			KeyID     *string `json:"key_id"`
+			Sent      *int    `json:"sent"`
+			Received  *int    `json:"received"`
+			Encrypted *int    `json:"encrypted"`
+		} `json:"queues"`
+	} `json:"router"`
+	Rotation *struct {
+		Messages *int `json:"messages"`
+		OldKey   *int `json:"old_key"`
+		NewKey   *int `json:"new_key"`
+		Lost     *int `json:"lost"`
+	} `json:"rotation"`
+	Attacks []struct {
+		Name         *string `json:"name"`
+		Attempts     *int    `json:"attempts"`
+		Delivered    *int    `json:"delivered"`
+		DeadLettered *int    `json:"dead_lettered"`
+		Abandoned    *int    `json:"abandoned"`
+		ErrorType    *string `json:"error_type"`
+	} `json:"attacks"`
+	Policies []struct {
+		Policy             *string `json:"policy"`
+		PlaintextDelivered *int    `json:"plaintext_delivered"`
+		PlaintextRejected  *int    `json:"plaintext_rejected"`
+	} `json:"policies"`
+	Throughput *struct {
+		PlaintextPerSecond *float64 `json:"plaintext_per_s"`
+		EncryptedPerSecond *float64 `json:"encrypted_per_s"`
+		SealNS             *float64 `json:"seal_ns"`
+		OpenNS             *float64 `json:"open_ns"`
+		Bytes              *int     `json:"bytes"`
+	} `json:"throughput"`
+}
+
+// webhookBodies is the folder of real GitHub webhooks.
+func webhookBodies(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/go-playground/webhooks/v6").Output()
+	if err != nil {
+		t.Fatalf("the module with the webhooks: %v", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "testdata", "github")
+}
+
+// runDemo runs the demonstration and decodes its report.
+func runDemo(t *testing.T, args ...string) *demoReport {
+	t.Helper()
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	var out, errs bytes.Buffer
+	code := cli.Run(t.Context(), append([]string{"demo", "--json"}, args...), cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+	if code != 0 {
+		t.Fatalf("exit code %d: %s%s", code, errs.String(), out.String())
+	}
+	if errs.Len() > 0 {
+		t.Errorf("standard error has %q", errs.String())
+	}
+	var r demoReport
+	d := json.NewDecoder(&out)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		t.Fatalf("the report: %v", err)
+	}
+	if d.More() {
+		t.Error("more than one object on standard output")
+	}
+	return &r
+}
+
+// check holds a report against what was asked for.
+func (r *demoReport) check(t *testing.T, messages, attempts int) {
+	t.Helper()
+	if r.Router == nil || r.Rotation == nil || r.Throughput == nil || r.OK == nil || r.Lost == nil {
+		t.Fatalf("parts of the report are missing: %+v", r)
+	}
+	if !*r.OK || *r.Lost != 0 || *r.Router.Messages != messages || *r.Router.Bytes <= 0 || len(r.Router.Queues) != 3 {
+		t.Errorf("ok %v, lost %d, %d messages of %d bytes in %d queues", *r.OK, *r.Lost, *r.Router.Messages, *r.Router.Bytes, len(r.Router.Queues))
+	}
+	sent := 0
+	keys := make(map[string]bool)
+	for _, q := range r.Router.Queues {
+		sent += *q.Sent
+		keys[*q.KeyID] = true
+		if *q.Received != *q.Sent || *q.Encrypted != *q.Sent || *q.Sent == 0 {
+			t.Errorf("queue %s: %d sent, %d received, %d encrypted", *q.Queue, *q.Sent, *q.Received, *q.Encrypted)
+		}
+	}
+	if sent != messages || len(keys) != 3 {
+		t.Errorf("%d messages were sent under %d keys, want %d and 3", sent, len(keys), messages)
+	}
+	if o := r.Rotation; *o.Lost != 0 || *o.OldKey == 0 || *o.NewKey == 0 || *o.OldKey+*o.NewKey != *o.Messages {
+		t.Errorf("rotation: %d old + %d new of %d, %d lost", *o.OldKey, *o.NewKey, *o.Messages, *o.Lost)
+	}
+	var names []string
+	for _, a := range r.Attacks {
+		names = append(names, *a.Name)
+		if *a.Attempts < attempts || *a.Attempts != *a.Delivered+*a.DeadLettered+*a.Abandoned {
+			t.Errorf("attack %s: %d attempts, %d + %d + %d outcomes, want at least %d", *a.Name, *a.Attempts, *a.Delivered, *a.DeadLettered, *a.Abandoned, attempts)
+		}
+		allowed := slices.Contains([]string{"plaintext_allow", "plaintext_allow_with_alert", "unbound_attribute_added"}, *a.Name)
+		if allowed != (*a.Delivered > 0) {
+			t.Errorf("attack %s: %d were delivered", *a.Name, *a.Delivered)
+		}
+		if !allowed && *a.ErrorType == "" {
+			t.Errorf("attack %s has no error type", *a.Name)
+		}
+	}
+	if !slices.Equal(names, drivertest.AttackNames()) {
+		t.Errorf("attacks %v, want %v", names, drivertest.AttackNames())
+	}
+	var policies []string
+	for _, p := range r.Policies {
+		policies = append(policies, *p.Policy)
+		if (*p.Policy == "reject") != (*p.PlaintextDelivered == 0) || (*p.Policy == "reject") != (*p.PlaintextRejected > 0) {
+			t.Errorf("policy %s: %d delivered, %d rejected", *p.Policy, *p.PlaintextDelivered, *p.PlaintextRejected)
+		}
+	}
+	if !slices.Equal(policies, []string{"allow", "allow_with_alert", "reject"}) {
+		t.Errorf("policies %v", policies)
+	}
+	if x := r.Throughput; *x.PlaintextPerSecond <= 0 || *x.EncryptedPerSecond <= 0 || *x.SealNS <= 0 || *x.OpenNS <= 0 || *x.Bytes <= 0 {
+		t.Errorf("throughput: %+v", *x)
+	}
+}
+
+func TestDemoRealWebhooks(t *testing.T) {
+	r := runDemo(t, "--provider", "mem://", "--payloads", webhookBodies(t), "--messages", "200", "--attempts", "20")
+	r.check(t, 200, 20)
+}
+
+func TestDemoDefault(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	r := runDemo(t, "--messages", "60", "--attempts", "5")
+	r.check(t, 60, 5)
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) > 0 {
+		t.Errorf("it left %v behind", left)
+	}
+}
+
+// TestDemoInterrupted: an interrupt ends it, with an error and nothing else.
+func TestDemoInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errs bytes.Buffer
+	code := cli.Run(ctx, []string{"demo", "--provider", "mem://", "--messages", "60", "--json"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+	if code != 1 || out.Len() > 0 || !strings.Contains(errs.String(), `"code":"interrupted"`) {
+		t.Errorf("exit code %d, output %q, error %q", code, out.String(), errs.String())
+	}
+}
