@@ -35,7 +35,7 @@ type Broker struct {
 
 	mu     sync.Mutex // guards what follows
 	closed bool
-	queues map[child]struct{}
+	queues map[*Queue]struct{}
 }
 
 var _ driver.Provider = (*Broker)(nil)
@@ -55,7 +55,7 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		options:  options,
 		maxBytes: options.MaxBytes,
 		tending:  make(chan struct{}),
-		queues:   make(map[child]struct{}),
+		queues:   make(map[*Queue]struct{}),
 	}
 	b.file, err = sqlitefile.Open(ctx, sqlitefile.Config{
 		Path:          path,
@@ -192,7 +192,13 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 			return nil, err
 		}
 	}
-	q := newQueue(b, id, name, cfg, b)
+	return b.newQueue(id, name, cfg)
+}
+
+// newQueue returns a queue that closes with b.
+func (b *Broker) newQueue(number int64, name string, cfg QueueOptions) (driver.Queue, error) {
+	q := &Queue{source: newSource(b, number, name, cfg)}
+	q.open.sessions = make(map[*session]struct{})
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -239,10 +245,10 @@ func (o *QueueOptions) values(id int64) []any {
 	}
 }
 
-func (b *Broker) disown(c child) {
+func (b *Broker) disown(q *Queue) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.queues, c)
+	delete(b.queues, q)
 }
 
 // Close closes every queue and the file.
@@ -254,13 +260,9 @@ func (b *Broker) Close(ctx context.Context) error {
 	}
 	b.closed = true
 	b.stop()
-	queues := make([]child, 0, len(b.queues))
-	for q := range b.queues {
-		queues = append(queues, q)
-	}
 	b.mu.Unlock()
 	var err error
-	for _, q := range queues {
+	for _, q := range b.openQueues() {
 		err = errors.Join(err, q.Close(ctx))
 	}
 	<-b.tending

@@ -20,7 +20,7 @@ func TestPlans(t *testing.T) {
 		nextDue, selectDue, selectExpired, selectOver, claimReady, anyReady, completeLocked, renewLocked, sessionTaken, nextSession, holdSession,
 		withdrawTurn, renewSession, selectHeld, dropSession, leaveSession, selectState, updateState, pruneStates, claimQueued, anyQueued, selectUntil,
 		peekRows, selectCounts, countAll, selectOldest, selectQueue, selectContent, uncount,
-		strings.NewReplacer("ROW.queue", "?1", "ROW.session", "?2").Replace(nextInSession),
+		strings.NewReplacer("ROW.queue", "?1", "ROW.session", "?2", "TURN", "?3").Replace(nextInSession),
 	} {
 		err := b.file.Read(context.Background(), func(c *sqlitefile.Conn) error {
 			args := make([]any, 12)

@@ -3,6 +3,8 @@ package sqlitequeue
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,13 +19,9 @@ type Queue struct {
 	open struct {
 		sync.Mutex // guards what follows
 		closed     bool
-		children   map[child]struct{} // sessions and dead-letter queues
+		sessions   map[*session]struct{}
 	}
-	owner interface{ disown(child) }
 }
-
-// child is what closes with the queue or broker that opened it.
-type child interface{ Close(context.Context) error }
 
 var _ driver.Queue = (*Queue)(nil)
 
@@ -57,7 +55,8 @@ func (q *Queue) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time
 	return q.renew(ctx, list)
 }
 
-// DeadLetters opens the dead-letter queue. Sessions have no turns there.
+// DeadLetters opens the dead-letter queue. Sessions have no turns there. It is
+// open until it is closed itself, or the Broker is.
 func (q *Queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	if q.queue < 0 {
 		return nil, driver.Unsupported("dead letters of a dead-letter queue")
@@ -67,33 +66,23 @@ func (q *Queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	}
 	cfg := q.cfg
 	cfg.MaxDeliveries = 0
-	d := newQueue(q.broker, -q.queue, q.name, cfg, q)
-	if !q.adopt(d) {
-		return nil, &driver.Error{Kind: driver.Closed}
-	}
-	return d, nil
+	return q.broker.newQueue(-q.queue, q.name, cfg)
 }
 
-func newQueue(b *Broker, number int64, name string, cfg QueueOptions, owner interface{ disown(child) }) *Queue {
-	q := &Queue{source: newSource(b, number, name, cfg), owner: owner}
-	q.open.children = make(map[child]struct{})
-	return q
-}
-
-// adopt makes c close with q; false when q is closed.
-func (q *Queue) adopt(c child) bool {
+// adopt makes s close with q; false when q is closed.
+func (q *Queue) adopt(s *session) bool {
 	q.open.Lock()
 	defer q.open.Unlock()
 	if !q.open.closed {
-		q.open.children[c] = struct{}{}
+		q.open.sessions[s] = struct{}{}
 	}
 	return !q.open.closed
 }
 
-func (q *Queue) disown(c child) {
+func (q *Queue) disown(s *session) {
 	q.open.Lock()
 	defer q.open.Unlock()
-	delete(q.open.children, c)
+	delete(q.open.sessions, s)
 }
 
 // Close gives back what was received here and is not settled, and closes the
@@ -103,17 +92,14 @@ func (q *Queue) Close(ctx context.Context) error {
 	if !first {
 		return nil
 	}
-	q.owner.disown(q)
+	q.broker.disown(q)
 	q.open.Lock()
 	q.open.closed = true
-	children := make([]child, 0, len(q.open.children))
-	for c := range q.open.children {
-		children = append(children, c)
-	}
+	sessions := slices.Collect(maps.Keys(q.open.sessions))
 	q.open.Unlock()
 	var err error
-	for _, c := range children {
-		err = errors.Join(err, c.Close(ctx))
+	for _, s := range sessions {
+		err = errors.Join(err, s.Close(ctx))
 	}
 	return errors.Join(err, q.giveBack(ctx, held, false))
 }

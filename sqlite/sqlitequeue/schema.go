@@ -28,8 +28,10 @@ const (
 // Values of queues.id begin at 2: SQLite plans some statements anew when a
 // parameter changes to or from 0 or 1.
 var schema = strings.NewReplacer(
-	"{next OLD}", strings.ReplaceAll(nextInSession, "ROW", "OLD"),
-	"{next NEW}", strings.ReplaceAll(nextInSession, "ROW", "NEW"),
+	"{next OLD}", strings.NewReplacer("ROW", "OLD", "TURN", "NULL").Replace(nextInSession),
+	"{next NEW}", strings.NewReplacer("ROW", "NEW", "TURN", "NULL").Replace(nextInSession),
+	// Where a ready message goes, the session has been free all along.
+	"{next after OLD}", strings.NewReplacer("ROW", "OLD", "TURN", "OLD.turn").Replace(nextInSession),
 ).Replace(`
 CREATE TABLE file (
 	id  INTEGER PRIMARY KEY CHECK (id = 1),
@@ -143,7 +145,7 @@ END;
 
 CREATE TRIGGER messages_delete_session AFTER DELETE ON messages
 WHEN OLD.session IS NOT NULL AND OLD.queue > 0 BEGIN
-	{next OLD};
+	{next after OLD};
 END;
 
 CREATE TRIGGER messages_move_session AFTER UPDATE OF queue, session ON messages
@@ -152,13 +154,17 @@ WHEN NEW.queue <> OLD.queue OR NEW.session IS NOT OLD.session BEGIN
 	WHERE queue = NEW.queue AND seq = NEW.seq AND queue > 0 AND session IS NOT NULL AND state = 0;
 	UPDATE messages SET state = 0, turn = NULL
 	WHERE queue = NEW.queue AND seq = NEW.seq AND (queue < 0 OR session IS NULL) AND state IN (0, 4);
-	{next OLD};
+	{next after OLD};
 	{next NEW};
 END;
 
 CREATE TRIGGER messages_release_session AFTER UPDATE OF state ON messages
 WHEN NEW.state = 4 AND NEW.session IS NOT NULL AND NEW.queue > 0 BEGIN
-	-- One that was scheduled takes its place, before later ones.
+	-- One that was scheduled takes its place before a later one, and its turn.
+	UPDATE messages SET state = 0, turn = (SELECT turn FROM messages INDEXED BY messages_session
+		WHERE queue = NEW.queue AND session = NEW.session AND state = 0)
+	WHERE queue = NEW.queue AND seq = NEW.seq AND EXISTS (SELECT 1 FROM messages INDEXED BY messages_session
+		WHERE queue = NEW.queue AND session = NEW.session AND state = 0 AND seq > NEW.seq);
 	UPDATE messages SET state = 4, turn = NULL
 	WHERE queue = NEW.queue AND seq IN (SELECT seq FROM messages INDEXED BY messages_session
 		WHERE queue = NEW.queue AND session = NEW.session AND state = 0 AND seq > NEW.seq);
@@ -184,7 +190,8 @@ END;
 // nextInSession makes the first queued message of ROW's session ready, unless it
 // is another's turn or somebody holds the session.
 const nextInSession = `UPDATE messages
-	SET state = 0, turn = 1 + coalesce((SELECT max(turn) FROM messages INDEXED BY messages_turn WHERE queue = ROW.queue AND turn IS NOT NULL), 0)
+	SET state = 0, turn = coalesce(TURN,
+		(SELECT max(turn) + 1 FROM messages INDEXED BY messages_turn WHERE queue = ROW.queue AND turn IS NOT NULL), 1)
 	WHERE queue = ROW.queue AND queue > 0 AND seq = (SELECT min(seq)
 		FROM messages INDEXED BY messages_session WHERE queue = ROW.queue AND session = ROW.session AND state = 4)
 	AND NOT EXISTS (SELECT 1

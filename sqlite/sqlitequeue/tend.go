@@ -2,7 +2,9 @@ package sqlitequeue
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
@@ -43,24 +45,19 @@ func (b *Broker) tend(ctx context.Context) {
 func (b *Broker) openQueues() []*Queue {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := make([]*Queue, 0, len(b.queues))
-	for c := range b.queues {
-		if q, ok := c.(*Queue); ok {
-			all = append(all, q)
-		}
-	}
-	return all
+	return slices.Collect(maps.Keys(b.queues))
 }
 
 // tend does what is due in a queue and in its dead-letter queue.
 func (q *Queue) tend(ctx context.Context) error {
-	dead := source{broker: q.broker, queue: -q.queue, name: q.name, cfg: q.cfg}
+	number := max(q.queue, -q.queue)
+	dead := source{broker: q.broker, queue: -number, name: q.name, cfg: q.cfg}
 	if err := dead.catchUp(ctx); err != nil { // and what it depends on
 		return err
 	}
 	return q.broker.file.Write(ctx, func(c *sqlitefile.Conn) error {
 		now := time.Now()
-		if _, err := c.Exec(pruneStates, q.queue, now.Add(-q.cfg.Retention).UnixNano()); err != nil {
+		if _, err := c.Exec(pruneStates, number, now.Add(-q.cfg.Retention).UnixNano()); err != nil {
 			return err
 		}
 		_, err := c.Exec(pruneDedup, now.UnixNano(), int64(sweepStep))
