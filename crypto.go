@@ -231,21 +231,39 @@ func (a *AESGCM) appendSealed(ctx context.Context, dst []byte, id keys.ID, h *en
 	if err != nil {
 		return nil, nil, err
 	}
-	if e := key.Expires(); !e.IsZero() && !time.Now().Before(e) {
-		return nil, nil, fmt.Errorf("%w: key %q expired at %s: make a newer key current", ErrKeyExpired, id, e.UTC().Format(time.RFC3339))
-	}
-	s := a.current.Load()
-	if s == nil || s.key != key {
-		sealer, err := envelope.NewSealer(key, string(id))
-		if err != nil {
-			return nil, nil, err
-		}
-		// Two goroutines may both replace it: one salt epoch is then short.
-		s = &sealing{key: key, sealer: sealer}
-		a.current.Store(s)
+	s, err := a.sealerFor(key)
+	if err != nil {
+		return nil, nil, err
 	}
 	b, err := s.sealer.Seal(dst, h, plaintext, contextData)
 	return b, key, err
+}
+
+// sealerFor returns the Sealer of a key, with its salt epoch.
+func (a *AESGCM) sealerFor(key *keys.Key) (*sealing, error) {
+	if e := key.Expires(); !e.IsZero() && !time.Now().Before(e) {
+		return nil, fmt.Errorf("%w: key %q expired at %s: make a newer key current", ErrKeyExpired, key.ID(), e.UTC().Format(time.RFC3339))
+	}
+	if s := a.current.Load(); s != nil && s.key == key {
+		return s, nil
+	}
+	sealer, err := envelope.NewSealer(key, string(key.ID()))
+	if err != nil {
+		return nil, err
+	}
+	// Two goroutines may both replace it: one salt epoch is then short.
+	s := &sealing{key: key, sealer: sealer}
+	a.current.Store(s)
+	return s, nil
+}
+
+// sealApp seals what is no message, in the envelope's other domain.
+func (a *AESGCM) sealApp(key *keys.Key, h *envelope.Header, plaintext, data []byte) ([]byte, error) {
+	s, err := a.sealerFor(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
+	}
+	return s.sealer.SealApp(nil, h, plaintext, data)
 }
 
 // Decrypt opens m with the key that it names.

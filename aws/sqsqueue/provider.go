@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/fips140"
 	"errors"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -115,6 +117,7 @@ func New(cfg aws.Config, o *Options) (*Provider, error) {
 		if so.Credentials != nil {
 			so.Credentials = markedCredentials{so.Credentials}
 		}
+		so.HTTPClient = plainBodies{so.HTTPClient}
 		// The SDK checks bodies by MD5, which panics in this mode. TLS covers
 		// the transport, and the envelope everything behind it.
 		if fips140.Enforced() {
@@ -122,6 +125,23 @@ func New(cfg aws.Config, o *Options) (*Provider, error) {
 		}
 	})
 	return newProvider(client, o), nil
+}
+
+// plainBodies hides from net/http that the SDK's request bodies have a WriteTo.
+//
+// The SDK (smithy-go v1.28.9, transport/http) closes a body as soon as the
+// response has begun, and from then on its WriteTo returns io.EOF, where Read does
+// so rightly. If that is before net/http has looked for the body's end, which a
+// fast answer to a busy client can be, it takes it for a failed write and closes
+// the connection under the response: messages that were received are lost until
+// their lock is over.
+type plainBodies struct{ sqs.HTTPClient }
+
+func (p plainBodies) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return p.HTTPClient.Do(r)
 }
 
 func newProvider(a api, o *Options) *Provider {

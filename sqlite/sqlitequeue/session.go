@@ -241,13 +241,13 @@ func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
 // Renew renews the session, once for all of them.
 func (s *session) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
 	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
+	over := s.usable(ctx)
 	live := 0
 	for i, d := range list {
-		r, err := s.receipt(d)
-		if err == nil && r.state.Load() == settled {
-			err = &driver.Error{Kind: driver.Settled}
+		if errs[i] = over; over == nil {
+			_, errs[i] = s.renewable(d)
 		}
-		if errs[i] = err; err == nil {
+		if errs[i] == nil {
 			live++
 		}
 	}

@@ -100,6 +100,15 @@ func (s *source) receipt(d *driver.Delivery) (*receipt, error) {
 	return r, nil
 }
 
+// renewable returns the receipt of a delivery that is not settled.
+func (s *source) renewable(d *driver.Delivery) (*receipt, error) {
+	r, err := s.receipt(d)
+	if err == nil && r.state.Load() == settled {
+		err = &driver.Error{Kind: driver.Settled}
+	}
+	return r, err
+}
+
 // settleOne reports false when the lock is over.
 func (s *source) settleOne(c *sqlitefile.Conn, r *receipt, t *driver.Settlement, now int64) (bool, error) {
 	if t.Kind == driver.Complete {
@@ -127,9 +136,7 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 	}
 	receipts := make([]*receipt, len(list))
 	for i, d := range list {
-		if receipts[i], errs[i] = s.receipt(d); errs[i] == nil && receipts[i].state.Load() == settled {
-			errs[i] = &driver.Error{Kind: driver.Settled}
-		}
+		receipts[i], errs[i] = s.renewable(d)
 	}
 	var until time.Time
 	lost := make([]bool, len(list))

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
 	"github.com/queue-runtime/queue/drivertest"
 )
 
@@ -31,6 +32,7 @@ func (r *run) attacks(ctx context.Context) error {
 	names := drivertest.AttackNames()
 	r.Progress.Begin("attacks on stored messages", len(names)*r.Attempts)
 	r.report.Attacks = make([]Attack, len(names))
+	r.short = shortest(r.Events)
 	order := make(chan int, len(names))
 	waiting := -1
 	for i, name := range names {
@@ -85,11 +87,22 @@ func (r *run) siege(name string) *drivertest.Broker {
 // payload is the i-th webhook, with something of its own in it: real ones may be
 // few.
 func (r *run) payload(i int) []byte {
-	body := r.Events[i%len(r.Events)].Body
+	body := r.short[i%len(r.short)]
 	if len(body) > 2 && body[0] == '{' {
 		return append(fmt.Appendf(nil, `{"x_github_delivery":"%08d",`, i), body[1:]...)
 	}
 	return fmt.Appendf(nil, `{"x_github_delivery":"%08d","payload":%q}`, i, body)
+}
+
+// shortest are the bodies of the shorter half of the webhooks: what the attacker
+// does is the same to all, and each is stored and read back several times.
+func shortest(events []webhook.Event) [][]byte {
+	bodies := make([][]byte, len(events))
+	for i := range events {
+		bodies[i] = events[i].Body
+	}
+	slices.SortFunc(bodies, func(a, b []byte) int { return len(a) - len(b) })
+	return bodies[:(len(bodies)+1)/2]
 }
 
 // letThrough are the attacks whose messages are delivered by design, marked.

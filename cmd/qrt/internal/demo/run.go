@@ -121,6 +121,7 @@ type run struct {
 	next   int           // of Events
 	serial int           // of messages
 	pace   time.Duration // to send and receive one message
+	short  [][]byte      // bodies for attacks
 
 	mu sync.Mutex // guards Report.Faults
 }

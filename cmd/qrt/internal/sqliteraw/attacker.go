@@ -149,13 +149,14 @@ func (a *Attacker) Rewrite(ctx context.Context, queue string, f func([]driver.Me
 			return err
 		}
 		after := f(messages(before))
+		e := &editor{tx, make(map[string]*sql.Stmt)}
 		for _, r := range before {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM messages WHERE queue > 0 AND seq = ?`, r.seq); err != nil {
+			if err := e.run(ctx, `DELETE FROM messages WHERE queue > 0 AND seq = ?`, r.seq); err != nil {
 				return err
 			}
 		}
 		for i := range after {
-			if err := insert(ctx, tx, queue, &after[i]); err != nil {
+			if err := e.insert(ctx, queue, &after[i]); err != nil {
 				return err
 			}
 		}
@@ -163,27 +164,61 @@ func (a *Attacker) Rewrite(ctx context.Context, queue string, f func([]driver.Me
 	})
 }
 
-// insert stores a message as if it had just been sent, due at once and for good.
-func insert(ctx context.Context, tx *sql.Tx, queue string, m *driver.Message) error {
-	var seq, id int64
-	if err := tx.QueryRowContext(ctx, `UPDATE file SET seq = seq + 1 RETURNING seq`).Scan(&seq); err != nil {
+// editor runs statements of one transaction, each prepared once.
+type editor struct {
+	tx       *sql.Tx
+	prepared map[string]*sql.Stmt
+}
+
+func (e *editor) statement(ctx context.Context, text string) (*sql.Stmt, error) {
+	if s := e.prepared[text]; s != nil {
+		return s, nil
+	}
+	s, err := e.tx.PrepareContext(ctx, text) //nolint:sqlclosecheck // the end of the transaction closes it
+	if err == nil {
+		e.prepared[text] = s
+	}
+	return s, err
+}
+
+func (e *editor) run(ctx context.Context, text string, args ...any) error {
+	s, err := e.statement(ctx, text)
+	if err != nil {
 		return err
 	}
-	if err := tx.QueryRowContext(ctx, `SELECT id FROM queues WHERE name = ?`, queue).Scan(&id); err != nil {
+	_, err = s.ExecContext(ctx, args...)
+	return err
+}
+
+func (e *editor) number(ctx context.Context, text string, args ...any) (n int64, err error) {
+	s, err := e.statement(ctx, text)
+	if err != nil {
+		return 0, err
+	}
+	return n, s.QueryRowContext(ctx, args...).Scan(&n)
+}
+
+// insert stores a message as if it had just been sent, due at once and for good.
+func (e *editor) insert(ctx context.Context, queue string, m *driver.Message) error {
+	seq, err := e.number(ctx, `UPDATE file SET seq = seq + 1 RETURNING seq`)
+	if err != nil {
+		return err
+	}
+	id, err := e.number(ctx, `SELECT id FROM queues WHERE name = ?`, queue)
+	if err != nil {
 		return fmt.Errorf("queue %q: %w", queue, err)
 	}
 	body := m.Body
 	if body == nil {
 		body = []byte{}
 	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO contents
+	if err := e.run(ctx, `INSERT INTO contents
 		(id, message_id, correlation_id, content_type, attributes, trace, sealed, dedup_id, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		seq, m.ID, text(m.CorrelationID), text(m.ContentType), pairs(m.Attributes), pairs(m.Trace), m.Sealed, text(m.DedupID), body); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO messages (queue, seq, state, deliveries, max_deliveries, enqueued, content, session)
+	return e.run(ctx, `INSERT INTO messages (queue, seq, state, deliveries, max_deliveries, enqueued, content, session)
 		VALUES (?, ?, 0, 0, 0, ?, ?, ?)`, id, seq, time.Now().UnixNano(), seq, text(m.SessionID))
-	return err
 }
 
 // text is NULL where there is none.
