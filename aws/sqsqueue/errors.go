@@ -127,6 +127,8 @@ func classify(ctx context.Context, operation string, err error) error {
 		}
 	case errors.As(err, &credentialsError{}):
 		cause.code, out.Kind = "no usable AWS credentials", driver.Permission
+	case errors.As(err, &status) && status.HTTPStatusCode() < http.StatusBadRequest:
+		cause.code, out.Kind = "the answer could not be read", driver.Unavailable
 	case errors.As(err, &status):
 		cause.code, out.Kind = "HTTP "+strconv.Itoa(status.HTTPStatusCode()), driver.Unavailable
 	case isQuota(err):

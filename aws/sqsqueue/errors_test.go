@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -51,6 +52,7 @@ func TestErrorsOfTheService(t *testing.T) {
 		{429, `{"__type":"SomethingNew","message":"x"}`, "3", driver.ErrThrottled, 3 * time.Second},
 		{500, `{"__type":"SomethingNew","message":"x"}`, "", driver.ErrUnavailable, 0},
 		{503, `not JSON`, "", driver.ErrUnavailable, 0},
+		{200, `not JSON`, "", driver.ErrUnavailable, 0},
 		{400, `{"__type":"KmsThrottled","message":"x"}`, "", driver.ErrThrottled, 0},
 		{400, `{"__type":"OverLimit","message":"x"}`, "", driver.ErrThrottled, 0},
 	} {
@@ -74,7 +76,7 @@ func TestErrorsOfTheService(t *testing.T) {
 		if transient := c.target == driver.ErrThrottled || c.target == driver.ErrUnavailable; e.Transient() != transient {
 			t.Errorf("%s: transient %t", c.body, e.Transient())
 		}
-		if !strings.Contains(err.Error(), "GetQueueUrl: ") || !strings.Contains(err.Error(), "request-1") {
+		if !strings.Contains(err.Error(), "GetQueueUrl: ") || c.status != 200 && !strings.Contains(err.Error(), "request-1") {
 			t.Errorf("%v names neither the action nor the request", err)
 		}
 	}
@@ -140,5 +142,36 @@ func TestErrorsOfEntries(t *testing.T) {
 	}
 	if k := driver.KindOf(entryError("x", types.BatchResultErrorEntry{Code: aws.String("SomethingNew"), SenderFault: true})); k != driver.Other {
 		t.Errorf("an unknown fault of the sender is %d", k)
+	}
+}
+
+// stubClient is an HTTP client that notes what it is given.
+type stubClient struct{ body io.ReadCloser }
+
+func (s *stubClient) Do(r *http.Request) (*http.Response, error) {
+	s.body = r.Body
+	return nil, errors.New("not sent")
+}
+
+// The SDK's bodies reach net/http without their WriteTo, and whole.
+func TestPlainBodies(t *testing.T) {
+	stub := &stubClient{}
+	cfg := awspeer.Config("http://127.0.0.1:1")
+	cfg.HTTPClient = stub
+	p, err := New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Open(t.Context(), "q", nil)
+	wantError(t, err, driver.ErrUnavailable)
+	if _, bad := stub.body.(io.WriterTo); bad || stub.body == nil {
+		t.Errorf("the body is a %T", stub.body)
+	}
+	direct := &stubClient{}
+	if _, err := (plainBodies{direct}).Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body"))); err == nil {
+		t.Fatal("the stub answered")
+	}
+	if b, err := io.ReadAll(direct.body); string(b) != "body" || err != nil {
+		t.Errorf("%q, %v", b, err)
 	}
 }

@@ -46,7 +46,9 @@ func live(t *testing.T) aws.Config {
 }
 
 // rawClient is a client of the SDK, past the driver.
-func rawClient(cfg aws.Config) *sqs.Client { return sqs.NewFromConfig(cfg) }
+func rawClient(cfg aws.Config) *sqs.Client {
+	return sqs.NewFromConfig(cfg, func(o *sqs.Options) { o.HTTPClient = plainBodies{o.HTTPClient} })
+}
 
 // counts asks fauxqs how often each action was called since the last reset.
 func counts(t *testing.T, url string) map[string]int {
