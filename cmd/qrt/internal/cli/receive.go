@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ The exit code is 3 where there was no message, and 1 where all were rejected.`,
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on until interrupted")
 	f.BoolVar(&o.abandon, "abandon", false, "give the messages back instead of completing them")
 	f.StringVar(&delay, "delay", "", "`duration` before an abandoned message comes again")
-	f.BoolVar(&o.body, "body", false, "print bodies only, each with a line end")
+	f.BoolVar(&o.body, "body", false, "print bodies only, each ending a line")
 	f.StringVar(&o.session, "session", "", "receive from this session only: its `ID`")
 	f.BoolVar(&o.nextSession, "next-session", false, "receive from the next session that is free")
 	f.StringVar(&wait, "wait", "2s", "`duration` to wait for a message")
@@ -114,7 +115,7 @@ func (a *app) receive(ctx context.Context, name string, o receiveOptions) error 
 		if a.settings.json {
 			return errReported
 		}
-		return fmt.Errorf("all %d messages that came were rejected; those that were dead-lettered are in: qrt dlq list %s", r.rejected, name)
+		return advise(fmt.Errorf("nothing was delivered: %s rejected", number(r.rejected, "", "message")), "what was dead-lettered: qrt dlq list %s", display.Safe(name))
 	case r.taken == 0:
 		return nothingf("no message in %q within %s", display.Safe(name), display.Duration(o.wait))
 	}
@@ -185,7 +186,11 @@ func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
 	case r.a.settings.json:
 		writeJSON(r.a.Out, m)
 	case r.o.body:
-		if _, err := fmt.Fprintf(r.a.Out, "%s\n", d.Body); err != nil {
+		end := "\n"
+		if bytes.HasSuffix(d.Body, []byte(end)) {
+			end = ""
+		}
+		if _, err := fmt.Fprintf(r.a.Out, "%s%s", d.Body, end); err != nil {
 			return errors.Join(err, d.Abandon(context.WithoutCancel(ctx), 0))
 		}
 	default:
