@@ -162,7 +162,7 @@ func TestConformanceMoto(t *testing.T) {
 	conformance(t, peer{
 		cfg: cfg, short: 5 * time.Second, slack: 20 * time.Second,
 		only: func(c string) bool {
-			for _, prefix := range []string{"message_", "limits_", "settle_", "deadletter_", "lock_stale_settle", "session_order", "session_dead_letter", "session_close_releases"} {
+			for _, prefix := range []string{"message_", "limits_", "settle_", "deadletter_keeps", "deadletter_redrive", "lock_stale_settle", "session_order", "session_dead_letter", "session_close_releases"} {
 				if strings.HasPrefix(c, prefix) {
 					return true
 				}

@@ -63,8 +63,8 @@ func TestProcessorSessionsFake(t *testing.T) {
 		f := newFakeSQS()
 		f.create("d.fifo", nil)
 		f.create("pulls.fifo", fakeRedrive("d.fifo", 1000))
+		t.Cleanup(f.polls.Wait) // the last of the cleanups
 		processorSessions(t, func(o *Options) driver.Provider { return newProvider(f, o) }, "pulls", 10)
-		t.Cleanup(f.polls.Wait)
 	})
 }
 
@@ -272,8 +272,8 @@ func TestStrippedEncoding(t *testing.T) {
 		f := newFakeSQS()
 		f.create("d", nil)
 		f.create("q", fakeRedrive("d", 100))
+		t.Cleanup(f.polls.Wait) // the last of the cleanups
 		c := client(t, newProvider(f, &Options{}), newRing(t))
-		t.Cleanup(f.polls.Wait)
 		sender, err := c.Sender(t.Context(), "q", nil)
 		if err != nil {
 			t.Fatal(err)
