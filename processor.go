@@ -329,35 +329,32 @@ func (o *HandleOptions) resolve(r *Receiver) error {
 	return o.resolveRetry(r)
 }
 
+// leastRetry is what the default policy is cut to at most, to fit the age that
+// messages may have.
+const leastRetry = 100 * time.Millisecond
+
 // resolveRetry keeps the retries within the age that messages may have, where
 // nothing exempts them.
 func (o *HandleOptions) resolveRetry(r *Receiver) error {
 	bounded := r.crypto != nil && r.nonces == nil && !r.cfg.InsecureSkipFreshness
+	age := r.cfg.MaxMessageAge
 	if o.Retry == nil {
-		e := Exponential{}
-		for bounded && horizon(e, o.MaxDeliveries) > r.cfg.MaxMessageAge/2 {
-			if e.Max == 0 {
-				e.Max = 5 * time.Minute
-			}
-			e.Max /= 2
-			if e.First == 0 || e.First > e.Max {
-				e.First = min(time.Second, e.Max)
-			}
-			if e.Max < time.Millisecond {
-				break
-			}
+		e := Exponential{First: time.Second, Max: 5 * time.Minute}
+		for bounded && e.Max > leastRetry && outlasts(e, o.MaxDeliveries, age/2) {
+			e.Max = max(e.Max/2, leastRetry)
+			e.First = min(e.First, e.Max)
 		}
 		o.Retry = e
-		return nil
 	}
-	if h := horizon(o.Retry, o.MaxDeliveries); bounded && h > r.cfg.MaxMessageAge {
-		return invalidOption("%d deliveries by this retry policy take up to %s, and a message older than MaxMessageAge (%s) is dead-lettered as expired: track nonces, which exempts retries, or retry faster", o.MaxDeliveries, h, r.cfg.MaxMessageAge)
+	if bounded && outlasts(o.Retry, o.MaxDeliveries, age) {
+		return invalidOption("%d deliveries by this retry policy can take longer than MaxMessageAge (%s), and a message older than that is dead-lettered as expired: track nonces, which exempts retries, or retry faster or less often", o.MaxDeliveries, age)
 	}
 	return nil
 }
 
-// horizon is the longest that the delays between most deliveries can take.
-func horizon(p RetryPolicy, most int) time.Duration {
+// outlasts reports whether the delays between most deliveries can add up to more
+// than limit.
+func outlasts(p RetryPolicy, most int, limit time.Duration) bool {
 	var sum time.Duration
 	for i := 1; i < most; i++ {
 		d := p.Delay(i)
@@ -365,11 +362,15 @@ func horizon(p RetryPolicy, most int) time.Duration {
 			d = e.bound(i)
 		}
 		if d < 0 {
-			break
+			return false // the last try
 		}
-		if sum += d; sum > 1<<61 {
-			break
+		if sum += d; sum > limit || d > limit {
+			return true
+		}
+		if i >= 10_000 {
+			// A policy that waits next to nothing: the rest takes as long, each.
+			return d > 0 && d > (limit-sum)/time.Duration(most-i)
 		}
 	}
-	return sum
+	return false
 }

@@ -114,6 +114,69 @@ func TestCacheBound(t *testing.T) {
 	}
 }
 
+// What was evicted is gone: it is neither found nor kept in memory.
+func TestCacheEvicted(t *testing.T) {
+	key := newMasterKey(1)
+	o := NewOpener(&OpenerOptions{Entries: 1})
+	bodies := sealSalts(t, key, 2)
+	key.derived.Store(0)
+	for i := range 10 {
+		mustReceive(t, o, key, bodies[i%2])
+		mustReceive(t, o, key, bodies[i%2])
+	}
+	if n := key.derived.Load(); n != 10 {
+		t.Errorf("derived %d times, want 10", n)
+	}
+	kept := make(map[*entry]bool)
+	for i := range o.cache.recent {
+		if e := o.cache.recent[i].Load(); e != nil {
+			kept[e] = true
+		}
+	}
+	if len(kept) > 1 || len(kept) == 1 && !kept[o.cache.places[0]] {
+		t.Errorf("%d entries are kept beside the one in its place", len(kept))
+	}
+}
+
+// One salt under two key IDs is two entries, although one Deriver serves both.
+func TestCacheKeyIDs(t *testing.T) {
+	key := newMasterKey(1)
+	data := testData(t, &testContext, testHeader(t).Bound)
+	salt := Salt{1, 2, 3}
+	seal := func(id string) *EncryptedMessage {
+		s, err := NewSealer(key, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &epoch{salt: salt, start: testHeader(t).EncryptedAt}
+		if e.derived, err = derive(key, id, &salt); err != nil {
+			t.Fatal(err)
+		}
+		s.current.Store(e)
+		b, err := s.Seal(nil, testHeader(t), testPlaintext, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mustParse(t, b)
+	}
+	a, b := seal("a"), seal("b")
+	if a.Salt != salt || b.Salt != salt {
+		t.Fatal("the salts differ")
+	}
+	o := NewOpener(nil)
+	key.derived.Store(0)
+	for range 3 {
+		for _, m := range []*EncryptedMessage{a, a, b, b} {
+			if _, err := o.Open(nil, m, key, data); err != nil {
+				t.Fatalf("key ID %s: %v", m.KeyID, err)
+			}
+		}
+	}
+	if n := key.derived.Load(); n != 2 {
+		t.Errorf("derived %d times for two entries", n)
+	}
+}
+
 // What is in use stays, while salts that are met once come and go.
 func TestCacheSecondChance(t *testing.T) {
 	key := newMasterKey(1)

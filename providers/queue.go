@@ -3,8 +3,10 @@ package providers
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/queue-runtime/queue/aws/sqsqueue"
+	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
@@ -17,12 +19,21 @@ import (
 //	sqlite:///var/lib/app/queue.db  a file of this machine, made where it is not there
 //	sqlite:queue.db                 relative to the working folder
 //	sqs://eu-west-1/                AWS SQS; credentials and parameters as sqsqueue.Open has them
+//	sb://NAMESPACE/                 Azure Service Bus; credentials by azidentity's default chain
+//	sb:///?connection=NAME          the same; the variable NAME has the connection string
+//
+// A Service Bus connection string itself (Endpoint=sb://...) is taken, too, from
+// where it is no secret to put it: not from a program's arguments.
 //
 // Parameters of mem and sqlite are for the queues that are made on demand: lock
 // and retention (durations such as 30s), and max_deliveries. sqlite has two more:
 // synchronous, full or normal, says whether a confirmed call survives a power cut
 // (sqlitequeue.Synchronous), and must_exist=true makes nothing on demand.
-func QueueSchemes() []string { return []string{"mem", "sqlite", "sqs"} }
+//
+// Parameters of sb say how its queues were made, where the management API cannot
+// tell (the emulator has none): sessions=true, lock, max_deliveries, retention,
+// dedup=true, max_bytes.
+func QueueSchemes() []string { return []string{"mem", "sqlite", "sqs", "sb"} }
 
 // OpenQueue opens the broker that rawURL names. It fails with [ErrUnknownScheme],
 // which lists the schemes, and otherwise as the driver does.
@@ -35,6 +46,8 @@ func OpenQueue(ctx context.Context, rawURL string) (driver.Provider, error) {
 		return openMem(rawURL)
 	case "sqlite":
 		return openSQLite(ctx, rawURL)
+	case "sb":
+		return openServiceBus(rawURL)
 	case sqsqueue.Scheme:
 		p, err := sqsqueue.Open(ctx, rawURL)
 		if err != nil {
@@ -42,7 +55,16 @@ func OpenQueue(ctx context.Context, rawURL string) (driver.Provider, error) {
 		}
 		return p, nil
 	}
+	if isConnection(rawURL) {
+		return openConnection(rawURL, &sbqueue.Options{})
+	}
 	return nil, unknownScheme("broker", rawURL, QueueSchemes())
+}
+
+// isConnection reports whether something is a Service Bus connection string.
+func isConnection(text string) bool {
+	const prefix = "Endpoint=sb://"
+	return len(text) >= len(prefix) && strings.EqualFold(text[:len(prefix)], prefix)
 }
 
 func openMem(rawURL string) (driver.Provider, error) {

@@ -13,6 +13,9 @@ func Redact(rawURL string) string {
 	if rawURL == "" {
 		return ""
 	}
+	if isConnection(rawURL) {
+		return "Endpoint=(not shown)"
+	}
 	u, err := url.Parse(rawURL)
 	if err != nil || !known(u.Scheme) {
 		return "(not shown)"
@@ -25,7 +28,7 @@ func Redact(rawURL string) string {
 		query = url.Values{}
 	}
 	for name, values := range query {
-		if harmless[strings.ToLower(name)] {
+		if harmless[strings.ToLower(name)] && !strings.ContainsAny(strings.Join(values, ""), "@;") {
 			continue
 		}
 		for i := range values {
@@ -54,13 +57,18 @@ func known(scheme string) bool {
 // harmless are the parameters whose values may be shown.
 var harmless = map[string]bool{
 	"account":            true,
+	"connection":         true, // the name of a variable
 	"dead_letter_suffix": true,
+	"dedup":              true,
 	"endpoint":           true,
+	"layout":             true,
 	"lock":               true,
 	"max_batch_bytes":    true,
+	"max_bytes":          true,
 	"max_deliveries":     true,
 	"must_exist":         true,
 	"poll":               true,
 	"retention":          true,
+	"sessions":           true,
 	"synchronous":        true,
 }

@@ -48,7 +48,7 @@ func newServer() *server {
 func (s *server) config() aws.Config {
 	return aws.Config{
 		Region:      "us-east-1",
-		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Credentials: credentials.NewStaticCredentialsProvider("test", "test-secret-of-forty-characters-as-of-aws", ""),
 		Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
 		HTTPClient:  s,
 	}

@@ -81,7 +81,7 @@ func Config(url string) aws.Config {
 	return aws.Config{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(url),
-		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Credentials:  credentials.NewStaticCredentialsProvider("test", "test-secret-of-forty-characters-as-of-aws", ""),
 		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
 	}
 }
