@@ -108,8 +108,12 @@ func safeText(err error) string {
 // Codec turns bodies into values and back. Implementations are safe for
 // concurrent use; the text of their errors may hold payload, and is not logged.
 type Codec interface {
+	// ContentType is the media type of what Encode returns.
 	ContentType() string
+	// Encode returns v as a body. It fails for a type that it does not know.
 	Encode(v any) ([]byte, error)
+	// Decode stores what body says in v, which is a pointer. It must not keep
+	// body, nor change it.
 	Decode(body []byte, v any) error
 }
 

@@ -13,7 +13,9 @@ import (
 
 // Counted is what has counts: a *queue.Receiver.
 type Counted interface {
+	// Queue is the queue's name, the label of its series.
 	Queue() string
+	// Stats returns the counts of now.
 	Stats(ctx context.Context) (driver.Stats, error)
 }
 
