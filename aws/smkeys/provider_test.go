@@ -354,7 +354,7 @@ func TestURL(t *testing.T) {
 		}
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test-secret-of-forty-characters-as-of-aws")
 	p, err := Open(t.Context(), "awssm://us-east-1/k?endpoint=http://127.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)

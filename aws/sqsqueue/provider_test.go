@@ -175,7 +175,7 @@ func TestURL(t *testing.T) {
 func TestOpenURL(t *testing.T) {
 	url := awspeer.Fauxqs(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test-secret-of-forty-characters-as-of-aws")
 	p, err := Open(t.Context(), "sqs://us-east-1/?poll=1s&endpoint="+url)
 	if err != nil {
 		t.Fatal(err)
