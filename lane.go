@@ -24,6 +24,9 @@ type lane struct {
 	tries   *tries
 	backoff time.Duration // of the fetcher, 0 while all is well
 
+	work chan *Delivery // to a worker that is free
+	idle chan struct{}  // closed when nothing is fetched any more
+
 	base        context.Context // of the handlers; set by Run
 	settleMu    sync.Mutex      // guards what follows
 	settleCtx   context.Context
@@ -31,7 +34,7 @@ type lane struct {
 }
 
 func newLane(p *Processor, r *Receiver, h Handler, o *HandleOptions) (*lane, error) {
-	l := &lane{p: p, r: r, tries: newTries()}
+	l := &lane{p: p, r: r, tries: newTries(), work: make(chan *Delivery), idle: make(chan struct{})}
 	if o != nil {
 		l.o = *o
 	}
@@ -157,16 +160,32 @@ func (l *lane) fetched(ctx context.Context, err error) error {
 func (l *lane) fetchMessages(ctx, base context.Context, n int) (got int, err error) {
 	batch, rejected, _, err := l.r.receive(ctx, l.r.q, n, l.r.options.Wait, false)
 	l.p.slots.release(l.share, n-len(batch))
-	l.p.handlers.Add(len(batch))
 	for _, d := range batch {
-		go l.run(base, d)
+		select {
+		case l.work <- d:
+		default: // nobody is free
+			l.p.handlers.Go(func() { l.worker(base, d) })
+		}
 	}
 	return len(batch) + len(rejected), err
 }
 
-// run is the goroutine of one message, which holds one slot.
+// worker handles d and then what comes, until the lane stops fetching. There are
+// as many as were ever busy at once; each is the goroutine of one message after
+// the other, so that their stacks need not grow anew.
+func (l *lane) worker(base context.Context, d *Delivery) {
+	for {
+		l.run(base, d)
+		select {
+		case d = <-l.work:
+		case <-l.idle:
+			return
+		}
+	}
+}
+
+// run handles one message, which holds one slot.
 func (l *lane) run(base context.Context, d *Delivery) {
-	defer l.p.handlers.Done()
 	defer l.p.slots.release(l.share, 1)
 	if d.expired() {
 		release(base, []*Delivery{d}) // somebody else has it by now

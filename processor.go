@@ -211,6 +211,9 @@ func (p *Processor) Run(ctx context.Context) error {
 		})
 	}
 	fetchers.Wait()
+	for _, l := range p.lanes {
+		close(l.idle)
+	}
 	err := errors.Join(errs...)
 	if e := p.drain(base, hard); e != nil {
 		err = errors.Join(err, e)

@@ -14,7 +14,7 @@ func TestFIPS(t *testing.T) {
 	if fips140.Enforced() {
 		t.Skip("this process is in that mode already")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^(TestRotationByPointer|TestRotationByVersions|TestMaterial|TestColon|TestErrors|TestURL|TestNoLeak)$")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^(TestRotationByPointer|TestRotationByVersions|TestMaterial|TestColon|TestErrors|TestURL|TestNoLeak)$")
 	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -168,7 +168,9 @@ func TestPlainBodies(t *testing.T) {
 		t.Errorf("the body is a %T", stub.body)
 	}
 	direct := &stubClient{}
-	if _, err := (plainBodies{direct}).Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body"))); err == nil {
+	res, err := plainBodies{direct}.Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
+	if err == nil {
+		_ = res.Body.Close()
 		t.Fatal("the stub answered")
 	}
 	if b, err := io.ReadAll(direct.body); string(b) != "body" || err != nil {

@@ -17,7 +17,7 @@ func TestFIPS(t *testing.T) {
 		t.Skip("this process is in that mode already")
 	}
 	awspeer.Fauxqs(t) // skips where it is not installed
-	cmd := exec.Command(os.Args[0], "-test.run=^(TestRequestsPerMessageAtPeer|TestOpenURL)$")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^(TestRequestsPerMessageAtPeer|TestOpenURL)$")
 	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

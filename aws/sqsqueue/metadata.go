@@ -176,7 +176,7 @@ func asciiJSON(v any) (string, error) {
 		raw = raw[n:]
 		switch {
 		case r < utf8.RuneSelf:
-			out.WriteByte(byte(r))
+			out.WriteByte(byte(r)) //nolint:gosec // G115: ASCII
 		case r >= 0x10000:
 			r -= 0x10000
 			fmt.Fprintf(&out, `\u%04x\u%04x`, 0xD800+(r>>10), 0xDC00+(r&0x3FF))

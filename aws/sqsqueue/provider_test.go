@@ -151,15 +151,15 @@ func TestOptions(t *testing.T) {
 }
 
 func TestURL(t *testing.T) {
-	region, o, err := parseURL("sqs://eu-west-1/?endpoint=http%3A%2F%2F127.0.0.1%3A4566&account=123456789012&max_batch_bytes=262144&poll=5s&dead_letter_suffix=-dead")
+	region, o, err := parseURL("sqs://eu-west-1/?endpoint=http%3A%2F%2F127.0.0.1%3A4566&account=123456789012&max_batch_bytes=262144&poll=5s&session_batch=10&dead_letter_suffix=-dead")
 	if err != nil || region != "eu-west-1" || o.Endpoint != "http://127.0.0.1:4566" || o.AccountID != "123456789012" ||
-		o.MaxBatchBytes != 262144 || o.Poll != 5*time.Second || o.DeadLetterQueue("q") != "q-dead" {
+		o.MaxBatchBytes != 262144 || o.Poll != 5*time.Second || o.SessionBatch != 10 || o.DeadLetterQueue("q") != "q-dead" {
 		t.Errorf("%q, %+v, %v", region, o, err)
 	}
 	const secret = "s3cr3t"
 	for _, u := range []string{
 		"https://eu-west-1/", "sqs:eu-west-1", "sqs://key:" + secret + "@eu-west-1/", "sqs://eu-west-1:80/", "sqs://eu-west-1/" + secret, "sqs://eu-west-1/#" + secret,
-		"sqs://r/?poll=" + secret, "sqs://r/?poll=5s&poll=6s", "sqs://r/?max_batch_bytes=" + secret, "sqs://r/?account=" + secret,
+		"sqs://r/?poll=" + secret, "sqs://r/?poll=5s&poll=6s", "sqs://r/?max_batch_bytes=" + secret, "sqs://r/?session_batch=" + secret, "sqs://r/?session_batch=11", "sqs://r/?account=" + secret,
 		"sqs://r/?endpoint=" + secret, "sqs://r/?endpoint=http://u:" + secret + "@h", "sqs://r/?unknown=" + secret, "sqs://r/?dead_letter_suffix=", "sqs://r/?%zz", "sqs://%zz",
 	} {
 		_, _, err := parseURL(u)

@@ -20,10 +20,10 @@ const Scheme = "sqs"
 // the SDK's default chain (environment, profiles, container and instance roles),
 // never from the URL. An empty REGION means the chain's.
 //
-// Parameters, each at most once: endpoint, account, max_batch_bytes and poll (a
-// duration) set the Options of those names; dead_letter_suffix=S means that a
-// queue without a redrive policy has the dead-letter queue of its logical name
-// followed by S.
+// Parameters, each at most once: endpoint, account, max_batch_bytes,
+// session_batch and poll (a duration) set the Options of those names;
+// dead_letter_suffix=S means that a queue without a redrive policy has the
+// dead-letter queue of its logical name followed by S.
 func Open(ctx context.Context, rawURL string) (*Provider, error) {
 	region, o, err := parseURL(rawURL)
 	if err != nil {
@@ -55,7 +55,7 @@ func parseURL(rawURL string) (region string, o *Options, err error) {
 	case u.User != nil:
 		return "", nil, errors.New("sqsqueue: credentials in the URL: leave them to the SDK's chain")
 	case u.Port() != "" || u.Opaque != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
-		return "", nil, errors.New("sqsqueue: more than a region in the URL: use sqs://REGION/?endpoint=...")
+		return "", nil, errors.New("sqsqueue: more than a region in the URL: use sqs://REGION/?endpoint=URL")
 	}
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -79,6 +79,10 @@ func parseURL(rawURL string) (region string, o *Options, err error) {
 		case "max_batch_bytes":
 			if o.MaxBatchBytes, err = strconv.Atoi(v); err != nil || o.MaxBatchBytes == 0 {
 				return "", nil, errors.New("sqsqueue: URL parameter max_batch_bytes is not a number of bytes")
+			}
+		case "session_batch":
+			if o.SessionBatch, err = strconv.Atoi(v); err != nil || o.SessionBatch == 0 {
+				return "", nil, errors.New("sqsqueue: URL parameter session_batch is not a number of messages")
 			}
 		case "poll":
 			if o.Poll, err = time.ParseDuration(v); err != nil || o.Poll == 0 {

@@ -95,7 +95,7 @@ func startFauxqs() (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "fauxqs")); err != nil {
 		return "", errors.New("fauxqs: not installed: run npm ci --prefix aws/testdata/fauxqs")
 	}
-	cmd := exec.Command("node", "server.mjs")
+	cmd := exec.CommandContext(context.Background(), "node", "server.mjs") // until Stop
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	in, err := cmd.StdinPipe() // the server ends with it
 	if err != nil {
@@ -135,7 +135,7 @@ func startMoto() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("moto_server", "-H", "127.0.0.1", "-p", port)
+	cmd := exec.CommandContext(context.Background(), "moto_server", "-H", "127.0.0.1", "-p", port) //nolint:gosec // G204: the port is ours
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}

@@ -20,7 +20,7 @@ const (
 )
 
 // attackers is how many attacks go on at once.
-const attackers = 4
+const attackers = 8
 
 // afterWindow is the attack that spends its time waiting.
 const afterWindow = "replay_after_window"

@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/queue-runtime/queue/cmd/qrt/internal/sqliteraw"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
 	"github.com/queue-runtime/queue/providers"
+	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
@@ -47,7 +47,7 @@ func openSQLite(ctx context.Context, rawURL string) (*Bed, error) {
 		_ = p.Close(ctx) // nothing was done with it
 		return nil, errors.New("sqlite: another broker than expected")
 	}
-	raw, err := sqliteraw.Open(ctx, keeper.Path())
+	raw, err := sqliteattack.Open(keeper.Path())
 	if err != nil {
 		_ = keeper.Close(ctx) // the first error is the one that tells
 		return nil, err
