@@ -1,0 +1,56 @@
+// Package sqsqueue is the driver for Amazon SQS, standard and FIFO queues.
+//
+// New takes the SDK's configuration, Open a URL; credentials come from the SDK's
+// chain either way. What it returns is for queue.New. docs/providers.md has the
+// limits, costs and policies.
+//
+// # Mapping
+//
+// Sealed bodies travel as base64, marked by an attribute. Plain bodies that are
+// text SQS can carry travel as they are, so that other consumers read them, and
+// any others as base64 with another mark. Text that begins like a sealed body is
+// taken for one even where the mark is gone. Application attributes, at most
+// ten, are message attributes of the same name while there is room and SQS can
+// hold them; message ID and encoding have attributes of their own, and everything
+// else shares one. On a FIFO queue the session is the message group; a message
+// without a session is a group of its own.
+//
+// A FIFO queue's logical name, and so the origin that messages are bound to, is
+// its name without ".fifo".
+//
+// # Receiving
+//
+// A poll that waits at SQS is never cut off while the queue is open: SQS may
+// have locked messages for it. It runs on a goroutine of the queue, serves
+// whoever waits when it ends, and gives back what nobody wants. Polls ask for no
+// more messages than are wanted. Close waits for them, up to Options.Poll.
+//
+// Locks are judged by this process's clock, conservatively, because SQS settles
+// through handles whose lock is over: such a settlement is ErrLockLost, and is not
+// sent. No lock lasts longer than 12 hours.
+//
+// # Order and sessions
+//
+// While a message of a group is in flight SQS hands out no other of that group to
+// anybody. Receive hands out one message of a group at a time. AcceptSession takes
+// the next group that is free, and keeps what SQS sent of it, in order, renewed
+// together and given back together: at once, when one is abandoned or the session
+// closed. Between two messages nothing is in flight, and SQS may give the next to
+// another process (Capabilities.SessionGaps): order and one holder of a message at
+// a time are kept, state in memory is not to be trusted.
+//
+// # Settling
+//
+// Completions that come at about the same time share a request. Dead-lettering
+// sends a copy to the target of the redrive policy, or to the configured queue,
+// and deletes the original after that is confirmed. Where there is no dead-letter
+// queue it is an error, and nothing is deleted. SQS's own redrive by receive count
+// works beside it.
+//
+// # What it does not do
+//
+// SQS cannot peek, accept a session by name, schedule on FIFO queues or more than
+// 15 minutes ahead, or expire single messages; a TTL is enforced by the receiver
+// from the envelope. The driver creates no queues, and retries nothing beyond what
+// the SDK's retryer does for one call.
+package sqsqueue
