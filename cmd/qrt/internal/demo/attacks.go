@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
@@ -11,16 +12,16 @@ import (
 )
 
 // The window of replay_after_window: it has to send and receive all its messages
-// within, and to let it pass. So it is many times what that takes on this machine
-// when it is alone, and at least so long.
+// within, and then to let it pass. So it is a few times what that takes on this
+// machine, and at least so long.
 const (
-	windowFactor = 3 * attackers
-	leastWindow  = 4 * time.Second
+	windowFactor = 5
+	leastWindow  = 3 * time.Second
 	mostWindow   = 2 * time.Minute
 )
 
 // attackers is how many attacks go on at once.
-const attackers = 8
+const attackers = 4
 
 // afterWindow is the attack that spends its time waiting.
 const afterWindow = "replay_after_window"
@@ -34,21 +35,17 @@ func (r *run) attacks(ctx context.Context) error {
 	r.report.Attacks = make([]Attack, len(names))
 	r.short = shortest(r.Events)
 	order := make(chan int, len(names))
-	waiting := -1
+	first := -1
 	for i, name := range names {
 		if name == afterWindow {
-			waiting = i
+			first = i
 		} else {
 			order <- i
 		}
 	}
 	close(order)
-	perform := func(ctx context.Context, i int, window time.Duration) error {
-		o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{
-			Broker:  r.siege(names[i]),
-			Payload: r.payload,
-			Window:  window,
-		}, r.Attempts)
+	perform := func(ctx context.Context, i int, b *drivertest.Broker, window time.Duration) error {
+		o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{Broker: b, Payload: r.payload, Window: window}, r.Attempts)
 		if err != nil {
 			return err
 		}
@@ -56,21 +53,49 @@ func (r *run) attacks(ctx context.Context) error {
 		r.report.Attacks[i] = r.judge(o)
 		return nil
 	}
+	// The one that has a window is alone until it begins to wait; the others use
+	// that time.
+	waiting := make(chan struct{})
 	work := slices.Repeat([]func(context.Context) error{func(ctx context.Context) error {
+		select {
+		case <-waiting:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		for i := range order {
-			if err := perform(ctx, i, 0); err != nil {
+			if err := perform(ctx, i, r.siege(names[i]), 0); err != nil {
 				return err
 			}
 		}
 		return nil
 	}}, attackers)
-	if waiting >= 0 {
-		work = append(work, func(ctx context.Context) error {
-			alone := time.Duration(float64(r.pace) * float64(r.Attempts))
-			return perform(ctx, waiting, min(max(windowFactor*alone, leastWindow), mostWindow))
-		})
-	}
+	work = append(work, func(ctx context.Context) error {
+		begun := sync.OnceFunc(func() { close(waiting) })
+		defer begun()
+		if first < 0 {
+			return nil
+		}
+		b := r.siege(names[first])
+		b.Wait = func(ctx context.Context, d time.Duration) error {
+			begun()
+			return pause(ctx, d)
+		}
+		window := min(max(windowFactor*r.pace*time.Duration(r.Attempts), leastWindow), mostWindow)
+		return perform(ctx, first, b, window)
+	})
 	return together(ctx, work...)
+}
+
+// pause lets d pass.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // siege is the broker as the attack suite sees it.

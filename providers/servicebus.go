@@ -1,0 +1,97 @@
+package providers
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
+
+	"github.com/queue-runtime/queue/azure/sbqueue"
+	"github.com/queue-runtime/queue/driver"
+)
+
+// serviceBusForm is how a Service Bus URL looks.
+const serviceBusForm = "sb://NAMESPACE/, or sb:///?connection=NAME where the environment variable NAME has the connection string"
+
+// serviceBusDomain is that of the public cloud's namespaces.
+const serviceBusDomain = ".servicebus.windows.net"
+
+// openServiceBus opens sb://NAMESPACE/ with the credentials of package
+// azidentity's default chain, or sb:///?connection=NAME.
+func openServiceBus(rawURL string) (driver.Provider, error) {
+	u, err := parse("broker", rawURL, serviceBusForm)
+	if err != nil {
+		return nil, err
+	}
+	if u.User != nil || u.Opaque != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("providers: broker: more than a namespace in the URL; use %s", serviceBusForm)
+	}
+	p := parameters{what: "broker", values: u.Query()}
+	variable := p.text("connection")
+	o := serviceBusOptions(&p)
+	if err := p.finish(); err != nil {
+		return nil, err
+	}
+	if (u.Host == "") == (variable == "") {
+		return nil, fmt.Errorf("providers: broker: a namespace or a connection, one of the two; use %s", serviceBusForm)
+	}
+	if variable != "" {
+		connection := os.Getenv(variable)
+		if connection == "" {
+			return nil, fmt.Errorf("providers: broker: the environment variable %q, which the URL names, is empty", variable)
+		}
+		return openConnection(connection, o)
+	}
+	return openNamespace(u, o)
+}
+
+func openNamespace(u *url.URL, o *sbqueue.Options) (driver.Provider, error) {
+	namespace := u.Host
+	if !strings.Contains(namespace, ".") {
+		namespace += serviceBusDomain
+	}
+	credential, err := azidentity.NewDefaultAzureCredential(nil)
+	if err != nil {
+		return nil, driver.Errorf(driver.Permission, "Azure credentials: %w", err)
+	}
+	if o.Admin, err = admin.NewClient(namespace, credential, nil); err != nil {
+		return nil, fmt.Errorf("providers: broker: namespace %q: %w", namespace, err)
+	}
+	b, err := sbqueue.FromNamespace(namespace, credential, o)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// openConnection opens a connection string. No error repeats it.
+func openConnection(connection string, o *sbqueue.Options) (driver.Provider, error) {
+	if !strings.Contains(connection, "UseDevelopmentEmulator=true") { // which has no management API
+		var err error
+		if o.Admin, err = admin.NewClientFromConnectionString(connection, nil); err != nil {
+			return nil, errors.New("providers: broker: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=...;SharedAccessKey=...")
+		}
+	}
+	b, err := sbqueue.FromConnectionString(connection, o)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// serviceBusOptions are the settings of queues where the management API cannot be
+// asked, as with the emulator.
+func serviceBusOptions(p *parameters) *sbqueue.Options {
+	return &sbqueue.Options{Default: sbqueue.QueueOptions{
+		Sessions:      p.choice("sessions", "false", "true") == 1,
+		Lock:          p.duration("lock"),
+		MaxDeliveries: p.number("max_deliveries"),
+		Retention:     p.duration("retention"),
+		Dedup:         p.choice("dedup", "false", "true") == 1,
+		MaxBytes:      p.number("max_bytes"),
+	}}
+}
