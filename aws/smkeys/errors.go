@@ -31,6 +31,10 @@ func classify(ctx context.Context, operation, where string, err error) error {
 	if cerr := ctx.Err(); cerr != nil {
 		return cerr
 	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		// Of a timeout below; it must not pass for the caller's own.
+		return &unavailable{text: fmt.Sprintf("smkeys: %v: %s: %s: no answer in time", keys.ErrUnavailable, operation, where)}
+	}
 	reason := "no answer from the service"
 	var api smithy.APIError
 	var status *smithyhttp.ResponseError

@@ -114,7 +114,7 @@ func (q *queue) delete(part []*deletion) {
 	case err != nil && ctx.Err() != nil:
 		// Nobody's context: the request took too long, or Close cut it off.
 		for i := range errs {
-			errs[i] = &driver.Error{Kind: driver.Unavailable, Err: &serviceError{operation: op, code: "no answer in time", err: err}}
+			errs[i] = &driver.Error{Kind: driver.Unavailable, Err: &serviceError{operation: op, code: "no answer in time"}}
 		}
 	case err != nil:
 		err = q.classify(ctx, op, err)

@@ -113,6 +113,9 @@ func classify(ctx context.Context, operation string, err error) error {
 	}
 	out := &driver.Error{RetryAfter: retryAfter(err)}
 	cause := &serviceError{operation: operation, err: err}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		cause.err = nil // of a timeout below; it must not pass for the caller's own
+	}
 	if id := requestID(err); id != "" {
 		cause.requestID = id
 	}

@@ -109,6 +109,16 @@ func TestErrorsOfTheWay(t *testing.T) {
 	if p, err = New(awspeer.Config(slow.URL), nil); err != nil {
 		t.Fatal(err)
 	}
+	impatient := awspeer.Config(slow.URL)
+	impatient.HTTPClient = &http.Client{Timeout: 20 * time.Millisecond}
+	hurried, err := New(impatient, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = hurried.Open(t.Context(), "q", nil)
+	if wantError(t, err, driver.ErrUnavailable); driver.KindOf(err) != driver.Unavailable {
+		t.Errorf("a timeout of the HTTP client passes for the caller's: %v", err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err = p.Open(ctx, "q", nil); err != context.DeadlineExceeded {
