@@ -320,13 +320,13 @@ func TestLinks(t *testing.T) {
 	if err := errors.Join(os.Symlink("q.db", soft), os.Link(path, hard)); err != nil {
 		t.Skipf("this file system has no links: %v", err)
 	}
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	other := open(t, soft, nil)
-	if other.broker.Path() != real || f.broker.Path() != real {
-		t.Errorf("paths %q and %q, want %q", f.broker.Path(), other.broker.Path(), real)
+	if other.broker.Path() != resolved || f.broker.Path() != resolved {
+		t.Errorf("paths %q and %q, want %q", f.broker.Path(), other.broker.Path(), resolved)
 	}
 	if err := f.send(1); err != nil {
 		t.Fatal(err)

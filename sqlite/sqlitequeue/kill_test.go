@@ -215,7 +215,8 @@ func killRounds(tb testing.TB, rounds int) *ledger {
 				break
 			}
 		}
-		// Anywhere from before the transaction to its end.
+		// Real time: the victim is another process; the kill comes anywhere from
+		// before the transaction to its end.
 		time.Sleep(rand.N(4 * time.Millisecond))
 		running[victim].kill()
 		// What it has written before it died comes before this line.

@@ -48,7 +48,7 @@ func parsePairs(b []byte) (map[string]string, error) {
 // cutString takes a length and that many bytes from the front of b.
 func cutString(b []byte) (s string, rest []byte, ok bool) {
 	n, size := binary.Uvarint(b)
-	if size <= 0 || n > uint64(len(b)-size) {
+	if size <= 0 || n > uint64(len(b)-size) { //nolint:gosec // G115: size is at most len(b)
 		return "", nil, false
 	}
 	if size > 1 && b[size-1] == 0 {

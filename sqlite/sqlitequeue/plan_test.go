@@ -14,7 +14,7 @@ func TestPlans(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close(context.Background())
+	defer func() { _ = b.Close(context.Background()) }()
 	for _, q := range []string{
 		nextSeq, insertContent, insertMessage, countStored, findDuplicate, pruneDedup, selectLocked, setFree, moveToDead, removeMessage,
 		nextDue, selectDue, selectExpired, selectOver, claimReady, anyReady, completeLocked, renewLocked, sessionTaken, nextSession, holdSession,

@@ -35,7 +35,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 		return nil, err
 	}
 	var out []*driver.Delivery
-	_, err := s.await(ctx, wait, func() (look outlook, err error) {
+	err := s.await(ctx, wait, func() (look outlook, err error) {
 		if err := s.usable(ctx); err != nil {
 			return look, err
 		}

@@ -89,7 +89,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 	token := newToken()
 	var s *session
-	_, err := q.await(ctx, wait, func() (look outlook, err error) {
+	err := q.await(ctx, wait, func() (look outlook, err error) {
 		if err := q.usable(ctx); err != nil {
 			return look, err
 		}

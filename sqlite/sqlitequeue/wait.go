@@ -58,9 +58,8 @@ type outlook struct {
 }
 
 // await calls try until it is done, wait is over, ctx ends or the source closes.
-// In between it sleeps until something happens to the queue. It reports whether
-// try was done.
-func (s *source) await(ctx context.Context, wait time.Duration, try func() (outlook, error)) (bool, error) {
+// In between it sleeps until something happens to the queue.
+func (s *source) await(ctx context.Context, wait time.Duration, try func() (outlook, error)) error {
 	var deadline time.Time // by the monotonic clock
 	watching := false
 	defer func() {
@@ -72,7 +71,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (outl
 		bell := s.broker.bells.bell(s.queue)
 		look, err := try()
 		if err != nil || look.done {
-			return look.done, err
+			return err
 		}
 		now := time.Now()
 		if deadline.IsZero() {
@@ -80,7 +79,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (outl
 		}
 		left := deadline.Sub(now)
 		if wait <= 0 || left <= 0 {
-			return false, nil
+			return nil
 		}
 		if !watching {
 			// From here on commits of other processes ring, too. One that
@@ -93,7 +92,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (outl
 			left = min(left, max(0, time.Duration(look.next-now.UnixNano())))
 		}
 		if err := s.sleep(ctx, left, bell); err != nil {
-			return false, err
+			return err
 		}
 	}
 }

@@ -279,7 +279,7 @@ const tokenSize = 16
 // keyOf names a record.
 func keyOf(group string, id replay.ID) []byte {
 	b := make([]byte, 0, 1+replay.MaxGroup+replay.MaxID)
-	b = append(b, byte(len(group)))
+	b = append(b, byte(len(group))) //nolint:gosec // G115: at most replay.MaxGroup
 	b = append(b, group...)
 	b = append(b, id...)
 	sum := sha256.Sum256(b)
