@@ -42,7 +42,7 @@ type benchHalf struct {
 }
 
 func (a *app) benchCommand() *cobra.Command {
-	var payloads string
+	var payloads, queue string
 	var size, messages, rounds int
 	c := &cobra.Command{
 		Use:   "bench",
@@ -52,7 +52,8 @@ turns, so that both meet the same machine. It reports throughput (batches of 50)
 latency (one by one), and the overhead with a confidence interval.
 
 It works on queues of its own: in a SQLite file that it removes, or on the broker
-that --provider names.`,
+that --provider names (emulator://servicebus starts one). Where it cannot make
+queues, --queue names one that is empty and that nobody else uses.`,
 		Example: example(`
 			qrt bench
 			qrt bench --payloads testdata/github --rounds 20
@@ -71,13 +72,14 @@ that --provider names.`,
 			if err != nil {
 				return err
 			}
-			return a.bench(cmd.Context(), bodies, messages, rounds)
+			return a.bench(cmd.Context(), queue, bodies, messages, rounds)
 		},
 	}
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of bodies, .json files (default: made up, 7 to 30 KB)")
 	c.Flags().IntVar(&size, "size", 0, "bodies of this many bytes")
 	c.Flags().IntVar(&messages, "messages", 200, "messages of each half of a pair")
 	c.Flags().IntVar(&rounds, "rounds", 10, "how many pairs")
+	c.Flags().StringVar(&queue, "queue", "", "an empty `queue` to use, instead of making some")
 	c.MarkFlagsMutuallyExclusive("payloads", "size")
 	must(c.MarkFlagDirname("payloads"))
 	return c
@@ -101,8 +103,13 @@ func benchBodies(payloads string, size int) ([][]byte, error) {
 	return bodies, nil
 }
 
-func (a *app) bench(ctx context.Context, bodies [][]byte, messages, rounds int) (err error) {
-	bed, err := testbed.Open(ctx, a.settings.bedURL())
+func (a *app) bench(ctx context.Context, queue string, bodies [][]byte, messages, rounds int) (err error) {
+	var bed *testbed.Bed
+	if queue != "" {
+		bed, err = testbed.OpenOn(ctx, a.settings.provider.value, queue)
+	} else {
+		bed, err = testbed.Open(ctx, a.settings.bedURL())
+	}
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ not claim must say so. Then the attacker works on what the broker stores, where
 that is within reach.
 
 It works on queues of its own: in a SQLite file that it removes, or on the broker
-that --provider names. It takes a few minutes where locks have to run out.`,
+that --provider names (emulator://servicebus starts one). It takes a few minutes where locks have to run out.`,
 		Example: example(`
 			qrt conformance
 			qrt conformance --provider mem:// --run session

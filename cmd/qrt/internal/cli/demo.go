@@ -36,7 +36,7 @@ nothing of the library. The exit code is 0 only if nothing was lost and nothing
 forged was delivered.
 
 It runs on a SQLite file of its own, which it removes; --provider names another
-broker.`,
+broker: sqlite://, mem://, or emulator://servicebus, which it starts.`,
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files
@@ -75,6 +75,9 @@ func (a *app) demo(ctx context.Context, payloads string, messages, attempts int)
 			err = cerr
 		}
 	}()
+	if bed.Attacker == nil {
+		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem:// or %s", testbed.EmulatorURL)
+	}
 	begin := time.Now()
 	show := &demoShow{a: a, s: a.screen, begin: begin}
 	if !a.settings.json {

@@ -66,12 +66,16 @@ const urlForms = `Brokers (--provider):
   sqlite:///var/lib/qrt/queue.db     a file of this machine, for all its processes
   sqlite:queue.db                    the same, relative to the working folder
   sqs://eu-west-1/                   AWS SQS
+  sb://NAMESPACE/                    Azure Service Bus
+  sb:///?connection=VARIABLE         the same, by a connection string in a variable
 
   Parameters of mem and sqlite, for queues that are made on demand:
   ?lock=30s  ?max_deliveries=10  ?retention=336h
   Of sqlite: ?synchronous=normal is faster, and a power cut can take back the last
   moments; ?must_exist=true makes neither file nor queue.
   Of sqs: ?endpoint=URL  ?account=ID  ?dead_letter_suffix=-dead  ?poll=20s
+  Of sb, for the emulator, which tells nothing of its queues: ?sessions=true
+  ?lock=1m  ?max_deliveries=10
 
 Keys (--keys):
 

@@ -103,8 +103,8 @@ func (r *run) siege(name string) *drivertest.Broker {
 	return &drivertest.Broker{
 		Connect:  r.Broker.Connect,
 		Attacker: r.Broker.Attacker,
-		NewQueue: func(ctx context.Context, _ drivertest.QueueSpec) (string, error) {
-			return r.Broker.NewQueue(ctx, name)
+		NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
+			return r.Broker.NewQueue(ctx, name, s)
 		},
 	}
 }

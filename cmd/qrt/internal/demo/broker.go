@@ -14,7 +14,7 @@ type Broker struct {
 	Connect func(context.Context) (driver.Provider, error)
 
 	// NewQueue makes an empty queue that nobody else uses.
-	NewQueue func(ctx context.Context, purpose string) (string, error)
+	NewQueue func(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error)
 
 	// Attacker controls the storage, past the driver.
 	Attacker drivertest.Attacker
@@ -22,11 +22,10 @@ type Broker struct {
 
 // NewBroker returns a bed as the demonstration uses it.
 func NewBroker(b *testbed.Bed) Broker {
-	return Broker{
-		Connect: b.Connect,
-		NewQueue: func(ctx context.Context, purpose string) (string, error) {
-			return b.NewQueue(ctx, purpose, drivertest.QueueSpec{})
-		},
-		Attacker: b.Attacker,
-	}
+	return Broker{Connect: b.Connect, NewQueue: b.NewQueue, Attacker: b.Attacker}
+}
+
+// queue makes a queue for webhooks, which have sessions.
+func (r *run) queue(ctx context.Context, purpose string) (string, error) {
+	return r.Broker.NewQueue(ctx, purpose, drivertest.QueueSpec{Sessions: true})
 }

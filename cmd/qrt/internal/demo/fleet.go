@@ -31,7 +31,7 @@ func (r *run) policies(ctx context.Context) error {
 // policy runs one receiver beside two senders.
 func (r *run) policy(ctx context.Context, p queue.PlaintextPolicy, n int) (row Policy, err error) {
 	row.Policy = p.String()
-	name, err := r.Broker.NewQueue(ctx, "mixed-fleet-"+p.String())
+	name, err := r.queue(ctx, "mixed-fleet-"+p.String())
 	if err != nil {
 		return row, err
 	}

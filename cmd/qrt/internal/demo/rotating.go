@@ -16,7 +16,7 @@ import (
 func (r *run) rotation(ctx context.Context) (err error) {
 	n := max(MinMessages/3, r.Messages/5)
 	r.Progress.Begin("rotating a key under traffic", 2*n)
-	name, err := r.Broker.NewQueue(ctx, webhook.TaskTactician+"-rotation")
+	name, err := r.queue(ctx, webhook.TaskTactician+"-rotation")
 	if err != nil {
 		return err
 	}

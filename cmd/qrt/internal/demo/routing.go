@@ -39,7 +39,7 @@ func (r *run) routing(ctx context.Context) (err error) {
 	lanes := make(map[string]*lane)
 	var order []*lane
 	for _, bot := range webhook.Queues {
-		name, err := r.Broker.NewQueue(ctx, bot)
+		name, err := r.queue(ctx, bot)
 		if err != nil {
 			return err
 		}

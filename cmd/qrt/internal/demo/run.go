@@ -236,9 +236,12 @@ func (r *run) send(ctx context.Context, s *queue.Sender, name string, messages [
 // what is missing is lost. handle is called for one delivery at a time, and the
 // delivery is completed after it.
 func (r *run) receive(ctx context.Context, rx *queue.Receiver, handle func(*queue.Delivery), done func() bool) error {
+	if rx.Capabilities().SessionOnly {
+		return r.receiveSessions(ctx, rx, handle, done)
+	}
 	last := time.Now()
 	for !done() && time.Since(last) < patience {
-		batch, err := rx.Receive(ctx, 50)
+		batch, err := rx.Receive(ctx, batchSize)
 		if err != nil {
 			return err
 		}
@@ -254,6 +257,50 @@ func (r *run) receive(ctx context.Context, rx *queue.Receiver, handle func(*queu
 		}
 	}
 	return nil
+}
+
+// sessionWorkers is how many sessions are received from at once, on a broker that
+// has no other way to receive.
+const sessionWorkers = 8
+
+// receiveSessions is receive on a queue whose messages come by session only.
+func (r *run) receiveSessions(ctx context.Context, rx *queue.Receiver, handle func(*queue.Delivery), done func() bool) error {
+	var mu sync.Mutex // guards last, and what handle and done look at
+	last := time.Now()
+	over := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return done() || time.Since(last) >= patience
+	}
+	one := func(ctx context.Context) error {
+		for !over() {
+			s, err := rx.NextSession(ctx)
+			if errors.Is(err, queue.ErrNoSession) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			for err == nil {
+				var batch []*queue.Delivery
+				if batch, err = s.Receive(ctx, batchSize); err != nil || len(batch) == 0 {
+					break
+				}
+				mu.Lock()
+				last = time.Now()
+				for _, d := range batch {
+					handle(d)
+				}
+				mu.Unlock()
+				err = cost.Complete(ctx, batch)
+			}
+			if err = errors.Join(err, s.Close(context.WithoutCancel(ctx))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return together(ctx, slices.Repeat([]func(context.Context) error{one}, sessionWorkers)...)
 }
 
 // together runs functions at once and returns when all have ended; the first

@@ -55,7 +55,7 @@ func (r *run) throughput(ctx context.Context) (err error) {
 
 // move sends and receives messages through a queue of their own.
 func (r *run) move(ctx context.Context, c *endpoint, messages []*queue.Message, encrypted bool) (time.Duration, error) {
-	name, err := r.Broker.NewQueue(ctx, "throughput")
+	name, err := r.queue(ctx, "throughput")
 	if err != nil {
 		return 0, err
 	}

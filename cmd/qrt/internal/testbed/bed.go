@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
@@ -33,9 +34,11 @@ type Bed struct {
 	// Attacker controls the storage. Nil: it is out of reach.
 	Attacker drivertest.Attacker
 
-	// Missing and InvalidNames are as in drivertest.Broker.
+	// What follows is as in drivertest.Broker.
 	Missing      string
 	InvalidNames []string
+	Slack, Quiet time.Duration
+	Foreign      func(stack string) bool
 
 	close func() error
 }
@@ -58,17 +61,23 @@ func (b *Bed) Broker() *drivertest.Broker {
 		Attacker:     b.Attacker,
 		Missing:      b.Missing,
 		InvalidNames: b.InvalidNames,
+		Slack:        b.Slack,
+		Quiet:        b.Quiet,
+		Foreign:      b.Foreign,
 	}
 }
 
 // Temporary is the URL of a broker that lives as long as its bed.
 const Temporary = ""
 
-// Open opens a bed on the broker that rawURL names. Temporary stands for a
-// SQLite file in a folder of its own.
+// Open opens a bed on the broker that rawURL names: mem:, sqlite:, sqs: or
+// EmulatorURL. Temporary stands for a SQLite file in a folder of its own.
 func Open(ctx context.Context, rawURL string) (*Bed, error) {
-	if rawURL == Temporary {
+	switch rawURL {
+	case Temporary:
 		return openTemporary(ctx)
+	case EmulatorURL:
+		return openEmulator()
 	}
 	scheme, _, _ := strings.Cut(rawURL, ":")
 	switch strings.ToLower(scheme) {
@@ -76,12 +85,33 @@ func Open(ctx context.Context, rawURL string) (*Bed, error) {
 		return openMem(ctx, rawURL)
 	case "sqlite":
 		return openSQLite(ctx, rawURL)
+	case "sqs":
+		return openSQS(ctx, rawURL)
 	}
+	return openFixed(ctx, rawURL, "")
+}
+
+// OpenOn opens a bed on one queue that is there, is empty, and that nobody else
+// uses: each NewQueue is that one.
+func OpenOn(ctx context.Context, rawURL, queue string) (*Bed, error) {
+	return openFixed(ctx, rawURL, queue)
+}
+
+func openFixed(ctx context.Context, rawURL, queue string) (*Bed, error) {
 	// Opening it tells what is wrong with the URL, if that is it.
 	p, err := providers.OpenQueue(ctx, rawURL)
 	if err != nil {
 		return nil, err
 	}
-	_ = p.Close(ctx) // nothing was done with it
-	return nil, fmt.Errorf("queues of %s cannot be made from here: %w", scheme, errors.ErrUnsupported)
+	if err := p.Close(ctx); err != nil {
+		return nil, err
+	}
+	if queue == "" {
+		return nil, fmt.Errorf("queues of this broker cannot be made from here: %w", errors.ErrUnsupported)
+	}
+	return &Bed{
+		Title:    "queue " + queue,
+		Connect:  func(ctx context.Context) (driver.Provider, error) { return providers.OpenQueue(ctx, rawURL) },
+		NewQueue: func(context.Context, string, drivertest.QueueSpec) (string, error) { return queue, nil },
+	}, nil
 }
