@@ -68,6 +68,7 @@ func session(doc string) []step {
 type shell struct {
 	t    *testing.T
 	home string
+	qrt  string // the program
 	env  []string
 }
 
@@ -85,7 +86,8 @@ func newShell(t *testing.T) *shell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(self, filepath.Join(bin, "qrt")); err != nil {
+	s.qrt = filepath.Join(bin, "qrt")
+	if err := os.Symlink(self, s.qrt); err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range os.Environ() {
