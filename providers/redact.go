@@ -38,7 +38,11 @@ func Redact(rawURL string) string {
 	u.RawQuery = query.Encode()
 	u.Fragment, u.RawFragment = "", ""
 	// Encoded slashes and colons of an endpoint are hard to read and harmless.
-	return strings.NewReplacer("%2F", "/", "%3A", ":").Replace(u.String())
+	text := strings.NewReplacer("%2F", "/", "%3A", ":").Replace(u.String())
+	if rest, ok := strings.CutPrefix(text, u.Scheme+":"); ok && (rest == "" || rest[0] == '?') {
+		return u.Scheme + "://" + rest
+	}
+	return text
 }
 
 // known reports whether a scheme is one of this package's: only then is the text

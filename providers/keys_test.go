@@ -1,0 +1,107 @@
+package providers
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/queue-runtime/queue/keys"
+)
+
+func keyFile(t *testing.T, id keys.ID) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	err := keys.UpdateFile(path, func(s *keys.Set) error {
+		k, err := keys.Generate(id, nil)
+		s.Keys, s.Current = []*keys.Key{k}, id
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestOpenKeys(t *testing.T) {
+	path := keyFile(t, "k1")
+	t.Setenv("BOT_KEYS", "k1=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+	t.Setenv("BOT_KEYS_CURRENT", "k1")
+	t.Chdir(filepath.Dir(path))
+	for _, url := range []string{"file://" + filepath.ToSlash(path), "file:keys.json", "env://BOT_KEYS"} {
+		p, err := OpenKeys(t.Context(), url)
+		if err != nil {
+			t.Fatalf("%s: %v", url, err)
+		}
+		if id, err := p.CurrentKeyID(t.Context()); err != nil || id != "k1" {
+			t.Errorf("%s: current %q, %v", url, id, err)
+		}
+		if err := errors.Join(p.Close(), p.Close()); err != nil {
+			t.Errorf("%s: close: %v", url, err)
+		}
+	}
+	if got, err := KeyFile("file://" + filepath.ToSlash(path)); err != nil || got != path {
+		t.Errorf("KeyFile: %q, %v", got, err)
+	}
+}
+
+func TestOpenSecretsManager(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	p, err := OpenKeys(t.Context(), "awssm://eu-west-1/qrt/pulls?endpoint=http://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := p.Provider.(*keys.Cached); !ok {
+		t.Errorf("a %T: calls to a secret store are to be bounded", p.Provider)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBadKeysURL(t *testing.T) {
+	for _, c := range []struct{ url, want string }{
+		{"", "no URL"},
+		{"k1=s3cret", "no URL"},
+		{"k1:s3cret", "unknown scheme; use one of"},
+		{"vault://s3cret/x", `unknown scheme "vault"`},
+		{"file://", "no file is named"},
+		{"file:///x?mode=s3cret", "no parameters"},
+		{"file://s3cret/x", "three slashes"},
+		{"env://", "env://PREFIX"},
+		{"env://A/s3cret", "env://PREFIX"},
+		{"env://NOT_SET_ANYWHERE", "key not found"},
+		{"awssm://eu-west-1/", "smkeys"},
+		{"awssm://u:s3cret@eu-west-1/x", "credentials"},
+	} {
+		p, err := OpenKeys(t.Context(), c.url)
+		if err == nil || p != nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want %q", c.url, err, c.want)
+			continue
+		}
+		if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: the error shows it: %v", c.url, err)
+		}
+	}
+	for _, url := range []string{"env://X", "file:", "s3cret"} {
+		if _, err := KeyFile(url); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("KeyFile(%q): %v", url, err)
+		}
+	}
+	path := keyFile(t, "k1")
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenKeys(t.Context(), "file://"+filepath.ToSlash(path)); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("a file that others can read: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := OpenKeys(ctx, "env://X"); !errors.Is(err, context.Canceled) {
+		t.Errorf("an ended context: %v", err)
+	}
+}
