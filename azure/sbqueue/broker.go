@@ -77,7 +77,7 @@ var retries = azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 100 * time.Mi
 func FromConnectionString(connection string, o *Options) (*Broker, error) {
 	client, err := azservicebus.NewClientFromConnectionString(connection, &azservicebus.ClientOptions{RetryOptions: retries})
 	if err != nil {
-		return nil, errors.New("sbqueue: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=...;SharedAccessKey=...")
+		return nil, errors.New("sbqueue: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=NAME;SharedAccessKey=KEY")
 	}
 	return newBroker(client, o)
 }

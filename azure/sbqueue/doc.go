@@ -19,7 +19,8 @@
 //
 // The limit of a batch is that of the link, 256 KiB or 1 MiB, less 16 KiB for a
 // body's metadata. Names of queues have up to 260 bytes. A delivery that is not
-// settled when its queue is closed is abandoned. Stats need the management API and
+// settled when its queue is closed is abandoned. A queue of sessions cannot be
+// peeked into: the SDK does it over a link that such a queue refuses. Stats need the management API and
 // so a namespace: the emulator has none.
 //
 // A Broker is safe for concurrent use. It starts no goroutine that outlives a

@@ -21,7 +21,7 @@ type queue struct {
 	settings QueueOptions
 	caps     driver.Capabilities
 	sender   *azservicebus.Sender
-	receiver *azservicebus.Receiver // nil on a queue of sessions, but for peeking
+	receiver *azservicebus.Receiver // of no use on a queue of sessions
 	source   *source
 
 	closing sync.Once
@@ -56,6 +56,7 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 		q.caps.Sessions, q.caps.SessionState = driver.Native, driver.Native
 		q.caps.AcceptByID, q.caps.SessionOnly = true, true
 		q.caps.AbandonDelay = driver.None
+		q.caps.Peek = driver.None // the SDK peeks over a link that such a queue refuses
 	}
 	if settings.Dedup {
 		q.caps.Dedup = driver.Native
@@ -72,8 +73,10 @@ func (q *queue) limit(ctx context.Context) (int, error) {
 		if driver.KindOf(err) != driver.Permission {
 			return 0, err
 		}
-		if _, err := q.receiver.PeekMessages(ctx, 1, nil); err != nil {
-			return 0, classify(ctx, err)
+		if !q.settings.Sessions {
+			if _, err := q.receiver.PeekMessages(ctx, 1, nil); err != nil {
+				return 0, classify(ctx, err)
+			}
 		}
 		return max(q.settings.MaxBytes, DefaultMaxBytes), nil
 	}
@@ -255,6 +258,9 @@ func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time
 func (q *queue) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
 	if q.source.over.Err() != nil {
 		return nil, "", errClosed()
+	}
+	if q.settings.Sessions {
+		return nil, "", driver.Unsupported("peeking into a queue of sessions")
 	}
 	return peek(ctx, q.receiver, q.name, false, cursor, max)
 }

@@ -45,7 +45,8 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 	deadline := time.Now().Add(wait)
 	for {
-		r, err := q.accept(ctx, id, min(time.Until(deadline), acceptOnce))
+		// A last attempt at the deadline itself still gets a moment.
+		r, err := q.accept(ctx, id, min(max(time.Until(deadline), leastWait), acceptOnce))
 		if err == nil {
 			s := &session{source: newSource(q, r, false), r: r}
 			if err := q.b.keep(s); err != nil {
@@ -61,20 +62,21 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			return nil, errClosed()
 		}
 		kind := driver.KindOf(classify(ctx, err))
-		over := !time.Now().Add(acceptAgain).Before(deadline)
+		over := !time.Now().Before(deadline)
 		nothing := errors.Is(err, context.DeadlineExceeded) || kind == driver.Unavailable && isTimeout(err)
 		switch {
-		case id != "" && kind == driver.SessionHeld, nothing:
-			if over && (id == "" || kind != driver.SessionHeld) {
-				return nil, &driver.Error{Kind: driver.NoSession}
-			}
+		case id != "" && kind == driver.SessionHeld:
 			if over {
 				return nil, &driver.Error{Kind: driver.SessionHeld}
+			}
+		case nothing:
+			if over {
+				return nil, &driver.Error{Kind: driver.NoSession}
 			}
 		default:
 			return nil, classify(ctx, err)
 		}
-		timer := time.NewTimer(acceptAgain)
+		timer := time.NewTimer(min(acceptAgain, max(time.Until(deadline), 0)))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -248,8 +250,14 @@ func (s *session) Close(ctx context.Context) error {
 		if alive {
 			s.release(context.WithoutCancel(ctx))
 		}
-		s.err = s.r.Close(ctx)
 		s.q.b.forget(s)
+		err := classify(ctx, s.r.Close(ctx))
+		switch driver.KindOf(err) {
+		case driver.SessionLost, driver.LockLost, driver.Closed, driver.Unavailable:
+			// It is given up in any case.
+		default:
+			s.err = err
+		}
 	})
-	return classify(ctx, s.err)
+	return s.err
 }

@@ -52,6 +52,9 @@ type receipt struct {
 	m       *azservicebus.ReceivedMessage
 	d       *driver.Delivery
 	settled bool // guarded by the source's mu
+	// lost is set once the broker has said that the lock is over: the SDK takes
+	// a delivery that was answered for settled, and answers nil the next time.
+	lost bool // guarded by the source's mu
 }
 
 func newSource(q *queue, r receiving, dead bool) *source {
@@ -170,7 +173,8 @@ func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
 		return &driver.Error{Kind: driver.Settled}
 	}
 	_, mine := s.held[r]
-	r.settled = true
+	mine = mine && !r.lost
+	r.settled = mine
 	s.mu.Unlock()
 	if !mine {
 		return &driver.Error{Kind: driver.LockLost}
@@ -182,6 +186,7 @@ func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
 		delete(s.held, r)
 	} else {
 		r.settled = false
+		r.lost = driver.KindOf(err) == driver.LockLost
 	}
 	return err
 }
@@ -292,7 +297,7 @@ func (s *source) release(ctx context.Context) {
 	s.mu.Lock()
 	held := make([]*receipt, 0, len(s.held))
 	for r := range s.held {
-		if !r.settled {
+		if !r.settled && !r.lost {
 			held = append(held, r)
 		}
 		r.settled = true
