@@ -73,7 +73,7 @@ func openConnection(connection string, o *sbqueue.Options) (driver.Provider, err
 	if !strings.Contains(connection, "UseDevelopmentEmulator=true") { // which has no management API
 		var err error
 		if o.Admin, err = admin.NewClientFromConnectionString(connection, nil); err != nil {
-			return nil, errors.New("providers: broker: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=...;SharedAccessKey=...")
+			return nil, errors.New("providers: broker: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=NAME;SharedAccessKey=KEY")
 		}
 	}
 	b, err := sbqueue.FromConnectionString(connection, o)

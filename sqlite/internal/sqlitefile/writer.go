@@ -179,16 +179,14 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 	began := time.Now()
 	ran := make([]*request, 0, len(batch))
 	for len(batch) > 0 && err == nil {
-		for _, r := range batch {
-			if !r.start() {
-				continue
-			}
-			ran = append(ran, r)
-			if err = r.run(f.writer); err != nil {
-				break
+		for len(batch) > 0 && err == nil {
+			r := batch[0]
+			batch = batch[1:]
+			if r.start() {
+				ran = append(ran, r)
+				err = r.run(f.writer)
 			}
 		}
-		batch = nil
 		if err == nil && len(ran) < groupSize && time.Since(began) < groupTime {
 			batch = f.take(groupSize-len(ran), synced)
 		}
@@ -210,10 +208,15 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 	}
 	if len(ran) == 1 && !full {
 		ran[0].finish(Classify(err))
-		return contended
+	} else {
+		for _, r := range ran {
+			r.finish(f.alone(r))
+		}
 	}
-	for _, r := range ran {
-		r.finish(f.alone(r))
+	for _, r := range behind {
+		if r.start() {
+			r.finish(f.alone(r))
+		}
 	}
 	return contended
 }

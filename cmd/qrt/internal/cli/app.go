@@ -121,11 +121,4 @@ func (a *app) warn(text string) {
 	}
 }
 
-// hint tells a person on a terminal what could come next.
-func (a *app) hint(text string) {
-	if !a.settings.json && a.errors.Terminal() {
-		a.errors.Printf("%s\n", a.errors.Dim(text))
-	}
-}
-
 func safeLines(text string) string { return display.Block(strings.TrimRight(text, "\n")) }
