@@ -254,8 +254,9 @@ func (s *session) Close(ctx context.Context) error {
 		err := classify(ctx, s.r.Close(ctx))
 		switch driver.KindOf(err) {
 		case driver.SessionLost, driver.LockLost, driver.Closed, driver.Unavailable:
-			// It is given up in any case.
-		default:
+			return // it is given up in any case
+		}
+		if alive { // the link of a lost session fails to close in many ways
 			s.err = err
 		}
 	})

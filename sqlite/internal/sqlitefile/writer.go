@@ -213,7 +213,7 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 			r.finish(f.alone(r))
 		}
 	}
-	for _, r := range behind {
+	for _, r := range batch { // behind the one that failed, not started
 		if r.start() {
 			r.finish(f.alone(r))
 		}
