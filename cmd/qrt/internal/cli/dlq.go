@@ -73,8 +73,8 @@ func (o *filterOptions) selects() bool {
 }
 
 // withDead runs f over the dead letters of a queue.
-func (a *app) withDead(ctx context.Context, name string, looks bool, f func(*connection, *queue.DeadLetters) error) error {
-	return a.with(ctx, need{queues: []string{name}, looks: looks}, func(c *connection) (err error) {
+func (a *app) withDead(ctx context.Context, name string, f func(*connection, *queue.DeadLetters) error) error {
+	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) (err error) {
 		d, err := c.deadLetters(ctx, name)
 		if err != nil {
 			return err
@@ -110,7 +110,7 @@ are what the broker has stored: for display, not authenticated.`,
 }
 
 func (a *app) dlqList(ctx context.Context, name string, filter *queue.Filter, full bool) error {
-	return a.withDead(ctx, name, true, func(_ *connection, d *queue.DeadLetters) error {
+	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
 		l := list{a: a, full: full, dead: true}
 		for p, err := range d.All(ctx, filter) {
 			if err != nil {
@@ -152,7 +152,7 @@ func (a *app) dlqShowCommand() *cobra.Command {
 }
 
 func (a *app) dlqShow(ctx context.Context, name, id string) error {
-	return a.withDead(ctx, name, true, func(_ *connection, d *queue.DeadLetters) error {
+	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
 		for p, err := range d.All(ctx, &queue.Filter{MessageIDs: []string{id}, Limit: 1}) {
 			if err != nil {
 				return err

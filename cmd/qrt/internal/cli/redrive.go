@@ -84,7 +84,7 @@ know, is refused, so that nobody can launder a replay through the dead letters.
 }
 
 func (a *app) redrive(ctx context.Context, name string, o *queue.RedriveOptions) error {
-	return a.withDead(ctx, name, true, func(_ *connection, d *queue.DeadLetters) error {
+	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
 		total := 0
 		if a.errors.Terminal() && !a.settings.json {
 			s, err := d.Stats(ctx, o.Filter)
@@ -191,7 +191,7 @@ that selects it wants --all. It asks before it deletes, unless --yes is given.`,
 }
 
 func (a *app) purge(ctx context.Context, name string, filter *queue.Filter, yes bool) error {
-	return a.withDead(ctx, name, true, func(_ *connection, d *queue.DeadLetters) error {
+	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
 		s, err := d.Stats(ctx, filter)
 		if err != nil {
 			return err

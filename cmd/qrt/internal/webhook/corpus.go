@@ -80,8 +80,8 @@ func generate(r *rand.Rand, name string, serial int) Event {
 			"url": fmt.Sprintf("%s/%s/%d", api, kind, number), "id": 500000000 + r.IntN(1<<20), "number": number,
 			"state": "open", "title": sentence(r, 6), "user": person(r, pickWord(r, people)),
 			"body": prose[r.IntN(len(prose))], "created_at": at.Format(time.RFC3339), "updated_at": at.Format(time.RFC3339),
-			"head": map[string]any{"ref": "feature/" + pickWord(r, words), "sha": hexString(r, 40)},
-			"base": map[string]any{"ref": "main", "sha": hexString(r, 40)},
+			"head": map[string]any{"ref": "feature/" + pickWord(r, words), "sha": commitHash(r)},
+			"base": map[string]any{"ref": "main", "sha": commitHash(r)},
 		}
 	}
 	switch name {
@@ -91,10 +91,10 @@ func generate(r *rand.Rand, name string, serial int) Event {
 		numbered("issue")
 	case "push":
 		body["ref"] = "refs/heads/main"
-		body["before"], body["after"] = hexString(r, 40), hexString(r, 40)
+		body["before"], body["after"] = commitHash(r), commitHash(r)
 	default:
 		body["action"] = "completed"
-		body[name] = map[string]any{"id": serial, "head_sha": hexString(r, 40), "conclusion": "success", "output": prose[r.IntN(len(prose))]}
+		body[name] = map[string]any{"id": serial, "head_sha": commitHash(r), "conclusion": "success", "output": prose[r.IntN(len(prose))]}
 	}
 	b, err := json.Marshal(body)
 	if err != nil {
@@ -115,7 +115,7 @@ func grow(r *rand.Rand, b []byte, want int, at time.Time) []byte {
 			b = append(b, ',')
 		}
 		b = fmt.Appendf(b, `{"id":%q,"message":%q,"timestamp":%q,"author":{"name":%q},"modified":["internal/%s/%s.go"],"diff":%q}`,
-			hexString(r, 40), sentence(r, 9), at.Format(time.RFC3339), pickWord(r, people), pickWord(r, words), pickWord(r, words),
+			commitHash(r), sentence(r, 9), at.Format(time.RFC3339), pickWord(r, people), pickWord(r, words), pickWord(r, words),
 			prose[r.IntN(len(prose))])
 	}
 	return append(b, "]}"...)
@@ -164,8 +164,8 @@ func paragraphs(r *rand.Rand, n int) string {
 	return b.String()
 }
 
-func hexString(r *rand.Rand, n int) string {
-	b := make([]byte, n)
+func commitHash(r *rand.Rand) string {
+	b := make([]byte, 40)
 	for i := range b {
 		b[i] = "0123456789abcdef"[r.IntN(16)]
 	}
