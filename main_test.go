@@ -1,15 +1,15 @@
 package queue_test
 
 import (
-	"crypto/rand"
 	"os"
 	"testing"
+
+	"github.com/queue-runtime/queue/internal/drbg"
 )
 
-// TestMain draws a random number before any test does: under GODEBUG=fips140=only
-// the generator seeds itself by measuring time, and time stands still in a synctest
-// bubble.
+// TestMain supplies the bubbles of testing/synctest with random numbers under
+// FIPS 140-3, where the generator seeds itself by measuring time.
 func TestMain(m *testing.M) {
-	_, _ = rand.Read(make([]byte, 1))
+	drbg.Prime()
 	os.Exit(m.Run())
 }

@@ -1,0 +1,46 @@
+// Package drbg keeps tests that run in bubbles of testing/synctest supplied with
+// random numbers under FIPS 140-3.
+//
+// There the generator of Go's cryptographic module seeds itself by measuring
+// time (SP 800-90B), which stands still in a bubble, and panics. It keeps one
+// instance for reads one after another and a pool for reads at the same time.
+// Whoever fills the pool before the first bubble, and keeps the garbage collector
+// from emptying it, has no seeding left to do inside.
+package drbg
+
+import (
+	"crypto/fips140"
+	"crypto/rand"
+	"runtime/debug"
+	"sync"
+)
+
+const (
+	// instances is how many reads may be under way at once: far more than
+	// there are processors, since a goroutine can be preempted within one.
+	instances = 32
+	// stretch is how many bytes one read takes to fill, so that reads overlap:
+	// longer than the scheduler leaves a goroutine on its processor, 10 ms.
+	stretch = 16 << 20
+	// memory is from how many bytes on garbage is collected nonetheless.
+	memory = 4 << 30
+)
+
+// Prime fills the generator's pool where FIPS 140-3 mode is on, which takes some
+// seconds, and does nothing otherwise. It is for TestMain, before any test.
+func Prime() {
+	if !fips140.Enabled() {
+		return
+	}
+	// The pool is a sync.Pool: collecting garbage empties it.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memory)
+	var wg sync.WaitGroup
+	for range instances {
+		wg.Go(func() {
+			// crypto/rand.Read never fails: it ends the process instead.
+			_, _ = rand.Read(make([]byte, stretch))
+		})
+	}
+	wg.Wait()
+}
