@@ -18,9 +18,11 @@ const (
 	groupSize = 256
 	groupTime = 10 * time.Millisecond
 	// rivalry is how long after it had to wait for the lock a process goes on
-	// stepping back after its own commits, for up to courtesy each time.
+	// stepping back after its own commits. It does so for about as long as it
+	// had waited, at most courtesy: then the others have had their turns, and
+	// its own next transaction carries more.
 	rivalry  = 100 * time.Millisecond
-	courtesy = time.Millisecond
+	courtesy = 4 * time.Millisecond
 	// logCheck is every how many commits the log's size is looked at.
 	logCheck = 64
 )
@@ -122,7 +124,8 @@ func (f *File) take(limit int, synced bool) []*request {
 func (f *File) run() {
 	defer close(f.done)
 	w := watch{file: f, interval: pollMin}
-	var waited time.Time // when the lock was last in other hands
+	var waited time.Duration // for the lock, when it was last in other hands
+	var rival time.Time      // when that was
 	for commits := 1; ; commits++ {
 		batch := f.take(groupSize, true)
 		if len(batch) == 0 {
@@ -132,14 +135,14 @@ func (f *File) run() {
 			}
 			continue
 		}
-		if f.write(batch, &w) {
-			waited = time.Now()
+		if d := f.write(batch, &w); d > 0 {
+			waited, rival = min(d, courtesy), time.Now()
 		}
 		if commits%logCheck == 0 && f.logSize() > logLimit {
 			f.checkpoint() // readers kept the log from starting over
 		}
-		if time.Since(waited) < rivalry {
-			f.pause(time.Duration(rand.Int64N(int64(courtesy)))) //nolint:gosec // G404: jitter, not a secret
+		if time.Since(rival) < rivalry {
+			f.pause(waited/2 + rand.N(waited/2+1)) //nolint:gosec // G404: jitter, not a secret
 		}
 	}
 }
@@ -160,12 +163,12 @@ func (f *File) shut() {
 }
 
 // write commits a batch, and what comes in meanwhile, as one transaction. It
-// reports whether the lock had to be waited for.
-func (f *File) write(batch []*request, w *watch) (contended bool) {
+// returns how long others kept it from the lock, 0 for not at all.
+func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 	synced := slices.ContainsFunc(batch, func(r *request) bool { return r.synced })
 	err := f.setSynced(synced)
 	if err == nil {
-		contended, err = f.beginGroup(batch)
+		waited, err = f.beginGroup(batch)
 	}
 	if err != nil {
 		for _, r := range batch {
@@ -173,7 +176,7 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 				r.finish(Classify(err))
 			}
 		}
-		return contended
+		return waited
 	}
 	w.look()
 	began := time.Now()
@@ -198,7 +201,7 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 		for _, r := range ran {
 			r.finish(r.answer)
 		}
-		return contended
+		return waited
 	}
 	rollback(f.writer)
 	full := kindOf(code(err)) == driver.Full
@@ -218,7 +221,7 @@ func (f *File) write(batch []*request, w *watch) (contended bool) {
 			r.finish(f.alone(r))
 		}
 	}
-	return contended
+	return waited
 }
 
 // checkpoint moves the log into the file and empties it. Where readers are in
@@ -272,21 +275,27 @@ func (f *File) alone(r *request) error {
 }
 
 // beginGroup takes the write lock, and gives up when nobody is left who asked
-// for it.
-func (f *File) beginGroup(batch []*request) (contended bool, err error) {
+// for it. It returns how long others had it meanwhile.
+func (f *File) beginGroup(batch []*request) (waited time.Duration, err error) {
 	wanted, done := context.WithCancel(context.Background())
 	defer done()
+	var met time.Time
 	err = f.patiently(wanted, func() error {
 		_, err := f.writer.Exec("BEGIN IMMEDIATE")
 		if busy(err) {
-			contended = true
+			if met.IsZero() {
+				met = time.Now()
+			}
 			if !anyWaiting(batch) {
 				done()
 			}
 		}
 		return err
 	})
-	return contended, err
+	if !met.IsZero() {
+		waited = time.Since(met)
+	}
+	return waited, err
 }
 
 func anyWaiting(batch []*request) bool {
