@@ -61,6 +61,10 @@ func resolve(path string, create bool) (string, error) {
 		return "", fmt.Errorf("%q is a folder: name a file in it", path)
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%q is not a regular file", path)
+	case links(info) > 1:
+		// The log belongs to a name: opened by two, each would have its own,
+		// and the file would be destroyed (sqlite.org/howtocorrupt.html, 2.5).
+		return "", fmt.Errorf("%q has %d names (hard links): remove all but one", path, links(info))
 	}
 	return path, refuseNetwork(path)
 }
