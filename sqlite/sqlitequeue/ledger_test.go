@@ -172,6 +172,7 @@ func (l *ledger) finish(b *sqlitequeue.Broker, q driver.Queue) {
 	if err != nil || st.Ready+st.InFlight+st.Scheduled+st.DeadLetters != 0 {
 		l.Errorf("at the end: %+v, %v; want an empty queue", st, err)
 	}
+	holds(l, b.Path())
 	if err := b.Check(context.Background()); err != nil {
 		l.Errorf("the file is damaged: %v", err)
 	}

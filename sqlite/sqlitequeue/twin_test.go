@@ -33,6 +33,7 @@ const twins = 2 // here, and of memqueue
 
 type twin struct {
 	*testing.T
+	path     string
 	r        *rand.Rand
 	trace    []string
 	sent     int
@@ -56,6 +57,7 @@ func newTwin(t *testing.T, seed uint64) *twin {
 	w := &twin{T: t, r: rand.New(rand.NewPCG(seed, 7))} //nolint:gosec // G404: a test that repeats
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "q.db")
+	w.path = path
 	mem := memqueue.New(nil)
 	err := mem.Declare("q", memqueue.QueueOptions{
 		Lock: 10500 * time.Millisecond, MaxDeliveries: 4, DeadLetterExpired: true, Retention: time.Hour,
@@ -143,7 +145,10 @@ func (w *twin) run(steps int) {
 	for _, d := range do {
 		total += d.weight
 	}
-	for range steps {
+	for i := range steps {
+		if i%25 == 0 {
+			holds(w, w.path)
+		}
 		n := w.r.IntN(total)
 		for _, d := range do {
 			if n -= d.weight; n < 0 {
@@ -154,6 +159,7 @@ func (w *twin) run(steps int) {
 	}
 	w.stats()
 	w.peek()
+	holds(w, w.path)
 }
 
 func (w *twin) send() {
