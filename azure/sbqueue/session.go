@@ -73,6 +73,12 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			if over {
 				return nil, &driver.Error{Kind: driver.NoSession}
 			}
+		case kind == driver.Unavailable:
+			// The SDK gives the connection up when another call is cancelled at
+			// the wrong moment.
+			if over {
+				return nil, classify(ctx, err)
+			}
 		default:
 			return nil, classify(ctx, err)
 		}
