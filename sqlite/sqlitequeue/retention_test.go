@@ -148,7 +148,7 @@ func TestWake(t *testing.T) {
 		for n := range rounds {
 			sent := make(chan time.Time, 1)
 			go func() {
-				time.Sleep(100 * time.Millisecond) // so long that looking has become rare
+				time.Sleep(100 * time.Millisecond) // real time: so long that looking has become rare
 				if err := sender.send(n); err != nil {
 					t.Error(err)
 				}

@@ -158,8 +158,13 @@ func (f *File) prepare(ctx context.Context) error {
 	return nil
 }
 
-// identify returns the version of the schema, 0 for an empty file.
+// identify returns the version of the schema, 0 for an empty file. It reads in
+// one transaction: between two, somebody else may have made the schema.
 func (f *File) identify() (version int64, err error) {
+	if _, err := f.writer.Exec("BEGIN"); err != nil {
+		return 0, err
+	}
+	defer rollback(f.writer)
 	pages, err := f.writer.Int("PRAGMA page_count")
 	if err != nil {
 		return 0, err
