@@ -25,10 +25,11 @@ import (
 // A Service Bus connection string itself (Endpoint=sb://...) is taken, too, from
 // where it is no secret to put it: not from a program's arguments.
 //
-// Parameters of mem and sqlite are for the queues that are made on demand: lock
-// and retention (durations such as 30s), and max_deliveries. sqlite has two more:
-// synchronous, full or normal, says whether a confirmed call survives a power cut
-// (sqlitequeue.Synchronous), and must_exist=true makes nothing on demand.
+// Parameters of mem and sqlite are for the queues that are made on demand: lock,
+// retention and dedup_window (durations such as 30s), and max_deliveries. sqlite
+// has two more: synchronous, full or normal, says whether a confirmed call
+// survives a power cut (sqlitequeue.Synchronous), and must_exist=true makes
+// nothing on demand.
 //
 // Parameters of sb say how its queues were made, where the management API cannot
 // tell (the emulator has none): sessions=true, lock, max_deliveries, retention,
@@ -79,6 +80,7 @@ func openMem(rawURL string) (driver.Provider, error) {
 	o := &memqueue.Options{Default: memqueue.QueueOptions{
 		Lock:          p.duration("lock"),
 		Retention:     p.duration("retention"),
+		DedupWindow:   p.duration("dedup_window"),
 		MaxDeliveries: p.number("max_deliveries"),
 	}}
 	if err := p.finish(); err != nil {
@@ -102,6 +104,7 @@ func openSQLite(ctx context.Context, rawURL string) (driver.Provider, error) {
 		Default: sqlitequeue.QueueOptions{
 			Lock:          p.duration("lock"),
 			Retention:     p.duration("retention"),
+			DedupWindow:   p.duration("dedup_window"),
 			MaxDeliveries: p.number("max_deliveries"),
 		},
 		MustExist: p.choice("must_exist", "false", "true") == 1,

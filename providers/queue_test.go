@@ -93,6 +93,34 @@ func TestQueueParameters(t *testing.T) {
 	}
 }
 
+func TestDedupWindow(t *testing.T) {
+	dir := filepath.ToSlash(t.TempDir())
+	for _, base := range []string{"mem://", "sqlite://" + dir + "/a.db"} {
+		p, err := OpenQueue(t.Context(), base+"?dedup_window=1h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := p.Open(t.Context(), "q", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := q.Capabilities(); c.Dedup != driver.Native {
+			t.Errorf("%s: Dedup is %v", base, c.Dedup)
+		}
+		for range 2 {
+			if r := q.Send(t.Context(), []*driver.Message{{ID: "m", DedupID: "d", Body: []byte("body")}}); r[0].Err != nil {
+				t.Fatal(r[0].Err)
+			}
+		}
+		if s, err := q.Stats(t.Context()); err != nil || s.Ready != 1 {
+			t.Errorf("%s: %d messages (%v), want the repeat dropped", base, s.Ready, err)
+		}
+		if err := p.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestMustExist(t *testing.T) {
 	url := "sqlite://" + filepath.ToSlash(filepath.Join(t.TempDir(), "a.db"))
 	if _, err := OpenQueue(t.Context(), url+"?must_exist=true"); !errors.Is(err, os.ErrNotExist) {
@@ -136,7 +164,7 @@ func TestBadQueueURL(t *testing.T) {
 		{"sqlite://user:s3cret@localhost/x.db", "no user"},
 		{"sqlite:///x.db#s3cret", "fragment"},
 		{"sqlite:///x.db?synchronous=s3cret", "one of full, normal"},
-		{"sqlite:///x.db?unknown=s3cret", `unknown parameter "unknown"; known: lock, max_deliveries, must_exist, retention, synchronous`},
+		{"sqlite:///x.db?unknown=s3cret", `unknown parameter "unknown"; known: dedup_window, lock, max_deliveries, must_exist, retention, synchronous`},
 		{"sqs://s3cret@eu-west-1/", "credentials"},
 		{"sb://", "one of the two"},
 		{"sb://namespace/?connection=X", "one of the two"},

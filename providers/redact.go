@@ -64,6 +64,7 @@ var harmless = map[string]bool{
 	"connection":         true, // the name of a variable
 	"dead_letter_suffix": true,
 	"dedup":              true,
+	"dedup_window":       true,
 	"endpoint":           true,
 	"layout":             true,
 	"lock":               true,
