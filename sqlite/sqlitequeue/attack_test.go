@@ -12,7 +12,9 @@ import (
 
 // TestAttacks performs the threat model's attacks by SQL on the file.
 func TestAttacks(t *testing.T) {
+	t.Parallel()
 	h := harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, time.Second, here)
+	h.AttackAttempts = 20 / scale
 	drivertest.Attacks(drivertest.NewIn(t, synctest.Test), h)
 }
 

@@ -57,7 +57,7 @@ func cramped(dir string) (r fullDisk, err error) {
 	}
 	sent := make(map[string]bool)
 	for n := 0; ; n++ {
-		m := message(n)
+		m := &driver.Message{ID: fmt.Sprint(n), Body: make([]byte, 100<<10)}
 		if err := q.Send(ctx, []*driver.Message{m})[0].Err; err != nil {
 			r.SendError, r.SendKind = err.Error(), driver.KindOf(err)
 			break
@@ -113,6 +113,7 @@ func cramped(dir string) (r fullDisk, err error) {
 
 // TestFullDisk fills a disk for real.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	cmd, err := command("cramped", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +140,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v", r)
-	if r.SendKind != driver.Full || r.Sent < 500 {
+	if r.SendKind != driver.Full || r.Sent < 100 {
 		t.Errorf("Send to a full disk after %d messages: %s (kind %d), want driver.Full", r.Sent, r.SendError, r.SendKind)
 	}
 	if r.ReceiveError != "" && r.ReceiveKind != driver.Full {
@@ -161,6 +162,7 @@ func openerRole(_ io.Reader, out io.Writer, args []string) error {
 
 // TestReadOnly opens, as somebody who is not root, files that may only be read.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	path, _ := written(t)
 	dir := filepath.Dir(path)
 	// The folders of a test are closed to others.

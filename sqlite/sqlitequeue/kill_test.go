@@ -135,8 +135,11 @@ func consume(q driver.Queue, name string, log io.Writer) (int, error) {
 	return len(got), nil
 }
 
-// TestKill kills in 15 rounds, BenchmarkKill in 100.
-func TestKill(t *testing.T) { killRounds(t, 15) }
+// TestKill kills in a few rounds, BenchmarkKill in 100.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	killRounds(t, 20/scale)
+}
 
 func BenchmarkKill(b *testing.B) {
 	for range b.N {

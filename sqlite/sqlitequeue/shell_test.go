@@ -99,6 +99,7 @@ func (s *shell) drain() (ids []string) {
 // TestShell types statements into the sqlite3 shell while messages wait. Each
 // must end in a dead letter and in no delivery of what was touched.
 func TestShell(t *testing.T) {
+	t.Parallel()
 	copyRow := []string{
 		`INSERT INTO contents SELECT id + 1000, message_id, correlation_id, content_type, attributes, trace, sealed, not_before, ttl, dedup_id, body FROM contents`,
 		`INSERT INTO messages (queue, seq, state, deliveries, max_deliveries, enqueued, content, session)

@@ -248,7 +248,8 @@ func fileSize(path string) (n int64) {
 }
 
 func TestProcesses(t *testing.T) {
-	runLoad(t, 4, load{Path: filepath.Join(t.TempDir(), "q.db"), Workers: 8, Batch: 1, Messages: 400})
+	t.Parallel()
+	runLoad(t, 4, load{Path: filepath.Join(t.TempDir(), "q.db"), Workers: 8, Batch: 1, Messages: 384 / scale})
 }
 
 func BenchmarkQuick(b *testing.B) {

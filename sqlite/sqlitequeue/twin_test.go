@@ -22,7 +22,8 @@ import (
 // a second and time passes in whole ones, so that nothing falls due at the very
 // moment of a call.
 func TestTwin(t *testing.T) {
-	for seed := range uint64(12) {
+	t.Parallel()
+	for seed := range uint64(12 / scale) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newTwin(t, seed).run(250) })
 		})
