@@ -20,12 +20,17 @@ type Session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	mu     sync.Mutex // guards what follows; never held across a call
-	timer  *time.Timer
-	until  time.Time
-	closed bool
+	mu    sync.Mutex // guards what follows; never held across a call
+	timer *time.Timer
+	until time.Time
+	ended bool
 	// blocked is the rejected message that nothing may overtake.
 	blocked *RejectedError
+	// held: the lock is left to run out, because that message must wait.
+	held bool
+
+	shutting sync.Once // for what the driver holds
+	shutErr  error
 }
 
 // AcceptSession takes the lock of the session id, waiting up to
@@ -90,7 +95,7 @@ func (s *Session) Context() context.Context { return s.ctx }
 func (s *Session) watch(until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.ended {
 		return
 	}
 	s.until = until
@@ -102,18 +107,20 @@ func (s *Session) watch(until time.Time) {
 		return
 	}
 	s.timer = time.AfterFunc(time.Until(until), func() {
-		s.end(fmt.Errorf("%w: its lock ran out at %s", ErrSessionLost, until.UTC().Format(time.RFC3339Nano)), "lost")
+		if s.end(fmt.Errorf("%w: its lock ran out at %s", ErrSessionLost, until.UTC().Format(time.RFC3339Nano)), "lost") {
+			s.shutLate()
+		}
 	})
 }
 
 // end marks the session as over, once, and reports whether this call did.
 func (s *Session) end(cause error, reason string) bool {
 	s.mu.Lock()
-	if s.closed {
+	if s.ended {
 		s.mu.Unlock()
 		return false
 	}
-	s.closed = true
+	s.ended = true
 	if s.timer != nil {
 		s.timer.Stop()
 	}
@@ -121,6 +128,20 @@ func (s *Session) end(cause error, reason string) bool {
 	s.cancel(cause)
 	s.r.event(s.ctx, Event{Kind: EventSession, Delta: -1, Reason: reason})
 	return true
+}
+
+// shut gives back what the driver holds of the session, once.
+func (s *Session) shut(ctx context.Context) error {
+	s.shutting.Do(func() { s.shutErr = s.s.Close(ctx) })
+	return s.shutErr
+}
+
+// shutLate is shut where nobody waits for it: what it fails to give back runs
+// out.
+func (s *Session) shutLate() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), settleTimeout)
+	defer cancel()
+	_ = s.shut(ctx)
 }
 
 // check returns why the session is over, nil while it lives.
@@ -144,7 +165,8 @@ func (s *Session) note(err error) {
 //
 // When a message is rejected for a reason that time can cure, nothing behind it
 // may overtake it: what was before it is returned, and the next Receive releases
-// the session. Its error wraps ErrSessionLost and the *RejectedError.
+// the session. Its error wraps ErrSessionLost and the *RejectedError. On a broker
+// without a delay on abandon, the session comes free when its lock runs out.
 func (s *Session) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	good, _, err := s.receive(ctx, max, s.r.options.Wait)
 	return good, wrap("receive", s.r.queue, err)
@@ -196,11 +218,24 @@ func (s *Session) receive(ctx context.Context, max int, wait time.Duration) ([]*
 // giveUp releases the session because of a message that must wait.
 func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 	err := fmt.Errorf("%w: released: %w", ErrSessionLost, why)
-	if s.end(err, "blocked") {
-		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-		defer cancel()
-		_ = s.s.Close(cctx) // where it fails the lock runs out
+	s.mu.Lock()
+	until := s.until
+	s.mu.Unlock()
+	if !s.end(err, "blocked") {
+		return err
 	}
+	if left := time.Until(until); left > 0 && why.Delay > 0 && s.r.caps.AbandonDelay == driver.None {
+		// The broker has no delay, and would hand the message to the next receiver
+		// at once, until its deliveries are used up: the lock is the delay.
+		s.mu.Lock()
+		s.held = true
+		s.timer = time.AfterFunc(left, s.shutLate)
+		s.mu.Unlock()
+		return err
+	}
+	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	_ = s.shut(cctx) // where it fails the lock runs out
 	return err
 }
 
@@ -259,8 +294,14 @@ func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)
 	}
-	if !s.end(fmt.Errorf("session: %w", driver.ErrClosed), "closed") {
-		return nil
+	if s.end(fmt.Errorf("session: %w", driver.ErrClosed), "closed") {
+		return wrap("close session", s.r.queue, s.shut(ctx))
 	}
-	return wrap("close session", s.r.queue, s.s.Close(ctx))
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	if !held {
+		_ = s.shut(ctx) // of a lost session: only to let go of it
+	}
+	return nil
 }
