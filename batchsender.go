@@ -71,8 +71,9 @@ type batchLine struct {
 }
 
 type pendingSend struct {
-	m    Message
-	done func(SendResult)
+	m     Message
+	trace map[string]string // of whoever sent it; nil: none
+	done  func(SendResult)
 }
 
 // NewBatchSender returns a BatchSender over s, which stays the caller's to close,
@@ -159,7 +160,7 @@ func (b *BatchSender) SendAsync(ctx context.Context, m *Message, done func(SendR
 	case <-b.ctx.Done():
 		return wrap(op, b.s.queue, driver.ErrClosed)
 	}
-	p := &pendingSend{m: *m, done: done}
+	p := &pendingSend{m: *m, trace: b.s.inject(ctx), done: done}
 	p.m.Attributes = maps.Clone(m.Attributes)
 	if p.m.ID == "" {
 		p.m.ID = newID() // the same for every attempt
@@ -296,6 +297,11 @@ func (b *BatchSender) send(batch []*pendingSend) {
 			b.answer(p, SendResult{MessageID: p.m.ID, Err: err})
 		}
 		return
+	}
+	for i, p := range batch {
+		if out[i].m != nil && p.trace != nil {
+			out[i].m.Trace, out[i].carries = p.trace, true
+		}
 	}
 	left := make([]int, len(out)) // indices of those that are still to be sent
 	for i := range left {

@@ -172,7 +172,7 @@ func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp
 		_ = q.Close(ctx) // the configuration's error is the one that tells
 		return nil, err
 	}
-	e.event(ctx, Event{Kind: EventConfigured, Encrypted: e.cfg.Enabled})
+	e.event(ctx, Event{Kind: EventConfigured, Encrypted: e.cfg.Enabled, Reason: op})
 	return e, nil
 }
 

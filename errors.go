@@ -205,6 +205,7 @@ const (
 	codeReused           = "nonce_reused"
 	codeBusy             = "nonce_busy"
 	codePlaintextAllowed = "plaintext_allowed" // a finding, no rejection
+	codeSealing          = "encryption_failed" // of a sender: nothing was sent
 )
 
 // findings are the rows of the receive pipeline's table. Order matters: an

@@ -211,7 +211,7 @@ func (l *lane) handle(ctx context.Context, d *Delivery, k *kept) outcome {
 	r.event(pctx, Event{Kind: EventInFlight, Delta: -1})
 	out := l.judge(ctx, d, err)
 	l.keeper.drop(k)
-	out = l.settle(ctx, d, out)
+	out = l.settle(pctx, d, out)
 	r.event(pctx, Event{Kind: EventHandled, Duration: took, Reason: out.name, Err: err})
 	if out.name == outRetry {
 		r.event(pctx, Event{Kind: EventRetry, Delay: out.delay})

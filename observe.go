@@ -37,7 +37,7 @@ type OperationKind string
 // The operations.
 const (
 	OpSend    OperationKind = "send"    // one call to the broker, Count messages
-	OpReceive OperationKind = "receive" // one call to the broker
+	OpReceive OperationKind = "receive" // one call to the broker, and the opening of what came
 	OpSettle  OperationKind = "settle"  // one delivery; Name says how
 	OpProcess OperationKind = "process" // one run of a handler
 	OpRedrive OperationKind = "redrive" // one dead letter
@@ -60,8 +60,9 @@ type Operation struct {
 	KeyID     keys.ID
 	// Delivered is the count of deliveries so far, for OpProcess.
 	Delivered int
-	// Links are the trace contexts of the messages that a batch carries, in
-	// order; a nil entry has none. For OpSend and OpSettle.
+	// Links are the trace contexts that messages carry already, in order; a nil
+	// entry has none. For OpSettle, OpRedrive, and the OpSend of a BatchSender,
+	// whose messages keep the contexts of those who sent them.
 	Links []map[string]string
 }
 
@@ -69,6 +70,10 @@ type Operation struct {
 type Result struct {
 	Err   error
 	Count int // messages sent or received
+	// Took is how long the broker took, where the operation goes on after its
+	// answer: an OpReceive ends when its messages are opened and what is wrong
+	// with them was reported. 0: until now.
+	Took time.Duration
 	// Outcome is how the Processor settled the message of an OpProcess:
 	// "complete", "retry", "dead-letter", "release".
 	Outcome string
@@ -86,10 +91,10 @@ const (
 	EventSealed       EventKind = "sealed"        // Duration, KeyID, Bytes
 	EventOpened       EventKind = "opened"        // Duration, KeyID, Bytes; Err where it failed
 	EventRejected     EventKind = "rejected"      // ErrorType, Reason (the Disposition), KeyID (not authenticated)
-	EventCryptoError  EventKind = "crypto_error"  // ErrorType; also plaintext_allowed, which is no rejection
+	EventCryptoError  EventKind = "crypto_error"  // ErrorType; also plaintext_allowed and a sender's encryption_failed, which are no rejections
 	EventDeadLettered EventKind = "dead_lettered" // Reason: a code of this library or the application's
 	EventDuplicate    EventKind = "duplicate"     // a handled message came back and was completed
-	EventConfigured   EventKind = "configured"    // Encrypted: whether this sender or receiver has encryption enabled
+	EventConfigured   EventKind = "configured"    // Encrypted: whether it has encryption enabled; Reason: "sender" or "receiver"
 	EventKeyUsed      EventKind = "key_used"      // KeyID, Created, Expires; when a sender takes up a key
 	EventPaused       EventKind = "paused"        // ErrorType: why fetching stopped
 	EventResumed      EventKind = "resumed"       // ErrorType: what is over

@@ -288,13 +288,15 @@ func (r *Receiver) receive(ctx context.Context, src driver.Source, max int, wait
 		left = 0
 	}
 	opCtx, end := r.begin(ctx, Operation{Kind: OpReceive, Count: admitted.max})
+	begin := time.Now()
 	raw, err := src.Receive(opCtx, admitted.max, left)
 	if r.o != nil {
-		links := make([]map[string]string, len(raw))
+		// It ends below, so that what is found out about the messages is noted on it.
+		result := Result{Err: err, Count: len(raw), Took: time.Since(begin), Links: make([]map[string]string, len(raw))}
 		for i, d := range raw {
-			links[i] = d.Trace
+			result.Links[i] = d.Trace
 		}
-		end(Result{Err: err, Count: len(raw), Links: links})
+		defer func() { end(result) }()
 	}
 	if admitted.probe && len(raw) == 0 {
 		r.health.settled()
@@ -302,7 +304,7 @@ func (r *Receiver) receive(ctx context.Context, src driver.Source, max int, wait
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	good, rejected, blocked = r.accept(ctx, src, raw, admitted.probe, inOrder)
+	good, rejected, blocked = r.accept(opCtx, src, raw, admitted.probe, inOrder)
 	if err := ctx.Err(); err != nil {
 		release(ctx, good)
 		return nil, rejected, blocked, err

@@ -168,7 +168,14 @@ func (d *DeadLetters) send(ctx context.Context, h *holding, out []outbound, rese
 	for i, x := range out {
 		messages[i] = x.m
 	}
-	sctx, end := d.begin(ctx, Operation{Kind: OpRedrive, Count: len(out)})
+	op := Operation{Kind: OpRedrive, Count: len(out)}
+	if d.o != nil {
+		op.Links = make([]map[string]string, len(out))
+		for i, m := range messages {
+			op.Links[i] = m.Trace
+		}
+	}
+	sctx, end := d.begin(ctx, op)
 	results := d.q.Send(sctx, messages)
 	var settle []driver.Settlement
 	var first error
@@ -201,7 +208,7 @@ func (d *DeadLetters) send(ctx context.Context, h *holding, out []outbound, rese
 		if resealed {
 			report.Resealed++
 		}
-		d.event(ctx, Event{Kind: EventRedriven, Reason: "redriven"})
+		d.event(sctx, Event{Kind: EventRedriven, Reason: "redriven"})
 	}
 	end(Result{Err: first, Count: len(settle)})
 }

@@ -139,6 +139,9 @@ type outgoing struct {
 	m       *driver.Message
 	session string
 	size    int
+	// carries says that m has a trace context of its own, which is not that of
+	// the call that sends it.
+	carries bool
 	result  SendResult
 }
 
@@ -158,6 +161,7 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
+			s.event(ctx, Event{Kind: EventCryptoError, ErrorType: codeSealing})
 			return nil, wrap("send", s.queue, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err)))
 		}
 	}
@@ -203,6 +207,9 @@ func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, trace m
 	if s.cfg.Enabled {
 		id, err := s.seal(ctx, id, d)
 		if err != nil {
+			if errors.Is(err, ErrEncryptionFailed) {
+				s.event(ctx, Event{Kind: EventCryptoError, ErrorType: codeSealing, KeyID: id})
+			}
 			return err
 		}
 		out.result.Encrypted, out.result.KeyID = true, id
@@ -398,12 +405,22 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	if len(batch) == 1 {
 		op.MessageID, op.SessionID, op.KeyID = batch[0].m.ID, batch[0].m.SessionID, batch[0].result.KeyID
 	}
+	for i, o := range batch {
+		if o.carries {
+			if op.Links == nil {
+				op.Links = make([]map[string]string, len(batch))
+			}
+			op.Links[i] = o.m.Trace
+		}
+	}
 	ctx, end := s.begin(ctx, op)
 	if s.o != nil {
 		// The messages carry the span of the send, not that of its caller.
 		if trace := s.inject(ctx); trace != nil {
-			for _, m := range messages {
-				m.Trace = trace
+			for _, o := range batch {
+				if !o.carries {
+					o.m.Trace = trace
+				}
 			}
 		}
 	}

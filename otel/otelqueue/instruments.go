@@ -3,7 +3,10 @@ package otelqueue
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -21,7 +24,8 @@ var (
 	handlerBounds = []float64{1e-3, 5e-3, 1e-2, 5e-2, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 600, 3600}
 )
 
-// maxCodes bounds the reasons of dead letters that are told apart.
+// maxCodes bounds the reasons of dead letters that are told apart, beside the
+// library's own.
 const maxCodes = 100
 
 // instruments are the metrics. The exporter for Prometheus makes their names out
@@ -29,20 +33,25 @@ const maxCodes = 100
 // becomes _seconds.
 type instruments struct {
 	sent, received, cryptoErrors, rejected, deadLettered, duplicates, retries, renewals, redriven metric.Int64Counter
+	keyUses, keyCache, failures, sessionsEnded                                                    metric.Int64Counter
 	activeSessions, processing                                                                    metric.Int64UpDownCounter
 	enabled, paused, breaker                                                                      metric.Int64Gauge
 	keyCreated, keyExpires                                                                        metric.Float64Gauge
-	encrypt, decrypt, send, receive, settle, process                                              metric.Float64Histogram
-	keyCache                                                                                      metric.Int64Counter
+	encrypt, decrypt, send, receive, settle, process, keyFetch                                    metric.Float64Histogram
 
-	sets sync.Map // labels -> []metric.MeasurementOption: what was made once
+	// all holds what was made once. It is replaced when a series is added, which is
+	// seldom, so that looking one up, which each message does, takes no lock.
+	all    atomic.Pointer[map[labels]*series]
+	adding sync.Mutex // held while all is replaced
 
-	mu    sync.Mutex // guards codes
-	codes map[string]struct{}
+	mu         sync.Mutex // guards what follows
+	codes      map[string]struct{}
+	configured map[configured]bool // whether encryption is enabled
 }
 
 func newInstruments(m metric.Meter) (*instruments, error) {
-	i := &instruments{codes: make(map[string]struct{})}
+	i := &instruments{codes: make(map[string]struct{}), configured: make(map[configured]bool)}
+	i.all.Store(&map[labels]*series{})
 	var errs []error
 	counter := func(name, unit, text string) metric.Int64Counter {
 		c, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(text))
@@ -71,17 +80,21 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	}
 	i.sent = counter("queue.messages.sent", "{message}", "Messages that the broker confirmed.")
 	i.received = counter("queue.messages.received", "{message}", "Messages handed to the application.")
-	i.cryptoErrors = counter("queue.crypto.errors", "{error}", "Findings of the receive pipeline, by error type.")
+	i.cryptoErrors = counter("queue.crypto.errors", "{error}", "What was wrong with received messages, and messages that could not be sealed, by error type.")
+	i.keyUses = counter("queue.crypto.key_uses", "{message}", "Messages sealed and authentic messages opened, by key.")
 	i.rejected = counter("queue.messages.rejected", "{message}", "Messages received and not delivered, by what became of them.")
 	i.deadLettered = counter("queue.messages.dead_lettered", "{message}", "Messages moved to the dead-letter queue, by reason.")
 	i.duplicates = counter("queue.messages.duplicate", "{message}", "Handled messages that came back and were completed.")
 	i.retries = counter("queue.messages.retried", "{message}", "Messages given back after their handler failed.")
 	i.redriven = counter("queue.messages.redriven", "{message}", "Dead letters sent back to their queue.")
 	i.renewals = counter("queue.lock.renewals", "{renewal}", "Renewals of locks, by result.")
-	i.keyCache = counter("queue.key_cache.requests", "{request}", "Questions to the key cache, by result.")
+	i.failures = counter("queue.operation.errors", "{error}", "Operations that failed, by error type.")
+	i.sessionsEnded = counter("queue.sessions.ended", "{session}", "Sessions that are no longer held, by reason.")
+	i.keyCache = counter("queue.key_cache.requests", "{request}", "Questions to a key cache, by result.")
+	i.keyFetch = histogram("queue.key_cache.fetch.duration", "One question of a key cache to its key store.", brokerBounds)
 	i.activeSessions = upDown("queue.active_sessions", "{session}", "Sessions held.")
 	i.processing = upDown("queue.processing_messages", "{message}", "Handlers that run.")
-	i.enabled = gauge("queue.crypto.enabled", "1 where encryption is enabled.")
+	i.enabled = gauge("queue.crypto.enabled", "1 where every sender and receiver of the queue in this process has encryption enabled.")
 	i.paused = gauge("queue.receiving.paused", "1 while nothing is fetched, by the reason.")
 	i.breaker = gauge("queue.breaker.state", "The circuit breaker: 0 closed, 1 half open, 2 open.")
 	i.keyCreated = timestamp("queue.crypto.key_created_timestamp", "When the key in use was made, in seconds since 1970.")
@@ -95,13 +108,46 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	return i, errors.Join(errs...)
 }
 
-// labels are the labels of one series: two at most.
+// shape says which labels a series has.
+type shape uint8
+
+const (
+	byQueue shape = iota
+	byEncrypted
+	byEnvironment
+	byErrorType
+	byDisposition
+	byReason
+	byResult
+	byOutcome
+	byOperation
+	byKey
+	byKeyUse
+	byFailure
+	byCache
+)
+
+// names are the labels of each shape.
+var names = [...][]attribute.Key{
+	byQueue:       {"queue"},
+	byEncrypted:   {"queue", "encrypted"},
+	byEnvironment: {"queue", "environment"},
+	byErrorType:   {"queue", "error_type"},
+	byDisposition: {"queue", "disposition"},
+	byReason:      {"queue", "reason"},
+	byResult:      {"queue", "result"},
+	byOutcome:     {"queue", "outcome"},
+	byOperation:   {"queue", "operation"},
+	byKey:         {"queue", "key_id"},
+	byKeyUse:      {"queue", "key_id", "operation"},
+	byFailure:     {"queue", "operation", "error_type"},
+	byCache:       {"cache", "call", "result"},
+}
+
+// labels are the labels of one series.
 type labels struct {
-	queue      string
-	name       string // of the second label; empty: there is none
-	value      string
-	hasBoolean bool
-	boolean    bool
+	shape
+	first, second, third string
 }
 
 // series are the labels as options, made once: what is counted for each message
@@ -112,23 +158,36 @@ type series struct {
 }
 
 func (i *instruments) series(l labels) *series {
-	if s, ok := i.sets.Load(l); ok {
-		return s.(*series)
+	if s, ok := (*i.all.Load())[l]; ok {
+		return s
 	}
-	attributes := []attribute.KeyValue{attribute.String("queue", l.queue)}
-	switch {
-	case l.hasBoolean:
-		attributes = append(attributes, attribute.Bool(l.name, l.boolean))
-	case l.name != "":
-		attributes = append(attributes, attribute.String(l.name, l.value))
+	i.adding.Lock()
+	defer i.adding.Unlock()
+	old := *i.all.Load()
+	if s, ok := old[l]; ok {
+		return s
+	}
+	values := [...]string{l.first, l.second, l.third}
+	attributes := make([]attribute.KeyValue, 0, len(values))
+	for n, name := range names[l.shape] {
+		if name == "encrypted" {
+			attributes = append(attributes, name.Bool(values[n] == "true"))
+			continue
+		}
+		attributes = append(attributes, name.String(values[n]))
 	}
 	o := metric.WithAttributeSet(attribute.NewSet(attributes...))
-	s, _ := i.sets.LoadOrStore(l, &series{add: []metric.AddOption{o}, record: []metric.RecordOption{o}})
-	return s.(*series)
+	all := maps.Clone(old)
+	all[l] = &series{add: []metric.AddOption{o}, record: []metric.RecordOption{o}}
+	i.all.Store(&all)
+	return all[l]
 }
 
 // code is a code that an application chose, or "other" when there are too many.
 func (i *instruments) code(c string) string {
+	if slices.Contains(deadLetterReasons, c) {
+		return c
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if _, ok := i.codes[c]; ok {
@@ -143,45 +202,49 @@ func (i *instruments) code(c string) string {
 
 // event counts what happened.
 func (i *instruments) event(ctx context.Context, e *queue.Event) {
-	one := func(c metric.Int64Counter, name, value string) {
-		c.Add(ctx, 1, i.series(labels{queue: e.Queue, name: name, value: value}).add...)
+	one := func(c metric.Int64Counter, by shape, value string) {
+		c.Add(ctx, 1, i.series(labels{by, e.Queue, value, ""}).add...)
 	}
-	set := func(g metric.Int64Gauge, v int64, name, value string) {
-		g.Record(ctx, v, i.series(labels{queue: e.Queue, name: name, value: value}).record...)
+	set := func(g metric.Int64Gauge, v int64, by shape, value string) {
+		g.Record(ctx, v, i.series(labels{by, e.Queue, value, ""}).record...)
 	}
 	switch e.Kind {
 	case queue.EventSent:
-		i.sent.Add(ctx, 1, i.series(labels{queue: e.Queue, name: "encrypted", hasBoolean: true, boolean: e.Encrypted}).add...)
+		one(i.sent, byEncrypted, word(e.Encrypted))
 	case queue.EventReceived:
-		i.received.Add(ctx, 1, i.series(labels{queue: e.Queue, name: "encrypted", hasBoolean: true, boolean: e.Encrypted}).add...)
+		one(i.received, byEncrypted, word(e.Encrypted))
 	case queue.EventSealed:
-		i.encrypt.Record(ctx, e.Duration.Seconds(), i.series(labels{queue: e.Queue}).record...)
+		i.encrypt.Record(ctx, e.Duration.Seconds(), i.series(labels{byQueue, e.Queue, "", ""}).record...)
+		i.keyUsed(ctx, e, "seal")
 	case queue.EventOpened:
-		i.decrypt.Record(ctx, e.Duration.Seconds(), i.series(labels{queue: e.Queue}).record...)
+		i.decrypt.Record(ctx, e.Duration.Seconds(), i.series(labels{byQueue, e.Queue, "", ""}).record...)
+		if e.Err == nil {
+			i.keyUsed(ctx, e, "open") // otherwise the key ID is whatever an attacker wrote
+		}
 	case queue.EventCryptoError:
-		one(i.cryptoErrors, "error_type", e.ErrorType)
+		one(i.cryptoErrors, byErrorType, e.ErrorType)
 	case queue.EventRejected:
-		one(i.rejected, "disposition", e.Reason)
+		one(i.rejected, byDisposition, e.Reason)
 	case queue.EventDeadLettered:
-		one(i.deadLettered, "reason", i.code(e.Reason))
+		one(i.deadLettered, byReason, i.code(e.Reason))
 	case queue.EventDuplicate:
-		one(i.duplicates, "", "")
+		one(i.duplicates, byQueue, "")
 	case queue.EventRetry:
-		one(i.retries, "", "")
+		one(i.retries, byQueue, "")
 	case queue.EventRedriven:
-		one(i.redriven, "", "")
+		one(i.redriven, byQueue, "")
 	case queue.EventRenewed:
-		one(i.renewals, "result", result(e.Err))
+		one(i.renewals, byResult, result(e.Err))
 	case queue.EventConfigured:
-		set(i.enabled, boolean(e.Encrypted), "environment", e.Environment)
+		i.configure(ctx, e)
 	case queue.EventPaused:
-		set(i.paused, 1, "reason", e.ErrorType)
+		set(i.paused, 1, byReason, e.ErrorType)
 	case queue.EventResumed:
-		set(i.paused, 0, "reason", e.ErrorType)
+		set(i.paused, 0, byReason, e.ErrorType)
 	case queue.EventBreaker:
-		set(i.breaker, map[string]int64{string(queue.BreakerHalfOpen): 1, string(queue.BreakerOpen): 2}[e.Reason], "", "")
+		set(i.breaker, map[string]int64{string(queue.BreakerHalfOpen): 1, string(queue.BreakerOpen): 2}[e.Reason], byQueue, "")
 	case queue.EventKeyUsed:
-		s := i.series(labels{queue: e.Queue, name: "key_id", value: string(e.KeyID)})
+		s := i.series(labels{byKey, e.Queue, string(e.KeyID), ""})
 		if !e.Created.IsZero() {
 			i.keyCreated.Record(ctx, seconds(e.Created), s.record...)
 		}
@@ -189,33 +252,56 @@ func (i *instruments) event(ctx context.Context, e *queue.Event) {
 			i.keyExpires.Record(ctx, seconds(e.Expires), s.record...)
 		}
 	case queue.EventSession:
-		i.activeSessions.Add(ctx, int64(e.Delta), i.series(labels{queue: e.Queue}).add...)
+		i.activeSessions.Add(ctx, int64(e.Delta), i.series(labels{byQueue, e.Queue, "", ""}).add...)
+		if e.Delta < 0 {
+			one(i.sessionsEnded, byReason, e.Reason)
+		}
 	case queue.EventInFlight:
-		i.processing.Add(ctx, int64(e.Delta), i.series(labels{queue: e.Queue}).add...)
+		i.processing.Add(ctx, int64(e.Delta), i.series(labels{byQueue, e.Queue, "", ""}).add...)
 	case queue.EventHandled:
-		i.process.Record(ctx, e.Duration.Seconds(), i.series(labels{queue: e.Queue, name: "outcome", value: e.Reason}).record...)
+		i.process.Record(ctx, e.Duration.Seconds(), i.series(labels{byOutcome, e.Queue, e.Reason, ""}).record...)
 	}
 }
 
-// ended times a call to the broker. Handlers are timed by their event.
-func (i *instruments) ended(ctx context.Context, kind queue.OperationKind, name, queueName string, took time.Duration) {
+// keyUsed counts a message under its key.
+func (i *instruments) keyUsed(ctx context.Context, e *queue.Event, operation string) {
+	i.keyUses.Add(ctx, 1, i.series(labels{byKeyUse, e.Queue, string(e.KeyID), operation}).add...)
+}
+
+// ended times a call to the broker, and counts it where it failed. Handlers are
+// timed by their event.
+func (i *instruments) ended(ctx context.Context, kind queue.OperationKind, name, queueName string, took time.Duration, err error) {
+	if err != nil && kind != queue.OpProcess {
+		operation := string(kind)
+		if name != "" {
+			operation = name
+		}
+		i.failures.Add(ctx, 1, i.series(labels{byFailure, queueName, operation, errorType(err)}).add...)
+	}
 	switch kind {
 	case queue.OpSend, queue.OpRedrive:
-		i.send.Record(ctx, took.Seconds(), i.series(labels{queue: queueName}).record...)
+		i.send.Record(ctx, took.Seconds(), i.series(labels{byQueue, queueName, "", ""}).record...)
 	case queue.OpReceive:
-		i.receive.Record(ctx, took.Seconds(), i.series(labels{queue: queueName}).record...)
+		i.receive.Record(ctx, took.Seconds(), i.series(labels{byQueue, queueName, "", ""}).record...)
 	case queue.OpSettle:
-		i.settle.Record(ctx, took.Seconds(), i.series(labels{queue: queueName, name: "operation", value: name}).record...)
+		i.settle.Record(ctx, took.Seconds(), i.series(labels{byOperation, queueName, name, ""}).record...)
 	}
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
-func boolean(b bool) int64 {
+func number(b bool) int64 {
 	if b {
 		return 1
 	}
 	return 0
+}
+
+func word(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
 }
 
 func result(err error) string {

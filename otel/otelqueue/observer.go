@@ -67,16 +67,25 @@ func New(o *Options) (*Observer, error) {
 
 // Begin times an operation and gives it a span.
 func (o *Observer) Begin(ctx context.Context, op queue.Operation) (context.Context, func(queue.Result)) {
+	if o.silent && op.Kind == queue.OpProcess {
+		return ctx, nothing // its metrics come with EventHandled
+	}
 	begin := time.Now()
 	ctx, span := o.start(ctx, &op)
 	kind, name, on := op.Kind, op.Name, op.Queue
 	return ctx, func(r queue.Result) {
-		o.metrics.ended(ctx, kind, name, on, time.Since(begin))
+		took := r.Took
+		if took == 0 {
+			took = time.Since(begin)
+		}
+		o.metrics.ended(ctx, kind, name, on, took, r.Err)
 		if span != nil {
 			finish(span, kind, &r)
 		}
 	}
 }
+
+func nothing(queue.Result) {}
 
 // Event counts, and notes what concerns the current span on it.
 func (o *Observer) Event(ctx context.Context, e queue.Event) {

@@ -173,6 +173,9 @@ func TestOriginalNames(t *testing.T) {
 		`queue_depth{queue="orders",state="ready"} 0`,
 		`queue_lock_renewals_total{queue="orders",result="ok"} 1`,
 		`queue_oldest_message_age_seconds{queue="orders"} 0`,
+		`queue_crypto_key_uses_total{key_id="k1",operation="seal",queue="orders"} 2`,
+		`queue_crypto_key_uses_total{key_id="k1",operation="open",queue="orders"} 2`,
+		`queue_settle_duration_seconds_count{operation="complete",queue="orders"} 2`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the scrape lacks %s", want)
@@ -200,8 +203,22 @@ func TestLabels(t *testing.T) {
 		x.must(d.DeadLetter(t.Context(), queue.Reason{Code: "code_" + string(rune('a'+i%26)) + string(rune('a'+i/26))}))
 	}
 	text := x.scrape()
-	if n := strings.Count(text, "queue_messages_dead_lettered_total{"); n != 101 {
-		t.Errorf("%d reasons, want 100 and other", n)
+	if n := strings.Count(text, `queue_messages_dead_lettered_total{queue="orders",reason="code_`); n != 100 {
+		t.Errorf("%d reasons of the application, want 100", n)
+	}
+	if want := `queue_messages_dead_lettered_total{queue="orders",reason="other"} 200`; !strings.Contains(text, want) {
+		t.Errorf("the scrape lacks %s", want)
+	}
+	// The library's own codes are never among the others.
+	x.must(x.broker.Attacker().Rewrite(t.Context(), "orders", func([]driver.Message) []driver.Message {
+		return []driver.Message{{ID: "bad", Body: []byte("QRE1\x01nonsense")}}
+	}))
+	if _, err := r.ReceiveOne(t.Context()); !errors.Is(err, queue.ErrInvalidEnvelope) {
+		t.Fatal(err)
+	}
+	text = x.scrape()
+	if want := `queue_messages_dead_lettered_total{queue="orders",reason="invalid_envelope"} 1`; !strings.Contains(text, want) {
+		t.Errorf("the scrape lacks %s", want)
 	}
 	seen := map[string]bool{}
 	for _, m := range regexp.MustCompile(`[{,]([a-z_]+)="`).FindAllStringSubmatch(text, -1) {

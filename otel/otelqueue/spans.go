@@ -26,6 +26,7 @@ const (
 	attrSession   = attribute.Key("queue.session.id")
 	attrEncrypted = attribute.Key("queue.encrypted")
 	attrKey       = attribute.Key("queue.key.id")
+	attrClaimed   = attribute.Key("queue.key.claimed_id") // of a message that is not authentic
 	attrDelivery  = attribute.Key("queue.delivery.count")
 	attrOutcome   = attribute.Key("queue.outcome")
 )
@@ -40,7 +41,10 @@ func (o *Observer) start(ctx context.Context, op *queue.Operation) (context.Cont
 	if o.silent {
 		return ctx, nil
 	}
-	name := string(op.Kind)
+	name := op.Name // as a settlement has: "complete", "abandon", "dead-letter"
+	if name == "" {
+		name = string(op.Kind)
+	}
 	kind := trace.SpanKindClient
 	operationType := "settle"
 	switch op.Kind {
@@ -57,11 +61,7 @@ func (o *Observer) start(ctx context.Context, op *queue.Operation) (context.Cont
 		attrSystem.String(o.system),
 		attrType.String(operationType),
 		attrDestination.String(op.Queue),
-	}
-	if op.Name != "" {
-		attributes = append(attributes, attrOperation.String(op.Name))
-	} else {
-		attributes = append(attributes, attrOperation.String(name))
+		attrOperation.String(name),
 	}
 	if op.MessageID != "" {
 		attributes = append(attributes, attrMessageID.String(op.MessageID))
@@ -80,8 +80,15 @@ func (o *Observer) start(ctx context.Context, op *queue.Operation) (context.Cont
 	if op.Delivered > 0 {
 		attributes = append(attributes, attrDelivery.Int(op.Delivered))
 	}
+	related := links(op.Links)
+	if op.Kind == queue.OpProcess {
+		// Parent and link: backends that follow either find the message's sender.
+		if sender := trace.SpanContextFromContext(ctx); sender.IsRemote() {
+			related = append(related, trace.Link{SpanContext: sender})
+		}
+	}
 	return o.tracer.Start(ctx, name+" "+op.Queue,
-		trace.WithSpanKind(kind), trace.WithAttributes(attributes...), trace.WithLinks(links(op.Links)...))
+		trace.WithSpanKind(kind), trace.WithAttributes(attributes...), trace.WithLinks(related...))
 }
 
 // links are the spans that messages came from.
@@ -126,14 +133,18 @@ func note(ctx context.Context, e *queue.Event) {
 		return
 	}
 	switch e.Kind {
-	case queue.EventSealed, queue.EventOpened, queue.EventCryptoError, queue.EventRejected, queue.EventDeadLettered,
-		queue.EventDuplicate, queue.EventRetry, queue.EventRenewed, queue.EventPaused, queue.EventResumed:
+	case queue.EventSealed, queue.EventOpened, queue.EventKeyUsed, queue.EventCryptoError, queue.EventRejected,
+		queue.EventDeadLettered, queue.EventDuplicate, queue.EventRetry, queue.EventRenewed, queue.EventPaused, queue.EventResumed:
 	default:
 		return
 	}
 	var attributes []attribute.KeyValue
 	if e.KeyID != "" {
-		attributes = append(attributes, attrKey.String(string(e.KeyID)))
+		key := attrKey
+		if e.Kind == queue.EventCryptoError || e.Kind == queue.EventRejected || e.Kind == queue.EventOpened && e.Err != nil {
+			key = attrClaimed
+		}
+		attributes = append(attributes, key.String(string(e.KeyID)))
 	}
 	if e.ErrorType != "" {
 		attributes = append(attributes, attrErrorType.String(e.ErrorType))

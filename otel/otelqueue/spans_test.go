@@ -1,0 +1,219 @@
+package otelqueue_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/queue-runtime/queue"
+)
+
+// span returns the only finished span of that name.
+func (x *observed) span(name string) tracetest.SpanStub {
+	x.Helper()
+	var found []tracetest.SpanStub
+	for _, s := range x.spans.GetSpans() {
+		if s.Name == name {
+			found = append(found, s)
+		}
+	}
+	if len(found) != 1 {
+		x.Fatalf("%d spans %q, want 1", len(found), name)
+	}
+	return found[0]
+}
+
+// event returns the attributes of a span's event, as name=value.
+func (x *observed) event(s tracetest.SpanStub, name string) []string {
+	x.Helper()
+	for _, e := range s.Events {
+		if e.Name == name {
+			var all []string
+			for _, a := range e.Attributes {
+				all = append(all, string(a.Key)+"="+a.Value.Emit())
+			}
+			slices.Sort(all)
+			return all
+		}
+	}
+	x.Errorf("span %q has no event %q: %+v", s.Name, name, s.Events)
+	return nil
+}
+
+func linkedTo(s tracetest.SpanStub) []trace.SpanID {
+	var all []trace.SpanID
+	for _, l := range s.Links {
+		all = append(all, l.SpanContext.SpanID())
+	}
+	return all
+}
+
+func (x *observed) attributes(s tracetest.SpanStub, want map[string]string) {
+	x.Helper()
+	for name, v := range want {
+		if got := attributeOf(s, name); got != v {
+			x.Errorf("%s of span %q is %q, want %q", name, s.Name, got, v)
+		}
+	}
+}
+
+// The spans of one message by the semantic conventions: names, kinds, attributes,
+// links, and what cryptography did.
+func TestSpans(t *testing.T) {
+	x := observe(t, nil)
+	s, r := x.open()
+	_, err := s.Send(t.Context(), &queue.Message{ID: "m1", SessionID: "", Body: []byte("x")})
+	x.must(err)
+	p, err := queue.NewProcessor(nil)
+	x.must(err)
+	ctx, cancel := context.WithCancel(t.Context())
+	x.must(p.Handle(r, queue.HandlerFunc(func(context.Context, *queue.Delivery) error { cancel(); return nil }), nil))
+	x.must(p.Run(ctx))
+
+	send, process, complete := x.span("send orders"), x.span("process orders"), x.span("complete orders")
+	for _, c := range []struct {
+		span tracetest.SpanStub
+		kind trace.SpanKind
+		want map[string]string
+	}{
+		{send, trace.SpanKindProducer, map[string]string{"messaging.operation.name": "send", "messaging.operation.type": "send", "queue.key.id": "k1"}},
+		{process, trace.SpanKindConsumer, map[string]string{"messaging.operation.name": "process", "messaging.operation.type": "process", "queue.outcome": "complete"}},
+		{complete, trace.SpanKindClient, map[string]string{"messaging.operation.name": "complete", "messaging.operation.type": "settle"}},
+	} {
+		if c.span.SpanKind != c.kind {
+			t.Errorf("span %q is of kind %v, want %v", c.span.Name, c.span.SpanKind, c.kind)
+		}
+		c.want["messaging.system"], c.want["messaging.destination.name"], c.want["messaging.message.id"] = "memory", "orders", "m1"
+		x.attributes(c.span, c.want)
+	}
+	sender := send.SpanContext.SpanID()
+	if process.Parent.SpanID() != sender || complete.Parent.SpanID() != process.SpanContext.SpanID() {
+		t.Errorf("processing is a child of %v, settling of %v; want %v, %v",
+			process.Parent.SpanID(), complete.Parent.SpanID(), sender, process.SpanContext.SpanID())
+	}
+	var received []tracetest.SpanStub
+	for _, s := range x.spans.GetSpans() {
+		if s.Name == "receive orders" && attributeOf(s, "messaging.batch.message_count") == "1" {
+			received = append(received, s)
+		}
+	}
+	if len(received) != 1 {
+		t.Fatalf("%d spans received one message, want 1", len(received))
+	}
+	for _, s := range []tracetest.SpanStub{process, complete, received[0]} {
+		if got := linkedTo(s); !slices.Equal(got, []trace.SpanID{sender}) {
+			t.Errorf("span %q links to %v, want %v", s.Name, got, sender)
+		}
+	}
+	if received[0].SpanKind != trace.SpanKindClient {
+		t.Errorf("receive is of kind %v", received[0].SpanKind)
+	}
+	if got := x.event(received[0], "queue.opened"); !slices.Equal(got, []string{"queue.key.id=k1"}) {
+		t.Errorf("opened: %q", got)
+	}
+}
+
+// Why a message was rejected is on the span that received it. Its key ID is what
+// it claims.
+func TestRejectionsAreOnSpans(t *testing.T) {
+	x := observe(t, nil)
+	s, r := x.open()
+	_, err := s.Send(t.Context(), &queue.Message{Body: []byte("x")})
+	x.must(err)
+	x.tamper()
+	if _, err := r.ReceiveOne(t.Context()); !errors.Is(err, queue.ErrAuthenticationFailed) {
+		t.Fatal(err)
+	}
+	got := x.event(x.span("receive orders"), "queue.rejected")
+	want := []string{"error.type=authentication_failed", "queue.key.claimed_id=k1", "queue.reason=dead_lettered"}
+	if !slices.Equal(got, want) {
+		t.Errorf("rejected: %q, want %q", got, want)
+	}
+}
+
+// Sealing is noted on the span of whoever sends.
+func TestSealingIsOnTheCallersSpan(t *testing.T) {
+	x := observe(t, nil)
+	s, _ := x.open()
+	root, span := sdktrace.NewTracerProvider(sdktrace.WithSyncer(x.spans)).Tracer("test").Start(t.Context(), "request")
+	_, err := s.Send(root, &queue.Message{Body: []byte("x")})
+	x.must(err)
+	span.End()
+	if got := x.event(x.span("request"), "queue.sealed"); !slices.Equal(got, []string{"queue.key.id=k1"}) {
+		t.Errorf("sealed: %q", got)
+	}
+}
+
+// Messages that a BatchSender sends together stay in the traces of those who sent
+// them, and the one call links to each.
+func TestBatchLinks(t *testing.T) {
+	x := observe(t, nil)
+	s, r := x.open()
+	b, err := queue.NewBatchSender(s, &queue.BatchSenderOptions{Linger: time.Minute, MaxMessages: 2, InFlight: 1})
+	x.must(err)
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(x.spans)).Tracer("test")
+	var want []trace.SpanID
+	traces := map[string]trace.TraceID{}
+	done := make(chan queue.SendResult, 2)
+	for _, id := range []string{"m1", "m2"} {
+		root, span := tracer.Start(t.Context(), "request "+id)
+		x.must(b.SendAsync(root, &queue.Message{ID: id, Body: []byte("x")}, func(r queue.SendResult) { done <- r }))
+		span.End()
+		want = append(want, span.SpanContext().SpanID())
+		traces[id] = span.SpanContext().TraceID()
+	}
+	for range 2 {
+		x.must((<-done).Err)
+	}
+	x.must(b.Close(t.Context()))
+	send := x.span("send orders")
+	if got := linkedTo(send); !slices.Equal(got, want) {
+		t.Errorf("send links to %v, want %v", got, want)
+	}
+	x.attributes(send, map[string]string{"messaging.batch.message_count": "2", "messaging.message.id": ""})
+	for range 2 {
+		d, err := r.ReceiveOne(t.Context())
+		x.must(err)
+		if got := trace.SpanContextFromContext(d.Context(t.Context())).TraceID(); got != traces[d.ID] {
+			t.Errorf("message %s is in trace %v, want %v", d.ID, got, traces[d.ID])
+		}
+		x.must(d.Complete(t.Context()))
+	}
+}
+
+// What is redriven keeps its trace, and the redrive links to it.
+func TestRedriveLinks(t *testing.T) {
+	x := observe(t, nil)
+	s, r := x.open()
+	_, err := s.Send(t.Context(), &queue.Message{ID: "m1", Body: []byte("x")})
+	x.must(err)
+	d, err := r.ReceiveOne(t.Context())
+	x.must(err)
+	x.must(d.DeadLetter(t.Context(), queue.Reason{Code: "odd"}))
+	dead, err := x.client.DeadLetters(t.Context(), "orders", nil)
+	x.must(err)
+	report, err := dead.Redrive(t.Context(), nil)
+	x.must(err)
+	if report.Redriven != 1 {
+		t.Fatalf("%+v", report)
+	}
+	sender := x.span("send orders").SpanContext
+	if got := linkedTo(x.span("redrive orders")); !slices.Equal(got, []trace.SpanID{sender.SpanID()}) {
+		t.Errorf("redrive links to %v, want %v", got, sender.SpanID())
+	}
+	d, err = r.ReceiveOne(t.Context())
+	x.must(err)
+	if got := trace.SpanContextFromContext(d.Context(t.Context())); got.SpanID() != sender.SpanID() {
+		t.Errorf("the redriven message comes from %v, want %v", got.SpanID(), sender.SpanID())
+	}
+	if strings.Contains(x.scrape(), "m1") {
+		t.Error("a message ID is in the metrics")
+	}
+}
