@@ -26,9 +26,9 @@ const (
 // Capabilities; where the broker cannot tell, the Receiver must name a value.
 const QueueRetention time.Duration = math.MaxInt64
 
-// most bounds every duration of a CryptoConfig, far from where adding it to a
-// time could overflow.
-const most = 100 * 365 * 24 * time.Hour
+// most bounds the durations of a CryptoConfig, so that no sum of them overflows:
+// the largest is MaxMessageAge + 3 x MaxClockSkew, and 292 years fit.
+const most = 50 * 365 * 24 * time.Hour
 
 // PlaintextPolicy says what a receiver does with a message that is not sealed.
 type PlaintextPolicy uint8
@@ -69,8 +69,8 @@ type CryptoConfig struct {
 	// dead-lettered. 0 means 5 minutes.
 	MaxMessageAge time.Duration
 
-	// MaxClockSkew is how far the clocks of sender and receiver may differ, in
-	// either direction. 0 means 30 seconds.
+	// MaxClockSkew is how far any two clocks of senders and receivers may
+	// differ. 0 means 30 seconds.
 	MaxClockSkew time.Duration
 
 	// TrackNonces turns replay protection on, in Options.Nonces.
@@ -134,7 +134,7 @@ func (c CryptoConfig) resolve(retention time.Duration) (CryptoConfig, error) {
 		c.MaxMessageAge = retention
 	}
 	if c.MaxMessageAge > most || c.MaxClockSkew > most {
-		return c, invalidOption("CryptoConfig: MaxMessageAge and MaxClockSkew are at most 100 years")
+		return c, invalidOption("CryptoConfig: MaxMessageAge and MaxClockSkew are at most 50 years")
 	}
 	c.RetryWindow = min(c.RetryWindow, most)
 	least := c.MaxMessageAge + 3*c.MaxClockSkew

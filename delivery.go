@@ -120,6 +120,10 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 	if err := reason.validate(); err != nil {
 		return wrap("dead-letter", d.Queue, err)
 	}
+	if d.r.caps.DeadLetter == driver.None {
+		// Before the claim is given up: the message can still be completed.
+		return wrap("dead-letter", d.Queue, driver.Unsupported("dead-lettering"))
+	}
 	err := d.settle(ctx, "dead-letter", driver.Settlement{Kind: driver.MoveToDeadLetter, Reason: reason.Code, Description: reason.Description})
 	if err == nil {
 		d.r.event(ctx, Event{Kind: EventDeadLettered, Reason: reason.Code})

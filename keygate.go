@@ -17,6 +17,7 @@ const (
 	gateStale    = 15 * time.Minute // while the provider does not answer
 	gateInterval = 10 * time.Second
 	gateBurst    = 3
+	gateRetry    = outageFirstDelay // for which a failure of the provider is believed
 )
 
 // keyGate knows which key IDs a queue's receiver accepts, without asking the
@@ -30,6 +31,8 @@ type keyGate struct {
 	mu      sync.Mutex // guards the fields below; never held across a call
 	valid   map[keys.ID]struct{}
 	asked   time.Time // when valid was last fetched
+	failed  time.Time // when the provider last failed to answer
+	err     error     // how; nil once it has answered
 	credit  int       // looks left
 	credits time.Time // when credit was last topped up
 }
@@ -61,7 +64,7 @@ func (g *keyGate) allowed(ctx context.Context, id keys.ID) (bool, error) {
 	if current && !g.spend() {
 		return false, nil
 	}
-	ids, err := g.keys.ValidKeyIDs(ctx)
+	ids, err := g.ask(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
@@ -80,6 +83,25 @@ func (g *keyGate) allowed(ctx context.Context, id keys.ID) (bool, error) {
 	g.mu.Unlock()
 	_, known = set[id]
 	return known, nil
+}
+
+// ask asks the provider, whose turn the caller has, unless it has just failed: a
+// batch of messages must not wait for it one after the other.
+func (g *keyGate) ask(ctx context.Context) ([]keys.ID, error) {
+	g.mu.Lock()
+	err, failed := g.err, g.failed
+	g.mu.Unlock()
+	if err != nil && time.Since(failed) < gateRetry {
+		return nil, err
+	}
+	ids, err := g.keys.ValidKeyIDs(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, err // says nothing of the provider
+	}
+	g.mu.Lock()
+	g.err, g.failed = err, time.Now()
+	g.mu.Unlock()
+	return ids, err
 }
 
 // look consults the list at hand: whether it has id, whether it is current, and

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -130,11 +131,17 @@ func (m *Message) validate() error {
 	if m.TTL < 0 {
 		return driver.Errorf(driver.Invalid, "TTL is negative")
 	}
-	if !m.NotBefore.IsZero() && m.NotBefore.UnixMilli() <= 0 {
-		return driver.Errorf(driver.Invalid, "NotBefore lies before 1970")
+	if !m.NotBefore.IsZero() && (m.NotBefore.Before(firstTime) || m.NotBefore.After(lastTime)) {
+		return driver.Errorf(driver.Invalid, "NotBefore lies outside of the years 1970 to 9999")
 	}
 	return nil
 }
+
+// The first and the last NotBefore that an envelope can say (qre1, Section 2.5).
+var (
+	firstTime = time.UnixMilli(1)
+	lastTime  = time.UnixMilli(envelope.MaxTime)
+)
 
 func reserved(name string) bool {
 	return strings.HasPrefix(name, "qrt-") || name == "traceparent" || name == "tracestate"

@@ -99,7 +99,7 @@ func (r *Receiver) accept(ctx context.Context, src driver.Source, raw []*driver.
 		if e != nil && e.Disposition == Completed {
 			r.event(ctx, Event{Kind: EventDuplicate, KeyID: e.KeyID, Err: e.SettleErr})
 			r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: completed",
-				slog.String("queue", r.queue), slog.String("message_id", e.MessageID))
+				slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)))
 		}
 	}
 	for _, e := range rejected {
@@ -307,6 +307,9 @@ func (r *Receiver) claim(ctx context.Context, v *verdict, m *envelope.EncryptedM
 	case err == nil && c.Duplicate:
 		v.duplicate = true
 		return nil
+	case err == nil && c.Token == "":
+		// It could never be marked as handled.
+		return fmt.Errorf("%w: it granted a claim without a token", ErrNonceStore)
 	case err == nil:
 		v.d.claim = claim{id: id, token: c.Token}
 		if v.d.raw.LockedUntil.IsZero() {
@@ -408,6 +411,10 @@ func (r *Receiver) rejection(v *verdict, as Disposition) *RejectedError {
 	}
 }
 
+// clip bounds an ID that is not authentic, and so as long as a broker likes, for
+// a log line.
+func clip(id string) string { return id[:min(len(id), MaxIDBytes)] }
+
 // report tells Options.OnRejected, the log and the Observer of a rejection.
 func (r *Receiver) report(ctx context.Context, e *RejectedError) {
 	r.event(ctx, Event{Kind: EventCryptoError, ErrorType: e.ErrorType, KeyID: e.KeyID})
@@ -421,7 +428,7 @@ func (r *Receiver) report(ctx context.Context, e *RejectedError) {
 	}
 	if r.log.Enabled(ctx, level) {
 		attrs := []slog.Attr{
-			slog.String("queue", r.queue), slog.String("message_id", e.MessageID), slog.String("error_type", e.ErrorType),
+			slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)), slog.String("error_type", e.ErrorType),
 			slog.String("disposition", string(e.Disposition)), slog.Int("delivery", e.Count), slog.String("error", e.Err.Error()),
 		}
 		if e.SettleErr != nil {
@@ -451,5 +458,5 @@ func (r *Receiver) received(ctx context.Context, d *Delivery) {
 		r.event(ctx, Event{Kind: EventCryptoError, ErrorType: codePlaintextAllowed})
 	}
 	r.log.LogAttrs(ctx, level, "Message received WITHOUT encryption",
-		slog.String("queue", r.queue), slog.String("message_id", d.ID), slog.Bool("encrypted", false))
+		slog.String("queue", r.queue), slog.String("message_id", clip(d.ID)), slog.Bool("encrypted", false))
 }

@@ -164,6 +164,7 @@ func TestBadInput(t *testing.T) {
 			"name of an attribute": {Attributes: map[string]string{long: "1"}},
 			"TTL":                  {TTL: -1},
 			"NotBefore":            {NotBefore: time.Unix(-5, 0)},
+			"years 1970 to 9999":   {NotBefore: time.Unix(1<<60+1<<50, 0)},
 		} {
 			_, err := s.Send(ctx, m)
 			if !errors.Is(err, queue.ErrInvalidMessage) || !strings.Contains(err.Error(), what) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -33,6 +34,11 @@ func (s *Session) State(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	b, err := s.r.openState(ctx, s.ID(), stored)
+	if code := ErrorType(err); code != "" {
+		s.r.event(ctx, Event{Kind: EventCryptoError, ErrorType: code})
+		s.r.log.LogAttrs(ctx, slog.LevelError, "Session state refused",
+			slog.String("queue", s.r.queue), slog.String("session_id", s.ID()), slog.String("error_type", code))
+	}
 	return b, wrap(op, s.r.queue, err)
 }
 
@@ -46,6 +52,10 @@ func (s *Session) SetState(ctx context.Context, state []byte) error {
 		return wrap(op, s.r.queue, err)
 	}
 	if len(state) > 0 {
+		if !s.r.cfg.Enabled {
+			s.r.log.LogAttrs(ctx, slog.LevelWarn, "Session state stored WITHOUT encryption",
+				slog.String("queue", s.r.queue), slog.String("session_id", s.ID()), slog.Bool("encrypted", false))
+		}
 		if state, err = s.r.sealState(ctx, s.ID(), state); err != nil {
 			return wrap(op, s.r.queue, err)
 		}
@@ -98,11 +108,15 @@ func (r *Receiver) sealState(ctx context.Context, session string, state []byte) 
 	if err != nil {
 		return nil, err
 	}
-	id, err := r.keys.CurrentKeyID(ctx)
+	current := r.keys
+	if current == nil {
+		current = a.keys
+	}
+	id, err := current.CurrentKeyID(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err))
 	}
-	key, err := getKey(ctx, r.keys, id)
+	key, err := getKey(ctx, a.keys, id)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
 	}
@@ -114,6 +128,13 @@ func (r *Receiver) openState(ctx context.Context, session string, stored []byte)
 		if r.cfg.PlaintextPolicy == Reject {
 			return nil, ErrUnencryptedMessage
 		}
+		level := slog.LevelWarn
+		if r.cfg.PlaintextPolicy == AllowWithAlert {
+			level = slog.LevelError
+			r.event(ctx, Event{Kind: EventCryptoError, ErrorType: codePlaintextAllowed})
+		}
+		r.log.LogAttrs(ctx, level, "Session state read WITHOUT encryption",
+			slog.String("queue", r.queue), slog.String("session_id", session), slog.Bool("encrypted", false))
 		return stored, nil
 	}
 	m, err := envelope.Parse(stored)
@@ -136,7 +157,7 @@ func (r *Receiver) openState(ctx context.Context, session string, stored []byte)
 			return nil, &KeyNotFoundError{KeyID: id}
 		}
 	}
-	key, err := getKey(ctx, r.keys, id)
+	key, err := getKey(ctx, a.keys, id)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,260 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// A body that begins with the marker, or that its transport calls sealed, is
+// never plaintext: not under any policy, not without keys.
+func TestMarkerIsNeverPlaintext(t *testing.T) {
+	bodies := map[string]func(whole []byte) driver.Message{
+		"the marker alone":       func([]byte) driver.Message { return driver.Message{Body: []byte("QRE1")} },
+		"marker and version":     func([]byte) driver.Message { return driver.Message{Body: []byte("QRE1\x01")} },
+		"marker and text":        func([]byte) driver.Message { return driver.Message{Body: []byte("QRE1\x01 is a fine format")} },
+		"an unknown flag":        func(b []byte) driver.Message { b[5] = 1; return driver.Message{Body: b} },
+		"a header cut short":     func(b []byte) driver.Message { return driver.Message{Body: b[:60]} },
+		"sealed, and no marker":  func([]byte) driver.Message { return driver.Message{Body: []byte("forged"), Sealed: true} },
+		"sealed, marker removed": func(b []byte) driver.Message { return driver.Message{Body: b[4:], Sealed: true} },
+	}
+	for _, policy := range []queue.PlaintextPolicy{queue.Allow, queue.AllowWithAlert, queue.Reject} {
+		for _, keyed := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, keys %t", policy, keyed), func(t *testing.T) {
+				change := func(_ *fixture, o *queue.Options) {
+					o.Crypto = queue.CryptoConfig{PlaintextPolicy: policy}
+					if !keyed {
+						o.Keys = nil
+					}
+				}
+				inBubble(t, change, func(x *fixture) {
+					r := x.receiver(orders, nil)
+					for what, forge := range bodies {
+						m := forge(x.sealed("m", time.Now(), time.Time{}).Body)
+						m.ID = "m"
+						x.inject(orders, m)
+						rejected := x.none(r, queue.ErrInvalidEnvelope)
+						if rejected.Disposition != queue.DeadLettered {
+							x.Errorf("%s: %s, want dead-lettered", what, rejected.Disposition)
+						}
+					}
+					if got := x.deadReasons(orders); len(got) != len(bodies) || slices.ContainsFunc(got, func(s string) bool { return s != "invalid_envelope" }) {
+						x.Errorf("dead letters %v", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// brokenTransport hands out deliveries as a text transport does whose encoding
+// was tampered with.
+type brokenTransport struct{ driver.Provider }
+
+func (p brokenTransport) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Provider.Open(ctx, name, o)
+	return brokenQueue{q}, err
+}
+
+type brokenQueue struct{ driver.Queue }
+
+func (q brokenQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	ds, err := q.Queue.Receive(ctx, max, wait)
+	for _, d := range ds {
+		d.Undecodable = true
+	}
+	return ds, err
+}
+
+// What the transport could not decode is dead-lettered, also where plaintext is
+// allowed.
+func TestUndecodableIsNeverDelivered(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.inject2(orders, driver.Message{ID: "m", Body: []byte("UVJFMQ!!")})
+		c, err := queue.New(brokenTransport{x.broker}, &queue.Options{Keys: x.ring, Logger: quiet()})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		x.none(r, queue.ErrInvalidEnvelope)
+		if got := x.deadReasons(orders); !slices.Equal(got, []string{"invalid_envelope"}) {
+			x.Errorf("dead letters %v", got)
+		}
+	})
+}
+
+// tokenlessStore grants claims that nothing can be done with.
+type tokenlessStore struct{ replay.NonceStore }
+
+func (s tokenlessStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+	c, err := s.NonceStore.Begin(ctx, r)
+	c.Token = ""
+	return c, err
+}
+
+// A message whose claim could never be marked is not delivered: it could be
+// replayed for ever.
+func TestClaimWithoutTokenFailsClosed(t *testing.T) {
+	broken := func(x *fixture, o *queue.Options) { o.Nonces = tokenlessStore{x.store} }
+	inBubble(t, broken, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		if rejected := x.none(x.receiver(orders, nil), queue.ErrNonceStore); rejected.Disposition != queue.Abandoned {
+			x.Errorf("%s, want abandoned", rejected.Disposition)
+		}
+	})
+}
+
+// No sum of the durations overflows into a nonce memory that is too short.
+func TestNonceTTLDoesNotOverflow(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const century = 99 * 365 * 24 * time.Hour
+		_, err := queue.New(x.broker, &queue.Options{
+			Keys: x.ring, Nonces: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{TrackNonces: true, MaxMessageAge: century, MaxClockSkew: century},
+		})
+		if !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("New = %v, want ErrInvalidOptions", err)
+		}
+	})
+}
+
+// Dead-lettering where there is no dead-letter queue leaves the message as it
+// was: it can still be completed.
+func TestDeadLetterUnsupported(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		p := &faultyProvider{Provider: x.broker, caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
+		c, err := queue.New(p, &queue.Options{Keys: x.ring, Nonces: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true}})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		d := x.one(r)
+		if err := d.DeadLetter(x.Context(), queue.Reason{Code: "odd"}); !errors.Is(err, errors.ErrUnsupported) {
+			x.Errorf("DeadLetter = %v, want ErrUnsupported", err)
+		}
+		x.must(d.Complete(x.Context()))
+	})
+}
+
+// A batch that arrives while the key provider is away asks it once, and not once
+// for each message: a provider that is slow to fail would hold the batch past
+// its locks.
+func TestBatchAsksFailingProviderOnce(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for range 50 {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		p := &countingProvider{Provider: x.ring}
+		p.broken.Store(true)
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
+		got, err := r.Receive(x.Context(), 50)
+		if err != nil || len(got) != 0 || len(x.rejected) != 50 {
+			x.Fatalf("Receive = %d, %v, and %d rejected", len(got), err, len(x.rejected))
+		}
+		if n := p.calls.Load(); n != 1 {
+			x.Errorf("%d calls to the provider for a batch of 50, want 1", n)
+		}
+	})
+}
+
+// An ID that is not authentic does not fill the log.
+func TestLongIDsAreClipped(t *testing.T) {
+	allow := func(_ *fixture, o *queue.Options) { o.Crypto.PlaintextPolicy = queue.Allow }
+	inBubble(t, allow, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		long := strings.Repeat("x", 1<<20)
+		forged := x.sealed("m", time.Now(), time.Time{})
+		forged.ID = long
+		x.inject(orders, forged)
+		x.none(r, queue.ErrAuthenticationFailed)
+		x.inject(orders, driver.Message{ID: long, Body: []byte("plain")})
+		x.must(x.one(r).Complete(x.Context()))
+		if n := x.log.Len(); n > 4096 {
+			x.Errorf("two messages put %d bytes into the log", n)
+		}
+	})
+}
+
+// A session's state works with an AESGCM of the application's own, and without
+// Keys beside it.
+func TestSessionStateWithCryptoProvider(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		own, err := queue.NewAESGCM(x.ring)
+		x.must(err)
+		c, err := queue.New(x.broker, &queue.Options{CryptoProvider: own, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject}})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		s, err := r.AcceptSession(x.Context(), "s")
+		x.must(err)
+		x.must(s.SetState(x.Context(), []byte("progress")))
+		if b, err := s.State(x.Context()); string(b) != "progress" || err != nil {
+			x.Errorf("State = %q, %v", b, err)
+		}
+		x.must(s.Close(x.Context()))
+	})
+}
+
+// A state in plaintext is told like a message in plaintext, and one that was
+// tampered with is counted.
+func TestSessionStateIsTold(t *testing.T) {
+	rec := &recorder{}
+	alert := func(_ *fixture, o *queue.Options) {
+		o.Observer = rec
+		o.Crypto.PlaintextPolicy = queue.AllowWithAlert
+	}
+	inBubble(t, alert, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		s, err := r.AcceptSession(x.Context(), "s")
+		x.must(err)
+		x.must(s.SetState(x.Context(), []byte("progress")))
+		x.must(s.Close(x.Context()))
+		plant := func(change func(state []byte) []byte) {
+			q, err := x.broker.Connect().Open(x.Context(), orders, nil)
+			x.must(err)
+			raw, err := q.AcceptSession(x.Context(), "s", time.Second)
+			x.must(err)
+			old, err := raw.(driver.StatefulSession).State(x.Context())
+			x.must(err)
+			x.must(raw.(driver.StatefulSession).SetState(x.Context(), change(old)))
+			x.must(raw.Close(x.Context()))
+		}
+		read := func() ([]byte, error) {
+			s, err := r.AcceptSession(x.Context(), "s")
+			x.must(err)
+			b, err := s.State(x.Context())
+			x.must(s.Close(x.Context()))
+			return b, err
+		}
+		plant(func(b []byte) []byte { b = bytes.Clone(b); b[len(b)-1] ^= 1; return b })
+		if b, err := read(); !errors.Is(err, queue.ErrAuthenticationFailed) {
+			x.Errorf("State = %q, %v; want ErrAuthenticationFailed", b, err)
+		}
+		plant(func([]byte) []byte { return []byte("plain") })
+		if b, err := read(); string(b) != "plain" || err != nil {
+			x.Errorf("State = %q, %v", b, err)
+		}
+		kinds := rec.kinds()
+		for _, want := range []string{"crypto_error:authentication_failed", "crypto_error:plaintext_allowed"} {
+			if !slices.Contains(kinds, want) {
+				x.Errorf("no event %s in %v", want, kinds)
+			}
+		}
+		for _, want := range []string{`"level":"ERROR","msg":"Session state refused"`, `"level":"ERROR","msg":"Session state read WITHOUT encryption"`} {
+			if !strings.Contains(x.log.String(), want) {
+				x.Errorf("the log lacks %s:\n%s", want, x.log)
+			}
+		}
+		if strings.Contains(x.log.String(), "progress") {
+			x.Error("the log holds a state")
+		}
+	})
+}
