@@ -4,71 +4,73 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
 )
 
 // Bar shows how far long work is, with its rate and the time that remains. On a
 // screen that is no terminal it shows nothing.
 type Bar struct {
-	writer  progress.Writer
-	tracker *progress.Tracker
-	done    sync.WaitGroup
-	once    sync.Once
+	container *mpb.Progress // nil: nothing is shown
+	bar       *mpb.Bar
+	once      sync.Once
 }
 
 // Bar starts a bar over total steps; 0 means that the number is not known. Done
-// must be called: it ends the goroutine that draws, and clears the line.
+// must be called: it ends the goroutines that draw, and clears the line.
 func (s *Screen) Bar(title string, total int) *Bar {
 	b := &Bar{}
 	if !s.terminal {
 		return b
 	}
-	w := progress.NewWriter()
-	w.SetOutputWriter(s.w)
-	w.SetAutoStop(false)
-	w.SetUpdateFrequency(100 * time.Millisecond)
-	w.SetTrackerLength(24)
-	w.SetMessageLength(28)
-	w.SetTrackerPosition(progress.PositionRight)
-	style := progress.StyleBlocks
-	style.Options.Separator = " "
-	style.Options.SpeedPosition = progress.PositionRight
-	style.Options.SpeedSuffix = "/s"
-	style.Options.PercentFormat = "%3.0f%%"
-	style.Options.TimeInProgressPrecision = time.Second
-	style.Options.ETAPrecision = time.Second
-	style.Options.ETAString = "left"
-	style.Visibility = progress.StyleVisibility{ETA: total > 0, Percentage: total > 0, Speed: true, Tracker: true, Value: true}
-	w.SetStyle(style)
-	b.writer = w
-	b.tracker = &progress.Tracker{Message: title, Total: int64(total), AutoStopDisabled: true, RemoveOnCompletion: true}
-	w.AppendTracker(b.tracker)
-	b.done.Go(w.Render)
+	b.container = mpb.New(mpb.WithOutput(s.w), mpb.WithAutoRefresh(), mpb.WithWidth(24), mpb.WithRefreshRate(100*time.Millisecond))
+	name := decor.Name(title, decor.WC{W: 28, C: decor.DindentRight})
+	rate := decor.AverageSpeed(0, "%.0f/s", decor.WC{W: 9})
+	if total == 0 {
+		spinner := mpb.SpinnerStyle("⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏").PositionLeft()
+		b.bar = b.container.New(0, spinner, mpb.BarWidth(2), mpb.PrependDecorators(name), mpb.AppendDecorators(decor.Any(count)))
+		return b
+	}
+	style := mpb.BarStyle().Lbound("").Rbound("").Filler("━").Tip("━").Padding("─").FillerMeta(s.Name).TipMeta(s.Name).PaddingMeta(s.Dim)
+	b.bar = b.container.New(int64(total), style,
+		mpb.PrependDecorators(name),
+		mpb.AppendDecorators(
+			decor.CountersNoUnit("%d/%d", decor.WC{W: 14}), rate,
+			decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 7}), decor.Name(" left"),
+		))
 	return b
+}
+
+// count shows the steps of work without a total, once there is one: some count
+// none.
+func count(s decor.Statistics) string {
+	if s.Current == 0 {
+		return ""
+	}
+	return Count(s.Current)
 }
 
 // Add notes n more steps.
 func (b *Bar) Add(n int) {
-	if b.tracker != nil {
-		b.tracker.Increment(int64(n))
+	if b.bar != nil {
+		b.bar.IncrBy(n)
 	}
 }
 
 // Set notes how many steps are done in all.
 func (b *Bar) Set(n int) {
-	if b.tracker != nil {
-		b.tracker.SetValue(int64(n))
+	if b.bar != nil {
+		b.bar.SetCurrent(int64(n))
 	}
 }
 
 // Done ends the bar. A second call does nothing.
 func (b *Bar) Done() {
 	b.once.Do(func() {
-		if b.writer == nil {
+		if b.container == nil {
 			return
 		}
-		b.tracker.MarkAsDone()
-		b.writer.Stop()
-		b.done.Wait()
+		b.bar.Abort(true)
+		b.container.Wait()
 	})
 }

@@ -113,7 +113,11 @@ func Duration(d time.Duration) string {
 	case d < time.Minute:
 		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
 	case d < 48*time.Hour:
-		return strings.TrimSuffix(d.Round(time.Second).String(), "0s")
+		text := d.Round(time.Second).String()
+		if short, ok := strings.CutSuffix(text, "m0s"); ok {
+			return short + "m"
+		}
+		return text
 	}
 	days := int64(d / (24 * time.Hour))
 	return Count(days) + " days"
