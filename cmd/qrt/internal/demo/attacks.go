@@ -21,7 +21,7 @@ const (
 )
 
 // attackers is how many attacks go on at once.
-const attackers = 4
+const attackers = 6
 
 // afterWindow is the attack that spends its time waiting.
 const afterWindow = "replay_after_window"
@@ -155,6 +155,10 @@ func (r *run) judge(o drivertest.Outcome) Attack {
 	if a.Attempts != a.Delivered+a.DeadLettered+a.Abandoned {
 		a.Faults++
 		r.fault("%s: %d attempts, and %d came to an end", o.Name, a.Attempts, a.Delivered+a.DeadLettered+a.Abandoned)
+	}
+	if a.Attempts < r.Attempts {
+		a.Faults++
+		r.fault("%s: %d attempts of %d were made", o.Name, a.Attempts, r.Attempts)
 	}
 	if !a.Allowed && a.Delivered > 0 {
 		a.Faults++

@@ -1,0 +1,103 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/queue-runtime/queue/cmd/qrt/internal/testbed"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/drivertest"
+)
+
+// thief is an attacker who takes one dead letter away.
+type thief struct {
+	drivertest.Attacker
+	mu    sync.Mutex
+	stole int
+}
+
+func open(t *testing.T) *testbed.Bed {
+	t.Helper()
+	b, err := testbed.Open(t.Context(), "mem://")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// DeadLetters steals one of the mixed fleet.
+func (f *thief) DeadLetters(ctx context.Context, queue string) ([]driver.Message, []driver.DeadLetter, error) {
+	m, why, err := f.Attacker.DeadLetters(ctx, queue)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(m) > 0 && f.stole == 0 && strings.HasPrefix(queue, "mixed-fleet") {
+		f.stole++
+		return m[1:], why[1:], err
+	}
+	return m, why, err
+}
+
+// TestLossIsSeen: a dead letter that is gone is lost, whatever the library says,
+// and then the run is not OK.
+func TestLossIsSeen(t *testing.T) {
+	b := NewBroker(open(t))
+	f := &thief{Attacker: b.Attacker}
+	b.Attacker = f
+	r, err := Run(t.Context(), Config{Broker: b, Messages: MinMessages, Attempts: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.stole != 1 || r.Lost != 1 || r.OK || !slices.ContainsFunc(r.Faults, func(f string) bool { return strings.Contains(f, "1 messages were lost") }) {
+		t.Errorf("stolen %d, lost %d, ok %v, faults %q", f.stole, r.Lost, r.OK, r.Faults)
+	}
+}
+
+// idle is an attacker who says that he has done what he has not.
+type idle struct{ drivertest.Attacker }
+
+func (idle) Rewrite(context.Context, string, func([]driver.Message) []driver.Message) error {
+	return nil
+}
+
+// TestAttackIsMade: an attack that did not happen is no success.
+func TestAttackIsMade(t *testing.T) {
+	b := NewBroker(open(t))
+	b.Attacker = idle{b.Attacker}
+	if r, err := Run(t.Context(), Config{Broker: b, Messages: MinMessages, Attempts: 2}); err == nil && r.OK {
+		t.Error("attacks that did not happen went well")
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	b := NewBroker(open(t))
+	for _, c := range []Config{{Broker: b, Messages: MinMessages - 1, Attempts: 1}, {Broker: b, Messages: MinMessages}} {
+		if _, err := Run(t.Context(), c); err == nil {
+			t.Errorf("%d messages, %d attempts: no error", c.Messages, c.Attempts)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, Config{Broker: b, Messages: MinMessages, Attempts: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("an ended context: %v", err)
+	}
+}
+
+func TestTogether(t *testing.T) {
+	failed := errors.New("failed")
+	err := together(t.Context(),
+		func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		func(context.Context) error { return failed },
+	)
+	if !errors.Is(err, failed) {
+		t.Errorf("%v, want the first failure", err)
+	}
+}
