@@ -80,6 +80,7 @@ func (s *shell) must(command string) string {
 // TestReceiveFollow: one terminal sends, another receives, until it is told to
 // end: then in good order.
 func TestReceiveFollow(t *testing.T) {
+	t.Parallel()
 	s := newShell(t)
 	p := s.start("receive", "q", "--follow", "--json")
 	s.must("echo one | qrt send q --id m1")
@@ -102,6 +103,7 @@ func TestReceiveFollow(t *testing.T) {
 
 // TestEmulator: the emulator serves other processes until it is told to end.
 func TestEmulator(t *testing.T) {
+	t.Parallel()
 	s := newShell(t)
 	p := s.start("emulator", "servicebus", "--queue", "orders", "--queue", "events:sessions", "--json")
 	var e struct {

@@ -72,14 +72,14 @@ func webhookBodies(t *testing.T) string {
 }
 
 // runDemo runs the demonstration and decodes its report.
-func runDemo(t *testing.T, args ...string) *demoReport {
+func (s *shell) runDemo(args ...string) *demoReport {
+	t := s.t
 	t.Helper()
-	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	c := exec.CommandContext(t.Context(), s.qrt, append([]string{"demo", "--json"}, args...)...)
 	var out, errs bytes.Buffer
-	code := cli.Run(t.Context(), append([]string{"demo", "--json"}, args...), cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
-	if code != 0 {
-		t.Fatalf("exit code %d: %s%s", code, errs.String(), out.String())
+	c.Dir, c.Env, c.Stdout, c.Stderr = s.home, s.env, &out, &errs
+	if err := c.Run(); err != nil {
+		t.Fatalf("%v: %s%s", err, errs.String(), out.String())
 	}
 	if errs.Len() > 0 {
 		t.Errorf("standard error has %q", errs.String())
@@ -153,14 +153,17 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 }
 
 func TestDemoRealWebhooks(t *testing.T) {
-	r := runDemo(t, "--provider", "mem://", "--payloads", webhookBodies(t), "--messages", "200", "--attempts", "20")
+	t.Parallel()
+	r := newShell(t).runDemo("--provider", "mem://", "--payloads", webhookBodies(t), "--messages", "200", "--attempts", "20")
 	r.check(t, 200, 20)
 }
 
 func TestDemoDefault(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
 	dir := t.TempDir()
-	t.Setenv("TMPDIR", dir)
-	r := runDemo(t, "--messages", "60", "--attempts", "5")
+	s.env = append(s.env, "TMPDIR="+dir)
+	r := s.runDemo("--messages", "60", "--attempts", "5")
 	r.check(t, 60, 5)
 	left, err := os.ReadDir(dir)
 	if err != nil {
@@ -173,6 +176,7 @@ func TestDemoDefault(t *testing.T) {
 
 // TestDemoInterrupted: an interrupt ends it, with an error and nothing else.
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, errs bytes.Buffer

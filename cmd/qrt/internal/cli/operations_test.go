@@ -17,6 +17,7 @@ import (
 // command, and compares what each prints and how it ends. Times, sizes of files
 // and paths are made alike on both sides.
 func TestOperationsSession(t *testing.T) {
+	t.Parallel()
 	doc, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func newShell(t *testing.T) *shell {
 			s.env = append(s.env, v)
 		}
 	}
-	s.env = append(s.env, "HOME="+s.home, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	s.env = append(s.env, "HOME="+s.home, "GORACE="+raceOptions(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	return s
 }
 

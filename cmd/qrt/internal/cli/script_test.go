@@ -43,6 +43,7 @@ func TestScript(t *testing.T) {
 				"HOME":            home,
 				"XDG_CONFIG_HOME": filepath.Join(home, "config"),
 				"XDG_DATA_HOME":   filepath.Join(home, "data"),
+				"GORACE":          raceOptions(),
 			} {
 				e.Setenv(k, v)
 			}
@@ -55,6 +56,13 @@ func TestScript(t *testing.T) {
 			"sql":   editFile,
 		},
 	})
+}
+
+// raceOptions is GORACE for processes that end soon. The race detector sleeps for
+// a second at the end of each, for other threads to find races still; of the
+// hundreds of processes here none has a thread that is busy by then.
+func raceOptions() string {
+	return strings.TrimSpace(os.Getenv("GORACE") + " atexit_sleep_ms=10")
 }
 
 // exitCode is "exit CODE COMMAND...": the command ends with exactly that code.
