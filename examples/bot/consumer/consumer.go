@@ -1,0 +1,169 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/examples/internal/service"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/otel/otelqueue"
+	"github.com/queue-runtime/queue/providers"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// Consumer receives from one queue. Run it once.
+type Consumer struct {
+	client    *queue.Client
+	receiver  *queue.Receiver
+	processor *queue.Processor
+	unwatch   func() error
+}
+
+// Parts are what a Consumer is made over. Keys and Nonces may be nil, as the
+// configuration says.
+type Parts struct {
+	Broker  driver.Provider // the Consumer's from then on
+	Keys    keys.Provider
+	Nonces  replay.NonceStore
+	Handler queue.Handler
+
+	Telemetry *service.Telemetry
+	Log       *slog.Logger
+}
+
+// New opens the queue. Close ends it, and also Parts.Broker where New fails.
+func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
+	b := &Consumer{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close(context.WithoutCancel(ctx)), p.Broker.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	observer, err := p.Telemetry.Observer(c.Broker)
+	if err != nil {
+		return nil, err
+	}
+	b.client, err = queue.New(p.Broker, &queue.Options{
+		Crypto:      c.crypto(),
+		Keys:        p.Keys,
+		Nonces:      p.Nonces,
+		Environment: c.Environment,
+		Logger:      p.Log,
+		Observer:    observer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if b.receiver, err = b.client.Receiver(ctx, c.Queue, nil); err != nil {
+		return nil, fmt.Errorf("QUEUE: %w", err)
+	}
+	if b.unwatch, err = otelqueue.WatchDepth(p.Telemetry.Meter, b.receiver); err != nil {
+		return nil, err
+	}
+	b.processor, err = queue.NewProcessor(&queue.ProcessorOptions{
+		Concurrency:  c.Concurrency,
+		DrainTimeout: c.DrainTimeout,
+		OnError: func(ctx context.Context, d *queue.Delivery, err error) {
+			// The text of an error can hold payload: its kind is enough here, and
+			// the library has logged the rest of what may be told.
+			p.Log.DebugContext(ctx, "Handler failed", "message_id", d.ID, "type", fmt.Sprintf("%T", err))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b, b.processor.Handle(b.receiver, p.Handler, &queue.HandleOptions{
+		// Order within a session, one message at a time, where the broker can.
+		Sessions:      b.receiver.Capabilities().Sessions != driver.None,
+		SessionIdle:   c.SessionIdle,
+		MaxProcessing: c.MaxProcessing,
+	})
+}
+
+// Run handles messages until ctx ends, and then lets handlers finish.
+func (b *Consumer) Run(ctx context.Context) error { return b.processor.Run(ctx) }
+
+// Check fails where the broker does not answer.
+func (b *Consumer) Check(ctx context.Context) error {
+	_, err := b.receiver.Stats(ctx)
+	return err
+}
+
+// Close lets the broker go. Call it after Run has returned.
+func (b *Consumer) Close(ctx context.Context) error {
+	var errs []error
+	if b.unwatch != nil {
+		errs = append(errs, b.unwatch())
+	}
+	if b.client != nil {
+		errs = append(errs, b.client.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Run is the program: it works until ctx ends, and then finishes what is under
+// way. What the bot does goes to out, as a Journal. A nil environ stands for the
+// process's environment.
+func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (err error) {
+	var c Config
+	if err := service.Load(&c, environ); err != nil {
+		return err
+	}
+	log := service.NewLogger(logs, c.Queue, c.LogLevel)
+	t, err := service.NewTelemetry(ctx, c.Queue)
+	if err != nil {
+		return err
+	}
+	defer service.Finish(ctx, &err, t.Close)
+	ready := &service.Readiness{}
+	set, err := providers.Open(ctx, providers.Config{Queue: c.Broker, Keys: url(c.Keys), Nonces: url(c.Nonces)})
+	if err != nil {
+		return err
+	}
+	defer service.Finish(ctx, &err, set.Close)
+	parts := Parts{Broker: set.Queue, Handler: Handler(c.Queue, NewJournal(out)), Telemetry: t, Log: log}
+	if set.Keys != nil { // a nil pointer in an interface is not nil
+		parts.Keys = set.Keys
+	}
+	if set.Nonces != nil {
+		parts.Nonces = set.Nonces
+	} else {
+		log.Warn("No nonce store: whoever controls the broker can have messages handled twice")
+	}
+	b, err := New(ctx, &c, parts)
+	if err != nil {
+		return err
+	}
+	defer service.Finish(ctx, &err, b.Close)
+	ready.Check = b.Check
+	admin, err := service.Listen("admin", c.AdminListen, service.Admin(t.Metrics, ready), service.AdminTimeouts, log)
+	if err != nil {
+		return err
+	}
+	defer service.Finish(ctx, &err, admin.Close)
+	run, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		// Without /metrics and /healthz nobody could tell how it goes.
+		select {
+		case e := <-admin.Done():
+			stop(e)
+		case <-run.Done():
+		}
+	}()
+	context.AfterFunc(run, func() { ready.Set(false) })
+	ready.Set(true)
+	log.Info("Ready", "broker", providers.Redact(c.Broker), "plaintext", queue.PlaintextPolicy(c.Plaintext).String())
+
+	err = b.Run(run)
+	if cause := context.Cause(run); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(err, cause)
+	}
+	log.Info("Stopped")
+	return err
+}

@@ -1,0 +1,94 @@
+package fleet_test
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/examples/bot/consumer"
+	"github.com/queue-runtime/queue/examples/internal/fleet"
+	"github.com/queue-runtime/queue/examples/internal/hooks"
+)
+
+func TestMain(m *testing.M) {
+	fleet.Become()
+	os.Exit(m.Run())
+}
+
+// The real webhooks arrive, each whole, once, at the bot of its queue, under the
+// key of that queue; and the programs end in order.
+func TestFleet(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	all, err := hooks.Load(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 48 {
+		t.Fatalf("%d webhooks, want 48", len(all))
+	}
+	f, err := fleet.Start(ctx, &fleet.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sent := make(map[string]*hooks.Hook)
+	for i := range all {
+		h := &all[i]
+		sent[h.Delivery] = h
+		for range 2 { // the second is a repeat
+			a, err := f.Post(ctx, h)
+			if err != nil || a.Status != http.StatusAccepted {
+				t.Fatalf("%s: %d %s, %v", h.Event, a.Status, a.Text, err)
+			}
+		}
+	}
+	if err := f.Wait(ctx, func(t []consumer.Task) bool { return len(t) >= len(all) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	tasks := f.Tasks()
+	if len(tasks) != len(all) {
+		t.Errorf("%d tasks, want %d", len(tasks), len(all))
+	}
+	for _, task := range tasks {
+		h := sent[task.ID]
+		if h == nil {
+			t.Errorf("%s did what nobody sent, or did it twice", task.Bot)
+			continue
+		}
+		delete(sent, task.ID)
+		if task.SHA256 != h.SHA256() || task.Event != h.Event {
+			t.Errorf("%s: %s arrived changed", task.Bot, h.Event)
+		}
+		if !task.Encrypted || task.KeyID != task.Bot+"-1" {
+			t.Errorf("%s: encrypted is %v, under key %q", task.Bot, task.Encrypted, task.KeyID)
+		}
+		want := ownerOf(h.Event)
+		if want != "" && task.Bot != want {
+			t.Errorf("%s went to %s", h.Event, task.Bot)
+		}
+	}
+	if len(sent) > 0 {
+		t.Errorf("%d webhooks did not arrive", len(sent))
+	}
+}
+
+// ownerOf is the bot whose event it is, "" where it is no bot's.
+func ownerOf(event string) string {
+	switch {
+	case strings.HasPrefix(event, "pull_request"):
+		return "task-tactician"
+	case strings.HasPrefix(event, "issue"):
+		return "merge-warden"
+	case event == "push":
+		return "spec-sentinel"
+	}
+	return ""
+}

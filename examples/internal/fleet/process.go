@@ -1,0 +1,184 @@
+package fleet
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Process is one program. It can be started again after it has ended; it then
+// listens where it did before.
+type Process struct {
+	Name string
+
+	argv []string
+	env  []string
+	out  func(line []byte) // of standard output
+	logs io.Writer         // nil: none
+
+	mu        sync.Mutex // guards what follows
+	cmd       *exec.Cmd
+	addresses map[string]string // by the names in the log
+	ready     chan struct{}     // closed when the program says so
+	gone      chan struct{}     // closed when the process has ended and all it said is read
+	err       error             // of its end
+	tail      []string          // the last lines of its log
+}
+
+// maxTail is how many lines of a log an error shows.
+const maxTail = 20
+
+// Start starts the program and waits until it is ready.
+func (p *Process) Start(ctx context.Context) error {
+	cmd := exec.Command(p.argv[0], p.argv[1:]...) //nolint:gosec,noctx // G204: our own programs; they end with Stop or Kill
+	cmd.Env = append([]string(nil), p.env...)
+	ready, gone := make(chan struct{}), make(chan struct{})
+	p.mu.Lock()
+	for name, variable := range listens {
+		if a := p.addresses[name]; a != "" {
+			cmd.Env = append(cmd.Env, variable+"="+a)
+		}
+	}
+	p.cmd, p.ready, p.gone, p.tail, p.err = cmd, ready, gone, nil, nil
+	p.mu.Unlock()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		close(gone)
+		return fmt.Errorf("fleet: starting %s: %w", p.Name, err)
+	}
+	var readers sync.WaitGroup
+	readers.Go(func() { lines(stdout, p.out) })
+	readers.Go(func() { lines(stderr, p.logged) })
+	go func() {
+		readers.Wait() // before Wait, which closes the pipes
+		err := cmd.Wait()
+		p.mu.Lock()
+		p.err = err
+		p.mu.Unlock()
+		close(gone)
+	}()
+	select {
+	case <-ready:
+		return nil
+	case <-gone:
+		return fmt.Errorf("fleet: %s ended before it was ready: %w; it said:\n%s", p.Name, p.end(), p.Tail())
+	case <-ctx.Done():
+		p.Kill()
+		return fmt.Errorf("fleet: %s was not ready in time: %w; it said:\n%s", p.Name, ctx.Err(), p.Tail())
+	}
+}
+
+// listens are the variables for the addresses of the log.
+var listens = map[string]string{"admin": "ADMIN_LISTEN", "webhooks": "LISTEN"}
+
+// lines reads until the other end is closed.
+func lines(r io.Reader, f func([]byte)) {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		f(s.Bytes())
+	}
+	_, _ = io.Copy(io.Discard, r) // after a line without end: the process must not block
+}
+
+// logged takes in one line of the log.
+func (p *Process) logged(line []byte) {
+	if p.logs != nil {
+		_, _ = p.logs.Write(append([]byte(p.Name+" "), append(line, '\n')...))
+	}
+	var l struct{ Msg, Name, Address string }
+	known := json.Unmarshal(line, &l) == nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tail = append(p.tail[max(0, len(p.tail)-maxTail+1):], string(line))
+	switch {
+	case !known:
+	case l.Msg == "Listening":
+		p.addresses[l.Name] = l.Address
+	case l.Msg == "Ready":
+		select {
+		case <-p.ready:
+		default:
+			close(p.ready)
+		}
+	}
+}
+
+// Tail returns the last lines of the log.
+func (p *Process) Tail() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.tail, "\n")
+}
+
+// URL returns the address of a server of the process: "webhooks" or "admin".
+func (p *Process) URL(name string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return "http://" + p.addresses[name]
+}
+
+func (p *Process) end() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// running returns the process and the channel that is closed at its end; nil
+// where it was never started.
+func (p *Process) running() (*os.Process, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil || p.cmd.Process == nil {
+		return nil, nil
+	}
+	return p.cmd.Process, p.gone
+}
+
+// Stop asks the program to end, and waits until it has. It fails where that was
+// not orderly. A program that has ended in order before is no error.
+func (p *Process) Stop(ctx context.Context) error {
+	process, gone := p.running()
+	if process == nil {
+		return nil
+	}
+	if err := process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("fleet: stopping %s: %w", p.Name, err)
+	}
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		p.Kill()
+		return fmt.Errorf("fleet: %s did not end in time: %w; it said:\n%s", p.Name, ctx.Err(), p.Tail())
+	}
+	if err := p.end(); err != nil {
+		return fmt.Errorf("fleet: %s ended with %w; it said:\n%s", p.Name, err, p.Tail())
+	}
+	return nil
+}
+
+// Kill ends the process as a power cut would (SIGKILL), and waits until it is
+// gone.
+func (p *Process) Kill() {
+	process, gone := p.running()
+	if process == nil {
+		return
+	}
+	_ = process.Kill() // it may be gone already
+	<-gone
+}

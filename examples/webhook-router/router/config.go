@@ -1,0 +1,96 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/queue-runtime/queue/examples/internal/service"
+)
+
+// Config is what the router is told by its environment.
+type Config struct {
+	service.Config
+
+	// Listen is the address for GitHub. TLS ends before it, at a proxy.
+	Listen string `env:"LISTEN" envDefault:":8080"`
+
+	// Secret is the webhook's, as GitHub has it. Previous is accepted beside it,
+	// so that it can be changed without losing a webhook.
+	Secret   service.Secret `env:"WEBHOOK_SECRET,required,notEmpty,unset"`
+	Previous service.Secret `env:"WEBHOOK_SECRET_PREVIOUS,unset"`
+
+	// Encrypt is false only in the first two phases of a migration.
+	Encrypt bool `env:"ENCRYPT" envDefault:"true"`
+
+	// The three queues, and for each a URL of the keys that seal for it: a bot
+	// that had another's key could read and forge what is the other's.
+	PullRequestQueue string `env:"TASK_TACTICIAN_QUEUE" envDefault:"task-tactician"`
+	PullRequestKeys  string `env:"TASK_TACTICIAN_KEYS_URL"`
+	IssueQueue       string `env:"MERGE_WARDEN_QUEUE" envDefault:"merge-warden"`
+	IssueKeys        string `env:"MERGE_WARDEN_KEYS_URL"`
+	PushQueue        string `env:"SPEC_SENTINEL_QUEUE" envDefault:"spec-sentinel"`
+	PushKeys         string `env:"SPEC_SENTINEL_KEYS_URL"`
+
+	// MaxBody bounds a webhook in bytes. GitHub's own limit is 25 MB, that of
+	// most brokers lies below 1 MiB.
+	MaxBody int64 `env:"MAX_BODY" envDefault:"1000000"`
+
+	// MaxInFlight bounds the requests that are worked on at once, and with
+	// MaxBody the memory that they can take.
+	MaxInFlight int `env:"MAX_IN_FLIGHT" envDefault:"64"`
+
+	// ReadTimeout is how long a request may take to arrive, SendTimeout how long
+	// the broker may take to confirm it. GitHub gives up after 10 s in all.
+	ReadTimeout time.Duration `env:"READ_TIMEOUT" envDefault:"8s"`
+	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"8s"`
+
+	// TrustTrace continues the trace of a traceparent that comes with a request.
+	// Only where a proxy of one's own sets it: else anybody chooses what is
+	// traced.
+	TrustTrace bool `env:"TRUST_TRACEPARENT" envDefault:"false"`
+}
+
+// target is one queue with the URL of its keys.
+type target struct {
+	variable, queue, keys string
+}
+
+func (c *Config) targets() [3]target {
+	return [...]target{
+		pullRequests: {"TASK_TACTICIAN", c.PullRequestQueue, c.PullRequestKeys},
+		issues:       {"MERGE_WARDEN", c.IssueQueue, c.IssueKeys},
+		pushes:       {"SPEC_SENTINEL", c.PushQueue, c.PushKeys},
+	}
+}
+
+// Validate says what is wrong with c, each with the name of its variable.
+func (c *Config) Validate() error {
+	errs := []error{
+		c.Config.Validate(),
+		service.Positive("READ_TIMEOUT", c.ReadTimeout),
+		service.Positive("SEND_TIMEOUT", c.SendTimeout),
+	}
+	if c.MaxBody < 1 {
+		errs = append(errs, errors.New("MAX_BODY must be at least 1"))
+	}
+	if c.MaxInFlight < 1 {
+		errs = append(errs, errors.New("MAX_IN_FLIGHT must be at least 1"))
+	}
+	queues, keys := map[string]string{}, map[string]string{}
+	for _, t := range c.targets() {
+		if other := queues[t.queue]; other != "" {
+			errs = append(errs, fmt.Errorf("%s_QUEUE and %s_QUEUE are the same queue", other, t.variable))
+		}
+		queues[t.queue] = t.variable
+		switch {
+		case !c.Encrypt:
+		case t.keys == "":
+			errs = append(errs, fmt.Errorf("%s_KEYS_URL is not set: it is a URL such as file:///etc/router/%s.json, and ENCRYPT=false would do without", t.variable, t.queue))
+		case keys[t.keys] != "":
+			errs = append(errs, fmt.Errorf("%s_KEYS_URL and %s_KEYS_URL are the same keys: a bot could read what is another's", keys[t.keys], t.variable))
+		}
+		keys[t.keys] = t.variable
+	}
+	return errors.Join(errs...)
+}
