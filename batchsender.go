@@ -57,11 +57,15 @@ type BatchSender struct {
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 
-	mu      sync.RWMutex // held for reading while a message enters a line
-	closed  bool
-	pending sync.WaitGroup // accepted and not yet answered
-	turn    int            // for messages without a session; guarded by turnMu
-	turnMu  sync.Mutex
+	mu     sync.RWMutex // held for reading while a message enters a line
+	closed bool
+	turn   int // for messages without a session; guarded by turnMu
+	turnMu sync.Mutex
+
+	// A WaitGroup would not do: messages enter while Flush waits for none.
+	pendingMu sync.Mutex    // guards what follows
+	pending   int           // accepted and not yet answered
+	idle      chan struct{} // closed when pending is 0; nil unless Flush waits
 }
 
 // batchLine is one of the InFlight lines, worked off by one goroutine.
@@ -176,7 +180,9 @@ func (b *BatchSender) SendAsync(ctx context.Context, m *Message, done func(SendR
 		<-b.room
 		return wrap(op, b.s.queue, driver.ErrClosed)
 	}
-	b.pending.Add(1)
+	b.pendingMu.Lock()
+	b.pending++
+	b.pendingMu.Unlock()
 	line.in <- p // never waits: a line has room for all that may be pending
 	return nil
 }
@@ -213,11 +219,16 @@ func (b *BatchSender) Flush(ctx context.Context) error {
 		default:
 		}
 	}
-	idle := make(chan struct{})
-	go func() { // ends with the last pending message; Close answers all
-		b.pending.Wait()
-		close(idle)
-	}()
+	b.pendingMu.Lock()
+	if b.pending == 0 {
+		b.pendingMu.Unlock()
+		return nil
+	}
+	if b.idle == nil {
+		b.idle = make(chan struct{})
+	}
+	idle := b.idle
+	b.pendingMu.Unlock()
 	select {
 	case <-idle:
 		return nil
@@ -300,7 +311,7 @@ func (b *BatchSender) send(batch []*pendingSend) {
 	}
 	for i, p := range batch {
 		if out[i].m != nil && p.trace != nil {
-			out[i].m.Trace, out[i].carries = p.trace, true
+			b.s.carry(&out[i], p.trace)
 		}
 	}
 	left := make([]int, len(out)) // indices of those that are still to be sent
@@ -413,5 +424,10 @@ func (b *BatchSender) fail(out []outgoing, left []int) {
 func (b *BatchSender) answer(p *pendingSend, r SendResult) {
 	p.done(r)
 	<-b.room
-	b.pending.Done()
+	b.pendingMu.Lock()
+	defer b.pendingMu.Unlock()
+	if b.pending--; b.pending == 0 && b.idle != nil {
+		close(b.idle)
+		b.idle = nil
+	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -151,5 +153,70 @@ func TestBatchSenderPushesBack(t *testing.T) {
 		if n := len(x.stored(orders)); n != 3 {
 			x.Errorf("%d stored, want 3", n)
 		}
+	})
+}
+
+// Flush waits while others go on sending, and leaves nothing behind when its
+// context ends.
+func TestBatchSenderFlushWhileOthersSend(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		b, err := queue.NewBatchSender(x.sender(orders), &queue.BatchSenderOptions{Linger: time.Millisecond})
+		x.must(err)
+		const senders, each = 4, 200
+		var wg sync.WaitGroup
+		for range senders {
+			wg.Go(func() {
+				for range each {
+					if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("a")}); err != nil {
+						x.Errorf("Send: %v", err)
+					}
+				}
+			})
+		}
+		for range senders {
+			wg.Go(func() {
+				for range each {
+					x.must(b.Flush(x.Context()))
+				}
+			})
+		}
+		wg.Wait()
+		x.must(b.Flush(x.Context()))
+		if n := len(x.stored(orders)); n != senders*each {
+			x.Errorf("%d stored after Flush, want %d", n, senders*each)
+		}
+		x.must(b.Close(x.Context()))
+	})
+}
+
+// A Flush whose context ends first leaves no goroutine: the bubble would wait
+// for it.
+func TestBatchSenderFlushEnds(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &faultyProvider{Provider: x.broker}
+		p.send = func(m []*driver.Message) []driver.SendResult {
+			x.wait(time.Minute)
+			return nil
+		}
+		c, err := queue.New(p, &queue.Options{Logger: quiet()})
+		x.must(err)
+		s, err := c.Sender(x.Context(), orders, nil)
+		x.must(err)
+		b, err := queue.NewBatchSender(s, nil)
+		x.must(err)
+		x.must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
+		before := runtime.NumGoroutine()
+		for range 50 {
+			ctx, cancel := context.WithTimeout(x.Context(), 10*time.Millisecond)
+			if err := b.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				x.Errorf("Flush = %v", err)
+			}
+			cancel()
+		}
+		synctest.Wait()
+		if n := runtime.NumGoroutine() - before; n > 10 {
+			x.Errorf("%d goroutines more after 50 calls of Flush that gave up", n)
+		}
+		x.must(b.Close(x.Context()))
 	})
 }

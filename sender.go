@@ -220,6 +220,10 @@ func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, trace m
 		return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
 	}
 	out.size = s.q.Size(d)
+	if max := s.caps.MaxBatchBytes; max > 0 && out.size > max && d.Trace != nil {
+		d.Trace = nil // a message does not fail for its trace
+		out.size = s.q.Size(d)
+	}
 	if max := s.caps.MaxBatchBytes; max > 0 && out.size > max {
 		return driver.NewTooLarge("message", out.size, max)
 	}
@@ -417,11 +421,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	if s.o != nil {
 		// The messages carry the span of the send, not that of its caller.
 		if trace := s.inject(ctx); trace != nil {
-			for _, o := range batch {
-				if !o.carries {
-					o.m.Trace = trace
-				}
-			}
+			s.carryAll(batch, trace)
 		}
 	}
 	results := s.q.Send(ctx, messages)
@@ -445,6 +445,40 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 		s.logSent(ctx, o)
 	}
 	end(Result{Err: first, Count: sent})
+}
+
+// carry gives a message a trace context that the call that sends it leaves alone,
+// where there is room.
+func (s *Sender) carry(o *outgoing, trace map[string]string) {
+	before := o.m.Trace
+	o.m.Trace = trace
+	size := s.q.Size(o.m)
+	if most := s.caps.MaxBatchBytes; most > 0 && size > most {
+		o.m.Trace = before
+		return
+	}
+	o.size, o.carries = size, true
+}
+
+// carryAll gives the messages of a batch, which was filled without it, a trace
+// context, where there is room.
+func (s *Sender) carryAll(batch []*outgoing, trace map[string]string) {
+	before := make([]map[string]string, len(batch))
+	size := 0
+	for i, o := range batch {
+		before[i] = o.m.Trace
+		if !o.carries {
+			o.m.Trace = trace
+		}
+		if s.caps.MaxBatchBytes > 0 {
+			size += s.q.Size(o.m)
+		}
+	}
+	if size > s.caps.MaxBatchBytes {
+		for i, o := range batch {
+			o.m.Trace = before[i]
+		}
+	}
 }
 
 func (s *Sender) logSent(ctx context.Context, o *outgoing) {

@@ -272,3 +272,76 @@ func (p *lateProvider) CurrentKeyID(ctx context.Context) (keys.ID, error) {
 	}
 	return p.Provider.CurrentKeyID(ctx)
 }
+
+// tracer is an Observer whose trace contexts come with its own spans only, and
+// with those that a caller began.
+type tracer struct{ queue.NopObserver }
+
+type spanKey struct{}
+
+func (tracer) Begin(ctx context.Context, _ queue.Operation) (context.Context, func(queue.Result)) {
+	return context.WithValue(ctx, spanKey{}, true), func(queue.Result) {}
+}
+
+func (tracer) Inject(ctx context.Context, set func(name, value string)) {
+	if ctx.Value(spanKey{}) != nil {
+		set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+		set("tracestate", strings.Repeat("t", 200))
+	}
+}
+
+// A trace context takes room, and must not push a batch or a message over the
+// broker's limit: it is left out instead.
+func TestTraceDoesNotExceedLimits(t *testing.T) {
+	var limit int
+	observed := func(x *fixture, o *queue.Options) { o.Observer = tracer{} }
+	inBubble(t, observed, func(x *fixture) {
+		s := x.sender(orders)
+		_, err := s.Send(x.Context(), &queue.Message{ID: "0", Body: make([]byte, 1000)})
+		x.must(err)
+		m := x.steal()
+		if m.Trace["traceparent"] == "" {
+			x.Fatal("no trace where there is room")
+		}
+		limit = len(m.Body) + len(m.ID) + len(m.DedupID) + 1 // with an ID as its DedupID
+	})
+	for _, c := range []struct {
+		what  string
+		limit int
+		n     int
+		ctx   func(context.Context) context.Context
+	}{
+		{"a batch", 3 * (limit - 1), 3, func(ctx context.Context) context.Context { return ctx }},
+		{"one message", limit - 1, 1, func(ctx context.Context) context.Context { return ctx }},
+		{"one message of a traced caller", limit - 1, 1, func(ctx context.Context) context.Context { return context.WithValue(ctx, spanKey{}, true) }},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			limited := func(x *fixture, o *queue.Options) {
+				observed(x, o)
+				x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBatchBytes: c.limit}})
+			}
+			inBubble(t, limited, func(x *fixture) {
+				s := x.sender(orders)
+				var batch []*queue.Message
+				for i := range c.n {
+					batch = append(batch, &queue.Message{ID: fmt.Sprint(i), Body: make([]byte, 1000)})
+				}
+				_, err := s.SendBatch(c.ctx(x.Context()), batch)
+				x.must(err)
+				b, err := queue.NewBatchSender(s, nil)
+				x.must(err)
+				for i, m := range batch {
+					x.must(b.SendAsync(c.ctx(x.Context()), m, func(r queue.SendResult) {
+						if r.Err != nil {
+							x.Errorf("BatchSender, message %d: %v", i, r.Err)
+						}
+					}))
+				}
+				x.must(b.Close(x.Context()))
+				if n := len(x.stored(orders)); n != 2*c.n {
+					x.Errorf("%d stored, want %d", n, 2*c.n)
+				}
+			})
+		})
+	}
+}
