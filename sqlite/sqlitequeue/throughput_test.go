@@ -269,7 +269,7 @@ func BenchmarkProcesses(b *testing.B) {
 		for _, normal := range []bool{false, true} {
 			b.Run(fmt.Sprintf("batch=%d/normal=%v", batch, normal), func(b *testing.B) {
 				for range b.N {
-					f := runLoad(b, 4, load{Path: filepath.Join(b.TempDir(), "q.db"), Workers: 8, Batch: batch, Messages: 25_000 / 80 * 80, Normal: normal})
+					f := runLoad(b, 4, load{Path: filepath.Join(b.TempDir(), "q.db"), Workers: 8, Batch: batch, Messages: 25_600, Normal: normal})
 					b.ReportMetric(f.sent, "sent/s")
 					b.ReportMetric(f.received, "received/s")
 					b.ReportMetric(float64(f.peak)/(1<<20), "file-MiB")
