@@ -5,26 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
 	"github.com/queue-runtime/queue/drivertest"
 )
 
-// The window of replay_after_window: it has to send and receive all its messages
-// within, and then to let it pass. So it is a few times what that takes on this
-// machine, and at least so long.
-const (
-	windowFactor = 5
-	leastWindow  = 3 * time.Second
-	mostWindow   = 2 * time.Minute
-)
-
 // attackers is how many attacks go on at once.
 const attackers = 6
-
-// afterWindow is the attack that spends its time waiting.
-const afterWindow = "replay_after_window"
 
 // attacks lets the attacker loose: the suite that every driver has to pass, with
 // webhooks for payloads. What becomes of each message is decided by the suite's
@@ -44,14 +31,9 @@ func (r *run) attacks(ctx context.Context) error {
 		}
 	}
 	close(order)
-	perform := func(ctx context.Context, i int, b *drivertest.Broker, window time.Duration) error {
-		o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{Broker: b, Payload: r.payload, Window: window}, r.Attempts)
-		if err != nil {
-			return err
-		}
+	done := func(i int, o drivertest.Outcome) {
 		r.Progress.Step(r.Attempts)
 		r.report.Attacks[i] = r.judge(o)
-		return nil
 	}
 	// The one that has a window is alone until it begins to wait; the others use
 	// that time.
@@ -63,9 +45,11 @@ func (r *run) attacks(ctx context.Context) error {
 			return ctx.Err()
 		}
 		for i := range order {
-			if err := perform(ctx, i, r.siege(names[i]), 0); err != nil {
+			o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{Broker: r.siege(names[i]), Payload: r.payload}, r.Attempts)
+			if err != nil {
 				return err
 			}
+			done(i, o)
 		}
 		return nil
 	}}, attackers)
@@ -75,27 +59,13 @@ func (r *run) attacks(ctx context.Context) error {
 		if first < 0 {
 			return nil
 		}
-		b := r.siege(names[first])
-		b.Wait = func(ctx context.Context, d time.Duration) error {
-			begun()
-			return pause(ctx, d)
+		o, err := r.replayAfterWindow(ctx, begun)
+		if err == nil {
+			done(first, o)
 		}
-		window := min(max(windowFactor*r.pace*time.Duration(r.Attempts), leastWindow), mostWindow)
-		return perform(ctx, first, b, window)
+		return err
 	})
 	return together(ctx, work...)
-}
-
-// pause lets d pass.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // siege is the broker as the attack suite sees it.
@@ -103,6 +73,7 @@ func (r *run) siege(name string) *drivertest.Broker {
 	return &drivertest.Broker{
 		Connect:  r.Broker.Connect,
 		Attacker: r.Broker.Attacker,
+		Slack:    patience / 2, // the suite waits for twice that
 		NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
 			return r.Broker.NewQueue(ctx, name, s)
 		},

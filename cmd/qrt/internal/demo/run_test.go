@@ -49,6 +49,7 @@ func (f *thief) DeadLetters(ctx context.Context, queue string) ([]driver.Message
 // TestLossIsSeen: a dead letter that is gone is lost, whatever the library says,
 // and then the run is not OK.
 func TestLossIsSeen(t *testing.T) {
+	t.Parallel()
 	b := NewBroker(open(t))
 	f := &thief{Attacker: b.Attacker}
 	b.Attacker = f
@@ -70,6 +71,7 @@ func (idle) Rewrite(context.Context, string, func([]driver.Message) []driver.Mes
 
 // TestAttackIsMade: an attack that did not happen is no success.
 func TestAttackIsMade(t *testing.T) {
+	t.Parallel()
 	b := NewBroker(open(t))
 	b.Attacker = idle{b.Attacker}
 	if r, err := Run(t.Context(), Config{Broker: b, Messages: MinMessages, Attempts: 2}); err == nil && r.OK {
@@ -78,6 +80,7 @@ func TestAttackIsMade(t *testing.T) {
 }
 
 func TestRunRefuses(t *testing.T) {
+	t.Parallel()
 	b := NewBroker(open(t))
 	for _, c := range []Config{{Broker: b, Messages: MinMessages - 1, Attempts: 1}, {Broker: b, Messages: MinMessages}} {
 		if _, err := Run(t.Context(), c); err == nil {
@@ -92,6 +95,7 @@ func TestRunRefuses(t *testing.T) {
 }
 
 func TestTogether(t *testing.T) {
+	t.Parallel()
 	failed := errors.New("failed")
 	err := together(t.Context(),
 		func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },

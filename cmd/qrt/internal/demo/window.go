@@ -1,0 +1,88 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/drivertest"
+)
+
+// afterWindow is the attack that spends its time waiting.
+const afterWindow = "replay_after_window"
+
+// The window of that attack: all its messages have to be sent and received
+// within, and then it has to pass. So it is a few times what that takes on this
+// machine, and at least so long. Where the machine becomes slower than it was
+// measured, the attack is made again with a longer one, so many times in all.
+const (
+	windowFactor = 5
+	leastWindow  = 3 * time.Second
+	mostWindow   = 5 * time.Minute
+	windowTries  = 4
+)
+
+// errSlow says that honest messages took longer than the window: then some of
+// them are rightly too old, and the outcome says nothing of the attack.
+var errSlow = errors.New("the messages took longer than the window")
+
+// replayAfterWindow performs the attack that has a window. waiting is called when
+// it begins to wait.
+func (r *run) replayAfterWindow(ctx context.Context, waiting func()) (drivertest.Outcome, error) {
+	window := windowFor(r.pace * time.Duration(r.Attempts))
+	for try := 1; ; try++ {
+		o, took, err := r.replayAfter(ctx, window, waiting)
+		switch {
+		case !errors.Is(err, errSlow):
+			return o, err
+		case try == windowTries || window >= mostWindow:
+			return o, fmt.Errorf("%s: %d messages took %s, with a window of %s: use fewer --attempts, or a machine with less to do",
+				afterWindow, r.Attempts, display.Duration(took), display.Duration(window))
+		}
+		window = windowFor(took)
+	}
+}
+
+func windowFor(took time.Duration) time.Duration {
+	return min(max(windowFactor*took, leastWindow), mostWindow)
+}
+
+// replayAfter performs the attack once. It fails with errSlow, and the time that
+// was needed, where the window was too short for what had to happen within.
+func (r *run) replayAfter(ctx context.Context, window time.Duration, waiting func()) (drivertest.Outcome, time.Duration, error) {
+	var took time.Duration
+	begin := time.Now()
+	b := r.siege(afterWindow)
+	b.Wait = func(ctx context.Context, d time.Duration) error {
+		if took = time.Since(begin); took > window {
+			return errSlow
+		}
+		waiting()
+		err := pause(ctx, d)
+		begin = time.Now()
+		return err
+	}
+	o, err := drivertest.RunAttack(ctx, afterWindow, &drivertest.AttackEnv{Broker: b, Payload: r.payload, Window: window}, r.Attempts)
+	if err != nil {
+		return o, took, err
+	}
+	// After the window honest messages were sent and received once more.
+	if again := time.Since(begin); again > window && len(o.Faults) > 0 {
+		return o, again, errSlow
+	}
+	return o, took, nil
+}
+
+// pause lets d pass.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
