@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/providers"
+	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
 // connection is what a command works over. Close it.
@@ -213,8 +214,16 @@ func (c *connection) deadLetters(ctx context.Context, name string) (*queue.DeadL
 	if err != nil {
 		return nil, err
 	}
-	return c.client.DeadLetters(ctx, name, &queue.ReceiverOptions{Crypto: crypto})
+	o := &queue.ReceiverOptions{Crypto: crypto}
+	if _, ok := c.broker.(*sqlitequeue.Broker); ok {
+		o.Wait = fileWait
+	}
+	return c.client.DeadLetters(ctx, name, o)
 }
+
+// fileWait is how long a dead letter is waited for in a file, where all that
+// there is can be had at once.
+const fileWait = 100 * time.Millisecond
 
 // queueLister is a broker that knows its queues.
 type queueLister interface {
