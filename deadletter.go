@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"time"
@@ -28,9 +29,12 @@ type Filter struct {
 	SessionIDs []string
 	MessageIDs []string
 	KeyIDs     []keys.ID
-	// Limit is how many matches are taken at most; 0 means all.
+	// Limit is how many matches are taken at most; 0 means all, and below zero
+	// is ErrInvalidOptions.
 	Limit int
 }
+
+var errNegativeLimit = invalidOption("Filter.Limit is negative")
 
 // match judges what can be told without opening.
 func (f *Filter) match(raw *driver.Delivery) bool {
@@ -188,6 +192,10 @@ func (d *DeadLetters) scan(ctx context.Context, f *Filter) iter.Seq2[*driver.Del
 			return
 		}
 		left := f.limit()
+		if left < 0 {
+			yield(nil, errNegativeLimit)
+			return
+		}
 		some := func(batch []*driver.Delivery) (more bool) {
 			for _, raw := range batch {
 				if !f.match(raw) {
@@ -245,6 +253,9 @@ func (d *DeadLetters) Purge(ctx context.Context, f *Filter) (int, error) {
 	if f == nil {
 		return 0, wrap(op, d.queue, invalidOption("Purge needs a filter; &Filter{} deletes everything"))
 	}
+	if f.Limit < 0 {
+		return 0, wrap(op, d.queue, errNegativeLimit)
+	}
 	h := d.hold()
 	defer h.release(ctx)
 	purged := 0
@@ -261,14 +272,23 @@ func (d *DeadLetters) Purge(ctx context.Context, f *Filter) (int, error) {
 				h.keep([]*driver.Delivery{raw})
 			}
 		}
-		for _, err := range d.dead.Settle(ctx, settle) {
-			if err != nil {
-				return purged, wrap(op, d.queue, err)
+		errs := d.dead.Settle(ctx, settle)
+		for i := range settle {
+			e := errors.New("the driver returned too few results")
+			if i < len(errs) {
+				e = errs[i]
 			}
-			purged++
+			if e == nil {
+				purged++
+				continue
+			}
+			h.keep([]*driver.Delivery{settle[i].Delivery})
+			if err == nil {
+				err = e
+			}
 		}
-		if f.Limit > 0 && purged >= f.Limit {
-			return purged, nil
+		if err != nil || f.Limit > 0 && purged >= f.Limit {
+			return purged, wrap(op, d.queue, err)
 		}
 	}
 }
@@ -278,12 +298,14 @@ func (d *DeadLetters) Purge(ctx context.Context, f *Filter) (int, error) {
 type holding struct {
 	d     *DeadLetters
 	begun time.Time
-	seen  map[string]struct{} // by BrokerID
-	held  []*driver.Delivery  // without bodies
+	batch int                         // how many a call asks for
+	seen  map[string]struct{}         // by BrokerID
+	held  map[string]*driver.Delivery // by BrokerID, without bodies
+	again int                         // how many came again since the last that did not
 }
 
 func (d *DeadLetters) hold() *holding {
-	return &holding{d: d, begun: time.Now(), seen: make(map[string]struct{})}
+	return &holding{d: d, begun: time.Now(), batch: deadLetterBatch, seen: make(map[string]struct{}), held: make(map[string]*driver.Delivery)}
 }
 
 // next returns messages not seen before; none at the end of the queue. What was
@@ -291,18 +313,19 @@ func (d *DeadLetters) hold() *holding {
 // is redriven and rejected again must not go round for ever.
 func (h *holding) next(ctx context.Context) ([]*driver.Delivery, error) {
 	for {
-		batch, err := h.d.dead.Receive(ctx, deadLetterBatch, h.d.wait)
+		batch, err := h.d.dead.Receive(ctx, h.batch, h.d.wait)
 		if err != nil || len(batch) == 0 {
 			return nil, err
 		}
 		fresh := batch[:0:0]
-		again := 0
 		for _, raw := range batch {
 			_, known := h.seen[raw.BrokerID]
 			h.seen[raw.BrokerID] = struct{}{}
 			late := raw.DeadLetter != nil && raw.DeadLetter.At.After(h.begun)
 			if known {
-				again++
+				h.again++ // its lock ran out
+			} else {
+				h.again = 0
 			}
 			if known || late {
 				h.keep([]*driver.Delivery{raw})
@@ -313,8 +336,8 @@ func (h *holding) next(ctx context.Context) ([]*driver.Delivery, error) {
 		if len(fresh) > 0 {
 			return fresh, nil
 		}
-		if again == len(batch) {
-			return nil, nil // their locks ran out: this is the second round
+		if h.again > len(h.seen) {
+			return nil, nil // all of them did, and there are no others
 		}
 	}
 }
@@ -324,7 +347,7 @@ func (h *holding) keep(batch []*driver.Delivery) {
 	for _, raw := range batch {
 		slim := *raw
 		slim.Body, slim.Attributes = nil, nil
-		h.held = append(h.held, &slim)
+		h.held[raw.BrokerID] = &slim // the newest receipt is the one that counts
 	}
 }
 
@@ -335,9 +358,9 @@ func (h *holding) release(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	settle := make([]driver.Settlement, len(h.held))
-	for i, raw := range h.held {
-		settle[i] = driver.Settlement{Delivery: raw, Kind: driver.Abandon}
+	settle := make([]driver.Settlement, 0, len(h.held))
+	for _, raw := range h.held {
+		settle = append(settle, driver.Settlement{Delivery: raw, Kind: driver.Abandon})
 	}
 	_ = h.d.dead.Settle(ctx, settle) // where it fails the lock runs out
 }

@@ -78,8 +78,10 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 	err := checkContext(ctx)
 	switch {
 	case err != nil:
-	case o.Rate < 0 || o.TTL < 0:
+	case !(o.Rate >= 0) || o.TTL < 0: // NaN included
 		err = invalidOption("RedriveOptions: Rate and TTL are not negative")
+	case o.Filter.limit() < 0:
+		err = errNegativeLimit
 	case o.Reseal && (d.keys == nil || d.crypto == nil):
 		err = invalidOption("a redrive with Reseal needs the queue's keys")
 	case o.Reseal && d.nonces == nil && !o.AcceptReplayRisk:
@@ -92,8 +94,15 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 	}
 	h := d.hold()
 	defer h.release(ctx)
+	if o.Rate > 0 {
+		// No more than go within a second: their locks must not run out first.
+		h.batch = int(min(max(o.Rate, 1), deadLetterBatch))
+	}
 	pace := time.Now()
 	for {
+		if !sleepUntil(ctx, pace) {
+			return report, ctx.Err()
+		}
 		batch, err := h.next(ctx)
 		if err != nil || len(batch) == 0 {
 			return report, wrap(op, d.queue, err)
@@ -126,7 +135,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 			}
 		}
 		for len(out) > 0 {
-			n := min(len(out), max(1, d.endpoint.caps.MaxBatch))
+			n := d.fitting(out)
 			if o.Rate > 0 {
 				n = 1
 				if !sleepUntil(ctx, pace) {
@@ -135,7 +144,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 					}
 					return report, ctx.Err()
 				}
-				pace = time.Now().Add(time.Duration(float64(time.Second) / o.Rate))
+				pace = time.Now().Add(interval(o.Rate))
 			}
 			d.send(ctx, h, out[:n], o.Reseal, &report)
 			out = out[n:]
@@ -149,11 +158,32 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 	}
 }
 
+// interval is the time between two messages at that rate, above zero.
+func interval(rate float64) time.Duration {
+	if d := float64(time.Second) / rate; d < float64(most) {
+		return time.Duration(d)
+	}
+	return most // a float beyond an int64 has no value as one
+}
+
 func (r *RedriveReport) fail(err error) {
 	r.Failed++
 	if r.FirstError == nil {
 		r.FirstError = err
 	}
+}
+
+// fitting is how many of out one call to the broker takes, at least one.
+func (d *DeadLetters) fitting(out []outbound) int {
+	caps := &d.endpoint.caps
+	n, size := 0, 0
+	for _, x := range out[:min(len(out), max(1, caps.MaxBatch))] {
+		if size += d.q.Size(x.m); n > 0 && caps.MaxBatchBytes > 0 && size > caps.MaxBatchBytes {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // outbound is a dead letter and what goes back for it.
@@ -261,8 +291,10 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 		return nil, "", wrap("redrive", d.queue, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err)))
 	}
 	s := &Sender{endpoint: d.endpoint}
-	_, err = s.seal(ctx, id, m)
-	return m, "", wrap("redrive", d.queue, err)
+	if _, err = s.seal(ctx, id, m); err != nil {
+		return nil, "", wrap("redrive", d.queue, err) // m holds the plaintext
+	}
+	return m, "", nil
 }
 
 // redriveLease bounds how long a redrive that died between its claim and its
@@ -274,7 +306,9 @@ const redriveLease = time.Minute
 // nobody can tell of.
 func (d *DeadLetters) mark(ctx context.Context, raw *driver.Delivery, env *envelope.EncryptedMessage, now time.Time, o *RedriveOptions) (why string, err error) {
 	if d.nonces == nil {
-		d.vouched(ctx, raw, keys.ID(env.KeyID))
+		if !o.DryRun {
+			d.vouched(ctx, raw, keys.ID(env.KeyID))
+		}
 		return "", nil
 	}
 	from := time.UnixMilli(max(env.EncryptedAt, env.NotBefore))
@@ -324,5 +358,5 @@ func (d *DeadLetters) mark(ctx context.Context, raw *driver.Delivery, env *envel
 
 func (d *DeadLetters) vouched(ctx context.Context, raw *driver.Delivery, key keys.ID) {
 	d.log.LogAttrs(ctx, slog.LevelWarn, "Dead letter resealed although nobody can tell whether it was handled before: replay risk accepted",
-		slog.String("queue", d.queue), slog.String("message_id", raw.ID), slog.String("key_id", string(key)))
+		slog.String("queue", d.queue), slog.String("message_id", clip(raw.ID)), slog.String("key_id", string(key)))
 }

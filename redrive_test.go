@@ -1,8 +1,11 @@
 package queue_test
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/memqueue"
 )
 
 func (x *fixture) deadLetters() *queue.DeadLetters {
@@ -232,4 +236,148 @@ func TestRedriveNeedsStore(t *testing.T) {
 			x.Errorf("Redrive = %v", err)
 		}
 	})
+}
+
+// What goes back goes in calls within the broker's limits, by bytes too.
+func TestRedriveSplitsBySize(t *testing.T) {
+	small := func(x *fixture, _ *queue.Options) {
+		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1, MaxBatchBytes: 5000}})
+	}
+	inBubble(t, small, func(x *fixture) {
+		for i := range 7 {
+			x.send(&queue.Message{ID: fmt.Sprint("m", i), Body: make([]byte, 2000)})
+			x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		}
+		report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		x.must(err)
+		if report.Redriven != 7 || report.Failed != 0 {
+			x.Errorf("%+v", report)
+		}
+	})
+}
+
+// A rate that is slow beside the lock neither redrives a message twice nor loses
+// sight of those that it has not come to.
+func TestRedriveSlowly(t *testing.T) {
+	inBubble(t, patient, func(x *fixture) {
+		for i := range 10 {
+			x.bury(fmt.Sprint("m", i))
+		}
+		d := x.deadLetters()
+		begin := time.Now()
+		report, err := d.Redrive(x.Context(), &queue.RedriveOptions{
+			Rate: 0.02, Filter: &queue.Filter{MessageIDs: []string{"m1", "m3", "m5", "m7", "m9"}},
+		})
+		x.must(err)
+		if report.Matched != 5 || report.Redriven != 5 || report.Failed != 0 {
+			x.Errorf("%+v", report)
+		}
+		if took := time.Since(begin); took < 4*50*time.Second {
+			x.Errorf("5 messages at one in 50 s took %s", took)
+		}
+		if sent, left := len(x.stored(orders)), len(x.deadReasons(orders)); sent != 5 || left != 5 {
+			x.Errorf("%d sent, %d left; want 5, 5", sent, left)
+		}
+	})
+}
+
+func TestRedriveRefusesOptions(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for range 3 {
+			x.bury(rand.Text())
+		}
+		d := x.deadLetters()
+		for _, o := range []*queue.RedriveOptions{
+			{Rate: math.NaN()}, {Rate: -1}, {TTL: -1}, {Filter: &queue.Filter{Limit: -1}},
+		} {
+			if _, err := d.Redrive(x.Context(), o); !errors.Is(err, queue.ErrInvalidOptions) {
+				x.Errorf("Redrive %+v = %v, want ErrInvalidOptions", o, err)
+			}
+		}
+		if _, err := d.Purge(x.Context(), &queue.Filter{Limit: -1}); !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("Purge = %v, want ErrInvalidOptions", err)
+		}
+		for _, err := range d.All(x.Context(), &queue.Filter{Limit: -1}) {
+			if !errors.Is(err, queue.ErrInvalidOptions) {
+				x.Errorf("All = %v, want ErrInvalidOptions", err)
+			}
+		}
+		// One message in 300 years, not as fast as it goes.
+		ctx, cancel := context.WithTimeout(x.Context(), time.Hour)
+		defer cancel()
+		report, err := d.Redrive(ctx, &queue.RedriveOptions{Rate: 1e-10})
+		if !errors.Is(err, context.DeadlineExceeded) || report.Redriven != 1 {
+			x.Errorf("Redrive = %+v, %v; want one message, then the deadline", report, err)
+		}
+	})
+}
+
+// A dry run accepts nothing, and says so.
+func TestDryRunVouchesForNothing(t *testing.T) {
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	inBubble(t, untracked, func(x *fixture) {
+		x.bury("m")
+		_, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
+		x.must(err)
+		if strings.Contains(x.log.String(), "replay risk accepted") {
+			x.Error("a risk was logged as accepted that was not")
+		}
+	})
+}
+
+// What could not be purged is given back at once.
+func TestPurgeGivesBackWhatFailed(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for i := range 3 {
+			x.bury(fmt.Sprint("m", i))
+		}
+		p := &faultyDead{Provider: x.broker}
+		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
+		x.must(err)
+		d, err := c.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		n, err := d.Purge(x.Context(), &queue.Filter{})
+		if n != 2 || !errors.Is(err, queue.ErrUnavailable) {
+			x.Errorf("Purge = %d, %v; want 2, ErrUnavailable", n, err)
+		}
+		n, err = d.Purge(x.Context(), &queue.Filter{})
+		x.must(err)
+		if n != 1 {
+			x.Errorf("Purge = %d once it works, want 1", n)
+		}
+	})
+}
+
+// faultyDead has dead-letter queues whose first completion fails, once.
+type faultyDead struct {
+	driver.Provider
+	failed bool
+}
+
+func (p *faultyDead) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Provider.Open(ctx, name, o)
+	return &faultyDeadMain{q, p}, err
+}
+
+type faultyDeadMain struct {
+	driver.Queue
+	p *faultyDead
+}
+
+func (q *faultyDeadMain) DeadLetters(ctx context.Context) (driver.Queue, error) {
+	d, err := q.Queue.DeadLetters(ctx)
+	return &faultyDeadQueue{d, q.p}, err
+}
+
+type faultyDeadQueue struct {
+	driver.Queue
+	p *faultyDead
+}
+
+func (q *faultyDeadQueue) Settle(ctx context.Context, s []driver.Settlement) []error {
+	if q.p.failed || len(s) == 0 || s[0].Kind != driver.Complete {
+		return q.Queue.Settle(ctx, s)
+	}
+	q.p.failed = true
+	return append([]error{driver.Errorf(driver.Unavailable, "connection reset")}, q.Queue.Settle(ctx, s[1:])...)
 }
