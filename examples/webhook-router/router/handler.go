@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,7 +19,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/sessionkey"
 )
 
@@ -134,6 +134,8 @@ func (r *Router) take(w http.ResponseWriter, q *http.Request) (*webhook, *refusa
 		return nil, &refusal{http.StatusBadRequest, "malformed", "the body did not arrive", 0, err}
 	case !r.verify(signature, body):
 		return nil, &refusal{http.StatusUnauthorized, "bad_signature", "X-Hub-Signature-256 does not match the body under the webhook's secret", 0, nil}
+	case !isObject(body):
+		return nil, &refusal{http.StatusBadRequest, "malformed", "the body is no webhook", 0, nil}
 	}
 	// The signature covers the body alone. Headers are what the sender says.
 	hook := &webhook{event: q.Header.Get(github.EventTypeHeader), delivery: q.Header.Get(github.DeliveryIDHeader), body: body}
@@ -156,6 +158,12 @@ func (r *Router) verify(signature string, body []byte) bool {
 		}
 	}
 	return false
+}
+
+// isObject reports whether body is a JSON object: what is none would only be found
+// out by a bot, which can tell nobody.
+func isObject(body []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body)
 }
 
 // token reports whether s is what GitHub sends as an event or a GUID, which every
@@ -185,7 +193,7 @@ func refuse(ctx context.Context, err error) *refusal {
 	// The broker, or the keys. It may hold the message all the same: the GUID
 	// keeps a repeat from becoming a second one.
 	after := retryAfter
-	var e *driver.Error
+	var e *queue.Error
 	if errors.As(err, &e) && e.RetryAfter > 0 {
 		after = e.RetryAfter
 	}
