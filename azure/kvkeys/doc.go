@@ -1,0 +1,55 @@
+// Package kvkeys gives out keys that lie in Azure Key Vault, as secrets.
+//
+// A [Provider] asks the vault at every call; put keys.NewCached in front of it,
+// which bounds the calls, survives outages and keeps a flood of forged key IDs
+// away from the vault. Credentials are those of the Azure SDK.
+//
+// # Layouts
+//
+// With [Secrets], the default, each key is a secret of its own. The name of the
+// secret is the provider's NAME, two dashes and the key ID; without a NAME it is
+// the key ID alone, and the vault serves one queue. For the name "pulls":
+//
+//	pulls--2026-01     a key
+//	pulls--2026-02     another
+//
+// A key ID may have characters that Key Vault refuses, and Key Vault does not
+// tell upper from lower case: [SecretName] says how an ID is written. A key has
+// one enabled version. Where somebody adds another, the key is refused until one
+// of them is disabled, because one ID names one key for ever.
+//
+// With [Versions] one secret, NAME, holds all keys, each as a version, and the
+// version's tag "qrt-key-id" is the key ID. One role assignment on that secret
+// serves all rotations.
+//
+// # Tags and attributes
+//
+// The tag "qrt-key" says what a key is for: "valid" opens, "current" also seals.
+// What has neither is not given out, so that other secrets of the vault cannot be
+// asked for. Where several are "current", the newest that is enabled and past its
+// not-before date is: to tag the new key is the whole switch, and to tag it
+// together with a not-before date prepares one.
+//
+//	disabled            there is no such key any more (ErrNotFound)
+//	not-before ahead    opens, does not seal: receivers learn of it in advance
+//	expiry passed       opens, does not seal (the key's Expires)
+//	created             the key's Created
+//
+// Key Vault itself enforces the first of these only.
+//
+// The value is 32 bytes in base64 (RFC 4648, Section 4). White space around it is
+// ignored, nothing else.
+//
+// # Errors
+//
+// Every failure but the end of the caller's context is an [*Error] with a
+// [Reason]. ErrNotFound means that the vault has answered and has no such key, or
+// that it is disabled or not tagged. A vault that does not answer, throttles, or
+// refuses is ErrUnavailable, a missing permission included: it may be granted, and
+// messages must wait for that. A value that is no key, and another value under an
+// ID that had one before, is ErrInvalidKey. Texts name the secret, the reason and
+// what to do, never a value.
+//
+// After an answer 429 the vault is left alone for as long as it asks (Retry-After),
+// by every call of the Provider: they fail with ErrUnavailable at once.
+package kvkeys

@@ -1,0 +1,68 @@
+package kvkeys
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// How long a vault is left alone that throttles: as long as it says, within
+// bounds, or for the window of its limits (2,000 requests in 10 seconds; Key
+// Vault service limits).
+const (
+	throttleDefault = 10 * time.Second
+	throttleLeast   = time.Second
+	throttleMost    = 5 * time.Minute
+)
+
+// throttle keeps every call away from a vault until it is to be asked again. The
+// zero throttle is open.
+type throttle struct {
+	mu    sync.Mutex
+	until time.Time
+}
+
+// close keeps calls away for d, or for longer if that was so already, and returns
+// for how long. 0 means the default.
+func (t *throttle) close(d time.Duration) time.Duration {
+	if d == 0 {
+		d = throttleDefault
+	}
+	now := time.Now()
+	until := now.Add(min(max(d, throttleLeast), throttleMost))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if until.After(t.until) {
+		t.until = until
+	}
+	return t.until.Sub(now)
+}
+
+// left is how long calls are still to be kept away; 0 if not at all.
+func (t *throttle) left() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return max(0, time.Until(t.until))
+}
+
+// retryAfter reads how long an answer asks to wait (RFC 9110, Section 10.2.3, and
+// Azure's own headers in milliseconds); 0 if it does not say.
+func retryAfter(r *http.Response) time.Duration {
+	if r == nil {
+		return 0
+	}
+	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
+		if n, err := strconv.ParseUint(r.Header.Get(name), 10, 31); err == nil && n > 0 {
+			return time.Duration(n) * time.Millisecond
+		}
+	}
+	v := r.Header.Get("Retry-After")
+	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
