@@ -377,6 +377,9 @@ func (v *vault) total() int {
 	return len(v.times)
 }
 
+// answered is how many requests had a token.
+func (v *vault) answered() int { return v.total() - v.count("challenge") }
+
 func (v *vault) count(operation string) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
