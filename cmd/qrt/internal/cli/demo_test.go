@@ -152,10 +152,18 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 	}
 }
 
+// TestDemoRealWebhooks runs it with the real bodies on a broker in memory, and on
+// one whose queues require sessions.
 func TestDemoRealWebhooks(t *testing.T) {
 	t.Parallel()
-	r := newShell(t).runDemo("--provider", "mem://", "--payloads", webhookBodies(t), "--messages", "200", "--attempts", "20")
-	r.check(t, 200, 20)
+	bodies := webhookBodies(t)
+	for _, url := range []string{"mem://", "emulator://servicebus"} {
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			r := newShell(t).runDemo("--provider", url, "--payloads", bodies, "--messages", "200", "--attempts", "10")
+			r.check(t, 200, 10)
+		})
+	}
 }
 
 func TestDemoDefault(t *testing.T) {

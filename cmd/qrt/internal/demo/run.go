@@ -143,9 +143,13 @@ func (r *run) event() *webhook.Event {
 // message makes the message for a webhook.
 func (r *run) message(e *webhook.Event) *queue.Message {
 	r.serial++
+	session := e.Session
+	if session == "" {
+		session = e.Name // of no repository: some brokers want a session on each
+	}
 	return &queue.Message{
 		ID:            fmt.Sprintf("delivery-%06d", r.serial),
-		SessionID:     e.Session,
+		SessionID:     session,
 		CorrelationID: fmt.Sprintf("hook-%d", r.serial%17),
 		ContentType:   "application/json",
 		Attributes:    map[string]string{"event": e.Name, "hook": "github"},
