@@ -62,7 +62,11 @@ func TestRotation(t *testing.T) {
 }
 
 func TestDisabledByDefault(t *testing.T) {
-	zero := func(x *fixture, o *queue.Options) { *o = queue.Options{Logger: quiet()} }
+	var asked *countingProvider
+	zero := func(x *fixture, o *queue.Options) {
+		asked = &countingProvider{Provider: x.ring}
+		*o = queue.Options{Logger: quiet(), Keys: asked}
+	}
 	inBubble(t, zero, func(x *fixture) {
 		body := []byte("plain")
 		x.send(&queue.Message{ID: "m", Body: body})
@@ -72,6 +76,10 @@ func TestDisabledByDefault(t *testing.T) {
 		}
 		if d := x.one(x.receiver(orders, nil)); d.Encrypted || string(d.Body) != "plain" {
 			x.Errorf("%+v", d.Received)
+		}
+		// No cost: nothing of the cryptography is even asked.
+		if n := asked.calls.Load(); n != 0 {
+			x.Errorf("%d calls to the key provider for plaintext", n)
 		}
 	})
 }

@@ -59,6 +59,9 @@ func TestBreaker(t *testing.T) {
 		}
 		b.Success()
 		_ = do(nil)
+		if s := b.State(); s != queue.BreakerHalfOpen {
+			t.Errorf("after two successes: %s", s)
+		}
 		_ = do(nil)
 		if s := b.State(); s != queue.BreakerClosed {
 			t.Errorf("after three successes: %s", s)

@@ -461,6 +461,34 @@ func TestPauseAfterAuthFailures(t *testing.T) {
 	})
 }
 
+// A good message starts the count again: only failures in a row pause.
+func TestGoodMessageBetweenForgeries(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "good", Body: []byte("a")})
+		good := x.steal()
+		x.rewrite(orders, func([]driver.Message) []driver.Message {
+			var all []driver.Message
+			for i := range 2*queue.DefaultMaxAuthFailures - 2 {
+				m := good
+				m.ID = fmt.Sprint("forged-", i)
+				if all = append(all, m); i == queue.DefaultMaxAuthFailures-2 {
+					all = append(all, good)
+				}
+			}
+			return all
+		})
+		r := x.receiver(orders, nil)
+		got, err := r.Receive(x.Context(), 100)
+		x.must(err)
+		if len(got) != 1 || len(x.rejected) != 2*queue.DefaultMaxAuthFailures-2 {
+			x.Errorf("%d delivered, %d rejected", len(got), len(x.rejected))
+		}
+		if _, err := r.Receive(x.Context(), 1); err != nil {
+			x.Errorf("Receive = %v, want no pause", err)
+		}
+	})
+}
+
 // One bad message costs the others of its batch nothing, and never stops a naive
 // loop.
 func TestBadMessageAmongGood(t *testing.T) {

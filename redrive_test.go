@@ -381,3 +381,78 @@ func (q *faultyDeadQueue) Settle(ctx context.Context, s []driver.Settlement) []e
 	q.p.failed = true
 	return append([]error{driver.Errorf(driver.Unavailable, "connection reset")}, q.Queue.Settle(ctx, s[1:])...)
 }
+
+// Once an envelope is resealed the old one is worth nothing: a copy of it beside
+// the new one is a replay, whichever comes first.
+func TestRedriveConsumesTheOldEnvelope(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		stolen := x.steal()
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		x.must(err)
+		if report.Resealed != 1 {
+			x.Fatalf("%+v", report)
+		}
+		x.rewrite(orders, func(m []driver.Message) []driver.Message { return append([]driver.Message{stolen}, m...) })
+		x.none(r, queue.ErrNonceReused)
+		x.must(x.one(r).Complete(x.Context()))
+		x.none(r, queue.ErrNoMessage)
+	})
+}
+
+// What was added to a message on its way is not made authentic by resealing it.
+func TestRedriveDropsWhatWasAdded(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Attributes: map[string]string{"event": "push"}, Body: []byte("a")})
+		x.rewrite(orders, func(m []driver.Message) []driver.Message {
+			m[0].Attributes = map[string]string{"event": "push", "admin": "true"}
+			return m
+		})
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		_, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		x.must(err)
+		d := x.one(r)
+		if len(d.Attributes) != 1 || d.Attributes["event"] != "push" || len(d.Unauthenticated) != 0 {
+			x.Errorf("attributes %v, unauthenticated %v", d.Attributes, d.Unauthenticated)
+		}
+	})
+}
+
+// A message's own expiry outlives resealing, unless it is replaced.
+func TestRedriveKeepsExpiry(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		for range 2 {
+			x.send(&queue.Message{Body: []byte("a"), TTL: 10 * time.Minute})
+			x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		}
+		x.wait(4 * time.Minute)
+		redrive := func(o *queue.RedriveOptions) queue.RedriveReport {
+			o.Reseal = true
+			report, err := x.deadLetters().Redrive(x.Context(), o)
+			x.must(err)
+			return report
+		}
+		if report := redrive(&queue.RedriveOptions{Filter: &queue.Filter{Limit: 1}}); report.Resealed != 1 {
+			x.Fatalf("%+v", report)
+		}
+		if d := x.one(r); d.TTL != 6*time.Minute {
+			x.Errorf("TTL %s after 4 of 10 minutes, want 6m", d.TTL)
+		} else {
+			x.must(d.Complete(x.Context()))
+		}
+		x.wait(7 * time.Minute)
+		if report := redrive(&queue.RedriveOptions{}); report.Refusals["expired"] != 1 || report.Redriven != 0 {
+			x.Errorf("past its expiry: %+v", report)
+		}
+		if report := redrive(&queue.RedriveOptions{TTL: time.Hour}); report.Resealed != 1 {
+			x.Errorf("with another expiry: %+v", report)
+		}
+		if d := x.one(r); d.TTL != time.Hour {
+			x.Errorf("TTL %s, want 1h", d.TTL)
+		}
+	})
+}

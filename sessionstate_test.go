@@ -71,3 +71,33 @@ func TestSessionState(t *testing.T) {
 		x.none(r, queue.ErrAuthenticationFailed)
 	})
 }
+
+// A state is bound to its queue: the session of that name in another queue, with
+// the same key, does not read it.
+func TestSessionStateMovedToAnotherQueue(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		s, err := x.receiver(orders, nil).AcceptSession(x.Context(), "s")
+		x.must(err)
+		x.must(s.SetState(x.Context(), []byte("progress")))
+		x.must(s.Close(x.Context()))
+		raw := func(name string) driver.StatefulSession {
+			q, err := x.broker.Connect().Open(x.Context(), name, nil)
+			x.must(err)
+			s, err := q.AcceptSession(x.Context(), "s", time.Second)
+			x.must(err)
+			return s.(driver.StatefulSession)
+		}
+		from, to := raw(orders), raw("billing")
+		stored, err := from.State(x.Context())
+		x.must(err)
+		x.must(to.SetState(x.Context(), stored))
+		x.must(from.Close(x.Context()))
+		x.must(to.Close(x.Context()))
+		s, err = x.receiver("billing", nil).AcceptSession(x.Context(), "s")
+		x.must(err)
+		if b, err := s.State(x.Context()); !errors.Is(err, queue.ErrAuthenticationFailed) {
+			x.Errorf("State = %q, %v; want ErrAuthenticationFailed", b, err)
+		}
+		x.must(s.Close(x.Context()))
+	})
+}
