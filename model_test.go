@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	modelSchedules = flag.Int("model.schedules", 10_000, "how many random schedules the model test of the Processor runs")
+	modelSchedules = flag.Int("model.schedules", 10_000/scale, "how many random schedules the model test of the Processor runs")
 	modelSeed      = flag.Uint64("model.seed", 0, "the first seed; 0 draws one")
 	modelOnly      = flag.Bool("model.only", false, "run the first seed alone")
 )
@@ -54,7 +54,7 @@ func TestModel(t *testing.T) {
 	if *modelOnly {
 		n = 1
 	}
-	t.Logf("seeds %d to %d; one alone: -model.only -model.seed=N", first, first+n-1)
+	t.Logf("%d schedules, seeds %d to %d; one alone: -model.only -model.seed=N", n, first, first+n-1)
 	const lanes = 2
 	for lane := range uint64(lanes) {
 		t.Run(fmt.Sprint("lane", lane), func(t *testing.T) {

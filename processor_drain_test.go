@@ -94,6 +94,7 @@ func TestDrainUnderLoad(t *testing.T) {
 			return
 		}
 	}
+	t.Logf("%d drains", rounds)
 }
 
 // auditor counts settles that come too late.
