@@ -1,0 +1,179 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// interruptedStore ends the caller's context during a claim.
+type interruptedStore struct {
+	replay.NonceStore
+	end  context.CancelFunc
+	fail error // instead of a claim; nil: the claim is granted all the same
+}
+
+func (s *interruptedStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+	if s.end != nil {
+		s.end()
+		s.end = nil
+		if s.fail != nil {
+			return replay.Claim{}, s.fail
+		}
+	}
+	return s.NonceStore.Begin(ctx, r)
+}
+
+// A caller that goes away while its messages are looked at leaves none of them
+// behind, locked or claimed: the next receiver has them at once.
+func TestReceiveInterrupted(t *testing.T) {
+	for what, fail := range map[string]error{
+		"before the claim": errors.New("connection reset"),
+		"busy":             replay.ErrBusy,
+		"after the claim":  nil,
+	} {
+		t.Run(what, func(t *testing.T) {
+			var store *interruptedStore
+			change := func(x *fixture, o *queue.Options) {
+				store = &interruptedStore{NonceStore: x.store, fail: fail}
+				o.Nonces = store
+			}
+			inBubble(t, change, func(x *fixture) {
+				x.send(&queue.Message{Body: []byte("a")})
+				r := x.receiver(orders, nil)
+				ctx, cancel := context.WithCancel(x.Context())
+				store.end = cancel
+				if got, err := r.Receive(ctx, 1); !errors.Is(err, context.Canceled) || len(got) != 0 {
+					x.Fatalf("Receive = %d, %v; want the context's error", len(got), err)
+				}
+				if errors.Is(fail, replay.ErrBusy) {
+					x.wait(30 * time.Second) // a rejection, with its delay
+				}
+				d := x.one(r)
+				if d.Count != 2 {
+					x.Errorf("Count %d, want 2", d.Count)
+				}
+				x.must(d.Complete(x.Context()))
+			})
+		})
+	}
+}
+
+// A loop that ends releases what it fetched and has not reached.
+func TestAllReleasesWhatItHolds(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for i := range 5 {
+			x.send(&queue.Message{Body: []byte{byte(i)}})
+		}
+		for d, err := range x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Prefetch: 5}).All(x.Context()) {
+			x.must(err)
+			x.must(d.Complete(x.Context()))
+			break
+		}
+		got, err := x.receiver(orders, nil).Receive(x.Context(), 10)
+		x.must(err)
+		for i, d := range got {
+			if !bytes.Equal(d.Body, []byte{byte(i + 1)}) {
+				x.Errorf("message %d is %v: out of order", i, d.Body)
+			}
+		}
+		if len(got) != 4 {
+			x.Errorf("%d messages can be had at once, want 4", len(got))
+		}
+	})
+}
+
+// A nonce is remembered for as long as its message can be fresh, whatever is
+// configured; what would forget it earlier is refused.
+func TestNonceMemoryOutlastsFreshness(t *testing.T) {
+	late := func(_ *fixture, o *queue.Options) { o.Crypto.MaxMessageAge = 40 * time.Minute }
+	inBubble(t, late, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		stolen := x.steal()
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).Complete(x.Context()))
+		x.wait(39 * time.Minute)
+		x.inject(orders, stolen)
+		x.none(r, queue.ErrNonceReused)
+	})
+	inBubble(t, nil, func(x *fixture) {
+		const least = 5*time.Minute + 3*30*time.Second
+		for ttl, want := range map[time.Duration]error{least - 1: queue.ErrInvalidOptions, least: nil} {
+			_, err := queue.New(x.broker, &queue.Options{
+				Keys: x.ring, Nonces: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{TrackNonces: true, NonceTTL: ttl},
+			})
+			if !errors.Is(err, want) {
+				x.Errorf("NonceTTL %s: %v, want %v", ttl, err, want)
+			}
+		}
+		for keeps, want := range map[time.Duration]error{23 * time.Hour: queue.ErrInvalidOptions, 24 * time.Hour: nil} {
+			c, err := queue.New(x.broker, &queue.Options{
+				Keys: x.ring, Nonces: forgetful{x.store, keeps}, Logger: quiet(), Crypto: queue.CryptoConfig{TrackNonces: true},
+			})
+			x.must(err)
+			_, err = c.Receiver(x.Context(), orders, nil)
+			if !errors.Is(err, want) {
+				x.Errorf("a store that keeps records for %s: %v, want %v", keeps, err, want)
+			}
+		}
+	})
+}
+
+// forgetful is a store that keeps records for a time of its own.
+type forgetful struct {
+	replay.NonceStore
+	keeps time.Duration
+}
+
+func (s forgetful) Retention() time.Duration { return s.keeps }
+
+// On a transport for text a body in plaintext must not begin as a sealed one
+// does in base64: a receiver could not tell.
+func TestTextMarkerCollision(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for _, c := range []struct {
+			body   string
+			binary bool
+			want   error
+		}{
+			{"UVJFMQ", false, queue.ErrMarkerCollision},
+			{"UVJFMQEA and so on", false, queue.ErrMarkerCollision},
+			{"UVJFM", false, nil},
+			{"UVJFMQEA and so on", true, nil},
+			{"QRE1", true, queue.ErrMarkerCollision},
+			{"QRE1", false, queue.ErrMarkerCollision},
+		} {
+			p := &faultyProvider{Provider: x.broker, caps: func(caps *driver.Capabilities) { caps.BinaryBody = c.binary }}
+			client, err := queue.New(p, &queue.Options{Logger: quiet()})
+			x.must(err)
+			s, err := client.Sender(x.Context(), orders, nil)
+			x.must(err)
+			if _, err := s.Send(x.Context(), &queue.Message{Body: []byte(c.body)}); !errors.Is(err, c.want) {
+				x.Errorf("%q, binary %t: %v, want %v", c.body, c.binary, err, c.want)
+			}
+		}
+	})
+}
+
+// Times are rounded up to the envelope's milliseconds: a message is neither due
+// nor expired too early.
+func TestTimesRoundUp(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		due := time.Now().Add(time.Minute + 300*time.Microsecond)
+		x.send(&queue.Message{Body: []byte("a"), NotBefore: due, TTL: time.Second + 300*time.Microsecond})
+		x.wait(time.Until(due))
+		d := x.one(x.receiver(orders, nil))
+		if want := due.Add(700 * time.Microsecond); !d.NotBefore.Equal(want) {
+			x.Errorf("NotBefore %s, want %s", d.NotBefore, want)
+		}
+		if end := d.NotBefore.Add(d.TTL); end.Before(due.Add(time.Second + 300*time.Microsecond)) {
+			x.Errorf("expires at %s, before it may", end)
+		}
+	})
+}
