@@ -191,6 +191,43 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// When the vault's time is over one caller finds out, and the others stay away
+// until it has: they would all be throttled with it.
+func TestThrottleProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var th throttle
+		pass := func(want time.Duration, wantProbe bool) {
+			t.Helper()
+			if left, probe := th.enter(); left != want || probe != wantProbe {
+				t.Errorf("%v, %v, want %v, %v", left, probe, want, wantProbe)
+			}
+		}
+		pass(0, false)
+		pass(0, false)
+		if d := th.close(5 * time.Second); d != 5*time.Second {
+			t.Error(d)
+		}
+		if d := th.close(2 * time.Second); d != 5*time.Second {
+			t.Errorf("%v: a shorter time cuts a longer one", d)
+		}
+		time.Sleep(2 * time.Second)
+		pass(3*time.Second, false)
+		time.Sleep(3 * time.Second)
+		pass(0, true)
+		pass(throttleLeast, false)
+		th.leave(false) // of a call from before
+		pass(throttleLeast, false)
+		th.close(0) // the probe was throttled
+		th.leave(true)
+		pass(throttleDefault, false)
+		time.Sleep(throttleDefault)
+		pass(0, true)
+		th.leave(true)
+		pass(0, false)
+		pass(0, false)
+	})
+}
+
 func TestReasons(t *testing.T) {
 	for r := NotFound; r <= Unavailable; r++ {
 		if s := r.String(); s == "" || strings.Contains(s, "Reason") {

@@ -62,7 +62,11 @@ func throughSDK(t *testing.T, url string, credential azcore.TokenCredential, o *
 			if err != nil {
 				t.Fatal(err)
 			}
-			return keytest.Backing{Provider: p, Replace: a.fill}
+			b := keytest.Backing{Provider: p, Replace: a.fill}
+			if strings.HasSuffix(t.Name(), "/rotation_in_use") {
+				b.Replace = nil // thousands of requests; TestSuite has this case
+			}
+			return b
 		},
 	})
 }

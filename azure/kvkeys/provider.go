@@ -108,11 +108,13 @@ func (p *Provider) ask(ctx context.Context, at place, action string, call func()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if left := p.throttle.left(); left > 0 {
+	left, probe := p.throttle.enter()
+	if left > 0 {
 		e := p.failed(at, Throttled, "the vault asked to be left alone for another %v", left.Round(time.Millisecond))
 		e.RetryAfter = left
 		return e
 	}
+	defer p.throttle.leave(probe)
 	if err := call(); err != nil {
 		return p.classify(ctx, at, action, err)
 	}

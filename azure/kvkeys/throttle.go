@@ -16,11 +16,42 @@ const (
 	throttleMost    = 5 * time.Minute
 )
 
-// throttle keeps every call away from a vault until it is to be asked again. The
-// zero throttle is open.
+// throttle keeps every call away from a vault until it is to be asked again, and
+// then lets one through that finds out whether all may. The zero throttle is open.
 type throttle struct {
-	mu    sync.Mutex
-	until time.Time
+	mu     sync.Mutex
+	until  time.Time // zero: open
+	asking bool      // somebody finds out
+}
+
+// enter says for how long the caller has to stay away: 0 if it may call. After its
+// call it leaves, with leave.
+func (t *throttle) enter() (left time.Duration, probe bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch left := time.Until(t.until); {
+	case t.until.IsZero():
+		return 0, false
+	case left > 0:
+		return left, false
+	case t.asking:
+		return throttleLeast, false
+	}
+	t.asking = true
+	return 0, true
+}
+
+// leave ends a probe. Whoever was throttled has closed before.
+func (t *throttle) leave(probe bool) {
+	if !probe {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asking = false
+	if time.Until(t.until) <= 0 {
+		t.until = time.Time{}
+	}
 }
 
 // close keeps calls away for d, or for longer if that was so already, and returns
@@ -37,13 +68,6 @@ func (t *throttle) close(d time.Duration) time.Duration {
 		t.until = until
 	}
 	return t.until.Sub(now)
-}
-
-// left is how long calls are still to be kept away; 0 if not at all.
-func (t *throttle) left() time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return max(0, time.Until(t.until))
 }
 
 // retryAfter reads how long an answer asks to wait (RFC 9110, Section 10.2.3, and
