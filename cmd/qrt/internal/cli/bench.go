@@ -29,9 +29,12 @@ type benchReport struct {
 	Overhead     float64 `json:"overhead_percent"`
 	OverheadLow  float64 `json:"overhead_low_percent"`
 	OverheadHigh float64 `json:"overhead_high_percent"`
-	SealNS       int64   `json:"seal_ns"`
-	OpenNS       int64   `json:"open_ns"`
-	Share        float64 `json:"crypto_percent"` // of an encrypted message's time
+	// Noise is half the width of that interval: an overhead that is smaller
+	// cannot be told from none by this run.
+	Noise  float64 `json:"noise_percent"`
+	SealNS int64   `json:"seal_ns"`
+	OpenNS int64   `json:"open_ns"`
+	Share  float64 `json:"crypto_percent"` // of an encrypted message's time
 }
 
 type benchHalf struct {
@@ -49,14 +52,15 @@ func (a *app) benchCommand() *cobra.Command {
 		Short: "Measure what encryption costs on a broker",
 		Long: `Bench moves the same bodies through the broker plain and sealed, in pairs that take
 turns, so that both meet the same machine. It reports throughput (batches of 50),
-latency (one by one), and the overhead with a confidence interval.
+latency (one by one), and the overhead with a confidence interval; more and
+shorter pairs (--rounds, --messages) make that narrower.
 
 It works on queues of its own: in a SQLite file that it removes, or on the broker
 that --provider names (emulator://servicebus starts one). Where it cannot make
 queues, --queue names one that is empty and that nobody else uses.`,
 		Example: example(`
 			qrt bench
-			qrt bench --payloads testdata/github --rounds 20
+			qrt bench --payloads testdata/github --rounds 200
 			qrt bench --provider sqlite:///mnt/disk/bench.db --size 1024 --json`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,8 +81,8 @@ queues, --queue names one that is empty and that nobody else uses.`,
 	}
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of bodies, .json files (default: made up, 7 to 30 KB)")
 	c.Flags().IntVar(&size, "size", 0, "bodies of this many bytes")
-	c.Flags().IntVar(&messages, "messages", 200, "messages of each half of a pair")
-	c.Flags().IntVar(&rounds, "rounds", 10, "how many pairs")
+	c.Flags().IntVar(&messages, "messages", 100, "messages of each half of a pair")
+	c.Flags().IntVar(&rounds, "rounds", 30, "how many pairs")
 	c.Flags().StringVar(&queue, "queue", "", "an empty `queue` to use, instead of making some")
 	c.MarkFlagsMutuallyExclusive("payloads", "size")
 	must(c.MarkFlagDirname("payloads"))
@@ -143,6 +147,10 @@ func (a *app) bench(ctx context.Context, queue string, bodies [][]byte, messages
 	return nil
 }
 
+// noticeable is the noise, in percent, from which on a person is told of it: what
+// is of interest is whether encryption costs a percent.
+const noticeable = 1
+
 func newBenchReport(title string, messages, rounds int, r *cost.Result) *benchReport {
 	half := func(h cost.Half) benchHalf {
 		ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -151,7 +159,7 @@ func newBenchReport(title string, messages, rounds int, r *cost.Result) *benchRe
 	return &benchReport{
 		Broker: title, Rounds: rounds, Messages: messages, Bytes: r.Bytes,
 		Plaintext: half(r.Plain), Encrypted: half(r.Sealed),
-		Overhead: 100 * r.Overhead, OverheadLow: 100 * r.Low, OverheadHigh: 100 * r.High,
+		Overhead: 100 * r.Overhead, OverheadLow: 100 * r.Low, OverheadHigh: 100 * r.High, Noise: 50 * (r.High - r.Low),
 		SealNS: r.Seal.Nanoseconds(), OpenNS: r.Open.Nanoseconds(), Share: 100 * r.Share(),
 	}
 }
@@ -168,6 +176,10 @@ func (r *benchReport) show(s *display.Screen) {
 	s.Println()
 	s.Printf("  overhead in throughput  %s  %s\n", s.Bold(fmt.Sprintf("%+.1f %%", r.Overhead)),
 		s.Dim(fmt.Sprintf("median of %d pairs; between %+.1f %% and %+.1f %% with 95 %% confidence", r.Rounds, r.OverheadLow, r.OverheadHigh)))
+	if r.Noise > noticeable {
+		s.Printf("  noise                   %s  %s\n", s.Warn(fmt.Sprintf("±%.1f %%", r.Noise)),
+			s.Dim("what is less than that cannot be told from none; a machine with less to do, or more --rounds, can"))
+	}
 	s.Printf("  crypto alone            %s  %s\n", s.Bold(fmt.Sprintf("%.1f %%", r.Share)),
 		s.Dim(fmt.Sprintf("of a message's time: %s to seal, %s to open", display.Duration(time.Duration(r.SealNS)), display.Duration(time.Duration(r.OpenNS)))))
 }

@@ -20,7 +20,7 @@ import (
 type Config struct {
 	// Connect opens a connection to the broker.
 	Connect func(context.Context) (driver.Provider, error)
-	// NewQueue makes an empty queue that nobody else uses.
+	// NewQueue makes an empty queue that nobody else uses. Two are made.
 	NewQueue func(ctx context.Context, purpose string) (string, error)
 	// Bodies are sent in turn. At least one.
 	Bodies [][]byte
@@ -67,9 +67,13 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, m.client.Close(context.WithoutCancel(ctx))) }()
-	// What is done for the first time is slower: it does not count.
-	for _, sealed := range []bool{false, true} {
-		if _, _, err := m.half(ctx, sealed, min(c.Messages, 50), 1); err != nil {
+	var lanes [2]*lane
+	for kind := range lanes {
+		if lanes[kind], err = m.lane(ctx, kind == 1); err != nil {
+			return r, err
+		}
+		// What is done for the first time is slower: it does not count.
+		if _, _, err := lanes[kind].half(ctx, 0, min(c.Messages, 50), 1); err != nil {
 			return r, err
 		}
 	}
@@ -80,7 +84,7 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 		var took [2]time.Duration
 		for i := range 2 {
 			kind := (i + round) % 2 // whoever is second finds a warmer machine
-			t, singles, err := m.half(ctx, kind == 1, c.Messages, c.Singles)
+			t, singles, err := lanes[kind].half(ctx, round*c.Messages, c.Messages, c.Singles)
 			if err != nil {
 				return r, err
 			}
@@ -158,33 +162,41 @@ func (m *meter) open(ctx context.Context) error {
 	return nil
 }
 
-// half moves messages through a queue of their own, first in batches, then one
-// by one.
-func (m *meter) half(ctx context.Context, sealed bool, n, singles int) (took time.Duration, latency []time.Duration, err error) {
+// lane is a queue of its own, plain or sealed, with both of its ends. The meter's
+// client closes them.
+type lane struct {
+	m      *meter
+	sealed bool
+	s      *queue.Sender
+	rx     *queue.Receiver
+}
+
+func (m *meter) lane(ctx context.Context, sealed bool) (*lane, error) {
 	name, err := m.NewQueue(ctx, "qrt-bench")
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
+	l := &lane{m: m, sealed: sealed}
 	config := &queue.CryptoConfig{Enabled: sealed, MaxMessageAge: time.Hour}
-	s, err := m.client.Sender(ctx, name, &queue.SenderOptions{Crypto: config})
-	if err != nil {
+	if l.s, err = m.client.Sender(ctx, name, &queue.SenderOptions{Crypto: config}); err != nil {
+		return nil, err
+	}
+	l.rx, err = m.client.Receiver(ctx, name, &queue.ReceiverOptions{Crypto: config, Wait: 5 * time.Second})
+	return l, err
+}
+
+// half moves n messages through the lane in batches, from the body first on, and
+// then some one by one.
+func (l *lane) half(ctx context.Context, first, n, singles int) (took time.Duration, latency []time.Duration, err error) {
+	if took, err = l.batches(ctx, first, n); err != nil {
 		return 0, nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close(ctx)) }()
-	rx, err := m.client.Receiver(ctx, name, &queue.ReceiverOptions{Crypto: config, Wait: 5 * time.Second})
-	if err != nil {
-		return 0, nil, err
-	}
-	defer func() { err = errors.Join(err, rx.Close(ctx)) }()
-	if took, err = m.batches(ctx, s, rx, n, sealed); err != nil {
-		return 0, nil, err
-	}
-	for range singles {
+	for i := range singles {
 		t := time.Now()
-		if _, err := s.Send(ctx, m.message()); err != nil {
+		if _, err := l.s.Send(ctx, l.m.message(first+i)); err != nil {
 			return 0, nil, err
 		}
-		d, err := rx.ReceiveOne(ctx)
+		d, err := l.rx.ReceiveOne(ctx)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -196,13 +208,15 @@ func (m *meter) half(ctx context.Context, sealed bool, n, singles int) (took tim
 	return took, latency, nil
 }
 
-func (m *meter) message() *queue.Message {
+// message makes a message with the i-th body: both halves of a pair move the same
+// ones.
+func (m *meter) message(i int) *queue.Message {
 	m.serial++
 	return &queue.Message{
 		ID:          fmt.Sprintf("bench-%08d", m.serial),
 		ContentType: "application/json",
 		Attributes:  map[string]string{"event": "bench"},
-		Body:        m.Bodies[m.serial%len(m.Bodies)],
+		Body:        m.Bodies[i%len(m.Bodies)],
 	}
 }
 
@@ -213,26 +227,26 @@ const (
 	settlers = 16
 )
 
-func (m *meter) batches(ctx context.Context, s *queue.Sender, rx *queue.Receiver, n int, sealed bool) (time.Duration, error) {
+func (l *lane) batches(ctx context.Context, first, n int) (time.Duration, error) {
 	messages := make([]*queue.Message, n)
 	for i := range messages {
-		messages[i] = m.message()
+		messages[i] = l.m.message(first + i)
 	}
 	begin := time.Now()
 	for chunk := range slices.Chunk(messages, batch) {
-		if _, err := s.SendBatch(ctx, chunk); err != nil {
+		if _, err := l.s.SendBatch(ctx, chunk); err != nil {
 			return 0, err
 		}
 	}
 	for got := 0; got < n; {
-		list, err := rx.Receive(ctx, batch)
+		list, err := l.rx.Receive(ctx, batch)
 		if err != nil {
 			return 0, err
 		}
 		if len(list) == 0 {
 			return 0, fmt.Errorf("cost: %d of %d messages came back", got, n)
 		}
-		if list[0].Encrypted != sealed {
+		if list[0].Encrypted != l.sealed {
 			return 0, errors.New("cost: a message came back in another form than it was sent")
 		}
 		if err := Complete(ctx, list); err != nil {
