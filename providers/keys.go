@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/queue-runtime/queue/aws/smkeys"
+	"github.com/queue-runtime/queue/azure/kvkeys"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -15,7 +16,8 @@ import (
 //	file:///etc/app/keys.json     a key file, read again when it changes (keys.File)
 //	env://PREFIX                  environment variables, read once (keys.Env)
 //	awssm://eu-west-1/qrt/pulls   AWS Secrets Manager, cached; parameters as smkeys.Open has them
-func KeySchemes() []string { return []string{"file", "env", "awssm"} }
+//	azkv://VAULT/pulls            Azure Key Vault, cached; parameters as kvkeys.Open has them
+func KeySchemes() []string { return []string{"file", "env", smkeys.Scheme, kvkeys.Scheme} }
 
 // OpenKeys opens the key provider that rawURL names. It fails with
 // [ErrUnknownScheme], which lists the schemes, and otherwise as the provider
@@ -51,6 +53,12 @@ func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
 		return &Keys{Provider: e}, nil
 	case smkeys.Scheme:
 		p, err := smkeys.Open(ctx, rawURL)
+		if err != nil {
+			return nil, err
+		}
+		return cached(p)
+	case kvkeys.Scheme:
+		p, err := kvkeys.Open(ctx, rawURL)
 		if err != nil {
 			return nil, err
 		}

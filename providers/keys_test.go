@@ -63,6 +63,25 @@ func TestOpenSecretsManager(t *testing.T) {
 	}
 }
 
+func TestOpenKeyVault(t *testing.T) {
+	t.Setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+	for _, name := range []string{"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_USERNAME"} {
+		t.Setenv(name, "")
+	}
+	for _, url := range []string{"azkv://task-tactician", "azkv://bots.vault.azure.net/pulls?layout=versions"} {
+		p, err := OpenKeys(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := p.Provider.(*keys.Cached); !ok {
+			t.Errorf("a %T: calls to a secret store are to be bounded", p.Provider)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestBadKeysURL(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"", "no URL"},
@@ -77,6 +96,9 @@ func TestBadKeysURL(t *testing.T) {
 		{"env://NOT_SET_ANYWHERE", "key not found"},
 		{"awssm://eu-west-1/", "smkeys"},
 		{"awssm://u:s3cret@eu-west-1/x", "credentials"},
+		{"azkv://", "no vault"},
+		{"azkv://u:s3cret@vault/x", "credentials"},
+		{"azkv://vault/x?endpoint=s3cret", "unknown URL parameter"},
 	} {
 		p, err := OpenKeys(t.Context(), c.url)
 		if err == nil || p != nil || !strings.Contains(err.Error(), c.want) {

@@ -3,6 +3,7 @@ package kvkeys
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/queue-runtime/queue/keys"
@@ -47,7 +48,7 @@ func SecretName(name string, id keys.ID) (string, error) {
 		switch at := strings.IndexByte(punctuation, c); {
 		case at >= 0:
 			b.WriteByte(escape)
-			b.WriteByte('0' + byte(at))
+			b.WriteString(strconv.Itoa(at))
 		case 'A' <= c && c <= 'Z':
 			b.WriteByte(escape)
 			b.WriteByte(c - 'A' + 'a')

@@ -184,7 +184,7 @@ func TestRotationByTags(t *testing.T) {
 		state(t, p, "c", "b", "c")
 		v.disable(c, true) // withdrawn in a hurry: the one before is still tagged
 		state(t, p, "b", "b")
-		v.mark(b, "curent")
+		v.mark(b, "CURRENT")
 		_, err = p.GetKey(t.Context(), "b")
 		failure(t, err, Unmarked, keys.ErrNotFound, "another value")
 	})
@@ -389,7 +389,7 @@ func forged(i int) keys.ID {
 
 func TestOptions(t *testing.T) {
 	v := newVault(t)
-	for name, make := range map[string]func() (*Provider, error){
+	for name, open := range map[string]func() (*Provider, error){
 		"no credential":   func() (*Provider, error) { return New(vaultURL, nil, "k", nil) },
 		"unknown layout":  func() (*Provider, error) { return New(vaultURL, identity{}, "k", &Options{Layout: 2}) },
 		"no name":         func() (*Provider, error) { return New(vaultURL, identity{}, "", v.options(Versions)) },
@@ -401,7 +401,7 @@ func TestOptions(t *testing.T) {
 		"path":            func() (*Provider, error) { return New("https://x.vault.azure.net/secrets", identity{}, "k", nil) },
 		"no URL":          func() (*Provider, error) { return New("\x00", identity{}, "k", nil) },
 	} {
-		if p, err := make(); err == nil || p != nil {
+		if p, err := open(); err == nil || p != nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}
