@@ -1,0 +1,47 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/examples/internal/fleet"
+)
+
+func TestMain(m *testing.M) {
+	fleet.Become()
+	os.Exit(m.Run())
+}
+
+// The whole show, smaller: everything is as it was sent, and each edit becomes what
+// it must.
+func TestPlay(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := play(ctx, &fleet.Options{Dir: t.TempDir()}, 12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Faults {
+		t.Error(f)
+	}
+	if len(r.Webhooks) != 12 || len(r.Attacks) != 3*(len(edits)+3) || len(r.Metrics) < 30 || len(r.Refused) != 5 || r.Repeats.Posted != 3 {
+		t.Errorf("%d webhooks, %d attacks, %d metrics, %d refused, %d repeats", len(r.Webhooks), len(r.Attacks), len(r.Metrics), len(r.Refused), r.Repeats.Posted)
+	}
+	var out bytes.Buffer
+	if err := r.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"task-tactician-1", "authentication_failed", "nonce_reused", "All of it is as it was sent."} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("what is printed lacks %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(out.String())
+	}
+}
