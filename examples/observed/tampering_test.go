@@ -1,0 +1,181 @@
+package observed_test
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/examples/bot/consumer"
+	"github.com/queue-runtime/queue/examples/internal/fleet"
+	"github.com/queue-runtime/queue/examples/internal/hooks"
+	"github.com/queue-runtime/queue/sqlite/sqliteattack"
+)
+
+// scene is the router and the bots with a Prometheus that watches them, and somebody
+// at the file of the queues.
+type scene struct {
+	*testing.T
+	ctx      context.Context
+	fleet    *fleet.Fleet
+	watch    *server
+	attacker *sqliteattack.Attacker
+	hooks    map[string]*hooks.Hook // one for each queue
+	handled  int
+}
+
+func (s *scene) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+// post delivers a webhook to a queue.
+func (s *scene) post(queue string) {
+	s.Helper()
+	h := s.hooks[queue].Again()
+	a, err := s.fleet.Post(s.ctx, &h)
+	s.must(err)
+	if a.Status != http.StatusAccepted {
+		s.Fatalf("%s: %d %s", h.Event, a.Status, a.Text)
+	}
+}
+
+// wait waits until that many more tasks are done.
+func (s *scene) wait(n int) {
+	s.Helper()
+	s.handled += n
+	s.must(s.fleet.Wait(s.ctx, func(t []consumer.Task) bool { return len(t) >= s.handled }))
+}
+
+// While somebody edits stored messages the alert fires, for the queues where that
+// happens and for no other; while nobody does, none fires.
+func TestTamperingAlert(t *testing.T) {
+	t.Parallel()
+	program := peer(t, "prometheus")
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	s := &scene{T: t, ctx: ctx, hooks: make(map[string]*hooks.Hook)}
+	all, err := hooks.Load(ctx)
+	s.must(err)
+	for i := range all {
+		for prefix, queue := range map[string]string{"pull_request": fleet.Queues[0], "issues": fleet.Queues[1], "push": fleet.Queues[2]} {
+			if all[i].Event == prefix {
+				s.hooks[queue] = &all[i]
+			}
+		}
+	}
+	if len(s.hooks) != len(fleet.Queues) {
+		t.Fatalf("webhooks for %q, want one for each queue", slices.Sorted(maps.Keys(s.hooks)))
+	}
+	s.fleet, err = fleet.Start(ctx, &fleet.Options{Dir: t.TempDir()})
+	s.must(err)
+	defer s.fleet.Close()
+	targets := []target{{"router", s.fleet.Router.URL("admin")}}
+	for i, b := range s.fleet.Bots {
+		targets = append(targets, target{fleet.Queues[i], b.URL("admin")})
+	}
+	s.watch = startPrometheus(ctx, t, program, targets)
+	s.attacker, err = sqliteattack.Open(s.fleet.Database)
+	s.must(err)
+	defer func() { s.must(s.attacker.Close()) }()
+
+	captured := s.peace()
+	s.editStored()
+	s.injectEdited(captured)
+	s.fires()
+}
+
+// peace sends messages with nobody there who edits any: no alert fires. It returns one
+// as it was stored, which somebody who only reads has copied.
+func (s *scene) peace() driver.Message {
+	for _, q := range fleet.Queues {
+		s.post(q)
+	}
+	s.wait(len(fleet.Queues))
+	victim := s.fleet.Bots[1]
+	s.must(victim.Stop(s.ctx))
+	s.post(fleet.Queues[1])
+	stored, err := s.attacker.Read(s.ctx, fleet.Queues[1])
+	s.must(err)
+	if len(stored) != 1 || !stored[0].Sealed {
+		s.Fatalf("%d messages are stored in %s, want one that is sealed", len(stored), fleet.Queues[1])
+	}
+	s.must(victim.Start(s.ctx))
+	s.wait(1)
+	// Prometheus has seen all of it, and the zero from which the counters rise.
+	for _, q := range fleet.Queues {
+		s.watch.until(s.ctx, `queue:messages_received:increase5m{encrypted="true", queue="`+q+`"} >= 1`)
+		s.watch.until(s.ctx, `queue_crypto_errors_total{error_type="authentication_failed", queue="`+q+`"} == 0`)
+	}
+	s.watch.until(s.ctx, `sum(queue_messages_sent_total{encrypted="true", job="router"}) == 4`)
+	s.watch.evaluated(s.ctx)
+	if firing := s.watch.alerts(s.ctx); len(firing) > 0 {
+		s.Fatalf("nobody has edited anything, and there is %v", firing)
+	}
+	return stored[0]
+}
+
+// editStored alters a message where it lies.
+func (s *scene) editStored() {
+	q := fleet.Queues[0]
+	s.must(s.fleet.Bots[0].Stop(s.ctx))
+	s.post(q)
+	edited := 0
+	s.must(s.attacker.Rewrite(s.ctx, q, func(m []driver.Message) []driver.Message {
+		for i := range m {
+			m[i].Body[len(m[i].Body)/2] ^= 1
+		}
+		edited = len(m)
+		return m
+	}))
+	if edited != 1 {
+		s.Fatalf("%d messages were edited, want 1", edited)
+	}
+	s.must(s.fleet.Bots[0].Start(s.ctx))
+}
+
+// injectEdited puts an altered copy of a message that was handled before in front of a
+// bot that runs.
+func (s *scene) injectEdited(m driver.Message) {
+	m.ID, m.DedupID = "another", "another"
+	m.Body[len(m.Body)/2] ^= 1
+	s.must(s.attacker.Rewrite(s.ctx, fleet.Queues[1], func(all []driver.Message) []driver.Message { return append(all, m) }))
+}
+
+// fires wants the alert for the two queues, and what was altered among the dead letters.
+func (s *scene) fires() {
+	const name = "QueueAuthenticationFailures "
+	var firing map[string]alert
+	s.watch.eventually(s.ctx, "the alert fires for both queues", func() bool {
+		firing = s.watch.alerts(s.ctx)
+		_, first := firing[name+fleet.Queues[0]]
+		_, second := firing[name+fleet.Queues[1]]
+		return first && second
+	})
+	s.watch.evaluated(s.ctx)
+	for of, a := range s.watch.alerts(s.ctx) {
+		if strings.HasSuffix(of, " "+fleet.Queues[2]) || strings.HasPrefix(of, "QueueForged") || strings.HasPrefix(of, "QueueReplays") {
+			s.Errorf("nobody did this, and it fires: %s %v", of, a)
+		}
+	}
+	a := firing[name+fleet.Queues[0]]
+	if a.Labels["severity"] != "critical" || !strings.HasSuffix(a.Annotations["runbook_url"], "#queueauthenticationfailures") {
+		s.Errorf("the alert is %v", a)
+	}
+	for _, q := range fleet.Queues[:2] {
+		dead, why, err := s.attacker.DeadLetters(s.ctx, q)
+		s.must(err)
+		if len(dead) != 1 || why[0].Reason != "authentication_failed" {
+			s.Errorf("%s: %d dead letters for %v, want the one that was altered", q, len(dead), why)
+		}
+	}
+	if n := len(s.fleet.Tasks()); n != s.handled {
+		s.Errorf("%d tasks, want %d: what was altered was handled", n, s.handled)
+	}
+}
