@@ -29,8 +29,8 @@ type BatchSenderOptions struct {
 	// session always go in order. 0 means 4.
 	InFlight int
 
-	// Retry says how long to wait before a failed batch is tried again. Nil:
-	// Exponential from 50 ms to 5 s.
+	// Retry says how long to wait before a failed batch is tried again, and by
+	// less than zero that it is not. Nil: Exponential from 50 ms to 5 s.
 	Retry RetryPolicy
 
 	// MaxAttempts is how often a message is tried at most. 0 means 8.
@@ -320,9 +320,10 @@ func (b *BatchSender) send(batch []*pendingSend) {
 	}
 	for attempt := 1; ; attempt++ {
 		b.dispatch(out, left)
+		delay := b.o.Retry.Delay(attempt)
 		again := left[:0]
 		for _, i := range left {
-			if err := out[i].result.Err; attempt < b.o.MaxAttempts && b.ctx.Err() == nil && retriable(err) && out[i].m != nil {
+			if err := out[i].result.Err; attempt < b.o.MaxAttempts && delay >= 0 && b.ctx.Err() == nil && retriable(err) && out[i].m != nil {
 				again = append(again, i)
 				continue
 			}
@@ -342,7 +343,7 @@ func (b *BatchSender) send(batch []*pendingSend) {
 				wait = max(wait, e.RetryAfter)
 			}
 		}
-		wait = max(wait, b.o.Retry.Delay(attempt))
+		wait = max(wait, delay)
 		sleepUntil(b.ctx, time.Now().Add(wait))
 	}
 }
@@ -366,10 +367,11 @@ func (b *BatchSender) prepare(messages []*Message) ([]outgoing, error) {
 		if b.ctx.Err() != nil {
 			return nil, wrap("send", b.s.queue, driver.ErrClosed)
 		}
-		if !errors.Is(err, ErrKeyProvider) || attempt >= b.o.MaxAttempts {
+		delay := b.o.Retry.Delay(attempt)
+		if !errors.Is(err, ErrKeyProvider) || attempt >= b.o.MaxAttempts || delay < 0 {
 			return nil, err
 		}
-		sleepUntil(b.ctx, time.Now().Add(max(b.o.Retry.Delay(attempt), 0)))
+		sleepUntil(b.ctx, time.Now().Add(delay))
 	}
 }
 

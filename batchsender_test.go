@@ -220,3 +220,22 @@ func TestBatchSenderFlushEnds(t *testing.T) {
 		x.must(b.Close(x.Context()))
 	})
 }
+
+// A policy that says no further try is heeded, for calls to the broker and to
+// the key provider.
+func TestBatchSenderWithoutRetry(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		calls := 0
+		b := x.batching(&queue.BatchSenderOptions{Retry: queue.NoRetry{}}, func(m []*driver.Message) []driver.SendResult {
+			calls++
+			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
+		})
+		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("a")}); !errors.Is(err, queue.ErrUnavailable) {
+			x.Errorf("Send = %v", err)
+		}
+		x.must(b.Close(x.Context()))
+		if calls != 1 {
+			x.Errorf("%d calls, want 1", calls)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -101,6 +102,11 @@ func TestRetryPolicies(t *testing.T) {
 	}
 	if d := (queue.Exponential{}).Delay(1 << 30); d > 5*time.Minute {
 		t.Errorf("no bound: %s", d)
+	}
+	for range 100 { // the longest that there is
+		if d := (queue.Exponential{First: math.MaxInt64, Max: math.MaxInt64}).Delay(1); d < 0 {
+			t.Errorf("delay %s", d)
+		}
 	}
 	l := queue.Linear{Step: 2 * time.Second, Max: 5 * time.Second}
 	if got := []time.Duration{l.Delay(1), l.Delay(2), l.Delay(3), l.Delay(1 << 62)}; !slices.Equal(got, []time.Duration{2e9, 4e9, 5e9, 5e9}) {

@@ -87,7 +87,9 @@ type CryptoConfig struct {
 	RetryWindow time.Duration
 
 	// AcceptedOrigins are queue names, beside the receiver's own, that a message
-	// may have been sealed for: after a queue was renamed, for instance.
+	// may have been sealed for: after a queue was renamed, for instance. A broker
+	// can then deliver one message in both queues; to have it handled once, give
+	// their receivers one ReceiverOptions.Group.
 	AcceptedOrigins []string
 
 	// InsecureSkipFreshness accepts messages of any age, so that a broker can

@@ -68,6 +68,8 @@ type Operation struct {
 
 // Result is how an operation ended.
 type Result struct {
+	// Err is why it failed. That of an OpProcess is what the handler returned: its
+	// text may hold payload.
 	Err   error
 	Count int // messages sent or received
 	// Took is how long the broker took, where the operation goes on after its
@@ -75,7 +77,7 @@ type Result struct {
 	// with them was reported. 0: until now.
 	Took time.Duration
 	// Outcome is how the Processor settled the message of an OpProcess:
-	// "complete", "retry", "dead-letter", "release".
+	// "complete", "retry", "dead_letter", "release", "lost", "unsettled".
 	Outcome string
 	// Links are as in Operation, of the messages that OpReceive brought.
 	Links []map[string]string
@@ -100,7 +102,7 @@ const (
 	EventResumed      EventKind = "resumed"       // ErrorType: what is over
 	EventRenewed      EventKind = "renewed"       // Err where the lock could not be renewed
 	EventSession      EventKind = "session"       // Delta: +1 accepted, -1 closed or lost; Reason
-	EventHandled      EventKind = "handled"       // Duration, Reason (the outcome), Err
+	EventHandled      EventKind = "handled"       // Duration, Reason (the outcome), Err (the handler's, whose text may hold payload)
 	EventRetry        EventKind = "retry"         // Delay
 	EventBreaker      EventKind = "breaker"       // Reason: the new state
 	EventInFlight     EventKind = "in_flight"     // Delta: handlers that run

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -23,7 +24,11 @@ type Exponential struct {
 
 // Delay implements RetryPolicy.
 func (e Exponential) Delay(count int) time.Duration {
-	return rand.N(e.bound(count) + 1) //nolint:gosec // G404: jitter, not a secret
+	bound := e.bound(count)
+	if bound < math.MaxInt64 {
+		bound++ // itself included
+	}
+	return rand.N(bound) //nolint:gosec // G404: jitter, not a secret
 }
 
 // bound is the longest delay after delivery count.
