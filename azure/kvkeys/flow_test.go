@@ -222,6 +222,33 @@ func rotate(t *testing.T, layout Layout) {
 	t.Logf("%d messages, %v, rejected %v, %d requests, at most %d in ten seconds", sent, l.under, l.rejected, v.total(), v.peak())
 }
 
+// What a sender and a receiver in full use ask of a vault in an hour, with the
+// cache's defaults, of the 720,000 requests that it serves in that time.
+func TestRequestsPerHour(t *testing.T) {
+	for name, layout := range map[string]Layout{"secrets": Secrets, "versions": Versions} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := newPipedVault(t)
+				v.keyIn(layout, "a", 1, Valid)
+				v.keyIn(layout, "b", 2, Current)
+				l := newLine(t, v, layout, keys.CachedOptions{})
+				stop := l.process(t)
+				for i := range 3600 {
+					l.send(t, fmt.Sprint(i), 1)
+					time.Sleep(time.Second)
+				}
+				stop()
+				l.wants(t, 3600, 0)
+				l.clean(t)
+				if n := v.total(); n > 150 {
+					t.Errorf("%d requests in an hour, want 150 at most", n)
+				}
+				t.Logf("%d requests in an hour, at most %d in ten seconds: %v", v.total(), v.peak(), maps.Clone(v.calls))
+			})
+		})
+	}
+}
+
 // A key that is disabled is one that is no more: messages under it are given back,
 // and dead-lettered when RotationHorizon is over, while those under other keys
 // flow. Enabled again, they can be redriven.
