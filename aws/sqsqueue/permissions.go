@@ -1,0 +1,108 @@
+package sqsqueue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// Permission is an action on a queue, and whether this caller may do it.
+type Permission struct {
+	// Action is the name that a policy has for it, such as "sqs:SendMessage".
+	Action string
+	// Queue is the queue as SQS names it.
+	Queue string
+	// DeadLetters: it is the dead-letter queue.
+	DeadLetters bool
+	// Err is nil where the action is allowed. It wraps driver.ErrPermission
+	// where it is not, and is another error where nothing can be said.
+	Err error
+}
+
+// Permissions finds out what this caller may do to a queue and to its dead-letter
+// queue, as far as sending, receiving and dead-lettering need it.
+//
+// It does nothing to the queues: each call is one that SQS has to refuse for what
+// it says, such as a batch without entries, and SQS looks at the policies before
+// that (Developer Guide, access control process workflow). Rights on a KMS key
+// are not looked at. It fails where the queue cannot be found, which needs
+// sqs:GetQueueUrl.
+func (p *Provider) Permissions(ctx context.Context, name string) ([]Permission, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	full, url, err := p.lookup(ctx, name, p.o.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	attrs, err := p.attributes(ctx, url)
+	list := []Permission{{Action: "sqs:GetQueueAttributes", Queue: full, Err: err}}
+	list = append(list, p.tryAll(ctx, full, url, false)...)
+	var target deadLetterTarget
+	if err == nil {
+		q, err := newQueue(p, full, url, attrs, &driver.QueueOptions{}, false)
+		if err != nil {
+			return nil, err
+		}
+		q.cancel()
+		target = q.target
+	}
+	if target.name == "" || ctx.Err() != nil {
+		return list, ctx.Err()
+	}
+	full, url, err = p.lookup(ctx, target.name, target.account)
+	if err != nil {
+		return append(list, Permission{Action: "sqs:GetQueueUrl", Queue: target.name, DeadLetters: true, Err: err}), ctx.Err()
+	}
+	_, err = p.attributes(ctx, url)
+	list = append(list, Permission{Action: "sqs:GetQueueAttributes", Queue: full, DeadLetters: true, Err: err})
+	return append(list, p.tryAll(ctx, full, url, true)...), ctx.Err()
+}
+
+// Values that are out of bounds (API Reference, ReceiveMessage): both, so that no
+// service of this protocol receives anything.
+const (
+	tooMany    = maxEntries + 1
+	tooPatient = int32(MaxPoll/time.Second) + 1
+)
+
+func (p *Provider) tryAll(ctx context.Context, full, url string, deadLetters bool) []Permission {
+	u := aws.String(url)
+	var list []Permission
+	for _, a := range []struct {
+		action string
+		call   func() error
+	}{
+		{"sqs:SendMessage", func() error {
+			_, err := p.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: u, Entries: []types.SendMessageBatchRequestEntry{}})
+			return err
+		}},
+		{"sqs:ReceiveMessage", func() error {
+			_, err := p.api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: u, MaxNumberOfMessages: tooMany, WaitTimeSeconds: tooPatient})
+			return err
+		}},
+		{"sqs:DeleteMessage", func() error {
+			_, err := p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: u, Entries: []types.DeleteMessageBatchRequestEntry{}})
+			return err
+		}},
+		{"sqs:ChangeMessageVisibility", func() error {
+			_, err := p.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: u, Entries: []types.ChangeMessageVisibilityBatchRequestEntry{}})
+			return err
+		}},
+	} {
+		err := classify(ctx, a.action, a.call())
+		var refused smithy.APIError
+		if k := driver.KindOf(err); errors.As(err, &refused) && (k == driver.Other || k == driver.Invalid) {
+			err = nil // for what the call says, as it should be
+		}
+		list = append(list, Permission{Action: a.action, Queue: full, DeadLetters: deadLetters, Err: err})
+	}
+	return list
+}
