@@ -24,6 +24,9 @@ type Options struct {
 	KeysFor func(queue string) keys.Provider
 
 	// CryptoProvider seals and opens in place of AESGCM over Keys. Nil: AESGCM.
+	// Keys beside it say under which key to seal, and which key IDs of a message
+	// reach it; without them every forged one does, and it has to bound itself
+	// what that costs.
 	CryptoProvider CryptoProvider
 
 	// Nonces is the memory of handled messages; needed with Crypto.TrackNonces.

@@ -108,7 +108,8 @@ func (e *BatchError) Unwrap() error { return e.Err }
 // one result per message, in order, and an error (a *BatchError) when any
 // failed. Where a message of a session fails, the later ones of that session
 // that were not yet on their way are not sent (ErrNotSent), so that sending the
-// failed ones again keeps the order.
+// failed ones again keeps the order. An error of the call as a whole, such as no
+// current key, comes without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
 	r, err := s.prepare(ctx, m)
 	if err != nil {

@@ -218,13 +218,14 @@ func (s *Session) receive(ctx context.Context, max int, wait time.Duration) ([]*
 // giveUp releases the session because of a message that must wait.
 func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 	err := fmt.Errorf("%w: released: %w", ErrSessionLost, why)
-	s.mu.Lock()
-	until := s.until
-	s.mu.Unlock()
+	left := why.Delay // where the lock has no end in time
+	if until := s.LockedUntil(); !until.IsZero() {
+		left = time.Until(until)
+	}
 	if !s.end(err, "blocked") {
 		return err
 	}
-	if left := time.Until(until); left > 0 && why.Delay > 0 && s.r.caps.AbandonDelay == driver.None {
+	if left > 0 && why.Delay > 0 && s.r.caps.AbandonDelay == driver.None {
 		// The broker has no delay, and would hand the message to the next receiver
 		// at once, until its deliveries are used up: the lock is the delay.
 		s.mu.Lock()

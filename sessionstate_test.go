@@ -87,13 +87,13 @@ func TestSessionStateMovedToAnotherQueue(t *testing.T) {
 			x.must(err)
 			return s.(driver.StatefulSession)
 		}
-		from, to := raw(orders), raw("billing")
+		from, to := raw(orders), raw("ledger")
 		stored, err := from.State(x.Context())
 		x.must(err)
 		x.must(to.SetState(x.Context(), stored))
 		x.must(from.Close(x.Context()))
 		x.must(to.Close(x.Context()))
-		s, err = x.receiver("billing", nil).AcceptSession(x.Context(), "s")
+		s, err = x.receiver("ledger", nil).AcceptSession(x.Context(), "s")
 		x.must(err)
 		if b, err := s.State(x.Context()); !errors.Is(err, queue.ErrAuthenticationFailed) {
 			x.Errorf("State = %q, %v; want ErrAuthenticationFailed", b, err)
