@@ -43,6 +43,7 @@ func testErrors(t *testing.T) {
 		"no access policy":   {fault{status: 403, code: "AccessDenied"}, Forbidden, keys.ErrUnavailable, "assign the role"},
 		"firewall":           {fault{status: 403, code: "ForbiddenByFirewall"}, Forbidden, keys.ErrUnavailable, "firewall"},
 		"private endpoint":   {fault{status: 403, code: "ForbiddenByConnection"}, Forbidden, keys.ErrUnavailable, "private endpoint"},
+		"token refused":      {fault{status: 401}, Credentials, keys.ErrUnavailable, "of one tenant"},
 		"disabled":           {fault{status: 403, code: "SecretDisabled"}, Disabled, keys.ErrNotFound, "disabled"},
 		"broken":             {fault{status: 500, code: "InternalError"}, Unavailable, keys.ErrUnavailable, "HTTP 500 InternalError"},
 		"away":               {fault{status: 503}, Unavailable, keys.ErrUnavailable, "HTTP 503"},

@@ -249,46 +249,59 @@ func TestRequestsPerHour(t *testing.T) {
 	}
 }
 
-// A key that is disabled is one that is no more: messages under it are given back,
-// and dead-lettered when RotationHorizon is over, while those under other keys
-// flow. Enabled again, they can be redriven.
-func TestDisabledKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		v := newPipedVault(t)
-		a := v.keyIn(Secrets, "a", 1, Current)
-		l := newLine(t, v, Secrets, short)
-		l.send(t, "old", 20)
-		time.Sleep(time.Second)
-		v.keyIn(Secrets, "b", 2, Current)
-		v.disable(a, true)
-		time.Sleep(time.Minute)
-		stop := l.process(t)
-		for i := range 20 {
-			l.send(t, fmt.Sprint("new-", i), 1)
-			time.Sleep(30 * time.Second)
-		}
-		l.wants(t, 20, 0) // not yet: the key may come
-		time.Sleep(time.Hour)
-		l.wants(t, 20, 20)
-		if l.rejected["key_not_found"] < 20 || len(l.rejected) != 1 {
-			t.Errorf("rejected: %v", l.rejected)
-		}
-		v.disable(a, false)
-		dead, err := l.client.DeadLetters(t.Context(), "pulls", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		report, err := dead.Redrive(t.Context(), &queue.RedriveOptions{Filter: &queue.Filter{Reasons: []string{"key_not_found"}}})
-		if err != nil || report.Redriven != 20 {
-			t.Errorf("%+v, %v", report, err)
-		}
-		time.Sleep(time.Minute)
-		stop()
-		l.wants(t, 40, 0)
-		if err := dead.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+// A key that is disabled, deleted or not marked is one that is no more: messages
+// under it are given back, and dead-lettered when RotationHorizon is over, while
+// those under other keys flow. When it is back, they can be redriven.
+func TestWithdrawnKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		layout         Layout
+		withdraw, back func(*vault, *version)
+	}{
+		"disabled":            {Secrets, func(v *vault, x *version) { v.disable(x, true) }, func(v *vault, x *version) { v.disable(x, false) }},
+		"disabled version":    {Versions, func(v *vault, x *version) { v.disable(x, true) }, func(v *vault, x *version) { v.disable(x, false) }},
+		"deleted":             {Secrets, func(v *vault, _ *version) { v.remove("k--a") }, func(v *vault, x *version) { v.add("k--a", x) }},
+		"not marked any more": {Secrets, func(v *vault, x *version) { v.mark(x, "") }, func(v *vault, x *version) { v.mark(x, Valid) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := newPipedVault(t)
+				a := v.keyIn(c.layout, "a", 1, Current)
+				l := newLine(t, v, c.layout, short)
+				l.send(t, "old", 20)
+				time.Sleep(time.Second)
+				v.keyIn(c.layout, "b", 2, Current)
+				c.withdraw(v, a)
+				time.Sleep(time.Minute)
+				stop := l.process(t)
+				for i := range 20 {
+					l.send(t, fmt.Sprint("new-", i), 1)
+					time.Sleep(30 * time.Second)
+				}
+				l.wants(t, 20, 0) // not yet: the key may come
+				time.Sleep(time.Hour)
+				l.wants(t, 20, 20)
+				if l.rejected["key_not_found"] < 20 || len(l.rejected) != 1 {
+					t.Errorf("rejected: %v", l.rejected)
+				}
+				c.back(v, a)
+				time.Sleep(time.Minute)
+				dead, err := l.client.DeadLetters(t.Context(), "pulls", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				report, err := dead.Redrive(t.Context(), &queue.RedriveOptions{Filter: &queue.Filter{Reasons: []string{"key_not_found"}}})
+				if err != nil || report.Redriven != 20 {
+					t.Errorf("%+v, %v", report, err)
+				}
+				time.Sleep(10 * time.Minute)
+				stop()
+				l.wants(t, 40, 0)
+				if err := dead.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // The current key is disabled, and there is no other: nothing is sent, in
@@ -444,6 +457,7 @@ func TestOutage(t *testing.T) {
 	for name, f := range map[string]fault{
 		"connections cut":    {drop: true},
 		"away":               {status: 503},
+		"token refused":      {status: 401},
 		"permission revoked": {status: 403, code: "ForbiddenByRbac"},
 		"vault gone":         {status: 404, code: "VaultNotFound"},
 		"throttled":          {status: 429, retry: "120"},
