@@ -92,3 +92,12 @@ func ownerOf(event string) string {
 	}
 	return ""
 }
+
+// A program that does not come up says why, and leaves nothing behind.
+func TestStartFails(t *testing.T) {
+	t.Parallel()
+	_, err := fleet.Start(t.Context(), &fleet.Options{Dir: t.TempDir(), BotEnv: []string{"CONCURRENCY=no"}})
+	if err == nil || !strings.Contains(err.Error(), "CONCURRENCY is not a whole number") {
+		t.Errorf("%v", err)
+	}
+}

@@ -65,7 +65,11 @@ func (r *Router) serve(w http.ResponseWriter, q *http.Request) {
 	var no *refusal
 	select {
 	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
+		r.inFlight.Add(q.Context(), 1)
+		defer func() {
+			r.inFlight.Add(q.Context(), -1)
+			<-r.slots
+		}()
 		hook, no = r.take(w, q)
 	default:
 		no = &refusal{http.StatusServiceUnavailable, "busy", "too many webhooks at once", time.Second, nil}

@@ -30,6 +30,7 @@ type Router struct {
 	senders    [routes]*queue.Sender
 	slots      chan struct{} // one for each request that is worked on
 	deliveries metric.Int64Counter
+	inFlight   metric.Int64UpDownCounter
 }
 
 // Open opens the broker, the keys and the three queues. Close ends it.
@@ -52,6 +53,10 @@ func New(ctx context.Context, c *Config, broker driver.Provider, t *service.Tele
 	}()
 	if r.deliveries, err = t.Meter.Meter(scope).Int64Counter("webhook.deliveries", metric.WithUnit("{delivery}"),
 		metric.WithDescription("Webhooks, by what became of them.")); err != nil {
+		return nil, err
+	}
+	if r.inFlight, err = t.Meter.Meter(scope).Int64UpDownCounter("webhook.in_flight", metric.WithUnit("{request}"),
+		metric.WithDescription("Requests that are worked on.")); err != nil {
 		return nil, err
 	}
 	byQueue := make(map[string]keys.Provider)
