@@ -69,6 +69,9 @@ func (i *instruments) configure(ctx context.Context, e *queue.Event) {
 		zero(i.rejected, byDisposition, string(queue.DeadLettered), string(queue.Abandoned))
 		zero(i.deadLettered, byReason, deadLetterReasons...)
 		zero(i.duplicates, byQueue, "")
+		for _, err := range []error{queue.ErrAuthenticationFailed, queue.ErrKeyProvider, queue.ErrNonceStore} {
+			i.paused.Record(ctx, 0, i.series(labels{byReason, e.Queue, queue.ErrorType(err), ""}).record...)
+		}
 	}
 	zero(traffic, byEncrypted, "true", "false")
 }

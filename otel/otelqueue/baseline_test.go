@@ -49,6 +49,9 @@ func TestCountersBeginAtZero(t *testing.T) {
 		`queue_messages_duplicate_total{queue="orders"} 0`,
 		`queue_messages_rejected_total{disposition="abandoned",queue="orders"} 0`,
 		`queue_messages_rejected_total{disposition="dead_lettered",queue="orders"} 0`,
+		`queue_receiving_paused{queue="orders",reason="authentication_failed"} 0`,
+		`queue_receiving_paused{queue="orders",reason="key_provider_error"} 0`,
+		`queue_receiving_paused{queue="orders",reason="nonce_store_error"} 0`,
 	}
 	// The codes of the receive pipeline's table.
 	for _, code := range []string{
