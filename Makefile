@@ -1,6 +1,7 @@
 # make check   formatting, vet, linters, tidy go.mod files, each module built alone
 # make test    coverage floors, the FIPS run, and every test of every module with -race
 # make fuzz    each fuzz target for FUZZTIME (30s)
+# make example the programs of examples/ at work, attacked, and measured
 # make bench   every benchmark COUNT times (6), summed up by benchstat
 # make vuln    govulncheck, module by module; needs the vulnerability database
 #
@@ -21,6 +22,7 @@ endif
 
 # RACE= switches the race detector off where no C compiler is installed.
 RACE      ?= -race
+EXAMPLE   ?=
 TESTFLAGS ?=
 FUZZTIME  ?= 30s
 BENCH     ?= .
@@ -37,7 +39,7 @@ GOLANGCI    := $(TOOLS)/golangci-lint-v2.15.0
 GOVULNCHECK := $(TOOLS)/govulncheck-v1.9.0
 BENCHSTAT   := $(TOOLS)/benchstat-v0.0.0-20260908200009-22c9c6c9d4da
 
-.PHONY: all check fmt vet staticcheck lint tidy build test peers race cover fips fuzz bench vuln tools clean
+.PHONY: all check fmt vet staticcheck lint tidy build test peers race cover fips fuzz example bench vuln tools clean
 all: check test
 
 check: fmt vet staticcheck lint tidy build
@@ -116,6 +118,10 @@ fuzz:
 		xargs -0 -r grep -HoE '^func Fuzz[A-Za-z0-9_]*' | sort)
 	if ((found == 0)); then echo "no fuzz target found" >&2; exit 1; fi
 	echo "$$found fuzz targets ran"
+
+# EXAMPLE=--json prints the report for a program, --logs shows the processes' logs.
+example:
+	@$(GO) run ./examples/runner $(EXAMPLE)
 
 bench: $(BENCHSTAT)
 	@mkdir -p .tools
