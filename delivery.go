@@ -70,9 +70,9 @@ func (d *Delivery) LockedUntil() time.Time {
 	return d.lockedUntil
 }
 
-func (d *Delivery) expired() bool {
+func (d *Delivery) expired(now time.Time) bool {
 	t := d.held()
-	return !t.IsZero() && !time.Now().Before(t)
+	return !t.IsZero() && !now.Before(t)
 }
 
 // finished reports whether the message left the queue by this delivery.

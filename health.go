@@ -52,6 +52,13 @@ type admission struct {
 	probe bool
 }
 
+// well reports that nothing stands against fetching.
+func (h *health) well() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.outage == "" && !h.paused
+}
+
 // admit waits, until deadline, for a time when messages may be fetched. Its
 // error says why none may.
 func (h *health) admit(ctx context.Context, max int, deadline time.Time) (admission, error) {

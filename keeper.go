@@ -19,7 +19,8 @@ type keeper struct {
 	calls  sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows
-	held  map[*kept]struct{}
+	held  []*kept
+	over  bool // closed: nothing is kept any more
 	timer *time.Timer
 	next  time.Time // when timer fires; zero: it does not
 }
@@ -34,10 +35,15 @@ type kept struct {
 	renew  time.Time // when to renew next; zero: never
 	cap    time.Time // when the time for processing is over; zero: never
 	asking bool      // a renewal is under way
+	at     int       // its index in keeper.held; -1: dropped
+
+	// settling is what the handler's settlement runs in. It is here to be made
+	// together with the rest, and the worker's alone.
+	settling settleContext
 }
 
 func newKeeper(ctx context.Context) *keeper {
-	k := &keeper{held: make(map[*kept]struct{})}
+	k := &keeper{}
 	k.ctx, k.cancel = context.WithCancel(ctx)
 	return k
 }
@@ -48,51 +54,60 @@ func (k *keeper) close() {
 	if k.timer != nil {
 		k.timer.Stop()
 	}
-	k.held = nil
+	k.held, k.over = nil, true
 	k.mu.Unlock()
 	k.cancel()
 	k.calls.Wait()
 }
 
-// keepDelivery keeps the lock of d until drop, and lets its processing take at
-// most most.
-func (k *keeper) keepDelivery(d *Delivery, most time.Duration, end context.CancelCauseFunc) *kept {
-	x := &kept{d: d, end: end, lost: ErrLockLost, cap: time.Now().Add(most)}
-	x.until = d.held()
-	k.add(x)
+// keepDelivery keeps the lock of d from now until drop, and lets its processing
+// take at most most.
+func (k *keeper) keepDelivery(d *Delivery, now time.Time, most time.Duration, end context.CancelCauseFunc) *kept {
+	x := &kept{d: d, end: end, lost: ErrLockLost, until: d.held(), cap: now.Add(most)}
+	k.add(x, now)
 	return x
 }
 
 // keepSession keeps the lock of s until drop.
 func (k *keeper) keepSession(s *Session) *kept {
 	x := &kept{s: s, end: func(error) {}, lost: ErrSessionLost, until: s.LockedUntil()}
-	k.add(x)
+	k.add(x, time.Now())
 	return x
 }
 
-// limit lets the processing of a session's message take at most most.
-func (k *keeper) limit(most time.Duration, end context.CancelCauseFunc) *kept {
-	x := &kept{end: end, cap: time.Now().Add(most)}
-	k.add(x)
+// limit lets the processing of a session's message take at most most from now.
+func (k *keeper) limit(now time.Time, most time.Duration, end context.CancelCauseFunc) *kept {
+	x := &kept{end: end, cap: now.Add(most)}
+	k.add(x, now)
 	return x
 }
 
-func (k *keeper) add(x *kept) {
-	x.schedule(time.Now())
+func (k *keeper) add(x *kept, now time.Time) {
+	x.schedule(now)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.held == nil {
+	if k.over {
+		x.at = -1
 		return
 	}
-	k.held[x] = struct{}{}
+	x.at = len(k.held)
+	k.held = append(k.held, x)
 	k.wake(x.due())
 }
 
 // drop stops keeping x. A renewal that is under way may still end.
 func (k *keeper) drop(x *kept) {
 	k.mu.Lock()
-	delete(k.held, x)
-	k.mu.Unlock()
+	defer k.mu.Unlock()
+	if k.over || x.at < 0 {
+		return
+	}
+	last := len(k.held) - 1
+	k.held[x.at] = k.held[last]
+	k.held[x.at].at = x.at
+	k.held[last] = nil
+	k.held = k.held[:last]
+	x.at = -1
 }
 
 // schedule sets the next renewal to half of what is left.
@@ -133,13 +148,13 @@ func (k *keeper) wake(t time.Time) {
 func (k *keeper) tick() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.held == nil {
+	if k.over {
 		return
 	}
 	now := time.Now()
 	k.next = time.Time{}
 	var bySource map[driver.Source][]*kept
-	for x := range k.held {
+	for _, x := range k.held {
 		if !x.until.IsZero() && !now.Before(x.until) {
 			x.end(x.lost)
 			x.until, x.renew = time.Time{}, time.Time{}
@@ -164,7 +179,7 @@ func (k *keeper) tick() {
 	for _, batch := range bySource {
 		k.calls.Go(func() { k.renewBatch(batch) })
 	}
-	for x := range k.held {
+	for _, x := range k.held {
 		k.wake(x.due())
 	}
 }
@@ -202,7 +217,7 @@ func (k *keeper) renewed(batch []*kept, until []time.Time, errs []error) {
 	now := time.Now()
 	for i, x := range batch {
 		x.asking = false
-		if _, ok := k.held[x]; !ok {
+		if k.over || x.at < 0 {
 			continue
 		}
 		switch err := errs[i]; {

@@ -24,8 +24,7 @@ type lane struct {
 	tries   *tries
 	backoff time.Duration // of the fetcher, 0 while all is well
 
-	work chan *Delivery // to a worker that is free
-	idle chan struct{}  // closed when nothing is fetched any more
+	work chan *Delivery // to a worker that is free; closed when nothing is fetched any more
 
 	base        context.Context // of the handlers; set by Run
 	settleMu    sync.Mutex      // guards what follows
@@ -34,7 +33,7 @@ type lane struct {
 }
 
 func newLane(p *Processor, r *Receiver, h Handler, o *HandleOptions) (*lane, error) {
-	l := &lane{p: p, r: r, tries: newTries(), work: make(chan *Delivery), idle: make(chan struct{})}
+	l := &lane{p: p, r: r, tries: newTries(), work: make(chan *Delivery)}
 	if o != nil {
 		l.o = *o
 	}
@@ -174,26 +173,22 @@ func (l *lane) fetchMessages(ctx, base context.Context, n int) (got int, err err
 // as many as were ever busy at once; each is the goroutine of one message after
 // the other, so that their stacks need not grow anew.
 func (l *lane) worker(base context.Context, d *Delivery) {
-	for {
+	for ok := true; ok; d, ok = <-l.work {
 		l.run(base, d)
-		select {
-		case d = <-l.work:
-		case <-l.idle:
-			return
-		}
 	}
 }
 
 // run handles one message, which holds one slot.
 func (l *lane) run(base context.Context, d *Delivery) {
 	defer l.p.slots.release(l.share, 1)
-	if d.expired() {
+	now := time.Now()
+	if d.expired(now) {
 		release(base, []*Delivery{d}) // somebody else has it by now
 		return
 	}
 	ctx, end := context.WithCancelCause(base)
 	defer end(nil)
-	l.handle(ctx, d, l.keeper.keepDelivery(d, l.o.MaxProcessing, end))
+	l.handle(ctx, d, l.keeper.keepDelivery(d, now, l.o.MaxProcessing, end))
 }
 
 // handle runs the handler for d, whose lock k keeps, and settles by its outcome.
@@ -204,14 +199,11 @@ func (l *lane) handle(ctx context.Context, d *Delivery, k *kept) outcome {
 		Kind: OpProcess, Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID,
 		Encrypted: d.Encrypted, KeyID: d.KeyID, Delivered: d.Count,
 	})
-	r.event(pctx, Event{Kind: EventInFlight, Delta: 1})
-	begin := time.Now()
-	err := l.call(pctx, d)
-	took := time.Since(begin)
-	r.event(pctx, Event{Kind: EventInFlight, Delta: -1})
+	took, err := l.timed(pctx, d)
 	out := l.judge(ctx, d, err)
 	l.keeper.drop(k)
-	out = l.settle(pctx, d, out)
+	k.settling.values = pctx
+	out = l.settle(&k.settling, d, out)
 	r.event(pctx, Event{Kind: EventHandled, Duration: took, Reason: out.name, Err: err})
 	if out.name == outRetry {
 		r.event(pctx, Event{Kind: EventRetry, Delay: out.delay})
@@ -221,6 +213,19 @@ func (l *lane) handle(ctx context.Context, d *Delivery, k *kept) outcome {
 		l.failed(pctx, d, out, err)
 	}
 	return out
+}
+
+// timed is call, and how long that took where there is an Observer to be told.
+func (l *lane) timed(ctx context.Context, d *Delivery) (took time.Duration, err error) {
+	if l.r.o == nil {
+		return 0, l.call(ctx, d)
+	}
+	l.r.event(ctx, Event{Kind: EventInFlight, Delta: 1})
+	begin := time.Now()
+	err = l.call(ctx, d)
+	took = time.Since(begin)
+	l.r.event(ctx, Event{Kind: EventInFlight, Delta: -1})
+	return took, err
 }
 
 // call runs the handler. A panic becomes an error; its value, which may hold

@@ -72,10 +72,11 @@ func (l *lane) handleInSession(base context.Context, s *Session, d *Delivery) ou
 	unhook := context.AfterFunc(s.Context(), func() { end(context.Cause(s.Context())) })
 	defer unhook()
 	var k *kept
+	now := time.Now()
 	if d.claim.token != "" {
-		k = l.keeper.keepDelivery(d, l.o.MaxProcessing, end) // for its claim
+		k = l.keeper.keepDelivery(d, now, l.o.MaxProcessing, end) // for its claim
 	} else {
-		k = l.keeper.limit(l.o.MaxProcessing, end) // the session's lock is kept
+		k = l.keeper.limit(now, l.o.MaxProcessing, end) // the session's lock is kept
 	}
 	return l.handle(hctx, d, k)
 }

@@ -162,6 +162,14 @@ func (s *scope) begin(ctx context.Context, op Operation) (context.Context, func(
 	return s.o.Begin(ctx, op)
 }
 
+// clock is the time, where somebody is told how long something takes.
+func (s *scope) clock() time.Time {
+	if s.o == nil {
+		return time.Time{}
+	}
+	return time.Now()
+}
+
 func (s *scope) event(ctx context.Context, e Event) {
 	if s.o == nil {
 		return

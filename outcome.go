@@ -89,14 +89,14 @@ func (l *lane) describe(d *Delivery, err error) string {
 }
 
 // settle carries an outcome out, again where the failure is a passing one, and
-// returns what came of it. ctx may have ended; settling does not.
-func (l *lane) settle(ctx context.Context, d *Delivery, out outcome) outcome {
+// returns what came of it. It gives ctx its end.
+func (l *lane) settle(ctx *settleContext, d *Delivery, out outcome) outcome {
 	if out.name == outLost {
 		// Nothing at the broker is this receiver's any more. The claim ends by
 		// itself.
 		return out
 	}
-	ctx = settleContext{values: ctx, Context: l.deadline()}
+	ctx.Context = l.deadline()
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		err := l.settleOnce(ctx, d, out)
 		if err == nil || wait > 50*time.Millisecond && errors.Is(err, ErrSettled) {
@@ -130,7 +130,7 @@ type settleContext struct {
 }
 
 // Value returns that of the handler's context: the trace, say.
-func (c settleContext) Value(key any) any { return c.values.Value(key) }
+func (c *settleContext) Value(key any) any { return c.values.Value(key) }
 
 // deadline returns a context that ends between settleTimeout and half as much
 // again from now. Settling shares it.

@@ -184,7 +184,7 @@ func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery
 			return &m, &KeyNotFoundError{KeyID: d.KeyID}
 		}
 	}
-	begin := time.Now()
+	begin := e.clock()
 	body, err := e.decrypt(ctx, &m, raw)
 	if e.o != nil {
 		e.event(ctx, Event{Kind: EventOpened, Duration: time.Since(begin), KeyID: d.KeyID, Bytes: len(body), Err: err})

@@ -212,7 +212,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	}
 	fetchers.Wait()
 	for _, l := range p.lanes {
-		close(l.idle)
+		close(l.work)
 	}
 	err := errors.Join(errs...)
 	if e := p.drain(base, hard); e != nil {

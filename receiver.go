@@ -239,7 +239,7 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 			for len(held) > 0 {
 				d := held[0]
 				held = held[1:]
-				if d.expired() {
+				if d.expired(time.Now()) {
 					release(ctx, []*Delivery{d}) // somebody else has it by now
 					continue
 				}
@@ -278,17 +278,18 @@ func (r *Receiver) receive(ctx context.Context, src driver.Source, max int, wait
 	if r.client.closed.Load() {
 		return nil, nil, nil, driver.ErrClosed
 	}
-	deadline := time.Now().Add(wait)
-	admitted, err := r.health.admit(ctx, max, deadline)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	left := time.Until(deadline)
-	if left < 0 {
-		left = 0
+	admitted, left := admission{max: max}, wait
+	if !r.health.well() {
+		deadline := time.Now().Add(wait)
+		if admitted, err = r.health.admit(ctx, max, deadline); err != nil {
+			return nil, nil, nil, err
+		}
+		if left = time.Until(deadline); left < 0 {
+			left = 0
+		}
 	}
 	opCtx, end := r.begin(ctx, Operation{Kind: OpReceive, Count: admitted.max})
-	begin := time.Now()
+	begin := r.clock()
 	raw, err := src.Receive(opCtx, admitted.max, left)
 	if r.o != nil {
 		// It ends below, so that what is found out about the messages is noted on it.
