@@ -74,8 +74,7 @@ func startPrometheus(ctx context.Context, t *testing.T, program string, targets 
 		}
 		_, _ = io.Copy(io.Discard, log) // after a line that is too long
 		if err := c.Wait(); err != nil {
-			err = fmt.Errorf("%w; it said:\n%s", err, strings.Join(tail, "\n"))
-			ended <- err
+			ended <- fmt.Errorf("%w; it said:\n%s", err, strings.Join(tail, "\n"))
 		}
 		close(ended)
 	}()
@@ -91,7 +90,8 @@ func startPrometheus(ctx context.Context, t *testing.T, program string, targets 
 		case <-time.After(10 * time.Second): // real time: another process
 			t.Error("Prometheus does not end when it is told to")
 			_ = c.Process.Kill()
-			<-ended
+			for range ended { // until it is gone
+			}
 		}
 	})
 	select {

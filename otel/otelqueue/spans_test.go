@@ -37,7 +37,7 @@ func (x *observed) event(s tracetest.SpanStub, name string) []string {
 		if e.Name == name {
 			var all []string
 			for _, a := range e.Attributes {
-				all = append(all, string(a.Key)+"="+a.Value.Emit())
+				all = append(all, string(a.Key)+"="+a.Value.String())
 			}
 			slices.Sort(all)
 			return all
