@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/queue-runtime/queue/keys"
 )
@@ -26,7 +27,9 @@ func Open(ctx context.Context, rawURL string) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	var load []func(*config.LoadOptions) error
+	// The SDK's own lines would go to standard error, whatever the program logs
+	// to; what they tell comes as an error, too.
+	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	if region != "" {
 		load = append(load, config.WithRegion(region))
 	}
