@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -119,7 +120,9 @@ func post(b *testing.B, encrypt bool, synchronous sqlitequeue.Synchronous) round
 		if err := server.Shutdown(ctx); err != nil {
 			b.Error(err)
 		}
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			b.Error(err)
+		}
 		if err := r.Close(ctx); err != nil {
 			b.Error(err)
 		}
