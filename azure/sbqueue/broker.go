@@ -30,6 +30,12 @@ const (
 	// probeBytes is up to where the link's own limit is looked for.
 	probeBytes = 1 << 20
 	maxBatch   = 500
+
+	// How long closing may take: of a link, of a queue with all that came from
+	// it, and of the connections.
+	closeLink       = 5 * time.Second
+	closeQueue      = 8 * time.Second
+	closeConnection = 5 * time.Second
 )
 
 // Options configure a [Broker].
@@ -60,26 +66,36 @@ type QueueOptions struct {
 // Broker is a namespace.
 type Broker struct {
 	client *azservicebus.Client
-	o      Options
+	// sessions is the client of sessions, on a connection of its own: the SDK
+	// closes the connection of a receiver that fails, and with it all sessions.
+	sessions *azservicebus.Client
+	o        Options
+
+	calls sync.WaitGroup // of the SDK's that may outlast their callers
 
 	mu     sync.Mutex // guards what follows
-	closed bool
+	closed bool       // nothing is opened any more
+	over   bool       // nothing is added to calls any more
 	open   map[closer]struct{}
 }
 
 type closer interface{ Close(context.Context) error }
 
-// retries are few and quick: package queue has a policy of its own.
-var retries = azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second}
+// closing makes a closer of a function.
+type closing func(context.Context) error
+
+func (f closing) Close(ctx context.Context) error { return f(ctx) }
 
 // FromConnectionString returns the Broker of a connection string. It does no I/O.
 // Errors never repeat the string.
 func FromConnectionString(connection string, o *Options) (*Broker, error) {
-	client, err := azservicebus.NewClientFromConnectionString(connection, &azservicebus.ClientOptions{RetryOptions: retries})
-	if err != nil {
+	b, err := newBroker(o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
+		return azservicebus.NewClientFromConnectionString(connection, c)
+	})
+	if errors.Is(err, errClient) {
 		return nil, errors.New("sbqueue: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=NAME;SharedAccessKey=KEY")
 	}
-	return newBroker(client, o)
+	return b, err
 }
 
 // FromNamespace returns the Broker of a namespace, such as
@@ -89,17 +105,30 @@ func FromNamespace(namespace string, credential azcore.TokenCredential, o *Optio
 	if namespace == "" || credential == nil {
 		return nil, errors.New("sbqueue: a namespace and a credential are needed")
 	}
-	client, err := azservicebus.NewClient(namespace, credential, &azservicebus.ClientOptions{RetryOptions: retries})
-	if err != nil {
+	b, err := newBroker(o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
+		return azservicebus.NewClient(namespace, credential, c)
+	})
+	if errors.Is(err, errClient) {
 		return nil, fmt.Errorf("sbqueue: namespace %q: %w", namespace, err)
 	}
-	return newBroker(client, o)
+	return b, err
 }
 
-func newBroker(client *azservicebus.Client, o *Options) (*Broker, error) {
-	b := &Broker{client: client, open: make(map[closer]struct{})}
+// errClient is about what the SDK refuses to make a client of.
+var errClient = errors.New("the client is refused")
+
+func newBroker(o *Options, connect func(*azservicebus.ClientOptions) (*azservicebus.Client, error)) (*Broker, error) {
+	b := &Broker{open: make(map[closer]struct{})}
 	if o != nil {
 		b.o = *o
+	}
+	var err error
+	once := azservicebus.RetryOptions{MaxRetries: -1} // see pauses
+	if b.client, err = connect(&azservicebus.ClientOptions{RetryOptions: once}); err == nil {
+		b.sessions, err = connect(&azservicebus.ClientOptions{RetryOptions: once})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errClient, err)
 	}
 	for name, q := range b.o.Queues {
 		if err := q.check(); err != nil {
@@ -213,7 +242,8 @@ func (b *Broker) forget(c closer) {
 	b.mu.Unlock()
 }
 
-// Close closes every queue and session, and the connection.
+// Close closes every queue and session, side by side, and the connections. It
+// takes seconds where the broker does not answer.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {
@@ -226,10 +256,15 @@ func (b *Broker) Close(ctx context.Context) error {
 		open = append(open, c)
 	}
 	b.mu.Unlock()
-	for _, c := range open {
-		_ = c.Close(ctx) // the connection goes down with them in any case
-	}
-	return classify(ctx, b.client.Close(ctx))
+	_ = b.closeAll(ctx, open, closeQueue) // the connection goes down with them in any case
+	b.mu.Lock()
+	b.over = true
+	b.mu.Unlock()
+	calls := closing(func(context.Context) error {
+		b.calls.Wait()
+		return nil
+	})
+	return classify(ctx, b.closeAll(ctx, []closer{b.client, b.sessions, calls}, closeConnection))
 }
 
 // checkName refuses what Service Bus refuses: its error would come late and say

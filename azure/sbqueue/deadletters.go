@@ -5,20 +5,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-
 	"github.com/queue-runtime/queue/driver"
 )
 
 // deadLetters is the dead-letter sub-queue of a queue. It has no sessions.
 type deadLetters struct {
 	driver.Unimplemented
-	q        *queue
-	receiver *azservicebus.Receiver
-	source   *source
+	q      *queue
+	source *source
 
 	closing sync.Once
-	err     error
 }
 
 func (d *deadLetters) Capabilities() driver.Capabilities {
@@ -41,15 +37,7 @@ func (d *deadLetters) Receive(ctx context.Context, max int, wait time.Duration) 
 }
 
 func (d *deadLetters) Settle(ctx context.Context, all []driver.Settlement) []error {
-	errs := make([]error, len(all))
-	for i := range all {
-		if all[i].Kind == driver.Abandon && all[i].Delay > 0 {
-			errs[i] = driver.Unsupported("a delay on abandon of a dead letter")
-			continue
-		}
-		errs[i] = d.source.settle(ctx, all[i:i+1])[0]
-	}
-	return errs
+	return d.source.settle(ctx, all)
 }
 
 func (d *deadLetters) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
@@ -57,7 +45,10 @@ func (d *deadLetters) Renew(ctx context.Context, all []*driver.Delivery) ([]time
 }
 
 func (d *deadLetters) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
-	return peek(ctx, d.receiver, d.q.name, true, cursor, max)
+	if d.source.over.Err() != nil {
+		return nil, "", errClosed()
+	}
+	return d.source.peek(ctx, cursor, max)
 }
 
 func (d *deadLetters) Stats(ctx context.Context) (driver.Stats, error) {
@@ -68,12 +59,10 @@ func (d *deadLetters) Stats(ctx context.Context) (driver.Stats, error) {
 	return driver.Stats{Ready: s.DeadLetters, InFlight: -1, Scheduled: 0, DeadLetters: -1, Approximate: true}, nil
 }
 
-func (d *deadLetters) Close(ctx context.Context) error {
+func (d *deadLetters) Close(ctx context.Context) (err error) {
 	d.closing.Do(func() {
-		d.source.end()
-		d.source.release(context.WithoutCancel(ctx))
-		d.err = d.receiver.Close(ctx)
+		err = classify(ctx, d.q.b.closeAll(ctx, []closer{closing(d.source.close)}, closeQueue))
 		d.q.b.forget(d)
 	})
-	return classify(ctx, d.err)
+	return err
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +87,14 @@ func kindOf(err error) driver.Kind {
 	if errors.Is(err, azservicebus.ErrMessageTooLarge) {
 		return driver.TooLarge
 	}
+	// The SDK's type for the answers of the management link is not exported.
+	var answer interface {
+		error
+		RPCCode() int
+	}
+	if errors.As(err, &answer) {
+		return kindOfStatus(answer.RPCCode())
+	}
 	var sb *azservicebus.Error
 	if errors.As(err, &sb) {
 		switch sb.Code {
@@ -96,33 +106,105 @@ func kindOf(err error) driver.Kind {
 			return driver.NotFound
 		case azservicebus.CodeClosed:
 			return driver.Closed
-		case azservicebus.CodeConnectionLost, azservicebus.CodeTimeout:
+		case azservicebus.CodeConnectionLost:
+			return kindOfText(sb.Error())
+		case azservicebus.CodeTimeout:
 			return driver.Unavailable
 		}
 	}
 	var response *azcore.ResponseError
 	if errors.As(err, &response) {
-		switch {
-		case response.StatusCode == 404:
-			return driver.NotFound
-		case response.StatusCode == 401 || response.StatusCode == 403:
-			return driver.Permission
-		case response.StatusCode == 429:
-			return driver.Throttled
-		case response.StatusCode >= 500:
-			return driver.Unavailable
-		}
+		return kindOfStatus(response.StatusCode)
 	}
+	if isDead(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return driver.Unavailable // a deadline of the SDK's or of this package, not the caller's
+	}
+	return driver.Other
+}
+
+// isDead reports whether err says that the link, or the connection below it, is
+// no more.
+func isDead(err error) bool {
 	var link *amqp.LinkError
 	var session *amqp.SessionError
 	var conn *amqp.ConnError
 	var network net.Error
-	if errors.As(err, &link) || errors.As(err, &session) || errors.As(err, &conn) || errors.As(err, &network) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, context.DeadlineExceeded) {
-		return driver.Unavailable // a deadline of the SDK's or of this package, not the caller's
+	var sb *azservicebus.Error
+	switch {
+	case errors.As(err, &sb):
+		return sb.Code == azservicebus.CodeClosed || sb.Code == azservicebus.CodeConnectionLost && kindOfText(sb.Error()) == driver.Unavailable
+	case errors.Is(err, context.DeadlineExceeded): // is a net.Error, too
+		return false
+	}
+	return errors.As(err, &link) || errors.As(err, &session) || errors.As(err, &conn) || errors.As(err, &network) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// kindOfStatus is the kind of a status of the management link or the management
+// API, which both take them from HTTP.
+func kindOfStatus(code int) driver.Kind {
+	switch code {
+	case http.StatusBadRequest:
+		return driver.Invalid
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return driver.Permission
+	case http.StatusNotFound:
+		return driver.NotFound
+	case http.StatusGone:
+		return driver.LockLost
+	case http.StatusTooManyRequests:
+		return driver.Throttled
+	case http.StatusRequestTimeout:
+		return driver.Unavailable
+	}
+	if code >= 500 {
+		return driver.Unavailable
 	}
 	return driver.Other
+}
+
+// kindOfText reads the kind out of an error that the SDK calls a lost connection:
+// it does so with every answer that it does not know, and unwraps to nothing, so
+// that status and condition are left in its text alone.
+func kindOfText(s string) driver.Kind {
+	if _, rest, ok := strings.Cut(s, "*Error{Condition: "); ok {
+		name, _, _ := strings.Cut(rest, ",")
+		if k, ok := conditions[amqp.ErrCond(name)]; ok {
+			return k
+		}
+	}
+	if _, rest, ok := strings.Cut(s, "rpc: failed, status code "); ok {
+		digits, _, _ := strings.Cut(rest, " ")
+		if code, err := strconv.Atoi(digits); err == nil {
+			return kindOfStatus(code)
+		}
+	}
+	return driver.Unavailable
+}
+
+// isStuck reports whether the sender or receiver that err comes from may be of no
+// more use: its link was detached for a reason that the SDK takes for passing, or
+// for final, and it goes on with the dead link.
+func isStuck(err error) bool {
+	var dead *amqp.LinkError
+	if errors.As(err, &dead) {
+		return true
+	}
+	var sb *azservicebus.Error
+	return errors.As(err, &sb) && (sb.Code == azservicebus.CodeTimeout || sb.Code == azservicebus.CodeUnauthorizedAccess)
+}
+
+// isLost reports whether err says that a link or connection was lost, for no reason
+// that would last.
+func isLost(err error) bool {
+	if !isDead(err) {
+		return false
+	}
+	switch kindOf(err) {
+	case driver.Unavailable, driver.Closed:
+		return true
+	}
+	return false
 }
 
 // text is an error's text without anything that could be a credential.

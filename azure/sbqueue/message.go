@@ -86,12 +86,9 @@ func outgoing(m *driver.Message, count int) (*azservicebus.Message, error) {
 	return out, nil
 }
 
-// incoming returns the delivery of a message from the SDK.
-func incoming(m *azservicebus.ReceivedMessage, queue string, dead bool) *driver.Delivery {
-	d := &driver.Delivery{
-		Message: driver.Message{ID: m.MessageID, Body: m.Body},
-		Count:   int(m.DeliveryCount),
-	}
+// incoming makes d, which is empty, the delivery of a message from the SDK.
+func incoming(d *driver.Delivery, m *azservicebus.ReceivedMessage, queue string, dead bool) {
+	d.ID, d.Body, d.Count = m.MessageID, m.Body, int(m.DeliveryCount)
 	if m.SequenceNumber != nil {
 		d.BrokerID = strconv.FormatInt(*m.SequenceNumber, 10)
 	}
@@ -157,7 +154,6 @@ func incoming(m *azservicebus.ReceivedMessage, queue string, dead bool) *driver.
 		}
 		d.DeadLetter = why
 	}
-	return d
 }
 
 func isASCII(s string) bool {

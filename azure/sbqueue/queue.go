@@ -20,25 +20,24 @@ type queue struct {
 	name     string
 	settings QueueOptions
 	caps     driver.Capabilities
-	sender   *azservicebus.Sender
-	receiver *azservicebus.Receiver // of no use on a queue of sessions
-	source   *source
+	source   *source // its receiver is of no use on a queue of sessions
 
 	closing sync.Once
-	err     error
+
+	mu       sync.Mutex // guards what follows
+	outlet   *outlet
+	sessions map[*session]struct{} // that are neither closed nor lost
 }
 
 func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions) (*queue, error) {
-	q := &queue{b: b, name: name, settings: settings}
+	q := &queue{b: b, name: name, settings: settings, sessions: make(map[*session]struct{})}
 	var err error
-	if q.sender, err = b.client.NewSender(name, nil); err != nil {
+	if q.outlet, err = q.newOutlet(); err != nil {
 		return nil, classify(ctx, err)
 	}
-	if q.receiver, err = b.client.NewReceiverForQueue(name, nil); err != nil {
-		_ = q.sender.Close(ctx)
-		return nil, classify(ctx, err)
+	if q.source, err = newQueueSource(q, false); err != nil {
+		return nil, classify(ctx, err) // the client is closed
 	}
-	q.source = newSource(q, q.receiver, false)
 	limit, err := q.limit(ctx)
 	if err != nil {
 		_ = q.Close(ctx)
@@ -67,15 +66,14 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 // limit finds out that the queue exists, and how large a transfer the link takes.
 // Where the credential may only listen there is no sending link to ask.
 func (q *queue) limit(ctx context.Context) (int, error) {
-	batch, err := q.sender.NewMessageBatch(ctx, nil)
+	batch, err := q.newBatch(ctx)
 	if err != nil {
-		err = classify(ctx, err)
 		if driver.KindOf(err) != driver.Permission {
 			return 0, err
 		}
 		if !q.settings.Sessions {
-			if _, err := q.receiver.PeekMessages(ctx, 1, nil); err != nil {
-				return 0, classify(ctx, err)
+			if _, _, err := q.source.peek(ctx, "", 1); err != nil {
+				return 0, err
 			}
 		}
 		return max(q.settings.MaxBytes, DefaultMaxBytes), nil
@@ -91,8 +89,8 @@ func (q *queue) limit(ctx context.Context) (int, error) {
 		switch {
 		case err == nil:
 			low = middle
-			if batch, err = q.sender.NewMessageBatch(ctx, nil); err != nil {
-				return 0, classify(ctx, err)
+			if batch, err = q.newBatch(ctx); err != nil {
+				return 0, err
 			}
 		case errors.Is(err, azservicebus.ErrMessageTooLarge):
 			high = middle - 1
@@ -113,6 +111,10 @@ func (q *queue) Size(m *driver.Message) int { return size(m) }
 // Send sends the messages in one transfer. Service Bus takes or refuses it whole.
 func (q *queue) Send(ctx context.Context, all []*driver.Message) []driver.SendResult {
 	results := make([]driver.SendResult, len(all))
+	if len(all) == 1 {
+		results[0].Err = q.sendOne(ctx, all[0])
+		return results
+	}
 	batch, err := q.newBatch(ctx)
 	if err != nil {
 		return failed(results, nil, err)
@@ -122,8 +124,9 @@ func (q *queue) Send(ctx context.Context, all []*driver.Message) []driver.SendRe
 		if len(in) == 0 {
 			return
 		}
-		if err := q.sender.SendMessageBatch(ctx, batch, nil); err != nil {
-			failed(results, in, classify(ctx, err))
+		err := q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendMessageBatch(ctx, batch, nil) })
+		if err != nil {
+			failed(results, in, err)
 		}
 		in = in[:0]
 	}
@@ -155,15 +158,25 @@ func (q *queue) Send(ctx context.Context, all []*driver.Message) []driver.SendRe
 	return results
 }
 
-func (q *queue) newBatch(ctx context.Context) (*azservicebus.MessageBatch, error) {
-	if q.source.over.Err() != nil {
-		return nil, errClosed()
+// sendOne spares a single message the batch around it.
+func (q *queue) sendOne(ctx context.Context, m *driver.Message) error {
+	out, err := q.check(m)
+	if err != nil {
+		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	err = q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendMessage(ctx, out, nil) })
+	if driver.KindOf(err) == driver.TooLarge {
+		return driver.NewTooLarge("message", size(m), q.caps.MaxBatchBytes)
 	}
-	b, err := q.sender.NewMessageBatch(ctx, nil)
-	return b, classify(ctx, err)
+	return err
+}
+
+func (q *queue) newBatch(ctx context.Context) (b *azservicebus.MessageBatch, err error) {
+	err = q.transmit(ctx, func(s *azservicebus.Sender) error {
+		b, err = s.NewMessageBatch(ctx, nil)
+		return err
+	})
+	return b, err
 }
 
 func failed(results []driver.SendResult, in []int, err error) []driver.SendResult {
@@ -215,45 +228,6 @@ func (q *queue) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Time,
 	return q.source.renew(ctx, all)
 }
 
-// renew extends the locks of messages, several at once.
-func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
-	until := make([]time.Time, len(all))
-	errs := make([]error, len(all))
-	var wg sync.WaitGroup
-	slot := make(chan struct{}, settleParallel)
-	for i, d := range all {
-		slot <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slot }()
-			r, ok := d.Receipt.(*receipt)
-			if !ok {
-				errs[i] = driver.Errorf(driver.Invalid, "the delivery is of another driver")
-				return
-			}
-			if s.over.Err() != nil {
-				errs[i] = errClosed()
-				return
-			}
-			s.mu.Lock()
-			settled := r.settled
-			_, mine := s.held[r]
-			s.mu.Unlock()
-			switch {
-			case settled:
-				errs[i] = &driver.Error{Kind: driver.Settled}
-			case !mine:
-				errs[i] = &driver.Error{Kind: driver.LockLost}
-			default:
-				if errs[i] = s.renewOne(ctx, r); errs[i] == nil && r.m.LockedUntil != nil {
-					d.LockedUntil, until[i] = *r.m.LockedUntil, *r.m.LockedUntil
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return until, errs
-}
-
 // Peek looks over the management link.
 func (q *queue) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
 	if q.source.over.Err() != nil {
@@ -262,10 +236,10 @@ func (q *queue) Peek(ctx context.Context, cursor string, max int) ([]*driver.Del
 	if q.settings.Sessions {
 		return nil, "", driver.Unsupported("peeking into a queue of sessions")
 	}
-	return peek(ctx, q.receiver, q.name, false, cursor, max)
+	return q.source.peek(ctx, cursor, max)
 }
 
-func peek(ctx context.Context, r *azservicebus.Receiver, name string, dead bool, cursor string, max int) ([]*driver.Delivery, string, error) {
+func (s *source) peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
 	from := int64(1)
 	if cursor != "" {
 		var err error
@@ -273,13 +247,18 @@ func peek(ctx context.Context, r *azservicebus.Receiver, name string, dead bool,
 			return nil, "", driver.Errorf(driver.Invalid, "the cursor is not one that Peek returned")
 		}
 	}
-	messages, err := r.PeekMessages(ctx, max, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+	var messages []*azservicebus.ReceivedMessage
+	err := s.at(ctx, func(r *azservicebus.Receiver) (err error) {
+		messages, err = r.PeekMessages(ctx, max, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+		return err
+	})
 	if err != nil {
-		return nil, "", classify(ctx, err)
+		return nil, "", s.fault(ctx, err)
 	}
 	out := make([]*driver.Delivery, len(messages))
 	for i, m := range messages {
-		out[i] = incoming(m, name, dead)
+		out[i] = new(driver.Delivery)
+		incoming(out[i], m, s.q.name, s.dead)
 		out[i].LockedUntil = time.Time{}
 		if m.LockedUntil == nil && out[i].Count > 0 {
 			out[i].Count-- // so far; the SDK counts the next one in
@@ -321,25 +300,30 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	if q.source.over.Err() != nil {
 		return nil, errClosed()
 	}
-	r, err := q.b.client.NewReceiverForQueue(q.name, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
+	source, err := newQueueSource(q, true)
 	if err != nil {
-		return nil, classify(ctx, err)
+		return nil, q.source.fault(ctx, err)
 	}
-	d := &deadLetters{q: q, receiver: r, source: newSource(q, r, true)}
+	d := &deadLetters{q: q, source: source}
 	if err := q.b.keep(d); err != nil {
-		_ = r.Close(ctx)
+		_ = source.close(ctx)
 		return nil, err
 	}
 	return d, nil
 }
 
-// Close gives back what is held and closes the links.
-func (q *queue) Close(ctx context.Context) error {
+// Close gives back what is held, gives up the sessions and closes the links.
+func (q *queue) Close(ctx context.Context) (err error) {
 	q.closing.Do(func() {
 		q.source.end()
-		q.source.release(context.WithoutCancel(ctx))
-		q.err = errors.Join(q.receiver.Close(ctx), q.sender.Close(ctx))
+		q.mu.Lock()
+		all := []closer{closing(q.outlet.close), closing(q.source.close)}
+		for s := range q.sessions {
+			all = append(all, s)
+		}
+		q.mu.Unlock()
+		err = classify(ctx, q.b.closeAll(ctx, all, closeQueue))
 		q.b.forget(q)
 	})
-	return classify(ctx, q.err)
+	return err
 }

@@ -19,13 +19,34 @@ const (
 	acceptOnce  = 30 * time.Second
 )
 
-// session is one session of a queue.
+// session is one session of a queue. It ends with its AMQP link. The SDK makes the
+// link of a session anew, by the session's name, where it can: what was lost would
+// look as if it were kept, while the broker delivers its messages again. So the
+// session has a client that does not retry, nothing is called any more once a
+// call has shown that the link is dead, and one call at a time is made of those
+// that attach again by themselves, to see by the end of the lock whether they did.
 type session struct {
 	*source
-	r *azservicebus.SessionReceiver
+	r  *azservicebus.SessionReceiver
+	id string
 
-	closing sync.Once
-	err     error
+	alone chan struct{} // one token: who calls what could attach again
+	told  time.Time     // the end of the lock as the SDK has it; only with the token
+
+	gone    context.Context // ends when the session is lost
+	leave   context.CancelFunc
+	closing sync.Once // by Close or by loss
+
+	mu    sync.Mutex // guards what follows
+	until time.Time  // the end of the lock by this machine's clock
+}
+
+func newSession(q *queue, r *azservicebus.SessionReceiver) *session {
+	s := &session{source: newSource(q, r, false), r: r, id: r.SessionID(), alone: make(chan struct{}, 1), told: r.LockedUntil()}
+	s.until = local(s.told, time.Now().Add(q.settings.Lock))
+	s.gone, s.leave = context.WithCancel(context.Background())
+	s.lose = s.drop
+	return s
 }
 
 // AcceptSession takes a session's lock. The broker waits for the next session by
@@ -48,11 +69,14 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		// A last attempt at the deadline itself still gets a moment.
 		r, err := q.accept(ctx, id, min(max(time.Until(deadline), leastWait), acceptOnce))
 		if err == nil {
-			s := &session{source: newSource(q, r, false), r: r}
-			if err := q.b.keep(s); err != nil {
-				_ = r.Close(ctx)
-				return nil, err
+			s := newSession(q, r)
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			if q.source.over.Err() != nil {
+				q.b.discard(r)
+				return nil, errClosed()
 			}
+			q.sessions[s] = struct{}{}
 			return s, nil
 		}
 		switch {
@@ -101,9 +125,9 @@ func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azs
 	unhook := context.AfterFunc(q.source.over, cancel)
 	defer unhook()
 	if id == "" {
-		return q.b.client.AcceptNextSessionForQueue(ctx, q.name, nil)
+		return q.b.sessions.AcceptNextSessionForQueue(ctx, q.name, nil)
 	}
-	return q.b.client.AcceptSessionForQueue(ctx, q.name, id, nil)
+	return q.b.sessions.AcceptSessionForQueue(ctx, q.name, id, nil)
 }
 
 // isTimeout reports the broker's own word that there is no session.
@@ -112,71 +136,127 @@ func isTimeout(err error) bool {
 	return errors.As(err, &sb) && sb.Code == azservicebus.CodeTimeout
 }
 
-func (s *session) ID() string { return s.r.SessionID() }
+func (s *session) ID() string { return s.id }
 
-func (s *session) LockedUntil() time.Time { return s.r.LockedUntil() }
-
-// Receive returns the session's messages. A session's link that is lost is not
-// made again by the SDK: its lock is gone with it.
-func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
-	if err := s.alive(); err != nil {
-		return nil, err
-	}
-	d, err := s.receive(ctx, max, wait)
-	if err != nil {
-		return nil, s.lost(err)
-	}
-	until := s.r.LockedUntil()
-	for _, d := range d {
-		d.LockedUntil = until
-	}
-	return d, nil
+func (s *session) LockedUntil() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.until
 }
 
+// drop gives a session up that is lost: nothing of it can be settled any more.
+func (s *session) drop() {
+	s.closing.Do(func() {
+		s.leave()
+		l := s.current()
+		l.down()
+		s.q.forgetSession(s)
+		l.retire() // where it was attached again, too
+	})
+}
+
+// alive returns why the session is over, nil while it is held.
 func (s *session) alive() error {
 	switch {
 	case s.over.Err() != nil:
 		return errClosed()
-	case !time.Now().Before(s.r.LockedUntil()):
+	case s.gone.Err() != nil:
+		return &driver.Error{Kind: driver.SessionLost}
+	case !time.Now().Before(s.LockedUntil()):
+		s.drop()
 		return &driver.Error{Kind: driver.SessionLost}
 	}
 	return nil
 }
 
-// lost turns the errors of a dead session link into what they mean.
-func (s *session) lost(err error) error {
-	switch driver.KindOf(err) {
-	case driver.Unavailable, driver.Closed, driver.LockLost, driver.SessionHeld:
-		if s.over.Err() != nil {
-			return errClosed()
-		}
-		return &driver.Error{Kind: driver.SessionLost, Err: err}
+// only makes a call that attaches the session again where its link is dead, and
+// no other of the kind beside it: the SDK does not guard what it writes then.
+func (s *session) only(ctx context.Context, call func(context.Context) error) error {
+	if err := s.alive(); err != nil {
+		return err
+	}
+	select {
+	case s.alone <- struct{}{}:
+		defer func() { <-s.alone }()
+	case <-s.gone.Done():
+		return &driver.Error{Kind: driver.SessionLost}
+	case <-s.over.Done():
+		return errClosed()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := s.alive(); err != nil {
+		return err
+	}
+	l := s.current()
+	if !l.take() {
+		return &driver.Error{Kind: driver.SessionLost}
+	}
+	defer l.leave()
+	err := call(ctx)
+	if !s.r.LockedUntil().Equal(s.told) { // attached again
+		s.drop()
+		return &driver.Error{Kind: driver.SessionLost}
 	}
 	return err
 }
 
-func (s *session) Settle(ctx context.Context, all []driver.Settlement) []error {
-	if err := s.alive(); err != nil {
-		errs := make([]error, len(all))
-		for i := range errs {
-			errs[i] = err
-			if driver.KindOf(err) == driver.Closed {
-				continue
-			}
-			if r, ok := all[i].Delivery.Receipt.(*receipt); ok {
-				s.mu.Lock()
-				settled := r.settled
-				s.mu.Unlock()
-				if settled {
-					errs[i] = &driver.Error{Kind: driver.Settled}
-				} else if driver.KindOf(err) == driver.SessionLost {
-					errs[i] = &driver.Error{Kind: driver.LockLost}
-				}
-			}
-		}
-		return errs
+// lost turns the errors of a dead session link into what they mean.
+func (s *session) lost(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
 	}
-	return s.settleInOrder(ctx, all)
+	dead := isDead(err)
+	err = s.fault(ctx, err)
+	switch driver.KindOf(err) {
+	case driver.LockLost, driver.SessionHeld, driver.SessionLost:
+		dead = true
+	}
+	if !dead || s.over.Err() != nil {
+		return err
+	}
+	s.drop()
+	return &driver.Error{Kind: driver.SessionLost, Err: err}
+}
+
+// Receive returns the session's messages.
+func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	if err := s.alive(); err != nil {
+		return nil, err
+	}
+	list, err := s.receive(ctx, max, wait)
+	switch {
+	case s.gone.Err() != nil && ctx.Err() == nil:
+		return nil, &driver.Error{Kind: driver.SessionLost}
+	case err != nil:
+		return nil, s.lost(ctx, err)
+	}
+	until := s.LockedUntil()
+	for _, d := range list {
+		d.LockedUntil = until
+	}
+	return list, nil
+}
+
+// Settle settles one by one: messages go back in the order in which they are
+// given back.
+func (s *session) Settle(ctx context.Context, all []driver.Settlement) []error {
+	return s.settleBy(ctx, all, 1, func(ctx context.Context, x *driver.Settlement) error {
+		if r, ok := x.Delivery.Receipt.(*receipt); ok && s.over.Err() == nil && s.isSettled(r) {
+			return &driver.Error{Kind: driver.Settled}
+		}
+		err := s.only(ctx, func(ctx context.Context) error { return s.settleOne(ctx, x) })
+		if driver.KindOf(err) == driver.SessionLost {
+			return &driver.Error{Kind: driver.LockLost, Err: err}
+		}
+		return err
+	})
+}
+
+func (s *session) isSettled(r *receipt) bool {
+	s.source.mu.Lock()
+	defer s.source.mu.Unlock()
+	return r.settled && !r.adrift
 }
 
 // Renew renews the session, which holds its messages.
@@ -189,17 +269,13 @@ func (s *session) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Tim
 	t, err := s.RenewSession(ctx)
 	for i, d := range all {
 		r, ok := d.Receipt.(*receipt)
-		s.mu.Lock()
-		settled := ok && r.settled
-		s.mu.Unlock()
 		switch {
-		case settled:
+		case ok && s.isSettled(r):
 			errs[i] = &driver.Error{Kind: driver.Settled}
+		case driver.KindOf(err) == driver.SessionLost:
+			errs[i] = &driver.Error{Kind: driver.LockLost, Err: err}
 		case err != nil:
 			errs[i] = err
-			if driver.KindOf(err) == driver.SessionLost {
-				errs[i] = &driver.Error{Kind: driver.LockLost, Err: err}
-			}
 		default:
 			d.LockedUntil, until[i] = t, t
 		}
@@ -207,64 +283,78 @@ func (s *session) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Tim
 	return until, errs
 }
 
+// RenewSession extends the lock. The SDK would attach the session again where the
+// management link is dead, and then renew what it got: the end of the lock would
+// not show it. So the session's state is asked for first, by the same link, which
+// does not change the end.
 func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
-	if err := s.alive(); err != nil {
-		return time.Time{}, err
+	errs, _ := s.q.b.each(ctx, 1, 1, func(ctx context.Context, _ int) error {
+		return s.only(ctx, func(ctx context.Context) error {
+			if _, err := s.r.GetSessionState(ctx, nil); err != nil || !s.r.LockedUntil().Equal(s.told) {
+				return s.lost(ctx, err)
+			}
+			latest := time.Now().Add(s.q.settings.Lock)
+			if err := s.r.RenewSessionLock(ctx, nil); err != nil {
+				return s.lost(ctx, err)
+			}
+			s.told = s.r.LockedUntil()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.until = local(s.told, latest)
+			return nil
+		})
+	})
+	if errs[0] != nil {
+		return time.Time{}, errs[0]
 	}
-	rctx, cancel := context.WithTimeout(ctx, renewTimeout)
-	defer cancel()
-	if err := s.r.RenewSessionLock(rctx, nil); err != nil {
-		err = classify(ctx, err)
-		if driver.KindOf(err) == driver.LockLost {
-			err = &driver.Error{Kind: driver.SessionLost, Err: err}
-		}
-		return time.Time{}, err
-	}
-	return s.r.LockedUntil(), nil
+	return s.LockedUntil(), nil
 }
 
 // State and SetState are the broker's session state.
 func (s *session) State(ctx context.Context) ([]byte, error) {
-	if err := s.alive(); err != nil {
-		return nil, err
+	var state []byte
+	errs, _ := s.q.b.each(ctx, 1, 1, func(ctx context.Context, _ int) error {
+		return s.only(ctx, func(ctx context.Context) error {
+			b, err := s.r.GetSessionState(ctx, nil)
+			if err == nil && len(b) > 0 {
+				state = b
+			}
+			return s.lost(ctx, err)
+		})
+	})
+	if errs[0] != nil {
+		return nil, errs[0] // the call may not have ended
 	}
-	b, err := s.r.GetSessionState(ctx, nil)
-	if err != nil {
-		return nil, s.lost(classify(ctx, err))
-	}
-	if len(b) == 0 {
-		return nil, nil
-	}
-	return b, nil
+	return state, nil
 }
 
 func (s *session) SetState(ctx context.Context, state []byte) error {
-	if err := s.alive(); err != nil {
-		return err
-	}
-	if err := s.r.SetSessionState(ctx, state, nil); err != nil {
-		return s.lost(classify(ctx, err))
-	}
-	return nil
+	errs, _ := s.q.b.each(ctx, 1, 1, func(ctx context.Context, _ int) error {
+		return s.only(ctx, func(ctx context.Context) error {
+			return s.lost(ctx, s.r.SetSessionState(ctx, state, nil))
+		})
+	})
+	return errs[0]
 }
 
 // Close gives back what is held and gives the session up.
-func (s *session) Close(ctx context.Context) error {
+func (s *session) Close(ctx context.Context) (err error) {
+	_ = s.alive() // where it is lost, that ends it
 	s.closing.Do(func() {
-		alive := s.alive() == nil
-		s.end()
-		if alive {
-			s.release(context.WithoutCancel(ctx))
-		}
-		s.q.b.forget(s)
-		err := classify(ctx, s.r.Close(ctx))
-		switch driver.KindOf(err) {
-		case driver.SessionLost, driver.LockLost, driver.Closed, driver.Unavailable:
-			return // it is given up in any case
-		}
-		if alive { // the link of a lost session fails to close in many ways
-			s.err = err
-		}
+		err = classify(ctx, s.q.b.closeAll(ctx, []closer{closing(s.close)}, closeQueue))
+		s.leave()
+		s.q.forgetSession(s)
 	})
-	return s.err
+	s.end()
+	switch driver.KindOf(err) {
+	case driver.SessionLost, driver.LockLost, driver.Closed, driver.Unavailable:
+		return nil // it is given up in any case
+	}
+	return err
+}
+
+func (q *queue) forgetSession(s *session) {
+	q.mu.Lock()
+	delete(q.sessions, s)
+	q.mu.Unlock()
 }

@@ -3,7 +3,6 @@ package sbqueue
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -12,16 +11,11 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// How long a settlement may take: over the link that the message came by, and
-// then, where that is dead, over the management link by the lock token.
 const (
-	settleLink       = 3 * time.Second
-	settleManagement = 5 * time.Second
-	settleParallel   = 16
-	renewTimeout     = 10 * time.Second
-
 	// leastWait is what a Receive without waiting gives the broker to answer.
 	leastWait = 500 * time.Millisecond
+	// maxReceive is within what the SDK takes for credit.
+	maxReceive = 1000
 )
 
 // receiving is what the SDK's receivers for queues and for sessions share.
@@ -33,34 +27,111 @@ type receiving interface {
 	Close(context.Context) error
 }
 
-// source receives from one link and settles what came by it.
+// link is one receiver of the SDK, for as long as its first AMQP link lives. On a
+// queue nothing but ReceiveMessages is called on it, see desk.
+type link struct {
+	r    receiving
+	up   context.Context // ends when the AMQP link is known to be dead
+	down context.CancelFunc
+	lease
+}
+
+func (q *queue) newLink(r receiving) *link {
+	l := &link{r: r, lease: lease{b: q.b, c: r}}
+	l.up, l.down = context.WithCancel(context.Background())
+	return l
+}
+
+// source receives, and settles what it received.
 type source struct {
 	q    *queue
-	r    receiving
 	dead bool // of the dead-letter queue
+
+	// again makes a new receiver of the SDK. The SDK makes a dead link anew by
+	// itself, but not where its condition counts as passing (server-busy,
+	// timeout): then ReceiveMessages returns nothing at once, for ever. Nil in a
+	// session, which is lost with its link.
+	again func() (*azservicebus.Receiver, error)
+	// lose is told that the link of a session is dead. Nil on a queue.
+	lose func()
 
 	turn chan struct{} // one token: the SDK allows one ReceiveMessages at a time
 	over context.Context
 	end  context.CancelFunc
 
 	mu   sync.Mutex // guards what follows
+	link *link
+	desk *desk // nil in a session
 	held map[*receipt]struct{}
 }
 
-// receipt is the driver's handle of a delivery.
+// receipt is a delivery and the driver's handle of it.
 type receipt struct {
-	m       *azservicebus.ReceivedMessage
-	d       *driver.Delivery
-	settled bool // guarded by the source's mu
+	driver.Delivery
+	m    *azservicebus.ReceivedMessage // not written to: the SDK reads it in several goroutines
+	link *link
+
+	// The source's mu guards what follows.
+	settled bool // or being settled
+	// adrift: a settlement outlasted the call that began it.
+	adrift bool
 	// lost is set once the broker has said that the lock is over: the SDK takes
 	// a delivery that was answered for settled, and answers nil the next time.
-	lost bool // guarded by the source's mu
+	lost bool
 }
 
 func newSource(q *queue, r receiving, dead bool) *source {
-	s := &source{q: q, r: r, dead: dead, turn: make(chan struct{}, 1), held: make(map[*receipt]struct{})}
+	s := &source{q: q, dead: dead, turn: make(chan struct{}, 1), held: make(map[*receipt]struct{}), link: q.newLink(r)}
 	s.over, s.end = context.WithCancel(context.Background())
 	return s
+}
+
+// newQueueSource returns the source of a queue or of its dead letters.
+func newQueueSource(q *queue, dead bool) (*source, error) {
+	o := &azservicebus.ReceiverOptions{}
+	if dead {
+		o.SubQueue = azservicebus.SubQueueDeadLetter
+	}
+	again := func() (*azservicebus.Receiver, error) { return q.b.client.NewReceiverForQueue(q.name, o) }
+	r, err := again()
+	if err != nil {
+		return nil, err
+	}
+	m, err := again()
+	if err != nil {
+		return nil, err
+	}
+	s := newSource(q, r, dead)
+	s.again, s.desk = again, q.newDesk(m)
+	return s, nil
+}
+
+func (s *source) current() *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link
+}
+
+// broken notes that l is dead, and puts another in its place. It reports whether
+// nobody had done so before.
+func (s *source) broken(l *link) bool {
+	l.down()
+	if s.lose != nil {
+		s.lose()
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != l || s.over.Err() != nil {
+		return false
+	}
+	r, err := s.again()
+	if err != nil {
+		return false // the client is closed
+	}
+	s.link = s.q.newLink(r)
+	l.retire()
+	return true
 }
 
 // receive returns what came within wait.
@@ -76,6 +147,7 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	}
 	rctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	deadline, _ := rctx.Deadline()
 	unhook := context.AfterFunc(s.over, cancel)
 	defer unhook()
 	select {
@@ -84,19 +156,70 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	case <-rctx.Done():
 		return nil, s.ended(ctx)
 	}
-	for {
-		messages, err := s.r.ReceiveMessages(rctx, max, nil)
-		if len(messages) > 0 {
-			return s.take(messages), nil
+	for losses := 0; ; {
+		if s.over.Err() != nil {
+			return nil, errClosed()
 		}
-		if rctx.Err() != nil {
+		l := s.current()
+		if !l.take() {
+			if s.lose != nil {
+				return nil, &driver.Error{Kind: driver.SessionLost}
+			}
+			continue // replaced meanwhile
+		}
+		messages, err := l.r.ReceiveMessages(rctx, min(max, maxReceive), nil)
+		l.leave()
+		if len(messages) > 0 {
+			out := s.take(l, messages)
+			if s.over.Err() != nil {
+				return nil, errClosed() // Close gives them back
+			}
+			return out, nil
+		}
+		if rctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) && !time.Now().Before(deadline) {
+			return nil, s.ended(ctx) // a dialer's timer may be before the context's
+		}
+		// Without an error it says no more than that the link was detached.
+		lost := err == nil || isLost(err)
+		mine := (lost || isStuck(err) || isDead(err)) && s.broken(l)
+		switch {
+		case !lost:
+			return nil, s.fault(ctx, err)
+		case s.lose != nil:
+			return nil, &driver.Error{Kind: driver.SessionLost}
+		case !mine: // replaced meanwhile, or closed
+			continue
+		case losses == len(pauses):
+			if err == nil {
+				err = errDetached
+			}
+			return nil, s.fault(ctx, err)
+		}
+		if losses > 0 && !rest(rctx, s.over, pauses[losses]) {
 			return nil, s.ended(ctx)
 		}
-		if err != nil {
-			return nil, classify(ctx, err)
-		}
-		// The link was detached: the next call makes a new one.
+		losses++
 	}
+}
+
+var errDetached = &driver.Error{Kind: driver.Unavailable, Err: errors.New("the broker detached the link several times in a row")}
+
+// fault is classify for a call of this source.
+func (s *source) fault(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = classify(ctx, err)
+	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return err
+	case s.over.Err() != nil:
+		return errClosed()
+	case driver.KindOf(err) == driver.Closed:
+		// Of a receiver or sender that was replaced meanwhile.
+		return &driver.Error{Kind: driver.Unavailable, Err: err}
+	}
+	return err
 }
 
 // ended is the outcome of a wait that brought nothing.
@@ -110,214 +233,42 @@ func (s *source) ended(ctx context.Context) error {
 	return nil
 }
 
-func (s *source) take(messages []*azservicebus.ReceivedMessage) []*driver.Delivery {
+func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driver.Delivery {
+	out := make([]*driver.Delivery, len(messages))
+	latest := time.Now().Add(s.q.settings.Lock)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]*driver.Delivery, len(messages))
 	for i, m := range messages {
-		d := incoming(m, s.q.name, s.dead)
-		r := &receipt{m: m, d: d}
-		d.Receipt = r
+		r := &receipt{m: m, link: l}
+		incoming(&r.Delivery, m, s.q.name, s.dead)
+		r.LockedUntil = local(r.LockedUntil, latest)
+		r.Receipt = r
 		s.held[r] = struct{}{}
-		out[i] = d
+		out[i] = &r.Delivery
 	}
 	return out
 }
 
-// settle settles each on its own, several at once: each is a round trip.
-func (s *source) settle(ctx context.Context, all []driver.Settlement) []error {
-	errs := make([]error, len(all))
-	var wg sync.WaitGroup
-	slot := make(chan struct{}, settleParallel)
-	for i := range all {
-		slot <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slot }()
-			errs[i] = s.settleOne(ctx, &all[i])
-		})
+// local is the end of a lock by this machine's clock: not later than latest, which
+// is a lock duration from now, where the broker's clock is ahead.
+func local(until, latest time.Time) time.Time {
+	if until.IsZero() || until.After(latest) {
+		return latest
 	}
-	wg.Wait()
-	return errs
+	return until
 }
 
-// settleInOrder is settle one by one: for sessions, whose messages go back in
-// the order in which they are given back.
-func (s *source) settleInOrder(ctx context.Context, all []driver.Settlement) []error {
-	errs := make([]error, len(all))
-	for i := range all {
-		errs[i] = s.settleOne(ctx, &all[i])
-	}
-	return errs
-}
-
-func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	r, ok := x.Delivery.Receipt.(*receipt)
-	if !ok {
-		return driver.Errorf(driver.Invalid, "the delivery is of another driver")
-	}
-	if s.over.Err() != nil {
-		return errClosed()
-	}
-	if x.Kind == driver.MoveToDeadLetter && s.dead {
-		return driver.Unsupported("dead-lettering a dead letter")
-	}
-	if x.Kind == driver.Abandon && x.Delay > 0 && s.q.caps.AbandonDelay == driver.None {
-		return driver.Unsupported("a delay on abandon in a session")
-	}
+// close gives back what is held and closes the links.
+func (s *source) close(ctx context.Context) error {
+	s.end()
+	s.release(ctx)
 	s.mu.Lock()
-	if r.settled {
-		s.mu.Unlock()
-		return &driver.Error{Kind: driver.Settled}
-	}
-	_, mine := s.held[r]
-	mine = mine && !r.lost
-	r.settled = mine
+	l, d := s.link, s.desk
 	s.mu.Unlock()
-	if !mine {
-		return &driver.Error{Kind: driver.LockLost}
-	}
-	err := s.carryOut(ctx, x, r)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil {
-		delete(s.held, r)
-	} else {
-		r.settled = false
-		r.lost = driver.KindOf(err) == driver.LockLost
+	l.down()
+	err := l.close(ctx)
+	if d != nil {
+		err = errors.Join(err, d.close(ctx))
 	}
 	return err
-}
-
-// carryOut settles at the broker.
-func (s *source) carryOut(ctx context.Context, x *driver.Settlement, r *receipt) error {
-	switch x.Kind {
-	case driver.Complete:
-		return s.twice(ctx, r, func(ctx context.Context, m *azservicebus.ReceivedMessage) error {
-			return s.r.CompleteMessage(ctx, m, nil)
-		})
-	case driver.Abandon:
-		if x.Delay > 0 {
-			return s.postpone(ctx, x.Delay, r)
-		}
-		return s.twice(ctx, r, func(ctx context.Context, m *azservicebus.ReceivedMessage) error {
-			return s.r.AbandonMessage(ctx, m, nil)
-		})
-	case driver.MoveToDeadLetter:
-		return s.bury(ctx, r, x.Reason, x.Description)
-	}
-	return driver.Errorf(driver.Invalid, "settlement of kind %d", x.Kind)
-}
-
-func (s *source) bury(ctx context.Context, r *receipt, reason, description string) error {
-	o := &azservicebus.DeadLetterOptions{
-		Reason: &reason, ErrorDescription: &description,
-		PropertiesToModify: map[string]any{propertyQueue: s.q.name, propertyAt: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00")},
-	}
-	return s.twice(ctx, r, func(ctx context.Context, m *azservicebus.ReceivedMessage) error {
-		return s.r.DeadLetterMessage(ctx, m, o)
-	})
-}
-
-// postpone schedules a copy and completes the original: a crash in between leaves
-// both. The count goes on in the copy, and ends where the broker's own would.
-func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) error {
-	if r.d.Count >= s.q.settings.MaxDeliveries {
-		return s.bury(ctx, r, "max_deliveries", "delivered as often as the queue allows")
-	}
-	// The copy must not outlive what it is a copy of: first find out that the
-	// message is still this receiver's.
-	if err := s.renewOne(ctx, r); err != nil {
-		return err
-	}
-	again := r.d.Message
-	again.NotBefore = time.Now().Add(delay)
-	// Another identity for the broker, which would drop it as a repeat.
-	again.DedupID = copyID(r.d)
-	m, err := outgoing(&again, r.d.Count)
-	if err != nil {
-		return err
-	}
-	if again.TTL > 0 && !r.d.EnqueuedAt.IsZero() {
-		left := max(again.TTL-time.Since(r.d.EnqueuedAt), time.Second)
-		m.TimeToLive = &left
-	}
-	if err := s.q.sender.SendMessage(ctx, m, nil); err != nil {
-		return classify(ctx, err)
-	}
-	return s.twice(ctx, r, func(ctx context.Context, m *azservicebus.ReceivedMessage) error {
-		return s.r.CompleteMessage(ctx, m, nil)
-	})
-}
-
-// twice settles over the link that the message came by and, where that is dead,
-// by its lock token over the management link.
-func (s *source) twice(ctx context.Context, r *receipt, settle func(context.Context, *azservicebus.ReceivedMessage) error) error {
-	first, cancel := context.WithTimeout(ctx, settleLink)
-	err := settle(first, r.m)
-	cancel()
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	err = classify(ctx, err)
-	switch driver.KindOf(err) {
-	case driver.Unavailable, driver.Closed, driver.Other:
-	default:
-		return err
-	}
-	if s.over.Err() != nil {
-		return errClosed()
-	}
-	second, cancel := context.WithTimeout(ctx, settleManagement)
-	defer cancel()
-	if err := settle(second, &azservicebus.ReceivedMessage{LockToken: r.m.LockToken}); err != nil {
-		return classify(ctx, err)
-	}
-	return nil
-}
-
-// renewOne extends the lock of one message, where the source has such locks.
-func (s *source) renewOne(ctx context.Context, r *receipt) error {
-	queue, ok := s.r.(*azservicebus.Receiver)
-	if !ok {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
-	defer cancel()
-	return classify(ctx, queue.RenewMessageLock(ctx, r.m, nil))
-}
-
-// release gives everything back that is held, and forgets it.
-func (s *source) release(ctx context.Context) {
-	s.mu.Lock()
-	held := make([]*receipt, 0, len(s.held))
-	for r := range s.held {
-		if !r.settled && !r.lost {
-			held = append(held, r)
-		}
-		r.settled = true
-	}
-	clear(s.held)
-	s.mu.Unlock()
-	// The latest first, so that the earliest is where it was.
-	slices.SortFunc(held, func(a, b *receipt) int { return int(sequence(b.m) - sequence(a.m)) })
-	ctx, cancel := context.WithTimeout(ctx, settleManagement)
-	defer cancel()
-	for _, r := range held {
-		if err := s.r.AbandonMessage(ctx, r.m, nil); errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return // their locks run out
-		}
-	}
-}
-
-func sequence(m *azservicebus.ReceivedMessage) int64 {
-	if m.SequenceNumber == nil {
-		return 0
-	}
-	return *m.SequenceNumber
 }

@@ -1,0 +1,213 @@
+package sbqueue
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+)
+
+// gate has one caller connect what the others then share. In a sender or receiver
+// without links the SDK makes them in each call that finds it so: of several at
+// once, all but the last leak.
+type gate struct {
+	turn chan struct{} // one token
+	open atomic.Bool
+}
+
+func newGate() gate { return gate{turn: make(chan struct{}, 1)} }
+
+// pass returns when connect has succeeded once.
+func (g *gate) pass(ctx context.Context, connect func() error) error {
+	if g.open.Load() {
+		return nil
+	}
+	select {
+	case g.turn <- struct{}{}:
+		defer func() { <-g.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if g.open.Load() {
+		return nil
+	}
+	err := connect()
+	g.open.Store(err == nil)
+	return err
+}
+
+// lease counts the calls of a sender or receiver of the SDK, so that the last of
+// them closes it: a call that is retried on one that is closed makes its links
+// anew, and nothing ends them.
+type lease struct {
+	b *Broker
+	c closer
+
+	mu    sync.Mutex // guards what follows
+	users int
+	over  bool
+}
+
+// take begins a call; false when it is over.
+func (l *lease) take() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.users++
+	}
+	return !l.over
+}
+
+// leave ends a call.
+func (l *lease) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users--; l.over && l.users == 0 {
+		l.b.discard(l.c)
+	}
+}
+
+// retire has it closed, in the background. It tells the broker, who may not answer.
+func (l *lease) retire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over && l.users == 0 {
+		l.b.discard(l.c)
+	}
+	l.over = true
+}
+
+// close closes it now, where it is not in use.
+func (l *lease) close(ctx context.Context) error {
+	l.mu.Lock()
+	now := !l.over && l.users == 0
+	l.over = true
+	l.mu.Unlock()
+	if !now {
+		return nil
+	}
+	return l.c.Close(ctx)
+}
+
+// desk is the receiver of the SDK by which a queue's messages are settled and
+// renewed, and looked at. It is another than the one that receives, whose links
+// ReceiveMessages closes under the calls of others. That a message came by another
+// receiver does not matter: the SDK settles over the AMQP link that it came by,
+// never over a later one, whose delivery of that number would be another message.
+type desk struct {
+	r *azservicebus.Receiver
+	gate
+	lease
+}
+
+func (q *queue) newDesk(r *azservicebus.Receiver) *desk {
+	return &desk{r: r, gate: newGate(), lease: lease{b: q.b, c: r}}
+}
+
+// at makes a call by the desk, and again where the links are dead.
+func (s *source) at(ctx context.Context, call func(*azservicebus.Receiver) error) error {
+	return persist(ctx, s.over, func() error { return s.once(ctx, call) })
+}
+
+// once makes a call by the desk. A desk whose links may be dead for good is
+// replaced.
+func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) error) error {
+	d, ok := s.takeDesk()
+	if !ok {
+		return errClosed()
+	}
+	defer d.leave()
+	err := d.pass(ctx, func() error {
+		// There is nothing behind the last number: this connects, and no more.
+		last := int64(math.MaxInt64)
+		_, err := d.r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
+		return err
+	})
+	if err == nil {
+		err = call(d.r)
+	}
+	if isStuck(err) || isDead(err) {
+		s.replaceDesk(d)
+	}
+	return err
+}
+
+// takeDesk begins a call; false when the source is closed.
+func (s *source) takeDesk() (*desk, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.desk, s.desk.take()
+}
+
+func (s *source) replaceDesk(dead *desk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.desk != dead || s.over.Err() != nil {
+		return
+	}
+	if r, err := s.again(); err == nil { // else the client is closed
+		s.desk = s.q.newDesk(r)
+		dead.retire()
+	}
+}
+
+// outlet is the SDK's sender of a queue.
+type outlet struct {
+	s *azservicebus.Sender
+	gate
+	lease
+}
+
+func (q *queue) newOutlet() (*outlet, error) {
+	s, err := q.b.client.NewSender(q.name, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &outlet{s: s, gate: newGate(), lease: lease{b: q.b, c: s}}, nil
+}
+
+// transmit makes a call of the sender, and again where its link is dead.
+func (q *queue) transmit(ctx context.Context, call func(*azservicebus.Sender) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return q.source.fault(ctx, persist(ctx, q.source.over, func() error { return q.transmitOnce(ctx, call) }))
+}
+
+// transmitOnce makes a call of the sender. A sender whose link may be dead for
+// good is replaced.
+func (q *queue) transmitOnce(ctx context.Context, call func(*azservicebus.Sender) error) error {
+	q.mu.Lock()
+	o := q.outlet
+	ok := o.take()
+	q.mu.Unlock()
+	if !ok {
+		return errClosed()
+	}
+	defer o.leave()
+	err := o.pass(ctx, func() error {
+		_, err := o.s.NewMessageBatch(ctx, nil) // needs the link's limit, and nothing else
+		return err
+	})
+	if err == nil {
+		err = call(o.s)
+	}
+	if isStuck(err) || isDead(err) {
+		q.replaceOutlet(o)
+	}
+	return err
+}
+
+func (q *queue) replaceOutlet(dead *outlet) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.outlet != dead || q.source.over.Err() != nil {
+		return
+	}
+	if o, err := q.newOutlet(); err == nil { // else the client is closed
+		q.outlet = o
+		dead.retire()
+	}
+}

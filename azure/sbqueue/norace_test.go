@@ -1,0 +1,5 @@
+//go:build !race
+
+package sbqueue_test
+
+const scale = 1

@@ -1,0 +1,310 @@
+package sbqueue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// How long settling and renewing may take. The SDK's settling goes through the
+// dead link after a lost connection, and waits 4 s and more between its attempts
+// whatever the retry options say: it took most of a minute.
+const (
+	callLimit = 9 * time.Second        // a whole call of Settle or Renew
+	callGrace = 500 * time.Millisecond // how long a call of the SDK may outlast that
+	callWidth = 16                     // messages at once: each is a round trip
+
+	settleLink  = 3 * time.Second // over the link that the message came by
+	releaseTime = 3 * time.Second // of all that a source holds
+)
+
+// settle settles each on its own.
+func (s *source) settle(ctx context.Context, all []driver.Settlement) []error {
+	return s.settleBy(ctx, all, callWidth, s.settleOne)
+}
+
+func (s *source) settleBy(ctx context.Context, all []driver.Settlement, width int, one func(context.Context, *driver.Settlement) error) []error {
+	errs, left := s.q.b.each(ctx, len(all), width, func(ctx context.Context, i int) error { return one(ctx, &all[i]) })
+	for _, i := range left {
+		if r, ok := all[i].Delivery.Receipt.(*receipt); ok {
+			s.mu.Lock()
+			r.adrift = true
+			s.mu.Unlock()
+		}
+	}
+	return errs
+}
+
+func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r, ok := x.Delivery.Receipt.(*receipt)
+	if !ok {
+		return driver.Errorf(driver.Invalid, "the delivery is of another driver")
+	}
+	if s.over.Err() != nil {
+		return errClosed()
+	}
+	if x.Kind == driver.MoveToDeadLetter && s.dead {
+		return driver.Unsupported("dead-lettering a dead letter")
+	}
+	if x.Kind == driver.Abandon && x.Delay > 0 && (s.dead || s.q.caps.AbandonDelay == driver.None) {
+		return driver.Unsupported("a delay on abandon of a dead letter or in a session")
+	}
+	if err := s.claim(r); err != nil {
+		return err
+	}
+	err := s.carryOut(ctx, x, r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.adrift = false
+	if err == nil {
+		delete(s.held, r)
+		return nil
+	}
+	r.settled = false
+	switch driver.KindOf(err) {
+	case driver.LockLost, driver.SessionLost:
+		r.lost = true
+	}
+	return err
+}
+
+// claim marks r as settled, for this call to make true.
+func (s *source) claim(r *receipt) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, mine := s.held[r]
+	switch {
+	case r.settled && r.adrift:
+		return driver.Errorf(driver.Unavailable, "the broker has not yet answered to a settlement before this")
+	case r.settled:
+		return &driver.Error{Kind: driver.Settled}
+	case !mine || r.lost:
+		return &driver.Error{Kind: driver.LockLost}
+	}
+	r.settled = true
+	return nil
+}
+
+// carryOut settles at the broker.
+func (s *source) carryOut(ctx context.Context, x *driver.Settlement, r *receipt) error {
+	switch x.Kind {
+	case driver.Complete:
+		return s.finish(ctx, r, complete)
+	case driver.Abandon:
+		if x.Delay > 0 {
+			return s.postpone(ctx, x.Delay, r)
+		}
+		return s.finish(ctx, r, abandon)
+	case driver.MoveToDeadLetter:
+		return s.bury(ctx, r, x.Reason, x.Description)
+	}
+	return driver.Errorf(driver.Invalid, "settlement of kind %d", x.Kind)
+}
+
+// settling settles a message by a receiver.
+type settling func(context.Context, receiving, *azservicebus.ReceivedMessage) error
+
+func complete(ctx context.Context, r receiving, m *azservicebus.ReceivedMessage) error {
+	return r.CompleteMessage(ctx, m, nil)
+}
+
+func abandon(ctx context.Context, r receiving, m *azservicebus.ReceivedMessage) error {
+	return r.AbandonMessage(ctx, m, nil)
+}
+
+func (s *source) bury(ctx context.Context, r *receipt, reason, description string) error {
+	o := &azservicebus.DeadLetterOptions{
+		Reason: &reason, ErrorDescription: &description,
+		PropertiesToModify: map[string]any{propertyQueue: s.q.name, propertyAt: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00")},
+	}
+	return s.finish(ctx, r, func(ctx context.Context, by receiving, m *azservicebus.ReceivedMessage) error {
+		return by.DeadLetterMessage(ctx, m, o)
+	})
+}
+
+// postpone schedules a copy and completes the original: a crash in between leaves
+// both. The count goes on in the copy, and ends where the broker's own would.
+func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) error {
+	if r.Count >= s.q.settings.MaxDeliveries {
+		return s.bury(ctx, r, "max_deliveries", "delivered as often as the queue allows")
+	}
+	// The copy must not outlive what it is a copy of: first find out that the
+	// message is still this receiver's.
+	if _, err := s.renewOne(ctx, r); err != nil {
+		return err
+	}
+	again := r.Message
+	again.NotBefore = time.Now().Add(delay)
+	// Another identity for the broker, which would drop it as a repeat.
+	again.DedupID = copyID(&r.Delivery)
+	m, err := outgoing(&again, r.Count)
+	if err != nil {
+		return err
+	}
+	if again.TTL > 0 && !r.EnqueuedAt.IsZero() {
+		left := max(again.TTL-time.Since(r.EnqueuedAt), time.Second)
+		m.TimeToLive = &left
+	}
+	err = s.q.transmit(ctx, func(sender *azservicebus.Sender) error { return sender.SendMessage(ctx, m, nil) })
+	if err != nil {
+		return err
+	}
+	return s.finish(ctx, r, complete)
+}
+
+// finish settles over the link that the message came by and, where that is dead,
+// by its lock token over the management link of another.
+func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
+	why := errLinkLost
+	if r.link.up.Err() == nil {
+		if why = s.overLink(ctx, r, do); why == nil {
+			return nil
+		}
+		err := s.fault(ctx, why)
+		switch kind := driver.KindOf(err); {
+		case ctx.Err() != nil, kind == driver.Closed, !isStuck(why) && kind != driver.Unavailable && kind != driver.Other:
+			return err
+		}
+		s.broken(r.link)
+	}
+	if s.lose != nil {
+		s.lose()
+		return &driver.Error{Kind: driver.SessionLost, Err: errors.New(text(why))}
+	}
+	token := &azservicebus.ReceivedMessage{LockToken: r.m.LockToken}
+	err := s.at(ctx, func(desk *azservicebus.Receiver) error {
+		// Renewing first, because that fails at once where the connection is
+		// dead, and because it tells whether the message is held.
+		if err := desk.RenewMessageLock(ctx, token, nil); err != nil {
+			return err
+		}
+		return do(ctx, desk, token)
+	})
+	return s.fault(ctx, err)
+}
+
+var errLinkLost = errors.New("the link that the message came by is lost")
+
+// overLink settles over the message's own link.
+func (s *source) overLink(ctx context.Context, r *receipt, do settling) error {
+	ctx, cancel := context.WithTimeout(ctx, settleLink)
+	defer cancel()
+	unhook := context.AfterFunc(r.link.up, cancel)
+	defer unhook()
+	if s.lose != nil {
+		return do(ctx, r.link.r, r.m)
+	}
+	return s.once(ctx, func(desk *azservicebus.Receiver) error { return do(ctx, desk, r.m) })
+}
+
+// renew extends the locks of messages, several at once.
+func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
+	until := make([]time.Time, len(all))
+	renewed := make([]time.Time, len(all)) // of calls that may outlast this one
+	errs, _ := s.q.b.each(ctx, len(all), callWidth, func(ctx context.Context, i int) error {
+		r, ok := all[i].Receipt.(*receipt)
+		if !ok {
+			return driver.Errorf(driver.Invalid, "the delivery is of another driver")
+		}
+		if s.over.Err() != nil {
+			return errClosed()
+		}
+		s.mu.Lock()
+		_, mine := s.held[r]
+		settled, lost := r.settled, r.lost
+		s.mu.Unlock()
+		switch {
+		case settled:
+			return &driver.Error{Kind: driver.Settled}
+		case !mine || lost:
+			return &driver.Error{Kind: driver.LockLost}
+		}
+		t, err := s.renewOne(ctx, r)
+		renewed[i] = t
+		return err
+	})
+	for i, d := range all {
+		if errs[i] == nil {
+			until[i] = renewed[i]
+			d.LockedUntil = until[i]
+		}
+	}
+	return until, errs
+}
+
+// renewOne extends the lock of one message of a queue. The SDK writes the end of
+// the lock into the message it is given, so it gets another each time.
+func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
+	m := &azservicebus.ReceivedMessage{LockToken: r.m.LockToken}
+	if r.link.up.Err() == nil {
+		*m = *r.m // with the name of its link, which counts as in use by this
+	}
+	latest := time.Now().Add(s.q.settings.Lock)
+	err := s.at(ctx, func(desk *azservicebus.Receiver) error { return desk.RenewMessageLock(ctx, m, nil) })
+	if err != nil {
+		err = s.fault(ctx, err)
+		if driver.KindOf(err) == driver.LockLost {
+			s.mu.Lock()
+			r.lost = true
+			s.mu.Unlock()
+		}
+		return time.Time{}, err
+	}
+	var until time.Time
+	if m.LockedUntil != nil {
+		until = *m.LockedUntil
+	}
+	return local(until, latest), nil
+}
+
+// release gives everything back that is held, and forgets it. The source is over,
+// so that no Receive adds to it once it has the turn.
+func (s *source) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
+	defer cancel()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	held := make([]*receipt, 0, len(s.held))
+	for r := range s.held {
+		if !r.settled && !r.lost && r.link.up.Err() == nil {
+			held = append(held, r)
+		}
+		r.settled = true
+	}
+	clear(s.held)
+	s.mu.Unlock()
+	// The latest first, so that the earliest is where it was.
+	slices.SortFunc(held, func(a, b *receipt) int { return cmp.Compare(sequence(b.m), sequence(a.m)) })
+	for _, r := range held {
+		if err := s.giveBack(ctx, r); err != nil && driver.KindOf(classify(ctx, err)) != driver.LockLost {
+			return // their locks run out
+		}
+	}
+}
+
+func (s *source) giveBack(ctx context.Context, r *receipt) error {
+	if s.lose != nil {
+		return r.link.r.AbandonMessage(ctx, r.m, nil)
+	}
+	return s.once(ctx, func(desk *azservicebus.Receiver) error { return desk.AbandonMessage(ctx, r.m, nil) })
+}
+
+func sequence(m *azservicebus.ReceivedMessage) int64 {
+	if m.SequenceNumber == nil {
+		return 0
+	}
+	return *m.SequenceNumber
+}
