@@ -68,7 +68,7 @@ func newLane(p *Processor, r *Receiver, h Handler, o *HandleOptions) (*lane, err
 func (l *lane) fetch(ctx, base context.Context) error {
 	want := 1
 	for ctx.Err() == nil {
-		most, ok := l.ready(ctx)
+		most, test, ok := l.ready(ctx)
 		if !ok {
 			continue
 		}
@@ -77,19 +77,21 @@ func (l *lane) fetch(ctx, base context.Context) error {
 		}
 		n, err := l.p.slots.acquire(ctx, l.share, min(want, most))
 		if err != nil {
+			test.withdraw()
 			return nil // ctx ended
 		}
 		wait, allowed := l.breaker.Allow()
 		if !allowed {
+			test.withdraw()
 			l.p.slots.release(l.share, n)
 			sleepUntil(ctx, time.Now().Add(wait))
 			continue
 		}
 		if l.o.Sessions {
-			err = l.fetchSession(ctx, base)
+			err = l.fetchSession(ctx, base, test)
 		} else {
 			var got int
-			got, err = l.fetchMessages(ctx, base, n)
+			got, err = l.fetchMessages(ctx, base, n, test)
 			// As many as came, and room to grow: an idle queue holds one slot.
 			want = max(1, got)
 			if got == n {
@@ -104,23 +106,35 @@ func (l *lane) fetch(ctx, base context.Context) error {
 }
 
 // ready waits while the handlers' downstream is known to fail, and says how many
-// messages it may be tried with.
-func (l *lane) ready(ctx context.Context) (most int, ok bool) {
+// messages may be fetched for it. Where it is to be found out whether it still
+// fails, that is one, which takes test along: until it is handled no other is
+// fetched, which could only be given back untried.
+func (l *lane) ready(ctx context.Context) (most int, test *downstreamTest, ok bool) {
 	b := l.o.Downstream
 	if b == nil {
-		return l.o.Prefetch, true
+		return l.o.Prefetch, nil, true
 	}
 	wait, allowed := b.Allow()
 	if !allowed {
 		sleepUntil(ctx, time.Now().Add(max(wait, 10*time.Millisecond)))
-		return 0, false
+		return 0, nil, false
 	}
-	state := b.State()
-	b.Withdraw()
-	if state == BreakerClosed {
-		return l.o.Prefetch, true
+	if b.State() == BreakerClosed {
+		b.Withdraw()
+		return l.o.Prefetch, nil, true
 	}
-	return 1, true
+	return 1, &downstreamTest{b}, true
+}
+
+// downstreamTest is the one call that a half-open Breaker has let through. It is
+// carried to the handler that makes it; nil is none.
+type downstreamTest struct{ b *Breaker }
+
+// withdraw gives the call back that was not made.
+func (t *downstreamTest) withdraw() {
+	if t != nil {
+		t.b.Withdraw()
+	}
 }
 
 // fetched tells the breaker how a call to the broker ended, and waits where the
@@ -156,9 +170,14 @@ func (l *lane) fetched(ctx context.Context, err error) error {
 }
 
 // fetchMessages receives up to n messages, for which n slots are taken.
-func (l *lane) fetchMessages(ctx, base context.Context, n int) (got int, err error) {
+func (l *lane) fetchMessages(ctx, base context.Context, n int, test *downstreamTest) (got int, err error) {
 	batch, rejected, _, err := l.r.receive(ctx, l.r.q, n, l.r.options.Wait, false)
 	l.p.slots.release(l.share, n-len(batch))
+	if len(batch) == 0 {
+		test.withdraw()
+	} else {
+		batch[0].test = test
+	}
 	for _, d := range batch {
 		select {
 		case l.work <- d:
@@ -183,6 +202,7 @@ func (l *lane) run(base context.Context, d *Delivery) {
 	defer l.p.slots.release(l.share, 1)
 	now := time.Now()
 	if d.expired(now) {
+		d.test.withdraw()
 		release(base, []*Delivery{d}) // somebody else has it by now
 		return
 	}
@@ -233,8 +253,10 @@ func (l *lane) timed(ctx context.Context, d *Delivery) (took time.Duration, err 
 func (l *lane) call(ctx context.Context, d *Delivery) (err error) {
 	b := l.o.Downstream
 	if b != nil {
-		if wait, ok := b.Allow(); !ok {
-			return RetryAfter(max(wait, time.Second), ErrBreakerOpen)
+		if d.test == nil {
+			if wait, ok := b.Allow(); !ok {
+				return &untriedError{delay: max(wait, time.Second)}
+			}
 		}
 		defer func() {
 			var permanent *permanentError
@@ -255,6 +277,13 @@ func (l *lane) call(ctx context.Context, d *Delivery) (err error) {
 	}()
 	return l.h.Handle(ctx, d)
 }
+
+// untriedError is the outcome of a message that no handler saw, because those
+// before it found its downstream away.
+type untriedError struct{ delay time.Duration }
+
+func (e *untriedError) Error() string   { return fmt.Sprintf("%v: not tried", ErrBreakerOpen) }
+func (e *untriedError) Is(t error) bool { return t == ErrBreakerOpen }
 
 // panicError is what OnError gets of a panic.
 type panicError struct {

@@ -10,9 +10,10 @@ import (
 
 // fetchSession takes a session, for which one slot is taken, and starts a
 // goroutine that works it off.
-func (l *lane) fetchSession(ctx, base context.Context) error {
+func (l *lane) fetchSession(ctx, base context.Context, test *downstreamTest) error {
 	s, err := l.r.acceptSession(ctx, "")
 	if err != nil {
+		test.withdraw()
 		l.p.slots.release(l.share, 1)
 		if errors.Is(err, ErrNoSession) {
 			return nil
@@ -21,7 +22,7 @@ func (l *lane) fetchSession(ctx, base context.Context) error {
 	}
 	l.p.handlers.Go(func() {
 		defer l.p.slots.release(l.share, 1)
-		l.workOff(ctx, base, s)
+		l.workOff(ctx, base, s, test)
 	})
 	return nil
 }
@@ -29,9 +30,10 @@ func (l *lane) fetchSession(ctx, base context.Context) error {
 // workOff handles the session's messages in order, one at a time, until it is
 // empty, its turn is over, a message has to wait, or fetching ends. Closing the
 // session releases what it still holds at once.
-func (l *lane) workOff(ctx, base context.Context, s *Session) {
+func (l *lane) workOff(ctx, base context.Context, s *Session, test *downstreamTest) {
 	kept := l.keeper.keepSession(s)
 	defer func() {
+		test.withdraw() // unless a message took it along
 		l.keeper.drop(kept)
 		cctx, cancel := context.WithTimeout(context.WithoutCancel(base), settleTimeout)
 		defer cancel()
@@ -49,6 +51,7 @@ func (l *lane) workOff(ctx, base context.Context, s *Session) {
 		case len(batch) == 0:
 			return
 		}
+		batch[0].test, test = test, nil
 		out := l.handleInSession(base, s, batch[0])
 		switch {
 		case out.name == outComplete, out.name == outDeadLetter:

@@ -51,6 +51,11 @@ func (l *lane) judge(ctx context.Context, d *Delivery, err error) outcome {
 	case errors.Is(cause, ErrLockLost), errors.Is(cause, ErrSessionLost):
 		return outcome{name: outLost}
 	}
+	var untried *untriedError
+	if errors.As(err, &untried) {
+		// Nothing was held against the message: never its last delivery.
+		return outcome{name: outRetry, delay: l.bounded(untried.delay)}
+	}
 	l.tries.note(d.raw.ID)
 	var delay time.Duration
 	if errors.As(err, &again) {
@@ -61,10 +66,15 @@ func (l *lane) judge(ctx context.Context, d *Delivery, err error) outcome {
 	if delay < 0 || d.Count >= l.o.MaxDeliveries {
 		return outcome{name: outDeadLetter, reason: Reason{Code: codeMaxDeliveries, Description: l.describe(d, err)}}
 	}
-	if most := l.r.caps.MaxDelay; most > 0 && delay > most {
-		delay = most
+	return outcome{name: outRetry, delay: l.bounded(delay)}
+}
+
+// bounded is a delay within what the broker can do.
+func (l *lane) bounded(delay time.Duration) time.Duration {
+	if most := l.r.caps.MaxDelay; most > 0 {
+		return min(delay, most)
 	}
-	return outcome{name: outRetry, delay: delay}
+	return delay
 }
 
 // describe says how often and when a message failed: no payload, and of the
@@ -171,10 +181,7 @@ func (l *lane) abandonDelay(d time.Duration) time.Duration {
 	if d <= 0 || l.r.caps.AbandonDelay == driver.None {
 		return 0
 	}
-	if most := l.r.caps.MaxDelay; most > 0 {
-		d = min(d, most)
-	}
-	return d
+	return l.bounded(d)
 }
 
 // maxTries bounds how many failing messages a processor remembers, and how many

@@ -184,6 +184,15 @@ func TestProcessorWaitsForDownstream(t *testing.T) {
 		}
 		down = false
 		mu.Unlock()
+		peeked, _, err := x.receiver(orders, nil).Peek(x.Context(), "", 100)
+		x.must(err)
+		spent := 0
+		for _, p := range peeked {
+			spent += p.Count
+		}
+		if spent > 5+2*4+9 {
+			x.Errorf("%d deliveries of %d messages were spent on the outage", spent, len(peeked))
+		}
 		x.wait(4 * time.Minute)
 		x.must(stop())
 		if n := len(x.stored(orders)) + len(x.deadReasons(orders)); n != 0 {
@@ -265,6 +274,125 @@ func TestProcessorStarvesNoQueue(t *testing.T) {
 		x.must(<-done)
 		if handled < 10*time.Second || handled > 11*time.Second {
 			x.Errorf("the message of the other queue was handled after %s, want 10 s", handled)
+		}
+	})
+}
+
+// A session that is worked off is given back at once, not when its lock runs out.
+func TestProcessorGivesSessionsBack(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for i := range 5 {
+			x.send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
+		}
+		p := &countingSessions{}
+		r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second})
+		h := queue.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
+		_, stop := x.run(r, h, nil, &queue.HandleOptions{Sessions: true})
+		x.wait(5 * time.Second)
+		if p.accepted.Load() != 5 || p.open.Load() != 0 {
+			x.Errorf("%d sessions accepted, %d still held; want 5, 0", p.accepted.Load(), p.open.Load())
+		}
+		x.must(stop())
+	})
+}
+
+// A broker that does not answer is left alone while the breaker is open.
+func TestProcessorBreaker(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &faultyProvider{Provider: x.broker}
+		p.receive = driver.Errorf(driver.Unavailable, "connection refused")
+		counted := &countedReceives{Provider: p}
+		c, err := queue.New(counted, &queue.Options{Logger: quiet()})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		var mu sync.Mutex
+		var states []queue.BreakerState
+		h := queue.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
+		_, stop := x.run(r, h, &queue.ProcessorOptions{Breaker: queue.BreakerOptions{Open: 10 * time.Minute, OnChange: func(s queue.BreakerState) {
+			mu.Lock()
+			defer mu.Unlock()
+			states = append(states, s)
+		}}}, nil)
+		x.wait(9 * time.Minute)
+		x.must(stop())
+		if n := counted.n.Load(); n != 5 {
+			x.Errorf("%d calls in nine minutes, want 5: then the breaker is open", n)
+		}
+		if !slices.Equal(states, []queue.BreakerState{queue.BreakerOpen}) {
+			x.Errorf("states %v", states)
+		}
+	})
+}
+
+// hookedStore calls a function before the first claim.
+type hookedStore struct {
+	replay.NonceStore
+	once sync.Once
+	hook func()
+}
+
+func (s *hookedStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+	s.once.Do(s.hook)
+	return s.NonceStore.Begin(ctx, r)
+}
+
+// A message that was fetched when its handlers' downstream was found to be away
+// is given back untried, also at its last delivery.
+func TestProcessorUntriedIsNotDeadLettered(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		b, err := queue.NewBreaker(nil)
+		x.must(err)
+		r, _ := x.through(&hookedStore{NonceStore: x.store, hook: func() {
+			for range 5 {
+				b.Failure()
+			}
+		}})
+		var handled []int
+		h := queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			handled = append(handled, d.Count)
+			return nil
+		})
+		_, stop := x.run(r, h, nil, &queue.HandleOptions{Downstream: b, MaxDeliveries: 1})
+		x.wait(time.Minute)
+		x.must(stop())
+		if got := x.deadReasons(orders); len(got) != 0 || !slices.Equal(handled, []int{2}) {
+			x.Errorf("dead letters %v, handled at deliveries %v; want none, the second", got, handled)
+		}
+	})
+}
+
+// Where sessions are worked off, the test of a downstream is one session's first
+// message.
+func TestProcessorTestsDownstreamWithOneSession(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for i := range 8 {
+			x.send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
+		}
+		b, err := queue.NewBreaker(nil)
+		x.must(err)
+		for range 5 {
+			b.Failure()
+		}
+		r, _ := x.through(nil)
+		var mu sync.Mutex
+		var at []time.Duration
+		begin := time.Now()
+		h := queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			x.wait(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			if at = append(at, time.Since(begin).Round(time.Second)); d.Count > 1 {
+				x.Errorf("delivery %d: one was given back untried", d.Count)
+			}
+			return nil
+		})
+		_, stop := x.run(r, h, nil, &queue.HandleOptions{Sessions: true, Downstream: b})
+		x.wait(2 * time.Minute)
+		x.must(stop())
+		if len(at) != 8 || at[0] < 30*time.Second || at[1] == at[0] || at[2] == at[1] {
+			x.Errorf("handled at %v, want the first three one by one", at)
 		}
 	})
 }
