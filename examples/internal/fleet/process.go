@@ -15,16 +15,16 @@ import (
 )
 
 // Process is one program. It can be started again after it has ended; it then
-// listens where it did before.
+// listens where it did before, unless something else has taken the port meanwhile.
 type Process struct {
 	Name string
 
 	argv []string
-	env  []string
 	out  func(line []byte) // of standard output
 	logs io.Writer         // nil: none
 
 	mu        sync.Mutex // guards what follows
+	env       []string
 	cmd       *exec.Cmd
 	addresses map[string]string // by the names in the log
 	ready     chan struct{}     // closed when the program says so
@@ -38,10 +38,22 @@ const maxTail = 20
 
 // Start starts the program and waits until it is ready.
 func (p *Process) Start(ctx context.Context) error {
+	err := p.start(ctx)
+	if err != nil && strings.Contains(p.Tail(), syscall.EADDRINUSE.Error()) {
+		// Any connection of this machine may have been given the port.
+		p.mu.Lock()
+		clear(p.addresses)
+		p.mu.Unlock()
+		err = p.start(ctx)
+	}
+	return err
+}
+
+func (p *Process) start(ctx context.Context) error {
 	cmd := exec.Command(p.argv[0], p.argv[1:]...) //nolint:gosec,noctx // G204: our own programs; they end with Stop or Kill
-	cmd.Env = append([]string(nil), p.env...)
 	ready, gone := make(chan struct{}), make(chan struct{})
 	p.mu.Lock()
+	cmd.Env = append([]string(nil), p.env...)
 	for name, variable := range listens {
 		if a := p.addresses[name]; a != "" {
 			cmd.Env = append(cmd.Env, variable+"="+a)
@@ -117,6 +129,13 @@ func (p *Process) logged(line []byte) {
 			close(p.ready)
 		}
 	}
+}
+
+// Setenv changes a setting, "NAME=value", from the next Start on.
+func (p *Process) Setenv(setting string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.env = append(p.env, setting) // the last of a name counts
 }
 
 // Tail returns the last lines of the log.
