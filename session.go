@@ -107,14 +107,16 @@ func (s *Session) watch(until time.Time) {
 		return
 	}
 	s.timer = time.AfterFunc(time.Until(until), func() {
-		if s.end(fmt.Errorf("%w: its lock ran out at %s", ErrSessionLost, until.UTC().Format(time.RFC3339Nano)), "lost") {
+		if s.end(fmt.Errorf("%w: its lock ran out at %s", ErrSessionLost, until.UTC().Format(time.RFC3339Nano)), "lost", 0) {
 			s.shutLate()
 		}
 	})
 }
 
-// end marks the session as over, once, and reports whether this call did.
-func (s *Session) end(cause error, reason string) bool {
+// end marks the session as over, once, and reports whether this call did. What
+// the driver holds of it is then the caller's to shut, but where hold is above
+// zero: it is kept for that time.
+func (s *Session) end(cause error, reason string, hold time.Duration) bool {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -123,6 +125,10 @@ func (s *Session) end(cause error, reason string) bool {
 	s.ended = true
 	if s.timer != nil {
 		s.timer.Stop()
+	}
+	if hold > 0 {
+		s.held = true
+		s.timer = time.AfterFunc(hold, s.shutLate)
 	}
 	s.mu.Unlock()
 	s.cancel(cause)
@@ -155,7 +161,7 @@ func (s *Session) check() error {
 // note ends the session where err says that it is lost.
 func (s *Session) note(err error) {
 	if errors.Is(err, ErrSessionLost) {
-		s.end(err, "lost")
+		s.end(err, "lost", 0)
 	}
 }
 
@@ -218,20 +224,16 @@ func (s *Session) receive(ctx context.Context, max int, wait time.Duration) ([]*
 // giveUp releases the session because of a message that must wait.
 func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 	err := fmt.Errorf("%w: released: %w", ErrSessionLost, why)
-	left := why.Delay // where the lock has no end in time
-	if until := s.LockedUntil(); !until.IsZero() {
-		left = time.Until(until)
-	}
-	if !s.end(err, "blocked") {
-		return err
-	}
-	if left > 0 && why.Delay > 0 && s.r.caps.AbandonDelay == driver.None {
+	var hold time.Duration
+	if why.Delay > 0 && s.r.caps.AbandonDelay == driver.None {
 		// The broker has no delay, and would hand the message to the next receiver
 		// at once, until its deliveries are used up: the lock is the delay.
-		s.mu.Lock()
-		s.held = true
-		s.timer = time.AfterFunc(left, s.shutLate)
-		s.mu.Unlock()
+		hold = why.Delay
+		if until := s.LockedUntil(); !until.IsZero() {
+			hold = time.Until(until)
+		}
+	}
+	if !s.end(err, "blocked", hold) || hold > 0 {
 		return err
 	}
 	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
@@ -295,7 +297,7 @@ func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)
 	}
-	if s.end(fmt.Errorf("session: %w", driver.ErrClosed), "closed") {
+	if s.end(fmt.Errorf("session: %w", driver.ErrClosed), "closed", 0) {
 		return wrap("close session", s.r.queue, s.shut(ctx))
 	}
 	s.mu.Lock()
