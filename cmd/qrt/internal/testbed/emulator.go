@@ -134,8 +134,8 @@ type emulated struct{ server *sbemulator.Server }
 var _ drivertest.Attacker = emulated{}
 
 // Read returns the messages of a queue that nobody holds and that are due.
-func (e emulated) Read(_ context.Context, queue string) ([]driver.Message, error) {
-	stored, err := e.waiting(queue)
+func (e emulated) Read(ctx context.Context, queue string) ([]driver.Message, error) {
+	stored, err := e.waiting(ctx, queue)
 	out := make([]driver.Message, len(stored))
 	for i := range stored {
 		out[i] = fromAMQP(&stored[i])
@@ -143,20 +143,50 @@ func (e emulated) Read(_ context.Context, queue string) ([]driver.Message, error
 	return out, err
 }
 
-func (e emulated) waiting(queue string) ([]sbemulator.Message, error) {
-	all, err := e.server.Messages(queue)
-	var out []sbemulator.Message
-	for _, m := range all {
-		if !m.Locked && m.ScheduledFor.IsZero() {
-			out = append(out, m)
+// How often, and how soon, the attacker looks again: the SDK gives back by itself
+// what comes to a receiver that has stopped asking, until it has no credit left. A
+// queue is at rest when nothing was in hands for some looks in a row.
+const (
+	looks     = 80
+	restful   = 4
+	lookAgain = 20 * time.Millisecond
+)
+
+// waiting returns what Read does, once the queue is at rest or those who hold
+// something keep it.
+func (e emulated) waiting(ctx context.Context, queue string) ([]sbemulator.Message, error) {
+	still := 0
+	for look := 1; ; look++ {
+		all, err := e.server.Messages(queue)
+		if err != nil {
+			return nil, err
+		}
+		var out []sbemulator.Message
+		still++
+		for _, m := range all {
+			switch {
+			case m.Locked:
+				still = 0
+			case m.ScheduledFor.IsZero():
+				out = append(out, m)
+			}
+		}
+		if still == restful || look == looks {
+			return out, nil
+		}
+		t := time.NewTimer(lookAgain)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
 		}
 	}
-	return out, err
 }
 
 // Rewrite replaces the messages that Read returns.
 func (e emulated) Rewrite(ctx context.Context, queue string, f func([]driver.Message) []driver.Message) error {
-	stored, err := e.waiting(queue)
+	stored, err := e.waiting(ctx, queue)
 	if err != nil {
 		return err
 	}
