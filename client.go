@@ -125,7 +125,7 @@ func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp
 		return nil, err
 	}
 	e := &endpoint{
-		scope:  scope{o: c.options.Observer, queue: queue, environment: c.options.Environment},
+		scope:  newScope(c.options.Observer, queue, c.options.Environment),
 		keys:   k,
 		crypto: cp,
 		log:    c.options.Logger,

@@ -12,7 +12,10 @@ import (
 // at once, must not block, and must not retain the maps or slices they are
 // given. Implementations embed [NopObserver], so that the interface can grow.
 //
-// A nil Observer costs a branch and no allocation.
+// A nil Observer costs a branch and no allocation. One that makes no spans can have a
+// method Traces() bool that answers false, which is asked when a sender or receiver
+// opens: it is then neither asked for trace contexts nor given Links, which spares
+// their allocations.
 type Observer interface {
 	// Begin is called before an operation; the function it returns, after. The
 	// context it returns is used for the operation's calls.
@@ -148,8 +151,17 @@ func (NopObserver) Extract(ctx context.Context, _ func(string) string) context.C
 // environment, and is one branch where there is none.
 type scope struct {
 	o           Observer
+	traces      bool // whether o makes spans
 	queue       string
 	environment string
+}
+
+func newScope(o Observer, queue, environment string) scope {
+	s := scope{o: o, traces: o != nil, queue: queue, environment: environment}
+	if t, ok := o.(interface{ Traces() bool }); ok {
+		s.traces = t.Traces()
+	}
+	return s
 }
 
 func ended(Result) {}
@@ -180,7 +192,7 @@ func (s *scope) event(ctx context.Context, e Event) {
 
 // inject returns the trace context of ctx, nil where there is none.
 func (s *scope) inject(ctx context.Context) map[string]string {
-	if s.o == nil {
+	if !s.traces {
 		return nil
 	}
 	var t map[string]string
@@ -197,7 +209,7 @@ func (s *scope) inject(ctx context.Context) map[string]string {
 }
 
 func (s *scope) extract(ctx context.Context, trace map[string]string) context.Context {
-	if s.o == nil || len(trace) == 0 {
+	if !s.traces || len(trace) == 0 {
 		return ctx
 	}
 	return s.o.Extract(ctx, func(name string) string { return trace[name] })

@@ -41,3 +41,35 @@ func BenchmarkNoObserver(b *testing.B) {
 		oneMessage(ctx, s)
 	}
 }
+
+// untraced is an Observer that makes no spans.
+type untraced struct {
+	NopObserver
+	t *testing.T
+}
+
+func (untraced) Traces() bool { return false }
+
+func (u untraced) Inject(context.Context, func(string, string)) {
+	u.t.Error("asked for a trace context")
+}
+
+func (u untraced) Extract(ctx context.Context, _ func(string) string) context.Context {
+	u.t.Error("given a trace context")
+	return ctx
+}
+
+// An Observer that makes no spans is not asked for what only spans need.
+func TestUntracedObserver(t *testing.T) {
+	s := newScope(untraced{t: t}, "orders", "")
+	if got := s.inject(t.Context()); got != nil {
+		t.Errorf("a message carries %v", got)
+	}
+	s.extract(t.Context(), map[string]string{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+	if traced := newScope(NopObserver{}, "orders", ""); !traced.traces {
+		t.Error("an Observer that does not say is taken for one without spans")
+	}
+	if none := newScope(nil, "orders", ""); none.traces {
+		t.Error("no Observer makes spans")
+	}
+}

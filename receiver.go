@@ -55,7 +55,8 @@ type ReceiverOptions struct {
 
 	// MaxDeliveries is after how many deliveries a message is dead-lettered
 	// that is rejected for a reason that time may cure (an unknown version or
-	// key). 0 means the queue's own limit, or 10 where it has none.
+	// key), at most the queue's own limit. 0 means that limit, or 10 where it has
+	// none.
 	MaxDeliveries int
 
 	// RotationHorizon is over how long those deliveries are spread, so that a
@@ -103,6 +104,10 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 	}
 	if o.MaxDeliveries == 0 {
 		o.MaxDeliveries = DefaultMaxDeliveries
+	}
+	if most := caps.MaxDeliveries; most > 0 {
+		// More there are not, and the horizon is spread over those that there are.
+		o.MaxDeliveries = min(o.MaxDeliveries, most)
 	}
 	if o.RotationHorizon == 0 {
 		o.RotationHorizon = DefaultRotationHorizon
@@ -291,21 +296,25 @@ func (r *Receiver) receive(ctx context.Context, src driver.Source, max int, wait
 	opCtx, end := r.begin(ctx, Operation{Kind: OpReceive, Count: admitted.max})
 	begin := r.clock()
 	raw, err := src.Receive(opCtx, admitted.max, left)
+	result := Result{Err: err, Count: len(raw)}
 	if r.o != nil {
-		// It ends below, so that what is found out about the messages is noted on it.
-		result := Result{Err: err, Count: len(raw), Took: time.Since(begin), Links: make([]map[string]string, len(raw))}
+		result.Took = time.Since(begin)
+	}
+	if r.traces {
+		result.Links = make([]map[string]string, len(raw))
 		for i, d := range raw {
 			result.Links[i] = d.Trace
 		}
-		defer func() { end(result) }()
 	}
 	if admitted.probe && len(raw) == 0 {
 		r.health.settled()
 	}
 	if err != nil {
+		end(result)
 		return nil, nil, nil, err
 	}
 	good, rejected, blocked = r.accept(opCtx, src, raw, admitted.probe, inOrder)
+	end(result) // only now, so that what was found out about the messages is noted on it
 	if err := ctx.Err(); err != nil {
 		release(ctx, good)
 		return nil, rejected, blocked, err

@@ -199,7 +199,7 @@ func (d *DeadLetters) send(ctx context.Context, h *holding, out []outbound, rese
 		messages[i] = x.m
 	}
 	op := Operation{Kind: OpRedrive, Count: len(out)}
-	if d.o != nil {
+	if d.traces {
 		op.Links = make([]map[string]string, len(out))
 		for i, m := range messages {
 			op.Links[i] = m.Trace

@@ -419,7 +419,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 		}
 	}
 	ctx, end := s.begin(ctx, op)
-	if s.o != nil {
+	if s.traces {
 		// The messages carry the span of the send, not that of its caller.
 		if trace := s.inject(ctx); trace != nil {
 			s.carryAll(batch, trace)

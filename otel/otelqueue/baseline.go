@@ -60,9 +60,9 @@ func (i *instruments) configure(ctx context.Context, e *queue.Event) {
 			c.Add(ctx, 0, i.series(labels{by, e.Queue, v, ""}).add...)
 		}
 	}
-	traffic := i.received
+	traffic := &i.received
 	if e.Reason == "sender" {
-		traffic = i.sent
+		traffic = &i.sent
 		zero(i.cryptoErrors, byErrorType, "encryption_failed")
 	} else {
 		zero(i.cryptoErrors, byErrorType, findings...)
@@ -73,5 +73,6 @@ func (i *instruments) configure(ctx context.Context, e *queue.Event) {
 			i.paused.Record(ctx, 0, i.series(labels{byReason, e.Queue, queue.ErrorType(err), ""}).record...)
 		}
 	}
-	zero(traffic, byEncrypted, "true", "false")
+	traffic.add(labels{byEncrypted, e.Queue, "true", ""}, 0)
+	traffic.add(labels{byEncrypted, e.Queue, "false", ""}, 0)
 }

@@ -3,13 +3,10 @@ package otelqueue
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/queue-runtime/queue"
@@ -32,17 +29,15 @@ const maxCodes = 100
 // of these: dots become underscores, counters end in _total, and the unit s
 // becomes _seconds.
 type instruments struct {
-	sent, received, cryptoErrors, rejected, deadLettered, duplicates, retries, renewals, redriven metric.Int64Counter
-	keyUses, keyCache, failures, sessionsEnded                                                    metric.Int64Counter
-	activeSessions, processing                                                                    metric.Int64UpDownCounter
-	enabled, paused, breaker                                                                      metric.Int64Gauge
-	keyCreated, keyExpires                                                                        metric.Float64Gauge
-	encrypt, decrypt, send, receive, settle, process, keyFetch                                    metric.Float64Histogram
+	sent, received, keyUses, processing                                           tally
+	cryptoErrors, rejected, deadLettered, duplicates, retries, renewals, redriven metric.Int64Counter
+	keyCache, failures, sessionsEnded                                             metric.Int64Counter
+	activeSessions                                                                metric.Int64UpDownCounter
+	enabled, paused, breaker                                                      metric.Int64Gauge
+	keyCreated, keyExpires                                                        metric.Float64Gauge
+	encrypt, decrypt, send, receive, settle, process, keyFetch                    metric.Float64Histogram
 
-	// all holds what was made once. It is replaced when a series is added, which is
-	// seldom, so that looking one up, which each message does, takes no lock.
-	all    atomic.Pointer[map[labels]*series]
-	adding sync.Mutex // held while all is replaced
+	all table[series]
 
 	mu         sync.Mutex // guards what follows
 	codes      map[string]struct{}
@@ -51,10 +46,14 @@ type instruments struct {
 
 func newInstruments(m metric.Meter) (*instruments, error) {
 	i := &instruments{codes: make(map[string]struct{}), configured: make(map[configured]bool)}
-	i.all.Store(&map[labels]*series{})
 	var errs []error
 	counter := func(name, unit, text string) metric.Int64Counter {
 		c, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(text))
+		errs = append(errs, err)
+		return c
+	}
+	observed := func(name, unit, text string) metric.Int64Observable {
+		c, err := m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(text))
 		errs = append(errs, err)
 		return c
 	}
@@ -78,10 +77,10 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 		errs = append(errs, err)
 		return h
 	}
-	i.sent = counter("queue.messages.sent", "{message}", "Messages that the broker confirmed.")
-	i.received = counter("queue.messages.received", "{message}", "Messages handed to the application.")
+	i.sent.instrument = observed("queue.messages.sent", "{message}", "Messages that the broker confirmed.")
+	i.received.instrument = observed("queue.messages.received", "{message}", "Messages handed to the application.")
 	i.cryptoErrors = counter("queue.crypto.errors", "{error}", "What was wrong with received messages, and messages that could not be sealed, by error type.")
-	i.keyUses = counter("queue.crypto.key_uses", "{message}", "Messages sealed and authentic messages opened, by key.")
+	i.keyUses.instrument = observed("queue.crypto.key_uses", "{message}", "Messages sealed and authentic messages opened, by key.")
 	i.rejected = counter("queue.messages.rejected", "{message}", "Messages received and not delivered, by what became of them.")
 	i.deadLettered = counter("queue.messages.dead_lettered", "{message}", "Messages moved to the dead-letter queue, by reason.")
 	i.duplicates = counter("queue.messages.duplicate", "{message}", "Handled messages that came back and were completed.")
@@ -93,7 +92,9 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.keyCache = counter("queue.key_cache.requests", "{request}", "Questions to a key cache, by result.")
 	i.keyFetch = histogram("queue.key_cache.fetch.duration", "One question of a key cache to its key store.", brokerBounds)
 	i.activeSessions = upDown("queue.active_sessions", "{session}", "Sessions held.")
-	i.processing = upDown("queue.processing_messages", "{message}", "Handlers that run.")
+	running, err := m.Int64ObservableUpDownCounter("queue.processing_messages", metric.WithUnit("{message}"), metric.WithDescription("Handlers that run."))
+	errs = append(errs, err)
+	i.processing.instrument = running
 	i.enabled = gauge("queue.crypto.enabled", "1 where every sender and receiver of the queue in this process has encryption enabled.")
 	i.paused = gauge("queue.receiving.paused", "1 while nothing is fetched, by the reason.")
 	i.breaker = gauge("queue.breaker.state", "The circuit breaker: 0 closed, 1 half open, 2 open.")
@@ -105,83 +106,20 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.receive = histogram("queue.receive.duration", "One call to the broker that receives, its wait included.", brokerBounds)
 	i.settle = histogram("queue.settle.duration", "Settling one message.", brokerBounds)
 	i.process = histogram("queue.message.processing.duration", "One run of a handler.", handlerBounds)
-	return i, errors.Join(errs...)
-}
-
-// shape says which labels a series has.
-type shape uint8
-
-const (
-	byQueue shape = iota
-	byEncrypted
-	byEnvironment
-	byErrorType
-	byDisposition
-	byReason
-	byResult
-	byOutcome
-	byOperation
-	byKey
-	byKeyUse
-	byFailure
-	byCache
-)
-
-// names are the labels of each shape.
-var names = [...][]attribute.Key{
-	byQueue:       {"queue"},
-	byEncrypted:   {"queue", "encrypted"},
-	byEnvironment: {"queue", "environment"},
-	byErrorType:   {"queue", "error_type"},
-	byDisposition: {"queue", "disposition"},
-	byReason:      {"queue", "reason"},
-	byResult:      {"queue", "result"},
-	byOutcome:     {"queue", "outcome"},
-	byOperation:   {"queue", "operation"},
-	byKey:         {"queue", "key_id"},
-	byKeyUse:      {"queue", "key_id", "operation"},
-	byFailure:     {"queue", "operation", "error_type"},
-	byCache:       {"cache", "call", "result"},
-}
-
-// labels are the labels of one series.
-type labels struct {
-	shape
-	first, second, third string
-}
-
-// series are the labels as options, made once: what is counted for each message
-// allocates nothing.
-type series struct {
-	add    []metric.AddOption
-	record []metric.RecordOption
-}
-
-func (i *instruments) series(l labels) *series {
-	if s, ok := (*i.all.Load())[l]; ok {
-		return s
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
-	i.adding.Lock()
-	defer i.adding.Unlock()
-	old := *i.all.Load()
-	if s, ok := old[l]; ok {
-		return s
-	}
-	values := [...]string{l.first, l.second, l.third}
-	attributes := make([]attribute.KeyValue, 0, len(values))
-	for n, name := range names[l.shape] {
-		if name == "encrypted" {
-			attributes = append(attributes, name.Bool(values[n] == "true"))
-			continue
+	// For as long as the MeterProvider lives: what was counted is not taken back.
+	_, err = m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		for _, t := range []*tally{&i.sent, &i.received, &i.keyUses, &i.processing} {
+			t.report(o)
 		}
-		attributes = append(attributes, name.String(values[n]))
-	}
-	o := metric.WithAttributeSet(attribute.NewSet(attributes...))
-	all := maps.Clone(old)
-	all[l] = &series{add: []metric.AddOption{o}, record: []metric.RecordOption{o}}
-	i.all.Store(&all)
-	return all[l]
+		return nil
+	}, i.sent.instrument, i.received.instrument, i.keyUses.instrument, i.processing.instrument)
+	return i, err
 }
+
+func (i *instruments) series(l labels) *series { return i.all.get(l, newSeries) }
 
 // code is a code that an application chose, or "other" when there are too many.
 func (i *instruments) code(c string) string {
@@ -210,16 +148,16 @@ func (i *instruments) event(ctx context.Context, e *queue.Event) {
 	}
 	switch e.Kind {
 	case queue.EventSent:
-		one(i.sent, byEncrypted, word(e.Encrypted))
+		i.sent.add(labels{byEncrypted, e.Queue, word(e.Encrypted), ""}, 1)
 	case queue.EventReceived:
-		one(i.received, byEncrypted, word(e.Encrypted))
+		i.received.add(labels{byEncrypted, e.Queue, word(e.Encrypted), ""}, 1)
 	case queue.EventSealed:
 		i.encrypt.Record(ctx, e.Duration.Seconds(), i.series(labels{byQueue, e.Queue, "", ""}).record...)
-		i.keyUsed(ctx, e, "seal")
+		i.keyUses.add(labels{byKeyUse, e.Queue, string(e.KeyID), "seal"}, 1)
 	case queue.EventOpened:
 		i.decrypt.Record(ctx, e.Duration.Seconds(), i.series(labels{byQueue, e.Queue, "", ""}).record...)
 		if e.Err == nil {
-			i.keyUsed(ctx, e, "open") // otherwise the key ID is whatever an attacker wrote
+			i.keyUses.add(labels{byKeyUse, e.Queue, string(e.KeyID), "open"}, 1) // otherwise the key ID is whatever an attacker wrote
 		}
 	case queue.EventCryptoError:
 		one(i.cryptoErrors, byErrorType, e.ErrorType)
@@ -257,15 +195,10 @@ func (i *instruments) event(ctx context.Context, e *queue.Event) {
 			one(i.sessionsEnded, byReason, e.Reason)
 		}
 	case queue.EventInFlight:
-		i.processing.Add(ctx, int64(e.Delta), i.series(labels{byQueue, e.Queue, "", ""}).add...)
+		i.processing.add(labels{byQueue, e.Queue, "", ""}, int64(e.Delta))
 	case queue.EventHandled:
 		i.process.Record(ctx, e.Duration.Seconds(), i.series(labels{byOutcome, e.Queue, e.Reason, ""}).record...)
 	}
-}
-
-// keyUsed counts a message under its key.
-func (i *instruments) keyUsed(ctx context.Context, e *queue.Event, operation string) {
-	i.keyUses.Add(ctx, 1, i.series(labels{byKeyUse, e.Queue, string(e.KeyID), operation}).add...)
 }
 
 // ended times a call to the broker, and counts it where it failed. Handlers are

@@ -95,6 +95,10 @@ func (o *Observer) Event(ctx context.Context, e queue.Event) {
 	}
 }
 
+// Traces reports whether spans are made: false where the TracerProvider is that of
+// package noop.
+func (o *Observer) Traces() bool { return !o.silent }
+
 // Inject hands over traceparent and tracestate.
 func (o *Observer) Inject(ctx context.Context, set func(name, value string)) {
 	if !o.silent {

@@ -21,6 +21,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
@@ -335,6 +336,46 @@ func TestSpansHoldNoPayload(t *testing.T) {
 		}
 		if strings.Contains(b.String(), "payload-7") {
 			t.Errorf("span %s holds payload", s.Name)
+		}
+	}
+}
+
+// With metrics alone a message costs two allocations on either side at most.
+func TestMetricsCost(t *testing.T) {
+	o, err := otelqueue.New(&otelqueue.Options{
+		MeterProvider:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
+		TracerProvider: noop.NewTracerProvider(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Traces() {
+		t.Error("an Observer without spans says that it makes some")
+	}
+	ctx := t.Context()
+	call := func(op queue.Operation, events ...queue.Event) {
+		op.Queue = "orders"
+		ctx, end := o.Begin(ctx, op)
+		for _, e := range events {
+			e.Queue, e.KeyID, e.Encrypted, e.Duration = "orders", "k1", true, time.Microsecond
+			o.Event(ctx, e)
+		}
+		end(queue.Result{Count: 1})
+	}
+	for side, f := range map[string]func(){
+		"sender": func() {
+			call(queue.Operation{Kind: queue.OpSend}, queue.Event{Kind: queue.EventSealed}, queue.Event{Kind: queue.EventSent})
+		},
+		"receiver": func() {
+			call(queue.Operation{Kind: queue.OpReceive}, queue.Event{Kind: queue.EventOpened}, queue.Event{Kind: queue.EventReceived})
+			call(queue.Operation{Kind: queue.OpProcess}, queue.Event{Kind: queue.EventInFlight, Delta: 1},
+				queue.Event{Kind: queue.EventInFlight, Delta: -1}, queue.Event{Kind: queue.EventHandled, Reason: "complete"})
+			call(queue.Operation{Kind: queue.OpSettle, Name: "complete"})
+		},
+	} {
+		f() // the series are made once
+		if n := testing.AllocsPerRun(100, f); n > 2 {
+			t.Errorf("a %s's message costs %v allocations, want 2 at most", side, n)
 		}
 	}
 }
