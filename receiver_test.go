@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -174,6 +175,31 @@ func TestTimesRoundUp(t *testing.T) {
 		}
 		if end := d.NotBefore.Add(d.TTL); end.Before(due.Add(time.Second + 300*time.Microsecond)) {
 			x.Errorf("expires at %s, before it may", end)
+		}
+	})
+}
+
+// A message with an unknown key is given the whole horizon, also where more
+// deliveries are asked for than the broker makes.
+func TestHorizonWithinTheBrokersDeliveries(t *testing.T) {
+	five := func(x *fixture, _ *queue.Options) {
+		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: 5}})
+	}
+	inBubble(t, five, func(x *fixture) {
+		x.must(x.ring.Add(newKey(x.T, "k2", 9)))
+		x.must(x.ring.SetCurrent("k2"))
+		x.send(&queue.Message{Body: []byte("a")})
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: newRing(x.T, "k1"), Wait: time.Second, MaxDeliveries: 20})
+		begin := time.Now()
+		for len(x.deadReasons(orders)) == 0 && time.Since(begin) < time.Hour {
+			_, err := r.Receive(x.Context(), 1)
+			x.must(err)
+		}
+		if took := time.Since(begin); took < 14*time.Minute || len(x.rejected) != 5 {
+			x.Errorf("dead-lettered after %s and %d deliveries, want 15 m and 5", took, len(x.rejected))
+		}
+		if got := x.deadReasons(orders); len(got) != 1 || got[0] != "key_not_found" {
+			x.Errorf("dead letters %v", got)
 		}
 	})
 }
