@@ -81,7 +81,13 @@ var pauses = [...]time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 3
 func persist(ctx, over context.Context, f func() error) error {
 	for n := 0; ; n++ {
 		err := f()
-		if err == nil || n == len(pauses) || !isLost(err) || !rest(ctx, over, pauses[n]) {
+		if err == nil || n == len(pauses) || !isLost(err) {
+			return err
+		}
+		if !rest(ctx, over, pauses[n]) {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			return err
 		}
 	}

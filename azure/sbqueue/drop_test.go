@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -122,7 +123,12 @@ func drops(t *testing.T, messages, cuts, workers, sessions int) {
 	wg.Go(func() { sendAll(t, ctx, s, messages, sessions) })
 
 	// The cuts are spread over the messages by where the handlers are.
-	next, done := 0, 0
+	due := make([]int, cuts)
+	for i := range due {
+		due[i] = random.IntN(messages * 19 / 20)
+	}
+	slices.Sort(due)
+	done := 0
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for running := true; running; {
@@ -136,11 +142,9 @@ func drops(t *testing.T, messages, cuts, workers, sessions int) {
 			l.mu.Lock()
 			at := l.distinct
 			l.mu.Unlock()
-			if done < cuts && at >= next {
+			if done < cuts && at >= due[done] {
 				cutOnce(t, n, random)
 				done++
-				next = at + 1 + random.IntN(2*max((messages-at)/(cuts-done+1)-1, 1))
-				next = min(next, messages-1)
 			}
 		}
 	}

@@ -135,6 +135,8 @@ func isDead(err error) bool {
 		return sb.Code == azservicebus.CodeClosed || sb.Code == azservicebus.CodeConnectionLost && kindOfText(sb.Error()) == driver.Unavailable
 	case errors.Is(err, context.DeadlineExceeded): // is a net.Error, too
 		return false
+	case errors.Is(err, errNoAnswer):
+		return true
 	}
 	return errors.As(err, &link) || errors.As(err, &session) || errors.As(err, &conn) || errors.As(err, &network) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)

@@ -65,7 +65,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		wait = leastWait
 	}
 	deadline := time.Now().Add(wait)
-	for {
+	for held := false; ; {
 		// A last attempt at the deadline itself still gets a moment.
 		r, err := q.accept(ctx, id, min(max(time.Until(deadline), leastWait), acceptOnce))
 		if err == nil {
@@ -90,12 +90,18 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		nothing := errors.Is(err, context.DeadlineExceeded) || kind == driver.Unavailable && isTimeout(err)
 		switch {
 		case id != "" && kind == driver.SessionHeld:
+			held = true
 			if over {
 				return nil, &driver.Error{Kind: driver.SessionHeld}
 			}
 		case nothing:
-			if over {
+			switch {
+			case over && id == "":
 				return nil, &driver.Error{Kind: driver.NoSession}
+			case over && held:
+				return nil, &driver.Error{Kind: driver.SessionHeld}
+			case over:
+				return nil, driver.Errorf(driver.Unavailable, "the broker did not answer")
 			}
 		case kind == driver.Unavailable:
 			// The SDK gives the connection up when another call is cancelled at

@@ -20,8 +20,9 @@ const (
 	callGrace = 500 * time.Millisecond // how long a call of the SDK may outlast that
 	callWidth = 16                     // messages at once: each is a round trip
 
-	settleLink  = 3 * time.Second // over the link that the message came by
-	releaseTime = 3 * time.Second // of all that a source holds
+	settleLink  = 3 * time.Second         // over the link that the message came by
+	settleToken = 2500 * time.Millisecond // one attempt by lock token
+	releaseTime = 3 * time.Second         // of all that a source holds
 )
 
 // settle settles each on its own.
@@ -182,17 +183,26 @@ func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
 	}
 	token := &azservicebus.ReceivedMessage{LockToken: r.m.LockToken}
 	err := s.at(ctx, func(desk *azservicebus.Receiver) error {
+		attempt, cancel := context.WithTimeout(ctx, settleToken)
+		defer cancel()
 		// Renewing first, because that fails at once where the connection is
 		// dead, and because it tells whether the message is held.
-		if err := desk.RenewMessageLock(ctx, token, nil); err != nil {
-			return err
+		err := desk.RenewMessageLock(attempt, token, nil)
+		if err == nil {
+			err = do(attempt, desk, token)
 		}
-		return do(ctx, desk, token)
+		if err != nil && attempt.Err() != nil && ctx.Err() == nil {
+			return errNoAnswer
+		}
+		return err
 	})
 	return s.fault(ctx, err)
 }
 
-var errLinkLost = errors.New("the link that the message came by is lost")
+var (
+	errLinkLost = errors.New("the link that the message came by is lost")
+	errNoAnswer = errors.New("the broker does not answer")
+)
 
 // overLink settles over the message's own link.
 func (s *source) overLink(ctx context.Context, r *receipt, do settling) error {

@@ -167,7 +167,7 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 			}
 			continue // replaced meanwhile
 		}
-		messages, err := l.r.ReceiveMessages(rctx, min(max, maxReceive), nil)
+		messages, err := s.fetch(rctx, l, min(max, maxReceive))
 		l.leave()
 		if len(messages) > 0 {
 			out := s.take(l, messages)
@@ -200,6 +200,30 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 		}
 		losses++
 	}
+}
+
+// gather is how long a session is asked for each further message.
+const gather = 20 * time.Millisecond
+
+// fetch asks the SDK for messages. In a session it asks for one at a time: the SDK
+// leaves the credit of what did not come in time with the broker, and gives back
+// what comes by it between two calls. With more than one such credit the next call
+// can meet a message whose predecessor is being given back, and so overtake it.
+func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.ReceivedMessage, error) {
+	if s.lose == nil {
+		return l.r.ReceiveMessages(ctx, max, nil)
+	}
+	all, err := l.r.ReceiveMessages(ctx, 1, nil)
+	for len(all) > 0 && len(all) < max {
+		soon, cancel := context.WithTimeout(ctx, gather)
+		more, _ := l.r.ReceiveMessages(soon, 1, nil) // an error comes again with the next call
+		cancel()
+		if len(more) == 0 {
+			break
+		}
+		all = append(all, more...)
+	}
+	return all, err
 }
 
 var errDetached = &driver.Error{Kind: driver.Unavailable, Err: errors.New("the broker detached the link several times in a row")}

@@ -1,0 +1,258 @@
+package sbqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/azure/sbemulator"
+	"github.com/queue-runtime/queue/driver"
+)
+
+// After a detach, whatever its condition, one failed call at most, and then all
+// goes on. With several of these conditions the SDK would go on with the dead link
+// for ever.
+func TestDetached(t *testing.T) {
+	t.Parallel()
+	for _, condition := range []string{
+		"", "amqp:internal-error", "amqp:unauthorized-access", "amqp:resource-limit-exceeded", "amqp:not-allowed", "com.microsoft:server-busy",
+		"com.microsoft:timeout", "com.microsoft:operation-cancelled", "com.microsoft:entity-disabled", "com.microsoft:auth-failed",
+	} {
+		t.Run(condition, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil, sbemulator.QueueOptions{})
+			q := n.open(t)
+			send(t, q, &driver.Message{ID: "held"}, &driver.Message{ID: "next"})
+			held := receive(t, q, 1)[0]
+			if _, errs := q.Renew(t.Context(), []*driver.Delivery{held}); errs[0] != nil {
+				t.Fatalf("Renew: %v", errs[0])
+			}
+			if links, err := n.DetachLinks("q", condition, "for a test"); err != nil || links < 6 {
+				t.Fatalf("%d links detached, %v", links, err)
+			}
+			calls := map[string]func() error{
+				"Send": func() error { return q.Send(t.Context(), []*driver.Message{{ID: "new"}})[0].Err },
+				"Receive": func() error {
+					d, err := q.Receive(t.Context(), 1, 5*time.Second)
+					if err == nil && len(d) == 0 {
+						return errors.New("nothing came")
+					}
+					return err
+				},
+				"Renew": func() error { _, errs := q.Renew(t.Context(), []*driver.Delivery{held}); return errs[0] },
+				"Peek":  func() error { _, _, err := q.Peek(t.Context(), "", 1); return err },
+			}
+			for name, call := range calls {
+				first := call()
+				if first == nil {
+					continue
+				}
+				if err := call(); err != nil {
+					t.Errorf("%s, again: %v; at first: %v", name, err, first)
+				}
+			}
+			if took, err := settle(t, q, held, driver.Complete); err != nil || took > time.Second {
+				t.Errorf("Settle after %s: %v", took, err)
+			}
+		})
+	}
+}
+
+// A Receive that waits when its link is detached goes on waiting, and brings what
+// comes then.
+func TestReceiveOutlastsDetach(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{})
+	q, other := n.open(t), n.open(t)
+	got := make(chan string, 1)
+	go func() {
+		d, err := q.Receive(t.Context(), 1, 20*time.Second)
+		switch {
+		case err != nil:
+			got <- err.Error()
+		case len(d) == 0:
+			got <- "nothing"
+		default:
+			got <- d[0].ID
+		}
+	}()
+	for i := range 2 {
+		if !eventually(10*time.Second, func() bool { links, err := n.DetachLinks("q", "", ""); return err == nil && links > i }) {
+			t.Fatal("there are no links")
+		}
+	}
+	send(t, other, &driver.Message{ID: "late"})
+	if id := <-got; id != "late" {
+		t.Errorf("Receive: %s", id)
+	}
+}
+
+// Links that were idle for 10 minutes are detached; nobody notices.
+func TestIdleLinks(t *testing.T) {
+	t.Parallel()
+	n := start(t, &sbemulator.Options{IdleLinkTimeout: 10 * time.Minute}, sbemulator.QueueOptions{})
+	q := n.open(t)
+	for round := range 3 {
+		id := fmt.Sprint(round)
+		send(t, q, &driver.Message{ID: id})
+		d := receive(t, q, 1)[0]
+		if _, errs := q.Renew(t.Context(), []*driver.Delivery{d}); errs[0] != nil {
+			t.Fatalf("Renew: %v", errs[0])
+		}
+		if _, _, err := q.Peek(t.Context(), "", 1); err != nil {
+			t.Fatalf("Peek: %v", err)
+		}
+		if took, err := settle(t, q, d, driver.Complete); err != nil || took > 2*time.Second {
+			t.Fatalf("Settle after %s: %v", took, err)
+		}
+		if err := n.Advance(11 * time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n.Connections() != 1 {
+		t.Errorf("%d connections for the queues of one Broker", n.Connections())
+	}
+}
+
+// What is held when the connection is lost is settled over the next one.
+func TestSettleAfterDrop(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[driver.SettleKind]sbemulator.Stats{
+		driver.Complete: {}, driver.Abandon: {Active: 1}, driver.MoveToDeadLetter: {DeadLetters: 1},
+	} {
+		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil, sbemulator.QueueOptions{})
+			q := n.open(t)
+			send(t, q, &driver.Message{ID: "a"})
+			d := receive(t, q, 1)[0]
+			n.DropConnections()
+			if took, err := settle(t, q, d, kind); err != nil || took > 10*time.Second {
+				t.Errorf("Settle after %s: %v", took, err)
+			}
+			st, err := n.Stats("q")
+			if st.Bytes = 0; err != nil || st != want {
+				t.Errorf("%+v, %v, want %+v", st, err, want)
+			}
+			if _, err := settle(t, q, d, kind); !errors.Is(err, driver.ErrSettled) {
+				t.Errorf("Settle again: %v", err)
+			}
+		})
+	}
+}
+
+// Settling ends in 10 s, or with the caller's context, whatever the broker does.
+func TestSettleBounded(t *testing.T) {
+	t.Parallel()
+	for name, hinder := range map[string]func(*namespace, *testing.T){
+		"gone": func(n *namespace, t *testing.T) { _ = n.Close() },
+		"silent": func(n *namespace, t *testing.T) {
+			n.inject(t, sbemulator.Fault{On: sbemulator.OnSettle, Delay: time.Minute})
+		},
+		"cut each time": func(n *namespace, t *testing.T) {
+			n.inject(t, sbemulator.Fault{On: sbemulator.OnSettle, Action: sbemulator.Drop})
+			n.inject(t, sbemulator.Fault{On: sbemulator.OnManage, Action: sbemulator.Drop})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil, sbemulator.QueueOptions{})
+			q := n.open(t)
+			send(t, q, &driver.Message{ID: "a"}, &driver.Message{ID: "b"})
+			d := receive(t, q, 2)
+			hinder(n, t)
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			begin := time.Now()
+			err := q.Settle(ctx, []driver.Settlement{{Delivery: d[0], Kind: driver.Complete}})[0]
+			if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 2*time.Second {
+				t.Errorf("with a context of 300 ms, after %s: %v", took, err)
+			}
+			took, err := settle(t, q, d[1], driver.Complete)
+			var e *driver.Error
+			if took > 10*time.Second || !errors.As(err, &e) || !e.Transient() {
+				t.Errorf("Settle after %s: %v", took, err)
+			}
+		})
+	}
+}
+
+// A delivery whose message is somebody else's by now settles nothing, over the
+// old connection or a new one.
+func TestSettleOthers(t *testing.T) {
+	t.Parallel()
+	for _, drop := range []bool{false, true} {
+		for _, kind := range []driver.SettleKind{driver.Complete, driver.Abandon, driver.MoveToDeadLetter} {
+			t.Run(fmt.Sprint(kind, drop), func(t *testing.T) {
+				t.Parallel()
+				n := start(t, nil, sbemulator.QueueOptions{})
+				q, other := n.open(t), n.open(t)
+				send(t, q, &driver.Message{ID: "a"})
+				d := receive(t, q, 1)[0]
+				stored, err := n.Messages("q")
+				if err != nil || len(stored) != 1 {
+					t.Fatalf("%d messages, %v", len(stored), err)
+				}
+				if drop {
+					n.DropConnections()
+				}
+				if err := n.ExpireLock("q", stored[0].SequenceNumber); err != nil {
+					t.Fatal(err)
+				}
+				theirs := receive(t, other, 1)[0]
+				for range 2 { // the SDK takes what was answered for settled
+					if took, err := settle(t, q, d, kind); !errors.Is(err, driver.ErrLockLost) || took > 10*time.Second {
+						t.Errorf("Settle after %s: %v", took, err)
+					}
+				}
+				if _, errs := q.Renew(t.Context(), []*driver.Delivery{d}); !errors.Is(errs[0], driver.ErrLockLost) {
+					t.Errorf("Renew: %v", errs[0])
+				}
+				if _, err := settle(t, other, theirs, driver.Complete); err != nil {
+					t.Errorf("the holder's Settle: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// What the SDK asked for and a Receive did not take is free for others.
+func TestCredit(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{LockDuration: time.Minute})
+	q, other := n.open(t), n.open(t)
+	send(t, q, &driver.Message{ID: "a"})
+	if d := receive(t, q, 1); len(d) != 1 {
+		t.Fatal(len(d))
+	}
+	if d, err := q.Receive(t.Context(), 10, 0); len(d) != 0 || err != nil {
+		t.Fatalf("%d, %v", len(d), err)
+	}
+	for i := range 5 {
+		send(t, other, &driver.Message{ID: fmt.Sprint(i)})
+	}
+	receive(t, other, 5)
+	if st, err := n.Stats("q"); err != nil || st.Locked != 6 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// The limit is the link's.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int{256 << 10, 1 << 20} {
+		n := start(t, nil, sbemulator.QueueOptions{MaxMessageSize: limit})
+		q := n.open(t)
+		c := q.Capabilities()
+		if c.MaxBatchBytes > limit || c.MaxBatchBytes < limit-1024 || c.MaxBody < limit-18<<10 {
+			t.Errorf("with %d: %d a transfer, %d a body", limit, c.MaxBatchBytes, c.MaxBody)
+		}
+		send(t, q, &driver.Message{ID: "largest", Body: make([]byte, c.MaxBody)})
+		r := q.Send(t.Context(), []*driver.Message{{ID: "larger", Body: make([]byte, c.MaxBody+1)}})
+		if !errors.Is(r[0].Err, driver.ErrTooLarge) {
+			t.Errorf("one more: %v", r[0].Err)
+		}
+	}
+}
