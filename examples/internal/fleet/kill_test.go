@@ -15,11 +15,8 @@ import (
 	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 )
 
-// Rounds of kills: some in a test, all with QRT_FULL=1 or in the benchmark.
-const (
-	someRounds = 6
-	allRounds  = 50
-)
+// allRounds are those with QRT_FULL=1, and of the benchmark.
+const allRounds = 50
 
 // killed is what came of a run.
 type killed struct {

@@ -1,0 +1,6 @@
+//go:build !race
+
+package fleet_test
+
+// someRounds are the rounds of kills in a test.
+const someRounds = 6
