@@ -188,3 +188,25 @@ func TestRolloutPhases(t *testing.T) {
 		})
 	}
 }
+
+// panelName finds what a runbook calls a panel of the dashboard.
+var panelName = regexp.MustCompile(`[^*]\*([A-Z][^*]+)\*[^*]`)
+
+// The panels that the runbooks send an operator to are on the dashboard.
+func TestOperationsNamesPanels(t *testing.T) {
+	t.Parallel()
+	_, b := readDashboard(t)
+	titles := make(map[string]bool)
+	for _, p := range b.Panels {
+		titles[p.Title] = true
+	}
+	found := panelName.FindAllStringSubmatch(operations(t), -1)
+	if len(found) < 10 {
+		t.Fatalf("%d panels are named: the page has another form", len(found))
+	}
+	for _, m := range found {
+		if name := strings.Join(strings.Fields(m[1]), " "); !titles[name] {
+			t.Errorf("operations.md names panel %q, which the dashboard does not have", name)
+		}
+	}
+}

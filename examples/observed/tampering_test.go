@@ -89,6 +89,31 @@ func TestTamperingAlert(t *testing.T) {
 	s.editStored()
 	s.injectEdited(captured)
 	s.fires()
+	s.shows()
+}
+
+// shows puts every query of the dashboard to Prometheus, which evaluates each, and has
+// an answer to those about what has happened.
+func (s *scene) shows() {
+	answered := make(map[string]bool)
+	for _, q := range dashboardQueries(s.T) {
+		if s.watch.holds(s.ctx, q.expr) {
+			answered[strings.TrimPrefix(q.where, "dashboard.json, ")] = true
+		}
+	}
+	for _, panel := range []string{
+		"Sent encrypted", "Received encrypted", "Queues not encrypted", "Alerts firing", "Firing", "Encryption by process",
+		"Not authentic", "Rejected share", "Findings by type", "What became of them", "Receiving paused",
+		"Oldest key in use", "Keys", "Sealed under each key", "Opened under each key", "Sealing and opening",
+		"Waiting", "Oldest message", "Dead letters", "Dead-lettered", "Dead-lettered by reason", "Depth",
+		"Handling time", "Handling time, all of it", "Outcomes", "Handlers running", "Sessions held",
+		"Sent", "Received", "Sending", "Receiving", "Settling",
+		"annotation Alerts", "variable job", "variable queue",
+	} {
+		if !answered[panel] {
+			s.Errorf("the dashboard shows nothing under %q", panel)
+		}
+	}
 }
 
 // peace sends messages with nobody there who edits any: no alert fires. It returns one
