@@ -2,4 +2,9 @@
 
 package sbqueue_test
 
-const scale = 1
+import "time"
+
+const (
+	scale = 1
+	slack = 100 * time.Millisecond
+)

@@ -2,6 +2,12 @@
 
 package sbqueue_test
 
-// scale divides the work of the long tests where the race detector slows both
-// ends. Without it they run whole.
-const scale = 10
+import "time"
+
+const (
+	// scale divides the work of the long tests where the race detector slows
+	// both ends. Without it they run whole.
+	scale = 10
+	// slack is what a busy machine may add to a bound in time.
+	slack = time.Second
+)

@@ -83,8 +83,9 @@ func TestSessionLost(t *testing.T) {
 	}
 }
 
-// The management link of a session alone is detached: the SDK attaches the whole
-// session again to renew it. That is a loss.
+// A renewal and a Receive meet dead links at once: the SDK attaches the session
+// again for the one or for the other. That is a loss for both, and the session is
+// not kept.
 func TestSessionAttachedAgain(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true, LockDuration: time.Minute})
@@ -103,7 +104,6 @@ func TestSessionAttachedAgain(t *testing.T) {
 	if _, err := n.DetachLinks("q", "", ""); err != nil {
 		t.Fatal(err)
 	}
-	// Both race; either may see it first.
 	if _, err := s.RenewSession(t.Context()); !errors.Is(err, driver.ErrSessionLost) {
 		t.Errorf("RenewSession: %v", err)
 	}

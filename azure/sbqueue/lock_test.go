@@ -1,0 +1,183 @@
+package sbqueue_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/azure/sbemulator"
+	"github.com/queue-runtime/queue/driver"
+)
+
+// handlerLock is the lock of the queues whose handlers keep it.
+const handlerLock = 1500 * time.Millisecond
+
+// process runs a processor with this handler over n's queue until the test ends.
+func process(t *testing.T, n *namespace, h queue.HandlerFunc) {
+	t.Helper()
+	c, err := queue.New(n.broker(t), &queue.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Receiver(t.Context(), "q", &queue.ReceiverOptions{Wait: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Handle(r, h, nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if err := c.Close(context.Background()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+// after is d later, or the end of ctx, whichever is first.
+func after(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// A handler of ten lock durations keeps its lock: nobody else gets the message,
+// and it is completed.
+func TestHandlerKeepsLock(t *testing.T) {
+	t.Parallel()
+	for name, sessions := range map[string]bool{"queue": false, "session": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: handlerLock})
+			var calls atomic.Int64
+			outcome := make(chan error, 10)
+			handler := func(ctx context.Context, _ *queue.Delivery) error {
+				calls.Add(1)
+				err := after(ctx, 10*handlerLock)
+				outcome <- err
+				return err
+			}
+			process(t, n, handler)
+			process(t, n, handler) // another, for what is not kept
+			m := &driver.Message{ID: "a"}
+			if sessions {
+				m.SessionID = "s"
+			}
+			send(t, n.open(t), m)
+			if err := <-outcome; err != nil {
+				t.Errorf("the handler's context ended: %v", err)
+			}
+			if !eventually(10*time.Second, func() bool {
+				st, err := n.Stats("q")
+				return err == nil && st.Active+st.Locked+st.DeadLetters == 0
+			}) {
+				st, err := n.Stats("q")
+				t.Errorf("not completed: %+v, %v", st, err)
+			}
+			if calls.Load() != 1 {
+				t.Errorf("delivered %d times", calls.Load())
+			}
+		})
+	}
+}
+
+// A lock that is lost is seen within a second: the handler's context ends, with
+// the cause.
+func TestHandlerSeesLoss(t *testing.T) {
+	t.Parallel()
+	losses := map[string]struct {
+		sessions bool
+		// strike takes the lock away, and returns when that takes effect.
+		strike func(*testing.T, *namespace, *queue.Delivery) time.Time
+		want   error
+	}{
+		"broker": {false, func(t *testing.T, n *namespace, _ *queue.Delivery) time.Time {
+			stored, err := n.Messages("q")
+			if err == nil {
+				err = n.ExpireLock("q", stored[0].SequenceNumber)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			return time.Now()
+		}, queue.ErrLockLost},
+		"outage": {false, func(t *testing.T, n *namespace, d *queue.Delivery) time.Time {
+			if _, err := n.Inject(sbemulator.Fault{On: sbemulator.OnManage, Action: sbemulator.Refuse, Status: 503}); err != nil {
+				t.Error(err)
+			}
+			return d.LockedUntil()
+		}, queue.ErrLockLost},
+		"broker, session": {true, func(t *testing.T, n *namespace, _ *queue.Delivery) time.Time {
+			if err := n.ExpireSession("q", "s"); err != nil {
+				t.Error(err)
+			}
+			return time.Now()
+		}, queue.ErrSessionLost},
+		"outage, session": {true, func(t *testing.T, n *namespace, d *queue.Delivery) time.Time {
+			if _, err := n.Inject(sbemulator.Fault{On: sbemulator.OnManage, Action: sbemulator.Refuse, Status: 503}); err != nil {
+				t.Error(err)
+			}
+			return d.LockedUntil()
+		}, queue.ErrSessionLost},
+		"connection, session": {true, func(_ *testing.T, n *namespace, _ *queue.Delivery) time.Time {
+			n.DropConnections()
+			return time.Now()
+		}, queue.ErrSessionLost},
+	}
+	for name, loss := range losses {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil, sbemulator.QueueOptions{RequiresSession: loss.sessions, LockDuration: handlerLock, MaxDeliveryCount: 100})
+			seen := make(chan error, 1)
+			var late atomic.Int64
+			var first atomic.Bool
+			process(t, n, func(ctx context.Context, d *queue.Delivery) error {
+				if first.Swap(true) {
+					return nil
+				}
+				// In the middle of its life, between two renewals.
+				if err := after(ctx, handlerLock*3/4); err != nil {
+					seen <- err
+					return err
+				}
+				at := loss.strike(t, n, d)
+				err := after(ctx, 20*handlerLock)
+				late.Store(int64(time.Since(at)))
+				seen <- err
+				return err
+			})
+			m := &driver.Message{ID: "a"}
+			if loss.sessions {
+				m.SessionID = "s"
+			}
+			send(t, n.open(t), m)
+			if err := <-seen; !errors.Is(err, loss.want) {
+				t.Errorf("the cause is %v, want %v", err, loss.want)
+			}
+			// A renewal may have been on its way when the lock was taken.
+			if took := time.Duration(late.Load()); took > time.Second+slack {
+				t.Errorf("seen after %s", took)
+			}
+			t.Logf("seen after %s", time.Duration(late.Load()).Round(time.Millisecond))
+		})
+	}
+}
