@@ -290,8 +290,11 @@ func (a *AESGCM) Decrypt(ctx context.Context, m envelope.EncryptedMessage, conte
 func getKey(ctx context.Context, p keys.Provider, id keys.ID) (*keys.Key, error) {
 	key, err := p.GetKey(ctx, id)
 	switch {
-	case err == nil && key != nil:
+	case err == nil && key != nil && key.ID() == id:
 		return key, nil
+	case err == nil && key != nil:
+		// Under it the message would count as forged.
+		return nil, fmt.Errorf("%w: key %q: the provider returned another key", ErrKeyProvider, id)
 	case err == nil:
 		return nil, fmt.Errorf("%w: key %q: the provider returned neither key nor error", ErrKeyProvider, id)
 	case errors.Is(err, keys.ErrNotFound):

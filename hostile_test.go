@@ -12,6 +12,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -255,6 +256,38 @@ func TestSessionStateIsTold(t *testing.T) {
 		}
 		if strings.Contains(x.log.String(), "progress") {
 			x.Error("the log holds a state")
+		}
+	})
+}
+
+// mistakenProvider answers every question with one key.
+type mistakenProvider struct {
+	keys.Provider
+	answer *keys.Key
+}
+
+func (p mistakenProvider) GetKey(context.Context, keys.ID) (*keys.Key, error) { return p.answer, nil }
+
+// A provider that answers with another key, or with none and no error, is at
+// fault, and not the message: it is given back, and nothing is sealed.
+func TestProviderThatIsMistaken(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		for _, answer := range []*keys.Key{newKey(x.T, "k2", 9), nil} {
+			p := mistakenProvider{x.ring, answer}
+			r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
+			if rejected := x.none(r, queue.ErrKeyProvider); rejected.Disposition != queue.Abandoned {
+				x.Errorf("%v: %s, want abandoned", answer, rejected.Disposition)
+			}
+			x.wait(time.Minute)
+			s, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: p})
+			x.must(err)
+			if _, err := s.Send(x.Context(), &queue.Message{Body: []byte("b")}); !errors.Is(err, queue.ErrEncryptionFailed) {
+				x.Errorf("%v: Send = %v, want ErrEncryptionFailed", answer, err)
+			}
+		}
+		if n := len(x.stored(orders)); n != 1 {
+			x.Errorf("%d messages are stored, want 1", n)
 		}
 	})
 }
