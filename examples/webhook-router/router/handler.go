@@ -46,6 +46,8 @@ func (r *Router) Handler() http.Handler {
 		otelhttp.WithMeterProvider(r.telemetry.Meter),
 		otelhttp.WithTracerProvider(r.telemetry.Tracer),
 		otelhttp.WithPropagators(propagation.TraceContext{}),
+		// In place of the Host header: name and port of it would be labels of metrics.
+		otelhttp.WithServerName("webhook-router:80"),
 		// A foreign traceparent becomes a link, not the parent.
 		otelhttp.WithPublicEndpointFn(func(*http.Request) bool { return !r.config.TrustTrace }),
 	)

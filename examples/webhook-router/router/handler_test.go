@@ -235,7 +235,14 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	f := serve(t, nil)
 	f.post(&pullRequest)
-	f.do(f.request(&pullRequest, func(q *http.Request) { q.Header.Del("X-Hub-Signature-256") }))
+	f.do(f.request(&pullRequest, func(q *http.Request) {
+		q.Header.Del("X-Hub-Signature-256")
+		q.Host = "label-of-an-attacker:7"
+	}))
+	f.do(f.request(&pullRequest, func(q *http.Request) {
+		q.Method, q.URL.Path = "LABEL", "/label-of-an-attacker"
+		q.Header.Set("X-GitHub-Event", "label-of-an-attacker")
+	}))
 	w := httptest.NewRecorder()
 	f.telemetry.Metrics.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 	for _, want := range []string{
@@ -249,7 +256,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("the scrape lacks %s", want)
 		}
 	}
-	for _, never := range []string{pullRequest.Delivery, "octo/hello"} {
+	for _, never := range []string{pullRequest.Delivery, "octo/hello", "label-of-an-attacker", "LABEL", `server_port="7"`} {
 		if strings.Contains(w.Body.String(), never) {
 			t.Errorf("the scrape has %q", never)
 		}
