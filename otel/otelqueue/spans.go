@@ -6,21 +6,22 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/queue-runtime/queue"
 )
 
-// The attributes of spans (OpenTelemetry semantic conventions, messaging spans).
+// The attributes of spans (OpenTelemetry semantic conventions 1.43, messaging spans).
 const (
-	attrSystem      = attribute.Key("messaging.system")
-	attrOperation   = attribute.Key("messaging.operation.name")
-	attrType        = attribute.Key("messaging.operation.type")
-	attrDestination = attribute.Key("messaging.destination.name")
-	attrMessageID   = attribute.Key("messaging.message.id")
-	attrCount       = attribute.Key("messaging.batch.message_count")
-	attrErrorType   = attribute.Key("error.type")
+	attrSystem      = semconv.MessagingSystemKey
+	attrOperation   = semconv.MessagingOperationNameKey
+	attrType        = semconv.MessagingOperationTypeKey
+	attrDestination = semconv.MessagingDestinationNameKey
+	attrMessageID   = semconv.MessagingMessageIDKey
+	attrCount       = semconv.MessagingBatchMessageCountKey
+	attrErrorType   = semconv.ErrorTypeKey
 
 	// Of this library.
 	attrSession   = attribute.Key("queue.session.id")
