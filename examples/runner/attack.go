@@ -180,13 +180,10 @@ func (s *session) fill(ctx context.Context, queueIndex int) ([]*hooks.Hook, erro
 	return posted, nil
 }
 
-// settlePatience is how long the bots may take with the victims.
-const settlePatience = 20 * time.Second
-
 // settle waits until all victims became what they must, and notes what became of
 // each.
 func (s *session) settle(ctx context.Context, a *sqliteattack.Attacker, victims []*victim) error {
-	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -25,8 +25,11 @@ import (
 	"github.com/queue-runtime/queue/examples/internal/service"
 )
 
-// patience is how long all of it may take.
-const patience = 2 * time.Minute
+// How long all of it may take, and one step.
+const (
+	limit    = 2 * time.Minute
+	patience = 15 * time.Second
+)
 
 var errDiffers = errors.New("something differs from what was sent")
 
@@ -50,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if *dir == "" {
 		temporary, err := os.MkdirTemp("", "queue-example-")
@@ -71,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	built := time.Since(begin)
-	r, err := play(ctx, o, *count)
+	r, err := play(ctx, o, *count, patience)
 	if err != nil {
 		return err
 	}

@@ -43,14 +43,11 @@ func (s scraped) value(name string, labels map[string]string) float64 {
 	return 0
 }
 
-// measurePatience is how long the counts may take to become what they must: a
-// message is settled a moment before that is counted.
-const measurePatience = 5 * time.Second
-
 // measure compares what the programs count with what was done. The bots have been
-// started anew before the attacks, and so count from there.
+// started anew before the attacks, and so count from there. A message is settled a
+// moment before that is counted.
 func (s *session) measure(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, measurePatience)
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -22,7 +22,7 @@ func TestPlay(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r, err := play(ctx, &fleet.Options{Dir: t.TempDir()}, 12)
+	r, err := play(ctx, &fleet.Options{Dir: t.TempDir()}, 12, 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,5 +43,30 @@ func TestPlay(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(out.String())
+	}
+}
+
+// Where bots accept plaintext, the forged webhook reaches them, and that is found.
+func TestPlayFindsForgery(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	o := &fleet.Options{Dir: t.TempDir(), BotEnv: []string{"PLAINTEXT=allow_with_alert"}}
+	r, err := play(ctx, o, 12, 2*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := strings.Join(r.Faults, "\n")
+	for _, want := range []string{
+		"whoever replaces it by plaintext: is not settled, want plaintext_rejected",
+		`queue_messages_received_total{encrypted="false",queue="task-tactician"} is 1, want 0`,
+	} {
+		if !strings.Contains(found, want) {
+			t.Errorf("the faults lack %q", want)
+		}
+	}
+	var out bytes.Buffer
+	if err := r.print(&out); err != nil || !strings.Contains(out.String(), "What differs:") {
+		t.Errorf("%v, %s", err, out.String())
 	}
 }
