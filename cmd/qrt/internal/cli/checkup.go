@@ -8,6 +8,7 @@ import (
 	"time"
 
 	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/aws/sqsqueue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
@@ -62,6 +63,10 @@ func (x *examination) one(ctx context.Context, c *connection, name string) error
 	if own := x.app.settings.queues[name].Keys; own != "" {
 		x.keys(ctx, setting{own, x.app.settings.file}, "keys")
 	}
+	onSQS, _ := c.broker.(*sqsqueue.Provider)
+	if onSQS != nil {
+		x.permissions(ctx, onSQS, name)
+	}
 	q, err := c.broker.Open(ctx, name, nil)
 	if err != nil {
 		x.find(levelError, "queue", "make the queue, or check its name and the permissions", "%s", shownError(err))
@@ -79,14 +84,20 @@ func (x *examination) one(ctx context.Context, c *connection, name string) error
 	}
 	caps := q.Capabilities()
 	x.age(&caps, stats.Oldest)
-	x.dead(ctx, q, name, stats.DeadLetters)
+	kept := x.dead(ctx, q, name, stats.DeadLetters)
+	switch {
+	case onSQS != nil:
+		x.deadRetention(&caps, kept)
+		x.queueKind(&caps)
+	case isServiceBus(c.broker):
+		if !x.serviceBus(ctx, c.broker, q, name) {
+			return ctx.Err() // what it would say of messages would be wrong
+		}
+	}
+	x.keyLife(ctx, c.provider(name), caps.Retention, kept)
 	x.waiting(ctx, c, q, name)
-	if caps.MaxDeliveries == 0 {
-		x.find(levelNote, "deliveries", "set a limit, or a message that always fails comes again for ever", "the broker has no limit of deliveries")
-	}
-	if caps.Lock > 0 {
-		x.find(levelNote, "lock", "", "a message is held for %s; handlers that take longer must renew it", display.Duration(caps.Lock))
-	}
+	x.deliveries(&caps, onSQS != nil)
+	x.lock(&caps, onSQS != nil)
 	return ctx.Err()
 }
 
@@ -124,24 +135,27 @@ func (x *examination) age(caps *driver.Capabilities, oldest time.Time) {
 	}
 }
 
-// dead looks at the dead-letter queue.
-func (x *examination) dead(ctx context.Context, q driver.Queue, name string, count int64) {
+// dead looks at the dead-letter queue, and returns how long it keeps messages, 0
+// where that is not known.
+func (x *examination) dead(ctx context.Context, q driver.Queue, name string, count int64) time.Duration {
 	const check = "dead letters"
 	d, err := q.DeadLetters(ctx)
 	switch {
 	case errors.Is(err, driver.ErrNotFound), unsupported(err):
-		x.find(levelError, check, "make a dead-letter queue (on SQS: a redrive policy): what is rejected has no place to go", "there is no dead-letter queue")
-		return
+		x.find(levelError, check, "make one (on SQS: give the queue a redrive policy, or name it with ?dead_letter_suffix=): what is rejected has no place to go", "there is no dead-letter queue")
+		return 0
 	case err != nil:
 		x.find(levelError, check, "allow this user or role to read the dead-letter queue", "%s", shownError(err))
-		return
+		return 0
 	}
 	defer func() { _ = d.Close(ctx) }() // nothing is held
+	kept := d.Capabilities().Retention
 	if count > 0 {
 		x.find(levelWarning, check, "qrt dlq list "+name, "%s lie there", number(int(count), "", "message"))
-		return
+		return kept
 	}
 	x.ok(check, "the dead-letter queue is there")
+	return kept
 }
 
 // sample is how many waiting messages doctor looks at.
@@ -257,6 +271,7 @@ func (x *examination) trip(ctx context.Context, c *connection, name string) erro
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
+		left := time.Until(d.LockedUntil())
 		if err := d.Complete(ctx); err != nil {
 			return fmt.Errorf("complete: %w", err)
 		}
@@ -270,9 +285,19 @@ func (x *examination) trip(ctx context.Context, c *connection, name string) erro
 		}
 		x.ok(check, "a message was sent, received and completed, %s, in %s", how, display.Duration(took))
 		x.clock(d.EnqueuedAt, begin, took)
+		x.lockAsSet(left, rx.Capabilities().Lock)
 		return nil
 	}
 	return errors.New("the message did not come back within 20 s")
+}
+
+// lockAsSet holds the lock of a message that has just come against what the lock
+// was said to be: where the broker cannot be asked that may be wrong.
+func (x *examination) lockAsSet(left, set time.Duration) {
+	if set <= 0 || left > set*3/4 && left < set*5/4 {
+		return
+	}
+	x.find(levelError, "lock", "put the queue's own into the URL (?lock=): renewals go by it", "a message was held for %s, and the URL, or the default, says %s", old(left), display.Duration(set))
 }
 
 // receiveOne receives one message, by a session where the queue wants one.

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +45,8 @@ type doctorReport struct {
 const probeQueue = "qrt-doctor"
 
 func (a *app) doctorCommand() *cobra.Command {
-	var probe string
+	var probe, role string
+	var handler time.Duration
 	c := &cobra.Command{
 		Use:   "doctor [QUEUE...]",
 		Short: "Find out what is wrong, and what to do about it",
@@ -52,7 +55,9 @@ queue: is all of it reachable and allowed, are there dead-letter queues, do the
 keys load and seal, does a message make the round trip, do the clocks agree, is
 the nonce store outside the broker's reach, is the maximum age as long as the
 broker keeps messages, and which of the four configurations of a migration is
-this. Each finding says what to do.
+this. On SQS it also finds out what this identity may do, by calls that do
+nothing; on Service Bus, whether queues require sessions, and what the management
+API tells. Each finding says what to do.
 
 It takes no message of yours. Its round trip uses a queue of its own where the
 broker makes queues on demand; elsewhere name one with --probe.
@@ -61,21 +66,31 @@ The exit code is 1 where something is wrong, 0 where there are warnings only.`,
 		Example: example(`
 			qrt doctor task-tactician
 			qrt doctor --json | jq '.findings[] | select(.level != "ok")'
-			qrt doctor --provider sqs://eu-west-1/ --probe qrt-probe task-tactician`),
+			qrt doctor --provider sqs://eu-west-1/ --probe qrt-probe task-tactician
+			qrt doctor --handler 2m --role receiver task-tactician`),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.doctor(cmd.Context(), args, probe)
+			switch {
+			case handler < 0:
+				return usagef("--handler is negative")
+			case role != "" && !slices.Contains(roles, role):
+				return usagef("--role is not one of %s", strings.Join(roles, ", "))
+			}
+			return a.doctor(cmd.Context(), args, examination{probe: probe, handler: handler, role: role})
 		},
 	}
+	c.Flags().DurationVar(&handler, "handler", 0, "how long a handler takes at most, to hold against the lock")
+	c.Flags().StringVar(&role, "role", "", "what this identity must be allowed to do: "+strings.Join(roles, ", "))
+	must(c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(roles, cobra.ShellCompDirectiveNoFileComp)))
 	c.Flags().StringVar(&probe, "probe", "", "`queue` for the round trip, which nobody else uses")
 	return c
 }
 
-func (a *app) doctor(ctx context.Context, queues []string, probe string) error {
+func (a *app) doctor(ctx context.Context, queues []string, x examination) error {
 	bar := a.errors.Bar("looking", 0)
 	if a.settings.json {
 		bar.Done()
 	}
-	x := &examination{app: a, probe: probe, report: &doctorReport{Findings: []finding{}}}
+	x.app, x.report = a, &doctorReport{Findings: []finding{}}
 	err := x.run(ctx, queues)
 	bar.Done()
 	if err != nil {

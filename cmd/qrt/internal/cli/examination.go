@@ -22,10 +22,12 @@ import (
 
 // examination is one run of doctor.
 type examination struct {
-	app    *app
-	probe  string
-	report *doctorReport
-	queue  string // that is looked at, empty: none
+	app     *app
+	probe   string
+	handler time.Duration // how long one takes, 0: not told
+	role    string        // of this identity, empty: not told
+	report  *doctorReport
+	queue   string // that is looked at, empty: none
 }
 
 func (x *examination) find(l level, check, advice, format string, args ...any) {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -33,18 +34,27 @@ func TestMain(m *testing.M) {
 // TestScript runs the scripts in testdata/script: every command, its exit codes
 // and the form of its JSON.
 func TestScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
+	t.Parallel()
+	testscript.Run(t, scripts("script", nil))
+}
+
+// scripts are those of a folder of testdata, with more in their environment. Each
+// has a user's home of its own.
+func scripts(dir string, env map[string]string) testscript.Params {
+	return testscript.Params{
+		Dir:                 filepath.Join("testdata", dir),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
-			for k, v := range map[string]string{
+			all := map[string]string{
 				"HOME":            home,
 				"XDG_CONFIG_HOME": filepath.Join(home, "config"),
 				"XDG_DATA_HOME":   filepath.Join(home, "data"),
 				"GORACE":          raceOptions(),
-			} {
+			}
+			maps.Copy(all, env)
+			for k, v := range all {
 				e.Setenv(k, v)
 			}
 			return os.MkdirAll(home, 0o700)
@@ -55,7 +65,7 @@ func TestScript(t *testing.T) {
 			"lines": jsonLines,
 			"sql":   editFile,
 		},
-	})
+	}
 }
 
 // raceOptions is GORACE for processes that end soon. The race detector sleeps for

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
@@ -35,7 +36,9 @@ func openSQS(ctx context.Context, rawURL string) (*Bed, error) {
 	if err != nil {
 		return nil, errors.New("sqs: the URL does not parse")
 	}
-	var load []func(*config.LoadOptions) error
+	// The SDK's own lines would go to standard error, whatever the program logs
+	// to; what they tell comes as an error, too.
+	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	if u.Hostname() != "" {
 		load = append(load, config.WithRegion(u.Hostname()))
 	}

@@ -1,0 +1,192 @@
+package cli_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/queue-runtime/queue/azure/sbemulator"
+)
+
+// What the clients of fauxqs call themselves.
+const (
+	fauxqsRegion = "us-east-1"
+	fauxqsKey    = "test"
+	fauxqsSecret = "test-secret-of-forty-characters-as-of-aws" //nolint:gosec // G101: it opens nothing
+)
+
+// fauxqs starts fauxqs, which serves SQS, until the test ends, and returns its URL.
+// Where it is not installed the test is skipped, and with QRT_REQUIRE_PEERS=1 it
+// fails.
+func fauxqs(t *testing.T) string {
+	t.Helper()
+	absent := t.Skipf
+	if os.Getenv("QRT_REQUIRE_PEERS") == "1" {
+		absent = t.Fatalf
+	}
+	if _, err := exec.LookPath("node"); err != nil {
+		absent("fauxqs: node (20 or newer) is not on the PATH")
+	}
+	dir := filepath.Join("..", "..", "..", "..", "aws", "testdata", "fauxqs")
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "fauxqs")); err != nil {
+		absent("fauxqs: not installed: run npm ci --prefix aws/testdata/fauxqs")
+	}
+	cmd := exec.CommandContext(context.Background(), "node", "server.mjs") // until its input ends
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("fauxqs: %v", err)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("fauxqs did not start: %v", err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// deny stands between clients and a server of SQS, and refuses what a policy
+// might: each action in the list, on queues whose name begins so. The form of a
+// rule is ACTION:NAME; its path is the list, so that a URL holds it.
+func deny(t *testing.T, server string) string {
+	t.Helper()
+	to, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, action, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+		rules := strings.Split(strings.Trim(r.URL.Path, "/"), ",")
+		body := bufio.NewReader(r.Body)
+		begin, _ := body.Peek(4096) // where the request names its queue; an error is the end
+		for _, rule := range rules {
+			denied, name, _ := strings.Cut(rule, ":")
+			if strings.TrimSuffix(action, "Batch") == denied && (strings.Contains(string(begin), "/"+name+`"`) || strings.Contains(string(begin), `"`+name+`"`)) {
+				w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = fmt.Fprintf(w, `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"User u is not authorized to perform: sqs:%s"}`, denied)
+				return
+			}
+		}
+		r.Body = struct {
+			*bufio.Reader
+			closer
+		}{body, r.Body}
+		r.URL.Path = "/"
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+type closer interface{ Close() error }
+
+// makeQueue is "queue NAME [ATTRIBUTE=VALUE...]": a queue of SQS is made; dead=NAME
+// gives it a redrive policy with maxReceiveCount 10, dead=NAME:N with N.
+func makeQueue(server string) func(*testscript.TestScript, bool, []string) {
+	client := sqs.New(sqs.Options{
+		Region: fauxqsRegion, BaseEndpoint: aws.String(server),
+		Credentials: credentials.NewStaticCredentialsProvider(fauxqsKey, fauxqsSecret, ""),
+	})
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) < 1 {
+			ts.Fatalf("usage: queue NAME [ATTRIBUTE=VALUE...]")
+		}
+		attributes := make(map[string]string)
+		if strings.HasSuffix(args[0], ".fifo") {
+			attributes["FifoQueue"] = "true"
+		}
+		ctx := context.Background()
+		for _, a := range args[1:] {
+			k, v, _ := strings.Cut(a, "=")
+			if k != "dead" {
+				attributes[k] = v
+				continue
+			}
+			name, count, ok := strings.Cut(v, ":")
+			if !ok {
+				count = "10"
+			}
+			u, err := client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: aws.String(name)})
+			ts.Check(err)
+			got, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: u.QueueUrl, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameQueueArn}})
+			ts.Check(err)
+			policy, err := json.Marshal(map[string]string{"deadLetterTargetArn": got.Attributes["QueueArn"], "maxReceiveCount": count})
+			ts.Check(err)
+			attributes["RedrivePolicy"] = string(policy)
+		}
+		_, err := client.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(args[0]), Attributes: attributes})
+		ts.Check(err)
+	}
+}
+
+// TestScriptSQS runs the scripts of SQS, against fauxqs. QRT_PROVIDER is its URL;
+// DENY is the beginning of one that refuses: $DENY/ACTION:QUEUE,...
+func TestScriptSQS(t *testing.T) {
+	t.Parallel()
+	server := fauxqs(t)
+	p := scripts("sqs", map[string]string{
+		"AWS_ACCESS_KEY_ID": fauxqsKey, "AWS_SECRET_ACCESS_KEY": fauxqsSecret, "AWS_REGION": fauxqsRegion, "AWS_CONFIG_FILE": os.DevNull,
+		"QRT_PROVIDER": "sqs://" + fauxqsRegion + "/?endpoint=" + server,
+		"DENY":         "sqs://" + fauxqsRegion + "/?endpoint=" + deny(t, server),
+	})
+	p.Cmds["queue"] = makeQueue(server)
+	testscript.Run(t, p)
+}
+
+// TestScriptServiceBus runs the scripts of Service Bus, against the emulator.
+func TestScriptServiceBus(t *testing.T) {
+	t.Parallel()
+	server, err := sbemulator.Start(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for name, o := range map[string]*sbemulator.QueueOptions{
+		"orders":  nil,
+		"events":  {RequiresSession: true},
+		"hasty":   {LockDuration: 10 * time.Second, MaxDeliveryCount: 2},
+		"expires": {DefaultTTL: time.Hour},
+	} {
+		if err := server.CreateQueue(name, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testscript.Run(t, scripts("servicebus", map[string]string{
+		"CONNECTION": server.ConnectionString(), "QRT_PROVIDER": "sb:///?connection=CONNECTION",
+	}))
+}
