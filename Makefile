@@ -103,9 +103,11 @@ cover:
 			if (bad) { print "coverage is below " floor " %:" bad; exit 1 }
 		}'
 
+# Without the race detector the model runs all of its schedules, and drains and
+# kills all of their rounds.
 fips:
 	@echo "# GODEBUG=fips140=only"
-	GODEBUG=fips140=only $(GO) test -count=1 $(COVERED) .
+	GODEBUG=fips140=only $(GO) test -count=1 $(COVERED) . ./sqlite/sqlitequeue
 
 fuzz:
 	@found=0
