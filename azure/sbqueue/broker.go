@@ -27,6 +27,8 @@ const (
 
 	// metadataBytes is kept free beside a body of the largest size.
 	metadataBytes = 16 << 10
+	// messageBytes is more than the SDK's batch adds to one message.
+	messageBytes = 256
 	// probeBytes is up to where the link's own limit is looked for.
 	probeBytes = 1 << 20
 	maxBatch   = 500
@@ -46,7 +48,9 @@ type Options struct {
 	Queues map[string]QueueOptions
 	// Admin asks the management API for the settings of queues and for their
 	// counts. Nil: settings are as given here, and Stats is
-	// errors.ErrUnsupported.
+	// errors.ErrUnsupported. Where it refuses, because the credential has no
+	// right to manage, settings are as given, too, and Stats is
+	// driver.ErrPermission.
 	Admin *admin.Client
 }
 
@@ -72,6 +76,7 @@ type Broker struct {
 	o        Options
 
 	calls sync.WaitGroup // of the SDK's that may outlast their callers
+	limit rolling        // how long their callers wait
 
 	mu     sync.Mutex // guards what follows
 	closed bool       // nothing is opened any more
@@ -172,7 +177,9 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 		settings = b.o.Default
 	}
 	if b.o.Admin != nil {
-		if err := b.ask(ctx, name, &settings); err != nil {
+		// A sender or receiver needs no right to manage, and should have none: then
+		// the settings are as given.
+		if err := b.ask(ctx, name, &settings); err != nil && driver.KindOf(err) != driver.Permission {
 			return nil, err
 		}
 	}

@@ -1,4 +1,4 @@
-package sbqueue
+package sbqueue_test
 
 import (
 	"context"
@@ -7,10 +7,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 
+	"github.com/queue-runtime/queue/azure/sbemulator"
+	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -36,14 +39,14 @@ const entry = `<entry xmlns="http://www.w3.org/2005/Atom"><id>https://x.serviceb
 </QueueDescription></content></entry>`
 
 // managed returns a Broker whose management API answers so.
-func managed(t *testing.T, m management) *Broker {
+func managed(t *testing.T, m management) *sbqueue.Broker {
 	t.Helper()
 	const connection = "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0"
 	a, err := admin.NewClientFromConnectionString(connection, &admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: m}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := FromConnectionString(connection, &Options{Admin: a})
+	b, err := sbqueue.FromConnectionString(connection, &sbqueue.Options{Admin: a})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +81,7 @@ func TestProperties(t *testing.T) {
 	if _, err := managed(t, management{200, entry}).Properties(t.Context(), "a b"); !errors.Is(err, driver.ErrInvalidName) {
 		t.Errorf("a name that is none: %v", err)
 	}
-	b, err := FromConnectionString("Endpoint=sb://127.0.0.1;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0;UseDevelopmentEmulator=true", nil)
+	b, err := sbqueue.FromConnectionString("Endpoint=sb://127.0.0.1;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0;UseDevelopmentEmulator=true", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,5 +90,40 @@ func TestProperties(t *testing.T) {
 	}
 	if err := b.Close(context.Background()); err != nil {
 		t.Log(err) // nothing was connected
+	}
+}
+
+// TestOpenWithoutRightToManage: services have the right to send or to receive,
+// and the management API refuses them. The settings are then those of Options.
+func TestOpenWithoutRightToManage(t *testing.T) {
+	n := start(t, nil, sbemulator.QueueOptions{})
+	for _, c := range []struct {
+		m      management
+		locked time.Duration
+		want   error
+	}{
+		{management{401, `<Error><Code>401</Code><Detail>Manage,EntityRead claims required for this operation.</Detail></Error>`}, 20 * time.Second, nil},
+		{management{200, strings.ReplaceAll(entry, "<RequiresSession>true", "<RequiresSession>false")}, 30 * time.Second, nil},
+		{management{404, `<Error><Code>404</Code></Error>`}, 0, driver.ErrNotFound},
+	} {
+		a, err := admin.NewClientFromConnectionString("Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0",
+			&admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: c.m}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := sbqueue.FromConnectionString(n.ConnectionString(), &sbqueue.Options{Admin: a, Default: sbqueue.QueueOptions{Lock: 20 * time.Second}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := b.Open(t.Context(), "q", nil)
+		if !errors.Is(err, c.want) {
+			t.Errorf("status %d: %v, want %v", c.m.status, err, c.want)
+		}
+		if err == nil && q.Capabilities().Lock != c.locked {
+			t.Errorf("status %d: a lock of %s, want %s", c.m.status, q.Capabilities().Lock, c.locked)
+		}
+		if err := b.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
