@@ -3,71 +3,111 @@ package sbqueue
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
 )
 
-// errLeft stands for the outcome of a call that has not ended.
-var errLeft = errors.New("not ended")
-
-// each calls f for 0 to n-1, at most width of them at once, and returns their
-// errors. Their context ends with ctx and after callLimit. The SDK waits for its
-// mutexes whatever a context says, and another call may hold them while it dials:
-// what does not end within callGrace is left to itself, and Close waits for it.
-func (b *Broker) each(ctx context.Context, n, width int, f func(context.Context, int) error) (errs []error, left []int) {
-	errs = make([]error, n)
+// each calls f for 0 to n-1, at most so many of them at once, and returns their
+// errors. It waits until ctx ends, and callLimit and callGrace at most. The SDK
+// waits for its mutexes whatever a context says, and another call may hold them
+// while it dials: what has not ended is left to itself, its index is in what is
+// returned second, and Close waits for it. f has to bound itself.
+func (b *Broker) each(ctx context.Context, n, most int, f func(int) error) ([]error, []int) {
+	errs := make([]error, n)
 	if err := ctx.Err(); err != nil {
 		return fill(errs, err), nil
 	}
-	width = min(width, n)
+	width := min(most, n)
 	if !b.begin(width) {
 		return fill(errs, errClosed()), nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	type outcome struct {
-		i   int
-		err error
-	}
-	done := make(chan outcome, n)
+	limit := b.limit.context(context.Background(), callLimit)
+	done := make(chan int, n) // errs has the outcome of those that it brought
 	for first := range width {
 		go func() {
 			defer b.calls.Done()
-			for i := first; i < n; i += width {
-				done <- outcome{i, f(bounded, i)}
+			for i := first; i < n && limit.Err() == nil; i += width {
+				errs[i] = f(i)
+				done <- i
 			}
 		}()
 	}
-	fill(errs, errLeft)
-	ended := bounded.Done()
+	var few [64]bool
+	brought := few[:]
+	if n > len(few) {
+		brought = make([]bool, n)
+	}
+	ended, over := ctx.Done(), limit.Done()
 	var late <-chan time.Time
-	for got := 0; got < n; {
+	got := 0
+	for waiting := true; waiting && got < n; {
 		select {
-		case o := <-done:
-			errs[o.i] = o.err
+		case i := <-done:
+			brought[i] = true
 			got++
 		case <-ended:
-			ended, late = nil, time.After(callGrace)
+			ended, over, late = nil, nil, time.After(callGrace/10)
+		case <-over:
+			ended, over, late = nil, nil, time.After(callGrace)
 		case <-late:
-			got = n
+			waiting = false
 		}
 	}
-	for i, err := range errs {
-		if err == nil {
+	if got == n {
+		return unanswered(ctx, errs), nil
+	}
+	known := make([]error, n) // errs is still written to
+	var left []int
+	for i := range known {
+		if brought[i] {
+			known[i] = errs[i]
 			continue
 		}
-		late := err == errLeft //nolint:errorlint // it is never wrapped
-		if late {
-			left = append(left, i)
-		}
-		if late || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		left = append(left, i)
+		known[i] = context.DeadlineExceeded
+	}
+	return unanswered(ctx, known), left
+}
+
+// unanswered says of calls that were given up whether ctx or the broker was at
+// fault.
+func unanswered(ctx context.Context, errs []error) []error {
+	for i, err := range errs {
+		if err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 			if errs[i] = ctx.Err(); errs[i] == nil {
-				errs[i] = driver.Errorf(driver.Unavailable, "no answer within %s", callLimit)
+				errs[i] = driver.Errorf(driver.Unavailable, "the broker does not answer")
 			}
 		}
 	}
-	return errs, left
+	return errs
+}
+
+// rolling gives contexts of the same length, each to all who ask within the time
+// of a step.
+type rolling struct {
+	mu   sync.Mutex // guards what follows
+	now  context.Context
+	next time.Time
+}
+
+// step is by how much a rolling context may be longer than asked for.
+const step = 500 * time.Millisecond
+
+// context returns one that ends d from now, or a step later, and with parent,
+// which is always the same.
+func (r *rolling) context(parent context.Context, d time.Duration) context.Context {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.After(r.next) {
+		// The one before lives on for those who have it, and ends by itself.
+		ctx, cancel := context.WithTimeout(parent, d+step)
+		context.AfterFunc(ctx, cancel)
+		r.now, r.next = ctx, now.Add(step)
+	}
+	return r.now
 }
 
 // pauses are between the attempts of a call that met a dead link: few and quick,

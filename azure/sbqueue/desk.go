@@ -19,11 +19,8 @@ type gate struct {
 
 func newGate() gate { return gate{turn: make(chan struct{}, 1)} }
 
-// pass returns when connect has succeeded once.
+// pass has connect called, unless it has succeeded once.
 func (g *gate) pass(ctx context.Context, connect func() error) error {
-	if g.open.Load() {
-		return nil
-	}
 	select {
 	case g.turn <- struct{}{}:
 		defer func() { <-g.turn }()
@@ -119,12 +116,10 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 		return errClosed()
 	}
 	defer d.leave()
-	err := d.pass(ctx, func() error {
-		// There is nothing behind the last number: this connects, and no more.
-		last := int64(math.MaxInt64)
-		_, err := d.r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
-		return err
-	})
+	var err error
+	if !d.open.Load() {
+		err = d.connect(ctx)
+	}
 	if err == nil {
 		err = call(d.r)
 	}
@@ -132,6 +127,15 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 		s.replaceDesk(d)
 	}
 	return err
+}
+
+// connect makes the desk's links: there is nothing behind the last number.
+func (d *desk) connect(ctx context.Context) error {
+	return d.pass(ctx, func() error {
+		last := int64(math.MaxInt64)
+		_, err := d.r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
+		return err
+	})
 }
 
 // takeDesk begins a call; false when the source is closed.
@@ -168,6 +172,14 @@ func (q *queue) newOutlet() (*outlet, error) {
 	return &outlet{s: s, gate: newGate(), lease: lease{b: q.b, c: s}}, nil
 }
 
+// connect makes the outlet's link, whose limit a batch needs.
+func (o *outlet) connect(ctx context.Context) error {
+	return o.pass(ctx, func() error {
+		_, err := o.s.NewMessageBatch(ctx, nil)
+		return err
+	})
+}
+
 // transmit makes a call of the sender, and again where its link is dead.
 func (q *queue) transmit(ctx context.Context, call func(*azservicebus.Sender) error) error {
 	if err := ctx.Err(); err != nil {
@@ -187,10 +199,10 @@ func (q *queue) transmitOnce(ctx context.Context, call func(*azservicebus.Sender
 		return errClosed()
 	}
 	defer o.leave()
-	err := o.pass(ctx, func() error {
-		_, err := o.s.NewMessageBatch(ctx, nil) // needs the link's limit, and nothing else
-		return err
-	})
+	var err error
+	if !o.open.Load() {
+		err = o.connect(ctx)
+	}
 	if err == nil {
 		err = call(o.s)
 	}

@@ -124,7 +124,9 @@ func kindOf(err error) driver.Kind {
 
 // isDead reports whether err says that the link, or the connection below it, is
 // no more.
-func isDead(err error) bool {
+func isDead(err error) bool { return err != nil && dead(err) }
+
+func dead(err error) bool { // apart, because its variables escape
 	var link *amqp.LinkError
 	var session *amqp.SessionError
 	var conn *amqp.ConnError
@@ -187,7 +189,9 @@ func kindOfText(s string) driver.Kind {
 // isStuck reports whether the sender or receiver that err comes from may be of no
 // more use: its link was detached for a reason that the SDK takes for passing, or
 // for final, and it goes on with the dead link.
-func isStuck(err error) bool {
+func isStuck(err error) bool { return err != nil && stuck(err) }
+
+func stuck(err error) bool {
 	var dead *amqp.LinkError
 	if errors.As(err, &dead) {
 		return true

@@ -13,9 +13,6 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// handlerLock is the lock of the queues whose handlers keep it.
-const handlerLock = 1500 * time.Millisecond
-
 // process runs a processor with this handler over n's queue until the test ends.
 func process(t *testing.T, n *namespace, h queue.HandlerFunc) {
 	t.Helper()
@@ -100,6 +97,10 @@ func TestHandlerKeepsLock(t *testing.T) {
 	}
 }
 
+// lossLock is short: what the broker takes away is seen at the next renewal, after
+// half of what is left.
+const lossLock = 1500 * time.Millisecond
+
 // A lock that is lost is seen within a second: the handler's context ends, with
 // the cause.
 func TestHandlerSeesLoss(t *testing.T) {
@@ -146,7 +147,7 @@ func TestHandlerSeesLoss(t *testing.T) {
 	for name, loss := range losses {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, nil, sbemulator.QueueOptions{RequiresSession: loss.sessions, LockDuration: handlerLock, MaxDeliveryCount: 100})
+			n := start(t, nil, sbemulator.QueueOptions{RequiresSession: loss.sessions, LockDuration: lossLock, MaxDeliveryCount: 100})
 			seen := make(chan error, 1)
 			var late atomic.Int64
 			var first atomic.Bool
@@ -155,12 +156,12 @@ func TestHandlerSeesLoss(t *testing.T) {
 					return nil
 				}
 				// In the middle of its life, between two renewals.
-				if err := after(ctx, handlerLock*3/4); err != nil {
+				if err := after(ctx, lossLock*3/4); err != nil {
 					seen <- err
 					return err
 				}
 				at := loss.strike(t, n, d)
-				err := after(ctx, 20*handlerLock)
+				err := after(ctx, 20*lossLock)
 				late.Store(int64(time.Since(at)))
 				seen <- err
 				return err

@@ -46,15 +46,15 @@ func outgoing(m *driver.Message, count int) (*azservicebus.Message, error) {
 			out.ApplicationProperties[name] = v
 		}
 	}
-	id := m.DedupID
-	if id == "" {
-		id = m.ID
+	id := &m.DedupID
+	if *id == "" {
+		id = &m.ID
 	}
-	if len(id) > 128 {
-		return nil, driver.Errorf(driver.Invalid, "the message ID has %d bytes, Service Bus takes 128", len(id))
+	if len(*id) > 128 {
+		return nil, driver.Errorf(driver.Invalid, "the message ID has %d bytes, Service Bus takes 128", len(*id))
 	}
-	out.MessageID = &id
-	if id != m.ID {
+	out.MessageID = id
+	if *id != m.ID {
 		out.ApplicationProperties[propertyID] = m.ID
 	}
 	if count > 0 {

@@ -81,21 +81,41 @@ func (q *queue) limit(ctx context.Context) (int, error) {
 	if q.settings.MaxBytes > 0 {
 		return q.settings.MaxBytes, nil
 	}
-	// The SDK does not tell the link's limit, only what is beyond it.
+	// The SDK does not tell the link's limit, only what is beyond it. Mostly it
+	// is that of a tier.
+	body := make([]byte, probeBytes+1)
+	fits := func(size int) (bool, error) {
+		err := batch.AddMessage(&azservicebus.Message{Body: body[:size]}, nil)
+		if errors.Is(err, azservicebus.ErrMessageTooLarge) {
+			return false, nil
+		}
+		if err == nil {
+			batch, err = q.newBatch(ctx)
+		}
+		return err == nil, err
+	}
+	for _, tier := range [...]int{DefaultMaxBytes, probeBytes} {
+		if ok, err := fits(tier + 1); err != nil || ok {
+			if err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if ok, err := fits(tier - messageBytes); err != nil || ok {
+			return tier - messageBytes, err
+		}
+	}
 	low, high := 0, probeBytes
 	for low < high {
 		middle := (low + high + 1) / 2
-		err := batch.AddMessage(&azservicebus.Message{Body: make([]byte, middle)}, nil)
-		switch {
-		case err == nil:
+		ok, err := fits(middle)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
 			low = middle
-			if batch, err = q.newBatch(ctx); err != nil {
-				return 0, err
-			}
-		case errors.Is(err, azservicebus.ErrMessageTooLarge):
+		} else {
 			high = middle - 1
-		default:
-			return 0, classify(ctx, err)
 		}
 	}
 	if low < 2*metadataBytes {
@@ -315,7 +335,7 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 // Close gives back what is held, gives up the sessions and closes the links.
 func (q *queue) Close(ctx context.Context) (err error) {
 	q.closing.Do(func() {
-		q.source.end()
+		q.source.shut()
 		q.mu.Lock()
 		all := []closer{closing(q.outlet.close), closing(q.source.close)}
 		for s := range q.sessions {

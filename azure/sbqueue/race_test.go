@@ -9,5 +9,8 @@ const (
 	// both ends. Without it they run whole.
 	scale = 10
 	// slack is what a busy machine may add to a bound in time.
-	slack = time.Second
+	slack = 2 * time.Second
+	// handlerLock is a lock that a handler of ten keeps, so long that a busy
+	// machine renews it in time.
+	handlerLock = 3 * time.Second
 )

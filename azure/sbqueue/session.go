@@ -247,16 +247,18 @@ func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*
 // Settle settles one by one: messages go back in the order in which they are
 // given back.
 func (s *session) Settle(ctx context.Context, all []driver.Settlement) []error {
-	return s.settleBy(ctx, all, 1, func(ctx context.Context, x *driver.Settlement) error {
-		if r, ok := x.Delivery.Receipt.(*receipt); ok && s.over.Err() == nil && s.isSettled(r) {
-			return &driver.Error{Kind: driver.Settled}
-		}
-		err := s.only(ctx, func(ctx context.Context) error { return s.settleOne(ctx, x) })
-		if driver.KindOf(err) == driver.SessionLost {
-			return &driver.Error{Kind: driver.LockLost, Err: err}
-		}
-		return err
-	})
+	return s.settleBy(ctx, all, 1, s)
+}
+
+func (s *session) settleOne(ctx context.Context, x *driver.Settlement) error {
+	if r, ok := x.Delivery.Receipt.(*receipt); ok && s.over.Err() == nil && s.isSettled(r) {
+		return &driver.Error{Kind: driver.Settled}
+	}
+	err := s.only(ctx, func(ctx context.Context) error { return s.source.settleOne(ctx, x) })
+	if driver.KindOf(err) == driver.SessionLost {
+		return &driver.Error{Kind: driver.LockLost, Err: err}
+	}
+	return err
 }
 
 func (s *session) isSettled(r *receipt) bool {
@@ -294,8 +296,10 @@ func (s *session) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Tim
 // not show it. So the session's state is asked for first, by the same link, which
 // does not change the end.
 func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
-	errs, _ := s.q.b.each(ctx, 1, 1, func(ctx context.Context, _ int) error {
-		return s.only(ctx, func(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	errs, _ := s.q.b.each(ctx, 1, 1, func(int) error {
+		return s.only(bounded, func(ctx context.Context) error {
 			if _, err := s.r.GetSessionState(ctx, nil); err != nil || !s.r.LockedUntil().Equal(s.told) {
 				return s.lost(ctx, err)
 			}
@@ -319,8 +323,10 @@ func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
 // State and SetState are the broker's session state.
 func (s *session) State(ctx context.Context) ([]byte, error) {
 	var state []byte
-	errs, _ := s.q.b.each(ctx, 1, 1, func(ctx context.Context, _ int) error {
-		return s.only(ctx, func(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	errs, _ := s.q.b.each(ctx, 1, 1, func(int) error {
+		return s.only(bounded, func(ctx context.Context) error {
 			b, err := s.r.GetSessionState(ctx, nil)
 			if err == nil && len(b) > 0 {
 				state = b
@@ -335,8 +341,10 @@ func (s *session) State(ctx context.Context) ([]byte, error) {
 }
 
 func (s *session) SetState(ctx context.Context, state []byte) error {
-	errs, _ := s.q.b.each(ctx, 1, 1, func(ctx context.Context, _ int) error {
-		return s.only(ctx, func(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	errs, _ := s.q.b.each(ctx, 1, 1, func(int) error {
+		return s.only(bounded, func(ctx context.Context) error {
 			return s.lost(ctx, s.r.SetSessionState(ctx, state, nil))
 		})
 	})
@@ -351,7 +359,7 @@ func (s *session) Close(ctx context.Context) (err error) {
 		s.leave()
 		s.q.forgetSession(s)
 	})
-	s.end()
+	s.shut()
 	switch driver.KindOf(err) {
 	case driver.SessionLost, driver.LockLost, driver.Closed, driver.Unavailable:
 		return nil // it is given up in any case

@@ -16,22 +16,28 @@ import (
 // dead link after a lost connection, and waits 4 s and more between its attempts
 // whatever the retry options say: it took most of a minute.
 const (
-	callLimit = 9 * time.Second        // a whole call of Settle or Renew
-	callGrace = 500 * time.Millisecond // how long a call of the SDK may outlast that
-	callWidth = 16                     // messages at once: each is a round trip
+	callLimit = 8500 * time.Millisecond // a whole call of Settle or Renew, and a step
+	callGrace = 500 * time.Millisecond  // how long a call of the SDK may outlast that
+	callWidth = 16                      // messages at once: each is a round trip
 
-	settleLink  = 3 * time.Second         // over the link that the message came by
-	settleToken = 2500 * time.Millisecond // one attempt by lock token
-	releaseTime = 3 * time.Second         // of all that a source holds
+	settleLink   = 3 * time.Second // over the link that the message came by, and a step
+	settleTokens = 5 * time.Second // by the lock token
+	settleToken  = 2 * time.Second // one attempt of it
+	releaseTime  = 3 * time.Second // of all that a source holds
 )
+
+// settler settles one message.
+type settler interface {
+	settleOne(context.Context, *driver.Settlement) error
+}
 
 // settle settles each on its own.
 func (s *source) settle(ctx context.Context, all []driver.Settlement) []error {
-	return s.settleBy(ctx, all, callWidth, s.settleOne)
+	return s.settleBy(ctx, all, callWidth, s)
 }
 
-func (s *source) settleBy(ctx context.Context, all []driver.Settlement, width int, one func(context.Context, *driver.Settlement) error) []error {
-	errs, left := s.q.b.each(ctx, len(all), width, func(ctx context.Context, i int) error { return one(ctx, &all[i]) })
+func (s *source) settleBy(ctx context.Context, all []driver.Settlement, width int, by settler) []error {
+	errs, left := s.q.b.each(ctx, len(all), width, func(i int) error { return by.settleOne(ctx, &all[i]) })
 	for _, i := range left {
 		if r, ok := all[i].Delivery.Receipt.(*receipt); ok {
 			s.mu.Lock()
@@ -91,7 +97,7 @@ func (s *source) claim(r *receipt) error {
 	case !mine || r.lost:
 		return &driver.Error{Kind: driver.LockLost}
 	}
-	r.settled = true
+	r.settled, r.adrift = true, false
 	return nil
 }
 
@@ -167,7 +173,7 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
 	why := errLinkLost
 	if r.link.up.Err() == nil {
-		if why = s.overLink(ctx, r, do); why == nil {
+		if why = s.overLink(r, do); why == nil {
 			return nil
 		}
 		err := s.fault(ctx, why)
@@ -181,6 +187,11 @@ func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
 		s.lose()
 		return &driver.Error{Kind: driver.SessionLost, Err: errors.New(text(why))}
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTokens)
+	defer cancel()
 	token := &azservicebus.ReceivedMessage{LockToken: r.m.LockToken}
 	err := s.at(ctx, func(desk *azservicebus.Receiver) error {
 		attempt, cancel := context.WithTimeout(ctx, settleToken)
@@ -204,12 +215,10 @@ var (
 	errNoAnswer = errors.New("the broker does not answer")
 )
 
-// overLink settles over the message's own link.
-func (s *source) overLink(ctx context.Context, r *receipt, do settling) error {
-	ctx, cancel := context.WithTimeout(ctx, settleLink)
-	defer cancel()
-	unhook := context.AfterFunc(r.link.up, cancel)
-	defer unhook()
+// overLink settles over the message's own link. It ends with that link and in time,
+// and not with the caller's context, who need not wait for it.
+func (s *source) overLink(r *receipt, do settling) error {
+	ctx := r.link.limit.context(r.link.up, settleLink)
 	if s.lose != nil {
 		return do(ctx, r.link.r, r.m)
 	}
@@ -220,7 +229,9 @@ func (s *source) overLink(ctx context.Context, r *receipt, do settling) error {
 func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
 	until := make([]time.Time, len(all))
 	renewed := make([]time.Time, len(all)) // of calls that may outlast this one
-	errs, _ := s.q.b.each(ctx, len(all), callWidth, func(ctx context.Context, i int) error {
+	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	errs, _ := s.q.b.each(ctx, len(all), callWidth, func(i int) error {
 		r, ok := all[i].Receipt.(*receipt)
 		if !ok {
 			return driver.Errorf(driver.Invalid, "the delivery is of another driver")
@@ -238,7 +249,7 @@ func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time
 		case !mine || lost:
 			return &driver.Error{Kind: driver.LockLost}
 		}
-		t, err := s.renewOne(ctx, r)
+		t, err := s.renewOne(bounded, r)
 		renewed[i] = t
 		return err
 	})

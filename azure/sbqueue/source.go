@@ -30,9 +30,10 @@ type receiving interface {
 // link is one receiver of the SDK, for as long as its first AMQP link lives. On a
 // queue nothing but ReceiveMessages is called on it, see desk.
 type link struct {
-	r    receiving
-	up   context.Context // ends when the AMQP link is known to be dead
-	down context.CancelFunc
+	r     receiving
+	up    context.Context // ends when the AMQP link is known to be dead
+	down  context.CancelFunc
+	limit rolling // of settling over it
 	lease
 }
 
@@ -59,7 +60,8 @@ type source struct {
 	over context.Context
 	end  context.CancelFunc
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex         // guards what follows
+	stop context.CancelFunc // of the Receive that has the turn
 	link *link
 	desk *desk // nil in a session
 	held map[*receipt]struct{}
@@ -70,6 +72,8 @@ type receipt struct {
 	driver.Delivery
 	m    *azservicebus.ReceivedMessage // not written to: the SDK reads it in several goroutines
 	link *link
+	// alone is the memory of what Receive returns where this is all that came.
+	alone [1]*driver.Delivery
 
 	// The source's mu guards what follows.
 	settled bool // or being settled
@@ -148,14 +152,17 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	rctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	deadline, _ := rctx.Deadline()
-	unhook := context.AfterFunc(s.over, cancel)
-	defer unhook()
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-rctx.Done():
 		return nil, s.ended(ctx)
+	case <-s.over.Done():
+		return nil, errClosed()
 	}
+	s.mu.Lock()
+	s.stop = cancel
+	s.mu.Unlock()
 	for losses := 0; ; {
 		if s.over.Err() != nil {
 			return nil, errClosed()
@@ -258,17 +265,23 @@ func (s *source) ended(ctx context.Context) error {
 }
 
 func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driver.Delivery {
-	out := make([]*driver.Delivery, len(messages))
+	var out []*driver.Delivery
+	if len(messages) > 1 {
+		out = make([]*driver.Delivery, 0, len(messages))
+	}
 	latest := time.Now().Add(s.q.settings.Lock)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, m := range messages {
+	for _, m := range messages {
 		r := &receipt{m: m, link: l}
 		incoming(&r.Delivery, m, s.q.name, s.dead)
 		r.LockedUntil = local(r.LockedUntil, latest)
 		r.Receipt = r
 		s.held[r] = struct{}{}
-		out[i] = &r.Delivery
+		if len(messages) == 1 {
+			out = r.alone[:0:1]
+		}
+		out = append(out, &r.Delivery)
 	}
 	return out
 }
@@ -282,9 +295,19 @@ func local(until, latest time.Time) time.Time {
 	return until
 }
 
+// shut ends the source for those who call it.
+func (s *source) shut() {
+	s.end()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop != nil {
+		s.stop()
+	}
+}
+
 // close gives back what is held and closes the links.
 func (s *source) close(ctx context.Context) error {
-	s.end()
+	s.shut()
 	s.release(ctx)
 	s.mu.Lock()
 	l, d := s.link, s.desk
