@@ -31,10 +31,14 @@ type benchReport struct {
 	OverheadHigh float64 `json:"overhead_high_percent"`
 	// Noise is half the width of that interval: an overhead that is smaller
 	// cannot be told from none by this run.
-	Noise  float64 `json:"noise_percent"`
-	SealNS int64   `json:"seal_ns"`
-	OpenNS int64   `json:"open_ns"`
-	Share  float64 `json:"crypto_percent"` // of an encrypted message's time
+	Noise float64 `json:"noise_percent"`
+	// What a message takes more when it is sealed, bounded in the same way.
+	Added     float64 `json:"added_us"`
+	AddedLow  float64 `json:"added_low_us"`
+	AddedHigh float64 `json:"added_high_us"`
+	SealNS    int64   `json:"seal_ns"`
+	OpenNS    int64   `json:"open_ns"`
+	Share     float64 `json:"crypto_percent"` // of an encrypted message's time
 }
 
 type benchHalf struct {
@@ -156,10 +160,12 @@ func newBenchReport(title string, messages, rounds int, r *cost.Result) *benchRe
 		ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 		return benchHalf{h.PerSecond, ms(h.P50), ms(h.P95), ms(h.P99)}
 	}
+	us := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 	return &benchReport{
 		Broker: title, Rounds: rounds, Messages: messages, Bytes: r.Bytes,
 		Plaintext: half(r.Plain), Encrypted: half(r.Sealed),
 		Overhead: 100 * r.Overhead, OverheadLow: 100 * r.Low, OverheadHigh: 100 * r.High, Noise: 50 * (r.High - r.Low),
+		Added: us(r.Added), AddedLow: us(r.AddedLow), AddedHigh: us(r.AddedHigh),
 		SealNS: r.Seal.Nanoseconds(), OpenNS: r.Open.Nanoseconds(), Share: 100 * r.Share(),
 	}
 }
@@ -176,6 +182,9 @@ func (r *benchReport) show(s *display.Screen) {
 	s.Println()
 	s.Printf("  overhead in throughput  %s  %s\n", s.Bold(fmt.Sprintf("%+.1f %%", r.Overhead)),
 		s.Dim(fmt.Sprintf("median of %d pairs; between %+.1f %% and %+.1f %% with 95 %% confidence", r.Rounds, r.OverheadLow, r.OverheadHigh)))
+	us := func(v float64) string { return display.Duration(time.Duration(v * float64(time.Microsecond))) }
+	s.Printf("  a message takes         %s  %s\n", s.Bold(us(r.Added)+" more"),
+		s.Dim(fmt.Sprintf("between %s and %s; about the same on every broker", us(r.AddedLow), us(r.AddedHigh))))
 	if r.Noise > noticeable {
 		s.Printf("  noise                   %s  %s\n", s.Warn(fmt.Sprintf("±%.1f %%", r.Noise)),
 			s.Dim("what is less than that cannot be told from none; a machine with less to do, or more --rounds, can"))

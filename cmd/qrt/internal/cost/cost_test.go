@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	if steps != 6 || r.Bytes != 4 || r.Plain.PerSecond <= 0 || r.Sealed.PerSecond <= 0 || r.Plain.P50 <= 0 || r.Sealed.P99 < r.Sealed.P50 ||
-		r.Seal <= 0 || r.Open <= 0 || r.Low > r.Overhead || r.High < r.Overhead || r.Share() <= 0 {
+		r.Seal <= 0 || r.Open <= 0 || r.Low > r.Overhead || r.High < r.Overhead || r.AddedLow > r.Added || r.AddedHigh < r.Added || r.Share() <= 0 {
 		t.Errorf("%d steps, %+v", steps, r)
 	}
 	for _, change := range []func(*Config){

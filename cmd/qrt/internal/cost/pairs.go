@@ -49,6 +49,9 @@ type Result struct {
 	// least 95 %, or as near as so few pairs allow (order statistics of the sign
 	// test). Negative values are noise.
 	Overhead, Low, High float64
+	// Added is how much longer a sealed message takes, bounded in the same way.
+	// It is about the same on every broker.
+	Added, AddedLow, AddedHigh time.Duration
 	// Seal and Open are of one message alone, on one core.
 	Seal, Open time.Duration
 	Bytes      int // of a body, on average
@@ -79,7 +82,7 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 	}
 	var spent [2]time.Duration
 	var latencies [2][]time.Duration
-	var ratios []float64
+	var ratios, added []float64
 	for round := range c.Rounds {
 		var took [2]time.Duration
 		for i := range 2 {
@@ -94,12 +97,15 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 			c.Step()
 		}
 		ratios = append(ratios, float64(took[1])/float64(took[0])-1)
+		added = append(added, float64(took[1]-took[0])/float64(c.Messages))
 	}
 	for kind, h := range []*Half{&r.Plain, &r.Sealed} {
 		h.PerSecond = float64(c.Messages*c.Rounds) / spent[kind].Seconds()
 		h.P50, h.P95, h.P99 = quantile(latencies[kind], 0.5), quantile(latencies[kind], 0.95), quantile(latencies[kind], 0.99)
 	}
 	r.Overhead, r.Low, r.High = interval(ratios)
+	more, low, high := interval(added)
+	r.Added, r.AddedLow, r.AddedHigh = time.Duration(more), time.Duration(low), time.Duration(high)
 	total := 0
 	for _, b := range c.Bodies {
 		total += len(b)
