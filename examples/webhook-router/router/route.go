@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"hash/fnv"
 	"strings"
 
@@ -45,11 +46,29 @@ var sessions = sessionkey.Fallback{
 	repository,
 }
 
+// numbered is sessions with the repository's number in place of its name, which can
+// be longer than a session may be: GitHub's goes up to 140 bytes.
+var numbered = sessionkey.Fallback{
+	sessionkey.Composite{repositoryNumber, sessionkey.Field("pull_request.number")},
+	sessionkey.Composite{repositoryNumber, sessionkey.Field("issue.number")},
+	repositoryNumber,
+}
+
+const repositoryNumber = sessionkey.Field("repository.id")
+
 // sessionOf returns the session of a body. A webhook without a repository is alone
 // in a session of its own, named after its delivery: brokers that deliver by
 // session need one.
 func sessionOf(body []byte, delivery string) (string, error) {
-	id, err := sessions.SessionID(&sessionkey.Message{Body: body, ContentType: contentType})
+	m := &sessionkey.Message{Body: body, ContentType: contentType}
+	id, err := sessions.SessionID(m)
+	if errors.Is(err, sessionkey.ErrMessage) {
+		// All webhooks of one pull request have the same name, so that all of them
+		// come here or none does.
+		if n, other := numbered.SessionID(m); n != "" && other == nil {
+			return n, nil
+		}
+	}
 	if id == "" && err == nil {
 		id = delivery
 	}

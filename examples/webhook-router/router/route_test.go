@@ -1,9 +1,13 @@
 package router
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/queue-runtime/queue/examples/internal/hooks"
+	"github.com/queue-runtime/queue/sessionkey"
 )
 
 // Each real webhook has a session that every broker takes, and a queue.
@@ -52,5 +56,26 @@ func TestRoute(t *testing.T) {
 		if got := routeOf(event); got != want {
 			t.Errorf("%s goes to %d, want %d", event, got, want)
 		}
+	}
+}
+
+// The longest name of a repository that GitHub gives is longer than a session may be:
+// its webhooks are taken all the same, and in order.
+func TestLongNames(t *testing.T) {
+	t.Parallel()
+	name := strings.Repeat("o", 39) + "/" + strings.Repeat("r", 100)
+	for body, want := range map[string]string{
+		`{"pull_request":{"number":42},"repository":{"id":186853002,"full_name":%q}}`: "186853002:42",
+		`{"issue":{"number":7},"repository":{"id":186853002,"full_name":%q}}`:         "186853002:7",
+		`{"ref":"x","repository":{"id":186853002,"full_name":%q}}`:                    "186853002",
+	} {
+		body = fmt.Sprintf(body, name)
+		if s, err := sessionOf([]byte(body), "1"); err != nil || s != want {
+			t.Errorf("%.40s...: session %q, %v, want %q", body, s, err, want)
+		}
+	}
+	// Without a number there is no order to keep to, and none is made up.
+	if s, err := sessionOf(fmt.Appendf(nil, `{"repository":{"full_name":%q}}`, name), "1"); !errors.Is(err, sessionkey.ErrMessage) {
+		t.Errorf("session %q, %v, want %v", s, err, sessionkey.ErrMessage)
 	}
 }
