@@ -33,9 +33,9 @@ const (
 	lingerBehind = 25 * time.Millisecond // while one is
 )
 
-// deleteTimeout bounds a request that several callers share, and so ends on none
-// of their contexts.
-const deleteTimeout = 15 * time.Second
+// requestTimeout bounds a request that is the queue's own, and so ends on no
+// caller's context.
+const requestTimeout = 15 * time.Second
 
 // remove deletes the messages of rs, which are being settled, and returns one
 // error or nil each. It concludes their settlement, also when ctx ends first.
@@ -107,14 +107,14 @@ func (q *queue) delete(part []*deletion) {
 		entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(itoa(i)), ReceiptHandle: aws.String(d.r.handle)}
 	}
 	errs := unanswered(op, len(part))
-	ctx, cancel := context.WithTimeout(q.ctx, deleteTimeout)
+	ctx, cancel := context.WithTimeout(q.ctx, requestTimeout)
 	defer cancel()
 	out, err := q.p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
 	switch {
 	case err != nil && ctx.Err() != nil:
 		// Nobody's context: the request took too long, or Close cut it off.
 		for i := range errs {
-			errs[i] = &driver.Error{Kind: driver.Unavailable, Err: &serviceError{operation: op, code: "no answer in time"}}
+			errs[i] = noAnswer(op)
 		}
 	case err != nil:
 		err = q.classify(ctx, op, err)

@@ -157,6 +157,11 @@ func classify(ctx context.Context, operation string, err error) error {
 	return out
 }
 
+// noAnswer is the error of a request that took longer than this driver waits.
+func noAnswer(operation string) error {
+	return &driver.Error{Kind: driver.Unavailable, Err: &serviceError{operation: operation, code: "no answer in time"}}
+}
+
 // entryError makes the error of one entry of a batch that failed.
 func entryError(operation string, e types.BatchResultErrorEntry) error {
 	c := code(aws.ToString(e.Code))

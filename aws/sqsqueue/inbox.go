@@ -338,7 +338,7 @@ func (q *queue) sweep() {
 	q.work.Add(1)
 	q.mu.Unlock()
 	defer q.work.Done()
-	_ = q.release(q.ctx, back) // where it fails the locks run out
+	q.giveBack(back)
 }
 
 // drain ends every wait and session and returns what is still locked.

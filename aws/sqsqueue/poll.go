@@ -197,24 +197,30 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 		// the answer to the first was lost.
 		in.ReceiveRequestAttemptId = aws.String(rand.Text())
 	}
+	const op = "ReceiveMessage"
+	ctx, cancel := context.WithTimeout(q.ctx, time.Duration(seconds)*time.Second+pollGrace)
+	defer cancel()
 	begin := time.Now()
-	out, err := q.p.api.ReceiveMessage(q.ctx, in)
+	out, err := q.p.api.ReceiveMessage(ctx, in)
 	end := time.Now()
 	var batch []*receipt
-	if err == nil {
+	switch {
+	case err == nil:
 		batch = q.receipts(out, begin, end)
 		if len(batch) == 0 && own == nil && end.Sub(begin) < emptyPause {
 			// Something in between answers without waiting.
 			pause(q.ctx, emptyPause)
 		}
-	} else {
-		err = q.classify(q.ctx, "ReceiveMessage", err)
+	case ctx.Err() != nil && q.ctx.Err() == nil:
+		err = noAnswer(op)
+	default:
+		err = q.classify(q.ctx, op, err)
 	}
 	now := time.Now()
 	q.mu.Lock()
 	if q.closed {
 		q.mu.Unlock()
-		_ = q.release(q.ctx, batch) // where it fails the locks run out
+		q.giveBack(batch)
 		return
 	}
 	defer q.mu.Unlock()
@@ -233,6 +239,12 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 	}
 	q.demand(now)
 }
+
+// pollGrace is how much longer than its wait a poll may take, the SDK's own
+// repetitions included. A connection that has died without a word would otherwise
+// hold it for a quarter of an hour, the SDK's time-out for SQS, or for ever; and
+// while a poll is under way no other is started in its place.
+const pollGrace = 40 * time.Second
 
 // emptyPause bounds how often a poll that was to wait and did not is repeated.
 const emptyPause = 100 * time.Millisecond

@@ -3,9 +3,12 @@ package sqsqueue
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -215,6 +218,43 @@ func TestPollFails(t *testing.T) {
 			wantError(t, err, driver.ErrThrottled)
 		}
 		f.fail = nil
+		send(t, q, "m")
+		settle(t, q, driver.Complete, receiveBodies(t, q, 1, time.Second, "m")...)
+	})
+}
+
+// silent is a connection on which, while it is mute, no poll is answered.
+type silent struct {
+	api
+	mute *atomic.Bool
+}
+
+func (s silent) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInput, o ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
+	if s.mute.Load() {
+		<-ctx.Done()
+		return nil, fmt.Errorf("operation error SQS: ReceiveMessage, %w", ctx.Err())
+	}
+	return s.api.ReceiveMessage(ctx, in, o...)
+}
+
+// A poll that is never answered ends, as an error that passes, and another takes
+// its place.
+func TestPollWithoutAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		p := connect(t, f, nil)
+		var mute atomic.Bool
+		p.api = silent{p.api, &mute}
+		q := open(t, p, "q", nil)
+		mute.Store(true)
+		begin := time.Now()
+		_, err := q.Receive(t.Context(), 1, time.Hour)
+		wantError(t, err, driver.ErrUnavailable)
+		if took := time.Since(begin); took != MaxPoll+pollGrace {
+			t.Errorf("the poll ended after %s", took)
+		}
+		mute.Store(false)
 		send(t, q, "m")
 		settle(t, q, driver.Complete, receiveBodies(t, q, 1, time.Second, "m")...)
 	})

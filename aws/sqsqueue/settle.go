@@ -258,6 +258,13 @@ func (q *queue) release(ctx context.Context, rs []*receipt) error {
 	return nil
 }
 
+// giveBack releases on nobody's behalf. Where it fails the locks run out.
+func (q *queue) giveBack(rs []*receipt) {
+	ctx, cancel := context.WithTimeout(q.ctx, requestTimeout)
+	defer cancel()
+	_ = q.release(ctx, rs)
+}
+
 // extend renews locks by a full lock time, within SQS's 12 hours, and returns
 // one error or nil each.
 func (q *queue) extend(ctx context.Context, rs []*receipt) []error {
