@@ -240,3 +240,27 @@ func TestDeadLetterOfForeignMessage(t *testing.T) {
 		}
 	})
 }
+
+// A dead-letter queue that is gone costs no message, and is looked for anew: it
+// may come back under another URL.
+func TestDeadLetterQueueIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("d", nil)
+		f.create("q", fakeRedrive("d", 100))
+		q := open(t, connect(t, f, nil), "q", nil)
+		send(t, q, "1", "2")
+		d := receiveBodies(t, q, 2, 0, "1", "2")
+		settle(t, q, driver.MoveToDeadLetter, d[0])
+		f.remove("d")
+		wantError(t, settleErrors(q, driver.MoveToDeadLetter, d[1])[0], driver.ErrNotFound)
+		if left := f.depth("q"); len(left) != 1 {
+			t.Fatalf("left: %v", left)
+		}
+		f.move("d")
+		settle(t, q, driver.MoveToDeadLetter, d[1])
+		if got := f.depth("d"); fmt.Sprint(got) != "[2]" {
+			t.Errorf("dead letters: %v", got)
+		}
+	})
+}

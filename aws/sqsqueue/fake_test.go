@@ -32,6 +32,7 @@ type fakeSQS struct {
 	calls   map[string]int
 	serial  int
 	polls   sync.WaitGroup
+	moved   map[string]string // the URLs of queues that were made again elsewhere
 	// refuse, where set, answers the entry of a batch with an error code.
 	refuse func(action, body string) string
 	// fail, where set, answers a whole request.
@@ -91,12 +92,32 @@ func (f *fakeSQS) begin(action string, url *string) (*fakeQueue, error) {
 			return nil, err
 		}
 	}
-	q := f.queues[strings.TrimPrefix(aws.ToString(url), "fake://")]
+	name := strings.TrimPrefix(aws.ToString(url), "fake://")
+	if at := f.moved[name]; at != "" && action != "GetQueueUrl" {
+		name = "" // the old URL
+	}
+	name = strings.TrimPrefix(name, "moved/")
+	q := f.queues[name]
 	if q == nil {
 		f.mu.Unlock()
 		return nil, &types.QueueDoesNotExist{}
 	}
 	return q, nil // locked
+}
+
+// remove deletes a queue.
+func (f *fakeSQS) remove(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.queues, name)
+}
+
+// move makes a queue that was removed again, under another URL.
+func (f *fakeSQS) move(name string) {
+	f.create(name, nil)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.moved = map[string]string{name: "fake://moved/" + name}
 }
 
 func (f *fakeSQS) wake() {
@@ -126,7 +147,11 @@ func (f *fakeSQS) GetQueueUrl(_ context.Context, in *sqs.GetQueueUrlInput, _ ...
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	return &sqs.GetQueueUrlOutput{QueueUrl: aws.String("fake://" + *in.QueueName)}, nil
+	url := "fake://" + *in.QueueName
+	if at := f.moved[*in.QueueName]; at != "" {
+		url = at
+	}
+	return &sqs.GetQueueUrlOutput{QueueUrl: aws.String(url)}, nil
 }
 
 func (f *fakeSQS) GetQueueAttributes(_ context.Context, in *sqs.GetQueueAttributesInput, _ ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error) {

@@ -275,6 +275,15 @@ func (p *Provider) url(ctx context.Context, name, account string) (string, error
 	return url, nil
 }
 
+// classify classifies an error of an operation on the queue of that URL.
+func (p *Provider) classify(ctx context.Context, operation, url string, err error) error {
+	err = classify(ctx, operation, err)
+	if errors.Is(err, driver.ErrNotFound) {
+		p.forget(url)
+	}
+	return err
+}
+
 // forget drops a URL whose queue turned out not to exist.
 func (p *Provider) forget(url string) {
 	p.mu.Lock()

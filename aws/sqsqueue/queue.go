@@ -71,11 +71,7 @@ func (p *Provider) attributes(ctx context.Context, url string) (map[string]strin
 		AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
 	})
 	if err != nil {
-		err = classify(ctx, "GetQueueAttributes", err)
-		if errors.Is(err, driver.ErrNotFound) {
-			p.forget(url)
-		}
-		return nil, err
+		return nil, p.classify(ctx, "GetQueueAttributes", url, err)
 	}
 	return out.Attributes, nil
 }
@@ -232,11 +228,7 @@ func (q *queue) check(ctx context.Context) error {
 
 // classify classifies an error of an operation on this queue.
 func (q *queue) classify(ctx context.Context, operation string, err error) error {
-	err = classify(ctx, operation, err)
-	if errors.Is(err, driver.ErrNotFound) {
-		q.p.forget(q.url)
-	}
-	return err
+	return q.p.classify(ctx, operation, q.url, err)
 }
 
 // Close implements driver.Queue. It makes everything that is held visible again,

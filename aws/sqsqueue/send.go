@@ -90,7 +90,7 @@ func (q *queue) send(ctx context.Context, url string, entries []types.SendMessag
 	ids, errs = make([]string, len(entries)), unanswered(op, len(entries))
 	out, err := q.p.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: aws.String(url), Entries: entries})
 	if err != nil {
-		err = q.classify(ctx, op, err)
+		err = q.p.classify(ctx, op, url, err)
 		for i := range errs {
 			errs[i] = err
 		}
