@@ -43,7 +43,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 		if err != nil || !ready {
 			return look, err
 		}
-		out, err = s.claim(ctx, min(limit, claimMessages))
+		out, look.next, err = s.claim(ctx, min(limit, claimMessages))
 		look.done = len(out) > 0
 		return look, err
 	})
@@ -64,42 +64,42 @@ func (s *source) probe(ctx context.Context) (ready bool, look outlook, err error
 		if err != nil {
 			return err
 		}
-		ready, look.next = n != 0, 0
-		for _, of := range s.sweptQueues() {
-			d, err := findDue(c, of.queue)
-			if err != nil {
-				return err
-			}
-			if first := d.first(); first != 0 && (look.next == 0 || first < look.next) {
-				look.next = first
-			}
-		}
-		return nil
+		ready = n != 0
+		look.next, err = s.nextDue(c)
+		return err
 	})
 	ready = ready || look.next != 0 && look.next <= time.Now().UnixNano()
 	return ready, look, err
 }
 
-// claim takes what can be received now.
-func (s *source) claim(ctx context.Context, limit int) ([]*driver.Delivery, error) {
+// claim takes what can be received now. Where that is nothing, next is when time
+// alone may change it, by the locks that others hold now: who loses a message to
+// another must wake when that one's lock ends.
+func (s *source) claim(ctx context.Context, limit int) (out []*driver.Delivery, next int64, err error) {
 	token := newToken()
-	var out []*driver.Delivery
-	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
-		now := time.Now()
-		for _, of := range s.sweptQueues() {
-			if err := of.sweep(c, now.UnixNano()); err != nil {
+	for behind := true; behind; {
+		if err := s.usable(ctx); err != nil {
+			return nil, 0, err
+		}
+		err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
+			out, next = nil, 0
+			now := time.Now()
+			if behind, err = s.sweepAll(c, now.UnixNano()); err != nil || behind {
 				return err
 			}
+			if s.hold != nil {
+				out, err = s.hold.claim(c, limit, now)
+			} else {
+				out, err = s.claimReady(c, token, limit, now)
+			}
+			if err == nil && len(out) == 0 {
+				next, err = s.nextDue(c)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, 0, err
 		}
-		if s.hold != nil {
-			out, err = s.hold.claim(c, limit, now)
-		} else {
-			out, err = s.claimReady(c, token, limit, now)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
 	}
 	receipts := make([]*receipt, len(out))
 	for i, d := range out {
@@ -107,16 +107,16 @@ func (s *source) claim(ctx context.Context, limit int) ([]*driver.Delivery, erro
 	}
 	kept := s.keep(receipts)
 	if kept && ctx.Err() == nil {
-		return out, nil
+		return out, next, nil
 	}
 	for _, r := range receipts {
 		s.forget(r)
 	}
 	_ = s.giveBack(ctx, receipts, true) // where this fails the locks run out
 	if !kept {
-		return nil, &driver.Error{Kind: driver.Closed}
+		return nil, 0, &driver.Error{Kind: driver.Closed}
 	}
-	return nil, ctx.Err()
+	return nil, 0, ctx.Err()
 }
 
 // claimReady locks up to limit ready messages under token.

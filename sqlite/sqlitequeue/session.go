@@ -90,22 +90,25 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	token := newToken()
 	var s *session
 	err := q.await(ctx, wait, func() (look outlook, err error) {
-		if err := q.usable(ctx); err != nil {
-			return look, err
-		}
 		var taken string
 		var until time.Time
-		err = q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
-			now := time.Now()
-			until = now.Add(q.cfg.Lock)
-			taken, err = q.accept(c, id, token, now, until)
-			if err != nil || taken != "" {
-				return err
+		for behind := true; behind && err == nil; {
+			if err := q.usable(ctx); err != nil {
+				return look, err
 			}
-			d, err := findDue(c, q.queue)
-			look.next = d.first()
-			return err
-		})
+			err = q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
+				now := time.Now()
+				taken, until = "", now.Add(q.cfg.Lock)
+				if behind, err = q.sweepAll(c, now.UnixNano()); err != nil || behind {
+					return err
+				}
+				taken, err = q.accept(c, id, token, now, until)
+				if err == nil && taken == "" {
+					look.next, err = q.nextDue(c)
+				}
+				return err
+			})
+		}
 		if err == nil && taken != "" {
 			s = newSession(q, taken, token, until)
 		}
@@ -131,9 +134,6 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 
 // accept returns the name of the session that it took, empty for none.
 func (q *Queue) accept(c *sqlitefile.Conn, id string, token []byte, now, until time.Time) (string, error) {
-	if err := q.sweep(c, now.UnixNano()); err != nil {
-		return "", err
-	}
 	if id == "" {
 		next, err := c.Text(nextSession, q.queue)
 		if err != nil || next == "" {
@@ -183,8 +183,7 @@ func (h *hold) probe(ctx context.Context) (ready bool, look outlook, err error) 
 		if err != nil {
 			return err
 		}
-		d, err := findDue(c, s.queue)
-		look.next = d.first()
+		look.next, err = s.nextDue(c)
 		return err
 	})
 	ready = ready || look.next != 0 && look.next <= time.Now().UnixNano()

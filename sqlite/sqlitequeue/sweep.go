@@ -7,11 +7,12 @@ import (
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
-// sweepStep bounds what one transaction sweeps; more is left for the next.
+// sweepStep bounds what one transaction sweeps, so that others get their turn;
+// more is left for the next.
 const sweepStep = 256
 
-// nextDue has the times at which something next happens to a queue by itself.
-const nextDue = `SELECT
+// selectNextDue has the times at which something next happens to a queue by itself.
+const selectNextDue = `SELECT
 	(SELECT min(due) FROM messages INDEXED BY messages_due WHERE queue = ?1 AND due IS NOT NULL),
 	(SELECT min(expires) FROM messages INDEXED BY messages_expiring WHERE queue = ?1 AND expires IS NOT NULL AND state <> 3),
 	(SELECT min(until) FROM sessions INDEXED BY sessions_held WHERE queue = ?1 AND until IS NOT NULL)`
@@ -27,11 +28,11 @@ const (
 		WHERE queue = ?1 AND until <= ?2 ORDER BY until LIMIT ?3`
 )
 
-// dueTimes are nextDue's, Unix nanoseconds, 0 for never.
+// dueTimes are selectNextDue's, Unix nanoseconds, 0 for never.
 type dueTimes struct{ message, expiry, session int64 }
 
 func findDue(c *sqlitefile.Conn, queue int64) (d dueTimes, err error) {
-	_, err = c.One(nextDue, func(r sqlitefile.Row) error {
+	_, err = c.One(selectNextDue, func(r sqlitefile.Row) error {
 		d = dueTimes{r.Int(0), r.Int(1), r.Int(2)}
 		return nil
 	}, queue)
@@ -51,61 +52,98 @@ func (d dueTimes) first() int64 {
 
 // sweep does what is due: locks that are over, messages whose time has come or
 // is over. Every transaction that looks for a message begins with it, so that
-// no process has to run for another's locks to end.
-func (s *source) sweep(c *sqlitefile.Conn, now int64) error {
+// no process has to run for another's locks to end. It reports more when there
+// may be more of it than one transaction takes: what is ready then may be over,
+// and must not be delivered before the next sweep.
+func (s *source) sweep(c *sqlitefile.Conn, now int64) (more bool, err error) {
 	d, err := findDue(c, s.queue)
 	if err != nil {
-		return err
+		return false, err
 	}
-	over := func(t int64) bool { return t != 0 && t <= now }
-	if over(d.session) {
-		if err := s.sweepSessions(c, now); err != nil {
-			return err
+	for _, of := range [...]struct {
+		due   int64
+		sweep func(c *sqlitefile.Conn, now int64) (int, error)
+	}{
+		{d.session, s.sweepSessions}, {d.message, s.sweepDue}, {d.expiry, s.sweepExpired},
+	} {
+		if of.due == 0 || of.due > now {
+			continue
 		}
-	}
-	if over(d.message) {
-		rows, err := rowsOf(c, selectDue, s.queue, now, int64(sweepStep))
+		n, err := of.sweep(c, now)
 		if err != nil {
-			return err
+			return false, err
 		}
-		for _, m := range rows {
-			if err := s.release(c, m, 0, now); err != nil {
-				return err
-			}
-		}
+		more = more || n == sweepStep
 	}
-	if over(d.expiry) {
-		return s.sweepExpired(c, now)
-	}
-	return nil
+	return more, nil
 }
 
-func (s *source) sweepExpired(c *sqlitefile.Conn, now int64) error {
+// sweepAll sweeps what s depends on; see sweptQueues.
+func (s *source) sweepAll(c *sqlitefile.Conn, now int64) (more bool, err error) {
+	for _, of := range s.sweptQueues() {
+		m, err := of.sweep(c, now)
+		if err != nil {
+			return false, err
+		}
+		more = more || m
+	}
+	return more, nil
+}
+
+func (s *source) sweepDue(c *sqlitefile.Conn, now int64) (int, error) {
+	rows, err := rowsOf(c, selectDue, s.queue, now, int64(sweepStep))
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range rows {
+		if err := s.release(c, m, 0, now); err != nil {
+			return 0, err
+		}
+	}
+	return len(rows), nil
+}
+
+func (s *source) sweepExpired(c *sqlitefile.Conn, now int64) (int, error) {
 	var all []int64
 	err := c.Query(selectExpired, func(r sqlitefile.Row) error { all = append(all, r.Int(0)); return nil }, s.queue, now, int64(sweepStep))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, seq := range all {
 		if err := s.expire(c, seq, now); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return len(all), nil
 }
 
-func (s *source) sweepSessions(c *sqlitefile.Conn, now int64) error {
+func (s *source) sweepSessions(c *sqlitefile.Conn, now int64) (int, error) {
 	var all []string
 	err := c.Query(selectOver, func(r sqlitefile.Row) error { all = append(all, r.Text(0)); return nil }, s.queue, now, int64(sweepStep))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, id := range all {
 		if err := s.endSession(c, id, now); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return len(all), nil
+}
+
+// nextDue is when, in Unix nanoseconds, time alone next changes what s may
+// receive; 0 for never.
+func (s *source) nextDue(c *sqlitefile.Conn) (next int64, err error) {
+	for _, of := range s.sweptQueues() {
+		d, err := findDue(c, of.queue)
+		if err != nil {
+			return 0, err
+		}
+		if first := d.first(); first != 0 && (next == 0 || first < next) {
+			next = first
+		}
+	}
+	return next, nil
 }
 
 // rowsOf collects the rows of a query before anything changes them.
@@ -130,7 +168,10 @@ func (s *source) catchUp(ctx context.Context) error {
 		if !due {
 			continue
 		}
-		err = s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error { return of.sweep(c, time.Now().UnixNano()) })
+		err = s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
+			_, err := of.sweep(c, time.Now().UnixNano())
+			return err
+		})
 		if err != nil {
 			return err
 		}

@@ -50,6 +50,10 @@ func (b *bells) ringAll() {
 	}
 }
 
+// lookAgain is how long a call that waits for dead letters sleeps at most: what
+// its own process sends and locks can become one, and does not ring for it.
+const lookAgain = time.Second
+
 // outlook is what an attempt found: whether it is done, and when, in Unix
 // nanoseconds, time alone may change its answer; 0 where it will not.
 type outlook struct {
@@ -87,6 +91,9 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (outl
 			watching = true
 			s.broker.file.Watch(true)
 			continue
+		}
+		if s.queue < 0 {
+			left = min(left, lookAgain)
 		}
 		if look.next > 0 {
 			left = min(left, max(0, time.Duration(look.next-now.UnixNano())))
