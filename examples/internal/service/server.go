@@ -41,6 +41,10 @@ func Listen(name, address string, h http.Handler, t Timeouts, log *slog.Logger) 
 	if err != nil {
 		return nil, fmt.Errorf("listening for %s: %w", name, err)
 	}
+	return serve(name, l, h, t, log), nil
+}
+
+func serve(name string, l net.Listener, h http.Handler, t Timeouts, log *slog.Logger) *Server {
 	s := &Server{name: name, listener: l, done: make(chan error, 1), http: &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -52,7 +56,7 @@ func Listen(name, address string, h http.Handler, t Timeouts, log *slog.Logger) 
 	}}
 	go func() { s.done <- s.http.Serve(l) }()
 	log.Info("Listening", "name", name, "address", s.Address())
-	return s, nil
+	return s
 }
 
 // Address is where it listens, with the port that the system chose.
