@@ -184,7 +184,7 @@ func (r *benchReport) show(s *display.Screen) {
 		s.Dim(fmt.Sprintf("median of %d pairs; between %+.1f %% and %+.1f %% with 95 %% confidence", r.Rounds, r.OverheadLow, r.OverheadHigh)))
 	us := func(v float64) string { return display.Duration(time.Duration(v * float64(time.Microsecond))) }
 	s.Printf("  a message takes         %s  %s\n", s.Bold(us(r.Added)+" more"),
-		s.Dim(fmt.Sprintf("between %s and %s; about the same on every broker", us(r.AddedLow), us(r.AddedHigh))))
+		s.Dim(fmt.Sprintf("between %s and %s, with 95 %% confidence", us(r.AddedLow), us(r.AddedHigh))))
 	if r.Noise > noticeable {
 		s.Printf("  noise                   %s  %s\n", s.Warn(fmt.Sprintf("±%.1f %%", r.Noise)),
 			s.Dim("what is less than that cannot be told from none; a machine with less to do, or more --rounds, can"))

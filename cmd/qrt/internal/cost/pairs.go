@@ -50,7 +50,6 @@ type Result struct {
 	// test). Negative values are noise.
 	Overhead, Low, High float64
 	// Added is how much longer a sealed message takes, bounded in the same way.
-	// It is about the same on every broker.
 	Added, AddedLow, AddedHigh time.Duration
 	// Seal and Open are of one message alone, on one core.
 	Seal, Open time.Duration
