@@ -16,7 +16,7 @@ import (
 
 // side is how many tests run side by side where nothing else is asked for: they
 // wait for locks and deadlines in real time, and need little of the processors.
-const side = "12"
+const side = "16"
 
 // emulatorVariable makes this binary an emulator, for what is to be measured
 // without it.

@@ -11,12 +11,18 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// acceptAgain is how long a session that is in other hands is left alone before
-// it is asked for again, and acceptOnce how long one attempt may take: the SDK's
-// own would last as long as its context.
 const (
+	// acceptAgain is how long a session that is in other hands is left alone
+	// before it is asked for again.
 	acceptAgain = 250 * time.Millisecond
-	acceptOnce  = 30 * time.Second
+	// acceptOnce is how long one attempt may take: the SDK's own would last as
+	// long as its context.
+	acceptOnce = 30 * time.Second
+	// leastAccept is what an attempt gets at least. One that ends while it
+	// begins an AMQP session leaves that to be ended later, whether the broker
+	// has heard of it or not; the broker may then close the connection, and
+	// with it every session.
+	leastAccept = 1500 * time.Millisecond
 )
 
 // session is one session of a queue. It ends with its AMQP link. The SDK makes the
@@ -61,13 +67,9 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	if q.source.over.Err() != nil {
 		return nil, errClosed()
 	}
-	if wait < leastWait {
-		wait = leastWait
-	}
 	deadline := time.Now().Add(wait)
 	for held := false; ; {
-		// A last attempt at the deadline itself still gets a moment.
-		r, err := q.accept(ctx, id, min(max(time.Until(deadline), leastWait), acceptOnce))
+		r, err := q.accept(ctx, id, min(max(time.Until(deadline), leastAccept), acceptOnce))
 		if err == nil {
 			s := newSession(q, r)
 			q.mu.Lock()
@@ -86,33 +88,34 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			return nil, errClosed()
 		}
 		kind := driver.KindOf(classify(ctx, err))
-		over := !time.Now().Before(deadline)
+		left := time.Until(deadline)
 		nothing := errors.Is(err, context.DeadlineExceeded) || kind == driver.Unavailable && isTimeout(err)
 		switch {
 		case id != "" && kind == driver.SessionHeld:
 			held = true
-			if over {
+			if left <= 0 {
 				return nil, &driver.Error{Kind: driver.SessionHeld}
 			}
 		case nothing:
 			switch {
-			case over && id == "":
+			case left >= acceptAgain:
+			case id == "":
 				return nil, &driver.Error{Kind: driver.NoSession}
-			case over && held:
+			case held:
 				return nil, &driver.Error{Kind: driver.SessionHeld}
-			case over:
+			default:
 				return nil, driver.Errorf(driver.Unavailable, "the broker did not answer")
 			}
 		case kind == driver.Unavailable:
 			// The SDK gives the connection up when another call is cancelled at
 			// the wrong moment.
-			if over {
+			if left <= 0 {
 				return nil, classify(ctx, err)
 			}
 		default:
 			return nil, classify(ctx, err)
 		}
-		timer := time.NewTimer(min(acceptAgain, max(time.Until(deadline), 0)))
+		timer := time.NewTimer(min(acceptAgain, max(left, 0)))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
