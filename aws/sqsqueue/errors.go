@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -121,6 +122,7 @@ func classify(ctx context.Context, operation string, err error) error {
 	}
 	var api smithy.APIError
 	var status *smithyhttp.ResponseError
+	var credentials credentialsError
 	switch {
 	case errors.As(err, &api):
 		cause.code = code(api.ErrorCode())
@@ -128,8 +130,11 @@ func classify(ctx context.Context, operation string, err error) error {
 		if out.Kind == driver.Permission {
 			cause.detail = api.ErrorMessage() // names the principal and the missing action
 		}
-	case errors.As(err, &credentialsError{}):
+	case errors.As(err, &credentials):
 		cause.code, out.Kind = "no usable AWS credentials", driver.Permission
+		if credentials.renewal {
+			cause.code, out.Kind = "the AWS credentials could not be renewed", driver.Unavailable
+		}
 	case errors.As(err, &status) && status.HTTPStatusCode() < http.StatusBadRequest:
 		cause.code, out.Kind = "the answer could not be read", driver.Unavailable
 	case errors.As(err, &status):
@@ -230,24 +235,33 @@ func retryAfter(err error) time.Duration {
 
 // credentialsError marks what the credential chain answered, so that it can be
 // told from an error of the network.
-type credentialsError struct{ err error }
+type credentialsError struct {
+	err     error
+	renewal bool // there were usable ones before: what hands them out may come back
+}
 
 func (e credentialsError) Error() string { return e.err.Error() }
 func (e credentialsError) Unwrap() error { return e.err }
 
 // markedCredentials marks the errors of a credential chain.
-type markedCredentials struct{ aws.CredentialsProvider }
+type markedCredentials struct {
+	aws.CredentialsProvider
+	worked atomic.Bool
+}
 
-func (m markedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+func (m *markedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	c, err := m.CredentialsProvider.Retrieve(ctx)
-	if err != nil && ctx.Err() == nil {
-		err = credentialsError{err}
+	switch {
+	case err == nil:
+		m.worked.Store(true)
+	case ctx.Err() == nil:
+		err = credentialsError{err, m.worked.Load()}
 	}
 	return c, err
 }
 
 // IsCredentialsProvider lets the SDK see through the mark, to find anonymous
 // credentials.
-func (m markedCredentials) IsCredentialsProvider(target aws.CredentialsProvider) bool {
+func (m *markedCredentials) IsCredentialsProvider(target aws.CredentialsProvider) bool {
 	return aws.IsCredentialsProvider(m.CredentialsProvider, target)
 }

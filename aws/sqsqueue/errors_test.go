@@ -102,6 +102,27 @@ func TestErrorsOfTheWay(t *testing.T) {
 	_, err = p.Open(t.Context(), "q", nil)
 	wantError(t, err, driver.ErrPermission)
 
+	// What was handed out before may be handed out again.
+	calls := 0
+	cfg = awspeer.Config(s.URL)
+	good := cfg.Credentials
+	cfg.Credentials = aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		if calls++; calls > 1 {
+			return aws.Credentials{}, errors.New("the container does not answer")
+		}
+		return good.Retrieve(ctx)
+	})
+	if p, err = New(cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err = p.Open(t.Context(), "q", nil)
+		wantError(t, err, driver.ErrUnavailable)
+	}
+	if !strings.Contains(err.Error(), "renewed") || strings.Contains(err.Error(), "container") {
+		t.Errorf("%v", err)
+	}
+
 	hang := make(chan struct{})
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
 	defer slow.Close()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/queue-runtime/queue/driver"
@@ -206,7 +207,7 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 	var batch []*receipt
 	switch {
 	case err == nil:
-		batch = q.receipts(out, begin, end)
+		batch = q.receipts(out, begin, answered(out, end))
 		if len(batch) == 0 && own == nil && end.Sub(begin) < emptyPause {
 			// Something in between answers without waiting.
 			pause(q.ctx, emptyPause)
@@ -268,9 +269,18 @@ func (q *queue) failWaiters(own *waiter, err error) {
 	q.dispatch(time.Now()) // drops them
 }
 
+// answered returns when the answer began to arrive, where the SDK says it: ten
+// large messages take their time on a slow line, while their locks run.
+func answered(out *sqs.ReceiveMessageOutput, end time.Time) time.Time {
+	if at, ok := awsmiddleware.GetResponseAt(out.ResultMetadata); ok && at.Before(end) {
+		return at
+	}
+	return end
+}
+
 // receipts decodes an answer. A lock began when SQS chose the message, which was
-// after the request and before its answer: a short while is taken off for the
-// way back.
+// after begin, the request, and before end, the answer: a short while is taken
+// off for the way back.
 func (q *queue) receipts(out *sqs.ReceiveMessageOutput, begin, end time.Time) []*receipt {
 	since := end.Add(-min(time.Second, q.lock/10))
 	if since.Before(begin) {

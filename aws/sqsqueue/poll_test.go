@@ -3,6 +3,8 @@ package sqsqueue
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -258,4 +261,39 @@ func TestPollWithoutAnswer(t *testing.T) {
 		send(t, q, "m")
 		settle(t, q, driver.Complete, receiveBodies(t, q, 1, time.Second, "m")...)
 	})
+}
+
+// A lock runs from before the answer began, however long the rest of it takes.
+func TestLockOfSlowAnswer(t *testing.T) {
+	began := make(chan time.Time, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		switch r.Header.Get("X-Amz-Target") {
+		case "AmazonSQS.GetQueueUrl":
+			_, _ = fmt.Fprintf(w, `{"QueueUrl":"http://%s/0/q"}`, r.Host)
+		case "AmazonSQS.GetQueueAttributes":
+			_, _ = fmt.Fprint(w, `{"Attributes":{"VisibilityTimeout":"3"}}`)
+		case "AmazonSQS.ReceiveMessage":
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			began <- time.Now()
+			<-time.After(500 * time.Millisecond) // real time: of a slow line
+			_, _ = fmt.Fprint(w, `{"Messages":[{"MessageId":"m","ReceiptHandle":"h","Body":"m","MD5OfBody":"6f8f57715090da2632453988d9a1501b"}]}`)
+		default:
+			_, _ = fmt.Fprint(w, `{"Successful":[{"Id":"0"}]}`)
+		}
+	}))
+	defer s.Close()
+	p, err := New(awspeer.Config(s.URL), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := open(t, p, "q", nil)
+	d := receiveBodies(t, q, 1, 0, "m")
+	if late := d[0].LockedUntil.Sub((<-began).Add(3 * time.Second)); late > 0 {
+		t.Errorf("the lock is taken to last %s too long", late)
+	}
+	if err := p.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

@@ -115,7 +115,7 @@ func New(cfg aws.Config, o *Options) (*Provider, error) {
 			so.BaseEndpoint = aws.String(o.Endpoint)
 		}
 		if so.Credentials != nil {
-			so.Credentials = markedCredentials{so.Credentials}
+			so.Credentials = &markedCredentials{CredentialsProvider: so.Credentials}
 		}
 		so.HTTPClient = plainBodies{so.HTTPClient}
 		// The SDK checks bodies by MD5, which panics in this mode. TLS covers
