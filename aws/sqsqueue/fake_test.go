@@ -267,7 +267,14 @@ func (f *fakeSQS) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInpu
 }
 
 func (f *fakeSQS) receive(q *fakeQueue, in *sqs.ReceiveMessageInput) *sqs.ReceiveMessageOutput {
-	deadline := time.Now().Add(time.Duration(in.WaitTimeSeconds) * time.Second)
+	wait := int(in.WaitTimeSeconds)
+	if wait == 0 {
+		// The SDK leaves a zero out, and SQS takes the queue's own wait then.
+		f.mu.Lock()
+		wait, _ = strconv.Atoi(q.attrs["ReceiveMessageWaitTimeSeconds"])
+		f.mu.Unlock()
+	}
+	deadline := time.Now().Add(time.Duration(wait) * time.Second)
 	for {
 		f.mu.Lock()
 		now := time.Now()

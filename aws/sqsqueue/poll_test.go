@@ -263,6 +263,61 @@ func TestPollWithoutAnswer(t *testing.T) {
 	})
 }
 
+// polling notes what is asked, and may answer at once with nothing.
+type polling struct {
+	api
+	empty bool
+	asked *[]*sqs.ReceiveMessageInput
+}
+
+func (p polling) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInput, o ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
+	*p.asked = append(*p.asked, in)
+	if p.empty && len(*p.asked) < 1000 {
+		return &sqs.ReceiveMessageOutput{}, nil
+	}
+	return p.api.ReceiveMessage(ctx, in, o...)
+}
+
+// Something in between that does not wait is not asked in a loop.
+func TestPollsThatDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		p := connect(t, f, nil)
+		var asked []*sqs.ReceiveMessageInput
+		p.api = polling{f, true, &asked}
+		q := open(t, p, "q", nil)
+		if d := receive(t, q, 1, time.Second); d != nil {
+			t.Fatalf("got %v", d)
+		}
+		if n := len(asked); n < 2 || n > 11 {
+			t.Errorf("%d polls in a second", n)
+		}
+	})
+}
+
+// Each poll of a FIFO queue has an attempt ID of its own, which the SDK repeats
+// when it repeats the request; a standard queue takes none.
+func TestAttemptID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("s", nil)
+		f.create("o.fifo", nil)
+		p := connect(t, f, nil)
+		for name, want := range map[string]bool{"s": false, "o": true} {
+			var asked []*sqs.ReceiveMessageInput
+			p.api = polling{f, false, &asked}
+			q := open(t, p, name, nil)
+			receiveBodies(t, q, 1, 0)
+			receiveBodies(t, q, 1, 0)
+			a, b := asked[0].ReceiveRequestAttemptId, asked[1].ReceiveRequestAttemptId
+			if (a != nil) != want || (b != nil) != want || want && *a == *b {
+				t.Errorf("%s: attempts %v, %v", name, a, b)
+			}
+		}
+	})
+}
+
 // A lock runs from before the answer began, however long the rest of it takes.
 func TestLockOfSlowAnswer(t *testing.T) {
 	began := make(chan time.Time, 1)

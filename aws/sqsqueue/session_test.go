@@ -87,7 +87,11 @@ func TestFIFORenewKeepsTail(t *testing.T) {
 			}
 		}
 		settle(t, a, driver.Complete, d...)
-		settle(t, a, driver.Complete, receiveBodies(t, a, 10, time.Second, "a2")...)
+		polls := f.count("ReceiveMessage")
+		if d = receiveBodies(t, a, 10, time.Second, "a2"); d[0].Count != 1 || f.count("ReceiveMessage") != polls {
+			t.Errorf("what waited here was lost: delivery %d, %d more polls", d[0].Count, f.count("ReceiveMessage")-polls)
+		}
+		settle(t, a, driver.Complete, d...)
 	})
 }
 
@@ -329,5 +333,27 @@ func TestAcceptSessionRefuses(t *testing.T) {
 		wantError(t, err, context.DeadlineExceeded)
 		_, err = open(t, connect(t, f, nil), "s", nil).AcceptSession(t.Context(), "", 0)
 		wantError(t, err, errors.ErrUnsupported)
+	})
+}
+
+// Without a message in flight a session ends with its lock, unless it is renewed.
+func TestIdleSessionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		q := fifo(t, f, 1, nil)[0]
+		send(t, q, "a1")
+		s := accept(t, q, time.Second)
+		settle(t, s, driver.Complete, receiveBodies(t, s, 1, 0, "a1")...)
+		time.Sleep(20 * time.Second)
+		if _, err := s.RenewSession(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		if d, err := s.Receive(t.Context(), 1, 0); err != nil || d != nil {
+			t.Fatalf("%v, %v", d, err)
+		}
+		time.Sleep(10 * time.Second)
+		_, err := s.Receive(t.Context(), 1, 0)
+		wantError(t, err, driver.ErrSessionLost)
 	})
 }

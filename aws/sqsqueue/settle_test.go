@@ -1,11 +1,15 @@
 package sqsqueue
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -208,6 +212,108 @@ func TestRequestsPerMessage(t *testing.T) {
 			if c := f.count(action); c != n/10 {
 				t.Errorf("%s: %d requests for %d messages", action, c, n)
 			}
+		}
+	})
+}
+
+// Renewals, abandons and dead letters go ten to a request; completions of ten
+// handlers share one, too.
+func TestSettlingIsBatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("d", nil)
+		f.create("q", fakeRedrive("d", 100))
+		q := open(t, connect(t, f, nil), "q", nil)
+		const n = 20
+		var m []*driver.Message
+		for i := range n {
+			m = append(m, &driver.Message{ID: fmt.Sprint(i), Body: []byte("m")})
+		}
+		q.Send(t.Context(), m)
+		take := func() (d []*driver.Delivery) {
+			for len(d) < n {
+				d = append(d, receive(t, q, n, time.Second)...)
+			}
+			return d
+		}
+		costs := func(what, action string, want int, f0 func()) {
+			t.Helper()
+			before := f.count(action)
+			f0()
+			if got := f.count(action) - before; got != want {
+				t.Errorf("%s: %d requests for %d messages, want %d", what, got, n, want)
+			}
+		}
+		d := take()
+		costs("renew", "ChangeMessageVisibilityBatch", n/10, func() { _, _ = q.Renew(t.Context(), d) })
+		costs("abandon", "ChangeMessageVisibilityBatch", n/10, func() { settle(t, q, driver.Abandon, d...) })
+		d = take()
+		costs("complete", "DeleteMessageBatch", 1, func() {
+			var handlers sync.WaitGroup
+			for _, d := range d[:10] {
+				handlers.Go(func() { settle(t, q, driver.Complete, d) })
+			}
+			handlers.Wait()
+		})
+		costs("dead-letter", "SendMessageBatch", 1, func() { settle(t, q, driver.MoveToDeadLetter, d[10:]...) })
+	})
+}
+
+// visibilities notes the handles whose visibility is changed, in order.
+type visibilities struct {
+	api
+	handles *[]string
+}
+
+func (v visibilities) ChangeMessageVisibilityBatch(ctx context.Context, in *sqs.ChangeMessageVisibilityBatchInput, o ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error) {
+	for _, e := range in.Entries {
+		*v.handles = append(*v.handles, *e.ReceiptHandle)
+	}
+	return v.api.ChangeMessageVisibilityBatch(ctx, in, o...)
+}
+
+// What is abandoned is given back after everything behind it, the last first:
+// whatever of that fails, nobody gets a later message of the group before it.
+func TestTailGoesBackLastFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		var handles []string
+		p := connect(t, f, nil)
+		p.api = visibilities{f, &handles}
+		f.create("q.fifo", nil)
+		q := open(t, p, "q", nil)
+		send(t, q, "a1", "a2", "a3")
+		d := receiveBodies(t, q, 10, time.Second, "a1")
+		var given []string
+		for _, m := range f.queues["q.fifo"].messages {
+			given = append([]string{m.handles[0]}, given...)
+		}
+		settle(t, q, driver.Abandon, d...)
+		if fmt.Sprint(handles) != fmt.Sprint(given) {
+			t.Errorf("given back in the order %v, want %v", handles, given)
+		}
+	})
+}
+
+// What a holder forgets to settle is not kept for ever.
+func TestForgottenDeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		q := open(t, connect(t, f, nil), "q", nil).(*queue)
+		for range 5 {
+			send(t, q, "m")
+			receiveBodies(t, q, 1, time.Second, "m")
+			f.mu.Lock()
+			f.queues["q"].messages = nil
+			f.mu.Unlock()
+			time.Sleep(time.Minute)
+		}
+		receiveBodies(t, q, 1, 0)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if len(q.groups) != 0 || q.inbox.out != 0 {
+			t.Errorf("%d groups are kept, %d messages count as handed out", len(q.groups), q.inbox.out)
 		}
 	})
 }
