@@ -17,6 +17,10 @@
 // survives a power cut as far as the disk honours a flush; with NORMAL it
 // survives a crash of the process, not of the machine.
 //
+// A file that is removed, or has another put in its place, while it is open
+// would take what is written to it along: no later program finds it. That is
+// looked for before each transaction, and fails it.
+//
 // # Errors
 //
 // Errors are classified once, as driver.Error; see [Classify]. A lock of

@@ -72,6 +72,7 @@ const (
 type File struct {
 	path   string
 	config Config
+	opened []identity
 	writer *Conn // of the goroutine run, and of Open before it
 	// unsynced is set while the writer does not wait for the disk; with it.
 	unsynced bool
@@ -114,6 +115,9 @@ func Open(ctx context.Context, c Config) (*File, error) {
 	if err := f.prepare(ctx); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))
 	}
+	if f.opened, err = identify(path); err != nil {
+		return nil, openError(ctx, errors.Join(err, writer.close()))
+	}
 	for range c.Readers {
 		f.readers <- nil // opened when first needed
 	}
@@ -131,7 +135,7 @@ func (f *File) prepare(ctx context.Context) error {
 	var version int64
 	for _, step := range [...]func() error{
 		func() (err error) {
-			version, err = f.identify()
+			version, err = f.recognise()
 			return err
 		},
 		func() error {
@@ -158,9 +162,9 @@ func (f *File) prepare(ctx context.Context) error {
 	return nil
 }
 
-// identify returns the version of the schema, 0 for an empty file. It reads in
+// recognise returns the version of the schema, 0 for an empty file. It reads in
 // one transaction: between two, somebody else may have made the schema.
-func (f *File) identify() (version int64, err error) {
+func (f *File) recognise() (version int64, err error) {
 	if _, err := f.writer.Exec("BEGIN"); err != nil {
 		return 0, err
 	}
@@ -262,6 +266,9 @@ func (f *File) Read(ctx context.Context, do func(*Conn) error) error {
 	case c = <-f.readers:
 	}
 	defer func() { f.readers <- c }()
+	if err := f.inPlace(); err != nil {
+		return err
+	}
 	return Classify(f.patiently(ctx, func() (err error) {
 		if c == nil {
 			if c, err = f.reader(); err != nil {
