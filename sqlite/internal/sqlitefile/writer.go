@@ -166,7 +166,10 @@ func (f *File) shut() {
 // returns how long others kept it from the lock, 0 for not at all.
 func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 	synced := slices.ContainsFunc(batch, func(r *request) bool { return r.synced })
-	err := f.setSynced(synced)
+	err := f.inPlace()
+	if err == nil {
+		err = f.setSynced(synced)
+	}
 	if err == nil {
 		waited, err = f.beginGroup(batch)
 	}
@@ -211,17 +214,29 @@ func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 	}
 	if len(ran) == 1 && !full {
 		ran[0].finish(Classify(err))
-	} else {
-		for _, r := range ran {
-			r.finish(f.alone(r))
-		}
+		ran = nil
 	}
-	for _, r := range batch { // behind the one that failed, not started
-		if r.start() {
-			r.finish(f.alone(r))
-		}
-	}
+	f.each(append(ran, batch...)) // batch is what came behind the one that failed
 	return waited
+}
+
+// each runs requests one by one, but for those that were withdrawn. When one has
+// waited for the lock in vain the others do not wait as long again.
+func (f *File) each(all []*request) {
+	var locked error
+	for _, r := range all {
+		if r.state.Load() != started && !r.start() {
+			continue
+		}
+		err := locked
+		if err == nil {
+			err = f.alone(r)
+		}
+		if busy(err) {
+			locked = err
+		}
+		r.finish(err)
+	}
 }
 
 // checkpoint moves the log into the file and empties it. Where readers are in

@@ -136,6 +136,51 @@ func TestFailure(t *testing.T) {
 	}
 }
 
+// TestLockedAlone: requests whose common transaction failed wait for another's
+// lock together, not one after the other.
+func TestLockedAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f.db")
+	holder := open(t, config(path))
+	c := config(path)
+	c.Patience = 300 * time.Millisecond
+	f := open(t, c)
+	release := hold(t, f)
+	begun := make(chan func())
+	results := make([]error, 10)
+	var wg sync.WaitGroup
+	first := true
+	wg.Go(func() {
+		results[0] = f.Write(context.Background(), func(*Conn) error {
+			if first { // the lock is in other hands before anything is tried again
+				first = false
+				go func() { begun <- hold(t, holder) }()
+			}
+			return errors.New("failure")
+		})
+	})
+	queued(f, 1)
+	for i := range results[1:] {
+		wg.Go(func() { results[1+i] = f.Write(context.Background(), increment) })
+	}
+	queued(f, len(results))
+	release()
+	releaseHolder := <-begun
+	since := time.Now()
+	wg.Wait()
+	took := time.Since(since)
+	releaseHolder()
+	locked := 0
+	for _, err := range results {
+		if driver.KindOf(err) == driver.Unavailable {
+			locked++
+		}
+	}
+	t.Logf("%d of %d found the file locked, after %v", locked, len(results), took)
+	if took > 4*c.Patience {
+		t.Errorf("%d requests took %v to find the file locked, with a patience of %v", locked, took, c.Patience)
+	}
+}
+
 // TestWithdraw: a request whose context ends before its turn never runs.
 func TestWithdraw(t *testing.T) {
 	f := open(t, config(filepath.Join(t.TempDir(), "f.db")))
