@@ -37,13 +37,19 @@ type Config struct {
 	MaxBody int64 `env:"MAX_BODY" envDefault:"1000000"`
 
 	// MaxInFlight bounds the requests that are worked on at once, and with
-	// MaxBody the memory that they can take.
+	// MaxBody the memory that they can take. A request counts while it arrives:
+	// a proxy that passes it on when it is whole keeps slow ones from here.
 	MaxInFlight int `env:"MAX_IN_FLIGHT" envDefault:"64"`
 
 	// ReadTimeout is how long a request may take to arrive, SendTimeout how long
 	// the broker may take to confirm it. GitHub gives up after 10 s in all.
 	ReadTimeout time.Duration `env:"READ_TIMEOUT" envDefault:"8s"`
 	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"8s"`
+
+	// StopDelay is how long webhooks are still taken when the program is told to
+	// end, while /readyz fails: as long as it takes until no new ones are sent
+	// here. DrainTimeout begins after it.
+	StopDelay time.Duration `env:"STOP_DELAY" envDefault:"0s"`
 
 	// TrustTrace continues the trace of a traceparent that comes with a request.
 	// Only where a proxy of one's own sets it: else anybody chooses what is
@@ -73,6 +79,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxBody < 1 {
 		errs = append(errs, errors.New("MAX_BODY must be at least 1"))
+	}
+	if c.StopDelay < 0 {
+		errs = append(errs, errors.New("STOP_DELAY is negative"))
 	}
 	if c.MaxInFlight < 1 {
 		errs = append(errs, errors.New("MAX_IN_FLIGHT must be at least 1"))

@@ -32,6 +32,7 @@ func TestBadConfiguration(t *testing.T) {
 		{"a short secret", map[string]string{"WEBHOOK_SECRET": "s3cret"}, []string{"WEBHOOK_SECRET is not a secret of at least 16 bytes"}},
 		{"no duration", map[string]string{"SEND_TIMEOUT": "s3cret"}, []string{"SEND_TIMEOUT is not a duration"}},
 		{"zero", map[string]string{"READ_TIMEOUT": "0s", "MAX_BODY": "0", "MAX_IN_FLIGHT": "0"}, []string{"READ_TIMEOUT must be", "MAX_BODY must be", "MAX_IN_FLIGHT must be"}},
+		{"no time", map[string]string{"STOP_DELAY": "-1s"}, []string{"STOP_DELAY is negative"}},
 		{"no number", map[string]string{"MAX_BODY": "s3cret"}, []string{"MAX_BODY is not a whole number"}},
 		{"no boolean", map[string]string{"ENCRYPT": "s3cret"}, []string{"ENCRYPT is not true or false"}},
 		{"no level", map[string]string{"LOG_LEVEL": "s3cret"}, []string{"LOG_LEVEL is not one of"}},

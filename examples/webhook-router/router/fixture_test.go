@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,6 +131,28 @@ func (f *fixture) do(q *http.Request) hooks.Answer {
 func (f *fixture) post(h *hooks.Hook) hooks.Answer {
 	f.Helper()
 	return f.do(f.request(h, nil))
+}
+
+// scrape returns what /metrics shows.
+func (f *fixture) scrape() string {
+	f.Helper()
+	w := httptest.NewRecorder()
+	f.telemetry.Metrics.ServeHTTP(w, httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/metrics", nil))
+	return w.Body.String()
+}
+
+// await waits until a scrape has that text.
+func (f *fixture) await(text string) {
+	f.Helper()
+	patience := time.NewTimer(30 * time.Second) // real time: of HTTP
+	defer patience.Stop()
+	for !strings.Contains(f.scrape(), text) {
+		select {
+		case <-patience.C:
+			f.Fatalf("the scrape does not get %s", text)
+		default:
+		}
+	}
 }
 
 // receive opens what lies in a queue with the key of that queue, and takes it.

@@ -35,6 +35,9 @@ const signaturePrefix = "sha256="
 // maxHeader bounds the headers that become a message's ID and attribute.
 const maxHeader = 64
 
+// unavailable is the outcome of a webhook that the broker, or the keys, failed.
+const unavailable = "unavailable"
+
 // retryAfter is when to come again where the broker does not say.
 const retryAfter = 5 * time.Second
 
@@ -83,6 +86,12 @@ func (r *Router) serve(w http.ResponseWriter, q *http.Request) {
 		var err error
 		if to, err = r.send(q.Context(), hook); err != nil {
 			no = refuse(q.Context(), err)
+		}
+		switch {
+		case no == nil:
+			r.failed.Store(0)
+		case no.outcome == unavailable:
+			r.failed.Store(time.Now().UnixNano())
 		}
 	}
 	header := w.Header()
@@ -203,5 +212,5 @@ func refuse(ctx context.Context, err error) *refusal {
 	if errors.As(err, &e) && e.RetryAfter > 0 {
 		after = e.RetryAfter
 	}
-	return &refusal{http.StatusServiceUnavailable, "unavailable", "the broker did not confirm the webhook: send it again", after, err}
+	return &refusal{http.StatusServiceUnavailable, unavailable, "the broker did not confirm the webhook: send it again", after, err}
 }

@@ -6,13 +6,14 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -195,10 +196,21 @@ func TestBrokerDown(t *testing.T) {
 		if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") != c.after {
 			t.Errorf("%s: %d, Retry-After %q, want 503 and %q", c.name, a.Status, a.Header.Get("Retry-After"), c.after)
 		}
+		if f.router.Check(t.Context()) == nil {
+			t.Errorf("%s: it is ready", c.name)
+		}
 		f.broker.Heal()
+	}
+	// What is the sender's fault says nothing of the broker.
+	f.do(f.request(&pullRequest, func(q *http.Request) { q.Header.Del("X-GitHub-Event") }))
+	if f.router.Check(t.Context()) == nil {
+		t.Error("it is ready after a refusal")
 	}
 	if a := f.post(&pullRequest); a.Status != http.StatusAccepted {
 		t.Errorf("afterwards: %d %s", a.Status, a.Text)
+	}
+	if err := f.router.Check(t.Context()); err != nil {
+		t.Errorf("not ready afterwards: %v", err)
 	}
 	if all := f.receive("task-tactician"); len(all) != 1 {
 		t.Errorf("%d messages, want 1", len(all))
@@ -212,6 +224,57 @@ func TestTooLargeForTheBroker(t *testing.T) {
 	f.broker.Inject(queuetest.Fault{On: queuetest.Send, Err: driver.NewTooLarge("message", 10, 5)})
 	if a := f.post(&pullRequest); a.Status != http.StatusRequestEntityTooLarge {
 		t.Errorf("%d %s", a.Status, a.Text)
+	}
+	if err := f.router.Check(t.Context()); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+}
+
+// Where no webhook comes because the router is not ready, it does not stay so.
+func TestReadyAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := new(Router)
+		r.failed.Store(time.Now().UnixNano())
+		time.Sleep(unreadyFor - time.Nanosecond)
+		if r.Check(t.Context()) == nil {
+			t.Error("it is ready too early")
+		}
+		time.Sleep(time.Nanosecond)
+		if err := r.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A sender that goes away while the broker is asked says nothing of the broker, and is
+// counted apart: the broker may hold the webhook all the same.
+func TestSenderGone(t *testing.T) {
+	t.Parallel()
+	f := serve(t, nil)
+	f.broker.Inject(queuetest.Fault{On: queuetest.Send, Stall: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	q := f.request(&pullRequest, nil).WithContext(ctx)
+	done := make(chan error, 1)
+	go func() {
+		_, err := hooks.Do(http.DefaultClient, q)
+		done <- err
+	}()
+	f.await(`queue_crypto_encrypt_duration_seconds_count{queue="task-tactician"} 1`) // sealed, and so on its way
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the request ended with %v", err)
+	}
+	f.await(`webhook_deliveries_total{outcome="abandoned"} 1`)
+	if err := f.router.Check(t.Context()); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+	f.broker.Heal()
+	if a := f.post(&pullRequest); a.Status != http.StatusAccepted {
+		t.Errorf("once more: %d %s", a.Status, a.Text)
+	}
+	if all := f.receive("task-tactician"); len(all) != 1 {
+		t.Errorf("%d messages, want 1", len(all))
 	}
 }
 
@@ -243,8 +306,7 @@ func TestMetrics(t *testing.T) {
 		q.Method, q.URL.Path = "LABEL", "/label-of-an-attacker"
 		q.Header.Set("X-GitHub-Event", "label-of-an-attacker")
 	}))
-	w := httptest.NewRecorder()
-	f.telemetry.Metrics.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	scrape := f.scrape()
 	for _, want := range []string{
 		`webhook_deliveries_total{outcome="accepted"} 1`,
 		`webhook_deliveries_total{outcome="unsigned"} 1`,
@@ -252,12 +314,12 @@ func TestMetrics(t *testing.T) {
 		`queue_crypto_enabled{environment="development",queue="spec-sentinel"} 1`,
 		`http_server_request_duration_seconds_count{http_request_method="POST",http_response_status_code="202",http_route="/webhook"`,
 	} {
-		if !strings.Contains(w.Body.String(), want) {
+		if !strings.Contains(scrape, want) {
 			t.Errorf("the scrape lacks %s", want)
 		}
 	}
 	for _, never := range []string{pullRequest.Delivery, "octo/hello", "label-of-an-attacker", "LABEL", `server_port="7"`} {
-		if strings.Contains(w.Body.String(), never) {
+		if strings.Contains(scrape, never) {
 			t.Errorf("the scrape has %q", never)
 		}
 	}

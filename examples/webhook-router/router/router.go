@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -29,6 +30,7 @@ type Router struct {
 	keys       []*providers.Keys
 	senders    [routes]*queue.Sender
 	slots      chan struct{} // one for each request that is worked on
+	failed     atomic.Int64  // when the broker last failed to confirm, in Unix nanoseconds; 0: it has confirmed since
 	deliveries metric.Int64Counter
 	inFlight   metric.Int64UpDownCounter
 }
@@ -108,6 +110,19 @@ func (r *Router) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// unreadyFor is how long a failure speaks against the router. After that it is ready
+// again, so that a webhook finds out whether the broker is back.
+const unreadyFor = 10 * time.Second
+
+// Check fails while the broker, or the keys, last failed. It asks nothing itself: that
+// would need the right to do more than to send.
+func (r *Router) Check(context.Context) error {
+	if at := r.failed.Load(); at != 0 && time.Since(time.Unix(0, at)) < unreadyFor {
+		return errors.New("the last webhook was not confirmed")
+	}
+	return nil
+}
+
 // count notes what became of a webhook.
 func (r *Router) count(ctx context.Context, outcome string) {
 	r.deliveries.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
@@ -172,6 +187,7 @@ func Run(ctx context.Context, environ map[string]string, logs io.Writer) (err er
 	if err != nil {
 		return err
 	}
+	ready.Check = r.Check
 	ready.Set(true)
 	log.Info("Ready", "broker", providers.Redact(c.Broker), "encrypt", c.Encrypt)
 
@@ -182,6 +198,14 @@ func Run(ctx context.Context, environ map[string]string, logs io.Writer) (err er
 	}
 	ready.Set(false)
 	log.Info("Stopping")
+	if err == nil {
+		wait := time.NewTimer(c.StopDelay)
+		select {
+		case <-wait.C:
+		case err = <-public.Done():
+		}
+		wait.Stop()
+	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.DrainTimeout)
 	defer cancel()
 	return errors.Join(err, public.Close(drain))

@@ -138,6 +138,34 @@ func TestGracefulStop(t *testing.T) {
 	}
 }
 
+// Until whoever sends requests has seen that the router is not ready, webhooks on new
+// connections are taken.
+func TestStopDelay(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	environ := environment(t)
+	environ["STOP_DELAY"] = "2s"
+	addresses, done := program(t, ctx, environ)
+	stop()
+	for get(t, "http://"+addresses["admin"]+"/readyz").Status == http.StatusOK {
+		if t.Context().Err() != nil {
+			t.Fatal("it stays ready")
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{}} // without connections of others
+	defer client.CloseIdleConnections()
+	if a, err := hooks.Post(t.Context(), client, "http://"+addresses["webhooks"]+Path, secret, &pullRequest); err != nil || a.Status != http.StatusAccepted {
+		t.Errorf("%d %s, %v", a.Status, a.Text, err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if _, err := net.Dial("tcp", addresses["webhooks"]); err == nil {
+		t.Error("it still listens")
+	}
+}
+
 // scrape returns all of /metrics.
 func scrape(t *testing.T, admin string) string {
 	t.Helper()
