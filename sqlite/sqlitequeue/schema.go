@@ -110,6 +110,7 @@ CREATE TABLE sessions ( -- those that are held or have a state
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX sessions_held ON sessions (queue, until) WHERE until IS NOT NULL;
+CREATE INDEX sessions_idle ON sessions (queue, touched) WHERE token IS NULL;
 
 CREATE TABLE dedup (
 	queue INTEGER NOT NULL,

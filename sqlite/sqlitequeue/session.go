@@ -34,8 +34,10 @@ const (
 	selectState = `SELECT state FROM sessions WHERE queue = ?1 AND session = ?2 AND token = ?3 AND until > ?4`
 	updateState = `UPDATE sessions SET state = ?5, touched = ?4 WHERE queue = ?1 AND session = ?2 AND token = ?3 AND until > ?4`
 
-	pruneStates = `DELETE FROM sessions WHERE queue = ?1 AND token IS NULL AND touched <= ?2
-		AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.queue = ?1 AND messages.session = sessions.session)`
+	pruneStates = `DELETE FROM sessions WHERE queue = ?1 AND session IN
+		(SELECT session FROM sessions AS s INDEXED BY sessions_idle WHERE queue = ?1 AND token IS NULL AND touched <= ?2
+			AND NOT EXISTS (SELECT 1 FROM messages INDEXED BY messages_session WHERE messages.queue = ?1 AND messages.session = s.session)
+			ORDER BY touched LIMIT ?3)`
 )
 
 // nextQueued are the first messages of a session that its holder may have: those

@@ -55,14 +55,24 @@ func (q *Queue) tend(ctx context.Context) error {
 	if err := dead.catchUp(ctx); err != nil { // and what it depends on
 		return err
 	}
-	return q.broker.file.Write(ctx, func(c *sqlitefile.Conn) error {
-		now := time.Now()
-		if _, err := c.Exec(pruneStates, number, now.Add(-q.cfg.Retention).UnixNano()); err != nil {
+	// In steps, and so that nobody waits for the disk: what a power cut brings
+	// back is removed again.
+	for more := true; more; {
+		err := q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
+			now := time.Now()
+			states, err := c.Exec(pruneStates, number, now.Add(-q.cfg.Retention).UnixNano(), int64(sweepStep))
+			if err != nil {
+				return err
+			}
+			known, err := c.Exec(pruneDedup, now.UnixNano(), int64(sweepStep))
+			more = max(states, known) == sweepStep
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		_, err := c.Exec(pruneDedup, now.UnixNano(), int64(sweepStep))
-		return err
-	})
+	}
+	return nil
 }
 
 // shrink gives free pages back to the file system.
