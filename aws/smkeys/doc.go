@@ -33,10 +33,11 @@
 //
 // # Errors
 //
-// ErrNotFound means that Secrets Manager has no such secret or version, or has it
-// marked for deletion, or that the key is not among the valid ones. Everything
-// else that goes wrong at the service is ErrUnavailable, a missing permission
-// included: it may be granted, and messages must wait for that. Material that is
+// ErrNotFound means that Secrets Manager has no secret or version of that key, or
+// has it marked for deletion, or that the key is not among the valid ones.
+// Everything else that goes wrong at the service is ErrUnavailable, a missing
+// permission included, and a pointer or a secret of all keys that is not there: it
+// may be granted or restored, and messages must wait for that. Material that is
 // no key, and another secret under an ID that had one before, is ErrInvalidKey.
 // Texts name the secret and the reason, never a value.
 package smkeys

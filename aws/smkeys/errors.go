@@ -25,6 +25,23 @@ func (e *unavailable) Error() string        { return e.text }
 func (e *unavailable) Unwrap() error        { return e.err }
 func (e *unavailable) Is(target error) bool { return target == keys.ErrUnavailable }
 
+// notFound says that Secrets Manager has no such secret or version.
+type notFound struct{ what string }
+
+func (e *notFound) Error() string        { return "smkeys: " + keys.ErrNotFound.Error() + ": " + e.what }
+func (e *notFound) Is(target error) bool { return target == keys.ErrNotFound }
+
+// storeGone makes of the absence of the pointer, or of the secret that holds all
+// keys, what it is: nobody can tell whether a key is there. It may have been
+// deleted by mistake, and Secrets Manager restores it for some days.
+func storeGone(err error) error {
+	var gone *notFound
+	if errors.As(err, &gone) {
+		return &unavailable{text: fmt.Sprintf("smkeys: %v: %s: create or restore this secret", keys.ErrUnavailable, gone.what)}
+	}
+	return err
+}
+
 // classify makes an error of this package of one of the SDK. The caller's own
 // context error passes through.
 func classify(ctx context.Context, operation, where string, err error) error {
@@ -43,12 +60,12 @@ func classify(ctx context.Context, operation, where string, err error) error {
 		code := api.ErrorCode()
 		code = code[strings.LastIndexByte(code, '#')+1:]
 		if code == "ResourceNotFoundException" {
-			return fmt.Errorf("smkeys: %w: %s", keys.ErrNotFound, where)
+			return &notFound{where}
 		}
 		// The one case of InvalidRequestException for these two calls (API
 		// Reference, GetSecretValue).
 		if code == "InvalidRequestException" && strings.Contains(api.ErrorMessage(), "marked") {
-			return fmt.Errorf("smkeys: %w: %s is marked for deletion", keys.ErrNotFound, where)
+			return &notFound{where + " is marked for deletion"}
 		}
 		reason = code
 		if errors.As(err, &status) && status.HTTPStatusCode() == http.StatusForbidden || strings.HasPrefix(code, "AccessDenied") {

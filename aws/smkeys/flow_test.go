@@ -29,11 +29,16 @@ type line struct {
 
 func newLine(t *testing.T, s *server) *line {
 	t.Helper()
+	return newLineOf(t, s, nil)
+}
+
+func newLineOf(t *testing.T, s *server, o *Options) *line {
+	t.Helper()
 	l := &line{broker: memqueue.New(nil)}
 	client := func() *queue.Client {
 		c, err := queue.New(l.broker, &queue.Options{
 			Crypto:     queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, MaxMessageAge: 24 * time.Hour},
-			Keys:       cached(t, s.provider(t, "k", nil)),
+			Keys:       cached(t, s.provider(t, "k", o)),
 			Logger:     slog.New(slog.DiscardHandler),
 			OnRejected: func(context.Context, *queue.RejectedError) { l.rejected.Add(1) },
 		})
@@ -189,6 +194,59 @@ func TestUnavailable(t *testing.T) {
 		}
 		t.Logf("2 h of outage: %d messages handled afterwards, at most %d deliveries, %d calls to the service", len(counts), most, s.total())
 	})
+}
+
+// Where the pointer, or the one secret of all keys, is deleted by mistake nobody
+// can tell whether a key is there: as while the service does not answer, messages
+// wait until it is restored.
+func TestDeletedByMistake(t *testing.T) {
+	for layout, name := range map[Layout]string{Secrets: "secrets", Versions: "versions"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer()
+				if layout == Secrets {
+					s.put("k", "1", "a", stageCurrent)
+					s.putBinary("k/a", "1", secretOf(1), stageCurrent)
+				} else {
+					s.putBinary("k", "11111111-0000-4000-8000-000000000001", secretOf(1), stageCurrent)
+				}
+				l := newLineOf(t, s, &Options{Layout: layout})
+				var mu sync.Mutex
+				counts := make(map[string]int)
+				stop := l.process(t, func(_ context.Context, d *queue.Delivery) error {
+					mu.Lock()
+					defer mu.Unlock()
+					counts[d.ID] = d.Count
+					return nil
+				})
+				const n = 20
+				for i := range n {
+					m := &queue.Message{ID: fmt.Sprint(i), Body: []byte("payload")}
+					if i > 0 {
+						m.NotBefore = time.Now().Add(2 * time.Minute) // past the caches' time
+					}
+					if _, err := l.sender.Send(t.Context(), m); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Second)
+				s.remove("k")
+				time.Sleep(2 * time.Hour)
+				if _, err := l.sender.Send(t.Context(), &queue.Message{Body: []byte("payload")}); !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrNotFound) {
+					t.Errorf("a send without a pointer: %v", err)
+				}
+				if d := l.deadLetters(t); d != 0 {
+					t.Errorf("%d dead letters", d)
+				}
+				s.restore("k")
+				time.Sleep(10 * time.Minute)
+				stop()
+				if len(counts) != n || l.deadLetters(t) != 0 {
+					t.Errorf("%d of %d handled, %d dead letters", len(counts), n, l.deadLetters(t))
+				}
+			})
+		})
+	}
 }
 
 // floodCalls is the most that a flood of messages under forged key IDs may cost

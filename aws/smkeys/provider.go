@@ -145,6 +145,10 @@ func (p *Provider) version(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	v, err := p.fetch(ctx, p.name, "", string(id))
 	if err != nil {
 		if errors.Is(err, keys.ErrNotFound) {
+			// The version, or the secret with all of them?
+			if _, err := p.versions(ctx); err != nil {
+				return nil, err
+			}
 			p.drop(id)
 			return nil, fmt.Errorf("%w (key %s)", err, id)
 		}
@@ -161,7 +165,7 @@ func (p *Provider) version(ctx context.Context, id keys.ID) (*keys.Key, error) {
 func (p *Provider) CurrentKeyID(ctx context.Context) (keys.ID, error) {
 	v, err := p.fetch(ctx, p.name, stageCurrent, "")
 	if err != nil {
-		return "", err
+		return "", storeGone(err)
 	}
 	if p.layout == Versions {
 		id := keys.ID(aws.ToString(v.VersionId))
@@ -196,7 +200,7 @@ func (p *Provider) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
 			continue // nothing has that stage
 		}
 		if err != nil {
-			return nil, err
+			return nil, storeGone(err)
 		}
 		ids, err := parsePointer(p.name, v)
 		if err != nil {
@@ -219,7 +223,7 @@ func (p *Provider) versions(ctx context.Context) ([]keys.ID, error) {
 	for {
 		page, err := p.api.ListSecretVersionIds(ctx, in)
 		if err != nil {
-			return nil, classify(ctx, "ListSecretVersionIds", p.name, err)
+			return nil, storeGone(classify(ctx, "ListSecretVersionIds", p.name, err))
 		}
 		for _, v := range page.Versions {
 			if len(v.VersionStages) == 0 {

@@ -291,8 +291,17 @@ func TestErrors(t *testing.T) {
 	if _, err := p.GetKey(t.Context(), "a"); !errors.Is(err, keys.ErrNotFound) || !strings.Contains(err.Error(), "k/a") {
 		t.Errorf("marked for deletion: %v", err)
 	}
-	if _, err := s.provider(t, "other", nil).CurrentKeyID(t.Context()); !errors.Is(err, keys.ErrNotFound) {
-		t.Errorf("no such pointer: %v", err)
+	for _, layout := range []Layout{Secrets, Versions} {
+		p := s.provider(t, "other", &Options{Layout: layout})
+		for call, f := range map[string]func() error{
+			"CurrentKeyID": func() error { _, err := p.CurrentKeyID(t.Context()); return err },
+			"ValidKeyIDs":  func() error { _, err := p.ValidKeyIDs(t.Context()); return err },
+			"GetKey":       func() error { _, err := p.GetKey(t.Context(), "a"); return err },
+		} {
+			if err := f(); !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrNotFound) || !strings.Contains(err.Error(), "other") {
+				t.Errorf("no such pointer or secret: %s: %v", call, err)
+			}
+		}
 	}
 
 	cfg := s.config()

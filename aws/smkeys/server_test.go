@@ -215,6 +215,12 @@ func (s *server) remove(name string) {
 	s.secrets[name].deleted = true
 }
 
+func (s *server) restore(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets[name].deleted = false
+}
+
 func (s *server) fail(code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
