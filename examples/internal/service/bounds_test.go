@@ -108,7 +108,9 @@ func TestSlowClients(t *testing.T) {
 			if err := errors.Join(conn.Close(), s.Close(context.Background())); err != nil {
 				t.Error(err)
 			}
-			<-s.Done()
+			if err := <-s.Done(); !errors.Is(err, http.ErrServerClosed) {
+				t.Errorf("it ended with %v", err)
+			}
 		})
 	}
 }
@@ -132,7 +134,9 @@ func TestLargeHeaders(t *testing.T) {
 			if err := errors.Join(a.Body.Close(), c.Close(), s.Close(context.Background())); err != nil {
 				t.Error(err)
 			}
-			<-s.Done()
+			if err := <-s.Done(); !errors.Is(err, http.ErrServerClosed) {
+				t.Errorf("it ended with %v", err)
+			}
 		})
 	}
 }
