@@ -2,6 +2,7 @@ package sqlitequeue
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -18,6 +19,9 @@ const (
 	countAll     = `SELECT sum(n) FROM counts WHERE queue = ?1`
 	selectOldest = `SELECT coalesce(died, enqueued) FROM messages WHERE queue = ?1 ORDER BY seq LIMIT 1`
 )
+
+// errEnough ends a query early.
+var errEnough = errors.New("enough")
 
 // Peek looks at messages in the order of storage. A cursor is the place of the
 // last message seen; it stays good when messages come and go.
@@ -45,13 +49,10 @@ func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.D
 	err := q.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
 		out, next = nil, ""
 		bytes := 0
-		return c.Query(peekRows, func(r sqlitefile.Row) error {
-			if next != "" {
-				return nil
-			}
+		err := c.Query(peekRows, func(r sqlitefile.Row) error {
 			if len(out) == limit || bytes > claimBytes {
 				next = out[len(out)-1].BrokerID
-				return nil
+				return errEnough // the rest may have large bodies: do not read them
 			}
 			d, _ := parseDelivery(r)
 			d.Undecodable = !parseContent(r, deliveryWidth, &d.Message)
@@ -59,6 +60,10 @@ func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.D
 			out = append(out, d)
 			return nil
 		}, q.queue, after, int64(limit)+1) // one more, to know whether there is one
+		if errors.Is(err, errEnough) {
+			err = nil
+		}
+		return err
 	})
 	return out, next, err
 }
