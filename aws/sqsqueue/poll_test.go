@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -267,12 +268,16 @@ func TestPollWithoutAnswer(t *testing.T) {
 type polling struct {
 	api
 	empty bool
+	mu    *sync.Mutex // guards asked
 	asked *[]*sqs.ReceiveMessageInput
 }
 
 func (p polling) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInput, o ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
+	p.mu.Lock()
 	*p.asked = append(*p.asked, in)
-	if p.empty && len(*p.asked) < 1000 {
+	n := len(*p.asked)
+	p.mu.Unlock()
+	if p.empty && n < 1000 {
 		return &sqs.ReceiveMessageOutput{}, nil
 	}
 	return p.api.ReceiveMessage(ctx, in, o...)
@@ -285,11 +290,14 @@ func TestPollsThatDoNotWait(t *testing.T) {
 		f.create("q", nil)
 		p := connect(t, f, nil)
 		var asked []*sqs.ReceiveMessageInput
-		p.api = polling{f, true, &asked}
+		var mu sync.Mutex
+		p.api = polling{f, true, &mu, &asked}
 		q := open(t, p, "q", nil)
 		if d := receive(t, q, 1, time.Second); d != nil {
 			t.Fatalf("got %v", d)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if n := len(asked); n < 2 || n > 11 {
 			t.Errorf("%d polls in a second", n)
 		}
@@ -306,7 +314,7 @@ func TestAttemptID(t *testing.T) {
 		p := connect(t, f, nil)
 		for name, want := range map[string]bool{"s": false, "o": true} {
 			var asked []*sqs.ReceiveMessageInput
-			p.api = polling{f, false, &asked}
+			p.api = polling{f, false, new(sync.Mutex), &asked}
 			q := open(t, p, name, nil)
 			receiveBodies(t, q, 1, 0)
 			receiveBodies(t, q, 1, 0)
