@@ -52,12 +52,18 @@ func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
 		}
 		return &Keys{Provider: e}, nil
 	case smkeys.Scheme:
+		if err := checkNames("keys", rawURL); err != nil {
+			return nil, err
+		}
 		p, err := smkeys.Open(ctx, rawURL)
 		if err != nil {
 			return nil, err
 		}
 		return cached(p)
 	case kvkeys.Scheme:
+		if err := checkNames("keys", rawURL); err != nil {
+			return nil, err
+		}
 		p, err := kvkeys.Open(ctx, rawURL)
 		if err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,8 +124,37 @@ func (p *parameters) finish() error {
 			if known == "" {
 				known = "none"
 			}
-			return fmt.Errorf("providers: %s: unknown parameter %q; known: %s", p.what, name, known)
+			if parameterName.MatchString(name) {
+				name = fmt.Sprintf(" %q", name)
+			} else {
+				name = "" // it may be a secret that lost its name
+			}
+			return fmt.Errorf("providers: %s: unknown parameter%s; known: %s", p.what, name, known)
 		}
 	}
 	return nil
 }
+
+// checkNames refuses parameters whose names do not look like one, for packages
+// whose errors show the names that they do not know: a secret may have lost its
+// own. A URL that does not parse is theirs to refuse.
+func checkNames(what, rawURL string) error {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil
+	}
+	for name := range u.Query() {
+		if !parameterName.MatchString(name) {
+			return fmt.Errorf("providers: %s: a parameter's name has other characters than a to z and _", what)
+		}
+	}
+	return nil
+}
+
+var (
+	// parameterName is how names of parameters look.
+	parameterName = regexp.MustCompile(`^[a-z][a-z_]{0,31}$`)
+	// variableName is how names of environment variables look. Keys and
+	// connection strings look otherwise: base64 ends with =.
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+)

@@ -50,6 +50,9 @@ func OpenQueue(ctx context.Context, rawURL string) (driver.Provider, error) {
 	case "sb":
 		return openServiceBus(rawURL)
 	case sqsqueue.Scheme:
+		if err := checkNames("broker", rawURL); err != nil {
+			return nil, err
+		}
 		p, err := sqsqueue.Open(ctx, rawURL)
 		if err != nil {
 			return nil, err

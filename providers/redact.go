@@ -6,9 +6,9 @@ import (
 )
 
 // Redact returns rawURL fit for a terminal or a log: without user information,
-// and with the values of those parameters hidden that are not known to be
-// harmless. Of what does not look like a URL (a connection string, or keys in
-// the wrong variable) nothing is shown.
+// and with those parameters hidden that are not known, or whose value does not
+// look as theirs do. Of what does not look like a URL (a connection string, or
+// keys in the wrong variable) nothing is shown.
 func Redact(rawURL string) string {
 	if rawURL == "" {
 		return ""
@@ -20,6 +20,9 @@ func Redact(rawURL string) string {
 	if err != nil || !known(u.Scheme) {
 		return "(not shown)"
 	}
+	if strings.Contains(u.Host+u.Path+u.Opaque, ";") {
+		return u.Scheme + "://(not shown)" // a connection string without its beginning
+	}
 	if u.User != nil {
 		u.User = url.User("xxxxx")
 	}
@@ -27,15 +30,20 @@ func Redact(rawURL string) string {
 	if err != nil {
 		query = url.Values{}
 	}
+	shown := make(url.Values)
 	for name, values := range query {
-		if harmless[strings.ToLower(name)] && !strings.ContainsAny(strings.Join(values, ""), "@;") {
-			continue
+		looks, known := harmless[strings.ToLower(name)]
+		if !known && !parameterName.MatchString(name) {
+			name = "xxxxx" // it may be a secret that lost its name
 		}
-		for i := range values {
-			values[i] = "xxxxx"
+		for _, v := range values {
+			if !known || !looks(v) {
+				v = "xxxxx"
+			}
+			shown.Add(name, v)
 		}
 	}
-	u.RawQuery = query.Encode()
+	u.RawQuery = shown.Encode()
 	u.Fragment, u.RawFragment = "", ""
 	// Encoded slashes and colons of an endpoint are hard to read and harmless.
 	text := strings.NewReplacer("%2F", "/", "%3A", ":").Replace(u.String())
@@ -58,22 +66,38 @@ func known(scheme string) bool {
 	return false
 }
 
-// harmless are the parameters whose values may be shown.
-var harmless = map[string]bool{
-	"account":            true,
-	"connection":         true, // the name of a variable
-	"dead_letter_suffix": true,
-	"dedup":              true,
-	"dedup_window":       true,
-	"endpoint":           true,
-	"layout":             true,
-	"lock":               true,
-	"max_batch_bytes":    true,
-	"max_bytes":          true,
-	"max_deliveries":     true,
-	"must_exist":         true,
-	"poll":               true,
-	"retention":          true,
-	"sessions":           true,
-	"synchronous":        true,
+// harmless are the parameters whose values may be shown, and how those look.
+var harmless = map[string]func(string) bool{
+	"account":            isWord,
+	"connection":         variableName.MatchString,
+	"dead_letter_suffix": isWord,
+	"dedup":              isWord,
+	"dedup_window":       isWord,
+	"endpoint":           isEndpoint,
+	"layout":             isWord,
+	"lock":               isWord,
+	"max_batch_bytes":    isWord,
+	"max_bytes":          isWord,
+	"max_deliveries":     isWord,
+	"must_exist":         isWord,
+	"poll":               isWord,
+	"retention":          isWord,
+	"session_batch":      isWord,
+	"sessions":           isWord,
+	"synchronous":        isWord,
+}
+
+// isWord is true of numbers, durations and short words.
+func isWord(v string) bool {
+	return len(v) <= 20 && !strings.ContainsFunc(v, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("._-µ", c))
+	})
+}
+
+// isEndpoint is true of an http or https URL that has no more than a host and a
+// path.
+func isEndpoint(v string) bool {
+	u, err := url.Parse(v)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
+		u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }

@@ -39,6 +39,9 @@ func openServiceBus(rawURL string) (driver.Provider, error) {
 	if (u.Host == "") == (variable == "") {
 		return nil, fmt.Errorf("providers: broker: a namespace or a connection, one of the two; use %s", serviceBusForm)
 	}
+	if variable != "" && !variableName.MatchString(variable) {
+		return nil, fmt.Errorf("providers: broker: parameter connection is not the name of an environment variable; use %s", serviceBusForm)
+	}
 	if variable != "" {
 		connection := os.Getenv(variable)
 		if connection == "" {
