@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,11 +54,9 @@ func TestQueueRefused(t *testing.T) {
 	if err := os.Link(path, filepath.Join(dir, "hard")); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"hard", "queue.db-wal", "queue.db-shm"} {
-		if _, err := sqlitereplay.Open(t.Context(), filepath.Join(dir, name), nil); err == nil {
-			t.Errorf("Open(%q): no error", name)
-		} else {
-			t.Log(err)
+	for name, want := range map[string]string{"hard": "hard links", "queue.db-wal": "belongs to a database", "queue.db-shm": "belongs to a database"} {
+		if _, err := sqlitereplay.Open(t.Context(), filepath.Join(dir, name), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Open(%q): %v, want one that says %q", name, err, want)
 		}
 	}
 	if err := b.Check(t.Context()); err != nil {

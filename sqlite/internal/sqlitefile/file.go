@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -78,8 +79,9 @@ type File struct {
 	unsynced bool
 	readers  chan *Conn
 	closing  chan struct{}
-	done     chan struct{} // run has ended
-	wake     chan struct{} // capacity 1: there may be something to do
+	done     chan struct{}   // run has ended
+	wake     chan struct{}   // capacity 1: there may be something to do
+	commits  [2]atomic.Int64 // those that did not wait for the disk, those that did
 
 	mu       sync.Mutex // guards what follows, never held across a wait
 	pending  []*request
@@ -123,6 +125,13 @@ func Open(ctx context.Context, c Config) (*File, error) {
 	}
 	go f.run()
 	return f, nil
+}
+
+// Commits returns how many transactions of this File were committed, and how many
+// of them the disk had before anybody was answered.
+func (f *File) Commits() (all, synced int64) {
+	synced = f.commits[1].Load()
+	return f.commits[0].Load() + synced, synced
 }
 
 // Path returns the absolute path of the file, symbolic links resolved.

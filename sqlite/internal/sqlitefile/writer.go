@@ -198,7 +198,7 @@ func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 		}
 	}
 	if err == nil {
-		_, err = f.writer.Exec("COMMIT")
+		err = f.commit()
 	}
 	if err == nil {
 		for _, r := range ran {
@@ -259,6 +259,19 @@ func (f *File) setSynced(on bool) error {
 	return err
 }
 
+// commit ends the transaction; with synchronous FULL the disk has it then.
+func (f *File) commit() error {
+	_, err := f.writer.Exec("COMMIT")
+	if err == nil {
+		synced := 1
+		if f.config.Normal || f.unsynced {
+			synced = 0
+		}
+		f.commits[synced].Add(1)
+	}
+	return err
+}
+
 // run calls do and tells answers from failures.
 func (r *request) run(c *Conn) error {
 	var answer *driver.Error
@@ -280,7 +293,7 @@ func (f *File) alone(r *request) error {
 	}
 	err = r.run(f.writer)
 	if err == nil {
-		_, err = f.writer.Exec("COMMIT")
+		err = f.commit()
 	}
 	if err != nil {
 		rollback(f.writer)

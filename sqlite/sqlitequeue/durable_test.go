@@ -1,0 +1,62 @@
+package sqlitequeue
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// TestDurable: what is confirmed has waited for the disk, unless Normal was
+// chosen; locks never wait for it. Package sqlitefile shows that a commit that
+// counts as synced is made with synchronous FULL.
+func TestDurable(t *testing.T) {
+	for _, mode := range []Synchronous{Full, Normal} {
+		ctx := t.Context()
+		b, err := Open(ctx, filepath.Join(t.TempDir(), "q.db"), &Options{Synchronous: mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := b.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}()
+		q, err := b.Open(ctx, "q", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// waits does something and wants it to have waited for the disk, or not.
+		waits := func(what string, want bool, do func() error) {
+			t.Helper()
+			all, synced := b.file.Commits()
+			if err := do(); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			allAfter, syncedAfter := b.file.Commits()
+			if got := syncedAfter > synced; allAfter == all || got != (want && mode == Full) {
+				t.Errorf("mode %d, %s: %d commits, %d of them synced", mode, what, allAfter-all, syncedAfter-synced)
+			}
+		}
+		waits("send", true, func() error {
+			return q.Send(ctx, []*driver.Message{{ID: "1"}, {ID: "2"}, {ID: "3"}, {ID: "4", SessionID: "s"}})[0].Err
+		})
+		var got []*driver.Delivery
+		waits("receive", false, func() error { got, err = q.Receive(ctx, 3, 0); return err })
+		waits("renew", false, func() error { _, errs := q.Renew(ctx, got); return errs[0] })
+		for i, kind := range []driver.SettleKind{driver.Complete, driver.Abandon, driver.MoveToDeadLetter} {
+			waits(kind.String(), true, func() error {
+				return q.Settle(ctx, []driver.Settlement{{Delivery: got[i], Kind: kind, Delay: time.Hour}})[0]
+			})
+		}
+		var s driver.Session
+		waits("accept", false, func() error { s, err = q.AcceptSession(ctx, "s", 0); return err })
+		waits("state", true, func() error { return s.(driver.StatefulSession).SetState(ctx, []byte{1}) })
+		waits("receive in a session", false, func() error { got, err = s.Receive(ctx, 1, 0); return err })
+		waits("complete in a session", true, func() error {
+			return s.Settle(ctx, []driver.Settlement{{Delivery: got[0], Kind: driver.Complete}})[0]
+		})
+	}
+}
