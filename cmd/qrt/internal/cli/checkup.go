@@ -77,6 +77,8 @@ func (x *examination) one(ctx context.Context, c *connection, name string) error
 	switch {
 	case unsupported(err):
 		x.find(levelNote, "counts", "", "this broker does not count")
+	case errors.Is(err, driver.ErrPermission) && isServiceBus(c.broker):
+		x.find(levelNote, "counts", "", "this identity may not manage the queue, and so not see its counts; services need no such right")
 	case err != nil:
 		x.find(levelError, "counts", "allow this user or role to read the queue's attributes", "%s", shownError(err))
 	default:

@@ -70,6 +70,7 @@ terminal sends another receives.`,
 	root.SetUsageTemplate(usageTemplate)
 	root.SetHelpTemplate(helpTemplate)
 	complete(root)
+	a.completeWords(root)
 	a.strict(root)
 	return root
 }

@@ -74,14 +74,15 @@ const urlForms = `Brokers (--provider):
   Of sqlite: ?synchronous=normal is faster, and a power cut can take back the last
   moments; ?must_exist=true makes neither file nor queue.
   Of sqs: ?endpoint=URL  ?account=ID  ?dead_letter_suffix=-dead  ?poll=20s
-  Of sb, for the emulator, which tells nothing of its queues: ?sessions=true
-  ?lock=1m  ?max_deliveries=10
+  Of sb, how its queues were made, for who may not ask: ?sessions=true  ?lock=1m
+  ?max_deliveries=10  ?retention=336h  ?dedup=true  ?max_bytes=1048576
 
 Keys (--keys):
 
   file:///etc/qrt/keys.json          a key file, mode 0600; read again when it changes
   env://BOT_KEYS                     BOT_KEYS=id=base64[,id=base64], BOT_KEYS_CURRENT=id
   awssm://eu-west-1/qrt/pulls        AWS Secrets Manager; ?layout=secrets or versions
+  azkv://VAULT/pulls                 Azure Key Vault; the same
 
 Nonce stores (--nonces):
 
