@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	queue "github.com/queue-runtime/queue"
@@ -54,12 +55,12 @@ func (r *run) policy(ctx context.Context, p queue.PlaintextPolicy, n int) (row P
 		return row, err
 	}
 	defer legacy.shut(ctx, &err)
-	rejected := 0
+	var rejected atomic.Int64 // OnRejected is called from all workers
 	bot, err := r.connect(ctx, &queue.Options{
 		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: p, MaxMessageAge: maxAge},
 		Keys:   receiverKeys,
 		OnRejected: func(_ context.Context, e *queue.RejectedError) {
-			rejected++
+			rejected.Add(1)
 			if e.Disposition != queue.DeadLettered || e.SettleErr != nil {
 				r.fault("policy %s: a plain message was not put among the dead letters", p)
 			}
@@ -98,11 +99,11 @@ func (r *run) policy(ctx context.Context, p queue.PlaintextPolicy, n int) (row P
 		default:
 			row.PlaintextDelivered++
 		}
-	}, func() bool { return row.Encrypted+row.PlaintextDelivered+rejected >= 2*n })
+	}, func() bool { return row.Encrypted+row.PlaintextDelivered+int(rejected.Load()) >= 2*n })
 	if err != nil {
 		return row, err
 	}
-	row.PlaintextRejected = rejected
+	row.PlaintextRejected = int(rejected.Load())
 	return row, r.park(ctx, name)
 }
 
