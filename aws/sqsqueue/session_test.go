@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -355,5 +356,58 @@ func TestIdleSessionEnds(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		_, err := s.Receive(t.Context(), 1, 0)
 		wantError(t, err, driver.ErrSessionLost)
+	})
+}
+
+// A message that fails again and again wears out nobody's deliveries but its own:
+// although many wait for sessions, what stands behind it in its group is not
+// received along with it, so that the redrive policy takes the one message and
+// not the group.
+func TestPoisonMessageInGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 5
+		f := newFakeSQS()
+		f.create("d.fifo", nil)
+		f.create("q.fifo", fakeRedrive("d.fifo", most))
+		q := open(t, connect(t, f, nil), "q", nil)
+		ctx, stop := context.WithCancel(t.Context())
+		var workers sync.WaitGroup
+		var mu sync.Mutex
+		counts := make(map[string]int)
+		for range 8 {
+			workers.Go(func() {
+				for ctx.Err() == nil {
+					s, err := q.AcceptSession(ctx, "", 20*time.Second)
+					if err != nil {
+						continue
+					}
+					d, err := s.Receive(ctx, 1, time.Second)
+					if err == nil && len(d) == 1 {
+						mu.Lock()
+						counts[string(d[0].Body)] = d[0].Count
+						mu.Unlock()
+						kind := driver.Complete
+						if string(d[0].Body) == "a1" {
+							kind = driver.Abandon
+						}
+						settle(t, s, kind, d...)
+					}
+					if err := s.Close(context.Background()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		synctest.Wait()
+		send(t, q, "a1", "a2", "a3", "a4", "a5", "b1")
+		time.Sleep(time.Minute)
+		stop()
+		workers.Wait()
+		if fmt.Sprint(counts) != fmt.Sprintf("map[a1:%d a2:1 a3:1 a4:1 a5:1 b1:1]", most) {
+			t.Errorf("deliveries: %v", counts)
+		}
+		if dead := f.depth("d.fifo"); fmt.Sprint(dead) != "[a1]" {
+			t.Errorf("dead letters: %v", dead)
+		}
 	})
 }
