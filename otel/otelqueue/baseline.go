@@ -73,6 +73,6 @@ func (i *instruments) configure(ctx context.Context, e *queue.Event) {
 			i.paused.Record(ctx, 0, i.series(labels{byReason, e.Queue, queue.ErrorType(err), ""}).record...)
 		}
 	}
-	traffic.add(labels{byEncrypted, e.Queue, "true", ""}, 0)
-	traffic.add(labels{byEncrypted, e.Queue, "false", ""}, 0)
+	traffic.at(labels{byEncrypted, e.Queue, "true", ""})
+	traffic.at(labels{byEncrypted, e.Queue, "false", ""})
 }

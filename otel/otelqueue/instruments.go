@@ -37,7 +37,8 @@ type instruments struct {
 	keyCreated, keyExpires                                                        metric.Float64Gauge
 	encrypt, decrypt, send, receive, settle, process, keyFetch                    metric.Float64Histogram
 
-	all table[series]
+	all   table[labels, series]
+	lanes table[string, lane]
 
 	mu         sync.Mutex // guards what follows
 	codes      map[string]struct{}
@@ -148,16 +149,18 @@ func (i *instruments) event(ctx context.Context, e *queue.Event) {
 	}
 	switch e.Kind {
 	case queue.EventSent:
-		i.sent.add(labels{byEncrypted, e.Queue, word(e.Encrypted), ""}, 1)
+		i.lane(e.Queue).sent[number(e.Encrypted)].of(&i.sent, labels{byEncrypted, e.Queue, word(e.Encrypted), ""}).n.Add(1)
 	case queue.EventReceived:
-		i.received.add(labels{byEncrypted, e.Queue, word(e.Encrypted), ""}, 1)
+		i.lane(e.Queue).received[number(e.Encrypted)].of(&i.received, labels{byEncrypted, e.Queue, word(e.Encrypted), ""}).n.Add(1)
 	case queue.EventSealed:
-		i.encrypt.Record(ctx, e.Duration.Seconds(), i.series(labels{byQueue, e.Queue, "", ""}).record...)
-		i.keyUses.add(labels{byKeyUse, e.Queue, string(e.KeyID), "seal"}, 1)
+		l := i.lane(e.Queue)
+		i.encrypt.Record(ctx, e.Duration.Seconds(), l.plain.record...)
+		l.sealed.of(&i.keyUses, labels{byKeyUse, e.Queue, string(e.KeyID), "seal"}).n.Add(1)
 	case queue.EventOpened:
-		i.decrypt.Record(ctx, e.Duration.Seconds(), i.series(labels{byQueue, e.Queue, "", ""}).record...)
+		l := i.lane(e.Queue)
+		i.decrypt.Record(ctx, e.Duration.Seconds(), l.plain.record...)
 		if e.Err == nil {
-			i.keyUses.add(labels{byKeyUse, e.Queue, string(e.KeyID), "open"}, 1) // otherwise the key ID is whatever an attacker wrote
+			l.opened.of(&i.keyUses, labels{byKeyUse, e.Queue, string(e.KeyID), "open"}).n.Add(1) // otherwise the key ID is whatever an attacker wrote
 		}
 	case queue.EventCryptoError:
 		one(i.cryptoErrors, byErrorType, e.ErrorType)
@@ -195,9 +198,13 @@ func (i *instruments) event(ctx context.Context, e *queue.Event) {
 			one(i.sessionsEnded, byReason, e.Reason)
 		}
 	case queue.EventInFlight:
-		i.processing.add(labels{byQueue, e.Queue, "", ""}, int64(e.Delta))
+		i.lane(e.Queue).running.of(&i.processing, labels{byQueue, e.Queue, "", ""}).n.Add(int64(e.Delta))
 	case queue.EventHandled:
-		i.process.Record(ctx, e.Duration.Seconds(), i.series(labels{byOutcome, e.Queue, e.Reason, ""}).record...)
+		by := i.lane(e.Queue).handled
+		if e.Reason != complete {
+			by = i.series(labels{byOutcome, e.Queue, e.Reason, ""})
+		}
+		i.process.Record(ctx, e.Duration.Seconds(), by.record...)
 	}
 }
 
@@ -213,11 +220,15 @@ func (i *instruments) ended(ctx context.Context, kind queue.OperationKind, name,
 	}
 	switch kind {
 	case queue.OpSend, queue.OpRedrive:
-		i.send.Record(ctx, took.Seconds(), i.series(labels{byQueue, queueName, "", ""}).record...)
+		i.send.Record(ctx, took.Seconds(), i.lane(queueName).plain.record...)
 	case queue.OpReceive:
-		i.receive.Record(ctx, took.Seconds(), i.series(labels{byQueue, queueName, "", ""}).record...)
+		i.receive.Record(ctx, took.Seconds(), i.lane(queueName).plain.record...)
 	case queue.OpSettle:
-		i.settle.Record(ctx, took.Seconds(), i.series(labels{byOperation, queueName, name, ""}).record...)
+		by := i.lane(queueName).completed
+		if name != complete {
+			by = i.series(labels{byOperation, queueName, name, ""})
+		}
+		i.settle.Record(ctx, took.Seconds(), by.record...)
 	}
 }
 

@@ -43,6 +43,10 @@ type Observer struct {
 
 // New returns an Observer. o may be nil. It fails where the MeterProvider refuses
 // an instrument.
+//
+// Give one Observer to all clients of a process: what is counted by several adds up,
+// but a state (encryption enabled, receiving paused, the breaker) is that of the one
+// that spoke last.
 func New(o *Options) (*Observer, error) {
 	if o == nil {
 		o = &Options{}

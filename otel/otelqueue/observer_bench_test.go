@@ -68,6 +68,15 @@ func BenchmarkObserver(b *testing.B) {
 			call(queue.Operation{Kind: queue.OpProcess}, begun, ended, handled)
 		}
 	})
+	// All of one message in a Processor that gets them one by one.
+	b.Run("consumer", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			call(queue.Operation{Kind: queue.OpReceive}, opened, received)
+			call(queue.Operation{Kind: queue.OpProcess}, begun, ended, handled)
+			call(queue.Operation{Kind: queue.OpSettle, Name: "complete"})
+		}
+	})
 }
 
 // BenchmarkMessage is the whole way of one message of 8 KiB, sealed, over a broker in

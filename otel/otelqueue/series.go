@@ -65,31 +65,31 @@ func (l labels) set() metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(attributes...))
 }
 
-// table holds something for each series, made once. The map is replaced when a series
-// is added, which is seldom, so that looking one up, which each message does, takes no
-// lock. The zero value is ready to use.
-type table[V any] struct {
-	all    atomic.Pointer[map[labels]*V]
+// table holds something for each series, or each queue, made once. The map is replaced
+// when one is added, which is seldom, so that looking one up, which each message does,
+// takes no lock. The zero value is ready to use.
+type table[K comparable, V any] struct {
+	all    atomic.Pointer[map[K]*V]
 	adding sync.Mutex // held while all is replaced
 }
 
-func (t *table[V]) get(l labels, fresh func(labels) *V) *V {
+func (t *table[K, V]) get(k K, fresh func(K) *V) *V {
 	if all := t.all.Load(); all != nil {
-		if v, ok := (*all)[l]; ok {
+		if v, ok := (*all)[k]; ok {
 			return v
 		}
 	}
 	t.adding.Lock()
 	defer t.adding.Unlock()
-	next := make(map[labels]*V)
+	next := make(map[K]*V)
 	if all := t.all.Load(); all != nil {
-		if v, ok := (*all)[l]; ok {
+		if v, ok := (*all)[k]; ok {
 			return v
 		}
 		maps.Copy(next, *all)
 	}
-	v := fresh(l)
-	next[l] = v
+	v := fresh(k)
+	next[k] = v
 	t.all.Store(&next)
 	return v
 }
@@ -108,19 +108,20 @@ func newSeries(l labels) *series {
 // tally counts what every message counts. The meter asks for it when it collects: an
 // addition is one of the processor's, at a fraction of what it costs through the API.
 type tally struct {
-	table[count]
+	table[labels, count]
 	instrument metric.Int64Observable
 }
 
 type count struct {
+	labels
 	n atomic.Int64
 	o []metric.ObserveOption
 }
 
-func newCount(l labels) *count { return &count{o: []metric.ObserveOption{l.set()}} }
+func newCount(l labels) *count { return &count{labels: l, o: []metric.ObserveOption{l.set()}} }
 
-// add begins a series where n is 0.
-func (t *tally) add(l labels, n int64) { t.get(l, newCount).n.Add(n) }
+// at is a series, which begins with that.
+func (t *tally) at(l labels) *count { return t.get(l, newCount) }
 
 func (t *tally) report(o metric.Observer) {
 	if all := t.all.Load(); all != nil {

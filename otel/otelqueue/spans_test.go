@@ -8,11 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/baggage"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/otel/otelqueue"
 )
 
 // span returns the only finished span of that name.
@@ -215,5 +218,37 @@ func TestRedriveLinks(t *testing.T) {
 	}
 	if strings.Contains(x.scrape(), "m1") {
 		t.Error("a message ID is in the metrics")
+	}
+}
+
+// Baggage stays in its process: a message is cleartext but for its body, and nobody
+// who puts baggage into a context expects it with a broker.
+func TestNoBaggage(t *testing.T) {
+	t.Parallel()
+	member, err := baggage.NewMember("customer", "private")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := baggage.New(member)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracer := sdktrace.NewTracerProvider()
+	o, err := otelqueue.New(&otelqueue.Options{MeterProvider: sdkmetric.NewMeterProvider(), TracerProvider: tracer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, span := tracer.Tracer("test").Start(baggage.ContextWithBaggage(t.Context(), all), "x")
+	defer span.End()
+	carried := map[string]string{}
+	o.Inject(ctx, func(name, value string) { carried[name] = value })
+	if len(carried) != 1 || carried["traceparent"] == "" {
+		t.Errorf("a message carries %v, want traceparent alone", carried)
+	}
+	// Nor does whoever controls the broker give any.
+	carried["baggage"] = "customer=forged"
+	ctx = o.Extract(t.Context(), func(name string) string { return carried[name] })
+	if got := baggage.FromContext(ctx); got.Len() != 0 || !trace.SpanContextFromContext(ctx).IsRemote() {
+		t.Errorf("baggage %s, span %v", got, trace.SpanContextFromContext(ctx))
 	}
 }
