@@ -168,6 +168,19 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// A task that could not be written down is not done: its message must come again.
+func TestJournalFails(t *testing.T) {
+	t.Parallel()
+	full := errors.New("no space left")
+	journal := consumer.NewJournal(writer(func([]byte) (int, error) { return 0, full }))
+	d := &queue.Delivery{Received: queue.Received{Message: queue.Message{
+		ID: "1", Body: []byte(opened), Attributes: map[string]string{"github-event": "pull_request"},
+	}}}
+	if err := consumer.Handler("bot", journal).Handle(t.Context(), d); !errors.Is(err, full) {
+		t.Errorf("the handler returned %v, want %v", err, full)
+	}
+}
+
 // Each real webhook makes a task, whole, whichever bot it goes to.
 func TestRealWebhooks(t *testing.T) {
 	t.Parallel()
