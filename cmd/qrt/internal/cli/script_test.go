@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -23,6 +24,12 @@ import (
 // TestMain makes the test binary qrt when it is called by that name: scripts run
 // it as a process of its own.
 func TestMain(m *testing.M) {
+	// Most of what runs here waits: for a disk, a process, a queue to stay empty.
+	// More of it at once than there are processors is over sooner; -parallel comes
+	// after this and has its way.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"qrt": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		code := cli.Run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
