@@ -3,7 +3,9 @@ package sqlitequeue
 import (
 	"context"
 	"path/filepath"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -59,4 +61,54 @@ func TestDurable(t *testing.T) {
 			return s.Settle(ctx, []driver.Settlement{{Delivery: got[0], Kind: driver.Complete}})[0]
 		})
 	}
+}
+
+// TestWaitingDoesNotWrite: calls that wait do not take the lock on the file for
+// what is not for them.
+func TestWaitingDoesNotWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		b, err := Open(ctx, filepath.Join(t.TempDir(), "q.db"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := b.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}()
+		q, err := b.Open(ctx, "q", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, err := q.AcceptSession(ctx, "held", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead, err := q.DeadLetters(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { _, _ = q.AcceptSession(ctx, "", time.Hour) })
+			wg.Go(func() { _, _ = q.AcceptSession(ctx, "held", time.Hour) })
+			wg.Go(func() { _, _ = held.Receive(ctx, 1, time.Hour) })
+			wg.Go(func() { _, _ = dead.Receive(ctx, 1, time.Hour) })
+		}
+		synctest.Wait()
+		before, _ := b.file.Commits()
+		const n = 20
+		for range n {
+			if err := q.Send(ctx, []*driver.Message{{ID: "m"}})[0].Err; err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if after, _ := b.file.Commits(); after-before != n {
+			t.Errorf("%d commits for %d sends that nobody waits for", after-before, n)
+		}
+		cancel()
+		wg.Wait()
+	})
 }

@@ -92,6 +92,9 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	token := newToken()
 	var s *session
 	err := q.await(ctx, wait, func() (look outlook, err error) {
+		if free, look, err := q.probeSession(ctx, id); err != nil || !free {
+			return look, err
+		}
 		var taken string
 		var until time.Time
 		for behind := true; behind && err == nil; {
@@ -132,6 +135,32 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		return nil, ctx.Err()
 	}
 	return s, nil
+}
+
+// probeSession looks, without writing, whether accept may have a result, so that
+// those who wait do not compete for the lock on the file.
+func (q *Queue) probeSession(ctx context.Context, id string) (free bool, look outlook, err error) {
+	if err := q.usable(ctx); err != nil {
+		return false, look, err
+	}
+	err = q.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
+		if id == "" {
+			next, err := c.Text(nextSession, q.queue)
+			if free = next != ""; err != nil {
+				return err
+			}
+		} else {
+			taken, err := c.Int(sessionTaken, q.queue, id)
+			if free = taken == 0; err != nil {
+				return err
+			}
+		}
+		var err error
+		look.next, err = q.nextDue(c)
+		return err
+	})
+	free = free || look.next != 0 && look.next <= time.Now().UnixNano()
+	return free, look, err
 }
 
 // accept returns the name of the session that it took, empty for none.
