@@ -138,7 +138,7 @@ func (h *health) ask(ctx context.Context, outage string, id keys.ID, cause error
 // whom admit let through has found.
 func (h *health) suspend(ctx context.Context, outage string, id keys.ID, cause error, asked bool) time.Duration {
 	h.mu.Lock()
-	first := h.outage == ""
+	first, was := h.outage == "", h.outage
 	switch {
 	case first:
 		h.delay = outageFirstDelay
@@ -152,7 +152,11 @@ func (h *health) suspend(ctx context.Context, outage string, id keys.ID, cause e
 	}
 	delay := h.delay
 	h.mu.Unlock()
-	if first {
+	another := asked && !first && was != outage
+	if another { // what was away is back, or not reached any more: one reason at a time
+		h.r.event(ctx, Event{Kind: EventResumed, ErrorType: was})
+	}
+	if first || another {
 		h.r.log.LogAttrs(ctx, slog.LevelError, "Receiving stopped until the provider answers",
 			slog.String("queue", h.r.queue), slog.String("error_type", outage), slog.String("error", cause.Error()))
 		h.r.event(ctx, Event{Kind: EventPaused, ErrorType: outage})
