@@ -40,6 +40,9 @@ func filePath(u *url.URL) (string, error) {
 		if err != nil {
 			return "", errors.New("the path does not parse")
 		}
+		if strings.HasSuffix(path, "/") {
+			return "", errors.New("no file is named")
+		}
 		return path, nil
 	case u.Path == "" || strings.HasSuffix(u.Path, "/"):
 		return "", errors.New("no file is named")
@@ -65,6 +68,9 @@ func (p *parameters) text(name string) string {
 	if len(v) == 0 {
 		return ""
 	}
+	if v[0] == "" { // a variable that was not set, say
+		p.fail("parameter %s is empty", name)
+	}
 	return v[0]
 }
 
@@ -81,15 +87,18 @@ func (p *parameters) duration(name string) time.Duration {
 	return d
 }
 
-// number returns a number, 0 where there is none.
+// number returns a number other than 0, 0 where there is none.
 func (p *parameters) number(name string) int {
 	v := p.text(name)
 	if v == "" {
 		return 0
 	}
 	n, err := strconv.Atoi(v)
-	if err != nil {
+	switch {
+	case err != nil:
 		p.fail("parameter %s is not a number", name)
+	case n == 0: // which options take for their default
+		p.fail("parameter %s is 0: leave it out for the default", name)
 	}
 	return n
 }

@@ -26,8 +26,9 @@ import (
 // where it is no secret to put it: not from a program's arguments.
 //
 // Parameters of mem and sqlite are for the queues that are made on demand: lock,
-// retention and dedup_window (durations such as 30s), and max_deliveries. sqlite
-// has two more: synchronous, full or normal, says whether a confirmed call
+// retention and dedup_window (durations such as 30s), and max_deliveries, where a
+// negative number means that no count makes a message a dead letter. sqlite has two
+// more: synchronous, full or normal, says whether a confirmed call
 // survives a power cut (sqlitequeue.Synchronous), and must_exist=true makes
 // nothing on demand.
 //
