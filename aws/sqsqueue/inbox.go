@@ -29,8 +29,9 @@ type receipt struct {
 	handle   string
 	received time.Time // from when SQS counts its 12 hours, at the earliest
 
-	state state
-	lease time.Time // when the lock ends, at the earliest
+	state    state
+	lease    time.Time // when the lock ends, at the earliest
+	renewals int       // under way
 }
 
 func (r *receipt) live(now time.Time) bool {
@@ -64,6 +65,8 @@ type inbox struct {
 	sweeper  *time.Timer
 	sweeping time.Time // when the sweeper runs; zero: it does not
 	expired  time.Time // when expire last looked
+
+	renewed chan struct{} // closed and replaced when a renewal ends
 }
 
 const (
@@ -81,7 +84,10 @@ const (
 	maxUnclaimed = 3
 )
 
-func (b *inbox) init() { b.groups = make(map[string]*group) }
+func (b *inbox) init() {
+	b.groups = make(map[string]*group)
+	b.renewed = make(chan struct{})
+}
 
 // arrive takes in what one poll brought. wanted says that somebody still waits.
 func (q *queue) arrive(batch []*receipt, wanted bool, now time.Time) {

@@ -188,6 +188,7 @@ func (q *queue) abandonAll(ctx context.Context, s []driver.Settlement, rs []*rec
 		d := min((s[which[n]].Delay + time.Second - 1).Truncate(time.Second), r.cap(now))
 		changes = append(changes, change{r, max(d, 0)})
 	}
+	q.awaitRenewals(ctx, changes)
 	result := q.setVisibility(ctx, changes)[len(tail):]
 	for n := range which {
 		errs[which[n]] = result[len(which)-1-n]
@@ -250,6 +251,7 @@ func (q *queue) release(ctx context.Context, rs []*receipt) error {
 	for i := len(rs) - 1; i >= 0; i-- {
 		changes = append(changes, change{rs[i], 0})
 	}
+	q.awaitRenewals(ctx, changes)
 	for _, err := range q.setVisibility(ctx, changes) {
 		if err != nil && !isLost(err) {
 			return err
@@ -263,130 +265,4 @@ func (q *queue) giveBack(rs []*receipt) {
 	ctx, cancel := context.WithTimeout(q.ctx, requestTimeout)
 	defer cancel()
 	_ = q.release(ctx, rs)
-}
-
-// extend renews locks by a full lock time, within SQS's 12 hours, and returns
-// one error or nil each.
-func (q *queue) extend(ctx context.Context, rs []*receipt) []error {
-	begin := time.Now()
-	errs := make([]error, len(rs))
-	var changes []change
-	var index []int
-	for i, r := range rs {
-		to := min(q.lock, r.cap(begin))
-		if to < time.Second {
-			errs[i] = driver.Errorf(driver.LockLost, "held for 12 hours, the longest that SQS allows")
-			continue
-		}
-		changes, index = append(changes, change{r, to}), append(index, i)
-	}
-	result := q.setVisibility(ctx, changes)
-	now := time.Now()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for n, c := range changes {
-		errs[index[n]] = result[n]
-		if result[n] == nil {
-			c.r.lease = begin.Add(c.to)
-		}
-	}
-	if q.closed {
-		return errs
-	}
-	for i, r := range rs {
-		// What was settled meanwhile is no loss.
-		if isLost(errs[i]) && (r.state == held || r.state == waiting) {
-			q.lose(r.g, now)
-		}
-	}
-	return errs
-}
-
-// Renew implements driver.Source. On a FIFO queue what waits here behind a
-// message is renewed with it, and a session as a whole.
-func (q *queue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
-	until, errs := make([]time.Time, len(d)), make([]error, len(d))
-	if err := q.check(ctx); err != nil {
-		for i := range errs {
-			errs[i] = err
-		}
-		return until, errs
-	}
-	now := time.Now()
-	rs := make([]*receipt, len(d))
-	var set []*receipt
-	seen := make(map[*receipt]int)
-	add := func(r *receipt) {
-		if _, ok := seen[r]; !ok {
-			seen[r] = len(set)
-			set = append(set, r)
-		}
-	}
-	q.mu.Lock()
-	for i, d := range d {
-		r, err := q.receiptOf(d)
-		if err == nil {
-			err = r.usable(now)
-		}
-		if err != nil {
-			errs[i] = err
-			continue
-		}
-		rs[i] = r
-		add(r)
-		for _, r := range r.g.all() {
-			add(r)
-		}
-	}
-	q.mu.Unlock()
-	result := q.extend(ctx, set)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for i, r := range rs {
-		if r == nil {
-			continue
-		}
-		if errs[i] = result[seen[r]]; errs[i] != nil {
-			continue
-		}
-		if r.state == lost {
-			errs[i] = &driver.Error{Kind: driver.LockLost}
-			continue
-		}
-		until[i] = r.lease
-		if s := r.g.owner; s != nil {
-			s.until = s.g.end(s.until)
-			until[i] = s.until
-		}
-		d[i].LockedUntil = until[i]
-	}
-	return until, errs
-}
-
-// all returns what is locked of a group: with an owner all of it, without one
-// what waits behind the message that is out.
-func (g *group) all() []*receipt {
-	var out []*receipt
-	if g.owner != nil {
-		for _, r := range g.out {
-			if r.state == held {
-				out = append(out, r)
-			}
-		}
-	}
-	return append(out, g.waiting...)
-}
-
-// end is when the first lock of a group ends, otherwise where it has none.
-func (g *group) end(otherwise time.Time) time.Time {
-	var end time.Time
-	for _, r := range g.all() {
-		if end.IsZero() || r.lease.Before(end) {
-			end = r.lease
-		}
-	}
-	if end.IsZero() {
-		return otherwise
-	}
-	return end
 }

@@ -317,3 +317,46 @@ func TestForgottenDeliveries(t *testing.T) {
 		}
 	})
 }
+
+// late is a connection on which renewals take their time to arrive.
+type late struct{ api }
+
+func (l late) ChangeMessageVisibilityBatch(ctx context.Context, in *sqs.ChangeMessageVisibilityBatchInput, o ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error) {
+	if in.Entries[0].VisibilityTimeout > 60 {
+		time.Sleep(2 * time.Second)
+	}
+	return l.api.ChangeMessageVisibilityBatch(ctx, in, o...)
+}
+
+// A delay that is asked for while a renewal of the message is under way is not
+// replaced by it: the message would be away for a whole lock.
+func TestRenewalDoesNotUndoDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		p := connect(t, f, nil)
+		p.api = late{f}
+		q := open(t, p, "q", &driver.QueueOptions{Lock: time.Hour})
+		send(t, q, "m")
+		d := receiveBodies(t, q, 1, 0, "m")
+		renewed := make(chan error, 1)
+		go func() {
+			_, errs := q.Renew(t.Context(), d)
+			renewed <- errs[0]
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		errs := q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.Abandon, Delay: 5 * time.Second}})
+		if errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		<-renewed
+		_, errs = q.Renew(t.Context(), d)
+		wantError(t, errs[0], driver.ErrSettled)
+		d = receiveBodies(t, q, 1, 2*time.Hour, "m")
+		if took := time.Since(begin); took < 5*time.Second || took > 8*time.Second {
+			t.Errorf("came again after %s", took)
+		}
+		settle(t, q, driver.Complete, d...)
+	})
+}
