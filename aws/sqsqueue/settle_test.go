@@ -350,7 +350,9 @@ func TestRenewalDoesNotUndoDelay(t *testing.T) {
 		if errs[0] != nil {
 			t.Fatal(errs[0])
 		}
-		<-renewed
+		if err := <-renewed; err != nil {
+			t.Errorf("renew: %v", err)
+		}
 		_, errs = q.Renew(t.Context(), d)
 		wantError(t, errs[0], driver.ErrSettled)
 		d = receiveBodies(t, q, 1, 2*time.Hour, "m")
