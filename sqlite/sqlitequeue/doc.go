@@ -45,10 +45,18 @@
 //
 // It must lie on a local disk: SQLite cannot share a file over a network, and
 // where the system tells that it is one (NFS, SMB, Ceph and others, on Linux),
-// Open refuses. While it is open there are two more files beside it, with -wal
-// and -shm in their names; a copy for a backup needs the first of them too, or
-// all processes stopped. New files have mode 0600. Locks and lifetimes follow
-// the machine's clock: one that is set forward ends locks early.
+// Open refuses. File systems in user space (FUSE), and those between a machine and
+// its virtual ones, are not refused, and most do not carry SQLite's locks.
+//
+// While it is open there are two more files beside it, with -wal and -shm in
+// their names. Leave all three alone: a process that opens and closes one by other
+// means, to copy it say, drops its own locks on it (fcntl(2)). A backup is made by
+// the sqlite3 shell (.backup), or with all processes stopped. Calls fail with
+// driver.Corrupt once the file is no longer where it was opened: what they would
+// confirm is lost.
+//
+// New files have mode 0600. Locks and lifetimes follow the machine's clock: one
+// that is set forward ends them early, one that is set back lets them last longer.
 //
 // Room of what was completed is reused, and given back when more than half of
 // the file is free. A schema newer than this package knows is refused; an older

@@ -17,8 +17,10 @@
 //
 // # Time and room
 //
-// Leases and retention follow the machine's clock, which all processes share; a
-// clock set forward ends leases early. Records past their time are removed a few
+// Leases and retention follow the machine's clock, which all processes share. A
+// clock set forward ends leases early, and lets go of records; should it be set
+// back afterwards, what they were about is fresh once more, and can be replayed:
+// slew clocks, and do not step them. Records past their time are removed a few
 // with each Begin, and their room in the file is reused. A store that is full of
 // records that are still needed answers replay.ErrFull; it forgets none.
 //
