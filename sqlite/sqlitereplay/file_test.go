@@ -188,3 +188,55 @@ func TestPrune(t *testing.T) {
 		}
 	})
 }
+
+// TestShared has two stores on one file, as two processes have: one claims and is
+// never heard of again until it is too late, and their receivers' clocks differ.
+func TestShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "nonces.db")
+		crashed, other := open(t, path, nil), open(t, path, nil)
+		ctx, r := t.Context(), request(1)
+		first, err := crashed.Begin(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The other receiver's clock is fast: for it the envelope is stale.
+		fast := func() replay.Request {
+			again := r
+			again.Now = time.Now().Add(10 * time.Minute)
+			again.RetainConsumed = again.Now.Add(time.Hour)
+			return again
+		}
+		if _, err := other.Begin(ctx, fast()); !errors.Is(err, replay.ErrBusy) {
+			t.Errorf("while the lease runs: %v, want ErrBusy", err)
+		}
+		time.Sleep(r.Lease) // in a bubble
+		second, err := other.Begin(ctx, fast())
+		if err != nil || !second.FirstSeen.Equal(r.Now) || second.Token == first.Token {
+			t.Fatalf("when the lease is over: %+v, %v; want a claim first seen at %v", second, err, r.Now)
+		}
+		for what, err := range map[string]error{
+			"Renew":   crashed.Renew(ctx, r.Group, r.ID, first.Token, time.Minute),
+			"Consume": crashed.Consume(ctx, r.Group, r.ID, first.Token),
+			"Release": crashed.Release(ctx, r.Group, r.ID, first.Token),
+		} {
+			if !errors.Is(err, replay.ErrClaimLost) {
+				t.Errorf("%s by the one that was thought dead: %v, want ErrClaimLost", what, err)
+			}
+		}
+		if err := other.Consume(ctx, r.Group, r.ID, second.Token); err != nil {
+			t.Fatal(err)
+		}
+		replayed := fast()
+		replayed.BrokerID = "copy"
+		time.Sleep(time.Hour - time.Minute - time.Second)
+		if _, err := crashed.Begin(ctx, replayed); !errors.Is(err, replay.ErrReused) {
+			t.Errorf("just before the end of its retention: %v, want ErrReused", err)
+		}
+		// Past it what was first seen has gone, too: only freshness tells.
+		time.Sleep(2 * time.Minute)
+		if _, err := crashed.Begin(ctx, replayed); !errors.Is(err, replay.ErrNotFresh) {
+			t.Errorf("past its retention: %v, want ErrNotFresh", err)
+		}
+	})
+}
