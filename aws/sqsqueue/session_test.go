@@ -403,8 +403,11 @@ func TestPoisonMessageInGroup(t *testing.T) {
 		time.Sleep(time.Minute)
 		stop()
 		workers.Wait()
-		if fmt.Sprint(counts) != fmt.Sprintf("map[a1:%d a2:1 a3:1 a4:1 a5:1 b1:1]", most) {
-			t.Errorf("deliveries: %v", counts)
+		for _, id := range []string{"a1", "a2", "a3", "a4", "a5", "b1"} {
+			// A session that is closed gives back what has just come for it.
+			if n := counts[id]; n == 0 || (n >= most) != (id == "a1") {
+				t.Errorf("deliveries: %v", counts)
+			}
 		}
 		if dead := f.depth("d.fifo"); fmt.Sprint(dead) != "[a1]" {
 			t.Errorf("dead letters: %v", dead)
