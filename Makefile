@@ -86,9 +86,11 @@ test: cover fips race
 peers:
 	@.ci/peers
 
+# The race detector sleeps for a second at the end of each process; ten
+# milliseconds suffice.
 race: peers
 	@echo "# go test $(RACE) work"
-	QRT_REQUIRE_PEERS=1 $(GO) test $(RACE) $(TESTFLAGS) -json work | $(GO) run ./internal/testsum
+	GORACE=atexit_sleep_ms=10 QRT_REQUIRE_PEERS=1 $(GO) test $(RACE) $(TESTFLAGS) -json work | $(GO) run ./internal/testsum
 
 cover:
 	@echo "# coverage, at least $(FLOOR) %"
