@@ -3,12 +3,14 @@ package otelqueue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/codes"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -218,6 +220,39 @@ func TestRedriveLinks(t *testing.T) {
 	}
 	if strings.Contains(x.scrape(), "m1") {
 		t.Error("a message ID is in the metrics")
+	}
+}
+
+// What failed is an error on its span, by a code, and what did not is none.
+func TestSpanStatus(t *testing.T) {
+	t.Parallel()
+	spans := tracetest.NewInMemoryExporter()
+	o, err := otelqueue.New(&otelqueue.Options{
+		MeterProvider: sdkmetric.NewMeterProvider(), TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		kind   queue.OperationKind
+		err    error
+		status codes.Code
+		code   string
+	}{
+		{queue.OpSend, nil, codes.Unset, ""},
+		{queue.OpSend, fmt.Errorf("amqp: %w", queue.ErrThrottled), codes.Error, "throttled"},
+		{queue.OpReceive, context.DeadlineExceeded, codes.Error, "timeout"},
+		{queue.OpSettle, queue.ErrLockLost, codes.Error, "lock_lost"},
+		{queue.OpProcess, errors.New("payload"), codes.Error, "other"},
+	} {
+		spans.Reset()
+		_, end := o.Begin(t.Context(), queue.Operation{Kind: c.kind, Queue: "orders"})
+		end(queue.Result{Err: c.err})
+		s := spans.GetSpans()[0]
+		if s.Status.Code != c.status || s.Status.Description != c.code || attributeOf(s, "error.type") != c.code {
+			t.Errorf("%s that ends with %v: status %v %q, error.type %q, want %v %q",
+				c.kind, c.err, s.Status.Code, s.Status.Description, attributeOf(s, "error.type"), c.status, c.code)
+		}
 	}
 }
 
