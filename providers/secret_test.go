@@ -81,3 +81,29 @@ func TestNoSecretShown(t *testing.T) {
 		}
 	}
 }
+
+// FuzzRedact puts the secret into the middle of anything. It may come out only
+// as part of a host or of a path, which are there to be read.
+func FuzzRedact(f *testing.F) {
+	for _, rawURL := range misplaced() {
+		for _, s := range []string{secret, url.QueryEscape(secret)} {
+			if before, after, ok := strings.Cut(rawURL, s); ok {
+				f.Add(before, after)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, before, after string) {
+		if shows(before) || shows(after) {
+			return
+		}
+		for _, s := range []string{secret, url.QueryEscape(secret)} {
+			u, err := url.Parse(before + s + after)
+			if err == nil && known(u.Scheme) && shows(u.Host+"/"+u.Path+u.Opaque) {
+				continue
+			}
+			if text := Redact(before + s + after); shows(text) {
+				t.Errorf("Redact(%q) = %q", before+s+after, text)
+			}
+		}
+	})
+}
