@@ -360,3 +360,29 @@ func TestLockOfSlowAnswer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A Close beside another waits with it, and one that is in a hurry hurries both:
+// when the provider is closed nothing of its queues is left.
+func TestCloseBesideClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		p := connect(t, f, nil)
+		q := open(t, p, "q", nil)
+		go func() { _, _ = q.Receive(context.Background(), 1, 20*time.Second) }()
+		synctest.Wait()
+		begin := time.Now()
+		first := make(chan error, 1)
+		go func() { first <- q.Close(context.Background()) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wantError(t, p.Close(ctx), context.DeadlineExceeded)
+		if err := <-first; err != nil {
+			t.Errorf("the first: %v", err)
+		}
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("closed after %s", took)
+		}
+	})
+}

@@ -47,7 +47,8 @@ type Options struct {
 	// waiting, because SQS prefers to answer with one group. Where they have
 	// not, messages of other sessions come along; they stay locked until another
 	// AcceptSession of this queue takes them, and are given back after a few
-	// seconds, which counts as a delivery.
+	// seconds, which counts as a delivery. So does what is given back behind a
+	// message that fails: leave it at 1 where the redrive policy's count is low.
 	SessionBatch int
 
 	// Poll is the longest that one ReceiveMessage waits at SQS, 1 s to MaxPoll

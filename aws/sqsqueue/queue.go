@@ -47,6 +47,7 @@ type queue struct {
 
 	ctx    context.Context // of polls; ends when Close stops waiting for them
 	cancel context.CancelFunc
+	gone   chan struct{} // closed when Close has nothing left to wait for
 
 	mu     sync.Mutex // guards what follows; never held across a call
 	closed bool
@@ -148,6 +149,7 @@ func newQueue(p *Provider, full, url string, attrs map[string]string, o *driver.
 		q.caps.DeadLetter = driver.Copy
 	}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.gone = make(chan struct{})
 	q.inbox.init()
 	return q, nil
 }
@@ -234,32 +236,36 @@ func (q *queue) classify(ctx context.Context, operation string, err error) error
 // Close implements driver.Queue. It makes everything that is held visible again,
 // and waits for polls under way, because one that is cut off takes the messages
 // that SQS has just handed over along, until their lock runs out. When ctx ends
-// they are cut off.
+// they are cut off. A Close beside another waits with it.
 func (q *queue) Close(ctx context.Context) error {
 	q.mu.Lock()
 	first := !q.closed
 	q.closed = true
 	held := q.drain()
 	q.mu.Unlock()
-	if !first {
-		return nil
+	var err error
+	if first {
+		err = q.release(ctx, held)
+		go func() {
+			defer close(q.gone)
+			q.work.Wait()
+			q.cancel()
+			q.p.mu.Lock()
+			defer q.p.mu.Unlock()
+			delete(q.p.queues, q)
+		}()
 	}
-	err := q.release(ctx, held)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		q.work.Wait()
-	}()
 	select {
-	case <-done:
+	case <-q.gone:
+		return err
+	default:
+	}
+	select {
+	case <-q.gone:
 	case <-ctx.Done():
 		q.cancel()
-		<-done // the SDK gives up at once
+		<-q.gone // the SDK gives up at once
 		err = errors.Join(err, ctx.Err())
 	}
-	q.cancel()
-	q.p.mu.Lock()
-	delete(q.p.queues, q)
-	q.p.mu.Unlock()
 	return err
 }
