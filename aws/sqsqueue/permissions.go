@@ -30,9 +30,9 @@ type Permission struct {
 // queue, as far as sending, receiving and dead-lettering need it.
 //
 // It does nothing to the queues: each call is one that SQS has to refuse for what
-// it says, such as a batch without entries, and SQS looks at the policies before
-// that (Developer Guide, access control process workflow). Rights on a KMS key
-// are not looked at. It fails where the queue cannot be found, which needs
+// it says, such as a handle that is none or a batch without entries, and SQS looks
+// at the policies before that (Developer Guide, access control process workflow).
+// Rights on a KMS key are not looked at. It fails where the queue cannot be found, which needs
 // sqs:GetQueueUrl.
 func (p *Provider) Permissions(ctx context.Context, name string) ([]Permission, error) {
 	if err := checkName(name); err != nil {
@@ -73,6 +73,10 @@ const (
 	tooPatient = int32(MaxPoll/time.Second) + 1
 )
 
+// noHandle is no receipt handle. SQS refuses it for its entry, so that the request
+// as a whole says whether the action is allowed.
+const noHandle = "no-such-handle"
+
 func (p *Provider) tryAll(ctx context.Context, full, url string, deadLetters bool) []Permission {
 	u := aws.String(url)
 	var list []Permission
@@ -89,17 +93,19 @@ func (p *Provider) tryAll(ctx context.Context, full, url string, deadLetters boo
 			return err
 		}},
 		{"sqs:DeleteMessage", func() error {
-			_, err := p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: u, Entries: []types.DeleteMessageBatchRequestEntry{}})
+			_, err := p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: u, Entries: []types.DeleteMessageBatchRequestEntry{
+				{Id: aws.String("0"), ReceiptHandle: aws.String(noHandle)}}})
 			return err
 		}},
 		{"sqs:ChangeMessageVisibility", func() error {
-			_, err := p.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: u, Entries: []types.ChangeMessageVisibilityBatchRequestEntry{}})
+			_, err := p.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: u, Entries: []types.ChangeMessageVisibilityBatchRequestEntry{
+				{Id: aws.String("0"), ReceiptHandle: aws.String(noHandle)}}})
 			return err
 		}},
 	} {
 		err := classify(ctx, a.action, a.call())
 		var refused smithy.APIError
-		if k := driver.KindOf(err); errors.As(err, &refused) && (k == driver.Other || k == driver.Invalid) {
+		if k := driver.KindOf(err); errors.As(err, &refused) && (k == driver.Other || k == driver.Invalid || k == driver.LockLost) {
 			err = nil // for what the call says, as it should be
 		}
 		list = append(list, Permission{Action: a.action, Queue: full, DeadLetters: deadLetters, Err: err})
