@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags.SetOutput(stderr)
 	asJSON := flags.Bool("json", false, "print the report as JSON")
 	logs := flags.Bool("logs", false, "print the programs' logs to standard error")
-	dir := flags.String("dir", "", "work in this `folder`, which must be empty, and keep it (default: one that is removed)")
+	dir := flags.String("dir", "", "work in this `folder`, a new or an empty one, and keep it (default: one that is removed)")
 	count := flags.Int("count", 0, "post `N` webhooks (default: all 48)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -62,6 +62,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 		defer func() { _ = os.RemoveAll(temporary) }()
 		*dir = temporary
+	} else if err := os.MkdirAll(*dir, 0o700); err != nil {
+		return fmt.Errorf("--dir: %w", err)
 	} else if entries, err := os.ReadDir(*dir); err != nil || len(entries) > 0 {
 		return errors.Join(fmt.Errorf("--dir: %s is not an empty folder", *dir), err)
 	}
