@@ -49,9 +49,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	asJSON := flags.Bool("json", false, "print the report as JSON")
 	logs := flags.Bool("logs", false, "print the programs' logs to standard error")
 	dir := flags.String("dir", "", "work in this `folder`, a new or an empty one, and keep it (default: one that is removed)")
-	count := flags.Int("count", 0, "post `N` webhooks (default: all 48)")
+	count := flags.Int("count", 0, "post `N` webhooks, 3 at least (default: all 48)")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *count != 0 && *count < len(fleet.Queues) {
+		return fmt.Errorf("--count: %d: each bot needs a webhook, so %d at least", *count, len(fleet.Queues))
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -67,22 +67,31 @@ func play(ctx context.Context, o *fleet.Options, count int, patience time.Durati
 	return s.report, nil
 }
 
-// some returns n webhooks, those first that belong to a bot.
+// prefixes are the beginnings of the names of the events that belong to the bots, in
+// their order.
+var prefixes = [...]string{"pull_request", "issue", "push"}
+
+// some returns n webhooks, of each bot by turns for as long as there are any, and then
+// of events that are no bot's own.
 func some(all []hooks.Hook, n int) []hooks.Hook {
-	own := func(h hooks.Hook) bool {
-		return h.Event == "push" || strings.HasPrefix(h.Event, "pull_request") || strings.HasPrefix(h.Event, "issue")
-	}
-	sorted := slices.Clone(all)
-	slices.SortStableFunc(sorted, func(a, b hooks.Hook) int {
-		switch {
-		case own(a) == own(b):
-			return 0
-		case own(a):
-			return -1
+	var of [len(prefixes)][]hooks.Hook
+	var others, chosen []hooks.Hook
+	for _, h := range all {
+		i := slices.IndexFunc(prefixes[:], func(prefix string) bool { return strings.HasPrefix(h.Event, prefix) })
+		if i < 0 {
+			others = append(others, h)
+		} else {
+			of[i] = append(of[i], h)
 		}
-		return 1
-	})
-	return sorted[:n]
+	}
+	for turn := range all {
+		for i := range of {
+			if turn < len(of[i]) {
+				chosen = append(chosen, of[i][turn])
+			}
+		}
+	}
+	return append(chosen, others...)[:n]
 }
 
 func index(queueName string) int { return slices.Index(fleet.Queues[:], queueName) }
@@ -146,8 +155,8 @@ func (s *session) arrived(event, sum string, t *consumer.Task) {
 	if !t.Encrypted || t.KeyID != string(s.Keys[index(t.Bot)]) {
 		s.report.fault("%s arrived at %s under key %q", event, t.Bot, t.KeyID)
 	}
-	for prefix, bot := range map[string]string{"pull_request": fleet.Queues[0], "issue": fleet.Queues[1], "push": fleet.Queues[2]} {
-		if strings.HasPrefix(event, prefix) && t.Bot != bot {
+	for i, prefix := range prefixes {
+		if strings.HasPrefix(event, prefix) && t.Bot != fleet.Queues[i] {
 			s.report.fault("%s arrived at %s", event, t.Bot)
 		}
 	}

@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/queue-runtime/queue/examples/internal/fleet"
+	"github.com/queue-runtime/queue/examples/internal/hooks"
 )
 
 func TestMain(m *testing.M) {
@@ -68,5 +71,37 @@ func TestPlayFindsForgery(t *testing.T) {
 	var out bytes.Buffer
 	if err := r.print(&out); err != nil || !strings.Contains(out.String(), "What differs:") {
 		t.Errorf("%v, %s", err, out.String())
+	}
+}
+
+// However few are chosen, each bot gets one.
+func TestSome(t *testing.T) {
+	t.Parallel()
+	all, err := hooks.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := len(fleet.Queues); n < len(all); n++ {
+		chosen := some(all, n)
+		if len(chosen) != n {
+			t.Fatalf("%d webhooks, want %d", len(chosen), n)
+		}
+		seen := make(map[string]bool)
+		for _, h := range chosen {
+			if seen[h.Delivery] {
+				t.Errorf("of %d, one comes twice", n)
+			}
+			seen[h.Delivery] = true
+		}
+		for _, prefix := range prefixes {
+			if !slices.ContainsFunc(chosen, func(h hooks.Hook) bool { return strings.HasPrefix(h.Event, prefix) }) {
+				t.Errorf("of %d, none is %s", n, prefix)
+			}
+		}
+	}
+	for _, n := range []string{"1", "-1"} {
+		if err := run(t.Context(), []string{"--count", n}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "--count") {
+			t.Errorf("--count %s: %v", n, err)
+		}
 	}
 }
