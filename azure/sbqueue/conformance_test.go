@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -227,81 +226,5 @@ func TestAttacks(t *testing.T) {
 			t.Parallel()
 			drivertest.Attacks(drivertest.NewIn(t, beside), emulated(sessions))
 		})
-	}
-}
-
-// The same suite, unchanged, against Microsoft's emulator or a namespace. It
-// needs two queues, "qrt-conformance" and "qrt-conformance-sessions", with a lock of
-// 5 s and a maximum delivery count of 10, and no others.
-func TestLive(t *testing.T) {
-	connection := os.Getenv("SERVICEBUS_CONNECTION_STRING")
-	if connection == "" {
-		t.Skip("SERVICEBUS_CONNECTION_STRING is not set: the live run needs a namespace or Microsoft's emulator")
-	}
-	for _, sessions := range []bool{false, true} {
-		name := "qrt-conformance"
-		if sessions {
-			name += "-sessions"
-		}
-		o := sbqueue.QueueOptions{Sessions: sessions, Lock: 5 * time.Second, MaxDeliveries: 10}
-		drivertest.Conformance(drivertest.New(t), drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
-			connect := func(context.Context) (driver.Provider, error) {
-				return sbqueue.FromConnectionString(connection, &sbqueue.Options{Default: o})
-			}
-			return &drivertest.Broker{
-				Connect: connect,
-				NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
-					if s.Dedup || s.Sessions != sessions || s.MaxDeliveries != 0 && s.MaxDeliveries != 10 {
-						return "", errors.ErrUnsupported
-					}
-					return name, drain(ctx, connect, name)
-				},
-				Slack: 30 * time.Second,
-				Quiet: 3 * time.Second,
-			}
-		}})
-	}
-}
-
-// drain empties a queue that was used before.
-func drain(ctx context.Context, connect func(context.Context) (driver.Provider, error), name string) error {
-	p, err := connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = p.Close(ctx) }()
-	q, err := p.Open(ctx, name, nil)
-	if err != nil {
-		return err
-	}
-	empty := func(s driver.Source) error {
-		for {
-			d, err := s.Receive(ctx, 100, 2*time.Second)
-			if err != nil || len(d) == 0 {
-				return err
-			}
-			all := make([]driver.Settlement, len(d))
-			for i := range d {
-				all[i] = driver.Settlement{Delivery: d[i], Kind: driver.Complete}
-			}
-			if err := errors.Join(s.Settle(ctx, all)...); err != nil {
-				return err
-			}
-		}
-	}
-	if !q.Capabilities().SessionOnly {
-		return empty(q)
-	}
-	for {
-		s, err := q.AcceptSession(ctx, "", 5*time.Second)
-		if errors.Is(err, driver.ErrNoSession) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(empty(s), s.Close(ctx)); err != nil {
-			return err
-		}
 	}
 }
