@@ -8,21 +8,46 @@
 //
 // # What the SDK leaves to its user
 //
-// Settling after a connection was lost goes through the dead link and takes most
-// of a minute: here it is bounded, and repeated by the lock token over the
-// management link. ReceiveMessages returns nothing once after a detach, and must
-// not be called twice at once: both are hidden. Accepting a session has a deadline
-// always. Conditions that carry no code are told apart by their AMQP names.
-// Retries are few and quick, because package queue has its own.
+// Retries are few and quick, and made here: the SDK's are switched off. A sender or
+// receiver whose link was detached is replaced; for some conditions (server-busy,
+// timeout, an expired token) the SDK would go on with the dead one for ever. A
+// Receive that waits over a detach goes on waiting.
+//
+// Settle and Renew end within 10 s, and with their context. What was received
+// before the connection was lost is settled by its lock token over the next one,
+// after a renewal that tells whether it is still held. Where the answer to a
+// settlement is lost it may have taken effect: then the repetition is
+// driver.ErrLockLost. Nothing settles a message that somebody else holds.
+//
+// A session ends with its link. The SDK attaches it again by its name, where
+// nobody was faster; that is noticed, and is a loss. Accepting has a deadline
+// always: 1.5 s at least, the time to connect in. What sessions use is a connection
+// of its own, so a Broker has two.
+//
+// A Receive asks for as much credit as it may return. What arrives after it has
+// returned is released by the SDK, until the next Receive, and is free for others.
+//
+// The status of the management link, and AMQP conditions, are told apart also where
+// the SDK has no code for them.
 //
 // # Limits
 //
-// The limit of a batch is that of the link, 256 KiB or 1 MiB, less 16 KiB for a
-// body's metadata. Names of queues have up to 260 bytes. A delivery that is not
+// The limit of a transfer is that of the link, 256 KiB or 1 MiB, less 256 bytes; a
+// larger one has to be given by QueueOptions.MaxBytes. A body leaves 16 KiB of it
+// for metadata. Names of queues have up to 260 bytes. A delivery that is not
 // settled when its queue is closed is abandoned. A queue of sessions cannot be
-// peeked into: the SDK does it over a link that such a queue refuses. Stats need the management API and
-// so a namespace: the emulator has none.
+// peeked into: the SDK does it over a link that such a queue refuses. Stats need
+// the management API, and so a namespace; what is ready includes what is held,
+// which that API does not tell apart.
 //
-// A Broker is safe for concurrent use. It starts no goroutine that outlives a
-// call, beside those of the SDK, which Close ends.
+// The end of a lock is judged by this machine's clock, and never later than a lock
+// duration after it was taken.
+//
+// # Concurrency
+//
+// A Broker is safe for concurrent use. Close closes everything that came from it,
+// side by side, and ends after 15 s where the broker does not answer. It starts no
+// goroutine that outlives a call, beside those of the SDK, one for each link that
+// is being replaced, and those of calls that the SDK has not ended in time: Close
+// waits for them.
 package sbqueue
