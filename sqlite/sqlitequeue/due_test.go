@@ -133,13 +133,14 @@ func TestLockEndWakes(t *testing.T) {
 // many there are, and those of sessions with messages are kept.
 func TestManyStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		path, f := openNormal(t)
+		path := filepath.Join(t.TempDir(), "q.db")
+		f := open(t, path, &sqlitequeue.Options{Synchronous: sqlitequeue.Normal, Default: sqlitequeue.QueueOptions{Retention: 5 * time.Minute}})
 		a := attack(t, path)
 		execute(t, a, fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 			INSERT INTO sessions SELECT queues.id, 'pr-' || i, NULL, NULL, x'01', %d FROM n, queues`, many, time.Now().UnixNano()))
-		time.Sleep(sqlitequeue.DefaultRetention) // in a bubble
+		time.Sleep(4 * time.Minute) // in a bubble
 		f.sendAll(&driver.Message{ID: "m", SessionID: "pr-7"})
-		time.Sleep(time.Minute)
+		time.Sleep(2 * time.Minute)
 		if got := rows(t, path, "SELECT session FROM sessions"); len(got) != 1 || got[0] != "pr-7" {
 			t.Errorf("%d states are left: %.100q; want that of pr-7", len(got), got)
 		}
