@@ -23,6 +23,13 @@ func KeySchemes() []string { return []string{"file", "env", smkeys.Scheme, kvkey
 // [ErrUnknownScheme], which lists the schemes, and otherwise as the provider
 // does. No error repeats rawURL: somebody may have put keys in its place.
 func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
+	return OpenKeysCached(ctx, rawURL, nil)
+}
+
+// OpenKeysCached is [OpenKeys] with options for the cache that is in front of a
+// secret store: how long it trusts its answers, and who is told what it does. Files
+// and variables have no cache. o may be nil.
+func OpenKeysCached(ctx context.Context, rawURL string, o *keys.CachedOptions) (*Keys, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -59,7 +66,7 @@ func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
 		if err != nil {
 			return nil, err
 		}
-		return cached(p)
+		return cached(p, o)
 	case kvkeys.Scheme:
 		if err := checkNames("keys", rawURL); err != nil {
 			return nil, err
@@ -68,14 +75,14 @@ func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
 		if err != nil {
 			return nil, err
 		}
-		return cached(p)
+		return cached(p, o)
 	}
 	return nil, unknownScheme("keys", rawURL, KeySchemes())
 }
 
 // cached bounds the calls to a secret store, and outlives its outages.
-func cached(p keys.Provider) (*Keys, error) {
-	c, err := keys.NewCached(p, nil)
+func cached(p keys.Provider, o *keys.CachedOptions) (*Keys, error) {
+	c, err := keys.NewCached(p, o)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,9 @@ package providers
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,6 +63,41 @@ func TestOpenSecretsManager(t *testing.T) {
 	}
 	if err := p.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Whoever opens keys can be told what their cache does.
+func TestKeyCacheTells(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"__type":"AccessDeniedException"}`)
+	}))
+	defer refuses.Close()
+	told := make(chan keys.CacheEvent, 100)
+	s, err := Open(t.Context(), Config{
+		Queue: "mem://", Keys: "awssm://eu-west-1/qrt/pulls?endpoint=" + refuses.URL,
+		KeyCache: &keys.CachedOptions{OnEvent: func(e keys.CacheEvent) { told <- e }},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Keys.CurrentKeyID(t.Context()); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("error %v, want %v", err, keys.ErrUnavailable)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	close(told)
+	failed := false
+	for e := range told {
+		failed = failed || e.Kind == keys.CacheError && e.Err != nil
+	}
+	if !failed {
+		t.Error("nobody was told of the failure")
 	}
 }
 

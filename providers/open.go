@@ -19,6 +19,10 @@ type Config struct {
 	Queue  string // the broker; needed
 	Keys   string // empty: none
 	Nonces string // empty: none
+
+	// KeyCache is for the cache in front of a secret store, as OpenKeysCached has
+	// it. Nil: its defaults.
+	KeyCache *keys.CachedOptions
 }
 
 // Set is what [Open] opened.
@@ -71,7 +75,7 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	if c.Keys != "" {
-		if s.Keys, err = OpenKeys(ctx, c.Keys); err != nil {
+		if s.Keys, err = OpenKeysCached(ctx, c.Keys, c.KeyCache); err != nil {
 			return err
 		}
 	}
