@@ -15,8 +15,27 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// deadLetterTarget is where a queue's dead letters go; an empty name is nowhere.
+// deadLetterTarget is where a queue's dead letters go, by SQS's own name; an empty
+// name is nowhere.
 type deadLetterTarget struct{ name, account string }
+
+// configuredTarget is the target of Options.DeadLetterQueue: a queue of the same
+// kind, as SQS demands of a redrive policy. The other kind would lose a message's
+// session, or make one up, and nobody could open it any more.
+func configuredTarget(name, account string, fifo bool) (deadLetterTarget, error) {
+	switch {
+	case name == "":
+		return deadLetterTarget{}, nil
+	case fifo && !strings.HasSuffix(name, fifoSuffix):
+		name += fifoSuffix
+	case !fifo && strings.HasSuffix(name, fifoSuffix):
+		return deadLetterTarget{}, driver.Unsupported("a FIFO queue for the dead letters of a standard queue")
+	}
+	if err := checkName(name); err != nil {
+		return deadLetterTarget{}, err
+	}
+	return deadLetterTarget{name, account}, nil
+}
 
 // parseARN reads arn:PARTITION:sqs:REGION:ACCOUNT:NAME.
 func parseARN(arn string) (deadLetterTarget, error) {
@@ -45,11 +64,11 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	if q.target.name == "" {
 		return nil, noDeadLetters()
 	}
-	full, url, err := q.p.lookup(ctx, q.target.name, q.target.account)
+	url, err := q.p.url(ctx, q.target.name, q.target.account)
 	if err != nil {
 		return nil, err
 	}
-	d, err := q.p.open(ctx, full, url, nil, true)
+	d, err := q.p.open(ctx, q.target.name, url, nil, true)
 	if err != nil {
 		return nil, err
 	}
@@ -72,11 +91,10 @@ func (q *queue) copyToDeadLetters(ctx context.Context, s []driver.Settlement, he
 	case q.target.name == "":
 		return all(noDeadLetters())
 	}
-	full, url, err := q.p.lookup(ctx, q.target.name, q.target.account)
+	url, err := q.p.url(ctx, q.target.name, q.target.account)
 	if err != nil {
 		return all(err)
 	}
-	fifo := strings.HasSuffix(full, fifoSuffix)
 	var batch []types.SendMessageBatchRequestEntry
 	var index []int
 	bytes := 0
@@ -89,7 +107,7 @@ func (q *queue) copyToDeadLetters(ctx context.Context, s []driver.Settlement, he
 	}
 	now := time.Now()
 	for i := range s {
-		entry, size, err := q.deadLetterEntry(&s[i], held[i].raw, fifo, now)
+		entry, size, err := q.deadLetterEntry(&s[i], held[i].raw, now)
 		if err != nil {
 			errs[i] = err
 			continue
@@ -113,7 +131,7 @@ const (
 	maxDescription = 512
 )
 
-func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, fifo bool, now time.Time) (types.SendMessageBatchRequestEntry, int, error) {
+func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, now time.Time) (types.SendMessageBatchRequestEntry, int, error) {
 	var e types.SendMessageBatchRequestEntry
 	attrs := maps.Clone(raw.MessageAttributes)
 	if attrs == nil {
@@ -150,15 +168,11 @@ func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, fifo b
 		return e, 0, driver.NewTooLarge("dead letter", size, q.p.o.MaxBatchBytes)
 	}
 	e.MessageBody, e.MessageAttributes = raw.Body, attrs
-	if fifo {
+	if q.fifo {
 		// The stored message's own ID: a repeat after a crash is dropped, and a
 		// redriven copy, which has another, is not.
 		e.MessageDeduplicationId = aws.String(token("dead-letter." + aws.ToString(raw.MessageId)))
-		group := system(raw, types.MessageSystemAttributeNameMessageGroupId)
-		if group == "" {
-			group = aws.ToString(raw.MessageId)
-		}
-		e.MessageGroupId = aws.String(group)
+		e.MessageGroupId = aws.String(system(raw, types.MessageSystemAttributeNameMessageGroupId))
 	}
 	return e, size, nil
 }

@@ -264,3 +264,40 @@ func TestDeadLetterQueueIsGone(t *testing.T) {
 		}
 	})
 }
+
+// Without a redrive policy the configured queue is of the same kind: a standard
+// queue would lose a message's session, and a FIFO queue would make one up.
+func TestConfiguredDeadLetterQueueIsOfTheSameKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct{ queue, dead, other string }{
+			{"q.fifo", "q-dead.fifo", "q-dead"},
+			{"q", "q-dead", "q-dead.fifo"},
+		} {
+			f := newFakeSQS()
+			f.create(c.queue, nil)
+			f.create(c.other, nil)
+			p := connect(t, f, &Options{DeadLetterQueue: func(queue string) string { return queue + "-dead" }})
+			q := open(t, p, "q", nil)
+			send(t, q, "a1")
+			d := receiveBodies(t, q, 1, time.Second, "a1")
+			wantError(t, settleErrors(q, driver.MoveToDeadLetter, d...)[0], driver.ErrNotFound)
+			_, err := q.DeadLetters(t.Context())
+			wantError(t, err, driver.ErrNotFound)
+			f.create(c.dead, nil)
+			settle(t, q, driver.MoveToDeadLetter, d...)
+			if got := receive(t, deadLetters(t, q), 1, time.Second); len(got) != 1 || got[0].SessionID != d[0].SessionID || got[0].ID != d[0].ID {
+				t.Errorf("%s: %+v", c.queue, got)
+			}
+			if s, err := q.Stats(t.Context()); err != nil || s.DeadLetters != 1 {
+				t.Errorf("%s: %+v, %v", c.queue, s, err)
+			}
+			if n := len(f.depth(c.other)); n != 0 {
+				t.Errorf("%s: %d messages in %s", c.queue, n, c.other)
+			}
+		}
+		f := newFakeSQS()
+		f.create("q", nil)
+		_, err := connect(t, f, &Options{DeadLetterQueue: func(string) string { return "d.fifo" }}).Open(t.Context(), "q", nil)
+		wantError(t, err, errors.ErrUnsupported)
+	})
+}

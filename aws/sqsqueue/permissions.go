@@ -57,13 +57,13 @@ func (p *Provider) Permissions(ctx context.Context, name string) ([]Permission, 
 	if target.name == "" || ctx.Err() != nil {
 		return list, ctx.Err()
 	}
-	full, url, err = p.lookup(ctx, target.name, target.account)
+	url, err = p.url(ctx, target.name, target.account)
 	if err != nil {
 		return append(list, Permission{Action: "sqs:GetQueueUrl", Queue: target.name, DeadLetters: true, Err: err}), ctx.Err()
 	}
 	_, err = p.attributes(ctx, url)
-	list = append(list, Permission{Action: "sqs:GetQueueAttributes", Queue: full, DeadLetters: true, Err: err})
-	return append(list, p.tryAll(ctx, full, url, true)...), ctx.Err()
+	list = append(list, Permission{Action: "sqs:GetQueueAttributes", Queue: target.name, DeadLetters: true, Err: err})
+	return append(list, p.tryAll(ctx, target.name, url, true)...), ctx.Err()
 }
 
 // Values that are out of bounds (API Reference, ReceiveMessage): both, so that no

@@ -34,7 +34,9 @@ type Options struct {
 
 	// DeadLetterQueue names the dead-letter queue of a queue that has no redrive
 	// policy, given the queue's logical name. Nil, or an empty answer, means
-	// that such a queue has none. A redrive policy always comes first.
+	// that such a queue has none. A redrive policy always comes first. The
+	// dead-letter queue is of the same kind: that of a FIFO queue is the FIFO
+	// queue of that name, with or without ".fifo" in the answer.
 	DeadLetterQueue func(queue string) string
 
 	// MaxBatchBytes is how much one request carries at most, in bytes, 1024 to

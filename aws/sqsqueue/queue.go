@@ -115,7 +115,11 @@ func newQueue(p *Provider, full, url string, attrs map[string]string, o *driver.
 			maxDeliveries = int(n)
 		}
 	} else if p.o.DeadLetterQueue != nil {
-		q.target = deadLetterTarget{name: p.o.DeadLetterQueue(p.LogicalName(full)), account: p.o.AccountID}
+		target, err := configuredTarget(p.o.DeadLetterQueue(p.LogicalName(full)), p.o.AccountID, q.fifo)
+		if err != nil {
+			return nil, err
+		}
+		q.target = target
 	}
 	if o.MaxDeliveries != 0 && o.MaxDeliveries != maxDeliveries {
 		return nil, driver.Unsupported(fmt.Sprintf("a limit of %d deliveries: the queue's redrive policy says %d", o.MaxDeliveries, maxDeliveries))
@@ -190,7 +194,7 @@ func (q *queue) Stats(ctx context.Context) (driver.Stats, error) {
 		return s, nil
 	}
 	// Whoever may not look into the dead-letter queue still gets the rest.
-	_, url, err := q.p.lookup(ctx, q.target.name, q.target.account)
+	url, err := q.p.url(ctx, q.target.name, q.target.account)
 	if err == nil {
 		attrs, err = q.p.attributes(ctx, url)
 	}
