@@ -33,6 +33,7 @@ type Parts struct {
 	Handler queue.Handler
 
 	Telemetry *service.Telemetry
+	Observer  *otelqueue.Observer // nil: one of Telemetry
 	Log       *slog.Logger
 }
 
@@ -44,9 +45,10 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 			err = errors.Join(err, b.Close(context.WithoutCancel(ctx)), p.Broker.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	observer, err := p.Telemetry.Observer(c.Broker)
-	if err != nil {
-		return nil, err
+	if p.Observer == nil {
+		if p.Observer, err = p.Telemetry.Observer(c.Broker); err != nil {
+			return nil, err
+		}
 	}
 	b.client, err = queue.New(p.Broker, &queue.Options{
 		Crypto:      c.crypto(),
@@ -54,7 +56,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 		Nonces:      p.Nonces,
 		Environment: c.Environment,
 		Logger:      p.Log,
-		Observer:    observer,
+		Observer:    p.Observer,
 	})
 	if err != nil {
 		return nil, err
@@ -120,13 +122,20 @@ func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (e
 		return err
 	}
 	defer service.Finish(ctx, &err, t.Close)
+	observer, err := t.Observer(c.Broker)
+	if err != nil {
+		return err
+	}
 	ready := &service.Readiness{}
-	set, err := providers.Open(ctx, providers.Config{Queue: c.Broker, Keys: url(c.Keys), Nonces: url(c.Nonces)})
+	set, err := providers.Open(ctx, providers.Config{
+		Queue: c.Broker, Keys: url(c.Keys), Nonces: url(c.Nonces),
+		KeyCache: &keys.CachedOptions{OnEvent: observer.KeyCache(c.Queue)},
+	})
 	if err != nil {
 		return err
 	}
 	defer service.Finish(ctx, &err, set.Close)
-	parts := Parts{Broker: set.Queue, Handler: Handler(c.Queue, NewJournal(out)), Telemetry: t, Log: log}
+	parts := Parts{Broker: set.Queue, Handler: Handler(c.Queue, NewJournal(out)), Telemetry: t, Observer: observer, Log: log}
 	if set.Keys != nil { // a nil pointer in an interface is not nil
 		parts.Keys = set.Keys
 	}

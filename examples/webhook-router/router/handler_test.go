@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -322,6 +323,39 @@ func TestMetrics(t *testing.T) {
 		if strings.Contains(scrape, never) {
 			t.Errorf("the scrape has %q", never)
 		}
+	}
+}
+
+// A key store that does not answer shows in the metrics, by the queue that it is for;
+// and nothing goes out unprotected.
+func TestKeyStoreDown(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"__type":"AccessDeniedException"}`)
+	}))
+	defer refuses.Close()
+	f := serve(t, func(c *Config) { c.PullRequestKeys = "awssm://eu-west-1/qrt/pulls?endpoint=" + refuses.URL })
+	if a := f.post(&pullRequest); a.Status != http.StatusServiceUnavailable {
+		t.Errorf("%d %s", a.Status, a.Text)
+	}
+	if all := f.broker.Captured("task-tactician"); len(all) > 0 {
+		t.Errorf("%d messages were sent", len(all))
+	}
+	scrape := f.scrape()
+	for _, want := range []string{
+		`queue_crypto_errors_total{error_type="encryption_failed",queue="task-tactician"} 1`,
+		`queue_key_cache_fetch_duration_seconds_count{cache="task-tactician",call="CurrentKeyID",result="error"}`,
+	} {
+		if !strings.Contains(scrape, want) {
+			t.Errorf("the scrape lacks %s", want)
+		}
+	}
+	if f.router.Check(t.Context()) == nil {
+		t.Error("it is ready")
 	}
 }
 

@@ -61,21 +61,21 @@ func New(ctx context.Context, c *Config, broker driver.Provider, t *service.Tele
 		metric.WithDescription("Requests that are worked on.")); err != nil {
 		return nil, err
 	}
+	observer, err := t.Observer(c.Broker)
+	if err != nil {
+		return nil, err
+	}
 	byQueue := make(map[string]keys.Provider)
 	for _, t := range c.targets() {
 		if t.keys == "" {
 			continue
 		}
-		k, err := providers.OpenKeys(ctx, t.keys)
+		k, err := providers.OpenKeysCached(ctx, t.keys, &keys.CachedOptions{OnEvent: observer.KeyCache(t.queue)})
 		if err != nil {
 			return nil, fmt.Errorf("%s_KEYS_URL: %w", t.variable, err)
 		}
 		r.keys = append(r.keys, k)
 		byQueue[t.queue] = k
-	}
-	observer, err := t.Observer(c.Broker)
-	if err != nil {
-		return nil, err
 	}
 	r.client, err = queue.New(broker, &queue.Options{
 		Crypto:      queue.CryptoConfig{Enabled: c.Encrypt},
