@@ -195,6 +195,12 @@ func TestRotationByVersions(t *testing.T) {
 	if id, err := p.CurrentKeyID(t.Context()); err != nil || id != v2 {
 		t.Errorf("%q, %v", id, err)
 	}
+	// A version that no key ID can name is none of a message, and no reason to
+	// stop them all.
+	s.put("k", "made by hand, with a token of spaces", "x", "MINE")
+	if list, err := p.ValidKeyIDs(t.Context()); err != nil || fmt.Sprint(list) != fmt.Sprint([]keys.ID{v1, v2}) {
+		t.Errorf("%q, %v", list, err)
+	}
 	if same, err := p.GetKey(t.Context(), v2); err != nil || same != k {
 		t.Errorf("the key is another: %v", err)
 	}
