@@ -115,6 +115,27 @@ func TestSessionAttachedAgain(t *testing.T) {
 	}
 }
 
+// A session whose link is detached between two messages of one Receive is lost, too.
+func TestSessionLostWithinReceive(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true})
+	q := n.open(t)
+	send(t, q, &driver.Message{ID: "a", SessionID: "s"}, &driver.Message{ID: "b", SessionID: "s"})
+	s := accept(t, q, "s")
+	i := n.inject(t, sbemulator.Fault{On: sbemulator.OnDeliver, Action: sbemulator.Detach, Skip: 1, Times: 1})
+	for range 2 {
+		if d, err := s.Receive(t.Context(), 10, 5*time.Second); !errors.Is(err, driver.ErrSessionLost) {
+			t.Errorf("Receive: %d messages, %v", len(d), err)
+		}
+	}
+	if i.Hits() != 1 {
+		t.Errorf("%d detaches", i.Hits())
+	}
+	if !eventually(5*time.Second, func() bool { st, err := n.Stats("q"); return err == nil && st.Sessions == 0 }) {
+		t.Error("the session is held although it was lost")
+	}
+}
+
 // Closing a queue gives up its sessions and what they hold.
 func TestCloseGivesSessionsUp(t *testing.T) {
 	t.Parallel()

@@ -223,12 +223,18 @@ func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.R
 	all, err := l.r.ReceiveMessages(ctx, 1, nil)
 	for len(all) > 0 && len(all) < max {
 		soon, cancel := context.WithTimeout(ctx, gather)
-		more, _ := l.r.ReceiveMessages(soon, 1, nil) // an error comes again with the next call
+		more, err := l.r.ReceiveMessages(soon, 1, nil)
 		cancel()
-		if len(more) == 0 {
-			break
+		switch {
+		case len(more) > 0:
+			all = append(all, more...)
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+			return all, nil
+		default:
+			// The link is dead, and with it the session: what came is no longer
+			// held, and the next call would attach again.
+			return nil, err
 		}
-		all = append(all, more...)
 	}
 	return all, err
 }
