@@ -14,5 +14,6 @@ import (
 func main() {
 	ctx, stop := service.Signals()
 	defer stop()
+	service.ReportErrors(os.Stderr, "bot")
 	service.Exit("bot", consumer.Run(ctx, nil, os.Stdout, os.Stderr))
 }

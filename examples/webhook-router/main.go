@@ -14,5 +14,6 @@ import (
 func main() {
 	ctx, stop := service.Signals()
 	defer stop()
+	service.ReportErrors(os.Stderr, "webhook-router")
 	service.Exit("webhook-router", router.Run(ctx, nil, os.Stderr))
 }

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,6 +10,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"go.opentelemetry.io/otel"
 
 	"github.com/queue-runtime/queue/examples/internal/service"
 )
@@ -120,5 +123,20 @@ func TestTracesAreSent(t *testing.T) {
 	// The names stand in the protocol buffer as they are.
 	if sent := <-got; !strings.HasPrefix(sent, "/v1/traces ") || !strings.Contains(sent, "the-program") || !strings.Contains(sent, "the-span") {
 		t.Errorf("sent %q", sent)
+	}
+}
+
+// Whatever a program writes to its log is a line of JSON, what OpenTelemetry has to
+// complain of, too.
+func TestReportErrors(t *testing.T) {
+	var log strings.Builder
+	service.ReportErrors(&log, "the-program")
+	otel.Handle(errors.New("the collector is away"))
+	var line struct{ Level, Msg, Program, Error string }
+	if err := json.Unmarshal([]byte(log.String()), &line); err != nil {
+		t.Fatalf("%v: %s", err, log.String())
+	}
+	if line.Level != "WARN" || line.Program != "the-program" || line.Error != "the collector is away" {
+		t.Errorf("the line is %s", log.String())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	exporter "go.opentelemetry.io/otel/exporters/prometheus"
@@ -108,6 +109,15 @@ func (t *Telemetry) Close(ctx context.Context) error {
 		errs = append(errs, t.traces.Shutdown(ctx))
 	}
 	return errors.Join(append(errs, t.Meter.Shutdown(ctx))...)
+}
+
+// ReportErrors makes the failures of OpenTelemetry itself, a collector or a broker's
+// counts that are away, lines of the log like others. It is global, and so for main.
+func ReportErrors(w io.Writer, program string) {
+	log := NewLogger(w, program, slog.LevelWarn)
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		log.Warn("Telemetry failed", "error", err.Error())
+	}))
 }
 
 // NewLogger returns a logger of JSON lines.
