@@ -103,13 +103,20 @@ func (s severed) ChangeMessageVisibilityBatch(ctx context.Context, in *sqs.Chang
 // back when their locks run out: each session is handled in order and by one at a
 // time, and nothing is lost.
 func TestProcessorSessionsFake(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFakeSQS()
-		f.create("d.fifo", nil)
-		f.create("pulls.fifo", fakeRedrive("d.fifo", 1000))
-		t.Cleanup(f.polls.Wait) // the last of the cleanups
-		processorSessions(t, func(o *Options) *Provider { return newProvider(f, o) }, "pulls", 10)
-	})
+	for _, batch := range []int{1, 10} {
+		t.Run(fmt.Sprintf("batch=%d", batch), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeSQS()
+				f.create("d.fifo", nil)
+				f.create("pulls.fifo", fakeRedrive("d.fifo", 1000))
+				t.Cleanup(f.polls.Wait) // the last of the cleanups
+				processorSessions(t, func(o *Options) *Provider {
+					o.SessionBatch = batch
+					return newProvider(f, o)
+				}, "pulls", 10)
+			})
+		})
+	}
 }
 
 func TestProcessorSessionsFauxqs(t *testing.T) {
