@@ -22,7 +22,8 @@ type deadLetterTarget struct{ name, account string }
 // configuredTarget is the target of Options.DeadLetterQueue: a queue of the same
 // kind, as SQS demands of a redrive policy. The other kind would lose a message's
 // session, or make one up, and nobody could open it any more.
-func configuredTarget(name, account string, fifo bool) (deadLetterTarget, error) {
+func configuredTarget(queue, name, account string) (deadLetterTarget, error) {
+	fifo := strings.HasSuffix(queue, fifoSuffix)
 	switch {
 	case name == "":
 		return deadLetterTarget{}, nil
@@ -30,6 +31,9 @@ func configuredTarget(name, account string, fifo bool) (deadLetterTarget, error)
 		name += fifoSuffix
 	case !fifo && strings.HasSuffix(name, fifoSuffix):
 		return deadLetterTarget{}, driver.Unsupported("a FIFO queue for the dead letters of a standard queue")
+	}
+	if name == queue {
+		return deadLetterTarget{}, driver.Unsupported("a queue as its own dead-letter queue")
 	}
 	if err := checkName(name); err != nil {
 		return deadLetterTarget{}, err

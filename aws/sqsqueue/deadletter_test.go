@@ -297,7 +297,10 @@ func TestConfiguredDeadLetterQueueIsOfTheSameKind(t *testing.T) {
 		}
 		f := newFakeSQS()
 		f.create("q", nil)
-		_, err := connect(t, f, &Options{DeadLetterQueue: func(string) string { return "d.fifo" }}).Open(t.Context(), "q", nil)
-		wantError(t, err, errors.ErrUnsupported)
+		f.create("o.fifo", nil)
+		for dead, queue := range map[string]string{"d.fifo": "q", "q": "q", "o": "o"} { // the others: itself
+			_, err := connect(t, f, &Options{DeadLetterQueue: func(string) string { return dead }}).Open(t.Context(), queue, nil)
+			wantError(t, err, errors.ErrUnsupported)
+		}
 	})
 }

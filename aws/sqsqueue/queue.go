@@ -115,7 +115,7 @@ func newQueue(p *Provider, full, url string, attrs map[string]string, o *driver.
 			maxDeliveries = int(n)
 		}
 	} else if p.o.DeadLetterQueue != nil {
-		target, err := configuredTarget(p.o.DeadLetterQueue(p.LogicalName(full)), p.o.AccountID, q.fifo)
+		target, err := configuredTarget(full, p.o.DeadLetterQueue(p.LogicalName(full)), p.o.AccountID)
 		if err != nil {
 			return nil, err
 		}
