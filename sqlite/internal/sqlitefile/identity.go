@@ -14,11 +14,11 @@ type identity struct {
 	info fs.FileInfo
 }
 
-// identify returns the identities of the file and of its log, which exists while
-// the file is open.
+// identify returns the identities of the file, of its log and of the log's index,
+// which exist while the file is open.
 func identify(path string) ([]identity, error) {
 	var all []identity
-	for _, p := range [...]string{path, path + "-wal"} {
+	for _, p := range [...]string{path, path + "-wal", path + "-shm"} {
 		info, err := os.Stat(p)
 		if err != nil {
 			return nil, err
@@ -28,11 +28,11 @@ func identify(path string) ([]identity, error) {
 	return all, nil
 }
 
-// inPlace fails when the file or its log is no longer what its path leads to.
-// SQLite does not notice: it would go on writing, and confirm, what is gone with
-// the last process that has it open (sqlite.org/howtocorrupt.html, 2.4). Looking
-// takes some microseconds. What happens to the file after the look and before
-// the commit is not seen by this one, but by the next.
+// inPlace fails when one of these is no longer what its path leads to. SQLite does
+// not notice: it would go on writing, and confirm, what is gone with the last
+// process that has it open, or what clashes with another's log
+// (sqlite.org/howtocorrupt.html, 2.4). Looking takes some microseconds. What
+// happens after the look and before the commit is seen by the next one only.
 func (f *File) inPlace() error {
 	for _, o := range f.opened {
 		info, err := os.Stat(o.path)

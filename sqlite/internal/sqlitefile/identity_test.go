@@ -11,7 +11,7 @@ import (
 
 // TestInPlace: nothing is confirmed that goes to a file which no path leads to.
 func TestInPlace(t *testing.T) {
-	for _, name := range []string{"f.db", "f.db-wal"} {
+	for _, name := range []string{"f.db", "f.db-wal", "f.db-shm"} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "f.db")
