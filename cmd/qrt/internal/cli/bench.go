@@ -51,6 +51,7 @@ type benchHalf struct {
 func (a *app) benchCommand() *cobra.Command {
 	var payloads, queue string
 	var size, messages, rounds int
+	var yes bool
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure what encryption costs on a broker",
@@ -60,8 +61,9 @@ latency (one by one), and the overhead with a confidence interval; more and
 shorter pairs (--rounds, --messages) make that narrower.
 
 It works on queues of its own: in a SQLite file that it removes, or on the broker
-that --provider names (emulator://servicebus starts one). Where it cannot make
-queues, --queue names one that is empty and that nobody else uses.`,
+that --provider names (emulator://servicebus and emulator://sqs start one). Where
+it cannot make queues, --queue names one that is empty and that nobody else uses.
+In an AWS account it makes queues and removes them, and wants --yes for that.`,
 		Example: example(`
 			qrt bench
 			qrt bench --payloads testdata/github --rounds 200
@@ -80,7 +82,7 @@ queues, --queue names one that is empty and that nobody else uses.`,
 			if err != nil {
 				return err
 			}
-			return a.bench(cmd.Context(), queue, bodies, messages, rounds)
+			return a.bench(cmd.Context(), queue, bodies, messages, rounds, yes)
 		},
 	}
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of bodies, .json files (default: made up, 7 to 30 KB)")
@@ -88,6 +90,7 @@ queues, --queue names one that is empty and that nobody else uses.`,
 	c.Flags().IntVar(&messages, "messages", 100, "messages of each half of a pair")
 	c.Flags().IntVar(&rounds, "rounds", 30, "how many pairs")
 	c.Flags().StringVar(&queue, "queue", "", "an empty `queue` to use, instead of making some")
+	c.Flags().BoolVar(&yes, "yes", false, "make and remove queues in a cloud's account")
 	c.MarkFlagsMutuallyExclusive("payloads", "size")
 	must(c.MarkFlagDirname("payloads"))
 	return c
@@ -111,12 +114,12 @@ func benchBodies(payloads string, size int) ([][]byte, error) {
 	return bodies, nil
 }
 
-func (a *app) bench(ctx context.Context, queue string, bodies [][]byte, messages, rounds int) (err error) {
+func (a *app) bench(ctx context.Context, queue string, bodies [][]byte, messages, rounds int, yes bool) (err error) {
 	var bed *testbed.Bed
 	if queue != "" {
 		bed, err = testbed.OpenOn(ctx, a.settings.provider.value, queue)
 	} else {
-		bed, err = testbed.Open(ctx, a.settings.bedURL())
+		bed, err = a.bed(ctx, yes)
 	}
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
-	"github.com/queue-runtime/queue/cmd/qrt/internal/testbed"
 	"github.com/queue-runtime/queue/drivertest"
 )
 
@@ -36,7 +35,7 @@ type caseLine struct {
 func (a *app) conformanceCommand() *cobra.Command {
 	var run string
 	var attempts int
-	var attacks, verbose bool
+	var attacks, verbose, yes bool
 	c := &cobra.Command{
 		Use:   "conformance",
 		Short: "Hold a broker and its driver to their contract",
@@ -46,7 +45,9 @@ not claim must say so. Then the attacker works on what the broker stores, where
 that is within reach.
 
 It works on queues of its own: in a SQLite file that it removes, or on the broker
-that --provider names (emulator://servicebus starts one). It takes a few minutes where locks have to run out.`,
+that --provider names (emulator://servicebus and emulator://sqs start one). In an
+AWS account it makes queues and removes them, and wants --yes for that. It takes a
+few minutes where locks have to run out.`,
 		Example: example(`
 			qrt conformance
 			qrt conformance --provider mem:// --run session
@@ -60,18 +61,19 @@ that --provider names (emulator://servicebus starts one). It takes a few minutes
 			if attempts < 1 {
 				return usagef("--attempts must be at least 1")
 			}
-			return a.conformance(cmd.Context(), only, attempts, attacks, verbose)
+			return a.conformance(cmd.Context(), only, attempts, attacks, verbose, yes)
 		},
 	}
 	c.Flags().StringVar(&run, "run", "", "only the cases whose name matches this `expression`")
 	c.Flags().BoolVar(&attacks, "attacks", true, "run the attacks, too")
 	c.Flags().IntVar(&attempts, "attempts", 20, "how often to make each attack")
+	c.Flags().BoolVar(&yes, "yes", false, "make and remove queues in a cloud's account")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what cases that passed had to say")
 	return c
 }
 
-func (a *app) conformance(ctx context.Context, only *regexp.Regexp, attempts int, attacks, verbose bool) (err error) {
-	bed, err := testbed.Open(ctx, a.settings.bedURL())
+func (a *app) conformance(ctx context.Context, only *regexp.Regexp, attempts int, attacks, verbose, yes bool) (err error) {
+	bed, err := a.bed(ctx, yes)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ const (
 func (a *app) demoCommand() *cobra.Command {
 	var payloads string
 	var messages, attempts int
+	var yes bool
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the whole library at work, attacks included",
@@ -36,7 +37,10 @@ nothing of the library. The exit code is 0 only if nothing was lost and nothing
 forged was delivered.
 
 It runs on a SQLite file of its own, which it removes; --provider names another
-broker: sqlite://, mem://, or emulator://servicebus, which it starts.`,
+broker: sqlite://, mem://, sqs://, or emulator://servicebus and emulator://sqs,
+which it starts (the latter is fauxqs, in Node; QRT_FAUXQS names the folder where
+it was installed with npm). In an AWS account it makes queues and removes them,
+and wants --yes for that.`,
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files
@@ -49,24 +53,25 @@ broker: sqlite://, mem://, or emulator://servicebus, which it starts.`,
 			if attempts < 1 {
 				return usagef("--attempts must be at least 1")
 			}
-			return a.demo(cmd.Context(), payloads, messages, attempts)
+			return a.demo(cmd.Context(), payloads, messages, attempts, yes)
 		},
 	}
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of webhook bodies, named after their event")
 	c.Flags().IntVar(&messages, "messages", demoMessages, "how many webhooks to route")
 	c.Flags().IntVar(&attempts, "attempts", demoAttempts, "how often to make each attack")
+	c.Flags().BoolVar(&yes, "yes", false, "make and remove queues in a cloud's account")
 	must(c.MarkFlagDirname("payloads"))
 	return c
 }
 
-func (a *app) demo(ctx context.Context, payloads string, messages, attempts int) (err error) {
+func (a *app) demo(ctx context.Context, payloads string, messages, attempts int, yes bool) (err error) {
 	var events []webhook.Event
 	if payloads != "" {
 		if events, err = webhook.Load(payloads); err != nil {
 			return usagef("--payloads: %w", err)
 		}
 	}
-	bed, err := testbed.Open(ctx, a.settings.bedURL())
+	bed, err := a.bed(ctx, yes)
 	if err != nil {
 		return err
 	}
@@ -76,7 +81,7 @@ func (a *app) demo(ctx context.Context, payloads string, messages, attempts int)
 		}
 	}()
 	if bed.Attacker == nil {
-		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem:// or %s", testbed.EmulatorURL)
+		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, sqs://, %s or %s", testbed.EmulatorURL, testbed.SQSEmulatorURL)
 	}
 	begin := time.Now()
 	show := &demoShow{a: a, s: a.screen, begin: begin}
@@ -100,15 +105,6 @@ func (a *app) demo(ctx context.Context, payloads string, messages, attempts int)
 		return errReported
 	}
 	return nil
-}
-
-// bedURL is where demo, bench and conformance run: on a file of their own,
-// unless somebody named a broker.
-func (s *settings) bedURL() string {
-	if s.provider.given() {
-		return s.provider.value
-	}
-	return testbed.Temporary
 }
 
 // demoShow shows a demonstration while it runs.
@@ -256,6 +252,14 @@ func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 			mark = s.Bad("✗")
 		}
 		row := []string{mark + " " + x.Name, attackNotes[x.Name], display.Count(x.Attempts)}
+		if x.ErrorType == demo.Inexpressible {
+			row = append([]string{s.Dim("- " + x.Name), attackNotes[x.Name], s.Dim("none")}, "", s.Dim("not made"), s.Dim("this broker has no such thing"))
+			if allowed {
+				row = row[:4]
+			}
+			rows = append(rows, row)
+			continue
+		}
 		if allowed {
 			rows = append(rows, append(row, display.Count(x.Delivered)))
 			continue

@@ -152,15 +152,24 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 	}
 }
 
-// TestDemoRealWebhooks runs it with the real bodies on a broker in memory, and on
-// one whose queues require sessions.
+// TestDemoRealWebhooks runs it with the real bodies on a broker in memory, on one
+// whose queues require sessions, and on one that shows a message only to who takes
+// it.
 func TestDemoRealWebhooks(t *testing.T) {
 	t.Parallel()
 	bodies := webhookBodies(t)
-	for _, url := range []string{"mem://", "emulator://servicebus"} {
+	for _, url := range []string{"mem://", "emulator://servicebus", "emulator://sqs"} {
 		t.Run(url, func(t *testing.T) {
 			t.Parallel()
-			r := newShell(t).runDemo("--provider", url, "--payloads", bodies, "--messages", "200", "--attempts", "10")
+			s := newShell(t)
+			if url == "emulator://sqs" {
+				dir, err := filepath.Abs(fauxqsFolder(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.env = append(s.env, "QRT_FAUXQS="+dir)
+			}
+			r := s.runDemo("--provider", url, "--payloads", bodies, "--messages", "200", "--attempts", "10")
 			r.check(t, 200, 10)
 		})
 	}

@@ -32,10 +32,9 @@ const (
 	fauxqsSecret = "test-secret-of-forty-characters-as-of-aws" //nolint:gosec // G101: it opens nothing
 )
 
-// fauxqs starts fauxqs, which serves SQS, until the test ends, and returns its URL.
-// Where it is not installed the test is skipped, and with QRT_REQUIRE_PEERS=1 it
-// fails.
-func fauxqs(t *testing.T) string {
+// fauxqsFolder is where fauxqs is installed, which serves SQS. Where it is not the
+// test is skipped, and with QRT_REQUIRE_PEERS=1 it fails.
+func fauxqsFolder(t *testing.T) string {
 	t.Helper()
 	absent := t.Skipf
 	if os.Getenv("QRT_REQUIRE_PEERS") == "1" {
@@ -48,6 +47,13 @@ func fauxqs(t *testing.T) string {
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "fauxqs")); err != nil {
 		absent("fauxqs: not installed: run npm ci --prefix aws/testdata/fauxqs")
 	}
+	return dir
+}
+
+// fauxqs starts fauxqs until the test ends, and returns its URL.
+func fauxqs(t *testing.T) string {
+	t.Helper()
+	dir := fauxqsFolder(t)
 	cmd := exec.CommandContext(context.Background(), "node", "server.mjs") // until its input ends
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	in, err := cmd.StdinPipe()

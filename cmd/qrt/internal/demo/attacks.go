@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -46,6 +47,11 @@ func (r *run) attacks(ctx context.Context) error {
 		}
 		for i := range order {
 			o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{Broker: r.siege(names[i]), Payload: r.payload}, r.Attempts)
+			if errors.Is(err, errors.ErrUnsupported) {
+				r.Progress.Step(r.Attempts)
+				r.report.Attacks[i] = Attack{Name: names[i], ErrorType: Inexpressible, Allowed: letThrough[names[i]]}
+				continue
+			}
 			if err != nil {
 				return err
 			}

@@ -50,6 +50,11 @@ type Rotation struct {
 	Lost     int `json:"lost"`
 }
 
+// Inexpressible is the ErrorType of an attack that was not made, because the
+// broker has nothing that it could be made on: such as sessions. It has no
+// attempts, and says nothing of the library.
+const Inexpressible = "unsupported"
+
 // Attack is one attack, and what became of the messages that it made. Attempts
 // are the sum of the three outcomes.
 type Attack struct {

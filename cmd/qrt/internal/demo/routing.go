@@ -3,6 +3,8 @@ package demo
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"sync"
 	"time"
 
 	queue "github.com/queue-runtime/queue"
@@ -71,11 +73,21 @@ func (r *run) routing(ctx context.Context) (err error) {
 	}
 	defer router.shut(ctx, &err)
 
+	// The attacker has a look before anybody receives: on some brokers he has to
+	// take messages out to see them, and would take their turn from them.
+	seen := make(chan struct{})
 	work := []func(context.Context) error{func(ctx context.Context) error {
-		return r.route(ctx, router, order)
+		return r.route(ctx, router, order, sync.OnceFunc(func() { close(seen) }))
 	}}
 	for _, l := range order {
-		work = append(work, func(ctx context.Context) error { return r.bot(ctx, l) })
+		work = append(work, func(ctx context.Context) error {
+			select {
+			case <-seen:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			return r.bot(ctx, l)
+		})
 	}
 	if err := together(ctx, work...); err != nil {
 		return err
@@ -93,8 +105,9 @@ func (r *run) routing(ctx context.Context) (err error) {
 	return nil
 }
 
-// route sends what each lane has, a batch at a time in turn, as webhooks come.
-func (r *run) route(ctx context.Context, router *endpoint, lanes []*lane) error {
+// route sends what each lane has, a batch at a time in turn, as webhooks come. It
+// calls seen when the attacker has had a look at the first batch.
+func (r *run) route(ctx context.Context, router *endpoint, lanes []*lane, seen func()) error {
 	senders := make([]*queue.Sender, len(lanes))
 	for i, l := range lanes {
 		s, err := router.Sender(ctx, l.name, nil)
@@ -117,6 +130,7 @@ func (r *run) route(ctx context.Context, router *endpoint, lanes []*lane) error 
 				if err := r.peek(ctx, l); err != nil {
 					return err
 				}
+				seen()
 			}
 		}
 		if !sent {
@@ -140,7 +154,7 @@ func (r *run) peek(ctx context.Context, l *lane) error {
 			}
 		}
 	}
-	return nil // the bots were faster; the next batch will do
+	return fmt.Errorf("the attacker finds nothing in %s, where messages were just stored", l.name)
 }
 
 // bot receives all messages of a lane with the lane's key.

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -76,6 +77,37 @@ func TestAttackIsMade(t *testing.T) {
 	b.Attacker = idle{b.Attacker}
 	if r, err := Run(t.Context(), Config{Broker: b, Messages: MinMessages, Attempts: 2}); err == nil && r.OK {
 		t.Error("attacks that did not happen went well")
+	}
+}
+
+// TestInexpressible: an attack for which the broker has nothing is not made, and
+// does not count as one that was.
+func TestInexpressible(t *testing.T) {
+	t.Parallel()
+	b := NewBroker(open(t))
+	inner := b.NewQueue
+	b.NewQueue = func(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error) {
+		if purpose == "alter_session_id" {
+			return "", fmt.Errorf("queues with sessions: %w", errors.ErrUnsupported)
+		}
+		return inner(ctx, purpose, s)
+	}
+	r, err := Run(t.Context(), Config{Broker: b, Messages: MinMessages, Attempts: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := 0
+	for _, a := range r.Attacks {
+		if a.Name == "alter_session_id" {
+			if want := (Attack{Name: a.Name, ErrorType: "unsupported"}); a != want {
+				t.Errorf("%+v, want %+v", a, want)
+			}
+			continue
+		}
+		made += a.Attempts
+	}
+	if !r.OK || made != 2*(len(drivertest.AttackNames())-1) {
+		t.Errorf("ok %v, %d attempts, faults %q", r.OK, made, r.Faults)
 	}
 }
 

@@ -34,6 +34,10 @@ type Bed struct {
 	// Attacker controls the storage. Nil: it is out of reach.
 	Attacker drivertest.Attacker
 
+	// Account says in whose account queues are made, where that is a cloud's:
+	// nothing should be made there unless somebody agrees. Empty: in none.
+	Account string
+
 	// What follows is as in drivertest.Broker.
 	Missing      string
 	InvalidNames []string
@@ -70,14 +74,16 @@ func (b *Bed) Broker() *drivertest.Broker {
 // Temporary is the URL of a broker that lives as long as its bed.
 const Temporary = ""
 
-// Open opens a bed on the broker that rawURL names: mem:, sqlite:, sqs: or
-// EmulatorURL. Temporary stands for a SQLite file in a folder of its own.
+// Open opens a bed on the broker that rawURL names: mem:, sqlite:, sqs:,
+// EmulatorURL or SQSEmulatorURL. Temporary stands for a SQLite file in a folder of its own.
 func Open(ctx context.Context, rawURL string) (*Bed, error) {
 	switch rawURL {
 	case Temporary:
 		return openTemporary(ctx)
 	case EmulatorURL:
 		return openEmulator()
+	case SQSEmulatorURL:
+		return openFauxqs()
 	}
 	scheme, _, _ := strings.Cut(rawURL, ":")
 	switch strings.ToLower(scheme) {
@@ -87,6 +93,8 @@ func Open(ctx context.Context, rawURL string) (*Bed, error) {
 		return openSQLite(ctx, rawURL)
 	case "sqs":
 		return openSQS(ctx, rawURL)
+	case "emulator":
+		return nil, fmt.Errorf("there is no such emulator; use %s or %s", EmulatorURL, SQSEmulatorURL)
 	}
 	return openFixed(ctx, rawURL, "")
 }

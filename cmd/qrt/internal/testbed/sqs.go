@@ -2,9 +2,13 @@ package testbed
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -22,8 +26,7 @@ import (
 )
 
 // openSQS makes queues in SQS by the SDK, each with a dead-letter queue, and
-// removes them at the end. FIFO queues serve where sessions or de-duplication are
-// asked for, and standard ones else.
+// removes them at the end.
 func openSQS(ctx context.Context, rawURL string) (*Bed, error) {
 	p, err := providers.OpenQueue(ctx, rawURL) // for what is wrong with the URL
 	if err != nil {
@@ -46,36 +49,81 @@ func openSQS(ctx context.Context, rawURL string) (*Bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	maker := &queueMaker{client: sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		if e := u.Query().Get("endpoint"); e != "" {
-			o.BaseEndpoint = aws.String(e)
-		}
+	if e := u.Query().Get("endpoint"); e != "" {
+		cfg.BaseEndpoint = aws.String(e)
+	}
+	b, maker := newSQSBed(cfg)
+	b.Title = "SQS, by queues that are made and removed"
+	b.Connect = func(ctx context.Context) (driver.Provider, error) { return providers.OpenQueue(ctx, rawURL) }
+	if !loopback(maker.client.Options().BaseEndpoint) {
+		b.Account = "the AWS account that the SDK's credentials belong to"
+	}
+	b.close = maker.close
+	return b, nil
+}
+
+// newSQSBed returns a bed but for its Connect and close. FIFO queues serve where
+// sessions or de-duplication are asked for, and standard ones else.
+func newSQSBed(cfg aws.Config) (*Bed, *queueMaker) {
+	maker := &queueMaker{kinds: make(map[string]sqsKind), client: sqs.NewFromConfig(cfg, func(o *sqs.Options) {
+		o.HTTPClient = plainBodies{o.HTTPClient}
+		o.DisableMessageChecksumValidation = fips140.Enforced() // it is MD5, which panics in this mode
 	})}
 	return &Bed{
-		Title:        "AWS SQS, by queues that are made and removed",
-		Connect:      func(ctx context.Context) (driver.Provider, error) { return providers.OpenQueue(ctx, rawURL) },
 		NewQueue:     maker.make,
+		Attacker:     sqsAttacker{maker},
 		Missing:      "qrt-missing-" + rand.Text(),
 		InvalidNames: []string{"with space", "a/b", strings.Repeat("n", 81)},
 		Slack:        10 * time.Second,
 		Foreign:      func(stack string) bool { return strings.Contains(stack, "net/http.(*persistConn)") },
-		close:        maker.close,
-	}, nil
+	}, maker
+}
+
+// loopback reports whether an endpoint lies on this machine, where no account of
+// a cloud does.
+func loopback(endpoint *string) bool {
+	u, err := url.Parse(aws.ToString(endpoint))
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// plainBodies hides from net/http that the SDK's request bodies have a WriteTo,
+// which after an early answer ends as a failed write and closes the connection
+// under the response.
+type plainBodies struct{ sqs.HTTPClient }
+
+// Do sends a request.
+func (p plainBodies) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return p.HTTPClient.Do(r)
 }
 
 // queueMaker makes queues and removes them.
 type queueMaker struct {
 	client *sqs.Client
 
-	mu   sync.Mutex // guards made
-	made []*string  // URLs
+	mu    sync.Mutex // guards what follows
+	made  []*string  // URLs
+	kinds map[string]sqsKind
+}
+
+// sqsKind is what was made under a name.
+type sqsKind struct {
+	url, dead *string
+	fifo      bool
 }
 
 func (q *queueMaker) make(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error) {
-	name := purpose[:min(len(purpose), 30)] + "-" + strings.ToLower(rand.Text()[:12])
+	name := sqsName(purpose) + "-" + strings.ToLower(rand.Text()[:12])
+	kind := sqsKind{fifo: s.Sessions || s.Dedup}
 	suffix := ""
 	attributes := map[string]string{"VisibilityTimeout": "30"}
-	if s.Sessions || s.Dedup {
+	if kind.fifo {
 		suffix = ".fifo"
 		attributes["FifoQueue"] = "true"
 	}
@@ -86,17 +134,33 @@ func (q *queueMaker) make(ctx context.Context, purpose string, s drivertest.Queu
 	if deliveries == 0 {
 		deliveries = 1000 // the most that SQS takes
 	}
-	dead, err := q.create(ctx, name+"-dead"+suffix, attributes)
-	if err != nil {
+	var err error
+	if kind.dead, err = q.create(ctx, name+"-dead"+suffix, attributes); err != nil {
 		return "", err
 	}
-	found, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: dead, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameQueueArn}})
+	found, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: kind.dead, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameQueueArn}})
 	if err != nil {
 		return "", err
 	}
 	attributes["RedrivePolicy"] = fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":"%d"}`, found.Attributes["QueueArn"], deliveries)
-	_, err = q.create(ctx, name+suffix, attributes)
-	return name, err
+	if kind.url, err = q.create(ctx, name+suffix, attributes); err != nil {
+		return "", err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.kinds[name] = kind
+	return name, nil
+}
+
+// sqsName is purpose as far as it can begin the name of a queue: letters, digits,
+// hyphens and underscores.
+func sqsName(purpose string) string {
+	return strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' && r < 'A' || r > 'Z' && r < 'a' && r != '_' || r > 'z' {
+			return '-'
+		}
+		return r
+	}, purpose[:min(len(purpose), 30)])
 }
 
 func (q *queueMaker) create(ctx context.Context, name string, attributes map[string]string) (*string, error) {
@@ -108,6 +172,17 @@ func (q *queueMaker) create(ctx context.Context, name string, attributes map[str
 	q.made = append(q.made, out.QueueUrl)
 	q.mu.Unlock()
 	return out.QueueUrl, nil
+}
+
+// kind is what make made.
+func (q *queueMaker) kind(name string) (sqsKind, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k, ok := q.kinds[name]
+	if !ok {
+		return k, fmt.Errorf("queue %s was not made here", name)
+	}
+	return k, nil
 }
 
 func (q *queueMaker) close() error {
