@@ -251,7 +251,8 @@ func (b *Broker) disown(q *Queue) {
 	delete(b.queues, q)
 }
 
-// Close closes every queue and the file.
+// Close closes every queue and the file. Where much of the file is free it gives
+// room back before, for at most a second.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {
@@ -266,5 +267,8 @@ func (b *Broker) Close(ctx context.Context) error {
 		err = errors.Join(err, q.Close(ctx))
 	}
 	<-b.tending
+	shrinking, done := context.WithTimeout(ctx, closeShrink)
+	_ = b.shrink(shrinking) // what is left is for the next
+	done()
 	return errors.Join(err, b.file.Close(ctx))
 }

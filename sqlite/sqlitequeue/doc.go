@@ -58,8 +58,8 @@
 // New files have mode 0600. Locks and lifetimes follow the machine's clock: one
 // that is set forward ends them early, one that is set back lets them last longer.
 //
-// Room of what was completed is reused, and given back when more than half of
-// the file is free. A schema newer than this package knows is refused; an older
+// Room of what was completed is reused, and given back, every now and then and by
+// Close, when more than half of the file is free. A schema newer than this package knows is refused; an older
 // one is migrated when the file is opened.
 //
 // Whoever can write to the file controls the broker: it can drop, repeat and

@@ -82,38 +82,7 @@ func TestRetention(t *testing.T) {
 // TestShrink: the room of a backlog is given back.
 func TestShrink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "q.db")
-		f := open(t, path, &sqlitequeue.Options{Synchronous: sqlitequeue.Normal})
-		for n := range 30 {
-			var batch []*driver.Message
-			for i := range 100 {
-				batch = append(batch, message(100*n+i))
-			}
-			for _, r := range f.queue.Send(t.Context(), batch) {
-				if r.Err != nil {
-					t.Fatal(r.Err)
-				}
-			}
-		}
-		full := size(t, f, path)
-		for {
-			got, err := f.queue.Receive(t.Context(), 100, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(got) == 0 {
-				break
-			}
-			var done []driver.Settlement
-			for _, d := range got {
-				done = append(done, driver.Settlement{Delivery: d, Kind: driver.Complete})
-			}
-			for _, err := range f.queue.Settle(t.Context(), done) {
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
+		path, f, full := drained(t)
 		time.Sleep(time.Minute) // in a bubble
 		after := size(t, f, path)
 		t.Logf("the file had %d MiB, it has %d KiB", full>>20, after>>10)
@@ -122,6 +91,51 @@ func TestShrink(t *testing.T) {
 		}
 		holds(t, path)
 	})
+}
+
+// TestShrinkAtClose: a program that ends at once gives the room back, too.
+func TestShrinkAtClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, f, full := drained(t)
+		if err := f.broker.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if after := size(t, f, path); full < 20<<20 || after > 17<<20 {
+			t.Errorf("the file had %d bytes and has %d", full, after)
+		}
+		holds(t, path)
+	})
+}
+
+// drained has had a backlog of 24 MiB. It returns the size of the file at its
+// peak.
+func drained(t *testing.T) (path string, f *fixture, full int64) {
+	t.Helper()
+	path, f = openNormal(t)
+	var list []*driver.Message
+	for n := range 3000 {
+		list = append(list, message(n))
+	}
+	f.sendAll(list...)
+	full = size(t, f, path)
+	for {
+		got, err := f.queue.Receive(t.Context(), 100, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == 0 {
+			return path, f, full
+		}
+		var done []driver.Settlement
+		for _, d := range got {
+			done = append(done, driver.Settlement{Delivery: d, Kind: driver.Complete})
+		}
+		for _, err := range f.queue.Settle(t.Context(), done) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // size is that of the file once the log has been moved into it.

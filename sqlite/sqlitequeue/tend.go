@@ -21,6 +21,10 @@ const (
 	// in use, freeStep at a time, so that others get their turn in between.
 	freeSlack = 4096
 	freeStep  = 512
+
+	// closeShrink is for how long Close does that: a program that runs for a
+	// moment only would never come to it otherwise.
+	closeShrink = time.Second
 )
 
 // tend is the broker's goroutine for that. Errors are left to the calls that
