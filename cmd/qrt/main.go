@@ -9,7 +9,8 @@
 //
 // # Exit codes
 //
-// 0 done; 1 failed; 2 wrong usage; 3 nothing found. With --json, results go to
+// 0 done; 1 failed; 2 wrong usage; 3 nothing found; 141 nobody reads standard
+// output any more, as a shell calls a process that SIGPIPE ended. With --json, results go to
 // standard output as one object (streams as JSON Lines) and an error to standard
 // error as one object.
 //
@@ -17,23 +18,13 @@
 //
 // The first interrupt or SIGTERM ends what runs in good order: messages that
 // were fetched and not handled go back to their queue. A second one ends the
-// process.
+// process. A reader of standard output that has seen enough ends it like the first.
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/queue-runtime/queue/cmd/qrt/internal/cli"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the default action is back: a second one kills.
-	context.AfterFunc(ctx, stop)
-	code := cli.Run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
-	stop()
-	os.Exit(code)
-}
+func main() { os.Exit(cli.Main()) }

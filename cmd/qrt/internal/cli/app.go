@@ -28,6 +28,7 @@ type Streams struct {
 // app is one run of qrt.
 type app struct {
 	Streams
+	out      *output // is Streams.Out
 	settings settings
 	started  bool            // the arguments are understood: what fails now is no usage error
 	screen   *display.Screen // on Out
@@ -37,7 +38,11 @@ type app struct {
 // Run runs one command and returns the exit code. When ctx ends it stops in good
 // order. It leaves no goroutine behind.
 func Run(ctx context.Context, args []string, s Streams) int {
-	a := &app{Streams: s}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	out := &output{w: s.Out, stop: stop}
+	s.Out = out
+	a := &app{Streams: s, out: out}
 	a.draw(display.Auto)
 	root := a.root()
 	root.SetArgs(args)
@@ -45,6 +50,10 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
+	if lost := out.failure(); lost != nil {
+		// What the command made of it, an interrupt as a rule, tells less.
+		a.started, err = true, lost
+	}
 	if err == nil {
 		return exitDone
 	}

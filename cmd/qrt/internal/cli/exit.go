@@ -20,6 +20,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitNothing = 3
+	exitUnread  = 141 // 128 + SIGPIPE, as shells have it
 )
 
 // exitError is an error with an exit code of its own.
@@ -104,6 +105,10 @@ func report(err error) errorReport {
 // codeOf names an error for programs: the error type of the receive pipeline
 // where it is one, else the driver's kind, else the family.
 func codeOf(err error) string {
+	var o *outputError
+	if errors.As(err, &o) {
+		return "output"
+	}
 	if t := queue.ErrorType(err); t != "" {
 		return t
 	}
@@ -165,6 +170,10 @@ func (a *app) writeError(err error) int {
 	if errors.Is(err, errReported) {
 		return exitFailed
 	}
+	var o *outputError
+	if errors.As(err, &o) && o.unread() {
+		return exitUnread
+	}
 	r := report(err)
 	if a.settings.json {
 		writeJSON(a.Err, r)
@@ -182,5 +191,5 @@ func (a *app) writeError(err error) int {
 func writeJSON(w io.Writer, v any) {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // all values here are marshalable; a closed pipe ends the process
+	_ = e.Encode(v) // all values here are marshalable, and Run asks output what failed
 }

@@ -206,7 +206,7 @@ func writeNew(path string, data []byte) error {
 
 // warnExposed warns where standard output is a file that others may read.
 func (a *app) warnExposed() {
-	f, ok := a.Out.(*os.File)
+	f, ok := a.out.Unwrap().(*os.File)
 	if !ok || runtime.GOOS == "windows" {
 		return
 	}

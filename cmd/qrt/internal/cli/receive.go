@@ -190,9 +190,7 @@ func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
 		if bytes.HasSuffix(d.Body, []byte(end)) {
 			end = ""
 		}
-		if _, err := fmt.Fprintf(r.a.Out, "%s%s", d.Body, end); err != nil {
-			return errors.Join(err, d.Abandon(context.WithoutCancel(ctx), 0))
-		}
+		_, _ = fmt.Fprintf(r.a.Out, "%s%s", d.Body, end) // a failure is looked for below
 	default:
 		m.show(r.a.screen)
 	}
@@ -204,6 +202,9 @@ func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
 	// It is printed: an interrupt must not make it come again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
+	if err := r.a.out.failure(); err != nil {
+		return errors.Join(err, d.Abandon(ctx, 0)) // it is not: nobody has seen it
+	}
 	return d.Complete(ctx)
 }
 

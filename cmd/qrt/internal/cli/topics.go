@@ -44,6 +44,7 @@ with a warning.`,
   1  failed: the broker, a key or a message was not as it should be
   2  wrong usage: arguments, flags, or configuration
   3  nothing found: no message, no dead letter, no such key
+  141  whoever read standard output has gone, as head does; nothing is said
 
 With --json a result is one object on standard output; commands that give any
 number of messages write one object a line (JSON Lines), each with "body" where
@@ -54,7 +55,8 @@ An error is one object on standard error:
   {"error":"...","code":"key_not_found","exit":3,"transient":false,"advice":"..."}
 
 An interrupt or SIGTERM ends a command in good order: receive --follow and
-emulator then exit with 0, others with 1.`,
+emulator then exit with 0, others with 1. A message that could not be printed, on
+a full disk or for want of a reader, goes back to its queue.`,
 		},
 	}
 }

@@ -41,7 +41,11 @@ const fallbackWidth = 130
 // New returns a Screen on w.
 func New(w io.Writer, mode Mode) *Screen {
 	s := &Screen{w: w, width: fallbackWidth}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // G115: a file descriptor fits
+	f, ok := w.(*os.File)
+	if u, wrapped := w.(interface{ Unwrap() io.Writer }); wrapped {
+		f, ok = u.Unwrap().(*os.File)
+	}
+	if ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // G115: a file descriptor fits
 		s.terminal = os.Getenv("TERM") != "dumb"
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 { //nolint:gosec // G115: as above
 			s.width = n
@@ -63,8 +67,8 @@ func (s *Screen) Terminal() bool { return s.terminal }
 // Width is how many columns there are.
 func (s *Screen) Width() int { return s.width }
 
-// Printf writes a line or part of one. Errors of the terminal are nobody's to
-// handle; a closed pipe ends the process by its signal.
+// Printf writes a line or part of one. Errors are w's to keep: nobody here can do
+// anything about them.
 func (s *Screen) Printf(format string, args ...any) { _, _ = fmt.Fprintf(s.w, format, args...) }
 
 // Println writes a line.

@@ -1,0 +1,72 @@
+package cli_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestOutputFull: what could not be printed was not received, whatever the form,
+// and a result that nobody has is no success.
+func TestOutputFull(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no /dev/full")
+	}
+	s := newShell(t)
+	s.must("qrt keys new --id k1")
+	s.must("echo one | qrt send q --id m1")
+	for _, form := range []string{"--json", "--body", "", "--all", "--follow --json"} {
+		out := s.run("qrt receive q " + form + " > /dev/full")
+		if !strings.HasSuffix(out, "[exit 1]\n") || !strings.Contains(out, "standard output: ") || !strings.Contains(out, "no space left") {
+			t.Errorf("receive %s: %s", form, out)
+		}
+		if out := s.must("qrt stats --json"); !strings.Contains(out, `"ready":1,"in_flight":0`) {
+			t.Errorf("after receive %s: %s", form, out)
+		}
+	}
+	for _, command := range []string{"peek q", "stats --json", "keys audit", "keys list --json", "version", "--help", "inspect --help"} {
+		if out := s.run("qrt " + command + " > /dev/full"); !strings.HasSuffix(out, "[exit 1]\n") {
+			t.Errorf("%s: %s", command, out)
+		}
+	}
+	if out := s.must("qrt receive q --json"); !strings.Contains(out, `"message_id":"m1"`) {
+		t.Errorf("received in the end: %s", out)
+	}
+}
+
+// TestOutputUnread: where nobody reads any more, as behind head, a command ends,
+// says nothing, and gives back what it has in hands.
+func TestOutputUnread(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	s.must("qrt keys new --id k1")
+	s.must("printf 'a\\nb\\nc\\n' | qrt send q --lines")
+	for _, args := range [][]string{
+		{"peek", "q"}, {"peek", "q", "--json"}, {"stats"}, {"receive", "q", "--json"}, {"receive", "q", "--all", "--body"}, {"receive", "q", "--follow"},
+		{"demo", "--provider", "mem://", "--messages", "60", "--attempts", "1"},
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var said strings.Builder
+		c := exec.CommandContext(t.Context(), s.qrt, args...)
+		c.Dir, c.Env, c.Stdout, c.Stderr = s.home, s.env, w, &said
+		err = c.Run()
+		_ = w.Close() // the process has its own
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 141 || said.Len() > 0 {
+			t.Errorf("%v: %v, %q", args, err, said.String())
+		}
+		if out := s.must("qrt stats --json"); !strings.Contains(out, `"ready":3,"in_flight":0`) {
+			t.Errorf("after %v: %s", args, out)
+		}
+	}
+}
