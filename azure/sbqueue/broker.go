@@ -33,6 +33,9 @@ const (
 	probeBytes = 1 << 20
 	maxBatch   = 500
 
+	// connectTime is how long connecting in the background may take.
+	connectTime = 10 * time.Second
+
 	// How long closing may take: of a link, of a queue with all that came from
 	// it, and of the connections.
 	closeLink       = 5 * time.Second

@@ -138,6 +138,20 @@ func (d *desk) connect(ctx context.Context) error {
 	})
 }
 
+// prepare connects the desk in the background: that takes some round trips, which
+// the first renewal of a lock might not have the time for.
+func (s *source) prepare() {
+	if !s.q.b.begin(1) {
+		return
+	}
+	go func() {
+		defer s.q.b.calls.Done()
+		ctx, cancel := context.WithTimeout(s.over, connectTime)
+		defer cancel()
+		_ = s.once(ctx, func(*azservicebus.Receiver) error { return nil }) // the next call tries again
+	}()
+}
+
 // takeDesk begins a call; false when the source is closed.
 func (s *source) takeDesk() (*desk, bool) {
 	s.mu.Lock()

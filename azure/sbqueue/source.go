@@ -56,6 +56,7 @@ type source struct {
 	// lose is told that the link of a session is dead. Nil on a queue.
 	lose func()
 
+	warm sync.Once     // connects the desk, before anything has to be settled
 	turn chan struct{} // one token: the SDK allows one ReceiveMessages at a time
 	over context.Context
 	end  context.CancelFunc
@@ -163,6 +164,9 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	s.mu.Lock()
 	s.stop = cancel
 	s.mu.Unlock()
+	if s.lose == nil {
+		s.warm.Do(s.prepare)
+	}
 	for losses := 0; ; {
 		if s.over.Err() != nil {
 			return nil, errClosed()
