@@ -36,12 +36,13 @@ type app struct {
 }
 
 // Run runs one command and returns the exit code. When ctx ends it stops in good
-// order. It leaves no goroutine behind.
+// order. It leaves no goroutine behind, but for one that waits for standard input
+// where nothing came before ctx ended.
 func Run(ctx context.Context, args []string, s Streams) int {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	out := &output{w: s.Out, stop: stop}
-	s.Out = out
+	s.In, s.Out = newInput(ctx, s.In), out
 	a := &app{Streams: s, out: out}
 	a.draw(display.Auto)
 	root := a.root()

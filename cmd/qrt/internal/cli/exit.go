@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 
 	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/providers"
@@ -187,9 +189,12 @@ func (a *app) writeError(err error) int {
 	return r.Exit
 }
 
-// writeJSON writes one value as one line.
+// writeJSON writes one value as one line, which does no harm on a terminal. All
+// values here are marshalable, and Run asks output what failed.
 func writeJSON(w io.Writer, v any) {
-	e := json.NewEncoder(w)
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // all values here are marshalable, and Run asks output what failed
+	_ = e.Encode(v)
+	_, _ = w.Write(display.JSON(line.Bytes()))
 }

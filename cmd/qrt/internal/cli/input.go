@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -76,8 +77,66 @@ func attributes(list []string) (map[string]string, error) {
 	return m, nil
 }
 
+// input is standard input, whose reads end with ctx: somebody who is asked, or a
+// pipe into which nothing comes, must not keep an interrupt from being heeded.
+type input struct {
+	ctx context.Context //nolint:containedctx // of the one command that reads
+	f   *os.File
+
+	buf  []byte
+	rest []byte // of buf, not yet handed on
+	err  error
+}
+
+// inputBuffer is how much is read at once.
+const inputBuffer = 64 << 10
+
+// newInput makes reads of a file end with ctx; what is in memory does not block.
+func newInput(ctx context.Context, r io.Reader) io.Reader {
+	if f, ok := r.(*os.File); ok {
+		return &input{ctx: ctx, f: f}
+	}
+	return r
+}
+
+// Read reads. Once ctx has ended, a read that is under way is left to itself: it
+// ends with the process, which does then.
+func (i *input) Read(p []byte) (int, error) {
+	if len(i.rest) == 0 && i.err == nil {
+		if i.buf == nil {
+			i.buf = make([]byte, inputBuffer)
+		}
+		type result struct {
+			n   int
+			err error
+		}
+		done := make(chan result, 1)
+		go func() {
+			n, err := i.f.Read(i.buf)
+			done <- result{n, err}
+		}()
+		select {
+		case r := <-done:
+			i.rest, i.err = i.buf[:r.n], r.err
+		case <-i.ctx.Done():
+			i.err = i.ctx.Err()
+		}
+	}
+	n := copy(p, i.rest)
+	if i.rest = i.rest[n:]; n > 0 || len(p) == 0 {
+		return n, nil
+	}
+	return 0, i.err
+}
+
+// Unwrap returns what is read from.
+func (i *input) Unwrap() io.Reader { return i.f }
+
 // terminal reports whether somebody can type into r.
 func terminal(r io.Reader) bool {
+	if u, wrapped := r.(interface{ Unwrap() io.Reader }); wrapped {
+		r = u.Unwrap()
+	}
 	f, ok := r.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // G115: a file descriptor fits
 }

@@ -1,12 +1,14 @@
 package cli_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestOutputFull: what could not be printed was not received, whatever the form,
@@ -68,5 +70,42 @@ func TestOutputUnread(t *testing.T) {
 		if out := s.must("qrt stats --json"); !strings.Contains(out, `"ready":3,"in_flight":0`) {
 			t.Errorf("after %v: %s", args, out)
 		}
+	}
+}
+
+// TestInterruptedInput: an interrupt ends a command that waits for its input, and
+// nothing of that is sent by halves: whole lines that came before are.
+func TestInterruptedInput(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	for _, args := range [][]string{{"send", "q"}, {"send", "q", "--lines"}, {"inspect"}} {
+		var out, said strings.Builder
+		c := exec.CommandContext(t.Context(), s.qrt, append(args, "--json", "--log", "debug")...)
+		c.Dir, c.Env, c.Stdout, c.Stderr = s.home, s.env, &out, &said
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// More than the pipe holds: once it is written the command reads.
+		if _, err := in.Write(bytes.Repeat([]byte("x"), 256<<10)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(20*time.Second, func() { _ = c.Process.Kill() })
+		err = c.Wait()
+		late.Stop()
+		_ = in.Close() // it is closed by now
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said.String(), `"code":"interrupted"`) || out.Len() > 0 {
+			t.Errorf("%v: %v, %q, %q", args, err, out.String(), said.String())
+		}
+	}
+	if out := s.run("qrt stats --json"); strings.Contains(out, `"ready":1`) {
+		t.Errorf("half a message was sent: %s", out)
 	}
 }

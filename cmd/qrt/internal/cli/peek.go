@@ -70,7 +70,7 @@ type list struct {
 	full bool
 	dead bool // of dead letters
 	n    int
-	rows [][]string
+	rows *display.List
 }
 
 func (l *list) add(r messageReport) {
@@ -85,7 +85,14 @@ func (l *list) add(r messageReport) {
 		}
 		r.show(s)
 	default:
-		l.rows = append(l.rows, l.row(&r))
+		if l.rows == nil {
+			columns := display.Columns("message", "session", "body", "key", ">age", ">deliveries", ">size")
+			if l.dead {
+				columns = display.Columns("message", "session", "body", "key", "reason", ">dead for")
+			}
+			l.rows = s.List(columns)
+		}
+		l.rows.Add(l.row(&r))
 	}
 }
 
@@ -124,15 +131,9 @@ func (l *list) row(r *messageReport) []string {
 }
 
 func (l *list) end() {
-	if len(l.rows) == 0 {
-		return
+	if l.rows != nil {
+		l.rows.End()
 	}
-	columns := display.Columns("message", "session", "body", "key", ">age", ">deliveries", ">size")
-	if l.dead {
-		columns = display.Columns("message", "session", "body", "key", "reason", ">dead for")
-	}
-	l.a.screen.Table(columns, l.rows)
-	l.rows = nil
 }
 
 // wordList joins names for a sentence.

@@ -190,7 +190,11 @@ func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
 		if bytes.HasSuffix(d.Body, []byte(end)) {
 			end = ""
 		}
-		_, _ = fmt.Fprintf(r.a.Out, "%s%s", d.Body, end) // a failure is looked for below
+		body := string(d.Body)
+		if r.a.screen.Terminal() {
+			body = display.Block(body)
+		}
+		_, _ = fmt.Fprintf(r.a.Out, "%s%s", body, end) // a failure is looked for below
 	default:
 		m.show(r.a.screen)
 	}

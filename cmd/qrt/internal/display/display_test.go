@@ -2,6 +2,7 @@ package display
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,58 @@ func FuzzSafe(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestJSON: what might steer a terminal is escaped, and means the same.
+func TestJSON(t *testing.T) {
+	for _, text := range []string{"plain — text, 漢字", "\x1b[31m", "c1 \u009b31m", "del \x7f", "left\u202eright", "tag \U000e0041", "a\nb\tc", `\u009b "quoted"`, "\ufffd"} {
+		in, err := json.Marshal(map[string]string{text: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := JSON(append(in, '\n'))
+		for _, r := range string(out) {
+			if unsafe(r, true) {
+				t.Errorf("JSON(%s) has %U", in, r)
+			}
+		}
+		var back map[string]string
+		if err := json.Unmarshal(out, &back); err != nil || back[text] != text || len(back) != 1 {
+			t.Errorf("JSON(%s) = %s means %q, %v", in, out, back, err)
+		}
+	}
+	if in := []byte(`{"a":"plain — text"}`); string(JSON(in)) != string(in) {
+		t.Errorf("plain text became %s", JSON(in))
+	}
+}
+
+// TestList: a long table has one head, its columns stay where they are, and it is
+// seen before its last row is known.
+func TestList(t *testing.T) {
+	var out bytes.Buffer
+	l := New(&out, Never).List(Columns("name", ">count"))
+	for i := range 3*page + 7 {
+		l.Add([]string{"x", Count(i)})
+		if n := strings.Count(out.String(), "\n"); n < i-page {
+			t.Fatalf("%d lines are written after %d rows", n, i+1)
+		}
+	}
+	l.End()
+	l.End()
+	lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+	if len(lines) != 3*page+7+2 || strings.Count(out.String(), "name") != 1 {
+		t.Fatalf("%d lines, %d heads", len(lines), strings.Count(out.String(), "name"))
+	}
+	for _, i := range []int{2, page + 1, 3*page + 8} {
+		if end := "x" + strings.Repeat(" ", len(lines[0])-len("  x")-len(Count(i-2))) + Count(i-2); lines[i] != "  "+end {
+			t.Errorf("line %d is %q under %q", i, lines[i], lines[0])
+		}
+	}
+	out.Reset()
+	New(&out, Never).List(Columns("name")).End()
+	if out.Len() > 0 {
+		t.Errorf("no row, and %q", out.String())
+	}
 }
 
 func TestFormats(t *testing.T) {

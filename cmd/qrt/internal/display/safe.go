@@ -1,9 +1,12 @@
 package display
 
 import (
+	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -13,6 +16,30 @@ func Safe(text string) string { return escape(text, false) }
 
 // Block is Safe for text of several lines: line ends and tabs stay.
 func Block(text string) string { return escape(text, true) }
+
+// JSON returns one line of JSON with the characters that Safe escapes escaped as
+// JSON has it, so that it means the same and can be looked at on a terminal. JSON
+// has such characters in strings only.
+func JSON(line []byte) []byte {
+	if bytes.IndexFunc(line, func(r rune) bool { return unsafe(r, true) }) < 0 {
+		return line
+	}
+	out := make([]byte, 0, len(line)+64)
+	for len(line) > 0 {
+		r, n := utf8.DecodeRune(line)
+		switch {
+		case !unsafe(r, true):
+			out = append(out, line[:n]...)
+		case r > 0xFFFF:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		line = line[n:]
+	}
+	return out
+}
 
 func escape(text string, lines bool) string {
 	if strings.IndexFunc(text, func(r rune) bool { return unsafe(r, lines) }) < 0 && utf8.ValidString(text) {

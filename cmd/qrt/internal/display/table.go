@@ -28,6 +28,45 @@ func Columns(titles ...string) []Column {
 
 // Table writes rows under their heads. Cells must be Safe.
 func (s *Screen) Table(columns []Column, rows [][]string) {
+	l := s.List(columns)
+	l.show(rows)
+}
+
+// page is how many rows a List waits for, to know how wide its columns are.
+const page = 200
+
+// List is a table of any number of rows, which are written some at a time, so that
+// it is soon seen and takes little memory. End it.
+type List struct {
+	s       *Screen
+	columns []Column
+	rows    [][]string
+	widths  []int // as far as is known
+	headed  bool
+}
+
+// List begins a table. Nothing is written where no row comes.
+func (s *Screen) List(columns []Column) *List {
+	return &List{s: s, columns: columns, widths: make([]int, len(columns))}
+}
+
+// Add adds a row, whose cells must be Safe.
+func (l *List) Add(row []string) {
+	if l.rows = append(l.rows, row); len(l.rows) == page {
+		l.End()
+	}
+}
+
+// End writes what is left.
+func (l *List) End() {
+	if len(l.rows) > 0 {
+		l.show(l.rows)
+		l.rows = nil
+	}
+}
+
+// show writes rows, under the heads where they are the first.
+func (l *List) show(rows [][]string) {
 	t := table.NewWriter()
 	box := table.StyleBoxLight
 	box.PaddingLeft, box.PaddingRight = "", "   "
@@ -39,16 +78,25 @@ func (s *Screen) Table(columns []Column, rows [][]string) {
 		},
 		Format: table.FormatOptions{Header: text.FormatDefault, Row: text.FormatDefault, Footer: text.FormatDefault},
 	})
-	head := make(table.Row, len(columns))
-	configs := make([]table.ColumnConfig, len(columns))
-	for i, c := range columns {
-		head[i] = s.Dim(c.Title)
-		configs[i] = table.ColumnConfig{Number: i + 1}
+	head := make(table.Row, len(l.columns))
+	configs := make([]table.ColumnConfig, len(l.columns))
+	for i, c := range l.columns {
+		head[i] = l.s.Dim(c.Title)
+		l.widths[i] = max(l.widths[i], text.StringWidthWithoutEscSequences(c.Title))
+		for _, row := range rows {
+			if i < len(row) {
+				l.widths[i] = max(l.widths[i], text.StringWidthWithoutEscSequences(row[i]))
+			}
+		}
+		configs[i] = table.ColumnConfig{Number: i + 1, WidthMin: l.widths[i]}
 		if c.Right {
 			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
 		}
 	}
-	t.AppendHeader(head)
+	if !l.headed {
+		t.AppendHeader(head)
+		l.headed = true
+	}
 	t.SetColumnConfigs(configs)
 	for _, row := range rows {
 		cells := make(table.Row, len(row))
@@ -60,9 +108,9 @@ func (s *Screen) Table(columns []Column, rows [][]string) {
 	for line := range strings.SplitSeq(t.Render(), "\n") {
 		line = strings.TrimRight(line, " ")
 		if strings.Trim(line, "─") == "" {
-			line = s.Dim(line)
+			line = l.s.Dim(line)
 		}
-		s.Printf("  %s\n", line)
+		l.s.Printf("  %s\n", line)
 	}
 }
 
