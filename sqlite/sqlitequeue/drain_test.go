@@ -22,7 +22,7 @@ import (
 // returned.
 func TestDrainUnderLoad(t *testing.T) {
 	t.Parallel()
-	const rounds, each = 1000 / scale, 12
+	const rounds, each = 1000 / scale / scale, 12
 	ctx := t.Context()
 	broker, err := sqlitequeue.Open(ctx, filepath.Join(t.TempDir(), "drain.db"), &sqlitequeue.Options{
 		Synchronous: sqlitequeue.Normal,

@@ -113,8 +113,8 @@ func drained(t *testing.T) (path string, f *fixture, full int64) {
 	t.Helper()
 	path, f = openNormal(t)
 	var list []*driver.Message
-	for n := range 3000 {
-		list = append(list, message(n))
+	for n := range 300 {
+		list = append(list, &driver.Message{ID: fmt.Sprint(n), Body: make([]byte, 80<<10)})
 	}
 	f.sendAll(list...)
 	full = size(t, f, path)
