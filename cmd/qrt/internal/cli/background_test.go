@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -143,4 +144,37 @@ func TestEmulator(t *testing.T) {
 		t.Errorf("the connection string is shown: %s", out)
 	}
 	p.stop(os.Interrupt)
+}
+
+// TestRedriveInterrupted: an interrupt ends a redrive between two messages, says how
+// far it came, and leaves each in one place.
+func TestRedriveInterrupted(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	s.must("printf 'a\\nb\\nc\\nd\\ne\\nf\\n' | qrt send q --lines --plaintext")
+	s.run("qrt receive q --all --policy reject")
+	p := s.start("dlq", "redrive", "q", "--rate", "1")
+	var at struct {
+		Queues []struct {
+			Ready       int `json:"ready"`
+			DeadLetters int `json:"dead_letters"`
+		} `json:"queues"`
+	}
+	look := func() (ready, dead int) {
+		if err := json.Unmarshal([]byte(s.must("qrt stats q --json")), &at); err != nil {
+			t.Fatal(err)
+		}
+		return at.Queues[0].Ready, at.Queues[0].DeadLetters
+	}
+	for tries, dead := 0, 6; dead == 6 && tries < 1000; tries++ {
+		_, dead = look()
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	err := p.cmd.Wait()
+	ready, dead := look()
+	if want := fmt.Sprintf("qrt: interrupted (%d were sent back before, 0 refused, 0 failed)\n", ready); err == nil || p.err.String() != want || ready == 0 || dead == 0 || ready+dead != 6 {
+		t.Errorf("%d ready, %d dead, %v: %s, want %s", ready, dead, err, p.err.String(), want)
+	}
 }

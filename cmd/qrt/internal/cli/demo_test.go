@@ -198,7 +198,7 @@ func TestDemoInterrupted(t *testing.T) {
 	cancel()
 	var out, errs bytes.Buffer
 	code := cli.Run(ctx, []string{"demo", "--provider", "mem://", "--messages", "60", "--json"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
-	if code != 1 || out.Len() > 0 || !strings.Contains(errs.String(), `"code":"interrupted"`) {
+	if code != 1 || out.Len() > 0 || !strings.HasPrefix(errs.String(), `{"error":"interrupted","code":"interrupted",`) {
 		t.Errorf("exit code %d, output %q, error %q", code, out.String(), errs.String())
 	}
 }

@@ -46,13 +46,20 @@ func (x *examination) run(ctx context.Context, queues []string) error {
 	if len(given) == 0 {
 		given = x.app.settings.queueNames()
 	}
+	before := x.report.Errors
 	x.keys(ctx, x.app.settings.keys, "keys")
 	x.nonces(ctx)
+	missing := x.report.Errors > before
 	x.phase()
 	c, err := x.app.connect(ctx, need{queues: given})
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if missing {
+			// It is that again, and no fault of the broker's.
+			x.find(levelNote, "broker", "first see to the error above", "not looked at: keys and nonce store come first")
+			return nil
 		}
 		x.find(levelError, "broker", x.brokerAdvice(err), "%v", err)
 		return nil

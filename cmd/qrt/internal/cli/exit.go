@@ -25,6 +25,9 @@ const (
 	exitUnread  = 141 // 128 + SIGPIPE, as shells have it
 )
 
+// codeInterrupted is the code of what an interrupt ended.
+const codeInterrupted = "interrupted"
+
 // exitError is an error with an exit code of its own.
 type exitError struct {
 	exit int
@@ -65,6 +68,15 @@ func advise(err error, format string, args ...any) error {
 	return &advised{err, fmt.Sprintf(format, args...)}
 }
 
+// partial is an error that came when some of the work was done.
+type partial struct {
+	err  error
+	done string // in words
+}
+
+func (e *partial) Error() string { return e.err.Error() + " (" + e.done + ")" }
+func (e *partial) Unwrap() error { return e.err }
+
 // errorReport is an error as --json shows it, on standard error.
 type errorReport struct {
 	Error     string `json:"error"`
@@ -77,6 +89,14 @@ type errorReport struct {
 // report sorts an error: its exit code, and its code for programs.
 func report(err error) errorReport {
 	r := errorReport{Error: err.Error(), Exit: exitFailed, Code: codeOf(err)}
+	if r.Code == codeInterrupted {
+		// Where it was just then is of no interest, and often in several places.
+		r.Error = "interrupted"
+		var p *partial
+		if errors.As(err, &p) {
+			r.Error += " (" + p.done + ")"
+		}
+	}
 	var x *exitError
 	if errors.As(err, &x) {
 		r.Exit = x.exit
@@ -118,7 +138,7 @@ func codeOf(err error) string {
 		err  error
 		code string
 	}{
-		{context.Canceled, "interrupted"},
+		{context.Canceled, codeInterrupted},
 		{context.DeadlineExceeded, "timeout"},
 		{errors.ErrUnsupported, "unsupported"},
 		{queue.ErrQueueNotFound, "queue_not_found"},

@@ -108,6 +108,10 @@ func (a *app) redrive(ctx context.Context, name string, o *queue.RedriveOptions)
 		if got.FirstError != nil {
 			r.Error = got.FirstError.Error()
 		}
+		if err != nil && r.Matched > 0 {
+			// Some may be back in the queue: whoever goes on has to know.
+			return &partial{err, r.sofar()}
+		}
 		if err != nil {
 			return err
 		}
@@ -120,6 +124,15 @@ func (a *app) redrive(ctx context.Context, name string, o *queue.RedriveOptions)
 		}
 		return nil
 	})
+}
+
+// sofar says how far it came.
+func (r *redriveReport) sofar() string {
+	done := "were sent back before"
+	if r.DryRun {
+		done = "would have been sent back"
+	}
+	return fmt.Sprintf("%d %s, %d refused, %d failed", r.Redriven, done, r.Refused, r.Failed)
 }
 
 func (r *redriveReport) show(s *display.Screen) {
@@ -204,7 +217,7 @@ func (a *app) purge(ctx context.Context, name string, filter *queue.Filter, yes 
 		}
 		n, err := d.Purge(ctx, filter)
 		if err != nil {
-			return fmt.Errorf("%w (%d were deleted before)", err, n)
+			return &partial{err, fmt.Sprintf("%d were deleted before", n)}
 		}
 		a.print(purgeReport{name, n}, func(s *display.Screen) {
 			s.Printf("%s %s of %s deleted\n", s.Good("✓"), number(n, "", "dead letter"), s.Name(display.Safe(name)))
