@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,27 +88,75 @@ func (a *app) withDead(ctx context.Context, name string, f func(*connection, *qu
 
 func (a *app) dlqListCommand() *cobra.Command {
 	var o filterOptions
-	var full bool
+	var full, stored bool
 	c := &cobra.Command{
 		Use:   "list QUEUE",
 		Short: "List dead letters, and why each lies there",
 		Long: `List shows the dead letters of a queue. They stay where they are. Reasons and times
-are what the broker has stored: for display, not authenticated.`,
+are what the broker has stored: for display, not authenticated.
+
+With --envelope each comes with its stored bytes, stored_base64: of a message that
+does not open they are all the evidence there is.`,
 		Example: example(`
 			qrt dlq list task-tactician
-			qrt dlq list task-tactician --reason authentication_failed --since 24h --json`),
+			qrt dlq list task-tactician --reason authentication_failed --since 24h --json
+			qrt dlq list task-tactician --envelope --json > evidence.jsonl`),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := o.filter(time.Now())
 			if err != nil {
 				return err
 			}
+			if stored {
+				if !a.settings.json {
+					return usagef("--envelope needs --json")
+				}
+				return a.dlqEvidence(cmd.Context(), args[0], filter)
+			}
 			return a.dlqList(cmd.Context(), args[0], filter, full)
 		},
 	}
 	o.flags(c.Flags())
 	c.Flags().BoolVar(&full, "full", false, "show bodies and all that is known of each message")
+	c.Flags().BoolVar(&stored, "envelope", false, "with --json: add the stored bytes of each")
 	return c
+}
+
+// dlqEvidence lists dead letters with their stored bytes.
+func (a *app) dlqEvidence(ctx context.Context, name string, filter *queue.Filter) error {
+	return a.withDead(ctx, name, func(c *connection, d *queue.DeadLetters) error {
+		return c.rawDeadLetters(ctx, name, func(raw iter.Seq2[*driver.Delivery, error]) error {
+			next, stop := iter.Pull2(raw)
+			defer stop()
+			n := 0
+			for p, err := range d.All(ctx, filter) {
+				if err != nil {
+					return err
+				}
+				r := newPeekedReport(p)
+				// Both go by the order of storage; what is gone by now is passed over.
+				for {
+					found, err, ok := next()
+					if err != nil {
+						return err
+					}
+					if !ok {
+						return fmt.Errorf("dead letter %q was taken away while they were listed: list them again", display.Safe(r.MessageID))
+					}
+					if found.BrokerID == p.BrokerID {
+						r.Stored = found.Body
+						break
+					}
+				}
+				writeJSON(a.Out, r)
+				n++
+			}
+			if n == 0 {
+				return nothingf("no dead letter of %q is selected", display.Safe(name))
+			}
+			return nil
+		})
+	})
 }
 
 func (a *app) dlqList(ctx context.Context, name string, filter *queue.Filter, full bool) error {
@@ -153,15 +203,22 @@ func (a *app) dlqShowCommand() *cobra.Command {
 
 func (a *app) dlqShow(ctx context.Context, name, id string) error {
 	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
-		for p, err := range d.All(ctx, &queue.Filter{MessageIDs: []string{id}, Limit: 1}) {
+		found := 0
+		for p, err := range d.All(ctx, &queue.Filter{MessageIDs: []string{id}}) {
 			if err != nil {
 				return err
 			}
+			if found++; found > 1 {
+				a.warn(oneOfMany(name, id))
+				return nil
+			}
 			r := newPeekedReport(p)
 			a.print(r, r.show)
-			return nil
 		}
-		return noDeadLetter(name, id)
+		if found == 0 {
+			return noDeadLetter(name, id)
+		}
+		return nil
 	})
 }
 
@@ -169,10 +226,30 @@ func noDeadLetter(name, id string) error {
 	return nothingf("no dead letter of %q has the message ID %q", display.Safe(name), display.Safe(id))
 }
 
+// oneOfMany says that a message ID names several: whoever controls the broker can
+// make copies.
+func oneOfMany(name, id string) string {
+	return fmt.Sprintf("this is the oldest of several dead letters with this message ID: qrt dlq list %s --id %s --full shows all", name, id)
+}
+
 // dlqEnvelope writes the stored body of a dead letter.
 func (a *app) dlqEnvelope(ctx context.Context, name, id string) error {
 	return a.with(ctx, need{looks: true}, func(c *connection) error {
-		found, err := c.rawDeadLetter(ctx, name, id)
+		var found *driver.Delivery
+		err := c.rawDeadLetters(ctx, name, func(raw iter.Seq2[*driver.Delivery, error]) error {
+			for d, err := range raw {
+				switch {
+				case err != nil:
+					return err
+				case d.ID == id && found != nil:
+					a.warn(oneOfMany(name, id))
+					return nil
+				case d.ID == id:
+					found = d
+				}
+			}
+			return nil
+		})
 		switch {
 		case err != nil:
 			return err
@@ -192,22 +269,17 @@ func (a *app) dlqEnvelope(ctx context.Context, name, id string) error {
 	})
 }
 
-// rawDeadLetter finds a dead letter as it is stored; nil where there is none.
-func (c *connection) rawDeadLetter(ctx context.Context, name, id string) (found *driver.Delivery, err error) {
+// rawDeadLetters hands the dead letters of a queue to f, as they are stored.
+func (c *connection) rawDeadLetters(ctx context.Context, name string, f func(iter.Seq2[*driver.Delivery, error]) error) (err error) {
 	q, err := c.broker.Open(ctx, name, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, q.Close(ctx)) }()
 	dead, err := q.DeadLetters(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, dead.Close(ctx)) }()
-	for d, err := range peekAll(ctx, dead) {
-		if err != nil || d.ID == id {
-			return d, err
-		}
-	}
-	return nil, nil //nolint:nilnil // not there is an answer
+	return f(peekAll(ctx, dead))
 }

@@ -31,6 +31,8 @@ type messageReport struct {
 	EnqueuedAt      *time.Time        `json:"enqueued_at,omitempty"`
 	Size            int               `json:"size"`
 	payload
+	// Stored is the body as the broker has it, where it was asked for.
+	Stored     []byte            `json:"stored_base64,omitempty"`
 	DeadLetter *deadLetterReport `json:"dead_letter,omitempty"`
 	Rejected   *rejectedReport   `json:"rejected,omitempty"`
 	// Error says why a message that was looked at does not open.

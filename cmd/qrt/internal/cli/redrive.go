@@ -215,6 +215,8 @@ func (a *app) purge(ctx context.Context, name string, filter *queue.Filter, yes 
 		if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(s.Count, "", "dead letter"), display.Safe(name))); err != nil {
 			return err
 		}
+		// No more than were counted: what has come since, nobody agreed to.
+		filter.Limit = s.Count
 		n, err := d.Purge(ctx, filter)
 		if err != nil {
 			return &partial{err, fmt.Sprintf("%d were deleted before", n)}
