@@ -66,7 +66,7 @@ func fauxqsHome() (string, error) {
 	if dir == "" {
 		dir = filepath.Join("aws", "testdata", "fauxqs")
 	}
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "fauxqs")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "fauxqs")); err != nil { //nolint:gosec // G703: the folder is the operator's to name
 		return "", fmt.Errorf("%s runs fauxqs, which is not in %s: npm ci --prefix aws/testdata/fauxqs in a clone of the project, or npm install fauxqs elsewhere and name that folder in %s", SQSEmulatorURL, dir, FauxqsFolder)
 	}
 	return dir, nil
