@@ -12,6 +12,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,6 +73,9 @@ func Run(ctx context.Context, args []string, s Streams) int {
 }
 
 func wantsJSON(args []string) bool {
+	if on, err := strconv.ParseBool(os.Getenv("QRT_JSON")); err == nil && on && !slices.Contains(args, "--json=false") {
+		return true
+	}
 	for _, arg := range args {
 		switch arg {
 		case "--":

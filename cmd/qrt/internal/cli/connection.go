@@ -259,13 +259,15 @@ func (s *settings) queueNames() []string {
 // made, unless the command only looks.
 func (a *app) brokerURL(looks bool) (string, error) {
 	s := a.settings.provider
-	if !s.given() && !looks {
+	if !s.given() {
 		dir, err := dataDir()
 		if err != nil {
-			return "", err
+			return "", usagef("no --provider, and there is no folder for a default one: %w", err)
 		}
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return "", err
+		if !looks {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return "", err
+			}
 		}
 	}
 	if !looks || !strings.HasPrefix(strings.ToLower(s.value), "sqlite:") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -54,8 +55,8 @@ know, is refused, so that nobody can launder a replay through the dead letters.
 				return err
 			}
 			switch {
-			case r.Rate < 0:
-				return usagef("--rate is negative")
+			case !(r.Rate >= 0) || math.IsInf(r.Rate, 0):
+				return usagef("--rate must be a number of messages a second, 0 for no limit")
 			case ttl != "" && !r.Reseal:
 				return usagef("--ttl needs --reseal")
 			case r.AcceptReplayRisk && !r.Reseal:

@@ -119,7 +119,8 @@ func (s *settings) resolve(flags *pflag.FlagSet) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	return s.defaults()
+	s.defaults()
+	return nil
 }
 
 func (s *settings) resolveJSON(flags *pflag.FlagSet) error {
@@ -163,14 +164,13 @@ func (s *settings) check() error {
 	return nil
 }
 
-// defaults names the broker and the keys of this user where nobody chose.
-func (s *settings) defaults() error {
+// defaults names the broker and the keys of this user where nobody chose. A user
+// without a home has none: what needs them says so, and many a command does not.
+func (s *settings) defaults() {
 	if s.provider.value == "" {
-		dir, err := dataDir()
-		if err != nil {
-			return usagef("no --provider, and there is no folder for a default one: %w", err)
+		if dir, err := dataDir(); err == nil {
+			s.provider.value = sqliteURL(filepath.Join(dir, "queue.db"))
 		}
-		s.provider.value = sqliteURL(filepath.Join(dir, "queue.db"))
 	}
 	if s.keys.value == "" {
 		path, err := defaultKeyFile()
@@ -180,7 +180,6 @@ func (s *settings) defaults() error {
 			}
 		}
 	}
-	return nil
 }
 
 // plaintextPolicy is the policy as the library has it.
