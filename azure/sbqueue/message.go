@@ -2,6 +2,7 @@ package sbqueue
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,11 @@ const (
 	traceParent = "traceparent"
 	traceState  = "tracestate"
 )
+
+// MaxTTL is the longest time to live that the broker can be told of: AMQP counts
+// milliseconds in 32 bits (Part 3, Section 3.2.1), and the SDK cuts off what is
+// beyond them, so that 50 days became 7 hours.
+const MaxTTL = math.MaxUint32 * time.Millisecond
 
 // outgoing returns the SDK's message for m. count is how often those that it is a
 // copy of were delivered.
@@ -76,8 +82,16 @@ func outgoing(m *driver.Message, count int) (*azservicebus.Message, error) {
 	default:
 		out.ApplicationProperties[propertyType] = m.ContentType
 	}
-	if m.TTL > 0 {
-		out.TimeToLive = &m.TTL
+	switch {
+	case m.TTL <= 0:
+	case m.TTL <= MaxTTL:
+		// A part of a millisecond would be cut off, and none means for ever.
+		ttl := (m.TTL + time.Millisecond - 1).Truncate(time.Millisecond)
+		out.TimeToLive = &ttl
+	case !m.Sealed:
+		return nil, driver.Errorf(driver.Invalid, "a TTL of %s: Service Bus takes %s at most, but for sealed messages", m.TTL, MaxTTL)
+	default:
+		// The receiver ends its life, by what the envelope says.
 	}
 	if !m.NotBefore.IsZero() {
 		at := m.NotBefore.UTC()
