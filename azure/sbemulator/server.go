@@ -2,6 +2,7 @@ package sbemulator
 
 import (
 	"context"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"net"
@@ -24,7 +25,8 @@ type Options struct {
 
 	// Key is the shared access key. Where it is set, claims must be signed with
 	// it and every link needs a claim, as with the service. Empty means that
-	// any claim will do and none is needed.
+	// any claim will do and none is needed. Under GODEBUG=fips140=only it has
+	// 14 bytes or more, because nothing shorter is signed with.
 	Key string
 
 	// FrozenClock makes the emulator's clock stand still but for
@@ -42,7 +44,8 @@ type Options struct {
 
 const (
 	keyName        = "emulator"
-	anyKey         = "emulator-key"
+	anyKey         = "the-key-of-an-emulator" // its clients sign with it, also under fips140=only
+	leastKey       = 14                       // bytes; 112 bits (NIST SP 800-131A, Section 10)
 	maxConnections = 1024
 )
 
@@ -78,6 +81,9 @@ func Start(o *Options) (*Server, error) {
 	}
 	if s.opts.IdleLinkTimeout < 0 {
 		return nil, errors.New("sbemulator: IdleLinkTimeout is negative")
+	}
+	if fips140.Enforced() && s.opts.Key != "" && len(s.opts.Key) < leastKey {
+		return nil, fmt.Errorf("sbemulator: Key has less than %d bytes, which fips140=only does not sign with", leastKey)
 	}
 	if s.opts.AutoCreate != nil {
 		auto, err := s.opts.AutoCreate.withDefaults()

@@ -2,6 +2,7 @@ package sbqueue
 
 import (
 	"context"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"strings"
@@ -94,9 +95,22 @@ type closing func(context.Context) error
 
 func (f closing) Close(ctx context.Context) error { return f(ctx) }
 
+// leastKey is how many bytes a key has at least where only approved algorithms
+// run: 112 bits (NIST SP 800-131A, Section 10). Keys of namespaces have 44.
+const leastKey = 14
+
 // FromConnectionString returns the Broker of a connection string. It does no I/O.
-// Errors never repeat the string.
+// Errors never repeat the string. Under GODEBUG=fips140=only a key of less than 14
+// bytes is refused here: signing with it would panic later, in the SDK.
 func FromConnectionString(connection string, o *Options) (*Broker, error) {
+	if fips140.Enforced() {
+		for part := range strings.SplitSeq(connection, ";") {
+			name, key, _ := strings.Cut(part, "=")
+			if strings.EqualFold(name, "SharedAccessKey") && len(key) < leastKey {
+				return nil, fmt.Errorf("sbqueue: the connection string's key has less than %d bytes, which fips140=only does not sign with: use one that Azure made", leastKey)
+			}
+		}
+	}
 	b, err := newBroker(o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
 		return azservicebus.NewClientFromConnectionString(connection, c)
 	})
