@@ -73,10 +73,12 @@ type QueueOptions struct {
 
 // Broker is a namespace.
 type Broker struct {
-	client *azservicebus.Client
+	// client is behind a function, because package fmt prints what a pointer
+	// leads to where the verb does not suit it, and a client holds the key.
+	client func() *azservicebus.Client
 	// sessions is the client of sessions, on a connection of its own: the SDK
 	// closes the connection of a receiver that fails, and with it all sessions.
-	sessions *azservicebus.Client
+	sessions func() *azservicebus.Client
 	o        Options
 
 	calls sync.WaitGroup // of the SDK's that may outlast their callers
@@ -144,13 +146,12 @@ func newBroker(o *Options, connect func(*azservicebus.ClientOptions) (*azservice
 	if o != nil {
 		b.o = *o
 	}
-	var err error
-	once := azservicebus.RetryOptions{MaxRetries: -1} // see pauses
-	if b.client, err = connect(&azservicebus.ClientOptions{RetryOptions: once}); err == nil {
-		b.sessions, err = connect(&azservicebus.ClientOptions{RetryOptions: once})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errClient, err)
+	for _, client := range []*func() *azservicebus.Client{&b.client, &b.sessions} {
+		c, err := connect(&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}}) // see pauses
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errClient, err)
+		}
+		*client = func() *azservicebus.Client { return c }
 	}
 	for name, q := range b.o.Queues {
 		if err := q.check(); err != nil {
@@ -288,7 +289,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		b.calls.Wait()
 		return nil
 	})
-	return classify(ctx, b.closeAll(ctx, []closer{b.client, b.sessions, calls}, closeConnection))
+	return classify(ctx, b.closeAll(ctx, []closer{b.client(), b.sessions(), calls}, closeConnection))
 }
 
 // checkName refuses what Service Bus refuses: its error would come late and say

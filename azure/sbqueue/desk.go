@@ -40,9 +40,9 @@ func (g *gate) pass(ctx context.Context, connect func() error) error {
 // anew, and nothing ends them.
 type lease struct {
 	b *Broker
-	c closer
 
 	mu    sync.Mutex // guards what follows
+	c     closer     // nil until it is made
 	users int
 	over  bool
 }
@@ -57,11 +57,34 @@ func (l *lease) take() bool {
 	return !l.over
 }
 
+// made says what the calls are of.
+func (l *lease) made(c closer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.c = c
+}
+
+// connect has f make what the SDK has, and connect it, by the gate. While one
+// connects, the SDK keeps all others waiting whatever their contexts say, and also
+// those who make a sender or receiver: this ends with ctx, and f some time later.
+func (l *lease) connect(ctx context.Context, g *gate, f func(context.Context) error) error {
+	errs, _ := l.b.each(ctx, 1, 1, func(int) error {
+		if !l.take() {
+			return errClosed()
+		}
+		defer l.leave()
+		bounded, cancel := context.WithTimeout(ctx, connectTime)
+		defer cancel()
+		return g.pass(bounded, func() error { return f(bounded) })
+	})
+	return errs[0]
+}
+
 // leave ends a call.
 func (l *lease) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.users--; l.over && l.users == 0 {
+	if l.users--; l.over && l.users == 0 && l.c != nil {
 		l.b.discard(l.c)
 	}
 }
@@ -70,7 +93,7 @@ func (l *lease) leave() {
 func (l *lease) retire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.over && l.users == 0 {
+	if !l.over && l.users == 0 && l.c != nil {
 		l.b.discard(l.c)
 	}
 	l.over = true
@@ -79,13 +102,13 @@ func (l *lease) retire() {
 // close closes it now, where it is not in use.
 func (l *lease) close(ctx context.Context) error {
 	l.mu.Lock()
-	now := !l.over && l.users == 0
+	now, c := !l.over && l.users == 0, l.c
 	l.over = true
 	l.mu.Unlock()
-	if !now {
+	if !now || c == nil {
 		return nil
 	}
-	return l.c.Close(ctx)
+	return c.Close(ctx)
 }
 
 // desk is the receiver of the SDK by which a queue's messages are settled and
@@ -94,14 +117,12 @@ func (l *lease) close(ctx context.Context) error {
 // receiver does not matter: the SDK settles over the AMQP link that it came by,
 // never over a later one, whose delivery of that number would be another message.
 type desk struct {
-	r *azservicebus.Receiver
+	r *azservicebus.Receiver // nil until the gate is open
 	gate
 	lease
 }
 
-func (q *queue) newDesk(r *azservicebus.Receiver) *desk {
-	return &desk{r: r, gate: newGate(), lease: lease{b: q.b, c: r}}
-}
+func (q *queue) newDesk() *desk { return &desk{gate: newGate(), lease: lease{b: q.b}} }
 
 // at makes a call by the desk, and again where the links are dead.
 func (s *source) at(ctx context.Context, call func(*azservicebus.Receiver) error) error {
@@ -118,7 +139,10 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 	defer d.leave()
 	var err error
 	if !d.open.Load() {
-		err = d.connect(ctx)
+		err = d.connect(ctx, &d.gate, func(ctx context.Context) (err error) {
+			d.r, err = s.attach(ctx, &d.lease, d.r)
+			return err
+		})
 	}
 	if err == nil {
 		err = call(d.r)
@@ -129,13 +153,19 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 	return err
 }
 
-// connect makes the desk's links: there is nothing behind the last number.
-func (d *desk) connect(ctx context.Context) error {
-	return d.pass(ctx, func() error {
-		last := int64(math.MaxInt64)
-		_, err := d.r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
-		return err
-	})
+// attach makes a receiver, where r is none yet, and its links: there is nothing
+// behind the last number.
+func (s *source) attach(ctx context.Context, l *lease, r *azservicebus.Receiver) (*azservicebus.Receiver, error) {
+	if r == nil {
+		var err error
+		if r, err = s.again(); err != nil {
+			return nil, err
+		}
+		l.made(r)
+	}
+	last := int64(math.MaxInt64)
+	_, err := r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
+	return r, err
 }
 
 // prepare connects the desk in the background: that takes some round trips, which
@@ -165,34 +195,18 @@ func (s *source) replaceDesk(dead *desk) {
 	if s.desk != dead || s.over.Err() != nil {
 		return
 	}
-	if r, err := s.again(); err == nil { // else the client is closed
-		s.desk = s.q.newDesk(r)
-		dead.retire()
-	}
+	s.desk = s.q.newDesk()
+	dead.retire()
 }
 
 // outlet is the SDK's sender of a queue.
 type outlet struct {
-	s *azservicebus.Sender
+	s *azservicebus.Sender // nil until the gate is open
 	gate
 	lease
 }
 
-func (q *queue) newOutlet() (*outlet, error) {
-	s, err := q.b.client.NewSender(q.name, nil)
-	if err != nil {
-		return nil, err
-	}
-	return &outlet{s: s, gate: newGate(), lease: lease{b: q.b, c: s}}, nil
-}
-
-// connect makes the outlet's link, whose limit a batch needs.
-func (o *outlet) connect(ctx context.Context) error {
-	return o.pass(ctx, func() error {
-		_, err := o.s.NewMessageBatch(ctx, nil)
-		return err
-	})
-}
+func (q *queue) newOutlet() *outlet { return &outlet{gate: newGate(), lease: lease{b: q.b}} }
 
 // transmit makes a call of the sender, and again where its link is dead.
 func (q *queue) transmit(ctx context.Context, call func(*azservicebus.Sender) error) error {
@@ -215,7 +229,18 @@ func (q *queue) transmitOnce(ctx context.Context, call func(*azservicebus.Sender
 	defer o.leave()
 	var err error
 	if !o.open.Load() {
-		err = o.connect(ctx)
+		err = o.connect(ctx, &o.gate, func(ctx context.Context) error {
+			if o.s == nil {
+				s, err := q.b.client().NewSender(q.name, nil)
+				if err != nil {
+					return err
+				}
+				o.s = s
+				o.made(s)
+			}
+			_, err := o.s.NewMessageBatch(ctx, nil) // which needs the link's limit
+			return err
+		})
 	}
 	if err == nil {
 		err = call(o.s)
@@ -232,8 +257,6 @@ func (q *queue) replaceOutlet(dead *outlet) {
 	if q.outlet != dead || q.source.over.Err() != nil {
 		return
 	}
-	if o, err := q.newOutlet(); err == nil { // else the client is closed
-		q.outlet = o
-		dead.retire()
-	}
+	q.outlet = q.newOutlet()
+	dead.retire()
 }

@@ -13,11 +13,13 @@
 // timeout, an expired token) the SDK would go on with the dead one for ever. A
 // Receive that waits over a detach goes on waiting.
 //
-// Settle and Renew end within 10 s, and with their context. What was received
-// before the connection was lost is settled by its lock token over the next one,
-// after a renewal that tells whether it is still held. Where the answer to a
-// settlement is lost it may have taken effect: then the repetition is
-// driver.ErrLockLost. Nothing settles a message that somebody else holds.
+// All calls end with their context, with one exception: while another call
+// connects, which takes 10 s at most, the SDK keeps a Send, Receive or Peek that
+// finds its link dead. Settle and Renew end within 10 s. What was received before
+// the connection was lost is settled by its lock token over the next one, after a
+// renewal that tells whether it is still held. Where the answer to a settlement is
+// lost it may have taken effect: then the repetition is driver.ErrLockLost. Nothing
+// settles a message that somebody else holds.
 //
 // A session ends with its link. The SDK attaches it again by its name, where
 // nobody was faster; that is noticed, and is a loss. Accepting has a deadline

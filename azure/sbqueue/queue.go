@@ -31,16 +31,10 @@ type queue struct {
 
 func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions) (*queue, error) {
 	q := &queue{b: b, name: name, settings: settings, sessions: make(map[*session]struct{})}
-	var err error
-	if q.outlet, err = q.newOutlet(); err != nil {
-		return nil, classify(ctx, err)
-	}
-	if q.source, err = newQueueSource(q, false); err != nil {
-		return nil, classify(ctx, err) // the client is closed
-	}
+	q.outlet, q.source = q.newOutlet(), newQueueSource(q, false)
 	limit, err := q.limit(ctx)
 	if err != nil {
-		_ = q.Close(ctx)
+		b.discard(q)
 		return nil, err
 	}
 	q.caps = driver.Capabilities{
@@ -320,13 +314,9 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	if q.source.over.Err() != nil {
 		return nil, errClosed()
 	}
-	source, err := newQueueSource(q, true)
-	if err != nil {
-		return nil, q.source.fault(ctx, err)
-	}
-	d := &deadLetters{q: q, source: source}
+	d := &deadLetters{q: q, source: newQueueSource(q, true)}
 	if err := q.b.keep(d); err != nil {
-		_ = source.close(ctx)
+		_ = d.source.close(ctx)
 		return nil, err
 	}
 	return d, nil

@@ -48,10 +48,14 @@ type session struct {
 }
 
 func newSession(q *queue, r *azservicebus.SessionReceiver) *session {
-	s := &session{source: newSource(q, r, false), r: r, id: r.SessionID(), alone: make(chan struct{}, 1), told: r.LockedUntil()}
+	s := &session{source: newSource(q, false), r: r, id: r.SessionID(), alone: make(chan struct{}, 1), told: r.LockedUntil()}
 	s.until = local(s.told, time.Now().Add(q.settings.Lock))
 	s.gone, s.leave = context.WithCancel(context.Background())
 	s.lose = s.drop
+	l := s.link // which comes connected
+	l.r = r
+	l.made(r)
+	l.open.Store(true)
 	return s
 }
 
@@ -128,15 +132,51 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 }
 
+// accept makes one attempt. The SDK waits for its mutexes whatever a context says:
+// what it brings after that is given up again.
 func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azservicebus.SessionReceiver, error) {
+	if !q.b.begin(1) {
+		return nil, errClosed()
+	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	unhook := context.AfterFunc(q.source.over, cancel)
 	defer unhook()
-	if id == "" {
-		return q.b.sessions.AcceptNextSessionForQueue(ctx, q.name, nil)
+	type outcome struct {
+		r   *azservicebus.SessionReceiver
+		err error
 	}
-	return q.b.sessions.AcceptSessionForQueue(ctx, q.name, id, nil)
+	came, late := make(chan outcome), make(chan struct{})
+	defer close(late)
+	go func() {
+		defer q.b.calls.Done()
+		var o outcome
+		if id == "" {
+			o.r, o.err = q.b.sessions().AcceptNextSessionForQueue(ctx, q.name, nil)
+		} else {
+			o.r, o.err = q.b.sessions().AcceptSessionForQueue(ctx, q.name, id, nil)
+		}
+		select {
+		case came <- o:
+		case <-late:
+			if o.err == nil {
+				q.b.discard(o.r)
+			}
+		}
+	}()
+	select {
+	case o := <-came:
+		return o.r, o.err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(callGrace)
+	defer grace.Stop()
+	select {
+	case o := <-came:
+		return o.r, o.err
+	case <-grace.C:
+		return nil, ctx.Err()
+	}
 }
 
 // isTimeout reports the broker's own word that there is no session.

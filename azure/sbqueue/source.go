@@ -30,15 +30,17 @@ type receiving interface {
 // link is one receiver of the SDK, for as long as its first AMQP link lives. On a
 // queue nothing but ReceiveMessages is called on it, see desk.
 type link struct {
-	r     receiving
+	r     receiving       // nil until the gate is open
 	up    context.Context // ends when the AMQP link is known to be dead
 	down  context.CancelFunc
 	limit rolling // of settling over it
+	gate
 	lease
 }
 
-func (q *queue) newLink(r receiving) *link {
-	l := &link{r: r, lease: lease{b: q.b, c: r}}
+// newLink returns the link of a queue.
+func (q *queue) newLink() *link {
+	l := &link{gate: newGate(), lease: lease{b: q.b}}
 	l.up, l.down = context.WithCancel(context.Background())
 	return l
 }
@@ -85,30 +87,22 @@ type receipt struct {
 	lost bool
 }
 
-func newSource(q *queue, r receiving, dead bool) *source {
-	s := &source{q: q, dead: dead, turn: make(chan struct{}, 1), held: make(map[*receipt]struct{}), link: q.newLink(r)}
+func newSource(q *queue, dead bool) *source {
+	s := &source{q: q, dead: dead, turn: make(chan struct{}, 1), held: make(map[*receipt]struct{}), link: q.newLink()}
 	s.over, s.end = context.WithCancel(context.Background())
 	return s
 }
 
 // newQueueSource returns the source of a queue or of its dead letters.
-func newQueueSource(q *queue, dead bool) (*source, error) {
+func newQueueSource(q *queue, dead bool) *source {
 	o := &azservicebus.ReceiverOptions{}
 	if dead {
 		o.SubQueue = azservicebus.SubQueueDeadLetter
 	}
-	again := func() (*azservicebus.Receiver, error) { return q.b.client.NewReceiverForQueue(q.name, o) }
-	r, err := again()
-	if err != nil {
-		return nil, err
-	}
-	m, err := again()
-	if err != nil {
-		return nil, err
-	}
-	s := newSource(q, r, dead)
-	s.again, s.desk = again, q.newDesk(m)
-	return s, nil
+	s := newSource(q, dead)
+	s.again = func() (*azservicebus.Receiver, error) { return q.b.client().NewReceiverForQueue(q.name, o) }
+	s.desk = q.newDesk()
+	return s
 }
 
 func (s *source) current() *link {
@@ -130,11 +124,7 @@ func (s *source) broken(l *link) bool {
 	if s.link != l || s.over.Err() != nil {
 		return false
 	}
-	r, err := s.again()
-	if err != nil {
-		return false // the client is closed
-	}
-	s.link = s.q.newLink(r)
+	s.link = s.q.newLink()
 	l.retire()
 	return true
 }
@@ -222,6 +212,19 @@ const gather = 20 * time.Millisecond
 // can meet a message whose predecessor is being given back, and so overtake it.
 func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.ReceivedMessage, error) {
 	if s.lose == nil {
+		if !l.open.Load() {
+			err := l.connect(ctx, &l.gate, func(ctx context.Context) error {
+				r, _ := l.r.(*azservicebus.Receiver)
+				r, err := s.attach(ctx, &l.lease, r)
+				if r != nil {
+					l.r = r
+				}
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
 		return l.r.ReceiveMessages(ctx, max, nil)
 	}
 	all, err := l.r.ReceiveMessages(ctx, 1, nil)
