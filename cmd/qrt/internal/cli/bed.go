@@ -15,18 +15,18 @@ func (s *settings) bedURL() string {
 	return testbed.Temporary
 }
 
-// bed opens the broker for a command that makes queues, fills them, and removes
-// them. In an account of a cloud that wants a yes: it costs money, and whoever
-// left QRT_PROVIDER at production did not mean it.
+// bed opens the broker for a command that makes queues and fills them. Where that
+// is somebody's, an account of a cloud or a file that has queues, it wants a yes:
+// whoever left QRT_PROVIDER at production did not mean it.
 func (a *app) bed(ctx context.Context, yes bool) (*testbed.Bed, error) {
 	b, err := testbed.Open(ctx, a.settings.bedURL())
 	if err != nil {
 		return nil, err
 	}
-	if b.Account != "" && !yes {
+	if b.Consent != "" && !yes {
 		_ = b.Close() // it has made nothing yet
-		return nil, usagef("this makes queues, sends to them and removes them in %s (%s), which costs money: say --yes, or use %s",
-			b.Account, a.settings.provider.source, testbed.SQSEmulatorURL)
+		return nil, advise(usagef("%s (%s): say --yes", b.Consent, a.settings.provider.source),
+			"or have a broker of its own: --provider mem://, sqlite:NEW-FILE, %s or %s", testbed.EmulatorURL, testbed.SQSEmulatorURL)
 	}
 	return b, nil
 }

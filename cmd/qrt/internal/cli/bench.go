@@ -63,7 +63,8 @@ shorter pairs (--rounds, --messages) make that narrower.
 It works on queues of its own: in a SQLite file that it removes, or on the broker
 that --provider names (emulator://servicebus and emulator://sqs start one). Where
 it cannot make queues, --queue names one that is empty and that nobody else uses.
-In an AWS account it makes queues and removes them, and wants --yes for that.`,
+In an AWS account it makes queues and removes them, in a file it leaves them: it
+wants --yes for the first, and where the file has others.`,
 		Example: example(`
 			qrt bench
 			qrt bench --payloads testdata/github --rounds 200
@@ -90,7 +91,7 @@ In an AWS account it makes queues and removes them, and wants --yes for that.`,
 	c.Flags().IntVar(&messages, "messages", 100, "messages of each half of a pair")
 	c.Flags().IntVar(&rounds, "rounds", 30, "how many pairs")
 	c.Flags().StringVar(&queue, "queue", "", "an empty `queue` to use, instead of making some")
-	c.Flags().BoolVar(&yes, "yes", false, "make and remove queues in a cloud's account")
+	c.Flags().BoolVar(&yes, "yes", false, "make queues in a cloud's account, or in a file that has some")
 	c.MarkFlagsMutuallyExclusive("payloads", "size")
 	must(c.MarkFlagDirname("payloads"))
 	return c

@@ -46,8 +46,9 @@ that is within reach.
 
 It works on queues of its own: in a SQLite file that it removes, or on the broker
 that --provider names (emulator://servicebus and emulator://sqs start one). In an
-AWS account it makes queues and removes them, and wants --yes for that. It takes a
-few minutes where locks have to run out.`,
+AWS account it makes queues and removes them, in a file it leaves them: it wants
+--yes for the first, and where the file has others. It takes a few minutes where
+locks have to run out.`,
 		Example: example(`
 			qrt conformance
 			qrt conformance --provider mem:// --run session
@@ -67,7 +68,7 @@ few minutes where locks have to run out.`,
 	c.Flags().StringVar(&run, "run", "", "only the cases whose name matches this `expression`")
 	c.Flags().BoolVar(&attacks, "attacks", true, "run the attacks, too")
 	c.Flags().IntVar(&attempts, "attempts", 20, "how often to make each attack")
-	c.Flags().BoolVar(&yes, "yes", false, "make and remove queues in a cloud's account")
+	c.Flags().BoolVar(&yes, "yes", false, "make queues in a cloud's account, or in a file that has some")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what cases that passed had to say")
 	return c
 }

@@ -39,8 +39,8 @@ forged was delivered.
 It runs on a SQLite file of its own, which it removes; --provider names another
 broker: sqlite://, mem://, sqs://, or emulator://servicebus and emulator://sqs,
 which it starts (the latter is fauxqs, in Node; QRT_FAUXQS names the folder where
-it was installed with npm). In an AWS account it makes queues and removes them,
-and wants --yes for that.`,
+it was installed with npm). In an AWS account it makes queues and removes them, in
+a file it leaves them: it wants --yes for the first, and where the file has others.`,
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files
@@ -59,7 +59,7 @@ and wants --yes for that.`,
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of webhook bodies, named after their event")
 	c.Flags().IntVar(&messages, "messages", demoMessages, "how many webhooks to route")
 	c.Flags().IntVar(&attempts, "attempts", demoAttempts, "how often to make each attack")
-	c.Flags().BoolVar(&yes, "yes", false, "make and remove queues in a cloud's account")
+	c.Flags().BoolVar(&yes, "yes", false, "make queues in a cloud's account, or in a file that has some")
 	must(c.MarkFlagDirname("payloads"))
 	return c
 }

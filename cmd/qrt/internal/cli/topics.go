@@ -70,6 +70,8 @@ const urlForms = `Brokers (--provider):
   sqs://eu-west-1/                   AWS SQS
   sb://NAMESPACE/                    Azure Service Bus
   sb:///?connection=VARIABLE         the same, by a connection string in a variable
+  emulator://servicebus              for demo, bench and conformance: started for them
+  emulator://sqs                     the same, by fauxqs, in Node
 
   Parameters of mem and sqlite, for queues that are made on demand:
   ?lock=30s  ?max_deliveries=10  ?retention=336h

@@ -34,9 +34,9 @@ type Bed struct {
 	// Attacker controls the storage. Nil: it is out of reach.
 	Attacker drivertest.Attacker
 
-	// Account says in whose account queues are made, where that is a cloud's:
-	// nothing should be made there unless somebody agrees. Empty: in none.
-	Account string
+	// Consent says what is done to what is somebody's, such as an account of a
+	// cloud: nothing should be made there unless he agrees. Empty: nothing is.
+	Consent string
 
 	// What follows is as in drivertest.Broker.
 	Missing      string

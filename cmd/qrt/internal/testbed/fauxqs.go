@@ -29,11 +29,11 @@ const FauxqsFolder = "QRT_FAUXQS"
 
 // fauxqsScript serves SQS on loopback and a free port, and prints the URL; fauxqs's
 // own command listens on all addresses. It ends with its standard input, so that it
-// does not outlive this process, and leaves an interrupt to it: a terminal sends
-// that to both.
+// does not outlive this process, and leaves signals to it: a terminal sends an
+// interrupt to both.
 const fauxqsScript = `
 import { buildApp } from "fauxqs";
-process.on("SIGINT", () => {});
+process.on("SIGINT", () => {}).on("SIGTERM", () => {});
 const app = buildApp({ logger: false, defaultRegion: "us-east-1" });
 console.log(await app.listen({ host: "127.0.0.1", port: 0 }));
 process.stdin.on("end", () => process.exit(0)).resume();

@@ -47,6 +47,15 @@ func openSQLite(ctx context.Context, rawURL string) (*Bed, error) {
 		_ = p.Close(ctx) // nothing was done with it
 		return nil, errors.New("sqlite: another broker than expected")
 	}
+	before, err := keeper.Queues(ctx)
+	if err != nil {
+		_ = keeper.Close(ctx) // the first error is the one that tells
+		return nil, err
+	}
+	consent := ""
+	if len(before) > 0 {
+		consent = "this makes queues, fills them and leaves them in " + keeper.Path() + ", where there are others"
+	}
 	raw, err := sqliteattack.Open(keeper.Path())
 	if err != nil {
 		_ = keeper.Close(ctx) // the first error is the one that tells
@@ -56,6 +65,7 @@ func openSQLite(ctx context.Context, rawURL string) (*Bed, error) {
 	used := make(map[string]int)
 	return &Bed{
 		Title:   "SQLite, in " + keeper.Path(),
+		Consent: consent,
 		Connect: func(ctx context.Context) (driver.Provider, error) { return providers.OpenQueue(ctx, rawURL) },
 		NewQueue: func(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error) {
 			existing, err := keeper.Queues(ctx)

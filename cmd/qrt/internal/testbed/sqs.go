@@ -56,7 +56,7 @@ func openSQS(ctx context.Context, rawURL string) (*Bed, error) {
 	b.Title = "SQS, by queues that are made and removed"
 	b.Connect = func(ctx context.Context) (driver.Provider, error) { return providers.OpenQueue(ctx, rawURL) }
 	if !loopback(maker.client.Options().BaseEndpoint) {
-		b.Account = "the AWS account that the SDK's credentials belong to"
+		b.Consent = "this makes queues, sends to them and removes them in the AWS account of the SDK's credentials, which costs money"
 	}
 	b.close = maker.close
 	return b, nil

@@ -174,17 +174,28 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
-// TestAccount: a bed that would make queues in somebody's account says so.
-func TestAccount(t *testing.T) {
+// TestConsent: a bed that would make queues where somebody has others says so.
+func TestConsent(t *testing.T) {
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	for url, want := range map[string]bool{"sqs://eu-west-1/": true, "sqs://eu-west-1/?endpoint=http://127.0.0.1:1": false, "mem://": false, Temporary: false} {
-		if b := bed(t, url); (b.Account != "") != want {
-			t.Errorf("%q: account %q", url, b.Account)
+		if b := bed(t, url); (b.Consent != "") != want {
+			t.Errorf("%q: consent %q", url, b.Consent)
 		}
 	}
 	t.Setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")
-	if b := bed(t, "sqs://eu-west-1/"); b.Account != "" {
-		t.Errorf("an endpoint of the environment on this machine: account %q", b.Account)
+	if b := bed(t, "sqs://eu-west-1/"); b.Consent != "" {
+		t.Errorf("an endpoint of the environment on this machine: consent %q", b.Consent)
+	}
+	file := "sqlite://" + filepath.ToSlash(filepath.Join(t.TempDir(), "queue.db"))
+	b := bed(t, file)
+	if b.Consent != "" {
+		t.Errorf("a new file: consent %q", b.Consent)
+	}
+	if _, err := b.NewQueue(t.Context(), "orders", drivertest.QueueSpec{}); err != nil {
+		t.Fatal(err)
+	}
+	if b := bed(t, file); !strings.Contains(b.Consent, "queue.db") {
+		t.Errorf("a file with queues: consent %q", b.Consent)
 	}
 }
 
