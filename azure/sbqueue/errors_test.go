@@ -3,6 +3,7 @@ package sbqueue_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/queue-runtime/queue/azure/sbemulator"
@@ -45,12 +46,14 @@ func TestCondition(t *testing.T) {
 		"amqp:unauthorized-access": driver.ErrPermission, "amqp:resource-limit-exceeded": driver.ErrFull, "amqp:not-found": driver.ErrNotFound,
 		"amqp:link:message-size-exceeded": driver.ErrTooLarge, "amqp:not-allowed": driver.ErrInvalid, "com.microsoft:server-busy": driver.ErrThrottled,
 		"com.microsoft:entity-disabled": driver.ErrPermission, "com.microsoft:argument-error": driver.ErrInvalid, "com.microsoft:timeout": driver.ErrUnavailable,
+		"com.microsoft:session-lock-lost": driver.ErrSessionLost, "com.microsoft:message-lock-lost": driver.ErrLockLost,
+		"com.microsoft:session-cannot-be-locked": driver.ErrSessionHeld,
 	} {
 		t.Run(condition, func(t *testing.T) {
 			t.Parallel()
 			n := start(t, nil, sbemulator.QueueOptions{})
 			q := n.open(t)
-			i := n.inject(t, sbemulator.Fault{On: sbemulator.OnSend, Action: sbemulator.Refuse, Condition: condition, Description: "for a test"})
+			i := n.inject(t, sbemulator.Fault{On: sbemulator.OnSend, Action: sbemulator.Refuse, Condition: condition, Description: "for a test: SharedAccessSignature sr=x&sig=c2VjcmV0"})
 			for _, batch := range [][]*driver.Message{{{ID: "a"}}, {{ID: "a"}, {ID: "b"}}} {
 				for _, r := range q.Send(t.Context(), batch) {
 					var e *driver.Error
@@ -58,6 +61,9 @@ func TestCondition(t *testing.T) {
 						t.Errorf("Send: %v, want %v", r.Err, want)
 					} else if e.Kind == driver.Throttled && e.RetryAfter <= 0 {
 						t.Errorf("Send: %v without a time to wait", r.Err)
+					}
+					if r.Err != nil && strings.Contains(r.Err.Error(), "c2VjcmV0") {
+						t.Errorf("Send tells a credential: %v", r.Err)
 					}
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -160,8 +161,11 @@ func TestSettleBounded(t *testing.T) {
 			t.Parallel()
 			n := start(t, nil, sbemulator.QueueOptions{})
 			q := n.open(t)
-			send(t, q, &driver.Message{ID: "a"}, &driver.Message{ID: "b"})
-			d := receive(t, q, 2)
+			const many = 50 // three times what is settled at once
+			for i := range many + 2 {
+				send(t, q, &driver.Message{ID: fmt.Sprint(i)})
+			}
+			d := receive(t, q, many+2)
 			hinder(n, t)
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
@@ -174,6 +178,15 @@ func TestSettleBounded(t *testing.T) {
 			var e *driver.Error
 			if took > 10*time.Second || !errors.As(err, &e) || !e.Transient() {
 				t.Errorf("Settle after %s: %v", took, err)
+			}
+			all := make([]driver.Settlement, many)
+			for i := range all {
+				all[i] = driver.Settlement{Delivery: d[i+2], Kind: driver.Complete}
+			}
+			begin = time.Now()
+			errs := q.Settle(t.Context(), all)
+			if took := time.Since(begin); took > 10*time.Second || slices.Contains(errs, nil) {
+				t.Errorf("Settle of %d after %s: %v", many, took, errs)
 			}
 		})
 	}

@@ -182,3 +182,42 @@ func TestHandlerSeesLoss(t *testing.T) {
 		})
 	}
 }
+
+// The end of a lock is never later than a lock duration from now, where the
+// broker's clock is ahead: a handler must not count on a lock that is over.
+func TestLockEndsByOwnClock(t *testing.T) {
+	t.Parallel()
+	const lock = 30 * time.Second
+	for _, sessions := range []bool{false, true} {
+		n := start(t, nil, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: lock})
+		if err := n.Advance(time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		q := n.open(t)
+		send(t, q, &driver.Message{ID: "a", SessionID: "s"})
+		var from driver.Source = q
+		check := func(what string, until time.Time) {
+			t.Helper()
+			if left := time.Until(until); left > lock || left < lock/2 {
+				t.Errorf("sessions %t, %s: %s are left of a lock of %s", sessions, what, left, lock)
+			}
+		}
+		if sessions {
+			s := accept(t, q, "s")
+			check("AcceptSession", s.LockedUntil())
+			until, err := s.RenewSession(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			check("RenewSession", until)
+			from = s
+		}
+		d := receive(t, from, 1)
+		check("Receive", d[0].LockedUntil)
+		until, errs := from.Renew(t.Context(), d)
+		if errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		check("Renew", until[0])
+	}
+}
