@@ -29,9 +29,16 @@ type auditedQueue struct {
 	Dead    map[keys.ID]int `json:"dead"`
 	Plain   int             `json:"plain"`   // messages that are not sealed, dead ones included
 	Invalid int             `json:"invalid"` // that begin like sealed ones and do not parse
+	// OtherKeys are messages that name still other keys, none of which is known:
+	// whoever controls the broker can make up any number of them.
+	OtherKeys int `json:"other_keys"`
 	// Unreadable says why a part could not be counted.
 	Unreadable string `json:"unreadable,omitempty"`
 }
+
+// maxStrangers is how many keys that are not known are told apart in one part of a
+// queue.
+const maxStrangers = 1000
 
 // auditedKey is one key over all queues.
 type auditedKey struct {
@@ -70,7 +77,7 @@ func (a *app) keysAudit(ctx context.Context, given []string) error {
 	}
 	a.print(r, func(s *display.Screen) { r.show(s) })
 	for _, k := range r.Keys {
-		if !k.Known {
+		if !k.Known { // where there are OtherKeys there are such
 			return errReported
 		}
 	}
@@ -94,7 +101,7 @@ func (a *app) audit(ctx context.Context, given []string) (*auditReport, error) {
 			return err
 		}
 		for _, name := range names {
-			q, err := c.auditQueue(ctx, name)
+			q, err := c.auditQueue(ctx, name, known)
 			if err != nil {
 				return err
 			}
@@ -138,14 +145,14 @@ func (c *connection) knownKeys(ctx context.Context, names []string) (map[keys.ID
 }
 
 // auditQueue counts over one queue.
-func (c *connection) auditQueue(ctx context.Context, name string) (r *auditedQueue, err error) {
+func (c *connection) auditQueue(ctx context.Context, name string, known map[keys.ID]bool) (r *auditedQueue, err error) {
 	r = &auditedQueue{Queue: name, Waiting: make(map[keys.ID]int), Dead: make(map[keys.ID]int)}
 	q, err := c.broker.Open(ctx, name, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, q.Close(ctx)) }()
-	if err := r.count(ctx, q, r.Waiting); err != nil {
+	if err := r.count(ctx, q, known, r.Waiting); err != nil {
 		if !unsupported(err) {
 			return nil, err
 		}
@@ -154,7 +161,7 @@ func (c *connection) auditQueue(ctx context.Context, name string) (r *auditedQue
 	dead, err := q.DeadLetters(ctx)
 	if err == nil {
 		defer func() { err = errors.Join(err, dead.Close(ctx)) }()
-		err = r.count(ctx, dead, r.Dead)
+		err = r.count(ctx, dead, known, r.Dead)
 	}
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
@@ -166,7 +173,8 @@ func (c *connection) auditQueue(ctx context.Context, name string) (r *auditedQue
 	return r, err
 }
 
-func (r *auditedQueue) count(ctx context.Context, q driver.Queue, into map[keys.ID]int) error {
+func (r *auditedQueue) count(ctx context.Context, q driver.Queue, known map[keys.ID]bool, into map[keys.ID]int) error {
+	strangers := 0
 	for d, err := range peekAll(ctx, q) {
 		if err != nil {
 			return err
@@ -174,7 +182,16 @@ func (r *auditedQueue) count(ctx context.Context, q driver.Queue, into map[keys.
 		m, err := envelope.Parse(d.Body)
 		switch {
 		case err == nil:
-			into[keys.ID(m.KeyID)]++
+			id := keys.ID(m.KeyID)
+			_, ours := known[id]
+			if _, seen := into[id]; !seen && !ours {
+				if strangers == maxStrangers {
+					r.OtherKeys++
+					continue
+				}
+				strangers++
+			}
+			into[id]++
 		case envelope.IsSealed(d.Body):
 			r.Invalid++
 		default:
@@ -225,7 +242,7 @@ func compareText[S ~string](a, b S) int {
 }
 
 func (r *auditReport) show(s *display.Screen) {
-	var rows [][]string
+	rows := s.List(display.Columns("key", ">waiting", ">dead letters", ""))
 	for _, k := range r.Keys {
 		state := "in use"
 		switch {
@@ -236,9 +253,9 @@ func (r *auditReport) show(s *display.Screen) {
 		case k.Retirable:
 			state = s.Warn("nothing needs it: qrt keys retire " + display.Safe(string(k.ID)))
 		}
-		rows = append(rows, []string{s.Name(display.Safe(string(k.ID))), display.Count(k.Waiting), display.Count(k.Dead), state})
+		rows.Add([]string{s.Name(display.Safe(string(k.ID))), display.Count(k.Waiting), display.Count(k.Dead), state})
 	}
-	s.Table(display.Columns("key", ">waiting", ">dead letters", ""), rows)
+	rows.End()
 	names := make([]string, 0, len(r.Queues))
 	for _, q := range r.Queues {
 		names = append(names, display.Safe(q.Queue))
@@ -247,6 +264,9 @@ func (r *auditReport) show(s *display.Screen) {
 		}
 		if q.Plain > 0 {
 			s.Printf("  %s %s: %s in plaintext\n", s.Warn("!"), display.Safe(q.Queue), number(q.Plain, "", "message"))
+		}
+		if q.OtherKeys > 0 {
+			s.Printf("  %s %s: %s of still other keys, which are not among the keys either\n", s.Bad("!"), display.Safe(q.Queue), number(q.OtherKeys, "", "message"))
 		}
 		if q.Invalid > 0 {
 			s.Printf("  %s %s: %s with a broken envelope\n", s.Warn("!"), display.Safe(q.Queue), number(q.Invalid, "", "message"))
