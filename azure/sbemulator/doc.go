@@ -36,6 +36,10 @@
 //   - Renewing the lock of a message in a session is refused: renew the session.
 //   - A locked message does not expire before it comes back, a deferred one not
 //     before it is asked for.
+//   - Who dead-letters a message is told by its reason and properties alone:
+//     x-opt-deadletter-source is set by forwarding, which there is none of.
+//   - The limits of properties (32 KiB each, 64 KiB in all) are not enforced, nor
+//     that a batch to a partitioned queue is of one session.
 //   - The bare message arrives byte for byte as it was sent, but for application
 //     properties that are set by abandoning, deferring or dead-lettering it.
 //
@@ -56,7 +60,10 @@
 //
 // Clients are not trusted. Frames are bounded to 64 KiB, messages to the
 // queue's limit, nesting and the number of values by package wire, sessions,
-// links, claims, connections and waiting answers by the constants beside them;
-// all before anything is allocated. What is malformed ends the link, session or
+// links, claims and connections by the constants beside them; all before anything
+// is allocated. What has not arrived complete, what nobody takes and what no client
+// has a window for is bounded to 512 MiB in all. Messages with what surrounds them,
+// and states of sessions, fill their queue. A queue remembers 262,144 message IDs
+// at most, whatever its window. What is malformed ends the link, session or
 // connection that it came over with the condition that AMQP has for it.
 package sbemulator

@@ -42,6 +42,9 @@ func (ss *session) attach(p *wire.Attach, f *Fault) *wire.Error {
 	}
 	l := &link{ss: ss, name: p.Name, handle: p.Handle, asked: p, addr: parseAddress(nodeAddress(p))}
 	ss.links[p.Handle] = l
+	if ss.c.s.links++; ss.c.s.links > maxLinks {
+		return &wire.Error{Condition: condResourceLimit, Description: "too many links"}
+	}
 	if f.refuses() {
 		l.refuse(f.err())
 		return nil
@@ -174,6 +177,7 @@ func (ss *session) remoteDetach(p *wire.Detach) *wire.Error {
 	}
 	l.detach(nil)
 	delete(ss.links, p.Handle)
+	ss.c.s.links--
 	return nil
 }
 
@@ -187,9 +191,17 @@ func (l *link) teardown(lost bool) {
 	if w := l.waiter; w != nil {
 		l.q.stopWaiting(w)
 	}
+	if l.in != nil {
+		l.in.wait(l, -l.in.waits)
+		l.in.buf = nil
+	}
 	if l.out == nil {
 		return
 	}
+	for _, raw := range l.out.replies {
+		s.pending -= len(raw)
+	}
+	l.out.replies = nil
 	for id, d := range l.ss.unsettled {
 		if d.link == l {
 			delete(l.ss.unsettled, id)

@@ -189,6 +189,11 @@ func (r *request) setSessionState() answer {
 	if len(state) > r.q.opts.MaxMessageSize {
 		return answer{status: 413, condition: condMessageSize, description: "The state is too large."}
 	}
+	grows := int64(len(state) - len(ms.state))
+	if m := r.q.main(); grows > 0 && m.bytes+grows > m.opts.MaxBytes {
+		return answer{status: 403, condition: condResourceLimit, description: "The queue is full: its maximum size has been reached."}
+	}
+	r.q.main().bytes += grows // states count like messages
 	ms.state = nil
 	if len(state) > 0 { // clients send an empty binary to clear it
 		ms.state = append(ms.state, state...)

@@ -74,7 +74,7 @@ func (q *queue) check(batch []*wire.Message) *wire.Error {
 		if e := q.checkOne(m); e != nil {
 			return e
 		}
-		size += int64(m.Size())
+		size += sizeOf(m)
 	}
 	if q.bytes+size > q.opts.MaxBytes {
 		return &wire.Error{Condition: condResourceLimit, Description: "The queue is full: its maximum size has been reached."}
@@ -90,8 +90,15 @@ func (q *queue) checkOne(m *wire.Message) *wire.Error {
 	if g := m.Properties.GroupID; g != nil && utf8.RuneCountInString(*g) > maxID {
 		return refuse("The SessionId is longer than 128 characters.")
 	}
-	if id, ok := m.Properties.MessageID.(string); ok && utf8.RuneCountInString(id) > maxID {
-		return refuse("The MessageId is longer than 128 characters.")
+	switch id := m.Properties.MessageID.(type) {
+	case string:
+		if utf8.RuneCountInString(id) > maxID {
+			return refuse("The MessageId is longer than 128 characters.")
+		}
+	case []byte:
+		if len(id) > maxID {
+			return refuse("The MessageId is longer than 128 bytes.")
+		}
 	}
 	if v, ok := m.Annotations.Get(annotationSchedule); ok {
 		if _, ok := v.(wire.Timestamp); !ok {
@@ -131,9 +138,6 @@ func (r *record) encode(l *lock) []byte {
 	set(annotationFirst, r.seq)
 	set(annotationEnqueued, wire.TimestampOf(r.enqueued))
 	set(annotationState, int32(r.state))
-	if r.source != "" {
-		set(annotationSource, r.source)
-	}
 	var until time.Time
 	switch {
 	case l != nil:

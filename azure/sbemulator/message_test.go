@@ -75,6 +75,7 @@ func TestInvalidMessages(t *testing.T) {
 	long := strings.Repeat("x", 129)
 	for name, m := range map[string]*azservicebus.AMQPAnnotatedMessage{
 		"message ID": {Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: long}},
+		"binary ID":  {Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: []byte(long)}},
 		"session ID": {Properties: &azservicebus.AMQPAnnotatedMessageProperties{GroupID: &long}},
 		"schedule":   {MessageAnnotations: map[any]any{"x-opt-scheduled-enqueue-time": "soon"}},
 		"partition":  {MessageAnnotations: map[any]any{"x-opt-partition-key": int64(1)}},

@@ -97,3 +97,58 @@ func TestQueueFull(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What surrounds a message fills the queue, too, and so do the states of sessions.
+func TestQueueFilledOtherwise(t *testing.T) {
+	const most = 100_000
+	big := strings.Repeat("x", 4000)
+	for name, m := range map[string]*azservicebus.AMQPAnnotatedMessage{
+		"empty":       {},
+		"annotations": {MessageAnnotations: map[any]any{"own": big}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, nil, &sbemulator.QueueOptions{MaxBytes: most})
+			sender := must[*azservicebus.Sender](t)(connect(t, s).NewSender("q", nil))
+			m.Body.Data = [][]byte{nil}
+			var err error
+			sent := 0
+			for ; err == nil && sent < 1000; sent++ {
+				err = sender.SendAMQPAnnotatedMessage(within(t), m, nil)
+			}
+			wantCondition(t, err, "amqp:resource-limit-exceeded")
+			if name == "annotations" && sent > most/len(big) {
+				t.Errorf("%d messages of %d bytes were taken", sent, len(big))
+			}
+		})
+	}
+	t.Run("states", func(t *testing.T) {
+		s := start(t, nil, &sbemulator.QueueOptions{MaxBytes: most, RequiresSession: true})
+		c := connect(t, s)
+		a, b := accept(t, c, "a"), accept(t, c, "b")
+		half := []byte(strings.Repeat("x", most*6/10))
+		for range 3 { // the same state again needs no more room
+			if err := a.SetSessionState(within(t), half, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.SetSessionState(within(t), half, nil); err == nil {
+			t.Error("two states of 60 % were taken")
+		}
+		if err := a.SetSessionState(within(t), nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.SetSessionState(within(t), half, nil); err != nil {
+			t.Errorf("with room again: %v", err)
+		}
+		if st, err := s.Stats("q"); err != nil || st.Bytes != int64(len(half)) {
+			t.Errorf("%d bytes, %v", st.Bytes, err)
+		}
+	})
+}
+
+// Nobody can have a session whose name no message could have.
+func TestSessionNameTooLong(t *testing.T) {
+	s := start(t, nil, &sbemulator.QueueOptions{RequiresSession: true})
+	_, err := connect(t, s).AcceptSessionForQueue(within(t), "q", strings.Repeat("x", 129), nil)
+	wantCondition(t, err, "amqp:not-allowed")
+}

@@ -3,6 +3,7 @@ package sbemulator
 import (
 	"encoding/binary"
 	"time"
+	"unicode/utf8"
 
 	"github.com/queue-runtime/queue/azure/sbemulator/internal/wire"
 )
@@ -65,6 +66,8 @@ func (l *link) receive() *wire.Error {
 	q := l.q
 	switch {
 	case e != nil:
+	case id != nil && utf8.RuneCountInString(*id) > maxID:
+		e = &wire.Error{Condition: condNotAllowed, Description: "The SessionId is longer than 128 characters."}
 	case wanted && !q.sessional():
 		e = &wire.Error{Condition: condNotAllowed, Description: "A sessionful message receiver cannot be created on an entity that does not require sessions."}
 	case !wanted && q.sessional():
@@ -226,7 +229,8 @@ func (q *queue) putBack(r *record) {
 
 // reply queues an answer for l.
 func (l *link) reply(raw []byte) {
-	if len(l.out.replies) < maxReplies {
+	if s := l.ss.c.s; len(l.out.replies) < maxReplies && s.pending+len(raw) <= s.mostPending {
+		s.pending += len(raw)
 		l.out.replies = append(l.out.replies, raw)
 	}
 	l.flushReplies()
@@ -237,6 +241,7 @@ func (l *link) flushReplies() {
 	for len(o.replies) > 0 && o.credit > 0 && !l.gone && ss.open() {
 		raw := o.replies[0]
 		o.replies = o.replies[1:]
+		ss.c.s.pending -= len(raw)
 		id := ss.nextDelivery
 		ss.nextDelivery++
 		o.credit--

@@ -70,10 +70,16 @@ func (q *queue) add(m *wire.Message, now time.Time) *record {
 func (q *queue) newRecord(m *wire.Message) *record {
 	n := q.main()
 	n.lastSeq++
-	r := &record{seq: n.lastSeq, msg: m, size: int64(m.Size())}
+	r := &record{seq: n.lastSeq, msg: m, size: sizeOf(m)}
 	q.insert(r)
 	return r
 }
+
+// recordBytes is what a stored message counts beside its own bytes, so that empty
+// ones fill a queue, too.
+const recordBytes = 256
+
+func sizeOf(m *wire.Message) int64 { return int64(m.Size()) + recordBytes }
 
 // insert puts r in its place by number.
 func (q *queue) insert(r *record) {
@@ -218,7 +224,7 @@ func (q *queue) deadLetter(r *record, reason, description string, changes wire.M
 	m.SetApplication(app)
 	q.remove(r)
 	dead := &record{
-		seq: r.seq, msg: m, size: int64(m.Size()),
+		seq: r.seq, msg: m, size: sizeOf(m),
 		enqueued: r.enqueued, failures: r.failures, source: q.path,
 	}
 	q.dead.insert(dead)
@@ -248,7 +254,7 @@ func merge(app, changes wire.Map) wire.Map {
 }
 
 func (r *record) setMessage(m *wire.Message) {
-	size := int64(m.Size())
+	size := sizeOf(m)
 	r.q.main().bytes += size - r.size
 	r.msg, r.size = m, size
 }
@@ -259,7 +265,7 @@ func (q *queue) duplicate(m *wire.Message, now time.Time) bool {
 		return false
 	}
 	id := comparableID(m.Properties.MessageID)
-	for len(q.seenOrder) > 0 && !q.seenOrder[0].at.After(now) {
+	for len(q.seenOrder) > 0 && (!q.seenOrder[0].at.After(now) || len(q.seenOrder) >= maxSeen) {
 		if old := q.seenOrder[0]; q.seen[old.id].Equal(old.at) {
 			delete(q.seen, old.id)
 		}
@@ -273,6 +279,9 @@ func (q *queue) duplicate(m *wire.Message, now time.Time) bool {
 	q.seenOrder = append(q.seenOrder, seenID{id, until})
 	return false
 }
+
+// maxSeen is how many message IDs a queue remembers.
+const maxSeen = 1 << 18
 
 // comparableID makes a message ID a key. Binary IDs differ from strings.
 func comparableID(v any) any {

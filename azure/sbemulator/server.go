@@ -47,6 +47,11 @@ const (
 	anyKey         = "the-key-of-an-emulator" // its clients sign with it, also under fips140=only
 	leastKey       = 14                       // bytes; 112 bits (NIST SP 800-131A, Section 10)
 	maxConnections = 1024
+	maxLinks       = 20_000
+	// maxPending is how many bytes may wait in a server: of messages that have not arrived
+	// complete, of answers that nobody takes, and of messages for which clients
+	// have no window.
+	maxPending = 512 << 20
 )
 
 // Server is an emulator that listens. Its methods are safe for concurrent use.
@@ -64,6 +69,9 @@ type Server struct {
 	queues      map[string]*queue
 	connections map[*connection]struct{}
 	faults      []*Injection
+	links       int // of all connections
+	pending     int // bytes that wait
+	mostPending int // see maxPending
 	closed      bool
 }
 
@@ -75,6 +83,7 @@ func Start(o *Options) (*Server, error) {
 		kick:        make(chan struct{}, 1),
 		queues:      map[string]*queue{},
 		connections: map[*connection]struct{}{},
+		mostPending: maxPending,
 	}
 	if o != nil {
 		s.opts = *o

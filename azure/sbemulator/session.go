@@ -114,6 +114,7 @@ func (ss *session) transmit(t *wire.Transfer, payload []byte) {
 		payload = payload[len(part):]
 		t.More = len(payload) > 0
 		ss.backlog = append(ss.backlog, outgoing{t, part})
+		ss.c.s.pending += len(part)
 		if !t.More {
 			break
 		}
@@ -128,6 +129,7 @@ func (ss *session) flush() {
 		o := ss.backlog[0]
 		ss.backlog[0] = outgoing{}
 		ss.backlog = ss.backlog[1:]
+		ss.c.s.pending -= len(o.payload)
 		ss.c.send(ss.channel, o.t, o.payload)
 		ss.remoteWindow--
 		ss.nextOutgoing++
@@ -156,7 +158,7 @@ func (ss *session) open() bool {
 	if ss.c.closed || ss.ended {
 		return false
 	}
-	if len(ss.backlog) > 0 || ss.remoteWindow == 0 {
+	if len(ss.backlog) > 0 || ss.remoteWindow == 0 || ss.c.s.pending > ss.c.s.mostPending {
 		ss.blocked = true
 		return false
 	}
@@ -211,8 +213,12 @@ func (ss *session) teardown(lost bool) {
 			l.teardown(lost)
 		}
 	}
+	ss.c.s.links -= len(ss.links)
 	clear(ss.links)
 	clear(ss.unsettled)
+	for _, o := range ss.backlog {
+		ss.c.s.pending -= len(o.payload)
+	}
 	ss.backlog = nil
 }
 
@@ -228,6 +234,13 @@ type inbound struct {
 	format   uint32
 	settled  bool
 	buf      []byte
+	waits    int // bytes of buf that count as pending
+}
+
+// wait counts n more bytes as pending.
+func (in *inbound) wait(l *link, n int) {
+	in.waits += n
+	l.ss.c.s.pending += n
 }
 
 // inboundCredit is how many messages a client may send. It is renewed when half
@@ -255,6 +268,10 @@ func (in *inbound) part(l *link, p *wire.Transfer, payload []byte, f *Fault) *wi
 		if in.buf == nil && !p.More {
 			in.buf = payload // of this frame alone, and nobody else's
 		} else {
+			if s := l.ss.c.s; s.pending+len(payload) > s.mostPending {
+				return &wire.Error{Condition: condResourceLimit, Description: "Too many messages are on their way."}
+			}
+			in.wait(l, len(payload))
 			in.buf = append(in.buf, payload...)
 		}
 		if p.More {
@@ -262,6 +279,7 @@ func (in *inbound) part(l *link, p *wire.Transfer, payload []byte, f *Fault) *wi
 		}
 	}
 	raw := in.buf
+	in.wait(l, -in.waits)
 	in.arriving, in.buf = false, nil
 	in.count++
 	in.credit--

@@ -130,6 +130,11 @@ func TestCreditCountsMessages(t *testing.T) {
 	for range flow.IncomingWindow {
 		p.send(0, &wire.Transfer{More: true})
 	}
+	// The window is renewed before it is used up.
+	f, _ = p.read()
+	if w, ok := f.(*wire.Flow); !ok || w.Handle != nil || w.IncomingWindow != flow.IncomingWindow || *w.NextIncomingID > flow.IncomingWindow {
+		t.Fatalf("%T %+v, want a window", f, f)
+	}
 	p.send(0, &wire.Transfer{})
 	if d := expect[*wire.Disposition](p); d.State != (wire.Accepted{}) {
 		t.Errorf("state %+v", d.State)

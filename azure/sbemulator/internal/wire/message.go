@@ -26,6 +26,8 @@ type Message struct {
 
 	// The sections as they stand on the wire, descriptors included.
 	properties, application, body, footer []byte
+
+	around int // bytes of the sections before the bare message, as they came
 }
 
 // section ranks the descriptors: a message has its sections in this order, and
@@ -87,6 +89,10 @@ func ParseMessage(b []byte) (*Message, error) {
 }
 
 func (m *Message) setSection(code uint64, v any, raw []byte) (err error) {
+	switch code {
+	case descHeader, descDelivery, descMessage:
+		m.around += len(raw)
+	}
 	switch code {
 	case descHeader:
 		m.Header, err = decodeHeader(v)
@@ -165,9 +171,10 @@ func (m *Message) Append(b []byte) []byte {
 	return append(b, m.footer...)
 }
 
-// Size is the number of bytes of the bare message and the footer.
+// Size is the number of bytes of the bare message and the footer, and of what came
+// before them.
 func (m *Message) Size() int {
-	return len(m.properties) + len(m.application) + len(m.body) + len(m.footer)
+	return m.around + len(m.properties) + len(m.application) + len(m.body) + len(m.footer)
 }
 
 // Clone returns a copy that shares no slice that is ever written to.
