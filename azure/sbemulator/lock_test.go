@@ -1,6 +1,7 @@
 package sbemulator_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
 	"github.com/queue-runtime/queue/azure/sbemulator"
+	"github.com/queue-runtime/queue/azure/sbemulator/internal/wire"
 )
 
 var frozen = &sbemulator.Options{FrozenClock: true}
@@ -146,5 +148,32 @@ func TestReleaseIsNotCounted(t *testing.T) {
 	}
 	if m := one(t, receiver(t, c, "q", nil)); m.DeliveryCount != 1 {
 		t.Errorf("delivery count %d", m.DeliveryCount)
+	}
+}
+
+// TestLockTokenOrder: the delivery tag is the token as .NET writes a GUID, whose
+// first three fields are little-endian.
+func TestLockTokenOrder(t *testing.T) {
+	s := start(t, nil, nil)
+	if _, err := s.Insert("q", &sbemulator.Message{}); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, s, 64<<10, 100)
+	p.attach(0, true)
+	p.credit(0, 1)
+	perf, payload := p.read()
+	tr, ok := perf.(*wire.Transfer)
+	if !ok {
+		t.Fatalf("%T", perf)
+	}
+	m, err := wire.ParseMessage(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _ := m.DeliveryAnnotations.Get("x-opt-lock-token")
+	u, ok := v.(wire.UUID)
+	want := []byte{u[3], u[2], u[1], u[0], u[5], u[4], u[7], u[6], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]}
+	if !ok || !bytes.Equal(tr.DeliveryTag, want) {
+		t.Errorf("tag % x of token % x", tr.DeliveryTag, u)
 	}
 }

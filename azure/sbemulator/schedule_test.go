@@ -40,6 +40,8 @@ func TestSchedule(t *testing.T) {
 		t.Errorf("due: %s with number %d, enqueued %v: it arrives anew", got[0].Body, *got[0].SequenceNumber, got[0].EnqueuedTime)
 	}
 	wantCode(t, sender.CancelScheduledMessages(within(t), numbers[2:], nil), azservicebus.CodeNotFound)
+	wantCode(t, sender.CancelScheduledMessages(within(t), []int64{*got[0].SequenceNumber}, nil), azservicebus.CodeNotFound)
+	wantStored(t, s, "q", 2) // what is due is not cancelled any more
 }
 
 // TestScheduleBySending: a message can carry its time itself.

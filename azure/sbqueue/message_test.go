@@ -1,6 +1,7 @@
 package sbqueue_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -75,5 +76,29 @@ func TestDeadLetterOrigin(t *testing.T) {
 	if p["qrt-dead-queue"] != "q" || p["DeadLetterReason"] != "why" || p["DeadLetterErrorDescription"] != "and how" || p["k"] != "v" ||
 		err != nil || time.Since(at).Abs() > time.Minute {
 		t.Errorf("%v, %v", p, err)
+	}
+}
+
+// An abandon with a delay makes no copy of a message that is no longer held: it
+// would come twice.
+func TestNoCopyOfLost(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{})
+	q := n.open(t)
+	send(t, q, &driver.Message{ID: "a"})
+	d := receive(t, q, 1)[0]
+	stored, err := n.Messages("q")
+	if err == nil {
+		err = n.ExpireLock("q", stored[0].SequenceNumber)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := driver.Settlement{Delivery: d, Kind: driver.Abandon, Delay: time.Hour}
+	if err := q.Settle(t.Context(), []driver.Settlement{x})[0]; !errors.Is(err, driver.ErrLockLost) {
+		t.Errorf("Settle: %v", err)
+	}
+	if stored, err = n.Messages("q"); err != nil || len(stored) != 1 {
+		t.Errorf("%d messages, %v", len(stored), err)
 	}
 }
