@@ -1,0 +1,193 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// dispatch sends what prepare left without error, in as few calls as the limits
+// allow.
+func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
+	most := max(1, s.caps.MaxBatch)
+	var failed map[string]bool // sessions with a message that failed
+	fail := func(o *outgoing) {
+		if o.session == "" {
+			return
+		}
+		if failed == nil {
+			failed = make(map[string]bool)
+		}
+		failed[o.session] = true
+	}
+	batch := make([]*outgoing, 0, min(most, len(out)))
+	bytes := 0
+	flush := func() {
+		s.sendBatch(ctx, batch)
+		for _, o := range batch {
+			if o.result.Err != nil {
+				fail(o)
+			}
+		}
+		batch, bytes = batch[:0], 0
+	}
+	for i := range out {
+		o := &out[i]
+		if o.result.Err != nil {
+			fail(o)
+			continue
+		}
+		full := len(batch) == most || s.caps.MaxBatchBytes > 0 && len(batch) > 0 && bytes+o.size > s.caps.MaxBatchBytes
+		if full {
+			flush()
+		}
+		if o.session != "" && failed[o.session] {
+			o.result.Err = wrap("send", s.queue, ErrNotSent)
+			continue
+		}
+		batch = append(batch, o)
+		bytes += o.size
+	}
+	if len(batch) > 0 {
+		flush()
+	}
+}
+
+// sendBatch makes one call to the broker.
+func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
+	if err := ctx.Err(); err != nil {
+		for _, o := range batch {
+			o.result.Err = err
+		}
+		return
+	}
+	messages := make([]*driver.Message, len(batch))
+	for i, o := range batch {
+		if s.cfg.Enabled && !o.m.Sealed {
+			panic("queue: a message that was not sealed reached the driver") // unreachable: prepareOne
+		}
+		messages[i] = o.m
+	}
+	op := Operation{Kind: OpSend, Count: len(batch), Encrypted: s.cfg.Enabled}
+	if len(batch) == 1 {
+		op.MessageID, op.SessionID, op.KeyID = batch[0].m.ID, batch[0].m.SessionID, batch[0].result.KeyID
+	}
+	for i, o := range batch {
+		if o.carries {
+			if op.Links == nil {
+				op.Links = make([]map[string]string, len(batch))
+			}
+			op.Links[i] = o.m.Trace
+		}
+	}
+	ctx, end := s.begin(ctx, op)
+	if s.traces {
+		// The messages carry the span of the send, not that of its caller.
+		if trace := s.inject(ctx); trace != nil {
+			s.carryAll(batch, trace)
+		}
+	}
+	results := s.q.Send(ctx, messages)
+	var first error
+	sent := 0
+	for i, o := range batch {
+		if i >= len(results) {
+			o.result.Err = wrap("send", s.queue, errors.New("the driver returned too few results"))
+		} else {
+			o.result.BrokerID = results[i].BrokerID
+			o.result.Err = wrap("send", s.queue, results[i].Err)
+		}
+		if o.result.Err != nil {
+			if first == nil {
+				first = o.result.Err
+			}
+			continue
+		}
+		sent++
+		s.event(ctx, Event{Kind: EventSent, Encrypted: o.result.Encrypted, KeyID: o.result.KeyID, Bytes: len(o.m.Body)})
+		s.logSent(ctx, o)
+	}
+	end(Result{Err: first, Count: sent})
+}
+
+// carry gives a message a trace context that the call that sends it leaves alone,
+// where there is room.
+func (s *Sender) carry(o *outgoing, trace map[string]string) {
+	before := o.m.Trace
+	o.m.Trace = trace
+	size := s.q.Size(o.m)
+	if most := s.caps.MaxBatchBytes; most > 0 && size > most {
+		o.m.Trace = before
+		return
+	}
+	o.size, o.carries = size, true
+}
+
+// carryAll gives the messages of a batch, which was filled without it, a trace
+// context, where there is room.
+func (s *Sender) carryAll(batch []*outgoing, trace map[string]string) {
+	before := make([]map[string]string, len(batch))
+	size := 0
+	for i, o := range batch {
+		before[i] = o.m.Trace
+		if !o.carries {
+			o.m.Trace = trace
+		}
+		if s.caps.MaxBatchBytes > 0 {
+			size += s.q.Size(o.m)
+		}
+	}
+	if size > s.caps.MaxBatchBytes {
+		for i, o := range batch {
+			o.m.Trace = before[i]
+		}
+	}
+}
+
+func (s *Sender) logSent(ctx context.Context, o *outgoing) {
+	if o.result.Encrypted {
+		if s.log.Enabled(ctx, slog.LevelInfo) {
+			s.log.LogAttrs(ctx, slog.LevelInfo, "Message sent with encryption",
+				slog.String("queue", s.queue), slog.String("message_id", o.m.ID),
+				slog.Bool("encrypted", true), slog.String("key_id", string(o.result.KeyID)))
+		}
+		return
+	}
+	s.log.LogAttrs(ctx, slog.LevelWarn, "Message sent WITHOUT encryption",
+		slog.String("queue", s.queue), slog.String("message_id", o.m.ID), slog.Bool("encrypted", false))
+}
+
+// parallelBytes is from how many bytes on a batch is sealed or opened by several
+// goroutines: below, starting them costs more than it saves.
+const parallelBytes = 64 << 10
+
+// parallel calls f for 0 to n-1, from several goroutines where that pays, and
+// returns when all calls have.
+func parallel(n, bytes int, f func(int)) {
+	workers := min(n, runtime.GOMAXPROCS(0))
+	if workers < 2 || bytes < parallelBytes {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
