@@ -22,7 +22,7 @@ func TestKey(t *testing.T) {
 	}
 	one(t, receiver(t, c, "q", deadLetters))
 
-	wrong := strings.Replace(s.ConnectionString(), key, "b3RoZXI=", 1)
+	wrong := strings.Replace(s.ConnectionString(), key, "b3RoZXItdGhhbi1pdA==", 1)
 	c, err := azservicebus.NewClientFromConnectionString(wrong, &azservicebus.ClientOptions{RetryOptions: quick})
 	if err != nil {
 		t.Fatal(err)

@@ -57,8 +57,14 @@ func TestPending(t *testing.T) {
 		t.Errorf("within the limit: %v", err)
 	}
 	limit(2 * size)
-	if err := send(size); err != nil {
-		t.Errorf("with room again: %v", err)
+	sender, err := session.NewSender(ctx, "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 4 { // one after the other
+		if err := sender.Send(ctx, amqp.NewMessage(make([]byte, size)), nil); err != nil {
+			t.Fatalf("with room again, message %d: %v", n, err)
+		}
 	}
 	c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString(), nil)
 	if err != nil {
@@ -68,8 +74,8 @@ func TestPending(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := 0; n < 3; {
-		m, err := r.ReceiveMessages(ctx, 3, nil)
+	for n := 0; n < 6; {
+		m, err := r.ReceiveMessages(ctx, 6, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

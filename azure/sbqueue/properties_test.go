@@ -41,7 +41,7 @@ const entry = `<entry xmlns="http://www.w3.org/2005/Atom"><id>https://x.serviceb
 // managed returns a Broker whose management API answers so.
 func managed(t *testing.T, m management) *sbqueue.Broker {
 	t.Helper()
-	const connection = "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0"
+	const connection = "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0LW9mLW1hbnktYnl0ZXM="
 	a, err := admin.NewClientFromConnectionString(connection, &admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: m}})
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestProperties(t *testing.T) {
 	if _, err := managed(t, management{200, entry}).Properties(t.Context(), "a b"); !errors.Is(err, driver.ErrInvalidName) {
 		t.Errorf("a name that is none: %v", err)
 	}
-	b, err := sbqueue.FromConnectionString("Endpoint=sb://127.0.0.1;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0;UseDevelopmentEmulator=true", nil)
+	b, err := sbqueue.FromConnectionString("Endpoint=sb://127.0.0.1;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0LW9mLW1hbnktYnl0ZXM=;UseDevelopmentEmulator=true", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestOpenWithoutRightToManage(t *testing.T) {
 		{management{200, strings.ReplaceAll(entry, "<RequiresSession>true", "<RequiresSession>false")}, 30 * time.Second, nil},
 		{management{404, `<Error><Code>404</Code></Error>`}, 0, driver.ErrNotFound},
 	} {
-		a, err := admin.NewClientFromConnectionString("Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0",
+		a, err := admin.NewClientFromConnectionString("Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0LW9mLW1hbnktYnl0ZXM=",
 			&admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: c.m}})
 		if err != nil {
 			t.Fatal(err)
