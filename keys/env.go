@@ -25,12 +25,17 @@ type Env struct{ ring Ring }
 
 // NewEnv reads the variables of that prefix, for example QRT_KEYS. It fails with
 // ErrInvalidKey when an entry is malformed, an ID appears twice, or the current
-// key is not among them, and with ErrNotFound when there is no key at all.
+// key is not among them, and with ErrNotFound when there is no key at all. A prefix
+// has ASCII letters, digits and _; no error repeats another.
 func NewEnv(prefix string) (*Env, error) { return parseEnv(prefix, os.Environ()) }
 
 func parseEnv(prefix string, environ []string) (*Env, error) {
 	if prefix == "" {
 		return nil, errors.New("keys: env: no prefix: use the name of a variable, for example QRT_KEYS")
+	}
+	if strings.ContainsFunc(prefix, notInName) {
+		// Not repeated: somebody may have put the keys themselves here.
+		return nil, errors.New("keys: env: the prefix is not the name of a variable, which has letters, digits and _ only: use for example QRT_KEYS")
 	}
 	e := new(Env)
 	var current ID
@@ -66,6 +71,10 @@ func parseEnv(prefix string, environ []string) (*Env, error) {
 		}
 	}
 	return e, nil
+}
+
+func notInName(r rune) bool {
+	return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 func separator(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }

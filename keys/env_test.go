@@ -93,3 +93,14 @@ func FuzzEnv(f *testing.F) {
 		}
 	})
 }
+
+// TestEnvPrefix: keys that stand where their variable's name belongs are refused,
+// and not shown.
+func TestEnvPrefix(t *testing.T) {
+	for _, prefix := range []string{"a=" + envSecret, envSecret, "QRT KEYS", "schlüssel"} {
+		_, err := NewEnv(prefix)
+		if err == nil || strings.Contains(err.Error(), prefix) || !strings.Contains(err.Error(), "the name of a variable") {
+			t.Errorf("%q: %v", prefix, err)
+		}
+	}
+}
