@@ -83,7 +83,12 @@ func checkToken(token, audience, key string, now time.Time) bool {
 		return false
 	}
 	covered, err := url.QueryUnescape(resource)
-	return err == nil && strings.HasPrefix(withoutScheme(audience), withoutScheme(covered))
+	if err != nil {
+		return false
+	}
+	// What is below a path is covered with it, and nothing else that begins alike.
+	rest, ok := strings.CutPrefix(withoutScheme(audience), strings.TrimSuffix(withoutScheme(covered), "/"))
+	return ok && (rest == "" || rest[0] == '/')
 }
 
 func withoutScheme(s string) string {

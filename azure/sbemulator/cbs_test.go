@@ -1,8 +1,14 @@
 package sbemulator_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
@@ -120,5 +126,45 @@ func asker(t *testing.T, session *amqp.Session, node string) func(*amqp.Message)
 			t.Error(err)
 		}
 		return a
+	}
+}
+
+// TestTokens signs tokens by hand: only one that is the key's, not over and for the
+// entity is taken.
+func TestTokens(t *testing.T) {
+	s := start(t, &sbemulator.Options{Key: key}, nil)
+	if err := s.CreateQueue("q2", nil); err != nil {
+		t.Fatal(err)
+	}
+	conn := must[*amqp.Conn](t)(amqp.Dial(within(t), "amqp://"+s.Addr().String(), &amqp.ConnOptions{SASLType: amqp.SASLTypeAnonymous()}))
+	defer func() { _ = conn.Close() }()
+	session := must[*amqp.Session](t)(conn.NewSession(within(t), nil))
+	ask := asker(t, session, "$cbs")
+	token := func(resource, key string, left time.Duration) string {
+		sr, se := url.QueryEscape(resource), fmt.Sprint(time.Now().Add(left).Unix())
+		mac := hmac.New(sha256.New, []byte(key))
+		mac.Write([]byte(sr + "\n" + se))
+		return "SharedAccessSignature sr=" + sr + "&sig=" + url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil))) + "&se=" + se + "&skn=n"
+	}
+	good := token("amqp://host/q", key, time.Hour)
+	for name, c := range map[string]struct {
+		token, audience string
+		status          int32
+	}{
+		"good":               {good, "amqp://host/q", 200},
+		"below":              {good, "amqp://host/q/$management", 200},
+		"the namespace's":    {token("amqp://host/", key, time.Hour), "amqp://host/q2", 200},
+		"another queue's":    {good, "amqp://host/q2", 401},
+		"above":              {token("amqp://host/q/$management", key, time.Hour), "amqp://host/q", 401},
+		"over":               {token("amqp://host/q", key, -time.Second), "amqp://host/q", 401},
+		"another key's":      {token("amqp://host/q", "another-key-of-many-bytes", time.Hour), "amqp://host/q", 401},
+		"longer than signed": {strings.Replace(good, "&se=1", "&se=2", 1), "amqp://host/q", 401},
+		"no token":           {"", "amqp://host/q", 401},
+		"another kind":       {"Bearer x", "amqp://host/q", 401},
+	} {
+		m := &amqp.Message{Value: c.token, ApplicationProperties: map[string]any{"operation": "put-token", "name": c.audience}}
+		if got := ask(m).ApplicationProperties["status-code"]; got != c.status {
+			t.Errorf("%s: %v, want %d", name, got, c.status)
+		}
 	}
 }

@@ -178,6 +178,22 @@ func FuzzConnection(f *testing.F) {
 	attach := frame(&wire.Attach{Name: "l", Source: &wire.Source{Address: "q"}, Target: &wire.Target{Address: "q"}})
 	f.Add(bytes.Join([][]byte{begin, attach, frame(&wire.Transfer{DeliveryID: new(uint32)}, encoded("x")...), frame(&wire.Close{})}, nil))
 	f.Add(bytes.Join([][]byte{begin, frame(&wire.Attach{Name: "l", Receiver: true, Source: &wire.Source{Address: "q/$management"}})}, nil))
+	receive := frame(&wire.Attach{Name: "r", Handle: 1, Receiver: true, Source: &wire.Source{Address: "q"}})
+	credit := frame(&wire.Flow{NextIncomingID: new(uint32), IncomingWindow: 9, OutgoingWindow: 9, Handle: new(uint32(1)), DeliveryCount: new(uint32), LinkCredit: new(uint32(9))})
+	f.Add(bytes.Join([][]byte{begin, attach, receive, credit, frame(&wire.Transfer{DeliveryID: new(uint32)}, encoded("x")...),
+		frame(&wire.Disposition{Receiver: true, State: wire.Rejected{}}), frame(&wire.Disposition{Receiver: true, State: wire.Accepted{}})}, nil))
+	filter := wire.Map{{Key: wire.Symbol("com.microsoft:session-filter"), Value: "s"}}
+	f.Add(bytes.Join([][]byte{begin, frame(&wire.Attach{Name: "s", Receiver: true, Source: &wire.Source{Address: "q", Filter: filter}}), frame(&wire.Detach{Closed: true}), frame(&wire.End{})}, nil))
+	for _, to := range []string{"q/$management", "$cbs"} {
+		m := &wire.Message{}
+		m.SetProperties(wire.Properties{MessageID: "1", ReplyTo: new("answers")})
+		m.SetApplication(wire.Map{{Key: "operation", Value: "com.microsoft:peek-message"}, {Key: "name", Value: "q"}})
+		m.SetValue(wire.Map{{Key: "from-sequence-number", Value: int64(1)}, {Key: "message-count", Value: int32(1)}})
+		f.Add(bytes.Join([][]byte{
+			begin, frame(&wire.Attach{Name: "a", Target: &wire.Target{Address: to}}), frame(&wire.Transfer{DeliveryID: new(uint32)}, m.Append(nil)...),
+			frame(&wire.Attach{Name: "b", Handle: 1, Receiver: true, Source: &wire.Source{Address: to}, Target: &wire.Target{Address: "answers"}}), credit,
+		}, nil))
+	}
 	f.Add([]byte(strings.Repeat("\x00", 16)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p := dial(t, s)
