@@ -57,7 +57,7 @@ func (a *app) sendCommand() *cobra.Command {
 		Short: "Send messages, sealed where there are keys",
 		Long: `Send sends standard input, or each file, or each file of a folder, as one message;
 with --lines, each line. It returns when the broker has confirmed that it holds
-them.
+them. The files of this command itself, keys and queues, are never sent.
 
 With --keys (or a key file of this user: qrt keys new) messages are sealed under
 the current key. Without, they go in plaintext, with a warning.`,
@@ -272,6 +272,7 @@ func (a *app) sources(paths []string, lines bool) (func(send func([]source) erro
 		paths = []string{"-"}
 	}
 	var files []string
+	own := a.settings.ownFiles()
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		switch {
@@ -280,15 +281,13 @@ func (a *app) sources(paths []string, lines bool) (func(send func([]source) erro
 		case err != nil:
 			return nil, 0, err
 		case info.IsDir():
-			entries, err := os.ReadDir(path)
+			list, err := own.listed(path)
 			if err != nil {
 				return nil, 0, err
 			}
-			for _, e := range entries {
-				if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
-					files = append(files, filepath.Join(path, e.Name()))
-				}
-			}
+			files = append(files, list...)
+		case own.has(info):
+			return nil, 0, usagef("%s holds the keys or the queue of this command: it is not sent", display.Safe(path))
 		default:
 			files = append(files, path)
 		}
