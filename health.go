@@ -18,6 +18,9 @@ const (
 	probeInterval    = 30 * time.Second
 	outageFirstDelay = time.Second
 	outageMaxDelay   = 30 * time.Second
+	// askTimeout bounds one look at whether it answers again: a call that hung would
+	// be the last one, since only one caller asks at a time.
+	askTimeout = 15 * time.Second
 )
 
 // health stops a receiver from fetching when fetching could only do harm: after
@@ -89,6 +92,9 @@ func (h *health) admit(ctx context.Context, max int, deadline time.Time) (admiss
 			continue
 		case h.outage != "":
 			at, err = h.retryAt, h.cause
+			if h.asking && !now.Before(at) {
+				at = now.Add(h.delay) // the answer takes its time: look again later, not at once
+			}
 		case h.paused && !now.Before(h.probeAt):
 			h.probeAt = now.Add(probeInterval) // this caller's turn
 			h.mu.Unlock()
@@ -116,6 +122,8 @@ func (h *health) admit(ctx context.Context, max int, deadline time.Time) (admiss
 // ask finds out, at no message's cost, whether what was away is back. known is
 // false where only a message can tell.
 func (h *health) ask(ctx context.Context, outage string, id keys.ID, cause error) (back, known bool) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	switch {
 	case outage == codeNonceStore && errors.Is(cause, replay.ErrFull):
 		return false, false
