@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -118,7 +119,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 			m, why, err := d.outbound(ctx, raw, o)
 			switch {
 			case ctx.Err() != nil:
-				h.keep([]*driver.Delivery{raw})
+				h.keep(batch) // what is ready to be sent, and what was not looked at, too
 				return report, ctx.Err()
 			case err != nil:
 				report.fail(err)
@@ -150,7 +151,9 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 			out = out[n:]
 		}
 		if o.Progress != nil {
-			o.Progress(report)
+			told := report
+			told.Refusals = maps.Clone(report.Refusals) // Progress may keep it
+			o.Progress(told)
 		}
 		if limit := o.Filter.limit(); limit > 0 && report.Matched >= limit {
 			return report, nil
@@ -224,7 +227,9 @@ func (d *DeadLetters) send(ctx context.Context, h *holding, out []outbound, rese
 		}
 		settle = append(settle, driver.Settlement{Delivery: x.raw, Kind: driver.Complete})
 	}
-	errs := d.dead.Settle(context.WithoutCancel(sctx), settle)
+	cctx, cancel := context.WithTimeout(context.WithoutCancel(sctx), settleTimeout)
+	errs := d.dead.Settle(cctx, settle)
+	cancel()
 	for i := range settle {
 		err := errors.New("the driver returned too few results")
 		if i < len(errs) {

@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/replay"
 )
 
 func (x *fixture) deadLetters() *queue.DeadLetters {
@@ -348,10 +349,12 @@ func TestPurgeGivesBackWhatFailed(t *testing.T) {
 	})
 }
 
-// faultyDead has dead-letter queues whose first completion fails, once.
+// faultyDead has dead-letter queues whose first completion fails, once, or that do
+// not answer to one for two hours.
 type faultyDead struct {
 	driver.Provider
 	failed bool
+	hangs  bool
 }
 
 func (p *faultyDead) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
@@ -377,6 +380,16 @@ type faultyDeadQueue struct {
 func (q *faultyDeadQueue) Settle(ctx context.Context, s []driver.Settlement) []error {
 	if q.p.failed || len(s) == 0 || s[0].Kind != driver.Complete {
 		return q.Queue.Settle(ctx, s)
+	}
+	if q.p.hangs {
+		answer := time.NewTimer(2 * time.Hour)
+		defer answer.Stop()
+		select {
+		case <-ctx.Done():
+			return []error{ctx.Err()}
+		case <-answer.C:
+			return q.Queue.Settle(ctx, s)
+		}
 	}
 	q.p.failed = true
 	return append([]error{driver.Errorf(driver.Unavailable, "connection reset")}, q.Queue.Settle(ctx, s[1:])...)
@@ -453,6 +466,66 @@ func TestRedriveKeepsExpiry(t *testing.T) {
 		}
 		if d := x.one(r); d.TTL != time.Hour {
 			x.Errorf("TTL %s, want 1h", d.TTL)
+		}
+	})
+}
+
+// cancellingStore ends a context at the third claim.
+type cancellingStore struct {
+	replay.NonceStore
+	cancel context.CancelFunc
+	claims int
+}
+
+func (s *cancellingStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+	if s.claims++; s.claims == 3 {
+		s.cancel()
+	}
+	return s.NonceStore.Begin(ctx, r)
+}
+
+// A redrive whose context ends gives everything it had in hand back at once, also
+// what it was about to send and what it had not looked at: the next one need not
+// wait for locks to run out.
+func TestRedriveCancelledGivesBackAll(t *testing.T) {
+	store := &cancellingStore{cancel: func() {}}
+	inBubble(t, func(x *fixture, o *queue.Options) {
+		store.NonceStore = o.Nonces
+		o.Nonces = store
+	}, func(x *fixture) {
+		for i := range 6 {
+			x.bury(fmt.Sprint("m", i))
+		}
+		ctx, cancel := context.WithCancel(x.Context())
+		defer cancel()
+		store.cancel, store.claims = cancel, 0
+		if _, err := x.deadLetters().Redrive(ctx, &queue.RedriveOptions{Reseal: true}); !errors.Is(err, context.Canceled) {
+			x.Fatalf("Redrive: %v", err)
+		}
+		report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		x.must(err)
+		if report.Matched != 6 || report.Redriven != 6 {
+			x.Errorf("at once afterwards: %+v, want 6 of 6", report)
+		}
+	})
+}
+
+// A dead-letter queue that does not answer when what was sent is to be removed does
+// not hold Redrive for ever, although that removal outlives the caller's context.
+func TestRedriveEndsWhereRemovalHangs(t *testing.T) {
+	var dead faultyDead
+	inBubble(t, func(x *fixture, _ *queue.Options) { dead.Provider = x.broker }, func(x *fixture) {
+		x.bury("m0")
+		client, err := queue.New(&dead, &queue.Options{Logger: quiet()})
+		x.must(err)
+		d, err := client.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		dead.hangs = true
+		ctx, cancel := context.WithTimeout(x.Context(), time.Hour)
+		defer cancel()
+		report, err := d.Redrive(ctx, nil)
+		if ctx.Err() != nil || report.Failed != 1 {
+			x.Errorf("%+v, %v; context: %v", report, err, ctx.Err())
 		}
 	})
 }
