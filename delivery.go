@@ -28,6 +28,7 @@ type Delivery struct {
 	lockedUntil time.Time
 	// claimedUntil is when the claim ends where the lock has no end in time.
 	claimedUntil time.Time
+	renewing     chan struct{} // closed when the renewal under way has ended; nil: there is none
 	settling     bool
 	done         bool
 	kind         driver.SettleKind // how, once done
@@ -133,7 +134,8 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 }
 
 // Renew extends the lock, and with nonce tracking the claim, by a full lock
-// time. ErrLockLost: it is over, and somebody else may have the message.
+// time. ErrLockLost: it is over, and somebody else may have the message. Beside
+// another renewal of the delivery, a Processor's say, it waits for that first.
 func (d *Delivery) Renew(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("renew", d.Queue, err)
@@ -144,37 +146,84 @@ func (d *Delivery) Renew(ctx context.Context) error {
 	if done {
 		return wrap("renew", d.Queue, driver.ErrSettled)
 	}
-	return wrap("renew", d.Queue, d.r.renew(ctx, d.src, []*Delivery{d})[0])
+	for {
+		err := d.r.renew(ctx, d.src, []*Delivery{d})[0]
+		var under *underRenewal
+		if !errors.As(err, &under) {
+			return wrap("renew", d.Queue, err)
+		}
+		select {
+		case <-under.way:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
-// renew extends the locks, and the claims, of deliveries of one source.
+// underRenewal is the error of a renewal that another of the same delivery keeps
+// from beginning: a driver need not stand two at once.
+type underRenewal struct{ way chan struct{} } // closed when that one has ended
+
+func (*underRenewal) Error() string { return "a renewal of it is under way" }
+
+// beginRenewal makes room for one renewal, which endRenewal ends.
+func (d *Delivery) beginRenewal() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.renewing != nil {
+		return &underRenewal{d.renewing}
+	}
+	d.renewing = make(chan struct{})
+	return nil
+}
+
+func (d *Delivery) endRenewal() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.renewing)
+	d.renewing = nil
+}
+
+// renew extends the locks, and the claims, of deliveries of one source: of those
+// that are not being renewed already.
 func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delivery) []error {
-	raw := make([]*driver.Delivery, len(batch))
+	out := make([]error, len(batch))
+	raw := make([]*driver.Delivery, 0, len(batch))
 	for i, d := range batch {
-		raw[i] = d.raw
+		if out[i] = d.beginRenewal(); out[i] == nil {
+			raw = append(raw, d.raw)
+		}
+	}
+	if len(raw) == 0 {
+		return out
 	}
 	until, errs := src.Renew(ctx, raw)
-	out := make([]error, len(batch))
+	n := 0 // the place in raw
 	for i, d := range batch {
+		if out[i] != nil {
+			continue
+		}
 		var err error
 		switch {
-		case i >= len(errs) || i >= len(until):
+		case n >= len(errs) || n >= len(until):
 			err = errors.New("the driver returned too few results")
-		case errs[i] != nil:
-			err = errs[i]
+		case errs[n] != nil:
+			err = errs[n]
 		case d.claim.token != "":
-			err = r.renewClaim(ctx, d.claim, until[i])
+			err = r.renewClaim(ctx, d.claim, until[n])
 		}
 		if err == nil {
 			d.mu.Lock()
-			d.lockedUntil = until[i]
-			if until[i].IsZero() && d.claim.token != "" {
+			d.lockedUntil = until[n]
+			if until[n].IsZero() && d.claim.token != "" {
 				d.claimedUntil = time.Now().Add(defaultLease)
 			}
 			d.mu.Unlock()
 		}
+		d.endRenewal()
 		r.event(ctx, Event{Kind: EventRenewed, Err: err})
 		out[i] = err
+		n++
 	}
 	return out
 }

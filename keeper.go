@@ -230,7 +230,11 @@ func (k *keeper) renewed(batch []*kept, until []time.Time, errs []error) {
 			x.end(x.lost)
 			x.until, x.renew = time.Time{}, time.Time{}
 		default:
-			// Again soon, while the lock lives.
+			// Again soon, while the lock lives: perhaps longer than it was known
+			// to, where the handler renews it, too.
+			if until[i].After(x.until) {
+				x.until = until[i]
+			}
 			x.renew = now.Add(max(x.until.Sub(now)/4, 10*time.Millisecond))
 		}
 		k.wake(x.due())
