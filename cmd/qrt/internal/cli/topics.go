@@ -74,10 +74,11 @@ const urlForms = `Brokers (--provider):
   emulator://sqs                     the same, by fauxqs, in Node
 
   Parameters of mem and sqlite, for queues that are made on demand:
-  ?lock=30s  ?max_deliveries=10  ?retention=336h
+  ?lock=30s  ?max_deliveries=10  ?retention=336h  ?dedup_window=10m
   Of sqlite: ?synchronous=normal is faster, and a power cut can take back the last
   moments; ?must_exist=true makes neither file nor queue.
   Of sqs: ?endpoint=URL  ?account=ID  ?dead_letter_suffix=-dead  ?poll=20s
+  ?max_batch_bytes=1048576  ?session_batch=1
   Of sb, how its queues were made, for who may not ask: ?sessions=true  ?lock=1m
   ?max_deliveries=10  ?retention=336h  ?dedup=true  ?max_bytes=1048576
 
