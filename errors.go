@@ -13,8 +13,8 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// What can be wrong with a message that was received. See Section "The receive
-// pipeline" of DESIGN.md for what becomes of the message in each case.
+// What can be wrong with a message that was received. DESIGN.md,
+// "What becomes of a rejected message", has what follows in each case.
 var (
 	ErrUnencryptedMessage   = errors.New("message is not encrypted and the policy rejects plaintext")
 	ErrInvalidEnvelope      = envelope.ErrInvalidEnvelope
