@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -22,15 +23,40 @@ func (l *lane) fetchSession(ctx, base context.Context, test *downstreamTest) err
 	}
 	l.p.handlers.Go(func() {
 		defer l.p.slots.release(l.share, 1)
-		l.workOff(ctx, base, s, test)
+		if err := l.workOff(ctx, base, s, test); err != nil && ctx.Err() == nil {
+			l.rest(ctx, err)
+		}
 	})
 	return nil
 }
 
+// sessionPause is how long a slot stays empty after a session that could not be
+// received from: the next one could be had at once, and is likely to fare the same.
+const sessionPause = time.Second
+
+// rest waits after a session that failed, unless receiving has waited already.
+func (l *lane) rest(ctx context.Context, err error) {
+	var rejected *RejectedError
+	switch {
+	case errors.As(err, &rejected), errors.Is(err, ErrClosed):
+		return // the message waits, and not its queue; the next call says more
+	case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrNonceStore):
+		return
+	}
+	wait := sessionPause
+	var d *driver.Error
+	if errors.As(err, &d) {
+		wait = max(wait, d.RetryAfter)
+	}
+	l.r.log.LogAttrs(ctx, slog.LevelError, "Receiving from a session failed",
+		slog.String("queue", l.r.queue), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
+	sleepUntil(ctx, time.Now().Add(wait))
+}
+
 // workOff handles the session's messages in order, one at a time, until it is
 // empty, its turn is over, a message has to wait, or fetching ends. Closing the
-// session releases what it still holds at once.
-func (l *lane) workOff(ctx, base context.Context, s *Session, test *downstreamTest) {
+// session releases what it still holds at once. Its error is that of receiving.
+func (l *lane) workOff(ctx, base context.Context, s *Session, test *downstreamTest) error {
 	kept := l.keeper.keepSession(s)
 	defer func() {
 		test.withdraw() // unless a message took it along
@@ -44,12 +70,14 @@ func (l *lane) workOff(ctx, base context.Context, s *Session, test *downstreamTe
 	for turn := 0; turn < l.o.SessionTurn && ctx.Err() == nil; turn++ {
 		batch, rejected, err := s.receive(ctx, 1, l.o.SessionIdle)
 		switch {
+		case err != nil && turn > 0 && errors.Is(err, ErrSessionLost):
+			return nil // it was of some use before
 		case err != nil:
-			return
+			return err
 		case len(batch) == 0 && len(rejected) > 0:
 			continue
 		case len(batch) == 0:
-			return
+			return nil
 		}
 		batch[0].test, test = test, nil
 		out := l.handleInSession(base, s, batch[0])
@@ -64,9 +92,10 @@ func (l *lane) workOff(ctx, base context.Context, s *Session, test *downstreamTe
 			unhook()
 			cancel()
 		default:
-			return
+			return nil
 		}
 	}
+	return nil
 }
 
 func (l *lane) handleInSession(base context.Context, s *Session, d *Delivery) outcome {
