@@ -2,7 +2,6 @@
 // queue's clients use, over real AMQP 1.0 on loopback.
 //
 //	s, err := sbemulator.Start(nil)
-//	...
 //	defer s.Close()
 //	err = s.CreateQueue("orders", &sbemulator.QueueOptions{RequiresSession: true})
 //	client, err := azservicebus.NewClientFromConnectionString(s.ConnectionString(), nil)

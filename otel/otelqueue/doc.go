@@ -2,7 +2,7 @@
 // and the trace context that travels in messages.
 //
 //	o, err := otelqueue.New(&otelqueue.Options{System: "aws_sqs"})
-//	client, err := queue.New(provider, &queue.Options{Observer: o, ...})
+//	client, err := queue.New(provider, &queue.Options{Observer: o})
 //
 // It uses the API of OpenTelemetry alone: which exporters run is the
 // application's choice. Through the Prometheus exporter the metrics have the names
