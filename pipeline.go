@@ -285,7 +285,7 @@ func (r *Receiver) claim(ctx context.Context, v *verdict, m *envelope.EncryptedM
 	c, err := r.nonces.Begin(ctx, replay.Request{
 		Group:          r.options.Group,
 		ID:             id,
-		BrokerID:       v.d.BrokerID,
+		BrokerID:       recordedID(v.d.BrokerID),
 		Lease:          r.lease(v.d.raw.LockedUntil, now),
 		FreshUntil:     freshUntil,
 		Now:            now,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -258,7 +259,7 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 	sum := sha256.Sum256([]byte(raw.BrokerID))
 	// The same when a crash makes the redrive send again; not the message's own,
 	// by which the broker would drop it as a repeat.
-	m.DedupID = "redrive:" + hex.EncodeToString(sum[:])
+	m.DedupID = redriveMark + hex.EncodeToString(sum[:])
 	if !o.Reseal {
 		return m, "", nil
 	}
@@ -306,6 +307,20 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 // mark blocks the next one.
 const redriveLease = time.Minute
 
+// redriveMark begins the BrokerID of a redrive's own records in the nonce store.
+// The rest of it is the broker's to choose.
+const redriveMark = "redrive:"
+
+// recordedID is the BrokerID under which a receiver's claim is recorded, never
+// one of a redrive: a broker that names a message so would have the next redrive
+// take what a handler completed for its own mark, and seal it anew.
+func recordedID(brokerID string) string {
+	if strings.HasPrefix(brokerID, redriveMark) {
+		return "delivery:" + brokerID
+	}
+	return brokerID
+}
+
 // mark consumes the old envelope before the new one is sent, so that the old can
 // never be handled beside it. It refuses what was handled before, and what
 // nobody can tell of.
@@ -320,7 +335,7 @@ func (d *DeadLetters) mark(ctx context.Context, raw *driver.Delivery, env *envel
 	request := replay.Request{
 		Group:          d.group,
 		ID:             replay.ID(env.ReplayID()),
-		BrokerID:       "redrive:" + raw.BrokerID,
+		BrokerID:       redriveMark + raw.BrokerID,
 		Lease:          redriveLease,
 		FreshUntil:     from.Add(d.cfg.MaxMessageAge + d.cfg.MaxClockSkew),
 		Now:            now,

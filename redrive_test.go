@@ -529,3 +529,34 @@ func TestRedriveEndsWhereRemovalHangs(t *testing.T) {
 		}
 	})
 }
+
+// A broker that calls a waiting message as a redrive records a dead letter does
+// not have what a handler completed taken for a redrive that was cut short.
+func TestRedriveTakesNoHandledMessageForItsOwn(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		stolen := x.steal()
+		called := func(id string) {
+			x.must(x.broker.Rewrite(orders, func([]memqueue.Stored) []memqueue.Stored {
+				return []memqueue.Stored{{Message: stolen, BrokerID: id}}
+			}))
+		}
+		called("redrive:7")
+		r := x.receiver(orders, nil)
+		x.must(x.one(r).Complete(x.Context()))
+		called("7")
+		x.none(r, queue.ErrNonceReused) // it is a dead letter now
+		report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		x.must(err)
+		if report.Redriven != 0 || report.Refusals["nonce_reused"] != 1 {
+			x.Errorf("%+v", report)
+		}
+		x.none(r, queue.ErrNoMessage)
+		// A lost completion under such a name is still one.
+		called("redrive:7")
+		x.none(r, queue.ErrNoMessage)
+		if n := len(x.deadReasons(orders)); n != 1 || len(x.stored(orders)) != 0 {
+			x.Errorf("%d dead letters, %d waiting; want 1, 0", n, len(x.stored(orders)))
+		}
+	})
+}
