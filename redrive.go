@@ -28,8 +28,9 @@ type RedriveOptions struct {
 	//
 	// A message is resealed only when it opens, has not been handled, and the
 	// nonce store knows it or it is still fresh: else a broker could have an old
-	// message made new by putting it among the dead letters. Plaintext is never
-	// resealed.
+	// message made new by putting it among the dead letters. Nor is one that is
+	// not due yet: made new it would be handled now, and once more when it is.
+	// Plaintext is never resealed.
 	Reseal bool
 
 	// AcceptReplayRisk reseals also what the nonce store no longer remembers, or
@@ -277,6 +278,13 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 		return nil, "plaintext", nil
 	}
 	now := time.Now()
+	due := env.NotBefore
+	if !d.cfg.InsecureSkipFreshness {
+		due = max(due, env.EncryptedAt)
+	}
+	if now.Before(time.UnixMilli(due).Add(-d.cfg.MaxClockSkew)) {
+		return nil, codeFuture, nil
+	}
 	ttl := o.TTL
 	if ttl == 0 && env.ExpiresAt > 0 {
 		if ttl = time.UnixMilli(env.ExpiresAt).Sub(now); ttl <= 0 {

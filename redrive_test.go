@@ -560,3 +560,36 @@ func TestRedriveTakesNoHandledMessageForItsOwn(t *testing.T) {
 		}
 	})
 }
+
+// A broker that puts a scheduled message among the dead letters does not have it
+// handled before its time, nor a second time when it comes: its nonce would be
+// forgotten by then.
+func TestRedriveResealsNothingBeforeItIsDue(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", NotBefore: time.Now().Add(2 * time.Hour), Body: []byte("a")})
+		stolen := x.steal()
+		x.rewrite(orders, func(m []driver.Message) []driver.Message { return m }) // due at once
+		q, err := x.broker.Connect().Open(x.Context(), orders, nil)
+		x.must(err)
+		d, err := q.Receive(x.Context(), 1, 0)
+		x.must(err)
+		x.must(q.Settle(x.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.MoveToDeadLetter, Reason: "gave_up"}})[0])
+		r := x.receiver(orders, nil)
+		reseal := func() queue.RedriveReport {
+			report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
+			x.must(err)
+			return report
+		}
+		if report := reseal(); report.Redriven != 0 || report.Refusals["message_from_future"] != 1 {
+			x.Errorf("before it is due: %+v", report)
+		}
+		x.none(r, queue.ErrNoMessage)
+		x.wait(2 * time.Hour)
+		if report := reseal(); report.Redriven != 1 {
+			x.Errorf("once it is due: %+v", report)
+		}
+		x.must(x.one(r).Complete(x.Context()))
+		x.inject(orders, stolen)
+		x.none(r, queue.ErrNonceReused)
+	})
+}
