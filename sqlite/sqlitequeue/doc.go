@@ -31,7 +31,7 @@
 // no name serves the sessions in the order in which they came free.
 //
 // A message whose TTL or retention is over is moved to the dead-letter queue
-// with the reason "ttl_expired", one that had its deliveries with
+// with the reason "expired", one that had its deliveries with
 // "max_deliveries". Nothing is dropped, unless QueueOptions.DeadLetterRetention
 // says so of dead letters.
 //

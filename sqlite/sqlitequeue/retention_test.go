@@ -70,7 +70,7 @@ func TestRetention(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		count("0", "3", "0", "0")
 		for _, reason := range rows(t, path, "SELECT DISTINCT reason FROM messages") {
-			if reason != "ttl_expired" {
+			if reason != "expired" {
 				t.Errorf("a dead letter has the reason %q", reason)
 			}
 		}

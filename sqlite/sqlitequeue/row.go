@@ -62,7 +62,7 @@ func (s *source) release(c *sqlitefile.Conn, m row, delay time.Duration, now int
 // Reasons that the broker itself gives.
 const (
 	reasonMaxDeliveries = "max_deliveries"
-	reasonExpired       = "ttl_expired"
+	reasonExpired       = "expired"
 )
 
 const (
