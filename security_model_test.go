@@ -1,0 +1,658 @@
+package queue_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/queuetest"
+	"github.com/queue-runtime/queue/replay"
+)
+
+var (
+	securitySchedules = flag.Int("security.schedules", 1500/scale, "how many random schedules the model test of the security guarantees runs")
+	securitySeed      = flag.Uint64("security.seed", 0, "the first seed; 0 draws one")
+	securityOnly      = flag.Bool("security.only", false, "run the first seed alone")
+)
+
+// breach is a fault that the security model must find.
+type breach string
+
+const (
+	intact           breach = ""
+	forgetfulStore   breach = "a nonce store that forgets"
+	agelessStore     breach = "a nonce store to which all is fresh"
+	hastyStore       breach = "a nonce store that takes claimed for handled"
+	unboundID        breach = "a message ID that is not authenticated"
+	unboundSession   breach = "a session ID that is not authenticated"
+	unboundAttribute breach = "attributes that are not authenticated"
+	anyOrigin        breach = "an origin that is not compared"
+	deletingDriver   breach = "a driver that deletes on dead-letter"
+	lossyDriver      breach = "a driver that shortens on dead-letter"
+	plaintextAllowed breach = "a policy that allows plaintext"
+)
+
+// TestSecurityModel runs random schedules of what honest parties do on two queues
+// with one key, and of what an attacker does to the messages stored there. A
+// ledger of its own says what was sent. Nothing else is ever delivered, nothing
+// that was handled is delivered again, and nothing is gone that the attacker did
+// not take: see docs/threat-model.md, "What is guaranteed".
+func TestSecurityModel(t *testing.T) {
+	first := *securitySeed
+	if first == 0 {
+		first = rand.Uint64N(1 << 40)
+	}
+	n := uint64(*securitySchedules)
+	if *securityOnly {
+		n = 1
+	}
+	t.Logf("%d schedules, seeds %d to %d; one alone: -security.only -security.seed=N", n, first, first+n-1)
+	const lanes = 2
+	for lane := range uint64(lanes) {
+		t.Run(fmt.Sprint("lane", lane), func(t *testing.T) {
+			t.Parallel()
+			sum := map[string]int{}
+			for seed := first + lane; seed < first+n; seed += lanes {
+				found := siegeOf(t, seed, intact, sum)
+				if len(found) > 0 {
+					t.Fatalf("seed %d:\n%s", seed, strings.Join(found, "\n"))
+				}
+			}
+			t.Log(sum)
+			// A model in which nothing happens would pass.
+			for _, what := range []string{"sent", "delivered", "completed", "resealed", "rejected authentication_failed", "rejected nonce_reused", "rejected message_expired", "rejected plaintext_rejected"} {
+				if sum[what] == 0 && n >= 100 {
+					t.Errorf("nothing was %s in %d schedules", what, n/lanes)
+				}
+			}
+		})
+	}
+}
+
+// TestSecurityModelFindsBreaches is the test of the test.
+func TestSecurityModelFindsBreaches(t *testing.T) {
+	for _, b := range []breach{
+		forgetfulStore, agelessStore, hastyStore, unboundID, unboundSession, unboundAttribute,
+		anyOrigin, deletingDriver, lossyDriver, plaintextAllowed,
+	} {
+		t.Run(strings.ReplaceAll(string(b), " ", "_"), func(t *testing.T) {
+			for seed := range uint64(500) {
+				if found := siegeOf(t, seed, b, map[string]int{}); len(found) > 0 {
+					t.Logf("seed %d: %s", seed, found[0])
+					return
+				}
+			}
+			t.Error("500 schedules did not find it")
+		})
+	}
+}
+
+// siegeOf runs one schedule and returns what it found wrong.
+func siegeOf(t *testing.T, seed uint64, b breach, sum map[string]int) (found []string) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSiege(t, seed, b, sum)
+		s.run()
+		found = s.found
+	})
+	return found
+}
+
+const (
+	siegeAge   = 10 * time.Minute
+	siegeSkew  = 30 * time.Second
+	siegeRetry = 40 * time.Minute
+	siegeLock  = 20 * time.Second
+)
+
+var siegeQueues = []string{orders, "invoices"}
+
+// siege is one schedule. What honest parties and the attacker do is drawn step
+// by step, in one goroutine; receivers overlap by what they hold.
+type siege struct {
+	*testing.T
+	random *rand.Rand
+	breach breach
+	sum    map[string]int
+	found  []string
+
+	broker    *memqueue.Broker
+	net       *queuetest.Proxy
+	store     *siegeStore
+	ring      *keys.Ring
+	removed   []keys.ID
+	keyCount  int
+	client    *queue.Client
+	senders   map[string]*queue.Sender
+	receivers map[string][]*queue.Receiver
+	held      []*queue.Delivery
+
+	sent    int
+	sending sealing
+	ledger  map[[2]string]*entry // by queue and message ID
+	before  map[string]census    // by queue
+	hoard   []memqueue.Stored    // the attacker's
+	times   map[int64]bool       // of sealing, by skewed clocks
+}
+
+// entry is what the ledger knows of a message that was sent.
+type entry struct {
+	digest    [sha256.Size]byte
+	notBefore time.Time
+	ttl       time.Duration
+	confirmed bool // the sender was told that the broker has it
+	touched   bool // the attacker took it away, or changed it
+	delivered bool
+	envelopes []*sealedOnce
+	redrives  map[string]int // by DedupID: reseals of one dead letter
+}
+
+// sealedOnce is one envelope of a message, as it went to the broker.
+type sealedOnce struct {
+	id       replay.ID
+	header   envelope.Header
+	resealed bool
+}
+
+// envelopeOf returns the envelope that a delivery came in. Time passes between
+// two steps, so that only two reseals in one redrive look alike.
+func (s *siege) envelopeOf(d *queue.Delivery) (found *sealedOnce) {
+	e := s.ledger[[2]string{d.Queue, d.ID}]
+	if e == nil {
+		return nil
+	}
+	for _, v := range e.envelopes {
+		if v.header.EncryptedAt != d.EncryptedAt.UnixMilli() || v.header.KeyID != string(d.KeyID) {
+			continue
+		}
+		if found == nil || s.store.handled[found.id] {
+			found = v
+		}
+	}
+	return found
+}
+
+// digest is of all that a handler acts on.
+func digest(queueName string, m *queue.Message) [sha256.Size]byte {
+	var b strings.Builder
+	for _, f := range []string{queueName, m.ID, m.SessionID, m.CorrelationID, m.ContentType, string(m.Body)} {
+		fmt.Fprintf(&b, "%d:%s", len(f), f)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Attributes)) {
+		fmt.Fprintf(&b, "%d:%s%d:%s", len(k), k, len(m.Attributes[k]), m.Attributes[k])
+	}
+	return sha256.Sum256([]byte(b.String()))
+}
+
+func newSiege(t *testing.T, seed uint64, b breach, sum map[string]int) *siege {
+	s := &siege{
+		T: t, random: rand.New(rand.NewPCG(seed, 2)), breach: b, sum: sum,
+		broker: memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{
+			Lock: siegeLock, MaxDeliveries: -1, DeadLetterExpired: true, // else the broker deletes
+		}}),
+		ring: newRing(t, "k1"), keyCount: 1,
+		senders: map[string]*queue.Sender{}, receivers: map[string][]*queue.Receiver{},
+		ledger: map[[2]string]*entry{}, before: map[string]census{}, times: map[int64]bool{},
+	}
+	memory, err := replay.NewMemory(nil)
+	s.must(err)
+	s.store = &siegeStore{NonceStore: memory, breach: b, handled: map[replay.ID]bool{}, completed: map[replay.ID]bool{}, seen: map[replay.ID]time.Time{}}
+	s.net = queuetest.Wrap(&siegeTap{Provider: s.broker, s: s}, seed)
+	o := queue.Strict(s.ring, s.store)
+	o.Logger = quiet()
+	o.Crypto.MaxMessageAge, o.Crypto.MaxClockSkew, o.Crypto.RetryWindow = siegeAge, siegeSkew, siegeRetry
+	o.OnRejected = func(_ context.Context, e *queue.RejectedError) { s.sum["rejected "+e.ErrorType]++ }
+	switch b {
+	case anyOrigin:
+		o.Crypto.AcceptedOrigins = siegeQueues
+	case plaintextAllowed:
+		o.Crypto.PlaintextPolicy = queue.Allow
+	}
+	unbound := map[breach]byte{unboundID: 1, unboundSession: 2, unboundAttribute: 0x40}[b]
+	if skewed := s.draw(2) == 0; skewed || unbound > 0 {
+		inner, err := queue.NewAESGCM(s.ring)
+		s.must(err)
+		o.CryptoProvider = &siegeCrypto{CryptoProvider: inner, s: s, unbound: unbound, skewed: skewed}
+	}
+	s.client, err = queue.New(s.net, o)
+	s.must(err)
+	for _, q := range siegeQueues {
+		s.senders[q], err = s.client.Sender(t.Context(), q, nil)
+		s.must(err)
+		for range 2 {
+			r, err := s.client.Receiver(t.Context(), q, &queue.ReceiverOptions{Wait: time.Millisecond})
+			s.must(err)
+			s.receivers[q] = append(s.receivers[q], r)
+		}
+		s.before[q] = s.count(q)
+	}
+	return s
+}
+
+func (s *siege) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *siege) wrong(format string, args ...any) {
+	s.found = append(s.found, fmt.Sprintf(format, args...))
+}
+
+func (s *siege) draw(n int) int { return s.random.IntN(n) }
+
+func (s *siege) wait(d time.Duration) { <-time.After(d) }
+
+func (s *siege) queue() string { return siegeQueues[s.draw(len(siegeQueues))] }
+
+func (s *siege) run() {
+	s.net.Tamper(s.transit)
+	for range 30 + s.draw(40) {
+		s.wait(time.Millisecond)
+		switch n := s.draw(100); {
+		case n < 16:
+			s.send()
+		case n < 34:
+			s.receive(s.queue())
+		case n < 48:
+			s.settleOne()
+		case n < 51:
+			s.session()
+		case n < 55:
+			s.rotate()
+		case n < 58:
+			s.store.trouble = storeTrouble(s.draw(3))
+		case n < 61:
+			s.disturb()
+		case n < 67:
+			s.redrive()
+		case n < 76:
+			s.wait(time.Duration(s.draw([]int{2e3, 30e3, 120e3, 900e3}[s.draw(4)])) * time.Millisecond)
+		default:
+			s.attack()
+		}
+		if len(s.found) > 0 {
+			break
+		}
+	}
+	if len(s.found) == 0 {
+		s.calm()
+	}
+	s.must(s.client.Close(context.Background()))
+}
+
+// send sends a few messages with all that a message can have.
+func (s *siege) send() {
+	name := s.queue()
+	var batch []*queue.Message
+	for range 1 + s.draw(3) {
+		m := &queue.Message{ID: fmt.Sprint("m", s.sent), Body: fmt.Appendf(nil, "body %d of %s", s.sent, name)}
+		if last := fmt.Sprint("m", s.sent-1); s.draw(4) == 0 && s.sent > 0 && s.ledger[[2]string{name, last}] == nil {
+			m.ID = last // that the other queue has, with another body
+		} else {
+			s.sent++
+		}
+		if s.draw(2) == 0 {
+			m.SessionID = fmt.Sprint("s", s.draw(3))
+		}
+		if s.draw(2) == 0 {
+			m.CorrelationID = fmt.Sprint("c", s.draw(3))
+		}
+		if s.draw(2) == 0 {
+			m.ContentType = "application/json"
+		}
+		for range s.draw(3) {
+			if m.Attributes == nil {
+				m.Attributes = map[string]string{}
+			}
+			m.Attributes[fmt.Sprint("a", s.draw(4))] = fmt.Sprint(s.draw(3))
+		}
+		now := time.Now().Truncate(time.Millisecond)
+		if s.draw(6) == 0 {
+			m.NotBefore = now.Add(time.Duration(1+s.draw([]int{60, 7200}[s.draw(2)])) * time.Second)
+		}
+		if s.draw(6) == 0 {
+			m.TTL = time.Duration(1+s.draw(1800)) * time.Second
+		}
+		key := [2]string{name, m.ID}
+		if s.ledger[key] != nil {
+			continue // twice in this batch
+		}
+		s.ledger[key] = &entry{digest: digest(name, m), notBefore: m.NotBefore, ttl: m.TTL, redrives: map[string]int{}}
+		batch = append(batch, m)
+	}
+	if len(batch) == 0 {
+		return
+	}
+	s.sending = messages
+	results, err := s.senders[name].SendBatch(s.Context(), batch)
+	s.sending = nothing
+	for i, m := range batch {
+		if err == nil || i < len(results) && results[i].Err == nil {
+			s.ledger[[2]string{name, m.ID}].confirmed = true
+			s.sum["sent"]++
+		}
+	}
+	s.expect("send", name, nil, func(m *driver.Message) bool {
+		return slices.ContainsFunc(batch, func(b *queue.Message) bool { return b.ID == m.ID })
+	})
+}
+
+// receive takes messages and keeps them.
+func (s *siege) receive(name string) {
+	r := s.receivers[name][s.draw(2)]
+	good, err := r.Receive(s.Context(), 1+s.draw(5))
+	if err != nil && !siegeError(err) {
+		s.Fatalf("Receive: %v", err)
+	}
+	for _, d := range good {
+		s.judge(name, d)
+		s.held = append(s.held, d)
+	}
+	s.expect("receive", name, s.wasHandled, nil)
+}
+
+// siegeError is for what trouble of the store and the broker makes.
+func siegeError(err error) bool {
+	for _, e := range []error{queue.ErrReceivingPaused, queue.ErrNonceStore, queue.ErrUnavailable, queue.ErrLockLost, queue.ErrSessionLost, errSiegeStore} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// wasHandled: the completion of this very envelope was recorded, so that the
+// broker's message may be removed.
+func (s *siege) wasHandled(m *driver.Message) bool {
+	e, err := envelope.Parse(m.Body)
+	return err == nil && s.store.handled[replay.ID(e.ReplayID())]
+}
+
+// judge holds a delivery against the ledger.
+func (s *siege) judge(name string, d *queue.Delivery) {
+	s.sum["delivered"]++
+	now := time.Now()
+	e := s.ledger[[2]string{name, d.ID}]
+	switch {
+	case !d.Encrypted:
+		s.wrong("%s/%s: delivered without encryption", name, d.ID)
+		return
+	case e == nil:
+		s.wrong("%s/%s: delivered, and nobody sent it there", name, d.ID)
+		return
+	case d.Queue != name || d.Origin != name || digest(name, &d.Message) != e.digest:
+		s.wrong("%s/%s: delivered altered: %+v", name, d.ID, d.Received)
+		return
+	}
+	v := s.envelopeOf(d)
+	if v == nil {
+		s.wrong("%s/%s: delivered under %q from %s, and was never sealed so", name, d.ID, d.KeyID, d.EncryptedAt)
+		return
+	}
+	h := &v.header
+	e.delivered = true
+	// A redrive that is made to seal one dead letter twice makes two messages:
+	// docs/threat-model.md, "A redrive that looks like one that was cut short".
+	twice := slices.ContainsFunc(slices.Collect(maps.Values(e.redrives)), func(n int) bool { return n > 1 })
+	for _, other := range e.envelopes {
+		if s.store.handled[other.id] && (other == v || s.store.completed[other.id] && !twice) {
+			s.wrong("%s/%s: delivered again after it was handled", name, d.ID)
+		}
+	}
+	for _, other := range s.held {
+		if other.Queue == name && other.ID == d.ID && other.EncryptedAt.Equal(d.EncryptedAt) && now.Before(other.LockedUntil()) {
+			s.wrong("%s/%s: delivered while another holds it until %s", name, d.ID, other.LockedUntil())
+		}
+	}
+	from := time.UnixMilli(max(h.EncryptedAt, h.NotBefore))
+	seen, ok := s.store.seen[v.id]
+	switch {
+	case now.Before(e.notBefore.Add(-siegeSkew)):
+		s.wrong("%s/%s: delivered at %s, before %s", name, d.ID, now, e.notBefore)
+	case h.ExpiresAt > 0 && now.After(time.UnixMilli(h.ExpiresAt).Add(siegeSkew)):
+		s.wrong("%s/%s: delivered after it expired", name, d.ID)
+	case !ok && s.breach == intact:
+		s.wrong("%s/%s: delivered without a claim", name, d.ID)
+	case ok && (seen.After(from.Add(siegeAge+siegeSkew)) || now.Sub(seen) > siegeRetry):
+		s.wrong("%s/%s: delivered too old: of %s, first seen at %s, now %s", name, d.ID, from, seen, now)
+	case !v.resealed && (!d.NotBefore.Equal(e.notBefore) || d.TTL != e.ttl):
+		s.wrong("%s/%s: delivered with NotBefore %s, TTL %s; want %s, %s", name, d.ID, d.NotBefore, d.TTL, e.notBefore, e.ttl)
+	}
+}
+
+// settleOne does to a held message what an application does, or a crash.
+func (s *siege) settleOne() {
+	if len(s.held) == 0 {
+		return
+	}
+	i := s.draw(len(s.held))
+	d := s.held[i]
+	n := s.draw(20)
+	if n == 0 {
+		if err := d.Renew(s.Context()); err != nil && !siegeError(err) {
+			s.Fatalf("Renew: %v", err)
+		}
+		s.expect("renew", d.Queue, nil, nil)
+		return
+	}
+	s.held = slices.Delete(s.held, i, i+1)
+	switch {
+	case n < 10:
+		s.complete(d)
+	case n < 13:
+		s.store.trouble = storeFails // a crash before the mark
+		s.complete(d)
+		s.store.trouble = storeWorks
+	case n < 15:
+		s.net.Inject(queuetest.Fault{On: queuetest.Settle, Err: queuetest.Unavailable(), Times: 1}) // behind the mark
+		s.complete(d)
+		s.net.Heal()
+	case n < 17:
+		s.note(d.Abandon(s.Context(), time.Duration(s.draw(60))*time.Second))
+	case n < 19:
+		s.note(d.DeadLetter(s.Context(), queue.Reason{Code: "gave_up"}))
+	default: // it is forgotten, and its lock runs out
+	}
+	s.expect("settle", d.Queue, s.wasHandled, nil)
+}
+
+func (s *siege) complete(d *queue.Delivery) {
+	v := s.envelopeOf(d)
+	if v == nil {
+		return // found wrong when it was delivered
+	}
+	before := s.store.handled[v.id]
+	err := d.Complete(s.Context())
+	s.note(err)
+	if err == nil {
+		s.sum["completed"]++
+	}
+	// Confirmed, whatever the store does; or recorded, and the answer was lost.
+	if err == nil || s.store.handled[v.id] && !before {
+		s.store.handled[v.id], s.store.completed[v.id] = true, true
+	}
+}
+
+func (s *siege) note(err error) {
+	s.Helper()
+	if err != nil && !siegeError(err) {
+		s.Fatalf("settling: %v", err)
+	}
+}
+
+// session handles some of one session.
+func (s *siege) session() {
+	name := s.queue()
+	ss, err := s.receivers[name][s.draw(2)].NextSession(s.Context())
+	if err != nil {
+		if !siegeError(err) && !errors.Is(err, queue.ErrNoSession) {
+			s.Fatalf("NextSession: %v", err)
+		}
+		return
+	}
+	good, err := ss.Receive(s.Context(), 1+s.draw(3))
+	s.note(err)
+	for _, d := range good {
+		s.judge(name, d)
+		if s.draw(3) > 0 {
+			s.complete(d)
+		} else {
+			s.note(d.Abandon(s.Context(), 0))
+		}
+	}
+	s.note(ss.Close(s.Context()))
+	s.expect("session", name, s.wasHandled, nil)
+}
+
+func (s *siege) rotate() {
+	switch ids := s.ring.IDs(); s.draw(4) {
+	case 0:
+		s.keyCount++
+		s.must(s.ring.Add(newKey(s, keys.ID(fmt.Sprint("k", s.keyCount)), byte(s.keyCount))))
+	case 1:
+		if len(ids) > 0 {
+			s.must(s.ring.SetCurrent(ids[s.draw(len(ids))]))
+		}
+	case 2:
+		if len(ids) > 0 {
+			id := ids[s.draw(len(ids))]
+			s.must(s.ring.Remove(id))
+			s.removed = append(s.removed, id)
+		}
+	case 3:
+		s.restore()
+	}
+}
+
+// restore brings the removed keys back.
+func (s *siege) restore() {
+	for _, id := range s.removed {
+		var n int
+		_, err := fmt.Sscanf(string(id), "k%d", &n)
+		s.must(err)
+		s.must(s.ring.Add(newKey(s, id, byte(n))))
+	}
+	s.removed = nil
+	s.must(s.ring.SetCurrent(s.ring.IDs()[0]))
+}
+
+func (s *siege) disturb() {
+	f := queuetest.Fault{Times: 1}
+	switch s.draw(4) {
+	case 0:
+		f.On, f.LostAnswer = queuetest.Settle, queuetest.Unavailable()
+	case 1:
+		f.On, f.Err = queuetest.Settle, queuetest.Unavailable()
+	case 2:
+		f.On, f.LostAnswer = queuetest.Send, queuetest.Unavailable()
+	case 3:
+		f.On, f.Err = queuetest.Send, queuetest.Unavailable()
+	}
+	s.net.Inject(f)
+}
+
+// redrive sends the dead letters back, as they are or sealed anew.
+func (s *siege) redrive() {
+	name := s.queue()
+	d, err := s.client.DeadLetters(s.Context(), name, &queue.ReceiverOptions{Wait: time.Millisecond})
+	s.must(err)
+	reseal := s.draw(3) > 0
+	if reseal {
+		s.sending = resealed
+	}
+	report, err := d.Redrive(s.Context(), &queue.RedriveOptions{Reseal: reseal})
+	s.sending = nothing
+	s.must(err)
+	s.must(d.Close(s.Context()))
+	s.sum["redriven"] += report.Redriven
+	s.sum["resealed"] += report.Resealed
+	// An answer that is lost leaves both, never none.
+	s.expect("redrive", name, func(m *driver.Message) bool {
+		e := s.ledger[[2]string{name, m.ID}]
+		return reseal && e != nil && len(e.redrives) > 0 && s.wasHandled(m)
+	}, func(m *driver.Message) bool {
+		e := s.ledger[[2]string{name, m.ID}]
+		return !reseal || e != nil && s.isEnvelopeOf(e, m)
+	})
+}
+
+// calm: the attacker is quiet, the keys are back and the store is healthy. What
+// the attacker left alone is then delivered, or there.
+func (s *siege) calm() {
+	s.net.Tamper(nil)
+	s.net.Heal()
+	s.store.trouble = storeWorks
+	s.restore()
+	s.held = nil
+	empty := false
+	for i := 0; i < 300 && !empty && len(s.found) == 0; i++ {
+		s.wait(time.Duration(min(1+i/10, 5)) * time.Minute)
+		empty = true
+		for _, name := range siegeQueues {
+			empty = s.drain(name) && empty
+		}
+	}
+	if !empty && len(s.found) == 0 {
+		s.wrong("the queues are not empty after a day of calm")
+	}
+	for _, name := range siegeQueues {
+		s.expect("in the end", name, nil, nil)
+	}
+	for key, e := range s.ledger {
+		if !e.confirmed || e.touched || e.delivered {
+			continue
+		}
+		there := false
+		for _, c := range s.before[key[0]] {
+			there = there || c.m.ID == key[1] && s.isEnvelopeOf(e, &c.m)
+		}
+		if !there {
+			s.wrong("%s/%s: neither delivered nor anywhere", key[0], key[1])
+		}
+	}
+}
+
+// drain handles what there is, and tells whether nothing is left.
+func (s *siege) drain(name string) bool {
+	left := func() (driver.Stats, int64) {
+		st, err := s.receivers[name][0].Stats(s.Context())
+		s.must(err)
+		return st, st.Ready + st.InFlight + st.Scheduled
+	}
+	for range 20 {
+		if st, _ := left(); st.Ready == 0 {
+			break
+		}
+		s.receive(name)
+		if len(s.held) == 0 || len(s.found) > 0 {
+			break
+		}
+		for _, d := range s.held {
+			s.complete(d)
+		}
+		s.held = nil
+		s.expect("drain", name, s.wasHandled, nil)
+	}
+	_, n := left()
+	return n == 0
+}
+
+func (s *siege) isEnvelopeOf(e *entry, m *driver.Message) bool {
+	p, err := envelope.Parse(m.Body)
+	return err == nil && slices.ContainsFunc(e.envelopes, func(v *sealedOnce) bool { return string(v.id) == p.ReplayID() })
+}
