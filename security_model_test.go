@@ -185,6 +185,13 @@ func (s *siege) envelopeOf(d *queue.Delivery) (found *sealedOnce) {
 	return found
 }
 
+// lives: h ends no later than the message, by clocks that are off by the skew at
+// each sealing.
+func (e *entry) lives(h *envelope.Header) bool {
+	latest := e.envelopes[0].header.ExpiresAt + int64(len(e.envelopes))*siegeSkew.Milliseconds()
+	return h.ExpiresAt > 0 && h.ExpiresAt <= latest
+}
+
 // digest is of all that a handler acts on.
 func digest(queueName string, m *queue.Message) [sha256.Size]byte {
 	var b strings.Builder
@@ -430,6 +437,8 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 		s.wrong("%s/%s: delivered without a claim", name, d.ID)
 	case ok && (seen.After(from.Add(siegeAge+siegeSkew)) || now.Sub(seen) > siegeRetry):
 		s.wrong("%s/%s: delivered too old: of %s, first seen at %s, now %s", name, d.ID, from, seen, now)
+	case v.resealed && e.ttl > 0 && !e.lives(h):
+		s.wrong("%s/%s: a redrive made its life longer", name, d.ID)
 	case !v.resealed && (!d.NotBefore.Equal(e.notBefore) || d.TTL != e.ttl):
 		s.wrong("%s/%s: delivered with NotBefore %s, TTL %s; want %s, %s", name, d.ID, d.NotBefore, d.TTL, e.notBefore, e.ttl)
 	}
