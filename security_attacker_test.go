@@ -353,6 +353,40 @@ func (q *siegeTapQueue) Settle(ctx context.Context, all []driver.Settlement) []e
 	return q.Queue.Settle(ctx, all)
 }
 
+// siegeKeys is a ring that cannot be reached for a while.
+type siegeKeys struct {
+	*keys.Ring
+	down bool
+}
+
+func (k *siegeKeys) err() error {
+	if k.down {
+		return fmt.Errorf("%w: connection refused", keys.ErrUnavailable)
+	}
+	return nil
+}
+
+func (k *siegeKeys) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	if err := k.err(); err != nil {
+		return nil, err
+	}
+	return k.Ring.GetKey(ctx, id)
+}
+
+func (k *siegeKeys) CurrentKeyID(ctx context.Context) (keys.ID, error) {
+	if err := k.err(); err != nil {
+		return "", err
+	}
+	return k.Ring.CurrentKeyID(ctx)
+}
+
+func (k *siegeKeys) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
+	if err := k.err(); err != nil {
+		return nil, err
+	}
+	return k.Ring.ValidKeyIDs(ctx)
+}
+
 // siegeCrypto is a sender with a clock of its own, within the skew, or one that
 // does not authenticate a field.
 type siegeCrypto struct {
