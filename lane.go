@@ -219,7 +219,25 @@ func (l *lane) handle(ctx context.Context, d *Delivery, k *kept) outcome {
 		Kind: OpProcess, Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID,
 		Encrypted: d.Encrypted, KeyID: d.KeyID, Delivered: d.Count,
 	})
-	took, err := l.timed(pctx, d)
+	returned := false
+	var took time.Duration
+	var err error
+	conclude := func() outcome { return l.conclude(ctx, pctx, d, k, took, err, end) }
+	defer func() {
+		if !returned { // it ended its goroutine: the message must not stay locked
+			err = &panicError{value: goexit}
+			conclude()
+		}
+	}()
+	took, err = l.timed(pctx, d)
+	returned = true
+	return conclude()
+}
+
+// conclude settles d by what its handler returned, and tells of it. ctx is the
+// handler's, pctx that of the operation which end ends.
+func (l *lane) conclude(ctx, pctx context.Context, d *Delivery, k *kept, took time.Duration, err error, end func(Result)) outcome {
+	r := l.r
 	out := l.judge(ctx, d, err)
 	l.keeper.drop(k)
 	k.settling.values = pctx
@@ -241,11 +259,10 @@ func (l *lane) timed(ctx context.Context, d *Delivery) (took time.Duration, err 
 		return 0, l.call(ctx, d)
 	}
 	l.r.event(ctx, Event{Kind: EventInFlight, Delta: 1})
+	defer l.r.event(ctx, Event{Kind: EventInFlight, Delta: -1})
 	begin := time.Now()
 	err = l.call(ctx, d)
-	took = time.Since(begin)
-	l.r.event(ctx, Event{Kind: EventInFlight, Delta: -1})
-	return took, err
+	return time.Since(begin), err
 }
 
 // call runs the handler. A panic becomes an error; its value, which may hold
@@ -270,13 +287,23 @@ func (l *lane) call(ctx context.Context, d *Delivery) (err error) {
 			}
 		}()
 	}
+	returned := false
 	defer func() {
-		if v := recover(); v != nil {
+		switch v := recover(); {
+		case v != nil:
 			err = &panicError{value: v, stack: debug.Stack()}
+		case !returned:
+			err = &panicError{value: goexit} // for the breaker: nobody else gets it
 		}
 	}()
-	return l.h.Handle(ctx, d)
+	err = l.h.Handle(ctx, d)
+	returned = true
+	return err
 }
+
+// goexit is the value of a panicError of a handler that called runtime.Goexit, as
+// FailNow of a test does.
+const goexit = "runtime.Goexit was called"
 
 // untriedError is the outcome of a message that no handler saw, because those
 // before it found its downstream away.
