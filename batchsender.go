@@ -144,7 +144,7 @@ func (b *BatchSender) Send(ctx context.Context, m *Message) (SendResult, error) 
 
 // SendAsync accepts m, waiting for room while MaxPending are under way, and
 // calls done once with what became of it, from a goroutine of the BatchSender;
-// done must not block. m.Body must not be changed until then. Its error says
+// done must not block, and so not call Send, SendAsync, Flush or Close. m.Body must not be changed until then. Its error says
 // that m was not accepted; done is then not called.
 func (b *BatchSender) SendAsync(ctx context.Context, m *Message, done func(SendResult)) error {
 	const op = "send"
@@ -397,6 +397,10 @@ func (b *BatchSender) dispatch(out []outgoing, left []int) {
 		o := out[i]
 		o.result.Err = nil
 		now, at = append(now, o), append(at, i)
+	}
+	if len(now) == 0 {
+		b.breaker.Withdraw() // no call was made
+		return
 	}
 	b.s.dispatch(b.ctx, now)
 	healthy := true

@@ -13,6 +13,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/memqueue"
 )
 
 // batching returns a BatchSender over a broker whose Send is intercepted.
@@ -237,5 +238,33 @@ func TestBatchSenderWithoutRetry(t *testing.T) {
 		if calls != 1 {
 			x.Errorf("%d calls, want 1", calls)
 		}
+	})
+}
+
+// A message that is refused before any call says nothing of the broker: it does not
+// end a row of failures.
+func TestBatchSenderCountsCallsOnly(t *testing.T) {
+	inBubble(t, func(x *fixture, _ *queue.Options) {
+		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBody: 1000}})
+	}, func(x *fixture) {
+		var states []queue.BreakerState
+		b := x.batching(&queue.BatchSenderOptions{
+			InFlight: 1, MaxAttempts: 1,
+			Breaker: queue.BreakerOptions{Failures: 2, OnChange: func(s queue.BreakerState) { states = append(states, s) }},
+		}, func(m []*driver.Message) []driver.SendResult {
+			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
+		})
+		for _, step := range []struct {
+			size int
+			want error
+		}{{10, queue.ErrUnavailable}, {2000, queue.ErrMessageTooLarge}, {10, queue.ErrUnavailable}} {
+			if _, err := b.Send(x.Context(), &queue.Message{Body: make([]byte, step.size)}); !errors.Is(err, step.want) {
+				x.Errorf("Send of %d bytes: %v, want %v", step.size, err, step.want)
+			}
+		}
+		if !slices.Equal(states, []queue.BreakerState{queue.BreakerOpen}) {
+			x.Errorf("the breaker went through %v, want open after two failures in a row", states)
+		}
+		x.must(b.Close(x.Context()))
 	})
 }

@@ -46,7 +46,8 @@ type Options struct {
 	Observer Observer
 
 	// OnRejected is called, from the goroutine that receives, for each message
-	// that was received and not delivered. It must not block. Nil: none.
+	// that was received and not delivered. It must neither block, while the
+	// messages received with it are locked, nor panic. Nil: none.
 	OnRejected func(context.Context, *RejectedError)
 }
 

@@ -43,8 +43,9 @@ type ProcessorOptions struct {
 	Breaker BreakerOptions
 
 	// OnError is called with each error that a handler returned or panicked
-	// with, and each failure to settle, from the goroutine of the handler. The
-	// library itself logs the text only of errors marked Safe. Nil: not.
+	// with, and each failure to settle, from the goroutine of the handler, whose
+	// slot it holds: it must not panic. The library itself logs the text only of
+	// errors marked Safe. Nil: not.
 	OnError func(ctx context.Context, d *Delivery, err error)
 }
 
@@ -251,7 +252,9 @@ func (p *Processor) drain(base context.Context, hard context.CancelCauseFunc) er
 }
 
 // Shutdown makes Run drain, and returns when Run has, or when ctx ends, with its
-// error; the drain then goes on. A Run that comes later returns at once.
+// error; the drain then goes on. A Run that comes later returns at once. A handler,
+// Middleware or OnError that called it would wait for itself: call it from there on
+// a goroutine of its own.
 func (p *Processor) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("shutdown", "", errNilContext)
@@ -269,7 +272,8 @@ func (p *Processor) Shutdown(ctx context.Context) error {
 
 // Close stops hard: it ends fetching and the contexts of all handlers at once,
 // and does not wait. Run returns when they have, after CancelGrace at the
-// latest. For a second signal.
+// latest, but where the broker does not answer to what is given back just then:
+// that has 15 s. For a second signal.
 func (p *Processor) Close() { p.end(true) }
 
 // end ends fetching, and handlers too where hard, and reports whether there is a
