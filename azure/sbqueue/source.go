@@ -12,8 +12,11 @@ import (
 )
 
 const (
-	// leastWait is what a Receive without waiting gives the broker to answer.
+	// leastWait is what a Receive without waiting gives the broker to answer; in a
+	// session that has answered it is a few times as long as that took, and no
+	// less than quickWait.
 	leastWait = 500 * time.Millisecond
+	quickWait = 50 * time.Millisecond
 	// maxReceive is within what the SDK takes for credit.
 	maxReceive = 1000
 )
@@ -63,11 +66,12 @@ type source struct {
 	over context.Context
 	end  context.CancelFunc
 
-	mu   sync.Mutex         // guards what follows
-	stop context.CancelFunc // of the Receive that has the turn
-	link *link
-	desk *desk // nil in a session
-	held map[*receipt]struct{}
+	mu     sync.Mutex         // guards what follows
+	stop   context.CancelFunc // of the Receive that has the turn
+	answer time.Duration      // how long the session's first messages took; 0: none came
+	link   *link
+	desk   *desk // nil in a session
+	held   map[*receipt]struct{}
 }
 
 // receipt is a delivery and the driver's handle of it.
@@ -137,8 +141,8 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	if max < 1 {
 		return nil, driver.Errorf(driver.Invalid, "a Receive of %d messages", max)
 	}
-	if wait < leastWait {
-		wait = leastWait
+	if least := s.least(); wait < least {
+		wait = least
 	}
 	rctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -203,6 +207,27 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	}
 }
 
+// least is the shortest time in which the broker can say that there is nothing.
+// Its silence is all that a session's end is known by, and many sessions are short.
+func (s *source) least() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lose == nil || s.answer == 0 {
+		return leastWait
+	}
+	return min(leastWait, max(quickWait, 4*s.answer))
+}
+
+// answered notes how long the broker took with the first messages of a session,
+// which as a rule were there already.
+func (s *source) answered(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.answer == 0 {
+		s.answer = took
+	}
+}
+
 // gather is how long a session is asked for each further message.
 const gather = 20 * time.Millisecond
 
@@ -227,7 +252,11 @@ func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.R
 		}
 		return l.r.ReceiveMessages(ctx, max, nil)
 	}
+	begin := time.Now()
 	all, err := l.r.ReceiveMessages(ctx, 1, nil)
+	if len(all) > 0 {
+		s.answered(time.Since(begin))
+	}
 	for len(all) > 0 && len(all) < max {
 		soon, cancel := context.WithTimeout(ctx, gather)
 		more, err := l.r.ReceiveMessages(soon, 1, nil)

@@ -84,7 +84,7 @@ func (r *run) policy(ctx context.Context, p queue.PlaintextPolicy, n int) (row P
 			return row, err
 		}
 	}
-	rx, err := bot.Receiver(ctx, name, &queue.ReceiverOptions{Wait: 200 * time.Millisecond})
+	rx, err := bot.Receiver(ctx, name, &queue.ReceiverOptions{Wait: wait})
 	if err != nil {
 		return row, err
 	}

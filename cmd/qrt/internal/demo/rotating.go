@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"slices"
-	"time"
 
 	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
@@ -49,7 +48,7 @@ func (r *run) rotation(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	receiver, err := bot.Receiver(ctx, name, &queue.ReceiverOptions{Wait: 200 * time.Millisecond})
+	receiver, err := bot.Receiver(ctx, name, &queue.ReceiverOptions{Wait: wait})
 	if err != nil {
 		return err
 	}

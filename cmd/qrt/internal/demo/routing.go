@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"sync"
-	"time"
 
 	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
@@ -174,7 +173,7 @@ func (r *run) bot(ctx context.Context, l *lane) (err error) {
 		return err
 	}
 	defer c.shut(ctx, &err)
-	rx, err := c.Receiver(ctx, l.name, &queue.ReceiverOptions{Wait: 200 * time.Millisecond})
+	rx, err := c.Receiver(ctx, l.name, &queue.ReceiverOptions{Wait: wait})
 	if err != nil {
 		return err
 	}

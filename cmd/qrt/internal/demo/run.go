@@ -62,9 +62,11 @@ type Config struct {
 const MinMessages = 60
 
 // patience is for how long nothing may arrive before what is missing counts as
-// lost. maxAge is how old a message may be; nothing here takes that long.
+// lost. wait is how long a bot waits for more: with each session, for its end.
+// maxAge is how old a message may be; nothing here takes that long.
 const (
 	patience = 20 * time.Second
+	wait     = 50 * time.Millisecond
 	maxAge   = time.Hour
 )
 

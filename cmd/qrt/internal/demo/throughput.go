@@ -66,7 +66,7 @@ func (r *run) move(ctx context.Context, c *endpoint, messages []*queue.Message, 
 	if err != nil {
 		return 0, err
 	}
-	rx, err := c.Receiver(ctx, name, &queue.ReceiverOptions{Crypto: config, Wait: 200 * time.Millisecond})
+	rx, err := c.Receiver(ctx, name, &queue.ReceiverOptions{Crypto: config, Wait: wait})
 	if err != nil {
 		return 0, err
 	}
