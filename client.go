@@ -3,7 +3,9 @@ package queue
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/queue-runtime/queue/driver"
@@ -56,6 +58,9 @@ type Client struct {
 	provider driver.Provider
 	options  Options
 	closed   atomic.Bool
+
+	mu       sync.Mutex            // guards what follows
+	sessions map[*Session]struct{} // that have not ended
 }
 
 // New returns a Client over p, which it owns from then on: Close closes it. It
@@ -65,7 +70,7 @@ func New(p driver.Provider, o *Options) (*Client, error) {
 	if p == nil {
 		return nil, wrap("new", "", invalidOption("nil driver.Provider"))
 	}
-	c := &Client{provider: p}
+	c := &Client{provider: p, sessions: make(map[*Session]struct{})}
 	if o != nil {
 		c.options = *o
 	}
@@ -98,7 +103,28 @@ func (c *Client) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return nil
 	}
-	return wrap("close", "", c.provider.Close(ctx))
+	err := c.provider.Close(ctx)
+	c.mu.Lock()
+	sessions := slices.Collect(maps.Keys(c.sessions))
+	c.mu.Unlock()
+	for _, s := range sessions {
+		s.end(errSessionClosed, "closed", 0)
+	}
+	return wrap("close", "", err)
+}
+
+// adopt makes s end with c; false where c is closed.
+func (c *Client) adopt(s *Session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions[s] = struct{}{}
+	return !c.closed.Load() // else Close may have looked already
+}
+
+func (c *Client) disown(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, s)
 }
 
 // endpoint is what senders and receivers of one queue have in common.

@@ -70,10 +70,19 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 	}
 	s := &Session{r: r, s: ds, until: ds.LockedUntil()}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	s.watch(s.until)
 	r.event(ctx, Event{Kind: EventSession, Delta: 1, Reason: "accepted"})
+	if !r.client.adopt(s) { // closed meanwhile, and the broker's session with it
+		s.end(errSessionClosed, "closed", 0)
+		s.shutLate()
+		return nil, wrap(op, r.queue, driver.ErrClosed)
+	}
+	s.watch(s.until)
 	return s, nil
 }
+
+// errSessionClosed is the cause of the context of a session after Close, its own or
+// the Client's.
+var errSessionClosed = fmt.Errorf("session: %w", driver.ErrClosed)
 
 // ID is the session's name.
 func (s *Session) ID() string { return s.s.ID() }
@@ -87,8 +96,8 @@ func (s *Session) LockedUntil() time.Time {
 }
 
 // Context ends with the session; context.Cause then wraps ErrSessionLost where
-// it was lost and ErrClosed after Close. It carries the values of the context
-// that accepted the session, and not its end.
+// it was lost and ErrClosed after Close, its own or the Client's. It carries the
+// values of the context that accepted the session, and not its end.
 func (s *Session) Context() context.Context { return s.ctx }
 
 // watch sets the time at which the session counts as lost.
@@ -131,6 +140,7 @@ func (s *Session) end(cause error, reason string, hold time.Duration) bool {
 		s.timer = time.AfterFunc(hold, s.shutLate)
 	}
 	s.mu.Unlock()
+	s.r.client.disown(s)
 	s.cancel(cause)
 	s.r.event(s.ctx, Event{Kind: EventSession, Delta: -1, Reason: reason})
 	return true
@@ -297,7 +307,7 @@ func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)
 	}
-	if s.end(fmt.Errorf("session: %w", driver.ErrClosed), "closed", 0) {
+	if s.end(errSessionClosed, "closed", 0) {
 		return wrap("close session", s.r.queue, s.shut(ctx))
 	}
 	s.mu.Lock()

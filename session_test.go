@@ -175,3 +175,20 @@ func TestBlockedSessionReleasesClaims(t *testing.T) {
 		}
 	})
 }
+
+// The end of a Client is that of its sessions: whoever waits for the context of one
+// learns it at once, and not when the lock would have run out.
+func TestSessionEndsWithClient(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+		s, err := x.receiver(orders, nil).NextSession(x.Context())
+		x.must(err)
+		begin := time.Now()
+		x.must(x.client.Close(x.Context()))
+		<-s.Context().Done()
+		if took := time.Since(begin); took > 0 || !errors.Is(context.Cause(s.Context()), queue.ErrClosed) {
+			x.Errorf("the session's context ended %s after the client's Close, by %v", took, context.Cause(s.Context()))
+		}
+		x.must(s.Close(x.Context()))
+	})
+}
