@@ -12,5 +12,5 @@ const (
 	slack = 2 * time.Second
 	// handlerLock is a lock that a handler of ten keeps, so long that a busy
 	// machine renews it in time.
-	handlerLock = 2500 * time.Millisecond
+	handlerLock = 4 * time.Second
 )
