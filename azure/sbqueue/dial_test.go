@@ -159,7 +159,8 @@ func TestCallsEndWhileConnecting(t *testing.T) {
 	}
 }
 
-// Nothing that is printed of a Broker or a queue has the key in it.
+// Nothing that is printed of a Broker or a queue has the key in it, nor reads what
+// others write meanwhile.
 func TestKeyIsNotPrinted(t *testing.T) {
 	t.Parallel()
 	const key = "bm8gbmFtZXNwYWNlIGhhcyB0aGlz"
@@ -182,7 +183,11 @@ func TestKeyIsNotPrinted(t *testing.T) {
 	if missing == nil || refused == nil || malformed == nil {
 		t.Fatal(missing, refused, malformed)
 	}
-	for _, v := range []any{b, struct{ B *sbqueue.Broker }{b}, q, d, *d, missing, refused, malformed} {
+	dead, err := q.DeadLetters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []any{b, struct{ B *sbqueue.Broker }{b}, q, dead, d, *d, missing, refused, malformed} {
 		var out bytes.Buffer
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			fmt.Fprintf(&out, verb, v)
