@@ -280,11 +280,28 @@ func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*
 	case err != nil:
 		return nil, s.lost(ctx, err)
 	}
+	if len(list) > 0 && !s.same() {
+		s.drop()
+		return nil, &driver.Error{Kind: driver.SessionLost}
+	}
 	until := s.LockedUntil()
 	for _, d := range list {
 		d.LockedUntil = until
 	}
 	return list, nil
+}
+
+// same reports whether the session is still the one that was accepted. A Receive
+// that began on a link of which another call had just learnt that it is dead has
+// attached again, and what it got is of another hold of the session.
+func (s *session) same() bool {
+	select {
+	case s.alone <- struct{}{}: // whoever has it is bounded
+		defer func() { <-s.alone }()
+	case <-s.gone.Done():
+		return false
+	}
+	return s.r.LockedUntil().Equal(s.told)
 }
 
 // Settle settles one by one: messages go back in the order in which they are

@@ -115,7 +115,9 @@ func TestSessionAttachedAgain(t *testing.T) {
 	}
 }
 
-// A session whose link is detached between two messages of one Receive is lost, too.
+// A session whose link is detached between two messages of one Receive is lost,
+// too: for that Receive, or on a machine so busy that it no longer waited for the
+// second, for the next.
 func TestSessionLostWithinReceive(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true})
@@ -123,8 +125,12 @@ func TestSessionLostWithinReceive(t *testing.T) {
 	send(t, q, &driver.Message{ID: "a", SessionID: "s"}, &driver.Message{ID: "b", SessionID: "s"})
 	s := accept(t, q, "s")
 	i := n.inject(t, sbemulator.Fault{On: sbemulator.OnDeliver, Action: sbemulator.Detach, Skip: 1, Times: 1})
-	for range 2 {
-		if d, err := s.Receive(t.Context(), 10, 5*time.Second); !errors.Is(err, driver.ErrSessionLost) {
+	for i := range 3 {
+		d, err := s.Receive(t.Context(), 10, 5*time.Second)
+		if i == 0 && err == nil && len(d) == 1 && d[0].ID == "a" {
+			continue
+		}
+		if !errors.Is(err, driver.ErrSessionLost) {
 			t.Errorf("Receive: %d messages, %v", len(d), err)
 		}
 	}
