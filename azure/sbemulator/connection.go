@@ -189,6 +189,11 @@ func (c *connection) handle(channel uint16, p wire.Performative, payload []byte,
 		return c.begin(channel, p)
 	}
 	ss := c.sessions[channel]
+	if _, end := p.(*wire.End); end && ss == nil {
+		// go-amqp ends a session whose begin it never wrote, because a context
+		// ended first. Nobody waits for an answer, and others use the connection.
+		return nil
+	}
 	if ss == nil {
 		return &wire.Error{Condition: condNotAllowed, Description: fmt.Sprintf("channel %d has no session", channel)}
 	}

@@ -64,5 +64,6 @@
 // has a window for is bounded to 512 MiB in all. Messages with what surrounds them,
 // and states of sessions, fill their queue. A queue remembers 262,144 message IDs
 // at most, whatever its window. What is malformed ends the link, session or
-// connection that it came over with the condition that AMQP has for it.
+// connection that it came over with the condition that AMQP has for it; only the end
+// of an AMQP session that never began is ignored, because Microsoft's client sends it.
 package sbemulator

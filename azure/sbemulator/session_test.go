@@ -213,3 +213,14 @@ func FuzzConnection(f *testing.F) {
 		}
 	})
 }
+
+// TestEndOfNothing: the end of a session that never began costs the connection's
+// other sessions nothing.
+func TestEndOfNothing(t *testing.T) {
+	p := open(t, start(t, nil, nil), 64<<10, 100)
+	p.send(7, &wire.End{})
+	p.send(1, &wire.Begin{IncomingWindow: 10, OutgoingWindow: 10})
+	expect[*wire.Begin](p)
+	p.send(0, &wire.End{})
+	expect[*wire.End](p)
+}
