@@ -3,7 +3,6 @@ package sqlitequeue
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"testing"
 
 	"github.com/queue-runtime/queue/driver"
@@ -34,19 +33,8 @@ func (l *late) Err() error {
 // nobody has seen does not count as delivered.
 func TestCanceledClaim(t *testing.T) {
 	ctx := t.Context()
-	b, err := Open(ctx, filepath.Join(t.TempDir(), "q.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := b.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	}()
-	q, err := b.Open(ctx, "q", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b, q, closed := fresh(ctx, t)
+	defer closed()
 	for _, r := range q.Send(ctx, []*driver.Message{{ID: "m"}, {ID: "n", SessionID: "s"}}) {
 		if r.Err != nil {
 			t.Fatal(r.Err)
@@ -58,7 +46,7 @@ func TestCanceledClaim(t *testing.T) {
 			t.Errorf("%s: %v, want context.Canceled", what, err)
 		}
 	}
-	_, err = q.AcceptSession(newLate(ctx, b), "", 0)
+	_, err := q.AcceptSession(newLate(ctx, b), "", 0)
 	canceled("AcceptSession", err)
 	s, err := q.AcceptSession(ctx, "s", 0)
 	if err != nil {

@@ -68,19 +68,8 @@ func TestDurable(t *testing.T) {
 func TestWaitingDoesNotWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		b, err := Open(ctx, filepath.Join(t.TempDir(), "q.db"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := b.Close(context.Background()); err != nil {
-				t.Error(err)
-			}
-		}()
-		q, err := b.Open(ctx, "q", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b, q, closed := fresh(ctx, t)
+		defer closed()
 		held, err := q.AcceptSession(ctx, "held", 0)
 		if err != nil {
 			t.Fatal(err)

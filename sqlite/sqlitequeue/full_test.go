@@ -14,19 +14,8 @@ import (
 // disk is full.
 func TestFullFile(t *testing.T) {
 	ctx := t.Context()
-	b, err := Open(ctx, filepath.Join(t.TempDir(), "q.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := b.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	}()
-	q, err := b.Open(ctx, "q", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b, q, closed := fresh(ctx, t)
+	defer closed()
 	limit := func(pages int64) {
 		t.Helper()
 		err := b.file.Write(ctx, func(c *sqlitefile.Conn) error {
@@ -49,6 +38,7 @@ func TestFullFile(t *testing.T) {
 		return r[0].Err
 	}
 	sent := 0
+	var err error
 	for err == nil {
 		if err = send(sent); err == nil {
 			sent++
@@ -72,5 +62,23 @@ func TestFullFile(t *testing.T) {
 			t.Fatalf("%d of %d messages were received: %v", n, 2*sent+2, err)
 		}
 		n += len(d)
+	}
+}
+
+// fresh opens a queue in a file of its own; closed ends it, in a bubble before
+// the bubble does.
+func fresh(ctx context.Context, t *testing.T) (b *Broker, q driver.Queue, closed func()) {
+	t.Helper()
+	b, err := Open(ctx, filepath.Join(t.TempDir(), "q.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q, err = b.Open(ctx, "q", nil); err != nil {
+		t.Fatal(err)
+	}
+	return b, q, func() {
+		if err := b.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
 	}
 }
