@@ -18,7 +18,7 @@ import (
 // Assertions of docs/assertions.md that have no test elsewhere.
 
 func TestFreshness(t *testing.T) {
-	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
 		r := x.receiver(orders, nil)
 		x.inject(orders, x.sealed("ten", time.Now().Add(-10*time.Minute), time.Time{}))

@@ -31,10 +31,10 @@ type Options struct {
 	// what that costs.
 	CryptoProvider CryptoProvider
 
-	// Nonces is the memory of handled messages; needed with Crypto.TrackNonces.
+	// ReplayStore is the memory of handled messages; needed with Crypto.TrackReplays.
 	// It must lie outside the broker's reach and be shared by all receivers of
 	// a group. The Client does not close it.
-	Nonces replay.NonceStore
+	ReplayStore replay.NonceStore
 
 	// Environment names where this runs, as a label of metrics; "production"
 	// without encryption is warned about. Empty: "".
@@ -55,7 +55,7 @@ type Options struct {
 
 // Client sends and receives over one broker. It is safe for concurrent use.
 type Client struct {
-	provider driver.Provider
+	provider driver.Broker
 	options  Options
 	closed   atomic.Bool
 
@@ -66,9 +66,9 @@ type Client struct {
 // New returns a Client over p, which it owns from then on: Close closes it. It
 // fails with ErrInvalidOptions where the options contradict each other, and
 // does no I/O.
-func New(p driver.Provider, o *Options) (*Client, error) {
+func New(p driver.Broker, o *Options) (*Client, error) {
 	if p == nil {
-		return nil, wrap("new", "", invalidOption("nil driver.Provider"))
+		return nil, wrap("new", "", invalidOption("nil driver.Broker"))
 	}
 	c := &Client{provider: p, sessions: make(map[*Session]struct{})}
 	if o != nil {
@@ -79,8 +79,8 @@ func New(p driver.Provider, o *Options) (*Client, error) {
 		c.options.Logger = slog.Default()
 	}
 	cfg, err := c.options.Crypto.resolve(-1)
-	if err == nil && cfg.TrackNonces && c.options.Nonces == nil {
-		err = invalidOption("Crypto.TrackNonces is set and Options.Nonces is nil")
+	if err == nil && cfg.TrackReplays && c.options.ReplayStore == nil {
+		err = invalidOption("Crypto.TrackReplays is set and Options.ReplayStore is nil")
 	}
 	if err == nil && cfg.Enabled && c.options.Keys == nil && c.options.KeysFor == nil && c.options.CryptoProvider == nil {
 		err = invalidOption("Crypto.Enabled is set and there are no keys: set Options.Keys or KeysFor")

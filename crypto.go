@@ -73,8 +73,8 @@ type CryptoConfig struct {
 	// differ. 0 means 30 seconds.
 	MaxClockSkew time.Duration
 
-	// TrackNonces turns replay protection on, in Options.Nonces.
-	TrackNonces bool
+	// TrackReplays turns replay protection on, in Options.ReplayStore.
+	TrackReplays bool
 
 	// NonceTTL is how long a handled message is remembered. At least
 	// MaxMessageAge + 3 x MaxClockSkew; 0 means the larger of that and 10
@@ -83,7 +83,7 @@ type CryptoConfig struct {
 
 	// RetryWindow is how long after its first delivery a message may be
 	// delivered again although it is older than MaxMessageAge. It needs
-	// TrackNonces. 0 means 24 hours.
+	// TrackReplays. 0 means 24 hours.
 	RetryWindow time.Duration
 
 	// AcceptedOrigins are queue names, beside the receiver's own, that a message
@@ -93,7 +93,7 @@ type CryptoConfig struct {
 	AcceptedOrigins []string
 
 	// InsecureSkipFreshness accepts messages of any age, so that a broker can
-	// replay all it ever stored. It cannot be combined with TrackNonces.
+	// replay all it ever stored. It cannot be combined with TrackReplays.
 	InsecureSkipFreshness bool
 }
 
@@ -116,8 +116,8 @@ func (c CryptoConfig) resolve(retention time.Duration) (CryptoConfig, error) {
 	if c.PlaintextPolicy > Reject {
 		return c, invalidOption("CryptoConfig.PlaintextPolicy %d is unknown", c.PlaintextPolicy)
 	}
-	if c.TrackNonces && c.InsecureSkipFreshness {
-		return c, invalidOption("CryptoConfig.TrackNonces needs freshness: a nonce is remembered only as long as its message can be fresh")
+	if c.TrackReplays && c.InsecureSkipFreshness {
+		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a nonce is remembered only as long as its message can be fresh")
 	}
 	if c.MaxClockSkew == 0 {
 		c.MaxClockSkew = DefaultMaxClockSkew
@@ -149,17 +149,17 @@ func (c CryptoConfig) resolve(retention time.Duration) (CryptoConfig, error) {
 	return c, nil
 }
 
-// checkStore refuses a nonce store that forgets too early.
+// checkStore refuses a replay store that forgets too early.
 func (c *CryptoConfig) checkStore(s replay.NonceStore) error {
-	if !c.TrackNonces {
+	if !c.TrackReplays {
 		return nil
 	}
 	if s == nil {
-		return invalidOption("CryptoConfig.TrackNonces is set and Options.Nonces is nil")
+		return invalidOption("CryptoConfig.TrackReplays is set and Options.ReplayStore is nil")
 	}
 	need := max(c.NonceTTL, c.RetryWindow)
 	if r := s.Retention(); r != 0 && r < need {
-		return invalidOption("the nonce store keeps records for %s; NonceTTL and RetryWindow need %s", r, need)
+		return invalidOption("the replay store keeps records for %s; NonceTTL and RetryWindow need %s", r, need)
 	}
 	return nil
 }
@@ -170,13 +170,13 @@ func (c *CryptoConfig) checkStore(s replay.NonceStore) error {
 // broker cannot tell it.
 func Strict(p keys.Provider, store replay.NonceStore) *Options {
 	return &Options{
-		Keys:   p,
-		Nonces: store,
+		Keys:        p,
+		ReplayStore: store,
 		Crypto: CryptoConfig{
 			Enabled:         true,
 			PlaintextPolicy: Reject,
 			MaxMessageAge:   QueueRetention,
-			TrackNonces:     true,
+			TrackReplays:    true,
 		},
 	}
 }

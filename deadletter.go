@@ -98,7 +98,7 @@ func (c *Client) DeadLetters(ctx context.Context, queue string, o *ReceiverOptio
 	d := &DeadLetters{endpoint: e, wait: options.Wait}
 	err = options.resolve(e.caps, queue)
 	if err == nil {
-		err = e.cfg.checkStore(c.options.Nonces)
+		err = e.cfg.checkStore(c.options.ReplayStore)
 	}
 	if err == nil {
 		d.dead, err = e.q.DeadLetters(ctx)
@@ -109,8 +109,8 @@ func (c *Client) DeadLetters(ctx context.Context, queue string, o *ReceiverOptio
 	}
 	d.caps = d.dead.Capabilities()
 	d.group = options.Group
-	if e.cfg.TrackNonces {
-		d.nonces = c.options.Nonces
+	if e.cfg.TrackReplays {
+		d.nonces = c.options.ReplayStore
 	}
 	return d, nil
 }

@@ -244,7 +244,7 @@ func (r *Receiver) renewClaim(ctx context.Context, c claim, until time.Time) err
 	return r.storeError(ctx, err)
 }
 
-// storeError sorts an error of the nonce store on a claim that was held.
+// storeError sorts an error of the replay store on a claim that was held.
 func (r *Receiver) storeError(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -254,7 +254,7 @@ func (r *Receiver) storeError(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	return fmt.Errorf("%w: %w", ErrNonceStore, err)
+	return fmt.Errorf("%w: %w", ErrReplayStore, err)
 }
 
 func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) error {
@@ -292,7 +292,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	return wrap(op, d.Queue, err)
 }
 
-// settleClaim puts the nonce store first: consumed before the broker forgets the
+// settleClaim puts the replay store first: consumed before the broker forgets the
 // message, released before the broker gives it to somebody else.
 func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) error {
 	if d.claim.token == "" {

@@ -13,12 +13,12 @@ import (
 // slowRenewals is a provider whose renewals take a second, and which counts those of
 // one delivery that meet: the contract of driver.Source forbids it.
 type slowRenewals struct {
-	driver.Provider
+	driver.Broker
 	under, met, calls atomic.Int32
 }
 
 func (p *slowRenewals) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	return &slowRenewalQueue{q, p}, err
 }
 
@@ -43,9 +43,9 @@ func (q *slowRenewalQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]t
 // driver sees one renewal of it at a time, and each of those who renew gets a lock.
 func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 	p := &slowRenewals{}
-	inBubble(t, func(x *fixture, _ *queue.Options) { p.Provider = x.broker }, func(x *fixture) {
+	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		client, err := queue.New(p, &queue.Options{Keys: x.ring, Nonces: x.store, Logger: quiet()})
+		client, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet()})
 		x.must(err)
 		r, err := client.Receiver(x.Context(), orders, nil)
 		x.must(err)

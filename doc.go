@@ -2,7 +2,7 @@
 // API, and protects them end to end: whoever controls the broker can neither
 // read, alter, forge, substitute nor replay them.
 //
-// A [Client] stands on a driver.Provider (memqueue here; SQLite, SQS and Service
+// A [Client] stands on a driver.Broker (memqueue here; SQLite, SQS and Service
 // Bus in modules of their own) and mints Senders and Receivers:
 //
 //	c, err := queue.New(provider, queue.Strict(ring, store))
@@ -15,7 +15,7 @@
 // which binds them to the queue, the message ID, the session ID, the
 // correlation ID, the content type and every attribute. A message that does not
 // authenticate is never delivered: it is moved to the dead-letter queue with a
-// code for a reason. Freshness is checked always, replays with a nonce store.
+// code for a reason. Freshness is checked always, replays with a replay store.
 //
 // # What it does not do
 //
@@ -26,7 +26,7 @@
 // # Delivery
 //
 // Execution is at least once. A message is delivered again after Abandon, after
-// its lock runs out, or after its holder crashed; with a nonce store a message
+// its lock runs out, or after its holder crashed; with a replay store a message
 // whose completion was recorded never runs again.
 //
 // # Order

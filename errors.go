@@ -26,7 +26,7 @@ var (
 	ErrMessageFromFuture    = errors.New("message is not due yet or its sender's clock is ahead")
 	ErrNonceReused          = replay.ErrReused
 	ErrNonceBusy            = replay.ErrBusy
-	ErrNonceStore           = errors.New("nonce store failed")
+	ErrReplayStore          = errors.New("replay store failed")
 )
 
 // What can be wrong with a call.
@@ -106,7 +106,7 @@ func wrap(op, queue string, err error) error {
 	switch {
 	case errors.As(err, &d):
 		e.Transient, e.RetryAfter = d.Transient(), d.RetryAfter
-	case errors.Is(err, ErrKeyProvider), errors.Is(err, ErrNonceStore), errors.Is(err, ErrReceivingPaused):
+	case errors.Is(err, ErrKeyProvider), errors.Is(err, ErrReplayStore), errors.Is(err, ErrReceivingPaused):
 		e.Transient = true
 	}
 	return e
@@ -198,7 +198,7 @@ const (
 	codeEnvelope         = "invalid_envelope"
 	codeKeyProvider      = "key_provider_error"
 	codeKey              = "key_not_found"
-	codeNonceStore       = "nonce_store_error"
+	codeReplayStore      = "replay_store_error"
 	codeAuthentication   = "authentication_failed"
 	codeExpired          = "message_expired"
 	codeFuture           = "message_from_future"
@@ -220,7 +220,7 @@ var findings = []struct {
 	{ErrInvalidEnvelope, codeEnvelope, "the body has the envelope's marker and does not parse"},
 	{ErrKeyProvider, codeKeyProvider, "the key provider could not answer"},
 	{ErrKeyNotFound, codeKey, "the receiver does not have the key"},
-	{ErrNonceStore, codeNonceStore, "the nonce store could not answer"},
+	{ErrReplayStore, codeReplayStore, "the replay store could not answer"},
 	{ErrAuthenticationFailed, codeAuthentication, "the message was altered, moved, or sealed under another key"},
 	{ErrMessageExpired, codeExpired, "the message is older than the receiver accepts"},
 	{ErrMessageFromFuture, codeFuture, "the message is not due yet"},

@@ -134,12 +134,12 @@ func ExampleProcessor_Shutdown() {
 }
 
 // Messages that are sent one by one share their calls to the broker.
-func ExampleBatchSender() {
+func ExampleBatcher() {
 	ctx := context.Background()
 	client, _ := processing()
 	s, err := client.Sender(ctx, "jobs", nil)
 	check(err)
-	b, err := queue.NewBatchSender(s, &queue.BatchSenderOptions{Linger: 5 * time.Millisecond})
+	b, err := queue.NewBatcher(s, &queue.BatcherOptions{Linger: 5 * time.Millisecond})
 	check(err)
 	for i := range 100 {
 		check(b.SendAsync(ctx, &queue.Message{Body: fmt.Appendf(nil, "job %d", i)}, func(r queue.SendResult) { check(r.Err) }))

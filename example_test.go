@@ -272,8 +272,8 @@ func ExampleDeadLetters_Redrive() {
 	store, err := replay.NewMemory(nil)
 	check(err)
 	client, err := queue.New(memqueue.New(nil), &queue.Options{
-		Keys: ringOf(exampleKey("k1", 1)), Nonces: store, Logger: silent,
-		Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true},
+		Keys: ringOf(exampleKey("k1", 1)), ReplayStore: store, Logger: silent,
+		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true},
 	})
 	check(err)
 	s, err := client.Sender(ctx, "orders", nil)

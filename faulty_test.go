@@ -13,9 +13,9 @@ import (
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// faultyProvider makes calls of its queues fail where an error is set.
-type faultyProvider struct {
-	driver.Provider
+// faultyBroker makes calls of its queues fail where an error is set.
+type faultyBroker struct {
+	driver.Broker
 	settle error
 	// settleFails is how many calls of Settle fail next as unavailable.
 	settleFails atomic.Int32
@@ -24,8 +24,8 @@ type faultyProvider struct {
 	caps        func(*driver.Capabilities)
 }
 
-func (p *faultyProvider) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, queue, o)
+func (p *faultyBroker) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, queue, o)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func (p *faultyProvider) Open(ctx context.Context, queue string, o *driver.Queue
 
 type faultyQueue struct {
 	driver.Queue
-	p *faultyProvider
+	p *faultyBroker
 }
 
 func (q *faultyQueue) Capabilities() driver.Capabilities {
@@ -76,7 +76,7 @@ func (q *faultyQueue) Settle(ctx context.Context, s []driver.Settlement) []error
 	return errs
 }
 
-// faultyStore is a nonce store that fails while an error is set.
+// faultyStore is a replay store that fails while an error is set.
 type faultyStore struct {
 	replay.NonceStore
 	mu  sync.Mutex

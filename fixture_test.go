@@ -71,10 +71,10 @@ func inBubble(t *testing.T, change func(*fixture, *queue.Options), f func(*fixtu
 		}
 		x.store = store
 		o := &queue.Options{
-			Keys:   x.ring,
-			Nonces: x.store,
-			Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackNonces: true},
-			Logger: slog.New(slog.NewJSONHandler(x.log, nil)),
+			Keys:        x.ring,
+			ReplayStore: x.store,
+			Crypto:      queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
+			Logger:      slog.New(slog.NewJSONHandler(x.log, nil)),
 			OnRejected: func(_ context.Context, e *queue.RejectedError) {
 				x.rejected = append(x.rejected, e)
 			},

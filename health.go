@@ -13,7 +13,7 @@ import (
 )
 
 // How often a paused receiver tries one message, and how long it leaves a key
-// provider or nonce store alone that did not answer.
+// provider or replay store alone that did not answer.
 const (
 	probeInterval    = 30 * time.Second
 	outageFirstDelay = time.Second
@@ -25,7 +25,7 @@ const (
 
 // health stops a receiver from fetching when fetching could only do harm: after
 // a row of authentication failures, which dead-letter, and while the key
-// provider or the nonce store is away, when each delivery would be spent for
+// provider or the replay store is away, when each delivery would be spent for
 // nothing.
 type health struct {
 	r   *Receiver
@@ -125,9 +125,9 @@ func (h *health) ask(ctx context.Context, outage string, id keys.ID, cause error
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	switch {
-	case outage == codeNonceStore && errors.Is(cause, replay.ErrFull):
+	case outage == codeReplayStore && errors.Is(cause, replay.ErrFull):
 		return false, false
-	case outage == codeNonceStore:
+	case outage == codeReplayStore:
 		// A claim that nobody holds: a store that answers says so.
 		err := h.r.nonces.Renew(ctx, h.r.options.Group, "probe", "probe", time.Second)
 		return errors.Is(err, replay.ErrClaimLost), true
@@ -141,7 +141,7 @@ func (h *health) ask(ctx context.Context, outage string, id keys.ID, cause error
 	return err == nil || errors.Is(err, keys.ErrNotFound), true
 }
 
-// suspend notes that the key provider or the nonce store did not answer, and
+// suspend notes that the key provider or the replay store did not answer, and
 // returns how long to leave it alone. asked says that this is what the caller
 // whom admit let through has found.
 func (h *health) suspend(ctx context.Context, outage string, id keys.ID, cause error, asked bool) time.Duration {

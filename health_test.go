@@ -30,13 +30,13 @@ func TestOutageAfterOutage(t *testing.T) {
 	o := &told{}
 	h := &health{r: &Receiver{endpoint: &endpoint{scope: newScope(o, "orders", ""), log: slog.New(slog.DiscardHandler)}}}
 	away := errors.New("away")
-	h.suspend(t.Context(), codeNonceStore, "k1", away, false)
-	h.suspend(t.Context(), codeNonceStore, "k1", away, true)
+	h.suspend(t.Context(), codeReplayStore, "k1", away, false)
+	h.suspend(t.Context(), codeReplayStore, "k1", away, true)
 	h.suspend(t.Context(), codeKeyProvider, "k1", away, false) // of a message that was on its way
 	h.suspend(t.Context(), codeKeyProvider, "k1", away, true)  // the message that was let through
 	h.recovered(t.Context())
 	want := []string{
-		"paused " + codeNonceStore, "resumed " + codeNonceStore,
+		"paused " + codeReplayStore, "resumed " + codeReplayStore,
 		"paused " + codeKeyProvider, "resumed " + codeKeyProvider,
 	}
 	if !slices.Equal(o.events, want) {
@@ -44,7 +44,7 @@ func TestOutageAfterOutage(t *testing.T) {
 	}
 }
 
-// slowStore is a nonce store that answers a Renew, which is how an outage is looked
+// slowStore is a replay store that answers a Renew, which is how an outage is looked
 // at, after a while, or when the call ends.
 type slowStore struct {
 	replay.NonceStore
@@ -76,7 +76,7 @@ func (c *impatientContext) Err() error {
 
 func outageOf(s replay.NonceStore) *health {
 	h := &health{r: &Receiver{nonces: s, endpoint: &endpoint{log: slog.New(slog.DiscardHandler)}}}
-	h.suspend(context.Background(), codeNonceStore, keys.ID(""), errors.New("away"), false)
+	h.suspend(context.Background(), codeReplayStore, keys.ID(""), errors.New("away"), false)
 	return h
 }
 

@@ -59,10 +59,10 @@ func TestMarkerIsNeverPlaintext(t *testing.T) {
 
 // brokenTransport hands out deliveries as a text transport does whose encoding
 // was tampered with.
-type brokenTransport struct{ driver.Provider }
+type brokenTransport struct{ driver.Broker }
 
 func (p brokenTransport) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	return brokenQueue{q}, err
 }
 
@@ -104,10 +104,10 @@ func (s tokenlessStore) Begin(ctx context.Context, r replay.Request) (replay.Cla
 // A message whose claim could never be marked is not delivered: it could be
 // replayed for ever.
 func TestClaimWithoutTokenFailsClosed(t *testing.T) {
-	broken := func(x *fixture, o *queue.Options) { o.Nonces = tokenlessStore{x.store} }
+	broken := func(x *fixture, o *queue.Options) { o.ReplayStore = tokenlessStore{x.store} }
 	inBubble(t, broken, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
-		if rejected := x.none(x.receiver(orders, nil), queue.ErrNonceStore); rejected.Disposition != queue.Abandoned {
+		if rejected := x.none(x.receiver(orders, nil), queue.ErrReplayStore); rejected.Disposition != queue.Abandoned {
 			x.Errorf("%s, want abandoned", rejected.Disposition)
 		}
 	})
@@ -118,8 +118,8 @@ func TestNonceTTLDoesNotOverflow(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const century = 99 * 365 * 24 * time.Hour
 		_, err := queue.New(x.broker, &queue.Options{
-			Keys: x.ring, Nonces: x.store, Logger: quiet(),
-			Crypto: queue.CryptoConfig{TrackNonces: true, MaxMessageAge: century, MaxClockSkew: century},
+			Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{TrackReplays: true, MaxMessageAge: century, MaxClockSkew: century},
 		})
 		if !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("New = %v, want ErrInvalidOptions", err)
@@ -132,8 +132,8 @@ func TestNonceTTLDoesNotOverflow(t *testing.T) {
 func TestDeadLetterUnsupported(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
-		p := &faultyProvider{Provider: x.broker, caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Nonces: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true}})
+		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
+		c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
 		x.must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
 		x.must(err)

@@ -148,7 +148,7 @@ func (l *lane) fetched(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		l.breaker.Withdraw()
 		return nil
-	case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrNonceStore):
+	case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrReplayStore):
 		l.breaker.Withdraw() // not the broker's fault, and Receive has waited
 		return nil
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrQueueNotFound), errors.Is(err, errors.ErrUnsupported), errors.Is(err, ErrInvalidOptions):

@@ -40,7 +40,7 @@ func (l *lane) rest(ctx context.Context, err error) {
 	switch {
 	case errors.As(err, &rejected), errors.Is(err, ErrClosed):
 		return // the message waits, and not its queue; the next call says more
-	case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrNonceStore):
+	case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrReplayStore):
 		return
 	}
 	wait := sessionPause

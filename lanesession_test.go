@@ -12,14 +12,14 @@ import (
 
 // deafSessions is a provider whose sessions can be accepted and not received from.
 type deafSessions struct {
-	driver.Provider
+	driver.Broker
 	err      error
 	accepted atomic.Int32
 	enough   func() // called at the thousandth
 }
 
 func (p *deafSessions) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	return &deafSessionQueue{q, p}, err
 }
 
@@ -51,7 +51,7 @@ func TestProcessorWaitsAfterSessionThatFails(t *testing.T) {
 	for name, kind := range map[string]driver.Kind{"unavailable": driver.Unavailable, "lost": driver.SessionLost} {
 		t.Run(name, func(t *testing.T) {
 			p := &deafSessions{err: driver.Errorf(kind, "connection reset")}
-			inBubble(t, func(x *fixture, _ *queue.Options) { p.Provider = x.broker }, func(x *fixture) {
+			inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
 				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
 				client, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
 				x.must(err)

@@ -285,12 +285,12 @@ func (m *model) disturb() {
 
 // start starts a process.
 func (m *model) start() {
-	p := &process{net: queuetest.Wrap(&planted{Provider: m.broker.Connect(), m: m}, m.seed), done: make(chan error, 1)}
-	p.net.Provider.(*planted).owner = p
+	p := &process{net: queuetest.Wrap(&planted{Broker: m.broker.Connect(), m: m}, m.seed), done: make(chan error, 1)}
+	p.net.Broker.(*planted).owner = p
 	var err error
 	p.client, err = queue.New(p.net, &queue.Options{
-		Keys: newRing(m.t, "k1"), Nonces: m.store, Logger: quiet(),
-		Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: m.tracked, MaxMessageAge: 72 * time.Hour, RetryWindow: 72 * time.Hour},
+		Keys: newRing(m.t, "k1"), ReplayStore: m.store, Logger: quiet(),
+		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: m.tracked, MaxMessageAge: 72 * time.Hour, RetryWindow: 72 * time.Hour},
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -349,7 +349,7 @@ func (p *process) end(m *model) {
 	if err := p.client.Close(context.Background()); err != nil && !p.crashed.Load() {
 		m.t.Errorf("Close: %v", err)
 	}
-	p.net.Provider.(*planted).over.Store(true)
+	p.net.Broker.(*planted).over.Store(true)
 }
 
 // handle is the handler: it checks what must hold when it is called, takes some
@@ -515,14 +515,14 @@ func (s *watchedStore) Renew(ctx context.Context, group string, id replay.ID, to
 // planted is the connection of one process to the broker, with the fault that is
 // planted in it. It also sees calls that come after the process is over.
 type planted struct {
-	driver.Provider
+	driver.Broker
 	m     *model
 	owner *process
 	over  atomic.Bool
 }
 
 func (p *planted) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	if err != nil {
 		return nil, err
 	}

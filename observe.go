@@ -64,7 +64,7 @@ type Operation struct {
 	// Delivered is the count of deliveries so far, for OpProcess.
 	Delivered int
 	// Links are the trace contexts that messages carry already, in order; a nil
-	// entry has none. For OpSettle, OpRedrive, and the OpSend of a BatchSender,
+	// entry has none. For OpSettle, OpRedrive, and the OpSend of a Batcher,
 	// whose messages keep the contexts of those who sent them.
 	Links []map[string]string
 }

@@ -299,7 +299,7 @@ func (r *Receiver) claim(ctx context.Context, v *verdict, m *envelope.EncryptedM
 		return nil
 	case err == nil && c.Token == "":
 		// It could never be marked as handled.
-		return fmt.Errorf("%w: it granted a claim without a token", ErrNonceStore)
+		return fmt.Errorf("%w: it granted a claim without a token", ErrReplayStore)
 	case err == nil:
 		v.d.claim = claim{id: id, token: c.Token}
 		if v.d.raw.LockedUntil.IsZero() {
@@ -313,7 +313,7 @@ func (r *Receiver) claim(ctx context.Context, v *verdict, m *envelope.EncryptedM
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	return fmt.Errorf("%w: %w", ErrNonceStore, err)
+	return fmt.Errorf("%w: %w", ErrReplayStore, err)
 }
 
 // defaultLease is the life of a claim where the broker's lock has no end in

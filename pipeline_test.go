@@ -236,7 +236,7 @@ func TestSenderWithoutEncryption(t *testing.T) {
 }
 
 func TestReceiverWithoutKeys(t *testing.T) {
-	none := func(x *fixture, o *queue.Options) { o.Keys, o.Nonces, o.Crypto = nil, nil, queue.CryptoConfig{} }
+	none := func(x *fixture, o *queue.Options) { o.Keys, o.ReplayStore, o.Crypto = nil, nil, queue.CryptoConfig{} }
 	inBubble(t, none, func(x *fixture) {
 		x.inject2(orders, x.sealed("m", time.Now(), time.Time{}))
 		rejected := x.none(x.receiver(orders, nil), queue.ErrKeyNotFound)

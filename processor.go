@@ -142,7 +142,7 @@ func NewProcessor(o *ProcessorOptions) (*Processor, error) {
 // after Run has returned.
 //
 // It fails with ErrInvalidOptions where a message's retries could outlast
-// MaxMessageAge and no nonce store exempts them: they would be dead-lettered as
+// MaxMessageAge and no replay store exempts them: they would be dead-lettered as
 // expired.
 func (p *Processor) Handle(r *Receiver, h Handler, o *HandleOptions) error {
 	const op = "handle"

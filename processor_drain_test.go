@@ -21,7 +21,7 @@ func TestDrainUnderLoad(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
 			broker := memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxDeliveries: -1}})
-			audit := &auditor{Provider: broker}
+			audit := &auditor{Broker: broker}
 			c, err := queue.New(audit, &queue.Options{Keys: newRing(t, "k1"), Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
 			if err != nil {
 				t.Fatal(err)
@@ -99,13 +99,13 @@ func TestDrainUnderLoad(t *testing.T) {
 
 // auditor counts settles that come too late.
 type auditor struct {
-	driver.Provider
+	driver.Broker
 	over atomic.Bool
 	late atomic.Int64
 }
 
 func (a *auditor) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := a.Provider.Open(ctx, name, o)
+	q, err := a.Broker.Open(ctx, name, o)
 	return &auditedQueue{q, a}, err
 }
 

@@ -23,8 +23,8 @@ func (x *fixture) through(nonces replay.NonceStore) (*queue.Receiver, *queuetest
 	x.Helper()
 	p := queuetest.Wrap(x.broker, 1)
 	c, err := queue.New(p, &queue.Options{
-		Keys: x.ring, Nonces: nonces, Logger: quiet(),
-		Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: nonces != nil},
+		Keys: x.ring, ReplayStore: nonces, Logger: quiet(),
+		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: nonces != nil},
 	})
 	x.must(err)
 	r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
@@ -204,8 +204,8 @@ func TestProcessorWaitsForDownstream(t *testing.T) {
 // A broker that asks to wait is left alone for that long.
 func TestProcessorHeedsRetryAfter(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyProvider{Provider: x.broker}
-		counted := &countedReceives{Provider: p}
+		p := &faultyBroker{Broker: x.broker}
+		counted := &countedReceives{Broker: p}
 		c, err := queue.New(counted, &queue.Options{Logger: quiet()})
 		x.must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
@@ -223,12 +223,12 @@ func TestProcessorHeedsRetryAfter(t *testing.T) {
 
 // countedReceives counts the calls of Receive.
 type countedReceives struct {
-	driver.Provider
+	driver.Broker
 	n atomic.Int32
 }
 
 func (p *countedReceives) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	return &countedReceiveQueue{q, p}, err
 }
 
@@ -299,9 +299,9 @@ func TestProcessorGivesSessionsBack(t *testing.T) {
 // A broker that does not answer is left alone while the breaker is open.
 func TestProcessorBreaker(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyProvider{Provider: x.broker}
+		p := &faultyBroker{Broker: x.broker}
 		p.receive = driver.Errorf(driver.Unavailable, "connection refused")
-		counted := &countedReceives{Provider: p}
+		counted := &countedReceives{Broker: p}
 		c, err := queue.New(counted, &queue.Options{Logger: quiet()})
 		x.must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})

@@ -185,8 +185,8 @@ func TestProcessorHangingHandler(t *testing.T) {
 func TestProcessorLostLock(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
-		faults := &stallingProvider{Provider: x.broker}
-		c, err := queue.New(faults, &queue.Options{Keys: x.ring, Nonces: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true}})
+		faults := &stallingProvider{Broker: x.broker}
+		c, err := queue.New(faults, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
 		x.must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
 		x.must(err)
@@ -217,12 +217,12 @@ func TestProcessorLostLock(t *testing.T) {
 
 // stallingProvider has queues whose Renew does not answer while stall is set.
 type stallingProvider struct {
-	driver.Provider
+	driver.Broker
 	stall atomic.Bool
 }
 
 func (p *stallingProvider) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, queue, o)
+	q, err := p.Broker.Open(ctx, queue, o)
 	return &stallingQueue{q, p}, err
 }
 
@@ -248,8 +248,8 @@ func (q *stallingQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time
 func TestProcessorRepeatsSettle(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
-		faults := &faultyProvider{Provider: x.broker}
-		c, err := queue.New(faults, &queue.Options{Keys: x.ring, Nonces: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true}})
+		faults := &faultyBroker{Broker: x.broker}
+		c, err := queue.New(faults, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
 		x.must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
 		x.must(err)
@@ -403,7 +403,7 @@ func TestProcessorDrain(t *testing.T) {
 }
 
 func TestProcessorRefusesHopelessRetries(t *testing.T) {
-	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
 		p, err := queue.NewProcessor(nil)
 		x.must(err)

@@ -141,14 +141,14 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	r.endpoint = e
 	err = r.options.resolve(e.caps, queue)
 	if err == nil {
-		err = e.cfg.checkStore(c.options.Nonces)
+		err = e.cfg.checkStore(c.options.ReplayStore)
 	}
 	if err != nil {
 		_ = e.q.Close(ctx) // the configuration's error is the one that tells
 		return nil, wrap("open receiver", queue, err)
 	}
-	if e.cfg.TrackNonces {
-		r.nonces = c.options.Nonces
+	if e.cfg.TrackReplays {
+		r.nonces = c.options.ReplayStore
 	}
 	r.health = newHealth(r)
 	return r, nil
@@ -185,8 +185,8 @@ func (r *Receiver) Close(ctx context.Context) error {
 // pass the pipeline is settled as documented, reported to Options.OnRejected,
 // log and Observer, and costs the others of its batch nothing. After too many
 // authentication failures in a row it is ErrReceivingPaused; while the key
-// provider or the nonce store does not answer nothing is fetched, and it is
-// ErrKeyProvider or ErrNonceStore after Wait.
+// provider or the replay store does not answer nothing is fetched, and it is
+// ErrKeyProvider or ErrReplayStore after Wait.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	good, _, _, err := r.receive(ctx, r.q, max, r.options.Wait, false)
 	return good, wrap("receive", r.queue, err)
@@ -214,7 +214,7 @@ func only(queue string, good []*Delivery, rejected []*RejectedError, err error) 
 
 // All returns the messages of the queue one by one, for as long as ctx lives.
 // Rejected messages are settled and skipped, as in Receive. While receiving is
-// paused, or the key provider or the nonce store does not answer, it waits. An
+// paused, or the key provider or the replay store does not answer, it waits. An
 // error ends it. Each delivery is the loop's to settle; when the loop ends,
 // those fetched and not reached are released.
 func (r *Receiver) All(ctx context.Context) iter.Seq2[*Delivery, error] {
@@ -234,7 +234,7 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 		for {
 			batch, err := receive(ctx, prefetch)
 			switch {
-			case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrNonceStore):
+			case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrReplayStore):
 				continue // Receive has waited
 			case err != nil:
 				yield(nil, err)

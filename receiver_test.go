@@ -43,7 +43,7 @@ func TestReceiveInterrupted(t *testing.T) {
 			var store *interruptedStore
 			change := func(x *fixture, o *queue.Options) {
 				store = &interruptedStore{NonceStore: x.store, fail: fail}
-				o.Nonces = store
+				o.ReplayStore = store
 			}
 			inBubble(t, change, func(x *fixture) {
 				x.send(&queue.Message{Body: []byte("a")})
@@ -107,7 +107,7 @@ func TestNonceMemoryOutlastsFreshness(t *testing.T) {
 		const least = 5*time.Minute + 3*30*time.Second
 		for ttl, want := range map[time.Duration]error{least - 1: queue.ErrInvalidOptions, least: nil} {
 			_, err := queue.New(x.broker, &queue.Options{
-				Keys: x.ring, Nonces: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{TrackNonces: true, NonceTTL: ttl},
+				Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{TrackReplays: true, NonceTTL: ttl},
 			})
 			if !errors.Is(err, want) {
 				x.Errorf("NonceTTL %s: %v, want %v", ttl, err, want)
@@ -115,7 +115,7 @@ func TestNonceMemoryOutlastsFreshness(t *testing.T) {
 		}
 		for keeps, want := range map[time.Duration]error{23 * time.Hour: queue.ErrInvalidOptions, 24 * time.Hour: nil} {
 			c, err := queue.New(x.broker, &queue.Options{
-				Keys: x.ring, Nonces: forgetful{x.store, keeps}, Logger: quiet(), Crypto: queue.CryptoConfig{TrackNonces: true},
+				Keys: x.ring, ReplayStore: forgetful{x.store, keeps}, Logger: quiet(), Crypto: queue.CryptoConfig{TrackReplays: true},
 			})
 			x.must(err)
 			_, err = c.Receiver(x.Context(), orders, nil)
@@ -150,7 +150,7 @@ func TestTextMarkerCollision(t *testing.T) {
 			{"QRE1", true, queue.ErrMarkerCollision},
 			{"QRE1", false, queue.ErrMarkerCollision},
 		} {
-			p := &faultyProvider{Provider: x.broker, caps: func(caps *driver.Capabilities) { caps.BinaryBody = c.binary }}
+			p := &faultyBroker{Broker: x.broker, caps: func(caps *driver.Capabilities) { caps.BinaryBody = c.binary }}
 			client, err := queue.New(p, &queue.Options{Logger: quiet()})
 			x.must(err)
 			s, err := client.Sender(x.Context(), orders, nil)

@@ -27,13 +27,13 @@ type RedriveOptions struct {
 	// stored bytes go back as they are, and receivers judge them by their age.
 	//
 	// A message is resealed only when it opens, has not been handled, and the
-	// nonce store knows it or it is still fresh: else a broker could have an old
+	// replay store knows it or it is still fresh: else a broker could have an old
 	// message made new by putting it among the dead letters. Nor is one that is
 	// not due yet: made new it would be handled now, and once more when it is.
 	// Plaintext is never resealed.
 	Reseal bool
 
-	// AcceptReplayRisk reseals also what the nonce store no longer remembers, or
+	// AcceptReplayRisk reseals also what the replay store no longer remembers, or
 	// where nonces are not tracked. Whoever sets it vouches that the messages
 	// were not handled before; each is logged.
 	AcceptReplayRisk bool
@@ -88,7 +88,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 	case o.Reseal && (d.keys == nil || d.crypto == nil):
 		err = invalidOption("a redrive with Reseal needs the queue's keys")
 	case o.Reseal && d.nonces == nil && !o.AcceptReplayRisk:
-		err = invalidOption("a redrive with Reseal needs a nonce store, which tells what was handled before; set Crypto.TrackNonces, or AcceptReplayRisk if you know that nothing was")
+		err = invalidOption("a redrive with Reseal needs a replay store, which tells what was handled before; set Crypto.TrackReplays, or AcceptReplayRisk if you know that nothing was")
 	case o.TTL > 0 && !o.Reseal:
 		err = invalidOption("RedriveOptions.TTL needs Reseal")
 	}
@@ -315,7 +315,7 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 // mark blocks the next one.
 const redriveLease = time.Minute
 
-// redriveMark begins the BrokerID of a redrive's own records in the nonce store.
+// redriveMark begins the BrokerID of a redrive's own records in the replay store.
 // The rest of it is the broker's to choose.
 const redriveMark = "redrive:"
 
@@ -370,7 +370,7 @@ func (d *DeadLetters) mark(ctx context.Context, raw *driver.Delivery, env *envel
 	case errors.Is(err, replay.ErrReused), errors.Is(err, replay.ErrBusy):
 		return ErrorType(err), nil
 	case err != nil:
-		return "", wrap("redrive", d.queue, fmt.Errorf("%w: %w", ErrNonceStore, err))
+		return "", wrap("redrive", d.queue, fmt.Errorf("%w: %w", ErrReplayStore, err))
 	case c.Duplicate:
 		return "", nil // an earlier redrive marked it, and may not have sent it
 	case o.DryRun:
@@ -379,7 +379,7 @@ func (d *DeadLetters) mark(ctx context.Context, raw *driver.Delivery, env *envel
 		err = d.nonces.Consume(ctx, d.group, request.ID, c.Token)
 	}
 	if err != nil {
-		return "", wrap("redrive", d.queue, fmt.Errorf("%w: %w", ErrNonceStore, err))
+		return "", wrap("redrive", d.queue, fmt.Errorf("%w: %w", ErrReplayStore, err))
 	}
 	return "", nil
 }

@@ -206,11 +206,11 @@ func TestRedriveLaundersNothing(t *testing.T) {
 func TestRedriveCrash(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.bury("m")
-		p := &faultyProvider{Provider: x.broker}
+		p := &faultyBroker{Broker: x.broker}
 		p.send = func(m []*driver.Message) []driver.SendResult {
 			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
 		}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Nonces: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true}})
+		c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
 		x.must(err)
 		d, err := c.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
 		x.must(err)
@@ -229,7 +229,7 @@ func TestRedriveCrash(t *testing.T) {
 }
 
 func TestRedriveNeedsStore(t *testing.T) {
-	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
 		x.bury("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
@@ -315,7 +315,7 @@ func TestRedriveRefusesOptions(t *testing.T) {
 
 // A dry run accepts nothing, and says so.
 func TestDryRunVouchesForNothing(t *testing.T) {
-	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
 		x.bury("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
@@ -332,7 +332,7 @@ func TestPurgeGivesBackWhatFailed(t *testing.T) {
 		for i := range 3 {
 			x.bury(fmt.Sprint("m", i))
 		}
-		p := &faultyDead{Provider: x.broker}
+		p := &faultyDead{Broker: x.broker}
 		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
 		x.must(err)
 		d, err := c.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
@@ -352,13 +352,13 @@ func TestPurgeGivesBackWhatFailed(t *testing.T) {
 // faultyDead has dead-letter queues whose first completion fails, once, or that do
 // not answer to one for two hours.
 type faultyDead struct {
-	driver.Provider
+	driver.Broker
 	failed bool
 	hangs  bool
 }
 
 func (p *faultyDead) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	return &faultyDeadMain{q, p}, err
 }
 
@@ -490,8 +490,8 @@ func (s *cancellingStore) Begin(ctx context.Context, r replay.Request) (replay.C
 func TestRedriveCancelledGivesBackAll(t *testing.T) {
 	store := &cancellingStore{cancel: func() {}}
 	inBubble(t, func(x *fixture, o *queue.Options) {
-		store.NonceStore = o.Nonces
-		o.Nonces = store
+		store.NonceStore = o.ReplayStore
+		o.ReplayStore = store
 	}, func(x *fixture) {
 		for i := range 6 {
 			x.bury(fmt.Sprint("m", i))
@@ -514,7 +514,7 @@ func TestRedriveCancelledGivesBackAll(t *testing.T) {
 // not hold Redrive for ever, although that removal outlives the caller's context.
 func TestRedriveEndsWhereRemovalHangs(t *testing.T) {
 	var dead faultyDead
-	inBubble(t, func(x *fixture, _ *queue.Options) { dead.Provider = x.broker }, func(x *fixture) {
+	inBubble(t, func(x *fixture, _ *queue.Options) { dead.Broker = x.broker }, func(x *fixture) {
 		x.bury("m0")
 		client, err := queue.New(&dead, &queue.Options{Logger: quiet()})
 		x.must(err)

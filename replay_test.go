@@ -114,7 +114,7 @@ func TestReplayAfterCompletion(t *testing.T) {
 }
 
 func TestReplayUntracked(t *testing.T) {
-	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = false }
+	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
 		stolen := x.steal()
@@ -146,14 +146,14 @@ func TestCrashBeforeConsumedMark(t *testing.T) {
 // A crash between the consumed mark and the broker's completion: the handler had
 // finished, so the redelivery is completed and not handled again.
 func TestCrashAfterConsumedMark(t *testing.T) {
-	var faults *faultyProvider
+	var faults *faultyBroker
 	lost := func(x *fixture, o *queue.Options) {}
 	inBubble(t, lost, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		faults = &faultyProvider{Provider: x.broker}
+		faults = &faultyBroker{Broker: x.broker}
 		c, err := queue.New(faults, &queue.Options{
-			Keys: x.ring, Nonces: x.store, Logger: quiet(),
-			Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true},
+			Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true},
 		})
 		x.must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
@@ -175,11 +175,11 @@ func TestCrashAfterConsumedMark(t *testing.T) {
 	})
 }
 
-// The nonce store fails at each step.
+// The replay store fails at each step.
 func TestNonceStoreFails(t *testing.T) {
 	failing := func(x *fixture, o *queue.Options) {
 		x.store = &faultyStore{NonceStore: x.store}
-		o.Nonces = x.store
+		o.ReplayStore = x.store
 	}
 	down := errors.New("connection refused")
 
@@ -189,13 +189,13 @@ func TestNonceStoreFails(t *testing.T) {
 			x.send(&queue.Message{Body: []byte("a")})
 			r := x.receiver(orders, nil)
 			store.set(down)
-			rejected := x.none(r, queue.ErrNonceStore)
+			rejected := x.none(r, queue.ErrReplayStore)
 			if rejected.Disposition != queue.Abandoned {
 				x.Errorf("disposition %s, want abandoned", rejected.Disposition)
 			}
 			// Fetching stops: no delivery is spent while the store is away.
 			for range 200 {
-				if _, err := r.Receive(x.Context(), 10); !errors.Is(err, queue.ErrNonceStore) && err != nil {
+				if _, err := r.Receive(x.Context(), 10); !errors.Is(err, queue.ErrReplayStore) && err != nil {
 					x.Fatalf("Receive: %v", err)
 				}
 			}
@@ -225,8 +225,8 @@ func TestNonceStoreFails(t *testing.T) {
 			x.send(&queue.Message{Body: []byte("a")})
 			d := x.one(x.receiver(orders, nil))
 			store.set(down)
-			if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrNonceStore) {
-				x.Fatalf("Complete: %v, want ErrNonceStore", err)
+			if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrReplayStore) {
+				x.Fatalf("Complete: %v, want ErrReplayStore", err)
 			}
 			store.set(nil)
 			x.must(d.Complete(x.Context())) // the broker was not told, so it can be repeated
@@ -254,8 +254,8 @@ func TestNonceStoreFails(t *testing.T) {
 			before := d.LockedUntil()
 			x.wait(10 * time.Second)
 			store.set(down)
-			if err := d.Renew(x.Context()); !errors.Is(err, queue.ErrNonceStore) {
-				x.Fatalf("Renew: %v, want ErrNonceStore", err)
+			if err := d.Renew(x.Context()); !errors.Is(err, queue.ErrReplayStore) {
+				x.Fatalf("Renew: %v, want ErrReplayStore", err)
 			}
 			if !d.LockedUntil().Equal(before) {
 				x.Error("LockedUntil moved although the claim was not renewed")
@@ -274,7 +274,7 @@ func TestNonceStoreFails(t *testing.T) {
 			x.send(&queue.Message{Body: []byte("a")})
 			r := x.receiver(orders, nil)
 			store.set(replay.ErrFull)
-			rejected := x.none(r, queue.ErrNonceStore)
+			rejected := x.none(r, queue.ErrReplayStore)
 			if !errors.Is(rejected, replay.ErrFull) || rejected.Disposition != queue.Abandoned {
 				x.Errorf("%v (%s), want ErrFull, abandoned", rejected.Err, rejected.Disposition)
 			}
@@ -308,7 +308,7 @@ func TestClocksApart(t *testing.T) {
 
 func TestBacklogOlderThanMaxMessageAge(t *testing.T) {
 	tracked := func(on bool) func(*fixture, *queue.Options) {
-		return func(_ *fixture, o *queue.Options) { o.Crypto.TrackNonces = on }
+		return func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = on }
 	}
 	for _, on := range []bool{true, false} {
 		t.Run(map[bool]string{true: "tracked", false: "untracked"}[on], func(t *testing.T) {

@@ -294,12 +294,12 @@ const (
 // siegeTap stands directly before the broker. It notes every envelope that is
 // sent, and has the faults that are planted in a driver.
 type siegeTap struct {
-	driver.Provider
+	driver.Broker
 	s *siege
 }
 
 func (p *siegeTap) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	if err != nil {
 		return nil, err
 	}
@@ -431,7 +431,7 @@ func (c *siegeCrypto) cut(data []byte) []byte {
 	return out
 }
 
-// storeTrouble is how a nonce store fails for a while.
+// storeTrouble is how a replay store fails for a while.
 type storeTrouble int
 
 const (

@@ -34,9 +34,9 @@ type breach string
 
 const (
 	intact           breach = ""
-	forgetfulStore   breach = "a nonce store that forgets"
-	agelessStore     breach = "a nonce store to which all is fresh"
-	hastyStore       breach = "a nonce store that takes claimed for handled"
+	forgetfulStore   breach = "a replay store that forgets"
+	agelessStore     breach = "a replay store to which all is fresh"
+	hastyStore       breach = "a replay store that takes claimed for handled"
 	unboundID        breach = "a message ID that is not authenticated"
 	unboundSession   breach = "a session ID that is not authenticated"
 	unboundAttribute breach = "attributes that are not authenticated"
@@ -218,7 +218,7 @@ func newSiege(t *testing.T, seed uint64, b breach, sum map[string]int) *siege {
 	memory, err := replay.NewMemory(nil)
 	s.must(err)
 	s.store = &siegeStore{NonceStore: memory, breach: b, handled: map[replay.ID]bool{}, completed: map[replay.ID]bool{}, seen: map[replay.ID]time.Time{}}
-	s.net = queuetest.Wrap(&siegeTap{Provider: s.broker, s: s}, seed)
+	s.net = queuetest.Wrap(&siegeTap{Broker: s.broker, s: s}, seed)
 	s.keys = &siegeKeys{Ring: s.ring}
 	o := queue.Strict(s.keys, s.store)
 	o.Logger = quiet()
@@ -377,7 +377,7 @@ func (s *siege) receive(name string) {
 
 // siegeError is for what trouble of the store and the broker makes.
 func siegeError(err error) bool {
-	for _, e := range []error{queue.ErrReceivingPaused, queue.ErrNonceStore, queue.ErrUnavailable, queue.ErrLockLost, queue.ErrSessionLost, queue.ErrKeyProvider, errSiegeStore} {
+	for _, e := range []error{queue.ErrReceivingPaused, queue.ErrReplayStore, queue.ErrUnavailable, queue.ErrLockLost, queue.ErrSessionLost, queue.ErrKeyProvider, errSiegeStore} {
 		if errors.Is(err, e) {
 			return true
 		}

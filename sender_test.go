@@ -22,7 +22,7 @@ func TestSendBatchSplits(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		var calls [][]*driver.Message
 		limits := func(c *driver.Capabilities) { c.MaxBatch, c.MaxBatchBytes, c.MaxBody = 10, 20_000, 9_000 }
-		p := &faultyProvider{Provider: x.broker, caps: limits}
+		p := &faultyBroker{Broker: x.broker, caps: limits}
 		p.send = func(m []*driver.Message) []driver.SendResult { calls = append(calls, m); return nil }
 		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
 		x.must(err)
@@ -85,7 +85,7 @@ func TestSendBatchSplits(t *testing.T) {
 // sending the failed ones again keeps the order.
 func TestSendBatchKeepsSessionOrder(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyProvider{Provider: x.broker, caps: func(c *driver.Capabilities) { c.MaxBatch = 2 }}
+		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.MaxBatch = 2 }}
 		call := 0
 		p.send = func(m []*driver.Message) []driver.SendResult {
 			if call++; call > 1 {
@@ -188,12 +188,12 @@ func TestBadInput(t *testing.T) {
 			}
 		}
 		for what, o := range map[string]*queue.Options{
-			"Options.Nonces": {Crypto: queue.CryptoConfig{TrackNonces: true}},
-			"no keys":        {Crypto: queue.CryptoConfig{Enabled: true}},
-			"negative":       {Crypto: queue.CryptoConfig{MaxMessageAge: -1}},
-			"NonceTTL":       {Crypto: queue.CryptoConfig{NonceTTL: time.Second}},
-			"freshness":      {Crypto: queue.CryptoConfig{TrackNonces: true, InsecureSkipFreshness: true}, Nonces: x.store},
-			"unknown":        {Crypto: queue.CryptoConfig{PlaintextPolicy: 7}},
+			"Options.ReplayStore": {Crypto: queue.CryptoConfig{TrackReplays: true}},
+			"no keys":             {Crypto: queue.CryptoConfig{Enabled: true}},
+			"negative":            {Crypto: queue.CryptoConfig{MaxMessageAge: -1}},
+			"NonceTTL":            {Crypto: queue.CryptoConfig{NonceTTL: time.Second}},
+			"freshness":           {Crypto: queue.CryptoConfig{TrackReplays: true, InsecureSkipFreshness: true}, ReplayStore: x.store},
+			"unknown":             {Crypto: queue.CryptoConfig{PlaintextPolicy: 7}},
 		} {
 			if _, err := queue.New(x.broker, o); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), what) {
 				x.Errorf("%s: %v", what, err)
@@ -328,12 +328,12 @@ func TestTraceDoesNotExceedLimits(t *testing.T) {
 				}
 				_, err := s.SendBatch(c.ctx(x.Context()), batch)
 				x.must(err)
-				b, err := queue.NewBatchSender(s, nil)
+				b, err := queue.NewBatcher(s, nil)
 				x.must(err)
 				for i, m := range batch {
 					x.must(b.SendAsync(c.ctx(x.Context()), m, func(r queue.SendResult) {
 						if r.Err != nil {
-							x.Errorf("BatchSender, message %d: %v", i, r.Err)
+							x.Errorf("Batcher, message %d: %v", i, r.Err)
 						}
 					}))
 				}

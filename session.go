@@ -264,7 +264,7 @@ func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 			case errors.Is(err, ErrNoMessage):
 				return
 			case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider) && !errors.Is(err, ErrSessionLost),
-				errors.Is(err, ErrNonceStore) && !errors.Is(err, ErrSessionLost):
+				errors.Is(err, ErrReplayStore) && !errors.Is(err, ErrSessionLost):
 				continue // ReceiveOne has waited
 			case errors.As(err, &rejected) && !errors.Is(err, ErrSessionLost):
 				continue // dead-lettered; the next may come

@@ -15,14 +15,14 @@ import (
 
 // countingSessions counts what is open of a driver's sessions.
 type countingSessions struct {
-	driver.Provider
+	driver.Broker
 	caps     func(*driver.Capabilities)
 	accepted atomic.Int32
 	open     atomic.Int32
 }
 
 func (p *countingSessions) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	return &countedQueue{q, p}, err
 }
 
@@ -65,10 +65,10 @@ func (s *countedSession) Close(ctx context.Context) error {
 // counted returns a receiver over a client whose sessions are counted.
 func (x *fixture) counted(p *countingSessions, o *queue.ReceiverOptions) *queue.Receiver {
 	x.Helper()
-	p.Provider = x.broker
+	p.Broker = x.broker
 	c, err := queue.New(p, &queue.Options{
-		Keys: x.ring, Nonces: x.store, Logger: quiet(),
-		Crypto: queue.CryptoConfig{Enabled: true, TrackNonces: true, MaxMessageAge: 2 * time.Hour},
+		Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true, MaxMessageAge: 2 * time.Hour},
 	})
 	x.must(err)
 	r, err := c.Receiver(x.Context(), orders, o)

@@ -17,7 +17,7 @@ import (
 func TestProcessorFetchesForAllFreeSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots, rounds = 16, 20
-		calls := &callCounter{Provider: memqueue.New(nil)}
+		calls := &callCounter{Broker: memqueue.New(nil)}
 		c, err := queue.New(calls, &queue.Options{Logger: quiet()})
 		if err != nil {
 			t.Fatal(err)
@@ -74,12 +74,12 @@ func TestProcessorFetchesForAllFreeSlots(t *testing.T) {
 
 // callCounter counts calls of Receive, and the most messages that one asked for.
 type callCounter struct {
-	driver.Provider
+	driver.Broker
 	received, most atomic.Int64
 }
 
 func (c *callCounter) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := c.Provider.Open(ctx, name, o)
+	q, err := c.Broker.Open(ctx, name, o)
 	return &callQueue{q, c}, err
 }
 

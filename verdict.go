@@ -33,7 +33,7 @@ func (r *Receiver) judge(ctx context.Context, v *verdict, probe bool) (*Rejected
 		if v.d.Count < r.options.MaxDeliveries {
 			wait(spread(v.d.Count, r.options.MaxDeliveries, r.options.RotationHorizon))
 		}
-	case codeKeyProvider, codeNonceStore:
+	case codeKeyProvider, codeReplayStore:
 		wait(r.health.suspend(ctx, e.ErrorType, v.d.KeyID, v.err, probe))
 	case codeFuture:
 		wait(max(time.Until(v.dueAt), time.Millisecond))

@@ -22,12 +22,12 @@ const (
 	backlog = 4 * 24 * time.Hour
 )
 
-func adopt(provider driver.Provider) (*queue.Client, error) {
+func adopt(provider driver.Broker) (*queue.Client, error) {
 	client, err := queue.New(provider, nil)
 	return client, err
 }
 
-func announce(provider driver.Provider) (*queue.Client, error) {
+func announce(provider driver.Broker) (*queue.Client, error) {
 	client, err := queue.New(provider, &queue.Options{Environment: "production"})
 	return client, err
 }
@@ -108,7 +108,7 @@ func silence(t *testing.T) {
 // migration is one broker with clients in several phases.
 type migration struct {
 	t        *testing.T
-	provider driver.Provider
+	provider driver.Broker
 }
 
 func (m *migration) client(o *queue.Options) *queue.Client {

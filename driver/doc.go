@@ -1,7 +1,7 @@
 // Package driver defines what a broker implements so that package queue can
 // send and receive over it.
 //
-// Applications do not use it: they pass a [Provider] to queue.New. A driver
+// Applications do not use it: they pass a [Broker] to queue.New. A driver
 // does transport and nothing else. It never seals, opens or inspects a body
 // (below the four bytes of [Message.Sealed]'s marker), never retries on its own
 // account beyond what its client library does for one call, and never deletes

@@ -27,7 +27,7 @@ const (
 	Invalid                 // the broker cannot carry this message as it is
 	Full                    // the queue or its storage is full; transient
 	Corrupt                 // the broker's storage is damaged
-	Closed                  // the queue or provider is closed
+	Closed                  // the queue or broker is closed
 )
 
 // Sentinels, one a [Kind], for errors.Is.

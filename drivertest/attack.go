@@ -13,7 +13,7 @@ import (
 // AttackEnv is where attacks are performed.
 type AttackEnv struct {
 	// Broker is under attack. It needs an Attacker.
-	Broker *Broker
+	Broker *Instance
 
 	// Payload returns the i-th body to send, which the attacker may not read.
 	// No two may be equal. Nil means JSON of about 1 KiB.

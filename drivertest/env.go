@@ -22,8 +22,8 @@ const caseTimeout = 5 * time.Minute
 type env struct {
 	T
 	ctx      context.Context
-	b        *Broker
-	provider driver.Provider // a first connection
+	b        *Instance
+	provider driver.Broker // a first connection
 
 	mu   sync.Mutex
 	sent map[string]*driver.Message // by ID; nil where an ID was sent with two contents
@@ -75,7 +75,7 @@ func (e *env) pass(d time.Duration) {
 }
 
 // connect opens another connection, which the case may close.
-func (e *env) connect() driver.Provider {
+func (e *env) connect() driver.Broker {
 	e.Helper()
 	p, err := e.b.Connect(e.ctx)
 	if err != nil {
@@ -104,7 +104,7 @@ func (e *env) newQueue(s QueueSpec) (name string, ok bool) {
 	return name, true
 }
 
-func (e *env) open(p driver.Provider, name string) driver.Queue {
+func (e *env) open(p driver.Broker, name string) driver.Queue {
 	e.Helper()
 	q, err := p.Open(e.ctx, name, nil)
 	if err != nil {

@@ -163,14 +163,14 @@ func (h *hasty) Settle(ctx context.Context, s []driver.Settlement) []error {
 	return h.StatefulSession.Settle(ctx, s)
 }
 
-type faultyProvider struct {
-	driver.Provider
+type faultyBroker struct {
+	driver.Broker
 	world *world
 	make  func(*faulty)
 }
 
-func (p *faultyProvider) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+func (p *faultyBroker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (p *faultyProvider) Open(ctx context.Context, name string, o *driver.QueueO
 
 // faultyHarness is memqueue with a fault.
 func faultyHarness(fault func(*faulty)) drivertest.Harness {
-	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
+	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Instance {
 		b := memqueue.New(&memqueue.Options{DeclaredOnly: true})
 		t.Cleanup(func() {
 			if err := b.Close(context.Background()); err != nil {
@@ -190,9 +190,9 @@ func faultyHarness(fault func(*faulty)) drivertest.Harness {
 		})
 		made := 0
 		w := &world{held: make(map[string]holding), sessions: make(map[string]driver.Session), bodies: make(map[string]bool)}
-		return &drivertest.Broker{
+		return &drivertest.Instance{
 			Attacker: b.Attacker(),
-			Connect:  func(context.Context) (driver.Provider, error) { return &faultyProvider{b.Connect(), w, fault}, nil },
+			Connect:  func(context.Context) (driver.Broker, error) { return &faultyBroker{b.Connect(), w, fault}, nil },
 			NewQueue: func(_ context.Context, s drivertest.QueueSpec) (string, error) {
 				o := memqueue.QueueOptions{MaxBody: 64 << 10}
 				if o.MaxDeliveries = s.MaxDeliveries; o.MaxDeliveries == 0 {

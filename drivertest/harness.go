@@ -13,7 +13,7 @@ type Harness struct {
 	// every case with that case's T, from the case's goroutine; it may return
 	// the same server each time or a new one, and cleans up by T.Cleanup. It
 	// fails the case by T.Fatalf.
-	Start func(t T) *Broker
+	Start func(t T) *Instance
 
 	// Only, where set, selects the cases to run by name. Nil runs all.
 	Only func(name string) bool
@@ -22,12 +22,12 @@ type Harness struct {
 	AttackAttempts int
 }
 
-// Broker is a running broker, as one case sees it. Its functions are called from
+// Instance is a running broker, as one case sees it. Its functions are called from
 // one goroutine at a time.
-type Broker struct {
+type Instance struct {
 	// Connect opens a connection that shares nothing with the others but the
 	// broker, as another process would. The suite closes it.
-	Connect func(ctx context.Context) (driver.Provider, error)
+	Connect func(ctx context.Context) (driver.Broker, error)
 
 	// NewQueue makes an empty queue that nobody else uses, and returns its name.
 	// It fails with an error that wraps errors.ErrUnsupported where the broker

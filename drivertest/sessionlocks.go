@@ -248,15 +248,15 @@ func sessionClosed(e *env) {
 
 // sessionEndsWithProvider: when its holder goes away a session passes on.
 func sessionEndsWithProvider(e *env) {
-	e.sessionEnds(func(p driver.Provider, _ driver.Queue) error { return p.Close(e.ctx) })
+	e.sessionEnds(func(p driver.Broker, _ driver.Queue) error { return p.Close(e.ctx) })
 }
 
 // sessionEndsWithQueue: so it does when the queue that it came from is closed.
 func sessionEndsWithQueue(e *env) {
-	e.sessionEnds(func(_ driver.Provider, q driver.Queue) error { return q.Close(e.ctx) })
+	e.sessionEnds(func(_ driver.Broker, q driver.Queue) error { return q.Close(e.ctx) })
 }
 
-func (e *env) sessionEnds(end func(driver.Provider, driver.Queue) error) {
+func (e *env) sessionEnds(end func(driver.Broker, driver.Queue) error) {
 	e.Helper()
 	name, other, ok := e.acceptable(QueueSpec{ShortLock: true})
 	if !ok {

@@ -168,7 +168,7 @@ func (s *siege) receiver(name string, how receiving) (*queue.Receiver, error) {
 			Enabled:         true,
 			PlaintextPolicy: how.policy,
 			MaxMessageAge:   how.maxAge,
-			TrackNonces:     !how.untracked,
+			TrackReplays:    !how.untracked,
 		},
 		OnRejected: func(_ context.Context, e *queue.RejectedError) {
 			s.mu.Lock()
@@ -189,7 +189,7 @@ func (s *siege) receiver(name string, how receiving) (*queue.Receiver, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Nonces = store
+		o.ReplayStore = store
 	}
 	c, err := s.client(o)
 	if err != nil {

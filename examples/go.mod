@@ -7,7 +7,7 @@ replace (
 	github.com/queue-runtime/queue/aws => ../aws
 	github.com/queue-runtime/queue/azure => ../azure
 	github.com/queue-runtime/queue/otel => ../otel
-	github.com/queue-runtime/queue/providers => ../providers
+	github.com/queue-runtime/queue/connect => ../connect
 	github.com/queue-runtime/queue/sqlite => ../sqlite
 )
 
@@ -23,7 +23,7 @@ require (
 	github.com/queue-runtime/queue v0.0.0
 	github.com/queue-runtime/queue/azure v0.0.0
 	github.com/queue-runtime/queue/otel v0.0.0
-	github.com/queue-runtime/queue/providers v0.0.0
+	github.com/queue-runtime/queue/connect v0.0.0
 	github.com/queue-runtime/queue/sqlite v0.0.0
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.72.0
 	go.opentelemetry.io/otel v1.47.0

@@ -1,5 +1,5 @@
 // Package keys holds the secrets that messages are sealed with, and the
-// providers that give them out.
+// connect that give them out.
 //
 // A [Key] is 256 bits with a name. Its bytes cannot be printed, logged or
 // encoded; they are used only to derive, and zeroed when the key is destroyed

@@ -18,7 +18,7 @@ func (k *Key) fingerprint() (fingerprint, error) {
 }
 
 // Equal reports in constant time whether both keys hold the same secret, for
-// providers that have to keep one ID from naming two secrets. IDs and times are
+// connect that have to keep one ID from naming two secrets. IDs and times are
 // not compared. A destroyed key equals none.
 func (k *Key) Equal(other *Key) bool {
 	// One after the other: holding two read locks at once can deadlock with

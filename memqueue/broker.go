@@ -9,7 +9,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// Broker is a broker and, as a driver.Provider, a connection to it.
+// Broker is a broker and, as a driver.Broker, a connection to it.
 type Broker struct {
 	options Options
 	conn    *conn // its own
@@ -20,7 +20,7 @@ type Broker struct {
 	conns  map[*conn]struct{}
 }
 
-var _ driver.Provider = (*Broker)(nil)
+var _ driver.Broker = (*Broker)(nil)
 
 // New returns a broker with the queues of o, which may be nil. Invalid options
 // are reported by Open.
@@ -67,7 +67,7 @@ func (b *Broker) Declare(queue string, o QueueOptions) error {
 
 // Connect returns another connection, as another process would have. Its Close
 // ends what was opened through it, and nothing else.
-func (b *Broker) Connect() driver.Provider { return b.connect() }
+func (b *Broker) Connect() driver.Broker { return b.connect() }
 
 // Open returns the queue of that name, and makes it where Options allow that. A
 // name is 1 to MaxName bytes of UTF-8 without control characters.

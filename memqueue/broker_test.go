@@ -12,7 +12,7 @@ import (
 	"github.com/queue-runtime/queue/memqueue"
 )
 
-func open(t testing.TB, p driver.Provider, name string) driver.Queue {
+func open(t testing.TB, p driver.Broker, name string) driver.Queue {
 	t.Helper()
 	q, err := p.Open(t.Context(), name, nil)
 	if err != nil {
@@ -169,7 +169,7 @@ func TestBrokerClose(t *testing.T) {
 	if _, err := q.Receive(t.Context(), 1, time.Minute); !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("Receive: %v", err)
 	}
-	for name, p := range map[string]driver.Provider{"the broker": b, "its connection": p, "a new connection": b.Connect()} {
+	for name, p := range map[string]driver.Broker{"the broker": b, "its connection": p, "a new connection": b.Connect()} {
 		if _, err := p.Open(t.Context(), "q", nil); !errors.Is(err, driver.ErrClosed) {
 			t.Errorf("Open on %s: %v", name, err)
 		}

@@ -15,7 +15,7 @@ import (
 
 // harness describes memqueue to the suites. limits are those of every queue.
 func harness(limits memqueue.QueueOptions) drivertest.Harness {
-	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
+	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Instance {
 		b := memqueue.New(&memqueue.Options{DeclaredOnly: true})
 		t.Cleanup(func() {
 			if err := b.Close(context.Background()); err != nil {
@@ -23,8 +23,8 @@ func harness(limits memqueue.QueueOptions) drivertest.Harness {
 			}
 		})
 		made := 0
-		return &drivertest.Broker{
-			Connect: func(context.Context) (driver.Provider, error) { return b.Connect(), nil },
+		return &drivertest.Instance{
+			Connect: func(context.Context) (driver.Broker, error) { return b.Connect(), nil },
 			NewQueue: func(_ context.Context, s drivertest.QueueSpec) (string, error) {
 				o := limits
 				o.SessionOnly = limits.SessionOnly && s.Sessions

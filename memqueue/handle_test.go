@@ -242,9 +242,9 @@ func TestPlace(t *testing.T) {
 // What a queue or a connection holds is free the moment that it is closed.
 func TestReleasedByClose(t *testing.T) {
 	b := with(memqueue.QueueOptions{Lock: time.Hour})
-	for name, end := range map[string]func(driver.Provider, driver.Queue) error{
-		"queue":    func(_ driver.Provider, q driver.Queue) error { return q.Close(t.Context()) },
-		"provider": func(p driver.Provider, _ driver.Queue) error { return p.Close(t.Context()) },
+	for name, end := range map[string]func(driver.Broker, driver.Queue) error{
+		"queue":    func(_ driver.Broker, q driver.Queue) error { return q.Close(t.Context()) },
+		"provider": func(p driver.Broker, _ driver.Queue) error { return p.Close(t.Context()) },
 	} {
 		p := b.Connect()
 		q, other := open(t, p, name), open(t, b, name)

@@ -1,6 +1,6 @@
 // Package queuetest is for the tests of applications that use package queue.
 //
-// [New] gives a [Fixture]: a client with keys and a nonce store over a broker in
+// [New] gives a [Fixture]: a client with keys and a replay store over a broker in
 // memory, and a look at what was sent. Its broker is a [Proxy], which can also be
 // put around any other driver: it makes calls slow, makes them fail before or
 // after they had their effect, throttles, duplicates, reorders and takes locks

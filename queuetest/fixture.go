@@ -25,7 +25,7 @@ type Options struct {
 	// kept for a day.
 	Queues *memqueue.Options
 	// Client changes the Client's options before it is made. Nil: as they are:
-	// queue.Strict with a fresh key and nonce store, and no log.
+	// queue.Strict with a fresh key and replay store, and no log.
 	Client func(*queue.Options)
 	// Seed is for faults with a Rate.
 	Seed uint64
@@ -35,10 +35,10 @@ type Options struct {
 // it.
 type Fixture struct {
 	*queue.Client
-	Broker *Proxy
-	Memory *memqueue.Broker // the broker behind
-	Keys   *keys.Ring       // one key, "test"
-	Nonces replay.NonceStore
+	Broker      *Proxy
+	Memory      *memqueue.Broker // the broker behind
+	Keys        *keys.Ring       // one key, "test"
+	ReplayStore replay.NonceStore
 
 	t TB
 }
@@ -69,7 +69,7 @@ func New(t TB, o *Options) *Fixture {
 	if err != nil {
 		t.Fatalf("queuetest: %v", err)
 	}
-	f := &Fixture{Memory: memqueue.New(queues), Keys: ring, Nonces: store, t: t}
+	f := &Fixture{Memory: memqueue.New(queues), Keys: ring, ReplayStore: store, t: t}
 	f.Broker = Wrap(f.Memory, o.Seed)
 	options := queue.Strict(ring, store)
 	options.Logger = slog.New(slog.DiscardHandler)

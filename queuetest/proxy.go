@@ -11,10 +11,10 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// Proxy is a driver.Provider around another. It passes calls on, but for the
+// Proxy is a driver.Broker around another. It passes calls on, but for the
 // faults that are injected and the attacks that are made.
 type Proxy struct {
-	driver.Provider
+	driver.Broker
 	faults faults
 
 	mu       sync.Mutex // guards what follows
@@ -24,9 +24,9 @@ type Proxy struct {
 }
 
 // Wrap returns a Proxy around p. Faults with a Rate are drawn from seed.
-func Wrap(p driver.Provider, seed uint64) *Proxy {
+func Wrap(p driver.Broker, seed uint64) *Proxy {
 	return &Proxy{
-		Provider: p,
+		Broker:   p,
 		faults:   faults{random: rand.New(rand.NewPCG(seed, seed))}, //nolint:gosec // G404: faults that can be repeated
 		captured: make(map[string][]driver.Message),
 		opened:   make(map[string]driver.Queue),
@@ -92,7 +92,7 @@ func (p *Proxy) Tamper(f func(queue string, d *driver.Delivery)) {
 
 // Open opens a queue of the broker behind.
 func (p *Proxy) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, queue, o)
+	q, err := p.Broker.Open(ctx, queue, o)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ var (
 	// or its retry window is over.
 	ErrNotFresh = errors.New("not fresh and never seen")
 	// ErrFull: the store has no room; it never makes room by forgetting.
-	ErrFull = errors.New("nonce store full")
+	ErrFull = errors.New("replay store full")
 	// ErrClaimLost: the token no longer owns the claim.
 	ErrClaimLost = errors.New("claim lost")
 )

@@ -250,7 +250,7 @@ const attackGrace = 100 * time.Millisecond
 // underAttack gives a harness's brokers an attacker.
 func underAttack(h drivertest.Harness, a attacker) drivertest.Harness {
 	start := h.Start
-	h.Start = func(t drivertest.T) *drivertest.Broker {
+	h.Start = func(t drivertest.T) *drivertest.Instance {
 		b := start(t)
 		mine := a
 		if mine.api == nil {
@@ -258,10 +258,10 @@ func underAttack(h drivertest.Harness, a attacker) drivertest.Harness {
 		}
 		b.Attacker = mine
 		connect := b.Connect
-		b.Connect = func(ctx context.Context) (driver.Provider, error) {
+		b.Connect = func(ctx context.Context) (driver.Broker, error) {
 			p, err := connect(ctx)
 			if err == nil {
-				p.(*Provider).surplusGrace = attackGrace
+				p.(*Broker).surplusGrace = attackGrace
 			}
 			return p, err
 		}

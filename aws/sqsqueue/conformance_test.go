@@ -61,16 +61,16 @@ func TestConformanceFake(t *testing.T) {
 }
 
 func fakeHarness(k kind) drivertest.Harness {
-	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
+	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Instance {
 		f := newFakeSQS()
 		t.Cleanup(f.polls.Wait)
 		serial := 0
-		return &drivertest.Broker{
+		return &drivertest.Instance{
 			Attacker:     attacker{f, k},
 			Missing:      "missing",
 			InvalidNames: invalidNames,
-			Connect: func(context.Context) (driver.Provider, error) {
-				return newProvider(f, &Options{}), nil
+			Connect: func(context.Context) (driver.Broker, error) {
+				return newBroker(f, &Options{}), nil
 			},
 			NewQueue: func(_ context.Context, s drivertest.QueueSpec) (string, error) {
 				serial++
@@ -98,7 +98,7 @@ type peer struct {
 // harness describes the peer to a suite. Each case has queues of its own, which
 // it removes.
 func (p peer) harness(k kind) drivertest.Harness {
-	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
+	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Instance {
 		client := rawClient(p.cfg)
 		create := func(ctx context.Context, name string, attrs map[string]string) (arn string, err error) {
 			out, err := client.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(name), Attributes: attrs})
@@ -114,12 +114,12 @@ func (p peer) harness(k kind) drivertest.Harness {
 			}
 			return a.Attributes["QueueArn"], nil
 		}
-		return &drivertest.Broker{
+		return &drivertest.Instance{
 			Missing:      "missing-" + rand.Text(),
 			InvalidNames: invalidNames,
 			Slack:        p.slack,
 			Foreign:      func(stack string) bool { return strings.Contains(stack, "net/http.(*persistConn)") },
-			Connect: func(context.Context) (driver.Provider, error) {
+			Connect: func(context.Context) (driver.Broker, error) {
 				return New(p.cfg, &Options{Poll: time.Second})
 			},
 			NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {

@@ -25,7 +25,7 @@ import (
 )
 
 // client returns a strict client, without nonces, over p.
-func client(t *testing.T, p driver.Provider, ring *keys.Ring) *qrt.Client {
+func client(t *testing.T, p driver.Broker, ring *keys.Ring) *qrt.Client {
 	t.Helper()
 	c, err := qrt.New(p, &qrt.Options{
 		Crypto: qrt.CryptoConfig{Enabled: true, PlaintextPolicy: qrt.Reject, MaxMessageAge: 24 * time.Hour},
@@ -110,9 +110,9 @@ func TestProcessorSessionsFake(t *testing.T) {
 				f.create("d.fifo", nil)
 				f.create("pulls.fifo", fakeRedrive("d.fifo", 1000))
 				t.Cleanup(f.polls.Wait) // the last of the cleanups
-				processorSessions(t, func(o *Options) *Provider {
+				processorSessions(t, func(o *Options) *Broker {
 					o.SessionBatch = batch
-					return newProvider(f, o)
+					return newBroker(f, o)
 				}, "pulls", 10)
 			})
 		})
@@ -127,7 +127,7 @@ func TestProcessorSessionsFauxqs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	processorSessions(t, func(o *Options) *Provider {
+	processorSessions(t, func(o *Options) *Broker {
 		p, err := New(cfg, o)
 		if err != nil {
 			t.Fatal(err)
@@ -136,7 +136,7 @@ func TestProcessorSessionsFauxqs(t *testing.T) {
 	}, name, 4)
 }
 
-func processorSessions(t *testing.T, connect func(*Options) *Provider, name string, each int) {
+func processorSessions(t *testing.T, connect func(*Options) *Broker, name string, each int) {
 	const sessions = 50
 	ring := newRing(t)
 	sender, err := client(t, connect(&Options{Poll: time.Second}), ring).Sender(t.Context(), name, nil)
@@ -338,7 +338,7 @@ func TestStrippedEncoding(t *testing.T) {
 		f.create("d", nil)
 		f.create("q", fakeRedrive("d", 100))
 		t.Cleanup(f.polls.Wait) // the last of the cleanups
-		c := client(t, newProvider(f, &Options{}), newRing(t))
+		c := client(t, newBroker(f, &Options{}), newRing(t))
 		sender, err := c.Sender(t.Context(), "q", nil)
 		if err != nil {
 			t.Fatal(err)

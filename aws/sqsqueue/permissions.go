@@ -34,7 +34,7 @@ type Permission struct {
 // at the policies before that (Developer Guide, access control process workflow).
 // Rights on a KMS key are not looked at. It fails where the queue cannot be found, which needs
 // sqs:GetQueueUrl.
-func (p *Provider) Permissions(ctx context.Context, name string) ([]Permission, error) {
+func (p *Broker) Permissions(ctx context.Context, name string) ([]Permission, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ const (
 // as a whole says whether the action is allowed.
 const noHandle = "no-such-handle"
 
-func (p *Provider) tryAll(ctx context.Context, full, url string, deadLetters bool) []Permission {
+func (p *Broker) tryAll(ctx context.Context, full, url string, deadLetters bool) []Permission {
 	u := aws.String(url)
 	var list []Permission
 	for _, a := range []struct {

@@ -18,7 +18,7 @@ import (
 
 // refusedActions are those of p that are refused, with a "dead:" before those on
 // the dead-letter queue.
-func refusedActions(t *testing.T, p *Provider, name string) (refused []string, tried int) {
+func refusedActions(t *testing.T, p *Broker, name string) (refused []string, tried int) {
 	t.Helper()
 	list, err := p.Permissions(t.Context(), name)
 	if err != nil {
@@ -44,7 +44,7 @@ func TestPermissions(t *testing.T) {
 	f.create("dead", nil)
 	f.create("q", fakeRedrive("dead", 10))
 	f.create("alone", nil)
-	p := newProvider(f, &Options{})
+	p := newBroker(f, &Options{})
 	denied := ""
 	f.fail = func(action string) error {
 		switch {
@@ -90,7 +90,7 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"missing", "a b"} {
-		if _, err := newProvider(newFakeSQS(), &Options{}).Permissions(t.Context(), name); err == nil {
+		if _, err := newBroker(newFakeSQS(), &Options{}).Permissions(t.Context(), name); err == nil {
 			t.Errorf("%q: no error", name)
 		}
 	}

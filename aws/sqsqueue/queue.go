@@ -34,7 +34,7 @@ const (
 type queue struct {
 	driver.Unimplemented
 
-	p           *Provider
+	p           *Broker
 	name        string // SQS's own, with ".fifo"
 	url         string
 	fifo        bool
@@ -65,7 +65,7 @@ type redrivePolicy struct {
 	Count  json.Number `json:"maxReceiveCount"`
 }
 
-func (p *Provider) attributes(ctx context.Context, url string) (map[string]string, error) {
+func (p *Broker) attributes(ctx context.Context, url string) (map[string]string, error) {
 	// All: a standard queue answers an error to the name of a FIFO attribute.
 	out, err := p.api.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl:       aws.String(url),
@@ -77,7 +77,7 @@ func (p *Provider) attributes(ctx context.Context, url string) (map[string]strin
 	return out.Attributes, nil
 }
 
-func newQueue(p *Provider, full, url string, attrs map[string]string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
+func newQueue(p *Broker, full, url string, attrs map[string]string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
 	q := &queue{p: p, name: full, url: url, fifo: strings.HasSuffix(full, fifoSuffix), deadLetters: deadLetters}
 	number := func(name types.QueueAttributeName, fallback int) int {
 		if n, err := strconv.Atoi(attrs[string(name)]); err == nil && n >= 0 {

@@ -13,7 +13,7 @@ import (
 )
 
 // connect returns a provider over f that ends with the test.
-func connect(t *testing.T, f *fakeSQS, o *Options) *Provider {
+func connect(t *testing.T, f *fakeSQS, o *Options) *Broker {
 	t.Helper()
 	if o == nil {
 		o = &Options{}
@@ -21,7 +21,7 @@ func connect(t *testing.T, f *fakeSQS, o *Options) *Provider {
 	if err := o.validate(); err != nil {
 		t.Fatal(err)
 	}
-	p := newProvider(f, o)
+	p := newBroker(f, o)
 	t.Cleanup(func() {
 		if err := p.Close(context.Background()); err != nil {
 			t.Errorf("close: %v", err)
@@ -31,7 +31,7 @@ func connect(t *testing.T, f *fakeSQS, o *Options) *Provider {
 	return p
 }
 
-func open(t *testing.T, p *Provider, name string, o *driver.QueueOptions) driver.Queue {
+func open(t *testing.T, p *Broker, name string, o *driver.QueueOptions) driver.Queue {
 	t.Helper()
 	q, err := p.Open(t.Context(), name, o)
 	if err != nil {

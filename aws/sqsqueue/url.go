@@ -17,7 +17,7 @@ import (
 // Scheme is the scheme of the URLs that [Open] takes.
 const Scheme = "sqs"
 
-// Open returns a Provider for sqs://REGION/?parameters. Credentials come from
+// Open returns a Broker for sqs://REGION/?parameters. Credentials come from
 // the SDK's default chain (environment, profiles, container and instance roles),
 // never from the URL. An empty REGION means the chain's.
 //
@@ -25,7 +25,7 @@ const Scheme = "sqs"
 // session_batch and poll (a duration) set the Options of those names;
 // dead_letter_suffix=S means that a queue without a redrive policy has the
 // dead-letter queue of its logical name followed by S.
-func Open(ctx context.Context, rawURL string) (*Provider, error) {
+func Open(ctx context.Context, rawURL string) (*Broker, error) {
 	region, o, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err

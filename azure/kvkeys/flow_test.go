@@ -403,12 +403,12 @@ func TestThrottled(t *testing.T) {
 		warm.wants(t, 10+minutes, 0)
 		warm.clean(t)
 		cold.wants(t, 0, 0)
-		// Each of the four providers asks once in the vault's time. Only at first,
+		// Each of the four connect asks once in the vault's time. Only at first,
 		// when none knows yet, may its three questions go out side by side.
 		if n := v.answered() - before; n > 4*(minutes+3) {
 			t.Errorf("%d requests in %d minutes, want one a minute and provider", n, minutes)
 		} else {
-			t.Logf("%d requests of four providers in %d minutes of Retry-After: 60", n, minutes)
+			t.Logf("%d requests of four connect in %d minutes of Retry-After: 60", n, minutes)
 		}
 		v.fail(fault{})
 		time.Sleep(10 * time.Minute)

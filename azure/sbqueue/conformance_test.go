@@ -20,7 +20,7 @@ const shortLock = 3 * time.Second
 
 // emulated describes the emulator to the suites.
 func emulated(sessions bool) drivertest.Harness {
-	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
+	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Instance {
 		server, err := sbemulator.Start(nil)
 		if err != nil {
 			t.Fatalf("emulator: %v", err)
@@ -32,8 +32,8 @@ func emulated(sessions bool) drivertest.Harness {
 		})
 		settings := map[string]sbqueue.QueueOptions{}
 		made := 0
-		return &drivertest.Broker{
-			Connect: func(context.Context) (driver.Provider, error) {
+		return &drivertest.Instance{
+			Connect: func(context.Context) (driver.Broker, error) {
 				return sbqueue.FromConnectionString(server.ConnectionString(), &sbqueue.Options{Queues: settings})
 			},
 			NewQueue: func(_ context.Context, s drivertest.QueueSpec) (string, error) {

@@ -264,4 +264,4 @@ func sendAll(t *testing.T, ctx context.Context, s *queue.Sender, messages, sessi
 	}
 }
 
-var _ driver.Provider = timed{}
+var _ driver.Broker = timed{}

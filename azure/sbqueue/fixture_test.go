@@ -145,13 +145,13 @@ func goroutinesOf() []string {
 
 // timed is a provider that measures how long settling takes.
 type timed struct {
-	driver.Provider
+	driver.Broker
 	most  *atomic.Int64 // nanoseconds
 	calls *atomic.Int64
 }
 
 func (p timed) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Provider.Open(ctx, name, o)
+	q, err := p.Broker.Open(ctx, name, o)
 	if err != nil {
 		return nil, err
 	}

@@ -109,9 +109,9 @@ func TestStats(t *testing.T) {
 
 // live describes a namespace to the suite.
 func live(connection string, manager *admin.Client, slack, quiet time.Duration) drivertest.Harness {
-	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
-		return &drivertest.Broker{
-			Connect: func(context.Context) (driver.Provider, error) {
+	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Instance {
+		return &drivertest.Instance{
+			Connect: func(context.Context) (driver.Broker, error) {
 				return sbqueue.FromConnectionString(connection, &sbqueue.Options{Admin: manager})
 			},
 			NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {

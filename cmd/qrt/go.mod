@@ -15,7 +15,7 @@ require (
 	github.com/queue-runtime/queue v0.0.0
 	github.com/queue-runtime/queue/aws v0.0.0
 	github.com/queue-runtime/queue/azure v0.0.0
-	github.com/queue-runtime/queue/providers v0.0.0
+	github.com/queue-runtime/queue/connect v0.0.0
 	github.com/queue-runtime/queue/sqlite v0.0.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
@@ -73,6 +73,6 @@ replace (
 	github.com/queue-runtime/queue => ../../
 	github.com/queue-runtime/queue/aws => ../../aws
 	github.com/queue-runtime/queue/azure => ../../azure
-	github.com/queue-runtime/queue/providers => ../../providers
+	github.com/queue-runtime/queue/connect => ../../connect
 	github.com/queue-runtime/queue/sqlite => ../../sqlite
 )

@@ -127,8 +127,8 @@ func exercise(t *testing.T) vocabulary {
 	store, err := replay.NewMemory(nil)
 	p.must(err)
 	p.client, err = queue.New(p.broker, &queue.Options{
-		Keys: cached, Nonces: store, Observer: p.observer, Environment: "production", Logger: slog.New(slog.DiscardHandler),
-		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.AllowWithAlert, TrackNonces: true},
+		Keys: cached, ReplayStore: store, Observer: p.observer, Environment: "production", Logger: slog.New(slog.DiscardHandler),
+		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.AllowWithAlert, TrackReplays: true},
 	})
 	p.must(err)
 	defer func() { p.must(p.client.Close(context.Background())) }()

@@ -30,7 +30,7 @@ var rootImports = map[string][]string{
 type kind int
 
 const (
-	provider    kind = 1 + iota // one broker or cloud: drivers, key providers, nonce stores
+	provider    kind = 1 + iota // one broker or cloud: drivers, key connect, replay stores
 	observer                    // an Observer of package queue
 	chooser                     // opens any provider by URL
 	application                 // a program: imports anything, and nobody imports it
@@ -45,10 +45,10 @@ var moduleKinds = map[string]kind{
 	"rabbitmq":  provider,
 	"redis":     provider,
 	"otel":      observer,
-	"providers": chooser,
+	"connect": chooser,
 	"cmd/qrt":   application,
 	"examples":  application,
-	"bench":     application,
+	"tests":     application,
 }
 
 // kindImports says which packages of the root module a nested module may import

@@ -10,7 +10,7 @@ import (
 
 // clean is a small tree that keeps every rule.
 var clean = map[string]string{
-	"go.work": "go 1.26\n\nuse .\n\nuse (\n\t./cmd/qrt // the command\n\t./otel\n\t./providers\n\t./sqlite\n\t\"./examples\"\n)\n",
+	"go.work": "go 1.26\n\nuse .\n\nuse (\n\t./cmd/qrt // the command\n\t./otel\n\t./connect\n\t./sqlite\n\t\"./examples\"\n)\n",
 	"go.mod":  "module example.com/queue\n\ngo 1.26\n",
 	"doc.go":  "// Package queue sends.\npackage queue\n",
 	"client.go": `package queue
@@ -159,8 +159,8 @@ func (Pair[A, B]) Get() {}
 	"sqlite/internal/file/file.go":   "// Package file opens.\npackage file\n\ntype Exported int\n",
 	"otel/go.mod":                    "module example.com/queue/otel\n\ngo 1.26\n\nrequire example.com/queue v0.0.0\n\nreplace example.com/queue v0.0.0 => ..\n",
 	"otel/otelqueue/otel.go":         "// Package otelqueue observes.\npackage otelqueue\n\nimport _ \"example.com/queue\"\n",
-	"providers/go.mod":               "module example.com/queue/providers\n\nrequire (\n\texample.com/queue v0.0.0\n\texample.com/queue/sqlite v0.0.0\n)\n\nreplace (\n\texample.com/queue => ../\n\texample.com/queue/sqlite => ../sqlite\n)\n",
-	"providers/open.go":              "// Package providers opens.\npackage providers\n\nimport (\n\t_ \"example.com/queue/memqueue\"\n\t_ \"example.com/queue/sqlite/sqlitequeue\"\n)\n",
+	"connect/go.mod":               "module example.com/queue/connect\n\nrequire (\n\texample.com/queue v0.0.0\n\texample.com/queue/sqlite v0.0.0\n)\n\nreplace (\n\texample.com/queue => ../\n\texample.com/queue/sqlite => ../sqlite\n)\n",
+	"connect/open.go":              "// Package connect opens.\npackage connect\n\nimport (\n\t_ \"example.com/queue/memqueue\"\n\t_ \"example.com/queue/sqlite/sqlitequeue\"\n)\n",
 	"cmd/qrt/go.mod":                 "module example.com/queue/cmd/qrt\n\nrequire example.com/queue v0.0.0\n\nreplace example.com/queue => ../..\n",
 	"cmd/qrt/main.go":                "// Command qrt runs.\npackage main\n\nimport (\n\t_ \"example.com/queue/cmd/qrt/internal/demo\"\n\t_ \"example.com/queue/drivertest\"\n)\n\nfunc Exported() {}\n",
 	"cmd/qrt/internal/demo/demo.go":  "// Package demo shows.\npackage demo\n",
@@ -204,8 +204,8 @@ var faults = []fault{
 	{"imports go one way", "a provider's test imports the root's internal", add("sqlite/sqlitequeue/x_test.go", "sqlitequeue", "example.com/queue/internal/backoff"), "sqlite/sqlitequeue/x_test.go", "not for nested modules"},
 	{"imports go one way", "a provider imports a sibling", add("sqlite/sqlitequeue/x.go", "sqlitequeue", "example.com/queue/otel/otelqueue"), "sqlite/sqlitequeue/x.go", "do not import each other"},
 	{"imports go one way", "otel imports a suite", add("otel/otelqueue/x.go", "otelqueue", "example.com/queue/drivertest"), "otel/otelqueue/x.go", "_test.go files only"},
-	{"imports go one way", "providers import queue", add("providers/x.go", "providers", "example.com/queue"), "providers/x.go", "may import driver, keys, replay, memqueue"},
-	{"imports go one way", "providers import the command", add("providers/x.go", "providers", "example.com/queue/cmd/qrt/internal/demo"), "providers/x.go", "nobody imports a program's module"},
+	{"imports go one way", "connect import queue", add("connect/x.go", "connect", "example.com/queue"), "connect/x.go", "may import driver, keys, replay, memqueue"},
+	{"imports go one way", "connect import the command", add("connect/x.go", "connect", "example.com/queue/cmd/qrt/internal/demo"), "connect/x.go", "nobody imports a program's module"},
 	{"imports go one way", "a program imports another", add("examples/router/x.go", "main", "example.com/queue/cmd/qrt"), "examples/router/x.go", "nobody imports a program's module"},
 	{"imports go one way", "a new module", map[string]string{"kafka/go.mod": "module example.com/queue/kafka\n"}, "kafka/go.mod", "add it to moduleKinds"},
 
@@ -258,7 +258,7 @@ var faults = []fault{
 	{"test vectors are there", "not embedded", map[string]string{"spec/spec.go": "// Package spec embeds.\npackage spec\n"}, "spec", "embeds no vectors"},
 
 	{"nested modules replace what they reach", "root not replaced", map[string]string{"otel/go.mod": "module example.com/queue/otel\n\nrequire example.com/queue v0.0.0\n"}, "otel/go.mod", "add replace example.com/queue => ../"},
-	{"nested modules replace what they reach", "sibling not replaced", map[string]string{"providers/go.mod": strings.Replace(clean["providers/go.mod"], "\texample.com/queue/sqlite =>", "\t// ", 1)}, "providers/go.mod", "add replace example.com/queue/sqlite => ../sqlite"},
+	{"nested modules replace what they reach", "sibling not replaced", map[string]string{"connect/go.mod": strings.Replace(clean["connect/go.mod"], "\texample.com/queue/sqlite =>", "\t// ", 1)}, "connect/go.mod", "add replace example.com/queue/sqlite => ../sqlite"},
 	{"nested modules replace what they reach", "wrong folder", map[string]string{"cmd/qrt/go.mod": "module example.com/queue/cmd/qrt\n\nreplace example.com/queue => ../\n"}, "cmd/qrt/go.mod", "write ../../"},
 	{"nested modules replace what they reach", "by a version", map[string]string{"otel/go.mod": "module example.com/queue/otel\n\nreplace example.com/queue => example.com/queue v1.0.0\n"}, "otel/go.mod", "write ../"},
 	{"nested modules replace what they reach", "a fork", map[string]string{"sqlite/go.mod": clean["sqlite/go.mod"] + "replace modernc.org/sqlite => example.org/fork v1.0.0\n"}, "sqlite/go.mod", "only modules of this repository"},

@@ -15,7 +15,7 @@ var findings = func() []string {
 	for _, err := range []error{
 		queue.ErrUnencryptedMessage, queue.ErrInvalidEnvelope, queue.ErrUnsupportedVersion, queue.ErrKeyNotFound,
 		queue.ErrKeyProvider, queue.ErrAuthenticationFailed, queue.ErrMessageExpired, queue.ErrMessageFromFuture,
-		queue.ErrNonceReused, queue.ErrNonceBusy, queue.ErrNonceStore,
+		queue.ErrNonceReused, queue.ErrNonceBusy, queue.ErrReplayStore,
 	} {
 		all = append(all, queue.ErrorType(err))
 	}
@@ -69,7 +69,7 @@ func (i *instruments) configure(ctx context.Context, e *queue.Event) {
 		zero(i.rejected, byDisposition, string(queue.DeadLettered), string(queue.Abandoned))
 		zero(i.deadLettered, byReason, deadLetterReasons...)
 		zero(i.duplicates, byQueue, "")
-		for _, err := range []error{queue.ErrAuthenticationFailed, queue.ErrKeyProvider, queue.ErrNonceStore} {
+		for _, err := range []error{queue.ErrAuthenticationFailed, queue.ErrKeyProvider, queue.ErrReplayStore} {
 			i.paused.Record(ctx, 0, i.series(labels{byReason, e.Queue, queue.ErrorType(err), ""}).record...)
 		}
 	}

@@ -51,12 +51,12 @@ func TestCountersBeginAtZero(t *testing.T) {
 		`queue_messages_rejected_total{disposition="dead_lettered",queue="orders"} 0`,
 		`queue_receiving_paused{queue="orders",reason="authentication_failed"} 0`,
 		`queue_receiving_paused{queue="orders",reason="key_provider_error"} 0`,
-		`queue_receiving_paused{queue="orders",reason="nonce_store_error"} 0`,
+		`queue_receiving_paused{queue="orders",reason="replay_store_error"} 0`,
 	}
 	// The codes of the receive pipeline's table.
 	for _, code := range []string{
 		"authentication_failed", "encryption_failed", "invalid_envelope", "key_not_found", "key_provider_error", "message_expired",
-		"message_from_future", "nonce_busy", "nonce_reused", "nonce_store_error", "plaintext_allowed", "plaintext_rejected", "unsupported_version",
+		"message_from_future", "nonce_busy", "nonce_reused", "replay_store_error", "plaintext_allowed", "plaintext_rejected", "unsupported_version",
 	} {
 		want = append(want, `queue_crypto_errors_total{error_type="`+code+`",queue="orders"} 0`)
 	}

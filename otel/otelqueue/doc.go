@@ -17,7 +17,7 @@
 //
 // Spans follow the semantic conventions for messaging: "send", "receive",
 // "process", and "complete", "abandon" or "dead-letter" for settling, each with the
-// queue's name. A message carries the span of its send, or with a BatchSender that
+// queue's name. A message carries the span of its send, or with a Batcher that
 // of whoever sent it; its processing is a child of that, and the calls that carry
 // many messages link to theirs. What is found out about messages (sealed, opened,
 // rejected and why) is an event on the span of the call. Whoever controls the

@@ -78,8 +78,8 @@ func observe(t *testing.T, change func(*queue.Options)) *observed {
 	}
 	x.broker = memqueue.New(nil)
 	options := &queue.Options{
-		Keys: ring, Nonces: store, Observer: o, Environment: "production", Logger: slog.New(slog.DiscardHandler),
-		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.AllowWithAlert, TrackNonces: true},
+		Keys: ring, ReplayStore: store, Observer: o, Environment: "production", Logger: slog.New(slog.DiscardHandler),
+		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.AllowWithAlert, TrackReplays: true},
 	}
 	if change != nil {
 		change(options)

@@ -156,12 +156,12 @@ func TestSealingIsOnTheCallersSpan(t *testing.T) {
 	}
 }
 
-// Messages that a BatchSender sends together stay in the traces of those who sent
+// Messages that a Batcher sends together stay in the traces of those who sent
 // them, and the one call links to each.
 func TestBatchLinks(t *testing.T) {
 	x := observe(t, nil)
 	s, r := x.open()
-	b, err := queue.NewBatchSender(s, &queue.BatchSenderOptions{Linger: time.Minute, MaxMessages: 2, InFlight: 1})
+	b, err := queue.NewBatcher(s, &queue.BatcherOptions{Linger: time.Minute, MaxMessages: 2, InFlight: 1})
 	x.must(err)
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(x.spans)).Tracer("test")
 	var want []trace.SpanID

@@ -23,7 +23,7 @@ var (
 // never changed.
 var migrations = []string{schema}
 
-// Broker is an open file, and a driver.Provider. It is safe for concurrent use,
+// Broker is an open file, and a driver.Broker. It is safe for concurrent use,
 // and owns its goroutines: after Close there is none.
 type Broker struct {
 	file     *sqlitefile.File
@@ -38,7 +38,7 @@ type Broker struct {
 	queues map[*Queue]struct{}
 }
 
-var _ driver.Provider = (*Broker)(nil)
+var _ driver.Broker = (*Broker)(nil)
 
 // Open opens the file at path, and makes it, with mode 0600, where it is not
 // there. The folder must exist, on a local disk. o may be nil.
@@ -83,7 +83,7 @@ const readers = 4
 func (b *Broker) Path() string { return b.file.Path() }
 
 // SameFile reports whether path leads to the broker's file, or to one that
-// belongs to it, through symbolic or hard links too: a nonce store must not lie
+// belongs to it, through symbolic or hard links too: a replay store must not lie
 // there.
 func (b *Broker) SameFile(path string) bool {
 	for _, suffix := range [...]string{"", "-wal", "-shm"} {

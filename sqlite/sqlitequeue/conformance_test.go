@@ -17,10 +17,10 @@ import (
 )
 
 // connector opens a connection to a file.
-type connector func(ctx context.Context, path string) (driver.Provider, error)
+type connector func(ctx context.Context, path string) (driver.Broker, error)
 
 // here opens it in this process.
-func here(ctx context.Context, path string) (driver.Provider, error) {
+func here(ctx context.Context, path string) (driver.Broker, error) {
 	return sqlitequeue.Open(ctx, path, &sqlitequeue.Options{MustExist: true})
 }
 
@@ -30,7 +30,7 @@ func here(ctx context.Context, path string) (driver.Provider, error) {
 func harness(tb testing.TB, limits sqlitequeue.QueueOptions, lock time.Duration, connect connector) drivertest.Harness {
 	dir := tb.TempDir()
 	cases := 0
-	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Broker {
+	return drivertest.Harness{Start: func(t drivertest.T) *drivertest.Instance {
 		cases++
 		path := filepath.Join(dir, fmt.Sprintf("%d.db", cases))
 		b, err := sqlitequeue.Open(t.Context(), path, nil)
@@ -52,9 +52,9 @@ func harness(tb testing.TB, limits sqlitequeue.QueueOptions, lock time.Duration,
 			}
 		})
 		made := 0
-		return &drivertest.Broker{
+		return &drivertest.Instance{
 			Attacker: attacker,
-			Connect:  func(ctx context.Context) (driver.Provider, error) { return connect(ctx, path) },
+			Connect:  func(ctx context.Context) (driver.Broker, error) { return connect(ctx, path) },
 			NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
 				o := limits
 				o.SessionOnly = limits.SessionOnly && s.Sessions
@@ -114,7 +114,7 @@ func TestConformanceProcesses(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for i := range shards {
-		connect := func(_ context.Context, path string) (driver.Provider, error) { return connectRemote(t, path) }
+		connect := func(_ context.Context, path string) (driver.Broker, error) { return connectRemote(t, path) }
 		// A lock that outlasts a stall of a busy machine.
 		h := harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, 1500*time.Millisecond, connect)
 		h.Only = func(name string) bool { return shard[name] == i }

@@ -31,7 +31,7 @@ func TestDrainUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	audit := &auditor{Provider: broker}
+	audit := &auditor{Broker: broker}
 	key, err := keys.New("k1", bytes.Repeat([]byte{1}, keys.Size), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -137,13 +137,13 @@ func TestDrainUnderLoad(t *testing.T) {
 
 // auditor counts settles that come when nobody runs.
 type auditor struct {
-	driver.Provider
+	driver.Broker
 	over atomic.Bool
 	late atomic.Int64
 }
 
 func (a *auditor) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := a.Provider.Open(ctx, name, o)
+	q, err := a.Broker.Open(ctx, name, o)
 	return &auditedQueue{q, a}, err
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
-// remoteBroker is a driver.Provider whose broker runs in another process, so
+// remoteBroker is a driver.Broker whose broker runs in another process, so
 // that the suites can be run between processes. It carries calls and answers by
 // gob and adds nothing of its own.
 type remoteBroker struct {
@@ -124,7 +124,7 @@ func (w wireError) error() error {
 }
 
 // connectRemote starts a process with a connection to the file.
-func connectRemote(tb testing.TB, path string) (driver.Provider, error) {
+func connectRemote(tb testing.TB, path string) (driver.Broker, error) {
 	cmd, err := command("broker", path)
 	if err != nil {
 		return nil, err

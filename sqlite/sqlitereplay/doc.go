@@ -8,7 +8,7 @@
 //
 // # Its own file
 //
-// A nonce store must lie outside the reach of whoever controls the broker. A
+// A replay store must lie outside the reach of whoever controls the broker. A
 // queue of package sqlitequeue is refused, by whatever path or link it is named;
 // so is every other database. The file's folder must be writable for the
 // receivers and for nobody whom they do not trust. The file must lie on a local

@@ -24,7 +24,7 @@ const (
 var (
 	// ErrQueue: the file is a queue's.
 	ErrQueue = sqlitefile.ErrQueue
-	// ErrForeign: the file is a database, but not a nonce store.
+	// ErrForeign: the file is a database, but not a replay store.
 	ErrForeign = sqlitefile.ErrForeign
 	// ErrNewer: a newer version of this package has written the file.
 	ErrNewer = sqlitefile.ErrNewer
@@ -50,7 +50,7 @@ type Options struct {
 	MustExist bool
 }
 
-// Store is an open nonce store. It is safe for concurrent use and owns one
+// Store is an open replay store. It is safe for concurrent use and owns one
 // goroutine, which ends with Close.
 type Store struct {
 	file *sqlitefile.File
@@ -90,7 +90,7 @@ func Open(ctx context.Context, path string, o *Options) (*Store, error) {
 	})
 	switch {
 	case errors.Is(err, ErrQueue):
-		return nil, fmt.Errorf("sqlitereplay: open: a nonce store must lie outside the broker's reach: use a file of its own: %w", err)
+		return nil, fmt.Errorf("sqlitereplay: open: a replay store must lie outside the broker's reach: use a file of its own: %w", err)
 	case err != nil:
 		return nil, fmt.Errorf("sqlitereplay: open: %w", err)
 	}

@@ -22,10 +22,10 @@ type Config struct {
 	// opens nothing, as in the first phases of a migration.
 	Keys string `env:"KEYS_URL,required,notEmpty"`
 
-	// Nonces is the URL of the memory of handled messages, outside of the
+	// ReplayStore is the URL of the memory of handled messages, outside of the
 	// broker's reach and shared by all processes of this bot. "none": whoever
 	// controls the broker can have messages handled twice.
-	Nonces string `env:"NONCES_URL,required,notEmpty"`
+	ReplayStore string `env:"NONCES_URL,required,notEmpty"`
 
 	// Plaintext is what becomes of messages that were not sealed: reject,
 	// allow_with_alert, or allow.
@@ -77,7 +77,7 @@ func (c *Config) crypto() queue.CryptoConfig {
 		Enabled:         c.Keys != none,
 		PlaintextPolicy: queue.PlaintextPolicy(c.Plaintext),
 		MaxMessageAge:   age,
-		TrackNonces:     c.Nonces != none,
+		TrackReplays:    c.ReplayStore != none,
 	}
 }
 

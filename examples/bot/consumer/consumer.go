@@ -8,11 +8,11 @@ import (
 	"log/slog"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/examples/internal/service"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/otel/otelqueue"
-	"github.com/queue-runtime/queue/providers"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -27,10 +27,10 @@ type Consumer struct {
 // Parts are what a Consumer is made over. Keys and Nonces may be nil, as the
 // configuration says.
 type Parts struct {
-	Broker  driver.Provider // the Consumer's from then on
-	Keys    keys.Provider
-	Nonces  replay.NonceStore
-	Handler queue.Handler
+	Broker      driver.Broker // the Consumer's from then on
+	Keys        keys.Provider
+	ReplayStore replay.NonceStore
+	Handler     queue.Handler
 
 	Telemetry *service.Telemetry
 	Observer  *otelqueue.Observer // nil: one of Telemetry
@@ -53,7 +53,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 	b.client, err = queue.New(p.Broker, &queue.Options{
 		Crypto:      c.crypto(),
 		Keys:        p.Keys,
-		Nonces:      p.Nonces,
+		ReplayStore: p.ReplayStore,
 		Environment: c.Environment,
 		Logger:      p.Log,
 		Observer:    p.Observer,
@@ -127,22 +127,22 @@ func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (e
 		return err
 	}
 	ready := &service.Readiness{}
-	set, err := providers.Open(ctx, providers.Config{
-		Queue: c.Broker, Keys: url(c.Keys), Nonces: url(c.Nonces),
+	set, err := connect.Open(ctx, connect.Config{
+		Broker: c.Broker, Keys: url(c.Keys), ReplayStore: url(c.ReplayStore),
 		KeyCache: &keys.CachedOptions{OnEvent: observer.KeyCache(c.Queue)},
 	})
 	if err != nil {
 		return err
 	}
 	defer service.Finish(ctx, &err, set.Close)
-	parts := Parts{Broker: set.Queue, Handler: Handler(c.Queue, NewJournal(out)), Telemetry: t, Observer: observer, Log: log}
+	parts := Parts{Broker: set.Broker, Handler: Handler(c.Queue, NewJournal(out)), Telemetry: t, Observer: observer, Log: log}
 	if set.Keys != nil { // a nil pointer in an interface is not nil
 		parts.Keys = set.Keys
 	}
-	if set.Nonces != nil {
-		parts.Nonces = set.Nonces
+	if set.ReplayStore != nil {
+		parts.ReplayStore = set.ReplayStore
 	} else {
-		log.Warn("No nonce store: whoever controls the broker can have messages handled twice")
+		log.Warn("No replay store: whoever controls the broker can have messages handled twice")
 	}
 	b, err := New(ctx, &c, parts)
 	if err != nil {
@@ -167,7 +167,7 @@ func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (e
 	}()
 	context.AfterFunc(run, func() { ready.Set(false) })
 	ready.Set(true)
-	log.Info("Ready", "broker", providers.Redact(c.Broker), "plaintext", queue.PlaintextPolicy(c.Plaintext).String())
+	log.Info("Ready", "broker", connect.Redact(c.Broker), "plaintext", queue.PlaintextPolicy(c.Plaintext).String())
 
 	err = b.Run(run)
 	if cause := context.Cause(run); cause != nil && !errors.Is(cause, context.Canceled) {

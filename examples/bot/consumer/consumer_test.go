@@ -75,7 +75,7 @@ func (f *fixture) start(t consumer.Tracker) (stop func() error) {
 		return f.log.Write(b)
 	}), queueName, c.LogLevel)
 	b, err := consumer.New(f.Context(), &c, consumer.Parts{
-		Broker: f.Broker, Keys: f.Keys, Nonces: f.Nonces, Handler: consumer.Handler(queueName, t), Telemetry: telemetry, Log: log,
+		Broker: f.Broker, Keys: f.Keys, ReplayStore: f.ReplayStore, Handler: consumer.Handler(queueName, t), Telemetry: telemetry, Log: log,
 	})
 	if err != nil {
 		f.T.Fatal(err)
@@ -252,7 +252,7 @@ func TestBadConfiguration(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, x.want)
 		}
 	}
-	// A nonce store within the broker's reach is refused when it is opened.
+	// A replay store within the broker's reach is refused when it is opened.
 	file := t.TempDir() + "/queues.db"
 	err := consumer.Run(t.Context(), map[string]string{
 		"BROKER_URL": "sqlite://" + file, "NONCES_URL": "sqlite://" + file, "KEYS_URL": "none", "PLAINTEXT": "allow",

@@ -81,7 +81,7 @@ func (x *traced) key(name string) (string, *keys.Ring) {
 }
 
 // bot runs a consumer of a queue until the test ends.
-func (x *traced) bot(broker driver.Provider, name string, ring *keys.Ring, h queue.Handler) {
+func (x *traced) bot(broker driver.Broker, name string, ring *keys.Ring, h queue.Handler) {
 	x.Helper()
 	var c consumer.Config
 	x.must(service.Load(&c, map[string]string{
@@ -90,7 +90,7 @@ func (x *traced) bot(broker driver.Provider, name string, ring *keys.Ring, h que
 	nonces, err := replay.NewMemory(nil)
 	x.must(err)
 	b, err := consumer.New(x.Context(), &c, consumer.Parts{
-		Broker: broker, Keys: ring, Nonces: nonces, Handler: h, Telemetry: x.telemetry(), Log: x.log,
+		Broker: broker, Keys: ring, ReplayStore: nonces, Handler: h, Telemetry: x.telemetry(), Log: x.log,
 	})
 	x.must(err)
 	ctx, stop := context.WithCancel(x.Context())
@@ -163,7 +163,7 @@ func TestOneTraceOverTwoBrokers(t *testing.T) {
 	x.must(err)
 	t.Cleanup(func() { _ = emulator.Close() })
 	x.must(emulator.CreateQueue("tickets", &sbemulator.QueueOptions{RequiresSession: true}))
-	second := func() driver.Provider {
+	second := func() driver.Broker {
 		b, err := sbqueue.FromConnectionString(emulator.ConnectionString(), &sbqueue.Options{
 			Default: sbqueue.QueueOptions{Sessions: true, Retention: time.Hour},
 		})

@@ -28,7 +28,7 @@ var queueVariables = [...]string{"TASK_TACTICIAN", "MERGE_WARDEN", "SPEC_SENTINE
 
 // Options configure a Fleet.
 type Options struct {
-	// Dir is a folder for the database, the keys and the nonce stores. It is
+	// Dir is a folder for the database, the keys and the replay stores. It is
 	// needed, and stays the caller's.
 	Dir string
 

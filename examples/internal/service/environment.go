@@ -16,7 +16,7 @@ import (
 
 // Config is what every program is told. Programs embed it.
 type Config struct {
-	// Broker is a URL of package providers.
+	// Broker is a URL of package connect.
 	Broker string `env:"BROKER_URL,required,notEmpty"`
 
 	// Environment names where this runs, as a label of metrics.

@@ -86,7 +86,7 @@ func serve(t testing.TB, change func(*Config)) *fixture {
 	return f
 }
 
-func (f *fixture) start(broker driver.Provider, log *slog.Logger) {
+func (f *fixture) start(broker driver.Broker, log *slog.Logger) {
 	f.Helper()
 	r, err := New(f.Context(), f.config, broker, f.telemetry, log)
 	if err != nil {

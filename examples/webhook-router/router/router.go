@@ -13,10 +13,10 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/examples/internal/service"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/providers"
 )
 
 const scope = "github.com/queue-runtime/queue/examples/webhook-router"
@@ -27,7 +27,7 @@ type Router struct {
 	log        *slog.Logger
 	telemetry  *service.Telemetry
 	client     *queue.Client
-	keys       []*providers.Keys
+	keys       []*connect.Keys
 	senders    [routes]*queue.Sender
 	slots      chan struct{} // one for each request that is worked on
 	failed     atomic.Int64  // when the broker last failed to confirm, in Unix nanoseconds; 0: it has confirmed since
@@ -37,7 +37,7 @@ type Router struct {
 
 // Open opens the broker, the keys and the three queues. Close ends it.
 func Open(ctx context.Context, c *Config, t *service.Telemetry, log *slog.Logger) (*Router, error) {
-	broker, err := providers.OpenQueue(ctx, c.Broker)
+	broker, err := connect.OpenBroker(ctx, c.Broker)
 	if err != nil {
 		return nil, fmt.Errorf("BROKER_URL: %w", err)
 	}
@@ -46,7 +46,7 @@ func Open(ctx context.Context, c *Config, t *service.Telemetry, log *slog.Logger
 
 // New is Open over a broker that is open already, which the Router owns from then
 // on, whether or not New fails.
-func New(ctx context.Context, c *Config, broker driver.Provider, t *service.Telemetry, log *slog.Logger) (_ *Router, err error) {
+func New(ctx context.Context, c *Config, broker driver.Broker, t *service.Telemetry, log *slog.Logger) (_ *Router, err error) {
 	r := &Router{config: c, log: log, telemetry: t, slots: make(chan struct{}, c.MaxInFlight)}
 	defer func() {
 		if err != nil {
@@ -70,7 +70,7 @@ func New(ctx context.Context, c *Config, broker driver.Provider, t *service.Tele
 		if t.keys == "" {
 			continue
 		}
-		k, err := providers.OpenKeysCached(ctx, t.keys, &keys.CachedOptions{OnEvent: observer.KeyCache(t.queue)})
+		k, err := connect.OpenKeysCached(ctx, t.keys, &keys.CachedOptions{OnEvent: observer.KeyCache(t.queue)})
 		if err != nil {
 			return nil, fmt.Errorf("%s_KEYS_URL: %w", t.variable, err)
 		}
@@ -189,7 +189,7 @@ func Run(ctx context.Context, environ map[string]string, logs io.Writer) (err er
 	}
 	ready.Check = r.Check
 	ready.Set(true)
-	log.Info("Ready", "broker", providers.Redact(c.Broker), "encrypt", c.Encrypt)
+	log.Info("Ready", "broker", connect.Redact(c.Broker), "encrypt", c.Encrypt)
 
 	select {
 	case <-ctx.Done():

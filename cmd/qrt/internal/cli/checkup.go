@@ -63,7 +63,7 @@ func (x *examination) one(ctx context.Context, c *connection, name string) error
 	if own := x.app.settings.queues[name].Keys; own != "" {
 		x.keys(ctx, setting{own, x.app.settings.file}, "keys")
 	}
-	onSQS, _ := c.broker.(*sqsqueue.Provider)
+	onSQS, _ := c.broker.(*sqsqueue.Broker)
 	if onSQS != nil {
 		x.permissions(ctx, onSQS, name)
 	}
@@ -233,7 +233,7 @@ func (x *examination) roundTrip(ctx context.Context, c *connection) error {
 	name := x.probe
 	if name == "" {
 		switch c.broker.(type) {
-		case queueLister, interface{ Connect() driver.Provider }: // these make queues on demand
+		case queueLister, interface{ Connect() driver.Broker }: // these make queues on demand
 			name = probeQueue
 		default:
 			x.find(levelNote, check, "name a queue that nobody else uses: --probe QUEUE", "not tried")

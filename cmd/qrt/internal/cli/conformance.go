@@ -85,7 +85,7 @@ func (a *app) conformance(ctx context.Context, only *regexp.Regexp, attempts int
 	}()
 	r := &conformanceReport{OK: true, Broker: bed.Title, Cases: []caseLine{}}
 	h := drivertest.Harness{
-		Start:          func(drivertest.T) *drivertest.Broker { return bed.Broker() },
+		Start:          func(drivertest.T) *drivertest.Instance { return bed.Broker() },
 		Only:           only.MatchString,
 		AttackAttempts: attempts,
 	}

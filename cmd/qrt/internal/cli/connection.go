@@ -12,9 +12,9 @@ import (
 	"time"
 
 	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/providers"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
@@ -22,10 +22,10 @@ import (
 type connection struct {
 	app      *app
 	client   *queue.Client
-	broker   driver.Provider
-	nonces   *providers.Nonces
-	keys     *providers.Keys            // nil: none
-	ofQueues map[string]*providers.Keys // queues with keys of their own
+	broker   driver.Broker
+	nonces   *connect.ReplayStore
+	keys     *connect.Keys            // nil: none
+	ofQueues map[string]*connect.Keys // queues with keys of their own
 }
 
 // need says what a command is about to do.
@@ -40,13 +40,13 @@ type need struct {
 	rejected func(*queue.RejectedError)
 }
 
-// connect opens broker, keys and nonce store as the settings have it.
+// connect opens broker, keys and replay store as the settings have it.
 func (a *app) connect(ctx context.Context, n need) (*connection, error) {
 	rawURL, err := a.brokerURL(n.looks)
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{app: a, ofQueues: make(map[string]*providers.Keys)}
+	c := &connection{app: a, ofQueues: make(map[string]*connect.Keys)}
 	if err := c.open(ctx, rawURL, n); err != nil {
 		return nil, errors.Join(err, c.close(ctx))
 	}
@@ -56,7 +56,7 @@ func (a *app) connect(ctx context.Context, n need) (*connection, error) {
 func (c *connection) open(ctx context.Context, rawURL string, n need) (err error) {
 	s := &c.app.settings
 	if s.nonces.value != "" {
-		if err := providers.CheckReach(s.provider.value, s.nonces.value); err != nil {
+		if err := connect.CheckReach(s.provider.value, s.nonces.value); err != nil {
 			return err
 		}
 	}
@@ -72,14 +72,14 @@ func (c *connection) open(ctx context.Context, rawURL string, n need) (err error
 			}
 		}
 	}
-	if c.broker, err = providers.OpenQueue(ctx, rawURL); err != nil {
+	if c.broker, err = connect.OpenBroker(ctx, rawURL); err != nil {
 		return c.app.explainOpen(err, n.looks)
 	}
 	if s.nonces.value != "" {
-		if c.nonces, err = providers.OpenNonces(ctx, s.nonces.value); err != nil {
+		if c.nonces, err = connect.OpenReplayStore(ctx, s.nonces.value); err != nil {
 			return err
 		}
-		if err := providers.CheckReach(s.provider.value, s.nonces.value); err != nil {
+		if err := connect.CheckReach(s.provider.value, s.nonces.value); err != nil {
 			return err
 		}
 	}
@@ -87,7 +87,7 @@ func (c *connection) open(ctx context.Context, rawURL string, n need) (err error
 		Crypto: queue.CryptoConfig{
 			Enabled:         !n.plain && (c.keys != nil || len(c.ofQueues) > 0),
 			PlaintextPolicy: s.plaintextPolicy(),
-			TrackNonces:     c.nonces != nil,
+			TrackReplays:    c.nonces != nil,
 		},
 		Environment: s.environment.value,
 		Logger:      c.app.logger(),
@@ -97,7 +97,7 @@ func (c *connection) open(ctx context.Context, rawURL string, n need) (err error
 		o.Keys = c.keys
 	}
 	if c.nonces != nil {
-		o.Nonces = c.nonces
+		o.ReplayStore = c.nonces
 	}
 	if n.rejected != nil {
 		o.OnRejected = func(_ context.Context, e *queue.RejectedError) { n.rejected(e) }
@@ -191,7 +191,7 @@ func (c *connection) crypto(ctx context.Context, name string) (*queue.CryptoConf
 		Enabled:         c.provider(name) != nil,
 		PlaintextPolicy: s.plaintextPolicy(),
 		MaxMessageAge:   age,
-		TrackNonces:     c.nonces != nil,
+		TrackReplays:    c.nonces != nil,
 	}, nil
 }
 

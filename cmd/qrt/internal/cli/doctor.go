@@ -50,10 +50,10 @@ func (a *app) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor [QUEUE...]",
 		Short: "Find out what is wrong, and what to do about it",
-		Long: `Doctor looks at the configuration, the broker, the keys, the nonce store and each
+		Long: `Doctor looks at the configuration, the broker, the keys, the replay store and each
 queue: is all of it reachable and allowed, are there dead-letter queues, do the
 keys load and seal, does a message make the round trip, do the clocks agree, is
-the nonce store outside the broker's reach, is the maximum age as long as the
+the replay store outside the broker's reach, is the maximum age as long as the
 broker keeps messages, and which of the four configurations of a migration is
 this. On SQS it also finds out what this identity may do, by calls that do
 nothing; on Service Bus, whether queues require sessions, and what the management

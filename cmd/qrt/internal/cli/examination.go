@@ -13,10 +13,10 @@ import (
 
 	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/providers"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -58,7 +58,7 @@ func (x *examination) run(ctx context.Context, queues []string) error {
 		}
 		if missing {
 			// It is that again, and no fault of the broker's.
-			x.find(levelNote, "broker", "first see to the error above", "not looked at: keys and nonce store come first")
+			x.find(levelNote, "broker", "first see to the error above", "not looked at: keys and replay store come first")
 			return nil
 		}
 		x.find(levelError, "broker", x.brokerAdvice(err), "%v", err)
@@ -74,7 +74,7 @@ func (x *examination) brokerAdvice(err error) string {
 		return "give this user or role access to it"
 	case errors.Is(err, driver.ErrCorrupt):
 		return "restore the file from a backup, or recover it with: sqlite3 FILE .recover"
-	case errors.Is(err, providers.ErrUnknownScheme), errors.Is(err, providers.ErrWithinReach):
+	case errors.Is(err, connect.ErrUnknownScheme), errors.Is(err, connect.ErrWithinReach):
 		return "see qrt help urls"
 	case errors.Is(err, os.ErrNotExist):
 		return "make the folder; qrt makes the file, not the folders above it"
@@ -183,19 +183,19 @@ func tryKey(k *keys.Key) error {
 	return err
 }
 
-// nonces looks at the nonce store.
+// nonces looks at the replay store.
 func (x *examination) nonces(ctx context.Context) {
 	s := &x.app.settings
 	const check = "nonces"
 	if s.nonces.value == "" {
-		x.find(levelNote, check, "", "no nonce store: a broker can deliver a message again while it is fresh")
+		x.find(levelNote, check, "", "no replay store: a broker can deliver a message again while it is fresh")
 		return
 	}
-	if err := providers.CheckReach(s.provider.value, s.nonces.value); err != nil {
+	if err := connect.CheckReach(s.provider.value, s.nonces.value); err != nil {
 		x.find(levelError, check, "give it a file or server of its own", "%v", err)
 		return
 	}
-	store, err := providers.OpenNonces(ctx, s.nonces.value)
+	store, err := connect.OpenReplayStore(ctx, s.nonces.value)
 	if err != nil {
 		x.find(levelError, check, "receiving stops without it: check the URL and the permissions", "%v", err)
 		return
@@ -208,11 +208,11 @@ func (x *examination) nonces(ctx context.Context) {
 	}
 	switch {
 	case strings.HasPrefix(s.nonces.value, "mem:"):
-		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the nonce store is in memory: it serves one process, and forgets at its end")
+		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and forgets at its end")
 	case neighbours(s.provider.value, s.nonces.value):
-		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the nonce store lies in the folder of the queue: whoever can write one can likely write the other")
+		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: whoever can write one can likely write the other")
 	default:
-		x.ok(check, "the nonce store answers, and is not the broker's")
+		x.ok(check, "the replay store answers, and is not the broker's")
 	}
 }
 
@@ -252,10 +252,10 @@ func (x *examination) phase() {
 		if production {
 			l = levelWarning
 		}
-		x.find(l, check, "once no plaintext comes any more: policy = \"reject\" and a nonce store, which is phase 4", "phase 3 of 4: senders seal, and receivers still take plaintext (%s)", policy)
+		x.find(l, check, "once no plaintext comes any more: policy = \"reject\" and a replay store, which is phase 4", "phase 3 of 4: senders seal, and receivers still take plaintext (%s)", policy)
 	case s.nonces.value == "":
 		x.report.Phase = 3
-		x.find(levelWarning, check, "add a nonce store (--nonces): then this is phase 4", "between phase 3 and 4: plaintext is rejected, and replays are not")
+		x.find(levelWarning, check, "add a replay store (--nonces): then this is phase 4", "between phase 3 and 4: plaintext is rejected, and replays are not")
 	default:
 		x.report.Phase = 4
 		x.ok(check, "phase 4 of 4: everything is sealed, plaintext and replays are rejected")

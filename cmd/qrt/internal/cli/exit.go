@@ -11,9 +11,9 @@ import (
 
 	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/providers"
 )
 
 // The exit codes.
@@ -160,8 +160,8 @@ func codeOf(err error) string {
 		{driver.ErrCorrupt, "corrupt"},
 		{keys.ErrInvalidKey, "invalid_key"},
 		{keys.ErrUnavailable, "key_provider_error"},
-		{providers.ErrUnknownScheme, "unknown_scheme"},
-		{providers.ErrWithinReach, "nonces_within_reach"},
+		{connect.ErrUnknownScheme, "unknown_scheme"},
+		{connect.ErrWithinReach, "nonces_within_reach"},
 		{queue.ErrInvalidOptions, "invalid_options"},
 		{fs.ErrNotExist, "no_such_file"},
 		{fs.ErrExist, "file_exists"},

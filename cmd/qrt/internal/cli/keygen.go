@@ -15,28 +15,28 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/providers"
 )
 
 // openedKey is a key, and what it came from.
 type openedKey struct {
 	*keys.Key
-	provider *providers.Keys
+	provider *connect.Keys
 }
 
 func (k *openedKey) close() { _ = k.provider.Close() } // nothing was written
 
 // openKeys opens --keys, or fails with what to do where there are none.
-func (a *app) openKeys(ctx context.Context) (*providers.Keys, error) {
+func (a *app) openKeys(ctx context.Context) (*connect.Keys, error) {
 	if a.settings.keys.value == "" {
 		return nil, advise(usagef("%w: name some with --keys URL", errNoKeys), "make a key file: qrt keys new")
 	}
 	return a.openKeysAt(ctx, a.settings.keys)
 }
 
-func (a *app) openKeysAt(ctx context.Context, s setting) (*providers.Keys, error) {
-	p, err := providers.OpenKeys(ctx, s.value)
+func (a *app) openKeysAt(ctx context.Context, s setting) (*connect.Keys, error) {
+	p, err := connect.OpenKeys(ctx, s.value)
 	if err != nil {
 		if !strings.Contains(s.value, "://") && !strings.HasPrefix(s.value, "file:") {
 			return nil, usagef("%s is no URL of keys (its value is not shown): use file:///path or env://PREFIX; if it holds keys themselves, give them a variable of another name", s.source)

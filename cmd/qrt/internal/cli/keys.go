@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/providers"
 )
 
 // oldKey is from which age on a key is due for rotation: what the alert rules of
@@ -66,7 +66,7 @@ func (a *app) keyFile() (string, error) {
 	if s.value == "" {
 		return defaultKeyFile()
 	}
-	if path, err := providers.KeyFile(s.value); err == nil {
+	if path, err := connect.KeyFile(s.value); err == nil {
 		return path, nil
 	}
 	scheme, _, ok := strings.Cut(s.value, "://")
@@ -331,7 +331,7 @@ func (a *app) completeKeys(cmd *cobra.Command, _ []string, _ string) ([]string, 
 	if a.settings.resolve(cmd.Flags()) != nil || a.settings.keys.value == "" {
 		return nil, none
 	}
-	p, err := providers.OpenKeys(cmd.Context(), a.settings.keys.value)
+	p, err := connect.OpenKeys(cmd.Context(), a.settings.keys.value)
 	if err != nil {
 		return nil, none
 	}

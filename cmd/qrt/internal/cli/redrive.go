@@ -42,7 +42,7 @@ none.
 
 As they are, receivers judge them by their age, and may reject them again. With
 --reseal each is opened and sealed anew under the current key, as of now. That
-needs --nonces: a message that was handled, or that the nonce store does not
+needs --nonces: a message that was handled, or that the replay store does not
 know, is refused, so that nobody can launder a replay through the dead letters.
 --accept-replay-risk vouches for those that it does not know.`,
 		Example: example(`
@@ -77,7 +77,7 @@ know, is refused, so that nobody can launder a replay through the dead letters.
 	o.flags(c.Flags())
 	f := c.Flags()
 	f.BoolVar(&r.Reseal, "reseal", false, "seal each anew, under the current key")
-	f.BoolVar(&r.AcceptReplayRisk, "accept-replay-risk", false, "reseal also what the nonce store does not know")
+	f.BoolVar(&r.AcceptReplayRisk, "accept-replay-risk", false, "reseal also what the replay store does not know")
 	f.StringVar(&ttl, "ttl", "", "`duration` for which a resealed message may be delivered (default: what it has)")
 	f.Float64Var(&r.Rate, "rate", 0, "messages a second at most (default: no limit)")
 	f.BoolVar(&r.DryRun, "dry-run", false, "find out what would be done, and do nothing")
@@ -160,7 +160,7 @@ func (r *redriveReport) show(s *display.Screen) {
 // refusalNotes say in words why a dead letter was not resealed.
 var refusalNotes = map[string]string{
 	"plaintext":              "plaintext is never resealed: anybody can have written it",
-	"unknown_to_nonce_store": "the nonce store does not know them: see --accept-replay-risk",
+	"unknown_to_nonce_store": "the replay store does not know them: see --accept-replay-risk",
 	"expired":                "they are past their own expiry: see --ttl",
 	"nonce_reused":           "they were handled before: sending them back would be a replay",
 	"authentication_failed":  "they do not authenticate: somebody altered them",

@@ -11,14 +11,14 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-func isServiceBus(p driver.Provider) bool {
+func isServiceBus(p driver.Broker) bool {
 	_, ok := p.(*sbqueue.Broker)
 	return ok
 }
 
 // serviceBus looks at what is Service Bus's own. It reports whether the queue can
 // be looked into: not where it is opened as another kind than it is.
-func (x *examination) serviceBus(ctx context.Context, p driver.Provider, q driver.Queue, name string) bool {
+func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.Queue, name string) bool {
 	if !x.sessions(ctx, q) {
 		return false
 	}

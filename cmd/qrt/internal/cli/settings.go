@@ -18,7 +18,7 @@ import (
 
 	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
-	"github.com/queue-runtime/queue/providers"
+	"github.com/queue-runtime/queue/connect"
 )
 
 // settings are what every command goes by: a flag over the environment (QRT_*)
@@ -50,7 +50,7 @@ const sourceDefault = "default"
 type configFile struct {
 	Provider    string                   `toml:"provider"`
 	Keys        string                   `toml:"keys"`
-	Nonces      string                   `toml:"nonces"`
+	ReplayStore string                   `toml:"nonces"`
 	Policy      string                   `toml:"policy"`
 	MaxAge      string                   `toml:"max_age"`
 	Environment string                   `toml:"environment"`
@@ -69,7 +69,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.String("config", "", "configuration `file`, TOML (default: qrt/config.toml in the user's configuration folder)")
 	f.String("provider", "", "`URL` of the broker (default: a SQLite file of this user)")
 	f.String("keys", "", "`URL` of the keys (default: the key file of this user, where there is one)")
-	f.String("nonces", "", "`URL` of the nonce store; turns replay protection on")
+	f.String("nonces", "", "`URL` of the replay store; turns replay protection on")
 	f.String("policy", "", "what to do with plaintext: allow, allow_with_alert, reject (default: allow_with_alert)")
 	f.String("max-age", "", "oldest message to accept: a duration, or retention for as long as the broker keeps it (default: retention)")
 	f.String("environment", "", "`name` of the environment, such as production")
@@ -110,7 +110,7 @@ func (s *settings) resolve(flags *pflag.FlagSet) error {
 	}
 	s.provider = pick("provider", file.Provider, "")
 	s.keys = pick("keys", file.Keys, "")
-	s.nonces = pick("nonces", file.Nonces, "")
+	s.nonces = pick("nonces", file.ReplayStore, "")
 	s.policy = pick("policy", file.Policy, queue.AllowWithAlert.String())
 	s.maxAge = pick("max-age", file.MaxAge, "retention")
 	s.environment = pick("environment", file.Environment, "")
@@ -318,5 +318,5 @@ func (s setting) shown() string {
 	if s.value == "" {
 		return ""
 	}
-	return display.Safe(providers.Redact(s.value))
+	return display.Safe(connect.Redact(s.value))
 }

@@ -38,7 +38,7 @@ var rights = map[string]struct {
 }
 
 // permissions says what this identity may do to a queue of SQS.
-func (x *examination) permissions(ctx context.Context, p *sqsqueue.Provider, name string) {
+func (x *examination) permissions(ctx context.Context, p *sqsqueue.Broker, name string) {
 	const check = "permissions"
 	list, err := p.Permissions(ctx, name)
 	if err != nil {

@@ -34,7 +34,7 @@ with a warning.`,
 		},
 		{
 			Use:   "urls",
-			Short: "The URLs of brokers, keys and nonce stores",
+			Short: "The URLs of brokers, keys and replay stores",
 			Long:  urlForms,
 		},
 		{
@@ -89,7 +89,7 @@ Keys (--keys):
   awssm://eu-west-1/qrt/pulls        AWS Secrets Manager; ?layout=secrets or versions
   azkv://VAULT/pulls                 Azure Key Vault; the same
 
-Nonce stores (--nonces):
+Replay stores (--nonces):
 
   sqlite:///var/lib/qrt/nonces.db    a file of its own, out of the queue owner's reach
   mem://                             this process only, forgotten when it ends

@@ -15,7 +15,7 @@ func config() Config {
 	b := memqueue.New(nil)
 	n := 0
 	return Config{
-		Connect: func(context.Context) (driver.Provider, error) { return b.Connect(), nil },
+		Connect: func(context.Context) (driver.Broker, error) { return b.Connect(), nil },
 		NewQueue: func(_ context.Context, purpose string) (string, error) {
 			n++
 			return purpose + string(rune('a'+n)), nil

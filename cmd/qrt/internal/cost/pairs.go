@@ -19,7 +19,7 @@ import (
 // Config says what to measure.
 type Config struct {
 	// Connect opens a connection to the broker.
-	Connect func(context.Context) (driver.Provider, error)
+	Connect func(context.Context) (driver.Broker, error)
 	// NewQueue makes an empty queue that nobody else uses. Two are made.
 	NewQueue func(ctx context.Context, purpose string) (string, error)
 	// Bodies are sent in turn. At least one.

@@ -75,8 +75,8 @@ func (r *run) attacks(ctx context.Context) error {
 }
 
 // siege is the broker as the attack suite sees it.
-func (r *run) siege(name string) *drivertest.Broker {
-	return &drivertest.Broker{
+func (r *run) siege(name string) *drivertest.Instance {
+	return &drivertest.Instance{
 		Connect:  r.Broker.Connect,
 		Attacker: r.Broker.Attacker,
 		Slack:    patience / 2, // the suite waits for twice that

@@ -11,7 +11,7 @@ import (
 // Broker is what the demonstration runs on.
 type Broker struct {
 	// Connect opens a connection of its own, as another process would.
-	Connect func(context.Context) (driver.Provider, error)
+	Connect func(context.Context) (driver.Broker, error)
 
 	// NewQueue makes an empty queue that nobody else uses.
 	NewQueue func(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error)

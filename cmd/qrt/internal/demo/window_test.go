@@ -13,12 +13,12 @@ import (
 
 // slow is a connection over which every send takes as long as delay says.
 type slow struct {
-	driver.Provider
+	driver.Broker
 	delay func() time.Duration
 }
 
 func (s slow) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := s.Provider.Open(ctx, name, o)
+	q, err := s.Broker.Open(ctx, name, o)
 	return slowQueue{q, s.delay}, err
 }
 
@@ -45,7 +45,7 @@ func replayed(t *testing.T, delay func(n int) time.Duration) (o drivertest.Outco
 		r := &run{report: &Report{}, pace: time.Millisecond, short: [][]byte{[]byte(`{"action":"opened"}`)}}
 		r.Attempts = 10
 		r.Broker = NewBroker(bed)
-		r.Broker.Connect = func(ctx context.Context) (driver.Provider, error) {
+		r.Broker.Connect = func(ctx context.Context) (driver.Broker, error) {
 			p, err := bed.Connect(ctx)
 			return slow{p, func() time.Duration { sends++; return delay(sends) }}, err
 		}

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
-	"github.com/queue-runtime/queue/providers"
 )
 
 // Bed is a broker for a run.
@@ -24,7 +24,7 @@ type Bed struct {
 	Title string
 
 	// Connect opens a connection of its own, as another process would.
-	Connect func(context.Context) (driver.Provider, error)
+	Connect func(context.Context) (driver.Broker, error)
 
 	// NewQueue makes an empty queue that nobody else uses. Where the broker
 	// allows that its name begins like purpose. It fails with an error that
@@ -38,7 +38,7 @@ type Bed struct {
 	// cloud: nothing should be made there unless he agrees. Empty: nothing is.
 	Consent string
 
-	// What follows is as in drivertest.Broker.
+	// What follows is as in drivertest.Instance.
 	Missing      string
 	InvalidNames []string
 	Slack, Quiet time.Duration
@@ -56,8 +56,8 @@ func (b *Bed) Close() error {
 }
 
 // Broker returns the bed as the suites of package drivertest see it.
-func (b *Bed) Broker() *drivertest.Broker {
-	return &drivertest.Broker{
+func (b *Bed) Broker() *drivertest.Instance {
+	return &drivertest.Instance{
 		Connect: b.Connect,
 		NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
 			return b.NewQueue(ctx, "qrt-conformance", s)
@@ -107,7 +107,7 @@ func OpenOn(ctx context.Context, rawURL, queue string) (*Bed, error) {
 
 func openFixed(ctx context.Context, rawURL, queue string) (*Bed, error) {
 	// Opening it tells what is wrong with the URL, if that is it.
-	p, err := providers.OpenQueue(ctx, rawURL)
+	p, err := connect.OpenBroker(ctx, rawURL)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func openFixed(ctx context.Context, rawURL, queue string) (*Bed, error) {
 	}
 	return &Bed{
 		Title:    "queue " + queue,
-		Connect:  func(ctx context.Context) (driver.Provider, error) { return providers.OpenQueue(ctx, rawURL) },
+		Connect:  func(ctx context.Context) (driver.Broker, error) { return connect.OpenBroker(ctx, rawURL) },
 		NewQueue: func(context.Context, string, drivertest.QueueSpec) (string, error) { return queue, nil },
 	}, nil
 }

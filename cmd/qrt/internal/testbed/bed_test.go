@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
-	"github.com/queue-runtime/queue/providers"
 )
 
 // TestAttackers: what each bed's attacker stores and reads back is the same, in
@@ -141,7 +141,7 @@ func TestTemporary(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	if _, err := Open(t.Context(), "nosuch://"); !errors.Is(err, providers.ErrUnknownScheme) {
+	if _, err := Open(t.Context(), "nosuch://"); !errors.Is(err, connect.ErrUnknownScheme) {
 		t.Errorf("%v", err)
 	}
 	if _, err := Open(t.Context(), "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=s3cret;UseDevelopmentEmulator=true"); !errors.Is(err, errors.ErrUnsupported) || strings.Contains(err.Error(), "s3cret") {

@@ -29,7 +29,7 @@ func openEmulator() (*Bed, error) {
 	settings := &settings{of: make(map[string]sbqueue.QueueOptions)}
 	return &Bed{
 		Title: "an emulator of Azure Service Bus, over AMQP",
-		Connect: func(context.Context) (driver.Provider, error) {
+		Connect: func(context.Context) (driver.Broker, error) {
 			return &namespace{connection: server.ConnectionString(), settings: settings, brokers: make(map[sbqueue.QueueOptions]*sbqueue.Broker)}, nil
 		},
 		NewQueue: func(_ context.Context, purpose string, s drivertest.QueueSpec) (string, error) {

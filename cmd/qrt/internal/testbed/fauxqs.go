@@ -55,7 +55,7 @@ func openFauxqs() (*Bed, error) {
 	}
 	b, _ := newSQSBed(cfg)
 	b.Title = "fauxqs, an emulator of AWS SQS"
-	b.Connect = func(context.Context) (driver.Provider, error) { return sqsqueue.New(cfg, nil) }
+	b.Connect = func(context.Context) (driver.Broker, error) { return sqsqueue.New(cfg, nil) }
 	b.close = child.end
 	return b, nil
 }

@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
 	"github.com/queue-runtime/queue/memqueue"
-	"github.com/queue-runtime/queue/providers"
 )
 
 // most is how many queues of one kind a memory broker is made with.
@@ -21,7 +21,7 @@ const most = 64
 // openMem makes a broker in memory. Its queues of other kinds than the usual are
 // declared beforehand, since it takes none later.
 func openMem(ctx context.Context, rawURL string) (*Bed, error) {
-	p, err := providers.OpenQueue(ctx, rawURL) // for what is wrong with the URL
+	p, err := connect.OpenBroker(ctx, rawURL) // for what is wrong with the URL
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func openMem(ctx context.Context, rawURL string) (*Bed, error) {
 	used := make(map[string]int)
 	return &Bed{
 		Title:   "a broker in the memory of this process",
-		Connect: func(context.Context) (driver.Provider, error) { return b.Connect(), nil },
+		Connect: func(context.Context) (driver.Broker, error) { return b.Connect(), nil },
 		NewQueue: func(_ context.Context, purpose string, s drivertest.QueueSpec) (string, error) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
-	"github.com/queue-runtime/queue/providers"
 	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
@@ -38,7 +38,7 @@ func openTemporary(ctx context.Context) (*Bed, error) {
 }
 
 func openSQLite(ctx context.Context, rawURL string) (*Bed, error) {
-	p, err := providers.OpenQueue(ctx, rawURL)
+	p, err := connect.OpenBroker(ctx, rawURL)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func openSQLite(ctx context.Context, rawURL string) (*Bed, error) {
 	return &Bed{
 		Title:   "SQLite, in " + keeper.Path(),
 		Consent: consent,
-		Connect: func(ctx context.Context) (driver.Provider, error) { return providers.OpenQueue(ctx, rawURL) },
+		Connect: func(ctx context.Context) (driver.Broker, error) { return connect.OpenBroker(ctx, rawURL) },
 		NewQueue: func(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error) {
 			existing, err := keeper.Queues(ctx)
 			if err != nil {

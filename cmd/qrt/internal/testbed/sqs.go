@@ -20,15 +20,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go/logging"
 
+	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
-	"github.com/queue-runtime/queue/providers"
 )
 
 // openSQS makes queues in SQS by the SDK, each with a dead-letter queue, and
 // removes them at the end.
 func openSQS(ctx context.Context, rawURL string) (*Bed, error) {
-	p, err := providers.OpenQueue(ctx, rawURL) // for what is wrong with the URL
+	p, err := connect.OpenBroker(ctx, rawURL) // for what is wrong with the URL
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func openSQS(ctx context.Context, rawURL string) (*Bed, error) {
 	}
 	b, maker := newSQSBed(cfg)
 	b.Title = "SQS, by queues that are made and removed"
-	b.Connect = func(ctx context.Context) (driver.Provider, error) { return providers.OpenQueue(ctx, rawURL) }
+	b.Connect = func(ctx context.Context) (driver.Broker, error) { return connect.OpenBroker(ctx, rawURL) }
 	if !loopback(maker.client.Options().BaseEndpoint) {
 		b.Consent = "this makes queues, sends to them and removes them in the AWS account of the SDK's credentials, which costs money"
 	}

@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"context"
@@ -17,16 +17,16 @@ func sqlite(path string) string { return "sqlite://" + filepath.ToSlash(path) }
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(t.Context(), Config{
-		Queue:  sqlite(filepath.Join(dir, "queue.db")),
-		Keys:   "file://" + filepath.ToSlash(keyFile(t, "k1")),
-		Nonces: sqlite(filepath.Join(dir, "nonces.db")),
+		Broker:      sqlite(filepath.Join(dir, "queue.db")),
+		Keys:        "file://" + filepath.ToSlash(keyFile(t, "k1")),
+		ReplayStore: sqlite(filepath.Join(dir, "nonces.db")),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	roundTrip(t, s.Queue, "q")
+	roundTrip(t, s.Broker, "q")
 	now := time.Now()
-	if _, err := s.Nonces.Begin(t.Context(), replay.Request{
+	if _, err := s.ReplayStore.Begin(t.Context(), replay.Request{
 		Group: "g", ID: "id", BrokerID: "b", Lease: time.Minute, FreshUntil: now.Add(time.Hour), Now: now,
 		RetryWindow: time.Hour, RetainClaimed: now.Add(time.Hour), RetainConsumed: now.Add(time.Hour),
 	}); err != nil {
@@ -36,7 +36,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("close, twice: %v", err)
 	}
 	// Without keys and nonces both are nil, so that options take them as none.
-	if s, err = Open(t.Context(), Config{Queue: "mem://"}); err != nil || s.Keys != nil || s.Nonces != nil {
+	if s, err = Open(t.Context(), Config{Broker: "mem://"}); err != nil || s.Keys != nil || s.ReplayStore != nil {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	if err := s.Close(context.Background()); err != nil {
@@ -50,11 +50,11 @@ func TestOpenFails(t *testing.T) {
 	queue := sqlite(filepath.Join(dir, "queue.db"))
 	for name, c := range map[string]Config{
 		"no broker":   {},
-		"bad broker":  {Queue: "nosuch://"},
-		"bad keys":    {Queue: queue, Keys: "nosuch://"},
-		"bad nonces":  {Queue: queue, Nonces: "nosuch://"},
-		"mem nonces?": {Queue: queue, Nonces: "mem://host"},
-		"same file":   {Queue: queue, Nonces: queue},
+		"bad broker":  {Broker: "nosuch://"},
+		"bad keys":    {Broker: queue, Keys: "nosuch://"},
+		"bad nonces":  {Broker: queue, ReplayStore: "nosuch://"},
+		"mem nonces?": {Broker: queue, ReplayStore: "mem://host"},
+		"same file":   {Broker: queue, ReplayStore: queue},
 	} {
 		if s, err := Open(t.Context(), c); err == nil || s != nil {
 			t.Errorf("%s: %v, %v", name, s, err)
@@ -62,7 +62,7 @@ func TestOpenFails(t *testing.T) {
 	}
 	// A handle that was left open would keep this from working on some systems,
 	// and a lock from working on all.
-	p, err := OpenQueue(t.Context(), queue)
+	p, err := OpenBroker(t.Context(), queue)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestReach(t *testing.T) {
 	}
 	check("links in a circle", sqlite(filepath.Join(dir, "a")), false)
 
-	p, err := OpenQueue(t.Context(), sqlite(queue))
+	p, err := OpenBroker(t.Context(), sqlite(queue))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestReach(t *testing.T) {
 	check("a hard link", sqlite(hard), true)
 	check("the file, now that it is there", sqlite(link), true)
 
-	// What the names do not show, the file does: a copy of a queue is no nonce store.
+	// What the names do not show, the file does: a copy of a queue is no replay store.
 	if err := p.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -132,15 +132,15 @@ func TestReach(t *testing.T) {
 	if err := os.WriteFile(other, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenNonces(t.Context(), sqlite(other)); !errors.Is(err, ErrWithinReach) {
-		t.Errorf("a queue's file as a nonce store: %v", err)
+	if _, err := OpenReplayStore(t.Context(), sqlite(other)); !errors.Is(err, ErrWithinReach) {
+		t.Errorf("a queue's file as a replay store: %v", err)
 	}
 }
 
 func TestOpenNonces(t *testing.T) {
 	dir := t.TempDir()
 	for _, url := range []string{"mem://", sqlite(filepath.Join(dir, "n.db")), sqlite(filepath.Join(dir, "m.db")) + "?synchronous=normal"} {
-		n, err := OpenNonces(t.Context(), url)
+		n, err := OpenReplayStore(t.Context(), url)
 		if err != nil {
 			t.Fatalf("%s: %v", url, err)
 		}
@@ -152,13 +152,13 @@ func TestOpenNonces(t *testing.T) {
 		}
 	}
 	for _, url := range []string{"", "nosuch://", "mem://x", "mem://?x=1", "sqlite://", "sqlite:///x?y=1", "sqlite:///no/such/folder/n.db", "mem://%zz"} {
-		if n, err := OpenNonces(t.Context(), url); err == nil || n != nil {
+		if n, err := OpenReplayStore(t.Context(), url); err == nil || n != nil {
 			t.Errorf("%q: %v, %v", url, n, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := OpenNonces(ctx, "mem://"); !errors.Is(err, context.Canceled) {
+	if _, err := OpenReplayStore(ctx, "mem://"); !errors.Is(err, context.Canceled) {
 		t.Errorf("an ended context: %v", err)
 	}
 }
@@ -189,17 +189,17 @@ func TestRedact(t *testing.T) {
 
 // TestSchemes: every scheme that is listed is known to its function.
 func TestSchemes(t *testing.T) {
-	for what, list := range map[string][]string{"queue": QueueSchemes(), "keys": KeySchemes(), "nonces": NonceSchemes()} {
+	for what, list := range map[string][]string{"queue": BrokerSchemes(), "keys": KeySchemes(), "nonces": ReplayStoreSchemes()} {
 		for _, scheme := range list {
 			var err error
 			url := scheme + "://?no_such_parameter=1"
 			switch what {
 			case "queue":
-				_, err = OpenQueue(t.Context(), url)
+				_, err = OpenBroker(t.Context(), url)
 			case "keys":
 				_, err = OpenKeys(t.Context(), url)
 			default:
-				_, err = OpenNonces(t.Context(), url)
+				_, err = OpenReplayStore(t.Context(), url)
 			}
 			if err == nil || errors.Is(err, ErrUnknownScheme) {
 				t.Errorf("%s %s: %v", what, scheme, err)

@@ -1,14 +1,14 @@
-// Package providers chooses the broker, the keys and the nonce store of a
+// Package connect chooses the broker, the keys and the replay store of a
 // program at run time, by URL:
 //
-//	set, err := providers.Open(ctx, providers.Config{
-//		Queue:  "sqlite:///var/lib/router/queue.db",
+//	set, err := connect.Open(ctx, connect.Config{
+//		Broker:  "sqlite:///var/lib/router/queue.db",
 //		Keys:   "file:///etc/router/keys.json",
-//		Nonces: "sqlite:///var/lib/router/nonces.db",
+//		ReplayStore: "sqlite:///var/lib/router/nonces.db",
 //	})
-//	client, err := queue.New(set.Queue, queue.Strict(set.Keys, set.Nonces))
+//	client, err := queue.New(set.Broker, queue.Strict(set.Keys, set.ReplayStore))
 //
-// [QueueSchemes], [KeySchemes] and [NonceSchemes] list what there is; each URL's
+// [BrokerSchemes], [KeySchemes] and [ReplayStoreSchemes] list what there is; each URL's
 // parameters are those of the package that it leads to.
 //
 // It does no more than open: it knows no default, reads no environment but what
@@ -26,4 +26,4 @@
 //
 // What is opened here is safe for concurrent use. Close what was opened once
 // nothing uses it any more.
-package providers
+package connect

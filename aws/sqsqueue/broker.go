@@ -23,7 +23,7 @@ const MaxBatchBytes = 1 << 20
 // MaxPoll is the default and the maximum of Options.Poll.
 const MaxPoll = 20 * time.Second
 
-// Options configure a [Provider]. The zero value is right for AWS itself.
+// Options configure a [Broker]. The zero value is right for AWS itself.
 type Options struct {
 	// Endpoint is the base URL of the service. Empty means the region's own.
 	Endpoint string
@@ -85,9 +85,9 @@ func isAccount(s string) bool {
 	return true
 }
 
-// Provider is SQS in one region, with one set of credentials. It is safe for
+// Broker is SQS in one region, with one set of credentials. It is safe for
 // concurrent use.
-type Provider struct {
+type Broker struct {
 	api          api
 	o            Options
 	surplusGrace time.Duration // as the constant, but in tests
@@ -98,12 +98,12 @@ type Provider struct {
 	queues map[*queue]struct{}
 }
 
-var _ driver.Provider = (*Provider)(nil)
+var _ driver.Broker = (*Broker)(nil)
 
-// New returns a Provider over the SDK's configuration, which brings region,
+// New returns a Broker over the SDK's configuration, which brings region,
 // credentials, retries and HTTP client. o may be nil. It does no I/O. It fails
 // where o is out of range or cfg has no region.
-func New(cfg aws.Config, o *Options) (*Provider, error) {
+func New(cfg aws.Config, o *Options) (*Broker, error) {
 	if o == nil {
 		o = &Options{}
 	}
@@ -127,7 +127,7 @@ func New(cfg aws.Config, o *Options) (*Provider, error) {
 			so.DisableMessageChecksumValidation = true
 		}
 	})
-	return newProvider(client, o), nil
+	return newBroker(client, o), nil
 }
 
 // plainBodies hides from net/http that the SDK's request bodies have a WriteTo.
@@ -147,8 +147,8 @@ func (p plainBodies) Do(r *http.Request) (*http.Response, error) {
 	return p.HTTPClient.Do(r)
 }
 
-func newProvider(a api, o *Options) *Provider {
-	p := &Provider{api: a, o: *o, surplusGrace: surplusGrace, urls: make(map[string]string), queues: make(map[*queue]struct{})}
+func newBroker(a api, o *Options) *Broker {
+	p := &Broker{api: a, o: *o, surplusGrace: surplusGrace, urls: make(map[string]string), queues: make(map[*queue]struct{})}
 	if p.o.MaxBatchBytes == 0 {
 		p.o.MaxBatchBytes = MaxBatchBytes
 	}
@@ -158,14 +158,14 @@ func newProvider(a api, o *Options) *Provider {
 	return p
 }
 
-// Open implements driver.Provider. A FIFO queue is opened by its name without
+// Open implements driver.Broker. A FIFO queue is opened by its name without
 // ".fifo", which is its logical name on every broker; the full name is taken
 // too. Where both "name" and "name.fifo" exist, name means the standard queue.
 //
 // It needs sqs:GetQueueUrl and sqs:GetQueueAttributes. QueueOptions.Lock is
 // rounded up to whole seconds; QueueOptions.MaxDeliveries is the queue's redrive
 // policy's and can only be confirmed.
-func (p *Provider) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+func (p *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (p *Provider) Open(ctx context.Context, name string, o *driver.QueueOptions
 	return q, nil
 }
 
-func (p *Provider) open(ctx context.Context, full, url string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
+func (p *Broker) open(ctx context.Context, full, url string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
 	attrs, err := p.attributes(ctx, url)
 	if err != nil {
 		return nil, err
@@ -207,7 +207,7 @@ func (p *Provider) open(ctx context.Context, full, url string, o *driver.QueueOp
 
 // LogicalName returns the name of a queue that is the same on every broker:
 // without SQS's ".fifo".
-func (*Provider) LogicalName(queue string) string { return strings.TrimSuffix(queue, fifoSuffix) }
+func (*Broker) LogicalName(queue string) string { return strings.TrimSuffix(queue, fifoSuffix) }
 
 const fifoSuffix = ".fifo"
 
@@ -229,7 +229,7 @@ func checkName(name string) error {
 
 // lookup finds the URL of a queue by its name, or by its name with ".fifo", and
 // remembers it.
-func (p *Provider) lookup(ctx context.Context, name, account string) (full, url string, err error) {
+func (p *Broker) lookup(ctx context.Context, name, account string) (full, url string, err error) {
 	candidates := []string{name}
 	if !strings.HasSuffix(name, fifoSuffix) && len(name)+len(fifoSuffix) <= 80 {
 		candidates = append(candidates, name+fifoSuffix)
@@ -252,7 +252,7 @@ func (p *Provider) lookup(ctx context.Context, name, account string) (full, url 
 	return "", "", first
 }
 
-func (p *Provider) url(ctx context.Context, name, account string) (string, error) {
+func (p *Broker) url(ctx context.Context, name, account string) (string, error) {
 	key := account + "/" + name
 	p.mu.Lock()
 	url, ok, closed := p.urls[key], p.urls[key] != "", p.closed
@@ -279,7 +279,7 @@ func (p *Provider) url(ctx context.Context, name, account string) (string, error
 }
 
 // classify classifies an error of an operation on the queue of that URL.
-func (p *Provider) classify(ctx context.Context, operation, url string, err error) error {
+func (p *Broker) classify(ctx context.Context, operation, url string, err error) error {
 	err = classify(ctx, operation, err)
 	if errors.Is(err, driver.ErrNotFound) {
 		p.forget(url)
@@ -288,7 +288,7 @@ func (p *Provider) classify(ctx context.Context, operation, url string, err erro
 }
 
 // forget drops a URL whose queue turned out not to exist.
-func (p *Provider) forget(url string) {
+func (p *Broker) forget(url string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, u := range p.urls {
@@ -298,9 +298,9 @@ func (p *Provider) forget(url string) {
 	}
 }
 
-// Close implements driver.Provider. It closes every queue at once, and so waits
+// Close implements driver.Broker. It closes every queue at once, and so waits
 // for polls under way, up to Options.Poll or the end of ctx.
-func (p *Provider) Close(ctx context.Context) error {
+func (p *Broker) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	queues := make([]*queue, 0, len(p.queues))

@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"errors"
@@ -22,13 +22,13 @@ const serviceBusDomain = ".servicebus.windows.net"
 
 // openServiceBus opens sb://NAMESPACE/ with the credentials of package
 // azidentity's default chain, or sb:///?connection=NAME.
-func openServiceBus(rawURL string) (driver.Provider, error) {
+func openServiceBus(rawURL string) (driver.Broker, error) {
 	u, err := parse("broker", rawURL, serviceBusForm)
 	if err != nil {
 		return nil, err
 	}
 	if u.User != nil || u.Opaque != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("providers: broker: more than a namespace in the URL; use %s", serviceBusForm)
+		return nil, fmt.Errorf("connect: broker: more than a namespace in the URL; use %s", serviceBusForm)
 	}
 	p := parameters{what: "broker", values: u.Query()}
 	variable := p.text("connection")
@@ -37,22 +37,22 @@ func openServiceBus(rawURL string) (driver.Provider, error) {
 		return nil, err
 	}
 	if (u.Host == "") == (variable == "") {
-		return nil, fmt.Errorf("providers: broker: a namespace or a connection, one of the two; use %s", serviceBusForm)
+		return nil, fmt.Errorf("connect: broker: a namespace or a connection, one of the two; use %s", serviceBusForm)
 	}
 	if variable != "" && !variableName.MatchString(variable) {
-		return nil, fmt.Errorf("providers: broker: parameter connection is not the name of an environment variable; use %s", serviceBusForm)
+		return nil, fmt.Errorf("connect: broker: parameter connection is not the name of an environment variable; use %s", serviceBusForm)
 	}
 	if variable != "" {
 		connection := os.Getenv(variable)
 		if connection == "" {
-			return nil, fmt.Errorf("providers: broker: the environment variable %q, which the URL names, is empty", variable)
+			return nil, fmt.Errorf("connect: broker: the environment variable %q, which the URL names, is empty", variable)
 		}
 		return openConnection(connection, o)
 	}
 	return openNamespace(u, o)
 }
 
-func openNamespace(u *url.URL, o *sbqueue.Options) (driver.Provider, error) {
+func openNamespace(u *url.URL, o *sbqueue.Options) (driver.Broker, error) {
 	namespace := u.Host
 	if !strings.Contains(namespace, ".") {
 		namespace += serviceBusDomain
@@ -62,7 +62,7 @@ func openNamespace(u *url.URL, o *sbqueue.Options) (driver.Provider, error) {
 		return nil, driver.Errorf(driver.Permission, "Azure credentials: %w", err)
 	}
 	if o.Admin, err = admin.NewClient(namespace, credential, nil); err != nil {
-		return nil, fmt.Errorf("providers: broker: namespace %q: %w", namespace, err)
+		return nil, fmt.Errorf("connect: broker: namespace %q: %w", namespace, err)
 	}
 	b, err := sbqueue.FromNamespace(namespace, credential, o)
 	if err != nil {
@@ -72,11 +72,11 @@ func openNamespace(u *url.URL, o *sbqueue.Options) (driver.Provider, error) {
 }
 
 // openConnection opens a connection string. No error repeats it.
-func openConnection(connection string, o *sbqueue.Options) (driver.Provider, error) {
+func openConnection(connection string, o *sbqueue.Options) (driver.Broker, error) {
 	if !strings.Contains(connection, "UseDevelopmentEmulator=true") { // which has no management API
 		var err error
 		if o.Admin, err = admin.NewClientFromConnectionString(connection, nil); err != nil {
-			return nil, errors.New("providers: broker: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=NAME;SharedAccessKey=KEY")
+			return nil, errors.New("connect: broker: the connection string is not valid: it has the form Endpoint=sb://NAMESPACE/;SharedAccessKeyName=NAME;SharedAccessKey=KEY")
 		}
 	}
 	b, err := sbqueue.FromConnectionString(connection, o)

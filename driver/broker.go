@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Provider is a connection to one broker. It owns what it opened: Close ends
+// Broker is a connection to one broker. It owns what it opened: Close ends
 // every queue and session that came from it.
-type Provider interface {
+type Broker interface {
 	// Open returns the queue of that name. It fails with [NotFound] when the
 	// broker has no such queue and creates none on demand, and with
 	// [InvalidName] when no queue could have that name. o may be nil.

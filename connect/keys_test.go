@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"context"
@@ -79,7 +79,7 @@ func TestKeyCacheTells(t *testing.T) {
 	defer refuses.Close()
 	told := make(chan keys.CacheEvent, 100)
 	s, err := Open(t.Context(), Config{
-		Queue: "mem://", Keys: "awssm://eu-west-1/qrt/pulls?endpoint=" + refuses.URL,
+		Broker: "mem://", Keys: "awssm://eu-west-1/qrt/pulls?endpoint=" + refuses.URL,
 		KeyCache: &keys.CachedOptions{OnEvent: func(e keys.CacheEvent) { told <- e }},
 	})
 	if err != nil {

@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 
 // Config says what to open, each by URL.
 type Config struct {
-	Queue  string // the broker; needed
-	Keys   string // empty: none
-	Nonces string // empty: none
+	Broker      string // the broker; needed
+	Keys        string // empty: none
+	ReplayStore string // empty: none
 
 	// KeyCache is for the cache in front of a secret store, as OpenKeysCached has
 	// it. Nil: its defaults.
@@ -27,23 +27,23 @@ type Config struct {
 
 // Set is what [Open] opened.
 type Set struct {
-	// Queue is for queue.New, whose Client then owns it.
-	Queue driver.Provider
+	// Broker is for queue.New, whose Client then owns it.
+	Broker driver.Broker
 	// Keys is nil where Config.Keys is empty.
 	Keys *Keys
-	// Nonces is nil where Config.Nonces is empty.
-	Nonces *Nonces
+	// ReplayStore is nil where Config.ReplayStore is empty.
+	ReplayStore *ReplayStore
 }
 
 // Close closes all three. A broker that a Client has closed already is closed
 // once more, which does nothing.
 func (s *Set) Close(ctx context.Context) error {
 	var errs []error
-	if s.Queue != nil {
-		errs = append(errs, s.Queue.Close(ctx))
+	if s.Broker != nil {
+		errs = append(errs, s.Broker.Close(ctx))
 	}
-	if s.Nonces != nil {
-		errs = append(errs, s.Nonces.Close())
+	if s.ReplayStore != nil {
+		errs = append(errs, s.ReplayStore.Close())
 	}
 	if s.Keys != nil {
 		errs = append(errs, s.Keys.Close())
@@ -55,10 +55,10 @@ func (s *Set) Close(ctx context.Context) error {
 // store lies with the broker: whoever controls the broker could then make it
 // forget, and replay. Where it fails nothing stays open.
 func Open(ctx context.Context, c Config) (*Set, error) {
-	if c.Queue == "" {
-		return nil, errors.New("providers: no broker: set Config.Queue to a URL such as sqlite:///var/lib/app/queue.db")
+	if c.Broker == "" {
+		return nil, errors.New("connect: no broker: set Config.Broker to a URL such as sqlite:///var/lib/app/queue.db")
 	}
-	if err := CheckReach(c.Queue, c.Nonces); err != nil {
+	if err := CheckReach(c.Broker, c.ReplayStore); err != nil {
 		return nil, err
 	}
 	s := &Set{}
@@ -71,7 +71,7 @@ func Open(ctx context.Context, c Config) (*Set, error) {
 }
 
 func (s *Set) open(ctx context.Context, c Config) (err error) {
-	if s.Queue, err = OpenQueue(ctx, c.Queue); err != nil {
+	if s.Broker, err = OpenBroker(ctx, c.Broker); err != nil {
 		return err
 	}
 	if c.Keys != "" {
@@ -79,12 +79,12 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 			return err
 		}
 	}
-	if c.Nonces != "" {
-		if s.Nonces, err = OpenNonces(ctx, c.Nonces); err != nil {
+	if c.ReplayStore != "" {
+		if s.ReplayStore, err = OpenReplayStore(ctx, c.ReplayStore); err != nil {
 			return err
 		}
 		// Once more: now the file is there, and a link to the queue's is seen.
-		return CheckReach(c.Queue, c.Nonces)
+		return CheckReach(c.Broker, c.ReplayStore)
 	}
 	return nil
 }
@@ -98,14 +98,14 @@ type Keys struct {
 // Close releases what the provider holds. A second Close does nothing.
 func (k *Keys) Close() error { return closeOnce(&k.closer) }
 
-// Nonces is a replay.NonceStore and how to let it go.
-type Nonces struct {
+// ReplayStore is a replay.NonceStore and how to let it go.
+type ReplayStore struct {
 	replay.NonceStore
 	closer io.Closer
 }
 
 // Close releases what the store holds. A second Close does nothing.
-func (n *Nonces) Close() error { return closeOnce(&n.closer) }
+func (n *ReplayStore) Close() error { return closeOnce(&n.closer) }
 
 func closeOnce(c *io.Closer) error {
 	if *c == nil {
@@ -131,12 +131,12 @@ func unknownScheme(what, rawURL string, schemes []string) error {
 	u, err := url.Parse(rawURL)
 	switch {
 	case err != nil || u.Scheme == "":
-		return fmt.Errorf("providers: %s: %w: this is no URL; use one of %s", what, ErrUnknownScheme, list)
+		return fmt.Errorf("connect: %s: %w: this is no URL; use one of %s", what, ErrUnknownScheme, list)
 	case u.Opaque != "" || u.Host == "" && u.Path == "":
 		// "key:base64" parses as a URL, too.
-		return fmt.Errorf("providers: %s: %w; use one of %s", what, ErrUnknownScheme, list)
+		return fmt.Errorf("connect: %s: %w; use one of %s", what, ErrUnknownScheme, list)
 	}
-	return fmt.Errorf("providers: %s: %w %q; use one of %s", what, ErrUnknownScheme, u.Scheme, list)
+	return fmt.Errorf("connect: %s: %w %q; use one of %s", what, ErrUnknownScheme, u.Scheme, list)
 }
 
 // schemeOf returns the scheme of rawURL, "" where it is no URL.

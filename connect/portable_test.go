@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"bufio"
@@ -256,7 +256,7 @@ func environments(t *testing.T, o *queue.Options) []*environment {
 func enter(t *testing.T, name, url string, o *queue.Options) *environment {
 	t.Helper()
 	ctx := t.Context()
-	p, err := OpenQueue(ctx, url)
+	p, err := OpenBroker(ctx, url)
 	if err != nil {
 		t.Fatal(err)
 	}

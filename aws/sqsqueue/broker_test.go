@@ -114,10 +114,10 @@ func TestSessionOnStandardQueue(t *testing.T) {
 	wantError(t, q.Send(t.Context(), []*driver.Message{{ID: "1", SessionID: "s"}})[0].Err, errors.ErrUnsupported)
 }
 
-func TestProviderClose(t *testing.T) {
+func TestBrokerClose(t *testing.T) {
 	f := newFakeSQS()
 	f.create("q", nil)
-	p := newProvider(f, &Options{})
+	p := newBroker(f, &Options{})
 	q := open(t, p, "q", nil)
 	for range 2 {
 		if err := p.Close(context.Background()); err != nil {
@@ -171,7 +171,7 @@ func TestURL(t *testing.T) {
 	}
 }
 
-// Everything that a Provider needs comes out of a URL and the environment.
+// Everything that a Broker needs comes out of a URL and the environment.
 func TestOpenURL(t *testing.T) {
 	url := awspeer.Fauxqs(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")

@@ -1,4 +1,4 @@
-module github.com/queue-runtime/queue/bench
+module github.com/queue-runtime/queue/tests
 
 go 1.26.4
 

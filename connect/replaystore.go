@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"context"
@@ -9,18 +9,18 @@ import (
 	"github.com/queue-runtime/queue/sqlite/sqlitereplay"
 )
 
-// NonceSchemes returns the schemes that [OpenNonces] takes:
+// ReplayStoreSchemes returns the schemes that [OpenReplayStore] takes:
 //
 //	mem://                          in this process: serves one receiver, and forgets at restart
 //	sqlite:///var/lib/app/nonces.db a file of this machine, shared by its processes
 //
 // sqlite has one parameter: synchronous, full or normal, says whether what was
 // consumed is remembered after a power cut (sqlitereplay.Options.Normal).
-func NonceSchemes() []string { return []string{"mem", "sqlite"} }
+func ReplayStoreSchemes() []string { return []string{"mem", "sqlite"} }
 
-// OpenNonces opens the nonce store that rawURL names. It fails with
+// OpenReplayStore opens the replay store that rawURL names. It fails with
 // [ErrUnknownScheme], which lists the schemes, and otherwise as the store does.
-func OpenNonces(ctx context.Context, rawURL string) (*Nonces, error) {
+func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -31,20 +31,20 @@ func OpenNonces(ctx context.Context, rawURL string) (*Nonces, error) {
 			return nil, err
 		}
 		if u.Opaque != "" || u.Host != "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" {
-			return nil, fmt.Errorf("providers: nonces: mem:// has neither host nor path nor parameters")
+			return nil, fmt.Errorf("connect: nonces: mem:// has neither host nor path nor parameters")
 		}
 		m, err := replay.NewMemory(nil)
 		if err != nil {
 			return nil, err
 		}
-		return &Nonces{NonceStore: m}, nil
+		return &ReplayStore{NonceStore: m}, nil
 	case "sqlite":
 		return openNonceFile(ctx, rawURL)
 	}
-	return nil, unknownScheme("nonces", rawURL, NonceSchemes())
+	return nil, unknownScheme("nonces", rawURL, ReplayStoreSchemes())
 }
 
-func openNonceFile(ctx context.Context, rawURL string) (*Nonces, error) {
+func openNonceFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
 	const form = "sqlite:///path/nonces.db"
 	u, err := parse("nonces", rawURL, form)
 	if err != nil {
@@ -52,7 +52,7 @@ func openNonceFile(ctx context.Context, rawURL string) (*Nonces, error) {
 	}
 	path, err := filePath(u)
 	if err != nil {
-		return nil, fmt.Errorf("providers: nonces: %w; use %s", err, form)
+		return nil, fmt.Errorf("connect: nonces: %w; use %s", err, form)
 	}
 	p := parameters{what: "nonces", values: u.Query()}
 	o := &sqlitereplay.Options{Normal: p.choice("synchronous", "full", "normal") == 1}
@@ -66,7 +66,7 @@ func openNonceFile(ctx context.Context, rawURL string) (*Nonces, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Nonces{s, closer(s.Close)}, nil
+	return &ReplayStore{s, closer(s.Close)}, nil
 }
 
 // closer is a Close that takes a context, as an io.Closer.

@@ -1,4 +1,4 @@
-module github.com/queue-runtime/queue/providers
+module github.com/queue-runtime/queue/connect
 
 go 1.26.0
 

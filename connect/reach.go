@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"errors"
@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// ErrWithinReach says that a nonce store lies where whoever controls the broker
+// ErrWithinReach says that a replay store lies where whoever controls the broker
 // controls it, too.
-var ErrWithinReach = errors.New("the nonce store is within the broker's reach")
+var ErrWithinReach = errors.New("the replay store is within the broker's reach")
 
 // CheckReach fails with [ErrWithinReach] where both URLs lead to one file or one
 // server. Paths are followed through links, and files are compared as the system
@@ -41,7 +41,7 @@ func within(advice string) error {
 type reachError struct{ advice string }
 
 func (e *reachError) Error() string {
-	return "providers: " + ErrWithinReach.Error() + ", who could make it forget and then replay: " + e.advice
+	return "connect: " + ErrWithinReach.Error() + ", who could make it forget and then replay: " + e.advice
 }
 
 func (e *reachError) Is(target error) bool { return target == ErrWithinReach }

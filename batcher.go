@@ -11,8 +11,8 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// BatchSenderOptions configure a [BatchSender].
-type BatchSenderOptions struct {
+// BatcherOptions configure a [Batcher].
+type BatcherOptions struct {
 	// Linger is how long a message waits for others to share its call. 0 means
 	// 5 ms.
 	Linger time.Duration
@@ -40,15 +40,15 @@ type BatchSenderOptions struct {
 	Breaker BreakerOptions
 }
 
-// BatchSender gathers messages that are sent one by one into batches, retries
+// Batcher gathers messages that are sent one by one into batches, retries
 // what fails for a passing reason, and pushes back when the broker is slow. A
 // retry sends the same sealed bytes under the same message ID: where the first
 // had arrived after all, a receiver that tracks nonces rejects the second, and a
 // broker that drops repeats never stores it. It is safe for concurrent use, and
 // owns InFlight goroutines until Close.
-type BatchSender struct {
+type Batcher struct {
 	s       *Sender
-	o       BatchSenderOptions
+	o       BatcherOptions
 	breaker *Breaker
 	seed    maphash.Seed
 	room    chan struct{} // holds one token per pending message
@@ -80,19 +80,19 @@ type pendingSend struct {
 	done  func(SendResult)
 }
 
-// NewBatchSender returns a BatchSender over s, which stays the caller's to close,
+// NewBatcher returns a Batcher over s, which stays the caller's to close,
 // afterwards. o may be nil.
-func NewBatchSender(s *Sender, o *BatchSenderOptions) (*BatchSender, error) {
+func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	const op = "new batch sender"
 	if s == nil {
 		return nil, wrap(op, "", invalidOption("nil Sender"))
 	}
-	b := &BatchSender{s: s, seed: maphash.MakeSeed()}
+	b := &Batcher{s: s, seed: maphash.MakeSeed()}
 	if o != nil {
 		b.o = *o
 	}
 	if b.o.Linger < 0 || b.o.MaxMessages < 0 || b.o.MaxPending < 0 || b.o.InFlight < 0 || b.o.MaxAttempts < 0 {
-		return nil, wrap(op, s.queue, invalidOption("BatchSenderOptions: no value may be negative"))
+		return nil, wrap(op, s.queue, invalidOption("BatcherOptions: no value may be negative"))
 	}
 	if b.o.Linger == 0 {
 		b.o.Linger = 5 * time.Millisecond
@@ -129,7 +129,7 @@ func NewBatchSender(s *Sender, o *BatchSenderOptions) (*BatchSender, error) {
 
 // Send sends m with others and returns when the broker has confirmed it, or it
 // has failed for good. When ctx ends first the message may still be sent.
-func (b *BatchSender) Send(ctx context.Context, m *Message) (SendResult, error) {
+func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	done := make(chan SendResult, 1)
 	if err := b.SendAsync(ctx, m, func(r SendResult) { done <- r }); err != nil {
 		return SendResult{Err: err}, err
@@ -143,10 +143,10 @@ func (b *BatchSender) Send(ctx context.Context, m *Message) (SendResult, error) 
 }
 
 // SendAsync accepts m, waiting for room while MaxPending are under way, and
-// calls done once with what became of it, from a goroutine of the BatchSender;
+// calls done once with what became of it, from a goroutine of the Batcher;
 // done must not block, and so not call Send, SendAsync, Flush or Close. m.Body must not be changed until then. Its error says
 // that m was not accepted; done is then not called.
-func (b *BatchSender) SendAsync(ctx context.Context, m *Message, done func(SendResult)) error {
+func (b *Batcher) SendAsync(ctx context.Context, m *Message, done func(SendResult)) error {
 	const op = "send"
 	if err := checkContext(ctx); err != nil {
 		return wrap(op, b.s.queue, err)
@@ -188,7 +188,7 @@ func (b *BatchSender) SendAsync(ctx context.Context, m *Message, done func(SendR
 }
 
 // line chooses the line of a message: always the same for one session.
-func (b *BatchSender) line(m *Message) (*batchLine, error) {
+func (b *Batcher) line(m *Message) (*batchLine, error) {
 	if m.SessionID == "" {
 		id, err := b.s.sessionID(m)
 		if err != nil {
@@ -209,7 +209,7 @@ func (b *BatchSender) line(m *Message) (*batchLine, error) {
 // Flush sends what waits, without lingering, and returns when all that was
 // accepted has been answered. While others go on sending it waits for theirs,
 // too.
-func (b *BatchSender) Flush(ctx context.Context) error {
+func (b *Batcher) Flush(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("flush", b.s.queue, err)
 	}
@@ -240,7 +240,7 @@ func (b *BatchSender) Flush(ctx context.Context) error {
 // Close accepts nothing more, sends what waits, and ends the goroutines. When
 // ctx ends first, what is not confirmed by then fails with ErrClosed. A second
 // Close returns nil.
-func (b *BatchSender) Close(ctx context.Context) error {
+func (b *Batcher) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close", b.s.queue, errNilContext)
 	}
@@ -262,7 +262,7 @@ func (b *BatchSender) Close(ctx context.Context) error {
 }
 
 // work gathers and sends until the line is closed and empty.
-func (b *BatchSender) work(line *batchLine) {
+func (b *Batcher) work(line *batchLine) {
 	for first := range line.in {
 		batch := append(make([]*pendingSend, 0, b.o.MaxMessages), first)
 		timer := time.NewTimer(b.o.Linger)
@@ -297,7 +297,7 @@ func (b *BatchSender) work(line *batchLine) {
 }
 
 // send sends a batch, and those of it that failed for a passing reason again.
-func (b *BatchSender) send(batch []*pendingSend) {
+func (b *Batcher) send(batch []*pendingSend) {
 	messages := make([]*Message, len(batch))
 	for i, p := range batch {
 		messages[i] = &p.m
@@ -358,7 +358,7 @@ func retriable(err error) bool {
 }
 
 // prepare seals once; only a key provider that does not answer is asked again.
-func (b *BatchSender) prepare(messages []*Message) ([]outgoing, error) {
+func (b *Batcher) prepare(messages []*Message) ([]outgoing, error) {
 	for attempt := 1; ; attempt++ {
 		out, err := b.s.prepare(b.ctx, messages)
 		if err == nil {
@@ -377,7 +377,7 @@ func (b *BatchSender) prepare(messages []*Message) ([]outgoing, error) {
 
 // dispatch sends the messages that left names, through the breaker, and puts the
 // results into out.
-func (b *BatchSender) dispatch(out []outgoing, left []int) {
+func (b *Batcher) dispatch(out []outgoing, left []int) {
 	for {
 		wait, ok := b.breaker.Allow()
 		if ok {
@@ -421,13 +421,13 @@ func (b *BatchSender) dispatch(out []outgoing, left []int) {
 	}
 }
 
-func (b *BatchSender) fail(out []outgoing, left []int) {
+func (b *Batcher) fail(out []outgoing, left []int) {
 	for _, i := range left {
 		out[i].result.Err = wrap("send", b.s.queue, driver.ErrClosed)
 	}
 }
 
-func (b *BatchSender) answer(p *pendingSend, r SendResult) {
+func (b *Batcher) answer(p *pendingSend, r SendResult) {
 	p.done(r)
 	<-b.room
 	b.pendingMu.Lock()

@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"context"
@@ -51,7 +51,7 @@ func OpenKeysCached(ctx context.Context, rawURL string, o *keys.CachedOptions) (
 		}
 		prefix := u.Host
 		if prefix == "" || u.Opaque != "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-			return nil, errors.New("providers: keys: use env://PREFIX, where PREFIX is the name of the variable")
+			return nil, errors.New("connect: keys: use env://PREFIX, where PREFIX is the name of the variable")
 		}
 		e, err := keys.NewEnv(prefix)
 		if err != nil {
@@ -96,14 +96,14 @@ func KeyFile(rawURL string) (string, error) {
 		return "", err
 	}
 	if u.Scheme != "file" {
-		return "", fmt.Errorf("providers: keys: this needs a key file: use file:///path/keys.json")
+		return "", fmt.Errorf("connect: keys: this needs a key file: use file:///path/keys.json")
 	}
 	path, err := filePath(u)
 	if err != nil {
-		return "", fmt.Errorf("providers: keys: %w; use file:///path/keys.json", err)
+		return "", fmt.Errorf("connect: keys: %w; use file:///path/keys.json", err)
 	}
 	if u.RawQuery != "" {
-		return "", fmt.Errorf("providers: keys: file:// takes no parameters")
+		return "", fmt.Errorf("connect: keys: file:// takes no parameters")
 	}
 	return path, nil
 }

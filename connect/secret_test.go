@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"context"
@@ -46,20 +46,20 @@ func misplaced() (all []string) {
 // open opens a URL as everything there is, and returns what each said.
 func openAs(ctx context.Context, rawURL string) map[string]error {
 	said := make(map[string]error)
-	if p, err := OpenQueue(ctx, rawURL); err == nil {
+	if p, err := OpenBroker(ctx, rawURL); err == nil {
 		_ = p.Close(ctx)
 	} else {
-		said["OpenQueue"] = err
+		said["OpenBroker"] = err
 	}
 	if p, err := OpenKeys(ctx, rawURL); err == nil {
 		_ = p.Close()
 	} else {
 		said["OpenKeys"] = err
 	}
-	if p, err := OpenNonces(ctx, rawURL); err == nil {
+	if p, err := OpenReplayStore(ctx, rawURL); err == nil {
 		_ = p.Close()
 	} else {
-		said["OpenNonces"] = err
+		said["OpenReplayStore"] = err
 	}
 	_, said["KeyFile"] = KeyFile(rawURL)
 	said["CheckReach"] = CheckReach(rawURL, rawURL)

@@ -16,14 +16,14 @@ import (
 	"github.com/queue-runtime/queue/memqueue"
 )
 
-// batching returns a BatchSender over a broker whose Send is intercepted.
-func (x *fixture) batching(o *queue.BatchSenderOptions, send func([]*driver.Message) []driver.SendResult) *queue.BatchSender {
+// batching returns a Batcher over a broker whose Send is intercepted.
+func (x *fixture) batching(o *queue.BatcherOptions, send func([]*driver.Message) []driver.SendResult) *queue.Batcher {
 	x.Helper()
-	c, err := queue.New(&faultyProvider{Provider: x.broker, send: send}, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+	c, err := queue.New(&faultyBroker{Broker: x.broker, send: send}, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
 	x.must(err)
 	s, err := c.Sender(x.Context(), orders, nil)
 	x.must(err)
-	b, err := queue.NewBatchSender(s, o)
+	b, err := queue.NewBatcher(s, o)
 	x.must(err)
 	return b
 }
@@ -32,7 +32,7 @@ func TestBatchSenderGathers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		var mu sync.Mutex
 		var sizes []int
-		b := x.batching(&queue.BatchSenderOptions{Linger: 10 * time.Millisecond, MaxMessages: 10, InFlight: 1}, func(m []*driver.Message) []driver.SendResult {
+		b := x.batching(&queue.BatcherOptions{Linger: 10 * time.Millisecond, MaxMessages: 10, InFlight: 1}, func(m []*driver.Message) []driver.SendResult {
 			mu.Lock()
 			defer mu.Unlock()
 			sizes = append(sizes, len(m))
@@ -71,7 +71,7 @@ func TestBatchSenderRetries(t *testing.T) {
 		bodies := map[string][]string{}
 		var arrived []string
 		calls := 0
-		b := x.batching(&queue.BatchSenderOptions{MaxMessages: 7}, func(m []*driver.Message) []driver.SendResult {
+		b := x.batching(&queue.BatcherOptions{MaxMessages: 7}, func(m []*driver.Message) []driver.SendResult {
 			mu.Lock()
 			defer mu.Unlock()
 			calls++
@@ -117,11 +117,11 @@ func TestBatchSenderRetries(t *testing.T) {
 func TestBatchSenderNeverSendsPlaintext(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p := &countingProvider{Provider: x.ring}
-		c, err := queue.New(&faultyProvider{Provider: x.broker}, &queue.Options{Keys: p, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		c, err := queue.New(&faultyBroker{Broker: x.broker}, &queue.Options{Keys: p, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
 		x.must(err)
 		s, err := c.Sender(x.Context(), orders, nil)
 		x.must(err)
-		b, err := queue.NewBatchSender(s, &queue.BatchSenderOptions{MaxAttempts: 3})
+		b, err := queue.NewBatcher(s, &queue.BatcherOptions{MaxAttempts: 3})
 		x.must(err)
 		p.broken.Store(true) // CurrentKeyID still answers: sealing itself fails
 		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("secret")}); !errors.Is(err, queue.ErrEncryptionFailed) {
@@ -137,7 +137,7 @@ func TestBatchSenderNeverSendsPlaintext(t *testing.T) {
 func TestBatchSenderPushesBack(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		stuck := make(chan struct{})
-		b := x.batching(&queue.BatchSenderOptions{MaxPending: 3, MaxMessages: 1, InFlight: 1}, func([]*driver.Message) []driver.SendResult {
+		b := x.batching(&queue.BatcherOptions{MaxPending: 3, MaxMessages: 1, InFlight: 1}, func([]*driver.Message) []driver.SendResult {
 			<-stuck
 			return nil
 		})
@@ -161,7 +161,7 @@ func TestBatchSenderPushesBack(t *testing.T) {
 // context ends.
 func TestBatchSenderFlushWhileOthersSend(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		b, err := queue.NewBatchSender(x.sender(orders), &queue.BatchSenderOptions{Linger: time.Millisecond})
+		b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{Linger: time.Millisecond})
 		x.must(err)
 		const senders, each = 4, 200
 		var wg sync.WaitGroup
@@ -194,7 +194,7 @@ func TestBatchSenderFlushWhileOthersSend(t *testing.T) {
 // for it.
 func TestBatchSenderFlushEnds(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyProvider{Provider: x.broker}
+		p := &faultyBroker{Broker: x.broker}
 		p.send = func(m []*driver.Message) []driver.SendResult {
 			x.wait(time.Minute)
 			return nil
@@ -203,7 +203,7 @@ func TestBatchSenderFlushEnds(t *testing.T) {
 		x.must(err)
 		s, err := c.Sender(x.Context(), orders, nil)
 		x.must(err)
-		b, err := queue.NewBatchSender(s, nil)
+		b, err := queue.NewBatcher(s, nil)
 		x.must(err)
 		x.must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
 		before := runtime.NumGoroutine()
@@ -227,7 +227,7 @@ func TestBatchSenderFlushEnds(t *testing.T) {
 func TestBatchSenderWithoutRetry(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		calls := 0
-		b := x.batching(&queue.BatchSenderOptions{Retry: queue.NoRetry{}}, func(m []*driver.Message) []driver.SendResult {
+		b := x.batching(&queue.BatcherOptions{Retry: queue.NoRetry{}}, func(m []*driver.Message) []driver.SendResult {
 			calls++
 			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
 		})
@@ -248,7 +248,7 @@ func TestBatchSenderCountsCallsOnly(t *testing.T) {
 		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBody: 1000}})
 	}, func(x *fixture) {
 		var states []queue.BreakerState
-		b := x.batching(&queue.BatchSenderOptions{
+		b := x.batching(&queue.BatcherOptions{
 			InFlight: 1, MaxAttempts: 1,
 			Breaker: queue.BreakerOptions{Failures: 2, OnChange: func(s queue.BreakerState) { states = append(states, s) }},
 		}, func(m []*driver.Message) []driver.SendResult {

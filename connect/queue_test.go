@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 )
 
 // roundTrip sends a message through a queue and receives it.
-func roundTrip(t *testing.T, p driver.Provider, queue string) {
+func roundTrip(t *testing.T, p driver.Broker, queue string) {
 	t.Helper()
 	ctx := t.Context()
 	q, err := p.Open(ctx, queue, nil)
@@ -56,7 +56,7 @@ func TestOpenQueue(t *testing.T) {
 		s.ConnectionString(),
 	} {
 		t.Run(Redact(url), func(t *testing.T) {
-			p, err := OpenQueue(t.Context(), url)
+			p, err := OpenBroker(t.Context(), url)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestOpenQueue(t *testing.T) {
 func TestQueueParameters(t *testing.T) {
 	dir := filepath.ToSlash(t.TempDir())
 	for _, base := range []string{"mem://", "sqlite://" + dir + "/a.db"} {
-		p, err := OpenQueue(t.Context(), base+"?lock=7s&max_deliveries=3&retention=90m")
+		p, err := OpenBroker(t.Context(), base+"?lock=7s&max_deliveries=3&retention=90m")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func TestQueueParameters(t *testing.T) {
 func TestDedupWindow(t *testing.T) {
 	dir := filepath.ToSlash(t.TempDir())
 	for _, base := range []string{"mem://", "sqlite://" + dir + "/a.db"} {
-		p, err := OpenQueue(t.Context(), base+"?dedup_window=1h")
+		p, err := OpenBroker(t.Context(), base+"?dedup_window=1h")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,10 +123,10 @@ func TestDedupWindow(t *testing.T) {
 
 func TestMustExist(t *testing.T) {
 	url := "sqlite://" + filepath.ToSlash(filepath.Join(t.TempDir(), "a.db"))
-	if _, err := OpenQueue(t.Context(), url+"?must_exist=true"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := OpenBroker(t.Context(), url+"?must_exist=true"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	p, err := OpenQueue(t.Context(), url)
+	p, err := OpenBroker(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestMustExist(t *testing.T) {
 	if err := p.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if p, err = OpenQueue(t.Context(), url+"?must_exist=true"); err != nil {
+	if p, err = OpenBroker(t.Context(), url+"?must_exist=true"); err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close(context.Background()) //nolint:errcheck // the file goes with the test
@@ -179,7 +179,7 @@ func TestBadQueueURL(t *testing.T) {
 		{"Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey", "connection string is not valid"},
 		{"Endpoint=sb://x/;SharedAccessKey=s3cret", "connection string is not valid"},
 	} {
-		p, err := OpenQueue(t.Context(), c.url)
+		p, err := OpenBroker(t.Context(), c.url)
 		if err == nil {
 			t.Errorf("%q opened", c.url)
 			_ = p.Close(context.Background())
@@ -197,7 +197,7 @@ func TestBadQueueURL(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := OpenQueue(ctx, "mem://"); !errors.Is(err, context.Canceled) {
+	if _, err := OpenBroker(ctx, "mem://"); !errors.Is(err, context.Canceled) {
 		t.Errorf("an ended context: %v", err)
 	}
 }
@@ -205,7 +205,7 @@ func TestBadQueueURL(t *testing.T) {
 // TestNoNilInterface: an error of a driver comes without a provider, not with a
 // nil pointer in one.
 func TestNoNilInterface(t *testing.T) {
-	p, err := OpenQueue(t.Context(), "sqlite:///no/such/folder/x.db")
+	p, err := OpenBroker(t.Context(), "sqlite:///no/such/folder/x.db")
 	if err == nil || p != nil {
 		t.Errorf("%v, %v", p, err)
 	}
@@ -216,14 +216,14 @@ func TestCloudURLs(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	p, err := OpenQueue(t.Context(), "sqs://eu-west-1/?endpoint=http://127.0.0.1:1")
+	p, err := OpenBroker(t.Context(), "sqs://eu-west-1/?endpoint=http://127.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
-	p, err = OpenQueue(t.Context(), "sb://example/")
+	p, err = OpenBroker(t.Context(), "sb://example/")
 	if err != nil {
 		t.Fatal(err)
 	}

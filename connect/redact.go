@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"net/url"
@@ -56,7 +56,7 @@ func Redact(rawURL string) string {
 // known reports whether a scheme is one of this package's: only then is the text
 // after it known to be no secret.
 func known(scheme string) bool {
-	for _, list := range [][]string{QueueSchemes(), KeySchemes(), NonceSchemes()} {
+	for _, list := range [][]string{BrokerSchemes(), KeySchemes(), ReplayStoreSchemes()} {
 		for _, s := range list {
 			if s == scheme {
 				return true

@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"errors"
@@ -19,10 +19,10 @@ func parse(what, rawURL, form string) (*url.URL, error) {
 		_, err = url.ParseQuery(u.RawQuery)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("providers: %s: the URL does not parse; use %s", what, form)
+		return nil, fmt.Errorf("connect: %s: the URL does not parse; use %s", what, form)
 	}
 	if u.Fragment != "" {
-		return nil, fmt.Errorf("providers: %s: the URL has a fragment (#); write %%23 for a # in a name", what)
+		return nil, fmt.Errorf("connect: %s: the URL has a fragment (#); write %%23 for a # in a name", what)
 	}
 	return u, nil
 }
@@ -118,7 +118,7 @@ func (p *parameters) choice(name string, list ...string) int {
 
 func (p *parameters) fail(format string, args ...any) {
 	if p.err == nil {
-		p.err = fmt.Errorf("providers: %s: %s", p.what, fmt.Sprintf(format, args...))
+		p.err = fmt.Errorf("connect: %s: %s", p.what, fmt.Sprintf(format, args...))
 	}
 }
 
@@ -138,7 +138,7 @@ func (p *parameters) finish() error {
 			} else {
 				name = "" // it may be a secret that lost its name
 			}
-			return fmt.Errorf("providers: %s: unknown parameter%s; known: %s", p.what, name, known)
+			return fmt.Errorf("connect: %s: unknown parameter%s; known: %s", p.what, name, known)
 		}
 	}
 	return nil
@@ -154,7 +154,7 @@ func checkNames(what, rawURL string) error {
 	}
 	for name := range u.Query() {
 		if !parameterName.MatchString(name) {
-			return fmt.Errorf("providers: %s: a parameter's name has other characters than a to z and _", what)
+			return fmt.Errorf("connect: %s: a parameter's name has other characters than a to z and _", what)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package providers
+package connect
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
-// QueueSchemes returns the schemes that [OpenQueue] takes:
+// BrokerSchemes returns the schemes that [OpenBroker] takes:
 //
 //	mem://                        a broker in this process, empty at the start
 //	mem://?max_deliveries=3
@@ -35,11 +35,11 @@ import (
 // Parameters of sb say how its queues were made, where the management API cannot
 // tell (the emulator has none): sessions=true, lock, max_deliveries, retention,
 // dedup=true, max_bytes.
-func QueueSchemes() []string { return []string{"mem", "sqlite", "sqs", "sb"} }
+func BrokerSchemes() []string { return []string{"mem", "sqlite", "sqs", "sb"} }
 
-// OpenQueue opens the broker that rawURL names. It fails with [ErrUnknownScheme],
+// OpenBroker opens the broker that rawURL names. It fails with [ErrUnknownScheme],
 // which lists the schemes, and otherwise as the driver does.
-func OpenQueue(ctx context.Context, rawURL string) (driver.Provider, error) {
+func OpenBroker(ctx context.Context, rawURL string) (driver.Broker, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func OpenQueue(ctx context.Context, rawURL string) (driver.Provider, error) {
 	if isConnection(rawURL) {
 		return openConnection(rawURL, &sbqueue.Options{})
 	}
-	return nil, unknownScheme("broker", rawURL, QueueSchemes())
+	return nil, unknownScheme("broker", rawURL, BrokerSchemes())
 }
 
 // isConnection reports whether something is a Service Bus connection string.
@@ -72,13 +72,13 @@ func isConnection(text string) bool {
 	return len(text) >= len(prefix) && strings.EqualFold(text[:len(prefix)], prefix)
 }
 
-func openMem(rawURL string) (driver.Provider, error) {
+func openMem(rawURL string) (driver.Broker, error) {
 	u, err := parse("broker", rawURL, "mem://")
 	if err != nil {
 		return nil, err
 	}
 	if u.Opaque != "" || u.Host != "" || u.Path != "" && u.Path != "/" {
-		return nil, fmt.Errorf("providers: broker: mem:// has neither host nor path")
+		return nil, fmt.Errorf("connect: broker: mem:// has neither host nor path")
 	}
 	p := parameters{what: "broker", values: u.Query()}
 	o := &memqueue.Options{Default: memqueue.QueueOptions{
@@ -93,7 +93,7 @@ func openMem(rawURL string) (driver.Provider, error) {
 	return memqueue.New(o), nil
 }
 
-func openSQLite(ctx context.Context, rawURL string) (driver.Provider, error) {
+func openSQLite(ctx context.Context, rawURL string) (driver.Broker, error) {
 	const form = "sqlite:///path/queue.db"
 	u, err := parse("broker", rawURL, form)
 	if err != nil {
@@ -101,7 +101,7 @@ func openSQLite(ctx context.Context, rawURL string) (driver.Provider, error) {
 	}
 	path, err := filePath(u)
 	if err != nil {
-		return nil, fmt.Errorf("providers: broker: %w; use %s", err, form)
+		return nil, fmt.Errorf("connect: broker: %w; use %s", err, form)
 	}
 	p := parameters{what: "broker", values: u.Query()}
 	o := &sqlitequeue.Options{
