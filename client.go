@@ -10,6 +10,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -44,8 +45,8 @@ type Options struct {
 	// slog.Default at the time of New.
 	Logger *slog.Logger
 
-	// Observer is for metrics and traces. Nil: none, at no cost.
-	Observer Observer
+	// Observer is told what happens, for metrics and traces. Nil means none.
+	Observer observe.Observer
 
 	// OnRejected is called, from the goroutine that receives, for each message
 	// that was received and not delivered. It must neither block, while the
@@ -55,9 +56,9 @@ type Options struct {
 
 // Client sends and receives over one broker. It is safe for concurrent use.
 type Client struct {
-	provider driver.Broker
-	options  Options
-	closed   atomic.Bool
+	broker  driver.Broker
+	options Options
+	closed  atomic.Bool
 
 	mu       sync.Mutex            // guards what follows
 	sessions map[*Session]struct{} // that have not ended
@@ -70,7 +71,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	if p == nil {
 		return nil, wrap("new", "", invalidOption("nil driver.Broker"))
 	}
-	c := &Client{provider: p, sessions: make(map[*Session]struct{})}
+	c := &Client{broker: p, sessions: make(map[*Session]struct{})}
 	if o != nil {
 		c.options = *o
 	}
@@ -94,7 +95,19 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the provider and with it every Sender, Receiver and Session.
+// Broker returns the broker that the Client owns: for packages that open queues beside
+// it. Closing it closes what the Client opened.
+func (c *Client) Broker() driver.Broker { return c.broker }
+
+// Options returns the options in force: a copy, with the defaults filled in. Logger
+// is never nil.
+func (c *Client) Options() Options {
+	o := c.options
+	o.Crypto.AcceptedOrigins = slices.Clone(o.Crypto.AcceptedOrigins)
+	return o
+}
+
+// Close closes the broker and with it every Sender, Receiver and Session.
 // Further calls fail with ErrClosed; a second Close returns nil.
 func (c *Client) Close(ctx context.Context) error {
 	if ctx == nil {
@@ -103,12 +116,12 @@ func (c *Client) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return nil
 	}
-	err := c.provider.Close(ctx)
+	err := c.broker.Close(ctx)
 	c.mu.Lock()
 	sessions := slices.Collect(maps.Keys(c.sessions))
 	c.mu.Unlock()
 	for _, s := range sessions {
-		s.end(errSessionClosed, "closed", 0)
+		s.end(errSessionClosed, observe.SessionClosed, 0)
 	}
 	return wrap("close", "", err)
 }
@@ -129,7 +142,8 @@ func (c *Client) disown(s *Session) {
 
 // endpoint is what senders and receivers of one queue have in common.
 type endpoint struct {
-	scope
+	obs    observe.Scope
+	queue  string
 	q      driver.Queue
 	caps   driver.Capabilities
 	cfg    CryptoConfig
@@ -152,7 +166,8 @@ func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp
 		return nil, err
 	}
 	e := &endpoint{
-		scope:  newScope(c.options.Observer, queue, c.options.Environment),
+		obs:    observe.NewScope(c.options.Observer, observe.Source{Queue: queue, Environment: c.options.Environment}),
+		queue:  queue,
 		keys:   k,
 		crypto: cp,
 		log:    c.options.Logger,
@@ -189,7 +204,7 @@ func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp
 	if raw.Enabled && e.crypto == nil {
 		return nil, invalidOption("encryption is enabled and queue %q has no keys", queue)
 	}
-	q, err := c.provider.Open(ctx, queue, qo)
+	q, err := c.broker.Open(ctx, queue, qo)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +217,7 @@ func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp
 		_ = q.Close(ctx) // the configuration's error is the one that tells
 		return nil, err
 	}
-	e.event(ctx, Event{Kind: EventConfigured, Encrypted: e.cfg.Enabled, Reason: op})
+	e.obs.Configured(ctx, e.obs.Source, observe.Configured{Role: observe.Role(op), Encrypted: e.cfg.Enabled})
 	return e, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // dispatch sends what prepare left without error, in as few calls as the limits
@@ -73,7 +74,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 		}
 		messages[i] = o.m
 	}
-	op := Operation{Kind: OpSend, Count: len(batch), Encrypted: s.cfg.Enabled}
+	op := observe.Operation{Kind: observe.Send, Count: len(batch), Encrypted: s.cfg.Enabled}
 	if len(batch) == 1 {
 		op.MessageID, op.SessionID, op.KeyID = batch[0].m.ID, batch[0].m.SessionID, batch[0].result.KeyID
 	}
@@ -85,10 +86,10 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 			op.Links[i] = o.m.Trace
 		}
 	}
-	ctx, end := s.begin(ctx, op)
-	if s.traces {
+	ctx, end := s.obs.Start(ctx, op)
+	if s.obs.Traces() {
 		// The messages carry the span of the send, not that of its caller.
-		if trace := s.inject(ctx); trace != nil {
+		if trace := s.obs.TraceOf(ctx); trace != nil {
 			s.carryAll(batch, trace)
 		}
 	}
@@ -109,10 +110,10 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 			continue
 		}
 		sent++
-		s.event(ctx, Event{Kind: EventSent, Encrypted: o.result.Encrypted, KeyID: o.result.KeyID, Bytes: len(o.m.Body)})
+		s.obs.Sent(ctx, s.obs.Source, observe.Sent{Encrypted: o.result.Encrypted, KeyID: o.result.KeyID, Bytes: len(o.m.Body)})
 		s.logSent(ctx, o)
 	}
-	end(Result{Err: first, Count: sent})
+	end(observe.Result{Err: first, Count: sent})
 }
 
 // carry gives a message a trace context that the call that sends it leaves alone,

@@ -182,7 +182,7 @@ func Example_rejected() {
 		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject},
 		Logger: silent,
 		OnRejected: func(_ context.Context, e *queue.RejectedError) {
-			fmt.Println(e.MessageID, e.ErrorType, e.Disposition)
+			fmt.Println(e.MessageID, e.Reason, e.Disposition)
 		},
 	})
 	check(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -125,9 +126,9 @@ func (h *health) ask(ctx context.Context, outage string, id keys.ID, cause error
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	switch {
-	case outage == codeReplayStore && errors.Is(cause, replay.ErrFull):
+	case outage == driver.ReasonReplayStore && errors.Is(cause, replay.ErrFull):
 		return false, false
-	case outage == codeReplayStore:
+	case outage == driver.ReasonReplayStore:
 		// A claim that nobody holds: a store that answers says so.
 		err := h.r.nonces.Renew(ctx, h.r.options.Group, "probe", "probe", time.Second)
 		return errors.Is(err, replay.ErrClaimLost), true
@@ -162,12 +163,12 @@ func (h *health) suspend(ctx context.Context, outage string, id keys.ID, cause e
 	h.mu.Unlock()
 	another := asked && !first && was != outage
 	if another { // what was away is back, or not reached any more: one reason at a time
-		h.r.event(ctx, Event{Kind: EventResumed, ErrorType: was})
+		h.r.obs.Resumed(ctx, h.r.obs.Source, observe.Resumed{Reason: was})
 	}
 	if first || another {
 		h.r.log.LogAttrs(ctx, slog.LevelError, "Receiving stopped until the provider answers",
 			slog.String("queue", h.r.queue), slog.String("error_type", outage), slog.String("error", cause.Error()))
-		h.r.event(ctx, Event{Kind: EventPaused, ErrorType: outage})
+		h.r.obs.Paused(ctx, h.r.obs.Source, observe.Paused{Reason: outage})
 	}
 	return delay
 }
@@ -187,7 +188,7 @@ func (h *health) recovered(ctx context.Context) {
 	h.mu.Unlock()
 	if was != "" {
 		h.r.log.LogAttrs(ctx, slog.LevelInfo, "Receiving resumed", slog.String("queue", h.r.queue), slog.String("error_type", was))
-		h.r.event(ctx, Event{Kind: EventResumed, ErrorType: was})
+		h.r.obs.Resumed(ctx, h.r.obs.Source, observe.Resumed{Reason: was})
 	}
 }
 
@@ -207,7 +208,7 @@ func (h *health) authFailed(ctx context.Context, probe bool) (spare bool) {
 	if trips {
 		h.r.log.LogAttrs(ctx, slog.LevelError, "Receiving PAUSED after repeated authentication failures: a wrong key is mounted, or somebody tampers with the queue",
 			slog.String("queue", h.r.queue), slog.Int("failures", h.max))
-		h.r.event(ctx, Event{Kind: EventPaused, ErrorType: codeAuthentication})
+		h.r.obs.Paused(ctx, h.r.obs.Source, observe.Paused{Reason: driver.ReasonAuthentication})
 	}
 	return spare
 }
@@ -219,8 +220,8 @@ func (h *health) opened(ctx context.Context) {
 	h.failures, h.paused = 0, false
 	h.mu.Unlock()
 	if resumed {
-		h.r.log.LogAttrs(ctx, slog.LevelInfo, "Receiving resumed", slog.String("queue", h.r.queue), slog.String("error_type", codeAuthentication))
-		h.r.event(ctx, Event{Kind: EventResumed, ErrorType: codeAuthentication})
+		h.r.log.LogAttrs(ctx, slog.LevelInfo, "Receiving resumed", slog.String("queue", h.r.queue), slog.String("error_type", driver.ReasonAuthentication))
+		h.r.obs.Resumed(ctx, h.r.obs.Source, observe.Resumed{Reason: driver.ReasonAuthentication})
 	}
 }
 

@@ -10,34 +10,40 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
 // told is an Observer that keeps what it is told.
 type told struct {
-	NopObserver
+	observe.Nop
 	events []string
 }
 
-func (o *told) Event(_ context.Context, e Event) {
-	o.events = append(o.events, string(e.Kind)+" "+e.ErrorType)
+func (o *told) Paused(_ context.Context, _ observe.Source, e observe.Paused) {
+	o.events = append(o.events, "paused "+e.Reason)
+}
+
+func (o *told) Resumed(_ context.Context, _ observe.Source, e observe.Resumed) {
+	o.events = append(o.events, "resumed "+e.Reason)
 }
 
 // Where one outage follows on another, each that was reported is also reported to be
 // over: otherwise its alert would never end.
 func TestOutageAfterOutage(t *testing.T) {
 	o := &told{}
-	h := &health{r: &Receiver{endpoint: &endpoint{scope: newScope(o, "orders", ""), log: slog.New(slog.DiscardHandler)}}}
+	h := &health{r: &Receiver{endpoint: &endpoint{obs: observe.NewScope(o, observe.Source{Queue: "orders"}), log: slog.New(slog.DiscardHandler)}}}
 	away := errors.New("away")
-	h.suspend(t.Context(), codeReplayStore, "k1", away, false)
-	h.suspend(t.Context(), codeReplayStore, "k1", away, true)
-	h.suspend(t.Context(), codeKeyProvider, "k1", away, false) // of a message that was on its way
-	h.suspend(t.Context(), codeKeyProvider, "k1", away, true)  // the message that was let through
+	h.suspend(t.Context(), driver.ReasonReplayStore, "k1", away, false)
+	h.suspend(t.Context(), driver.ReasonReplayStore, "k1", away, true)
+	h.suspend(t.Context(), driver.ReasonKeyProvider, "k1", away, false) // of a message that was on its way
+	h.suspend(t.Context(), driver.ReasonKeyProvider, "k1", away, true)  // the message that was let through
 	h.recovered(t.Context())
 	want := []string{
-		"paused " + codeReplayStore, "resumed " + codeReplayStore,
-		"paused " + codeKeyProvider, "resumed " + codeKeyProvider,
+		"paused " + driver.ReasonReplayStore, "resumed " + driver.ReasonReplayStore,
+		"paused " + driver.ReasonKeyProvider, "resumed " + driver.ReasonKeyProvider,
 	}
 	if !slices.Equal(o.events, want) {
 		t.Errorf("told %q, want %q", o.events, want)
@@ -75,8 +81,8 @@ func (c *impatientContext) Err() error {
 }
 
 func outageOf(s replay.NonceStore) *health {
-	h := &health{r: &Receiver{nonces: s, endpoint: &endpoint{log: slog.New(slog.DiscardHandler)}}}
-	h.suspend(context.Background(), codeReplayStore, keys.ID(""), errors.New("away"), false)
+	h := &health{r: &Receiver{nonces: s, endpoint: &endpoint{obs: observe.NewScope(nil, observe.Source{}), log: slog.New(slog.DiscardHandler)}}}
+	h.suspend(context.Background(), driver.ReasonReplayStore, keys.ID(""), errors.New("away"), false)
 	return h
 }
 

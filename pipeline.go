@@ -11,6 +11,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -55,11 +56,11 @@ func (r *Receiver) accept(ctx context.Context, src driver.Source, raw []*driver.
 			if s.Kind != 0 {
 				settle, of = append(settle, s), append(of, e)
 			}
-			if inOrder && e.Disposition == Abandoned {
+			if inOrder && e.Disposition == driver.Abandoned {
 				blocked = e
 			}
 		case v.duplicate:
-			settle, of = append(settle, driver.Settlement{Delivery: v.d.raw, Kind: driver.Complete}), append(of, r.rejection(v, Completed))
+			settle, of = append(settle, driver.Settlement{Delivery: v.d.raw, Kind: driver.Complete}), append(of, r.rejection(v, driver.Completed))
 		default:
 			if probe {
 				r.health.recovered(ctx)
@@ -86,8 +87,8 @@ func (r *Receiver) accept(ctx context.Context, src driver.Source, raw []*driver.
 		}
 	}
 	for _, e := range of {
-		if e != nil && e.Disposition == Completed {
-			r.event(ctx, Event{Kind: EventDuplicate, KeyID: e.KeyID, Err: e.SettleErr})
+		if e != nil && e.Disposition == driver.Completed {
+			r.obs.Duplicate(ctx, r.obs.Source, observe.Duplicate{KeyID: e.KeyID, SettleErr: e.SettleErr})
 			r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: completed",
 				slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)))
 		}
@@ -174,10 +175,10 @@ func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery
 			return &m, &KeyNotFoundError{KeyID: d.KeyID}
 		}
 	}
-	begin := e.clock()
+	begin := e.obs.Now()
 	body, err := e.decrypt(ctx, &m, raw)
-	if e.o != nil {
-		e.event(ctx, Event{Kind: EventOpened, Duration: time.Since(begin), KeyID: d.KeyID, Bytes: len(body), Err: err})
+	if e.obs.Active() {
+		e.obs.Opened(ctx, e.obs.Source, observe.Opened{Took: time.Since(begin), KeyID: d.KeyID, Bytes: len(body), Err: err})
 	}
 	if err != nil {
 		return &m, err

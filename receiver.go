@@ -8,6 +8,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -178,6 +179,37 @@ func (r *Receiver) Close(ctx context.Context) error {
 	return wrap("close", r.queue, r.q.Close(ctx))
 }
 
+// Client is the Client that opened the Receiver.
+func (r *Receiver) Client() *Client { return r.client }
+
+// Options returns the options in force: a copy, with the defaults filled in.
+func (r *Receiver) Options() ReceiverOptions { return r.options }
+
+// RetryLimit is how long after its sealing a message may still be tried again: without
+// a replay store, MaxMessageAge, after which it is dead-lettered as expired. 0 means
+// that nothing limits it.
+func (r *Receiver) RetryLimit() time.Duration {
+	if r.crypto == nil || r.nonces != nil || r.cfg.InsecureSkipFreshness {
+		return 0
+	}
+	return r.cfg.MaxMessageAge
+}
+
+// Batch is what one call to the broker brought.
+type Batch struct {
+	Deliveries []*Delivery      // the caller's to settle
+	Rejected   []*RejectedError // settled already, and reported
+	// Blocked is the one of Rejected that nothing of its session may overtake; nil if
+	// there is none. The messages behind it were given back.
+	Blocked *RejectedError
+}
+
+// Fetch is Receive for callers that need to know what was rejected.
+func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
+	good, rejected, blocked, err := r.receive(ctx, r.q, max, r.options.Wait, false)
+	return Batch{good, rejected, blocked}, wrap("receive", r.queue, err)
+}
+
 // Receive returns up to max messages as soon as there are some, and (nil, nil)
 // when there were none within Wait, or all that came were rejected.
 //
@@ -293,14 +325,14 @@ func (r *Receiver) receive(ctx context.Context, src driver.Source, max int, wait
 			left = 0
 		}
 	}
-	opCtx, end := r.begin(ctx, Operation{Kind: OpReceive, Count: admitted.max})
-	begin := r.clock()
+	opCtx, end := r.obs.Start(ctx, observe.Operation{Kind: observe.Receive, Count: admitted.max})
+	begin := r.obs.Now()
 	raw, err := src.Receive(opCtx, admitted.max, left)
-	result := Result{Err: err, Count: len(raw)}
-	if r.o != nil {
+	result := observe.Result{Err: err, Count: len(raw)}
+	if r.obs.Active() {
 		result.Took = time.Since(begin)
 	}
-	if r.traces {
+	if r.obs.Traces() {
 		result.Links = make([]map[string]string, len(raw))
 		for i, d := range raw {
 			result.Links[i] = d.Trace

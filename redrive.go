@@ -14,6 +14,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -203,14 +204,14 @@ func (d *DeadLetters) send(ctx context.Context, h *holding, out []outbound, rese
 	for i, x := range out {
 		messages[i] = x.m
 	}
-	op := Operation{Kind: OpRedrive, Count: len(out)}
-	if d.traces {
+	op := observe.Operation{Kind: observe.Redrive, Count: len(out)}
+	if d.obs.Traces() {
 		op.Links = make([]map[string]string, len(out))
 		for i, m := range messages {
 			op.Links[i] = m.Trace
 		}
 	}
-	sctx, end := d.begin(ctx, op)
+	sctx, end := d.obs.Start(ctx, op)
 	results := d.q.Send(sctx, messages)
 	var settle []driver.Settlement
 	var first error
@@ -245,9 +246,9 @@ func (d *DeadLetters) send(ctx context.Context, h *holding, out []outbound, rese
 		if resealed {
 			report.Resealed++
 		}
-		d.event(sctx, Event{Kind: EventRedriven, Reason: "redriven"})
+		d.obs.Redriven(sctx, d.obs.Source, observe.Redriven{Resealed: resealed})
 	}
-	end(Result{Err: first, Count: len(settle)})
+	end(observe.Result{Err: first, Count: len(settle)})
 }
 
 // outbound prepares what goes back for a dead letter. why is the reason to
@@ -273,7 +274,7 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 	case errors.Is(err, ErrKeyProvider):
 		return nil, "", wrap("redrive", d.queue, err)
 	case err != nil:
-		return nil, ErrorType(err), nil
+		return nil, ReasonOf(err), nil
 	case !got.Encrypted:
 		return nil, "plaintext", nil
 	}
@@ -283,7 +284,7 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 		due = max(due, env.EncryptedAt)
 	}
 	if now.Before(time.UnixMilli(due).Add(-d.cfg.MaxClockSkew)) {
-		return nil, codeFuture, nil
+		return nil, driver.ReasonMessageFromFuture, nil
 	}
 	ttl := o.TTL
 	if ttl == 0 && env.ExpiresAt > 0 {
@@ -368,7 +369,7 @@ func (d *DeadLetters) mark(ctx context.Context, raw *driver.Delivery, env *envel
 	}
 	switch {
 	case errors.Is(err, replay.ErrReused), errors.Is(err, replay.ErrBusy):
-		return ErrorType(err), nil
+		return ReasonOf(err), nil
 	case err != nil:
 		return "", wrap("redrive", d.queue, fmt.Errorf("%w: %w", ErrReplayStore, err))
 	case c.Duplicate:

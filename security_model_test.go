@@ -223,7 +223,7 @@ func newSiege(t *testing.T, seed uint64, b breach, sum map[string]int) *siege {
 	o := queue.Strict(s.keys, s.store)
 	o.Logger = quiet()
 	o.Crypto.MaxMessageAge, o.Crypto.MaxClockSkew, o.Crypto.RetryWindow = siegeAge, siegeSkew, siegeRetry
-	o.OnRejected = func(_ context.Context, e *queue.RejectedError) { s.sum["rejected "+e.ErrorType]++ }
+	o.OnRejected = func(_ context.Context, e *queue.RejectedError) { s.sum["rejected "+e.Reason]++ }
 	switch b {
 	case anyOrigin:
 		o.Crypto.AcceptedOrigins = siegeQueues
@@ -424,8 +424,8 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 		}
 	}
 	for _, other := range s.held {
-		if other.Queue == name && other.ID == d.ID && other.EncryptedAt.Equal(d.EncryptedAt) && now.Before(other.LockedUntil()) {
-			s.wrong("%s/%s: delivered while another holds it until %s", name, d.ID, other.LockedUntil())
+		if other.Queue == name && other.ID == d.ID && other.EncryptedAt.Equal(d.EncryptedAt) && now.Before(other.HeldUntil()) {
+			s.wrong("%s/%s: delivered while another holds it until %s", name, d.ID, other.HeldUntil())
 		}
 	}
 	from := time.UnixMilli(max(h.EncryptedAt, h.NotBefore))

@@ -10,6 +10,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/sessionkey"
 )
 
@@ -159,11 +160,11 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			s.event(ctx, Event{Kind: EventCryptoError, ErrorType: codeSealing})
+			s.obs.CryptoError(ctx, s.obs.Source, observe.CryptoError{Reason: driver.ReasonEncryptionFailed})
 			return nil, wrap("send", s.queue, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err)))
 		}
 	}
-	trace := s.inject(ctx)
+	trace := s.obs.TraceOf(ctx)
 	out := make([]outgoing, len(m))
 	bytes := 0
 	for _, m := range m {
@@ -206,7 +207,7 @@ func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, trace m
 		id, err := s.seal(ctx, id, d)
 		if err != nil {
 			if errors.Is(err, ErrEncryptionFailed) {
-				s.event(ctx, Event{Kind: EventCryptoError, ErrorType: codeSealing, KeyID: id})
+				s.obs.CryptoError(ctx, s.obs.Source, observe.CryptoError{Reason: driver.ReasonEncryptionFailed, KeyID: id})
 			}
 			return err
 		}
@@ -304,11 +305,11 @@ func (s *Sender) seal(ctx context.Context, id keys.ID, d *driver.Message) (keys.
 		return id, fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
 	}
 	d.Sealed = true
-	if s.o != nil {
-		s.event(ctx, Event{Kind: EventSealed, Duration: time.Since(begin), KeyID: id, Bytes: len(plain)})
+	if s.obs.Active() {
+		s.obs.Sealed(ctx, s.obs.Source, observe.Sealed{Took: time.Since(begin), KeyID: id, Bytes: len(plain)})
 		if last := s.used.Load(); key != nil && (last == nil || *last != id) {
 			s.used.Store(&id)
-			s.event(ctx, Event{Kind: EventKeyUsed, KeyID: id, Created: key.Created(), Expires: key.Expires()})
+			s.obs.KeyUsed(ctx, s.obs.Source, observe.KeyUsed{KeyID: id, Created: key.Created(), Expires: key.Expires()})
 		}
 	}
 	return id, nil

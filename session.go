@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // Session is one session under this receiver's exclusive lock: nobody else
@@ -70,9 +71,9 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 	}
 	s := &Session{r: r, s: ds, until: ds.LockedUntil()}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	r.event(ctx, Event{Kind: EventSession, Delta: 1, Reason: "accepted"})
+	r.obs.Session(ctx, r.obs.Source, observe.Session{State: observe.SessionAccepted})
 	if !r.client.adopt(s) { // closed meanwhile, and the broker's session with it
-		s.end(errSessionClosed, "closed", 0)
+		s.end(errSessionClosed, observe.SessionClosed, 0)
 		s.shutLate()
 		return nil, wrap(op, r.queue, driver.ErrClosed)
 	}
@@ -116,7 +117,7 @@ func (s *Session) watch(until time.Time) {
 		return
 	}
 	s.timer = time.AfterFunc(time.Until(until), func() {
-		if s.end(fmt.Errorf("%w: its lock ran out at %s", ErrSessionLost, until.UTC().Format(time.RFC3339Nano)), "lost", 0) {
+		if s.end(fmt.Errorf("%w: its lock ran out at %s", ErrSessionLost, until.UTC().Format(time.RFC3339Nano)), observe.SessionLost, 0) {
 			s.shutLate()
 		}
 	})
@@ -125,7 +126,7 @@ func (s *Session) watch(until time.Time) {
 // end marks the session as over, once, and reports whether this call did. What
 // the driver holds of it is then the caller's to shut, but where hold is above
 // zero: it is kept for that time.
-func (s *Session) end(cause error, reason string, hold time.Duration) bool {
+func (s *Session) end(cause error, state observe.SessionState, hold time.Duration) bool {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -142,7 +143,7 @@ func (s *Session) end(cause error, reason string, hold time.Duration) bool {
 	s.mu.Unlock()
 	s.r.client.disown(s)
 	s.cancel(cause)
-	s.r.event(s.ctx, Event{Kind: EventSession, Delta: -1, Reason: reason})
+	s.r.obs.Session(s.ctx, s.r.obs.Source, observe.Session{State: state})
 	return true
 }
 
@@ -171,7 +172,7 @@ func (s *Session) check() error {
 // note ends the session where err says that it is lost.
 func (s *Session) note(err error) {
 	if errors.Is(err, ErrSessionLost) {
-		s.end(err, "lost", 0)
+		s.end(err, observe.SessionLost, 0)
 	}
 }
 
@@ -186,6 +187,13 @@ func (s *Session) note(err error) {
 func (s *Session) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	good, _, err := s.receive(ctx, max, s.r.options.Wait)
 	return good, wrap("receive", s.r.queue, err)
+}
+
+// Fetch is Receive for callers that need to know what was rejected, with a wait of
+// their own; 0 asks once without waiting.
+func (s *Session) Fetch(ctx context.Context, max int, wait time.Duration) (Batch, error) {
+	good, rejected, err := s.receive(ctx, max, wait)
+	return Batch{Deliveries: good, Rejected: rejected}, wrap("receive", s.r.queue, err)
 }
 
 // ReceiveOne is Receive for one message, as Receiver.ReceiveOne.
@@ -243,7 +251,7 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 			hold = time.Until(until)
 		}
 	}
-	if !s.end(err, "blocked", hold) || hold > 0 {
+	if !s.end(err, observe.SessionBlocked, hold) || hold > 0 {
 		return err
 	}
 	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
@@ -297,7 +305,7 @@ func (s *Session) Renew(ctx context.Context) error {
 		s.watch(until)
 	}
 	s.note(err)
-	s.r.event(ctx, Event{Kind: EventRenewed, Err: err})
+	s.r.obs.Renewed(ctx, s.r.obs.Source, observe.Renewed{Err: err})
 	return wrap(op, s.r.queue, err)
 }
 
@@ -307,7 +315,7 @@ func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)
 	}
-	if s.end(errSessionClosed, "closed", 0) {
+	if s.end(errSessionClosed, observe.SessionClosed, 0) {
 		return wrap("close session", s.r.queue, s.shut(ctx))
 	}
 	s.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // State returns what SetState stored with the session, nil where there is
@@ -34,8 +35,8 @@ func (s *Session) State(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	b, err := s.r.openState(ctx, s.ID(), stored)
-	if code := ErrorType(err); code != "" {
-		s.r.event(ctx, Event{Kind: EventCryptoError, ErrorType: code})
+	if code := ReasonOf(err); code != "" {
+		s.r.obs.CryptoError(ctx, s.r.obs.Source, observe.CryptoError{Reason: code})
 		s.r.log.LogAttrs(ctx, slog.LevelError, "Session state refused",
 			slog.String("queue", s.r.queue), slog.String("session_id", s.ID()), slog.String("error_type", code))
 	}
@@ -131,7 +132,7 @@ func (r *Receiver) openState(ctx context.Context, session string, stored []byte)
 		level := slog.LevelWarn
 		if r.cfg.PlaintextPolicy == AllowWithAlert {
 			level = slog.LevelError
-			r.event(ctx, Event{Kind: EventCryptoError, ErrorType: codePlaintextAllowed})
+			r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: driver.ReasonPlaintextAllowed})
 		}
 		r.log.LogAttrs(ctx, level, "Session state read WITHOUT encryption",
 			slog.String("queue", r.queue), slog.String("session_id", session), slog.Bool("encrypted", false))

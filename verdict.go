@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // verdict is what the pipeline found of one message.
@@ -22,33 +23,33 @@ type verdict struct {
 // DESIGN.md, "What becomes of a rejected message". A settlement of kind 0 leaves
 // the lock to run out.
 func (r *Receiver) judge(ctx context.Context, v *verdict, probe bool) (*RejectedError, driver.Settlement) {
-	e := r.rejection(v, DeadLettered)
-	wait := func(d time.Duration) { e.Disposition, e.Delay = Abandoned, d }
-	switch e.ErrorType {
-	case codeAuthentication:
+	e := r.rejection(v, driver.DeadLettered)
+	wait := func(d time.Duration) { e.Disposition, e.Delay = driver.Abandoned, d }
+	switch e.Reason {
+	case driver.ReasonAuthentication:
 		if r.health.authFailed(ctx, probe) {
 			wait(0)
 		}
-	case codeVersion, codeKey:
+	case driver.ReasonUnsupportedVersion, driver.ReasonKeyNotFound:
 		if v.d.Count < r.options.MaxDeliveries {
 			wait(spread(v.d.Count, r.options.MaxDeliveries, r.options.RotationHorizon))
 		}
-	case codeKeyProvider, codeReplayStore:
-		wait(r.health.suspend(ctx, e.ErrorType, v.d.KeyID, v.err, probe))
-	case codeFuture:
+	case driver.ReasonKeyProvider, driver.ReasonReplayStore:
+		wait(r.health.suspend(ctx, e.Reason, v.d.KeyID, v.err, probe))
+	case driver.ReasonMessageFromFuture:
 		wait(max(time.Until(v.dueAt), time.Millisecond))
-	case codeBusy:
+	case driver.ReasonNonceBusy:
 		wait(r.lease(v.d.raw.LockedUntil, time.Now()))
 	case "":
 		// Not a finding of the pipeline: a CryptoProvider's own error, say.
 		// Nothing was found against the message.
-		e.ErrorType = codeKeyProvider
-		wait(r.health.suspend(ctx, e.ErrorType, v.d.KeyID, v.err, probe))
+		e.Reason = driver.ReasonKeyProvider
+		wait(r.health.suspend(ctx, e.Reason, v.d.KeyID, v.err, probe))
 	}
 	s := driver.Settlement{Delivery: v.d.raw}
 	switch {
-	case e.Disposition == DeadLettered:
-		s.Kind, s.Reason, s.Description = driver.MoveToDeadLetter, e.ErrorType, describe(e.ErrorType)
+	case e.Disposition == driver.DeadLettered:
+		s.Kind, s.Reason, s.Description = driver.MoveToDeadLetter, e.Reason, describe(e.Reason)
 	case e.Delay > 0 && r.caps.AbandonDelay == driver.None:
 		// The broker has no delay: the lock is one.
 	default:
@@ -78,7 +79,7 @@ func spread(count, most int, horizon time.Duration) time.Duration {
 	return max(unit<<(count-1), 10*time.Millisecond)
 }
 
-func (r *Receiver) rejection(v *verdict, as Disposition) *RejectedError {
+func (r *Receiver) rejection(v *verdict, as driver.Disposition) *RejectedError {
 	return &RejectedError{
 		Queue:       r.queue,
 		BrokerID:    v.d.BrokerID,
@@ -86,7 +87,7 @@ func (r *Receiver) rejection(v *verdict, as Disposition) *RejectedError {
 		SessionID:   v.d.raw.SessionID,
 		KeyID:       v.d.KeyID,
 		Count:       v.d.Count,
-		ErrorType:   ErrorType(v.err),
+		Reason:      ReasonOf(v.err),
 		Disposition: as,
 		Err:         v.err,
 	}
@@ -98,18 +99,18 @@ func clip(id string) string { return id[:min(len(id), MaxIDBytes)] }
 
 // report tells Options.OnRejected, the log and the Observer of a rejection.
 func (r *Receiver) report(ctx context.Context, e *RejectedError) {
-	r.event(ctx, Event{Kind: EventCryptoError, ErrorType: e.ErrorType, KeyID: e.KeyID})
-	r.event(ctx, Event{Kind: EventRejected, ErrorType: e.ErrorType, Reason: string(e.Disposition), KeyID: e.KeyID, Err: e.SettleErr})
-	if e.Disposition == DeadLettered && e.SettleErr == nil {
-		r.event(ctx, Event{Kind: EventDeadLettered, Reason: e.ErrorType})
+	r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: e.Reason, KeyID: e.KeyID})
+	r.obs.Rejected(ctx, r.obs.Source, observe.Rejected{Reason: e.Reason, Disposition: e.Disposition, KeyID: e.KeyID, SettleErr: e.SettleErr})
+	if e.Disposition == driver.DeadLettered && e.SettleErr == nil {
+		r.obs.DeadLettered(ctx, r.obs.Source, observe.DeadLettered{Reason: e.Reason})
 	}
 	level := slog.LevelWarn
-	if e.Disposition == DeadLettered || e.SettleErr != nil {
+	if e.Disposition == driver.DeadLettered || e.SettleErr != nil {
 		level = slog.LevelError
 	}
 	if r.log.Enabled(ctx, level) {
 		attrs := []slog.Attr{
-			slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)), slog.String("error_type", e.ErrorType),
+			slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)), slog.String("error_type", e.Reason),
 			slog.String("disposition", string(e.Disposition)), slog.Int("delivery", e.Count), slog.String("error", e.Err.Error()),
 		}
 		if e.SettleErr != nil {
@@ -124,7 +125,7 @@ func (r *Receiver) report(ctx context.Context, e *RejectedError) {
 
 // received notes a message that is handed to the application.
 func (r *Receiver) received(ctx context.Context, d *Delivery) {
-	r.event(ctx, Event{Kind: EventReceived, Encrypted: d.Encrypted, KeyID: d.KeyID, Bytes: len(d.Body)})
+	r.obs.Received(ctx, r.obs.Source, observe.Received{Encrypted: d.Encrypted, KeyID: d.KeyID, Bytes: len(d.Body)})
 	if d.Encrypted {
 		if r.log.Enabled(ctx, slog.LevelInfo) {
 			r.log.LogAttrs(ctx, slog.LevelInfo, "Message received with encryption",
@@ -136,7 +137,7 @@ func (r *Receiver) received(ctx context.Context, d *Delivery) {
 	level := slog.LevelWarn
 	if r.cfg.PlaintextPolicy == AllowWithAlert {
 		level = slog.LevelError
-		r.event(ctx, Event{Kind: EventCryptoError, ErrorType: codePlaintextAllowed})
+		r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: driver.ReasonPlaintextAllowed})
 	}
 	r.log.LogAttrs(ctx, level, "Message received WITHOUT encryption",
 		slog.String("queue", r.queue), slog.String("message_id", clip(d.ID)), slog.Bool("encrypted", false))

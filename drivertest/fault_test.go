@@ -283,7 +283,7 @@ var faults = []struct {
 			}
 			return errs
 		}
-	}, "a stale receipt was settled (complete)"},
+	}, "a stale receipt was settled (completed)"},
 
 	{"releases another's message by a stale receipt", func(f *faulty) {
 		f.receive = func(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
@@ -307,7 +307,7 @@ var faults = []struct {
 			}
 			return errs
 		}
-	}, "a stale receipt (abandon) must not release it"},
+	}, "a stale receipt (abandoned) must not release it"},
 
 	{"settles twice", func(f *faulty) {
 		f.settle = func(ctx context.Context, s []driver.Settlement) []error {
@@ -319,7 +319,7 @@ var faults = []struct {
 			}
 			return errs
 		}
-	}, "Settle (complete) of a delivery that is settled (complete): the error is nil"},
+	}, "Settle (completed) of a delivery that is settled (completed): the error is nil"},
 
 	{"renews nothing", func(f *faulty) {
 		f.renew = func(_ context.Context, d []*driver.Delivery) ([]time.Time, []error) {

@@ -44,7 +44,7 @@ func newLine(t *testing.T, v *vault, layout Layout, o keys.CachedOptions) *line 
 			OnRejected: func(_ context.Context, e *queue.RejectedError) {
 				l.mu.Lock()
 				defer l.mu.Unlock()
-				l.rejected[e.ErrorType]++
+				l.rejected[e.Reason]++
 			},
 		})
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/examples/internal/fleet"
 	"github.com/queue-runtime/queue/examples/internal/service"
@@ -208,7 +209,7 @@ func (p *program) process(r *queue.Receiver) {
 		return nil
 	}), nil))
 	p.must(worker.Run(ctx))
-	for _, state := range []queue.BreakerState{queue.BreakerOpen, queue.BreakerHalfOpen, queue.BreakerClosed} {
+	for _, state := range []backoff.State{backoff.Open, backoff.HalfOpen, backoff.Closed} {
 		p.observer.Event(p.Context(), queue.Event{Kind: queue.EventBreaker, Queue: name, Reason: string(state)})
 	}
 }

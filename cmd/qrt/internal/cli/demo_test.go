@@ -130,7 +130,7 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 		if allowed != (*a.Delivered > 0) {
 			t.Errorf("attack %s: %d were delivered", *a.Name, *a.Delivered)
 		}
-		if !allowed && *a.ErrorType == "" {
+		if !allowed && *a.Reason == "" {
 			t.Errorf("attack %s has no error type", *a.Name)
 		}
 	}

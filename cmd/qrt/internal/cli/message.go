@@ -37,7 +37,7 @@ type messageReport struct {
 	Rejected   *rejectedReport   `json:"rejected,omitempty"`
 	// Error says why a message that was looked at does not open.
 	Error     string `json:"error,omitempty"`
-	ErrorType string `json:"error_type,omitempty"`
+	Reason string `json:"error_type,omitempty"`
 }
 
 // deadLetterReport is why a message lies among the dead letters, by the word of
@@ -51,10 +51,10 @@ type deadLetterReport struct {
 // rejectedReport is what became of a message that was received and not
 // delivered.
 type rejectedReport struct {
-	ErrorType   string            `json:"error_type"`
-	Disposition queue.Disposition `json:"disposition"`
-	Error       string            `json:"error"`
-	SettleError string            `json:"settle_error,omitempty"`
+	Reason   string             `json:"error_type"`
+	Disposition driver.Disposition `json:"disposition"`
+	Error       string             `json:"error"`
+	SettleError string             `json:"settle_error,omitempty"`
 }
 
 func instant(t time.Time) *time.Time {
@@ -92,7 +92,7 @@ func newPeekedReport(p *queue.Peeked) messageReport {
 	r := newMessageReport(&p.Received)
 	if p.Err != nil {
 		r.payload = payload{}
-		r.Error, r.ErrorType = p.Err.Error(), queue.ErrorType(p.Err)
+		r.Error, r.Reason = p.Err.Error(), queue.ReasonOf(p.Err)
 	}
 	r.DeadLetter = newDeadLetterReport(p.DeadLetter)
 	return r
@@ -113,7 +113,7 @@ func newRejectedReport(e *queue.RejectedError) messageReport {
 		KeyID:      e.KeyID,
 		BrokerID:   e.BrokerID,
 		Deliveries: e.Count,
-		Rejected:   &rejectedReport{ErrorType: e.ErrorType, Disposition: e.Disposition, Error: e.Err.Error()},
+		Rejected:   &rejectedReport{Reason: e.Reason, Disposition: e.Disposition, Error: e.Err.Error()},
 	}
 	if e.SettleErr != nil {
 		r.Rejected.SettleError = e.SettleErr.Error()
