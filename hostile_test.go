@@ -244,7 +244,7 @@ func TestSessionStateIsTold(t *testing.T) {
 			x.Errorf("State = %q, %v", b, err)
 		}
 		kinds := rec.kinds()
-		for _, want := range []string{"CryptoError:authentication_failed", "crypto_error:plaintext_allowed"} {
+		for _, want := range []string{"CryptoError:authentication_failed", "CryptoError:plaintext_allowed"} {
 			if !slices.Contains(kinds, want) {
 				x.Errorf("no event %s in %v", want, kinds)
 			}
