@@ -302,8 +302,8 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 	}
 }
 
-// release abandons deliveries that no handler saw. Errors are of no use to
-// anybody: the lock runs out.
+// release gives back deliveries that the application never saw. Errors change nothing:
+// the lock runs out.
 func release(ctx context.Context, held []*Delivery) {
 	if len(held) == 0 {
 		return
@@ -313,7 +313,7 @@ func release(ctx context.Context, held []*Delivery) {
 	// The last first, so that a broker that puts them back at the head keeps
 	// their order.
 	for i := len(held) - 1; i >= 0; i-- {
-		_ = held[i].Abandon(ctx, 0)
+		_ = held[i].Release(ctx, 0)
 	}
 }
 
