@@ -79,7 +79,7 @@ func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error)
 	if r.role == observe.Sender {
 		e.cfg, err = raw.resolveSender()
 	} else {
-		e.cfg, err = raw.resolveReceiver(e.caps.Retention)
+		e.cfg, err = raw.Resolve(e.caps.Retention)
 	}
 	if err != nil {
 		_ = e.q.Close(ctx) // the configuration's error is the one that tells

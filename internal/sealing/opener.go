@@ -39,6 +39,44 @@ type Opened struct {
 	Added      map[string]string
 }
 
+// KeyID is the key that the message names; empty if it is not sealed. It is authentic
+// once the message has opened.
+func (o *Opened) KeyID() keys.ID {
+	if o.Envelope == nil {
+		return ""
+	}
+	return keys.ID(o.Envelope.KeyID)
+}
+
+// The times of the envelope, which must not be nil; the zero Time if it has none.
+
+// EncryptedAt is when the message was sealed.
+func (o *Opened) EncryptedAt() time.Time { return timeOf(o.Envelope.EncryptedAt) }
+
+// NotBefore is when the message may be delivered first.
+func (o *Opened) NotBefore() time.Time { return timeOf(o.Envelope.NotBefore) }
+
+// ExpiresAt is when the message may be delivered last.
+func (o *Opened) ExpiresAt() time.Time { return timeOf(o.Envelope.ExpiresAt) }
+
+// TTL is the time between the sealing, or NotBefore if that is later, and ExpiresAt; 0
+// if the message does not expire.
+func (o *Opened) TTL() time.Duration {
+	e := o.Envelope
+	if e.ExpiresAt == 0 {
+		return 0
+	}
+	return timeOf(e.ExpiresAt).Sub(time.UnixMilli(max(e.EncryptedAt, e.NotBefore)))
+}
+
+// timeOf is a time of an envelope's header; 0 is the zero Time (qre1, Section 2.5).
+func timeOf(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
 // Open opens m. After a failure the result holds no more than the Envelope, none of it
 // authentic.
 func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (Opened, *Failure) {
