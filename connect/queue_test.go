@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // roundTrip sends a message through a queue and receives it.

@@ -17,6 +17,7 @@ require (
 	github.com/queue-runtime/queue/azure v0.0.0
 	github.com/queue-runtime/queue/connect v0.0.0
 	github.com/queue-runtime/queue/sqlite v0.0.0
+	github.com/queue-runtime/queue/testbed v0.0.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
@@ -75,4 +76,5 @@ replace (
 	github.com/queue-runtime/queue/azure => ../../azure
 	github.com/queue-runtime/queue/connect => ../../connect
 	github.com/queue-runtime/queue/sqlite => ../../sqlite
+	github.com/queue-runtime/queue/testbed => ../../testbed
 )

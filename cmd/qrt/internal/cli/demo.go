@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/queue-runtime/queue/cmd/qrt/internal/brokers"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/demo"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
-	"github.com/queue-runtime/queue/cmd/qrt/internal/testbed"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
 )
 
@@ -36,7 +36,7 @@ What was lost, forged or delivered is decided by a ledger of hashes that knows
 nothing of the library. The exit code is 0 only if nothing was lost and nothing
 forged was delivered.
 
-It runs on a SQLite file of its own, which it removes; --provider names another
+It runs on a SQLite file of its own, which it removes; --broker names another
 broker: sqlite://, mem://, sqs://, or emulator://servicebus and emulator://sqs,
 which it starts (the latter is fauxqs, in Node; QRT_FAUXQS names the folder where
 it was installed with npm). In an AWS account it makes queues and removes them, in
@@ -44,7 +44,7 @@ a file it leaves them: it wants --yes for the first, and where the file has othe
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files
-			qrt demo --provider mem:// --messages 300 --json`),
+			qrt demo --broker mem:// --messages 300 --json`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if messages < demo.MinMessages {
@@ -71,25 +71,25 @@ func (a *app) demo(ctx context.Context, payloads string, messages, attempts int,
 			return usagef("--payloads: %w", err)
 		}
 	}
-	bed, err := a.bed(ctx, yes)
+	b, err := a.testBroker(ctx, yes)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if cerr := bed.Close(); err == nil {
+		if cerr := b.Close(); err == nil {
 			err = cerr
 		}
 	}()
-	if bed.Attacker == nil {
-		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, sqs://, %s or %s", testbed.EmulatorURL, testbed.SQSEmulatorURL)
+	if b.Attacker == nil {
+		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, sqs://, %s or %s", brokers.EmulatorURL, brokers.SQSEmulatorURL)
 	}
 	begin := time.Now()
 	show := &demoShow{a: a, s: a.screen, begin: begin}
 	if !a.settings.json {
-		show.title(bed, messages, payloads)
+		show.title(b, messages, payloads)
 	}
 	r, err := demo.Run(ctx, demo.Config{
-		Broker:   demo.NewBroker(bed),
+		Broker:   demo.NewBroker(b),
 		Events:   events,
 		Messages: messages,
 		Attempts: attempts,
@@ -157,12 +157,12 @@ func (d *demoShow) end() {
 	}
 }
 
-func (d *demoShow) title(bed *testbed.Bed, messages int, payloads string) {
+func (d *demoShow) title(b *brokers.Broker, messages int, payloads string) {
 	from := "made up"
 	if payloads != "" {
 		from = "from " + display.Safe(payloads)
 	}
-	d.s.Printf("%s  %s\n", d.s.Bold("qrt demo"), d.s.Dim(fmt.Sprintf("%s GitHub webhooks (%s) over %s", display.Count(messages), from, bed.Title)))
+	d.s.Printf("%s  %s\n", d.s.Bold("qrt demo"), d.s.Dim(fmt.Sprintf("%s GitHub webhooks (%s) over %s", display.Count(messages), from, b.Title)))
 }
 
 func (d *demoShow) router(r *demo.Report) {

@@ -25,7 +25,7 @@ func (a *app) root() *cobra.Command {
 whoever controls the broker can neither read, alter, forge, substitute nor
 replay them.
 
-Without --provider it works on a SQLite file of this user, so that what one
+Without --broker it works on a SQLite file of this user, so that what one
 terminal sends another receives.`,
 		Example: example(`
 			qrt demo                                  # see the whole of it in a few seconds
@@ -42,6 +42,7 @@ terminal sends another receives.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w; see %s --help", err, cmd.CommandPath())
 	})
+	root.SetGlobalNormalizationFunc(presentName)
 	addFlags(root.PersistentFlags())
 	root.AddGroup(
 		&cobra.Group{ID: groupStart, Title: "Start here:"},
@@ -108,7 +109,7 @@ Flags of every command:
 Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
   {{rpad .CommandPath 18}} {{.Short}}{{end}}{{end}}{{else}}
 
-Every command also takes --provider, --keys, --nonces, --json and more: qrt --help{{end}}
+Every command also takes --broker, --keys, --nonces, --json and more: qrt --help{{end}}
 {{- if .HasAvailableSubCommands}}
 
 {{.CommandPath}} COMMAND --help tells more about a command.{{end}}

@@ -15,7 +15,7 @@ file; else it has a default. qrt doctor shows where each came from.
 The configuration file is TOML: --config, QRT_CONFIG, or qrt/config.toml in the
 user's configuration folder. An unknown name in it is an error.
 
-  provider    = "sqlite:///var/lib/router/queue.db"
+  broker      = "sqlite:///var/lib/router/queue.db"
   keys        = "file:///etc/router/keys.json"
   nonces      = "sqlite:///var/lib/router/nonces.db"
   policy      = "reject"        # allow, allow_with_alert, reject
@@ -62,7 +62,7 @@ a full disk or for want of a reader, goes back to its queue.`,
 }
 
 // urlForms shows each form once.
-const urlForms = `Brokers (--provider):
+const urlForms = `Brokers (--broker):
 
   mem://                             in this process; gone when it ends
   sqlite:///var/lib/qrt/queue.db     a file of this machine, for all its processes
