@@ -6,15 +6,13 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	_ "github.com/go-playground/webhooks/v6/github" // keeps its test data at hand
-
 	"github.com/queue-runtime/queue/attacktest"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/cli"
+	"github.com/queue-runtime/queue/testbed/webhooks"
 )
 
 // demoReport is the contract of qrt demo --json, to the letter: an unknown name
@@ -64,11 +62,11 @@ type demoReport struct {
 // webhookBodies is the folder of real GitHub webhooks.
 func webhookBodies(t *testing.T) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/go-playground/webhooks/v6").Output()
+	folder, err := webhooks.Folder(t.Context())
 	if err != nil {
-		t.Fatalf("the module with the webhooks: %v", err)
+		t.Fatal(err)
 	}
-	return filepath.Join(strings.TrimSpace(string(out)), "testdata", "github")
+	return folder
 }
 
 // runDemo runs the demonstration and decodes its report.

@@ -19,7 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/queue-runtime/queue/testbed/script"
 
 	"github.com/queue-runtime/queue/testbed/fauxqs"
 	"github.com/queue-runtime/queue/testbed/sbemulator"
@@ -90,12 +91,12 @@ type closer interface{ Close() error }
 
 // makeQueue is "queue NAME [ATTRIBUTE=VALUE...]": a queue of SQS is made; dead=NAME
 // gives it a redrive policy with maxReceiveCount 10, dead=NAME:N with N.
-func makeQueue(server string) func(*testscript.TestScript, bool, []string) {
+func makeQueue(server string) script.Command {
 	client := sqs.New(sqs.Options{
 		Region: fauxqsRegion, BaseEndpoint: aws.String(server),
 		Credentials: credentials.NewStaticCredentialsProvider(fauxqsKey, fauxqsSecret, ""),
 	})
-	return func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *script.State, neg bool, args []string) {
 		if neg || len(args) < 1 {
 			ts.Fatalf("usage: queue NAME [ATTRIBUTE=VALUE...]")
 		}
@@ -132,13 +133,11 @@ func makeQueue(server string) func(*testscript.TestScript, bool, []string) {
 func TestScriptSQS(t *testing.T) {
 	t.Parallel()
 	server := startFauxqs(t)
-	p := scripts("sqs", map[string]string{
+	script.Run(t, "testdata/sqs", &script.Options{Env: map[string]string{
 		"AWS_ACCESS_KEY_ID": fauxqsKey, "AWS_SECRET_ACCESS_KEY": fauxqsSecret, "AWS_REGION": fauxqsRegion, "AWS_CONFIG_FILE": os.DevNull,
 		"QRT_BROKER": "sqs://" + fauxqsRegion + "/?endpoint=" + server,
 		"DENY":       "sqs://" + fauxqsRegion + "/?endpoint=" + deny(t, server),
-	})
-	p.Cmds["queue"] = makeQueue(server)
-	testscript.Run(t, p)
+	}, Commands: map[string]script.Command{"queue": makeQueue(server)}})
 }
 
 // TestScriptServiceBus runs the scripts of Service Bus, against the emulator.
@@ -163,7 +162,7 @@ func TestScriptServiceBus(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testscript.Run(t, scripts("servicebus", map[string]string{
+	script.Run(t, "testdata/servicebus", &script.Options{Env: map[string]string{
 		"CONNECTION": server.ConnectionString(), "QRT_BROKER": "sb:///?connection=CONNECTION",
-	}))
+	}})
 }
