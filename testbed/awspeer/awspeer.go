@@ -18,7 +18,7 @@ import (
 	"github.com/queue-runtime/queue/testbed/fauxqs"
 )
 
-// TB is the part of testing.TB that this package uses.
+// TB is the part of *testing.T that this package uses.
 type TB interface {
 	Helper()
 	Fatal(args ...any)

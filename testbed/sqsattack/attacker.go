@@ -20,7 +20,9 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// API is the part of *sqs.Client that an [Attacker] uses.
+// API is the part of *sqs.Client that an [Attacker] uses: GetQueueUrl and
+// GetQueueAttributes to find a queue and count its messages, ReceiveMessage,
+// DeleteMessageBatch and SendMessageBatch to replace them.
 type API interface {
 	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error) //nolint:revive // the SDK's name
 	GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
