@@ -60,11 +60,11 @@ turns, so that both meet the same machine. It reports throughput (batches of 50)
 latency (one by one), and the overhead with a confidence interval; more and
 shorter pairs (--rounds, --messages) make that narrower.
 
-It works on queues of its own: in a SQLite file that it removes, or on the broker
-that --broker names (emulator://servicebus and emulator://sqs start one). Where
-it cannot make queues, --queue names one that is empty and that nobody else uses.
-In an AWS account it makes queues and removes them, in a file it leaves them: it
-wants --yes for the first, and where the file has others.`,
+It creates queues of its own in a temporary SQLite file, or on the broker that
+--broker names (emulator://servicebus and emulator://sqs start one). If it cannot
+create queues there, name an empty queue that nothing else uses with --queue. On
+AWS it creates and deletes queues and asks for --yes. In a file it leaves them, and
+asks for --yes if the file has other queues.`,
 		Example: example(`
 			qrt bench
 			qrt bench --payloads testdata/github --rounds 200
@@ -90,8 +90,8 @@ wants --yes for the first, and where the file has others.`,
 	c.Flags().IntVar(&size, "size", 0, "bodies of this many bytes")
 	c.Flags().IntVar(&messages, "messages", 100, "messages of each half of a pair")
 	c.Flags().IntVar(&rounds, "rounds", 30, "how many pairs")
-	c.Flags().StringVar(&queue, "queue", "", "an empty `queue` to use, instead of making some")
-	c.Flags().BoolVar(&yes, "yes", false, "make queues in a cloud's account, or in a file that has some")
+	c.Flags().StringVar(&queue, "queue", "", "use this empty `queue` instead of creating queues")
+	c.Flags().BoolVar(&yes, "yes", false, "create queues in an account of a cloud, or in a file that has queues")
 	c.MarkFlagsMutuallyExclusive("payloads", "size")
 	must(c.MarkFlagDirname("payloads"))
 	return c

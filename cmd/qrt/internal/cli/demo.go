@@ -32,15 +32,15 @@ receive them. A key is rotated under traffic. Encrypted and plain senders share
 queues. Then an attacker who controls the broker tries the whole threat model on
 the stored messages. At the end, plaintext is measured beside encrypted.
 
-What was lost, forged or delivered is decided by a ledger of hashes that knows
-nothing of the library. The exit code is 0 only if nothing was lost and nothing
+What was lost, forged or delivered is decided by a record of hashes, without the
+library. The exit code is 0 only if nothing was lost and nothing
 forged was delivered.
 
-It runs on a SQLite file of its own, which it removes; --broker names another
-broker: sqlite://, mem://, sqs://, or emulator://servicebus and emulator://sqs,
-which it starts (the latter is fauxqs, in Node; QRT_FAUXQS names the folder where
-it was installed with npm). In an AWS account it makes queues and removes them, in
-a file it leaves them: it wants --yes for the first, and where the file has others.`,
+It runs on a temporary SQLite file. --broker names another broker: sqlite://,
+mem://, sqs://, or emulator://servicebus and emulator://sqs, which it starts (the
+latter is fauxqs, in Node; QRT_FAUXQS names the folder in which npm installed it).
+On AWS it creates and deletes queues and asks for --yes. In a file it leaves them,
+and asks for --yes if the file has other queues.`,
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files
@@ -59,7 +59,7 @@ a file it leaves them: it wants --yes for the first, and where the file has othe
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of webhook bodies, named after their event")
 	c.Flags().IntVar(&messages, "messages", demoMessages, "how many webhooks to route")
 	c.Flags().IntVar(&attempts, "attempts", demoAttempts, "how often to make each attack")
-	c.Flags().BoolVar(&yes, "yes", false, "make queues in a cloud's account, or in a file that has some")
+	c.Flags().BoolVar(&yes, "yes", false, "create queues in an account of a cloud, or in a file that has queues")
 	must(c.MarkFlagDirname("payloads"))
 	return c
 }

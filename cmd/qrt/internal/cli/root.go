@@ -21,12 +21,11 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "qrt",
 		Short: "Operate queues of sealed messages",
-		Long: `qrt sends, receives and looks after messages that are sealed end to end:
-whoever controls the broker can neither read, alter, forge, substitute nor
-replay them.
+		Long: `qrt sends, receives and looks after messages that are sealed end to end: the
+operator of the broker can neither read, alter, forge, substitute nor replay them.
 
-Without --broker it works on a SQLite file of this user, so that what one
-terminal sends another receives.`,
+Without --broker it works on a SQLite file of this user, so that one terminal
+receives what another sends.`,
 		Example: example(`
 			qrt demo                                  # see the whole of it in a few seconds
 			qrt keys new                              # make a key; from now on messages are sealed

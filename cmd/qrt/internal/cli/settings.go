@@ -22,8 +22,8 @@ import (
 	"github.com/queue-runtime/queue/connect"
 )
 
-// settings are what every command goes by: a flag over the environment (QRT_*)
-// over the configuration file over the default.
+// settings are the settings of every command. A flag comes before the environment
+// (QRT_*), then the configuration file, then the default.
 type settings struct {
 	broker      setting
 	keys        setting
@@ -42,7 +42,7 @@ type settings struct {
 // setting is a value and where it comes from, in words for a person.
 type setting struct{ value, source string }
 
-// given reports whether somebody chose the value.
+// given reports whether the user chose the value.
 func (s setting) given() bool { return s.source != "" && s.source != sourceDefault }
 
 const sourceDefault = "default"
@@ -176,7 +176,7 @@ func (s *settings) resolveJSON(flags *pflag.FlagSet) error {
 // check refuses values that no command can use.
 func (s *settings) check() error {
 	if strings.Contains(s.broker.value, "SharedAccessKey=") && strings.HasPrefix(s.broker.source, "--") {
-		return usagef("--broker holds a connection string with a secret, which everybody on this machine can read in the process list: put it in QRT_BROKER or the configuration file")
+		return usagef("--broker holds a connection string with a secret, which other users of this machine can read in the process list: put it in QRT_BROKER or the configuration file")
 	}
 	for _, c := range []struct {
 		name string
@@ -197,8 +197,8 @@ func (s *settings) check() error {
 	return nil
 }
 
-// defaults names the broker and the keys of this user where nobody chose. A user
-// without a home has none: what needs them says so, and many a command does not.
+// defaults sets the broker and the keys of this user if none were chosen. A user
+// without a home folder has neither: commands that need them report it.
 func (s *settings) defaults() {
 	if s.broker.value == "" {
 		if dir, err := dataDir(); err == nil {
