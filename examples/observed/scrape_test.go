@@ -143,6 +143,8 @@ func exercise(t *testing.T) vocabulary {
 	p.session(r)
 	p.process(r)
 	p.fail(r)
+	p.reject()
+	p.tell()
 	p.attack(r)
 
 	server := httptest.NewServer(telemetry.Metrics)
@@ -229,6 +231,68 @@ func (p *program) fail(r *queue.Receiver) {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	if _, err := long.Receive(ctx, 1); !errors.Is(err, context.Canceled) {
 		p.Fatalf("error %v, want %v", err, context.Canceled)
+	}
+}
+
+// reject sends plaintext to a receiver that rejects it, and shows it something that only
+// looks sealed, and a message that it has had. A sender's key has expired.
+func (p *program) reject() {
+	ctx := p.Context()
+	strict, err := p.client.Receiver(ctx, name, &queue.ReceiverOptions{
+		Wait: time.Millisecond, Crypto: &queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
+	})
+	p.must(err)
+	plain, err := p.client.Sender(ctx, name, &queue.SenderOptions{Crypto: &queue.CryptoConfig{}})
+	p.must(err)
+	_, err = plain.Send(ctx, &queue.Message{Body: []byte("plain")})
+	p.must(err)
+	p.rejected(strict, queue.ErrUnencryptedMessage)
+	attacker := p.broker.Attacker()
+	put := func(m ...driver.Message) {
+		p.Helper()
+		p.must(attacker.Rewrite(ctx, name, func([]driver.Message) []driver.Message { return m }))
+	}
+	put(driver.Message{ID: "bad", Body: []byte("QRE1\x01nonsense")})
+	p.rejected(strict, queue.ErrInvalidEnvelope)
+	p.send(&queue.Message{Body: []byte("x")})
+	copied, err := attacker.Read(ctx, name)
+	p.must(err)
+	d, err := strict.ReceiveOne(ctx)
+	p.must(err)
+	p.must(d.Complete(ctx))
+	put(copied[0])
+	p.rejected(strict, queue.ErrNonceReused)
+	key, err := keys.Generate("k0", &keys.Options{Created: time.Now().Add(-2 * time.Hour), Expires: time.Now().Add(-time.Hour)})
+	p.must(err)
+	expired, err := keys.NewRing(key)
+	p.must(err)
+	late, err := p.client.Sender(ctx, name, &queue.SenderOptions{Keys: expired})
+	p.must(err)
+	if _, err := late.Send(ctx, &queue.Message{Body: []byte("x")}); !errors.Is(err, queue.ErrEncryptionFailed) {
+		p.Fatalf("error %v, want %v", err, queue.ErrEncryptionFailed)
+	}
+}
+
+func (p *program) rejected(r *queue.Receiver, want error) {
+	p.Helper()
+	if _, err := r.ReceiveOne(p.Context()); !errors.Is(err, want) {
+		p.Fatalf("error %v, want %v", err, want)
+	}
+}
+
+// tell tells by hand of what would need a lost answer, or hours.
+func (p *program) tell() {
+	ctx, s := p.Context(), observe.Source{Queue: name, Environment: "production"}
+	p.observer.Duplicate(ctx, s, observe.Duplicate{})
+	for _, reason := range []string{
+		driver.ReasonKeyNotFound, driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonMessageExpired,
+		driver.ReasonMessageFromFuture, driver.ReasonNonceBusy, driver.ReasonUnsupportedVersion,
+	} {
+		p.observer.CryptoError(ctx, s, observe.CryptoError{Reason: reason})
+	}
+	for _, reason := range []string{driver.ReasonKeyProvider, driver.ReasonReplayStore} {
+		p.observer.Paused(ctx, s, observe.Paused{Reason: reason})
+		p.observer.Resumed(ctx, s, observe.Resumed{Reason: reason})
 	}
 }
 

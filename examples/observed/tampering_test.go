@@ -103,7 +103,7 @@ func (s *scene) shows() {
 	}
 	for _, panel := range []string{
 		"Sent encrypted", "Received encrypted", "Queues not encrypted", "Alerts firing", "Firing", "Encryption by process",
-		"Not authentic", "Rejected share", "Findings by reason", "What became of them", "Receiving paused",
+		"Not authentic", "Rejected share", "Findings by reason", "What became of them",
 		"Oldest key in use", "Keys", "Sealed under each key", "Opened under each key", "Sealing and opening",
 		"Waiting", "Oldest message", "Dead letters", "Dead-lettered", "Dead-lettered by reason", "Depth",
 		"Handling time", "Handling time, all of it", "Dispositions", "Handlers running", "Sessions held",
