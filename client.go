@@ -60,8 +60,9 @@ type Client struct {
 	options Options
 	closed  atomic.Bool
 
-	mu       sync.Mutex            // guards what follows
-	sessions map[*Session]struct{} // that have not ended
+	mu        sync.Mutex             // guards what follows
+	sessions  map[*Session]struct{}  // that have not ended
+	endpoints map[*endpoint]struct{} // that were not closed
 }
 
 // New returns a Client over p, which it owns from then on: Close closes it. It
@@ -71,7 +72,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	if p == nil {
 		return nil, wrap("new", "", invalidOption("nil driver.Broker"))
 	}
-	c := &Client{broker: p, sessions: make(map[*Session]struct{})}
+	c := &Client{broker: p, sessions: make(map[*Session]struct{}), endpoints: make(map[*endpoint]struct{})}
 	if o != nil {
 		c.options = *o
 	}
@@ -119,9 +120,13 @@ func (c *Client) Close(ctx context.Context) error {
 	err := c.broker.Close(ctx)
 	c.mu.Lock()
 	sessions := slices.Collect(maps.Keys(c.sessions))
+	endpoints := slices.Collect(maps.Keys(c.endpoints))
 	c.mu.Unlock()
 	for _, s := range sessions {
 		s.end(observe.SessionClosed, errSessionClosed)
+	}
+	for _, e := range endpoints {
+		e.over(ctx)
 	}
 	return wrap("close", "", err)
 }

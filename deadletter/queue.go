@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -41,6 +42,7 @@ type Queue struct {
 	group  string
 	wait   time.Duration
 	obs    observe.Scope
+	open   atomic.Bool // the Observer was told of Configured, and not of Closed
 	log    *slog.Logger
 }
 
@@ -81,6 +83,7 @@ func open(ctx context.Context, c *queue.Client, name string, o *Options) (*Queue
 		_ = q.Close(context.WithoutCancel(ctx)) // the first error is the one that tells
 		return nil, err
 	}
+	q.open.Store(true)
 	q.obs.Configured(ctx, q.obs.Source, observe.Configured{Role: observe.DeadLetter, Encrypted: q.cfg.Enabled})
 	return q, nil
 }
@@ -140,6 +143,9 @@ func (q *Queue) Close(ctx context.Context) error {
 		if e := q.main.Close(ctx); err == nil {
 			err = e
 		}
+	}
+	if q.open.Swap(false) {
+		q.obs.Closed(ctx, q.obs.Source, observe.Closed{Role: observe.DeadLetter})
 	}
 	return queue.NewError("close", q.name, err)
 }

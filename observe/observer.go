@@ -41,6 +41,7 @@ type Observer interface {
 
 	// What happened to a sender, a receiver or a worker.
 	Configured(ctx context.Context, s Source, e Configured)
+	Closed(ctx context.Context, s Source, e Closed)
 	KeyUsed(ctx context.Context, s Source, e KeyUsed)
 	Paused(ctx context.Context, s Source, e Paused)
 	Resumed(ctx context.Context, s Source, e Resumed)
@@ -53,6 +54,9 @@ type Observer interface {
 type Source struct {
 	Queue       string // the queue's name
 	Environment string // Options.Environment of the client; empty if it has none
+	// ID tells the senders and receivers of one process apart. [NewScope] numbers
+	// them from 1. A worker has the ID of its receiver.
+	ID uint64
 }
 
 // Nop is an Observer that does nothing.
@@ -114,6 +118,9 @@ func (Nop) Renewed(context.Context, Source, Renewed) {}
 
 // Configured does nothing.
 func (Nop) Configured(context.Context, Source, Configured) {}
+
+// Closed does nothing.
+func (Nop) Closed(context.Context, Source, Closed) {}
 
 // KeyUsed does nothing.
 func (Nop) KeyUsed(context.Context, Source, KeyUsed) {}

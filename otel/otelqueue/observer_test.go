@@ -10,7 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 )
 
@@ -69,7 +69,7 @@ func TestRefusedInstrument(t *testing.T) {
 }
 
 // TestEnd: an operation without an SDK begins and ends, and leaves its context as it
-// was where the tracer is silent.
+// was if the tracer is silent.
 func TestEnd(t *testing.T) {
 	o, err := otelqueue.New(&otelqueue.Options{TracerProvider: tracenoop.NewTracerProvider()})
 	if err != nil {
@@ -77,11 +77,11 @@ func TestEnd(t *testing.T) {
 	}
 	type key struct{}
 	ctx := context.WithValue(t.Context(), key{}, 1)
-	for _, kind := range []queue.OperationKind{queue.OpSend, queue.OpReceive, queue.OpProcess} {
-		got, end := o.Begin(ctx, queue.Operation{Kind: kind, Queue: "orders", Count: 1})
+	for _, kind := range []observe.Kind{observe.Send, observe.Receive, observe.Process} {
+		got, end := o.Begin(ctx, observe.Source{Queue: "orders"}, observe.Operation{Kind: kind, Count: 1})
 		if got != ctx {
 			t.Errorf("%s: a silent Observer replaces the context", kind)
 		}
-		end(queue.Result{Count: 1, Err: errRefused})
+		end(observe.Result{Count: 1, Err: errRefused})
 	}
 }

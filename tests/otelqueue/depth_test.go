@@ -96,3 +96,50 @@ func TestDepthOutlivesBrokers(t *testing.T) {
 		}
 	})
 }
+
+// TestOldestMessageAge: the age is that of a message that could be delivered now. One
+// that is scheduled for next week, or that a handler has held for five minutes, does not
+// wait for a consumer, and what comes after it has waited since then at most.
+func TestOldestMessageAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reader := sdkmetric.NewManualReader()
+		q := &counted{name: "orders"}
+		_, err := otelqueue.WatchDepth(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		for _, c := range []struct {
+			what  string
+			at    time.Duration
+			stats driver.Stats
+			want  float64 // seconds; -1 for no series
+		}{
+			{"unknown", 0, driver.Stats{Ready: 1}, -1},
+			{"one has waited since before the first collection", 0, driver.Stats{Ready: 1, Oldest: begin.Add(-time.Minute)}, 60},
+			{"scheduled", time.Minute, driver.Stats{Scheduled: 1, Oldest: begin}, 0},
+			{"held by a handler", 6 * time.Minute, driver.Stats{InFlight: 1, Oldest: begin}, 0},
+			{"another waits behind it", 6*time.Minute + 30*time.Second, driver.Stats{Ready: 1, InFlight: 1, Oldest: begin}, 30},
+			{"it was given back", 7 * time.Minute, driver.Stats{Ready: 2, Oldest: begin}, 60},
+			{"handled, the other still waits", 8 * time.Minute, driver.Stats{Ready: 1, Oldest: begin.Add(6*time.Minute + 10*time.Second)}, 110},
+			{"empty", 9 * time.Minute, driver.Stats{}, 0},
+			{"the broker's clock is ahead", 10 * time.Minute, driver.Stats{Ready: 1, Oldest: begin.Add(time.Hour)}, 0},
+		} {
+			time.Sleep(time.Until(begin.Add(c.at)))
+			q.stats = c.stats
+			var data metricdata.ResourceMetrics
+			if err := reader.Collect(t.Context(), &data); err != nil {
+				t.Fatal(err)
+			}
+			got := -1.0
+			for _, m := range data.ScopeMetrics[0].Metrics {
+				if g, ok := m.Data.(metricdata.Gauge[float64]); ok {
+					got = g.DataPoints[0].Value
+				}
+			}
+			if got != c.want {
+				t.Errorf("%s: age %v s, want %v", c.what, got, c.want)
+			}
+		}
+	})
+}

@@ -11,7 +11,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 )
 
@@ -62,14 +63,15 @@ func TestCountsOnce(t *testing.T) {
 		all.Go(func() {
 			for i := range messages {
 				q := fmt.Sprint("q", i%queues)
-				key := queue.Event{Kind: queue.EventSealed, Queue: q, KeyID: "old"}
+				s := observe.Source{Queue: q}
+				key := keys.ID("old")
 				if i%2 == 1 {
-					key.KeyID = "new"
+					key = "new"
 				}
-				o.Event(ctx, key)
-				o.Event(ctx, queue.Event{Kind: queue.EventSent, Queue: q, Encrypted: i%2 == 1})
-				o.Event(ctx, queue.Event{Kind: queue.EventInFlight, Queue: q, Delta: 1})
-				o.Event(ctx, queue.Event{Kind: queue.EventInFlight, Queue: q, Delta: -1})
+				o.Sealed(ctx, s, observe.Sealed{KeyID: key})
+				o.Sent(ctx, s, observe.Sent{Encrypted: i%2 == 1})
+				o.InFlight(ctx, s, observe.InFlight{Delta: 1})
+				o.InFlight(ctx, s, observe.InFlight{Delta: -1})
 			}
 		})
 	}
@@ -107,11 +109,12 @@ func TestObserversAddUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.Event(t.Context(), queue.Event{Kind: queue.EventReceived, Queue: "q", Encrypted: true})
-		o.Event(t.Context(), queue.Event{Kind: queue.EventCryptoError, Queue: "q", ErrorType: "nonce_reused"})
+		s := observe.Source{Queue: "q"}
+		o.Received(t.Context(), s, observe.Received{Encrypted: true})
+		o.CryptoError(t.Context(), s, observe.CryptoError{Reason: "nonce_reused"})
 	}
 	for name, labels := range map[string]string{
-		"queue.messages.received": "encrypted=true queue=q ", "queue.crypto.errors": "error_type=nonce_reused queue=q ",
+		"queue.messages.received": "encrypted=true queue=q ", "queue.crypto.errors": "queue=q reason=nonce_reused ",
 	} {
 		if got := sums(t.Context(), t, r, name)[labels]; got != 2 {
 			t.Errorf("%s is %d, want 2", name, got)

@@ -10,8 +10,10 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 )
 
@@ -25,56 +27,58 @@ func BenchmarkObserver(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx := context.Background()
-	call := func(op queue.Operation, events ...queue.Event) {
-		op.Queue = "orders"
-		ctx, end := o.Begin(ctx, op)
-		for i := range events {
-			o.Event(ctx, events[i])
+	ctx, orders := context.Background(), observe.Source{Queue: "orders"}
+	call := func(op observe.Operation, events ...func()) {
+		_, end := o.Begin(ctx, orders, op)
+		for _, e := range events {
+			e()
 		}
-		end(queue.Result{Count: 1})
+		end(observe.Result{Count: 1})
 	}
-	sealed := queue.Event{Kind: queue.EventSealed, Queue: "orders", Duration: time.Microsecond, KeyID: "k1"}
-	opened := queue.Event{Kind: queue.EventOpened, Queue: "orders", Duration: time.Microsecond, KeyID: "k1"}
-	sent := queue.Event{Kind: queue.EventSent, Queue: "orders", Encrypted: true, KeyID: "k1"}
-	received := queue.Event{Kind: queue.EventReceived, Queue: "orders", Encrypted: true, KeyID: "k1"}
-	begun := queue.Event{Kind: queue.EventInFlight, Queue: "orders", Delta: 1}
-	ended := queue.Event{Kind: queue.EventInFlight, Queue: "orders", Delta: -1}
-	handled := queue.Event{Kind: queue.EventHandled, Queue: "orders", Duration: time.Microsecond, Reason: "complete"}
+	sealed := func() { o.Sealed(ctx, orders, observe.Sealed{Took: time.Microsecond, KeyID: "k1"}) }
+	opened := func() { o.Opened(ctx, orders, observe.Opened{Took: time.Microsecond, KeyID: "k1"}) }
+	sent := func() { o.Sent(ctx, orders, observe.Sent{Encrypted: true, KeyID: "k1"}) }
+	received := func() { o.Received(ctx, orders, observe.Received{Encrypted: true, KeyID: "k1"}) }
+	begun := func() { o.InFlight(ctx, orders, observe.InFlight{Delta: 1}) }
+	ended := func() { o.InFlight(ctx, orders, observe.InFlight{Delta: -1}) }
+	handled := func() {
+		o.Handled(ctx, orders, observe.Handled{Took: time.Microsecond, Disposition: driver.Completed})
+	}
+	settle := observe.Operation{Kind: observe.Settle, Disposition: driver.Completed}
 	b.Run("sender", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			call(queue.Operation{Kind: queue.OpSend}, sealed, sent)
+			call(observe.Operation{Kind: observe.Send}, sealed, sent)
 		}
 	})
 	// A batch of ten shares its calls to the broker.
 	b.Run("sender,batch=10", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			call(queue.Operation{Kind: queue.OpSend}, sealed, sent, sealed, sent, sealed, sent, sealed, sent, sealed, sent,
+			call(observe.Operation{Kind: observe.Send}, sealed, sent, sealed, sent, sealed, sent, sealed, sent, sealed, sent,
 				sealed, sent, sealed, sent, sealed, sent, sealed, sent, sealed, sent)
 		}
 	})
 	b.Run("receiver", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			call(queue.Operation{Kind: queue.OpReceive}, opened, received)
-			call(queue.Operation{Kind: queue.OpSettle, Name: "complete"})
+			call(observe.Operation{Kind: observe.Receive}, opened, received)
+			call(settle)
 		}
 	})
 	b.Run("processor", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			call(queue.Operation{Kind: queue.OpProcess}, begun, ended, handled)
+			call(observe.Operation{Kind: observe.Process}, begun, ended, handled)
 		}
 	})
 	// All of one message in a Processor that gets them one by one.
 	b.Run("consumer", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			call(queue.Operation{Kind: queue.OpReceive}, opened, received)
-			call(queue.Operation{Kind: queue.OpProcess}, begun, ended, handled)
-			call(queue.Operation{Kind: queue.OpSettle, Name: "complete"})
+			call(observe.Operation{Kind: observe.Receive}, opened, received)
+			call(observe.Operation{Kind: observe.Process}, begun, ended, handled)
+			call(settle)
 		}
 	})
 }
@@ -91,7 +95,7 @@ func BenchmarkMessage(b *testing.B) {
 	}
 	for _, c := range []struct {
 		name     string
-		observer queue.Observer
+		observer observe.Observer
 	}{{"absent", nil}, {"metrics", o}} {
 		b.Run(c.name, func(b *testing.B) {
 			key, err := keys.Generate("k1", nil)

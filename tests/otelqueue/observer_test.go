@@ -27,28 +27,30 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 	"github.com/queue-runtime/queue/replay"
 )
 
-// observed is a client whose metrics can be scraped and whose spans can be read.
-type observed struct {
+// program has a client whose metrics can be scraped and whose spans can be read.
+type program struct {
 	*testing.T
-	broker  *memqueue.Broker
-	client  *queue.Client
-	spans   *tracetest.InMemoryExporter
-	metrics *sdkmetric.MeterProvider
-	url     string
+	observer *otelqueue.Observer
+	broker   *memqueue.Broker
+	client   *queue.Client
+	spans    *tracetest.InMemoryExporter
+	metrics  *sdkmetric.MeterProvider
+	url      string
 }
 
-func observe(t *testing.T, change func(*queue.Options)) *observed {
+func observed(t *testing.T, change func(*queue.Options)) *program {
 	t.Helper()
 	registry := promclient.NewRegistry()
 	exporter, err := prometheus.New(prometheus.WithRegisterer(registry), prometheus.WithoutScopeInfo(), prometheus.WithoutTargetInfo())
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &observed{T: t, spans: tracetest.NewInMemoryExporter(), metrics: sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))}
+	x := &program{T: t, spans: tracetest.NewInMemoryExporter(), metrics: sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))}
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(x.spans))
 	t.Cleanup(func() {
 		_ = tracer.Shutdown(context.Background())
@@ -76,6 +78,7 @@ func observe(t *testing.T, change func(*queue.Options)) *observed {
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.observer = o
 	x.broker = memqueue.New(nil)
 	options := &queue.Options{
 		Keys: ring, ReplayStore: store, Observer: o, Environment: "production", Logger: slog.New(slog.DiscardHandler),
@@ -91,14 +94,14 @@ func observe(t *testing.T, change func(*queue.Options)) *observed {
 	return x
 }
 
-func (x *observed) must(err error) {
+func (x *program) must(err error) {
 	x.Helper()
 	if err != nil {
 		x.Fatal(err)
 	}
 }
 
-func (x *observed) open() (*queue.Sender, *queue.Receiver) {
+func (x *program) open() (*queue.Sender, *queue.Receiver) {
 	x.Helper()
 	s, err := x.client.Sender(x.Context(), "orders", nil)
 	x.must(err)
@@ -108,7 +111,7 @@ func (x *observed) open() (*queue.Sender, *queue.Receiver) {
 }
 
 // scrape returns the lines of /metrics.
-func (x *observed) scrape() string {
+func (x *program) scrape() string {
 	x.Helper()
 	request, err := http.NewRequestWithContext(x.Context(), http.MethodGet, x.url, nil)
 	x.must(err)
@@ -122,7 +125,7 @@ func (x *observed) scrape() string {
 
 // The names and labels of the original, exactly, as a scrape shows them.
 func TestOriginalNames(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, r := x.open()
 	ctx := t.Context()
 	_, err := s.Send(ctx, &queue.Message{ID: "secret-id", SessionID: "secret-session", Body: []byte("payload")})
@@ -161,14 +164,14 @@ func TestOriginalNames(t *testing.T) {
 		`queue_messages_sent_total{encrypted="true",queue="orders"} 2`,
 		`queue_messages_received_total{encrypted="true",queue="orders"} 2`,
 		`queue_messages_received_total{encrypted="false",queue="orders"} 1`,
-		`queue_crypto_errors_total{error_type="plaintext_allowed",queue="orders"} 1`,
+		`queue_crypto_errors_total{queue="orders",reason="plaintext_allowed"} 1`,
 		`queue_crypto_enabled{environment="production",queue="orders"} 1`,
 		`queue_crypto_key_created_timestamp{key_id="k1",queue="orders"} 1.7e+09`,
 		`queue_crypto_encrypt_duration_seconds_count{queue="orders"} 2`,
 		`queue_crypto_decrypt_duration_seconds_count{queue="orders"} 2`,
 		`queue_send_duration_seconds_count{queue="orders"} 2`,
 		`queue_receive_duration_seconds_count{queue="orders"}`,
-		`queue_message_processing_duration_seconds_count{outcome="complete",queue="orders"} 1`,
+		`queue_message_processing_duration_seconds_count{disposition="completed",queue="orders"} 1`,
 		`queue_messages_dead_lettered_total{queue="orders",reason="odd"} 1`,
 		`queue_processing_messages{queue="orders"} 0`,
 		`queue_depth{queue="orders",state="ready"} 0`,
@@ -176,7 +179,7 @@ func TestOriginalNames(t *testing.T) {
 		`queue_oldest_message_age_seconds{queue="orders"} 0`,
 		`queue_crypto_key_uses_total{key_id="k1",operation="seal",queue="orders"} 2`,
 		`queue_crypto_key_uses_total{key_id="k1",operation="open",queue="orders"} 2`,
-		`queue_settle_duration_seconds_count{operation="complete",queue="orders"} 2`,
+		`queue_settle_duration_seconds_count{disposition="completed",queue="orders"} 2`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the scrape lacks %s", want)
@@ -194,7 +197,7 @@ func TestOriginalNames(t *testing.T) {
 
 // Labels are few and bounded.
 func TestLabels(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, r := x.open()
 	for i := range 300 {
 		_, err := s.Send(t.Context(), &queue.Message{Body: []byte("x")})
@@ -225,7 +228,7 @@ func TestLabels(t *testing.T) {
 	for _, m := range regexp.MustCompile(`[{,]([a-z_]+)="`).FindAllStringSubmatch(text, -1) {
 		seen[m[1]] = true
 	}
-	allowed := []string{"queue", "encrypted", "environment", "error_type", "key_id", "reason", "disposition", "outcome", "operation", "result", "state", "le"}
+	allowed := []string{"queue", "encrypted", "environment", "error_type", "key_id", "reason", "disposition", "operation", "result", "state", "le"}
 	for _, label := range slices.Sorted(maps.Keys(seen)) {
 		if !slices.Contains(allowed, label) {
 			t.Errorf("label %s", label)
@@ -235,7 +238,7 @@ func TestLabels(t *testing.T) {
 
 // From the sender's caller over two queues to the last handler is one trace.
 func TestOneTrace(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, r := x.open()
 	second, err := x.client.Sender(t.Context(), "next", nil)
 	x.must(err)
@@ -289,7 +292,7 @@ func TestOneTrace(t *testing.T) {
 		case "process orders":
 			for name, want := range map[string]string{
 				"messaging.system": "memory", "messaging.operation.type": "process", "messaging.destination.name": "orders",
-				"queue.key.id": "k1", "queue.encrypted": "true", "queue.outcome": "complete",
+				"queue.key.id": "k1", "queue.encrypted": "true", "queue.disposition": "completed",
 			} {
 				if got := attributeOf(s, name); got != want {
 					t.Errorf("%s of %s is %q, want %q", name, s.Name, got, want)
@@ -310,7 +313,7 @@ func attributeOf(s tracetest.SpanStub, name string) string {
 
 // What a handler's error says may be payload; a span gets its code alone.
 func TestSpansHoldNoPayload(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, r := x.open()
 	_, err := s.Send(t.Context(), &queue.Message{Body: []byte("payload-7")})
 	x.must(err)
@@ -352,25 +355,30 @@ func TestMetricsCost(t *testing.T) {
 	if o.Traces() {
 		t.Error("an Observer without spans says that it makes some")
 	}
-	ctx := t.Context()
-	call := func(op queue.Operation, events ...queue.Event) {
-		op.Queue = "orders"
-		ctx, end := o.Begin(ctx, op)
-		for _, e := range events {
-			e.Queue, e.KeyID, e.Encrypted, e.Duration = "orders", "k1", true, time.Microsecond
-			o.Event(ctx, e)
-		}
-		end(queue.Result{Count: 1})
+	ctx, orders := t.Context(), observe.Source{Queue: "orders"}
+	call := func(op observe.Operation, events func()) {
+		_, end := o.Begin(ctx, orders, op)
+		events()
+		end(observe.Result{Count: 1})
 	}
 	for side, f := range map[string]func(){
 		"sender": func() {
-			call(queue.Operation{Kind: queue.OpSend}, queue.Event{Kind: queue.EventSealed}, queue.Event{Kind: queue.EventSent})
+			call(observe.Operation{Kind: observe.Send}, func() {
+				o.Sealed(ctx, orders, observe.Sealed{Took: time.Microsecond, KeyID: "k1"})
+				o.Sent(ctx, orders, observe.Sent{Encrypted: true, KeyID: "k1"})
+			})
 		},
 		"receiver": func() {
-			call(queue.Operation{Kind: queue.OpReceive}, queue.Event{Kind: queue.EventOpened}, queue.Event{Kind: queue.EventReceived})
-			call(queue.Operation{Kind: queue.OpProcess}, queue.Event{Kind: queue.EventInFlight, Delta: 1},
-				queue.Event{Kind: queue.EventInFlight, Delta: -1}, queue.Event{Kind: queue.EventHandled, Reason: "complete"})
-			call(queue.Operation{Kind: queue.OpSettle, Name: "complete"})
+			call(observe.Operation{Kind: observe.Receive}, func() {
+				o.Opened(ctx, orders, observe.Opened{Took: time.Microsecond, KeyID: "k1"})
+				o.Received(ctx, orders, observe.Received{Encrypted: true, KeyID: "k1"})
+			})
+			call(observe.Operation{Kind: observe.Process}, func() {
+				o.InFlight(ctx, orders, observe.InFlight{Delta: 1})
+				o.InFlight(ctx, orders, observe.InFlight{Delta: -1})
+				o.Handled(ctx, orders, observe.Handled{Took: time.Microsecond, Disposition: driver.Completed})
+			})
+			call(observe.Operation{Kind: observe.Settle, Disposition: driver.Completed}, func() {})
 		},
 	} {
 		f() // the series are made once

@@ -18,11 +18,13 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/deadletter"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 )
 
 // span returns the only finished span of that name.
-func (x *observed) span(name string) tracetest.SpanStub {
+func (x *program) span(name string) tracetest.SpanStub {
 	x.Helper()
 	var found []tracetest.SpanStub
 	for _, s := range x.spans.GetSpans() {
@@ -37,7 +39,7 @@ func (x *observed) span(name string) tracetest.SpanStub {
 }
 
 // event returns the attributes of a span's event, as name=value.
-func (x *observed) event(s tracetest.SpanStub, name string) []string {
+func (x *program) event(s tracetest.SpanStub, name string) []string {
 	x.Helper()
 	for _, e := range s.Events {
 		if e.Name == name {
@@ -61,7 +63,7 @@ func linkedTo(s tracetest.SpanStub) []trace.SpanID {
 	return all
 }
 
-func (x *observed) attributes(s tracetest.SpanStub, want map[string]string) {
+func (x *program) attributes(s tracetest.SpanStub, want map[string]string) {
 	x.Helper()
 	for name, v := range want {
 		if got := attributeOf(s, name); got != v {
@@ -73,7 +75,7 @@ func (x *observed) attributes(s tracetest.SpanStub, want map[string]string) {
 // The spans of one message by the semantic conventions: names, kinds, attributes,
 // links, and what cryptography did.
 func TestSpans(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, r := x.open()
 	_, err := s.Send(t.Context(), &queue.Message{ID: "m1", SessionID: "", Body: []byte("x")})
 	x.must(err)
@@ -83,15 +85,15 @@ func TestSpans(t *testing.T) {
 	x.must(p.Handle(r, queue.HandlerFunc(func(context.Context, *queue.Delivery) error { cancel(); return nil }), nil))
 	x.must(p.Run(ctx))
 
-	send, process, complete := x.span("send orders"), x.span("process orders"), x.span("complete orders")
+	send, process, complete := x.span("send orders"), x.span("process orders"), x.span("settle orders")
 	for _, c := range []struct {
 		span tracetest.SpanStub
 		kind trace.SpanKind
 		want map[string]string
 	}{
 		{send, trace.SpanKindProducer, map[string]string{"messaging.operation.name": "send", "messaging.operation.type": "send", "queue.key.id": "k1"}},
-		{process, trace.SpanKindConsumer, map[string]string{"messaging.operation.name": "process", "messaging.operation.type": "process", "queue.outcome": "complete"}},
-		{complete, trace.SpanKindClient, map[string]string{"messaging.operation.name": "complete", "messaging.operation.type": "settle"}},
+		{process, trace.SpanKindConsumer, map[string]string{"messaging.operation.name": "process", "messaging.operation.type": "process", "queue.disposition": "completed"}},
+		{complete, trace.SpanKindClient, map[string]string{"messaging.operation.name": "settle", "messaging.operation.type": "settle", "queue.disposition": "completed"}},
 	} {
 		if c.span.SpanKind != c.kind {
 			t.Errorf("span %q is of kind %v, want %v", c.span.Name, c.span.SpanKind, c.kind)
@@ -129,16 +131,16 @@ func TestSpans(t *testing.T) {
 // Why a message was rejected is on the span that received it. Its key ID is what
 // it claims.
 func TestRejectionsAreOnSpans(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, r := x.open()
 	_, err := s.Send(t.Context(), &queue.Message{Body: []byte("x")})
 	x.must(err)
-	x.tamper()
+	x.tamper("orders")
 	if _, err := r.ReceiveOne(t.Context()); !errors.Is(err, queue.ErrAuthenticationFailed) {
 		t.Fatal(err)
 	}
 	got := x.event(x.span("receive orders"), "queue.rejected")
-	want := []string{"error.type=authentication_failed", "queue.key.claimed_id=k1", "queue.reason=dead_lettered"}
+	want := []string{"queue.disposition=dead_lettered", "queue.key.claimed_id=k1", "queue.reason=authentication_failed"}
 	if !slices.Equal(got, want) {
 		t.Errorf("rejected: %q, want %q", got, want)
 	}
@@ -146,7 +148,7 @@ func TestRejectionsAreOnSpans(t *testing.T) {
 
 // Sealing is noted on the span of whoever sends.
 func TestSealingIsOnTheCallersSpan(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, _ := x.open()
 	root, span := sdktrace.NewTracerProvider(sdktrace.WithSyncer(x.spans)).Tracer("test").Start(t.Context(), "request")
 	_, err := s.Send(root, &queue.Message{Body: []byte("x")})
@@ -160,7 +162,7 @@ func TestSealingIsOnTheCallersSpan(t *testing.T) {
 // Messages that a Batcher sends together stay in the traces of those who sent
 // them, and the one call links to each.
 func TestBatchLinks(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, r := x.open()
 	b, err := queue.NewBatcher(s, &queue.BatcherOptions{Linger: time.Minute, MaxMessages: 2, InFlight: 1})
 	x.must(err)
@@ -196,7 +198,7 @@ func TestBatchLinks(t *testing.T) {
 
 // What is redriven keeps its trace, and the redrive links to it.
 func TestRedriveLinks(t *testing.T) {
-	x := observe(t, nil)
+	x := observed(t, nil)
 	s, r := x.open()
 	_, err := s.Send(t.Context(), &queue.Message{ID: "m1", Body: []byte("x")})
 	x.must(err)
@@ -235,25 +237,47 @@ func TestSpanStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		kind   queue.OperationKind
-		err    error
+		kind   observe.Kind
+		result observe.Result
 		status codes.Code
-		code   string
+		class  string
 	}{
-		{queue.OpSend, nil, codes.Unset, ""},
-		{queue.OpSend, fmt.Errorf("amqp: %w", queue.ErrThrottled), codes.Error, "throttled"},
-		{queue.OpReceive, context.DeadlineExceeded, codes.Error, "timeout"},
-		{queue.OpSettle, queue.ErrLockLost, codes.Error, "lock_lost"},
-		{queue.OpProcess, errors.New("payload"), codes.Error, "other"},
+		{observe.Send, observe.Result{}, codes.Unset, ""},
+		{observe.Send, observe.Result{Err: fmt.Errorf("amqp: %w", queue.ErrThrottled)}, codes.Error, "throttled"},
+		{observe.Receive, observe.Result{Err: context.DeadlineExceeded}, codes.Error, "timeout"},
+		{observe.Settle, observe.Result{Err: queue.ErrLockLost}, codes.Error, "lock_lost"},
+		{observe.Process, observe.Result{Err: errors.New("payload"), Disposition: driver.Abandoned}, codes.Error, "other"},
+		// A message that its handler put off is no failure.
+		{observe.Process, observe.Result{Disposition: driver.Abandoned}, codes.Unset, ""},
+		{observe.Process, observe.Result{Disposition: driver.Released}, codes.Unset, ""},
 	} {
 		spans.Reset()
-		_, end := o.Begin(t.Context(), queue.Operation{Kind: c.kind, Queue: "orders"})
-		end(queue.Result{Err: c.err})
+		_, end := o.Begin(t.Context(), observe.Source{Queue: "orders"}, observe.Operation{Kind: c.kind})
+		end(c.result)
 		s := spans.GetSpans()[0]
-		if s.Status.Code != c.status || s.Status.Description != c.code || attributeOf(s, "error.type") != c.code {
-			t.Errorf("%s that ends with %v: status %v %q, error.type %q, want %v %q",
-				c.kind, c.err, s.Status.Code, s.Status.Description, attributeOf(s, "error.type"), c.status, c.code)
+		if s.Status.Code != c.status || s.Status.Description != c.class || attributeOf(s, "error.type") != c.class {
+			t.Errorf("%s that ends with %+v: status %v %q, error.type %q, want %v %q",
+				c.kind, c.result, s.Status.Code, s.Status.Description, attributeOf(s, "error.type"), c.status, c.class)
 		}
+		if got := attributeOf(s, "queue.disposition"); got != string(c.result.Disposition) {
+			t.Errorf("%s that ends with %+v: disposition %q", c.kind, c.result, got)
+		}
+	}
+}
+
+// TestPlannedRetries: what a handler put off is counted apart from what failed.
+func TestPlannedRetries(t *testing.T) {
+	x := observed(t, nil)
+	orders := observe.Source{Queue: "orders"}
+	ctx, end := x.observer.Begin(t.Context(), orders, observe.Operation{Kind: observe.Process})
+	x.observer.Retried(ctx, orders, observe.Retried{Delay: time.Hour, Planned: true})
+	x.observer.Retried(ctx, orders, observe.Retried{})
+	x.observer.Retried(ctx, orders, observe.Retried{})
+	end(observe.Result{Disposition: driver.Abandoned})
+	x.lines(`queue_messages_retried_total{planned="true",queue="orders"} 1`, `queue_messages_retried_total{planned="false",queue="orders"} 2`)
+	want := []string{"queue.retry.delay=3600", "queue.retry.planned=true"}
+	if got := x.event(x.span("process orders"), "queue.retried"); !slices.Equal(got, want) {
+		t.Errorf("retried: %q, want %q", got, want)
 	}
 }
 
