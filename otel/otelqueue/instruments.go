@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // The bounds of histograms, in seconds: cryptography from a microsecond to a tenth
@@ -280,7 +281,7 @@ func errorType(err error) string {
 		{queue.ErrQueueNotFound, "queue_not_found"},
 		{queue.ErrClosed, "closed"},
 		{queue.ErrReceivingPaused, "receiving_paused"},
-		{queue.ErrPanic, "panic"},
+		{worker.ErrPanic, "panic"},
 	} {
 		if errors.Is(err, known.err) {
 			return known.code
