@@ -240,12 +240,13 @@ func (c *consumer) worker(j job) {
 // handle handles one message, which holds one slot.
 func (c *consumer) handle(j job) {
 	defer c.pool.slots.release(c.share, 1)
-	if until := j.delivery.HeldUntil(); !until.IsZero() && !time.Now().Before(until) {
+	now := time.Now()
+	if until := j.delivery.HeldUntil(); !until.IsZero() && !now.Before(until) {
 		j.permit.Unused()
 		c.giveBack(j.delivery) // another receiver has it by now
 		return
 	}
 	ctx, cancel := context.WithCancelCause(c.base)
 	defer cancel(nil)
-	c.start(ctx, cancel, j, messageLock{j.delivery}).do()
+	c.start(ctx, now, cancel, j, messageLock{j.delivery}).do()
 }

@@ -42,16 +42,15 @@ type run struct {
 	settling settleContext
 }
 
-// start makes a run of j. cancel ends ctx; what the lease of the run keeps is l, nil if
-// another lease does.
-func (c *consumer) start(ctx context.Context, cancel context.CancelCauseFunc, j job, l lock) *run {
+// start makes a run of j, at the time now. cancel ends ctx. The lease of the run keeps
+// l; it is nil if another lease does.
+func (c *consumer) start(ctx context.Context, now time.Time, cancel context.CancelCauseFunc, j job, l lock) *run {
 	d := j.delivery
 	r := &run{job: j, c: c, id: d.ID, count: d.Count, ctx: d.Context(ctx)}
 	r.span, r.end = c.observer.Start(r.ctx, observe.Operation{
 		Kind: observe.Process, Count: 1, MessageID: d.ID, SessionID: d.SessionID,
 		Encrypted: d.Encrypted, KeyID: d.KeyID, Deliveries: d.Count,
 	})
-	now := time.Now()
 	r.lease = lease{lock: l, cancel: cancel, id: d.ID, limit: now.Add(c.o.MaxProcessing), grace: c.pool.o.CancelGrace}
 	c.renewer.keep(&r.lease, now)
 	return r

@@ -117,5 +117,5 @@ func (c *consumer) handleInSession(s *queue.Session, j job) settlement {
 	if c.tracks && j.delivery.Encrypted {
 		l = claimLock{messageLock{j.delivery}}
 	}
-	return c.start(ctx, cancel, j, l).do()
+	return c.start(ctx, time.Now(), cancel, j, l).do()
 }
