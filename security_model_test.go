@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
@@ -582,13 +583,13 @@ func (s *siege) disturb() {
 // redrive sends the dead letters back, as they are or sealed anew.
 func (s *siege) redrive() {
 	name := s.queue()
-	d, err := s.client.DeadLetters(s.Context(), name, &queue.ReceiverOptions{Wait: time.Millisecond})
+	d, err := deadletter.Open(s.Context(), s.client, name, &deadletter.Options{Wait: time.Millisecond})
 	s.must(err)
 	reseal, dry := s.draw(3) > 0, s.draw(6) == 0
 	if reseal {
 		s.sending = resealed
 	}
-	report, err := d.Redrive(s.Context(), &queue.RedriveOptions{Reseal: reseal, DryRun: dry})
+	report, err := d.Redrive(s.Context(), &deadletter.RedriveOptions{Reseal: reseal, DryRun: dry})
 	s.sending = nothing
 	s.must(err)
 	s.must(d.Close(s.Context()))

@@ -20,6 +20,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/examples/internal/fleet"
 	"github.com/queue-runtime/queue/examples/internal/service"
@@ -175,7 +176,7 @@ func (p *program) settle(r *queue.Receiver) {
 	d, err = r.ReceiveOne(ctx)
 	p.must(err)
 	p.must(d.DeadLetter(ctx, queue.Reason{Code: "odd"}))
-	dead, err := p.client.DeadLetters(ctx, name, nil)
+	dead, err := deadletter.Open(ctx, p.client, name, nil)
 	p.must(err)
 	_, err = dead.Redrive(ctx, nil)
 	p.must(err)

@@ -45,7 +45,7 @@ type demoReport struct {
 		Delivered    *int    `json:"delivered"`
 		DeadLettered *int    `json:"dead_lettered"`
 		Abandoned    *int    `json:"abandoned"`
-		Reason    *string `json:"error_type"`
+		Reason       *string `json:"error_type"`
 	} `json:"attacks"`
 	Policies []struct {
 		Policy             *string `json:"policy"`

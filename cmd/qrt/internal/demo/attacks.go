@@ -122,7 +122,7 @@ func (r *run) judge(o drivertest.Outcome) Attack {
 		Delivered:    o.Delivered,
 		DeadLettered: o.DeadLettered,
 		Abandoned:    o.Abandoned,
-		Reason:    o.Reason,
+		Reason:       o.Reason,
 		Allowed:      letThrough[o.Name],
 		Faults:       len(o.Faults),
 	}
