@@ -9,6 +9,7 @@ import (
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // TestReadme runs the fragments of the README in one go: what is sent is
@@ -59,11 +60,11 @@ func TestReadme(t *testing.T) {
 	}
 	_, err = sender.Send(ctx, &queue.Message{SessionID: "acme/api#7", Body: body, ContentType: "application/json"})
 	check(err)
-	p, err := queue.NewProcessor(nil)
+	p, err := worker.New(nil)
 	check(err)
-	err = p.Handle(receiver, queue.Typed(queue.JSON, func(ctx context.Context, pr PullRequest, d *queue.Delivery) error {
+	err = p.Handle(receiver, worker.JSON(func(ctx context.Context, pr PullRequest, d *queue.Delivery) error {
 		return review(ctx, pr) // nil completes; RetryAfter, Permanent, or any error by policy
-	}), &queue.HandleOptions{Sessions: true})
+	}), &worker.HandleOptions{Sessions: true})
 	check(err)
 	err = p.Run(ctx) // renews locks, retries, keeps each session in order, drains when ctx ends
 	check(err)

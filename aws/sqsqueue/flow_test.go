@@ -22,6 +22,7 @@ import (
 	"github.com/queue-runtime/queue/drivertest"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/testbed/awspeer"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // client returns a strict client, without nonces, over p.
@@ -151,7 +152,7 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 	crashed := make(chan struct{})
 	var crash sync.Once
 	var cut atomic.Bool
-	handler := func(process int) qrt.HandlerFunc {
+	handler := func(process int) worker.HandlerFunc {
 		return func(ctx context.Context, d *qrt.Delivery) error {
 			var n int
 			if _, err := fmt.Sscanf(string(d.Body), d.SessionID+"/%d", &n); err != nil {
@@ -192,7 +193,7 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 				return nil
 			}
 			if d.Count == 1 && rand.IntN(10) == 0 { //nolint:gosec // G404: a test's dice
-				return qrt.RetryAfter(time.Second, errors.New("the dice"))
+				return worker.RetryAfter(errors.New("the dice"), time.Second)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -214,11 +215,11 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 		if err != nil {
 			t.Fatal(err)
 		}
-		proc, err := qrt.NewProcessor(&qrt.ProcessorOptions{Concurrency: 4, DrainTimeout: time.Millisecond})
+		proc, err := worker.New(&worker.Options{Concurrency: 4, DrainTimeout: time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := proc.Handle(r, handler(process), &qrt.HandleOptions{Sessions: true, SessionIdle: time.Second}); err != nil {
+		if err := proc.Handle(r, handler(process), &worker.HandleOptions{Sessions: true, SessionIdle: time.Second}); err != nil {
 			t.Fatal(err)
 		}
 		mine, end := context.WithCancel(ctx)

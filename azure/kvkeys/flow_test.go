@@ -16,6 +16,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // line is a sender and a receiver that share nothing but the broker and the
@@ -67,11 +68,11 @@ func newLine(t *testing.T, v *vault, layout Layout, o keys.CachedOptions) *line 
 // process runs a processor until stop is called.
 func (l *line) process(t *testing.T) (stop func()) {
 	t.Helper()
-	p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 4})
+	p, err := worker.New(&worker.Options{Concurrency: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.Handle(l.receiver, queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+	err = p.Handle(l.receiver, worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.handled[d.ID]++

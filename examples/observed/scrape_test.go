@@ -29,6 +29,7 @@ import (
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/worker"
 )
 
 func TestMain(m *testing.M) {
@@ -201,18 +202,18 @@ func (p *program) session(r *queue.Receiver) {
 // told by hand: they would need a broker that fails and heals.
 func (p *program) process(r *queue.Receiver) {
 	p.send(&queue.Message{Body: []byte("x")})
-	worker, err := queue.NewProcessor(nil)
+	pool, err := worker.New(nil)
 	p.must(err)
 	ctx, cancel := context.WithCancel(p.Context())
 	defer cancel()
-	p.must(worker.Handle(r, queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+	p.must(pool.Handle(r, worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 		if d.Count == 1 {
-			return queue.RetryAfter(0, errors.New("not yet"))
+			return worker.RetryAfter(errors.New("not yet"), 0)
 		}
 		cancel()
 		return nil
 	}), nil))
-	p.must(worker.Run(ctx))
+	p.must(pool.Run(ctx))
 	for _, state := range []backoff.State{backoff.Open, backoff.HalfOpen, backoff.Closed} {
 		p.observer.Breaker(p.Context(), observe.Source{Queue: name, Environment: "production"}, observe.Breaker{State: string(state)})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // errorTypes are the classes of errors that are not findings of the receive pipeline.
@@ -28,7 +29,7 @@ var errorTypes = [...]struct {
 	{queue.ErrQueueNotFound, "queue_not_found"},
 	{queue.ErrClosed, "closed"},
 	{queue.ErrReceivingPaused, "receiving_paused"},
-	{queue.ErrPanic, "panic"},
+	{worker.ErrPanic, "panic"},
 }
 
 // errorType is the class of a failed operation's error, as label error_type and span

@@ -30,6 +30,7 @@ import (
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // program has a client whose metrics can be scraped and whose spans can be read.
@@ -151,12 +152,12 @@ func TestOriginalNames(t *testing.T) {
 	x.must(err)
 	defer func() { x.must(stop()) }()
 
-	p, err := queue.NewProcessor(nil)
+	p, err := worker.New(nil)
 	x.must(err)
 	rctx, cancel := context.WithCancel(ctx)
 	_, err = s.Send(ctx, &queue.Message{Body: []byte("x")})
 	x.must(err)
-	x.must(p.Handle(r, queue.HandlerFunc(func(context.Context, *queue.Delivery) error { cancel(); return nil }), nil))
+	x.must(p.Handle(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error { cancel(); return nil }), nil))
 	x.must(p.Run(rctx))
 
 	text := x.scrape()
@@ -245,15 +246,15 @@ func TestOneTrace(t *testing.T) {
 	last, err := x.client.Receiver(t.Context(), "next", &queue.ReceiverOptions{Wait: 10 * time.Millisecond})
 	x.must(err)
 
-	p, err := queue.NewProcessor(nil)
+	p, err := worker.New(nil)
 	x.must(err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var arrived trace.SpanContext
-	x.must(p.Handle(r, queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+	x.must(p.Handle(r, worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 		_, err := second.Send(ctx, &queue.Message{Body: d.Body})
 		return err
 	}), nil))
-	x.must(p.Handle(last, queue.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
+	x.must(p.Handle(last, worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
 		arrived = trace.SpanContextFromContext(ctx)
 		cancel()
 		return nil
@@ -317,12 +318,12 @@ func TestSpansHoldNoPayload(t *testing.T) {
 	s, r := x.open()
 	_, err := s.Send(t.Context(), &queue.Message{Body: []byte("payload-7")})
 	x.must(err)
-	p, err := queue.NewProcessor(nil)
+	p, err := worker.New(nil)
 	x.must(err)
 	ctx, cancel := context.WithCancel(t.Context())
-	x.must(p.Handle(r, queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+	x.must(p.Handle(r, worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 		cancel()
-		return queue.Permanent("bad", errors.New(string(d.Body)))
+		return worker.Permanent(errors.New(string(d.Body)), "bad")
 	}), nil))
 	x.must(p.Run(ctx))
 	for _, s := range x.spans.GetSpans() {

@@ -21,6 +21,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // span returns the only finished span of that name.
@@ -79,10 +80,10 @@ func TestSpans(t *testing.T) {
 	s, r := x.open()
 	_, err := s.Send(t.Context(), &queue.Message{ID: "m1", SessionID: "", Body: []byte("x")})
 	x.must(err)
-	p, err := queue.NewProcessor(nil)
+	p, err := worker.New(nil)
 	x.must(err)
 	ctx, cancel := context.WithCancel(t.Context())
-	x.must(p.Handle(r, queue.HandlerFunc(func(context.Context, *queue.Delivery) error { cancel(); return nil }), nil))
+	x.must(p.Handle(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error { cancel(); return nil }), nil))
 	x.must(p.Run(ctx))
 
 	send, process, complete := x.span("send orders"), x.span("process orders"), x.span("settle orders")

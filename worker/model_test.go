@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -22,10 +22,11 @@ import (
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/queuetest"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/worker"
 )
 
 var (
-	modelSchedules = flag.Int("model.schedules", 10_000/scale, "how many random schedules the model test of the Processor runs")
+	modelSchedules = flag.Int("model.schedules", 10_000/scale, "how many random schedules the model test of the Pool runs")
 	modelSeed      = flag.Uint64("model.seed", 0, "the first seed; 0 draws one")
 	modelOnly      = flag.Bool("model.only", false, "run the first seed alone")
 )
@@ -121,6 +122,7 @@ type modelMessage struct {
 	succeeded   bool            // a handler returned nil
 	settled     bool            // its completion was recorded, or it was to be dead-lettered
 	handled     bool            // its completion was recorded, and with nonces
+	runs        uint64          // of its handler
 	active      *handling
 }
 
@@ -135,7 +137,7 @@ type handling struct {
 type process struct {
 	net     *queuetest.Proxy
 	client  *queue.Client
-	p       *queue.Processor
+	p       *worker.Pool
 	done    chan error
 	crashed atomic.Bool
 	closed  atomic.Bool
@@ -256,7 +258,9 @@ func (m *model) disturb() {
 	case 0: // a crash: nothing that the process does reaches the broker any more
 		p.crashed.Store(true)
 		p.net.Inject(queuetest.Fault{Err: queuetest.Unavailable()})
-		p.p.Close()
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = p.p.Stop(over) // its error is that of over
 		m.start()
 	case 1: // a deploy
 		go p.end(m)
@@ -300,12 +304,12 @@ func (m *model) start() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	p.p, err = queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 1 + m.draw(4), DrainTimeout: time.Duration(1+m.draw(30)) * time.Second})
+	p.p, err = worker.New(&worker.Options{Concurrency: 1 + m.draw(4), DrainTimeout: time.Duration(1+m.draw(30)) * time.Second})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	h := queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error { return m.handle(ctx, p, d) })
-	err = p.p.Handle(r, h, &queue.HandleOptions{
+	h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error { return m.handle(ctx, p, d) })
+	err = p.p.Handle(r, h, &worker.HandleOptions{
 		Sessions:      m.bySession,
 		SessionTurn:   1 + m.draw(5),
 		MaxProcessing: 5 * time.Minute,
@@ -343,8 +347,8 @@ func (p *process) end(m *model) {
 	if p.closed.Swap(true) {
 		return
 	}
-	_ = p.p.Shutdown(context.Background())
-	if err := <-p.done; err != nil && !errors.Is(err, queue.ErrHandlersRunning) && !p.crashed.Load() {
+	_ = p.p.Stop(context.Background())
+	if err := <-p.done; err != nil && !errors.Is(err, worker.ErrHandlersRunning) && !p.crashed.Load() {
 		m.t.Errorf("Run: %v", err)
 	}
 	if err := p.client.Close(context.Background()); err != nil && !p.crashed.Load() {
@@ -385,9 +389,12 @@ func (m *model) handle(ctx context.Context, owner *process, d *queue.Delivery) e
 	}
 	run := &handling{ctx: ctx, d: d, owner: owner}
 	msg.active = run
+	msg.runs++
+	runs := msg.runs
 	m.mu.Unlock()
-	// Drawn for this delivery, so that the order of goroutines changes nothing.
-	random := rand.New(rand.NewPCG(m.seed, uint64(d.Count)<<32|uint64(crc32.ChecksumIEEE([]byte(d.ID)))))
+	// Drawn for this run, so that the order of goroutines changes nothing. A count of
+	// deliveries would not do: Later does not raise it.
+	random := rand.New(rand.NewPCG(m.seed, runs<<32|uint64(crc32.ChecksumIEEE([]byte(d.ID)))))
 	takes := time.Duration(random.IntN(4000)) * time.Millisecond
 	if random.IntN(4) == 0 {
 		takes = time.Duration(random.IntN(60)) * time.Second // several locks
@@ -408,15 +415,17 @@ func (m *model) handle(ctx context.Context, owner *process, d *queue.Delivery) e
 	switch ends {
 	case 0, 1, 2:
 		return errors.New("failed")
-	case 3, 4:
-		return queue.RetryAfter(takes/2, nil)
+	case 3:
+		return worker.RetryAfter(nil, takes/2)
+	case 4:
+		return worker.Later(nil, takes/2)
 	case 5:
 		panic("in the handler")
 	case 6:
 		m.mu.Lock()
 		msg.settled = true // it will be dead-lettered, whoever learns of it
 		m.mu.Unlock()
-		return queue.Permanent("bad", nil)
+		return worker.Permanent(nil, "bad")
 	}
 	m.mu.Lock()
 	msg.succeeded = true
@@ -570,7 +579,7 @@ func (s *plantedSource) Settle(ctx context.Context, all []driver.Settlement) []e
 				continue
 			}
 			errs[i] = s.Source.Settle(ctx, []driver.Settlement{{Delivery: x.Delivery, Kind: driver.Complete}})[0]
-		case m.plant == lostRelease && x.Kind == driver.Abandon:
+		case m.plant == lostRelease && (x.Kind == driver.Abandon || x.Kind == driver.Release):
 			errs[i] = s.Source.Settle(ctx, []driver.Settlement{{Delivery: x.Delivery, Kind: driver.Complete}})[0]
 		default:
 			errs[i] = s.Source.Settle(ctx, all[i:i+1])[0]

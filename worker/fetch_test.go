@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -10,11 +10,12 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // Slots that come free together are filled by few calls to the broker, not by one
 // each; and no call asks for more than there are slots.
-func TestProcessorFetchesForAllFreeSlots(t *testing.T) {
+func TestPoolFetchesForAllFreeSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots, rounds = 16, 20
 		calls := &callCounter{Broker: memqueue.New(nil)}
@@ -35,14 +36,14 @@ func TestProcessorFetchesForAllFreeSlots(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: slots})
+		p, err := worker.New(&worker.Options{Concurrency: slots})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var running, done atomic.Int64
-		h := queue.HandlerFunc(func(context.Context, *queue.Delivery) error {
+		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
 			if n := running.Add(1); n > slots {
 				t.Errorf("%d handlers at once, want %d", n, slots)
 			}

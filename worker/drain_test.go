@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // A thousand drains under full load: nothing is lost, nothing is settled after
@@ -44,7 +45,7 @@ func TestDrainUnderLoad(t *testing.T) {
 			var handled atomic.Int64
 			var mu sync.Mutex
 			seen := map[string]int{}
-			h := queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+			h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 				select {
 				case <-time.After(time.Duration(len(d.ID)+int(d.ID[0])+round) % 40 * time.Millisecond):
 				case <-ctx.Done():
@@ -56,7 +57,7 @@ func TestDrainUnderLoad(t *testing.T) {
 				handled.Add(1)
 				return nil
 			})
-			p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 1 + round%16, DrainTimeout: time.Duration(round%50+1) * time.Millisecond})
+			p, err := worker.New(&worker.Options{Concurrency: 1 + round%16, DrainTimeout: time.Duration(round%50+1) * time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
 			}

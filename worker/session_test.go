@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // deafSessions is a provider whose sessions can be accepted and not received from.
@@ -47,7 +48,7 @@ func (s *deafSession) Receive(context.Context, int, time.Duration) ([]*driver.De
 
 // A broker that gives sessions away and fails at receiving from them, or takes them
 // back at once, is not asked for the next one again and again.
-func TestProcessorWaitsAfterSessionThatFails(t *testing.T) {
+func TestPoolWaitsAfterSessionThatFails(t *testing.T) {
 	for name, kind := range map[string]driver.Kind{"unavailable": driver.Unavailable, "lost": driver.SessionLost} {
 		t.Run(name, func(t *testing.T) {
 			p := &deafSessions{err: driver.Errorf(kind, "connection reset")}
@@ -57,10 +58,10 @@ func TestProcessorWaitsAfterSessionThatFails(t *testing.T) {
 				x.must(err)
 				r, err := client.Receiver(x.Context(), orders, nil)
 				x.must(err)
-				processor, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 1})
+				processor, err := worker.New(&worker.Options{Concurrency: 1})
 				x.must(err)
-				handler := queue.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
-				x.must(processor.Handle(r, handler, &queue.HandleOptions{Sessions: true}))
+				handler := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
+				x.must(processor.Handle(r, handler, &worker.HandleOptions{Sessions: true}))
 				ctx, stop := context.WithTimeout(x.Context(), time.Minute)
 				defer stop()
 				p.enough = stop

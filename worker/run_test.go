@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // A handler that ends its goroutine, as a failing test does, costs neither its slot
@@ -22,7 +23,7 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 					x.send(&queue.Message{ID: id, SessionID: "s", Body: []byte("a")})
 				}
 				var told []error
-				processor, err := queue.NewProcessor(&queue.ProcessorOptions{
+				processor, err := worker.New(&worker.Options{
 					Concurrency: 1,
 					OnError:     func(_ context.Context, _ *queue.Delivery, err error) { told = append(told, err) },
 				})
@@ -30,7 +31,7 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 				ctx, stop := context.WithTimeout(x.Context(), time.Minute)
 				defer stop()
 				handled := 0
-				handler := queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+				handler := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 					if d.Count == 1 {
 						runtime.Goexit()
 					}
@@ -41,9 +42,9 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 				})
 				down, err := backoff.NewBreaker(nil)
 				x.must(err)
-				x.must(processor.Handle(x.receiver(orders, nil), handler, &queue.HandleOptions{Sessions: sessions, Downstream: down, Retry: backoff.Fixed(time.Second)}))
+				x.must(processor.Handle(x.receiver(orders, nil), handler, &worker.HandleOptions{Sessions: sessions, Downstream: down, Retry: backoff.Fixed(time.Second)}))
 				x.must(processor.Run(ctx))
-				if handled != 2 || len(told) != 2 || !errors.Is(told[0], queue.ErrPanic) {
+				if handled != 2 || len(told) != 2 || !errors.Is(told[0], worker.ErrPanic) {
 					x.Errorf("%d handled within a minute, want 2; told: %v", handled, told)
 				}
 			})

@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -11,14 +11,15 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/worker"
 )
 
-// BenchmarkProcessor handles messages of 1 KiB from memqueue with a Processor and
+// BenchmarkPool handles messages of 1 KiB from memqueue with a Pool and
 // with a bare loop that receives in batches of 32 and completes, by turns, so that
 // whatever else the machine does meets both. The figures are for one message,
 // medians over the turns, and times are those that the process itself used;
-// overhead is what the Processor takes beyond the loop.
-func BenchmarkProcessor(b *testing.B) {
+// overhead is what the Pool takes beyond the loop.
+func BenchmarkPool(b *testing.B) {
 	for _, sealed := range []bool{false, true} {
 		for _, workers := range []int{1, 8, 64} {
 			b.Run(fmt.Sprintf("workers=%d/%s", workers, map[bool]string{false: "plain", true: "sealed"}[sealed]), func(b *testing.B) {
@@ -45,7 +46,7 @@ func BenchmarkProcessor(b *testing.B) {
 						over[i] = all[1][i] - all[0][i]
 					}
 					b.ReportMetric(median(all[0]), "bare-"+name)
-					b.ReportMetric(median(all[1]), "processor-"+name)
+					b.ReportMetric(median(all[1]), "pool-"+name)
 					b.ReportMetric(median(over), "overhead-"+name)
 				}
 			})
@@ -125,17 +126,17 @@ func (q *benchQueue) bare(b *testing.B, n int) {
 	}
 }
 
-// process handles n messages with a Processor.
+// process handles n messages with a Pool.
 func (q *benchQueue) process(b *testing.B, n, workers int) {
 	b.Helper()
-	p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: workers})
+	p, err := worker.New(&worker.Options{Concurrency: workers})
 	if err != nil {
 		b.Fatal(err)
 	}
 	var done atomic.Int64
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	h := queue.HandlerFunc(func(context.Context, *queue.Delivery) error {
+	h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
 		if done.Add(1) == int64(n) {
 			cancel()
 		}

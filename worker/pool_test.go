@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -15,12 +15,13 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // run starts a processor over receiver r and returns how to end it.
-func (x *fixture) run(r *queue.Receiver, h queue.Handler, po *queue.ProcessorOptions, ho *queue.HandleOptions) (p *queue.Processor, stop func() error) {
+func (x *fixture) run(r *queue.Receiver, h worker.Handler, po *worker.Options, ho *worker.HandleOptions) (p *worker.Pool, stop func() error) {
 	x.Helper()
-	p, err := queue.NewProcessor(po)
+	p, err := worker.New(po)
 	x.must(err)
 	x.must(p.Handle(r, h, ho))
 	ctx, cancel := context.WithCancel(x.Context())
@@ -32,7 +33,7 @@ func (x *fixture) run(r *queue.Receiver, h queue.Handler, po *queue.ProcessorOpt
 	}
 }
 
-func TestProcessorOutcomes(t *testing.T) {
+func TestPoolOutcomes(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for _, id := range []string{"good", "later", "never", "flaky", "hopeless", "panics"} {
 			x.send(&queue.Message{ID: id, Body: []byte("secret payload")})
@@ -41,7 +42,7 @@ func TestProcessorOutcomes(t *testing.T) {
 		runs := map[string][]time.Duration{}
 		var reported []error
 		begin := time.Now()
-		h := queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 			mu.Lock()
 			runs[d.ID] = append(runs[d.ID], time.Since(begin).Round(time.Second))
 			n := len(runs[d.ID])
@@ -49,10 +50,10 @@ func TestProcessorOutcomes(t *testing.T) {
 			switch d.ID {
 			case "later":
 				if n == 1 {
-					return queue.RetryAfter(time.Minute, errors.New("secret payload"))
+					return worker.RetryAfter(errors.New("secret payload"), time.Minute)
 				}
 			case "never":
-				return queue.Permanent("bad_order", queue.Safe(errors.New("no such customer")))
+				return worker.Permanent(worker.Public(errors.New("no such customer")), "bad_order")
 			case "flaky":
 				if n < 3 {
 					return errors.New("secret payload")
@@ -67,12 +68,12 @@ func TestProcessorOutcomes(t *testing.T) {
 			return nil
 		})
 		_, stop := x.run(x.receiver(orders, nil), h,
-			&queue.ProcessorOptions{OnError: func(_ context.Context, _ *queue.Delivery, err error) {
+			&worker.Options{OnError: func(_ context.Context, _ *queue.Delivery, err error) {
 				mu.Lock()
 				defer mu.Unlock()
 				reported = append(reported, err)
 			}},
-			&queue.HandleOptions{Retry: backoff.Fixed(10 * time.Second), MaxDeliveries: 4})
+			&worker.HandleOptions{Retry: backoff.Fixed(10 * time.Second), MaxDeliveries: 4})
 		x.wait(5 * time.Minute)
 		x.must(stop())
 
@@ -117,11 +118,11 @@ func TestProcessorOutcomes(t *testing.T) {
 	})
 }
 
-func TestProcessorRenewsLocks(t *testing.T) {
+func TestPoolRenewsLocks(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
 		var runs atomic.Int32
-		h := queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			runs.Add(1)
 			select {
 			case <-time.After(300 * time.Second): // ten lock durations
@@ -142,48 +143,62 @@ func TestProcessorRenewsLocks(t *testing.T) {
 	})
 }
 
-// A handler that never returns keeps its slot and no lock: its message is
-// somebody else's after MaxProcessing.
-func TestProcessorHangingHandler(t *testing.T) {
-	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		release := make(chan struct{})
-		causes := make(chan error, 4)
-		var runs atomic.Int32
-		h := queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
-			if runs.Add(1) == 1 {
-				<-ctx.Done()
-				causes <- context.Cause(ctx)
-				<-release // deaf
-			}
-			return nil
+// A handler that ignores the end of its context keeps its slot and its message's lock:
+// the message does not run a second time beside it. One warning says so.
+func TestPoolHangingHandler(t *testing.T) {
+	for _, sessions := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sessions %t", sessions), func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				release := make(chan struct{})
+				causes := make(chan error, 4)
+				var runs atomic.Int32
+				h := worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
+					runs.Add(1)
+					<-ctx.Done()
+					causes <- context.Cause(ctx)
+					<-release
+					return nil
+				})
+				const warning = "Handler goes on although its context has ended"
+				_, stop := x.run(x.receiver(orders, nil), h,
+					&worker.Options{Concurrency: 2, CancelGrace: 5 * time.Second},
+					&worker.HandleOptions{MaxProcessing: 2 * time.Minute, Sessions: sessions})
+				x.wait(2*time.Minute + 4*time.Second)
+				if err := <-causes; !errors.Is(err, worker.ErrMaxProcessing) {
+					x.Errorf("cause %v, want ErrMaxProcessing", err)
+				}
+				if strings.Contains(x.log.String(), warning) {
+					x.Error("a warning within the grace")
+				}
+				x.wait(20 * time.Minute)
+				if n := runs.Load(); n != 1 {
+					x.Errorf("%d runs after 22 minutes, want 1: the lock is kept while the handler runs", n)
+				}
+				if n := strings.Count(x.log.String(), warning); n != 1 {
+					x.Errorf("%d warnings, want 1", n)
+				}
+				begin := time.Now()
+				err := stop()
+				if !errors.Is(err, worker.ErrHandlersRunning) {
+					x.Errorf("Run = %v, want ErrHandlersRunning", err)
+				}
+				if d := time.Since(begin); d != 24*time.Second {
+					x.Errorf("the drain took %s, want 24 s", d)
+				}
+				close(release)
+				synctest.Wait()
+				if n := len(x.stored(orders)); n != 0 {
+					x.Errorf("%d messages are left, want none: the handler returned nil under its lock", n)
+				}
+			})
 		})
-		_, stop := x.run(x.receiver(orders, nil), h,
-			&queue.ProcessorOptions{Concurrency: 2},
-			&queue.HandleOptions{MaxProcessing: 2 * time.Minute})
-		x.wait(3 * time.Minute)
-		if err := <-causes; !errors.Is(err, queue.ErrMaxProcessing) {
-			x.Errorf("cause %v, want ErrMaxProcessing", err)
-		}
-		if n := runs.Load(); n != 2 {
-			x.Errorf("%d runs after three minutes, want 2: the lock must not be renewed past MaxProcessing", n)
-		}
-		begin := time.Now()
-		err := stop()
-		if !errors.Is(err, queue.ErrHandlersRunning) {
-			x.Errorf("Run = %v, want ErrHandlersRunning", err)
-		}
-		if d := time.Since(begin); d != queue.DefaultDrainTimeout+queue.DefaultCancelGrace {
-			x.Errorf("the drain took %s", d)
-		}
-		close(release)
-		synctest.Wait()
-	})
+	}
 }
 
 // The broker does not answer for longer than a lock: the handler's context ends
 // when the lock does, not when the broker is back.
-func TestProcessorLostLock(t *testing.T) {
+func TestPoolLostLock(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
 		faults := &stallingProvider{Broker: x.broker}
@@ -193,7 +208,7 @@ func TestProcessorLostLock(t *testing.T) {
 		x.must(err)
 		var ended time.Duration
 		var cause error
-		h := queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			if d.Count > 1 {
 				return nil
 			}
@@ -246,7 +261,7 @@ func (q *stallingQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time
 
 // A settle that fails for a passing reason is repeated; the message is handled
 // once.
-func TestProcessorRepeatsSettle(t *testing.T) {
+func TestPoolRepeatsSettle(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
 		faults := &faultyBroker{Broker: x.broker}
@@ -256,7 +271,7 @@ func TestProcessorRepeatsSettle(t *testing.T) {
 		x.must(err)
 		var runs atomic.Int32
 		faults.settleFails.Store(3)
-		h := queue.HandlerFunc(func(context.Context, *queue.Delivery) error { runs.Add(1); return nil })
+		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { runs.Add(1); return nil })
 		_, stop := x.run(r, h, nil, nil)
 		x.wait(time.Minute)
 		x.must(stop())
@@ -266,7 +281,7 @@ func TestProcessorRepeatsSettle(t *testing.T) {
 	})
 }
 
-func TestProcessorSessionsInOrder(t *testing.T) {
+func TestPoolSessionsInOrder(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const sessions, each = 12, 20
 		s := x.sender(orders)
@@ -280,7 +295,7 @@ func TestProcessorSessionsInOrder(t *testing.T) {
 		next := map[string]byte{}
 		running := map[string]bool{}
 		fails := map[string]int{}
-		h := queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			mu.Lock()
 			if running[d.SessionID] {
 				x.Errorf("two handlers at once in session %s", d.SessionID)
@@ -302,8 +317,8 @@ func TestProcessorSessionsInOrder(t *testing.T) {
 			return nil
 		})
 		_, stop := x.run(x.receiver(orders, nil), h,
-			&queue.ProcessorOptions{Concurrency: 5},
-			&queue.HandleOptions{Sessions: true, SessionTurn: 7, Retry: backoff.Fixed(5 * time.Second)})
+			&worker.Options{Concurrency: 5},
+			&worker.HandleOptions{Sessions: true, SessionTurn: 7, Retry: backoff.Fixed(5 * time.Second)})
 		x.wait(10 * time.Minute)
 		x.must(stop())
 		for j := range sessions {
@@ -315,13 +330,13 @@ func TestProcessorSessionsInOrder(t *testing.T) {
 }
 
 // A busy queue does not starve an idle one, and weights share what both want.
-func TestProcessorWeights(t *testing.T) {
+func TestPoolWeights(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 8})
+		p, err := worker.New(&worker.Options{Concurrency: 8})
 		x.must(err)
 		var mu sync.Mutex
 		handled := map[string]int{}
-		h := queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 			// Not all at once: slots come free one by one, as in life.
 			x.wait(900*time.Millisecond + time.Duration(d.Body[0])*777*time.Microsecond)
 			mu.Lock()
@@ -335,7 +350,7 @@ func TestProcessorWeights(t *testing.T) {
 				_, err := s.Send(x.Context(), &queue.Message{Body: []byte{byte(i * 37)}})
 				x.must(err)
 			}
-			x.must(p.Handle(x.receiver(name, nil), h, &queue.HandleOptions{Weight: weight, Prefetch: 1}))
+			x.must(p.Handle(x.receiver(name, nil), h, &worker.HandleOptions{Weight: weight, Prefetch: 1}))
 		}
 		ctx, cancel := context.WithCancel(x.Context())
 		done := make(chan error)
@@ -355,7 +370,7 @@ func TestProcessorWeights(t *testing.T) {
 	})
 }
 
-func TestProcessorDrain(t *testing.T) {
+func TestPoolDrain(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		s := x.sender(orders)
 		for range 20 {
@@ -363,12 +378,12 @@ func TestProcessorDrain(t *testing.T) {
 			x.must(err)
 		}
 		var finished, cancelled atomic.Int32
-		h := queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			for i := range 60 {
 				select {
 				case <-time.After(time.Second):
 				case <-ctx.Done():
-					if !errors.Is(context.Cause(ctx), queue.ErrDraining) {
+					if !errors.Is(context.Cause(ctx), worker.ErrDraining) {
 						x.Errorf("cause %v", context.Cause(ctx))
 					}
 					cancelled.Add(1)
@@ -381,11 +396,11 @@ func TestProcessorDrain(t *testing.T) {
 			finished.Add(1)
 			return nil
 		})
-		p, stop := x.run(x.receiver(orders, nil), h, &queue.ProcessorOptions{Concurrency: 8}, nil)
+		p, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 8}, nil)
 		x.wait(10 * time.Second)
 		begin := time.Now()
-		x.must(p.Shutdown(x.Context()))
-		if d := time.Since(begin); d > 31*time.Second {
+		x.must(p.Stop(x.Context()))
+		if d := time.Since(begin); d > 16*time.Second {
 			x.Errorf("the drain took %s", d)
 		}
 		x.must(stop())
@@ -403,14 +418,14 @@ func TestProcessorDrain(t *testing.T) {
 	})
 }
 
-func TestProcessorRefusesHopelessRetries(t *testing.T) {
+func TestPoolRefusesHopelessRetries(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
-		p, err := queue.NewProcessor(nil)
+		p, err := worker.New(nil)
 		x.must(err)
-		h := queue.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
+		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		r := x.receiver(orders, nil)
-		err = p.Handle(r, h, &queue.HandleOptions{Retry: backoff.Fixed(time.Minute), MaxDeliveries: 10})
+		err = p.Handle(r, h, &worker.HandleOptions{Retry: backoff.Fixed(time.Minute), MaxDeliveries: 10})
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "MaxMessageAge") {
 			x.Errorf("Handle = %v, want ErrInvalidOptions that names MaxMessageAge", err)
 		}
@@ -418,12 +433,12 @@ func TestProcessorRefusesHopelessRetries(t *testing.T) {
 	})
 }
 
-func TestProcessorEndsWithQueue(t *testing.T) {
+func TestPoolEndsWithQueue(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		r := x.receiver(orders, nil)
-		p, err := queue.NewProcessor(nil)
+		p, err := worker.New(nil)
 		x.must(err)
-		x.must(p.Handle(r, queue.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil }), nil))
+		x.must(p.Handle(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil }), nil))
 		done := make(chan error)
 		go func() { done <- p.Run(x.Context()) }()
 		x.wait(time.Second)
@@ -439,7 +454,7 @@ func TestTypedHandler(t *testing.T) {
 		x.send(&queue.Message{ID: "good", Body: []byte(`{"n":7}`)})
 		x.send(&queue.Message{ID: "bad", Body: []byte(`{"n":`)})
 		got := make(chan int, 2)
-		h := queue.Typed(queue.JSON, func(_ context.Context, v struct{ N int }, _ *queue.Delivery) error {
+		h := worker.JSON(func(_ context.Context, v struct{ N int }, _ *queue.Delivery) error {
 			got <- v.N
 			return nil
 		})

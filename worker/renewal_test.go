@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // slowRenewals is a provider whose renewals take a second, and which counts those of
@@ -49,11 +50,11 @@ func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 		x.must(err)
 		r, err := client.Receiver(x.Context(), orders, nil)
 		x.must(err)
-		processor, err := queue.NewProcessor(nil)
+		pool, err := worker.New(nil)
 		x.must(err)
 		ctx, stop := context.WithCancel(x.Context())
 		defer stop()
-		x.must(processor.Handle(r, queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+		x.must(pool.Handle(r, worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			defer stop()
 			done := make(chan error)
 			for range 3 {
@@ -77,7 +78,7 @@ func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 			}
 			return ctx.Err()
 		}), nil))
-		x.must(processor.Run(ctx))
+		x.must(pool.Run(ctx))
 		if n := p.met.Load(); n > 0 || p.calls.Load() < 120 {
 			x.Errorf("%d of %d renewals met another", n, p.calls.Load())
 		}
