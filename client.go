@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -61,6 +62,7 @@ type Client struct {
 
 	mu       sync.Mutex            // guards what follows
 	sessions map[*Session]struct{} // that have not ended
+	caches   keyCaches
 }
 
 // New returns a Client over p, which it owns from then on: Close closes it. It
@@ -106,11 +108,12 @@ func (c *Client) Close(ctx context.Context) error {
 	err := c.provider.Close(ctx)
 	c.mu.Lock()
 	sessions := slices.Collect(maps.Keys(c.sessions))
+	caches := c.caches
 	c.mu.Unlock()
 	for _, s := range sessions {
 		s.end(errSessionClosed, "closed", 0)
 	}
-	return wrap("close", "", err)
+	return wrap("close", "", errors.Join(err, caches.close(ctx)))
 }
 
 // adopt makes s end with c; false where c is closed.
@@ -133,9 +136,8 @@ type endpoint struct {
 	q      driver.Queue
 	caps   driver.Capabilities
 	cfg    CryptoConfig
-	keys   keys.Provider  // nil: none
+	keys   *keys.Cached   // nil: none
 	crypto CryptoProvider // nil: none
-	gate   *keyGate       // nil without keys
 	log    *slog.Logger
 	client *Client
 }
@@ -153,19 +155,24 @@ func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp
 	}
 	e := &endpoint{
 		scope:  newScope(c.options.Observer, queue, c.options.Environment),
-		keys:   k,
 		crypto: cp,
 		log:    c.options.Logger,
 		client: c,
 	}
-	if e.keys == nil && c.options.KeysFor != nil {
-		e.keys = c.options.KeysFor(queue)
-	}
-	if e.keys == nil {
-		e.keys = c.options.Keys
-	}
 	if e.crypto == nil && k == nil {
 		e.crypto = c.options.CryptoProvider
+	}
+	if k == nil && c.options.KeysFor != nil {
+		k = c.options.KeysFor(queue)
+	}
+	if k == nil {
+		k = c.options.Keys
+	}
+	if k != nil {
+		var err error
+		if e.keys, err = c.cached(k); err != nil {
+			return nil, err
+		}
 	}
 	if e.crypto == nil && e.keys != nil {
 		a, err := NewAESGCM(e.keys)
@@ -173,9 +180,6 @@ func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp
 			return nil, err
 		}
 		e.crypto = a
-	}
-	if e.keys != nil {
-		e.gate = newKeyGate(e.keys)
 	}
 	raw := c.options.Crypto
 	if cfg != nil {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
@@ -209,12 +211,34 @@ type sealing struct {
 	sealer *envelope.Sealer
 }
 
-// NewAESGCM returns a CryptoProvider over p.
+// NewAESGCM returns a CryptoProvider over p. If p is a keys.Cached, the ciphers
+// of a key are dropped when its ID leaves the list of valid keys; otherwise when
+// p destroys the key or answers keys.ErrNotFound, and a message asks for it.
 func NewAESGCM(p keys.Provider) (*AESGCM, error) {
 	if p == nil {
 		return nil, invalidOption("a key provider is needed")
 	}
-	return &AESGCM{keys: p, opener: envelope.NewOpener(nil)}, nil
+	a := &AESGCM{keys: p, opener: envelope.NewOpener(nil)}
+	if c, ok := p.(*keys.Cached); ok {
+		// An AESGCM has no Close, and one Cached may outlive many: it must not
+		// keep them.
+		w := weak.Make(a)
+		stop := c.OnRetired(func(id keys.ID) {
+			if a := w.Value(); a != nil {
+				a.forget(id)
+			}
+		})
+		runtime.AddCleanup(a, func(stop func()) { stop() }, stop)
+	}
+	return a, nil
+}
+
+// forget drops the ciphers of a key.
+func (a *AESGCM) forget(id keys.ID) {
+	a.opener.Forget(string(id))
+	if s := a.current.Load(); s != nil && s.key.ID() == id {
+		a.current.CompareAndSwap(s, nil)
+	}
 }
 
 // Encrypt seals under key id. It fails with ErrEncryptionFailed, which wraps the
@@ -273,7 +297,7 @@ func (a *AESGCM) Decrypt(ctx context.Context, m envelope.EncryptedMessage, conte
 	key, err := getKey(ctx, a.keys, keys.ID(m.KeyID))
 	if err != nil {
 		if errors.Is(err, ErrKeyNotFound) {
-			a.opener.Forget(m.KeyID)
+			a.forget(keys.ID(m.KeyID))
 		}
 		return nil, err
 	}
@@ -301,6 +325,23 @@ func getKey(ctx context.Context, p keys.Provider, id keys.ID) (*keys.Key, error)
 		return nil, &KeyNotFoundError{KeyID: id}
 	}
 	return nil, providerError(ctx, err)
+}
+
+// checkKey returns nil if id is a valid key ID, before anything else is done for
+// a message that is not authentic yet. It bounds what the key provider is asked,
+// also by a CryptoProvider of the application's own.
+func (e *endpoint) checkKey(ctx context.Context, id keys.ID) error {
+	if e.keys == nil {
+		return nil
+	}
+	err := e.keys.Check(ctx, id)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, keys.ErrNotFound):
+		return &KeyNotFoundError{KeyID: id}
+	}
+	return providerError(ctx, err)
 }
 
 func providerError(ctx context.Context, err error) error {

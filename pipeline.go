@@ -165,14 +165,8 @@ func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery
 	if e.crypto == nil {
 		return &m, &KeyNotFoundError{KeyID: d.KeyID}
 	}
-	if e.gate != nil {
-		ok, err := e.gate.allowed(ctx, d.KeyID)
-		if err != nil {
-			return &m, err
-		}
-		if !ok {
-			return &m, &KeyNotFoundError{KeyID: d.KeyID}
-		}
+	if err := e.checkKey(ctx, d.KeyID); err != nil {
+		return &m, err
 	}
 	begin := e.clock()
 	body, err := e.decrypt(ctx, &m, raw)

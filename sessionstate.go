@@ -108,9 +108,9 @@ func (r *Receiver) sealState(ctx context.Context, session string, state []byte) 
 	if err != nil {
 		return nil, err
 	}
-	current := r.keys
-	if current == nil {
-		current = a.keys
+	current := a.keys
+	if r.keys != nil {
+		current = r.keys
 	}
 	id, err := current.CurrentKeyID(ctx)
 	if err != nil {
@@ -149,13 +149,8 @@ func (r *Receiver) openState(ctx context.Context, session string, stored []byte)
 	if err != nil {
 		return nil, err
 	}
-	if r.gate != nil {
-		switch ok, err := r.gate.allowed(ctx, id); {
-		case err != nil:
-			return nil, err
-		case !ok:
-			return nil, &KeyNotFoundError{KeyID: id}
-		}
+	if err := r.checkKey(ctx, id); err != nil {
+		return nil, err
 	}
 	key, err := getKey(ctx, a.keys, id)
 	if err != nil {

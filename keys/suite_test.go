@@ -172,7 +172,7 @@ func TestCachedSuite(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := p.Close(); err != nil {
+			if err := p.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
 		})

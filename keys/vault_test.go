@@ -128,7 +128,7 @@ func cachedIn(t *testing.T, o *keys.CachedOptions, f func(t *testing.T, v *vault
 			t.Fatal(err)
 		}
 		f(t, v, c)
-		if err := c.Close(); err != nil {
+		if err := c.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
