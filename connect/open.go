@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -30,7 +29,7 @@ type Set struct {
 	// Broker is for queue.New, whose Client then owns it.
 	Broker driver.Broker
 	// Keys is nil where Config.Keys is empty.
-	Keys *Keys
+	Keys *keys.Cached
 	// ReplayStore is nil where Config.ReplayStore is empty.
 	ReplayStore *ReplayStore
 }
@@ -43,10 +42,10 @@ func (s *Set) Close(ctx context.Context) error {
 		errs = append(errs, s.Broker.Close(ctx))
 	}
 	if s.ReplayStore != nil {
-		errs = append(errs, s.ReplayStore.Close())
+		errs = append(errs, s.ReplayStore.Close(ctx))
 	}
 	if s.Keys != nil {
-		errs = append(errs, s.Keys.Close())
+		errs = append(errs, s.Keys.Close(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -89,31 +88,20 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 	return nil
 }
 
-// Keys is a keys.Provider and how to let it go.
-type Keys struct {
-	keys.Provider
-	closer io.Closer
-}
-
-// Close releases what the provider holds. A second Close does nothing.
-func (k *Keys) Close() error { return closeOnce(&k.closer) }
-
 // ReplayStore is a replay.NonceStore and how to let it go.
 type ReplayStore struct {
 	replay.NonceStore
-	closer io.Closer
+	close func(context.Context) error // nil: there is nothing to release
 }
 
 // Close releases what the store holds. A second Close does nothing.
-func (n *ReplayStore) Close() error { return closeOnce(&n.closer) }
-
-func closeOnce(c *io.Closer) error {
-	if *c == nil {
+func (n *ReplayStore) Close(ctx context.Context) error {
+	if n.close == nil {
 		return nil
 	}
-	closer := *c
-	*c = nil
-	return closer.Close()
+	release := n.close
+	n.close = nil
+	return release(ctx)
 }
 
 // ErrUnknownScheme says that a URL leads to nothing known here.

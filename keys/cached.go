@@ -18,7 +18,7 @@ type CachedOptions struct {
 	TTL time.Duration
 	// ListTTL is how long the list of valid IDs is used without asking again,
 	// and so the longest time for which a retired key goes on opening messages.
-	// 0 means 30 seconds.
+	// 0 means 1 minute.
 	ListTTL time.Duration
 	// MaxStale is how long past their time answers are still used while the
 	// provider fails: the outage that sealing and opening survive. A key that was
@@ -33,16 +33,13 @@ type CachedOptions struct {
 	OnEvent func(CacheEvent)
 }
 
-// The flood limit. An ID that is not in the list may be newer than the list, so
-// it causes another call of ValidKeyIDs while there are tokens for one: the
-// bucket holds lookBurst and gets one back every lookInterval (or ListTTL, if
-// that is shorter). However many messages name unknown IDs, this is all that
-// they cost the provider. Without a flood a new key is known at once; in one,
-// when the list is refreshed.
-const (
-	lookBurst    = 3
-	lookInterval = 30 * time.Second
-)
+// lookInterval is the flood limit. An ID that is not in the list may be newer
+// than the list, so it causes another call of ValidKeyIDs, but only one in this
+// time (or in ListTTL, if that is shorter), however many messages name unknown
+// IDs. Without a flood a new key is known at once, and in one after this time,
+// which is short beside the 15 minutes for which receivers wait for a key. A
+// refusal by the provider is believed for the same time.
+const lookInterval = 30 * time.Second
 
 // Cached is a Provider in front of another one. It keeps the list of valid IDs,
 // the keys that were asked for and the current ID, and limits the calls that
@@ -88,12 +85,13 @@ const (
 // no such key. An error of the provider without a sentinel of this package
 // becomes ErrUnavailable, and so does any failure to get the list.
 type Cached struct {
-	inner Provider
-	local bool // inner is a local provider
-	o     CachedOptions
-	start time.Time       // origin of moments
-	base  context.Context // of every call of inner; ends with Close
-	stop  context.CancelFunc
+	inner    Provider
+	local    bool          // inner is a local provider
+	interval time.Duration // lookInterval, or ListTTL if that is shorter
+	o        CachedOptions
+	start    time.Time       // origin of moments
+	base     context.Context // of every call of inner; ends with Close
+	stop     context.CancelFunc
 
 	mu        sync.Mutex // guards what follows, entries included; never held across a call or a wait
 	closed    bool
@@ -102,7 +100,7 @@ type Cached struct {
 	keys      map[ID]*entry
 	seen      map[ID]fingerprint   // of every key that the provider ever answered
 	flights   map[*flight]struct{} // calls under way
-	tokens    bucket               // of the flood limit
+	lookAt    moment               // unknown IDs cause no call before
 	timer     *time.Timer          // runs tick; nil if nothing is to be done
 	listeners map[*listener]struct{}
 }
@@ -124,7 +122,6 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 		keys:      make(map[ID]*entry),
 		seen:      make(map[ID]fingerprint),
 		flights:   make(map[*flight]struct{}),
-		tokens:    bucket{size: lookBurst, tokens: lookBurst},
 		listeners: make(map[*listener]struct{}),
 	}
 	switch inner.(type) {
@@ -140,7 +137,7 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 		zero  time.Duration
 	}{
 		{"TTL", &c.o.TTL, 5 * time.Minute},
-		{"ListTTL", &c.o.ListTTL, 30 * time.Second},
+		{"ListTTL", &c.o.ListTTL, time.Minute},
 		{"MaxStale", &c.o.MaxStale, time.Hour},
 		{"Timeout", &c.o.Timeout, 10 * time.Second},
 	} {
@@ -151,7 +148,7 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 			*d.value = d.zero
 		}
 	}
-	c.tokens.every = min(lookInterval, c.o.ListTTL)
+	c.interval = min(lookInterval, c.o.ListTTL)
 	c.base, c.stop = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -319,9 +316,12 @@ func (c *Cached) look(ctx context.Context, a answer, answers int) (answer, error
 		c.mu.Unlock()
 		return a, nil
 	}
-	if c.list.flight == nil && (now < c.list.retry || !c.tokens.take(now)) {
-		c.mu.Unlock()
-		return a, nil
+	if c.list.flight == nil {
+		if now < max(c.lookAt, c.list.retry) {
+			c.mu.Unlock()
+			return a, nil
+		}
+		c.lookAt = now + c.interval
 	}
 	f := c.launch(c.list) //nolint:contextcheck // the call is for others, too: it ends with the Cached
 	failing := c.list.fails > 0
@@ -359,27 +359,6 @@ func (c *Cached) entryOf(id ID) *entry {
 		c.keys[id] = e
 	}
 	return e
-}
-
-// bucket is a token bucket: it holds up to size tokens and gets one back in
-// every.
-type bucket struct {
-	size   int
-	every  time.Duration
-	tokens int
-	filled moment // up to when tokens were given back
-}
-
-// take takes a token and reports whether there was one.
-func (b *bucket) take(now moment) bool {
-	n := (now - b.filled) / b.every
-	b.filled += n * b.every
-	b.tokens = int(min(int64(b.size), int64(b.tokens)+int64(n)))
-	if b.tokens == 0 {
-		return false
-	}
-	b.tokens--
-	return true
 }
 
 func (c *Cached) tell(e CacheEvent) {

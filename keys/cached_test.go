@@ -40,8 +40,8 @@ func TestCachedTTL(t *testing.T) {
 			}
 		}
 		wantCalls(t, v, "GetKey", 1)
-		if n := v.count("ValidKeyIDs"); n < 9 || n > 11 {
-			t.Errorf("the list was asked for %d times in 4 minutes, want once in 24 s", n)
+		if n := v.count("ValidKeyIDs"); n < 4 || n > 6 {
+			t.Errorf("the list was asked for %d times in 4 minutes, want once in 48 s", n)
 		}
 		if took := time.Since(start) - 239*time.Second; took != 100*time.Millisecond {
 			t.Errorf("callers waited %v in all, want for two calls", took)
@@ -61,9 +61,9 @@ func TestCachedTTL(t *testing.T) {
 }
 
 // A receiver of a slow store waits when it starts, and never again: not with a
-// message a second, and not with one in 50 seconds, for which each list is too old.
+// message a second, and not with one in 100 seconds, for which each list is too old.
 func TestCachedNeverStalls(t *testing.T) {
-	for _, every := range []time.Duration{time.Second, 7 * time.Second, 50 * time.Second, 4 * time.Minute} {
+	for _, every := range []time.Duration{time.Second, 13 * time.Second, 100 * time.Second, 4 * time.Minute} {
 		t.Run(every.String(), func(t *testing.T) {
 			cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 				v.set(func() { v.takes = 2 * time.Second })
@@ -85,7 +85,7 @@ func TestCachedNeverStalls(t *testing.T) {
 				if stalls > 0 {
 					t.Errorf("%d stalls in an hour, want none", stalls)
 				}
-				if n := v.total(); n > 3600/24+2*3600/240+10 {
+				if n := v.total(); n > 3600/48+2*3600/240+10 {
 					t.Errorf("%d calls in an hour", n)
 				}
 			})
@@ -115,8 +115,8 @@ func TestCachedFlood(t *testing.T) {
 			all.Go(func() { flood(10000, g, 0) })
 		}
 		all.Wait()
-		if got := v.total() - before; got < 1 || got > 3 {
-			t.Errorf("100,000 unknown IDs at once cost %d calls, want 1 to 3", got)
+		if got := v.total() - before; got != 1 {
+			t.Errorf("100,000 unknown IDs at once cost %d calls, want 1", got)
 		}
 		wantCalls(t, v, "GetKey", 1)
 
@@ -125,8 +125,8 @@ func TestCachedFlood(t *testing.T) {
 		runtime.ReadMemStats(&m1)
 		before = v.total()
 		flood(100000, 99, time.Millisecond)
-		if got := v.total() - before; got < 3 || got > 8 {
-			t.Errorf("100 seconds of unknown IDs cost %d calls, want two in 30 seconds", got)
+		if got := v.total() - before; got < 3 || got > 4 {
+			t.Errorf("100 seconds of unknown IDs cost %d calls, want one in 30 seconds", got)
 		}
 		wantCalls(t, v, "GetKey", 1)
 		runtime.GC()
@@ -224,25 +224,24 @@ func TestCachedNewKey(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		wantCalls(t, v, "ValidKeyIDs", 4) // three looks at once, and the first list
+		wantCalls(t, v, "ValidKeyIDs", 2)
 		v.set(func() { v.keys["d"] = mustKey(t, "d", 4) })
 		if err := c.Check(t.Context(), "d"); !errors.Is(err, keys.ErrNotFound) {
-			t.Errorf("without a token: %v", err)
+			t.Errorf("in a flood: %v", err)
 		}
 		for start := time.Now(); c.Check(t.Context(), "d") != nil; time.Sleep(time.Second) {
 			if time.Since(start) > 30*time.Second {
 				t.Fatalf("the new key is not found after %v", time.Since(start))
 			}
 		}
-		wantCalls(t, v, "ValidKeyIDs", 5)
-		// What is not spent adds up to three looks and no more.
+		wantCalls(t, v, "ValidKeyIDs", 3)
 		time.Sleep(30 * time.Minute)
 		before := v.count("ValidKeyIDs")
 		for i := range 1000 {
 			_ = c.Check(t.Context(), keys.ID(fmt.Sprint("forged-", i)))
 		}
-		if got := v.count("ValidKeyIDs") - before; got != 3 {
-			t.Errorf("after half an hour of rest, 1,000 unknown IDs cost %d calls, want 3", got)
+		if got := v.count("ValidKeyIDs") - before; got != 1 {
+			t.Errorf("after half an hour of rest, 1,000 unknown IDs cost %d calls, want 1", got)
 		}
 	})
 }
@@ -339,7 +338,7 @@ func TestCachedRetire(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if took := time.Since(start); took > 30*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("a retired key was valid for %v", took)
 		}
 		if k, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrNotFound) {
@@ -353,10 +352,11 @@ func TestCachedRetire(t *testing.T) {
 		}
 		// As in a process whose messages are all under the current key.
 		v.set(func() { v.hidden = "" })
+		time.Sleep(30 * time.Second)
 		wantCurrent(t, c, "a")
 		wantKey(t, c, "b")
 		v.set(func() { delete(v.keys, "b") })
-		for range 31 {
+		for range 61 {
 			if err := c.Check(t.Context(), "a"); err != nil {
 				t.Fatal(err)
 			}
@@ -373,7 +373,7 @@ func TestCachedRetire(t *testing.T) {
 		stop()
 		wantKey(t, c, "a")
 		v.set(func() { delete(v.keys, "a"); v.current = "" })
-		time.Sleep(time.Minute)
+		time.Sleep(2 * time.Minute)
 		if got := r.take(); got != nil {
 			t.Errorf("a listener that was stopped was told of %q", got)
 		}
@@ -386,7 +386,7 @@ func TestCachedRetireDuringFetch(t *testing.T) {
 	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 		wantKey(t, c, "a")
 		v.set(func() { v.takes = 5 * time.Second })
-		time.Sleep(20 * time.Second) // the next list comes 4 s from now, and brings no b
+		time.Sleep(44 * time.Second) // the next list comes 4 s from now, and brings no b
 		v.set(func() { v.hidden = "b"; v.takes = 8 * time.Second })
 		go func() {
 			time.Sleep(time.Second)

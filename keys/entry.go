@@ -129,7 +129,7 @@ func (c *Cached) date(e *entry, now moment) {
 	if e == c.current {
 		ttl = c.currentTTL(now)
 		// Not in a hurry: the expiry of the key comes nearer with each refresh.
-		ahead = max(ttl/5*4, min(c.o.ListTTL, ahead))
+		ahead = max(ttl/5*4, min(c.interval, ahead))
 	}
 	e.due = e.at + max(ahead, minRefresh)
 	e.expires = e.at + ttl
@@ -146,15 +146,16 @@ func (c *Cached) currentTTL(now moment) time.Duration {
 	}
 	left := now - c.current.at + time.Until(e.value.key.Expires())
 	if left <= 0 {
-		left = c.o.ListTTL
+		left = c.interval
 	}
 	return min(c.o.TTL, left)
 }
 
-// inUse reports whether an entry was asked for so recently that it is kept
-// fresh. The mutex is held.
-func (c *Cached) inUse(e *entry, now moment) bool {
-	return c.local && e == c.list || now-e.used < max(c.o.TTL, c.o.ListTTL)
+// kept reports whether an entry is kept fresh in the background: it has an answer,
+// and was asked for recently. What has none is asked for by the callers that want
+// it. The mutex is held.
+func (c *Cached) kept(e *entry, now moment) bool {
+	return c.local && e == c.list || e.filled && now-e.used < max(c.o.TTL, c.o.ListTTL)
 }
 
 // use notes that an entry is in use, and fetches it ahead of its time if that is
@@ -366,9 +367,13 @@ func (c *Cached) land(e *entry, f *flight) (retired []ID) {
 			retired = []ID{e.id}
 		}
 		e.clear()
-		e.retry, e.fails = now+c.o.ListTTL, 0
+		e.retry, e.fails = now+c.interval, 0
 	default:
-		e.retry = now + min(lastRetry, firstRetry<<min(e.fails, 8))
+		wait := min(lastRetry, firstRetry<<min(e.fails, 8))
+		if e.freshness(now) == fresh {
+			wait = max(wait, (e.expires-now)/4) // no caller needs it yet: four more attempts will do
+		}
+		e.retry = now + wait
 		e.fails++
 	}
 	if e.call == callKey && !e.usable() && e.id == c.current.value.current {
@@ -424,7 +429,7 @@ func (c *Cached) schedule(now moment) {
 	for e := range c.entries() {
 		switch {
 		case e.flight != nil: // when it lands
-		case c.inUse(e, now):
+		case c.kept(e, now):
 			next = min(next, e.next(now))
 		case e.filled:
 			next = min(next, e.dropped)
@@ -454,9 +459,9 @@ func (c *Cached) tick() {
 		}
 		switch {
 		case e.flight != nil:
-		case c.inUse(e, now):
+		case c.kept(e, now):
 			c.refresh(e, now)
-		case e.call == callKey && !c.local && !e.filled:
+		case e.call == callKey && !e.filled && !c.local && now >= e.retry:
 			delete(c.keys, e.id)
 		}
 	}
