@@ -613,23 +613,67 @@ func TestCachedEvents(t *testing.T) {
 	}
 }
 
-func BenchmarkCachedGetKey(b *testing.B) {
+// Close heeds its context if the provider does not heed its own, and says what it
+// waited for.
+func TestCachedCloseContext(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		v.set(func() { v.stolid, v.takes = true, time.Hour })
+		go func() { _, _ = c.GetKey(t.Context(), "a") }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := c.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the provider has not returned") {
+			t.Errorf("Close: %v", err)
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+// plain is a Ring that is not taken for one.
+type plain struct{ keys.Provider }
+
+// BenchmarkCached is what a receiver asks for each message: whether the ID is
+// valid, and then for the key.
+func BenchmarkCached(b *testing.B) {
 	ring, err := keys.NewRing(mustKey(b, "a", 1))
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, err := keys.NewCached(ring, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = c.Close(context.Background()) }()
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := c.GetKey(context.Background(), "a"); err != nil {
-				b.Error(err)
-				return
-			}
+	for name, p := range map[string]keys.Provider{"remote": plain{ring}, "local": ring} {
+		c, err := keys.NewCached(p, nil)
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
+		defer func() { _ = c.Close(context.Background()) }()
+		ask := func() error {
+			err := c.Check(context.Background(), "a")
+			if err == nil {
+				_, err = c.GetKey(context.Background(), "a")
+			}
+			return err
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := ask(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+", parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if err := ask(); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
 }

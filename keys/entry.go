@@ -345,7 +345,7 @@ func (c *Cached) land(e *entry, f *flight) (retired []ID) {
 	e.err = f.err
 	switch {
 	case f.err == nil:
-		old := e.value.list
+		old := e.value
 		e.value, e.filled, e.at, e.retry, e.fails = f.value, true, now, now, 0
 		e.answers++
 		c.date(e, now)
@@ -354,12 +354,9 @@ func (c *Cached) land(e *entry, f *flight) (retired []ID) {
 		}
 		switch e.call {
 		case callList:
-			retired = c.landList(old, now)
+			retired = c.landList(old.list, now)
 		case callCurrent:
-			// A list without it is older.
-			if !c.list.value.has(e.value.current) && c.list.freshness(now) == fresh && !c.closed {
-				c.launch(c.list)
-			}
+			retired = c.landCurrent(old.current, now)
 		}
 	case errors.Is(f.err, ErrNotFound):
 		// The provider is sure, so an older answer is worth nothing.
@@ -398,7 +395,27 @@ func (c *Cached) landList(old map[ID]struct{}, now moment) (retired []ID) {
 			retired = append(retired, id)
 		}
 	}
+	if id := c.current.value.current; c.current.filled && !c.list.value.has(id) && !c.closed {
+		c.launch(c.current) // one of the two answers is older
+	}
 	return retired
+}
+
+// landCurrent notes that another key has taken the place of the current one: a
+// list without it is older, and the key before it may have left the list already.
+// The mutex is held.
+func (c *Cached) landCurrent(old ID, now moment) (retired []ID) {
+	if old == c.current.value.current || !c.list.filled {
+		return nil
+	}
+	if !c.list.value.has(c.current.value.current) && c.list.freshness(now) == fresh && !c.closed {
+		c.launch(c.list)
+	}
+	if c.keys[old] == nil || c.list.value.has(old) {
+		return nil
+	}
+	delete(c.keys, old)
+	return []ID{old}
 }
 
 // entries returns every entry. The mutex is held.
