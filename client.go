@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -63,6 +64,7 @@ type Client struct {
 	mu        sync.Mutex             // guards what follows
 	sessions  map[*Session]struct{}  // that have not ended
 	endpoints map[*endpoint]struct{} // that were not closed
+	caches    keyCaches
 }
 
 // New returns a Client over p, which it owns from then on: Close closes it. It
@@ -101,10 +103,18 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 func (c *Client) Broker() driver.Broker { return c.broker }
 
 // Options returns the options in force: a copy, with the defaults filled in. Logger
-// is never nil.
+// is never nil, and neither is KeysFor: it answers for every queue, with the cache that
+// the Client keeps in front of its keys, or nil if the queue has none.
 func (c *Client) Options() Options {
 	o := c.options
 	o.Crypto.AcceptedOrigins = slices.Clone(o.Crypto.AcceptedOrigins)
+	o.KeysFor = func(queue string) keys.Provider {
+		cached, err := c.keysOf(queue)
+		if err != nil || cached == nil {
+			return nil // an error is that of a closed Client
+		}
+		return cached
+	}
 	return o
 }
 
@@ -121,6 +131,7 @@ func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	sessions := slices.Collect(maps.Keys(c.sessions))
 	endpoints := slices.Collect(maps.Keys(c.endpoints))
+	caches := c.caches
 	c.mu.Unlock()
 	for _, s := range sessions {
 		s.end(observe.SessionClosed, errSessionClosed)
@@ -128,7 +139,7 @@ func (c *Client) Close(ctx context.Context) error {
 	for _, e := range endpoints {
 		e.over(ctx)
 	}
-	return wrap("close", "", err)
+	return wrap("close", "", errors.Join(err, caches.close(ctx)))
 }
 
 // adopt makes s end with c; false where c is closed.

@@ -119,12 +119,15 @@ func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error)
 
 // useKeys settles which keys the endpoint has, and how it uses them.
 func (e *endpoint) useKeys(c *Client, r endpointRequest) error {
-	p := r.keys
-	if p == nil && c.options.KeysFor != nil {
-		p = c.options.KeysFor(r.queue)
+	var p *keys.Cached
+	var err error
+	if r.keys != nil {
+		p, err = c.cached(r.keys)
+	} else {
+		p, err = c.keysOf(r.queue)
 	}
-	if p == nil {
-		p = c.options.Keys
+	if err != nil {
+		return err
 	}
 	custom := r.crypto
 	if custom == nil && r.keys == nil {
@@ -135,7 +138,9 @@ func (e *endpoint) useKeys(c *Client, r endpointRequest) error {
 	case ok:
 		crypto = a.cipher
 		if p == nil {
-			p = a.cipher.Keys()
+			if p, err = c.cached(a.cipher.Keys()); err != nil {
+				return err
+			}
 		}
 	case custom != nil:
 		crypto = custom
@@ -144,7 +149,7 @@ func (e *endpoint) useKeys(c *Client, r endpointRequest) error {
 	}
 	e.opener = sealing.Opener{Queue: r.queue, Crypto: crypto, Observe: &e.obs}
 	if p != nil {
-		e.opener.Valid = newKeyGate(p)
+		e.opener.Valid = p
 		e.sealer = &sealing.Sealer{Queue: r.queue, Crypto: crypto, Keys: p, Observe: &e.obs}
 	}
 	return nil

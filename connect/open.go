@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,14 +13,14 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// Config holds the URLs for [Open].
+// Config says what to open, each by URL.
 type Config struct {
-	Broker      string // required; see BrokerSchemes
-	Keys        string // see KeySchemes; empty means no keys
-	ReplayStore string // see ReplayStoreSchemes; empty means no replay store
+	Broker      string // the broker; needed
+	Keys        string // empty: none
+	ReplayStore string // empty: none
 
-	// KeyCache configures the cache in front of a secret store, as for
-	// OpenKeysCached. Nil means the defaults of package keys.
+	// KeyCache is for the cache in front of a secret store, as OpenKeysCached has
+	// it. Nil: its defaults.
 	KeyCache *keys.CachedOptions
 }
 
@@ -30,30 +29,30 @@ type Set struct {
 	// Broker is for queue.New, whose Client then owns it.
 	Broker driver.Broker
 	// Keys is nil if Config.Keys is empty.
-	Keys *Keys
+	Keys *keys.Cached
 	// ReplayStore is nil if Config.ReplayStore is empty.
 	ReplayStore *ReplayStore
 }
 
-// Close closes all three. If a Client has already closed the broker, that has no
-// effect on it.
+// Close closes all three. A broker that a Client has closed already is closed
+// once more, which does nothing.
 func (s *Set) Close(ctx context.Context) error {
 	var errs []error
 	if s.Broker != nil {
 		errs = append(errs, s.Broker.Close(ctx))
 	}
 	if s.ReplayStore != nil {
-		errs = append(errs, s.ReplayStore.Close())
+		errs = append(errs, s.ReplayStore.Close(ctx))
 	}
 	if s.Keys != nil {
-		errs = append(errs, s.Keys.Close())
+		errs = append(errs, s.Keys.Close(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// Open opens everything in c. Its error wraps [ErrWithinReach] if the replay store
-// is stored with the broker, whose operator could then delete it and replay
-// messages. If Open fails, nothing stays open.
+// Open opens all that c names. It fails with [ErrWithinReach] where the nonce
+// store lies with the broker: whoever controls the broker could then make it
+// forget, and replay. Where it fails nothing stays open.
 func Open(ctx context.Context, c Config) (*Set, error) {
 	if c.Broker == "" {
 		return nil, errors.New("connect: no broker: set Config.Broker to a URL such as sqlite:///var/lib/app/queue.db")
@@ -83,37 +82,26 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 		if s.ReplayStore, err = OpenReplayStore(ctx, c.ReplayStore); err != nil {
 			return err
 		}
-		// Check again: the file exists now, so a link to the broker's file is seen.
+		// Once more: now the file is there, and a link to the queue's is seen.
 		return CheckReach(c.Broker, c.ReplayStore)
 	}
 	return nil
 }
 
-// Keys is a keys.Provider that can be closed.
-type Keys struct {
-	keys.Provider
-	closer io.Closer
-}
-
-// Close releases the resources of the provider. A second Close does nothing.
-func (k *Keys) Close() error { return closeOnce(&k.closer) }
-
-// ReplayStore is a replay store that can be closed.
+// ReplayStore is a replay.NonceStore that can be closed.
 type ReplayStore struct {
 	replay.NonceStore
-	closer io.Closer
+	close func(context.Context) error // nil: there is nothing to release
 }
 
-// Close releases the resources of the store. A second Close does nothing.
-func (n *ReplayStore) Close() error { return closeOnce(&n.closer) }
-
-func closeOnce(c *io.Closer) error {
-	if *c == nil {
+// Close releases what the store holds. A second Close does nothing.
+func (n *ReplayStore) Close(ctx context.Context) error {
+	if n.close == nil {
 		return nil
 	}
-	closer := *c
-	*c = nil
-	return closer.Close()
+	release := n.close
+	n.close = nil
+	return release(ctx)
 }
 
 // ErrUnknownScheme means that this package does not know the scheme of a URL.
@@ -133,13 +121,13 @@ func unknownScheme(what, rawURL string, schemes []string) error {
 	case err != nil || u.Scheme == "":
 		return fmt.Errorf("connect: %s: %w: this is not a URL; use one of %s", what, ErrUnknownScheme, list)
 	case u.Opaque != "" || u.Host == "" && u.Path == "":
-		// "key:base64" also parses as a URL.
+		// "key:base64" parses as a URL, too.
 		return fmt.Errorf("connect: %s: %w; use one of %s", what, ErrUnknownScheme, list)
 	}
 	return fmt.Errorf("connect: %s: %w %q; use one of %s", what, ErrUnknownScheme, u.Scheme, list)
 }
 
-// schemeOf returns the scheme of rawURL in lower case, "" if it has none.
+// schemeOf returns the scheme of rawURL, "" if it is no URL.
 func schemeOf(rawURL string) string {
 	scheme, _, ok := strings.Cut(rawURL, ":")
 	if !ok {

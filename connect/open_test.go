@@ -147,7 +147,7 @@ func TestOpenNonces(t *testing.T) {
 		if err := n.Renew(t.Context(), "g", "id", strings.Repeat("0", 32), time.Second); !errors.Is(err, replay.ErrClaimLost) {
 			t.Errorf("%s: %v", url, err)
 		}
-		if err := errors.Join(n.Close(), n.Close()); err != nil {
+		if err := errors.Join(n.Close(t.Context()), n.Close(t.Context())); err != nil {
 			t.Errorf("%s: close: %v", url, err)
 		}
 	}

@@ -68,11 +68,5 @@ func openReplayFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ReplayStore{s, closer(s.Close)}, nil
+	return &ReplayStore{s, s.Close}, nil
 }
-
-// closer is a Close that takes a context, as an io.Closer.
-type closer func(context.Context) error
-
-// Close closes without a bound in time: a file is closed as fast as it can be.
-func (c closer) Close() error { return c(context.Background()) }

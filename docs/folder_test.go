@@ -162,7 +162,7 @@ func TestCachedFolder(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
-				if err := cached.Close(); err != nil {
+				if err := cached.Close(context.Background()); err != nil {
 					t.Error(err)
 				}
 			})

@@ -127,7 +127,7 @@ func exercise(t *testing.T) vocabulary {
 	p.must(err)
 	cached, err := keys.NewCached(ring, &keys.CachedOptions{OnEvent: p.observer.KeyCache("ring")})
 	p.must(err)
-	defer func() { p.must(cached.Close()) }()
+	defer func() { p.must(cached.Close(context.Background())) }()
 	store, err := replay.NewMemory(nil)
 	p.must(err)
 	p.client, err = queue.New(p.broker, &queue.Options{

@@ -48,7 +48,7 @@ func TestKeyCache(t *testing.T) {
 		vault := &store{Provider: ring}
 		cached, err := keys.NewCached(vault, &keys.CachedOptions{TTL: time.Minute, OnEvent: o.KeyCache("vault")})
 		must(err)
-		defer func() { must(cached.Close()) }()
+		defer func() { must(cached.Close(context.Background())) }()
 		for range 3 {
 			_, err = cached.CurrentKeyID(t.Context())
 			must(err)

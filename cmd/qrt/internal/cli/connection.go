@@ -25,8 +25,8 @@ type connection struct {
 	client   *queue.Client
 	broker   driver.Broker
 	nonces   *connect.ReplayStore
-	keys     *connect.Keys            // nil: none
-	ofQueues map[string]*connect.Keys // queues with keys of their own
+	keys     *keys.Cached            // nil: none
+	ofQueues map[string]*keys.Cached // queues with keys of their own
 }
 
 // need says what a command is about to do.
@@ -47,7 +47,7 @@ func (a *app) connect(ctx context.Context, n need) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{app: a, ofQueues: make(map[string]*connect.Keys)}
+	c := &connection{app: a, ofQueues: make(map[string]*keys.Cached)}
 	if err := c.open(ctx, rawURL, n); err != nil {
 		return nil, errors.Join(err, c.close(ctx))
 	}
@@ -137,14 +137,14 @@ func (c *connection) close(ctx context.Context) error {
 		errs = append(errs, c.broker.Close(ctx))
 	}
 	if c.nonces != nil {
-		errs = append(errs, c.nonces.Close())
+		errs = append(errs, c.nonces.Close(ctx))
 	}
 	if c.keys != nil {
-		errs = append(errs, c.keys.Close())
+		errs = append(errs, c.keys.Close(ctx))
 	}
 	for _, k := range c.ofQueues {
 		if k != nil {
-			errs = append(errs, k.Close())
+			errs = append(errs, k.Close(ctx))
 		}
 	}
 	return errors.Join(errs...)

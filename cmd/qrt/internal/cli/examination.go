@@ -118,7 +118,7 @@ func (x *examination) keys(ctx context.Context, s setting, check string) {
 		x.find(levelError, check, advice, "%v", err)
 		return
 	}
-	defer func() { _ = p.Close() }() // nothing was written
+	defer func() { _ = p.Close(ctx) }() // nothing was written
 	list, err := listKeys(ctx, p)
 	if err != nil {
 		x.find(levelError, check, "check the permissions: receivers need to read every key, senders the current one", "%v", err)
@@ -200,7 +200,7 @@ func (x *examination) nonces(ctx context.Context) {
 		x.find(levelError, check, "receiving stops without it: check the URL and the permissions", "%v", err)
 		return
 	}
-	defer func() { _ = store.Close() }() // nothing was written
+	defer func() { _ = store.Close(ctx) }() // nothing was written
 	// A claim that nobody holds: a store that answers says so.
 	if err := store.Renew(ctx, probeQueue, "probe", "00000000000000000000000000000000", time.Second); !errors.Is(err, replay.ErrClaimLost) {
 		x.find(levelError, check, "receiving stops without it", "it does not answer as it should: %v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,9 +118,20 @@ func TestCachedErrors(t *testing.T) {
 	for _, want := range []error{keys.ErrNotFound, keys.ErrUnavailable, keys.ErrInvalidKey, keys.ErrDestroyed} {
 		cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 			v.set(func() { v.err = fmt.Errorf("vault: %w", want) })
-			for _, err := range []error{second(c.GetKey(t.Context(), "a")), second(c.CurrentKeyID(t.Context())), second(c.ValidKeyIDs(t.Context()))} {
-				if !errors.Is(err, want) || !errors.Is(want, keys.ErrUnavailable) && errors.Is(err, keys.ErrUnavailable) {
-					t.Errorf("%v, want %v", err, want)
+			listed := want // a list that is not there says nothing of the keys
+			if errors.Is(want, keys.ErrNotFound) {
+				listed = keys.ErrUnavailable
+			}
+			for _, c := range []struct{ err, want error }{
+				{second(c.CurrentKeyID(t.Context())), want},
+				{second(c.ValidKeyIDs(t.Context())), listed},
+				{second(c.GetKey(t.Context(), "a")), listed},
+				{c.Check(t.Context(), "b"), listed},
+			} {
+				for _, sentinel := range []error{keys.ErrNotFound, keys.ErrUnavailable, keys.ErrInvalidKey, keys.ErrDestroyed} {
+					if got := errors.Is(c.err, sentinel); got != errors.Is(c.want, sentinel) {
+						t.Errorf("%v, want %v", c.err, c.want)
+					}
 				}
 			}
 		})
@@ -135,7 +147,7 @@ func TestCachedErrors(t *testing.T) {
 		if _, err := c.GetKey(t.Context(), "a"); !errors.Is(err, keys.ErrNotFound) {
 			t.Errorf("a retired key: %v", err)
 		}
-		// Which is believed for ListTTL.
+		// Which is believed for a time, but for the look that an unknown ID has.
 		before := v.total()
 		for range 1000 {
 			_, _ = c.CurrentKeyID(t.Context())
@@ -164,5 +176,76 @@ func TestCachedListedMissing(t *testing.T) {
 			}
 		}
 		wantCalls(t, v, "b", 1)
+	})
+}
+
+// Of the provider's calls one may fail alone. GetKey fails: the answer is
+// ErrUnavailable, never ErrNotFound, and known keys go on. ValidKeyIDs fails: the
+// same, and the current key opens, because CurrentKeyID lists it.
+func TestCachedFailsInPart(t *testing.T) {
+	down := errors.New("connection refused")
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantKey(t, c, "a")
+		v.set(func() { v.broken = map[string]error{"GetKey": down} })
+		for range 300 {
+			if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrNotFound) {
+				t.Fatalf("GetKey: %v, want %v", err, keys.ErrUnavailable)
+			}
+			if err := c.Check(t.Context(), "b"); err != nil {
+				t.Fatalf("Check: %v", err)
+			}
+			if err := c.Check(t.Context(), "x"); !errors.Is(err, keys.ErrNotFound) {
+				t.Fatalf("Check of an unlisted ID: %v", err)
+			}
+			wantKey(t, c, "a")
+			time.Sleep(time.Second)
+		}
+		v.set(func() { v.broken = nil })
+		time.Sleep(30 * time.Second)
+		wantKey(t, c, "b")
+	})
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		v.set(func() { v.broken = map[string]error{"ValidKeyIDs": down} })
+		if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("GetKey: %v, want %v", err, keys.ErrUnavailable)
+		}
+		wantCurrent(t, c, "a")
+		wantKey(t, c, "a")
+		v.set(func() { v.broken = nil })
+		time.Sleep(30 * time.Second)
+		wantKey(t, c, "b")
+		v.set(func() { v.broken = map[string]error{"ValidKeyIDs": down} })
+		before := v.count("ValidKeyIDs")
+		for start := time.Now(); time.Since(start) < 50*time.Minute; time.Sleep(time.Second) {
+			wantKey(t, c, "b") // from the list at hand
+			if err := c.Check(t.Context(), "x"); time.Since(start) > 2*time.Minute && (!errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrNotFound)) {
+				t.Fatalf("an unlisted ID, by a list past its time: %v, want %v", err, keys.ErrUnavailable)
+			}
+		}
+		if n := v.count("ValidKeyIDs") - before; n < 50 || n > 120 {
+			t.Errorf("asked %d times in 50 minutes of outage, want once in 30 s", n)
+		}
+		time.Sleep(20 * time.Minute) // past MaxStale
+		if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrUnavailable) {
+			t.Errorf("past MaxStale: %v, want %v", err, keys.ErrUnavailable)
+		}
+	})
+}
+
+// An outage that outlasts MaxStale ends the use of keys, and of what was derived
+// from them.
+func TestCachedOutageRetires(t *testing.T) {
+	cachedIn(t, &keys.CachedOptions{MaxStale: 10 * time.Minute}, func(t *testing.T, v *vault, c *keys.Cached) {
+		var r retirements
+		c.OnRetired(r.note)
+		wantKey(t, c, "b")
+		v.set(func() { v.err = errors.New("connection refused") })
+		for range 20 * 60 {
+			_, _ = c.GetKey(t.Context(), "b")
+			time.Sleep(time.Second)
+		}
+		if got := r.take(); !slices.Contains(got, "b") {
+			t.Errorf("listeners were told of %q, want b", got)
+		}
 	})
 }
