@@ -29,9 +29,9 @@ func TestReadme(t *testing.T) {
 	check(err)
 	store, err := replay.NewMemory(nil)
 	check(err)
-	provider := memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: 24 * time.Hour}})
+	broker := memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: 24 * time.Hour}})
 
-	client, err := queue.New(provider, queue.Strict(ring, store)) // keys; a memory of handled messages
+	client, err := queue.New(broker, queue.Strict(ring, store)) // keys; a memory of handled messages
 	check(err)
 	defer func() { check(client.Close(context.Background())) }()
 	sender, err := client.Sender(ctx, "orders", nil)

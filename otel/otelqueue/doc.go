@@ -7,7 +7,7 @@
 // It uses the API of OpenTelemetry alone: which exporters run is the
 // application's choice. Through the Prometheus exporter the metrics have the names
 // of the original: queue_messages_sent_total{queue,encrypted} and their kin, listed
-// in docs/operations.md.
+// in docs/metrics.md.
 //
 // Labels come from bounded sets: queues, key IDs that were used or authenticated,
 // codes. Message and session IDs are on spans alone. Codes that applications give
