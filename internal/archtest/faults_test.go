@@ -159,8 +159,8 @@ func (Pair[A, B]) Get() {}
 	"sqlite/internal/file/file.go":   "// Package file opens.\npackage file\n\ntype Exported int\n",
 	"otel/go.mod":                    "module example.com/queue/otel\n\ngo 1.26\n\nrequire example.com/queue v0.0.0\n\nreplace example.com/queue v0.0.0 => ..\n",
 	"otel/otelqueue/otel.go":         "// Package otelqueue observes.\npackage otelqueue\n\nimport _ \"example.com/queue\"\n",
-	"connect/go.mod":               "module example.com/queue/connect\n\nrequire (\n\texample.com/queue v0.0.0\n\texample.com/queue/sqlite v0.0.0\n)\n\nreplace (\n\texample.com/queue => ../\n\texample.com/queue/sqlite => ../sqlite\n)\n",
-	"connect/open.go":              "// Package connect opens.\npackage connect\n\nimport (\n\t_ \"example.com/queue/memqueue\"\n\t_ \"example.com/queue/sqlite/sqlitequeue\"\n)\n",
+	"connect/go.mod":                 "module example.com/queue/connect\n\nrequire (\n\texample.com/queue v0.0.0\n\texample.com/queue/sqlite v0.0.0\n)\n\nreplace (\n\texample.com/queue => ../\n\texample.com/queue/sqlite => ../sqlite\n)\n",
+	"connect/open.go":                "// Package connect opens.\npackage connect\n\nimport (\n\t_ \"example.com/queue/memqueue\"\n\t_ \"example.com/queue/sqlite/sqlitequeue\"\n)\n",
 	"cmd/qrt/go.mod":                 "module example.com/queue/cmd/qrt\n\nrequire example.com/queue v0.0.0\n\nreplace example.com/queue => ../..\n",
 	"cmd/qrt/main.go":                "// Command qrt runs.\npackage main\n\nimport (\n\t_ \"example.com/queue/cmd/qrt/internal/demo\"\n\t_ \"example.com/queue/drivertest\"\n)\n\nfunc Exported() {}\n",
 	"cmd/qrt/internal/demo/demo.go":  "// Package demo shows.\npackage demo\n",
@@ -287,6 +287,18 @@ var faults = []fault{
 	{"Go in documents compiles", "nowhere", document("queue.Gone()"), "docs/x.md", "stand in no Go file"},
 	{"Go in documents compiles", "part of a line", document("bubble(t, func()"), "docs/x.md", "stand in no Go file"},
 	{"Go in documents compiles", "in another order", document("bubble(t, func() { time.Sleep(1) })\nsynctest.Test(t, named)"), "docs/x.md", "stand in no Go file"},
+	{"prose is plain English", "a document", prosaic("docs/x.md", "Whoever controls it reads it."), "docs/x.md", `"Whoever": name who does it`},
+	{"prose is plain English", "over two lines", prosaic("docs/deploy/x.md", "for those\nwho read"), "docs/deploy/x.md", `"those who": name who does it`},
+	{"prose is plain English", "exception", prosaic("README.md", "Send, but where it is full."), "README.md", "write unless"},
+	{"prose is plain English", "fragment of a sentence", prosaic("docs/x.md", "The logger. Nil: none."), "docs/x.md", "Nil means"},
+	{"prose is plain English", "condition", prosaic("docs/x.md", "It stops.\nWhere it is full,\nit waits."), "docs/x.md", "begins with If"},
+	{"prose is plain English", "in a table", prosaic("docs/x.md", "| a | b |\n| --- | --- |\n| 1 | nobody |"), "docs/x.md", "nobody"},
+	{"prose is plain English", "a comment", prosaic("docs/x.go", "package docs\n\n// Send sends.\n// It fails if\n// somebody else sends.\nfunc Send() {}"), "docs/x.go", "somebody"},
+	{"prose is plain English", "a comment over two lines", prosaic("docs/x.go", "package docs\n\n// It is for those\n// who read.\nvar x = 1"), "docs/x.go", "those who"},
+
+	{"paragraphs of documents are short", "six lines", prosaic("docs/x.md", "a\nb\nc\nd\ne\nf"), "docs/x.md", "6 lines"},
+	{"paragraphs of documents are short", "an item", prosaic("docs/x.md", "1. a\n   b\n   c\n   d\n   e\n   f\n2. g"), "docs/x.md", "6 lines"},
+
 	{"Go in documents compiles", "fence without end", map[string]string{"docs/x.md": "```go\nqueue.Gone()\n"}, "docs/x.md", "stand in no Go file"},
 }
 
@@ -294,6 +306,9 @@ var faults = []fault{
 func document(fragment string) map[string]string {
 	return map[string]string{"docs/x.md": "# Use\n\n```go\n" + fragment + "\n```\n"}
 }
+
+// prosaic is a file with this text.
+func prosaic(name, text string) map[string]string { return map[string]string{name: text + "\n"} }
 
 // empty stands for a file of no bytes, since "" removes a file.
 const empty = "\x00empty"
