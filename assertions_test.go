@@ -13,6 +13,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // Assertions of docs/assertions.md that have no test elsewhere.
@@ -90,7 +91,7 @@ func TestUnknownVersion(t *testing.T) {
 		m.Body[4] = 2
 		x.inject2(orders, m)
 		rejected := x.none(x.receiver(orders, nil), queue.ErrUnsupportedVersion)
-		if rejected.Disposition != queue.Abandoned || rejected.ErrorType != "unsupported_version" {
+		if rejected.Disposition != driver.Abandoned || rejected.Reason != "unsupported_version" {
 			x.Errorf("%+v: a newer sender during a rollout must not lose messages", rejected)
 		}
 	})
@@ -115,24 +116,33 @@ func TestConstantTimeCompare(t *testing.T) {
 
 // recorder is an Observer that remembers.
 type recorder struct {
-	queue.NopObserver
+	observe.Func
 	mu     sync.Mutex
-	events []queue.Event
+	events []any
 	ops    []string
 }
 
-func (r *recorder) Begin(ctx context.Context, op queue.Operation) (context.Context, func(queue.Result)) {
-	return ctx, func(res queue.Result) {
+func newRecorder(t *testing.T, queue string) *recorder {
+	r := &recorder{}
+	r.Func = func(_ context.Context, s observe.Source, event any) {
+		if s.Queue != queue {
+			t.Errorf("event of queue %q, want %q", s.Queue, queue)
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.ops = append(r.ops, fmt.Sprintf("%s %s %s %d %t", op.Kind, op.Name, op.Queue, res.Count, res.Err == nil))
+		r.events = append(r.events, event)
 	}
+	return r
 }
 
-func (r *recorder) Event(_ context.Context, e queue.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, e)
+func (r *recorder) Traces() bool { return true }
+
+func (r *recorder) Begin(ctx context.Context, s observe.Source, op observe.Operation) (context.Context, func(observe.Result)) {
+	return ctx, func(res observe.Result) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.ops = append(r.ops, fmt.Sprintf("%s %s %s %d %t", op.Kind, op.Disposition, s.Queue, res.Count, res.Err == nil))
+	}
 }
 
 func (r *recorder) Inject(_ context.Context, set func(string, string)) {
@@ -146,14 +156,20 @@ func (r *recorder) Extract(ctx context.Context, get func(string) string) context
 	return context.WithValue(ctx, traceKey{}, get("traceparent"))
 }
 
+// kinds names each event, with its reason if it has one.
 func (r *recorder) kinds() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []string
 	for _, e := range r.events {
-		s := string(e.Kind)
-		if e.ErrorType != "" {
-			s += ":" + e.ErrorType
+		s := strings.TrimPrefix(fmt.Sprintf("%T", e), "observe.")
+		switch e := e.(type) {
+		case observe.CryptoError:
+			s += ":" + e.Reason
+		case observe.Rejected:
+			s += ":" + e.Reason + ":" + string(e.Disposition)
+		case observe.DeadLettered:
+			s += ":" + e.Reason
 		}
 		out = append(out, s)
 	}
@@ -161,7 +177,7 @@ func (r *recorder) kinds() []string {
 }
 
 func TestObserverEvents(t *testing.T) {
-	rec := &recorder{}
+	rec := newRecorder(t, orders)
 	observed := func(_ *fixture, o *queue.Options) {
 		o.Observer = rec
 		o.Environment = "test"
@@ -183,9 +199,10 @@ func TestObserverEvents(t *testing.T) {
 		x.inject(orders, m)
 		x.none(r, queue.ErrAuthenticationFailed)
 		want := []string{
-			"configured", "sealed", "key_used", "sent", "configured", "opened", "received", "renewed",
-			"crypto_error:plaintext_allowed", "received", "dead_lettered",
-			"opened", "crypto_error:authentication_failed", "rejected:authentication_failed", "dead_lettered",
+			"Configured", "Sealed", "KeyUsed", "Sent", "Configured", "Opened", "Received", "Renewed",
+			"CryptoError:plaintext_allowed", "Received", "DeadLettered:odd",
+			"Opened", "CryptoError:authentication_failed", "Rejected:authentication_failed:dead_lettered",
+			"DeadLettered:authentication_failed",
 		}
 		got := rec.kinds()
 		slices.Sort(got)
@@ -193,14 +210,9 @@ func TestObserverEvents(t *testing.T) {
 		if !slices.Equal(got, want) {
 			x.Errorf("events\n%v, want\n%v", got, want)
 		}
-		for _, e := range rec.events {
-			if e.Queue != orders || e.Environment != "test" {
-				x.Errorf("%+v", e)
-			}
-		}
 		if !slices.Equal(rec.ops, []string{
-			"send  orders 1 true", "receive  orders 1 true", "settle complete orders 1 true",
-			"receive  orders 1 true", "settle dead-letter orders 1 true", "receive  orders 1 true",
+			"send  orders 1 true", "receive  orders 1 true", "settle completed orders 1 true",
+			"receive  orders 1 true", "settle dead_lettered orders 1 true", "receive  orders 1 true",
 		}) {
 			x.Errorf("operations %q", rec.ops)
 		}
@@ -213,7 +225,7 @@ func TestRejectedErrorUnwraps(t *testing.T) {
 		x.inject2(orders, driver.Message{ID: "p", Body: []byte("plain")})
 		_, err := x.receiver(orders, nil).ReceiveOne(x.Context())
 		var rejected *queue.RejectedError
-		if !errors.As(err, &rejected) || !errors.Is(err, queue.ErrUnencryptedMessage) || queue.ErrorType(err) != "plaintext_rejected" {
+		if !errors.As(err, &rejected) || !errors.Is(err, queue.ErrUnencryptedMessage) || queue.ReasonOf(err) != "plaintext_rejected" {
 			x.Errorf("%v", err)
 		}
 		if strings.Contains(err.Error(), "plain ") {

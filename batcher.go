@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -31,13 +32,13 @@ type BatcherOptions struct {
 
 	// Retry says how long to wait before a failed batch is tried again, and by
 	// less than zero that it is not. Nil: Exponential from 50 ms to 5 s.
-	Retry RetryPolicy
+	Retry backoff.Policy
 
 	// MaxAttempts is how often a message is tried at most. 0 means 8.
 	MaxAttempts int
 
 	// Breaker is for the calls to the broker: while it is open, batches wait.
-	Breaker BreakerOptions
+	Breaker backoff.BreakerOptions
 }
 
 // Batcher gathers messages that are sent one by one into batches, retries
@@ -49,7 +50,7 @@ type BatcherOptions struct {
 type Batcher struct {
 	s       *Sender
 	o       BatcherOptions
-	breaker *Breaker
+	breaker *backoff.Breaker
 	seed    maphash.Seed
 	room    chan struct{} // holds one token per pending message
 	lines   []*batchLine
@@ -108,14 +109,14 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 		b.o.InFlight = 4
 	}
 	if b.o.Retry == nil {
-		b.o.Retry = Exponential{First: 50 * time.Millisecond, Max: 5 * time.Second}
+		b.o.Retry = backoff.Exponential{First: 50 * time.Millisecond, Max: 5 * time.Second}
 	}
 	if b.o.MaxAttempts == 0 {
 		b.o.MaxAttempts = 8
 	}
 	var err error
-	if b.breaker, err = NewBreaker(&b.o.Breaker); err != nil {
-		return nil, wrap(op, s.queue, err)
+	if b.breaker, err = backoff.NewBreaker(&b.o.Breaker); err != nil {
+		return nil, wrap(op, s.queue, invalidOption("%v", err))
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.room = make(chan struct{}, b.o.MaxPending)
@@ -164,7 +165,7 @@ func (b *Batcher) SendAsync(ctx context.Context, m *Message, done func(SendResul
 	case <-b.ctx.Done():
 		return wrap(op, b.s.queue, driver.ErrClosed)
 	}
-	p := &pendingSend{m: *m, trace: b.s.inject(ctx), done: done}
+	p := &pendingSend{m: *m, trace: b.s.obs.TraceOf(ctx), done: done}
 	p.m.Attributes = maps.Clone(m.Attributes)
 	if p.m.ID == "" {
 		p.m.ID = newID() // the same for every attempt
@@ -311,7 +312,7 @@ func (b *Batcher) send(batch []*pendingSend) {
 	}
 	for i, p := range batch {
 		if out[i].m != nil && p.trace != nil {
-			b.s.carry(&out[i], p.trace)
+			out[i].carries = b.s.carry(&out[i], p.trace)
 		}
 	}
 	left := make([]int, len(out)) // indices of those that are still to be sent
@@ -378,9 +379,11 @@ func (b *Batcher) prepare(messages []*Message) ([]outgoing, error) {
 // dispatch sends the messages that left names, through the breaker, and puts the
 // results into out.
 func (b *Batcher) dispatch(out []outgoing, left []int) {
+	var permit backoff.Permit
 	for {
-		wait, ok := b.breaker.Allow()
-		if ok {
+		var wait time.Duration
+		var ok bool
+		if permit, wait, ok = b.breaker.Allow(); ok {
 			break
 		}
 		if !sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond))) {
@@ -399,7 +402,7 @@ func (b *Batcher) dispatch(out []outgoing, left []int) {
 		now, at = append(now, o), append(at, i)
 	}
 	if len(now) == 0 {
-		b.breaker.Withdraw() // no call was made
+		permit.Unused() // no call was made
 		return
 	}
 	b.s.dispatch(b.ctx, now)
@@ -413,11 +416,11 @@ func (b *Batcher) dispatch(out []outgoing, left []int) {
 	}
 	switch {
 	case b.ctx.Err() != nil:
-		b.breaker.Withdraw()
+		permit.Unused()
 	case healthy:
-		b.breaker.Success()
+		permit.Succeeded()
 	default:
-		b.breaker.Failure()
+		permit.Failed()
 	}
 }
 

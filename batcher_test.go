@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
 )
@@ -227,7 +228,7 @@ func TestBatchSenderFlushEnds(t *testing.T) {
 func TestBatchSenderWithoutRetry(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		calls := 0
-		b := x.batching(&queue.BatcherOptions{Retry: queue.NoRetry{}}, func(m []*driver.Message) []driver.SendResult {
+		b := x.batching(&queue.BatcherOptions{Retry: backoff.Never{}}, func(m []*driver.Message) []driver.SendResult {
 			calls++
 			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
 		})
@@ -247,10 +248,10 @@ func TestBatchSenderCountsCallsOnly(t *testing.T) {
 	inBubble(t, func(x *fixture, _ *queue.Options) {
 		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBody: 1000}})
 	}, func(x *fixture) {
-		var states []queue.BreakerState
+		var states []backoff.State
 		b := x.batching(&queue.BatcherOptions{
 			InFlight: 1, MaxAttempts: 1,
-			Breaker: queue.BreakerOptions{Failures: 2, OnChange: func(s queue.BreakerState) { states = append(states, s) }},
+			Breaker: backoff.BreakerOptions{Failures: 2, OnChange: func(s backoff.State) { states = append(states, s) }},
 		}, func(m []*driver.Message) []driver.SendResult {
 			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
 		})
@@ -262,7 +263,7 @@ func TestBatchSenderCountsCallsOnly(t *testing.T) {
 				x.Errorf("Send of %d bytes: %v, want %v", step.size, err, step.want)
 			}
 		}
-		if !slices.Equal(states, []queue.BreakerState{queue.BreakerOpen}) {
+		if !slices.Equal(states, []backoff.State{backoff.Open}) {
 			x.Errorf("the breaker went through %v, want open after two failures in a row", states)
 		}
 		x.must(b.Close(x.Context()))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -44,8 +45,8 @@ type Options struct {
 	// slog.Default at the time of New.
 	Logger *slog.Logger
 
-	// Observer is for metrics and traces. Nil: none, at no cost.
-	Observer Observer
+	// Observer is told what happens, for metrics and traces. Nil means none.
+	Observer observe.Observer
 
 	// OnRejected is called, from the goroutine that receives, for each message
 	// that was received and not delivered. It must neither block, while the
@@ -55,9 +56,9 @@ type Options struct {
 
 // Client sends and receives over one broker. It is safe for concurrent use.
 type Client struct {
-	provider driver.Broker
-	options  Options
-	closed   atomic.Bool
+	broker  driver.Broker
+	options Options
+	closed  atomic.Bool
 
 	mu       sync.Mutex            // guards what follows
 	sessions map[*Session]struct{} // that have not ended
@@ -70,7 +71,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	if p == nil {
 		return nil, wrap("new", "", invalidOption("nil driver.Broker"))
 	}
-	c := &Client{provider: p, sessions: make(map[*Session]struct{})}
+	c := &Client{broker: p, sessions: make(map[*Session]struct{})}
 	if o != nil {
 		c.options = *o
 	}
@@ -78,7 +79,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	if c.options.Logger == nil {
 		c.options.Logger = slog.Default()
 	}
-	cfg, err := c.options.Crypto.resolve(-1)
+	cfg, err := c.options.Crypto.resolveSender()
 	if err == nil && cfg.TrackReplays && c.options.ReplayStore == nil {
 		err = invalidOption("Crypto.TrackReplays is set and Options.ReplayStore is nil")
 	}
@@ -94,7 +95,19 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the provider and with it every Sender, Receiver and Session.
+// Broker returns the broker that the Client owns: for packages that open queues beside
+// it. Closing it closes what the Client opened.
+func (c *Client) Broker() driver.Broker { return c.broker }
+
+// Options returns the options in force: a copy, with the defaults filled in. Logger
+// is never nil.
+func (c *Client) Options() Options {
+	o := c.options
+	o.Crypto.AcceptedOrigins = slices.Clone(o.Crypto.AcceptedOrigins)
+	return o
+}
+
+// Close closes the broker and with it every Sender, Receiver and Session.
 // Further calls fail with ErrClosed; a second Close returns nil.
 func (c *Client) Close(ctx context.Context) error {
 	if ctx == nil {
@@ -103,12 +116,12 @@ func (c *Client) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return nil
 	}
-	err := c.provider.Close(ctx)
+	err := c.broker.Close(ctx)
 	c.mu.Lock()
 	sessions := slices.Collect(maps.Keys(c.sessions))
 	c.mu.Unlock()
 	for _, s := range sessions {
-		s.end(errSessionClosed, "closed", 0)
+		s.end(observe.SessionClosed, errSessionClosed)
 	}
 	return wrap("close", "", err)
 }
@@ -126,85 +139,3 @@ func (c *Client) disown(s *Session) {
 	defer c.mu.Unlock()
 	delete(c.sessions, s)
 }
-
-// endpoint is what senders and receivers of one queue have in common.
-type endpoint struct {
-	scope
-	q      driver.Queue
-	caps   driver.Capabilities
-	cfg    CryptoConfig
-	keys   keys.Provider  // nil: none
-	crypto CryptoProvider // nil: none
-	gate   *keyGate       // nil without keys
-	log    *slog.Logger
-	client *Client
-}
-
-// open opens a queue and settles which keys and which configuration it has.
-func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp CryptoProvider, cfg *CryptoConfig, qo *driver.QueueOptions) (*endpoint, error) {
-	if err := checkContext(ctx); err != nil {
-		return nil, err
-	}
-	if c.closed.Load() {
-		return nil, driver.ErrClosed
-	}
-	if err := checkName(queue); err != nil {
-		return nil, err
-	}
-	e := &endpoint{
-		scope:  newScope(c.options.Observer, queue, c.options.Environment),
-		keys:   k,
-		crypto: cp,
-		log:    c.options.Logger,
-		client: c,
-	}
-	if e.keys == nil && c.options.KeysFor != nil {
-		e.keys = c.options.KeysFor(queue)
-	}
-	if e.keys == nil {
-		e.keys = c.options.Keys
-	}
-	if e.crypto == nil && k == nil {
-		e.crypto = c.options.CryptoProvider
-	}
-	if e.crypto == nil && e.keys != nil {
-		a, err := NewAESGCM(e.keys)
-		if err != nil {
-			return nil, err
-		}
-		e.crypto = a
-	}
-	if e.keys != nil {
-		e.gate = newKeyGate(e.keys)
-	}
-	raw := c.options.Crypto
-	if cfg != nil {
-		raw = *cfg
-		raw.AcceptedOrigins = slices.Clone(raw.AcceptedOrigins)
-	}
-	// Before the broker is asked, so that a wrong configuration opens nothing.
-	if _, err := raw.resolve(-1); err != nil {
-		return nil, err
-	}
-	if raw.Enabled && e.crypto == nil {
-		return nil, invalidOption("encryption is enabled and queue %q has no keys", queue)
-	}
-	q, err := c.provider.Open(ctx, queue, qo)
-	if err != nil {
-		return nil, err
-	}
-	e.q, e.caps = q, q.Capabilities()
-	retention := e.caps.Retention
-	if op == "sender" {
-		retention = -1
-	}
-	if e.cfg, err = raw.resolve(retention); err != nil {
-		_ = q.Close(ctx) // the configuration's error is the one that tells
-		return nil, err
-	}
-	e.event(ctx, Event{Kind: EventConfigured, Encrypted: e.cfg.Enabled, Reason: op})
-	return e, nil
-}
-
-// Capabilities are what the queue's broker can do.
-func (e *endpoint) capabilities() driver.Capabilities { return e.caps }

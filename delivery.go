@@ -3,12 +3,12 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -18,11 +18,12 @@ import (
 type Delivery struct {
 	Received
 
-	r     *Receiver
-	src   driver.Source
-	raw   *driver.Delivery
-	claim claim
-	test  *downstreamTest // that its handler makes; nil: none
+	r       *Receiver
+	session *Session // nil: it was received from the queue itself
+	src     driver.Source
+	raw     *driver.Delivery
+	claim   claim
+	test    *downstreamTest // that its handler makes; nil: none
 
 	mu          sync.Mutex // guards what follows; never held across a call
 	lockedUntil time.Time
@@ -64,16 +65,8 @@ func (r Reason) validate() error {
 	return nil
 }
 
-// LockedUntil is when the lock ends unless it is renewed; zero where it has no
-// end in time.
-func (d *Delivery) LockedUntil() time.Time {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.lockedUntil
-}
-
 func (d *Delivery) expired(now time.Time) bool {
-	t := d.held()
+	t := d.HeldUntil()
 	return !t.IsZero() && !now.Before(t)
 }
 
@@ -81,13 +74,13 @@ func (d *Delivery) expired(now time.Time) bool {
 func (d *Delivery) finished() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.done && d.kind != driver.Abandon
+	return d.done && d.kind != driver.Abandon && d.kind != driver.Release
 }
 
 // Context returns ctx with the trace context that came with the message, where
 // the Client has an Observer. Whoever controls the broker can set it.
 func (d *Delivery) Context(ctx context.Context) context.Context {
-	return d.r.extract(ctx, d.trace)
+	return d.r.obs.WithTrace(ctx, d.trace)
 }
 
 // Complete removes the message: it is handled. With nonce tracking it is first
@@ -102,19 +95,28 @@ func (d *Delivery) Complete(ctx context.Context) error {
 // earliest; 0 means at once. A broker without such a delay answers
 // errors.ErrUnsupported to a delay above zero, and the lock stays.
 func (d *Delivery) Abandon(ctx context.Context, delay time.Duration) error {
-	if delay < 0 {
-		return wrap("abandon", d.Queue, invalidOption("delay is negative"))
+	return d.giveBack(ctx, "abandon", driver.Settlement{Kind: driver.Abandon, Delay: delay})
+}
+
+// Release gives the message back unspent, to be delivered again after delay at the
+// earliest: for a message that was not tried. On a broker with
+// Capabilities().ReleaseUncounted the delivery does not count towards MaxDeliveries;
+// on any other, Release is Abandon. Delays are as in Abandon.
+func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
+	return d.giveBack(ctx, "release", driver.Settlement{Kind: driver.Release, Delay: delay})
+}
+
+func (d *Delivery) giveBack(ctx context.Context, op string, s driver.Settlement) error {
+	caps := &d.r.caps
+	switch {
+	case s.Delay < 0:
+		return wrap(op, d.Queue, invalidOption("delay is negative"))
+	case s.Delay > 0 && caps.AbandonDelay == driver.None:
+		return wrap(op, d.Queue, driver.Unsupported("a delay on "+op))
+	case caps.MaxDelay > 0 && s.Delay > caps.MaxDelay:
+		return wrap(op, d.Queue, invalidOption("delay %s exceeds this broker's limit of %s", s.Delay, caps.MaxDelay))
 	}
-	if delay > 0 {
-		caps := &d.r.caps
-		if caps.AbandonDelay == driver.None {
-			return wrap("abandon", d.Queue, driver.Unsupported("a delay on abandon"))
-		}
-		if caps.MaxDelay > 0 && delay > caps.MaxDelay {
-			return wrap("abandon", d.Queue, invalidOption("delay %s exceeds this broker's limit of %s", delay, caps.MaxDelay))
-		}
-	}
-	return d.settle(ctx, "abandon", driver.Settlement{Kind: driver.Abandon, Delay: delay})
+	return d.settle(ctx, op, s)
 }
 
 // DeadLetter moves the message, as it is, to the queue's dead-letter queue.
@@ -128,7 +130,7 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 	}
 	err := d.settle(ctx, "dead-letter", driver.Settlement{Kind: driver.MoveToDeadLetter, Reason: reason.Code, Description: reason.Description})
 	if err == nil {
-		d.r.event(ctx, Event{Kind: EventDeadLettered, Reason: reason.Code})
+		d.r.obs.DeadLettered(ctx, d.r.obs.Source, observe.DeadLettered{Reason: reason.Code})
 	}
 	return err
 }
@@ -164,7 +166,8 @@ func (d *Delivery) Renew(ctx context.Context) error {
 // from beginning: a driver need not stand two at once.
 type underRenewal struct{ way chan struct{} } // closed when that one has ended
 
-func (*underRenewal) Error() string { return "a renewal of it is under way" }
+func (*underRenewal) Error() string   { return ErrRenewing.Error() }
+func (*underRenewal) Is(t error) bool { return t == ErrRenewing }
 
 // beginRenewal makes room for one renewal, which endRenewal ends.
 func (d *Delivery) beginRenewal() error {
@@ -183,6 +186,31 @@ func (d *Delivery) endRenewal() {
 	close(d.renewing)
 	d.renewing = nil
 }
+
+// RenewAll extends the locks, and the claims, of deliveries of this Receiver and its
+// sessions, with one call to the broker for each queue or session. It returns one
+// error (or nil) for each, as Renew does. A delivery that is being renewed already
+// gets ErrRenewing.
+func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
+	out := make([]error, len(batch))
+	if err := checkContext(ctx); err != nil {
+		for i := range out {
+			out[i] = wrap("renew", r.queue, err)
+		}
+		return out
+	}
+	for at, n := 0, 0; at < len(batch); at = n {
+		for n = at + 1; n < len(batch) && batch[n].src == batch[at].src; n++ {
+		}
+		for i, err := range r.renew(ctx, batch[at].src, batch[at:n]) {
+			out[at+i] = wrap("renew", r.queue, err)
+		}
+	}
+	return out
+}
+
+// ErrRenewing: another renewal of the delivery is under way.
+var ErrRenewing = errors.New("a renewal of this delivery is under way")
 
 // renew extends the locks, and the claims, of deliveries of one source: of those
 // that are not being renewed already.
@@ -219,18 +247,22 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 				d.claimedUntil = time.Now().Add(defaultLease)
 			}
 			d.mu.Unlock()
+			if d.session != nil {
+				d.session.extend(until[n])
+			}
 		}
 		d.endRenewal()
-		r.event(ctx, Event{Kind: EventRenewed, Err: err})
+		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: err})
 		out[i] = err
 		n++
 	}
 	return out
 }
 
-// held is until when this receiver has the message: the end of its lock, or of
-// its claim where the lock has none; zero where neither ends.
-func (d *Delivery) held() time.Time {
+// HeldUntil is until when this receiver has the message unless it renews it: the end
+// of its lock, or of its claim in the replay store if the lock has no end in time.
+// Zero means that neither ends.
+func (d *Delivery) HeldUntil() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.lockedUntil.IsZero() {
@@ -242,19 +274,6 @@ func (d *Delivery) held() time.Time {
 func (r *Receiver) renewClaim(ctx context.Context, c claim, until time.Time) error {
 	err := r.nonces.Renew(ctx, r.options.Group, c.id, c.token, r.lease(until, time.Now()))
 	return r.storeError(ctx, err)
-}
-
-// storeError sorts an error of the replay store on a claim that was held.
-func (r *Receiver) storeError(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, replay.ErrClaimLost):
-		return driver.Errorf(driver.LockLost, "%w", err)
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return fmt.Errorf("%w: %w", ErrReplayStore, err)
 }
 
 func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) error {
@@ -269,11 +288,11 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	d.settling = true
 	d.mu.Unlock()
 
-	operation := Operation{Kind: OpSettle, Name: op, Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
-	if d.r.o != nil && d.trace != nil {
+	operation := observe.Operation{Kind: observe.Settle, Disposition: s.Kind.Disposition(), Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
+	if d.r.obs.Traces() && d.trace != nil {
 		operation.Links = []map[string]string{d.trace}
 	}
-	ctx, end := d.r.begin(ctx, operation)
+	ctx, end := d.r.obs.Start(ctx, operation)
 	err := d.settleClaim(ctx, s.Kind)
 	if err == nil {
 		s.Delivery = d.raw
@@ -288,7 +307,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	d.settling = false
 	d.done, d.kind = err == nil, s.Kind
 	d.mu.Unlock()
-	end(Result{Err: err, Count: 1})
+	end(observe.Result{Err: err, Count: 1})
 	return wrap(op, d.Queue, err)
 }
 

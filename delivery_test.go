@@ -72,7 +72,7 @@ func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 					x.Errorf("Renew: %v", err)
 				}
 			}
-			if left := time.Until(d.LockedUntil()); left < 29*time.Second {
+			if left := time.Until(d.HeldUntil()); left < 29*time.Second {
 				x.Errorf("locked for %s after a renewal, want about 30 s", left)
 			}
 			return ctx.Err()

@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // dispatch sends what prepare left without error, in as few calls as the limits
 // allow.
 func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
-	most := max(1, s.caps.MaxBatch)
+	limit := max(1, s.caps.MaxBatch)
 	var failed map[string]bool // sessions with a message that failed
 	fail := func(o *outgoing) {
 		if o.session == "" {
@@ -25,7 +26,7 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
 		}
 		failed[o.session] = true
 	}
-	batch := make([]*outgoing, 0, min(most, len(out)))
+	batch := make([]*outgoing, 0, min(limit, len(out)))
 	bytes := 0
 	flush := func() {
 		s.sendBatch(ctx, batch)
@@ -42,7 +43,7 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
 			fail(o)
 			continue
 		}
-		full := len(batch) == most || s.caps.MaxBatchBytes > 0 && len(batch) > 0 && bytes+o.size > s.caps.MaxBatchBytes
+		full := len(batch) == limit || s.caps.MaxBatchBytes > 0 && len(batch) > 0 && bytes+o.size > s.caps.MaxBatchBytes
 		if full {
 			flush()
 		}
@@ -73,7 +74,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 		}
 		messages[i] = o.m
 	}
-	op := Operation{Kind: OpSend, Count: len(batch), Encrypted: s.cfg.Enabled}
+	op := observe.Operation{Kind: observe.Send, Count: len(batch), Encrypted: s.cfg.Enabled}
 	if len(batch) == 1 {
 		op.MessageID, op.SessionID, op.KeyID = batch[0].m.ID, batch[0].m.SessionID, batch[0].result.KeyID
 	}
@@ -85,10 +86,10 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 			op.Links[i] = o.m.Trace
 		}
 	}
-	ctx, end := s.begin(ctx, op)
-	if s.traces {
+	ctx, end := s.obs.Start(ctx, op)
+	if s.obs.Traces() {
 		// The messages carry the span of the send, not that of its caller.
-		if trace := s.inject(ctx); trace != nil {
+		if trace := s.obs.TraceOf(ctx); trace != nil {
 			s.carryAll(batch, trace)
 		}
 	}
@@ -109,23 +110,27 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 			continue
 		}
 		sent++
-		s.event(ctx, Event{Kind: EventSent, Encrypted: o.result.Encrypted, KeyID: o.result.KeyID, Bytes: len(o.m.Body)})
+		s.obs.Sent(ctx, s.obs.Source, observe.Sent{Encrypted: o.result.Encrypted, KeyID: o.result.KeyID, Bytes: len(o.m.Body)})
 		s.logSent(ctx, o)
 	}
-	end(Result{Err: first, Count: sent})
+	end(observe.Result{Err: first, Count: sent})
 }
 
-// carry gives a message a trace context that the call that sends it leaves alone,
-// where there is room.
-func (s *Sender) carry(o *outgoing, trace map[string]string) {
+// carry gives a prepared message a trace context, and reports whether there was room: a
+// message does not fail for its trace.
+func (s *Sender) carry(o *outgoing, trace map[string]string) bool {
+	if trace == nil {
+		return false
+	}
 	before := o.m.Trace
 	o.m.Trace = trace
 	size := s.q.Size(o.m)
-	if most := s.caps.MaxBatchBytes; most > 0 && size > most {
+	if limit := s.caps.MaxBatchBytes; limit > 0 && size > limit {
 		o.m.Trace = before
-		return
+		return false
 	}
-	o.size, o.carries = size, true
+	o.size = size
+	return true
 }
 
 // carryAll gives the messages of a batch, which was filled without it, a trace

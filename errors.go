@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -20,7 +21,7 @@ var (
 	ErrInvalidEnvelope      = envelope.ErrInvalidEnvelope
 	ErrUnsupportedVersion   = envelope.ErrUnsupportedVersion
 	ErrKeyNotFound          = keys.ErrNotFound // as a *KeyNotFoundError
-	ErrKeyProvider          = errors.New("key provider failed")
+	ErrKeyProvider          = sealing.ErrKeyProvider
 	ErrAuthenticationFailed = envelope.ErrAuthenticationFailed
 	ErrMessageExpired       = errors.New("message expired") // as an *ExpiredError
 	ErrMessageFromFuture    = errors.New("message is not due yet or its sender's clock is ahead")
@@ -36,7 +37,7 @@ var (
 	ErrKeyDestroyed     = keys.ErrDestroyed
 	ErrInvalidMessage   = driver.ErrInvalid
 	ErrMessageTooLarge  = driver.ErrTooLarge // as a *driver.TooLargeError
-	ErrMarkerCollision  = errors.New("unencrypted body begins like a sealed one")
+	ErrMarkerCollision  = sealing.ErrMarkerCollision
 	ErrInvalidOptions   = errors.New("invalid options")
 
 	ErrNoMessage       = errors.New("no message")
@@ -86,8 +87,11 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// wrap is the one place where an *Error is built. Context errors and errors
-// that are wrapped already pass through.
+// NewError returns err as an *Error, for packages that are built on this one; nil is
+// nil. Context errors and errors that are an *Error already pass through. It is the one
+// place where an Error is built.
+func NewError(op, queue string, err error) error { return wrap(op, queue, err) }
+
 func wrap(op, queue string, err error) error {
 	if err == nil {
 		return nil
@@ -143,16 +147,6 @@ func (e *ExpiredError) Error() string {
 // Is matches ErrMessageExpired.
 func (e *ExpiredError) Is(target error) bool { return target == ErrMessageExpired }
 
-// Disposition is what became of a rejected message.
-type Disposition string
-
-// The dispositions.
-const (
-	DeadLettered Disposition = "dead_lettered"
-	Abandoned    Disposition = "abandoned" // it will be delivered again
-	Completed    Disposition = "completed" // a redelivery of a message that was already handled
-)
-
 // RejectedError describes a message that was received and not delivered. Only
 // Queue, BrokerID, Count and what this library decided can be trusted; the rest
 // is as the broker handed it over.
@@ -163,9 +157,9 @@ type RejectedError struct {
 	SessionID   string // not authenticated
 	KeyID       keys.ID
 	Count       int
-	ErrorType   string // the code of Err, such as "authentication_failed"
-	Disposition Disposition
-	Delay       time.Duration // of an Abandoned message
+	Reason      string // the code of Err, such as "authentication_failed"
+	Disposition driver.Disposition
+	Delay       time.Duration // of an driver.Abandoned message
 	Err         error         // why
 	SettleErr   error         // set when the disposition itself failed; the lock then runs out
 }
@@ -180,9 +174,9 @@ func (e *RejectedError) Error() string {
 
 func (e *RejectedError) Unwrap() error { return e.Err }
 
-// ErrorType returns the code by which metrics and dead-letter reasons name a
-// finding of the receive pipeline, and "" for any other error.
-func ErrorType(err error) string {
+// ReasonOf returns the code by which metrics and dead letters name a finding of the
+// receive pipeline, and "" for any other error.
+func ReasonOf(err error) string {
 	for _, f := range findings {
 		if errors.Is(err, f.err) {
 			return f.code
@@ -191,23 +185,6 @@ func ErrorType(err error) string {
 	return ""
 }
 
-// The codes of the findings, as metrics and dead-letter reasons have them.
-const (
-	codePlaintext        = "plaintext_rejected"
-	codeVersion          = "unsupported_version"
-	codeEnvelope         = "invalid_envelope"
-	codeKeyProvider      = "key_provider_error"
-	codeKey              = "key_not_found"
-	codeReplayStore      = "replay_store_error"
-	codeAuthentication   = "authentication_failed"
-	codeExpired          = "message_expired"
-	codeFuture           = "message_from_future"
-	codeReused           = "nonce_reused"
-	codeBusy             = "nonce_busy"
-	codePlaintextAllowed = "plaintext_allowed" // a finding, no rejection
-	codeSealing          = "encryption_failed" // of a sender: nothing was sent
-)
-
 // findings are the rows of the receive pipeline's table. Order matters: an
 // error of the key provider may wrap a more general one.
 var findings = []struct {
@@ -215,17 +192,17 @@ var findings = []struct {
 	code        string
 	description string
 }{
-	{ErrUnencryptedMessage, codePlaintext, "the message is not encrypted and the receiver rejects plaintext"},
-	{ErrUnsupportedVersion, codeVersion, "the envelope has a version that this receiver does not know"},
-	{ErrInvalidEnvelope, codeEnvelope, "the body has the envelope's marker and does not parse"},
-	{ErrKeyProvider, codeKeyProvider, "the key provider could not answer"},
-	{ErrKeyNotFound, codeKey, "the receiver does not have the key"},
-	{ErrReplayStore, codeReplayStore, "the replay store could not answer"},
-	{ErrAuthenticationFailed, codeAuthentication, "the message was altered, moved, or sealed under another key"},
-	{ErrMessageExpired, codeExpired, "the message is older than the receiver accepts"},
-	{ErrMessageFromFuture, codeFuture, "the message is not due yet"},
-	{ErrNonceReused, codeReused, "the message was handled before: a replay"},
-	{ErrNonceBusy, codeBusy, "another receiver holds this message"},
+	{ErrUnencryptedMessage, driver.ReasonPlaintext, "the message is not encrypted and the receiver rejects plaintext"},
+	{ErrUnsupportedVersion, driver.ReasonUnsupportedVersion, "the envelope has a version that this receiver does not know"},
+	{ErrInvalidEnvelope, driver.ReasonInvalidEnvelope, "the body has the envelope's marker and does not parse"},
+	{ErrKeyProvider, driver.ReasonKeyProvider, "the key provider could not answer"},
+	{ErrKeyNotFound, driver.ReasonKeyNotFound, "the receiver does not have the key"},
+	{ErrReplayStore, driver.ReasonReplayStore, "the replay store could not answer"},
+	{ErrAuthenticationFailed, driver.ReasonAuthentication, "the message was altered, moved, or sealed under another key"},
+	{ErrMessageExpired, driver.ReasonMessageExpired, "the message is older than the receiver accepts"},
+	{ErrMessageFromFuture, driver.ReasonMessageFromFuture, "the message is not due yet"},
+	{ErrNonceReused, driver.ReasonNonceReused, "the message was handled before: a replay"},
+	{ErrNonceBusy, driver.ReasonNonceBusy, "another receiver holds this message"},
 }
 
 func describe(code string) string {

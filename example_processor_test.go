@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/sessionkey"
 )
@@ -67,7 +68,7 @@ func ExampleProcessor_retry() {
 		}
 		stop()
 		return queue.Permanent("bad_request", errors.New("no such order"))
-	}), &queue.HandleOptions{Retry: queue.Fixed(time.Millisecond)}))
+	}), &queue.HandleOptions{Retry: backoff.Fixed(time.Millisecond)}))
 	check(p.Run(ctx))
 
 	stats, err := receiver(client).Stats(context.Background())

@@ -44,7 +44,7 @@ func TestMarkerIsNeverPlaintext(t *testing.T) {
 						m.ID = "m"
 						x.inject(orders, m)
 						rejected := x.none(r, queue.ErrInvalidEnvelope)
-						if rejected.Disposition != queue.DeadLettered {
+						if rejected.Disposition != driver.DeadLettered {
 							x.Errorf("%s: %s, want dead-lettered", what, rejected.Disposition)
 						}
 					}
@@ -107,8 +107,8 @@ func TestClaimWithoutTokenFailsClosed(t *testing.T) {
 	broken := func(x *fixture, o *queue.Options) { o.ReplayStore = tokenlessStore{x.store} }
 	inBubble(t, broken, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
-		if rejected := x.none(x.receiver(orders, nil), queue.ErrReplayStore); rejected.Disposition != queue.Abandoned {
-			x.Errorf("%s, want abandoned", rejected.Disposition)
+		if rejected := x.none(x.receiver(orders, nil), queue.ErrReplayStore); rejected.Disposition != driver.Released {
+			x.Errorf("%s, want released", rejected.Disposition)
 		}
 	})
 }
@@ -207,7 +207,7 @@ func TestSessionStateWithCryptoProvider(t *testing.T) {
 // A state in plaintext is told like a message in plaintext, and one that was
 // tampered with is counted.
 func TestSessionStateIsTold(t *testing.T) {
-	rec := &recorder{}
+	rec := newRecorder(t, orders)
 	alert := func(_ *fixture, o *queue.Options) {
 		o.Observer = rec
 		o.Crypto.PlaintextPolicy = queue.AllowWithAlert
@@ -244,7 +244,7 @@ func TestSessionStateIsTold(t *testing.T) {
 			x.Errorf("State = %q, %v", b, err)
 		}
 		kinds := rec.kinds()
-		for _, want := range []string{"crypto_error:authentication_failed", "crypto_error:plaintext_allowed"} {
+		for _, want := range []string{"CryptoError:authentication_failed", "CryptoError:plaintext_allowed"} {
 			if !slices.Contains(kinds, want) {
 				x.Errorf("no event %s in %v", want, kinds)
 			}
@@ -276,8 +276,8 @@ func TestProviderThatIsMistaken(t *testing.T) {
 		for _, answer := range []*keys.Key{newKey(x.T, "k2", 9), nil} {
 			p := mistakenProvider{x.ring, answer}
 			r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
-			if rejected := x.none(r, queue.ErrKeyProvider); rejected.Disposition != queue.Abandoned {
-				x.Errorf("%v: %s, want abandoned", answer, rejected.Disposition)
+			if rejected := x.none(r, queue.ErrKeyProvider); rejected.Disposition != driver.Released {
+				x.Errorf("%v: %s, want released", answer, rejected.Disposition)
 			}
 			x.wait(time.Minute)
 			s, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: p})

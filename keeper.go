@@ -63,7 +63,7 @@ func (k *keeper) close() {
 // keepDelivery keeps the lock of d from now until drop, and lets its processing
 // take at most most.
 func (k *keeper) keepDelivery(d *Delivery, now time.Time, most time.Duration, end context.CancelCauseFunc) *kept {
-	x := &kept{d: d, end: end, lost: ErrLockLost, until: d.held(), cap: now.Add(most)}
+	x := &kept{d: d, end: end, lost: ErrLockLost, until: d.HeldUntil(), cap: now.Add(most)}
 	k.add(x, now)
 	return x
 }
@@ -192,11 +192,11 @@ func (k *keeper) renewSession(x *kept) {
 }
 
 func (k *keeper) renewBatch(batch []*kept) {
-	deadline := batch[0].d.held()
+	deadline := batch[0].d.HeldUntil()
 	deliveries := make([]*Delivery, len(batch))
 	for i, x := range batch {
 		deliveries[i] = x.d
-		if t := x.d.held(); t.Before(deadline) {
+		if t := x.d.HeldUntil(); t.Before(deadline) {
 			deadline = t
 		}
 	}
@@ -205,7 +205,7 @@ func (k *keeper) renewBatch(batch []*kept) {
 	errs := batch[0].d.r.renew(ctx, batch[0].d.src, deliveries)
 	until := make([]time.Time, len(batch))
 	for i, d := range deliveries {
-		until[i] = d.held()
+		until[i] = d.HeldUntil()
 	}
 	k.renewed(batch, until, errs)
 }

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // lane is one queue of a Processor.
@@ -20,7 +22,7 @@ type lane struct {
 	o       HandleOptions
 	share   *share
 	keeper  *keeper
-	breaker *Breaker
+	breaker *backoff.Breaker
 	tries   *tries
 	backoff time.Duration // of the fetcher, 0 while all is well
 
@@ -51,15 +53,15 @@ func newLane(p *Processor, r *Receiver, h Handler, o *HandleOptions) (*lane, err
 	l.share = newShare(l.o.Weight, most)
 	bo := p.o.Breaker
 	changed := bo.OnChange
-	bo.OnChange = func(s BreakerState) {
-		r.event(context.Background(), Event{Kind: EventBreaker, Reason: string(s)})
+	bo.OnChange = func(s backoff.State) {
+		r.obs.Breaker(context.Background(), r.obs.Source, observe.Breaker{State: string(s)})
 		r.log.LogAttrs(context.Background(), slog.LevelWarn, "Circuit breaker changed", slog.String("queue", r.queue), slog.String("state", string(s)))
 		if changed != nil {
 			changed(s)
 		}
 	}
 	var err error
-	l.breaker, err = NewBreaker(&bo)
+	l.breaker, err = backoff.NewBreaker(&bo)
 	return l, err
 }
 
@@ -80,7 +82,7 @@ func (l *lane) fetch(ctx, base context.Context) error {
 			test.withdraw()
 			return nil // ctx ended
 		}
-		wait, allowed := l.breaker.Allow()
+		permit, wait, allowed := l.breaker.Allow()
 		if !allowed {
 			test.withdraw()
 			l.p.slots.release(l.share, n)
@@ -98,7 +100,7 @@ func (l *lane) fetch(ctx, base context.Context) error {
 				want = min(2*n, l.o.Prefetch)
 			}
 		}
-		if fatal := l.fetched(ctx, err); fatal != nil {
+		if fatal := l.fetched(ctx, &permit, err); fatal != nil {
 			return fatal
 		}
 	}
@@ -114,51 +116,51 @@ func (l *lane) ready(ctx context.Context) (most int, test *downstreamTest, ok bo
 	if b == nil {
 		return l.o.Prefetch, nil, true
 	}
-	wait, allowed := b.Allow()
+	permit, wait, allowed := b.Allow()
 	if !allowed {
 		sleepUntil(ctx, time.Now().Add(max(wait, 10*time.Millisecond)))
 		return 0, nil, false
 	}
-	if b.State() == BreakerClosed {
-		b.Withdraw()
+	if !permit.Test() {
+		permit.Unused()
 		return l.o.Prefetch, nil, true
 	}
-	return 1, &downstreamTest{b}, true
+	return 1, &downstreamTest{permit}, true
 }
 
 // downstreamTest is the one call that a half-open Breaker has let through. It is
 // carried to the handler that makes it; nil is none.
-type downstreamTest struct{ b *Breaker }
+type downstreamTest struct{ permit backoff.Permit }
 
 // withdraw gives the call back that was not made.
 func (t *downstreamTest) withdraw() {
 	if t != nil {
-		t.b.Withdraw()
+		t.permit.Unused()
 	}
 }
 
 // fetched tells the breaker how a call to the broker ended, and waits where the
 // next should not follow at once. It returns an error that ends the lane.
-func (l *lane) fetched(ctx context.Context, err error) error {
+func (l *lane) fetched(ctx context.Context, permit *backoff.Permit, err error) error {
 	switch {
 	case err == nil:
-		l.breaker.Success()
+		permit.Succeeded()
 		l.backoff = 0
 		return nil
 	case ctx.Err() != nil:
-		l.breaker.Withdraw()
+		permit.Unused()
 		return nil
 	case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrReplayStore):
-		l.breaker.Withdraw() // not the broker's fault, and Receive has waited
+		permit.Unused() // not the broker's fault, and Receive has waited
 		return nil
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrQueueNotFound), errors.Is(err, errors.ErrUnsupported), errors.Is(err, ErrInvalidOptions):
-		l.breaker.Withdraw()
+		permit.Unused()
 		return wrap("receive", l.r.queue, err)
 	}
-	l.breaker.Failure()
+	permit.Failed()
 	const first, most = 100 * time.Millisecond, 30 * time.Second
 	l.backoff = min(max(2*l.backoff, first), most)
-	wait := Exponential{First: l.backoff, Max: most}.Delay(1)
+	wait := backoff.Exponential{First: l.backoff, Max: most}.Delay(1)
 	var d *driver.Error
 	if errors.As(err, &d) && d.RetryAfter > wait {
 		wait = d.RetryAfter
@@ -171,7 +173,8 @@ func (l *lane) fetched(ctx context.Context, err error) error {
 
 // fetchMessages receives up to n messages, for which n slots are taken.
 func (l *lane) fetchMessages(ctx, base context.Context, n int, test *downstreamTest) (got int, err error) {
-	batch, rejected, _, err := l.r.receive(ctx, l.r.q, n, l.r.options.Wait, false)
+	b, err := l.r.Fetch(ctx, n)
+	batch, rejected := b.Deliveries, b.Rejected
 	l.p.slots.release(l.share, n-len(batch))
 	if len(batch) == 0 {
 		test.withdraw()
@@ -215,9 +218,9 @@ func (l *lane) run(base context.Context, d *Delivery) {
 func (l *lane) handle(ctx context.Context, d *Delivery, k *kept) outcome {
 	ctx = d.Context(ctx)
 	r := l.r
-	pctx, end := r.begin(ctx, Operation{
-		Kind: OpProcess, Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID,
-		Encrypted: d.Encrypted, KeyID: d.KeyID, Delivered: d.Count,
+	pctx, end := r.obs.Start(ctx, observe.Operation{
+		Kind: observe.Process, Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID,
+		Encrypted: d.Encrypted, KeyID: d.KeyID, Deliveries: d.Count,
 	})
 	returned := false
 	var took time.Duration
@@ -236,17 +239,17 @@ func (l *lane) handle(ctx context.Context, d *Delivery, k *kept) outcome {
 
 // conclude settles d by what its handler returned, and tells of it. ctx is the
 // handler's, pctx that of the operation which end ends.
-func (l *lane) conclude(ctx, pctx context.Context, d *Delivery, k *kept, took time.Duration, err error, end func(Result)) outcome {
+func (l *lane) conclude(ctx, pctx context.Context, d *Delivery, k *kept, took time.Duration, err error, end func(observe.Result)) outcome {
 	r := l.r
 	out := l.judge(ctx, d, err)
 	l.keeper.drop(k)
 	k.settling.values = pctx
 	out = l.settle(&k.settling, d, out)
-	r.event(pctx, Event{Kind: EventHandled, Duration: took, Reason: out.name, Err: err})
-	if out.name == outRetry {
-		r.event(pctx, Event{Kind: EventRetry, Delay: out.delay})
+	r.obs.Handled(pctx, r.obs.Source, observe.Handled{Took: took, Disposition: out.name, Err: err})
+	if out.name == driver.Abandoned {
+		r.obs.Retried(pctx, r.obs.Source, observe.Retried{Delay: out.delay})
 	}
-	end(Result{Err: err, Count: 1, Outcome: out.name})
+	end(observe.Result{Err: err, Count: 1, Disposition: out.name})
 	if err != nil {
 		l.failed(pctx, d, out, err)
 	}
@@ -255,11 +258,11 @@ func (l *lane) conclude(ctx, pctx context.Context, d *Delivery, k *kept, took ti
 
 // timed is call, and how long that took where there is an Observer to be told.
 func (l *lane) timed(ctx context.Context, d *Delivery) (took time.Duration, err error) {
-	if l.r.o == nil {
+	if !l.r.obs.Active() {
 		return 0, l.call(ctx, d)
 	}
-	l.r.event(ctx, Event{Kind: EventInFlight, Delta: 1})
-	defer l.r.event(ctx, Event{Kind: EventInFlight, Delta: -1})
+	l.r.obs.InFlight(ctx, l.r.obs.Source, observe.InFlight{Delta: 1})
+	defer l.r.obs.InFlight(ctx, l.r.obs.Source, observe.InFlight{Delta: -1})
 	begin := time.Now()
 	err = l.call(ctx, d)
 	return time.Since(begin), err
@@ -270,8 +273,13 @@ func (l *lane) timed(ctx context.Context, d *Delivery) (took time.Duration, err 
 func (l *lane) call(ctx context.Context, d *Delivery) (err error) {
 	b := l.o.Downstream
 	if b != nil {
-		if d.test == nil {
-			if wait, ok := b.Allow(); !ok {
+		var permit backoff.Permit
+		if d.test != nil {
+			permit = d.test.permit
+		} else {
+			var wait time.Duration
+			var ok bool
+			if permit, wait, ok = b.Allow(); !ok {
 				return &untriedError{delay: max(wait, time.Second)}
 			}
 		}
@@ -279,11 +287,11 @@ func (l *lane) call(ctx context.Context, d *Delivery) (err error) {
 			var permanent *permanentError
 			switch {
 			case err == nil, errors.As(err, &permanent):
-				b.Success() // the message's fault, not the service's
+				permit.Succeeded() // the message's fault, not the service's
 			case ctx.Err() != nil:
-				b.Withdraw()
+				permit.Unused()
 			default:
-				b.Failure()
+				permit.Failed()
 			}
 		}()
 	}
@@ -309,8 +317,8 @@ const goexit = "runtime.Goexit was called"
 // before it found its downstream away.
 type untriedError struct{ delay time.Duration }
 
-func (e *untriedError) Error() string   { return fmt.Sprintf("%v: not tried", ErrBreakerOpen) }
-func (e *untriedError) Is(t error) bool { return t == ErrBreakerOpen }
+func (e *untriedError) Error() string   { return fmt.Sprintf("%v: not tried", backoff.ErrOpen) }
+func (e *untriedError) Is(t error) bool { return t == backoff.ErrOpen }
 
 // panicError is what OnError gets of a panic.
 type panicError struct {
@@ -326,9 +334,9 @@ func (l *lane) failed(ctx context.Context, d *Delivery, out outcome, err error) 
 	if l.r.log.Enabled(ctx, slog.LevelWarn) {
 		attrs := []slog.Attr{
 			slog.String("queue", l.r.queue), slog.String("message_id", d.raw.ID), slog.Int("delivery", d.Count),
-			slog.String("outcome", out.name), slog.Bool("panic", errors.Is(err, ErrPanic)),
+			slog.String("disposition", string(out.name)), slog.Bool("panic", errors.Is(err, ErrPanic)),
 		}
-		if out.name == outRetry {
+		if out.name == driver.Abandoned {
 			attrs = append(attrs, slog.Duration("delay", out.delay))
 		}
 		if text := safeText(err); text != "" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 )
 
 // A handler that ends its goroutine, as a failing test does, costs neither its slot
@@ -38,9 +39,9 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 					}
 					return nil
 				})
-				down, err := queue.NewBreaker(nil)
+				down, err := backoff.NewBreaker(nil)
 				x.must(err)
-				x.must(processor.Handle(x.receiver(orders, nil), handler, &queue.HandleOptions{Sessions: sessions, Downstream: down, Retry: queue.Fixed(time.Second)}))
+				x.must(processor.Handle(x.receiver(orders, nil), handler, &queue.HandleOptions{Sessions: sessions, Downstream: down, Retry: backoff.Fixed(time.Second)}))
 				x.must(processor.Run(ctx))
 				if handled != 2 || len(told) != 2 || !errors.Is(told[0], queue.ErrPanic) {
 					x.Errorf("%d handled within a minute, want 2; told: %v", handled, told)

@@ -68,7 +68,8 @@ func (l *lane) workOff(ctx, base context.Context, s *Session, test *downstreamTe
 		}
 	}()
 	for turn := 0; turn < l.o.SessionTurn && ctx.Err() == nil; turn++ {
-		batch, rejected, err := s.receive(ctx, 1, l.o.SessionIdle)
+		b, err := s.Fetch(ctx, 1, l.o.SessionIdle)
+		batch, rejected := b.Deliveries, b.Rejected
 		switch {
 		case err != nil && turn > 0 && errors.Is(err, ErrSessionLost):
 			return nil // it was of some use before
@@ -82,8 +83,8 @@ func (l *lane) workOff(ctx, base context.Context, s *Session, test *downstreamTe
 		batch[0].test, test = test, nil
 		out := l.handleInSession(base, s, batch[0])
 		switch {
-		case out.name == outComplete, out.name == outDeadLetter:
-		case out.name == outRetry && l.r.caps.AbandonDelay == driver.None:
+		case out.name == driver.Completed, out.name == driver.DeadLettered:
+		case out.name == driver.Abandoned && l.r.caps.AbandonDelay == driver.None:
 			// The broker has no delay, and would give the message to the next
 			// receiver at once: hold the session for that time.
 			wctx, cancel := context.WithCancel(ctx)

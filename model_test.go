@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/memqueue"
@@ -309,7 +310,7 @@ func (m *model) start() {
 		SessionTurn:   1 + m.draw(5),
 		MaxProcessing: 5 * time.Minute,
 		MaxDeliveries: 1000,
-		Retry:         queue.Exponential{First: time.Second, Max: 20 * time.Second},
+		Retry:         backoff.Exponential{First: time.Second, Max: 20 * time.Second},
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -376,7 +377,7 @@ func (m *model) handle(ctx context.Context, owner *process, d *queue.Delivery) e
 				continue
 			}
 			a := other.active
-			until := a.d.LockedUntil()
+			until := a.d.HeldUntil()
 			if !a.owner.crashed.Load() && a.ctx.Err() == nil && time.Now().Before(until) {
 				m.wrong("%s: handled while %s of its session is, under a lock until %s", d.ID, other.id, until)
 			}

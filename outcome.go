@@ -12,25 +12,12 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// The outcomes of a handled message, as labels.
-const (
-	outComplete   = "complete"
-	outRetry      = "retry"
-	outDeadLetter = "dead_letter"
-	outRelease    = "release" // given back unharmed: the processor drains
-	outLost       = "lost"    // the lock was over: somebody else has it
-	outUnsettled  = "unsettled"
-)
-
 // outcome is how a message is settled.
 type outcome struct {
-	name   string
-	delay  time.Duration // of outRetry
-	reason Reason        // of outDeadLetter
+	name   driver.Disposition
+	delay  time.Duration // of driver.Abandoned
+	reason Reason        // of driver.DeadLettered
 }
-
-// codeMaxDeliveries is the reason of a message that failed as often as it may.
-const codeMaxDeliveries = "max_deliveries"
 
 // judge decides what a handler's return means for its message. ctx is the
 // handler's.
@@ -38,23 +25,23 @@ func (l *lane) judge(ctx context.Context, d *Delivery, err error) outcome {
 	if err == nil {
 		// Also when the lock is over: with nonces the work is remembered, and
 		// the redelivery completed.
-		return outcome{name: outComplete}
+		return outcome{name: driver.Completed}
 	}
 	var again *retryAfterError
 	var permanent *permanentError
 	cause := context.Cause(ctx)
 	switch {
 	case errors.As(err, &permanent):
-		return outcome{name: outDeadLetter, reason: Reason{Code: permanent.code, Description: l.describe(d, err)}}
+		return outcome{name: driver.DeadLettered, reason: Reason{Code: permanent.code, Description: l.describe(d, err)}}
 	case errors.Is(cause, ErrDraining):
-		return outcome{name: outRelease}
+		return outcome{name: driver.Released}
 	case errors.Is(cause, ErrLockLost), errors.Is(cause, ErrSessionLost):
-		return outcome{name: outLost}
+		return outcome{name: driver.Lost}
 	}
 	var untried *untriedError
 	if errors.As(err, &untried) {
 		// Nothing was held against the message: never its last delivery.
-		return outcome{name: outRetry, delay: l.bounded(untried.delay)}
+		return outcome{name: driver.Abandoned, delay: l.bounded(untried.delay)}
 	}
 	l.tries.note(d.raw.ID)
 	var delay time.Duration
@@ -64,9 +51,9 @@ func (l *lane) judge(ctx context.Context, d *Delivery, err error) outcome {
 		delay = l.o.Retry.Delay(d.Count)
 	}
 	if delay < 0 || d.Count >= l.o.MaxDeliveries {
-		return outcome{name: outDeadLetter, reason: Reason{Code: codeMaxDeliveries, Description: l.describe(d, err)}}
+		return outcome{name: driver.DeadLettered, reason: Reason{Code: driver.ReasonMaxDeliveries, Description: l.describe(d, err)}}
 	}
-	return outcome{name: outRetry, delay: l.bounded(delay)}
+	return outcome{name: driver.Abandoned, delay: l.bounded(delay)}
 }
 
 // bounded is a delay within what the broker can do.
@@ -101,7 +88,7 @@ func (l *lane) describe(d *Delivery, err error) string {
 // settle carries an outcome out, again where the failure is a passing one, and
 // returns what came of it. It gives ctx its end.
 func (l *lane) settle(ctx *settleContext, d *Delivery, out outcome) outcome {
-	if out.name == outLost {
+	if out.name == driver.Lost {
 		// Nothing at the broker is this receiver's any more. The claim ends by
 		// itself.
 		return out
@@ -111,7 +98,7 @@ func (l *lane) settle(ctx *settleContext, d *Delivery, out outcome) outcome {
 		err := l.settleOnce(ctx, d, out)
 		if err == nil || wait > 50*time.Millisecond && errors.Is(err, ErrSettled) {
 			// Settled already, on a repetition: the answer to the first was lost.
-			if out.name != outRetry && out.name != outRelease {
+			if out.name != driver.Abandoned && out.name != driver.Released {
 				l.tries.forget(d.raw.ID)
 			}
 			return out
@@ -120,9 +107,9 @@ func (l *lane) settle(ctx *settleContext, d *Delivery, out outcome) outcome {
 		passing := errors.As(err, &e) && e.Transient
 		if !passing || !sleepUntil(ctx, time.Now().Add(wait)) {
 			if errors.Is(err, ErrLockLost) || errors.Is(err, ErrSessionLost) {
-				out.name = outLost
+				out.name = driver.Lost
 			} else {
-				out.name = outUnsettled // its lock runs out, and it comes again
+				out.name = driver.Lost // its lock runs out, and it comes again
 			}
 			l.r.log.LogAttrs(ctx, slog.LevelError, "Message not settled",
 				slog.String("queue", l.r.queue), slog.String("message_id", d.raw.ID), slog.String("error", err.Error()))
@@ -160,9 +147,9 @@ func (l *lane) deadline() context.Context {
 
 func (l *lane) settleOnce(ctx context.Context, d *Delivery, out outcome) error {
 	switch out.name {
-	case outComplete:
+	case driver.Completed:
 		return d.Complete(ctx)
-	case outDeadLetter:
+	case driver.DeadLettered:
 		err := d.DeadLetter(ctx, out.reason)
 		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, ErrQueueNotFound) {
 			// No dead-letter queue: the message must not be lost.

@@ -85,10 +85,10 @@ func TestEveryBit(t *testing.T) {
 			}
 			// The marker aside, a bit may name another key or version, which is
 			// found first; none may say that it opened.
-			switch rejected.ErrorType {
+			switch rejected.Reason {
 			case "authentication_failed", "invalid_envelope", "unsupported_version", "key_not_found":
 			default:
-				x.Fatalf("%s: %s", what, rejected.ErrorType)
+				x.Fatalf("%s: %s", what, rejected.Reason)
 			}
 		}
 		for i := range len(original.Body) * 8 {
@@ -240,7 +240,7 @@ func TestReceiverWithoutKeys(t *testing.T) {
 	inBubble(t, none, func(x *fixture) {
 		x.inject2(orders, x.sealed("m", time.Now(), time.Time{}))
 		rejected := x.none(x.receiver(orders, nil), queue.ErrKeyNotFound)
-		if rejected.Disposition != queue.Abandoned || rejected.KeyID != "k1" {
+		if rejected.Disposition != driver.Abandoned || rejected.KeyID != "k1" {
 			x.Errorf("%+v", rejected)
 		}
 	})
@@ -260,11 +260,11 @@ func TestKeyNotFound(t *testing.T) {
 		if !errors.As(rejected, &missing) || missing.KeyID != "k2" || !strings.Contains(rejected.Error(), "k2") {
 			x.Errorf("%v does not name the key", rejected)
 		}
-		if errors.Is(rejected, queue.ErrAuthenticationFailed) || rejected.Disposition != queue.Abandoned {
+		if errors.Is(rejected, queue.ErrAuthenticationFailed) || rejected.Disposition != driver.Abandoned {
 			x.Errorf("%v (%s)", rejected, rejected.Disposition)
 		}
 		begin := time.Now()
-		for rejected.Disposition == queue.Abandoned {
+		for rejected.Disposition == driver.Abandoned {
 			x.wait(rejected.Delay)
 			rejected = x.none(r, queue.ErrKeyNotFound)
 		}
@@ -339,8 +339,8 @@ func TestFloodOfKeyIDs(t *testing.T) {
 			}
 			seen = len(x.rejected)
 		}
-		if seen < flood || x.rejected[0].ErrorType != "key_not_found" {
-			x.Errorf("%d rejections, the first %s", seen, x.rejected[0].ErrorType)
+		if seen < flood || x.rejected[0].Reason != "key_not_found" {
+			x.Errorf("%d rejections, the first %s", seen, x.rejected[0].Reason)
 		}
 		if n := p.calls.Load(); n > 5 {
 			x.Errorf("%d calls to the key provider for %d forged key IDs", n, flood)
@@ -364,7 +364,7 @@ func TestKeyProviderOutage(t *testing.T) {
 		if got, err := r.Receive(x.Context(), 10); err != nil || len(got) > 0 {
 			x.Fatalf("Receive = %d, %v", len(got), err)
 		}
-		if len(x.rejected) != 5 || x.rejected[0].ErrorType != "key_provider_error" || x.rejected[0].Disposition != queue.Abandoned {
+		if len(x.rejected) != 5 || x.rejected[0].Reason != "key_provider_error" || x.rejected[0].Disposition != driver.Released {
 			x.Fatalf("%d rejections, the first %+v", len(x.rejected), x.rejected[0])
 		}
 		begin := time.Now()

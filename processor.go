@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/queue-runtime/queue/backoff"
 )
 
 // Defaults of [ProcessorOptions] and [HandleOptions].
@@ -40,7 +42,7 @@ type ProcessorOptions struct {
 	Middleware []Middleware
 
 	// Breaker is for calls to the brokers; each queue has its own.
-	Breaker BreakerOptions
+	Breaker backoff.BreakerOptions
 
 	// OnError is called with each error that a handler returned or panicked
 	// with, and each failure to settle, from the goroutine of the handler, whose
@@ -82,7 +84,7 @@ type HandleOptions struct {
 
 	// Retry says how long a message waits after a failure. Nil: Exponential,
 	// within the messages' maximum age where that bounds it.
-	Retry RetryPolicy
+	Retry backoff.Policy
 
 	// MaxDeliveries is after how many deliveries a message that fails is
 	// dead-lettered. 0 means the receiver's.
@@ -91,7 +93,7 @@ type HandleOptions struct {
 	// Downstream is told how handlers end, and while it is open nothing is
 	// fetched: share one among the queues whose handlers call the same service.
 	// Nil: none.
-	Downstream *Breaker
+	Downstream *backoff.Breaker
 }
 
 // Processor receives from queues and runs a handler for each message: it keeps
@@ -121,8 +123,8 @@ func NewProcessor(o *ProcessorOptions) (*Processor, error) {
 	if p.o.Concurrency < 0 || p.o.DrainTimeout < 0 || p.o.CancelGrace < 0 {
 		return nil, wrap("new processor", "", invalidOption("ProcessorOptions: no value may be negative"))
 	}
-	if _, err := NewBreaker(&p.o.Breaker); err != nil {
-		return nil, wrap("new processor", "", err)
+	if _, err := backoff.NewBreaker(&p.o.Breaker); err != nil {
+		return nil, wrap("new processor", "", invalidOption("%v", err))
 	}
 	if p.o.Concurrency == 0 {
 		p.o.Concurrency = DefaultConcurrency
@@ -343,41 +345,18 @@ const leastRetry = 100 * time.Millisecond
 // resolveRetry keeps the retries within the age that messages may have, where
 // nothing exempts them.
 func (o *HandleOptions) resolveRetry(r *Receiver) error {
-	bounded := r.crypto != nil && r.nonces == nil && !r.cfg.InsecureSkipFreshness
-	age := r.cfg.MaxMessageAge
+	age := r.RetryLimit()
+	bounded := age > 0
 	if o.Retry == nil {
-		e := Exponential{First: time.Second, Max: 5 * time.Minute}
-		for bounded && e.Max > leastRetry && outlasts(e, o.MaxDeliveries, age/2) {
+		e := backoff.Exponential{First: time.Second, Max: 5 * time.Minute}
+		for bounded && e.Max > leastRetry && backoff.Exceeds(e, o.MaxDeliveries, age/2) {
 			e.Max = max(e.Max/2, leastRetry)
 			e.First = min(e.First, e.Max)
 		}
 		o.Retry = e
 	}
-	if bounded && outlasts(o.Retry, o.MaxDeliveries, age) {
+	if bounded && backoff.Exceeds(o.Retry, o.MaxDeliveries, age) {
 		return invalidOption("%d deliveries by this retry policy can take longer than MaxMessageAge (%s), and a message older than that is dead-lettered as expired: track nonces, which exempts retries, or retry faster or less often", o.MaxDeliveries, age)
 	}
 	return nil
-}
-
-// outlasts reports whether the delays between most deliveries can add up to more
-// than limit.
-func outlasts(p RetryPolicy, most int, limit time.Duration) bool {
-	var sum time.Duration
-	for i := 1; i < most; i++ {
-		d := p.Delay(i)
-		if e, ok := p.(Exponential); ok {
-			d = e.bound(i)
-		}
-		if d < 0 {
-			return false // the last try
-		}
-		if sum += d; sum > limit || d > limit {
-			return true
-		}
-		if i >= 10_000 {
-			// A policy that waits next to nothing: the rest takes as long, each.
-			return d > 0 && d > (limit-sum)/time.Duration(most-i)
-		}
-	}
-	return false
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/queuetest"
 	"github.com/queue-runtime/queue/replay"
@@ -173,9 +174,9 @@ func TestProcessorWaitsForDownstream(t *testing.T) {
 			}
 			return nil
 		})
-		b, err := queue.NewBreaker(nil)
+		b, err := backoff.NewBreaker(nil)
 		x.must(err)
-		_, stop := x.run(x.receiver(orders, nil), h, &queue.ProcessorOptions{Concurrency: 4}, &queue.HandleOptions{Downstream: b, Retry: queue.Fixed(0), MaxDeliveries: 100})
+		_, stop := x.run(x.receiver(orders, nil), h, &queue.ProcessorOptions{Concurrency: 4}, &queue.HandleOptions{Downstream: b, Retry: backoff.Fixed(0), MaxDeliveries: 100})
 		x.wait(4 * time.Minute)
 		mu.Lock()
 		// Five failures open it, some were under way, and one tries every 30 s.
@@ -307,9 +308,9 @@ func TestProcessorBreaker(t *testing.T) {
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
 		x.must(err)
 		var mu sync.Mutex
-		var states []queue.BreakerState
+		var states []backoff.State
 		h := queue.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
-		_, stop := x.run(r, h, &queue.ProcessorOptions{Breaker: queue.BreakerOptions{Open: 10 * time.Minute, OnChange: func(s queue.BreakerState) {
+		_, stop := x.run(r, h, &queue.ProcessorOptions{Breaker: backoff.BreakerOptions{Open: 10 * time.Minute, OnChange: func(s backoff.State) {
 			mu.Lock()
 			defer mu.Unlock()
 			states = append(states, s)
@@ -319,7 +320,7 @@ func TestProcessorBreaker(t *testing.T) {
 		if n := counted.n.Load(); n != 5 {
 			x.Errorf("%d calls in nine minutes, want 5: then the breaker is open", n)
 		}
-		if !slices.Equal(states, []queue.BreakerState{queue.BreakerOpen}) {
+		if !slices.Equal(states, []backoff.State{backoff.Open}) {
 			x.Errorf("states %v", states)
 		}
 	})
@@ -342,11 +343,11 @@ func (s *hookedStore) Begin(ctx context.Context, r replay.Request) (replay.Claim
 func TestProcessorUntriedIsNotDeadLettered(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
-		b, err := queue.NewBreaker(nil)
+		b, err := backoff.NewBreaker(nil)
 		x.must(err)
 		r, _ := x.through(&hookedStore{NonceStore: x.store, hook: func() {
 			for range 5 {
-				b.Failure()
+				fail(b)
 			}
 		}})
 		var handled []int
@@ -370,10 +371,10 @@ func TestProcessorTestsDownstreamWithOneSession(t *testing.T) {
 		for i := range 8 {
 			x.send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
 		}
-		b, err := queue.NewBreaker(nil)
+		b, err := backoff.NewBreaker(nil)
 		x.must(err)
 		for range 5 {
-			b.Failure()
+			fail(b)
 		}
 		r, _ := x.through(nil)
 		var mu sync.Mutex
@@ -395,4 +396,11 @@ func TestProcessorTestsDownstreamWithOneSession(t *testing.T) {
 			x.Errorf("handled at %v, want the first three one by one", at)
 		}
 	})
+}
+
+// fail makes one call through b, which fails.
+func fail(b *backoff.Breaker) {
+	if p, _, ok := b.Allow(); ok {
+		p.Failed()
+	}
 }

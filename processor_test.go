@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -71,7 +72,7 @@ func TestProcessorOutcomes(t *testing.T) {
 				defer mu.Unlock()
 				reported = append(reported, err)
 			}},
-			&queue.HandleOptions{Retry: queue.Fixed(10 * time.Second), MaxDeliveries: 4})
+			&queue.HandleOptions{Retry: backoff.Fixed(10 * time.Second), MaxDeliveries: 4})
 		x.wait(5 * time.Minute)
 		x.must(stop())
 
@@ -302,7 +303,7 @@ func TestProcessorSessionsInOrder(t *testing.T) {
 		})
 		_, stop := x.run(x.receiver(orders, nil), h,
 			&queue.ProcessorOptions{Concurrency: 5},
-			&queue.HandleOptions{Sessions: true, SessionTurn: 7, Retry: queue.Fixed(5 * time.Second)})
+			&queue.HandleOptions{Sessions: true, SessionTurn: 7, Retry: backoff.Fixed(5 * time.Second)})
 		x.wait(10 * time.Minute)
 		x.must(stop())
 		for j := range sessions {
@@ -409,7 +410,7 @@ func TestProcessorRefusesHopelessRetries(t *testing.T) {
 		x.must(err)
 		h := queue.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		r := x.receiver(orders, nil)
-		err = p.Handle(r, h, &queue.HandleOptions{Retry: queue.Fixed(time.Minute), MaxDeliveries: 10})
+		err = p.Handle(r, h, &queue.HandleOptions{Retry: backoff.Fixed(time.Minute), MaxDeliveries: 10})
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "MaxMessageAge") {
 			x.Errorf("Handle = %v, want ErrInvalidOptions that names MaxMessageAge", err)
 		}

@@ -84,12 +84,12 @@ func TestCopyWhileFirstIsInFlight(t *testing.T) {
 		d := x.one(r)
 		x.inject(orders, stolen)
 		rejected := x.none(r, queue.ErrNonceBusy)
-		if rejected.Disposition != queue.Abandoned || rejected.Delay <= 0 || rejected.ErrorType != "nonce_busy" {
+		if rejected.Disposition != driver.Abandoned || rejected.Delay <= 0 || rejected.Reason != "nonce_busy" {
 			x.Errorf("%+v, want abandoned with a delay", rejected)
 		}
 		x.must(d.Complete(x.Context()))
 		x.wait(time.Minute)
-		if rejected := x.none(r, queue.ErrNonceReused); rejected.Disposition != queue.DeadLettered {
+		if rejected := x.none(r, queue.ErrNonceReused); rejected.Disposition != driver.DeadLettered {
 			x.Errorf("disposition %s, want dead_lettered", rejected.Disposition)
 		}
 		if got := x.deadReasons(orders); !slices.Equal(got, []string{"nonce_reused"}) {
@@ -190,8 +190,8 @@ func TestNonceStoreFails(t *testing.T) {
 			r := x.receiver(orders, nil)
 			store.set(down)
 			rejected := x.none(r, queue.ErrReplayStore)
-			if rejected.Disposition != queue.Abandoned {
-				x.Errorf("disposition %s, want abandoned", rejected.Disposition)
+			if rejected.Disposition != driver.Released {
+				x.Errorf("disposition %s, want released", rejected.Disposition)
 			}
 			// Fetching stops: no delivery is spent while the store is away.
 			for range 200 {
@@ -210,8 +210,8 @@ func TestNonceStoreFails(t *testing.T) {
 			if d == nil {
 				x.Fatal("receiving did not resume")
 			}
-			if d.Count != 2 {
-				x.Errorf("Count = %d after an outage of 200 s, want 2", d.Count)
+			if d.Count != 1 {
+				x.Errorf("Count = %d after an outage of 200 s, want 1", d.Count)
 			}
 			x.must(d.Complete(x.Context()))
 			if n := len(x.deadReasons(orders)); n != 0 {
@@ -251,18 +251,18 @@ func TestNonceStoreFails(t *testing.T) {
 			store := x.store.(*faultyStore)
 			x.send(&queue.Message{Body: []byte("a")})
 			d := x.one(x.receiver(orders, nil))
-			before := d.LockedUntil()
+			before := d.HeldUntil()
 			x.wait(10 * time.Second)
 			store.set(down)
 			if err := d.Renew(x.Context()); !errors.Is(err, queue.ErrReplayStore) {
 				x.Fatalf("Renew: %v, want ErrReplayStore", err)
 			}
-			if !d.LockedUntil().Equal(before) {
+			if !d.HeldUntil().Equal(before) {
 				x.Error("LockedUntil moved although the claim was not renewed")
 			}
 			store.set(nil)
 			x.must(d.Renew(x.Context()))
-			if !d.LockedUntil().After(before) {
+			if !d.HeldUntil().After(before) {
 				x.Error("LockedUntil did not move")
 			}
 			x.must(d.Complete(x.Context()))
@@ -275,8 +275,8 @@ func TestNonceStoreFails(t *testing.T) {
 			r := x.receiver(orders, nil)
 			store.set(replay.ErrFull)
 			rejected := x.none(r, queue.ErrReplayStore)
-			if !errors.Is(rejected, replay.ErrFull) || rejected.Disposition != queue.Abandoned {
-				x.Errorf("%v (%s), want ErrFull, abandoned", rejected.Err, rejected.Disposition)
+			if !errors.Is(rejected, replay.ErrFull) || rejected.Disposition != driver.Released {
+				x.Errorf("%v (%s), want ErrFull, released", rejected.Err, rejected.Disposition)
 			}
 			store.set(nil)
 			x.wait(time.Minute)
@@ -298,8 +298,8 @@ func TestClocksApart(t *testing.T) {
 		// A clock that is wrong by more must not dead-letter: it waits.
 		x.inject(orders, x.sealed("future", now.Add(2*time.Minute), time.Time{}))
 		rejected := x.none(r, queue.ErrMessageFromFuture)
-		if rejected.Disposition != queue.Abandoned || rejected.Delay < time.Minute {
-			x.Errorf("%s after %s, want abandoned until it is due", rejected.Disposition, rejected.Delay)
+		if rejected.Disposition != driver.Released || rejected.Delay < time.Minute {
+			x.Errorf("%s after %s, want released until it is due", rejected.Disposition, rejected.Delay)
 		}
 		x.wait(2 * time.Minute)
 		x.must(x.one(r).Complete(x.Context()))

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
@@ -223,7 +224,7 @@ func newSiege(t *testing.T, seed uint64, b breach, sum map[string]int) *siege {
 	o := queue.Strict(s.keys, s.store)
 	o.Logger = quiet()
 	o.Crypto.MaxMessageAge, o.Crypto.MaxClockSkew, o.Crypto.RetryWindow = siegeAge, siegeSkew, siegeRetry
-	o.OnRejected = func(_ context.Context, e *queue.RejectedError) { s.sum["rejected "+e.ErrorType]++ }
+	o.OnRejected = func(_ context.Context, e *queue.RejectedError) { s.sum["rejected "+e.Reason]++ }
 	switch b {
 	case anyOrigin:
 		o.Crypto.AcceptedOrigins = siegeQueues
@@ -424,8 +425,8 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 		}
 	}
 	for _, other := range s.held {
-		if other.Queue == name && other.ID == d.ID && other.EncryptedAt.Equal(d.EncryptedAt) && now.Before(other.LockedUntil()) {
-			s.wrong("%s/%s: delivered while another holds it until %s", name, d.ID, other.LockedUntil())
+		if other.Queue == name && other.ID == d.ID && other.EncryptedAt.Equal(d.EncryptedAt) && now.Before(other.HeldUntil()) {
+			s.wrong("%s/%s: delivered while another holds it until %s", name, d.ID, other.HeldUntil())
 		}
 	}
 	from := time.UnixMilli(max(h.EncryptedAt, h.NotBefore))
@@ -582,13 +583,13 @@ func (s *siege) disturb() {
 // redrive sends the dead letters back, as they are or sealed anew.
 func (s *siege) redrive() {
 	name := s.queue()
-	d, err := s.client.DeadLetters(s.Context(), name, &queue.ReceiverOptions{Wait: time.Millisecond})
+	d, err := deadletter.Open(s.Context(), s.client, name, &deadletter.Options{Wait: time.Millisecond})
 	s.must(err)
 	reseal, dry := s.draw(3) > 0, s.draw(6) == 0
 	if reseal {
 		s.sending = resealed
 	}
-	report, err := d.Redrive(s.Context(), &queue.RedriveOptions{Reseal: reseal, DryRun: dry})
+	report, err := d.Redrive(s.Context(), &deadletter.RedriveOptions{Reseal: reseal, DryRun: dry})
 	s.sending = nothing
 	s.must(err)
 	s.must(d.Close(s.Context()))

@@ -14,6 +14,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // Batches are split by count and by sealed size, and each message has its own
@@ -275,12 +276,14 @@ func (p *lateProvider) CurrentKeyID(ctx context.Context) (keys.ID, error) {
 
 // tracer is an Observer whose trace contexts come with its own spans only, and
 // with those that a caller began.
-type tracer struct{ queue.NopObserver }
+type tracer struct{ observe.Nop }
 
 type spanKey struct{}
 
-func (tracer) Begin(ctx context.Context, _ queue.Operation) (context.Context, func(queue.Result)) {
-	return context.WithValue(ctx, spanKey{}, true), func(queue.Result) {}
+func (tracer) Traces() bool { return true }
+
+func (tracer) Begin(ctx context.Context, _ observe.Source, _ observe.Operation) (context.Context, func(observe.Result)) {
+	return context.WithValue(ctx, spanKey{}, true), func(observe.Result) {}
 }
 
 func (tracer) Inject(ctx context.Context, set func(name, value string)) {

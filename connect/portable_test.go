@@ -124,7 +124,7 @@ func port(t *testing.T, from, to *environment, session string) {
 	if !errors.As(err, &rejected) || !errors.Is(err, queue.ErrAuthenticationFailed) {
 		t.Fatalf("in a queue of another name: %v, %v, want ErrAuthenticationFailed", d, err)
 	}
-	if rejected.MessageID != m.ID || rejected.Disposition != queue.DeadLettered || rejected.SettleErr != nil {
+	if rejected.MessageID != m.ID || rejected.Disposition != driver.DeadLettered || rejected.SettleErr != nil {
 		t.Errorf("in a queue of another name: %+v, want message %s dead-lettered", rejected, m.ID)
 	}
 }

@@ -38,6 +38,9 @@ type Capabilities struct {
 	TTL          Support // the broker stops delivering after Message.TTL
 	Dedup        Support // repeats of a DedupID are dropped, within the broker's own window
 
+	// ReleaseUncounted: a delivery that ends in Release does not count. Without it a
+	// driver treats Release as Abandon, so that each costs a delivery.
+	ReleaseUncounted bool
 	// AcceptByID: AcceptSession takes a name, not only "".
 	AcceptByID bool
 	// SessionOnly: every message needs a SessionID, and Receive on the queue

@@ -60,7 +60,8 @@ type Delivery struct {
 	BrokerID string
 
 	// Count is how often the message has been delivered, this time included;
-	// 1 at the first. Where the broker keeps no exact count it is never less
+	// 1 at the first. A delivery that ended in Release is not counted if
+	// Capabilities.ReleaseUncounted is set. Where the broker keeps no exact count it is never less
 	// than the truth is known to be. Peeked messages carry the count so far.
 	Count int
 
@@ -94,24 +95,36 @@ type DeadLetter struct {
 	At          time.Time
 }
 
-// SettleKind says what becomes of a delivery.
+// SettleKind says how a delivery is settled.
 type SettleKind uint8
 
 // The ways to settle a delivery.
 const (
 	Complete         SettleKind = 1 + iota // remove it: done
-	Abandon                                // release it for redelivery, after Delay
+	Abandon                                // give it back after Delay; the delivery counts
 	MoveToDeadLetter                       // move it, unchanged, to the dead-letter queue
+	Release                                // give it back after Delay; the delivery does not count
 )
 
+var dispositions = [...]Disposition{
+	Complete:         Completed,
+	Abandon:          Abandoned,
+	MoveToDeadLetter: DeadLettered,
+	Release:          Released,
+}
+
+// Disposition is what becomes of a delivery that is settled so; "" for no SettleKind.
+func (k SettleKind) Disposition() Disposition {
+	if int(k) < len(dispositions) {
+		return dispositions[k]
+	}
+	return ""
+}
+
+// String returns the Disposition's spelling.
 func (k SettleKind) String() string {
-	switch k {
-	case Complete:
-		return "complete"
-	case Abandon:
-		return "abandon"
-	case MoveToDeadLetter:
-		return "dead-letter"
+	if d := k.Disposition(); d != "" {
+		return string(d)
 	}
 	return "invalid"
 }
@@ -121,7 +134,7 @@ type Settlement struct {
 	Delivery *Delivery
 	Kind     SettleKind
 
-	// Delay is for Abandon: at least how long until redelivery, 0 to
+	// Delay is for Abandon and Release: at least how long until redelivery, 0 to
 	// Capabilities.MaxDelay. A driver whose AbandonDelay is None answers
 	// errors.ErrUnsupported to a Delay above zero and leaves the lock as it is.
 	Delay time.Duration

@@ -37,9 +37,9 @@ type Outcome struct {
 	DeadLettered int `json:"dead_lettered"`
 	Abandoned    int `json:"abandoned"` // the broker will deliver them again
 
-	// ErrorType is the code by which metrics and dead-letter reasons named the
+	// Reason is the code by which metrics and dead-letter reasons named the
 	// attempts; several are separated by commas.
-	ErrorType string `json:"error_type"`
+	Reason string `json:"error_type"`
 
 	// Faults say where the outcome is not that of the threat model. They never
 	// hold a payload.
@@ -151,7 +151,7 @@ func Attacks(t T, h Harness) {
 			for _, f := range o.Faults {
 				t.Errorf("%s", f)
 			}
-			t.Logf("%d attempts: %d delivered, %d dead-lettered, %d abandoned; %s", o.Attempts, o.Delivered, o.DeadLettered, o.Abandoned, o.ErrorType)
+			t.Logf("%d attempts: %d delivered, %d dead-lettered, %d abandoned; %s", o.Attempts, o.Delivered, o.DeadLettered, o.Abandoned, o.Reason)
 		})
 	}
 }

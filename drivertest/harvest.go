@@ -42,13 +42,13 @@ func (s *siege) harvest(r *queue.Receiver, want int, accept func(*queue.Delivery
 		defer s.mu.Unlock()
 		for _, e := range s.rejected {
 			if _, attempt := s.attempts[e.MessageID]; !attempt {
-				s.fault("the honest message %q was rejected: %s", e.MessageID, e.ErrorType)
+				s.fault("the honest message %q was rejected: %s", e.MessageID, e.Reason)
 				continue
 			}
 			if e.SettleErr != nil {
 				s.fault("message %q could not be settled: %v", e.MessageID, e.SettleErr)
 			}
-			if e.Disposition == queue.Abandoned {
+			if e.Disposition == driver.Abandoned {
 				s.fate[e.MessageID] = abandoned
 			} else {
 				s.fate[e.MessageID] = deadLettered
@@ -161,13 +161,13 @@ func (s *siege) outcome() Outcome {
 	}
 	s.mu.Lock()
 	counted := s.errors[s.attack.errorType]
-	o.ErrorType = strings.Join(slices.Sorted(maps.Keys(s.errors)), ",")
+	o.Reason = strings.Join(slices.Sorted(maps.Keys(s.errors)), ",")
 	s.mu.Unlock()
 	if o.Attempts != s.n {
 		s.fault("%d attempts were made, not %d", o.Attempts, s.n)
 	}
-	if o.ErrorType != s.attack.errorType {
-		s.fault("the error type is %q, it must be %q", o.ErrorType, s.attack.errorType)
+	if o.Reason != s.attack.errorType {
+		s.fault("the error type is %q, it must be %q", o.Reason, s.attack.errorType)
 	}
 	// What is abandoned comes again, and is counted again.
 	if s.attack.errorType != "" && (counted < o.Attempts || counted > o.Attempts && s.attack.becomes != abandoned) {

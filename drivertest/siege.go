@@ -16,6 +16,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -122,18 +123,15 @@ func (a *askedKeys) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
 
 // witness is the Observer of a siege: what the metrics count.
 type witness struct {
-	queue.NopObserver
+	observe.Nop
 	s *siege
 }
 
-// Event counts the errors.
-func (w witness) Event(_ context.Context, e queue.Event) {
-	if e.Kind != queue.EventCryptoError {
-		return
-	}
+// CryptoError counts.
+func (w witness) CryptoError(_ context.Context, _ observe.Source, e observe.CryptoError) {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	w.s.errors[e.ErrorType]++
+	w.s.errors[e.Reason]++
 }
 
 // client opens a connection of its own and a Client over it.

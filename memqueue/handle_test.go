@@ -152,7 +152,7 @@ func TestExpiry(t *testing.T) {
 				t.Errorf("%d dead letters, want %d", len(dead), want)
 			}
 			for _, d := range dead {
-				if d.DeadLetter.Reason != memqueue.ReasonExpired || d.DeadLetter.Queue != "q" {
+				if d.DeadLetter.Reason != driver.ReasonExpired || d.DeadLetter.Queue != "q" {
 					t.Errorf("dead letter %s: %+v", d.ID, d.DeadLetter)
 				}
 			}

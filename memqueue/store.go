@@ -8,12 +8,6 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// Reasons that the broker itself gives in driver.DeadLetter.
-const (
-	ReasonMaxDeliveries = "max_deliveries"
-	ReasonExpired       = "expired"
-)
-
 // store is one queue with its dead-letter queue. mu guards all of it, and all
 // messages, sessions and sources that belong to it; it is never held across a
 // wait. Whoever needs it calls lock and unlock, which keep time and wake those
@@ -280,7 +274,7 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 func (s *store) release(m *message, now time.Time, delay time.Duration) {
 	switch {
 	case m.lane == &s.main && m.limit > 0 && m.count >= m.limit:
-		s.bury(m, now, ReasonMaxDeliveries, "the message reached the queue's limit of deliveries")
+		s.bury(m, now, driver.ReasonMaxDeliveries, "the message reached the queue's limit of deliveries")
 	case m.expired(now):
 		s.expire(m, now)
 	case delay > 0:
@@ -299,7 +293,7 @@ func (s *store) release(m *message, now time.Time, delay time.Duration) {
 // expire ends the life of m, which is not held.
 func (s *store) expire(m *message, now time.Time) {
 	if s.cfg.DeadLetterExpired {
-		s.bury(m, now, ReasonExpired, "the message was not settled within its time to live")
+		s.bury(m, now, driver.ReasonExpired, "the message was not settled within its time to live")
 		return
 	}
 	s.unshelve(m)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
@@ -44,7 +45,7 @@ func newLine(t *testing.T, v *vault, layout Layout, o keys.CachedOptions) *line 
 			OnRejected: func(_ context.Context, e *queue.RejectedError) {
 				l.mu.Lock()
 				defer l.mu.Unlock()
-				l.rejected[e.ErrorType]++
+				l.rejected[e.Reason]++
 			},
 		})
 		if err != nil {
@@ -285,11 +286,11 @@ func TestWithdrawnKey(t *testing.T) {
 				}
 				c.back(v, a)
 				time.Sleep(time.Minute)
-				dead, err := l.client.DeadLetters(t.Context(), "pulls", nil)
+				dead, err := deadletter.Open(t.Context(), l.client, "pulls", nil)
 				if err != nil {
 					t.Fatal(err)
 				}
-				report, err := dead.Redrive(t.Context(), &queue.RedriveOptions{Filter: &queue.Filter{Reasons: []string{"key_not_found"}}})
+				report, err := dead.Redrive(t.Context(), &deadletter.RedriveOptions{Filter: &deadletter.Filter{Reasons: []string{"key_not_found"}}})
 				if err != nil || report.Redriven != 20 {
 					t.Errorf("%+v, %v", report, err)
 				}

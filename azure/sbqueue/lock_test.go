@@ -125,7 +125,7 @@ func TestHandlerSeesLoss(t *testing.T) {
 			if _, err := n.Inject(sbemulator.Fault{On: sbemulator.OnManage, Action: sbemulator.Refuse, Status: 503}); err != nil {
 				t.Error(err)
 			}
-			return d.LockedUntil()
+			return d.HeldUntil()
 		}, queue.ErrLockLost},
 		"broker, session": {true, func(t *testing.T, n *namespace, _ *queue.Delivery) time.Time {
 			if err := n.ExpireSession("q", "s"); err != nil {
@@ -137,7 +137,7 @@ func TestHandlerSeesLoss(t *testing.T) {
 			if _, err := n.Inject(sbemulator.Fault{On: sbemulator.OnManage, Action: sbemulator.Refuse, Status: 503}); err != nil {
 				t.Error(err)
 			}
-			return d.LockedUntil()
+			return d.HeldUntil()
 		}, queue.ErrSessionLost},
 		"connection, session": {true, func(_ *testing.T, n *namespace, _ *queue.Delivery) time.Time {
 			n.DropConnections()

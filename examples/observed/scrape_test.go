@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/examples/internal/fleet"
 	"github.com/queue-runtime/queue/examples/internal/service"
@@ -173,7 +175,7 @@ func (p *program) settle(r *queue.Receiver) {
 	d, err = r.ReceiveOne(ctx)
 	p.must(err)
 	p.must(d.DeadLetter(ctx, queue.Reason{Code: "odd"}))
-	dead, err := p.client.DeadLetters(ctx, name, nil)
+	dead, err := deadletter.Open(ctx, p.client, name, nil)
 	p.must(err)
 	_, err = dead.Redrive(ctx, nil)
 	p.must(err)
@@ -208,7 +210,7 @@ func (p *program) process(r *queue.Receiver) {
 		return nil
 	}), nil))
 	p.must(worker.Run(ctx))
-	for _, state := range []queue.BreakerState{queue.BreakerOpen, queue.BreakerHalfOpen, queue.BreakerClosed} {
+	for _, state := range []backoff.State{backoff.Open, backoff.HalfOpen, backoff.Closed} {
 		p.observer.Event(p.Context(), queue.Event{Kind: queue.EventBreaker, Queue: name, Reason: string(state)})
 	}
 }

@@ -32,18 +32,18 @@ var edits = []struct {
 }{
 	{"nothing", delivered, func(*driver.Message) {}},
 	{"adds an attribute", delivered, func(m *driver.Message) { m.Attributes["priority"] = "high" }},
-	{"flips one bit of the body", queue.ErrorType(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.Body[len(m.Body)/2] ^= 1 }},
-	{"cuts the body short", queue.ErrorType(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.Body = m.Body[:len(m.Body)-8] }},
-	{"changes the delivery GUID", queue.ErrorType(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.ID = "0" + m.ID[1:] + "0" }},
-	{"moves it to another session", queue.ErrorType(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.SessionID += "0" }},
-	{"makes it another event", queue.ErrorType(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.Attributes[eventAttribute] = "release" }},
-	{"replaces it by plaintext", queue.ErrorType(queue.ErrUnencryptedMessage), func(m *driver.Message) { m.Body, m.Sealed = []byte(`{"action":"opened"}`), false }},
-	{"replaces all but the marker", queue.ErrorType(queue.ErrInvalidEnvelope), func(m *driver.Message) { m.Body = append([]byte("QRE1\x01"), bytes.Repeat([]byte{0xff}, 200)...) }},
+	{"flips one bit of the body", queue.ReasonOf(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.Body[len(m.Body)/2] ^= 1 }},
+	{"cuts the body short", queue.ReasonOf(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.Body = m.Body[:len(m.Body)-8] }},
+	{"changes the delivery GUID", queue.ReasonOf(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.ID = "0" + m.ID[1:] + "0" }},
+	{"moves it to another session", queue.ReasonOf(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.SessionID += "0" }},
+	{"makes it another event", queue.ReasonOf(queue.ErrAuthenticationFailed), func(m *driver.Message) { m.Attributes[eventAttribute] = "release" }},
+	{"replaces it by plaintext", queue.ReasonOf(queue.ErrUnencryptedMessage), func(m *driver.Message) { m.Body, m.Sealed = []byte(`{"action":"opened"}`), false }},
+	{"replaces all but the marker", queue.ReasonOf(queue.ErrInvalidEnvelope), func(m *driver.Message) { m.Body = append([]byte("QRE1\x01"), bytes.Repeat([]byte{0xff}, 200)...) }},
 }
 
 const eventAttribute = "github-event"
 
-var keyNotFound = queue.ErrorType(queue.ErrKeyNotFound)
+var keyNotFound = queue.ReasonOf(queue.ErrKeyNotFound)
 
 // stored is a message as the attacker left it, to find it again by.
 type stored struct {
@@ -105,7 +105,7 @@ func (s *session) attack(ctx context.Context) (err error) {
 			// A second copy of the first, which is untouched.
 			again := all[0]
 			victims = append(victims, &victim{
-				report: &Attack{Queue: name, What: "stores a copy beside it", Want: queue.ErrorType(queue.ErrNonceReused)}, edited: mark(&again), queue: i,
+				report: &Attack{Queue: name, What: "stores a copy beside it", Want: queue.ReasonOf(queue.ErrNonceReused)}, edited: mark(&again), queue: i,
 			})
 			all = append(all, again)
 			return all
@@ -125,7 +125,7 @@ func (s *session) attack(ctx context.Context) (err error) {
 	for i, name := range fleet.Queues {
 		other := (i + 1) % len(fleet.Queues)
 		victims = append(victims,
-			&victim{report: &Attack{Queue: name, What: "plays one back that was handled", Want: queue.ErrorType(queue.ErrNonceReused)}, edited: mark(&untouched[i]), queue: i},
+			&victim{report: &Attack{Queue: name, What: "plays one back that was handled", Want: queue.ReasonOf(queue.ErrNonceReused)}, edited: mark(&untouched[i]), queue: i},
 			&victim{report: &Attack{Queue: name, What: "copies one of " + fleet.Queues[other] + " into it", Want: waits}, edited: mark(&untouched[other]), queue: i, foreign: true})
 		if err := attacker.Rewrite(ctx, name, func(all []driver.Message) []driver.Message {
 			return append(all, untouched[i], untouched[other])

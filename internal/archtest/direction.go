@@ -38,17 +38,17 @@ const (
 
 // moduleKinds lists every nested module by its folder.
 var moduleKinds = map[string]kind{
-	"sqlite":    provider,
-	"aws":       provider,
-	"azure":     provider,
-	"nats":      provider,
-	"rabbitmq":  provider,
-	"redis":     provider,
-	"otel":      observer,
-	"connect": chooser,
-	"cmd/qrt":   application,
-	"examples":  application,
-	"tests":     application,
+	"sqlite":   provider,
+	"aws":      provider,
+	"azure":    provider,
+	"nats":     provider,
+	"rabbitmq": provider,
+	"redis":    provider,
+	"otel":     observer,
+	"connect":  chooser,
+	"cmd/qrt":  application,
+	"examples": application,
+	"tests":    application,
 }
 
 // kindImports says which packages of the root module a nested module may import

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 )
 
@@ -202,7 +203,7 @@ func TestRedriveLinks(t *testing.T) {
 	d, err := r.ReceiveOne(t.Context())
 	x.must(err)
 	x.must(d.DeadLetter(t.Context(), queue.Reason{Code: "odd"}))
-	dead, err := x.client.DeadLetters(t.Context(), "orders", nil)
+	dead, err := deadletter.Open(t.Context(), x.client, "orders", nil)
 	x.must(err)
 	report, err := dead.Redrive(t.Context(), nil)
 	x.must(err)

@@ -273,7 +273,7 @@ func (x *examination) trip(ctx context.Context, c *connection, name string) erro
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		left := time.Until(d.LockedUntil())
+		left := time.Until(d.HeldUntil())
 		if err := d.Complete(ctx); err != nil {
 			return fmt.Errorf("complete: %w", err)
 		}

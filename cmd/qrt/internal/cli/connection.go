@@ -13,6 +13,7 @@ import (
 
 	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/connect"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
@@ -209,16 +210,16 @@ func (c *connection) receiver(ctx context.Context, name string, o queue.Receiver
 }
 
 // deadLetters opens the dead-letter queue of a queue.
-func (c *connection) deadLetters(ctx context.Context, name string) (*queue.DeadLetters, error) {
+func (c *connection) deadLetters(ctx context.Context, name string) (*deadletter.Queue, error) {
 	crypto, err := c.crypto(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	o := &queue.ReceiverOptions{Crypto: crypto}
+	o := &deadletter.Options{Crypto: crypto}
 	if _, ok := c.broker.(*sqlitequeue.Broker); ok {
 		o.Wait = fileWait
 	}
-	return c.client.DeadLetters(ctx, name, o)
+	return deadletter.Open(ctx, c.client, name, o)
 }
 
 // fileWait is how long a dead letter is waited for in a file, where all that

@@ -252,7 +252,7 @@ func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 			mark = s.Bad("✗")
 		}
 		row := []string{mark + " " + x.Name, attackNotes[x.Name], display.Count(x.Attempts)}
-		if x.ErrorType == demo.Inexpressible {
+		if x.Reason == demo.Inexpressible {
 			row = append([]string{s.Dim("- " + x.Name), attackNotes[x.Name], s.Dim("none")}, "", s.Dim("not made"), s.Dim("this broker has no such thing"))
 			if allowed {
 				row = row[:4]
@@ -271,7 +271,7 @@ func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 		case x.Abandoned > 0:
 			became = fmt.Sprintf("%d dead-lettered", x.DeadLettered)
 		}
-		rows = append(rows, append(row, d.zero(x.Delivered), became, x.ErrorType))
+		rows = append(rows, append(row, d.zero(x.Delivered), became, x.Reason))
 	}
 	columns := display.Columns("  attack", "what the broker did", ">tries", ">delivered", "the rest", "as")
 	if allowed {

@@ -45,7 +45,7 @@ type demoReport struct {
 		Delivered    *int    `json:"delivered"`
 		DeadLettered *int    `json:"dead_lettered"`
 		Abandoned    *int    `json:"abandoned"`
-		ErrorType    *string `json:"error_type"`
+		Reason       *string `json:"error_type"`
 	} `json:"attacks"`
 	Policies []struct {
 		Policy             *string `json:"policy"`
@@ -130,7 +130,7 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 		if allowed != (*a.Delivered > 0) {
 			t.Errorf("attack %s: %d were delivered", *a.Name, *a.Delivered)
 		}
-		if !allowed && *a.ErrorType == "" {
+		if !allowed && *a.Reason == "" {
 			t.Errorf("attack %s has no error type", *a.Name)
 		}
 	}

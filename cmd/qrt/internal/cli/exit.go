@@ -131,7 +131,7 @@ func codeOf(err error) string {
 	if errors.As(err, &o) {
 		return "output"
 	}
-	if t := queue.ErrorType(err); t != "" {
+	if t := queue.ReasonOf(err); t != "" {
 		return t
 	}
 	for _, f := range []struct {

@@ -103,8 +103,8 @@ func (l *list) row(r *messageReport) []string {
 	switch {
 	case r.Encrypted:
 		state = s.Good("sealed")
-	case r.ErrorType != "":
-		state = s.Bad(r.ErrorType)
+	case r.Reason != "":
+		state = s.Bad(r.Reason)
 	case r.Error != "":
 		state = s.Bad("does not open")
 	}

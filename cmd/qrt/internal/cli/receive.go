@@ -11,6 +11,7 @@ import (
 
 	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/driver"
 )
 
 // receiveOptions are the flags of receive.
@@ -238,8 +239,8 @@ func (r *receiving) reject(e *queue.RejectedError) {
 	switch {
 	case e.SettleErr != nil:
 		became = "could not be " + string(e.Disposition)
-	case e.Disposition == queue.Abandoned:
+	case e.Disposition == driver.Abandoned:
 		became = "given back"
 	}
-	r.a.errors.Printf("%s message %s: %s (%s)\n", r.a.errors.Bad("rejected"), display.Safe(e.MessageID), became, e.ErrorType)
+	r.a.errors.Printf("%s message %s: %s (%s)\n", r.a.errors.Bad("rejected"), display.Safe(e.MessageID), became, e.Reason)
 }

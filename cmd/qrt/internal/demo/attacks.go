@@ -49,7 +49,7 @@ func (r *run) attacks(ctx context.Context) error {
 			o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{Broker: r.siege(names[i]), Payload: r.payload}, r.Attempts)
 			if errors.Is(err, errors.ErrUnsupported) {
 				r.Progress.Step(r.Attempts)
-				r.report.Attacks[i] = Attack{Name: names[i], ErrorType: Inexpressible, Allowed: letThrough[names[i]]}
+				r.report.Attacks[i] = Attack{Name: names[i], Reason: Inexpressible, Allowed: letThrough[names[i]]}
 				continue
 			}
 			if err != nil {
@@ -122,7 +122,7 @@ func (r *run) judge(o drivertest.Outcome) Attack {
 		Delivered:    o.Delivered,
 		DeadLettered: o.DeadLettered,
 		Abandoned:    o.Abandoned,
-		ErrorType:    o.ErrorType,
+		Reason:       o.Reason,
 		Allowed:      letThrough[o.Name],
 		Faults:       len(o.Faults),
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
 )
 
 // policies lets one encrypted and one plain sender share a queue, as during a
@@ -61,7 +62,7 @@ func (r *run) policy(ctx context.Context, p queue.PlaintextPolicy, n int) (row P
 		Keys:   receiverKeys,
 		OnRejected: func(_ context.Context, e *queue.RejectedError) {
 			rejected.Add(1)
-			if e.Disposition != queue.DeadLettered || e.SettleErr != nil {
+			if e.Disposition != driver.DeadLettered || e.SettleErr != nil {
 				r.fault("policy %s: a plain message was not put among the dead letters", p)
 			}
 		},

@@ -50,7 +50,7 @@ type Rotation struct {
 	Lost     int `json:"lost"`
 }
 
-// Inexpressible is the ErrorType of an attack that was not made, because the
+// Inexpressible is the Reason of an attack that was not made, because the
 // broker has nothing that it could be made on: such as sessions. It has no
 // attempts, and says nothing of the library.
 const Inexpressible = "unsupported"
@@ -63,9 +63,9 @@ type Attack struct {
 	Delivered    int    `json:"delivered"`
 	DeadLettered int    `json:"dead_lettered"`
 	Abandoned    int    `json:"abandoned"` // given back, to be tried again later
-	// ErrorType is the code by which metrics and dead letters name them. Empty
+	// Reason is the code by which metrics and dead letters name them. Empty
 	// for some of those that are let through by design.
-	ErrorType string `json:"error_type"`
+	Reason string `json:"error_type"`
 
 	// Allowed: the messages are to be delivered, and marked.
 	Allowed bool `json:"-"`

@@ -37,7 +37,7 @@ func (r *run) rotation(ctx context.Context) (err error) {
 		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, MaxMessageAge: maxAge},
 		Keys:   botKeys,
 		OnRejected: func(_ context.Context, e *queue.RejectedError) {
-			r.fault("rotation: a message was rejected: %s", e.ErrorType)
+			r.fault("rotation: a message was rejected: %s", e.Reason)
 		},
 	})
 	if err != nil {

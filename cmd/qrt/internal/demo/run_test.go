@@ -99,7 +99,7 @@ func TestInexpressible(t *testing.T) {
 	made := 0
 	for _, a := range r.Attacks {
 		if a.Name == "alter_session_id" {
-			if want := (Attack{Name: a.Name, ErrorType: "unsupported"}); a != want {
+			if want := (Attack{Name: a.Name, Reason: "unsupported"}); a != want {
 				t.Errorf("%+v, want %+v", a, want)
 			}
 			continue

@@ -67,7 +67,7 @@ func TestWindow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, sends, waits, err := replayed(t, c.delay)
-			if err != nil || len(o.Faults) > 0 || o.Attempts != 10 || o.DeadLettered != 10 || o.ErrorType != "message_expired" {
+			if err != nil || len(o.Faults) > 0 || o.Attempts != 10 || o.DeadLettered != 10 || o.Reason != "message_expired" {
 				t.Errorf("%+v, %v", o, err)
 			}
 			if sends != c.sends || waits != c.waits {

@@ -1,4 +1,4 @@
-package queue_test
+package deadletter_test
 
 import (
 	"context"
@@ -12,15 +12,16 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/replay"
 )
 
-func (x *fixture) deadLetters() *queue.DeadLetters {
+func (x *fixture) deadLetters() *deadletter.Queue {
 	x.Helper()
-	d, err := x.client.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+	d, err := deadletter.Open(x.Context(), x.client, orders, &deadletter.Options{Wait: time.Second})
 	x.must(err)
 	return d
 }
@@ -41,7 +42,7 @@ func TestDeadLettersRead(t *testing.T) {
 		x.inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
 		x.none(x.receiver(orders, nil), queue.ErrUnencryptedMessage)
 		d := x.deadLetters()
-		collect := func(f *queue.Filter) (ids []string) {
+		collect := func(f *deadletter.Filter) (ids []string) {
 			for p, err := range d.All(x.Context(), f) {
 				x.must(err)
 				ids = append(ids, p.ID)
@@ -54,16 +55,16 @@ func TestDeadLettersRead(t *testing.T) {
 		if n := len(collect(nil)); n != 26 {
 			x.Errorf("%d dead letters, want 26", n)
 		}
-		if got := collect(&queue.Filter{Reasons: []string{"plaintext_rejected"}}); !slices.Equal(got, []string{"plain"}) {
+		if got := collect(&deadletter.Filter{Reasons: []string{"plaintext_rejected"}}); !slices.Equal(got, []string{"plain"}) {
 			x.Errorf("by reason: %v", got)
 		}
-		if got := collect(&queue.Filter{SessionIDs: []string{"s-m3", "s-m4"}}); !slices.Equal(got, []string{"m3", "m4"}) {
+		if got := collect(&deadletter.Filter{SessionIDs: []string{"s-m3", "s-m4"}}); !slices.Equal(got, []string{"m3", "m4"}) {
 			x.Errorf("by session: %v", got)
 		}
-		if got := collect(&queue.Filter{KeyIDs: []keys.ID{"k1"}, Limit: 2}); !slices.Equal(got, []string{"m0", "m1"}) {
+		if got := collect(&deadletter.Filter{KeyIDs: []keys.ID{"k1"}, Limit: 2}); !slices.Equal(got, []string{"m0", "m1"}) {
 			x.Errorf("by key, two: %v", got)
 		}
-		if got := collect(&queue.Filter{Since: time.Now().Add(-2500 * time.Millisecond), Reasons: []string{"gave_up"}}); !slices.Equal(got, []string{"m23", "m24"}) {
+		if got := collect(&deadletter.Filter{Since: time.Now().Add(-2500 * time.Millisecond), Reasons: []string{"gave_up"}}); !slices.Equal(got, []string{"m23", "m24"}) {
 			x.Errorf("by time: %v", got)
 		}
 		s, err := d.Stats(x.Context(), nil)
@@ -74,7 +75,7 @@ func TestDeadLettersRead(t *testing.T) {
 		if _, err := d.Purge(x.Context(), nil); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("Purge without a filter: %v", err)
 		}
-		n, err := d.Purge(x.Context(), &queue.Filter{Reasons: []string{"plaintext_rejected"}})
+		n, err := d.Purge(x.Context(), &deadletter.Filter{Reasons: []string{"plaintext_rejected"}})
 		x.must(err)
 		if left := len(collect(nil)); n != 1 || left != 25 {
 			x.Errorf("purged %d, left %d", n, left)
@@ -89,14 +90,14 @@ func TestRedriveAsTheyAre(t *testing.T) {
 			x.bury(fmt.Sprint("m", i))
 		}
 		d := x.deadLetters()
-		report, err := d.Redrive(x.Context(), &queue.RedriveOptions{DryRun: true})
+		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{DryRun: true})
 		x.must(err)
 		if report.Matched != 12 || report.Redriven != 12 || len(x.stored(orders)) != 0 {
 			x.Errorf("dry run: %+v, %d sent", report, len(x.stored(orders)))
 		}
 		begin := time.Now()
 		progress := 0
-		report, err = d.Redrive(x.Context(), &queue.RedriveOptions{Rate: 2, Progress: func(queue.RedriveReport) { progress++ }})
+		report, err = d.Redrive(x.Context(), &deadletter.RedriveOptions{Rate: 2, Progress: func(deadletter.RedriveReport) { progress++ }})
 		x.must(err)
 		if report.Redriven != 12 || report.Resealed != 0 || report.Failed != 0 || progress == 0 {
 			x.Errorf("%+v, progress %d times", report, progress)
@@ -123,7 +124,7 @@ func TestRedriveResealed(t *testing.T) {
 		x.must(x.ring.SetCurrent("k2"))
 		x.wait(time.Hour) // long past MaxMessageAge, within the retry window
 		d := x.deadLetters()
-		report, err := d.Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Redriven != 1 || report.Resealed != 1 {
 			x.Fatalf("%+v", report)
@@ -149,7 +150,7 @@ func TestRedriveLaundersNothing(t *testing.T) {
 			x.none(r, want)
 		}
 		reseal := func(accept bool) map[string]int {
-			report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: accept})
+			report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: accept})
 			x.must(err)
 			if report.Redriven > 0 {
 				report.Refusals["redriven"] = report.Redriven
@@ -170,15 +171,15 @@ func TestRedriveLaundersNothing(t *testing.T) {
 		// Handled before, the store has forgotten.
 		x.wait(2 * time.Hour)
 		bury(stolen, queue.ErrMessageExpired)
-		_, err := x.deadLetters().Purge(x.Context(), &queue.Filter{Reasons: []string{"nonce_reused"}})
+		_, err := x.deadLetters().Purge(x.Context(), &deadletter.Filter{Reasons: []string{"nonce_reused"}})
 		x.must(err)
-		if got := reseal(false); got["unknown_to_nonce_store"] != 1 || len(got) != 1 {
+		if got := reseal(false); got["unknown_to_replay_store"] != 1 || len(got) != 1 {
 			x.Errorf("a forgotten message: %v", got)
 		}
 		// A dry run that accepts the risk must not make it known.
-		_, err = x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
+		_, err = x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
 		x.must(err)
-		if got := reseal(false); got["unknown_to_nonce_store"] != 1 {
+		if got := reseal(false); got["unknown_to_replay_store"] != 1 {
 			x.Errorf("a forgotten message after a dry run: %v", got)
 		}
 		if strings.Contains(x.log.String(), "replay risk accepted") {
@@ -212,14 +213,14 @@ func TestRedriveCrash(t *testing.T) {
 		}
 		c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
 		x.must(err)
-		d, err := c.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
 		x.must(err)
-		report, err := d.Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Failed != 1 || !errors.Is(report.FirstError, queue.ErrUnavailable) || report.Redriven != 0 {
 			x.Fatalf("%+v", report)
 		}
-		report, err = x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		report, err = x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Redriven != 1 {
 			x.Fatalf("after the crash: %+v", report)
@@ -232,7 +233,7 @@ func TestRedriveNeedsStore(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
 		x.bury("m")
-		_, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "AcceptReplayRisk") {
 			x.Errorf("Redrive = %v", err)
 		}
@@ -249,7 +250,7 @@ func TestRedriveSplitsBySize(t *testing.T) {
 			x.send(&queue.Message{ID: fmt.Sprint("m", i), Body: make([]byte, 2000)})
 			x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		}
-		report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Redriven != 7 || report.Failed != 0 {
 			x.Errorf("%+v", report)
@@ -266,8 +267,8 @@ func TestRedriveSlowly(t *testing.T) {
 		}
 		d := x.deadLetters()
 		begin := time.Now()
-		report, err := d.Redrive(x.Context(), &queue.RedriveOptions{
-			Rate: 0.02, Filter: &queue.Filter{MessageIDs: []string{"m1", "m3", "m5", "m7", "m9"}},
+		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{
+			Rate: 0.02, Filter: &deadletter.Filter{MessageIDs: []string{"m1", "m3", "m5", "m7", "m9"}},
 		})
 		x.must(err)
 		if report.Matched != 5 || report.Redriven != 5 || report.Failed != 0 {
@@ -288,17 +289,17 @@ func TestRedriveRefusesOptions(t *testing.T) {
 			x.bury(rand.Text())
 		}
 		d := x.deadLetters()
-		for _, o := range []*queue.RedriveOptions{
-			{Rate: math.NaN()}, {Rate: -1}, {TTL: -1}, {Filter: &queue.Filter{Limit: -1}},
+		for _, o := range []*deadletter.RedriveOptions{
+			{Rate: math.NaN()}, {Rate: -1}, {TTL: -1}, {Filter: &deadletter.Filter{Limit: -1}},
 		} {
 			if _, err := d.Redrive(x.Context(), o); !errors.Is(err, queue.ErrInvalidOptions) {
 				x.Errorf("Redrive %+v = %v, want ErrInvalidOptions", o, err)
 			}
 		}
-		if _, err := d.Purge(x.Context(), &queue.Filter{Limit: -1}); !errors.Is(err, queue.ErrInvalidOptions) {
+		if _, err := d.Purge(x.Context(), &deadletter.Filter{Limit: -1}); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("Purge = %v, want ErrInvalidOptions", err)
 		}
-		for _, err := range d.All(x.Context(), &queue.Filter{Limit: -1}) {
+		for _, err := range d.All(x.Context(), &deadletter.Filter{Limit: -1}) {
 			if !errors.Is(err, queue.ErrInvalidOptions) {
 				x.Errorf("All = %v, want ErrInvalidOptions", err)
 			}
@@ -306,7 +307,7 @@ func TestRedriveRefusesOptions(t *testing.T) {
 		// One message in 300 years, not as fast as it goes.
 		ctx, cancel := context.WithTimeout(x.Context(), time.Hour)
 		defer cancel()
-		report, err := d.Redrive(ctx, &queue.RedriveOptions{Rate: 1e-10})
+		report, err := d.Redrive(ctx, &deadletter.RedriveOptions{Rate: 1e-10})
 		if !errors.Is(err, context.DeadlineExceeded) || report.Redriven != 1 {
 			x.Errorf("Redrive = %+v, %v; want one message, then the deadline", report, err)
 		}
@@ -318,7 +319,7 @@ func TestDryRunVouchesForNothing(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
 		x.bury("m")
-		_, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
+		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
 		x.must(err)
 		if strings.Contains(x.log.String(), "replay risk accepted") {
 			x.Error("a risk was logged as accepted that was not")
@@ -335,13 +336,13 @@ func TestPurgeGivesBackWhatFailed(t *testing.T) {
 		p := &faultyDead{Broker: x.broker}
 		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
 		x.must(err)
-		d, err := c.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
 		x.must(err)
-		n, err := d.Purge(x.Context(), &queue.Filter{})
+		n, err := d.Purge(x.Context(), &deadletter.Filter{})
 		if n != 2 || !errors.Is(err, queue.ErrUnavailable) {
 			x.Errorf("Purge = %d, %v; want 2, ErrUnavailable", n, err)
 		}
-		n, err = d.Purge(x.Context(), &queue.Filter{})
+		n, err = d.Purge(x.Context(), &deadletter.Filter{})
 		x.must(err)
 		if n != 1 {
 			x.Errorf("Purge = %d once it works, want 1", n)
@@ -403,7 +404,7 @@ func TestRedriveConsumesTheOldEnvelope(t *testing.T) {
 		stolen := x.steal()
 		r := x.receiver(orders, nil)
 		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
-		report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Resealed != 1 {
 			x.Fatalf("%+v", report)
@@ -425,7 +426,7 @@ func TestRedriveDropsWhatWasAdded(t *testing.T) {
 		})
 		r := x.receiver(orders, nil)
 		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
-		_, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		d := x.one(r)
 		if len(d.Attributes) != 1 || d.Attributes["event"] != "push" || len(d.Unauthenticated) != 0 {
@@ -443,13 +444,13 @@ func TestRedriveKeepsExpiry(t *testing.T) {
 			x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		}
 		x.wait(4 * time.Minute)
-		redrive := func(o *queue.RedriveOptions) queue.RedriveReport {
+		redrive := func(o *deadletter.RedriveOptions) deadletter.RedriveReport {
 			o.Reseal = true
 			report, err := x.deadLetters().Redrive(x.Context(), o)
 			x.must(err)
 			return report
 		}
-		if report := redrive(&queue.RedriveOptions{Filter: &queue.Filter{Limit: 1}}); report.Resealed != 1 {
+		if report := redrive(&deadletter.RedriveOptions{Filter: &deadletter.Filter{Limit: 1}}); report.Resealed != 1 {
 			x.Fatalf("%+v", report)
 		}
 		if d := x.one(r); d.TTL != 6*time.Minute {
@@ -458,10 +459,10 @@ func TestRedriveKeepsExpiry(t *testing.T) {
 			x.must(d.Complete(x.Context()))
 		}
 		x.wait(7 * time.Minute)
-		if report := redrive(&queue.RedriveOptions{}); report.Refusals["expired"] != 1 || report.Redriven != 0 {
+		if report := redrive(&deadletter.RedriveOptions{}); report.Refusals["expired"] != 1 || report.Redriven != 0 {
 			x.Errorf("past its expiry: %+v", report)
 		}
-		if report := redrive(&queue.RedriveOptions{TTL: time.Hour}); report.Resealed != 1 {
+		if report := redrive(&deadletter.RedriveOptions{TTL: time.Hour}); report.Resealed != 1 {
 			x.Errorf("with another expiry: %+v", report)
 		}
 		if d := x.one(r); d.TTL != time.Hour {
@@ -499,10 +500,10 @@ func TestRedriveCancelledGivesBackAll(t *testing.T) {
 		ctx, cancel := context.WithCancel(x.Context())
 		defer cancel()
 		store.cancel, store.claims = cancel, 0
-		if _, err := x.deadLetters().Redrive(ctx, &queue.RedriveOptions{Reseal: true}); !errors.Is(err, context.Canceled) {
+		if _, err := x.deadLetters().Redrive(ctx, &deadletter.RedriveOptions{Reseal: true}); !errors.Is(err, context.Canceled) {
 			x.Fatalf("Redrive: %v", err)
 		}
-		report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Matched != 6 || report.Redriven != 6 {
 			x.Errorf("at once afterwards: %+v, want 6 of 6", report)
@@ -518,7 +519,7 @@ func TestRedriveEndsWhereRemovalHangs(t *testing.T) {
 		x.bury("m0")
 		client, err := queue.New(&dead, &queue.Options{Logger: quiet()})
 		x.must(err)
-		d, err := client.DeadLetters(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		d, err := deadletter.Open(x.Context(), client, orders, &deadletter.Options{Wait: time.Second})
 		x.must(err)
 		dead.hangs = true
 		ctx, cancel := context.WithTimeout(x.Context(), time.Hour)
@@ -546,7 +547,7 @@ func TestRedriveTakesNoHandledMessageForItsOwn(t *testing.T) {
 		x.must(x.one(r).Complete(x.Context()))
 		called("7")
 		x.none(r, queue.ErrNonceReused) // it is a dead letter now
-		report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true})
+		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Redriven != 0 || report.Refusals["nonce_reused"] != 1 {
 			x.Errorf("%+v", report)
@@ -575,8 +576,8 @@ func TestRedriveResealsNothingBeforeItIsDue(t *testing.T) {
 		x.must(err)
 		x.must(q.Settle(x.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.MoveToDeadLetter, Reason: "gave_up"}})[0])
 		r := x.receiver(orders, nil)
-		reseal := func() queue.RedriveReport {
-			report, err := x.deadLetters().Redrive(x.Context(), &queue.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
+		reseal := func() deadletter.RedriveReport {
+			report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
 			x.must(err)
 			return report
 		}
