@@ -292,6 +292,7 @@ var faults = []fault{
 	{"prose is plain English", "exception", prosaic("README.md", "Send, but where it is full."), "README.md", "write unless"},
 	{"prose is plain English", "fragment of a sentence", prosaic("docs/x.md", "The logger. Nil: none."), "docs/x.md", "Nil means"},
 	{"prose is plain English", "condition", prosaic("docs/x.md", "It stops.\nWhere it is full,\nit waits."), "docs/x.md", "begins with If"},
+	{"prose is plain English", "condition after a value", prosaic("docs/x.go", "package docs\n\n// N is a count, 0 where\n// there is none.\nvar N = 1"), "docs/x.go", "write if"},
 	{"prose is plain English", "in a table", prosaic("docs/x.md", "| a | b |\n| --- | --- |\n| 1 | nobody |"), "docs/x.md", "nobody"},
 	{"prose is plain English", "a comment", prosaic("docs/x.go", "package docs\n\n// Send sends.\n// It fails if\n// somebody else sends.\nfunc Send() {}"), "docs/x.go", "somebody"},
 	{"prose is plain English", "a comment over two lines", prosaic("docs/x.go", "package docs\n\n// It is for those\n// who read.\nvar x = 1"), "docs/x.go", "those who"},

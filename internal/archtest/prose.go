@@ -38,6 +38,7 @@ var wordings = []wording{
 	{regexp.MustCompile(`(?i)\b(whoever|whomever|somebody|nobody|anybody|those\s+who)\b`),
 		"name who does it: a caller, the broker, an attacker, another receiver; or write: no caller, every receiver"},
 	{regexp.MustCompile(`(?i)\bbut\s+where\b`), "write unless, or except when"},
+	{regexp.MustCompile(`(?i)(\b(nil|false|true|zero|empty|none|0|also|even|only)|"")\s+where\b`), "write if, unless or when"},
 	{regexp.MustCompile(`\bNil:\s`), "write a sentence: Nil means ..."},
 }
 
