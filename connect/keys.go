@@ -19,16 +19,16 @@ import (
 //	azkv://VAULT/pulls            Azure Key Vault, cached; parameters as kvkeys.Open has them
 func KeySchemes() []string { return []string{"file", "env", smkeys.Scheme, kvkeys.Scheme} }
 
-// OpenKeys opens the key provider that rawURL names. It fails with
-// [ErrUnknownScheme], which lists the schemes, and otherwise as the provider
-// does. No error repeats rawURL: somebody may have put keys in its place.
+// OpenKeys opens the key provider at rawURL. Its error wraps [ErrUnknownScheme] and
+// lists the schemes if the scheme is none of [KeySchemes]; other errors are those
+// of the provider. No error quotes rawURL, which may hold keys by mistake.
 func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
 	return OpenKeysCached(ctx, rawURL, nil)
 }
 
-// OpenKeysCached is [OpenKeys] with options for the cache that is in front of a
-// secret store: how long it trusts its answers, and who is told what it does. Files
-// and variables have no cache. o may be nil.
+// OpenKeysCached is [OpenKeys] with options for the cache in front of a secret
+// store: how long its answers are used, and who observes it. Key files and
+// environment variables have no cache. A nil o means the defaults.
 func OpenKeysCached(ctx context.Context, rawURL string, o *keys.CachedOptions) (*Keys, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -80,7 +80,8 @@ func OpenKeysCached(ctx context.Context, rawURL string, o *keys.CachedOptions) (
 	return nil, unknownScheme("keys", rawURL, KeySchemes())
 }
 
-// cached bounds the calls to a secret store, and outlives its outages.
+// cached puts a cache in front of a secret store. It bounds the calls and bridges
+// outages.
 func cached(p keys.Provider, o *keys.CachedOptions) (*Keys, error) {
 	c, err := keys.NewCached(p, o)
 	if err != nil {

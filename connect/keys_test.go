@@ -122,8 +122,8 @@ func TestOpenKeyVault(t *testing.T) {
 
 func TestBadKeysURL(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
-		{"", "no URL"},
-		{"k1=s3cret", "no URL"},
+		{"", "not a URL"},
+		{"k1=s3cret", "not a URL"},
 		{"k1:s3cret", "unknown scheme; use one of"},
 		{"vault://s3cret/x", `unknown scheme "vault"`},
 		{"file://", "no file is named"},

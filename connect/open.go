@@ -14,14 +14,14 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// Config says what to open, each by URL.
+// Config holds the URLs for [Open].
 type Config struct {
-	Broker      string // the broker; needed
-	Keys        string // empty: none
-	ReplayStore string // empty: none
+	Broker      string // required; see BrokerSchemes
+	Keys        string // see KeySchemes; empty means no keys
+	ReplayStore string // see ReplayStoreSchemes; empty means no replay store
 
-	// KeyCache is for the cache in front of a secret store, as OpenKeysCached has
-	// it. Nil: its defaults.
+	// KeyCache configures the cache in front of a secret store, as for
+	// OpenKeysCached. Nil means the defaults of package keys.
 	KeyCache *keys.CachedOptions
 }
 
@@ -29,14 +29,14 @@ type Config struct {
 type Set struct {
 	// Broker is for queue.New, whose Client then owns it.
 	Broker driver.Broker
-	// Keys is nil where Config.Keys is empty.
+	// Keys is nil if Config.Keys is empty.
 	Keys *Keys
-	// ReplayStore is nil where Config.ReplayStore is empty.
+	// ReplayStore is nil if Config.ReplayStore is empty.
 	ReplayStore *ReplayStore
 }
 
-// Close closes all three. A broker that a Client has closed already is closed
-// once more, which does nothing.
+// Close closes all three. If a Client has already closed the broker, that has no
+// effect on it.
 func (s *Set) Close(ctx context.Context) error {
 	var errs []error
 	if s.Broker != nil {
@@ -51,9 +51,9 @@ func (s *Set) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Open opens all that c names. It fails with [ErrWithinReach] where the nonce
-// store lies with the broker: whoever controls the broker could then make it
-// forget, and replay. Where it fails nothing stays open.
+// Open opens everything in c. Its error wraps [ErrWithinReach] if the replay store
+// is stored with the broker, whose operator could then delete it and replay
+// messages. If Open fails, nothing stays open.
 func Open(ctx context.Context, c Config) (*Set, error) {
 	if c.Broker == "" {
 		return nil, errors.New("connect: no broker: set Config.Broker to a URL such as sqlite:///var/lib/app/queue.db")
@@ -83,28 +83,28 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 		if s.ReplayStore, err = OpenReplayStore(ctx, c.ReplayStore); err != nil {
 			return err
 		}
-		// Once more: now the file is there, and a link to the queue's is seen.
+		// Check again: the file exists now, so a link to the broker's file is seen.
 		return CheckReach(c.Broker, c.ReplayStore)
 	}
 	return nil
 }
 
-// Keys is a keys.Provider and how to let it go.
+// Keys is a keys.Provider that can be closed.
 type Keys struct {
 	keys.Provider
 	closer io.Closer
 }
 
-// Close releases what the provider holds. A second Close does nothing.
+// Close releases the resources of the provider. A second Close does nothing.
 func (k *Keys) Close() error { return closeOnce(&k.closer) }
 
-// ReplayStore is a replay.NonceStore and how to let it go.
+// ReplayStore is a replay store that can be closed.
 type ReplayStore struct {
 	replay.NonceStore
 	closer io.Closer
 }
 
-// Close releases what the store holds. A second Close does nothing.
+// Close releases the resources of the store. A second Close does nothing.
 func (n *ReplayStore) Close() error { return closeOnce(&n.closer) }
 
 func closeOnce(c *io.Closer) error {
@@ -116,11 +116,11 @@ func closeOnce(c *io.Closer) error {
 	return closer.Close()
 }
 
-// ErrUnknownScheme says that a URL leads to nothing known here.
+// ErrUnknownScheme means that this package does not know the scheme of a URL.
 var ErrUnknownScheme = errors.New("unknown scheme")
 
-// unknownScheme is the error for a URL of no known scheme. It shows the scheme
-// only where that cannot be part of a secret.
+// unknownScheme returns the error for a URL whose scheme is unknown. It quotes the
+// scheme only if that cannot be part of a secret.
 func unknownScheme(what, rawURL string, schemes []string) error {
 	want := make([]string, len(schemes))
 	for i, s := range schemes {
@@ -131,15 +131,15 @@ func unknownScheme(what, rawURL string, schemes []string) error {
 	u, err := url.Parse(rawURL)
 	switch {
 	case err != nil || u.Scheme == "":
-		return fmt.Errorf("connect: %s: %w: this is no URL; use one of %s", what, ErrUnknownScheme, list)
+		return fmt.Errorf("connect: %s: %w: this is not a URL; use one of %s", what, ErrUnknownScheme, list)
 	case u.Opaque != "" || u.Host == "" && u.Path == "":
-		// "key:base64" parses as a URL, too.
+		// "key:base64" also parses as a URL.
 		return fmt.Errorf("connect: %s: %w; use one of %s", what, ErrUnknownScheme, list)
 	}
 	return fmt.Errorf("connect: %s: %w %q; use one of %s", what, ErrUnknownScheme, u.Scheme, list)
 }
 
-// schemeOf returns the scheme of rawURL, "" where it is no URL.
+// schemeOf returns the scheme of rawURL in lower case, "" if it has none.
 func schemeOf(rawURL string) string {
 	scheme, _, ok := strings.Cut(rawURL, ":")
 	if !ok {

@@ -75,9 +75,9 @@ func TestOpenFails(t *testing.T) {
 func TestReach(t *testing.T) {
 	dir := t.TempDir()
 	queue := filepath.Join(dir, "queue.db")
-	check := func(name, nonces string, within bool) {
+	check := func(name, replayStore string, within bool) {
 		t.Helper()
-		if err := CheckReach(sqlite(queue), nonces); errors.Is(err, ErrWithinReach) != within {
+		if err := CheckReach(sqlite(queue), replayStore); errors.Is(err, ErrWithinReach) != within {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -189,12 +189,12 @@ func TestRedact(t *testing.T) {
 
 // TestSchemes: every scheme that is listed is known to its function.
 func TestSchemes(t *testing.T) {
-	for what, list := range map[string][]string{"queue": BrokerSchemes(), "keys": KeySchemes(), "nonces": ReplayStoreSchemes()} {
+	for what, list := range map[string][]string{"broker": BrokerSchemes(), "keys": KeySchemes(), "replay store": ReplayStoreSchemes()} {
 		for _, scheme := range list {
 			var err error
 			url := scheme + "://?no_such_parameter=1"
 			switch what {
-			case "queue":
+			case "broker":
 				_, err = OpenBroker(t.Context(), url)
 			case "keys":
 				_, err = OpenKeys(t.Context(), url)

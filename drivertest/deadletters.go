@@ -129,7 +129,7 @@ func (e *env) limited(s QueueSpec) (q driver.Queue, ok bool) {
 		}
 		return nil, false
 	}
-	q = e.open(e.provider, name)
+	q = e.open(e.broker, name)
 	if n := q.Capabilities().MaxDeliveries; n != s.MaxDeliveries {
 		e.Errorf("Capabilities.MaxDeliveries is %d on a queue with %d", n, s.MaxDeliveries)
 	}
@@ -191,7 +191,7 @@ func deadLetterMaxDeliveriesLock(e *env) {
 // refused.
 func deadLetterMaxDeliveriesOption(e *env) {
 	name, _ := e.named(QueueSpec{})
-	q, err := e.provider.Open(e.ctx, name, &driver.QueueOptions{MaxDeliveries: 2})
+	q, err := e.broker.Open(e.ctx, name, &driver.QueueOptions{MaxDeliveries: 2})
 	if errors.Is(err, errors.ErrUnsupported) {
 		return
 	}

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // The connection is cut 200 times, at random, while 8 workers handle 20,000

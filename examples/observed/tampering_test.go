@@ -13,7 +13,7 @@ import (
 	"github.com/queue-runtime/queue/examples/bot/consumer"
 	"github.com/queue-runtime/queue/examples/internal/fleet"
 	"github.com/queue-runtime/queue/examples/internal/hooks"
-	"github.com/queue-runtime/queue/sqlite/sqliteattack"
+	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
 // scene is the router and the bots with a Prometheus that watches them, and somebody

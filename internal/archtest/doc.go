@@ -55,6 +55,7 @@ var Rules = []Rule{
 	{"files stay short", checkLength},
 	{"test vectors are there", checkVectors},
 	{"nested modules replace what they reach", checkReplace},
+	{"released modules require what they import", checkRequire},
 	{"go.work lists every module", checkWorkspace},
 	{"tests do not sleep", checkSleep},
 	{"Go in documents compiles", checkFragments},

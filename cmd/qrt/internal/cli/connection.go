@@ -57,7 +57,7 @@ func (a *app) connect(ctx context.Context, n need) (*connection, error) {
 func (c *connection) open(ctx context.Context, rawURL string, n need) (err error) {
 	s := &c.app.settings
 	if s.nonces.value != "" {
-		if err := connect.CheckReach(s.provider.value, s.nonces.value); err != nil {
+		if err := connect.CheckReach(s.broker.value, s.nonces.value); err != nil {
 			return err
 		}
 	}
@@ -80,7 +80,7 @@ func (c *connection) open(ctx context.Context, rawURL string, n need) (err error
 		if c.nonces, err = connect.OpenReplayStore(ctx, s.nonces.value); err != nil {
 			return err
 		}
-		if err := connect.CheckReach(s.provider.value, s.nonces.value); err != nil {
+		if err := connect.CheckReach(s.broker.value, s.nonces.value); err != nil {
 			return err
 		}
 	}
@@ -259,11 +259,11 @@ func (s *settings) queueNames() []string {
 // brokerURL is the URL of the broker. Where the default is used its folder is
 // made, unless the command only looks.
 func (a *app) brokerURL(looks bool) (string, error) {
-	s := a.settings.provider
+	s := a.settings.broker
 	if !s.given() {
 		dir, err := dataDir()
 		if err != nil {
-			return "", usagef("no --provider, and there is no folder for a default one: %w", err)
+			return "", usagef("no --broker, and there is no folder for a default one: %w", err)
 		}
 		if !looks {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -286,10 +286,10 @@ func (a *app) brokerURL(looks bool) (string, error) {
 
 // explainOpen says what to do about a broker that is not there yet.
 func (a *app) explainOpen(err error, looks bool) error {
-	if looks && !a.settings.provider.given() && errors.Is(err, os.ErrNotExist) {
+	if looks && !a.settings.broker.given() && errors.Is(err, os.ErrNotExist) {
 		dir, _ := dataDir() // it was found before
 		return &exitError{exitNothing, "nothing_found", advise(
-			fmt.Errorf("there is no queue of this user yet (%s)", filepath.Join(dir, "queue.db")), "qrt send makes one; --provider names another broker")}
+			fmt.Errorf("there is no queue of this user yet (%s)", filepath.Join(dir, "queue.db")), "qrt send makes one; --broker names another broker")}
 	}
 	return err
 }

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/queue-runtime/queue/testbed/script"
 )
 
 // TestTerminalSession runs the session of docs/terminal.md, command by command,
@@ -96,7 +98,7 @@ func newShell(t *testing.T) *shell {
 			s.env = append(s.env, v)
 		}
 	}
-	s.env = append(s.env, "HOME="+s.home, "GORACE="+raceOptions(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	s.env = append(s.env, "HOME="+s.home, "GORACE="+script.RaceOptions(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	return s
 }
 
