@@ -60,6 +60,7 @@ var Rules = []Rule{
 	{"tests do not sleep", checkSleep},
 	{"Go in documents compiles", checkFragments},
 	{"links in documents lead somewhere", checkLinks},
+	{"documents that Go code names exist", checkReferences},
 	{"prose is plain English", checkProse},
 	{"paragraphs of documents are short", checkParagraphs},
 }

@@ -305,6 +305,11 @@ var faults = []fault{
 	{"Go in documents compiles", "nowhere", document("queue.Gone()"), "docs/x.md", "stand in no Go file"},
 	{"Go in documents compiles", "part of a line", document("bubble(t, func()"), "docs/x.md", "stand in no Go file"},
 	{"Go in documents compiles", "in another order", document("bubble(t, func() { time.Sleep(1) })\nsynctest.Test(t, named)"), "docs/x.md", "stand in no Go file"},
+	{"documents that Go code names exist", "in a comment", prosaic("x.go", "package queue\n\n// See\n// docs/gone.md.\nvar x = 1"), "x.go", "no such document"},
+	{"documents that Go code names exist", "in a comment of a test", prosaic("x_test.go", "package queue_test\n\n// See DESIGN.md.\nvar x = 1"), "x_test.go", "no such document"},
+	{"documents that Go code names exist", "in a string", prosaic("x.go", "package queue\n\nvar x = \"see docs/gone/use.md\""), "x.go", "no such document"},
+	{"documents that Go code names exist", "heading", prosaic("x.go", "package queue\n\n// See docs/use.md, \"To\n// lose\".\nvar x = 1"), "x.go", "no heading \"To lose\""},
+
 	{"prose is plain English", "a document", prosaic("docs/x.md", "Whoever controls it reads it."), "docs/x.md", `"Whoever": name who does it`},
 	{"prose is plain English", "over two lines", prosaic("docs/deploy/x.md", "for those\nwho read"), "docs/deploy/x.md", `"those who": name who does it`},
 	{"prose is plain English", "exception", prosaic("README.md", "Send, but where it is full."), "README.md", "write unless"},
