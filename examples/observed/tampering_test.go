@@ -193,7 +193,7 @@ func (s *scene) fires() {
 		}
 	}
 	a := firing[name+fleet.Queues[0]]
-	if a.Labels["severity"] != "critical" || !strings.HasSuffix(a.Annotations["runbook_url"], "#queueauthenticationfailures") {
+	if a.Labels["severity"] != "critical" || !strings.HasSuffix(a.Annotations["runbook_url"], "/runbooks/QueueAuthenticationFailures.md") {
 		s.Errorf("the alert is %v", a)
 	}
 	for _, q := range fleet.Queues[:2] {

@@ -190,9 +190,9 @@ type fault struct {
 var faults = []fault{
 	// Directions in the root module.
 	{"imports go one way", "driver imports queue", add("driver/x.go", "driver", "example.com/queue"), "driver/x.go", "nothing but the standard library"},
-	{"imports go one way", "keys import envelope", add("keys/x.go", "keys", "example.com/queue/envelope"), "keys/x.go", "nothing but the standard library"},
+	{"imports go one way", "driver imports envelope", add("driver/x.go", "driver", "example.com/queue/envelope"), "driver/x.go", "nothing but the standard library"},
 	{"imports go one way", "envelope imports keys", add("envelope/x.go", "envelope", "example.com/queue/keys"), "envelope/x.go", "nothing but the standard library"},
-	{"imports go one way", "queue imports memqueue", add("x.go", "queue", "example.com/queue/memqueue"), "x.go", "the root package may import driver"},
+	{"imports go one way", "queue imports memqueue", add("x.go", "queue", "example.com/queue/memqueue"), "x.go", "the root package may import backoff"},
 	{"imports go one way", "queue imports a suite", add("x.go", "queue", "example.com/queue/drivertest"), "x.go", "move the code"},
 	{"imports go one way", "memqueue imports queue", add("memqueue/x.go", "memqueue", "example.com/queue"), "memqueue/x.go", "memqueue may import driver"},
 	{"imports go one way", "drivertest imports memqueue", add("drivertest/x.go", "drivertest", "example.com/queue/memqueue"), "drivertest/x.go", "drivertest may import driver"},
@@ -305,6 +305,24 @@ var faults = []fault{
 	{"Go in documents compiles", "nowhere", document("queue.Gone()"), "docs/x.md", "stand in no Go file"},
 	{"Go in documents compiles", "part of a line", document("bubble(t, func()"), "docs/x.md", "stand in no Go file"},
 	{"Go in documents compiles", "in another order", document("bubble(t, func() { time.Sleep(1) })\nsynctest.Test(t, named)"), "docs/x.md", "stand in no Go file"},
+	{"documents that Go code names exist", "in a comment", prosaic("x.go", "package queue\n\n// See\n// docs/gone.md.\nvar x = 1"), "x.go", "no such document"},
+	{"documents that Go code names exist", "in a comment of a test", prosaic("x_test.go", "package queue_test\n\n// See DESIGN.md.\nvar x = 1"), "x_test.go", "no such document"},
+	{"documents that Go code names exist", "in a string", prosaic("x.go", "package queue\n\nvar x = \"see docs/gone/use.md\""), "x.go", "no such document"},
+	{"documents that Go code names exist", "heading", prosaic("x.go", "package queue\n\n// See docs/use.md, \"To\n// lose\".\nvar x = 1"), "x.go", "no heading \"To lose\""},
+
+	{"prose is plain English", "a document", prosaic("docs/x.md", "Whoever controls it reads it."), "docs/x.md", `"Whoever": name who does it`},
+	{"prose is plain English", "over two lines", prosaic("docs/deploy/x.md", "for those\nwho read"), "docs/deploy/x.md", `"those who": name who does it`},
+	{"prose is plain English", "exception", prosaic("README.md", "Send, but where it is full."), "README.md", "write unless"},
+	{"prose is plain English", "fragment of a sentence", prosaic("docs/x.md", "The logger. Nil: none."), "docs/x.md", "Nil means"},
+	{"prose is plain English", "condition", prosaic("docs/x.md", "It stops.\nWhere it is full,\nit waits."), "docs/x.md", "begins with If"},
+	{"prose is plain English", "condition after a value", prosaic("docs/x.go", "package docs\n\n// N is a count, 0 where\n// there is none.\nvar N = 1"), "docs/x.go", "write if"},
+	{"prose is plain English", "in a table", prosaic("docs/x.md", "| a | b |\n| --- | --- |\n| 1 | nobody |"), "docs/x.md", "nobody"},
+	{"prose is plain English", "a comment", prosaic("docs/x.go", "package docs\n\n// Send sends.\n// It fails if\n// somebody else sends.\nfunc Send() {}"), "docs/x.go", "somebody"},
+	{"prose is plain English", "a comment over two lines", prosaic("docs/x.go", "package docs\n\n// It is for those\n// who read.\nvar x = 1"), "docs/x.go", "those who"},
+
+	{"paragraphs of documents are short", "six lines", prosaic("docs/x.md", "a\nb\nc\nd\ne\nf"), "docs/x.md", "6 lines"},
+	{"paragraphs of documents are short", "an item", prosaic("docs/x.md", "1. a\n   b\n   c\n   d\n   e\n   f\n2. g"), "docs/x.md", "6 lines"},
+
 	{"Go in documents compiles", "fence without end", map[string]string{"docs/x.md": "```go\nqueue.Gone()\n"}, "docs/x.md", "stand in no Go file"},
 }
 
@@ -312,6 +330,9 @@ var faults = []fault{
 func document(fragment string) map[string]string {
 	return map[string]string{"docs/x.md": "# Use\n\n```go\n" + fragment + "\n```\n"}
 }
+
+// prosaic is a file with this text.
+func prosaic(name, text string) map[string]string { return map[string]string{name: text + "\n"} }
 
 // empty stands for a file of no bytes, since "" removes a file.
 const empty = "\x00empty"

@@ -6,7 +6,7 @@
 //
 // It uses the API of OpenTelemetry alone: which exporters run is the
 // application's choice. The names here are those that the exporter for Prometheus
-// makes; docs/operations.md lists them all.
+// makes; docs/metrics.md lists them all.
 //
 // # Labels
 //

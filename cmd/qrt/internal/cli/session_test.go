@@ -15,12 +15,12 @@ import (
 	"github.com/queue-runtime/queue/testbed/script"
 )
 
-// TestOperationsSession runs the session of docs/operations.md, command by
-// command, and compares what each prints and how it ends. Times, sizes of files
+// TestTerminalSession runs the session of docs/terminal.md, command by command,
+// and compares what each prints and how it ends. Times, sizes of files
 // and paths are made alike on both sides.
-func TestOperationsSession(t *testing.T) {
+func TestTerminalSession(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "docs", "operations.md"))
+	doc, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "docs", "terminal.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,20 +18,39 @@ import (
 	"github.com/queue-runtime/queue/examples/internal/hooks"
 )
 
-func operations(t *testing.T) string {
+// readPage returns a page of folder docs.
+func readPage(t *testing.T, name string) string {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/operations.md")
+	page, err := os.ReadFile(filepath.Join("../../docs", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(page)
 }
 
+// runbooks returns the pages of docs/runbooks by their names, without extension.
+func runbooks(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("../../docs/runbooks/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := make(map[string]string)
+	for _, f := range files {
+		name := filepath.Base(f)
+		pages[strings.TrimSuffix(name, ".md")] = readPage(t, filepath.Join("runbooks", name))
+	}
+	if len(pages) < 20 {
+		t.Fatalf("%d runbooks found, want 20 at least", len(pages))
+	}
+	return pages
+}
+
 // named finds a metric in a cell of the list, and the cell of its labels.
 var named = regexp.MustCompile("(?m)^\\| (`queue_[^|]*`) \\| ([^|]+) \\|")
 
-// The operator's page lists every metric with its labels, and none that is not there.
-func TestOperationsListsMetrics(t *testing.T) {
+// The page of metrics lists every metric with its labels, and no other.
+func TestMetricsPage(t *testing.T) {
 	t.Parallel()
 	reported := make(map[string][]string)
 	for name, l := range scraped(t) {
@@ -43,7 +63,7 @@ func TestOperationsListsMetrics(t *testing.T) {
 			reported[name] = slices.DeleteFunc(slices.Sorted(maps.Keys(l)), func(l string) bool { return l == "le" })
 		}
 	}
-	for _, row := range named.FindAllStringSubmatch(operations(t), -1) {
+	for _, row := range named.FindAllStringSubmatch(readPage(t, "metrics.md"), -1) {
 		want := strings.Split(row[2], ", ")
 		slices.Sort(want)
 		for _, name := range strings.Split(row[1], ", ") {
@@ -78,19 +98,23 @@ func blocks(page, language string) (headings, bodies []string) {
 	return headings, bodies
 }
 
-// The queries of the runbooks name what exists, too.
-func TestOperationsQueries(t *testing.T) {
+// The queries of the runbooks name metrics, labels and values that exist.
+func TestRunbookQueries(t *testing.T) {
 	t.Parallel()
 	known := maps.Clone(scraped(t))
 	ruleQueries(t, known)
-	headings, bodies := blocks(operations(t), "promql")
-	if len(bodies) < 5 {
-		t.Fatalf("%d queries found: the page has another form", len(bodies))
-	}
-	for i, expr := range bodies {
-		for _, problem := range check(known, &query{expr: expr}) {
-			t.Errorf("operations.md, %s: %s\n%s", headings[i], problem, expr)
+	found := 0
+	for name, page := range runbooks(t) {
+		headings, bodies := blocks(page, "promql")
+		found += len(bodies)
+		for i, expr := range bodies {
+			for _, problem := range check(known, &query{expr: expr}) {
+				t.Errorf("runbooks/%s.md, %s: %s\n%s", name, headings[i], problem, expr)
+			}
 		}
+	}
+	if found < 10 {
+		t.Fatalf("%d queries found, want 10 at least: the pages have another form", found)
 	}
 }
 
@@ -120,7 +144,7 @@ func settings(t *testing.T, block string) (router, bots []string) {
 // runbook says to look at.
 func TestRolloutPhases(t *testing.T) {
 	t.Parallel()
-	headings, bodies := blocks(operations(t), "env")
+	headings, bodies := blocks(runbooks(t)["encryption-rollout"], "env")
 	all, err := hooks.Load(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -195,20 +219,23 @@ func TestRolloutPhases(t *testing.T) {
 var panelName = regexp.MustCompile(`[^*]\*([A-Z][^*]+)\*[^*]`)
 
 // The panels that the runbooks send an operator to are on the dashboard.
-func TestOperationsNamesPanels(t *testing.T) {
+func TestRunbooksNamePanels(t *testing.T) {
 	t.Parallel()
 	_, b := readDashboard(t)
 	titles := make(map[string]bool)
 	for _, p := range b.Panels {
 		titles[p.Title] = true
 	}
-	found := panelName.FindAllStringSubmatch(operations(t), -1)
-	if len(found) < 10 {
-		t.Fatalf("%d panels are named: the page has another form", len(found))
-	}
-	for _, m := range found {
-		if name := strings.Join(strings.Fields(m[1]), " "); !titles[name] {
-			t.Errorf("operations.md names panel %q, which the dashboard does not have", name)
+	found := 0
+	for name, page := range runbooks(t) {
+		for _, m := range panelName.FindAllStringSubmatch(page, -1) {
+			found++
+			if title := strings.Join(strings.Fields(m[1]), " "); !titles[title] {
+				t.Errorf("runbooks/%s.md names panel %q, which the dashboard does not have", name, title)
+			}
 		}
+	}
+	if found < 20 {
+		t.Fatalf("%d panels are named, want 20 at least: the pages have another form", found)
 	}
 }
