@@ -110,9 +110,9 @@ func TestEnvEntryWithoutSign(t *testing.T) {
 	for _, name := range []string{"QRT_TEST", "QRT_TEST_KEY_1"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, "c2VjcmV0")
-			e, err := keys.NewEnv("QRT_TEST")
-			if e != nil || !errors.Is(err, keys.ErrInvalidKey) || !strings.Contains(err.Error(), "no =") || strings.Contains(err.Error(), "c2VjcmV0") {
-				t.Errorf("NewEnv = %v, %v; want %v", e, err, keys.ErrInvalidKey)
+			e, err := NewEnv("QRT_TEST")
+			if e != nil || !errors.Is(err, ErrInvalidKey) || !strings.Contains(err.Error(), "no =") || strings.Contains(err.Error(), "c2VjcmV0") {
+				t.Errorf("NewEnv = %v, %v; want %v", e, err, ErrInvalidKey)
 			}
 		})
 	}
