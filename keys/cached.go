@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -176,6 +177,13 @@ func (c *Cached) Close(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Format writes the types of the cache and of its provider, whatever the verb:
+// the fields are not read, because they change while the cache is in use.
+func (c *Cached) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "keys.Cached(%T)", c.inner) }
+
+// LogValue returns what Format writes.
+func (c *Cached) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
 // OnRetired makes f be called with each key ID that leaves the list of valid
 // keys, so that what was derived from the key can be dropped: at most ListTTL

@@ -338,7 +338,7 @@ func (c *Cached) land(e *entry, f *flight) (retired []ID) {
 	now := c.now()
 	e.flight = nil
 	if e.call == callKey && c.keys[e.id] != e {
-		// It left the list during the call: nobody is to begin to use it now.
+		// Its ID left the list during the call, so no caller may begin to use it.
 		f.value, f.err = answer{}, fmt.Errorf("keys: cached: %w: %q", ErrNotFound, e.id)
 		return nil
 	}
