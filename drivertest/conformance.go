@@ -36,6 +36,7 @@ var cases = slices.Concat(
 	receiveCases,
 	lockCases,
 	settleCases,
+	releaseCases,
 	deadLetterCases,
 	timeCases,
 	inspectionCases,

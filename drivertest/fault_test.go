@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,7 +32,7 @@ func conform(t *testing.T, h drivertest.Harness) (ok bool, said string, failed [
 
 // TestFaults: the suite finds each fault and names it.
 func TestFaults(t *testing.T) {
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults, releaseFaults) {
 		t.Run(f.name, func(t *testing.T) {
 			ok, said, failed := conform(t, faultyHarness(f.make))
 			if ok || len(failed) == 0 {
@@ -65,12 +66,14 @@ func TestSound(t *testing.T) {
 	}
 }
 
-// The faults, and what the suite must say of each.
-var faults = []struct {
+type fault struct {
 	name string
 	make func(f *faulty)
 	want string
-}{
+}
+
+// The faults, and what the suite must say of each.
+var faults = []fault{
 	{"deletes on dead-letter", func(f *faulty) {
 		f.settle = func(ctx context.Context, s []driver.Settlement) []error {
 			for i := range s {
@@ -463,7 +466,7 @@ var faults = []struct {
 			if err != nil {
 				return nil, err
 			}
-			return &hasty{stateful(s), f}, nil
+			return &hasty{stateful(s), f, driver.Abandon}, nil
 		}
 	}, "it was abandoned and comes before the later ones"},
 

@@ -27,6 +27,7 @@ type faulty struct {
 	peek    func(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error)
 	accept  func(ctx context.Context, id string, wait time.Duration) (driver.Session, error)
 	close   func(ctx context.Context) error
+	dead    func(driver.Queue) driver.Queue
 }
 
 // world is what the faulty queues of one broker share.
@@ -92,6 +93,14 @@ func (f *faulty) AcceptSession(ctx context.Context, id string, wait time.Duratio
 	return f.Queue.AcceptSession(ctx, id, wait)
 }
 
+func (f *faulty) DeadLetters(ctx context.Context) (driver.Queue, error) {
+	q, err := f.Queue.DeadLetters(ctx)
+	if err == nil && f.dead != nil {
+		q = f.dead(q)
+	}
+	return q, err
+}
+
 func (f *faulty) Close(ctx context.Context) error {
 	if f.close != nil {
 		return f.close(ctx)
@@ -150,12 +159,13 @@ func stateful(s driver.Session) driver.StatefulSession {
 // hasty is a session that gives a message back behind the others.
 type hasty struct {
 	driver.StatefulSession
-	f *faulty
+	f    *faulty
+	kind driver.SettleKind // by which it gives back
 }
 
 func (h *hasty) Settle(ctx context.Context, s []driver.Settlement) []error {
 	for i := range s {
-		if s[i].Kind == driver.Abandon {
+		if s[i].Kind == h.kind {
 			h.f.Queue.Send(ctx, []*driver.Message{&s[i].Delivery.Message})
 			s[i].Kind = driver.Complete
 		}

@@ -85,7 +85,7 @@ func settleAbandonDelay(e *env) {
 // nothing.
 func settleTwice(e *env) {
 	q := e.queue()
-	kinds := []driver.SettleKind{driver.Complete, driver.Abandon}
+	kinds := []driver.SettleKind{driver.Complete, driver.Abandon, driver.Release}
 	if q.Capabilities().DeadLetter != driver.None {
 		kinds = append(kinds, driver.MoveToDeadLetter)
 	}
@@ -96,7 +96,7 @@ func settleTwice(e *env) {
 			e.must(q, first, d)
 			err := e.settle(q, driver.Settlement{Delivery: d, Kind: second, Reason: testReason, Description: testDescription})
 			e.want(err, driver.ErrSettled, fmt.Sprintf("Settle (%s) of a delivery that is settled (%s)", second, first))
-			if first == driver.Abandon {
+			if first == driver.Abandon || first == driver.Release {
 				e.must(q, driver.Complete, e.one(q))
 			}
 		}

@@ -220,14 +220,15 @@ func (h *handle) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	}
 	s := h.source.store
 	d := &deadHandle{conn: h.conn, source: newSource(s, &s.dead), caps: driver.Capabilities{
-		AbandonDelay: driver.Native,
-		Peek:         driver.Native,
-		BinaryBody:   true,
-		Fenced:       true,
-		MaxBatch:     1,
-		Lock:         h.caps.Lock,
-		MinLock:      MinLock,
-		MaxLock:      MaxLock,
+		AbandonDelay:     driver.Native,
+		Peek:             driver.Native,
+		BinaryBody:       true,
+		Fenced:           true,
+		ReleaseUncounted: true,
+		MaxBatch:         1,
+		Lock:             h.caps.Lock,
+		MinLock:          MinLock,
+		MaxLock:          MaxLock,
 	}}
 	d.source.lock = h.caps.Lock
 	s.lock()

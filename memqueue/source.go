@@ -119,6 +119,12 @@ func (src *source) settleOne(t *driver.Settlement, now time.Time) error {
 			return driver.Errorf(driver.Invalid, "a negative delay")
 		}
 		s.release(r.message, now, t.Delay)
+	case driver.Release:
+		if t.Delay < 0 {
+			return driver.Errorf(driver.Invalid, "a negative delay")
+		}
+		r.message.count-- // so that it is below the limit, too
+		s.release(r.message, now, t.Delay)
 	case driver.MoveToDeadLetter:
 		if src.lane == &s.dead {
 			return driver.Unsupported("dead-lettering a dead letter")

@@ -209,7 +209,7 @@ func (w *walker) receive(src driver.Source, plain bool) {
 func (w *walker) settle() {
 	for d, src := range w.held {
 		s := driver.Settlement{Delivery: d}
-		switch w.random.IntN(6) {
+		switch w.random.IntN(7) {
 		case 0, 1, 2:
 			s.Kind = driver.Complete
 		case 3:
@@ -217,6 +217,8 @@ func (w *walker) settle() {
 		case 4:
 			s.Kind, s.Delay = driver.Abandon, time.Duration(w.random.IntN(3000))*time.Millisecond
 		case 5:
+			s.Kind, s.Delay = driver.Release, time.Duration(w.random.IntN(2)*w.random.IntN(3000))*time.Millisecond
+		case 6:
 			s.Kind, s.Reason = driver.MoveToDeadLetter, "test"
 		}
 		err := src.Settle(w.ctx, []driver.Settlement{s})[0]

@@ -47,6 +47,11 @@
 // queue it is an error, and nothing is deleted. SQS's own redrive by receive count
 // works beside it.
 //
+// SQS counts each receipt (ApproximateReceiveCount), and no request takes one back.
+// So driver.Release is the same as driver.Abandon here, and
+// Capabilities.ReleaseUncounted is false: each release spends one of the redrive
+// policy's receipts.
+//
 // # What it does not do
 //
 // SQS cannot peek, accept a session by name, schedule on FIFO queues or more than

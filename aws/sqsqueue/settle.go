@@ -73,7 +73,7 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) []error {
 			remove = append(remove, i)
 		case driver.MoveToDeadLetter:
 			dead = append(dead, i)
-		case driver.Abandon:
+		case driver.Abandon, driver.Release:
 			abandon = append(abandon, i)
 			for _, t := range r.g.waiting {
 				t.state = lost
@@ -116,14 +116,15 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) []error {
 
 // accepts refuses settlements that this queue cannot carry out.
 func (q *queue) accepts(s *driver.Settlement) error {
+	givesBack := s.Kind == driver.Abandon || s.Kind == driver.Release
 	switch {
 	case s.Kind == driver.Complete:
 		return nil
-	case s.Kind == driver.Abandon && s.Delay < 0:
-		return driver.Errorf(driver.Invalid, "the abandon delay is negative")
-	case s.Kind == driver.Abandon && s.Delay > maxVisibility:
-		return driver.Unsupported("an abandon delay beyond 12 h")
-	case s.Kind == driver.Abandon:
+	case givesBack && s.Delay < 0:
+		return driver.Errorf(driver.Invalid, "the delay is negative")
+	case givesBack && s.Delay > maxVisibility:
+		return driver.Unsupported("a delay beyond 12 h")
+	case givesBack:
 		return nil
 	case s.Kind == driver.MoveToDeadLetter && q.deadLetters:
 		return driver.Unsupported("dead-lettering from a dead-letter queue")

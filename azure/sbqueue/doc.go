@@ -6,6 +6,14 @@
 // place change, and the count goes on in an application property; on a queue with
 // sessions there is none, and package queue holds the session for that time.
 //
+// # Counts
+//
+// Service Bus raises the delivery count when a message is abandoned or its lock runs
+// out. AMQP has an outcome that does not count ("released", Part 3, Section 3.4.4),
+// which Service Bus honours and the SDK keeps to itself: no call of azservicebus
+// sends it for a message that was handed out. So driver.Release is the same as
+// driver.Abandon here, and Capabilities.ReleaseUncounted is false.
+//
 // # What the SDK leaves to its user
 //
 // Retries are few and quick, and made here: the SDK's are switched off. A sender or

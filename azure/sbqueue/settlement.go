@@ -62,8 +62,8 @@ func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
 	if x.Kind == driver.MoveToDeadLetter && s.dead {
 		return driver.Unsupported("dead-lettering a dead letter")
 	}
-	if x.Kind == driver.Abandon && x.Delay > 0 && (s.dead || s.q.caps.AbandonDelay == driver.None) {
-		return driver.Unsupported("a delay on abandon of a dead letter or in a session")
+	if (x.Kind == driver.Abandon || x.Kind == driver.Release) && x.Delay > 0 && (s.dead || s.q.caps.AbandonDelay == driver.None) {
+		return driver.Unsupported("a delay for a dead letter or in a session")
 	}
 	if err := s.claim(r); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (s *source) carryOut(ctx context.Context, x *driver.Settlement, r *receipt)
 	switch x.Kind {
 	case driver.Complete:
 		return s.finish(ctx, r, complete)
-	case driver.Abandon:
+	case driver.Abandon, driver.Release: // see "Counts" in the package comment
 		if x.Delay > 0 {
 			return s.postpone(ctx, x.Delay, r)
 		}

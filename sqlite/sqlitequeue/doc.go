@@ -21,7 +21,9 @@
 // of a lock needs no process to notice it: the next one that looks takes note.
 //
 // Messages stand in the order in which they were sent, and keep that place: one
-// that is abandoned, or whose lock runs out, is delivered before those behind it.
+// that is abandoned or released, or whose lock runs out, is delivered before those
+// behind it. Only driver.Release takes the delivery off the count. A lock that runs
+// out always counts, so that a message which ends its process reaches MaxDeliveries.
 // A scheduled message takes its place when it is due and holds up nobody before.
 //
 // Receive on a queue also delivers messages that belong to sessions, at most one

@@ -19,7 +19,7 @@ func TestPlans(t *testing.T) {
 		nextSeq, insertContent, insertMessage, countStored, findDuplicate, pruneDedup, selectLocked, setFree, moveToDead, removeMessage,
 		selectNextDue, selectDue, selectExpired, selectOver, claimReady, anyReady, completeLocked, renewLocked, sessionTaken, nextSession, holdSession,
 		withdrawTurn, renewSession, selectHeld, dropSession, leaveSession, selectState, updateState, pruneStates, claimQueued, anyQueued, selectUntil,
-		peekRows, selectCounts, countAll, selectOldest, selectQueue, selectContent, uncount,
+		peekRows, selectCounts, countAll, selectOldest, selectQueue, selectContent, uncountDelivery,
 		strings.NewReplacer("ROW.queue", "?1", "ROW.session", "?2", "TURN", "?3").Replace(nextInSession),
 	} {
 		err := b.file.Read(context.Background(), func(c *sqlitefile.Conn) error {

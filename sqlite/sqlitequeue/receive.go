@@ -149,10 +149,10 @@ func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, ow
 	bytes := 0
 	for _, t := range all {
 		if bytes > claimBytes {
-			if _, err := c.Exec(uncount, s.queue, t.seq); err != nil {
+			m := row{seq: t.seq, state: stateReady, session: t.d.SessionID != ""}
+			if err := s.uncount(c, &m); err != nil {
 				return nil, err
 			}
-			m := row{seq: t.seq, state: stateReady, session: t.d.SessionID != ""}
 			if err := s.release(c, m, 0, now.UnixNano()); err != nil {
 				return nil, err
 			}

@@ -76,7 +76,7 @@ func (s *source) begin(t *driver.Settlement) (*receipt, error) {
 		return nil, err
 	}
 	switch {
-	case t.Kind < driver.Complete || t.Kind > driver.MoveToDeadLetter:
+	case t.Kind < driver.Complete || t.Kind > driver.Release:
 		return nil, driver.Errorf(driver.Invalid, "an unknown way to settle")
 	case t.Kind == driver.MoveToDeadLetter && s.queue < 0:
 		return nil, driver.Unsupported("dead-lettering a dead letter")
@@ -121,6 +121,11 @@ func (s *source) settleOne(c *sqlitefile.Conn, r *receipt, t *driver.Settlement,
 	}
 	if t.Kind == driver.MoveToDeadLetter {
 		return true, s.bury(c, r.seq, t.Reason, t.Description, now)
+	}
+	if t.Kind == driver.Release {
+		if err := s.uncount(c, &m); err != nil {
+			return false, err
+		}
 	}
 	return true, s.release(c, m, t.Delay, now)
 }

@@ -142,8 +142,7 @@ func (s *source) giveBack(ctx context.Context, all []*receipt, unseen bool) erro
 				continue
 			}
 			if unseen {
-				m.deliveries--
-				if _, err := c.Exec(uncount, s.queue, r.seq); err != nil {
+				if err := s.uncount(c, &m); err != nil {
 					return err
 				}
 			}
@@ -157,4 +156,13 @@ func (s *source) giveBack(ctx context.Context, all []*receipt, unseen bool) erro
 	return err
 }
 
-const uncount = `UPDATE messages SET deliveries = deliveries - 1 WHERE queue = ?1 AND seq = ?2`
+// uncount takes back that m's present delivery was counted. It is called only for a
+// delivery that is given back on purpose: one whose lock runs out stays counted, so
+// that a message which ends its process reaches the limit of deliveries.
+func (s *source) uncount(c *sqlitefile.Conn, m *row) error {
+	m.deliveries--
+	_, err := c.Exec(uncountDelivery, s.queue, m.seq)
+	return err
+}
+
+const uncountDelivery = `UPDATE messages SET deliveries = deliveries - 1 WHERE queue = ?1 AND seq = ?2`

@@ -246,6 +246,9 @@ func (w *twin) settle() {
 		if n < 2 {
 			s.Delay = w.half(5)
 		}
+		if n%2 == 1 {
+			s.Kind = driver.Release
+		}
 	case n < 6 && !h.dead:
 		s.Kind = driver.MoveToDeadLetter
 	}
