@@ -163,8 +163,7 @@ func newBroker(a api, o *Options) *Broker {
 // too. Where both "name" and "name.fifo" exist, name means the standard queue.
 //
 // It needs sqs:GetQueueUrl and sqs:GetQueueAttributes. QueueOptions.Lock is
-// rounded up to whole seconds; QueueOptions.MaxDeliveries is the queue's redrive
-// policy's and can only be confirmed.
+// rounded up to whole seconds.
 func (p *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -121,9 +121,6 @@ func newQueue(p *Broker, full, url string, attrs map[string]string, o *driver.Qu
 		}
 		q.target = target
 	}
-	if o.MaxDeliveries != 0 && o.MaxDeliveries != maxDeliveries {
-		return nil, driver.Unsupported(fmt.Sprintf("a limit of %d deliveries: the queue's redrive policy says %d", o.MaxDeliveries, maxDeliveries))
-	}
 	q.caps = driver.Capabilities{
 		AbandonDelay:  driver.Native,
 		MaxBody:       maxBody(q.limit),

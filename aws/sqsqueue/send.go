@@ -21,10 +21,6 @@ import (
 // SendMessage).
 const maxGroup = 128
 
-// maxName bounds the name of an application attribute in bytes (qre1, Section
-// 2.4); SQS itself would take one more.
-const maxName = 255
-
 // outgoing is one message on its way into a request.
 type outgoing struct {
 	index int // into the results
@@ -134,10 +130,8 @@ func (q *queue) entry(m *driver.Message) (types.SendMessageBatchRequestEntry, in
 		return e, 0, &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{
 			What: "attributes", Size: len(m.Attributes), Limit: maxAttributes, Unit: "entries"}}
 	}
-	for name := range m.Attributes {
-		if len(name) < 1 || len(name) > maxName {
-			return e, 0, driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes: use 1 to %d", len(name), maxName)
-		}
+	if err := m.CheckAttributes(); err != nil {
+		return e, 0, err
 	}
 	if len(m.Body) > q.caps.MaxBody {
 		return e, 0, driver.NewTooLarge("body", len(m.Body), q.caps.MaxBody)

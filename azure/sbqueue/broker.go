@@ -211,9 +211,6 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 		if o.Lock != 0 && o.Lock != settings.Lock {
 			return nil, fmt.Errorf("a lock of %s: this queue's is %s, and it is set when the queue is made: %w", o.Lock, settings.Lock, errors.ErrUnsupported)
 		}
-		if o.MaxDeliveries != 0 && o.MaxDeliveries != settings.MaxDeliveries {
-			return nil, fmt.Errorf("%d deliveries: this queue allows %d, and it is set when the queue is made: %w", o.MaxDeliveries, settings.MaxDeliveries, errors.ErrUnsupported)
-		}
 	}
 	q, err := newQueue(ctx, b, name, settings)
 	if err != nil {

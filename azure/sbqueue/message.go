@@ -38,10 +38,10 @@ func outgoing(m *driver.Message, count int) (*azservicebus.Message, error) {
 	if out.Body == nil {
 		out.Body = []byte{}
 	}
+	if err := m.CheckAttributes(); err != nil {
+		return nil, err
+	}
 	for name, value := range m.Attributes {
-		if len(name) < 1 || len(name) > 255 {
-			return nil, driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes, it must have 1 to 255", len(name))
-		}
 		if name == traceParent || name == traceState || strings.HasPrefix(name, "qrt-") {
 			return nil, driver.Errorf(driver.Invalid, "attribute %q is reserved", name)
 		}
