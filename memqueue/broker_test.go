@@ -98,8 +98,8 @@ func TestOptions(t *testing.T) {
 	}
 	b := memqueue.New(nil)
 	for name, o := range map[string]*driver.QueueOptions{
-		"a lock of 1µs":              {Lock: time.Microsecond},
-		"a negative lock":            {Lock: -1},
+		"a lock of 1µs":   {Lock: time.Microsecond},
+		"a negative lock": {Lock: -1},
 	} {
 		if _, err := b.Open(t.Context(), "q", o); !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("Open with %s: %v, want errors.ErrUnsupported", name, err)

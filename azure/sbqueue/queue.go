@@ -19,6 +19,7 @@ type queue struct {
 	b        *Broker
 	name     string
 	settings QueueOptions
+	lock     lockTime
 	caps     driver.Capabilities
 	source   *source // its receiver is of no use on a queue of sessions
 
@@ -30,7 +31,7 @@ type queue struct {
 }
 
 func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions) (*queue, error) {
-	q := &queue{b: b, name: name, settings: settings, sessions: make(map[*session]struct{})}
+	q := &queue{b: b, name: name, settings: settings, lock: newLockTime(settings.Lock), sessions: make(map[*session]struct{})}
 	q.outlet, q.source = q.newOutlet(), newQueueSource(q, false)
 	limit, err := q.limit(ctx)
 	if err != nil {
@@ -42,7 +43,7 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 		BinaryBody: true, Fenced: true,
 		MaxBody: limit - metadataBytes, MaxBatch: maxBatch, MaxBatchBytes: limit,
 		MaxDeliveries: settings.MaxDeliveries,
-		Lock:          settings.Lock, MinLock: settings.Lock, MaxLock: settings.Lock,
+		Lock:          q.lock.duration, MinLock: q.lock.duration, MaxLock: q.lock.duration,
 		Retention: settings.Retention,
 	}
 	if settings.Sessions {

@@ -269,7 +269,7 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 	if r.link.up.Err() == nil {
 		*m = *r.m // with the name of its link, which counts as in use by this
 	}
-	latest := time.Now().Add(s.q.settings.Lock)
+	asked := time.Now()
 	err := s.at(ctx, func(desk *azservicebus.Receiver) error { return desk.RenewMessageLock(ctx, m, nil) })
 	if err != nil {
 		err = s.fault(ctx, err)
@@ -280,11 +280,11 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 		}
 		return time.Time{}, err
 	}
-	var until time.Time
+	var told time.Time
 	if m.LockedUntil != nil {
-		until = *m.LockedUntil
+		told = *m.LockedUntil
 	}
-	return local(until, latest), nil
+	return s.q.lock.end(asked, told), nil
 }
 
 // release gives everything back that is held, and forgets it. The source is over,

@@ -311,13 +311,13 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 	if len(messages) > 1 {
 		out = make([]*driver.Delivery, 0, len(messages))
 	}
-	latest := time.Now().Add(s.q.settings.Lock)
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range messages {
 		r := &receipt{m: m, link: l}
 		incoming(&r.Delivery, m, s.q.name, s.dead)
-		r.LockedUntil = local(r.LockedUntil, latest)
+		r.LockedUntil = s.q.lock.end(now, r.LockedUntil)
 		r.Receipt = r
 		s.held[r] = struct{}{}
 		if len(messages) == 1 {
@@ -326,15 +326,6 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 		out = append(out, &r.Delivery)
 	}
 	return out
-}
-
-// local is the end of a lock by this machine's clock: not later than latest, which
-// is a lock duration from now, where the broker's clock is ahead.
-func local(until, latest time.Time) time.Time {
-	if until.IsZero() || until.After(latest) {
-		return latest
-	}
-	return until
 }
 
 // shut ends the source for those who call it.
