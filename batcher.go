@@ -312,7 +312,7 @@ func (b *Batcher) send(batch []*pendingSend) {
 	}
 	for i, p := range batch {
 		if out[i].m != nil && p.trace != nil {
-			b.s.carry(&out[i], p.trace)
+			out[i].carries = b.s.carry(&out[i], p.trace)
 		}
 	}
 	left := make([]int, len(out)) // indices of those that are still to be sent

@@ -79,7 +79,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	if c.options.Logger == nil {
 		c.options.Logger = slog.Default()
 	}
-	cfg, err := c.options.Crypto.resolve(-1)
+	cfg, err := c.options.Crypto.resolveSender()
 	if err == nil && cfg.TrackReplays && c.options.ReplayStore == nil {
 		err = invalidOption("Crypto.TrackReplays is set and Options.ReplayStore is nil")
 	}
@@ -121,7 +121,7 @@ func (c *Client) Close(ctx context.Context) error {
 	sessions := slices.Collect(maps.Keys(c.sessions))
 	c.mu.Unlock()
 	for _, s := range sessions {
-		s.end(errSessionClosed, observe.SessionClosed, 0)
+		s.end(observe.SessionClosed, errSessionClosed)
 	}
 	return wrap("close", "", err)
 }
@@ -139,87 +139,3 @@ func (c *Client) disown(s *Session) {
 	defer c.mu.Unlock()
 	delete(c.sessions, s)
 }
-
-// endpoint is what senders and receivers of one queue have in common.
-type endpoint struct {
-	obs    observe.Scope
-	queue  string
-	q      driver.Queue
-	caps   driver.Capabilities
-	cfg    CryptoConfig
-	keys   keys.Provider  // nil: none
-	crypto CryptoProvider // nil: none
-	gate   *keyGate       // nil without keys
-	log    *slog.Logger
-	client *Client
-}
-
-// open opens a queue and settles which keys and which configuration it has.
-func (c *Client) open(ctx context.Context, op, queue string, k keys.Provider, cp CryptoProvider, cfg *CryptoConfig, qo *driver.QueueOptions) (*endpoint, error) {
-	if err := checkContext(ctx); err != nil {
-		return nil, err
-	}
-	if c.closed.Load() {
-		return nil, driver.ErrClosed
-	}
-	if err := checkName(queue); err != nil {
-		return nil, err
-	}
-	e := &endpoint{
-		obs:    observe.NewScope(c.options.Observer, observe.Source{Queue: queue, Environment: c.options.Environment}),
-		queue:  queue,
-		keys:   k,
-		crypto: cp,
-		log:    c.options.Logger,
-		client: c,
-	}
-	if e.keys == nil && c.options.KeysFor != nil {
-		e.keys = c.options.KeysFor(queue)
-	}
-	if e.keys == nil {
-		e.keys = c.options.Keys
-	}
-	if e.crypto == nil && k == nil {
-		e.crypto = c.options.CryptoProvider
-	}
-	if e.crypto == nil && e.keys != nil {
-		a, err := NewAESGCM(e.keys)
-		if err != nil {
-			return nil, err
-		}
-		e.crypto = a
-	}
-	if e.keys != nil {
-		e.gate = newKeyGate(e.keys)
-	}
-	raw := c.options.Crypto
-	if cfg != nil {
-		raw = *cfg
-		raw.AcceptedOrigins = slices.Clone(raw.AcceptedOrigins)
-	}
-	// Before the broker is asked, so that a wrong configuration opens nothing.
-	if _, err := raw.resolve(-1); err != nil {
-		return nil, err
-	}
-	if raw.Enabled && e.crypto == nil {
-		return nil, invalidOption("encryption is enabled and queue %q has no keys", queue)
-	}
-	q, err := c.broker.Open(ctx, queue, qo)
-	if err != nil {
-		return nil, err
-	}
-	e.q, e.caps = q, q.Capabilities()
-	retention := e.caps.Retention
-	if op == "sender" {
-		retention = -1
-	}
-	if e.cfg, err = raw.resolve(retention); err != nil {
-		_ = q.Close(ctx) // the configuration's error is the one that tells
-		return nil, err
-	}
-	e.obs.Configured(ctx, e.obs.Source, observe.Configured{Role: observe.Role(op), Encrypted: e.cfg.Enabled})
-	return e, nil
-}
-
-// Capabilities are what the queue's broker can do.
-func (e *endpoint) capabilities() driver.Capabilities { return e.caps }

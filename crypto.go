@@ -2,13 +2,12 @@ package queue
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math"
-	"sync/atomic"
 	"time"
 
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -26,9 +25,9 @@ const (
 // Capabilities; where the broker cannot tell, the Receiver must name a value.
 const QueueRetention time.Duration = math.MaxInt64
 
-// most bounds the durations of a CryptoConfig, so that no sum of them overflows:
-// the largest is MaxMessageAge + 3 x MaxClockSkew, and 292 years fit.
-const most = 50 * 365 * 24 * time.Hour
+// maxHorizon bounds the durations of a CryptoConfig, so that no sum of them overflows:
+// the largest is MaxMessageAge + 3 x MaxClockSkew, and a time.Duration holds 292 years.
+const maxHorizon = 50 * 365 * 24 * time.Hour
 
 // PlaintextPolicy says what a receiver does with a message that is not sealed.
 type PlaintextPolicy uint8
@@ -97,9 +96,9 @@ type CryptoConfig struct {
 	InsecureSkipFreshness bool
 }
 
-// resolve checks c and fills in the defaults. retention is the broker's, 0 where
-// it cannot tell; a sender passes -1.
-func (c CryptoConfig) resolve(retention time.Duration) (CryptoConfig, error) {
+// resolveSender checks c and fills in the defaults that do not depend on a broker. An
+// age of QueueRetention stays: senders judge no ages.
+func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 	for _, d := range [...]struct {
 		name  string
 		value time.Duration
@@ -113,10 +112,10 @@ func (c CryptoConfig) resolve(retention time.Duration) (CryptoConfig, error) {
 			return c, invalidOption("CryptoConfig.%s is negative", d.name)
 		}
 	}
-	if c.PlaintextPolicy > Reject {
+	switch {
+	case c.PlaintextPolicy > Reject:
 		return c, invalidOption("CryptoConfig.PlaintextPolicy %d is unknown", c.PlaintextPolicy)
-	}
-	if c.TrackReplays && c.InsecureSkipFreshness {
+	case c.TrackReplays && c.InsecureSkipFreshness:
 		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a nonce is remembered only as long as its message can be fresh")
 	}
 	if c.MaxClockSkew == 0 {
@@ -125,20 +124,35 @@ func (c CryptoConfig) resolve(retention time.Duration) (CryptoConfig, error) {
 	if c.RetryWindow == 0 {
 		c.RetryWindow = DefaultRetryWindow
 	}
-	switch {
-	case c.MaxMessageAge == 0:
+	if c.MaxMessageAge == 0 {
 		c.MaxMessageAge = DefaultMaxMessageAge
-	case c.MaxMessageAge == QueueRetention && retention < 0:
-		return c, nil // a sender: age and nonces are not its business
-	case c.MaxMessageAge == QueueRetention && retention == 0:
-		return c, invalidOption("CryptoConfig.MaxMessageAge is QueueRetention, and this broker does not tell how long it keeps messages: name a duration that exceeds the longest backlog you want to survive")
-	case c.MaxMessageAge == QueueRetention:
-		c.MaxMessageAge = retention
 	}
-	if c.MaxMessageAge > most || c.MaxClockSkew > most {
+	if c.MaxMessageAge == QueueRetention {
+		return c, nil
+	}
+	return c.resolveAges()
+}
+
+// resolveReceiver is resolveSender for a receiver whose broker keeps messages for
+// retention; 0 means that the broker does not tell.
+func (c CryptoConfig) resolveReceiver(retention time.Duration) (CryptoConfig, error) {
+	c, err := c.resolveSender()
+	if err != nil || c.MaxMessageAge != QueueRetention {
+		return c, err
+	}
+	if retention == 0 {
+		return c, invalidOption("CryptoConfig.MaxMessageAge is QueueRetention, and this broker does not tell how long it keeps messages: name a duration that exceeds the longest backlog you want to survive")
+	}
+	c.MaxMessageAge = retention
+	return c.resolveAges()
+}
+
+// resolveAges checks and fills in what follows from a MaxMessageAge in time.
+func (c CryptoConfig) resolveAges() (CryptoConfig, error) {
+	if c.MaxMessageAge > maxHorizon || c.MaxClockSkew > maxHorizon {
 		return c, invalidOption("CryptoConfig: MaxMessageAge and MaxClockSkew are at most 50 years")
 	}
-	c.RetryWindow = min(c.RetryWindow, most)
+	c.RetryWindow = min(c.RetryWindow, maxHorizon)
 	least := c.MaxMessageAge + 3*c.MaxClockSkew
 	switch {
 	case c.NonceTTL == 0:
@@ -197,115 +211,34 @@ type CryptoProvider interface {
 
 // AESGCM is the CryptoProvider that implements QRE1 with keys from a
 // keys.Provider. It is safe for concurrent use.
-type AESGCM struct {
-	keys    keys.Provider
-	opener  *envelope.Opener
-	current atomic.Pointer[sealing]
-}
-
-// sealing is the key that was sealed with last, and its salt epoch.
-type sealing struct {
-	key    *keys.Key
-	sealer *envelope.Sealer
-}
+type AESGCM struct{ cipher *sealing.Cipher }
 
 // NewAESGCM returns a CryptoProvider over p.
 func NewAESGCM(p keys.Provider) (*AESGCM, error) {
 	if p == nil {
 		return nil, invalidOption("a key provider is needed")
 	}
-	return &AESGCM{keys: p, opener: envelope.NewOpener(nil)}, nil
+	return &AESGCM{sealing.NewCipher(p)}, nil
 }
 
 // Encrypt seals under key id. It fails with ErrEncryptionFailed, which wraps the
-// cause.
+// cause, with ErrKeyNotFound, ErrKeyExpired or ErrKeyProvider.
 func (a *AESGCM) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, contextData []byte) (envelope.EncryptedMessage, error) {
-	b, _, err := a.appendSealed(ctx, nil, id, &h, plaintext, contextData)
-	if err != nil {
-		return envelope.EncryptedMessage{}, err
-	}
-	return envelope.Parse(b)
+	return a.cipher.Encrypt(ctx, id, h, plaintext, contextData)
 }
 
-// appendSealed appends the sealed envelope to dst and returns the key it used.
-func (a *AESGCM) appendSealed(ctx context.Context, dst []byte, id keys.ID, h *envelope.Header, plaintext, contextData []byte) ([]byte, *keys.Key, error) {
-	key, err := getKey(ctx, a.keys, id)
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := a.sealerFor(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	b, err := s.sealer.Seal(dst, h, plaintext, contextData)
-	return b, key, err
-}
-
-// sealerFor returns the Sealer of a key, with its salt epoch.
-func (a *AESGCM) sealerFor(key *keys.Key) (*sealing, error) {
-	if e := key.Expires(); !e.IsZero() && !time.Now().Before(e) {
-		return nil, fmt.Errorf("%w: key %q expired at %s: make a newer key current", ErrKeyExpired, key.ID(), e.UTC().Format(time.RFC3339))
-	}
-	if s := a.current.Load(); s != nil && s.key == key {
-		return s, nil
-	}
-	sealer, err := envelope.NewSealer(key, string(key.ID()))
-	if err != nil {
-		return nil, err
-	}
-	// Two goroutines may both replace it: one salt epoch is then short.
-	s := &sealing{key: key, sealer: sealer}
-	a.current.Store(s)
-	return s, nil
-}
-
-// sealApp seals what is no message, in the envelope's other domain.
-func (a *AESGCM) sealApp(key *keys.Key, h *envelope.Header, plaintext, data []byte) ([]byte, error) {
-	s, err := a.sealerFor(key)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
-	}
-	return s.sealer.SealApp(nil, h, plaintext, data)
-}
-
-// Decrypt opens m with the key that it names.
+// Decrypt opens m with the key that it names. It fails as the interface says.
 func (a *AESGCM) Decrypt(ctx context.Context, m envelope.EncryptedMessage, contextData []byte) ([]byte, error) {
-	key, err := getKey(ctx, a.keys, keys.ID(m.KeyID))
-	if err != nil {
-		if errors.Is(err, ErrKeyNotFound) {
-			a.opener.Forget(m.KeyID)
-		}
-		return nil, err
-	}
-	b, err := a.opener.Open(nil, &m, key, contextData)
-	if errors.Is(err, keys.ErrDestroyed) {
-		// Removed between the look-up and now: as if it had been a moment earlier.
-		return nil, &KeyNotFoundError{KeyID: keys.ID(m.KeyID)}
-	}
-	return b, err
+	return a.cipher.Decrypt(ctx, m, contextData)
 }
 
-// getKey looks a key up and sorts the failure: not there, could not tell, or the
-// caller's context.
-func getKey(ctx context.Context, p keys.Provider, id keys.ID) (*keys.Key, error) {
-	key, err := p.GetKey(ctx, id)
+// publicError is a failure of package sealing as callers of this package see it.
+func publicError(f *sealing.Failure) error {
 	switch {
-	case err == nil && key != nil && key.ID() == id:
-		return key, nil
-	case err == nil && key != nil:
-		// Under it the message would count as forged.
-		return nil, fmt.Errorf("%w: key %q: the provider returned another key", ErrKeyProvider, id)
-	case err == nil:
-		return nil, fmt.Errorf("%w: key %q: the provider returned neither key nor error", ErrKeyProvider, id)
-	case errors.Is(err, keys.ErrNotFound):
-		return nil, &KeyNotFoundError{KeyID: id}
+	case f == nil:
+		return nil
+	case f.Reason == driver.ReasonKeyNotFound:
+		return &KeyNotFoundError{KeyID: f.KeyID}
 	}
-	return nil, providerError(ctx, err)
-}
-
-func providerError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return fmt.Errorf("%w: %w", ErrKeyProvider, err)
+	return f.Err
 }

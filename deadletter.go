@@ -10,6 +10,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -91,7 +92,7 @@ func (c *Client) DeadLetters(ctx context.Context, queue string, o *ReceiverOptio
 	if options.Wait == 0 {
 		options.Wait = deadLetterWait
 	}
-	e, err := c.open(ctx, "receiver", queue, options.Keys, options.CryptoProvider, options.Crypto, nil)
+	e, err := c.open(ctx, endpointRequest{queue: queue, role: observe.DeadLetter, keys: options.Keys, crypto: options.CryptoProvider, config: options.Crypto})
 	if err != nil {
 		return nil, wrap(op, queue, err)
 	}

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -19,11 +18,12 @@ import (
 type Delivery struct {
 	Received
 
-	r     *Receiver
-	src   driver.Source
-	raw   *driver.Delivery
-	claim claim
-	test  *downstreamTest // that its handler makes; nil: none
+	r       *Receiver
+	session *Session // nil: it was received from the queue itself
+	src     driver.Source
+	raw     *driver.Delivery
+	claim   claim
+	test    *downstreamTest // that its handler makes; nil: none
 
 	mu          sync.Mutex // guards what follows; never held across a call
 	lockedUntil time.Time
@@ -247,6 +247,9 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 				d.claimedUntil = time.Now().Add(defaultLease)
 			}
 			d.mu.Unlock()
+			if d.session != nil {
+				d.session.extend(until[n])
+			}
 		}
 		d.endRenewal()
 		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: err})
@@ -271,19 +274,6 @@ func (d *Delivery) HeldUntil() time.Time {
 func (r *Receiver) renewClaim(ctx context.Context, c claim, until time.Time) error {
 	err := r.nonces.Renew(ctx, r.options.Group, c.id, c.token, r.lease(until, time.Now()))
 	return r.storeError(ctx, err)
-}
-
-// storeError sorts an error of the replay store on a claim that was held.
-func (r *Receiver) storeError(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, replay.ErrClaimLost):
-		return driver.Errorf(driver.LockLost, "%w", err)
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return fmt.Errorf("%w: %w", ErrReplayStore, err)
 }
 
 func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) error {

@@ -15,7 +15,7 @@ import (
 // dispatch sends what prepare left without error, in as few calls as the limits
 // allow.
 func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
-	most := max(1, s.caps.MaxBatch)
+	limit := max(1, s.caps.MaxBatch)
 	var failed map[string]bool // sessions with a message that failed
 	fail := func(o *outgoing) {
 		if o.session == "" {
@@ -26,7 +26,7 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
 		}
 		failed[o.session] = true
 	}
-	batch := make([]*outgoing, 0, min(most, len(out)))
+	batch := make([]*outgoing, 0, min(limit, len(out)))
 	bytes := 0
 	flush := func() {
 		s.sendBatch(ctx, batch)
@@ -43,7 +43,7 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
 			fail(o)
 			continue
 		}
-		full := len(batch) == most || s.caps.MaxBatchBytes > 0 && len(batch) > 0 && bytes+o.size > s.caps.MaxBatchBytes
+		full := len(batch) == limit || s.caps.MaxBatchBytes > 0 && len(batch) > 0 && bytes+o.size > s.caps.MaxBatchBytes
 		if full {
 			flush()
 		}
@@ -116,17 +116,21 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	end(observe.Result{Err: first, Count: sent})
 }
 
-// carry gives a message a trace context that the call that sends it leaves alone,
-// where there is room.
-func (s *Sender) carry(o *outgoing, trace map[string]string) {
+// carry gives a prepared message a trace context, and reports whether there was room: a
+// message does not fail for its trace.
+func (s *Sender) carry(o *outgoing, trace map[string]string) bool {
+	if trace == nil {
+		return false
+	}
 	before := o.m.Trace
 	o.m.Trace = trace
 	size := s.q.Size(o.m)
-	if most := s.caps.MaxBatchBytes; most > 0 && size > most {
+	if limit := s.caps.MaxBatchBytes; limit > 0 && size > limit {
 		o.m.Trace = before
-		return
+		return false
 	}
-	o.size, o.carries = size, true
+	o.size = size
+	return true
 }
 
 // carryAll gives the messages of a batch, which was filled without it, a trace

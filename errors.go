@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -20,7 +21,7 @@ var (
 	ErrInvalidEnvelope      = envelope.ErrInvalidEnvelope
 	ErrUnsupportedVersion   = envelope.ErrUnsupportedVersion
 	ErrKeyNotFound          = keys.ErrNotFound // as a *KeyNotFoundError
-	ErrKeyProvider          = errors.New("key provider failed")
+	ErrKeyProvider          = sealing.ErrKeyProvider
 	ErrAuthenticationFailed = envelope.ErrAuthenticationFailed
 	ErrMessageExpired       = errors.New("message expired") // as an *ExpiredError
 	ErrMessageFromFuture    = errors.New("message is not due yet or its sender's clock is ahead")
@@ -36,7 +37,7 @@ var (
 	ErrKeyDestroyed     = keys.ErrDestroyed
 	ErrInvalidMessage   = driver.ErrInvalid
 	ErrMessageTooLarge  = driver.ErrTooLarge // as a *driver.TooLargeError
-	ErrMarkerCollision  = errors.New("unencrypted body begins like a sealed one")
+	ErrMarkerCollision  = sealing.ErrMarkerCollision
 	ErrInvalidOptions   = errors.New("invalid options")
 
 	ErrNoMessage       = errors.New("no message")

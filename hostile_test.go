@@ -107,8 +107,8 @@ func TestClaimWithoutTokenFailsClosed(t *testing.T) {
 	broken := func(x *fixture, o *queue.Options) { o.ReplayStore = tokenlessStore{x.store} }
 	inBubble(t, broken, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
-		if rejected := x.none(x.receiver(orders, nil), queue.ErrReplayStore); rejected.Disposition != driver.Abandoned {
-			x.Errorf("%s, want abandoned", rejected.Disposition)
+		if rejected := x.none(x.receiver(orders, nil), queue.ErrReplayStore); rejected.Disposition != driver.Released {
+			x.Errorf("%s, want released", rejected.Disposition)
 		}
 	})
 }
@@ -276,8 +276,8 @@ func TestProviderThatIsMistaken(t *testing.T) {
 		for _, answer := range []*keys.Key{newKey(x.T, "k2", 9), nil} {
 			p := mistakenProvider{x.ring, answer}
 			r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
-			if rejected := x.none(r, queue.ErrKeyProvider); rejected.Disposition != driver.Abandoned {
-				x.Errorf("%v: %s, want abandoned", answer, rejected.Disposition)
+			if rejected := x.none(r, queue.ErrKeyProvider); rejected.Disposition != driver.Released {
+				x.Errorf("%v: %s, want released", answer, rejected.Disposition)
 			}
 			x.wait(time.Minute)
 			s, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: p})

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/internal/intake"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -17,7 +19,7 @@ const (
 	gateStale    = 15 * time.Minute // while the provider does not answer
 	gateInterval = 10 * time.Second
 	gateBurst    = 3
-	gateRetry    = outageFirstDelay // for which a failure of the provider is believed
+	gateRetry    = intake.FirstDelay // for which a failure of the provider is believed
 )
 
 // keyGate knows which key IDs a queue's receiver accepts, without asking the
@@ -43,8 +45,8 @@ func newKeyGate(p keys.Provider) *keyGate {
 	return g
 }
 
-// allowed reports whether id is a valid key now.
-func (g *keyGate) allowed(ctx context.Context, id keys.ID) (bool, error) {
+// Valid reports whether id is a valid key now.
+func (g *keyGate) Valid(ctx context.Context, id keys.ID) (bool, error) {
 	known, current, _ := g.look(id)
 	if known && current {
 		return true, nil
@@ -72,7 +74,7 @@ func (g *keyGate) allowed(ctx context.Context, id keys.ID) (bool, error) {
 		if usable && known {
 			return true, nil // an old list still says who was valid
 		}
-		return false, providerError(ctx, err)
+		return false, sealing.ProviderError(ctx, err)
 	}
 	set := make(map[keys.ID]struct{}, len(ids))
 	for _, v := range ids {

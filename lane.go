@@ -173,7 +173,8 @@ func (l *lane) fetched(ctx context.Context, permit *backoff.Permit, err error) e
 
 // fetchMessages receives up to n messages, for which n slots are taken.
 func (l *lane) fetchMessages(ctx, base context.Context, n int, test *downstreamTest) (got int, err error) {
-	batch, rejected, _, err := l.r.receive(ctx, l.r.q, n, l.r.options.Wait, false)
+	b, err := l.r.Fetch(ctx, n)
+	batch, rejected := b.Deliveries, b.Rejected
 	l.p.slots.release(l.share, n-len(batch))
 	if len(batch) == 0 {
 		test.withdraw()

@@ -68,7 +68,8 @@ func (l *lane) workOff(ctx, base context.Context, s *Session, test *downstreamTe
 		}
 	}()
 	for turn := 0; turn < l.o.SessionTurn && ctx.Err() == nil; turn++ {
-		batch, rejected, err := s.receive(ctx, 1, l.o.SessionIdle)
+		b, err := s.Fetch(ctx, 1, l.o.SessionIdle)
+		batch, rejected := b.Deliveries, b.Rejected
 		switch {
 		case err != nil && turn > 0 && errors.Is(err, ErrSessionLost):
 			return nil // it was of some use before

@@ -55,6 +55,7 @@ func (e *endpoint) peek(ctx context.Context, q driver.Queue, cursor string, max 
 func (e *endpoint) look(ctx context.Context, raw *driver.Delivery) *Peeked {
 	p := &Peeked{DeadLetter: raw.DeadLetter}
 	p.fill(e.queue, raw)
-	_, p.Err = e.unseal(ctx, &p.Received, raw)
+	_, f := e.unseal(ctx, &p.Received, raw)
+	p.Err = publicError(f)
 	return p
 }

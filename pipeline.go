@@ -3,100 +3,284 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/intake"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
-	"github.com/queue-runtime/queue/replay"
 )
 
-// accept puts a batch through the pipeline: each message on its own up to its
-// claim, then in order what becomes of them. It returns the good ones, the
-// rejected ones and, inOrder, the one that stopped it: whatever came behind that
-// is given back unseen.
-func (r *Receiver) accept(ctx context.Context, src driver.Source, raw []*driver.Delivery, probe, inOrder bool) (good []*Delivery, rejected []*RejectedError, blocked *RejectedError) {
-	if len(raw) == 0 {
-		return nil, nil, nil
+// This file is the way of received messages: fetch a batch, examine each message on its
+// own, decide in order what becomes of each, perform the decisions with one call. Its
+// invariant: every message that was fetched leaves it either as a Delivery or settled,
+// or its lock runs out; none is deleted because it could not be read.
+
+// fetchRequest is one call to the broker that receives.
+type fetchRequest struct {
+	source driver.Source
+	limit  int           // messages, at least 1
+	wait   time.Duration // for the first message
+	// order is that of a session: the batch ends at a message that must wait, and what
+	// stands behind it is given back unseen.
+	order bool
+}
+
+// taken is one message on its way through the pipeline.
+type taken struct {
+	d       *Delivery
+	finding intake.Finding
+	err     error         // why it is rejected
+	wait    time.Duration // until the reason may be over
+	action  intake.Action
+	reject  *RejectedError // nil unless rejected or a duplicate
+}
+
+// fetch makes one call to the broker and takes what comes.
+func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
+	if err := checkContext(ctx); err != nil {
+		return Batch{}, err
 	}
+	if q.limit < 1 {
+		return Batch{}, invalidOption("max is %d, it must be at least 1", q.limit)
+	}
+	if r.client.closed.Load() {
+		return Batch{}, driver.ErrClosed
+	}
+	deadline := time.Now().Add(q.wait)
+	permit, err := r.gate.Admit(ctx, q.limit, q.wait)
+	if err != nil {
+		return Batch{}, err
+	}
+	defer permit.Idle()
+	opCtx, end := r.obs.Start(ctx, observe.Operation{Kind: observe.Receive, Count: permit.Max})
+	begin := r.obs.Now()
+	raw, err := q.source.Receive(opCtx, permit.Max, max(time.Until(deadline), 0))
+	result := observe.Result{Err: err, Count: len(raw)}
+	if r.obs.Active() {
+		result.Took = time.Since(begin)
+	}
+	if r.obs.Traces() {
+		result.Links = make([]map[string]string, len(raw))
+		for i, d := range raw {
+			result.Links[i] = d.Trace
+		}
+	}
+	if err != nil {
+		end(result)
+		return Batch{}, err
+	}
+	batch := r.take(opCtx, q, raw, &permit)
+	end(result) // only now, so that what was found of the messages is noted on its span
+	if err := ctx.Err(); err != nil {
+		release(ctx, batch.Deliveries)
+		batch.Deliveries = nil
+		return batch, err
+	}
+	return batch, nil
+}
+
+// take puts what a fetch brought through the pipeline.
+func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Delivery, permit *intake.Permit) Batch {
+	if len(raw) == 0 {
+		return Batch{}
+	}
+	all := make([]taken, len(raw))
 	bytes := 0
 	for _, d := range raw {
 		bytes += len(d.Body)
 	}
-	found := make([]verdict, len(raw))
 	parallel(len(raw), bytes, func(i int) {
-		v := &found[i]
-		v.d = &Delivery{r: r, src: src, raw: raw[i], lockedUntil: raw[i].LockedUntil}
-		v.d.fill(r.queue, raw[i])
-		r.examine(ctx, v)
+		t := &all[i]
+		t.d = &Delivery{r: r, src: q.source, raw: raw[i], lockedUntil: raw[i].LockedUntil}
+		t.d.fill(r.queue, raw[i])
+		r.examine(ctx, t)
 	})
-	good = make([]*Delivery, 0, len(raw))
+	r.decide(ctx, all, q.order, permit)
+	r.perform(ctx, q.source, all)
+	return r.batch(ctx, all)
+}
+
+// decide says what becomes of each message, in the order in which they came.
+func (r *Receiver) decide(ctx context.Context, all []taken, order bool, permit *intake.Permit) {
+	policy := intake.Policy{
+		MaxDeliveries:   r.options.MaxDeliveries,
+		RotationHorizon: r.options.RotationHorizon,
+		Delays:          r.caps.AbandonDelay != driver.None,
+		MaxDelay:        r.caps.MaxDelay,
+		InOrder:         order,
+	}
+	blocked := false
+	for i := range all {
+		t := &all[i]
+		if blocked || t.err != nil && ctx.Err() != nil && errors.Is(t.err, ctx.Err()) {
+			t.finding = intake.Unseen // nothing is held against it
+		}
+		t.action = intake.Decide(r.verdict(ctx, t, permit), policy)
+		blocked = blocked || t.action.Blocks
+	}
+}
+
+// verdict is what intake.Decide needs to know of a message. It notes on the permit what
+// the message tells about keys, replay store and forgeries.
+func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit) intake.Verdict {
+	v := intake.Verdict{Finding: t.finding, Count: t.d.Count, Wait: t.wait}
+	if t.finding == intake.Unseen {
+		return v
+	}
+	if t.d.Encrypted {
+		permit.Opened(ctx)
+	}
+	switch t.finding {
+	case intake.Good:
+		permit.Answered(ctx)
+	case intake.Duplicate:
+		t.reject = r.rejection(t, "")
+	case intake.Rejected:
+		v.Reason = ReasonOf(t.err)
+		if v.Reason == "" {
+			// An error of a CryptoProvider's own: nothing was found against the message.
+			v.Reason = driver.ReasonKeyProvider
+		}
+		t.reject = r.rejection(t, v.Reason)
+		switch v.Reason {
+		case driver.ReasonAuthentication:
+			v.Paused = permit.Forged(ctx)
+		case driver.ReasonKeyProvider, driver.ReasonReplayStore:
+			v.Wait = permit.Unanswered(ctx, intake.Outage{Reason: v.Reason, KeyID: t.d.KeyID, Cause: t.err})
+		}
+	}
+	return v
+}
+
+// perform settles, with one call, what is not delivered. It runs on a context of its
+// own: a message must not stay locked because a caller went away.
+func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) {
 	var settle []driver.Settlement
-	var of []*RejectedError // whose settlement it is; nil where nobody is told
-	var unclaim []*Delivery
-	for i := range found {
-		v := &found[i]
-		if blocked != nil || v.err != nil && ctx.Err() != nil && errors.Is(v.err, ctx.Err()) {
-			// Nothing is held against it.
-			unclaim = append(unclaim, v.d)
-			settle, of = append(settle, driver.Settlement{Delivery: v.d.raw, Kind: driver.Abandon}), append(of, nil)
+	var of []*taken
+	for i := range all {
+		t := &all[i]
+		if t.reject != nil {
+			t.reject.Disposition, t.reject.Delay = t.action.Disposition, t.action.Delay
+		}
+		if t.action.Kind == 0 {
 			continue
 		}
-		if v.authentic {
-			r.health.opened(ctx)
+		s := driver.Settlement{Delivery: t.d.raw, Kind: t.action.Kind, Delay: t.action.Delay}
+		if s.Kind == driver.MoveToDeadLetter {
+			s.Reason, s.Description = t.reject.Reason, describe(t.reject.Reason)
 		}
-		switch {
-		case v.err != nil:
-			e, s := r.judge(ctx, v, probe)
-			rejected = append(rejected, e)
-			if s.Kind != 0 {
-				settle, of = append(settle, s), append(of, e)
+		settle, of = append(settle, s), append(of, t)
+	}
+	if len(settle) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	for _, t := range of {
+		if t.finding == intake.Unseen {
+			_ = t.d.settleClaim(ctx, driver.Abandon) // a claim that stays ends with its lease
+		}
+	}
+	errs := src.Settle(ctx, settle)
+	for i, t := range of {
+		if t.reject != nil && i < len(errs) {
+			t.reject.SettleErr = errs[i]
+		}
+	}
+}
+
+// batch reports what became of each message, and returns what the caller gets.
+func (r *Receiver) batch(ctx context.Context, all []taken) Batch {
+	b := Batch{Deliveries: make([]*Delivery, 0, len(all))}
+	for i := range all {
+		t := &all[i]
+		switch t.finding {
+		case intake.Good:
+			r.reportReceived(ctx, t.d)
+			b.Deliveries = append(b.Deliveries, t.d)
+		case intake.Duplicate:
+			r.reportDuplicate(ctx, t.reject)
+		case intake.Rejected:
+			b.Rejected = append(b.Rejected, t.reject)
+			if t.action.Blocks {
+				b.Blocked = t.reject
 			}
-			if inOrder && e.Disposition == driver.Abandoned {
-				blocked = e
-			}
-		case v.duplicate:
-			settle, of = append(settle, driver.Settlement{Delivery: v.d.raw, Kind: driver.Complete}), append(of, r.rejection(v, driver.Completed))
-		default:
-			if probe {
-				r.health.recovered(ctx)
-			}
-			r.received(ctx, v.d)
-			good = append(good, v.d)
 		}
 	}
-	if probe {
-		r.health.settled()
+	for _, e := range b.Rejected {
+		r.reportRejected(ctx, e)
 	}
-	if len(settle) > 0 {
-		// In any case: nobody must wait for these because the caller went away.
-		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-		for _, d := range unclaim {
-			_ = d.settleClaim(sctx, driver.Abandon)
+	return b
+}
+
+// examine runs the pipeline of DESIGN.md, "Receiving", on one message: open, freshness,
+// claim. It sets the finding, and for a rejected message why.
+func (r *Receiver) examine(ctx context.Context, t *taken) {
+	d := t.d
+	opened, f := r.unseal(ctx, &d.Received, d.raw)
+	switch {
+	case f != nil:
+		t.refuse(publicError(f))
+		return
+	case !d.Encrypted && r.cfg.PlaintextPolicy == Reject:
+		d.Body = nil
+		t.refuse(ErrUnencryptedMessage)
+		return
+	case !d.Encrypted:
+		return
+	}
+	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: timeOf(opened.Envelope.ExpiresAt)}
+	j := r.freshness.Judge(times, time.Now())
+	switch j.Reason {
+	case driver.ReasonMessageFromFuture:
+		t.wait = j.Wait
+		t.refuse(ErrMessageFromFuture)
+	case driver.ReasonMessageExpired:
+		e := &ExpiredError{EncryptedAt: d.EncryptedAt, MaxAge: j.MaxAge}
+		if j.MaxAge == 0 {
+			e.ExpiresAt = times.ExpiresAt
 		}
-		errs := src.Settle(sctx, settle)
-		cancel()
-		for i, e := range of {
-			if e != nil && i < len(errs) {
-				e.SettleErr = errs[i]
-			}
+		t.refuse(e)
+	default:
+		if r.nonces != nil {
+			r.claim(ctx, t, opened.Envelope, j.FreshUntil)
 		}
 	}
-	for _, e := range of {
-		if e != nil && e.Disposition == driver.Completed {
-			r.obs.Duplicate(ctx, r.obs.Source, observe.Duplicate{KeyID: e.KeyID, SettleErr: e.SettleErr})
-			r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: completed",
-				slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)))
-		}
+}
+
+// unseal opens raw into d: everything that does not depend on the time or on other
+// messages. A message that is not sealed comes back with Encrypted false.
+func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery) (sealing.Opened, *sealing.Failure) {
+	opened, f := e.opener.Open(ctx, raw)
+	if opened.Envelope != nil {
+		d.KeyID = keys.ID(opened.Envelope.KeyID)
 	}
-	for _, e := range rejected {
-		r.report(ctx, e)
+	if f != nil {
+		return opened, f
 	}
-	return good, rejected, blocked
+	d.Body, d.Attributes, d.Unauthenticated = opened.Body, opened.Attributes, opened.Added
+	m := opened.Envelope
+	if m == nil {
+		return opened, nil
+	}
+	d.Encrypted = true
+	d.Origin = m.Origin
+	d.EncryptedAt = time.UnixMilli(m.EncryptedAt)
+	d.NotBefore = timeOf(m.NotBefore)
+	if m.ExpiresAt > 0 {
+		d.TTL = time.UnixMilli(m.ExpiresAt).Sub(time.UnixMilli(max(m.EncryptedAt, m.NotBefore)))
+	}
+	return opened, nil
+}
+
+// timeOf is a time of an envelope's header; 0 is the zero Time (qre1, Section 2.5).
+func timeOf(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 // fill copies what the broker says of a message, none of it authentic yet.
@@ -113,217 +297,4 @@ func (d *Received) fill(queue string, raw *driver.Delivery) {
 	d.Count = raw.Count
 	d.EnqueuedAt = raw.EnqueuedAt
 	d.trace = raw.Trace
-}
-
-// examine runs the pipeline of DESIGN.md, "Receiving", on one message: marker,
-// parse, key allowed, key loaded, authentication, origin, freshness and claim.
-// Nothing of the message is believed, cached or counted by key before it is
-// authenticated.
-func (r *Receiver) examine(ctx context.Context, v *verdict) {
-	d := v.d
-	m, err := r.unseal(ctx, &d.Received, d.raw)
-	if err != nil {
-		v.err = err
-		return
-	}
-	if !d.Encrypted {
-		if r.cfg.PlaintextPolicy == Reject {
-			v.err = ErrUnencryptedMessage
-			d.Body = nil
-		}
-		return
-	}
-	v.authentic = true
-	freshUntil, err := r.freshness(v, &m.Header)
-	if err != nil {
-		v.err = err
-		return
-	}
-	if r.nonces != nil {
-		v.err = r.claim(ctx, v, m, freshUntil)
-	}
-}
-
-// unseal opens raw into d, up to and including the origin: everything that does
-// not depend on the time or on other messages. A message that is not sealed
-// comes back with Encrypted false.
-func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery) (*envelope.EncryptedMessage, error) {
-	if raw.Undecodable {
-		return nil, fmt.Errorf("%w: the transport's encoding is broken", ErrInvalidEnvelope)
-	}
-	if !envelope.IsSealed(raw.Body) {
-		if raw.Sealed {
-			return nil, fmt.Errorf("%w: the transport says sealed and the marker is missing", ErrInvalidEnvelope)
-		}
-		d.Body = raw.Body
-		return nil, nil //nolint:nilnil // not sealed is an answer
-	}
-	m, err := envelope.Parse(raw.Body)
-	if err != nil {
-		return nil, err
-	}
-	d.KeyID = keys.ID(m.KeyID)
-	if e.crypto == nil {
-		return &m, &KeyNotFoundError{KeyID: d.KeyID}
-	}
-	if e.gate != nil {
-		ok, err := e.gate.allowed(ctx, d.KeyID)
-		if err != nil {
-			return &m, err
-		}
-		if !ok {
-			return &m, &KeyNotFoundError{KeyID: d.KeyID}
-		}
-	}
-	begin := e.obs.Now()
-	body, err := e.decrypt(ctx, &m, raw)
-	if e.obs.Active() {
-		e.obs.Opened(ctx, e.obs.Source, observe.Opened{Took: time.Since(begin), KeyID: d.KeyID, Bytes: len(body), Err: err})
-	}
-	if err != nil {
-		return &m, err
-	}
-	if m.Origin != e.queue && !slices.Contains(e.cfg.AcceptedOrigins, m.Origin) {
-		return &m, ErrAuthenticationFailed
-	}
-	d.Body = body
-	d.Encrypted = true
-	d.Origin = m.Origin
-	d.EncryptedAt = time.UnixMilli(m.EncryptedAt)
-	if m.NotBefore > 0 {
-		d.NotBefore = time.UnixMilli(m.NotBefore)
-	}
-	if m.ExpiresAt > 0 {
-		d.TTL = time.UnixMilli(m.ExpiresAt).Sub(time.UnixMilli(max(m.EncryptedAt, m.NotBefore)))
-	}
-	d.Attributes, d.Unauthenticated = split(raw.Attributes, m.Bound)
-	return &m, nil
-}
-
-func (e *endpoint) decrypt(ctx context.Context, m *envelope.EncryptedMessage, raw *driver.Delivery) ([]byte, error) {
-	ctxData, err := envelope.AppendContext(nil, &envelope.Context{
-		MessageID:     raw.ID,
-		SessionID:     raw.SessionID,
-		ContentType:   raw.ContentType,
-		CorrelationID: raw.CorrelationID,
-		Attributes:    raw.Attributes,
-	}, m.Bound)
-	if err != nil {
-		// A bound attribute is missing, or a field cannot have been sealed so.
-		return nil, ErrAuthenticationFailed
-	}
-	body, err := e.crypto.Decrypt(ctx, *m, ctxData)
-	switch {
-	case err == nil:
-		return body, nil
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case errors.Is(err, ErrAuthenticationFailed), errors.Is(err, ErrKeyNotFound), errors.Is(err, ErrKeyProvider),
-		errors.Is(err, ErrUnsupportedVersion), errors.Is(err, ErrInvalidEnvelope):
-		return nil, err
-	}
-	// Whatever a provider cannot say of a message is no reason to condemn it.
-	return nil, providerError(ctx, err)
-}
-
-// split parts the attributes that the sender bound from those that were added.
-func split(all map[string]string, bound []string) (authentic, added map[string]string) {
-	if len(bound) == len(all) {
-		return all, nil // every bound name is there: the envelope opened
-	}
-	authentic = make(map[string]string, len(bound))
-	for _, name := range bound {
-		authentic[name] = all[name]
-	}
-	added = make(map[string]string, len(all)-len(bound))
-	for name, value := range all {
-		if _, ok := authentic[name]; !ok {
-			added[name] = value
-		}
-	}
-	return authentic, added
-}
-
-// freshness judges the times of an authentic header by this receiver's clock. It
-// returns until when the message counts as fresh.
-func (r *Receiver) freshness(v *verdict, h *envelope.Header) (time.Time, error) {
-	now := time.Now()
-	skew := r.cfg.MaxClockSkew
-	sealed := time.UnixMilli(h.EncryptedAt)
-	from := sealed
-	if nb := time.UnixMilli(h.NotBefore); h.NotBefore > 0 {
-		if now.Before(nb.Add(-skew)) {
-			v.dueAt = nb
-			return time.Time{}, ErrMessageFromFuture
-		}
-		if nb.After(from) {
-			from = nb
-		}
-	}
-	if h.ExpiresAt > 0 {
-		if end := time.UnixMilli(h.ExpiresAt); now.After(end.Add(skew)) {
-			return time.Time{}, &ExpiredError{EncryptedAt: sealed, ExpiresAt: end}
-		}
-	}
-	if r.cfg.InsecureSkipFreshness {
-		return time.Time{}, nil
-	}
-	if now.Before(sealed.Add(-skew)) {
-		v.dueAt = sealed.Add(-skew)
-		return time.Time{}, ErrMessageFromFuture
-	}
-	until := from.Add(r.cfg.MaxMessageAge + skew)
-	if r.nonces == nil && now.After(until) {
-		return until, &ExpiredError{EncryptedAt: sealed, MaxAge: r.cfg.MaxMessageAge}
-	}
-	return until, nil // with nonces, the claim decides: a retry may be older
-}
-
-// claim takes the message's nonce for as long as its lock lives.
-func (r *Receiver) claim(ctx context.Context, v *verdict, m *envelope.EncryptedMessage, freshUntil time.Time) error {
-	now := time.Now()
-	id := replay.ID(m.ReplayID())
-	c, err := r.nonces.Begin(ctx, replay.Request{
-		Group:          r.options.Group,
-		ID:             id,
-		BrokerID:       recordedID(v.d.BrokerID),
-		Lease:          r.lease(v.d.raw.LockedUntil, now),
-		FreshUntil:     freshUntil,
-		Now:            now,
-		RetryWindow:    r.cfg.RetryWindow,
-		RetainClaimed:  now.Add(max(r.cfg.RetryWindow, r.cfg.NonceTTL)),
-		RetainConsumed: now.Add(r.cfg.NonceTTL),
-	})
-	switch {
-	case err == nil && c.Duplicate:
-		v.duplicate = true
-		return nil
-	case err == nil && c.Token == "":
-		// It could never be marked as handled.
-		return fmt.Errorf("%w: it granted a claim without a token", ErrReplayStore)
-	case err == nil:
-		v.d.claim = claim{id: id, token: c.Token}
-		if v.d.raw.LockedUntil.IsZero() {
-			v.d.claimedUntil = now.Add(defaultLease)
-		}
-		return nil
-	case errors.Is(err, replay.ErrNotFresh):
-		return &ExpiredError{EncryptedAt: time.UnixMilli(m.EncryptedAt), MaxAge: r.cfg.MaxMessageAge}
-	case errors.Is(err, replay.ErrReused), errors.Is(err, replay.ErrBusy):
-		return err
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return fmt.Errorf("%w: %w", ErrReplayStore, err)
-}
-
-// defaultLease is the life of a claim where the broker's lock has no end in
-// time. It is renewed like a lock, and bounds how long a crash blocks a message.
-const defaultLease = time.Minute
-
-func (r *Receiver) lease(lockedUntil, now time.Time) time.Duration {
-	if lockedUntil.IsZero() {
-		return defaultLease
-	}
-	return max(lockedUntil.Sub(now), time.Second)
 }

@@ -364,7 +364,7 @@ func TestKeyProviderOutage(t *testing.T) {
 		if got, err := r.Receive(x.Context(), 10); err != nil || len(got) > 0 {
 			x.Fatalf("Receive = %d, %v", len(got), err)
 		}
-		if len(x.rejected) != 5 || x.rejected[0].Reason != "key_provider_error" || x.rejected[0].Disposition != driver.Abandoned {
+		if len(x.rejected) != 5 || x.rejected[0].Reason != "key_provider_error" || x.rejected[0].Disposition != driver.Released {
 			x.Fatalf("%d rejections, the first %+v", len(x.rejected), x.rejected[0])
 		}
 		begin := time.Now()

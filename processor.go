@@ -345,8 +345,8 @@ const leastRetry = 100 * time.Millisecond
 // resolveRetry keeps the retries within the age that messages may have, where
 // nothing exempts them.
 func (o *HandleOptions) resolveRetry(r *Receiver) error {
-	bounded := r.crypto != nil && r.nonces == nil && !r.cfg.InsecureSkipFreshness
-	age := r.cfg.MaxMessageAge
+	age := r.RetryLimit()
+	bounded := age > 0
 	if o.Retry == nil {
 		e := backoff.Exponential{First: time.Second, Max: 5 * time.Minute}
 		for bounded && e.Max > leastRetry && backoff.Exceeds(e, o.MaxDeliveries, age/2) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/intake"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
@@ -106,9 +107,10 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 	if o.MaxDeliveries == 0 {
 		o.MaxDeliveries = DefaultMaxDeliveries
 	}
-	if most := caps.MaxDeliveries; most > 0 {
-		// More there are not, and the horizon is spread over those that there are.
-		o.MaxDeliveries = min(o.MaxDeliveries, most)
+	if caps.MaxDeliveries > 0 {
+		// The broker never delivers more often than this, so spread the rotation horizon
+		// over that many deliveries.
+		o.MaxDeliveries = min(o.MaxDeliveries, caps.MaxDeliveries)
 	}
 	if o.RotationHorizon == 0 {
 		o.RotationHorizon = DefaultRotationHorizon
@@ -122,9 +124,10 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 // Receiver receives from one queue. It is safe for concurrent use.
 type Receiver struct {
 	*endpoint
-	options ReceiverOptions
-	nonces  replay.NonceStore // nil unless nonces are tracked
-	health  *health
+	options   ReceiverOptions
+	nonces    replay.NonceStore // nil unless replays are tracked
+	freshness intake.Freshness
+	gate      *intake.Gate
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -135,7 +138,9 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	if o != nil {
 		r.options = *o
 	}
-	e, err := c.open(ctx, "receiver", queue, r.options.Keys, r.options.CryptoProvider, r.options.Crypto, &driver.QueueOptions{Lock: r.options.Lock})
+	e, err := c.open(ctx, endpointRequest{
+		queue: queue, role: observe.Receiver, keys: r.options.Keys, crypto: r.options.CryptoProvider, config: r.options.Crypto, lock: r.options.Lock,
+	})
 	if err != nil {
 		return nil, wrap("open receiver", queue, err)
 	}
@@ -151,7 +156,13 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	if e.cfg.TrackReplays {
 		r.nonces = c.options.ReplayStore
 	}
-	r.health = newHealth(r)
+	r.freshness = intake.Freshness{MaxAge: e.cfg.MaxMessageAge, Skew: e.cfg.MaxClockSkew, Skip: e.cfg.InsecureSkipFreshness, Store: r.nonces != nil}
+	r.gate = intake.NewGate(intake.GateOptions{
+		MaxAuthFailures: r.options.MaxAuthFailures,
+		Ask:             r.askAgain,
+		Tell:            r.reportChange,
+		Paused:          func(retry time.Duration) error { return &driver.Error{RetryAfter: retry, Err: ErrReceivingPaused} },
+	})
 	return r, nil
 }
 
@@ -159,7 +170,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 func (r *Receiver) Queue() string { return r.queue }
 
 // Capabilities are what the queue's broker can do.
-func (r *Receiver) Capabilities() driver.Capabilities { return r.capabilities() }
+func (r *Receiver) Capabilities() driver.Capabilities { return r.caps }
 
 // Stats returns the queue's counts, by the broker's word.
 func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
@@ -189,7 +200,7 @@ func (r *Receiver) Options() ReceiverOptions { return r.options }
 // a replay store, MaxMessageAge, after which it is dead-lettered as expired. 0 means
 // that nothing limits it.
 func (r *Receiver) RetryLimit() time.Duration {
-	if r.crypto == nil || r.nonces != nil || r.cfg.InsecureSkipFreshness {
+	if r.opener.Crypto == nil || r.nonces != nil || r.cfg.InsecureSkipFreshness {
 		return 0
 	}
 	return r.cfg.MaxMessageAge
@@ -206,8 +217,8 @@ type Batch struct {
 
 // Fetch is Receive for callers that need to know what was rejected.
 func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
-	good, rejected, blocked, err := r.receive(ctx, r.q, max, r.options.Wait, false)
-	return Batch{good, rejected, blocked}, wrap("receive", r.queue, err)
+	b, err := r.fetch(ctx, fetchRequest{source: r.q, limit: max, wait: r.options.Wait})
+	return b, wrap("receive", r.queue, err)
 }
 
 // Receive returns up to max messages as soon as there are some, and (nil, nil)
@@ -220,26 +231,31 @@ func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
 // provider or the replay store does not answer nothing is fetched, and it is
 // ErrKeyProvider or ErrReplayStore after Wait.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
-	good, _, _, err := r.receive(ctx, r.q, max, r.options.Wait, false)
-	return good, wrap("receive", r.queue, err)
+	b, err := r.Fetch(ctx, max)
+	if len(b.Deliveries) == 0 {
+		return nil, err
+	}
+	return b.Deliveries, err
 }
 
 // ReceiveOne returns one message; a *RejectedError where the one that came was
 // rejected, by which errors.Is finds the reason; ErrNoMessage where none came
 // within Wait.
 func (r *Receiver) ReceiveOne(ctx context.Context) (*Delivery, error) {
-	good, rejected, _, err := r.receive(ctx, r.q, 1, r.options.Wait, false)
-	return only(r.queue, good, rejected, err)
+	b, err := r.Fetch(ctx, 1)
+	return b.one(r.queue, err)
 }
 
-func only(queue string, good []*Delivery, rejected []*RejectedError, err error) (*Delivery, error) {
+// one is what a batch of at most one message, or the error beside it, means to a caller
+// that wants one.
+func (b *Batch) one(queue string, err error) (*Delivery, error) {
 	switch {
 	case err != nil:
-		return nil, wrap("receive", queue, err)
-	case len(good) > 0:
-		return good[0], nil
-	case len(rejected) > 0:
-		return nil, rejected[0]
+		return nil, err
+	case len(b.Deliveries) > 0:
+		return b.Deliveries[0], nil
+	case len(b.Rejected) > 0:
+		return nil, b.Rejected[0]
 	}
 	return nil, wrap("receive", queue, ErrNoMessage)
 }
@@ -250,9 +266,7 @@ func only(queue string, good []*Delivery, rejected []*RejectedError, err error) 
 // error ends it. Each delivery is the loop's to settle; when the loop ends,
 // those fetched and not reached are released.
 func (r *Receiver) All(ctx context.Context) iter.Seq2[*Delivery, error] {
-	return all(ctx, r.options.Prefetch, func(ctx context.Context, n int) ([]*Delivery, error) {
-		return r.Receive(ctx, n)
-	})
+	return all(ctx, r.options.Prefetch, r.Receive)
 }
 
 func all(ctx context.Context, prefetch int, receive func(context.Context, int) ([]*Delivery, error)) iter.Seq2[*Delivery, error] {
@@ -288,8 +302,8 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 	}
 }
 
-// release abandons deliveries that no handler saw. Errors are of no use to
-// anybody: the lock runs out.
+// release gives back deliveries that the application never saw. Errors change nothing:
+// the lock runs out.
 func release(ctx context.Context, held []*Delivery) {
 	if len(held) == 0 {
 		return
@@ -299,57 +313,22 @@ func release(ctx context.Context, held []*Delivery) {
 	// The last first, so that a broker that puts them back at the head keeps
 	// their order.
 	for i := len(held) - 1; i >= 0; i-- {
-		_ = held[i].Abandon(ctx, 0)
+		_ = held[i].Release(ctx, 0)
 	}
 }
 
-// receive fetches from src and puts what comes through the pipeline. In order,
-// for sessions, it stops at a message that must wait, and returns that one, too.
-func (r *Receiver) receive(ctx context.Context, src driver.Source, max int, wait time.Duration, inOrder bool) (good []*Delivery, rejected []*RejectedError, blocked *RejectedError, err error) {
-	if err := checkContext(ctx); err != nil {
-		return nil, nil, nil, err
+// sleepUntil waits until t and reports false if ctx ended first.
+func sleepUntil(ctx context.Context, t time.Time) bool {
+	d := time.Until(t)
+	if d <= 0 {
+		return ctx.Err() == nil
 	}
-	if max < 1 {
-		return nil, nil, nil, invalidOption("max is %d, it must be at least 1", max)
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	if r.client.closed.Load() {
-		return nil, nil, nil, driver.ErrClosed
-	}
-	admitted, left := admission{max: max}, wait
-	if !r.health.well() {
-		deadline := time.Now().Add(wait)
-		if admitted, err = r.health.admit(ctx, max, deadline); err != nil {
-			return nil, nil, nil, err
-		}
-		if left = time.Until(deadline); left < 0 {
-			left = 0
-		}
-	}
-	opCtx, end := r.obs.Start(ctx, observe.Operation{Kind: observe.Receive, Count: admitted.max})
-	begin := r.obs.Now()
-	raw, err := src.Receive(opCtx, admitted.max, left)
-	result := observe.Result{Err: err, Count: len(raw)}
-	if r.obs.Active() {
-		result.Took = time.Since(begin)
-	}
-	if r.obs.Traces() {
-		result.Links = make([]map[string]string, len(raw))
-		for i, d := range raw {
-			result.Links[i] = d.Trace
-		}
-	}
-	if admitted.probe && len(raw) == 0 {
-		r.health.settled()
-	}
-	if err != nil {
-		end(result)
-		return nil, nil, nil, err
-	}
-	good, rejected, blocked = r.accept(opCtx, src, raw, admitted.probe, inOrder)
-	end(result) // only now, so that what was found out about the messages is noted on it
-	if err := ctx.Err(); err != nil {
-		release(ctx, good)
-		return nil, rejected, blocked, err
-	}
-	return good, rejected, blocked, nil
 }

@@ -53,12 +53,14 @@ func TestReceiveInterrupted(t *testing.T) {
 				if got, err := r.Receive(ctx, 1); !errors.Is(err, context.Canceled) || len(got) != 0 {
 					x.Fatalf("Receive = %d, %v; want the context's error", len(got), err)
 				}
+				want := 1 // no handler saw it: the delivery does not count
 				if errors.Is(fail, replay.ErrBusy) {
 					x.wait(30 * time.Second) // a rejection, with its delay
+					want = 2
 				}
 				d := x.one(r)
-				if d.Count != 2 {
-					x.Errorf("Count %d, want 2", d.Count)
+				if d.Count != want {
+					x.Errorf("Count %d, want %d", d.Count, want)
 				}
 				x.must(d.Complete(x.Context()))
 			})

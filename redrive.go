@@ -86,7 +86,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 		err = invalidOption("RedriveOptions: Rate and TTL are not negative")
 	case o.Filter.limit() < 0:
 		err = errNegativeLimit
-	case o.Reseal && (d.keys == nil || d.crypto == nil):
+	case o.Reseal && d.sealer == nil:
 		err = invalidOption("a redrive with Reseal needs the queue's keys")
 	case o.Reseal && d.nonces == nil && !o.AcceptReplayRisk:
 		err = invalidOption("a redrive with Reseal needs a replay store, which tells what was handled before; set Crypto.TrackReplays, or AcceptReplayRisk if you know that nothing was")
@@ -166,10 +166,10 @@ func (d *DeadLetters) Redrive(ctx context.Context, o *RedriveOptions) (RedriveRe
 
 // interval is the time between two messages at that rate, above zero.
 func interval(rate float64) time.Duration {
-	if d := float64(time.Second) / rate; d < float64(most) {
+	if d := float64(time.Second) / rate; d < float64(maxHorizon) {
 		return time.Duration(d)
 	}
-	return most // a float beyond an int64 has no value as one
+	return maxHorizon // a float beyond an int64 has no value as one
 }
 
 func (r *RedriveReport) fail(err error) {
@@ -267,7 +267,9 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 	}
 	var got Received
 	got.fill(d.queue, raw)
-	env, err := d.unseal(ctx, &got, raw)
+	opened, f := d.unseal(ctx, &got, raw)
+	err = publicError(f)
+	env := opened.Envelope
 	switch {
 	case ctx.Err() != nil:
 		return nil, "", ctx.Err()
@@ -301,13 +303,12 @@ func (d *DeadLetters) outbound(ctx context.Context, raw *driver.Delivery, o *Red
 	m.Attributes = got.Attributes // without what was added on the way
 	m.Body = got.Body
 	m.TTL = ttl
-	id, err := d.keys.CurrentKeyID(ctx)
-	if err != nil {
-		return nil, "", wrap("redrive", d.queue, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err)))
+	id, f := d.sealer.CurrentKey(ctx)
+	if f == nil {
+		_, f = d.sealer.Seal(ctx, id, m)
 	}
-	s := &Sender{endpoint: d.endpoint}
-	if _, err = s.seal(ctx, id, m); err != nil {
-		return nil, "", wrap("redrive", d.queue, err) // m holds the plaintext
+	if f != nil {
+		return nil, "", wrap("redrive", d.queue, publicError(f)) // m holds the plaintext
 	}
 	return m, "", nil
 }
@@ -362,7 +363,7 @@ func (d *DeadLetters) mark(ctx context.Context, raw *driver.Delivery, env *envel
 		}
 		d.vouched(ctx, raw, keys.ID(env.KeyID))
 		request.FreshUntil = now
-		request.RetryWindow = most
+		request.RetryWindow = maxHorizon
 		// Where the mark fails now, the old envelope must not stay known.
 		request.RetainClaimed = now.Add(2 * redriveLease)
 		c, err = d.nonces.Begin(ctx, request)

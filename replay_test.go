@@ -190,8 +190,8 @@ func TestNonceStoreFails(t *testing.T) {
 			r := x.receiver(orders, nil)
 			store.set(down)
 			rejected := x.none(r, queue.ErrReplayStore)
-			if rejected.Disposition != driver.Abandoned {
-				x.Errorf("disposition %s, want abandoned", rejected.Disposition)
+			if rejected.Disposition != driver.Released {
+				x.Errorf("disposition %s, want released", rejected.Disposition)
 			}
 			// Fetching stops: no delivery is spent while the store is away.
 			for range 200 {
@@ -210,8 +210,8 @@ func TestNonceStoreFails(t *testing.T) {
 			if d == nil {
 				x.Fatal("receiving did not resume")
 			}
-			if d.Count != 2 {
-				x.Errorf("Count = %d after an outage of 200 s, want 2", d.Count)
+			if d.Count != 1 {
+				x.Errorf("Count = %d after an outage of 200 s, want 1", d.Count)
 			}
 			x.must(d.Complete(x.Context()))
 			if n := len(x.deadReasons(orders)); n != 0 {
@@ -275,8 +275,8 @@ func TestNonceStoreFails(t *testing.T) {
 			r := x.receiver(orders, nil)
 			store.set(replay.ErrFull)
 			rejected := x.none(r, queue.ErrReplayStore)
-			if !errors.Is(rejected, replay.ErrFull) || rejected.Disposition != driver.Abandoned {
-				x.Errorf("%v (%s), want ErrFull, abandoned", rejected.Err, rejected.Disposition)
+			if !errors.Is(rejected, replay.ErrFull) || rejected.Disposition != driver.Released {
+				x.Errorf("%v (%s), want ErrFull, released", rejected.Err, rejected.Disposition)
 			}
 			store.set(nil)
 			x.wait(time.Minute)
@@ -298,8 +298,8 @@ func TestClocksApart(t *testing.T) {
 		// A clock that is wrong by more must not dead-letter: it waits.
 		x.inject(orders, x.sealed("future", now.Add(2*time.Minute), time.Time{}))
 		rejected := x.none(r, queue.ErrMessageFromFuture)
-		if rejected.Disposition != driver.Abandoned || rejected.Delay < time.Minute {
-			x.Errorf("%s after %s, want abandoned until it is due", rejected.Disposition, rejected.Delay)
+		if rejected.Disposition != driver.Released || rejected.Delay < time.Minute {
+			x.Errorf("%s after %s, want released until it is due", rejected.Disposition, rejected.Delay)
 		}
 		x.wait(2 * time.Minute)
 		x.must(x.one(r).Complete(x.Context()))

@@ -2,13 +2,10 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync/atomic"
-	"time"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/sessionkey"
@@ -34,7 +31,6 @@ type SenderOptions struct {
 type Sender struct {
 	*endpoint
 	sessions sessionkey.Strategy
-	used     atomic.Pointer[keys.ID] // the key that was last reported
 }
 
 // Sender opens queue for sending. o may be nil. The Sender lives until its Close
@@ -43,25 +39,25 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 	if o == nil {
 		o = &SenderOptions{}
 	}
-	e, err := c.open(ctx, "sender", queue, o.Keys, o.CryptoProvider, o.Crypto, nil)
-	if err != nil {
-		return nil, wrap("open sender", queue, err)
-	}
-	if e.cfg.Enabled && e.keys == nil {
-		_ = e.q.Close(ctx) // the configuration's error is the one that tells
-		return nil, wrap("open sender", queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
-	}
+	const op = "open sender"
 	if o.SessionKey != nil {
 		if err := sessionkey.Validate(o.SessionKey); err != nil {
-			_ = e.q.Close(ctx) // the configuration's error is the one that tells
-			return nil, wrap("open sender", queue, invalidOption("SessionKey: %v", err))
+			return nil, wrap(op, queue, invalidOption("SessionKey: %v", err))
 		}
+	}
+	e, err := c.open(ctx, endpointRequest{queue: queue, role: observe.Sender, keys: o.Keys, crypto: o.CryptoProvider, config: o.Crypto})
+	if err != nil {
+		return nil, wrap(op, queue, err)
+	}
+	if e.cfg.Enabled && e.sealer == nil {
+		_ = e.q.Close(ctx) // the configuration's error is the one that tells
+		return nil, wrap(op, queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
 	}
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
 }
 
 // Capabilities are what the queue's broker can do.
-func (s *Sender) Capabilities() driver.Capabilities { return s.capabilities() }
+func (s *Sender) Capabilities() driver.Capabilities { return s.caps }
 
 // Close releases the sender. Other senders of the queue live on.
 func (s *Sender) Close(ctx context.Context) error {
@@ -155,13 +151,9 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 	}
 	var id keys.ID
 	if s.cfg.Enabled {
-		var err error
-		if id, err = s.keys.CurrentKeyID(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			s.obs.CryptoError(ctx, s.obs.Source, observe.CryptoError{Reason: driver.ReasonEncryptionFailed})
-			return nil, wrap("send", s.queue, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err)))
+		var f *sealing.Failure
+		if id, f = s.sealer.CurrentKey(ctx); f != nil {
+			return nil, wrap("send", s.queue, publicError(f))
 		}
 	}
 	trace := s.obs.TraceOf(ctx)
@@ -173,60 +165,65 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 		}
 	}
 	parallel(len(m), bytes, func(i int) {
-		out[i].result.Err = wrap("send", s.queue, s.prepareOne(ctx, m[i], id, trace, &out[i]))
+		out[i].result.Err = wrap("send", s.queue, s.prepareOne(ctx, m[i], id, &out[i]))
+		if out[i].m != nil {
+			s.carry(&out[i], trace)
+		}
 	})
 	return out, nil
 }
 
-func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, trace map[string]string, out *outgoing) error {
+// prepareOne validates, seals and measures one message under the key with that ID.
+func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, out *outgoing) error {
 	if err := m.validate(); err != nil {
 		return err
 	}
-	mid := m.ID
-	if mid == "" {
-		mid = newID()
+	out.result.MessageID = m.ID
+	if m.ID == "" {
+		out.result.MessageID = newID()
 	}
-	d := m.driverMessage(mid)
-	d.Trace = trace
-	out.result.MessageID = mid
+	d := m.driverMessage(out.result.MessageID)
 	if d.SessionID == "" {
-		session, err := s.sessionID(m)
-		if err != nil {
+		var err error
+		if d.SessionID, err = s.sessionID(m); err != nil {
 			return err
 		}
-		d.SessionID = session
 	}
 	out.session = d.SessionID
 	if s.caps.SessionOnly && d.SessionID == "" {
 		return driver.Errorf(driver.Invalid, "this queue needs a SessionID on every message")
 	}
-	if max := s.caps.MaxBody; max > 0 && len(m.Body) > max {
-		return driver.NewTooLarge("body", len(m.Body), max)
+	if limit := s.caps.MaxBody; limit > 0 && len(m.Body) > limit {
+		return driver.NewTooLarge("body", len(m.Body), limit)
 	}
-	if s.cfg.Enabled {
-		id, err := s.seal(ctx, id, d)
-		if err != nil {
-			if errors.Is(err, ErrEncryptionFailed) {
-				s.obs.CryptoError(ctx, s.obs.Source, observe.CryptoError{Reason: driver.ReasonEncryptionFailed, KeyID: id})
-			}
-			return err
-		}
-		out.result.Encrypted, out.result.KeyID = true, id
-		if max := s.caps.MaxBody; max > 0 && len(d.Body) > max {
-			return driver.NewTooLarge("sealed body", len(d.Body), max)
-		}
-	} else if envelope.IsSealed(d.Body) || !s.caps.BinaryBody && looksSealedAsText(d.Body) {
-		return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
+	if err := s.protect(ctx, d, id, out); err != nil {
+		return err
 	}
 	out.size = s.q.Size(d)
-	if max := s.caps.MaxBatchBytes; max > 0 && out.size > max && d.Trace != nil {
-		d.Trace = nil // a message does not fail for its trace
-		out.size = s.q.Size(d)
-	}
-	if max := s.caps.MaxBatchBytes; max > 0 && out.size > max {
-		return driver.NewTooLarge("message", out.size, max)
+	if limit := s.caps.MaxBatchBytes; limit > 0 && out.size > limit {
+		return driver.NewTooLarge("message", out.size, limit)
 	}
 	out.m = d
+	return nil
+}
+
+// protect seals d if encryption is enabled, and otherwise refuses what a receiver would
+// take for sealed.
+func (s *Sender) protect(ctx context.Context, d *driver.Message, id keys.ID, out *outgoing) error {
+	if !s.cfg.Enabled {
+		if sealing.LooksSealed(d.Body, !s.caps.BinaryBody) {
+			return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
+		}
+		return nil
+	}
+	id, f := s.sealer.Seal(ctx, id, d)
+	if f != nil {
+		return publicError(f)
+	}
+	out.result.Encrypted, out.result.KeyID = true, id
+	if limit := s.caps.MaxBody; limit > 0 && len(d.Body) > limit {
+		return driver.NewTooLarge("sealed body", len(d.Body), limit)
+	}
 	return nil
 }
 
@@ -243,101 +240,4 @@ func (s *Sender) sessionID(m *Message) (string, error) {
 		return "", driver.Errorf(driver.Invalid, "session key: %w", err)
 	}
 	return id, nil
-}
-
-// looksSealedAsText recognises the marker in base64, which text transports take
-// for a sealed body where their own mark is gone.
-func looksSealedAsText(body []byte) bool {
-	const marker = "UVJFMQ"
-	return len(body) >= len(marker) && string(body[:len(marker)]) == marker
-}
-
-// seal replaces d's body by its envelope, and returns the key that it used: id, or
-// the one that has become current.
-func (s *Sender) seal(ctx context.Context, id keys.ID, d *driver.Message) (keys.ID, error) {
-	begin := time.Now()
-	bound, err := envelope.BoundNames(d.Attributes)
-	if err != nil {
-		return id, driver.Errorf(driver.Invalid, "%w", err)
-	}
-	h := envelope.Header{
-		EncryptedAt: begin.UnixMilli(),
-		KeyID:       string(id),
-		Origin:      s.queue,
-		Bound:       bound,
-	}
-	from := begin
-	if !d.NotBefore.IsZero() {
-		h.NotBefore = ceilMilli(d.NotBefore)
-		if d.NotBefore.After(from) {
-			from = d.NotBefore
-		}
-	}
-	if d.TTL > 0 {
-		h.ExpiresAt = ceilMilli(from.Add(d.TTL))
-	}
-	ctxData, err := envelope.AppendContext(nil, &envelope.Context{
-		MessageID:     d.ID,
-		SessionID:     d.SessionID,
-		ContentType:   d.ContentType,
-		CorrelationID: d.CorrelationID,
-		Attributes:    d.Attributes,
-	}, bound)
-	if err != nil {
-		return id, driver.Errorf(driver.Invalid, "%w", err)
-	}
-	plain := d.Body
-	key, err := s.encrypt(ctx, id, &h, d, ctxData)
-	if errors.Is(err, keys.ErrNotFound) || errors.Is(err, keys.ErrDestroyed) {
-		// The key may have been retired since it was current.
-		if now, e := s.keys.CurrentKeyID(ctx); e == nil && now != id {
-			id, h.KeyID = now, string(now)
-			key, err = s.encrypt(ctx, id, &h, d, ctxData)
-		}
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return id, ctx.Err()
-		}
-		if errors.Is(err, ErrEncryptionFailed) {
-			return id, err
-		}
-		return id, fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
-	}
-	d.Sealed = true
-	if s.obs.Active() {
-		s.obs.Sealed(ctx, s.obs.Source, observe.Sealed{Took: time.Since(begin), KeyID: id, Bytes: len(plain)})
-		if last := s.used.Load(); key != nil && (last == nil || *last != id) {
-			s.used.Store(&id)
-			s.obs.KeyUsed(ctx, s.obs.Source, observe.KeyUsed{KeyID: id, Created: key.Created(), Expires: key.Expires()})
-		}
-	}
-	return id, nil
-}
-
-// encrypt replaces d's body by its envelope under key id.
-func (s *Sender) encrypt(ctx context.Context, id keys.ID, h *envelope.Header, d *driver.Message, ctxData []byte) (*keys.Key, error) {
-	if a, ok := s.crypto.(*AESGCM); ok {
-		dst := make([]byte, 0, envelope.SealedSize(h, len(d.Body)))
-		b, key, err := a.appendSealed(ctx, dst, id, h, d.Body, ctxData)
-		if err == nil {
-			d.Body = b
-		}
-		return key, err
-	}
-	m, err := s.crypto.Encrypt(ctx, id, *h, d.Body, ctxData)
-	if err != nil {
-		return nil, err
-	}
-	b := m.Bytes()
-	if !envelope.IsSealed(b) {
-		return nil, errors.New("the CryptoProvider returned no envelope")
-	}
-	d.Body = b
-	return nil, nil //nolint:nilnil // the provider's keys are its own
-}
-
-// ceilMilli rounds up, so that a message is never due early nor expired early.
-func ceilMilli(t time.Time) int64 {
-	return t.Add(time.Millisecond - 1).UnixMilli()
 }

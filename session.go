@@ -12,9 +12,9 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// Session is one session under this receiver's exclusive lock: nobody else
-// receives its messages. It lives until its Close, until its lock runs out, or
-// until the broker takes it away. It is safe for concurrent use.
+// Session is one session under this receiver's exclusive lock: no other receiver gets its
+// messages. It lives until its Close, until its lock runs out, or until the broker takes
+// it away. It is safe for concurrent use.
 type Session struct {
 	r      *Receiver
 	s      driver.Session
@@ -22,16 +22,36 @@ type Session struct {
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex // guards what follows; never held across a call
-	timer *time.Timer
-	until time.Time
-	ended bool
-	// blocked is the rejected message that nothing may overtake.
+	state sessionState
+	timer *time.Timer // while open: ends the session with its lock. While held: closes it
+	until time.Time   // when the lock ends; zero if it has no end in time
+	// blocked is the rejected message that nothing may overtake; nil if there is none.
 	blocked *RejectedError
-	// held: the lock is left to run out, because that message must wait.
-	held bool
+}
 
-	shutting sync.Once // for what the driver holds
-	shutErr  error
+// sessionState is the state of a Session. become is the one place that changes it:
+//
+//	open ── closed or lost ──> over ──────────> released
+//	  └──── a message waits ─> held ── timer ──────┘
+type sessionState uint8
+
+const (
+	sessionOpen     sessionState = iota
+	sessionHeld                  // over, but the driver keeps its lock until it runs out, because a message must wait
+	sessionOver                  // over; what the driver holds is still to be released
+	sessionReleased              // what the driver held was released
+)
+
+// become moves the session to another state if the way there exists, and reports
+// whether it did. It is called under mu.
+func (s *Session) become(to sessionState) bool {
+	switch {
+	case s.state == sessionOpen && (to == sessionHeld || to == sessionOver),
+		(s.state == sessionHeld || s.state == sessionOver) && to == sessionReleased:
+		s.state = to
+		return true
+	}
+	return false
 }
 
 // AcceptSession takes the lock of the session id, waiting up to
@@ -73,11 +93,11 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.obs.Session(ctx, r.obs.Source, observe.Session{State: observe.SessionAccepted})
 	if !r.client.adopt(s) { // closed meanwhile, and the broker's session with it
-		s.end(errSessionClosed, observe.SessionClosed, 0)
-		s.shutLate()
+		s.end(observe.SessionClosed, errSessionClosed)
+		s.releaseLate()
 		return nil, wrap(op, r.queue, driver.ErrClosed)
 	}
-	s.watch(s.until)
+	s.extend(s.until)
 	return s, nil
 }
 
@@ -101,11 +121,11 @@ func (s *Session) LockedUntil() time.Time {
 // values of the context that accepted the session, and not its end.
 func (s *Session) Context() context.Context { return s.ctx }
 
-// watch sets the time at which the session counts as lost.
-func (s *Session) watch(until time.Time) {
+// extend sets the time at which the session counts as lost.
+func (s *Session) extend(until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended {
+	if s.state != sessionOpen {
 		return
 	}
 	s.until = until
@@ -117,48 +137,64 @@ func (s *Session) watch(until time.Time) {
 		return
 	}
 	s.timer = time.AfterFunc(time.Until(until), func() {
-		if s.end(fmt.Errorf("%w: its lock ran out at %s", ErrSessionLost, until.UTC().Format(time.RFC3339Nano)), observe.SessionLost, 0) {
-			s.shutLate()
+		if s.end(observe.SessionLost, fmt.Errorf("%w: its lock ran out at %s", ErrSessionLost, until.UTC().Format(time.RFC3339Nano))) {
+			s.releaseLate()
 		}
 	})
 }
 
-// end marks the session as over, once, and reports whether this call did. What
-// the driver holds of it is then the caller's to shut, but where hold is above
-// zero: it is kept for that time.
-func (s *Session) end(cause error, state observe.SessionState, hold time.Duration) bool {
+// end ends the session, and reports whether this call did. The caller then releases what
+// the driver holds of it.
+func (s *Session) end(why observe.SessionState, cause error) bool {
+	return s.finish(why, cause, 0)
+}
+
+// hold ends the session and keeps its lock for d, because a message of it must wait.
+func (s *Session) hold(cause error, d time.Duration) bool {
+	return s.finish(observe.SessionBlocked, cause, max(d, time.Nanosecond))
+}
+
+// finish ends the session; hold above zero keeps its lock for that long.
+func (s *Session) finish(why observe.SessionState, cause error, hold time.Duration) bool {
+	to := sessionOver
+	if hold > 0 {
+		to = sessionHeld
+	}
 	s.mu.Lock()
-	if s.ended {
+	if !s.become(to) {
 		s.mu.Unlock()
 		return false
 	}
-	s.ended = true
 	if s.timer != nil {
 		s.timer.Stop()
 	}
 	if hold > 0 {
-		s.held = true
-		s.timer = time.AfterFunc(hold, s.shutLate)
+		s.timer = time.AfterFunc(hold, s.releaseLate)
 	}
 	s.mu.Unlock()
 	s.r.client.disown(s)
 	s.cancel(cause)
-	s.r.obs.Session(s.ctx, s.r.obs.Source, observe.Session{State: state})
+	s.r.obs.Session(s.ctx, s.r.obs.Source, observe.Session{State: why})
 	return true
 }
 
-// shut gives back what the driver holds of the session, once.
-func (s *Session) shut(ctx context.Context) error {
-	s.shutting.Do(func() { s.shutErr = s.s.Close(ctx) })
-	return s.shutErr
+// release gives back what the driver holds of a session that is over, once.
+func (s *Session) release(ctx context.Context) error {
+	s.mu.Lock()
+	ok := s.become(sessionReleased)
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return s.s.Close(ctx)
 }
 
-// shutLate is shut where nobody waits for it: what it fails to give back runs
-// out.
-func (s *Session) shutLate() {
+// releaseLate is release without a caller that waits. What it cannot give back is locked
+// until the lock runs out.
+func (s *Session) releaseLate() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), settleTimeout)
 	defer cancel()
-	_ = s.shut(ctx)
+	_ = s.release(ctx)
 }
 
 // check returns why the session is over, nil while it lives.
@@ -172,7 +208,7 @@ func (s *Session) check() error {
 // note ends the session where err says that it is lost.
 func (s *Session) note(err error) {
 	if errors.Is(err, ErrSessionLost) {
-		s.end(err, observe.SessionLost, 0)
+		s.end(observe.SessionLost, err)
 	}
 }
 
@@ -185,78 +221,85 @@ func (s *Session) note(err error) {
 // the session. Its error wraps ErrSessionLost and the *RejectedError. On a broker
 // without a delay on abandon, the session comes free when its lock runs out.
 func (s *Session) Receive(ctx context.Context, max int) ([]*Delivery, error) {
-	good, _, err := s.receive(ctx, max, s.r.options.Wait)
-	return good, wrap("receive", s.r.queue, err)
+	b, err := s.Fetch(ctx, max, s.r.options.Wait)
+	if len(b.Deliveries) == 0 {
+		return nil, err
+	}
+	return b.Deliveries, err
+}
+
+// ReceiveOne is Receive for one message, as Receiver.ReceiveOne.
+func (s *Session) ReceiveOne(ctx context.Context) (*Delivery, error) {
+	b, err := s.Fetch(ctx, 1, s.r.options.Wait)
+	return b.one(s.r.queue, err)
 }
 
 // Fetch is Receive for callers that need to know what was rejected, with a wait of
 // their own; 0 asks once without waiting.
 func (s *Session) Fetch(ctx context.Context, max int, wait time.Duration) (Batch, error) {
-	good, rejected, err := s.receive(ctx, max, wait)
-	return Batch{Deliveries: good, Rejected: rejected}, wrap("receive", s.r.queue, err)
+	b, err := s.fetch(ctx, max, wait)
+	return b, wrap("receive", s.r.queue, err)
 }
 
-// ReceiveOne is Receive for one message, as Receiver.ReceiveOne.
-func (s *Session) ReceiveOne(ctx context.Context) (*Delivery, error) {
-	good, rejected, err := s.receive(ctx, 1, s.r.options.Wait)
-	return only(s.r.queue, good, rejected, err)
-}
-
-func (s *Session) receive(ctx context.Context, max int, wait time.Duration) ([]*Delivery, []*RejectedError, error) {
+func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
-		return nil, nil, err
+		return Batch{}, err
 	}
 	if err := s.check(); err != nil {
-		return nil, nil, err
+		return Batch{}, err
 	}
 	s.mu.Lock()
 	blocked := s.blocked
 	s.mu.Unlock()
 	if blocked != nil {
-		return nil, nil, s.giveUp(ctx, blocked)
+		return Batch{}, s.giveUp(ctx, blocked)
 	}
 	// A wait ends with the session.
 	rctx, stop := context.WithCancel(ctx)
 	defer stop()
 	unhook := context.AfterFunc(s.ctx, stop)
 	defer unhook()
-	good, rejected, blocked, err := s.r.receive(rctx, s.s, max, wait, true)
+	b, err := s.r.fetch(rctx, fetchRequest{source: s.s, limit: limit, wait: wait, order: true})
+	for _, d := range b.Deliveries {
+		d.session = s
+	}
 	if err != nil {
 		s.note(err)
 		if lost := s.check(); lost != nil && ctx.Err() == nil {
 			err = lost
 		}
-		return nil, rejected, err
+		return b, err
 	}
-	if blocked != nil {
-		if len(good) == 0 {
-			return nil, rejected, s.giveUp(ctx, blocked)
-		}
-		s.mu.Lock()
-		s.blocked = blocked
-		s.mu.Unlock()
+	if b.Blocked == nil {
+		return b, nil
 	}
-	return good, rejected, nil
+	if len(b.Deliveries) == 0 {
+		return b, s.giveUp(ctx, b.Blocked)
+	}
+	s.mu.Lock()
+	s.blocked = b.Blocked
+	s.mu.Unlock()
+	return b, nil
 }
 
 // giveUp releases the session because of a message that must wait.
 func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 	err := fmt.Errorf("%w: released: %w", ErrSessionLost, why)
-	var hold time.Duration
 	if why.Delay > 0 && s.r.caps.AbandonDelay == driver.None {
-		// The broker has no delay, and would hand the message to the next receiver
-		// at once, until its deliveries are used up: the lock is the delay.
-		hold = why.Delay
+		// The broker has no delay, and would hand the message to the next receiver at
+		// once, until its deliveries are used up: the lock is the delay.
+		delay := why.Delay
 		if until := s.LockedUntil(); !until.IsZero() {
-			hold = time.Until(until)
+			delay = time.Until(until)
 		}
-	}
-	if !s.end(err, observe.SessionBlocked, hold) || hold > 0 {
+		s.hold(err, delay)
 		return err
 	}
-	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	_ = s.shut(cctx) // where it fails the lock runs out
+	if s.end(observe.SessionBlocked, err) {
+		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		defer cancel()
+		_ = s.release(cctx) // if it fails the lock runs out
+	}
 	return err
 }
 
@@ -302,7 +345,7 @@ func (s *Session) Renew(ctx context.Context) error {
 	}
 	until, err := s.s.RenewSession(ctx)
 	if err == nil {
-		s.watch(until)
+		s.extend(until)
 	}
 	s.note(err)
 	s.r.obs.Renewed(ctx, s.r.obs.Source, observe.Renewed{Err: err})
@@ -315,14 +358,14 @@ func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)
 	}
-	if s.end(errSessionClosed, observe.SessionClosed, 0) {
-		return wrap("close session", s.r.queue, s.shut(ctx))
+	if s.end(observe.SessionClosed, errSessionClosed) {
+		return wrap("close session", s.r.queue, s.release(ctx))
 	}
 	s.mu.Lock()
-	held := s.held
+	state := s.state
 	s.mu.Unlock()
-	if !held {
-		_ = s.shut(ctx) // of a lost session: only to let go of it
+	if state == sessionOver {
+		_ = s.release(ctx) // of a lost session, only to let go of it
 	}
 	return nil
 }

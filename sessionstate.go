@@ -2,15 +2,10 @@ package queue
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
-	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 )
 
@@ -80,24 +75,7 @@ func (s *Session) stateful(ctx context.Context) (driver.StatefulSession, error) 
 	return store, nil
 }
 
-// stateData is what a session's state is bound to. It is of the envelope's other
-// domain, so that a state can never be delivered as a message.
-func (r *Receiver) stateData(session string) []byte {
-	b := []byte("queue-runtime/session-state/v1\x00")
-	b = binary.BigEndian.AppendUint32(b, uint32(len(r.queue))) //nolint:gosec // G115: at most 255
-	b = append(b, r.queue...)
-	return append(b, session...)
-}
-
-// stateCrypto is the CryptoProvider of states: QRE1's direct use is not part of
-// the interface.
-func (r *Receiver) stateCrypto() (*AESGCM, error) {
-	if a, ok := r.crypto.(*AESGCM); ok {
-		return a, nil
-	}
-	return nil, driver.Unsupported("a sealed session state with a CryptoProvider other than AESGCM")
-}
-
+// sealState returns what is stored for a state.
 func (r *Receiver) sealState(ctx context.Context, session string, state []byte) ([]byte, error) {
 	if !r.cfg.Enabled {
 		if envelope.IsSealed(state) {
@@ -105,66 +83,23 @@ func (r *Receiver) sealState(ctx context.Context, session string, state []byte) 
 		}
 		return state, nil
 	}
-	a, err := r.stateCrypto()
-	if err != nil {
-		return nil, err
+	if r.sealer == nil {
+		return nil, driver.Unsupported("a sealed session state with a CryptoProvider and no Keys")
 	}
-	current := r.keys
-	if current == nil {
-		current = a.keys
-	}
-	id, err := current.CurrentKeyID(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, providerError(ctx, err))
-	}
-	key, err := getKey(ctx, a.keys, id)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
-	}
-	return a.sealApp(key, &envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: r.queue}, state, r.stateData(session))
+	b, f := r.sealer.SealState(ctx, session, state)
+	return b, publicError(f)
 }
 
+// openState returns the state that is stored.
 func (r *Receiver) openState(ctx context.Context, session string, stored []byte) ([]byte, error) {
-	if !envelope.IsSealed(stored) {
-		if r.cfg.PlaintextPolicy == Reject {
-			return nil, ErrUnencryptedMessage
-		}
-		level := slog.LevelWarn
-		if r.cfg.PlaintextPolicy == AllowWithAlert {
-			level = slog.LevelError
-			r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: driver.ReasonPlaintextAllowed})
-		}
-		r.log.LogAttrs(ctx, level, "Session state read WITHOUT encryption",
-			slog.String("queue", r.queue), slog.String("session_id", session), slog.Bool("encrypted", false))
-		return stored, nil
+	if envelope.IsSealed(stored) {
+		b, f := r.opener.OpenState(ctx, session, stored)
+		return b, publicError(f)
 	}
-	m, err := envelope.Parse(stored)
-	if err != nil {
-		return nil, err
+	if r.cfg.PlaintextPolicy == Reject {
+		return nil, ErrUnencryptedMessage
 	}
-	id := keys.ID(m.KeyID)
-	if r.crypto == nil {
-		return nil, &KeyNotFoundError{KeyID: id}
-	}
-	a, err := r.stateCrypto()
-	if err != nil {
-		return nil, err
-	}
-	if r.gate != nil {
-		switch ok, err := r.gate.allowed(ctx, id); {
-		case err != nil:
-			return nil, err
-		case !ok:
-			return nil, &KeyNotFoundError{KeyID: id}
-		}
-	}
-	key, err := getKey(ctx, a.keys, id)
-	if err != nil {
-		return nil, err
-	}
-	b, err := a.opener.OpenApp(nil, &m, key, r.stateData(session))
-	if errors.Is(err, keys.ErrDestroyed) {
-		return nil, &KeyNotFoundError{KeyID: id}
-	}
-	return b, err
+	r.log.LogAttrs(ctx, r.reportPlaintext(ctx), "Session state read WITHOUT encryption",
+		slog.String("queue", r.queue), slog.String("session_id", session), slog.Bool("encrypted", false))
+	return stored, nil
 }

@@ -1,0 +1,124 @@
+package queue
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sealing"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
+)
+
+// endpoint is what senders and receivers of one queue have in common.
+type endpoint struct {
+	queue  string
+	q      driver.Queue
+	caps   driver.Capabilities
+	cfg    CryptoConfig
+	opener sealing.Opener
+	sealer *sealing.Sealer // nil without keys, or without a key provider to name the current one
+	obs    observe.Scope
+	log    *slog.Logger
+	client *Client
+}
+
+// endpointRequest is what a sender or receiver asks for when it opens its queue.
+type endpointRequest struct {
+	queue  string
+	role   observe.Role
+	keys   keys.Provider  // nil: the Client's
+	crypto CryptoProvider // nil: the Client's, unless keys are set
+	config *CryptoConfig  // nil: the Client's
+	lock   time.Duration  // 0: the queue's own
+}
+
+// open checks the configuration, and only then opens the queue: a wrong one asks no
+// broker for anything.
+func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error) {
+	if err := checkContext(ctx); err != nil {
+		return nil, err
+	}
+	if c.closed.Load() {
+		return nil, driver.ErrClosed
+	}
+	if err := checkName(r.queue); err != nil {
+		return nil, err
+	}
+	raw := c.options.Crypto
+	if r.config != nil {
+		raw = *r.config
+		raw.AcceptedOrigins = slices.Clone(raw.AcceptedOrigins)
+	}
+	if _, err := raw.resolveSender(); err != nil {
+		return nil, err
+	}
+	e := &endpoint{
+		queue:  r.queue,
+		obs:    observe.NewScope(c.options.Observer, observe.Source{Queue: r.queue, Environment: c.options.Environment}),
+		log:    c.options.Logger,
+		client: c,
+	}
+	if err := e.useKeys(c, r); err != nil {
+		return nil, err
+	}
+	if raw.Enabled && e.opener.Crypto == nil {
+		return nil, invalidOption("encryption is enabled and queue %q has no keys", r.queue)
+	}
+	var qo *driver.QueueOptions
+	if r.role != observe.Sender {
+		qo = &driver.QueueOptions{Lock: r.lock}
+	}
+	var err error
+	if e.q, err = c.broker.Open(ctx, r.queue, qo); err != nil {
+		return nil, err
+	}
+	e.caps = e.q.Capabilities()
+	if r.role == observe.Sender {
+		e.cfg, err = raw.resolveSender()
+	} else {
+		e.cfg, err = raw.resolveReceiver(e.caps.Retention)
+	}
+	if err != nil {
+		_ = e.q.Close(ctx) // the configuration's error is the one that tells
+		return nil, err
+	}
+	e.opener.Origins = e.cfg.AcceptedOrigins
+	e.obs.Configured(ctx, e.obs.Source, observe.Configured{Role: r.role, Encrypted: e.cfg.Enabled})
+	return e, nil
+}
+
+// useKeys settles which keys the endpoint has, and how it uses them.
+func (e *endpoint) useKeys(c *Client, r endpointRequest) error {
+	p := r.keys
+	if p == nil && c.options.KeysFor != nil {
+		p = c.options.KeysFor(r.queue)
+	}
+	if p == nil {
+		p = c.options.Keys
+	}
+	custom := r.crypto
+	if custom == nil && r.keys == nil {
+		custom = c.options.CryptoProvider
+	}
+	var crypto sealing.Crypto
+	switch a, ok := custom.(*AESGCM); {
+	case ok:
+		crypto = a.cipher
+		if p == nil {
+			p = a.cipher.Keys()
+		}
+	case custom != nil:
+		crypto = custom
+	case p != nil:
+		crypto = sealing.NewCipher(p)
+	}
+	e.opener = sealing.Opener{Queue: r.queue, Crypto: crypto, Observe: &e.obs}
+	if p != nil {
+		e.opener.Valid = newKeyGate(p)
+		e.sealer = &sealing.Sealer{Queue: r.queue, Crypto: crypto, Keys: p, Observe: &e.obs}
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package intake
+
+import (
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// Times are those of an authentic header. Zero means that the header has none.
+type Times struct {
+	EncryptedAt time.Time // never zero
+	NotBefore   time.Time
+	ExpiresAt   time.Time
+}
+
+// From is when the age of a message begins: at its sealing, or when it was due first.
+func (t Times) From() time.Time {
+	if t.NotBefore.After(t.EncryptedAt) {
+		return t.NotBefore
+	}
+	return t.EncryptedAt
+}
+
+// Freshness is how a receiver judges times. All clocks may differ by Skew.
+type Freshness struct {
+	MaxAge time.Duration
+	Skew   time.Duration
+	// Skip: no message is too old. A broker can then replay all it ever stored.
+	Skip bool
+	// Store: a replay store judges the age, because it knows which messages are
+	// redeliveries.
+	Store bool
+}
+
+// Judgement is what Judge found.
+type Judgement struct {
+	Reason string        // driver.ReasonMessageExpired or ReasonMessageFromFuture; empty: nothing is wrong
+	Wait   time.Duration // for ReasonMessageFromFuture: until it is due
+	// MaxAge is the limit that was passed, for ReasonMessageExpired; 0 if it was the
+	// message's own ExpiresAt.
+	MaxAge time.Duration
+	// FreshUntil is until when the message counts as fresh; zero with Skip.
+	FreshUntil time.Time
+}
+
+// Judge judges the times of an authentic header by the receiver's clock. The end of
+// each period still counts as within it.
+func (f Freshness) Judge(t Times, now time.Time) Judgement {
+	if !t.NotBefore.IsZero() && now.Before(t.NotBefore.Add(-f.Skew)) {
+		return Judgement{Reason: driver.ReasonMessageFromFuture, Wait: t.NotBefore.Sub(now)}
+	}
+	if !t.ExpiresAt.IsZero() && now.After(t.ExpiresAt.Add(f.Skew)) {
+		return Judgement{Reason: driver.ReasonMessageExpired}
+	}
+	if f.Skip {
+		return Judgement{}
+	}
+	if early := t.EncryptedAt.Add(-f.Skew); now.Before(early) {
+		return Judgement{Reason: driver.ReasonMessageFromFuture, Wait: early.Sub(now)}
+	}
+	until := t.From().Add(f.MaxAge + f.Skew)
+	if !f.Store && now.After(until) {
+		return Judgement{Reason: driver.ReasonMessageExpired, MaxAge: f.MaxAge}
+	}
+	return Judgement{FreshUntil: until}
+}

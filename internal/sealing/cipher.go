@@ -1,0 +1,128 @@
+package sealing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+)
+
+// Crypto seals and opens envelopes. Package queue documents it as CryptoProvider.
+type Crypto interface {
+	Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, contextData []byte) (envelope.EncryptedMessage, error)
+	Decrypt(ctx context.Context, m envelope.EncryptedMessage, contextData []byte) ([]byte, error)
+}
+
+// Cipher is the Crypto over a key provider: QRE1 in this process. It is safe for
+// concurrent use.
+type Cipher struct {
+	keys    keys.Provider
+	opener  *envelope.Opener
+	current atomic.Pointer[epoch]
+}
+
+// epoch is the key that was sealed with last, and its salt epoch.
+type epoch struct {
+	key    *keys.Key
+	sealer *envelope.Sealer
+}
+
+// NewCipher returns a Cipher over p, which must not be nil.
+func NewCipher(p keys.Provider) *Cipher {
+	return &Cipher{keys: p, opener: envelope.NewOpener(nil)}
+}
+
+// Keys is the provider of the Cipher's keys.
+func (c *Cipher) Keys() keys.Provider { return c.keys }
+
+// Encrypt seals under key id.
+func (c *Cipher) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, contextData []byte) (envelope.EncryptedMessage, error) {
+	e, err := c.epoch(ctx, id)
+	if err != nil {
+		return envelope.EncryptedMessage{}, err
+	}
+	b, err := e.sealer.Seal(nil, &h, plaintext, contextData)
+	if err != nil {
+		return envelope.EncryptedMessage{}, err
+	}
+	return envelope.Parse(b)
+}
+
+// epoch returns the salt epoch of a key. It fails with keys.ErrExpired for a key that
+// seals no more.
+func (c *Cipher) epoch(ctx context.Context, id keys.ID) (*epoch, error) {
+	key, err := GetKey(ctx, c.keys, id)
+	if err != nil {
+		return nil, err
+	}
+	if end := key.Expires(); !end.IsZero() && !time.Now().Before(end) {
+		return nil, fmt.Errorf("%w: key %q expired at %s: make a newer key current", keys.ErrExpired, id, end.UTC().Format(time.RFC3339))
+	}
+	if e := c.current.Load(); e != nil && e.key == key {
+		return e, nil
+	}
+	sealer, err := envelope.NewSealer(key, string(id))
+	if err != nil {
+		return nil, err
+	}
+	// Two goroutines may both replace it: one salt epoch is then short.
+	e := &epoch{key: key, sealer: sealer}
+	c.current.Store(e)
+	return e, nil
+}
+
+// Decrypt opens m with the key that it names.
+func (c *Cipher) Decrypt(ctx context.Context, m envelope.EncryptedMessage, contextData []byte) ([]byte, error) {
+	return c.open(ctx, &m, contextData, c.opener.Open)
+}
+
+// openFunc is Open or OpenApp of an envelope.Opener: the two domains of QRE1.
+type openFunc func(dst []byte, m *envelope.EncryptedMessage, d envelope.Deriver, data []byte) ([]byte, error)
+
+func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []byte, open openFunc) ([]byte, error) {
+	id := keys.ID(m.KeyID)
+	key, err := GetKey(ctx, c.keys, id)
+	if err != nil {
+		if errors.Is(err, keys.ErrNotFound) {
+			c.opener.Forget(m.KeyID)
+		}
+		return nil, err
+	}
+	b, err := open(nil, m, key, data)
+	if errors.Is(err, keys.ErrDestroyed) {
+		// Removed between the look-up and now: as if it had been a moment earlier.
+		return nil, keys.ErrNotFound
+	}
+	return b, err
+}
+
+// GetKey looks a key up. It fails with keys.ErrNotFound if the provider is sure that
+// there is none, with ctx.Err() if the caller left, and otherwise with ErrKeyProvider.
+func GetKey(ctx context.Context, p keys.Provider, id keys.ID) (*keys.Key, error) {
+	key, err := p.GetKey(ctx, id)
+	switch {
+	case err == nil && key != nil && key.ID() == id:
+		return key, nil
+	case err == nil && key != nil:
+		// Under it the message would count as forged.
+		return nil, fmt.Errorf("%w: key %q: the provider returned another key", ErrKeyProvider, id)
+	case err == nil:
+		return nil, fmt.Errorf("%w: key %q: the provider returned neither key nor error", ErrKeyProvider, id)
+	case errors.Is(err, keys.ErrNotFound):
+		return nil, keys.ErrNotFound
+	}
+	return nil, ProviderError(ctx, err)
+}
+
+// ProviderError is an error of a key provider that could not answer; the context's own
+// error passes through.
+func ProviderError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", ErrKeyProvider, err)
+}

@@ -1,0 +1,140 @@
+package sealing
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
+)
+
+// ValidKeys knows which key IDs a receiver accepts, at a bounded rate of questions to
+// the key provider however many messages name keys that do not exist.
+type ValidKeys interface {
+	Valid(ctx context.Context, id keys.ID) (bool, error)
+}
+
+// Opener opens the messages of one queue. It is safe for concurrent use.
+type Opener struct {
+	Queue   string
+	Origins []string  // queues beside Queue that a message may have been sealed for
+	Crypto  Crypto    // nil: there are no keys, and no sealed message opens
+	Valid   ValidKeys // nil: every key ID reaches Crypto
+	Observe *observe.Scope
+}
+
+// Opened is a message that opened, or that is not sealed.
+type Opened struct {
+	// Envelope is what the body says in the clear; authentic once the message has
+	// opened. Nil if the message is not sealed, or does not parse.
+	Envelope *envelope.EncryptedMessage
+	Body     []byte // the plaintext; of a message that is not sealed, the body
+	// Attributes are those that the sender bound, Added those that it did not. Of a
+	// message that is not sealed all are Attributes.
+	Attributes map[string]string
+	Added      map[string]string
+}
+
+// Open opens m. After a failure the result holds no more than the Envelope, none of it
+// authentic.
+func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (Opened, *Failure) {
+	if m.Undecodable {
+		return Opened{}, fail(ctx, "", fmt.Errorf("%w: the transport's encoding is broken", envelope.ErrInvalidEnvelope))
+	}
+	if !envelope.IsSealed(m.Body) {
+		if m.Sealed {
+			return Opened{}, fail(ctx, "", fmt.Errorf("%w: the transport says sealed and the marker is missing", envelope.ErrInvalidEnvelope))
+		}
+		return Opened{Body: m.Body, Attributes: m.Attributes}, nil
+	}
+	e, err := envelope.Parse(m.Body)
+	if err != nil {
+		return Opened{}, fail(ctx, "", err)
+	}
+	out := Opened{Envelope: &e}
+	if f := o.known(ctx, keys.ID(e.KeyID)); f != nil {
+		return out, f
+	}
+	begin := o.Observe.Now()
+	body, f := o.decrypt(ctx, &e, m)
+	if o.Observe.Active() {
+		event := observe.Opened{Took: time.Since(begin), KeyID: keys.ID(e.KeyID), Bytes: len(body)}
+		if f != nil {
+			event.Err = f.Err
+		}
+		o.Observe.Opened(ctx, o.Observe.Source, event)
+	}
+	if f != nil {
+		return out, f
+	}
+	if e.Origin != o.Queue && !slices.Contains(o.Origins, e.Origin) {
+		return out, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
+	}
+	out.Body = body
+	out.Attributes, out.Added = split(m.Attributes, e.Bound)
+	return out, nil
+}
+
+// known checks that the key may be asked for.
+func (o *Opener) known(ctx context.Context, id keys.ID) *Failure {
+	if o.Crypto == nil {
+		return keyNotFound(id)
+	}
+	if o.Valid == nil {
+		return nil
+	}
+	ok, err := o.Valid.Valid(ctx, id)
+	switch {
+	case err != nil:
+		return fail(ctx, id, err)
+	case !ok:
+		return keyNotFound(id)
+	}
+	return nil
+}
+
+func (o *Opener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery) ([]byte, *Failure) {
+	data, err := envelope.AppendContext(nil, &envelope.Context{
+		MessageID:     m.ID,
+		SessionID:     m.SessionID,
+		ContentType:   m.ContentType,
+		CorrelationID: m.CorrelationID,
+		Attributes:    m.Attributes,
+	}, e.Bound)
+	if err != nil {
+		// A bound attribute is missing, or a field cannot have been sealed so.
+		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
+	}
+	body, err := o.Crypto.Decrypt(ctx, *e, data)
+	if err != nil {
+		return nil, fail(ctx, keys.ID(e.KeyID), err)
+	}
+	return body, nil
+}
+
+// split parts the attributes that the sender bound from those that were added. Both
+// maps are new: the broker's own stays as it was received, for the copies that a driver
+// makes of it.
+func split(all map[string]string, bound []string) (authentic, added map[string]string) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	authentic = make(map[string]string, len(bound))
+	for _, name := range bound {
+		authentic[name] = all[name] // it is there: the envelope opened
+	}
+	if len(bound) == len(all) {
+		return authentic, nil
+	}
+	added = make(map[string]string, len(all)-len(bound))
+	for name, value := range all {
+		if _, ok := authentic[name]; !ok {
+			added[name] = value
+		}
+	}
+	return authentic, added
+}

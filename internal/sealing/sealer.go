@@ -1,0 +1,159 @@
+package sealing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
+)
+
+// Sealer seals the messages of one queue. It is safe for concurrent use.
+type Sealer struct {
+	Queue   string
+	Crypto  Crypto
+	Keys    keys.Provider // says which key is current
+	Observe *observe.Scope
+
+	used atomic.Pointer[keys.ID] // the key that was last told to the Observer
+}
+
+// CurrentKey is the ID of the key to seal with now.
+func (s *Sealer) CurrentKey(ctx context.Context) (keys.ID, *Failure) {
+	id, err := s.Keys.CurrentKeyID(ctx)
+	if err == nil {
+		return id, nil
+	}
+	f := sealFailed(ctx, "", fmt.Errorf("no current key: %w", ProviderError(ctx, err)))
+	s.tell(ctx, f)
+	return "", f
+}
+
+// Seal replaces the body of m by its envelope under key id, or under the key that has
+// become current if id is gone, and returns the key that it used. After a failure m
+// still holds the plaintext.
+func (s *Sealer) Seal(ctx context.Context, id keys.ID, m *driver.Message) (keys.ID, *Failure) {
+	begin := time.Now()
+	h := header(s.Queue, m, begin)
+	h.KeyID = string(id)
+	data, err := bind(&h, m)
+	if err != nil {
+		return id, &Failure{KeyID: id, Err: driver.Errorf(driver.Invalid, "%w", err)}
+	}
+	plaintext := len(m.Body)
+	key, err := s.encrypt(ctx, &h, m, data)
+	if errors.Is(err, keys.ErrNotFound) || errors.Is(err, keys.ErrDestroyed) {
+		// The key may have been retired since it was current.
+		if now, e := s.Keys.CurrentKeyID(ctx); e == nil && now != id {
+			id, h.KeyID = now, string(now)
+			key, err = s.encrypt(ctx, &h, m, data)
+		}
+	}
+	if err != nil {
+		f := sealFailed(ctx, id, err)
+		s.tell(ctx, f)
+		return id, f
+	}
+	m.Sealed = true
+	if s.Observe.Active() {
+		s.Observe.Sealed(ctx, s.Observe.Source, observe.Sealed{Took: time.Since(begin), KeyID: id, Bytes: plaintext})
+		s.noteKey(ctx, key)
+	}
+	return id, nil
+}
+
+// header is the part of an envelope's header that m and the time determine.
+func header(queue string, m *driver.Message, now time.Time) envelope.Header {
+	h := envelope.Header{EncryptedAt: now.UnixMilli(), Origin: queue}
+	from := now
+	if !m.NotBefore.IsZero() {
+		h.NotBefore = ceilMilli(m.NotBefore)
+		if m.NotBefore.After(from) {
+			from = m.NotBefore
+		}
+	}
+	if m.TTL > 0 {
+		h.ExpiresAt = ceilMilli(from.Add(m.TTL))
+	}
+	return h
+}
+
+// bind names m's attributes in h and returns the data that the envelope authenticates.
+func bind(h *envelope.Header, m *driver.Message) ([]byte, error) {
+	bound, err := envelope.BoundNames(m.Attributes)
+	if err != nil {
+		return nil, err
+	}
+	h.Bound = bound
+	return envelope.AppendContext(nil, &envelope.Context{
+		MessageID:     m.ID,
+		SessionID:     m.SessionID,
+		ContentType:   m.ContentType,
+		CorrelationID: m.CorrelationID,
+		Attributes:    m.Attributes,
+	}, bound)
+}
+
+// encrypt replaces the body of m by its envelope under the key that h names. The key is
+// nil if Crypto keeps its keys to itself.
+func (s *Sealer) encrypt(ctx context.Context, h *envelope.Header, m *driver.Message, data []byte) (*keys.Key, error) {
+	if c, ok := s.Crypto.(*Cipher); ok {
+		e, err := c.epoch(ctx, keys.ID(h.KeyID))
+		if err != nil {
+			return nil, err
+		}
+		dst := make([]byte, 0, envelope.SealedSize(h, len(m.Body)))
+		b, err := e.sealer.Seal(dst, h, m.Body, data)
+		if err == nil {
+			m.Body = b
+		}
+		return e.key, err
+	}
+	e, err := s.Crypto.Encrypt(ctx, keys.ID(h.KeyID), *h, m.Body, data)
+	if err != nil {
+		return nil, err
+	}
+	b := e.Bytes()
+	if !envelope.IsSealed(b) {
+		return nil, errors.New("the CryptoProvider returned no envelope")
+	}
+	m.Body = b
+	return nil, nil //nolint:nilnil // the provider's keys are its own
+}
+
+// noteKey tells the Observer of a key that the Sealer has taken up.
+func (s *Sealer) noteKey(ctx context.Context, key *keys.Key) {
+	if key == nil {
+		return
+	}
+	id := key.ID()
+	if last := s.used.Load(); last != nil && *last == id {
+		return
+	}
+	s.used.Store(&id)
+	s.Observe.KeyUsed(ctx, s.Observe.Source, observe.KeyUsed{KeyID: id, Created: key.Created(), Expires: key.Expires()})
+}
+
+func (s *Sealer) tell(ctx context.Context, f *Failure) {
+	if f.Reason != "" {
+		s.Observe.CryptoError(ctx, s.Observe.Source, observe.CryptoError{Reason: f.Reason, KeyID: f.KeyID})
+	}
+}
+
+// ceilMilli rounds up, so that a message is never due early nor expired early.
+func ceilMilli(t time.Time) int64 {
+	return t.Add(time.Millisecond - 1).UnixMilli()
+}
+
+// LooksSealed reports whether a body that is not sealed would be taken for a sealed one.
+// On a text transport that is also the marker in base64, which receivers go by if the
+// transport's own mark is gone.
+func LooksSealed(body []byte, text bool) bool {
+	const marker = "UVJFMQ"
+	return envelope.IsSealed(body) || text && len(body) >= len(marker) && string(body[:len(marker)]) == marker
+}

@@ -1,0 +1,129 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/intake"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
+)
+
+// This file tells log, Observer and OnRejected what became of received messages, and
+// when a receiver stops and resumes.
+
+// rejection describes a message that is not delivered. What becomes of it is filled in
+// when that is decided.
+func (r *Receiver) rejection(t *taken, reason string) *RejectedError {
+	return &RejectedError{
+		Queue:     r.queue,
+		BrokerID:  t.d.BrokerID,
+		MessageID: t.d.raw.ID,
+		SessionID: t.d.raw.SessionID,
+		KeyID:     t.d.KeyID,
+		Count:     t.d.Count,
+		Reason:    reason,
+		Err:       t.err,
+	}
+}
+
+// clip bounds an ID that is not authentic, and so as long as a broker likes, for a log
+// line.
+func clip(id string) string { return id[:min(len(id), MaxIDBytes)] }
+
+func (r *Receiver) reportRejected(ctx context.Context, e *RejectedError) {
+	r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: e.Reason, KeyID: e.KeyID})
+	r.obs.Rejected(ctx, r.obs.Source, observe.Rejected{Reason: e.Reason, Disposition: e.Disposition, KeyID: e.KeyID, SettleErr: e.SettleErr})
+	if e.Disposition == driver.DeadLettered && e.SettleErr == nil {
+		r.obs.DeadLettered(ctx, r.obs.Source, observe.DeadLettered{Reason: e.Reason})
+	}
+	level := slog.LevelWarn
+	if e.Disposition == driver.DeadLettered || e.SettleErr != nil {
+		level = slog.LevelError
+	}
+	if r.log.Enabled(ctx, level) {
+		attrs := []slog.Attr{
+			slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)), slog.String("reason", e.Reason),
+			slog.String("disposition", string(e.Disposition)), slog.Int("delivery", e.Count), slog.String("error", e.Err.Error()),
+		}
+		if e.SettleErr != nil {
+			attrs = append(attrs, slog.String("settle_error", e.SettleErr.Error()))
+		}
+		r.log.LogAttrs(ctx, level, "Message rejected", attrs...)
+	}
+	if f := r.client.options.OnRejected; f != nil {
+		f(ctx, e)
+	}
+}
+
+func (r *Receiver) reportDuplicate(ctx context.Context, e *RejectedError) {
+	r.obs.Duplicate(ctx, r.obs.Source, observe.Duplicate{KeyID: e.KeyID, SettleErr: e.SettleErr})
+	r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: completed",
+		slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)))
+}
+
+// reportReceived notes a message that is handed to the application.
+func (r *Receiver) reportReceived(ctx context.Context, d *Delivery) {
+	r.obs.Received(ctx, r.obs.Source, observe.Received{Encrypted: d.Encrypted, KeyID: d.KeyID, Bytes: len(d.Body)})
+	if d.Encrypted {
+		if r.log.Enabled(ctx, slog.LevelInfo) {
+			r.log.LogAttrs(ctx, slog.LevelInfo, "Message received with encryption",
+				slog.String("queue", r.queue), slog.String("message_id", d.ID),
+				slog.Bool("encrypted", true), slog.String("key_id", string(d.KeyID)))
+		}
+		return
+	}
+	r.log.LogAttrs(ctx, r.reportPlaintext(ctx), "Message received WITHOUT encryption",
+		slog.String("queue", r.queue), slog.String("message_id", clip(d.ID)), slog.Bool("encrypted", false))
+}
+
+// reportPlaintext tells the Observer of plaintext that is accepted, if the policy asks
+// for it, and returns the level of its log line.
+func (r *Receiver) reportPlaintext(ctx context.Context) slog.Level {
+	if r.cfg.PlaintextPolicy != AllowWithAlert {
+		return slog.LevelWarn
+	}
+	r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: driver.ReasonPlaintextAllowed})
+	return slog.LevelError
+}
+
+// reportChange tells that the receiver stopped, or resumed.
+func (r *Receiver) reportChange(ctx context.Context, c intake.Change) {
+	switch {
+	case !c.Stopped:
+		r.obs.Resumed(ctx, r.obs.Source, observe.Resumed{Reason: c.Reason})
+		r.log.LogAttrs(ctx, slog.LevelInfo, "Receiving resumed", slog.String("queue", r.queue), slog.String("reason", c.Reason))
+	case c.Reason == driver.ReasonAuthentication:
+		r.obs.Paused(ctx, r.obs.Source, observe.Paused{Reason: c.Reason})
+		r.log.LogAttrs(ctx, slog.LevelError, "Receiving PAUSED after repeated authentication failures: a wrong key is mounted, or the queue is tampered with",
+			slog.String("queue", r.queue), slog.Int("failures", r.options.MaxAuthFailures))
+	default:
+		r.obs.Paused(ctx, r.obs.Source, observe.Paused{Reason: c.Reason})
+		r.log.LogAttrs(ctx, slog.LevelError, "Receiving stopped until the provider answers",
+			slog.String("queue", r.queue), slog.String("reason", c.Reason), slog.String("error", c.Cause.Error()))
+	}
+}
+
+// askAgain finds out, at no message's cost, whether what was away is back.
+func (r *Receiver) askAgain(ctx context.Context, o intake.Outage) intake.Answer {
+	if o.Reason == driver.ReasonReplayStore {
+		return r.askStore(ctx, o)
+	}
+	if r.sealer == nil {
+		return intake.NeedsMessage // the keys are a CryptoProvider's own
+	}
+	return askKeys(ctx, r.sealer.Keys, o.KeyID)
+}
+
+// askKeys asks a key provider for what could not be had.
+func askKeys(ctx context.Context, p keys.Provider, id keys.ID) intake.Answer {
+	if _, err := p.ValidKeyIDs(ctx); err != nil {
+		return intake.Away
+	}
+	if _, err := p.GetKey(ctx, id); err != nil && !errors.Is(err, keys.ErrNotFound) {
+		return intake.Away
+	}
+	return intake.Back
+}
