@@ -151,14 +151,14 @@ func (q *queue) Send(ctx context.Context, all []*driver.Message) []driver.SendRe
 			results[i].Err = err
 			continue
 		}
-		err = batch.AddMessage(out, nil)
+		err = batch.AddAMQPAnnotatedMessage(out, nil)
 		if errors.Is(err, azservicebus.ErrMessageTooLarge) && len(in) > 0 {
 			flush()
 			if batch, err = q.newBatch(ctx); err != nil {
 				results[i].Err = err
 				continue
 			}
-			err = batch.AddMessage(out, nil)
+			err = batch.AddAMQPAnnotatedMessage(out, nil)
 		}
 		switch {
 		case errors.Is(err, azservicebus.ErrMessageTooLarge):
@@ -179,7 +179,7 @@ func (q *queue) sendOne(ctx context.Context, m *driver.Message) error {
 	if err != nil {
 		return err
 	}
-	err = q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendMessage(ctx, out, nil) })
+	err = q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendAMQPAnnotatedMessage(ctx, out, nil) })
 	if driver.KindOf(err) == driver.TooLarge {
 		return driver.NewTooLarge("message", size(m), q.caps.MaxBatchBytes)
 	}
@@ -208,14 +208,14 @@ func failed(results []driver.SendResult, in []int, err error) []driver.SendResul
 }
 
 // check refuses what cannot be sent.
-func (q *queue) check(m *driver.Message) (*azservicebus.Message, error) {
+func (q *queue) check(m *driver.Message) (*azservicebus.AMQPAnnotatedMessage, error) {
 	if len(m.Body) > q.caps.MaxBody {
 		return nil, driver.NewTooLarge("body", len(m.Body), q.caps.MaxBody)
 	}
 	if q.settings.Sessions && m.SessionID == "" {
 		return nil, driver.Errorf(driver.Invalid, "this queue requires a session on every message")
 	}
-	return outgoing(m, 0)
+	return outgoing(m)
 }
 
 // copyID is the broker's message ID of a copy: never one that was used before.

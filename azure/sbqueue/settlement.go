@@ -149,19 +149,11 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	if _, err := s.renewOne(ctx, r); err != nil {
 		return err
 	}
-	again := r.Message
-	again.NotBefore = time.Now().Add(delay)
-	// Another identity for the broker, which would drop it as a repeat.
-	again.DedupID = copyID(&r.Delivery)
-	m, err := outgoing(&again, r.Count)
+	m, err := s.postponed(r, delay)
 	if err != nil {
 		return err
 	}
-	if again.TTL > 0 && !r.EnqueuedAt.IsZero() {
-		left := max(again.TTL-time.Since(r.EnqueuedAt), time.Second)
-		m.TimeToLive = &left
-	}
-	err = s.q.transmit(ctx, func(sender *azservicebus.Sender) error { return sender.SendMessage(ctx, m, nil) })
+	err = s.q.transmit(ctx, func(sender *azservicebus.Sender) error { return sender.SendAMQPAnnotatedMessage(ctx, m, nil) })
 	if err != nil {
 		return err
 	}

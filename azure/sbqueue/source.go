@@ -77,8 +77,9 @@ type source struct {
 // receipt is a delivery and the driver's handle of it.
 type receipt struct {
 	driver.Delivery
-	m    *azservicebus.ReceivedMessage // not written to: the SDK reads it in several goroutines
-	link *link
+	m        *azservicebus.ReceivedMessage // not written to: the SDK reads it in several goroutines
+	received time.Time                     // by this machine's clock
+	link     *link
 	// alone is the memory of what Receive returns where this is all that came.
 	alone [1]*driver.Delivery
 
@@ -315,7 +316,7 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range messages {
-		r := &receipt{m: m, link: l}
+		r := &receipt{m: m, link: l, received: now}
 		incoming(&r.Delivery, m, s.q.name, s.dead)
 		r.LockedUntil = s.q.lock.end(now, r.LockedUntil)
 		r.Receipt = r
