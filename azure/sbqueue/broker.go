@@ -69,6 +69,7 @@ type QueueOptions struct {
 	MaxDeliveries int           // its maximum delivery count; 0 means 10
 	Retention     time.Duration // its default time to live; 0 means unknown or for ever
 	Dedup         bool          // it detects duplicates
+	Partitioned   bool          // it is partitioned: a transfer then has one session, and with Dedup one message ID
 	// MaxBytes is the limit of one transfer. 0 means the link's own, up to
 	// 1 MiB.
 	MaxBytes int
@@ -240,6 +241,9 @@ func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
 	}
 	if r.RequiresDuplicateDetection != nil {
 		s.Dedup = *r.RequiresDuplicateDetection
+	}
+	if r.EnablePartitioning != nil {
+		s.Partitioned = *r.EnablePartitioning
 	}
 	if d := isoDuration(r.LockDuration); d > 0 {
 		s.Lock = d

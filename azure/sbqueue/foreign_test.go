@@ -242,3 +242,33 @@ func TestReservedAttributes(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadable: a message that the SDK panics on ends nothing, and the others are
+// received.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{LockDuration: time.Second, MaxDeliveryCount: 3})
+	q := n.open(t)
+	n.sendRaw(t, &azservicebus.AMQPAnnotatedMessage{
+		Body:                  azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("x")}},
+		ApplicationProperties: map[string]any{"DeadLetterReason": int64(5)},
+		Properties:            &azservicebus.AMQPAnnotatedMessageProperties{MessageID: "unreadable"},
+	})
+	send(t, q, &driver.Message{ID: "a"}, &driver.Message{ID: "b"})
+	left := map[string]bool{"a": true, "b": true}
+	for deadline := time.Now().Add(30 * time.Second); len(left) > 0 && time.Now().Before(deadline); {
+		all, err := q.Receive(t.Context(), 10, time.Second)
+		if err != nil && driver.KindOf(err) != driver.Unavailable {
+			t.Fatalf("Receive: %v", err)
+		}
+		for _, d := range all {
+			if _, err := settle(t, q, d, driver.Complete); err != nil {
+				t.Errorf("Complete: %v", err)
+			}
+			delete(left, d.ID)
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("not received: %v", left)
+	}
+}
