@@ -48,7 +48,7 @@ func (q *queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 			results[i].Err = err
 			continue
 		}
-		if len(batch) == maxEntries || len(batch) > 0 && bytes+size > q.p.o.MaxBatchBytes {
+		if len(batch) == maxEntries || len(batch) > 0 && bytes+size > q.batchLimit {
 			q.sendBatch(ctx, batch, results)
 			batch, bytes = batch[:0], 0
 		}
@@ -71,7 +71,6 @@ func (q *queue) sendBatch(ctx context.Context, batch []outgoing, results []drive
 	entries := make([]types.SendMessageBatchRequestEntry, len(batch))
 	for i, o := range batch {
 		entries[i] = o.entry
-		entries[i].Id = aws.String(strconv.Itoa(i))
 	}
 	ids, errs := q.send(ctx, q.url, entries)
 	for i, o := range batch {
@@ -79,14 +78,22 @@ func (q *queue) sendBatch(ctx context.Context, batch []outgoing, results []drive
 	}
 }
 
-// send makes one request and returns the broker's ID or the error of each entry.
-// The Id of an entry is its index.
+// send makes one request and returns the broker's ID or the error of each entry. It
+// sends halves if the service takes fewer bytes at once than it should.
 func (q *queue) send(ctx context.Context, url string, entries []types.SendMessageBatchRequestEntry) (ids []string, errs []error) {
 	const op = "SendMessageBatch"
+	for i := range entries {
+		entries[i].Id = aws.String(itoa(i))
+	}
 	ids, errs = make([]string, len(entries)), unanswered(op, len(entries))
 	out, err := q.p.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: aws.String(url), Entries: entries})
 	if err != nil {
 		err = q.p.classify(ctx, op, url, err)
+		if half := len(entries) / 2; half > 0 && driver.KindOf(err) == driver.TooLarge {
+			ids, errs = q.send(ctx, url, entries[:half])
+			moreIDs, moreErrs := q.send(ctx, url, entries[half:])
+			return append(ids, moreIDs...), append(errs, moreErrs...)
+		}
 		for i := range errs {
 			errs[i] = err
 		}
