@@ -143,8 +143,7 @@ func message(id string) *driver.Message {
 }
 
 func copyOf(m *driver.Message) *driver.Message {
-	c := *m
-	c.Attributes, c.Trace, c.Body = maps.Clone(m.Attributes), maps.Clone(m.Trace), bytes.Clone(m.Body)
+	c := m.Clone()
 	return &c
 }
 

@@ -44,7 +44,7 @@ func harness(limits memqueue.QueueOptions) drivertest.Harness {
 			},
 			Attacker:     b.Attacker(),
 			Missing:      "not-declared",
-			InvalidNames: []string{"a\x00b", "a\nb", "not-utf8-\xff", strings.Repeat("n", memqueue.MaxName+1)},
+			InvalidNames: []string{"a\x00b", "a\nb", "not-utf8-\xff", strings.Repeat("n", driver.MaxName+1)},
 		}
 	}}
 }

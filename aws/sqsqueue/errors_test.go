@@ -199,7 +199,7 @@ func TestPlainBodies(t *testing.T) {
 		t.Errorf("the body is a %T", stub.body)
 	}
 	direct := &stubClient{}
-	res, err := plainBodies{direct}.Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
+	res, err := newTransport(direct, attemptTime).Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
 	if err == nil {
 		_ = res.Body.Close()
 		t.Fatal("the stub answered")

@@ -73,7 +73,7 @@ func harness(tb testing.TB, limits sqlitequeue.QueueOptions, lock time.Duration,
 				return name, b.Declare(ctx, name, &o)
 			},
 			Missing:      "not-declared",
-			InvalidNames: []string{"a\x00b", "a\nb", "not-utf8-\xff", strings.Repeat("n", sqlitequeue.MaxName+1)},
+			InvalidNames: []string{"a\x00b", "a\nb", "not-utf8-\xff", strings.Repeat("n", driver.MaxName+1)},
 		}
 	}}
 }

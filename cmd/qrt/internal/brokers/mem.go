@@ -72,7 +72,7 @@ func openMem(ctx context.Context, rawURL string) (*Broker, error) {
 			return fmt.Sprint(kind, used[kind]-1), nil
 		},
 		Attacker:     b.Attacker(),
-		InvalidNames: []string{"a\x00b", "a\nb", strings.Repeat("n", memqueue.MaxName+1)},
+		InvalidNames: []string{"a\x00b", "a\nb", strings.Repeat("n", driver.MaxName+1)},
 		close:        func() error { return b.Close(context.Background()) },
 	}, nil
 }

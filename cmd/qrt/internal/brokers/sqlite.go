@@ -88,7 +88,7 @@ func openSQLite(ctx context.Context, rawURL string) (*Broker, error) {
 			return name, keeper.Declare(ctx, name, o)
 		},
 		Attacker:     raw,
-		InvalidNames: []string{"a\x00b", "a\nb", strings.Repeat("n", sqlitequeue.MaxName+1)},
+		InvalidNames: []string{"a\x00b", "a\nb", strings.Repeat("n", driver.MaxName+1)},
 		close: func() error {
 			return errors.Join(raw.Close(), keeper.Close(context.WithoutCancel(ctx)))
 		},
