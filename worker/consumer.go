@@ -248,5 +248,6 @@ func (c *consumer) handle(j job) {
 	}
 	ctx, cancel := context.WithCancelCause(c.base)
 	defer cancel(nil)
-	c.start(ctx, now, cancel, j, messageLock{j.delivery}).do()
+	r := c.start(ctx, now, cancel, j, messageLock{j.delivery})
+	r.do()
 }

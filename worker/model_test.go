@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	modelSchedules = flag.Int("model.schedules", 10_000/scale, "how many random schedules the model test of the Pool runs")
+	modelSchedules = flag.Int("model.schedules", soak(100, 10_000), "how many random schedules the model test of the Pool runs")
 	modelSeed      = flag.Uint64("model.seed", 0, "the first seed; 0 draws one")
 	modelOnly      = flag.Bool("model.only", false, "run the first seed alone")
 )
