@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -90,4 +91,17 @@ func (r *Receiver) storeError(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	return fmt.Errorf("%w: %w", ErrReplayStore, err)
+}
+
+// redriveMark begins the BrokerID of a redrive's own records in the replay store.
+const redriveMark = "redrive:"
+
+// recordedID is the BrokerID under which a receiver's claim is recorded, never one of a
+// redrive: a broker that names a message so would have the next redrive take what a
+// handler completed for its own mark, and seal it anew.
+func recordedID(brokerID string) string {
+	if strings.HasPrefix(brokerID, redriveMark) {
+		return "delivery:" + brokerID
+	}
+	return brokerID
 }

@@ -133,9 +133,10 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 	return c.resolveAges()
 }
 
-// resolveReceiver is resolveSender for a receiver whose broker keeps messages for
-// retention; 0 means that the broker does not tell.
-func (c CryptoConfig) resolveReceiver(retention time.Duration) (CryptoConfig, error) {
+// Resolve checks c and returns it with the defaults filled in, for a receiver whose
+// broker keeps messages for retention; 0 means that the broker does not tell. It fails
+// with ErrInvalidOptions.
+func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
 	c, err := c.resolveSender()
 	if err != nil || c.MaxMessageAge != QueueRetention {
 		return c, err

@@ -23,7 +23,6 @@ type Delivery struct {
 	src     driver.Source
 	raw     *driver.Delivery
 	claim   claim
-	test    *downstreamTest // that its handler makes; nil: none
 
 	mu          sync.Mutex // guards what follows; never held across a call
 	lockedUntil time.Time

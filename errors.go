@@ -15,7 +15,7 @@ import (
 )
 
 // What can be wrong with a message that was received. DESIGN.md,
-// "What becomes of a rejected message", has what follows in each case.
+// "What becomes of a message", has what follows in each case.
 var (
 	ErrUnencryptedMessage   = errors.New("message is not encrypted and the policy rejects plaintext")
 	ErrInvalidEnvelope      = envelope.ErrInvalidEnvelope
@@ -87,8 +87,11 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// wrap is the one place where an *Error is built. Context errors and errors
-// that are wrapped already pass through.
+// NewError returns err as an *Error, for packages that are built on this one; nil is
+// nil. Context errors and errors that are an *Error already pass through. It is the one
+// place where an Error is built.
+func NewError(op, queue string, err error) error { return wrap(op, queue, err) }
+
 func wrap(op, queue string, err error) error {
 	if err == nil {
 		return nil

@@ -266,44 +266,6 @@ func ExampleReceiver_NextSession() {
 	// acme/api#7 closed
 }
 
-// Dead letters go back to their queue, sealed anew under the current key.
-func ExampleDeadLetters_Redrive() {
-	ctx := context.Background()
-	store, err := replay.NewMemory(nil)
-	check(err)
-	client, err := queue.New(memqueue.New(nil), &queue.Options{
-		Keys: ringOf(exampleKey("k1", 1)), ReplayStore: store, Logger: silent,
-		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true},
-	})
-	check(err)
-	s, err := client.Sender(ctx, "orders", nil)
-	check(err)
-	_, err = s.Send(ctx, &queue.Message{ID: "order-7", Body: []byte("two coffees")})
-	check(err)
-	r, err := client.Receiver(ctx, "orders", nil)
-	check(err)
-	d, err := r.ReceiveOne(ctx)
-	check(err)
-	check(d.DeadLetter(ctx, queue.Reason{Code: "out_of_coffee"}))
-
-	dead, err := client.DeadLetters(ctx, "orders", &queue.ReceiverOptions{Wait: 10 * time.Millisecond})
-	check(err)
-	for p, err := range dead.All(ctx, nil) {
-		check(err)
-		fmt.Println(p.ID, p.DeadLetter.Reason)
-	}
-	report, err := dead.Redrive(ctx, &queue.RedriveOptions{Reseal: true})
-	check(err)
-	fmt.Println("redriven:", report.Redriven)
-	d, err = r.ReceiveOne(ctx)
-	check(err)
-	fmt.Println(d.ID, string(d.Body))
-	// Output:
-	// order-7 out_of_coffee
-	// redriven: 1
-	// order-7 two coffees
-}
-
 func check(err error) {
 	if err != nil {
 		panic(err)

@@ -14,21 +14,17 @@ type Peeked struct {
 	// Err says why the message does not open; its Body is then nil and nothing
 	// else of it is authentic. Nil on plain messages, whatever the policy.
 	Err error
-
-	// DeadLetter is set on messages of a dead-letter queue: cleartext, for
-	// display.
-	DeadLetter *driver.DeadLetter
 }
 
 // Peek returns up to max messages from cursor on ("" is the start), held and
 // scheduled ones included, and the cursor that follows them, "" at the end. A
 // broker that cannot answers errors.ErrUnsupported.
 func (r *Receiver) Peek(ctx context.Context, cursor string, max int) ([]*Peeked, string, error) {
-	p, next, err := r.peek(ctx, r.q, cursor, max)
+	p, next, err := r.peek(ctx, cursor, max)
 	return p, next, wrap("peek", r.queue, err)
 }
 
-func (e *endpoint) peek(ctx context.Context, q driver.Queue, cursor string, max int) ([]*Peeked, string, error) {
+func (e *endpoint) peek(ctx context.Context, cursor string, max int) ([]*Peeked, string, error) {
 	if err := checkContext(ctx); err != nil {
 		return nil, "", err
 	}
@@ -38,7 +34,7 @@ func (e *endpoint) peek(ctx context.Context, q driver.Queue, cursor string, max 
 	if e.client.closed.Load() {
 		return nil, "", driver.ErrClosed
 	}
-	raw, next, err := q.Peek(ctx, cursor, max)
+	raw, next, err := e.q.Peek(ctx, cursor, max)
 	if err != nil {
 		return nil, "", err
 	}
@@ -53,7 +49,7 @@ func (e *endpoint) peek(ctx context.Context, q driver.Queue, cursor string, max 
 
 // look opens one message that is not under a lock.
 func (e *endpoint) look(ctx context.Context, raw *driver.Delivery) *Peeked {
-	p := &Peeked{DeadLetter: raw.DeadLetter}
+	p := &Peeked{}
 	p.fill(e.queue, raw)
 	_, f := e.unseal(ctx, &p.Received, raw)
 	p.Err = publicError(f)

@@ -8,7 +8,6 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/internal/intake"
 	"github.com/queue-runtime/queue/internal/sealing"
-	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 )
 
@@ -231,7 +230,7 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 	case !d.Encrypted:
 		return
 	}
-	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: timeOf(opened.Envelope.ExpiresAt)}
+	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: opened.ExpiresAt()}
 	j := r.freshness.Judge(times, time.Now())
 	switch j.Reason {
 	case driver.ReasonMessageFromFuture:
@@ -254,33 +253,16 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 // messages. A message that is not sealed comes back with Encrypted false.
 func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery) (sealing.Opened, *sealing.Failure) {
 	opened, f := e.opener.Open(ctx, raw)
-	if opened.Envelope != nil {
-		d.KeyID = keys.ID(opened.Envelope.KeyID)
-	}
+	d.KeyID = opened.KeyID()
 	if f != nil {
 		return opened, f
 	}
 	d.Body, d.Attributes, d.Unauthenticated = opened.Body, opened.Attributes, opened.Added
-	m := opened.Envelope
-	if m == nil {
-		return opened, nil
-	}
-	d.Encrypted = true
-	d.Origin = m.Origin
-	d.EncryptedAt = time.UnixMilli(m.EncryptedAt)
-	d.NotBefore = timeOf(m.NotBefore)
-	if m.ExpiresAt > 0 {
-		d.TTL = time.UnixMilli(m.ExpiresAt).Sub(time.UnixMilli(max(m.EncryptedAt, m.NotBefore)))
+	if opened.Envelope != nil {
+		d.Encrypted, d.Origin = true, opened.Envelope.Origin
+		d.EncryptedAt, d.NotBefore, d.TTL = opened.EncryptedAt(), opened.NotBefore(), opened.TTL()
 	}
 	return opened, nil
-}
-
-// timeOf is a time of an envelope's header; 0 is the zero Time (qre1, Section 2.5).
-func timeOf(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
 }
 
 // fill copies what the broker says of a message, none of it authentic yet.

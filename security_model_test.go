@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
@@ -548,7 +549,7 @@ func (s *siege) rotate() {
 	case 3:
 		s.restore()
 	case 4:
-		s.keys.down = !s.keys.down
+		s.keys.down.Store(!s.keys.down.Load())
 	}
 }
 
@@ -582,13 +583,13 @@ func (s *siege) disturb() {
 // redrive sends the dead letters back, as they are or sealed anew.
 func (s *siege) redrive() {
 	name := s.queue()
-	d, err := s.client.DeadLetters(s.Context(), name, &queue.ReceiverOptions{Wait: time.Millisecond})
+	d, err := deadletter.Open(s.Context(), s.client, name, &deadletter.Options{Wait: time.Millisecond})
 	s.must(err)
 	reseal, dry := s.draw(3) > 0, s.draw(6) == 0
 	if reseal {
 		s.sending = resealed
 	}
-	report, err := d.Redrive(s.Context(), &queue.RedriveOptions{Reseal: reseal, DryRun: dry})
+	report, err := d.Redrive(s.Context(), &deadletter.RedriveOptions{Reseal: reseal, DryRun: dry})
 	s.sending = nothing
 	s.must(err)
 	s.must(d.Close(s.Context()))
@@ -613,7 +614,8 @@ func (s *siege) redrive() {
 func (s *siege) calm() {
 	s.net.Tamper(nil)
 	s.net.Heal()
-	s.store.trouble, s.keys.down = storeWorks, false
+	s.store.trouble = storeWorks
+	s.keys.down.Store(false)
 	s.restore()
 	s.held = nil
 	empty := false

@@ -105,42 +105,6 @@ func TestLostSessionIsLetGo(t *testing.T) {
 	})
 }
 
-// On a broker without a delay on abandon a session whose first message must wait
-// is not handed round until the message's deliveries are used up: its lock is
-// the delay.
-func TestBlockedSessionWaitsOutItsLock(t *testing.T) {
-	for _, support := range []driver.Support{driver.None, driver.Native} {
-		t.Run(support.String(), func(t *testing.T) {
-			inBubble(t, nil, func(x *fixture) {
-				x.must(x.ring.Add(newKey(x.T, "k2", 9)))
-				x.must(x.ring.SetCurrent("k2"))
-				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-				x.must(x.ring.SetCurrent("k1"))
-				p := &countingSessions{caps: func(c *driver.Capabilities) { c.AbandonDelay = support }}
-				bot := newRing(x.T, "k1")
-				r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second, Keys: bot, MaxDeliveries: 10})
-				_, stop := x.run(r, queue.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil }), nil, &queue.HandleOptions{Sessions: true})
-				x.wait(2 * time.Minute)
-				if got := x.deadReasons(orders); len(got) != 0 {
-					x.Errorf("dead letters %v within two minutes: a rotation that is on its way must not lose messages", got)
-				}
-				if n := p.accepted.Load(); n > 8 {
-					x.Errorf("the session was accepted %d times in two minutes", n)
-				}
-				x.must(bot.Add(newKey(x.T, "k2", 9)))
-				x.wait(4 * time.Minute)
-				if n := len(x.stored(orders)) + len(x.deadReasons(orders)); n != 0 {
-					x.Errorf("%d messages are left, want none: the key is there", n)
-				}
-				x.must(stop())
-				if n := p.open.Load(); n != 0 {
-					x.Errorf("%d sessions are still open", n)
-				}
-			})
-		})
-	}
-}
-
 // What stands behind a message that must wait is given back with its nonce: the
 // next receiver does not find it claimed.
 func TestBlockedSessionReleasesClaims(t *testing.T) {

@@ -128,7 +128,7 @@ func (e *env) limited(s QueueSpec) (q driver.Queue, ok bool) {
 		}
 		return nil, false
 	}
-	q = e.open(e.provider, name)
+	q = e.open(e.broker, name)
 	if n := q.Capabilities().MaxDeliveries; n != s.MaxDeliveries {
 		e.Errorf("Capabilities.MaxDeliveries is %d on a queue with %d", n, s.MaxDeliveries)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/replay"
@@ -111,14 +112,14 @@ func (f *Fixture) Waiting(ctx context.Context, name string) []*queue.Peeked {
 }
 
 // DeadLettered returns the dead letters of a queue, opened, in order; they stay.
-func (f *Fixture) DeadLettered(ctx context.Context, name string) []*queue.Peeked {
+func (f *Fixture) DeadLettered(ctx context.Context, name string) []*deadletter.Letter {
 	f.t.Helper()
-	d, err := f.DeadLetters(ctx, name, nil)
+	d, err := deadletter.Open(ctx, f.Client, name, nil)
 	if err != nil {
 		f.t.Fatalf("queuetest: %v", err)
 	}
 	defer func() { _ = d.Close(ctx) }()
-	var all []*queue.Peeked
+	var all []*deadletter.Letter
 	for p, err := range d.All(ctx, nil) {
 		if err != nil {
 			f.t.Fatalf("queuetest: %v", err)

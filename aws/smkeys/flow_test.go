@@ -16,6 +16,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // line is a sender and a processor that share nothing but the broker and the
@@ -58,9 +59,9 @@ func newLineOf(t *testing.T, s *server, o *Options) *line {
 }
 
 // process runs a processor until stop is called.
-func (l *line) process(t *testing.T, h queue.HandlerFunc) (stop func()) {
+func (l *line) process(t *testing.T, h worker.HandlerFunc) (stop func()) {
 	t.Helper()
-	p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 4})
+	p, err := worker.New(&worker.Options{Concurrency: 4})
 	if err != nil {
 		t.Fatal(err)
 	}

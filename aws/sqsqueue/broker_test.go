@@ -10,8 +10,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 func TestOpen(t *testing.T) {

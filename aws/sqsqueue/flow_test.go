@@ -18,10 +18,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	qrt "github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/testbed/awspeer"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // client returns a strict client, without nonces, over p.
@@ -122,7 +123,7 @@ func TestProcessorSessionsFake(t *testing.T) {
 func TestProcessorSessionsFauxqs(t *testing.T) {
 	cfg := awspeer.Config(awspeer.Fauxqs(t))
 	t.Parallel()
-	b := peer{cfg: cfg, short: 4 * time.Second}.harness(fifoKind).Start(drivertest.New(t))
+	b := peer{cfg: cfg, short: 4 * time.Second}.harness(fifoKind).Start(t)
 	name, err := b.NewQueue(t.Context(), drivertest.QueueSpec{Sessions: true, ShortLock: true})
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +152,7 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 	crashed := make(chan struct{})
 	var crash sync.Once
 	var cut atomic.Bool
-	handler := func(process int) qrt.HandlerFunc {
+	handler := func(process int) worker.HandlerFunc {
 		return func(ctx context.Context, d *qrt.Delivery) error {
 			var n int
 			if _, err := fmt.Sscanf(string(d.Body), d.SessionID+"/%d", &n); err != nil {
@@ -192,7 +193,7 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 				return nil
 			}
 			if d.Count == 1 && rand.IntN(10) == 0 { //nolint:gosec // G404: a test's dice
-				return qrt.RetryAfter(time.Second, errors.New("the dice"))
+				return worker.RetryAfter(errors.New("the dice"), time.Second)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -214,11 +215,11 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 		if err != nil {
 			t.Fatal(err)
 		}
-		proc, err := qrt.NewProcessor(&qrt.ProcessorOptions{Concurrency: 4, DrainTimeout: time.Millisecond})
+		proc, err := worker.New(&worker.Options{Concurrency: 4, DrainTimeout: time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := proc.Handle(r, handler(process), &qrt.HandleOptions{Sessions: true, SessionIdle: time.Second}); err != nil {
+		if err := proc.Handle(r, handler(process), &worker.HandleOptions{Sessions: true, SessionIdle: time.Second}); err != nil {
 			t.Fatal(err)
 		}
 		mine, end := context.WithCancel(ctx)
@@ -277,7 +278,7 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 func TestRequestsPerMessageAtPeer(t *testing.T) {
 	url := awspeer.Fauxqs(t)
 	cfg := awspeer.Config(url)
-	b := peer{cfg: cfg}.harness(standard).Start(drivertest.New(t))
+	b := peer{cfg: cfg}.harness(standard).Start(t)
 	name, err := b.NewQueue(t.Context(), drivertest.QueueSpec{})
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 // TestMain lets more tests run at once than there are processors: those against

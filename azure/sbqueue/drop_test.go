@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // The connection is cut 200 times, at random, while 8 workers handle 20,000
@@ -84,7 +85,7 @@ func drops(t *testing.T, messages, cuts, workers, sessions int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: workers})
+	p, err := worker.New(&worker.Options{Concurrency: workers})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,10 +93,10 @@ func drops(t *testing.T, messages, cuts, workers, sessions int) {
 	l := &ledger{seen: make([]int, messages), handled: make([]bool, messages), ready: make([]int, max(sessions, 1))}
 	all := make(chan struct{})
 	begin := time.Now()
-	handler := queue.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+	handler := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 		var i int
 		if _, err := fmt.Sscanf(d.ID, "m-%d", &i); err != nil || i < 0 || i >= messages {
-			return queue.Permanent("unknown", fmt.Errorf("message %q", d.ID))
+			return worker.Permanent(fmt.Errorf("message %q", d.ID), "unknown")
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -118,7 +119,7 @@ func drops(t *testing.T, messages, cuts, workers, sessions int) {
 		}
 		return nil
 	})
-	if err := p.Handle(r, handler, &queue.HandleOptions{SessionIdle: 200 * time.Millisecond}); err != nil {
+	if err := p.Handle(r, handler, &worker.HandleOptions{SessionIdle: 200 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)

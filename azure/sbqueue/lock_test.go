@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // process runs a processor with this handler over n's queue until the test ends.
-func process(t *testing.T, n *namespace, h queue.HandlerFunc) {
+func process(t *testing.T, n *namespace, h worker.HandlerFunc) {
 	t.Helper()
 	c, err := queue.New(n.broker(t), &queue.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -25,7 +26,7 @@ func process(t *testing.T, n *namespace, h queue.HandlerFunc) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 2})
+	p, err := worker.New(&worker.Options{Concurrency: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

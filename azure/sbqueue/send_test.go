@@ -7,9 +7,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // batchOf returns n messages with bodies of that size.

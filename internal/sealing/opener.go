@@ -12,18 +12,12 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// ValidKeys knows which key IDs a receiver accepts, at a bounded rate of questions to
-// the key provider however many messages name keys that do not exist.
-type ValidKeys interface {
-	Valid(ctx context.Context, id keys.ID) (bool, error)
-}
-
 // Opener opens the messages of one queue. It is safe for concurrent use.
 type Opener struct {
 	Queue   string
-	Origins []string  // queues beside Queue that a message may have been sealed for
-	Crypto  Crypto    // nil: there are no keys, and no sealed message opens
-	Valid   ValidKeys // nil: every key ID reaches Crypto
+	Origins []string     // queues beside Queue that a message may have been sealed for
+	Crypto  Crypto       // nil: there are no keys, and no sealed message opens
+	Valid   *keys.Cached // bounds what messages that are not authentic ask of the keys; nil: every key ID reaches Crypto
 	Observe *observe.Scope
 }
 
@@ -37,6 +31,44 @@ type Opened struct {
 	// message that is not sealed all are Attributes.
 	Attributes map[string]string
 	Added      map[string]string
+}
+
+// KeyID is the key that the message names; empty if it is not sealed. It is authentic
+// once the message has opened.
+func (o *Opened) KeyID() keys.ID {
+	if o.Envelope == nil {
+		return ""
+	}
+	return keys.ID(o.Envelope.KeyID)
+}
+
+// The times of the envelope, which must not be nil; the zero Time if it has none.
+
+// EncryptedAt is when the message was sealed.
+func (o *Opened) EncryptedAt() time.Time { return timeOf(o.Envelope.EncryptedAt) }
+
+// NotBefore is when the message may be delivered first.
+func (o *Opened) NotBefore() time.Time { return timeOf(o.Envelope.NotBefore) }
+
+// ExpiresAt is when the message may be delivered last.
+func (o *Opened) ExpiresAt() time.Time { return timeOf(o.Envelope.ExpiresAt) }
+
+// TTL is the time between the sealing, or NotBefore if that is later, and ExpiresAt; 0
+// if the message does not expire.
+func (o *Opened) TTL() time.Duration {
+	e := o.Envelope
+	if e.ExpiresAt == 0 {
+		return 0
+	}
+	return timeOf(e.ExpiresAt).Sub(time.UnixMilli(max(e.EncryptedAt, e.NotBefore)))
+}
+
+// timeOf is a time of an envelope's header; 0 is the zero Time (qre1, Section 2.5).
+func timeOf(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 // Open opens m. After a failure the result holds no more than the Envelope, none of it
@@ -87,12 +119,8 @@ func (o *Opener) known(ctx context.Context, id keys.ID) *Failure {
 	if o.Valid == nil {
 		return nil
 	}
-	ok, err := o.Valid.Valid(ctx, id)
-	switch {
-	case err != nil:
+	if err := o.Valid.Check(ctx, id); err != nil {
 		return fail(ctx, id, err)
-	case !ok:
-		return keyNotFound(id)
 	}
 	return nil
 }

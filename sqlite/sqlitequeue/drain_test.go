@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // A thousand drains under full load, fewer under the race detector: every message
@@ -65,14 +66,14 @@ func TestDrainUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		sent += each
-		p, err := queue.NewProcessor(&queue.ProcessorOptions{Concurrency: 1 + round%8, DrainTimeout: time.Duration(round%20+1) * time.Millisecond})
+		p, err := worker.New(&worker.Options{Concurrency: 1 + round%8, DrainTimeout: time.Duration(round%20+1) * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
 		rctx, cancel := context.WithCancel(ctx)
 		var n atomic.Int64
 		stopAt := int64(round % (each + 1))
-		h := queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			if n.Add(1) >= stopAt {
 				cancel() // in the middle of the load
 			}

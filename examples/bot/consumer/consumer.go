@@ -14,14 +14,15 @@ import (
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // Consumer receives from one queue. Run it once.
 type Consumer struct {
-	client    *queue.Client
-	receiver  *queue.Receiver
-	processor *queue.Processor
-	unwatch   func() error
+	client   *queue.Client
+	receiver *queue.Receiver
+	pool     *worker.Pool
+	unwatch  func() error
 }
 
 // Parts are what a Consumer is made over. Keys and Nonces may be nil, as the
@@ -30,7 +31,7 @@ type Parts struct {
 	Broker      driver.Broker // the Consumer's from then on
 	Keys        keys.Provider
 	ReplayStore replay.NonceStore
-	Handler     queue.Handler
+	Handler     worker.Handler
 
 	Telemetry *service.Telemetry
 	Observer  *otelqueue.Observer // nil: one of Telemetry
@@ -67,7 +68,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 	if b.unwatch, err = otelqueue.WatchDepth(p.Telemetry.Meter, b.receiver); err != nil {
 		return nil, err
 	}
-	b.processor, err = queue.NewProcessor(&queue.ProcessorOptions{
+	b.pool, err = worker.New(&worker.Options{
 		Concurrency:  c.Concurrency,
 		DrainTimeout: c.DrainTimeout,
 		OnError: func(ctx context.Context, d *queue.Delivery, err error) {
@@ -79,7 +80,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, b.processor.Handle(b.receiver, p.Handler, &queue.HandleOptions{
+	return b, b.pool.Handle(b.receiver, p.Handler, &worker.HandleOptions{
 		// Order within a session, one message at a time, where the broker can.
 		Sessions:      b.receiver.Capabilities().Sessions != driver.None,
 		SessionIdle:   c.SessionIdle,
@@ -88,7 +89,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 }
 
 // Run handles messages until ctx ends, and then lets handlers finish.
-func (b *Consumer) Run(ctx context.Context) error { return b.processor.Run(ctx) }
+func (b *Consumer) Run(ctx context.Context) error { return b.pool.Run(ctx) }
 
 // Check fails where the broker does not answer.
 func (b *Consumer) Check(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/worker"
 )
 
 // eventAttribute has the name of the event. The router sets it, and in a sealed
@@ -16,7 +17,7 @@ const eventAttribute = "github-event"
 
 // Handler returns the handler of all events, which gives t what each asks for.
 // Events that it does not know are noted, not refused: GitHub adds new ones.
-func Handler(bot string, t Tracker) queue.Handler {
+func Handler(bot string, t Tracker) worker.Handler {
 	do := func(ctx context.Context, d *queue.Delivery, what string) error {
 		sum := sha256.Sum256(d.Body)
 		return t.Do(ctx, Task{
@@ -24,19 +25,19 @@ func Handler(bot string, t Tracker) queue.Handler {
 			SHA256: hex.EncodeToString(sum[:]), Encrypted: d.Encrypted, KeyID: string(d.KeyID), Delivery: d.Count,
 		})
 	}
-	pullRequest := queue.Typed(queue.JSON, func(ctx context.Context, e PullRequest, d *queue.Delivery) error {
+	pullRequest := worker.JSON(func(ctx context.Context, e PullRequest, d *queue.Delivery) error {
 		return do(ctx, d, pullRequestTask(&e))
 	})
-	issue := queue.Typed(queue.JSON, func(ctx context.Context, e Issue, d *queue.Delivery) error {
+	issue := worker.JSON(func(ctx context.Context, e Issue, d *queue.Delivery) error {
 		return do(ctx, d, issueTask(&e))
 	})
-	push := queue.Typed(queue.JSON, func(ctx context.Context, e Push, d *queue.Delivery) error {
+	push := worker.JSON(func(ctx context.Context, e Push, d *queue.Delivery) error {
 		return do(ctx, d, pushTask(&e))
 	})
-	other := queue.Typed(queue.JSON, func(ctx context.Context, e Other, d *queue.Delivery) error {
+	other := worker.JSON(func(ctx context.Context, e Other, d *queue.Delivery) error {
 		return do(ctx, d, strings.TrimSpace("note "+d.Attributes[eventAttribute]+" "+e.Action))
 	})
-	known := map[string]queue.Handler{
+	known := map[string]worker.Handler{
 		"pull_request":                pullRequest,
 		"pull_request_review":         pullRequest,
 		"pull_request_review_comment": pullRequest,
@@ -44,7 +45,7 @@ func Handler(bot string, t Tracker) queue.Handler {
 		"issue_comment":               issue,
 		"push":                        push,
 	}
-	return queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+	return worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 		h, ok := known[d.Attributes[eventAttribute]]
 		if !ok {
 			h = other

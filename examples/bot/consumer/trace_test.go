@@ -15,7 +15,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/examples/bot/consumer"
@@ -25,6 +24,8 @@ import (
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
+	"github.com/queue-runtime/queue/worker"
 )
 
 const secret = "a secret of GitHub and us"
@@ -81,7 +82,7 @@ func (x *traced) key(name string) (string, *keys.Ring) {
 }
 
 // bot runs a consumer of a queue until the test ends.
-func (x *traced) bot(broker driver.Broker, name string, ring *keys.Ring, h queue.Handler) {
+func (x *traced) bot(broker driver.Broker, name string, ring *keys.Ring, h worker.Handler) {
 	x.Helper()
 	var c consumer.Config
 	x.must(service.Load(&c, map[string]string{
@@ -186,7 +187,7 @@ func TestOneTraceOverTwoBrokers(t *testing.T) {
 	x.must(err)
 	broker, err := sqlitequeue.Open(t.Context(), first, nil)
 	x.must(err)
-	x.bot(broker, "task-tactician", pullsRing, queue.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+	x.bot(broker, "task-tactician", pullsRing, worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 		_, err := sender.Send(ctx, &queue.Message{ID: d.ID, SessionID: d.SessionID, ContentType: d.ContentType, Attributes: d.Attributes, Body: d.Body})
 		return err
 	}))

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 )
@@ -41,11 +41,11 @@ func (o *filterOptions) flags(f *pflag.FlagSet) {
 }
 
 // filter is what the flags select.
-func (o *filterOptions) filter(now time.Time) (*queue.Filter, error) {
+func (o *filterOptions) filter(now time.Time) (*deadletter.Filter, error) {
 	if o.limit < 0 {
 		return nil, usagef("--limit is negative")
 	}
-	f := &queue.Filter{Reasons: o.reasons, SessionIDs: o.sessions, MessageIDs: o.ids, Limit: o.limit}
+	f := &deadletter.Filter{Reasons: o.reasons, SessionIDs: o.sessions, MessageIDs: o.ids, Limit: o.limit}
 	for _, id := range o.keys {
 		f.KeyIDs = append(f.KeyIDs, keys.ID(id))
 	}
@@ -75,7 +75,7 @@ func (o *filterOptions) selects() bool {
 }
 
 // withDead runs f over the dead letters of a queue.
-func (a *app) withDead(ctx context.Context, name string, f func(*connection, *queue.DeadLetters) error) error {
+func (a *app) withDead(ctx context.Context, name string, f func(*connection, *deadletter.Queue) error) error {
 	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) (err error) {
 		d, err := c.deadLetters(ctx, name)
 		if err != nil {
@@ -123,8 +123,8 @@ does not open they are all the evidence there is.`,
 }
 
 // dlqEvidence lists dead letters with their stored bytes.
-func (a *app) dlqEvidence(ctx context.Context, name string, filter *queue.Filter) error {
-	return a.withDead(ctx, name, func(c *connection, d *queue.DeadLetters) error {
+func (a *app) dlqEvidence(ctx context.Context, name string, filter *deadletter.Filter) error {
+	return a.withDead(ctx, name, func(c *connection, d *deadletter.Queue) error {
 		return c.rawDeadLetters(ctx, name, func(raw iter.Seq2[*driver.Delivery, error]) error {
 			next, stop := iter.Pull2(raw)
 			defer stop()
@@ -133,7 +133,7 @@ func (a *app) dlqEvidence(ctx context.Context, name string, filter *queue.Filter
 				if err != nil {
 					return err
 				}
-				r := newPeekedReport(p)
+				r := newLetterReport(p)
 				// Both go by the order of storage; what is gone by now is passed over.
 				for {
 					found, err, ok := next()
@@ -159,14 +159,14 @@ func (a *app) dlqEvidence(ctx context.Context, name string, filter *queue.Filter
 	})
 }
 
-func (a *app) dlqList(ctx context.Context, name string, filter *queue.Filter, full bool) error {
-	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
+func (a *app) dlqList(ctx context.Context, name string, filter *deadletter.Filter, full bool) error {
+	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
 		l := list{a: a, full: full, dead: true}
 		for p, err := range d.All(ctx, filter) {
 			if err != nil {
 				return err
 			}
-			l.add(newPeekedReport(p))
+			l.add(newLetterReport(p))
 		}
 		l.end()
 		if l.n == 0 {
@@ -202,9 +202,9 @@ func (a *app) dlqShowCommand() *cobra.Command {
 }
 
 func (a *app) dlqShow(ctx context.Context, name, id string) error {
-	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
+	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
 		found := 0
-		for p, err := range d.All(ctx, &queue.Filter{MessageIDs: []string{id}}) {
+		for p, err := range d.All(ctx, &deadletter.Filter{MessageIDs: []string{id}}) {
 			if err != nil {
 				return err
 			}
@@ -212,7 +212,7 @@ func (a *app) dlqShow(ctx context.Context, name, id string) error {
 				a.warn(oneOfMany(name, id))
 				return nil
 			}
-			r := newPeekedReport(p)
+			r := newLetterReport(p)
 			a.print(r, r.show)
 		}
 		if found == 0 {

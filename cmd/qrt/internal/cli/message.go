@@ -6,8 +6,9 @@ import (
 	"strings"
 	"time"
 
-	queue "github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 )
@@ -36,7 +37,7 @@ type messageReport struct {
 	DeadLetter *deadLetterReport `json:"dead_letter,omitempty"`
 	Rejected   *rejectedReport   `json:"rejected,omitempty"`
 	// Error says why a message that was looked at does not open.
-	Error     string `json:"error,omitempty"`
+	Error  string `json:"error,omitempty"`
 	Reason string `json:"error_type,omitempty"`
 }
 
@@ -51,7 +52,7 @@ type deadLetterReport struct {
 // rejectedReport is what became of a message that was received and not
 // delivered.
 type rejectedReport struct {
-	Reason   string             `json:"error_type"`
+	Reason      string             `json:"error_type"`
 	Disposition driver.Disposition `json:"disposition"`
 	Error       string             `json:"error"`
 	SettleError string             `json:"settle_error,omitempty"`
@@ -86,15 +87,23 @@ func newMessageReport(m *queue.Received) messageReport {
 	}
 }
 
-// newPeekedReport is a message that was looked at; its body is left out where it
-// does not open.
-func newPeekedReport(p *queue.Peeked) messageReport {
-	r := newMessageReport(&p.Received)
-	if p.Err != nil {
+// newPeekedReport is a message that was looked at; its body is left out if it does not
+// open.
+func newPeekedReport(p *queue.Peeked) messageReport { return newLookReport(&p.Received, p.Err) }
+
+// newLetterReport is newPeekedReport for a dead letter.
+func newLetterReport(l *deadletter.Letter) messageReport {
+	r := newLookReport(&l.Received, l.Err)
+	r.DeadLetter = newDeadLetterReport(&l.DeadLetter)
+	return r
+}
+
+func newLookReport(m *queue.Received, err error) messageReport {
+	r := newMessageReport(m)
+	if err != nil {
 		r.payload = payload{}
-		r.Error, r.Reason = p.Err.Error(), queue.ReasonOf(p.Err)
+		r.Error, r.Reason = err.Error(), queue.ReasonOf(err)
 	}
-	r.DeadLetter = newDeadLetterReport(p.DeadLetter)
 	return r
 }
 

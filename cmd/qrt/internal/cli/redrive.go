@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	queue "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/deadletter"
 )
 
 // redriveReport is the output of dlq redrive --json.
@@ -31,7 +31,7 @@ type redriveReport struct {
 
 func (a *app) dlqRedriveCommand() *cobra.Command {
 	var o filterOptions
-	var r queue.RedriveOptions
+	var r deadletter.RedriveOptions
 	var ttl string
 	c := &cobra.Command{
 		Use:   "redrive QUEUE",
@@ -84,8 +84,8 @@ know, is refused, so that nobody can launder a replay through the dead letters.
 	return c
 }
 
-func (a *app) redrive(ctx context.Context, name string, o *queue.RedriveOptions) error {
-	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
+func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOptions) error {
+	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
 		total := 0
 		if a.errors.Terminal() && !a.settings.json {
 			s, err := d.Stats(ctx, o.Filter)
@@ -99,7 +99,7 @@ func (a *app) redrive(ctx context.Context, name string, o *queue.RedriveOptions)
 			bar.Done()
 		}
 		defer bar.Done()
-		o.Progress = func(r queue.RedriveReport) { bar.Set(r.Matched) }
+		o.Progress = func(r deadletter.RedriveReport) { bar.Set(r.Matched) }
 		got, err := d.Redrive(ctx, o)
 		bar.Done()
 		r := redriveReport{
@@ -159,12 +159,12 @@ func (r *redriveReport) show(s *display.Screen) {
 
 // refusalNotes say in words why a dead letter was not resealed.
 var refusalNotes = map[string]string{
-	"plaintext":              "plaintext is never resealed: anybody can have written it",
-	"unknown_to_nonce_store": "the replay store does not know them: see --accept-replay-risk",
-	"expired":                "they are past their own expiry: see --ttl",
-	"nonce_reused":           "they were handled before: sending them back would be a replay",
-	"authentication_failed":  "they do not authenticate: somebody altered them",
-	"key_not_found":          "their key is not among --keys",
+	"plaintext":               "plaintext is never resealed: anybody can have written it",
+	"unknown_to_replay_store": "the replay store does not know them: see --accept-replay-risk",
+	"expired":                 "they are past their own expiry: see --ttl",
+	"nonce_reused":            "they were handled before: sending them back would be a replay",
+	"authentication_failed":   "they do not authenticate: somebody altered them",
+	"key_not_found":           "their key is not among --keys",
 }
 
 // purgeReport is the output of dlq purge --json.
@@ -204,8 +204,8 @@ that selects it wants --all. It asks before it deletes, unless --yes is given.`,
 	return c
 }
 
-func (a *app) purge(ctx context.Context, name string, filter *queue.Filter, yes bool) error {
-	return a.withDead(ctx, name, func(_ *connection, d *queue.DeadLetters) error {
+func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter, yes bool) error {
+	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
 		s, err := d.Stats(ctx, filter)
 		if err != nil {
 			return err

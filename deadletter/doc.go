@@ -1,0 +1,29 @@
+// Package deadletter reads, purges and redrives the dead letters of a queue: the
+// messages that were rejected, given up by a handler, or delivered too often.
+//
+//	letters, err := deadletter.Open(ctx, client, "orders", nil)
+//	report, err := letters.Redrive(ctx, &deadletter.RedriveOptions{
+//		Filter: &deadletter.Filter{Reasons: []string{"max_deliveries"}},
+//	})
+//
+// A [Queue] stands on the broker and the options of a queue.Client. What it needs of
+// them must be that of the queue's receivers, so that a redrive can tell replays.
+//
+// # Delivery
+//
+// A letter is removed only after its queue has confirmed the copy: a crash in between
+// may leave both, never none. Reading changes nothing if the broker can peek. If it
+// cannot, letters are received and given back at the end, which counts as a delivery
+// of each.
+//
+// # What it does not do
+//
+// It does not judge why a message failed: reasons, times and key IDs are the broker's
+// word. It never reseals a letter that may have been handled, unless the caller vouches
+// for it.
+//
+// # Concurrency and errors
+//
+// A Queue is safe for concurrent use; two that work on one dead-letter queue take
+// letters from each other. Errors are *queue.Error, as those of package queue.
+package deadletter

@@ -1,0 +1,252 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
+)
+
+// consumer is one queue of a Pool. Invariant: it fetches no more messages than it holds
+// slots for, so that no message waits for a handler while its lock runs.
+type consumer struct {
+	pool     *Pool
+	receiver *queue.Receiver
+	handler  Handler
+	o        HandleOptions // resolved
+	rules    rules
+	caps     driver.Capabilities
+	name     string // of the queue
+	tracks   bool   // it has claims in a replay store
+	log      *slog.Logger
+	observer observe.Scope
+
+	share    *share
+	breaker  *backoff.Breaker // of the calls to the broker
+	failures *failureLog
+	wait     time.Duration // of the fetcher after an error, 0 while all is well
+
+	work chan job // to a worker that is free; closed when nothing is fetched any more
+
+	// Set by Run.
+	base      context.Context // of the handlers
+	renewer   *renewer
+	deadlines deadlines
+}
+
+func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*consumer, error) {
+	client := r.Client().Options()
+	c := &consumer{
+		pool: p, receiver: r, caps: r.Capabilities(), name: r.Queue(), log: client.Logger,
+		observer: observe.NewScope(client.Observer, observe.Source{Queue: r.Queue(), Environment: client.Environment}),
+		failures: newFailureLog(),
+		work:     make(chan job),
+	}
+	c.tracks = client.Crypto.TrackReplays
+	if own := r.Options().Crypto; own != nil {
+		c.tracks = own.TrackReplays
+	}
+	if o != nil {
+		c.o = *o
+	}
+	if err := c.o.resolve(r); err != nil {
+		return nil, err
+	}
+	c.rules = rules{retry: c.o.Retry, maxDeliveries: c.o.MaxDeliveries, maxDelay: c.caps.MaxDelay}
+	for i := len(p.o.Middleware) - 1; i >= 0; i-- {
+		h = p.o.Middleware[i](h)
+	}
+	c.handler = h
+	limit := p.o.Concurrency
+	if c.o.Concurrency > 0 {
+		limit = min(limit, c.o.Concurrency)
+	}
+	c.share = newShare(c.o.Weight, limit)
+	var err error
+	c.breaker, err = c.newBreaker(p.o.Breaker)
+	return c, err
+}
+
+// newBreaker returns the breaker of the calls to the broker, which tells of its changes.
+func (c *consumer) newBreaker(o backoff.BreakerOptions) (*backoff.Breaker, error) {
+	changed := o.OnChange
+	o.OnChange = func(s backoff.State) {
+		ctx := context.Background()
+		c.observer.Breaker(ctx, c.observer.Source, observe.Breaker{State: string(s)})
+		c.log.LogAttrs(ctx, slog.LevelWarn, "Circuit breaker changed", slog.String("queue", c.name), slog.String("state", string(s)))
+		if changed != nil {
+			changed(s)
+		}
+	}
+	return backoff.NewBreaker(&o)
+}
+
+// begin prepares the consumer for handlers that run in base.
+func (c *consumer) begin(base context.Context) {
+	c.base = base
+	c.deadlines.base = base
+	c.renewer = newRenewer(base, c.receiver, c.log)
+}
+
+// fetch receives until ctx ends, and starts a handler for each message. Its error is
+// one that no wait will cure.
+func (c *consumer) fetch(ctx context.Context) error {
+	want := 1
+	for ctx.Err() == nil {
+		limit, test, ok := c.ready(ctx)
+		if !ok {
+			continue
+		}
+		if c.o.Sessions {
+			want, limit = 1, 1
+		}
+		n, err := c.pool.slots.acquire(ctx, c.share, min(want, limit))
+		if err != nil {
+			test.Unused()
+			return nil // ctx ended
+		}
+		call, wait, allowed := c.breaker.Allow()
+		if !allowed {
+			test.Unused()
+			c.pool.slots.release(c.share, n)
+			sleep(ctx, wait)
+			continue
+		}
+		if c.o.Sessions {
+			err = c.fetchSession(ctx, test)
+		} else {
+			var got int
+			got, err = c.fetchMessages(ctx, n, test)
+			// As many as came, and room to grow: an idle queue holds one slot.
+			want = max(1, got)
+			if got == n {
+				want = min(2*n, c.o.Prefetch)
+			}
+		}
+		if fatal := c.fetched(ctx, &call, err); fatal != nil {
+			return fatal
+		}
+	}
+	return nil
+}
+
+// minDownstreamWait keeps a breaker that is about to let a call through from being
+// asked in a busy loop.
+const minDownstreamWait = 10 * time.Millisecond
+
+// ready waits while the handlers' downstream is known to fail, and says how many
+// messages may be fetched. If the breaker is half open, that is one, and test travels
+// with it: until it is handled no other is fetched, which would only be given back
+// untried.
+func (c *consumer) ready(ctx context.Context) (limit int, test backoff.Permit, ok bool) {
+	b := c.o.Downstream
+	if b == nil {
+		return c.o.Prefetch, backoff.Permit{}, true
+	}
+	permit, wait, allowed := b.Allow()
+	if !allowed {
+		sleep(ctx, max(wait, minDownstreamWait))
+		return 0, backoff.Permit{}, false
+	}
+	if !permit.Test() {
+		permit.Unused()
+		return c.o.Prefetch, backoff.Permit{}, true
+	}
+	return 1, permit, true
+}
+
+const (
+	firstFetchWait = 100 * time.Millisecond // bound of the wait after a first error
+	maxFetchWait   = 30 * time.Second       // and of any other: the breaker's open time
+)
+
+// fetched tells the breaker how a call to the broker ended, and waits if the next
+// should not follow at once. It returns an error that ends the consumer.
+func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error) error {
+	switch {
+	case err == nil:
+		call.Succeeded()
+		c.wait = 0
+		return nil
+	case ctx.Err() != nil:
+		call.Unused()
+		return nil
+	case receivingWaited(err):
+		call.Unused() // not the broker's fault
+		return nil
+	case errors.Is(err, queue.ErrClosed), errors.Is(err, queue.ErrQueueNotFound), errors.Is(err, errors.ErrUnsupported), errors.Is(err, queue.ErrInvalidOptions):
+		call.Unused()
+		return wrap("receive", c.name, err)
+	}
+	call.Failed()
+	c.wait = min(max(2*c.wait, firstFetchWait), maxFetchWait)
+	wait := max(backoff.Exponential{First: c.wait, Max: maxFetchWait}.Delay(1), retryAfter(err))
+	c.log.LogAttrs(ctx, slog.LevelError, "Receiving failed",
+		slog.String("queue", c.name), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
+	sleep(ctx, wait)
+	return nil
+}
+
+// receivingWaited reports whether the receiver found something to be away other than
+// the broker, and has waited for it already.
+func receivingWaited(err error) bool {
+	return errors.Is(err, queue.ErrReceivingPaused) || errors.Is(err, queue.ErrKeyProvider) || errors.Is(err, queue.ErrReplayStore)
+}
+
+// retryAfter is how long the broker asked to wait; 0 if it did not.
+func retryAfter(err error) time.Duration {
+	var e *queue.Error
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+// fetchMessages receives up to n messages, for which n slots are taken.
+func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, err error) {
+	batch, err := c.receiver.Fetch(ctx, n)
+	c.pool.slots.release(c.share, n-len(batch.Deliveries))
+	if len(batch.Deliveries) == 0 {
+		test.Unused()
+	}
+	for i, d := range batch.Deliveries {
+		j := job{delivery: d}
+		if i == 0 {
+			j.permit = test
+		}
+		select {
+		case c.work <- j:
+		default: // no worker is free
+			c.pool.handlers.Go(func() { c.worker(j) })
+		}
+	}
+	return len(batch.Deliveries) + len(batch.Rejected), err
+}
+
+// worker handles j and then what comes, until the consumer stops fetching. There are as
+// many as were ever busy at once; each is the goroutine of one message after the other,
+// so that their stacks need not grow anew.
+func (c *consumer) worker(j job) {
+	for ok := true; ok; j, ok = <-c.work {
+		c.handle(j)
+	}
+}
+
+// handle handles one message, which holds one slot.
+func (c *consumer) handle(j job) {
+	defer c.pool.slots.release(c.share, 1)
+	now := time.Now()
+	if until := j.delivery.HeldUntil(); !until.IsZero() && !now.Before(until) {
+		j.permit.Unused()
+		c.giveBack(j.delivery) // another receiver has it by now
+		return
+	}
+	ctx, cancel := context.WithCancelCause(c.base)
+	defer cancel(nil)
+	c.start(ctx, now, cancel, j, messageLock{j.delivery}).do()
+}

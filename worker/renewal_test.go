@@ -1,0 +1,86 @@
+package worker_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/worker"
+)
+
+// slowRenewals is a provider whose renewals take a second, and which counts those of
+// one delivery that meet: the contract of driver.Source forbids it.
+type slowRenewals struct {
+	driver.Broker
+	under, met, calls atomic.Int32
+}
+
+func (p *slowRenewals) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return &slowRenewalQueue{q, p}, err
+}
+
+type slowRenewalQueue struct {
+	driver.Queue
+	p *slowRenewals
+}
+
+func (q *slowRenewalQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+	q.p.calls.Add(1)
+	if q.p.under.Add(1) > 1 {
+		q.p.met.Add(1)
+	}
+	answer := time.NewTimer(time.Second)
+	defer answer.Stop()
+	<-answer.C
+	q.p.under.Add(-1)
+	return q.Queue.Renew(ctx, d)
+}
+
+// However many renew one delivery, the Processor and its handler among them, the
+// driver sees one renewal of it at a time, and each of those who renew gets a lock.
+func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
+	p := &slowRenewals{}
+	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		client, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet()})
+		x.must(err)
+		r, err := client.Receiver(x.Context(), orders, nil)
+		x.must(err)
+		pool, err := worker.New(nil)
+		x.must(err)
+		ctx, stop := context.WithCancel(x.Context())
+		defer stop()
+		x.must(pool.Handle(r, worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+			defer stop()
+			done := make(chan error)
+			for range 3 {
+				go func() {
+					for range 40 {
+						if err := d.Renew(ctx); err != nil {
+							done <- err
+							return
+						}
+					}
+					done <- nil
+				}()
+			}
+			for range 3 {
+				if err := <-done; err != nil {
+					x.Errorf("Renew: %v", err)
+				}
+			}
+			if left := time.Until(d.HeldUntil()); left < 29*time.Second {
+				x.Errorf("locked for %s after a renewal, want about 30 s", left)
+			}
+			return ctx.Err()
+		}), nil))
+		x.must(pool.Run(ctx))
+		if n := p.met.Load(); n > 0 || p.calls.Load() < 120 {
+			x.Errorf("%d of %d renewals met another", n, p.calls.Load())
+		}
+	})
+}

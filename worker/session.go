@@ -1,0 +1,121 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/driver"
+)
+
+// fetchSession takes a session, for which one slot is taken, and starts a goroutine
+// that works through it.
+func (c *consumer) fetchSession(ctx context.Context, test backoff.Permit) error {
+	s, err := c.receiver.NextSession(ctx)
+	if err != nil {
+		test.Unused()
+		c.pool.slots.release(c.share, 1)
+		if errors.Is(err, queue.ErrNoSession) {
+			return nil
+		}
+		return err
+	}
+	c.pool.handlers.Go(func() {
+		defer c.pool.slots.release(c.share, 1)
+		if err := c.workThrough(ctx, s, test); err != nil && ctx.Err() == nil {
+			c.rest(ctx, err)
+		}
+	})
+	return nil
+}
+
+// sessionPause is how long a slot stays empty after a session that could not be
+// received from: the next one could be had at once, and is likely to fare the same.
+const sessionPause = time.Second
+
+// rest waits after a session that failed, unless receiving has waited already.
+func (c *consumer) rest(ctx context.Context, err error) {
+	var rejected *queue.RejectedError
+	if errors.As(err, &rejected) || errors.Is(err, queue.ErrClosed) || receivingWaited(err) {
+		return // one message waits, and not its queue; or the next call says more
+	}
+	wait := max(sessionPause, retryAfter(err))
+	c.log.LogAttrs(ctx, slog.LevelError, "Receiving from a session failed",
+		slog.String("queue", c.name), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
+	sleep(ctx, wait)
+}
+
+// workThrough handles the session's messages in order, one at a time, until it is
+// empty, its turn is over, a message has to wait, or fetching ends. Closing the session
+// releases what it still holds at once. Its error is that of receiving.
+func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backoff.Permit) error {
+	held := &lease{lock: sessionLock{s}, cancel: func(error) {}}
+	c.renewer.keep(held, time.Now())
+	defer func() {
+		test.Unused() // unless a message took it along
+		c.renewer.drop(held)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(c.base), settleTimeout)
+		defer cancel()
+		if err := s.Close(closing); err != nil {
+			c.log.LogAttrs(closing, slog.LevelWarn, "Session not released: its lock runs out",
+				slog.String("queue", c.name), slog.String("error", err.Error()))
+		}
+	}()
+	for turn := 0; turn < c.o.SessionTurn && ctx.Err() == nil; turn++ {
+		batch, err := s.Fetch(ctx, 1, c.o.SessionIdle)
+		switch {
+		case err != nil && turn > 0 && errors.Is(err, queue.ErrSessionLost):
+			return nil // some of it was handled before
+		case err != nil:
+			return err
+		case len(batch.Deliveries) == 0 && len(batch.Rejected) > 0:
+			continue
+		case len(batch.Deliveries) == 0:
+			return nil
+		}
+		j := job{delivery: batch.Deliveries[0], permit: test}
+		test = backoff.Permit{}
+		if !c.goesOn(ctx, s, c.handleInSession(s, j)) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// goesOn reports whether the next message of s may be handled after one was settled. On
+// a broker that has no delay it holds the session for the delay, because the broker
+// would give the message to the next receiver at once.
+func (c *consumer) goesOn(ctx context.Context, s *queue.Session, last settlement) bool {
+	switch last.disposition {
+	case driver.Completed, driver.DeadLettered:
+		return true
+	case driver.Abandoned, driver.Released:
+	case driver.Lost:
+		return false
+	}
+	if c.caps.AbandonDelay != driver.None {
+		return false
+	}
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unhook := context.AfterFunc(s.Context(), cancel)
+	defer unhook()
+	sleep(waiting, last.delay)
+	return true
+}
+
+// handleInSession handles one message of s.
+func (c *consumer) handleInSession(s *queue.Session, j job) settlement {
+	ctx, cancel := context.WithCancelCause(c.base)
+	defer cancel(nil)
+	unhook := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })
+	defer unhook()
+	var l lock // the lease of the session keeps the lock
+	if c.tracks && j.delivery.Encrypted {
+		l = claimLock{messageLock{j.delivery}}
+	}
+	return c.start(ctx, time.Now(), cancel, j, l).do()
+}

@@ -1,0 +1,75 @@
+package worker_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/worker"
+)
+
+// deafSessions is a provider whose sessions can be accepted and not received from.
+type deafSessions struct {
+	driver.Broker
+	err      error
+	accepted atomic.Int32
+	enough   func() // called at the thousandth
+}
+
+func (p *deafSessions) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return &deafSessionQueue{q, p}, err
+}
+
+type deafSessionQueue struct {
+	driver.Queue
+	p *deafSessions
+}
+
+func (q *deafSessionQueue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+	s, err := q.Queue.AcceptSession(ctx, id, wait)
+	if q.p.accepted.Add(1) == 1000 {
+		q.p.enough()
+	}
+	return &deafSession{s, q.p.err}, err
+}
+
+type deafSession struct {
+	driver.Session
+	err error
+}
+
+func (s *deafSession) Receive(context.Context, int, time.Duration) ([]*driver.Delivery, error) {
+	return nil, s.err
+}
+
+// A broker that gives sessions away and fails at receiving from them, or takes them
+// back at once, is not asked for the next one again and again.
+func TestPoolWaitsAfterSessionThatFails(t *testing.T) {
+	for name, kind := range map[string]driver.Kind{"unavailable": driver.Unavailable, "lost": driver.SessionLost} {
+		t.Run(name, func(t *testing.T) {
+			p := &deafSessions{err: driver.Errorf(kind, "connection reset")}
+			inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
+				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				client, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
+				x.must(err)
+				r, err := client.Receiver(x.Context(), orders, nil)
+				x.must(err)
+				processor, err := worker.New(&worker.Options{Concurrency: 1})
+				x.must(err)
+				handler := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
+				x.must(processor.Handle(r, handler, &worker.HandleOptions{Sessions: true}))
+				ctx, stop := context.WithTimeout(x.Context(), time.Minute)
+				defer stop()
+				p.enough = stop
+				x.must(processor.Run(ctx))
+				if n := p.accepted.Load(); n < 2 || n > 70 {
+					x.Errorf("a session was accepted %d times in a minute, want about one a second", n)
+				}
+			})
+		})
+	}
+}
