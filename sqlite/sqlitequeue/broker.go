@@ -86,7 +86,7 @@ func (b *Broker) Path() string { return b.file.Path() }
 // belongs to it, through symbolic or hard links too: a replay store must not lie
 // there.
 func (b *Broker) SameFile(path string) bool {
-	for _, suffix := range [...]string{"", "-wal", "-shm"} {
+	for _, suffix := range [...]string{"", "-wal", "-shm", "-turn"} {
 		if sqlitefile.SameFile(path, b.Path()+suffix) {
 			return true
 		}
