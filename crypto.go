@@ -14,10 +14,10 @@ import (
 
 // Defaults of [CryptoConfig].
 const (
-	DefaultMaxMessageAge = 5 * time.Minute
-	DefaultMaxClockSkew  = 30 * time.Second
-	DefaultNonceTTL      = 10 * time.Minute
-	DefaultRetryWindow   = 24 * time.Hour
+	defaultMaxMessageAge = 5 * time.Minute
+	defaultMaxClockSkew  = 30 * time.Second
+	defaultNonceTTL      = 10 * time.Minute
+	defaultRetryWindow   = 24 * time.Hour
 )
 
 // QueueRetention as MaxMessageAge stands for the time that the broker keeps a
@@ -119,13 +119,13 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a nonce is remembered only as long as its message can be fresh")
 	}
 	if c.MaxClockSkew == 0 {
-		c.MaxClockSkew = DefaultMaxClockSkew
+		c.MaxClockSkew = defaultMaxClockSkew
 	}
 	if c.RetryWindow == 0 {
-		c.RetryWindow = DefaultRetryWindow
+		c.RetryWindow = defaultRetryWindow
 	}
 	if c.MaxMessageAge == 0 {
-		c.MaxMessageAge = DefaultMaxMessageAge
+		c.MaxMessageAge = defaultMaxMessageAge
 	}
 	if c.MaxMessageAge == QueueRetention {
 		return c, nil
@@ -157,7 +157,7 @@ func (c CryptoConfig) resolveAges() (CryptoConfig, error) {
 	least := c.MaxMessageAge + 3*c.MaxClockSkew
 	switch {
 	case c.NonceTTL == 0:
-		c.NonceTTL = max(DefaultNonceTTL, least)
+		c.NonceTTL = max(defaultNonceTTL, least)
 	case c.NonceTTL < least:
 		return c, invalidOption("CryptoConfig.NonceTTL is %s: a message can be replayed after its nonce is forgotten; it must be at least MaxMessageAge + 3 x MaxClockSkew = %s", c.NonceTTL, least)
 	}

@@ -165,8 +165,8 @@ func (d *Delivery) Renew(ctx context.Context) error {
 // from beginning: a driver need not stand two at once.
 type underRenewal struct{ way chan struct{} } // closed when that one has ended
 
-func (*underRenewal) Error() string   { return ErrRenewing.Error() }
-func (*underRenewal) Is(t error) bool { return t == ErrRenewing }
+func (*underRenewal) Error() string   { return errRenewing.Error() }
+func (*underRenewal) Is(t error) bool { return t == errRenewing }
 
 // beginRenewal makes room for one renewal, which endRenewal ends.
 func (d *Delivery) beginRenewal() error {
@@ -188,8 +188,8 @@ func (d *Delivery) endRenewal() {
 
 // RenewAll extends the locks, and the claims, of deliveries of this Receiver and its
 // sessions, with one call to the broker for each queue or session. It returns one
-// error (or nil) for each, as Renew does. A delivery that is being renewed already
-// gets ErrRenewing.
+// error (or nil) for each, as Renew does. A delivery that another call is renewing
+// at the moment gets an error that says so, and keeps its lock.
 func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 	out := make([]error, len(batch))
 	if err := checkContext(ctx); err != nil {
@@ -208,8 +208,9 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 	return out
 }
 
-// ErrRenewing: another renewal of the delivery is under way.
-var ErrRenewing = errors.New("a renewal of this delivery is under way")
+// errRenewing reports that a renewal of this delivery is already in flight. Drivers
+// are not required to support concurrent renewals of one delivery.
+var errRenewing = errors.New("a renewal of this delivery is under way")
 
 // renew extends the locks, and the claims, of deliveries of one source: of those
 // that are not being renewed already.

@@ -12,11 +12,14 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// Limits of a message that hold on every broker. A broker may have lower ones.
+// MaxIDBytes bounds a message ID, session ID, correlation ID and content type, in
+// bytes, on every broker. A broker may have a lower limit.
+const MaxIDBytes = 128
+
+// Limits of the attributes of a message on every broker. A broker may have lower ones.
 const (
-	MaxIDBytes        = 128 // of a message, session or correlation ID, and of a content type
-	MaxAttributes     = 64  // qre1, Section 2.4
-	MaxAttributeBytes = 255 // of an attribute's name
+	maxAttributes     = 64  // qre1, Section 2.4
+	maxAttributeBytes = 255 // of an attribute's name
 )
 
 // Message is what an application sends. Everything in it is bound to the sealed
@@ -35,9 +38,9 @@ type Message struct {
 	CorrelationID string // at most MaxIDBytes bytes
 	ContentType   string // a media type (RFC 9110, Section 8.3), at most MaxIDBytes bytes
 
-	// Attributes are cleartext metadata, at most MaxAttributes. Names are 1 to
-	// MaxAttributeBytes bytes of UTF-8; "traceparent", "tracestate" and those
-	// that begin with "qrt-" are reserved.
+	// Attributes are cleartext metadata, at most 64. Names are 1 to 255 bytes of
+	// UTF-8; "traceparent", "tracestate" and names that begin with "qrt-" are
+	// reserved.
 	Attributes map[string]string
 
 	Body []byte
@@ -112,15 +115,15 @@ func (m *Message) validate() error {
 			return driver.Errorf(driver.Invalid, "%s is not valid UTF-8", f.name)
 		}
 	}
-	if len(m.Attributes) > MaxAttributes {
-		return driver.Errorf(driver.Invalid, "%d attributes, the limit is %d", len(m.Attributes), MaxAttributes)
+	if len(m.Attributes) > maxAttributes {
+		return driver.Errorf(driver.Invalid, "%d attributes, the limit is %d", len(m.Attributes), maxAttributes)
 	}
 	for name, value := range m.Attributes {
 		switch {
 		case name == "":
 			return driver.Errorf(driver.Invalid, "an attribute has an empty name")
-		case len(name) > MaxAttributeBytes:
-			return driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes, the limit is %d", len(name), MaxAttributeBytes)
+		case len(name) > maxAttributeBytes:
+			return driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes, the limit is %d", len(name), maxAttributeBytes)
 		case !utf8.ValidString(name) || !utf8.ValidString(value):
 			return driver.Errorf(driver.Invalid, "attribute %q is not valid UTF-8", name)
 		case reserved(name):

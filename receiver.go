@@ -15,10 +15,10 @@ import (
 
 // Defaults of [ReceiverOptions].
 const (
-	DefaultWait            = 20 * time.Second
-	DefaultMaxAuthFailures = 20
-	DefaultMaxDeliveries   = 10
-	DefaultRotationHorizon = 15 * time.Minute
+	defaultWait            = 20 * time.Second
+	defaultMaxAuthFailures = 20
+	defaultMaxDeliveries   = 10
+	defaultRotationHorizon = 15 * time.Minute
 )
 
 // settleTimeout bounds the settling of messages that the application never saw.
@@ -96,7 +96,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.Group = queue
 	}
 	if o.Wait == 0 {
-		o.Wait = DefaultWait
+		o.Wait = defaultWait
 	}
 	if o.Prefetch == 0 {
 		o.Prefetch = 1
@@ -105,7 +105,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.MaxDeliveries = caps.MaxDeliveries
 	}
 	if o.MaxDeliveries == 0 {
-		o.MaxDeliveries = DefaultMaxDeliveries
+		o.MaxDeliveries = defaultMaxDeliveries
 	}
 	if caps.MaxDeliveries > 0 {
 		// The broker never delivers more often than this, so spread the rotation horizon
@@ -113,10 +113,10 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.MaxDeliveries = min(o.MaxDeliveries, caps.MaxDeliveries)
 	}
 	if o.RotationHorizon == 0 {
-		o.RotationHorizon = DefaultRotationHorizon
+		o.RotationHorizon = defaultRotationHorizon
 	}
 	if o.MaxAuthFailures == 0 {
-		o.MaxAuthFailures = DefaultMaxAuthFailures
+		o.MaxAuthFailures = defaultMaxAuthFailures
 	}
 	return nil
 }

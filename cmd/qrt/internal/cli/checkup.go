@@ -192,7 +192,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 		switch {
 		case err == nil && !valid[keys.ID(m.KeyID)]:
 			unknown++
-		case err == nil && time.UnixMilli(m.EncryptedAt).After(time.Now().Add(queue.DefaultMaxClockSkew)):
+		case err == nil && time.UnixMilli(m.EncryptedAt).After(time.Now().Add(clockSkew())):
 			ahead++
 		case err != nil && envelope.IsSealed(d.Body):
 			broken++
@@ -330,10 +330,19 @@ func (x *examination) clock(enqueued, begin time.Time, took time.Duration) {
 	}
 }
 
+// clockSkew is how far clocks may differ by default: CryptoConfig.MaxClockSkew.
+func clockSkew() time.Duration {
+	defaults, err := queue.CryptoConfig{}.Resolve(0)
+	if err != nil {
+		panic(err) // the zero value is valid
+	}
+	return defaults.MaxClockSkew
+}
+
 func (x *examination) clockOff(off time.Duration, how string) {
 	l := levelWarning
-	if off > queue.DefaultMaxClockSkew {
+	if off > clockSkew() {
 		l = levelError
 	}
-	x.find(l, "clock", "set the clocks by NTP: receivers allow "+display.Duration(queue.DefaultMaxClockSkew), "the broker's clock is %s %s this machine's", display.Duration(off), how)
+	x.find(l, "clock", "set the clocks by NTP: receivers allow "+display.Duration(clockSkew()), "the broker's clock is %s %s this machine's", display.Duration(off), how)
 }
