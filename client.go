@@ -93,7 +93,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 		return nil, wrap("new", "", err)
 	}
 	if c.options.Environment == "production" && !cfg.Enabled {
-		c.options.Logger.Warn("Message encryption is DISABLED in production", "environment", "production", "encrypted", false)
+		c.options.Logger.Warn("Message encryption is DISABLED in production", "environment", "production", slog.Bool("encrypted", false))
 	}
 	return c, nil
 }

@@ -7,9 +7,6 @@ import (
 	"strings"
 )
 
-// maxLines is where a file is to be split.
-const maxLines = 800
-
 // vague are the words that say nothing about what a package or a file holds.
 var vague = []string{
 	"util", "utils", "common", "helper", "helpers", "misc", "types", "manager",
@@ -42,14 +39,4 @@ func vagueWord(name string) string {
 		}
 	}
 	return ""
-}
-
-func checkLength(t *Tree) []Violation {
-	var list []Violation
-	for _, f := range t.Files {
-		if f.Lines > maxLines {
-			list = append(list, Violation{f.Path, 0, fmt.Sprintf("%d lines, more than %d: split it by noun", f.Lines, maxLines)})
-		}
-	}
-	return sorted(list)
 }
