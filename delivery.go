@@ -198,10 +198,11 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 		}
 		return out
 	}
-	for at, n := 0, 0; at < len(batch); at = n {
-		for n = at + 1; n < len(batch) && batch[n].src == batch[at].src; n++ {
+	for at, end := 0, 1; at < len(batch); at, end = end, end+1 {
+		for end < len(batch) && batch[end].src == batch[at].src {
+			end++
 		}
-		for i, err := range r.renew(ctx, batch[at].src, batch[at:n]) {
+		for i, err := range r.renew(ctx, batch[at].src, batch[at:end]) {
 			out[at+i] = wrap("renew", r.queue, err)
 		}
 	}

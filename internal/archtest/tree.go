@@ -176,24 +176,6 @@ func within(name, parent string) (rest string, ok bool) {
 	return strings.CutPrefix(name, parent+"/")
 }
 
-// packages returns the folders that hold Go files other than tests, sorted, with
-// these files.
-func (t *Tree) packages() ([]string, map[string][]*File) {
-	files := make(map[string][]*File)
-	var dirs []string
-	for _, f := range t.Files {
-		if f.Test {
-			continue
-		}
-		if files[f.Dir] == nil {
-			dirs = append(dirs, f.Dir)
-		}
-		files[f.Dir] = append(files[f.Dir], f)
-	}
-	slices.Sort(dirs)
-	return dirs, files
-}
-
 // findModules reads every go.mod of the tree.
 func findModules(fsys fs.FS) ([]*Module, error) {
 	var list []*Module
