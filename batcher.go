@@ -31,7 +31,7 @@ type BatcherOptions struct {
 	InFlight int
 
 	// Retry says how long to wait before a failed batch is tried again, and by
-	// less than zero that it is not. Nil: Exponential from 50 ms to 5 s.
+	// less than zero that it is not. Nil means Exponential from 50 ms to 5 s.
 	Retry backoff.Policy
 
 	// MaxAttempts is how often a message is tried at most. 0 means 8.
@@ -77,7 +77,7 @@ type batchLine struct {
 
 type pendingSend struct {
 	m     Message
-	trace map[string]string // of whoever sent it; nil: none
+	trace map[string]string // of whoever sent it; nil means none
 	done  func(SendResult)
 }
 

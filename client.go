@@ -20,14 +20,14 @@ type Options struct {
 	// Crypto says whether to seal and what to accept.
 	Crypto CryptoConfig
 
-	// Keys are the keys of every queue that KeysFor does not cover. Nil: none.
+	// Keys are the keys of every queue that KeysFor does not cover. Nil means none.
 	Keys keys.Provider
 
 	// KeysFor gives a queue keys of its own; nil, or a nil answer, means Keys.
 	// It is called once for each Sender and Receiver.
 	KeysFor func(queue string) keys.Provider
 
-	// CryptoProvider seals and opens in place of AESGCM over Keys. Nil: AESGCM.
+	// CryptoProvider seals and opens in place of AESGCM over Keys. Nil means AESGCM.
 	// Keys beside it say under which key to seal, and which key IDs of a message
 	// reach it; without them every forged one does, and it has to bound itself
 	// what that costs.
@@ -39,10 +39,10 @@ type Options struct {
 	ReplayStore replay.NonceStore
 
 	// Environment names where this runs, as a label of metrics; "production"
-	// without encryption is warned about. Empty: "".
+	// without encryption is warned about. Empty means "".
 	Environment string
 
-	// Logger gets a line for each message sent, received and rejected. Nil:
+	// Logger gets a line for each message sent, received and rejected. Nil means
 	// slog.Default at the time of New.
 	Logger *slog.Logger
 
@@ -51,7 +51,7 @@ type Options struct {
 
 	// OnRejected is called, from the goroutine that receives, for each message
 	// that was received and not delivered. It must neither block, while the
-	// messages received with it are locked, nor panic. Nil: none.
+	// messages received with it are locked, nor panic. Nil means none.
 	OnRejected func(context.Context, *RejectedError)
 }
 
@@ -142,7 +142,7 @@ func (c *Client) Close(ctx context.Context) error {
 	return wrap("close", "", errors.Join(err, caches.close(ctx)))
 }
 
-// adopt makes s end with c; false where c is closed.
+// adopt makes s end with c; false if c is closed.
 func (c *Client) adopt(s *Session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

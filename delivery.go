@@ -19,7 +19,7 @@ type Delivery struct {
 	Received
 
 	r       *Receiver
-	session *Session // nil: it was received from the queue itself
+	session *Session // nil means it was received from the queue itself
 	src     driver.Source
 	raw     *driver.Delivery
 	claim   claim
@@ -28,7 +28,7 @@ type Delivery struct {
 	lockedUntil time.Time
 	// claimedUntil is when the claim ends where the lock has no end in time.
 	claimedUntil time.Time
-	renewing     chan struct{} // closed when the renewal under way has ended; nil: there is none
+	renewing     chan struct{} // closed when the renewal under way has ended; nil means there is none
 	settling     bool
 	done         bool
 	kind         driver.SettleKind // how, once done

@@ -73,7 +73,7 @@ type Received struct {
 	// included. It is the broker's word.
 	Count int
 
-	EnqueuedAt  time.Time // by the broker's clock and word; zero where unknown
+	EnqueuedAt  time.Time // by the broker's clock and word; zero if unknown
 	EncryptedAt time.Time // by the sender's clock, authentic; zero unless Encrypted
 
 	Encrypted bool
@@ -89,10 +89,10 @@ type Received struct {
 // SendResult is the outcome of sending one message.
 type SendResult struct {
 	MessageID string // the message's, or the one that was made
-	BrokerID  string // empty where the broker tells none at send
+	BrokerID  string // empty if the broker tells none at send
 	Encrypted bool
 	KeyID     keys.ID
-	Err       error // nil: the broker has confirmed that it holds the message
+	Err       error // nil means the broker has confirmed that it holds the message
 }
 
 // validate checks m against the limits that hold on every broker. Its errors

@@ -28,20 +28,20 @@ const settleTimeout = 15 * time.Second
 
 // ReceiverOptions configure a [Receiver].
 type ReceiverOptions struct {
-	// Crypto replaces the Client's for this receiver. Nil: the Client's.
+	// Crypto replaces the Client's for this receiver. Nil means the Client's.
 	Crypto *CryptoConfig
 
 	// Keys replace the Client's for this receiver. Only messages under one of
-	// these keys are opened. Nil: the Client's.
+	// these keys are opened. Nil means the Client's.
 	Keys keys.Provider
 
-	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// CryptoProvider replaces AESGCM over Keys. Nil means the Client's, unless Keys
 	// are set.
 	CryptoProvider CryptoProvider
 
 	// Group is the set of receivers that share one memory of handled messages,
 	// at most 255 bytes. Two groups that each get their own copy of a message
-	// need two names. Empty: the queue's name.
+	// need two names. Empty means the queue's name.
 	Group string
 
 	// Wait is how long Receive waits for a first message. 0 means 20 s.

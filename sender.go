@@ -13,17 +13,17 @@ import (
 
 // SenderOptions configure a [Sender].
 type SenderOptions struct {
-	// Crypto replaces the Client's for this sender. Nil: the Client's.
+	// Crypto replaces the Client's for this sender. Nil means the Client's.
 	Crypto *CryptoConfig
 
-	// Keys replace the Client's for this sender. Nil: the Client's.
+	// Keys replace the Client's for this sender. Nil means the Client's.
 	Keys keys.Provider
 
-	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// CryptoProvider replaces AESGCM over Keys. Nil means the Client's, unless Keys
 	// are set.
 	CryptoProvider CryptoProvider
 
-	// SessionKey fills in the SessionID of messages that have none. Nil: none.
+	// SessionKey fills in the SessionID of messages that have none. Nil means none.
 	SessionKey sessionkey.Strategy
 }
 

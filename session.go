@@ -108,7 +108,7 @@ var errSessionClosed = fmt.Errorf("session: %w", driver.ErrClosed)
 // ID is the session's name.
 func (s *Session) ID() string { return s.s.ID() }
 
-// LockedUntil is when the session's lock ends unless it is renewed; zero where
+// LockedUntil is when the session's lock ends unless it is renewed; zero if
 // it has no end in time.
 func (s *Session) LockedUntil() time.Time {
 	s.mu.Lock()

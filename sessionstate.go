@@ -9,7 +9,7 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// State returns what SetState stored with the session, nil where there is
+// State returns what SetState stored with the session, nil if there is
 // nothing. A broker without session state answers errors.ErrUnsupported
 // (Capabilities().SessionState).
 //

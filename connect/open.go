@@ -16,11 +16,11 @@ import (
 // Config says what to open, each by URL.
 type Config struct {
 	Broker      string // the broker; needed
-	Keys        string // empty: none
-	ReplayStore string // empty: none
+	Keys        string // empty means none
+	ReplayStore string // empty means none
 
 	// KeyCache is for the cache in front of a secret store, as OpenKeysCached has
-	// it. Nil: its defaults.
+	// it. Nil means its defaults.
 	KeyCache *keys.CachedOptions
 }
 
@@ -91,7 +91,7 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 // ReplayStore is a replay.NonceStore that can be closed.
 type ReplayStore struct {
 	replay.NonceStore
-	close func(context.Context) error // nil: there is nothing to release
+	close func(context.Context) error // nil means there is nothing to release
 }
 
 // Close releases what the store holds. A second Close does nothing.

@@ -74,7 +74,7 @@ func (p *parameters) text(name string) string {
 	return v[0]
 }
 
-// duration returns a positive duration, 0 where there is none.
+// duration returns a positive duration, 0 if there is none.
 func (p *parameters) duration(name string) time.Duration {
 	v := p.text(name)
 	if v == "" {
@@ -87,7 +87,7 @@ func (p *parameters) duration(name string) time.Duration {
 	return d
 }
 
-// number returns a number other than 0, 0 where there is none.
+// number returns a number other than 0, 0 if there is none.
 func (p *parameters) number(name string) int {
 	v := p.text(name)
 	if v == "" {
@@ -103,7 +103,7 @@ func (p *parameters) number(name string) int {
 	return n
 }
 
-// choice returns the index of the value in the list, 0 where there is none.
+// choice returns the index of the value in the list, 0 if there is none.
 func (p *parameters) choice(name string, list ...string) int {
 	v := p.text(name)
 	if v == "" {

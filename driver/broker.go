@@ -108,7 +108,7 @@ type Session interface {
 	// ID is the session's name, never empty.
 	ID() string
 
-	// LockedUntil is when the session's lock ends; zero where it has no end in
+	// LockedUntil is when the session's lock ends; zero if it has no end in
 	// time.
 	LockedUntil() time.Time
 

@@ -71,9 +71,9 @@ var sentinels = [...]error{
 // Kind and whatever Err matches.
 type Error struct {
 	Kind Kind
-	// RetryAfter is how long the broker asked to wait; 0 where it did not say.
+	// RetryAfter is how long the broker asked to wait; 0 if it did not say.
 	RetryAfter time.Duration
-	// Err is the cause, in words that are safe to log; nil where Kind says all.
+	// Err is the cause, in words that are safe to log; nil if Kind says all.
 	Err error
 }
 

@@ -72,7 +72,7 @@ type Delivery struct {
 	// than the truth is known to be. Peeked messages carry the count so far.
 	Count int
 
-	// EnqueuedAt is when the broker took the message; zero where unknown.
+	// EnqueuedAt is when the broker took the message; zero if unknown.
 	EnqueuedAt time.Time
 
 	// LockedUntil is when the lock ends by the receiver's clock; zero for
@@ -153,8 +153,8 @@ type Settlement struct {
 
 // SendResult is the outcome for one message of a Send.
 type SendResult struct {
-	BrokerID string // empty where the broker tells none at send
-	Err      error  // nil: the broker has confirmed that it holds the message
+	BrokerID string // empty if the broker tells none at send
+	Err      error  // nil means the broker has confirmed that it holds the message
 }
 
 // Stats are a queue's counts at some recent moment. A count is -1 where the
@@ -164,7 +164,7 @@ type Stats struct {
 	InFlight    int64 // held under a lock
 	Scheduled   int64 // waiting for NotBefore or an abandon's delay
 	DeadLetters int64
-	// Oldest is when the oldest message in the queue was enqueued; zero where
+	// Oldest is when the oldest message in the queue was enqueued; zero if
 	// unknown or empty.
 	Oldest time.Time
 	// Approximate is set where the broker's counts are estimates.

@@ -26,7 +26,7 @@ type env struct {
 	broker   driver.Broker // a first connection
 
 	mu   sync.Mutex
-	sent map[string]*driver.Message // by ID; nil where an ID was sent with two contents
+	sent map[string]*driver.Message // by ID; nil if an ID was sent with two contents
 }
 
 func newEnv(t T, h Harness) *env {
@@ -91,7 +91,7 @@ func (e *env) connect() driver.Broker {
 	return p
 }
 
-// newQueue makes a queue. ok is false where the broker has none like that.
+// newQueue makes a queue. ok is false if the broker has none like that.
 func (e *env) newQueue(s QueueSpec) (name string, ok bool) {
 	e.Helper()
 	name, err := e.instance.NewQueue(e.ctx, s)

@@ -19,7 +19,7 @@ var lockCases = []conformanceCase{
 	{"lock_option", lockOption},
 }
 
-// shortLock opens a queue whose locks run out. ok is false where locks have no
+// shortLock opens a queue whose locks run out. ok is false if locks have no
 // end in time.
 func (e *env) shortLock() (name string, q driver.Queue, lock time.Duration, ok bool) {
 	e.Helper()

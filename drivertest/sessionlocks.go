@@ -81,7 +81,7 @@ func sessionLockExcludes(e *env) {
 	e.close(s)
 }
 
-// shortSession opens a queue whose session locks run out. ok is false where they
+// shortSession opens a queue whose session locks run out. ok is false if they
 // do not, or there are no sessions.
 func (e *env) shortSession() (name string, q driver.Queue, lock time.Duration, ok bool) {
 	e.Helper()

@@ -35,7 +35,7 @@ func run(session string, n int) []*driver.Message {
 	return out
 }
 
-// sessionQueue opens a new queue for messages with sessions. ok is false where
+// sessionQueue opens a new queue for messages with sessions. ok is false if
 // the broker has none; sessionUnclaimed then checks that it says so.
 func (e *env) sessionQueue(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()

@@ -15,8 +15,8 @@ import (
 // SetCurrent it there, keep the old one for as long as messages sealed under it
 // can come back (time to live and dead-letter life), then Remove it.
 //
-// The Ring owns the keys that it was given: what it removes, it destroys, also
-// where another Ring was given the same *Key.
+// The Ring owns the keys that it was given: what it removes, it destroys, even
+// if another Ring was given the same *Key.
 type Ring struct {
 	mu      sync.RWMutex // guards what follows
 	keys    map[ID]*Key

@@ -16,11 +16,11 @@ type session struct {
 	delayed  ranking[*message] // abandoned; they hold up those behind them
 	held     int               // delivered and not settled
 
-	holder *source // who has accepted it; nil: nobody
+	holder *source // who has accepted it; nil means nobody
 	alarm  alarm   // the end of the holder's lock
 	state  []byte
 
-	turn *turn[*session] // its place in store.turns; nil: not free, or nothing to deliver
+	turn *turn[*session] // its place in store.turns; nil means not free, or nothing to deliver
 	rank int             // its place in store.heads, which it has along with turn
 	head uint64          // seq of its first message, as heads knows it
 
@@ -34,7 +34,7 @@ func (ss *session) place() *int            { return &ss.rank }
 // free reports whether nobody has the session or any message of it.
 func (ss *session) free() bool { return ss.holder == nil && ss.held == 0 }
 
-// next returns the message that comes next, nil where it must be waited for.
+// next returns the message that comes next, nil if it must be waited for.
 func (ss *session) next() *message {
 	if len(ss.ready) == 0 || len(ss.delayed) > 0 && ss.delayed.first().before(ss.ready.first()) {
 		return nil

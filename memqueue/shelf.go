@@ -11,7 +11,7 @@ type shelf struct {
 
 type slot struct {
 	seq  uint64
-	m    *message // nil: a gap
+	m    *message // nil means a gap
 	next int      // of a gap: no slot before next holds a message
 }
 
@@ -49,7 +49,7 @@ func (s *shelf) search(seq uint64) int {
 	return i
 }
 
-// from returns the first message in slot i or later and its slot, nil where
+// from returns the first message in slot i or later and its slot, nil if
 // there is none. It shortens the way over gaps as it goes.
 func (s *shelf) from(i int) (*message, int) {
 	for i < len(s.slots) {
@@ -65,7 +65,7 @@ func (s *shelf) from(i int) (*message, int) {
 	return nil, i
 }
 
-// first returns the first message, nil where there is none.
+// first returns the first message, nil if there is none.
 func (s *shelf) first() *message {
 	m, _ := s.from(0)
 	return m

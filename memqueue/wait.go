@@ -31,7 +31,7 @@ func (l *line[E]) remove(t *turn[E]) {
 	t.prev.next, t.next.prev = t.next, t.prev
 }
 
-// first returns the first place, nil where the line is empty.
+// first returns the first place, nil if the line is empty.
 func (l *line[E]) first() *turn[E] {
 	if l.empty() {
 		return nil

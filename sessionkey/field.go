@@ -100,7 +100,7 @@ func isJSON(contentType string, body []byte) bool {
 	return len(body) > 0 && (body[0] == '{' || body[0] == '[')
 }
 
-// value is the session ID that a JSON value stands for. raw is nil where there is
+// value is the session ID that a JSON value stands for. raw is nil if there is
 // none.
 func value(raw []byte) (string, error) {
 	switch {

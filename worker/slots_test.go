@@ -74,7 +74,7 @@ func TestSlotsKeepOneForEach(t *testing.T) {
 		defer cancel()
 		p := &slots{total: 5}
 		a, b, c := newShare(1, 5), newShare(1, 5), newShare(1, 2)
-		for _, s := range []*share{a, b, c} {
+		for range []*share{a, b, c} {
 			p.reserve()
 		}
 		take := func(s *share, want, expect int) {

@@ -25,7 +25,7 @@ const sealedMarker = "QRE1"
 
 // sealedText begins every QRE1 envelope in base64: the marker, and the first
 // bits of a version below 16. Text that begins so is taken for a sealed body
-// even where attrEncoding is gone, so that taking the attribute away does not
+// even if attrEncoding is gone, so that taking the attribute away does not
 // turn ciphertext into plaintext.
 const sealedText = "UVJFMQ"
 

@@ -67,7 +67,7 @@ func (q *queue) remove(ctx context.Context, rs []*receipt) []error {
 }
 
 // launchDeletions starts the requests that are due, those of fewer than ten only
-// where now is set; under mu.
+// if now is set; under mu.
 func (q *queue) launchDeletions(now bool) {
 	for len(q.pending) >= maxEntries || len(q.pending) > 0 && now {
 		part := q.pending[:min(len(q.pending), maxEntries)]

@@ -9,7 +9,7 @@
 // Sealed bodies travel as base64, marked by an attribute. Plain bodies that are
 // text SQS can carry travel as they are, so that other consumers read them, and
 // any others as base64 with another mark. Text that begins like a sealed body is
-// taken for one even where the mark is gone. Application attributes, at most
+// taken for one even if the mark is gone. Application attributes, at most
 // ten, are message attributes of the same name while there is room and SQS can
 // hold them; message ID and encoding have attributes of their own, and everything
 // else shares one. On a FIFO queue the session is the message group; a message

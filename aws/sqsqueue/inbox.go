@@ -48,7 +48,7 @@ type group struct {
 	key     string
 	waiting []*receipt // in order, not handed out
 	out     []*receipt // handed out and not settled; one at most without an owner
-	owner   *session   // nil: anybody may have the next message
+	owner   *session   // nil means anybody may have the next message
 	ready   bool       // in inbox.ready
 	giveUp  time.Time  // while ready: when its messages are given back
 }
@@ -63,7 +63,7 @@ type inbox struct {
 	groups   map[string]*group
 	ready    []*group // those with a message that anybody may have, oldest first
 	sweeper  *time.Timer
-	sweeping time.Time // when the sweeper runs; zero: it does not
+	sweeping time.Time // when the sweeper runs; zero means it does not
 	expired  time.Time // when expire last looked
 
 	renewed chan struct{} // closed and replaced when a renewal ends

@@ -244,7 +244,7 @@ func value(v types.MessageAttributeValue) string {
 	return string(v.BinaryValue)
 }
 
-// parseMetadata undoes attributes on m. It reports false where attrPacked does
+// parseMetadata undoes attributes on m. It reports false if attrPacked does
 // not parse or a name comes twice; m then holds what could be read.
 func parseMetadata(m *driver.Message, attrs map[string]types.MessageAttributeValue) (session string, ok bool) {
 	ok = true

@@ -21,7 +21,7 @@ type Permission struct {
 	Queue string
 	// DeadLetters: it is the dead-letter queue.
 	DeadLetters bool
-	// Err is nil where the action is allowed. It wraps driver.ErrPermission
+	// Err is nil if the action is allowed. It wraps driver.ErrPermission
 	// where it is not, and is another error where nothing can be said.
 	Err error
 }

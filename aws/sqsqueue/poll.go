@@ -172,7 +172,7 @@ func (q *queue) demand(now time.Time) {
 }
 
 // startPoll asks SQS for n messages on a goroutine of the queue. own is the one
-// waiter that the poll is for; nil: it is shared.
+// waiter that the poll is for; nil means it is shared.
 func (q *queue) startPoll(n int, seconds int32, own *waiter) {
 	if own == nil {
 		q.asked += n

@@ -63,7 +63,7 @@ type Error struct {
 	Reason Reason
 	// Secret is the name of the secret; empty for a failure of the whole vault.
 	Secret string
-	// KeyID is the key that was asked for; empty where none was.
+	// KeyID is the key that was asked for; empty if none was.
 	KeyID keys.ID
 	// RetryAfter is how long the vault is left alone. 0 means not at all.
 	RetryAfter time.Duration

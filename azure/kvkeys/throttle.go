@@ -20,7 +20,7 @@ const (
 // then lets one through that finds out whether all may. The zero throttle is open.
 type throttle struct {
 	mu     sync.Mutex
-	until  time.Time // zero: open
+	until  time.Time // zero means open
 	asking bool      // somebody finds out
 }
 

@@ -51,7 +51,7 @@ type Options struct {
 	// Queues are the settings of queues, by name.
 	Queues map[string]QueueOptions
 	// Admin asks the management API for the settings of queues and for their
-	// counts. Nil: settings are as given here, and Stats is
+	// counts. Nil means settings are as given here, and Stats is
 	// errors.ErrUnsupported. Where it refuses, because the credential has no
 	// right to manage, settings are as given, too, and Stats is
 	// driver.ErrPermission.
@@ -313,7 +313,7 @@ func checkName(name string) error {
 }
 
 // isoDuration parses the durations of the management API (ISO 8601, Section
-// 4.4.3.2, of days and smaller units); 0 where there is none or it stands for
+// 4.4.3.2, of days and smaller units); 0 if there is none or it stands for
 // ever.
 func isoDuration(s *string) time.Duration {
 	if s == nil {

@@ -37,7 +37,7 @@
 // A Receive asks for as much credit as it may return. What arrives after it has
 // returned is released by the SDK, until the next Receive, and is free for others.
 //
-// The status of the management link, and AMQP conditions, are told apart also where
+// The status of the management link, and AMQP conditions, are told apart even if
 // the SDK has no code for them.
 //
 // # Limits

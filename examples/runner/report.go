@@ -29,7 +29,7 @@ type Webhook struct {
 	SHA256   string `json:"sha256"` // as sent
 	Status   int    `json:"status"` // of the answer
 
-	Bot     string `json:"bot"` // that reported it; empty: none did
+	Bot     string `json:"bot"` // that reported it; empty means none did
 	Arrived string `json:"arrived_sha256"`
 	KeyID   string `json:"key_id"`
 	Session string `json:"session"`

@@ -81,7 +81,7 @@ func (m *Module) requirement(importPath string) string {
 	return longest
 }
 
-// module returns the module of that path, nil where it is none of ours.
+// module returns the module of that path, nil if it is none of ours.
 func (t *Tree) module(modulePath string) *Module {
 	for _, m := range t.Modules {
 		if m.Path == modulePath {

@@ -31,7 +31,7 @@ func checkNames(t *Tree) []Violation {
 }
 
 // vagueWord returns the first vague word of a name whose words are joined by
-// underscores, and "" where there is none.
+// underscores, and "" if there is none.
 func vagueWord(name string) string {
 	for word := range strings.SplitSeq(strings.ToLower(name), "_") {
 		if slices.Contains(vague, word) || slices.ContainsFunc(vague[:2], func(v string) bool { return len(word) > len(v) && strings.HasSuffix(word, v) }) {

@@ -142,7 +142,7 @@ func (t *Tree) imports(f *File) []Import {
 }
 
 // importName returns the name under which f imports the package, which is the
-// last element of pkg where no other is given, and "" where it does not.
+// last element of pkg where no other is given, and "" if it does not.
 func (t *Tree) importName(f *File, pkg string) string {
 	for _, s := range f.Syntax.Imports {
 		if p, err := strconv.Unquote(s.Path.Value); err != nil || p != pkg {

@@ -20,7 +20,7 @@ type Material struct {
 
 // Content is what a store holds.
 type Content struct {
-	Current keys.ID // empty: none
+	Current keys.ID // empty means none
 	Keys    []Material
 }
 

@@ -55,7 +55,7 @@ func (b *bells) ringAll() {
 const lookAgain = time.Second
 
 // outlook is what an attempt found: whether it is done, and when, in Unix
-// nanoseconds, time alone may change its answer; 0 where it will not.
+// nanoseconds, time alone may change its answer; 0 if it will not.
 type outlook struct {
 	done bool
 	next int64

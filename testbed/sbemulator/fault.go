@@ -254,7 +254,7 @@ func (s *Server) detachLinks(q *queue, e *wire.Error) int {
 }
 
 // ExpireLock ends the lock of a message as if its time were over: the delivery
-// did not succeed. Errors: ErrQueueNotFound, ErrMessageNotFound also where the
+// did not succeed. Errors: ErrQueueNotFound, ErrMessageNotFound even if the
 // message is not locked, or is locked with its session.
 func (s *Server) ExpireLock(path string, sequenceNumber int64) error {
 	s.mu.Lock()

@@ -17,7 +17,7 @@ type messageSession struct {
 	ready   readyHeap
 	locks   map[wire.UUID]*lock
 
-	state        []byte // nil: none
+	state        []byte // nil means none
 	stateUpdated time.Time
 
 	held   bool

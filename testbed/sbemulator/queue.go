@@ -110,8 +110,8 @@ type queue struct {
 	s      *Server
 	path   string
 	opts   QueueOptions
-	dead   *queue // nil: this is a dead-letter queue
-	source *queue // nil: this is none
+	dead   *queue // nil means this is a dead-letter queue
+	source *queue // nil means this is none
 
 	lastSeq int64     // of the queue; its dead letters have numbers of the same row
 	bytes   int64     // of the queue and its dead letters

@@ -18,10 +18,10 @@ type Message struct {
 	SequenceNumber int64
 	State          State
 	Locked         bool
-	LockedUntil    time.Time // zero where it is not locked
+	LockedUntil    time.Time // zero if it is not locked
 	EnqueuedAt     time.Time
-	ExpiresAt      time.Time // zero: never
-	ScheduledFor   time.Time // zero where it is not scheduled
+	ExpiresAt      time.Time // zero means never
+	ScheduledFor   time.Time // zero if it is not scheduled
 	Source         string    // of a dead letter: its queue
 
 	// DeliveryCount is how many deliveries have not succeeded.
@@ -43,7 +43,7 @@ type Message struct {
 	// are shown in a readable form; leave them as they are.
 	ApplicationProperties map[string]any
 
-	// Body is the message's data, nil where the body is not data.
+	// Body is the message's data, nil if the body is not data.
 	Body []byte
 }
 

@@ -34,7 +34,7 @@ type Parts struct {
 	Handler     worker.Handler
 
 	Telemetry *service.Telemetry
-	Observer  *otelqueue.Observer // nil: one of Telemetry
+	Observer  *otelqueue.Observer // nil means one of Telemetry
 	Log       *slog.Logger
 }
 

@@ -34,7 +34,7 @@ type Telemetry struct {
 	Tracer  trace.TracerProvider
 	Metrics http.Handler // what Prometheus scrapes
 
-	traces *sdktrace.TracerProvider // nil where none are sent
+	traces *sdktrace.TracerProvider // nil if none are sent
 }
 
 // NewTelemetry returns the telemetry of the program of that name. Traces go to

@@ -27,7 +27,7 @@ func Classify(err error) error {
 	return driver.Errorf(kindOf(code(err)), "%w", err)
 }
 
-// code is the extended result code of SQLite (rescode.html), 0 where err is not
+// code is the extended result code of SQLite (rescode.html), 0 if err is not
 // SQLite's.
 func code(err error) int {
 	var e *sqlite.Error

@@ -112,7 +112,7 @@ func (c *Conn) One(sql string, each func(Row) error, args ...any) (found bool, e
 	return found, err
 }
 
-// Int returns the first column of the first row, 0 where there is none.
+// Int returns the first column of the first row, 0 if there is none.
 func (c *Conn) Int(sql string, args ...any) (int64, error) {
 	var n int64
 	_, err := c.One(sql, func(r Row) error { n = r.Int(0); return nil }, args...)

@@ -138,7 +138,7 @@ func (x *examination) age(caps *driver.Capabilities, oldest time.Time) {
 }
 
 // dead looks at the dead-letter queue, and returns how long it keeps messages, 0
-// where that is not known.
+// if that is not known.
 func (x *examination) dead(ctx context.Context, q driver.Queue, name string, count int64) time.Duration {
 	const check = "dead letters"
 	d, err := q.DeadLetters(ctx)

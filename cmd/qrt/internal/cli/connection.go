@@ -25,7 +25,7 @@ type connection struct {
 	client   *queue.Client
 	broker   driver.Broker
 	nonces   *connect.ReplayStore
-	keys     *keys.Cached            // nil: none
+	keys     *keys.Cached            // nil means none
 	ofQueues map[string]*keys.Cached // queues with keys of their own
 }
 
@@ -114,7 +114,7 @@ func (c *connection) keysFor(name string) keys.Provider {
 	return nil
 }
 
-// provider returns the keys of a queue, nil where there are none.
+// provider returns the keys of a queue, nil if there are none.
 func (c *connection) provider(name string) keys.Provider {
 	if own := c.ofQueues[name]; own != nil {
 		return own

@@ -25,9 +25,9 @@ type examination struct {
 	app     *app
 	probe   string
 	handler time.Duration // how long one takes, 0: not told
-	role    string        // of this identity, empty: not told
+	role    string        // of this identity, empty means not told
 	report  *doctorReport
-	queue   string // that is looked at, empty: none
+	queue   string // that is looked at, empty means none
 }
 
 func (x *examination) find(l level, check, advice, format string, args ...any) {

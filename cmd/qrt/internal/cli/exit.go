@@ -31,7 +31,7 @@ const codeInterrupted = "interrupted"
 // exitError is an error with an exit code of its own.
 type exitError struct {
 	exit int
-	code string // for --json; empty: by the error
+	code string // for --json; empty means by the error
 	err  error
 }
 

@@ -51,7 +51,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, o.err
 }
 
-// failure is why a write failed, nil where none did.
+// failure is why a write failed, nil if none did.
 func (o *output) failure() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

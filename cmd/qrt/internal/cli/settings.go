@@ -35,7 +35,7 @@ type settings struct {
 	color       setting
 	json        bool
 
-	file   string // the configuration file that was read, empty: none
+	file   string // the configuration file that was read, empty means none
 	queues map[string]queueSettings
 }
 

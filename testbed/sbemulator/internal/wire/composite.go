@@ -120,7 +120,7 @@ func (r *reader) fail(want string, got any) {
 	}
 }
 
-// end returns the first error, also where there are more fields than were read.
+// end returns the first error, even if there are more fields than were read.
 func (r *reader) end() error {
 	if r.err == nil && len(r.list) > r.next {
 		return malformed("%s: %d fields, not %d", r.what, len(r.list), r.next)
