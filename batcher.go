@@ -30,8 +30,8 @@ type BatcherOptions struct {
 	// session always go in order. 0 means 4.
 	InFlight int
 
-	// Retry says how long to wait before a failed batch is tried again, and by
-	// less than zero that it is not. Nil means Exponential from 50 ms to 5 s.
+	// Retry says how long to wait before a failed batch is sent again; a negative
+	// delay gives up. Nil means Exponential from 50 ms to 5 s.
 	Retry backoff.Policy
 
 	// MaxAttempts is how often a message is tried at most. 0 means 8.
@@ -77,7 +77,7 @@ type batchLine struct {
 
 type pendingSend struct {
 	m     Message
-	trace map[string]string // of whoever sent it; nil means none
+	trace map[string]string // of the call that sent it; nil means none
 	done  func(SendResult)
 }
 

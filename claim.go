@@ -72,7 +72,7 @@ func (r *Receiver) askStore(ctx context.Context, o intake.Outage) intake.Answer 
 	if errors.Is(o.Cause, replay.ErrFull) {
 		return intake.NeedsMessage
 	}
-	// A claim that nobody holds: a store that answers says so.
+	// No receiver holds this claim: a store that works answers just that.
 	err := r.nonces.Renew(ctx, r.options.Group, "probe", "probe", time.Second)
 	if errors.Is(err, replay.ErrClaimLost) {
 		return intake.Back

@@ -28,9 +28,9 @@ type Options struct {
 	KeysFor func(queue string) keys.Provider
 
 	// CryptoProvider seals and opens in place of AESGCM over Keys. Nil means AESGCM.
-	// Keys beside it say under which key to seal, and which key IDs of a message
-	// reach it; without them every forged one does, and it has to bound itself
-	// what that costs.
+	// If Keys are set too, they say under which key to seal, and only their valid
+	// key IDs reach the CryptoProvider. Without Keys every forged key ID reaches it,
+	// and it must itself bound the cost of looking them up.
 	CryptoProvider CryptoProvider
 
 	// ReplayStore is the memory of handled messages; needed with Crypto.TrackReplays.
@@ -50,8 +50,9 @@ type Options struct {
 	Observer observe.Observer
 
 	// OnRejected is called, from the goroutine that receives, for each message
-	// that was received and not delivered. It must neither block, while the
-	// messages received with it are locked, nor panic. Nil means none.
+	// that was received and not delivered. It must not panic, and must return
+	// quickly: the messages received with it stay locked meanwhile. Nil means no
+	// callback.
 	OnRejected func(context.Context, *RejectedError)
 }
 

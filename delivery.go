@@ -76,16 +76,18 @@ func (d *Delivery) finished() bool {
 	return d.done && d.kind != driver.Abandon && d.kind != driver.Release
 }
 
-// Context returns ctx with the trace context that came with the message, where
-// the Client has an Observer. Whoever controls the broker can set it.
+// Context returns ctx with the trace context that came with the message if the
+// Client has an Observer, and ctx itself otherwise. The trace context is not
+// authenticated: the broker can set it.
 func (d *Delivery) Context(ctx context.Context) context.Context {
 	return d.r.obs.WithTrace(ctx, d.trace)
 }
 
-// Complete removes the message: it is handled. With nonce tracking it is first
-// marked as handled, and stays at the broker when that fails, so that the call
-// can be repeated. ErrLockLost: somebody else has the message by now, and will
-// handle it again. ErrSettled: it was settled before.
+// Complete removes the message: it is handled. With replay protection it is first
+// marked as handled; if that fails the message stays at the broker, so that the call
+// can be repeated. Complete fails with ErrLockLost if the lock is over: another
+// receiver may have the message and will handle it again. It fails with ErrSettled if
+// the message was settled before.
 func (d *Delivery) Complete(ctx context.Context) error {
 	return d.settle(ctx, "complete", driver.Settlement{Kind: driver.Complete})
 }
@@ -134,9 +136,10 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 	return err
 }
 
-// Renew extends the lock, and with nonce tracking the claim, by a full lock
-// time. ErrLockLost: it is over, and somebody else may have the message. Beside
-// another renewal of the delivery, a Processor's say, it waits for that first.
+// Renew extends the lock, and with replay protection the claim, by a full lock time. It
+// fails with ErrLockLost if the lock is over: another receiver may have the message. If
+// another renewal of the delivery is in flight, that of a worker.Pool for instance,
+// Renew waits for it first.
 func (d *Delivery) Renew(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("renew", d.Queue, err)
@@ -313,7 +316,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 }
 
 // settleClaim puts the replay store first: consumed before the broker forgets the
-// message, released before the broker gives it to somebody else.
+// message, released before the broker gives it to another receiver.
 func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) error {
 	if d.claim.token == "" {
 		return nil

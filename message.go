@@ -73,14 +73,14 @@ type Received struct {
 	// included. It is the broker's word.
 	Count int
 
-	EnqueuedAt  time.Time // by the broker's clock and word; zero if unknown
+	EnqueuedAt  time.Time // as the broker says, by its clock; zero if unknown
 	EncryptedAt time.Time // by the sender's clock, authentic; zero unless Encrypted
 
 	Encrypted bool
 	KeyID     keys.ID // the key that it was sealed under
 
-	// Unauthenticated are attributes that the sender did not bind: somebody
-	// added them on the way. Nil unless Encrypted.
+	// Unauthenticated are attributes that the sender did not bind: they were
+	// added on the way. Nil unless Encrypted.
 	Unauthenticated map[string]string
 
 	trace map[string]string

@@ -288,7 +288,7 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 				d := held[0]
 				held = held[1:]
 				if d.expired(time.Now()) {
-					release(ctx, []*Delivery{d}) // somebody else has it by now
+					release(ctx, []*Delivery{d}) // another receiver has it by now
 					continue
 				}
 				if !yield(d, nil) {

@@ -65,8 +65,8 @@ func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, erro
 	return r.acceptSession(ctx, id)
 }
 
-// NextSession takes the lock of a session that has messages and that nobody
-// holds, waiting up to ReceiverOptions.Wait for one (then ErrNoSession).
+// NextSession locks a session that has messages and that no receiver holds. It waits
+// up to ReceiverOptions.Wait for one, and then fails with ErrNoSession.
 func (r *Receiver) NextSession(ctx context.Context) (*Session, error) {
 	return r.acceptSession(ctx, "")
 }

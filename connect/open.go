@@ -50,9 +50,9 @@ func (s *Set) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Open opens all that c names. It fails with [ErrWithinReach] where the nonce
-// store lies with the broker: whoever controls the broker could then make it
-// forget, and replay. Where it fails nothing stays open.
+// Open opens all that c names. It fails with [ErrWithinReach] if the replay store
+// lies with the broker: an attacker who controls the broker could then make the store
+// forget, and replay. After an error nothing stays open.
 func Open(ctx context.Context, c Config) (*Set, error) {
 	if c.Broker == "" {
 		return nil, errors.New("connect: no broker: set Config.Broker to a URL such as sqlite:///var/lib/app/queue.db")

@@ -51,7 +51,7 @@ func filePath(u *url.URL) (string, error) {
 }
 
 // parameters reads the query of a URL. Each value is taken by its name; finish
-// gives the first error, or names what nobody took.
+// returns the first error, or names the parameters that were not taken.
 type parameters struct {
 	what   string
 	values url.Values

@@ -40,9 +40,9 @@ type Source interface {
 	// Settle settles each delivery on its own and returns one error (or nil)
 	// per settlement, in order. A delivery whose lock is over gives [LockLost],
 	// one that is already settled through this Source gives [Settled]; neither
-	// touches a message that somebody else now holds. Dead-lettering stores the
-	// message in the dead-letter queue, with reason and queue, before it leaves
-	// this one: a crash in between may leave two, never none.
+	// touches a message that another receiver now holds. Dead-lettering stores the
+	// message in the dead-letter queue, with reason and queue, before it removes it
+	// from this one: a crash in between may leave two copies, never none.
 	Settle(ctx context.Context, s []Settlement) []error
 
 	// Renew extends each delivery's lock by a full lock time and sets

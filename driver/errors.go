@@ -18,7 +18,7 @@ const (
 	NotFound                // no such queue
 	InvalidName             // no queue can have that name
 	Permission              // credentials missing, wrong, or not allowed to do this
-	LockLost                // the delivery's lock is over, or somebody else holds it
+	LockLost                // the delivery's lock is over, or another receiver holds it
 	SessionLost             // the session's lock is over
 	SessionHeld             // the session is in other hands
 	NoSession               // no session came free within the wait

@@ -92,9 +92,8 @@ type Delivery struct {
 	Receipt any
 }
 
-// DeadLetter says why a message lies in a dead-letter queue. All of it is
-// written in cleartext by whoever moved the message and is trusted for display
-// only.
+// DeadLetter says why a message lies in a dead-letter queue. The receiver or the
+// broker that moved the message wrote it in cleartext; trust it for display only.
 type DeadLetter struct {
 	Reason      string // a code, such as "authentication_failed"; "max_deliveries" when the broker moved it
 	Description string // a fixed text, never payload

@@ -53,8 +53,8 @@ func (l *ledger) take(d *driver.Delivery) {
 	l.held[d.ID] = true
 }
 
-// give notes that a delivery is about to be given back: from now on somebody
-// else may have it.
+// give notes that a delivery is about to be given back: from now on another
+// receiver may have it.
 func (l *ledger) give(d *driver.Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -120,7 +120,7 @@ func (e *env) queue() driver.Queue {
 	return q
 }
 
-// named is queue for those who need the name or a special queue that every
+// named is queue for tests that need the name, or a special queue that every
 // broker has.
 func (e *env) named(s QueueSpec) (string, driver.Queue) {
 	e.Helper()

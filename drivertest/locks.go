@@ -32,7 +32,7 @@ func (e *env) shortLock() (name string, q driver.Queue, lock time.Duration, ok b
 	return name, q, lock, true
 }
 
-// lockExcludes: a held message is delivered to nobody else.
+// lockExcludes checks that a held message is delivered to no other receiver.
 func lockExcludes(e *env) {
 	name, q := e.named(QueueSpec{})
 	other := e.another(name)
@@ -67,8 +67,8 @@ func lockExpires(e *env) {
 	e.must(other, driver.Complete, second)
 }
 
-// lockStaleSettle: settling a delivery whose lock is over gives LockLost and
-// touches nothing: neither a message that waits nor one that somebody holds.
+// lockStaleSettle checks that settling a delivery whose lock is over gives LockLost
+// and touches nothing: neither a message that waits nor one that is held.
 func lockStaleSettle(e *env) {
 	name, q, lock, ok := e.shortLock()
 	if !ok {
@@ -83,13 +83,13 @@ func lockStaleSettle(e *env) {
 		e.send(q, message("stale-"+kind.String()))
 		stale := e.one(q)
 		e.pass(time.Until(stale.LockedUntil) + lock/4)
-		// Nobody has it now.
+		// No receiver has it now.
 		err := e.settle(q, driver.Settlement{Delivery: stale, Kind: kind, Reason: testReason, Description: testDescription})
 		e.want(err, driver.ErrLockLost, fmt.Sprintf("Settle (%s) of a delivery whose lock is over", kind))
 		if err == nil {
 			e.Fatalf("a stale receipt was settled (%s)", kind)
 		}
-		// Now somebody else does.
+		// Now another receiver does.
 		held := e.gatherWithin(other, 1, lock+e.slack())[0]
 		err = e.settle(q, driver.Settlement{Delivery: stale, Kind: kind, Reason: testReason, Description: testDescription})
 		e.want(err, driver.ErrLockLost, fmt.Sprintf("Settle (%s) of a delivery whose message somebody else holds", kind))

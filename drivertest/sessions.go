@@ -47,14 +47,14 @@ func (e *env) sessionQueue(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	return name, e.open(e.broker, name), true
 }
 
-// acceptable is sessionQueue for those who need AcceptSession.
+// acceptable is sessionQueue for tests that need AcceptSession.
 func (e *env) acceptable(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()
 	name, q, ok = e.sessionQueue(s)
 	return name, q, ok && q.Capabilities().Sessions != driver.None
 }
 
-// plain is sessionQueue for those who need Receive outside of a session.
+// plain is sessionQueue for tests that need Receive outside of a session.
 func (e *env) plain(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()
 	name, q, ok = e.sessionQueue(s)

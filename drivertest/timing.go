@@ -20,8 +20,8 @@ var timeCases = []conformanceCase{
 // soon is a time that brokers which count whole seconds can keep.
 const soon = 2 * time.Second
 
-// schedule: a message is not delivered before NotBefore, and then is; others
-// pass it by. Where the broker cannot, Send refuses.
+// schedule checks that a message is delivered at NotBefore and not earlier, and that
+// other messages overtake it. If the broker cannot schedule, Send must refuse.
 func schedule(e *env) {
 	q := e.queue()
 	m := rich("scheduled")

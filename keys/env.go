@@ -19,8 +19,8 @@ import (
 // A secret is 32 bytes in padded standard base64 (RFC 4648, Section 4). Keys
 // from the environment have no times.
 //
-// Child processes inherit the environment, and it can be read from outside by
-// whoever owns the process: a key file (File) is the better place.
+// Child processes inherit the environment, and other processes of the same user can
+// read it: a key file (File) is the better place.
 type Env struct{ ring Ring }
 
 // NewEnv reads the variables of that prefix, for example QRT_KEYS. It fails with
@@ -34,7 +34,7 @@ func parseEnv(prefix string, environ []string) (*Env, error) {
 		return nil, errors.New("keys: env: no prefix: use the name of a variable, for example QRT_KEYS")
 	}
 	if strings.ContainsFunc(prefix, notInName) {
-		// Not repeated: somebody may have put the keys themselves here.
+		// The error does not quote the prefix: it may hold keys by mistake.
 		return nil, errors.New("keys: env: the prefix is not the name of a variable, which has letters, digits and _ only: use for example QRT_KEYS")
 	}
 	e := new(Env)

@@ -2,8 +2,8 @@ package memqueue
 
 import "slices"
 
-// shelf keeps messages in the order of their seq, for those who look without
-// taking. Adding is at the end only; what is removed leaves a gap.
+// shelf keeps messages in the order of their seq, for Peek and the like, which take
+// none. Messages are added at the end; a message that is removed leaves a gap.
 type shelf struct {
 	slots []slot
 	live  int
@@ -49,8 +49,8 @@ func (s *shelf) search(seq uint64) int {
 	return i
 }
 
-// from returns the first message in slot i or later and its slot, nil if
-// there is none. It shortens the way over gaps as it goes.
+// from returns the first message in slot i or later and its slot, nil if there is
+// none. It compresses the path over gaps, so that the next call is faster.
 func (s *shelf) from(i int) (*message, int) {
 	for i < len(s.slots) {
 		v := &s.slots[i]

@@ -7,8 +7,8 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// source is somebody who receives: an open queue, an open dead-letter queue or a
-// session. Its fields are guarded by the store's mu.
+// source is what messages are received from: an open queue, an open dead-letter queue
+// or a session. The store's mu guards its fields.
 type source struct {
 	store  *store
 	lane   *lane

@@ -14,12 +14,11 @@ import (
 // "/pull_request/number", for names with dots. A number is the index in an
 // array, from 0.
 //
-// A string is taken as it is, a number, true and false as they are written.
-// Where the path leads nowhere, to null or to an empty string, or the body is
-// not JSON by its content type or by its first byte, there is no session. An
-// object or an array at its end, JSON that is malformed on the way, and a value
-// that Check refuses are errors that wrap ErrMessage. Of a name that is there
-// twice, the first counts.
+// A string is taken as it is; a number, true and false are taken as they are written.
+// There is no session if the path leads nowhere, to null or to an empty string, or if
+// the body is not JSON by its content type or by its first byte. An object or an array
+// at the end of the path, malformed JSON on the way, and a value that Check refuses are
+// errors that wrap ErrMessage. If a name occurs twice in an object, the first counts.
 type Field string
 
 const (

@@ -66,8 +66,8 @@ func (q *queue) remove(ctx context.Context, rs []*receipt) []error {
 	return errs
 }
 
-// launchDeletions starts the requests that are due, those of fewer than ten only
-// if now is set; under mu.
+// launchDeletions starts the requests that are due. It sends fewer than ten deletions
+// in one request only if now is set. The caller holds mu.
 func (q *queue) launchDeletions(now bool) {
 	for len(q.pending) >= maxEntries || len(q.pending) > 0 && now {
 		part := q.pending[:min(len(q.pending), maxEntries)]

@@ -4,8 +4,8 @@
 // There the generator of Go's cryptographic module seeds itself by measuring
 // time (SP 800-90B), which stands still in a bubble, and panics. It keeps one
 // instance for reads one after another and a pool for reads at the same time.
-// Whoever fills the pool before the first bubble, and keeps the garbage collector
-// from emptying it, has no seeding left to do inside.
+// A test that fills the pool before its first bubble, and keeps the garbage collector
+// from emptying it, seeds no generator inside of a bubble.
 package drbg
 
 import (

@@ -29,7 +29,7 @@ type Config struct {
 	Messages, Singles int
 	// Rounds is how many pairs there are, at least 3.
 	Rounds int
-	// Step is told after each half of a pair. Nil means not.
+	// Step is called after each half of a pair. Nil means no callback.
 	Step func()
 }
 
