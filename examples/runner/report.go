@@ -49,7 +49,7 @@ type Refused struct {
 	Answer string `json:"answer"`
 }
 
-// Attack is what somebody who controls the broker did to a stored message.
+// Attack is what an attacker who controls the broker did to a stored message.
 type Attack struct {
 	Queue   string `json:"queue"`
 	What    string `json:"what"`

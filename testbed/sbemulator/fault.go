@@ -271,7 +271,7 @@ func (s *Server) ExpireLock(path string, sequenceNumber int64) error {
 	return nil
 }
 
-// ErrSessionNotFound is the error about a session that nobody holds.
+// ErrSessionNotFound reports that no receiver holds a session of that name.
 var ErrSessionNotFound = errors.New("sbemulator: no such session is held")
 
 // ExpireSession ends the lock of a session as if its time were over: its

@@ -117,7 +117,7 @@ func (c *connection) linkNamed(name string) *link {
 func (l *link) answer(m *wire.Message, a answer) {
 	to := l.replyLink(m.Properties.ReplyTo)
 	if to == nil {
-		return // nobody listens
+		return // no link reads the answers
 	}
 	code, text := "statusCode", "statusDescription"
 	if l.addr.cbs {

@@ -134,9 +134,9 @@ func (r *request) mayTake(m *record) bool {
 	return l != nil && l.out != nil && l.out.session == m.session
 }
 
-// mySession returns the session that the request names, where its link holds
-// it. Requests without the name of a link are taken from whoever knows the
-// session's ID, as long as somebody holds it.
+// mySession returns the session that the request names if its link holds the session.
+// A request without the name of a link needs only the session's ID, as long as some
+// link holds the session.
 func (r *request) mySession() *messageSession {
 	id, named := r.body.String("session-id")
 	if !named {

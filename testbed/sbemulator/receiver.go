@@ -152,7 +152,7 @@ func (l *link) serve() {
 	}
 }
 
-// pump delivers what is ready to those who want it, in turn.
+// pump delivers ready messages to the links that have credit, in turn.
 func (q *queue) pump() {
 	for {
 		r := q.ready.peek()

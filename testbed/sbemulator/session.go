@@ -266,7 +266,7 @@ func (in *inbound) part(l *link, p *wire.Transfer, payload []byte, f *Fault) *wi
 			return &wire.Error{Condition: condMessageSize, Description: fmt.Sprintf("The message exceeds the limit of %d bytes.", in.limit)}
 		}
 		if in.buf == nil && !p.More {
-			in.buf = payload // of this frame alone, and nobody else's
+			in.buf = payload // of this frame alone, not shared
 		} else {
 			if s := l.ss.c.s; s.pending+len(payload) > s.mostPending {
 				return &wire.Error{Condition: condResourceLimit, Description: "Too many messages are on their way."}

@@ -122,8 +122,9 @@ func (s *Server) Duplicate(path string, sequenceNumber int64) (int64, error) {
 	return r.q.appendActive(r.msg, 0), nil
 }
 
-// Insert appends a message to a queue as nobody sent it, and returns its
-// number. Errors: ErrQueueNotFound, an application property of an unknown type.
+// Insert appends a message to a queue that no client sent, and returns its sequence
+// number. It fails with ErrQueueNotFound, or if an application property is of an
+// unknown type.
 func (s *Server) Insert(path string, m *Message) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

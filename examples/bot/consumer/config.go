@@ -22,9 +22,9 @@ type Config struct {
 	// opens nothing, as in the first phases of a migration.
 	Keys string `env:"KEYS_URL,required,notEmpty"`
 
-	// ReplayStore is the URL of the memory of handled messages, outside of the
-	// broker's reach and shared by all processes of this bot. "none": whoever
-	// controls the broker can have messages handled twice.
+	// ReplayStore is the URL of the replay store, outside of the broker's reach and
+	// shared by all processes of this bot. With "none" an attacker who controls the
+	// broker can have messages handled twice.
 	ReplayStore string `env:"NONCES_URL,required,notEmpty"`
 
 	// Plaintext is what becomes of messages that were not sealed: reject,

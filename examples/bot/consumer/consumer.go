@@ -159,7 +159,7 @@ func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (e
 	run, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {
-		// Without /metrics and /healthz nobody could tell how it goes.
+		// Without /metrics and /healthz the bot could not be monitored.
 		select {
 		case e := <-admin.Done():
 			stop(e)

@@ -175,8 +175,8 @@ func (r *Router) verify(signature string, body []byte) bool {
 	return false
 }
 
-// isObject reports whether body is a JSON object: what is none would only be found
-// out by a bot, which can tell nobody.
+// isObject reports whether body is a JSON object. Anything else is refused here,
+// because a bot that finds it later cannot answer the sender.
 func isObject(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body)
 }

@@ -29,8 +29,8 @@ type auditedQueue struct {
 	Dead    map[keys.ID]int `json:"dead"`
 	Plain   int             `json:"plain"`   // messages that are not sealed, dead ones included
 	Invalid int             `json:"invalid"` // that begin like sealed ones and do not parse
-	// OtherKeys are messages that name still other keys, none of which is known:
-	// whoever controls the broker can make up any number of them.
+	// OtherKeys counts messages that name still other keys, none of which is known:
+	// the broker can make up any number of them.
 	OtherKeys int `json:"other_keys"`
 	// Unreadable says why a part could not be counted.
 	Unreadable string `json:"unreadable,omitempty"`
@@ -307,7 +307,8 @@ func (a *app) keysRetire(ctx context.Context, id keys.ID, queues []string, force
 	if err != nil {
 		return err
 	}
-	// What is not there, or is current, is told before anybody is asked.
+	// A key that is missing or current is reported before the command asks for
+	// confirmation.
 	list, err := a.keysIn(ctx)
 	if err != nil {
 		return err

@@ -227,7 +227,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 	}
 }
 
-// roundTrip sends a message and receives it, on a queue that nobody else uses.
+// roundTrip sends a message and receives it, on a queue that has no other users.
 func (x *examination) roundTrip(ctx context.Context, c *connection) error {
 	const check = "round trip"
 	name := x.probe

@@ -256,8 +256,8 @@ func (s *settings) queueNames() []string {
 	return names
 }
 
-// brokerURL is the URL of the broker. Where the default is used its folder is
-// made, unless the command only looks.
+// brokerURL is the URL of the broker. If it is the default, its folder is created,
+// unless the command only reads.
 func (a *app) brokerURL(looks bool) (string, error) {
 	s := a.settings.broker
 	if !s.given() {

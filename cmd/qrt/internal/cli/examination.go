@@ -201,7 +201,7 @@ func (x *examination) nonces(ctx context.Context) {
 		return
 	}
 	defer func() { _ = store.Close(ctx) }() // nothing was written
-	// A claim that nobody holds: a store that answers says so.
+	// No receiver holds this claim: a store that works answers just that.
 	if err := store.Renew(ctx, probeQueue, "probe", "00000000000000000000000000000000", time.Second); !errors.Is(err, replay.ErrClaimLost) {
 		x.find(levelError, check, "receiving stops without it", "it does not answer as it should: %v", err)
 		return

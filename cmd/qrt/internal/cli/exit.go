@@ -90,7 +90,7 @@ type errorReport struct {
 func report(err error) errorReport {
 	r := errorReport{Error: err.Error(), Exit: exitFailed, Code: codeOf(err)}
 	if r.Code == codeInterrupted {
-		// Where it was just then is of no interest, and often in several places.
+		// An interrupt cancels several calls at once; which of them is of no interest.
 		r.Error = "interrupted"
 		var p *partial
 		if errors.As(err, &p) {

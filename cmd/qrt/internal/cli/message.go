@@ -13,8 +13,8 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// messageReport is a message in JSON, one a line in streams. Where Encrypted is
-// set, all but what the broker says of it is authentic.
+// messageReport is a message in JSON, one a line in streams. If Encrypted is set, all
+// fields are authentic except those that the broker fills in.
 type messageReport struct {
 	Queue           string            `json:"queue"`
 	MessageID       string            `json:"message_id"`
@@ -41,8 +41,8 @@ type messageReport struct {
 	Reason string `json:"error_type,omitempty"`
 }
 
-// deadLetterReport is why a message lies among the dead letters, by the word of
-// whoever put it there.
+// deadLetterReport says why a message is in the dead-letter queue. The receiver or the
+// broker that moved it there wrote it; it is not authentic.
 type deadLetterReport struct {
 	Reason      string     `json:"reason"`
 	Description string     `json:"description,omitempty"`

@@ -110,7 +110,7 @@ func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOpt
 			r.Error = got.FirstError.Error()
 		}
 		if err != nil && r.Matched > 0 {
-			// Some may be back in the queue: whoever goes on has to know.
+			// Some may be back in the queue: the user has to know before going on.
 			return &partial{err, r.sofar()}
 		}
 		if err != nil {
@@ -216,7 +216,7 @@ func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter,
 		if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(s.Count, "", "dead letter"), display.Safe(name))); err != nil {
 			return err
 		}
-		// No more than were counted: what has come since, nobody agreed to.
+		// No more than were counted: the user did not confirm later arrivals.
 		filter.Limit = s.Count
 		n, err := d.Purge(ctx, filter)
 		if err != nil {
@@ -229,8 +229,8 @@ func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter,
 	})
 }
 
-// confirm asks before something that cannot be undone. Where nobody can answer,
-// --yes is needed.
+// confirm asks before something that cannot be undone. If standard input is no
+// terminal, --yes is needed.
 func (a *app) confirm(yes bool, question string) error {
 	if yes {
 		return nil

@@ -72,8 +72,8 @@ func (r *run) routing(ctx context.Context) (err error) {
 	}
 	defer router.shut(ctx, &err)
 
-	// The attacker has a look before anybody receives: on some brokers he has to
-	// take messages out to see them, and would take their turn from them.
+	// The attacker reads before the receivers start: on some brokers he has to take
+	// messages out to see them, which changes their order.
 	seen := make(chan struct{})
 	work := []func(context.Context) error{func(ctx context.Context) error {
 		return r.route(ctx, router, order, sync.OnceFunc(func() { close(seen) }))

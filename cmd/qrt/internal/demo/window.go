@@ -13,10 +13,10 @@ import (
 // afterWindow is the attack that spends its time waiting.
 const afterWindow = "replay_after_window"
 
-// The window of that attack: all its messages have to be sent and received
-// within, and then it has to pass. So it is a few times what that takes on this
-// machine, and at least so long. Where the machine becomes slower than it was
-// measured, the attack is made again with a longer one, so many times in all.
+// The window of that attack: all its messages have to be sent and received within it,
+// and then it has to pass. So it is a multiple of the time that this takes on this
+// machine, with a minimum. If the machine becomes slower than it was measured, the
+// attack is repeated with a longer window, a bounded number of times.
 const (
 	windowFactor = 5
 	leastWindow  = 3 * time.Second
