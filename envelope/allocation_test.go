@@ -12,7 +12,7 @@ func TestAllocations(t *testing.T) {
 	key := newMasterKey(1)
 	s := newTestSealer(t, key)
 	o := NewOpener(nil)
-	h := testHeader(t)
+	h, app := testHeader(t), appHeader(t)
 	data := testData(t, &testContext, h.Bound)
 	for _, n := range []int{0, 256, 1024, 64 << 10, 1 << 20} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestAllocations(t *testing.T) {
 				}
 			}
 			check("Seal", 0, func() error { _, err := s.Seal(dst, h, plaintext, data); return err })
-			check("SealApp", 0, func() error { _, err := s.SealApp(dst, h, plaintext, data); return err })
+			check("SealApp", 0, func() error { _, err := s.SealApp(dst, app, plaintext, data); return err })
 			check("Seal into nil", 1, func() error { _, err := s.Seal(nil, h, plaintext, data); return err })
 			sealed, err := s.Seal(dst, h, plaintext, data)
 			if err != nil {
@@ -47,7 +47,7 @@ func TestAllocations(t *testing.T) {
 			check("Open into nil", want, func() error { _, err := o.Open(nil, m, key, data); return err })
 			room := make([]byte, 0, n)
 			check("Open", 0, func() error { _, err := o.Open(room, m, key, data); return err })
-			check("Parse", 2, func() error { _, err := Parse(sealed); return err })
+			check("Parse", 3, func() error { _, err := Parse(sealed); return err })
 		})
 	}
 }

@@ -11,8 +11,10 @@ import (
 
 // Offsets in the envelope of the typical message.
 const (
-	keyIDAt  = fixedSize + 1
-	originAt = keyIDAt + len("merge-warden/2026-01") + 1
+	voidAt   = fixedSize // the number of ranges
+	keyIDAt  = voidAt + 1 + 16 + 1
+	senderAt = keyIDAt + len("merge-warden/2026-01") + 1
+	originAt = senderAt + len("router/eu-1") + 1
 	boundAt  = originAt + len("merge-warden") + 1 // the first length byte
 	saltAt   = boundAt + 1 + len("action") + 1 + len("event")
 	commitAt = saltAt + SaltSize
@@ -20,14 +22,43 @@ const (
 	cipherAt = nonceAt + NonceSize
 )
 
+// malformed adds an envelope that is none, with one fault. If alter changes only
+// the header, it is sealed over what it was changed to, so that nothing else is
+// wrong with it.
+func (l *recipes) malformed(name, field, comment string, alter func(typical []byte) []byte) {
+	l.add("parse-"+name, func(r *recipe) {
+		f := r.forge()
+		b := alter(bytes.Clone(r.v.Envelope))
+		if tail := r.v.Envelope[saltAt:]; bytes.HasSuffix(b, tail) && IsSealed(b) {
+			f.prefix = b[:len(b)-len(tail)]
+			if keyID, sender, ok := idsOf(f.prefix); ok {
+				f.keyID, f.sender = keyID, sender
+			}
+			b = f.envelope(r.t, r.key)
+		}
+		r.malformed(field, comment, b)
+	})
+}
+
+// idsOf finds key ID and sender ID in a header that may break any rule.
+func idsOf(header []byte) (keyID, sender string, ok bool) {
+	at := voidAt + 1 + 16*int(header[voidAt])
+	take := func() (s string) {
+		if at < len(header) && at+1+int(header[at]) <= len(header) {
+			s, ok = string(header[at+1:at+1+int(header[at])]), true
+			at += 1 + int(header[at])
+		} else {
+			ok = false
+		}
+		return s
+	}
+	keyID, sender = take(), take()
+	return keyID, sender, ok
+}
+
 // parseVectors are the envelopes that are none. Each has one fault.
 func parseVectors(l *recipes) {
-	malformed := func(name, field, comment string, alter func(typical []byte) []byte) {
-		l.add("parse-"+name, func(r *recipe) {
-			r.seal()
-			r.malformed(field, comment, alter(bytes.Clone(r.v.Envelope)))
-		})
-	}
+	malformed := l.malformed
 	set := func(at int, with ...byte) func([]byte) []byte {
 		return func(b []byte) []byte {
 			copy(b[at:], with)
@@ -67,7 +98,8 @@ func parseVectors(l *recipes) {
 	malformed("version-2-short", "version", "Version 2 and nothing after it: what follows a version is not looked at.", func([]byte) []byte { return []byte("QRE1\x02") })
 	malformed("version-2-flags", "version", "Version 2 with a flag: what follows a version is not looked at.", set(4, 2, 1))
 	malformed("flags-cut", "flags", "The end before the flags.", cut(5))
-	malformed("flags-lowest", "flags", "The lowest flag.", set(5, 1))
+	malformed("flags-second", "flags", "The lowest flag that is not defined.", set(5, 2))
+	malformed("flags-padded", "flags", "A flag that is not defined, with the one that is.", set(5, 3))
 	malformed("flags-highest", "flags", "The highest flag.", set(5, 0x80))
 	malformed("encrypted-at-cut", "encrypted_at", "The end in encrypted_at.", cut(13))
 	malformed("encrypted-at-late", "encrypted_at", "encrypted_at in the year 10000.", set(6, late...))
@@ -78,14 +110,21 @@ func parseVectors(l *recipes) {
 	malformed("expires-at-cut", "expires_at", "The end in expires_at.", cut(29))
 	malformed("expires-at-late", "expires_at", "expires_at in the year 10000.", set(22, late...))
 	malformed("expires-at-negative", "expires_at", "expires_at with its highest bit set.", set(22, 0x80))
-	malformed("key-id-missing", "key ID", "The end before the length of the key ID.", cut(fixedSize))
-	malformed("key-id-cut", "key ID", "The end in the key ID.", cut(originAt-2))
-	malformed("key-id-empty", "key ID", "An empty key ID.", replace(fixedSize, originAt-1, 0))
-	malformed("key-id-long", "key ID", "A key ID of 65 bytes.", replace(fixedSize, originAt-1, appendShort(nil, strings.Repeat("k", 65))...))
+	malformed("key-id-missing", "key ID", "The end before the length of the key ID.", cut(keyIDAt-1))
+	malformed("key-id-cut", "key ID", "The end in the key ID.", cut(senderAt-2))
+	malformed("key-id-empty", "key ID", "An empty key ID.", replace(keyIDAt-1, senderAt-1, 0))
+	malformed("key-id-long", "key ID", "A key ID of 65 bytes.", replace(keyIDAt-1, senderAt-1, appendShort(nil, strings.Repeat("k", 65))...))
 	malformed("key-id-space", "key ID", "A space in the key ID.", set(keyIDAt, ' '))
-	malformed("key-id-zero", "key ID", "A byte of zero at the end of the key ID.", set(originAt-2, 0))
+	malformed("key-id-zero", "key ID", "A byte of zero at the end of the key ID.", set(senderAt-2, 0))
 	malformed("key-id-plus", "key ID", "A plus sign in the key ID.", set(keyIDAt+3, '+'))
 	malformed("key-id-utf8", "key ID", "A letter in the key ID that is not ASCII.", set(keyIDAt, 0xc3, 0xa9))
+	malformed("sender-id-missing", "sender ID", "The end before the length of the sender ID.", cut(senderAt-1))
+	malformed("sender-id-cut", "sender ID", "The end in the sender ID.", cut(originAt-2))
+	malformed("sender-id-long", "sender ID", "A sender ID of 65 bytes.", replace(senderAt-1, originAt-1, appendShort(nil, strings.Repeat("s", 65))...))
+	malformed("sender-id-space", "sender ID", "A space in the sender ID.", set(senderAt, ' '))
+	malformed("sender-id-zero", "sender ID", "A byte of zero at the end of the sender ID.", set(originAt-2, 0))
+	malformed("sender-id-plus", "sender ID", "A plus sign in the sender ID.", set(senderAt+3, '+'))
+	malformed("sender-id-utf8", "sender ID", "A letter in the sender ID that is not ASCII.", set(senderAt, 0xc3, 0xa9))
 	malformed("origin-missing", "origin", "The end before the length of the origin.", cut(originAt-1))
 	malformed("origin-cut", "origin", "The end in the origin.", cut(boundAt-2))
 	malformed("origin-empty", "origin", "An empty origin.", replace(originAt-1, boundAt-1, 0))
@@ -115,6 +154,187 @@ func parseVectors(l *recipes) {
 	malformed("tag-cut", "authentication tag", "Fifteen bytes after the nonce.", cut(cipherAt+15))
 }
 
+// sequenceVectors are the envelopes that are none because of stream, sequence, and
+// what follows from them.
+func sequenceVectors(l *recipes) {
+	cut := func(n int) func([]byte) []byte { return func(b []byte) []byte { return b[:n] } }
+	u64 := func(list ...uint64) (b []byte) {
+		for _, n := range list {
+			b = binary.BigEndian.AppendUint64(b, n)
+		}
+		return b
+	}
+	set := func(at int, n uint64) func([]byte) []byte {
+		return func(b []byte) []byte {
+			copy(b[at:], u64(n))
+			return b
+		}
+	}
+	void := func(n ...uint64) func([]byte) []byte {
+		return func(b []byte) []byte {
+			return slices.Replace(b, voidAt, keyIDAt-1, append([]byte{byte(len(n) / 2)}, u64(n...)...)...)
+		}
+	}
+	// direct clears what a header of direct use must not have, but for one field.
+	direct := func(from, to int) func([]byte) []byte {
+		return func(b []byte) []byte {
+			kept := bytes.Clone(b[from:to])
+			clear(b[streamAt:fixedSize])
+			if from != voidAt {
+				b = slices.Replace(b, voidAt, keyIDAt-1, 0)
+			}
+			copy(b[from:], kept)
+			return b
+		}
+	}
+	resealed := func(alter func([]byte) []byte) func([]byte) []byte {
+		return func(b []byte) []byte { return alter(set(resealedAtAt, 1)(b)) }
+	}
+	malformed := l.malformed
+
+	malformed("stream-cut", "stream", "The end in the stream.", cut(sequenceAt-1))
+	malformed("sequence-cut", "sequence", "The end in the sequence.", cut(settledAt-1))
+	malformed("sequence-late", "sequence", "A sequence of 2^53.", set(sequenceAt, MaxSequence+1))
+	malformed("sequence-highest", "sequence", "A sequence with its highest bit set.", set(sequenceAt, 1<<63|4711))
+	malformed("settled-cut", "settled", "The end in settled.", cut(previousAt-1))
+	malformed("settled-equal", "settled", "settled is the sequence itself.", set(settledAt, 4711))
+	malformed("settled-above", "settled", "settled with its highest bit set.", set(settledAt, 1<<63|4709))
+	malformed("previous-cut", "previous", "The end in previous.", cut(resealedAtAt-1))
+	malformed("previous-equal", "previous", "previous is the sequence itself.", set(previousAt, 4711))
+	malformed("previous-above", "previous", "previous with its highest bit set.", set(previousAt, 1<<63|1))
+	malformed("resealed-at-cut", "resealed_at", "The end in resealed_at.", cut(fixedSize-1))
+	malformed("resealed-at-late", "resealed_at", "resealed_at in the year 10000.", set(resealedAtAt, MaxTime+1))
+	malformed("resealed-at-negative", "resealed_at", "resealed_at with its highest bit set.", set(resealedAtAt, 1<<63))
+	malformed("void-missing", "void ranges", "The end before the number of void ranges.", cut(voidAt))
+	malformed("void-cut", "void ranges", "The end in a void range.", cut(keyIDAt-2))
+	malformed("void-promised", "void ranges", "Eight void ranges are promised and the body ends.", func(b []byte) []byte { return append(b[:voidAt], 8) })
+	malformed("void-nine", "void ranges", "Nine void ranges.", void(1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15, 17, 17))
+	malformed("void-zero", "void ranges", "A void range from 0 on.", void(0, 3))
+	malformed("void-backward", "void ranges", "A void range that ends before it begins.", void(5, 4))
+	malformed("void-descending", "void ranges", "Void ranges that descend.", void(7, 8, 3, 4))
+	malformed("void-twice", "void ranges", "A void range that comes twice.", void(3, 4, 3, 4))
+	malformed("void-overlapping", "void ranges", "Void ranges with one sequence in common.", void(3, 5, 5, 6))
+	malformed("void-beyond", "void ranges", "A void range that goes beyond settled.", void(4707, 4710))
+	malformed("direct-stream", "stream", "A stream, and a sequence of 0.", direct(streamAt, sequenceAt))
+	malformed("direct-settled", "settled", "settled in a header of direct use.", direct(settledAt, previousAt))
+	malformed("direct-previous", "previous", "previous in a header of direct use.", direct(previousAt, resealedAtAt))
+	malformed("direct-resealed-at", "resealed_at", "resealed_at in a header of direct use.", resealed(direct(resealedAtAt, fixedSize)))
+	malformed("direct-void", "void ranges", "A void range in a header of direct use.", direct(voidAt, keyIDAt-1))
+}
+
+// forgedVectors are sealed by a holder of the key, with everything right but one
+// check.
+func forgedVectors(l *recipes) {
+	forged := func(layer spec.Layer, name, comment string, alter func(*recipe, *forgery), before ...func(*recipe)) {
+		l.add(string(layer)+"-"+name, func(r *recipe) {
+			for _, f := range before {
+				f(r)
+			}
+			f := r.forge()
+			alter(r, f)
+			r.v.Envelope = f.envelope(r.t, r.key)
+			r.fails(layer, comment)
+		})
+	}
+	directly := func(r *recipe) {
+		r.v.Domain, r.v.AssociatedData = spec.App, []byte("part 3")
+		r.directHeader()
+	}
+	// asQueue has the message opened as one of a queue.
+	asQueue := func(r *recipe) {
+		r.v.Domain, r.v.AssociatedData = spec.Queue, nil
+		r.v.MessageID = r.sent.MessageID
+	}
+	asApp := func(r *recipe, data []byte) {
+		r.v.Domain, r.v.AssociatedData = spec.App, data
+		r.v.MessageID, r.v.SessionID, r.v.ContentType, r.v.CorrelationID, r.v.Attributes = "", "", "", "", nil
+	}
+	messageID := func(r *recipe) []byte { return testData(r.t, &Context{MessageID: r.sent.MessageID}, nil) }
+
+	forged(spec.LayerUse, "queue-direct", "A header of direct use, sealed as a message of a queue, and opened as one.", func(r *recipe, f *forgery) {
+		f.domain, f.data = domainQueue, messageID(r)
+		asQueue(r)
+	}, directly)
+	forged(spec.LayerUse, "app-sequence", "A header with a sequence, sealed by direct use, and opened so.", func(r *recipe, f *forgery) {
+		f.domain, f.data = domainApp, []byte("part 3")
+		asApp(r, f.data)
+	})
+	forged(spec.LayerUse, "app-as-queue", "Sealed by direct use, with the encoding of a context as associated data, and opened as a message of a queue.", func(r *recipe, f *forgery) {
+		f.data = messageID(r)
+		asQueue(r)
+	}, directly)
+	forged(spec.LayerUse, "queue-as-app", "Sealed as a message of a queue, and opened by direct use with the encoding of its context as associated data.", func(r *recipe, f *forgery) {
+		asApp(r, f.data)
+	})
+	forged(spec.LayerAuthentication, "domain-app", "A header with a sequence, with the additional data of direct use, opened as a message of a queue.", func(_ *recipe, f *forgery) {
+		f.domain = domainApp
+	})
+	forged(spec.LayerAuthentication, "domain-queue", "A header of direct use, with the additional data of a queue's message, opened by direct use.", func(_ *recipe, f *forgery) {
+		f.domain = domainQueue
+	}, directly)
+
+	l.add("key-zero", func(r *recipe) {
+		r.key = &masterKey{secret: make([]byte, 32)}
+		r.seal()
+		r.fails(spec.LayerKey, "A master key of zeros: none.")
+		r.v.Expect = spec.KeyNotFound
+	})
+
+	forged(spec.LayerContext, "message-id-empty", "No message ID arrived, and none was sealed.", func(r *recipe, f *forgery) {
+		f.data = f.data[entrySize+len(r.sent.MessageID):]
+		r.v.MessageID = ""
+	})
+	forged(spec.LayerContext, "attribute-empty", "A bound attribute with an empty value did not arrive.", func(r *recipe, _ *forgery) {
+		r.v.Attributes = slices.DeleteFunc(r.v.Attributes, func(a spec.Attribute) bool { return a.Name == "event" })
+	}, func(r *recipe) { r.sent.Attributes["event"] = "" })
+	forged(spec.LayerContext, "attribute-skipped", "A bound attribute did not arrive, and was left out when the message was sealed.", func(r *recipe, f *forgery) {
+		f.data = testData(r.t, &r.sent, []string{"action"})
+		r.v.Attributes = slices.DeleteFunc(r.v.Attributes, func(a spec.Attribute) bool { return a.Name == "event" })
+	})
+	forged(spec.LayerContext, "attribute-twice", "A bound attribute arrived twice, with one value.", func(r *recipe, _ *forgery) {
+		r.v.Attributes = append(r.v.Attributes, r.v.Attributes[0])
+	})
+	forged(spec.LayerContext, "attribute-twice-unbound", "An attribute that is not bound arrived twice.", func(r *recipe, _ *forgery) {
+		x := spec.Attribute{Name: "x", Value: "1"}
+		r.v.Attributes = append(r.v.Attributes, x, x)
+	})
+
+	forged(spec.LayerCommitment, "first", "The key commitment differs in its first byte, and is authenticated so.", func(_ *recipe, f *forgery) {
+		f.commitment = func(b []byte) { b[0] ^= 1 }
+	})
+	forged(spec.LayerCommitment, "last", "The key commitment differs in its last byte, and is authenticated so.", func(_ *recipe, f *forgery) {
+		f.commitment = func(b []byte) { b[31] ^= 1 }
+	})
+	forged(spec.LayerCommitment, "zero", "The key commitment is zero, and is authenticated so.", func(_ *recipe, f *forgery) {
+		f.commitment = func(b []byte) { clear(b) }
+	})
+	forged(spec.LayerCommitment, "sender-other", "Sealed with the sender key of another sender.", func(_ *recipe, f *forgery) { f.sender = "router/eu-2" })
+	forged(spec.LayerCommitment, "sender-master", "Sealed by a sender as a holder of the master key.", func(_ *recipe, f *forgery) { f.sender = "router/eu-1" }, func(r *recipe) { r.header.Sender = "" })
+	l.add("commitment-sender-skipped", func(r *recipe) {
+		f := r.forge()
+		r.v.Envelope = f.envelope(r.t, &senderKey{f.sender, r.key.secret})
+		r.fails(spec.LayerCommitment, "The master key was taken for the sender key.")
+	})
+	l.add("commitment-sender-derived-twice", func(r *recipe) {
+		f := r.forge()
+		r.v.Envelope = f.envelope(r.t, &masterKey{secret: senderSecret(r.key.secret, f.sender)})
+		r.fails(spec.LayerCommitment, "The sender key was taken for a master key.")
+	})
+
+	padded := func(name, comment string, inner ...byte) {
+		forged(spec.LayerPadding, name, comment, func(_ *recipe, f *forgery) {
+			f.prefix[flagsAt] = flagPadded
+			f.inner = inner
+		})
+	}
+	padded("none", "The padded flag, and nothing encrypted.")
+	padded("length-cut", "The padded flag, and three bytes.", 0, 0, 0)
+	padded("length-long", "A length of one byte more than there is.", 0, 0, 0, 4, 'a', 'b', 'c')
+	padded("length-longest", "The longest length.", 0xff, 0xff, 0xff, 0xff, 'a', 'b', 'c')
+	padded("first", "A first byte of padding that is not zero.", 0, 0, 0, 1, 'a', 1, 0, 0)
+	padded("last", "A last byte of padding that is not zero.", 0, 0, 0, 1, 'a', 0, 0, 0x80)
+}
+
 // alteredVectors are envelopes that parse and must not open: the bytes were
 // changed, or what arrived beside them.
 func alteredVectors(l *recipes) {
@@ -142,7 +362,6 @@ func alteredVectors(l *recipes) {
 	}
 	const context, commitment, authentication = spec.LayerContext, spec.LayerCommitment, spec.LayerAuthentication
 
-	altered(context, "message-id-empty", "No message ID arrived.", func(v *spec.Vector) { v.MessageID = "" })
 	altered(context, "attribute-missing", "A bound attribute did not arrive.", func(v *spec.Vector) { without(v, "event") })
 	altered(context, "attribute-renamed", "A bound attribute arrived under another name.", func(v *spec.Vector) { attribute(v, "event").Name = "events" })
 	altered(context, "attribute-case", "A bound attribute arrived under its name in upper case.", func(v *spec.Vector) { attribute(v, "event").Name = "EVENT" })
@@ -157,13 +376,16 @@ func alteredVectors(l *recipes) {
 	altered(commitment, "key-id", "The key ID was changed to another of the same length.", flip(keyIDAt))
 	altered(commitment, "salt-first", "The first byte of the salt was changed.", flip(saltAt))
 	altered(commitment, "salt-last", "The last byte of the salt was changed.", flip(commitAt-1))
-	altered(commitment, "first", "The first byte of the key commitment was changed.", flip(commitAt))
-	altered(commitment, "last", "The last byte of the key commitment was changed.", flip(nonceAt-1))
-	altered(commitment, "zero", "The key commitment was zeroed.", func(v *spec.Vector) { clear(v.Envelope[commitAt:nonceAt]) })
-	altered(commitment, "key-id-boundary", "A byte moved from the origin to the key ID.", func(v *spec.Vector) {
+	altered(commitment, "altered", "The key commitment was changed on the way.", flip(commitAt))
+	altered(commitment, "sender-id", "The sender ID was changed to another of the same length.", flip(senderAt))
+	altered(commitment, "sender-id-removed", "The sender ID was removed.", func(v *spec.Vector) {
+		v.Envelope[senderAt-1] = 0
+		v.Envelope = slices.Delete(v.Envelope, senderAt, originAt-1)
+	})
+	altered(commitment, "key-id-boundary", "A byte moved from the sender ID to the key ID.", func(v *spec.Vector) {
 		b := v.Envelope
-		b[fixedSize]++
-		b[originAt-1], b[originAt] = b[originAt], b[originAt-1]-1
+		b[keyIDAt-1]++
+		b[senderAt-1], b[senderAt] = b[senderAt], b[senderAt-1]-1
 	})
 	l.add("commitment-two-keys", func(r *recipe) {
 		r.salamander(ascending(0), ascending(0x80))
@@ -175,6 +397,18 @@ func alteredVectors(l *recipes) {
 	altered(authentication, "not-before", "not_before was set.", flip(21))
 	altered(authentication, "expires-at", "expires_at was changed.", flip(29))
 	altered(authentication, "expires-at-removed", "expires_at was removed.", func(v *spec.Vector) { clear(v.Envelope[22:30]) })
+	altered(authentication, "padded", "The padded flag was set.", flip(flagsAt))
+	altered(authentication, "stream-first", "The first byte of the stream was changed.", flip(streamAt))
+	altered(authentication, "stream-last", "The last byte of the stream was changed.", flip(sequenceAt-1))
+	altered(authentication, "sequence", "The sequence was changed.", func(v *spec.Vector) { v.Envelope[settledAt-1]++ })
+	altered(authentication, "settled", "settled was changed.", func(v *spec.Vector) { v.Envelope[previousAt-1]++ })
+	altered(authentication, "previous", "previous was changed.", flip(resealedAtAt-1))
+	altered(authentication, "previous-removed", "previous was removed.", func(v *spec.Vector) { clear(v.Envelope[previousAt:resealedAtAt]) })
+	altered(authentication, "resealed-at", "resealed_at was set.", flip(fixedSize-1))
+	altered(authentication, "void", "A void range was changed.", func(v *spec.Vector) { v.Envelope[voidAt+8]-- })
+	altered(authentication, "void-removed", "The void range was removed.", func(v *spec.Vector) {
+		v.Envelope = slices.Replace(v.Envelope, voidAt, keyIDAt-1, 0)
+	})
 	altered(authentication, "origin", "The origin was changed.", flip(originAt))
 	altered(authentication, "bound-added", "A name was added to the bound ones, and such an attribute.", func(v *spec.Vector) {
 		v.Envelope[boundAt-1]++
@@ -231,24 +465,9 @@ func alteredVectors(l *recipes) {
 		r.v.SessionID = "octo/repo#42"
 		r.fails(authentication, "A session ID arrived and none was sealed.")
 	})
-	l.add("authentication-app-as-queue", func(r *recipe) {
-		data := testData(r.t, &r.sent, []string{"action", "event"})
-		r.v.Domain, r.v.AssociatedData, r.header.Bound = spec.App, data, []string{"action", "event"}
-		r.seal()
-		sealed := r.v.Envelope
-		r.v.Domain, r.v.AssociatedData = spec.Queue, nil
-		r.seal() // for the fields that arrive
-		r.v.Envelope = sealed
-		r.fails(authentication, "Sealed by direct use, with the encoding of a context as associated data, and opened as a message of a queue.")
-	})
-	l.add("authentication-queue-as-app", func(r *recipe) {
-		r.seal()
-		r.v.Domain, r.v.AssociatedData = spec.App, testData(r.t, &r.sent, r.header.Bound)
-		r.v.MessageID, r.v.SessionID, r.v.ContentType, r.v.CorrelationID, r.v.Attributes = "", "", "", "", nil
-		r.fails(authentication, "Sealed as a message of a queue, and opened by direct use with the encoding of its context as associated data.")
-	})
 	l.add("authentication-app-data", func(r *recipe) {
 		r.v.Domain, r.v.AssociatedData = spec.App, []byte("part 3")
+		r.directHeader()
 		r.seal()
 		r.v.AssociatedData = []byte("part 4")
 		r.fails(authentication, "Direct use with other associated data.")

@@ -12,11 +12,12 @@ import (
 // Expect is what must become of a vector's envelope (qre1, Section 9.1).
 type Expect string
 
-// The outcomes: it opens, or it fails with one of the three errors of Section 6.1.
+// The outcomes: it opens, or it fails with one of the four errors of Section 6.1.
 const (
 	Open                 Expect = "open"
 	InvalidEnvelope      Expect = "invalid_envelope"
 	UnsupportedVersion   Expect = "unsupported_version"
+	KeyNotFound          Expect = "key_not_found"
 	AuthenticationFailed Expect = "authentication_failed"
 )
 
@@ -26,9 +27,12 @@ type Layer string
 // The layers, in the order of the steps.
 const (
 	LayerParse          Layer = "parse"
+	LayerKey            Layer = "key"
+	LayerUse            Layer = "use"
 	LayerContext        Layer = "context"
 	LayerCommitment     Layer = "commitment"
 	LayerAuthentication Layer = "authentication"
+	LayerPadding        Layer = "padding"
 )
 
 // Domain says how the additional data is made (qre1, Sections 4.1 and 4.3).
@@ -42,6 +46,9 @@ const (
 
 // Attribute is one attribute as it arrives beside an envelope.
 type Attribute struct{ Name, Value string }
+
+// Range is a run of sequences, both ends included.
+type Range struct{ First, Last uint64 }
 
 // Vector is one test vector. Strings may hold any bytes.
 type Vector struct {
@@ -59,17 +66,23 @@ type Vector struct {
 	SessionID      string
 	ContentType    string
 	CorrelationID  string
-	Attributes     []Attribute // names differ
+	Attributes     []Attribute // in the order of arrival; a name may come twice in LayerContext
 	AssociatedData []byte      // for App only
 
 	// What comes out, for Open only.
+	Padded                            bool
 	EncryptedAt, NotBefore, ExpiresAt int64
-	KeyID, Origin                     string
+	Stream                            []byte // 16 bytes
+	Sequence, Settled, Previous       uint64
+	ResealedAt                        int64
+	Void                              []Range
+	KeyID, SenderID, Origin           string
 	Bound                             []string
-	ReplayID                          []byte
+	CheckValue                        []byte // of the master key, 16 bytes
+	SenderKey                         []byte // 32 bytes
 	MessageKey                        []byte // AES-256 key
 	AdditionalData                    []byte
-	Plaintext                         []byte
+	Plaintext                         []byte // without padding
 
 	Envelope []byte
 }
@@ -124,6 +137,7 @@ func (v *Vector) set(name, value string) (err error) {
 	plain := strings.TrimPrefix(value, " ")
 	text := func(dst *string) { *dst, err = unescape(plain) }
 	bytes := func(dst *[]byte) { *dst, err = hex.DecodeString(strings.ReplaceAll(value, " ", "")) }
+	unsigned := func(dst *uint64) { *dst, err = strconv.ParseUint(plain, 10, 64) }
 	number := func(dst *int64) { *dst, err = strconv.ParseInt(plain, 10, 64) }
 	switch name {
 	case "comment":
@@ -158,22 +172,48 @@ func (v *Vector) set(name, value string) (err error) {
 		v.Attributes = append(v.Attributes, a)
 	case "associated-data":
 		bytes(&v.AssociatedData)
+	case "padded":
+		v.Padded = plain == yes
 	case "encrypted-at":
 		number(&v.EncryptedAt)
 	case "not-before":
 		number(&v.NotBefore)
 	case "expires-at":
 		number(&v.ExpiresAt)
+	case "stream":
+		bytes(&v.Stream)
+	case "sequence":
+		unsigned(&v.Sequence)
+	case "settled":
+		unsigned(&v.Settled)
+	case "previous":
+		unsigned(&v.Previous)
+	case "resealed-at":
+		number(&v.ResealedAt)
+	case "void":
+		var r Range
+		before, after, ok := strings.Cut(plain, "-")
+		if !ok {
+			return errors.New("no -")
+		}
+		if r.First, err = strconv.ParseUint(before, 10, 64); err == nil {
+			r.Last, err = strconv.ParseUint(after, 10, 64)
+		}
+		v.Void = append(v.Void, r)
 	case "key-id":
 		text(&v.KeyID)
+	case "sender-id":
+		text(&v.SenderID)
 	case "origin":
 		text(&v.Origin)
 	case "bound":
 		var s string
 		text(&s)
 		v.Bound = append(v.Bound, s)
-	case "replay-id":
-		bytes(&v.ReplayID)
+	case "check-value":
+		bytes(&v.CheckValue)
+	case "sender-key":
+		bytes(&v.SenderKey)
 	case "message-key":
 		bytes(&v.MessageKey)
 	case "additional-data":
@@ -198,15 +238,21 @@ func (v *Vector) check() error {
 		if v.Layer != "" {
 			return errors.New("it opens, and a layer fails")
 		}
-		if len(v.MessageKey) != 32 || len(v.AdditionalData) == 0 || len(v.ReplayID) == 0 {
+		if len(v.MessageKey) != 32 || len(v.SenderKey) != 32 || len(v.CheckValue) != 16 || len(v.Stream) != 16 || len(v.AdditionalData) == 0 {
 			return errors.New("it opens, and what comes out is not complete")
 		}
 	case InvalidEnvelope, UnsupportedVersion:
 		if v.Layer != LayerParse {
 			return fmt.Errorf("%s is found by layer %s", v.Expect, LayerParse)
 		}
+	case KeyNotFound:
+		if v.Layer != LayerKey {
+			return fmt.Errorf("%s is found by layer %s", v.Expect, LayerKey)
+		}
 	case AuthenticationFailed:
-		if v.Layer != LayerContext && v.Layer != LayerCommitment && v.Layer != LayerAuthentication {
+		switch v.Layer {
+		case LayerUse, LayerContext, LayerCommitment, LayerAuthentication, LayerPadding:
+		default:
 			return fmt.Errorf("%s is not found by layer %q", v.Expect, v.Layer)
 		}
 	default:
@@ -225,12 +271,15 @@ func (v *Vector) check() error {
 		return fmt.Errorf("key: %d bytes, want 32", len(v.Key))
 	}
 	for i, a := range v.Attributes {
-		if slices.ContainsFunc(v.Attributes[:i], func(b Attribute) bool { return a.Name == b.Name }) {
+		if v.Layer != LayerContext && slices.ContainsFunc(v.Attributes[:i], func(b Attribute) bool { return a.Name == b.Name }) {
 			return fmt.Errorf("attribute %q comes twice", a.Name)
 		}
 	}
 	return nil
 }
+
+// yes is the value of what is said only when it is so.
+const yes = "yes"
 
 // Text writes v in its canonical form.
 func (v *Vector) Text() string {
@@ -271,15 +320,28 @@ func (v *Vector) Text() string {
 		block("associated-data", v.AssociatedData)
 	}
 	if v.Expect == Open {
+		if v.Padded {
+			line("padded", yes)
+		}
 		line("encrypted-at", strconv.FormatInt(v.EncryptedAt, 10))
 		line("not-before", strconv.FormatInt(v.NotBefore, 10))
 		line("expires-at", strconv.FormatInt(v.ExpiresAt, 10))
+		line("stream", hex.EncodeToString(v.Stream))
+		line("sequence", strconv.FormatUint(v.Sequence, 10))
+		line("settled", strconv.FormatUint(v.Settled, 10))
+		line("previous", strconv.FormatUint(v.Previous, 10))
+		line("resealed-at", strconv.FormatInt(v.ResealedAt, 10))
+		for _, r := range v.Void {
+			line("void", fmt.Sprintf("%d-%d", r.First, r.Last))
+		}
 		line("key-id", escape(v.KeyID))
+		scalar("sender-id", v.SenderID)
 		line("origin", escape(v.Origin))
 		for _, name := range v.Bound {
 			line("bound", escape(name))
 		}
-		block("replay-id", v.ReplayID)
+		line("check-value", hex.EncodeToString(v.CheckValue))
+		line("sender-key", hex.EncodeToString(v.SenderKey))
 		line("message-key", hex.EncodeToString(v.MessageKey))
 		block("additional-data", v.AdditionalData)
 		block("plaintext", v.Plaintext)
