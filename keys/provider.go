@@ -20,6 +20,8 @@ var (
 	ErrInvalidKey = errors.New("invalid key")
 	// ErrDestroyed: the key was destroyed, or removed from its Ring.
 	ErrDestroyed = errors.New("key destroyed")
+	// ErrSenderKey: a sender key was asked for what only the master key can do.
+	ErrSenderKey = errors.New("sender key")
 	// ErrExpired: the key is past its expiry; it opens but no longer seals.
 	ErrExpired = errors.New("key expired")
 )
@@ -32,7 +34,7 @@ var (
 type Provider interface {
 	// GetKey returns the key of that ID. It fails with ErrNotFound only when
 	// it is sure that there is none, and with ErrUnavailable when it cannot
-	// tell. The same *Key is returned while it is unchanged, so that what is
+	// tell. It may be a master key or a sender key (Key.SenderID). The same *Key is returned while it is unchanged, so that what is
 	// derived from it can be cached. The caller must not Destroy it.
 	GetKey(ctx context.Context, id ID) (*Key, error)
 
