@@ -61,10 +61,10 @@ const (
 const flagPadded = 1
 
 // Salt separates the keys of one salt epoch from those of every other (qre1,
-// Section 3.2).
+// Section 3.3).
 type Salt [SaltSize]byte
 
-// Commitment fixes the key that a message was sealed under (qre1, Section 3.1).
+// Commitment fixes the key that a message was sealed under (qre1, Section 3.2).
 type Commitment [CommitmentSize]byte
 
 // Range is a run of sequences, both ends included.
@@ -315,7 +315,7 @@ func checkID(field, id string, least int) error {
 	return nil
 }
 
-// checkBound holds the names against qre1, Section 2.4.
+// checkBound holds the names against qre1, Section 2.8.
 func checkBound(names []string) error {
 	if len(names) > MaxBound {
 		return fmt.Errorf("bound attributes: %d: use at most %d", len(names), MaxBound)
