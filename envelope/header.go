@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -333,35 +334,51 @@ func checkBound(names []string) error {
 
 // append encodes h, which is valid, with what is the Sealer's (qre1, Section 2).
 func (h *Header) append(dst []byte, own *sealed) []byte {
-	var fixed [fixedSize]byte
-	copy(fixed[:], Marker)
-	fixed[len(Marker)] = Version1
-	if own.padded {
-		fixed[flagsAt] = flagPadded
-	}
-	binary.BigEndian.PutUint64(fixed[encryptedAtAt:], uint64(h.EncryptedAt)) //nolint:gosec // G115: checked to be 0 or more, as the times below
-	binary.BigEndian.PutUint64(fixed[notBeforeAt:], uint64(h.NotBefore))     //nolint:gosec // G115
-	binary.BigEndian.PutUint64(fixed[expiresAtAt:], uint64(h.ExpiresAt))     //nolint:gosec // G115
-	copy(fixed[streamAt:], h.Stream[:])
-	binary.BigEndian.PutUint64(fixed[sequenceAt:], h.Sequence)
-	binary.BigEndian.PutUint64(fixed[settledAt:], h.Settled)
-	binary.BigEndian.PutUint64(fixed[previousAt:], h.Previous)
-	binary.BigEndian.PutUint64(fixed[resealedAtAt:], uint64(h.ResealedAt)) //nolint:gosec // G115
-	dst = append(dst, fixed[:]...)
-	dst = append(dst, byte(len(h.Void))) //nolint:gosec // G115: at most MaxVoid
+	n := h.size(own.keyID, own.sender)
+	dst = slices.Grow(dst, n)
+	b := dst[len(dst) : len(dst)+n]
+	h.encode((*[fixedSize]byte)(b), own.padded)
+	b = b[fixedSize:]
+	b[0], b = byte(len(h.Void)), b[1:] //nolint:gosec // G115: at most MaxVoid
 	for _, r := range h.Void {
-		dst = binary.BigEndian.AppendUint64(dst, r.First)
-		dst = binary.BigEndian.AppendUint64(dst, r.Last)
+		binary.BigEndian.PutUint64(b, r.First)
+		binary.BigEndian.PutUint64(b[8:], r.Last)
+		b = b[16:]
 	}
-	dst = appendShort(dst, own.keyID)
-	dst = appendShort(dst, own.sender)
-	dst = appendShort(dst, h.Origin)
-	dst = append(dst, byte(len(h.Bound))) //nolint:gosec // G115: at most MaxBound
+	b = putShort(b, own.keyID)
+	b = putShort(b, own.sender)
+	b = putShort(b, h.Origin)
+	b[0], b = byte(len(h.Bound)), b[1:] //nolint:gosec // G115: at most MaxBound
 	for _, name := range h.Bound {
-		dst = appendShort(dst, name)
+		b = putShort(b, name)
 	}
-	dst = append(dst, own.salt[:]...)
-	return append(dst, own.commitment[:]...)
+	*(*Salt)(b) = *own.salt
+	*(*Commitment)(b[SaltSize:]) = *own.commitment
+	return dst[:len(dst)+n]
+}
+
+// encode writes the fields of fixed size.
+func (h *Header) encode(b *[fixedSize]byte, padded bool) {
+	copy(b[:], Marker)
+	b[len(Marker)], b[flagsAt] = Version1, 0
+	if padded {
+		b[flagsAt] = flagPadded
+	}
+	binary.BigEndian.PutUint64(b[encryptedAtAt:], uint64(h.EncryptedAt)) //nolint:gosec // G115: checked to be 0 or more, as the times below
+	binary.BigEndian.PutUint64(b[notBeforeAt:], uint64(h.NotBefore))     //nolint:gosec // G115
+	binary.BigEndian.PutUint64(b[expiresAtAt:], uint64(h.ExpiresAt))     //nolint:gosec // G115
+	copy(b[streamAt:], h.Stream[:])
+	binary.BigEndian.PutUint64(b[sequenceAt:], h.Sequence)
+	binary.BigEndian.PutUint64(b[settledAt:], h.Settled)
+	binary.BigEndian.PutUint64(b[previousAt:], h.Previous)
+	binary.BigEndian.PutUint64(b[resealedAtAt:], uint64(h.ResealedAt)) //nolint:gosec // G115
+}
+
+// putShort writes s, of at most 255 bytes, after its length in one byte, and
+// returns what is behind it.
+func putShort(b []byte, s string) []byte {
+	b[0] = byte(len(s)) //nolint:gosec // G115: the caller checked
+	return b[1+copy(b[1:], s):]
 }
 
 // sealed is what of a header is not the caller's but the Sealer's.
