@@ -30,11 +30,12 @@ var (
 // the suite in keys/keytest.
 //
 // One ID names one key for ever: a provider never answers an ID with other
-// material than before.
+// material than before. That key is a master key or, for a program that only
+// sends, a sender key (Key.SenderID).
 type Provider interface {
 	// GetKey returns the key of that ID. It fails with ErrNotFound only when
 	// it is sure that there is none, and with ErrUnavailable when it cannot
-	// tell. It may be a master key or a sender key (Key.SenderID). The same *Key is returned while it is unchanged, so that what is
+	// tell. The same *Key is returned while it is unchanged, so that what is
 	// derived from it can be cached. The caller must not Destroy it.
 	GetKey(ctx context.Context, id ID) (*Key, error)
 
