@@ -180,7 +180,7 @@ func (h *Header) AppendTo(dst []byte) ([]byte, error) {
 	if err := h.Validate(); err != nil {
 		return nil, err
 	}
-	return h.append(dst, &sealed{h.Padded, h.KeyID, h.Sender, &h.Salt, &h.Commitment}), nil
+	return h.append(dst, h.size(h.KeyID, h.Sender), &sealed{h.Padded, h.KeyID, h.Sender, &h.Salt, &h.Commitment}), nil
 }
 
 // SealedSize returns the length of the envelope that Seal makes of a plaintext of
@@ -332,9 +332,9 @@ func checkBound(names []string) error {
 	return nil
 }
 
-// append encodes h, which is valid, with what is the Sealer's (qre1, Section 2).
-func (h *Header) append(dst []byte, own *sealed) []byte {
-	n := h.size(own.keyID, own.sender)
+// append encodes h, which is valid, with what is the Sealer's, in n bytes (qre1,
+// Section 2).
+func (h *Header) append(dst []byte, n int, own *sealed) []byte {
 	dst = slices.Grow(dst, n)
 	b := dst[len(dst) : len(dst)+n]
 	h.encode((*[fixedSize]byte)(b), own.padded)

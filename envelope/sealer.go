@@ -160,7 +160,7 @@ func (s *Sealer) trySeal(t *task, dst, plaintext []byte) ([]byte, error) {
 	aad := getScratch()
 	aad.begin(t.domain, body-begin)
 	at := len(aad.b)
-	aad.b = t.header.append(aad.b, &sealed{t.padding != NoPadding, s.keyID, s.sender, &e.salt, &e.commitment})
+	aad.b = t.header.append(aad.b, body-begin, &sealed{t.padding != NoPadding, s.keyID, s.sender, &e.salt, &e.commitment})
 	header := aad.b[at:]
 	aad.b = append(aad.b, t.data...)
 	if t.padding == NoPadding {
