@@ -3,8 +3,10 @@ package envelope
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
+	"weak"
 )
 
 // sealSalts returns n messages under n salts.
@@ -352,4 +354,42 @@ func TestCacheConcurrently(t *testing.T) {
 	if n := len(o.cache.index); n > 3 {
 		t.Errorf("%d entries", n)
 	}
+}
+
+// What was derived from a retired key is not reachable any more, neither from the
+// Opener nor from the Sealer.
+func TestRetiredKeyIsCollected(t *testing.T) {
+	key := newMasterKey(1)
+	s := newTestSealer(t, key)
+	h := testHeader(t)
+	data := testData(t, &testContext, h.Bound)
+	o := NewOpener(nil)
+	var ciphers []weak.Pointer[derived]
+	for range 5 {
+		body, err := s.Seal(nil, h, testPlaintext, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time it becomes a recent one
+			mustReceive(t, o, key, body)
+		}
+		ciphers = append(ciphers, weak.Make(s.current.Load().derived), weak.Make(o.cache.get(mustParse(t, body), key)))
+		s.EndEpoch()
+	}
+	last, err := s.Seal(nil, h, testPlaintext, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ciphers = append(ciphers, weak.Make(s.current.Load().derived))
+	mustReceive(t, o, key, last)
+	o.Forget(h.KeyID)
+	s.EndEpoch()
+	runtime.GC()
+	for i, c := range ciphers {
+		if c.Value() != nil {
+			t.Errorf("cipher %d of the retired key is reachable", i)
+		}
+	}
+	runtime.KeepAlive(o)
+	runtime.KeepAlive(s)
 }

@@ -8,6 +8,10 @@
 // [Cached] in front of a secret store. Providers outside of this package pass
 // the suite in keys/keytest.
 //
+// A key is a master key or a sender key (qre1, Section 3.1). Receivers hold master
+// keys. A program that only sends can do with [Key.Sender], the sender key of its
+// own sender ID, with which it neither reads nor forges what others send.
+//
 // One ID names one key for ever. There is no fallback key and no trial of
 // several: a message names its key, and that one is looked up.
 //

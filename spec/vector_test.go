@@ -189,11 +189,32 @@ func TestParseVectorErrors(t *testing.T) {
 	}
 }
 
-// The document and the vectors travel together.
+// The document and the vectors travel together: what the vectors say, the document
+// lists.
 func TestDocument(t *testing.T) {
-	for _, want := range []string{"# QRE1", "## 9. Test vectors", "QRE1/A256GCM-HKDF-SHA256-COMMIT/v1", "QRE1-AAD-v1", "QRE1-APP-v1"} {
+	for _, want := range []string{
+		"# QRE1", "## 9. Test vectors", "QRE1/sender/v1", "QRE1/A256GCM-HKDF-SHA256-COMMIT/v1", "QRE1/check/v1", "QRE1-AAD-v1", "QRE1-APP-v1",
+	} {
 		if !strings.Contains(Document, want) {
 			t.Errorf("the document does not contain %q", want)
+		}
+	}
+	list, err := Vectors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Section 9.1, with its lines joined.
+	_, form, _ := strings.Cut(strings.ReplaceAll(Document, "\n", " "), "### 9.1. Form")
+	for _, v := range list {
+		for _, value := range []string{string(v.Expect), string(v.Layer), v.Field, string(v.Domain)} {
+			if value != "" && !strings.Contains(form, "`"+value+"`") {
+				t.Errorf("%s says %q, and Section 9.1 does not list it", v.Name, value)
+			}
+		}
+		for _, line := range strings.Split(v.Text(), "\n") {
+			if name, _, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(line, " ") && !strings.Contains(form, name) {
+				t.Errorf("%s has %s, and Section 9.1 does not list it", v.Name, name)
+			}
 		}
 	}
 }
