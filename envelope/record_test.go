@@ -3,7 +3,6 @@ package envelope
 import (
 	"bytes"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"flag"
@@ -232,54 +231,6 @@ func checkValue(t *testing.T, master []byte) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-// forgery is an envelope made by other means than a Sealer, by a holder of the
-// key, so that it can break one rule and be right in all else.
-type forgery struct {
-	prefix     []byte // the header without salt and commitment
-	keyID      string // for the derivation, as sender
-	sender     string
-	domain     string
-	data       []byte           // context or associated data
-	inner      []byte           // what is encrypted
-	commitment func(okm []byte) // changes it before it is authenticated; nil: not
-}
-
-// forge is what the recipe's Sealer would be asked for.
-func (r *recipe) forge() *forgery {
-	r.t.Helper()
-	r.seal()
-	f := &forgery{keyID: r.header.KeyID, sender: r.header.Sender, domain: domainApp, data: r.v.AssociatedData, inner: r.v.Plaintext}
-	if r.v.Domain == spec.Queue {
-		f.domain, f.data = domainQueue, testData(r.t, &r.sent, r.header.Bound)
-	}
-	encoded, err := r.header.AppendTo(nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	f.prefix = encoded[:len(encoded)-SaltSize-CommitmentSize]
-	return f
-}
-
-func (f *forgery) envelope(t *testing.T, key Deriver) []byte {
-	t.Helper()
-	var salt Salt
-	_, _ = rand.Read(salt[:])
-	okm, err := key.Derive(f.sender, infoOf(f.keyID, salt[:]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := newAEAD(okm[:32])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f.commitment != nil {
-		f.commitment(okm[32:])
-	}
-	header := slices.Concat(f.prefix, salt[:], okm[32:])
-	aad := slices.Concat([]byte(f.domain), binary.BigEndian.AppendUint32(nil, uint32(len(header))), header, f.data)
-	return append(header, aead.Seal(nil, nil, f.inner, aad)...)
 }
 
 // additionalOf returns the additional data of a vector's message.
