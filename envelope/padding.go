@@ -89,12 +89,12 @@ func padme(n int) int {
 	return (n + mask) &^ mask
 }
 
-// checkPadding refuses what p cannot pad.
-func (p Padding) check(n int) error {
+// check refuses a plaintext of n bytes that p cannot pad.
+func (p Padding) check(n int64) error {
 	if p == NoPadding {
 		return nil
 	}
-	if int64(n) > math.MaxUint32 {
+	if n > math.MaxUint32 {
 		return fmt.Errorf("plaintext: %d bytes: at most %d with padding", n, int64(math.MaxUint32))
 	}
 	return p.Validate()

@@ -55,10 +55,11 @@ func TestPaddingValidate(t *testing.T) {
 	if err := Padme.check(math.MaxUint32); err != nil {
 		t.Error(err)
 	}
-	if math.MaxInt > math.MaxUint32 {
-		if err := Padme.check(math.MaxInt); err == nil {
-			t.Error("a length that four bytes cannot hold passes")
-		}
+	if err := Padme.check(math.MaxUint32 + 1); err == nil {
+		t.Error("a length that four bytes cannot hold passes")
+	}
+	if err := NoPadding.check(math.MaxInt64); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -127,7 +127,7 @@ func (t *task) check(plaintext int) error {
 		}
 		return errors.New("sequence: 0: a message of a queue has one from 1 on")
 	}
-	if err := t.padding.check(plaintext); err != nil {
+	if err := t.padding.check(int64(plaintext)); err != nil {
 		return err
 	}
 	return checkSize("plaintext", int64(t.padding.Size(plaintext)))
