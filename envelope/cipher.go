@@ -64,9 +64,13 @@ const maxPlaintext = 1<<36 - 32
 // checkSize refuses what GCM cannot seal.
 func checkSize(what string, n int64) error {
 	if n > maxPlaintext {
-		return fmt.Errorf("%s: %d bytes: at most %d", what, n, int64(maxPlaintext))
+		return sizeError(what, n)
 	}
 	return nil
+}
+
+func sizeError(what string, n int64) error {
+	return fmt.Errorf("%s: %d bytes: at most %d", what, n, int64(maxPlaintext))
 }
 
 // derived is what a master key gives for one salt.

@@ -228,7 +228,7 @@ func (h *Header) checkRest() error {
 	return checkBound(h.Bound)
 }
 
-func validTime(ms int64) bool { return ms >= 0 && ms <= MaxTime }
+func validTime(ms int64) bool { return uint64(ms) <= MaxTime } //nolint:gosec // G115: what is negative becomes too large
 
 // timeError names the time that is not valid.
 func (h *Header) timeError() error {

@@ -173,7 +173,7 @@ func (r *recipe) seal() {
 	v := r.v
 	v.Key = r.key.secret
 	if v.Domain == spec.App {
-		v.Envelope, err = s.seal(&task{domainApp, &r.header, v.AssociatedData, r.padding}, nil, v.Plaintext)
+		v.Envelope, err = s.seal(&task{domainApp, true, &r.header, v.AssociatedData, r.padding}, nil, v.Plaintext)
 	} else {
 		data, errContext := AppendContext(nil, &r.sent, r.header.Bound)
 		if errContext != nil {

@@ -90,14 +90,14 @@ func (s *Sealer) EndEpoch() { s.current.Store(nil) }
 // not valid, a Sequence of 0, a plaintext of more than 2^36-32 bytes, dst over
 // plaintext, or the error of the Deriver.
 func (s *Sealer) Seal(dst []byte, h *Header, plaintext, contextData []byte) ([]byte, error) {
-	return s.seal(&task{domainQueue, h, contextData, NoPadding}, dst, plaintext)
+	return s.seal(&task{domainQueue, false, h, contextData, NoPadding}, dst, plaintext)
 }
 
 // SealPadded is Seal with padding; NoPadding makes it Seal. The envelope is
 // SealedSize(h, p.Size(len(plaintext))) bytes long. It fails as Seal does, and for
 // a p that is not valid.
 func (s *Sealer) SealPadded(dst []byte, h *Header, plaintext, contextData []byte, p Padding) ([]byte, error) {
-	return s.seal(&task{domainQueue, h, contextData, p}, dst, plaintext)
+	return s.seal(&task{domainQueue, false, h, contextData, p}, dst, plaintext)
 }
 
 // SealApp is Seal for uses other than a queue's: what it binds is associatedData,
@@ -105,32 +105,34 @@ func (s *Sealer) SealPadded(dst []byte, h *Header, plaintext, contextData []byte
 // (see Header). Only OpenApp opens it, so that no key that serves both uses can be
 // made to mint a queue message (qre1, Section 4.3).
 func (s *Sealer) SealApp(dst []byte, h *Header, plaintext, associatedData []byte) ([]byte, error) {
-	return s.seal(&task{domainApp, h, associatedData, NoPadding}, dst, plaintext)
+	return s.seal(&task{domainApp, true, h, associatedData, NoPadding}, dst, plaintext)
 }
 
 // task is what to seal, beside the plaintext.
 type task struct {
 	domain  string
+	direct  bool // by direct use (qre1, Section 4.3)
 	header  *Header
 	data    []byte // context or associated data
 	padding Padding
 }
 
-// check refuses what cannot be sealed.
+// check refuses a header or padding with which a plaintext of that many bytes
+// cannot be sealed.
 func (t *task) check(plaintext int) error {
 	if err := t.header.checkRest(); err != nil {
 		return err
 	}
-	if t.header.direct() != (t.domain == domainApp) {
-		if t.domain == domainApp {
+	if t.header.direct() != t.direct {
+		if t.direct {
 			return errors.New("sequence: set: direct use has none")
 		}
 		return errors.New("sequence: 0: a message of a queue has one from 1 on")
 	}
-	if err := t.padding.check(int64(plaintext)); err != nil {
-		return err
+	if t.padding == NoPadding {
+		return nil
 	}
-	return checkSize("plaintext", int64(t.padding.Size(plaintext)))
+	return t.padding.check(int64(plaintext))
 }
 
 func (s *Sealer) seal(t *task, dst, plaintext []byte) ([]byte, error) {
@@ -145,7 +147,13 @@ func (s *Sealer) trySeal(t *task, dst, plaintext []byte) ([]byte, error) {
 	if err := t.check(len(plaintext)); err != nil {
 		return nil, err
 	}
-	size := t.padding.Size(len(plaintext))
+	size := len(plaintext)
+	if t.padding != NoPadding {
+		size = t.padding.Size(size)
+	}
+	if err := checkSize("plaintext", int64(size)); err != nil {
+		return nil, err
+	}
 	begin := len(dst)
 	body := begin + t.header.size(s.keyID, s.sender)
 	end := body + NonceSize + size + TagSize
