@@ -117,9 +117,17 @@ func unpad(b []byte) ([]byte, bool) {
 	if n > uint64(len(b)) {
 		return nil, false
 	}
-	var sum byte
-	for _, c := range b[n:] {
-		sum |= c
+	return b[:n], zero(b[n:])
+}
+
+// zero reports whether all of b is zero, in words, because padding is long.
+func zero(b []byte) bool {
+	var sum uint64
+	for ; len(b) >= 8; b = b[8:] {
+		sum |= binary.NativeEndian.Uint64(b)
 	}
-	return b[:n], sum == 0
+	for _, c := range b {
+		sum |= uint64(c)
+	}
+	return sum == 0
 }

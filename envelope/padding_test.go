@@ -98,6 +98,24 @@ func TestSealPadded(t *testing.T) {
 	}
 }
 
+func TestZero(t *testing.T) {
+	b := make([]byte, 40)
+	for n := range len(b) + 1 {
+		if !zero(b[:n]) {
+			t.Errorf("%d zeros are none", n)
+		}
+		for i := range n {
+			for bit := range 8 {
+				b[i] = 1 << bit
+				if zero(b[:n]) {
+					t.Errorf("byte %d of %d is %#02x, and all is zero", i, n, b[i])
+				}
+				b[i] = 0
+			}
+		}
+	}
+}
+
 // What is decrypted and is no padded plaintext leaves nothing behind.
 func TestPaddingRefused(t *testing.T) {
 	key := newMasterKey(1)
