@@ -249,7 +249,7 @@ func (a *AESGCM) sealerFor(key *keys.Key) (*sealing, error) {
 	if s := a.current.Load(); s != nil && s.key == key {
 		return s, nil
 	}
-	sealer, err := envelope.NewSealer(key, string(key.ID()))
+	sealer, err := envelope.NewSealer(key, string(key.ID()), key.SenderID())
 	if err != nil {
 		return nil, err
 	}

@@ -281,7 +281,7 @@ func (r *Receiver) freshness(v *verdict, h *envelope.Header) (time.Time, error) 
 // claim takes the message's nonce for as long as its lock lives.
 func (r *Receiver) claim(ctx context.Context, v *verdict, m *envelope.EncryptedMessage, freshUntil time.Time) error {
 	now := time.Now()
-	id := replay.ID(m.ReplayID())
+	id := replayID(m)
 	c, err := r.nonces.Begin(ctx, replay.Request{
 		Group:          r.options.Group,
 		ID:             id,
@@ -314,6 +314,12 @@ func (r *Receiver) claim(ctx context.Context, v *verdict, m *envelope.EncryptedM
 		return ctx.Err()
 	}
 	return fmt.Errorf("%w: %w", ErrNonceStore, err)
+}
+
+// replayID names an envelope by what no two sealings share. It goes when the replay
+// store knows messages by sender, stream and sequence.
+func replayID(m *envelope.EncryptedMessage) replay.ID {
+	return replay.ID(m.KeyID + string(m.Salt[:]) + string(m.Nonce[:]))
 }
 
 // defaultLease is the life of a claim where the broker's lock has no end in

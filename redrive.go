@@ -342,7 +342,7 @@ func (d *DeadLetters) mark(ctx context.Context, raw *driver.Delivery, env *envel
 	from := time.UnixMilli(max(env.EncryptedAt, env.NotBefore))
 	request := replay.Request{
 		Group:          d.group,
-		ID:             replay.ID(env.ReplayID()),
+		ID:             replayID(env),
 		BrokerID:       redriveMark + raw.BrokerID,
 		Lease:          redriveLease,
 		FreshUntil:     from.Add(d.cfg.MaxMessageAge + d.cfg.MaxClockSkew),

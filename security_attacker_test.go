@@ -328,7 +328,7 @@ func (q *siegeTapQueue) Send(ctx context.Context, all []*driver.Message) []drive
 		if again {
 			e.redrives[m.DedupID]++
 		}
-		e.envelopes = append(e.envelopes, &sealedOnce{id: replay.ID(p.ReplayID()), header: p.Header, resealed: again})
+		e.envelopes = append(e.envelopes, &sealedOnce{id: replayIDOf(&p), header: p.Header, resealed: again})
 	}
 	return results
 }

@@ -389,7 +389,7 @@ func siegeError(err error) bool {
 // broker's message may be removed.
 func (s *siege) wasHandled(m *driver.Message) bool {
 	e, err := envelope.Parse(m.Body)
-	return err == nil && s.store.handled[replay.ID(e.ReplayID())]
+	return err == nil && s.store.handled[replayIDOf(&e)]
 }
 
 // judge holds a delivery against the ledger.
@@ -671,5 +671,5 @@ func (s *siege) drain(name string) bool {
 
 func (s *siege) isEnvelopeOf(e *entry, m *driver.Message) bool {
 	p, err := envelope.Parse(m.Body)
-	return err == nil && slices.ContainsFunc(e.envelopes, func(v *sealedOnce) bool { return string(v.id) == p.ReplayID() })
+	return err == nil && slices.ContainsFunc(e.envelopes, func(v *sealedOnce) bool { return v.id == replayIDOf(&p) })
 }

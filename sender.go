@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -247,8 +248,7 @@ func (s *Sender) sessionID(m *Message) (string, error) {
 // looksSealedAsText recognises the marker in base64, which text transports take
 // for a sealed body where their own mark is gone.
 func looksSealedAsText(body []byte) bool {
-	const marker = "UVJFMQ"
-	return len(body) >= len(marker) && string(body[:len(marker)]) == marker
+	return envelope.IsSealedText(body)
 }
 
 // seal replaces d's body by its envelope, and returns the key that it used: id, or
@@ -261,10 +261,12 @@ func (s *Sender) seal(ctx context.Context, id keys.ID, d *driver.Message) (keys.
 	}
 	h := envelope.Header{
 		EncryptedAt: begin.UnixMilli(),
+		Sequence:    1,
 		KeyID:       string(id),
 		Origin:      s.queue,
 		Bound:       bound,
 	}
+	_, _ = rand.Read(h.Stream[:]) // one message a stream: internal/stream is not used yet
 	from := begin
 	if !d.NotBefore.IsZero() {
 		h.NotBefore = ceilMilli(d.NotBefore)

@@ -23,6 +23,7 @@ import (
 func salamander(m *driver.Message, origin string, a, b *keys.Key, plaintext []byte) ([]byte, error) {
 	e := envelope.EncryptedMessage{Header: envelope.Header{
 		EncryptedAt: time.Now().UnixMilli(),
+		Sequence:    1,
 		KeyID:       string(a.ID()),
 		Origin:      origin,
 	}}
@@ -31,7 +32,7 @@ func salamander(m *driver.Message, origin string, a, b *keys.Key, plaintext []by
 	_, _ = rand.Read(e.Nonce[:])
 	var key [2][32]byte
 	for i, k := range []*keys.Key{a, b} {
-		okm, err := k.Derive(derivationInfo(&e.Header))
+		okm, err := k.Derive(e.Sender, derivationInfo(&e.Header))
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +96,7 @@ func salamander(m *driver.Message, origin string, a, b *keys.Key, plaintext []by
 }
 
 // derivationInfo is what the keys of an envelope are derived with (qre1, Section
-// 3.1).
+// 3.2).
 func derivationInfo(h *envelope.Header) []byte {
 	info := append([]byte("QRE1/A256GCM-HKDF-SHA256-COMMIT/v1\x00"), byte(len(h.KeyID))) //nolint:gosec // G115: at most 64
 	info = append(info, h.KeyID...)
