@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -60,8 +61,10 @@ type Client struct {
 	options Options
 	closed  atomic.Bool
 
-	mu       sync.Mutex            // guards what follows
-	sessions map[*Session]struct{} // that have not ended
+	mu        sync.Mutex             // guards what follows
+	sessions  map[*Session]struct{}  // that have not ended
+	endpoints map[*endpoint]struct{} // that were not closed
+	caches    keyCaches
 }
 
 // New returns a Client over p, which it owns from then on: Close closes it. It
@@ -71,7 +74,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	if p == nil {
 		return nil, wrap("new", "", invalidOption("nil driver.Broker"))
 	}
-	c := &Client{broker: p, sessions: make(map[*Session]struct{})}
+	c := &Client{broker: p, sessions: make(map[*Session]struct{}), endpoints: make(map[*endpoint]struct{})}
 	if o != nil {
 		c.options = *o
 	}
@@ -100,10 +103,18 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 func (c *Client) Broker() driver.Broker { return c.broker }
 
 // Options returns the options in force: a copy, with the defaults filled in. Logger
-// is never nil.
+// is never nil, and neither is KeysFor: it answers for every queue, with the cache that
+// the Client keeps in front of its keys, or nil if the queue has none.
 func (c *Client) Options() Options {
 	o := c.options
 	o.Crypto.AcceptedOrigins = slices.Clone(o.Crypto.AcceptedOrigins)
+	o.KeysFor = func(queue string) keys.Provider {
+		cached, err := c.keysOf(queue)
+		if err != nil || cached == nil {
+			return nil // an error is that of a closed Client
+		}
+		return cached
+	}
 	return o
 }
 
@@ -119,11 +130,16 @@ func (c *Client) Close(ctx context.Context) error {
 	err := c.broker.Close(ctx)
 	c.mu.Lock()
 	sessions := slices.Collect(maps.Keys(c.sessions))
+	endpoints := slices.Collect(maps.Keys(c.endpoints))
+	caches := c.caches
 	c.mu.Unlock()
 	for _, s := range sessions {
 		s.end(observe.SessionClosed, errSessionClosed)
 	}
-	return wrap("close", "", err)
+	for _, e := range endpoints {
+		e.over(ctx)
+	}
+	return wrap("close", "", errors.Join(err, caches.close(ctx)))
 }
 
 // adopt makes s end with c; false where c is closed.

@@ -20,9 +20,32 @@ type endpoint struct {
 	cfg    CryptoConfig
 	opener sealing.Opener
 	sealer *sealing.Sealer // nil without keys, or without a key provider to name the current one
+	role   observe.Role
 	obs    observe.Scope
 	log    *slog.Logger
 	client *Client
+}
+
+// close closes the queue, and tells the Observer once that the endpoint is over.
+func (e *endpoint) close(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext
+	}
+	err := e.q.Close(ctx)
+	e.over(ctx)
+	return err
+}
+
+// over tells the Observer that the endpoint is closed, unless it was told before.
+func (e *endpoint) over(ctx context.Context) {
+	c := e.client
+	c.mu.Lock()
+	_, open := c.endpoints[e]
+	delete(c.endpoints, e)
+	c.mu.Unlock()
+	if open {
+		e.obs.Closed(ctx, e.obs.Source, observe.Closed{Role: e.role})
+	}
 }
 
 // endpointRequest is what a sender or receiver asks for when it opens its queue.
@@ -57,6 +80,7 @@ func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error)
 	}
 	e := &endpoint{
 		queue:  r.queue,
+		role:   r.role,
 		obs:    observe.NewScope(c.options.Observer, observe.Source{Queue: r.queue, Environment: c.options.Environment}),
 		log:    c.options.Logger,
 		client: c,
@@ -86,18 +110,24 @@ func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error)
 		return nil, err
 	}
 	e.opener.Origins = e.cfg.AcceptedOrigins
+	c.mu.Lock()
+	c.endpoints[e] = struct{}{}
+	c.mu.Unlock()
 	e.obs.Configured(ctx, e.obs.Source, observe.Configured{Role: r.role, Encrypted: e.cfg.Enabled})
 	return e, nil
 }
 
 // useKeys settles which keys the endpoint has, and how it uses them.
 func (e *endpoint) useKeys(c *Client, r endpointRequest) error {
-	p := r.keys
-	if p == nil && c.options.KeysFor != nil {
-		p = c.options.KeysFor(r.queue)
+	var p *keys.Cached
+	var err error
+	if r.keys != nil {
+		p, err = c.cached(r.keys)
+	} else {
+		p, err = c.keysOf(r.queue)
 	}
-	if p == nil {
-		p = c.options.Keys
+	if err != nil {
+		return err
 	}
 	custom := r.crypto
 	if custom == nil && r.keys == nil {
@@ -108,7 +138,9 @@ func (e *endpoint) useKeys(c *Client, r endpointRequest) error {
 	case ok:
 		crypto = a.cipher
 		if p == nil {
-			p = a.cipher.Keys()
+			if p, err = c.cached(a.cipher.Keys()); err != nil {
+				return err
+			}
 		}
 	case custom != nil:
 		crypto = custom
@@ -117,7 +149,7 @@ func (e *endpoint) useKeys(c *Client, r endpointRequest) error {
 	}
 	e.opener = sealing.Opener{Queue: r.queue, Crypto: crypto, Observe: &e.obs}
 	if p != nil {
-		e.opener.Valid = newKeyGate(p)
+		e.opener.Valid = p
 		e.sealer = &sealing.Sealer{Queue: r.queue, Crypto: crypto, Keys: p, Observe: &e.obs}
 	}
 	return nil

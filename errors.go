@@ -15,7 +15,7 @@ import (
 )
 
 // What can be wrong with a message that was received. DESIGN.md,
-// "What becomes of a rejected message", has what follows in each case.
+// "What becomes of a message", has what follows in each case.
 var (
 	ErrUnencryptedMessage   = errors.New("message is not encrypted and the policy rejects plaintext")
 	ErrInvalidEnvelope      = envelope.ErrInvalidEnvelope

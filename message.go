@@ -2,7 +2,6 @@ package queue
 
 import (
 	"crypto/rand"
-	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -172,14 +171,4 @@ func newID() string { return rand.Text() }
 
 // checkName refuses a queue name that cannot be an origin (qre1, Section 2.3);
 // what a broker refuses beyond that is the driver's.
-func checkName(queue string) error {
-	switch {
-	case queue == "":
-		return driver.Errorf(driver.InvalidName, "the name is empty")
-	case len(queue) > 255:
-		return driver.Errorf(driver.InvalidName, "the name has %d bytes, the limit is 255", len(queue))
-	case !utf8.ValidString(queue):
-		return &driver.Error{Kind: driver.InvalidName, Err: fmt.Errorf("the name is not valid UTF-8")}
-	}
-	return nil
-}
+func checkName(queue string) error { return driver.CheckName(queue) }

@@ -150,7 +150,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		err = e.cfg.checkStore(c.options.ReplayStore)
 	}
 	if err != nil {
-		_ = e.q.Close(ctx) // the configuration's error is the one that tells
+		_ = e.close(ctx) // the configuration's error is the one that tells
 		return nil, wrap("open receiver", queue, err)
 	}
 	if e.cfg.TrackReplays {
@@ -184,10 +184,7 @@ func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 // Close releases the receiver. Its waiting calls fail with ErrClosed, and
 // deliveries that are not settled go back to the broker where it allows that.
 func (r *Receiver) Close(ctx context.Context) error {
-	if ctx == nil {
-		return wrap("close", r.queue, errNilContext)
-	}
-	return wrap("close", r.queue, r.q.Close(ctx))
+	return wrap("close", r.queue, r.close(ctx))
 }
 
 // Client is the Client that opened the Receiver.

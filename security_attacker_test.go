@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -356,11 +357,11 @@ func (q *siegeTapQueue) Settle(ctx context.Context, all []driver.Settlement) []e
 // siegeKeys is a ring that cannot be reached for a while.
 type siegeKeys struct {
 	*keys.Ring
-	down bool
+	down atomic.Bool
 }
 
 func (k *siegeKeys) err() error {
-	if k.down {
+	if k.down.Load() {
 		return fmt.Errorf("%w: connection refused", keys.ErrUnavailable)
 	}
 	return nil

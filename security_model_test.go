@@ -549,7 +549,7 @@ func (s *siege) rotate() {
 	case 3:
 		s.restore()
 	case 4:
-		s.keys.down = !s.keys.down
+		s.keys.down.Store(!s.keys.down.Load())
 	}
 }
 
@@ -614,7 +614,8 @@ func (s *siege) redrive() {
 func (s *siege) calm() {
 	s.net.Tamper(nil)
 	s.net.Heal()
-	s.store.trouble, s.keys.down = storeWorks, false
+	s.store.trouble = storeWorks
+	s.keys.down.Store(false)
 	s.restore()
 	s.held = nil
 	empty := false

@@ -50,7 +50,7 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 		return nil, wrap(op, queue, err)
 	}
 	if e.cfg.Enabled && e.sealer == nil {
-		_ = e.q.Close(ctx) // the configuration's error is the one that tells
+		_ = e.close(ctx) // the configuration's error is the one that tells
 		return nil, wrap(op, queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
 	}
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
@@ -61,10 +61,7 @@ func (s *Sender) Capabilities() driver.Capabilities { return s.caps }
 
 // Close releases the sender. Other senders of the queue live on.
 func (s *Sender) Close(ctx context.Context) error {
-	if ctx == nil {
-		return wrap("close", s.queue, errNilContext)
-	}
-	return wrap("close", s.queue, s.q.Close(ctx))
+	return wrap("close", s.queue, s.close(ctx))
 }
 
 // Send seals and sends one message. When it returns nil the broker has confirmed

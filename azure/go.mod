@@ -2,7 +2,10 @@ module github.com/queue-runtime/queue/azure
 
 go 1.26.0
 
-replace github.com/queue-runtime/queue => ../
+replace (
+	github.com/queue-runtime/queue => ../
+	github.com/queue-runtime/queue/testbed => ../testbed
+)
 
 require (
 	github.com/Azure/azure-sdk-for-go/sdk/azcore v1.23.3
@@ -10,7 +13,8 @@ require (
 	github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus v1.11.0
 	github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets v1.5.1
 	github.com/Azure/go-amqp v1.7.0
-	github.com/queue-runtime/queue v0.0.0-00010101000000-000000000000
+	github.com/queue-runtime/queue v0.0.0
+	github.com/queue-runtime/queue/testbed v0.0.0
 )
 
 require (

@@ -2,28 +2,28 @@
 // program at run time, by URL:
 //
 //	set, err := connect.Open(ctx, connect.Config{
-//		Broker:  "sqlite:///var/lib/router/queue.db",
-//		Keys:   "file:///etc/router/keys.json",
-//		ReplayStore: "sqlite:///var/lib/router/nonces.db",
+//		Broker:      "sqlite:///var/lib/router/queue.db",
+//		Keys:        "file:///etc/router/keys.json",
+//		ReplayStore: "sqlite:///var/lib/router-replay/replay.db",
 //	})
 //	client, err := queue.New(set.Broker, queue.Strict(set.Keys, set.ReplayStore))
 //
-// [BrokerSchemes], [KeySchemes] and [ReplayStoreSchemes] list what there is; each URL's
-// parameters are those of the package that it leads to.
+// [BrokerSchemes], [KeySchemes] and [ReplayStoreSchemes] list the schemes with
+// their parameters.
 //
-// It does no more than open: it knows no default, reads no environment but what
-// a URL names, and registers nothing in init. A program that uses one broker
-// imports that broker's package and leaves this one out.
+// The package has no defaults, reads no environment variable but those that a URL
+// names, and registers nothing in init. A program that uses one broker imports
+// that broker's package and does not need this one.
 //
 // # Secrets
 //
-// A URL is for program arguments, environment variables and configuration
-// files, and can be shown: credentials come from the SDK's own chain, or from
-// an environment variable that the URL names. Errors never hold a URL as a
-// whole; [Redact] makes one fit to print.
+// No URL contains a secret: credentials come from the SDK's own chain, or from an
+// environment variable that the URL names. A connection string of Service Bus is
+// accepted in place of a URL, and does contain one. Errors never quote a whole
+// URL; [Redact] removes secrets from one before it is printed.
 //
 // # Concurrency
 //
-// What is opened here is safe for concurrent use. Close what was opened once
+// Everything that this package opens is safe for concurrent use. Close it when
 // nothing uses it any more.
 package connect

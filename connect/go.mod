@@ -9,6 +9,7 @@ require (
 	github.com/queue-runtime/queue/aws v0.0.0
 	github.com/queue-runtime/queue/azure v0.0.0
 	github.com/queue-runtime/queue/sqlite v0.0.0
+	github.com/queue-runtime/queue/testbed v0.0.0
 )
 
 require (
@@ -58,4 +59,5 @@ replace (
 	github.com/queue-runtime/queue/aws => ../aws
 	github.com/queue-runtime/queue/azure => ../azure
 	github.com/queue-runtime/queue/sqlite => ../sqlite
+	github.com/queue-runtime/queue/testbed => ../testbed
 )

@@ -19,17 +19,26 @@ import (
 //	azkv://VAULT/pulls            Azure Key Vault, cached; parameters as kvkeys.Open has them
 func KeySchemes() []string { return []string{"file", "env", smkeys.Scheme, kvkeys.Scheme} }
 
-// OpenKeys opens the key provider that rawURL names. It fails with
-// [ErrUnknownScheme], which lists the schemes, and otherwise as the provider
-// does. No error repeats rawURL: somebody may have put keys in its place.
-func OpenKeys(ctx context.Context, rawURL string) (*Keys, error) {
+// OpenKeys opens the key provider that rawURL names, behind a cache that the
+// caller closes. The cache passes questions to a file and to variables through
+// ([keys.Cached]). OpenKeys fails with [ErrUnknownScheme], which lists the
+// schemes, and otherwise as the provider does. No error repeats rawURL: it may be
+// keys that were put in the place of the URL.
+func OpenKeys(ctx context.Context, rawURL string) (*keys.Cached, error) {
 	return OpenKeysCached(ctx, rawURL, nil)
 }
 
-// OpenKeysCached is [OpenKeys] with options for the cache that is in front of a
-// secret store: how long it trusts its answers, and who is told what it does. Files
-// and variables have no cache. o may be nil.
-func OpenKeysCached(ctx context.Context, rawURL string, o *keys.CachedOptions) (*Keys, error) {
+// OpenKeysCached is [OpenKeys] with options of the cache: how long it uses the
+// answers of a secret store, and a callback for what it does. o may be nil.
+func OpenKeysCached(ctx context.Context, rawURL string, o *keys.CachedOptions) (*keys.Cached, error) {
+	p, err := openProvider(ctx, rawURL)
+	if err != nil {
+		return nil, err
+	}
+	return keys.NewCached(p, o)
+}
+
+func openProvider(ctx context.Context, rawURL string) (keys.Provider, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -39,11 +48,7 @@ func OpenKeysCached(ctx context.Context, rawURL string, o *keys.CachedOptions) (
 		if err != nil {
 			return nil, err
 		}
-		f, err := keys.OpenFile(path, nil)
-		if err != nil {
-			return nil, err
-		}
-		return &Keys{Provider: f}, nil
+		return keys.OpenFile(path, nil)
 	case "env":
 		u, err := parse("keys", rawURL, "env://PREFIX")
 		if err != nil {
@@ -53,40 +58,19 @@ func OpenKeysCached(ctx context.Context, rawURL string, o *keys.CachedOptions) (
 		if prefix == "" || u.Opaque != "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
 			return nil, errors.New("connect: keys: use env://PREFIX, where PREFIX is the name of the variable")
 		}
-		e, err := keys.NewEnv(prefix)
-		if err != nil {
-			return nil, err
-		}
-		return &Keys{Provider: e}, nil
+		return keys.NewEnv(prefix)
 	case smkeys.Scheme:
 		if err := checkNames("keys", rawURL); err != nil {
 			return nil, err
 		}
-		p, err := smkeys.Open(ctx, rawURL)
-		if err != nil {
-			return nil, err
-		}
-		return cached(p, o)
+		return smkeys.Open(ctx, rawURL)
 	case kvkeys.Scheme:
 		if err := checkNames("keys", rawURL); err != nil {
 			return nil, err
 		}
-		p, err := kvkeys.Open(ctx, rawURL)
-		if err != nil {
-			return nil, err
-		}
-		return cached(p, o)
+		return kvkeys.Open(ctx, rawURL)
 	}
 	return nil, unknownScheme("keys", rawURL, KeySchemes())
-}
-
-// cached bounds the calls to a secret store, and outlives its outages.
-func cached(p keys.Provider, o *keys.CachedOptions) (*Keys, error) {
-	c, err := keys.NewCached(p, o)
-	if err != nil {
-		return nil, err
-	}
-	return &Keys{Provider: c, closer: c}, nil
 }
 
 // KeyFile returns the path in a file:// URL.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -29,9 +28,9 @@ type Config struct {
 type Set struct {
 	// Broker is for queue.New, whose Client then owns it.
 	Broker driver.Broker
-	// Keys is nil where Config.Keys is empty.
-	Keys *Keys
-	// ReplayStore is nil where Config.ReplayStore is empty.
+	// Keys is nil if Config.Keys is empty.
+	Keys *keys.Cached
+	// ReplayStore is nil if Config.ReplayStore is empty.
 	ReplayStore *ReplayStore
 }
 
@@ -43,10 +42,10 @@ func (s *Set) Close(ctx context.Context) error {
 		errs = append(errs, s.Broker.Close(ctx))
 	}
 	if s.ReplayStore != nil {
-		errs = append(errs, s.ReplayStore.Close())
+		errs = append(errs, s.ReplayStore.Close(ctx))
 	}
 	if s.Keys != nil {
-		errs = append(errs, s.Keys.Close())
+		errs = append(errs, s.Keys.Close(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -89,38 +88,27 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 	return nil
 }
 
-// Keys is a keys.Provider and how to let it go.
-type Keys struct {
-	keys.Provider
-	closer io.Closer
-}
-
-// Close releases what the provider holds. A second Close does nothing.
-func (k *Keys) Close() error { return closeOnce(&k.closer) }
-
-// ReplayStore is a replay.NonceStore and how to let it go.
+// ReplayStore is a replay.NonceStore that can be closed.
 type ReplayStore struct {
 	replay.NonceStore
-	closer io.Closer
+	close func(context.Context) error // nil: there is nothing to release
 }
 
 // Close releases what the store holds. A second Close does nothing.
-func (n *ReplayStore) Close() error { return closeOnce(&n.closer) }
-
-func closeOnce(c *io.Closer) error {
-	if *c == nil {
+func (n *ReplayStore) Close(ctx context.Context) error {
+	if n.close == nil {
 		return nil
 	}
-	closer := *c
-	*c = nil
-	return closer.Close()
+	release := n.close
+	n.close = nil
+	return release(ctx)
 }
 
-// ErrUnknownScheme says that a URL leads to nothing known here.
+// ErrUnknownScheme means that this package does not know the scheme of a URL.
 var ErrUnknownScheme = errors.New("unknown scheme")
 
-// unknownScheme is the error for a URL of no known scheme. It shows the scheme
-// only where that cannot be part of a secret.
+// unknownScheme returns the error for a URL whose scheme is unknown. It quotes the
+// scheme only if that cannot be part of a secret.
 func unknownScheme(what, rawURL string, schemes []string) error {
 	want := make([]string, len(schemes))
 	for i, s := range schemes {
@@ -131,7 +119,7 @@ func unknownScheme(what, rawURL string, schemes []string) error {
 	u, err := url.Parse(rawURL)
 	switch {
 	case err != nil || u.Scheme == "":
-		return fmt.Errorf("connect: %s: %w: this is no URL; use one of %s", what, ErrUnknownScheme, list)
+		return fmt.Errorf("connect: %s: %w: this is not a URL; use one of %s", what, ErrUnknownScheme, list)
 	case u.Opaque != "" || u.Host == "" && u.Path == "":
 		// "key:base64" parses as a URL, too.
 		return fmt.Errorf("connect: %s: %w; use one of %s", what, ErrUnknownScheme, list)
@@ -139,7 +127,7 @@ func unknownScheme(what, rawURL string, schemes []string) error {
 	return fmt.Errorf("connect: %s: %w %q; use one of %s", what, ErrUnknownScheme, u.Scheme, list)
 }
 
-// schemeOf returns the scheme of rawURL, "" where it is no URL.
+// schemeOf returns the scheme of rawURL, "" if it is no URL.
 func schemeOf(rawURL string) string {
 	scheme, _, ok := strings.Cut(rawURL, ":")
 	if !ok {

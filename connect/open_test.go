@@ -75,9 +75,9 @@ func TestOpenFails(t *testing.T) {
 func TestReach(t *testing.T) {
 	dir := t.TempDir()
 	queue := filepath.Join(dir, "queue.db")
-	check := func(name, nonces string, within bool) {
+	check := func(name, replayStore string, within bool) {
 		t.Helper()
-		if err := CheckReach(sqlite(queue), nonces); errors.Is(err, ErrWithinReach) != within {
+		if err := CheckReach(sqlite(queue), replayStore); errors.Is(err, ErrWithinReach) != within {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -147,7 +147,7 @@ func TestOpenNonces(t *testing.T) {
 		if err := n.Renew(t.Context(), "g", "id", strings.Repeat("0", 32), time.Second); !errors.Is(err, replay.ErrClaimLost) {
 			t.Errorf("%s: %v", url, err)
 		}
-		if err := errors.Join(n.Close(), n.Close()); err != nil {
+		if err := errors.Join(n.Close(t.Context()), n.Close(t.Context())); err != nil {
 			t.Errorf("%s: close: %v", url, err)
 		}
 	}
@@ -189,12 +189,12 @@ func TestRedact(t *testing.T) {
 
 // TestSchemes: every scheme that is listed is known to its function.
 func TestSchemes(t *testing.T) {
-	for what, list := range map[string][]string{"queue": BrokerSchemes(), "keys": KeySchemes(), "nonces": ReplayStoreSchemes()} {
+	for what, list := range map[string][]string{"broker": BrokerSchemes(), "keys": KeySchemes(), "replay store": ReplayStoreSchemes()} {
 		for _, scheme := range list {
 			var err error
 			url := scheme + "://?no_such_parameter=1"
 			switch what {
-			case "queue":
+			case "broker":
 				_, err = OpenBroker(t.Context(), url)
 			case "keys":
 				_, err = OpenKeys(t.Context(), url)

@@ -1,7 +1,6 @@
 package connect
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,18 +11,17 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/testbed/fauxqs"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // The queues that every environment has: the one that messages are sealed for,
@@ -243,7 +241,7 @@ func environments(t *testing.T, o *queue.Options) []*environment {
 		enter(t, "sb of sessions", "sb:///?connection=PORTABLE_SESSIONS&sessions=true", o),
 	}
 	for name, fifo := range map[string]bool{"sqs": false, "sqs fifo": true} {
-		endpoint, err := fauxqs(t, fifo)
+		endpoint, err := startFauxqs(t, fifo)
 		if err != nil {
 			all = append(all, &environment{name: name, missing: err})
 			continue
@@ -294,39 +292,23 @@ func emulator(t *testing.T, sessions bool) (connection string) {
 	return s.ConnectionString()
 }
 
-// fauxqs starts an emulator of SQS, which is a Node program, with the queues of
-// the test, each with one for its dead letters.
-func fauxqs(t *testing.T, fifo bool) (endpoint string, err error) {
+// startFauxqs starts an emulator of SQS with the queues of the test, each with a
+// dead-letter queue. The error says that fauxqs is not installed.
+func startFauxqs(t *testing.T, fifo bool) (endpoint string, err error) {
 	t.Helper()
-	dir := filepath.Join("..", "aws", "testdata", "fauxqs")
-	if _, err := exec.LookPath("node"); err != nil {
-		return "", errors.New("fauxqs: node (20 or newer) is not on the PATH")
+	server, err := fauxqs.Start(nil)
+	if errors.Is(err, fauxqs.ErrNotInstalled) {
+		return "", err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "fauxqs")); err != nil {
-		return "", errors.New("fauxqs: not installed: run npm ci --prefix aws/testdata/fauxqs")
-	}
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "node", "server.mjs")
-	cmd.Dir, cmd.Stderr = dir, os.Stderr
-	in, err := cmd.StdinPipe() // the server ends with it
 	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = in.Close()
-		_ = cmd.Wait()
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("fauxqs did not start: %v", err)
-	}
-	endpoint = strings.TrimSpace(line)
+	endpoint = server.URL()
 	for _, name := range []string{portableQueue, portableQueue + "-dead", foreignQueue, foreignQueue + "-dead"} {
 		attributes := map[string]string{}
 		if fifo {

@@ -14,31 +14,32 @@ import (
 
 // BrokerSchemes returns the schemes that [OpenBroker] takes:
 //
-//	mem://                        a broker in this process, empty at the start
+//	mem://                          a broker in this process, empty at the start
 //	mem://?max_deliveries=3
-//	sqlite:///var/lib/app/queue.db  a file of this machine, made where it is not there
+//	sqlite:///var/lib/app/queue.db  a file of this machine, created if it does not exist
 //	sqlite:queue.db                 relative to the working folder
-//	sqs://eu-west-1/                AWS SQS; credentials and parameters as sqsqueue.Open has them
+//	sqs://eu-west-1/                AWS SQS; credentials and parameters as for sqsqueue.Open
 //	sb://NAMESPACE/                 Azure Service Bus; credentials by azidentity's default chain
-//	sb:///?connection=NAME          the same; the variable NAME has the connection string
+//	sb:///?connection=NAME          the same; the environment variable NAME holds the connection string
 //
-// A Service Bus connection string itself (Endpoint=sb://...) is taken, too, from
-// where it is no secret to put it: not from a program's arguments.
+// OpenBroker also accepts a Service Bus connection string (Endpoint=sb://...). It
+// contains a secret: do not pass it in a program's arguments.
 //
-// Parameters of mem and sqlite are for the queues that are made on demand: lock,
-// retention and dedup_window (durations such as 30s), and max_deliveries, where a
-// negative number means that no count makes a message a dead letter. sqlite has two
-// more: synchronous, full or normal, says whether a confirmed call
-// survives a power cut (sqlitequeue.Synchronous), and must_exist=true makes
-// nothing on demand.
+// The parameters of mem and sqlite apply to queues that are created on demand:
+// lock, retention and dedup_window (durations such as 30s), and max_deliveries, of
+// which a negative value means that the broker never dead-letters a message for its
+// deliveries. sqlite has two more: synchronous=normal is faster than the default,
+// full, but a power cut can undo confirmed calls (sqlitequeue.Synchronous), and
+// must_exist=true creates neither file nor queue.
 //
-// Parameters of sb say how its queues were made, where the management API cannot
-// tell (the emulator has none): sessions=true, lock, max_deliveries, retention,
-// dedup=true, max_bytes.
+// The parameters of sb describe how its queues were created, for identities that
+// may not ask the management API and for the emulator, which has none:
+// sessions=true, lock, max_deliveries, retention, dedup=true, max_bytes.
 func BrokerSchemes() []string { return []string{"mem", "sqlite", "sqs", "sb"} }
 
-// OpenBroker opens the broker that rawURL names. It fails with [ErrUnknownScheme],
-// which lists the schemes, and otherwise as the driver does.
+// OpenBroker opens the broker at rawURL. Its error wraps [ErrUnknownScheme] and lists
+// the schemes if the scheme is none of [BrokerSchemes]; other errors are those of
+// the driver.
 func OpenBroker(ctx context.Context, rawURL string) (driver.Broker, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // roundTrip sends a message through a queue and receives it.
@@ -149,7 +149,7 @@ func TestMustExist(t *testing.T) {
 func TestBadQueueURL(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"", "mem://, sb://, sqlite://, sqs://"},
-		{"s3cret", "this is no URL"},
+		{"s3cret", "this is not a URL"},
 		{"kafka://s3cret/x", `unknown scheme "kafka"; use one of mem://, sb://, sqlite://, sqs://`},
 		{"s3cret:s3cret", "unknown scheme; use one of"},
 		{"mem://s3cret", "neither host nor path"},

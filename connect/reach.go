@@ -6,30 +6,33 @@ import (
 	"path/filepath"
 )
 
-// ErrWithinReach says that a replay store lies where whoever controls the broker
-// controls it, too.
+// ErrWithinReach means that a replay store is stored where the operator of the
+// broker controls it too.
 var ErrWithinReach = errors.New("the replay store is within the broker's reach")
 
-// CheckReach fails with [ErrWithinReach] where both URLs lead to one file or one
-// server. Paths are followed through links, and files are compared as the system
-// knows them. It passes where nonces is empty or lies in this process. What it
-// cannot see (one disk, one administrator) is for the operator to judge.
-func CheckReach(queue, nonces string) error {
-	q, qerr := parse("broker", queue, "")
-	n, nerr := parse("nonces", nonces, "")
-	if queue == "" || nonces == "" || qerr != nil || nerr != nil {
-		return nil // opening them says what is wrong
+// ownFile is the advice of an ErrWithinReach.
+const ownFile = "use a file of its own, in a folder where the broker's operator cannot write"
+
+// CheckReach fails with [ErrWithinReach] if the URLs of a broker and of a replay
+// store lead to one file. It follows links and compares files as the system does.
+// An empty URL, an invalid one and a store in this process pass. CheckReach cannot
+// see what else the two share, such as a disk or an administrator.
+func CheckReach(broker, replayStore string) error {
+	b, berr := parse("broker", broker, "")
+	r, rerr := parse("replay store", replayStore, "")
+	if broker == "" || replayStore == "" || berr != nil || rerr != nil {
+		return nil // opening them reports the error
 	}
-	if schemeOf(queue) != "sqlite" || schemeOf(nonces) != "sqlite" {
+	if schemeOf(broker) != "sqlite" || schemeOf(replayStore) != "sqlite" {
 		return nil
 	}
-	qp, qerr := filePath(q)
-	np, nerr := filePath(n)
-	if qerr != nil || nerr != nil {
+	brokerPath, berr := filePath(b)
+	storePath, rerr := filePath(r)
+	if berr != nil || rerr != nil {
 		return nil
 	}
-	if sameFile(qp, np) {
-		return within("use a file of its own, where the queue's owner cannot write")
+	if sameFile(brokerPath, storePath) {
+		return within(ownFile)
 	}
 	return nil
 }
@@ -41,7 +44,7 @@ func within(advice string) error {
 type reachError struct{ advice string }
 
 func (e *reachError) Error() string {
-	return "connect: " + ErrWithinReach.Error() + ", who could make it forget and then replay: " + e.advice
+	return "connect: " + ErrWithinReach.Error() + ", and the broker's operator could delete it and replay messages: " + e.advice
 }
 
 func (e *reachError) Is(target error) bool { return target == ErrWithinReach }

@@ -11,27 +11,29 @@ import (
 
 // ReplayStoreSchemes returns the schemes that [OpenReplayStore] takes:
 //
-//	mem://                          in this process: serves one receiver, and forgets at restart
-//	sqlite:///var/lib/app/nonces.db a file of this machine, shared by its processes
+//	mem://                          in this process: serves one receiver, and is lost at its end
+//	sqlite:///var/lib/app/replay.db a file of this machine, shared by its processes
 //
-// sqlite has one parameter: synchronous, full or normal, says whether what was
-// consumed is remembered after a power cut (sqlitereplay.Options.Normal).
+// sqlite has one parameter: synchronous=normal is faster than the default, full,
+// but a power cut can lose records of consumed messages
+// (sqlitereplay.Options.Normal).
 func ReplayStoreSchemes() []string { return []string{"mem", "sqlite"} }
 
-// OpenReplayStore opens the replay store that rawURL names. It fails with
-// [ErrUnknownScheme], which lists the schemes, and otherwise as the store does.
+// OpenReplayStore opens the replay store at rawURL. Its error wraps
+// [ErrUnknownScheme] and lists the schemes if the scheme is none of
+// [ReplayStoreSchemes]; other errors are those of the store.
 func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	switch schemeOf(rawURL) {
 	case "mem":
-		u, err := parse("nonces", rawURL, "mem://")
+		u, err := parse("replay store", rawURL, "mem://")
 		if err != nil {
 			return nil, err
 		}
 		if u.Opaque != "" || u.Host != "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" {
-			return nil, fmt.Errorf("connect: nonces: mem:// has neither host nor path nor parameters")
+			return nil, fmt.Errorf("connect: replay store: mem:// has neither host nor path nor parameters")
 		}
 		m, err := replay.NewMemory(nil)
 		if err != nil {
@@ -39,38 +41,32 @@ func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		}
 		return &ReplayStore{NonceStore: m}, nil
 	case "sqlite":
-		return openNonceFile(ctx, rawURL)
+		return openReplayFile(ctx, rawURL)
 	}
-	return nil, unknownScheme("nonces", rawURL, ReplayStoreSchemes())
+	return nil, unknownScheme("replay store", rawURL, ReplayStoreSchemes())
 }
 
-func openNonceFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
-	const form = "sqlite:///path/nonces.db"
-	u, err := parse("nonces", rawURL, form)
+func openReplayFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
+	const form = "sqlite:///path/replay.db"
+	u, err := parse("replay store", rawURL, form)
 	if err != nil {
 		return nil, err
 	}
 	path, err := filePath(u)
 	if err != nil {
-		return nil, fmt.Errorf("connect: nonces: %w; use %s", err, form)
+		return nil, fmt.Errorf("connect: replay store: %w; use %s", err, form)
 	}
-	p := parameters{what: "nonces", values: u.Query()}
+	p := parameters{what: "replay store", values: u.Query()}
 	o := &sqlitereplay.Options{Normal: p.choice("synchronous", "full", "normal") == 1}
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
 	s, err := sqlitereplay.Open(ctx, path, o)
 	if errors.Is(err, sqlitereplay.ErrQueue) {
-		return nil, within("use a file of its own, where the queue's owner cannot write")
+		return nil, within(ownFile)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &ReplayStore{s, closer(s.Close)}, nil
+	return &ReplayStore{s, s.Close}, nil
 }
-
-// closer is a Close that takes a context, as an io.Closer.
-type closer func(context.Context) error
-
-// Close closes without a bound in time: a file is closed as fast as it can be.
-func (c closer) Close() error { return c(context.Background()) }

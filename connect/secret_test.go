@@ -52,12 +52,12 @@ func openAs(ctx context.Context, rawURL string) map[string]error {
 		said["OpenBroker"] = err
 	}
 	if p, err := OpenKeys(ctx, rawURL); err == nil {
-		_ = p.Close()
+		_ = p.Close(context.Background())
 	} else {
 		said["OpenKeys"] = err
 	}
 	if p, err := OpenReplayStore(ctx, rawURL); err == nil {
-		_ = p.Close()
+		_ = p.Close(context.Background())
 	} else {
 		said["OpenReplayStore"] = err
 	}

@@ -2,9 +2,11 @@ package deadletter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -37,10 +39,12 @@ type Queue struct {
 	cfg    queue.CryptoConfig
 	opener sealing.Opener
 	sealer *sealing.Sealer   // nil without keys
+	own    *keys.Cached      // to be closed with the Queue; nil if the Client has it
 	store  replay.NonceStore // nil unless replays are tracked
 	group  string
 	wait   time.Duration
 	obs    observe.Scope
+	open   atomic.Bool // the Observer was told of Configured, and not of Closed
 	log    *slog.Logger
 }
 
@@ -76,34 +80,45 @@ func open(ctx context.Context, c *queue.Client, name string, o *Options) (*Queue
 	if q.wait <= 0 {
 		q.wait = DefaultWait
 	}
-	q.useKeys(&client, o)
+	if err := q.useKeys(&client, o); err != nil {
+		return nil, err
+	}
 	if err := q.connect(ctx, c.Broker(), &client, o); err != nil {
 		_ = q.Close(context.WithoutCancel(ctx)) // the first error is the one that tells
 		return nil, err
 	}
+	q.open.Store(true)
 	q.obs.Configured(ctx, q.obs.Source, observe.Configured{Role: observe.DeadLetter, Encrypted: q.cfg.Enabled})
 	return q, nil
 }
 
 // useKeys settles which keys open letters, and seal them anew.
-func (q *Queue) useKeys(client *queue.Options, o *Options) {
+func (q *Queue) useKeys(client *queue.Options, o *Options) error {
 	p, crypto := o.Keys, o.CryptoProvider
 	if crypto == nil && p == nil {
 		crypto = client.CryptoProvider
 	}
-	if p == nil && client.KeysFor != nil {
+	if p == nil {
 		p = client.KeysFor(q.name)
 	}
-	if p == nil {
-		p = client.Keys
-	}
-	if crypto == nil && p != nil {
-		crypto = sealing.NewCipher(p)
-	}
 	q.opener = sealing.Opener{Queue: q.name, Crypto: crypto, Observe: &q.obs}
-	if p != nil {
-		q.sealer = &sealing.Sealer{Queue: q.name, Crypto: crypto, Keys: p, Observe: &q.obs}
+	if p == nil {
+		return nil
 	}
+	cached, ok := p.(*keys.Cached)
+	if !ok {
+		var err error
+		if cached, err = keys.NewCached(p, nil); err != nil {
+			return err
+		}
+		q.own = cached
+	}
+	if crypto == nil {
+		q.opener.Crypto = sealing.NewCipher(cached)
+	}
+	q.opener.Valid = cached
+	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Observe: &q.obs}
+	return nil
 }
 
 // connect opens both queues at the broker, and resolves what depends on them.
@@ -140,6 +155,12 @@ func (q *Queue) Close(ctx context.Context) error {
 		if e := q.main.Close(ctx); err == nil {
 			err = e
 		}
+	}
+	if q.own != nil {
+		err = errors.Join(err, q.own.Close(ctx))
+	}
+	if q.open.Swap(false) {
+		q.obs.Closed(ctx, q.obs.Source, observe.Closed{Role: observe.DeadLetter})
 	}
 	return queue.NewError("close", q.name, err)
 }

@@ -62,7 +62,7 @@ func (f *Folder) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	known, unknown := f.ring.GetKey(ctx, id)
 	switch {
 	case errors.Is(err, keys.ErrNotFound) && unknown == nil:
-		// Retired: Remove destroys the key, so that nobody goes on using it.
+		// Retired: Remove destroys the key, so that it is used no more.
 		return nil, errors.Join(err, f.ring.Remove(id))
 	case err != nil:
 		return nil, err
@@ -162,7 +162,7 @@ func TestCachedFolder(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
-				if err := cached.Close(); err != nil {
+				if err := cached.Close(context.Background()); err != nil {
 					t.Error(err)
 				}
 			})

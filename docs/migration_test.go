@@ -22,13 +22,13 @@ const (
 	backlog = 4 * 24 * time.Hour
 )
 
-func adopt(provider driver.Broker) (*queue.Client, error) {
-	client, err := queue.New(provider, nil)
+func adopt(broker driver.Broker) (*queue.Client, error) {
+	client, err := queue.New(broker, nil)
 	return client, err
 }
 
-func announce(provider driver.Broker) (*queue.Client, error) {
-	client, err := queue.New(provider, &queue.Options{Environment: "production"})
+func announce(broker driver.Broker) (*queue.Client, error) {
+	client, err := queue.New(broker, &queue.Options{Environment: "production"})
 	return client, err
 }
 
@@ -107,13 +107,13 @@ func silence(t *testing.T) {
 
 // migration is one broker with clients in several phases.
 type migration struct {
-	t        *testing.T
-	provider driver.Broker
+	t      *testing.T
+	broker driver.Broker
 }
 
 func (m *migration) client(o *queue.Options) *queue.Client {
 	m.t.Helper()
-	c, err := queue.New(m.provider, o)
+	c, err := queue.New(m.broker, o)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -173,14 +173,14 @@ func TestMigration(t *testing.T) {
 	silence(t)
 	m := &migration{t, memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: backlog}})}
 	t.Cleanup(func() {
-		if err := m.provider.Close(context.Background()); err != nil {
+		if err := m.broker.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	if _, err := adopt(m.provider); err != nil {
+	if _, err := adopt(m.broker); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := announce(m.provider); err != nil {
+	if _, err := announce(m.broker); err != nil {
 		t.Fatal(err)
 	}
 	key, err := generate()

@@ -1,76 +1,42 @@
 package docs_test
 
 import (
-	"context"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
-	"time"
-
-	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/memqueue"
-	"github.com/queue-runtime/queue/replay"
-	"github.com/queue-runtime/queue/worker"
 )
 
-// TestReadme runs the fragments of the README in one go: what is sent is
-// received, first by hand and then by a handler.
-func TestReadme(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	silence(t)
-	key, err := keys.Generate("orders-2026", nil)
-	check(err)
-	ring, err := keys.NewRing(key)
-	check(err)
-	store, err := replay.NewMemory(nil)
-	check(err)
-	provider := memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: 24 * time.Hour}})
+// firstProgram is where the README's first program is a file that compiles.
+const firstProgram = "first/main.go"
 
-	client, err := queue.New(provider, queue.Strict(ring, store)) // keys; a memory of handled messages
-	check(err)
-	defer func() { check(client.Close(context.Background())) }()
-	sender, err := client.Sender(ctx, "orders", nil)
-	check(err)
-	receiver, err := client.Receiver(ctx, "orders", nil)
-	check(err)
-
-	body := []byte(`{"number": 7}`)
-	_, err = sender.Send(ctx, &queue.Message{SessionID: "acme/api#7", Body: body})
-	check(err)
-	d, err := receiver.ReceiveOne(ctx) // authentic, fresh, not a replay
-	check(err)
-	if string(d.Body) != string(body) || !d.Encrypted {
-		t.Fatalf("received %q, encrypted %v", d.Body, d.Encrypted)
+// TestReadmeFirstProgram: the first Go block of the README is a whole program, the very
+// one that this test runs, and it prints what the README says.
+func TestReadmeFirstProgram(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
 	}
-	check(d.Complete(ctx))
-
-	type PullRequest struct{ Number int }
-	review := func(_ context.Context, pr PullRequest) error {
-		defer cancel()
-		if pr.Number != 7 {
-			t.Errorf("pull request %d, want 7", pr.Number)
-		}
-		return nil
+	_, rest, found := strings.Cut(string(readme), "```go\n")
+	block, rest, closed := strings.Cut(rest, "```\n")
+	if !found || !closed {
+		t.Fatal("the README has no Go block")
 	}
-	_, err = sender.Send(ctx, &queue.Message{SessionID: "acme/api#7", Body: body, ContentType: "application/json"})
-	check(err)
-	p, err := worker.New(nil)
-	check(err)
-	err = p.Handle(receiver, worker.JSON(func(ctx context.Context, pr PullRequest, d *queue.Delivery) error {
-		return review(ctx, pr) // nil completes; RetryAfter, Permanent, or any error by policy
-	}), &worker.HandleOptions{Sessions: true})
-	check(err)
-	err = p.Run(ctx) // renews locks, retries, keeps each session in order, drains when ctx ends
-	check(err)
-	stats, err := receiver.Stats(context.Background())
-	check(err)
-	if stats.Ready+stats.InFlight+stats.DeadLetters > 0 {
-		t.Errorf("left in the queue: %+v", stats)
+	file, err := os.ReadFile(firstProgram)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(file), "\n") // without its comment
+	if block != program {
+		t.Errorf("the README's first Go block is not docs/%s without its first line: copy it from there", firstProgram)
+	}
+	_, rest, found = strings.Cut(rest, "```text\n")
+	want, _, closed := strings.Cut(rest, "```\n")
+	if !found || !closed {
+		t.Fatal("the README does not say what the program prints")
+	}
+	got, err := exec.CommandContext(t.Context(), "go", "run", "./first").CombinedOutput()
+	if err != nil || string(got) != want {
+		t.Errorf("the program prints %q, error %v; the README says %q", got, err, want)
 	}
 }

@@ -27,10 +27,6 @@ type QueueOptions struct {
 	// Lock is how long a delivery is held before it must be renewed, within
 	// Capabilities.MinLock and MaxLock. 0 means the queue's own.
 	Lock time.Duration
-
-	// MaxDeliveries is after how many deliveries the broker moves a message to
-	// the dead-letter queue. 0 means the queue's own setting.
-	MaxDeliveries int
 }
 
 // Source is what messages are received from: a queue or a session.

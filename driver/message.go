@@ -47,6 +47,13 @@ type Message struct {
 	// DedupID is the identity by which a broker with Dedup drops repeats; empty
 	// means ID. It is stable over retries and never derived from the body.
 	DedupID string
+
+	// Received is the message as the broker delivered it, in a form that only the
+	// driver knows that set it. Send of a message that has it passes on what the fields
+	// above cannot express, such as further properties and the types of attributes, as
+	// far as those fields say the same as at receipt. A driver ignores the form of
+	// another driver and keeps none. Nil in messages that were not received.
+	Received any
 }
 
 // Delivery is one receipt of a message. Its fields are the receiver's to read;

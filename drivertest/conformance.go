@@ -2,26 +2,15 @@ package drivertest
 
 import "slices"
 
-// Conformance holds a driver to the contract of package driver, one case per
-// promise, each run by t.Run. A case that needs something the broker does not
-// claim checks that it is refused instead, and passes.
-func Conformance(t T, h Harness) {
-	for _, c := range cases {
-		if h.Only != nil && !h.Only(c.name) {
-			continue
-		}
-		t.Run(c.name, func(t T) { c.run(newEnv(t, h)) })
+// Cases returns the cases of the contract of package driver, one for each promise.
+// The order is fixed. If a case needs something that the broker does not claim,
+// it checks that the driver refuses it, and passes.
+func Cases(h Harness) []Case {
+	cases := make([]Case, len(conformanceCases))
+	for i, c := range conformanceCases {
+		cases[i] = Case{Name: c.name, Run: func(t T) { c.run(newEnv(t, h)) }}
 	}
-}
-
-// Cases returns the names of the conformance cases, in the order in which they
-// run.
-func Cases() []string {
-	names := make([]string, len(cases))
-	for i, c := range cases {
-		names[i] = c.name
-	}
-	return names
+	return cases
 }
 
 // conformanceCase is one promise of the contract.
@@ -30,7 +19,7 @@ type conformanceCase struct {
 	run  func(*env)
 }
 
-var cases = slices.Concat(
+var conformanceCases = slices.Concat(
 	messageCases,
 	limitCases,
 	receiveCases,

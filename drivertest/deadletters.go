@@ -13,7 +13,6 @@ var deadLetterCases = []conformanceCase{
 	{"deadletter_queue", deadLetterQueue},
 	{"deadletter_max_deliveries", deadLetterMaxDeliveries},
 	{"deadletter_max_deliveries_lock", deadLetterMaxDeliveriesLock},
-	{"deadletter_max_deliveries_option", deadLetterMaxDeliveriesOption},
 	{"deadletter_redrive", deadLetterRedrive},
 	{"deadletter_unclaimed", deadLetterUnclaimed},
 }
@@ -129,7 +128,7 @@ func (e *env) limited(s QueueSpec) (q driver.Queue, ok bool) {
 		}
 		return nil, false
 	}
-	q = e.open(e.provider, name)
+	q = e.open(e.broker, name)
 	if n := q.Capabilities().MaxDeliveries; n != s.MaxDeliveries {
 		e.Errorf("Capabilities.MaxDeliveries is %d on a queue with %d", n, s.MaxDeliveries)
 	}
@@ -185,28 +184,6 @@ func deadLetterMaxDeliveriesLock(e *env) {
 	e.pass(lock + lock/4)
 	e.none(q, "the message has had its deliveries")
 	e.buried(q, "slow", lock+e.slack())
-}
-
-// deadLetterMaxDeliveriesOption: QueueOptions.MaxDeliveries is honoured or
-// refused.
-func deadLetterMaxDeliveriesOption(e *env) {
-	name, _ := e.named(QueueSpec{})
-	q, err := e.provider.Open(e.ctx, name, &driver.QueueOptions{MaxDeliveries: 2})
-	if errors.Is(err, errors.ErrUnsupported) {
-		return
-	}
-	if err != nil {
-		e.Fatalf("Open with MaxDeliveries: %v", err)
-	}
-	if n := q.Capabilities().MaxDeliveries; n != 2 {
-		e.Errorf("Open with MaxDeliveries 2 succeeded and Capabilities.MaxDeliveries is %d", n)
-	}
-	e.send(q, rich("optional"))
-	for range 2 {
-		e.must(q, driver.Abandon, e.one(q))
-	}
-	e.none(q, "the message has had its deliveries")
-	e.buried(q, "optional", e.slack())
 }
 
 // deadLetterRedrive: a dead letter that is sent again is a message like any

@@ -1,25 +1,37 @@
-// Package drivertest tests drivers: [Conformance] holds a driver to the contract
-// of package driver, [Attacks] holds the whole library, over that driver, to the
-// threat model.
+// Package drivertest tests that a driver keeps the contract of package driver.
 //
-// Both are plain functions over a small interface [T], so that the same suite
-// runs under go test (see [New] and [NewIn]) and from a command against a live
-// broker (see [Run]). A driver's test describes its broker once, as a [Harness]:
+// The author of a driver does three things:
+//
+//  1. Describe a broker. A [Harness] starts a broker for a test, or finds one that
+//     runs, and returns an [Instance]: how to connect, how to create a queue, and
+//     which names are invalid.
+//  2. Run the [Cases]. Each tests what the driver's Capabilities claim, and expects
+//     an error that wraps errors.ErrUnsupported for what they do not claim. Over a
+//     broker in memory, run each case in a bubble of testing/synctest, in which
+//     waiting costs no time.
+//  3. Write an [Attacker], which reads and changes what the broker stores without
+//     the driver's code, set Instance.Attacker to it, and run the cases of package
+//     attacktest. They test that messages in this broker can be neither read, nor
+//     forged, nor replayed by its operator.
+//
+// The second step in full:
 //
 //	func TestConformance(t *testing.T) {
-//		drivertest.Conformance(drivertest.New(t), harness())
+//		for _, c := range drivertest.Cases(harness()) {
+//			t.Run(c.Name, func(t *testing.T) { c.Run(t) })
+//		}
 //	}
 //
-// The suites exercise what a driver claims in its Capabilities and expect
-// errors.ErrUnsupported of everything else; nothing is taken on trust and no
-// claim goes untested. Each case makes queues of its own and leaves them behind;
-// removing them is the harness's business, in T.Cleanup.
+// Every case creates its own queues and leaves them to the harness, which removes
+// them by T.Cleanup.
 //
 // # Time
 //
-// The suites never sleep to let something happen: they wait in Receive. They
-// let time pass only where the contract is about time passing (a lock that runs
-// out, a message that must not come yet), in units of the lock that the queue
-// reports. All waiting goes through package time, so a driver over memory runs
-// in a testing/synctest bubble in no time.
+// Cases never sleep to let something happen: they wait in Receive. They let time
+// pass only if the contract is about time (a lock that ends, a scheduled message),
+// in units of the lock that the queue reports, and through package time.
+//
+// # Outside of go test
+//
+// [Run] runs a case without package testing, for a command that checks a broker.
 package drivertest

@@ -22,8 +22,8 @@ const caseTimeout = 5 * time.Minute
 type env struct {
 	T
 	ctx      context.Context
-	b        *Instance
-	provider driver.Broker // a first connection
+	instance *Instance
+	broker   driver.Broker // a first connection
 
 	mu   sync.Mutex
 	sent map[string]*driver.Message // by ID; nil where an ID was sent with two contents
@@ -32,8 +32,8 @@ type env struct {
 func newEnv(t T, h Harness) *env {
 	ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
 	t.Cleanup(cancel)
-	e := &env{T: t, ctx: ctx, b: h.Start(t), sent: make(map[string]*driver.Message)}
-	e.provider = e.connect()
+	e := &env{T: t, ctx: ctx, instance: h.Start(t), sent: make(map[string]*driver.Message)}
+	e.broker = e.connect()
 	return e
 }
 
@@ -43,15 +43,15 @@ func (e *env) afterwards() (context.Context, context.CancelFunc) {
 }
 
 func (e *env) slack() time.Duration {
-	if e.b.Slack > 0 {
-		return e.b.Slack
+	if e.instance.Slack > 0 {
+		return e.instance.Slack
 	}
 	return 5 * time.Second
 }
 
 func (e *env) quiet() time.Duration {
-	if e.b.Quiet > 0 {
-		return e.b.Quiet
+	if e.instance.Quiet > 0 {
+		return e.instance.Quiet
 	}
 	return 100 * time.Millisecond
 }
@@ -59,8 +59,8 @@ func (e *env) quiet() time.Duration {
 // pass lets d pass.
 func (e *env) pass(d time.Duration) {
 	e.Helper()
-	if e.b.Wait != nil {
-		if err := e.b.Wait(e.ctx, d); err != nil {
+	if e.instance.Wait != nil {
+		if err := e.instance.Wait(e.ctx, d); err != nil {
 			e.Fatalf("waiting %s: %v", d, err)
 		}
 		return
@@ -77,7 +77,7 @@ func (e *env) pass(d time.Duration) {
 // connect opens another connection, which the case may close.
 func (e *env) connect() driver.Broker {
 	e.Helper()
-	p, err := e.b.Connect(e.ctx)
+	p, err := e.instance.Connect(e.ctx)
 	if err != nil {
 		e.Fatalf("connect: %v", err)
 	}
@@ -85,7 +85,7 @@ func (e *env) connect() driver.Broker {
 		ctx, cancel := e.afterwards()
 		defer cancel()
 		if err := p.Close(ctx); err != nil {
-			e.Errorf("Provider.Close: %v", err)
+			e.Errorf("Broker.Close: %v", err)
 		}
 	})
 	return p
@@ -94,7 +94,7 @@ func (e *env) connect() driver.Broker {
 // newQueue makes a queue. ok is false where the broker has none like that.
 func (e *env) newQueue(s QueueSpec) (name string, ok bool) {
 	e.Helper()
-	name, err := e.b.NewQueue(e.ctx, s)
+	name, err := e.instance.NewQueue(e.ctx, s)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return "", false
 	}
@@ -128,7 +128,7 @@ func (e *env) named(s QueueSpec) (string, driver.Queue) {
 	if !ok {
 		e.Fatalf("NewQueue(%+v) is unsupported: every broker has such queues", s)
 	}
-	return name, e.open(e.provider, name)
+	return name, e.open(e.broker, name)
 }
 
 // another opens a queue over a connection of its own.
@@ -143,8 +143,7 @@ func message(id string) *driver.Message {
 }
 
 func copyOf(m *driver.Message) *driver.Message {
-	c := *m
-	c.Attributes, c.Trace, c.Body = maps.Clone(m.Attributes), maps.Clone(m.Trace), bytes.Clone(m.Body)
+	c := m.Clone()
 	return &c
 }
 
@@ -201,7 +200,7 @@ func (e *env) check(d *driver.Delivery) {
 		e.Fatalf("received a message %q that nobody sent", d.ID)
 	}
 	if m != nil {
-		if s := difference(m, &d.Message); s != "" {
+		if s := Difference(m, &d.Message); s != "" {
 			e.Errorf("message %q was changed on its way: %s", d.ID, s)
 		}
 	}
@@ -213,8 +212,11 @@ func (e *env) check(d *driver.Delivery) {
 	}
 }
 
-// difference names what differs between a message sent and the one received.
-func difference(sent, got *driver.Message) string {
+// Difference says in words what differs between a message that was sent and the
+// one that was received, without their bodies. Empty means that nothing does.
+// DedupID, NotBefore, TTL and Sealed are not compared, nor are attributes that the
+// library adds itself ("qrt-...") and trace context that was lost.
+func Difference(sent, got *driver.Message) string {
 	var out []string
 	scalar := func(what, sent, got string) {
 		switch {

@@ -14,20 +14,20 @@ var lifecycleCases = []conformanceCase{
 	{"names", names},
 	{"queue_closed", queueClosed},
 	{"queue_close_wakes", queueCloseWakes},
-	{"provider_closed", providerClosed},
+	{"broker_closed", brokerClosed},
 	{"goroutines", goroutines},
 }
 
 // names: a name that no queue can have, and a queue that is not there.
 func names(e *env) {
-	for _, name := range append([]string{""}, e.b.InvalidNames...) {
-		_, err := e.provider.Open(e.ctx, name, nil)
+	for _, name := range append([]string{""}, e.instance.InvalidNames...) {
+		_, err := e.broker.Open(e.ctx, name, nil)
 		e.want(err, driver.ErrInvalidName, "Open of a queue with an invalid name")
 	}
-	if e.b.Missing == "" {
+	if e.instance.Missing == "" {
 		return
 	}
-	q, err := e.provider.Open(e.ctx, e.b.Missing, nil)
+	q, err := e.broker.Open(e.ctx, e.instance.Missing, nil)
 	if err == nil {
 		e.Errorf("Open of a queue that does not exist succeeded")
 		_ = q.Close(e.ctx) // the error above says it
@@ -68,7 +68,7 @@ func (e *env) closedCalls(q driver.Queue, held *driver.Delivery) {
 // are not concerned.
 func queueClosed(e *env) {
 	name, q := e.named(QueueSpec{})
-	twin := e.open(e.provider, name)
+	twin := e.open(e.broker, name)
 	e.send(q, message("m-1"))
 	held := e.one(q)
 	if err := q.Close(e.ctx); err != nil {
@@ -123,8 +123,8 @@ func queueCloseWakes(e *env) {
 	e.want(a.err, driver.ErrClosed, "an AcceptSession that waits while the queue is closed")
 }
 
-// providerClosed: closing a connection ends what came from it, and nothing else.
-func providerClosed(e *env) {
+// brokerClosed: closing a connection ends what came from it, and nothing else.
+func brokerClosed(e *env) {
 	name, ok := e.newQueue(QueueSpec{})
 	if !ok {
 		e.Fatalf("NewQueue of an ordinary queue is unsupported")
@@ -136,18 +136,18 @@ func providerClosed(e *env) {
 	waiting := receiveLater(e.ctx, q, 10*e.slack())
 	e.pass(e.quiet())
 	if err := p.Close(e.ctx); err != nil {
-		e.Fatalf("Provider.Close: %v", err)
+		e.Fatalf("Broker.Close: %v", err)
 	}
 	r := <-waiting
-	e.want(r.err, driver.ErrClosed, "a Receive that waits while the provider is closed")
+	e.want(r.err, driver.ErrClosed, "a Receive that waits while the broker is closed")
 	if err := p.Close(e.ctx); err != nil {
-		e.Errorf("a second Provider.Close: %v", err)
+		e.Errorf("a second Broker.Close: %v", err)
 	}
 	_, err := p.Open(e.ctx, name, nil)
-	e.want(err, driver.ErrClosed, "Open on a closed provider")
+	e.want(err, driver.ErrClosed, "Open on a closed broker")
 	e.closedCalls(q, held)
 	if err := q.Close(e.ctx); err != nil {
-		e.Errorf("Queue.Close after Provider.Close: %v", err)
+		e.Errorf("Queue.Close after Broker.Close: %v", err)
 	}
 	e.send(other, message("m-2"))
 	for {
@@ -185,7 +185,7 @@ func running() map[string]string {
 	return out
 }
 
-// goroutines: after Close of a provider that did all sorts of things, and broke
+// goroutines: after Close of a broker that did all sorts of things, and broke
 // off some, none of its goroutines is left.
 func goroutines(e *env) {
 	name, ok := e.newQueue(QueueSpec{})
@@ -194,7 +194,7 @@ func goroutines(e *env) {
 	}
 	sessions, hasSessions := e.newQueue(QueueSpec{Sessions: true})
 	before := running()
-	p, err := e.b.Connect(e.ctx)
+	p, err := e.instance.Connect(e.ctx)
 	if err != nil {
 		e.Fatalf("connect: %v", err)
 	}
@@ -220,7 +220,7 @@ func goroutines(e *env) {
 	}
 	e.pass(e.quiet())
 	if err := p.Close(e.ctx); err != nil {
-		e.Fatalf("Provider.Close: %v", err)
+		e.Fatalf("Broker.Close: %v", err)
 	}
 	<-waiting
 	if accepting != nil {
@@ -229,7 +229,7 @@ func goroutines(e *env) {
 	for deadline := time.Now().Add(e.slack()); ; e.pass(e.quiet() / 4) {
 		var left []string
 		for id, stack := range running() {
-			if _, old := before[id]; old || e.b.Foreign != nil && e.b.Foreign(stack) {
+			if _, old := before[id]; old || e.instance.Foreign != nil && e.instance.Foreign(stack) {
 				continue
 			}
 			left = append(left, stack)
@@ -238,7 +238,7 @@ func goroutines(e *env) {
 			return
 		}
 		if time.Now().After(deadline) {
-			e.Fatalf("%d goroutines are left after Provider.Close:\n%s", len(left), strings.Join(left, "\n\n"))
+			e.Fatalf("%d goroutines are left after Broker.Close:\n%s", len(left), strings.Join(left, "\n\n"))
 		}
 	}
 }

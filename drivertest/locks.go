@@ -15,7 +15,7 @@ var lockCases = []conformanceCase{
 	{"lock_renew", lockRenew},
 	{"lock_renew_stale", lockRenewStale},
 	{"lock_ends_with_queue", lockEndsWithQueue},
-	{"lock_ends_with_provider", lockEndsWithProvider},
+	{"lock_ends_with_broker", lockEndsWithBroker},
 	{"lock_option", lockOption},
 }
 
@@ -176,9 +176,9 @@ func lockEndsWithQueue(e *env) {
 	e.must(other, driver.Complete, d)
 }
 
-// lockEndsWithProvider: so does closing the connection, which is the nearest to
+// lockEndsWithBroker: so does closing the connection, which is the nearest to
 // a crash of the holder.
-func lockEndsWithProvider(e *env) {
+func lockEndsWithBroker(e *env) {
 	name, ok := e.newQueue(QueueSpec{ShortLock: true})
 	if !ok {
 		e.Fatalf("NewQueue of a queue with short locks is unsupported")
@@ -189,7 +189,7 @@ func lockEndsWithProvider(e *env) {
 	e.send(q, message("crash-1"), message("crash-2"))
 	e.gather(q, 2)
 	if err := p.Close(e.ctx); err != nil {
-		e.Fatalf("Provider.Close: %v", err)
+		e.Fatalf("Broker.Close: %v", err)
 	}
 	for _, d := range e.gatherWithin(other, 2, other.Capabilities().Lock+e.slack()) {
 		if d.Count < 2 {
@@ -207,7 +207,7 @@ func lockOption(e *env) {
 	if want == 0 {
 		want = 7 * time.Second
 	}
-	custom, err := e.provider.Open(e.ctx, name, &driver.QueueOptions{Lock: want})
+	custom, err := e.broker.Open(e.ctx, name, &driver.QueueOptions{Lock: want})
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		if c.MinLock < c.MaxLock {
@@ -219,7 +219,7 @@ func lockOption(e *env) {
 		e.Errorf("Open with a Lock of %s succeeded and Capabilities.Lock is %s", want, custom.Capabilities().Lock)
 	}
 	if c.MaxLock > 0 {
-		_, err := e.provider.Open(e.ctx, name, &driver.QueueOptions{Lock: c.MaxLock + time.Second})
+		_, err := e.broker.Open(e.ctx, name, &driver.QueueOptions{Lock: c.MaxLock + time.Second})
 		e.wantUnsupported(err, "Open with a Lock beyond MaxLock")
 	}
 }

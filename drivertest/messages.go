@@ -189,7 +189,7 @@ func messageCallerOwns(e *env) {
 	m := &driver.Message{ID: "own-1", Attributes: map[string]string{"a": "1"}, Body: []byte("original")}
 	before := copyOf(m)
 	e.send(q, m)
-	if s := difference(before, m); s != "" || len(m.Attributes) != 1 || m.Trace != nil || m.DedupID != "" {
+	if s := Difference(before, m); s != "" || len(m.Attributes) != 1 || m.Trace != nil || m.DedupID != "" {
 		e.Errorf("Send changed the message that it was given: %s", s)
 	}
 	copy(m.Body, "clobbered")

@@ -141,7 +141,7 @@ func receiveEndedContext(e *env) {
 	if got, err := q.Receive(ended, 1, time.Second); len(got) != 0 || !errors.Is(err, context.Canceled) {
 		e.Errorf("Receive with a cancelled context returned %d messages and %v, want none and context.Canceled", len(got), show(err))
 	}
-	if _, err := e.provider.Open(ended, name, nil); err != nil && !errors.Is(err, context.Canceled) {
+	if _, err := e.broker.Open(ended, name, nil); err != nil && !errors.Is(err, context.Canceled) {
 		e.Errorf("Open with a cancelled context: the error is %v, want context.Canceled or, where it does no I/O, nil", show(err))
 	}
 	d := e.expect(q, "kept", "nothing else was sent")

@@ -15,7 +15,7 @@ var sessionLockCases = []conformanceCase{
 	{"session_lock_renew_delivery", sessionLockRenewDelivery},
 	{"session_close_releases", sessionCloseReleases},
 	{"session_closed", sessionClosed},
-	{"session_ends_with_provider", sessionEndsWithProvider},
+	{"session_ends_with_broker", sessionEndsWithBroker},
 	{"session_ends_with_queue", sessionEndsWithQueue},
 	{"session_abandon_delay", sessionAbandonDelay},
 }
@@ -246,8 +246,8 @@ func sessionClosed(e *env) {
 	e.close(next)
 }
 
-// sessionEndsWithProvider: when its holder goes away a session passes on.
-func sessionEndsWithProvider(e *env) {
+// sessionEndsWithBroker: when its holder goes away a session passes on.
+func sessionEndsWithBroker(e *env) {
 	e.sessionEnds(func(p driver.Broker, _ driver.Queue) error { return p.Close(e.ctx) })
 }
 

@@ -44,7 +44,7 @@ func (e *env) sessionQueue(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	if !ok {
 		return "", nil, false
 	}
-	return name, e.open(e.provider, name), true
+	return name, e.open(e.broker, name), true
 }
 
 // acceptable is sessionQueue for those who need AcceptSession.
@@ -116,7 +116,7 @@ func sessionUnclaimed(e *env) {
 		}
 		return
 	}
-	q := e.open(e.provider, name)
+	q := e.open(e.broker, name)
 	c := q.Capabilities()
 	if c.Sessions == driver.None {
 		_, err := q.AcceptSession(e.ctx, "", 0)

@@ -129,7 +129,7 @@ func dedup(e *env) {
 		}
 		return
 	}
-	q := e.open(e.provider, name)
+	q := e.open(e.broker, name)
 	if q.Capabilities().Dedup == driver.None {
 		e.Errorf("the harness made a queue with Dedup and the Capabilities do not claim it")
 		return

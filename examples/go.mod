@@ -6,9 +6,10 @@ replace (
 	github.com/queue-runtime/queue => ../
 	github.com/queue-runtime/queue/aws => ../aws
 	github.com/queue-runtime/queue/azure => ../azure
-	github.com/queue-runtime/queue/otel => ../otel
 	github.com/queue-runtime/queue/connect => ../connect
+	github.com/queue-runtime/queue/otel => ../otel
 	github.com/queue-runtime/queue/sqlite => ../sqlite
+	github.com/queue-runtime/queue/testbed => ../testbed
 )
 
 require (
@@ -22,9 +23,10 @@ require (
 	github.com/prometheus/prometheus v0.315.1
 	github.com/queue-runtime/queue v0.0.0
 	github.com/queue-runtime/queue/azure v0.0.0
-	github.com/queue-runtime/queue/otel v0.0.0
 	github.com/queue-runtime/queue/connect v0.0.0
+	github.com/queue-runtime/queue/otel v0.0.0
 	github.com/queue-runtime/queue/sqlite v0.0.0
+	github.com/queue-runtime/queue/testbed v0.0.0
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.72.0
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.47.0

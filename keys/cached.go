@@ -4,132 +4,110 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 )
 
-// CachedOptions says how Cached keeps what its provider answered. Zero durations
-// mean the default; negative ones are refused. Nil is the zero value.
+// CachedOptions says how long a Cached uses what its provider answered. Zero
+// durations mean the default; negative ones are refused. Nil is the zero value.
 type CachedOptions struct {
-	// TTL is for how long a key and the current ID are used without asking
-	// again, and so how long it takes at most until a new current key is
-	// sealed with. 0 means 5 minutes.
+	// TTL is how long a key and the current ID are used without asking again,
+	// and so the longest time until a new current key seals. 0 means 5 minutes.
 	TTL time.Duration
-	// ListTTL is for how long the list of IDs is used, and so for how long an
-	// ID that is not in it is unknown without asking. A flood of unknown IDs
-	// costs one call in that time, however many there are. 0 means 30 seconds.
+	// ListTTL is how long the list of valid IDs is used without asking again,
+	// and so the longest time for which a retired key goes on opening messages.
+	// 0 means 1 minute.
 	ListTTL time.Duration
-	// MaxStale is for how long beyond their time answers are still used while
-	// the provider fails: the outage that sealing and opening survive. A key
-	// that was revoked in the meantime stays in use for that long, too. 0
-	// means 1 hour; 1 means practically none.
+	// MaxStale is how long past their time answers are still used while the
+	// provider fails: the outage that sealing and opening survive. A key that was
+	// retired in the meantime stays in use for that long, too. 0 means 1 hour; 1
+	// means practically none.
 	MaxStale time.Duration
 	// Timeout bounds one call of the provider. 0 means 10 seconds.
 	Timeout time.Duration
-	// OnEvent is told what happens, for metrics and logs. It is called while
-	// somebody waits, from several goroutines at once, and never with a lock
-	// held. Nil means nobody is told.
+	// OnEvent is called with what happens, for metrics and logs. It is called
+	// while a caller waits, from several goroutines at once, and never with a
+	// lock held. Nil means no callback.
 	OnEvent func(CacheEvent)
 }
 
-// CacheEventKind says what happened in a Cached.
-type CacheEventKind int
+// lookInterval is the flood limit. An ID that is not in the list may be newer
+// than the list, so it causes another call of ValidKeyIDs, but only one in this
+// time (or in ListTTL, if that is shorter), however many messages name unknown
+// IDs. Without a flood a new key is known at once, and in one after this time,
+// which is short beside the 15 minutes for which receivers wait for a key. A
+// refusal by the provider is believed for the same time.
+const lookInterval = 30 * time.Second
 
-const (
-	// CacheHit: answered from memory.
-	CacheHit CacheEventKind = iota + 1
-	// CacheMiss: the caller has to wait for the provider.
-	CacheMiss
-	// CacheUnknown: an ID that is not in the list was refused without asking.
-	CacheUnknown
-	// CacheStale: the provider fails, and an answer past its time was given.
-	CacheStale
-	// CacheFetch: the provider was asked, for a caller or in the background,
-	// and answered.
-	CacheFetch
-	// CacheError: the provider was asked and failed. Err says how; that there
-	// is no such key (ErrNotFound) is an error here, too.
-	CacheError
-)
-
-// String returns hit, miss, unknown, stale, fetch or error.
-func (k CacheEventKind) String() string {
-	switch k {
-	case CacheHit:
-		return "hit"
-	case CacheMiss:
-		return "miss"
-	case CacheUnknown:
-		return "unknown"
-	case CacheStale:
-		return "stale"
-	case CacheFetch:
-		return "fetch"
-	case CacheError:
-		return "error"
-	}
-	return "invalid"
-}
-
-// CacheEvent is one thing that happened in a Cached.
-type CacheEvent struct {
-	Kind CacheEventKind
-	// Call is the method of Provider that it is about: GetKey, CurrentKeyID or
-	// ValidKeyIDs.
-	Call string
-	// ID is that of GetKey. With CacheUnknown it is the attacker's choice: not
-	// for a metric label.
-	ID ID
-	// Took is how long the provider took; of CacheFetch and CacheError.
-	Took time.Duration
-	// Err is why; of CacheStale and CacheError.
-	Err error
-}
-
-// Cached is a Provider that remembers what another one answered, for secret
-// stores that are slow, cost money, or may be down.
+// Cached is a Provider in front of another one. It keeps the list of valid IDs,
+// the keys that were asked for and the current ID, and limits the calls that
+// unknown IDs cause. Package queue puts one in front of every provider that is
+// not a Cached already.
 //
-// However many callers want the same thing, the provider is asked once; that
-// call ends by Timeout and Close, not with the context of whoever began it. A
-// caller whose own context ends stops waiting and gets its error.
+// However many callers want the same thing, the provider is asked once. That
+// call ends by Timeout and Close, not with the context of the caller that began
+// it. A caller whose own context ends stops waiting and gets its error.
 //
-// Only IDs that the provider lists are asked for, so that messages with forged
-// key IDs cost no calls beyond the list (see ListTTL) and no memory. While
-// CurrentKeyID is in use, the current ID and its key are fetched again in the
-// background before their time is over, so that no sender waits; when nobody
-// asked since the last time, that stops.
+// The provider is asked only for IDs that it lists, or that it says are current.
+// So messages with forged key IDs cost a bounded rate of calls and no memory. A
+// key whose ID has left the list is not given out any more, even if the provider
+// would still answer for it; OnRetired tells its users.
 //
-// A key that it gave out is never destroyed by it, and the same *Key is given
-// out while the provider answers the same secret and times, even as another
-// *Key. A key that its provider destroyed (a Ring that removed it) is asked for
-// anew at once. An answer with another secret than an ID had before is refused
-// with ErrInvalidKey.
+// Answers in use are fetched again in the background after four fifths of their
+// time, so that a caller waits for a slow provider only the first time. An answer
+// that was not used for a TTL (or a ListTTL, if that is longer) is left to
+// expire. While the provider fails, expired answers are given out for up to
+// MaxStale; after that they are dropped.
 //
-// An error of the provider is passed on with its sentinel; one without any
-// becomes ErrUnavailable.
+// # Local providers
+//
+// Ring, File and Env answer from memory: nothing is gained by remembering what
+// they said, and much is lost, because a key that an operator removed would go
+// on opening. In front of one of them, Cached passes each question through, and
+// so a change has effect as if the provider were asked directly. Nothing is
+// fetched ahead and no flood limit is needed. The list is compared every ListTTL
+// only to call OnRetired. This holds for the very types *Ring, *File and *Env. A
+// type that embeds one of them, or any other Provider, is cached: a method that
+// it could inherit would not say what its own methods cost.
+//
+// # Keys
+//
+// Cached never destroys a key that it gave out. It gives out the same *Key while
+// the provider answers the same secret and times, even if that answers another
+// *Key. A key that its provider destroyed is asked for anew at once. An answer
+// with another secret than the ID had before is refused with ErrInvalidKey.
+//
+// # Errors
+//
+// GetKey and Check fail with ErrNotFound only if the provider says that there is
+// no such key. An error of the provider without a sentinel of this package
+// becomes ErrUnavailable, and so does any failure to get the list.
 type Cached struct {
-	inner Provider
-	o     CachedOptions
-	base  context.Context // of every call of inner; ends with Close
-	stop  context.CancelFunc
-	calls sync.WaitGroup // calls under way, each a goroutine
+	inner    Provider
+	local    bool          // inner is a local provider
+	interval time.Duration // lookInterval, or ListTTL if that is shorter
+	o        CachedOptions
+	start    time.Time       // origin of moments
+	base     context.Context // of every call of inner; ends with Close
+	stop     context.CancelFunc
 
-	mu      sync.Mutex // guards what follows, cells included; never held across a wait
-	closed  bool
-	keys    map[ID]*cell[*Key]
-	seen    map[ID]fingerprint // of every key that the provider ever answered
-	list    *cell[listing]
-	current *cell[ID]
-	refresh *time.Timer // pending background refresh; nil if none
-	used    bool        // CurrentKeyID was called since the last one
+	mu        sync.Mutex // guards what follows, entries included; never held across a call or a wait
+	closed    bool
+	list      *entry
+	current   *entry
+	keys      map[ID]*entry
+	seen      map[ID]fingerprint   // of every key that the provider ever answered
+	flights   map[*flight]struct{} // calls under way
+	lookAt    moment               // unknown IDs cause no call before
+	timer     *time.Timer          // runs tick; nil if nothing is to be done
+	listeners map[*listener]struct{}
 }
 
-// listing is an answer of ValidKeyIDs.
-type listing struct {
-	ids []ID
-	set map[ID]struct{}
-}
+// listener is a callback of OnRetired. It is known by its address.
+type listener struct{ f func(ID) }
 
 // NewCached puts a cache in front of a provider. Close it when it is no longer
 // used; the provider stays the caller's.
@@ -137,7 +115,20 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 	if inner == nil {
 		return nil, errors.New("keys: cached: no provider to ask")
 	}
-	c := &Cached{inner: inner, keys: make(map[ID]*cell[*Key]), seen: make(map[ID]fingerprint)}
+	c := &Cached{
+		inner:     inner,
+		start:     time.Now(),
+		list:      &entry{call: callList, used: never},
+		current:   &entry{call: callCurrent, used: never},
+		keys:      make(map[ID]*entry),
+		seen:      make(map[ID]fingerprint),
+		flights:   make(map[*flight]struct{}),
+		listeners: make(map[*listener]struct{}),
+	}
+	switch inner.(type) {
+	case *Ring, *File, *Env:
+		c.local = true
+	}
 	if o != nil {
 		c.o = *o
 	}
@@ -147,7 +138,7 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 		zero  time.Duration
 	}{
 		{"TTL", &c.o.TTL, 5 * time.Minute},
-		{"ListTTL", &c.o.ListTTL, 30 * time.Second},
+		{"ListTTL", &c.o.ListTTL, time.Minute},
 		{"MaxStale", &c.o.MaxStale, time.Hour},
 		{"Timeout", &c.o.Timeout, 10 * time.Second},
 	} {
@@ -158,222 +149,224 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 			*d.value = d.zero
 		}
 	}
+	c.interval = min(lookInterval, c.o.ListTTL)
 	c.base, c.stop = context.WithCancel(context.Background())
-	c.list = &cell[listing]{c: c, call: "ValidKeyIDs", fetch: c.fetchList, deadline: func(at time.Time) time.Time { return at.Add(c.o.ListTTL) }}
-	c.current = &cell[ID]{c: c, call: "CurrentKeyID", fetch: c.fetchCurrent, deadline: c.currentDeadline}
 	return c, nil
 }
 
-// Close ends the background refresh and the calls of the provider under way,
-// and returns when they are done; a provider that heeds its context is so at
-// once. Later calls fail with ErrUnavailable. Calling it again is fine.
-func (c *Cached) Close() error {
+// Close ends the background refreshes and the calls of the provider under way,
+// and returns when they have ended, which is at once if the provider heeds its
+// context. It fails with the error of ctx if that ends first. Later calls of the
+// other methods fail with ErrUnavailable. Calling Close again is fine.
+func (c *Cached) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
-	if c.refresh != nil {
-		c.refresh.Stop()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
 	}
+	flights := slices.Collect(maps.Keys(c.flights))
 	c.mu.Unlock()
 	c.stop()
-	c.calls.Wait()
+	for _, f := range flights {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return fmt.Errorf("keys: cached: close: the provider has not returned: %w", ctx.Err())
+		}
+	}
 	return nil
+}
+
+// Format writes the types of the cache and of its provider, whatever the verb:
+// the fields are not read, because they change while the cache is in use.
+func (c *Cached) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "keys.Cached(%T)", c.inner) }
+
+// LogValue returns what Format writes.
+func (c *Cached) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
+
+// OnRetired makes f be called with each key ID that leaves the list of valid
+// keys, so that what was derived from the key can be dropped: at most ListTTL
+// later while the cache is in use. It is also called if the cache drops a key
+// that it may not give out any more, because the provider failed for longer than
+// MaxStale or the key was not used for that long. f is called by the goroutine
+// that fetched the list, never with a lock held, and must be quick. stop ends
+// the calls; one that is under way may still be.
+func (c *Cached) OnRetired(f func(ID)) (stop func()) {
+	l := &listener{f: f}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.listeners[l] = struct{}{}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.listeners, l)
+	}
 }
 
 // GetKey implements Provider.
 func (c *Cached) GetKey(ctx context.Context, id ID) (*Key, error) {
-	c.mu.Lock()
-	l := c.keys[id]
-	c.mu.Unlock()
-	if l == nil {
-		if err := c.know(ctx, id); err != nil {
-			return nil, err
-		}
-		c.mu.Lock()
-		l = c.cellOf(id)
-		c.mu.Unlock()
+	if c.local {
+		return c.getLocal(ctx, id)
 	}
-	k, _, err := l.get(ctx)
-	return k, err
+	now := c.now()
+	c.mu.Lock()
+	if e := c.keys[id]; e != nil && !c.closed && e.freshness(now) == fresh && c.valid(id, now) {
+		c.use(e, now)
+		k := e.value.key
+		c.mu.Unlock()
+		c.tell(CacheEvent{Kind: CacheHit, Call: callKey, ID: id})
+		return k, nil
+	}
+	c.mu.Unlock()
+	if err := c.Check(ctx, id); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	e := c.entryOf(id)
+	c.mu.Unlock()
+	a, err := c.get(ctx, e)
+	return a.key, err
 }
 
-// know returns nil if the provider lists the ID, or says that it is current. It
-// asks for the list only when the one at hand is past its time.
-func (c *Cached) know(ctx context.Context, id ID) error {
-	c.mu.Lock()
-	current := c.current.has && c.current.value == id
-	c.mu.Unlock()
-	if current {
-		return nil // made current after the list was fetched
-	}
-	l, old, err := c.list.get(ctx)
+// getLocal asks a local provider, and notes which key was given out, so that
+// OnRetired can be called when it is gone.
+func (c *Cached) getLocal(ctx context.Context, id ID) (*Key, error) {
+	k, err := c.inner.GetKey(ctx, id)
 	if err != nil {
+		kind := CacheError
+		if errors.Is(err, ErrNotFound) {
+			kind = CacheUnknown
+		}
+		c.tell(CacheEvent{Kind: kind, Call: callKey, ID: id, Err: err})
+		return nil, err
+	}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, errClosed()
+	}
+	if e := c.entryOf(id); e.value.key != k {
+		e.value.key = k
+		c.schedule(c.now())
+	}
+	c.mu.Unlock()
+	c.tell(CacheEvent{Kind: CacheHit, Call: callKey, ID: id})
+	return k, nil
+}
+
+// Check returns nil if the provider lists the ID or says that it is current, and
+// so GetKey may ask for the key. It fails with ErrNotFound if the list does not
+// have the ID, with ErrUnavailable if that could not be found out, and with the
+// error of ctx if that ended first. Nothing needs to be known about the ID: it
+// may come from an attacker.
+func (c *Cached) Check(ctx context.Context, id ID) error {
+	if c.local {
+		if c.base.Err() != nil {
+			return errClosed()
+		}
+		_, err := c.inner.GetKey(ctx, id)
 		return err
 	}
-	if _, ok := l.set[id]; ok {
+	now := c.now()
+	c.mu.Lock()
+	if !c.closed && c.valid(id, now) {
+		c.use(c.list, now)
+		c.mu.Unlock()
 		return nil
 	}
-	if old != nil {
-		return fmt.Errorf("keys: cached: %w: cannot tell whether there is a key %q: %w", ErrUnavailable, clip(id), old)
+	answers := c.list.answers
+	c.mu.Unlock()
+	a, err := c.get(ctx, c.list)
+	if err == nil && a.stale == nil && !a.has(id) {
+		a, err = c.look(ctx, a, answers)
 	}
-	c.tell(CacheEvent{Kind: CacheUnknown, Call: "GetKey", ID: id})
+	switch {
+	case err != nil:
+		return err
+	case a.has(id):
+		return nil
+	case a.stale != nil:
+		return fmt.Errorf("keys: cached: %w: cannot tell whether there is a key %q: %w", ErrUnavailable, clip(id), a.stale)
+	}
+	c.tell(CacheEvent{Kind: CacheUnknown, Call: callKey, ID: id})
 	return fmt.Errorf("keys: cached: %w: %q", ErrNotFound, clip(id))
+}
+
+// valid reports whether an ID is valid by what is at hand. The mutex is held.
+func (c *Cached) valid(id ID, now moment) bool {
+	return c.isCurrent(id, now) || c.list.freshness(now) == fresh && c.list.value.has(id)
+}
+
+// isCurrent reports whether an ID is the current one by an answer that may still
+// be given out. The list may be older than that key. The mutex is held.
+func (c *Cached) isCurrent(id ID, now moment) bool {
+	if c.current.value.current != id {
+		return false
+	}
+	switch c.current.freshness(now) {
+	case fresh:
+		return true
+	case stale:
+		return c.current.fails > 0
+	default:
+		return false
+	}
+}
+
+// look returns a newer list than a, if the flood limit allows to ask for one or
+// another caller is asking. It returns a if not, or if the provider fails: a is
+// within its time. answers is how many lists there had been before this question.
+func (c *Cached) look(ctx context.Context, a answer, answers int) (answer, error) {
+	now := c.now()
+	c.mu.Lock()
+	if c.closed || c.list.answers != answers { // a came after the question
+		c.mu.Unlock()
+		return a, nil
+	}
+	if c.list.flight == nil {
+		if now < max(c.lookAt, c.list.retry) {
+			c.mu.Unlock()
+			return a, nil
+		}
+		c.lookAt = now + c.interval
+	}
+	f := c.launch(c.list) //nolint:contextcheck // the call is for others, too: it ends with the Cached
+	failing := c.list.fails > 0
+	c.mu.Unlock()
+	if failing { // no caller should wait for it to fail again
+		return a, nil
+	}
+	c.tell(CacheEvent{Kind: CacheMiss, Call: callList})
+	return c.wait(ctx, c.list, f)
 }
 
 // CurrentKeyID implements Provider.
 func (c *Cached) CurrentKeyID(ctx context.Context) (ID, error) {
-	id, _, err := c.current.get(ctx)
-	if err != nil {
-		return "", err
+	if c.local && c.base.Err() == nil {
+		return c.inner.CurrentKeyID(ctx)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.used = true
-	if c.refresh == nil && !c.closed {
-		c.schedule()
-	}
-	return id, nil
+	a, err := c.get(ctx, c.current)
+	return a.current, err
 }
 
 // ValidKeyIDs implements Provider.
 func (c *Cached) ValidKeyIDs(ctx context.Context) ([]ID, error) {
-	l, _, err := c.list.get(ctx)
-	return slices.Clone(l.ids), err
+	if c.local && c.base.Err() == nil {
+		return c.inner.ValidKeyIDs(ctx)
+	}
+	a, err := c.get(ctx, c.list)
+	return slices.Collect(maps.Keys(a.list)), err
 }
 
-// cellOf returns the cell of a key. The mutex is held.
-func (c *Cached) cellOf(id ID) *cell[*Key] {
-	l := c.keys[id]
-	if l == nil {
-		l = &cell[*Key]{
-			c: c, call: "GetKey", id: id,
-			fetch:    func(ctx context.Context) (*Key, error) { return c.fetchKey(ctx, id) },
-			deadline: func(at time.Time) time.Time { return at.Add(c.o.TTL) },
-			dead:     func(k *Key) bool { return k.Err() != nil },
-		}
-		c.keys[id] = l
+// entryOf returns the entry of a key. The mutex is held.
+func (c *Cached) entryOf(id ID) *entry {
+	e := c.keys[id]
+	if e == nil {
+		e = &entry{call: callKey, id: id, used: never}
+		c.keys[id] = e
 	}
-	return l
-}
-
-func (c *Cached) fetchKey(ctx context.Context, id ID) (*Key, error) {
-	k, err := c.inner.GetKey(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if k == nil || k.ID() != id {
-		return nil, fmt.Errorf("%w: the provider answered another key than %q", ErrInvalidKey, clip(id))
-	}
-	f, err := k.fingerprint()
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if was, ok := c.seen[id]; ok && !was.equal(f) {
-		return nil, fmt.Errorf("%w: the provider answered another secret for %s than before", ErrInvalidKey, id)
-	}
-	c.seen[id] = f
-	// What was derived from the key at hand stays good for its users.
-	if l := c.keys[id]; l != nil && l.has && l.value.Err() == nil &&
-		l.value.Created().Equal(k.Created()) && l.value.Expires().Equal(k.Expires()) {
-		return l.value, nil
-	}
-	return k, nil
-}
-
-func (c *Cached) fetchList(ctx context.Context) (listing, error) {
-	ids, err := c.inner.ValidKeyIDs(ctx)
-	if err != nil {
-		return listing{}, err
-	}
-	l := listing{ids: slices.Clone(ids), set: make(map[ID]struct{}, len(ids))}
-	for _, id := range ids {
-		l.set[id] = struct{}{}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for id := range c.keys {
-		if _, ok := l.set[id]; !ok && id != c.current.value {
-			delete(c.keys, id) // retired
-		}
-	}
-	return l, nil
-}
-
-func (c *Cached) fetchCurrent(ctx context.Context) (ID, error) {
-	id, err := c.inner.CurrentKeyID(ctx)
-	if err != nil {
-		return "", err
-	}
-	if err := id.Validate(); err != nil {
-		return "", err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.list.value.set[id]; !ok {
-		// The list is older than this key: its time is over now.
-		if now := time.Now(); now.Before(c.list.deadline(c.list.at)) {
-			c.list.at = now.Add(-c.o.ListTTL)
-		}
-	}
-	return id, nil
-}
-
-// currentDeadline is when the current ID has to be asked for again. When its key
-// expires that is at once, so that sealing goes on with the next; and if that is
-// still the same, soon.
-func (c *Cached) currentDeadline(at time.Time) time.Time {
-	end := at.Add(c.o.TTL)
-	l := c.keys[c.current.value]
-	if l == nil || !l.has || l.value.Expires().IsZero() {
-		return end
-	}
-	next := l.value.Expires()
-	if !at.Before(next) {
-		next = at.Add(c.o.ListTTL)
-	}
-	if next.Before(end) {
-		return next
-	}
-	return end
-}
-
-// schedule arranges the next background refresh, after four fifths of the time
-// that is left. The mutex is held.
-func (c *Cached) schedule() {
-	now := time.Now()
-	left := c.current.deadline(c.current.at).Sub(now) / 5 * 4
-	if c.current.fails > 0 {
-		left = c.current.retry.Sub(now)
-	}
-	// Never in a hurry: an expiry comes nearer with each refresh.
-	c.refresh = time.AfterFunc(max(left, min(c.o.ListTTL, c.o.TTL/5*4)), c.renew)
-}
-
-// renew fetches the current ID and its key again, if somebody still uses them.
-func (c *Cached) renew() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || !c.used {
-		c.refresh = nil
-		return
-	}
-	c.used = false
-	c.calls.Add(1)
-	defer c.calls.Done()
-	current := c.current.launch()
-	c.mu.Unlock()
-	<-current.done
-	c.mu.Lock()
-	if current.err == nil && !c.closed {
-		key := c.cellOf(current.value).launch()
-		c.mu.Unlock()
-		<-key.done
-		c.mu.Lock()
-	}
-	if !c.closed {
-		c.schedule()
-	}
+	return e
 }
 
 func (c *Cached) tell(e CacheEvent) {
@@ -381,3 +374,5 @@ func (c *Cached) tell(e CacheEvent) {
 		c.o.OnEvent(e)
 	}
 }
+
+func errClosed() error { return fmt.Errorf("keys: cached: %w: closed", ErrUnavailable) }

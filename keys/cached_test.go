@@ -27,34 +27,70 @@ func TestNewCachedRefuses(t *testing.T) {
 	}
 }
 
+// Answers in use are fetched ahead of their time, the same secret stays the same
+// *Key, and callers wait once.
 func TestCachedTTL(t *testing.T) {
 	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 		start := time.Now()
 		k := wantKey(t, c, "b")
-		for range 299 { // seconds, and the list took one call
+		for range 239 { // seconds
 			time.Sleep(time.Second)
 			if wantKey(t, c, "b") != k {
 				t.Fatal("another *Key within the TTL")
 			}
 		}
 		wantCalls(t, v, "GetKey", 1)
-		wantCalls(t, v, "ValidKeyIDs", 1)
-		if took := time.Since(start) - 299*time.Second; took != 100*time.Millisecond {
+		if n := v.count("ValidKeyIDs"); n < 4 || n > 6 {
+			t.Errorf("the list was asked for %d times in 4 minutes, want once in 48 s", n)
+		}
+		if took := time.Since(start) - 239*time.Second; took != 100*time.Millisecond {
 			t.Errorf("callers waited %v in all, want for two calls", took)
 		}
-		time.Sleep(2 * time.Second)
-		if wantKey(t, c, "b") != k {
-			t.Error("the same key became another *Key")
-		}
-		wantCalls(t, v, "GetKey", 2)
 		// The same secret in another *Key, as from a store that keeps none.
 		v.set(func() { v.keys["b"] = mustKey(t, "b", 2) })
-		time.Sleep(6 * time.Minute)
+		time.Sleep(2 * time.Second)
+		wantCalls(t, v, "GetKey", 2)
 		if wantKey(t, c, "b") != k {
 			t.Error("the same secret became another *Key")
 		}
-		wantCalls(t, v, "GetKey", 3)
+		time.Sleep(12 * time.Minute) // not in use, and past its time
+		if wantKey(t, c, "b") != k {
+			t.Error("the same secret became another *Key")
+		}
 	})
+}
+
+// A receiver of a slow store waits when it starts, and never again: not with a
+// message a second, and not with one in 100 seconds, for which each list is too old.
+func TestCachedNeverStalls(t *testing.T) {
+	for _, every := range []time.Duration{time.Second, 13 * time.Second, 100 * time.Second, 4 * time.Minute} {
+		t.Run(every.String(), func(t *testing.T) {
+			cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+				v.set(func() { v.takes = 2 * time.Second })
+				wantKey(t, c, "a")
+				wantKey(t, c, "b")
+				stalls := 0
+				for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(every) {
+					before := time.Now()
+					for _, id := range []keys.ID{"a", "b"} {
+						if err := c.Check(t.Context(), id); err != nil {
+							t.Fatal(err)
+						}
+						wantKey(t, c, id)
+					}
+					if time.Since(before) > 0 {
+						stalls++
+					}
+				}
+				if stalls > 0 {
+					t.Errorf("%d stalls in an hour, want none", stalls)
+				}
+				if n := v.total(); n > 3600/48+2*3600/240+10 {
+					t.Errorf("%d calls in an hour", n)
+				}
+			})
+		})
+	}
 }
 
 // TestCachedFlood is an attacker who sends messages with random key IDs: 100,000
@@ -62,7 +98,6 @@ func TestCachedTTL(t *testing.T) {
 func TestCachedFlood(t *testing.T) {
 	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 		wantKey(t, c, "a")
-		time.Sleep(time.Minute) // so that the list is old
 		before := v.total()
 		flood := func(n int, seed uint64, pause time.Duration) {
 			rnd := rand.New(rand.NewPCG(seed, 0))
@@ -81,7 +116,7 @@ func TestCachedFlood(t *testing.T) {
 		}
 		all.Wait()
 		if got := v.total() - before; got != 1 {
-			t.Errorf("100,000 unknown IDs cost %d calls, want 1", got)
+			t.Errorf("100,000 unknown IDs at once cost %d calls, want 1", got)
 		}
 		wantCalls(t, v, "GetKey", 1)
 
@@ -90,7 +125,7 @@ func TestCachedFlood(t *testing.T) {
 		runtime.ReadMemStats(&m1)
 		before = v.total()
 		flood(100000, 99, time.Millisecond)
-		if got := v.total() - before; got < 2 || got > 4 {
+		if got := v.total() - before; got < 3 || got > 4 {
 			t.Errorf("100 seconds of unknown IDs cost %d calls, want one in 30 seconds", got)
 		}
 		wantCalls(t, v, "GetKey", 1)
@@ -176,6 +211,41 @@ func TestCachedRotation(t *testing.T) {
 	})
 }
 
+// A rotated key whose first message comes before the list has it is found at
+// once; in a flood of unknown IDs, as soon as the flood limit allows it again.
+func TestCachedNewKey(t *testing.T) {
+	cachedIn(t, &keys.CachedOptions{ListTTL: time.Hour}, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantKey(t, c, "a")
+		v.set(func() { v.keys["c"] = mustKey(t, "c", 3) })
+		wantKey(t, c, "c")
+		wantCalls(t, v, "ValidKeyIDs", 2)
+		for i := range 1000 {
+			if err := c.Check(t.Context(), keys.ID(fmt.Sprint("forged-", i))); !errors.Is(err, keys.ErrNotFound) {
+				t.Fatal(err)
+			}
+		}
+		wantCalls(t, v, "ValidKeyIDs", 2)
+		v.set(func() { v.keys["d"] = mustKey(t, "d", 4) })
+		if err := c.Check(t.Context(), "d"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("in a flood: %v", err)
+		}
+		for start := time.Now(); c.Check(t.Context(), "d") != nil; time.Sleep(time.Second) {
+			if time.Since(start) > 30*time.Second {
+				t.Fatalf("the new key is not found after %v", time.Since(start))
+			}
+		}
+		wantCalls(t, v, "ValidKeyIDs", 3)
+		time.Sleep(30 * time.Minute)
+		before := v.count("ValidKeyIDs")
+		for i := range 1000 {
+			_ = c.Check(t.Context(), keys.ID(fmt.Sprint("forged-", i)))
+		}
+		if got := v.count("ValidKeyIDs") - before; got != 1 {
+			t.Errorf("after half an hour of rest, 1,000 unknown IDs cost %d calls, want 1", got)
+		}
+	})
+}
+
 // TestCachedRotationUnlisted: the current key is asked for though the list at
 // hand does not have it, and a new list is got for the others.
 func TestCachedRotationUnlisted(t *testing.T) {
@@ -186,15 +256,17 @@ func TestCachedRotationUnlisted(t *testing.T) {
 		v.set(func() { v.keys["c"] = mustKey(t, "c", 3); v.current = "c" })
 		wantCurrent(t, c, "c")
 		wantKey(t, c, "c")
-		wantCalls(t, v, "ValidKeyIDs", 1)
+		synctest.Wait()
 		if ids, err := c.ValidKeyIDs(t.Context()); err != nil || len(ids) != 3 {
 			t.Errorf("IDs: %q, %v", ids, err)
 		}
 		wantCalls(t, v, "ValidKeyIDs", 2)
 		// Also when the list lags behind for long.
 		v.set(func() { v.hidden = "c" })
-		time.Sleep(time.Hour)
-		wantCurrent(t, c, "c")
+		for range 3600 / 50 {
+			time.Sleep(50 * time.Second)
+			wantCurrent(t, c, "c")
+		}
 		k := wantKey(t, c, "c")
 		if ids, err := c.ValidKeyIDs(t.Context()); err != nil || len(ids) != 2 {
 			t.Errorf("IDs: %q, %v", ids, err)
@@ -228,22 +300,100 @@ func TestCachedIdle(t *testing.T) {
 	})
 }
 
-// TestCachedRetire: a key that the list no longer has is dropped with it, and not
-// destroyed: somebody may be using it.
+// retirements notes the IDs that left a list.
+type retirements struct {
+	mu  sync.Mutex // guards ids
+	ids []keys.ID
+}
+
+func (r *retirements) note(id keys.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids = append(r.ids, id)
+}
+
+// take returns what was noted since, sorted.
+func (r *retirements) take() []keys.ID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := slices.Sorted(slices.Values(r.ids))
+	r.ids = nil
+	return ids
+}
+
+// A key that left the list is refused within ListTTL although the provider still
+// answers for it and its messages go on coming, and listeners are called. It is
+// not destroyed: its users have it still.
 func TestCachedRetire(t *testing.T) {
 	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		var r retirements
+		stop := c.OnRetired(r.note)
+		wantKey(t, c, "a")
 		b := wantKey(t, c, "b")
-		v.set(func() { delete(v.keys, "b") })
-		time.Sleep(31 * time.Second)
-		wantKey(t, c, "b") // within its TTL, and the list was not asked for
-		if _, err := c.ValidKeyIDs(t.Context()); err != nil {
-			t.Fatal(err)
+		v.set(func() { v.hidden = "b" }) // GetKey still answers
+		start := time.Now()
+		for c.Check(t.Context(), "b") == nil && time.Since(start) < 10*time.Minute {
+			if _, err := c.GetKey(t.Context(), "b"); err != nil && !errors.Is(err, keys.ErrNotFound) {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
 		}
-		if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrNotFound) {
-			t.Errorf("GetKey: %v", err)
+		if took := time.Since(start); took > time.Minute {
+			t.Errorf("a retired key was valid for %v", took)
+		}
+		if k, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("GetKey: %v, %v", k, err)
+		}
+		if got := r.take(); !slices.Equal(got, []keys.ID{"b"}) {
+			t.Errorf("listeners were told of %q, want b", got)
 		}
 		if b.Err() != nil {
 			t.Error("it was destroyed")
+		}
+		// As in a process whose messages are all under the current key.
+		v.set(func() { v.hidden = "" })
+		time.Sleep(30 * time.Second)
+		wantCurrent(t, c, "a")
+		wantKey(t, c, "b")
+		v.set(func() { delete(v.keys, "b") })
+		for range 61 {
+			if err := c.Check(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if got := r.take(); !slices.Equal(got, []keys.ID{"b"}) {
+			t.Errorf("listeners were told of %q, want b", got)
+		}
+		// Not in use, keys are let go of when they may not be given out any more.
+		time.Sleep(90 * time.Minute)
+		if got := r.take(); !slices.Equal(got, []keys.ID{"a"}) {
+			t.Errorf("listeners were told of %q, want a", got)
+		}
+		stop()
+		wantKey(t, c, "a")
+		v.set(func() { delete(v.keys, "a"); v.current = "" })
+		time.Sleep(2 * time.Minute)
+		if got := r.take(); got != nil {
+			t.Errorf("a listener that was stopped was told of %q", got)
+		}
+	})
+}
+
+// A key that goes during the call that fetches it is not given out: its users
+// would keep what they derive from it.
+func TestCachedRetireDuringFetch(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantKey(t, c, "a")
+		v.set(func() { v.takes = 5 * time.Second })
+		time.Sleep(44 * time.Second) // the next list comes 4 s from now, and brings no b
+		v.set(func() { v.hidden = "b"; v.takes = 8 * time.Second })
+		go func() {
+			time.Sleep(time.Second)
+			v.set(func() { v.takes = time.Second })
+		}()
+		if k, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("GetKey: %v, %v", k, err)
 		}
 	})
 }
@@ -353,7 +503,7 @@ func TestCachedClose(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		for range 2 {
-			if err := c.Close(); err != nil {
+			if err := c.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
 		}
@@ -385,7 +535,7 @@ func TestCachedCloseWaits(t *testing.T) {
 		if _, err := c.ValidKeyIDs(impatient); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("ValidKeyIDs: %v", err)
 		}
-		if err := c.Close(); err != nil {
+		if err := c.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(start); took != 7*time.Second {
@@ -408,7 +558,7 @@ func TestCachedCloseRefreshing(t *testing.T) {
 			wantCurrent(t, c, "a")
 			time.Sleep(at + time.Second)
 			wantCalls(t, v, "CurrentKeyID", 2)
-			if err := c.Close(); err != nil {
+			if err := c.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -446,13 +596,15 @@ func TestCachedEvents(t *testing.T) {
 		wantKey(t, c, "a")
 		expect("hit GetKey a")
 		_, _ = c.GetKey(t.Context(), "x")
-		expect("hit ValidKeyIDs ", "unknown GetKey x")
+		expect("hit ValidKeyIDs ", "miss ValidKeyIDs ", "fetch ValidKeyIDs  50ms", "unknown GetKey x")
 		v.set(func() { v.err = errors.New("down") })
-		time.Sleep(5 * time.Minute)
+		time.Sleep(20 * time.Minute) // past the time of the answers, which are not in use any more
+		synctest.Wait()
+		mu.Lock()
+		got = nil
+		mu.Unlock()
 		wantKey(t, c, "a")
-		expect("miss GetKey a", "error GetKey a 50ms", "stale GetKey a")
-		wantKey(t, c, "a")
-		expect("stale GetKey a")
+		expect("stale ValidKeyIDs ", "stale GetKey a")
 	})
 	for k, want := range map[keys.CacheEventKind]string{-1: "invalid", 0: "invalid", keys.CacheHit: "hit", keys.CacheError: "error", 99: "invalid"} {
 		if k.String() != want {
@@ -461,23 +613,67 @@ func TestCachedEvents(t *testing.T) {
 	}
 }
 
-func BenchmarkCachedGetKey(b *testing.B) {
+// Close heeds its context if the provider does not heed its own, and says what it
+// waited for.
+func TestCachedCloseContext(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		v.set(func() { v.stolid, v.takes = true, time.Hour })
+		go func() { _, _ = c.GetKey(t.Context(), "a") }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := c.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the provider has not returned") {
+			t.Errorf("Close: %v", err)
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+// plain is a Ring that is not taken for one.
+type plain struct{ keys.Provider }
+
+// BenchmarkCached is what a receiver asks for each message: whether the ID is
+// valid, and then for the key.
+func BenchmarkCached(b *testing.B) {
 	ring, err := keys.NewRing(mustKey(b, "a", 1))
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, err := keys.NewCached(ring, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := c.GetKey(context.Background(), "a"); err != nil {
-				b.Error(err)
-				return
-			}
+	for name, p := range map[string]keys.Provider{"remote": plain{ring}, "local": ring} {
+		c, err := keys.NewCached(p, nil)
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
+		defer func() { _ = c.Close(context.Background()) }()
+		ask := func() error {
+			err := c.Check(context.Background(), "a")
+			if err == nil {
+				_, err = c.GetKey(context.Background(), "a")
+			}
+			return err
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := ask(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+", parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if err := ask(); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
 }

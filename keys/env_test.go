@@ -104,3 +104,16 @@ func TestEnvPrefix(t *testing.T) {
 		}
 	}
 }
+
+// An entry that is not id=base64 is refused, and not repeated: it may be a secret.
+func TestEnvEntryWithoutSign(t *testing.T) {
+	for _, name := range []string{"QRT_TEST", "QRT_TEST_KEY_1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, "c2VjcmV0")
+			e, err := NewEnv("QRT_TEST")
+			if e != nil || !errors.Is(err, ErrInvalidKey) || !strings.Contains(err.Error(), "no =") || strings.Contains(err.Error(), "c2VjcmV0") {
+				t.Errorf("NewEnv = %v, %v; want %v", e, err, ErrInvalidKey)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package keys_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/gob"
 	"encoding/json"
 	"encoding/xml"
@@ -56,7 +57,7 @@ func TestUnprintable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := cached.Close(); err != nil {
+		if err := cached.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	}()

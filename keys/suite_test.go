@@ -48,14 +48,26 @@ func fillRing(t *testing.T, r *keys.Ring, c keytest.Content) error {
 	return nil
 }
 
+// TestRingSuite is for a Ring alone and behind a cache, which must not be told
+// from it.
 func TestRingSuite(t *testing.T) {
-	keytest.Run(t, keytest.Options{Open: func(t *testing.T, c keytest.Content) keytest.Backing {
-		r := new(keys.Ring)
-		if err := fillRing(t, r, c); err != nil {
-			t.Fatal(err)
-		}
-		return keytest.Backing{Provider: r, Replace: func(c keytest.Content) error { return fillRing(t, r, c) }}
-	}})
+	for name, front := range map[string]func(*testing.T, *keys.Ring) keys.Provider{
+		"alone": func(_ *testing.T, r *keys.Ring) keys.Provider { return r },
+		"cached": func(t *testing.T, r *keys.Ring) keys.Provider {
+			c, err := keys.NewCached(r, nil)
+			must(t, err)
+			t.Cleanup(func() { must(t, c.Close(context.Background())) })
+			return c
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keytest.Run(t, keytest.Options{Open: func(t *testing.T, c keytest.Content) keytest.Backing {
+				r := new(keys.Ring)
+				must(t, fillRing(t, r, c))
+				return keytest.Backing{Provider: front(t, r), Replace: func(c keytest.Content) error { return fillRing(t, r, c) }}
+			}})
+		})
+	}
 }
 
 // envOf writes content as NewEnv reads it, half in each way.
@@ -172,7 +184,7 @@ func TestCachedSuite(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := p.Close(); err != nil {
+			if err := p.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
 		})

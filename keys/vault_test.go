@@ -21,8 +21,9 @@ type vault struct {
 	deaf    bool // heeds no answer but the end of the context
 	stolid  bool // does not heed the context either
 	err     error
-	hidden  keys.ID        // not in the list, though it is there
-	calls   map[string]int // by method, and GetKey by ID, too
+	broken  map[string]error // by method
+	hidden  keys.ID          // not in the list, though it is there
+	calls   map[string]int   // by method, and GetKey by ID, too
 }
 
 func newVault(ks ...*keys.Key) *vault {
@@ -74,6 +75,9 @@ func (v *vault) ask(ctx context.Context, calls ...string) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err := v.broken[calls[0]]; err != nil {
+		return err
+	}
 	return v.err
 }
 
@@ -128,7 +132,7 @@ func cachedIn(t *testing.T, o *keys.CachedOptions, f func(t *testing.T, v *vault
 			t.Fatal(err)
 		}
 		f(t, v, c)
-		if err := c.Close(); err != nil {
+		if err := c.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})

@@ -2,7 +2,6 @@ package memqueue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -45,7 +44,7 @@ func (b *Broker) connect() *conn {
 // Declare makes a queue with settings of its own, as Options.Queues does. It
 // fails when the queue exists.
 func (b *Broker) Declare(queue string, o QueueOptions) error {
-	if err := checkName(queue); err != nil {
+	if err := driver.CheckName(queue); err != nil {
 		return err
 	}
 	cfg, err := o.resolve()
@@ -70,7 +69,7 @@ func (b *Broker) Declare(queue string, o QueueOptions) error {
 func (b *Broker) Connect() driver.Broker { return b.connect() }
 
 // Open returns the queue of that name, and makes it where Options allow that. A
-// name is 1 to MaxName bytes of UTF-8 without control characters.
+// name is what driver.CheckName takes.
 func (b *Broker) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
 	return b.conn.Open(ctx, queue, o)
 }
@@ -101,7 +100,7 @@ func (b *Broker) Close(ctx context.Context) error {
 // store returns the queue of that name; where it does not exist yet, and may,
 // it is made if create is set.
 func (b *Broker) store(name string, create bool) (*store, error) {
-	if err := checkName(name); err != nil {
+	if err := driver.CheckName(name); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
@@ -163,19 +162,11 @@ func (c *conn) Open(ctx context.Context, queue string, o *driver.QueueOptions) (
 		}
 		h.caps.Lock, h.source.lock = o.Lock, o.Lock
 	}
-	if o != nil && o.MaxDeliveries != 0 {
-		if o.MaxDeliveries < 0 {
-			return nil, errNegativeDeliveries
-		}
-		h.caps.MaxDeliveries, h.source.limit = o.MaxDeliveries, o.MaxDeliveries
-	}
 	if err := c.keep(h); err != nil {
 		return nil, err
 	}
 	return h, nil
 }
-
-var errNegativeDeliveries = errors.Join(errors.New("memqueue: MaxDeliveries is negative"), errors.ErrUnsupported)
 
 func (c *conn) isClosed() bool {
 	c.mu.Lock()

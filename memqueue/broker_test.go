@@ -98,9 +98,8 @@ func TestOptions(t *testing.T) {
 	}
 	b := memqueue.New(nil)
 	for name, o := range map[string]*driver.QueueOptions{
-		"a lock of 1µs":              {Lock: time.Microsecond},
-		"a negative lock":            {Lock: -1},
-		"a negative number of tries": {MaxDeliveries: -1},
+		"a lock of 1µs":   {Lock: time.Microsecond},
+		"a negative lock": {Lock: -1},
 	} {
 		if _, err := b.Open(t.Context(), "q", o); !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("Open with %s: %v, want errors.ErrUnsupported", name, err)
@@ -144,10 +143,10 @@ func TestDeclared(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	b := memqueue.New(nil)
-	for _, name := range []string{"a", "orders.fifo", "größe/漢字 #1", strings.Repeat("n", memqueue.MaxName)} {
+	for _, name := range []string{"a", "orders.fifo", "größe/漢字 #1", strings.Repeat("n", driver.MaxName)} {
 		open(t, b, name)
 	}
-	for _, name := range []string{"", "a\x00", "a\r", "\xff", strings.Repeat("n", memqueue.MaxName+1)} {
+	for _, name := range []string{"", "a\x00", "a\r", "\xff", strings.Repeat("n", driver.MaxName+1)} {
 		if _, err := b.Open(t.Context(), name, nil); !errors.Is(err, driver.ErrInvalidName) {
 			t.Errorf("Open(%q): %v, want an invalid name", name, err)
 		}

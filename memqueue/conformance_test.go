@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/queue-runtime/queue/attacktest"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
 	"github.com/queue-runtime/queue/memqueue"
@@ -43,9 +44,17 @@ func harness(limits memqueue.QueueOptions) drivertest.Harness {
 			},
 			Attacker:     b.Attacker(),
 			Missing:      "not-declared",
-			InvalidNames: []string{"a\x00b", "a\nb", "not-utf8-\xff", strings.Repeat("n", memqueue.MaxName+1)},
+			InvalidNames: []string{"a\x00b", "a\nb", "not-utf8-\xff", strings.Repeat("n", driver.MaxName+1)},
 		}
 	}}
+}
+
+// inBubbles runs cases as subtests, each in a bubble of its own.
+func inBubbles(t *testing.T, cases []drivertest.Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { c.Run(t) }) })
+	}
 }
 
 func TestConformance(t *testing.T) {
@@ -55,7 +64,7 @@ func TestConformance(t *testing.T) {
 		"session only, one by one": {SessionOnly: true, MaxBatch: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			drivertest.Conformance(drivertest.NewIn(t, synctest.Test), harness(o))
+			inBubbles(t, drivertest.Cases(harness(o)))
 		})
 	}
 }
@@ -66,7 +75,7 @@ func TestAttacks(t *testing.T) {
 		"session only": {SessionOnly: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			drivertest.Attacks(drivertest.NewIn(t, synctest.Test), harness(o))
+			inBubbles(t, attacktest.Cases(harness(o), 0))
 		})
 	}
 }

@@ -4,24 +4,12 @@ import (
 	"context"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/queue-runtime/queue/driver"
 )
 
-// maxID is the length of a message ID in bytes (driver.Message).
-const maxID = 128
-
-// maxAttributeName is the length of an attribute's name in bytes
-// (driver.Message).
-const maxAttributeName = 255
-
 func newSource(s *store, l *lane) *source {
-	src := &source{store: s, lane: l, lock: s.cfg.Lock, held: make(map[*message]struct{})}
-	if l == &s.main {
-		src.limit = s.cfg.MaxDeliveries
-	}
-	return src
+	return &source{store: s, lane: l, lock: s.cfg.Lock, held: make(map[*message]struct{})}
 }
 
 // handle is an open queue.
@@ -37,7 +25,7 @@ var _ driver.Queue = (*handle)(nil)
 
 func (h *handle) Capabilities() driver.Capabilities { return h.caps }
 
-func (h *handle) Size(m *driver.Message) int { return size(m) }
+func (h *handle) Size(m *driver.Message) int { return m.Bytes() }
 
 func (h *handle) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if h.caps.SessionOnly {
@@ -86,7 +74,7 @@ func (h *handle) checkBatch(list []*driver.Message) error {
 	sum := 0
 	for _, m := range list {
 		if m != nil {
-			sum += size(m)
+			sum += m.Bytes()
 		}
 	}
 	if sum > h.caps.MaxBatchBytes {
@@ -97,17 +85,10 @@ func (h *handle) checkBatch(list []*driver.Message) error {
 
 // check refuses what the queue cannot carry.
 func (o QueueOptions) check(m *driver.Message) error {
+	if err := m.Check(); err != nil {
+		return err
+	}
 	switch {
-	case m == nil:
-		return driver.Errorf(driver.Invalid, "nil message")
-	case m.ID == "":
-		return driver.Errorf(driver.Invalid, "the message has no ID")
-	case len(m.ID) > maxID:
-		return driver.Errorf(driver.Invalid, "the message ID has %d bytes, the limit is %d", len(m.ID), maxID)
-	case !utf8.ValidString(m.ID):
-		return driver.Errorf(driver.Invalid, "the message ID is not valid UTF-8")
-	case m.TTL < 0:
-		return driver.Errorf(driver.Invalid, "TTL is negative")
 	case o.SessionOnly && m.SessionID == "":
 		return driver.Errorf(driver.Invalid, "this queue needs a SessionID on every message")
 	case o.MaxBody > 0 && len(m.Body) > o.MaxBody:
@@ -115,12 +96,7 @@ func (o QueueOptions) check(m *driver.Message) error {
 	case o.MaxAttributes > 0 && len(m.Attributes) > o.MaxAttributes:
 		return &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{What: "attributes", Size: len(m.Attributes), Limit: o.MaxAttributes, Unit: "entries"}}
 	}
-	for k := range m.Attributes {
-		if k == "" || len(k) > maxAttributeName {
-			return driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes, it must have 1 to %d", len(k), maxAttributeName)
-		}
-	}
-	if n := size(m); o.MaxBatchBytes > 0 && n > o.MaxBatchBytes {
+	if n := m.Bytes(); o.MaxBatchBytes > 0 && n > o.MaxBatchBytes {
 		return driver.NewTooLarge("message", n, o.MaxBatchBytes)
 	}
 	return nil
@@ -144,10 +120,10 @@ func (s *store) send(m *driver.Message, now time.Time) (string, error) {
 	if n := s.main.shelf.live + s.dead.shelf.live; s.cfg.MaxMessages > 0 && n >= s.cfg.MaxMessages {
 		return "", driver.Errorf(driver.Full, "it holds %d messages, the limit is %d", n, s.cfg.MaxMessages)
 	}
-	if n := s.bytes + size(m); s.cfg.MaxBytes > 0 && n > s.cfg.MaxBytes {
+	if n := s.bytes + m.Bytes(); s.cfg.MaxBytes > 0 && n > s.cfg.MaxBytes {
 		return "", driver.Errorf(driver.Full, "it would hold %d bytes, the limit is %d", n, s.cfg.MaxBytes)
 	}
-	stored := &message{Message: clone(m)}
+	stored := &message{Message: m.Clone()}
 	s.put(stored, now)
 	if s.cfg.DedupWindow > 0 {
 		s.seen[dedup] = sighting{stored.brokerID, now.Add(s.cfg.DedupWindow)}
@@ -271,7 +247,7 @@ var _ driver.Queue = (*deadHandle)(nil)
 
 func (d *deadHandle) Capabilities() driver.Capabilities { return d.caps }
 
-func (d *deadHandle) Size(m *driver.Message) int { return size(m) }
+func (d *deadHandle) Size(m *driver.Message) int { return m.Bytes() }
 
 func (d *deadHandle) Send(_ context.Context, list []*driver.Message) []driver.SendResult {
 	out := make([]driver.SendResult, len(list))

@@ -1,79 +1,45 @@
 package memqueue
 
-// ranked is what a heap holds: it knows its order and its place.
+import "container/heap"
+
+// ranked is what a ranking holds: it knows its order and its place.
 type ranked[E any] interface {
 	before(E) bool
-	place() *int // 0: in no heap, otherwise the index plus 1
+	place() *int // 0: in no ranking, otherwise the index plus 1
 }
 
-// heap is a binary heap whose elements can leave from the middle.
-type heap[E ranked[E]] []E
+// ranking is a heap whose elements know their place, so that they can leave from the
+// middle. It implements heap.Interface; its other methods are for callers.
+type ranking[E ranked[E]] []E
 
-func (h heap[E]) first() E { return h[0] }
+func (r ranking[E]) Len() int           { return len(r) }
+func (r ranking[E]) Less(i, j int) bool { return r[i].before(r[j]) }
 
-func (h *heap[E]) push(e E) {
-	*h = append(*h, e)
-	h.up(len(*h) - 1)
+func (r ranking[E]) Swap(i, j int) {
+	r[i], r[j] = r[j], r[i]
+	*r[i].place(), *r[j].place() = i+1, j+1
 }
 
-func (h *heap[E]) pop() E {
-	e := (*h)[0]
-	h.remove(e)
+// Push appends, for package heap.
+func (r *ranking[E]) Push(x any) {
+	e := x.(E)
+	*r = append(*r, e)
+	*e.place() = len(*r)
+}
+
+// Pop removes the last, for package heap.
+func (r *ranking[E]) Pop() any {
+	last := len(*r) - 1
+	e := (*r)[last]
+	var none E
+	(*r)[last] = none
+	*r = (*r)[:last]
+	*e.place() = 0
 	return e
 }
 
-// remove takes e out, which must be in h.
-func (h *heap[E]) remove(e E) {
-	i, last := *e.place()-1, len(*h)-1
-	moved := (*h)[last]
-	var none E
-	(*h)[last] = none
-	*h = (*h)[:last]
-	*e.place() = 0
-	if i == last {
-		return
-	}
-	(*h)[i] = moved
-	h.up(h.down(i))
-}
-
-// fix restores the order after e's rank has changed.
-func (h heap[E]) fix(e E) { h.up(h.down(*e.place() - 1)) }
-
-func (h heap[E]) up(i int) {
-	e := h[i]
-	for i > 0 {
-		parent := (i - 1) / 2
-		if !e.before(h[parent]) {
-			break
-		}
-		h[i] = h[parent]
-		*h[i].place() = i + 1
-		i = parent
-	}
-	h[i] = e
-	*e.place() = i + 1
-}
-
-// down returns where the element ends up.
-func (h heap[E]) down(i int) int {
-	e := h[i]
-	for {
-		child := 2*i + 1
-		if child >= len(h) {
-			break
-		}
-		if child+1 < len(h) && h[child+1].before(h[child]) {
-			child++
-		}
-		if !h[child].before(e) {
-			break
-		}
-		h[i] = h[child]
-		*h[i].place() = i + 1
-		i = child
-	}
-	h[i] = e
-	*e.place() = i + 1
-	return i
-}
+func (r ranking[E]) first() E    { return r[0] }
+func (r *ranking[E]) push(e E)   { heap.Push(r, e) }
+func (r *ranking[E]) pop() E     { return heap.Pop(r).(E) }
+func (r *ranking[E]) remove(e E) { heap.Remove(r, *e.place()-1) } // e must be in r
+func (r *ranking[E]) fix(e E)    { heap.Fix(r, *e.place()-1) }    // after e's rank has changed

@@ -17,7 +17,7 @@ func (i *item) place() *int         { return &i.rank }
 // A heap that elements join, leave and change rank in gives them in order.
 func TestHeap(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
-	var h heap[*item]
+	var h ranking[*item]
 	in := make(map[*item]bool)
 	some := func() *item {
 		for i := range in {

@@ -1,8 +1,6 @@
 package memqueue
 
 import (
-	"bytes"
-	"maps"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -36,7 +34,6 @@ type message struct {
 
 	token  uint64  // of the delivery that holds it; 0: none
 	holder *source // who holds it
-	limit  int     // deliveries after which it is dead-lettered, by its last receiver
 
 	alarm  alarm     // of state: due, delay over, lock over
 	expiry alarm     // end
@@ -59,31 +56,10 @@ type alarm struct {
 func (a *alarm) before(b *alarm) bool { return a.at.Before(b.at) }
 func (a *alarm) place() *int          { return &a.rank }
 
-// clone returns a copy of m that shares nothing with it.
-func clone(m *driver.Message) driver.Message {
-	c := *m
-	c.Attributes = maps.Clone(m.Attributes)
-	c.Trace = maps.Clone(m.Trace)
-	c.Body = bytes.Clone(m.Body)
-	return c
-}
-
-// size is what a message counts against limits: its body and its strings.
-func size(m *driver.Message) int {
-	n := len(m.Body) + len(m.ID) + len(m.SessionID) + len(m.CorrelationID) + len(m.ContentType) + len(m.DedupID)
-	for k, v := range m.Attributes {
-		n += len(k) + len(v)
-	}
-	for k, v := range m.Trace {
-		n += len(k) + len(v)
-	}
-	return n
-}
-
 // delivery returns m as it is handed out.
 func (m *message) delivery() *driver.Delivery {
 	d := &driver.Delivery{
-		Message:    clone(&m.Message),
+		Message:    m.Clone(),
 		BrokerID:   m.brokerID,
 		Count:      m.count,
 		EnqueuedAt: m.enqueued,

@@ -3,10 +3,7 @@ package memqueue
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -19,9 +16,6 @@ const (
 
 	MinLock = time.Millisecond
 	MaxLock = 12 * time.Hour
-
-	// MaxName is the length of a queue's name in bytes.
-	MaxName = 255
 )
 
 // Options configure a [Broker]. The zero value makes every queue on demand.
@@ -90,24 +84,20 @@ type QueueOptions struct {
 
 // resolve fills in defaults and checks the rest.
 func (o QueueOptions) resolve() (QueueOptions, error) {
-	for _, v := range [...]struct {
-		name  string
-		value int64
-	}{
-		{"Lock", int64(o.Lock)},
-		{"TTL", int64(o.TTL)},
-		{"Retention", int64(o.Retention)},
-		{"DedupWindow", int64(o.DedupWindow)},
-		{"MaxMessages", int64(o.MaxMessages)},
-		{"MaxBytes", int64(o.MaxBytes)},
-		{"MaxBody", int64(o.MaxBody)},
-		{"MaxBatch", int64(o.MaxBatch)},
-		{"MaxBatchBytes", int64(o.MaxBatchBytes)},
-		{"MaxAttributes", int64(o.MaxAttributes)},
-	} {
-		if v.value < 0 {
-			return o, fmt.Errorf("memqueue: QueueOptions.%s is negative", v.name)
-		}
+	err := driver.CheckSettings([]driver.Setting{
+		{Name: "Lock", Value: int64(o.Lock)},
+		{Name: "TTL", Value: int64(o.TTL)},
+		{Name: "Retention", Value: int64(o.Retention)},
+		{Name: "DedupWindow", Value: int64(o.DedupWindow)},
+		{Name: "MaxMessages", Value: int64(o.MaxMessages)},
+		{Name: "MaxBytes", Value: int64(o.MaxBytes)},
+		{Name: "MaxBody", Value: int64(o.MaxBody)},
+		{Name: "MaxBatch", Value: int64(o.MaxBatch)},
+		{Name: "MaxBatchBytes", Value: int64(o.MaxBatchBytes)},
+		{Name: "MaxAttributes", Value: int64(o.MaxAttributes)},
+	})
+	if err != nil {
+		return o, fmt.Errorf("memqueue: QueueOptions.%w", err)
 	}
 	if o.Lock == 0 {
 		o.Lock = DefaultLock
@@ -163,19 +153,4 @@ func (o QueueOptions) capabilities() driver.Capabilities {
 		c.Dedup = driver.Native
 	}
 	return c
-}
-
-// checkName refuses what no queue can be called.
-func checkName(name string) error {
-	switch {
-	case name == "":
-		return driver.Errorf(driver.InvalidName, "the name is empty")
-	case len(name) > MaxName:
-		return driver.Errorf(driver.InvalidName, "the name has %d bytes, the limit is %d", len(name), MaxName)
-	case !utf8.ValidString(name):
-		return driver.Errorf(driver.InvalidName, "the name is not valid UTF-8")
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return driver.Errorf(driver.InvalidName, "the name has a control character")
-	}
-	return nil
 }

@@ -11,10 +11,10 @@ import (
 // messages, a holder, a state, or somebody who waits for it.
 type session struct {
 	id       string
-	messages int            // in any state
-	ready    heap[*message] // deliverable, as far as they alone are concerned
-	delayed  heap[*message] // abandoned; they hold up those behind them
-	held     int            // delivered and not settled
+	messages int               // in any state
+	ready    ranking[*message] // deliverable, as far as they alone are concerned
+	delayed  ranking[*message] // abandoned; they hold up those behind them
+	held     int               // delivered and not settled
 
 	holder *source // who has accepted it; nil: nobody
 	alarm  alarm   // the end of the holder's lock

@@ -20,7 +20,7 @@ var _ driver.StatefulSession = (*sessionHandle)(nil)
 func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
 	s := h.source.store
 	out := &sessionHandle{queue: h, source: newSource(s, &s.main)}
-	out.source.lock, out.source.limit = h.source.lock, h.source.limit
+	out.source.lock = h.source.lock
 
 	in := func() *waiters {
 		if id == "" {

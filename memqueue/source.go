@@ -13,7 +13,6 @@ type source struct {
 	store  *store
 	lane   *lane
 	lock   time.Duration // of deliveries, or of the session
-	limit  int           // deliveries before a message is dead-lettered, 0: no limit
 	held   map[*message]struct{}
 	closed bool
 

@@ -25,13 +25,13 @@ type store struct {
 	tokens uint64
 
 	sessions map[string]*session
-	turns    line[*session] // free sessions with a deliverable message, in the order in which they became so
-	heads    heap[*session] // the same by their first message
+	turns    line[*session]    // free sessions with a deliverable message, in the order in which they became so
+	heads    ranking[*session] // the same by their first message
 
 	accepting waiters // AcceptSession without a name
 	waiting   int     // calls that wait, all in all
 
-	alarms heap[*alarm]
+	alarms ranking[*alarm]
 	timer  *time.Timer // set for timeAt while calls wait
 	timeAt time.Time
 	ticks  sync.WaitGroup // the timer, while set or running
@@ -43,8 +43,8 @@ type store struct {
 // lane is the queue proper or its dead-letter queue.
 type lane struct {
 	shelf     shelf
-	ready     heap[*message] // deliverable messages without a session
-	counts    [held + 1]int  // by state
+	ready     ranking[*message] // deliverable messages without a session
+	counts    [held + 1]int     // by state
 	receiving waiters
 }
 
@@ -178,7 +178,7 @@ func (s *store) put(m *message, now time.Time) {
 func (s *store) shelve(m *message, l *lane, now time.Time) {
 	m.alarm.message = m
 	m.lane, m.since = l, now
-	m.size = size(&m.Message)
+	m.size = m.Bytes()
 	s.bytes += m.size
 	l.shelf.add(m)
 	m.state = waiting
@@ -251,7 +251,7 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 	s.settle(m)
 	s.change(m, held)
 	s.tokens++
-	m.token, m.holder, m.limit = s.tokens, src, src.limit
+	m.token, m.holder = s.tokens, src
 	m.count++
 	src.held[m] = struct{}{}
 	d := m.delivery()
@@ -273,7 +273,7 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 // dead-letter queue where it has had its deliveries.
 func (s *store) release(m *message, now time.Time, delay time.Duration) {
 	switch {
-	case m.lane == &s.main && m.limit > 0 && m.count >= m.limit:
+	case m.lane == &s.main && s.cfg.MaxDeliveries > 0 && m.count >= s.cfg.MaxDeliveries:
 		s.bury(m, now, driver.ReasonMaxDeliveries, "the message reached the queue's limit of deliveries")
 	case m.expired(now):
 		s.expire(m, now)
@@ -305,7 +305,7 @@ func (s *store) bury(m *message, now time.Time, reason, description string) {
 	s.unshelve(m)
 	s.seq++
 	m.seq = s.seq
-	m.count, m.limit, m.end = 0, 0, time.Time{}
+	m.count, m.end = 0, time.Time{}
 	m.dead = &driver.DeadLetter{Reason: reason, Description: description, Queue: s.name, At: now}
 	s.shelve(m, &s.dead, now)
 	s.offer(m)

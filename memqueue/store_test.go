@@ -62,7 +62,7 @@ func (s *store) audit() error {
 					return fmt.Errorf("message %d is unknown to its holder", m.seq)
 				}
 			}
-			in := func(h heap[*message]) bool { return m.rank > 0 && m.rank <= len(h) && h[m.rank-1] == m }
+			in := func(h ranking[*message]) bool { return m.rank > 0 && m.rank <= len(h) && h[m.rank-1] == m }
 			switch {
 			case m.state == waiting && m.session != nil:
 				inReady[m.session]++

@@ -74,7 +74,7 @@ func (b *Broker) Rewrite(queue string, f func([]Stored) []Stored) error {
 		s.unshelve(m)
 	}
 	for i := range after {
-		m := &message{Message: clone(&after[i].Message), brokerID: after[i].BrokerID, count: after[i].Count}
+		m := &message{Message: after[i].Clone(), brokerID: after[i].BrokerID, count: after[i].Count}
 		s.put(m, now)
 	}
 	return nil

@@ -79,6 +79,9 @@ type Handled struct {
 // Retried: a handled message was given back, to be delivered again after Delay.
 type Retried struct {
 	Delay time.Duration
+	// Planned is set if the handler asked for the delay and nothing failed. The
+	// Result of such a Process has no Err.
+	Planned bool
 }
 
 // Renewed: the lock of a message or session was renewed.
@@ -92,7 +95,7 @@ type Configured struct {
 	Encrypted bool // it has encryption enabled
 }
 
-// Role says what opened a queue.
+// Role says which part of the library a Source is.
 type Role string
 
 // The roles.
@@ -100,7 +103,17 @@ const (
 	Sender     Role = "sender"
 	Receiver   Role = "receiver"
 	DeadLetter Role = "dead_letter" // a tool over the dead-letter queue
+	Worker     Role = "worker"      // runs handlers; it is never Configured
 )
+
+// Closed: a sender, a receiver or a dead-letter tool was closed, alone or with its
+// client, or the Run of a worker returned. Each Configured is followed by one Closed
+// with the same Source and Role at most, and so is each Run. An Observer forgets the
+// states of the Source then: after the Closed of a Worker that of its breaker, after
+// the others whether encryption is enabled, the key in use, and what paused it.
+type Closed struct {
+	Role Role
+}
 
 // KeyUsed: a sender began to seal under another key.
 type KeyUsed struct {

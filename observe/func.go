@@ -69,6 +69,9 @@ func (f Func) Renewed(ctx context.Context, s Source, e Renewed) { f(ctx, s, e) }
 // Configured calls f.
 func (f Func) Configured(ctx context.Context, s Source, e Configured) { f(ctx, s, e) }
 
+// Closed calls f.
+func (f Func) Closed(ctx context.Context, s Source, e Closed) { f(ctx, s, e) }
+
 // KeyUsed calls f.
 func (f Func) KeyUsed(ctx context.Context, s Source, e KeyUsed) { f(ctx, s, e) }
 

@@ -25,27 +25,48 @@ type Observer interface {
 	// set it: it is not authenticated.
 	Extract(ctx context.Context, get func(name string) string) context.Context
 
-	// What happened to one message.
-	Sealed(ctx context.Context, s Source, e Sealed)
-	Sent(ctx context.Context, s Source, e Sent)
-	Opened(ctx context.Context, s Source, e Opened)
-	Received(ctx context.Context, s Source, e Received)
-	Rejected(ctx context.Context, s Source, e Rejected)
-	Duplicate(ctx context.Context, s Source, e Duplicate)
-	DeadLettered(ctx context.Context, s Source, e DeadLettered)
-	Redriven(ctx context.Context, s Source, e Redriven)
-	CryptoError(ctx context.Context, s Source, e CryptoError)
-	Handled(ctx context.Context, s Source, e Handled)
-	Retried(ctx context.Context, s Source, e Retried)
-	Renewed(ctx context.Context, s Source, e Renewed)
+	// The other methods are called after the event of their name; the event's type says
+	// what happened.
 
-	// What happened to a sender, a receiver or a worker.
+	// Sealed: see the type [Sealed].
+	Sealed(ctx context.Context, s Source, e Sealed)
+	// Sent: see the type [Sent].
+	Sent(ctx context.Context, s Source, e Sent)
+	// Opened: see the type [Opened].
+	Opened(ctx context.Context, s Source, e Opened)
+	// Received: see the type [Received].
+	Received(ctx context.Context, s Source, e Received)
+	// Rejected: see the type [Rejected].
+	Rejected(ctx context.Context, s Source, e Rejected)
+	// Duplicate: see the type [Duplicate].
+	Duplicate(ctx context.Context, s Source, e Duplicate)
+	// DeadLettered: see the type [DeadLettered].
+	DeadLettered(ctx context.Context, s Source, e DeadLettered)
+	// Redriven: see the type [Redriven].
+	Redriven(ctx context.Context, s Source, e Redriven)
+	// CryptoError: see the type [CryptoError].
+	CryptoError(ctx context.Context, s Source, e CryptoError)
+	// Handled: see the type [Handled].
+	Handled(ctx context.Context, s Source, e Handled)
+	// Retried: see the type [Retried].
+	Retried(ctx context.Context, s Source, e Retried)
+	// Renewed: see the type [Renewed].
+	Renewed(ctx context.Context, s Source, e Renewed)
+	// Configured: see the type [Configured].
 	Configured(ctx context.Context, s Source, e Configured)
+	// Closed: see the type [Closed].
+	Closed(ctx context.Context, s Source, e Closed)
+	// KeyUsed: see the type [KeyUsed].
 	KeyUsed(ctx context.Context, s Source, e KeyUsed)
+	// Paused: see the type [Paused].
 	Paused(ctx context.Context, s Source, e Paused)
+	// Resumed: see the type [Resumed].
 	Resumed(ctx context.Context, s Source, e Resumed)
+	// Session: see the type [Session].
 	Session(ctx context.Context, s Source, e Session)
+	// Breaker: see the type [Breaker].
 	Breaker(ctx context.Context, s Source, e Breaker)
+	// InFlight: see the type [InFlight].
 	InFlight(ctx context.Context, s Source, e InFlight)
 }
 
@@ -53,6 +74,9 @@ type Observer interface {
 type Source struct {
 	Queue       string // the queue's name
 	Environment string // Options.Environment of the client; empty if it has none
+	// ID tells the senders and receivers of one process apart. [NewScope] numbers
+	// them from 1. A worker has the ID of its receiver.
+	ID uint64
 }
 
 // Nop is an Observer that does nothing.
@@ -114,6 +138,9 @@ func (Nop) Renewed(context.Context, Source, Renewed) {}
 
 // Configured does nothing.
 func (Nop) Configured(context.Context, Source, Configured) {}
+
+// Closed does nothing.
+func (Nop) Closed(context.Context, Source, Closed) {}
 
 // KeyUsed does nothing.
 func (Nop) KeyUsed(context.Context, Source, KeyUsed) {}

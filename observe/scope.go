@@ -2,8 +2,11 @@ package observe
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
+
+var lastID atomic.Uint64 // of a Source
 
 // Scope is an Observer as one part of the library uses it, with the Source that it
 // tells of. The zero Scope is not usable; see [NewScope].
@@ -14,11 +17,15 @@ type Scope struct {
 	traces bool // and makes spans
 }
 
-// NewScope returns a Scope over o, which may be nil.
+// NewScope returns a Scope over o, which may be nil. If o is set, a Source without an
+// ID is given the next one.
 func NewScope(o Observer, s Source) Scope {
 	switch o.(type) {
 	case nil, Nop:
 		return Scope{Observer: Nop{}, Source: s}
+	}
+	if s.ID == 0 {
+		s.ID = lastID.Add(1)
 	}
 	return Scope{Observer: o, Source: s, active: true, traces: o.Traces()}
 }

@@ -105,3 +105,16 @@ func TestFunc(t *testing.T) {
 		t.Errorf("%d events, want 7: %v", len(got), got)
 	}
 }
+
+// TestIDs: two senders of one queue have IDs of their own; a Source that has one
+// keeps it.
+func TestIDs(t *testing.T) {
+	o := observe.Func(func(context.Context, observe.Source, any) {})
+	first, second := observe.NewScope(o, observe.Source{Queue: "orders"}), observe.NewScope(o, observe.Source{Queue: "orders"})
+	if a, b := first.Source.ID, second.Source.ID; a == 0 || b == 0 || a == b {
+		t.Errorf("IDs %d and %d, want two that differ and are not 0", a, b)
+	}
+	if again := observe.NewScope(o, first.Source); again.Source != first.Source {
+		t.Errorf("source %+v, want %+v", again.Source, first.Source)
+	}
+}

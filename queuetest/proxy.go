@@ -1,9 +1,7 @@
 package queuetest
 
 import (
-	"bytes"
 	"context"
-	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -57,7 +55,7 @@ func (p *Proxy) Captured(queue string) []driver.Message {
 	defer p.mu.Unlock()
 	out := make([]driver.Message, len(p.captured[queue]))
 	for i := range out {
-		out[i] = copyOf(&p.captured[queue][i])
+		out[i] = p.captured[queue][i].Clone()
 	}
 	return out
 }
@@ -72,7 +70,7 @@ func (p *Proxy) Store(ctx context.Context, queue string, all ...driver.Message) 
 		return driver.Errorf(driver.NotFound, "queue %q was not opened through this proxy", queue)
 	}
 	for i := range all {
-		m := copyOf(&all[i])
+		m := all[i].Clone()
 		m.DedupID = "" // an attacker is not held back by it
 		if r := q.Send(ctx, []*driver.Message{&m}); r[0].Err != nil {
 			return r[0].Err
@@ -105,15 +103,7 @@ func (p *Proxy) Open(ctx context.Context, queue string, o *driver.QueueOptions) 
 func (p *Proxy) capture(queue string, m *driver.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.captured[queue] = append(p.captured[queue], copyOf(m))
-}
-
-func copyOf(m *driver.Message) driver.Message {
-	c := *m
-	c.Body = bytes.Clone(m.Body)
-	c.Attributes = maps.Clone(m.Attributes)
-	c.Trace = maps.Clone(m.Trace)
-	return c
+	p.captured[queue] = append(p.captured[queue], m.Clone())
 }
 
 // proxySource is what queues and sessions have in common.
@@ -147,7 +137,7 @@ func (s *proxySource) Receive(ctx context.Context, max int, wait time.Duration) 
 	s.p.mu.Unlock()
 	if tamper != nil {
 		for _, d := range d {
-			d.Message = copyOf(&d.Message)
+			d.Message = d.Message.Clone()
 			tamper(s.name, d)
 		}
 	}

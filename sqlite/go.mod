@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/queue-runtime/queue v0.0.0
+	github.com/queue-runtime/queue/testbed v0.0.0
 	modernc.org/sqlite v1.62.0
 )
 
@@ -19,4 +20,7 @@ require (
 	modernc.org/memory v1.12.1 // indirect
 )
 
-replace github.com/queue-runtime/queue => ../
+replace (
+	github.com/queue-runtime/queue => ../
+	github.com/queue-runtime/queue/testbed => ../testbed
+)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // Pool receives from queues and runs a [Handler] for each message. It is used once:
@@ -126,6 +127,9 @@ func (p *Pool) Run(ctx context.Context) error {
 	idle := p.startConsumers(fetching, base, failed)
 	<-fetching.Done()
 	err := p.drain(base, idle)
+	for _, c := range p.consumers {
+		c.observer.Closed(base, c.observer.Source, observe.Closed{Role: observe.Worker})
+	}
 	for range len(failed) {
 		err = errors.Join(<-failed, err)
 	}

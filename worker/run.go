@@ -90,7 +90,7 @@ func (r *run) finish(err error) settlement {
 	}
 	c.observer.Handled(r.span, c.observer.Source, observe.Handled{Took: r.took, Disposition: s.disposition, Err: s.failure})
 	if s.disposition == driver.Abandoned || s.disposition == driver.Released {
-		c.observer.Retried(r.span, c.observer.Source, observe.Retried{Delay: s.delay})
+		c.observer.Retried(r.span, c.observer.Source, observe.Retried{Delay: s.delay, Planned: s.failure == nil})
 	}
 	r.end(observe.Result{Err: s.failure, Count: 1, Disposition: s.disposition})
 	if err != nil {
@@ -99,24 +99,29 @@ func (r *run) finish(err error) settlement {
 	return s
 }
 
+// attrs describe what a handler returned and what became of its message.
+func (r *run) attrs(s settlement, err error) []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("queue", r.c.name), slog.String("message_id", r.id), slog.Int("delivery", r.count),
+		slog.String("disposition", string(s.disposition)), slog.Bool("panic", errors.Is(err, ErrPanic)),
+	}
+	if s.disposition == driver.Abandoned || s.disposition == driver.Released {
+		attrs = append(attrs, slog.Duration("delay", s.delay))
+	}
+	if text := publicText(err); text != "" {
+		attrs = append(attrs, slog.String("error", text))
+	}
+	return attrs
+}
+
 // report tells log and OnError what a handler returned.
 func (r *run) report(s settlement, err error) {
-	level, line := slog.LevelInfo, "Message put off"
-	if s.failure != nil {
-		level, line = slog.LevelWarn, "Message handling failed"
-	}
-	if log := r.c.log; log.Enabled(r.span, level) {
-		attrs := []slog.Attr{
-			slog.String("queue", r.c.name), slog.String("message_id", r.id), slog.Int("delivery", r.count),
-			slog.String("disposition", string(s.disposition)), slog.Bool("panic", errors.Is(err, ErrPanic)),
-		}
-		if s.disposition == driver.Abandoned || s.disposition == driver.Released {
-			attrs = append(attrs, slog.Duration("delay", s.delay))
-		}
-		if text := publicText(err); text != "" {
-			attrs = append(attrs, slog.String("error", text))
-		}
-		log.LogAttrs(r.span, level, line, attrs...)
+	log := r.c.log
+	switch {
+	case s.failure != nil && log.Enabled(r.span, slog.LevelWarn):
+		log.LogAttrs(r.span, slog.LevelWarn, "Message handling failed", r.attrs(s, err)...)
+	case s.failure == nil && log.Enabled(r.span, slog.LevelInfo):
+		log.LogAttrs(r.span, slog.LevelInfo, "Message put off", r.attrs(s, err)...)
 	}
 	if r.role != untried { // no handler returned it
 		r.c.onError(r.span, r.delivery, err)

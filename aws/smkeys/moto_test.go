@@ -13,9 +13,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/keys/keytest"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 func TestMain(m *testing.M) {

@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 // server speaks the JSON protocol of Secrets Manager (API Reference,
@@ -46,12 +47,9 @@ func newServer() *server {
 
 // config returns a client's configuration without retries.
 func (s *server) config() aws.Config {
-	return aws.Config{
-		Region:      "us-east-1",
-		Credentials: credentials.NewStaticCredentialsProvider("test", "test-secret-of-forty-characters-as-of-aws", ""),
-		Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
-		HTTPClient:  s,
-	}
+	cfg := awspeer.Config("")
+	cfg.BaseEndpoint, cfg.HTTPClient = nil, s
+	return cfg
 }
 
 // Do is the client's side of the wire.

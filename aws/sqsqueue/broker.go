@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/fips140"
 	"errors"
-	"io"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -90,7 +88,9 @@ func isAccount(s string) bool {
 type Broker struct {
 	api          api
 	o            Options
-	surplusGrace time.Duration // as the constant, but in tests
+	transport    *transport         // nil in tests without HTTP
+	credentials  *markedCredentials // nil without any
+	surplusGrace time.Duration      // as the constant, but in tests
 
 	mu     sync.Mutex // guards what follows; never held across a call
 	closed bool
@@ -113,38 +113,32 @@ func New(cfg aws.Config, o *Options) (*Broker, error) {
 	if cfg.Region == "" {
 		return nil, errors.New("sqsqueue: no region: set it in the configuration, AWS_REGION or the URL")
 	}
+	return newFromConfig(cfg, o, attemptTime), nil
+}
+
+// newFromConfig returns a Broker whose attempts take that long at most.
+func newFromConfig(cfg aws.Config, o *Options, attempt time.Duration) *Broker {
+	var t *transport
+	var credentials *markedCredentials
 	client := sqs.NewFromConfig(cfg, func(so *sqs.Options) {
 		if o.Endpoint != "" {
 			so.BaseEndpoint = aws.String(o.Endpoint)
 		}
 		if so.Credentials != nil {
-			so.Credentials = &markedCredentials{CredentialsProvider: so.Credentials}
+			credentials = &markedCredentials{CredentialsProvider: so.Credentials}
+			so.Credentials = credentials
 		}
-		so.HTTPClient = plainBodies{so.HTTPClient}
+		t = newTransport(so.HTTPClient, attempt)
+		so.HTTPClient = t
 		// The SDK checks bodies by MD5, which panics in this mode. TLS covers
 		// the transport, and the envelope everything behind it.
 		if fips140.Enforced() {
 			so.DisableMessageChecksumValidation = true
 		}
 	})
-	return newBroker(client, o), nil
-}
-
-// plainBodies hides from net/http that the SDK's request bodies have a WriteTo.
-//
-// The SDK (smithy-go v1.28.9, transport/http) closes a body as soon as the
-// response has begun, and from then on its WriteTo returns io.EOF, where Read does
-// so rightly. If that is before net/http has looked for the body's end, which a
-// fast answer to a busy client can be, it takes it for a failed write and closes
-// the connection under the response: messages that were received are lost until
-// their lock is over.
-type plainBodies struct{ sqs.HTTPClient }
-
-func (p plainBodies) Do(r *http.Request) (*http.Response, error) {
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = struct{ io.ReadCloser }{r.Body}
-	}
-	return p.HTTPClient.Do(r)
+	p := newBroker(client, o)
+	p.transport, p.credentials = t, credentials
+	return p
 }
 
 func newBroker(a api, o *Options) *Broker {
@@ -163,8 +157,7 @@ func newBroker(a api, o *Options) *Broker {
 // too. Where both "name" and "name.fifo" exist, name means the standard queue.
 //
 // It needs sqs:GetQueueUrl and sqs:GetQueueAttributes. QueueOptions.Lock is
-// rounded up to whole seconds; QueueOptions.MaxDeliveries is the queue's redrive
-// policy's and can only be confirmed.
+// rounded up to whole seconds.
 func (p *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -269,7 +262,7 @@ func (p *Broker) url(ctx context.Context, name, account string) (string, error) 
 	}
 	out, err := p.api.GetQueueUrl(ctx, in)
 	if err != nil {
-		return "", classify(ctx, "GetQueueUrl", err)
+		return "", p.classify(ctx, "GetQueueUrl", "", err)
 	}
 	url = aws.ToString(out.QueueUrl)
 	p.mu.Lock()
@@ -281,8 +274,13 @@ func (p *Broker) url(ctx context.Context, name, account string) (string, error) 
 // classify classifies an error of an operation on the queue of that URL.
 func (p *Broker) classify(ctx context.Context, operation, url string, err error) error {
 	err = classify(ctx, operation, err)
-	if errors.Is(err, driver.ErrNotFound) {
+	switch {
+	case errors.Is(err, driver.ErrNotFound) && url != "":
 		p.forget(url)
+	case isExpired(err) && p.transport != nil && p.transport.accepted.Load():
+		// What hands credentials out has newer ones, or will have.
+		p.credentials.invalidate()
+		err = &driver.Error{Kind: driver.Unavailable, Err: errors.Unwrap(err)}
 	}
 	return err
 }

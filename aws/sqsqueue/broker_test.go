@@ -10,8 +10,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 func TestOpen(t *testing.T) {
@@ -64,10 +64,10 @@ func TestCapabilities(t *testing.T) {
 		if c := open(t, p, "zero", nil).Capabilities(); c.Lock != 30*time.Second {
 			t.Errorf("a queue that hides messages for no time has a lock of %s", c.Lock)
 		}
-		if c := open(t, p, "q", &driver.QueueOptions{Lock: 1500 * time.Millisecond, MaxDeliveries: 7}).Capabilities(); c.Lock != 2*time.Second {
+		if c := open(t, p, "q", &driver.QueueOptions{Lock: 1500 * time.Millisecond}).Capabilities(); c.Lock != 2*time.Second {
 			t.Errorf("lock %s", c.Lock)
 		}
-		for _, o := range []driver.QueueOptions{{Lock: -1}, {Lock: 12*time.Hour + 1}, {MaxDeliveries: 3}} {
+		for _, o := range []driver.QueueOptions{{Lock: -1}, {Lock: 12*time.Hour + 1}} {
 			_, err := p.Open(t.Context(), "q", &o)
 			wantError(t, err, errors.ErrUnsupported)
 		}

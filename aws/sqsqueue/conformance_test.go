@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,9 +16,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
+	"github.com/queue-runtime/queue/testbed/awspeer"
+	"github.com/queue-runtime/queue/testbed/sqsattack"
 )
 
 // kind is one of SQS's two kinds of queue.
@@ -55,7 +57,7 @@ var invalidNames = []string{"with space", "with.dot", "umläut", ".fifo", "a/b",
 func TestConformanceFake(t *testing.T) {
 	for name, k := range map[string]kind{"standard": standard, "fifo": fifoKind} {
 		t.Run(name, func(t *testing.T) {
-			drivertest.Conformance(drivertest.NewIn(t, synctest.Test), fakeHarness(k))
+			inBubbles(t, drivertest.Cases(fakeHarness(k)))
 		})
 	}
 }
@@ -66,7 +68,7 @@ func fakeHarness(k kind) drivertest.Harness {
 		t.Cleanup(f.polls.Wait)
 		serial := 0
 		return &drivertest.Instance{
-			Attacker:     attacker{f, k},
+			Attacker:     sqsattack.New(f),
 			Missing:      "missing",
 			InvalidNames: invalidNames,
 			Connect: func(context.Context) (driver.Broker, error) {
@@ -180,23 +182,32 @@ func TestConformanceLive(t *testing.T) {
 func conformance(t *testing.T, p peer) {
 	t.Parallel()
 	for name, k := range map[string]kind{"standard": standard, "fifo": fifoKind} {
-		h := p.harness(k)
-		h.Only = func(c string) bool {
-			return c != countsGoroutines && (p.only == nil || p.only(c))
-		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			drivertest.Conformance(beside(t), h)
+			beside(t, slices.DeleteFunc(drivertest.Cases(p.harness(k)), func(c drivertest.Case) bool {
+				return c.Name == countsGoroutines || p.only != nil && !p.only(c.Name)
+			}))
 		})
 	}
 }
 
-// beside runs each case beside the others: they mostly wait.
-func beside(t *testing.T) drivertest.T {
-	return drivertest.NewIn(t, func(t *testing.T, f func(*testing.T)) {
-		t.Parallel()
-		f(t)
-	})
+// beside runs cases as subtests beside each other: they mostly wait.
+func beside(t *testing.T, cases []drivertest.Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			c.Run(t)
+		})
+	}
+}
+
+// inBubbles runs cases as subtests, each in a bubble of its own.
+func inBubbles(t *testing.T, cases []drivertest.Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { c.Run(t) }) })
+	}
 }
 
 // countsGoroutines is the one case that must run alone.
@@ -206,9 +217,8 @@ func TestGoroutines(t *testing.T) {
 	cfg := awspeer.Config(awspeer.Fauxqs(t))
 	for name, k := range map[string]kind{"standard": standard, "fifo": fifoKind} {
 		t.Run(name, func(t *testing.T) {
-			h := peer{cfg: cfg, short: 4 * time.Second}.harness(k)
-			h.Only = func(c string) bool { return c == countsGoroutines }
-			drivertest.Conformance(drivertest.New(t), h)
+			cases := drivertest.Cases(peer{cfg: cfg, short: 4 * time.Second}.harness(k))
+			cases[slices.IndexFunc(cases, func(c drivertest.Case) bool { return c.Name == countsGoroutines })].Run(t)
 		})
 	}
 }

@@ -116,10 +116,9 @@ func (q *queue) copyToDeadLetters(ctx context.Context, s []driver.Settlement, he
 			errs[i] = err
 			continue
 		}
-		if len(batch) == maxEntries || len(batch) > 0 && bytes+size > q.p.o.MaxBatchBytes {
+		if len(batch) == maxEntries || len(batch) > 0 && bytes+size > q.batchLimit {
 			flush()
 		}
-		entry.Id = aws.String(itoa(len(batch)))
 		batch, index, bytes = append(batch, entry), append(index, i), bytes+size
 	}
 	if len(batch) > 0 {
@@ -148,13 +147,13 @@ func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, now ti
 		Queue:       q.p.LogicalName(q.name),
 		At:          now.UTC().Format(time.RFC3339Nano),
 	}
-	// This library sends nine at most; of ten, one that is a string gives way.
+	// This library sends nine at most; of ten, one gives way.
 	for _, name := range slices.Sorted(maps.Keys(attrs)) {
 		if len(attrs) < maxAttributes {
 			break
 		}
-		if v := attrs[name]; v.StringValue != nil && !driverName(name) {
-			why.Attributes = append(why.Attributes, [3]string{name, aws.ToString(v.DataType), *v.StringValue})
+		if v := attrs[name]; !driverName(name) {
+			why.Attributes = append(why.Attributes, yielded(name, v))
 			delete(attrs, name)
 		}
 	}
@@ -179,6 +178,25 @@ func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, now ti
 		e.MessageGroupId = aws.String(system(raw, types.MessageSystemAttributeNameMessageGroupId))
 	}
 	return e, size, nil
+}
+
+// yielded is an attribute as deadLetter has it, and restored undoes it: bytes are in
+// base64.
+func yielded(name string, v types.MessageAttributeValue) [3]string {
+	if v.StringValue != nil {
+		return [3]string{name, aws.ToString(v.DataType), *v.StringValue}
+	}
+	return [3]string{name, aws.ToString(v.DataType), base64Body.EncodeToString(v.BinaryValue)}
+}
+
+func restored(a [3]string) types.MessageAttributeValue {
+	v := types.MessageAttributeValue{DataType: aws.String(a[1])}
+	if b, err := base64Body.DecodeString(a[2]); err == nil && strings.HasPrefix(a[1], binaryType) {
+		v.BinaryValue = b
+	} else {
+		v.StringValue = aws.String(a[2])
+	}
+	return v
 }
 
 // clip cuts s to at most n bytes, between characters.

@@ -1,7 +1,7 @@
 // Package sqsqueue is the driver for Amazon SQS, standard and FIFO queues.
 //
 // New takes the SDK's configuration, Open a URL; credentials come from the SDK's
-// chain either way. What it returns is for queue.New. docs/providers.md has the
+// chain either way. What it returns is for queue.New. docs/brokers/sqs.md has the
 // limits, costs and policies.
 //
 // # Mapping

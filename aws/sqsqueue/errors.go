@@ -123,6 +123,7 @@ func classify(ctx context.Context, operation string, err error) error {
 	var api smithy.APIError
 	var status *smithyhttp.ResponseError
 	var credentials credentialsError
+	answered := errors.As(err, &status) && status.HTTPStatusCode() > 0 // otherwise it stands for no answer
 	switch {
 	case errors.As(err, &api):
 		cause.code = code(api.ErrorCode())
@@ -135,9 +136,9 @@ func classify(ctx context.Context, operation string, err error) error {
 		if credentials.renewal {
 			cause.code, out.Kind = "the AWS credentials could not be renewed", driver.Unavailable
 		}
-	case errors.As(err, &status) && status.HTTPStatusCode() < http.StatusBadRequest:
+	case answered && status.HTTPStatusCode() < http.StatusBadRequest:
 		cause.code, out.Kind = "the answer could not be read", driver.Unavailable
-	case errors.As(err, &status):
+	case answered:
 		cause.code, out.Kind = "HTTP "+strconv.Itoa(status.HTTPStatusCode()), driver.Unavailable
 	case isQuota(err):
 		cause.code, out.Kind = "retry quota exceeded", driver.Throttled
@@ -148,7 +149,7 @@ func classify(ctx context.Context, operation string, err error) error {
 			cause.code, out.Kind = "the request could not be made", driver.Other
 		}
 	}
-	if out.Kind == driver.Other && errors.As(err, &status) {
+	if out.Kind == driver.Other && answered {
 		switch c := status.HTTPStatusCode(); {
 		case c == http.StatusTooManyRequests:
 			out.Kind = driver.Throttled
@@ -198,6 +199,12 @@ func kindOf(code, text string) driver.Kind {
 		return driver.Invalid
 	}
 	return kinds[code]
+}
+
+// isExpired reports whether the service refused credentials because their time is over.
+func isExpired(err error) bool {
+	var s *serviceError
+	return errors.As(err, &s) && (s.code == "ExpiredToken" || s.code == "ExpiredTokenException")
 }
 
 func isCanceled(err error) bool {
@@ -258,6 +265,16 @@ func (m *markedCredentials) Retrieve(ctx context.Context) (aws.Credentials, erro
 		err = credentialsError{err, m.worked.Load()}
 	}
 	return c, err
+}
+
+// invalidate drops what the SDK keeps of credentials that the service refused.
+func (m *markedCredentials) invalidate() {
+	if m == nil {
+		return
+	}
+	if c, ok := m.CredentialsProvider.(interface{ Invalidate() }); ok {
+		c.Invalidate()
+	}
 }
 
 // IsCredentialsProvider lets the SDK see through the mark, to find anonymous

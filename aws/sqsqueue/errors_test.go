@@ -14,8 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 // answering returns a configuration of a service that gives one answer only.
@@ -199,7 +199,7 @@ func TestPlainBodies(t *testing.T) {
 		t.Errorf("the body is a %T", stub.body)
 	}
 	direct := &stubClient{}
-	res, err := plainBodies{direct}.Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
+	res, err := newTransport(direct, attemptTime).Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
 	if err == nil {
 		_ = res.Body.Close()
 		t.Fatal("the stub answered")

@@ -26,13 +26,14 @@ import (
 //   - a long poll whose caller has gone takes messages along, and their locks
 //     run out.
 type fakeSQS struct {
-	mu      sync.Mutex
-	changed chan struct{} // closed and replaced at every change
-	queues  map[string]*fakeQueue
-	calls   map[string]int
-	serial  int
-	polls   sync.WaitGroup
-	moved   map[string]string // the URLs of queues that were made again elsewhere
+	mu         sync.Mutex
+	changed    chan struct{} // closed and replaced at every change
+	queues     map[string]*fakeQueue
+	calls      map[string]int
+	serial     int
+	polls      sync.WaitGroup
+	moved      map[string]string // the URLs of queues that were made again elsewhere
+	batchLimit int               // bytes of a request to send
 	// refuse, where set, answers the entry of a batch with an error code.
 	refuse func(action, body string) string
 	// fail, where set, answers a whole request.
@@ -62,7 +63,7 @@ type fakeMessage struct {
 }
 
 func newFakeSQS() *fakeSQS {
-	return &fakeSQS{changed: make(chan struct{}), queues: make(map[string]*fakeQueue), calls: make(map[string]int)}
+	return &fakeSQS{batchLimit: 1 << 20, changed: make(chan struct{}), queues: make(map[string]*fakeQueue), calls: make(map[string]int)}
 }
 
 const fakeARN = "arn:aws:sqs:us-east-1:000000000000:"
@@ -202,7 +203,7 @@ func (f *fakeSQS) SendMessageBatch(_ context.Context, in *sqs.SendMessageBatchIn
 	switch {
 	case len(in.Entries) == 0 || len(in.Entries) > 10:
 		return nil, &types.TooManyEntriesInBatchRequest{}
-	case total > 1<<20:
+	case total > f.batchLimit:
 		return nil, &types.BatchRequestTooLong{}
 	}
 	limit, _ := strconv.Atoi(q.attrs["MaximumMessageSize"])

@@ -6,7 +6,7 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 // Sealed messages go through SQS under GODEBUG=fips140=only, where the MD5 that

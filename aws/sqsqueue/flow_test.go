@@ -18,10 +18,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	qrt "github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 	"github.com/queue-runtime/queue/worker"
 )
 
@@ -123,7 +123,7 @@ func TestProcessorSessionsFake(t *testing.T) {
 func TestProcessorSessionsFauxqs(t *testing.T) {
 	cfg := awspeer.Config(awspeer.Fauxqs(t))
 	t.Parallel()
-	b := peer{cfg: cfg, short: 4 * time.Second}.harness(fifoKind).Start(drivertest.New(t))
+	b := peer{cfg: cfg, short: 4 * time.Second}.harness(fifoKind).Start(t)
 	name, err := b.NewQueue(t.Context(), drivertest.QueueSpec{Sessions: true, ShortLock: true})
 	if err != nil {
 		t.Fatal(err)
@@ -278,7 +278,7 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 func TestRequestsPerMessageAtPeer(t *testing.T) {
 	url := awspeer.Fauxqs(t)
 	cfg := awspeer.Config(url)
-	b := peer{cfg: cfg}.harness(standard).Start(drivertest.New(t))
+	b := peer{cfg: cfg}.harness(standard).Start(t)
 	name, err := b.NewQueue(t.Context(), drivertest.QueueSpec{})
 	if err != nil {
 		t.Fatal(err)

@@ -42,6 +42,7 @@ func (q *queue) delivery(raw *types.Message) *driver.Delivery {
 		d.DeadLetter, attrs = q.deadLetter(raw)
 	}
 	session, whole := parseMetadata(&d.Message, attrs)
+	d.Received = received(attrs)
 	if group := system(raw, types.MessageSystemAttributeNameMessageGroupId); q.fifo && group != "" {
 		session = sessionOf(group, d.ID, session)
 	}
@@ -62,6 +63,16 @@ func (q *queue) delivery(raw *types.Message) *driver.Delivery {
 		d.Body = []byte(aws.ToString(raw.Body))
 	}
 	return d
+}
+
+// received are the attributes of a message as SQS delivered them (driver.Message).
+type received map[string]types.MessageAttributeValue
+
+// typed returns the attribute of that name if it is of another type than text and has
+// still the value that it was received with.
+func (r received) typed(name, now string) (types.MessageAttributeValue, bool) {
+	v, ok := r[name]
+	return v, ok && aws.ToString(v.DataType) != stringType && value(v) == now
 }
 
 // deadLetter reads why a message lies in a dead-letter queue, and returns the
@@ -86,7 +97,7 @@ func (q *queue) deadLetter(raw *types.Message) (*driver.DeadLetter, map[string]t
 	d.At, _ = time.Parse(time.RFC3339Nano, w.At)
 	for _, a := range w.Attributes {
 		if _, there := attrs[a[0]]; !there {
-			attrs[a[0]] = types.MessageAttributeValue{DataType: aws.String(a[1]), StringValue: aws.String(a[2])}
+			attrs[a[0]] = restored(a)
 		}
 	}
 	return only(q.deadLetters, d), attrs

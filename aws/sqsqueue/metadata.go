@@ -46,6 +46,9 @@ const (
 // stringType is the data type of every attribute that this driver writes.
 const stringType = "String"
 
+// binaryType begins the data type of attributes that are bytes.
+const binaryType = "Binary"
+
 // packed is what travels in attrPacked: JSON, in ASCII. A pair is a name and a
 // value; pairs, not objects, so that a name that comes twice is seen.
 type packed struct {
@@ -97,9 +100,12 @@ func attributes(m *driver.Message, encoding, session string) (map[string]types.M
 		put(attrEncoding, encoding)
 	}
 	// Sorted, so that equal messages are laid out equally.
-	var native []string
+	var native, typed []string
+	was, _ := m.Received.(received)
 	for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
-		if nativeName(name) && nativeValue(m.Attributes[name]) {
+		if _, is := was.typed(name, m.Attributes[name]); is {
+			typed = append(typed, name)
+		} else if nativeName(name) && nativeValue(m.Attributes[name]) {
 			native = append(native, name)
 		} else {
 			rest.Attributes = append(rest.Attributes, [2]string{name, m.Attributes[name]})
@@ -114,8 +120,15 @@ func attributes(m *driver.Message, encoding, session string) (map[string]types.M
 		}
 	}
 	room := sendAttributes - len(out)
-	if !rest.empty() || len(native)+len(trace) > room {
+	if !rest.empty() || len(typed)+len(native)+len(trace) > room {
 		room-- // for attrPacked
+	}
+	for _, name := range typed {
+		if room == 0 {
+			return nil, driver.Errorf(driver.Invalid, "attribute %q: there is no room to keep its data type", name)
+		}
+		out[name], _ = was.typed(name, m.Attributes[name])
+		room--
 	}
 	for _, name := range native {
 		if room == 0 {

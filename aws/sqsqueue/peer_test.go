@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 // TestMain lets more tests run at once than there are processors: those against
@@ -49,7 +49,7 @@ func live(t *testing.T) aws.Config {
 // rawClient is a client of the SDK, past the driver.
 func rawClient(cfg aws.Config) *sqs.Client {
 	return sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		o.HTTPClient = plainBodies{o.HTTPClient}
+		o.HTTPClient = newTransport(o.HTTPClient, attemptTime)
 		o.DisableMessageChecksumValidation = fips140.Enforced() // MD5
 	})
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 // refusedActions are those of p that are refused, with a "dead:" before those on

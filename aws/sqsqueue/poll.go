@@ -202,7 +202,7 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 	ctx, cancel := context.WithTimeout(q.ctx, time.Duration(seconds)*time.Second+pollGrace)
 	defer cancel()
 	begin := time.Now()
-	out, err := q.p.api.ReceiveMessage(ctx, in)
+	out, err := q.p.api.ReceiveMessage(withAttempt(ctx, time.Duration(seconds)*time.Second+pollAnswer), in)
 	end := time.Now()
 	var batch []*receipt
 	switch {
@@ -241,11 +241,13 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 	q.demand(now)
 }
 
-// pollGrace is how much longer than its wait a poll may take, the SDK's own
-// repetitions included. A connection that has died without a word would otherwise
-// hold it for a quarter of an hour, the SDK's time-out for SQS, or for ever; and
-// while a poll is under way no other is started in its place.
-const pollGrace = 40 * time.Second
+// pollGrace is how much longer than its wait a poll may take, the SDK's repetitions
+// included, and pollAnswer is that of one attempt: while a poll is under way on a
+// connection that has died no other is started in its place.
+const (
+	pollGrace  = 40 * time.Second
+	pollAnswer = 5 * time.Second
+)
 
 // emptyPause bounds how often a poll that was to wait and did not is repeated.
 const emptyPause = 100 * time.Millisecond

@@ -13,8 +13,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/queue-runtime/queue/aws/internal/awspeer"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
 // A cancelled Receive leaves its long poll to end by itself; what that brings is

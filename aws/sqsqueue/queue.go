@@ -26,6 +26,13 @@ const (
 	// defaultVisibility is SQS's own default; it stands in for a queue that
 	// hides what is received for no time at all.
 	defaultVisibility = 30 * time.Second
+	// smallBatch is what SQS took in a request until August 2025; some partitions and
+	// emulators still do. A queue whose messages may not be larger gets no larger
+	// requests.
+	smallBatch = 256 << 10
+	// The range of MessageRetentionPeriod (API Reference, SetQueueAttributes).
+	minRetention = time.Minute
+	maxRetention = 14 * 24 * time.Hour
 	// maxEntries is how many entries a request has at most.
 	maxEntries = 10
 )
@@ -42,6 +49,7 @@ type queue struct {
 	caps        driver.Capabilities
 	lock        time.Duration // whole seconds
 	limit       int           // bytes of one message on the wire
+	batchLimit  int           // bytes of one request to send
 	minPoll     int32         // seconds; what wait 0 becomes
 	target      deadLetterTarget
 
@@ -96,9 +104,14 @@ func newQueue(p *Broker, full, url string, attrs map[string]string, o *driver.Qu
 		q.lock = (o.Lock + time.Second - 1).Truncate(time.Second)
 	}
 	q.limit = min(number(types.QueueAttributeNameMaximumMessageSize, MaxBatchBytes), p.o.MaxBatchBytes)
+	q.batchLimit = min(max(q.limit, smallBatch), p.o.MaxBatchBytes)
 	if number(types.QueueAttributeNameReceiveMessageWaitTimeSeconds, 0) > 0 {
 		// The SDK does not send a zero, so the queue's own wait would apply.
 		q.minPoll = 1
+	}
+	retention, err := retentionOf(attrs[string(types.QueueAttributeNameMessageRetentionPeriod)])
+	if err != nil {
+		return nil, err
 	}
 	maxDeliveries := 0
 	if raw := attrs[string(types.QueueAttributeNameRedrivePolicy)]; raw != "" {
@@ -121,20 +134,17 @@ func newQueue(p *Broker, full, url string, attrs map[string]string, o *driver.Qu
 		}
 		q.target = target
 	}
-	if o.MaxDeliveries != 0 && o.MaxDeliveries != maxDeliveries {
-		return nil, driver.Unsupported(fmt.Sprintf("a limit of %d deliveries: the queue's redrive policy says %d", o.MaxDeliveries, maxDeliveries))
-	}
 	q.caps = driver.Capabilities{
 		AbandonDelay:  driver.Native,
 		MaxBody:       maxBody(q.limit),
 		MaxBatch:      maxEntries,
-		MaxBatchBytes: p.o.MaxBatchBytes,
+		MaxBatchBytes: q.batchLimit,
 		MaxAttributes: maxAttributes,
 		MaxDeliveries: maxDeliveries,
 		Lock:          q.lock,
 		MinLock:       time.Second,
 		MaxLock:       maxVisibility,
-		Retention:     time.Duration(number(types.QueueAttributeNameMessageRetentionPeriod, 0)) * time.Second,
+		Retention:     retention,
 	}
 	switch {
 	case deadLetters: // received from and settled, nothing else
@@ -156,6 +166,20 @@ func newQueue(p *Broker, full, url string, attrs map[string]string, o *driver.Qu
 	q.gone = make(chan struct{})
 	q.inbox.init()
 	return q, nil
+}
+
+// retentionOf reads how long the queue keeps messages, 0 if it does not say. What is
+// reported decides how old a message may be under queue.Strict, so it is kept within
+// what SQS can do.
+func retentionOf(seconds string) (time.Duration, error) {
+	if seconds == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(seconds, 10, 32)
+	if err != nil || n <= 0 {
+		return 0, driver.Errorf(driver.Other, "the queue's MessageRetentionPeriod is not a number of seconds above zero")
+	}
+	return min(max(time.Duration(n)*time.Second, minRetention), maxRetention), nil
 }
 
 // The room for metadata that a message of the largest body has, and that a

@@ -7,6 +7,9 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
+// leastAttempt is what an attempt to renew gets however short the lock is.
+const leastAttempt = 500 * time.Millisecond
+
 // extend renews locks by a full lock time, within SQS's 12 hours, and returns
 // one error or nil each.
 func (q *queue) extend(ctx context.Context, rs []*receipt) []error {
@@ -29,7 +32,8 @@ func (q *queue) extend(ctx context.Context, rs []*receipt) []error {
 		changes, index = append(changes, change{r, to}), append(index, i)
 	}
 	q.mu.Unlock()
-	result := q.setVisibility(ctx, changes)
+	// Half of the lock is left as a rule: that has to be enough for another attempt.
+	result := q.setVisibility(withAttempt(ctx, min(max(q.lock/6, leastAttempt), attemptTime)), changes)
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -21,10 +21,6 @@ import (
 // SendMessage).
 const maxGroup = 128
 
-// maxName bounds the name of an application attribute in bytes (qre1, Section
-// 2.4); SQS itself would take one more.
-const maxName = 255
-
 // outgoing is one message on its way into a request.
 type outgoing struct {
 	index int // into the results
@@ -52,7 +48,7 @@ func (q *queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 			results[i].Err = err
 			continue
 		}
-		if len(batch) == maxEntries || len(batch) > 0 && bytes+size > q.p.o.MaxBatchBytes {
+		if len(batch) == maxEntries || len(batch) > 0 && bytes+size > q.batchLimit {
 			q.sendBatch(ctx, batch, results)
 			batch, bytes = batch[:0], 0
 		}
@@ -75,7 +71,6 @@ func (q *queue) sendBatch(ctx context.Context, batch []outgoing, results []drive
 	entries := make([]types.SendMessageBatchRequestEntry, len(batch))
 	for i, o := range batch {
 		entries[i] = o.entry
-		entries[i].Id = aws.String(strconv.Itoa(i))
 	}
 	ids, errs := q.send(ctx, q.url, entries)
 	for i, o := range batch {
@@ -83,14 +78,22 @@ func (q *queue) sendBatch(ctx context.Context, batch []outgoing, results []drive
 	}
 }
 
-// send makes one request and returns the broker's ID or the error of each entry.
-// The Id of an entry is its index.
+// send makes one request and returns the broker's ID or the error of each entry. It
+// sends halves if the service takes fewer bytes at once than it should.
 func (q *queue) send(ctx context.Context, url string, entries []types.SendMessageBatchRequestEntry) (ids []string, errs []error) {
 	const op = "SendMessageBatch"
+	for i := range entries {
+		entries[i].Id = aws.String(itoa(i))
+	}
 	ids, errs = make([]string, len(entries)), unanswered(op, len(entries))
 	out, err := q.p.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: aws.String(url), Entries: entries})
 	if err != nil {
 		err = q.p.classify(ctx, op, url, err)
+		if half := len(entries) / 2; half > 0 && driver.KindOf(err) == driver.TooLarge {
+			ids, errs = q.send(ctx, url, entries[:half])
+			moreIDs, moreErrs := q.send(ctx, url, entries[half:])
+			return append(ids, moreIDs...), append(errs, moreErrs...)
+		}
 		for i := range errs {
 			errs[i] = err
 		}
@@ -134,10 +137,8 @@ func (q *queue) entry(m *driver.Message) (types.SendMessageBatchRequestEntry, in
 		return e, 0, &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{
 			What: "attributes", Size: len(m.Attributes), Limit: maxAttributes, Unit: "entries"}}
 	}
-	for name := range m.Attributes {
-		if len(name) < 1 || len(name) > maxName {
-			return e, 0, driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes: use 1 to %d", len(name), maxName)
-		}
+	if err := m.CheckAttributes(); err != nil {
+		return e, 0, err
 	}
 	if len(m.Body) > q.caps.MaxBody {
 		return e, 0, driver.NewTooLarge("body", len(m.Body), q.caps.MaxBody)

@@ -61,11 +61,15 @@ type Options struct {
 // QueueOptions say how a queue was made, where the management API cannot be
 // asked.
 type QueueOptions struct {
-	Sessions      bool          // the queue requires sessions
-	Lock          time.Duration // its lock duration; 0 means 1 minute
+	Sessions bool // the queue requires sessions
+	// Lock is the queue's lock duration, up to MaxLock. The end of each lock is counted
+	// by it. 0 means that it is not known: then it is taken for 1 minute, and for what
+	// is left by the broker's clock if that is shorter.
+	Lock          time.Duration
 	MaxDeliveries int           // its maximum delivery count; 0 means 10
 	Retention     time.Duration // its default time to live; 0 means unknown or for ever
 	Dedup         bool          // it detects duplicates
+	Partitioned   bool          // it is partitioned: a transfer then has one session, and with Dedup one message ID
 	// MaxBytes is the limit of one transfer. 0 means the link's own, up to
 	// 1 MiB.
 	MaxBytes int
@@ -201,18 +205,12 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 			return nil, err
 		}
 	}
-	if settings.Lock == 0 {
-		settings.Lock = DefaultLock
-	}
 	if settings.MaxDeliveries == 0 {
 		settings.MaxDeliveries = DefaultMaxDelivery
 	}
 	if o != nil {
-		if o.Lock != 0 && o.Lock != settings.Lock {
-			return nil, fmt.Errorf("a lock of %s: this queue's is %s, and it is set when the queue is made: %w", o.Lock, settings.Lock, errors.ErrUnsupported)
-		}
-		if o.MaxDeliveries != 0 && o.MaxDeliveries != settings.MaxDeliveries {
-			return nil, fmt.Errorf("%d deliveries: this queue allows %d, and it is set when the queue is made: %w", o.MaxDeliveries, settings.MaxDeliveries, errors.ErrUnsupported)
+		if lock := newLockTime(settings.Lock); o.Lock != 0 && o.Lock != lock.duration {
+			return nil, fmt.Errorf("a lock of %s: this queue's is %s, and it is set when the queue is made: %w", o.Lock, lock.duration, errors.ErrUnsupported)
 		}
 	}
 	q, err := newQueue(ctx, b, name, settings)
@@ -243,6 +241,9 @@ func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
 	}
 	if r.RequiresDuplicateDetection != nil {
 		s.Dedup = *r.RequiresDuplicateDetection
+	}
+	if r.EnablePartitioning != nil {
+		s.Partitioned = *r.EnablePartitioning
 	}
 	if d := isoDuration(r.LockDuration); d > 0 {
 		s.Lock = d

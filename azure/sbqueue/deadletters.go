@@ -27,7 +27,11 @@ func (d *deadLetters) Capabilities() driver.Capabilities {
 }
 
 func (d *deadLetters) Send(_ context.Context, all []*driver.Message) []driver.SendResult {
-	return failed(make([]driver.SendResult, len(all)), nil, driver.Unsupported("sending to a dead-letter queue"))
+	results := make([]driver.SendResult, len(all))
+	for i := range results {
+		results[i].Err = driver.Unsupported("sending to a dead-letter queue")
+	}
+	return results
 }
 
 func (d *deadLetters) Size(m *driver.Message) int { return size(m) }

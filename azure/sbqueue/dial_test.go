@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // network is between clients and an emulator.

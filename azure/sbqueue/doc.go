@@ -50,8 +50,10 @@
 // the management API, and so a namespace; what is ready includes what is held,
 // which that API does not tell apart.
 //
-// The end of a lock is judged by this machine's clock, and never later than a lock
-// duration after it was taken.
+// The end of a lock is its receipt, by this machine's monotonic clock, and the
+// queue's lock duration (QueueOptions.Lock, or the management API's). The broker's
+// clock does not decide it. Only if the duration is not known does the end that the
+// broker tells count, as far as it is earlier than a minute and later than 5 s.
 //
 // # Concurrency
 //

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 	"github.com/queue-runtime/queue/worker"
 )
 

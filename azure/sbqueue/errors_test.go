@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // The answers of the management link mean what their status means.

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // Messages go through Service Bus under GODEBUG=fips140=only. The tests run again,

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // namespace is an emulator with one queue, "q".

@@ -19,10 +19,10 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // TestLive is the suite against a namespace, or Microsoft's emulator. It makes
@@ -45,10 +45,10 @@ func TestLive(t *testing.T) {
 	h := live(connection, manager, 30*time.Second, 3*time.Second)
 	// What the management API counts as active includes what is held, and is
 	// worth more to who asks than no count.
-	h.Only = func(name string) bool { return name != "stats" && name != goroutines }
-	t.Run("cases", func(t *testing.T) { drivertest.Conformance(drivertest.NewIn(t, beside), h) })
-	h.Only = func(name string) bool { return name == goroutines }
-	drivertest.Conformance(drivertest.New(t), h)
+	t.Run("cases", func(t *testing.T) {
+		beside(t, drivertest.Cases(h), func(name string) bool { return name != "stats" && name != goroutines })
+	})
+	alone(t, drivertest.Cases(h))
 }
 
 // TestLiveHarness holds the harness of TestLive to account, on the emulator and a
@@ -64,10 +64,10 @@ func TestLiveHarness(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := live(n.ConnectionString(), manager, 10*time.Second, 600*time.Millisecond)
-	h.Only = func(name string) bool { // one of each kind of queue
-		return slices.Contains([]string{"names", "message_whole", "limits_sane", "session_ids", "lock_expires", "deadletter_max_deliveries", "dedup"}, name)
-	}
-	t.Run("cases", func(t *testing.T) { drivertest.Conformance(drivertest.NewIn(t, beside), h) })
+	kinds := []string{"names", "message_whole", "limits_sane", "session_ids", "lock_expires", "deadletter_max_deliveries", "dedup"} // one of each kind of queue
+	t.Run("cases", func(t *testing.T) {
+		beside(t, drivertest.Cases(h), func(name string) bool { return slices.Contains(kinds, name) })
+	})
 	if left := n.Queues(); len(left) != 1 {
 		t.Errorf("queues are left: %q", left)
 	}

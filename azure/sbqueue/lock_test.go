@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/azure/sbemulator"
+	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 	"github.com/queue-runtime/queue/worker"
 )
 
@@ -184,41 +185,83 @@ func TestHandlerSeesLoss(t *testing.T) {
 	}
 }
 
-// The end of a lock is never later than a lock duration from now, where the
-// broker's clock is ahead: a handler must not count on a lock that is over.
+// TestLockEndsByOwnClock: the end of a lock is a lock duration from its receipt, and
+// from its renewal, whatever the broker's clock says: behind by more than a lock, so
+// that each message would be over on arrival, a little behind, or ahead.
 func TestLockEndsByOwnClock(t *testing.T) {
 	t.Parallel()
-	const lock = 30 * time.Second
-	for _, sessions := range []bool{false, true} {
-		n := start(t, nil, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: lock})
-		if err := n.Advance(time.Hour); err != nil {
+	const lock = 20 * time.Second
+	for name, shift := range map[string]time.Duration{
+		"behind by more than a lock": -25 * time.Second, "behind": -15 * time.Second, "ahead": time.Hour,
+	} {
+		for kind, sessions := range map[string]bool{"queue": false, "sessions": true} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				n := start(t, nil, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: lock})
+				q, err := n.relayed(t, shiftLocks(shift)).broker(t, n, nil).Open(t.Context(), "q", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkLocks(t, q, sessions, lock-5*time.Second, lock)
+			})
+		}
+	}
+}
+
+// TestAssumedLock: if nothing tells how long the queue locks, what the broker tells
+// of each lock is heeded as far as it can be true: a lock is neither taken for longer
+// than it is nor for over when it begins.
+func TestAssumedLock(t *testing.T) {
+	t.Parallel()
+	const lock = 30 * time.Second // below the one that is assumed
+	for name, c := range map[string]struct{ shift, least, most time.Duration }{
+		"clocks agree":               {0, lock - 5*time.Second, lock + time.Second},
+		"behind by more than a lock": {-time.Minute, time.Second, 5 * time.Second},
+	} {
+		for kind, sessions := range map[string]bool{"queue": false, "sessions": true} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				n := start(t, nil, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: lock})
+				o := &sbqueue.Options{Default: sbqueue.QueueOptions{Sessions: sessions}}
+				q, err := n.relayed(t, shiftLocks(c.shift)).broker(t, n, o).Open(t.Context(), "q", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkLocks(t, q, sessions, c.least, c.most)
+			})
+		}
+	}
+}
+
+// checkLocks wants every lock of a message to end after least to longest from now.
+func checkLocks(t *testing.T, q driver.Queue, sessions bool, least, longest time.Duration) {
+	t.Helper()
+	send(t, q, &driver.Message{ID: "a", SessionID: "s"})
+	var from driver.Source = q
+	check := func(what string, until time.Time) {
+		t.Helper()
+		if left := time.Until(until); left > longest || left < least {
+			t.Errorf("%s: %s are left of the lock, want %s to %s", what, left, least, longest)
+		}
+	}
+	if sessions {
+		s := accept(t, q, "s")
+		check("AcceptSession", s.LockedUntil())
+		until, err := s.RenewSession(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
-		q := n.open(t)
-		send(t, q, &driver.Message{ID: "a", SessionID: "s"})
-		var from driver.Source = q
-		check := func(what string, until time.Time) {
-			t.Helper()
-			if left := time.Until(until); left > lock || left < lock/2 {
-				t.Errorf("sessions %t, %s: %s are left of a lock of %s", sessions, what, left, lock)
-			}
-		}
-		if sessions {
-			s := accept(t, q, "s")
-			check("AcceptSession", s.LockedUntil())
-			until, err := s.RenewSession(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			check("RenewSession", until)
-			from = s
-		}
-		d := receive(t, from, 1)
-		check("Receive", d[0].LockedUntil)
-		until, errs := from.Renew(t.Context(), d)
-		if errs[0] != nil {
-			t.Fatal(errs[0])
-		}
-		check("Renew", until[0])
+		check("RenewSession", until)
+		from = s
+	}
+	d := receive(t, from, 1)
+	check("Receive", d[0].LockedUntil)
+	until, errs := from.Renew(t.Context(), d)
+	if errs[0] != nil {
+		t.Fatal(errs[0])
+	}
+	check("Renew", until[0])
+	if _, err := settle(t, from, d[0], driver.Complete); err != nil {
+		t.Errorf("Complete: %v", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // side is how many tests run side by side where nothing else is asked for: they

@@ -22,6 +22,10 @@ const (
 	propertyQueue  = "qrt-dead-queue"
 	propertyAt     = "qrt-dead-at" // RFC 3339, to the millisecond
 
+	// What the broker writes why it lies there into a dead letter as.
+	propertyReason      = "DeadLetterReason"
+	propertyDescription = "DeadLetterErrorDescription"
+
 	traceParent = "traceparent"
 	traceState  = "tracestate"
 )
@@ -31,83 +35,148 @@ const (
 // beyond them, so that 50 days became 7 hours.
 const MaxTTL = math.MaxUint32 * time.Millisecond
 
-// outgoing returns the SDK's message for m. count is how often those that it is a
-// copy of were delivered.
-func outgoing(m *driver.Message, count int) (*azservicebus.Message, error) {
-	out := &azservicebus.Message{Body: m.Body, ApplicationProperties: make(map[string]any, len(m.Attributes)+3)}
-	if out.Body == nil {
-		out.Body = []byte{}
+// outgoing returns the SDK's message for m. If m was received from Service Bus, what
+// m's fields still say as they did at receipt goes out as it came.
+func outgoing(m *driver.Message) (*azservicebus.AMQPAnnotatedMessage, error) {
+	if err := m.CheckAttributes(); err != nil {
+		return nil, err
 	}
+	id := m.DedupID
+	if id == "" {
+		id = m.ID
+	}
+	if len(id) > driver.MaxID {
+		return nil, driver.Errorf(driver.Invalid, "the message ID has %d bytes, Service Bus takes %d", len(id), driver.MaxID)
+	}
+	out := forwarded(m)
+	out.Properties.MessageID = id
+	own := out.ApplicationProperties
 	for name, value := range m.Attributes {
-		if len(name) < 1 || len(name) > 255 {
-			return nil, driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes, it must have 1 to 255", len(name))
+		if isReserved(name) {
+			return nil, driver.Errorf(driver.Invalid, "attribute %q is reserved: choose another name", name)
 		}
-		if name == traceParent || name == traceState || strings.HasPrefix(name, "qrt-") {
-			return nil, driver.Errorf(driver.Invalid, "attribute %q is reserved", name)
+		if v, there := own[name]; !there || asText(v) != value {
+			own[name] = value
 		}
-		out.ApplicationProperties[name] = value
 	}
 	for _, name := range [...]string{traceParent, traceState} {
 		if v := m.Trace[name]; v != "" {
-			out.ApplicationProperties[name] = v
+			own[name] = v
 		}
 	}
-	id := &m.DedupID
-	if *id == "" {
-		id = &m.ID
-	}
-	if len(*id) > 128 {
-		return nil, driver.Errorf(driver.Invalid, "the message ID has %d bytes, Service Bus takes 128", len(*id))
-	}
-	out.MessageID = id
-	if *id != m.ID {
-		out.ApplicationProperties[propertyID] = m.ID
-	}
-	if count > 0 {
-		out.ApplicationProperties[propertyCount] = int64(count)
+	if id != m.ID {
+		own[propertyID] = m.ID
 	}
 	if m.Sealed {
-		out.ApplicationProperties[propertySealed] = true
+		own[propertySealed] = true
 	}
-	if m.SessionID != "" {
-		out.SessionID = &m.SessionID
+	setString(&out.Properties.GroupID, m.SessionID)
+	if was := out.Properties.CorrelationID; was == nil || asText(was) != m.CorrelationID {
+		out.Properties.CorrelationID = nil
+		if m.CorrelationID != "" {
+			out.Properties.CorrelationID = m.CorrelationID
+		}
 	}
-	if m.CorrelationID != "" {
-		out.CorrelationID = &m.CorrelationID
+	out.Properties.ContentType = nil
+	if isASCII(m.ContentType) {
+		setString(&out.Properties.ContentType, m.ContentType)
+	} else {
+		own[propertyType] = m.ContentType
 	}
-	switch {
-	case m.ContentType == "":
-	case isASCII(m.ContentType):
-		out.ContentType = &m.ContentType
-	default:
-		out.ApplicationProperties[propertyType] = m.ContentType
+	if err := setTTL(out, m); err != nil {
+		return nil, err
 	}
+	if !m.NotBefore.IsZero() {
+		out.MessageAnnotations[annotationSchedule] = m.NotBefore.UTC()
+	}
+	return out, checkProperties(own)
+}
+
+// setTTL has the broker end the message's life as m says, if it can be told so.
+func setTTL(out *azservicebus.AMQPAnnotatedMessage, m *driver.Message) error {
 	switch {
 	case m.TTL <= 0:
 	case m.TTL <= MaxTTL:
+		if out.Header == nil {
+			out.Header = new(azservicebus.AMQPAnnotatedMessageHeader)
+		}
 		// A part of a millisecond would be cut off, and none means for ever.
-		ttl := (m.TTL + time.Millisecond - 1).Truncate(time.Millisecond)
-		out.TimeToLive = &ttl
+		out.Header.TTL = (m.TTL + time.Millisecond - 1).Truncate(time.Millisecond)
 	case !m.Sealed:
-		return nil, driver.Errorf(driver.Invalid, "a TTL of %s: Service Bus takes %s at most, but for sealed messages", m.TTL, MaxTTL)
+		return driver.Errorf(driver.Invalid, "a TTL of %s: Service Bus takes %s at most, but for sealed messages", m.TTL, MaxTTL)
 	default:
 		// The receiver ends its life, by what the envelope says.
 	}
-	if !m.NotBefore.IsZero() {
-		at := m.NotBefore.UTC()
-		out.ScheduledEnqueueTime = &at
+	return nil
+}
+
+// Limits of the application properties of a message (Service Bus quotas).
+const (
+	maxProperty   = 32 << 10
+	maxProperties = 64 << 10
+)
+
+// checkProperties refuses what the broker would refuse together with the rest of a
+// batch.
+func checkProperties(all map[string]any) error {
+	sum := 0
+	for name, v := range all {
+		n := len(name)
+		switch v := v.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		default:
+			n += 16 // no other simple type is longer
+		}
+		if n > maxProperty {
+			return driver.NewTooLarge("attribute", n, maxProperty)
+		}
+		sum += n
 	}
-	return out, nil
+	if sum > maxProperties {
+		return driver.NewTooLarge("attributes", sum, maxProperties)
+	}
+	return nil
+}
+
+// isReserved reports whether an attribute cannot have that name, because the driver,
+// the library or the broker gives it a meaning.
+func isReserved(name string) bool {
+	switch name {
+	case traceParent, traceState, propertyReason, propertyDescription:
+		return true
+	}
+	return strings.HasPrefix(name, "qrt-")
+}
+
+// setString sets an optional field; "" clears it.
+func setString(field **string, value string) {
+	*field = nil
+	if value != "" {
+		*field = &value
+	}
 }
 
 // incoming makes d, which is empty, the delivery of a message from the SDK.
 func incoming(d *driver.Delivery, m *azservicebus.ReceivedMessage, queue string, dead bool) {
 	d.ID, d.Body, d.Count = m.MessageID, m.Body, int(m.DeliveryCount)
+	d.CorrelationID = value(m.CorrelationID)
+	if raw := m.RawAMQPMessage; raw != nil {
+		d.Received = raw
+		d.Body, d.Undecodable = bodyOf(raw)
+		if p := raw.Properties; p != nil { // of any type that AMQP has for them
+			d.ID, d.CorrelationID = asText(p.MessageID), asText(p.CorrelationID)
+		}
+	}
 	if m.SequenceNumber != nil {
 		d.BrokerID = strconv.FormatInt(*m.SequenceNumber, 10)
 	}
 	d.SessionID = value(m.SessionID)
-	d.CorrelationID = value(m.CorrelationID)
+	if d.ID == "" {
+		d.ID = d.BrokerID
+	}
 	d.ContentType = value(m.ContentType)
 	if m.EnqueuedTime != nil {
 		d.EnqueuedAt = *m.EnqueuedTime
@@ -123,6 +192,9 @@ func incoming(d *driver.Delivery, m *azservicebus.ReceivedMessage, queue string,
 	}
 	var from, at string
 	for name, v := range m.ApplicationProperties {
+		if dead && (name == propertyReason || name == propertyDescription) {
+			continue // the broker's, and in m's own fields
+		}
 		switch name {
 		case propertyID:
 			d.ID = asText(v)
@@ -143,8 +215,6 @@ func incoming(d *driver.Delivery, m *azservicebus.ReceivedMessage, queue string,
 				d.Trace = make(map[string]string, 2)
 			}
 			d.Trace[name] = asText(v)
-		case "DeadLetterReason", "DeadLetterErrorDescription":
-			// The broker's, also in m's own fields.
 		default:
 			if d.Attributes == nil {
 				d.Attributes = make(map[string]string, len(m.ApplicationProperties))
@@ -186,12 +256,16 @@ func value(s *string) string {
 	return *s
 }
 
-// asText is an application property as an attribute: other senders may set other
-// types than strings.
+// asText is a property as a string: other senders may set other types. Bytes stay the
+// bytes that they are.
 func asText(v any) string {
 	switch v := v.(type) {
+	case nil:
+		return ""
 	case string:
 		return v
+	case []byte:
+		return string(v)
 	case time.Time:
 		return v.UTC().Format(time.RFC3339Nano)
 	}

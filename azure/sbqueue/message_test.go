@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // No message lives shorter at the broker than its sender said: AMQP's field for it

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // TestSessionOrderWhileSending: messages of a session come in order, however many

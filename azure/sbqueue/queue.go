@@ -19,6 +19,7 @@ type queue struct {
 	b        *Broker
 	name     string
 	settings QueueOptions
+	lock     lockTime
 	caps     driver.Capabilities
 	source   *source // its receiver is of no use on a queue of sessions
 
@@ -30,7 +31,7 @@ type queue struct {
 }
 
 func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions) (*queue, error) {
-	q := &queue{b: b, name: name, settings: settings, sessions: make(map[*session]struct{})}
+	q := &queue{b: b, name: name, settings: settings, lock: newLockTime(settings.Lock), sessions: make(map[*session]struct{})}
 	q.outlet, q.source = q.newOutlet(), newQueueSource(q, false)
 	limit, err := q.limit(ctx)
 	if err != nil {
@@ -40,9 +41,9 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 	q.caps = driver.Capabilities{
 		DeadLetter: driver.Native, AbandonDelay: driver.Copy, Schedule: driver.Native, Peek: driver.Native, TTL: driver.Native,
 		BinaryBody: true, Fenced: true,
-		MaxBody: limit - metadataBytes, MaxBatch: maxBatch, MaxBatchBytes: limit,
+		MaxBody: limit - metadataBytes, MaxBatch: maxBatch, MaxBatchBytes: limit, // of one message; Send makes batches of maxBatchBytes
 		MaxDeliveries: settings.MaxDeliveries,
-		Lock:          settings.Lock, MinLock: settings.Lock, MaxLock: settings.Lock,
+		Lock:          q.lock.duration, MinLock: q.lock.duration, MaxLock: q.lock.duration,
 		Retention: settings.Retention,
 	}
 	if settings.Sessions {
@@ -122,99 +123,15 @@ func (q *queue) Capabilities() driver.Capabilities { return q.caps }
 
 func (q *queue) Size(m *driver.Message) int { return size(m) }
 
-// Send sends the messages in one transfer. Service Bus takes or refuses it whole.
-func (q *queue) Send(ctx context.Context, all []*driver.Message) []driver.SendResult {
-	results := make([]driver.SendResult, len(all))
-	if len(all) == 1 {
-		results[0].Err = q.sendOne(ctx, all[0])
-		return results
-	}
-	batch, err := q.newBatch(ctx)
-	if err != nil {
-		return failed(results, nil, err)
-	}
-	var in []int
-	flush := func() {
-		if len(in) == 0 {
-			return
-		}
-		err := q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendMessageBatch(ctx, batch, nil) })
-		if err != nil {
-			failed(results, in, err)
-		}
-		in = in[:0]
-	}
-	for i, m := range all {
-		out, err := q.check(m)
-		if err != nil {
-			results[i].Err = err
-			continue
-		}
-		err = batch.AddMessage(out, nil)
-		if errors.Is(err, azservicebus.ErrMessageTooLarge) && len(in) > 0 {
-			flush()
-			if batch, err = q.newBatch(ctx); err != nil {
-				results[i].Err = err
-				continue
-			}
-			err = batch.AddMessage(out, nil)
-		}
-		switch {
-		case errors.Is(err, azservicebus.ErrMessageTooLarge):
-			results[i].Err = driver.NewTooLarge("message", size(m), q.caps.MaxBatchBytes)
-		case err != nil:
-			results[i].Err = classify(ctx, err)
-		default:
-			in = append(in, i)
-		}
-	}
-	flush()
-	return results
-}
-
-// sendOne spares a single message the batch around it.
-func (q *queue) sendOne(ctx context.Context, m *driver.Message) error {
-	out, err := q.check(m)
-	if err != nil {
-		return err
-	}
-	err = q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendMessage(ctx, out, nil) })
-	if driver.KindOf(err) == driver.TooLarge {
-		return driver.NewTooLarge("message", size(m), q.caps.MaxBatchBytes)
-	}
-	return err
-}
-
-func (q *queue) newBatch(ctx context.Context) (b *azservicebus.MessageBatch, err error) {
-	err = q.transmit(ctx, func(s *azservicebus.Sender) error {
-		b, err = s.NewMessageBatch(ctx, nil)
-		return err
-	})
-	return b, err
-}
-
-func failed(results []driver.SendResult, in []int, err error) []driver.SendResult {
-	if in == nil {
-		for i := range results {
-			results[i].Err = err
-		}
-		return results
-	}
-	for _, i := range in {
-		results[i].Err = err
-	}
-	return results
-}
-
 // check refuses what cannot be sent.
-func (q *queue) check(m *driver.Message) (*azservicebus.Message, error) {
+func (q *queue) check(m *driver.Message) (*azservicebus.AMQPAnnotatedMessage, error) {
 	if len(m.Body) > q.caps.MaxBody {
 		return nil, driver.NewTooLarge("body", len(m.Body), q.caps.MaxBody)
 	}
 	if q.settings.Sessions && m.SessionID == "" {
 		return nil, driver.Errorf(driver.Invalid, "this queue requires a session on every message")
 	}
-	return outgoing(m, 0)
+	return outgoing(m)
 }
 
 // copyID is the broker's message ID of a copy: never one that was used before.
@@ -263,8 +180,10 @@ func (s *source) peek(ctx context.Context, cursor string, max int) ([]*driver.De
 	}
 	var messages []*azservicebus.ReceivedMessage
 	err := s.at(ctx, func(r *azservicebus.Receiver) (err error) {
-		messages, err = r.PeekMessages(ctx, max, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
-		return err
+		return readable(func() error {
+			messages, err = r.PeekMessages(ctx, max, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+			return err
+		})
 	})
 	if err != nil {
 		return nil, "", s.fault(ctx, err)

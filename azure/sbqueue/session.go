@@ -49,7 +49,7 @@ type session struct {
 
 func newSession(q *queue, r *azservicebus.SessionReceiver) *session {
 	s := &session{source: newSource(q, false), r: r, id: r.SessionID(), alone: make(chan struct{}, 1), told: r.LockedUntil()}
-	s.until = local(s.told, time.Now().Add(q.settings.Lock))
+	s.until = q.lock.end(time.Now(), s.told)
 	s.gone, s.leave = context.WithCancel(context.Background())
 	s.lose = s.drop
 	l := s.link // which comes connected
@@ -363,14 +363,14 @@ func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
 			if _, err := s.r.GetSessionState(ctx, nil); err != nil || !s.r.LockedUntil().Equal(s.told) {
 				return s.lost(ctx, err)
 			}
-			latest := time.Now().Add(s.q.settings.Lock)
+			asked := time.Now()
 			if err := s.r.RenewSessionLock(ctx, nil); err != nil {
 				return s.lost(ctx, err)
 			}
 			s.told = s.r.LockedUntil()
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.until = local(s.told, latest)
+			s.until = s.q.lock.end(asked, s.told)
 			return nil
 		})
 	})

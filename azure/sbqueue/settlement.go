@@ -149,19 +149,11 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	if _, err := s.renewOne(ctx, r); err != nil {
 		return err
 	}
-	again := r.Message
-	again.NotBefore = time.Now().Add(delay)
-	// Another identity for the broker, which would drop it as a repeat.
-	again.DedupID = copyID(&r.Delivery)
-	m, err := outgoing(&again, r.Count)
+	m, err := s.postponed(r, delay)
 	if err != nil {
 		return err
 	}
-	if again.TTL > 0 && !r.EnqueuedAt.IsZero() {
-		left := max(again.TTL-time.Since(r.EnqueuedAt), time.Second)
-		m.TimeToLive = &left
-	}
-	err = s.q.transmit(ctx, func(sender *azservicebus.Sender) error { return sender.SendMessage(ctx, m, nil) })
+	err = s.q.transmit(ctx, func(sender *azservicebus.Sender) error { return sender.SendAMQPAnnotatedMessage(ctx, m, nil) })
 	if err != nil {
 		return err
 	}
@@ -269,7 +261,7 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 	if r.link.up.Err() == nil {
 		*m = *r.m // with the name of its link, which counts as in use by this
 	}
-	latest := time.Now().Add(s.q.settings.Lock)
+	asked := time.Now()
 	err := s.at(ctx, func(desk *azservicebus.Receiver) error { return desk.RenewMessageLock(ctx, m, nil) })
 	if err != nil {
 		err = s.fault(ctx, err)
@@ -280,11 +272,11 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 		}
 		return time.Time{}, err
 	}
-	var until time.Time
+	var told time.Time
 	if m.LockedUntil != nil {
-		until = *m.LockedUntil
+		told = *m.LockedUntil
 	}
-	return local(until, latest), nil
+	return s.q.lock.end(asked, told), nil
 }
 
 // release gives everything back that is held, and forgets it. The source is over,

@@ -66,19 +66,21 @@ type source struct {
 	over context.Context
 	end  context.CancelFunc
 
-	mu     sync.Mutex         // guards what follows
-	stop   context.CancelFunc // of the Receive that has the turn
-	answer time.Duration      // how long the session's first messages took; 0: none came
-	link   *link
-	desk   *desk // nil in a session
-	held   map[*receipt]struct{}
+	mu         sync.Mutex         // guards what follows
+	stop       context.CancelFunc // of the Receive that has the turn
+	unreadable time.Time          // until when messages are asked for one by one
+	answer     time.Duration      // how long the session's first messages took; 0: none came
+	link       *link
+	desk       *desk // nil in a session
+	held       map[*receipt]struct{}
 }
 
 // receipt is a delivery and the driver's handle of it.
 type receipt struct {
 	driver.Delivery
-	m    *azservicebus.ReceivedMessage // not written to: the SDK reads it in several goroutines
-	link *link
+	m        *azservicebus.ReceivedMessage // not written to: the SDK reads it in several goroutines
+	received time.Time                     // by this machine's clock
+	link     *link
 	// alone is the memory of what Receive returns where this is all that came.
 	alone [1]*driver.Delivery
 
@@ -250,16 +252,16 @@ func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.R
 				return nil, err
 			}
 		}
-		return l.r.ReceiveMessages(ctx, max, nil)
+		return s.ask(ctx, l.r, max)
 	}
 	begin := time.Now()
-	all, err := l.r.ReceiveMessages(ctx, 1, nil)
+	all, err := s.ask(ctx, l.r, 1)
 	if len(all) > 0 {
 		s.answered(time.Since(begin))
 	}
 	for len(all) > 0 && len(all) < max {
 		soon, cancel := context.WithTimeout(ctx, gather)
-		more, err := l.r.ReceiveMessages(soon, 1, nil)
+		more, err := s.ask(soon, l.r, 1)
 		cancel()
 		switch {
 		case len(more) > 0:
@@ -274,6 +276,41 @@ func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.R
 	}
 	return all, err
 }
+
+// ask makes one call of ReceiveMessages. The SDK panics on a message whose sender gave
+// a property that the broker uses another type, such as a DeadLetterReason that is a
+// number. Everything that came with that message then waits for its lock to run out,
+// so for that long messages are asked for one by one: the others arrive, and the
+// broker dead-letters the one that cannot be read after its deliveries.
+func (s *source) ask(ctx context.Context, r receiving, max int) (all []*azservicebus.ReceivedMessage, err error) {
+	s.mu.Lock()
+	if time.Now().Before(s.unreadable) {
+		max = 1
+	}
+	s.mu.Unlock()
+	err = readable(func() (err error) {
+		all, err = r.ReceiveMessages(ctx, max, nil)
+		return err
+	})
+	if errors.Is(err, errUnreadable) {
+		s.mu.Lock()
+		s.unreadable = time.Now().Add(2 * s.q.lock.duration)
+		s.mu.Unlock()
+	}
+	return all, err
+}
+
+// readable makes a call that reads messages, and returns errUnreadable if it panics.
+func readable(call func() error) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errUnreadable
+		}
+	}()
+	return call()
+}
+
+var errUnreadable = &driver.Error{Kind: driver.Unavailable, Err: errors.New("a message has a property of a type that the SDK cannot read: the broker dead-letters it after its deliveries")}
 
 var errDetached = &driver.Error{Kind: driver.Unavailable, Err: errors.New("the broker detached the link several times in a row")}
 
@@ -311,13 +348,13 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 	if len(messages) > 1 {
 		out = make([]*driver.Delivery, 0, len(messages))
 	}
-	latest := time.Now().Add(s.q.settings.Lock)
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range messages {
-		r := &receipt{m: m, link: l}
+		r := &receipt{m: m, link: l, received: now}
 		incoming(&r.Delivery, m, s.q.name, s.dead)
-		r.LockedUntil = local(r.LockedUntil, latest)
+		r.LockedUntil = s.q.lock.end(now, r.LockedUntil)
 		r.Receipt = r
 		s.held[r] = struct{}{}
 		if len(messages) == 1 {
@@ -326,15 +363,6 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 		out = append(out, &r.Delivery)
 	}
 	return out
-}
-
-// local is the end of a lock by this machine's clock: not later than latest, which
-// is a lock duration from now, where the broker's clock is ahead.
-func local(until, latest time.Time) time.Time {
-	if until.IsZero() || until.After(latest) {
-		return latest
-	}
-	return until
 }
 
 // shut ends the source for those who call it.

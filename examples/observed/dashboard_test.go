@@ -189,7 +189,7 @@ func TestDashboardPanels(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"Is everything encrypted?", "Is somebody tampering?", "Keys: which, how old, until when", "What is stuck", "Processor", "Throughput and latency"}
+	want := []string{"Is everything encrypted?", "Are messages tampered with?", "Keys: which, how old, until when", "What is stuck", "Worker pool", "Throughput and latency"}
 	if !slices.Equal(rows, want) {
 		t.Errorf("rows %q, want %q", rows, want)
 	}

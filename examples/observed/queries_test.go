@@ -53,16 +53,18 @@ func TestCheckFinds(t *testing.T) {
 	t.Parallel()
 	known := scraped(t)
 	for expr, want := range map[string]string{
-		`queue_messages_send_total`:                                        "no program reports queue_messages_send_total",
-		`queue_messages_sent_total{queue_name="x"}`:                        "queue_messages_sent_total has no label queue_name",
-		`queue_crypto_errors_total{error_type="auth_failed"}`:              `no error_type of queue_crypto_errors_total is "auth_failed"`,
-		`queue_crypto_errors_total{error_type=~"authentication_failed|x"}`: `no error_type of queue_crypto_errors_total is "x"`,
-		`queue_crypto_errors_total{error_type!="auth_failed"}`:             `no error_type of queue_crypto_errors_total is "auth_failed"`,
-		`sum by (key) (queue_crypto_key_created_timestamp)`:                "no label key to group by",
-		`max without (key) (queue_crypto_key_created_timestamp)`:           "no label key to group by",
-		`queue_depth * on (host) queue_depth`:                              "no label host to match on",
-		`histogram_quantile(0.9, rate(queue_send_duration_seconds[5m]))`:   "no program reports queue_send_duration_seconds",
-		`rate(queue_messages_sent_total)`:                                  "expected type range vector",
+		`queue_messages_send_total`:                                      "no program reports queue_messages_send_total",
+		`queue_messages_sent_total{queue_name="x"}`:                      "queue_messages_sent_total has no label queue_name",
+		`queue_crypto_errors_total{reason="auth_failed"}`:                `no reason of queue_crypto_errors_total is "auth_failed"`,
+		`queue_crypto_errors_total{reason=~"authentication_failed|x"}`:   `no reason of queue_crypto_errors_total is "x"`,
+		`queue_crypto_errors_total{reason!="auth_failed"}`:               `no reason of queue_crypto_errors_total is "auth_failed"`,
+		`sum by (key) (queue_crypto_key_created_timestamp)`:              "no label key to group by",
+		`max without (key) (queue_crypto_key_created_timestamp)`:         "no label key to group by",
+		`queue_depth * on (host) queue_depth`:                            "no label host to match on",
+		`histogram_quantile(0.9, rate(queue_send_duration_seconds[5m]))`: "no program reports queue_send_duration_seconds",
+		`{__name__=~"queues_.+", otel_metric_overflow="true"}`:           "no program reports",
+		`{__name__=~"queue_.+", overflow="true"}`:                        "has no label overflow",
+		`rate(queue_messages_sent_total)`:                                "expected type range vector",
 	} {
 		got := check(known, &query{expr: expr})
 		if len(got) == 0 || !strings.Contains(strings.Join(got, "\n"), want) {
@@ -130,8 +132,11 @@ func (c *checker) result(e parser.Expr) labelSet {
 
 func (c *checker) selector(e *parser.VectorSelector) labelSet {
 	has, ok := c.known[e.Name]
+	if e.Name == "" {
+		has, ok = c.named(e.LabelMatchers)
+	}
 	if !ok {
-		c.problem("no program reports %s", e.Name)
+		c.problem("no program reports %s", e)
 		return labelSet{}
 	}
 	out := maps.Clone(has)
@@ -163,6 +168,24 @@ func (c *checker) selector(e *parser.VectorSelector) labelSet {
 		}
 	}
 	return out
+}
+
+// named returns the labels of all metrics whose names match, and the SDK's own of a
+// series that is beyond its limit.
+func (c *checker) named(matchers []*labels.Matcher) (labelSet, bool) {
+	out, ok := labelSet{"otel_metric_overflow": nil}, false
+	for _, m := range matchers {
+		if m.Name != model.MetricNameLabel {
+			continue
+		}
+		for name, l := range c.known {
+			if m.Matches(name) {
+				maps.Copy(out, l)
+				ok = true
+			}
+		}
+	}
+	return out, ok
 }
 
 func (c *checker) aggregate(e *parser.AggregateExpr) labelSet {

@@ -163,25 +163,23 @@ func TestAlertsAreTested(t *testing.T) {
 	}
 }
 
-// Each alert says in one sentence what is wrong, how bad it is, and where its section
-// of the runbook is, which exists; and the runbook has no section too many.
+// Each alert says in one sentence what is wrong, how bad it is, and where its
+// runbook is, which exists; and no runbook is of an alert that does not exist.
 func TestAlertsHaveRunbooks(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const url = "https://github.com/queue-runtime/queue/blob/main/docs/operations.md#"
+	const folder = "https://github.com/queue-runtime/queue/blob/main/docs/runbooks/"
+	pages := runbooks(t)
 	known := map[string]bool{}
 	for _, r := range rules(t, "alerts.yml") {
 		known[r.Alert] = true
-		if got, want := r.Annotations["runbook_url"], url+strings.ToLower(r.Alert); got != want {
+		if got, want := r.Annotations["runbook_url"], folder+r.Alert+".md"; got != want {
 			t.Errorf("%s: runbook_url is %q, want %q", r.Alert, got, want)
 		}
-		if _, after, ok := strings.Cut(string(page), "\n### "+r.Alert+"\n"); !ok {
-			t.Errorf("operations.md has no section %s", r.Alert)
-		} else if section, _, _ := strings.Cut(after, "\n#"); !strings.Contains(section, "Do:") || !strings.Contains(section, "It means") {
-			t.Errorf("operations.md, %s: says not both what it means and what to do", r.Alert)
+		if _, ok := pages[r.Alert]; !ok {
+			t.Errorf("docs/runbooks has no page %s.md", r.Alert)
+		}
+		if !strings.Contains(pages["README"], "["+r.Alert+"]("+r.Alert+".md) | "+r.Labels["severity"]+" |") {
+			t.Errorf("docs/runbooks/README.md does not list %s with its severity", r.Alert)
 		}
 		if s := r.Annotations["summary"]; !strings.HasSuffix(s, ".") {
 			t.Errorf("%s: summary is %q, want a sentence", r.Alert, s)
@@ -190,9 +188,31 @@ func TestAlertsHaveRunbooks(t *testing.T) {
 			t.Errorf("%s: severity is %q", r.Alert, s)
 		}
 	}
-	for _, m := range regexp.MustCompile(`(?m)^### (Queue[A-Z]\w+)$`).FindAllStringSubmatch(string(page), -1) {
-		if !known[m[1]] {
-			t.Errorf("operations.md has a section %s, and there is no such alert", m[1])
+	for name := range pages {
+		if strings.HasPrefix(name, "Queue") && !known[name] {
+			t.Errorf("docs/runbooks/%s.md is of no alert", name)
+		}
+	}
+}
+
+// Each runbook begins with what to do, which includes commands or queries to paste,
+// and says why after that.
+func TestRunbooksBeginWithWhatToDo(t *testing.T) {
+	t.Parallel()
+	for name, page := range runbooks(t) {
+		if name == "README" {
+			continue
+		}
+		title, rest, _ := strings.Cut(page, "\n\n")
+		if !strings.HasPrefix(title, "# ") || !strings.HasPrefix(rest, "## Do\n") {
+			t.Errorf("runbooks/%s.md does not begin with a title and the section Do", name)
+		}
+		do, why, ok := strings.Cut(rest, "\n## Why\n")
+		if !ok || strings.TrimSpace(why) == "" {
+			t.Errorf("runbooks/%s.md has no section Why after Do", name)
+		}
+		if !strings.Contains(do, "```sh\n") && !strings.Contains(do, "```promql\n") {
+			t.Errorf("runbooks/%s.md has no command and no query in Do", name)
 		}
 	}
 }

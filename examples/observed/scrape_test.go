@@ -26,6 +26,7 @@ import (
 	"github.com/queue-runtime/queue/examples/internal/service"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/otel/otelqueue"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/worker"
@@ -126,7 +127,7 @@ func exercise(t *testing.T) vocabulary {
 	p.must(err)
 	cached, err := keys.NewCached(ring, &keys.CachedOptions{OnEvent: p.observer.KeyCache("ring")})
 	p.must(err)
-	defer func() { p.must(cached.Close()) }()
+	defer func() { p.must(cached.Close(context.Background())) }()
 	store, err := replay.NewMemory(nil)
 	p.must(err)
 	p.client, err = queue.New(p.broker, &queue.Options{
@@ -144,6 +145,8 @@ func exercise(t *testing.T) vocabulary {
 	p.session(r)
 	p.process(r)
 	p.fail(r)
+	p.reject()
+	p.tell()
 	p.attack(r)
 
 	server := httptest.NewServer(telemetry.Metrics)
@@ -212,7 +215,7 @@ func (p *program) process(r *queue.Receiver) {
 	}), nil))
 	p.must(pool.Run(ctx))
 	for _, state := range []backoff.State{backoff.Open, backoff.HalfOpen, backoff.Closed} {
-		p.observer.Event(p.Context(), queue.Event{Kind: queue.EventBreaker, Queue: name, Reason: string(state)})
+		p.observer.Breaker(p.Context(), observe.Source{Queue: name, Environment: "production"}, observe.Breaker{State: string(state)})
 	}
 }
 
@@ -233,6 +236,68 @@ func (p *program) fail(r *queue.Receiver) {
 	}
 }
 
+// reject sends plaintext to a receiver that rejects it, and shows it something that only
+// looks sealed, and a message that it has had. A sender's key has expired.
+func (p *program) reject() {
+	ctx := p.Context()
+	strict, err := p.client.Receiver(ctx, name, &queue.ReceiverOptions{
+		Wait: time.Millisecond, Crypto: &queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
+	})
+	p.must(err)
+	plain, err := p.client.Sender(ctx, name, &queue.SenderOptions{Crypto: &queue.CryptoConfig{}})
+	p.must(err)
+	_, err = plain.Send(ctx, &queue.Message{Body: []byte("plain")})
+	p.must(err)
+	p.rejected(strict, queue.ErrUnencryptedMessage)
+	attacker := p.broker.Attacker()
+	put := func(m ...driver.Message) {
+		p.Helper()
+		p.must(attacker.Rewrite(ctx, name, func([]driver.Message) []driver.Message { return m }))
+	}
+	put(driver.Message{ID: "bad", Body: []byte("QRE1\x01nonsense")})
+	p.rejected(strict, queue.ErrInvalidEnvelope)
+	p.send(&queue.Message{Body: []byte("x")})
+	copied, err := attacker.Read(ctx, name)
+	p.must(err)
+	d, err := strict.ReceiveOne(ctx)
+	p.must(err)
+	p.must(d.Complete(ctx))
+	put(copied[0])
+	p.rejected(strict, queue.ErrNonceReused)
+	key, err := keys.Generate("k0", &keys.Options{Created: time.Now().Add(-2 * time.Hour), Expires: time.Now().Add(-time.Hour)})
+	p.must(err)
+	expired, err := keys.NewRing(key)
+	p.must(err)
+	late, err := p.client.Sender(ctx, name, &queue.SenderOptions{Keys: expired})
+	p.must(err)
+	if _, err := late.Send(ctx, &queue.Message{Body: []byte("x")}); !errors.Is(err, queue.ErrEncryptionFailed) {
+		p.Fatalf("error %v, want %v", err, queue.ErrEncryptionFailed)
+	}
+}
+
+func (p *program) rejected(r *queue.Receiver, want error) {
+	p.Helper()
+	if _, err := r.ReceiveOne(p.Context()); !errors.Is(err, want) {
+		p.Fatalf("error %v, want %v", err, want)
+	}
+}
+
+// tell tells by hand of what would need a lost answer, or hours.
+func (p *program) tell() {
+	ctx, s := p.Context(), observe.Source{Queue: name, Environment: "production"}
+	p.observer.Duplicate(ctx, s, observe.Duplicate{})
+	for _, reason := range []string{
+		driver.ReasonKeyNotFound, driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonMessageExpired,
+		driver.ReasonMessageFromFuture, driver.ReasonNonceBusy, driver.ReasonUnsupportedVersion,
+	} {
+		p.observer.CryptoError(ctx, s, observe.CryptoError{Reason: reason})
+	}
+	for _, reason := range []string{driver.ReasonKeyProvider, driver.ReasonReplayStore} {
+		p.observer.Paused(ctx, s, observe.Paused{Reason: reason})
+		p.observer.Resumed(ctx, s, observe.Resumed{Reason: reason})
+	}
+}
+
 // attack injects plaintext and alters a message, which pauses the receiver.
 func (p *program) attack(r *queue.Receiver) {
 	p.send(&queue.Message{Body: []byte("x")})
@@ -248,27 +313,28 @@ func (p *program) attack(r *queue.Receiver) {
 	}
 }
 
-// What the predecessor of this library reported is reported under the same names
-// and labels, exactly, so that its users' dashboards go on.
+// What the predecessor of this library reported is reported under the same names. Two
+// labels have other names, each the one word for its thing: error_type of
+// queue_crypto_errors_total is reason, outcome of the processing time disposition.
 func TestOriginalNames(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
 		"queue_messages_sent_total":                        {"encrypted", "queue"},
 		"queue_messages_received_total":                    {"encrypted", "queue"},
-		"queue_crypto_errors_total":                        {"error_type", "queue"},
+		"queue_crypto_errors_total":                        {"queue", "reason"},
 		"queue_crypto_enabled":                             {"environment", "queue"},
 		"queue_crypto_encrypt_duration_seconds_count":      {"queue"},
 		"queue_crypto_decrypt_duration_seconds_count":      {"queue"},
 		"queue_crypto_key_created_timestamp":               {"key_id", "queue"},
 		"queue_send_duration_seconds_count":                {"queue"},
 		"queue_receive_duration_seconds_count":             {"queue"},
-		"queue_message_processing_duration_seconds_count":  {"outcome", "queue"},
+		"queue_message_processing_duration_seconds_count":  {"disposition", "queue"},
 		"queue_messages_dead_lettered_total":               {"queue", "reason"},
 		"queue_active_sessions":                            {"queue"},
 		"queue_depth":                                      {"queue", "state"},
 		"queue_processing_messages":                        {"queue"},
 		"queue_crypto_encrypt_duration_seconds_bucket":     {"le", "queue"},
-		"queue_message_processing_duration_seconds_bucket": {"le", "outcome", "queue"},
+		"queue_message_processing_duration_seconds_bucket": {"disposition", "le", "queue"},
 	} {
 		got, ok := scraped(t)[name]
 		if !ok {

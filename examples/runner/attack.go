@@ -15,7 +15,7 @@ import (
 	"github.com/queue-runtime/queue/examples/bot/consumer"
 	"github.com/queue-runtime/queue/examples/internal/fleet"
 	"github.com/queue-runtime/queue/examples/internal/hooks"
-	"github.com/queue-runtime/queue/sqlite/sqliteattack"
+	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
 // What can become of a message beside a code of the receive pipeline.

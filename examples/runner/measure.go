@@ -114,7 +114,7 @@ func (s *session) counts(ctx context.Context) (all []Metric, err error) {
 			if f.queue != q {
 				continue
 			}
-			add(q, of, "queue_crypto_errors_total", map[string]string{"queue": q, "error_type": f.code}, s.findings[f])
+			add(q, of, "queue_crypto_errors_total", map[string]string{"queue": q, "reason": f.code}, s.findings[f])
 			if f.code != keyNotFound { // that one waits
 				add(q, of, "queue_messages_dead_lettered_total", map[string]string{"queue": q, "reason": f.code}, s.findings[f])
 			}

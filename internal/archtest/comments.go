@@ -73,7 +73,7 @@ func checkExported(t *Tree) []Violation {
 // library reports whether users import the package of f.
 func library(f *File) bool {
 	return f.Syntax.Name.Name != "main" &&
-		moduleKinds[f.Module.Dir] != application &&
+		moduleKinds[f.Module.Dir] < program &&
 		!slices.Contains(strings.Split(f.Dir, "/"), "internal")
 }
 

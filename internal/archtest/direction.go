@@ -11,54 +11,74 @@ import (
 // repository it may import outside of its tests. A pattern that ends in /...
 // means the folder and all below it. Everything may import the standard library.
 var rootImports = map[string][]string{
-	".":                 {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
+	".":                 {"backoff", "driver", "envelope", "keys", "observe", "replay", "sessionkey", "internal/..."},
 	"driver":            nil,
 	"envelope":          nil,
-	"keys":              nil,
-	"replay":            nil,
-	"sessionkey":        nil,
+	"keys":              {"internal/jsonscan"},
+	"replay":            {"internal/replaystate"},
+	"sessionkey":        {"internal/jsonscan"},
+	"backoff":           nil,
+	"observe":           {"driver", "keys"},
 	"spec":              nil,
+	"docs/first":        {".", "keys", "memqueue", "replay", "worker"},
 	"memqueue":          {"driver"},
-	"drivertest":        {".", "driver", "envelope", "keys", "replay"},
-	"queuetest":         {".", "memqueue", "drivertest", "driver", "keys", "replay"},
+	"worker":            {".", "backoff", "driver", "observe"}, // the public API of queue alone
+	"deadletter":        {".", "driver", "envelope", "keys", "observe", "replay", "internal/intake", "internal/sealing"},
+	"drivertest":        {"driver"},
+	"attacktest":        {".", "driver", "drivertest", "envelope", "keys", "observe", "replay"},
+	"queuetest":         {".", "deadletter", "memqueue", "driver", "keys", "replay"},
 	"keys/keytest":      {"keys"},
+	"replay/cas":        {"replay", "internal/replaystate"},
 	"replay/replaytest": {"replay"},
-	"internal/...":      {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
+	// What decides and what seals never imports queue.
+	"internal/intake":  {"driver", "keys"},
+	"internal/sealing": {"driver", "envelope", "keys", "observe", "internal/stream"},
+	"internal/stream":  nil,
+	"internal/...":     {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
 }
 
-// kind is what a nested module is for.
+// kind is the purpose of a nested module.
 type kind int
 
 const (
-	provider    kind = 1 + iota // one broker or cloud: drivers, key connect, replay stores
-	observer                    // an Observer of package queue
-	chooser                     // opens any provider by URL
-	application                 // a program: imports anything, and nobody imports it
+	backend    kind = 1 + iota // the SDK of one broker or cloud: drivers, key providers, replay stores
+	telemetry                  // an Observer of package queue
+	connector                  // opens any backend by URL
+	foundation                 // emulators, starters and attackers for tests: testbed
+	program                    // a released program: imports any module, and no module imports it
+	untagged                   // never released: imports any module, and no module imports it
 )
 
 // moduleKinds lists every nested module by its folder.
 var moduleKinds = map[string]kind{
-	"sqlite":   provider,
-	"aws":      provider,
-	"azure":    provider,
-	"nats":     provider,
-	"rabbitmq": provider,
-	"redis":    provider,
-	"otel":     observer,
-	"connect":  chooser,
-	"cmd/qrt":  application,
-	"examples": application,
-	"tests":    application,
+	"sqlite":   backend,
+	"aws":      backend,
+	"azure":    backend,
+	"postgres": backend,
+	"nats":     backend,
+	"rabbitmq": backend,
+	"redis":    backend,
+	"otel":     telemetry,
+	"connect":  connector,
+	"testbed":  foundation,
+	"cmd/qrt":  program,
+	"examples": untagged,
+	"tests":    untagged,
 }
 
 // kindImports says which packages of the root module a nested module may import
-// outside of its tests. The suites (drivertest, keytest, replaytest) are in none:
-// they are for tests.
+// outside of its tests. Suites (drivertest, attacktest, keytest, replaytest) are in
+// no list but that of testbed, whose attackers implement drivertest.Attacker.
 var kindImports = map[kind][]string{
-	provider: {"driver", "keys", "replay"},
-	observer: {"driver", "keys", "replay", "."},
-	chooser:  {"driver", "keys", "replay", "memqueue"},
+	backend:    {"driver", "keys", "replay"},
+	telemetry:  {"backoff", "driver", "keys", "observe", "replay", ".", "worker"},
+	connector:  {"driver", "keys", "replay", "memqueue"},
+	foundation: {"driver", "drivertest"},
 }
+
+// testbedDir is the folder of the module that tests of every other module may
+// import.
+const testbedDir = "testbed"
 
 // checkDirection holds every import of this repository against the tables above.
 func checkDirection(t *Tree) []Violation {
@@ -90,7 +110,7 @@ func checkDirection(t *Tree) []Violation {
 }
 
 // forbidden says why f must not import the package in folder dir of module m, or
-// "" where it may.
+// "" if it may.
 func forbidden(t *Tree, f *File, m *Module, dir string) string {
 	from := moduleKinds[f.Module.Dir]
 	switch {
@@ -106,14 +126,20 @@ func forbidden(t *Tree, f *File, m *Module, dir string) string {
 		return fmt.Sprintf("%s may import %s; move the code to where both sides may reach it", label(f.Dir), labels(row))
 	case m == f.Module:
 		return ""
-	case m != t.Root() && moduleKinds[m.Dir] == application:
-		return "nobody imports a program's module; move the code into a library package"
-	case from == application || from == 0:
+	case m != t.Root() && moduleKinds[m.Dir] >= program:
+		return "no module imports a program or an untagged module; move the code into a library package"
+	case from >= program || from == 0:
 		return ""
-	case m != t.Root() && from == chooser:
+	case from == foundation && m != t.Root():
+		return "testbed requires the root and third parties only, so that every module can use it"
+	case m.Dir == testbedDir && f.Test:
+		return ""
+	case m.Dir == testbedDir:
+		return "testbed is for tests and programs; import it from _test.go files only"
+	case m != t.Root() && from == connector:
 		return ""
 	case m != t.Root():
-		return "provider modules do not import each other; what they share belongs into the root module"
+		return "modules of backends do not import each other; put the shared code into the root module"
 	case matches([]string{"internal/..."}, dir):
 		return "the root's internal packages are not for nested modules, although the compiler lets them; export what is needed or write it anew"
 	case f.Test || matches(kindImports[from], dir):

@@ -6,7 +6,7 @@
 // so a rule that asked "go list" would pass from the cache after the tree had
 // changed.
 //
-// The test of the real tree is skipped where go.work is absent, as in a copy of
+// The test of the real tree is skipped if go.work is absent, as in a copy of
 // one module from the module cache. Every rule has at least one planted fault
 // that it must find, in faults_test.go.
 package archtest
@@ -29,7 +29,7 @@ type Rule struct {
 type Violation struct {
 	// Path is relative to the root of the repository, with forward slashes.
 	Path string
-	// Line is 0 where the whole file, folder or module is meant.
+	// Line is 0 if the whole file, folder or module is meant.
 	Line int
 	// Text says what is wrong and what to do.
 	Text string
@@ -55,10 +55,14 @@ var Rules = []Rule{
 	{"files stay short", checkLength},
 	{"test vectors are there", checkVectors},
 	{"nested modules replace what they reach", checkReplace},
+	{"released modules require what they import", checkRequire},
 	{"go.work lists every module", checkWorkspace},
 	{"tests do not sleep", checkSleep},
 	{"Go in documents compiles", checkFragments},
 	{"links in documents lead somewhere", checkLinks},
+	{"documents that Go code names exist", checkReferences},
+	{"prose is plain English", checkProse},
+	{"paragraphs of documents are short", checkParagraphs},
 }
 
 // sorted orders violations by place, so that the output is stable.

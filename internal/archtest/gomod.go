@@ -26,6 +26,7 @@ func (m *Module) File() string { return path.Join(m.Dir, "go.mod") }
 // Require is one requirement.
 type Require struct {
 	Path, Version string
+	Indirect      bool // marked // indirect: no package of the module imports it
 	Line          int
 }
 
@@ -35,11 +36,13 @@ type Replace struct {
 	Line                          int
 }
 
-// Directive is one directive with its arguments.
+// Directive is one directive with its arguments. Comment is the text behind // on
+// its line.
 type Directive struct {
-	Verb string
-	Args []string
-	Line int
+	Verb    string
+	Args    []string
+	Comment string
+	Line    int
 }
 
 // Work is what a go.work says.
@@ -72,7 +75,7 @@ func readModule(fsys fs.FS, name string) (*Module, error) {
 			if len(d.Args) != 2 {
 				return nil, fmt.Errorf("%s:%d: a requirement is a path and a version", name, d.Line)
 			}
-			m.Require = append(m.Require, Require{d.Args[0], d.Args[1], d.Line})
+			m.Require = append(m.Require, Require{d.Args[0], d.Args[1], d.Comment == "indirect", d.Line})
 		case "replace":
 			r, err := replacement(d)
 			if err != nil {
@@ -144,7 +147,8 @@ func readDirectives(fsys fs.FS, name string) ([]Directive, error) {
 	var list []Directive
 	block := ""
 	for i, text := range strings.Split(string(src), "\n") {
-		text, _, _ = strings.Cut(text, "//")
+		text, comment, _ := strings.Cut(text, "//")
+		comment = strings.TrimSpace(comment)
 		fields := strings.Fields(text)
 		line := i + 1
 		for j, f := range fields {
@@ -160,13 +164,13 @@ func readDirectives(fsys fs.FS, name string) ([]Directive, error) {
 		case block != "" && fields[0] == ")":
 			block = ""
 		case block != "":
-			list = append(list, Directive{block, fields, line})
+			list = append(list, Directive{block, fields, comment, line})
 		case len(fields) == 2 && fields[1] == "(":
 			block = fields[0]
 		case strings.HasSuffix(fields[0], "(") && len(fields) == 1:
 			block = strings.TrimSuffix(fields[0], "(")
 		default:
-			list = append(list, Directive{fields[0], fields[1:], line})
+			list = append(list, Directive{fields[0], fields[1:], comment, line})
 		}
 	}
 	if block != "" {

@@ -39,6 +39,48 @@ func checkReplace(t *Tree) []Violation {
 	return sorted(list)
 }
 
+// checkRequire keeps test libraries out of what users download: a released module
+// requires directly only what its own code imports outside of tests, the root and
+// testbed. A library that only tests need belongs to testbed or to module tests.
+// Testbed itself is made of what tests need, so its tests count as its code.
+func checkRequire(t *Tree) []Violation {
+	var list []Violation
+	for _, m := range t.Modules[1:] {
+		if moduleKinds[m.Dir] == untagged {
+			continue
+		}
+		imported := make(map[string]bool) // paths of required modules
+		for _, f := range t.Files {
+			if f.Module != m || f.Test && moduleKinds[m.Dir] != foundation {
+				continue
+			}
+			for _, i := range t.imports(f) {
+				imported[m.requirement(i.Path)] = true
+			}
+		}
+		for _, r := range m.Require {
+			sibling := t.module(r.Path)
+			exempt := sibling != nil && (sibling == t.Root() || sibling.Dir == testbedDir)
+			if !r.Indirect && !exempt && !imported[r.Path] {
+				list = append(list, Violation{m.File(), r.Line, fmt.Sprintf("requires %s, which no package of %s imports outside of tests: move the tests that need it to module tests, or what they need to testbed", r.Path, m.Dir)})
+			}
+		}
+	}
+	return list
+}
+
+// requirement returns the path of the required module that provides a package: the
+// longest that contains it, "" if there is none.
+func (m *Module) requirement(importPath string) string {
+	longest := ""
+	for _, r := range m.Require {
+		if _, ok := within(importPath, r.Path); ok && len(r.Path) > len(longest) {
+			longest = r.Path
+		}
+	}
+	return longest
+}
+
 // module returns the module of that path, nil where it is none of ours.
 func (t *Tree) module(modulePath string) *Module {
 	for _, m := range t.Modules {

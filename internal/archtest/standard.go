@@ -105,7 +105,7 @@ func selected(n ast.Node, pkg string) string {
 // suites are the packages outside of tests that may import package testing. It
 // brings its flags into every program that it gets into; drivertest is not among
 // them, because the command runs it.
-var suites = []string{"keys/keytest", "replay/replaytest", "queuetest"}
+var suites = []string{"keys/keytest", "replay/replaytest", "queuetest", "testbed/script"}
 
 // checkTestingImport lets an internal package that only tests import have package
 // testing, too: it gets into no program.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
@@ -31,9 +33,30 @@ type epoch struct {
 	sealer *envelope.Sealer
 }
 
-// NewCipher returns a Cipher over p, which must not be nil.
+// NewCipher returns a Cipher over p, which must not be nil. If p is a keys.Cached, what
+// was derived from a key is dropped when its ID leaves the list of valid keys; otherwise
+// when a message asks for the key and p answers keys.ErrNotFound.
 func NewCipher(p keys.Provider) *Cipher {
-	return &Cipher{keys: p, opener: envelope.NewOpener(nil)}
+	c := &Cipher{keys: p, opener: envelope.NewOpener(nil)}
+	if cached, ok := p.(*keys.Cached); ok {
+		// A Cipher has no Close, and one Cached may outlive many: it must not keep them.
+		w := weak.Make(c)
+		stop := cached.OnRetired(func(id keys.ID) {
+			if c := w.Value(); c != nil {
+				c.forget(id)
+			}
+		})
+		runtime.AddCleanup(c, func(stop func()) { stop() }, stop)
+	}
+	return c
+}
+
+// forget drops what was derived from a key.
+func (c *Cipher) forget(id keys.ID) {
+	c.opener.Forget(string(id))
+	if e := c.current.Load(); e != nil && e.key.ID() == id {
+		c.current.CompareAndSwap(e, nil)
+	}
 }
 
 // Keys is the provider of the Cipher's keys.
@@ -88,7 +111,7 @@ func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []
 	key, err := GetKey(ctx, c.keys, id)
 	if err != nil {
 		if errors.Is(err, keys.ErrNotFound) {
-			c.opener.Forget(m.KeyID)
+			c.forget(id)
 		}
 		return nil, err
 	}

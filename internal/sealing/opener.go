@@ -12,18 +12,12 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// ValidKeys knows which key IDs a receiver accepts, at a bounded rate of questions to
-// the key provider however many messages name keys that do not exist.
-type ValidKeys interface {
-	Valid(ctx context.Context, id keys.ID) (bool, error)
-}
-
 // Opener opens the messages of one queue. It is safe for concurrent use.
 type Opener struct {
 	Queue   string
-	Origins []string  // queues beside Queue that a message may have been sealed for
-	Crypto  Crypto    // nil: there are no keys, and no sealed message opens
-	Valid   ValidKeys // nil: every key ID reaches Crypto
+	Origins []string     // queues beside Queue that a message may have been sealed for
+	Crypto  Crypto       // nil: there are no keys, and no sealed message opens
+	Valid   *keys.Cached // bounds what messages that are not authentic ask of the keys; nil: every key ID reaches Crypto
 	Observe *observe.Scope
 }
 
@@ -125,12 +119,8 @@ func (o *Opener) known(ctx context.Context, id keys.ID) *Failure {
 	if o.Valid == nil {
 		return nil
 	}
-	ok, err := o.Valid.Valid(ctx, id)
-	switch {
-	case err != nil:
+	if err := o.Valid.Check(ctx, id); err != nil {
 		return fail(ctx, id, err)
-	case !ok:
-		return keyNotFound(id)
 	}
 	return nil
 }

@@ -27,57 +27,104 @@ type Counted interface {
 // WatchDepth makes the meter ask the queues for their counts whenever metrics are
 // collected: queue_depth{queue,state} with the states ready, in_flight, scheduled
 // and dead_letters, and queue_oldest_message_age_seconds{queue}. What a broker
-// does not tell, or not within three seconds, has no series. The function that it
-// returns ends it.
+// does not tell, or not within three seconds, has no series. stop ends it.
+//
+// The age is that of the oldest message that could be delivered now. It is 0 if there
+// is none: a message that is scheduled, that waits out a retry, or that a handler holds
+// does not wait for a consumer. driver.Stats has the oldest message of all only, which
+// may be one of those. What waits became deliverable after a collection last found
+// none waiting, and so the age is never more than the time since then.
 func WatchDepth(m metric.MeterProvider, queues ...Counted) (stop func() error, err error) {
 	if m == nil {
 		return nil, errors.New("otelqueue: WatchDepth needs a MeterProvider")
 	}
 	meter := m.Meter(scopeName)
 	depth, err1 := meter.Int64ObservableGauge("queue.depth", metric.WithDescription("Messages in the queue, by state, by the broker's word."))
-	age, err2 := meter.Float64ObservableGauge("queue.oldest_message.age", metric.WithUnit("s"), metric.WithDescription("How long the oldest message has waited."))
+	age, err2 := meter.Float64ObservableGauge("queue.oldest_message.age", metric.WithUnit("s"), metric.WithDescription("How long the oldest message that could be delivered now has waited."))
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	r, err := meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-		// A broker that is away must not take the other metrics with it, which
-		// are the ones to tell of it.
-		ctx, cancel := context.WithTimeout(ctx, statsTimeout)
-		defer cancel()
-		stats, errs := make([]driver.Stats, len(queues)), make([]error, len(queues))
-		var asked sync.WaitGroup
-		for i, q := range queues {
-			asked.Go(func() { stats[i], errs[i] = q.Stats(ctx) })
-		}
-		asked.Wait()
-		for i, q := range queues {
-			if errs[i] == nil {
-				report(o, depth, age, q.Queue(), &stats[i])
-			}
-		}
-		return errors.Join(errs...)
-	}, depth, age)
+	w := &depthWatch{depth: depth, age: age, queues: make([]watchedQueue, len(queues))}
+	for i, q := range queues {
+		w.queues[i].Counted = q
+	}
+	r, err := meter.RegisterCallback(w.collect, depth, age)
 	if err != nil {
 		return nil, err
 	}
 	return r.Unregister, nil
 }
 
+// depthWatch asks queues for their counts.
+type depthWatch struct {
+	depth metric.Int64Observable
+	age   metric.Float64Observable
+
+	collecting sync.Mutex // one collection at a time; guards queues
+	queues     []watchedQueue
+}
+
+// watchedQueue is a queue and what the last collections found.
+type watchedQueue struct {
+	Counted
+	stats     driver.Stats
+	err       error
+	noneReady time.Time // when a collection last found no message waiting
+}
+
+// collect observes the counts of all queues. A broker that does not answer must not
+// take the other metrics with it, which are the ones that tell of it.
+func (w *depthWatch) collect(ctx context.Context, o metric.Observer) error {
+	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
+	defer cancel()
+	w.collecting.Lock()
+	defer w.collecting.Unlock()
+	var asked sync.WaitGroup
+	for i := range w.queues {
+		q := &w.queues[i]
+		asked.Go(func() { q.stats, q.err = q.Stats(ctx) })
+	}
+	asked.Wait()
+	errs := make([]error, len(w.queues))
+	for i := range w.queues {
+		q := &w.queues[i]
+		if errs[i] = q.err; q.err == nil {
+			w.report(o, q, time.Now())
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // report observes the counts of one queue.
-func report(o metric.Observer, depth metric.Int64Observable, age metric.Float64Observable, queue string, s *driver.Stats) {
-	name := attribute.String("queue", queue)
+func (w *depthWatch) report(o metric.Observer, q *watchedQueue, now time.Time) {
+	name, s := attribute.String("queue", q.Queue()), &q.stats
 	for _, c := range [...]struct {
 		state string
 		n     int64
 	}{{"ready", s.Ready}, {"in_flight", s.InFlight}, {"scheduled", s.Scheduled}, {"dead_letters", s.DeadLetters}} {
 		if c.n >= 0 {
-			o.ObserveInt64(depth, c.n, metric.WithAttributes(name, attribute.String("state", c.state)))
+			o.ObserveInt64(w.depth, c.n, metric.WithAttributes(name, attribute.String("state", c.state)))
 		}
 	}
-	switch {
-	case !s.Oldest.IsZero():
-		o.ObserveFloat64(age, max(0, time.Since(s.Oldest).Seconds()), metric.WithAttributes(name))
-	case s.Ready == 0:
-		o.ObserveFloat64(age, 0, metric.WithAttributes(name))
+	if s.Ready == 0 {
+		q.noneReady = now
 	}
+	if age, ok := waited(s, q.noneReady, now); ok {
+		o.ObserveFloat64(w.age, age.Seconds(), metric.WithAttributes(name))
+	}
+}
+
+// waited returns how long the oldest message that could be delivered now has waited,
+// false if that is unknown. noneReady is when there last was none, zero if never.
+func waited(s *driver.Stats, noneReady, now time.Time) (time.Duration, bool) {
+	switch {
+	case s.Ready == 0:
+		return 0, true
+	case s.Oldest.IsZero():
+		return 0, false
+	case s.Oldest.Before(noneReady):
+		// The oldest message is held or scheduled, or was: what waits came later.
+		return now.Sub(noneReady), true
+	}
+	return max(0, now.Sub(s.Oldest)), true
 }

@@ -23,7 +23,7 @@ func (o *Observer) KeyCache(cache string) func(keys.CacheEvent) {
 		l := labels{byCache, cache, e.Call, e.Kind.String()}
 		switch e.Kind {
 		case keys.CacheHit, keys.CacheMiss, keys.CacheUnknown, keys.CacheStale:
-			i.keyCache.Add(context.Background(), 1, i.series(l).add...)
+			i.one(context.Background(), i.keyCache, l)
 		case keys.CacheFetch, keys.CacheError:
 			switch {
 			case e.Kind == keys.CacheFetch:

@@ -10,7 +10,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 )
 
 const scopeName = "github.com/queue-runtime/queue/otel/otelqueue"
@@ -20,9 +21,9 @@ type Options struct {
 	// MeterProvider makes the instruments. Nil: otel.GetMeterProvider.
 	MeterProvider metric.MeterProvider
 
-	// TracerProvider makes the spans. Nil: otel.GetTracerProvider. A provider
-	// that records nothing (package trace/noop) leaves the metrics alone, at
-	// their lowest cost.
+	// TracerProvider makes the spans. Nil: otel.GetTracerProvider. With the provider
+	// of package trace/noop there are metrics and no spans, and messages carry no
+	// trace context; that costs least.
 	TracerProvider trace.TracerProvider
 
 	// System is the messaging.system of spans: "aws_sqs", "servicebus",
@@ -30,23 +31,24 @@ type Options struct {
 	System string
 }
 
-// Observer implements queue.Observer.
+// Observer implements [observe.Observer].
 type Observer struct {
-	queue.NopObserver
+	observe.Nop
 	metrics *instruments
 	tracer  trace.Tracer
 	traces  propagation.TraceContext
 	system  string
-	// silent: the tracer records nothing and passes nothing on.
-	silent bool
+	silent  bool // the tracer records nothing and passes nothing on
 }
 
-// New returns an Observer. o may be nil. It fails where the MeterProvider refuses
-// an instrument.
+var _ observe.Observer = (*Observer)(nil)
+
+// New returns an Observer. o may be nil. It fails if the MeterProvider refuses an
+// instrument.
 //
-// Give one Observer to all clients of a process: what is counted by several adds up,
-// but a state (encryption enabled, receiving paused, the breaker) is that of the one
-// that spoke last.
+// Give one Observer to all clients of a process. What several Observers of one
+// MeterProvider count adds up, but of a state (encryption enabled, receiving paused,
+// the breaker, the key in use) the meter keeps what one of them reports.
 func New(o *Options) (*Observer, error) {
 	if o == nil {
 		o = &Options{}
@@ -69,48 +71,47 @@ func New(o *Options) (*Observer, error) {
 	return x, nil
 }
 
+// call is what the metrics need of an operation that ended.
+type call struct {
+	kind        observe.Kind
+	disposition driver.Disposition // of a Settle
+	took        time.Duration
+}
+
 // Begin times an operation and gives it a span.
-func (o *Observer) Begin(ctx context.Context, op queue.Operation) (context.Context, func(queue.Result)) {
-	if o.silent && op.Kind == queue.OpProcess {
-		return ctx, nothing // its metrics come with EventHandled
+func (o *Observer) Begin(ctx context.Context, s observe.Source, op observe.Operation) (context.Context, func(observe.Result)) {
+	if o.silent && op.Kind == observe.Process {
+		return ctx, ended // Handled has its metrics
 	}
 	begin := time.Now()
-	ctx, span := o.start(ctx, &op)
-	kind, name, on := op.Kind, op.Name, op.Queue
-	return ctx, func(r queue.Result) {
+	ctx, span := o.start(ctx, s.Queue, &op)
+	queue, kind, disposition := s.Queue, op.Kind, op.Disposition
+	return ctx, func(r observe.Result) {
 		took := r.Took
 		if took == 0 {
 			took = time.Since(begin)
 		}
-		o.metrics.ended(ctx, kind, name, on, took, r.Err)
+		o.metrics.ended(ctx, queue, call{kind, disposition, took}, r.Err)
 		if span != nil {
 			finish(span, kind, &r)
 		}
 	}
 }
 
-func nothing(queue.Result) {}
+func ended(observe.Result) {}
 
-// Event counts, and notes what concerns the current span on it.
-func (o *Observer) Event(ctx context.Context, e queue.Event) {
-	o.metrics.event(ctx, &e)
-	if !o.silent {
-		note(ctx, &e)
-	}
-}
-
-// Traces reports whether spans are made: false where the TracerProvider is that of
+// Traces reports whether spans are made: false if the TracerProvider is that of
 // package noop.
 func (o *Observer) Traces() bool { return !o.silent }
 
-// Inject hands over traceparent and tracestate.
+// Inject hands traceparent and tracestate to set.
 func (o *Observer) Inject(ctx context.Context, set func(name, value string)) {
 	if !o.silent {
 		o.traces.Inject(ctx, setter(set))
 	}
 }
 
-// Extract takes them in.
+// Extract returns ctx with the trace context that get gives.
 func (o *Observer) Extract(ctx context.Context, get func(name string) string) context.Context {
 	if o.silent {
 		return ctx

@@ -10,7 +10,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // The attributes of spans (OpenTelemetry semantic conventions 1.43, messaging spans).
@@ -29,7 +30,11 @@ const (
 	attrKey       = attribute.Key("queue.key.id")
 	attrClaimed   = attribute.Key("queue.key.claimed_id") // of a message that is not authentic
 	attrDelivery  = attribute.Key("queue.delivery.count")
-	attrOutcome   = attribute.Key("queue.outcome")
+
+	attrDisposition = attribute.Key("queue.disposition")
+	attrReason      = attribute.Key("queue.reason")
+	attrPlanned     = attribute.Key("queue.retry.planned")
+	attrDelay       = attribute.Key("queue.retry.delay") // seconds
 )
 
 func isNoop(p trace.TracerProvider) bool {
@@ -37,59 +42,57 @@ func isNoop(p trace.TracerProvider) bool {
 	return ok
 }
 
-// start begins the span of an operation; nil where none is wanted.
-func (o *Observer) start(ctx context.Context, op *queue.Operation) (context.Context, trace.Span) {
+// role is the kind of span and the messaging.operation.type of an operation.
+type role struct {
+	kind          trace.SpanKind
+	operationType string
+}
+
+var roles = map[observe.Kind]role{
+	observe.Send:    {trace.SpanKindProducer, "send"},
+	observe.Receive: {trace.SpanKindClient, "receive"},
+	observe.Settle:  {trace.SpanKindClient, "settle"},
+	observe.Process: {trace.SpanKindConsumer, "process"},
+	observe.Redrive: {trace.SpanKindProducer, "send"},
+}
+
+// start begins the span of an operation. The span is nil if none are made.
+func (o *Observer) start(ctx context.Context, queue string, op *observe.Operation) (context.Context, trace.Span) {
 	if o.silent {
 		return ctx, nil
 	}
-	name := op.Name // as a settlement has: "complete", "abandon", "dead-letter"
-	if name == "" {
-		name = string(op.Kind)
-	}
-	kind := trace.SpanKindClient
-	operationType := "settle"
-	switch op.Kind {
-	case queue.OpSend:
-		kind, operationType = trace.SpanKindProducer, "send"
-	case queue.OpReceive:
-		operationType = "receive"
-	case queue.OpProcess:
-		kind, operationType = trace.SpanKindConsumer, "process"
-	case queue.OpRedrive:
-		kind, operationType = trace.SpanKindProducer, "send"
-	}
-	attributes := []attribute.KeyValue{
-		attrSystem.String(o.system),
-		attrType.String(operationType),
-		attrDestination.String(op.Queue),
-		attrOperation.String(name),
-	}
-	if op.MessageID != "" {
-		attributes = append(attributes, attrMessageID.String(op.MessageID))
-	} else if op.Count > 0 && op.Kind != queue.OpReceive {
-		attributes = append(attributes, attrCount.Int(op.Count))
-	}
-	if op.SessionID != "" {
-		attributes = append(attributes, attrSession.String(op.SessionID))
-	}
-	if op.Kind == queue.OpSend || op.Kind == queue.OpProcess {
-		attributes = append(attributes, attrEncrypted.Bool(op.Encrypted))
-	}
-	if op.KeyID != "" {
-		attributes = append(attributes, attrKey.String(string(op.KeyID)))
-	}
-	if op.Delivered > 0 {
-		attributes = append(attributes, attrDelivery.Int(op.Delivered))
-	}
+	r := roles[op.Kind]
 	related := links(op.Links)
-	if op.Kind == queue.OpProcess {
+	if op.Kind == observe.Process {
 		// Parent and link: backends that follow either find the message's sender.
 		if sender := trace.SpanContextFromContext(ctx); sender.IsRemote() {
 			related = append(related, trace.Link{SpanContext: sender})
 		}
 	}
-	return o.tracer.Start(ctx, name+" "+op.Queue,
-		trace.WithSpanKind(kind), trace.WithAttributes(attributes...), trace.WithLinks(related...))
+	attributes := append([]attribute.KeyValue{
+		attrSystem.String(o.system),
+		attrType.String(r.operationType),
+		attrDestination.String(queue),
+		attrOperation.String(string(op.Kind)),
+	}, describe(op)...)
+	return o.tracer.Start(ctx, string(op.Kind)+" "+queue,
+		trace.WithSpanKind(r.kind), trace.WithAttributes(attributes...), trace.WithLinks(related...))
+}
+
+// describe returns the attributes that not every operation has.
+func describe(op *observe.Operation) []attribute.KeyValue {
+	n := note{}.text(attrDisposition, string(op.Disposition)).text(attrMessageID, op.MessageID).
+		text(attrSession, op.SessionID).keyID(attrKey, op.KeyID)
+	if op.MessageID == "" && op.Count > 0 && op.Kind != observe.Receive {
+		n = append(n, attrCount.Int(op.Count))
+	}
+	if op.Kind == observe.Send || op.Kind == observe.Process {
+		n = append(n, attrEncrypted.Bool(op.Encrypted))
+	}
+	if op.Deliveries > 0 {
+		n = append(n, attrDelivery.Int(op.Deliveries))
+	}
+	return n
 }
 
 // links are the spans that messages came from.
@@ -107,54 +110,57 @@ func links(carried []map[string]string) []trace.Link {
 	return all
 }
 
-func finish(span trace.Span, kind queue.OperationKind, r *queue.Result) {
-	if kind == queue.OpReceive {
+// finish ends the span of an operation.
+func finish(span trace.Span, kind observe.Kind, r *observe.Result) {
+	if kind == observe.Receive {
 		span.SetAttributes(attrCount.Int(r.Count))
 	}
 	for _, l := range links(r.Links) {
 		span.AddLink(l)
 	}
-	if r.Outcome != "" {
-		span.SetAttributes(attrOutcome.String(r.Outcome))
+	if r.Disposition != "" {
+		span.SetAttributes(attrDisposition.String(string(r.Disposition)))
 	}
 	if r.Err != nil {
-		// The text of a handler's error may hold payload: the code alone.
-		code := errorType(r.Err)
-		span.SetAttributes(attrErrorType.String(code))
-		span.SetStatus(codes.Error, code)
+		// The text of a handler's error may hold payload: only its class is shown.
+		class := errorType(r.Err)
+		span.SetAttributes(attrErrorType.String(class))
+		span.SetStatus(codes.Error, class)
 	}
 	span.End()
 }
 
-// note puts what happened to a message on the current span. Keys are named,
-// never shown.
-func note(ctx context.Context, e *queue.Event) {
-	span := trace.SpanFromContext(ctx)
-	if !span.IsRecording() {
-		return
+// recording returns the span of ctx if it records, otherwise nil.
+func (o *Observer) recording(ctx context.Context) trace.Span {
+	if o.silent {
+		return nil
 	}
-	switch e.Kind {
-	case queue.EventSealed, queue.EventOpened, queue.EventKeyUsed, queue.EventCryptoError, queue.EventRejected,
-		queue.EventDeadLettered, queue.EventDuplicate, queue.EventRetry, queue.EventRenewed, queue.EventPaused, queue.EventResumed:
-	default:
-		return
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		return span
 	}
-	var attributes []attribute.KeyValue
-	if e.KeyID != "" {
-		key := attrKey
-		if e.Kind == queue.EventCryptoError || e.Kind == queue.EventRejected || e.Kind == queue.EventOpened && e.Err != nil {
-			key = attrClaimed
-		}
-		attributes = append(attributes, key.String(string(e.KeyID)))
-	}
-	if e.ErrorType != "" {
-		attributes = append(attributes, attrErrorType.String(e.ErrorType))
-	}
-	if e.Reason != "" {
-		attributes = append(attributes, attribute.String("queue.reason", e.Reason))
-	}
-	if e.Err != nil && e.ErrorType == "" {
-		attributes = append(attributes, attrErrorType.String(errorType(e.Err)))
-	}
-	span.AddEvent("queue."+string(e.Kind), trace.WithAttributes(attributes...))
+	return nil
 }
+
+// note is what an event on a span says. Keys are named, never shown.
+type note []attribute.KeyValue
+
+// text adds v unless it is empty.
+func (n note) text(name attribute.Key, v string) note {
+	if v == "" {
+		return n
+	}
+	return append(n, name.String(v))
+}
+
+// keyID adds id unless it is empty.
+func (n note) keyID(name attribute.Key, id keys.ID) note { return n.text(name, string(id)) }
+
+// failure adds the class of err unless it is nil.
+func (n note) failure(err error) note {
+	if err == nil {
+		return n
+	}
+	return append(n, attrErrorType.String(errorType(err)))
+}
+
+func (n note) addTo(span trace.Span, event string) { span.AddEvent(event, trace.WithAttributes(n...)) }

@@ -2,20 +2,19 @@ package sqlitequeue_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/queue-runtime/queue/attacktest"
 	"github.com/queue-runtime/queue/drivertest"
-	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
+	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
 // TestAttacks performs the threat model's attacks by SQL on the file.
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	h := harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, time.Second, here)
-	h.AttackAttempts = 20 / scale
-	drivertest.Attacks(drivertest.NewIn(t, synctest.Test), h)
+	inBubbles(t, attacktest.Cases(h, attacktest.DefaultAttempts/scale))
 }
 
 var _ drivertest.Attacker = (*sqliteattack.Attacker)(nil)

@@ -86,7 +86,7 @@ func (b *Broker) Path() string { return b.file.Path() }
 // belongs to it, through symbolic or hard links too: a replay store must not lie
 // there.
 func (b *Broker) SameFile(path string) bool {
-	for _, suffix := range [...]string{"", "-wal", "-shm"} {
+	for _, suffix := range [...]string{"", "-wal", "-shm", "-turn"} {
 		if sqlitefile.SameFile(path, b.Path()+suffix) {
 			return true
 		}
@@ -124,7 +124,7 @@ func (b *Broker) Queues(ctx context.Context) (names []string, err error) {
 // Declare makes a queue, or gives one that exists these settings. They hold for
 // those who open it from then on. o may be nil, for the defaults.
 func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) error {
-	if err := checkName(name); err != nil {
+	if err := driver.CheckName(name); err != nil {
 		return err
 	}
 	if o == nil {
@@ -151,7 +151,7 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 // Open opens a queue, and makes it with Options.Default where it does not exist,
 // unless Options.MustExist says otherwise.
 func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	if err := checkName(name); err != nil {
+	if err := driver.CheckName(name); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -181,12 +181,6 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 	if o != nil {
 		if o.Lock != 0 {
 			cfg.Lock = o.Lock
-		}
-		if o.MaxDeliveries < 0 {
-			return nil, fmt.Errorf("sqlitequeue: QueueOptions.MaxDeliveries is negative: %w", errors.ErrUnsupported)
-		}
-		if o.MaxDeliveries > 0 {
-			cfg.MaxDeliveries = o.MaxDeliveries
 		}
 		if err := checkLock(cfg.Lock); err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,8 +13,8 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
-	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
+	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
 // connector opens a connection to a file.
@@ -72,9 +73,17 @@ func harness(tb testing.TB, limits sqlitequeue.QueueOptions, lock time.Duration,
 				return name, b.Declare(ctx, name, &o)
 			},
 			Missing:      "not-declared",
-			InvalidNames: []string{"a\x00b", "a\nb", "not-utf8-\xff", strings.Repeat("n", sqlitequeue.MaxName+1)},
+			InvalidNames: []string{"a\x00b", "a\nb", "not-utf8-\xff", strings.Repeat("n", driver.MaxName+1)},
 		}
 	}}
+}
+
+// inBubbles runs cases as subtests, each in a bubble of its own.
+func inBubbles(t *testing.T, cases []drivertest.Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { c.Run(t) }) })
+	}
 }
 
 func TestConformance(t *testing.T) {
@@ -83,48 +92,60 @@ func TestConformance(t *testing.T) {
 		"session only": {SessionOnly: true, MaxBody: 64 << 10, Retention: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := harness(t, o, time.Second, here)
-			if o.SessionOnly {
+			cases := drivertest.Cases(harness(t, o, time.Second, here))
+			if o.SessionOnly && scale > 1 {
 				// The others would do the same once more.
-				h.Only = func(name string) bool { return scale == 1 || strings.HasPrefix(name, "session") }
+				cases = slices.DeleteFunc(cases, func(c drivertest.Case) bool { return !strings.HasPrefix(c.Name, "session") })
 			}
-			drivertest.Conformance(drivertest.NewIn(t, synctest.Test), h)
+			inBubbles(t, cases)
 		})
 	}
 }
 
-// TestConformanceProcesses has each connection in a process of its own, and time
-// is real: several cases run side by side, because they mostly wait. Under the
-// race detector those that race against a lock are left to a run without it.
+// TestConformanceProcesses opens each connection in a process of its own, so time
+// is real. Six cases run at a time, because they mostly wait.
 func TestConformanceProcesses(t *testing.T) {
 	t.Parallel()
-	const shards = 6
-	shard := make(map[string]int)
-	for i, name := range drivertest.Cases() {
-		shard[name] = i % shards
+	connect := func(_ context.Context, path string) (driver.Broker, error) { return connectRemote(t, path) }
+	var mu sync.Mutex // guards the harness, which counts its files
+	// The lock outlasts a stall of a busy machine.
+	h := harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, 1500*time.Millisecond, connect)
+	start := h.Start
+	h.Start = func(t drivertest.T) *drivertest.Instance {
+		mu.Lock()
+		defer mu.Unlock()
+		return start(t)
 	}
-	for name := range shard {
-		concurrent := strings.HasPrefix(name, "concurrent") || strings.HasPrefix(name, "receive") || strings.HasPrefix(name, "session")
-		switch {
-		case name == "goroutines": // of this process, which are not the driver's
-			shard[name] = -1
-		case scale > 1 && (!concurrent || strings.Contains(name, "lock") || strings.Contains(name, "delay")):
-			shard[name] = -1
-		}
-	}
+	work := make(chan drivertest.Case)
 	var wg sync.WaitGroup
-	for i := range shards {
-		connect := func(_ context.Context, path string) (driver.Broker, error) { return connectRemote(t, path) }
-		// A lock that outlasts a stall of a busy machine.
-		h := harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, 1500*time.Millisecond, connect)
-		h.Only = func(name string) bool { return shard[name] == i }
+	for range 6 {
 		wg.Go(func() {
-			drivertest.Run(t.Context(), func(t drivertest.T) { drivertest.Conformance(t, h) }, func(r drivertest.Report) {
-				if r.Failed {
+			for c := range work {
+				if r := drivertest.Run(t.Context(), c); r.Failed {
 					t.Errorf("%s: %s", r.Name, strings.Join(r.Lines, "\n"))
 				}
-			})
+			}
 		})
 	}
+	for _, c := range drivertest.Cases(h) {
+		if acrossProcesses(c.Name) {
+			work <- c
+		}
+	}
+	close(work)
 	wg.Wait()
+}
+
+// acrossProcesses reports whether a case runs in TestConformanceProcesses. With
+// the race detector, which is slow, only cases about concurrency run, and none
+// that races against the end of a lock.
+func acrossProcesses(name string) bool {
+	concurrent := strings.HasPrefix(name, "concurrent") || strings.HasPrefix(name, "receive") || strings.HasPrefix(name, "session")
+	switch {
+	case name == "goroutines": // those of this process, which are not the driver's
+		return false
+	case scale > 1:
+		return concurrent && !strings.Contains(name, "lock") && !strings.Contains(name, "delay")
+	}
+	return true
 }

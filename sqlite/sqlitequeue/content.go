@@ -32,7 +32,7 @@ type content struct {
 }
 
 func newContent(m *driver.Message) content {
-	return content{m, appendPairs(m.Attributes), appendPairs(m.Trace), size(m)}
+	return content{m, appendPairs(m.Attributes), appendPairs(m.Trace), m.Bytes()}
 }
 
 func (c *content) insert(conn *sqlitefile.Conn, id int64) error {
@@ -84,18 +84,6 @@ func parseDelivery(r sqlitefile.Row) (d *driver.Delivery, content int64) {
 		}
 	}
 	return d, r.Int(1)
-}
-
-// size is what a message counts against limits: its body and its strings.
-func size(m *driver.Message) int {
-	n := len(m.Body) + len(m.ID) + len(m.SessionID) + len(m.CorrelationID) + len(m.ContentType) + len(m.DedupID)
-	for k, v := range m.Attributes {
-		n += len(k) + len(v)
-	}
-	for k, v := range m.Trace {
-		n += len(k) + len(v)
-	}
-	return n
 }
 
 // text, blob, instant and duration are NULL for the zero value.

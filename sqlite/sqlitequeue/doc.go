@@ -51,7 +51,8 @@
 // its virtual ones, are not refused, and most do not carry SQLite's locks.
 //
 // While it is open there are two more files beside it, with -wal and -shm in
-// their names. Leave all three alone: a process that opens and closes one by other
+// their names, and from the first opening on one with -turn, by which processes take
+// turns at writing. Leave all of them alone: a process that opens and closes one by other
 // means, to copy it say, drops its own locks on it (fcntl(2)). A backup is made by
 // the sqlite3 shell (.backup), or with all processes stopped. Calls fail with
 // driver.Corrupt once the file is no longer where it was opened: what they would

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
+	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
 // fixture is a file with an open queue.

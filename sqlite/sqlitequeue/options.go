@@ -3,10 +3,7 @@ package sqlitequeue
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -29,9 +26,6 @@ const (
 
 	// MaxBatch is how many messages one Send takes.
 	MaxBatch = 500
-
-	// MaxName is the length of a queue's name in bytes.
-	MaxName = 255
 )
 
 // Synchronous says what a confirmed send or settlement survives.
@@ -141,20 +135,16 @@ func (o *Options) resolve() (Options, error) {
 
 // resolve fills in defaults and checks the rest.
 func (o QueueOptions) resolve() (QueueOptions, error) {
-	for _, v := range [...]struct {
-		name  string
-		value int64
-	}{
-		{"Lock", int64(o.Lock)},
-		{"Retention", int64(o.Retention)},
-		{"DeadLetterRetention", int64(o.DeadLetterRetention)},
-		{"DedupWindow", int64(o.DedupWindow)},
-		{"MaxMessages", int64(o.MaxMessages)},
-		{"MaxBody", int64(o.MaxBody)},
-	} {
-		if v.value < 0 {
-			return o, fmt.Errorf("sqlitequeue: QueueOptions.%s is negative", v.name)
-		}
+	err := driver.CheckSettings([]driver.Setting{
+		{Name: "Lock", Value: int64(o.Lock)},
+		{Name: "Retention", Value: int64(o.Retention)},
+		{Name: "DeadLetterRetention", Value: int64(o.DeadLetterRetention)},
+		{Name: "DedupWindow", Value: int64(o.DedupWindow)},
+		{Name: "MaxMessages", Value: int64(o.MaxMessages)},
+		{Name: "MaxBody", Value: int64(o.MaxBody)},
+	})
+	if err != nil {
+		return o, fmt.Errorf("sqlitequeue: QueueOptions.%w", err)
 	}
 	if o.Lock == 0 {
 		o.Lock = DefaultLock
@@ -212,19 +202,4 @@ func (o *QueueOptions) capabilities() driver.Capabilities {
 		c.Dedup = driver.Native
 	}
 	return c
-}
-
-// checkName refuses what no queue can be called.
-func checkName(name string) error {
-	switch {
-	case name == "":
-		return driver.Errorf(driver.InvalidName, "the name is empty")
-	case len(name) > MaxName:
-		return driver.Errorf(driver.InvalidName, "the name has %d bytes, the limit is %d", len(name), MaxName)
-	case !utf8.ValidString(name):
-		return driver.Errorf(driver.InvalidName, "the name is not valid UTF-8")
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return driver.Errorf(driver.InvalidName, "the name has a control character")
-	}
-	return nil
 }

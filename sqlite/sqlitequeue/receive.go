@@ -39,12 +39,15 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 		if err := s.usable(ctx); err != nil {
 			return look, err
 		}
-		ready, look, err := s.probe(ctx)
-		if err != nil || !ready {
-			return look, err
+		if !s.flowing.Swap(false) {
+			ready, next, err := s.probe(ctx)
+			if look = next; err != nil || !ready {
+				return look, err
+			}
 		}
 		out, look.next, err = s.claim(ctx, min(limit, claimMessages))
 		look.done = len(out) > 0
+		s.flowing.Store(look.done)
 		return look, err
 	})
 	if err != nil {

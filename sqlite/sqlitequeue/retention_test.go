@@ -213,7 +213,7 @@ func TestDeclare(t *testing.T) {
 		}
 	}
 	want(time.Minute, 0, nil)
-	want(time.Second, 3, &driver.QueueOptions{Lock: time.Second, MaxDeliveries: 3})
+	want(time.Second, 0, &driver.QueueOptions{Lock: time.Second})
 	if err := b.Declare(ctx, "q", &sqlitequeue.QueueOptions{Lock: 2 * time.Second, MaxDeliveries: 7}); err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestDeclare(t *testing.T) {
 			t.Errorf("Open(%+v): no error", o)
 		}
 	}
-	for _, o := range []driver.QueueOptions{{Lock: time.Nanosecond}, {Lock: -1}, {MaxDeliveries: -1}} {
+	for _, o := range []driver.QueueOptions{{Lock: time.Nanosecond}, {Lock: -1}} {
 		if _, err := b.Open(ctx, "q", &o); err == nil {
 			t.Errorf("Open(%+v): no error", o)
 		}

@@ -187,27 +187,19 @@ func (q *Queue) room(c *sqlitefile.Conn, size int) (int64, error) {
 
 // check refuses what this broker does not carry.
 func (q *Queue) check(m *driver.Message) error {
+	if err := m.Check(); err != nil {
+		return err
+	}
 	switch {
-	case m == nil:
-		return driver.Errorf(driver.Invalid, "nil message")
-	case m.ID == "" || len(m.ID) > 128:
-		return driver.Errorf(driver.Invalid, "a message ID of %d bytes, it must be 1 to 128", len(m.ID))
 	case len(m.Body) > q.cfg.MaxBody:
 		return driver.NewTooLarge("body", len(m.Body), q.cfg.MaxBody)
-	case m.TTL < 0:
-		return driver.Errorf(driver.Invalid, "a negative TTL")
 	case q.cfg.SessionOnly && m.SessionID == "":
 		return driver.Errorf(driver.Invalid, "the queue takes only messages with a session ID")
-	}
-	for name := range m.Attributes {
-		if len(name) < 1 || len(name) > 255 {
-			return driver.Errorf(driver.Invalid, "an attribute name of %d bytes, it must be 1 to 255", len(name))
-		}
 	}
 	return nil
 }
 
 // Size returns the bytes of the body and of every string.
-func (q *Queue) Size(m *driver.Message) int { return size(m) }
+func (q *Queue) Size(m *driver.Message) int { return m.Bytes() }
 
 func brokerID(seq int64) string { return strconv.FormatInt(seq, 10) }

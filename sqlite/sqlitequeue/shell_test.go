@@ -12,9 +12,9 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 	"github.com/queue-runtime/queue/sqlite/sqlitereplay"
+	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
 // shell is a service over a file, and somebody with the sqlite3 shell.

@@ -21,6 +21,10 @@ type source struct {
 
 	closing chan struct{} // closed by close
 
+	// flowing is set while the last Receive brought something: then the next one
+	// claims without looking first.
+	flowing atomic.Bool
+
 	mu     sync.Mutex // guards what follows
 	closed bool
 	held   map[int64]*receipt // what was delivered and is not settled, by seq

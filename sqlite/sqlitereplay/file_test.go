@@ -14,9 +14,9 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/replay"
-	"github.com/queue-runtime/queue/sqlite/sqliteattack"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 	"github.com/queue-runtime/queue/sqlite/sqlitereplay"
+	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
 func request(n int) replay.Request {

@@ -15,7 +15,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/queue-runtime/queue"
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/examples/bot/consumer"
@@ -25,6 +24,7 @@ import (
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 	"github.com/queue-runtime/queue/worker"
 )
 

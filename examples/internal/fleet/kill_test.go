@@ -12,7 +12,7 @@ import (
 	"github.com/queue-runtime/queue/examples/bot/consumer"
 	"github.com/queue-runtime/queue/examples/internal/fleet"
 	"github.com/queue-runtime/queue/examples/internal/hooks"
-	"github.com/queue-runtime/queue/sqlite/sqliteattack"
+	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
 // allRounds are those with QRT_FULL=1, and of the benchmark.

@@ -347,7 +347,7 @@ func TestKeyStoreDown(t *testing.T) {
 	}
 	scrape := f.scrape()
 	for _, want := range []string{
-		`queue_crypto_errors_total{error_type="encryption_failed",queue="task-tactician"} 1`,
+		`queue_crypto_errors_total{queue="task-tactician",reason="encryption_failed"} 1`,
 		`queue_key_cache_fetch_duration_seconds_count{cache="task-tactician",call="CurrentKeyID",result="error"}`,
 	} {
 		if !strings.Contains(scrape, want) {

@@ -27,7 +27,7 @@ type Router struct {
 	log        *slog.Logger
 	telemetry  *service.Telemetry
 	client     *queue.Client
-	keys       []*connect.Keys
+	keys       []*keys.Cached
 	senders    [routes]*queue.Sender
 	slots      chan struct{} // one for each request that is worked on
 	failed     atomic.Int64  // when the broker last failed to confirm, in Unix nanoseconds; 0: it has confirmed since
@@ -105,7 +105,7 @@ func (r *Router) Close(ctx context.Context) error {
 		errs = append(errs, r.client.Close(ctx))
 	}
 	for _, k := range r.keys {
-		errs = append(errs, k.Close())
+		errs = append(errs, k.Close(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -79,9 +79,11 @@ type File struct {
 	unsynced bool
 	readers  chan *Conn
 	closing  chan struct{}
-	done     chan struct{}   // run has ended
-	wake     chan struct{}   // capacity 1: there may be something to do
-	commits  [2]atomic.Int64 // those that did not wait for the disk, those that did
+	done     chan struct{} // run has ended
+	wake     chan struct{} // capacity 1: there may be something to do
+	turns    turnstile
+	looked   atomic.Pointer[time.Time] // when the file was last seen in its place
+	commits  [2]atomic.Int64           // those that did not wait for the disk, those that did
 
 	mu       sync.Mutex // guards what follows, never held across a wait
 	pending  []*request
@@ -120,6 +122,7 @@ func Open(ctx context.Context, c Config) (*File, error) {
 	if f.opened, err = identify(path); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))
 	}
+	f.turns = openTurnstile(path)
 	for range c.Readers {
 		f.readers <- nil // opened when first needed
 	}
@@ -275,7 +278,7 @@ func (f *File) Read(ctx context.Context, do func(*Conn) error) error {
 	case c = <-f.readers:
 	}
 	defer func() { f.readers <- c }()
-	if err := f.inPlace(); err != nil {
+	if err := f.lately(); err != nil {
 		return err
 	}
 	return Classify(f.patiently(ctx, func() (err error) {

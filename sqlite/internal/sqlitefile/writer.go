@@ -159,6 +159,7 @@ func (f *File) shut() {
 			_ = c.close() // it only read
 		}
 	}
+	f.turns.close()
 	f.closeErr = Classify(f.writer.close())
 }
 
@@ -166,7 +167,11 @@ func (f *File) shut() {
 // returns how long others kept it from the lock, 0 for not at all.
 func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 	synced := slices.ContainsFunc(batch, func(r *request) bool { return r.synced })
-	err := f.inPlace()
+	look := f.lately
+	if synced {
+		look = f.inPlace // it will be confirmed that the disk has it
+	}
+	err := look()
 	if err == nil {
 		err = f.setSynced(synced)
 	}
@@ -308,17 +313,19 @@ func (f *File) beginGroup(batch []*request) (waited time.Duration, err error) {
 	wanted, done := context.WithCancel(context.Background())
 	defer done()
 	var met time.Time
-	err = f.patiently(wanted, func() error {
-		_, err := f.writer.Exec("BEGIN IMMEDIATE")
-		if busy(err) {
-			if met.IsZero() {
-				met = time.Now()
+	err = f.pass(wanted, func() error {
+		return f.patiently(wanted, func() error {
+			_, err := f.writer.Exec("BEGIN IMMEDIATE")
+			if busy(err) {
+				if met.IsZero() {
+					met = time.Now()
+				}
+				if !anyWaiting(batch) {
+					done()
+				}
 			}
-			if !anyWaiting(batch) {
-				done()
-			}
-		}
-		return err
+			return err
+		})
 	})
 	if !met.IsZero() {
 		waited = time.Since(met)
@@ -337,9 +344,11 @@ func anyWaiting(batch []*request) bool {
 
 // begin takes the write lock.
 func (f *File) begin(ctx context.Context, c *Conn) error {
-	return f.patiently(ctx, func() error {
-		_, err := c.Exec("BEGIN IMMEDIATE")
-		return err
+	return f.pass(ctx, func() error {
+		return f.patiently(ctx, func() error {
+			_, err := c.Exec("BEGIN IMMEDIATE")
+			return err
+		})
 	})
 }
 
@@ -367,8 +376,9 @@ func (f *File) patiently(ctx context.Context, do func() error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		// A tenth of the time waited, between 0.1 and 20 ms.
-		pause := min(max(waited/10, 100*time.Microsecond), 20*time.Millisecond)
+		// A tenth of the time waited, between 0.1 and 2 ms: a transaction takes some
+		// milliseconds, and no more than one process waits here (turnstile).
+		pause := min(max(waited/10, 100*time.Microsecond), 2*time.Millisecond)
 		if !f.pauseFor(ctx, pause/2+rand.N(pause)) { //nolint:gosec // G404: jitter, not a secret
 			return ErrClosed
 		}

@@ -348,7 +348,7 @@ func (a *app) keysIn(ctx context.Context) (*keysReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = p.Close() }() // nothing was written
+	defer func() { _ = p.Close(ctx) }() // nothing was written
 	return listKeys(ctx, p)
 }
 

@@ -116,7 +116,7 @@ func TestEmulator(t *testing.T) {
 	if len(e.Queues) != 2 || !strings.HasPrefix(e.Address, "127.0.0.1:") {
 		t.Errorf("%+v", e)
 	}
-	s.env = append(s.env, "CONNECTION="+e.ConnectionString, "QRT_PROVIDER=sb:///?connection=CONNECTION")
+	s.env = append(s.env, "CONNECTION="+e.ConnectionString, "QRT_BROKER=sb:///?connection=CONNECTION")
 	s.must("qrt keys new --id k1")
 	s.must("echo hello | qrt send orders --id m1")
 	if out := s.must("qrt peek orders --json"); !strings.Contains(out, `"message_id":"m1"`) {
@@ -132,13 +132,13 @@ func TestEmulator(t *testing.T) {
 	if out := s.run("echo hello | qrt send nosuch"); !strings.HasSuffix(out, "[exit 3]\n") {
 		t.Errorf("a queue that is not there: %s", out)
 	}
-	s.env = append(s.env, "QRT_PROVIDER=sb:///?connection=CONNECTION&sessions=true")
+	s.env = append(s.env, "QRT_BROKER=sb:///?connection=CONNECTION&sessions=true")
 	s.must("echo hello | qrt send events --session s")
 	if out := s.must("qrt receive events --json"); !strings.Contains(out, `"session_id":"s"`) {
 		t.Errorf("receive from a session: %s", out)
 	}
 	// A connection string is for the environment, not for everybody to see.
-	s.env = append(s.env, "QRT_PROVIDER="+e.ConnectionString)
+	s.env = append(s.env, "QRT_BROKER="+e.ConnectionString)
 	s.must("echo hello | qrt send orders")
 	if out := s.must("qrt receive orders"); strings.Contains(out, "SharedAccessKey") {
 		t.Errorf("the connection string is shown: %s", out)

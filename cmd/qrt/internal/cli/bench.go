@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/queue-runtime/queue/cmd/qrt/internal/brokers"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/cost"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
-	"github.com/queue-runtime/queue/cmd/qrt/internal/testbed"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
 	"github.com/queue-runtime/queue/drivertest"
 )
@@ -60,15 +60,15 @@ turns, so that both meet the same machine. It reports throughput (batches of 50)
 latency (one by one), and the overhead with a confidence interval; more and
 shorter pairs (--rounds, --messages) make that narrower.
 
-It works on queues of its own: in a SQLite file that it removes, or on the broker
-that --provider names (emulator://servicebus and emulator://sqs start one). Where
-it cannot make queues, --queue names one that is empty and that nobody else uses.
-In an AWS account it makes queues and removes them, in a file it leaves them: it
-wants --yes for the first, and where the file has others.`,
+It creates queues of its own in a temporary SQLite file, or on the broker that
+--broker names (emulator://servicebus and emulator://sqs start one). If it cannot
+create queues there, name an empty queue that nothing else uses with --queue. On
+AWS it creates and deletes queues and asks for --yes. In a file it leaves them, and
+asks for --yes if the file has other queues.`,
 		Example: example(`
 			qrt bench
 			qrt bench --payloads testdata/github --rounds 200
-			qrt bench --provider sqlite:///mnt/disk/bench.db --size 1024 --json`),
+			qrt bench --broker sqlite:///mnt/disk/bench.db --size 1024 --json`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
@@ -90,8 +90,8 @@ wants --yes for the first, and where the file has others.`,
 	c.Flags().IntVar(&size, "size", 0, "bodies of this many bytes")
 	c.Flags().IntVar(&messages, "messages", 100, "messages of each half of a pair")
 	c.Flags().IntVar(&rounds, "rounds", 30, "how many pairs")
-	c.Flags().StringVar(&queue, "queue", "", "an empty `queue` to use, instead of making some")
-	c.Flags().BoolVar(&yes, "yes", false, "make queues in a cloud's account, or in a file that has some")
+	c.Flags().StringVar(&queue, "queue", "", "use this empty `queue` instead of creating queues")
+	c.Flags().BoolVar(&yes, "yes", false, "create queues in an account of a cloud, or in a file that has queues")
 	c.MarkFlagsMutuallyExclusive("payloads", "size")
 	must(c.MarkFlagDirname("payloads"))
 	return c
@@ -116,17 +116,17 @@ func benchBodies(payloads string, size int) ([][]byte, error) {
 }
 
 func (a *app) bench(ctx context.Context, queue string, bodies [][]byte, messages, rounds int, yes bool) (err error) {
-	var bed *testbed.Bed
+	var b *brokers.Broker
 	if queue != "" {
-		bed, err = testbed.OpenOn(ctx, a.settings.provider.value, queue)
+		b, err = brokers.OpenOn(ctx, a.settings.broker.value, queue)
 	} else {
-		bed, err = a.bed(ctx, yes)
+		b, err = a.testBroker(ctx, yes)
 	}
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if cerr := bed.Close(); err == nil {
+		if cerr := b.Close(); err == nil {
 			err = cerr
 		}
 	}()
@@ -136,9 +136,9 @@ func (a *app) bench(ctx context.Context, queue string, bodies [][]byte, messages
 	}
 	defer bar.Done()
 	r, err := cost.Run(ctx, cost.Config{
-		Connect: bed.Connect,
+		Connect: b.Connect,
 		NewQueue: func(ctx context.Context, purpose string) (string, error) {
-			return bed.NewQueue(ctx, purpose, drivertest.QueueSpec{})
+			return b.NewQueue(ctx, purpose, drivertest.QueueSpec{})
 		},
 		Bodies:   bodies,
 		Messages: messages,
@@ -150,7 +150,7 @@ func (a *app) bench(ctx context.Context, queue string, bodies [][]byte, messages
 	if err != nil {
 		return err
 	}
-	report := newBenchReport(bed.Title, messages, rounds, &r)
+	report := newBenchReport(b.Title, messages, rounds, &r)
 	a.print(report, func(s *display.Screen) { report.show(s) })
 	return nil
 }

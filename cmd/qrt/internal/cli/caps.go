@@ -2,8 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"reflect"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -11,40 +16,23 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// capsReport is the output of caps --json. Sizes are bytes, durations seconds; 0
-// means that no limit is known.
+// capsReport is the output of caps. It shows every field of driver.Capabilities,
+// also fields that are added there later.
 type capsReport struct {
-	Queue         string  `json:"queue"`
-	Sessions      string  `json:"sessions"`
-	SessionState  string  `json:"session_state"`
-	DeadLetter    string  `json:"dead_letter"`
-	AbandonDelay  string  `json:"abandon_delay"`
-	Schedule      string  `json:"schedule"`
-	Peek          string  `json:"peek"`
-	TTL           string  `json:"ttl"`
-	Dedup         string  `json:"dedup"`
-	AcceptByID    bool    `json:"accept_by_id"`
-	SessionOnly   bool    `json:"session_only"`
-	BinaryBody    bool    `json:"binary_body"`
-	Fenced        bool    `json:"fenced"`
-	MaxBody       int     `json:"max_body"`
-	MaxBatch      int     `json:"max_batch"`
-	MaxBatchBytes int     `json:"max_batch_bytes"`
-	MaxAttributes int     `json:"max_attributes"`
-	MaxDeliveries int     `json:"max_deliveries"`
-	MaxDelay      float64 `json:"max_delay_s"`
-	Lock          float64 `json:"lock_s"`
-	MinLock       float64 `json:"min_lock_s"`
-	MaxLock       float64 `json:"max_lock_s"`
-	Retention     float64 `json:"retention_s"`
+	queue        string
+	capabilities driver.Capabilities
 }
 
 func (a *app) capsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "caps QUEUE",
 		Short: "Show what a queue's broker can do",
-		Long: `Caps shows what the broker of a queue can do: native, emulated by the driver, by a
-copy, or not at all. What is not there fails with errors.ErrUnsupported.`,
+		Long: `Caps shows the capabilities of a queue's broker: native, emulated by the driver,
+done by sending a copy, or none. What a broker cannot do fails with
+errors.ErrUnsupported.
+
+With --json, names are those of driver.Capabilities in lower case; sizes are bytes,
+names that end in _s are seconds, and 0 means that no limit is known.`,
 		Example: example(`qrt caps task-tactician --json`),
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,78 +48,133 @@ func (a *app) caps(ctx context.Context, name string) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, q.Close(ctx)) }()
-		r := newCapsReport(name, q.Capabilities())
+		r := capsReport{name, q.Capabilities()}
 		a.print(r, func(s *display.Screen) { r.show(s) })
 		return nil
 	})
 }
 
-func newCapsReport(name string, c driver.Capabilities) capsReport {
-	return capsReport{
-		Queue:        name,
-		Sessions:     c.Sessions.String(),
-		SessionState: c.SessionState.String(),
-		DeadLetter:   c.DeadLetter.String(),
-		AbandonDelay: c.AbandonDelay.String(),
-		Schedule:     c.Schedule.String(),
-		Peek:         c.Peek.String(),
-		TTL:          c.TTL.String(),
-		Dedup:        c.Dedup.String(),
-		AcceptByID:   c.AcceptByID, SessionOnly: c.SessionOnly, BinaryBody: c.BinaryBody, Fenced: c.Fenced,
-		MaxBody: c.MaxBody, MaxBatch: c.MaxBatch, MaxBatchBytes: c.MaxBatchBytes,
-		MaxAttributes: c.MaxAttributes, MaxDeliveries: c.MaxDeliveries,
-		MaxDelay: c.MaxDelay.Seconds(), Lock: c.Lock.Seconds(),
-		MinLock: c.MinLock.Seconds(), MaxLock: c.MaxLock.Seconds(), Retention: c.Retention.Seconds(),
-	}
+// capability is one field of driver.Capabilities.
+type capability struct {
+	name  string // of the field
+	value any    // bool, int, time.Duration or driver.Support
 }
 
-func (r *capsReport) show(s *display.Screen) {
-	support := func(v string) string {
-		if v == driver.None.String() {
-			return s.Warn("no")
-		}
-		return s.Good(v)
+// list returns all fields in the order of their declaration.
+func (r capsReport) list() []capability {
+	v := reflect.ValueOf(r.capabilities)
+	list := make([]capability, v.NumField())
+	for i := range list {
+		list[i] = capability{v.Type().Field(i).Name, v.Field(i).Interface()}
 	}
-	yes := func(b bool) string {
-		if b {
-			return s.Good("yes")
+	return list
+}
+
+// MarshalJSON writes the queue and every capability, durations in seconds.
+func (r capsReport) MarshalJSON() ([]byte, error) {
+	out := map[string]any{"queue": r.queue}
+	for _, c := range r.list() {
+		switch v := c.value.(type) {
+		case driver.Support:
+			out[snakeCase(c.name)] = v.String()
+		case time.Duration:
+			out[snakeCase(c.name)+"_s"] = v.Seconds()
+		default:
+			out[snakeCase(c.name)] = v
 		}
-		return "no"
 	}
-	limit := func(n int, show func(int) string) string {
-		if n == 0 {
-			return s.Dim("no limit known")
+	return json.Marshal(out)
+}
+
+// snakeCase turns MaxBatchBytes into max_batch_bytes, and AcceptByID into
+// accept_by_id.
+func snakeCase(name string) string {
+	var b strings.Builder
+	letters := []rune(name)
+	for i, r := range letters {
+		if i > 0 && unicode.IsUpper(r) && !unicode.IsUpper(letters[i-1]) {
+			b.WriteByte('_')
 		}
-		return show(n)
+		b.WriteRune(unicode.ToLower(r))
 	}
-	span := func(seconds float64) string {
-		if seconds == 0 {
+	return b.String()
+}
+
+// capabilityTexts explain fields of driver.Capabilities. A field without a text is
+// shown by its name alone.
+var capabilityTexts = map[string]string{
+	"Sessions":      "messages of one session in order, one receiver at a time",
+	"SessionState":  "a small state is kept with a session",
+	"DeadLetter":    "messages that cannot be handled are set aside",
+	"AbandonDelay":  "an abandoned message comes back after a delay",
+	"Schedule":      "a message is not delivered before a time",
+	"Peek":          "messages can be read without receiving them",
+	"TTL":           "the broker stops delivering; receivers enforce it in any case",
+	"Dedup":         "repeats of a DedupID are dropped",
+	"AcceptByID":    "a session can be accepted by its ID",
+	"SessionOnly":   "every message needs a session",
+	"SessionGaps":   "a session is exclusive only while one of its messages is held",
+	"BinaryBody":    "if not, sealed bodies travel as base64",
+	"Fenced":        "the broker refuses to settle after a lock has ended",
+	"MaxBody":       "bytes of a body",
+	"MaxBatch":      "messages in one send",
+	"MaxBatchBytes": "bytes in one send",
+	"MaxAttributes": "attributes of a message",
+	"MaxDeliveries": "deliveries before the broker dead-letters a message",
+	"MaxDelay":      "longest schedule and longest delay of an abandoned message",
+	"Lock":          "the lock of a delivery",
+	"MinLock":       "shortest lock",
+	"MaxLock":       "longest lock",
+	"Retention":     "how long the broker keeps a message",
+}
+
+func (r capsReport) show(s *display.Screen) {
+	var can, limits [][]string
+	for _, c := range r.list() {
+		label, text := strings.ReplaceAll(snakeCase(c.name), "_", " "), capabilityTexts[c.name]
+		switch v := c.value.(type) {
+		case driver.Support:
+			can = append(can, []string{label, shownSupport(s, v), text})
+		case bool:
+			can = append(can, []string{label, shownFlag(s, v), text})
+		default:
+			limits = append(limits, []string{label, shownLimit(s, c.name, v), text})
+		}
+	}
+	s.Table(display.Columns("can", "", "what it is"), can)
+	s.Println()
+	s.Table(display.Columns("limit", "", "of what"), limits)
+}
+
+func shownSupport(s *display.Screen, v driver.Support) string {
+	if v == driver.None {
+		return s.Warn("no")
+	}
+	return s.Good(v.String())
+}
+
+func shownFlag(s *display.Screen, v bool) string {
+	if v {
+		return s.Good("yes")
+	}
+	return "no"
+}
+
+func shownLimit(s *display.Screen, name string, v any) string {
+	switch v := v.(type) {
+	case time.Duration:
+		if v == 0 {
 			return s.Dim("not known")
 		}
-		return display.Duration(time.Duration(seconds * float64(time.Second)))
+		return display.Duration(v)
+	case int:
+		switch {
+		case v == 0:
+			return s.Dim("no limit known")
+		case name == "MaxBody" || name == "MaxBatchBytes":
+			return display.Bytes(v)
+		}
+		return display.Count(v)
 	}
-	s.Table(display.Columns("can", "", "what it is"), [][]string{
-		{"sessions", support(r.Sessions), "messages of one session in order, one holder"},
-		{"  by name", yes(r.AcceptByID), "a session is taken by its ID"},
-		{"  only", yes(r.SessionOnly), "every message needs a session"},
-		{"  state", support(r.SessionState), "a small state is kept with a session"},
-		{"dead letters", support(r.DeadLetter), "what cannot be handled is put aside"},
-		{"peek", support(r.Peek), "look without taking"},
-		{"schedule", support(r.Schedule), "deliver not before a time"},
-		{"delayed abandon", support(r.AbandonDelay), "give back, to come again later"},
-		{"time to live", support(r.TTL), "the broker stops delivering; receivers enforce it in any case"},
-		{"deduplication", support(r.Dedup), "repeats of a DedupID are dropped"},
-		{"fenced locks", yes(r.Fenced), "the broker refuses to settle after a lock is over"},
-		{"binary bodies", yes(r.BinaryBody), "else sealed bodies travel as base64"},
-	})
-	s.Println()
-	s.Table(display.Columns("limit", ""), [][]string{
-		{"body", limit(r.MaxBody, display.Bytes[int])},
-		{"batch", limit(r.MaxBatch, display.Count[int]) + " messages, " + limit(r.MaxBatchBytes, display.Bytes[int])},
-		{"attributes", limit(r.MaxAttributes, display.Count[int])},
-		{"deliveries", limit(r.MaxDeliveries, display.Count[int])},
-		{"delay", span(r.MaxDelay)},
-		{"lock", span(r.Lock) + " (from " + span(r.MinLock) + " to " + span(r.MaxLock) + ")"},
-		{"retention", span(r.Retention)},
-	})
+	return fmt.Sprint(v)
 }

@@ -71,9 +71,9 @@ func (a *app) completeWords(root *cobra.Command) {
 		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp)
 	}
 	for flag, list := range map[string][]string{
-		"provider": {"sqlite:///", "mem://", "sqs://", "sb://"},
-		"keys":     {"file:///", "env://", "awssm://", "azkv://"},
-		"nonces":   {"sqlite:///", "mem://"},
+		"broker": {"sqlite:///", "mem://", "sqs://", "sb://"},
+		"keys":   {"file:///", "env://", "awssm://", "azkv://"},
+		"nonces": {"sqlite:///", "mem://"},
 	} {
 		must(root.RegisterFlagCompletionFunc(flag, schemes(list...)))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/queue-runtime/queue/attacktest"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
 	"github.com/queue-runtime/queue/drivertest"
 )
@@ -38,21 +39,21 @@ func (a *app) conformanceCommand() *cobra.Command {
 	var attacks, verbose, yes bool
 	c := &cobra.Command{
 		Use:   "conformance",
-		Short: "Hold a broker and its driver to their contract",
-		Long: `Conformance runs the suite that every driver has to pass against a broker: each
-promise of package driver that the broker claims is exercised, and what it does
-not claim must say so. Then the attacker works on what the broker stores, where
-that is within reach.
+		Short: "Check that a broker and its driver keep the driver contract",
+		Long: `Conformance runs every case of the contract that a driver must keep, against a
+broker. A case checks what the broker claims, and that the driver refuses what the
+broker does not claim. Then the attacks of the threat model run on what the broker
+stores, if its storage can be reached.
 
-It works on queues of its own: in a SQLite file that it removes, or on the broker
-that --provider names (emulator://servicebus and emulator://sqs start one). In an
-AWS account it makes queues and removes them, in a file it leaves them: it wants
---yes for the first, and where the file has others. It takes a few minutes where
-locks have to run out.`,
+It creates queues of its own in a temporary SQLite file, or on the broker that
+--broker names (emulator://servicebus and emulator://sqs start one). On AWS it
+creates and deletes queues and asks for --yes. In a file it leaves them, and asks
+for --yes if the file has other queues. It takes a few minutes if locks have to
+end.`,
 		Example: example(`
 			qrt conformance
-			qrt conformance --provider mem:// --run session
-			qrt conformance --provider sqlite:///mnt/disk/test.db --json`),
+			qrt conformance --broker mem:// --run session
+			qrt conformance --broker sqlite:///mnt/disk/test.db --json`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			only, err := regexp.Compile(run)
@@ -66,38 +67,34 @@ locks have to run out.`,
 		},
 	}
 	c.Flags().StringVar(&run, "run", "", "only the cases whose name matches this `expression`")
-	c.Flags().BoolVar(&attacks, "attacks", true, "run the attacks, too")
-	c.Flags().IntVar(&attempts, "attempts", 20, "how often to make each attack")
-	c.Flags().BoolVar(&yes, "yes", false, "make queues in a cloud's account, or in a file that has some")
-	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what cases that passed had to say")
+	c.Flags().BoolVar(&attacks, "attacks", true, "run the attacks as well")
+	c.Flags().IntVar(&attempts, "attempts", 20, "how often to perform each attack")
+	c.Flags().BoolVar(&yes, "yes", false, "create queues in an account of a cloud, or in a file that has queues")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the messages of passed cases, too")
 	return c
 }
 
 func (a *app) conformance(ctx context.Context, only *regexp.Regexp, attempts int, attacks, verbose, yes bool) (err error) {
-	bed, err := a.bed(ctx, yes)
+	b, err := a.testBroker(ctx, yes)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if cerr := bed.Close(); err == nil {
+		if cerr := b.Close(); err == nil {
 			err = cerr
 		}
 	}()
-	r := &conformanceReport{OK: true, Broker: bed.Title, Cases: []caseLine{}}
-	h := drivertest.Harness{
-		Start:          func(drivertest.T) *drivertest.Instance { return bed.Broker() },
-		Only:           only.MatchString,
-		AttackAttempts: attempts,
-	}
+	r := &conformanceReport{OK: true, Broker: b.Title, Cases: []caseLine{}}
+	h := drivertest.Harness{Start: func(drivertest.T) *drivertest.Instance { return b.Instance() }}
 	s := a.screen
 	if !a.settings.json {
-		s.Printf("%s  %s\n", s.Bold("qrt conformance"), s.Dim(bed.Title))
+		s.Printf("%s  %s\n", s.Bold("qrt conformance"), s.Dim(b.Title))
 	}
 	suites := []struct {
-		name string
-		run  func(drivertest.T, drivertest.Harness)
-	}{{"conformance", drivertest.Conformance}, {"attacks", drivertest.Attacks}}
-	if !attacks || bed.Attacker == nil {
+		name  string
+		cases []drivertest.Case
+	}{{"conformance", drivertest.Cases(h)}, {"attacks", attacktest.Cases(h, attempts)}}
+	if !attacks || b.Attacker == nil {
 		suites = suites[:1]
 	}
 	for _, suite := range suites {
@@ -105,15 +102,17 @@ func (a *app) conformance(ctx context.Context, only *regexp.Regexp, attempts int
 			s.Heading(suite.name, "")
 		}
 		spin := a.spin()
-		ok := drivertest.Run(ctx, func(t drivertest.T) { suite.run(t, h) }, func(c drivertest.Report) {
-			line := newCaseLine(suite.name, c)
+		for _, c := range suite.cases {
+			if !only.MatchString(c.Name) || ctx.Err() != nil {
+				continue
+			}
+			line := newCaseLine(suite.name, drivertest.Run(ctx, c))
 			r.add(line)
 			if !a.settings.json {
 				spin.pause(func() { line.show(s, verbose) })
 			}
-		})
+		}
 		spin.stop()
-		r.OK = r.OK && ok
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -135,6 +134,7 @@ func (r *conformanceReport) add(c caseLine) {
 	switch c.Result {
 	case "failed":
 		r.Failed++
+		r.OK = false
 	case "skipped":
 		r.Skipped++
 	default:
@@ -162,11 +162,7 @@ func (c *caseLine) show(s *display.Screen, verbose bool) {
 	case "skipped":
 		mark = s.Dim("-")
 	}
-	name := c.Name
-	if name == "" {
-		name = "(the suite itself)"
-	}
-	s.Printf("  %s %s %s\n", mark, name, s.Dim(display.Duration(time.Duration(c.Seconds*float64(time.Second)))))
+	s.Printf("  %s %s %s\n", mark, c.Name, s.Dim(display.Duration(time.Duration(c.Seconds*float64(time.Second)))))
 	if c.Result == "passed" && !verbose {
 		return
 	}

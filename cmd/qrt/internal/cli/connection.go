@@ -25,8 +25,8 @@ type connection struct {
 	client   *queue.Client
 	broker   driver.Broker
 	nonces   *connect.ReplayStore
-	keys     *connect.Keys            // nil: none
-	ofQueues map[string]*connect.Keys // queues with keys of their own
+	keys     *keys.Cached            // nil: none
+	ofQueues map[string]*keys.Cached // queues with keys of their own
 }
 
 // need says what a command is about to do.
@@ -47,7 +47,7 @@ func (a *app) connect(ctx context.Context, n need) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{app: a, ofQueues: make(map[string]*connect.Keys)}
+	c := &connection{app: a, ofQueues: make(map[string]*keys.Cached)}
 	if err := c.open(ctx, rawURL, n); err != nil {
 		return nil, errors.Join(err, c.close(ctx))
 	}
@@ -57,7 +57,7 @@ func (a *app) connect(ctx context.Context, n need) (*connection, error) {
 func (c *connection) open(ctx context.Context, rawURL string, n need) (err error) {
 	s := &c.app.settings
 	if s.nonces.value != "" {
-		if err := connect.CheckReach(s.provider.value, s.nonces.value); err != nil {
+		if err := connect.CheckReach(s.broker.value, s.nonces.value); err != nil {
 			return err
 		}
 	}
@@ -80,7 +80,7 @@ func (c *connection) open(ctx context.Context, rawURL string, n need) (err error
 		if c.nonces, err = connect.OpenReplayStore(ctx, s.nonces.value); err != nil {
 			return err
 		}
-		if err := connect.CheckReach(s.provider.value, s.nonces.value); err != nil {
+		if err := connect.CheckReach(s.broker.value, s.nonces.value); err != nil {
 			return err
 		}
 	}
@@ -137,14 +137,14 @@ func (c *connection) close(ctx context.Context) error {
 		errs = append(errs, c.broker.Close(ctx))
 	}
 	if c.nonces != nil {
-		errs = append(errs, c.nonces.Close())
+		errs = append(errs, c.nonces.Close(ctx))
 	}
 	if c.keys != nil {
-		errs = append(errs, c.keys.Close())
+		errs = append(errs, c.keys.Close(ctx))
 	}
 	for _, k := range c.ofQueues {
 		if k != nil {
-			errs = append(errs, k.Close())
+			errs = append(errs, k.Close(ctx))
 		}
 	}
 	return errors.Join(errs...)
@@ -259,11 +259,11 @@ func (s *settings) queueNames() []string {
 // brokerURL is the URL of the broker. Where the default is used its folder is
 // made, unless the command only looks.
 func (a *app) brokerURL(looks bool) (string, error) {
-	s := a.settings.provider
+	s := a.settings.broker
 	if !s.given() {
 		dir, err := dataDir()
 		if err != nil {
-			return "", usagef("no --provider, and there is no folder for a default one: %w", err)
+			return "", usagef("no --broker, and there is no folder for a default one: %w", err)
 		}
 		if !looks {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -286,10 +286,10 @@ func (a *app) brokerURL(looks bool) (string, error) {
 
 // explainOpen says what to do about a broker that is not there yet.
 func (a *app) explainOpen(err error, looks bool) error {
-	if looks && !a.settings.provider.given() && errors.Is(err, os.ErrNotExist) {
+	if looks && !a.settings.broker.given() && errors.Is(err, os.ErrNotExist) {
 		dir, _ := dataDir() // it was found before
 		return &exitError{exitNothing, "nothing_found", advise(
-			fmt.Errorf("there is no queue of this user yet (%s)", filepath.Join(dir, "queue.db")), "qrt send makes one; --provider names another broker")}
+			fmt.Errorf("there is no queue of this user yet (%s)", filepath.Join(dir, "queue.db")), "qrt send makes one; --broker names another broker")}
 	}
 	return err
 }

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/queue-runtime/queue/cmd/qrt/internal/brokers"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/demo"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
-	"github.com/queue-runtime/queue/cmd/qrt/internal/testbed"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
 )
 
@@ -32,19 +32,19 @@ receive them. A key is rotated under traffic. Encrypted and plain senders share
 queues. Then an attacker who controls the broker tries the whole threat model on
 the stored messages. At the end, plaintext is measured beside encrypted.
 
-What was lost, forged or delivered is decided by a ledger of hashes that knows
-nothing of the library. The exit code is 0 only if nothing was lost and nothing
+What was lost, forged or delivered is decided by a record of hashes, without the
+library. The exit code is 0 only if nothing was lost and nothing
 forged was delivered.
 
-It runs on a SQLite file of its own, which it removes; --provider names another
-broker: sqlite://, mem://, sqs://, or emulator://servicebus and emulator://sqs,
-which it starts (the latter is fauxqs, in Node; QRT_FAUXQS names the folder where
-it was installed with npm). In an AWS account it makes queues and removes them, in
-a file it leaves them: it wants --yes for the first, and where the file has others.`,
+It runs on a temporary SQLite file. --broker names another broker: sqlite://,
+mem://, sqs://, or emulator://servicebus and emulator://sqs, which it starts (the
+latter is fauxqs, in Node; QRT_FAUXQS names the folder in which npm installed it).
+On AWS it creates and deletes queues and asks for --yes. In a file it leaves them,
+and asks for --yes if the file has other queues.`,
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files
-			qrt demo --provider mem:// --messages 300 --json`),
+			qrt demo --broker mem:// --messages 300 --json`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if messages < demo.MinMessages {
@@ -59,7 +59,7 @@ a file it leaves them: it wants --yes for the first, and where the file has othe
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of webhook bodies, named after their event")
 	c.Flags().IntVar(&messages, "messages", demoMessages, "how many webhooks to route")
 	c.Flags().IntVar(&attempts, "attempts", demoAttempts, "how often to make each attack")
-	c.Flags().BoolVar(&yes, "yes", false, "make queues in a cloud's account, or in a file that has some")
+	c.Flags().BoolVar(&yes, "yes", false, "create queues in an account of a cloud, or in a file that has queues")
 	must(c.MarkFlagDirname("payloads"))
 	return c
 }
@@ -71,25 +71,25 @@ func (a *app) demo(ctx context.Context, payloads string, messages, attempts int,
 			return usagef("--payloads: %w", err)
 		}
 	}
-	bed, err := a.bed(ctx, yes)
+	b, err := a.testBroker(ctx, yes)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if cerr := bed.Close(); err == nil {
+		if cerr := b.Close(); err == nil {
 			err = cerr
 		}
 	}()
-	if bed.Attacker == nil {
-		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, sqs://, %s or %s", testbed.EmulatorURL, testbed.SQSEmulatorURL)
+	if b.Attacker == nil {
+		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, sqs://, %s or %s", brokers.EmulatorURL, brokers.SQSEmulatorURL)
 	}
 	begin := time.Now()
 	show := &demoShow{a: a, s: a.screen, begin: begin}
 	if !a.settings.json {
-		show.title(bed, messages, payloads)
+		show.title(b, messages, payloads)
 	}
 	r, err := demo.Run(ctx, demo.Config{
-		Broker:   demo.NewBroker(bed),
+		Broker:   demo.NewBroker(b),
 		Events:   events,
 		Messages: messages,
 		Attempts: attempts,
@@ -157,12 +157,12 @@ func (d *demoShow) end() {
 	}
 }
 
-func (d *demoShow) title(bed *testbed.Bed, messages int, payloads string) {
+func (d *demoShow) title(b *brokers.Broker, messages int, payloads string) {
 	from := "made up"
 	if payloads != "" {
 		from = "from " + display.Safe(payloads)
 	}
-	d.s.Printf("%s  %s\n", d.s.Bold("qrt demo"), d.s.Dim(fmt.Sprintf("%s GitHub webhooks (%s) over %s", display.Count(messages), from, bed.Title)))
+	d.s.Printf("%s  %s\n", d.s.Bold("qrt demo"), d.s.Dim(fmt.Sprintf("%s GitHub webhooks (%s) over %s", display.Count(messages), from, b.Title)))
 }
 
 func (d *demoShow) router(r *demo.Report) {

@@ -6,15 +6,13 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	_ "github.com/go-playground/webhooks/v6/github" // keeps its test data at hand
-
+	"github.com/queue-runtime/queue/attacktest"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/cli"
-	"github.com/queue-runtime/queue/drivertest"
+	"github.com/queue-runtime/queue/testbed/webhooks"
 )
 
 // demoReport is the contract of qrt demo --json, to the letter: an unknown name
@@ -64,11 +62,11 @@ type demoReport struct {
 // webhookBodies is the folder of real GitHub webhooks.
 func webhookBodies(t *testing.T) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/go-playground/webhooks/v6").Output()
+	folder, err := webhooks.Folder(t.Context())
 	if err != nil {
-		t.Fatalf("the module with the webhooks: %v", err)
+		t.Fatal(err)
 	}
-	return filepath.Join(strings.TrimSpace(string(out)), "testdata", "github")
+	return folder
 }
 
 // runDemo runs the demonstration and decodes its report.
@@ -134,8 +132,8 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 			t.Errorf("attack %s has no error type", *a.Name)
 		}
 	}
-	if !slices.Equal(names, drivertest.AttackNames()) {
-		t.Errorf("attacks %v, want %v", names, drivertest.AttackNames())
+	if !slices.Equal(names, attacktest.Names()) {
+		t.Errorf("attacks %v, want %v", names, attacktest.Names())
 	}
 	var policies []string
 	for _, p := range r.Policies {
@@ -163,13 +161,9 @@ func TestDemoRealWebhooks(t *testing.T) {
 			t.Parallel()
 			s := newShell(t)
 			if url == "emulator://sqs" {
-				dir, err := filepath.Abs(fauxqsFolder(t))
-				if err != nil {
-					t.Fatal(err)
-				}
-				s.env = append(s.env, "QRT_FAUXQS="+dir)
+				startFauxqs(t) // skips the test if it is not installed
 			}
-			r := s.runDemo("--provider", url, "--payloads", bodies, "--messages", "200", "--attempts", "10")
+			r := s.runDemo("--broker", url, "--payloads", bodies, "--messages", "200", "--attempts", "10")
 			r.check(t, 200, 10)
 		})
 	}
@@ -197,7 +191,7 @@ func TestDemoInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, errs bytes.Buffer
-	code := cli.Run(ctx, []string{"demo", "--provider", "mem://", "--messages", "60", "--json"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+	code := cli.Run(ctx, []string{"demo", "--broker", "mem://", "--messages", "60", "--json"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
 	if code != 1 || out.Len() > 0 || !strings.HasPrefix(errs.String(), `{"error":"interrupted","code":"interrupted",`) {
 		t.Errorf("exit code %d, output %q, error %q", code, out.String(), errs.String())
 	}

@@ -66,7 +66,7 @@ The exit code is 1 where something is wrong, 0 where there are warnings only.`,
 		Example: example(`
 			qrt doctor task-tactician
 			qrt doctor --json | jq '.findings[] | select(.level != "ok")'
-			qrt doctor --provider sqs://eu-west-1/ --probe qrt-probe task-tactician
+			qrt doctor --broker sqs://eu-west-1/ --probe qrt-probe task-tactician
 			qrt doctor --handler 2m --role receiver task-tactician`),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {

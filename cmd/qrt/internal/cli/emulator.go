@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // emulatorReport is the first output of emulator servicebus --json. What the
@@ -59,7 +59,7 @@ language take. Without --queue, a queue is made when a client asks for it.`,
 				a.print(emulatorReport{s.Addr().String(), s.ConnectionString(), s.Queues()}, func(d *display.Screen) {
 					d.Printf("%s Service Bus is emulated on %s\n", d.Good("✓"), d.Name(s.Addr().String()))
 					d.Printf("  %s\n", s.ConnectionString())
-					d.Note("For qrt: put it into a variable and use --provider 'sb:///?connection=VARIABLE'. An interrupt ends it.")
+					d.Note("For qrt: put it into a variable and use --broker 'sb:///?connection=VARIABLE'. An interrupt ends it.")
 				})
 				return nil
 			})

@@ -88,14 +88,14 @@ func (x *examination) settings() {
 	if s.file != "" {
 		x.ok("settings", "configuration file %s", s.file)
 		info, err := os.Stat(s.file)
-		if err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 && strings.Contains(s.provider.value, "SharedAccessKey=") {
+		if err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 && strings.Contains(s.broker.value, "SharedAccessKey=") {
 			x.find(levelError, "settings", "chmod 600 "+s.file, "the configuration file holds a secret and others can read it (mode %04o)", info.Mode().Perm())
 		}
 	}
 	for _, f := range []struct {
 		name string
 		s    setting
-	}{{"provider", s.provider}, {"keys", s.keys}, {"nonces", s.nonces}} {
+	}{{"broker", s.broker}, {"keys", s.keys}, {"nonces", s.nonces}} {
 		if f.s.value != "" {
 			x.find(levelNote, "settings", "", "%s: %s (%s)", f.name, f.s.shown(), f.s.source)
 		}
@@ -118,7 +118,7 @@ func (x *examination) keys(ctx context.Context, s setting, check string) {
 		x.find(levelError, check, advice, "%v", err)
 		return
 	}
-	defer func() { _ = p.Close() }() // nothing was written
+	defer func() { _ = p.Close(ctx) }() // nothing was written
 	list, err := listKeys(ctx, p)
 	if err != nil {
 		x.find(levelError, check, "check the permissions: receivers need to read every key, senders the current one", "%v", err)
@@ -191,7 +191,7 @@ func (x *examination) nonces(ctx context.Context) {
 		x.find(levelNote, check, "", "no replay store: a broker can deliver a message again while it is fresh")
 		return
 	}
-	if err := connect.CheckReach(s.provider.value, s.nonces.value); err != nil {
+	if err := connect.CheckReach(s.broker.value, s.nonces.value); err != nil {
 		x.find(levelError, check, "give it a file or server of its own", "%v", err)
 		return
 	}
@@ -200,7 +200,7 @@ func (x *examination) nonces(ctx context.Context) {
 		x.find(levelError, check, "receiving stops without it: check the URL and the permissions", "%v", err)
 		return
 	}
-	defer func() { _ = store.Close() }() // nothing was written
+	defer func() { _ = store.Close(ctx) }() // nothing was written
 	// A claim that nobody holds: a store that answers says so.
 	if err := store.Renew(ctx, probeQueue, "probe", "00000000000000000000000000000000", time.Second); !errors.Is(err, replay.ErrClaimLost) {
 		x.find(levelError, check, "receiving stops without it", "it does not answer as it should: %v", err)
@@ -209,7 +209,7 @@ func (x *examination) nonces(ctx context.Context) {
 	switch {
 	case strings.HasPrefix(s.nonces.value, "mem:"):
 		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and forgets at its end")
-	case neighbours(s.provider.value, s.nonces.value):
+	case neighbours(s.broker.value, s.nonces.value):
 		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: whoever can write one can likely write the other")
 	default:
 		x.ok(check, "the replay store answers, and is not the broker's")

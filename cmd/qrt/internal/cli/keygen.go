@@ -22,20 +22,20 @@ import (
 // openedKey is a key, and what it came from.
 type openedKey struct {
 	*keys.Key
-	provider *connect.Keys
+	provider *keys.Cached
 }
 
-func (k *openedKey) close() { _ = k.provider.Close() } // nothing was written
+func (k *openedKey) close() { _ = k.provider.Close(context.Background()) } // nothing was written
 
 // openKeys opens --keys, or fails with what to do where there are none.
-func (a *app) openKeys(ctx context.Context) (*connect.Keys, error) {
+func (a *app) openKeys(ctx context.Context) (*keys.Cached, error) {
 	if a.settings.keys.value == "" {
 		return nil, advise(usagef("%w: name some with --keys URL", errNoKeys), "make a key file: qrt keys new")
 	}
 	return a.openKeysAt(ctx, a.settings.keys)
 }
 
-func (a *app) openKeysAt(ctx context.Context, s setting) (*connect.Keys, error) {
+func (a *app) openKeysAt(ctx context.Context, s setting) (*keys.Cached, error) {
 	p, err := connect.OpenKeys(ctx, s.value)
 	if err != nil {
 		if !strings.Contains(s.value, "://") && !strings.HasPrefix(s.value, "file:") {
@@ -59,7 +59,7 @@ func (a *app) currentKey(ctx context.Context) (*openedKey, error) {
 			return &openedKey{k, p}, nil
 		}
 	}
-	_ = p.Close() // the first error is the one that tells
+	_ = p.Close(ctx) // the first error is the one that tells
 	return nil, err
 }
 

@@ -187,7 +187,7 @@ func (a *app) keysList(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = p.Close() }() // nothing was written
+	defer func() { _ = p.Close(ctx) }() // nothing was written
 	r, err := listKeys(ctx, p)
 	if err != nil {
 		return err
@@ -335,7 +335,7 @@ func (a *app) completeKeys(cmd *cobra.Command, _ []string, _ string) ([]string, 
 	if err != nil {
 		return nil, none
 	}
-	defer func() { _ = p.Close() }() // nothing was written
+	defer func() { _ = p.Close(cmd.Context()) }() // nothing was written
 	ids, err := p.ValidKeyIDs(cmd.Context())
 	if err != nil {
 		return nil, none

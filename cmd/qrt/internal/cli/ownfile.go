@@ -20,7 +20,7 @@ func (s *settings) ownFiles() ownFiles {
 			own = append(own, info)
 		}
 	}
-	urls := []string{s.provider.value, s.nonces.value, s.keys.value}
+	urls := []string{s.broker.value, s.nonces.value, s.keys.value}
 	for _, q := range s.queues {
 		urls = append(urls, q.Keys)
 	}

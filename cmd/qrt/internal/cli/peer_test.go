@@ -4,14 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +19,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/queue-runtime/queue/azure/sbemulator"
+	"github.com/queue-runtime/queue/testbed/script"
+
+	"github.com/queue-runtime/queue/testbed/fauxqs"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // What the clients of fauxqs call themselves.
@@ -32,52 +33,23 @@ const (
 	fauxqsSecret = "test-secret-of-forty-characters-as-of-aws" //nolint:gosec // G101: it opens nothing
 )
 
-// fauxqsFolder is where fauxqs is installed, which serves SQS. Where it is not the
-// test is skipped, and with QRT_REQUIRE_PEERS=1 it fails.
-func fauxqsFolder(t *testing.T) string {
+// startFauxqs starts fauxqs until the test ends, and returns its URL. If fauxqs is
+// not installed it skips the test, or fails it if QRT_REQUIRE_PEERS is 1.
+func startFauxqs(t *testing.T) string {
 	t.Helper()
-	absent := t.Skipf
-	if os.Getenv("QRT_REQUIRE_PEERS") == "1" {
-		absent = t.Fatalf
+	server, err := fauxqs.Start(nil)
+	if errors.Is(err, fauxqs.ErrNotInstalled) && os.Getenv("QRT_REQUIRE_PEERS") != "1" {
+		t.Skip(err)
 	}
-	if _, err := exec.LookPath("node"); err != nil {
-		absent("fauxqs: node (20 or newer) is not on the PATH")
-	}
-	dir := filepath.Join("..", "..", "..", "..", "aws", "testdata", "fauxqs")
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "fauxqs")); err != nil {
-		absent("fauxqs: not installed: run npm ci --prefix aws/testdata/fauxqs")
-	}
-	return dir
-}
-
-// fauxqs starts fauxqs until the test ends, and returns its URL.
-func fauxqs(t *testing.T) string {
-	t.Helper()
-	dir := fauxqsFolder(t)
-	cmd := exec.CommandContext(context.Background(), "node", "server.mjs") // until its input ends
-	cmd.Dir, cmd.Stderr = dir, os.Stderr
-	in, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("fauxqs: %v", err)
+		if err := server.Close(); err != nil {
+			t.Error(err)
 		}
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("fauxqs did not start: %v", err)
-	}
-	return strings.TrimSpace(line)
+	return server.URL()
 }
 
 // deny stands between clients and a server of SQS, and refuses what a policy
@@ -119,12 +91,12 @@ type closer interface{ Close() error }
 
 // makeQueue is "queue NAME [ATTRIBUTE=VALUE...]": a queue of SQS is made; dead=NAME
 // gives it a redrive policy with maxReceiveCount 10, dead=NAME:N with N.
-func makeQueue(server string) func(*testscript.TestScript, bool, []string) {
+func makeQueue(server string) script.Command {
 	client := sqs.New(sqs.Options{
 		Region: fauxqsRegion, BaseEndpoint: aws.String(server),
 		Credentials: credentials.NewStaticCredentialsProvider(fauxqsKey, fauxqsSecret, ""),
 	})
-	return func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *script.State, neg bool, args []string) {
 		if neg || len(args) < 1 {
 			ts.Fatalf("usage: queue NAME [ATTRIBUTE=VALUE...]")
 		}
@@ -156,18 +128,16 @@ func makeQueue(server string) func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-// TestScriptSQS runs the scripts of SQS, against fauxqs. QRT_PROVIDER is its URL;
+// TestScriptSQS runs the scripts of SQS, against fauxqs. QRT_BROKER is its URL;
 // DENY is the beginning of one that refuses: $DENY/ACTION:QUEUE,...
 func TestScriptSQS(t *testing.T) {
 	t.Parallel()
-	server := fauxqs(t)
-	p := scripts("sqs", map[string]string{
+	server := startFauxqs(t)
+	script.Run(t, "testdata/sqs", &script.Options{Env: map[string]string{
 		"AWS_ACCESS_KEY_ID": fauxqsKey, "AWS_SECRET_ACCESS_KEY": fauxqsSecret, "AWS_REGION": fauxqsRegion, "AWS_CONFIG_FILE": os.DevNull,
-		"QRT_PROVIDER": "sqs://" + fauxqsRegion + "/?endpoint=" + server,
-		"DENY":         "sqs://" + fauxqsRegion + "/?endpoint=" + deny(t, server),
-	})
-	p.Cmds["queue"] = makeQueue(server)
-	testscript.Run(t, p)
+		"QRT_BROKER": "sqs://" + fauxqsRegion + "/?endpoint=" + server,
+		"DENY":       "sqs://" + fauxqsRegion + "/?endpoint=" + deny(t, server),
+	}, Commands: map[string]script.Command{"queue": makeQueue(server)}})
 }
 
 // TestScriptServiceBus runs the scripts of Service Bus, against the emulator.
@@ -192,7 +162,7 @@ func TestScriptServiceBus(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testscript.Run(t, scripts("servicebus", map[string]string{
-		"CONNECTION": server.ConnectionString(), "QRT_PROVIDER": "sb:///?connection=CONNECTION",
-	}))
+	script.Run(t, "testdata/servicebus", &script.Options{Env: map[string]string{
+		"CONNECTION": server.ConnectionString(), "QRT_BROKER": "sb:///?connection=CONNECTION",
+	}})
 }

@@ -21,12 +21,11 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "qrt",
 		Short: "Operate queues of sealed messages",
-		Long: `qrt sends, receives and looks after messages that are sealed end to end:
-whoever controls the broker can neither read, alter, forge, substitute nor
-replay them.
+		Long: `qrt sends, receives and looks after messages that are sealed end to end: the
+operator of the broker can neither read, alter, forge, substitute nor replay them.
 
-Without --provider it works on a SQLite file of this user, so that what one
-terminal sends another receives.`,
+Without --broker it works on a SQLite file of this user, so that one terminal
+receives what another sends.`,
 		Example: example(`
 			qrt demo                                  # see the whole of it in a few seconds
 			qrt keys new                              # make a key; from now on messages are sealed
@@ -42,6 +41,7 @@ terminal sends another receives.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w; see %s --help", err, cmd.CommandPath())
 	})
+	root.SetGlobalNormalizationFunc(presentName)
 	addFlags(root.PersistentFlags())
 	root.AddGroup(
 		&cobra.Group{ID: groupStart, Title: "Start here:"},
@@ -108,7 +108,7 @@ Flags of every command:
 Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
   {{rpad .CommandPath 18}} {{.Short}}{{end}}{{end}}{{else}}
 
-Every command also takes --provider, --keys, --nonces, --json and more: qrt --help{{end}}
+Every command also takes --broker, --keys, --nonces, --json and more: qrt --help{{end}}
 {{- if .HasAvailableSubCommands}}
 
 {{.CommandPath}} COMMAND --help tells more about a command.{{end}}

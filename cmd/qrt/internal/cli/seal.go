@@ -278,7 +278,7 @@ func (a *app) open(ctx context.Context, b *binding, raw []byte) ([]byte, *envelo
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { _ = provider.Close() }()
+	defer func() { _ = provider.Close(ctx) }()
 	key, err := provider.GetKey(ctx, keys.ID(m.KeyID))
 	if err != nil {
 		return nil, nil, err

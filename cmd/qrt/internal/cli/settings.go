@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,10 +22,10 @@ import (
 	"github.com/queue-runtime/queue/connect"
 )
 
-// settings are what every command goes by: a flag over the environment (QRT_*)
-// over the configuration file over the default.
+// settings are the settings of every command. A flag comes before the environment
+// (QRT_*), then the configuration file, then the default.
 type settings struct {
-	provider    setting
+	broker      setting
 	keys        setting
 	nonces      setting
 	policy      setting
@@ -41,14 +42,15 @@ type settings struct {
 // setting is a value and where it comes from, in words for a person.
 type setting struct{ value, source string }
 
-// given reports whether somebody chose the value.
+// given reports whether the user chose the value.
 func (s setting) given() bool { return s.source != "" && s.source != sourceDefault }
 
 const sourceDefault = "default"
 
 // configFile is the configuration file, in TOML.
 type configFile struct {
-	Provider    string                   `toml:"provider"`
+	Broker      string                   `toml:"broker"`
+	Provider    string                   `toml:"provider"` // the former name of broker
 	Keys        string                   `toml:"keys"`
 	ReplayStore string                   `toml:"nonces"`
 	Policy      string                   `toml:"policy"`
@@ -67,7 +69,7 @@ type queueSettings struct {
 // addFlags declares the flags that every command has.
 func addFlags(f *pflag.FlagSet) {
 	f.String("config", "", "configuration `file`, TOML (default: qrt/config.toml in the user's configuration folder)")
-	f.String("provider", "", "`URL` of the broker (default: a SQLite file of this user)")
+	f.String("broker", "", "`URL` of the broker (default: a SQLite file of this user)")
 	f.String("keys", "", "`URL` of the keys (default: the key file of this user, where there is one)")
 	f.String("nonces", "", "`URL` of the replay store; turns replay protection on")
 	f.String("policy", "", "what to do with plaintext: allow, allow_with_alert, reject (default: allow_with_alert)")
@@ -76,6 +78,35 @@ func addFlags(f *pflag.FlagSet) {
 	f.String("log", "", "library log lines on standard error: off, error, warn, info, debug (default: off)")
 	f.String("color", "", "auto, always or never (default: auto)")
 	f.Bool("json", false, "results as JSON, for programs")
+}
+
+// formerFlags maps the former names of flags to their present names. Former names
+// work as flags, as environment variables and in the configuration file, and are
+// not shown in help.
+var formerFlags = map[string]string{"provider": "broker"}
+
+// presentName is the normalization of flag names.
+func presentName(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	if present, ok := formerFlags[name]; ok {
+		name = present
+	}
+	return pflag.NormalizedName(name)
+}
+
+// environment returns the value of a flag's environment variable, and the name of
+// the variable that holds it. The present name comes before a former one.
+func environment(flag string) (value, variable string) {
+	variable = envName(flag)
+	if v := os.Getenv(variable); v != "" {
+		return v, variable
+	}
+	for former, present := range formerFlags {
+		if present == flag {
+			variable = envName(former)
+			return os.Getenv(variable), variable
+		}
+	}
+	return "", variable
 }
 
 // resolve fills s in. Its errors name the place of a wrong value.
@@ -99,8 +130,7 @@ func (s *settings) resolve(flags *pflag.FlagSet) error {
 		if f := flags.Lookup(name); f != nil && f.Changed {
 			return setting{f.Value.String(), "--" + name}
 		}
-		variable := envName(name)
-		if v := os.Getenv(variable); v != "" {
+		if v, variable := environment(name); v != "" {
 			return setting{v, variable}
 		}
 		if inFile != "" {
@@ -108,7 +138,10 @@ func (s *settings) resolve(flags *pflag.FlagSet) error {
 		}
 		return setting{otherwise, sourceDefault}
 	}
-	s.provider = pick("provider", file.Provider, "")
+	if file.Broker != "" && file.Provider != "" {
+		return usagef("configuration file %s: broker and provider are the same setting: remove provider, which is its former name", path)
+	}
+	s.broker = pick("broker", cmp.Or(file.Broker, file.Provider), "")
 	s.keys = pick("keys", file.Keys, "")
 	s.nonces = pick("nonces", file.ReplayStore, "")
 	s.policy = pick("policy", file.Policy, queue.AllowWithAlert.String())
@@ -142,8 +175,8 @@ func (s *settings) resolveJSON(flags *pflag.FlagSet) error {
 
 // check refuses values that no command can use.
 func (s *settings) check() error {
-	if strings.Contains(s.provider.value, "SharedAccessKey=") && strings.HasPrefix(s.provider.source, "--") {
-		return usagef("--provider holds a connection string with a secret, which everybody on this machine can read in the process list: put it in QRT_PROVIDER or the configuration file")
+	if strings.Contains(s.broker.value, "SharedAccessKey=") && strings.HasPrefix(s.broker.source, "--") {
+		return usagef("--broker holds a connection string with a secret, which other users of this machine can read in the process list: put it in QRT_BROKER or the configuration file")
 	}
 	for _, c := range []struct {
 		name string
@@ -164,12 +197,12 @@ func (s *settings) check() error {
 	return nil
 }
 
-// defaults names the broker and the keys of this user where nobody chose. A user
-// without a home has none: what needs them says so, and many a command does not.
+// defaults sets the broker and the keys of this user if none were chosen. A user
+// without a home folder has neither: commands that need them report it.
 func (s *settings) defaults() {
-	if s.provider.value == "" {
+	if s.broker.value == "" {
 		if dir, err := dataDir(); err == nil {
-			s.provider.value = sqliteURL(filepath.Join(dir, "queue.db"))
+			s.broker.value = sqliteURL(filepath.Join(dir, "queue.db"))
 		}
 	}
 	if s.keys.value == "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// What an identity is for (docs/providers.md, AWS SQS, Permissions).
+// What an identity is for (docs/brokers/sqs.md, Permissions).
 const (
 	roleSender   = "sender"
 	roleReceiver = "receiver"
@@ -43,7 +43,7 @@ func (x *examination) permissions(ctx context.Context, p *sqsqueue.Broker, name 
 	list, err := p.Permissions(ctx, name)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, driver.ErrNotFound) { // opening it says that
-			x.find(levelError, check, "allow sqs:GetQueueUrl and sqs:GetQueueAttributes; see docs/providers.md", "%s", shownError(err))
+			x.find(levelError, check, "allow sqs:GetQueueUrl and sqs:GetQueueAttributes; see docs/brokers/sqs.md", "%s", shownError(err))
 		}
 		return
 	}
@@ -80,13 +80,13 @@ func (x *examination) permissions(ctx context.Context, p *sqsqueue.Broker, name 
 				x.ok(check, "this identity may %s", rights[role].can)
 			}
 		case x.role == role:
-			x.find(levelError, check, "allow it in the identity's policy; see docs/providers.md", "a %s must be able to %s, and this identity is refused %s", role, rights[role].can, strings.Join(missing, ", "))
+			x.find(levelError, check, "allow it in the identity's policy; see docs/brokers/sqs.md", "a %s must be able to %s, and this identity is refused %s", role, rights[role].can, strings.Join(missing, ", "))
 		case x.role == "":
 			x.find(levelNote, check, "", "this identity may not %s: refused is %s", rights[role].can, strings.Join(missing, ", "))
 		}
 	}
 	if able == 0 && x.role == "" {
-		x.find(levelError, check, "allow what its role needs in the identity's policy; see docs/providers.md", "this identity may neither send, receive nor redrive")
+		x.find(levelError, check, "allow what its role needs in the identity's policy; see docs/brokers/sqs.md", "this identity may neither send, receive nor redrive")
 	}
 	if x.role == roleSender && !refused["sqs:ReceiveMessage"] || x.role == roleReceiver && !refused["sqs:SendMessage"] {
 		x.find(levelNote, check, "give each service what it needs, and nothing else", "this identity may do more than a %s has to", x.role)

@@ -10,12 +10,13 @@ func topics() []*cobra.Command {
 			Short: "How flags, environment and configuration file work together",
 			Long: `A setting is taken from its flag; else from the environment variable QRT_ and the
 flag's name in capitals (--max-age is QRT_MAX_AGE); else from the configuration
-file; else it has a default. qrt doctor shows where each came from.
+file; else it has a default. qrt doctor shows where each came from. The former name
+of --broker, --provider, works in all three places.
 
 The configuration file is TOML: --config, QRT_CONFIG, or qrt/config.toml in the
 user's configuration folder. An unknown name in it is an error.
 
-  provider    = "sqlite:///var/lib/router/queue.db"
+  broker      = "sqlite:///var/lib/router/queue.db"
   keys        = "file:///etc/router/keys.json"
   nonces      = "sqlite:///var/lib/router/nonces.db"
   policy      = "reject"        # allow, allow_with_alert, reject
@@ -44,7 +45,7 @@ with a warning.`,
   1  failed: the broker, a key or a message was not as it should be
   2  wrong usage: arguments, flags, or configuration
   3  nothing found: no message, no dead letter, no such key
-  141  whoever read standard output has gone, as head does; nothing is said
+  141  the reader of standard output has ended, as head does; nothing is printed
 
 With --json a result is one object on standard output; commands that give any
 number of messages write one object a line (JSON Lines), each with "body" where
@@ -62,7 +63,7 @@ a full disk or for want of a reader, goes back to its queue.`,
 }
 
 // urlForms shows each form once.
-const urlForms = `Brokers (--provider):
+const urlForms = `Brokers (--broker):
 
   mem://                             in this process; gone when it ends
   sqlite:///var/lib/qrt/queue.db     a file of this machine, for all its processes

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/queue-runtime/queue/attacktest"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/webhook"
 	"github.com/queue-runtime/queue/drivertest"
 )
@@ -18,7 +19,7 @@ const attackers = 6
 // webhooks for payloads. What becomes of each message is decided by the suite's
 // ledger, which knows nothing of encryption either.
 func (r *run) attacks(ctx context.Context) error {
-	names := drivertest.AttackNames()
+	names := attacktest.Names()
 	r.Progress.Begin("attacks on stored messages", len(names)*r.Attempts)
 	r.report.Attacks = make([]Attack, len(names))
 	r.short = shortest(r.Events)
@@ -32,7 +33,7 @@ func (r *run) attacks(ctx context.Context) error {
 		}
 	}
 	close(order)
-	done := func(i int, o drivertest.Outcome) {
+	done := func(i int, o attacktest.Outcome) {
 		r.Progress.Step(r.Attempts)
 		r.report.Attacks[i] = r.judge(o)
 	}
@@ -46,7 +47,7 @@ func (r *run) attacks(ctx context.Context) error {
 			return ctx.Err()
 		}
 		for i := range order {
-			o, err := drivertest.RunAttack(ctx, names[i], &drivertest.AttackEnv{Broker: r.siege(names[i]), Payload: r.payload}, r.Attempts)
+			o, err := attacktest.Run(ctx, names[i], &attacktest.Env{Broker: r.instance(names[i]), Payload: r.payload}, r.Attempts)
 			if errors.Is(err, errors.ErrUnsupported) {
 				r.Progress.Step(r.Attempts)
 				r.report.Attacks[i] = Attack{Name: names[i], Reason: Inexpressible, Allowed: letThrough[names[i]]}
@@ -74,8 +75,8 @@ func (r *run) attacks(ctx context.Context) error {
 	return together(ctx, work...)
 }
 
-// siege is the broker as the attack suite sees it.
-func (r *run) siege(name string) *drivertest.Instance {
+// instance is the broker as package attacktest uses it.
+func (r *run) instance(name string) *drivertest.Instance {
 	return &drivertest.Instance{
 		Connect:  r.Broker.Connect,
 		Attacker: r.Broker.Attacker,
@@ -115,7 +116,7 @@ var letThrough = map[string]bool{
 }
 
 // judge turns an outcome into a row, and holds it against the threat model.
-func (r *run) judge(o drivertest.Outcome) Attack {
+func (r *run) judge(o attacktest.Outcome) Attack {
 	a := Attack{
 		Name:         o.Name,
 		Attempts:     o.Attempts,

@@ -3,7 +3,7 @@ package demo
 import (
 	"context"
 
-	"github.com/queue-runtime/queue/cmd/qrt/internal/testbed"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/brokers"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
 )
@@ -20,8 +20,8 @@ type Broker struct {
 	Attacker drivertest.Attacker
 }
 
-// NewBroker returns a bed as the demonstration uses it.
-func NewBroker(b *testbed.Bed) Broker {
+// NewBroker returns a broker as the demonstration uses it.
+func NewBroker(b *brokers.Broker) Broker {
 	return Broker{Connect: b.Connect, NewQueue: b.NewQueue, Attacker: b.Attacker}
 }
 

@@ -9,7 +9,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/queue-runtime/queue/cmd/qrt/internal/testbed"
+	"github.com/queue-runtime/queue/attacktest"
+	"github.com/queue-runtime/queue/cmd/qrt/internal/brokers"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
 )
@@ -21,9 +22,9 @@ type thief struct {
 	stole int
 }
 
-func open(t *testing.T) *testbed.Bed {
+func open(t *testing.T) *brokers.Broker {
 	t.Helper()
-	b, err := testbed.Open(t.Context(), "mem://")
+	b, err := brokers.Open(t.Context(), "mem://")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestInexpressible(t *testing.T) {
 		}
 		made += a.Attempts
 	}
-	if !r.OK || made != 2*(len(drivertest.AttackNames())-1) {
+	if !r.OK || made != 2*(len(attacktest.Names())-1) {
 		t.Errorf("ok %v, %d attempts, faults %q", r.OK, made, r.Faults)
 	}
 }

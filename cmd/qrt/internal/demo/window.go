@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/queue-runtime/queue/attacktest"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
-	"github.com/queue-runtime/queue/drivertest"
 )
 
 // afterWindow is the attack that spends its time waiting.
@@ -30,7 +30,7 @@ var errSlow = errors.New("the messages took longer than the window")
 
 // replayAfterWindow performs the attack that has a window. waiting is called when
 // it begins to wait.
-func (r *run) replayAfterWindow(ctx context.Context, waiting func()) (drivertest.Outcome, error) {
+func (r *run) replayAfterWindow(ctx context.Context, waiting func()) (attacktest.Outcome, error) {
 	window := windowFor(r.pace * time.Duration(r.Attempts))
 	for try := 1; ; try++ {
 		o, took, err := r.replayAfter(ctx, window, waiting)
@@ -51,10 +51,10 @@ func windowFor(took time.Duration) time.Duration {
 
 // replayAfter performs the attack once. It fails with errSlow, and the time that
 // was needed, where the window was too short for what had to happen within.
-func (r *run) replayAfter(ctx context.Context, window time.Duration, waiting func()) (drivertest.Outcome, time.Duration, error) {
+func (r *run) replayAfter(ctx context.Context, window time.Duration, waiting func()) (attacktest.Outcome, time.Duration, error) {
 	var took time.Duration
 	begin := time.Now()
-	b := r.siege(afterWindow)
+	b := r.instance(afterWindow)
 	b.Wait = func(ctx context.Context, d time.Duration) error {
 		if took = time.Since(begin); took > window {
 			return errSlow
@@ -64,7 +64,7 @@ func (r *run) replayAfter(ctx context.Context, window time.Duration, waiting fun
 		begin = time.Now()
 		return err
 	}
-	o, err := drivertest.RunAttack(ctx, afterWindow, &drivertest.AttackEnv{Broker: b, Payload: r.payload, Window: window}, r.Attempts)
+	o, err := attacktest.Run(ctx, afterWindow, &attacktest.Env{Broker: b, Payload: r.payload, Window: window}, r.Attempts)
 	if err != nil {
 		return o, took, err
 	}

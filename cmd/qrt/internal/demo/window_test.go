@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/queue-runtime/queue/attacktest"
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/drivertest"
 )
 
 // slow is a connection over which every send takes as long as delay says.
@@ -38,7 +38,7 @@ func (q slowQueue) Send(ctx context.Context, m []*driver.Message) []driver.SendR
 // replayed performs the attack that has a window on a broker whose n-th call to
 // send takes delay(n), and returns how often honest messages were sent: twice in
 // an attack that was made to its end.
-func replayed(t *testing.T, delay func(n int) time.Duration) (o drivertest.Outcome, sends, waits int, err error) {
+func replayed(t *testing.T, delay func(n int) time.Duration) (o attacktest.Outcome, sends, waits int, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		bed := open(t)

@@ -1,0 +1,234 @@
+package sbqueue_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/azure/sbqueue"
+)
+
+// relay passes AMQP frames between a driver and the emulator, and can change them,
+// refuse connections and fall silent, as a network can.
+type relay struct {
+	listener net.Listener
+	server   string
+	tap      func(connection int, toClient bool, frame []byte) []byte // nil: frames pass as they are
+
+	mu      sync.Mutex // guards what follows
+	refuse  bool
+	dials   int
+	pairs   map[*relayed]struct{}
+	running sync.WaitGroup
+}
+
+// relayed is one connection and the relay's to the server.
+type relayed struct {
+	client, server net.Conn
+	silence        sync.Once
+	silent         chan struct{} // closed: nothing passes any more
+}
+
+// relayed returns a namespace that is reached over a relay with this tap, which may
+// be nil.
+func (n *namespace) relayed(t testing.TB, tap func(int, bool, []byte) []byte) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{listener: l, server: n.Addr().String(), tap: tap, pairs: make(map[*relayed]struct{})}
+	r.running.Go(r.accept)
+	t.Cleanup(func() {
+		_ = l.Close()
+		r.cut()
+		r.running.Wait()
+	})
+	return r
+}
+
+// broker is a broker over the relay.
+func (r *relay) broker(t testing.TB, n *namespace, o *sbqueue.Options) *sbqueue.Broker {
+	t.Helper()
+	if o == nil {
+		o = &sbqueue.Options{Default: n.settings}
+	}
+	b, err := sbqueue.FromConnectionString(strings.Replace(n.ConnectionString(), r.server, r.listener.Addr().String(), 1), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close(t.Context()) }) // the connection may be dead
+	return b
+}
+
+// setRefuse makes new connections be closed at once.
+func (r *relay) setRefuse(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refuse = on
+}
+
+// takeDials returns how many connections were made since the last call.
+func (r *relay) takeDials() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.dials
+	r.dials = 0
+	return n
+}
+
+// silence lets nothing pass over the connections that there are. They stay open.
+func (r *relay) silence() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p := range r.pairs {
+		p.silence.Do(func() { close(p.silent) })
+	}
+}
+
+// cut closes the connections that there are.
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p := range r.pairs {
+		_ = p.client.Close()
+		_ = p.server.Close()
+	}
+}
+
+func (r *relay) accept() {
+	for n := 1; ; n++ {
+		client, err := r.listener.Accept()
+		if err != nil {
+			return
+		}
+		r.mu.Lock()
+		r.dials++
+		refuse := r.refuse
+		r.mu.Unlock()
+		if refuse {
+			_ = client.Close()
+			continue
+		}
+		server, err := net.Dial("tcp", r.server)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		p := &relayed{client: client, server: server, silent: make(chan struct{})}
+		r.mu.Lock()
+		r.pairs[p] = struct{}{}
+		r.mu.Unlock()
+		r.running.Go(func() { r.pass(p, n, false) })
+		r.running.Go(func() { r.pass(p, n, true) })
+	}
+}
+
+// pass passes frames one way until a side ends, or nothing once p is silent.
+func (r *relay) pass(p *relayed, n int, toClient bool) {
+	from, to := p.client, p.server
+	if toClient {
+		from, to = to, from
+	}
+	for {
+		frame, err := readFrame(from)
+		select {
+		case <-p.silent:
+			if err != nil {
+				return // cut does the rest
+			}
+			continue
+		default:
+		}
+		if err == nil && r.tap != nil {
+			frame = r.tap(n, toClient, frame)
+		}
+		if err == nil {
+			_, err = to.Write(frame)
+		}
+		if err != nil {
+			_ = p.client.Close()
+			_ = p.server.Close()
+			r.mu.Lock()
+			delete(r.pairs, p)
+			r.mu.Unlock()
+			return
+		}
+	}
+}
+
+// readFrame reads a frame or a protocol header (AMQP 1.0, Part 2, Sections 2.2 and
+// 2.3.1).
+func readFrame(r io.Reader) ([]byte, error) {
+	head := make([]byte, 8)
+	if _, err := io.ReadFull(r, head); err != nil || string(head[:4]) == "AMQP" {
+		return head, err
+	}
+	frame := make([]byte, max(8, binary.BigEndian.Uint32(head)))
+	copy(frame, head)
+	_, err := io.ReadFull(r, frame[8:])
+	return frame, err
+}
+
+// isTransfer reports whether a frame is, or begins, a transfer.
+func isTransfer(frame []byte) bool {
+	if len(frame) < 12 || string(frame[:4]) == "AMQP" {
+		return false
+	}
+	at := int(frame[4]) * 4
+	return len(frame) >= at+3 && frame[at] == 0 && frame[at+1] == 0x53 && frame[at+2] == 0x14
+}
+
+// shiftLocks moves the ends of locks that the server tells by d, as a server does
+// whose clock differs from the client's.
+func shiftLocks(d time.Duration) func(int, bool, []byte) []byte {
+	return func(_ int, toClient bool, frame []byte) []byte {
+		if !toClient {
+			return frame
+		}
+		move := func(at int, by int64) {
+			v := int64(binary.BigEndian.Uint64(frame[at:])) + by //nolint:gosec // G115: a time
+			binary.BigEndian.PutUint64(frame[at:], uint64(v))    //nolint:gosec // G115: a time
+		}
+		after := func(name string, do func(at int)) {
+			for from := 0; ; {
+				i := bytes.Index(frame[from:], []byte(name))
+				if i < 0 {
+					return
+				}
+				from += i + len(name)
+				do(from)
+			}
+		}
+		timestamp := func(at int) {
+			if at+9 <= len(frame) && frame[at] == 0x83 {
+				move(at+1, d.Milliseconds())
+			}
+		}
+		after("x-opt-locked-until", timestamp)
+		after("expiration", timestamp)
+		after("expirations", func(at int) { // an array of timestamps (Part 1, Section 1.6.25)
+			if at+10 <= len(frame) && frame[at] == 0xf0 && frame[at+9] == 0x83 {
+				for i := range int(binary.BigEndian.Uint32(frame[at+5:])) {
+					move(at+10+8*i, d.Milliseconds())
+				}
+			}
+			if at+4 <= len(frame) && frame[at] == 0xe0 && frame[at+3] == 0x83 {
+				for i := range int(frame[at+2]) {
+					move(at+4+8*i, d.Milliseconds())
+				}
+			}
+		})
+		after("com.microsoft:locked-until-utc", func(at int) { // a long of 100 ns
+			if at+9 <= len(frame) && frame[at] == 0x81 {
+				move(at+1, int64(d/100))
+			}
+		})
+		return frame
+	}
+}

@@ -1,0 +1,169 @@
+package sbqueue
+
+import (
+	"context"
+	"errors"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// This file sends. Service Bus takes or refuses a transfer whole and names no message,
+// so what it refuses is tried in halves until the messages that cannot go fail alone.
+// Messages of one session go in the order of the call.
+
+// maxBatchBytes bounds a batch whatever the queue takes of one message: large messages
+// of the premium tier go one by one (Service Bus quotas, "Maximum batch size").
+const maxBatchBytes = probeBytes
+
+// outbound is a message on its way out.
+type outbound struct {
+	index int // in the call
+	m     *azservicebus.AMQPAnnotatedMessage
+	size  int
+}
+
+// Send sends in as few transfers as size and partitions allow.
+func (q *queue) Send(ctx context.Context, all []*driver.Message) []driver.SendResult {
+	results := make([]driver.SendResult, len(all))
+	var good []outbound
+	for i, m := range all {
+		out, err := q.check(m)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		good = append(good, outbound{index: i, m: out, size: size(m)})
+	}
+	for _, transfer := range q.byPartition(good) {
+		q.send(ctx, transfer, results)
+	}
+	return results
+}
+
+// byPartition splits what is sent, in order, into what may share a transfer: on a
+// partitioned queue that is what has the same key, by which the broker chooses the
+// partition (Service Bus, "Partitioned queues", use of a partition key).
+func (q *queue) byPartition(all []outbound) [][]outbound {
+	if !q.settings.Partitioned {
+		return [][]outbound{all}
+	}
+	var out [][]outbound
+	at := make(map[string]int)
+	for _, o := range all {
+		key := q.partitionKey(o.m)
+		i, there := at[key]
+		if !there {
+			i = len(out)
+			at[key], out = i, append(out, nil)
+		}
+		out[i] = append(out[i], o)
+	}
+	return out
+}
+
+// partitionKey is the session, else the sender's own key, else on a queue that detects
+// duplicates the message ID. Messages with none of them may share a transfer.
+func (q *queue) partitionKey(m *azservicebus.AMQPAnnotatedMessage) string {
+	if id := m.Properties.GroupID; id != nil {
+		return "session " + *id
+	}
+	if key, ok := m.MessageAnnotations[annotationPartition].(string); ok {
+		return "key " + key
+	}
+	if q.settings.Dedup {
+		return "message " + asText(m.Properties.MessageID)
+	}
+	return ""
+}
+
+// annotationPartition is the partition key that a sender gave.
+const annotationPartition = "x-opt-partition-key"
+
+// send sends messages that may share a transfer, in as many as their sizes need.
+func (q *queue) send(ctx context.Context, all []outbound, results []driver.SendResult) {
+	for len(all) > 0 {
+		if len(all) == 1 {
+			results[all[0].index].Err = q.sendOne(ctx, all[0])
+			return
+		}
+		batch, n, err := q.fill(ctx, all)
+		switch {
+		case err != nil:
+			for _, o := range all {
+				results[o.index].Err = err
+			}
+			return
+		case n < 2:
+			results[all[0].index].Err = q.sendOne(ctx, all[0]) // it fills a batch, or is larger than one
+			n = 1
+		default:
+			q.sendBatch(ctx, batch, all[:n], results)
+		}
+		all = all[n:]
+	}
+}
+
+// fill returns a batch of the first n messages, as many as it takes.
+func (q *queue) fill(ctx context.Context, all []outbound) (batch *azservicebus.MessageBatch, n int, err error) {
+	if batch, err = q.newBatch(ctx); err != nil {
+		return nil, 0, err
+	}
+	for n < len(all) {
+		err := batch.AddAMQPAnnotatedMessage(all[n].m, nil)
+		if err != nil {
+			break // this one is too large for the rest of it, or fails on its own
+		}
+		n++
+	}
+	return batch, n, nil
+}
+
+// sendBatch sends a batch, and both halves of it if the broker refuses it.
+func (q *queue) sendBatch(ctx context.Context, batch *azservicebus.MessageBatch, all []outbound, results []driver.SendResult) {
+	err := q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendMessageBatch(ctx, batch, nil) })
+	if isRefusal(err) {
+		half := len(all) / 2
+		q.send(ctx, all[:half], results)
+		q.send(ctx, all[half:], results)
+		return
+	}
+	for _, o := range all {
+		results[o.index].Err = err
+	}
+}
+
+// isRefusal reports whether the broker refused what it was sent, because of what that
+// is, and took none of it.
+func isRefusal(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	switch driver.KindOf(err) {
+	case driver.Invalid, driver.TooLarge, driver.Other:
+		return true
+	}
+	return false
+}
+
+// sendOne spares a single message the batch around it.
+func (q *queue) sendOne(ctx context.Context, o outbound) error {
+	err := q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendAMQPAnnotatedMessage(ctx, o.m, nil) })
+	if driver.KindOf(err) == driver.TooLarge {
+		return driver.NewTooLarge("message", o.size, q.caps.MaxBatchBytes)
+	}
+	return err
+}
+
+func (q *queue) newBatch(ctx context.Context) (b *azservicebus.MessageBatch, err error) {
+	var o *azservicebus.MessageBatchOptions
+	if q.settings.MaxBytes > maxBatchBytes {
+		o = &azservicebus.MessageBatchOptions{MaxBytes: maxBatchBytes}
+	}
+	err = q.transmit(ctx, func(s *azservicebus.Sender) error {
+		b, err = s.NewMessageBatch(ctx, o)
+		return err
+	})
+	return b, err
+}

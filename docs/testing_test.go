@@ -1,0 +1,51 @@
+package docs_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/queuetest"
+)
+
+// placeOrder is the code of an application that testing.md tests.
+func placeOrder(ctx context.Context, client *queue.Client, id string) error {
+	sender, err := client.Sender(ctx, "orders", nil)
+	if err != nil {
+		return err
+	}
+	_, err = sender.Send(ctx, &queue.Message{ID: id, Body: []byte(`{"order":"` + id + `"}`)})
+	return err
+}
+
+func TestApplication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		app := queuetest.New(t, nil)
+		if err := placeOrder(t.Context(), app.Client, "o-1"); err != nil {
+			t.Fatal(err)
+		}
+		waiting := app.Waiting(t.Context(), "orders")
+		if len(waiting) != 1 || string(waiting[0].Body) != `{"order":"o-1"}` {
+			t.Fatalf("waiting: %v", waiting)
+		}
+		if n := len(app.DeadLettered(t.Context(), "orders")); n != 0 {
+			t.Fatalf("%d dead letters", n)
+		}
+		app.Broker.Inject(queuetest.Fault{On: queuetest.Send, Err: queuetest.Unavailable(), Times: 1})
+		if err := placeOrder(t.Context(), app.Client, "o-2"); err == nil {
+			t.Fatal("the broker was away, and nothing was said")
+		}
+	})
+}
+
+func TestMemory(t *testing.T) {
+	client, err := queue.New(memqueue.New(nil), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,15 @@
+// Package testbed is the root of a module with everything that tests need to run
+// the library against a broker: emulators, starters of other programs, and
+// attackers that change what a broker stores. The command qrt uses the same for
+// its demonstration and its conformance run.
+//
+//   - sbemulator is an emulator of Azure Service Bus over AMQP 1.0.
+//   - fauxqs starts fauxqs, an emulator of AWS SQS that runs in Node.
+//   - awspeer starts fauxqs and moto_server for the tests of AWS drivers.
+//   - sbattack, sqsattack and sqliteattack change stored messages of the emulator,
+//     of SQS and of a SQLite file without the driver's code.
+//
+// The module is tagged with each release, because other modules need it to build
+// their tests. It promises no compatibility between releases: nothing but this
+// project's tests and programs should depend on it.
+package testbed
