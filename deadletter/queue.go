@@ -13,13 +13,14 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/sealing"
+	"github.com/queue-runtime/queue/internal/stream"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
 // DefaultWait is how long a read by receiving waits before the dead-letter queue counts
-// as empty: long enough for a service that answers from one of many servers.
+// as empty means long enough for a service that answers from one of many servers.
 const DefaultWait = 2 * time.Second
 
 // Options configure a [Queue]. What is set replaces the Client's.
@@ -117,7 +118,7 @@ func (q *Queue) useKeys(client *queue.Options, o *Options) error {
 		q.opener.Crypto = sealing.NewCipher(cached)
 	}
 	q.opener.Valid = cached
-	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Observe: &q.obs}
+	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Streams: stream.New(nil), Observe: &q.obs}
 	return nil
 }
 
