@@ -35,7 +35,6 @@ var (
 var (
 	ErrEncryptionFailed = envelope.ErrEncryptionFailed // nothing was sent
 	ErrKeyExpired       = keys.ErrExpired
-	ErrKeyDestroyed     = keys.ErrDestroyed
 	ErrInvalidMessage   = driver.ErrInvalid
 	ErrMessageTooLarge  = driver.ErrTooLarge // as a *driver.TooLargeError
 	ErrMarkerCollision  = sealing.ErrMarkerCollision

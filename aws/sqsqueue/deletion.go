@@ -112,7 +112,7 @@ func (q *queue) delete(part []*deletion) {
 	out, err := q.p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
 	switch {
 	case err != nil && ctx.Err() != nil:
-		// Nobody's context: the request took too long, or Close cut it off.
+		// No caller's context ended: the request timed out, or Close cancelled it.
 		for i := range errs {
 			errs[i] = noAnswer(op)
 		}

@@ -27,7 +27,7 @@ type Reason uint8
 const (
 	NotFound    Reason = iota + 1 // no such secret or version: ErrNotFound
 	Unmarked                      // no tag that makes it a key, or none is current: ErrNotFound
-	Disabled                      // withdrawn by whoever administers the vault: ErrNotFound
+	Disabled                      // withdrawn by the vault's administrator: ErrNotFound
 	NotYetValid                   // the current key's not-before date is ahead: ErrNotFound
 	Ambiguous                     // several enabled versions under one key ID: ErrInvalidKey
 	Invalid                       // the value is no key, or not the one it was: ErrInvalidKey

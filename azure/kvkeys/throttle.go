@@ -21,7 +21,7 @@ const (
 type throttle struct {
 	mu     sync.Mutex
 	until  time.Time // zero means open
-	asking bool      // somebody finds out
+	asking bool      // a call is probing the vault
 }
 
 // enter says for how long the caller has to stay away: 0 if it may call. After its
@@ -41,7 +41,7 @@ func (t *throttle) enter() (left time.Duration, probe bool) {
 	return 0, true
 }
 
-// leave ends a probe. Whoever was throttled has closed before.
+// leave ends a probe. A throttled call has called close before.
 func (t *throttle) leave(probe bool) {
 	if !probe {
 		return

@@ -51,9 +51,9 @@ type Options struct {
 	// Queues are the settings of queues, by name.
 	Queues map[string]QueueOptions
 	// Admin asks the management API for the settings of queues and for their
-	// counts. Nil means settings are as given here, and Stats is
-	// errors.ErrUnsupported. Where it refuses, because the credential has no
-	// right to manage, settings are as given, too, and Stats is
+	// counts. Nil means that the settings are those given here, and Stats fails
+	// with errors.ErrUnsupported. If the API refuses, because the credential has no
+	// right to manage, the settings are those given here, too, and Stats fails with
 	// driver.ErrPermission.
 	Admin *admin.Client
 }

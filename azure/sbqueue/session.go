@@ -296,7 +296,7 @@ func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*
 // attached again, and what it got is of another hold of the session.
 func (s *session) same() bool {
 	select {
-	case s.alone <- struct{}{}: // whoever has it is bounded
+	case s.alone <- struct{}{}: // the call that holds it has a deadline
 		defer func() { <-s.alone }()
 	case <-s.gone.Done():
 		return false

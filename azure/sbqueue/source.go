@@ -117,8 +117,8 @@ func (s *source) current() *link {
 	return s.link
 }
 
-// broken notes that l is dead, and puts another in its place. It reports whether
-// nobody had done so before.
+// broken notes that l is dead, and puts another in its place. It reports whether this
+// call was the first to do so.
 func (s *source) broken(l *link) bool {
 	l.down()
 	if s.lose != nil {
@@ -365,7 +365,7 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 	return out
 }
 
-// shut ends the source for those who call it.
+// shut ends the source: calls on it fail from now on.
 func (s *source) shut() {
 	s.end()
 	s.mu.Lock()
