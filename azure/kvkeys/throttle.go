@@ -41,7 +41,7 @@ func (t *throttle) enter() (left time.Duration, probe bool) {
 	return 0, true
 }
 
-// leave ends a probe. A throttled call has called close before.
+// leave ends a probe. If the vault throttled it, the throttle has been closed before.
 func (t *throttle) leave(probe bool) {
 	if !probe {
 		return

@@ -64,9 +64,10 @@ func (l *lease) made(c closer) {
 	l.c = c
 }
 
-// connect has f make what the SDK has, and connect it, by the gate. While one
-// connects, the SDK keeps all others waiting whatever their contexts say, and also
-// those who make a sender or receiver: this ends with ctx, and f some time later.
+// connect runs f, which makes an object of the SDK and connects it, under the gate.
+// While one call connects, the SDK blocks all others whatever their contexts say,
+// including calls that make a sender or receiver. connect ends with ctx; f may end some
+// time later.
 func (l *lease) connect(ctx context.Context, g *gate, f func(context.Context) error) error {
 	errs, _ := l.b.each(ctx, 1, 1, func(int) error {
 		if !l.take() {

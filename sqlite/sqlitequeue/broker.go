@@ -121,8 +121,8 @@ func (b *Broker) Queues(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// Declare makes a queue, or gives one that exists these settings. They hold for
-// those who open it from then on. o may be nil, for the defaults.
+// Declare makes a queue, or gives an existing one these settings. They take effect for
+// queues that are opened from then on. o may be nil, for the defaults.
 func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) error {
 	if err := driver.CheckName(name); err != nil {
 		return err
@@ -245,8 +245,8 @@ func (b *Broker) disown(q *Queue) {
 	delete(b.queues, q)
 }
 
-// Close closes every queue and the file. Where much of the file is free it gives
-// room back before, for at most a second.
+// Close closes every queue and the file. If much of the file is free, it first returns
+// space to the file system, for at most a second.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {

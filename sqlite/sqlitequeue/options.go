@@ -90,9 +90,8 @@ type QueueOptions struct {
 	// means 14 days.
 	Retention time.Duration
 
-	// DeadLetterRetention is how long a dead letter is kept; then it is
-	// removed for good. 0 means that dead letters stay until somebody takes
-	// them out.
+	// DeadLetterRetention is how long a dead letter is kept; then it is removed for
+	// good. 0 means that dead letters stay until they are redriven or purged.
 	DeadLetterRetention time.Duration
 
 	// DedupWindow is for how long repeats of a DedupID are dropped. 0 means

@@ -14,8 +14,8 @@ type bells struct {
 	bells map[int64]chan struct{}
 }
 
-// bell returns a channel that the next ring of that queue closes. Whoever waits
-// takes it before looking, so that nothing is missed in between.
+// bell returns a channel that the next ring of that queue closes. A caller takes it
+// before it looks at the queue, so that it misses no ring in between.
 func (b *bells) bell(queue int64) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -39,7 +39,7 @@ func code(err error) int {
 
 func primary(code int) int { return code & 0xff }
 
-// busy reports whether somebody else's lock is in the way.
+// busy reports whether another connection's lock is in the way.
 func busy(err error) bool {
 	switch primary(code(err)) {
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED, lib.SQLITE_PROTOCOL:

@@ -168,9 +168,9 @@ func (c *Conn) close() error {
 	return errors.Join(err, c.raw.Close())
 }
 
-// Row is one row of a result. Its methods never fail: whoever can write to the
-// file can store any value in any column, and what is not of the expected kind
-// reads as the zero value.
+// Row is one row of a result. Its methods never fail: an attacker who can write to the
+// file can store any value in any column, and a value of an unexpected kind reads as
+// the zero value.
 type Row []driver.Value
 
 // Int returns an integer column; 0 for anything else.
