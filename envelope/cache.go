@@ -13,7 +13,7 @@ import (
 type cache struct {
 	mu     sync.RWMutex // guards the fields down to hand
 	index  map[cacheKey]int
-	places []*entry // nil where free
+	places []*entry // nil if free
 	free   []int    // places that remove emptied
 	limit  int
 	hand   int
