@@ -44,7 +44,7 @@ type BatcherOptions struct {
 // Batcher gathers messages that are sent one by one into batches, retries
 // what fails for a passing reason, and pushes back when the broker is slow. A
 // retry sends the same sealed bytes under the same message ID: where the first
-// had arrived after all, a receiver that tracks nonces rejects the second, and a
+// had arrived after all, a receiver with a replay store rejects the second, and a
 // broker that drops repeats never stores it. It is safe for concurrent use, and
 // owns InFlight goroutines until Close.
 type Batcher struct {

@@ -116,7 +116,7 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 	case c.PlaintextPolicy > Reject:
 		return c, invalidOption("CryptoConfig.PlaintextPolicy %d is unknown", c.PlaintextPolicy)
 	case c.TrackReplays && c.InsecureSkipFreshness:
-		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a nonce is remembered only as long as its message can be fresh")
+		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: the replay store remembers a message only as long as it can be fresh")
 	}
 	if c.MaxClockSkew == 0 {
 		c.MaxClockSkew = defaultMaxClockSkew
@@ -159,7 +159,7 @@ func (c CryptoConfig) resolveAges() (CryptoConfig, error) {
 	case c.NonceTTL == 0:
 		c.NonceTTL = max(defaultNonceTTL, least)
 	case c.NonceTTL < least:
-		return c, invalidOption("CryptoConfig.NonceTTL is %s: a message can be replayed after its nonce is forgotten; it must be at least MaxMessageAge + 3 x MaxClockSkew = %s", c.NonceTTL, least)
+		return c, invalidOption("CryptoConfig.NonceTTL is %s: the replay store would forget a message that can still be replayed; it must be at least MaxMessageAge + 3 x MaxClockSkew = %s", c.NonceTTL, least)
 	}
 	return c, nil
 }

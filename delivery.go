@@ -34,7 +34,7 @@ type Delivery struct {
 	kind         driver.SettleKind // how, once done
 }
 
-// claim is the nonce of a delivery; the zero value is none.
+// claim is a delivery's claim in the replay store; the zero value is none.
 type claim struct {
 	id    replay.ID
 	token string
@@ -329,7 +329,7 @@ func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) erro
 	if err != nil && !errors.Is(err, replay.ErrClaimLost) {
 		// The claim then lives until its lease ends, and the redelivery waits
 		// for that. Not settling would hold the message no shorter.
-		r.log.LogAttrs(ctx, slog.LevelWarn, "Nonce claim not released: redelivery waits for its lease to end",
+		r.log.LogAttrs(ctx, slog.LevelWarn, "Claim not released in the replay store: redelivery waits until its lease ends",
 			slog.String("queue", r.queue), slog.String("message_id", d.ID), slog.String("error", err.Error()))
 	}
 	return nil

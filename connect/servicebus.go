@@ -15,7 +15,7 @@ import (
 )
 
 // serviceBusForm is how a Service Bus URL looks.
-const serviceBusForm = "sb://NAMESPACE/, or sb:///?connection=NAME where the environment variable NAME has the connection string"
+const serviceBusForm = "sb://NAMESPACE/, or sb:///?connection=NAME if the environment variable NAME has the connection string"
 
 // serviceBusDomain is that of the public cloud's namespaces.
 const serviceBusDomain = ".servicebus.windows.net"

@@ -122,7 +122,7 @@ func sessionNext(e *env) {
 		e.close(s)
 	}
 	_, err = q.AcceptSession(e.ctx, "", 0)
-	e.want(err, driver.ErrNoSession, "AcceptSession where no session has a message")
+	e.want(err, driver.ErrNoSession, "AcceptSession if no session has a message")
 }
 
 // acceptance is the outcome of an AcceptSession on another goroutine.

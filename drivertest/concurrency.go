@@ -84,7 +84,7 @@ func (l *ledger) verdict(e *env) {
 		e.Errorf("%s", f)
 	}
 	if l.left > 0 {
-		e.Errorf("%d messages were not delivered to anybody", l.left)
+		e.Errorf("%d messages were not delivered", l.left)
 	}
 }
 

@@ -197,7 +197,7 @@ func (e *env) check(d *driver.Delivery) {
 	m, known := e.sent[d.ID]
 	e.mu.Unlock()
 	if !known {
-		e.Fatalf("received a message %q that nobody sent", d.ID)
+		e.Fatalf("received a message %q that was never sent", d.ID)
 	}
 	if m != nil {
 		if s := Difference(m, &d.Message); s != "" {

@@ -92,10 +92,10 @@ func lockStaleSettle(e *env) {
 		// Now another receiver does.
 		held := e.gatherWithin(other, 1, lock+e.slack())[0]
 		err = e.settle(q, driver.Settlement{Delivery: stale, Kind: kind, Reason: testReason, Description: testDescription})
-		e.want(err, driver.ErrLockLost, fmt.Sprintf("Settle (%s) of a delivery whose message somebody else holds", kind))
+		e.want(err, driver.ErrLockLost, fmt.Sprintf("Settle (%s) of a delivery whose message another receiver holds", kind))
 		e.none(q, fmt.Sprintf("the message is held by another connection, a stale receipt (%s) must not release it", kind))
 		if err := e.settle(other, driver.Settlement{Delivery: held, Kind: driver.Complete}); err != nil {
-			e.Errorf("the holder of a message could not complete it after somebody used a stale receipt (%s): %v", kind, err)
+			e.Errorf("the holder of a message could not complete it after a stale receipt was used (%s): %v", kind, err)
 		}
 	}
 	e.none(q, "all messages were completed by their holders")
@@ -149,7 +149,7 @@ func lockRenewStale(e *env) {
 	_, err := e.renew(q, stale)
 	e.want(err, driver.ErrLockLost, "Renew of a lock that is over")
 	if err := e.settle(other, driver.Settlement{Delivery: held, Kind: driver.Complete}); err != nil {
-		e.Errorf("the holder of a message could not complete it after somebody renewed a stale receipt: %v", err)
+		e.Errorf("the holder of a message could not complete it after a stale receipt was renewed: %v", err)
 	}
 	if _, err := e.renew(other, held); !errors.Is(err, driver.ErrSettled) && !errors.Is(err, driver.ErrLockLost) {
 		e.Errorf("Renew of a delivery that is settled: the error is %v, want %v", show(err), driver.ErrSettled)

@@ -28,7 +28,7 @@ func (e *env) unavailable(q driver.Queue, why string) {
 	if s, err := q.AcceptSession(e.ctx, "", 0); err == nil {
 		e.Fatalf("AcceptSession returned the session %q: %s", s.ID(), why)
 	} else {
-		e.want(err, driver.ErrNoSession, "AcceptSession where the only session is held")
+		e.want(err, driver.ErrNoSession, "AcceptSession while the only session is held")
 	}
 	if q.Capabilities().AcceptByID {
 		if _, err := q.AcceptSession(e.ctx, id, 0); err == nil {

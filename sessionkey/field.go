@@ -45,7 +45,7 @@ func (f Field) path() ([]string, error) {
 		case !utf8.ValidString(s):
 			return wrong("it is not UTF-8")
 		case !isPointer && s == "":
-			return wrong("an empty name: use a JSON Pointer, as in /name, where names are unusual")
+			return wrong("an empty name: use a JSON Pointer, as in /name, if names contain dots")
 		case isPointer:
 			// RFC 6901, Section 4: ~1 before ~0.
 			s = strings.ReplaceAll(s, "~1", "/")

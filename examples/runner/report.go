@@ -110,7 +110,7 @@ func (r *Report) print(w io.Writer) error {
 		p.line("  %s\t%d\t%s", x.What, x.Status, x.Answer)
 	}
 	p.end()
-	p.line("What became of messages that somebody edited in the broker's file")
+	p.line("What became of messages that were edited in the broker's file")
 	p.end()
 	p.line("  queue\tedit\toutcome")
 	for _, a := range r.Attacks {

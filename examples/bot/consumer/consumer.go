@@ -25,7 +25,7 @@ type Consumer struct {
 	unwatch  func() error
 }
 
-// Parts are what a Consumer is made over. Keys and Nonces may be nil, as the
+// Parts are what a Consumer is made over. Keys and ReplayStore may be nil, as the
 // configuration says.
 type Parts struct {
 	Broker      driver.Broker // the Consumer's from then on
@@ -143,7 +143,7 @@ func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (e
 	if set.ReplayStore != nil {
 		parts.ReplayStore = set.ReplayStore
 	} else {
-		log.Warn("No replay store: whoever controls the broker can have messages handled twice")
+		log.Warn("No replay store: the broker can have messages handled twice")
 	}
 	b, err := New(ctx, &c, parts)
 	if err != nil {

@@ -217,7 +217,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 		x.find(levelError, check, "see which with: qrt keys audit "+name, "%d of %d are sealed under a key that is not at hand", unknown, seen)
 	}
 	if broken > 0 {
-		x.find(levelError, check, "somebody has altered them; receivers dead-letter them", "%d of %d have a broken envelope", broken, seen)
+		x.find(levelError, check, "they were altered or damaged; receivers dead-letter them", "%d of %d have a broken envelope", broken, seen)
 	}
 	if ahead > 0 {
 		x.find(levelError, "clock", "set the clocks by NTP, here and at the sender", "%d of %d were sealed in the future by this machine's clock", ahead, seen)
@@ -236,7 +236,7 @@ func (x *examination) roundTrip(ctx context.Context, c *connection) error {
 		case queueLister, interface{ Connect() driver.Broker }: // these make queues on demand
 			name = probeQueue
 		default:
-			x.find(levelNote, check, "name a queue that nobody else uses: --probe QUEUE", "not tried")
+			x.find(levelNote, check, "name a queue that has no other users: --probe QUEUE", "not tried")
 			return nil
 		}
 	}

@@ -145,7 +145,7 @@ func (r *messageReport) show(s *display.Screen) {
 	case r.Encrypted:
 		s.Printf("  %s under key %s, %s\n", s.Good("sealed"), s.Name(display.Safe(string(r.KeyID))), relative(*r.EncryptedAt, time.Now()))
 	default:
-		s.Printf("  %s: anybody with access to the broker can have written it\n", s.Warn("NOT encrypted"))
+		s.Printf("  %s: anyone with access to the broker can have written it\n", s.Warn("NOT encrypted"))
 	}
 	if len(r.Attributes) > 0 {
 		s.Printf("  %s\n", pairsText(r.Attributes))

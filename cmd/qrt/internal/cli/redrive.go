@@ -159,11 +159,11 @@ func (r *redriveReport) show(s *display.Screen) {
 
 // refusalNotes say in words why a dead letter was not resealed.
 var refusalNotes = map[string]string{
-	"plaintext":               "plaintext is never resealed: anybody can have written it",
+	"plaintext":               "plaintext is never resealed: the broker can have written it",
 	"unknown_to_replay_store": "the replay store does not know them: see --accept-replay-risk",
 	"expired":                 "they are past their own expiry: see --ttl",
 	"nonce_reused":            "they were handled before: sending them back would be a replay",
-	"authentication_failed":   "they do not authenticate: somebody altered them",
+	"authentication_failed":   "they do not authenticate: they were altered",
 	"key_not_found":           "their key is not among --keys",
 }
 

@@ -182,7 +182,7 @@ func (r *run) bot(ctx context.Context, l *lane) (err error) {
 		a := r.ledger.Arrived(l.name, contentOf(&d.Message))
 		switch {
 		case !a.Known:
-			r.fault("%s received a message that nobody sent", l.bot)
+			r.fault("%s received a message that was never sent", l.bot)
 			return
 		case a.Times > 1:
 			return // at least once: a redelivery is nothing new
