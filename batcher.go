@@ -19,7 +19,7 @@ type BatcherOptions struct {
 	Linger time.Duration
 
 	// MaxMessages is after how many messages a batch goes without waiting. 0
-	// means the broker's limit, or 100 where that is higher.
+	// means the broker's limit, or 100 if that is higher.
 	MaxMessages int
 
 	// MaxPending is how many messages may be accepted and not yet confirmed:
@@ -43,7 +43,7 @@ type BatcherOptions struct {
 
 // Batcher gathers messages that are sent one by one into batches, retries
 // what fails for a passing reason, and pushes back when the broker is slow. A
-// retry sends the same sealed bytes under the same message ID: where the first
+// retry sends the same sealed bytes under the same message ID: if the first
 // had arrived after all, a receiver with a replay store rejects the second, and a
 // broker that drops repeats never stores it. It is safe for concurrent use, and
 // owns InFlight goroutines until Close.

@@ -69,7 +69,7 @@ type Client struct {
 }
 
 // New returns a Client over p, which it owns from then on: Close closes it. It
-// fails with ErrInvalidOptions where the options contradict each other, and
+// fails with ErrInvalidOptions if the options contradict each other, and
 // does no I/O.
 func New(p driver.Broker, o *Options) (*Client, error) {
 	if p == nil {

@@ -22,7 +22,7 @@ const (
 
 // QueueRetention as MaxMessageAge stands for the time that the broker keeps a
 // message. It is resolved when a Receiver opens, from the driver's
-// Capabilities; where the broker cannot tell, the Receiver must name a value.
+// Capabilities; if the broker cannot tell, the Receiver must name a value.
 const QueueRetention time.Duration = math.MaxInt64
 
 // maxHorizon bounds the durations of a CryptoConfig, so that no sum of them overflows:
@@ -181,7 +181,7 @@ func (c *CryptoConfig) checkStore(s replay.NonceStore) error {
 
 // Strict returns the options for production: sealing on, plaintext rejected, and
 // replays rejected by store, which must lie outside the broker's reach.
-// MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge where the
+// MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge if the
 // broker cannot tell it.
 func Strict(p keys.Provider, store replay.NonceStore) *Options {
 	return &Options{

@@ -26,7 +26,7 @@ type Delivery struct {
 
 	mu          sync.Mutex // guards what follows; never held across a call
 	lockedUntil time.Time
-	// claimedUntil is when the claim ends where the lock has no end in time.
+	// claimedUntil is when the claim ends if the lock has no end in time.
 	claimedUntil time.Time
 	renewing     chan struct{} // closed when the renewal under way has ended; nil means there is none
 	settling     bool

@@ -50,7 +50,7 @@ type Message struct {
 	// errors.ErrUnsupported.
 	NotBefore time.Time
 
-	// TTL is how long after the send, or after NotBefore where that is later,
+	// TTL is how long after the send, or after NotBefore if that is later,
 	// the message may still be delivered, to the millisecond; 0 means as long as
 	// the queue keeps it. Receivers enforce it whatever the broker does.
 	TTL time.Duration

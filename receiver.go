@@ -63,7 +63,7 @@ type ReceiverOptions struct {
 
 	// MaxDeliveries is after how many deliveries a message is dead-lettered
 	// that is rejected for a reason that time may cure (an unknown version or
-	// key), at most the queue's own limit. 0 means that limit, or 10 where it has
+	// key), at most the queue's own limit. 0 means that limit, or 10 if it has
 	// none.
 	MaxDeliveries int
 
@@ -193,7 +193,7 @@ func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 }
 
 // Close releases the receiver. Its waiting calls fail with ErrClosed, and
-// deliveries that are not settled go back to the broker where it allows that.
+// deliveries that are not settled go back to the broker if it allows that.
 func (r *Receiver) Close(ctx context.Context) error {
 	return wrap("close", r.queue, r.close(ctx))
 }
@@ -246,8 +246,8 @@ func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	return b.Deliveries, err
 }
 
-// ReceiveOne returns one message; a *RejectedError where the one that came was
-// rejected, by which errors.Is finds the reason; ErrNoMessage where none came
+// ReceiveOne returns one message; a *RejectedError if the one that came was
+// rejected, by which errors.Is finds the reason; ErrNoMessage if none came
 // within Wait.
 func (r *Receiver) ReceiveOne(ctx context.Context) (*Delivery, error) {
 	b, err := r.Fetch(ctx, 1)

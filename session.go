@@ -116,7 +116,7 @@ func (s *Session) LockedUntil() time.Time {
 	return s.until
 }
 
-// Context ends with the session; context.Cause then wraps ErrSessionLost where
+// Context ends with the session; context.Cause then wraps ErrSessionLost if
 // it was lost and ErrClosed after Close, its own or the Client's. It carries the
 // values of the context that accepted the session, and not its end.
 func (s *Session) Context() context.Context { return s.ctx }
@@ -205,7 +205,7 @@ func (s *Session) check() error {
 	return context.Cause(s.ctx)
 }
 
-// note ends the session where err says that it is lost.
+// note ends the session if err says that it is lost.
 func (s *Session) note(err error) {
 	if errors.Is(err, ErrSessionLost) {
 		s.end(observe.SessionLost, err)

@@ -64,7 +64,7 @@ func (s *Session) renewState(ctx context.Context, store driver.StatefulSession, 
 	s.note(err)
 }
 
-// SetState stores a small state with the session, sealed where encryption is
+// SetState stores a small state with the session, sealed if encryption is
 // enabled; nil clears it. Brokers have limits of their own (Service Bus: that of
 // a message).
 func (s *Session) SetState(ctx context.Context, state []byte) error {

@@ -86,7 +86,7 @@ func openConnection(connection string, o *sbqueue.Options) (driver.Broker, error
 	return b, nil
 }
 
-// serviceBusOptions are the settings of queues where the management API cannot be
+// serviceBusOptions are the settings of queues if the management API cannot be
 // asked, as with the emulator.
 func serviceBusOptions(p *parameters) *sbqueue.Options {
 	return &sbqueue.Options{Default: sbqueue.QueueOptions{

@@ -92,7 +92,7 @@ type Queue interface {
 	Size(m *Message) int
 
 	// Close releases what this queue holds: waiting calls return [Closed], and
-	// unsettled deliveries go back to the broker where it allows that. A second
+	// unsettled deliveries go back to the broker if it allows that. A second
 	// Close returns nil.
 	Close(ctx context.Context) error
 

@@ -115,7 +115,7 @@ func (e *Error) sentinel() error {
 	return nil
 }
 
-// KindOf returns the Kind of the first *Error in err's tree, and Other where
+// KindOf returns the Kind of the first *Error in err's tree, and Other if
 // there is none. Context errors are Other: they are the caller's own doing.
 func KindOf(err error) Kind {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -131,9 +131,9 @@ func KindOf(err error) Kind {
 // TooLargeError is the cause of an [Error] of kind [TooLarge].
 type TooLargeError struct {
 	What  string // "body", "message", "attributes", "batch"
-	Size  int    // bytes, or entries where Unit says so
+	Size  int    // bytes, or entries if Unit says so
 	Limit int
-	Unit  string // "bytes" where empty
+	Unit  string // empty means "bytes"
 }
 
 func (e *TooLargeError) Error() string {

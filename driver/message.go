@@ -30,7 +30,7 @@ type Message struct {
 	Body []byte
 
 	// Sealed says that Body is a QRE1 envelope. A text transport encodes such
-	// a body as strict base64 and marks it. A driver sets it on receipt where
+	// a body as strict base64 and marks it. A driver sets it on receipt if
 	// its transport says so; package queue looks at the bytes in any case.
 	Sealed bool
 
@@ -38,9 +38,9 @@ type Message struct {
 	// A driver without Schedule answers errors.ErrUnsupported at Send.
 	NotBefore time.Time
 
-	// TTL is how long after Send, or after NotBefore where that is later, the
+	// TTL is how long after Send, or after NotBefore if that is later, the
 	// message may still be delivered; 0 means as long as the queue keeps it.
-	// Where the broker has no TTL the receiving side enforces it from the
+	// If the broker has no TTL the receiving side enforces it from the
 	// envelope.
 	TTL time.Duration
 
@@ -68,7 +68,7 @@ type Delivery struct {
 
 	// Count is how often the message has been delivered, this time included;
 	// 1 at the first. A delivery that ended in Release is not counted if
-	// Capabilities.ReleaseUncounted is set. Where the broker keeps no exact count it is never less
+	// Capabilities.ReleaseUncounted is set. If the broker keeps no exact count it is never less
 	// than the truth is known to be. Peeked messages carry the count so far.
 	Count int
 
@@ -76,7 +76,7 @@ type Delivery struct {
 	EnqueuedAt time.Time
 
 	// LockedUntil is when the lock ends by the receiver's clock; zero for
-	// peeked messages and where the lock has no end in time (it ends with the
+	// peeked messages and if the lock has no end in time (it ends with the
 	// channel or connection).
 	LockedUntil time.Time
 
@@ -156,7 +156,7 @@ type SendResult struct {
 	Err      error  // nil means the broker has confirmed that it holds the message
 }
 
-// Stats are a queue's counts at some recent moment. A count is -1 where the
+// Stats are a queue's counts at some recent moment. A count is -1 if the
 // broker does not tell.
 type Stats struct {
 	Ready       int64 // deliverable now
@@ -166,6 +166,6 @@ type Stats struct {
 	// Oldest is when the oldest message in the queue was enqueued; zero if
 	// unknown or empty.
 	Oldest time.Time
-	// Approximate is set where the broker's counts are estimates.
+	// Approximate is set if the broker's counts are estimates.
 	Approximate bool
 }

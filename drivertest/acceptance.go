@@ -103,7 +103,7 @@ func sessionNext(e *env) {
 		e.send(q, run(name, 2)...)
 	}
 	first := e.accept(q, "")
-	a := e.one(first) // where there are gaps, it is what makes the session exclusive
+	a := e.one(first) // if there are gaps, it is what makes the session exclusive
 	second := e.accept(other, "")
 	b := e.one(second)
 	if first.ID() == second.ID() {

@@ -17,7 +17,7 @@ import (
 // caseTimeout bounds one case, so that a call that ignores its wait fails it.
 const caseTimeout = 5 * time.Minute
 
-// env is what a case works with. Its methods end the case where something does
+// env is what a case works with. Its methods end the case if something does
 // not work that the case takes for granted; they are for the case's goroutine.
 type env struct {
 	T
@@ -275,7 +275,7 @@ func (e *env) receive(src driver.Source, max int, wait time.Duration) []*driver.
 	return got
 }
 
-// gather receives n messages, holding all, and fails where they do not come
+// gather receives n messages, holding all, and fails if they do not come
 // within the broker's slack.
 func (e *env) gather(src driver.Source, n int) []*driver.Delivery {
 	e.Helper()

@@ -61,7 +61,7 @@ func (e *env) plain(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	return name, q, ok && !q.Capabilities().SessionOnly
 }
 
-// accept takes a session, by name where the broker can. Otherwise the session
+// accept takes a session, by name if the broker can. Otherwise the session
 // must be the only one with a deliverable message.
 func (e *env) accept(q driver.Queue, id string) driver.Session {
 	e.Helper()

@@ -118,7 +118,7 @@ func (c *cache) leave(e *entry) {
 	c.recent[e.key.salt[0]%recents].CompareAndSwap(e, nil)
 }
 
-// place returns a free place, making one where all are taken. mu is held.
+// place returns a free place, making one if all are taken. mu is held.
 func (c *cache) place() int {
 	if n := len(c.free); n > 0 {
 		i := c.free[n-1]

@@ -29,7 +29,7 @@ type receipt struct {
 	settled bool // guarded by the store's mu
 }
 
-// check fails where src can do nothing more.
+// check fails if src can do nothing more.
 func (src *source) check() error {
 	switch {
 	case src.closed || src.store.closed:

@@ -270,7 +270,7 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 }
 
 // release gives m, which is held, back: for delivery after delay, or to the
-// dead-letter queue where it has had its deliveries.
+// dead-letter queue if it has had its deliveries.
 func (s *store) release(m *message, now time.Time, delay time.Duration) {
 	switch {
 	case m.lane == &s.main && s.cfg.MaxDeliveries > 0 && m.count >= s.cfg.MaxDeliveries:

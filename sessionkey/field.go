@@ -88,7 +88,7 @@ func (f Field) SessionID(m *Message) (string, error) {
 	return "", fmt.Errorf("sessionkey: field %q: %w", string(f), err)
 }
 
-// isJSON judges by the content type, and by the first byte where there is none.
+// isJSON judges by the content type, and by the first byte if there is none.
 func isJSON(contentType string, body []byte) bool {
 	if contentType != "" {
 		media, _, _ := strings.Cut(contentType, ";")

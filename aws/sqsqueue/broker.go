@@ -102,7 +102,7 @@ var _ driver.Broker = (*Broker)(nil)
 
 // New returns a Broker over the SDK's configuration, which brings region,
 // credentials, retries and HTTP client. o may be nil. It does no I/O. It fails
-// where o is out of range or cfg has no region.
+// if o is out of range or cfg has no region.
 func New(cfg aws.Config, o *Options) (*Broker, error) {
 	if o == nil {
 		o = &Options{}
@@ -154,7 +154,7 @@ func newBroker(a api, o *Options) *Broker {
 
 // Open implements driver.Broker. A FIFO queue is opened by its name without
 // ".fifo", which is its logical name on every broker; the full name is taken
-// too. Where both "name" and "name.fifo" exist, name means the standard queue.
+// too. If both "name" and "name.fifo" exist, name means the standard queue.
 //
 // It needs sqs:GetQueueUrl and sqs:GetQueueAttributes. QueueOptions.Lock is
 // rounded up to whole seconds.

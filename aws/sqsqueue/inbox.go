@@ -176,7 +176,7 @@ func (q *queue) lose(g *group, now time.Time) {
 	q.tidy(g, now)
 }
 
-// tidy puts a group where it belongs after a change. giveUp applies where it
+// tidy puts a group where it belongs after a change. giveUp applies if it
 // becomes ready.
 func (q *queue) tidy(g *group, giveUp time.Time) {
 	ready := g.owner == nil && len(g.out) == 0 && len(g.waiting) > 0

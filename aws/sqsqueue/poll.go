@@ -271,7 +271,7 @@ func (q *queue) failWaiters(own *waiter, err error) {
 	q.dispatch(time.Now()) // drops them
 }
 
-// answered returns when the answer began to arrive, where the SDK says it: ten
+// answered returns when the answer began to arrive, if the SDK says it: ten
 // large messages take their time on a slow line, while their locks run.
 func answered(out *sqs.ReceiveMessageOutput, end time.Time) time.Time {
 	if at, ok := awsmiddleware.GetResponseAt(out.ResultMetadata); ok && at.Before(end) {

@@ -14,7 +14,7 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// receiptOf returns d's receipt where it came from this queue.
+// receiptOf returns d's receipt if it came from this queue.
 func (q *queue) receiptOf(d *driver.Delivery) (*receipt, error) {
 	if d != nil {
 		if r, ok := d.Receipt.(*receipt); ok && r.q == q {

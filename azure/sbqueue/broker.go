@@ -101,7 +101,7 @@ type closing func(context.Context) error
 
 func (f closing) Close(ctx context.Context) error { return f(ctx) }
 
-// leastKey is how many bytes a key has at least where only approved algorithms
+// leastKey is how many bytes a key has at least if only approved algorithms
 // run: 112 bits (NIST SP 800-131A, Section 10). Keys of namespaces have 44.
 const leastKey = 14
 
@@ -269,7 +269,7 @@ func (b *Broker) forget(c closer) {
 }
 
 // Close closes every queue and session, side by side, and the connections. It
-// takes seconds where the broker does not answer.
+// takes seconds if the broker does not answer.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {

@@ -100,7 +100,7 @@ func (l *lease) retire() {
 	l.over = true
 }
 
-// close closes it now, where it is not in use.
+// close closes it now, if it is not in use.
 func (l *lease) close(ctx context.Context) error {
 	l.mu.Lock()
 	now, c := !l.over && l.users == 0, l.c
@@ -125,7 +125,7 @@ type desk struct {
 
 func (q *queue) newDesk() *desk { return &desk{gate: newGate(), lease: lease{b: q.b}} }
 
-// at makes a call by the desk, and again where the links are dead.
+// at makes a call by the desk, and again if the links are dead.
 func (s *source) at(ctx context.Context, call func(*azservicebus.Receiver) error) error {
 	return persist(ctx, s.over, func() error { return s.once(ctx, call) })
 }
@@ -154,7 +154,7 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 	return err
 }
 
-// attach makes a receiver, where r is none yet, and its links: there is nothing
+// attach makes a receiver, if r is none yet, and its links: there is nothing
 // behind the last number.
 func (s *source) attach(ctx context.Context, l *lease, r *azservicebus.Receiver) (*azservicebus.Receiver, error) {
 	if r == nil {
@@ -209,7 +209,7 @@ type outlet struct {
 
 func (q *queue) newOutlet() *outlet { return &outlet{gate: newGate(), lease: lease{b: q.b}} }
 
-// transmit makes a call of the sender, and again where its link is dead.
+// transmit makes a call of the sender, and again if its link is dead.
 func (q *queue) transmit(ctx context.Context, call func(*azservicebus.Sender) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -54,7 +54,7 @@ type source struct {
 	dead bool // of the dead-letter queue
 
 	// again makes a new receiver of the SDK. The SDK makes a dead link anew by
-	// itself, but not where its condition counts as passing (server-busy,
+	// itself, but not if its condition counts as passing (server-busy,
 	// timeout): then ReceiveMessages returns nothing at once, for ever. Nil in a
 	// session, which is lost with its link.
 	again func() (*azservicebus.Receiver, error)
@@ -81,7 +81,7 @@ type receipt struct {
 	m        *azservicebus.ReceivedMessage // not written to: the SDK reads it in several goroutines
 	received time.Time                     // by this machine's clock
 	link     *link
-	// alone is the memory of what Receive returns where this is all that came.
+	// alone is the memory of what Receive returns if this is all that came.
 	alone [1]*driver.Delivery
 
 	// The source's mu guards what follows.

@@ -26,7 +26,7 @@ const (
 	memory = 4 << 30
 )
 
-// Prime fills the generator's pool where FIPS 140-3 mode is on, which takes some
+// Prime fills the generator's pool if FIPS 140-3 mode is on, which takes some
 // seconds, and does nothing otherwise. It is for TestMain, before any test.
 func Prime() {
 	if !fips140.Enabled() {

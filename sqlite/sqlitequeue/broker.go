@@ -40,7 +40,7 @@ type Broker struct {
 
 var _ driver.Broker = (*Broker)(nil)
 
-// Open opens the file at path, and makes it, with mode 0600, where it is not
+// Open opens the file at path, and makes it, with mode 0600, if it is not
 // there. The folder must exist, on a local disk. o may be nil.
 //
 // It fails with ErrForeign or ErrNewer, with driver.Corrupt for a file that is
@@ -148,7 +148,7 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	})
 }
 
-// Open opens a queue, and makes it with Options.Default where it does not exist,
+// Open opens a queue, and makes it with Options.Default if it does not exist,
 // unless Options.MustExist says otherwise.
 func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := driver.CheckName(name); err != nil {

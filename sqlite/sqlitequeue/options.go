@@ -73,7 +73,7 @@ type Options struct {
 }
 
 // QueueOptions are the settings of one queue. They lie in the file, so that all
-// processes agree. A negative value is an error, except where it has a meaning.
+// processes agree. A negative value is an error, except if it has a meaning.
 type QueueOptions struct {
 	// Lock is how long a delivery or a session is held before it must be
 	// renewed, MinLock to MaxLock. 0 means 30 s.

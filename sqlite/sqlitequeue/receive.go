@@ -115,7 +115,7 @@ func (s *source) claim(ctx context.Context, limit int) (out []*driver.Delivery, 
 	for _, r := range receipts {
 		s.forget(r)
 	}
-	_ = s.giveBack(ctx, receipts, true) // where this fails the locks run out
+	_ = s.giveBack(ctx, receipts, true) // if this fails the locks run out
 	if !kept {
 		return nil, 0, &driver.Error{Kind: driver.Closed}
 	}
@@ -130,7 +130,7 @@ func (s *source) claimReady(c *sqlitefile.Conn, token []byte, limit int, now tim
 }
 
 // take runs a statement that locks messages and returns deliveryColumns, and
-// loads what belongs to them. until is the end of the lock, own the same where
+// loads what belongs to them. until is the end of the lock, own the same if
 // it is the message's own and not a session's.
 func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, own int64, claim string, args ...any) ([]*driver.Delivery, error) {
 	type taken struct {

@@ -64,7 +64,7 @@ func newSource(b *Broker, queue int64, name string, cfg QueueOptions) source {
 	}
 }
 
-// usable fails where s can do nothing more.
+// usable fails if s can do nothing more.
 func (s *source) usable(ctx context.Context) error {
 	select {
 	case <-s.closing:

@@ -32,7 +32,7 @@ type Action uint8
 const (
 	// Pass does nothing but wait for the Delay.
 	Pass Action = iota
-	// Refuse answers with the Condition, or with the Status where there is one,
+	// Refuse answers with the Condition, or with the Status if there is one,
 	// and changes nothing.
 	Refuse
 	// Drop cuts the connection before the operation takes effect. A message

@@ -135,7 +135,7 @@ func (l *link) answer(m *wire.Message, a answer) {
 }
 
 // replyLink returns the client's link from the same node that has the reply-to
-// address, or any in the same session where there is none.
+// address, or any in the same session if there is none.
 func (l *link) replyLink(replyTo *string) *link {
 	for _, ss := range l.ss.c.sessions {
 		if replyTo == nil && ss != l.ss {

@@ -26,7 +26,7 @@ type messageSession struct {
 	timer  *timer
 }
 
-// session returns the session of that ID, made where needed.
+// session returns the session of that ID, made if needed.
 func (q *queue) session(id string) *messageSession {
 	ms := q.sessions[id]
 	if ms == nil {

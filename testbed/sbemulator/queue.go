@@ -277,7 +277,7 @@ func cutPath(s, last string) (string, bool) {
 	return s, false
 }
 
-// find returns the queue of an address and creates it where the options say so;
+// find returns the queue of an address and creates it if the options say so;
 // nil when there is none.
 func (s *Server) find(a address) *queue {
 	key := strings.ToLower(a.queue)

@@ -28,7 +28,7 @@ const (
 	filterName      wire.Symbol = "com.microsoft:session-filter"
 	filterCode      uint64      = 0x0000_0137_0000_000C
 	timeoutProperty             = "com.microsoft:timeout"
-	// sessionWait is how long an attach waits for a session where the client
+	// sessionWait is how long an attach waits for a session if the client
 	// does not say.
 	sessionWait = time.Minute
 )

@@ -18,7 +18,7 @@ type Options struct {
 	ListenAddr  string
 	AllowRemote bool
 
-	// AutoCreate, where it is not nil, has a queue made with these options when
+	// AutoCreate, if it is not nil, has a queue made with these options when
 	// a client addresses one that does not exist. nil means that it is not
 	// found.
 	AutoCreate *QueueOptions

@@ -87,7 +87,7 @@ func positive(n uint32) uint32 {
 	return n
 }
 
-// sendFlow tells the session's windows, and l's credit where l is not nil.
+// sendFlow tells the session's windows, and l's credit if l is not nil.
 func (ss *session) sendFlow(l *link) {
 	ss.window = incomingWindow
 	f := &wire.Flow{
@@ -139,7 +139,7 @@ func (ss *session) flush() {
 	}
 }
 
-// resume goes on where deliveries waited for the window, credit or room.
+// resume goes on if deliveries waited for the window, credit or room.
 func (ss *session) resume() {
 	ss.flush()
 	if !ss.blocked {
@@ -153,7 +153,7 @@ func (ss *session) resume() {
 	}
 }
 
-// open reports whether another message can go out now, and remembers where not.
+// open reports whether another message can go out now, and remembers if not.
 func (ss *session) open() bool {
 	if ss.c.closed || ss.ended {
 		return false

@@ -38,7 +38,7 @@ type Parts struct {
 	Log       *slog.Logger
 }
 
-// New opens the queue. Close ends it, and also Parts.Broker where New fails.
+// New opens the queue. Close ends it, and also Parts.Broker if New fails.
 func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 	b := &Consumer{}
 	defer func() {
@@ -81,7 +81,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 		return nil, err
 	}
 	return b, b.pool.Handle(b.receiver, p.Handler, &worker.HandleOptions{
-		// Order within a session, one message at a time, where the broker can.
+		// Order within a session, one message at a time, if the broker can.
 		Sessions:      b.receiver.Capabilities().Sessions != driver.None,
 		SessionIdle:   c.SessionIdle,
 		MaxProcessing: c.MaxProcessing,
@@ -91,7 +91,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 // Run handles messages until ctx ends, and then lets handlers finish.
 func (b *Consumer) Run(ctx context.Context) error { return b.pool.Run(ctx) }
 
-// Check fails where the broker does not answer.
+// Check fails if the broker does not answer.
 func (b *Consumer) Check(ctx context.Context) error {
 	_, err := b.receiver.Stats(ctx)
 	return err

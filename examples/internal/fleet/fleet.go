@@ -64,7 +64,7 @@ type Fleet struct {
 }
 
 // Start prepares a folder and starts the four programs. It returns when all are
-// ready; where it fails, none is left.
+// ready; if it fails, none is left.
 func Start(ctx context.Context, o *Options) (*Fleet, error) {
 	f, err := New(o)
 	if err != nil {

@@ -169,7 +169,7 @@ func (p *Process) running() (*os.Process, <-chan struct{}) {
 	return p.cmd.Process, p.gone
 }
 
-// Stop asks the program to end, and waits until it has. It fails where that was
+// Stop asks the program to end, and waits until it has. It fails if that was
 // not orderly. A program that has ended in order before is no error.
 func (p *Process) Stop(ctx context.Context) error {
 	process, gone := p.running()

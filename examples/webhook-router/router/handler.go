@@ -38,7 +38,7 @@ const maxHeader = 64
 // unavailable is the outcome of a webhook that the broker, or the keys, failed.
 const unavailable = "unavailable"
 
-// retryAfter is when to come again where the broker does not say.
+// retryAfter is when to come again if the broker does not say.
 const retryAfter = 5 * time.Second
 
 // Handler serves POST /webhook, within a span of its own.

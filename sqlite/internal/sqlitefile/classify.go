@@ -65,7 +65,7 @@ func kindOf(code int) driver.Kind {
 	case lib.SQLITE_TOOBIG:
 		return driver.Invalid
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB, lib.SQLITE_ERROR, lib.SQLITE_CONSTRAINT, lib.SQLITE_SCHEMA, lib.SQLITE_MISMATCH:
-		// The statements are constants that fit the schema: where one does
+		// The statements are constants that fit the schema: if one does
 		// not compile or breaks a constraint, the schema or the data has
 		// been altered.
 		return driver.Corrupt

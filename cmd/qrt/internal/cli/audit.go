@@ -77,7 +77,7 @@ func (a *app) keysAudit(ctx context.Context, given []string) error {
 	}
 	a.print(r, func(s *display.Screen) { r.show(s) })
 	for _, k := range r.Keys {
-		if !k.Known { // where there are OtherKeys there are such
+		if !k.Known { // if there are OtherKeys there are such
 			return errReported
 		}
 	}
@@ -353,7 +353,7 @@ func (a *app) keysIn(ctx context.Context) (*keysReport, error) {
 	return listKeys(ctx, p)
 }
 
-// unneeded fails where messages need a key, or where that cannot be told.
+// unneeded fails if messages need a key, or if that cannot be told.
 func (a *app) unneeded(ctx context.Context, id keys.ID, queues []string) error {
 	r, err := a.audit(ctx, queues)
 	if err != nil {

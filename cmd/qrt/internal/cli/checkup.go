@@ -294,7 +294,7 @@ func (x *examination) trip(ctx context.Context, c *connection, name string) erro
 }
 
 // lockAsSet holds the lock of a message that has just come against what the lock
-// was said to be: where the broker cannot be asked that may be wrong.
+// was said to be: if the broker cannot be asked that may be wrong.
 func (x *examination) lockAsSet(left, set time.Duration) {
 	if set <= 0 || left > set*3/4 && left < set*5/4 {
 		return
@@ -302,7 +302,7 @@ func (x *examination) lockAsSet(left, set time.Duration) {
 	x.find(levelError, "lock", "put the queue's own into the URL (?lock=): renewals go by it", "a message was held for %s, and the URL, or the default, says %s", old(left), display.Duration(set))
 }
 
-// receiveOne receives one message, by a session where the queue wants one.
+// receiveOne receives one message, by a session if the queue wants one.
 func receiveOne(ctx context.Context, rx *queue.Receiver) (*queue.Delivery, error) {
 	if !rx.Capabilities().SessionOnly {
 		return rx.ReceiveOne(ctx)

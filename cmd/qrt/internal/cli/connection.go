@@ -169,7 +169,7 @@ func (c *connection) sender(ctx context.Context, name string, o *queue.SenderOpt
 }
 
 // crypto is the configuration of a receiver of a queue: the maximum age is the
-// broker's retention, or fallbackAge where the broker cannot tell it.
+// broker's retention, or fallbackAge if the broker cannot tell it.
 func (c *connection) crypto(ctx context.Context, name string) (*queue.CryptoConfig, error) {
 	s := &c.app.settings
 	age, err := parseMaxAge(s.maxAge)
@@ -196,7 +196,7 @@ func (c *connection) crypto(ctx context.Context, name string) (*queue.CryptoConf
 	}, nil
 }
 
-// fallbackAge is the maximum age where the broker does not tell how long it
+// fallbackAge is the maximum age if the broker does not tell how long it
 // keeps messages.
 const fallbackAge = 14 * 24 * time.Hour
 

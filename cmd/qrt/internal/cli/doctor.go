@@ -41,7 +41,7 @@ type doctorReport struct {
 	Findings []finding `json:"findings"`
 }
 
-// probeQueue is the queue of doctor's own, where a broker makes queues on demand.
+// probeQueue is the queue of doctor's own, if a broker makes queues on demand.
 const probeQueue = "qrt-doctor"
 
 func (a *app) doctorCommand() *cobra.Command {

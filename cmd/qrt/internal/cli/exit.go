@@ -125,7 +125,7 @@ func report(err error) errorReport {
 }
 
 // codeOf names an error for programs: the error type of the receive pipeline
-// where it is one, else the driver's kind, else the family.
+// if it is one, else the driver's kind, else the family.
 func codeOf(err error) string {
 	var o *outputError
 	if errors.As(err, &o) {

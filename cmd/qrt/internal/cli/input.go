@@ -15,7 +15,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 )
 
-// readInput reads the file that args name, or standard input where they name
+// readInput reads the file that args name, or standard input if they name
 // none or "-".
 func (a *app) readInput(args []string) ([]byte, error) {
 	if len(args) == 0 || args[0] == "-" {
@@ -44,7 +44,7 @@ func decodeEnvelope(b []byte) ([]byte, error) {
 	return out, nil
 }
 
-// payload is a body in JSON: as text where it is some, else as base64.
+// payload is a body in JSON: as text if it is some, else as base64.
 type payload struct {
 	Body   *string `json:"body,omitempty"`
 	Base64 []byte  `json:"body_base64,omitempty"`

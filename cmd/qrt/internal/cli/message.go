@@ -32,7 +32,7 @@ type messageReport struct {
 	EnqueuedAt      *time.Time        `json:"enqueued_at,omitempty"`
 	Size            int               `json:"size"`
 	payload
-	// Stored is the body as the broker has it, where it was asked for.
+	// Stored is the body as the broker has it, if it was asked for.
 	Stored     []byte            `json:"stored_base64,omitempty"`
 	DeadLetter *deadLetterReport `json:"dead_letter,omitempty"`
 	Rejected   *rejectedReport   `json:"rejected,omitempty"`

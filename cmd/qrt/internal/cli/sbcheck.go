@@ -17,7 +17,7 @@ func isServiceBus(p driver.Broker) bool {
 }
 
 // serviceBus looks at what is Service Bus's own. It reports whether the queue can
-// be looked into: not where it is opened as another kind than it is.
+// be looked into: not if it is opened as another kind than it is.
 func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.Queue, name string) bool {
 	if !x.sessions(ctx, q) {
 		return false

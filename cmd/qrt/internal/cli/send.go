@@ -266,7 +266,7 @@ func contentType(name string) string {
 }
 
 // sources returns a function that hands the bodies on in batches, and how many
-// there are, -1 where that is not known.
+// there are, -1 if that is not known.
 func (a *app) sources(paths []string, lines bool) (func(send func([]source) error, batch int) error, int, error) {
 	if len(paths) == 0 {
 		paths = []string{"-"}

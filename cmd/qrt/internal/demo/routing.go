@@ -21,7 +21,7 @@ func randomBytes(n int) []byte {
 
 // lane is one queue, its key and its bot.
 type lane struct {
-	bot      string // and the queue's name, where the broker has no other
+	bot      string // and the queue's name, if the broker has no other
 	name     string
 	key      secret
 	messages []*queue.Message

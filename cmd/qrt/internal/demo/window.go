@@ -50,7 +50,7 @@ func windowFor(took time.Duration) time.Duration {
 }
 
 // replayAfter performs the attack once. It fails with errSlow, and the time that
-// was needed, where the window was too short for what had to happen within.
+// was needed, if the window was too short for what had to happen within.
 func (r *run) replayAfter(ctx context.Context, window time.Duration, waiting func()) (attacktest.Outcome, time.Duration, error) {
 	var took time.Duration
 	begin := time.Now()

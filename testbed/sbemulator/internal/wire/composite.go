@@ -204,7 +204,7 @@ func (r *reader) text() string {
 	return s
 }
 
-// composite returns the fields of v where it is the described list desc.
+// composite returns the fields of v if it is the described list desc.
 func composite(v any, desc uint64, what string) (*reader, error) {
 	d, ok := v.(Described)
 	if !ok {
