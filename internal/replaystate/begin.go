@@ -22,7 +22,7 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 			}
 			s.Add(h, p)
 		}
-		c.Gap = r.Previous > 0 && !seen(e, s, r.Previous)
+		p.gap(e, s, r, &c)
 	case NotFresh:
 		// It arrived, so it is not missing; but a rejected message makes
 		// neither a page nor a stream.
@@ -39,6 +39,20 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 	return c
 }
 
+// gap finds out whether the previous message was seen. A repeated call answers as
+// the first did.
+func (p *Page) gap(e *Env, s Stream, r *Request, c *Claim) {
+	i, ok := p.find(p.offset(r.Sequence))
+	if !ok {
+		return // never: it was granted
+	}
+	rec := &p.records[i]
+	if !c.repeated {
+		rec.gap = r.Previous > 0 && !seen(e, s, r.Previous)
+	}
+	c.Gap = rec.gap
+}
+
 // begin decides on a request of this page. stream says that the stream would have
 // to be made.
 func (p *Page) begin(e *Env, r *Request, stream bool) Claim {
@@ -47,6 +61,10 @@ func (p *Page) begin(e *Env, r *Request, stream bool) Claim {
 		return Claim{Outcome: p.copied(o, r)}
 	}
 	i, known := p.find(o)
+	if known && e.Now >= p.records[i].end() {
+		p.remove(i) // past its time, and not swept yet
+		known, p.Dirty = false, true
+	}
 	if !known {
 		switch {
 		case r.SealedAt <= p.Mark || r.Now > r.FreshUntil:
@@ -90,13 +108,14 @@ func (p *Page) copied(o uint16, r *Request) Outcome {
 // grant gives the record to the token of the request.
 func (p *Page) grant(e *Env, i int, r *Request) Claim {
 	rec := &p.records[i]
+	repeated := rec.status == claimed && rec.token == r.Token
 	rec.status, rec.token, rec.tag = claimed, r.Token, r.Tag
 	rec.resealed = rec.resealed || r.Resealed
 	rec.sealedAt, rec.lease, rec.changed = r.SealedAt, r.Lease, e.Now
 	rec.keep = max(rec.keep, e.Now+r.RetryWindow)
 	rec.beat++
 	p.Dirty = true
-	return Claim{Outcome: Done, FirstSeen: rec.firstSeen}
+	return Claim{Outcome: Done, FirstSeen: rec.firstSeen, repeated: repeated}
 }
 
 func (p *Page) insert(i int, r record) {
@@ -122,7 +141,7 @@ func seen(e *Env, s Stream, n uint64) bool {
 		if p.consumed(o) || p.excused.Has(n) {
 			return true
 		}
-		if i, ok := p.find(o); ok && p.records[i].status != released {
+		if i, ok := p.find(o); ok && p.records[i].status != released && e.Now < p.records[i].end() {
 			return true
 		}
 	}

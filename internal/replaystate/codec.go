@@ -42,7 +42,7 @@ func AppendPage(b []byte, p *Page) []byte {
 }
 
 func appendRecord(b []byte, r *record) []byte {
-	b = binary.AppendUvarint(b, uint64(r.offset)<<3|uint64(r.status)<<1|bit(r.resealed))
+	b = binary.AppendUvarint(b, uint64(r.offset)<<4|uint64(r.status)<<2|bit(r.gap)<<1|bit(r.resealed))
 	b = append(append(b, r.token[:]...), r.tag[:]...)
 	b = binary.AppendUvarint(b, uint64(r.beat))
 	b = binary.AppendVarint(b, r.firstSeen)
@@ -255,11 +255,11 @@ func DecodePage(b []byte, index uint64, span int) (*Page, error) {
 
 func (r *reader) record() (rec record) {
 	o := r.uint()
-	if o>>3 >= MaxSpan || o>>1&3 == 0 {
+	if o>>4 >= MaxSpan || o>>2&3 == 0 {
 		r.fail()
 		return rec
 	}
-	rec.offset, rec.status, rec.resealed = uint16(o>>3), status(o>>1&3), o&1 == 1
+	rec.offset, rec.status, rec.gap, rec.resealed = uint16(o>>4), status(o>>2&3), o>>1&1 == 1, o&1 == 1
 	r.bytes(rec.token[:])
 	r.bytes(rec.tag[:])
 	rec.beat = uint32(r.uint()) //nolint:gosec // G115: a counter that may wrap

@@ -36,10 +36,10 @@ type Entry struct {
 
 // Stats is what a store holds.
 type Stats struct {
-	Stamp  Stamp
-	Counts Counts
-	Bytes  int64
-	Limits Limits
+	Stamp           Stamp
+	Counts          Counts
+	Bytes           int64
+	Limits          Limits
 	Shared, Durable bool
 }
 

@@ -48,7 +48,7 @@ func (p *Page) end(e *Env, i int, kind Kind) {
 		rec.status, rec.changed = released, e.Now
 	case Park:
 		rec.status, rec.changed = parked, e.Now
-		rec.keep = e.Now + e.ParkedTTL
+		rec.keep = max(rec.keep, e.Now+e.ParkedTTL)
 		// Final for the accounting, also when the record is gone.
 		n := p.first() + uint64(rec.offset)
 		p.excuse(Range{n, n})
@@ -96,7 +96,7 @@ func Examine(e *Env, s Stream, q *Query) Look {
 		if p.consumed(o) {
 			return Look{State: Consumed}
 		}
-		if i, ok := p.find(o); ok {
+		if i, ok := p.find(o); ok && e.Now < p.records[i].end() {
 			return p.examine(e, q.Key, &p.records[i])
 		}
 		mark = max(mark, p.Mark)

@@ -180,7 +180,8 @@ func (h *Head) prune() {
 func (h *Head) gaps(r Range) Ranges {
 	out := Ranges(make([]Range, 0, len(h.Intervals)+1))
 	next := r.First
-	for _, v := range h.Intervals {
+	for i := h.search(r.First); i < len(h.Intervals) && h.Intervals[i].First <= r.Last; i++ {
+		v := h.Intervals[i]
 		if v.First > next {
 			out = append(out, Range{next, v.First - 1})
 		}
@@ -197,7 +198,7 @@ func (h *Head) missing() Ranges {
 	if h.Settled < h.Start {
 		return nil
 	}
-	m := h.gaps(Range{h.Start, maxSequence}).Common(Ranges{{h.Start, h.Settled}})
+	m := h.gaps(Range{h.Start, h.Settled})
 	for _, r := range h.Excused {
 		m = m.Sub(r)
 	}

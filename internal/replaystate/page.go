@@ -43,6 +43,7 @@ type record struct {
 	offset    uint16
 	status    status
 	resealed  bool
+	gap       bool   // Claim.Gap of the last claim
 	beat      uint32 // grows with each claim and renewal
 	token     [16]byte
 	tag       [8]byte

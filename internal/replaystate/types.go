@@ -72,6 +72,8 @@ type Claim struct {
 	Until int64
 	// Gap: Previous was not seen yet; only with Done.
 	Gap bool
+
+	repeated bool // the token owned the claim before
 }
 
 // Kind is what a claim ends as.
