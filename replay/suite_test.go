@@ -17,4 +17,6 @@ func newMemory(t testing.TB, b replay.Bounds) replaytest.Fixture {
 	return replaytest.Fixture{Open: func(time.Duration) replay.Store { return m }}
 }
 
-func TestMemory(t *testing.T) { replaytest.Run(t, replaytest.Options{New: newMemory, Schedules: 1000}) }
+func TestMemory(t *testing.T) {
+	replaytest.Run(t, replaytest.Options{New: newMemory, Schedules: 10_000})
+}
