@@ -31,7 +31,9 @@ func (s faulty) Begin(ctx context.Context, group string, r []replay.Request) ([]
 	r = append([]replay.Request(nil), r...)
 	if s.ask != nil {
 		for i := range r {
-			s.ask(&r[i])
+			if r[i].Validate() == nil {
+				s.ask(&r[i])
+			}
 		}
 	}
 	if s.reverse {
@@ -158,10 +160,15 @@ func ended(from, to error) faulty {
 
 // planted are faults that a store could have. The suite must find each.
 var planted = map[string]faulty{
-	"grants what is claimed":          grantIf(replay.ErrBusy),
-	"grants recent copies":            grantIf(replay.ErrDuplicate),
-	"grants old copies":               grantIf(replay.ErrReused),
-	"grants what is not fresh":        grantIf(replay.ErrNotFresh),
+	"grants what is claimed":   grantIf(replay.ErrBusy),
+	"grants recent copies":     grantIf(replay.ErrDuplicate),
+	"grants old copies":        grantIf(replay.ErrReused),
+	"grants what is not fresh": grantIf(replay.ErrNotFresh),
+	"drops its marks": {claim: func(r replay.Request, c *replay.Claim) {
+		if errors.Is(c.Err, replay.ErrNotFresh) && !r.Now.After(r.FreshUntil) {
+			c.Err, c.FirstSeen = nil, r.Now
+		}
+	}},
 	"grants beyond its bounds":        grantIf(replay.ErrFull),
 	"grants beyond quotas":            grantIf(replay.ErrQuota),
 	"ignores tags":                    swap(replay.ErrCollision, replay.ErrDuplicate),
