@@ -87,10 +87,7 @@ func Extend(e *Env, s Stream, l *Lease) Outcome {
 // Examine says what is known of an identity. It changes nothing.
 func Examine(e *Env, s Stream, q *Query) Look {
 	h, p := s.Head(), s.Page(IndexOf(q.Sequence, e.Span))
-	if h == nil {
-		return Look{State: Unknown}
-	}
-	mark := h.Mark
+	mark := int64(0)
 	if p != nil {
 		o := p.offset(q.Sequence)
 		if p.consumed(o) {
@@ -99,12 +96,14 @@ func Examine(e *Env, s Stream, q *Query) Look {
 		if i, ok := p.find(o); ok && e.Now < p.records[i].end() {
 			return p.examine(e, q.Key, &p.records[i])
 		}
-		mark = max(mark, p.Mark)
+		mark = p.Mark
 	}
 	switch {
+	case h == nil:
+		return Look{State: Unknown}
 	case h.has(q.Sequence):
 		return Look{State: Consumed}
-	case q.SealedAt > mark && q.SealedAt > e.Birth+e.Group.Skew:
+	case q.SealedAt > max(mark, h.Mark) && q.SealedAt > e.Birth+e.Group.Skew:
 		// All that was consumed and sealed later than both is remembered, in
 		// an interval or a page, and this is in neither.
 		return Look{State: Unused}

@@ -49,6 +49,14 @@ func NewHead(e *Env, r *Request) *Head {
 	return h
 }
 
+// NewestConsumed returns the newest SealedAt in the intervals, 0 for none.
+func (h *Head) NewestConsumed() (newest int64) {
+	for _, v := range h.Intervals {
+		newest = max(newest, v.Newest)
+	}
+	return newest
+}
+
 // search returns the index of the first interval that ends at or after n.
 func (h *Head) search(n uint64) int {
 	i, _ := slices.BinarySearchFunc(h.Intervals, n, func(v Interval, n uint64) int {

@@ -3,6 +3,7 @@ package replaytest
 import (
 	"context"
 	"errors"
+	"iter"
 	"sync"
 	"time"
 
@@ -122,6 +123,77 @@ func insist[In, Out any](ctx context.Context, call func(context.Context, string,
 		out, err := call(ctx, group, in)
 		if !errors.Is(err, errLost) {
 			return out, err
+		}
+	}
+}
+
+// stubborn is a store that repeats calls until they are answered.
+type stubborn struct{ replay.Store }
+
+// repeat makes a call up to 50 times.
+func repeat[T any](call func() (T, error)) (out T, err error) {
+	for range 50 {
+		if out, err = call(); err == nil {
+			return out, nil
+		}
+	}
+	return out, err
+}
+
+func (s stubborn) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	if checked(group, len(r)) != nil {
+		return s.Store.Begin(ctx, group, r)
+	}
+	return repeat(func() ([]replay.Claim, error) { return s.Store.Begin(ctx, group, r) })
+}
+
+// checked says whether a call fails each time.
+func checked(group string, n int) error {
+	if group == "" || n > replay.MaxBatch {
+		return replay.ErrInvalid
+	}
+	return nil
+}
+
+func (s stubborn) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
+	return repeat(func() ([]replay.Renewed, error) { return s.Store.Renew(ctx, group, l) })
+}
+
+func (s stubborn) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
+	return repeat(func() ([]replay.Finished, error) { return s.Store.Finish(ctx, group, f) })
+}
+
+func (s stubborn) Look(ctx context.Context, group string, q []replay.Query) ([]replay.Look, error) {
+	return repeat(func() ([]replay.Look, error) { return s.Store.Look(ctx, group, q) })
+}
+
+func (s stubborn) Note(ctx context.Context, group string, n []replay.Note) ([]replay.Noted, error) {
+	return repeat(func() ([]replay.Noted, error) { return s.Store.Note(ctx, group, n) })
+}
+
+func (s stubborn) Stats(ctx context.Context) (replay.Stats, error) {
+	return repeat(func() (replay.Stats, error) { return s.Store.Stats(ctx) })
+}
+
+func (s stubborn) Streams(ctx context.Context, group string) iter.Seq2[replay.Stream, error] {
+	return func(yield func(replay.Stream, error) bool) {
+		all, err := repeat(func() (all []replay.Stream, err error) {
+			for e, err := range s.Store.Streams(ctx, group) {
+				if err != nil {
+					return nil, err
+				}
+				all = append(all, e)
+			}
+			return all, nil
+		})
+		if err != nil {
+			yield(replay.Stream{}, err)
+			return
+		}
+		for _, e := range all {
+			if !yield(e, nil) {
+				return
+			}
 		}
 	}
 }

@@ -61,7 +61,7 @@ func newModel(t *trial, seed uint64) *model {
 	m.ledger = &ledger{observes: t.o.Observes, keep: time.Hour, entries: make(map[replay.Identity]*entry), calm: true}
 	for range 3 {
 		s := f.Open(0)
-		to := &receiver{s: s, lossy: m.r.IntN(2) == 0}
+		to := &receiver{s: s, lossy: t.o.Unreliable || m.r.IntN(2) == 0}
 		if to.lossy {
 			to.s = lossy{s, func() bool { return m.r.IntN(4) == 0 }}
 		}

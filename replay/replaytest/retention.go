@@ -36,7 +36,7 @@ func look(t *trial) {
 // lookUnused: unused is only what the memory reaches back to.
 func lookUnused(t *trial) {
 	h := t.handle()
-	born := time.Now()
+	born := h.stats().Stamp.Birth
 	id := t.young("s")
 	h.handled(at(id, 2))
 	h.look(replay.StateUnused, at(id, 1))

@@ -43,6 +43,8 @@ type Options struct {
 	// Approximate: quotas may be exceeded by what other handles added since
 	// the last count, and Stats lag behind.
 	Approximate bool
+	// Unreliable: calls may fail, and are repeated then.
+	Unreliable bool
 	// Schedules is how many random schedules to run: 0 means 300. With QRT_SOAK=1
 	// in the environment there are a hundred times as many.
 	Schedules int
@@ -173,6 +175,11 @@ func (t *trial) fatalf(format string, args ...any) {
 // fixture returns an empty memory.
 func (t *trial) fixture(b replay.Bounds) Fixture {
 	f := t.o.New(t.tb, b)
+	if !t.o.Unreliable {
+		return f
+	}
+	open := f.Open
+	f.Open = func(shift time.Duration) replay.Store { return stubborn{open(shift)} }
 	return f
 }
 
