@@ -244,8 +244,9 @@ func (e *engine) refuse(ctx context.Context, v *view, key string, item Item) (It
 	if item.Version == "" {
 		return item, unwritten, nil
 	}
-	next, _, err := e.b.Swap(ctx, key, item.Version, nil)
-	return next, finished, err
+	// Unless the place is still reserved, another receiver has filled it.
+	next, done, err := e.b.Swap(ctx, key, item.Version, nil)
+	return next, either(done, finished), err
 }
 
 // env returns what the functions of replaystate know besides the stream.
