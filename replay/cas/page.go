@@ -111,9 +111,9 @@ const (
 func (e *engine) run(ctx context.Context, w *work) error {
 	key := e.pageKey(w.group, w.key, w.index)
 	e.mu.Lock()
-	item, known := e.pages[key]
+	item, remembered := e.pages[key] // perhaps an old version
 	e.mu.Unlock()
-	if !known {
+	if !remembered {
 		var err error
 		if item, err = e.get(ctx, key); err != nil {
 			return err
@@ -121,17 +121,17 @@ func (e *engine) run(ctx context.Context, w *work) error {
 	}
 	for try := 0; ; {
 		next, p, err := e.attempt(ctx, w, key, item)
-		if p == unwritten && known {
+		if p == unwritten && remembered {
 			// Nothing has shown yet that the version is still the present one.
-			p = advanced
+			p, remembered = advanced, false
 			next, err = e.get(ctx, key)
 		}
-		known = false
 		if err != nil {
 			e.forget(key) // whether it was written is not known
 			return err
 		}
 		e.remember(key, next)
+		remembered = remembered && next.Version == item.Version
 		item = next
 		switch p {
 		case finished, unwritten:
