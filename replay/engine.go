@@ -199,6 +199,18 @@ func streamOf(e *replaystate.Entry) Stream {
 	return out
 }
 
+// Probe implements Store.
+func (s *engineStore) Probe(ctx context.Context, group string) error {
+	if err := checkCall(group, 0); err != nil {
+		return err
+	}
+	o, err := s.engine.Probe(ctx, group)
+	if err != nil {
+		return err
+	}
+	return outcomeErr(o)
+}
+
 // Stats implements Store.
 func (s *engineStore) Stats(ctx context.Context) (Stats, error) {
 	e, err := s.engine.Stats(ctx)

@@ -184,6 +184,12 @@ func (m *memory) Note(_ context.Context, group string, n []replaystate.Note) ([]
 	return out, stamp, nil
 }
 
+// Probe implements replaystate.Engine.
+func (m *memory) Probe(_ context.Context, group string) (out replaystate.Outcome, _ error) {
+	m.call(group, true, func(c *memoryCall) { out = m.limits.Open(m.counts, c.group.counts) })
+	return out, nil
+}
+
 // Streams implements replaystate.Engine.
 func (m *memory) Streams(_ context.Context, group string) iter.Seq2[replaystate.Entry, error] {
 	return func(yield func(replaystate.Entry, error) bool) {

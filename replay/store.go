@@ -41,7 +41,7 @@ var (
 // item of a call one atomic step over all processes that share the store, and
 // pass the suite in replay/replaytest.
 //
-// Every method but Streams and Stats answers one result per item, in order. See
+// Every method but Streams, Probe and Stats answers one result per item, in order. See
 // the package comment for what an error beside the slice means. A group is the
 // set of receivers that share one memory of what was handled, 1 to MaxGroup
 // bytes. A call has at most MaxBatch items.
@@ -67,6 +67,12 @@ type Store interface {
 	// each. It ends with its context and after an error. Streams that appear or
 	// go meanwhile may be left out.
 	Streams(ctx context.Context, group string) iter.Seq2[Stream, error]
+
+	// Probe says whether the store takes another record of the group: nil, ErrFull,
+	// or any other error if the store does not answer. It writes, so that a store
+	// that can only be read fails; what it writes is no record. A receiver that
+	// stopped because of the store probes before it fetches a message.
+	Probe(ctx context.Context, group string) error
 
 	// Stats says what the store holds.
 	Stats(ctx context.Context) (Stats, error)

@@ -18,6 +18,8 @@ type Engine interface {
 	// Note answers for how many sequences each note says something new.
 	Note(ctx context.Context, group string, n []Note) ([]uint64, Stamp, error)
 	Streams(ctx context.Context, group string) iter.Seq2[Entry, error]
+	// Probe writes, and answers Done or Full.
+	Probe(ctx context.Context, group string) (Outcome, error)
 	Stats(ctx context.Context) (Stats, error)
 }
 
@@ -88,6 +90,14 @@ func (l *Limits) Room(store, group, sender Counts, stream bool) Outcome {
 		return Full
 	}
 	return 0
+}
+
+// Open says whether the store and the group take another record, of any sender.
+func (l *Limits) Open(store, group Counts) Outcome {
+	if l.Group.reached(group, false) || l.Store.reached(store, false) {
+		return Full
+	}
+	return Done
 }
 
 // Keep is for how long a stream is kept, and in need of room for how long it has

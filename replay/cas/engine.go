@@ -214,6 +214,21 @@ func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) (
 	return out, e.stamped(), nil
 }
 
+// Probe implements replaystate.Engine. It raises the change number.
+func (e *engine) Probe(ctx context.Context, group string) (replaystate.Outcome, error) {
+	if err := e.current(ctx); err != nil {
+		return 0, err
+	}
+	e.sweepIfDue(group)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var store replaystate.Counts
+	for _, g := range e.groups {
+		store.Add(g.counts)
+	}
+	return e.limits.Open(store, e.cache(group).counts), nil
+}
+
 // onHead changes a head that is there; do may run more than once.
 func (e *engine) onHead(ctx context.Context, key string, do func(*replaystate.Head)) error {
 	for try := 0; ; try++ {

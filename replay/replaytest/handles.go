@@ -171,6 +171,17 @@ func (s stubborn) Note(ctx context.Context, group string, n []replay.Note) ([]re
 	return repeat(func() ([]replay.Noted, error) { return s.Store.Note(ctx, group, n) })
 }
 
+func (s stubborn) Probe(ctx context.Context, group string) error {
+	answer, err := repeat(func() (error, error) { //nolint:revive // the first is an answer
+		err := s.Store.Probe(ctx, group)
+		if errors.Is(err, replay.ErrFull) {
+			return err, nil
+		}
+		return nil, err
+	})
+	return errors.Join(answer, err)
+}
+
 func (s stubborn) Stats(ctx context.Context) (replay.Stats, error) {
 	return repeat(func() (replay.Stats, error) { return s.Store.Stats(ctx) })
 }

@@ -57,8 +57,18 @@ func full(t *trial) {
 		if want := map[string]error{"store": replay.ErrFull}[name]; err != nil || !errors.Is(c[0].Err, want) {
 			t.errorf("%s: another group: %+v, %v, want %v", name, c, err, want)
 		}
+		if err := h.s.Probe(t.ctx, group); !errors.Is(err, replay.ErrFull) {
+			t.errorf("%s: Probe: %v, want ErrFull", name, err)
+		}
 		h.look(replay.StateConsumed, done)
 		h.finish(nil, replay.Consumed, granted...)
+		before := h.stats()
+		if err := h.s.Probe(t.ctx, group); err != nil {
+			t.errorf("%s: Probe: %v, although there is room", name, err)
+		}
+		if s := h.stats(); s.Records != before.Records || s.Streams != before.Streams || s.Stamp.Change <= before.Stamp.Change {
+			t.errorf("%s: a probe changed %+v into %+v; it should write and leave no record", name, before, s)
+		}
 		h.begin(nil, at(t.young("other"), 1))
 	}
 }

@@ -113,6 +113,19 @@ func Run(t *testing.T, o Options) {
 	}
 }
 
+// Failures runs the suite until one of its tests fails, and returns what that test
+// found; nil if none did. It does not fail t. It is for tests that plant faults in
+// a store or below one.
+func Failures(t *testing.T, o Options) []string {
+	t.Helper()
+	for _, c := range tests {
+		if f := o.perform(t, c.run); len(f) > 0 {
+			return append([]string{c.name}, f...)
+		}
+	}
+	return nil
+}
+
 // perform runs one test and returns its failures.
 func (o Options) perform(t *testing.T, run func(*trial)) (failures []string) {
 	t.Helper()

@@ -138,6 +138,13 @@ func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) (
 	return out, stamp, err
 }
 
+// Probe implements replaystate.Engine. It raises the change number, and waits for
+// the disk.
+func (e *engine) Probe(ctx context.Context, group string) (out replaystate.Outcome, err error) {
+	_, err = e.write(ctx, group, true, func(l *call) { out = e.limits.Open(l.store, l.group.counts) })
+	return out, err
+}
+
 // streamsStep is how many streams are read at once.
 const streamsStep = 64
 
