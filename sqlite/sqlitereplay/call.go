@@ -76,17 +76,38 @@ func newCall(e *engine, c *sqlitefile.Conn, group string, write bool) *call {
 		return nil
 	}, group)
 	l.fail(err)
-	if l.err == nil && l.group.id == 0 && write {
-		_, err := c.Exec(insertGroup, group, replaystate.AppendGroup(nil, &l.group.state))
-		if !l.fail(err) {
-			l.group.id, err = c.Int(lastRow)
-			l.fail(err)
-		}
+	if l.group.id == 0 && write {
+		l.group.id = l.counter()
+		l.exec(insertGroup, l.group.id, group, replaystate.AppendGroup(nil, &l.group.state))
 	}
 	l.env = replaystate.Env{
 		Now: e.now(), Birth: l.stamp.Birth, Group: &l.group.state, Span: span, ParkedTTL: e.limits.ParkedTTL, Room: l.room,
 	}
 	return l
+}
+
+// exec runs a statement, unless there was a failure.
+func (l *call) exec(sql string, args ...any) {
+	if l.err == nil {
+		_, err := l.c.Exec(sql, args...)
+		l.fail(err)
+	}
+}
+
+// counter makes a row of counters and returns its ID.
+func (l *call) counter() int64 {
+	l.exec(insertCounter)
+	return l.lastRow()
+}
+
+// lastRow returns the ID of the row inserted last.
+func (l *call) lastRow() int64 {
+	if l.err != nil {
+		return 0
+	}
+	id, err := l.c.Int(lastRow)
+	l.fail(err)
+	return id
 }
 
 // fail remembers the first failure. It reports whether there is one.

@@ -13,23 +13,24 @@ func (l *call) save() {
 		l.saveStream(s)
 	}
 	if l.group.state.Dirty {
-		_, err := l.c.Exec(updateGroup, l.group.id, replaystate.AppendGroup(nil, &l.group.state))
-		l.fail(err)
+		l.exec(updateGroup, l.group.id, replaystate.AppendGroup(nil, &l.group.state))
 	}
-	if n := l.group.added; n != (replaystate.Counts{}) {
-		_, err := l.c.Exec(countGroup, l.group.id, n.Records, n.Recents, n.Streams, n.Intervals)
-		l.fail(err)
-	}
+	l.saveCount(l.group.id, l.group.added)
 	for _, s := range l.senders {
-		if n := s.added; n != (replaystate.Counts{}) && s.id != 0 {
-			_, err := l.c.Exec(countSender, s.id, n.Records, n.Recents, n.Streams, n.Intervals)
-			l.fail(err)
-		}
+		l.saveCount(s.id, s.added)
 	}
-	n := l.added
-	_, err := l.c.Exec(updateStore, n.Records, n.Recents, n.Streams, n.Intervals)
-	l.fail(err)
+	// Also if nothing was added: the change number grows.
+	l.exec(count, storeCounter, l.added.Records, l.added.Recents, l.added.Streams, l.added.Intervals)
 	l.stamp.Change++
+}
+
+// storeCounter is the ID of the counters of the store.
+const storeCounter int64 = 1
+
+func (l *call) saveCount(id int64, n replaystate.Counts) {
+	if id != 0 && n != (replaystate.Counts{}) {
+		l.exec(count, id, n.Records, n.Recents, n.Streams, n.Intervals)
+	}
 }
 
 func (l *call) saveStream(s *streamRow) {
@@ -46,11 +47,9 @@ func (l *call) saveStream(s *streamRow) {
 		case l.err != nil:
 			return
 		case p.deleted:
-			_, err := l.c.Exec(deletePage, s.id, int64(index)) //nolint:gosec // G115: below 2^53
-			l.fail(err)
+			l.exec(deletePage, s.id, int64(index)) //nolint:gosec // G115: below 2^53
 		case p.page != nil && (p.page.Dirty || p.page.New):
-			_, err := l.c.Exec(upsertPage, s.id, int64(index), l.group.id, l.due(p.page), replaystate.AppendPage(nil, p.page)) //nolint:gosec // G115
-			l.fail(err)
+			l.exec(upsertPage, s.id, int64(index), l.group.id, l.due(p.page), replaystate.AppendPage(nil, p.page)) //nolint:gosec // G115
 		}
 	}
 }
@@ -62,24 +61,15 @@ func (l *call) saveHead(s *streamRow) {
 	}
 	body := replaystate.AppendHead(nil, s.head)
 	if s.id != 0 {
-		_, err := l.c.Exec(updateHead, s.id, s.head.Newest, body)
-		l.fail(err)
+		l.exec(updateHead, s.id, s.head.Newest, body)
 		return
 	}
 	if s.sender.id == 0 {
-		_, err := l.c.Exec(insertSender, l.group.id, s.key.Sender)
-		if l.fail(err) {
-			return
-		}
-		s.sender.id, err = l.c.Int(lastRow)
-		l.fail(err)
+		s.sender.id = l.counter()
+		l.exec(insertSender, s.sender.id, l.group.id, s.key.Sender)
 	}
-	_, err := l.c.Exec(insertStream, s.sender.id, s.key.Stream[:], s.head.Newest, body)
-	if l.fail(err) {
-		return
-	}
-	s.id, err = l.c.Int(lastRow)
-	l.fail(err)
+	l.exec(insertStream, s.sender.id, s.key.Stream[:], s.head.Newest, body)
+	s.id = l.lastRow()
 }
 
 // due is when a page has to be looked at: in whole minutes, so that a page that is

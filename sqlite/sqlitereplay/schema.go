@@ -7,14 +7,19 @@ var migrations = []string{schema}
 // schema is the first version of the file. Times are Unix milliseconds. The blobs
 // are encodings of package replaystate.
 //
-// The rows of a stream lie together: its pages are clustered by stream and place,
-// so a batch of messages touches few pages of the file.
+// What changes with each call lies close together: the counters of the store, its
+// groups and their senders share a page of the file as long as they are few, and a
+// page of a stream fits into one of the file.
 const schema = `
 CREATE TABLE store (
-	id        INTEGER PRIMARY KEY CHECK (id = 1),
-	uid       BLOB NOT NULL,
-	birth     INTEGER NOT NULL,
-	change    INTEGER NOT NULL,
+	id    INTEGER PRIMARY KEY CHECK (id = 1),
+	uid   BLOB NOT NULL,
+	birth INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE counters (
+	id        INTEGER PRIMARY KEY, -- 1: the store; others are those of a group or sender
+	change    INTEGER NOT NULL,    -- how often the row was changed
 	records   INTEGER NOT NULL,
 	recents   INTEGER NOT NULL,
 	streams   INTEGER NOT NULL,
@@ -22,23 +27,15 @@ CREATE TABLE store (
 ) STRICT;
 
 CREATE TABLE groups (
-	id        INTEGER PRIMARY KEY,
-	name      TEXT NOT NULL UNIQUE,
-	state     BLOB NOT NULL,
-	records   INTEGER NOT NULL,
-	recents   INTEGER NOT NULL,
-	streams   INTEGER NOT NULL,
-	intervals INTEGER NOT NULL
+	id    INTEGER PRIMARY KEY,
+	name  TEXT NOT NULL UNIQUE,
+	state BLOB NOT NULL
 ) STRICT;
 
 CREATE TABLE senders (
-	id        INTEGER PRIMARY KEY,
-	grp       INTEGER NOT NULL,
-	name      TEXT NOT NULL,
-	records   INTEGER NOT NULL,
-	recents   INTEGER NOT NULL,
-	streams   INTEGER NOT NULL,
-	intervals INTEGER NOT NULL,
+	id   INTEGER PRIMARY KEY,
+	grp  INTEGER NOT NULL,
+	name TEXT NOT NULL,
 	UNIQUE (grp, name)
 ) STRICT;
 
@@ -54,34 +51,33 @@ CREATE TABLE streams (
 CREATE INDEX streams_old ON streams (sender, old);
 
 CREATE TABLE pages (
+	id     INTEGER PRIMARY KEY,
 	stream INTEGER NOT NULL,
 	place  INTEGER NOT NULL,
 	grp    INTEGER NOT NULL,
 	due    INTEGER NOT NULL, -- when the page has to be looked at, in whole minutes
 	body   BLOB NOT NULL,
-	PRIMARY KEY (stream, place)
-) STRICT, WITHOUT ROWID;
+	UNIQUE (stream, place)
+) STRICT;
 
 CREATE INDEX pages_due ON pages (grp, due);
 `
 
 const (
-	insertStore = `INSERT OR IGNORE INTO store VALUES (1, ?1, ?2, 0, 0, 0, 0, 0)`
-	selectStore = `SELECT uid, birth, change, records, recents, streams, intervals FROM store WHERE id = 1`
-	updateStore = `UPDATE store SET change = change + 1, records = records + ?1, recents = recents + ?2,
-		streams = streams + ?3, intervals = intervals + ?4 WHERE id = 1`
+	insertStore   = `INSERT OR IGNORE INTO store VALUES (1, ?1, ?2)`
+	insertFirst   = `INSERT OR IGNORE INTO counters VALUES (1, 0, 0, 0, 0, 0)`
+	insertCounter = `INSERT INTO counters (change, records, recents, streams, intervals) VALUES (0, 0, 0, 0, 0)`
+	selectStore   = `SELECT uid, birth, change, records, recents, streams, intervals FROM store JOIN counters USING (id) WHERE id = 1`
+	count         = `UPDATE counters SET change = change + 1, records = records + ?2, recents = recents + ?3,
+		streams = streams + ?4, intervals = intervals + ?5 WHERE id = ?1`
 
-	selectGroup = `SELECT id, state, records, recents, streams, intervals FROM groups WHERE name = ?1`
-	insertGroup = `INSERT INTO groups (name, state, records, recents, streams, intervals) VALUES (?1, ?2, 0, 0, 0, 0)`
+	selectGroup = `SELECT id, state, records, recents, streams, intervals FROM groups JOIN counters USING (id) WHERE name = ?1`
+	insertGroup = `INSERT INTO groups VALUES (?1, ?2, ?3)`
 	updateGroup = `UPDATE groups SET state = ?2 WHERE id = ?1`
-	countGroup  = `UPDATE groups SET records = records + ?2, recents = recents + ?3, streams = streams + ?4,
-		intervals = intervals + ?5 WHERE id = ?1`
 
-	selectSender = `SELECT id, records, recents, streams, intervals FROM senders WHERE grp = ?1 AND name = ?2`
-	insertSender = `INSERT INTO senders (grp, name, records, recents, streams, intervals) VALUES (?1, ?2, 0, 0, 0, 0)`
-	countSender  = `UPDATE senders SET records = records + ?2, recents = recents + ?3, streams = streams + ?4,
-		intervals = intervals + ?5 WHERE id = ?1`
-	nextSender = `SELECT id, name, records, recents, streams, intervals FROM senders WHERE grp = ?1 AND id > ?2 ORDER BY id LIMIT 1`
+	selectSender = `SELECT id, records, recents, streams, intervals FROM senders JOIN counters USING (id) WHERE grp = ?1 AND name = ?2`
+	insertSender = `INSERT INTO senders VALUES (?1, ?2, ?3)`
+	nextSender   = `SELECT id, name FROM senders WHERE grp = ?1 AND id > ?2 ORDER BY id LIMIT 1`
 
 	selectStream = `SELECT id FROM streams WHERE sender = ?1 AND stream = ?2`
 	selectHead   = `SELECT head FROM streams WHERE id = ?1`

@@ -98,7 +98,10 @@ func (e *engine) found(ctx context.Context) error {
 	uid := make([]byte, 16)
 	_, _ = rand.Read(uid) // never fails: it ends the process instead
 	return e.file.Write(ctx, func(c *sqlitefile.Conn) error {
-		_, err := c.Exec(insertStore, uid, e.now())
+		if _, err := c.Exec(insertStore, uid, e.now()); err != nil {
+			return err
+		}
+		_, err := c.Exec(insertFirst)
 		return err
 	})
 }

@@ -128,8 +128,7 @@ func (l *call) dropOld(name string) {
 		}
 		if o.pages {
 			// Look again in an hour of the group's time.
-			_, err := l.c.Exec(keepStream, o.id, before+3_600_000)
-			l.fail(err)
+			l.exec(keepStream, o.id, before+3_600_000)
 			continue
 		}
 		l.drop(key)
@@ -146,7 +145,6 @@ func (l *call) drop(key replaystate.Key) {
 	l.group.state.Mark = max(l.group.state.Mark, h.Newest, h.Mark)
 	l.group.state.Dirty = true
 	l.countStream(s, replaystate.Counts{Streams: -1, Intervals: -int64(s.intervals)})
-	_, err := l.c.Exec(deleteStream, s.id)
-	l.fail(err)
+	l.exec(deleteStream, s.id)
 	delete(l.streams, key)
 }
