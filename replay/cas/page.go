@@ -40,6 +40,8 @@ type work struct {
 	apply func(env *replaystate.Env, s replaystate.Stream)
 	// made: an item had to be made, so the memory may be another one.
 	made bool
+	// remembered: the page may be an old version.
+	remembered bool
 }
 
 // view is one attempt at a work: the replaystate.Stream that its items see. After
@@ -111,9 +113,10 @@ const (
 func (e *engine) run(ctx context.Context, w *work) error {
 	key := e.pageKey(w.group, w.key, w.index)
 	e.mu.Lock()
-	item, remembered := e.pages[key] // perhaps an old version
+	var item Item
+	item, w.remembered = e.pages[key]
 	e.mu.Unlock()
-	if !remembered {
+	if !w.remembered {
 		var err error
 		if item, err = e.get(ctx, key); err != nil {
 			return err
@@ -121,9 +124,9 @@ func (e *engine) run(ctx context.Context, w *work) error {
 	}
 	for try := 0; ; {
 		next, p, err := e.attempt(ctx, w, key, item)
-		if p == unwritten && remembered {
+		if p == unwritten && w.remembered {
 			// Nothing has shown yet that the version is still the present one.
-			p, remembered = advanced, false
+			p, w.remembered = advanced, false
 			next, err = e.get(ctx, key)
 		}
 		if err != nil {
@@ -131,7 +134,7 @@ func (e *engine) run(ctx context.Context, w *work) error {
 			return err
 		}
 		e.remember(key, next)
-		remembered = remembered && next.Version == item.Version
+		w.remembered = w.remembered && next.Version == item.Version
 		item = next
 		switch p {
 		case finished, unwritten:
@@ -233,20 +236,23 @@ func (e *engine) fill(ctx context.Context, v *view, key string, item Item) (Item
 }
 
 // refuse ends a work that needs no page: it gives up the place that was reserved,
-// and writes the head if the rejection is entered there.
+// and writes the head if the rejection is entered there. It does so last, so that
+// no page has turned up that says otherwise.
 func (e *engine) refuse(ctx context.Context, v *view, key string, item Item) (Item, progress, error) {
-	if v.head != nil && v.head.Dirty {
-		_, done, err := e.b.Swap(ctx, e.headKey(v.w.group, v.w.key), v.item.Version, replaystate.AppendHead(nil, v.head))
+	if item.Version != "" {
+		next, done, err := e.b.Swap(ctx, key, item.Version, nil)
 		if err != nil || !done {
-			return item, conflict, err
+			return next, conflict, err
 		}
-	}
-	if item.Version == "" {
+		item = next
+	} else if v.w.remembered {
 		return item, unwritten, nil
 	}
-	// Unless the place is still reserved, another receiver has filled it.
-	next, done, err := e.b.Swap(ctx, key, item.Version, nil)
-	return next, either(done, finished), err
+	if v.head == nil || !v.head.Dirty {
+		return item, unwritten, nil
+	}
+	_, done, err := e.b.Swap(ctx, e.headKey(v.w.group, v.w.key), v.item.Version, replaystate.AppendHead(nil, v.head))
+	return item, either(done, finished), err
 }
 
 // env returns what the functions of replaystate know besides the stream.
