@@ -17,6 +17,7 @@ type memoryCall struct {
 	sender *memorySender     // nil if the sender has no stream
 	stream *memoryStream     // nil if it is not held
 	head   *replaystate.Head // decoded, nil until it is needed
+	page   *replaystate.Page // the last one that was asked for
 }
 
 var _ replaystate.Stream = (*memoryCall)(nil)
@@ -25,6 +26,7 @@ var _ replaystate.Stream = (*memoryCall)(nil)
 func (c *memoryCall) on(k replaystate.Key, sequence uint64, do func()) {
 	if s := c.group.senders[k.Sender]; s != nil && c.m.limits.Sender.Tight(s.counts) {
 		c.m.dropOld(c.group, s, c.env.Now)
+		c.stream = nil // perhaps it was dropped
 	}
 	c.open(k)
 	index := replaystate.IndexOf(sequence, memorySpan)
@@ -37,9 +39,12 @@ func (c *memoryCall) on(k replaystate.Key, sequence uint64, do func()) {
 	c.save()
 }
 
-// open finds a stream.
+// open finds a stream, unless it is that of the item before.
 func (c *memoryCall) open(k replaystate.Key) {
-	c.key, c.head = k, nil
+	if c.stream != nil && k == c.key {
+		return
+	}
+	c.key, c.head, c.page = k, nil, nil
 	c.sender, c.stream = c.group.senders[k.Sender], nil
 	if c.sender != nil {
 		c.stream = c.sender.streams[k.Stream]
@@ -82,6 +87,9 @@ func (c *memoryCall) Page(index uint64) *replaystate.Page {
 	if c.stream == nil {
 		return nil
 	}
+	if c.page != nil && c.page.Index == index {
+		return c.page
+	}
 	i, ok := c.stream.find(index)
 	if !ok {
 		return nil
@@ -93,6 +101,7 @@ func (c *memoryCall) Page(index uint64) *replaystate.Page {
 		p.frozen = nil
 		c.m.watch(c.stream, index, c.env.Now+openFor)
 	}
+	c.page = p.open
 	return p.open
 }
 
