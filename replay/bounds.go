@@ -32,9 +32,10 @@ const (
 // default throughout; negative values are refused.
 //
 // At the bound of the store or of a group Begin answers ErrFull, at that of a
-// sender ErrQuota. Before that, streams go that no receiver of the group can need
-// any more: those whose newest message is older than the largest MaxMessageAge +
-// 3 x MaxClockSkew that the group ever asked for.
+// sender ErrQuota. Before that, streams and intervals go that no receiver of the
+// group can need any more: those whose newest message is older than the largest
+// MaxMessageAge + 3 x MaxClockSkew that the group ever asked for. A mark stays, so
+// what was in them is refused all the same.
 type Bounds struct {
 	// Store bounds all groups together. 0 means DefaultRecords, DefaultStreams
 	// and DefaultIntervals.

@@ -1,7 +1,7 @@
 package replay
 
 // due says when something has to be looked at again. What it names may be gone
-// by then, or have to wait longer: the one who looks finds out.
+// by then, or have to wait longer.
 type due[T any] struct {
 	at   int64
 	what T

@@ -58,7 +58,8 @@ func (m *memory) settle(ref pageRef, now int64, force bool) {
 	}
 	h := s.decode()
 	h.Fold(p)
-	h.Tidy(s.sender.group.state.Time(now), m.limits.Keep(&s.sender.group.state, false))
+	g := s.sender.group
+	h.Tidy(g.state.Time(now), m.limits.Keep(&g.state, m.tight(s.sender)))
 	m.store(s, h)
 	empty := p.Folded()
 	m.countStream(s, replaystate.Counts{Records: int64(p.Records())}.Sub(before))
@@ -97,10 +98,16 @@ func (m *memory) store(s *memoryStream, h *replaystate.Head) {
 	m.countStream(s, replaystate.Counts{Intervals: int64(len(h.Intervals) - before)})
 }
 
+// tight reports whether what is old should make room: then it is kept no longer
+// than any receiver of the group can need it.
+func (m *memory) tight(s *memorySender) bool {
+	return m.limits.Sender.Tight(s.counts) || m.limits.Group.Tight(s.group.counts) || m.limits.Store.Tight(m.counts)
+}
+
 // dropOld drops streams of a sender that are past their time, and raises the
 // group's mark for each.
 func (m *memory) dropOld(g *memoryGroup, sender *memorySender, now int64) {
-	tight := m.limits.Sender.Tight(sender.counts) || m.limits.Group.Tight(g.counts) || m.limits.Store.Tight(m.counts)
+	tight := m.tight(sender)
 	keep, slack := m.limits.Keep(&g.state, tight), int64(0)
 	if tight {
 		slack = m.limits.Keep(&g.state, false) - keep // the heap counts on the longer time

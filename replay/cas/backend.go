@@ -52,7 +52,7 @@ type Item struct {
 }
 
 // Backend stores items. It is safe for concurrent use by several processes, and
-// linearizable for each key: who starts a call after another has returned sees
+// linearizable for each key: a call that starts after another has returned sees
 // its effect. Scan may miss items that are created meanwhile. An error means that
 // the write may have happened or not.
 type Backend interface {

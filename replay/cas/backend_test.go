@@ -47,7 +47,7 @@ func (m *memory) wait() {
 	m.calls++
 	m.mu.Unlock()
 	if d > 0 {
-		time.Sleep(d) // in a bubble
+		<-time.After(d) // in a bubble
 	}
 }
 

@@ -128,7 +128,15 @@ func (e *engine) sweep(ctx context.Context, group string) error {
 	for k, all := range pages {
 		for i := range all {
 			n := int64(all[i].page.Recents())
-			if err := e.fold(ctx, group, k, &g, &all[i], recents > e.limits.Recents); err != nil {
+			now := e.now()
+			if recents <= e.limits.Recents && all[i].page.Due() > now {
+				continue
+			}
+			all[i].page.Expire(now)
+			if recents <= e.limits.Recents && !all[i].page.Foldable(now) {
+				continue
+			}
+			if err := e.fold(ctx, group, k, &g, &all[i]); err != nil {
 				return err
 			}
 			recents += int64(all[i].page.Recents()) - n
@@ -137,29 +145,21 @@ func (e *engine) sweep(ctx context.Context, group string) error {
 	return e.drop(ctx, group, &g, pages)
 }
 
-// fold folds one page if its time has come or if force is set: first the head is written, then the
-// version of the page that was folded is removed, or written without what the
-// head has taken over.
-func (e *engine) fold(ctx context.Context, group string, k replaystate.Key, g *replaystate.Group, s *storedPage, force bool) error {
-	now, key := e.now(), e.pageKey(group, k, s.index)
+// fold folds one page: first the head is written, then the version of the page
+// that was folded is removed, or written without what the head has taken over.
+func (e *engine) fold(ctx context.Context, group string, k replaystate.Key, g *replaystate.Group, s *storedPage) error {
+	key := e.pageKey(group, k, s.index)
 	if isReserved(s.item) {
 		// Its maker is dead, or makes it anew.
 		next, _, err := e.b.Swap(ctx, key, s.item.Version, nil)
 		s.item = next
 		return err
 	}
-	if s.page.Due() > now && !force {
-		return nil
-	}
-	s.page.Expire(now)
-	if !s.page.Foldable(now) && !force {
-		return nil
-	}
-	found := false
+	found, tight := false, e.tight(group, k.Sender)
 	err := e.onHead(ctx, e.headKey(group, k), func(h *replaystate.Head) {
 		found = true
 		h.Fold(s.page)
-		h.Tidy(g.Time(now), e.limits.Keep(g, false))
+		h.Tidy(g.Time(e.now()), e.limits.Keep(g, tight))
 	})
 	if err != nil || !found {
 		return err

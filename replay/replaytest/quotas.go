@@ -126,6 +126,47 @@ func (h handle) persuade(r replay.Request) {
 	}
 }
 
+// intervalQuota: a sender whose sequences have too many gaps stops no other, and
+// goes on when its old intervals are of no use any more.
+func intervalQuota(t *trial) {
+	h := t.bounded(replay.Bounds{Sender: replay.Quota{Intervals: 20}})
+	id := t.young("s")
+	var all []replay.Request
+	for n := range uint64(25) {
+		r := at(id, 2*n+1)
+		r.MaxMessageAge = 2 * time.Hour
+		all = append(all, r)
+	}
+	h.handled(all...)
+	h.passFolding()
+	t.advance(t.o.ChangesLate)
+	next := at(id, 100)
+	h.begin(replay.ErrQuota, next)
+	h.begin(replay.ErrReused, again(all[3]))
+	h.handled(at(t.young("other"), 1))
+	for range 6 { // more than the reach of the group
+		t.advance(30 * time.Minute)
+		h.handled(at(t.stream("clock", time.Now()), 1))
+	}
+	next = at(id, 100)
+	if t.o.Unreliable {
+		h.persuade(next)
+	}
+	h.handled(next)
+	for i := range all {
+		all[i] = forever(all[i])
+	}
+	c, err := h.s.Begin(t.ctx, group, all)
+	if err != nil {
+		t.fatalf("Begin: %v", err)
+	}
+	for i := range c {
+		if c[i].Err == nil {
+			t.errorf("sequence %d is granted, although it was consumed", all[i].ID.Sequence)
+		}
+	}
+}
+
 // statsAddUp: the numbers are those of what the test did.
 func statsAddUp(t *trial) {
 	h := t.bounded(replay.Bounds{Store: replay.Quota{Records: 500}})

@@ -97,6 +97,7 @@ var tests = []struct {
 	{"quota of a sender", senderQuota},
 	{"full", full},
 	{"old streams make room", makeRoom},
+	{"quota of intervals", intervalQuota},
 	{"stats add up", statsAddUp},
 	{"random schedules", schedules},
 }

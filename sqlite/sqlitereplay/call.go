@@ -178,9 +178,8 @@ func (l *call) sender(name string) *senderRow {
 
 // room says whether one more record fits, and one more stream if asked.
 func (l *call) room(_ replaystate.Key, stream bool) replaystate.Outcome {
-	sum := func(c, added replaystate.Counts) replaystate.Counts { c.Add(added); return c }
 	l.count() // what the items before have added
-	return l.e.limits.Room(sum(l.store, l.added), sum(l.group.counts, l.group.added), sum(l.at.sender.counts, l.at.sender.added), stream)
+	return l.e.limits.Room(plus(l.store, l.added), plus(l.group.counts, l.group.added), plus(l.at.sender.counts, l.at.sender.added), stream)
 }
 
 // Head implements replaystate.Stream.

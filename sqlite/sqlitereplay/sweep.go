@@ -59,7 +59,7 @@ func (l *call) settle(index uint64, force bool) {
 	p.Dirty = true // it is due at another time now
 	if p.Foldable(l.env.Now) || force {
 		h.Fold(p)
-		h.Tidy(l.group.state.Time(l.env.Now), l.e.limits.Keep(&l.group.state, false))
+		h.Tidy(l.group.state.Time(l.env.Now), l.e.limits.Keep(&l.group.state, l.tight(l.at.sender)))
 		empty := p.Folded()
 		l.count()
 		if empty {
@@ -101,14 +101,24 @@ func (l *call) makeRoom() {
 	}
 }
 
+// tight reports whether what is old should make room: then it is kept no longer
+// than any receiver of the group can need it.
+func (l *call) tight(s *senderRow) bool {
+	return l.e.limits.Sender.Tight(plus(s.counts, s.added)) || l.e.limits.Group.Tight(plus(l.group.counts, l.group.added)) ||
+		l.e.limits.Store.Tight(plus(l.store, l.added))
+}
+
+// plus returns the sum of two counts.
+func plus(a, b replaystate.Counts) replaystate.Counts {
+	a.Add(b)
+	return a
+}
+
 // dropOld drops streams of a sender that are past their time and have no pages,
 // and raises the group's mark for each.
 func (l *call) dropOld(name string) {
 	s := l.sender(name)
-	sum := func(c, added replaystate.Counts) replaystate.Counts { c.Add(added); return c }
-	tight := l.e.limits.Sender.Tight(sum(s.counts, s.added)) || l.e.limits.Group.Tight(sum(l.group.counts, l.group.added)) ||
-		l.e.limits.Store.Tight(sum(l.store, l.added))
-	before := l.group.state.Time(l.env.Now) - l.e.limits.Keep(&l.group.state, tight)
+	before := l.group.state.Time(l.env.Now) - l.e.limits.Keep(&l.group.state, l.tight(s))
 	type old struct {
 		id     int64
 		stream [16]byte
