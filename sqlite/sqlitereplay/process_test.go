@@ -22,7 +22,11 @@ const roleVariable = "SQLITEREPLAY_TEST_CLAIMER"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(roleVariable); path != "" {
-		if err := claimer(path, os.Stdin, os.Stdout); err != nil {
+		role := claimer
+		if os.Getenv(workersVariable) != "" {
+			role = workers
+		}
+		if err := role(path, os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "claimer:", err)
 			os.Exit(1)
 		}
@@ -72,14 +76,14 @@ type claiming struct {
 	lines *bufio.Scanner
 }
 
-func startClaimer(t *testing.T, path string) *claiming {
+func startClaimer(t *testing.T, path string, env ...string) *claiming {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &claiming{cmd: exec.Command(self)}
-	c.cmd.Env = append(os.Environ(), roleVariable+"="+path)
+	c.cmd.Env = append(append(os.Environ(), roleVariable+"="+path), env...)
 	c.cmd.Stderr = os.Stderr
 	var out io.ReadCloser
 	if c.in, err = c.cmd.StdinPipe(); err == nil {
