@@ -46,9 +46,8 @@ func schedules(t *trial) {
 		seed = rand.Uint64() //nolint:gosec // G404: a schedule, not a secret
 	}
 	for n := range uint64(t.o.Schedules) {
-		m := newModel(t, seed+n)
 		before := len(t.failures)
-		m.run()
+		t.scoped(func() { newModel(t, seed+n).run() })
 		if len(t.failures) > before {
 			t.fatalf("in the schedule of seed %d", seed+n)
 		}

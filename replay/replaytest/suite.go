@@ -197,6 +197,29 @@ func (t *trial) fixture(b replay.Bounds) Fixture {
 	return f
 }
 
+// scope is a test within a test: what it cleans up is cleaned up at its end.
+type scope struct {
+	testing.TB
+	cleanups []func()
+}
+
+// Cleanup implements testing.TB.
+func (s *scope) Cleanup(f func()) { s.cleanups = append(s.cleanups, f) }
+
+// scoped runs do and cleans up what it made.
+func (t *trial) scoped(do func()) {
+	outer := t.tb
+	s := &scope{TB: outer}
+	t.tb = s
+	defer func() {
+		t.tb = outer
+		for i := len(s.cleanups) - 1; i >= 0; i-- {
+			s.cleanups[i]()
+		}
+	}()
+	do()
+}
+
 // handle returns a handle on an empty memory.
 func (t *trial) handle() handle { return handle{t, t.fixture(replay.Bounds{}).Open(0)} }
 
