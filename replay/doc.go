@@ -21,6 +21,11 @@
 //     number is bounded: at the bound Begin answers [ErrFull] or [ErrQuota], and
 //     nothing is forgotten to make room.
 //
+// A stream has at most 1,024 intervals. With more, gaps close that are accounted
+// for without a consumed message (void, accepted, rejected, parked): such a
+// message counts as consumed from then on. If that is not enough the oldest
+// intervals are forgotten.
+//
 // A stream is kept for KeepStream after its newest consumed message, measured on
 // the earlier of the store's clock and the newest SealedAt that its group
 // consumed. What is forgotten leaves a mark behind, and an unknown message that

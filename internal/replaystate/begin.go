@@ -33,7 +33,7 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 			h.bound()
 		}
 	}
-	if (c.Outcome == Done || c.Outcome == Duplicate) && (!fresh || c.Outcome == Done) {
+	if c.Outcome == Done || c.Outcome == Duplicate { // a page without recent entries finds no duplicates
 		p.settle(e.Now, r.Settled, r.Void)
 	}
 	return c
