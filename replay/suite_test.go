@@ -18,5 +18,5 @@ func newMemory(t testing.TB, b replay.Bounds) replaytest.Fixture {
 }
 
 func TestMemory(t *testing.T) {
-	replaytest.Run(t, replaytest.Options{New: newMemory, Schedules: 3000})
+	replaytest.Run(t, replaytest.Options{New: newMemory, Schedules: 3000 / slowdown})
 }
