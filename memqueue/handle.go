@@ -45,6 +45,13 @@ func (h *handle) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.SendResult {
 	out := make([]driver.SendResult, len(list))
 	whole := h.checkBatch(list)
+	copies := make([]*message, len(list)) // made before the store is locked
+	for i, m := range list {
+		if m != nil && whole == nil {
+			copies[i] = &message{Message: m.Clone()}
+			copies[i].Received = nil // of the broker that it came from
+		}
+	}
 	s := h.source.store
 	now := s.lock()
 	defer s.unlock()
@@ -58,7 +65,7 @@ func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.Send
 			out[i].Err = whole
 			continue
 		}
-		out[i].BrokerID, out[i].Err = s.send(m, now)
+		out[i].BrokerID, out[i].Err = s.send(m, copies[i], now)
 	}
 	return out
 }
@@ -102,8 +109,9 @@ func (o QueueOptions) check(m *driver.Message) error {
 	return nil
 }
 
-// send stores a copy of m, unless it repeats one, and returns its broker ID.
-func (s *store) send(m *driver.Message, now time.Time) (string, error) {
+// send stores stored, a copy of m, unless m repeats a message, and
+// returns its broker ID.
+func (s *store) send(m *driver.Message, stored *message, now time.Time) (string, error) {
 	if err := s.cfg.check(m); err != nil {
 		return "", err
 	}
@@ -123,7 +131,6 @@ func (s *store) send(m *driver.Message, now time.Time) (string, error) {
 	if n := s.bytes + m.Bytes(); s.cfg.MaxBytes > 0 && n > s.cfg.MaxBytes {
 		return "", driver.Errorf(driver.Full, "it would hold %d bytes, the limit is %d", n, s.cfg.MaxBytes)
 	}
-	stored := &message{Message: m.Clone()}
 	s.put(stored, now)
 	if s.cfg.DedupWindow > 0 {
 		s.seen[dedup] = sighting{stored.brokerID, now.Add(s.cfg.DedupWindow)}

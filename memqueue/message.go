@@ -56,10 +56,19 @@ type alarm struct {
 func (a *alarm) before(b *alarm) bool { return a.at.Before(b.at) }
 func (a *alarm) place() *int          { return &a.rank }
 
-// delivery returns m as it is handed out.
+// delivery returns m as it is handed out. A sealed body is not copied: it is read only
+// to be opened, and opening it makes other bytes (driver.Delivery).
 func (m *message) delivery() *driver.Delivery {
+	shown := m.Message
+	if m.Sealed {
+		shown.Body = nil
+	}
+	shown = shown.Clone()
+	if m.Sealed {
+		shown.Body = m.Body
+	}
 	d := &driver.Delivery{
-		Message:    m.Clone(),
+		Message:    shown,
 		BrokerID:   m.brokerID,
 		Count:      m.count,
 		EnqueuedAt: m.enqueued,

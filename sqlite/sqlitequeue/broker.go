@@ -136,7 +136,7 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	}
 	return b.file.Write(ctx, func(c *sqlitefile.Conn) error {
 		id, _, err := findQueue(c, name)
-		if err != nil {
+		if err != nil && (id == 0 || driver.KindOf(err) != driver.Corrupt) { // damaged settings are replaced
 			return err
 		}
 		if id != 0 {
@@ -209,12 +209,15 @@ func findQueue(c *sqlitefile.Conn, name string) (id int64, cfg QueueOptions, err
 		cfg = QueueOptions{
 			Lock:                min(max(time.Duration(r.Int(1)), MinLock), MaxLock),
 			MaxDeliveries:       clampInt(max(0, r.Int(2))),
-			Retention:           time.Duration(max(1, r.Int(3))),
+			Retention:           time.Duration(r.Int(3)),
 			DeadLetterRetention: time.Duration(max(0, r.Int(4))),
 			DedupWindow:         time.Duration(max(0, r.Int(5))),
 			SessionOnly:         r.Int(6) != 0,
 			MaxMessages:         clampInt(max(0, r.Int(7))),
 			MaxBody:             int(min(max(0, r.Int(8)), MaxBody)),
+		}
+		if cfg.Retention <= 0 {
+			return driver.Errorf(driver.Corrupt, "queue %q has a retention of %s in the file: declare it again with one above zero", name, cfg.Retention)
 		}
 		return nil
 	}, name)
