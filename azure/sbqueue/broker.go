@@ -87,6 +87,7 @@ type Broker struct {
 
 	calls sync.WaitGroup // of the SDK's that may outlast their callers
 	limit rolling        // how long their callers wait
+	dials dialLimiter    // of accepting sessions
 
 	mu     sync.Mutex // guards what follows
 	closed bool       // nothing is opened any more

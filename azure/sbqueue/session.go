@@ -72,9 +72,17 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		return nil, errClosed()
 	}
 	deadline := time.Now().Add(wait)
+	// away is why the broker could not be reached, here or by another call.
+	var away error = driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
 	for held := false; ; {
+		if ok, err := q.b.dials.wait(ctx, q.source.over, time.Until(deadline)); err != nil {
+			return nil, err
+		} else if !ok {
+			return nil, away
+		}
 		r, err := q.accept(ctx, id, min(max(time.Until(deadline), leastAccept), acceptOnce))
 		if err == nil {
+			q.b.dials.reached()
 			s := newSession(q, r)
 			q.mu.Lock()
 			defer q.mu.Unlock()
@@ -94,6 +102,9 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		kind := driver.KindOf(classify(ctx, err))
 		left := time.Until(deadline)
 		nothing := errors.Is(err, context.DeadlineExceeded) || kind == driver.Unavailable && isTimeout(err)
+		if kind == driver.SessionHeld || isTimeout(err) {
+			q.b.dials.reached() // it has answered
+		}
 		switch {
 		case id != "" && kind == driver.SessionHeld:
 			held = true
@@ -113,9 +124,11 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		case kind == driver.Unavailable:
 			// The SDK gives the connection up when another call is cancelled at
 			// the wrong moment.
-			if left <= 0 {
-				return nil, classify(ctx, err)
+			q.b.dials.failed(time.Now())
+			if away = classify(ctx, err); left <= 0 {
+				return nil, away
 			}
+			continue // after the pause of the limiter
 		default:
 			return nil, classify(ctx, err)
 		}
