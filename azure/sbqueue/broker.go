@@ -130,12 +130,13 @@ func FromConnectionString(connection string, o *Options) (*Broker, error) {
 // FromNamespace returns the Broker of a namespace, such as
 // "example.servicebus.windows.net", with a credential of package azidentity. It
 // does no I/O.
-func FromNamespace(namespace string, credential azcore.TokenCredential, o *Options) (*Broker, error) {
-	if namespace == "" || credential == nil {
+func FromNamespace(namespace string, token azcore.TokenCredential, o *Options) (*Broker, error) {
+	if namespace == "" || token == nil {
 		return nil, errors.New("sbqueue: a namespace and a credential are needed")
 	}
+	marked := &credential{TokenCredential: token}
 	b, err := newBroker(o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
-		return azservicebus.NewClient(namespace, credential, c)
+		return azservicebus.NewClient(namespace, marked, c)
 	})
 	if errors.Is(err, errClient) {
 		return nil, fmt.Errorf("sbqueue: namespace %q: %w", namespace, err)

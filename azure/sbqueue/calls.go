@@ -71,6 +71,48 @@ func (b *Broker) each(ctx context.Context, n, most int, f func(int) error) ([]er
 	return unanswered(ctx, known), left
 }
 
+// bounded makes a call that ends within limit. The SDK waits for its mutexes whatever a
+// context says, and a call over a network that has fallen silent for as long as the
+// connection counts as alive: one that has not ended in time is left to itself, the
+// broker counts as not answering, and Close waits for it.
+func (b *Broker) bounded(ctx context.Context, limit time.Duration, call func(context.Context) error) error {
+	if !b.begin(1) {
+		return errClosed()
+	}
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		defer b.calls.Done()
+		done <- call(bounded)
+	}()
+	select {
+	case err := <-done:
+		if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+			return errSilent
+		}
+		return err
+	case <-bounded.Done():
+	}
+	grace := time.NewTimer(callGrace / 10)
+	defer grace.Stop()
+	select {
+	case err := <-done:
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	case <-grace.C:
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return errSilent
+}
+
+// errSilent ends a call that took too long. Another one at once would have no better
+// chance: it would go over the same connection.
+var errSilent = &driver.Error{Kind: driver.Unavailable, Err: errors.New("the broker does not answer")}
+
 // unanswered says of calls that were given up whether ctx or the broker was at
 // fault.
 func unanswered(ctx context.Context, errs []error) []error {

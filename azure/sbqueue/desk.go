@@ -2,9 +2,11 @@ package sbqueue
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
@@ -208,17 +210,26 @@ type outlet struct {
 
 func (q *queue) newOutlet() *outlet { return &outlet{gate: newGate(), lease: lease{b: q.b}} }
 
-// transmit makes a call of the sender, and again where its link is dead.
-func (q *queue) transmit(ctx context.Context, call func(*azservicebus.Sender) error) error {
+// sending is a call of the sender.
+type sending func(context.Context, *azservicebus.Sender) error
+
+// uploadRate is what a line carries at least, in bytes a second: a transfer of 1 MiB
+// gets 16 s more.
+const uploadRate = 64 << 10
+
+// transmit makes a call of the sender that sends so many bytes, and again if its link is
+// dead.
+func (q *queue) transmit(ctx context.Context, bytes int, call sending) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return q.source.fault(ctx, persist(ctx, q.source.over, func() error { return q.transmitOnce(ctx, call) }))
+	limit := callLimit + time.Duration(bytes)*time.Second/uploadRate
+	return q.source.fault(ctx, persist(ctx, q.source.over, func() error { return q.transmitOnce(ctx, limit, call) }))
 }
 
 // transmitOnce makes a call of the sender. A sender whose link may be dead for
 // good is replaced.
-func (q *queue) transmitOnce(ctx context.Context, call func(*azservicebus.Sender) error) error {
+func (q *queue) transmitOnce(ctx context.Context, limit time.Duration, call sending) error {
 	q.mu.Lock()
 	o := q.outlet
 	ok := o.take()
@@ -243,9 +254,9 @@ func (q *queue) transmitOnce(ctx context.Context, call func(*azservicebus.Sender
 		})
 	}
 	if err == nil {
-		err = call(o.s)
+		err = q.b.bounded(ctx, limit, func(ctx context.Context) error { return call(ctx, o.s) })
 	}
-	if isStuck(err) || isDead(err) {
+	if isStuck(err) || isDead(err) || errors.Is(err, errSilent) {
 		q.replaceOutlet(o)
 	}
 	return err

@@ -78,6 +78,9 @@ func classify(ctx context.Context, err error) error {
 }
 
 func kindOf(err error) driver.Kind {
+	if k, ok := identityKind(err); ok {
+		return k
+	}
 	var condition *amqp.Error
 	if errors.As(err, &condition) {
 		if k, ok := conditions[condition.Condition]; ok {

@@ -153,7 +153,9 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	if err != nil {
 		return err
 	}
-	err = s.q.transmit(ctx, func(sender *azservicebus.Sender) error { return sender.SendAMQPAnnotatedMessage(ctx, m, nil) })
+	err = s.q.transmit(ctx, size(&r.Message), func(ctx context.Context, sender *azservicebus.Sender) error {
+		return sender.SendAMQPAnnotatedMessage(ctx, m, nil)
+	})
 	if err != nil {
 		return err
 	}
