@@ -5,6 +5,7 @@ import (
 	"crypto/fips140"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -247,11 +248,11 @@ func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
 	if r.EnablePartitioning != nil {
 		s.Partitioned = *r.EnablePartitioning
 	}
-	if d := isoDuration(r.LockDuration); d > 0 {
-		s.Lock = d
+	if d, ok := isoDuration(r.LockDuration); ok && d > 0 {
+		s.Lock = min(max(d, leastLock), MaxLock)
 	}
-	s.Retention = isoDuration(r.DefaultMessageTimeToLive)
-	return nil
+	s.Retention, err = retentionOf(r.DefaultMessageTimeToLive)
+	return err
 }
 
 func (b *Broker) keep(c closer) error {
@@ -314,32 +315,54 @@ func checkName(name string) error {
 	return nil
 }
 
-// isoDuration parses the durations of the management API (ISO 8601, Section
-// 4.4.3.2, of days and smaller units); 0 where there is none or it stands for
-// ever.
-func isoDuration(s *string) time.Duration {
+// forever is from when on a duration of the management API stands for "never": it has
+// no other word for that than the longest that .NET knows.
+const forever = 100 * 365 * 24 * time.Hour
+
+// retentionOf reads a default time to live; 0 stands for ever, or for one that is not
+// told. It decides how old a message may be under queue.Strict, so one that no queue can
+// have is refused. The least is a second (Service Bus quotas).
+func retentionOf(s *string) (time.Duration, error) {
 	if s == nil {
-		return 0
+		return 0, nil
+	}
+	d, ok := isoDuration(s)
+	switch {
+	case !ok || d <= 0:
+		return 0, driver.Errorf(driver.Other, "the queue's default time to live is not a duration above zero")
+	case d >= forever:
+		return 0, nil
+	}
+	return max(d, time.Second), nil
+}
+
+// isoDuration parses the durations of the management API (ISO 8601, Section
+// 4.4.3.2, of days and smaller units), up to forever.
+func isoDuration(s *string) (d time.Duration, ok bool) {
+	if s == nil {
+		return 0, false
 	}
 	rest, ok := strings.CutPrefix(*s, "P")
-	if !ok {
-		return 0
+	if !ok || rest == "" {
+		return 0, false
 	}
-	var total time.Duration
 	days, clock, _ := strings.Cut(rest, "T")
-	if n, ok := strings.CutSuffix(days, "D"); ok {
-		var d int64
-		if _, err := fmt.Sscan(n, &d); err != nil || d > 36500 {
-			return 0
+	if days != "" {
+		n, err := strconv.ParseUint(strings.TrimSuffix(days, "D"), 10, 32)
+		if err != nil || !strings.HasSuffix(days, "D") {
+			return 0, false
 		}
-		total = time.Duration(d) * 24 * time.Hour
+		if n >= uint64(forever/(24*time.Hour)) {
+			return forever, true
+		}
+		d = time.Duration(n) * 24 * time.Hour //nolint:gosec // G115: below forever
 	}
 	if clock != "" {
-		d, err := time.ParseDuration(strings.ToLower(clock))
-		if err != nil {
-			return 0
+		more, err := time.ParseDuration(strings.ToLower(clock))
+		if err != nil || more < 0 {
+			return 0, false
 		}
-		total += d
+		d = min(d+more, forever)
 	}
-	return total
+	return d, true
 }
