@@ -103,9 +103,9 @@ type closing func(context.Context) error
 
 func (f closing) Close(ctx context.Context) error { return f(ctx) }
 
-// leastKey is how many bytes a key has at least where only approved algorithms
+// minKey is how many bytes a key has at least where only approved algorithms
 // run: 112 bits (NIST SP 800-131A, Section 10). Keys of namespaces have 44.
-const leastKey = 14
+const minKey = 14
 
 // FromConnectionString returns the Broker of a connection string. It does no I/O.
 // Errors never repeat the string. Under GODEBUG=fips140=only a key of less than 14
@@ -114,8 +114,8 @@ func FromConnectionString(connection string, o *Options) (*Broker, error) {
 	if fips140.Enforced() {
 		for part := range strings.SplitSeq(connection, ";") {
 			name, key, _ := strings.Cut(part, "=")
-			if strings.EqualFold(name, "SharedAccessKey") && len(key) < leastKey {
-				return nil, fmt.Errorf("sbqueue: the connection string's key has less than %d bytes, which fips140=only does not sign with: use one that Azure made", leastKey)
+			if strings.EqualFold(name, "SharedAccessKey") && len(key) < minKey {
+				return nil, fmt.Errorf("sbqueue: the connection string's key has less than %d bytes, which fips140=only does not sign with: use one that Azure made", minKey)
 			}
 		}
 	}
@@ -249,7 +249,7 @@ func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
 		s.Partitioned = *r.EnablePartitioning
 	}
 	if d, ok := isoDuration(r.LockDuration); ok && d > 0 {
-		s.Lock = min(max(d, leastLock), MaxLock)
+		s.Lock = min(max(d, minLock), MaxLock)
 	}
 	s.Retention, err = retentionOf(r.DefaultMessageTimeToLive)
 	return err
@@ -342,11 +342,11 @@ func isoDuration(s *string) (d time.Duration, ok bool) {
 	if s == nil {
 		return 0, false
 	}
-	rest, ok := strings.CutPrefix(*s, "P")
-	if !ok || rest == "" {
+	sleep, ok := strings.CutPrefix(*s, "P")
+	if !ok || sleep == "" {
 		return 0, false
 	}
-	days, clock, _ := strings.Cut(rest, "T")
+	days, clock, _ := strings.Cut(sleep, "T")
 	if days != "" {
 		n, err := strconv.ParseUint(strings.TrimSuffix(days, "D"), 10, 32)
 		if err != nil || !strings.HasSuffix(days, "D") {
