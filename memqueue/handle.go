@@ -8,8 +8,8 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-func newSource(s *store, l *lane) *source {
-	return &source{store: s, lane: l, lock: s.cfg.Lock, held: make(map[*message]struct{})}
+func newSource(s *store, l *subqueue) *source {
+	return &source{store: s, subqueue: l, lock: s.cfg.Lock, locked: make(map[*message]struct{})}
 }
 
 // handle is an open queue.
@@ -125,7 +125,7 @@ func (s *store) send(m *driver.Message, stored *message, now time.Time) (string,
 			return v.brokerID, nil
 		}
 	}
-	if n := s.main.shelf.live + s.dead.shelf.live; s.cfg.MaxMessages > 0 && n >= s.cfg.MaxMessages {
+	if n := s.active.sequence.live + s.dead.sequence.live; s.cfg.MaxMessages > 0 && n >= s.cfg.MaxMessages {
 		return "", driver.Errorf(driver.Full, "it holds %d messages, the limit is %d", n, s.cfg.MaxMessages)
 	}
 	if n := s.bytes + m.Bytes(); s.cfg.MaxBytes > 0 && n > s.cfg.MaxBytes {
@@ -172,8 +172,8 @@ func (src *source) peek(ctx context.Context, cursor string, max int) ([]*driver.
 		return nil, "", err
 	}
 	var out []*driver.Delivery
-	m, i := src.lane.shelf.from(src.lane.shelf.search(seq))
-	for ; m != nil && len(out) < max; m, i = src.lane.shelf.from(i + 1) {
+	m, i := src.subqueue.sequence.from(src.subqueue.sequence.search(seq))
+	for ; m != nil && len(out) < max; m, i = src.subqueue.sequence.from(i + 1) {
 		out = append(out, m.delivery())
 	}
 	if m == nil {
@@ -194,7 +194,7 @@ func (src *source) stats(ctx context.Context) (driver.Stats, error) {
 	if err := src.check(); err != nil {
 		return driver.Stats{}, err
 	}
-	return s.stats(src.lane), nil
+	return s.stats(src.subqueue), nil
 }
 
 func (h *handle) DeadLetters(ctx context.Context) (driver.Queue, error) {

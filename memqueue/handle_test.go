@@ -134,10 +134,10 @@ func TestExpiry(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			stored("queue's,too long")
 			time.Sleep(2500 * time.Millisecond)
-			held := take(t, q) // at 9.5 s
+			locked := take(t, q) // at 9.5 s
 			time.Sleep(750 * time.Millisecond)
 			stored("queue's,too long") // held, although it is past its end
-			settle(t, q, held[0], driver.Complete, 0)
+			settle(t, q, locked[0], driver.Complete, 0)
 			time.Sleep(250 * time.Millisecond)
 			stored("") // its lock ran out
 			dead, err := b.StoredDeadLetters("q")

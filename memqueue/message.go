@@ -13,7 +13,7 @@ const (
 	waiting   state = iota // deliverable, as far as it alone is concerned
 	scheduled              // never delivered, waits for its NotBefore
 	delayed                // abandoned, waits for the delay to end
-	held                   // delivered and not settled
+	locked                 // delivered and not settled
 )
 
 // message is a stored message. It is guarded by its store's mu.
@@ -23,14 +23,14 @@ type message struct {
 	seq            uint64 // its place in the order of storage
 	size           int
 	enqueued       time.Time
-	since          time.Time // when it came into this lane
-	count          int       // deliveries in this lane
+	since          time.Time // when it came into this subqueue
+	count          int       // deliveries in this subqueue
 	dead           *driver.DeadLetter
 
-	lane    *lane
-	session *session // nil in the dead lane, and without a SessionID
-	state   state
-	rank    int // place in the heap of those that wait, or are delayed, with it
+	subqueue *subqueue
+	session  *session // nil among dead letters, and without a SessionID
+	state    state
+	rank     int // place in the heap of those that wait, or are delayed, with it
 
 	token  uint64  // of the delivery that holds it; 0: none
 	holder *source // who holds it

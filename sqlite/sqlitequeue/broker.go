@@ -26,12 +26,12 @@ var migrations = []string{schema}
 // Broker is an open file, and a driver.Broker. It is safe for concurrent use,
 // and owns its goroutines: after Close there is none.
 type Broker struct {
-	file     *sqlitefile.File
-	bells    bells
-	options  Options
-	maxBytes int64
-	tending  chan struct{} // closed when the goroutine tend has ended
-	stop     context.CancelFunc
+	file        *sqlitefile.File
+	notifier    notifier
+	options     Options
+	maxBytes    int64
+	maintaining chan struct{} // closed when the goroutine tend has ended
+	stop        context.CancelFunc
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -52,10 +52,10 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		options:  options,
-		maxBytes: options.MaxBytes,
-		tending:  make(chan struct{}),
-		queues:   make(map[*Queue]struct{}),
+		options:     options,
+		maxBytes:    options.MaxBytes,
+		maintaining: make(chan struct{}),
+		queues:      make(map[*Queue]struct{}),
 	}
 	b.file, err = sqlitefile.Open(ctx, sqlitefile.Config{
 		Path:          path,
@@ -65,14 +65,14 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		Normal:        options.Synchronous == Normal,
 		Patience:      options.Patience,
 		Readers:       readers,
-		Changed:       b.bells.ringAll,
+		Changed:       b.notifier.ringAll,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sqlitequeue: open: %w", err)
 	}
-	var tending context.Context
-	tending, b.stop = context.WithCancel(context.Background())
-	go b.tend(tending)
+	var maintaining context.Context
+	maintaining, b.stop = context.WithCancel(context.Background())
+	go b.maintain(maintaining)
 	return b, nil
 }
 
@@ -263,7 +263,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	for _, q := range b.openQueues() {
 		err = errors.Join(err, q.Close(ctx))
 	}
-	<-b.tending
+	<-b.maintaining
 	shrinking, done := context.WithTimeout(ctx, closeShrink)
 	_ = b.shrink(shrinking) // what is left is for the next
 	done()

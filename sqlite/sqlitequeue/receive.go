@@ -35,7 +35,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 		return nil, err
 	}
 	var out []*driver.Delivery
-	err := s.await(ctx, wait, func() (look outlook, err error) {
+	err := s.await(ctx, wait, func() (look lookResult, err error) {
 		if err := s.usable(ctx); err != nil {
 			return look, err
 		}
@@ -58,7 +58,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 
 // probe looks, without writing, whether claiming may have a result, so that
 // those who wait do not compete for the lock on the file.
-func (s *source) probe(ctx context.Context) (ready bool, look outlook, err error) {
+func (s *source) probe(ctx context.Context) (ready bool, look lookResult, err error) {
 	if s.hold != nil {
 		return s.hold.probe(ctx)
 	}
