@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,10 +23,28 @@ type fixture struct {
 	ring   *keys.Ring
 	store  replay.NonceStore
 	client *queue.Client
-	log    *bytes.Buffer
+	log    *logBuffer
 }
 
 const orders = "orders"
+
+// logBuffer is what was logged. It may be read while more is written.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
 
 // newKey returns a key whose bytes are all fill.
 func newKey(t testing.TB, id keys.ID, fill byte) *keys.Key {
@@ -60,7 +79,7 @@ func newRing(t testing.TB, ids ...keys.ID) *keys.Ring {
 func inBubble(t *testing.T, change func(*fixture, *queue.Options), f func(*fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		x := &fixture{T: t, log: &bytes.Buffer{}}
+		x := &fixture{T: t, log: &logBuffer{}}
 		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1}})
 		x.ring = newRing(t, "k1")
 		store, err := replay.NewMemory(nil)

@@ -13,3 +13,11 @@ func TestMain(m *testing.M) {
 	drbg.Prime()
 	os.Exit(m.Run())
 }
+
+// soak is how much of a long proof to run: all of it with QRT_SOAK=1 (make soak).
+func soak(normal, full int) int {
+	if os.Getenv("QRT_SOAK") == "1" {
+		return full
+	}
+	return normal
+}

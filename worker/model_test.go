@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	modelSchedules = flag.Int("model.schedules", 10_000/scale, "how many random schedules the model test of the Pool runs")
+	modelSchedules = flag.Int("model.schedules", soak(100, 10_000), "how many random schedules the model test of the Pool runs")
 	modelSeed      = flag.Uint64("model.seed", 0, "the first seed; 0 draws one")
 	modelOnly      = flag.Bool("model.only", false, "run the first seed alone")
 )
@@ -471,7 +471,7 @@ func (m *model) consumed(id replay.ID) {
 			m.t.Error(err)
 			return
 		}
-		if e.ReplayID() == string(id) {
+		if replayIDOf(&e) == id {
 			m.mu.Lock()
 			msg := m.byID[c.ID]
 			msg.settled, msg.handled = true, true
@@ -635,4 +635,9 @@ func (s *plantedSession) RenewSession(ctx context.Context) (time.Time, error) {
 		return time.Now().Add(modelLock), nil
 	}
 	return s.Session.RenewSession(ctx)
+}
+
+// replayIDOf is replayID of package queue.
+func replayIDOf(m *envelope.EncryptedMessage) replay.ID {
+	return replay.ID(m.KeyID + string(m.Salt[:]) + string(m.Nonce[:]))
 }

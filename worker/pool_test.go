@@ -168,10 +168,12 @@ func TestPoolHangingHandler(t *testing.T) {
 				if err := <-causes; !errors.Is(err, worker.ErrMaxProcessing) {
 					x.Errorf("cause %v, want ErrMaxProcessing", err)
 				}
+				synctest.Wait() // for what is logged at this time
 				if strings.Contains(x.log.String(), warning) {
 					x.Error("a warning within the grace")
 				}
 				x.wait(20 * time.Minute)
+				synctest.Wait()
 				if n := runs.Load(); n != 1 {
 					x.Errorf("%d runs after 22 minutes, want 1: the lock is kept while the handler runs", n)
 				}

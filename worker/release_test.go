@@ -263,8 +263,8 @@ func TestPlannedRetryIsNoError(t *testing.T) {
 				if got := w.handled[0]; got.Err != want || got.Disposition != c.want {
 					x.Errorf("handled %+v, want %v and %s", got, want, c.want)
 				}
-				if !slices.Equal(w.retried, []observe.Retried{{Delay: c.delay}}) {
-					x.Errorf("retried %+v, want once after %s", w.retried, c.delay)
+				if !slices.Equal(w.retried, []observe.Retried{{Delay: c.delay, Planned: c.planned}}) {
+					x.Errorf("retried %+v, want once after %s, planned %t", w.retried, c.delay, c.planned)
 				}
 				if got := w.handled[1]; got.Err != nil || got.Disposition != driver.Completed {
 					x.Errorf("then handled %+v, want completed", got)

@@ -2,6 +2,8 @@ package worker_test
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -81,6 +83,60 @@ func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 		x.must(pool.Run(ctx))
 		if n := p.met.Load(); n > 0 || p.calls.Load() < 120 {
 			x.Errorf("%d of %d renewals met another", n, p.calls.Load())
+		}
+	})
+}
+
+// renewalSizes remembers how many deliveries each call of Renew had.
+type renewalSizes struct {
+	driver.Broker
+	mu    sync.Mutex
+	sizes []int
+}
+
+func (p *renewalSizes) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return &renewalSizesQueue{q, p}, err
+}
+
+type renewalSizesQueue struct {
+	driver.Queue
+	p *renewalSizes
+}
+
+func (q *renewalSizesQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+	q.p.mu.Lock()
+	q.p.sizes = append(q.p.sizes, len(d))
+	q.p.mu.Unlock()
+	return q.Queue.Renew(ctx, d)
+}
+
+// TestRenewalsGoTogether: the locks of a queue's messages that are due at the same time
+// are extended by one call.
+func TestRenewalsGoTogether(t *testing.T) {
+	p := &renewalSizes{}
+	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
+		client, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.must(err)
+		for range 8 {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		r, err := client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		h := worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
+			select {
+			case <-time.After(50 * time.Second): // between two renewals
+				return nil
+			case <-ctx.Done():
+				x.Errorf("a handler's context ended: %v", context.Cause(ctx))
+				return ctx.Err()
+			}
+		})
+		_, stop := x.run(r, h, nil, nil)
+		x.wait(2 * time.Minute)
+		x.must(stop())
+		if !slices.Equal(p.sizes, []int{8, 8, 8}) {
+			x.Errorf("calls for %v deliveries, want 8 each at 15, 30 and 45 s", p.sizes)
 		}
 	})
 }

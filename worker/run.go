@@ -32,27 +32,32 @@ type run struct {
 	id    string
 	count int
 
-	ctx   context.Context // ends when going on is of no use
-	span  context.Context // ctx in the operation that is observed: the handler's
-	end   func(observe.Result)
-	lease lease
-	took  time.Duration
+	ctx  context.Context // ends when going on is of no use
+	span context.Context // ctx in the operation that is observed: the handler's
+	end  func(observe.Result)
+	took time.Duration
 
-	// settling is the context for settling. It lives here to save an allocation.
+	kept *kept
+}
+
+// kept is what other goroutines may still refer to when the run is over: the renewer,
+// and a driver that settles. It is one allocation; the run itself needs none.
+type kept struct {
+	lease    lease
 	settling settleContext
 }
 
 // start makes a run of j, at the time now. cancel ends ctx. The lease of the run keeps
 // l; it is nil if another lease does.
-func (c *consumer) start(ctx context.Context, now time.Time, cancel context.CancelCauseFunc, j job, l lock) *run {
+func (c *consumer) start(ctx context.Context, now time.Time, cancel context.CancelCauseFunc, j job, l lock) run {
 	d := j.delivery
-	r := &run{job: j, c: c, id: d.ID, count: d.Count, ctx: d.Context(ctx)}
+	r := run{job: j, c: c, id: d.ID, count: d.Count, ctx: d.Context(ctx)}
 	r.span, r.end = c.observer.Start(r.ctx, observe.Operation{
 		Kind: observe.Process, Count: 1, MessageID: d.ID, SessionID: d.SessionID,
 		Encrypted: d.Encrypted, KeyID: d.KeyID, Deliveries: d.Count,
 	})
-	r.lease = lease{lock: l, cancel: cancel, id: d.ID, limit: now.Add(c.o.MaxProcessing), grace: c.pool.o.CancelGrace}
-	c.renewer.keep(&r.lease, now)
+	r.kept = &kept{lease: lease{lock: l, cancel: cancel, id: d.ID, limit: now.Add(c.o.MaxProcessing), grace: c.pool.o.CancelGrace}}
+	c.renewer.keep(&r.kept.lease, now)
 	return r
 }
 
@@ -77,9 +82,9 @@ func (r *run) finish(err error) settlement {
 	if s.counts {
 		c.failures.note(r.id, now)
 	}
-	c.renewer.drop(&r.lease)
-	r.settling = settleContext{Context: c.deadlines.next(now), values: r.span}
-	s = r.settle(&r.settling, s)
+	c.renewer.drop(&r.kept.lease)
+	r.kept.settling = settleContext{Context: c.deadlines.next(now), values: r.span}
+	s = r.settle(&r.kept.settling, s)
 	if s.disposition == driver.Completed || s.disposition == driver.DeadLettered {
 		c.failures.forget(r.id)
 	}

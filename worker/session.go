@@ -117,5 +117,6 @@ func (c *consumer) handleInSession(s *queue.Session, j job) settlement {
 	if c.tracks && j.delivery.Encrypted {
 		l = claimLock{messageLock{j.delivery}}
 	}
-	return c.start(ctx, time.Now(), cancel, j, l).do()
+	r := c.start(ctx, time.Now(), cancel, j, l)
+	return r.do()
 }

@@ -148,10 +148,21 @@ func (p *slots) give(s *share, n int) {
 	case queued:
 		heap.Fix(&p.waiting, s.index) // it uses fewer now
 	case full:
+		if len(p.waiting.shares) == 0 { // the usual case, without the heap
+			p.serve(s, min(p.free(s), s.want))
+			return
+		}
 		p.wait(s)
 	case idle:
 	}
 	p.grant()
+}
+
+// serve ends the wait of s with n slots. Called under mu.
+func (p *slots) serve(s *share, n int) {
+	p.leave(s)
+	p.take(s, n)
+	s.got <- n
 }
 
 // wait makes s wait for what it lacks. Called under mu.
@@ -186,9 +197,7 @@ func (p *slots) grant() {
 		if len(p.waiting.shares) == 1 {
 			n = min(free, s.want)
 		}
-		p.leave(s)
-		p.take(s, n)
-		s.got <- n
+		p.serve(s, n)
 	}
 }
 
