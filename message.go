@@ -82,8 +82,13 @@ type Received struct {
 	// sealed with the master key. Empty unless Encrypted.
 	Sender string
 
-	// Unauthenticated are attributes that the sender did not bind: they were
-	// added on the way. Nil unless Encrypted.
+	// Gap is true if the message that its sender sent before this one in the same
+	// session was not received yet: it was dropped, held back, or is on its way. Always
+	// false without a replay store.
+	Gap bool
+
+	// Unauthenticated are attributes that the sender did not bind: they were added on
+	// the way. Nil unless Encrypted.
 	Unauthenticated map[string]string
 
 	trace map[string]string

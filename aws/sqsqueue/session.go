@@ -93,7 +93,7 @@ func (s *session) usable(ctx context.Context) error {
 }
 
 // Receive implements driver.Source. It returns nothing before wait is over if messages
-// of other sessions came instead and no call takes them: see patience.
+// of other sessions came instead and no call takes them: see groupWait.
 func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
