@@ -33,6 +33,7 @@ func (s *settings) ownFiles() ownFiles {
 			add(path)
 			add(path + "-wal")
 			add(path + "-shm")
+			add(path + "-turn") // by which processes take turns
 		}
 	}
 	return own
