@@ -212,9 +212,9 @@ func (s *Session) note(err error) {
 	}
 }
 
-// Receive returns up to max of the session's messages in order, and (nil, nil)
-// when none came within Wait. Handle them in order, and when one is abandoned
-// abandon those after it too: [Session.All] does that.
+// Receive returns up to max of the session's messages in order, and (nil, nil) if none
+// came within Wait. Handle them in order, and if you abandon one, abandon the later ones,
+// too: [Session.All] does that.
 //
 // When a message is rejected for a reason that time can cure, nothing behind it
 // may overtake it: what was before it is returned, and the next Receive releases

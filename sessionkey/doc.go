@@ -15,8 +15,8 @@
 // [Composite] joins several so that no two combinations give one ID, [Fallback]
 // takes the first that is there, [Func] is a function, and [None] has none.
 //
-// Session IDs travel in the clear. What a strategy takes out of a body becomes
-// visible to the broker; take only what may be.
+// Session IDs travel in cleartext. A value that a strategy takes out of a body becomes
+// visible to the broker: choose only values that may be.
 //
 // # Bounds
 //
