@@ -28,9 +28,9 @@
 //
 // # Errors
 //
-// ErrStrategy means that the strategy is at fault, and [Validate] tells it
-// before there is a message; ErrMessage that the message is. Their text names
-// fields, places and lengths, never a value.
+// ErrStrategy means that the strategy is at fault; [Validate] finds that before
+// there is a message. ErrMessage means that the message is at fault. Their text
+// names fields, places and lengths, never a value.
 //
 // Strategies are values that do not change; they are safe for concurrent use.
 package sessionkey
