@@ -91,7 +91,7 @@ func (a *app) audit(ctx context.Context, given []string) (*auditReport, error) {
 	if len(queues) == 0 {
 		queues = a.settings.queueNames()
 	}
-	err := a.with(ctx, need{queues: queues, looks: true}, func(c *connection) error {
+	err := a.with(ctx, access{queues: queues, looks: true}, func(c *connection) error {
 		names, err := c.names(ctx, given)
 		if err != nil {
 			return err

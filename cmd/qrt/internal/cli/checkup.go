@@ -17,7 +17,7 @@ import (
 )
 
 // broker looks at the broker and its queues.
-func (x *examination) broker(ctx context.Context, c *connection, given []string) error {
+func (x *doctorRun) broker(ctx context.Context, c *connection, given []string) error {
 	if b, ok := c.broker.(*sqlitequeue.Broker); ok {
 		x.file(ctx, b)
 	}
@@ -40,14 +40,14 @@ func (x *examination) broker(ctx context.Context, c *connection, given []string)
 }
 
 // file looks at a SQLite file.
-func (x *examination) file(ctx context.Context, b *sqlitequeue.Broker) {
+func (x *doctorRun) file(ctx context.Context, b *sqlitequeue.Broker) {
 	info, err := os.Stat(b.Path())
 	if err != nil {
 		x.find(levelError, "broker", "", "%v", err)
 		return
 	}
-	const most = 1 << 30
-	if info.Size() > most {
+	const maxChecked = 1 << 30
+	if info.Size() > maxChecked {
 		x.ok("broker", "%s opens (%s; too large to read it through here)", b.Path(), display.Bytes(info.Size()))
 		return
 	}
@@ -59,7 +59,7 @@ func (x *examination) file(ctx context.Context, b *sqlitequeue.Broker) {
 }
 
 // one looks at one queue.
-func (x *examination) one(ctx context.Context, c *connection, name string) error {
+func (x *doctorRun) one(ctx context.Context, c *connection, name string) error {
 	if own := x.app.settings.queues[name].Keys; own != "" {
 		x.keys(ctx, setting{own, x.app.settings.file}, "keys")
 	}
@@ -112,7 +112,7 @@ func known(n int64) string {
 
 // age holds the maximum age against how long the broker keeps messages, and
 // against what waits.
-func (x *examination) age(caps *driver.Capabilities, oldest time.Time) {
+func (x *doctorRun) age(caps *driver.Capabilities, oldest time.Time) {
 	const check = "age"
 	age, err := parseMaxAge(x.app.settings.maxAge)
 	if err != nil {
@@ -139,7 +139,7 @@ func (x *examination) age(caps *driver.Capabilities, oldest time.Time) {
 
 // dead looks at the dead-letter queue, and returns how long it keeps messages, 0
 // if that is not known.
-func (x *examination) dead(ctx context.Context, q driver.Queue, name string, count int64) time.Duration {
+func (x *doctorRun) dead(ctx context.Context, q driver.Queue, name string, count int64) time.Duration {
 	const check = "dead letters"
 	d, err := q.DeadLetters(ctx)
 	switch {
@@ -165,7 +165,7 @@ const sample = 200
 
 // waiting looks at some of the messages that wait: are they sealed, and under
 // keys that are at hand?
-func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue, name string) {
+func (x *doctorRun) waiting(ctx context.Context, c *connection, q driver.Queue, name string) {
 	const check = "messages"
 	valid := make(map[keys.ID]bool)
 	p := c.provider(name)
@@ -228,7 +228,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 }
 
 // roundTrip sends a message and receives it, on a queue that has no other users.
-func (x *examination) roundTrip(ctx context.Context, c *connection) error {
+func (x *doctorRun) roundTrip(ctx context.Context, c *connection) error {
 	const check = "round trip"
 	name := x.probe
 	if name == "" {
@@ -247,7 +247,7 @@ func (x *examination) roundTrip(ctx context.Context, c *connection) error {
 	return ctx.Err()
 }
 
-func (x *examination) trip(ctx context.Context, c *connection, name string) error {
+func (x *doctorRun) trip(ctx context.Context, c *connection, name string) error {
 	const check = "round trip"
 	s, err := c.sender(ctx, name, nil)
 	if err != nil {
@@ -295,7 +295,7 @@ func (x *examination) trip(ctx context.Context, c *connection, name string) erro
 
 // lockAsSet holds the lock of a message that has just come against what the lock
 // was said to be: if the broker cannot be asked that may be wrong.
-func (x *examination) lockAsSet(left, set time.Duration) {
+func (x *doctorRun) lockAsSet(left, set time.Duration) {
 	if set <= 0 || left > set*3/4 && left < set*5/4 {
 		return
 	}
@@ -315,7 +315,7 @@ func receiveOne(ctx context.Context, rx *queue.Receiver) (*queue.Delivery, error
 }
 
 // clock compares the broker's clock with this machine's.
-func (x *examination) clock(enqueued, begin time.Time, took time.Duration) {
+func (x *doctorRun) clock(enqueued, begin time.Time, took time.Duration) {
 	if enqueued.IsZero() {
 		return
 	}
@@ -339,7 +339,7 @@ func clockSkew() time.Duration {
 	return defaults.MaxClockSkew
 }
 
-func (x *examination) clockOff(off time.Duration, how string) {
+func (x *doctorRun) clockOff(off time.Duration, how string) {
 	l := levelWarning
 	if off > clockSkew() {
 		l = levelError

@@ -306,10 +306,10 @@ func (d *demoShow) verdict(r *demo.Report) {
 		return
 	}
 	s.Printf("%s  %s\n", s.Bad("✗ this is not as it should be"), s.Dim("("+took+")"))
-	const most = 20
+	const maxShown = 20
 	for i, f := range r.Faults {
-		if i == most {
-			s.Printf("  and %d more\n", len(r.Faults)-most)
+		if i == maxShown {
+			s.Printf("  and %d more\n", len(r.Faults)-maxShown)
 			break
 		}
 		s.Printf("  %s\n", display.Safe(f))

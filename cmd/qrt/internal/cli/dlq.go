@@ -81,7 +81,7 @@ func (a *app) withDead(ctx context.Context, name string, f func(*connection, *de
 
 // withDeadOf is withDead for the receivers of a group; empty means the queue's name.
 func (a *app) withDeadOf(ctx context.Context, name, group string, f func(*connection, *deadletter.Queue) error) error {
-	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) (err error) {
+	return a.with(ctx, access{queues: []string{name}, looks: true}, func(c *connection) (err error) {
 		d, err := c.deadLetters(ctx, name, group)
 		if err != nil {
 			return err
@@ -238,7 +238,7 @@ func oneOfMany(name, id string) string {
 
 // dlqEnvelope writes the stored body of a dead letter.
 func (a *app) dlqEnvelope(ctx context.Context, name, id string) error {
-	return a.with(ctx, need{looks: true}, func(c *connection) error {
+	return a.with(ctx, access{looks: true}, func(c *connection) error {
 		var found *driver.Delivery
 		err := c.rawDeadLetters(ctx, name, func(raw iter.Seq2[*driver.Delivery, error]) error {
 			for d, err := range raw {

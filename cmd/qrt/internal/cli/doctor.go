@@ -75,7 +75,7 @@ The exit code is 1 where something is wrong, 0 where there are warnings only.`,
 			case role != "" && !slices.Contains(roles, role):
 				return usagef("--role is not one of %s", strings.Join(roles, ", "))
 			}
-			return a.doctor(cmd.Context(), args, examination{probe: probe, handler: handler, role: role})
+			return a.doctor(cmd.Context(), args, doctorRun{probe: probe, handler: handler, role: role})
 		},
 	}
 	c.Flags().DurationVar(&handler, "handler", 0, "how long a handler takes at most, to hold against the lock")
@@ -85,7 +85,7 @@ The exit code is 1 where something is wrong, 0 where there are warnings only.`,
 	return c
 }
 
-func (a *app) doctor(ctx context.Context, queues []string, x examination) error {
+func (a *app) doctor(ctx context.Context, queues []string, x doctorRun) error {
 	bar := a.errors.Bar("looking", 0)
 	if a.settings.json {
 		bar.Done()

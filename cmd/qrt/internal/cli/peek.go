@@ -38,7 +38,7 @@ the key is at hand.`,
 }
 
 func (a *app) peek(ctx context.Context, name string, max int, full bool) error {
-	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) error {
+	return a.with(ctx, access{queues: []string{name}, looks: true}, func(c *connection) error {
 		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{})
 		if err != nil {
 			return err

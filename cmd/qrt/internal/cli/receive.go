@@ -87,16 +87,16 @@ type messages interface {
 
 // receiving is one run of receive.
 type receiving struct {
-	a        *app
-	o        receiveOptions
-	taken    int
-	rejected int
-	held     []*queue.Delivery // to be abandoned at the end
+	a         *app
+	o         receiveOptions
+	taken     int
+	rejected  int
+	unsettled []*queue.Delivery // to be abandoned at the end
 }
 
 func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
 	r := &receiving{a: a, o: o}
-	err := a.with(ctx, need{queues: []string{name}, rejected: r.reject}, func(c *connection) (err error) {
+	err := a.with(ctx, access{queues: []string{name}, rejected: r.reject}, func(c *connection) (err error) {
 		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait})
 		if err != nil {
 			return err
@@ -201,7 +201,7 @@ func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
 	}
 	r.taken++
 	if r.o.abandon {
-		r.held = append(r.held, d)
+		r.unsettled = append(r.unsettled, d)
 		return nil
 	}
 	// It is printed: an interrupt must not make it come again.
@@ -219,12 +219,12 @@ func (r *receiving) giveBack(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	// The last first, so that they stand as they did.
-	for i := len(r.held) - 1; i >= 0; i-- {
-		if err := r.held[i].Abandon(ctx, r.o.delay); err != nil && !errors.Is(err, queue.ErrLockLost) {
+	for i := len(r.unsettled) - 1; i >= 0; i-- {
+		if err := r.unsettled[i].Abandon(ctx, r.o.delay); err != nil && !errors.Is(err, queue.ErrLockLost) {
 			errs = append(errs, err)
 		}
 	}
-	r.held = nil
+	r.unsettled = nil
 	return errors.Join(errs...)
 }
 

@@ -18,7 +18,7 @@ func isServiceBus(p driver.Broker) bool {
 
 // serviceBus looks at what is Service Bus's own. It reports whether the queue can
 // be looked into: not if it is opened as another kind than it is.
-func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.Queue, name string) bool {
+func (x *doctorRun) serviceBus(ctx context.Context, p driver.Broker, q driver.Queue, name string) bool {
 	if !x.sessions(ctx, q) {
 		return false
 	}
@@ -45,7 +45,7 @@ func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.
 
 // sessions finds out whether the queue requires sessions, by a link of the kind
 // that it is opened for.
-func (x *examination) sessions(ctx context.Context, q driver.Queue) bool {
+func (x *doctorRun) sessions(ctx context.Context, q driver.Queue) bool {
 	const check = "sessions"
 	if !q.Capabilities().SessionOnly {
 		_, _, err := q.Peek(ctx, "", 1)
@@ -81,7 +81,7 @@ func (x *examination) sessions(ctx context.Context, q driver.Queue) bool {
 }
 
 // properties looks at how a queue was made.
-func (x *examination) properties(p *admin.QueueProperties) {
+func (x *doctorRun) properties(p *admin.QueueProperties) {
 	const check = "settings"
 	if s := p.Status; s != nil && *s != admin.EntityStatusActive {
 		x.find(levelError, check, "set the queue active", "the queue's status is %s", *s)

@@ -105,7 +105,7 @@ func (a *app) send(ctx context.Context, o *sendOptions, name string, paths []str
 		return err
 	}
 	r := sendReport{Queue: name, Messages: []sentReport{}}
-	err = a.with(ctx, need{queues: []string{name}, plain: o.plain}, func(c *connection) error {
+	err = a.with(ctx, access{queues: []string{name}, plain: o.plain}, func(c *connection) error {
 		so := &queue.SenderOptions{SessionKey: strategy}
 		if !o.plain && c.provider(name) == nil {
 			so.Crypto = &queue.CryptoConfig{} // other queues have keys, this one has not
