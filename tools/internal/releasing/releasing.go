@@ -235,12 +235,12 @@ func (r *Release) Tag(ctx context.Context, repo string) error {
 // pretend to be what is published later.
 func (r *Release) Environment(ctx context.Context) ([]string, error) {
 	var in command.In
-	text, err := in.Output(ctx, "go", "env", "GOMODCACHE", "GOPROXY", "GONOSUMDB")
+	text, err := in.Output(ctx, "go", "env", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GOTOOLCHAIN", "GONOSUMDB")
 	if err != nil {
 		return nil, err
 	}
-	values := strings.Split(text+"\n\n", "\n") // Output trims empty values at the end
-	cache, proxies, unchecked := values[0], values[1], values[2]
+	values := strings.Split(text+"\n", "\n") // Output cuts off a last value that is empty
+	cache, proxies, sums, toolchain, unchecked := values[0], values[1], values[2], values[3], values[4]
 	own := ""
 	for p := range r.siblings {
 		if own == "" || len(p) < len(own) {
@@ -253,7 +253,10 @@ func (r *Release) Environment(ctx context.Context) ([]string, error) {
 		"GOMODCACHE=" + filepath.Join(r.scratch, "modules"),
 		"GOPROXY=" + join(r.Proxy.URL(), downloaded.URL(), proxies),
 		"GONOSUMDB=" + join(unchecked, own),
-		"GONOPROXY=none", // the default is GOPRIVATE, which may name this repository
+		"GOSUMDB=" + sums,
+		"GOTOOLCHAIN=" + toolchain,
+		// What is private here must not send the go command past the proxy.
+		"GOENV=off", "GOPRIVATE=", "GONOPROXY=",
 		"GOFLAGS=-mod=mod -modcacherw",
 	}, nil
 }

@@ -131,7 +131,7 @@ func (t *Trial) build(ctx context.Context, m releasing.Module) error {
 	}
 	program.WriteString(")\n\nfunc main() {}\n")
 	t.progress(fmt.Sprintf("a program with the %d packages of %s", len(packages), m.Path))
-	in, err := t.program(ctx, "imports/"+m.Dir, program.String(), m)
+	in, err := t.program(ctx, path.Join("imports", path.Base(m.Path)), program.String(), m)
 	if err != nil {
 		return err
 	}
