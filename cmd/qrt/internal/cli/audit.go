@@ -56,11 +56,11 @@ func (a *app) keysAuditCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "audit [QUEUE...]",
 		Short: "Count the messages that need each key",
-		Long: `Audit counts, by the key that they name, the messages that wait and those that lie
-dead, so that nobody retires a key in use. Nothing is opened: what a message
-names is what its sender, or somebody at the broker, has written.
+		Long: `Audit counts waiting messages and dead letters by the key that they name, so that no
+key is retired that is still in use. It opens none of them: the broker can have
+changed the key ID in a message.
 
-The exit code is 1 where messages name a key that is not among --keys.`,
+The exit code is 1 if messages name a key that is not among --keys.`,
 		Example: example(`
 			qrt keys audit task-tactician
 			qrt keys audit --json | jq '.keys[] | select(.retirable) | .id'`),
@@ -281,12 +281,12 @@ func (a *app) keysRetireCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "retire KEY-ID",
 		Short: "Remove a key that nothing needs any more",
-		Long: `Retire removes a key from the key file, for good. It refuses the current key, and one
-that a message names that waits or lies dead in a queue that it is told of:
---queue, the queues of the configuration file, or all where the broker lists
-them. It asks before it removes, unless --yes is given.
+		Long: `Retire removes a key from the key file, for good. It refuses the current key, and a
+key that a waiting message or a dead letter names. It looks into the queues of
+--queue, or those of the configuration file, or all queues if the broker lists them.
+It asks before it removes the key, unless --yes is given.
 
-Messages under a key that is gone can never be opened again.`,
+Messages under a key that was removed can never be opened again.`,
 		Example: example(`
 			qrt keys retire 2025-11-24-q3t7
 			qrt keys retire task-tactician-2025-08 --queue task-tactician --yes`),
@@ -297,7 +297,7 @@ Messages under a key that is gone can never be opened again.`,
 		ValidArgsFunction: a.completeKeys,
 	}
 	c.Flags().StringArrayVar(&queues, "queue", nil, "queue to look for messages in; may be repeated")
-	c.Flags().BoolVar(&force, "force", false, "remove it although messages need it, or that could not be found out")
+	c.Flags().BoolVar(&force, "force", false, "remove it even if messages need it, or if that could not be checked")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }

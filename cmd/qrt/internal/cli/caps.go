@@ -28,7 +28,7 @@ func (a *app) capsCommand() *cobra.Command {
 		Use:   "caps QUEUE",
 		Short: "Show what a queue's broker can do",
 		Long: `Caps shows the capabilities of a queue's broker: native, emulated by the driver,
-done by sending a copy, or none. What a broker cannot do fails with
+done by sending a copy, or none. A call that the broker does not support fails with
 errors.ErrUnsupported.
 
 With --json, names are those of driver.Capabilities in lower case; sizes are bytes,

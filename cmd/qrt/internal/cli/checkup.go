@@ -78,7 +78,7 @@ func (x *doctorRun) one(ctx context.Context, c *connection, name string) error {
 	case unsupported(err):
 		x.find(levelNote, "counts", "", "this broker does not count")
 	case errors.Is(err, driver.ErrPermission) && isServiceBus(c.broker):
-		x.find(levelNote, "counts", "", "this identity may not manage the queue, and so not see its counts; services need no such right")
+		x.find(levelNote, "counts", "", "this identity may not manage the queue, so it cannot see its counts; services do not need that right")
 	case err != nil:
 		x.find(levelError, "counts", "allow this user or role to read the queue's attributes", "%s", shownError(err))
 	default:
@@ -121,12 +121,12 @@ func (x *doctorRun) age(caps *driver.Capabilities, oldest time.Time) {
 	switch {
 	case age == queue.QueueRetention && caps.Retention == 0:
 		age = fallbackAge
-		x.find(levelWarning, check, "set --max-age to more than the longest backlog that you want to survive", "the broker does not tell how long it keeps messages: %s is taken for the maximum age", display.Duration(age))
+		x.find(levelWarning, check, "set --max-age to more than the longest backlog that you want to survive", "the broker does not tell how long it keeps messages: the maximum age is %s", display.Duration(age))
 	case age == queue.QueueRetention:
 		age = caps.Retention
 		x.ok(check, "messages are accepted for as long as the broker keeps them: %s", display.Duration(age))
 	case caps.Retention > 0 && age < caps.Retention:
-		x.find(levelWarning, check, "use --max-age retention, or know that a backlog of this age is lost to the dead letters", "messages older than %s are dead-lettered, and the broker keeps them for %s", display.Duration(age), display.Duration(caps.Retention))
+		x.find(levelWarning, check, "use --max-age retention; otherwise a backlog of this age is dead-lettered", "messages older than %s are dead-lettered, and the broker keeps them for %s", display.Duration(age), display.Duration(caps.Retention))
 	default:
 		x.ok(check, "messages are accepted up to %s old", display.Duration(age))
 	}
@@ -144,7 +144,7 @@ func (x *doctorRun) dead(ctx context.Context, q driver.Queue, name string, count
 	d, err := q.DeadLetters(ctx)
 	switch {
 	case errors.Is(err, driver.ErrNotFound), unsupported(err):
-		x.find(levelError, check, "make one (on SQS: give the queue a redrive policy, or name it with ?dead_letter_suffix=): what is rejected has no place to go", "there is no dead-letter queue")
+		x.find(levelError, check, "make one (on SQS: give the queue a redrive policy, or name it with ?dead_letter_suffix=): without one, rejected messages cannot be moved out of the queue", "there is no dead-letter queue")
 		return 0
 	case err != nil:
 		x.find(levelError, check, "allow this user or role to read the dead-letter queue", "%s", shownError(err))
@@ -299,7 +299,7 @@ func (x *doctorRun) lockAsSet(left, set time.Duration) {
 	if set <= 0 || left > set*3/4 && left < set*5/4 {
 		return
 	}
-	x.find(levelError, "lock", "put the queue's own into the URL (?lock=): renewals go by it", "a message was held for %s, and the URL, or the default, says %s", old(left), display.Duration(set))
+	x.find(levelError, "lock", "put the queue's own lock time into the URL (?lock=): renewals depend on it", "a message was held for %s, and the URL, or the default, says %s", old(left), display.Duration(set))
 }
 
 // receiveOne receives one message, by a session if the queue wants one.

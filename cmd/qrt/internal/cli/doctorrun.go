@@ -57,7 +57,7 @@ func (x *doctorRun) run(ctx context.Context, queues []string) error {
 		}
 		if missing {
 			// It is that again, and no fault of the broker's.
-			x.find(levelNote, "broker", "first see to the error above", "not looked at: keys and replay store come first")
+			x.find(levelNote, "broker", "first correct the error above", "not checked: keys and replay store come first")
 			return nil
 		}
 		x.find(levelError, "broker", x.brokerAdvice(err), "%v", err)
@@ -213,7 +213,7 @@ func (x *doctorRun) nonces(ctx context.Context) {
 	case stats.Full() >= 0.8:
 		x.find(levelWarning, check, "raise its bounds before it is full: receiving stops then", "the replay store is %.0f %% full: %d records, %d streams, %d intervals", 100*stats.Full(), stats.Records, stats.Streams, stats.Intervals)
 	case strings.HasPrefix(s.nonces.value, "mem:"):
-		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and forgets at its end")
+		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and is lost when that ends")
 	case neighbours(s.broker.value, s.nonces.value):
 		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: an attacker who can write one can probably write the other")
 	default:
@@ -257,7 +257,7 @@ func (x *doctorRun) phase() {
 		if production {
 			l = levelWarning
 		}
-		x.find(l, check, "once no plaintext comes any more: policy = \"reject\" and a replay store, which is phase 4", "phase 3 of 4: senders seal, and receivers still take plaintext (%s)", policy)
+		x.find(l, check, "once no plaintext arrives any more, set policy = \"reject\" and a replay store: that is phase 4", "phase 3 of 4: senders seal, and receivers still take plaintext (%s)", policy)
 	case s.nonces.value == "":
 		x.report.Phase = 3
 		x.find(levelWarning, check, "add a replay store (--nonces): then this is phase 4", "between phase 3 and 4: plaintext is rejected, and replays are not")

@@ -50,7 +50,7 @@ func (x *doctorRun) lock(caps *driver.Capabilities, onSQS bool) {
 	switch {
 	case lock <= 0:
 	case takes == 0:
-		x.find(levelNote, check, "qrt doctor --handler 30s holds it against what yours take", "a message is held for %s; handlers that take longer must renew it", display.Duration(lock))
+		x.find(levelNote, check, "qrt doctor --handler 30s compares it with the time that your handlers take", "a message is held for %s; handlers that take longer must renew it", display.Duration(lock))
 	case onSQS && takes > caps.MaxLock:
 		x.find(levelError, check, "split the work, or complete the message first and keep the work elsewhere", "a handler of %s: SQS holds no message for more than %s, renewals included", display.Duration(takes), display.Duration(caps.MaxLock))
 	case takes >= lock:

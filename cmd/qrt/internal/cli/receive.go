@@ -30,14 +30,14 @@ func (a *app) receiveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "receive QUEUE",
 		Short: "Receive messages, print them, and complete them",
-		Long: `Receive takes one message (or --max, or --all that are there, or --follow), prints
-it, and then completes it: it leaves the queue. With --abandon it goes back.
+		Long: `Receive takes one message (or --max, or --all waiting ones, or --follow), prints it,
+and then completes it: it leaves the queue. With --abandon it goes back.
 
 A message that does not authenticate, is too old or was replayed is never
 printed: it is dead-lettered, or given back, as the library does, and receive
 says so. Plaintext is printed with a warning, or rejected, by --policy.
 
-The exit code is 3 where there was no message, and 1 where all were rejected.`,
+The exit code is 3 if there was no message, and 1 if all were rejected.`,
 		Example: example(`
 			qrt receive task-tactician
 			qrt receive task-tactician --follow --json | jq .body

@@ -108,7 +108,7 @@ func (x *doctorRun) deadRetention(caps *driver.Capabilities, kept time.Duration)
 func (x *doctorRun) queueKind(caps *driver.Capabilities) {
 	const check = "sessions"
 	if caps.Sessions == driver.None {
-		x.find(levelNote, check, "where messages must stay in order, make a FIFO queue", "a standard queue: no sessions, no order")
+		x.find(levelNote, check, "if messages must stay in order, create a FIFO queue", "a standard queue: no sessions, no order")
 		return
 	}
 	x.ok(check, "a FIFO queue: a session is a message group")
