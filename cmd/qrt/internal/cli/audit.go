@@ -22,7 +22,7 @@ type auditReport struct {
 	Complete bool `json:"complete"`
 }
 
-// auditedQueue is what one queue holds.
+// auditedQueue counts the messages of one queue by key.
 type auditedQueue struct {
 	Queue   string          `json:"queue"`
 	Waiting map[keys.ID]int `json:"waiting"` // sealed messages by key; also those that are held or scheduled
@@ -36,8 +36,7 @@ type auditedQueue struct {
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
-// maxStrangers is how many keys that are not known are told apart in one part of a
-// queue.
+// maxStrangers is how many unknown keys are counted separately in one part of a queue.
 const maxStrangers = 1000
 
 // auditedKey is one key over all queues.

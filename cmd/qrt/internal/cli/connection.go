@@ -37,7 +37,7 @@ type access struct {
 	looks bool
 	// plain: send without sealing, whatever keys there are.
 	plain bool
-	// rejected is told of messages that are received and not delivered.
+	// rejected is called for each message that is received and not delivered.
 	rejected func(*queue.RejectedError)
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// Progress is told how far the run is.
+// Progress shows how far the run is.
 type Progress interface {
 	// Begin starts a part of total steps; the one before is over.
 	Begin(title string, total int)
