@@ -3,18 +3,21 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/observe"
 )
 
-// dispatch sends what prepare left without error, in as few calls as the limits
-// allow.
-func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
+// dispatch sends what prepare left without error, in as few calls of send as the limits
+// allow. send makes one call to the broker, or repeats it.
+func (s *Sender) dispatch(ctx context.Context, out []outgoing, send func(context.Context, []*outgoing)) {
 	limit := max(1, s.caps.MaxBatch)
 	var failed map[string]bool // sessions with a message that failed
 	fail := func(o *outgoing) {
@@ -29,7 +32,7 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
 	batch := make([]*outgoing, 0, min(limit, len(out)))
 	bytes := 0
 	flush := func() {
-		s.sendBatch(ctx, batch)
+		send(ctx, batch)
 		for _, o := range batch {
 			if o.result.Err != nil {
 				fail(o)
@@ -57,6 +60,69 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
 	if len(batch) > 0 {
 		flush()
 	}
+}
+
+// How a call without an answer is repeated: after waits of up to 100 ms, 200 ms and so on,
+// so that it meets a broker that restarts, and for no longer than a caller without a
+// deadline wants to wait.
+const (
+	maxRepeats   = 5
+	repeatWindow = 10 * time.Second
+)
+
+var repeatDelay = backoff.Exponential{First: 100 * time.Millisecond, Max: 2 * time.Second}
+
+// sendRepeating is sendBatch. It sends the same bytes again if the broker did not answer
+// and a repeat does no harm.
+func (s *Sender) sendRepeating(ctx context.Context, batch []*outgoing) {
+	deadline := time.Now().Add(repeatWindow)
+	s.sendBatch(ctx, batch)
+	for attempt := 1; attempt <= maxRepeats; attempt++ {
+		var again []*outgoing
+		for _, o := range batch {
+			if o.result.Err != nil && o.tried && unanswered(o.result.Err) && ctx.Err() == nil && s.repeatable(o) {
+				again = append(again, o)
+			}
+		}
+		next := time.Now().Add(repeatDelay.Delay(attempt))
+		if len(again) == 0 || next.After(deadline) || !sleepUntil(ctx, next) {
+			return
+		}
+		s.sendBatch(ctx, again)
+	}
+}
+
+// repeatable reports whether a second copy of the message does no harm: receivers know a
+// sealed message by its number, and a broker with Dedup drops the second copy of any.
+func (s *Sender) repeatable(o *outgoing) bool {
+	if errors.Is(o.result.Err, ErrClosed) {
+		return false // no later call is answered
+	}
+	return o.m.Sealed || s.caps.Dedup != driver.None
+}
+
+// unanswered reports whether the broker may hold a message although sending it failed.
+func unanswered(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	switch driver.KindOf(err) {
+	case driver.Unavailable, driver.Closed, driver.Other:
+		return true
+	}
+	return false // the broker refused it
+}
+
+// unconfirmed is err of a message that the broker may hold. Errors of the context pass
+// through, as everywhere.
+func unconfirmed(err error) error {
+	var e *Error
+	if !errors.As(err, &e) || errors.Is(err, ErrUnconfirmed) {
+		return err
+	}
+	c := *e
+	c.Err = fmt.Errorf("%w: %w", ErrUnconfirmed, e.Err)
+	return &c
 }
 
 // sendBatch makes one call to the broker.
@@ -97,6 +163,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	var first error
 	sent := 0
 	for i, o := range batch {
+		o.tried = true
 		if i >= len(results) {
 			o.result.Err = wrap("send", s.queue, errors.New("the driver returned too few results"))
 		} else {
@@ -134,7 +201,7 @@ func (s *Sender) carry(o *outgoing, trace map[string]string) bool {
 }
 
 // carryAll gives the messages of a batch, which was filled without it, a trace
-// context, where there is room.
+// context, if there is room.
 func (s *Sender) carryAll(batch []*outgoing, trace map[string]string) {
 	before := make([]map[string]string, len(batch))
 	size := 0
@@ -167,11 +234,11 @@ func (s *Sender) logSent(ctx context.Context, o *outgoing) {
 		slog.String("queue", s.queue), slog.String("message_id", o.m.ID), slog.Bool("encrypted", false))
 }
 
-// parallelBytes is from how many bytes on a batch is sealed or opened by several
-// goroutines: below, starting them costs more than it saves.
+// parallelBytes is the size in bytes from which on several goroutines seal or open a
+// batch: below it, starting them costs more than it saves.
 const parallelBytes = 64 << 10
 
-// parallel calls f for 0 to n-1, from several goroutines where that pays, and
+// parallel calls f for 0 to n-1, from several goroutines if that pays, and
 // returns when all calls have.
 func parallel(n, bytes int, f func(int)) {
 	workers := min(n, runtime.GOMAXPROCS(0))

@@ -36,6 +36,31 @@ func (e *endpoint) close(ctx context.Context) error {
 	return err
 }
 
+// refuseSenderKey returns an error if the current key is a sender key, which opens no
+// message of another sender. A key store is not asked, because opening must not wait for
+// it: its sender key is met when a message comes.
+func (e *endpoint) refuseSenderKey(ctx context.Context) error {
+	if e.opener.Valid == nil || !e.opener.Valid.Local() {
+		return nil
+	}
+	id, err := e.opener.Valid.CurrentKeyID(ctx)
+	if err != nil {
+		return ctx.Err() // an empty ring, perhaps: its keys come later
+	}
+	key, err := e.opener.Valid.GetKey(ctx, id)
+	if err != nil || key == nil || key.SenderID() == "" {
+		return ctx.Err()
+	}
+	return invalidOption("key %q is the sender key of %q: a receiver needs the master key that it was made from", id, key.SenderID())
+}
+
+// endEpochs makes the next seal draw a new salt.
+func (e *endpoint) endEpochs() {
+	if c, ok := e.opener.Crypto.(*sealing.Cipher); ok {
+		c.EndEpochs()
+	}
+}
+
 // over tells the Observer that the endpoint is closed, unless it was told before.
 func (e *endpoint) over(ctx context.Context) {
 	c := e.client
@@ -52,14 +77,14 @@ func (e *endpoint) over(ctx context.Context) {
 type endpointRequest struct {
 	queue  string
 	role   observe.Role
-	keys   keys.Provider  // nil: the Client's
-	crypto CryptoProvider // nil: the Client's, unless keys are set
-	config *CryptoConfig  // nil: the Client's
-	lock   time.Duration  // 0: the queue's own
+	keys   keys.Provider  // nil means the Client's
+	crypto CryptoProvider // nil means the Client's, unless keys are set
+	config *CryptoConfig  // nil means the Client's
+	lock   time.Duration  // 0 means the queue's own
 }
 
-// open checks the configuration, and only then opens the queue: a wrong one asks no
-// broker for anything.
+// open checks the configuration before it opens the queue, so that a wrong one costs no
+// request to the broker.
 func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error) {
 	if err := checkContext(ctx); err != nil {
 		return nil, err

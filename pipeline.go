@@ -9,20 +9,21 @@ import (
 	"github.com/queue-runtime/queue/internal/intake"
 	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/observe"
+	"github.com/queue-runtime/queue/replay"
 )
 
-// This file is the way of received messages: fetch a batch, examine each message on its
-// own, decide in order what becomes of each, perform the decisions with one call. Its
-// invariant: every message that was fetched leaves it either as a Delivery or settled,
-// or its lock runs out; none is deleted because it could not be read.
+// This file is the receive pipeline: it fetches a batch, examines each message on its own,
+// decides in order what becomes of each, and performs the decisions with one call. Its
+// invariant: each fetched message becomes a Delivery or is settled, or its lock runs out;
+// no message is deleted because it could not be read.
 
 // fetchRequest is one call to the broker that receives.
 type fetchRequest struct {
 	source driver.Source
 	limit  int           // messages, at least 1
 	wait   time.Duration // for the first message
-	// order is that of a session: the batch ends at a message that must wait, and what
-	// stands behind it is given back unseen.
+	// order is that of a session: the batch ends at a message that must wait, and the
+	// messages behind it are given back unseen.
 	order bool
 }
 
@@ -30,13 +31,14 @@ type fetchRequest struct {
 type taken struct {
 	d       *Delivery
 	finding intake.Finding
-	err     error         // why it is rejected
-	wait    time.Duration // until the reason may be over
+	err     error          // why it is rejected
+	wait    time.Duration  // until the reason may be over
+	request replay.Request // its claim; for authentic messages, if replays are tracked
 	action  intake.Action
 	reject  *RejectedError // nil unless rejected or a duplicate
 }
 
-// fetch makes one call to the broker and takes what comes.
+// fetch makes one call to the broker and passes its messages through the pipeline.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err
@@ -80,7 +82,7 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	return batch, nil
 }
 
-// take puts what a fetch brought through the pipeline.
+// take passes the fetched messages through the pipeline.
 func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Delivery, permit *intake.Permit) Batch {
 	if len(raw) == 0 {
 		return Batch{}
@@ -96,6 +98,9 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 		t.d.fill(r.queue, raw[i])
 		r.examine(ctx, t)
 	})
+	if r.store != nil {
+		r.claimAll(ctx, all)
+	}
 	r.decide(ctx, all, q.order, permit)
 	r.perform(ctx, q.source, all)
 	return r.batch(ctx, all)
@@ -153,8 +158,8 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	return v
 }
 
-// perform settles, with one call, what is not delivered. It runs on a context of its
-// own: a message must not stay locked because a caller went away.
+// perform settles, with one call, the messages that are not delivered. It runs on a
+// context of its own: a message must not stay locked because a caller went away.
 func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) {
 	var settle []driver.Settlement
 	var of []*taken
@@ -177,16 +182,26 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	for _, t := range of {
-		if t.finding == intake.Unseen {
-			_ = t.d.settleClaim(ctx, driver.Abandon) // a claim that stays ends with its lease
-		}
-	}
+	r.releaseUnseen(ctx, of)
 	errs := src.Settle(ctx, settle)
 	for i, t := range of {
 		if t.reject != nil && i < len(errs) {
 			t.reject.SettleErr = errs[i]
 		}
+	}
+}
+
+// releaseUnseen gives up the claims of messages that go back unseen, with one call. A
+// claim that stays ends with its lease.
+func (r *Receiver) releaseUnseen(ctx context.Context, all []*taken) {
+	var release []replay.Finish
+	for _, t := range all {
+		if t.finding == intake.Unseen && !t.d.claim.none() {
+			release = append(release, replay.Finish{ID: t.d.claim.id, Token: t.d.claim.token, Kind: replay.Released})
+		}
+	}
+	if len(release) > 0 {
+		_, _ = r.store.Finish(ctx, r.options.Group, release)
 	}
 }
 
@@ -198,6 +213,7 @@ func (r *Receiver) batch(ctx context.Context, all []taken) Batch {
 		switch t.finding {
 		case intake.Good:
 			r.reportReceived(ctx, t.d)
+			r.reportGap(ctx, t.d)
 			b.Deliveries = append(b.Deliveries, t.d)
 		case intake.Duplicate:
 			r.reportDuplicate(ctx, t.reject)
@@ -230,8 +246,12 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 	case !d.Encrypted:
 		return
 	}
-	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: opened.ExpiresAt()}
-	j := r.freshness.Judge(times, time.Now())
+	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: opened.ExpiresAt(), ResealedAt: opened.ResealedAt()}
+	now := time.Now()
+	j := r.freshness.Judge(times, now)
+	if r.store != nil {
+		r.identify(t, opened.Envelope, times, j.FreshUntil, now)
+	}
 	switch j.Reason {
 	case driver.ReasonMessageFromFuture:
 		t.wait = j.Wait
@@ -242,10 +262,6 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 			e.ExpiresAt = times.ExpiresAt
 		}
 		t.refuse(e)
-	default:
-		if r.nonces != nil {
-			r.claim(ctx, t, opened.Envelope, j.FreshUntil)
-		}
 	}
 }
 
@@ -259,13 +275,13 @@ func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery
 	}
 	d.Body, d.Attributes, d.Unauthenticated = opened.Body, opened.Attributes, opened.Added
 	if opened.Envelope != nil {
-		d.Encrypted, d.Origin = true, opened.Envelope.Origin
+		d.Encrypted, d.Origin, d.Sender = true, opened.Envelope.Origin, opened.Envelope.Sender
 		d.EncryptedAt, d.NotBefore, d.TTL = opened.EncryptedAt(), opened.NotBefore(), opened.TTL()
 	}
 	return opened, nil
 }
 
-// fill copies what the broker says of a message, none of it authentic yet.
+// fill copies the fields that come from the broker, none of which is authentic yet.
 func (d *Received) fill(queue string, raw *driver.Delivery) {
 	d.Message = Message{
 		ID:            raw.ID,

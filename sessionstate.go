@@ -9,12 +9,12 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// State returns what SetState stored with the session, nil where there is
+// State returns what SetState stored with the session, nil if there is
 // nothing. A broker without session state answers errors.ErrUnsupported
 // (Capabilities().SessionState).
 //
-// A sealed state is authentic for this queue and session. Whether it is the
-// latest cannot be told: a broker can bring an old one back.
+// A sealed state is authentic for this queue and session. It need not be the latest: a
+// broker can bring an old one back.
 func (s *Session) State(ctx context.Context) ([]byte, error) {
 	const op = "get session state"
 	store, err := s.stateful(ctx)
@@ -30,6 +30,9 @@ func (s *Session) State(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	b, err := s.r.openState(ctx, s.ID(), stored)
+	if err == nil {
+		s.renewState(ctx, store, stored, b)
+	}
 	if code := ReasonOf(err); code != "" {
 		s.r.obs.CryptoError(ctx, s.r.obs.Source, observe.CryptoError{Reason: code})
 		s.r.log.LogAttrs(ctx, slog.LevelError, "Session state refused",
@@ -38,9 +41,31 @@ func (s *Session) State(ctx context.Context) ([]byte, error) {
 	return b, wrap(op, s.r.queue, err)
 }
 
-// SetState stores a small state with the session, sealed where encryption is
-// enabled; nil clears it. Brokers have limits of their own (Service Bus: that of
-// a message).
+// renewState seals a state anew that was read under a key which is no longer current, so
+// that the key can be retired. If that fails the old state stays, and the next State
+// tries again.
+func (s *Session) renewState(ctx context.Context, store driver.StatefulSession, stored, state []byte) {
+	if !s.r.cfg.Enabled || s.r.sealer == nil || !envelope.IsSealed(stored) {
+		return
+	}
+	old, err := envelope.Parse(stored)
+	if err != nil {
+		return
+	}
+	id, err := s.r.sealer.Keys.CurrentKeyID(ctx)
+	if err != nil || string(id) == old.KeyID {
+		return
+	}
+	sealed, f := s.r.sealer.SealState(ctx, s.ID(), state)
+	if f != nil {
+		return
+	}
+	err = store.SetState(ctx, sealed)
+	s.note(err)
+}
+
+// SetState stores a small state with the session, sealed if encryption is enabled; nil
+// clears it. Brokers limit its size; Service Bus to that of a message.
 func (s *Session) SetState(ctx context.Context, state []byte) error {
 	const op = "set session state"
 	store, err := s.stateful(ctx)

@@ -3,12 +3,10 @@ package deadletter_test
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/replay"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -74,51 +72,4 @@ func (q *faultyQueue) Settle(ctx context.Context, s []driver.Settlement) []error
 		errs[i] = err
 	}
 	return errs
-}
-
-// faultyStore is a replay store that fails while an error is set.
-type faultyStore struct {
-	replay.NonceStore
-	mu  sync.Mutex
-	err error
-}
-
-func (s *faultyStore) set(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.err = err
-}
-
-func (s *faultyStore) fails() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-func (s *faultyStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
-	if err := s.fails(); err != nil {
-		return replay.Claim{}, err
-	}
-	return s.NonceStore.Begin(ctx, r)
-}
-
-func (s *faultyStore) Renew(ctx context.Context, group string, id replay.ID, token string, lease time.Duration) error {
-	if err := s.fails(); err != nil {
-		return err
-	}
-	return s.NonceStore.Renew(ctx, group, id, token, lease)
-}
-
-func (s *faultyStore) Consume(ctx context.Context, group string, id replay.ID, token string) error {
-	if err := s.fails(); err != nil {
-		return err
-	}
-	return s.NonceStore.Consume(ctx, group, id, token)
-}
-
-func (s *faultyStore) Release(ctx context.Context, group string, id replay.ID, token string) error {
-	if err := s.fails(); err != nil {
-		return err
-	}
-	return s.NonceStore.Release(ctx, group, id, token)
 }

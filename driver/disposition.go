@@ -23,10 +23,13 @@ const (
 	ReasonKeyNotFound        = "key_not_found"
 	ReasonReplayStore        = "replay_store_error"
 	ReasonAuthentication     = "authentication_failed"
+	ReasonSender             = "sender_not_accepted" // the sender that the message names is not in ReceiverOptions.Senders
 	ReasonMessageExpired     = "message_expired"
 	ReasonMessageFromFuture  = "message_from_future"
 	ReasonNonceReused        = "nonce_reused"
 	ReasonNonceBusy          = "nonce_busy"
+	ReasonCollision          = "identity_collision" // two messages were sealed under one identity
+	ReasonQuota              = "sender_quota"       // the sender has used up its room in the replay store
 
 	// Findings that reject no message.
 	ReasonPlaintextAllowed = "plaintext_allowed" // delivered under AllowWithAlert

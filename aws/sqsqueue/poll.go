@@ -14,12 +14,12 @@ import (
 
 // waiter is a call that waits for messages or for a session.
 type waiter struct {
-	accept    bool     // for a session
-	session   *session // for messages of this one
-	max       int      // messages, at least 1
-	once      bool     // served by a poll of its own
-	impatient bool     // gives way to other groups: see patience
-	deadline  time.Time
+	accept   bool     // for a session
+	session  *session // for messages of this one
+	max      int      // messages, at least 1
+	once     bool     // served by a poll of its own
+	yields   bool     // gives way to other groups: see groupWait
+	deadline time.Time
 
 	done   bool // guarded by queue.mu
 	result chan outcome
@@ -37,18 +37,19 @@ func (w *waiter) finish(o outcome) {
 	w.result <- o
 }
 
-// await waits for at most wait. No outcome and no error: nothing came.
+// await waits for at most wait. It returns neither an outcome nor an error if nothing
+// came.
 //
-// The wait ends when it is over; a poll that it started does not, because SQS
-// may already have locked messages for it. Whoever waits next takes it over, and
-// what it brings to nobody is given back.
+// A poll that it started outlives the wait, because SQS may already have locked
+// messages for it. The next waiter takes the poll over; if there is none, its messages
+// are given back.
 func (q *queue) await(ctx context.Context, w *waiter, wait time.Duration) (outcome, error) {
 	w.result = make(chan outcome, 1)
 	now := time.Now()
 	w.deadline = now.Add(wait)
 	first := wait
 	if w.session != nil {
-		first = min(wait, patience)
+		first = min(wait, groupWait)
 	}
 	q.mu.Lock()
 	if q.closed {
@@ -81,7 +82,7 @@ func (q *queue) await(ctx context.Context, w *waiter, wait time.Duration) (outco
 				return outcome{}, ctx.Err()
 			}
 		case <-timeout:
-			if rest := q.impatient(w); rest > 0 {
+			if rest := q.yields(w); rest > 0 {
 				timeout = time.After(rest)
 				continue
 			}
@@ -95,8 +96,8 @@ func (q *queue) await(ctx context.Context, w *waiter, wait time.Duration) (outco
 	}
 }
 
-// impatient marks a session's waiter, and returns how much of its wait is left.
-func (q *queue) impatient(w *waiter) time.Duration {
+// yields marks a session's waiter, and returns how much of its wait is left.
+func (q *queue) yields(w *waiter) time.Duration {
 	now := time.Now()
 	rest := w.deadline.Sub(now)
 	if rest <= 0 {
@@ -104,7 +105,7 @@ func (q *queue) impatient(w *waiter) time.Duration {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w.impatient = true
+	w.yields = true
 	q.dispatch(now)
 	return rest
 }
@@ -126,7 +127,7 @@ func (q *queue) withdraw(w *waiter) bool {
 	return true
 }
 
-// dispatch serves whoever can be served, in order.
+// dispatch serves the waiters for which there is a message, in order.
 func (q *queue) dispatch(now time.Time) {
 	if q.closed {
 		return
@@ -142,9 +143,8 @@ func (q *queue) dispatch(now time.Time) {
 	q.waiters = kept
 }
 
-// demand starts as many shared polls as those who wait have use for. They ask for
-// no more messages than somebody waits for: what is locked here is locked for
-// every other process.
+// demand starts as many shared polls as the waiters need. They ask for no more messages
+// than calls wait for: a message that is locked here is locked for every other process.
 func (q *queue) demand(now time.Time) {
 	if q.closed {
 		return
@@ -163,16 +163,16 @@ func (q *queue) demand(now time.Time) {
 		longest = max(longest, w.deadline.Sub(now))
 	}
 	if sessions > 0 {
-		want += max(sessions, q.p.o.SessionBatch)
+		want += max(sessions, q.broker.o.SessionBatch)
 	}
-	seconds := int32((min(max(longest, time.Second), q.p.o.Poll) + time.Second - 1) / time.Second) //nolint:gosec // G115: at most 20
+	seconds := int32((min(max(longest, time.Second), q.broker.o.Poll) + time.Second - 1) / time.Second) //nolint:gosec // G115: at most 20
 	for q.asked < want {
 		q.startPoll(min(want-q.asked, maxEntries), seconds, nil)
 	}
 }
 
 // startPoll asks SQS for n messages on a goroutine of the queue. own is the one
-// waiter that the poll is for; nil: it is shared.
+// waiter that the poll is for; nil means it is shared.
 func (q *queue) startPoll(n int, seconds int32, own *waiter) {
 	if own == nil {
 		q.asked += n
@@ -202,7 +202,7 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 	ctx, cancel := context.WithTimeout(q.ctx, time.Duration(seconds)*time.Second+pollGrace)
 	defer cancel()
 	begin := time.Now()
-	out, err := q.p.api.ReceiveMessage(withAttempt(ctx, time.Duration(seconds)*time.Second+pollAnswer), in)
+	out, err := q.broker.api.ReceiveMessage(withAttempt(ctx, time.Duration(seconds)*time.Second+pollAnswer), in)
 	end := time.Now()
 	var batch []*receipt
 	switch {
@@ -271,7 +271,7 @@ func (q *queue) failWaiters(own *waiter, err error) {
 	q.dispatch(time.Now()) // drops them
 }
 
-// answered returns when the answer began to arrive, where the SDK says it: ten
+// answered returns when the answer began to arrive, if the SDK says it: ten
 // large messages take their time on a slow line, while their locks run.
 func answered(out *sqs.ReceiveMessageOutput, end time.Time) time.Time {
 	if at, ok := awsmiddleware.GetResponseAt(out.ResultMetadata); ok && at.Before(end) {

@@ -5,6 +5,7 @@ import (
 	"crypto/fips140"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -51,9 +52,9 @@ type Options struct {
 	// Queues are the settings of queues, by name.
 	Queues map[string]QueueOptions
 	// Admin asks the management API for the settings of queues and for their
-	// counts. Nil: settings are as given here, and Stats is
-	// errors.ErrUnsupported. Where it refuses, because the credential has no
-	// right to manage, settings are as given, too, and Stats is
+	// counts. Nil means that the settings are those given here, and Stats fails
+	// with errors.ErrUnsupported. If the API refuses, because the credential has no
+	// right to manage, the settings are those given here, too, and Stats fails with
 	// driver.ErrPermission.
 	Admin *admin.Client
 }
@@ -87,6 +88,7 @@ type Broker struct {
 
 	calls sync.WaitGroup // of the SDK's that may outlast their callers
 	limit rolling        // how long their callers wait
+	dials dialLimiter    // of accepting sessions
 
 	mu     sync.Mutex // guards what follows
 	closed bool       // nothing is opened any more
@@ -101,9 +103,9 @@ type closing func(context.Context) error
 
 func (f closing) Close(ctx context.Context) error { return f(ctx) }
 
-// leastKey is how many bytes a key has at least where only approved algorithms
+// minKey is how many bytes a key has at least if only approved algorithms
 // run: 112 bits (NIST SP 800-131A, Section 10). Keys of namespaces have 44.
-const leastKey = 14
+const minKey = 14
 
 // FromConnectionString returns the Broker of a connection string. It does no I/O.
 // Errors never repeat the string. Under GODEBUG=fips140=only a key of less than 14
@@ -112,8 +114,8 @@ func FromConnectionString(connection string, o *Options) (*Broker, error) {
 	if fips140.Enforced() {
 		for part := range strings.SplitSeq(connection, ";") {
 			name, key, _ := strings.Cut(part, "=")
-			if strings.EqualFold(name, "SharedAccessKey") && len(key) < leastKey {
-				return nil, fmt.Errorf("sbqueue: the connection string's key has less than %d bytes, which fips140=only does not sign with: use one that Azure made", leastKey)
+			if strings.EqualFold(name, "SharedAccessKey") && len(key) < minKey {
+				return nil, fmt.Errorf("sbqueue: the connection string's key has less than %d bytes, which fips140=only does not sign with: use one that Azure made", minKey)
 			}
 		}
 	}
@@ -129,12 +131,13 @@ func FromConnectionString(connection string, o *Options) (*Broker, error) {
 // FromNamespace returns the Broker of a namespace, such as
 // "example.servicebus.windows.net", with a credential of package azidentity. It
 // does no I/O.
-func FromNamespace(namespace string, credential azcore.TokenCredential, o *Options) (*Broker, error) {
-	if namespace == "" || credential == nil {
+func FromNamespace(namespace string, token azcore.TokenCredential, o *Options) (*Broker, error) {
+	if namespace == "" || token == nil {
 		return nil, errors.New("sbqueue: a namespace and a credential are needed")
 	}
+	marked := &credential{TokenCredential: token}
 	b, err := newBroker(o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
-		return azservicebus.NewClient(namespace, credential, c)
+		return azservicebus.NewClient(namespace, marked, c)
 	})
 	if errors.Is(err, errClient) {
 		return nil, fmt.Errorf("sbqueue: namespace %q: %w", namespace, err)
@@ -245,11 +248,11 @@ func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
 	if r.EnablePartitioning != nil {
 		s.Partitioned = *r.EnablePartitioning
 	}
-	if d := isoDuration(r.LockDuration); d > 0 {
-		s.Lock = d
+	if d, ok := isoDuration(r.LockDuration); ok && d > 0 {
+		s.Lock = min(max(d, minLock), MaxLock)
 	}
-	s.Retention = isoDuration(r.DefaultMessageTimeToLive)
-	return nil
+	s.Retention, err = retentionOf(r.DefaultMessageTimeToLive)
+	return err
 }
 
 func (b *Broker) keep(c closer) error {
@@ -269,7 +272,7 @@ func (b *Broker) forget(c closer) {
 }
 
 // Close closes every queue and session, side by side, and the connections. It
-// takes seconds where the broker does not answer.
+// takes seconds if the broker does not answer.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {
@@ -312,32 +315,54 @@ func checkName(name string) error {
 	return nil
 }
 
-// isoDuration parses the durations of the management API (ISO 8601, Section
-// 4.4.3.2, of days and smaller units); 0 where there is none or it stands for
-// ever.
-func isoDuration(s *string) time.Duration {
+// forever is the limit from which on a duration of the management API means "never": the
+// API has no other word for that than the longest duration that .NET knows.
+const forever = 100 * 365 * 24 * time.Hour
+
+// retentionOf reads a default time to live; 0 means for ever or unknown. It decides how
+// old a message may be under queue.Strict, so it refuses a value that no queue can have.
+// The minimum is a second (Service Bus quotas).
+func retentionOf(s *string) (time.Duration, error) {
 	if s == nil {
-		return 0
+		return 0, nil
 	}
-	rest, ok := strings.CutPrefix(*s, "P")
-	if !ok {
-		return 0
+	d, ok := isoDuration(s)
+	switch {
+	case !ok || d <= 0:
+		return 0, driver.Errorf(driver.Other, "the queue's default time to live is not a duration above zero")
+	case d >= forever:
+		return 0, nil
 	}
-	var total time.Duration
-	days, clock, _ := strings.Cut(rest, "T")
-	if n, ok := strings.CutSuffix(days, "D"); ok {
-		var d int64
-		if _, err := fmt.Sscan(n, &d); err != nil || d > 36500 {
-			return 0
+	return max(d, time.Second), nil
+}
+
+// isoDuration parses the durations of the management API (ISO 8601, Section
+// 4.4.3.2, of days and smaller units), up to forever.
+func isoDuration(s *string) (d time.Duration, ok bool) {
+	if s == nil {
+		return 0, false
+	}
+	sleep, ok := strings.CutPrefix(*s, "P")
+	if !ok || sleep == "" {
+		return 0, false
+	}
+	days, clock, _ := strings.Cut(sleep, "T")
+	if days != "" {
+		n, err := strconv.ParseUint(strings.TrimSuffix(days, "D"), 10, 32)
+		if err != nil || !strings.HasSuffix(days, "D") {
+			return 0, false
 		}
-		total = time.Duration(d) * 24 * time.Hour
+		if n >= uint64(forever/(24*time.Hour)) {
+			return forever, true
+		}
+		d = time.Duration(n) * 24 * time.Hour //nolint:gosec // G115: below forever
 	}
 	if clock != "" {
-		d, err := time.ParseDuration(strings.ToLower(clock))
-		if err != nil {
-			return 0
+		more, err := time.ParseDuration(strings.ToLower(clock))
+		if err != nil || more < 0 {
+			return 0, false
 		}
-		total += d
+		d = min(d+more, forever)
 	}
-	return total
+	return d, true
 }

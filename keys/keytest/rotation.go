@@ -66,7 +66,7 @@ func (t *trial) never(id keys.ID, secret []byte) {
 	if err != nil {
 		return
 	}
-	if okm, err := k.Derive(nil); err == nil && okm == expand(secret, nil) {
+	if okm, err := k.Expand(nil); err == nil && okm == expand(secret, nil) {
 		t.Errorf("%s has another secret than before", id)
 	}
 }
@@ -109,8 +109,8 @@ func anotherSecretLater(t *trial) {
 	t.get(b)
 }
 
-// inUse asks from several goroutines while keys come and go. Whoever gets an
-// answer gets a right one.
+// inUse asks from several goroutines while keys are added and removed, and checks that
+// each answer is right.
 func inUse(t *trial) {
 	const generations = 8
 	all := make([]Material, generations)
@@ -149,7 +149,7 @@ func inUse(t *trial) {
 					t.Errorf("GetKey: %v", err)
 					return
 				}
-				okm, err := k.Derive([]byte("x"))
+				okm, err := k.Expand([]byte("x"))
 				if errors.Is(err, keys.ErrDestroyed) {
 					continue // retired since
 				}

@@ -26,12 +26,12 @@ var migrations = []string{schema}
 // Broker is an open file, and a driver.Broker. It is safe for concurrent use,
 // and owns its goroutines: after Close there is none.
 type Broker struct {
-	file     *sqlitefile.File
-	bells    bells
-	options  Options
-	maxBytes int64
-	tending  chan struct{} // closed when the goroutine tend has ended
-	stop     context.CancelFunc
+	file        *sqlitefile.File
+	notifier    notifier
+	options     Options
+	maxBytes    int64
+	maintaining chan struct{} // closed when the goroutine tend has ended
+	stop        context.CancelFunc
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -40,7 +40,7 @@ type Broker struct {
 
 var _ driver.Broker = (*Broker)(nil)
 
-// Open opens the file at path, and makes it, with mode 0600, where it is not
+// Open opens the file at path, and makes it, with mode 0600, if it is not
 // there. The folder must exist, on a local disk. o may be nil.
 //
 // It fails with ErrForeign or ErrNewer, with driver.Corrupt for a file that is
@@ -52,10 +52,10 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		options:  options,
-		maxBytes: options.MaxBytes,
-		tending:  make(chan struct{}),
-		queues:   make(map[*Queue]struct{}),
+		options:     options,
+		maxBytes:    options.MaxBytes,
+		maintaining: make(chan struct{}),
+		queues:      make(map[*Queue]struct{}),
 	}
 	b.file, err = sqlitefile.Open(ctx, sqlitefile.Config{
 		Path:          path,
@@ -65,14 +65,14 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		Normal:        options.Synchronous == Normal,
 		Patience:      options.Patience,
 		Readers:       readers,
-		Changed:       b.bells.ringAll,
+		Changed:       b.notifier.ringAll,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sqlitequeue: open: %w", err)
 	}
-	var tending context.Context
-	tending, b.stop = context.WithCancel(context.Background())
-	go b.tend(tending)
+	var maintaining context.Context
+	maintaining, b.stop = context.WithCancel(context.Background())
+	go b.maintain(maintaining)
 	return b, nil
 }
 
@@ -121,8 +121,8 @@ func (b *Broker) Queues(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// Declare makes a queue, or gives one that exists these settings. They hold for
-// those who open it from then on. o may be nil, for the defaults.
+// Declare makes a queue, or gives an existing one these settings. They take effect for
+// queues that are opened from then on. o may be nil, for the defaults.
 func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) error {
 	if err := driver.CheckName(name); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	}
 	return b.file.Write(ctx, func(c *sqlitefile.Conn) error {
 		id, _, err := findQueue(c, name)
-		if err != nil {
+		if err != nil && (id == 0 || driver.KindOf(err) != driver.Corrupt) { // damaged settings are replaced
 			return err
 		}
 		if id != 0 {
@@ -148,7 +148,7 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	})
 }
 
-// Open opens a queue, and makes it with Options.Default where it does not exist,
+// Open opens a queue, and makes it with Options.Default if it does not exist,
 // unless Options.MustExist says otherwise.
 func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := driver.CheckName(name); err != nil {
@@ -209,12 +209,15 @@ func findQueue(c *sqlitefile.Conn, name string) (id int64, cfg QueueOptions, err
 		cfg = QueueOptions{
 			Lock:                min(max(time.Duration(r.Int(1)), MinLock), MaxLock),
 			MaxDeliveries:       clampInt(max(0, r.Int(2))),
-			Retention:           time.Duration(max(1, r.Int(3))),
+			Retention:           time.Duration(r.Int(3)),
 			DeadLetterRetention: time.Duration(max(0, r.Int(4))),
 			DedupWindow:         time.Duration(max(0, r.Int(5))),
 			SessionOnly:         r.Int(6) != 0,
 			MaxMessages:         clampInt(max(0, r.Int(7))),
 			MaxBody:             int(min(max(0, r.Int(8)), MaxBody)),
+		}
+		if cfg.Retention <= 0 {
+			return driver.Errorf(driver.Corrupt, "queue %q has a retention of %s in the file: declare it again with one above zero", name, cfg.Retention)
 		}
 		return nil
 	}, name)
@@ -245,8 +248,8 @@ func (b *Broker) disown(q *Queue) {
 	delete(b.queues, q)
 }
 
-// Close closes every queue and the file. Where much of the file is free it gives
-// room back before, for at most a second.
+// Close closes every queue and the file. If much of the file is free, it first returns
+// space to the file system, for at most a second.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {
@@ -260,7 +263,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	for _, q := range b.openQueues() {
 		err = errors.Join(err, q.Close(ctx))
 	}
-	<-b.tending
+	<-b.maintaining
 	shrinking, done := context.WithTimeout(ctx, closeShrink)
 	_ = b.shrink(shrinking) // what is left is for the next
 	done()

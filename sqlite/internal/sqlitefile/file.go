@@ -43,6 +43,9 @@ type Config struct {
 	// Migrations are the scripts that lead from each version of the schema
 	// (PRAGMA user_version) to the next; the first makes it. At least one.
 	Migrations []string
+	// ExactSchema refuses a file whose schema is not exactly what Migrations
+	// make, at Open and in VerifySchema.
+	ExactSchema bool
 	// Normal selects synchronous NORMAL in place of FULL.
 	Normal bool
 	// Patience is how long the lock of another process is waited for. Above zero.
@@ -85,6 +88,8 @@ type File struct {
 	looked   atomic.Pointer[time.Time] // when the file was last seen in its place
 	commits  [2]atomic.Int64           // those that did not wait for the disk, those that did
 
+	schemaVersion atomic.Int64 // of sqlite, when the schema was last compared
+
 	mu       sync.Mutex // guards what follows, never held across a wait
 	pending  []*request
 	watchers int
@@ -119,6 +124,9 @@ func Open(ctx context.Context, c Config) (*File, error) {
 	if err := f.prepare(ctx); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))
 	}
+	if err := f.VerifySchema(writer); err != nil {
+		return nil, openError(ctx, errors.Join(err, writer.close()))
+	}
 	if f.opened, err = identify(path); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))
 	}
@@ -131,7 +139,7 @@ func Open(ctx context.Context, c Config) (*File, error) {
 }
 
 // Commits returns how many transactions of this File were committed, and how many
-// of them the disk had before anybody was answered.
+// of them were on the disk before their callers were answered.
 func (f *File) Commits() (all, synced int64) {
 	synced = f.commits[1].Load()
 	return f.commits[0].Load() + synced, synced
@@ -175,7 +183,7 @@ func (f *File) prepare(ctx context.Context) error {
 }
 
 // recognise returns the version of the schema, 0 for an empty file. It reads in
-// one transaction: between two, somebody else may have made the schema.
+// one transaction: between two, another process may have made the schema.
 func (f *File) recognise() (version int64, err error) {
 	if _, err := f.writer.Exec("BEGIN"); err != nil {
 		return 0, err
@@ -196,7 +204,7 @@ func (f *File) recognise() (version int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// Whoever creates a file writes its first page before its schema.
+	// A process that creates a file writes its first page before its schema.
 	fresh := pages <= 1 && application == 0 && version == 0 && tables == 0
 	switch {
 	case fresh:
@@ -208,7 +216,11 @@ func (f *File) recognise() (version int64, err error) {
 	case version < 1:
 		return 0, driver.Errorf(driver.Corrupt, "%q has schema %d", f.path, version)
 	}
-	return version, f.known(version)
+	if err := f.known(version); err != nil || !f.config.ExactSchema {
+		return version, err
+	}
+	// Before any migration runs: it would meet what was planted.
+	return version, f.compareSchema(f.writer, version)
 }
 
 // known refuses a schema that is newer than this program.
@@ -256,8 +268,8 @@ func configure(c *Conn, normal bool, cache int) error {
 	if normal {
 		synchronous = "NORMAL"
 	}
-	// trusted_schema and cell_size_check: the file may have been altered by
-	// somebody else (sqlite.org/security.html).
+	// trusted_schema and cell_size_check: an attacker may have altered the file
+	// (sqlite.org/security.html).
 	return c.script("PRAGMA synchronous = " + synchronous +
 		"; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY" +
 		"; PRAGMA recursive_triggers = OFF; PRAGMA foreign_keys = OFF" +

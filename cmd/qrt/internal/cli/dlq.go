@@ -76,8 +76,13 @@ func (o *filterOptions) selects() bool {
 
 // withDead runs f over the dead letters of a queue.
 func (a *app) withDead(ctx context.Context, name string, f func(*connection, *deadletter.Queue) error) error {
+	return a.withDeadOf(ctx, name, "", f)
+}
+
+// withDeadOf is withDead for the receivers of a group; empty means the queue's name.
+func (a *app) withDeadOf(ctx context.Context, name, group string, f func(*connection, *deadletter.Queue) error) error {
 	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) (err error) {
-		d, err := c.deadLetters(ctx, name)
+		d, err := c.deadLetters(ctx, name, group)
 		if err != nil {
 			return err
 		}
@@ -226,8 +231,7 @@ func noDeadLetter(name, id string) error {
 	return nothingf("no dead letter of %q has the message ID %q", display.Safe(name), display.Safe(id))
 }
 
-// oneOfMany says that a message ID names several: whoever controls the broker can
-// make copies.
+// oneOfMany says that a message ID names several messages: the broker can make copies.
 func oneOfMany(name, id string) string {
 	return fmt.Sprintf("this is the oldest of several dead letters with this message ID: qrt dlq list %s --id %s --full shows all", name, id)
 }

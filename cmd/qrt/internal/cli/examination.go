@@ -17,7 +17,6 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/replay"
 )
 
 // examination is one run of doctor.
@@ -25,9 +24,9 @@ type examination struct {
 	app     *app
 	probe   string
 	handler time.Duration // how long one takes, 0: not told
-	role    string        // of this identity, empty: not told
+	role    string        // of this identity, empty means not told
 	report  *doctorReport
-	queue   string // that is looked at, empty: none
+	queue   string // that is looked at, empty means none
 }
 
 func (x *examination) find(l level, check, advice, format string, args ...any) {
@@ -163,7 +162,7 @@ func (x *examination) current(ctx context.Context, p keys.Provider, id keys.ID, 
 
 // tryKey seals and opens with a key, offline.
 func tryKey(k *keys.Key) error {
-	s, err := envelope.NewSealer(k, string(k.ID()))
+	s, err := envelope.NewSealer(k, string(k.ID()), k.SenderID())
 	if err != nil {
 		return err
 	}
@@ -183,7 +182,7 @@ func tryKey(k *keys.Key) error {
 	return err
 }
 
-// nonces looks at the replay store.
+// nonces checks the replay store.
 func (x *examination) nonces(ctx context.Context) {
 	s := &x.app.settings
 	const check = "nonces"
@@ -200,17 +199,23 @@ func (x *examination) nonces(ctx context.Context) {
 		x.find(levelError, check, "receiving stops without it: check the URL and the permissions", "%v", err)
 		return
 	}
-	defer func() { _ = store.Close(ctx) }() // nothing was written
-	// A claim that nobody holds: a store that answers says so.
-	if err := store.Renew(ctx, probeQueue, "probe", "00000000000000000000000000000000", time.Second); !errors.Is(err, replay.ErrClaimLost) {
-		x.find(levelError, check, "receiving stops without it", "it does not answer as it should: %v", err)
+	defer func() { _ = store.Close(ctx) }() // what a probe writes is no record
+	if err := store.Probe(ctx, probeQueue); err != nil {
+		x.find(levelError, check, "receiving stops without it", "it takes no record: %v", err)
+		return
+	}
+	stats, err := store.Stats(ctx)
+	if err != nil {
+		x.find(levelError, check, "receiving stops without it", "it does not say what it holds: %v", err)
 		return
 	}
 	switch {
+	case stats.Full() >= 0.8:
+		x.find(levelWarning, check, "raise its bounds before it is full: receiving stops then", "the replay store is %.0f %% full: %d records, %d streams, %d intervals", 100*stats.Full(), stats.Records, stats.Streams, stats.Intervals)
 	case strings.HasPrefix(s.nonces.value, "mem:"):
 		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and forgets at its end")
 	case neighbours(s.broker.value, s.nonces.value):
-		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: whoever can write one can likely write the other")
+		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: an attacker who can write one can probably write the other")
 	default:
 		x.ok(check, "the replay store answers, and is not the broker's")
 	}

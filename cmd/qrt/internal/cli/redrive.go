@@ -32,7 +32,7 @@ type redriveReport struct {
 func (a *app) dlqRedriveCommand() *cobra.Command {
 	var o filterOptions
 	var r deadletter.RedriveOptions
-	var ttl string
+	var ttl, group string
 	c := &cobra.Command{
 		Use:   "redrive QUEUE",
 		Short: "Send dead letters back to their queue",
@@ -41,10 +41,12 @@ after the queue has confirmed the copy: a crash in between leaves both, never
 none.
 
 As they are, receivers judge them by their age, and may reject them again. With
---reseal each is opened and sealed anew under the current key, as of now. That
-needs --nonces: a message that was handled, or that the replay store does not
-know, is refused, so that nobody can launder a replay through the dead letters.
---accept-replay-risk vouches for those that it does not know.`,
+--reseal each is opened and sealed anew under the current key, as of now. It
+stays the same message: receivers handle it once, however often it is redriven.
+That needs --nonces, the replay store of the queue's receivers, and their
+--group: a message that was handled, or that the store neither knows nor can
+prove to be unused, is refused. --accept-replay-risk vouches for those that it
+does not know.`,
 		Example: example(`
 			qrt dlq redrive task-tactician --dry-run
 			qrt dlq redrive task-tactician --reason max_deliveries --since 24h --rate 50
@@ -65,27 +67,30 @@ know, is refused, so that nobody can launder a replay through the dead letters.
 				return usagef("--reseal needs --keys")
 			case r.Reseal && a.settings.nonces.value == "" && !r.AcceptReplayRisk:
 				return usagef("--reseal needs --nonces, which tells what was handled before, or --accept-replay-risk if you know that nothing was")
+			case r.Reseal && strings.HasPrefix(a.settings.nonces.value, "mem:"):
+				return usagef("--reseal needs the replay store of the queue's receivers: one in the memory of this command knows nothing")
 			}
 			if ttl != "" {
 				if r.TTL, err = parseDuration(ttl); err != nil || r.TTL <= 0 {
 					return usagef("--ttl wants a duration such as 24h")
 				}
 			}
-			return a.redrive(cmd.Context(), args[0], &r)
+			return a.redrive(cmd.Context(), args[0], group, &r)
 		},
 	}
 	o.flags(c.Flags())
 	f := c.Flags()
 	f.BoolVar(&r.Reseal, "reseal", false, "seal each anew, under the current key")
 	f.BoolVar(&r.AcceptReplayRisk, "accept-replay-risk", false, "reseal also what the replay store does not know")
+	f.StringVar(&group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	f.StringVar(&ttl, "ttl", "", "`duration` for which a resealed message may be delivered (default: what it has)")
 	f.Float64Var(&r.Rate, "rate", 0, "messages a second at most (default: no limit)")
 	f.BoolVar(&r.DryRun, "dry-run", false, "find out what would be done, and do nothing")
 	return c
 }
 
-func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOptions) error {
-	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
+func (a *app) redrive(ctx context.Context, name, group string, o *deadletter.RedriveOptions) error {
+	return a.withDeadOf(ctx, name, group, func(_ *connection, d *deadletter.Queue) error {
 		total := 0
 		if a.errors.Terminal() && !a.settings.json {
 			s, err := d.Stats(ctx, o.Filter)
@@ -110,7 +115,7 @@ func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOpt
 			r.Error = got.FirstError.Error()
 		}
 		if err != nil && r.Matched > 0 {
-			// Some may be back in the queue: whoever goes on has to know.
+			// Some may be back in the queue: the user has to know before going on.
 			return &partial{err, r.sofar()}
 		}
 		if err != nil {
@@ -159,11 +164,11 @@ func (r *redriveReport) show(s *display.Screen) {
 
 // refusalNotes say in words why a dead letter was not resealed.
 var refusalNotes = map[string]string{
-	"plaintext":               "plaintext is never resealed: anybody can have written it",
+	"plaintext":               "plaintext is never resealed: the broker can have written it",
 	"unknown_to_replay_store": "the replay store does not know them: see --accept-replay-risk",
 	"expired":                 "they are past their own expiry: see --ttl",
 	"nonce_reused":            "they were handled before: sending them back would be a replay",
-	"authentication_failed":   "they do not authenticate: somebody altered them",
+	"authentication_failed":   "they do not authenticate: they were altered",
 	"key_not_found":           "their key is not among --keys",
 }
 
@@ -216,7 +221,7 @@ func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter,
 		if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(s.Count, "", "dead letter"), display.Safe(name))); err != nil {
 			return err
 		}
-		// No more than were counted: what has come since, nobody agreed to.
+		// No more than were counted: the user did not confirm later arrivals.
 		filter.Limit = s.Count
 		n, err := d.Purge(ctx, filter)
 		if err != nil {
@@ -229,8 +234,8 @@ func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter,
 	})
 }
 
-// confirm asks before something that cannot be undone. Where nobody can answer,
-// --yes is needed.
+// confirm asks before something that cannot be undone. If standard input is no
+// terminal, --yes is needed.
 func (a *app) confirm(yes bool, question string) error {
 	if yes {
 		return nil

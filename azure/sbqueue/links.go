@@ -1,0 +1,276 @@
+package sbqueue
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+)
+
+// connector has one caller connect what the others then share. In a sender or receiver
+// without links the SDK makes them in each call that finds it so: of several at
+// once, all but the last leak.
+type connector struct {
+	token chan struct{} // one token
+	open  atomic.Bool
+}
+
+func newConnector() connector { return connector{token: make(chan struct{}, 1)} }
+
+// pass has connect called, unless it has succeeded once.
+func (g *connector) pass(ctx context.Context, connect func() error) error {
+	select {
+	case g.token <- struct{}{}:
+		defer func() { <-g.token }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if g.open.Load() {
+		return nil
+	}
+	err := connect()
+	g.open.Store(err == nil)
+	return err
+}
+
+// lease counts the calls of a sender or receiver of the SDK, so that the last of
+// them closes it: a call that is retried on one that is closed makes its links
+// anew, and nothing ends them.
+type lease struct {
+	b *Broker
+
+	mu    sync.Mutex // guards what follows
+	c     closer     // nil until it is made
+	users int
+	over  bool
+}
+
+// take begins a call; false when it is over.
+func (l *lease) take() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.users++
+	}
+	return !l.over
+}
+
+// made says what the calls are of.
+func (l *lease) made(c closer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.c = c
+}
+
+// connect runs f, which makes an object of the SDK and connects it, under the connector.
+// While one call connects, the SDK blocks all others whatever their contexts say,
+// including calls that make a sender or receiver. connect ends with ctx; f may end some
+// time later.
+func (l *lease) connect(ctx context.Context, g *connector, f func(context.Context) error) error {
+	return l.b.one(ctx, func() error {
+		if !l.take() {
+			return errClosed()
+		}
+		defer l.leave()
+		bounded, cancel := context.WithTimeout(ctx, connectTime)
+		defer cancel()
+		return g.pass(bounded, func() error { return f(bounded) })
+	})
+}
+
+// leave ends a call.
+func (l *lease) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users--; l.over && l.users == 0 && l.c != nil {
+		l.b.discard(l.c)
+	}
+}
+
+// retire has it closed, in the background. It tells the broker, who may not answer.
+func (l *lease) retire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over && l.users == 0 && l.c != nil {
+		l.b.discard(l.c)
+	}
+	l.over = true
+}
+
+// close closes it now, if it is not in use.
+func (l *lease) close(ctx context.Context) error {
+	l.mu.Lock()
+	now, c := !l.over && l.users == 0, l.c
+	l.over = true
+	l.mu.Unlock()
+	if !now || c == nil {
+		return nil
+	}
+	return c.Close(ctx)
+}
+
+// controlLink is the receiver of the SDK by which a queue's messages are settled and
+// renewed, and looked at. It is another than the one that receives, whose links
+// ReceiveMessages closes under the calls of others. That a message came by another
+// receiver does not matter: the SDK settles over the AMQP link that it came by,
+// never over a later one, whose delivery of that number would be another message.
+type controlLink struct {
+	r *azservicebus.Receiver // nil until it is connected
+	connector
+	lease
+}
+
+func (q *queue) newControlLink() *controlLink {
+	return &controlLink{connector: newConnector(), lease: lease{b: q.b}}
+}
+
+// at makes a call over the control link, and again if the links are dead.
+func (s *source) at(ctx context.Context, call func(*azservicebus.Receiver) error) error {
+	return persist(ctx, s.over, func() error { return s.once(ctx, call) })
+}
+
+// once makes a call over the control link, and replaces one that may be dead for good.
+func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) error) error {
+	d, ok := s.takeControlLink()
+	if !ok {
+		return errClosed()
+	}
+	defer d.leave()
+	var err error
+	if !d.open.Load() {
+		err = d.connect(ctx, &d.connector, func(ctx context.Context) (err error) {
+			d.r, err = s.attach(ctx, &d.lease, d.r)
+			return err
+		})
+	}
+	if err == nil {
+		err = call(d.r)
+	}
+	if isStuck(err) || isDead(err) {
+		s.replaceControlLink(d)
+	}
+	return err
+}
+
+// attach makes a receiver, if r is none yet, and its links: there is nothing
+// behind the last number.
+func (s *source) attach(ctx context.Context, l *lease, r *azservicebus.Receiver) (*azservicebus.Receiver, error) {
+	if r == nil {
+		var err error
+		if r, err = s.again(); err != nil {
+			return nil, err
+		}
+		l.made(r)
+	}
+	last := int64(math.MaxInt64)
+	_, err := r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
+	return r, err
+}
+
+// prepare connects the control link in the background: that takes some round trips, which
+// the first renewal of a lock might not have the time for.
+func (s *source) prepare() {
+	if !s.q.b.begin(1) {
+		return
+	}
+	go func() {
+		defer s.q.b.calls.Done()
+		ctx, cancel := context.WithTimeout(s.over, connectTime)
+		defer cancel()
+		_ = s.once(ctx, func(*azservicebus.Receiver) error { return nil }) // the next call tries again
+	}()
+}
+
+// takeControlLink begins a call; false when the source is closed.
+func (s *source) takeControlLink() (*controlLink, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.controlLink, s.controlLink.take()
+}
+
+func (s *source) replaceControlLink(dead *controlLink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.controlLink != dead || s.over.Err() != nil {
+		return
+	}
+	s.controlLink = s.q.newControlLink()
+	dead.retire()
+}
+
+// sendLink is the SDK's sender of a queue.
+type sendLink struct {
+	s *azservicebus.Sender // nil until it is connected
+	connector
+	lease
+}
+
+func (q *queue) newSendLink() *sendLink {
+	return &sendLink{connector: newConnector(), lease: lease{b: q.b}}
+}
+
+// sending is a call of the sender.
+type sending func(context.Context, *azservicebus.Sender) error
+
+// uploadRate is what a line carries at least, in bytes a second: a transfer of 1 MiB
+// gets 16 s more.
+const uploadRate = 64 << 10
+
+// transmit makes a call of the sender that sends so many bytes, and again if its link is
+// dead.
+func (q *queue) transmit(ctx context.Context, bytes int, call sending) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	limit := callLimit + time.Duration(bytes)*time.Second/uploadRate
+	return q.source.fault(ctx, persist(ctx, q.source.over, func() error { return q.transmitOnce(ctx, limit, call) }))
+}
+
+// transmitOnce makes a call of the sender. A sender whose link may be dead for
+// good is replaced.
+func (q *queue) transmitOnce(ctx context.Context, limit time.Duration, call sending) error {
+	q.mu.Lock()
+	o := q.sendLink
+	ok := o.take()
+	q.mu.Unlock()
+	if !ok {
+		return errClosed()
+	}
+	defer o.leave()
+	var err error
+	if !o.open.Load() {
+		err = o.connect(ctx, &o.connector, func(ctx context.Context) error {
+			if o.s == nil {
+				s, err := q.b.client().NewSender(q.name, nil)
+				if err != nil {
+					return err
+				}
+				o.s = s
+				o.made(s)
+			}
+			_, err := o.s.NewMessageBatch(ctx, nil) // which needs the link's limit
+			return err
+		})
+	}
+	if err == nil {
+		err = q.b.bounded(ctx, limit, func(ctx context.Context) error { return call(ctx, o.s) })
+	}
+	if isStuck(err) || isDead(err) || errors.Is(err, errSilent) {
+		q.replaceSendLink(o)
+	}
+	return err
+}
+
+func (q *queue) replaceSendLink(dead *sendLink) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.sendLink != dead || q.source.over.Err() != nil {
+		return
+	}
+	q.sendLink = q.newSendLink()
+	dead.retire()
+}
