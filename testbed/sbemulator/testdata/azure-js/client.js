@@ -19,7 +19,7 @@ const lockSeconds = 60;
 
 async function advance(seconds) {
   console.log(`advance ${seconds}`);
-  assert.equal((await lines.next()).done, false, 'nobody moves the clock');
+  assert.equal((await lines.next()).done, false, 'the clock was not moved');
 }
 
 // take receives exactly n messages.
