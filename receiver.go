@@ -20,6 +20,7 @@ const (
 	DefaultMaxAuthFailures = 20
 	DefaultMaxDeliveries   = 10
 	DefaultRotationHorizon = 15 * time.Minute
+	DefaultMissingAfter    = time.Hour
 )
 
 // settleTimeout bounds the settling of messages that the application never saw.
@@ -72,6 +73,19 @@ type ReceiverOptions struct {
 	// keys. 0 means 15 minutes.
 	RotationHorizon time.Duration
 
+	// MissingAfter is after how long a message counts as late: one that its sender knows
+	// to be in the queue, by what a later message says, and that no receiver of the
+	// group has seen. It should exceed the longest delay of a retry. A message counts
+	// as missing once none can be fresh any more (MaxMessageAge + MaxClockSkew), and
+	// never before MissingAfter. Fetching starts a look at the
+	// streams four times in it. 0 means 1 h.
+	MissingAfter time.Duration
+
+	// NoAccounting reports no late and missing messages: for receivers that by design
+	// do not see every message of the queue, or whose replay store does not, such as a
+	// replay.Memory in each of several processes.
+	NoAccounting bool
+
 	// MaxAuthFailures is after how many authentication failures in a row
 	// receiving pauses: a wrong key must not drain a backlog into the
 	// dead-letter queue. One message is then tried every 30 s, and a success
@@ -87,6 +101,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		{"Wait", int64(o.Wait)},
 		{"Lock", int64(o.Lock)},
 		{"RotationHorizon", int64(o.RotationHorizon)},
+		{"MissingAfter", int64(o.MissingAfter)},
 		{"Prefetch", int64(o.Prefetch)},
 		{"MaxDeliveries", int64(o.MaxDeliveries)},
 		{"MaxAuthFailures", int64(o.MaxAuthFailures)},
@@ -121,6 +136,9 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 	if o.RotationHorizon == 0 {
 		o.RotationHorizon = DefaultRotationHorizon
 	}
+	if o.MissingAfter == 0 {
+		o.MissingAfter = DefaultMissingAfter
+	}
 	if o.MaxAuthFailures == 0 {
 		o.MaxAuthFailures = DefaultMaxAuthFailures
 	}
@@ -130,12 +148,13 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 // Receiver receives from one queue. It is safe for concurrent use.
 type Receiver struct {
 	*endpoint
-	options   ReceiverOptions
-	store     replay.Store // nil unless replays are tracked
-	finishes  *finisher    // nil unless replays are tracked
-	watch     *storeWatch  // of the Client
-	freshness intake.Freshness
-	gate      *intake.Gate
+	options    ReceiverOptions
+	store      replay.Store // nil unless replays are tracked
+	finishes   *finisher    // nil unless replays are tracked
+	watch      *storeWatch  // of the Client
+	accountant *accountant  // of the Client and group; nil unless replays are tracked
+	freshness  intake.Freshness
+	gate       *intake.Gate
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -177,6 +196,10 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		Tell:            r.reportChange,
 		Paused:          func(retry time.Duration) error { return &driver.Error{RetryAfter: retry, Err: ErrReceivingPaused} },
 	})
+	if r.store != nil {
+		e.leave = func(ctx context.Context) { c.unaccount(ctx, r) }
+		r.accountant = c.account(r)
+	}
 	return r, nil
 }
 
