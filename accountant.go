@@ -16,14 +16,8 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-const (
-	// maxAccountInterval is how often the streams of a group are looked at in any case,
-	// for the gauges.
-	maxAccountInterval = 15 * time.Minute
-	// accountTimeout bounds one look. A million streams take a store in memory a few
-	// seconds.
-	accountTimeout = 2 * time.Minute
-)
+// accountTimeout bounds one look. A million streams take a store in memory a few seconds.
+const accountTimeout = 2 * time.Minute
 
 // accountant looks at the streams of one group for its receivers in one Client, and
 // reports the messages that are missing. Fetching starts a look if one is due, on a
@@ -141,6 +135,7 @@ func (a *accountant) start(now time.Time) {
 // run looks once, and settles when the next look is due.
 func (a *accountant) run(ctx context.Context, r *Receiver, done chan<- struct{}) {
 	defer close(done)
+	begun := time.Now()
 	next, err := a.look(ctx, r)
 	if err != nil && !a.failed && ctx.Err() == nil {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "Missing messages are not looked for: the replay store does not answer",
@@ -152,20 +147,7 @@ func (a *accountant) run(ctx context.Context, r *Receiver, done chan<- struct{})
 	a.cancel()
 	a.cancel = nil
 	now := time.Now()
-	a.due = now.Add(untilLook(now, next, r.options.MissingAfter))
-}
-
-// untilLook is how long to wait for the next look, if the next range is due at next;
-// zero is none.
-func untilLook(now, next time.Time, missingAfter time.Duration) time.Duration {
-	interval := min(missingAfter/4, maxAccountInterval)
-	// A sender whose messages go missing one by one must not keep the store busy:
-	// what is due within a fifteenth of the interval shares a look.
-	shortest := interval / 15
-	if next.IsZero() {
-		return interval
-	}
-	return min(max(next.Sub(now), shortest), interval)
+	a.due = now.Add(accounting.Pause(next, now, now.Sub(begun), r.options.MissingAfter))
 }
 
 // look makes the account of now, reports what became due, and returns when the next is.

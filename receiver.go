@@ -78,7 +78,8 @@ type ReceiverOptions struct {
 	// group has seen. It should exceed the longest delay of a retry. A message counts
 	// as missing once none can be fresh any more (MaxMessageAge + MaxClockSkew), and
 	// never before MissingAfter. Fetching starts a look at the
-	// streams four times in it. 0 means 1 h.
+	// streams every MissingAfter/4 and when a message is due, at most every second. 0
+	// means 1 h.
 	MissingAfter time.Duration
 
 	// NoAccounting reports no late and missing messages: for receivers that by design

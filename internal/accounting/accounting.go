@@ -145,3 +145,23 @@ func decide(m *replay.Missing, now time.Time, l Limits) decision {
 	}
 	return decision{state: isDelayed, next: m.Since.Add(min(l.Late, l.Missing))}
 }
+
+const (
+	// maxPause is for the gauges: they follow what arrives after all within it.
+	maxPause = 15 * time.Minute
+	// minPause bounds how often a small store is looked at.
+	minPause = time.Second
+	// lookShare is how many times as long as a look took the store is left alone: a
+	// sender whose messages go missing one by one costs it at most 5 % of its time.
+	lookShare = 20
+)
+
+// Pause is how long to wait at now for the next look at the streams, after one that took
+// so long and found that something is due at next; zero means nothing.
+func Pause(next, now time.Time, took, missingAfter time.Duration) time.Duration {
+	pause := min(missingAfter/4, maxPause)
+	if !next.IsZero() {
+		pause = min(pause, next.Sub(now))
+	}
+	return max(pause, lookShare*took, minPause)
+}

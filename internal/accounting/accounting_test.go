@@ -139,3 +139,26 @@ func TestMaxRanges(t *testing.T) {
 		t.Errorf("%d notes, the second %+v", len(notes), notes[1])
 	}
 }
+
+func TestPause(t *testing.T) {
+	for _, c := range []struct{ next, took, after, want time.Duration }{
+		{0, 0, time.Hour, 15 * time.Minute},
+		{0, 0, 24 * time.Hour, 15 * time.Minute},
+		{0, 0, 20 * time.Minute, 5 * time.Minute},
+		{0, 0, time.Second, time.Second},
+		{time.Minute, 0, time.Hour, time.Minute},
+		{1, 0, time.Hour, time.Second},
+		{-time.Hour, 0, time.Hour, time.Second},
+		{time.Hour, 0, time.Hour, 15 * time.Minute},
+		{time.Second, time.Second, time.Hour, 20 * time.Second},
+		{0, time.Minute, time.Hour, 20 * time.Minute},
+	} {
+		var next time.Time
+		if c.next != 0 {
+			next = now.Add(c.next)
+		}
+		if got := Pause(next, now, c.took, c.after); got != c.want {
+			t.Errorf("next in %s, a look of %s, MissingAfter %s: %s, want %s", c.next, c.took, c.after, got, c.want)
+		}
+	}
+}
