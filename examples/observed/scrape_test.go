@@ -288,10 +288,12 @@ func (p *program) tell() {
 	p.observer.Duplicate(ctx, s, observe.Duplicate{})
 	for _, reason := range []string{
 		driver.ReasonKeyNotFound, driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonMessageExpired,
-		driver.ReasonMessageFromFuture, driver.ReasonNonceBusy, driver.ReasonUnsupportedVersion,
+		driver.ReasonMessageFromFuture, driver.ReasonNonceBusy, driver.ReasonUnsupportedVersion, driver.ReasonCollision, driver.ReasonAccounting,
 	} {
 		p.observer.CryptoError(ctx, s, observe.CryptoError{Reason: reason})
 	}
+	p.observer.Configured(ctx, s, observe.Configured{Role: observe.Receiver, Encrypted: true})
+	p.observer.Accounted(ctx, s, observe.Accounted{Late: 1, Missing: 1, Full: 0.5, Accounting: true})
 	for _, reason := range []string{driver.ReasonKeyProvider, driver.ReasonReplayStore} {
 		p.observer.Paused(ctx, s, observe.Paused{Reason: reason})
 		p.observer.Resumed(ctx, s, observe.Resumed{Reason: reason})
