@@ -72,24 +72,23 @@ type ReceiverOptions struct {
 	// live of cached keys. 0 means 15 minutes.
 	RotationHorizon time.Duration
 
-	// MissingAfter is after how long a message counts as late: one that its sender knows
-	// to be in the queue, by what a later message says, and that no receiver of the
-	// group has seen. It should exceed the longest delay of a retry. A message counts
-	// as missing once none can be fresh any more (MaxMessageAge + MaxClockSkew), and
-	// never before MissingAfter. Fetching starts a look at the
-	// streams every MissingAfter/4 and when a message is due, at most every second. 0
-	// means 1 h.
+	// MissingAfter is how long no receiver of the group has seen a message before it
+	// counts as late, counted from when a later message said that the broker confirmed
+	// it. Set it above the longest delay of a retry. The message counts as missing once
+	// it is too old to be handled (MaxMessageAge + MaxClockSkew), never before
+	// MissingAfter. Fetching starts a look at the streams every MissingAfter/4, and
+	// when a message is due. 0 means 1 h.
 	MissingAfter time.Duration
 
-	// NoAccounting reports no late and missing messages: for receivers that by design
-	// do not see every message of the queue, or whose replay store does not, such as a
-	// replay.Memory in each of several processes.
+	// NoAccounting turns the reports of late and missing messages off. Set it if the
+	// receivers of the group by design do not see every message of the queue, or if
+	// the replay store does not, such as a replay.Memory in each of several processes.
 	NoAccounting bool
 
-	// MaxAuthFailures is after how many authentication failures in a row
-	// receiving pauses: a wrong key must not drain a backlog into the
-	// dead-letter queue. One message is then tried every 30 s, and a success
-	// resumes. 0 means 20.
+	// MaxAuthFailures is how many authentication failures in a row pause receiving, so
+	// that a wrong key does not drain a backlog into the dead-letter queue. The
+	// receiver then tries one message every 30 s, and resumes after a success. 0 means
+	// 20.
 	MaxAuthFailures int
 }
 

@@ -32,8 +32,7 @@ var libraryReasons = map[string]bool{
 	driver.ReasonAuthentication: true, driver.ReasonMessageExpired: true, driver.ReasonMessageFromFuture: true,
 	driver.ReasonNonceReused: true, driver.ReasonSender: true, driver.ReasonCollision: true, driver.ReasonQuota: true, driver.ReasonNonceBusy: true, driver.ReasonPlaintextAllowed: true,
 	driver.ReasonEncryptionFailed: true, driver.ReasonMaxDeliveries: true, driver.ReasonExpired: true,
-	driver.ReasonPermanent: true, driver.ReasonUndecodable: true,
-	driver.ReasonSender: true, driver.ReasonCollision: true, driver.ReasonQuota: true, driver.ReasonAccounting: true,
+	driver.ReasonPermanent: true, driver.ReasonUndecodable: true, driver.ReasonAccounting: true,
 }
 
 // instruments are the metrics. The exporter for Prometheus makes their names out
