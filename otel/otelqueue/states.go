@@ -32,6 +32,8 @@ type endpointState struct {
 	paused     map[string]bool // whether it is now, for each reason that it ever was
 	key        observe.KeyUsed
 	account    *observe.Accounted // the last; nil before the first
+	wasLate    bool               // a message ever was
+	wasMissing bool               // a message ever was
 }
 
 // breakerStates are the values of queue_breaker_state.
@@ -97,7 +99,7 @@ func (x *states) values() gaugeValues {
 			l := labels{byReason, s.Queue, reason, ""}
 			v.paused[l] = max(v.paused[l], number(now))
 		}
-		v.addAccount(s.Queue, e.account)
+		v.addAccount(s.Queue, e)
 		key := labels{byKey, s.Queue, string(e.key.KeyID), ""}
 		if !e.key.Created.IsZero() {
 			v.created[key] = e.key.Created
@@ -113,18 +115,20 @@ func (x *states) values() gaugeValues {
 	return v
 }
 
-// addAccount takes in the account of one receiver. Those of one group say the same.
-func (v *gaugeValues) addAccount(queue string, a *observe.Accounted) {
-	if a == nil {
+// addAccount takes in the account of one receiver; those of one group say the same. Late
+// and missing messages have series from the first one on.
+func (v *gaugeValues) addAccount(queue string, e *endpointState) {
+	if e.account == nil {
 		return
 	}
 	l := labels{byQueue, queue, "", ""}
-	v.full[l] = max(v.full[l], a.Full)
-	if !a.Accounting {
-		return
+	v.full[l] = max(v.full[l], e.account.Full)
+	if e.wasLate {
+		v.late[l] = max(v.late[l], int64(min(e.account.Late, math.MaxInt64))) //nolint:gosec // G115: bounded
 	}
-	v.late[l] = max(v.late[l], int64(min(a.Late, math.MaxInt64)))          //nolint:gosec // G115: bounded
-	v.missing[l] = max(v.missing[l], int64(min(a.Missing, math.MaxInt64))) //nolint:gosec // G115: bounded
+	if e.wasMissing {
+		v.missing[l] = max(v.missing[l], int64(min(e.account.Missing, math.MaxInt64))) //nolint:gosec // G115: bounded
+	}
 }
 
 // reportStates observes the gauges.
@@ -174,6 +178,8 @@ func (o *Observer) Accounted(_ context.Context, s observe.Source, e observe.Acco
 	defer x.mu.Unlock()
 	if state := x.endpoints[s]; state != nil {
 		state.account = &e
+		state.wasLate = state.wasLate || e.Late > 0
+		state.wasMissing = state.wasMissing || e.Missing > 0
 	}
 }
 
