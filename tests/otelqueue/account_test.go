@@ -8,7 +8,7 @@ import (
 )
 
 // The gauges of the accounting: of several receivers the larger value counts, and a gauge
-// has no series for what is not known.
+// has no series for what is not known, or never was above zero.
 func TestAccountedGauges(t *testing.T) {
 	x := observed(t, nil)
 	ctx := t.Context()
