@@ -20,6 +20,9 @@
 -- message, so that none of its statements has a snapshot from before a tend that
 -- moved rows.
 
+-- Bodies name the tables without the schema, which is in their search_path when they run.
+SET LOCAL check_function_bodies = off;
+
 CREATE TABLE {schema}.meta (
 	version integer NOT NULL
 );
@@ -485,8 +488,8 @@ BEGIN
 		END IF;
 	END IF;
 	WITH d AS (
-		DELETE FROM message m USING unnest(seqs, tokens, kinds) WITH ORDINALITY u(seq, token, kind, i)
-		WHERE m.queue = q AND m.seq = u.seq AND m.state = 3 AND m.token = u.token AND m.due > t AND u.kind = 1 RETURNING u.i::integer AS i, m.content
+		DELETE FROM message x USING unnest(seqs, tokens, kinds) WITH ORDINALITY u(seq, token, kind, i)
+		WHERE x.queue = q AND x.seq = u.seq AND x.state = 3 AND x.token = u.token AND x.due > t AND u.kind = 1 RETURNING u.i::integer AS i, x.content
 	), c AS (
 		DELETE FROM content USING d WHERE content.id = d.content
 	) SELECT array_agg(d.i) INTO gone FROM d;
