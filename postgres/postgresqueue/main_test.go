@@ -1,6 +1,7 @@
 package postgresqueue_test
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -23,8 +24,15 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("8") // tests mostly wait
+	}
 	code := m.Run()
 	postgres.StopShared()
+	if durable.server != nil {
+		_ = durable.server.Close() // a temporary folder may stay
+	}
 	os.Exit(code)
 }
 

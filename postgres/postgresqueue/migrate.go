@@ -25,7 +25,7 @@ var migrations = []string{schemaSQL}
 // they do not follow statistics, which after a burst of messages are those of an
 // empty table.
 const settings = `SET search_path = pg_catalog, {schema}, pg_temp SET plan_cache_mode = force_generic_plan
-	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off`
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off`
 
 // statements returns a migration for a schema.
 func statements(migration, schema string) string {

@@ -19,6 +19,10 @@
 -- once. One sweep runs at a time in a queue. Every function first locks the table
 -- message, so that none of its statements has a snapshot from before a tend that
 -- moved rows.
+--
+-- Locks do not wait for the disk (synchronous_commit = off, for that transaction): a
+-- crash of the server ends those of its last moments, and then a message is delivered
+-- again with a count that misses one. Sends and settlements wait.
 
 -- Bodies name the tables without the schema, which is in their search_path when they run.
 SET LOCAL check_function_bodies = off;
@@ -67,7 +71,6 @@ ALTER TABLE {schema}.content ALTER COLUMN body SET STORAGE EXTERNAL; -- what is 
 CREATE TABLE {schema}.message (
 	queue          bigint NOT NULL, -- negative: its dead letters
 	seq            bigint NOT NULL, -- the order of storage, and the broker's ID
-	place          bigint NOT NULL, -- the same, for the two indexes that must not be mistaken for the primary key's
 	content        bigint NOT NULL,
 	state          smallint NOT NULL CHECK (state BETWEEN 0 AND 4),
 	due            timestamptz NOT NULL, -- when time alone changes the row; infinity: never
@@ -78,15 +81,20 @@ CREATE TABLE {schema}.message (
 	size           integer NOT NULL, -- bytes of the body
 	token          bytea,            -- of the delivery that holds the lock
 	session        text COLLATE "C",
+	turn           bigint,           -- of a ready one in a session: the order of coming free
 	reason         text,             -- this and the rest: of dead letters
 	description    text,
 	died           timestamptz,
 	PRIMARY KEY (queue, seq)
 ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 
-CREATE INDEX message_ready ON {schema}.message (queue, place) WHERE state = 0;
-CREATE INDEX message_due ON {schema}.message (queue, due);
-CREATE INDEX message_session ON {schema}.message (queue, session, state, place) WHERE session IS NOT NULL;
+-- Each index has a first column of its own, so that a query has the choice of one
+-- only. Plans are made once, often while the tables are empty, and with no
+-- statistics to tell the indexes apart.
+CREATE INDEX message_ready ON {schema}.message ((queue + 1), seq) WHERE state = 0;
+CREATE INDEX message_due ON {schema}.message ((queue + 2), due);
+CREATE INDEX message_session ON {schema}.message ((queue + 3), session, state, seq) WHERE session IS NOT NULL;
+CREATE INDEX message_turn ON {schema}.message ((queue + 4), turn) WHERE turn IS NOT NULL;
 
 -- Sessions that have messages, a holder or a state.
 CREATE TABLE {schema}.session (
@@ -94,15 +102,13 @@ CREATE TABLE {schema}.session (
 	id      text COLLATE "C" NOT NULL,
 	token   bytea,            -- of the holder
 	until   timestamptz,      -- when the holder's lock ends
-	turn    bigint,           -- order of coming free, if a message is ready
 	touched timestamptz NOT NULL,
 	state   bytea,
 	PRIMARY KEY (queue, id)
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 
-CREATE INDEX session_turn ON {schema}.session (queue, turn) WHERE turn IS NOT NULL;
-CREATE INDEX session_until ON {schema}.session (queue, until) WHERE until IS NOT NULL;
-CREATE INDEX session_touched ON {schema}.session (queue, touched) WHERE state IS NOT NULL;
+CREATE INDEX session_until ON {schema}.session ((queue + 1), until) WHERE until IS NOT NULL;
+CREATE INDEX session_touched ON {schema}.session ((queue + 2), touched) WHERE state IS NOT NULL;
 
 CREATE TABLE {schema}.dedup (
 	queue bigint NOT NULL,
@@ -111,7 +117,7 @@ CREATE TABLE {schema}.dedup (
 	until timestamptz NOT NULL,
 	PRIMARY KEY (queue, id)
 );
-CREATE INDEX dedup_until ON {schema}.dedup (queue, until);
+CREATE INDEX dedup_until ON {schema}.dedup ((queue + 1), until);
 
 -- Counts are the sums of these rows. They are only inserted, so that no two calls
 -- wait for one counter; tend adds them up.
@@ -159,7 +165,7 @@ BEGIN
 	IF keep > 0 THEN
 		e := t + span(keep);
 	END IF;
-	UPDATE message SET queue = -m.queue, seq = p, place = p, state = 0, due = e, expires = e, token = NULL,
+	UPDATE message SET queue = -m.queue, seq = p, state = 0, due = e, expires = e, token = NULL, turn = NULL,
 		deliveries = 0, max_deliveries = 0, reason = why, description = words, died = t
 		WHERE queue = m.queue AND seq = m.seq;
 	PERFORM count_state(m.queue, m.state, -1);
@@ -195,7 +201,7 @@ BEGIN
 	ELSIF m.session IS NOT NULL AND m.queue > 0 THEN
 		s := 4;
 	END IF;
-	UPDATE message SET state = s, due = d, token = NULL, deliveries = m.deliveries WHERE queue = m.queue AND seq = m.seq;
+	UPDATE message SET state = s, due = d, token = NULL, turn = NULL, deliveries = m.deliveries WHERE queue = m.queue AND seq = m.seq;
 	PERFORM count_state(m.queue, m.state, -1);
 	PERFORM count_state(m.queue, s, 1);
 END
@@ -207,33 +213,29 @@ CREATE FUNCTION {schema}.promote(q bigint, s text) RETURNS void LANGUAGE plpgsql
 DECLARE
 	r record;
 	head bigint;
+	its bigint;
 	next bigint;
 	waits bigint;
 BEGIN
-	SELECT token, turn, state INTO r FROM session WHERE queue = q AND id = s;
+	SELECT token, state INTO r FROM session WHERE queue = q AND id = s;
 	IF NOT FOUND OR r.token IS NOT NULL THEN
 		RETURN;
 	END IF;
-	PERFORM 1 FROM message WHERE queue = q AND session = s AND state = 3 ORDER BY place LIMIT 1;
+	PERFORM 1 FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3 ORDER BY seq LIMIT 1;
 	IF FOUND THEN
 		RETURN;
 	END IF;
-	SELECT place INTO head FROM message WHERE queue = q AND session = s AND state = 0 ORDER BY place LIMIT 1;
-	SELECT place INTO next FROM message WHERE queue = q AND session = s AND state = 4 ORDER BY place LIMIT 1;
-	SELECT place INTO waits FROM message WHERE queue = q AND session = s AND state = 2 ORDER BY place LIMIT 1;
+	SELECT seq, turn INTO head, its FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 0 ORDER BY seq LIMIT 1;
+	SELECT seq INTO next FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 4 ORDER BY seq LIMIT 1;
+	SELECT seq INTO waits FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 2 ORDER BY seq LIMIT 1;
 	IF next IS NOT NULL AND next < coalesce(head, next + 1) AND next < coalesce(waits, next + 1) THEN
 		IF head IS NOT NULL THEN
-			UPDATE message SET state = 4 WHERE queue = q AND seq = head; -- a scheduled one comes before it
+			UPDATE message SET state = 4, turn = NULL WHERE queue = q AND seq = head; -- a scheduled one comes before it
 		END IF;
-		UPDATE message SET state = 0 WHERE queue = q AND seq = next;
-		IF head IS NULL OR r.turn IS NULL THEN
-			UPDATE session SET turn = nextval('turn') WHERE queue = q AND id = s;
-		END IF;
+		UPDATE message SET state = 0, turn = coalesce(its, nextval('turn')) WHERE queue = q AND seq = next;
 	ELSIF head IS NULL AND next IS NULL AND waits IS NULL AND r.state IS NULL
-		AND NOT EXISTS (SELECT 1 FROM message WHERE queue = q AND session = s) THEN
+		AND NOT EXISTS (SELECT 1 FROM message WHERE queue + 3 = q + 3 AND session = s) THEN
 		DELETE FROM session WHERE queue = q AND id = s;
-	ELSIF head IS NULL AND r.turn IS NOT NULL THEN
-		UPDATE session SET turn = NULL WHERE queue = q AND id = s;
 	END IF;
 END
 $fn$;
@@ -243,7 +245,7 @@ CREATE FUNCTION {schema}.end_session(q bigint, s text, t timestamptz) RETURNS vo
 DECLARE
 	m message;
 BEGIN
-	FOR m IN SELECT * FROM message WHERE queue = q AND session = s AND state = 3 ORDER BY place FOR UPDATE LOOP
+	FOR m IN SELECT * FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3 ORDER BY seq FOR UPDATE LOOP
 		PERFORM give_back(m, 0, t);
 	END LOOP;
 	UPDATE session SET token = NULL, until = NULL, touched = t WHERE queue = q AND id = s;
@@ -259,9 +261,9 @@ DECLARE
 	m message;
 	s text;
 BEGIN
-	PERFORM 1 FROM message WHERE queue = q AND due <= t ORDER BY due LIMIT 1;
+	PERFORM 1 FROM message WHERE queue + 2 = q + 2 AND due <= t ORDER BY due LIMIT 1;
 	IF NOT FOUND THEN
-		PERFORM 1 FROM session WHERE queue = q AND until <= t ORDER BY until LIMIT 1;
+		PERFORM 1 FROM session WHERE queue + 1 = q + 1 AND until <= t ORDER BY until LIMIT 1;
 		IF NOT FOUND THEN
 			RETURN;
 		END IF;
@@ -270,10 +272,10 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
-	FOR s IN SELECT id FROM session WHERE queue = q AND until <= t ORDER BY until LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
+	FOR s IN SELECT id FROM session WHERE queue + 1 = q + 1 AND until <= t ORDER BY until LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
 		PERFORM end_session(q, s, t);
 	END LOOP;
-	FOR m IN SELECT * FROM message WHERE queue = q AND due <= t ORDER BY due LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
+	FOR m IN SELECT * FROM message WHERE queue + 2 = q + 2 AND due <= t ORDER BY due LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
 		IF m.session IS NULL OR q < 0 THEN
 			PERFORM give_back(m, 0, t);
 			CONTINUE;
@@ -378,7 +380,7 @@ BEGIN
 				fresh[i] := false;
 			END IF;
 		END LOOP;
-		DELETE FROM dedup d USING (SELECT id FROM dedup WHERE queue = q AND until <= t ORDER BY until LIMIT 2 * n + 8 FOR UPDATE SKIP LOCKED) old
+		DELETE FROM dedup d USING (SELECT id FROM dedup WHERE queue + 1 = q + 1 AND until <= t ORDER BY until LIMIT 2 * n + 8 FOR UPDATE SKIP LOCKED) old
 			WHERE d.queue = q AND d.id = old.id;
 	END IF;
 	IF k.max_messages > 0 THEN
@@ -402,8 +404,8 @@ BEGIN
 	), c AS (
 		INSERT INTO content SELECT p, id, c, ty, a, tr, se, b, l, d, body FROM u
 	), m AS (
-		INSERT INTO message (queue, seq, place, content, state, due, expires, enqueued, deliveries, max_deliveries, size, session)
-		SELECT q, p, p, p, CASE WHEN later THEN 1 WHEN owner <> '' THEN 4 ELSE 0 END, CASE WHEN later THEN b ELSE ends END, ends, t, 0, 0,
+		INSERT INTO message (queue, seq, content, state, due, expires, enqueued, deliveries, max_deliveries, size, session)
+		SELECT q, p, p, CASE WHEN later THEN 1 WHEN owner <> '' THEN 4 ELSE 0 END, CASE WHEN later THEN b ELSE ends END, ends, t, 0, 0,
 			length(body), nullif(owner, '') FROM u
 	)
 	INSERT INTO tally SELECT q, count(*) FILTER (WHERE NOT later), count(*) FILTER (WHERE later), 0 FROM u HAVING count(*) > 0;
@@ -426,6 +428,7 @@ DECLARE
 	owners text[];
 	free text[];
 BEGIN
+	PERFORM set_config('synchronous_commit', 'off', true);
 	LOCK TABLE message IN ROW EXCLUSIVE MODE;
 	t := clock_timestamp();
 	IF q < 0 THEN
@@ -434,7 +437,7 @@ BEGIN
 	PERFORM sweep(q, t);
 	SELECT array_agg(l.seq ORDER BY l.seq), array_agg(l.session) FILTER (WHERE l.session IS NOT NULL) INTO picked, owners FROM (
 		SELECT r.seq, r.session, sum(r.size) OVER (ORDER BY r.seq) - r.size AS before FROM (
-			SELECT seq, session, size FROM message WHERE queue = q AND state = 0 AND due > t ORDER BY place LIMIT messages FOR UPDATE SKIP LOCKED
+			SELECT seq, session, size FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq LIMIT messages FOR UPDATE SKIP LOCKED
 		) r
 	) l WHERE l.before < bytes;
 	IF owners IS NOT NULL AND q > 0 THEN
@@ -443,7 +446,6 @@ BEGIN
 		SELECT array_agg(f.id) INTO free FROM (
 			SELECT id FROM session WHERE queue = q AND id = ANY (owners) AND token IS NULL FOR UPDATE SKIP LOCKED
 		) f;
-		UPDATE session SET turn = NULL WHERE queue = q AND id = ANY (free);
 		SELECT array_agg(seq ORDER BY seq) INTO picked FROM message
 			WHERE queue = q AND seq = ANY (picked) AND (session IS NULL OR session = ANY (free));
 	END IF;
@@ -452,7 +454,7 @@ BEGIN
 	END IF;
 	INSERT INTO tally VALUES (q, -cardinality(picked), 0, cardinality(picked));
 	RETURN QUERY WITH m AS (
-		UPDATE message SET state = 3, due = t + span(lock), token = tok, deliveries = deliveries + 1, max_deliveries = deliveries_limit
+		UPDATE message SET state = 3, due = t + span(lock), token = tok, turn = NULL, deliveries = deliveries + 1, max_deliveries = deliveries_limit
 		WHERE queue = q AND seq = ANY (picked) RETURNING *
 	) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 		c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
@@ -468,7 +470,9 @@ CREATE FUNCTION {schema}.settle(q bigint, holder text, seqs bigint[], tokens byt
 DECLARE
 	t timestamptz;
 	done boolean[] := array_fill(false, ARRAY[cardinality(seqs)]);
-	gone integer[];
+	gone bigint[];
+	contents bigint[];
+	hits integer[];
 	m message;
 	i integer;
 	s text;
@@ -487,15 +491,16 @@ BEGIN
 			RETURN done;
 		END IF;
 	END IF;
-	WITH d AS (
-		DELETE FROM message x USING unnest(seqs, tokens, kinds) WITH ORDINALITY u(seq, token, kind, i)
-		WHERE x.queue = q AND x.seq = u.seq AND x.state = 3 AND x.token = u.token AND x.due > t AND u.kind = 1 RETURNING u.i::integer AS i, x.content
-	), c AS (
-		DELETE FROM content USING d WHERE content.id = d.content
-	) SELECT array_agg(d.i) INTO gone FROM d;
+	SELECT array_agg(l.seq), array_agg(l.content), array_agg(u.i) INTO gone, contents, hits
+		FROM unnest(seqs, tokens, kinds) WITH ORDINALITY u(seq, token, kind, i), LATERAL (
+			SELECT x.seq, x.content FROM message x WHERE x.queue = q AND x.seq = u.seq AND x.state = 3 AND x.token = u.token AND x.due > t
+			FOR UPDATE
+		) l WHERE u.kind = 1;
 	IF gone IS NOT NULL THEN
+		DELETE FROM message WHERE queue = q AND seq = ANY (gone);
+		DELETE FROM content WHERE id = ANY (contents);
 		INSERT INTO tally VALUES (q, 0, 0, -cardinality(gone));
-		FOREACH i IN ARRAY gone LOOP
+		FOREACH i IN ARRAY hits LOOP
 			done[i] := true;
 		END LOOP;
 	END IF;
@@ -528,15 +533,18 @@ CREATE FUNCTION {schema}.renew(q bigint, seqs bigint[], tokens bytea[], lock big
 DECLARE
 	t timestamptz;
 	done boolean[] := array_fill(false, ARRAY[cardinality(seqs)]);
+	kept bigint[];
 	hits integer[];
 	i integer;
 BEGIN
+	PERFORM set_config('synchronous_commit', 'off', true);
 	LOCK TABLE message IN ROW EXCLUSIVE MODE;
 	t := clock_timestamp();
-	WITH d AS (
-		UPDATE message m SET due = t + span(lock) FROM unnest(seqs, tokens) WITH ORDINALITY u(seq, token, i)
-		WHERE m.queue = q AND m.seq = u.seq AND m.state = 3 AND m.token = u.token AND m.due > t AND m.due < 'infinity' RETURNING u.i::integer AS i
-	) SELECT array_agg(d.i) INTO hits FROM d;
+	SELECT array_agg(l.seq), array_agg(u.i) INTO kept, hits FROM unnest(seqs, tokens) WITH ORDINALITY u(seq, token, i), LATERAL (
+		SELECT x.seq FROM message x WHERE x.queue = q AND x.seq = u.seq AND x.state = 3 AND x.token = u.token AND x.due > t
+			AND x.due < 'infinity' FOR UPDATE
+	) l;
+	UPDATE message SET due = t + span(lock) WHERE queue = q AND seq = ANY (kept);
 	IF hits IS NOT NULL THEN
 		FOREACH i IN ARRAY hits LOOP
 			done[i] := true;
@@ -553,7 +561,9 @@ CREATE FUNCTION {schema}.accept_session(q bigint, wanted text, tok bytea, lock b
 DECLARE
 	t timestamptz := clock_timestamp();
 	s text := wanted;
+	candidate text;
 BEGIN
+	PERFORM set_config('synchronous_commit', 'off', true);
 	LOCK TABLE message IN ROW EXCLUSIVE MODE;
 	IF s <> '' THEN
 		PERFORM lock_sessions(q, ARRAY[s], t); -- before sweep, which must not be waited in
@@ -563,17 +573,26 @@ BEGIN
 	IF s <> '' THEN
 		PERFORM lock_sessions(q, ARRAY[s], t); -- again: sweep may have removed it
 		IF EXISTS (SELECT 1 FROM session WHERE queue = q AND id = s AND token IS NOT NULL)
-			OR EXISTS (SELECT 1 FROM message WHERE queue = q AND session = s AND state = 3) THEN
+			OR EXISTS (SELECT 1 FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3) THEN
 			RETURN NULL;
 		END IF;
 	ELSE
-		SELECT id INTO s FROM session WHERE queue = q AND turn IS NOT NULL ORDER BY turn LIMIT 1 FOR UPDATE SKIP LOCKED;
-		IF NOT FOUND THEN
+		FOR candidate IN SELECT session FROM message WHERE queue + 4 = q + 4 AND turn IS NOT NULL ORDER BY turn LIMIT 64 LOOP
+			PERFORM 1 FROM session WHERE queue = q AND id = candidate AND token IS NULL FOR UPDATE SKIP LOCKED;
+			CONTINUE WHEN NOT FOUND;
+			-- With the lock: another call may have taken the message.
+			PERFORM 1 FROM message WHERE queue + 3 = q + 3 AND session = candidate AND state = 0 ORDER BY seq LIMIT 1;
+			IF FOUND THEN
+				s := candidate;
+				EXIT;
+			END IF;
+		END LOOP;
+		IF s = '' THEN
 			RETURN NULL;
 		END IF;
 	END IF;
-	UPDATE session SET token = tok, until = t + span(lock), turn = NULL, touched = t WHERE queue = q AND id = s;
-	UPDATE message SET state = 4 WHERE queue = q AND session = s AND state = 0;
+	UPDATE session SET token = tok, until = t + span(lock), touched = t WHERE queue = q AND id = s;
+	UPDATE message SET state = 4, turn = NULL WHERE queue + 3 = q + 3 AND session = s AND state = 0;
 	RETURN s;
 END
 $fn$;
@@ -607,11 +626,12 @@ DECLARE
 	stop bigint;
 	picked bigint[];
 BEGIN
-	SELECT place INTO stop FROM message WHERE queue = q AND session = s AND state = 2 ORDER BY place LIMIT 1;
+	PERFORM set_config('synchronous_commit', 'off', true);
+	SELECT seq INTO stop FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 2 ORDER BY seq LIMIT 1;
 	SELECT array_agg(l.seq ORDER BY l.seq) INTO picked FROM (
 		SELECT r.seq, sum(r.size) OVER (ORDER BY r.seq) - r.size AS before FROM (
-			SELECT seq, size FROM message WHERE queue = q AND session = s AND state = 4 AND place < coalesce(stop, 9223372036854775807)
-				AND due > t ORDER BY place LIMIT messages
+			SELECT seq, size FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 4 AND seq < coalesce(stop, 9223372036854775807)
+				AND due > t ORDER BY seq LIMIT messages
 		) r
 	) l WHERE l.before < bytes;
 	IF picked IS NULL THEN
@@ -632,6 +652,7 @@ CREATE FUNCTION {schema}.renew_session(q bigint, s text, tok bytea, lock bigint)
 DECLARE
 	t timestamptz := hold_session(q, s, tok, false);
 BEGIN
+	PERFORM set_config('synchronous_commit', 'off', true);
 	UPDATE session SET until = t + span(lock), touched = t WHERE queue = q AND id = s;
 END
 $fn$;
@@ -676,10 +697,10 @@ BEGIN
 	LOCK TABLE message IN ACCESS SHARE MODE;
 	t := clock_timestamp();
 	next := least(
-		(SELECT due FROM message WHERE queue = q AND due < 'infinity' ORDER BY due LIMIT 1),
-		(SELECT until FROM session WHERE queue = q AND until IS NOT NULL ORDER BY until LIMIT 1),
-		CASE WHEN q < 0 THEN (SELECT due FROM message WHERE queue = -q AND due < 'infinity' ORDER BY due LIMIT 1) END,
-		CASE WHEN q < 0 THEN (SELECT until FROM session WHERE queue = -q AND until IS NOT NULL ORDER BY until LIMIT 1) END);
+		(SELECT due FROM message WHERE queue + 2 = q + 2 AND due < 'infinity' ORDER BY due LIMIT 1),
+		(SELECT until FROM session WHERE queue + 1 = q + 1 AND until IS NOT NULL ORDER BY until LIMIT 1),
+		CASE WHEN q < 0 THEN (SELECT due FROM message WHERE queue + 2 = -q + 2 AND due < 'infinity' ORDER BY due LIMIT 1) END,
+		CASE WHEN q < 0 THEN (SELECT until FROM session WHERE queue + 1 = -q + 1 AND until IS NOT NULL ORDER BY until LIMIT 1) END);
 	RETURN (extract(epoch FROM next - t) * 1000000)::bigint;
 END
 $fn$;
@@ -719,8 +740,8 @@ BEGIN
 		coalesce(sum(x.locked) FILTER (WHERE x.queue = q), 0), coalesce(sum(x.ready + x.later + x.locked) FILTER (WHERE x.queue = -q), 0)
 		INTO ready, later, locked, dead FROM tally x WHERE x.queue IN (q, -q);
 	SELECT coalesce(m.died, m.enqueued) INTO oldest FROM message m WHERE m.queue = q ORDER BY m.seq LIMIT 1;
-	behind := EXISTS (SELECT 1 FROM message m WHERE m.queue = q AND m.due <= t)
-		OR EXISTS (SELECT 1 FROM session s WHERE s.queue = q AND s.until <= t);
+	behind := EXISTS (SELECT 1 FROM message m WHERE m.queue + 2 = q + 2 AND m.due <= t)
+		OR EXISTS (SELECT 1 FROM session s WHERE s.queue + 1 = q + 1 AND s.until <= t);
 END
 $fn$;
 
@@ -743,16 +764,20 @@ DECLARE
 BEGIN
 	DELETE FROM session s USING (
 		SELECT x.id FROM session x JOIN queue k ON k.id = x.queue
-		WHERE x.queue = q AND x.state IS NOT NULL AND x.token IS NULL AND x.touched < clock_timestamp() - span(k.retention)
-			AND NOT EXISTS (SELECT 1 FROM message m WHERE m.queue = q AND m.session = x.id)
+		WHERE x.queue + 2 = q + 2 AND x.state IS NOT NULL AND x.token IS NULL AND x.touched < clock_timestamp() - span(k.retention)
+			AND NOT EXISTS (SELECT 1 FROM message m WHERE m.queue + 3 = q + 3 AND m.session = x.id)
 		ORDER BY x.touched LIMIT 256 FOR UPDATE SKIP LOCKED
 	) old WHERE s.queue = q AND s.id = old.id;
+	PERFORM 1 FROM meta FOR UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN false; -- another tend runs
+	END IF;
 	SELECT coalesce(sum(ready + later + locked), 0) INTO live FROM tally;
 	-- In pages of 8 KiB; one holds some 70 rows of message or session, and 180 of tally.
 	-- 100,000 rows move in about a second.
 	add_up := pg_relation_size('tally') >= 128 * 8192;
-	messages := live <= 100000 AND pg_relation_size('message') >= greatest(256 * 8192, live * 3 * 8192 / 70);
-	sessions := pg_relation_size('session') >= 256 * 8192 AND live <= 100000;
+	messages := live <= 100000 AND pg_relation_size('message') >= greatest(128 * 8192, live * 3 * 8192 / 70);
+	sessions := pg_relation_size('session') >= 64 * 8192 AND live <= 100000;
 	IF live <= 20000 AND pg_total_relation_size('content') >= 64 * 1048576 THEN
 		SELECT coalesce(sum(size), 0) INTO bytes FROM message;
 		contents := bytes <= 16 * 1048576;
@@ -791,7 +816,7 @@ BEGIN
 		TRUNCATE content_spare;
 	END IF;
 	RETURN true;
-EXCEPTION WHEN lock_not_available THEN
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
 	RETURN false;
 END
 $fn$;

@@ -13,10 +13,10 @@ const (
 
 	// tendChanges is after how many messages that were claimed or settled here it
 	// looks too: each left a dead row or two.
-	tendChanges = 10_000
+	tendChanges = 5000
 
 	// tendAtMost bounds how often: a tend that waits for a lock holds up other calls.
-	tendAtMost = 2 * time.Second
+	tendAtMost = time.Second
 )
 
 // churn counts changes since the last tend.
@@ -69,4 +69,16 @@ func (s *source) tend(ctx context.Context) (moved bool, err error) {
 		return c.QueryRow(ctx, s.broker.call("tend", "$1::bigint"), max(s.queue, -s.queue)).Scan(&moved)
 	})
 	return moved, err
+}
+
+// Tend does for every open queue what the broker does by itself from time to time: it
+// ends what is over, and keeps the tables short where VACUUM cannot. It is for programs
+// that use a broker for a moment only, and for operators.
+func (b *Broker) Tend(ctx context.Context) error {
+	for _, q := range b.openQueues() {
+		if _, err := q.tend(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -171,10 +171,10 @@ func (a *Attacker) Rewrite(ctx context.Context, queue string, f func([]driver.Me
 func settleSessions(ctx context.Context, tx pgx.Tx, number int64) error {
 	for _, statement := range []string{
 		`DELETE FROM session WHERE queue = $1 AND token IS NULL`,
-		`UPDATE message SET state = 4 WHERE queue = $1 AND session IS NOT NULL AND state = 0`,
-		`UPDATE message SET state = 0 WHERE queue = $1 AND session IS NOT NULL AND state = 4
+		`UPDATE message SET state = 4, turn = NULL WHERE queue = $1 AND session IS NOT NULL AND state = 0`,
+		`UPDATE message SET state = 0, turn = nextval('turn') WHERE queue = $1 AND session IS NOT NULL AND state = 4
 			AND seq IN (SELECT min(seq) FROM message WHERE queue = $1 AND state = 4 GROUP BY session)`,
-		`INSERT INTO session (queue, id, turn, touched) SELECT queue, session, min(seq), now() FROM message
+		`INSERT INTO session (queue, id, touched) SELECT queue, session, now() FROM message
 			WHERE queue = $1 AND session IS NOT NULL GROUP BY queue, session`,
 		`DELETE FROM tally WHERE queue = $1`,
 		`INSERT INTO tally SELECT queue, count(*) FILTER (WHERE state IN (0, 4)), count(*) FILTER (WHERE state IN (1, 2)),
@@ -210,8 +210,8 @@ func add(ctx context.Context, tx pgx.Tx, number int64, m *driver.Message) error 
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO message (queue, seq, place, content, state, due, expires, enqueued, deliveries, max_deliveries, size, session)
-		VALUES ($1, $2, $2, $2, 0, 'infinity', 'infinity', clock_timestamp(), 0, 0, $3, nullif($4, ''))`, number, seq, len(m.Body), m.SessionID)
+	_, err = tx.Exec(ctx, `INSERT INTO message (queue, seq, content, state, due, expires, enqueued, deliveries, max_deliveries, size, session)
+		VALUES ($1, $2, $2, 0, 'infinity', 'infinity', clock_timestamp(), 0, 0, $3, nullif($4, ''))`, number, seq, len(m.Body), m.SessionID)
 	return err
 }
 
