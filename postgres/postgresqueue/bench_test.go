@@ -15,7 +15,8 @@ import (
 	"github.com/queue-runtime/queue/testbed/postgres"
 )
 
-// Benchmarks use a server that waits for the disk.
+// Benchmarks use a server that waits for the disk, except those that compare the cost of
+// one call in different queues.
 
 var durable struct {
 	sync.Once
@@ -33,10 +34,10 @@ func durableServer(t postgres.TB) *postgres.Server {
 // bodySize is that of a sealed webhook.
 const bodySize = 1024
 
-// benchQueue opens a new queue on the durable server, with a pool for so many workers.
-func benchQueue(tb testing.TB, conns int) (*postgresqueue.Broker, driver.Queue) {
+// benchQueue opens a new queue on a server, with a pool for so many workers.
+func benchQueue(tb testing.TB, server *postgres.Server, conns int) (*postgresqueue.Broker, driver.Queue) {
 	tb.Helper()
-	rawURL := fmt.Sprintf("%s?schema=b%d&max_conns=%d", durableServer(tb).URL("postgres", "postgres"), schemas.Add(1), conns)
+	rawURL := fmt.Sprintf("%s?schema=b%d&max_conns=%d", server.URL("postgres", "postgres"), schemas.Add(1), conns)
 	b := open(tb, rawURL, &postgresqueue.Options{Default: postgresqueue.QueueOptions{MaxDeliveries: -1, Lock: time.Hour}})
 	q, err := b.Open(tb.Context(), "q", nil)
 	if err != nil {
@@ -92,7 +93,7 @@ func take(q driver.Source, n int) (int, error) {
 func BenchmarkSend(b *testing.B) {
 	for _, size := range []int{1, 10, 100} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			_, q := benchQueue(b, 8)
+			_, q := benchQueue(b, durableServer(b), 8)
 			body := make([]byte, bodySize)
 			n := 0
 			for b.Loop() {
@@ -113,7 +114,7 @@ func BenchmarkReceive(b *testing.B) {
 	for _, workers := range []int{1, 8} {
 		for _, size := range []int{1, 10} {
 			b.Run(fmt.Sprintf("workers=%d/batch=%d", workers, size), func(b *testing.B) {
-				_, q := benchQueue(b, workers)
+				_, q := benchQueue(b, durableServer(b), workers)
 				fill(b, q, b.N*size, nil)
 				var left atomic.Int64
 				left.Store(int64(b.N * size))
@@ -142,7 +143,7 @@ func BenchmarkReceive(b *testing.B) {
 func BenchmarkBacklog(b *testing.B) {
 	for _, waiting := range []int{1000, soak(100_000, 1_000_000)} {
 		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
-			_, q := benchQueue(b, 2)
+			_, q := benchQueue(b, postgres.Shared(b), 2)
 			fill(b, q, waiting, nil)
 			body := make([]byte, bodySize)
 			for b.Loop() {
@@ -161,7 +162,7 @@ func BenchmarkBacklog(b *testing.B) {
 func BenchmarkSessions(b *testing.B) {
 	for _, sessions := range []int{10, soak(10_000, 100_000)} {
 		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
-			_, q := benchQueue(b, 2)
+			_, q := benchQueue(b, postgres.Shared(b), 2)
 			name := func(i int) string { return fmt.Sprintf("session-%d", i%sessions) }
 			fill(b, q, 2*sessions, name)
 			body := make([]byte, bodySize)

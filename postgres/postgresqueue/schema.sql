@@ -70,7 +70,7 @@ ALTER TABLE {schema}.content ALTER COLUMN body SET STORAGE EXTERNAL; -- what is 
 
 CREATE TABLE {schema}.message (
 	queue          bigint NOT NULL, -- negative: its dead letters
-	seq            bigint NOT NULL, -- the order of storage, and the broker's ID
+	seq            bigint PRIMARY KEY, -- the order of storage, and the broker's ID
 	content        bigint NOT NULL,
 	state          smallint NOT NULL CHECK (state BETWEEN 0 AND 4),
 	due            timestamptz NOT NULL, -- when time alone changes the row; infinity: never
@@ -84,14 +84,13 @@ CREATE TABLE {schema}.message (
 	turn           bigint,           -- of a ready one in a session: the order of coming free
 	reason         text,             -- this and the rest: of dead letters
 	description    text,
-	died           timestamptz,
-	PRIMARY KEY (queue, seq)
+	died           timestamptz
 ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 
 -- Each index has a first column of its own, so that a query has the choice of one
 -- only. Plans are made once, often while the tables are empty, and with no
 -- statistics to tell the indexes apart.
-CREATE INDEX message_ready ON {schema}.message ((queue + 1), seq) WHERE state = 0;
+CREATE INDEX message_state ON {schema}.message ((queue + 1), state, seq);
 CREATE INDEX message_due ON {schema}.message ((queue + 2), due);
 CREATE INDEX message_session ON {schema}.message ((queue + 3), session, state, seq) WHERE session IS NOT NULL;
 CREATE INDEX message_turn ON {schema}.message ((queue + 4), turn) WHERE turn IS NOT NULL;
@@ -293,14 +292,14 @@ BEGIN
 END
 $fn$;
 
--- lock_sessions locks rows of sessions ascending, and makes those that are not there.
+-- lock_sessions locks rows of sessions in the order of ids, which is ascending, and makes those that are not there.
 CREATE FUNCTION {schema}.lock_sessions(q bigint, ids text[], t timestamptz) RETURNS void LANGUAGE plpgsql AS $fn$
 DECLARE
 	n bigint;
 BEGIN
 	LOOP
-		INSERT INTO session (queue, id, touched) SELECT q, s, t FROM unnest(ids) s ORDER BY s COLLATE "C" ON CONFLICT DO NOTHING;
-		SELECT count(*) INTO n FROM (SELECT 1 FROM session WHERE queue = q AND id = ANY (ids) ORDER BY id FOR UPDATE) l;
+		INSERT INTO session (queue, id, touched) SELECT q, o, t FROM unnest(ids) o ON CONFLICT DO NOTHING;
+		SELECT count(*) INTO n FROM unnest(ids) o, LATERAL (SELECT 1 FROM session WHERE queue = q AND id = o FOR UPDATE) l;
 		EXIT WHEN n = cardinality(ids); -- one that its last message left in between is made anew
 	END LOOP;
 END
@@ -364,7 +363,7 @@ BEGIN
 	IF k.session_only AND '' = ANY (sessions) OR EXISTS (SELECT 1 FROM unnest(bodies) b WHERE length(b) > k.max_body) THEN
 		RAISE EXCEPTION 'not a message for this queue' USING ERRCODE = 'QR003';
 	END IF;
-	SELECT array_agg(DISTINCT x) INTO owners FROM unnest(sessions) x WHERE x <> '';
+	SELECT array_agg(DISTINCT x COLLATE "C") INTO owners FROM unnest(sessions) x WHERE x <> '';
 	IF owners IS NOT NULL THEN
 		PERFORM lock_sessions(q, owners, t);
 	END IF;
@@ -435,7 +434,7 @@ BEGIN
 		PERFORM sweep(-q, t);
 	END IF;
 	PERFORM sweep(q, t);
-	SELECT array_agg(l.seq ORDER BY l.seq), array_agg(l.session) FILTER (WHERE l.session IS NOT NULL) INTO picked, owners FROM (
+	SELECT array_agg(l.seq), array_agg(l.session) FILTER (WHERE l.session IS NOT NULL) INTO picked, owners FROM (
 		SELECT r.seq, r.session, sum(r.size) OVER (ORDER BY r.seq) - r.size AS before FROM (
 			SELECT seq, session, size FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq LIMIT messages FOR UPDATE SKIP LOCKED
 		) r
@@ -443,10 +442,10 @@ BEGIN
 	IF owners IS NOT NULL AND q > 0 THEN
 		INSERT INTO session (queue, id, touched) SELECT q, o, t FROM unnest(owners) o
 			WHERE NOT EXISTS (SELECT 1 FROM session WHERE queue = q AND id = o) ON CONFLICT DO NOTHING;
-		SELECT array_agg(f.id) INTO free FROM (
-			SELECT id FROM session WHERE queue = q AND id = ANY (owners) AND token IS NULL FOR UPDATE SKIP LOCKED
+		SELECT array_agg(f.id) INTO free FROM unnest(owners) o, LATERAL (
+			SELECT id FROM session WHERE queue = q AND id = o AND token IS NULL FOR UPDATE SKIP LOCKED
 		) f;
-		SELECT array_agg(seq ORDER BY seq) INTO picked FROM message
+		SELECT array_agg(seq) INTO picked FROM message
 			WHERE queue = q AND seq = ANY (picked) AND (session IS NULL OR session = ANY (free));
 	END IF;
 	IF picked IS NULL THEN
@@ -482,7 +481,7 @@ BEGIN
 		owners := ARRAY[holder];
 	END IF;
 	IF cardinality(owners) > 0 AND q > 0 THEN
-		PERFORM 1 FROM session WHERE queue = q AND id = ANY (owners) ORDER BY id FOR UPDATE;
+		PERFORM 1 FROM unnest(owners) o, LATERAL (SELECT 1 FROM session WHERE queue = q AND id = o FOR UPDATE) l;
 	END IF;
 	t := clock_timestamp();
 	IF holder <> '' THEN
@@ -628,7 +627,7 @@ DECLARE
 BEGIN
 	PERFORM set_config('synchronous_commit', 'off', true);
 	SELECT seq INTO stop FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 2 ORDER BY seq LIMIT 1;
-	SELECT array_agg(l.seq ORDER BY l.seq) INTO picked FROM (
+	SELECT array_agg(l.seq) INTO picked FROM (
 		SELECT r.seq, sum(r.size) OVER (ORDER BY r.seq) - r.size AS before FROM (
 			SELECT seq, size FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 4 AND seq < coalesce(stop, 9223372036854775807)
 				AND due > t ORDER BY seq LIMIT messages
@@ -719,7 +718,9 @@ BEGIN
 		c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
 	FROM (
 		SELECT r.*, sum(r.size) OVER (ORDER BY r.seq) - r.size AS before FROM (
-			SELECT * FROM message WHERE queue = q AND seq > after ORDER BY seq LIMIT messages
+			SELECT m.* FROM generate_series(0, 4) g, LATERAL (
+				SELECT * FROM message WHERE queue + 1 = q + 1 AND state = g::smallint AND seq > after ORDER BY seq LIMIT messages
+			) m ORDER BY m.seq LIMIT messages
 		) r
 	) l LEFT JOIN content c ON c.id = l.content WHERE l.before < bytes ORDER BY l.seq;
 END
@@ -739,7 +740,9 @@ BEGIN
 	SELECT coalesce(sum(x.ready) FILTER (WHERE x.queue = q), 0), coalesce(sum(x.later) FILTER (WHERE x.queue = q), 0),
 		coalesce(sum(x.locked) FILTER (WHERE x.queue = q), 0), coalesce(sum(x.ready + x.later + x.locked) FILTER (WHERE x.queue = -q), 0)
 		INTO ready, later, locked, dead FROM tally x WHERE x.queue IN (q, -q);
-	SELECT coalesce(m.died, m.enqueued) INTO oldest FROM message m WHERE m.queue = q ORDER BY m.seq LIMIT 1;
+	SELECT coalesce(m.died, m.enqueued) INTO oldest FROM generate_series(0, 4) g, LATERAL (
+		SELECT * FROM message x WHERE x.queue + 1 = q + 1 AND x.state = g::smallint ORDER BY x.seq LIMIT 1
+	) m ORDER BY m.seq LIMIT 1;
 	behind := EXISTS (SELECT 1 FROM message m WHERE m.queue + 2 = q + 2 AND m.due <= t)
 		OR EXISTS (SELECT 1 FROM session s WHERE s.queue + 1 = q + 1 AND s.until <= t);
 END
@@ -797,7 +800,7 @@ BEGIN
 	IF messages THEN
 		INSERT INTO message_spare SELECT * FROM message;
 		TRUNCATE message;
-		INSERT INTO message SELECT * FROM message_spare ORDER BY queue, seq;
+		INSERT INTO message SELECT * FROM message_spare ORDER BY seq;
 		TRUNCATE message_spare;
 	END IF;
 	IF sessions THEN
