@@ -206,9 +206,9 @@ func killRounds(t *testing.T, server *postgres.Server, rounds int, disturb func(
 	}
 	for range rounds {
 		for done := l.count(); l.count() < done+5; {
-			time.Sleep(5 * time.Millisecond) // real time: the workers are other processes
+			time.Sleep(5 * time.Millisecond) // Real time: the workers are other processes.
 		}
-		time.Sleep(rand.N(5 * time.Millisecond)) // anywhere in their work
+		time.Sleep(rand.N(5 * time.Millisecond)) // Real time: the kill comes anywhere in their work.
 		victim := rand.IntN(len(workers))
 		disturb(func() *killWorker { return workers[victim] }, func(*killWorker) { launch(victim) })
 	}
