@@ -71,7 +71,7 @@ func (a *app) completeWords(root *cobra.Command) {
 		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp)
 	}
 	for flag, list := range map[string][]string{
-		"broker": {"sqlite:///", "mem://", "sqs://", "sb://"},
+		"broker": {"sqlite:///", "mem://", "postgres://", "sqs://", "sb://"},
 		"keys":   {"file:///", "env://", "awssm://", "azkv://"},
 		"nonces": {"sqlite:///", "mem://"},
 	} {

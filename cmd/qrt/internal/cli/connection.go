@@ -16,6 +16,7 @@ import (
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/postgres/postgresqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
@@ -216,15 +217,16 @@ func (c *connection) deadLetters(ctx context.Context, name, group string) (*dead
 		return nil, err
 	}
 	o := &deadletter.Options{Crypto: crypto, Group: group}
-	if _, ok := c.broker.(*sqlitequeue.Broker); ok {
-		o.Wait = fileWait
+	switch c.broker.(type) {
+	case *sqlitequeue.Broker, *postgresqueue.Broker:
+		o.Wait = atOnceWait
 	}
 	return deadletter.Open(ctx, c.client, name, o)
 }
 
-// fileWait is how long a dead letter is waited for in a file, where all that
-// there is can be had at once.
-const fileWait = 100 * time.Millisecond
+// atOnceWait is how long a dead letter is waited for in a file or a database, where all
+// that there is can be had at once.
+const atOnceWait = 100 * time.Millisecond
 
 // queueLister is a broker that knows its queues.
 type queueLister interface {
