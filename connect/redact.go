@@ -85,6 +85,7 @@ var harmless = map[string]func(string) bool{
 	"session_batch":      isWord,
 	"sessions":           isWord,
 	"synchronous":        isWord,
+	"world_readable":     isWord,
 }
 
 // isWord is true of numbers, durations and short words.

@@ -64,13 +64,13 @@ const lookInterval = 30 * time.Second
 //
 // # Local providers
 //
-// Ring, File and Env answer from memory: nothing is gained by remembering what
+// Ring, File, Folder and Env answer from memory: nothing is gained by remembering what
 // they said, and much is lost, because a key that an operator removed would go
 // on opening. In front of one of them, Cached passes each question through, and
 // so a change has effect as if the provider were asked directly. Nothing is
 // fetched ahead and no flood limit is needed. The list is compared every ListTTL
-// only to call OnRetired. This holds for the very types *Ring, *File and *Env. A
-// type that embeds one of them, or any other Provider, is cached: a method that
+// only to call OnRetired. This holds for the very types *Ring, *File, *Folder and
+// *Env. A type that embeds one of them, or any other Provider, is cached: a method that
 // it could inherit would not say what its own methods cost.
 //
 // # Keys
@@ -126,7 +126,7 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 		listeners: make(map[*listener]struct{}),
 	}
 	switch inner.(type) {
-	case *Ring, *File, *Env:
+	case *Ring, *File, *Folder, *Env:
 		c.local = true
 	}
 	if o != nil {

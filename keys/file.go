@@ -12,12 +12,18 @@ import (
 	"time"
 )
 
-// FileOptions says how a File follows its file. Nil is the zero value.
+// FileOptions says how a File or a Folder follows what it reads. Nil is the zero
+// value.
 type FileOptions struct {
-	// CheckEvery is how often the file is looked at for a change, at most, by
-	// one stat when something is asked of the provider. 0 means 1 second;
-	// negative is refused.
+	// CheckEvery is how often the file or folder is looked at for a change, at
+	// most, by a stat of each file when something is asked of the provider. 0 means
+	// 1 second; negative is refused.
 	CheckEvery time.Duration
+	// WorldReadable accepts files that every user of the machine may read, such as
+	// mode 0444, but not files that others than the owner may write. Set it only if
+	// no other user can reach them: in a container with one user, for example, where
+	// Docker mounts secrets so.
+	WorldReadable bool
 	// OnError is told why a changed file was not taken over; once, until the
 	// reason changes or goes away. It is called by whoever asked the provider,
 	// and must be quick. Nil means nobody is told; Err tells it, too.
@@ -32,8 +38,10 @@ type FileOptions struct {
 // times are as in RFC 3339 and optional. Without current, nothing seals.
 // UpdateFile writes such files.
 //
-// The file may be accessible to its owner only (chmod 600, or 400). It is read
-// again when it changes, by whoever asks the provider next; no goroutine runs.
+// The file may be accessible to its owner only (chmod 600, or 400). Its group may
+// read it, too (0440 or 0640), if root owns it and the process is in the group: so
+// Kubernetes mounts a Secret for a Pod that does not run as root. It is read again
+// when it changes, by the next caller of the provider; no goroutine runs.
 // Replace it by a rename, as UpdateFile does, so that no half of it is seen.
 //
 // A file that is gone, broken, open to others, or that gives an ID another
@@ -43,7 +51,9 @@ type FileOptions struct {
 // the file retires no key; writing one without the key does: the key is then
 // destroyed, as Ring.Remove does.
 type File struct {
-	path    string
+	name    string // in errors: "file /etc/app/keys.json"
+	load    func() (*Set, snapshot, error)
+	look    func() (snapshot, error) // what load would read now, without its content
 	every   time.Duration
 	onError func(error)
 	start   time.Time // origin of next
@@ -51,10 +61,30 @@ type File struct {
 	next  atomic.Int64 // when to look at the file again, nanoseconds since start
 	state atomic.Pointer[fileState]
 
-	look sync.Mutex // held while looking at the file, only by TryLock; guards info and seen
+	looking sync.Mutex // held while looking at the file, only by TryLock; guards read and seen
+	read    snapshot   // what the state was made of
+	seen    map[ID]fingerprint
+}
+
+// snapshot tells the files that keys were read from apart from later ones.
+type snapshot struct {
+	files []fileStamp
+	at    time.Time // when it was taken
+}
+
+// fileStamp is one file of a snapshot.
+type fileStamp struct {
+	name string
 	info fs.FileInfo
-	at   time.Time // when info was taken
-	seen map[ID]fingerprint
+}
+
+// same reports whether now surely describes the content that s describes.
+func (s *snapshot) same(now snapshot) bool {
+	return slices.EqualFunc(s.files, now.files, func(was, is fileStamp) bool {
+		return was.name == is.name && os.SameFile(was.info, is.info) && was.info.Size() == is.info.Size() &&
+			was.info.Mode() == is.info.Mode() && was.info.ModTime().Equal(is.info.ModTime()) &&
+			s.at.Sub(is.info.ModTime()) > settled
+	})
 }
 
 // fileState is what was read, or why the last change was not. It is not changed
@@ -73,18 +103,33 @@ const settled = 2 * time.Second
 // read or is open to others than its owner, and with ErrInvalidKey if it is
 // malformed.
 func OpenFile(path string, o *FileOptions) (*File, error) {
+	rule := ruleOf(o)
+	return follow(o, "file "+path,
+		func() (*Set, snapshot, error) {
+			at := time.Now()
+			set, info, err := readFile(path, rule)
+			return set, snapshot{[]fileStamp{{path, info}}, at}, err
+		},
+		func() (snapshot, error) {
+			info, err := os.Stat(path)
+			return snapshot{files: []fileStamp{{path, info}}}, err
+		})
+}
+
+// follow returns a File of what load reads, once it has read it.
+func follow(o *FileOptions, name string, load func() (*Set, snapshot, error), look func() (snapshot, error)) (*File, error) {
 	if o == nil {
 		o = new(FileOptions)
 	}
-	f := &File{path: path, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]fingerprint)}
+	f := &File{name: name, load: load, look: look, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]fingerprint)}
 	if f.every < 0 {
-		return nil, fmt.Errorf("keys: file: CheckEvery is %v: use 0 for 1s, or more", f.every)
+		return nil, fmt.Errorf("keys: %s: CheckEvery is %v: use 0 for 1s, or more", name, f.every)
 	}
 	if f.every == 0 {
 		f.every = time.Second
 	}
 	f.state.Store(new(fileState))
-	if err := f.read(); err != nil {
+	if err := f.reload(); err != nil {
 		return nil, err
 	}
 	f.next.Store(int64(f.every))
@@ -99,9 +144,9 @@ func (f *File) GetKey(_ context.Context, id ID) (*Key, error) {
 		return k, nil
 	}
 	if s.err != nil {
-		return nil, fmt.Errorf("keys: file: %w: cannot tell whether there is a key %q: %w", ErrUnavailable, clip(id), s.err)
+		return nil, fmt.Errorf("keys: %s: %w: cannot tell whether there is a key %q: %w", f.name, ErrUnavailable, clip(id), s.err)
 	}
-	return nil, fmt.Errorf("keys: file %s: %w: %q", f.path, ErrNotFound, clip(id))
+	return nil, fmt.Errorf("keys: %s: %w: %q", f.name, ErrNotFound, clip(id))
 }
 
 // CurrentKeyID implements Provider. It fails with ErrNotFound when the file
@@ -109,7 +154,7 @@ func (f *File) GetKey(_ context.Context, id ID) (*Key, error) {
 func (f *File) CurrentKeyID(context.Context) (ID, error) {
 	s := f.check()
 	if s.current == "" {
-		return "", fmt.Errorf("keys: file %s: %w: no key is current: set current", f.path, ErrNotFound)
+		return "", fmt.Errorf("keys: %s: %w: no key is current: set current", f.name, ErrNotFound)
 	}
 	return s.current, nil
 }
@@ -126,16 +171,16 @@ func (f *File) Err() error { return f.check().err }
 // one caller looks, the others go on with what is known.
 func (f *File) check() *fileState {
 	now := time.Since(f.start)
-	if int64(now) < f.next.Load() || !f.look.TryLock() {
+	if int64(now) < f.next.Load() || !f.looking.TryLock() {
 		return f.state.Load()
 	}
-	defer f.look.Unlock()
+	defer f.looking.Unlock()
 	f.next.Store(int64(now + f.every))
 	s := f.state.Load()
 	if s.err == nil && f.unchanged() {
 		return s
 	}
-	err := f.read() // stores what it took over
+	err := f.reload() // stores what it took over
 	if err != nil && (s.err == nil || s.err.Error() != err.Error()) {
 		f.state.Store(&fileState{keys: s.keys, current: s.current, err: err})
 		if f.onError != nil {
@@ -145,18 +190,15 @@ func (f *File) check() *fileState {
 	return f.state.Load()
 }
 
-// unchanged reports whether the file is surely the one that was read.
+// unchanged reports whether what was read is surely what is there.
 func (f *File) unchanged() bool {
-	info, err := os.Stat(f.path)
-	return err == nil && os.SameFile(info, f.info) && info.Size() == f.info.Size() &&
-		info.Mode() == f.info.Mode() && info.ModTime().Equal(f.info.ModTime()) &&
-		f.at.Sub(info.ModTime()) > settled
+	now, err := f.look()
+	return err == nil && f.read.same(now)
 }
 
-// read takes the file over, or changes nothing.
-func (f *File) read() error {
-	at := time.Now()
-	set, info, err := readFile(f.path)
+// reload takes over what is there, or changes nothing.
+func (f *File) reload() error {
+	set, read, err := f.load()
 	if err != nil {
 		return err
 	}
@@ -167,7 +209,7 @@ func (f *File) read() error {
 		id := k.ID()
 		fp, err := k.fingerprint()
 		if was, ok := f.seen[id]; err == nil && ok && !was.equal(fp) {
-			err = fmt.Errorf("keys: file %s: %w: %s named another secret before: give a new key a new ID", f.path, ErrInvalidKey, id)
+			err = fmt.Errorf("keys: %s: %w: %s named another secret before: give a new key a new ID", f.name, ErrInvalidKey, id)
 		}
 		if err != nil {
 			set.destroy()
@@ -177,7 +219,7 @@ func (f *File) read() error {
 	}
 	// Nothing refuses it any more.
 	maps.Copy(f.seen, prints)
-	f.info, f.at = info, at
+	f.read = read
 	for id, k := range next.keys {
 		if was := old.keys[id]; was != nil && was.Err() == nil && was.Created().Equal(k.Created()) && was.Expires().Equal(k.Expires()) {
 			next.keys[id] = was // what was derived from it stays good
