@@ -328,6 +328,7 @@ func (b *Batcher) send(batch []*pendingSend) {
 				again = append(again, i)
 				continue
 			}
+			out[i].conclude()
 			r := out[i].result
 			if r.Err != nil && b.ctx.Err() != nil {
 				r.Err = wrap("send", b.s.queue, driver.ErrClosed)
@@ -405,7 +406,7 @@ func (b *Batcher) dispatch(out []outgoing, left []int) {
 		permit.Unused() // no call was made
 		return
 	}
-	b.s.dispatch(b.ctx, now)
+	b.s.dispatch(b.ctx, now, b.s.sendBatch)
 	healthy := true
 	for j, i := range at {
 		out[i] = now[j]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ func (t *taken) refuse(err error) { t.finding, t.err = intake.Rejected, err }
 // claim takes the message in the replay store for as long as its lock lives.
 func (r *Receiver) claim(ctx context.Context, t *taken, m *envelope.EncryptedMessage, freshUntil time.Time) {
 	now := time.Now()
-	id := replay.ID(m.ReplayID())
+	id := replay.ID(m.Sender + "|" + string(m.Stream[:]) + strconv.FormatUint(m.Sequence, 10))
 	c, err := r.nonces.Begin(ctx, replay.Request{
 		Group:          r.options.Group,
 		ID:             id,

@@ -136,7 +136,7 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 
 // Renew extends the lock, and with nonce tracking the claim, by a full lock
 // time. ErrLockLost: it is over, and somebody else may have the message. Beside
-// another renewal of the delivery, a Processor's say, it waits for that first.
+// another renewal of the delivery, that of a worker.Pool for example, it waits for that first.
 func (d *Delivery) Renew(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("renew", d.Queue, err)

@@ -3,18 +3,21 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/observe"
 )
 
-// dispatch sends what prepare left without error, in as few calls as the limits
-// allow.
-func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
+// dispatch sends what prepare left without error, in as few calls of send as the limits
+// allow. send makes one call to the broker, or repeats it.
+func (s *Sender) dispatch(ctx context.Context, out []outgoing, send func(context.Context, []*outgoing)) {
 	limit := max(1, s.caps.MaxBatch)
 	var failed map[string]bool // sessions with a message that failed
 	fail := func(o *outgoing) {
@@ -29,7 +32,7 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
 	batch := make([]*outgoing, 0, min(limit, len(out)))
 	bytes := 0
 	flush := func() {
-		s.sendBatch(ctx, batch)
+		send(ctx, batch)
 		for _, o := range batch {
 			if o.result.Err != nil {
 				fail(o)
@@ -57,6 +60,66 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing) {
 	if len(batch) > 0 {
 		flush()
 	}
+}
+
+// How a call without an answer is repeated: after waits of up to 100 ms, 200 ms and so on,
+// so that a broker that restarts is met again, and no longer than a caller that gave no
+// deadline would want to wait.
+const (
+	maxRepeats   = 5
+	repeatWindow = 10 * time.Second
+)
+
+var repeatDelay = backoff.Exponential{First: 100 * time.Millisecond, Max: 2 * time.Second}
+
+// sendRepeating is sendBatch, and repeats with the same bytes what the broker did not
+// answer, if a repeat does no harm.
+func (s *Sender) sendRepeating(ctx context.Context, batch []*outgoing) {
+	deadline := time.Now().Add(repeatWindow)
+	s.sendBatch(ctx, batch)
+	for attempt := 1; attempt <= maxRepeats; attempt++ {
+		var again []*outgoing
+		for _, o := range batch {
+			if o.result.Err != nil && o.tried && unanswered(o.result.Err) && ctx.Err() == nil && s.repeatable(o) {
+				again = append(again, o)
+			}
+		}
+		next := time.Now().Add(repeatDelay.Delay(attempt))
+		if len(again) == 0 || next.After(deadline) || !sleepUntil(ctx, next) {
+			return
+		}
+		s.sendBatch(ctx, again)
+	}
+}
+
+// repeatable reports whether a second copy of the message does no harm: a receiver knows
+// a sealed one by its number, and a broker with Dedup drops the other.
+func (s *Sender) repeatable(o *outgoing) bool {
+	return o.m.Sealed || s.caps.Dedup != driver.None
+}
+
+// unanswered reports whether the broker may hold a message although sending it failed.
+func unanswered(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	switch driver.KindOf(err) {
+	case driver.Unavailable, driver.Closed, driver.Other:
+		return true
+	}
+	return false // the broker refused it
+}
+
+// unconfirmed is err of a message that the broker may hold. Errors of the context pass
+// through, as everywhere.
+func unconfirmed(err error) error {
+	var e *Error
+	if !errors.As(err, &e) || errors.Is(err, ErrUnconfirmed) {
+		return err
+	}
+	c := *e
+	c.Err = fmt.Errorf("%w: %w", ErrUnconfirmed, e.Err)
+	return &c
 }
 
 // sendBatch makes one call to the broker.
@@ -97,6 +160,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	var first error
 	sent := 0
 	for i, o := range batch {
+		o.tried = true
 		if i >= len(results) {
 			o.result.Err = wrap("send", s.queue, errors.New("the driver returned too few results"))
 		} else {

@@ -36,6 +36,31 @@ func (e *endpoint) close(ctx context.Context) error {
 	return err
 }
 
+// refuseSenderKey returns an error if the current key is a sender key, which opens no
+// message of another sender. A key store is not asked, because opening must not wait for
+// it: its sender key is met when a message comes.
+func (e *endpoint) refuseSenderKey(ctx context.Context) error {
+	if e.opener.Valid == nil || !e.opener.Valid.Local() {
+		return nil
+	}
+	id, err := e.opener.Valid.CurrentKeyID(ctx)
+	if err != nil {
+		return ctx.Err() // an empty ring, perhaps: its keys come later
+	}
+	key, err := e.opener.Valid.GetKey(ctx, id)
+	if err != nil || key == nil || key.SenderID() == "" {
+		return ctx.Err()
+	}
+	return invalidOption("key %q is the sender key of %q: a receiver needs the master key that it was made from", id, key.SenderID())
+}
+
+// endEpochs makes the next seal draw a new salt.
+func (e *endpoint) endEpochs() {
+	if c, ok := e.opener.Crypto.(*sealing.Cipher); ok {
+		c.EndEpochs()
+	}
+}
+
 // over tells the Observer that the endpoint is closed, unless it was told before.
 func (e *endpoint) over(ctx context.Context) {
 	c := e.client

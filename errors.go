@@ -23,6 +23,7 @@ var (
 	ErrKeyNotFound          = keys.ErrNotFound // as a *KeyNotFoundError
 	ErrKeyProvider          = sealing.ErrKeyProvider
 	ErrAuthenticationFailed = envelope.ErrAuthenticationFailed
+	ErrSenderNotAccepted    = sealing.ErrSender
 	ErrMessageExpired       = errors.New("message expired") // as an *ExpiredError
 	ErrMessageFromFuture    = errors.New("message is not due yet or its sender's clock is ahead")
 	ErrNonceReused          = replay.ErrReused
@@ -43,6 +44,7 @@ var (
 	ErrNoMessage       = errors.New("no message")
 	ErrReceivingPaused = errors.New("receiving paused after repeated authentication failures")
 	ErrNotSent         = errors.New("not sent: an earlier message of the same session failed")
+	ErrUnconfirmed     = errors.New("the broker did not answer and may hold the message")
 
 	ErrLockLost    = driver.ErrLockLost
 	ErrSettled     = driver.ErrSettled
@@ -199,6 +201,7 @@ var findings = []struct {
 	{ErrKeyNotFound, driver.ReasonKeyNotFound, "the receiver does not have the key"},
 	{ErrReplayStore, driver.ReasonReplayStore, "the replay store could not answer"},
 	{ErrAuthenticationFailed, driver.ReasonAuthentication, "the message was altered, moved, or sealed under another key"},
+	{ErrSenderNotAccepted, driver.ReasonSender, "the receiver does not accept the sender that the message names"},
 	{ErrMessageExpired, driver.ReasonMessageExpired, "the message is older than the receiver accepts"},
 	{ErrMessageFromFuture, driver.ReasonMessageFromFuture, "the message is not due yet"},
 	{ErrNonceReused, driver.ReasonNonceReused, "the message was handled before: a replay"},

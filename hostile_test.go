@@ -23,7 +23,7 @@ func TestMarkerIsNeverPlaintext(t *testing.T) {
 		"the marker alone":       func([]byte) driver.Message { return driver.Message{Body: []byte("QRE1")} },
 		"marker and version":     func([]byte) driver.Message { return driver.Message{Body: []byte("QRE1\x01")} },
 		"marker and text":        func([]byte) driver.Message { return driver.Message{Body: []byte("QRE1\x01 is a fine format")} },
-		"an unknown flag":        func(b []byte) driver.Message { b[5] = 1; return driver.Message{Body: b} },
+		"an unknown flag":        func(b []byte) driver.Message { b[5] = 2; return driver.Message{Body: b} },
 		"a header cut short":     func(b []byte) driver.Message { return driver.Message{Body: b[:60]} },
 		"sealed, and no marker":  func([]byte) driver.Message { return driver.Message{Body: []byte("forged"), Sealed: true} },
 		"sealed, marker removed": func(b []byte) driver.Message { return driver.Message{Body: b[4:], Sealed: true} },

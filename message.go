@@ -75,6 +75,9 @@ type Received struct {
 
 	Encrypted bool
 	KeyID     keys.ID // the key that it was sealed under
+	// Sender is who sealed it, authentic: the ID of its sender key, empty if it was
+	// sealed with the master key. Empty unless Encrypted.
+	Sender string
 
 	// Unauthenticated are attributes that the sender did not bind: somebody
 	// added them on the way. Nil unless Encrypted.

@@ -230,7 +230,7 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 	case !d.Encrypted:
 		return
 	}
-	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: opened.ExpiresAt()}
+	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: opened.ExpiresAt(), ResealedAt: opened.ResealedAt()}
 	j := r.freshness.Judge(times, time.Now())
 	switch j.Reason {
 	case driver.ReasonMessageFromFuture:
@@ -259,7 +259,7 @@ func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery
 	}
 	d.Body, d.Attributes, d.Unauthenticated = opened.Body, opened.Attributes, opened.Added
 	if opened.Envelope != nil {
-		d.Encrypted, d.Origin = true, opened.Envelope.Origin
+		d.Encrypted, d.Origin, d.Sender = true, opened.Envelope.Origin, opened.Envelope.Sender
 		d.EncryptedAt, d.NotBefore, d.TTL = opened.EncryptedAt(), opened.NotBefore(), opened.TTL()
 	}
 	return opened, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -38,6 +39,11 @@ type ReceiverOptions struct {
 	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
 	// are set.
 	CryptoProvider CryptoProvider
+
+	// Senders are the IDs of the sender keys whose messages are accepted, "" for the
+	// master key; messages of other senders are dead-lettered. Nil means every sender
+	// that holds a key.
+	Senders []string
 
 	// Group is the set of receivers that share one memory of handled messages,
 	// at most 255 bytes. Two groups that each get their own copy of a message
@@ -145,7 +151,12 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		return nil, wrap("open receiver", queue, err)
 	}
 	r.endpoint = e
+	r.options.Senders = slices.Clone(r.options.Senders)
+	e.opener.Senders = r.options.Senders
 	err = r.options.resolve(e.caps, queue)
+	if err == nil {
+		err = e.refuseSenderKey(ctx)
+	}
 	if err == nil {
 		err = e.cfg.checkStore(c.options.ReplayStore)
 	}

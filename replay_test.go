@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"slices"
 	"strings"
@@ -382,9 +383,10 @@ func (x *fixture) sealed(id string, at, notBefore time.Time) driver.Message {
 	x.Helper()
 	key, err := x.ring.GetKey(x.Context(), "k1")
 	x.must(err)
-	s, err := envelope.NewSealer(key, "k1")
+	s, err := envelope.NewSealer(key, "k1", "")
 	x.must(err)
-	h := envelope.Header{EncryptedAt: at.UnixMilli(), Origin: orders}
+	h := envelope.Header{EncryptedAt: at.UnixMilli(), Sequence: 1, Origin: orders}
+	_, _ = rand.Read(h.Stream[:]) // a sender for each message
 	if !notBefore.IsZero() {
 		h.NotBefore = notBefore.UnixMilli()
 	}
@@ -416,7 +418,7 @@ func TestRemoveWhileSealing(t *testing.T) {
 				if i == 10 {
 					close(started)
 				}
-				m, err := crypto.Encrypt(context.Background(), "k1", envelope.Header{EncryptedAt: 1, Origin: orders}, []byte("secret"), nil)
+				m, err := crypto.Encrypt(context.Background(), "k1", envelope.Header{EncryptedAt: 1, Sequence: 1, Origin: orders}, []byte("secret"), nil)
 				if err != nil {
 					if !errors.Is(err, keys.ErrNotFound) && !errors.Is(err, keys.ErrDestroyed) {
 						t.Errorf("Encrypt: %v", err)

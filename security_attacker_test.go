@@ -329,7 +329,7 @@ func (q *siegeTapQueue) Send(ctx context.Context, all []*driver.Message) []drive
 		if again {
 			e.redrives[m.DedupID]++
 		}
-		e.envelopes = append(e.envelopes, &sealedOnce{id: replay.ID(p.ReplayID()), header: p.Header, resealed: again})
+		e.envelopes = append(e.envelopes, &sealedOnce{id: replayIDOf(&p), header: p.Header, resealed: again})
 	}
 	return results
 }
@@ -515,4 +515,9 @@ func (s *siegeStore) Renew(ctx context.Context, group string, id replay.ID, toke
 		return errSiegeStore
 	}
 	return s.answer(s.NonceStore.Renew(ctx, group, id, token, lease))
+}
+
+// replayIDOf is how the library names the message of an envelope in the replay store.
+func replayIDOf(e *envelope.EncryptedMessage) replay.ID {
+	return replay.ID(e.Sender + "|" + string(e.Stream[:]) + strconv.FormatUint(e.Sequence, 10))
 }

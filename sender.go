@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/sealing"
+	"github.com/queue-runtime/queue/internal/stream"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/sessionkey"
@@ -25,6 +27,11 @@ type SenderOptions struct {
 
 	// SessionKey fills in the SessionID of messages that have none. Nil: none.
 	SessionKey sessionkey.Strategy
+
+	// Padding hides the length of bodies: envelope.Padme adds at most 12 %,
+	// envelope.PadTo(n) pads to multiples of n bytes. The broker's limits hold for what
+	// is padded. Zero means no padding, which costs nothing.
+	Padding envelope.Padding
 }
 
 // Sender sends to one queue. It is safe for concurrent use.
@@ -53,6 +60,10 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 		_ = e.close(ctx) // the configuration's error is the one that tells
 		return nil, wrap(op, queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
 	}
+	if e.sealer != nil {
+		e.sealer.Padding = o.Padding
+		e.sealer.Streams = stream.New(e.endEpochs)
+	}
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
 }
 
@@ -65,9 +76,13 @@ func (s *Sender) Close(ctx context.Context) error {
 }
 
 // Send seals and sends one message. When it returns nil the broker has confirmed
-// that it holds the message; after an error it may hold it all the same, and
-// sending again with the same ID makes a second copy. It neither retains nor
-// changes m.
+// that it holds the message. It neither retains nor changes m.
+//
+// If the broker does not answer, Send sends the same bytes again, a few times within ctx
+// and 10 s, if a repeat does no harm: a sealed message is known by its number, and a
+// broker with Capabilities().Dedup drops a repeated DedupID. An error that wraps
+// ErrUnconfirmed says that the broker may hold the message all the same; sending it again
+// makes a second message. After any other error the broker does not hold it.
 func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 	var one [1]*Message
 	one[0] = m
@@ -75,7 +90,8 @@ func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 	if err != nil {
 		return SendResult{Err: err}, err
 	}
-	s.dispatch(ctx, r)
+	s.dispatch(ctx, r, s.sendRepeating)
+	r[0].conclude()
 	return r[0].result, r[0].result.Err
 }
 
@@ -106,10 +122,11 @@ func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, err
 	if err != nil {
 		return nil, err
 	}
-	s.dispatch(ctx, r)
+	s.dispatch(ctx, r, s.sendRepeating)
 	out := make([]SendResult, len(r))
 	var failed BatchError
 	for i := range r {
+		r[i].conclude()
 		out[i] = r[i].result
 		if e := out[i].Err; e != nil {
 			if failed.Failed == 0 {
@@ -127,14 +144,31 @@ func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, err
 
 // outgoing is one message on its way out.
 type outgoing struct {
-	// m is nil unless it was prepared: sealed, where that is called for.
+	// m is nil unless it was prepared: sealed, if that is called for.
 	m       *driver.Message
+	number  sealing.Number // of a sealed message; zero otherwise
 	session string
 	size    int
 	// carries says that m has a trace context of its own, which is not that of
 	// the call that sends it.
 	carries bool
-	result  SendResult
+	// tried says that a call to the broker was made for it.
+	tried  bool
+	result SendResult
+}
+
+// conclude ends the message's number by what became of the message. It is called once
+// nothing more is tried.
+func (o *outgoing) conclude() {
+	switch err := o.result.Err; {
+	case err == nil:
+		o.number.Confirm()
+	case o.tried && unanswered(err):
+		o.number.Unknown()
+		o.result.Err = unconfirmed(err)
+	default:
+		o.number.Void()
+	}
 }
 
 // prepare validates, seals and measures each message; the error is of the call
@@ -147,31 +181,44 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 		return nil, wrap("send", s.queue, driver.ErrClosed)
 	}
 	var id keys.ID
+	var numbers *sealing.Numbers
 	if s.cfg.Enabled {
 		var f *sealing.Failure
 		if id, f = s.sealer.CurrentKey(ctx); f != nil {
 			return nil, wrap("send", s.queue, publicError(f))
 		}
+		numbers = s.sealer.Numbers()
 	}
 	trace := s.obs.TraceOf(ctx)
 	out := make([]outgoing, len(m))
 	bytes := 0
-	for _, m := range m {
-		if m != nil {
-			bytes += len(m.Body)
+	for i, m := range m {
+		o := &out[i]
+		if o.result.Err = wrap("send", s.queue, s.draft(m, o)); o.result.Err != nil {
+			continue
+		}
+		bytes += len(m.Body)
+		if numbers != nil {
+			o.number = numbers.Next(id, o.m)
 		}
 	}
 	parallel(len(m), bytes, func(i int) {
-		out[i].result.Err = wrap("send", s.queue, s.prepareOne(ctx, m[i], id, &out[i]))
-		if out[i].m != nil {
-			s.carry(&out[i], trace)
+		o := &out[i]
+		if o.m == nil {
+			return
 		}
+		if err := s.finish(ctx, o); err != nil {
+			o.m = nil // it may hold the plaintext
+			o.result.Err = wrap("send", s.queue, err)
+			return
+		}
+		s.carry(o, trace)
 	})
 	return out, nil
 }
 
-// prepareOne validates, seals and measures one message under the key with that ID.
-func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, out *outgoing) error {
+// draft validates one message and makes of it what the driver gets, not sealed yet.
+func (s *Sender) draft(m *Message, out *outgoing) error {
 	if err := m.validate(); err != nil {
 		return err
 	}
@@ -193,33 +240,38 @@ func (s *Sender) prepareOne(ctx context.Context, m *Message, id keys.ID, out *ou
 	if limit := s.caps.MaxBody; limit > 0 && len(m.Body) > limit {
 		return driver.NewTooLarge("body", len(m.Body), limit)
 	}
-	if err := s.protect(ctx, d, id, out); err != nil {
-		return err
-	}
-	out.size = s.q.Size(d)
-	if limit := s.caps.MaxBatchBytes; limit > 0 && out.size > limit {
-		return driver.NewTooLarge("message", out.size, limit)
-	}
 	out.m = d
 	return nil
 }
 
-// protect seals d if encryption is enabled, and otherwise refuses what a receiver would
-// take for sealed.
-func (s *Sender) protect(ctx context.Context, d *driver.Message, id keys.ID, out *outgoing) error {
+// finish seals and measures a drafted message.
+func (s *Sender) finish(ctx context.Context, out *outgoing) error {
+	if err := s.protect(ctx, out); err != nil {
+		return err
+	}
+	out.size = s.q.Size(out.m)
+	if limit := s.caps.MaxBatchBytes; limit > 0 && out.size > limit {
+		return driver.NewTooLarge("message", out.size, limit)
+	}
+	return nil
+}
+
+// protect seals the message if encryption is enabled, and otherwise refuses what a
+// receiver would take for sealed.
+func (s *Sender) protect(ctx context.Context, out *outgoing) error {
 	if !s.cfg.Enabled {
-		if sealing.LooksSealed(d.Body, !s.caps.BinaryBody) {
+		if sealing.LooksSealed(out.m.Body, !s.caps.BinaryBody) {
 			return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
 		}
 		return nil
 	}
-	id, f := s.sealer.Seal(ctx, id, d)
+	id, f := s.sealer.Seal(ctx, &out.number, out.m)
 	if f != nil {
 		return publicError(f)
 	}
 	out.result.Encrypted, out.result.KeyID = true, id
-	if limit := s.caps.MaxBody; limit > 0 && len(d.Body) > limit {
-		return driver.NewTooLarge("sealed body", len(d.Body), limit)
+	if limit := s.caps.MaxBody; limit > 0 && len(out.m.Body) > limit {
+		return driver.NewTooLarge("sealed body", len(out.m.Body), limit)
 	}
 	return nil
 }

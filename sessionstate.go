@@ -30,12 +30,38 @@ func (s *Session) State(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	b, err := s.r.openState(ctx, s.ID(), stored)
+	if err == nil {
+		s.renewState(ctx, store, stored, b)
+	}
 	if code := ReasonOf(err); code != "" {
 		s.r.obs.CryptoError(ctx, s.r.obs.Source, observe.CryptoError{Reason: code})
 		s.r.log.LogAttrs(ctx, slog.LevelError, "Session state refused",
 			slog.String("queue", s.r.queue), slog.String("session_id", s.ID()), slog.String("error_type", code))
 	}
 	return b, wrap(op, s.r.queue, err)
+}
+
+// renewState seals a state anew that was read under a key which is no longer current, so
+// that the key can be retired. If that fails the old state stays, and the next State
+// tries again.
+func (s *Session) renewState(ctx context.Context, store driver.StatefulSession, stored, state []byte) {
+	if !s.r.cfg.Enabled || s.r.sealer == nil || !envelope.IsSealed(stored) {
+		return
+	}
+	old, err := envelope.Parse(stored)
+	if err != nil {
+		return
+	}
+	id, err := s.r.sealer.Keys.CurrentKeyID(ctx)
+	if err != nil || string(id) == old.KeyID {
+		return
+	}
+	sealed, f := s.r.sealer.SealState(ctx, s.ID(), state)
+	if f != nil {
+		return
+	}
+	err = store.SetState(ctx, sealed)
+	s.note(err)
 }
 
 // SetState stores a small state with the session, sealed where encryption is

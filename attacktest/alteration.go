@@ -221,7 +221,7 @@ func stripMarker(i int, m *driver.Message, binary bool) error {
 	}
 	if !binary {
 		m.Body = []byte(base64.StdEncoding.EncodeToString(m.Body))
-		if strings.HasPrefix(string(m.Body), "UVJFMQ") {
+		if envelope.IsSealedText(m.Body) {
 			return errors.New("the marker is still there")
 		}
 	}

@@ -22,6 +22,7 @@ import (
 // keys, and that the envelope opens under a.
 func twoKeyBody(m *driver.Message, origin string, a, b *keys.Key, plaintext []byte) ([]byte, error) {
 	e := envelope.EncryptedMessage{Header: envelope.Header{
+		Sequence:    1,
 		EncryptedAt: time.Now().UnixMilli(),
 		KeyID:       string(a.ID()),
 		Origin:      origin,
@@ -31,7 +32,7 @@ func twoKeyBody(m *driver.Message, origin string, a, b *keys.Key, plaintext []by
 	_, _ = rand.Read(e.Nonce[:])
 	var key [2][32]byte
 	for i, k := range []*keys.Key{a, b} {
-		okm, err := k.Derive(derivationInfo(&e.Header))
+		okm, err := k.Derive(e.Sender, derivationInfo(&e.Header))
 		if err != nil {
 			return nil, err
 		}

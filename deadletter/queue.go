@@ -13,6 +13,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/sealing"
+	"github.com/queue-runtime/queue/internal/stream"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
@@ -117,7 +118,7 @@ func (q *Queue) useKeys(client *queue.Options, o *Options) error {
 		q.opener.Crypto = sealing.NewCipher(cached)
 	}
 	q.opener.Valid = cached
-	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Observe: &q.obs}
+	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Streams: stream.New(nil), Observe: &q.obs}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -61,7 +62,8 @@ func (x *redrive) reseal(ctx context.Context, m *driver.Delivery, back *driver.M
 	back.TTL = ttl
 	id, f := q.sealer.CurrentKey(ctx)
 	if f == nil {
-		_, f = q.sealer.Seal(ctx, id, back)
+		n := q.sealer.Numbers().Next(id, back)
+		_, f = q.sealer.Seal(ctx, &n, back)
 	}
 	if f != nil {
 		back.Body = nil // it may hold the plaintext
@@ -93,7 +95,7 @@ func (x *redrive) mark(ctx context.Context, m *driver.Delivery, opened *sealing.
 	from := intake.Times{EncryptedAt: opened.EncryptedAt(), NotBefore: opened.NotBefore()}.From()
 	request := replay.Request{
 		Group:          q.group,
-		ID:             replay.ID(opened.Envelope.ReplayID()),
+		ID:             replay.ID(opened.Envelope.Sender + "|" + string(opened.Envelope.Stream[:]) + strconv.FormatUint(opened.Envelope.Sequence, 10)),
 		BrokerID:       redriveMark + m.BrokerID,
 		Lease:          redriveLease,
 		FreshUntil:     from.Add(q.cfg.MaxMessageAge + q.cfg.MaxClockSkew),

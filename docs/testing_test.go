@@ -33,7 +33,7 @@ func TestApplication(t *testing.T) {
 		if n := len(app.DeadLettered(t.Context(), "orders")); n != 0 {
 			t.Fatalf("%d dead letters", n)
 		}
-		app.Broker.Inject(queuetest.Fault{On: queuetest.Send, Err: queuetest.Unavailable(), Times: 1})
+		app.Broker.Inject(queuetest.Fault{On: queuetest.Send, Err: queuetest.Unavailable()})
 		if err := placeOrder(t.Context(), app.Client, "o-2"); err == nil {
 			t.Fatal("the broker was away, and nothing was said")
 		}

@@ -23,6 +23,7 @@ const (
 	ReasonKeyNotFound        = "key_not_found"
 	ReasonReplayStore        = "replay_store_error"
 	ReasonAuthentication     = "authentication_failed"
+	ReasonSender             = "sender_not_accepted" // the sender that the message names is not in ReceiverOptions.Senders
 	ReasonMessageExpired     = "message_expired"
 	ReasonMessageFromFuture  = "message_from_future"
 	ReasonNonceReused        = "nonce_reused"

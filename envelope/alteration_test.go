@@ -9,14 +9,22 @@ import (
 )
 
 // sealKiB returns an envelope of exactly 1 KiB.
-func sealKiB(t *testing.T, key Deriver) []byte {
+func sealKiB(t *testing.T, key Deriver) []byte { return sealKiBPadded(t, key, 0) }
+
+// sealKiBPadded is sealKiB with that many zeros of padding; with 0, without the
+// flag.
+func sealKiBPadded(t *testing.T, key Deriver, zeros int) []byte {
 	t.Helper()
 	h := testHeader(t)
-	plaintext := make([]byte, 1024-SealedSize(h, 0))
+	inner := 1024 - SealedSize(h, 0)
+	plaintext, p := make([]byte, inner), NoPadding
+	if zeros > 0 {
+		plaintext, p = plaintext[:inner-lengthSize-zeros], PadTo(inner)
+	}
 	for i := range plaintext {
 		plaintext[i] = byte(i)
 	}
-	b, err := newTestSealer(t, key).Seal(nil, h, plaintext, testData(t, &testContext, h.Bound))
+	b, err := newTestSealer(t, key).SealPadded(nil, h, plaintext, testData(t, &testContext, h.Bound), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +37,12 @@ func sealKiB(t *testing.T, key Deriver) []byte {
 // Every single bit of an envelope counts, with a cold cache and with a warm one.
 func TestEveryBit(t *testing.T) {
 	key := newMasterKey(1)
-	body := sealKiB(t, key)
+	t.Run("not padded", func(t *testing.T) { everyBit(t, key, sealKiB(t, key)) })
+	t.Run("padded", func(t *testing.T) { everyBit(t, key, sealKiBPadded(t, key, 100)) })
+}
+
+func everyBit(t *testing.T, key Deriver, body []byte) {
+	t.Helper()
 	warm := NewOpener(nil)
 	if _, err := receive(warm, key, body, &testContext); err != nil {
 		t.Fatal(err)
@@ -53,6 +66,66 @@ func TestEveryBit(t *testing.T) {
 	}
 	if _, err := receive(warm, key, body, &testContext); err != nil {
 		t.Errorf("in the end the envelope no longer opens: %v", err)
+	}
+}
+
+// Stream, sequence, sender and all else of one authentic message do not go with
+// another, which differs from it in nothing but that.
+func TestExchanged(t *testing.T) {
+	key := newMasterKey(1)
+	o := NewOpener(nil)
+	data := testData(t, &testContext, testHeader(t).Bound)
+	seal := func(set func(*Header)) []byte {
+		h := testHeader(t)
+		set(h)
+		s, err := NewSealer(key, h.KeyID, h.Sender)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := s.Seal(nil, h, testPlaintext, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Open(nil, mustParse(t, b), key, data); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	sender := fixedSize + 1 + 2*16 + 1 + len(testHeader(t).KeyID) + 1
+	saltAt := testHeader(t).size(testHeader(t).KeyID, testSender) - SaltSize - CommitmentSize
+	for name, tt := range map[string]struct {
+		from, to int
+		set      func(*Header)
+	}{
+		"encrypted_at":        {encryptedAtAt, notBeforeAt, func(h *Header) { h.EncryptedAt++ }},
+		"not_before":          {notBeforeAt, expiresAtAt, func(h *Header) { h.NotBefore = 0 }},
+		"expires_at":          {expiresAtAt, streamAt, func(h *Header) { h.ExpiresAt = 0 }},
+		"stream":              {streamAt, sequenceAt, func(h *Header) { h.Stream[15]++ }},
+		"sequence":            {sequenceAt, settledAt, func(h *Header) { h.Sequence++ }},
+		"settled":             {settledAt, previousAt, func(h *Header) { h.Settled++ }},
+		"previous":            {previousAt, resealedAtAt, func(h *Header) { h.Previous = 0 }},
+		"resealed_at":         {resealedAtAt, fixedSize, func(h *Header) { h.ResealedAt = 0 }},
+		"void ranges":         {fixedSize + 1, fixedSize + 1 + 2*16, func(h *Header) { h.Void = []Range{{1, 2}, {5, 6}} }},
+		"sender ID":           {sender, sender + len(testSender), func(h *Header) { h.Sender = "router/eu-2" }},
+		"salt and commitment": {saltAt, saltAt + SaltSize + CommitmentSize, func(*Header) {}},
+	} {
+		a, b := seal(func(*Header) {}), seal(tt.set)
+		if bytes.Equal(a[tt.from:tt.to], b[tt.from:tt.to]) {
+			t.Fatalf("%s: both messages have the same", name)
+		}
+		for i := tt.from; i < tt.to; i++ {
+			a[i], b[i] = b[i], a[i]
+		}
+		for _, body := range [][]byte{a, b} {
+			m, err := Parse(body)
+			if err != nil {
+				t.Errorf("%s: %v: it does not parse any more", name, err)
+				continue
+			}
+			if got, err := o.Open(nil, &m, key, data); err != ErrAuthenticationFailed || got != nil { // the bare sentinel: opaque
+				t.Errorf("%s: %q, %v, want ErrAuthenticationFailed", name, got, err)
+			}
+		}
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// cache keeps derived ciphers by key ID and salt, at most as many as it has
+// cache keeps derived ciphers by key ID, sender and salt, at most as many as it has
 // places. When full, the hand goes round and takes the first place that was not
 // used since it last came by (the second-chance algorithm): finding an entry needs
 // no exclusive lock.
@@ -22,6 +22,10 @@ type cache struct {
 	// which is random: they are found again without a lock. It is written with mu
 	// held, for reading at least, so that what remove drops does not come back.
 	recent [recents]atomic.Pointer[entry]
+
+	// removals counts the calls of remove, so that a cipher derived before one
+	// does not come in after it. It is written with mu held.
+	removals atomic.Uint64
 }
 
 // recents is the number of places of cache.recent, a power of two.
@@ -30,37 +34,37 @@ const recents = 64
 // cacheKey has a fixed size and no pointer, so that it is found without
 // allocation.
 type cacheKey struct {
-	n    uint8
-	id   [MaxKeyID]byte
-	salt Salt
+	lengths    [2]uint8 // of id and sender
+	id, sender [MaxKeyID]byte
+	salt       Salt
 }
 
 // entry is an authenticated cipher.
 type entry struct {
 	*derived
-	key     cacheKey
-	keyID   string
-	deriver Deriver
-	used    atomic.Bool // since the hand last came by
+	key           cacheKey
+	keyID, sender string
+	deriver       Deriver
+	used          atomic.Bool // since the hand last came by
 }
 
 func newCache(limit int) *cache {
 	return &cache{index: make(map[cacheKey]int), limit: limit}
 }
 
-func keyOf(keyID string, salt *Salt) cacheKey {
-	k := cacheKey{n: uint8(len(keyID)), salt: *salt} //nolint:gosec // G115: at most MaxKeyID
+func keyOf(keyID, sender string, salt *Salt) cacheKey {
+	k := cacheKey{lengths: [2]uint8{uint8(len(keyID)), uint8(len(sender))}, salt: *salt} //nolint:gosec // G115: at most MaxKeyID
 	copy(k.id[:], keyID)
+	copy(k.sender[:], sender)
 	return k
 }
 
-// get returns the cipher of that key ID and salt if it came from the very d, and
-// nil otherwise.
-func (c *cache) get(keyID string, salt *Salt, d Deriver) *derived {
-	recent := &c.recent[salt[0]%recents]
+// get returns the cipher of m if it came from the very d, and nil otherwise.
+func (c *cache) get(m *EncryptedMessage, d Deriver) *derived {
+	recent := &c.recent[m.Salt[0]%recents]
 	e := recent.Load()
-	if e == nil || e.key.salt != *salt || e.keyID != keyID {
-		if e = c.find(keyID, salt, recent); e == nil {
+	if e == nil || e.key.salt != m.Salt || e.keyID != m.KeyID || e.sender != m.Sender {
+		if e = c.find(m, recent); e == nil {
 			return nil
 		}
 	}
@@ -75,8 +79,8 @@ func (c *cache) get(keyID string, salt *Salt, d Deriver) *derived {
 }
 
 // find looks an entry up in the index and makes it a recent one.
-func (c *cache) find(keyID string, salt *Salt, recent *atomic.Pointer[entry]) *entry {
-	k := keyOf(keyID, salt)
+func (c *cache) find(m *EncryptedMessage, recent *atomic.Pointer[entry]) *entry {
+	k := keyOf(m.KeyID, m.Sender, &m.Salt)
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	i, ok := c.index[k]
@@ -87,15 +91,18 @@ func (c *cache) find(keyID string, salt *Salt, recent *atomic.Pointer[entry]) *e
 	return c.places[i]
 }
 
-// add puts a cipher in, in the place of one of the same key ID and salt where
-// there is one. A message was authenticated with it.
-func (c *cache) add(keyID string, salt *Salt, d Deriver, k *derived) {
-	if c.limit == 0 || !reflect.ValueOf(d).Comparable() {
+// add puts e in, in the place of one of the same key if there is one. A message
+// was authenticated with it. removals is their number before e was derived: if
+// there were others since, e stays out, because one of them may have been for it.
+func (c *cache) add(e *entry, removals uint64) {
+	if c.limit == 0 || !reflect.ValueOf(e.deriver).Comparable() {
 		return
 	}
-	e := &entry{derived: k, key: keyOf(keyID, salt), keyID: keyID, deriver: d}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.removals.Load() != removals {
+		return
+	}
 	i, ok := c.index[e.key]
 	if ok {
 		c.leave(c.places[i])
@@ -106,7 +113,7 @@ func (c *cache) add(keyID string, salt *Salt, d Deriver, k *derived) {
 	c.places[i] = e
 }
 
-// leave takes e, which goes out of its place, out of the recent ones. mu is held.
+// leave takes e, which loses its place, out of the recent ones. mu is held.
 func (c *cache) leave(e *entry) {
 	c.recent[e.key.salt[0]%recents].CompareAndSwap(e, nil)
 }
@@ -138,6 +145,7 @@ func (c *cache) place() int {
 func (c *cache) remove(drop func(*entry) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.removals.Add(1)
 	for i, e := range c.places {
 		if e != nil && drop(e) {
 			c.leave(e)

@@ -3,8 +3,10 @@ package envelope
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
+	"weak"
 )
 
 // sealSalts returns n messages under n salts.
@@ -55,7 +57,7 @@ func TestCacheHit(t *testing.T) {
 func TestCacheUnauthenticated(t *testing.T) {
 	key := newMasterKey(1)
 	o := NewOpener(nil)
-	for _, at := range []int{8, 40, 120, -1} { // time, key ID or origin, salt or later, tag
+	for _, at := range []int{8, 128, 200, -1} { // time, key ID or origin, salt or later, tag
 		body := sealTest(t, key)
 		if at < 0 {
 			at += len(body)
@@ -102,15 +104,81 @@ func TestCacheIdentity(t *testing.T) {
 
 func TestCacheBound(t *testing.T) {
 	key := newMasterKey(1)
-	for _, tt := range []struct{ entries, want int }{{0, 256}, {1, 1}, {3, 3}, {-1, 0}} {
+	for _, tt := range []struct{ entries, want int }{{0, 4096}, {1, 1}, {3, 3}, {-1, 0}} {
 		o := NewOpener(&OpenerOptions{Entries: tt.entries})
-		for _, body := range sealSalts(t, key, 300) {
+		for _, body := range sealSalts(t, key, tt.want+44) {
 			mustReceive(t, o, key, body)
 			mustReceive(t, o, key, body)
 		}
 		if n := len(o.cache.index); n != tt.want || len(o.cache.places) != tt.want {
 			t.Errorf("Entries %d: %d entries in %d places, want %d", tt.entries, n, len(o.cache.places), tt.want)
 		}
+	}
+}
+
+// One salt under two sender IDs is two entries, although one key serves both.
+func TestCacheSenders(t *testing.T) {
+	key := newMasterKey(1)
+	data := testData(t, &testContext, testHeader(t).Bound)
+	salt := Salt{1, 2, 3}
+	var list []*EncryptedMessage
+	for _, sender := range []string{"a", "b", ""} {
+		s, err := NewSealer(key, "k", sender)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &epoch{salt: salt, start: testHeader(t).EncryptedAt}
+		if e.derived, err = derive(key, "k", sender, &salt); err != nil {
+			t.Fatal(err)
+		}
+		e.latest.Store(e.start)
+		s.current.Store(e)
+		b, err := s.Seal(nil, testHeader(t), testPlaintext, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, mustParse(t, b))
+	}
+	o := NewOpener(nil)
+	key.derived.Store(0)
+	for range 3 {
+		for _, m := range list {
+			if m.Salt != salt {
+				t.Fatal("the salts differ")
+			}
+			if _, err := o.Open(nil, m, key, data); err != nil {
+				t.Fatalf("sender %q: %v", m.Sender, err)
+			}
+		}
+	}
+	if n := key.derived.Load(); n != 3 {
+		t.Errorf("derived %d times for three entries", n)
+	}
+	o.Forget("k")
+	if n := len(o.cache.index); n != 0 {
+		t.Errorf("%d ciphers of a forgotten key", n)
+	}
+}
+
+// forgetful is a Deriver whose key is forgotten while it derives.
+type forgetful struct {
+	masterKey
+	opener *Opener
+}
+
+func (k *forgetful) Derive(sender string, info []byte) ([64]byte, error) {
+	k.opener.Forget("merge-warden/2026-01")
+	return k.masterKey.Derive(sender, info)
+}
+
+// A key that is forgotten while a message is opened with it leaves no cipher.
+func TestCacheForgottenMeanwhile(t *testing.T) {
+	plain := newMasterKey(1)
+	o := NewOpener(nil)
+	key := &forgetful{masterKey{secret: plain.secret}, o}
+	mustReceive(t, o, key, sealTest(t, plain))
+	if n := len(o.cache.index); n != 0 {
+		t.Errorf("%d ciphers of a forgotten key", n)
 	}
 }
 
@@ -144,14 +212,15 @@ func TestCacheKeyIDs(t *testing.T) {
 	data := testData(t, &testContext, testHeader(t).Bound)
 	salt := Salt{1, 2, 3}
 	seal := func(id string) *EncryptedMessage {
-		s, err := NewSealer(key, id)
+		s, err := NewSealer(key, id, testSender)
 		if err != nil {
 			t.Fatal(err)
 		}
 		e := &epoch{salt: salt, start: testHeader(t).EncryptedAt}
-		if e.derived, err = derive(key, id, &salt); err != nil {
+		if e.derived, err = derive(key, id, testSender, &salt); err != nil {
 			t.Fatal(err)
 		}
+		e.latest.Store(e.start)
 		s.current.Store(e)
 		b, err := s.Seal(nil, testHeader(t), testPlaintext, data)
 		if err != nil {
@@ -200,7 +269,7 @@ func TestCacheRefill(t *testing.T) {
 	key := newMasterKey(1)
 	data := testData(t, &testContext, testHeader(t).Bound)
 	seal := func(id string) []byte {
-		s, err := NewSealer(key, id)
+		s, err := NewSealer(key, id, testSender)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +308,9 @@ type byValue struct {
 	_   []int
 }
 
-func (v byValue) Derive(info []byte) ([64]byte, error) { return v.key.Derive(info) }
+func (v byValue) Derive(sender string, info []byte) ([64]byte, error) {
+	return v.key.Derive(sender, info)
+}
 
 func TestCacheIncomparable(t *testing.T) {
 	key := newMasterKey(1)
@@ -283,4 +354,42 @@ func TestCacheConcurrently(t *testing.T) {
 	if n := len(o.cache.index); n > 3 {
 		t.Errorf("%d entries", n)
 	}
+}
+
+// What was derived from a retired key is not reachable any more, neither from the
+// Opener nor from the Sealer.
+func TestRetiredKeyIsCollected(t *testing.T) {
+	key := newMasterKey(1)
+	s := newTestSealer(t, key)
+	h := testHeader(t)
+	data := testData(t, &testContext, h.Bound)
+	o := NewOpener(nil)
+	var ciphers []weak.Pointer[derived]
+	for range 5 {
+		body, err := s.Seal(nil, h, testPlaintext, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time it becomes a recent one
+			mustReceive(t, o, key, body)
+		}
+		ciphers = append(ciphers, weak.Make(s.current.Load().derived), weak.Make(o.cache.get(mustParse(t, body), key)))
+		s.EndEpoch()
+	}
+	last, err := s.Seal(nil, h, testPlaintext, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ciphers = append(ciphers, weak.Make(s.current.Load().derived))
+	mustReceive(t, o, key, last)
+	o.Forget(h.KeyID)
+	s.EndEpoch()
+	runtime.GC()
+	for i, c := range ciphers {
+		if c.Value() != nil {
+			t.Errorf("cipher %d of the retired key is reachable", i)
+		}
+	}
+	runtime.KeepAlive(o)
+	runtime.KeepAlive(s)
 }

@@ -9,13 +9,23 @@ import (
 	"sync"
 )
 
-// Deriver is a master key, as this package needs it.
+// Deriver is a key as this package needs it: a master key K, or the sender key K_s
+// of one sender (qre1, Section 3).
 //
-// Derive returns HKDF-Expand (RFC 5869, Section 2.3) with SHA-256, the 32-byte
-// master key as the pseudorandom key, info, and a length of 64 bytes (qre1,
-// Section 3.1). It must be safe for concurrent use, must not keep info, and must
-// always return the same for the same info. It may wait: two HMACs by a
-// hardware module are a Deriver.
+// Derive returns 64 bytes of HKDF-Expand (RFC 5869, Section 2.3) with SHA-256, the
+// sender key of that sender ID as the pseudorandom key, and info. A master key
+// derives the sender key first, with 32 bytes of HKDF-Expand, also for the empty
+// ID (qre1, Section 3.1):
+//
+//	K_s = HKDF-Expand(K, "QRE1/sender/v1\x00" || byte(len(sender)) || sender, 32)
+//
+// A sender key fails for every other sender ID than its own. That the ID is an
+// argument makes it impossible to use the one kind for the other: what is derived
+// for a sender is the same whichever of the two derives it, or there is an error.
+//
+// Derive must be safe for concurrent use, must not keep info, and must always
+// return the same for the same arguments. It may wait: a hardware module that
+// computes HMACs is a Deriver.
 //
 // What was derived is cached by the identity of the Deriver, so it should be a
 // pointer, the same one for the same key; a Deriver that cannot be compared with
@@ -26,7 +36,7 @@ import (
 // is asked before a cached cipher is used, and its error ends the operation: so a
 // destroyed key stops sealing and opening at once. Err must be fast.
 type Deriver interface {
-	Derive(info []byte) ([64]byte, error)
+	Derive(sender string, info []byte) ([64]byte, error)
 }
 
 // usable returns the error of a Deriver that has one to tell.
@@ -37,7 +47,7 @@ func usable(d Deriver) error {
 	return nil
 }
 
-// infoLabel begins the info of every derivation (qre1, Section 3.1).
+// infoLabel begins the info of every message key (qre1, Section 3.2).
 const infoLabel = "QRE1/A256GCM-HKDF-SHA256-COMMIT/v1\x00"
 
 // The domains of additional data (qre1, Section 4.1). A message sealed in one
@@ -54,9 +64,13 @@ const maxPlaintext = 1<<36 - 32
 // checkSize refuses what GCM cannot seal.
 func checkSize(what string, n int64) error {
 	if n > maxPlaintext {
-		return fmt.Errorf("%s: %d bytes: at most %d", what, n, int64(maxPlaintext))
+		return sizeError(what, n)
 	}
 	return nil
+}
+
+func sizeError(what string, n int64) error {
+	return fmt.Errorf("%s: %d bytes: at most %d", what, n, int64(maxPlaintext))
 }
 
 // derived is what a master key gives for one salt.
@@ -65,9 +79,9 @@ type derived struct {
 	commitment Commitment
 }
 
-// derive returns the cipher and the commitment of d for that salt. Its errors are
-// those of d.
-func derive(d Deriver, keyID string, salt *Salt) (k *derived, err error) {
+// derive returns the cipher and the commitment of d for that sender and salt. Its
+// errors are those of d.
+func derive(d Deriver, keyID, sender string, salt *Salt) (k *derived, err error) {
 	info := make([]byte, 0, len(infoLabel)+1+MaxKeyID+SaltSize)
 	info = append(info, infoLabel...)
 	info = appendShort(info, keyID)
@@ -75,7 +89,7 @@ func derive(d Deriver, keyID string, salt *Salt) (k *derived, err error) {
 	k = new(derived)
 	confine(func() {
 		var okm [64]byte
-		if okm, err = d.Derive(info); err != nil {
+		if okm, err = d.Derive(sender, info); err != nil {
 			err = fmt.Errorf("envelope: derive: %w", err)
 			return
 		}
@@ -129,7 +143,7 @@ func (s *scratch) put() {
 // data (qre1, Section 4.1).
 func (s *scratch) begin(domain string, header int) {
 	s.b = append(s.b[:0], domain...)
-	s.b = binary.BigEndian.AppendUint32(s.b, uint32(header)) //nolint:gosec // G115: a valid header is shorter than 17 KiB
+	s.b = binary.BigEndian.AppendUint32(s.b, uint32(header)) //nolint:gosec // G115: a valid header is shorter than 18 KiB
 }
 
 // overlaps reports whether a and b share memory. Addresses come from reflect, to

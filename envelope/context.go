@@ -3,7 +3,6 @@ package envelope
 import (
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 )
@@ -22,6 +21,20 @@ type Context struct {
 	Attributes map[string]string
 }
 
+// AddAttribute sets an attribute that arrived. It fails with ErrInvalidContext if
+// one of that name arrived before: which of the two was bound cannot be known, so
+// the message does not authenticate (qre1, Section 6.1).
+func (c *Context) AddAttribute(name, value string) error {
+	if _, ok := c.Attributes[name]; ok {
+		return fmt.Errorf("%w: an attribute arrived twice", ErrInvalidContext)
+	}
+	if c.Attributes == nil {
+		c.Attributes = make(map[string]string)
+	}
+	c.Attributes[name] = value
+	return nil
+}
+
 // Tags of the entries of a context (qre1, Section 4.2).
 const (
 	tagMessageID     = 1
@@ -30,6 +43,9 @@ const (
 	tagCorrelationID = 4
 	tagAttributes    = 0x40
 )
+
+// entrySize is what an entry adds to its value: the tag and the length.
+const entrySize = 5
 
 // BoundNames returns the names of attrs in the order of a header. It fails with
 // ErrInvalidContext when there are more than MaxBound, or when one is empty or
@@ -42,7 +58,11 @@ func BoundNames(attrs map[string]string) ([]string, error) {
 		// Before sorting: the number is the caller's.
 		return nil, fmt.Errorf("%w: %d attributes: use at most %d", ErrInvalidContext, len(attrs), MaxBound)
 	}
-	names := slices.Sorted(maps.Keys(attrs))
+	names := make([]string, 0, len(attrs))
+	for name := range attrs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
 	if err := checkBound(names); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidContext, err)
 	}
@@ -51,11 +71,11 @@ func BoundNames(attrs map[string]string) ([]string, error) {
 
 // AppendContext appends the encoding of c to dst: what Seal and Open take as
 // contextData. bound are the names in the header; the values are those of
-// c.Attributes.
+// c.Attributes. It allocates once, or not at all if dst has room.
 //
 // It fails with ErrInvalidContext when the message ID is empty, when a bound name
 // is not in c.Attributes, when bound could not stand in a header, or when a
-// field exceeds 2^32-1 bytes. To who opens, that is an authentication failure.
+// field exceeds 2^32-1 bytes. To a receiver, that is an authentication failure.
 func AppendContext(dst []byte, c *Context, bound []string) ([]byte, error) {
 	if c.MessageID == "" {
 		return nil, fmt.Errorf("%w: message ID: empty", ErrInvalidContext)
@@ -75,6 +95,11 @@ func AppendContext(dst []byte, c *Context, bound []string) ([]byte, error) {
 		return nil, err
 	}
 
+	size := 4*entrySize + len(c.MessageID) + len(c.SessionID) + len(c.ContentType) + len(c.CorrelationID)
+	if len(bound) > 0 {
+		size += entrySize + int(attributes) //nolint:gosec // G115: fits four bytes
+	}
+	dst = slices.Grow(dst, size)
 	dst = appendScalar(dst, tagMessageID, c.MessageID)
 	dst = appendScalar(dst, tagSessionID, c.SessionID)
 	dst = appendScalar(dst, tagContentType, c.ContentType)

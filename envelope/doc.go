@@ -3,11 +3,16 @@
 // the clear what a receiver must know before it can open, and additional data
 // that binds the message's metadata.
 //
-// A [Sealer] seals under one key, [Parse] reads an envelope without a key, and an
-// [Opener] opens it with the [Deriver] that its key ID names. What opens was
-// sealed, unaltered, by a holder of that key, with that header and that context.
-// That says nothing of when: freshness, replay and the acceptance of the origin
-// are the receiver's, who has the authenticated header to judge by.
+// A [Sealer] seals under one key as one sender, [Parse] reads an envelope without a
+// key, and an [Opener] opens it with the [Deriver] that its key ID names. What
+// opens was sealed, unaltered, by a holder of that sender's key or of the master
+// key, with that header and that context. That says nothing of when: freshness,
+// replay and the acceptance of origin and sender are up to the receiver, which
+// judges by the authenticated header.
+//
+// The package fills in no stream and no sequence: a sender numbers its messages
+// itself, and must not use one sequence of a stream for two of them. A [Padding]
+// hides the length of a plaintext.
 //
 // The package turns bytes into bytes. It does no I/O, keeps no clock (times are
 // arguments, in Unix milliseconds), logs nothing and takes randomness from

@@ -13,8 +13,8 @@ var (
 	// know (qre1, Section 2.1). A newer sender may have made it.
 	ErrUnsupportedVersion = errors.New("unsupported envelope version")
 
-	// ErrAuthenticationFailed: the key commitment or the tag does not match:
-	// altered, moved, sealed under another key, or never sealed. It is opaque on
+	// ErrAuthenticationFailed: the message was altered, moved, sealed under another
+	// key, by another sender or for another use, or never sealed. It is opaque on
 	// purpose and wraps nothing.
 	ErrAuthenticationFailed = errors.New("message authentication failed")
 
@@ -22,8 +22,8 @@ var (
 	ErrEncryptionFailed = errors.New("encryption failed")
 
 	// ErrInvalidContext: the context cannot have been bound (qre1, Section 4.2):
-	// no message ID, or a bound attribute that is missing. To who opens, it is
-	// an authentication failure.
+	// no message ID, a bound attribute that is missing, or an attribute that
+	// arrived twice. To a receiver, it is an authentication failure.
 	ErrInvalidContext = errors.New("invalid context")
 )
 

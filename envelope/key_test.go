@@ -20,10 +20,34 @@ func newMasterKey(fill byte) *masterKey {
 	return &masterKey{secret: bytes.Repeat([]byte{fill}, 32)}
 }
 
-func (k *masterKey) Derive(info []byte) (okm [64]byte, err error) {
+func (k *masterKey) Derive(sender string, info []byte) (okm [64]byte, err error) {
 	k.derived.Add(1)
 	if err := k.Err(); err != nil {
 		return okm, err
+	}
+	return (&senderKey{id: sender, secret: senderSecret(k.secret, sender)}).Derive(sender, info)
+}
+
+// senderSecret is qre1, Section 3.1.
+func senderSecret(master []byte, sender string) []byte {
+	out, err := hkdf.Expand(sha256.New, master, "QRE1/sender/v1\x00"+string([]byte{byte(len(sender))})+sender, 32)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
+// senderKey is the Deriver of a sender that does not have the master key.
+type senderKey struct {
+	id     string
+	secret []byte
+}
+
+var errOtherSender = errors.New("a sender key of another sender")
+
+func (k *senderKey) Derive(sender string, info []byte) (okm [64]byte, err error) {
+	if sender != k.id {
+		return okm, errOtherSender
 	}
 	out, err := hkdf.Expand(sha256.New, k.secret, string(info), len(okm))
 	copy(okm[:], out)
@@ -63,10 +87,29 @@ func testHeader(t testing.TB) *Header {
 		EncryptedAt: 1_760_000_000_000,
 		NotBefore:   1_760_000_060_000,
 		ExpiresAt:   1_760_003_600_000,
+		Stream:      testStream,
+		Sequence:    4711,
+		Settled:     4700,
+		Previous:    4703,
+		ResealedAt:  1_760_000_120_000,
+		Void:        []Range{{17, 17}, {4690, 4699}},
 		KeyID:       "merge-warden/2026-01",
+		Sender:      testSender,
 		Origin:      "merge-warden",
 		Bound:       bound,
 	}
+}
+
+const testSender = "router/eu-1"
+
+// testStream was opened at 1_759_999_000_000.
+var testStream = [StreamSize]byte{0x01, 0x99, 0xc8, 0x1d, 0x7d, 0xc0, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}
+
+// appHeader is testHeader for direct use.
+func appHeader(t testing.TB) *Header {
+	t.Helper()
+	h := testHeader(t)
+	return &Header{EncryptedAt: h.EncryptedAt, NotBefore: h.NotBefore, ExpiresAt: h.ExpiresAt, KeyID: h.KeyID, Sender: h.Sender, Origin: h.Origin, Bound: h.Bound}
 }
 
 func testData(t testing.TB, c *Context, bound []string) []byte {
@@ -80,7 +123,7 @@ func testData(t testing.TB, c *Context, bound []string) []byte {
 
 func newTestSealer(t testing.TB, d Deriver) *Sealer {
 	t.Helper()
-	s, err := NewSealer(d, testHeader(t).KeyID)
+	s, err := NewSealer(d, testHeader(t).KeyID, testSender)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -22,7 +21,7 @@ type EncryptedMessage struct {
 	Header
 
 	Nonce      Nonce
-	Ciphertext []byte // as long as the plaintext; without nonce and tag
+	Ciphertext []byte // as long as the plaintext with its padding; without nonce and tag
 	Tag        AuthenticationTag
 
 	raw  []byte // the whole envelope; nil unless parsed
@@ -33,6 +32,21 @@ type EncryptedMessage struct {
 // whole or broken, and never plaintext.
 func IsSealed(body []byte) bool {
 	return len(body) >= len(Marker) && string(body[:len(Marker)]) == Marker
+}
+
+// textMark is Marker in base64, without its last two bits.
+const textMark = "UVJFM"
+
+// IsSealedText reports whether text begins as an envelope of any version in
+// base64 does (qre1, Section 7): UVJFM and a character from Q to f, which holds
+// the last two bits of Marker and the first four of the version. On a transport
+// for text, such a body is an envelope, whole or broken, and never plaintext.
+func IsSealedText[T string | []byte](text T) bool {
+	if len(text) <= len(textMark) || string(text[:len(textMark)]) != textMark {
+		return false
+	}
+	c := text[len(textMark)]
+	return 'Q' <= c && c <= 'Z' || 'a' <= c && c <= 'f'
 }
 
 // Parse takes an envelope apart. It needs no key and proves nothing: it says what
@@ -55,7 +69,7 @@ func Parse(body []byte) (EncryptedMessage, error) {
 
 func (m *EncryptedMessage) parse() error {
 	body := m.raw
-	end, count, err := layout(body)
+	end, err := layout(body)
 	if err != nil {
 		return err
 	}
@@ -63,18 +77,13 @@ func (m *EncryptedMessage) parse() error {
 	// what was parsed is what is believed, even if body changes in between.
 	nonceAt := end + SaltSize + CommitmentSize
 	m.head = string(body[:nonceAt])
-
-	for i, ms := range [...]*int64{&m.EncryptedAt, &m.NotBefore, &m.ExpiresAt} {
-		u := binary.BigEndian.Uint64(body[len(Marker)+2+8*i:])
-		if u > MaxTime {
-			return fmt.Errorf("%s: past the year 9999", timeFields[i])
-		}
-		*ms = int64(u)
-	}
-	text := m.head[fixedSize:end]
+	m.parseFixed()
+	text := m.parseVoid(m.head[fixedSize:])
 	m.KeyID, text = cutShort(text)
+	m.Sender, text = cutShort(text)
 	m.Origin, text = cutShort(text)
-	text = text[1:] // the number of names
+	count := int(text[0])
+	text = text[1:]
 	if count > 0 {
 		m.Bound = make([]string, count)
 		for i := range m.Bound {
@@ -93,29 +102,111 @@ func (m *EncryptedMessage) parse() error {
 	return nil
 }
 
-// layout checks that marker, version and flags are as they must be and that every
-// field lies within body. It returns where the names of the bound attributes end,
-// and how many there are.
-func layout(body []byte) (end, count int, err error) {
-	switch {
-	case !IsSealed(body):
-		return 0, 0, fmt.Errorf("marker: the body does not begin with %s", Marker)
-	case len(body) == len(Marker):
-		return 0, 0, errors.New("version: cut off")
-	case body[len(Marker)] != Version1:
-		// Another version may be laid out in another way: nothing else is looked at.
-		return 0, 0, fmt.Errorf("%w: %d: this receiver knows %d", ErrUnsupportedVersion, body[len(Marker)], Version1)
-	case len(body) == len(Marker)+1:
-		return 0, 0, errors.New("flags: cut off")
-	case body[len(Marker)+1] != 0:
-		return 0, 0, fmt.Errorf("flags: 0x%02x: none is defined", body[len(Marker)+1])
-	}
-	end = len(Marker) + 2
-	for _, field := range timeFields {
-		if end += 8; end > len(body) {
-			return 0, 0, fmt.Errorf("%s: cut off", field)
+// parseFixed reads the fields of fixed size. A time that is too late for Header
+// becomes negative, which check refuses.
+func (m *EncryptedMessage) parseFixed() {
+	m.Padded = m.head[flagsAt]&flagPadded != 0
+	m.EncryptedAt, m.NotBefore, m.ExpiresAt = timeIn(m.head[encryptedAtAt:]), timeIn(m.head[notBeforeAt:]), timeIn(m.head[expiresAtAt:])
+	copy(m.Stream[:], m.head[streamAt:])
+	m.Sequence, m.Settled, m.Previous = number(m.head[sequenceAt:]), number(m.head[settledAt:]), number(m.head[previousAt:])
+	m.ResealedAt = timeIn(m.head[resealedAtAt:])
+}
+
+// parseVoid reads the void ranges, and returns what follows them.
+func (m *EncryptedMessage) parseVoid(text string) string {
+	count := int(text[0])
+	text = text[1:]
+	if count > 0 {
+		m.Void = make([]Range, count)
+		for i := range m.Void {
+			m.Void[i] = Range{number(text), number(text[8:])}
+			text = text[16:]
 		}
 	}
+	return text
+}
+
+// number reads 8 bytes, most significant first.
+func number(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0])<<56 | uint64(s[1])<<48 | uint64(s[2])<<40 | uint64(s[3])<<32 |
+		uint64(s[4])<<24 | uint64(s[5])<<16 | uint64(s[6])<<8 | uint64(s[7])
+}
+
+// timeIn reads a time, and returns -1 for one that is past MaxTime.
+func timeIn(s string) int64 {
+	if u := number(s); u <= MaxTime {
+		return int64(u)
+	}
+	return -1
+}
+
+// layout checks that marker, version and flags are as they must be and that every
+// field lies within body. It returns where the names of the bound attributes end.
+func layout(body []byte) (end int, err error) {
+	switch {
+	case !IsSealed(body):
+		return 0, fmt.Errorf("marker: the body does not begin with %s", Marker)
+	case len(body) == len(Marker):
+		return 0, errors.New("version: cut off")
+	case body[len(Marker)] != Version1:
+		// Another version may be laid out in another way: nothing else is looked at.
+		return 0, fmt.Errorf("%w: %d: this receiver knows %d", ErrUnsupportedVersion, body[len(Marker)], Version1)
+	case len(body) == flagsAt:
+		return 0, errors.New("flags: cut off")
+	case body[flagsAt]&^flagPadded != 0:
+		return 0, fmt.Errorf("flags: 0x%02x: only 0x%02x is defined", body[flagsAt], flagPadded)
+	case len(body) < fixedSize:
+		return 0, fixedCut(len(body))
+	case len(body) == fixedSize:
+		return 0, errors.New("void ranges: cut off")
+	}
+	void := int(body[fixedSize])
+	if void > MaxVoid {
+		return 0, fmt.Errorf("void ranges: %d: at most %d", void, MaxVoid)
+	}
+	if end = fixedSize + 1 + 16*void; end > len(body) {
+		return 0, errors.New("void ranges: cut off")
+	}
+	if end, err = layoutNames(body, end); err != nil {
+		return 0, err
+	}
+	switch n := len(body) - end; {
+	case n < SaltSize:
+		return 0, errors.New("salt: cut off")
+	case n < SaltSize+CommitmentSize:
+		return 0, errors.New("key commitment: cut off")
+	case n < SaltSize+CommitmentSize+NonceSize:
+		return 0, errors.New("nonce: cut off")
+	case n < SaltSize+CommitmentSize+NonceSize+TagSize:
+		return 0, errors.New("authentication tag: cut off")
+	default:
+		err = checkSize("ciphertext", int64(n-(SaltSize+CommitmentSize+NonceSize+TagSize)))
+	}
+	return end, err
+}
+
+// fixedCut names the field of fixed size in which a body of n bytes ends.
+func fixedCut(n int) error {
+	field := "resealed_at"
+	for _, f := range [...]struct {
+		name string
+		end  int
+	}{
+		{"encrypted_at", notBeforeAt}, {"not_before", expiresAtAt}, {"expires_at", streamAt}, {"stream", sequenceAt},
+		{"sequence", settledAt}, {"settled", previousAt}, {"previous", resealedAtAt},
+	} {
+		if n < f.end {
+			field = f.name
+			break
+		}
+	}
+	return fmt.Errorf("%s: cut off", field)
+}
+
+// layoutNames is layout for the fields from the key ID, at end, to the bound
+// attributes.
+func layoutNames(body []byte, end int) (int, error) {
 	short := func() bool { // a length byte and as many bytes
 		if end < len(body) {
 			end += int(body[end])
@@ -123,38 +214,25 @@ func layout(body []byte) (end, count int, err error) {
 		end++
 		return end <= len(body)
 	}
-	if !short() {
-		return 0, 0, errors.New("key ID: cut off")
-	}
-	if !short() {
-		return 0, 0, errors.New("origin: cut off")
+	for _, field := range [...]string{"key ID", "sender ID", "origin"} {
+		if !short() {
+			return 0, fmt.Errorf("%s: cut off", field)
+		}
 	}
 	if end >= len(body) {
-		return 0, 0, errors.New("bound attributes: cut off")
+		return 0, errors.New("bound attributes: cut off")
 	}
-	count = int(body[end])
+	count := int(body[end])
 	if count > MaxBound {
-		return 0, 0, fmt.Errorf("bound attributes: %d: at most %d", count, MaxBound)
+		return 0, fmt.Errorf("bound attributes: %d: at most %d", count, MaxBound)
 	}
 	end++
 	for i := range count {
 		if !short() {
-			return 0, 0, fmt.Errorf("bound attributes: name %d: cut off", i)
+			return 0, fmt.Errorf("bound attributes: name %d: cut off", i)
 		}
 	}
-	switch n := len(body) - end; {
-	case n < SaltSize:
-		return 0, 0, errors.New("salt: cut off")
-	case n < SaltSize+CommitmentSize:
-		return 0, 0, errors.New("key commitment: cut off")
-	case n < SaltSize+CommitmentSize+NonceSize:
-		return 0, 0, errors.New("nonce: cut off")
-	case n < SaltSize+CommitmentSize+NonceSize+TagSize:
-		return 0, 0, errors.New("authentication tag: cut off")
-	default:
-		err = checkSize("ciphertext", int64(n-(SaltSize+CommitmentSize+NonceSize+TagSize)))
-	}
-	return end, count, err
+	return end, nil
 }
 
 // cutShort cuts a string and its length byte off s; that they are there was
@@ -181,12 +259,11 @@ func (m *EncryptedMessage) Bytes() []byte {
 	return append(b, m.Tag[:]...)
 }
 
-// ReplayID identifies this sealing among all (qre1, Section 6.3): the length of
-// the key ID in one byte, the key ID, the salt, the nonce; at most 109 bytes, not
-// printable. It may be remembered only once the message was authenticated.
-func (m *EncryptedMessage) ReplayID() string {
-	var b [1 + MaxKeyID + SaltSize + NonceSize]byte
-	id := appendShort(b[:0], m.KeyID)
-	id = append(id, m.Salt[:]...)
-	return string(append(id, m.Nonce[:]...))
+// Padding returns the Padding under which a plaintext of the same length gets the
+// same length sealed anew: NoPadding unless the message is padded.
+func (m *EncryptedMessage) Padding() Padding {
+	if !m.Padded {
+		return NoPadding
+	}
+	return PadTo(len(m.Ciphertext))
 }

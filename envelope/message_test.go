@@ -2,7 +2,9 @@ package envelope
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,8 +15,8 @@ func TestParse(t *testing.T) {
 	body := sealTest(t, newMasterKey(1))
 	m := mustParse(t, body)
 	want := testHeader(t)
-	if m.EncryptedAt != want.EncryptedAt || m.NotBefore != want.NotBefore || m.ExpiresAt != want.ExpiresAt ||
-		m.KeyID != want.KeyID || m.Origin != want.Origin || !slices.Equal(m.Bound, want.Bound) {
+	want.Salt, want.Commitment = m.Salt, m.Commitment
+	if !reflect.DeepEqual(m.Header, *want) {
 		t.Errorf("header %+v, want %+v", m.Header, *want)
 	}
 	if m.Salt == (Salt{}) || m.Commitment == (Commitment{}) || m.Nonce == (Nonce{}) || m.Tag == (AuthenticationTag{}) {
@@ -57,7 +59,14 @@ func TestParseCut(t *testing.T) {
 	next(8, "encrypted_at")
 	next(8, "not_before")
 	next(8, "expires_at")
+	next(16, "stream")
+	next(8, "sequence")
+	next(8, "settled")
+	next(8, "previous")
+	next(8, "resealed_at")
+	next(1+16*len(h.Void), "void ranges")
 	next(1+len(h.KeyID), "key ID")
+	next(1+len(h.Sender), "sender ID")
 	next(1+len(h.Origin), "origin")
 	next(1, "bound attributes")
 	for _, name := range h.Bound {
@@ -106,18 +115,27 @@ func TestParseVersion(t *testing.T) {
 
 func TestParseFlags(t *testing.T) {
 	body := sealTest(t, newMasterKey(1))
-	for f := 1; f < 256; f++ {
+	for f := range 256 {
 		b := bytes.Clone(body)
 		b[5] = byte(f)
-		if _, err := Parse(b); !errors.Is(err, ErrInvalidEnvelope) {
+		m, err := Parse(b)
+		switch {
+		case f > 1 && !errors.Is(err, ErrInvalidEnvelope):
 			t.Errorf("flags %#02x: %v", f, err)
+		case f <= 1 && (err != nil || m.Padded != (f == 1)):
+			t.Errorf("flags %#02x: padded %v, %v", f, m.Padded, err)
 		}
 	}
 }
 
 // A length that promises more than there is must not be believed.
 func TestParseAllocatesNothingOnPromises(t *testing.T) {
-	body := sealTest(t, newMasterKey(1))[:fixedSize+1+len(testHeader(t).KeyID)+1+len(testHeader(t).Origin)]
+	h := testHeader(t)
+	body := sealTest(t, newMasterKey(1))[:h.size(h.KeyID, h.Sender)-SaltSize-CommitmentSize]
+	for _, name := range h.Bound {
+		body = body[:len(body)-1-len(name)]
+	}
+	body = body[:len(body)-1]
 	body = append(body, 64) // names that are not there
 	const runs = 1000
 	var before, after runtime.MemStats
@@ -144,19 +162,36 @@ func TestIsSealed(t *testing.T) {
 	}
 }
 
-func TestReplayID(t *testing.T) {
-	m := mustParse(t, sealTest(t, newMasterKey(1)))
-	id := m.ReplayID()
-	want := string(rune(len(m.KeyID))) + m.KeyID + string(m.Salt[:]) + string(m.Nonce[:])
-	if id != want {
-		t.Errorf("got  %x\nwant %x", id, want)
+func TestIsSealedText(t *testing.T) {
+	// The sixth character holds the last two bits of the marker and the first four
+	// of the version.
+	for version := range 256 {
+		text := base64.StdEncoding.EncodeToString([]byte{'Q', 'R', 'E', '1', byte(version), 0})
+		if !IsSealedText(text) || !IsSealedText([]byte(text)) {
+			t.Errorf("version %d: %s is not taken for an envelope", version, text)
+		}
 	}
-	if other := mustParse(t, sealTest(t, newMasterKey(1))).ReplayID(); other == id {
-		t.Error("two sealings of one message have one ID")
+	if text := base64.StdEncoding.EncodeToString([]byte(Marker)); !IsSealedText(text) {
+		t.Errorf("the marker alone: %s is not taken for an envelope", text)
 	}
-	long := EncryptedMessage{Header: Header{KeyID: strings.Repeat("k", MaxKeyID)}}
-	if n := len(long.ReplayID()); n != 109 {
-		t.Errorf("the longest is %d bytes", n)
+	sealed := 0
+	for c := range 256 {
+		b, err := base64.StdEncoding.DecodeString("UVJFM" + string(rune(c)) + "AA")
+		want := c < 128 && err == nil && IsSealed(b)
+		if got := IsSealedText("UVJFM" + string([]byte{byte(c)}) + "AA"); got != want {
+			t.Errorf("UVJFM and byte %#02x: %v, want %v", c, got, want)
+		}
+		if want {
+			sealed++
+		}
+	}
+	if sealed != 16 {
+		t.Errorf("%d characters are taken for the start of an envelope, want 16", sealed)
+	}
+	for _, text := range []string{"", "UVJFM", "UVJFL", "uvjfmq", " UVJFMQ", "QRE1", "UVJFMP", "UVJFMg", "UVJFM[", "UVJFM`"} {
+		if IsSealedText(text) {
+			t.Errorf("%q is taken for an envelope", text)
+		}
 	}
 }
 
@@ -234,6 +269,7 @@ func TestMessageChanged(t *testing.T) {
 	body := sealTest(t, key)
 	for name, change := range map[string]func(*EncryptedMessage){
 		"key ID":     func(m *EncryptedMessage) { m.KeyID = "other" },
+		"sender ID":  func(m *EncryptedMessage) { m.Sender = "other" },
 		"salt":       func(m *EncryptedMessage) { m.Salt[0]++ },
 		"commitment": func(m *EncryptedMessage) { m.Commitment[0]++ },
 		"nonce":      func(m *EncryptedMessage) { m.Nonce[0]++ },

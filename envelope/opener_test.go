@@ -90,7 +90,7 @@ func TestDomains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app, err := s.SealApp(nil, h, testPlaintext, data)
+	app, err := s.SealApp(nil, appHeader(t), testPlaintext, data)
 	if err != nil {
 		t.Fatal(err)
 	}

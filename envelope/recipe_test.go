@@ -11,8 +11,10 @@ import (
 
 // Offsets in the envelope of the typical message.
 const (
-	keyIDAt  = fixedSize + 1
-	originAt = keyIDAt + len("merge-warden/2026-01") + 1
+	voidAt   = fixedSize // the number of ranges
+	keyIDAt  = voidAt + 1 + 16 + 1
+	senderAt = keyIDAt + len("merge-warden/2026-01") + 1
+	originAt = senderAt + len("router/eu-1") + 1
 	boundAt  = originAt + len("merge-warden") + 1 // the first length byte
 	saltAt   = boundAt + 1 + len("action") + 1 + len("event")
 	commitAt = saltAt + SaltSize
@@ -20,14 +22,43 @@ const (
 	cipherAt = nonceAt + NonceSize
 )
 
+// malformed adds an envelope that is none, with one fault. If alter changes only
+// the header, it is sealed over what it was changed to, so that nothing else is
+// wrong with it.
+func (l *recipes) malformed(name, field, comment string, alter func(typical []byte) []byte) {
+	l.add("parse-"+name, func(r *recipe) {
+		f := r.forge()
+		b := alter(bytes.Clone(r.v.Envelope))
+		if tail := r.v.Envelope[saltAt:]; bytes.HasSuffix(b, tail) && IsSealed(b) {
+			f.prefix = b[:len(b)-len(tail)]
+			if keyID, sender, ok := idsOf(f.prefix); ok {
+				f.keyID, f.sender = keyID, sender
+			}
+			b = f.envelope(r.t, r.key)
+		}
+		r.malformed(field, comment, b)
+	})
+}
+
+// idsOf finds key ID and sender ID in a header that may break any rule.
+func idsOf(header []byte) (keyID, sender string, ok bool) {
+	at := voidAt + 1 + 16*int(header[voidAt])
+	take := func() (s string) {
+		if at < len(header) && at+1+int(header[at]) <= len(header) {
+			s, ok = string(header[at+1:at+1+int(header[at])]), true
+			at += 1 + int(header[at])
+		} else {
+			ok = false
+		}
+		return s
+	}
+	keyID, sender = take(), take()
+	return keyID, sender, ok
+}
+
 // parseVectors are the envelopes that are none. Each has one fault.
 func parseVectors(l *recipes) {
-	malformed := func(name, field, comment string, alter func(typical []byte) []byte) {
-		l.add("parse-"+name, func(r *recipe) {
-			r.seal()
-			r.malformed(field, comment, alter(bytes.Clone(r.v.Envelope)))
-		})
-	}
+	malformed := l.malformed
 	set := func(at int, with ...byte) func([]byte) []byte {
 		return func(b []byte) []byte {
 			copy(b[at:], with)
@@ -67,7 +98,8 @@ func parseVectors(l *recipes) {
 	malformed("version-2-short", "version", "Version 2 and nothing after it: what follows a version is not looked at.", func([]byte) []byte { return []byte("QRE1\x02") })
 	malformed("version-2-flags", "version", "Version 2 with a flag: what follows a version is not looked at.", set(4, 2, 1))
 	malformed("flags-cut", "flags", "The end before the flags.", cut(5))
-	malformed("flags-lowest", "flags", "The lowest flag.", set(5, 1))
+	malformed("flags-second", "flags", "The lowest flag that is not defined.", set(5, 2))
+	malformed("flags-padded", "flags", "A flag that is not defined, with the one that is.", set(5, 3))
 	malformed("flags-highest", "flags", "The highest flag.", set(5, 0x80))
 	malformed("encrypted-at-cut", "encrypted_at", "The end in encrypted_at.", cut(13))
 	malformed("encrypted-at-late", "encrypted_at", "encrypted_at in the year 10000.", set(6, late...))
@@ -78,14 +110,21 @@ func parseVectors(l *recipes) {
 	malformed("expires-at-cut", "expires_at", "The end in expires_at.", cut(29))
 	malformed("expires-at-late", "expires_at", "expires_at in the year 10000.", set(22, late...))
 	malformed("expires-at-negative", "expires_at", "expires_at with its highest bit set.", set(22, 0x80))
-	malformed("key-id-missing", "key ID", "The end before the length of the key ID.", cut(fixedSize))
-	malformed("key-id-cut", "key ID", "The end in the key ID.", cut(originAt-2))
-	malformed("key-id-empty", "key ID", "An empty key ID.", replace(fixedSize, originAt-1, 0))
-	malformed("key-id-long", "key ID", "A key ID of 65 bytes.", replace(fixedSize, originAt-1, appendShort(nil, strings.Repeat("k", 65))...))
+	malformed("key-id-missing", "key ID", "The end before the length of the key ID.", cut(keyIDAt-1))
+	malformed("key-id-cut", "key ID", "The end in the key ID.", cut(senderAt-2))
+	malformed("key-id-empty", "key ID", "An empty key ID.", replace(keyIDAt-1, senderAt-1, 0))
+	malformed("key-id-long", "key ID", "A key ID of 65 bytes.", replace(keyIDAt-1, senderAt-1, appendShort(nil, strings.Repeat("k", 65))...))
 	malformed("key-id-space", "key ID", "A space in the key ID.", set(keyIDAt, ' '))
-	malformed("key-id-zero", "key ID", "A byte of zero at the end of the key ID.", set(originAt-2, 0))
+	malformed("key-id-zero", "key ID", "A byte of zero at the end of the key ID.", set(senderAt-2, 0))
 	malformed("key-id-plus", "key ID", "A plus sign in the key ID.", set(keyIDAt+3, '+'))
 	malformed("key-id-utf8", "key ID", "A letter in the key ID that is not ASCII.", set(keyIDAt, 0xc3, 0xa9))
+	malformed("sender-id-missing", "sender ID", "The end before the length of the sender ID.", cut(senderAt-1))
+	malformed("sender-id-cut", "sender ID", "The end in the sender ID.", cut(originAt-2))
+	malformed("sender-id-long", "sender ID", "A sender ID of 65 bytes.", replace(senderAt-1, originAt-1, appendShort(nil, strings.Repeat("s", 65))...))
+	malformed("sender-id-space", "sender ID", "A space in the sender ID.", set(senderAt, ' '))
+	malformed("sender-id-zero", "sender ID", "A byte of zero at the end of the sender ID.", set(originAt-2, 0))
+	malformed("sender-id-plus", "sender ID", "A plus sign in the sender ID.", set(senderAt+3, '+'))
+	malformed("sender-id-utf8", "sender ID", "A letter in the sender ID that is not ASCII.", set(senderAt, 0xc3, 0xa9))
 	malformed("origin-missing", "origin", "The end before the length of the origin.", cut(originAt-1))
 	malformed("origin-cut", "origin", "The end in the origin.", cut(boundAt-2))
 	malformed("origin-empty", "origin", "An empty origin.", replace(originAt-1, boundAt-1, 0))
@@ -142,7 +181,6 @@ func alteredVectors(l *recipes) {
 	}
 	const context, commitment, authentication = spec.LayerContext, spec.LayerCommitment, spec.LayerAuthentication
 
-	altered(context, "message-id-empty", "No message ID arrived.", func(v *spec.Vector) { v.MessageID = "" })
 	altered(context, "attribute-missing", "A bound attribute did not arrive.", func(v *spec.Vector) { without(v, "event") })
 	altered(context, "attribute-renamed", "A bound attribute arrived under another name.", func(v *spec.Vector) { attribute(v, "event").Name = "events" })
 	altered(context, "attribute-case", "A bound attribute arrived under its name in upper case.", func(v *spec.Vector) { attribute(v, "event").Name = "EVENT" })
@@ -157,13 +195,16 @@ func alteredVectors(l *recipes) {
 	altered(commitment, "key-id", "The key ID was changed to another of the same length.", flip(keyIDAt))
 	altered(commitment, "salt-first", "The first byte of the salt was changed.", flip(saltAt))
 	altered(commitment, "salt-last", "The last byte of the salt was changed.", flip(commitAt-1))
-	altered(commitment, "first", "The first byte of the key commitment was changed.", flip(commitAt))
-	altered(commitment, "last", "The last byte of the key commitment was changed.", flip(nonceAt-1))
-	altered(commitment, "zero", "The key commitment was zeroed.", func(v *spec.Vector) { clear(v.Envelope[commitAt:nonceAt]) })
-	altered(commitment, "key-id-boundary", "A byte moved from the origin to the key ID.", func(v *spec.Vector) {
+	altered(commitment, "altered", "The key commitment was changed on the way.", flip(commitAt))
+	altered(commitment, "sender-id", "The sender ID was changed to another of the same length.", flip(senderAt))
+	altered(commitment, "sender-id-removed", "The sender ID was removed.", func(v *spec.Vector) {
+		v.Envelope[senderAt-1] = 0
+		v.Envelope = slices.Delete(v.Envelope, senderAt, originAt-1)
+	})
+	altered(commitment, "key-id-boundary", "A byte moved from the sender ID to the key ID.", func(v *spec.Vector) {
 		b := v.Envelope
-		b[fixedSize]++
-		b[originAt-1], b[originAt] = b[originAt], b[originAt-1]-1
+		b[keyIDAt-1]++
+		b[senderAt-1], b[senderAt] = b[senderAt], b[senderAt-1]-1
 	})
 	l.add("commitment-two-keys", func(r *recipe) {
 		r.salamander(ascending(0), ascending(0x80))
@@ -175,6 +216,18 @@ func alteredVectors(l *recipes) {
 	altered(authentication, "not-before", "not_before was set.", flip(21))
 	altered(authentication, "expires-at", "expires_at was changed.", flip(29))
 	altered(authentication, "expires-at-removed", "expires_at was removed.", func(v *spec.Vector) { clear(v.Envelope[22:30]) })
+	altered(authentication, "padded", "The padded flag was set.", flip(flagsAt))
+	altered(authentication, "stream-first", "The first byte of the stream was changed.", flip(streamAt))
+	altered(authentication, "stream-last", "The last byte of the stream was changed.", flip(sequenceAt-1))
+	altered(authentication, "sequence", "The sequence was changed.", func(v *spec.Vector) { v.Envelope[settledAt-1]++ })
+	altered(authentication, "settled", "settled was changed.", func(v *spec.Vector) { v.Envelope[previousAt-1]++ })
+	altered(authentication, "previous", "previous was changed.", flip(resealedAtAt-1))
+	altered(authentication, "previous-removed", "previous was removed.", func(v *spec.Vector) { clear(v.Envelope[previousAt:resealedAtAt]) })
+	altered(authentication, "resealed-at", "resealed_at was set.", flip(fixedSize-1))
+	altered(authentication, "void", "A void range was changed.", func(v *spec.Vector) { v.Envelope[voidAt+8]-- })
+	altered(authentication, "void-removed", "The void range was removed.", func(v *spec.Vector) {
+		v.Envelope = slices.Replace(v.Envelope, voidAt, keyIDAt-1, 0)
+	})
 	altered(authentication, "origin", "The origin was changed.", flip(originAt))
 	altered(authentication, "bound-added", "A name was added to the bound ones, and such an attribute.", func(v *spec.Vector) {
 		v.Envelope[boundAt-1]++
@@ -231,24 +284,9 @@ func alteredVectors(l *recipes) {
 		r.v.SessionID = "octo/repo#42"
 		r.fails(authentication, "A session ID arrived and none was sealed.")
 	})
-	l.add("authentication-app-as-queue", func(r *recipe) {
-		data := testData(r.t, &r.sent, []string{"action", "event"})
-		r.v.Domain, r.v.AssociatedData, r.header.Bound = spec.App, data, []string{"action", "event"}
-		r.seal()
-		sealed := r.v.Envelope
-		r.v.Domain, r.v.AssociatedData = spec.Queue, nil
-		r.seal() // for the fields that arrive
-		r.v.Envelope = sealed
-		r.fails(authentication, "Sealed by direct use, with the encoding of a context as associated data, and opened as a message of a queue.")
-	})
-	l.add("authentication-queue-as-app", func(r *recipe) {
-		r.seal()
-		r.v.Domain, r.v.AssociatedData = spec.App, testData(r.t, &r.sent, r.header.Bound)
-		r.v.MessageID, r.v.SessionID, r.v.ContentType, r.v.CorrelationID, r.v.Attributes = "", "", "", "", nil
-		r.fails(authentication, "Sealed as a message of a queue, and opened by direct use with the encoding of its context as associated data.")
-	})
 	l.add("authentication-app-data", func(r *recipe) {
 		r.v.Domain, r.v.AssociatedData = spec.App, []byte("part 3")
+		r.directHeader()
 		r.seal()
 		r.v.AssociatedData = []byte("part 4")
 		r.fails(authentication, "Direct use with other associated data.")

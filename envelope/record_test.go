@@ -2,6 +2,8 @@ package envelope
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/binary"
 	"flag"
 	"fmt"
@@ -30,11 +32,12 @@ const vectorFolder = "../spec/vectors"
 
 // recipe is a vector in the making: a message that was sealed, to be altered.
 type recipe struct {
-	t      *testing.T
-	header Header
-	sent   Context
-	v      *spec.Vector
-	key    *masterKey
+	t       *testing.T
+	header  Header
+	sent    Context
+	padding Padding
+	v       *spec.Vector
+	key     *masterKey
 }
 
 // recipes collects the vectors, so that each makes its own randomness.
@@ -57,6 +60,8 @@ func TestRecordVectors(t *testing.T) {
 	l := &recipes{make: make(map[string]func(*recipe))}
 	openingVectors(l)
 	parseVectors(l)
+	sequenceVectors(l)
+	forgedVectors(l)
 	alteredVectors(l)
 	files, err := filepath.Glob(vectorFolder + "/*.txt")
 	if err != nil {
@@ -111,6 +116,15 @@ func ascending(first byte) []byte {
 	return b
 }
 
+// typicalStream was opened at 2025-12-31T23:00:00Z.
+var typicalStream = [StreamSize]byte{0x01, 0x9b, 0x76, 0xa3, 0xb9, 0x80, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9}
+
+// directHeader is the header of newRecipe for direct use.
+func (r *recipe) directHeader() {
+	h := &r.header
+	h.Stream, h.Sequence, h.Settled, h.Previous, h.ResealedAt, h.Void = [StreamSize]byte{}, 0, 0, 0, 0, nil
+}
+
 // newRecipe starts from a typical message.
 func newRecipe(t *testing.T) *recipe {
 	return &recipe{
@@ -119,7 +133,13 @@ func newRecipe(t *testing.T) *recipe {
 		header: Header{
 			EncryptedAt: 1_767_225_600_000,
 			ExpiresAt:   1_767_229_200_000,
+			Stream:      typicalStream,
+			Sequence:    4711,
+			Settled:     4709,
+			Previous:    4705,
+			Void:        []Range{{4707, 4708}},
 			KeyID:       "merge-warden/2026-01",
+			Sender:      "router/eu-1",
 			Origin:      "merge-warden",
 		},
 		sent: Context{
@@ -146,20 +166,20 @@ func (r *recipe) seal() {
 	if r.header.Bound == nil && r.v.Domain == spec.Queue {
 		r.header.Bound = bound
 	}
-	s, err := NewSealer(r.key, r.header.KeyID)
+	s, err := NewSealer(r.key, r.header.KeyID, r.header.Sender)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	v := r.v
 	v.Key = r.key.secret
 	if v.Domain == spec.App {
-		v.Envelope, err = s.SealApp(nil, &r.header, v.Plaintext, v.AssociatedData)
+		v.Envelope, err = s.seal(&task{domainApp, true, &r.header, v.AssociatedData, r.padding}, nil, v.Plaintext)
 	} else {
 		data, errContext := AppendContext(nil, &r.sent, r.header.Bound)
 		if errContext != nil {
 			r.t.Fatal(errContext)
 		}
-		v.Envelope, err = s.Seal(nil, &r.header, v.Plaintext, data)
+		v.Envelope, err = s.SealPadded(nil, &r.header, v.Plaintext, data, r.padding)
 		v.MessageID, v.SessionID, v.ContentType, v.CorrelationID = r.sent.MessageID, r.sent.SessionID, r.sent.ContentType, r.sent.CorrelationID
 		v.Attributes = nil
 		for _, name := range slices.Sorted(maps.Keys(r.sent.Attributes)) {
@@ -182,16 +202,35 @@ func (r *recipe) outcome(comment string) {
 	r.t.Helper()
 	v := r.v
 	m := mustParse(r.t, v.Envelope)
-	okm, err := r.key.Derive(slices.Concat([]byte(infoLabel), []byte{byte(len(m.KeyID))}, []byte(m.KeyID), m.Salt[:]))
+	okm, err := r.key.Derive(m.Sender, infoOf(m.KeyID, m.Salt[:]))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	v.Comment, v.Expect = comment, spec.Open
 	v.EncryptedAt, v.NotBefore, v.ExpiresAt = m.EncryptedAt, m.NotBefore, m.ExpiresAt
-	v.KeyID, v.Origin, v.Bound = m.KeyID, m.Origin, m.Bound
-	v.ReplayID = []byte(m.ReplayID())
+	v.Padded, v.Stream, v.Sequence, v.Settled, v.Previous, v.ResealedAt = m.Padded, m.Stream[:], m.Sequence, m.Settled, m.Previous, m.ResealedAt
+	for _, x := range m.Void {
+		v.Void = append(v.Void, spec.Range(x))
+	}
+	v.KeyID, v.SenderID, v.Origin, v.Bound = m.KeyID, m.Sender, m.Origin, m.Bound
+	v.CheckValue, v.SenderKey = checkValue(r.t, r.key.secret), senderSecret(r.key.secret, m.Sender)
 	v.MessageKey = okm[:32]
 	v.AdditionalData = additionalOf(r.t, m, v)
+}
+
+// infoOf is the info of a message key (qre1, Section 3.2).
+func infoOf(keyID string, salt []byte) []byte {
+	return slices.Concat([]byte(infoLabel), []byte{byte(len(keyID))}, []byte(keyID), salt)
+}
+
+// checkValue is qre1, Section 3.4.
+func checkValue(t *testing.T, master []byte) []byte {
+	t.Helper()
+	b, err := hkdf.Expand(sha256.New, master, "QRE1/check/v1\x00", 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // additionalOf returns the additional data of a vector's message.
@@ -199,7 +238,11 @@ func additionalOf(t *testing.T, m *EncryptedMessage, v *spec.Vector) []byte {
 	t.Helper()
 	domain, data := domainApp, v.AssociatedData
 	if v.Domain == spec.Queue {
-		domain, data = domainQueue, testData(t, contextOf(v), m.Bound)
+		c, err := contextOf(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		domain, data = domainQueue, testData(t, c, m.Bound)
 	}
 	header, err := m.AppendTo(nil)
 	if err != nil {
@@ -208,16 +251,17 @@ func additionalOf(t *testing.T, m *EncryptedMessage, v *spec.Vector) []byte {
 	return slices.Concat([]byte(domain), binary.BigEndian.AppendUint32(nil, uint32(len(header))), header, data)
 }
 
-// contextOf returns the fields that arrived.
-func contextOf(v *spec.Vector) *Context {
+// contextOf returns the fields that arrived, and an error if an attribute came
+// twice.
+func contextOf(v *spec.Vector) (*Context, error) {
 	c := &Context{MessageID: v.MessageID, SessionID: v.SessionID, ContentType: v.ContentType, CorrelationID: v.CorrelationID}
+	var twice error
 	for _, a := range v.Attributes {
-		if c.Attributes == nil {
-			c.Attributes = make(map[string]string)
+		if err := c.AddAttribute(a.Name, a.Value); err != nil {
+			twice = err
 		}
-		c.Attributes[a.Name] = a.Value
 	}
-	return c
+	return c, twice
 }
 
 // fails records that the message, altered by then, must not open.
@@ -260,8 +304,8 @@ func openingVectors(l *recipes) {
 		})
 	}
 	opens("typical", "A webhook with session, correlation, content type and two attributes.", func(*recipe) {})
-	opens("least", "The shortest envelope: one byte each of key ID, origin and message ID, no plaintext, all times zero.", func(r *recipe) {
-		r.header = Header{KeyID: "k", Origin: "q"}
+	opens("least", "The shortest envelope: one byte each of key ID, origin and message ID, no sender ID, no plaintext, all times zero, and a stream of zeros.", func(r *recipe) {
+		r.header = Header{Sequence: 1, KeyID: "k", Origin: "q"}
 		r.sent = Context{MessageID: "m"}
 		r.v.Plaintext = nil
 	})
@@ -304,11 +348,25 @@ func openingVectors(l *recipes) {
 	opens("attributes-most", "64 attributes, one of them with a name of 255 bytes.", func(r *recipe) { r.sent.Attributes = manyNames() })
 	opens("app", "Direct use with associated data, without bound attributes.", func(r *recipe) {
 		r.v.Domain, r.v.AssociatedData = spec.App, []byte("backup of 2026-01-01, part 3")
+		r.directHeader()
 	})
-	opens("app-empty", "Direct use with no associated data.", func(r *recipe) { r.v.Domain = spec.App })
+	opens("app-empty", "Direct use with no associated data, by a holder of the master key.", func(r *recipe) {
+		r.v.Domain, r.header.Sender = spec.App, ""
+		r.directHeader()
+	})
+	opens("app-padded", "Direct use with padding.", func(r *recipe) {
+		r.v.Domain, r.v.AssociatedData, r.padding = spec.App, []byte("part 3"), PadTo(64)
+		r.directHeader()
+	})
 	opens("app-bound", "Direct use with a bound name in the header, which has no further meaning.", func(r *recipe) {
 		r.v.Domain, r.header.Bound, r.v.AssociatedData = spec.App, []string{"event"}, everyByte()
+		r.directHeader()
 	})
+	opens("times-backward", "not_before after expires_at: the format has no rule against it, and such a message is never delivered.", func(r *recipe) {
+		r.header.NotBefore = r.header.ExpiresAt + 1
+	})
+	sequencedVectors(opens)
+	paddedVectors(opens)
 
 	l.add("open-attribute-added", func(r *recipe) {
 		r.seal()
@@ -324,6 +382,45 @@ func openingVectors(l *recipes) {
 		r.salamander(ascending(0), ascending(0x80))
 		r.outcome("A ciphertext that opens under two keys, with the key that it commits to. See commitment-two-keys.")
 	})
+}
+
+func sequencedVectors(opens func(name, comment string, set func(*recipe))) {
+	opens("sender-empty", "No sender ID: a holder of the master key.", func(r *recipe) { r.header.Sender = "" })
+	opens("sender-longest", "A sender ID of 64 bytes.", func(r *recipe) { r.header.Sender = strings.Repeat("0123456789abcdef", 4) })
+	opens("sender-alphabet", "A sender ID of every sign that is neither letter nor digit, and of the ends of the ranges of those that are.", func(r *recipe) {
+		r.header.Sender = "._:/-azAZ09"
+	})
+	opens("sender-key-id", "A sender ID that is the key ID.", func(r *recipe) { r.header.Sender = r.header.KeyID })
+	opens("sequence-first", "The first message of a stream.", func(r *recipe) {
+		r.header.Sequence, r.header.Settled, r.header.Previous, r.header.Void = 1, 0, 0, nil
+	})
+	opens("sequence-last", "The largest sequence, and the largest settled and previous below it.", func(r *recipe) {
+		r.header.Sequence, r.header.Settled, r.header.Previous = MaxSequence, MaxSequence-1, MaxSequence-1
+	})
+	opens("stream-highest", "A stream of bytes 0xff: its time is not held against anything.", func(r *recipe) {
+		for i := range r.header.Stream {
+			r.header.Stream[i] = 0xff
+		}
+	})
+	opens("void-none", "No void range.", func(r *recipe) { r.header.Void = nil })
+	opens("void-eight", "Eight void ranges, the last of them up to settled.", func(r *recipe) {
+		r.header.Void = []Range{{1, 1}, {3, 5}, {7, 7}, {100, 2000}, {2002, 2002}, {2004, 2004}, {2006, 3000}, {4709, 4709}}
+	})
+	opens("void-adjacent", "Two void ranges with nothing between them.", func(r *recipe) { r.header.Void = []Range{{1, 4}, {5, 9}} })
+	opens("void-all", "Everything up to settled is void.", func(r *recipe) { r.header.Void = []Range{{1, 4709}} })
+	opens("resealed", "A message that was sealed anew.", func(r *recipe) { r.header.ResealedAt = r.header.EncryptedAt + 86_400_000 })
+	opens("resealed-before", "resealed_at before encrypted_at, by a clock that differs.", func(r *recipe) { r.header.ResealedAt = 1 })
+}
+
+func paddedVectors(opens func(name, comment string, set func(*recipe))) {
+	opens("padded-padme", "Padding by Padme.", func(r *recipe) {
+		r.padding, r.v.Plaintext = Padme, bytes.Repeat([]byte("0123456789"), 30)
+	})
+	opens("padded-to", "Padding to a multiple of 256 bytes.", func(r *recipe) { r.padding = PadTo(256) })
+	opens("padded-exact", "The padded flag, and not one byte of padding.", func(r *recipe) { r.padding = PadTo(len(r.v.Plaintext) + 4) })
+	opens("padded-empty", "An empty plaintext with padding.", func(r *recipe) { r.padding, r.v.Plaintext = PadTo(32), nil })
+	opens("padded-empty-exact", "An empty plaintext with the padded flag: four bytes of zero.", func(r *recipe) { r.padding, r.v.Plaintext = PadTo(1), nil })
+	opens("padded-zeros", "A plaintext that ends with zeros, with padding.", func(r *recipe) { r.padding, r.v.Plaintext = PadTo(64), []byte("a\x00\x00\x00") })
 }
 
 // salamander makes the envelope of newSalamander, opened with the key first.

@@ -102,7 +102,7 @@ func newSalamander(t *testing.T, a, b Deriver, h Header, data []byte) *salamande
 	var halves [2]half
 	nonce := bytes.Repeat([]byte{0x5a}, NonceSize)
 	for i, d := range []Deriver{a, b} {
-		okm, err := d.Derive(info)
+		okm, err := d.Derive(h.Sender, info)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestSalamander(t *testing.T) {
 	}
 	// Without the comparison the second key would have opened it.
 	forged := m.Header
-	k, err := derive(b, m.KeyID, &m.Salt)
+	k, err := derive(b, m.KeyID, m.Sender, &m.Salt)
 	if err != nil {
 		t.Fatal(err)
 	}

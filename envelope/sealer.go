@@ -7,11 +7,12 @@ import (
 	"sync/atomic"
 )
 
-// Limits of a salt epoch (qre1, Section 3.2). Whichever is reached first ends it.
+// Limits of a salt epoch (qre1, Section 3.3). Whichever is reached first ends it.
 const (
 	epochMessages = 1 << 20
 	epochBytes    = 1 << 36       // of plaintext: 64 GiB
 	epochMillis   = 5 * 60 * 1000 // between the first EncryptedAt and the last
+	idleMillis    = 30 * 1000     // from one EncryptedAt to the next: a suspended process, or an image of it, rarely holds an epoch
 )
 
 // backlash is by how many milliseconds EncryptedAt may fall behind the latest
@@ -19,16 +20,22 @@ const (
 // they seal overtake each other.
 const backlash = 1000
 
-// Sealer seals under one key. It draws a salt and derives from it once for many
-// messages, a salt epoch: at most 2^20 messages, 64 GiB of plaintext or 5 minutes
-// by EncryptedAt; a clock that is set back starts a new one. It is safe for
-// concurrent use.
+// Sealer seals under one key as one sender. It draws a salt and derives from it
+// once for many messages, a salt epoch: at most 2^20 messages, 64 GiB of plaintext
+// or 5 minutes by EncryptedAt. An EncryptedAt more than 30 seconds past the latest
+// one, or more than 1 second before it, also starts a new one, and so does
+// EndEpoch. It is safe for concurrent use.
+//
+// Time is what EncryptedAt says, because a Sealer has no clock. Messages that are
+// sealed anew with an old EncryptedAt therefore start epochs of their own: seal
+// them with another Sealer.
 type Sealer struct {
 	deriver Deriver
 	keyID   string
+	sender  string
 	current atomic.Pointer[epoch]
-	// renewing holds one token, for who derives the next epoch. It is not a
-	// mutex, because Derive may wait.
+	// renewing holds one token, for the goroutine that derives the next epoch. It
+	// is not a mutex, because Derive may wait.
 	renewing chan struct{}
 }
 
@@ -42,74 +49,136 @@ type epoch struct {
 	bytes    atomic.Uint64
 }
 
-// NewSealer returns a Sealer that seals under d and writes keyID into every
-// header. It derives nothing yet. It fails when d is nil and when keyID is not 1
-// to MaxKeyID bytes of [A-Za-z0-9._:/-].
-func NewSealer(d Deriver, keyID string) (*Sealer, error) {
+// NewSealer returns a Sealer that seals under d and writes keyID and sender into
+// every header. It derives nothing yet, so that a sender key of another sender is
+// found by the first Seal. It fails when d is nil, when keyID is not 1 to MaxKeyID
+// bytes of [A-Za-z0-9._:/-], and when sender is longer than MaxSender bytes or has
+// others.
+func NewSealer(d Deriver, keyID, sender string) (*Sealer, error) {
 	if d == nil {
 		return nil, errors.New("envelope: no Deriver")
 	}
-	if err := checkKeyID(keyID); err != nil {
+	if err := checkID("key ID", keyID, 1); err != nil {
 		return nil, fmt.Errorf("envelope: %w", err)
 	}
-	return &Sealer{deriver: d, keyID: keyID, renewing: make(chan struct{}, 1)}, nil
+	if err := checkID("sender ID", sender, 0); err != nil {
+		return nil, fmt.Errorf("envelope: %w", err)
+	}
+	return &Sealer{deriver: d, keyID: keyID, sender: sender, renewing: make(chan struct{}, 1)}, nil
 }
 
+// KeyID returns the key ID that is written into every header.
+func (s *Sealer) KeyID() string { return s.keyID }
+
+// Sender returns the sender ID that is written into every header.
+func (s *Sealer) Sender() string { return s.sender }
+
+// EndEpoch makes the next Seal draw a new salt and drops the cipher of the epoch.
+// A Seal that is under way may still use it. Callers use it when they find that
+// the process was suspended or restored, or that the key was retired.
+func (s *Sealer) EndEpoch() { s.current.Store(nil) }
+
 // Seal appends the envelope of plaintext to dst. contextData is the encoding of
-// the message's context, by AppendContext with h.Bound. KeyID, Salt and
-// Commitment of h are ignored: they are the Sealer's. Nothing is kept of the
-// arguments and h is not changed.
+// the message's context, by AppendContext with h.Bound. Padded, KeyID, Sender,
+// Salt and Commitment of h are ignored: they are the Sealer's. Nothing is kept of
+// the arguments and h is not changed.
 //
 // With SealedSize bytes of room in dst it allocates nothing, except at the start
 // of a salt epoch.
 //
 // It fails with ErrEncryptionFailed, which wraps the cause: a field of h that is
-// not valid, a plaintext of more than 2^36-32 bytes, dst over plaintext, or the
-// error of the Deriver.
+// not valid, a Sequence of 0, a plaintext of more than 2^36-32 bytes, dst over
+// plaintext, or the error of the Deriver.
 func (s *Sealer) Seal(dst []byte, h *Header, plaintext, contextData []byte) ([]byte, error) {
-	return s.seal(domainQueue, dst, h, plaintext, contextData)
+	return s.seal(&task{domainQueue, false, h, contextData, NoPadding}, dst, plaintext)
+}
+
+// SealPadded is Seal with padding; NoPadding makes it Seal. The envelope is
+// SealedSize(h, p.Size(len(plaintext))) bytes long. It fails as Seal does, and for
+// a p that is not valid.
+func (s *Sealer) SealPadded(dst []byte, h *Header, plaintext, contextData []byte, p Padding) ([]byte, error) {
+	return s.seal(&task{domainQueue, false, h, contextData, p}, dst, plaintext)
 }
 
 // SealApp is Seal for uses other than a queue's: what it binds is associatedData,
-// in the caller's own encoding. Only OpenApp opens it, so that no key that serves
-// both uses can be made to mint a queue message (qre1, Section 4.3).
+// in the caller's own encoding. Sequence of h is 0, and so is what goes with it
+// (see Header). Only OpenApp opens it, so that no key that serves both uses can be
+// made to mint a queue message (qre1, Section 4.3).
 func (s *Sealer) SealApp(dst []byte, h *Header, plaintext, associatedData []byte) ([]byte, error) {
-	return s.seal(domainApp, dst, h, plaintext, associatedData)
+	return s.seal(&task{domainApp, true, h, associatedData, NoPadding}, dst, plaintext)
 }
 
-func (s *Sealer) seal(domain string, dst []byte, h *Header, plaintext, data []byte) ([]byte, error) {
-	out, err := s.trySeal(domain, dst, h, plaintext, data)
+// task is what to seal, beside the plaintext.
+type task struct {
+	domain  string
+	direct  bool // by direct use (qre1, Section 4.3)
+	header  *Header
+	data    []byte // context or associated data
+	padding Padding
+}
+
+// check refuses a header or padding with which a plaintext of that many bytes
+// cannot be sealed.
+func (t *task) check(plaintext int) error {
+	if err := t.header.checkRest(); err != nil {
+		return err
+	}
+	if t.header.direct() != t.direct {
+		if t.direct {
+			return errors.New("sequence: set: direct use has none")
+		}
+		return errors.New("sequence: 0: a message of a queue has one from 1 on")
+	}
+	if t.padding == NoPadding {
+		return nil
+	}
+	return t.padding.check(int64(plaintext))
+}
+
+func (s *Sealer) seal(t *task, dst, plaintext []byte) ([]byte, error) {
+	out, err := s.trySeal(t, dst, plaintext)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEncryptionFailed, err)
 	}
 	return out, nil
 }
 
-func (s *Sealer) trySeal(domain string, dst []byte, h *Header, plaintext, data []byte) ([]byte, error) {
-	if err := h.checkRest(); err != nil {
+func (s *Sealer) trySeal(t *task, dst, plaintext []byte) ([]byte, error) {
+	if err := t.check(len(plaintext)); err != nil {
 		return nil, err
 	}
-	if err := checkSize("plaintext", int64(len(plaintext))); err != nil {
+	size := len(plaintext)
+	if t.padding != NoPadding {
+		size = t.padding.Size(size)
+	}
+	if err := checkSize("plaintext", int64(size)); err != nil {
 		return nil, err
 	}
 	begin := len(dst)
-	body := begin + h.size(s.keyID)
-	end := body + NonceSize + len(plaintext) + TagSize
+	body := begin + t.header.size(s.keyID, s.sender)
+	end := body + NonceSize + size + TagSize
 	dst, err := grow(dst, end-begin, plaintext)
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.epoch(h.EncryptedAt, uint64(len(plaintext)))
+	e, err := s.epoch(t.header.EncryptedAt, uint64(size)) //nolint:gosec // G115: not negative
 	if err != nil {
 		return nil, err
 	}
 	aad := getScratch()
-	aad.begin(domain, body-begin)
+	aad.begin(t.domain, body-begin)
 	at := len(aad.b)
-	aad.b = h.append(aad.b, s.keyID, &e.salt, &e.commitment)
+	aad.b = t.header.append(aad.b, body-begin, &sealed{t.padding != NoPadding, s.keyID, s.sender, &e.salt, &e.commitment})
 	header := aad.b[at:]
-	aad.b = append(aad.b, data...)
-	confine(func() { e.aead.Seal(dst[body:body], nil, plaintext, aad.b) }) //nolint:gosec // G407: it draws the nonce itself
+	aad.b = append(aad.b, t.data...)
+	if t.padding == NoPadding {
+		confine(func() { e.aead.Seal(dst[body:body], nil, plaintext, aad.b) }) //nolint:gosec // G407: it draws the nonce itself
+	} else {
+		// Padded in its place: the cipher itself moves it behind the nonce.
+		padded := dst[body : body+size]
+		fill(padded, plaintext)
+		confine(func() { e.aead.Seal(padded[:0], nil, padded, aad.b) }) //nolint:gosec // G407
+	}
 	copy(dst[begin:body], header)
 	aad.put()
 	return dst[:end], nil
@@ -119,7 +188,7 @@ func (s *Sealer) trySeal(domain string, dst []byte, h *Header, plaintext, data [
 // time, and counts the message in it.
 func (s *Sealer) epoch(at int64, n uint64) (*epoch, error) {
 	if err := usable(s.deriver); err != nil {
-		s.current.Store(nil) // its cipher is not used again
+		s.EndEpoch() // its cipher is not used again
 		return nil, err
 	}
 	if e := s.current.Load(); e != nil && e.admit(at, n) {
@@ -136,7 +205,7 @@ func (s *Sealer) epoch(at int64, n uint64) (*epoch, error) {
 	// Read never fails: it ends the process instead.
 	_, _ = rand.Read(e.salt[:])
 	var err error
-	if e.derived, err = derive(s.deriver, s.keyID, &e.salt); err != nil {
+	if e.derived, err = derive(s.deriver, s.keyID, s.sender, &e.salt); err != nil {
 		return nil, err
 	}
 	e.messages.Store(1)
@@ -152,7 +221,7 @@ func (e *epoch) admit(at int64, n uint64) bool {
 	}
 	for {
 		latest := e.latest.Load()
-		if at < latest-backlash {
+		if at < latest-backlash || at > latest+idleMillis {
 			return false
 		}
 		if at <= latest || e.latest.CompareAndSwap(latest, at) {

@@ -53,7 +53,7 @@ func TestSealOpen(t *testing.T) {
 func TestSealIgnores(t *testing.T) {
 	h := testHeader(t)
 	h.Bound = nil
-	h.KeyID = "not a key ID"
+	h.KeyID, h.Sender, h.Padded = "not a key ID", "not a sender ID", true
 	h.Salt[0], h.Commitment[0] = 1, 1
 	was := *h
 	b, err := newTestSealer(t, newMasterKey(1)).Seal(nil, h, testPlaintext, nil)
@@ -61,7 +61,7 @@ func TestSealIgnores(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := mustParse(t, b)
-	if m.KeyID != testHeader(t).KeyID || m.Salt == h.Salt || m.Commitment == h.Commitment {
+	if m.KeyID != testHeader(t).KeyID || m.Sender != testSender || m.Padded || m.Salt == h.Salt || m.Commitment == h.Commitment {
 		t.Errorf("header %+v", m.Header)
 	}
 	if h.KeyID != was.KeyID || h.Salt != was.Salt || h.Commitment != was.Commitment || h.EncryptedAt != was.EncryptedAt {
@@ -70,17 +70,27 @@ func TestSealIgnores(t *testing.T) {
 }
 
 func TestNewSealerErrors(t *testing.T) {
-	if _, err := NewSealer(nil, "k"); err == nil {
+	if _, err := NewSealer(nil, "k", ""); err == nil {
 		t.Error("no Deriver: no error")
 	}
-	for _, id := range []string{"", "a b", string(make([]byte, 65))} {
-		if _, err := NewSealer(newMasterKey(1), id); err == nil {
+	for _, id := range []string{"a b", string(make([]byte, 65)), "schl\u00fcssel"} {
+		if _, err := NewSealer(newMasterKey(1), id, ""); err == nil {
 			t.Errorf("key ID %q: no error", id)
 		}
+		if _, err := NewSealer(newMasterKey(1), "k", id); err == nil {
+			t.Errorf("sender ID %q: no error", id)
+		}
+	}
+	if _, err := NewSealer(newMasterKey(1), "", "s"); err == nil {
+		t.Error("no key ID: no error")
 	}
 	key := newMasterKey(1)
-	if _, err := NewSealer(key, "k"); err != nil || key.derived.Load() != 0 {
-		t.Errorf("%v, derived %d times", err, key.derived.Load())
+	s, err := NewSealer(key, "k", "s")
+	if err != nil || key.derived.Load() != 0 {
+		t.Fatalf("%v, derived %d times", err, key.derived.Load())
+	}
+	if s.KeyID() != "k" || s.Sender() != "s" {
+		t.Errorf("key ID %q, sender %q", s.KeyID(), s.Sender())
 	}
 }
 
@@ -105,7 +115,7 @@ func TestSealDestroyed(t *testing.T) {
 // failing is a Deriver without Err, which only finds out when it derives.
 type failing struct{ err error }
 
-func (f *failing) Derive([]byte) (okm [64]byte, err error) { return okm, f.err }
+func (f *failing) Derive(string, []byte) (okm [64]byte, err error) { return okm, f.err }
 
 func TestSealDeriverFails(t *testing.T) {
 	cause := errors.New("module unplugged")
@@ -176,21 +186,48 @@ func sealAt(t *testing.T, s *Sealer, ms int64) Salt {
 	return mustParse(t, b).Salt
 }
 
+func steps(from, to, by int64) (list []int64) {
+	for at := from; at <= to; at += by {
+		list = append(list, at)
+	}
+	return list
+}
+
+func only(i ...int) []int { return i }
+
+// A Sealer that is told so draws a new salt.
+func TestEndEpoch(t *testing.T) {
+	s := newTestSealer(t, newMasterKey(1))
+	first := sealAt(t, s, 1000)
+	if sealAt(t, s, 1000) != first {
+		t.Error("two messages, two epochs")
+	}
+	s.EndEpoch()
+	if s.current.Load() != nil {
+		t.Error("the cipher is kept")
+	}
+	if sealAt(t, s, 1000) == first {
+		t.Error("the epoch went on")
+	}
+}
+
 func TestEpochTime(t *testing.T) {
 	const minute = 60_000
 	const begin = 1_760_000_000_000
 	for _, tt := range []struct {
 		name  string
 		at    []int64 // after begin
-		fresh []bool  // whether a new epoch begins
+		fresh []int   // the messages that begin a new epoch
 	}{
-		{"within 5 minutes", []int64{0, 1, minute, 5 * minute}, []bool{true, false, false, false}},
-		{"past 5 minutes", []int64{0, 5*minute + 1, 5*minute + 2}, []bool{true, true, false}},
-		{"counted from the first", []int64{0, 4 * minute, 6 * minute, 9 * minute}, []bool{true, false, true, false}},
-		{"set back before the first", []int64{0, -1, 0, -1}, []bool{true, true, false, false}},
-		{"set back within the epoch", []int64{0, 2 * minute, minute, minute + 1}, []bool{true, false, true, false}},
-		{"overtaken by a second", []int64{0, 2 * minute, 2*minute - 1000, 2*minute - 1001}, []bool{true, false, false, true}},
-		{"set forward for good", []int64{0, 1e9, 1e9 + 1}, []bool{true, true, false}},
+		{"within 5 minutes", steps(0, 5*minute, idleMillis), only(0)},
+		{"past 5 minutes", append(steps(0, 5*minute, idleMillis), 5*minute+1, 5*minute+2), only(0, 11)},
+		{"counted from the first", steps(0, 9*minute, 20_000), only(0, 16)},
+		{"30 seconds without one", []int64{0, idleMillis, 2*idleMillis + 1, 2*idleMillis + 2, 3*idleMillis + 2, 4*idleMillis + 3}, only(0, 2, 5)},
+		{"30 seconds from the latest, not from the last", []int64{0, 1000, 500, idleMillis + 1000, 2*idleMillis + 1001}, only(0, 4)},
+		{"set back before the first", []int64{0, -1, 0, -1}, only(0, 1)},
+		{"set back within the epoch", []int64{0, 20_000, 10_000, 10_001}, only(0, 2)},
+		{"overtaken by a second", []int64{0, 20_000, 19_000, 18_999}, only(0, 3)},
+		{"set forward for good", []int64{0, 1e9, 1e9 + 1}, only(0, 1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			key := newMasterKey(1)
@@ -199,8 +236,8 @@ func TestEpochTime(t *testing.T) {
 			var last Salt
 			for i, at := range tt.at {
 				salt := sealAt(t, s, begin+at)
-				if got := salt != last; got != tt.fresh[i] {
-					t.Errorf("message %d at %d: new epoch %v, want %v", i, at, got, tt.fresh[i])
+				if got, want := salt != last, slices.Contains(tt.fresh, i); got != want {
+					t.Errorf("message %d at %d: new epoch %v, want %v", i, at, got, want)
 				}
 				if salt != last && seen[salt] {
 					t.Errorf("message %d: a salt came back", i)
@@ -282,7 +319,7 @@ func TestSealConcurrently(t *testing.T) {
 					t.Errorf("%q, %v, want %q", got, err, plaintext)
 					return
 				}
-				ids[w] = append(ids[w], m.ReplayID())
+				ids[w] = append(ids[w], string(m.Salt[:])+string(m.Nonce[:]))
 			}
 		})
 	}
@@ -300,9 +337,9 @@ type slow struct {
 	wait time.Duration
 }
 
-func (k *slow) Derive(info []byte) ([64]byte, error) {
+func (k *slow) Derive(sender string, info []byte) ([64]byte, error) {
 	time.Sleep(k.wait)
-	return k.masterKey.Derive(info)
+	return k.masterKey.Derive(sender, info)
 }
 
 // While one derives a new epoch, the others wait for it instead of deriving too.

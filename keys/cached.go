@@ -255,6 +255,10 @@ func (c *Cached) getLocal(ctx context.Context, id ID) (*Key, error) {
 	return k, nil
 }
 
+// Local reports whether the provider answers from memory, as Ring, File and Env do: a
+// question costs no call.
+func (c *Cached) Local() bool { return c.local }
+
 // Check returns nil if the provider lists the ID or says that it is current, and
 // so GetKey may ask for the key. It fails with ErrNotFound if the list does not
 // have the ID, with ErrUnavailable if that could not be found out, and with the

@@ -1,5 +1,5 @@
 // Package keys holds the secrets that messages are sealed with, and the
-// connect that give them out.
+// providers that give them out.
 //
 // A [Key] is 256 bits with a name. Its bytes cannot be printed, logged or
 // encoded; they are used only to derive, and zeroed when the key is destroyed
@@ -7,6 +7,10 @@
 // current: [Ring] from memory, [File] from a file, [Folder] from a mounted folder, [Env]
 // from the environment, [Cached] in front of a secret store. Providers outside of this package pass
 // the suite in keys/keytest.
+//
+// A key is a master key or a sender key (qre1, Section 3.1). Receivers hold master
+// keys. A program that only sends can do with [Key.Sender], the sender key of its
+// own sender ID, with which it neither reads nor forges what others send.
 //
 // One ID names one key for ever. There is no fallback key and no trial of
 // several: a message names its key, and that one is looked up.

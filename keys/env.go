@@ -16,11 +16,12 @@ import (
 //	PREFIX_KEY_*    one key as id=base64, for platforms that inject one secret a variable
 //	PREFIX_CURRENT  the ID of the key to seal with; without it, nothing seals
 //
-// A secret is 32 bytes in padded standard base64 (RFC 4648, Section 4). Keys
-// from the environment have no times.
+// A secret is 32 bytes in padded standard base64 (RFC 4648, Section 4). A sender
+// key is written id@sender=base64, with its sender ID. Keys from the environment
+// have no times and are for any queue.
 //
-// Child processes inherit the environment, and it can be read from outside by
-// whoever owns the process: a key file (File) is the better place.
+// Child processes inherit the environment, and the owner of the process can read
+// it from outside: a key file (File) is the better place.
 type Env struct{ ring Ring }
 
 // NewEnv reads the variables of that prefix, for example QRT_KEYS. It fails with
@@ -79,13 +80,15 @@ func notInName(r rune) bool {
 
 func separator(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }
 
-// parseEntry reads id=base64. Its errors repeat nothing of the entry: an
-// operator may have swapped the two.
+// parseEntry reads id=base64 or id@sender=base64. Its errors repeat nothing of the
+// entry: an operator may have swapped the two.
 func parseEntry(entry string) (*Key, error) {
 	id, text, ok := strings.Cut(entry, "=")
 	if !ok {
 		return nil, fmt.Errorf("%w: no =: want id=base64", ErrInvalidKey)
 	}
+	// No ID has an @.
+	id, sender, isSender := strings.Cut(id, "@")
 	if err := ID(id).Validate(); err != nil {
 		return nil, err
 	}
@@ -93,6 +96,9 @@ func parseEntry(entry string) (*Key, error) {
 	defer clear(secret)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the secret is not padded standard base64", ErrInvalidKey)
+	}
+	if isSender {
+		return NewSender(ID(id), sender, secret, nil)
 	}
 	return New(ID(id), secret, nil)
 }

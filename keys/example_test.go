@@ -43,7 +43,7 @@ func ExampleRing() {
 		current, err := ring.CurrentKeyID(ctx)
 		fmt.Println(current, ring.IDs(), err)
 	}
-	_, err = old.Derive([]byte("anything"))
+	_, err = old.Derive("", []byte("anything"))
 	fmt.Println(err)
 	_, err = ring.GetKey(ctx, "orders-2026-01")
 	fmt.Println(errors.Is(err, keys.ErrNotFound))

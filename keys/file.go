@@ -32,10 +32,17 @@ type FileOptions struct {
 
 // File is a Provider of the keys in a file, as JSON:
 //
-//	{"current": "id", "keys": [{"id": "id", "secret": "base64", "created": "2026-01-31T12:00:00Z", "expires": "2027-01-31T12:00:00Z"}]}
+//	{"current": "id", "keys": [{
+//	  "id": "id",
+//	  "secret": "base64",
+//	  "created": "2026-01-31T12:00:00Z", "expires": "2027-01-31T12:00:00Z",
+//	  "queues": ["orders", "refunds"]
+//	}]}
 //
-// A secret is 32 bytes in padded standard base64 (RFC 4648, Section 4); the
-// times are as in RFC 3339 and optional. Without current, nothing seals.
+// A secret is 32 bytes in padded standard base64 (RFC 4648, Section 4). A sender
+// key has "sender" with its sender ID and "sender_secret" in place of "secret", so
+// that no key becomes one of the other kind by an edit of one name. The times are
+// as in RFC 3339; times and queues are optional. Without current, nothing seals.
 // UpdateFile writes such files.
 //
 // The file may be accessible to its owner only (chmod 600, or 400). Its group may
@@ -221,7 +228,7 @@ func (f *File) reload() error {
 	maps.Copy(f.seen, prints)
 	f.read = read
 	for id, k := range next.keys {
-		if was := old.keys[id]; was != nil && was.Err() == nil && was.Created().Equal(k.Created()) && was.Expires().Equal(k.Expires()) {
+		if was := old.keys[id]; was != nil && was.Err() == nil && was.Alike(k) {
 			next.keys[id] = was // what was derived from it stays good
 			k.Destroy()
 		}

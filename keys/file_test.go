@@ -307,7 +307,7 @@ func TestFileConcurrent(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if _, err := k.Derive(nil); err != nil {
+				if _, err := k.Derive("", nil); err != nil {
 					t.Error(err)
 					return
 				}

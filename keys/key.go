@@ -1,22 +1,31 @@
 package keys
 
 import (
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
-// Size is the length of a key's secret in bytes (qre1, Section 3).
+// Size is the length of a secret in bytes, of a master key and of a sender key
+// (qre1, Section 3).
 const Size = 32
 
-// MaxID bounds an ID in bytes (qre1, Section 2.2).
+// MaxID bounds an ID in bytes (qre1, Section 2.2), and so a sender ID (Section 2.3).
 const MaxID = 64
+
+const (
+	// maxQueues bounds Options.Queues.
+	maxQueues = 256
+	// maxQueue bounds the name of a queue in bytes (qre1, Section 2.4: it is the
+	// origin).
+	maxQueue = 255
+)
 
 // Validate returns nil for an ID of 1 to MaxID bytes of [A-Za-z0-9._:/-], and
 // otherwise an error that wraps ErrInvalidKey. The text does not repeat the ID,
@@ -44,9 +53,36 @@ type Options struct {
 	// Expires is from when on the key seals nothing any more; it goes on
 	// opening. Zero means never.
 	Expires time.Time
+	// Queues are the names of the queues that the key is for: at most 256, each 1
+	// to 255 bytes of UTF-8, none twice, in no order. Empty means any queue.
+	Queues []string
 }
 
-// Key is a 256-bit secret with a name.
+// validate says what is wrong with o.
+func (o *Options) validate() error {
+	if !o.Expires.IsZero() && !o.Created.IsZero() && o.Expires.Before(o.Created) {
+		return fmt.Errorf("%w: it expires before it was created", ErrInvalidKey)
+	}
+	if len(o.Queues) > maxQueues {
+		return fmt.Errorf("%w: it names %d queues: use at most %d, or none for any queue", ErrInvalidKey, len(o.Queues), maxQueues)
+	}
+	seen := make(map[string]struct{}, len(o.Queues))
+	for i, name := range o.Queues {
+		if len(name) < 1 || len(name) > maxQueue || !utf8.ValidString(name) {
+			return fmt.Errorf("%w: the name of queue %d of it: use 1 to %d bytes of UTF-8", ErrInvalidKey, i+1, maxQueue)
+		}
+		if _, ok := seen[name]; ok {
+			return fmt.Errorf("%w: it names queue %d twice", ErrInvalidKey, i+1)
+		}
+		seen[name] = struct{}{}
+	}
+	return nil
+}
+
+// Key is a 256-bit secret with a name: a master key, which seals as any sender and
+// opens everything, or a sender key, which seals and opens as its one sender
+// (qre1, Section 3). SenderID tells them apart. Neither can be used as the other:
+// what a Key derives depends on the sender that it derives for.
 //
 // It is safe for concurrent use and must not be copied. No verb of fmt, no slog
 // handler and no encoder of the standard library shows a byte of the secret,
@@ -63,8 +99,10 @@ type Options struct {
 type Key struct {
 	_       [0]sync.Mutex // not copyable: go vet says so
 	id      ID
+	sender  string // empty for a master key
 	created time.Time
 	expires time.Time
+	queues  []string     // sorted; nil for any queue
 	gone    *atomic.Bool // the material's, so that even a copy of the Key knows
 	hold    func(func(secret *[Size]byte) error) error
 	wipe    func()
@@ -96,11 +134,32 @@ func (m *material) destroy() {
 	clear(m.secret[:])
 }
 
-// New returns a key with a copy of secret, which stays the caller's to zero. It
-// fails with ErrInvalidKey when the ID is not valid (ID.Validate), when secret
-// is not Size bytes long or is all zeroes, and when the key would expire before
-// it was created.
-func New(id ID, secret []byte, o *Options) (*Key, error) {
+// New returns a master key with a copy of secret, which stays the caller's to
+// zero. It fails with ErrInvalidKey when the ID is not valid (ID.Validate), when
+// secret is not Size bytes long or is all zeroes, and when o is not valid (see
+// Options; a key cannot expire before it was created).
+func New(id ID, secret []byte, o *Options) (*Key, error) { return newKey(id, "", secret, o) }
+
+// NewSender returns the sender key of that sender ID with a copy of secret, which
+// is what a key file or another program holds of it. The sender ID has the alphabet of an ID. It fails as
+// New does, and for an empty or malformed sender ID.
+func NewSender(id ID, sender string, secret []byte, o *Options) (*Key, error) {
+	if err := validateSender(sender); err != nil {
+		return nil, err
+	}
+	return newKey(id, sender, secret, o)
+}
+
+// validateSender holds a sender ID of a sender key against qre1, Section 2.3. The
+// empty ID stands for holders of the master key, so no sender key is made for it.
+func validateSender(sender string) error {
+	if err := ID(sender).Validate(); err != nil {
+		return fmt.Errorf("sender ID: %w", err)
+	}
+	return nil
+}
+
+func newKey(id ID, sender string, secret []byte, o *Options) (*Key, error) {
 	if o == nil {
 		o = new(Options)
 	}
@@ -113,13 +172,15 @@ func New(id ID, secret []byte, o *Options) (*Key, error) {
 	if subtle.ConstantTimeCompare(secret, make([]byte, Size)) == 1 {
 		return nil, fmt.Errorf("keys: %w: %s: the secret is all zeroes", ErrInvalidKey, id)
 	}
-	if !o.Expires.IsZero() && !o.Created.IsZero() && o.Expires.Before(o.Created) {
-		return nil, fmt.Errorf("keys: %w: %s: it expires before it was created", ErrInvalidKey, id)
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("keys: %s: %w", id, err)
 	}
 	m := &material{gone: new(atomic.Bool)}
 	copy(m.secret[:], secret)
 	k := &Key{
-		id: id,
+		id:     id,
+		sender: sender,
+		queues: slices.Sorted(slices.Values(o.Queues)),
 		// Without the monotonic reading: these times outlive the process.
 		created: o.Created.Round(0),
 		expires: o.Expires.Round(0),
@@ -131,7 +192,7 @@ func New(id ID, secret []byte, o *Options) (*Key, error) {
 	return k, nil
 }
 
-// Generate returns a key with a fresh random secret.
+// Generate returns a master key with a fresh random secret.
 func Generate(id ID, o *Options) (*Key, error) {
 	var opts Options
 	if o != nil {
@@ -156,14 +217,41 @@ func (k *Key) Created() time.Time { return k.created }
 // Expires returns from when on the key seals nothing any more; zero if never.
 func (k *Key) Expires() time.Time { return k.expires }
 
+// SenderID returns the ID of the one sender that a sender key is for, and "" for a
+// master key. A receiver needs master keys: with a sender key it opens only what
+// that sender sealed.
+func (k *Key) SenderID() string { return k.sender }
+
+// Queues returns the names of the queues that the key is for, sorted; nil means
+// any queue. The caller owns the slice.
+func (k *Key) Queues() []string { return slices.Clone(k.queues) }
+
+// For reports whether the key may be used for the queue of that name: one of
+// Queues, or any if there are none.
+func (k *Key) For(queue string) bool {
+	if len(k.queues) == 0 {
+		return true
+	}
+	_, ok := slices.BinarySearch(k.queues, queue)
+	return ok
+}
+
+// Alike reports whether both keys have the same ID, sender ID, times and queues.
+// Secrets are not compared: Equal does that. Providers keep a *Key while what they
+// read is equal and alike, so that what was derived from it stays good.
+func (k *Key) Alike(other *Key) bool {
+	return k.id == other.id && k.sender == other.sender && k.created.Equal(other.created) && k.expires.Equal(other.expires) &&
+		slices.Equal(k.queues, other.queues)
+}
+
 // Expired reports whether the key is past its expiry at that time. An expired
 // key opens but does not seal; Derive does not look at it, because it cannot
 // tell which of the two is meant.
 func (k *Key) Expired(at time.Time) bool { return !k.expires.IsZero() && !at.Before(k.expires) }
 
 // Err returns nil while the key is usable, and ErrDestroyed afterwards. It costs
-// one atomic load: who caches what was derived from a key asks it before each
-// use.
+// one atomic load: callers that cache what was derived from a key ask it before
+// each use.
 func (k *Key) Err() error {
 	if k.gone == nil || k.gone.Load() {
 		return ErrDestroyed
@@ -178,25 +266,6 @@ func (k *Key) Destroy() {
 	if k.wipe != nil {
 		k.wipe()
 	}
-}
-
-// Derive returns HKDF-Expand (RFC 5869, Section 2.3) with SHA-256, the secret as
-// the pseudorandom key, info, and a length of 64 bytes. The secret is uniform,
-// so that the extract step is not needed (RFC 5869, Section 3.3). It fails with
-// ErrDestroyed only.
-func (k *Key) Derive(info []byte) (okm [64]byte, err error) {
-	err = k.with(func(secret *[Size]byte) error {
-		return confine(func() error {
-			out, err := hkdf.Expand(sha256.New, secret[:], string(info), len(okm))
-			if err != nil {
-				return fmt.Errorf("keys: derive from %s: %w", k.id, err)
-			}
-			copy(okm[:], out)
-			clear(out)
-			return nil
-		})
-	})
-	return okm, err
 }
 
 // with runs f with the secret, which f must not keep.

@@ -49,7 +49,7 @@ func TestDerive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	okm, err := k.Derive(info)
+	okm, err := k.Expand(info)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestDestroy(t *testing.T) {
 	if err := k.Err(); !errors.Is(err, keys.ErrDestroyed) {
 		t.Errorf("Err after: %v", err)
 	}
-	okm, err := k.Derive(nil)
+	okm, err := k.Derive("", nil)
 	if okm != [64]byte{} || !errors.Is(err, keys.ErrDestroyed) || !strings.Contains(err.Error(), "k-1") {
 		t.Errorf("Derive after: %x, %v", okm, err)
 	}
@@ -181,7 +181,7 @@ func TestDestroy(t *testing.T) {
 func TestZeroKey(t *testing.T) {
 	var k keys.Key
 	k.Destroy()
-	if _, err := k.Derive(nil); !errors.Is(err, keys.ErrDestroyed) {
+	if _, err := k.Derive("", nil); !errors.Is(err, keys.ErrDestroyed) {
 		t.Errorf("Derive: %v", err)
 	}
 	if err := k.Err(); !errors.Is(err, keys.ErrDestroyed) {
@@ -193,7 +193,7 @@ func TestZeroKey(t *testing.T) {
 // or ErrDestroyed, and never those of a zeroed secret.
 func TestDestroyRace(t *testing.T) {
 	info := bytes.Repeat([]byte("info"), 64)
-	want, err := mustKey(t, "k", 1).Derive(info)
+	want, err := mustKey(t, "k", 1).Derive("", info)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestDestroyRace(t *testing.T) {
 			all.Go(func() {
 				<-start
 				for range 4 {
-					okm, err := k.Derive(info)
+					okm, err := k.Derive("", info)
 					mu.Lock()
 					switch {
 					case err == nil && okm == want:
@@ -242,7 +242,7 @@ func BenchmarkDerive(b *testing.B) {
 	info := make([]byte, 80)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := k.Derive(info); err != nil {
+		if _, err := k.Derive("", info); err != nil {
 			b.Fatal(err)
 		}
 	}

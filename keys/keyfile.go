@@ -2,6 +2,7 @@ package keys
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -147,38 +148,66 @@ func parseFile(data []byte) (*Set, error) {
 	return set, nil
 }
 
+// record is one key of a file.
+type record struct {
+	id           ID
+	sender       string
+	secret       []byte // of a master key
+	senderSecret []byte
+	o            Options
+	hasSender    bool
+}
+
 func parseKey(p *scanner) (*Key, error) {
-	var id ID
-	var o Options
-	var secret []byte
-	defer func() { clear(secret) }()
+	var r record
+	defer func() { clear(r.secret); clear(r.senderSecret) }()
 	p.next()
 	at := p.place()
-	err := p.object(func(name string) (err error) {
-		switch name {
-		case "id":
-			var s string
-			s, err = p.string()
-			id = ID(s)
-		case "secret":
-			secret, err = p.base64()
-		case "created":
-			o.Created, err = p.time()
-		case "expires":
-			o.Expires, err = p.time()
-		default:
-			err = p.unknown()
-		}
-		return err
-	})
-	if err != nil {
+	if err := p.object(func(name string) error { return r.member(p, name) }); err != nil {
 		return nil, err
 	}
-	k, err := New(id, secret, &o)
+	k, err := r.key()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
 	return k, nil
+}
+
+// member reads the value of that name.
+func (r *record) member(p *scanner, name string) (err error) {
+	switch name {
+	case "id":
+		var s string
+		s, err = p.string()
+		r.id = ID(s)
+	case "secret":
+		r.secret, err = p.base64()
+	case "sender":
+		r.hasSender = true
+		r.sender, err = p.string()
+	case "sender_secret":
+		r.senderSecret, err = p.base64()
+	case "created":
+		r.o.Created, err = p.time()
+	case "expires":
+		r.o.Expires, err = p.time()
+	case "queues":
+		r.o.Queues, err = p.strings()
+	default:
+		err = p.unknown()
+	}
+	return err
+}
+
+// key makes the key of a record, which is of exactly one of the two kinds.
+func (r *record) key() (*Key, error) {
+	if !r.hasSender && r.senderSecret == nil {
+		return New(r.id, r.secret, &r.o)
+	}
+	if r.secret != nil || !r.hasSender || r.senderSecret == nil {
+		return nil, fmt.Errorf("%w: a master key has secret, a sender key has sender and sender_secret, and no key has both", ErrInvalidKey)
+	}
+	return NewSender(r.id, r.sender, r.senderSecret, &r.o)
 }
 
 // encodeFile writes what parseFile reads. The caller clears it.
@@ -187,7 +216,11 @@ func encodeFile(s *Set) ([]byte, error) {
 		return nil, err
 	}
 	// Large enough from the start: growing would leave copies behind.
-	b := make([]byte, 0, 256+len(s.Keys)*(128+2*MaxID+base64.StdEncoding.EncodedLen(Size)))
+	size := 256
+	for _, k := range s.Keys {
+		size += 192 + len(k.id) + len(k.sender) + base64.StdEncoding.EncodedLen(Size) + len(k.queuesText())
+	}
+	b := make([]byte, 0, size)
 	b = append(b, "{\n  \"current\": "...)
 	b = appendQuoted(b, string(s.Current))
 	b = append(b, ",\n  \"keys\": ["...)
@@ -197,7 +230,13 @@ func encodeFile(s *Set) ([]byte, error) {
 		}
 		b = append(b, "\n    {\"id\": "...)
 		b = appendQuoted(b, string(k.ID()))
-		b = append(b, ", \"secret\": \""...)
+		if k.sender == "" {
+			b = append(b, ", \"secret\": \""...)
+		} else {
+			b = append(b, ", \"sender\": "...)
+			b = appendQuoted(b, k.sender)
+			b = append(b, ", \"sender_secret\": \""...)
+		}
 		if err := k.with(func(secret *[Size]byte) error {
 			b = base64.StdEncoding.AppendEncode(b, secret[:])
 			return nil
@@ -221,6 +260,7 @@ func encodeFile(s *Set) ([]byte, error) {
 			}
 			b = append(next, '"')
 		}
+		b = append(b, k.queuesText()...)
 		b = append(b, '}')
 	}
 	b = append(b, "\n  ]\n}\n"...)
@@ -229,6 +269,18 @@ func encodeFile(s *Set) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d keys take %d bytes: use %d at most", ErrInvalidKey, len(s.Keys), len(b), maxFile)
 	}
 	return b, nil
+}
+
+// queuesText is what a file says of the queues of k, with the comma before it.
+func (k *Key) queuesText() string {
+	if len(k.queues) == 0 {
+		return ""
+	}
+	list, err := json.Marshal(k.queues)
+	if err != nil {
+		panic(err) // strings that are UTF-8 always encode
+	}
+	return ", \"queues\": " + string(list)
 }
 
 // appendQuoted writes an ID, which needs no escapes.

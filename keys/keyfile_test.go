@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,52 +74,62 @@ func mustPrint(t *testing.T) fingerprint {
 func TestParseFileRefuses(t *testing.T) {
 	const key = `{"id":"a","secret":"SECRET"}`
 	for text, says := range map[string]string{
-		``:                                                      "want an object",
-		`null`:                                                  "want an object",
-		`[` + key + `]`:                                         "want an object",
-		`{}`:                                                    "no keys",
-		`{"keys":[]}`:                                           "no keys",
-		`{"current":"a"}`:                                       "no keys",
-		`{"keys":null}`:                                         "want an array",
-		`{"keys":{}}`:                                           "want an array",
-		`{"keys":["a"]}`:                                        "want an object",
-		`{"keys":[` + key:                                       "want a comma or the end of the array",
-		`{"keys":[` + key + `,]}`:                               "want an object",
-		`{"keys":[` + key + `]`:                                 "want a comma or the end of the object",
-		`{"keys":[` + key + `],}`:                               "want a string",
-		`{"keys":[` + key + `]}}`:                               "something behind",
-		`{"keys":[` + key + `]} x`:                              "something behind",
-		"{\"keys\":[" + key + "]}\x00":                          "something behind",
-		`{"keys":[` + key + `] "current":"a"}`:                  "want a comma",
-		`{"keys" [` + key + `]}`:                                "want a colon",
-		`{keys:[` + key + `]}`:                                  "want a string",
-		`{"keys":[` + key + `],"keys":[]}`:                      "twice",
-		`{"keys":[` + key + `],"\u006beys":[]}`:                 "twice",
-		`{"Keys":[` + key + `]}`:                                "unknown name",
-		`{"keys":[` + key + `],"version":1}`:                    "unknown name",
-		`{"keys":[` + key + `],"current":"b"}`:                  `"b" is not among`,
-		`{"keys":[` + key + `],"current":null}`:                 "want a string",
-		`{"keys":[` + key + `],"current":1}`:                    "want a string",
-		`{"keys":[` + key + `],"current":"a`:                    "does not end",
-		`{"keys":[` + key + `],"current":"a\`:                   "does not end",
-		`{"keys":[` + key + `],"current":"\x"}`:                 "malformed string",
-		"{\"keys\":[" + key + "],\"current\":\"\n":              "does not end",
-		"{\"keys\":[" + key + "],\"current\":\"\n\"}":           "malformed string",
-		`{"keys":[` + key + `,` + key + `]}`:                    "a is there twice",
-		`{"keys":[{}]}`:                                         "line 1: keys: invalid key: an ID of 0 bytes",
-		`{"keys":[{"id":"a"}]}`:                                 "a secret of 0 bytes",
-		`{"keys":[{"secret":"SECRET"}]}`:                        "an ID of 0 bytes",
-		`{"keys":[{"id":"ä","secret":"SECRET"}]}`:               "byte 0 of the ID",
-		"{\"keys\":[{\"id\":\"\xff\",\"secret\":\"SECRET\"}]}":  "byte 0 of the ID",
-		`{"keys":[{"id":"a","ID":"a","secret":"SECRET"}]}`:      "unknown name",
-		`{"keys":[{"id":"a","id":"a","secret":"SECRET"}]}`:      "twice",
-		`{"keys":[{"id":1,"secret":"SECRET"}]}`:                 "want a string",
-		`{"keys":[{"id":"a","secret":1}]}`:                      "want a string",
-		`{"keys":[{"id":"a","secret":"?"}]}`:                    "not padded standard base64",
-		`{"keys":[{"id":"a","secret":"SECRET\n"}]}`:             "not padded standard base64",
-		"{\"keys\":[{\"id\":\"a\",\"secret\":\"SECRET\n\"}]}":   "not padded standard base64",
-		`{"keys":[{"id":"a","secret":"` + "SECRET"[:5] + `"}]}`: "not padded standard base64",
-		`{"keys":[{"id":"a","secret":"AAAA"}]}`:                 "a secret of 3 bytes: use 32",
+		``:                                                     "want an object",
+		`null`:                                                 "want an object",
+		`[` + key + `]`:                                        "want an object",
+		`{}`:                                                   "no keys",
+		`{"keys":[]}`:                                          "no keys",
+		`{"current":"a"}`:                                      "no keys",
+		`{"keys":null}`:                                        "want an array",
+		`{"keys":{}}`:                                          "want an array",
+		`{"keys":["a"]}`:                                       "want an object",
+		`{"keys":[` + key:                                      "want a comma or the end of the array",
+		`{"keys":[` + key + `,]}`:                              "want an object",
+		`{"keys":[` + key + `]`:                                "want a comma or the end of the object",
+		`{"keys":[` + key + `],}`:                              "want a string",
+		`{"keys":[` + key + `]}}`:                              "something behind",
+		`{"keys":[` + key + `]} x`:                             "something behind",
+		"{\"keys\":[" + key + "]}\x00":                         "something behind",
+		`{"keys":[` + key + `] "current":"a"}`:                 "want a comma",
+		`{"keys" [` + key + `]}`:                               "want a colon",
+		`{keys:[` + key + `]}`:                                 "want a string",
+		`{"keys":[` + key + `],"keys":[]}`:                     "twice",
+		`{"keys":[` + key + `],"\u006beys":[]}`:                "twice",
+		`{"Keys":[` + key + `]}`:                               "unknown name",
+		`{"keys":[` + key + `],"version":1}`:                   "unknown name",
+		`{"keys":[` + key + `],"current":"b"}`:                 `"b" is not among`,
+		`{"keys":[` + key + `],"current":null}`:                "want a string",
+		`{"keys":[` + key + `],"current":1}`:                   "want a string",
+		`{"keys":[` + key + `],"current":"a`:                   "does not end",
+		`{"keys":[` + key + `],"current":"a\`:                  "does not end",
+		`{"keys":[` + key + `],"current":"\x"}`:                "malformed string",
+		"{\"keys\":[" + key + "],\"current\":\"\n":             "does not end",
+		"{\"keys\":[" + key + "],\"current\":\"\n\"}":          "malformed string",
+		`{"keys":[` + key + `,` + key + `]}`:                   "a is there twice",
+		`{"keys":[{}]}`:                                        "line 1: keys: invalid key: an ID of 0 bytes",
+		`{"keys":[{"id":"a","sender":"s","secret":"SECRET"}]}`: "sender and sender_secret",
+		`{"keys":[{"id":"a","sender_secret":"SECRET"}]}`:       "sender and sender_secret",
+		`{"keys":[{"id":"a","sender":"s"}]}`:                   "sender and sender_secret",
+		`{"keys":[{"id":"a","sender":"s","secret":"SECRET","sender_secret":"SECRET"}]}`: "sender and sender_secret",
+		`{"keys":[{"id":"a","sender":"","secret":"SECRET"}]}`:                           "sender and sender_secret",
+		`{"keys":[{"id":"a","sender":"","sender_secret":"SECRET"}]}`:                    "sender ID",
+		`{"keys":[{"id":"a","sender":"a b","sender_secret":"SECRET"}]}`:                 "sender ID",
+		`{"keys":[{"id":"a","secret":"SECRET","queues":"q"}]}`:                          "want an array",
+		`{"keys":[{"id":"a","secret":"SECRET","queues":[""]}]}`:                         "queue 1",
+		`{"keys":[{"id":"a","secret":"SECRET","queues":["q","q"]}]}`:                    "twice",
+		`{"keys":[{"id":"a"}]}`:                                                                                     "a secret of 0 bytes",
+		`{"keys":[{"secret":"SECRET"}]}`:                                                                            "an ID of 0 bytes",
+		`{"keys":[{"id":"ä","secret":"SECRET"}]}`:                                                                   "byte 0 of the ID",
+		"{\"keys\":[{\"id\":\"\xff\",\"secret\":\"SECRET\"}]}":                                                      "byte 0 of the ID",
+		`{"keys":[{"id":"a","ID":"a","secret":"SECRET"}]}`:                                                          "unknown name",
+		`{"keys":[{"id":"a","id":"a","secret":"SECRET"}]}`:                                                          "twice",
+		`{"keys":[{"id":1,"secret":"SECRET"}]}`:                                                                     "want a string",
+		`{"keys":[{"id":"a","secret":1}]}`:                                                                          "want a string",
+		`{"keys":[{"id":"a","secret":"?"}]}`:                                                                        "not padded standard base64",
+		`{"keys":[{"id":"a","secret":"SECRET\n"}]}`:                                                                 "not padded standard base64",
+		"{\"keys\":[{\"id\":\"a\",\"secret\":\"SECRET\n\"}]}":                                                       "not padded standard base64",
+		`{"keys":[{"id":"a","secret":"` + "SECRET"[:5] + `"}]}`:                                                     "not padded standard base64",
+		`{"keys":[{"id":"a","secret":"AAAA"}]}`:                                                                     "a secret of 3 bytes: use 32",
 		`{"keys":[{"id":"a","secret":"` + strings.Repeat("A", 43) + `="}]}`:                                         "all zeroes",
 		`{"keys":[{"id":"a","secret":"SECRET","created":"2026-01-02"}]}`:                                            "RFC 3339",
 		`{"keys":[{"id":"a","secret":"SECRET","created":"2026-1-2T3:4:5Z"}]}`:                                       "RFC 3339",
@@ -174,10 +185,13 @@ func FuzzFile(f *testing.F) {
 		var other struct {
 			Current ID `json:"current"`
 			Keys    []struct {
-				ID      ID        `json:"id"`
-				Secret  []byte    `json:"secret"`
-				Created time.Time `json:"created"`
-				Expires time.Time `json:"expires"`
+				ID           ID        `json:"id"`
+				Sender       string    `json:"sender"`
+				Secret       []byte    `json:"secret"`
+				SenderSecret []byte    `json:"sender_secret"`
+				Queues       []string  `json:"queues"`
+				Created      time.Time `json:"created"`
+				Expires      time.Time `json:"expires"`
 			} `json:"keys"`
 		}
 		d := json.NewDecoder(bytes.NewReader(data))
@@ -201,11 +215,11 @@ func FuzzFile(f *testing.F) {
 		}
 		for i, k := range set.Keys {
 			o, r := other.Keys[i], reread.Keys[i]
-			same, err := New(o.ID, o.Secret, nil)
-			if err != nil || !same.Equal(k) || same.ID() != k.ID() || !o.Created.Equal(k.Created()) || !o.Expires.Equal(k.Expires()) {
+			same, err := newKey(o.ID, o.Sender, slices.Concat(o.Secret, o.SenderSecret), &Options{Created: o.Created, Expires: o.Expires, Queues: o.Queues})
+			if err != nil || !same.Equal(k) || same.ID() != k.ID() || !same.Alike(k) {
 				t.Errorf("encoding/json reads key %d otherwise: %v", i, err)
 			}
-			if !r.Equal(k) || r.ID() != k.ID() || !r.Created().Equal(k.Created()) || !r.Expires().Equal(k.Expires()) {
+			if !r.Equal(k) || !r.Alike(k) {
 				t.Errorf("key %d is not the same when read again", i)
 			}
 		}

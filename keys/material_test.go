@@ -125,7 +125,7 @@ func TestCopyDies(t *testing.T) {
 	k := testKey(t, "k", 7)
 	c := &Key{id: k.id, gone: k.gone, hold: k.hold, wipe: k.wipe}
 	k.Destroy()
-	if _, err := c.Derive(nil); !errors.Is(err, ErrDestroyed) || c.Err() == nil {
+	if _, err := c.Derive("", nil); !errors.Is(err, ErrDestroyed) || c.Err() == nil {
 		t.Errorf("Derive: %v", err)
 	}
 }

@@ -6,10 +6,14 @@ import (
 	"log/slog"
 )
 
-// String returns the key's name and nothing of its secret: keys.Key(ID).
+// String returns the key's name and nothing of its secret: keys.Key(ID), or
+// keys.Key(ID@sender) for a sender key.
 func (k *Key) String() string {
 	if k == nil {
 		return "keys.Key(nil)"
+	}
+	if k.sender != "" {
+		return "keys.Key(" + string(k.id) + "@" + k.sender + ")"
 	}
 	return "keys.Key(" + string(k.id) + ")"
 }

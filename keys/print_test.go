@@ -156,7 +156,7 @@ func TestKeyPrints(t *testing.T) {
 		t.Errorf("nil: %q", got)
 	}
 	k.Destroy()
-	_, err := k.Derive(nil)
+	_, err := k.Derive("", nil)
 	if got := fmt.Sprint(err); got != "keys: key destroyed: key-1" || !errors.Is(err, keys.ErrDestroyed) {
 		t.Errorf("%q", got)
 	}

@@ -20,6 +20,8 @@ var (
 	ErrInvalidKey = errors.New("invalid key")
 	// ErrDestroyed: the key was destroyed, or removed from its Ring.
 	ErrDestroyed = errors.New("key destroyed")
+	// ErrSenderKey: a sender key was asked for what only the master key can do.
+	ErrSenderKey = errors.New("sender key")
 	// ErrExpired: the key is past its expiry; it opens but no longer seals.
 	ErrExpired = errors.New("key expired")
 )
@@ -28,7 +30,8 @@ var (
 // the suite in keys/keytest.
 //
 // One ID names one key for ever: a provider never answers an ID with other
-// material than before.
+// material than before. That key is a master key or, for a program that only
+// sends, a sender key (Key.SenderID).
 type Provider interface {
 	// GetKey returns the key of that ID. It fails with ErrNotFound only when
 	// it is sure that there is none, and with ErrUnavailable when it cannot

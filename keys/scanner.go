@@ -24,7 +24,7 @@ func (p *scanner) wrong(what string) error {
 }
 
 func (p *scanner) unknown() error {
-	return p.wrong("an unknown name: use current and keys, and for a key id, secret, created, expires")
+	return p.wrong("an unknown name: use current and keys, and for a key id, secret or sender and sender_secret, created, expires, queues")
 }
 
 // next returns the first byte that is not white space, without taking it; 0 at
@@ -140,6 +140,16 @@ func (p *scanner) string() (s string, err error) {
 		return "", p.wrong("a malformed string")
 	}
 	return s, nil
+}
+
+// strings reads an array of strings.
+func (p *scanner) strings() (list []string, err error) {
+	err = p.array(func() error {
+		s, err := p.string()
+		list = append(list, s)
+		return err
+	})
+	return list, err
 }
 
 // base64 reads padded standard base64. A slash may be escaped, as some writers

@@ -18,7 +18,11 @@ import (
 
 func make1(t *testing.T, m keytest.Material) *keys.Key {
 	t.Helper()
-	k, err := keys.New(m.ID, m.Secret, &keys.Options{Created: m.Created, Expires: m.Expires})
+	o := &keys.Options{Created: m.Created, Expires: m.Expires, Queues: m.Queues}
+	k, err := keys.New(m.ID, m.Secret, o)
+	if m.Sender != "" {
+		k, err = keys.NewSender(m.ID, m.Sender, m.Secret, o)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +65,7 @@ func TestRingSuite(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			keytest.Run(t, keytest.Options{Open: func(t *testing.T, c keytest.Content) keytest.Backing {
+			keytest.Run(t, keytest.Options{SenderKeys: true, Open: func(t *testing.T, c keytest.Content) keytest.Backing {
 				r := new(keys.Ring)
 				must(t, fillRing(t, r, c))
 				return keytest.Backing{Provider: front(t, r), Replace: func(c keytest.Content) error { return fillRing(t, r, c) }}
@@ -75,7 +79,11 @@ func envOf(t *testing.T, c keytest.Content) {
 	t.Helper()
 	all := ""
 	for i, m := range c.Keys {
-		entry := string(m.ID) + "=" + base64.StdEncoding.EncodeToString(m.Secret)
+		id := string(m.ID)
+		if m.Sender != "" {
+			id += "@" + m.Sender
+		}
+		entry := id + "=" + base64.StdEncoding.EncodeToString(m.Secret)
 		if i%2 == 0 {
 			all += entry + ", "
 		} else {
@@ -87,7 +95,7 @@ func envOf(t *testing.T, c keytest.Content) {
 }
 
 func TestEnvSuite(t *testing.T) {
-	keytest.Run(t, keytest.Options{NoTimes: true, Open: func(t *testing.T, c keytest.Content) keytest.Backing {
+	keytest.Run(t, keytest.Options{NoTimes: true, SenderKeys: true, Open: func(t *testing.T, c keytest.Content) keytest.Backing {
 		envOf(t, c)
 		e, err := keys.NewEnv("QRT_TEST")
 		if err != nil {
@@ -105,7 +113,7 @@ func writeFile(t *testing.T, path string, c keytest.Content) error {
 		s.Keys = nil
 		for _, m := range c.Keys {
 			k := make1(t, m)
-			if i := slices.IndexFunc(old, k.Equal); i >= 0 {
+			if i := slices.IndexFunc(old, func(o *keys.Key) bool { return k.Equal(o) && k.Alike(o) }); i >= 0 {
 				k = old[i]
 			}
 			s.Keys = append(s.Keys, k)
@@ -115,7 +123,7 @@ func writeFile(t *testing.T, path string, c keytest.Content) error {
 }
 
 func TestFileSuite(t *testing.T) {
-	keytest.Run(t, keytest.Options{Open: func(t *testing.T, c keytest.Content) keytest.Backing {
+	keytest.Run(t, keytest.Options{SenderKeys: true, Queues: true, Open: func(t *testing.T, c keytest.Content) keytest.Backing {
 		path := filepath.Join(t.TempDir(), "keys.json")
 		if err := writeFile(t, path, c); err != nil {
 			t.Fatal(err)
@@ -168,7 +176,7 @@ func (f *flaky) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
 }
 
 func TestCachedSuite(t *testing.T) {
-	keytest.Run(t, keytest.Options{Bubble: true, Open: func(t *testing.T, c keytest.Content) keytest.Backing {
+	keytest.Run(t, keytest.Options{Bubble: true, SenderKeys: true, Open: func(t *testing.T, c keytest.Content) keytest.Backing {
 		var failing atomic.Bool
 		inner := &flaky{fail: func() error {
 			if failing.Load() {

@@ -23,7 +23,7 @@ var (
 )
 
 // ID identifies one sealed envelope: length-prefixed key ID, salt and nonce as
-// they stand in its header (envelope.EncryptedMessage.ReplayID). It is opaque
+// they stand in its header (key ID, salt and nonce). It is opaque
 // and at most MaxID bytes.
 type ID string
 

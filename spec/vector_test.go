@@ -61,14 +61,23 @@ key: 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
 message-id: m%3D%25%20%FF
 attribute: a%00=
 attribute: b=c
+padded: yes
 encrypted-at: 1
 not-before: 0
 expires-at: 0
+stream: 000102030405060708090a0b0c0d0e0f
+sequence: 9
+settled: 7
+previous: 8
+resealed-at: 2
+void: 1-2
+void: 5-5
 key-id: k
+sender-id: s
 origin: q
 bound: b
-replay-id:
- 01
+check-value: 000102030405060708090a0b0c0d0e0f
+sender-key: 101112131415161718191a1b1c1d1e1f000102030405060708090a0b0c0d0e0f
 message-key: 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
 additional-data:
  000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
@@ -153,6 +162,15 @@ func TestParseVectorErrors(t *testing.T) {
 		{"number with zeros", opening, "encrypted-at: 1", "encrypted-at: 01"},
 		{"no number", opening, "encrypted-at: 1", "encrypted-at: x"},
 		{"no message key", opening, "message-key: 00", "message-key: "},
+		{"no sender key", opening, "sender-key: 10", "sender-key: "},
+		{"a short check value", opening, "check-value: 00", "check-value: "},
+		{"a short stream", opening, "stream: 00", "stream: "},
+		{"padded, but not yes", opening, "padded: yes", "padded: no"},
+		{"a void range without -", opening, "5-5", "5"},
+		{"a void range that is no number", opening, "5-5", "5-x"},
+		{"an empty sender ID", opening, "sender-id: s", "sender-id: "},
+		{"key_not_found at another layer", direct, "authentication_failed", "key_not_found"},
+		{"authentication at layer key", direct, "layer: authentication", "layer: key"},
 		{"a long line in a block", opening, "1f\n 20\n", "1f20\n"},
 		{"a short line in a block", opening, "1e1f\n 20\n", "1e\n 1f20\n"},
 		{"an odd number of digits", opening, " 51524531", " 5152453"},
@@ -171,11 +189,32 @@ func TestParseVectorErrors(t *testing.T) {
 	}
 }
 
-// The document and the vectors travel together.
+// The document and the vectors travel together: what the vectors say, the document
+// lists.
 func TestDocument(t *testing.T) {
-	for _, want := range []string{"# QRE1", "## 9. Test vectors", "QRE1/A256GCM-HKDF-SHA256-COMMIT/v1", "QRE1-AAD-v1", "QRE1-APP-v1"} {
+	for _, want := range []string{
+		"# QRE1", "## 9. Test vectors", "QRE1/sender/v1", "QRE1/A256GCM-HKDF-SHA256-COMMIT/v1", "QRE1/check/v1", "QRE1-AAD-v1", "QRE1-APP-v1",
+	} {
 		if !strings.Contains(Document, want) {
 			t.Errorf("the document does not contain %q", want)
+		}
+	}
+	list, err := Vectors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Section 9.1, with its lines joined.
+	_, form, _ := strings.Cut(strings.ReplaceAll(Document, "\n", " "), "### 9.1. Form")
+	for _, v := range list {
+		for _, value := range []string{string(v.Expect), string(v.Layer), v.Field, string(v.Domain)} {
+			if value != "" && !strings.Contains(form, "`"+value+"`") {
+				t.Errorf("%s says %q, and Section 9.1 does not list it", v.Name, value)
+			}
+		}
+		for _, line := range strings.Split(v.Text(), "\n") {
+			if name, _, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(line, " ") && !strings.Contains(form, name) {
+				t.Errorf("%s has %s, and Section 9.1 does not list it", v.Name, name)
+			}
 		}
 	}
 }

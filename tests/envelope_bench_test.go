@@ -33,7 +33,7 @@ type message struct {
 
 func newMessage(tb testing.TB) *message {
 	tb.Helper()
-	m := &message{header: envelope.Header{EncryptedAt: 1_760_000_000_000, KeyID: "merge-warden-2026-01", Origin: "merge-warden"}}
+	m := &message{header: envelope.Header{EncryptedAt: 1_760_000_000_000, Sequence: 1, KeyID: "merge-warden-2026-01", Origin: "merge-warden"}}
 	var err error
 	if m.key, err = keys.Generate("merge-warden-2026-01", nil); err != nil {
 		tb.Fatal(err)
@@ -55,7 +55,7 @@ func newMessage(tb testing.TB) *message {
 
 func (m *message) sealer(tb testing.TB) *envelope.Sealer {
 	tb.Helper()
-	s, err := envelope.NewSealer(m.key, m.header.KeyID)
+	s, err := envelope.NewSealer(m.key, m.header.KeyID, "")
 	if err != nil {
 		tb.Fatal(err)
 	}

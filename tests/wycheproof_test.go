@@ -127,7 +127,7 @@ func TestWycheproof(t *testing.T) {
 // fixedKey is a Deriver that gives a message key of the test's choice.
 type fixedKey struct{ okm [64]byte }
 
-func (k *fixedKey) Derive([]byte) ([64]byte, error) { return k.okm, nil }
+func (k *fixedKey) Derive(string, []byte) ([64]byte, error) { return k.okm, nil }
 
 // What envelopes seal with is the primitive that TestWycheproof tests: under each
 // of the vectors' keys, what one seals the other opens.
@@ -137,7 +137,7 @@ func TestPrimitiveIsTheEnvelopes(t *testing.T) {
 		key := new(fixedKey)
 		copy(key.okm[:], v.Key)
 		copy(key.okm[32:], "the commitment, of thirty-two by")
-		s, err := envelope.NewSealer(key, m.header.KeyID)
+		s, err := envelope.NewSealer(key, m.header.KeyID, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -96,14 +96,11 @@ func (c *consumer) begin(base context.Context) {
 // fetch receives until ctx ends, and starts a handler for each message. Its error is
 // one that no wait will cure.
 func (c *consumer) fetch(ctx context.Context) error {
-	want := 1
+	want := 1 // and so it stays for sessions: one slot each
 	for ctx.Err() == nil {
 		limit, test, ok := c.ready(ctx)
 		if !ok {
 			continue
-		}
-		if c.o.Sessions {
-			want, limit = 1, 1
 		}
 		n, err := c.pool.slots.acquire(ctx, c.share, min(want, limit))
 		if err != nil {

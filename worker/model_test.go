@@ -471,7 +471,7 @@ func (m *model) consumed(id replay.ID) {
 			m.t.Error(err)
 			return
 		}
-		if e.ReplayID() == string(id) {
+		if replayIDOf(&e) == id {
 			m.mu.Lock()
 			msg := m.byID[c.ID]
 			msg.settled, msg.handled = true, true
@@ -635,4 +635,9 @@ func (s *plantedSession) RenewSession(ctx context.Context) (time.Time, error) {
 		return time.Now().Add(modelLock), nil
 	}
 	return s.Session.RenewSession(ctx)
+}
+
+// replayIDOf is replayID of package queue.
+func replayIDOf(m *envelope.EncryptedMessage) replay.ID {
+	return replay.ID(m.KeyID + string(m.Salt[:]) + string(m.Nonce[:]))
 }

@@ -125,7 +125,7 @@ func TestRenewalsGoTogether(t *testing.T) {
 		x.must(err)
 		h := worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
 			select {
-			case <-time.After(time.Minute):
+			case <-time.After(50 * time.Second): // between two renewals
 				return nil
 			case <-ctx.Done():
 				x.Errorf("a handler's context ended: %v", context.Cause(ctx))

@@ -116,7 +116,8 @@ func (c *consumer) giveBack(d *queue.Delivery) {
 
 // deadlines hands out contexts that end between settleTimeout and half as much again
 // after they were asked for, by sharing one among the messages of half a settleTimeout.
-// A timer for each message would be about a tenth of what the pool takes for it.
+// A context.WithTimeout for each message costs five allocations and a sixth of the time
+// that the pool takes for it (BenchmarkPool).
 type deadlines struct {
 	base context.Context // for its values
 

@@ -21,7 +21,7 @@ type mark [32]byte
 const markInfo = "queue-runtime/smkeys mark/v1\x00"
 
 func markOf(k *keys.Key) (mark, error) {
-	okm, err := k.Derive([]byte(markInfo))
+	okm, err := k.Expand([]byte(markInfo))
 	return mark(okm[:32]), err
 }
 

@@ -23,11 +23,22 @@ const emptyBody = "-"
 // sealedMarker begins a QRE1 envelope (qre1, Section 2.1).
 const sealedMarker = "QRE1"
 
-// sealedText begins every QRE1 envelope in base64: the marker, and the first
-// bits of a version below 16. Text that begins so is taken for a sealed body
-// even where attrEncoding is gone, so that taking the attribute away does not
+// sealedText begins every QRE1 envelope in base64. Text that begins so is taken for a
+// sealed body also if attrEncoding is gone, so that taking the attribute away does not
 // turn ciphertext into plaintext.
-const sealedText = "UVJFMQ"
+const sealedText = "UVJFM"
+
+// isSealedText reports whether text begins as an envelope of any version does in base64:
+// sealedText and a character from Q to f, which holds the last two bits of the marker and
+// the first four of the version (qre1, Section 7).
+func isSealedText[T string | []byte](text T) bool {
+	n := len(sealedText)
+	if len(text) <= n || string(text[:n]) != sealedText {
+		return false
+	}
+	c := text[n]
+	return c >= 'Q' && c <= 'Z' || c >= 'a' && c <= 'f'
+}
 
 // base64Body is the one form that is accepted: standard alphabet, padded, no
 // line breaks and no stray bits, so that a body has one encoding only.
@@ -41,7 +52,7 @@ func encodeBody(m *driver.Message) (text, encoding string) {
 		return emptyBody, encodingEmpty
 	case m.Sealed:
 		return base64Body.EncodeToString(m.Body), encodingSealed
-	case validText(m.Body) && !strings.HasPrefix(string(m.Body[:min(len(m.Body), len(sealedText))]), sealedText):
+	case validText(m.Body) && !isSealedText(m.Body):
 		return string(m.Body), ""
 	}
 	return base64Body.EncodeToString(m.Body), encodingBinary
@@ -55,7 +66,7 @@ func bodySize(m *driver.Message) (bytes int, encoding string) {
 		return len(emptyBody), encodingEmpty
 	case m.Sealed:
 		return base64Body.EncodedLen(len(m.Body)), encodingSealed
-	case validText(m.Body) && !strings.HasPrefix(string(m.Body[:min(len(m.Body), len(sealedText))]), sealedText):
+	case validText(m.Body) && !isSealedText(m.Body):
 		return len(m.Body), ""
 	}
 	return base64Body.EncodedLen(len(m.Body)), encodingBinary
@@ -66,20 +77,20 @@ func bodySize(m *driver.Message) (bytes int, encoding string) {
 func decodeBody(text, encoding string) (body []byte, sealed, ok bool) {
 	switch encoding {
 	case "":
-		if strings.HasPrefix(text, sealedText) {
+		if isSealedText(text) {
 			return decodeBase64(text, true)
 		}
 		return []byte(text), strings.HasPrefix(text, sealedMarker), true
 	case encodingSealed:
 		return decodeBase64(text, true)
 	case encodingBinary:
-		return decodeBase64(text, strings.HasPrefix(text, sealedText))
+		return decodeBase64(text, isSealedText(text))
 	case encodingEmpty:
 		if text == emptyBody {
 			return nil, false, true
 		}
 	}
-	return []byte(text), strings.HasPrefix(text, sealedText), false
+	return []byte(text), isSealedText(text), false
 }
 
 func decodeBase64(text string, sealed bool) (body []byte, isSealed, ok bool) {

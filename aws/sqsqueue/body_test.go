@@ -24,7 +24,7 @@ func TestBody(t *testing.T) {
 		{"text", `{"a":"b"}`, false, ""},
 		{"breaks", "a\r\nb\tc", false, ""},
 		{"beyond the BMP", "🦀", false, ""},
-		{"text that looks sealed", sealedText + "EA==", false, encodingBinary},
+		{"text that looks sealed", sealedText + "QEA=", false, encodingBinary},
 		{"a prefix of that", "UVJFM", false, ""},
 		{"plain marker", "QRE1", false, ""},
 		{"every byte", string(every), false, encodingBinary},

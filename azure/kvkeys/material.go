@@ -23,7 +23,7 @@ func (p *Provider) take(at place, s azsecrets.Secret) (*keys.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	okm, err := k.Derive([]byte(markInfo))
+	okm, err := k.Expand([]byte(markInfo))
 	if err != nil {
 		return nil, p.failed(at, Invalid, "%v", err)
 	}

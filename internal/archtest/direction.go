@@ -23,7 +23,7 @@ var rootImports = map[string][]string{
 	"docs/first":        {".", "keys", "memqueue", "replay", "worker"},
 	"memqueue":          {"driver"},
 	"worker":            {".", "backoff", "driver", "observe"}, // the public API of queue alone
-	"deadletter":        {".", "driver", "envelope", "keys", "observe", "replay", "internal/intake", "internal/sealing"},
+	"deadletter":        {".", "driver", "envelope", "keys", "observe", "replay", "internal/intake", "internal/sealing", "internal/stream"},
 	"drivertest":        {"driver"},
 	"attacktest":        {".", "driver", "drivertest", "envelope", "keys", "observe", "replay"},
 	"queuetest":         {".", "deadletter", "memqueue", "driver", "keys", "replay"},

@@ -11,14 +11,25 @@ type Times struct {
 	EncryptedAt time.Time // never zero
 	NotBefore   time.Time
 	ExpiresAt   time.Time
+	ResealedAt  time.Time
 }
 
-// From is when the age of a message begins: at its sealing, or when it was due first.
-func (t Times) From() time.Time {
+// SealedAt is what the replay store remembers a message by: the later of EncryptedAt and
+// NotBefore. Resealing keeps it.
+func (t Times) SealedAt() time.Time {
 	if t.NotBefore.After(t.EncryptedAt) {
 		return t.NotBefore
 	}
 	return t.EncryptedAt
+}
+
+// From is when the age of a message begins: at SealedAt, or when an operator sealed it
+// anew.
+func (t Times) From() time.Time {
+	if from := t.SealedAt(); !t.ResealedAt.After(from) {
+		return from
+	}
+	return t.ResealedAt
 }
 
 // Freshness is how a receiver judges times. All clocks may differ by Skew.
@@ -55,7 +66,11 @@ func (f Freshness) Judge(t Times, now time.Time) Judgement {
 	if f.Skip {
 		return Judgement{}
 	}
-	if early := t.EncryptedAt.Add(-f.Skew); now.Before(early) {
+	latest := t.EncryptedAt
+	if t.ResealedAt.After(latest) {
+		latest = t.ResealedAt
+	}
+	if early := latest.Add(-f.Skew); now.Before(early) {
 		return Judgement{Reason: driver.ReasonMessageFromFuture, Wait: early.Sub(now)}
 	}
 	until := t.From().Add(f.MaxAge + f.Skew)

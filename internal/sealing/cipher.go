@@ -64,7 +64,7 @@ func (c *Cipher) Keys() keys.Provider { return c.keys }
 
 // Encrypt seals under key id.
 func (c *Cipher) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, contextData []byte) (envelope.EncryptedMessage, error) {
-	e, err := c.epoch(ctx, id)
+	e, err := c.epoch(ctx, id, h.Origin)
 	if err != nil {
 		return envelope.EncryptedMessage{}, err
 	}
@@ -75,9 +75,9 @@ func (c *Cipher) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, pla
 	return envelope.Parse(b)
 }
 
-// epoch returns the salt epoch of a key. It fails with keys.ErrExpired for a key that
-// seals no more.
-func (c *Cipher) epoch(ctx context.Context, id keys.ID) (*epoch, error) {
+// sealingKey returns a key that may seal for a queue. It fails with keys.ErrExpired for
+// a key that seals no more, and with keys.ErrInvalidKey for one of other queues.
+func (c *Cipher) sealingKey(ctx context.Context, id keys.ID, origin string) (*keys.Key, error) {
 	key, err := GetKey(ctx, c.keys, id)
 	if err != nil {
 		return nil, err
@@ -85,10 +85,22 @@ func (c *Cipher) epoch(ctx context.Context, id keys.ID) (*epoch, error) {
 	if end := key.Expires(); !end.IsZero() && !time.Now().Before(end) {
 		return nil, fmt.Errorf("%w: key %q expired at %s: make a newer key current", keys.ErrExpired, id, end.UTC().Format(time.RFC3339))
 	}
+	if !key.For(origin) {
+		return nil, fmt.Errorf("%w: key %q is not for queue %q: give the queue a key of its own, or add it to the key's queues", keys.ErrInvalidKey, id, origin)
+	}
+	return key, nil
+}
+
+// epoch returns the salt epoch of a key.
+func (c *Cipher) epoch(ctx context.Context, id keys.ID, origin string) (*epoch, error) {
+	key, err := c.sealingKey(ctx, id, origin)
+	if err != nil {
+		return nil, err
+	}
 	if e := c.current.Load(); e != nil && e.key == key {
 		return e, nil
 	}
-	sealer, err := envelope.NewSealer(key, string(id))
+	sealer, err := envelope.NewSealer(key, string(id), key.SenderID())
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +108,14 @@ func (c *Cipher) epoch(ctx context.Context, id keys.ID) (*epoch, error) {
 	e := &epoch{key: key, sealer: sealer}
 	c.current.Store(e)
 	return e, nil
+}
+
+// EndEpochs makes the next seal draw a new salt: the process may have been suspended or
+// copied.
+func (c *Cipher) EndEpochs() {
+	if e := c.current.Load(); e != nil {
+		e.sealer.EndEpoch()
+	}
 }
 
 // Decrypt opens m with the key that it names.
@@ -115,7 +135,16 @@ func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []
 		}
 		return nil, err
 	}
+	if !key.For(m.Origin) {
+		// A holder of another queue's key cannot speak for this one.
+		return nil, envelope.ErrAuthenticationFailed
+	}
 	b, err := open(nil, m, key, data)
+	if errors.Is(err, keys.ErrSenderKey) {
+		// The key of one sender opens no message of another: this receiver lacks the
+		// master key.
+		return nil, keys.ErrNotFound
+	}
 	if errors.Is(err, keys.ErrDestroyed) {
 		// Removed between the look-up and now: as if it had been a moment earlier.
 		return nil, keys.ErrNotFound

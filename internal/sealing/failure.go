@@ -13,6 +13,9 @@ import (
 // ErrKeyProvider: keys could not be had, and nothing is known about the message.
 var ErrKeyProvider = errors.New("key provider failed")
 
+// ErrSender: the message names a sender that the receiver does not accept.
+var ErrSender = errors.New("sender is not accepted")
+
 // ErrMarkerCollision: plaintext that begins like a sealed body cannot be sent.
 var ErrMarkerCollision = errors.New("unencrypted body begins like a sealed one")
 

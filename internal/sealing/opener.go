@@ -16,6 +16,7 @@ import (
 type Opener struct {
 	Queue   string
 	Origins []string     // queues beside Queue that a message may have been sealed for
+	Senders []string     // who may send; nil means every sender
 	Crypto  Crypto       // nil: there are no keys, and no sealed message opens
 	Valid   *keys.Cached // bounds what messages that are not authentic ask of the keys; nil: every key ID reaches Crypto
 	Observe *observe.Scope
@@ -53,6 +54,9 @@ func (o *Opened) NotBefore() time.Time { return timeOf(o.Envelope.NotBefore) }
 // ExpiresAt is when the message may be delivered last.
 func (o *Opened) ExpiresAt() time.Time { return timeOf(o.Envelope.ExpiresAt) }
 
+// ResealedAt is when an operator sealed the message anew last.
+func (o *Opened) ResealedAt() time.Time { return timeOf(o.Envelope.ResealedAt) }
+
 // TTL is the time between the sealing, or NotBefore if that is later, and ExpiresAt; 0
 // if the message does not expire.
 func (o *Opened) TTL() time.Duration {
@@ -88,6 +92,9 @@ func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (Opened, *Failure
 		return Opened{}, fail(ctx, "", err)
 	}
 	out := Opened{Envelope: &e}
+	if o.Senders != nil && !slices.Contains(o.Senders, e.Sender) {
+		return out, &Failure{Reason: driver.ReasonSender, KeyID: keys.ID(e.KeyID), Err: ErrSender}
+	}
 	if f := o.known(ctx, keys.ID(e.KeyID)); f != nil {
 		return out, f
 	}

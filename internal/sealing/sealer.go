@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/stream"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 )
@@ -18,6 +19,8 @@ type Sealer struct {
 	Queue   string
 	Crypto  Crypto
 	Keys    keys.Provider // says which key is current
+	Padding envelope.Padding
+	Streams *stream.Streams // numbers the messages; nil if the Sealer only seals anew
 	Observe *observe.Scope
 
 	used atomic.Pointer[keys.ID] // the key that was last told to the Observer
@@ -34,37 +37,78 @@ func (s *Sealer) CurrentKey(ctx context.Context) (keys.ID, *Failure) {
 	return "", f
 }
 
-// Seal replaces the body of m by its envelope under key id, or under the key that has
-// become current if id is gone, and returns the key that it used. After a failure m
-// still holds the plaintext.
-func (s *Sealer) Seal(ctx context.Context, id keys.ID, m *driver.Message) (keys.ID, *Failure) {
+// Number is a message's place in a stream of its sender.
+type Number struct {
+	stream.Number
+	key keys.ID // of the stream
+}
+
+// Numbers begins a call that sends: the numbers of its messages come from the result.
+func (s *Sealer) Numbers() *Numbers { return &Numbers{call: s.Streams.Call(stream.Read())} }
+
+// Numbers gives out the numbers of the messages of one call. It is for one goroutine.
+type Numbers struct{ call *stream.Call }
+
+// Next gives out the number of a message that is sealed under key id.
+func (n *Numbers) Next(id keys.ID, m *driver.Message) Number {
+	return Number{n.call.Next(kindOf(m), string(id), m.SessionID), id}
+}
+
+// kindOf says which stream a message belongs to. One that may arrive late or never by
+// design is not accounted for.
+func kindOf(m *driver.Message) stream.Kind {
+	if !m.NotBefore.IsZero() || m.TTL > 0 {
+		return stream.Loose
+	}
+	return stream.Plain
+}
+
+// Seal replaces the body of m by its envelope under the key of n, or under the key that
+// has become current if that one is gone; n is then the message's number in the stream
+// of that key. It returns the key that it used. After a failure m still holds the
+// plaintext, and n is the caller's to end.
+func (s *Sealer) Seal(ctx context.Context, n *Number, m *driver.Message) (keys.ID, *Failure) {
 	begin := time.Now()
 	h := header(s.Queue, m, begin)
-	h.KeyID = string(id)
 	data, err := bind(&h, m)
 	if err != nil {
-		return id, &Failure{KeyID: id, Err: driver.Errorf(driver.Invalid, "%w", err)}
+		return n.key, &Failure{KeyID: n.key, Err: driver.Errorf(driver.Invalid, "%w", err)}
 	}
 	plaintext := len(m.Body)
+	n.into(&h)
 	key, err := s.encrypt(ctx, &h, m, data)
 	if errors.Is(err, keys.ErrNotFound) || errors.Is(err, keys.ErrDestroyed) {
 		// The key may have been retired since it was current.
-		if now, e := s.Keys.CurrentKeyID(ctx); e == nil && now != id {
-			id, h.KeyID = now, string(now)
+		if now, e := s.Keys.CurrentKeyID(ctx); e == nil && now != n.key {
+			n.Void()
+			*n = s.Numbers().Next(now, m)
+			n.into(&h)
 			key, err = s.encrypt(ctx, &h, m, data)
 		}
 	}
 	if err != nil {
-		f := sealFailed(ctx, id, err)
+		f := sealFailed(ctx, n.key, err)
 		s.tell(ctx, f)
-		return id, f
+		return n.key, f
 	}
+	id := n.key
 	m.Sealed = true
 	if s.Observe.Active() {
 		s.Observe.Sealed(ctx, s.Observe.Source, observe.Sealed{Took: time.Since(begin), KeyID: id, Bytes: plaintext})
 		s.noteKey(ctx, key)
 	}
 	return id, nil
+}
+
+// into writes the number, and the key of its stream, into a header.
+func (n *Number) into(h *envelope.Header) {
+	h.KeyID = string(n.key)
+	h.Stream, h.Sequence = n.Stream, n.Sequence
+	h.Settled, h.Previous = n.Settled, n.Previous
+	h.Void = nil
+	for _, r := range n.Voids {
+		h.Void = append(h.Void, envelope.Range(r))
+	}
 }
 
 // header is the part of an envelope's header that m and the time determine.
@@ -103,12 +147,13 @@ func bind(h *envelope.Header, m *driver.Message) ([]byte, error) {
 // nil if Crypto keeps its keys to itself.
 func (s *Sealer) encrypt(ctx context.Context, h *envelope.Header, m *driver.Message, data []byte) (*keys.Key, error) {
 	if c, ok := s.Crypto.(*Cipher); ok {
-		e, err := c.epoch(ctx, keys.ID(h.KeyID))
+		e, err := c.epoch(ctx, keys.ID(h.KeyID), h.Origin)
 		if err != nil {
 			return nil, err
 		}
-		dst := make([]byte, 0, envelope.SealedSize(h, len(m.Body)))
-		b, err := e.sealer.Seal(dst, h, m.Body, data)
+		h.Sender = e.sealer.Sender()
+		dst := make([]byte, 0, envelope.SealedSize(h, s.Padding.Size(len(m.Body))))
+		b, err := e.sealer.SealPadded(dst, h, m.Body, data, s.Padding)
 		if err == nil {
 			m.Body = b
 		}
@@ -154,6 +199,5 @@ func ceilMilli(t time.Time) int64 {
 // On a text transport that is also the marker in base64, which receivers go by if the
 // transport's own mark is gone.
 func LooksSealed(body []byte, text bool) bool {
-	const marker = "UVJFMQ"
-	return envelope.IsSealed(body) || text && len(body) >= len(marker) && string(body[:len(marker)]) == marker
+	return envelope.IsSealed(body) || text && envelope.IsSealedText(body)
 }

@@ -3,6 +3,7 @@ package sealing
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -37,9 +38,12 @@ func (s *Sealer) SealState(ctx context.Context, session string, state []byte) ([
 	if f != nil {
 		return nil, f
 	}
-	e, err := c.epoch(ctx, id)
+	e, err := c.epoch(ctx, id, s.Queue)
 	if err != nil {
 		return nil, sealFailed(ctx, id, err)
+	}
+	if e.key.SenderID() != "" {
+		return nil, sealFailed(ctx, id, fmt.Errorf("%w: a session's state is sealed with the master key", keys.ErrSenderKey))
 	}
 	h := envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: s.Queue}
 	b, err := e.sealer.SealApp(nil, &h, state, stateData(s.Queue, session))
@@ -65,6 +69,10 @@ func (o *Opener) OpenState(ctx context.Context, session string, stored []byte) (
 	}
 	if f := o.known(ctx, id); f != nil {
 		return nil, f
+	}
+	if e.Sender != "" {
+		// Made by a holder of a sender key, who may write messages, not states.
+		return nil, fail(ctx, id, envelope.ErrAuthenticationFailed)
 	}
 	b, err := c.open(ctx, &e, stateData(o.Queue, session), c.opener.OpenApp)
 	if err != nil {

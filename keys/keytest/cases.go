@@ -15,6 +15,81 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
+// senderKey: a store can hold the key of one sender. It is none of another, and no
+// master key.
+func senderKey(t *trial) {
+	if !t.o.SenderKeys {
+		return
+	}
+	m := material(0, 1)
+	master := slices.Clone(m.Secret)
+	other := material(1, 1)
+	m.Sender = "router/eu-1"
+	m.Secret = derived(master, m.Sender)
+	t.open(Content{Current: m.ID, Keys: []Material{m, other}})
+	k, err := t.Provider.GetKey(t.Context(), m.ID)
+	if err != nil {
+		t.Fatalf("GetKey(%s): %v", m.ID, err)
+	}
+	if k.SenderID() != m.Sender {
+		t.Errorf("the sender ID of %s is %q, want %q", m.ID, k.SenderID(), m.Sender)
+	}
+	if okm, err := k.Derive(m.Sender, []byte("info")); err != nil || okm != expand(m.Secret, []byte("info")) {
+		t.Errorf("the sender key derives wrongly: %v", err)
+	}
+	if _, err := k.Derive("", []byte("info")); !errors.Is(err, keys.ErrSenderKey) {
+		t.Errorf("the sender key derives for another sender: %v", err)
+	}
+	if k := t.get(other); k.SenderID() != "" {
+		t.Errorf("the master key %s has the sender ID %q", k.ID(), k.SenderID())
+	}
+	if t.static() {
+		return
+	}
+	// Under its ID, the master key is another secret.
+	changed := m
+	changed.Sender, changed.Secret = "", m.Secret
+	_ = t.Replace(Content{Current: m.ID, Keys: []Material{changed, other}})
+	if k, err := t.Provider.GetKey(t.Context(), m.ID); err == nil && k.SenderID() == "" {
+		t.Errorf("%s became a master key", m.ID)
+	}
+}
+
+// queues: a store can hold what a key is for, and change it.
+func queues(t *trial) {
+	if !t.o.Queues {
+		return
+	}
+	a, b := material(0, 1), material(1, 1)
+	a.Queues = []string{"orders", "a \"quoted\" \\ queue", "\u961f\u5217"}
+	t.open(Content{Current: a.ID, Keys: []Material{a, b}})
+	if k := t.get(a); !slices.Equal(k.Queues(), slices.Sorted(slices.Values(a.Queues))) || !k.For("orders") || k.For("order") {
+		t.Errorf("%s is for %q, want %q", a.ID, k.Queues(), a.Queues)
+	}
+	if k := t.get(b); k.Queues() != nil || !k.For("orders") {
+		t.Errorf("%s is for %q, want any", b.ID, k.Queues())
+	}
+	if t.static() {
+		return
+	}
+	a.Queues = nil
+	b.Queues = []string{"orders"}
+	t.replace(Content{Current: a.ID, Keys: []Material{a, b}})
+	if k := t.get(a); k.Queues() != nil {
+		t.Errorf("%s is for %q, want any", a.ID, k.Queues())
+	}
+	if k := t.get(b); !slices.Equal(k.Queues(), b.Queues) {
+		t.Errorf("%s is for %q, want %q", b.ID, k.Queues(), b.Queues)
+	}
+}
+
+// derived is the secret of a sender key (qre1, Section 3.1): T(1) of HKDF-Expand.
+func derived(master []byte, sender string) []byte {
+	h := hmac.New(sha256.New, master)
+	h.Write([]byte("QRE1/sender/v1\x00" + string([]byte{byte(len(sender))}) + sender + "\x01"))
+	return h.Sum(nil)
+}
+
 // expand is HKDF-Expand (RFC 5869, Section 2.3) to 64 bytes: T(1) || T(2).
 func expand(secret, info []byte) (okm [64]byte) {
 	var last []byte
@@ -29,15 +104,17 @@ func expand(secret, info []byte) (okm [64]byte) {
 	return okm
 }
 
-// derives fails the test unless the key is the one with that secret.
+// derives fails the test unless the key is the master key with that secret.
 func (t *trial) derives(k *keys.Key, secret []byte) {
 	t.Helper()
 	for _, info := range []string{"", "info", strings.Repeat("\x00", 300)} {
-		okm, err := k.Derive([]byte(info))
-		if err != nil {
-			t.Errorf("Derive: %v", err)
-		} else if okm != expand(secret, []byte(info)) {
-			t.Errorf("%s derives as if it had another secret", k.ID())
+		for _, sender := range []string{"", "router/eu-1"} {
+			okm, err := k.Derive(sender, []byte(info))
+			if err != nil {
+				t.Errorf("Derive: %v", err)
+			} else if okm != expand(derived(secret, sender), []byte(info)) {
+				t.Errorf("%s derives as if it had another secret", k.ID())
+			}
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (t *trial) never(id keys.ID, secret []byte) {
 	if err != nil {
 		return
 	}
-	if okm, err := k.Derive(nil); err == nil && okm == expand(secret, nil) {
+	if okm, err := k.Expand(nil); err == nil && okm == expand(secret, nil) {
 		t.Errorf("%s has another secret than before", id)
 	}
 }
@@ -149,7 +149,7 @@ func inUse(t *trial) {
 					t.Errorf("GetKey: %v", err)
 					return
 				}
-				okm, err := k.Derive([]byte("x"))
+				okm, err := k.Expand([]byte("x"))
 				if errors.Is(err, keys.ErrDestroyed) {
 					continue // retired since
 				}

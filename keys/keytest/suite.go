@@ -14,8 +14,10 @@ import (
 // Material is one key as a store holds it.
 type Material struct {
 	ID               keys.ID
+	Sender           string // of a sender key, whose Secret is then that of the sender; empty: a master key
 	Secret           []byte
 	Created, Expires time.Time
+	Queues           []string
 }
 
 // Content is what a store holds.
@@ -46,6 +48,10 @@ type Options struct {
 	Bubble bool
 	// NoTimes says that the provider knows no creation and expiry.
 	NoTimes bool
+	// SenderKeys says that the store can hold sender keys.
+	SenderKeys bool
+	// Queues says that the store can hold the queues that a key is for.
+	Queues bool
 	// AlwaysCurrent says that the store cannot be without a current key.
 	AlwaysCurrent bool
 }
@@ -66,6 +72,8 @@ func Run(t *testing.T, o Options) {
 		{"list", list},
 		{"no current key", noCurrent},
 		{"expired", expired},
+		{"sender key", senderKey},
+		{"queues", queues},
 		{"cancelled", cancelled},
 		{"unprintable", unprintable},
 		{"rotation", rotation},

@@ -3,7 +3,7 @@
 
 import { createCipheriv, createDecipheriv, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 
-/** Failure is one of the three errors of Section 6.1. */
+/** Failure is one of the four errors of Section 6.1. */
 export class Failure extends Error {
   constructor(code, reason) {
     super(reason ? `${code}: ${reason}` : code);
@@ -17,7 +17,9 @@ const notAuthentic = () => new Failure("authentication_failed");
 const ascii = (s) => Buffer.from(s, "latin1");
 const MARKER = ascii("QRE1");
 const MAX_TIME = 253402300799999n; // Section 2.5
-const MAX_PLAINTEXT = 2 ** 36 - 32; // Section 2.6
+const MAX_SEQUENCE = 2n ** 53n - 1n; // Section 2.6
+const MAX_PLAINTEXT = 2 ** 36 - 32; // Section 2.9
+const PADDED = 1; // Section 2.1
 
 function u8(n) {
   return Buffer.from([n]);
@@ -45,15 +47,42 @@ function wellFormed(b) {
   }
 }
 
-/** Checks the rules of Sections 2.2 to 2.5, which sealing and parsing share. */
+/** Sections 2.2 and 2.3. */
+function checkID(id, least, field) {
+  if (id.length < least || id.length > 64) throw invalid(field);
+  for (const c of id) {
+    if (!/[A-Za-z0-9._:/-]/.test(String.fromCharCode(c))) throw invalid(field);
+  }
+}
+
+/** Sections 2.6 and 2.7. */
+function checkSequence(h) {
+  if (h.sequence === 0n) {
+    if (h.stream.some((b) => b !== 0)) throw invalid("stream");
+    if (h.settled !== 0n) throw invalid("settled");
+    if (h.previous !== 0n) throw invalid("previous");
+    if (h.resealedAt !== 0n) throw invalid("resealed_at");
+    if (h.voidRanges.length > 0) throw invalid("void ranges");
+    return;
+  }
+  if (h.sequence > MAX_SEQUENCE) throw invalid("sequence");
+  if (h.settled >= h.sequence) throw invalid("settled");
+  if (h.previous >= h.sequence) throw invalid("previous");
+  let before = 0n;
+  for (const [first, last] of h.voidRanges) {
+    if (first <= before || last < first || last > h.settled) throw invalid("void ranges");
+    before = last;
+  }
+}
+
+/** Checks the rules of Sections 2.2 to 2.8, which sealing and parsing share. */
 function checkHeader(h) {
-  for (const name of ["encryptedAt", "notBefore", "expiresAt"]) {
+  for (const name of ["encryptedAt", "notBefore", "expiresAt", "resealedAt"]) {
     if (h[name] < 0n || h[name] > MAX_TIME) throw invalid(name);
   }
-  if (h.keyID.length < 1 || h.keyID.length > 64) throw invalid("key ID");
-  for (const c of h.keyID) {
-    if (!/[A-Za-z0-9._:/-]/.test(String.fromCharCode(c))) throw invalid("key ID");
-  }
+  checkSequence(h);
+  checkID(h.keyID, 1, "key ID");
+  checkID(h.senderID, 0, "sender ID");
   if (h.origin.length < 1 || h.origin.length > 255 || !wellFormed(h.origin)) throw invalid("origin");
   if (h.bound.length > 64) throw invalid("bound attributes");
   h.bound.forEach((name, i) => {
@@ -73,12 +102,25 @@ export function parse(body) {
     return body.subarray(at - n, at);
   };
   take(1, "version");
-  if (take(1, "flags")[0] !== 0) throw invalid("flags");
-  const m = {};
+  const flags = take(1, "flags")[0];
+  if ((flags & ~PADDED) !== 0) throw invalid("flags");
+  const m = { padded: flags === PADDED };
   m.encryptedAt = take(8, "encrypted_at").readBigUInt64BE();
   m.notBefore = take(8, "not_before").readBigUInt64BE();
   m.expiresAt = take(8, "expires_at").readBigUInt64BE();
+  m.stream = take(16, "stream");
+  m.sequence = take(8, "sequence").readBigUInt64BE();
+  m.settled = take(8, "settled").readBigUInt64BE();
+  m.previous = take(8, "previous").readBigUInt64BE();
+  m.resealedAt = take(8, "resealed_at").readBigUInt64BE();
+  const ranges = take(1, "void ranges")[0];
+  if (ranges > 8) throw invalid("void ranges");
+  m.voidRanges = [];
+  for (let i = 0; i < ranges; i++) {
+    m.voidRanges.push([take(8, "void ranges").readBigUInt64BE(), take(8, "void ranges").readBigUInt64BE()]);
+  }
   m.keyID = take(take(1, "key ID")[0], "key ID");
+  m.senderID = take(take(1, "sender ID")[0], "sender ID");
   m.origin = take(take(1, "origin")[0], "origin");
   const count = take(1, "bound attributes")[0];
   if (count > 64) throw invalid("bound attributes");
@@ -96,13 +138,23 @@ export function parse(body) {
   return m;
 }
 
+const hmac = (key, ...parts) => createHmac("sha256", key).update(Buffer.concat(parts)).digest();
+
 /** Section 3.1. */
-function derive(master, keyID, salt) {
-  if (master.length !== 32 || master.every((b) => b === 0)) throw new TypeError("no master key");
+export function senderKey(master, senderID) {
+  return hmac(master, ascii("QRE1/sender/v1\0"), u8(senderID.length), senderID, u8(1));
+}
+
+/** Section 3.4. */
+export function checkValue(master) {
+  return hmac(master, ascii("QRE1/check/v1\0"), u8(1)).subarray(0, 16);
+}
+
+/** Section 3.2. */
+function derive(own, keyID, salt) {
   const info = Buffer.concat([ascii("QRE1/A256GCM-HKDF-SHA256-COMMIT/v1\0"), u8(keyID.length), keyID, salt]);
-  const hmac = (...parts) => createHmac("sha256", master).update(Buffer.concat(parts)).digest();
-  const t1 = hmac(info, u8(1));
-  const t2 = hmac(t1, info, u8(2));
+  const t1 = hmac(own, info, u8(1));
+  const t2 = hmac(own, t1, info, u8(2));
   return { messageKey: t1, commitment: t2 };
 }
 
@@ -143,10 +195,20 @@ function additionalData(header, bound, what) {
   return Buffer.concat([ascii(label), u32(header.length), header, rest]);
 }
 
-/** Section 6.1, steps 3 to 5, and Section 6.3. */
+/** Section 5.2. */
+function unpad(b) {
+  if (b.length < 4) throw notAuthentic();
+  const n = b.readUInt32BE();
+  if (n > b.length - 4 || b.subarray(4 + n).some((c) => c !== 0)) throw notAuthentic();
+  return b.subarray(4, 4 + n);
+}
+
+/** Section 6.1, steps 2 to 7. */
 export function open(m, master, what) {
+  if (master.length !== 32 || master.every((b) => b === 0)) throw new Failure("key_not_found");
+  if ((m.sequence !== 0n) !== (what.fields !== undefined)) throw notAuthentic();
   const aad = additionalData(m.header, m.bound, what);
-  const { messageKey, commitment } = derive(master, m.keyID, m.salt);
+  const { messageKey, commitment } = derive(senderKey(master, m.senderID), m.keyID, m.salt);
   if (!timingSafeEqual(commitment, m.commitment)) throw notAuthentic();
   const gcm = createDecipheriv("aes-256-gcm", messageKey, m.nonce, { authTagLength: 16 });
   gcm.setAAD(aad);
@@ -157,26 +219,26 @@ export function open(m, master, what) {
   } catch {
     throw notAuthentic();
   }
-  return {
-    plaintext,
-    messageKey,
-    additionalData: aad,
-    replayID: Buffer.concat([u8(m.keyID.length), m.keyID, m.salt, m.nonce]),
-  };
+  return { plaintext: m.padded ? unpad(plaintext) : plaintext, messageKey, additionalData: aad };
 }
 
-/** Section 5. Each message begins a salt epoch of its own. */
-export function seal(h, master, what, plaintext) {
+/**
+ * Section 5, with the sender key of h.senderID. size: the length with padding,
+ * undefined without. Each message begins a salt epoch of its own.
+ */
+export function seal(h, own, what, plaintext, size) {
   const bound = (what.fields?.attributes ?? []).map(([name]) => name).sort(Buffer.compare);
   const salt = randomBytes(32);
   const nonce = randomBytes(12);
   checkHeader({ ...h, bound });
-  const { messageKey, commitment } = derive(master, h.keyID, salt);
+  const { messageKey, commitment } = derive(own, h.keyID, salt);
   const short = (b) => Buffer.concat([u8(b.length), b]);
   const header = Buffer.concat([
-    MARKER, u8(1), u8(0), u64(h.encryptedAt), u64(h.notBefore), u64(h.expiresAt),
-    short(h.keyID), short(h.origin), u8(bound.length), ...bound.map(short), salt, commitment,
+    MARKER, u8(1), u8(size === undefined ? 0 : PADDED), u64(h.encryptedAt), u64(h.notBefore), u64(h.expiresAt),
+    h.stream, u64(h.sequence), u64(h.settled), u64(h.previous), u64(h.resealedAt),
+    u8(h.voidRanges.length), ...h.voidRanges.flat().map(u64), short(h.keyID), short(h.senderID), short(h.origin), u8(bound.length), ...bound.map(short), salt, commitment,
   ]);
+  if (size !== undefined) plaintext = Buffer.concat([u32(plaintext.length), plaintext, Buffer.alloc(size - 4 - plaintext.length)]);
   const gcm = createCipheriv("aes-256-gcm", messageKey, nonce, { authTagLength: 16 });
   gcm.setAAD(additionalData(header, bound, what));
   const ciphertext = Buffer.concat([gcm.update(plaintext), gcm.final()]);

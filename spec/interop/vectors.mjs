@@ -7,7 +7,7 @@
 
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { Failure, open, parse, seal } from "./qre1.mjs";
+import { Failure, checkValue, open, parse, seal, senderKey } from "./qre1.mjs";
 
 /** Reads a file in the form of Section 9.1: a Map from names to lists of values. */
 function read(path) {
@@ -48,16 +48,26 @@ function judge(v) {
   try {
     const m = parse(hex(v.get("envelope")[0]));
     if (!v.has("key")) return { verdict: "parsed" };
-    const out = open(m, hex(v.get("key")[0]), arrived(v));
+    const master = hex(v.get("key")[0]);
+    const out = open(m, master, arrived(v));
     return {
       verdict: "open",
+      padded: m.padded,
       encryptedAt: String(m.encryptedAt),
       notBefore: String(m.notBefore),
       expiresAt: String(m.expiresAt),
+      stream: m.stream.toString("hex"),
+      sequence: String(m.sequence),
+      settled: String(m.settled),
+      previous: String(m.previous),
+      resealedAt: String(m.resealedAt),
+      void: m.voidRanges.map(([first, last]) => `${first}-${last}`),
       keyID: m.keyID.toString("hex"),
+      senderID: m.senderID.toString("hex"),
       origin: m.origin.toString("hex"),
       bound: m.bound.map((b) => b.toString("hex")),
-      replayID: out.replayID.toString("hex"),
+      checkValue: checkValue(master).toString("hex"),
+      senderKey: senderKey(master, m.senderID).toString("hex"),
       messageKey: out.messageKey.toString("hex"),
       additionalData: out.additionalData.toString("hex"),
       plaintext: out.plaintext.toString("hex"),
@@ -73,10 +83,19 @@ function sealed(v) {
     encryptedAt: BigInt(v.get("encrypted-at")[0]),
     notBefore: BigInt(v.get("not-before")[0]),
     expiresAt: BigInt(v.get("expires-at")[0]),
+    stream: hex(v.get("stream")[0]),
+    sequence: BigInt(v.get("sequence")[0]),
+    settled: BigInt(v.get("settled")[0]),
+    previous: BigInt(v.get("previous")[0]),
+    resealedAt: BigInt(v.get("resealed-at")[0]),
+    voidRanges: (v.get("void") ?? []).map((r) => r.split("-").map(BigInt)),
     keyID: text(v.get("key-id")[0]),
+    senderID: text(v.get("sender-id")?.[0] ?? ""),
     origin: text(v.get("origin")[0]),
   };
-  const envelope = seal(header, hex(v.get("key")[0]), arrived(v), hex(v.get("plaintext")[0]));
+  const plaintext = hex(v.get("plaintext")[0]);
+  const size = v.has("padded") ? plaintext.length + 4 + (plaintext.length % 5) : undefined;
+  const envelope = seal(header, hex(v.get("sender-key")[0]), arrived(v), plaintext, size);
   return { envelope: envelope.toString("hex") };
 }
 

@@ -163,7 +163,7 @@ func (x *examination) current(ctx context.Context, p keys.Provider, id keys.ID, 
 
 // tryKey seals and opens with a key, offline.
 func tryKey(k *keys.Key) error {
-	s, err := envelope.NewSealer(k, string(k.ID()))
+	s, err := envelope.NewSealer(k, string(k.ID()), k.SenderID())
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (x *examination) lock(caps *driver.Capabilities, onSQS bool) {
 	case onSQS && takes > caps.MaxLock:
 		x.find(levelError, check, "split the work, or complete the message first and keep the work elsewhere", "a handler of %s: SQS holds no message for more than %s, renewals included", display.Duration(takes), display.Duration(caps.MaxLock))
 	case takes >= held:
-		x.find(levelWarning, check, "raise "+setting+" to a few times that; until then only a Processor, or calls of Renew, keep the message", "a handler of %s outlasts the lock of %s", display.Duration(takes), display.Duration(held))
+		x.find(levelWarning, check, "raise "+setting+" to a few times that; until then only a worker.Pool, or calls of Renew, keep the message", "a handler of %s outlasts the lock of %s", display.Duration(takes), display.Duration(held))
 	case held > 5*time.Minute && held > tooLong*takes:
 		x.find(levelNote, check, "lower "+setting+" to a few times what a handler takes", "a message whose handler crashes is away for up to %s, and handlers take %s", display.Duration(held), display.Duration(takes))
 	default:

@@ -24,8 +24,8 @@ func (a *app) readInput(args []string) ([]byte, error) {
 	return os.ReadFile(args[0])
 }
 
-// base64Marker is how an envelope begins in base64: text transports store it so.
-const base64Marker = "UVJFMQ"
+// base64Marker is how an envelope begins in base64, which text transports store.
+const base64Marker = "UVJFM"
 
 // decodeEnvelope takes an envelope as bytes or, as it is found in a broker's
 // console, as base64 text with white space around it.
@@ -34,7 +34,7 @@ func decodeEnvelope(b []byte) ([]byte, error) {
 		return b, nil
 	}
 	text := bytes.TrimSpace(b)
-	if !bytes.HasPrefix(text, []byte(base64Marker)) {
+	if !envelope.IsSealedText(text) {
 		return nil, errors.New("this is no envelope: it begins with neither " + envelope.Marker + " nor its base64 form " + base64Marker)
 	}
 	out, err := base64.StdEncoding.Strict().DecodeString(string(text))

@@ -131,7 +131,7 @@ func (a *app) seal(ctx context.Context, b *binding, body []byte, ttl, delay stri
 		return nil, err
 	}
 	now := time.Now()
-	h := envelope.Header{EncryptedAt: now.UnixMilli(), Origin: b.queue}
+	h := envelope.Header{EncryptedAt: now.UnixMilli(), Sequence: 1, Origin: b.queue}
 	from := now
 	if delay != "" {
 		d, err := parseDuration(delay)
@@ -163,7 +163,7 @@ func (a *app) seal(ctx context.Context, b *binding, body []byte, ttl, delay stri
 	if key.Expired(now) {
 		return nil, fmt.Errorf("%w: %s expired at %s", keys.ErrExpired, key.ID(), display.Time(key.Expires()))
 	}
-	sealer, err := envelope.NewSealer(key.Key, string(key.ID()))
+	sealer, err := envelope.NewSealer(key.Key, string(key.ID()), key.SenderID())
 	if err != nil {
 		return nil, err
 	}

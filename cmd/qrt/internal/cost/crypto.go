@@ -38,7 +38,7 @@ func Crypto(ctx context.Context, bodies [][]byte, long time.Duration) (seal, ope
 			return 0, 0, err
 		}
 		body := bodies[len(opening)%len(bodies)]
-		h := envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: "cost"}
+		h := envelope.Header{EncryptedAt: time.Now().UnixMilli(), Sequence: 1, Origin: "cost"}
 		t := time.Now()
 		m, err := provider.Encrypt(ctx, "cost", h, body, data)
 		sealing = append(sealing, time.Since(t))
