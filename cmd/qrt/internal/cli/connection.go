@@ -33,6 +33,9 @@ type connection struct {
 type need struct {
 	// queues are those that the command works on: their own keys are opened.
 	queues []string
+	// named are the queues that were named by the user, if queues are not: an error says
+	// which name was perhaps meant.
+	named []string
 	// looks: the command makes nothing, neither a file nor a queue.
 	looks bool
 	// plain: send without sealing, whatever keys there are.
@@ -156,7 +159,7 @@ func (a *app) with(ctx context.Context, n need, f func(*connection) error) error
 	if err != nil {
 		return err
 	}
-	err = f(c)
+	err = c.explainMissing(ctx, f(c), append(n.named, n.queues...))
 	if cerr := c.close(ctx); err == nil {
 		err = cerr
 	}

@@ -41,6 +41,7 @@ func (s *settings) ownFiles() ownFiles {
 			add(path)
 			add(path + "-wal")
 			add(path + "-shm")
+			add(path + "-turn")
 		}
 	}
 	return own

@@ -33,6 +33,7 @@ func (a *app) dlqRedriveCommand() *cobra.Command {
 	var o filterOptions
 	var r deadletter.RedriveOptions
 	var ttl string
+	var yes bool
 	c := &cobra.Command{
 		Use:   "redrive QUEUE",
 		Short: "Send dead letters back to their queue",
@@ -44,10 +45,14 @@ As they are, receivers judge them by their age, and may reject them again. With
 --reseal each is opened and sealed anew under the current key, as of now. That
 needs --nonces: a message that was handled, or that the replay store does not
 know, is refused, so that nobody can launder a replay through the dead letters.
---accept-replay-risk vouches for those that it does not know.`,
+--accept-replay-risk vouches for those that it does not know.
+
+Redrive asks before it sends anything, unless --yes or --dry-run is given. If it
+cannot reach all of them, because other receivers hold some, it says how many are
+left, and the exit code is 1.`,
 		Example: example(`
 			qrt dlq redrive task-tactician --dry-run
-			qrt dlq redrive task-tactician --reason max_deliveries --since 24h --rate 50
+			qrt dlq redrive task-tactician --reason max_deliveries --since 24h --rate 50 --yes
 			qrt dlq redrive task-tactician --reason message_expired --reseal --nonces sqlite:///var/lib/qrt/nonces.db`),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -71,7 +76,7 @@ know, is refused, so that nobody can launder a replay through the dead letters.
 					return usagef("--ttl wants a duration such as 24h")
 				}
 			}
-			return a.redrive(cmd.Context(), args[0], &r)
+			return a.redrive(cmd.Context(), args[0], &r, yes)
 		},
 	}
 	o.flags(c.Flags())
@@ -80,19 +85,28 @@ know, is refused, so that nobody can launder a replay through the dead letters.
 	f.BoolVar(&r.AcceptReplayRisk, "accept-replay-risk", false, "reseal also what the replay store does not know")
 	f.StringVar(&ttl, "ttl", "", "`duration` for which a resealed message may be delivered (default: what it has)")
 	f.Float64Var(&r.Rate, "rate", 0, "messages a second at most (default: no limit)")
+	f.BoolVar(&yes, "yes", false, "do not ask")
 	f.BoolVar(&r.DryRun, "dry-run", false, "find out what would be done, and do nothing")
 	return c
 }
 
-func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOptions) error {
+func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOptions, yes bool) error {
 	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
+		if err := resolveIDs(ctx, d, o.Filter); err != nil {
+			return err
+		}
 		total := 0
-		if a.errors.Terminal() && !a.settings.json {
-			s, err := d.Stats(ctx, o.Filter)
+		if a.errors.Terminal() && !a.settings.json || !yes && !o.DryRun {
+			n, err := countLetters(ctx, d, name, o.Filter)
 			if err != nil {
 				return err
 			}
-			total = s.Count
+			total = n
+		}
+		if !o.DryRun {
+			if err := a.confirm(yes, fmt.Sprintf("Send %s back to %s?", number(total, "", "dead letter"), display.Safe(name))); err != nil {
+				return err
+			}
 		}
 		bar := a.errors.Bar("redriving", total)
 		if a.settings.json {
@@ -110,7 +124,7 @@ func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOpt
 			r.Error = got.FirstError.Error()
 		}
 		if err != nil && r.Matched > 0 {
-			// Some may be back in the queue: whoever goes on has to know.
+			// Some may be back in the queue: the operator has to know.
 			return &partial{err, r.sofar()}
 		}
 		if err != nil {
@@ -206,31 +220,44 @@ that selects it wants --all. It asks before it deletes, unless --yes is given.`,
 
 func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter, yes bool) error {
 	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
-		s, err := d.Stats(ctx, filter)
-		if err != nil {
+		if err := resolveIDs(ctx, d, filter); err != nil {
 			return err
 		}
-		if s.Count == 0 {
-			return nothingf("no dead letter of %q is selected", display.Safe(name))
+		if !yes {
+			n, err := countLetters(ctx, d, name, filter)
+			if err != nil {
+				return err
+			}
+			if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(n, "", "dead letter"), display.Safe(name))); err != nil {
+				return err
+			}
+			filter.Limit = n // no more than were counted and agreed to
 		}
-		if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(s.Count, "", "dead letter"), display.Safe(name))); err != nil {
-			return err
-		}
-		// No more than were counted: what has come since, nobody agreed to.
-		filter.Limit = s.Count
 		n, err := d.Purge(ctx, filter)
-		if err != nil {
+		switch {
+		case err != nil:
 			return &partial{err, fmt.Sprintf("%d were deleted before", n)}
+		case n == 0:
+			return nothingf("no dead letter of %q is selected: 0 were deleted", display.Safe(name))
 		}
 		a.print(purgeReport{name, n}, func(s *display.Screen) {
-			s.Printf("%s %s of %s deleted\n", s.Good("✓"), number(n, "", "dead letter"), s.Name(display.Safe(name)))
+			s.Printf("%s %s of %s deleted\n", s.Good("✓"), number(n, "0 dead letters", "dead letter"), s.Name(display.Safe(name)))
 		})
 		return nil
 	})
 }
 
-// confirm asks before something that cannot be undone. Where nobody can answer,
-// --yes is needed.
+// countLetters counts what a filter selects, which must be something.
+func countLetters(ctx context.Context, d *deadletter.Queue, name string, f *deadletter.Filter) (int, error) {
+	s, err := d.Stats(ctx, f)
+	if err == nil && s.Count == 0 {
+		err = nothingf("no dead letter of %q is selected", display.Safe(name))
+	}
+	return s.Count, err
+}
+
+// confirm asks before something that cannot be undone. If nothing can be asked, --yes is
+// needed.
 func (a *app) confirm(yes bool, question string) error {
 	if yes {
 		return nil
