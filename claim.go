@@ -4,87 +4,164 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/intake"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
+
+// This file claims received messages in the replay store. Its invariant: what is
+// delivered under TrackReplays has a claim of its own, and what the store does not answer
+// for is not delivered.
+
+// claim is what a delivery holds in the replay store; the zero value is nothing.
+type claim struct {
+	id    replay.Identity
+	token replay.Token
+}
+
+func (c claim) none() bool { return c.token == replay.Token{} }
 
 // refuse notes that the message is rejected.
 func (t *taken) refuse(err error) { t.finding, t.err = intake.Rejected, err }
 
-// claim takes the message in the replay store for as long as its lock lives.
-func (r *Receiver) claim(ctx context.Context, t *taken, m *envelope.EncryptedMessage, freshUntil time.Time) {
-	now := time.Now()
-	id := replay.ID(m.Sender + "|" + string(m.Stream[:]) + strconv.FormatUint(m.Sequence, 10))
-	c, err := r.nonces.Begin(ctx, replay.Request{
-		Group:          r.options.Group,
-		ID:             id,
-		BrokerID:       recordedID(t.d.BrokerID),
-		Lease:          r.lease(t.d.raw.LockedUntil, now),
-		FreshUntil:     freshUntil,
-		Now:            now,
-		RetryWindow:    r.cfg.RetryWindow,
-		RetainClaimed:  now.Add(max(r.cfg.RetryWindow, r.cfg.NonceTTL)),
-		RetainConsumed: now.Add(r.cfg.NonceTTL),
-	})
-	switch {
-	case err == nil && c.Duplicate:
-		t.finding = intake.Duplicate
-	case err == nil && c.Token == "":
-		// It could never be marked as handled.
-		t.refuse(fmt.Errorf("%w: it granted a claim without a token", ErrReplayStore))
-	case err == nil:
-		t.d.claim = claim{id: id, token: c.Token}
-		if t.d.raw.LockedUntil.IsZero() {
-			t.d.claimedUntil = now.Add(defaultLease)
+// identify prepares the claim of an authentic message.
+func (r *Receiver) identify(t *taken, e *envelope.EncryptedMessage, times intake.Times, freshUntil, now time.Time) {
+	t.request = replay.Request{
+		ID:            replay.Identity{Sender: e.Sender, Stream: e.Stream, Sequence: e.Sequence},
+		Token:         replay.NewToken(),
+		Resealed:      e.ResealedAt > 0,
+		SealedAt:      times.SealedAt(),
+		FreshUntil:    freshUntil,
+		Now:           now,
+		RetryWindow:   r.cfg.RetryWindow,
+		Lease:         lease(t.d.raw.LockedUntil, now),
+		MaxMessageAge: r.cfg.MaxMessageAge,
+		MaxClockSkew:  r.cfg.MaxClockSkew,
+		Settled:       e.Settled,
+		Previous:      e.Previous,
+	}
+	copy(t.request.Tag[:], e.Tag[:])
+	for _, v := range e.Void {
+		t.request.Void = append(t.request.Void, replay.Range(v))
+	}
+}
+
+// claimAll claims the authentic messages of a batch with one call, for as long as their
+// locks live. It enters those that were rejected after authentication as seen.
+func (r *Receiver) claimAll(ctx context.Context, all []taken) {
+	var requests []replay.Request
+	var of []*taken
+	for i := range all {
+		if t := &all[i]; t.finding == intake.Good && t.d.Encrypted {
+			requests, of = append(requests, t.request), append(of, t)
 		}
+	}
+	if len(requests) > 0 {
+		claims, err := r.store.Begin(ctx, r.options.Group, requests)
+		for i, t := range of {
+			switch {
+			case err != nil && ctx.Err() != nil:
+				t.refuse(ctx.Err())
+			case err != nil:
+				t.refuse(fmt.Errorf("%w: %w", ErrReplayStore, err))
+			case i >= len(claims):
+				t.refuse(fmt.Errorf("%w: it returned too few results", ErrReplayStore))
+			default:
+				r.claimed(t, &claims[i])
+			}
+		}
+	}
+	r.noteRejected(ctx, all)
+}
+
+// claimed takes in the store's answer for one message.
+func (r *Receiver) claimed(t *taken, c *replay.Claim) {
+	switch err := c.Err; {
+	case err == nil:
+		if lost := r.watch.see(c.Stamp); lost != nil {
+			t.refuse(lost)
+			return
+		}
+		t.d.claim = claim{id: t.request.ID, token: t.request.Token}
+		t.d.Gap = c.Gap
+		if t.d.raw.LockedUntil.IsZero() {
+			t.d.claimedUntil = t.request.Now.Add(defaultLease)
+		}
+	case errors.Is(err, replay.ErrDuplicate):
+		t.finding = intake.Duplicate
 	case errors.Is(err, replay.ErrNotFresh):
 		t.refuse(&ExpiredError{EncryptedAt: t.d.EncryptedAt, MaxAge: r.cfg.MaxMessageAge})
 	case errors.Is(err, replay.ErrBusy):
-		t.wait = r.lease(t.d.raw.LockedUntil, now)
+		t.wait = max(c.BusyUntil.Sub(t.request.Now), minBusy)
 		t.refuse(err)
-	case errors.Is(err, replay.ErrReused):
+	case errors.Is(err, replay.ErrReused), errors.Is(err, replay.ErrCollision):
 		t.refuse(err)
-	case ctx.Err() != nil:
-		t.refuse(ctx.Err())
-	default:
+	case errors.Is(err, replay.ErrQuota):
+		t.wait = quotaDelay
+		t.refuse(err)
+	default: // ErrFull, or an answer that no store may give
 		t.refuse(fmt.Errorf("%w: %w", ErrReplayStore, err))
 	}
 }
 
-// defaultLease is the life of a claim if the broker's lock has no end in time. It is
-// renewed like a lock, and bounds how long a crash blocks a message.
-const defaultLease = time.Minute
+// noteRejected tells the store of messages that were rejected after authentication, so
+// that they do not count as missing. That is not worth stopping for: without an answer
+// they are reported, and an operator finds them among the dead letters.
+func (r *Receiver) noteRejected(ctx context.Context, all []taken) {
+	var notes []replay.Note
+	for i := range all {
+		t := &all[i]
+		if t.finding != intake.Rejected || !t.d.Encrypted || !errors.Is(t.err, ErrMessageExpired) {
+			continue
+		}
+		id := t.request.ID
+		notes = append(notes, replay.Note{Sender: id.Sender, Stream: id.Stream, Range: replay.Range{First: id.Sequence, Last: id.Sequence}, Kind: replay.NoteAccepted})
+	}
+	if len(notes) > 0 {
+		_, _ = r.store.Note(ctx, r.options.Group, notes)
+	}
+}
 
-func (r *Receiver) lease(lockedUntil, now time.Time) time.Duration {
+const (
+	// defaultLease is the life of a claim if the broker's lock has no end in time. It is
+	// renewed like a lock, and bounds how long a crash blocks a message.
+	defaultLease = time.Minute
+	// minLease is for a lock that ends at once: a claim lives for some time.
+	minLease = time.Millisecond
+	// minBusy keeps a message whose other claim is about to end from coming round at once.
+	minBusy = 10 * time.Millisecond
+	// quotaDelay is how long the messages of a sender at its quota are left alone: its
+	// records go as its messages are completed.
+	quotaDelay = 30 * time.Second
+)
+
+// lease is how long a claim lives: as long as the lock, so that a crash costs one
+// delivery.
+func lease(lockedUntil, now time.Time) time.Duration {
 	if lockedUntil.IsZero() {
 		return defaultLease
 	}
-	return max(lockedUntil.Sub(now), time.Second)
+	return max(lockedUntil.Sub(now), minLease)
 }
 
-// askStore finds out, at no message's cost, whether a replay store answers again.
-func (r *Receiver) askStore(ctx context.Context, o intake.Outage) intake.Answer {
-	if errors.Is(o.Cause, replay.ErrFull) {
-		return intake.NeedsMessage
+// askStore finds out, at no message's cost, whether a replay store answers again and has
+// room. The probe writes, so that a store that can only be read is found out.
+func (r *Receiver) askStore(ctx context.Context) intake.Answer {
+	if r.watch.lost() != nil || r.store.Probe(ctx, r.options.Group) != nil {
+		return intake.Away
 	}
-	// A claim that nobody holds: a store that answers says so.
-	err := r.nonces.Renew(ctx, r.options.Group, "probe", "probe", time.Second)
-	if errors.Is(err, replay.ErrClaimLost) {
-		return intake.Back
-	}
-	return intake.Away
+	return intake.Back
 }
 
 // storeError sorts an error of the replay store on a claim that was held.
 func (r *Receiver) storeError(ctx context.Context, err error) error {
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, replay.ErrHandled):
 		return nil
 	case errors.Is(err, replay.ErrClaimLost):
 		return driver.Errorf(driver.LockLost, "%w", err)
@@ -94,15 +171,59 @@ func (r *Receiver) storeError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrReplayStore, err)
 }
 
-// redriveMark begins the BrokerID of a redrive's own records in the replay store.
-const redriveMark = "redrive:"
-
-// recordedID is the BrokerID under which a receiver's claim is recorded, never one of a
-// redrive: a broker that names a message so would have the next redrive take what a
-// handler completed for its own mark, and seal it anew.
-func recordedID(brokerID string) string {
-	if strings.HasPrefix(brokerID, redriveMark) {
-		return "delivery:" + brokerID
+// renewClaims extends the claims of deliveries whose locks were renewed, with one call.
+func (r *Receiver) renewClaims(ctx context.Context, renewals []renewal) {
+	now := time.Now()
+	var leases []replay.Lease
+	var of []*renewal
+	for i := range renewals {
+		if x := &renewals[i]; x.err == nil && !x.d.claim.none() {
+			leases = append(leases, replay.Lease{ID: x.d.claim.id, Token: x.d.claim.token, Lease: lease(x.until, now)})
+			of = append(of, x)
+		}
 	}
-	return brokerID
+	if len(leases) == 0 {
+		return
+	}
+	renewed, err := r.store.Renew(ctx, r.options.Group, leases)
+	for i, x := range of {
+		switch {
+		case err != nil:
+			x.err = r.storeError(ctx, err)
+		case i >= len(renewed):
+			x.err = fmt.Errorf("%w: it returned too few results", ErrReplayStore)
+		default:
+			x.err = r.storeError(ctx, renewed[i].Err)
+		}
+	}
+}
+
+// askAgain finds out, at no message's cost, whether what was away is back.
+func (r *Receiver) askAgain(ctx context.Context, o intake.Outage) intake.Answer {
+	if o.Reason == driver.ReasonReplayStore {
+		return r.askStore(ctx)
+	}
+	if r.opener.Valid == nil {
+		return intake.NeedsMessage // the keys are a CryptoProvider's own
+	}
+	return askKeys(ctx, r.opener.Valid, o.KeyID)
+}
+
+// askKeys asks a key provider for what could not be had.
+func askKeys(ctx context.Context, p keys.Provider, id keys.ID) intake.Answer {
+	if _, err := p.ValidKeyIDs(ctx); err != nil {
+		return intake.Away
+	}
+	if _, err := p.GetKey(ctx, id); err != nil && !errors.Is(err, keys.ErrNotFound) {
+		return intake.Away
+	}
+	return intake.Back
+}
+
+// reportGap tells that a message came before the one that its sender sent before it in
+// the same session.
+func (r *Receiver) reportGap(ctx context.Context, d *Delivery) {
+	if d.Gap {
+		r.obs.Gap(ctx, r.obs.Source, observe.Gap{Sender: d.Sender})
+	}
 }

@@ -36,7 +36,11 @@ type Options struct {
 	// ReplayStore is the memory of handled messages; needed with Crypto.TrackReplays.
 	// It must lie outside the broker's reach and be shared by all receivers of
 	// a group. The Client does not close it.
-	ReplayStore replay.NonceStore
+	ReplayStore replay.Store
+
+	// OnStoreLoss says what receivers do if the replay store lost its memory. Zero is
+	// StopOnLoss.
+	OnStoreLoss StoreLoss
 
 	// Environment names where this runs, as a label of metrics; "production"
 	// without encryption is warned about. Empty: "".
@@ -65,6 +69,8 @@ type Client struct {
 	sessions  map[*Session]struct{}  // that have not ended
 	endpoints map[*endpoint]struct{} // that were not closed
 	caches    keyCaches
+
+	watch storeWatch
 }
 
 // New returns a Client over p, which it owns from then on: Close closes it. It
@@ -81,6 +87,10 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	c.options.Crypto.AcceptedOrigins = slices.Clone(c.options.Crypto.AcceptedOrigins)
 	if c.options.Logger == nil {
 		c.options.Logger = slog.Default()
+	}
+	c.watch.policy = c.options.OnStoreLoss
+	c.watch.warn = func(err error) {
+		c.options.Logger.Error("Replay store lost its memory: what was handled before can be replayed", "error", err.Error(), "stopped", c.watch.policy == StopOnLoss)
 	}
 	cfg, err := c.options.Crypto.resolveSender()
 	if err == nil && cfg.TrackReplays && c.options.ReplayStore == nil {

@@ -16,7 +16,6 @@ import (
 const (
 	DefaultMaxMessageAge = 5 * time.Minute
 	DefaultMaxClockSkew  = 30 * time.Second
-	DefaultNonceTTL      = 10 * time.Minute
 	DefaultRetryWindow   = 24 * time.Hour
 )
 
@@ -28,6 +27,10 @@ const QueueRetention time.Duration = math.MaxInt64
 // maxHorizon bounds the durations of a CryptoConfig, so that no sum of them overflows:
 // the largest is MaxMessageAge + 3 x MaxClockSkew, and a time.Duration holds 292 years.
 const maxHorizon = 50 * 365 * 24 * time.Hour
+
+// maxRetention bounds what QueueRetention takes from a driver: 14 days, the longest that
+// the services keep a message by default. The broker does not decide what is fresh.
+const maxRetention = 14 * 24 * time.Hour
 
 // PlaintextPolicy says what a receiver does with a message that is not sealed.
 type PlaintextPolicy uint8
@@ -75,11 +78,6 @@ type CryptoConfig struct {
 	// TrackReplays turns replay protection on, in Options.ReplayStore.
 	TrackReplays bool
 
-	// NonceTTL is how long a handled message is remembered. At least
-	// MaxMessageAge + 3 x MaxClockSkew; 0 means the larger of that and 10
-	// minutes.
-	NonceTTL time.Duration
-
 	// RetryWindow is how long after its first delivery a message may be
 	// delivered again although it is older than MaxMessageAge. It needs
 	// TrackReplays. 0 means 24 hours.
@@ -105,7 +103,6 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 	}{
 		{"MaxMessageAge", c.MaxMessageAge},
 		{"MaxClockSkew", c.MaxClockSkew},
-		{"NonceTTL", c.NonceTTL},
 		{"RetryWindow", c.RetryWindow},
 	} {
 		if d.value < 0 {
@@ -116,7 +113,7 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 	case c.PlaintextPolicy > Reject:
 		return c, invalidOption("CryptoConfig.PlaintextPolicy %d is unknown", c.PlaintextPolicy)
 	case c.TrackReplays && c.InsecureSkipFreshness:
-		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a nonce is remembered only as long as its message can be fresh")
+		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a store remembers a message only as long as it can be fresh")
 	}
 	if c.MaxClockSkew == 0 {
 		c.MaxClockSkew = DefaultMaxClockSkew
@@ -141,10 +138,10 @@ func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
 	if err != nil || c.MaxMessageAge != QueueRetention {
 		return c, err
 	}
-	if retention == 0 {
+	if retention <= 0 {
 		return c, invalidOption("CryptoConfig.MaxMessageAge is QueueRetention, and this broker does not tell how long it keeps messages: name a duration that exceeds the longest backlog you want to survive")
 	}
-	c.MaxMessageAge = retention
+	c.MaxMessageAge = min(retention, maxRetention)
 	return c.resolveAges()
 }
 
@@ -154,27 +151,13 @@ func (c CryptoConfig) resolveAges() (CryptoConfig, error) {
 		return c, invalidOption("CryptoConfig: MaxMessageAge and MaxClockSkew are at most 50 years")
 	}
 	c.RetryWindow = min(c.RetryWindow, maxHorizon)
-	least := c.MaxMessageAge + 3*c.MaxClockSkew
-	switch {
-	case c.NonceTTL == 0:
-		c.NonceTTL = max(DefaultNonceTTL, least)
-	case c.NonceTTL < least:
-		return c, invalidOption("CryptoConfig.NonceTTL is %s: a message can be replayed after its nonce is forgotten; it must be at least MaxMessageAge + 3 x MaxClockSkew = %s", c.NonceTTL, least)
-	}
 	return c, nil
 }
 
-// checkStore refuses a replay store that forgets too early.
-func (c *CryptoConfig) checkStore(s replay.NonceStore) error {
-	if !c.TrackReplays {
-		return nil
-	}
-	if s == nil {
+// checkStore refuses to track replays without a store.
+func (c *CryptoConfig) checkStore(s replay.Store) error {
+	if c.TrackReplays && s == nil {
 		return invalidOption("CryptoConfig.TrackReplays is set and Options.ReplayStore is nil")
-	}
-	need := max(c.NonceTTL, c.RetryWindow)
-	if r := s.Retention(); r != 0 && r < need {
-		return invalidOption("the replay store keeps records for %s; NonceTTL and RetryWindow need %s", r, need)
 	}
 	return nil
 }
@@ -183,7 +166,7 @@ func (c *CryptoConfig) checkStore(s replay.NonceStore) error {
 // replays rejected by store, which must lie outside the broker's reach.
 // MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge where the
 // broker cannot tell it.
-func Strict(p keys.Provider, store replay.NonceStore) *Options {
+func Strict(p keys.Provider, store replay.Store) *Options {
 	return &Options{
 		Keys:        p,
 		ReplayStore: store,

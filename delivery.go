@@ -34,12 +34,6 @@ type Delivery struct {
 	kind         driver.SettleKind // how, once done
 }
 
-// claim is the nonce of a delivery; the zero value is none.
-type claim struct {
-	id    replay.ID
-	token string
-}
-
 // Reason says why an application gives a message up. It is stored in cleartext
 // beside the dead letter: a code and a fixed text, never payload.
 type Reason struct {
@@ -82,10 +76,11 @@ func (d *Delivery) Context(ctx context.Context) context.Context {
 	return d.r.obs.WithTrace(ctx, d.trace)
 }
 
-// Complete removes the message: it is handled. With nonce tracking it is first
-// marked as handled, and stays at the broker when that fails, so that the call
-// can be repeated. ErrLockLost: somebody else has the message by now, and will
-// handle it again. ErrSettled: it was settled before.
+// Complete removes the message: it is handled. With a replay store it is first marked as
+// handled, and stays at the broker if that fails, so that the call can be repeated; once
+// it is marked, Complete returns nil although the lock is over. ErrLockLost: another
+// receiver has the message by now, or will, and handles it again. ErrSettled: it was
+// settled before.
 func (d *Delivery) Complete(ctx context.Context) error {
 	return d.settle(ctx, "complete", driver.Settlement{Kind: driver.Complete})
 }
@@ -211,51 +206,68 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 // ErrRenewing: another renewal of the delivery is under way.
 var ErrRenewing = errors.New("a renewal of this delivery is under way")
 
+// renewal is the renewal of one delivery.
+type renewal struct {
+	d     *Delivery
+	until time.Time // the new end of its lock; zero if it has no end in time
+	err   error
+}
+
 // renew extends the locks, and the claims, of deliveries of one source: of those
-// that are not being renewed already.
+// that are not being renewed already. It returns one error (or nil) for each.
 func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delivery) []error {
 	out := make([]error, len(batch))
 	raw := make([]*driver.Delivery, 0, len(batch))
+	renewals := make([]renewal, 0, len(batch))
 	for i, d := range batch {
 		if out[i] = d.beginRenewal(); out[i] == nil {
-			raw = append(raw, d.raw)
+			raw, renewals = append(raw, d.raw), append(renewals, renewal{d: d})
 		}
 	}
 	if len(raw) == 0 {
 		return out
 	}
 	until, errs := src.Renew(ctx, raw)
-	n := 0 // the place in raw
-	for i, d := range batch {
+	for i := range renewals {
+		x := &renewals[i]
+		if i >= len(errs) || i >= len(until) {
+			x.err = errors.New("the driver returned too few results")
+			continue
+		}
+		x.until, x.err = until[i], errs[i]
+	}
+	if r.store != nil {
+		r.renewClaims(ctx, renewals)
+	}
+	n := 0
+	for i := range batch {
 		if out[i] != nil {
 			continue
 		}
-		var err error
-		switch {
-		case n >= len(errs) || n >= len(until):
-			err = errors.New("the driver returned too few results")
-		case errs[n] != nil:
-			err = errs[n]
-		case d.claim.token != "":
-			err = r.renewClaim(ctx, d.claim, until[n])
-		}
-		if err == nil {
-			d.mu.Lock()
-			d.lockedUntil = until[n]
-			if until[n].IsZero() && d.claim.token != "" {
-				d.claimedUntil = time.Now().Add(defaultLease)
-			}
-			d.mu.Unlock()
-			if d.session != nil {
-				d.session.extend(until[n])
-			}
-		}
-		d.endRenewal()
-		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: err})
-		out[i] = err
+		x := &renewals[n]
 		n++
+		x.d.renewed(x)
+		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: x.err})
+		out[i] = x.err
 	}
 	return out
+}
+
+// renewed takes in what a renewal brought, and makes room for the next.
+func (d *Delivery) renewed(x *renewal) {
+	defer d.endRenewal()
+	if x.err != nil {
+		return
+	}
+	d.mu.Lock()
+	d.lockedUntil = x.until
+	if x.until.IsZero() && !d.claim.none() {
+		d.claimedUntil = time.Now().Add(defaultLease)
+	}
+	d.mu.Unlock()
+	if d.session != nil {
+		d.session.extend(x.until)
+	}
 }
 
 // HeldUntil is until when this receiver has the message unless it renews it: the end
@@ -268,11 +280,6 @@ func (d *Delivery) HeldUntil() time.Time {
 		return d.claimedUntil
 	}
 	return d.lockedUntil
-}
-
-func (r *Receiver) renewClaim(ctx context.Context, c claim, until time.Time) error {
-	err := r.nonces.Renew(ctx, r.options.Group, c.id, c.token, r.lease(until, time.Now()))
-	return r.storeError(ctx, err)
 }
 
 func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) error {
@@ -299,7 +306,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 		if len(errs) != 1 {
 			err = errors.New("the driver returned no result")
 		} else {
-			err = errs[0]
+			err = d.afterClaim(ctx, s.Kind, errs[0])
 		}
 	}
 	d.mu.Lock()
@@ -310,21 +317,46 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	return wrap(op, d.Queue, err)
 }
 
-// settleClaim puts the replay store first: consumed before the broker forgets the
-// message, released before the broker gives it to somebody else.
+// afterClaim is the broker's answer as the caller should see it. A message that the replay
+// store has as consumed is handled, although its lock is over: if the broker delivers it
+// again it is completed silently.
+func (d *Delivery) afterClaim(ctx context.Context, kind driver.SettleKind, err error) error {
+	if kind != driver.Complete || d.claim.none() || !errors.Is(err, driver.ErrLockLost) {
+		return err
+	}
+	d.r.log.LogAttrs(ctx, slog.LevelInfo, "Message is handled although its lock was over: a redelivery is completed",
+		slog.String("queue", d.r.queue), slog.String("message_id", d.ID))
+	return nil
+}
+
+// Claim is what the delivery holds in the replay store: for packages that consume it in a
+// transaction of their own. ok is false if replays are not tracked.
+func (d *Delivery) Claim() (group string, f replay.Finish, ok bool) {
+	if d.claim.none() {
+		return "", replay.Finish{}, false
+	}
+	return d.r.options.Group, replay.Finish{ID: d.claim.id, Token: d.claim.token, Kind: replay.Consumed}, true
+}
+
+// settleClaim puts the replay store first: consumed before the broker forgets the message,
+// released before the broker gives it to another receiver, parked before it is moved.
 func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) error {
-	if d.claim.token == "" {
+	if d.claim.none() {
 		return nil
 	}
 	r := d.r
-	if kind == driver.Complete {
-		return r.storeError(ctx, r.nonces.Consume(ctx, r.options.Group, d.claim.id, d.claim.token))
+	f := replay.Finish{ID: d.claim.id, Token: d.claim.token, Kind: replay.Released}
+	switch kind {
+	case driver.Complete:
+		f.Kind = replay.Consumed
+		return r.storeError(ctx, r.finishes.finish(ctx, f))
+	case driver.MoveToDeadLetter:
+		f.Kind = replay.Parked
 	}
-	err := r.nonces.Release(ctx, r.options.Group, d.claim.id, d.claim.token)
-	if err != nil && !errors.Is(err, replay.ErrClaimLost) {
-		// The claim then lives until its lease ends, and the redelivery waits
-		// for that. Not settling would hold the message no shorter.
-		r.log.LogAttrs(ctx, slog.LevelWarn, "Nonce claim not released: redelivery waits for its lease to end",
+	if err := r.finishes.finish(ctx, f); err != nil && !errors.Is(err, replay.ErrClaimLost) && !errors.Is(err, replay.ErrHandled) {
+		// The claim then lives until its lease ends, and the redelivery waits for that.
+		// Not settling would hold the message no shorter.
+		r.log.LogAttrs(ctx, slog.LevelWarn, "Claim not released: redelivery waits for its lease to end",
 			slog.String("queue", r.queue), slog.String("message_id", d.ID), slog.String("error", err.Error()))
 	}
 	return nil

@@ -28,6 +28,9 @@ var (
 	ErrMessageFromFuture    = errors.New("message is not due yet or its sender's clock is ahead")
 	ErrNonceReused          = replay.ErrReused
 	ErrNonceBusy            = replay.ErrBusy
+	ErrNonceCollision       = replay.ErrCollision // two messages under one identity
+	ErrReplayQuota          = replay.ErrQuota     // the sender has used up its room in the store
+	ErrReplayStoreLost      = errors.New("replay store lost its memory")
 	ErrReplayStore          = errors.New("replay store failed")
 )
 
@@ -204,6 +207,9 @@ var findings = []struct {
 	{ErrSenderNotAccepted, driver.ReasonSender, "the receiver does not accept the sender that the message names"},
 	{ErrMessageExpired, driver.ReasonMessageExpired, "the message is older than the receiver accepts"},
 	{ErrMessageFromFuture, driver.ReasonMessageFromFuture, "the message is not due yet"},
+	{ErrNonceCollision, driver.ReasonCollision, "two messages were sealed under one identity: a copied process, or a stolen sender key"},
+	{ErrReplayQuota, driver.ReasonQuota, "the sender has used up its room in the replay store"},
+	{ErrReplayStoreLost, driver.ReasonReplayStore, "the replay store lost its memory"},
 	{ErrNonceReused, driver.ReasonNonceReused, "the message was handled before: a replay"},
 	{ErrNonceBusy, driver.ReasonNonceBusy, "another receiver holds this message"},
 }

@@ -21,7 +21,7 @@ type fixture struct {
 	*testing.T
 	broker   *memqueue.Broker
 	ring     *keys.Ring
-	store    replay.NonceStore
+	store    replay.Store
 	client   *queue.Client
 	log      *bytes.Buffer
 	rejected []*queue.RejectedError

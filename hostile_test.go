@@ -92,19 +92,18 @@ func TestUndecodableIsNeverDelivered(t *testing.T) {
 	})
 }
 
-// tokenlessStore grants claims that nothing can be done with.
-type tokenlessStore struct{ replay.NonceStore }
+// shortStore answers for fewer messages than it was asked for.
+type shortStore struct{ replay.Store }
 
-func (s tokenlessStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
-	c, err := s.NonceStore.Begin(ctx, r)
-	c.Token = ""
-	return c, err
+func (s shortStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	c, err := s.Store.Begin(ctx, group, r)
+	return c[:max(len(c)-1, 0)], err
 }
 
-// A message whose claim could never be marked is not delivered: it could be
-// replayed for ever.
-func TestClaimWithoutTokenFailsClosed(t *testing.T) {
-	broken := func(x *fixture, o *queue.Options) { o.ReplayStore = tokenlessStore{x.store} }
+// A message that the store does not answer for is not delivered: it could be replayed
+// for ever.
+func TestClaimWithoutAnswerFailsClosed(t *testing.T) {
+	broken := func(x *fixture, o *queue.Options) { o.ReplayStore = shortStore{x.store} }
 	inBubble(t, broken, func(x *fixture) {
 		x.send(&queue.Message{Body: []byte("a")})
 		if rejected := x.none(x.receiver(orders, nil), queue.ErrReplayStore); rejected.Disposition != driver.Released {
@@ -113,8 +112,8 @@ func TestClaimWithoutTokenFailsClosed(t *testing.T) {
 	})
 }
 
-// No sum of the durations overflows into a nonce memory that is too short.
-func TestNonceTTLDoesNotOverflow(t *testing.T) {
+// No sum of the durations overflows.
+func TestDurationsDoNotOverflow(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const century = 99 * 365 * 24 * time.Hour
 		_, err := queue.New(x.broker, &queue.Options{

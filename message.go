@@ -79,6 +79,10 @@ type Received struct {
 	// sealed with the master key. Empty unless Encrypted.
 	Sender string
 
+	// Gap: the message that its sender sent before it in the same session was not
+	// received yet: it was dropped, held back, or is on its way. Only with a replay store.
+	Gap bool
+
 	// Unauthenticated are attributes that the sender did not bind: somebody
 	// added them on the way. Nil unless Encrypted.
 	Unauthenticated map[string]string

@@ -9,6 +9,7 @@ import (
 	"github.com/queue-runtime/queue/internal/intake"
 	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/observe"
+	"github.com/queue-runtime/queue/replay"
 )
 
 // This file is the way of received messages: fetch a batch, examine each message on its
@@ -30,8 +31,9 @@ type fetchRequest struct {
 type taken struct {
 	d       *Delivery
 	finding intake.Finding
-	err     error         // why it is rejected
-	wait    time.Duration // until the reason may be over
+	err     error          // why it is rejected
+	wait    time.Duration  // until the reason may be over
+	request replay.Request // its claim; for authentic messages, if replays are tracked
 	action  intake.Action
 	reject  *RejectedError // nil unless rejected or a duplicate
 }
@@ -96,6 +98,9 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 		t.d.fill(r.queue, raw[i])
 		r.examine(ctx, t)
 	})
+	if r.store != nil {
+		r.claimAll(ctx, all)
+	}
 	r.decide(ctx, all, q.order, permit)
 	r.perform(ctx, q.source, all)
 	return r.batch(ctx, all)
@@ -177,16 +182,26 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	for _, t := range of {
-		if t.finding == intake.Unseen {
-			_ = t.d.settleClaim(ctx, driver.Abandon) // a claim that stays ends with its lease
-		}
-	}
+	r.releaseUnseen(ctx, of)
 	errs := src.Settle(ctx, settle)
 	for i, t := range of {
 		if t.reject != nil && i < len(errs) {
 			t.reject.SettleErr = errs[i]
 		}
+	}
+}
+
+// releaseUnseen gives up the claims of messages that go back unseen, with one call. A
+// claim that stays ends with its lease.
+func (r *Receiver) releaseUnseen(ctx context.Context, all []*taken) {
+	var release []replay.Finish
+	for _, t := range all {
+		if t.finding == intake.Unseen && !t.d.claim.none() {
+			release = append(release, replay.Finish{ID: t.d.claim.id, Token: t.d.claim.token, Kind: replay.Released})
+		}
+	}
+	if len(release) > 0 {
+		_, _ = r.store.Finish(ctx, r.options.Group, release)
 	}
 }
 
@@ -198,6 +213,7 @@ func (r *Receiver) batch(ctx context.Context, all []taken) Batch {
 		switch t.finding {
 		case intake.Good:
 			r.reportReceived(ctx, t.d)
+			r.reportGap(ctx, t.d)
 			b.Deliveries = append(b.Deliveries, t.d)
 		case intake.Duplicate:
 			r.reportDuplicate(ctx, t.reject)
@@ -231,7 +247,11 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 		return
 	}
 	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: opened.ExpiresAt(), ResealedAt: opened.ResealedAt()}
-	j := r.freshness.Judge(times, time.Now())
+	now := time.Now()
+	j := r.freshness.Judge(times, now)
+	if r.store != nil {
+		r.identify(t, opened.Envelope, times, j.FreshUntil, now)
+	}
 	switch j.Reason {
 	case driver.ReasonMessageFromFuture:
 		t.wait = j.Wait
@@ -242,10 +262,6 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 			e.ExpiresAt = times.ExpiresAt
 		}
 		t.refuse(e)
-	default:
-		if r.nonces != nil {
-			r.claim(ctx, t, opened.Envelope, j.FreshUntil)
-		}
 	}
 }
 

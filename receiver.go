@@ -131,7 +131,9 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 type Receiver struct {
 	*endpoint
 	options   ReceiverOptions
-	nonces    replay.NonceStore // nil unless replays are tracked
+	store     replay.Store // nil unless replays are tracked
+	finishes  *finisher    // nil unless replays are tracked
+	watch     *storeWatch  // of the Client
 	freshness intake.Freshness
 	gate      *intake.Gate
 }
@@ -165,9 +167,10 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		return nil, wrap("open receiver", queue, err)
 	}
 	if e.cfg.TrackReplays {
-		r.nonces = c.options.ReplayStore
+		r.store, r.watch = c.options.ReplayStore, &c.watch
+		r.finishes = newFinisher(r.store, r.options.Group)
 	}
-	r.freshness = intake.Freshness{MaxAge: e.cfg.MaxMessageAge, Skew: e.cfg.MaxClockSkew, Skip: e.cfg.InsecureSkipFreshness, Store: r.nonces != nil}
+	r.freshness = intake.Freshness{MaxAge: e.cfg.MaxMessageAge, Skew: e.cfg.MaxClockSkew, Skip: e.cfg.InsecureSkipFreshness, Store: r.store != nil}
 	r.gate = intake.NewGate(intake.GateOptions{
 		MaxAuthFailures: r.options.MaxAuthFailures,
 		Ask:             r.askAgain,
@@ -208,7 +211,7 @@ func (r *Receiver) Options() ReceiverOptions { return r.options }
 // a replay store, MaxMessageAge, after which it is dead-lettered as expired. 0 means
 // that nothing limits it.
 func (r *Receiver) RetryLimit() time.Duration {
-	if r.opener.Crypto == nil || r.nonces != nil || r.cfg.InsecureSkipFreshness {
+	if r.opener.Crypto == nil || r.store != nil || r.cfg.InsecureSkipFreshness {
 		return 0
 	}
 	return r.cfg.MaxMessageAge

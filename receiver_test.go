@@ -15,20 +15,23 @@ import (
 
 // interruptedStore ends the caller's context during a claim.
 type interruptedStore struct {
-	replay.NonceStore
+	replay.Store
 	end  context.CancelFunc
 	fail error // instead of a claim; nil: the claim is granted all the same
 }
 
-func (s *interruptedStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+func (s *interruptedStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
 	if s.end != nil {
 		s.end()
 		s.end = nil
+		if errors.Is(s.fail, replay.ErrBusy) {
+			return []replay.Claim{{Err: s.fail, BusyUntil: time.Now().Add(30 * time.Second)}}, nil
+		}
 		if s.fail != nil {
-			return replay.Claim{}, s.fail
+			return nil, s.fail
 		}
 	}
-	return s.NonceStore.Begin(ctx, r)
+	return s.Store.Begin(ctx, group, r)
 }
 
 // A caller that goes away while its messages are looked at leaves none of them
@@ -42,7 +45,7 @@ func TestReceiveInterrupted(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			var store *interruptedStore
 			change := func(x *fixture, o *queue.Options) {
-				store = &interruptedStore{NonceStore: x.store, fail: fail}
+				store = &interruptedStore{Store: x.store, fail: fail}
 				o.ReplayStore = store
 			}
 			inBubble(t, change, func(x *fixture) {
@@ -105,36 +108,7 @@ func TestNonceMemoryOutlastsFreshness(t *testing.T) {
 		x.inject(orders, stolen)
 		x.none(r, queue.ErrNonceReused)
 	})
-	inBubble(t, nil, func(x *fixture) {
-		const least = 5*time.Minute + 3*30*time.Second
-		for ttl, want := range map[time.Duration]error{least - 1: queue.ErrInvalidOptions, least: nil} {
-			_, err := queue.New(x.broker, &queue.Options{
-				Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{TrackReplays: true, NonceTTL: ttl},
-			})
-			if !errors.Is(err, want) {
-				x.Errorf("NonceTTL %s: %v, want %v", ttl, err, want)
-			}
-		}
-		for keeps, want := range map[time.Duration]error{23 * time.Hour: queue.ErrInvalidOptions, 24 * time.Hour: nil} {
-			c, err := queue.New(x.broker, &queue.Options{
-				Keys: x.ring, ReplayStore: forgetful{x.store, keeps}, Logger: quiet(), Crypto: queue.CryptoConfig{TrackReplays: true},
-			})
-			x.must(err)
-			_, err = c.Receiver(x.Context(), orders, nil)
-			if !errors.Is(err, want) {
-				x.Errorf("a store that keeps records for %s: %v, want %v", keeps, err, want)
-			}
-		}
-	})
 }
-
-// forgetful is a store that keeps records for a time of its own.
-type forgetful struct {
-	replay.NonceStore
-	keeps time.Duration
-}
-
-func (s forgetful) Retention() time.Duration { return s.keeps }
 
 // On a transport for text a body in plaintext must not begin as a sealed one
 // does in base64: a receiver could not tell.

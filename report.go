@@ -2,12 +2,10 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/internal/intake"
-	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 )
 
@@ -104,26 +102,4 @@ func (r *Receiver) reportChange(ctx context.Context, c intake.Change) {
 		r.log.LogAttrs(ctx, slog.LevelError, "Receiving stopped until the provider answers",
 			slog.String("queue", r.queue), slog.String("reason", c.Reason), slog.String("error", c.Cause.Error()))
 	}
-}
-
-// askAgain finds out, at no message's cost, whether what was away is back.
-func (r *Receiver) askAgain(ctx context.Context, o intake.Outage) intake.Answer {
-	if o.Reason == driver.ReasonReplayStore {
-		return r.askStore(ctx, o)
-	}
-	if r.sealer == nil {
-		return intake.NeedsMessage // the keys are a CryptoProvider's own
-	}
-	return askKeys(ctx, r.sealer.Keys, o.KeyID)
-}
-
-// askKeys asks a key provider for what could not be had.
-func askKeys(ctx context.Context, p keys.Provider, id keys.ID) intake.Answer {
-	if _, err := p.ValidKeyIDs(ctx); err != nil {
-		return intake.Away
-	}
-	if _, err := p.GetKey(ctx, id); err != nil && !errors.Is(err, keys.ErrNotFound) {
-		return intake.Away
-	}
-	return intake.Back
 }

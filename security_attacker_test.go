@@ -329,7 +329,7 @@ func (q *siegeTapQueue) Send(ctx context.Context, all []*driver.Message) []drive
 		if again {
 			e.redrives[m.DedupID]++
 		}
-		e.envelopes = append(e.envelopes, &sealedOnce{id: replayIDOf(&p), header: p.Header, resealed: again})
+		e.envelopes = append(e.envelopes, &sealedOnce{id: identityOf(&p), header: p.Header, resealed: again})
 	}
 	return results
 }
@@ -446,38 +446,45 @@ var errSiegeStore = errors.New("the store does not answer")
 // siegeStore fails for a while, notes what is recorded, and has the faults that
 // are planted in a store.
 type siegeStore struct {
-	replay.NonceStore
+	replay.Store
 	breach  breach
 	trouble storeTrouble
 
-	mu        sync.Mutex         // guards what follows while messages are received
-	handled   map[replay.ID]bool // the mark was recorded, by a handler or a redrive
-	completed map[replay.ID]bool // by a handler
-	seen      map[replay.ID]time.Time
+	mu        sync.Mutex               // guards what follows while messages are received
+	handled   map[replay.Identity]bool // consumed
+	completed map[replay.Identity]bool // by a handler
+	seen      map[replay.Identity]time.Time
+	granted   map[replay.Token]bool // claims that only a planted fault granted
 }
 
-func (s *siegeStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+func (s *siegeStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
 	if s.trouble == storeFails {
-		return replay.Claim{}, errSiegeStore
+		return nil, errSiegeStore
 	}
 	if s.breach == agelessStore {
-		r.FreshUntil = r.Now.Add(time.Hour)
-	}
-	c, err := s.NonceStore.Begin(ctx, r)
-	switch {
-	case s.breach == forgetfulStore && (errors.Is(err, replay.ErrReused) || c.Duplicate):
-		return replay.Claim{Token: "granted", FirstSeen: r.Now}, nil
-	case s.breach == hastyStore && errors.Is(err, replay.ErrBusy):
-		return replay.Claim{Duplicate: true}, nil
-	}
-	if err == nil && !c.Duplicate {
-		s.mu.Lock()
-		if _, ok := s.seen[r.ID]; !ok {
-			s.seen[r.ID] = r.Now
+		r = slices.Clone(r)
+		for i := range r {
+			r[i].FreshUntil = r[i].Now.Add(time.Hour)
 		}
-		s.mu.Unlock()
 	}
-	return c, s.answer(err)
+	claims, err := s.Store.Begin(ctx, group, r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range claims {
+		c := &claims[i]
+		switch {
+		case s.breach == forgetfulStore && (errors.Is(c.Err, replay.ErrReused) || errors.Is(c.Err, replay.ErrDuplicate)):
+			c.Err = nil
+			s.granted[r[i].Token] = true
+		case s.breach == hastyStore && errors.Is(c.Err, replay.ErrBusy):
+			c.Err = replay.ErrDuplicate
+		case c.Err == nil:
+			if _, ok := s.seen[r[i].ID]; !ok {
+				s.seen[r[i].ID] = r[i].Now
+			}
+		}
+	}
+	return claims, s.answer(err)
 }
 
 func (s *siegeStore) answer(err error) error {
@@ -487,37 +494,48 @@ func (s *siegeStore) answer(err error) error {
 	return err
 }
 
-func (s *siegeStore) Consume(ctx context.Context, group string, id replay.ID, token string) error {
+func (s *siegeStore) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
 	if s.trouble == storeFails {
-		return errSiegeStore
+		return nil, errSiegeStore
 	}
-	if token == "granted" {
-		return nil
+	done, err := s.Store.Finish(ctx, group, f)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range done {
+		switch {
+		case s.granted[f[i].Token]:
+			done[i].Err = nil
+		case done[i].Err == nil && f[i].Kind == replay.Consumed:
+			s.handled[f[i].ID] = true
+		}
 	}
-	err := s.NonceStore.Consume(ctx, group, id, token)
-	if err == nil {
-		s.mu.Lock()
-		s.handled[id] = true
-		s.mu.Unlock()
-	}
-	return s.answer(err)
+	return done, s.answer(err)
 }
 
-func (s *siegeStore) Release(ctx context.Context, group string, id replay.ID, token string) error {
+func (s *siegeStore) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
 	if s.trouble == storeFails {
-		return errSiegeStore
+		return nil, errSiegeStore
 	}
-	return s.answer(s.NonceStore.Release(ctx, group, id, token))
+	r, err := s.Store.Renew(ctx, group, l)
+	return r, s.answer(err)
 }
 
-func (s *siegeStore) Renew(ctx context.Context, group string, id replay.ID, token string, lease time.Duration) error {
+func (s *siegeStore) Look(ctx context.Context, group string, q []replay.Query) ([]replay.Look, error) {
 	if s.trouble == storeFails {
-		return errSiegeStore
+		return nil, errSiegeStore
 	}
-	return s.answer(s.NonceStore.Renew(ctx, group, id, token, lease))
+	l, err := s.Store.Look(ctx, group, q)
+	return l, s.answer(err)
 }
 
-// replayIDOf is how the library names the message of an envelope in the replay store.
-func replayIDOf(e *envelope.EncryptedMessage) replay.ID {
-	return replay.ID(e.Sender + "|" + string(e.Stream[:]) + strconv.FormatUint(e.Sequence, 10))
+func (s *siegeStore) Probe(ctx context.Context, group string) error {
+	if s.trouble != storeWorks {
+		return errSiegeStore
+	}
+	return s.Store.Probe(ctx, group)
+}
+
+// identityOf names the message of an envelope.
+func identityOf(e *envelope.EncryptedMessage) replay.Identity {
+	return replay.Identity{Sender: e.Sender, Stream: e.Stream, Sequence: e.Sequence}
 }

@@ -192,7 +192,6 @@ func TestBadInput(t *testing.T) {
 			"Options.ReplayStore": {Crypto: queue.CryptoConfig{TrackReplays: true}},
 			"no keys":             {Crypto: queue.CryptoConfig{Enabled: true}},
 			"negative":            {Crypto: queue.CryptoConfig{MaxMessageAge: -1}},
-			"NonceTTL":            {Crypto: queue.CryptoConfig{NonceTTL: time.Second}},
 			"freshness":           {Crypto: queue.CryptoConfig{TrackReplays: true, InsecureSkipFreshness: true}, ReplayStore: x.store},
 			"unknown":             {Crypto: queue.CryptoConfig{PlaintextPolicy: 7}},
 		} {

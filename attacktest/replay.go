@@ -37,7 +37,11 @@ func (s *scenario) replay(how receiverSettings, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := s.receiveAll(r, s.n, s.forged); err != nil { // the originals
+	last := s.n + s.companions() // one more, so that the store's tag is none of the copies'
+	if err := s.send(name, last, last+1); err != nil {
+		return err
+	}
+	if err := s.receiveAll(r, s.n+1, s.forged); err != nil { // the originals
 		return err
 	}
 	if after > 0 {

@@ -88,9 +88,9 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 	return nil
 }
 
-// ReplayStore is a replay.NonceStore that can be closed.
+// ReplayStore is a replay.Store that can be closed.
 type ReplayStore struct {
-	replay.NonceStore
+	replay.Store
 	close func(context.Context) error // nil: there is nothing to release
 }
 

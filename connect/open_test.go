@@ -26,11 +26,12 @@ func TestOpen(t *testing.T) {
 	}
 	roundTrip(t, s.Broker, "q")
 	now := time.Now()
-	if _, err := s.ReplayStore.Begin(t.Context(), replay.Request{
-		Group: "g", ID: "id", BrokerID: "b", Lease: time.Minute, FreshUntil: now.Add(time.Hour), Now: now,
-		RetryWindow: time.Hour, RetainClaimed: now.Add(time.Hour), RetainConsumed: now.Add(time.Hour),
-	}); err != nil {
-		t.Error(err)
+	claims, err := s.ReplayStore.Begin(t.Context(), "g", []replay.Request{{
+		ID: replay.Identity{Stream: [16]byte{1}, Sequence: 1}, Token: replay.NewToken(), Lease: time.Minute,
+		SealedAt: now, FreshUntil: now.Add(time.Hour), Now: now, RetryWindow: time.Hour, MaxMessageAge: time.Hour,
+	}})
+	if err != nil || len(claims) != 1 || claims[0].Err != nil {
+		t.Errorf("Begin = %+v, %v; want one claim", claims, err)
 	}
 	if err := errors.Join(s.Close(context.Background()), s.Close(context.Background())); err != nil {
 		t.Errorf("close, twice: %v", err)
@@ -144,7 +145,7 @@ func TestOpenNonces(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", url, err)
 		}
-		if err := n.Renew(t.Context(), "g", "id", strings.Repeat("0", 32), time.Second); !errors.Is(err, replay.ErrClaimLost) {
+		if err := n.Probe(t.Context(), "g"); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
 		if err := errors.Join(n.Close(t.Context()), n.Close(t.Context())); err != nil {

@@ -39,7 +39,7 @@ func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &ReplayStore{NonceStore: m}, nil
+		return &ReplayStore{Store: m}, nil
 	case "sqlite":
 		return openReplayFile(ctx, rawURL)
 	}

@@ -2,6 +2,7 @@ package deadletter_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -78,7 +79,7 @@ func (q *faultyQueue) Settle(ctx context.Context, s []driver.Settlement) []error
 
 // faultyStore is a replay store that fails while an error is set.
 type faultyStore struct {
-	replay.NonceStore
+	replay.Store
 	mu  sync.Mutex
 	err error
 }
@@ -95,30 +96,44 @@ func (s *faultyStore) fails() error {
 	return s.err
 }
 
-func (s *faultyStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
-	if err := s.fails(); err != nil {
-		return replay.Claim{}, err
+func (s *faultyStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	switch err := s.fails(); {
+	case errors.Is(err, replay.ErrFull):
+		claims := make([]replay.Claim, len(r))
+		for i := range claims {
+			claims[i].Err = err
+		}
+		return claims, nil
+	case err != nil:
+		return nil, err
 	}
-	return s.NonceStore.Begin(ctx, r)
+	return s.Store.Begin(ctx, group, r)
 }
 
-func (s *faultyStore) Renew(ctx context.Context, group string, id replay.ID, token string, lease time.Duration) error {
+func (s *faultyStore) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
+	if err := s.fails(); err != nil {
+		return nil, err
+	}
+	return s.Store.Renew(ctx, group, l)
+}
+
+func (s *faultyStore) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
+	if err := s.fails(); err != nil {
+		return nil, err
+	}
+	return s.Store.Finish(ctx, group, f)
+}
+
+func (s *faultyStore) Look(ctx context.Context, group string, q []replay.Query) ([]replay.Look, error) {
+	if err := s.fails(); err != nil {
+		return nil, err
+	}
+	return s.Store.Look(ctx, group, q)
+}
+
+func (s *faultyStore) Probe(ctx context.Context, group string) error {
 	if err := s.fails(); err != nil {
 		return err
 	}
-	return s.NonceStore.Renew(ctx, group, id, token, lease)
-}
-
-func (s *faultyStore) Consume(ctx context.Context, group string, id replay.ID, token string) error {
-	if err := s.fails(); err != nil {
-		return err
-	}
-	return s.NonceStore.Consume(ctx, group, id, token)
-}
-
-func (s *faultyStore) Release(ctx context.Context, group string, id replay.ID, token string) error {
-	if err := s.fails(); err != nil {
-		return err
-	}
-	return s.NonceStore.Release(ctx, group, id, token)
+	return s.Store.Probe(ctx, group)
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/sealing"
-	"github.com/queue-runtime/queue/internal/stream"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
@@ -39,9 +38,9 @@ type Queue struct {
 	dead   driver.Queue
 	cfg    queue.CryptoConfig
 	opener sealing.Opener
-	sealer *sealing.Sealer   // nil without keys
-	own    *keys.Cached      // to be closed with the Queue; nil if the Client has it
-	store  replay.NonceStore // nil unless replays are tracked
+	sealer *sealing.Sealer // nil without keys
+	own    *keys.Cached    // to be closed with the Queue; nil if the Client has it
+	store  replay.Store    // nil unless replays are tracked
 	group  string
 	wait   time.Duration
 	obs    observe.Scope
@@ -118,7 +117,7 @@ func (q *Queue) useKeys(client *queue.Options, o *Options) error {
 		q.opener.Crypto = sealing.NewCipher(cached)
 	}
 	q.opener.Valid = cached
-	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Streams: stream.New(nil), Observe: &q.obs}
+	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Observe: &q.obs}
 	return nil
 }
 

@@ -22,9 +22,10 @@ type RedriveOptions struct {
 	// time of now, so that receivers take it as fresh. Otherwise the stored bytes go
 	// back as they are, and receivers judge them by their age.
 	//
-	// A message is resealed only if it opens, was not handled, and is known to the
-	// replay store or still fresh. Otherwise a broker could have an old message made
-	// new by putting it among the dead letters. A message that is not due yet is not
+	// It stays the same message: receivers handle it once, however often it is redriven.
+	// A message is resealed only if it opens, was not handled, and the replay store knows
+	// it or can prove that it is unused. Otherwise a broker could have an old message
+	// made new by putting it among the dead letters. A message that is not due yet is not
 	// resealed: it would be handled now, and once more when it is due. Plaintext is
 	// never resealed.
 	Reseal bool
@@ -345,7 +346,7 @@ func (x *redrive) prepare(ctx context.Context, m *driver.Delivery) (back *driver
 	sum := sha256.Sum256([]byte(m.BrokerID))
 	// The same when a crash makes a redrive send again; not the message's own, by which
 	// the broker would drop it as a repeat.
-	back.DedupID = redriveMark + hex.EncodeToString(sum[:])
+	back.DedupID = "redrive:" + hex.EncodeToString(sum[:])
 	if !x.o.Reseal {
 		return back, "", nil
 	}

@@ -2,10 +2,8 @@ package deadletter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -17,15 +15,8 @@ import (
 
 // This file decides whether a letter may be sealed anew. Its invariant: what was handled
 // is never made new, and neither is what cannot be told apart from it, unless the caller
-// vouches for it.
-
-// redriveLease bounds how long a redrive that died between its claim and its mark blocks
-// the next one.
-const redriveLease = time.Minute
-
-// redriveMark begins the BrokerID of a redrive's own records in the replay store, and
-// its DedupIDs.
-const redriveMark = "redrive:"
+// vouches for it. A letter that is sealed anew keeps its identity, so that it is handled
+// once however often it is redriven (qre1, Section 5.3): nothing has to be marked.
 
 // reseal opens m and makes back the message sealed anew.
 func (x *redrive) reseal(ctx context.Context, m *driver.Delivery, back *driver.Message) (refused string, err error) {
@@ -46,24 +37,18 @@ func (x *redrive) reseal(ctx context.Context, m *driver.Delivery, back *driver.M
 		return driver.ReasonMessageFromFuture, nil
 	}
 	ttl := x.o.TTL
-	if end := opened.ExpiresAt(); ttl == 0 && !end.IsZero() {
-		if ttl = end.Sub(now); ttl <= 0 {
-			return RefusedExpired, nil
-		}
+	if end := opened.ExpiresAt(); ttl == 0 && !end.IsZero() && !now.Before(end) {
+		return RefusedExpired, nil
 	}
-	if refused, err := x.mark(ctx, m, &opened, now); refused != "" || err != nil {
+	if refused, err := x.judge(ctx, m, &opened, now); refused != "" || err != nil {
 		return refused, err
 	}
 	if x.o.DryRun {
 		return "", nil
 	}
-	back.Attributes = opened.Attributes // without what was added on the way
-	back.Body = opened.Body
-	back.TTL = ttl
 	id, f := q.sealer.CurrentKey(ctx)
 	if f == nil {
-		n := q.sealer.Numbers().Next(id, back)
-		_, f = q.sealer.Seal(ctx, &n, back)
+		f = q.sealer.Reseal(ctx, id, &opened, back, ttl)
 	}
 	if f != nil {
 		back.Body = nil // it may hold the plaintext
@@ -81,67 +66,49 @@ func (x *redrive) early(opened *sealing.Opened, now time.Time) bool {
 	return now.Before(due.Add(-x.q.cfg.MaxClockSkew))
 }
 
-// mark consumes the old envelope before the new one is sent, so that the old can never
-// be handled beside it. It refuses what was handled before, and what the store does not
-// know.
-func (x *redrive) mark(ctx context.Context, m *driver.Delivery, opened *sealing.Opened, now time.Time) (refused string, err error) {
+// judge asks the replay store, which changes nothing. It refuses a message that was
+// handled, that another receiver has, or of which the store can prove neither that it is
+// known nor that it is unused.
+func (x *redrive) judge(ctx context.Context, m *driver.Delivery, opened *sealing.Opened, now time.Time) (refused string, err error) {
 	q := x.q
 	if q.store == nil {
-		if !x.o.DryRun {
-			x.vouched(ctx, m, opened)
-		}
+		x.vouched(ctx, m, opened)
 		return "", nil
 	}
-	from := intake.Times{EncryptedAt: opened.EncryptedAt(), NotBefore: opened.NotBefore()}.From()
-	request := replay.Request{
-		Group:          q.group,
-		ID:             replay.ID(opened.Envelope.Sender + "|" + string(opened.Envelope.Stream[:]) + strconv.FormatUint(opened.Envelope.Sequence, 10)),
-		BrokerID:       redriveMark + m.BrokerID,
-		Lease:          redriveLease,
-		FreshUntil:     from.Add(q.cfg.MaxMessageAge + q.cfg.MaxClockSkew),
-		Now:            now,
-		RetryWindow:    q.cfg.RetryWindow,
-		RetainClaimed:  now.Add(max(q.cfg.RetryWindow, q.cfg.NonceTTL)),
-		RetainConsumed: now.Add(q.cfg.NonceTTL),
-	}
-	c, err := q.store.Begin(ctx, request)
-	if errors.Is(err, replay.ErrNotFresh) {
-		if !x.o.AcceptReplayRisk {
-			return RefusedUnknown, nil
-		}
-		if x.o.DryRun {
-			return "", nil // a claim would make the old envelope known
-		}
-		x.vouched(ctx, m, opened)
-		c, err = q.store.Begin(ctx, vouch(request))
-	}
+	e := opened.Envelope
+	looks, err := q.store.Look(ctx, q.group, []replay.Query{{
+		ID:       replay.Identity{Sender: e.Sender, Stream: e.Stream, Sequence: e.Sequence},
+		SealedAt: intake.Times{EncryptedAt: opened.EncryptedAt(), NotBefore: opened.NotBefore()}.SealedAt(),
+	}})
 	switch {
-	case errors.Is(err, replay.ErrReused), errors.Is(err, replay.ErrBusy):
-		return queue.ReasonOf(err), nil
-	case err == nil && c.Duplicate:
-		return "", nil // an earlier redrive marked it, and may not have sent it
-	case err == nil && x.o.DryRun:
-		err = q.store.Release(ctx, q.group, request.ID, c.Token)
+	case err == nil && len(looks) != 1:
+		err = errFewResults
 	case err == nil:
-		err = q.store.Consume(ctx, q.group, request.ID, c.Token)
+		err = looks[0].Err
 	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", queue.ErrReplayStore, err)
 	}
+	l := &looks[0]
+	switch {
+	case l.State == replay.StateConsumed:
+		return driver.ReasonNonceReused, nil
+	case l.Resealable(now):
+		return "", nil
+	case l.State == replay.StateClaimed:
+		return driver.ReasonNonceBusy, nil
+	case !x.o.AcceptReplayRisk:
+		return RefusedUnknown, nil
+	}
+	x.vouched(ctx, m, opened)
 	return "", nil
 }
 
-// vouch is a request that no age makes stale, for a message of which the caller knows
-// that it was not handled. Its record goes soon if the mark fails now: the old envelope
-// must not stay known.
-func vouch(r replay.Request) replay.Request {
-	r.FreshUntil = r.Now
-	r.RetryWindow = maxInterval
-	r.RetainClaimed = r.Now.Add(2 * redriveLease)
-	return r
-}
-
+// vouched notes a message that is resealed on the caller's word.
 func (x *redrive) vouched(ctx context.Context, m *driver.Delivery, opened *sealing.Opened) {
+	if x.o.DryRun {
+		return
+	}
 	const maxID = queue.MaxIDBytes // the ID is not bounded by the broker
 	x.q.log.LogAttrs(ctx, slog.LevelWarn, "Dead letter resealed although nothing tells whether it was handled before: replay risk accepted",
 		slog.String("queue", x.q.name), slog.String("message_id", m.ID[:min(len(m.ID), maxID)]), slog.String("key_id", string(opened.KeyID())))

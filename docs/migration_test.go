@@ -62,13 +62,13 @@ func plainSender(ctx context.Context, client *queue.Client) (*queue.Sender, erro
 	return sender, err
 }
 
-func enforce(ring keys.Provider, store replay.NonceStore) *queue.Options {
+func enforce(ring keys.Provider, store replay.Store) *queue.Options {
 	options := queue.Strict(ring, store)
 	options.Environment = "production"
 	return options
 }
 
-func enforceFor(ring keys.Provider, store replay.NonceStore, backlog time.Duration) *queue.Options {
+func enforceFor(ring keys.Provider, store replay.Store, backlog time.Duration) *queue.Options {
 	options := enforce(ring, store)
 	options.Crypto.MaxMessageAge = backlog
 	return options
@@ -78,7 +78,7 @@ func relax(options *queue.Options) {
 	options.Crypto.PlaintextPolicy = queue.AllowWithAlert
 }
 
-func newStore() (replay.NonceStore, error) {
+func newStore() (replay.Store, error) {
 	store, err := replay.NewMemory(nil)
 	return store, err
 }

@@ -28,6 +28,8 @@ const (
 	ReasonMessageFromFuture  = "message_from_future"
 	ReasonNonceReused        = "nonce_reused"
 	ReasonNonceBusy          = "nonce_busy"
+	ReasonCollision          = "identity_collision" // two messages were sealed under one identity
+	ReasonQuota              = "sender_quota"       // the sender has used up its room in the replay store
 
 	// Findings that reject no message.
 	ReasonPlaintextAllowed = "plaintext_allowed" // delivered under AllowWithAlert

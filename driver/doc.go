@@ -7,11 +7,27 @@
 // account beyond what its client library does for one call, and never deletes
 // a message because it could not be understood.
 //
+// # Packages of drivers
+//
+// A driver's package exports its connection as a type named Broker and an Options
+// struct whose zero value is right. A function New, or one whose name begins with New
+// or From, makes a Broker from values in memory (a configuration, a credential, a
+// connection string) and does no I/O. Open makes one from a path or a URL, takes a
+// context, and may do I/O. Neither keeps a context.
+//
+// What drivers check and copy alike is in this package: [CheckName], [Message.Check],
+// [Message.Clone], [CheckSettings].
+//
 // # Delivery
 //
 // Delivery is at least once. A received message is held under a lock until it
 // is settled, its lock runs out, or its holder goes away; then it is delivered
-// again, with Count one higher. A settled message never comes back.
+// again, with Count one higher. A settled message never comes back. Only [Release]
+// gives a message back uncounted, and only if Capabilities.ReleaseUncounted says so.
+//
+// A copy of a message, such as a driver makes where the broker has no delay or no
+// dead-letter queue, is made of what was received, with all that the broker keeps of
+// it, and never of a Delivery that the application may have changed.
 //
 // # Order
 //

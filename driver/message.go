@@ -56,8 +56,9 @@ type Message struct {
 	Received any
 }
 
-// Delivery is one receipt of a message. Its fields are the receiver's to read;
-// the driver does not change them afterwards, except through Renew.
+// Delivery is one receipt of a message. Its fields are the receiver's to read, and the
+// bytes of a sealed body to read only: the driver may keep them for the next delivery.
+// The driver does not change them afterwards, except through Renew.
 type Delivery struct {
 	Message
 

@@ -105,3 +105,19 @@ func BenchmarkSessions(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkBody shows what a body of 8 KiB costs, sealed or not.
+func BenchmarkBody(b *testing.B) {
+	for _, sealed := range []bool{false, true} {
+		b.Run(fmt.Sprintf("sealed=%t", sealed), func(b *testing.B) {
+			q := open(b, with(memqueue.QueueOptions{}), "q")
+			m := []*driver.Message{{ID: "m", Body: make([]byte, 8<<10), Sealed: sealed}}
+			b.ReportAllocs()
+			for b.Loop() {
+				q.Send(b.Context(), m)
+				d, _ := q.Receive(b.Context(), 1, 0)
+				settle(b, q, d[0], driver.Complete, 0)
+			}
+		})
+	}
+}

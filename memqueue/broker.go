@@ -153,7 +153,7 @@ func (c *conn) Open(ctx context.Context, queue string, o *driver.QueueOptions) (
 	h := &handle{
 		conn:     c,
 		caps:     s.cfg.capabilities(),
-		source:   newSource(s, &s.main),
+		source:   newSource(s, &s.active),
 		sessions: make(map[*sessionHandle]struct{}),
 	}
 	if o != nil && o.Lock != 0 {

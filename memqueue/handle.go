@@ -8,8 +8,8 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-func newSource(s *store, l *lane) *source {
-	return &source{store: s, lane: l, lock: s.cfg.Lock, held: make(map[*message]struct{})}
+func newSource(s *store, l *subqueue) *source {
+	return &source{store: s, subqueue: l, lock: s.cfg.Lock, locked: make(map[*message]struct{})}
 }
 
 // handle is an open queue.
@@ -45,6 +45,13 @@ func (h *handle) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.SendResult {
 	out := make([]driver.SendResult, len(list))
 	whole := h.checkBatch(list)
+	copies := make([]*message, len(list)) // made before the store is locked
+	for i, m := range list {
+		if m != nil && whole == nil {
+			copies[i] = &message{Message: m.Clone()}
+			copies[i].Received = nil // of the broker that it came from
+		}
+	}
 	s := h.source.store
 	now := s.lock()
 	defer s.unlock()
@@ -58,7 +65,7 @@ func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.Send
 			out[i].Err = whole
 			continue
 		}
-		out[i].BrokerID, out[i].Err = s.send(m, now)
+		out[i].BrokerID, out[i].Err = s.send(m, copies[i], now)
 	}
 	return out
 }
@@ -102,8 +109,9 @@ func (o QueueOptions) check(m *driver.Message) error {
 	return nil
 }
 
-// send stores a copy of m, unless it repeats one, and returns its broker ID.
-func (s *store) send(m *driver.Message, now time.Time) (string, error) {
+// send stores stored, a copy of m, unless m repeats a message, and
+// returns its broker ID.
+func (s *store) send(m *driver.Message, stored *message, now time.Time) (string, error) {
 	if err := s.cfg.check(m); err != nil {
 		return "", err
 	}
@@ -117,13 +125,12 @@ func (s *store) send(m *driver.Message, now time.Time) (string, error) {
 			return v.brokerID, nil
 		}
 	}
-	if n := s.main.shelf.live + s.dead.shelf.live; s.cfg.MaxMessages > 0 && n >= s.cfg.MaxMessages {
+	if n := s.active.sequence.live + s.dead.sequence.live; s.cfg.MaxMessages > 0 && n >= s.cfg.MaxMessages {
 		return "", driver.Errorf(driver.Full, "it holds %d messages, the limit is %d", n, s.cfg.MaxMessages)
 	}
 	if n := s.bytes + m.Bytes(); s.cfg.MaxBytes > 0 && n > s.cfg.MaxBytes {
 		return "", driver.Errorf(driver.Full, "it would hold %d bytes, the limit is %d", n, s.cfg.MaxBytes)
 	}
-	stored := &message{Message: m.Clone()}
 	s.put(stored, now)
 	if s.cfg.DedupWindow > 0 {
 		s.seen[dedup] = sighting{stored.brokerID, now.Add(s.cfg.DedupWindow)}
@@ -165,8 +172,8 @@ func (src *source) peek(ctx context.Context, cursor string, max int) ([]*driver.
 		return nil, "", err
 	}
 	var out []*driver.Delivery
-	m, i := src.lane.shelf.from(src.lane.shelf.search(seq))
-	for ; m != nil && len(out) < max; m, i = src.lane.shelf.from(i + 1) {
+	m, i := src.subqueue.sequence.from(src.subqueue.sequence.search(seq))
+	for ; m != nil && len(out) < max; m, i = src.subqueue.sequence.from(i + 1) {
 		out = append(out, m.delivery())
 	}
 	if m == nil {
@@ -187,7 +194,7 @@ func (src *source) stats(ctx context.Context) (driver.Stats, error) {
 	if err := src.check(); err != nil {
 		return driver.Stats{}, err
 	}
-	return s.stats(src.lane), nil
+	return s.stats(src.subqueue), nil
 }
 
 func (h *handle) DeadLetters(ctx context.Context) (driver.Queue, error) {

@@ -134,10 +134,10 @@ func TestExpiry(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			stored("queue's,too long")
 			time.Sleep(2500 * time.Millisecond)
-			held := take(t, q) // at 9.5 s
+			locked := take(t, q) // at 9.5 s
 			time.Sleep(750 * time.Millisecond)
 			stored("queue's,too long") // held, although it is past its end
-			settle(t, q, held[0], driver.Complete, 0)
+			settle(t, q, locked[0], driver.Complete, 0)
 			time.Sleep(250 * time.Millisecond)
 			stored("") // its lock ran out
 			dead, err := b.StoredDeadLetters("q")
@@ -582,4 +582,28 @@ func TestSessionStateKept(t *testing.T) {
 	if got, err := accept().State(t.Context()); err != nil || string(got) != "state" {
 		t.Errorf("State = %q, %v", got, err)
 	}
+}
+
+// TestBodies: what is stored is a copy, which neither a sender nor a receiver can
+// change, but the bytes of a sealed body are handed out without one.
+func TestBodies(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for _, sealed := range []bool{false, true} {
+			q := open(t, memqueue.New(nil), "q")
+			m := &driver.Message{ID: "m", Body: []byte("body"), Sealed: sealed}
+			if err := q.Send(t.Context(), []*driver.Message{m})[0].Err; err != nil {
+				t.Fatal(err)
+			}
+			m.Body[0] = 'x'
+			first := take(t, q)[0]
+			settle(t, q, first, driver.Abandon, 0)
+			second := take(t, q)[0]
+			if string(second.Body) != "body" {
+				t.Errorf("sealed %t: the body is %q, want %q", sealed, second.Body, "body")
+			}
+			if shared := &first.Body[0] == &second.Body[0]; shared != sealed {
+				t.Errorf("sealed %t: two deliveries share the body: %t", sealed, shared)
+			}
+		}
+	})
 }

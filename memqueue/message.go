@@ -13,7 +13,7 @@ const (
 	waiting   state = iota // deliverable, as far as it alone is concerned
 	scheduled              // never delivered, waits for its NotBefore
 	delayed                // abandoned, waits for the delay to end
-	held                   // delivered and not settled
+	locked                 // delivered and not settled
 )
 
 // message is a stored message. It is guarded by its store's mu.
@@ -23,14 +23,14 @@ type message struct {
 	seq            uint64 // its place in the order of storage
 	size           int
 	enqueued       time.Time
-	since          time.Time // when it came into this lane
-	count          int       // deliveries in this lane
+	since          time.Time // when it came into this subqueue
+	count          int       // deliveries in this subqueue
 	dead           *driver.DeadLetter
 
-	lane    *lane
-	session *session // nil in the dead lane, and without a SessionID
-	state   state
-	rank    int // place in the heap of those that wait, or are delayed, with it
+	subqueue *subqueue
+	session  *session // nil among dead letters, and without a SessionID
+	state    state
+	rank     int // place in the heap of those that wait, or are delayed, with it
 
 	token  uint64  // of the delivery that holds it; 0: none
 	holder *source // who holds it
@@ -56,10 +56,19 @@ type alarm struct {
 func (a *alarm) before(b *alarm) bool { return a.at.Before(b.at) }
 func (a *alarm) place() *int          { return &a.rank }
 
-// delivery returns m as it is handed out.
+// delivery returns m as it is handed out. A sealed body is not copied: it is read only
+// to be opened, and opening it makes other bytes (driver.Delivery).
 func (m *message) delivery() *driver.Delivery {
+	shown := m.Message
+	if m.Sealed {
+		shown.Body = nil
+	}
+	shown = shown.Clone()
+	if m.Sealed {
+		shown.Body = m.Body
+	}
 	d := &driver.Delivery{
-		Message:    m.Clone(),
+		Message:    shown,
 		BrokerID:   m.brokerID,
 		Count:      m.count,
 		EnqueuedAt: m.enqueued,

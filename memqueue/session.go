@@ -14,7 +14,7 @@ type session struct {
 	messages int               // in any state
 	ready    ranking[*message] // deliverable, as far as they alone are concerned
 	delayed  ranking[*message] // abandoned; they hold up those behind them
-	held     int               // delivered and not settled
+	locked   int               // delivered and not settled
 
 	holder *source // who has accepted it; nil: nobody
 	alarm  alarm   // the end of the holder's lock
@@ -32,7 +32,7 @@ func (ss *session) before(o *session) bool { return ss.head < o.head }
 func (ss *session) place() *int            { return &ss.rank }
 
 // free reports whether nobody has the session or any message of it.
-func (ss *session) free() bool { return ss.holder == nil && ss.held == 0 }
+func (ss *session) free() bool { return ss.holder == nil && ss.locked == 0 }
 
 // next returns the message that comes next, nil where it must be waited for.
 func (ss *session) next() *message {
@@ -105,8 +105,8 @@ func (s *store) lose(ss *session, now time.Time) {
 // vacate gives up everything that src holds: its messages, in their order, and
 // its session.
 func (s *store) vacate(src *source, now time.Time) {
-	all := make([]*message, 0, len(src.held))
-	for m := range src.held {
+	all := make([]*message, 0, len(src.locked))
+	for m := range src.locked {
 		all = append(all, m)
 	}
 	slices.SortFunc(all, func(a, b *message) int {

@@ -19,7 +19,7 @@ var _ driver.StatefulSession = (*sessionHandle)(nil)
 
 func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
 	s := h.source.store
-	out := &sessionHandle{queue: h, source: newSource(s, &s.main)}
+	out := &sessionHandle{queue: h, source: newSource(s, &s.active)}
 	out.source.lock = h.source.lock
 
 	in := func() *waiters {

@@ -10,11 +10,11 @@ import (
 // source is somebody who receives: an open queue, an open dead-letter queue or a
 // session. Its fields are guarded by the store's mu.
 type source struct {
-	store  *store
-	lane   *lane
-	lock   time.Duration // of deliveries, or of the session
-	held   map[*message]struct{}
-	closed bool
+	store    *store
+	subqueue *subqueue
+	lock     time.Duration // of deliveries, or of the session
+	locked   map[*message]struct{}
+	closed   bool
 
 	session *session  // of a session's source
 	until   time.Time // the end of the lock on it
@@ -49,7 +49,7 @@ func (src *source) receive(ctx context.Context, max int, wait time.Duration) ([]
 		if src.session != nil {
 			return &src.session.receiving
 		}
-		return &src.lane.receiving
+		return &src.subqueue.receiving
 	}
 	var out []*driver.Delivery
 	_, err := s.await(ctx, in, wait, func(now time.Time) (bool, error) {
@@ -59,7 +59,7 @@ func (src *source) receive(ctx context.Context, max int, wait time.Duration) ([]
 		if src.session != nil {
 			out = s.takeSession(src, max, now)
 		} else {
-			out = s.take(src.lane, src, max, now)
+			out = s.take(src.subqueue, src, max, now)
 		}
 		return len(out) > 0, nil
 	}, func() {
@@ -112,7 +112,7 @@ func (src *source) settleOne(t *driver.Settlement, now time.Time) error {
 	}
 	switch t.Kind {
 	case driver.Complete:
-		s.unshelve(r.message)
+		s.discard(r.message)
 	case driver.Abandon:
 		if t.Delay < 0 {
 			return driver.Errorf(driver.Invalid, "a negative delay")
@@ -125,10 +125,10 @@ func (src *source) settleOne(t *driver.Settlement, now time.Time) error {
 		r.message.count-- // so that it is below the limit, too
 		s.release(r.message, now, t.Delay)
 	case driver.MoveToDeadLetter:
-		if src.lane == &s.dead {
+		if src.subqueue == &s.dead {
 			return driver.Unsupported("dead-lettering a dead letter")
 		}
-		s.bury(r.message, now, t.Reason, t.Description)
+		s.deadLetter(r.message, now, t.Reason, t.Description)
 	default:
 		return driver.Errorf(driver.Invalid, "an unknown way to settle")
 	}

@@ -18,8 +18,8 @@ type store struct {
 
 	mu     sync.Mutex
 	closed bool
-	main   lane
-	dead   lane
+	active subqueue
+	dead   subqueue
 	bytes  int
 	seq    uint64
 	tokens uint64
@@ -40,11 +40,11 @@ type store struct {
 	seenAll line[string]        // the same, the oldest first
 }
 
-// lane is the queue proper or its dead-letter queue.
-type lane struct {
-	shelf     shelf
+// subqueue is the queue proper or its dead-letter queue.
+type subqueue struct {
+	sequence  sequence
 	ready     ranking[*message] // deliverable messages without a session
-	counts    [held + 1]int     // by state
+	counts    [locked + 1]int   // by state
 	receiving waiters
 }
 
@@ -68,10 +68,10 @@ func (s *store) lock() time.Time {
 		case a.session != nil:
 			s.lose(a.session, a.at)
 		case a == &m.expiry:
-			if m.state != held {
+			if m.state != locked {
 				s.expire(m, a.at)
 			}
-		case m.state == held:
+		case m.state == locked:
 			s.release(m, a.at, 0)
 		default:
 			s.offer(m)
@@ -83,8 +83,8 @@ func (s *store) lock() time.Time {
 // unlock wakes who can go on, sets the timer for those who cannot, and gives mu
 // back.
 func (s *store) unlock() {
-	if len(s.main.ready) > 0 || len(s.heads) > 0 {
-		s.main.receiving.wake()
+	if len(s.active.ready) > 0 || len(s.heads) > 0 {
+		s.active.receiving.wake()
 	}
 	if len(s.heads) > 0 {
 		s.accepting.wake()
@@ -165,7 +165,7 @@ func (s *store) put(m *message, now time.Time) {
 		m.session = s.session(m.SessionID)
 		m.session.messages++
 	}
-	s.shelve(m, &s.main, now)
+	s.insert(m, &s.active, now)
 	if m.NotBefore.After(now) {
 		s.change(m, scheduled)
 		s.setAlarm(&m.alarm, m.NotBefore)
@@ -174,23 +174,23 @@ func (s *store) put(m *message, now time.Time) {
 	s.offer(m)
 }
 
-// shelve makes m part of a lane.
-func (s *store) shelve(m *message, l *lane, now time.Time) {
+// insert makes m part of a subqueue.
+func (s *store) insert(m *message, l *subqueue, now time.Time) {
 	m.alarm.message = m
-	m.lane, m.since = l, now
+	m.subqueue, m.since = l, now
 	m.size = m.Bytes()
 	s.bytes += m.size
-	l.shelf.add(m)
+	l.sequence.add(m)
 	m.state = waiting
 	l.counts[waiting]++
 }
 
-// unshelve takes m out of its lane and of everything that knows it.
-func (s *store) unshelve(m *message) {
+// discard takes m out of its subqueue and of everything that knows it.
+func (s *store) discard(m *message) {
 	s.settle(m)
 	s.stopAlarm(&m.expiry)
-	m.lane.shelf.remove(m)
-	m.lane.counts[m.state]--
+	m.subqueue.sequence.remove(m)
+	m.subqueue.counts[m.state]--
 	s.bytes -= m.size
 	if ss := m.session; ss != nil {
 		ss.messages--
@@ -201,9 +201,9 @@ func (s *store) unshelve(m *message) {
 
 // change moves m to another state.
 func (s *store) change(m *message, to state) {
-	m.lane.counts[m.state]--
+	m.subqueue.counts[m.state]--
 	m.state = to
-	m.lane.counts[to]++
+	m.subqueue.counts[to]++
 }
 
 // settle takes m out of what its state keeps it in. The state itself stays, for
@@ -218,17 +218,17 @@ func (s *store) settle(m *message) {
 		if m.session != nil {
 			m.session.ready.remove(m)
 		} else {
-			m.lane.ready.remove(m)
+			m.subqueue.ready.remove(m)
 		}
 	case delayed:
 		if m.session != nil {
 			m.session.delayed.remove(m)
 		}
-	case held:
-		delete(m.holder.held, m)
+	case locked:
+		delete(m.holder.locked, m)
 		m.holder, m.token = nil, 0
 		if m.session != nil {
-			m.session.held--
+			m.session.locked--
 		}
 	case scheduled:
 	}
@@ -243,17 +243,17 @@ func (s *store) offer(m *message) {
 		s.refresh(ss)
 		return
 	}
-	m.lane.ready.push(m)
+	m.subqueue.ready.push(m)
 }
 
 // hold delivers m, which waits, to src.
 func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 	s.settle(m)
-	s.change(m, held)
+	s.change(m, locked)
 	s.tokens++
 	m.token, m.holder = s.tokens, src
 	m.count++
-	src.held[m] = struct{}{}
+	src.locked[m] = struct{}{}
 	d := m.delivery()
 	d.Receipt = &receipt{source: src, message: m, token: m.token}
 	if src.session != nil {
@@ -263,7 +263,7 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 		s.setAlarm(&m.alarm, d.LockedUntil)
 	}
 	if ss := m.session; ss != nil {
-		ss.held++
+		ss.locked++
 		s.refresh(ss)
 	}
 	return d
@@ -273,8 +273,8 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 // dead-letter queue where it has had its deliveries.
 func (s *store) release(m *message, now time.Time, delay time.Duration) {
 	switch {
-	case m.lane == &s.main && s.cfg.MaxDeliveries > 0 && m.count >= s.cfg.MaxDeliveries:
-		s.bury(m, now, driver.ReasonMaxDeliveries, "the message reached the queue's limit of deliveries")
+	case m.subqueue == &s.active && s.cfg.MaxDeliveries > 0 && m.count >= s.cfg.MaxDeliveries:
+		s.deadLetter(m, now, driver.ReasonMaxDeliveries, "the message reached the queue's limit of deliveries")
 	case m.expired(now):
 		s.expire(m, now)
 	case delay > 0:
@@ -293,34 +293,34 @@ func (s *store) release(m *message, now time.Time, delay time.Duration) {
 // expire ends the life of m, which is not held.
 func (s *store) expire(m *message, now time.Time) {
 	if s.cfg.DeadLetterExpired {
-		s.bury(m, now, driver.ReasonExpired, "the message was not settled within its time to live")
+		s.deadLetter(m, now, driver.ReasonExpired, "the message was not settled within its time to live")
 		return
 	}
-	s.unshelve(m)
+	s.discard(m)
 }
 
-// bury moves m to the dead-letter queue, under its lock all the while: it is in
+// deadLetter moves m to the dead-letter queue, under its lock all the while: it is in
 // one of the two at any time.
-func (s *store) bury(m *message, now time.Time, reason, description string) {
-	s.unshelve(m)
+func (s *store) deadLetter(m *message, now time.Time, reason, description string) {
+	s.discard(m)
 	s.seq++
 	m.seq = s.seq
 	m.count, m.end = 0, time.Time{}
 	m.dead = &driver.DeadLetter{Reason: reason, Description: description, Queue: s.name, At: now}
-	s.shelve(m, &s.dead, now)
+	s.insert(m, &s.dead, now)
 	s.offer(m)
 }
 
 // take delivers up to max messages of l to src: the first in the order of
 // storage among those without a session and the first of each free session.
-func (s *store) take(l *lane, src *source, max int, now time.Time) []*driver.Delivery {
+func (s *store) take(l *subqueue, src *source, max int, now time.Time) []*driver.Delivery {
 	var out []*driver.Delivery
 	for len(out) < max {
 		var m *message
 		if len(l.ready) > 0 {
 			m = l.ready.first()
 		}
-		if l == &s.main && len(s.heads) > 0 {
+		if l == &s.active && len(s.heads) > 0 {
 			if head := s.heads.first().ready.first(); m == nil || head.before(m) {
 				m = head
 			}
@@ -334,16 +334,16 @@ func (s *store) take(l *lane, src *source, max int, now time.Time) []*driver.Del
 }
 
 // stats counts what is in l.
-func (s *store) stats(l *lane) driver.Stats {
+func (s *store) stats(l *subqueue) driver.Stats {
 	st := driver.Stats{
 		Ready:     int64(l.counts[waiting]),
-		InFlight:  int64(l.counts[held]),
+		InFlight:  int64(l.counts[locked]),
 		Scheduled: int64(l.counts[scheduled] + l.counts[delayed]),
 	}
-	if l == &s.main {
-		st.DeadLetters = int64(s.dead.shelf.live)
+	if l == &s.active {
+		st.DeadLetters = int64(s.dead.sequence.live)
 	}
-	if m := l.shelf.first(); m != nil {
+	if m := l.sequence.first(); m != nil {
 		st.Oldest = m.since
 	}
 	return st
@@ -359,7 +359,7 @@ func (s *store) close() {
 }
 
 func (s *store) wakeAll() {
-	s.main.receiving.wakeAll()
+	s.active.receiving.wakeAll()
 	s.dead.receiving.wakeAll()
 	s.accepting.wakeAll()
 	for _, ss := range s.sessions {

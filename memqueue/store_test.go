@@ -19,18 +19,18 @@ func (s *store) audit() error {
 	sessions := make(map[string]*session) // as they should be
 	inReady := make(map[*session]int)
 	inDelayed := make(map[*session]int)
-	for _, l := range []*lane{&s.main, &s.dead} {
-		var counts [held + 1]int
+	for _, l := range []*subqueue{&s.active, &s.dead} {
+		var counts [locked + 1]int
 		ready := 0
 		var last uint64
-		for _, m := range l.shelf.all() {
+		for _, m := range l.sequence.all() {
 			if m.seq <= last {
 				return fmt.Errorf("message %d stands behind %d", m.seq, last)
 			}
 			last = m.seq
 			bytes += m.size
 			counts[m.state]++
-			if m.lane != l || (m.session != nil) != (m.SessionID != "" && l == &s.main) {
+			if m.subqueue != l || (m.session != nil) != (m.SessionID != "" && l == &s.active) {
 				return fmt.Errorf("message %d: wrong lane or session", m.seq)
 			}
 			if ss := m.session; ss != nil {
@@ -40,25 +40,25 @@ func (s *store) audit() error {
 					sessions[ss.id] = c
 				}
 				c.messages++
-				if m.state == held {
-					c.held++
+				if m.state == locked {
+					c.locked++
 				}
 				if s.sessions[ss.id] != ss {
 					return fmt.Errorf("message %d: its session is not the store's", m.seq)
 				}
 			}
-			alarm := m.state == scheduled || m.state == delayed || m.state == held && m.holder.session == nil
+			alarm := m.state == scheduled || m.state == delayed || m.state == locked && m.holder.session == nil
 			if (m.alarm.rank != 0) != alarm {
 				return fmt.Errorf("message %d in state %d: alarm %t", m.seq, m.state, !alarm)
 			}
 			if (m.expiry.rank != 0) && m.end.IsZero() {
 				return fmt.Errorf("message %d expires without an end", m.seq)
 			}
-			if (m.holder != nil) != (m.state == held) || (m.token != 0) != (m.state == held) {
+			if (m.holder != nil) != (m.state == locked) || (m.token != 0) != (m.state == locked) {
 				return fmt.Errorf("message %d in state %d: holder or token", m.seq, m.state)
 			}
-			if m.state == held {
-				if _, ok := m.holder.held[m]; !ok {
+			if m.state == locked {
+				if _, ok := m.holder.locked[m]; !ok {
 					return fmt.Errorf("message %d is unknown to its holder", m.seq)
 				}
 			}
@@ -96,8 +96,8 @@ func (s *store) audit() error {
 		if want == nil {
 			want = &session{}
 		}
-		if ss.messages != want.messages || ss.held != want.held || len(ss.ready) != inReady[ss] || len(ss.delayed) != inDelayed[ss] {
-			return fmt.Errorf("session %q: %d messages, %d held", id, ss.messages, ss.held)
+		if ss.messages != want.messages || ss.locked != want.locked || len(ss.ready) != inReady[ss] || len(ss.delayed) != inDelayed[ss] {
+			return fmt.Errorf("session %q: %d messages, %d held", id, ss.messages, ss.locked)
 		}
 		if ss.messages == 0 && ss.holder == nil && ss.state == nil && ss.receiving.empty() && ss.accepting.empty() {
 			return fmt.Errorf("session %q is kept for nothing", id)
@@ -133,9 +133,9 @@ type walker struct {
 	queues []driver.Queue
 	sess   []driver.Session
 
-	held  map[*driver.Delivery]driver.Source // delivered and not settled, as far as the walker knows
-	ended map[string]string                  // how a message ended
-	sent  int
+	locked map[*driver.Delivery]driver.Source // delivered and not settled, as far as the walker knows
+	ended  map[string]string                  // how a message ended
+	sent   int
 }
 
 func (w *walker) send() {
@@ -169,12 +169,12 @@ func seqOf(d *driver.Delivery) uint64 {
 func (w *walker) overtakes(session string, seq uint64, plain bool) error {
 	w.store.mu.Lock()
 	defer w.store.mu.Unlock()
-	for _, m := range w.store.main.shelf.all() {
+	for _, m := range w.store.active.sequence.all() {
 		if m.SessionID != session || m.seq == seq {
 			continue
 		}
 		switch {
-		case plain && m.state == held:
+		case plain && m.state == locked:
 			return fmt.Errorf("message %d was delivered while %d is held", seq, m.seq)
 		case m.seq < seq && m.state == delayed:
 			return fmt.Errorf("message %d was delivered while %d waits for redelivery", seq, m.seq)
@@ -202,12 +202,12 @@ func (w *walker) receive(src driver.Source, plain bool) {
 				w.Fatal(err)
 			}
 		}
-		w.held[d] = src
+		w.locked[d] = src
 	}
 }
 
 func (w *walker) settle() {
-	for d, src := range w.held {
+	for d, src := range w.locked {
 		s := driver.Settlement{Delivery: d}
 		switch w.random.IntN(7) {
 		case 0, 1, 2:
@@ -231,7 +231,7 @@ func (w *walker) settle() {
 		case err != nil && !lost:
 			w.Fatal(err)
 		}
-		delete(w.held, d)
+		delete(w.locked, d)
 		return
 	}
 }
@@ -322,7 +322,7 @@ func TestRandomWalk(t *testing.T) {
 			w := &walker{
 				T: t, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, 3)),
 				broker: New(&Options{Default: QueueOptions{Lock: time.Second, MaxDeliveries: 4, DeadLetterExpired: seed%2 == 0}}),
-				held:   make(map[*driver.Delivery]driver.Source), ended: make(map[string]string),
+				locked: make(map[*driver.Delivery]driver.Source), ended: make(map[string]string),
 			}
 			for range 3 {
 				q, err := w.broker.Open(w.ctx, "q", nil)
@@ -357,13 +357,13 @@ func TestRandomWalk(t *testing.T) {
 				}
 			}
 			w.store.lock()
-			if n := w.store.main.shelf.live; n != 0 {
+			if n := w.store.active.sequence.live; n != 0 {
 				t.Errorf("seed %d: %d messages are left", seed, n)
 			}
 			if len(w.store.sessions) != 0 {
 				t.Errorf("seed %d: %d sessions are left", seed, len(w.store.sessions))
 			}
-			for _, m := range w.store.dead.shelf.all() {
+			for _, m := range w.store.dead.sequence.all() {
 				if w.ended[m.ID] == "completed" {
 					t.Errorf("seed %d: message %s was completed and is a dead letter", seed, m.ID)
 				}

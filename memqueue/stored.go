@@ -21,22 +21,22 @@ type Stored struct {
 
 func (m *message) stored() Stored {
 	d := m.delivery()
-	return Stored{Message: d.Message, BrokerID: d.BrokerID, Count: d.Count, EnqueuedAt: d.EnqueuedAt, Held: m.state == held, DeadLetter: d.DeadLetter}
+	return Stored{Message: d.Message, BrokerID: d.BrokerID, Count: d.Count, EnqueuedAt: d.EnqueuedAt, Held: m.state == locked, DeadLetter: d.DeadLetter}
 }
 
 // Stored returns what a queue holds, in the order of storage. It needs no
 // connection and works after Close.
 func (b *Broker) Stored(queue string) ([]Stored, error) {
-	return b.stored(queue, func(s *store) *lane { return &s.main })
+	return b.stored(queue, func(s *store) *subqueue { return &s.active })
 }
 
 // StoredDeadLetters returns what the queue's dead-letter queue holds, as Stored
 // does.
 func (b *Broker) StoredDeadLetters(queue string) ([]Stored, error) {
-	return b.stored(queue, func(s *store) *lane { return &s.dead })
+	return b.stored(queue, func(s *store) *subqueue { return &s.dead })
 }
 
-func (b *Broker) stored(queue string, lane func(*store) *lane) ([]Stored, error) {
+func (b *Broker) stored(queue string, subqueue func(*store) *subqueue) ([]Stored, error) {
 	s, err := b.store(queue, false)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (b *Broker) stored(queue string, lane func(*store) *lane) ([]Stored, error)
 	s.lock()
 	defer s.unlock()
 	var out []Stored
-	for _, m := range lane(s).shelf.all() {
+	for _, m := range subqueue(s).sequence.all() {
 		out = append(out, m.stored())
 	}
 	return out, nil
@@ -63,15 +63,15 @@ func (b *Broker) Rewrite(queue string, f func([]Stored) []Stored) error {
 	defer s.unlock()
 	var loose []*message
 	var before []Stored
-	for _, m := range s.main.shelf.all() {
-		if m.state != held {
+	for _, m := range s.active.sequence.all() {
+		if m.state != locked {
 			loose = append(loose, m)
 			before = append(before, m.stored())
 		}
 	}
 	after := f(before)
 	for _, m := range loose {
-		s.unshelve(m)
+		s.discard(m)
 	}
 	for i := range after {
 		m := &message{Message: after[i].Clone(), brokerID: after[i].BrokerID, count: after[i].Count}

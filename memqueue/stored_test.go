@@ -18,7 +18,7 @@ func TestRewrite(t *testing.T) {
 		later := message("later")
 		later.NotBefore = time.Now().Add(time.Hour)
 		send(t, q, message("held"), message("waiting"), later)
-		held, err := q.Receive(t.Context(), 1, 0)
+		locked, err := q.Receive(t.Context(), 1, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestRewrite(t *testing.T) {
 		if d := got[3]; d.ID != "" || len(d.Body) != 100 {
 			t.Errorf("received %q with %d bytes", d.ID, len(d.Body))
 		}
-		settle(t, q, held[0], driver.Complete, 0) // nobody touched it
+		settle(t, q, locked[0], driver.Complete, 0) // nobody touched it
 	})
 }
 

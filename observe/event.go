@@ -51,6 +51,12 @@ type Duplicate struct {
 	SettleErr error // not nil: completing it failed
 }
 
+// Gap: a message was received before the one that its sender sent before it in the same
+// session, which is still on its way, or was dropped or held back.
+type Gap struct {
+	Sender string // who sealed it; authentic
+}
+
 // DeadLettered: one message was moved to the dead-letter queue.
 type DeadLettered struct {
 	Reason string // a code of this library or the application's

@@ -48,6 +48,9 @@ func (f Func) Rejected(ctx context.Context, s Source, e Rejected) { f(ctx, s, e)
 // Duplicate calls f.
 func (f Func) Duplicate(ctx context.Context, s Source, e Duplicate) { f(ctx, s, e) }
 
+// Gap calls f.
+func (f Func) Gap(ctx context.Context, s Source, e Gap) { f(ctx, s, e) }
+
 // DeadLettered calls f.
 func (f Func) DeadLettered(ctx context.Context, s Source, e DeadLettered) { f(ctx, s, e) }
 

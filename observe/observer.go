@@ -40,6 +40,8 @@ type Observer interface {
 	Rejected(ctx context.Context, s Source, e Rejected)
 	// Duplicate: see the type [Duplicate].
 	Duplicate(ctx context.Context, s Source, e Duplicate)
+	// Gap: see the type [Gap].
+	Gap(ctx context.Context, s Source, e Gap)
 	// DeadLettered: see the type [DeadLettered].
 	DeadLettered(ctx context.Context, s Source, e DeadLettered)
 	// Redriven: see the type [Redriven].
@@ -117,6 +119,9 @@ func (Nop) Rejected(context.Context, Source, Rejected) {}
 
 // Duplicate does nothing.
 func (Nop) Duplicate(context.Context, Source, Duplicate) {}
+
+// Gap does nothing.
+func (Nop) Gap(context.Context, Source, Gap) {}
 
 // DeadLettered does nothing.
 func (Nop) DeadLettered(context.Context, Source, DeadLettered) {}

@@ -39,7 +39,7 @@ type Fixture struct {
 	Broker      *Proxy
 	Memory      *memqueue.Broker // the broker behind
 	Keys        *keys.Ring       // one key, "test"
-	ReplayStore replay.NonceStore
+	ReplayStore replay.Store
 
 	t TB
 }

@@ -3,316 +3,245 @@ package replay
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"fmt"
-	"math"
+	"iter"
 	"sync"
 	"time"
+
+	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
-// DefaultMaxEntries is how many envelopes a Memory remembers unless told
-// otherwise.
-const DefaultMaxEntries = 1 << 20
-
-// MemoryOptions bounds a Memory. Nil is the zero value.
+// MemoryOptions configures a Memory. Nil is the zero value.
 type MemoryOptions struct {
-	// MaxEntries is how many envelopes are remembered at once, 1 to 2^31 - 1;
-	// one more is ErrFull. Each takes about 125 bytes, and memory once taken
-	// is kept for later ones. 0 means DefaultMaxEntries; negative is
-	// refused.
-	MaxEntries int
+	// Bounds says how much is remembered and for how long. A record takes about
+	// 100 bytes, a recent message 30, an interval 10, a stream 200.
+	Bounds Bounds
 }
 
-// Memory is a NonceStore in the memory of one process. It forgets everything
-// when the process ends: what was consumed before a restart can be replayed
-// after it, within its freshness. Receivers in several processes do not see each
-// other's claims. Where either matters, use a store that is durable and shared.
+// Memory is a Store in the memory of one process. It forgets everything when the
+// process ends: what was consumed before a restart can be replayed after it,
+// within its freshness. Receivers in several processes do not see each other's
+// claims. If either matters, use a store that is durable and shared.
 //
-// It starts no goroutine: each Begin drops some of what is past its time. It is
-// safe for concurrent use. One mutex guards it all: measured, two cores take
-// 450,000 messages a second through it, far more than a broker hands out.
-type Memory struct {
-	max   int
-	start time.Time // the origin of store times, read by the monotonic clock
+// It starts no goroutine: calls drop some of what is past its time. It is safe for
+// concurrent use; one mutex guards it all. Its clock is the process's monotonic
+// clock: setting the wall clock changes no lease.
+type Memory struct{ engineStore }
 
-	mu      sync.Mutex // guards what follows, never held across a wait
-	index   map[recordKey]uint32
-	records slab
-	due     calendar
-	// Random bytes are drawn for many tokens at once, which costs less.
-	buffer [64 * 16]byte
-	random []byte // the rest of buffer
-}
+var _ Store = (*Memory)(nil)
 
-// NewMemory returns an empty store.
+// NewMemory returns an empty store. Bounds that are refused are an error.
 func NewMemory(o *MemoryOptions) (*Memory, error) {
-	limit := DefaultMaxEntries
-	if o != nil && o.MaxEntries != 0 {
-		limit = o.MaxEntries
+	var b Bounds
+	if o != nil {
+		b = o.Bounds
 	}
-	if limit < 0 || limit > math.MaxInt32 {
-		return nil, fmt.Errorf("replay: memory: %d entries: use 1 to %d, or 0 for %d", limit, math.MaxInt32, DefaultMaxEntries)
+	b, err := b.Resolved()
+	if err != nil {
+		return nil, err
 	}
-	return &Memory{max: limit, start: time.Now(), index: make(map[recordKey]uint32)}, nil
+	m := &memory{start: time.Now(), limits: b.Limits(), groups: make(map[string]*memoryGroup)}
+	m.stamp.Birth = m.now()
+	_, _ = rand.Read(m.stamp.ID[:]) // never fails: it ends the process instead
+	return &Memory{engineStore{m}}, nil
 }
 
-// recordKey names a record: the first 128 bits of SHA-256 over the
-// length-prefixed group and the ID. Two envelopes meet by chance once in 2^64
-// pairs of records; the price would be one refused message.
-type recordKey [16]byte
+// memorySpan is the number of sequences of a page: a multiple of 64, small enough
+// that a search in a page is cheap, large enough that pages are few.
+const memorySpan = 256
 
-// token owns a claim; all zeroes owns none.
-type token [16]byte
+// memory is the engine of a Memory.
+type memory struct {
+	start  time.Time // origin of the clock; read by the monotonic clock
+	limits replaystate.Limits
 
-// record is one envelope. It holds no pointers, so that a million of them cost
-// the garbage collector nothing.
-type record struct {
-	key           recordKey
-	owner         token
-	firstSeen     int64  // Request.Now of the first claim, Unix nanoseconds
-	lease         int64  // end of the claim, store time; released if zero, consumed if -1
-	broker        uint64 // digest of the BrokerID of the last claim; 0 if it had none
-	claimedUntil  uint32 // store time in seconds, rounded up
-	consumedUntil uint32
-	prev, next    uint32 // in the list of its second, or of free records
+	mu     sync.Mutex // guards what follows, never held across a wait
+	stamp  replaystate.Stamp
+	counts replaystate.Counts
+	bytes  int64 // of encoded heads and frozen pages
+	groups map[string]*memoryGroup
+	pages  dueHeap[pageRef] // when to fold, freeze or expire each page
 }
 
-const consumed = -1
-
-// expiry is the last second that the record is kept.
-func (r *record) expiry() uint32 {
-	if r.lease == consumed {
-		return r.consumedUntil
-	}
-	return max(r.claimedUntil, seconds(r.lease))
+type memoryGroup struct {
+	state    replaystate.Group
+	counts   replaystate.Counts
+	senders  map[string]*memorySender
+	rotation []*memorySender // the order in which old streams are looked for
+	next     int
 }
 
-// claim is what the owner of the record is told.
-func (r *record) claim() Claim {
-	return Claim{Token: hex.EncodeToString(r.owner[:]), FirstSeen: time.Unix(0, r.firstSeen)}
+type memorySender struct {
+	name    string
+	group   *memoryGroup
+	counts  replaystate.Counts
+	streams map[[16]byte]*memoryStream
+	old     dueHeap[*memoryStream] // when each stream may be too old
+	place   int                    // in the rotation
 }
 
-// Begin implements NonceStore.
-func (m *Memory) Begin(_ context.Context, r Request) (Claim, error) {
-	if err := r.Validate(); err != nil {
-		return Claim{}, err
-	}
-	key, broker := keyOf(r.Group, r.ID), digest(r.BrokerID)
+// memoryStream holds its head encoded: it is needed once for each page.
+type memoryStream struct {
+	sender *memorySender
+	id     [16]byte
+	head   []byte
+	pages  []memoryPage // ascending by index
+}
 
+// memoryPage is open while it is in use, and frozen, that is encoded, while it
+// waits for its records only.
+type memoryPage struct {
+	index  uint64
+	open   *replaystate.Page
+	frozen []byte
+}
+
+type pageRef struct {
+	stream *memoryStream
+	index  uint64
+}
+
+// now is the store's clock in Unix milliseconds.
+func (m *memory) now() int64 { return m.start.UnixMilli() + time.Since(m.start).Milliseconds() }
+
+// call runs do on the streams of one call, under the mutex.
+func (m *memory) call(group string, write bool, do func(c *memoryCall)) replaystate.Stamp {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.now()
-	claim := func(rec *record) {
-		rec.owner, rec.broker = m.token(), broker
-		rec.lease = after(now, r.Lease)
-		// By the receiver's clock, so counted from its now. A later claim
-		// never shortens what an earlier one asked for.
-		rec.claimedUntil = max(rec.claimedUntil, seconds(after(now, r.RetainClaimed.Sub(r.Now))))
-		rec.consumedUntil = max(rec.consumedUntil, seconds(after(now, r.RetainConsumed.Sub(r.Now))))
-	}
-	m.sweep(now, sweepStep)
-	n, ok := m.find(key, now)
-	if !ok {
-		if r.Now.After(r.FreshUntil) {
-			return Claim{}, ErrNotFresh
+	c := &memoryCall{m: m, group: m.groups[group]}
+	if c.group == nil {
+		c.group = &memoryGroup{senders: make(map[string]*memorySender)}
+		if write {
+			m.groups[group] = c.group
 		}
-		if len(m.index) >= m.max { // though the sweep was a line before
-			return Claim{}, fmt.Errorf("replay: memory: %w: %d entries", ErrFull, m.max)
-		}
-		rec := record{key: key, firstSeen: r.Now.UnixNano()}
-		claim(&rec)
-		m.insert(&rec)
-		return rec.claim(), nil
 	}
-	rec := m.records.at(n)
-	switch {
-	case rec.lease == consumed && broker != 0 && rec.broker == broker:
-		return Claim{FirstSeen: time.Unix(0, rec.firstSeen), Duplicate: true}, nil
-	case rec.lease == consumed:
-		return Claim{}, ErrReused
-	case rec.lease > now:
-		return Claim{}, ErrBusy
-	case r.Now.Sub(time.Unix(0, rec.firstSeen)) > r.RetryWindow:
-		return Claim{}, ErrNotFresh
+	c.env = replaystate.Env{
+		Now: m.now(), Birth: m.stamp.Birth, Group: &c.group.state, Span: memorySpan, ParkedTTL: m.limits.ParkedTTL, Room: c.room,
 	}
-	m.change(n, now, claim)
-	return rec.claim(), nil
+	if write {
+		m.stamp.Change++
+		m.sweep(c.group, c.env.Now)
+	}
+	do(c)
+	return m.stamp
 }
 
-// Renew implements NonceStore.
-func (m *Memory) Renew(_ context.Context, group string, id ID, token string, lease time.Duration) error {
-	if lease <= 0 {
-		return fmt.Errorf("replay: a lease of %v: use one above zero", lease)
-	}
-	return m.settle(group, id, token, func(rec *record, owns bool, now int64) error {
-		if !owns || rec.lease <= now { // consumed and released included
-			return ErrClaimLost
+// Begin implements replaystate.Engine.
+func (m *memory) Begin(_ context.Context, group string, r []replaystate.Request) ([]replaystate.Claim, replaystate.Stamp, error) {
+	out := make([]replaystate.Claim, len(r))
+	stamp := m.call(group, true, func(c *memoryCall) {
+		for i := range r {
+			c.on(r[i].Key, r[i].Sequence, func() { out[i] = replaystate.Begin(&c.env, c, &r[i]) })
 		}
-		rec.lease = after(now, lease)
-		return nil
-	}, ErrClaimLost)
-}
-
-// Consume implements NonceStore.
-func (m *Memory) Consume(_ context.Context, group string, id ID, token string) error {
-	return m.settle(group, id, token, func(rec *record, owns bool, _ int64) error {
-		if !owns {
-			return ErrClaimLost
-		}
-		rec.lease = consumed
-		return nil
-	}, ErrClaimLost)
-}
-
-// Release implements NonceStore.
-func (m *Memory) Release(_ context.Context, group string, id ID, token string) error {
-	return m.settle(group, id, token, func(rec *record, owns bool, _ int64) error {
-		switch {
-		case rec.lease == 0:
-			return nil
-		case rec.lease == consumed || !owns:
-			return ErrClaimLost
-		}
-		rec.lease, rec.owner = 0, [16]byte{}
-		return nil
-	}, nil)
-}
-
-// Retention implements NonceStore: as long as the Request asks.
-func (m *Memory) Retention() time.Duration { return 0 }
-
-// Len returns how many envelopes are remembered now, at most MaxEntries.
-func (m *Memory) Len() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.sweep(m.now(), math.MaxInt)
-	return len(m.index)
-}
-
-// settle runs change on a record, or returns absent where there is none.
-func (m *Memory) settle(group string, id ID, text string, change func(rec *record, owns bool, now int64) error, absent error) error {
-	if err := validate(group, id); err != nil {
-		return err
-	}
-	key, owner := keyOf(group, id), parseToken(text)
-
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := m.now()
-	n, ok := m.find(key, now)
-	if !ok {
-		return absent
-	}
-	var err error
-	m.change(n, now, func(rec *record) {
-		err = change(rec, owner != token{} && rec.owner == owner, now)
 	})
-	return err
+	return out, stamp, nil
 }
 
-// now is the store's clock: nanoseconds since start, above zero.
-func (m *Memory) now() int64 { return int64(time.Since(m.start)) + 1 }
-
-// find returns the record of that key unless its time is over.
-func (m *Memory) find(key recordKey, now int64) (uint32, bool) {
-	n, ok := m.index[key]
-	if ok && over(m.records.at(n).expiry(), now) {
-		m.drop(n)
-		return 0, false
-	}
-	return n, ok
-}
-
-func (m *Memory) insert(rec *record) {
-	n := m.records.take()
-	*m.records.at(n) = *rec
-	m.index[rec.key] = n
-	m.due.add(&m.records, rec.expiry(), n)
-}
-
-// change runs f on a record and keeps it listed under its expiry.
-func (m *Memory) change(n uint32, now int64, f func(*record)) {
-	rec := m.records.at(n)
-	before := rec.expiry()
-	f(rec)
-	// What was asked for may be over by now, and the calendar does not go back.
-	rec.claimedUntil = max(rec.claimedUntil, seconds(now))
-	rec.consumedUntil = max(rec.consumedUntil, seconds(now))
-	if after := rec.expiry(); after != before {
-		m.due.remove(&m.records, before, n)
-		m.due.add(&m.records, after, n)
-	}
-}
-
-func (m *Memory) drop(n uint32) {
-	rec := m.records.at(n)
-	m.due.remove(&m.records, rec.expiry(), n)
-	delete(m.index, rec.key)
-	m.records.give(n)
-}
-
-// sweepStep is how many records one Begin drops at most, which bounds how long
-// it holds the mutex. It adds at most one, so that sweeping always catches up.
-const sweepStep = 16
-
-// sweep drops up to limit records that are past their time.
-func (m *Memory) sweep(now int64, limit int) {
-	for ; limit > 0; limit-- {
-		n, ok := m.due.first(now)
-		if !ok {
-			return
+// Renew implements replaystate.Engine.
+func (m *memory) Renew(_ context.Context, group string, l []replaystate.Lease) ([]replaystate.Outcome, replaystate.Stamp, error) {
+	out := make([]replaystate.Outcome, len(l))
+	stamp := m.call(group, true, func(c *memoryCall) {
+		for i := range l {
+			c.on(l[i].Key, l[i].Sequence, func() { out[i] = replaystate.Extend(&c.env, c, &l[i]) })
 		}
-		m.drop(n)
+	})
+	return out, stamp, nil
+}
+
+// Finish implements replaystate.Engine.
+func (m *memory) Finish(_ context.Context, group string, f []replaystate.Finish) ([]replaystate.Outcome, replaystate.Stamp, error) {
+	out := make([]replaystate.Outcome, len(f))
+	stamp := m.call(group, true, func(c *memoryCall) {
+		for i := range f {
+			c.on(f[i].Key, f[i].Sequence, func() { out[i] = replaystate.End(&c.env, c, &f[i]) })
+		}
+	})
+	return out, stamp, nil
+}
+
+// Look implements replaystate.Engine.
+func (m *memory) Look(_ context.Context, group string, q []replaystate.Query) ([]replaystate.Look, replaystate.Stamp, error) {
+	out := make([]replaystate.Look, len(q))
+	stamp := m.call(group, false, func(c *memoryCall) {
+		for i := range q {
+			c.on(q[i].Key, q[i].Sequence, func() { out[i] = replaystate.Examine(&c.env, c, &q[i]) })
+		}
+	})
+	return out, stamp, nil
+}
+
+// Note implements replaystate.Engine.
+func (m *memory) Note(_ context.Context, group string, n []replaystate.Note) ([]uint64, replaystate.Stamp, error) {
+	out := make([]uint64, len(n))
+	stamp := m.call(group, true, func(c *memoryCall) {
+		for i := range n {
+			c.on(n[i].Key, n[i].Range.First, func() {
+				if h := c.Head(); h != nil {
+					out[i] = replaystate.Enter(h, &n[i])
+				}
+			})
+		}
+	})
+	return out, stamp, nil
+}
+
+// Probe implements replaystate.Engine.
+func (m *memory) Probe(_ context.Context, group string) (out replaystate.Outcome, _ error) {
+	m.call(group, true, func(c *memoryCall) { out = m.limits.Open(m.counts, c.group.counts) })
+	return out, nil
+}
+
+// Streams implements replaystate.Engine.
+func (m *memory) Streams(_ context.Context, group string) iter.Seq2[replaystate.Entry, error] {
+	return func(yield func(replaystate.Entry, error) bool) {
+		for _, k := range m.keys(group) {
+			e, held := replaystate.Entry{Key: k}, false
+			m.call(group, false, func(c *memoryCall) {
+				c.open(k)
+				h := c.Head()
+				if h == nil {
+					return // gone meanwhile
+				}
+				var pages []*replaystate.Page
+				for i := range c.stream.pages {
+					pages = append(pages, c.stream.pages[i].read())
+				}
+				e.Account, held = replaystate.Count(&c.env, k, h, pages), true
+			})
+			if held && !yield(e, nil) {
+				return
+			}
+		}
 	}
 }
 
-func keyOf(group string, id ID) recordKey {
-	var buf [1 + MaxGroup + MaxID]byte
-	b := append(buf[:0], byte(len(group))) //nolint:gosec // G115: MaxGroup is 255
-	b = append(b, group...)
-	b = append(b, id...)
-	sum := sha256.Sum256(b)
-	return recordKey(sum[:16])
+// keys returns the streams of a group.
+func (m *memory) keys(group string) []replaystate.Key {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []replaystate.Key
+	if g := m.groups[group]; g != nil {
+		for name, s := range g.senders {
+			for id := range s.streams {
+				all = append(all, replaystate.Key{Sender: name, Stream: id})
+			}
+		}
+	}
+	return all
 }
 
-// digest is 64 bits of SHA-256. It is compared only between messages that carry
-// the very same envelope, and whoever can choose a BrokerID can repeat one.
-func digest(brokerID string) uint64 {
-	if brokerID == "" {
-		return 0
-	}
-	sum := sha256.Sum256([]byte(brokerID))
-	return binary.BigEndian.Uint64(sum[:]) | 1
-}
+// Sizes in bytes of what a Memory holds, for Stats: measured, rounded up.
+const (
+	recordBytes = 96
+	recentBytes = 28
+	streamBytes = 184
+)
 
-// token returns one that was never there before.
-func (m *Memory) token() (t token) {
-	if len(m.random) < len(t) {
-		m.random = m.buffer[:]
-		_, _ = rand.Read(m.random) // fails never: it ends the process instead
-	}
-	m.random = m.random[copy(t[:], m.random):]
-	return t
-}
-
-// parseToken returns the zero token, which owns nothing, for any other text.
-func parseToken(text string) (t token) {
-	if len(text) != hex.EncodedLen(len(t)) {
-		return token{}
-	}
-	if _, err := hex.Decode(t[:], []byte(text)); err != nil {
-		return token{}
-	}
-	return t
-}
-
-// after adds a duration to a store time; it does not wrap, and what would be in
-// the past is now.
-func after(now int64, d time.Duration) int64 {
-	if int64(d) > math.MaxInt64-now {
-		return math.MaxInt64
-	}
-	return now + max(0, int64(d))
+// Stats implements replaystate.Engine.
+func (m *memory) Stats(context.Context) (replaystate.Stats, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return replaystate.Stats{
+		Stamp: m.stamp, Counts: m.counts, Limits: m.limits,
+		Bytes: m.bytes + m.counts.Records*recordBytes + m.counts.Recents*recentBytes + m.counts.Streams*streamBytes,
+	}, nil
 }

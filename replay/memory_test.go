@@ -1,34 +1,96 @@
-package replay_test
+package replay
 
 import (
+	"context"
+	"encoding/binary"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"github.com/queue-runtime/queue/replay"
-	"github.com/queue-runtime/queue/replay/replaytest"
 )
 
-func newMemory(t *testing.T, max int) replay.NonceStore {
+// identity returns the sequence of a stream that was opened now.
+func identity(sender string, stream byte, sequence uint64) Identity {
+	id := Identity{Sender: sender, Sequence: sequence}
+	binary.BigEndian.PutUint64(id.Stream[:], uint64(time.Now().UnixMilli()+600_000)<<16)
+	id.Stream[15] = stream
+	return id
+}
+
+func request(id Identity) Request {
+	now := time.Now()
+	r := Request{
+		ID: id, Token: NewToken(), SealedAt: now, FreshUntil: now.Add(5 * time.Minute), Now: now,
+		RetryWindow: 24 * time.Hour, Lease: time.Minute, MaxMessageAge: 5 * time.Minute, MaxClockSkew: time.Minute,
+	}
+	binary.BigEndian.PutUint64(r.Tag[:], id.Sequence)
+	return r
+}
+
+func begin(t *testing.T, s Store, r Request, want error) Claim {
 	t.Helper()
-	m, err := replay.NewMemory(&replay.MemoryOptions{MaxEntries: max})
+	c, err := s.Begin(t.Context(), "group", []Request{r})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	if !errors.Is(c[0].Err, want) {
+		t.Fatalf("Begin: %v, want %v", c[0].Err, want)
+	}
+	return c[0]
 }
 
-func TestMemory(t *testing.T) {
-	replaytest.Run(t, replaytest.Options{New: newMemory, Bounded: true, Slack: time.Second})
+func finish(t *testing.T, s Store, r Request, kind FinishKind, want error) {
+	t.Helper()
+	f, err := s.Finish(t.Context(), "group", []Finish{{ID: r.ID, Token: r.Token, Kind: kind}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(f[0].Err, want) {
+		t.Fatalf("Finish: %v, want %v", f[0].Err, want)
+	}
 }
 
-func TestMemoryOptions(t *testing.T) {
-	for _, bad := range []int{-1, 1 << 31} {
-		if _, err := replay.NewMemory(&replay.MemoryOptions{MaxEntries: bad}); err == nil {
-			t.Errorf("%d entries were accepted", bad)
+// TestMemoryFolds: what was consumed moves from records to recent tags to one
+// interval, and is refused throughout.
+func TestMemoryFolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := NewMemory(nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	m, err := replay.NewMemory(nil)
-	if err != nil || m.Len() != 0 || m.Retention() != 0 {
-		t.Errorf("%v, %v", m, err)
-	}
+		first := identity("s", 1, 1)
+		var all []Request
+		for n := range uint64(1000) {
+			id := first
+			id.Sequence = n + 1
+			r := request(id)
+			begin(t, m, r, nil)
+			all = append(all, r)
+		}
+		for _, r := range all {
+			finish(t, m, r, Consumed, nil)
+			finish(t, m, r, Consumed, nil)
+			r.Token = NewToken()
+			begin(t, m, r, ErrDuplicate)
+			r.Tag[7]++
+			r.Tag[0] = 1
+			begin(t, m, r, ErrCollision)
+		}
+		st, _ := m.Stats(context.Background())
+		if st.Records != 0 || st.Recent != 1000 || st.Intervals != 0 || st.Streams != 1 {
+			t.Errorf("after consuming: %+v", st)
+		}
+		time.Sleep(10 * time.Minute)
+		other := request(identity("other", 2, 1))
+		begin(t, m, other, nil)
+		finish(t, m, other, Consumed, nil)
+		st, _ = m.Stats(context.Background())
+		if st.Records != 0 || st.Recent != 1 || st.Intervals != 1 || st.Streams != 2 {
+			t.Errorf("after folding: %+v", st)
+		}
+		for _, r := range all {
+			r.Token = NewToken()
+			begin(t, m, r, ErrReused)
+		}
+	})
 }

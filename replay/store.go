@@ -3,118 +3,77 @@ package replay
 import (
 	"context"
 	"errors"
-	"time"
+	"iter"
 )
 
-// Errors of a [NonceStore]. Anything else means that the store could not
-// answer; the caller then fails closed.
+// Answers of a [Store], in the Err of a result. Compare with errors.Is.
 var (
-	// ErrReused: the envelope was consumed before: a replay.
+	// ErrDuplicate: the message was consumed recently, and this copy has the
+	// same tag or was resealed. Complete it; do not deliver it.
+	ErrDuplicate = errors.New("message was consumed before")
+	// ErrReused: the message was consumed, too long ago to compare tags: a
+	// replay.
 	ErrReused = errors.New("nonce reused")
-	// ErrBusy: a live claim of another owner exists.
-	ErrBusy = errors.New("nonce claimed by another receiver")
-	// ErrNotFresh: the envelope is past its freshness and was never seen fresh,
-	// or its retry window is over.
+	// ErrCollision: the identity is known with another tag, and neither message
+	// was resealed: two messages were sealed under one identity.
+	ErrCollision = errors.New("identity collision")
+	// ErrBusy: another claim is live, until Claim.BusyUntil.
+	ErrBusy = errors.New("claimed by another receiver")
+	// ErrNotFresh: the message is unknown and past its freshness or not newer
+	// than the store's mark, or known and past its retry window.
 	ErrNotFresh = errors.New("not fresh and never seen")
-	// ErrFull: the store has no room; it never makes room by forgetting.
+	// ErrFull: the store or the group has no room for another record or stream.
+	// It never makes room by forgetting what it needs.
 	ErrFull = errors.New("replay store full")
-	// ErrClaimLost: the token no longer owns the claim.
+	// ErrQuota: this sender has used up its own room. Other senders go on.
+	ErrQuota = errors.New("sender's quota of the replay store is used up")
+	// ErrClaimLost: the token does not own the claim any more, and the message
+	// is not consumed: it will be delivered again.
 	ErrClaimLost = errors.New("claim lost")
+	// ErrHandled: the message is consumed, by another claim or too long ago to
+	// tell by which. It will not be delivered again.
+	ErrHandled = errors.New("message is consumed")
+	// ErrInvalid: the item breaks the bounds of its type.
+	ErrInvalid = errors.New("invalid replay item")
 )
 
-// ID identifies one sealed envelope: length-prefixed key ID, salt and nonce as
-// they stand in its header (key ID, salt and nonce). It is opaque
-// and at most MaxID bytes.
-type ID string
+// Store remembers messages. Implementations are safe for concurrent use, make each
+// item of a call one atomic step over all processes that share the store, and
+// pass the suite in replay/replaytest.
+//
+// Every method but Streams, Probe and Stats answers one result per item, in order. See
+// the package comment for what an error beside the slice means. A group is the
+// set of receivers that share one memory of what was handled, 1 to MaxGroup
+// bytes. A call has at most MaxBatch items.
+type Store interface {
+	// Begin claims messages.
+	Begin(ctx context.Context, group string, r []Request) ([]Claim, error)
 
-// MaxID bounds an ID in bytes: 1 + 64 (key ID) + 32 (salt) + 12 (nonce).
-const MaxID = 1 + 64 + 32 + 12
+	// Renew extends live claims from now on. A claim whose lease is over is
+	// ErrClaimLost, although Finish may still succeed.
+	Renew(ctx context.Context, group string, l []Lease) ([]Renewed, error)
 
-// MaxGroup bounds a group in bytes.
-const MaxGroup = 255
+	// Finish ends claims. A claim whose lease is over but that no other receiver
+	// has taken over still ends as its owner says: the handler did finish.
+	Finish(ctx context.Context, group string, f []Finish) ([]Finished, error)
 
-// Request asks to claim an envelope.
-type Request struct {
-	// Group is the set of receivers that share one memory of what was handled,
-	// 1 to MaxGroup bytes; by default the queue's name.
-	Group string
-	// ID is the envelope's, taken only from a message that was authenticated.
-	ID ID
-	// BrokerID is the broker's identity of the stored message. The store keeps
-	// that of the message that consumed the ID, so that its own redelivery
-	// after a lost completion is told from a replay. Empty is never Duplicate.
-	BrokerID string
-	// Lease is how long the claim lives without Renew, by the store's clock.
-	// Above zero.
-	Lease time.Duration
-	// FreshUntil is when the envelope stops being fresh, by the receiver's
-	// clock; Now is that clock. An ID never seen is claimed only while
-	// Now <= FreshUntil.
-	FreshUntil time.Time
-	Now        time.Time
-	// RetryWindow bounds the redelivery of an envelope that was first seen
-	// fresh, counted from FirstSeen: past FirstSeen + RetryWindow it is
-	// ErrNotFresh. Above zero.
-	RetryWindow time.Duration
-	// RetainClaimed is until when a record that is claimed or released is kept
-	// for its FirstSeen; a live lease outlasts it. Both times are by the
-	// receiver's clock: a store counts them from Now, and may keep a record a
-	// little longer, never shorter.
-	RetainClaimed time.Time
-	// RetainConsumed is until when a consumed record is kept. With the record
-	// its FirstSeen goes, so that what returns afterwards is judged by its
-	// freshness alone.
-	RetainConsumed time.Time
-}
+	// Look says what is known of messages. It changes nothing.
+	Look(ctx context.Context, group string, q []Query) ([]Look, error)
 
-// Claim is what Begin grants.
-type Claim struct {
-	// Token owns the claim: 128 random bits, never reused. Empty when
-	// Duplicate.
-	Token string
-	// FirstSeen is when the envelope was first claimed, by the receiver's
-	// clock (Request.Now of that call).
-	FirstSeen time.Time
-	// Duplicate: this very broker message already consumed the ID. Its handler
-	// has finished; only the broker's completion was lost.
-	Duplicate bool
-}
+	// Note enters decisions and reports about sequences for the accounting.
+	Note(ctx context.Context, group string, n []Note) ([]Noted, error)
 
-// NonceStore remembers sealed envelopes in three states: absent, claimed,
-// consumed. Implementations are safe for concurrent use, make each method one
-// atomic step over all processes that share the store, and pass the suite in
-// replay/replaytest.
-type NonceStore interface {
-	// Begin claims an envelope.
-	//
-	// Absent, or claimed and released or past its lease: a Claim with a new
-	// token; FirstSeen is kept from the first. Not fresh and never seen:
-	// ErrNotFresh, and no record is made. First seen longer than RetryWindow
-	// ago: ErrNotFresh. Under a live lease: ErrBusy, whatever BrokerID says.
-	// Consumed: a Claim with Duplicate when BrokerID is the one that consumed
-	// it, else ErrReused. No room: ErrFull. A request out of its bounds
-	// (Request.Validate) is an error of its own.
-	Begin(ctx context.Context, r Request) (Claim, error)
+	// Streams iterates over the streams of a group with what is missing of
+	// each. It ends with its context and after an error. Streams that appear or
+	// go meanwhile may be left out.
+	Streams(ctx context.Context, group string) iter.Seq2[Stream, error]
 
-	// Renew extends a live claim by lease from now. ErrClaimLost when the
-	// token does not own the claim any more, its lease being over included.
-	Renew(ctx context.Context, group string, id ID, token string, lease time.Duration) error
+	// Probe says whether the store takes another record of the group: nil, ErrFull,
+	// or any other error if the store does not answer. It writes, so that a store
+	// that can only be read fails; what it writes is no record. A receiver that
+	// stopped because of the store probes before it fetches a message.
+	Probe(ctx context.Context, group string) error
 
-	// Consume turns the claim into consumed. It succeeds again for the same
-	// token (the answer to the first may have been lost). ErrClaimLost when
-	// another token owns it, when it is consumed by another, or when no record
-	// exists, or when the claim was released. A claim whose lease is over but
-	// that nobody else has taken is still consumed: its handler did finish.
-	Consume(ctx context.Context, group string, id ID, token string) error
-
-	// Release gives a claim up so that the next Begin succeeds at once. It
-	// keeps FirstSeen and compares the token: ErrClaimLost when another owns
-	// the claim, and for a consumed record, which it never touches. Releasing
-	// twice, or a record that is gone, is nil.
-	Release(ctx context.Context, group string, id ID, token string) error
-
-	// Retention is the longest that the store keeps a record; 0 means as long
-	// as the Request asks. Package queue refuses a store that keeps too
-	// short.
-	Retention() time.Duration
+	// Stats says what the store holds.
+	Stats(ctx context.Context) (Stats, error)
 }

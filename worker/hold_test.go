@@ -21,7 +21,7 @@ import (
 // What a Processor holds to when locks, brokers and other queues do not behave.
 
 // through returns a receiver over a proxy, and the proxy.
-func (x *fixture) through(nonces replay.NonceStore) (*queue.Receiver, *queuetest.Proxy) {
+func (x *fixture) through(nonces replay.Store) (*queue.Receiver, *queuetest.Proxy) {
 	x.Helper()
 	p := queuetest.Wrap(x.broker, 1)
 	c, err := queue.New(p, &queue.Options{
@@ -42,7 +42,7 @@ func TestPoolRenewsSessions(t *testing.T) {
 		t.Run(fmt.Sprintf("nonces %t", tracked), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-				var store replay.NonceStore
+				var store replay.Store
 				if tracked {
 					store = x.store
 				}
@@ -100,21 +100,21 @@ func TestPoolRefusedRenewal(t *testing.T) {
 
 // slowStore takes its time for the first claim.
 type slowStore struct {
-	replay.NonceStore
+	replay.Store
 	once sync.Once
 	wait time.Duration
 }
 
-func (s *slowStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+func (s *slowStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
 	s.once.Do(func() { <-time.After(s.wait) })
-	return s.NonceStore.Begin(ctx, r)
+	return s.Store.Begin(ctx, group, r)
 }
 
 // What lost its lock before its turn came is never handed to a handler.
 func TestPoolDropsExpired(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		r, _ := x.through(&slowStore{NonceStore: x.store, wait: 31 * time.Second})
+		r, _ := x.through(&slowStore{Store: x.store, wait: 31 * time.Second})
 		var counts []int
 		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 			counts = append(counts, d.Count)
@@ -329,14 +329,14 @@ func TestPoolBreaker(t *testing.T) {
 
 // hookedStore calls a function before the first claim.
 type hookedStore struct {
-	replay.NonceStore
+	replay.Store
 	once sync.Once
 	hook func()
 }
 
-func (s *hookedStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+func (s *hookedStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
 	s.once.Do(s.hook)
-	return s.NonceStore.Begin(ctx, r)
+	return s.Store.Begin(ctx, group, r)
 }
 
 // A message that was fetched when its handlers' downstream was found to be away
@@ -346,7 +346,7 @@ func TestPoolUntriedIsNotDeadLettered(t *testing.T) {
 		x.send(&queue.Message{Body: []byte("a")})
 		b, err := backoff.NewBreaker(nil)
 		x.must(err)
-		r, _ := x.through(&hookedStore{NonceStore: x.store, hook: func() {
+		r, _ := x.through(&hookedStore{Store: x.store, hook: func() {
 			for range 5 {
 				fail(b)
 			}

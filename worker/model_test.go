@@ -154,7 +154,7 @@ func newModel(t *testing.T, seed uint64, p plant) *model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.store = &watchedStore{NonceStore: store, grantAll: p == doubleClaim, consumed: m.consumed}
+	m.store = &watchedStore{Store: store, grantAll: p == doubleClaim, consumed: m.consumed}
 	m.tracked = m.random.IntN(2) == 0
 	m.bySession = m.random.IntN(2) == 0
 	return m
@@ -464,14 +464,14 @@ func (m *model) verdict() {
 }
 
 // consumed notes that the completion of an envelope was recorded.
-func (m *model) consumed(id replay.ID) {
+func (m *model) consumed(id replay.Identity) {
 	for _, c := range m.net.Captured(orders) {
 		e, err := envelope.Parse(c.Body)
 		if err != nil {
 			m.t.Error(err)
 			return
 		}
-		if replayIDOf(&e) == id {
+		if (replay.Identity{Sender: e.Sender, Stream: e.Stream, Sequence: e.Sequence} == id) {
 			m.mu.Lock()
 			msg := m.byID[c.ID]
 			msg.settled, msg.handled = true, true
@@ -484,42 +484,58 @@ func (m *model) consumed(id replay.ID) {
 
 // watchedStore tells of what is consumed.
 type watchedStore struct {
-	replay.NonceStore
+	replay.Store
 	grantAll bool // planted
-	consumed func(replay.ID)
+	consumed func(replay.Identity)
+
+	mu      sync.Mutex
+	granted map[replay.Token]bool // claims that only the planted fault granted
 }
 
-func (s *watchedStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
-	c, err := s.NonceStore.Begin(ctx, r)
-	if s.grantAll && (errors.Is(err, replay.ErrBusy) || errors.Is(err, replay.ErrReused) || c.Duplicate) {
-		return replay.Claim{Token: "granted", FirstSeen: r.Now}, nil
+func (s *watchedStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	claims, err := s.Store.Begin(ctx, group, r)
+	if !s.grantAll {
+		return claims, err
 	}
-	return c, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range claims {
+		if e := claims[i].Err; errors.Is(e, replay.ErrBusy) || errors.Is(e, replay.ErrReused) || errors.Is(e, replay.ErrDuplicate) {
+			claims[i].Err = nil
+			if s.granted == nil {
+				s.granted = make(map[replay.Token]bool)
+			}
+			s.granted[r[i].Token] = true
+		}
+	}
+	return claims, err
 }
 
-func (s *watchedStore) Consume(ctx context.Context, group string, id replay.ID, token string) error {
-	if token == "granted" {
-		return nil
+func (s *watchedStore) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
+	done, err := s.Store.Finish(ctx, group, f)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range done {
+		switch {
+		case s.granted[f[i].Token]:
+			done[i].Err = nil
+		case done[i].Err == nil && f[i].Kind == replay.Consumed:
+			s.consumed(f[i].ID)
+		}
 	}
-	err := s.NonceStore.Consume(ctx, group, id, token)
-	if err == nil {
-		s.consumed(id)
-	}
-	return err
+	return done, err
 }
 
-func (s *watchedStore) Release(ctx context.Context, group string, id replay.ID, token string) error {
-	if token == "granted" {
-		return nil
+func (s *watchedStore) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
+	renewed, err := s.Store.Renew(ctx, group, l)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range renewed {
+		if s.granted[l[i].Token] {
+			renewed[i].Err = nil
+		}
 	}
-	return s.NonceStore.Release(ctx, group, id, token)
-}
-
-func (s *watchedStore) Renew(ctx context.Context, group string, id replay.ID, token string, lease time.Duration) error {
-	if token == "granted" {
-		return nil
-	}
-	return s.NonceStore.Renew(ctx, group, id, token, lease)
+	return renewed, err
 }
 
 // planted is the connection of one process to the broker, with the fault that is
@@ -635,9 +651,4 @@ func (s *plantedSession) RenewSession(ctx context.Context) (time.Time, error) {
 		return time.Now().Add(modelLock), nil
 	}
 	return s.Session.RenewSession(ctx)
-}
-
-// replayIDOf is replayID of package queue.
-func replayIDOf(m *envelope.EncryptedMessage) replay.ID {
-	return replay.ID(m.KeyID + string(m.Salt[:]) + string(m.Nonce[:]))
 }

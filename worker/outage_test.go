@@ -106,21 +106,28 @@ func TestProbeIsFetchedAlone(t *testing.T) {
 
 // brokenStore is a replay store that does not answer while broken, and counts renewals.
 type brokenStore struct {
-	replay.NonceStore
+	replay.Store
 	broken atomic.Bool
 	renews atomic.Int32
 }
 
-func (s *brokenStore) Begin(ctx context.Context, r replay.Request) (replay.Claim, error) {
+func (s *brokenStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
 	if s.broken.Load() {
-		return replay.Claim{}, errors.New("connection refused")
+		return nil, errors.New("connection refused")
 	}
-	return s.NonceStore.Begin(ctx, r)
+	return s.Store.Begin(ctx, group, r)
 }
 
-func (s *brokenStore) Renew(ctx context.Context, group string, id replay.ID, token string, lease time.Duration) error {
+func (s *brokenStore) Probe(ctx context.Context, group string) error {
+	if s.broken.Load() {
+		return errors.New("connection refused")
+	}
+	return s.Store.Probe(ctx, group)
+}
+
+func (s *brokenStore) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
 	s.renews.Add(1)
-	return s.NonceStore.Renew(ctx, group, id, token, lease)
+	return s.Store.Renew(ctx, group, l)
 }
 
 // TestStoreOutageIsNotTheBrokers: a replay store that is away does not open the breaker
@@ -128,7 +135,7 @@ func (s *brokenStore) Renew(ctx context.Context, group string, id replay.ID, tok
 func TestStoreOutageIsNotTheBrokers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		s := &brokenStore{NonceStore: x.store}
+		s := &brokenStore{Store: x.store}
 		s.broken.Store(true)
 		r, _ := x.through(s)
 		var changes atomic.Int32
@@ -152,7 +159,7 @@ func TestStoreOutageIsNotTheBrokers(t *testing.T) {
 func TestClaimsInSessionsAreRenewed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-		s := &brokenStore{NonceStore: x.store}
+		s := &brokenStore{Store: x.store}
 		r, _ := x.through(s)
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
 			x.wait(100 * time.Second)

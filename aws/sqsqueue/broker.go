@@ -136,20 +136,20 @@ func newFromConfig(cfg aws.Config, o *Options, attempt time.Duration) *Broker {
 			so.DisableMessageChecksumValidation = true
 		}
 	})
-	p := newBroker(client, o)
-	p.transport, p.credentials = t, credentials
-	return p
+	b := newBroker(client, o)
+	b.transport, b.credentials = t, credentials
+	return b
 }
 
 func newBroker(a api, o *Options) *Broker {
-	p := &Broker{api: a, o: *o, surplusGrace: surplusGrace, urls: make(map[string]string), queues: make(map[*queue]struct{})}
-	if p.o.MaxBatchBytes == 0 {
-		p.o.MaxBatchBytes = MaxBatchBytes
+	b := &Broker{api: a, o: *o, surplusGrace: surplusGrace, urls: make(map[string]string), queues: make(map[*queue]struct{})}
+	if b.o.MaxBatchBytes == 0 {
+		b.o.MaxBatchBytes = MaxBatchBytes
 	}
-	if p.o.Poll == 0 {
-		p.o.Poll = MaxPoll
+	if b.o.Poll == 0 {
+		b.o.Poll = MaxPoll
 	}
-	return p
+	return b
 }
 
 // Open implements driver.Broker. A FIFO queue is opened by its name without
@@ -158,43 +158,43 @@ func newBroker(a api, o *Options) *Broker {
 //
 // It needs sqs:GetQueueUrl and sqs:GetQueueAttributes. QueueOptions.Lock is
 // rounded up to whole seconds.
-func (p *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	full, url, err := p.lookup(ctx, name, p.o.AccountID)
+	full, url, err := b.lookup(ctx, name, b.o.AccountID)
 	if err != nil {
 		return nil, err
 	}
-	q, err := p.open(ctx, full, url, o, false)
+	q, err := b.open(ctx, full, url, o, false)
 	if err != nil {
 		return nil, err
 	}
 	return q, nil
 }
 
-func (p *Broker) open(ctx context.Context, full, url string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
-	attrs, err := p.attributes(ctx, url)
+func (b *Broker) open(ctx context.Context, full, url string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
+	attrs, err := b.attributes(ctx, url)
 	if err != nil {
 		return nil, err
 	}
 	if o == nil {
 		o = &driver.QueueOptions{}
 	}
-	q, err := newQueue(p, full, url, attrs, o, deadLetters)
+	q, err := newQueue(b, full, url, attrs, o, deadLetters)
 	if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
 		q.cancel()
 		return nil, &driver.Error{Kind: driver.Closed}
 	}
-	p.queues[q] = struct{}{}
+	b.queues[q] = struct{}{}
 	return q, nil
 }
 
@@ -222,14 +222,14 @@ func checkName(name string) error {
 
 // lookup finds the URL of a queue by its name, or by its name with ".fifo", and
 // remembers it.
-func (p *Broker) lookup(ctx context.Context, name, account string) (full, url string, err error) {
+func (b *Broker) lookup(ctx context.Context, name, account string) (full, url string, err error) {
 	candidates := []string{name}
 	if !strings.HasSuffix(name, fifoSuffix) && len(name)+len(fifoSuffix) <= 80 {
 		candidates = append(candidates, name+fifoSuffix)
 	}
 	var first error
 	for _, full := range candidates {
-		url, err := p.url(ctx, full, account)
+		url, err := b.url(ctx, full, account)
 		if err == nil {
 			return full, url, nil
 		}
@@ -245,11 +245,11 @@ func (p *Broker) lookup(ctx context.Context, name, account string) (full, url st
 	return "", "", first
 }
 
-func (p *Broker) url(ctx context.Context, name, account string) (string, error) {
+func (b *Broker) url(ctx context.Context, name, account string) (string, error) {
 	key := account + "/" + name
-	p.mu.Lock()
-	url, ok, closed := p.urls[key], p.urls[key] != "", p.closed
-	p.mu.Unlock()
+	b.mu.Lock()
+	url, ok, closed := b.urls[key], b.urls[key] != "", b.closed
+	b.mu.Unlock()
 	if closed {
 		return "", &driver.Error{Kind: driver.Closed}
 	}
@@ -260,52 +260,52 @@ func (p *Broker) url(ctx context.Context, name, account string) (string, error) 
 	if account != "" {
 		in.QueueOwnerAWSAccountId = aws.String(account)
 	}
-	out, err := p.api.GetQueueUrl(ctx, in)
+	out, err := b.api.GetQueueUrl(ctx, in)
 	if err != nil {
-		return "", p.classify(ctx, "GetQueueUrl", "", err)
+		return "", b.classify(ctx, "GetQueueUrl", "", err)
 	}
 	url = aws.ToString(out.QueueUrl)
-	p.mu.Lock()
-	p.urls[key] = url
-	p.mu.Unlock()
+	b.mu.Lock()
+	b.urls[key] = url
+	b.mu.Unlock()
 	return url, nil
 }
 
 // classify classifies an error of an operation on the queue of that URL.
-func (p *Broker) classify(ctx context.Context, operation, url string, err error) error {
+func (b *Broker) classify(ctx context.Context, operation, url string, err error) error {
 	err = classify(ctx, operation, err)
 	switch {
 	case errors.Is(err, driver.ErrNotFound) && url != "":
-		p.forget(url)
-	case isExpired(err) && p.transport != nil && p.transport.accepted.Load():
+		b.forget(url)
+	case isExpired(err) && b.transport != nil && b.transport.accepted.Load():
 		// What hands credentials out has newer ones, or will have.
-		p.credentials.invalidate()
+		b.credentials.invalidate()
 		err = &driver.Error{Kind: driver.Unavailable, Err: errors.Unwrap(err)}
 	}
 	return err
 }
 
 // forget drops a URL whose queue turned out not to exist.
-func (p *Broker) forget(url string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for key, u := range p.urls {
+func (b *Broker) forget(url string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, u := range b.urls {
 		if u == url {
-			delete(p.urls, key)
+			delete(b.urls, key)
 		}
 	}
 }
 
 // Close implements driver.Broker. It closes every queue at once, and so waits
 // for polls under way, up to Options.Poll or the end of ctx.
-func (p *Broker) Close(ctx context.Context) error {
-	p.mu.Lock()
-	p.closed = true
-	queues := make([]*queue, 0, len(p.queues))
-	for q := range p.queues {
+func (b *Broker) Close(ctx context.Context) error {
+	b.mu.Lock()
+	b.closed = true
+	queues := make([]*queue, 0, len(b.queues))
+	for q := range b.queues {
 		queues = append(queues, q)
 	}
-	p.mu.Unlock()
+	b.mu.Unlock()
 	errs := make([]error, len(queues))
 	var wg sync.WaitGroup
 	for i, q := range queues {

@@ -68,11 +68,11 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	if q.target.name == "" {
 		return nil, noDeadLetters()
 	}
-	url, err := q.p.url(ctx, q.target.name, q.target.account)
+	url, err := q.broker.url(ctx, q.target.name, q.target.account)
 	if err != nil {
 		return nil, err
 	}
-	d, err := q.p.open(ctx, q.target.name, url, nil, true)
+	d, err := q.broker.open(ctx, q.target.name, url, nil, true)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (q *queue) copyToDeadLetters(ctx context.Context, s []driver.Settlement, he
 	case q.target.name == "":
 		return all(noDeadLetters())
 	}
-	url, err := q.p.url(ctx, q.target.name, q.target.account)
+	url, err := q.broker.url(ctx, q.target.name, q.target.account)
 	if err != nil {
 		return all(err)
 	}
@@ -144,7 +144,7 @@ func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, now ti
 	why := deadLetter{
 		Reason:      clip(s.Reason, maxReason),
 		Description: clip(s.Description, maxDescription),
-		Queue:       q.p.LogicalName(q.name),
+		Queue:       q.broker.LogicalName(q.name),
 		At:          now.UTC().Format(time.RFC3339Nano),
 	}
 	// This library sends nine at most; of ten, one gives way.
@@ -167,8 +167,8 @@ func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, now ti
 			What: "attributes of the dead letter", Size: len(attrs), Limit: maxAttributes, Unit: "entries"}}
 	}
 	size := len(aws.ToString(raw.Body)) + attributesSize(attrs)
-	if size > q.p.o.MaxBatchBytes {
-		return e, 0, driver.NewTooLarge("dead letter", size, q.p.o.MaxBatchBytes)
+	if size > q.broker.o.MaxBatchBytes {
+		return e, 0, driver.NewTooLarge("dead letter", size, q.broker.o.MaxBatchBytes)
 	}
 	e.MessageBody, e.MessageAttributes = raw.Body, attrs
 	if q.fifo {

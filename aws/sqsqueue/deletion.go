@@ -23,14 +23,14 @@ type deletion struct {
 // are being handled, and longer only while a request is under way.
 type deletions struct {
 	pending  []*deletion
-	flying   int // requests under way
-	airborne int // messages in them
+	requests int // requests under way
+	deleting int // messages in them
 	linger   *time.Timer
 }
 
 const (
-	lingerAlone  = 2 * time.Millisecond  // while no request is under way
-	lingerBehind = 25 * time.Millisecond // while one is
+	lingerIdle = 2 * time.Millisecond  // while no request is under way
+	lingerBusy = 25 * time.Millisecond // while one is
 )
 
 // requestTimeout bounds a request that is the queue's own, and so ends on no
@@ -54,7 +54,7 @@ func (q *queue) remove(ctx context.Context, rs []*receipt) []error {
 		list[i] = &deletion{r: r, done: make(chan error, 1)}
 	}
 	q.pending = append(q.pending, list...)
-	q.launchDeletions(q.out <= len(q.pending)+q.airborne)
+	q.launchDeletions(q.out <= len(q.pending)+q.deleting)
 	q.mu.Unlock()
 	for i, d := range list {
 		select {
@@ -74,8 +74,8 @@ func (q *queue) launchDeletions(now bool) {
 		if q.pending = q.pending[len(part):]; len(q.pending) == 0 {
 			q.pending = nil
 		}
-		q.flying++
-		q.airborne += len(part)
+		q.requests++
+		q.deleting += len(part)
 		q.work.Add(1)
 		go func() {
 			defer q.work.Done()
@@ -85,9 +85,9 @@ func (q *queue) launchDeletions(now bool) {
 	if len(q.pending) == 0 || q.linger != nil {
 		return
 	}
-	wait := lingerAlone
-	if q.flying > 0 {
-		wait = lingerBehind
+	wait := lingerIdle
+	if q.requests > 0 {
+		wait = lingerBusy
 	}
 	q.work.Add(1)
 	q.linger = time.AfterFunc(wait, func() {
@@ -109,7 +109,7 @@ func (q *queue) delete(part []*deletion) {
 	errs := unanswered(op, len(part))
 	ctx, cancel := context.WithTimeout(q.ctx, requestTimeout)
 	defer cancel()
-	out, err := q.p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
+	out, err := q.broker.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
 	switch {
 	case err != nil && ctx.Err() != nil:
 		// Nobody's context: the request took too long, or Close cut it off.
@@ -131,8 +131,8 @@ func (q *queue) delete(part []*deletion) {
 	}
 	now := time.Now()
 	q.mu.Lock()
-	q.flying--
-	q.airborne -= len(part)
+	q.requests--
+	q.deleting -= len(part)
 	q.launchDeletions(true)
 	if !q.closed {
 		for i, d := range part {

@@ -130,9 +130,9 @@ func TestErrorsOfTheWay(t *testing.T) {
 	if p, err = New(awspeer.Config(slow.URL), nil); err != nil {
 		t.Fatal(err)
 	}
-	impatient := awspeer.Config(slow.URL)
-	impatient.HTTPClient = &http.Client{Timeout: 20 * time.Millisecond}
-	hurried, err := New(impatient, nil)
+	yields := awspeer.Config(slow.URL)
+	yields.HTTPClient = &http.Client{Timeout: 20 * time.Millisecond}
+	hurried, err := New(yields, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,19 +162,19 @@ func (f *fakeSQS) GetQueueAttributes(_ context.Context, in *sqs.GetQueueAttribut
 	}
 	defer f.mu.Unlock()
 	attrs := maps.Clone(q.attrs)
-	var ready, flying, delayed int
+	var ready, requests, delayed int
 	for _, m := range q.messages {
 		switch {
 		case !m.visible.After(time.Now()):
 			ready++
 		case m.receives > 0:
-			flying++
+			requests++
 		default:
 			delayed++
 		}
 	}
 	attrs["ApproximateNumberOfMessages"] = strconv.Itoa(ready)
-	attrs["ApproximateNumberOfMessagesNotVisible"] = strconv.Itoa(flying)
+	attrs["ApproximateNumberOfMessagesNotVisible"] = strconv.Itoa(requests)
 	attrs["ApproximateNumberOfMessagesDelayed"] = strconv.Itoa(delayed)
 	return &sqs.GetQueueAttributesOutput{Attributes: attrs}, nil
 }
@@ -299,7 +299,7 @@ func (f *fakeSQS) receive(q *fakeQueue, in *sqs.ReceiveMessageInput) *sqs.Receiv
 func (f *fakeSQS) pick(q *fakeQueue, n int, lock time.Duration, now time.Time) (out []types.Message, next time.Time) {
 	var policy redrivePolicy
 	_ = json.Unmarshal([]byte(q.attrs["RedrivePolicy"]), &policy)
-	most, _ := policy.Count.Int64()
+	limit, _ := policy.Count.Int64()
 	blocked := make(map[string]bool)
 	var order []*fakeMessage
 	groups := make(map[string][]*fakeMessage)
@@ -314,7 +314,7 @@ func (f *fakeSQS) pick(q *fakeQueue, n int, lock time.Duration, now time.Time) (
 			}
 			continue
 		}
-		if most > 0 && m.receives >= int(most) && !blocked[m.group] {
+		if limit > 0 && m.receives >= int(limit) && !blocked[m.group] {
 			f.redrive(q, m, policy.Target)
 			continue
 		}

@@ -76,11 +76,11 @@ const (
 	// maxGrace is how long a group stays that nobody has asked for yet, at most
 	// a third of the lock.
 	maxGrace = 10 * time.Second
-	// patience is how long a session that has no messages goes on waiting while
+	// groupWait is how long a session that has no messages goes on waiting while
 	// other groups that came instead find no taker. SQS cannot be asked for one
 	// group, so it would only hoard them.
-	patience = 2 * time.Second
-	// maxUnclaimed is how many such groups end its patience at once.
+	groupWait = 2 * time.Second
+	// maxUnclaimed is how many such groups end its groupWait at once.
 	maxUnclaimed = 3
 )
 
@@ -110,7 +110,7 @@ func (q *queue) arrive(batch []*receipt, wanted bool, now time.Time) {
 	}
 	grace := min(maxGrace, q.lock/3)
 	if !wanted {
-		grace = q.p.surplusGrace
+		grace = q.broker.surplusGrace
 	}
 	for _, g := range fresh {
 		q.tidy(g, now.Add(grace))
@@ -283,7 +283,7 @@ func (q *queue) serveSession(w *waiter, now time.Time) bool {
 	g := s.g
 	n := min(w.max, len(g.waiting))
 	if n == 0 {
-		if u := len(q.ready); u >= maxUnclaimed || u > 0 && w.impatient {
+		if u := len(q.ready); u >= maxUnclaimed || u > 0 && w.yields {
 			w.finish(outcome{})
 			return true
 		}

@@ -80,7 +80,7 @@ func (r received) typed(name, now string) (types.MessageAttributeValue, bool) {
 func (q *queue) deadLetter(raw *types.Message) (*driver.DeadLetter, map[string]types.MessageAttributeValue) {
 	d := &driver.DeadLetter{Reason: reasonMaxDeliveries}
 	if arn, err := parseARN(system(raw, types.MessageSystemAttributeNameDeadLetterQueueSourceArn)); err == nil {
-		d.Queue = q.p.LogicalName(arn.name)
+		d.Queue = q.broker.LogicalName(arn.name)
 	}
 	attrs := raw.MessageAttributes
 	v, ok := attrs[attrDeadLetter]

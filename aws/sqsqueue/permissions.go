@@ -34,20 +34,20 @@ type Permission struct {
 // at the policies before that (Developer Guide, access control process workflow).
 // Rights on a KMS key are not looked at. It fails where the queue cannot be found, which needs
 // sqs:GetQueueUrl.
-func (p *Broker) Permissions(ctx context.Context, name string) ([]Permission, error) {
+func (b *Broker) Permissions(ctx context.Context, name string) ([]Permission, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	full, url, err := p.lookup(ctx, name, p.o.AccountID)
+	full, url, err := b.lookup(ctx, name, b.o.AccountID)
 	if err != nil {
 		return nil, err
 	}
-	attrs, err := p.attributes(ctx, url)
+	attrs, err := b.attributes(ctx, url)
 	list := []Permission{{Action: "sqs:GetQueueAttributes", Queue: full, Err: err}}
-	list = append(list, p.tryAll(ctx, full, url, false)...)
+	list = append(list, b.tryAll(ctx, full, url, false)...)
 	var target deadLetterTarget
 	if err == nil {
-		q, err := newQueue(p, full, url, attrs, &driver.QueueOptions{}, false)
+		q, err := newQueue(b, full, url, attrs, &driver.QueueOptions{}, false)
 		if err != nil {
 			return nil, err
 		}
@@ -57,13 +57,13 @@ func (p *Broker) Permissions(ctx context.Context, name string) ([]Permission, er
 	if target.name == "" || ctx.Err() != nil {
 		return list, ctx.Err()
 	}
-	url, err = p.url(ctx, target.name, target.account)
+	url, err = b.url(ctx, target.name, target.account)
 	if err != nil {
 		return append(list, Permission{Action: "sqs:GetQueueUrl", Queue: target.name, DeadLetters: true, Err: err}), ctx.Err()
 	}
-	_, err = p.attributes(ctx, url)
+	_, err = b.attributes(ctx, url)
 	list = append(list, Permission{Action: "sqs:GetQueueAttributes", Queue: target.name, DeadLetters: true, Err: err})
-	return append(list, p.tryAll(ctx, target.name, url, true)...), ctx.Err()
+	return append(list, b.tryAll(ctx, target.name, url, true)...), ctx.Err()
 }
 
 // Values that are out of bounds (API Reference, ReceiveMessage): both, so that no
@@ -77,7 +77,7 @@ const (
 // as a whole says whether the action is allowed.
 const noHandle = "no-such-handle"
 
-func (p *Broker) tryAll(ctx context.Context, full, url string, deadLetters bool) []Permission {
+func (b *Broker) tryAll(ctx context.Context, full, url string, deadLetters bool) []Permission {
 	u := aws.String(url)
 	var list []Permission
 	for _, a := range []struct {
@@ -85,20 +85,20 @@ func (p *Broker) tryAll(ctx context.Context, full, url string, deadLetters bool)
 		call   func() error
 	}{
 		{"sqs:SendMessage", func() error {
-			_, err := p.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: u, Entries: []types.SendMessageBatchRequestEntry{}})
+			_, err := b.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: u, Entries: []types.SendMessageBatchRequestEntry{}})
 			return err
 		}},
 		{"sqs:ReceiveMessage", func() error {
-			_, err := p.api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: u, MaxNumberOfMessages: tooMany, WaitTimeSeconds: tooPatient})
+			_, err := b.api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: u, MaxNumberOfMessages: tooMany, WaitTimeSeconds: tooPatient})
 			return err
 		}},
 		{"sqs:DeleteMessage", func() error {
-			_, err := p.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: u, Entries: []types.DeleteMessageBatchRequestEntry{
+			_, err := b.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: u, Entries: []types.DeleteMessageBatchRequestEntry{
 				{Id: aws.String("0"), ReceiptHandle: aws.String(noHandle)}}})
 			return err
 		}},
 		{"sqs:ChangeMessageVisibility", func() error {
-			_, err := p.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: u, Entries: []types.ChangeMessageVisibilityBatchRequestEntry{
+			_, err := b.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: u, Entries: []types.ChangeMessageVisibilityBatchRequestEntry{
 				{Id: aws.String("0"), ReceiptHandle: aws.String(noHandle)}}})
 			return err
 		}},

@@ -14,12 +14,12 @@ import (
 
 // waiter is a call that waits for messages or for a session.
 type waiter struct {
-	accept    bool     // for a session
-	session   *session // for messages of this one
-	max       int      // messages, at least 1
-	once      bool     // served by a poll of its own
-	impatient bool     // gives way to other groups: see patience
-	deadline  time.Time
+	accept   bool     // for a session
+	session  *session // for messages of this one
+	max      int      // messages, at least 1
+	once     bool     // served by a poll of its own
+	yields   bool     // gives way to other groups: see groupWait
+	deadline time.Time
 
 	done   bool // guarded by queue.mu
 	result chan outcome
@@ -48,7 +48,7 @@ func (q *queue) await(ctx context.Context, w *waiter, wait time.Duration) (outco
 	w.deadline = now.Add(wait)
 	first := wait
 	if w.session != nil {
-		first = min(wait, patience)
+		first = min(wait, groupWait)
 	}
 	q.mu.Lock()
 	if q.closed {
@@ -81,7 +81,7 @@ func (q *queue) await(ctx context.Context, w *waiter, wait time.Duration) (outco
 				return outcome{}, ctx.Err()
 			}
 		case <-timeout:
-			if rest := q.impatient(w); rest > 0 {
+			if rest := q.yields(w); rest > 0 {
 				timeout = time.After(rest)
 				continue
 			}
@@ -95,8 +95,8 @@ func (q *queue) await(ctx context.Context, w *waiter, wait time.Duration) (outco
 	}
 }
 
-// impatient marks a session's waiter, and returns how much of its wait is left.
-func (q *queue) impatient(w *waiter) time.Duration {
+// yields marks a session's waiter, and returns how much of its wait is left.
+func (q *queue) yields(w *waiter) time.Duration {
 	now := time.Now()
 	rest := w.deadline.Sub(now)
 	if rest <= 0 {
@@ -104,7 +104,7 @@ func (q *queue) impatient(w *waiter) time.Duration {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w.impatient = true
+	w.yields = true
 	q.dispatch(now)
 	return rest
 }
@@ -163,9 +163,9 @@ func (q *queue) demand(now time.Time) {
 		longest = max(longest, w.deadline.Sub(now))
 	}
 	if sessions > 0 {
-		want += max(sessions, q.p.o.SessionBatch)
+		want += max(sessions, q.broker.o.SessionBatch)
 	}
-	seconds := int32((min(max(longest, time.Second), q.p.o.Poll) + time.Second - 1) / time.Second) //nolint:gosec // G115: at most 20
+	seconds := int32((min(max(longest, time.Second), q.broker.o.Poll) + time.Second - 1) / time.Second) //nolint:gosec // G115: at most 20
 	for q.asked < want {
 		q.startPoll(min(want-q.asked, maxEntries), seconds, nil)
 	}
@@ -202,7 +202,7 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 	ctx, cancel := context.WithTimeout(q.ctx, time.Duration(seconds)*time.Second+pollGrace)
 	defer cancel()
 	begin := time.Now()
-	out, err := q.p.api.ReceiveMessage(withAttempt(ctx, time.Duration(seconds)*time.Second+pollAnswer), in)
+	out, err := q.broker.api.ReceiveMessage(withAttempt(ctx, time.Duration(seconds)*time.Second+pollAnswer), in)
 	end := time.Now()
 	var batch []*receipt
 	switch {

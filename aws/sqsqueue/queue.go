@@ -41,7 +41,7 @@ const (
 type queue struct {
 	driver.Unimplemented
 
-	p           *Broker
+	broker      *Broker
 	name        string // SQS's own, with ".fifo"
 	url         string
 	fifo        bool
@@ -73,20 +73,20 @@ type redrivePolicy struct {
 	Count  json.Number `json:"maxReceiveCount"`
 }
 
-func (p *Broker) attributes(ctx context.Context, url string) (map[string]string, error) {
+func (b *Broker) attributes(ctx context.Context, url string) (map[string]string, error) {
 	// All: a standard queue answers an error to the name of a FIFO attribute.
-	out, err := p.api.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+	out, err := b.api.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl:       aws.String(url),
 		AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
 	})
 	if err != nil {
-		return nil, p.classify(ctx, "GetQueueAttributes", url, err)
+		return nil, b.classify(ctx, "GetQueueAttributes", url, err)
 	}
 	return out.Attributes, nil
 }
 
-func newQueue(p *Broker, full, url string, attrs map[string]string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
-	q := &queue{p: p, name: full, url: url, fifo: strings.HasSuffix(full, fifoSuffix), deadLetters: deadLetters}
+func newQueue(b *Broker, full, url string, attrs map[string]string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
+	q := &queue{broker: b, name: full, url: url, fifo: strings.HasSuffix(full, fifoSuffix), deadLetters: deadLetters}
 	number := func(name types.QueueAttributeName, fallback int) int {
 		if n, err := strconv.Atoi(attrs[string(name)]); err == nil && n >= 0 {
 			return n
@@ -103,8 +103,8 @@ func newQueue(p *Broker, full, url string, attrs map[string]string, o *driver.Qu
 		}
 		q.lock = (o.Lock + time.Second - 1).Truncate(time.Second)
 	}
-	q.limit = min(number(types.QueueAttributeNameMaximumMessageSize, MaxBatchBytes), p.o.MaxBatchBytes)
-	q.batchLimit = min(max(q.limit, smallBatch), p.o.MaxBatchBytes)
+	q.limit = min(number(types.QueueAttributeNameMaximumMessageSize, MaxBatchBytes), b.o.MaxBatchBytes)
+	q.batchLimit = min(max(q.limit, smallBatch), b.o.MaxBatchBytes)
 	if number(types.QueueAttributeNameReceiveMessageWaitTimeSeconds, 0) > 0 {
 		// The SDK does not send a zero, so the queue's own wait would apply.
 		q.minPoll = 1
@@ -127,8 +127,8 @@ func newQueue(p *Broker, full, url string, attrs map[string]string, o *driver.Qu
 		if n, err := policy.Count.Int64(); err == nil && n > 0 {
 			maxDeliveries = int(n)
 		}
-	} else if p.o.DeadLetterQueue != nil {
-		target, err := configuredTarget(full, p.o.DeadLetterQueue(p.LogicalName(full)), p.o.AccountID)
+	} else if b.o.DeadLetterQueue != nil {
+		target, err := configuredTarget(full, b.o.DeadLetterQueue(b.LogicalName(full)), b.o.AccountID)
 		if err != nil {
 			return nil, err
 		}
@@ -203,7 +203,7 @@ func (q *queue) Stats(ctx context.Context) (driver.Stats, error) {
 	if err := q.check(ctx); err != nil {
 		return driver.Stats{}, err
 	}
-	attrs, err := q.p.attributes(ctx, q.url)
+	attrs, err := q.broker.attributes(ctx, q.url)
 	if err != nil {
 		return driver.Stats{}, err
 	}
@@ -218,9 +218,9 @@ func (q *queue) Stats(ctx context.Context) (driver.Stats, error) {
 		return s, nil
 	}
 	// Whoever may not look into the dead-letter queue still gets the rest.
-	url, err := q.p.url(ctx, q.target.name, q.target.account)
+	url, err := q.broker.url(ctx, q.target.name, q.target.account)
 	if err == nil {
-		attrs, err = q.p.attributes(ctx, url)
+		attrs, err = q.broker.attributes(ctx, url)
 	}
 	switch {
 	case err == nil:
@@ -258,7 +258,7 @@ func (q *queue) check(ctx context.Context) error {
 
 // classify classifies an error of an operation on this queue.
 func (q *queue) classify(ctx context.Context, operation string, err error) error {
-	return q.p.classify(ctx, operation, q.url, err)
+	return q.broker.classify(ctx, operation, q.url, err)
 }
 
 // Close implements driver.Queue. It makes everything that is held visible again,
@@ -278,9 +278,9 @@ func (q *queue) Close(ctx context.Context) error {
 			defer close(q.gone)
 			q.work.Wait()
 			q.cancel()
-			q.p.mu.Lock()
-			defer q.p.mu.Unlock()
-			delete(q.p.queues, q)
+			q.broker.mu.Lock()
+			defer q.broker.mu.Unlock()
+			delete(q.broker.queues, q)
 		}()
 	}
 	select {

@@ -19,7 +19,7 @@ func (q *queue) extend(ctx context.Context, rs []*receipt) []error {
 	var index []int
 	q.mu.Lock()
 	for i, r := range rs {
-		to := min(q.lock, r.cap(begin))
+		to := min(q.lock, r.remaining(begin))
 		switch {
 		case r.state != held && r.state != waiting:
 			errs[i] = r.usable(begin) // since the caller looked

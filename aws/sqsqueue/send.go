@@ -86,9 +86,9 @@ func (q *queue) send(ctx context.Context, url string, entries []types.SendMessag
 		entries[i].Id = aws.String(itoa(i))
 	}
 	ids, errs = make([]string, len(entries)), unanswered(op, len(entries))
-	out, err := q.p.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: aws.String(url), Entries: entries})
+	out, err := q.broker.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: aws.String(url), Entries: entries})
 	if err != nil {
-		err = q.p.classify(ctx, op, url, err)
+		err = q.broker.classify(ctx, op, url, err)
 		if half := len(entries) / 2; half > 0 && driver.KindOf(err) == driver.TooLarge {
 			ids, errs = q.send(ctx, url, entries[:half])
 			moreIDs, moreErrs := q.send(ctx, url, entries[half:])
@@ -160,8 +160,8 @@ func (q *queue) entry(m *driver.Message) (types.SendMessageBatchRequestEntry, in
 		return e, 0, err
 	}
 	size := len(text) + attributesSize(attrs)
-	if most := q.limit - deadLetterRoom(q.limit); size > most {
-		return e, 0, driver.NewTooLarge("message", size, most)
+	if limit := q.limit - deadLetterRoom(q.limit); size > limit {
+		return e, 0, driver.NewTooLarge("message", size, limit)
 	}
 	e = types.SendMessageBatchRequestEntry{
 		MessageBody:       aws.String(text),

@@ -93,7 +93,7 @@ func (s *session) usable(ctx context.Context) error {
 }
 
 // Receive implements driver.Source. It comes back empty before wait is over when
-// other sessions' messages have come instead and nobody takes them: see patience.
+// other sessions' messages have come instead and nobody takes them: see groupWait.
 func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err

@@ -365,10 +365,10 @@ func TestIdleSessionEnds(t *testing.T) {
 // not the group.
 func TestPoisonMessageInGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const most = 5
+		const limit = 5
 		f := newFakeSQS()
 		f.create("d.fifo", nil)
-		f.create("q.fifo", fakeRedrive("d.fifo", most))
+		f.create("q.fifo", fakeRedrive("d.fifo", limit))
 		q := open(t, connect(t, f, nil), "q", nil)
 		ctx, stop := context.WithCancel(t.Context())
 		var workers sync.WaitGroup
@@ -405,7 +405,7 @@ func TestPoisonMessageInGroup(t *testing.T) {
 		workers.Wait()
 		for _, id := range []string{"a1", "a2", "a3", "a4", "a5", "b1"} {
 			// A session that is closed gives back what has just come for it.
-			if n := counts[id]; n == 0 || (n >= most) != (id == "a1") {
+			if n := counts[id]; n == 0 || (n >= limit) != (id == "a1") {
 				t.Errorf("deliveries: %v", counts)
 			}
 		}

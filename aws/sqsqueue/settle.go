@@ -186,7 +186,7 @@ func (q *queue) abandonAll(ctx context.Context, s []driver.Settlement, rs []*rec
 	for n := len(which) - 1; n >= 0; n-- {
 		r := rs[which[n]]
 		// Whole seconds, never early, within what is left of the 12 hours.
-		d := min((s[which[n]].Delay + time.Second - 1).Truncate(time.Second), r.cap(now))
+		d := min((s[which[n]].Delay + time.Second - 1).Truncate(time.Second), r.remaining(now))
 		changes = append(changes, change{r, max(d, 0)})
 	}
 	q.awaitRenewals(ctx, changes)
@@ -196,8 +196,8 @@ func (q *queue) abandonAll(ctx context.Context, s []driver.Settlement, rs []*rec
 	}
 }
 
-// cap is what is left of the 12 hours, in whole seconds.
-func (r *receipt) cap(now time.Time) time.Duration {
+// remaining is what is left of the 12 hours, in whole seconds.
+func (r *receipt) remaining(now time.Time) time.Duration {
 	return r.received.Add(maxVisibility).Sub(now).Truncate(time.Second)
 }
 
@@ -223,7 +223,7 @@ func (q *queue) setVisibility(ctx context.Context, changes []change) []error {
 			}
 		}
 		result := unanswered(op, len(part))
-		out, err := q.p.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
+		out, err := q.broker.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
 		if err != nil {
 			err = q.classify(ctx, op, err)
 			for n := range result {

@@ -5,6 +5,7 @@ import (
 	"crypto/fips140"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -87,6 +88,7 @@ type Broker struct {
 
 	calls sync.WaitGroup // of the SDK's that may outlast their callers
 	limit rolling        // how long their callers wait
+	dials dialLimiter    // of accepting sessions
 
 	mu     sync.Mutex // guards what follows
 	closed bool       // nothing is opened any more
@@ -101,9 +103,9 @@ type closing func(context.Context) error
 
 func (f closing) Close(ctx context.Context) error { return f(ctx) }
 
-// leastKey is how many bytes a key has at least where only approved algorithms
+// minKey is how many bytes a key has at least where only approved algorithms
 // run: 112 bits (NIST SP 800-131A, Section 10). Keys of namespaces have 44.
-const leastKey = 14
+const minKey = 14
 
 // FromConnectionString returns the Broker of a connection string. It does no I/O.
 // Errors never repeat the string. Under GODEBUG=fips140=only a key of less than 14
@@ -112,8 +114,8 @@ func FromConnectionString(connection string, o *Options) (*Broker, error) {
 	if fips140.Enforced() {
 		for part := range strings.SplitSeq(connection, ";") {
 			name, key, _ := strings.Cut(part, "=")
-			if strings.EqualFold(name, "SharedAccessKey") && len(key) < leastKey {
-				return nil, fmt.Errorf("sbqueue: the connection string's key has less than %d bytes, which fips140=only does not sign with: use one that Azure made", leastKey)
+			if strings.EqualFold(name, "SharedAccessKey") && len(key) < minKey {
+				return nil, fmt.Errorf("sbqueue: the connection string's key has less than %d bytes, which fips140=only does not sign with: use one that Azure made", minKey)
 			}
 		}
 	}
@@ -129,12 +131,13 @@ func FromConnectionString(connection string, o *Options) (*Broker, error) {
 // FromNamespace returns the Broker of a namespace, such as
 // "example.servicebus.windows.net", with a credential of package azidentity. It
 // does no I/O.
-func FromNamespace(namespace string, credential azcore.TokenCredential, o *Options) (*Broker, error) {
-	if namespace == "" || credential == nil {
+func FromNamespace(namespace string, token azcore.TokenCredential, o *Options) (*Broker, error) {
+	if namespace == "" || token == nil {
 		return nil, errors.New("sbqueue: a namespace and a credential are needed")
 	}
+	marked := &credential{TokenCredential: token}
 	b, err := newBroker(o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
-		return azservicebus.NewClient(namespace, credential, c)
+		return azservicebus.NewClient(namespace, marked, c)
 	})
 	if errors.Is(err, errClient) {
 		return nil, fmt.Errorf("sbqueue: namespace %q: %w", namespace, err)
@@ -245,11 +248,11 @@ func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
 	if r.EnablePartitioning != nil {
 		s.Partitioned = *r.EnablePartitioning
 	}
-	if d := isoDuration(r.LockDuration); d > 0 {
-		s.Lock = d
+	if d, ok := isoDuration(r.LockDuration); ok && d > 0 {
+		s.Lock = min(max(d, minLock), MaxLock)
 	}
-	s.Retention = isoDuration(r.DefaultMessageTimeToLive)
-	return nil
+	s.Retention, err = retentionOf(r.DefaultMessageTimeToLive)
+	return err
 }
 
 func (b *Broker) keep(c closer) error {
@@ -312,32 +315,54 @@ func checkName(name string) error {
 	return nil
 }
 
-// isoDuration parses the durations of the management API (ISO 8601, Section
-// 4.4.3.2, of days and smaller units); 0 where there is none or it stands for
-// ever.
-func isoDuration(s *string) time.Duration {
+// forever is from when on a duration of the management API stands for "never": it has
+// no other word for that than the longest that .NET knows.
+const forever = 100 * 365 * 24 * time.Hour
+
+// retentionOf reads a default time to live; 0 stands for ever, or for one that is not
+// told. It decides how old a message may be under queue.Strict, so one that no queue can
+// have is refused. The least is a second (Service Bus quotas).
+func retentionOf(s *string) (time.Duration, error) {
 	if s == nil {
-		return 0
+		return 0, nil
 	}
-	rest, ok := strings.CutPrefix(*s, "P")
-	if !ok {
-		return 0
+	d, ok := isoDuration(s)
+	switch {
+	case !ok || d <= 0:
+		return 0, driver.Errorf(driver.Other, "the queue's default time to live is not a duration above zero")
+	case d >= forever:
+		return 0, nil
 	}
-	var total time.Duration
-	days, clock, _ := strings.Cut(rest, "T")
-	if n, ok := strings.CutSuffix(days, "D"); ok {
-		var d int64
-		if _, err := fmt.Sscan(n, &d); err != nil || d > 36500 {
-			return 0
+	return max(d, time.Second), nil
+}
+
+// isoDuration parses the durations of the management API (ISO 8601, Section
+// 4.4.3.2, of days and smaller units), up to forever.
+func isoDuration(s *string) (d time.Duration, ok bool) {
+	if s == nil {
+		return 0, false
+	}
+	sleep, ok := strings.CutPrefix(*s, "P")
+	if !ok || sleep == "" {
+		return 0, false
+	}
+	days, clock, _ := strings.Cut(sleep, "T")
+	if days != "" {
+		n, err := strconv.ParseUint(strings.TrimSuffix(days, "D"), 10, 32)
+		if err != nil || !strings.HasSuffix(days, "D") {
+			return 0, false
 		}
-		total = time.Duration(d) * 24 * time.Hour
+		if n >= uint64(forever/(24*time.Hour)) {
+			return forever, true
+		}
+		d = time.Duration(n) * 24 * time.Hour //nolint:gosec // G115: below forever
 	}
 	if clock != "" {
-		d, err := time.ParseDuration(strings.ToLower(clock))
-		if err != nil {
-			return 0
+		more, err := time.ParseDuration(strings.ToLower(clock))
+		if err != nil || more < 0 {
+			return 0, false
 		}
-		total += d
+		d = min(d+more, forever)
 	}
-	return total
+	return d, true
 }

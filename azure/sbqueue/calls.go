@@ -9,80 +9,132 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// each calls f for 0 to n-1, at most so many of them at once, and returns their
-// errors. It waits until ctx ends, and callLimit and callGrace at most. The SDK
-// waits for its mutexes whatever a context says, and another call may hold them
-// while it dials: what has not ended is left to itself, its index is in what is
-// returned second, and Close waits for it. f has to bound itself.
-func (b *Broker) each(ctx context.Context, n, most int, f func(int) error) ([]error, []int) {
-	errs := make([]error, n)
+// This file bounds calls of the SDK. The SDK waits for its mutexes whatever a context
+// says, and another call may hold them while it dials. So a call runs on a goroutine of
+// its own, its caller stops waiting in time, and Close waits for what is left.
+
+// outcome is what became of one call.
+type outcome struct {
+	err     error
+	pending bool // it has not ended; err says why it is no longer waited for
+}
+
+// each calls f for 0 to n-1, at most width of them at once, and returns what became of
+// each. It waits until ctx ends, and callLimit and callGrace at most. f has to bound
+// itself.
+func (b *Broker) each(ctx context.Context, n, width int, f func(int) error) []outcome {
+	out := make([]outcome, n)
 	if err := ctx.Err(); err != nil {
-		return fill(errs, err), nil
+		return all(out, err)
 	}
-	width := min(most, n)
+	width = min(width, n)
 	if !b.begin(width) {
-		return fill(errs, errClosed()), nil
+		return all(out, errClosed())
 	}
 	limit := b.limit.context(context.Background(), callLimit)
-	done := make(chan int, n) // errs has the outcome of those that it brought
+	type ended struct {
+		i   int
+		err error
+	}
+	done := make(chan ended, n) // with room for what is not waited for
 	for first := range width {
 		go func() {
 			defer b.calls.Done()
 			for i := first; i < n && limit.Err() == nil; i += width {
-				errs[i] = f(i)
-				done <- i
+				done <- ended{i, f(i)}
 			}
 		}()
 	}
-	var few [64]bool
-	brought := few[:]
-	if n > len(few) {
-		brought = make([]bool, n)
+	for i := range out {
+		out[i] = outcome{context.DeadlineExceeded, true}
 	}
-	ended, over := ctx.Done(), limit.Done()
+	cancelled, over := ctx.Done(), limit.Done()
 	var late <-chan time.Time
-	got := 0
-	for waiting := true; waiting && got < n; {
+	left := n
+	for waiting := true; waiting && left > 0; {
 		select {
-		case i := <-done:
-			brought[i] = true
-			got++
-		case <-ended:
-			ended, over, late = nil, nil, time.After(callGrace/10)
+		case e := <-done:
+			out[e.i] = outcome{err: e.err}
+			left--
+		case <-cancelled:
+			cancelled, over, late = nil, nil, time.After(callGrace/10)
 		case <-over:
-			ended, over, late = nil, nil, time.After(callGrace)
+			cancelled, over, late = nil, nil, time.After(callGrace)
 		case <-late:
 			waiting = false
 		}
 	}
-	if got == n {
-		return unanswered(ctx, errs), nil
+	for i := range out {
+		out[i].err = givenUp(ctx, out[i].err)
 	}
-	known := make([]error, n) // errs is still written to
-	var left []int
-	for i := range known {
-		if brought[i] {
-			known[i] = errs[i]
-			continue
-		}
-		left = append(left, i)
-		known[i] = context.DeadlineExceeded
-	}
-	return unanswered(ctx, known), left
+	return out
 }
 
-// unanswered says of calls that were given up whether ctx or the broker was at
-// fault.
-func unanswered(ctx context.Context, errs []error) []error {
-	for i, err := range errs {
-		if err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-			if errs[i] = ctx.Err(); errs[i] == nil {
-				errs[i] = driver.Errorf(driver.Unavailable, "the broker does not answer")
-			}
+// all sets the error of all outcomes.
+func all(out []outcome, err error) []outcome {
+	for i := range out {
+		out[i].err = err
+	}
+	return out
+}
+
+// one is each for a single call.
+func (b *Broker) one(ctx context.Context, f func() error) error {
+	return b.each(ctx, 1, 1, func(int) error { return f() })[0].err
+}
+
+// givenUp says of a call that was given up whether ctx or the broker was at fault.
+func givenUp(ctx context.Context, err error) error {
+	if err == nil || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return driver.Errorf(driver.Unavailable, "the broker does not answer")
+}
+
+// bounded makes a call that ends within limit. The SDK waits for its mutexes whatever a
+// context says, and a call over a network that has fallen silent for as long as the
+// connection counts as alive: one that has not ended in time is left to itself, the
+// broker counts as not answering, and Close waits for it.
+func (b *Broker) bounded(ctx context.Context, limit time.Duration, call func(context.Context) error) error {
+	if !b.begin(1) {
+		return errClosed()
+	}
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		defer b.calls.Done()
+		done <- call(bounded)
+	}()
+	select {
+	case err := <-done:
+		if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+			return errSilent
+		}
+		return err
+	case <-bounded.Done():
+	}
+	grace := time.NewTimer(callGrace / 10)
+	defer grace.Stop()
+	select {
+	case err := <-done:
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	case <-grace.C:
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
-	return errs
+	return errSilent
 }
+
+// errSilent ends a call that took too long. Another one at once would have no better
+// chance: it would go over the same connection.
+var errSilent = &driver.Error{Kind: driver.Unavailable, Err: errors.New("the broker does not answer")}
 
 // rolling gives contexts of the same length, each to all who ask within the time
 // of a step.
@@ -92,8 +144,8 @@ type rolling struct {
 	next time.Time
 }
 
-// step is by how much a rolling context may be longer than asked for.
-const step = 500 * time.Millisecond
+// rollingStep is by how much a rolling context may be longer than asked for.
+const rollingStep = 500 * time.Millisecond
 
 // context returns one that ends d from now, or a step later, and with parent,
 // which is always the same.
@@ -103,9 +155,9 @@ func (r *rolling) context(parent context.Context, d time.Duration) context.Conte
 	defer r.mu.Unlock()
 	if now.After(r.next) {
 		// The one before lives on for those who have it, and ends by itself.
-		ctx, cancel := context.WithTimeout(parent, d+step)
+		ctx, cancel := context.WithTimeout(parent, d+rollingStep)
 		context.AfterFunc(ctx, cancel)
-		r.now, r.next = ctx, now.Add(step)
+		r.now, r.next = ctx, now.Add(rollingStep)
 	}
 	return r.now
 }
@@ -124,7 +176,7 @@ func persist(ctx, over context.Context, f func() error) error {
 		if err == nil || n == len(pauses) || !isLost(err) {
 			return err
 		}
-		if !rest(ctx, over, pauses[n]) {
+		if !sleep(ctx, over, pauses[n]) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -133,8 +185,8 @@ func persist(ctx, over context.Context, f func() error) error {
 	}
 }
 
-// rest waits for d, and reports whether neither context ended.
-func rest(ctx, over context.Context, d time.Duration) bool {
+// sleep waits for d, and reports whether neither context ended.
+func sleep(ctx, over context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -144,13 +196,6 @@ func rest(ctx, over context.Context, d time.Duration) bool {
 	case <-over.Done():
 	}
 	return false
-}
-
-func fill(errs []error, err error) []error {
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
 }
 
 // begin lets n more goroutines run that Close waits for; false once it does.

@@ -74,12 +74,12 @@ const goroutines = "goroutines"
 
 func TestGoroutines(t *testing.T) {
 	for _, sessions := range []bool{false, true} {
-		alone(t, drivertest.Cases(emulated(sessions)))
+		exclusive(t, drivertest.Cases(emulated(sessions)))
 	}
 }
 
-// alone runs the case that counts goroutines.
-func alone(t *testing.T, cases []drivertest.Case) {
+// exclusive runs the case that counts goroutines.
+func exclusive(t *testing.T, cases []drivertest.Case) {
 	t.Helper()
 	i := slices.IndexFunc(cases, func(c drivertest.Case) bool { return c.Name == goroutines })
 	t.Run(goroutines, func(t *testing.T) { cases[i].Run(t) })

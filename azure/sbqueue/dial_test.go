@@ -203,3 +203,50 @@ func TestKeyIsNotPrinted(t *testing.T) {
 		}
 	}
 }
+
+// TestDialsWhileAway: while the broker cannot be reached, queues that accept sessions
+// dial ever more rarely, all of them together, and find it soon when it is back.
+func TestDialsWhileAway(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true})
+	r := n.relayed(t, nil)
+	b := r.broker(t, n, nil)
+	var queues []driver.Queue
+	for i := range 5 {
+		name := fmt.Sprint("q", i)
+		if err := n.CreateQueue(name, &sbemulator.QueueOptions{RequiresSession: true}); err != nil {
+			t.Fatal(err)
+		}
+		q, err := b.Open(t.Context(), name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(t, q, &driver.Message{ID: "a", SessionID: "s"})
+		queues = append(queues, q)
+	}
+	r.takeDials()
+	r.setRefuse(true)
+	r.cut()
+	var all sync.WaitGroup
+	for _, q := range queues {
+		all.Go(func() {
+			if _, err := q.AcceptSession(t.Context(), "", 3*time.Second); driver.KindOf(err) != driver.Unavailable {
+				t.Errorf("AcceptSession while the broker is away: %v, want Unavailable", err)
+			}
+		})
+	}
+	all.Wait()
+	if dials := r.takeDials(); dials > 20 || dials == 0 {
+		t.Errorf("%d connections were tried in 3 s by 5 queues, want a few", dials)
+	}
+	r.setRefuse(false)
+	for _, q := range queues {
+		s, err := q.AcceptSession(t.Context(), "", 20*time.Second)
+		if err != nil {
+			t.Fatalf("AcceptSession when it is back: %v", err)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}

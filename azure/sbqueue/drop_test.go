@@ -236,16 +236,16 @@ func cutOnce(t *testing.T, n *namespace, random *rand.Rand) {
 func sendAll(t *testing.T, ctx context.Context, s *queue.Sender, messages, sessions int) {
 	const batch = 100
 	for first := 0; first < messages; first += batch {
-		var rest []*queue.Message
+		var sleep []*queue.Message
 		for i := first; i < min(first+batch, messages); i++ {
 			m := &queue.Message{ID: fmt.Sprintf("m-%d", i), Body: fmt.Appendf(nil, `{"number":%d}`, i)}
 			if sessions > 0 {
 				m.SessionID = fmt.Sprintf("s-%d", i%sessions)
 			}
-			rest = append(rest, m)
+			sleep = append(sleep, m)
 		}
-		for len(rest) > 0 {
-			results, err := s.SendBatch(ctx, rest)
+		for len(sleep) > 0 {
+			results, err := s.SendBatch(ctx, sleep)
 			if ctx.Err() != nil {
 				t.Errorf("sending: %v", ctx.Err())
 				return
@@ -257,10 +257,10 @@ func sendAll(t *testing.T, ctx context.Context, s *queue.Sender, messages, sessi
 			var failed []*queue.Message
 			for i, r := range results {
 				if r.Err != nil {
-					failed = append(failed, rest[i])
+					failed = append(failed, sleep[i])
 				}
 			}
-			rest = failed
+			sleep = failed
 		}
 	}
 }

@@ -78,6 +78,9 @@ func classify(ctx context.Context, err error) error {
 }
 
 func kindOf(err error) driver.Kind {
+	if k, ok := identityKind(err); ok {
+		return k
+	}
 	var condition *amqp.Error
 	if errors.As(err, &condition) {
 		if k, ok := conditions[condition.Condition]; ok {
@@ -171,14 +174,14 @@ func kindOfStatus(code int) driver.Kind {
 // it does so with every answer that it does not know, and unwraps to nothing, so
 // that status and condition are left in its text alone.
 func kindOfText(s string) driver.Kind {
-	if _, rest, ok := strings.Cut(s, "*Error{Condition: "); ok {
-		name, _, _ := strings.Cut(rest, ",")
+	if _, sleep, ok := strings.Cut(s, "*Error{Condition: "); ok {
+		name, _, _ := strings.Cut(sleep, ",")
 		if k, ok := conditions[amqp.ErrCond(name)]; ok {
 			return k
 		}
 	}
-	if _, rest, ok := strings.Cut(s, "rpc: failed, status code "); ok {
-		digits, _, _ := strings.Cut(rest, " ")
+	if _, sleep, ok := strings.Cut(s, "rpc: failed, status code "); ok {
+		digits, _, _ := strings.Cut(sleep, " ")
 		if code, err := strconv.Atoi(digits); err == nil {
 			return kindOfStatus(code)
 		}

@@ -269,3 +269,22 @@ func TestLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestSendIntoSilence: over a network that has fallen silent Send ends within the time
+// that settling has, with an error that is transient, and as often as it is tried.
+func TestSendIntoSilence(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{})
+	r := n.relayed(t, nil)
+	q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, q, &driver.Message{ID: "a"})
+	r.silence()
+	begin := time.Now()
+	err = q.Send(context.Background(), []*driver.Message{{ID: "b"}})[0].Err
+	if took := time.Since(begin); driver.KindOf(err) != driver.Unavailable || took > 12*time.Second {
+		t.Errorf("Send into a silent network: %v after %s, want Unavailable within 12 s", err, took)
+	}
+}

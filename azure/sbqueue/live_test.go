@@ -48,7 +48,7 @@ func TestLive(t *testing.T) {
 	t.Run("cases", func(t *testing.T) {
 		beside(t, drivertest.Cases(h), func(name string) bool { return name != "stats" && name != goroutines })
 	})
-	alone(t, drivertest.Cases(h))
+	exclusive(t, drivertest.Cases(h))
 }
 
 // TestLiveHarness holds the harness of TestLive to account, on the emulator and a

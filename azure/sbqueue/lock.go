@@ -7,9 +7,9 @@ import "time"
 // here: from the receipt of the message or session, or from before a renewal was
 // asked for, by the monotonic clock, for as long as the queue locks.
 
-// leastLock is the shortest lock duration that Service Bus takes (Service Bus
+// minLock is the shortest lock duration that Service Bus takes (Service Bus
 // quotas); no lock ends earlier, whatever the broker's clock seems to say.
-const leastLock = 5 * time.Second
+const minLock = 5 * time.Second
 
 // lockTime is the lock duration of a queue.
 type lockTime struct {
@@ -34,9 +34,9 @@ func newLockTime(setting time.Duration) lockTime {
 // none. It counts only for an assumed duration, and only within leastLock and that
 // duration: it can make this receiver renew earlier than it must, and never takes a
 // lock for over that the broker still holds.
-func (l lockTime) end(granted, told time.Time) time.Time {
-	if !l.assumed || told.IsZero() {
+func (l lockTime) end(granted, toldUntil time.Time) time.Time {
+	if !l.assumed || toldUntil.IsZero() {
 		return granted.Add(l.duration)
 	}
-	return granted.Add(min(max(told.Sub(granted), leastLock), l.duration))
+	return granted.Add(min(max(toldUntil.Sub(granted), minLock), l.duration))
 }

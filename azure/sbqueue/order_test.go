@@ -17,8 +17,8 @@ func TestSessionOrderWhileSending(t *testing.T) {
 	from, to := n.open(t), n.open(t)
 	const all = 300
 	sent := make(chan error, 1)
-	turn := make(chan struct{}, 1)
-	turn <- struct{}{}
+	receiveToken := make(chan struct{}, 1)
+	receiveToken <- struct{}{}
 	go func() {
 		for i := 0; i < all; {
 			batch := make([]*driver.Message, 1+i*7%23)
@@ -26,7 +26,7 @@ func TestSessionOrderWhileSending(t *testing.T) {
 				batch[k] = &driver.Message{ID: fmt.Sprint(i), SessionID: "s", Body: make([]byte, 8<<10)}
 				i++
 			}
-			<-turn
+			<-receiveToken
 			for _, r := range from.Send(t.Context(), batch) {
 				if r.Err != nil {
 					sent <- r.Err
@@ -47,7 +47,7 @@ func TestSessionOrderWhileSending(t *testing.T) {
 			t.Fatalf("after %d messages: %d, %v", next, len(list), err)
 		}
 		select {
-		case turn <- struct{}{}: // the next arrive while these are settled
+		case receiveToken <- struct{}{}: // the next arrive while these are settled
 		default:
 		}
 		settle := make([]driver.Settlement, len(list))

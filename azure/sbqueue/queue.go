@@ -26,13 +26,13 @@ type queue struct {
 	closing sync.Once
 
 	mu       sync.Mutex // guards what follows
-	outlet   *outlet
+	sendLink *sendLink
 	sessions map[*session]struct{} // that are neither closed nor lost
 }
 
 func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions) (*queue, error) {
 	q := &queue{b: b, name: name, settings: settings, lock: newLockTime(settings.Lock), sessions: make(map[*session]struct{})}
-	q.outlet, q.source = q.newOutlet(), newQueueSource(q, false)
+	q.sendLink, q.source = q.newSendLink(), newQueueSource(q, false)
 	limit, err := q.limit(ctx)
 	if err != nil {
 		b.discard(q)
@@ -246,7 +246,7 @@ func (q *queue) Close(ctx context.Context) (err error) {
 	q.closing.Do(func() {
 		q.source.shut()
 		q.mu.Lock()
-		all := []closer{closing(q.outlet.close), closing(q.source.close)}
+		all := []closer{closing(q.sendLink.close), closing(q.source.close)}
 		for s := range q.sessions {
 			all = append(all, s)
 		}

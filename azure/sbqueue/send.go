@@ -122,7 +122,9 @@ func (q *queue) fill(ctx context.Context, all []outbound) (batch *azservicebus.M
 
 // sendBatch sends a batch, and both halves of it if the broker refuses it.
 func (q *queue) sendBatch(ctx context.Context, batch *azservicebus.MessageBatch, all []outbound, results []driver.SendResult) {
-	err := q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendMessageBatch(ctx, batch, nil) })
+	err := q.transmit(ctx, int(batch.NumBytes()), func(ctx context.Context, s *azservicebus.Sender) error { //nolint:gosec // G115: at most 1 MiB
+		return s.SendMessageBatch(ctx, batch, nil)
+	})
 	if isRefusal(err) {
 		half := len(all) / 2
 		q.send(ctx, all[:half], results)
@@ -149,21 +151,27 @@ func isRefusal(err error) bool {
 
 // sendOne spares a single message the batch around it.
 func (q *queue) sendOne(ctx context.Context, o outbound) error {
-	err := q.transmit(ctx, func(s *azservicebus.Sender) error { return s.SendAMQPAnnotatedMessage(ctx, o.m, nil) })
+	err := q.transmit(ctx, o.size, func(ctx context.Context, s *azservicebus.Sender) error {
+		return s.SendAMQPAnnotatedMessage(ctx, o.m, nil)
+	})
 	if driver.KindOf(err) == driver.TooLarge {
 		return driver.NewTooLarge("message", o.size, q.caps.MaxBatchBytes)
 	}
 	return err
 }
 
-func (q *queue) newBatch(ctx context.Context) (b *azservicebus.MessageBatch, err error) {
+func (q *queue) newBatch(ctx context.Context) (*azservicebus.MessageBatch, error) {
 	var o *azservicebus.MessageBatchOptions
 	if q.settings.MaxBytes > maxBatchBytes {
 		o = &azservicebus.MessageBatchOptions{MaxBytes: maxBatchBytes}
 	}
-	err = q.transmit(ctx, func(s *azservicebus.Sender) error {
-		b, err = s.NewMessageBatch(ctx, o)
+	var made *azservicebus.MessageBatch // by a call that has ended, if there is no error
+	err := q.transmit(ctx, 0, func(ctx context.Context, s *azservicebus.Sender) (err error) {
+		made, err = s.NewMessageBatch(ctx, o)
 		return err
 	})
-	return b, err
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
 }

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// acceptAgain is how long a session that is in other hands is left alone
+	// acceptPause is how long a session that is in other hands is left alone
 	// before it is asked for again.
-	acceptAgain = 250 * time.Millisecond
+	acceptPause = 250 * time.Millisecond
 	// acceptOnce is how long one attempt may take: the SDK's own would last as
 	// long as its context.
 	acceptOnce = 30 * time.Second
-	// leastAccept is what an attempt gets at least. One that ends while it
+	// minAccept is what an attempt gets at least. One that ends while it
 	// begins an AMQP session leaves that to be ended later, whether the broker
 	// has heard of it or not; the broker may then close the connection, and
 	// with it every session.
-	leastAccept = 1500 * time.Millisecond
+	minAccept = 1500 * time.Millisecond
 )
 
 // session is one session of a queue. It ends with its AMQP link. The SDK makes the
@@ -36,10 +36,10 @@ type session struct {
 	r  *azservicebus.SessionReceiver
 	id string
 
-	alone chan struct{} // one token: who calls what could attach again
-	told  time.Time     // the end of the lock as the SDK has it; only with the token
+	attachToken chan struct{} // one token: who calls what could attach again
+	toldUntil   time.Time     // the end of the lock as the SDK has it; only with the token
 
-	gone    context.Context // ends when the session is lost
+	lossCtx context.Context // ends when the session is lost
 	leave   context.CancelFunc
 	closing sync.Once // by Close or by loss
 
@@ -48,9 +48,9 @@ type session struct {
 }
 
 func newSession(q *queue, r *azservicebus.SessionReceiver) *session {
-	s := &session{source: newSource(q, false), r: r, id: r.SessionID(), alone: make(chan struct{}, 1), told: r.LockedUntil()}
-	s.until = q.lock.end(time.Now(), s.told)
-	s.gone, s.leave = context.WithCancel(context.Background())
+	s := &session{source: newSource(q, false), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
+	s.until = q.lock.end(time.Now(), s.toldUntil)
+	s.lossCtx, s.leave = context.WithCancel(context.Background())
 	s.lose = s.drop
 	l := s.link // which comes connected
 	l.r = r
@@ -72,9 +72,17 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		return nil, errClosed()
 	}
 	deadline := time.Now().Add(wait)
+	// away is why the broker could not be reached, here or by another call.
+	var away error = driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
 	for held := false; ; {
-		r, err := q.accept(ctx, id, min(max(time.Until(deadline), leastAccept), acceptOnce))
+		if ok, err := q.b.dials.wait(ctx, q.source.over, time.Until(deadline)); err != nil {
+			return nil, err
+		} else if !ok {
+			return nil, away
+		}
+		r, err := q.accept(ctx, id, min(max(time.Until(deadline), minAccept), acceptOnce))
 		if err == nil {
+			q.b.dials.reached()
 			s := newSession(q, r)
 			q.mu.Lock()
 			defer q.mu.Unlock()
@@ -94,6 +102,9 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		kind := driver.KindOf(classify(ctx, err))
 		left := time.Until(deadline)
 		nothing := errors.Is(err, context.DeadlineExceeded) || kind == driver.Unavailable && isTimeout(err)
+		if kind == driver.SessionHeld || isTimeout(err) {
+			q.b.dials.reached() // it has answered
+		}
 		switch {
 		case id != "" && kind == driver.SessionHeld:
 			held = true
@@ -102,7 +113,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			}
 		case nothing:
 			switch {
-			case left >= acceptAgain:
+			case left >= acceptPause:
 			case id == "":
 				return nil, &driver.Error{Kind: driver.NoSession}
 			case held:
@@ -113,13 +124,15 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		case kind == driver.Unavailable:
 			// The SDK gives the connection up when another call is cancelled at
 			// the wrong moment.
-			if left <= 0 {
-				return nil, classify(ctx, err)
+			q.b.dials.failed(time.Now())
+			if away = classify(ctx, err); left <= 0 {
+				return nil, away
 			}
+			continue // after the pause of the limiter
 		default:
 			return nil, classify(ctx, err)
 		}
-		timer := time.NewTimer(min(acceptAgain, max(left, 0)))
+		timer := time.NewTimer(min(acceptPause, max(left, 0)))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -142,15 +155,15 @@ func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azs
 	defer cancel()
 	unhook := context.AfterFunc(q.source.over, cancel)
 	defer unhook()
-	type outcome struct {
+	type accepted struct {
 		r   *azservicebus.SessionReceiver
 		err error
 	}
-	came, late := make(chan outcome), make(chan struct{})
+	came, late := make(chan accepted), make(chan struct{})
 	defer close(late)
 	go func() {
 		defer q.b.calls.Done()
-		var o outcome
+		var o accepted
 		if id == "" {
 			o.r, o.err = q.b.sessions().AcceptNextSessionForQueue(ctx, q.name, nil)
 		} else {
@@ -209,7 +222,7 @@ func (s *session) alive() error {
 	switch {
 	case s.over.Err() != nil:
 		return errClosed()
-	case s.gone.Err() != nil:
+	case s.lossCtx.Err() != nil:
 		return &driver.Error{Kind: driver.SessionLost}
 	case !time.Now().Before(s.LockedUntil()):
 		s.drop()
@@ -225,9 +238,9 @@ func (s *session) only(ctx context.Context, call func(context.Context) error) er
 		return err
 	}
 	select {
-	case s.alone <- struct{}{}:
-		defer func() { <-s.alone }()
-	case <-s.gone.Done():
+	case s.attachToken <- struct{}{}:
+		defer func() { <-s.attachToken }()
+	case <-s.lossCtx.Done():
 		return &driver.Error{Kind: driver.SessionLost}
 	case <-s.over.Done():
 		return errClosed()
@@ -243,7 +256,7 @@ func (s *session) only(ctx context.Context, call func(context.Context) error) er
 	}
 	defer l.leave()
 	err := call(ctx)
-	if !s.r.LockedUntil().Equal(s.told) { // attached again
+	if !s.r.LockedUntil().Equal(s.toldUntil) { // attached again
 		s.drop()
 		return &driver.Error{Kind: driver.SessionLost}
 	}
@@ -275,7 +288,7 @@ func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*
 	}
 	list, err := s.receive(ctx, max, wait)
 	switch {
-	case s.gone.Err() != nil && ctx.Err() == nil:
+	case s.lossCtx.Err() != nil && ctx.Err() == nil:
 		return nil, &driver.Error{Kind: driver.SessionLost}
 	case err != nil:
 		return nil, s.lost(ctx, err)
@@ -296,12 +309,12 @@ func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*
 // attached again, and what it got is of another hold of the session.
 func (s *session) same() bool {
 	select {
-	case s.alone <- struct{}{}: // whoever has it is bounded
-		defer func() { <-s.alone }()
-	case <-s.gone.Done():
+	case s.attachToken <- struct{}{}: // whoever has it is bounded
+		defer func() { <-s.attachToken }()
+	case <-s.lossCtx.Done():
 		return false
 	}
-	return s.r.LockedUntil().Equal(s.told)
+	return s.r.LockedUntil().Equal(s.toldUntil)
 }
 
 // Settle settles one by one: messages go back in the order in which they are
@@ -324,7 +337,7 @@ func (s *session) settleOne(ctx context.Context, x *driver.Settlement) error {
 func (s *session) isSettled(r *receipt) bool {
 	s.source.mu.Lock()
 	defer s.source.mu.Unlock()
-	return r.settled && !r.adrift
+	return r.settled && !r.unanswered
 }
 
 // Renew renews the session, which holds its messages.
@@ -358,24 +371,24 @@ func (s *session) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Tim
 func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
 	bounded, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	errs, _ := s.q.b.each(ctx, 1, 1, func(int) error {
+	err := s.q.b.one(ctx, func() error {
 		return s.only(bounded, func(ctx context.Context) error {
-			if _, err := s.r.GetSessionState(ctx, nil); err != nil || !s.r.LockedUntil().Equal(s.told) {
+			if _, err := s.r.GetSessionState(ctx, nil); err != nil || !s.r.LockedUntil().Equal(s.toldUntil) {
 				return s.lost(ctx, err)
 			}
 			asked := time.Now()
 			if err := s.r.RenewSessionLock(ctx, nil); err != nil {
 				return s.lost(ctx, err)
 			}
-			s.told = s.r.LockedUntil()
+			s.toldUntil = s.r.LockedUntil()
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.until = s.q.lock.end(asked, s.told)
+			s.until = s.q.lock.end(asked, s.toldUntil)
 			return nil
 		})
 	})
-	if errs[0] != nil {
-		return time.Time{}, errs[0]
+	if err != nil {
+		return time.Time{}, err
 	}
 	return s.LockedUntil(), nil
 }
@@ -385,7 +398,7 @@ func (s *session) State(ctx context.Context) ([]byte, error) {
 	var state []byte
 	bounded, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	errs, _ := s.q.b.each(ctx, 1, 1, func(int) error {
+	err := s.q.b.one(ctx, func() error {
 		return s.only(bounded, func(ctx context.Context) error {
 			b, err := s.r.GetSessionState(ctx, nil)
 			if err == nil && len(b) > 0 {
@@ -394,8 +407,8 @@ func (s *session) State(ctx context.Context) ([]byte, error) {
 			return s.lost(ctx, err)
 		})
 	})
-	if errs[0] != nil {
-		return nil, errs[0] // the call may not have ended
+	if err != nil {
+		return nil, err // the call may not have ended
 	}
 	return state, nil
 }
@@ -403,12 +416,12 @@ func (s *session) State(ctx context.Context) ([]byte, error) {
 func (s *session) SetState(ctx context.Context, state []byte) error {
 	bounded, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	errs, _ := s.q.b.each(ctx, 1, 1, func(int) error {
+	err := s.q.b.one(ctx, func() error {
 		return s.only(bounded, func(ctx context.Context) error {
 			return s.lost(ctx, s.r.SetSessionState(ctx, state, nil))
 		})
 	})
-	return errs[0]
+	return err
 }
 
 // Close gives back what is held and gives the session up.

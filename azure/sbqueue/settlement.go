@@ -20,10 +20,10 @@ const (
 	callGrace = 500 * time.Millisecond  // how long a call of the SDK may outlast that
 	callWidth = 16                      // messages at once: each is a round trip
 
-	settleLink   = 3 * time.Second // over the link that the message came by, and a step
-	settleTokens = 5 * time.Second // by the lock token
-	settleToken  = 2 * time.Second // one attempt of it
-	releaseTime  = 3 * time.Second // of all that a source holds
+	settleOverLink = 3 * time.Second // over the link that the message came by, and a step
+	settleTokens   = 5 * time.Second // by the lock token
+	settleToken    = 2 * time.Second // one attempt of it
+	releaseTime    = 3 * time.Second // of all that a source holds
 )
 
 // settler settles one message.
@@ -37,11 +37,12 @@ func (s *source) settle(ctx context.Context, all []driver.Settlement) []error {
 }
 
 func (s *source) settleBy(ctx context.Context, all []driver.Settlement, width int, by settler) []error {
-	errs, left := s.q.b.each(ctx, len(all), width, func(i int) error { return by.settleOne(ctx, &all[i]) })
-	for _, i := range left {
-		if r, ok := all[i].Delivery.Receipt.(*receipt); ok {
+	errs := make([]error, len(all))
+	for i, o := range s.q.b.each(ctx, len(all), width, func(i int) error { return by.settleOne(ctx, &all[i]) }) {
+		errs[i] = o.err
+		if r, ok := all[i].Delivery.Receipt.(*receipt); ok && o.pending {
 			s.mu.Lock()
-			r.adrift = true
+			r.unanswered = true
 			s.mu.Unlock()
 		}
 	}
@@ -71,7 +72,7 @@ func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
 	err := s.carryOut(ctx, x, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.adrift = false
+	r.unanswered = false
 	if err == nil {
 		delete(s.held, r)
 		return nil
@@ -90,14 +91,14 @@ func (s *source) claim(r *receipt) error {
 	defer s.mu.Unlock()
 	_, mine := s.held[r]
 	switch {
-	case r.settled && r.adrift:
+	case r.settled && r.unanswered:
 		return driver.Errorf(driver.Unavailable, "the broker has not yet answered to a settlement before this")
 	case r.settled:
 		return &driver.Error{Kind: driver.Settled}
 	case !mine || r.lost:
 		return &driver.Error{Kind: driver.LockLost}
 	}
-	r.settled, r.adrift = true, false
+	r.settled, r.unanswered = true, false
 	return nil
 }
 
@@ -112,7 +113,7 @@ func (s *source) carryOut(ctx context.Context, x *driver.Settlement, r *receipt)
 		}
 		return s.finish(ctx, r, abandon)
 	case driver.MoveToDeadLetter:
-		return s.bury(ctx, r, x.Reason, x.Description)
+		return s.deadLetter(ctx, r, x.Reason, x.Description)
 	}
 	return driver.Errorf(driver.Invalid, "settlement of kind %d", x.Kind)
 }
@@ -128,7 +129,7 @@ func abandon(ctx context.Context, r receiving, m *azservicebus.ReceivedMessage) 
 	return r.AbandonMessage(ctx, m, nil)
 }
 
-func (s *source) bury(ctx context.Context, r *receipt, reason, description string) error {
+func (s *source) deadLetter(ctx context.Context, r *receipt, reason, description string) error {
 	o := &azservicebus.DeadLetterOptions{
 		Reason: &reason, ErrorDescription: &description,
 		PropertiesToModify: map[string]any{propertyQueue: s.q.name, propertyAt: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00")},
@@ -142,7 +143,7 @@ func (s *source) bury(ctx context.Context, r *receipt, reason, description strin
 // both. The count goes on in the copy, and ends where the broker's own would.
 func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) error {
 	if r.Count >= s.q.settings.MaxDeliveries {
-		return s.bury(ctx, r, "max_deliveries", "delivered as often as the queue allows")
+		return s.deadLetter(ctx, r, "max_deliveries", "delivered as often as the queue allows")
 	}
 	// The copy must not outlive what it is a copy of: first find out that the
 	// message is still this receiver's.
@@ -153,7 +154,9 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	if err != nil {
 		return err
 	}
-	err = s.q.transmit(ctx, func(sender *azservicebus.Sender) error { return sender.SendAMQPAnnotatedMessage(ctx, m, nil) })
+	err = s.q.transmit(ctx, size(&r.Message), func(ctx context.Context, sender *azservicebus.Sender) error {
+		return sender.SendAMQPAnnotatedMessage(ctx, m, nil)
+	})
 	if err != nil {
 		return err
 	}
@@ -185,14 +188,14 @@ func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTokens)
 	defer cancel()
 	token := &azservicebus.ReceivedMessage{LockToken: r.m.LockToken}
-	err := s.at(ctx, func(desk *azservicebus.Receiver) error {
+	err := s.at(ctx, func(controlLink *azservicebus.Receiver) error {
 		attempt, cancel := context.WithTimeout(ctx, settleToken)
 		defer cancel()
 		// Renewing first, because that fails at once where the connection is
 		// dead, and because it tells whether the message is held.
-		err := desk.RenewMessageLock(attempt, token, nil)
+		err := controlLink.RenewMessageLock(attempt, token, nil)
 		if err == nil {
-			err = do(attempt, desk, token)
+			err = do(attempt, controlLink, token)
 		}
 		if err != nil && attempt.Err() != nil && ctx.Err() == nil {
 			return errNoAnswer
@@ -210,11 +213,11 @@ var (
 // overLink settles over the message's own link. It ends with that link and in time,
 // and not with the caller's context, who need not wait for it.
 func (s *source) overLink(r *receipt, do settling) error {
-	ctx := r.link.limit.context(r.link.up, settleLink)
+	ctx := r.link.limit.context(r.link.up, settleOverLink)
 	if s.lose != nil {
 		return do(ctx, r.link.r, r.m)
 	}
-	return s.once(ctx, func(desk *azservicebus.Receiver) error { return do(ctx, desk, r.m) })
+	return s.once(ctx, func(controlLink *azservicebus.Receiver) error { return do(ctx, controlLink, r.m) })
 }
 
 // renew extends the locks of messages, several at once.
@@ -223,7 +226,7 @@ func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time
 	renewed := make([]time.Time, len(all)) // of calls that may outlast this one
 	bounded, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	errs, _ := s.q.b.each(ctx, len(all), callWidth, func(i int) error {
+	outcomes := s.q.b.each(ctx, len(all), callWidth, func(i int) error {
 		r, ok := all[i].Receipt.(*receipt)
 		if !ok {
 			return driver.Errorf(driver.Invalid, "the delivery is of another driver")
@@ -245,8 +248,9 @@ func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time
 		renewed[i] = t
 		return err
 	})
+	errs := make([]error, len(all))
 	for i, d := range all {
-		if errs[i] == nil {
+		if errs[i] = outcomes[i].err; errs[i] == nil {
 			until[i] = renewed[i]
 			d.LockedUntil = until[i]
 		}
@@ -262,7 +266,7 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 		*m = *r.m // with the name of its link, which counts as in use by this
 	}
 	asked := time.Now()
-	err := s.at(ctx, func(desk *azservicebus.Receiver) error { return desk.RenewMessageLock(ctx, m, nil) })
+	err := s.at(ctx, func(controlLink *azservicebus.Receiver) error { return controlLink.RenewMessageLock(ctx, m, nil) })
 	if err != nil {
 		err = s.fault(ctx, err)
 		if driver.KindOf(err) == driver.LockLost {
@@ -272,11 +276,11 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 		}
 		return time.Time{}, err
 	}
-	var told time.Time
+	var toldUntil time.Time
 	if m.LockedUntil != nil {
-		told = *m.LockedUntil
+		toldUntil = *m.LockedUntil
 	}
-	return s.q.lock.end(asked, told), nil
+	return s.q.lock.end(asked, toldUntil), nil
 }
 
 // release gives everything back that is held, and forgets it. The source is over,
@@ -285,8 +289,8 @@ func (s *source) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
 	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+	case s.receiveToken <- struct{}{}:
+		defer func() { <-s.receiveToken }()
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
@@ -312,7 +316,7 @@ func (s *source) giveBack(ctx context.Context, r *receipt) error {
 	if s.lose != nil {
 		return r.link.r.AbandonMessage(ctx, r.m, nil)
 	}
-	return s.once(ctx, func(desk *azservicebus.Receiver) error { return desk.AbandonMessage(ctx, r.m, nil) })
+	return s.once(ctx, func(controlLink *azservicebus.Receiver) error { return controlLink.AbandonMessage(ctx, r.m, nil) })
 }
 
 func sequence(m *azservicebus.ReceivedMessage) int64 {

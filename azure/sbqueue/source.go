@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// leastWait is what a Receive without waiting gives the broker to answer; in a
+	// minWait is what a Receive without waiting gives the broker to answer; in a
 	// session that has answered it is a few times as long as that took, and no
 	// less than quickWait.
-	leastWait = 500 * time.Millisecond
-	quickWait = 50 * time.Millisecond
+	minWait        = 500 * time.Millisecond
+	minSessionWait = 50 * time.Millisecond
 	// maxReceive is within what the SDK takes for credit.
 	maxReceive = 1000
 )
@@ -31,19 +31,19 @@ type receiving interface {
 }
 
 // link is one receiver of the SDK, for as long as its first AMQP link lives. On a
-// queue nothing but ReceiveMessages is called on it, see desk.
+// queue nothing but ReceiveMessages is called on it, see controlLink.
 type link struct {
-	r     receiving       // nil until the gate is open
+	r     receiving       // nil until it is connected
 	up    context.Context // ends when the AMQP link is known to be dead
 	down  context.CancelFunc
 	limit rolling // of settling over it
-	gate
+	connector
 	lease
 }
 
 // newLink returns the link of a queue.
 func (q *queue) newLink() *link {
-	l := &link{gate: newGate(), lease: lease{b: q.b}}
+	l := &link{connector: newConnector(), lease: lease{b: q.b}}
 	l.up, l.down = context.WithCancel(context.Background())
 	return l
 }
@@ -61,18 +61,18 @@ type source struct {
 	// lose is told that the link of a session is dead. Nil on a queue.
 	lose func()
 
-	warm sync.Once     // connects the desk, before anything has to be settled
-	turn chan struct{} // one token: the SDK allows one ReceiveMessages at a time
-	over context.Context
-	end  context.CancelFunc
+	connectOnce  sync.Once     // connects the control link, before anything has to be settled
+	receiveToken chan struct{} // one token: the SDK allows one ReceiveMessages at a time
+	over         context.Context
+	end          context.CancelFunc
 
-	mu         sync.Mutex         // guards what follows
-	stop       context.CancelFunc // of the Receive that has the turn
-	unreadable time.Time          // until when messages are asked for one by one
-	answer     time.Duration      // how long the session's first messages took; 0: none came
-	link       *link
-	desk       *desk // nil in a session
-	held       map[*receipt]struct{}
+	mu          sync.Mutex         // guards what follows
+	stop        context.CancelFunc // of the Receive that has the turn
+	unreadable  time.Time          // until when messages are asked for one by one
+	answer      time.Duration      // how long the session's first messages took; 0: none came
+	link        *link
+	controlLink *controlLink // nil in a session
+	held        map[*receipt]struct{}
 }
 
 // receipt is a delivery and the driver's handle of it.
@@ -81,20 +81,20 @@ type receipt struct {
 	m        *azservicebus.ReceivedMessage // not written to: the SDK reads it in several goroutines
 	received time.Time                     // by this machine's clock
 	link     *link
-	// alone is the memory of what Receive returns where this is all that came.
-	alone [1]*driver.Delivery
+	// single is the memory of what Receive returns if this is all that came.
+	single [1]*driver.Delivery
 
 	// The source's mu guards what follows.
 	settled bool // or being settled
-	// adrift: a settlement outlasted the call that began it.
-	adrift bool
+	// unanswered: a settlement outlasted the call that began it.
+	unanswered bool
 	// lost is set once the broker has said that the lock is over: the SDK takes
 	// a delivery that was answered for settled, and answers nil the next time.
 	lost bool
 }
 
 func newSource(q *queue, dead bool) *source {
-	s := &source{q: q, dead: dead, turn: make(chan struct{}, 1), held: make(map[*receipt]struct{}), link: q.newLink()}
+	s := &source{q: q, dead: dead, receiveToken: make(chan struct{}, 1), held: make(map[*receipt]struct{}), link: q.newLink()}
 	s.over, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -107,7 +107,7 @@ func newQueueSource(q *queue, dead bool) *source {
 	}
 	s := newSource(q, dead)
 	s.again = func() (*azservicebus.Receiver, error) { return q.b.client().NewReceiverForQueue(q.name, o) }
-	s.desk = q.newDesk()
+	s.controlLink = q.newControlLink()
 	return s
 }
 
@@ -150,8 +150,8 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	defer cancel()
 	deadline, _ := rctx.Deadline()
 	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+	case s.receiveToken <- struct{}{}:
+		defer func() { <-s.receiveToken }()
 	case <-rctx.Done():
 		return nil, s.ended(ctx)
 	case <-s.over.Done():
@@ -161,7 +161,7 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	s.stop = cancel
 	s.mu.Unlock()
 	if s.lose == nil {
-		s.warm.Do(s.prepare)
+		s.connectOnce.Do(s.prepare)
 	}
 	for losses := 0; ; {
 		if s.over.Err() != nil {
@@ -202,7 +202,7 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 			}
 			return nil, s.fault(ctx, err)
 		}
-		if losses > 0 && !rest(rctx, s.over, pauses[losses]) {
+		if losses > 0 && !sleep(rctx, s.over, pauses[losses]) {
 			return nil, s.ended(ctx)
 		}
 		losses++
@@ -215,9 +215,9 @@ func (s *source) least() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lose == nil || s.answer == 0 {
-		return leastWait
+		return minWait
 	}
-	return min(leastWait, max(quickWait, 4*s.answer))
+	return min(minWait, max(minSessionWait, 4*s.answer))
 }
 
 // answered notes how long the broker took with the first messages of a session,
@@ -230,8 +230,8 @@ func (s *source) answered(took time.Duration) {
 	}
 }
 
-// gather is how long a session is asked for each further message.
-const gather = 20 * time.Millisecond
+// gatherWait is how long a session is asked for each further message.
+const gatherWait = 20 * time.Millisecond
 
 // fetch asks the SDK for messages. In a session it asks for one at a time: the SDK
 // leaves the credit of what did not come in time with the broker, and gives back
@@ -240,7 +240,7 @@ const gather = 20 * time.Millisecond
 func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.ReceivedMessage, error) {
 	if s.lose == nil {
 		if !l.open.Load() {
-			err := l.connect(ctx, &l.gate, func(ctx context.Context) error {
+			err := l.connect(ctx, &l.connector, func(ctx context.Context) error {
 				r, _ := l.r.(*azservicebus.Receiver)
 				r, err := s.attach(ctx, &l.lease, r)
 				if r != nil {
@@ -260,7 +260,7 @@ func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.R
 		s.answered(time.Since(begin))
 	}
 	for len(all) > 0 && len(all) < max {
-		soon, cancel := context.WithTimeout(ctx, gather)
+		soon, cancel := context.WithTimeout(ctx, gatherWait)
 		more, err := s.ask(soon, l.r, 1)
 		cancel()
 		switch {
@@ -358,7 +358,7 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 		r.Receipt = r
 		s.held[r] = struct{}{}
 		if len(messages) == 1 {
-			out = r.alone[:0:1]
+			out = r.single[:0:1]
 		}
 		out = append(out, &r.Delivery)
 	}
@@ -380,7 +380,7 @@ func (s *source) close(ctx context.Context) error {
 	s.shut()
 	s.release(ctx)
 	s.mu.Lock()
-	l, d := s.link, s.desk
+	l, d := s.link, s.controlLink
 	s.mu.Unlock()
 	l.down()
 	err := l.close(ctx)

@@ -13,13 +13,13 @@ func TestLeastWait(t *testing.T) {
 		answers []time.Duration
 		want    time.Duration
 	}{
-		{false, nil, leastWait},
-		{false, []time.Duration{time.Millisecond}, leastWait},
-		{true, nil, leastWait},
-		{true, []time.Duration{time.Millisecond}, quickWait},
+		{false, nil, minWait},
+		{false, []time.Duration{time.Millisecond}, minWait},
+		{true, nil, minWait},
+		{true, []time.Duration{time.Millisecond}, minSessionWait},
 		{true, []time.Duration{40 * time.Millisecond}, 160 * time.Millisecond},
 		{true, []time.Duration{40 * time.Millisecond, time.Millisecond, time.Hour}, 160 * time.Millisecond}, // later ones had to be sent first
-		{true, []time.Duration{time.Hour}, leastWait},
+		{true, []time.Duration{time.Hour}, minWait},
 	} {
 		s := new(source)
 		if c.session {

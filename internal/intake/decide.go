@@ -71,7 +71,7 @@ func Decide(v Verdict, p Policy) Action {
 		if v.Count < p.MaxDeliveries {
 			return giveBack(driver.Abandon, spread(v.Count, p.MaxDeliveries, p.RotationHorizon), p)
 		}
-	case driver.ReasonKeyProvider, driver.ReasonReplayStore:
+	case driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonQuota:
 		return giveBack(driver.Release, v.Wait, p) // nothing was held against the message
 	case driver.ReasonMessageFromFuture:
 		return giveBack(driver.Release, max(v.Wait, minWait), p)

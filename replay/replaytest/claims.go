@@ -1,266 +1,346 @@
 package replaytest
 
 import (
-	"strings"
+	"errors"
 	"time"
 
 	"github.com/queue-runtime/queue/replay"
 )
 
 func claim(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	c := t.claimed(s, r)
-	t.firstSeen(c, r.Now)
-	other := t.claimed(s, t.request(t.id()))
-	if other.Token == c.Token {
-		t.Error("two claims have one token")
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	c := h.begin(nil, r)[0]
+	if d := c.FirstSeen.Sub(r.Now); d.Abs() > time.Millisecond {
+		t.errorf("FirstSeen is %v off", d)
 	}
-	// 128 bits do not fit in less.
-	if len(c.Token) < 16 {
-		t.Errorf("a token of %d bytes", len(c.Token))
-	}
-	if s.Retention() < 0 {
-		t.Errorf("Retention: %v", s.Retention())
+	if c.Stamp.ID == [16]byte{} || c.Stamp.Birth.IsZero() || c.Gap {
+		t.errorf("%+v: no stamp, or a gap", c)
 	}
 }
 
-func apart(t *trial) {
-	s := t.store()
-	for _, p := range []struct{ group, id string }{
-		{"ab", "c"}, {"a", "bc"}, {"ab", "c\x00"}, {"ab\x00", "c"}, {"AB", "c"}, {"ab", "C"},
-		{"ab", "\xff"}, {"ab", "\xfe"}, {"\xff", "c"}, {"ab", "c "}, {"ab ", "c"}, {"ab", "1"}, {"ab", "01"},
-	} {
-		r := t.request(replay.ID(p.id))
-		r.Group = p.group
-		c := t.claimed(s, r)
-		if err := s.Consume(t.Context(), r.Group, r.ID, c.Token); err != nil {
-			t.Errorf("Consume %q %q: %v", p.group, p.id, err)
-		}
-		r.BrokerID = "other"
-		t.refused(s, r, replay.ErrReused)
+func sameToken(t *trial) {
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	first := h.begin(nil, r)[0]
+	t.advance(time.Second)
+	r.Now = time.Now()
+	if c := h.begin(nil, r)[0]; !c.FirstSeen.Equal(first.FirstSeen) {
+		t.errorf("FirstSeen %v, then %v", first.FirstSeen, c.FirstSeen)
 	}
-}
-
-func bounds(t *trial) {
-	s := t.store()
-	ctx := t.Context()
-	good := t.request(replay.ID(strings.Repeat("\x00", replay.MaxID)))
-	good.Group = strings.Repeat("g", replay.MaxGroup)
-	for name, change := range map[string]func(*replay.Request){
-		"no group":                 func(r *replay.Request) { r.Group = "" },
-		"a long group":             func(r *replay.Request) { r.Group += "g" },
-		"no ID":                    func(r *replay.Request) { r.ID = "" },
-		"a long ID":                func(r *replay.Request) { r.ID += "i" },
-		"no lease":                 func(r *replay.Request) { r.Lease = 0 },
-		"a negative lease":         func(r *replay.Request) { r.Lease = -1 },
-		"no retry window":          func(r *replay.Request) { r.RetryWindow = 0 },
-		"a negative retry window":  func(r *replay.Request) { r.RetryWindow = -1 },
-		"no receiver's clock, Now": func(r *replay.Request) { r.Now = time.Time{} },
-	} {
-		r := good
-		change(&r)
-		if c, err := s.Begin(ctx, r); err == nil || sentinel(err) || c != (replay.Claim{}) {
-			t.Errorf("Begin with %s: %+v, %v; want an error of its own", name, c, err)
-		}
-	}
-	// None of them left a trace, and the bounds themselves are allowed.
-	c := t.claimed(s, good)
-	if err := s.Renew(ctx, good.Group, good.ID, c.Token, 0); err == nil || sentinel(err) {
-		t.Errorf("Renew with no lease: %v; want an error of its own", err)
-	}
-	for _, p := range []struct {
-		group string
-		id    replay.ID
-	}{{"", good.ID}, {good.Group + "g", good.ID}, {good.Group, ""}, {good.Group, good.ID + "i"}} {
-		for name, err := range map[string]error{
-			"Renew":   s.Renew(ctx, p.group, p.id, c.Token, time.Minute),
-			"Consume": s.Consume(ctx, p.group, p.id, c.Token),
-			"Release": s.Release(ctx, p.group, p.id, c.Token),
-		} {
-			if err == nil || sentinel(err) {
-				t.Errorf("%s with a group of %d and an ID of %d bytes: %v; want an error of its own", name, len(p.group), len(p.id), err)
-			}
-		}
-	}
-	if err := s.Consume(ctx, good.Group, good.ID, c.Token); err != nil {
-		t.Errorf("Consume: %v", err)
-	}
+	h.begin(replay.ErrBusy, again(r))
+	h.finish(nil, replay.Consumed, r)
 }
 
 func busy(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	t.claimed(s, r)
-	t.refused(s, r, replay.ErrBusy) // the same broker message
-	r.BrokerID = "copy"
-	t.refused(s, r, replay.ErrBusy)
-	r.Now = r.FreshUntil.Add(time.Nanosecond)
-	t.refused(s, r, replay.ErrBusy) // stale, but somebody is at it
-	r.Group = "another"
-	r.Now = time.Now()
-	t.claimed(s, r)
-	t.advance(t.ticks(2))
-	t.refused(s, t.request(r.ID), replay.ErrBusy) // asking did not end the lease
-}
-
-func leaseOver(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	first := t.claimed(s, r)
-	t.advance(t.ticks(5))
-	again := t.request(r.ID)
-	second := t.claimed(s, again)
-	if second.Token == first.Token {
-		t.Error("a new claim has the old token")
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	first := h.begin(nil, r)[0]
+	c := h.begin(replay.ErrBusy, again(r))[0]
+	if left := time.Until(c.BusyUntil); left <= 0 || left > lease+time.Second {
+		t.errorf("BusyUntil is in %v, want at most %v", left, lease)
 	}
-	t.firstSeen(second, r.Now)
-	t.refused(s, again, replay.ErrBusy)
-}
-
-// lateCalls is what a holder does whose lease is over and whose envelope is
-// another's by now: nothing of it may touch the other's claim.
-func lateCalls(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	old := t.claimed(s, r)
-	t.advance(t.ticks(5))
-	held := t.claimed(s, t.request(r.ID))
-	t.release(s, r.ID, old.Token, replay.ErrClaimLost)
-	t.refused(s, t.request(r.ID), replay.ErrBusy)
-	t.renew(s, r.ID, old.Token, replay.ErrClaimLost)
-	t.consume(s, r.ID, old.Token, replay.ErrClaimLost)
-	t.refused(s, t.request(r.ID), replay.ErrBusy)
-	t.renew(s, r.ID, held.Token, nil)
-
-	// Also when the other's lease is over in its turn: it may still consume.
-	t.advance(t.ticks(5))
-	t.release(s, r.ID, old.Token, replay.ErrClaimLost)
-	t.consume(s, r.ID, old.Token, replay.ErrClaimLost)
-	t.consume(s, r.ID, held.Token, nil)
-	t.release(s, r.ID, old.Token, replay.ErrClaimLost)
-	t.consume(s, r.ID, old.Token, replay.ErrClaimLost)
-
-	for _, token := range []string{"", "x", strings.Repeat("0", len(held.Token)), held.Token + "0"} {
-		id := t.id()
-		t.claimed(s, t.request(id))
-		t.renew(s, id, token, replay.ErrClaimLost)
-		t.consume(s, id, token, replay.ErrClaimLost)
-		t.release(s, id, token, replay.ErrClaimLost)
-		t.refused(s, t.request(id), replay.ErrBusy)
+	t.advance(lease - time.Second)
+	h.begin(replay.ErrBusy, again(r))
+	t.advance(2 * time.Second)
+	other := again(r)
+	if c := h.begin(nil, other)[0]; !c.FirstSeen.Equal(first.FirstSeen) {
+		t.errorf("FirstSeen %v, then %v", first.FirstSeen, c.FirstSeen)
 	}
+	h.begin(replay.ErrBusy, r) // its old owner is an owner no more
+	h.finish(replay.ErrClaimLost, replay.Consumed, r)
+	h.finish(replay.ErrClaimLost, replay.Released, r)
+	h.finish(replay.ErrClaimLost, replay.Parked, r)
+	h.renew(replay.ErrClaimLost, r)
+	h.finish(nil, replay.Consumed, other)
+	h.finish(replay.ErrHandled, replay.Consumed, r)
+	h.renew(replay.ErrHandled, r)
 }
 
 func renew(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	c := t.claimed(s, r)
-	for range 3 { // far past the first lease
-		t.advance(t.ticks(2))
-		t.renew(s, r.ID, c.Token, nil)
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	h.begin(nil, r)
+	for range 4 {
+		t.advance(lease / 2)
+		h.renew(nil, r)
+		h.begin(replay.ErrBusy, again(r))
 	}
-	t.advance(t.ticks(2))
-	t.refused(s, t.request(r.ID), replay.ErrBusy)
-	t.advance(t.ticks(3))
-	// Over, though nobody took it: the broker may have given it to another.
-	t.renew(s, r.ID, c.Token, replay.ErrClaimLost)
-	next := t.claimed(s, t.request(r.ID))
-	t.renew(s, r.ID, c.Token, replay.ErrClaimLost)
-
-	t.renew(s, t.id(), next.Token, replay.ErrClaimLost) // no record
-	t.release(s, r.ID, next.Token, nil)
-	t.renew(s, r.ID, next.Token, replay.ErrClaimLost)
-	next = t.claimed(s, t.request(r.ID))
-	t.consume(s, r.ID, next.Token, nil)
-	t.renew(s, r.ID, next.Token, replay.ErrClaimLost)
-	r.BrokerID = "other"
-	t.refused(s, r, replay.ErrReused) // none of it brought the claim back
+	t.advance(lease - time.Second)
+	h.begin(replay.ErrBusy, again(r))
+	t.advance(2 * time.Second)
+	if !t.o.Observes {
+		h.renew(replay.ErrClaimLost, r) // another may have been told so
+	}
+	h.begin(nil, again(r))
+	wrong := again(r)
+	h.renew(replay.ErrClaimLost, wrong)
+	h.renew(replay.ErrClaimLost, at(t.young("s"), 1))
 }
 
 func release(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	c := t.claimed(s, r)
-	t.release(s, r.ID, c.Token, nil)
-	t.release(s, r.ID, c.Token, nil) // the answer to the first may have been lost
-	t.advance(t.ticks(1))
-	again := t.claimed(s, t.request(r.ID))
-	t.firstSeen(again, r.Now)
-	t.release(s, r.ID, c.Token, replay.ErrClaimLost)
-	t.refused(s, t.request(r.ID), replay.ErrBusy)
-	t.release(s, t.id(), c.Token, nil) // no record
-
-	// Given up is given up.
-	t.release(s, r.ID, again.Token, nil)
-	for _, token := range []string{again.Token, "", strings.Repeat("0", len(again.Token))} {
-		t.consume(s, r.ID, token, replay.ErrClaimLost)
-		t.renew(s, r.ID, token, replay.ErrClaimLost)
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	first := h.begin(nil, r)[0]
+	h.finish(replay.ErrClaimLost, replay.Released, again(r))
+	h.begin(replay.ErrBusy, again(r))
+	h.finish(nil, replay.Released, r)
+	h.finish(nil, replay.Released, r)
+	h.finish(replay.ErrClaimLost, replay.Consumed, r)
+	h.renew(replay.ErrClaimLost, r)
+	t.advance(time.Second)
+	next := again(r)
+	if c := h.begin(nil, next)[0]; !c.FirstSeen.Equal(first.FirstSeen) {
+		t.errorf("FirstSeen %v, then %v", first.FirstSeen, c.FirstSeen)
 	}
-	third := t.claimed(s, t.request(r.ID))
-
-	t.consume(s, r.ID, third.Token, nil)
-	t.release(s, r.ID, third.Token, replay.ErrClaimLost)
-	r.BrokerID = "other"
-	t.refused(s, r, replay.ErrReused)
+	h.finish(replay.ErrClaimLost, replay.Released, r)
+	h.finish(nil, replay.Consumed, next)
+	h.finish(replay.ErrHandled, replay.Released, r)
+	h.finish(replay.ErrClaimLost, replay.Released, at(t.young("s"), 7))
 }
 
 func consume(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	t.consume(s, r.ID, "", replay.ErrClaimLost) // no record
-	t.consume(s, r.ID, strings.Repeat("0", 32), replay.ErrClaimLost)
-	c := t.claimed(s, r)
-	t.consume(s, r.ID, strings.Repeat("0", len(c.Token)), replay.ErrClaimLost)
-	t.refused(s, r, replay.ErrBusy)
-	t.consume(s, r.ID, c.Token, nil)
-	t.consume(s, r.ID, c.Token, nil) // the answer to the first may have been lost
-	t.consume(s, r.ID, strings.Repeat("0", len(c.Token)), replay.ErrClaimLost)
-	replayed := t.request(r.ID)
-	replayed.BrokerID = "copy"
-	t.refused(s, replayed, replay.ErrReused)
-	t.advance(t.ticks(5)) // the lease means nothing any more
-	t.refused(s, replayed, replay.ErrReused)
-	t.consume(s, r.ID, c.Token, nil)
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	h.finish(replay.ErrClaimLost, replay.Consumed, r)
+	h.begin(nil, r)
+	h.finish(replay.ErrClaimLost, replay.Consumed, again(r))
+	h.finish(nil, replay.Consumed, r)
+	h.finish(nil, replay.Consumed, r)
+	h.finish(replay.ErrHandled, replay.Consumed, again(r))
+	h.finish(replay.ErrHandled, replay.Parked, r)
+	h.begin(replay.ErrDuplicate, again(r))
 }
 
-func consumeLate(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	c := t.claimed(s, r)
-	t.advance(t.ticks(5))
-	t.consume(s, r.ID, c.Token, nil) // its handler did finish
-	r.BrokerID = "copy"
-	t.refused(s, r, replay.ErrReused)
+func park(t *trial) {
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	h.finish(replay.ErrClaimLost, replay.Parked, r)
+	first := h.begin(nil, r)[0]
+	h.finish(nil, replay.Parked, r)
+	h.finish(nil, replay.Parked, r)
+	h.finish(replay.ErrClaimLost, replay.Consumed, r)
+	h.look(replay.StateParked, r)
+	// It comes back, from a redrive, and is handled once.
+	t.advance(time.Hour)
+	next := again(r)
+	if c := h.begin(nil, next)[0]; !c.FirstSeen.Equal(first.FirstSeen) {
+		t.errorf("FirstSeen %v, then %v", first.FirstSeen, c.FirstSeen)
+	}
+	h.finish(nil, replay.Consumed, next)
+	h.begin(replay.ErrDuplicate, again(r))
+	// A parked record outlasts the retry window.
+	p := at(t.young("s"), 1)
+	h.begin(nil, p)
+	h.finish(nil, replay.Parked, p)
+	for range 10 {
+		t.advance(24 * time.Hour)
+		h.handled(at(t.stream("clock", time.Now()), 1))
+	}
+	h.look(replay.StateParked, p)
+	for range 6 {
+		t.advance(24 * time.Hour)
+		h.handled(at(t.stream("clock", time.Now()), 1))
+	}
+	if l, err := h.s.Look(t.ctx, group, []replay.Query{{ID: p.ID, SealedAt: p.SealedAt}}); err != nil || l[0].State == replay.StateParked {
+		t.errorf("Look after ParkedTTL: %+v, %v", l, err)
+	}
 }
 
-func duplicate(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	r.BrokerID = "first"
-	c := t.claimed(s, r)
-	t.release(s, r.ID, c.Token, nil)
-	second := t.request(r.ID)
-	second.BrokerID = "second"
-	c = t.claimed(s, second)
-	t.consume(s, r.ID, c.Token, nil)
-
-	t.advance(t.ticks(1))
-	second.Now = time.Now()
-	got, err := s.Begin(t.Context(), second)
-	is(t, "Begin", err, nil)
-	if !got.Duplicate || got.Token != "" {
-		t.Errorf("Begin: %+v, want Duplicate and no token", got)
+// lateFinish: a handler that ends after its lease still ends, unless another has
+// taken its claim over.
+func lateFinish(t *trial) {
+	h := t.handle()
+	for _, kind := range []replay.FinishKind{replay.Consumed, replay.Released, replay.Parked} {
+		r := at(t.young("s"), 1)
+		h.begin(nil, r)
+		t.advance(2 * lease)
+		h.finish(nil, kind, r)
+		if kind == replay.Consumed {
+			h.begin(replay.ErrDuplicate, again(r))
+		} else {
+			h.begin(nil, again(r))
+		}
 	}
-	second.Now = second.FreshUntil.Add(time.Nanosecond) // stale or not
-	if got, err := s.Begin(t.Context(), second); err != nil || !got.Duplicate {
-		t.Errorf("Begin: %+v, %v, want Duplicate", got, err)
-	}
-	t.refused(s, r, replay.ErrReused) // claimed it once, did not consume it
+}
 
-	// A broker that names no messages shows nothing.
-	anonymous := t.request(t.id())
-	anonymous.BrokerID = ""
-	c = t.claimed(s, anonymous)
-	t.consume(s, anonymous.ID, c.Token, nil)
-	t.refused(s, anonymous, replay.ErrReused)
+func copies(t *trial) {
+	h := t.handle()
+	id := t.young("s")
+	r := at(id, 1)
+	h.begin(nil, r)
+	other := again(r)
+	other.Tag[0] ^= 1
+	h.begin(replay.ErrCollision, other)
+	h.finish(nil, replay.Released, r)
+	h.begin(replay.ErrCollision, other)
+	r = again(r)
+	h.handled(r)
+	h.begin(replay.ErrDuplicate, again(r))
+	h.begin(replay.ErrCollision, other)
+	h.passFolding()
+	h.begin(replay.ErrReused, again(r))
+	h.begin(replay.ErrReused, other)
+	h.finish(replay.ErrHandled, replay.Consumed, r)
+	h.finish(replay.ErrHandled, replay.Released, r)
+	h.renew(replay.ErrHandled, r)
+	h.look(replay.StateConsumed, r)
+}
+
+// resealed: a resealed copy has a tag of its own and is the same message.
+func resealed(t *trial) {
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	h.begin(nil, r)
+	h.finish(nil, replay.Parked, r)
+	t.advance(24 * time.Hour) // past the retry window
+	anew := func(tag byte) replay.Request {
+		n := again(r)
+		n.Resealed, n.Tag[0] = true, tag
+		n.FreshUntil = n.Now.Add(maxAge)
+		return n
+	}
+	first, second := anew(1), anew(2)
+	h.begin(replay.ErrNotFresh, again(r))
+	h.begin(nil, first)
+	h.begin(replay.ErrBusy, second)
+	h.finish(nil, replay.Consumed, first)
+	h.begin(replay.ErrDuplicate, second) // of another operator
+	h.begin(replay.ErrDuplicate, again(r))
+	h.passFolding()
+	h.begin(replay.ErrReused, anew(3))
+}
+
+func notFresh(t *trial) {
+	h := t.handle()
+	id := t.young("s")
+	stale := at(id, 2)
+	stale.Now = stale.FreshUntil.Add(time.Millisecond)
+	h.begin(replay.ErrNotFresh, stale)
+	if n := h.stats(); n.Records != 0 || n.Streams != 0 {
+		t.errorf("a rejected message left %d records and %d streams", n.Records, n.Streams)
+	}
+	stale.Now = stale.FreshUntil
+	h.begin(nil, stale)
+	// Known now: a retry may be stale.
+	h.finish(nil, replay.Released, stale)
+	stale = again(stale)
+	stale.Now = stale.FreshUntil.Add(time.Minute)
+	h.begin(nil, stale)
+}
+
+func retryWindow(t *trial) {
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	h.begin(nil, r)
+	h.finish(nil, replay.Released, r)
+	late := again(r)
+	late.Now = r.Now.Add(window + time.Millisecond)
+	h.begin(replay.ErrNotFresh, late)
+	late.Now = r.Now.Add(window)
+	h.begin(nil, late)
+}
+
+func apart(t *trial) {
+	h := t.handle()
+	a := at(t.young("s"), 1)
+	others := []replay.Request{at(a.ID, 2), at(t.young("s"), 1), a, a}
+	others[2].ID.Sender = "other"
+	others[3].ID.Sender = ""
+	h.handled(a)
+	for i := range others {
+		others[i].Token = replay.NewToken()
+		h.handled(others[i])
+	}
+	c, err := h.s.Begin(t.ctx, "group2", []replay.Request{again(a)})
+	if err != nil || c[0].Err != nil {
+		t.errorf("another group: %+v, %v", c, err)
+	}
+	f, err := h.s.Finish(t.ctx, "group2", []replay.Finish{{ID: others[0].ID, Token: others[0].Token, Kind: replay.Consumed}})
+	if err != nil || !errors.Is(f[0].Err, replay.ErrClaimLost) {
+		t.errorf("another group: %+v, %v", f, err)
+	}
+}
+
+// batchOrder: each item of a call sees those before it.
+func batchOrder(t *trial) {
+	h := t.handle()
+	id := t.young("s")
+	r := at(id, 1)
+	c, err := h.s.Begin(t.ctx, group, []replay.Request{r, again(r), r, at(id, 2), at(id, 3000)})
+	if err != nil {
+		t.fatalf("Begin: %v", err)
+	}
+	for i, want := range []error{nil, replay.ErrBusy, nil, nil, nil} {
+		if !errors.Is(c[i].Err, want) {
+			t.errorf("item %d: %v, want %v", i, c[i].Err, want)
+		}
+	}
+	kinds := []replay.FinishKind{replay.Consumed, replay.Released, replay.Consumed}
+	f := make([]replay.Finish, len(kinds))
+	for i, k := range kinds {
+		f[i] = replay.Finish{ID: r.ID, Token: r.Token, Kind: k}
+	}
+	got, err := h.s.Finish(t.ctx, group, f)
+	if err != nil {
+		t.fatalf("Finish: %v", err)
+	}
+	for i, want := range []error{nil, replay.ErrHandled, nil} {
+		if !errors.Is(got[i].Err, want) {
+			t.errorf("item %d: %v, want %v", i, got[i].Err, want)
+		}
+	}
+}
+
+// invalid items are refused one by one, and calls as a whole.
+func invalid(t *trial) {
+	h := t.handle()
+	good := at(t.young("s"), 5)
+	bad := func(change func(*replay.Request)) replay.Request {
+		r := again(good)
+		change(&r)
+		return r
+	}
+	all := []replay.Request{
+		bad(func(r *replay.Request) { r.ID.Stream = [16]byte{} }),
+		bad(func(r *replay.Request) { r.ID.Sequence = 0 }),
+		good,
+		bad(func(r *replay.Request) { r.ID.Sequence = 1 << 53 }),
+		bad(func(r *replay.Request) { r.Token = replay.Token{} }),
+		bad(func(r *replay.Request) { r.Lease = 0 }),
+		bad(func(r *replay.Request) { r.RetryWindow = 0 }),
+		bad(func(r *replay.Request) { r.MaxMessageAge = 0 }),
+		bad(func(r *replay.Request) { r.MaxClockSkew = -1 }),
+		bad(func(r *replay.Request) { r.Settled = 5 }),
+		bad(func(r *replay.Request) { r.Previous = 5 }),
+		bad(func(r *replay.Request) { r.Void = []replay.Range{{First: 1, Last: 1}} }),
+		bad(func(r *replay.Request) { r.Now = time.Time{} }),
+		bad(func(r *replay.Request) { r.SealedAt = time.Time{} }),
+	}
+	c, err := h.s.Begin(t.ctx, group, all)
+	if err != nil || len(c) != len(all) {
+		t.fatalf("Begin: %d answers, %v", len(c), err)
+	}
+	for i := range c {
+		if want := []error{replay.ErrInvalid, nil}[b2i(i == 2)]; !errors.Is(c[i].Err, want) {
+			t.errorf("item %d: %v, want %v", i, c[i].Err, want)
+		}
+	}
+	f, err := h.s.Finish(t.ctx, group, []replay.Finish{{ID: good.ID, Token: good.Token}, {ID: good.ID, Token: good.Token, Kind: replay.Consumed}})
+	if err != nil || !errors.Is(f[0].Err, replay.ErrInvalid) || f[1].Err != nil {
+		t.errorf("Finish: %+v, %v", f, err)
+	}
+	if _, err := h.s.Begin(t.ctx, "", []replay.Request{good}); err == nil {
+		t.errorf("an empty group was accepted")
+	}
+	if _, err := h.s.Begin(t.ctx, group, make([]replay.Request, replay.MaxBatch+1)); err == nil {
+		t.errorf("a batch above MaxBatch was accepted")
+	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

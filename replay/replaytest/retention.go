@@ -6,211 +6,195 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-func notFresh(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	stale := r
-	stale.FreshUntil = r.Now.Add(-time.Millisecond)
-	t.refused(s, stale, replay.ErrNotFresh)
-	t.refused(s, stale, replay.ErrNotFresh) // the first made no record
-	t.consume(s, r.ID, "", replay.ErrClaimLost)
-
-	r.FreshUntil = r.Now // fresh until then, inclusive
-	t.firstSeen(t.claimed(s, r), r.Now)
-}
-
-func retryWindow(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	r.RetryWindow = t.ticks(50)
-	c := t.claimed(s, r)
-	t.release(s, r.ID, c.Token, nil)
-
-	// Seen fresh once, so its retries pass though it is stale by now. Only the
-	// receiver's clock counts, so the test need not wait.
-	retry := r
-	retry.Now = r.FreshUntil.Add(time.Millisecond)
-	c = t.claimed(s, retry)
-	t.firstSeen(c, r.Now)
-	t.release(s, r.ID, c.Token, nil)
-
-	retry.Now = r.Now.Add(r.RetryWindow)
-	c = t.claimed(s, retry)
-	t.firstSeen(c, r.Now) // counted from the first, not from the last
-	t.release(s, r.ID, c.Token, nil)
-
-	retry.Now = r.Now.Add(r.RetryWindow + time.Millisecond)
-	t.refused(s, retry, replay.ErrNotFresh)
-	retry.FreshUntil = retry.Now.Add(time.Hour) // fresh or not
-	t.refused(s, retry, replay.ErrNotFresh)
-
-	// A consumed record is a replay, however late.
-	retry.Now = r.Now.Add(r.RetryWindow)
-	c = t.claimed(s, retry)
-	t.consume(s, r.ID, c.Token, nil)
-	retry.Now = r.Now.Add(10 * r.RetryWindow)
-	retry.BrokerID = "copy"
-	t.refused(s, retry, replay.ErrReused)
-}
-
-// past advances until retention of n ticks is over, slack included.
-func past(t *trial, n int) { t.advance(t.ticks(n) + t.o.Slack + t.o.Tick) }
-
-func retainConsumed(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	r.RetainClaimed = r.Now.Add(t.ticks(4))
-	r.RetainConsumed = r.Now.Add(t.ticks(10))
-	c := t.claimed(s, r)
-	t.consume(s, r.ID, c.Token, nil)
-	t.advance(t.ticks(7)) // past RetainClaimed, which is not for this one
-	r.BrokerID = "copy"
-	t.refused(s, r, replay.ErrReused)
-	past(t, 3)
-	late := t.request(r.ID)
-	late.FreshUntil = late.Now.Add(-time.Millisecond)
-	t.refused(s, late, replay.ErrNotFresh) // its FirstSeen went with it
-	t.consume(s, r.ID, c.Token, replay.ErrClaimLost)
-	late = t.request(r.ID)
-	t.firstSeen(t.claimed(s, late), late.Now)
-
-	// Consumed records go at their own time also where released ones stay.
-	r = t.request(t.id())
-	r.RetainConsumed = r.Now.Add(t.ticks(2))
-	c = t.claimed(s, r)
-	t.consume(s, r.ID, c.Token, nil)
-	past(t, 2)
-	late = t.request(r.ID)
-	late.FreshUntil = late.Now.Add(-time.Millisecond)
-	t.refused(s, late, replay.ErrNotFresh)
-}
-
-func retainClaimed(t *trial) {
-	s := t.store()
-	released, abandoned := t.request(t.id()), t.request(t.id())
-	for _, r := range []*replay.Request{&released, &abandoned} {
-		r.RetainClaimed = r.Now.Add(t.ticks(10))
-		r.RetainConsumed = r.Now.Add(t.ticks(4))
-		r.FreshUntil = r.Now
+func look(t *trial) {
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	h.look(replay.StateUnknown, r)
+	if n := h.stats(); n.Streams != 0 || n.Records != 0 {
+		t.errorf("a look left %d streams and %d records", n.Streams, n.Records)
 	}
-	c := t.claimed(s, released)
-	t.release(s, released.ID, c.Token, nil)
-	t.claimed(s, abandoned) // and its holder crashes
-	t.advance(t.ticks(7))
-	for _, r := range []replay.Request{released, abandoned} {
-		again := r
-		again.Now = time.Now()
-		again.RetainClaimed = r.RetainClaimed
-		c := t.claimed(s, again)
-		t.firstSeen(c, r.Now)
-		t.release(s, r.ID, c.Token, nil)
+	h.begin(nil, r)
+	l := h.look(replay.StateClaimed, r)
+	if l.FirstSeen.IsZero() || l.Resealable(time.Now()) {
+		t.errorf("%+v of a live claim", l)
 	}
-	past(t, 3)
-	for _, r := range []replay.Request{released, abandoned} {
-		r.Now = time.Now()
-		t.refused(s, r, replay.ErrNotFresh)
-		fresh := t.request(r.ID)
-		t.firstSeen(t.claimed(s, fresh), fresh.Now)
+	t.advance(2 * lease)
+	if l := h.look(replay.StateClaimed, r); !t.o.Observes && !l.Resealable(time.Now()) {
+		t.errorf("%+v of a claim that is over", l)
+	}
+	h.finish(nil, replay.Released, r)
+	if l := h.look(replay.StateReleased, r); !l.Resealable(time.Now()) {
+		t.errorf("%+v of a released message", l)
+	}
+	r = again(r)
+	h.handled(r)
+	if l := h.look(replay.StateConsumed, r); l.Resealable(time.Now()) {
+		t.errorf("%+v of a consumed message", l)
 	}
 }
 
-func leaseOutlasts(t *trial) {
-	s := t.store()
-	r := t.request(t.id())
-	r.Lease = t.ticks(10) + t.o.Slack
-	r.RetainClaimed = r.Now.Add(-t.ticks(1)) // over before it begins
-	c := t.claimed(s, r)
-	t.advance(t.ticks(6) + t.o.Slack)
-	t.refused(s, r, replay.ErrBusy)
-	if err := s.Renew(t.Context(), r.Group, r.ID, c.Token, t.ticks(10)+t.o.Slack); err != nil {
-		t.Errorf("Renew: %v", err)
-	}
-	t.advance(t.ticks(6) + t.o.Slack)
-	t.refused(s, r, replay.ErrBusy)
-	t.consume(s, r.ID, c.Token, nil)
-	r.BrokerID = "copy"
-	t.refused(s, r, replay.ErrReused)
+// lookUnused: unused is only what the memory reaches back to.
+func lookUnused(t *trial) {
+	h := t.handle()
+	born := h.stats().Stamp.Birth
+	id := t.young("s")
+	h.handled(at(id, 2))
+	h.look(replay.StateUnused, at(id, 1))
+	h.look(replay.StateUnused, at(id, 5000))
+	old := at(id, 3)
+	old.SealedAt = born.Add(skew) // perhaps before the store was born
+	h.look(replay.StateUnknown, old)
+	old.SealedAt = time.Time{}
+	h.look(replay.StateUnknown, old)
+	h.look(replay.StateUnknown, at(t.young("s"), 1)) // a stream that is not held
+	stale := at(id, 4)
+	stale.Now = stale.FreshUntil.Add(time.Hour)
+	h.begin(replay.ErrNotFresh, stale) // a rejection makes nothing known
+	h.look(replay.StateUnused, stale)
 }
 
-// otherClock has receivers whose clocks are far off the store's. What they ask
-// to be kept counts from their own Now.
-func otherClock(t *trial) {
-	for _, off := range []time.Duration{-1000 * t.o.Tick, 1000 * t.o.Tick} {
-		s := t.store()
-		r := t.request(t.id())
-		for _, at := range []*time.Time{&r.Now, &r.FreshUntil} {
-			*at = at.Add(off)
+// folding: what was consumed is known for as long as the stream is held, as few
+// intervals.
+func folding(t *trial) {
+	h := t.handle()
+	id := t.young("s")
+	var all []replay.Request
+	for n := uint64(1); n <= 3000; n++ {
+		if n%1000 != 0 {
+			all = append(all, at(id, n))
 		}
-		r.RetainClaimed = r.Now.Add(t.ticks(10))
-		r.RetainConsumed = r.RetainClaimed
-		released := r
-		released.ID = t.id()
-		c := t.claimed(s, released)
-		t.release(s, released.ID, c.Token, nil)
-		c = t.claimed(s, r)
-		t.firstSeen(c, r.Now)
-		t.consume(s, r.ID, c.Token, nil)
-		t.advance(t.ticks(7))
-		r.BrokerID = "copy"
-		t.refused(s, r, replay.ErrReused)
-		again := released
-		again.Now = time.Now().Add(off)
-		again.FreshUntil = again.Now.Add(-time.Millisecond)
-		c = t.claimed(s, again)
-		t.firstSeen(c, released.Now)
-		t.release(s, again.ID, c.Token, nil)
-		past(t, 3)
-		r.Now = time.Now().Add(off)
-		r.FreshUntil = r.Now.Add(-time.Millisecond)
-		t.refused(s, r, replay.ErrNotFresh)
-		r.ID = again.ID
-		t.refused(s, r, replay.ErrNotFresh)
 	}
-}
-
-func full(t *trial) {
-	if !t.o.Bounded {
-		t.Log("the store has no bound of its own")
-		return
+	for i := 0; i < len(all); i += 500 {
+		h.handled(all[i:min(i+500, len(all))]...)
 	}
-	const room = 8
-	s := t.o.New(t.T, room)
-	type held struct {
-		r replay.Request
-		c replay.Claim
-	}
-	all := make([]held, room)
 	for i := range all {
-		all[i].r = t.request(t.id())
-		all[i].r.RetainConsumed = all[i].r.Now.Add(t.ticks(10))
-		all[i].c = t.claimed(s, all[i].r)
+		all[i] = again(all[i])
 	}
-	more := t.request(t.id())
-	t.refused(s, more, replay.ErrFull)
-	t.consume(s, more.ID, "", replay.ErrClaimLost) // no record
-	for _, h := range all[:room/2] {
-		t.consume(s, h.r.ID, h.c.Token, nil)
+	h.begin(replay.ErrDuplicate, all...)
+	h.passFolding()
+	h.begin(replay.ErrReused, all...)
+	if n := h.stats(); !t.o.Approximate && (n.Intervals != 3+2 || n.Recent != 1) { // and two of the clock
+		t.errorf("%d intervals and %d recent, want 5 and 1", n.Intervals, n.Recent)
 	}
-	t.refused(s, more, replay.ErrFull) // the consumed count
+	t.advance(24 * time.Hour)
+	h.passFolding()
+	h.begin(replay.ErrReused, all...)
+	h.handled(at(id, 1000), at(id, 2000)) // stragglers
+	h.passFolding()
+	h.begin(replay.ErrReused, at(id, 1000), at(id, 1001), at(id, 2000))
+	h.missing(id)
+}
 
-	// Nothing was forgotten, and what is known needs no room.
-	for i, h := range all {
-		h.r.BrokerID = "copy"
-		if i < room/2 {
-			t.refused(s, h.r, replay.ErrReused)
-			continue
+// forever returns the message as a receiver sees it that takes every age for
+// fresh.
+func forever(r replay.Request) replay.Request {
+	r = again(r)
+	r.FreshUntil = r.Now.Add(1000 * time.Hour)
+	return r
+}
+
+// pass lets days pass in a group that is busy.
+func (h handle) pass(days int) {
+	for range days {
+		h.t.advance(24 * time.Hour)
+		h.handled(at(h.t.stream("clock", time.Now()), 1))
+	}
+	h.passFolding()
+}
+
+// marks: a stream that was dropped leaves a mark, so that what was in it is never
+// fresh again, whatever a receiver believes.
+func marks(t *trial) {
+	h := t.bounded(replay.Bounds{KeepStream: 48 * time.Hour})
+	r := at(t.young("s"), 1)
+	never := at(t.young("s"), 1) // sealed, and never delivered
+	t.advance(skew)
+	last := at(r.ID, 2)
+	h.handled(r, last)
+	h.pass(1)
+	h.begin(replay.ErrReused, forever(r))
+	h.pass(4)
+	if h.account(r.ID) != nil {
+		t.errorf("the stream is held after more than KeepStream")
+	}
+	h.begin(replay.ErrNotFresh, forever(r), forever(last), forever(never))
+	h.begin(nil, forever(at(r.ID, 3))) // sealed after the mark
+	h.begin(replay.ErrNotFresh, forever(r), forever(last))
+	back := forever(r)
+	back.Now = r.Now // a receiver whose clock was set back
+	h.begin(replay.ErrNotFresh, back)
+	h.look(replay.StateUnknown, r)
+}
+
+// streamMark: a stream with too many intervals forgets the oldest, and refuses
+// what was in them.
+func streamMark(t *trial) {
+	h := t.handle()
+	id := t.young("s")
+	const n = 1100
+	var all []replay.Request
+	for i := range uint64(n) {
+		t.advance(time.Millisecond)
+		r := at(id, 2*i+1)
+		r.Settled = r.ID.Sequence - 1
+		all = append(all, r)
+	}
+	h.handled(all...)
+	h.passFolding()
+	for i := range all {
+		all[i] = forever(all[i])
+	}
+	c, err := h.s.Begin(t.ctx, group, all)
+	if err != nil {
+		t.fatalf("Begin: %v", err)
+	}
+	forgotten := 0
+	for i := range c {
+		switch c[i].Err {
+		case replay.ErrNotFresh:
+			forgotten++
+		case replay.ErrReused:
+		default:
+			t.fatalf("sequence %d: %v", all[i].ID.Sequence, c[i].Err)
 		}
-		t.refused(s, h.r, replay.ErrBusy)
-		t.release(s, h.r.ID, h.c.Token, nil)
-		t.claimed(s, h.r)
 	}
-	stale := more
-	stale.FreshUntil = stale.Now.Add(-time.Millisecond)
-	t.refused(s, stale, replay.ErrNotFresh)
+	if forgotten == 0 || forgotten > n/2 {
+		t.errorf("%d of %d are forgotten, want those above 1,024 intervals, and their pages", forgotten, n)
+	}
+	if a := h.account(id); a.MissingForgotten == 0 || a.Start == 1 {
+		t.errorf("%d missing forgotten, accounting from %d", a.MissingForgotten, a.Start)
+	}
+	h.handled(at(id, 2*n+1))
+}
 
-	past(t, 10)
-	for range room / 2 { // as many as were consumed, and not one more
-		t.claimed(s, t.request(t.id()))
+// reach: a stream is kept for as long as the largest reach asked for.
+func reach(t *trial) {
+	h := t.bounded(replay.Bounds{KeepStream: 24 * time.Hour})
+	r := at(t.young("s"), 1)
+	h.handled(r)
+	far := at(t.stream("far", time.Now()), 1)
+	far.MaxMessageAge = 96 * time.Hour
+	h.handled(far)
+	h.pass(3)
+	h.begin(replay.ErrReused, forever(r))
+	h.pass(3)
+	h.begin(replay.ErrNotFresh, forever(r))
+}
+
+// clockJump: time that passes without messages drops no stream.
+func clockJump(t *trial) {
+	h := t.bounded(replay.Bounds{KeepStream: 24 * time.Hour})
+	r := at(t.young("s"), 1)
+	h.handled(r)
+	t.advance(300 * 24 * time.Hour)
+	// Sealed before the jump: the group's time stands still.
+	for i := range uint64(20) {
+		old := r
+		old.ID = t.stream("clock", r.SealedAt)
+		old.ID.Sequence = i + 1
+		old.Token = replay.NewToken()
+		h.handled(old)
+		t.advance(10 * time.Minute)
 	}
-	t.refused(s, t.request(t.id()), replay.ErrFull)
+	h.begin(replay.ErrReused, forever(r))
 }

@@ -1,15 +1,10 @@
-// Package replaytest is the suite that every [replay.NonceStore] passes: each
-// transition of its contract, retention, races, and a store that is full.
-//
-// It cannot show that a store survives a crash or is one over several
-// processes; a store that claims so has tests of its own for it.
 package replaytest
 
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
-	"errors"
+	"fmt"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,177 +12,215 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
+// Fixture is one memory that handles are opened on.
+type Fixture struct {
+	// Open returns another handle on the memory, with a clock of its own that
+	// is off by shift if the store judges anything by the process's clock. A
+	// test that drops a handle stands for a process that was killed. Required.
+	Open func(shift time.Duration) replay.Store
+	// Lose makes the memory empty, as a store that lost its disk. Handles stay
+	// open. Nil: cannot happen.
+	Lose func()
+	// Backup takes a copy of the memory and returns what puts it back. Nil:
+	// cannot happen.
+	Backup func() (restore func())
+}
+
 // Options says how to run the suite.
 type Options struct {
-	// New returns an empty store, and has t clean it up. max is how many
-	// records it is to have room for, 0 for its default. Required.
-	New func(t *testing.T, max int) replay.NonceStore
-	// Bounded says that New heeds max and that the store answers ErrFull
-	// beyond it.
-	Bounded bool
-	// Advance returns once the store's clock, and time.Now, have moved on by
-	// d at least. Nil runs each test in a bubble of testing/synctest, where a
-	// sleep takes no time; a store that waits for anything outside of the
-	// process needs one, for example time.Sleep.
+	// New returns an empty memory with those bounds, and has t clean it up.
+	// Required.
+	New func(t testing.TB, b replay.Bounds) Fixture
+	// Advance returns once the clocks have moved on by d. Nil runs each test in
+	// a bubble of testing/synctest, where a sleep takes no time.
 	Advance func(d time.Duration)
-	// Tick is the unit of all leases and times in the suite, and what a test
-	// may be late by at most: a few hundred milliseconds by a real clock. 0
-	// means 1 minute.
-	Tick time.Duration
-	// Slack is for how much longer than asked the store may keep a record,
-	// because it rounds up or sweeps at intervals.
-	Slack time.Duration
+	// Observes: the store has no clock, so that a claim is taken over only by a
+	// handle that saw it unchanged for a whole lease.
+	Observes bool
+	// ChangesLate: the change number stands still for up to this long although
+	// something was written. 0 means that each call that writes raises it.
+	ChangesLate time.Duration
+	// Approximate: quotas may be exceeded by what other handles added since
+	// the last count, and Stats lag behind.
+	Approximate bool
+	// Unreliable: calls may fail, and are repeated then.
+	Unreliable bool
+	// Schedules is how many random schedules to run: 0 means 300. With QRT_SOAK=1
+	// in the environment there are a hundred times as many.
+	Schedules int
+	// Seed of the first schedule, to repeat one that failed. 0 draws one.
+	Seed uint64
+}
+
+// tests are the parts of the suite.
+var tests = []struct {
+	name string
+	run  func(*trial)
+}{
+	{"claim", claim},
+	{"claim again with the same token", sameToken},
+	{"busy and taken over", busy},
+	{"renew", renew},
+	{"release", release},
+	{"consume", consume},
+	{"park", park},
+	{"late finish", lateFinish},
+	{"copies", copies},
+	{"resealed copies", resealed},
+	{"not fresh", notFresh},
+	{"retry window", retryWindow},
+	{"groups, senders and streams are apart", apart},
+	{"order in a batch", batchOrder},
+	{"invalid items", invalid},
+	{"look", look},
+	{"look finds what is unused", lookUnused},
+	{"folding", folding},
+	{"marks", marks},
+	{"stream mark", streamMark},
+	{"reach", reach},
+	{"clock that jumps", clockJump},
+	{"gap", gap},
+	{"missing", missing},
+	{"missing until handled", missingReleased},
+	{"accounting from the start", accountingStart},
+	{"accounting in the middle of a stream", accountingMiddle},
+	{"void and rejected", voidRanges},
+	{"implausible", implausible},
+	{"notes", notes},
+	{"two handles", twoHandles},
+	{"shifted clock", shiftedClock},
+	{"killed between calls", killed},
+	{"lost answers", lostAnswers},
+	{"lost memory", lostMemory},
+	{"restored backup", restoredBackup},
+	{"one of many wins", oneWins},
+	{"quota of a sender", senderQuota},
+	{"full", full},
+	{"old streams make room", makeRoom},
+	{"quota of intervals", intervalQuota},
+	{"stats add up", statsAddUp},
+	{"random schedules", schedules},
 }
 
 // Run runs the suite as subtests of t.
 func Run(t *testing.T, o Options) {
 	t.Helper()
-	if o.New == nil {
-		t.Fatal("replaytest: Options.New is required")
-	}
-	if o.Tick == 0 {
-		o.Tick = time.Minute
-	}
-	// The FIPS 140-3 module seeds its generator by measuring time, which stands
-	// still in a bubble; so have it done before the first one.
-	_, _ = rand.Read(make([]byte, 1))
-	for _, c := range []struct {
-		name string
-		run  func(*trial)
-	}{
-		{"claim", claim},
-		{"groups and IDs are apart", apart},
-		{"bounds", bounds},
-		{"busy", busy},
-		{"lease over", leaseOver},
-		{"late calls of an old holder", lateCalls},
-		{"renew", renew},
-		{"release", release},
-		{"consume", consume},
-		{"consume after the lease", consumeLate},
-		{"duplicate", duplicate},
-		{"not fresh", notFresh},
-		{"retry window", retryWindow},
-		{"retain consumed", retainConsumed},
-		{"retain claimed", retainClaimed},
-		{"a lease outlasts retention", leaseOutlasts},
-		{"retention by the receiver's clock", otherClock},
-		{"one of many wins", oneWins},
-		{"many IDs at once", manyIDs},
-		{"late consume against new claim", consumeRace},
-		{"full", full},
-	} {
+	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) {
-			if o.Advance != nil {
-				c.run(&trial{T: t, o: o, advance: o.Advance})
-				return
+			for _, f := range o.perform(t, c.run) {
+				t.Error(f)
 			}
-			synctest.Test(t, func(t *testing.T) { c.run(&trial{T: t, o: o, advance: time.Sleep}) })
 		})
 	}
 }
 
-// trial is one test with its store.
-type trial struct {
-	*testing.T
-	o       Options
-	advance func(time.Duration)
-	last    uint64
-}
-
-func (t *trial) store() replay.NonceStore { return t.o.New(t.T, 0) }
-
-// ticks is n units of time.
-func (t *trial) ticks(n int) time.Duration { return time.Duration(n) * t.o.Tick }
-
-// id returns an ID as envelopes have: a key ID, then bytes of any value.
-func (t *trial) id() replay.ID {
-	t.last++
-	id := append([]byte{2}, "k1"...)
-	id = append(id, make([]byte, 32+12)...)
-	id[3] = 0xff // not UTF-8
-	binary.BigEndian.PutUint64(id[len(id)-8:], t.last)
-	return replay.ID(id)
-}
-
-// request asks for a fresh envelope with a lease of four ticks.
-func (t *trial) request(id replay.ID) replay.Request {
-	now := time.Now()
-	return replay.Request{
-		Group:          "group",
-		ID:             id,
-		BrokerID:       "broker-1",
-		Lease:          t.ticks(4),
-		Now:            now,
-		FreshUntil:     now.Add(t.ticks(20)),
-		RetryWindow:    t.ticks(1000),
-		RetainClaimed:  now.Add(t.ticks(1000)),
-		RetainConsumed: now.Add(t.ticks(1000)),
-	}
-}
-
-// claimed begins, and fails the test unless that gives a claim.
-func (t *trial) claimed(s replay.NonceStore, r replay.Request) replay.Claim {
+// Failures runs the suite until one of its tests fails, and returns what that test
+// found; nil if none did. It does not fail t. It is for tests that plant faults in
+// a store or below one.
+func Failures(t *testing.T, o Options) []string {
 	t.Helper()
-	c, err := s.Begin(t.Context(), r)
-	if err != nil {
-		t.Fatalf("Begin: %v, want a claim", err)
-	}
-	if c.Duplicate || c.Token == "" {
-		t.Fatalf("Begin: %+v, want a token and no Duplicate", c)
-	}
-	return c
-}
-
-// refused begins, and fails the test unless that gives the error.
-func (t *trial) refused(s replay.NonceStore, r replay.Request, want error) {
-	t.Helper()
-	c, err := s.Begin(t.Context(), r)
-	is(t, "Begin", err, want)
-	if c != (replay.Claim{}) {
-		t.Errorf("Begin: %+v beside an error", c)
-	}
-}
-
-func (t *trial) renew(s replay.NonceStore, id replay.ID, token string, want error) {
-	t.Helper()
-	is(t, "Renew", s.Renew(t.Context(), "group", id, token, t.ticks(4)), want)
-}
-
-func (t *trial) consume(s replay.NonceStore, id replay.ID, token string, want error) {
-	t.Helper()
-	is(t, "Consume", s.Consume(t.Context(), "group", id, token), want)
-}
-
-func (t *trial) release(s replay.NonceStore, id replay.ID, token string, want error) {
-	t.Helper()
-	is(t, "Release", s.Release(t.Context(), "group", id, token), want)
-}
-
-// firstSeen compares to the millisecond, which is as exact as stores keep it.
-func (t *trial) firstSeen(c replay.Claim, want time.Time) {
-	t.Helper()
-	if d := c.FirstSeen.Sub(want); d <= -time.Millisecond || d >= time.Millisecond {
-		t.Errorf("FirstSeen is %v off", d)
-	}
-}
-
-func is(t *trial, op string, err, want error) {
-	t.Helper()
-	if want == nil && err != nil || !errors.Is(err, want) {
-		t.Errorf("%s: %v, want %v", op, err, want)
-	}
-}
-
-// sentinel reports whether the error is one that callers act on.
-func sentinel(err error) bool {
-	for _, s := range []error{
-		replay.ErrReused, replay.ErrBusy, replay.ErrNotFresh, replay.ErrFull, replay.ErrClaimLost,
-		context.Canceled, context.DeadlineExceeded,
-	} {
-		if errors.Is(err, s) {
-			return true
+	for _, c := range tests {
+		if f := o.perform(t, c.run); len(f) > 0 {
+			return append([]string{c.name}, f...)
 		}
 	}
-	return false
+	return nil
 }
+
+// perform runs one test and returns its failures.
+func (o Options) perform(t *testing.T, run func(*trial)) (failures []string) {
+	t.Helper()
+	// The FIPS 140-3 module seeds its generator by measuring time, which stands
+	// still in a bubble; so have it done before the first one.
+	_, _ = rand.Read(make([]byte, 1))
+	if o.Schedules == 0 {
+		o.Schedules = 300
+	}
+	if os.Getenv("QRT_SOAK") == "1" {
+		o.Schedules *= 100
+	}
+	if o.Advance != nil {
+		return attempt(&trial{tb: t, ctx: t.Context(), o: o, advance: o.Advance}, run)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		failures = attempt(&trial{tb: t, ctx: t.Context(), o: o, advance: time.Sleep}, run)
+	})
+	return failures
+}
+
+// attempt runs a test to its end or to its first fatal failure.
+func attempt(t *trial, run func(*trial)) []string {
+	func() {
+		defer func() {
+			if r := recover(); r != nil && r != any(errStop) {
+				panic(r)
+			}
+		}()
+		run(t)
+	}()
+	return t.failures
+}
+
+type stop struct{}
+
+var errStop = &stop{}
+
+// trial is one test. It collects failures, so that the suite's own test can plant
+// faults and look for them.
+type trial struct {
+	tb       testing.TB
+	ctx      context.Context //nolint:containedctx // one test
+	o        Options
+	advance  func(time.Duration)
+	failures []string
+	streams  byte
+}
+
+func (t *trial) errorf(format string, args ...any) {
+	t.failures = append(t.failures, fmt.Sprintf(format, args...))
+}
+
+// fatalf ends the test.
+func (t *trial) fatalf(format string, args ...any) {
+	t.errorf(format, args...)
+	panic(errStop)
+}
+
+// fixture returns an empty memory.
+func (t *trial) fixture(b replay.Bounds) Fixture {
+	f := t.o.New(t.tb, b)
+	if !t.o.Unreliable {
+		return f
+	}
+	open := f.Open
+	f.Open = func(shift time.Duration) replay.Store { return stubborn{open(shift)} }
+	return f
+}
+
+// scope is a test within a test: what it cleans up is cleaned up at its end.
+type scope struct {
+	testing.TB
+	cleanups []func()
+}
+
+// Cleanup implements testing.TB.
+func (s *scope) Cleanup(f func()) { s.cleanups = append(s.cleanups, f) }
+
+// scoped runs do and cleans up what it made.
+func (t *trial) scoped(do func()) {
+	outer := t.tb
+	s := &scope{TB: outer}
+	t.tb = s
+	defer func() {
+		t.tb = outer
+		for i := len(s.cleanups) - 1; i >= 0; i-- {
+			s.cleanups[i]()
+		}
+	}()
+	do()
+}
+
+// handle returns a handle on an empty memory.
+func (t *trial) handle() handle { return handle{t, t.fixture(replay.Bounds{}).Open(0)} }
+
+func (t *trial) bounded(b replay.Bounds) handle { return handle{t, t.fixture(b).Open(0)} }

@@ -26,12 +26,12 @@ var migrations = []string{schema}
 // Broker is an open file, and a driver.Broker. It is safe for concurrent use,
 // and owns its goroutines: after Close there is none.
 type Broker struct {
-	file     *sqlitefile.File
-	bells    bells
-	options  Options
-	maxBytes int64
-	tending  chan struct{} // closed when the goroutine tend has ended
-	stop     context.CancelFunc
+	file        *sqlitefile.File
+	notifier    notifier
+	options     Options
+	maxBytes    int64
+	maintaining chan struct{} // closed when the goroutine tend has ended
+	stop        context.CancelFunc
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -52,10 +52,10 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		options:  options,
-		maxBytes: options.MaxBytes,
-		tending:  make(chan struct{}),
-		queues:   make(map[*Queue]struct{}),
+		options:     options,
+		maxBytes:    options.MaxBytes,
+		maintaining: make(chan struct{}),
+		queues:      make(map[*Queue]struct{}),
 	}
 	b.file, err = sqlitefile.Open(ctx, sqlitefile.Config{
 		Path:          path,
@@ -65,14 +65,14 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		Normal:        options.Synchronous == Normal,
 		Patience:      options.Patience,
 		Readers:       readers,
-		Changed:       b.bells.ringAll,
+		Changed:       b.notifier.ringAll,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sqlitequeue: open: %w", err)
 	}
-	var tending context.Context
-	tending, b.stop = context.WithCancel(context.Background())
-	go b.tend(tending)
+	var maintaining context.Context
+	maintaining, b.stop = context.WithCancel(context.Background())
+	go b.maintain(maintaining)
 	return b, nil
 }
 
@@ -136,7 +136,7 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	}
 	return b.file.Write(ctx, func(c *sqlitefile.Conn) error {
 		id, _, err := findQueue(c, name)
-		if err != nil {
+		if err != nil && (id == 0 || driver.KindOf(err) != driver.Corrupt) { // damaged settings are replaced
 			return err
 		}
 		if id != 0 {
@@ -209,12 +209,15 @@ func findQueue(c *sqlitefile.Conn, name string) (id int64, cfg QueueOptions, err
 		cfg = QueueOptions{
 			Lock:                min(max(time.Duration(r.Int(1)), MinLock), MaxLock),
 			MaxDeliveries:       clampInt(max(0, r.Int(2))),
-			Retention:           time.Duration(max(1, r.Int(3))),
+			Retention:           time.Duration(r.Int(3)),
 			DeadLetterRetention: time.Duration(max(0, r.Int(4))),
 			DedupWindow:         time.Duration(max(0, r.Int(5))),
 			SessionOnly:         r.Int(6) != 0,
 			MaxMessages:         clampInt(max(0, r.Int(7))),
 			MaxBody:             int(min(max(0, r.Int(8)), MaxBody)),
+		}
+		if cfg.Retention <= 0 {
+			return driver.Errorf(driver.Corrupt, "queue %q has a retention of %s in the file: declare it again with one above zero", name, cfg.Retention)
 		}
 		return nil
 	}, name)
@@ -260,7 +263,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	for _, q := range b.openQueues() {
 		err = errors.Join(err, q.Close(ctx))
 	}
-	<-b.tending
+	<-b.maintaining
 	shrinking, done := context.WithTimeout(ctx, closeShrink)
 	_ = b.shrink(shrinking) // what is left is for the next
 	done()

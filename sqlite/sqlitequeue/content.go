@@ -15,7 +15,23 @@ const insertContent = `INSERT INTO contents
 // contentColumns are read by parseContent, delivered columns by parseDelivery.
 const contentColumns = `message_id, correlation_id, content_type, attributes, trace, sealed, not_before, ttl, dedup_id, body`
 
-const selectContent = `SELECT ` + contentColumns + ` FROM contents WHERE id = ?1`
+// selectContent finds nothing if the contents are larger than ?2 bytes: SQLite tells
+// their length without reading them.
+const (
+	selectContent = `SELECT ` + contentColumns + ` FROM contents WHERE id = ?1 AND ` + contentSize + ` <= ?2`
+
+	contentSize = `(coalesce(octet_length(body), 0) + coalesce(octet_length(attributes), 0) + coalesce(octet_length(trace), 0)
+		+ coalesce(octet_length(message_id), 0) + coalesce(octet_length(correlation_id), 0) + coalesce(octet_length(content_type), 0)
+		+ coalesce(octet_length(dedup_id), 0))`
+)
+
+// contentLimit is the largest contents that are read, in bytes. What is larger was not
+// sent under the queue's settings, as far as they are above the default: it is handed up
+// as undecodable and stays in the file as it is.
+func (s *source) contentLimit() int64 { return int64(max(s.cfg.MaxBody, DefaultMaxBody)) + maxMetadata }
+
+// maxMetadata is more than all strings of a message have that package queue sends.
+const maxMetadata = 1 << 20
 
 // deliveryColumns are what is handed out of a row of messages.
 const deliveryColumns = `messages.seq, messages.content, messages.deliveries, messages.enqueued, messages.session,

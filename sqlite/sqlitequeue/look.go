@@ -11,7 +11,7 @@ import (
 )
 
 const peekRows = `SELECT ` + deliveryColumns + `, ` + contentColumns + `
-	FROM messages LEFT JOIN contents ON contents.id = messages.content
+	FROM messages LEFT JOIN contents ON contents.id = messages.content AND ` + contentSize + ` <= ?4
 	WHERE messages.queue = ?1 AND messages.seq > ?2 ORDER BY messages.seq LIMIT ?3`
 
 const (
@@ -59,7 +59,7 @@ func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.D
 			bytes += len(d.Body)
 			out = append(out, d)
 			return nil
-		}, q.queue, after, int64(limit)+1) // one more, to know whether there is one
+		}, q.queue, after, int64(limit)+1, q.contentLimit()) // one more, to know whether there is one
 		if errors.Is(err, errEnough) {
 			err = nil
 		}

@@ -35,7 +35,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 		return nil, err
 	}
 	var out []*driver.Delivery
-	err := s.await(ctx, wait, func() (look outlook, err error) {
+	err := s.await(ctx, wait, func() (look lookResult, err error) {
 		if err := s.usable(ctx); err != nil {
 			return look, err
 		}
@@ -58,7 +58,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 
 // probe looks, without writing, whether claiming may have a result, so that
 // those who wait do not compete for the lock on the file.
-func (s *source) probe(ctx context.Context) (ready bool, look outlook, err error) {
+func (s *source) probe(ctx context.Context) (ready bool, look lookResult, err error) {
 	if s.hold != nil {
 		return s.hold.probe(ctx)
 	}
@@ -161,7 +161,7 @@ func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, ow
 			}
 			continue
 		}
-		if err := load(c, t.d, t.content); err != nil {
+		if err := s.load(c, t.d, t.content); err != nil {
 			return nil, err
 		}
 		bytes += len(t.d.Body)
@@ -174,15 +174,15 @@ func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, ow
 	return out, nil
 }
 
-// load reads the contents of a delivery. Where they are missing, or not as they
-// were stored, the message is handed up as undecodable: it must not block the
+// load reads the contents of a delivery. If they are missing, too large, or not as
+// they were stored, the message is handed up as undecodable: it must not block the
 // queue, and must not be deleted either.
-func load(c *sqlitefile.Conn, d *driver.Delivery, content int64) error {
+func (s *source) load(c *sqlitefile.Conn, d *driver.Delivery, content int64) error {
 	ok := false
 	_, err := c.One(selectContent, func(r sqlitefile.Row) error {
 		ok = parseContent(r, 0, &d.Message)
 		return nil
-	}, content)
+	}, content, s.contentLimit())
 	d.Undecodable = !ok
 	return err
 }

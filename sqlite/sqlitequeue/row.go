@@ -44,7 +44,7 @@ const setFree = `UPDATE messages SET state = ?3, due = ?4, token = NULL, turn = 
 func (s *source) release(c *sqlitefile.Conn, m row, delay time.Duration, now int64) error {
 	switch {
 	case s.queue > 0 && m.maxDeliveries > 0 && m.deliveries >= m.maxDeliveries && m.state == stateLocked:
-		return s.bury(c, m.seq, reasonMaxDeliveries, "the message reached the queue's limit of deliveries", now)
+		return s.deadLetter(c, m.seq, reasonMaxDeliveries, "the message reached the queue's limit of deliveries", now)
 	case m.expires > 0 && m.expires <= now:
 		return s.expire(c, m.seq, now)
 	case delay > 0:
@@ -73,9 +73,9 @@ const (
 	removeMessage = `DELETE FROM messages WHERE queue = ?1 AND seq = ?2`
 )
 
-// bury moves a message to the dead-letter queue. It is one change of one row: no
+// deadLetter moves a message to the dead-letter queue. It is one change of one row: no
 // crash can leave two or none.
-func (s *source) bury(c *sqlitefile.Conn, seq int64, reason, description string, now int64) error {
+func (s *source) deadLetter(c *sqlitefile.Conn, seq int64, reason, description string, now int64) error {
 	place, err := c.Int(nextSeq, int64(1))
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func (s *source) bury(c *sqlitefile.Conn, seq int64, reason, description string,
 // expire ends the life of a message that is not locked.
 func (s *source) expire(c *sqlitefile.Conn, seq, now int64) error {
 	if s.queue > 0 {
-		return s.bury(c, seq, reasonExpired, "the message was not settled within its time to live", now)
+		return s.deadLetter(c, seq, reasonExpired, "the message was not settled within its time to live", now)
 	}
 	_, err := c.Exec(removeMessage, s.queue, seq)
 	return err

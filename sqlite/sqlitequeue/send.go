@@ -78,7 +78,7 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 		copy(results, invalid)
 		return fail(err)
 	}
-	q.broker.bells.ring(q.queue)
+	q.broker.notifier.ring(q.queue)
 	return results
 }
 

@@ -91,7 +91,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 	token := newToken()
 	var s *session
-	err := q.await(ctx, wait, func() (look outlook, err error) {
+	err := q.await(ctx, wait, func() (look lookResult, err error) {
 		if free, look, err := q.probeSession(ctx, id); err != nil || !free {
 			return look, err
 		}
@@ -139,7 +139,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 
 // probeSession looks, without writing, whether accept may have a result, so that
 // those who wait do not compete for the lock on the file.
-func (q *Queue) probeSession(ctx context.Context, id string) (free bool, look outlook, err error) {
+func (q *Queue) probeSession(ctx context.Context, id string) (free bool, look lookResult, err error) {
 	if err := q.usable(ctx); err != nil {
 		return false, look, err
 	}
@@ -200,7 +200,7 @@ func (s *source) endSession(c *sqlitefile.Conn, id string, now int64) error {
 }
 
 // probe is source.probe for a session.
-func (h *hold) probe(ctx context.Context) (ready bool, look outlook, err error) {
+func (h *hold) probe(ctx context.Context) (ready bool, look lookResult, err error) {
 	s := h.source
 	err = s.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
 		ready, look.next = false, 0
@@ -356,6 +356,6 @@ func (s *session) Close(ctx context.Context) error {
 		}
 		return s.endSession(c, s.hold.id, time.Now().UnixNano())
 	})
-	s.broker.bells.ring(s.queue, -s.queue)
+	s.broker.notifier.ring(s.queue, -s.queue)
 	return err
 }

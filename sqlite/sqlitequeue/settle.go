@@ -64,7 +64,7 @@ func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 		}
 	}
 	if news {
-		s.broker.bells.ring(s.queue, -s.queue)
+		s.broker.notifier.ring(s.queue, -s.queue)
 	}
 	return errs
 }
@@ -120,7 +120,7 @@ func (s *source) settleOne(c *sqlitefile.Conn, r *receipt, t *driver.Settlement,
 		return false, err
 	}
 	if t.Kind == driver.MoveToDeadLetter {
-		return true, s.bury(c, r.seq, t.Reason, t.Description, now)
+		return true, s.deadLetter(c, r.seq, t.Reason, t.Description, now)
 	}
 	if t.Kind == driver.Release {
 		if err := s.uncount(c, &m); err != nil {

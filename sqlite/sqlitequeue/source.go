@@ -156,7 +156,7 @@ func (s *source) giveBack(ctx context.Context, all []*receipt, unseen bool) erro
 		}
 		return nil
 	})
-	s.broker.bells.ring(s.queue, -s.queue)
+	s.broker.notifier.ring(s.queue, -s.queue)
 	return err
 }
 

@@ -175,7 +175,7 @@ func (s *source) catchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.broker.bells.ring(of.queue, -of.queue)
+		s.broker.notifier.ring(of.queue, -of.queue)
 	}
 	return nil
 }

@@ -8,45 +8,45 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// bells wake the calls of this process that wait for a queue, by its number.
-type bells struct {
-	mu    sync.Mutex // guards what follows
-	bells map[int64]chan struct{}
+// notifier wake the calls of this process that wait for a queue, by its number.
+type notifier struct {
+	mu       sync.Mutex // guards what follows
+	notifier map[int64]chan struct{}
 }
 
-// bell returns a channel that the next ring of that queue closes. Whoever waits
+// signal returns a channel that the next ring of that queue closes. Whoever waits
 // takes it before looking, so that nothing is missed in between.
-func (b *bells) bell(queue int64) <-chan struct{} {
+func (b *notifier) signal(queue int64) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.bells[queue]
+	c := b.notifier[queue]
 	if c == nil {
-		if b.bells == nil {
-			b.bells = make(map[int64]chan struct{})
+		if b.notifier == nil {
+			b.notifier = make(map[int64]chan struct{})
 		}
 		c = make(chan struct{})
-		b.bells[queue] = c
+		b.notifier[queue] = c
 	}
 	return c
 }
 
-func (b *bells) ring(queues ...int64) {
+func (b *notifier) ring(queues ...int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, queue := range queues {
-		if c := b.bells[queue]; c != nil {
+		if c := b.notifier[queue]; c != nil {
 			close(c)
-			delete(b.bells, queue)
+			delete(b.notifier, queue)
 		}
 	}
 }
 
-func (b *bells) ringAll() {
+func (b *notifier) ringAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for queue, c := range b.bells {
+	for queue, c := range b.notifier {
 		close(c)
-		delete(b.bells, queue)
+		delete(b.notifier, queue)
 	}
 }
 
@@ -54,16 +54,16 @@ func (b *bells) ringAll() {
 // its own process sends and locks can become one, and does not ring for it.
 const lookAgain = time.Second
 
-// outlook is what an attempt found: whether it is done, and when, in Unix
+// lookResult is what an attempt found: whether it is done, and when, in Unix
 // nanoseconds, time alone may change its answer; 0 where it will not.
-type outlook struct {
+type lookResult struct {
 	done bool
 	next int64
 }
 
 // await calls try until it is done, wait is over, ctx ends or the source closes.
 // In between it sleeps until something happens to the queue.
-func (s *source) await(ctx context.Context, wait time.Duration, try func() (outlook, error)) error {
+func (s *source) await(ctx context.Context, wait time.Duration, try func() (lookResult, error)) error {
 	var deadline time.Time // by the monotonic clock
 	watching := false
 	defer func() {
@@ -72,7 +72,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (outl
 		}
 	}()
 	for {
-		bell := s.broker.bells.bell(s.queue)
+		signal := s.broker.notifier.signal(s.queue)
 		look, err := try()
 		if err != nil || look.done {
 			return err
@@ -98,19 +98,19 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (outl
 		if look.next > 0 {
 			left = min(left, max(0, time.Duration(look.next-now.UnixNano())))
 		}
-		if err := s.sleep(ctx, left, bell); err != nil {
+		if err := s.sleep(ctx, left, signal); err != nil {
 			return err
 		}
 	}
 }
 
 // sleep waits until the time is over or the bell rings.
-func (s *source) sleep(ctx context.Context, d time.Duration, bell <-chan struct{}) error {
+func (s *source) sleep(ctx context.Context, d time.Duration, signal <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-bell:
+	case <-signal:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.closing:

@@ -1,28 +1,35 @@
-// Package sqlitereplay is a replay.NonceStore in an SQLite file of its own,
-// shared by the receivers of one machine and durable over restarts.
+// Package sqlitereplay is a replay.Store in an SQLite file of its own, shared by
+// the receivers of one machine and durable over restarts.
 //
-// It takes no server and no cgo. Each method is one transaction; what several
-// goroutines ask for at the same time shares one commit. A call that returns has
-// reached the disk, unless Options says otherwise: a power cut forgets nothing
-// that was consumed.
+// It takes no server and no cgo. Each call is one transaction; calls of several
+// goroutines at the same time share one commit. A Finish that returns has reached
+// the disk, unless Options says otherwise: a power cut forgets nothing that was
+// consumed. A Begin that returns may be forgotten by a power cut, see below.
 //
 // # Its own file
 //
-// A replay store must lie outside the reach of whoever controls the broker. A
-// queue of package sqlitequeue is refused, by whatever path or link it is named;
-// so is every other database. The file's folder must be writable for the
-// receivers and for nobody whom they do not trust. The file must lie on a local
-// disk: SQLite cannot share one over a network, and where the system tells that
-// it is one, Open refuses.
+// A replay store must lie outside the reach of the broker. A queue of package
+// sqlitequeue is refused, by whatever path or link it is named; so is every other
+// database, and a file whose schema is not exactly the one that this package
+// made, a planted trigger included. The file's folder must be writable for the
+// receivers and for no account that they do not trust. The file must lie on a
+// local disk: SQLite cannot share one over a network, and if the system tells
+// that it is one, Open refuses.
+//
+// # Claims and power cuts
+//
+// A claim does not wait for the disk. A power cut may forget the claims of the
+// last moments, whose holders ended with the machine: the messages come back from
+// the broker, and are claimed again while they are fresh. A message that has
+// become too old by then is dead-lettered as expired; its claim would have let it
+// pass within its retry window. All transactions keep their order, so whatever
+// reached the disk has all that was committed before it.
 //
 // # Time and room
 //
-// Leases and retention follow the machine's clock, which all processes share. A
-// clock set forward ends leases early, and lets go of records; should it be set
-// back afterwards, what they were about is fresh once more, and can be replayed:
-// slew clocks, and do not step them. Records past their time are removed a few
-// with each Begin, and their room in the file is reused. A store that is full of
-// records that are still needed answers replay.ErrFull; it forgets none.
-//
-// What is stored of an envelope is a SHA-256 of its group and ID.
+// Leases follow the machine's clock, which all processes share: a clock set
+// forward ends leases early. It drops no stream: retention is measured on the
+// earlier of this clock and the newest message consumed. What is past its time is
+// removed with later calls of its group, and its room in the file is reused. See
+// replay.Bounds for how much a store holds.
 package sqlitereplay

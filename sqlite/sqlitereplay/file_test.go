@@ -2,14 +2,13 @@ package sqlitereplay_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -19,13 +18,35 @@ import (
 	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
+// request asks for message n of a stream that was opened in 2027.
 func request(n int) replay.Request {
 	now := time.Now()
-	return replay.Request{
-		Group: "group", ID: replay.ID(fmt.Sprintf("envelope %d", n)), BrokerID: "broker",
-		Lease: time.Minute, Now: now, FreshUntil: now.Add(time.Minute), RetryWindow: time.Hour,
-		RetainClaimed: now.Add(time.Hour), RetainConsumed: now.Add(time.Hour),
+	id := replay.Identity{Sender: "sender", Sequence: uint64(n) + 1} //nolint:gosec // G115: small
+	binary.BigEndian.PutUint64(id.Stream[:], 1_800_000_000_000<<16)
+	r := replay.Request{
+		ID: id, Token: replay.NewToken(), Lease: time.Minute, SealedAt: now, Now: now, FreshUntil: now.Add(time.Minute),
+		RetryWindow: time.Hour, MaxMessageAge: time.Minute, MaxClockSkew: time.Second,
 	}
+	binary.BigEndian.PutUint64(r.Tag[:], id.Sequence)
+	return r
+}
+
+// claim begins one message and returns the answer.
+func claim(s replay.Store, r replay.Request) (replay.Claim, error) {
+	c, err := s.Begin(context.Background(), "group", []replay.Request{r})
+	if err != nil {
+		return replay.Claim{}, err
+	}
+	return c[0], c[0].Err
+}
+
+// end finishes one message.
+func end(s replay.Store, r replay.Request, kind replay.FinishKind) error {
+	f, err := s.Finish(context.Background(), "group", []replay.Finish{{ID: r.ID, Token: r.Token, Kind: kind}})
+	if err != nil {
+		return err
+	}
+	return f[0].Err
 }
 
 // TestQueueRefused names a queue's file by every way there is.
@@ -64,8 +85,8 @@ func TestQueueRefused(t *testing.T) {
 	}
 
 	// Nor is a store taken for a queue.
-	open(t, filepath.Join(dir, "nonces.db"), nil)
-	if _, err := sqlitequeue.Open(t.Context(), filepath.Join(dir, "nonces.db"), nil); !errors.Is(err, sqlitequeue.ErrForeign) {
+	open(t, filepath.Join(dir, "replay.db"), nil)
+	if _, err := sqlitequeue.Open(t.Context(), filepath.Join(dir, "replay.db"), nil); !errors.Is(err, sqlitequeue.ErrForeign) {
 		t.Errorf("a store opened as a queue: %v, want ErrForeign", err)
 	}
 }
@@ -81,12 +102,12 @@ func TestOpen(t *testing.T) {
 	if _, err := sqlitereplay.Open(t.Context(), filepath.Join(dir, "none"), &sqlitereplay.Options{MustExist: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("MustExist: %v, want fs.ErrNotExist", err)
 	}
-	for _, o := range []sqlitereplay.Options{{MaxEntries: -1}, {Patience: -1}} {
+	for _, o := range []sqlitereplay.Options{{Bounds: replay.Bounds{Recent: -1}}, {LockTimeout: -1}} {
 		if _, err := sqlitereplay.Open(t.Context(), filepath.Join(dir, "new"), &o); err == nil {
 			t.Errorf("%+v: no error", o)
 		}
 	}
-	path := filepath.Join(dir, "nonces.db")
+	path := filepath.Join(dir, "replay.db")
 	s := open(t, path, nil)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v; want mode 0600", info, err)
@@ -94,7 +115,7 @@ func TestOpen(t *testing.T) {
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Begin(t.Context(), request(0)); !errors.Is(err, driver.ErrClosed) {
+	if _, err := claim(s, request(0)); !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("Begin after Close: %v", err)
 	}
 	a, err := sqliteattack.Open(path)
@@ -112,131 +133,151 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestRestart: what was consumed, and when it was first seen, outlives the store.
-func TestRestart(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "nonces.db")
-	s := open(t, path, nil)
-	consumed, claimed := request(1), request(2)
-	for _, r := range []replay.Request{consumed, claimed} {
-		c, err := s.Begin(t.Context(), r)
+// TestPlanted: a file whose schema was changed is refused, also while it is open.
+func TestPlanted(t *testing.T) {
+	for name, statement := range map[string]string{
+		"trigger": "CREATE TRIGGER planted AFTER UPDATE ON store BEGIN DELETE FROM pages; END",
+		"view":    "CREATE VIEW planted AS SELECT 1",
+		"table":   "CREATE TABLE planted (x)",
+		"index":   "CREATE INDEX planted ON pages (body)",
+		"missing": "DROP INDEX pages_due",
+		"column":  "ALTER TABLE pages ADD COLUMN planted INTEGER",
+	} {
+		path := filepath.Join(t.TempDir(), "replay.db")
+		s := open(t, path, nil)
+		r := request(1)
+		if _, err := claim(s, r); err != nil {
+			t.Fatal(err)
+		}
+		a, err := sqliteattack.Open(path)
+		if err == nil {
+			_, err = a.Exec(t.Context(), statement)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.ID == consumed.ID {
-			err = s.Consume(t.Context(), r.Group, r.ID, c.Token)
-		} else {
-			err = s.Release(t.Context(), r.Group, r.ID, c.Token)
+		if err := end(s, r, replay.Consumed); driver.KindOf(err) != driver.Corrupt {
+			t.Errorf("%s, while the file is open: %v, want driver.Corrupt", name, err)
 		}
-		if err != nil {
-			t.Fatal(err)
+		if _, err := s.Look(t.Context(), "group", []replay.Query{{ID: r.ID}}); driver.KindOf(err) != driver.Corrupt {
+			t.Errorf("%s, look: %v, want driver.Corrupt", name, err)
+		}
+		if _, err := sqlitereplay.Open(t.Context(), path, nil); !errors.Is(err, sqlitereplay.ErrForeign) {
+			t.Errorf("%s, when it is opened: %v, want ErrForeign", name, err)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
 		}
 	}
-	if err := s.Close(t.Context()); err != nil {
+}
+
+// TestDamagedRow: a row that was altered fails the call and changes nothing.
+func TestDamagedRow(t *testing.T) {
+	for _, statement := range []string{
+		"UPDATE pages SET body = x'0102'", "UPDATE pages SET body = x'00'", "DELETE FROM store",
+		"UPDATE groups SET state = x'09'",
+	} {
+		path := filepath.Join(t.TempDir(), "replay.db")
+		s := open(t, path, nil)
+		r := request(1)
+		if _, err := claim(s, r); err != nil {
+			t.Fatal(err)
+		}
+		a, err := sqliteattack.Open(path)
+		if err == nil {
+			_, err = a.Exec(t.Context(), statement)
+		}
+		if err == nil {
+			err = a.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := end(s, r, replay.Consumed); driver.KindOf(err) != driver.Corrupt {
+			t.Errorf("%s: %v, want driver.Corrupt", statement, err)
+		}
+		if _, err := claim(s, request(2)); driver.KindOf(err) != driver.Corrupt {
+			t.Errorf("%s: %v, want driver.Corrupt", statement, err)
+		}
+	}
+}
+
+// TestRestart: what was consumed, when a message was first seen, the ID and the
+// change number outlive the store.
+func TestRestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "replay.db")
+	s := open(t, path, nil)
+	consumed, released := request(1), request(2)
+	first, err := claim(s, released)
+	if err == nil {
+		_, err = claim(s, consumed)
+	}
+	if err == nil {
+		err = errors.Join(end(s, consumed, replay.Consumed), end(s, released, replay.Released), s.Close(t.Context()))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, path, nil)
-	if c, err := s.Begin(t.Context(), consumed); err != nil || !c.Duplicate {
-		t.Errorf("its own message: %+v, %v, want Duplicate", c, err)
+	if err := end(s, consumed, replay.Consumed); err != nil {
+		t.Errorf("the same Finish again: %v", err)
 	}
-	consumed.BrokerID = "copy"
-	if _, err := s.Begin(t.Context(), consumed); !errors.Is(err, replay.ErrReused) {
-		t.Errorf("a copy: %v, want ErrReused", err)
+	consumed.Token = replay.NewToken()
+	if _, err := claim(s, consumed); !errors.Is(err, replay.ErrDuplicate) {
+		t.Errorf("a copy: %v, want ErrDuplicate", err)
 	}
-	again := claimed
-	again.Now = claimed.Now.Add(2 * time.Minute) // stale, but seen fresh
-	if c, err := s.Begin(t.Context(), again); err != nil || !c.FirstSeen.Equal(claimed.Now) {
-		t.Errorf("a retry: %+v, %v, want FirstSeen %v", c, err, claimed.Now)
+	again := released
+	again.Token, again.Now = replay.NewToken(), released.Now.Add(2*time.Minute) // stale, but seen fresh
+	c, err := claim(s, again)
+	if err != nil || !c.FirstSeen.Equal(first.FirstSeen) || c.Stamp.ID != first.Stamp.ID || c.Stamp.Change <= first.Stamp.Change {
+		t.Errorf("a retry: %+v, %v, want what follows from %+v", c, err, first)
 	}
 }
 
-// TestPrune: the file does not grow with what is over.
-func TestPrune(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "nonces.db")
-		s := open(t, path, &sqlitereplay.Options{Normal: true})
-		var size int64
-		for round := range 6 {
-			for n := range 400 {
-				r := request(1000*round + n)
-				r.RetainConsumed = r.Now.Add(time.Minute)
-				c, err := s.Begin(t.Context(), r)
-				if err == nil {
-					err = s.Consume(t.Context(), r.Group, r.ID, c.Token)
+// TestSynced: a Finish that consumes or parks waits for the disk, once for a whole
+// batch, unless Normal was chosen. What a power cut may forget does not wait.
+func TestSynced(t *testing.T) {
+	for _, normal := range []bool{false, true} {
+		s := open(t, filepath.Join(t.TempDir(), "replay.db"), &sqlitereplay.Options{Normal: normal})
+		var batch []replay.Request
+		for n := range 32 {
+			batch = append(batch, request(300*n))
+		}
+		finish := func(kind replay.FinishKind) func() error {
+			return func() error {
+				var f []replay.Finish
+				for _, r := range batch {
+					f = append(f, replay.Finish{ID: r.ID, Token: r.Token, Kind: kind})
 				}
-				if err != nil {
-					t.Fatal(err)
+				got, err := s.Finish(t.Context(), "group", f)
+				for _, g := range got {
+					err = errors.Join(err, g.Err)
 				}
+				return err
 			}
-			time.Sleep(2 * time.Minute) // in a bubble
-			if n, err := s.Len(t.Context()); err != nil || n > 800 {
-				t.Errorf("round %d: %d records, %v", round, n, err)
+		}
+		begin := func() error {
+			got, err := s.Begin(t.Context(), "group", batch)
+			for _, g := range got {
+				err = errors.Join(err, g.Err)
 			}
-			if err := s.Close(t.Context()); err != nil { // which moves the log into the file
+			return err
+		}
+		for i, step := range []struct {
+			do     func() error
+			synced int64
+		}{{begin, 0}, {finish(replay.Released), 0}, {begin, 0}, {finish(replay.Parked), 1}, {begin, 0}, {finish(replay.Consumed), 1}} {
+			if normal {
+				step.synced = 0
+			}
+			all, synced := s.Commits()
+			if err := step.do(); err != nil {
 				t.Fatal(err)
 			}
-			info, err := os.Stat(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if round == 2 {
-				size = info.Size()
-			}
-			if round > 2 && info.Size() > size {
-				t.Errorf("round %d: the file has %d bytes, it had %d", round, info.Size(), size)
-			}
-			s = open(t, path, &sqlitereplay.Options{Normal: true})
-		}
-	})
-}
-
-// TestShared has two stores on one file, as two processes have: one claims and is
-// never heard of again until it is too late, and their receivers' clocks differ.
-func TestShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "nonces.db")
-		crashed, other := open(t, path, nil), open(t, path, nil)
-		ctx, r := t.Context(), request(1)
-		first, err := crashed.Begin(ctx, r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The other receiver's clock is fast: for it the envelope is stale.
-		fast := func() replay.Request {
-			again := r
-			again.Now = time.Now().Add(10 * time.Minute)
-			again.RetainConsumed = again.Now.Add(time.Hour)
-			return again
-		}
-		if _, err := other.Begin(ctx, fast()); !errors.Is(err, replay.ErrBusy) {
-			t.Errorf("while the lease runs: %v, want ErrBusy", err)
-		}
-		time.Sleep(r.Lease) // in a bubble
-		second, err := other.Begin(ctx, fast())
-		if err != nil || !second.FirstSeen.Equal(r.Now) || second.Token == first.Token {
-			t.Fatalf("when the lease is over: %+v, %v; want a claim first seen at %v", second, err, r.Now)
-		}
-		for what, err := range map[string]error{
-			"Renew":   crashed.Renew(ctx, r.Group, r.ID, first.Token, time.Minute),
-			"Consume": crashed.Consume(ctx, r.Group, r.ID, first.Token),
-			"Release": crashed.Release(ctx, r.Group, r.ID, first.Token),
-		} {
-			if !errors.Is(err, replay.ErrClaimLost) {
-				t.Errorf("%s by the one that was thought dead: %v, want ErrClaimLost", what, err)
+			allAfter, syncedAfter := s.Commits()
+			if allAfter != all+1 || syncedAfter != synced+step.synced {
+				t.Errorf("normal %v, step %d: %d commits, %d of them synced", normal, i, allAfter-all, syncedAfter-synced)
 			}
 		}
-		if err := other.Consume(ctx, r.Group, r.ID, second.Token); err != nil {
-			t.Fatal(err)
-		}
-		replayed := fast()
-		replayed.BrokerID = "copy"
-		time.Sleep(time.Hour - time.Minute - time.Second)
-		if _, err := crashed.Begin(ctx, replayed); !errors.Is(err, replay.ErrReused) {
-			t.Errorf("just before the end of its retention: %v, want ErrReused", err)
-		}
-		// Past it what was first seen has gone, too: only freshness tells.
-		time.Sleep(2 * time.Minute)
-		if _, err := crashed.Begin(ctx, replayed); !errors.Is(err, replay.ErrNotFresh) {
-			t.Errorf("past its retention: %v, want ErrNotFresh", err)
-		}
-	})
+	}
 }

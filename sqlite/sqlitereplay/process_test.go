@@ -22,7 +22,11 @@ const roleVariable = "SQLITEREPLAY_TEST_CLAIMER"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(roleVariable); path != "" {
-		if err := claimer(path, os.Stdin, os.Stdout); err != nil {
+		role := claimer
+		if os.Getenv(workersVariable) != "" {
+			role = workers
+		}
+		if err := role(path, os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "claimer:", err)
 			os.Exit(1)
 		}
@@ -48,15 +52,14 @@ func claimer(path string, in io.Reader, out io.Writer) error {
 	}
 	for i := range n {
 		r := request(i)
-		r.BrokerID = strconv.Itoa(os.Getpid()) // each has a copy of its own
-		c, err := s.Begin(ctx, r)
+		_, err := claim(s, r)
 		switch {
-		case errors.Is(err, replay.ErrBusy), errors.Is(err, replay.ErrReused):
+		case errors.Is(err, replay.ErrBusy), errors.Is(err, replay.ErrDuplicate):
 			continue
 		case err != nil:
 			return err
 		}
-		if err := s.Consume(ctx, r.Group, r.ID, c.Token); err != nil {
+		if err := end(s, r, replay.Consumed); err != nil {
 			return err
 		}
 		fmt.Fprintln(out, i)
@@ -73,14 +76,14 @@ type claiming struct {
 	lines *bufio.Scanner
 }
 
-func startClaimer(t *testing.T, path string) *claiming {
+func startClaimer(t *testing.T, path string, env ...string) *claiming {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &claiming{cmd: exec.Command(self)}
-	c.cmd.Env = append(os.Environ(), roleVariable+"="+path)
+	c.cmd.Env = append(append(os.Environ(), roleVariable+"="+path), env...)
 	c.cmd.Stderr = os.Stderr
 	var out io.ReadCloser
 	if c.in, err = c.cmd.StdinPipe(); err == nil {
@@ -106,7 +109,7 @@ func startClaimer(t *testing.T, path string) *claiming {
 // by one, and what they consumed is known after they were killed.
 func TestProcesses(t *testing.T) {
 	const n = 60
-	path := filepath.Join(t.TempDir(), "nonces.db")
+	path := filepath.Join(t.TempDir(), "replay.db")
 	all := make([]*claiming, 4)
 	for i := range all {
 		all[i] = startClaimer(t, path)
@@ -128,8 +131,8 @@ func TestProcesses(t *testing.T) {
 		if won[strconv.Itoa(i)] != 1 {
 			t.Errorf("envelope %d was won %d times", i, won[strconv.Itoa(i)])
 		}
-		if _, err := s.Begin(t.Context(), request(i)); !errors.Is(err, replay.ErrReused) {
-			t.Errorf("envelope %d after all: %v, want ErrReused", i, err)
+		if _, err := claim(s, request(i)); !errors.Is(err, replay.ErrDuplicate) {
+			t.Errorf("envelope %d after all: %v, want ErrDuplicate", i, err)
 		}
 	}
 	if len(won) != n {
@@ -140,7 +143,7 @@ func TestProcesses(t *testing.T) {
 // TestKill kills a claimer in the middle of its work, 10 times: what it said it
 // had consumed is consumed.
 func TestKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "nonces.db")
+	path := filepath.Join(t.TempDir(), "replay.db")
 	said := make(map[int]bool)
 	for round := range 10 {
 		c := startClaimer(t, path)
@@ -166,41 +169,9 @@ func TestKill(t *testing.T) {
 	}
 	s := open(t, path, nil)
 	for n := range said {
-		if _, err := s.Begin(t.Context(), request(n)); !errors.Is(err, replay.ErrReused) {
+		if _, err := claim(s, request(n)); !errors.Is(err, replay.ErrDuplicate) {
 			t.Errorf("envelope %d was consumed: Begin answers %v", n, err)
 		}
 	}
 	t.Logf("%d envelopes were consumed before a kill", len(said))
-}
-
-func BenchmarkConsume(b *testing.B) {
-	for name, o := range map[string]*sqlitereplay.Options{"full": nil, "normal": {Normal: true}} {
-		b.Run(name, func(b *testing.B) {
-			s, err := sqlitereplay.Open(b.Context(), filepath.Join(b.TempDir(), "nonces.db"), o)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer func() { _ = s.Close(context.Background()) }()
-			b.SetParallelism(16)
-			ids := make(chan int, 1024)
-			go func() {
-				for i := range b.N {
-					ids <- i
-				}
-				close(ids)
-			}()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					r := request(<-ids)
-					c, err := s.Begin(context.Background(), r)
-					if err == nil {
-						err = s.Consume(context.Background(), r.Group, r.ID, c.Token)
-					}
-					if err != nil {
-						b.Error(err)
-					}
-				}
-			})
-		})
-	}
 }

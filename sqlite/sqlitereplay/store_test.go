@@ -4,13 +4,14 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/replaytest"
 	"github.com/queue-runtime/queue/sqlite/sqlitereplay"
 )
 
-func open(t *testing.T, path string, o *sqlitereplay.Options) *sqlitereplay.Store {
+func open(t testing.TB, path string, o *sqlitereplay.Options) *sqlitereplay.Store {
 	t.Helper()
 	s, err := sqlitereplay.Open(context.Background(), path, o)
 	if err != nil {
@@ -24,11 +25,18 @@ func open(t *testing.T, path string, o *sqlitereplay.Options) *sqlitereplay.Stor
 	return s
 }
 
-func TestStore(t *testing.T) {
-	replaytest.Run(t, replaytest.Options{
-		New: func(t *testing.T, limit int) replay.NonceStore {
-			return open(t, filepath.Join(t.TempDir(), "nonces.db"), &sqlitereplay.Options{MaxEntries: limit})
+// file returns a fixture whose handles are connections of their own to one file.
+func file(t testing.TB, b replay.Bounds) replaytest.Fixture {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "replay.db")
+	return replaytest.Fixture{
+		Open: func(shift time.Duration) replay.Store {
+			// Not synced: what a power cut does is not what the suite tests.
+			s := open(t, path, &sqlitereplay.Options{Bounds: b, Normal: true})
+			s.Shift(shift)
+			return s
 		},
-		Bounded: true,
-	})
+	}
 }
+
+func TestStore(t *testing.T) { replaytest.Run(t, replaytest.Options{New: file, Schedules: 20}) }

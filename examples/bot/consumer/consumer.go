@@ -30,7 +30,7 @@ type Consumer struct {
 type Parts struct {
 	Broker      driver.Broker // the Consumer's from then on
 	Keys        keys.Provider
-	ReplayStore replay.NonceStore
+	ReplayStore replay.Store
 	Handler     worker.Handler
 
 	Telemetry *service.Telemetry

@@ -43,6 +43,9 @@ type Config struct {
 	// Migrations are the scripts that lead from each version of the schema
 	// (PRAGMA user_version) to the next; the first makes it. At least one.
 	Migrations []string
+	// ExactSchema refuses a file whose schema is not exactly what Migrations
+	// make, at Open and in VerifySchema.
+	ExactSchema bool
 	// Normal selects synchronous NORMAL in place of FULL.
 	Normal bool
 	// Patience is how long the lock of another process is waited for. Above zero.
@@ -85,6 +88,8 @@ type File struct {
 	looked   atomic.Pointer[time.Time] // when the file was last seen in its place
 	commits  [2]atomic.Int64           // those that did not wait for the disk, those that did
 
+	schemaVersion atomic.Int64 // of sqlite, when the schema was last compared
+
 	mu       sync.Mutex // guards what follows, never held across a wait
 	pending  []*request
 	watchers int
@@ -117,6 +122,9 @@ func Open(ctx context.Context, c Config) (*File, error) {
 		wake:    make(chan struct{}, 1),
 	}
 	if err := f.prepare(ctx); err != nil {
+		return nil, openError(ctx, errors.Join(err, writer.close()))
+	}
+	if err := f.VerifySchema(writer); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))
 	}
 	if f.opened, err = identify(path); err != nil {
@@ -208,7 +216,11 @@ func (f *File) recognise() (version int64, err error) {
 	case version < 1:
 		return 0, driver.Errorf(driver.Corrupt, "%q has schema %d", f.path, version)
 	}
-	return version, f.known(version)
+	if err := f.known(version); err != nil || !f.config.ExactSchema {
+		return version, err
+	}
+	// Before any migration runs: it would meet what was planted.
+	return version, f.compareSchema(f.writer, version)
 }
 
 // known refuses a schema that is newer than this program.

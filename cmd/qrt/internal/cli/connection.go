@@ -213,12 +213,12 @@ func (c *connection) receiver(ctx context.Context, name string, o queue.Receiver
 }
 
 // deadLetters opens the dead-letter queue of a queue.
-func (c *connection) deadLetters(ctx context.Context, name string) (*deadletter.Queue, error) {
+func (c *connection) deadLetters(ctx context.Context, name, group string) (*deadletter.Queue, error) {
 	crypto, err := c.crypto(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	o := &deadletter.Options{Crypto: crypto}
+	o := &deadletter.Options{Crypto: crypto, Group: group}
 	if _, ok := c.broker.(*sqlitequeue.Broker); ok {
 		o.Wait = fileWait
 	}

@@ -76,8 +76,13 @@ func (o *filterOptions) selects() bool {
 
 // withDead runs f over the dead letters of a queue.
 func (a *app) withDead(ctx context.Context, name string, f func(*connection, *deadletter.Queue) error) error {
+	return a.withDeadOf(ctx, name, "", f)
+}
+
+// withDeadOf is withDead for the receivers of a group; empty means the queue's name.
+func (a *app) withDeadOf(ctx context.Context, name, group string, f func(*connection, *deadletter.Queue) error) error {
 	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) (err error) {
-		d, err := c.deadLetters(ctx, name)
+		d, err := c.deadLetters(ctx, name, group)
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,6 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
-	"github.com/queue-runtime/queue/replay"
 )
 
 // examination is one run of doctor.
@@ -200,13 +199,19 @@ func (x *examination) nonces(ctx context.Context) {
 		x.find(levelError, check, "receiving stops without it: check the URL and the permissions", "%v", err)
 		return
 	}
-	defer func() { _ = store.Close(ctx) }() // nothing was written
-	// A claim that nobody holds: a store that answers says so.
-	if err := store.Renew(ctx, probeQueue, "probe", "00000000000000000000000000000000", time.Second); !errors.Is(err, replay.ErrClaimLost) {
-		x.find(levelError, check, "receiving stops without it", "it does not answer as it should: %v", err)
+	defer func() { _ = store.Close(ctx) }() // what a probe writes is no record
+	if err := store.Probe(ctx, probeQueue); err != nil {
+		x.find(levelError, check, "receiving stops without it", "it takes no record: %v", err)
+		return
+	}
+	stats, err := store.Stats(ctx)
+	if err != nil {
+		x.find(levelError, check, "receiving stops without it", "it does not say what it holds: %v", err)
 		return
 	}
 	switch {
+	case stats.Full() >= 0.8:
+		x.find(levelWarning, check, "raise its bounds before it is full: receiving stops then", "the replay store is %.0f %% full: %d records, %d streams, %d intervals", 100*stats.Full(), stats.Records, stats.Streams, stats.Intervals)
 	case strings.HasPrefix(s.nonces.value, "mem:"):
 		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and forgets at its end")
 	case neighbours(s.broker.value, s.nonces.value):

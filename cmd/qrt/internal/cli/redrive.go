@@ -33,7 +33,7 @@ func (a *app) dlqRedriveCommand() *cobra.Command {
 	var o filterOptions
 	var r deadletter.RedriveOptions
 	var ttl string
-	var yes bool
+	var call redriveCall
 	c := &cobra.Command{
 		Use:   "redrive QUEUE",
 		Short: "Send dead letters back to their queue",
@@ -42,10 +42,12 @@ after the queue has confirmed the copy: a crash in between leaves both, never
 none.
 
 As they are, receivers judge them by their age, and may reject them again. With
---reseal each is opened and sealed anew under the current key, as of now. That
-needs --nonces: a message that was handled, or that the replay store does not
-know, is refused, so that nobody can launder a replay through the dead letters.
---accept-replay-risk vouches for those that it does not know.
+--reseal each is opened and sealed anew under the current key, as of now. It
+stays the same message: receivers handle it once, however often it is redriven.
+That needs --nonces, the replay store of the queue's receivers, and their
+--group: a message that was handled, or that the store neither knows nor can
+prove to be unused, is refused. --accept-replay-risk vouches for those that it
+does not know.
 
 Redrive asks before it sends anything, unless --yes or --dry-run is given. If it
 cannot reach all of them, because other receivers hold some, it says how many are
@@ -70,33 +72,44 @@ left, and the exit code is 1.`,
 				return usagef("--reseal needs --keys")
 			case r.Reseal && a.settings.nonces.value == "" && !r.AcceptReplayRisk:
 				return usagef("--reseal needs --nonces, which tells what was handled before, or --accept-replay-risk if you know that nothing was")
+			case r.Reseal && strings.HasPrefix(a.settings.nonces.value, "mem:"):
+				return usagef("--reseal needs the replay store of the queue's receivers: one in the memory of this command knows nothing")
 			}
 			if ttl != "" {
 				if r.TTL, err = parseDuration(ttl); err != nil || r.TTL <= 0 {
 					return usagef("--ttl wants a duration such as 24h")
 				}
 			}
-			return a.redrive(cmd.Context(), args[0], &r, yes)
+			call.queue = args[0]
+			return a.redrive(cmd.Context(), call, &r)
 		},
 	}
 	o.flags(c.Flags())
 	f := c.Flags()
 	f.BoolVar(&r.Reseal, "reseal", false, "seal each anew, under the current key")
 	f.BoolVar(&r.AcceptReplayRisk, "accept-replay-risk", false, "reseal also what the replay store does not know")
+	f.StringVar(&call.group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	f.StringVar(&ttl, "ttl", "", "`duration` for which a resealed message may be delivered (default: what it has)")
 	f.Float64Var(&r.Rate, "rate", 0, "messages a second at most (default: no limit)")
-	f.BoolVar(&yes, "yes", false, "do not ask")
+	f.BoolVar(&call.yes, "yes", false, "do not ask")
 	f.BoolVar(&r.DryRun, "dry-run", false, "find out what would be done, and do nothing")
 	return c
 }
 
-func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOptions, yes bool) error {
-	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
+// redriveCall says whose dead letters to redrive.
+type redriveCall struct {
+	queue, group string
+	yes          bool // do not ask
+}
+
+func (a *app) redrive(ctx context.Context, call redriveCall, o *deadletter.RedriveOptions) error {
+	name := call.queue
+	return a.withDeadOf(ctx, name, call.group, func(_ *connection, d *deadletter.Queue) error {
 		if err := resolveIDs(ctx, d, o.Filter); err != nil {
 			return err
 		}
 		total := 0
-		if a.errors.Terminal() && !a.settings.json || !yes && !o.DryRun {
+		if a.errors.Terminal() && !a.settings.json || !call.yes && !o.DryRun {
 			n, err := countLetters(ctx, d, name, o.Filter)
 			if err != nil {
 				return err
@@ -104,7 +117,7 @@ func (a *app) redrive(ctx context.Context, name string, o *deadletter.RedriveOpt
 			total = n
 		}
 		if !o.DryRun {
-			if err := a.confirm(yes, fmt.Sprintf("Send %s back to %s?", number(total, "", "dead letter"), display.Safe(name))); err != nil {
+			if err := a.confirm(call.yes, fmt.Sprintf("Send %s back to %s?", number(total, "", "dead letter"), display.Safe(name))); err != nil {
 				return err
 			}
 		}

@@ -2,28 +2,30 @@ package sbqueue
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
-// gate has one caller connect what the others then share. In a sender or receiver
+// connector has one caller connect what the others then share. In a sender or receiver
 // without links the SDK makes them in each call that finds it so: of several at
 // once, all but the last leak.
-type gate struct {
-	turn chan struct{} // one token
-	open atomic.Bool
+type connector struct {
+	token chan struct{} // one token
+	open  atomic.Bool
 }
 
-func newGate() gate { return gate{turn: make(chan struct{}, 1)} }
+func newConnector() connector { return connector{token: make(chan struct{}, 1)} }
 
 // pass has connect called, unless it has succeeded once.
-func (g *gate) pass(ctx context.Context, connect func() error) error {
+func (g *connector) pass(ctx context.Context, connect func() error) error {
 	select {
-	case g.turn <- struct{}{}:
-		defer func() { <-g.turn }()
+	case g.token <- struct{}{}:
+		defer func() { <-g.token }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -64,11 +66,11 @@ func (l *lease) made(c closer) {
 	l.c = c
 }
 
-// connect has f make what the SDK has, and connect it, by the gate. While one
+// connect has f make what the SDK has, and connect it, by the connector. While one
 // connects, the SDK keeps all others waiting whatever their contexts say, and also
 // those who make a sender or receiver: this ends with ctx, and f some time later.
-func (l *lease) connect(ctx context.Context, g *gate, f func(context.Context) error) error {
-	errs, _ := l.b.each(ctx, 1, 1, func(int) error {
+func (l *lease) connect(ctx context.Context, g *connector, f func(context.Context) error) error {
+	return l.b.one(ctx, func() error {
 		if !l.take() {
 			return errClosed()
 		}
@@ -77,7 +79,6 @@ func (l *lease) connect(ctx context.Context, g *gate, f func(context.Context) er
 		defer cancel()
 		return g.pass(bounded, func() error { return f(bounded) })
 	})
-	return errs[0]
 }
 
 // leave ends a call.
@@ -111,35 +112,36 @@ func (l *lease) close(ctx context.Context) error {
 	return c.Close(ctx)
 }
 
-// desk is the receiver of the SDK by which a queue's messages are settled and
+// controlLink is the receiver of the SDK by which a queue's messages are settled and
 // renewed, and looked at. It is another than the one that receives, whose links
 // ReceiveMessages closes under the calls of others. That a message came by another
 // receiver does not matter: the SDK settles over the AMQP link that it came by,
 // never over a later one, whose delivery of that number would be another message.
-type desk struct {
-	r *azservicebus.Receiver // nil until the gate is open
-	gate
+type controlLink struct {
+	r *azservicebus.Receiver // nil until it is connected
+	connector
 	lease
 }
 
-func (q *queue) newDesk() *desk { return &desk{gate: newGate(), lease: lease{b: q.b}} }
+func (q *queue) newControlLink() *controlLink {
+	return &controlLink{connector: newConnector(), lease: lease{b: q.b}}
+}
 
-// at makes a call by the desk, and again where the links are dead.
+// at makes a call over the control link, and again where the links are dead.
 func (s *source) at(ctx context.Context, call func(*azservicebus.Receiver) error) error {
 	return persist(ctx, s.over, func() error { return s.once(ctx, call) })
 }
 
-// once makes a call by the desk. A desk whose links may be dead for good is
-// replaced.
+// once makes a call over the control link, and replaces one that may be dead for good.
 func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) error) error {
-	d, ok := s.takeDesk()
+	d, ok := s.takeControlLink()
 	if !ok {
 		return errClosed()
 	}
 	defer d.leave()
 	var err error
 	if !d.open.Load() {
-		err = d.connect(ctx, &d.gate, func(ctx context.Context) (err error) {
+		err = d.connect(ctx, &d.connector, func(ctx context.Context) (err error) {
 			d.r, err = s.attach(ctx, &d.lease, d.r)
 			return err
 		})
@@ -148,7 +150,7 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 		err = call(d.r)
 	}
 	if isStuck(err) || isDead(err) {
-		s.replaceDesk(d)
+		s.replaceControlLink(d)
 	}
 	return err
 }
@@ -168,7 +170,7 @@ func (s *source) attach(ctx context.Context, l *lease, r *azservicebus.Receiver)
 	return r, err
 }
 
-// prepare connects the desk in the background: that takes some round trips, which
+// prepare connects the control link in the background: that takes some round trips, which
 // the first renewal of a lock might not have the time for.
 func (s *source) prepare() {
 	if !s.q.b.begin(1) {
@@ -182,45 +184,56 @@ func (s *source) prepare() {
 	}()
 }
 
-// takeDesk begins a call; false when the source is closed.
-func (s *source) takeDesk() (*desk, bool) {
+// takeControlLink begins a call; false when the source is closed.
+func (s *source) takeControlLink() (*controlLink, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.desk, s.desk.take()
+	return s.controlLink, s.controlLink.take()
 }
 
-func (s *source) replaceDesk(dead *desk) {
+func (s *source) replaceControlLink(dead *controlLink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.desk != dead || s.over.Err() != nil {
+	if s.controlLink != dead || s.over.Err() != nil {
 		return
 	}
-	s.desk = s.q.newDesk()
+	s.controlLink = s.q.newControlLink()
 	dead.retire()
 }
 
-// outlet is the SDK's sender of a queue.
-type outlet struct {
-	s *azservicebus.Sender // nil until the gate is open
-	gate
+// sendLink is the SDK's sender of a queue.
+type sendLink struct {
+	s *azservicebus.Sender // nil until it is connected
+	connector
 	lease
 }
 
-func (q *queue) newOutlet() *outlet { return &outlet{gate: newGate(), lease: lease{b: q.b}} }
+func (q *queue) newSendLink() *sendLink {
+	return &sendLink{connector: newConnector(), lease: lease{b: q.b}}
+}
 
-// transmit makes a call of the sender, and again where its link is dead.
-func (q *queue) transmit(ctx context.Context, call func(*azservicebus.Sender) error) error {
+// sending is a call of the sender.
+type sending func(context.Context, *azservicebus.Sender) error
+
+// uploadRate is what a line carries at least, in bytes a second: a transfer of 1 MiB
+// gets 16 s more.
+const uploadRate = 64 << 10
+
+// transmit makes a call of the sender that sends so many bytes, and again if its link is
+// dead.
+func (q *queue) transmit(ctx context.Context, bytes int, call sending) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return q.source.fault(ctx, persist(ctx, q.source.over, func() error { return q.transmitOnce(ctx, call) }))
+	limit := callLimit + time.Duration(bytes)*time.Second/uploadRate
+	return q.source.fault(ctx, persist(ctx, q.source.over, func() error { return q.transmitOnce(ctx, limit, call) }))
 }
 
 // transmitOnce makes a call of the sender. A sender whose link may be dead for
 // good is replaced.
-func (q *queue) transmitOnce(ctx context.Context, call func(*azservicebus.Sender) error) error {
+func (q *queue) transmitOnce(ctx context.Context, limit time.Duration, call sending) error {
 	q.mu.Lock()
-	o := q.outlet
+	o := q.sendLink
 	ok := o.take()
 	q.mu.Unlock()
 	if !ok {
@@ -229,7 +242,7 @@ func (q *queue) transmitOnce(ctx context.Context, call func(*azservicebus.Sender
 	defer o.leave()
 	var err error
 	if !o.open.Load() {
-		err = o.connect(ctx, &o.gate, func(ctx context.Context) error {
+		err = o.connect(ctx, &o.connector, func(ctx context.Context) error {
 			if o.s == nil {
 				s, err := q.b.client().NewSender(q.name, nil)
 				if err != nil {
@@ -243,20 +256,20 @@ func (q *queue) transmitOnce(ctx context.Context, call func(*azservicebus.Sender
 		})
 	}
 	if err == nil {
-		err = call(o.s)
+		err = q.b.bounded(ctx, limit, func(ctx context.Context) error { return call(ctx, o.s) })
 	}
-	if isStuck(err) || isDead(err) {
-		q.replaceOutlet(o)
+	if isStuck(err) || isDead(err) || errors.Is(err, errSilent) {
+		q.replaceSendLink(o)
 	}
 	return err
 }
 
-func (q *queue) replaceOutlet(dead *outlet) {
+func (q *queue) replaceSendLink(dead *sendLink) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.outlet != dead || q.source.over.Err() != nil {
+	if q.sendLink != dead || q.source.over.Err() != nil {
 		return
 	}
-	q.outlet = q.newOutlet()
+	q.sendLink = q.newSendLink()
 	dead.retire()
 }

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// A shelf keeps order and finds what follows, whatever was removed.
-func TestShelf(t *testing.T) {
+// A sequence keeps order and finds what follows, whatever was removed.
+func TestSequence(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	var s shelf
+	var s sequence
 	var model []*message // in order
 	var seq uint64
 	for step := range 20000 {
@@ -28,7 +28,7 @@ func TestShelf(t *testing.T) {
 		if s.live != len(model) {
 			t.Fatalf("step %d: %d messages, want %d", step, s.live, len(model))
 		}
-		if len(s.slots) > 2*s.live+shelfSlack {
+		if len(s.slots) > 2*s.live+gapSlack {
 			t.Fatalf("step %d: %d slots for %d messages", step, len(s.slots), s.live)
 		}
 		var want *message

@@ -2,9 +2,9 @@ package memqueue
 
 import "slices"
 
-// shelf keeps messages in the order of their seq, for those who look without
+// sequence keeps messages in the order of their seq, for those who look without
 // taking. Adding is at the end only; what is removed leaves a gap.
-type shelf struct {
+type sequence struct {
 	slots []slot
 	live  int
 }
@@ -15,28 +15,28 @@ type slot struct {
 	next int      // of a gap: no slot before next holds a message
 }
 
-// shelfSlack is how many gaps a shelf may have beyond one a message.
-const shelfSlack = 64
+// gapSlack is how many gaps a sequence may have beyond one a message.
+const gapSlack = 64
 
-func (s *shelf) add(m *message) {
+func (s *sequence) add(m *message) {
 	s.slots = append(s.slots, slot{seq: m.seq, m: m})
 	s.live++
 }
 
-func (s *shelf) remove(m *message) {
+func (s *sequence) remove(m *message) {
 	i := s.search(m.seq)
 	s.slots[i].m, s.slots[i].next = nil, i+1
 	s.live--
-	if len(s.slots) > 2*s.live+shelfSlack {
+	if len(s.slots) > 2*s.live+gapSlack {
 		s.slots = slices.DeleteFunc(s.slots, func(v slot) bool { return v.m == nil })
-		if cap(s.slots) > 4*(len(s.slots)+shelfSlack) {
+		if cap(s.slots) > 4*(len(s.slots)+gapSlack) {
 			s.slots = slices.Clone(s.slots)
 		}
 	}
 }
 
 // search returns the first slot whose seq is at least seq.
-func (s *shelf) search(seq uint64) int {
+func (s *sequence) search(seq uint64) int {
 	i, _ := slices.BinarySearchFunc(s.slots, seq, func(v slot, seq uint64) int {
 		switch {
 		case v.seq < seq:
@@ -51,7 +51,7 @@ func (s *shelf) search(seq uint64) int {
 
 // from returns the first message in slot i or later and its slot, nil where
 // there is none. It shortens the way over gaps as it goes.
-func (s *shelf) from(i int) (*message, int) {
+func (s *sequence) from(i int) (*message, int) {
 	for i < len(s.slots) {
 		v := &s.slots[i]
 		if v.m != nil {
@@ -66,13 +66,13 @@ func (s *shelf) from(i int) (*message, int) {
 }
 
 // first returns the first message, nil where there is none.
-func (s *shelf) first() *message {
+func (s *sequence) first() *message {
 	m, _ := s.from(0)
 	return m
 }
 
 // all returns the messages in order.
-func (s *shelf) all() []*message {
+func (s *sequence) all() []*message {
 	out := make([]*message, 0, s.live)
 	for _, v := range s.slots {
 		if v.m != nil {

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// tendEvery is how often a broker looks after what no call does: what is
+	// maintainEvery is how often a broker looks after what no call does: what is
 	// due in queues that nobody receives from, states of dead sessions, free
 	// pages of the file.
-	tendEvery = 30 * time.Second
+	maintainEvery = 30 * time.Second
 
 	// Free pages are reused by later messages. They are given back to the
 	// file system when they are more than freeSlack pages and more than those
@@ -27,12 +27,12 @@ const (
 	closeShrink = time.Second
 )
 
-// tend is the broker's goroutine for that. Errors are left to the calls that
+// maintain is the broker's goroutine for that. Errors are left to the calls that
 // meet them, too.
-func (b *Broker) tend(ctx context.Context) {
-	defer close(b.tending)
+func (b *Broker) maintain(ctx context.Context) {
+	defer close(b.maintaining)
 	for {
-		t := time.NewTimer(tendEvery/2 + rand.N(tendEvery)) //nolint:gosec // G404: jitter, not a secret
+		t := time.NewTimer(maintainEvery/2 + rand.N(maintainEvery)) //nolint:gosec // G404: jitter, not a secret
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -40,7 +40,7 @@ func (b *Broker) tend(ctx context.Context) {
 		case <-t.C:
 		}
 		for _, q := range b.openQueues() {
-			_ = q.tend(ctx)
+			_ = q.maintain(ctx)
 		}
 		_ = b.shrink(ctx)
 	}
@@ -52,8 +52,8 @@ func (b *Broker) openQueues() []*Queue {
 	return slices.Collect(maps.Keys(b.queues))
 }
 
-// tend does what is due in a queue and in its dead-letter queue.
-func (q *Queue) tend(ctx context.Context) error {
+// maintain does what is due in a queue and in its dead-letter queue.
+func (q *Queue) maintain(ctx context.Context) error {
 	number := max(q.queue, -q.queue)
 	dead := source{broker: q.broker, queue: -number, name: q.name, cfg: q.cfg}
 	if err := dead.catchUp(ctx); err != nil { // and what it depends on

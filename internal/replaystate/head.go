@@ -1,0 +1,237 @@
+package replaystate
+
+import "slices"
+
+// MaxIntervals bounds the intervals of a stream.
+const MaxIntervals = 1024
+
+// Interval is a run of consumed sequences.
+type Interval struct {
+	First, Last uint64
+	// Newest is the newest SealedAt of the pages that the run was folded from.
+	Newest int64
+}
+
+// Head is what is known of a stream outside of its pages.
+type Head struct {
+	// Mark is the newest SealedAt that was forgotten of this stream, and at
+	// least the group's mark when the stream was made: it may have been held
+	// before.
+	Mark int64
+	// Newest is the newest SealedAt of the stream, for its retention.
+	Newest int64
+	// Start is the first sequence that is accounted for.
+	Start uint64
+	// Settled is the largest that a folded page carried.
+	Settled uint64
+	// Lost counts missing sequences that are below Start now because the
+	// intervals around them were forgotten.
+	Lost uint64
+	// Intervals are ascending; they neither overlap nor touch.
+	Intervals []Interval
+	// Excused are sequences that are accounted for without being consumed.
+	Excused Ranges
+	// Late and Missing were reported as such.
+	Late, Missing Ranges
+	Steps         []Step
+	// Dirty: changed since it was loaded.
+	Dirty bool
+}
+
+// NewHead makes the head of a stream whose first message is r. The accounting
+// starts at 1 if the whole stream is younger than the store and than what the
+// group has dropped, and at the first sequence seen otherwise.
+func NewHead(e *Env, r *Request) *Head {
+	h := &Head{Mark: e.Group.Mark, Newest: r.SealedAt, Start: r.Sequence, Dirty: true}
+	if opened := r.Key.Opened(); opened > e.Birth+e.Group.Skew && opened > e.Group.Mark {
+		h.Start = 1
+	}
+	return h
+}
+
+// NewestConsumed returns the newest SealedAt in the intervals, 0 for none.
+func (h *Head) NewestConsumed() (newest int64) {
+	for _, v := range h.Intervals {
+		newest = max(newest, v.Newest)
+	}
+	return newest
+}
+
+// search returns the index of the first interval that ends at or after n.
+func (h *Head) search(n uint64) int {
+	i, _ := slices.BinarySearchFunc(h.Intervals, n, func(v Interval, n uint64) int {
+		if v.Last < n {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
+
+// has reports whether an interval contains n.
+func (h *Head) has(n uint64) bool {
+	i := h.search(n)
+	return i < len(h.Intervals) && h.Intervals[i].First <= n
+}
+
+// add adds a run of consumed sequences.
+func (h *Head) add(v Interval) {
+	i := h.search(v.First - 1) // also one that touches v
+	j := i
+	for j < len(h.Intervals) && h.Intervals[j].First <= v.Last+1 {
+		w := h.Intervals[j]
+		v = Interval{min(v.First, w.First), max(v.Last, w.Last), max(v.Newest, w.Newest)}
+		j++
+	}
+	h.Intervals = slices.Replace(h.Intervals, i, j, v)
+	h.Dirty = true
+}
+
+// excuse accounts for sequences that are not consumed.
+func (h *Head) excuse(r Range) {
+	h.Excused, h.Dirty = h.Excused.Add(r), true
+}
+
+// bound forgets the oldest excused ranges if there are too many, and accounts only
+// for what lies behind them.
+func (h *Head) bound() {
+	n := len(h.Excused) - maxExcused
+	if n <= 0 {
+		return
+	}
+	if last := h.Excused[n-1].Last; last >= h.Start {
+		h.Lost += h.missing().Within(Range{h.Start, last})
+		h.Start = last + 1
+	}
+	h.Excused, h.Dirty = slices.Delete(h.Excused, 0, n), true
+}
+
+// Fold takes over what a page knows about its stream. The page stays the truth
+// for its sequences while it exists, so folding twice does no harm.
+func (h *Head) Fold(p *Page) {
+	p.runs(func(r Range) { h.add(Interval{r.First, r.Last, p.Newest}) })
+	for _, r := range p.excused {
+		h.excuse(r)
+	}
+	h.Newest = max(h.Newest, p.Newest)
+	h.Steps = mergeSteps(h.Steps, p.steps)
+	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
+}
+
+// Tidy forgets what was sealed more than keep before time, and what there is too
+// much of, and drops what serves nothing any more.
+func (h *Head) Tidy(time, keep int64) {
+	if len(h.Intervals) > MaxIntervals {
+		h.close(len(h.Intervals) / 2)
+	}
+	n := max(0, len(h.Intervals)-MaxIntervals)
+	for n < len(h.Intervals) && h.Intervals[n].Newest+keep < time {
+		n++
+	}
+	if n > 0 {
+		h.forget(n)
+	}
+	h.prune()
+	h.bound()
+}
+
+// close joins the oldest n intervals over gaps that are excused: if one of those
+// messages arrives after all it counts as consumed. Its sender has reported it as
+// failed, or it was rejected.
+func (h *Head) close(n int) {
+	out := h.Intervals[:0]
+	for i, v := range h.Intervals {
+		if k := len(out) - 1; k >= 0 && i < n {
+			if gap := (Range{out[k].Last + 1, v.First - 1}); h.Excused.Within(gap) == gap.Len() {
+				out[k].Last, out[k].Newest = v.Last, max(out[k].Newest, v.Newest)
+				continue
+			}
+		}
+		out = append(out, v)
+	}
+	h.Intervals, h.Dirty = slices.Clip(out), true
+}
+
+// forget removes the first n intervals and raises the mark, so that what was in
+// them is refused all the same.
+func (h *Head) forget(n int) {
+	last := h.Intervals[n-1].Last
+	if last >= h.Start {
+		h.Lost += h.missing().Within(Range{h.Start, last})
+		h.Start = last + 1
+	}
+	for _, v := range h.Intervals[:n] {
+		h.Mark = max(h.Mark, v.Newest)
+	}
+	h.Intervals, h.Dirty = slices.Delete(h.Intervals, 0, n), true
+}
+
+// prune drops excused ranges, notes and steps that nothing needs any more: those
+// below Start and those that the intervals have made superfluous.
+func (h *Head) prune() {
+	gaps := h.gaps(Range{h.Start, maxSequence})
+	h.Excused, h.Late, h.Missing = h.Excused.Common(gaps), h.Late.Common(gaps), h.Missing.Common(gaps)
+	missing := h.missing()
+	below := uint64(0)
+	h.Steps = slices.DeleteFunc(h.Steps, func(s Step) bool {
+		r := Range{below + 1, s.Settled}
+		below = s.Settled
+		return missing.Within(r) == 0
+	})
+	if n := len(h.Steps) - MaxIntervals; n > 0 {
+		// The oldest of what is missing counts as settled later than it was.
+		h.Steps = slices.Delete(h.Steps, 0, n)
+	}
+}
+
+// gaps returns the sequences of r that no interval has.
+func (h *Head) gaps(r Range) Ranges {
+	out := Ranges(make([]Range, 0, len(h.Intervals)+1))
+	next := r.First
+	for i := h.search(r.First); i < len(h.Intervals) && h.Intervals[i].First <= r.Last; i++ {
+		v := h.Intervals[i]
+		if v.First > next {
+			out = append(out, Range{next, v.First - 1})
+		}
+		next = max(next, v.Last+1)
+	}
+	if next <= r.Last {
+		out = append(out, Range{next, r.Last})
+	}
+	return out
+}
+
+// missing returns what is settled, not excused and in no interval.
+func (h *Head) missing() Ranges {
+	if h.Settled < h.Start {
+		return nil
+	}
+	m := h.gaps(Range{h.Start, h.Settled})
+	for _, r := range h.Excused {
+		m = m.Sub(r)
+	}
+	return m
+}
+
+// maxSequence is the largest sequence of a stream (qre1, sequence).
+const maxSequence = 1<<53 - 1
+
+// mergeSteps joins two lists of steps: a sequence counts as settled at the
+// earliest step that settles it.
+func mergeSteps(a, b []Step) []Step {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, func(x, y Step) int {
+		if x.At != y.At {
+			return int(min(max(x.At-y.At, -1), 1))
+		}
+		return int(min(max(int64(x.Settled)-int64(y.Settled), -1), 1)) //nolint:gosec // G115: sequences are below 2^53
+	})
+	out := all[:0]
+	for _, s := range all {
+		if n := len(out); n > 0 && s.Settled <= out[n-1].Settled {
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}

@@ -1,0 +1,59 @@
+package replaystate
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// TestRanges holds the set operations against a plain set.
+func TestRanges(t *testing.T) {
+	const top = 40
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // G404: a schedule, not a secret
+		draw := func() Range {
+			a := 1 + r.Uint64N(top)
+			return Range{a, min(top, a+r.Uint64N(6))}
+		}
+		var s, u Ranges
+		plain, other := map[uint64]bool{}, map[uint64]bool{}
+		each := func(g Range, f func(n uint64)) {
+			for n := g.First; n <= g.Last; n++ {
+				f(n)
+			}
+		}
+		for range 12 {
+			g := draw()
+			switch r.IntN(3) {
+			case 0:
+				s = s.Sub(g)
+				each(g, func(n uint64) { delete(plain, n) })
+			case 1:
+				s = s.Add(g)
+				each(g, func(n uint64) { plain[n] = true })
+			case 2:
+				u = u.Add(g)
+				each(g, func(n uint64) { other[n] = true })
+			}
+			both := s.Common(u)
+			for n := uint64(1); n <= top; n++ {
+				if s.Has(n) != plain[n] || both.Has(n) != (plain[n] && other[n]) {
+					t.Fatalf("seed %d: %v and %v: wrong about %d", seed, s, u, n)
+				}
+			}
+			within := uint64(0)
+			each(g, func(n uint64) {
+				if plain[n] {
+					within++
+				}
+			})
+			if s.Count() != uint64(len(plain)) || s.Within(g) != within {
+				t.Fatalf("seed %d: %v has %d, within %v %d; want %d, %d", seed, s, s.Count(), g, s.Within(g), len(plain), within)
+			}
+			for i := range s {
+				if s[i].First > s[i].Last || i > 0 && s[i].First <= s[i-1].Last+1 {
+					t.Fatalf("seed %d: %v overlaps, touches or descends", seed, s)
+				}
+			}
+		}
+	}
+}

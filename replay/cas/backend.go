@@ -1,0 +1,71 @@
+// Package cas makes a replay.Store of any storage that can create an item if it is
+// absent, replace it if its version is still the one that was read, and list
+// items by prefix. A new backend is some 50 lines.
+//
+// # Layout
+//
+// An item is a page of 1,024 sequences of a stream, the head of a stream, a group,
+// or the store itself. A call makes one request for each page of its messages, in
+// parallel, as long as it knows the versions; another receiver that changed the
+// page meanwhile costs a repetition, up to MaxTries with growing random waits.
+// The first message of a page takes four requests more, one after the other, and
+// the first of a stream two more. A message whose Previous lies in another page
+// reads that page, too.
+//
+// # Claims without a clock
+//
+// The storage has no clock that all receivers share. A claim is taken over only
+// after this Store saw one and the same state of it for a whole lease, on its own
+// monotonic clock. So the receiver has to ask again after Claim.BusyUntil, and
+// keep its delivery locked meanwhile. Renew changes the state.
+//
+// # What keeps it right
+//
+// The order of writes. A page is folded by writing the head, then removing that
+// version of the page. A receiver that needs a new page reserves its place first
+// and reads the head afterwards: what was folded before is in the head, and what
+// comes later has to pass the place. A stream is dropped by writing the group's
+// mark, then removing the head; a receiver that finds no head reads the group
+// afterwards.
+//
+// # Limits
+//
+// Quotas are judged by what the last sweep counted and this Store added since, so
+// several processes may exceed them by what each adds between sweeps. The change
+// number grows at most once in Options.ChangeInterval.
+package cas
+
+import (
+	"context"
+	"iter"
+)
+
+// Item is what a backend stores.
+type Item struct {
+	// Key is at most 1,000 bytes of letters, digits, '.', '-' and '_'.
+	Key string
+	// Version is another one after each write of the key, also after the item
+	// was removed and created again. Empty means that nothing is there.
+	Version string
+	// Value is at most 350 KiB; 3 KiB typically.
+	Value []byte
+}
+
+// Backend stores items. It is safe for concurrent use by several processes, and
+// linearizable for each key: a call that starts after another has returned sees
+// its effect. Scan may miss items that are created meanwhile. An error means that
+// the write may have happened or not.
+type Backend interface {
+	// Create stores an item if none is there. It returns the item as it is now:
+	// the new one, or the one that was there.
+	Create(ctx context.Context, key string, value []byte) (current Item, created bool, err error)
+
+	// Swap replaces the value if the version is still the one given; a nil
+	// value removes the item. It returns the item as it is now; the zero Item
+	// means that none is there.
+	Swap(ctx context.Context, key, version string, value []byte) (current Item, swapped bool, err error)
+
+	// Scan iterates over the items whose keys begin with prefix, in any order.
+	// It ends after an error.
+	Scan(ctx context.Context, prefix string) iter.Seq2[Item, error]
+}

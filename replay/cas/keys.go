@@ -1,0 +1,81 @@
+package cas
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/queue-runtime/queue/internal/replaystate"
+)
+
+// The keys: kind, group, sender, stream, page. A key is never the beginning of
+// another of its kind: each ends with a dot.
+func (e *engine) metaKey() string { return e.o.Prefix + ".m." }
+
+func text(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+func (e *engine) groupKey(group string) string { return e.o.Prefix + ".g." + text(group) + "." }
+
+func (e *engine) headPrefix(group string) string { return e.o.Prefix + ".h." + text(group) + "." }
+
+func (e *engine) pagePrefix(group string) string { return e.o.Prefix + ".p." + text(group) + "." }
+
+func streamPart(k replaystate.Key) string {
+	return text(k.Sender) + "." + hex.EncodeToString(k.Stream[:]) + "."
+}
+
+func (e *engine) headKey(group string, k replaystate.Key) string {
+	return e.headPrefix(group) + streamPart(k)
+}
+
+func (e *engine) pageKey(group string, k replaystate.Key, index uint64) string {
+	return fmt.Sprintf("%s%s%014x.", e.pagePrefix(group), streamPart(k), index)
+}
+
+// parse takes apart what stands behind the prefix of a key.
+func parse(rest string) (k replaystate.Key, index uint64, err error) {
+	parts := strings.Split(rest, ".")
+	if len(parts) < 3 {
+		return k, 0, errors.New("cas: a key of another form")
+	}
+	sender, err := base64.RawURLEncoding.DecodeString(parts[0])
+	if err != nil {
+		return k, 0, err
+	}
+	k.Sender = string(sender)
+	stream, err := hex.DecodeString(parts[1])
+	if err != nil || copy(k.Stream[:], stream) != len(k.Stream) {
+		return k, 0, errors.Join(err, errors.New("cas: a stream of another length"))
+	}
+	if len(parts) == 4 {
+		_, err = fmt.Sscanf(parts[2], "%x", &index)
+	}
+	return k, index, err
+}
+
+// encodeMeta encodes the item of the store.
+func encodeMeta(s replaystate.Stamp) []byte {
+	b := append([]byte{1}, s.ID[:]...)
+	b = binary.AppendVarint(b, s.Birth)
+	return binary.AppendUvarint(b, s.Change)
+}
+
+func decodeMeta(b []byte) (s replaystate.Stamp, err error) {
+	if len(b) < 1+len(s.ID) || b[0] != 1 {
+		return s, replaystate.ErrCorrupt
+	}
+	b = b[1+copy(s.ID[:], b[1:]):]
+	var n, m int
+	s.Birth, n = binary.Varint(b)
+	if n <= 0 {
+		return s, replaystate.ErrCorrupt
+	}
+	s.Change, m = binary.Uvarint(b[n:])
+	if m <= 0 {
+		return s, replaystate.ErrCorrupt
+	}
+	return s, nil
+}

@@ -1,0 +1,194 @@
+package cas
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/queue-runtime/queue/internal/replaystate"
+)
+
+// get reads one item; the zero Item if none is there.
+func (e *engine) get(ctx context.Context, key string) (Item, error) {
+	for item, err := range e.b.Scan(ctx, key) {
+		if err != nil {
+			return Item{}, err
+		}
+		if item.Key == key {
+			return item, nil
+		}
+	}
+	return Item{}, ctx.Err()
+}
+
+// current reads the item of the store, makes it if there is none, and raises its
+// change number if bump is due.
+func (e *engine) current(ctx context.Context) error {
+	for try := 0; ; try++ {
+		e.mu.Lock()
+		item := e.meta
+		e.mu.Unlock()
+		if item.Version == "" {
+			var err error
+			if item, err = e.get(ctx, e.metaKey()); err != nil {
+				return err
+			}
+		}
+		s := replaystate.Stamp{Birth: e.now(), Change: 1}
+		var done bool
+		var err error
+		if item.Version == "" {
+			_, _ = rand.Read(s.ID[:]) // never fails: it ends the process instead
+			item, done, err = e.b.Create(ctx, e.metaKey(), encodeMeta(s))
+		} else {
+			if s, err = decodeMeta(item.Value); err != nil {
+				return err
+			}
+			s.Change++
+			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, encodeMeta(s))
+		}
+		if err != nil {
+			return err
+		}
+		if err := e.learn(item, done); err != nil || done {
+			return err
+		}
+		if err := e.pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// learn takes over the item of the store as it is now.
+func (e *engine) learn(item Item, bumped bool) error {
+	var s replaystate.Stamp
+	if item.Version != "" {
+		var err error
+		if s, err = decodeMeta(item.Value); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.meta.Version != "" && (s.ID != e.stamp.ID || s.Change < e.stamp.Change) {
+		// Another memory, or an older one: nothing that was read is true.
+		clear(e.pages)
+		clear(e.groups)
+		clear(e.seen)
+	}
+	e.meta, e.stamp = item, s
+	if bumped {
+		e.bumped = time.Now()
+	}
+	return nil
+}
+
+// check reads the item of the store again, and makes it if it is gone.
+func (e *engine) check(ctx context.Context) error {
+	item, err := e.get(ctx, e.metaKey())
+	if err != nil {
+		return err
+	}
+	if err := e.learn(item, false); err != nil || item.Version != "" {
+		return err
+	}
+	return e.current(ctx)
+}
+
+// prepare makes sure that the store has an ID, and that its change number grows.
+func (e *engine) prepare(ctx context.Context) error {
+	e.mu.Lock()
+	due := e.meta.Version == "" || time.Since(e.bumped) >= e.o.ChangeInterval
+	e.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return e.current(ctx)
+}
+
+func (e *engine) stamped() replaystate.Stamp {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stamp
+}
+
+// group returns a copy of the state of a group, which is read if it is not known
+// or if fresh is set.
+func (e *engine) group(ctx context.Context, name string, fresh bool) (replaystate.Group, error) {
+	e.mu.Lock()
+	g := e.groups[name]
+	e.mu.Unlock()
+	if g == nil || fresh {
+		item, err := e.get(ctx, e.groupKey(name))
+		if err != nil {
+			return replaystate.Group{}, err
+		}
+		if err := e.learnGroup(name, item); err != nil {
+			return replaystate.Group{}, err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cache(name).state, nil
+}
+
+// cache returns what is known of a group; the mutex is held.
+func (e *engine) cache(name string) *groupCache {
+	g := e.groups[name]
+	if g == nil {
+		g = &groupCache{senders: make(map[string]*replaystate.Counts), swept: time.Now()}
+		e.groups[name] = g
+	}
+	return g
+}
+
+func (e *engine) learnGroup(name string, item Item) error {
+	state := &replaystate.Group{}
+	if item.Version != "" {
+		var err error
+		if state, err = replaystate.DecodeGroup(item.Value); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g := e.cache(name)
+	g.item, g.state = item, *state
+	return nil
+}
+
+// raise writes what of want is larger than in the stored group.
+func (e *engine) raise(ctx context.Context, name string, want replaystate.Group) error {
+	for try := 0; ; try++ {
+		if _, err := e.group(ctx, name, try > 0); err != nil {
+			return err
+		}
+		e.mu.Lock()
+		g := e.cache(name)
+		item, state := g.item, g.state
+		e.mu.Unlock()
+		next := replaystate.Group{
+			Mark: max(state.Mark, want.Mark), Reach: max(state.Reach, want.Reach), Skew: max(state.Skew, want.Skew),
+		}
+		if next.Mark == state.Mark && next.Reach == state.Reach && next.Skew == state.Skew && item.Version != "" {
+			return nil
+		}
+		body := replaystate.AppendGroup(nil, &next)
+		var done bool
+		var err error
+		if item.Version == "" {
+			item, done, err = e.b.Create(ctx, e.groupKey(name), body)
+		} else {
+			item, done, err = e.b.Swap(ctx, e.groupKey(name), item.Version, body)
+		}
+		if err != nil {
+			return err
+		}
+		if err := e.learnGroup(name, item); err != nil || done {
+			return err
+		}
+		if err := e.pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}

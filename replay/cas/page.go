@@ -1,0 +1,316 @@
+package cas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/queue-runtime/queue/internal/replaystate"
+)
+
+// ErrContention: other receivers wrote the same page again and again. Nothing was
+// written; the call can be repeated.
+var ErrContention = errors.New("cas: other receivers changed the item each time")
+
+// pause waits after a conflict, longer each time, and at random so that the
+// receivers come apart. It fails after MaxTries, or when ctx ends.
+func (e *engine) pause(ctx context.Context, try int) error {
+	if try+1 >= e.o.MaxTries {
+		return fmt.Errorf("%w %d times", ErrContention, e.o.MaxTries)
+	}
+	wait := time.Millisecond << min(try, 7)   // up to 128 ms
+	t := time.NewTimer(wait/2 + rand.N(wait)) //nolint:gosec // G404: jitter, not a secret
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// work is what a call has to do on one page: apply runs the items of the page in
+// order, possibly several times, each time from the beginning.
+type work struct {
+	group string
+	key   replaystate.Key
+	index uint64
+	apply func(env *replaystate.Env, s replaystate.Stream)
+	// made: an item had to be made, so the memory may be another one.
+	made bool
+	// remembered: the page may be an old version.
+	remembered bool
+}
+
+// view is one attempt at a work: the replaystate.Stream that its items see. After
+// a failure it loads nothing more.
+type view struct {
+	ctx   context.Context //nolint:containedctx // one attempt
+	e     *engine
+	w     *work
+	err   error
+	page  *replaystate.Page // nil: none
+	head  *replaystate.Head
+	item  Item // of the head
+	read  bool // the head was read
+	other map[uint64]*replaystate.Page
+	added bool
+}
+
+// Page implements replaystate.Stream. Other pages than that of the work are read
+// for the sake of Previous alone.
+func (v *view) Page(index uint64) *replaystate.Page {
+	if index == v.w.index || v.err != nil {
+		return v.page
+	}
+	if p, ok := v.other[index]; ok {
+		return p
+	}
+	item, err := v.e.get(v.ctx, v.e.pageKey(v.w.group, v.w.key, index))
+	if err != nil {
+		v.err = err
+		return nil
+	}
+	var p *replaystate.Page
+	if item.Version != "" {
+		p, v.err = replaystate.DecodePage(item.Value, index, span)
+	}
+	if v.other == nil {
+		v.other = make(map[uint64]*replaystate.Page)
+	}
+	v.other[index] = p
+	return p
+}
+
+// Head implements replaystate.Stream.
+func (v *view) Head() *replaystate.Head {
+	if v.read || v.err != nil {
+		return v.head
+	}
+	v.read = true
+	if v.item, v.err = v.e.get(v.ctx, v.e.headKey(v.w.group, v.w.key)); v.err == nil && v.item.Version != "" {
+		v.head, v.err = replaystate.DecodeHead(v.item.Value)
+	}
+	return v.head
+}
+
+// Add implements replaystate.Stream.
+func (v *view) Add(h *replaystate.Head, p *replaystate.Page) { v.head, v.page, v.added = h, p, true }
+
+// progress says how an attempt ended.
+type progress uint8
+
+const (
+	finished  progress = iota + 1
+	unwritten          // finished, if the page is as it was taken to be
+	advanced           // a step further: go on at once
+	conflict           // another receiver was faster: wait, and go on
+)
+
+// run performs a work.
+func (e *engine) run(ctx context.Context, w *work) error {
+	key := e.pageKey(w.group, w.key, w.index)
+	e.mu.Lock()
+	var item Item
+	item, w.remembered = e.pages[key]
+	e.mu.Unlock()
+	if !w.remembered {
+		var err error
+		if item, err = e.get(ctx, key); err != nil {
+			return err
+		}
+	}
+	for try := 0; ; {
+		next, p, err := e.attempt(ctx, w, key, item)
+		if p == unwritten && w.remembered {
+			// Nothing has shown yet that the version is still the present one.
+			p, w.remembered = advanced, false
+			next, err = e.get(ctx, key)
+		}
+		if err != nil {
+			e.forget(key) // whether it was written is not known
+			return err
+		}
+		e.remember(key, next)
+		w.remembered = w.remembered && next.Version == item.Version
+		item = next
+		switch p {
+		case finished, unwritten:
+			return nil
+		case conflict:
+			if err := e.pause(ctx, try); err != nil {
+				return err
+			}
+			try++
+		}
+	}
+}
+
+// reserved is the value of a page that is being made. It holds the place while
+// its maker reads the head, so that what is folded meanwhile has to pass it.
+var reserved = []byte{0}
+
+func isReserved(item Item) bool { return len(item.Value) == 1 && item.Value[0] == reserved[0] }
+
+// attempt applies the work to one version of the page and writes it. It returns
+// the page as it is now.
+func (e *engine) attempt(ctx context.Context, w *work, key string, item Item) (Item, progress, error) {
+	v := &view{ctx: ctx, e: e, w: w}
+	g, err := e.load(ctx, v, item)
+	if err != nil {
+		return item, 0, err
+	}
+	before := size(v.page)
+	w.apply(e.env(w.group, &g), v)
+	if v.err != nil {
+		return item, 0, v.err
+	}
+	if g.Dirty {
+		if err := e.raise(ctx, w.group, g); err != nil {
+			return item, 0, err
+		}
+	}
+	switch {
+	case v.added && item.Version == "":
+		next, made, err := e.b.Create(ctx, key, reserved)
+		return next, either(made, advanced), err
+	case v.added:
+		return e.fill(ctx, v, key, item)
+	case v.page == nil:
+		return e.refuse(ctx, v, key, item)
+	case !v.page.Dirty:
+		return item, unwritten, nil
+	}
+	next, done, err := e.b.Swap(ctx, key, item.Version, replaystate.AppendPage(nil, v.page))
+	if done && err == nil {
+		e.count(w.group, w.key.Sender, size(v.page).Sub(before))
+	}
+	return next, either(done, finished), err
+}
+
+func either(done bool, p progress) progress {
+	if done {
+		return p
+	}
+	return conflict
+}
+
+// load takes the page apart, and reads the head and the group if there is none.
+func (e *engine) load(ctx context.Context, v *view, item Item) (g replaystate.Group, err error) {
+	if item.Version != "" && !isReserved(item) {
+		if v.page, err = replaystate.DecodePage(item.Value, v.w.index, span); err != nil {
+			return g, err
+		}
+		return e.group(ctx, v.w.group, false)
+	}
+	v.w.made = true
+	if v.Head() == nil && v.err == nil {
+		// If the stream was dropped, its mark is in the group by now.
+		return e.group(ctx, v.w.group, true)
+	}
+	if v.err != nil {
+		return g, v.err
+	}
+	return e.group(ctx, v.w.group, false)
+}
+
+// fill writes a page in the place that was reserved for it, and first the head of
+// its stream if that is new.
+func (e *engine) fill(ctx context.Context, v *view, key string, item Item) (Item, progress, error) {
+	delta := size(v.page)
+	if v.item.Version == "" {
+		_, made, err := e.b.Create(ctx, e.headKey(v.w.group, v.w.key), replaystate.AppendHead(nil, v.head))
+		if err != nil || !made {
+			return item, conflict, err
+		}
+		delta.Streams++
+	}
+	next, done, err := e.b.Swap(ctx, key, item.Version, replaystate.AppendPage(nil, v.page))
+	if !done {
+		delta.Records, delta.Recents = 0, 0
+	}
+	e.count(v.w.group, v.w.key.Sender, delta)
+	return next, either(done, finished), err
+}
+
+// refuse ends a work that needs no page: it gives up the place that was reserved,
+// and writes the head if the rejection is entered there. It does so last, so that
+// no page has turned up that says otherwise.
+func (e *engine) refuse(ctx context.Context, v *view, key string, item Item) (Item, progress, error) {
+	if item.Version != "" {
+		next, done, err := e.b.Swap(ctx, key, item.Version, nil)
+		if err != nil || !done {
+			return next, conflict, err
+		}
+		item = next
+	} else if v.w.remembered {
+		return item, unwritten, nil
+	}
+	if v.head == nil || !v.head.Dirty {
+		return item, unwritten, nil
+	}
+	_, done, err := e.b.Swap(ctx, e.headKey(v.w.group, v.w.key), v.item.Version, replaystate.AppendHead(nil, v.head))
+	return item, either(done, finished), err
+}
+
+// env returns what the functions of replaystate know besides the stream.
+func (e *engine) env(group string, g *replaystate.Group) *replaystate.Env {
+	return &replaystate.Env{
+		Now: e.now(), Birth: e.stamped().Birth, Group: g, Span: span, ParkedTTL: e.limits.ParkedTTL,
+		Room: func(k replaystate.Key, stream bool) replaystate.Outcome {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			c := e.cache(group)
+			var store, sender replaystate.Counts
+			for _, other := range e.groups {
+				store.Add(other.counts)
+			}
+			if s := c.senders[k.Sender]; s != nil {
+				sender = *s
+			}
+			return e.limits.Room(store, c.counts, sender, stream)
+		},
+		Live: func(o replaystate.Observed) (int64, bool) { return e.live(group, o) },
+	}
+}
+
+func size(p *replaystate.Page) (n replaystate.Counts) {
+	if p != nil {
+		n.Records, n.Recents = int64(p.Records()), int64(p.Recents())
+	}
+	return n
+}
+
+// count adds to what the last sweep counted.
+func (e *engine) count(group, sender string, d replaystate.Counts) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g := e.cache(group)
+	g.counts.Add(d)
+	s := g.senders[sender]
+	if s == nil {
+		s = &replaystate.Counts{}
+		g.senders[sender] = s
+	}
+	s.Add(d)
+}
+
+func (e *engine) remember(key string, item Item) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for old := range e.pages {
+		if len(e.pages) < maxCached {
+			break
+		}
+		delete(e.pages, old)
+	}
+	e.pages[key] = item
+}
+
+func (e *engine) forget(key string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.pages, key)
+}

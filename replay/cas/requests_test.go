@@ -1,0 +1,145 @@
+package cas_test
+
+import (
+	"context"
+	"encoding/binary"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/replay/cas"
+	"github.com/queue-runtime/queue/replay/replaytest"
+)
+
+func request(stream byte, n uint64) replay.Request {
+	now := time.Now()
+	id := replay.Identity{Sender: "sender", Sequence: n}
+	binary.BigEndian.PutUint64(id.Stream[:], uint64(now.UnixMilli()>>30<<46))
+	id.Stream[15] = stream
+	return replay.Request{
+		ID: id, Token: replay.NewToken(), SealedAt: now, FreshUntil: now.Add(time.Hour), Now: now,
+		RetryWindow: time.Hour, Lease: time.Minute, MaxMessageAge: time.Hour, Previous: n - 1, Settled: n - 1,
+	}
+}
+
+// TestRequests: a call makes one request for each page that is known, all at once.
+func TestRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		s := open(t, m, &cas.Options{ChangeInterval: 24 * time.Hour})
+		batch := func(from uint64, streams, each int) (r []replay.Request) {
+			for i := range streams {
+				for n := range uint64(each) {
+					r = append(r, request(byte(i), from+n))
+					if n == 0 {
+						r[len(r)-1].Previous = 0
+					}
+				}
+			}
+			return r
+		}
+		begin := func(r []replay.Request, want int) {
+			t.Helper()
+			m.calls = 0
+			m.delay = time.Millisecond
+			start := time.Now()
+			c, err := s.Begin(t.Context(), "group", r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range c {
+				if c[i].Err != nil || c[i].Gap {
+					t.Fatalf("sequence %d: %+v", r[i].ID.Sequence, c[i])
+				}
+			}
+			took := time.Since(start)
+			m.delay = 0
+			// A write waits before and behind it, each up to 1 ms.
+			if want > 0 && (m.calls != 2*want || took > 2*time.Millisecond) {
+				t.Errorf("%d messages: %d requests in %v, want %d at once", len(r), m.calls/2, took, want)
+			}
+		}
+		begin(batch(1, 3, 10), 0) // makes the pages
+		begin(batch(11, 1, 32), 1)
+		begin(batch(43, 3, 32), 3)
+		r := batch(200, 2, 8)
+		begin(r, 2)
+		m.calls = 0
+		f := make([]replay.Finish, len(r))
+		for i := range r {
+			f[i] = replay.Finish{ID: r[i].ID, Token: r[i].Token, Kind: replay.Consumed}
+		}
+		if _, err := s.Finish(t.Context(), "group", f); err != nil || m.calls != 4 {
+			t.Errorf("Finish: %d requests, %v, want 2", m.calls/2, err)
+		}
+		begin(batch(1020, 1, 10), 0) // from one page into the next
+	})
+}
+
+// broken is a backend with a fault that a backend could have.
+type broken struct {
+	*memory
+	fault string
+}
+
+func (b broken) Create(ctx context.Context, key string, value []byte) (cas.Item, bool, error) {
+	if b.fault == "Create overwrites" {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.put(key, value), true, nil
+	}
+	item, made, err := b.memory.Create(ctx, key, value)
+	if b.fault == "Create returns what was written" {
+		item.Value = value
+	}
+	return item, made, err
+}
+
+func (b broken) Swap(ctx context.Context, key, version string, value []byte) (cas.Item, bool, error) {
+	switch b.fault {
+	case "Swap ignores the version":
+		b.mu.Lock()
+		version = b.items[key].Version
+		b.mu.Unlock()
+	case "Swap removes nothing":
+		if value == nil {
+			return cas.Item{}, true, nil
+		}
+	case "Swap writes nothing":
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.items[key], true, nil
+	}
+	item, done, err := b.memory.Swap(ctx, key, version, value)
+	if b.fault == "Swap always succeeds" {
+		done = true
+	}
+	return item, done, err
+}
+
+// TestBrokenBackends: the suite finds the faults of a backend.
+func TestBrokenBackends(t *testing.T) {
+	for _, fault := range []string{
+		"Create overwrites", "Create returns what was written", "Swap ignores the version", "Swap removes nothing",
+		"Swap writes nothing", "Swap always succeeds",
+	} {
+		t.Run(fault, func(t *testing.T) {
+			found := replaytest.Failures(t, replaytest.Options{
+				Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 200,
+				New: func(t testing.TB, b replay.Bounds) replaytest.Fixture {
+					m := broken{newMemory(), fault}
+					return replaytest.Fixture{Open: func(shift time.Duration) replay.Store {
+						s := open(t, m, &cas.Options{Bounds: b})
+						s.Shift(shift)
+						return s
+					}}
+				},
+			})
+			if len(found) == 0 {
+				t.Error("not found")
+			}
+			t.Log("found:", found)
+		})
+	}
+}

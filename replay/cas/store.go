@@ -1,0 +1,185 @@
+package cas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/internal/replaystate"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// Defaults of [Options].
+const (
+	DefaultMaxTries       = 16
+	DefaultParallel       = 16
+	DefaultSweepInterval  = 5 * time.Minute
+	DefaultChangeInterval = 10 * time.Second
+)
+
+// Options configure a [Store]. Nil and the zero value are the defaults; negative
+// values are refused.
+type Options struct {
+	// Bounds says how much the store holds, and for how long.
+	Bounds replay.Bounds
+	// Prefix stands before every key, so that several stores can share a table.
+	// At most 100 bytes of letters, digits, '-' and '_'.
+	Prefix string
+	// MaxTries is how often a page is written before a call fails because other
+	// receivers were always faster. 0 means 16.
+	MaxTries int
+	// Parallel is how many requests of a call are under way at once. 0 means 16.
+	Parallel int
+	// SweepInterval is how often this Store lists a group it works for, to fold
+	// pages, drop old streams and count. 0 means 5 minutes.
+	SweepInterval time.Duration
+	// ChangeInterval is how often the change number grows at most. A restored
+	// backup that is younger than that may go unnoticed. 0 means 10 seconds.
+	ChangeInterval time.Duration
+}
+
+// Store is a replay.Store over a Backend. It is safe for concurrent use, and owns a
+// goroutine for each sweep, which ends with Close.
+type Store struct {
+	replay.Store
+	engine *engine
+}
+
+// Open makes a store over a backend. It reads the ID of the store there, and draws
+// one if there is none.
+func Open(ctx context.Context, b Backend, o *Options) (*Store, error) {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if opts.MaxTries < 0 || opts.Parallel < 0 || opts.SweepInterval < 0 || opts.ChangeInterval < 0 {
+		return nil, errors.New("cas: an option is negative: use numbers above zero, or 0 for the default")
+	}
+	for _, c := range []byte(opts.Prefix) {
+		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_') || len(opts.Prefix) > 100 {
+			return nil, fmt.Errorf("cas: prefix %.100q: use at most 100 letters, digits, '-' and '_'", opts.Prefix)
+		}
+	}
+	bounds, err := opts.Bounds.Resolved()
+	if err != nil {
+		return nil, fmt.Errorf("cas: %w", err)
+	}
+	setDefault(&opts.MaxTries, DefaultMaxTries)
+	setDefault(&opts.Parallel, DefaultParallel)
+	setDefault(&opts.SweepInterval, DefaultSweepInterval)
+	setDefault(&opts.ChangeInterval, DefaultChangeInterval)
+	e := &engine{
+		b: b, o: opts, limits: bounds.Limits(), start: time.Now(),
+		pages: make(map[string]Item), groups: make(map[string]*groupCache), seen: make(map[claimID]observation),
+	}
+	if err := e.check(ctx); err != nil {
+		return nil, fmt.Errorf("cas: open: %w", err)
+	}
+	e.sweeping, e.stop = context.WithCancel(context.Background())
+	return &Store{replay.FromEngine(e), e}, nil
+}
+
+func setDefault[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Close ends the sweeps that are under way. Calls that come later still work; they
+// start no sweep. A second Close returns nil.
+func (s *Store) Close(ctx context.Context) error {
+	s.engine.stop()
+	done := make(chan struct{})
+	go func() {
+		s.engine.sweeps.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// span is the number of sequences of a page.
+const span = replaystate.MaxSpan
+
+// engine is the replaystate.Engine of a Store.
+type engine struct {
+	b      Backend
+	o      Options
+	limits replaystate.Limits
+	start  time.Time     // origin of the clock; read by the monotonic clock
+	shift  time.Duration // of the clock, for tests
+
+	sweeping context.Context //nolint:containedctx // ends the sweeps
+	stop     context.CancelFunc
+	sweeps   sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows, never held across a request
+	meta   Item
+	stamp  replaystate.Stamp
+	bumped time.Time              // when this Store last raised the change number
+	pages  map[string]Item        // as they were last seen
+	groups map[string]*groupCache // by name
+	seen   map[claimID]observation
+}
+
+// groupCache is what this Store knows of a group.
+type groupCache struct {
+	item    Item
+	state   replaystate.Group
+	counts  replaystate.Counts
+	senders map[string]*replaystate.Counts
+	newest  int64 // newest SealedAt that a sweep found
+	swept   time.Time
+	busy    bool // a sweep is under way
+}
+
+// maxCached bounds the pages and the observations that are kept in memory. What
+// goes is read again.
+const maxCached = 4096
+
+// now is the clock of this process in Unix milliseconds.
+func (e *engine) now() int64 {
+	return e.start.Add(e.shift).UnixMilli() + time.Since(e.start).Milliseconds()
+}
+
+// claimID names a claim.
+type claimID struct {
+	group    string
+	key      replaystate.Key
+	sequence uint64
+}
+
+// observation is one state of a claim, and since when it is the same.
+type observation struct {
+	token [16]byte
+	beat  uint32
+	since time.Time
+}
+
+// live is replaystate.Env.Live: a claim is live until the same state of it was
+// seen for a whole lease.
+func (e *engine) live(group string, o replaystate.Observed) (until int64, live bool) {
+	id := claimID{group, o.Key, o.Sequence}
+	lease := time.Duration(o.Lease) * time.Millisecond
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok := e.seen[id]
+	if !ok || s.token != o.Token || s.beat != o.Beat {
+		for old := range e.seen {
+			if len(e.seen) < maxCached {
+				break
+			}
+			delete(e.seen, old)
+		}
+		s = observation{o.Token, o.Beat, time.Now()}
+		e.seen[id] = s
+	}
+	left := lease - time.Since(s.since)
+	return e.now() + left.Milliseconds(), left > 0
+}

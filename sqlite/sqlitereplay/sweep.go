@@ -1,0 +1,160 @@
+package sqlitereplay
+
+import (
+	"github.com/queue-runtime/queue/internal/replaystate"
+	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
+)
+
+const (
+	// A call that writes sweeps if sweepCalls others have gone by since the
+	// last one that did, or sweepTime milliseconds.
+	sweepCalls = 8
+	sweepTime  = 1000
+	// pageSteps and streamSteps are how many pages and streams one sweep looks
+	// at. A call adds at most a page and a stream for each item, most add none,
+	// and a sweep that finds more than it takes is followed by the next.
+	pageSteps   = 64
+	streamSteps = 64
+)
+
+// crowded reports whether more recent messages are kept than should be.
+func (l *call) crowded() bool { return l.store.Recents > l.e.limits.Recents }
+
+// sweep folds the pages of the group that are due, the oldest of them early if too
+// many recent messages are kept, and drops old streams of one sender.
+func (l *call) sweep() {
+	type place struct {
+		index uint64
+		key   replaystate.Key
+	}
+	var places []place
+	until, limit := l.env.Now, int64(pageSteps)
+	if l.crowded() {
+		until, limit = 1<<62, 8
+	}
+	l.fail(l.c.Query(duePages, func(r sqlitefile.Row) error {
+		p := place{index: uint64(r.Int(0)), key: replaystate.Key{Sender: r.Text(1)}} //nolint:gosec // G115: written from one
+		copy(p.key.Stream[:], r.Bytes(2))
+		places = append(places, p)
+		return nil
+	}, l.group.id, until, limit))
+	for _, p := range places {
+		l.open(p.key)
+		l.settle(p.index, until > l.env.Now)
+		if l.err != nil {
+			return
+		}
+	}
+	l.dropNext()
+}
+
+// settle expires records of a page, and folds it if its time has come or if force
+// is set.
+func (l *call) settle(index uint64, force bool) {
+	p, h := l.Page(index), l.Head()
+	if p == nil || h == nil {
+		return
+	}
+	p.Expire(l.env.Now)
+	p.Dirty = true // it is due at another time now
+	if p.Foldable(l.env.Now) || force {
+		h.Fold(p)
+		h.Tidy(l.group.state.Time(l.env.Now), l.e.limits.Keep(&l.group.state, l.tight(l.at.sender)))
+		empty := p.Folded()
+		l.count()
+		if empty {
+			l.at.pages[index] = &pageRow{deleted: true}
+			return
+		}
+	}
+	l.count()
+}
+
+// dropNext drops old streams of the next sender of the group.
+func (l *call) dropNext() {
+	var name string
+	found, err := l.c.One(nextSender, func(r sqlitefile.Row) error {
+		name = r.Text(1)
+		l.e.sender.Store(r.Int(0))
+		return nil
+	}, l.group.id, l.e.sender.Load())
+	if l.fail(err) {
+		return
+	}
+	if !found {
+		l.e.sender.Store(0)
+		return
+	}
+	l.dropOld(name)
+}
+
+// makeRoom drops old streams of the sender of the item at hand if it has used up
+// its quota.
+func (l *call) makeRoom() {
+	s := l.at.sender
+	n := s.counts
+	n.Add(s.added)
+	if l.err == nil && s.id != 0 && l.e.limits.Sender.Tight(n) {
+		key := l.at.key
+		l.dropOld(key.Sender)
+		l.open(key)
+	}
+}
+
+// tight reports whether what is old should make room: then it is kept no longer
+// than any receiver of the group can need it.
+func (l *call) tight(s *senderRow) bool {
+	return l.e.limits.Sender.Tight(plus(s.counts, s.added)) || l.e.limits.Group.Tight(plus(l.group.counts, l.group.added)) ||
+		l.e.limits.Store.Tight(plus(l.store, l.added))
+}
+
+// plus returns the sum of two counts.
+func plus(a, b replaystate.Counts) replaystate.Counts {
+	a.Add(b)
+	return a
+}
+
+// dropOld drops streams of a sender that are past their time and have no pages,
+// and raises the group's mark for each.
+func (l *call) dropOld(name string) {
+	s := l.sender(name)
+	before := l.group.state.Time(l.env.Now) - l.e.limits.Keep(&l.group.state, l.tight(s))
+	type old struct {
+		id     int64
+		stream [16]byte
+		pages  bool
+	}
+	var all []old
+	l.fail(l.c.Query(oldStreams, func(r sqlitefile.Row) error {
+		o := old{id: r.Int(0), pages: r.Int(2) != 0}
+		copy(o.stream[:], r.Bytes(1))
+		all = append(all, o)
+		return nil
+	}, s.id, before, int64(streamSteps)))
+	for _, o := range all {
+		key := replaystate.Key{Sender: name, Stream: o.stream}
+		if l.streams[key] != nil || l.err != nil {
+			continue // this call uses it
+		}
+		if o.pages {
+			// Look again in an hour of the group's time.
+			l.exec(keepStream, o.id, before+3_600_000)
+			continue
+		}
+		l.drop(key)
+	}
+}
+
+func (l *call) drop(key replaystate.Key) {
+	l.open(key)
+	s := l.at
+	h := l.Head()
+	if h == nil {
+		return
+	}
+	l.group.state.Mark = max(l.group.state.Mark, h.Newest, h.Mark)
+	l.group.state.Dirty = true
+	l.countStream(s, replaystate.Counts{Streams: -1, Intervals: -int64(s.intervals)})
+	l.exec(deleteStream, s.id)
+	delete(l.streams, key)
+}
