@@ -19,7 +19,7 @@ type BatcherOptions struct {
 	Linger time.Duration
 
 	// MaxMessages is after how many messages a batch goes without waiting. 0
-	// means the broker's limit, or 100 where that is higher.
+	// means the broker's limit, or 100 if that is higher.
 	MaxMessages int
 
 	// MaxPending is how many messages may be accepted and not yet confirmed:
@@ -30,8 +30,8 @@ type BatcherOptions struct {
 	// session always go in order. 0 means 4.
 	InFlight int
 
-	// Retry says how long to wait before a failed batch is tried again, and by
-	// less than zero that it is not. Nil: Exponential from 50 ms to 5 s.
+	// Retry says how long to wait before a failed batch is sent again; a negative
+	// delay gives up. Nil means Exponential from 50 ms to 5 s.
 	Retry backoff.Policy
 
 	// MaxAttempts is how often a message is tried at most. 0 means 8.
@@ -43,8 +43,8 @@ type BatcherOptions struct {
 
 // Batcher gathers messages that are sent one by one into batches, retries
 // what fails for a passing reason, and pushes back when the broker is slow. A
-// retry sends the same sealed bytes under the same message ID: where the first
-// had arrived after all, a receiver that tracks nonces rejects the second, and a
+// retry sends the same sealed bytes under the same message ID: if the first
+// had arrived after all, a receiver with a replay store rejects the second, and a
 // broker that drops repeats never stores it. It is safe for concurrent use, and
 // owns InFlight goroutines until Close.
 type Batcher struct {
@@ -77,7 +77,7 @@ type batchLine struct {
 
 type pendingSend struct {
 	m     Message
-	trace map[string]string // of whoever sent it; nil: none
+	trace map[string]string // of the call that sent it; nil means none
 	done  func(SendResult)
 }
 

@@ -14,14 +14,14 @@ import (
 
 // Defaults of [CryptoConfig].
 const (
-	DefaultMaxMessageAge = 5 * time.Minute
-	DefaultMaxClockSkew  = 30 * time.Second
-	DefaultRetryWindow   = 24 * time.Hour
+	defaultMaxMessageAge = 5 * time.Minute
+	defaultMaxClockSkew  = 30 * time.Second
+	defaultRetryWindow   = 24 * time.Hour
 )
 
 // QueueRetention as MaxMessageAge stands for the time that the broker keeps a
 // message. It is resolved when a Receiver opens, from the driver's
-// Capabilities; where the broker cannot tell, the Receiver must name a value.
+// Capabilities; if the broker cannot tell, the Receiver must name a value.
 const QueueRetention time.Duration = math.MaxInt64
 
 // maxHorizon bounds the durations of a CryptoConfig, so that no sum of them overflows:
@@ -116,13 +116,13 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a store remembers a message only as long as it can be fresh")
 	}
 	if c.MaxClockSkew == 0 {
-		c.MaxClockSkew = DefaultMaxClockSkew
+		c.MaxClockSkew = defaultMaxClockSkew
 	}
 	if c.RetryWindow == 0 {
-		c.RetryWindow = DefaultRetryWindow
+		c.RetryWindow = defaultRetryWindow
 	}
 	if c.MaxMessageAge == 0 {
-		c.MaxMessageAge = DefaultMaxMessageAge
+		c.MaxMessageAge = defaultMaxMessageAge
 	}
 	if c.MaxMessageAge == QueueRetention {
 		return c, nil
@@ -164,7 +164,7 @@ func (c *CryptoConfig) checkStore(s replay.Store) error {
 
 // Strict returns the options for production: sealing on, plaintext rejected, and
 // replays rejected by store, which must lie outside the broker's reach.
-// MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge where the
+// MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge if the
 // broker cannot tell it.
 func Strict(p keys.Provider, store replay.Store) *Options {
 	return &Options{

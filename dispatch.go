@@ -198,7 +198,7 @@ func (s *Sender) carry(o *outgoing, trace map[string]string) bool {
 }
 
 // carryAll gives the messages of a batch, which was filled without it, a trace
-// context, where there is room.
+// context, if there is room.
 func (s *Sender) carryAll(batch []*outgoing, trace map[string]string) {
 	before := make([]map[string]string, len(batch))
 	size := 0
@@ -235,7 +235,7 @@ func (s *Sender) logSent(ctx context.Context, o *outgoing) {
 // goroutines: below, starting them costs more than it saves.
 const parallelBytes = 64 << 10
 
-// parallel calls f for 0 to n-1, from several goroutines where that pays, and
+// parallel calls f for 0 to n-1, from several goroutines if that pays, and
 // returns when all calls have.
 func parallel(n, bytes int, f func(int)) {
 	workers := min(n, runtime.GOMAXPROCS(0))

@@ -77,9 +77,9 @@ func (e *endpoint) over(ctx context.Context) {
 type endpointRequest struct {
 	queue  string
 	role   observe.Role
-	keys   keys.Provider  // nil: the Client's
-	crypto CryptoProvider // nil: the Client's, unless keys are set
-	config *CryptoConfig  // nil: the Client's
+	keys   keys.Provider  // nil means the Client's
+	crypto CryptoProvider // nil means the Client's, unless keys are set
+	config *CryptoConfig  // nil means the Client's
 	lock   time.Duration  // 0: the queue's own
 }
 

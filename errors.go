@@ -38,7 +38,6 @@ var (
 var (
 	ErrEncryptionFailed = envelope.ErrEncryptionFailed // nothing was sent
 	ErrKeyExpired       = keys.ErrExpired
-	ErrKeyDestroyed     = keys.ErrDestroyed
 	ErrInvalidMessage   = driver.ErrInvalid
 	ErrMessageTooLarge  = driver.ErrTooLarge // as a *driver.TooLargeError
 	ErrMarkerCollision  = sealing.ErrMarkerCollision
@@ -68,11 +67,11 @@ var (
 // through it to the cause.
 type Error struct {
 	Op    string // "send", "receive", "complete", ...
-	Queue string // empty where no queue is concerned
+	Queue string // empty if no queue is concerned
 
 	// Transient says that the same call may succeed later.
 	Transient bool
-	// RetryAfter is how long the broker asked to wait; 0 where it did not say.
+	// RetryAfter is how long the broker asked to wait; 0 if it did not say.
 	RetryAfter time.Duration
 
 	Err error
@@ -136,7 +135,7 @@ func (e *KeyNotFoundError) Is(target error) bool { return target == ErrKeyNotFou
 // [ErrMessageExpired].
 type ExpiredError struct {
 	EncryptedAt time.Time
-	ExpiresAt   time.Time     // zero: the message has no expiry of its own
+	ExpiresAt   time.Time     // zero means the message has no expiry of its own
 	MaxAge      time.Duration // the receiver's limit that was passed; 0 when it was ExpiresAt
 }
 

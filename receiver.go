@@ -16,10 +16,10 @@ import (
 
 // Defaults of [ReceiverOptions].
 const (
-	DefaultWait            = 20 * time.Second
-	DefaultMaxAuthFailures = 20
-	DefaultMaxDeliveries   = 10
-	DefaultRotationHorizon = 15 * time.Minute
+	defaultWait            = 20 * time.Second
+	defaultMaxAuthFailures = 20
+	defaultMaxDeliveries   = 10
+	defaultRotationHorizon = 15 * time.Minute
 )
 
 // settleTimeout bounds the settling of messages that the application never saw.
@@ -29,14 +29,14 @@ const settleTimeout = 15 * time.Second
 
 // ReceiverOptions configure a [Receiver].
 type ReceiverOptions struct {
-	// Crypto replaces the Client's for this receiver. Nil: the Client's.
+	// Crypto replaces the Client's for this receiver. Nil means the Client's.
 	Crypto *CryptoConfig
 
 	// Keys replace the Client's for this receiver. Only messages under one of
-	// these keys are opened. Nil: the Client's.
+	// these keys are opened. Nil means the Client's.
 	Keys keys.Provider
 
-	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// CryptoProvider replaces AESGCM over Keys. Nil means the Client's, unless Keys
 	// are set.
 	CryptoProvider CryptoProvider
 
@@ -47,7 +47,7 @@ type ReceiverOptions struct {
 
 	// Group is the set of receivers that share one memory of handled messages,
 	// at most 255 bytes. Two groups that each get their own copy of a message
-	// need two names. Empty: the queue's name.
+	// need two names. Empty means the queue's name.
 	Group string
 
 	// Wait is how long Receive waits for a first message. 0 means 20 s.
@@ -63,7 +63,7 @@ type ReceiverOptions struct {
 
 	// MaxDeliveries is after how many deliveries a message is dead-lettered
 	// that is rejected for a reason that time may cure (an unknown version or
-	// key), at most the queue's own limit. 0 means that limit, or 10 where it has
+	// key), at most the queue's own limit. 0 means that limit, or 10 if it has
 	// none.
 	MaxDeliveries int
 
@@ -102,7 +102,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.Group = queue
 	}
 	if o.Wait == 0 {
-		o.Wait = DefaultWait
+		o.Wait = defaultWait
 	}
 	if o.Prefetch == 0 {
 		o.Prefetch = 1
@@ -111,7 +111,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.MaxDeliveries = caps.MaxDeliveries
 	}
 	if o.MaxDeliveries == 0 {
-		o.MaxDeliveries = DefaultMaxDeliveries
+		o.MaxDeliveries = defaultMaxDeliveries
 	}
 	if caps.MaxDeliveries > 0 {
 		// The broker never delivers more often than this, so spread the rotation horizon
@@ -119,10 +119,10 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.MaxDeliveries = min(o.MaxDeliveries, caps.MaxDeliveries)
 	}
 	if o.RotationHorizon == 0 {
-		o.RotationHorizon = DefaultRotationHorizon
+		o.RotationHorizon = defaultRotationHorizon
 	}
 	if o.MaxAuthFailures == 0 {
-		o.MaxAuthFailures = DefaultMaxAuthFailures
+		o.MaxAuthFailures = defaultMaxAuthFailures
 	}
 	return nil
 }
@@ -196,7 +196,7 @@ func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 }
 
 // Close releases the receiver. Its waiting calls fail with ErrClosed, and
-// deliveries that are not settled go back to the broker where it allows that.
+// deliveries that are not settled go back to the broker if it allows that.
 func (r *Receiver) Close(ctx context.Context) error {
 	return wrap("close", r.queue, r.close(ctx))
 }
@@ -249,8 +249,8 @@ func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	return b.Deliveries, err
 }
 
-// ReceiveOne returns one message; a *RejectedError where the one that came was
-// rejected, by which errors.Is finds the reason; ErrNoMessage where none came
+// ReceiveOne returns one message; a *RejectedError if the one that came was
+// rejected, by which errors.Is finds the reason; ErrNoMessage if none came
 // within Wait.
 func (r *Receiver) ReceiveOne(ctx context.Context) (*Delivery, error) {
 	b, err := r.Fetch(ctx, 1)
@@ -302,7 +302,7 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 				d := held[0]
 				held = held[1:]
 				if d.expired(time.Now()) {
-					release(ctx, []*Delivery{d}) // somebody else has it by now
+					release(ctx, []*Delivery{d}) // another receiver has it by now
 					continue
 				}
 				if !yield(d, nil) {

@@ -65,8 +65,8 @@ func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, erro
 	return r.acceptSession(ctx, id)
 }
 
-// NextSession takes the lock of a session that has messages and that nobody
-// holds, waiting up to ReceiverOptions.Wait for one (then ErrNoSession).
+// NextSession locks a session that has messages and that no receiver holds. It waits
+// up to ReceiverOptions.Wait for one, and then fails with ErrNoSession.
 func (r *Receiver) NextSession(ctx context.Context) (*Session, error) {
 	return r.acceptSession(ctx, "")
 }
@@ -108,7 +108,7 @@ var errSessionClosed = fmt.Errorf("session: %w", driver.ErrClosed)
 // ID is the session's name.
 func (s *Session) ID() string { return s.s.ID() }
 
-// LockedUntil is when the session's lock ends unless it is renewed; zero where
+// LockedUntil is when the session's lock ends unless it is renewed; zero if
 // it has no end in time.
 func (s *Session) LockedUntil() time.Time {
 	s.mu.Lock()
@@ -116,7 +116,7 @@ func (s *Session) LockedUntil() time.Time {
 	return s.until
 }
 
-// Context ends with the session; context.Cause then wraps ErrSessionLost where
+// Context ends with the session; context.Cause then wraps ErrSessionLost if
 // it was lost and ErrClosed after Close, its own or the Client's. It carries the
 // values of the context that accepted the session, and not its end.
 func (s *Session) Context() context.Context { return s.ctx }
@@ -205,7 +205,7 @@ func (s *Session) check() error {
 	return context.Cause(s.ctx)
 }
 
-// note ends the session where err says that it is lost.
+// note ends the session if err says that it is lost.
 func (s *Session) note(err error) {
 	if errors.Is(err, ErrSessionLost) {
 		s.end(observe.SessionLost, err)

@@ -9,7 +9,7 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// State returns what SetState stored with the session, nil where there is
+// State returns what SetState stored with the session, nil if there is
 // nothing. A broker without session state answers errors.ErrUnsupported
 // (Capabilities().SessionState).
 //
@@ -64,7 +64,7 @@ func (s *Session) renewState(ctx context.Context, store driver.StatefulSession, 
 	s.note(err)
 }
 
-// SetState stores a small state with the session, sealed where encryption is
+// SetState stores a small state with the session, sealed if encryption is
 // enabled; nil clears it. Brokers have limits of their own (Service Bus: that of
 // a message).
 func (s *Session) SetState(ctx context.Context, state []byte) error {

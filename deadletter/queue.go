@@ -19,7 +19,7 @@ import (
 )
 
 // DefaultWait is how long a read by receiving waits before the dead-letter queue counts
-// as empty: long enough for a service that answers from one of many servers.
+// as empty means long enough for a service that answers from one of many servers.
 const DefaultWait = 2 * time.Second
 
 // Options configure a [Queue]. What is set replaces the Client's.

@@ -208,9 +208,9 @@ func (r *reader) keep(batch ...*driver.Delivery) {
 func (r *reader) release(ctx context.Context) { r.kept.release(ctx) }
 
 // Purge deletes the letters that f selects, for good, and returns how many it deleted. f
-// must not be nil: &Filter{} selects everything. It is over those that were there when it
-// began. If it could not reach all of them, because other receivers hold some, its error is
-// an [IncompleteError]; what it deleted before stays deleted.
+// must not be nil; &Filter{} selects everything. Only letters that were there when it
+// began are deleted. If it could not reach all of them, because other receivers hold some,
+// its error is an [IncompleteError]; what it deleted before stays deleted.
 func (q *Queue) Purge(ctx context.Context, f *Filter) (int, error) {
 	const op = "purge dead letters"
 	if f == nil {

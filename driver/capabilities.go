@@ -46,15 +46,15 @@ type Capabilities struct {
 	// SessionOnly: every message needs a SessionID, and Receive on the queue
 	// itself is errors.ErrUnsupported.
 	SessionOnly bool
-	// SessionGaps: between processes a session is exclusive only while a message
-	// of it is held. In a gap, when everything received of it is settled or
-	// abandoned, another receiver may take it over unnoticed; whoever it is
-	// still gets each message in order, and alone.
+	// SessionGaps is true if, between processes, a session is exclusive only while
+	// one of its messages is held. In a gap, when all received messages of it are
+	// settled or abandoned, a receiver in another process may take it over
+	// unnoticed. That receiver still gets each message in order, and alone.
 	SessionGaps bool
 	// BinaryBody: bodies travel as bytes, not as text.
 	BinaryBody bool
-	// Fenced: the broker refuses to settle a delivery whose lock is over. Where
-	// it does not, the driver judges leases by its own clock.
+	// Fenced is true if the broker refuses to settle a delivery whose lock is over.
+	// Otherwise the driver judges leases by its own clock.
 	Fenced bool
 
 	MaxBody       int // bytes of Message.Body, before encoding; 0 = no limit known

@@ -103,7 +103,7 @@ func sessionNext(e *env) {
 		e.send(q, run(name, 2)...)
 	}
 	first := e.accept(q, "")
-	a := e.one(first) // where there are gaps, it is what makes the session exclusive
+	a := e.one(first) // if there are gaps, it is what makes the session exclusive
 	second := e.accept(other, "")
 	b := e.one(second)
 	if first.ID() == second.ID() {
@@ -122,7 +122,7 @@ func sessionNext(e *env) {
 		e.close(s)
 	}
 	_, err = q.AcceptSession(e.ctx, "", 0)
-	e.want(err, driver.ErrNoSession, "AcceptSession where no session has a message")
+	e.want(err, driver.ErrNoSession, "AcceptSession if no session has a message")
 }
 
 // acceptance is the outcome of an AcceptSession on another goroutine.

@@ -53,8 +53,8 @@ func (l *ledger) take(d *driver.Delivery) {
 	l.held[d.ID] = true
 }
 
-// give notes that a delivery is about to be given back: from now on somebody
-// else may have it.
+// give notes that a delivery is about to be given back: from now on another
+// receiver may have it.
 func (l *ledger) give(d *driver.Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,7 +84,7 @@ func (l *ledger) verdict(e *env) {
 		e.Errorf("%s", f)
 	}
 	if l.left > 0 {
-		e.Errorf("%d messages were not delivered to anybody", l.left)
+		e.Errorf("%d messages were not delivered", l.left)
 	}
 }
 

@@ -117,7 +117,7 @@ func deadLetterQueue(e *env) {
 	e.must(q, driver.Complete, e.expect(q, "after", "closing the dead-letter queue leaves the queue open"))
 }
 
-// limited makes a queue that dead-letters after n deliveries. ok is false where
+// limited makes a queue that dead-letters after n deliveries. ok is false if
 // the broker does not dead-letter by itself.
 func (e *env) limited(s QueueSpec) (q driver.Queue, ok bool) {
 	e.Helper()

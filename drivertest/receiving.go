@@ -142,7 +142,7 @@ func receiveEndedContext(e *env) {
 		e.Errorf("Receive with a cancelled context returned %d messages and %v, want none and context.Canceled", len(got), show(err))
 	}
 	if _, err := e.broker.Open(ended, name, nil); err != nil && !errors.Is(err, context.Canceled) {
-		e.Errorf("Open with a cancelled context: the error is %v, want context.Canceled or, where it does no I/O, nil", show(err))
+		e.Errorf("Open with a cancelled context: the error is %v, want context.Canceled or, if Open does no I/O, nil", show(err))
 	}
 	d := e.expect(q, "kept", "nothing else was sent")
 	if errs := q.Settle(ended, []driver.Settlement{{Delivery: d, Kind: driver.Complete}}); len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {

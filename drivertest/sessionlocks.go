@@ -20,15 +20,15 @@ var sessionLockCases = []conformanceCase{
 	{"session_abandon_delay", sessionAbandonDelay},
 }
 
-// unavailable wants that nobody gets session "a", or a message of it, in any way.
-// It must be the only one of its queue.
+// unavailable checks that no receiver gets session "a", or a message of it, in any
+// way. It must be the only session of its queue.
 func (e *env) unavailable(q driver.Queue, why string) {
 	e.Helper()
 	const id = "a"
 	if s, err := q.AcceptSession(e.ctx, "", 0); err == nil {
 		e.Fatalf("AcceptSession returned the session %q: %s", s.ID(), why)
 	} else {
-		e.want(err, driver.ErrNoSession, "AcceptSession where the only session is held")
+		e.want(err, driver.ErrNoSession, "AcceptSession while the only session is held")
 	}
 	if q.Capabilities().AcceptByID {
 		if _, err := q.AcceptSession(e.ctx, id, 0); err == nil {
@@ -44,8 +44,8 @@ func (e *env) unavailable(q driver.Queue, why string) {
 	}
 }
 
-// sessionLockExcludes: while a session is held, with or without a message in
-// hand, nobody else gets anything of it.
+// sessionLockExcludes checks that, while a session is held, with or without one of its
+// messages, no other receiver gets anything of it.
 func sessionLockExcludes(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok {
@@ -81,7 +81,7 @@ func sessionLockExcludes(e *env) {
 	e.close(s)
 }
 
-// shortSession opens a queue whose session locks run out. ok is false where they
+// shortSession opens a queue whose session locks run out. ok is false if they
 // do not, or there are no sessions.
 func (e *env) shortSession() (name string, q driver.Queue, lock time.Duration, ok bool) {
 	e.Helper()
@@ -215,7 +215,8 @@ func sessionCloseReleases(e *env) {
 	e.close(next)
 }
 
-// sessionClosed: a session that was closed is of no more use, and harms nobody.
+// sessionClosed checks that calls on a closed session fail and disturb no other
+// receiver.
 func sessionClosed(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok {

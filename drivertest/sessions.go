@@ -35,7 +35,7 @@ func run(session string, n int) []*driver.Message {
 	return out
 }
 
-// sessionQueue opens a new queue for messages with sessions. ok is false where
+// sessionQueue opens a new queue for messages with sessions. ok is false if
 // the broker has none; sessionUnclaimed then checks that it says so.
 func (e *env) sessionQueue(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()
@@ -47,21 +47,21 @@ func (e *env) sessionQueue(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	return name, e.open(e.broker, name), true
 }
 
-// acceptable is sessionQueue for those who need AcceptSession.
+// acceptable is sessionQueue for tests that need AcceptSession.
 func (e *env) acceptable(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()
 	name, q, ok = e.sessionQueue(s)
 	return name, q, ok && q.Capabilities().Sessions != driver.None
 }
 
-// plain is sessionQueue for those who need Receive outside of a session.
+// plain is sessionQueue for tests that need Receive outside of a session.
 func (e *env) plain(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()
 	name, q, ok = e.sessionQueue(s)
 	return name, q, ok && !q.Capabilities().SessionOnly
 }
 
-// accept takes a session, by name where the broker can. Otherwise the session
+// accept takes a session, by name if the broker can. Otherwise the session
 // must be the only one with a deliverable message.
 func (e *env) accept(q driver.Queue, id string) driver.Session {
 	e.Helper()

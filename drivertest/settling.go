@@ -29,7 +29,7 @@ func settleComplete(e *env) {
 	e.none(e.another(name), "the message is completed")
 }
 
-// settleAbandon: an abandoned message comes back at once, to anybody.
+// settleAbandon checks that an abandoned message comes back at once, to any receiver.
 func settleAbandon(e *env) {
 	name, q := e.named(QueueSpec{})
 	e.send(q, message("again"))
@@ -46,8 +46,8 @@ func settleAbandon(e *env) {
 	e.must(other, driver.Complete, second)
 }
 
-// settleAbandonDelay: at least the delay passes before an abandoned message
-// comes back. Where the broker cannot, the message stays under its lock.
+// settleAbandonDelay checks that at least the delay passes before an abandoned message
+// comes back. If the broker has no such delay, the message stays under its lock.
 func settleAbandonDelay(e *env) {
 	const delay = 2 * time.Second
 	q := e.queue()

@@ -20,8 +20,8 @@ var timeCases = []conformanceCase{
 // soon is a time that brokers which count whole seconds can keep.
 const soon = 2 * time.Second
 
-// schedule: a message is not delivered before NotBefore, and then is; others
-// pass it by. Where the broker cannot, Send refuses.
+// schedule checks that a message is delivered at NotBefore and not earlier, and that
+// other messages overtake it. If the broker cannot schedule, Send must refuse.
 func schedule(e *env) {
 	q := e.queue()
 	m := rich("scheduled")
@@ -78,8 +78,8 @@ func scheduleTooFar(e *env) {
 	e.none(q, "a message that Send refused was stored all the same")
 }
 
-// ttl: a message is not delivered after its TTL where the broker claims that,
-// and is delivered all the same where it does not.
+// ttl: a message is not delivered after its TTL if the broker claims that,
+// and is delivered all the same if it does not.
 func ttl(e *env) {
 	q := e.queue()
 	claimed := q.Capabilities().TTL != driver.None
@@ -106,7 +106,7 @@ func ttl(e *env) {
 	e.must(q, driver.Complete, e.one(q))
 }
 
-// ttlScheduled: a TTL counts from NotBefore where that is later than the send.
+// ttlScheduled: a TTL counts from NotBefore if that is later than the send.
 func ttlScheduled(e *env) {
 	q := e.queue()
 	if c := q.Capabilities(); c.TTL == driver.None || c.Schedule == driver.None {

@@ -21,12 +21,13 @@ type FileOptions struct {
 	CheckEvery time.Duration
 	// WorldReadable accepts files that every user of the machine may read, such as
 	// mode 0444, but not files that others than the owner may write. Set it only if
-	// no other user can reach them: in a container with one user, for example, where
-	// Docker mounts secrets so.
+	// no other user can reach them: in a container with one user, for example, to which
+	// Docker mounts secrets with that mode.
 	WorldReadable bool
-	// OnError is told why a changed file was not taken over; once, until the
-	// reason changes or goes away. It is called by whoever asked the provider,
-	// and must be quick. Nil means nobody is told; Err tells it, too.
+	// OnError is called with the reason why a changed file was not taken over: once,
+	// until the reason changes or goes away. It runs on the goroutine of the call
+	// that noticed, and must return quickly. Nil means no callback; Err returns the
+	// reason, too.
 	OnError func(error)
 }
 
@@ -45,18 +46,17 @@ type FileOptions struct {
 // as in RFC 3339; times and queues are optional. Without current, nothing seals.
 // UpdateFile writes such files.
 //
-// The file may be accessible to its owner only (chmod 600, or 400). Its group may
-// read it, too (0440 or 0640), if root owns it and the process is in the group: so
-// Kubernetes mounts a Secret for a Pod that does not run as root. It is read again
-// when it changes, by the next caller of the provider; no goroutine runs.
-// Replace it by a rename, as UpdateFile does, so that no half of it is seen.
+// Only its owner may have access to the file (chmod 600, or 400). Its group may read
+// it, too (0440 or 0640), if root owns it and the process is in the group: Kubernetes
+// mounts a Secret so for a Pod that does not run as root. After the file changed, the
+// next call of a method reads it again; no goroutine runs. Replace it by a rename, as
+// UpdateFile does, so that no call reads half of it.
 //
-// A file that is gone, broken, open to others, or that gives an ID another
-// secret than before, changes nothing: the keys known before go on serving,
-// and FileOptions.OnError and Err say why. Only asking for an ID that is not
-// among them then fails with ErrUnavailable instead of ErrNotFound. So deleting
-// the file retires no key; writing one without the key does: the key is then
-// destroyed, as Ring.Remove does.
+// If the file is gone, broken, open to other users, or gives an ID another secret
+// than before, the keys known before stay in force, and FileOptions.OnError and Err
+// say why. GetKey then fails with ErrUnavailable instead of ErrNotFound for an ID that
+// is not among them. So deleting the file retires no key. Writing one without the key
+// does: the key is then destroyed, as Ring.Remove does.
 type File struct {
 	name    string // in errors: "file /etc/app/keys.json"
 	load    func() (*Set, snapshot, error)

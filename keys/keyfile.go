@@ -44,7 +44,7 @@ func (s *Set) validate() error {
 	return nil
 }
 
-// destroy zeroes the keys of a set that nobody was given.
+// destroy zeroes the keys of a set that was not handed out.
 func (s *Set) destroy() {
 	for _, k := range s.Keys {
 		k.Destroy()

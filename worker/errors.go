@@ -15,13 +15,14 @@ var (
 	ErrDraining      = errors.New("the pool is draining")
 )
 
-// ErrPanic is matched by the error that OnError and the Observer get of a handler that
-// panicked or ended its goroutine. Its text holds the panic's value, which may be
+// ErrPanic matches, under errors.Is, the error that OnError and the Observer get if a
+// handler panicked or ended its goroutine. Its text holds the panic's value, which may be
 // payload, and the stack.
 var ErrPanic = errors.New("handler panicked")
 
-// ErrHandlersRunning: Run returned although handlers were still running after their
-// contexts had ended, or the broker had not answered to what they left.
+// ErrHandlersRunning reports that Run returned although handlers were still running
+// after their contexts had ended, or although the broker had not confirmed that it
+// took back their messages.
 var ErrHandlersRunning = errors.New("handlers did not end after their contexts had")
 
 var errNilContext = fmt.Errorf("%w: nil context", queue.ErrInvalidOptions)

@@ -59,7 +59,7 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 }
 
 // limit finds out that the queue exists, and how large a transfer the link takes.
-// Where the credential may only listen there is no sending link to ask.
+// If the credential may only listen there is no sending link to ask.
 func (q *queue) limit(ctx context.Context) (int, error) {
 	batch, err := q.newBatch(ctx)
 	if err != nil {

@@ -139,7 +139,7 @@ func (s *session) attack(ctx context.Context) (err error) {
 	for _, v := range victims {
 		s.report.Attacks = append(s.report.Attacks, *v.report)
 		if v.report.Outcome != v.report.Want {
-			s.report.fault("%s: whoever %s: %s, want %s", v.report.Queue, v.report.What, v.report.Outcome, v.report.Want)
+			s.report.fault("%s: an attacker who %s: %s, want %s", v.report.Queue, v.report.What, v.report.Outcome, v.report.Want)
 		}
 		switch v.report.Want {
 		case delivered:

@@ -1,4 +1,4 @@
-// Command runner shows the router and the three bots at work, and somebody who
+// Command runner shows the router and the three bots at work, and an attacker who
 // controls the broker at work against them.
 //
 //	go run ./runner [--json] [--logs] [--dir FOLDER] [--count N]
@@ -7,7 +7,7 @@
 // in a folder of its own, with fresh keys, and posts real webhooks with
 // signatures. It tells what each bot received, edits messages where they are
 // stored and tells what became of them, and compares the programs' metrics with
-// what it did itself. It ends with 1 where anything differs from what was sent,
+// what it did itself. It exits with 1 if anything differs from what was sent,
 // and leaves no process and no file behind.
 package main
 

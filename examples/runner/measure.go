@@ -27,7 +27,7 @@ func (s *session) scrape(ctx context.Context, p *fleet.Process) (scraped, error)
 	return parser.TextToMetricFamilies(strings.NewReader(text))
 }
 
-// value is that of one series, 0 where there is none.
+// value is that of one series, 0 if there is none.
 func (s scraped) value(name string, labels map[string]string) float64 {
 	for _, m := range s[name].GetMetric() {
 		found := 0

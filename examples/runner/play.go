@@ -146,7 +146,7 @@ func (s *session) deliver(ctx context.Context) error {
 	return nil
 }
 
-// arrived faults what a bot reports of a webhook where it differs from what was
+// arrived faults what a bot reports of a webhook if it differs from what was
 // sent.
 func (s *session) arrived(event, sum string, t *consumer.Task) {
 	if t.SHA256 != sum || t.Event != event {

@@ -61,7 +61,7 @@ func TestPlayFindsForgery(t *testing.T) {
 	}
 	found := strings.Join(r.Faults, "\n")
 	for _, want := range []string{
-		"whoever replaces it by plaintext: is not settled, want plaintext_rejected",
+		"an attacker who replaces it by plaintext: is not settled, want plaintext_rejected",
 		`queue_messages_received_total{encrypted="false",queue="task-tactician"} is 1, want 0`,
 	} {
 		if !strings.Contains(found, want) {

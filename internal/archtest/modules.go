@@ -81,7 +81,7 @@ func (m *Module) requirement(importPath string) string {
 	return longest
 }
 
-// module returns the module of that path, nil where it is none of ours.
+// module returns the module of that path, nil if it is none of ours.
 func (t *Tree) module(modulePath string) *Module {
 	for _, m := range t.Modules {
 		if m.Path == modulePath {
@@ -122,6 +122,26 @@ func checkWorkspace(t *Tree) []Violation {
 	}
 	for _, r := range t.Work.Replace {
 		list = append(list, Violation{"go.work", r.Line, "has a replace line: each go.mod carries its own, so that it works alone"})
+	}
+	return list
+}
+
+// checkNoRequire holds the claim that a program that imports the root module gets no
+// other module with it.
+func checkNoRequire(t *Tree) []Violation {
+	var list []Violation
+	root := t.Root()
+	for _, r := range root.Require {
+		list = append(list, Violation{root.File(), r.Line, fmt.Sprintf("requires %s: the root module has no requirements; put the code that needs it into a nested module", r.Path)})
+	}
+	for _, r := range root.Replace {
+		list = append(list, Violation{root.File(), r.Line, fmt.Sprintf("replaces %s: the root module has nothing to replace; remove the line", r.Old)})
+	}
+	for _, d := range root.Other {
+		if d.Verb == "retract" {
+			continue
+		}
+		list = append(list, Violation{root.File(), d.Line, fmt.Sprintf("has a %s line: the root's go.mod names the module, the version of Go and retracted versions, and nothing else", d.Verb)})
 	}
 	return list
 }

@@ -29,8 +29,8 @@ type Tracker interface {
 	Do(ctx context.Context, t Task) error
 }
 
-// Journal is a Tracker that writes each task as one line of JSON. It writes
-// repeats, too: whoever reads it tells them by their ID.
+// Journal is a Tracker that writes each task as one line of JSON. It writes repeats,
+// too; readers recognise them by their ID.
 type Journal struct {
 	mu sync.Mutex // guards w
 	w  io.Writer

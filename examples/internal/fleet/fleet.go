@@ -32,7 +32,7 @@ type Options struct {
 	// needed, and stays the caller's.
 	Dir string
 
-	// Programs is a folder with the binaries. Empty: the running binary is both;
+	// Programs is a folder with the binaries. Empty means the running binary is both;
 	// see Become.
 	Programs string
 
@@ -43,7 +43,7 @@ type Options struct {
 	// The last of a name counts.
 	RouterEnv, BotEnv []string
 
-	// Logs gets the programs' logs. Nil: only errors show the last lines.
+	// Logs gets the programs' logs. Nil means only errors show the last lines.
 	Logs io.Writer
 }
 
@@ -64,7 +64,7 @@ type Fleet struct {
 }
 
 // Start prepares a folder and starts the four programs. It returns when all are
-// ready; where it fails, none is left.
+// ready; if it fails, none is left.
 func Start(ctx context.Context, o *Options) (*Fleet, error) {
 	f, err := New(o)
 	if err != nil {

@@ -54,7 +54,7 @@ func openSQLite(ctx context.Context, rawURL string) (*Broker, error) {
 	}
 	consent := ""
 	if len(before) > 0 {
-		consent = "this makes queues, fills them and leaves them in " + keeper.Path() + ", where there are others"
+		consent = "this creates queues, fills them and leaves them in " + keeper.Path() + ", which has other queues"
 	}
 	raw, err := sqliteattack.Open(keeper.Path())
 	if err != nil {

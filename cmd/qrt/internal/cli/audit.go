@@ -29,8 +29,8 @@ type auditedQueue struct {
 	Dead    map[keys.ID]int `json:"dead"`
 	Plain   int             `json:"plain"`   // messages that are not sealed, dead ones included
 	Invalid int             `json:"invalid"` // that begin like sealed ones and do not parse
-	// OtherKeys are messages that name still other keys, none of which is known:
-	// whoever controls the broker can make up any number of them.
+	// OtherKeys counts messages that name still other keys, none of which is known:
+	// the broker can make up any number of them.
 	OtherKeys int `json:"other_keys"`
 	// Unreadable says why a part could not be counted.
 	Unreadable string `json:"unreadable,omitempty"`
@@ -77,7 +77,7 @@ func (a *app) keysAudit(ctx context.Context, given []string) error {
 	}
 	a.print(r, func(s *display.Screen) { r.show(s) })
 	for _, k := range r.Keys {
-		if !k.Known { // where there are OtherKeys there are such
+		if !k.Known { // if there are OtherKeys there are such
 			return errReported
 		}
 	}
@@ -307,7 +307,8 @@ func (a *app) keysRetire(ctx context.Context, id keys.ID, queues []string, force
 	if err != nil {
 		return err
 	}
-	// What is not there, or is current, is told before anybody is asked.
+	// A key that is missing or current is reported before the command asks for
+	// confirmation.
 	list, err := a.keysIn(ctx)
 	if err != nil {
 		return err
@@ -352,7 +353,7 @@ func (a *app) keysIn(ctx context.Context) (*keysReport, error) {
 	return listKeys(ctx, p)
 }
 
-// unneeded fails where messages need a key, or where that cannot be told.
+// unneeded fails if messages need a key, or if that cannot be told.
 func (a *app) unneeded(ctx context.Context, id keys.ID, queues []string) error {
 	r, err := a.audit(ctx, queues)
 	if err != nil {

@@ -147,7 +147,7 @@ func (x *examination) age(caps *driver.Capabilities, oldest time.Time) {
 }
 
 // dead looks at the dead-letter queue, and returns how long it keeps messages, 0
-// where that is not known.
+// if that is not known.
 func (x *examination) dead(ctx context.Context, q driver.Queue, name string, count int64) time.Duration {
 	const check = "dead letters"
 	d, err := q.DeadLetters(ctx)
@@ -201,7 +201,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 		switch {
 		case err == nil && !valid[keys.ID(m.KeyID)]:
 			unknown++
-		case err == nil && time.UnixMilli(m.EncryptedAt).After(time.Now().Add(queue.DefaultMaxClockSkew)):
+		case err == nil && time.UnixMilli(m.EncryptedAt).After(time.Now().Add(clockSkew())):
 			ahead++
 		case err != nil && envelope.IsSealed(d.Body):
 			broken++
@@ -226,7 +226,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 		x.find(levelError, check, "see which with: qrt keys audit "+name, "%d of %d are sealed under a key that is not at hand", unknown, seen)
 	}
 	if broken > 0 {
-		x.find(levelError, check, "somebody has altered them; receivers dead-letter them", "%d of %d have a broken envelope", broken, seen)
+		x.find(levelError, check, "they were altered or damaged; receivers dead-letter them", "%d of %d have a broken envelope", broken, seen)
 	}
 	if ahead > 0 {
 		x.find(levelError, "clock", "set the clocks by NTP, here and at the sender", "%d of %d were sealed in the future by this machine's clock", ahead, seen)
@@ -236,7 +236,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 	}
 }
 
-// roundTrip sends a message and receives it, on a queue that nobody else uses.
+// roundTrip sends a message and receives it, on a queue that has no other users.
 func (x *examination) roundTrip(ctx context.Context, c *connection) error {
 	const check = "round trip"
 	name := x.probe
@@ -245,7 +245,7 @@ func (x *examination) roundTrip(ctx context.Context, c *connection) error {
 		case queueLister, interface{ Connect() driver.Broker }: // these make queues on demand
 			name = probeQueue
 		default:
-			x.find(levelNote, check, "name a queue that nobody else uses: --probe QUEUE", "not tried")
+			x.find(levelNote, check, "name a queue that has no other users: --probe QUEUE", "not tried")
 			return nil
 		}
 	}
@@ -303,7 +303,7 @@ func (x *examination) trip(ctx context.Context, c *connection, name string) erro
 }
 
 // lockAsSet holds the lock of a message that has just come against what the lock
-// was said to be: where the broker cannot be asked that may be wrong.
+// was said to be: if the broker cannot be asked that may be wrong.
 func (x *examination) lockAsSet(left, set time.Duration) {
 	if set <= 0 || left > set*3/4 && left < set*5/4 {
 		return
@@ -311,7 +311,7 @@ func (x *examination) lockAsSet(left, set time.Duration) {
 	x.find(levelError, "lock", "put the queue's own into the URL (?lock=): renewals go by it", "a message was held for %s, and the URL, or the default, says %s", old(left), display.Duration(set))
 }
 
-// receiveOne receives one message, by a session where the queue wants one.
+// receiveOne receives one message, by a session if the queue wants one.
 func receiveOne(ctx context.Context, rx *queue.Receiver) (*queue.Delivery, error) {
 	if !rx.Capabilities().SessionOnly {
 		return rx.ReceiveOne(ctx)
@@ -339,10 +339,19 @@ func (x *examination) clock(enqueued, begin time.Time, took time.Duration) {
 	}
 }
 
+// clockSkew is how far clocks may differ by default: CryptoConfig.MaxClockSkew.
+func clockSkew() time.Duration {
+	defaults, err := queue.CryptoConfig{}.Resolve(0)
+	if err != nil {
+		panic(err) // the zero value is valid
+	}
+	return defaults.MaxClockSkew
+}
+
 func (x *examination) clockOff(off time.Duration, how string) {
 	l := levelWarning
-	if off > queue.DefaultMaxClockSkew {
+	if off > clockSkew() {
 		l = levelError
 	}
-	x.find(l, "clock", "set the clocks by NTP: receivers allow "+display.Duration(queue.DefaultMaxClockSkew), "the broker's clock is %s %s this machine's", display.Duration(off), how)
+	x.find(l, "clock", "set the clocks by NTP: receivers allow "+display.Duration(clockSkew()), "the broker's clock is %s %s this machine's", display.Duration(off), how)
 }

@@ -53,7 +53,7 @@ func (a *app) completeQueues(kind int) cobra.CompletionFunc {
 	}
 }
 
-// completeWords completes the names of queues where commands take some.
+// completeWords completes the names of queues if commands take some.
 func (a *app) completeWords(root *cobra.Command) {
 	for path, kind := range map[string]int{
 		"send": queueFiles, "receive": oneQueue, "peek": oneQueue, "caps": oneQueue,

@@ -25,7 +25,7 @@ type connection struct {
 	client   *queue.Client
 	broker   driver.Broker
 	nonces   *connect.ReplayStore
-	keys     *keys.Cached            // nil: none
+	keys     *keys.Cached            // nil means none
 	ofQueues map[string]*keys.Cached // queues with keys of their own
 }
 
@@ -117,7 +117,7 @@ func (c *connection) keysFor(name string) keys.Provider {
 	return nil
 }
 
-// provider returns the keys of a queue, nil where there are none.
+// provider returns the keys of a queue, nil if there are none.
 func (c *connection) provider(name string) keys.Provider {
 	if own := c.ofQueues[name]; own != nil {
 		return own
@@ -172,7 +172,7 @@ func (c *connection) sender(ctx context.Context, name string, o *queue.SenderOpt
 }
 
 // crypto is the configuration of a receiver of a queue: the maximum age is the
-// broker's retention, or fallbackAge where the broker cannot tell it.
+// broker's retention, or fallbackAge if the broker cannot tell it.
 func (c *connection) crypto(ctx context.Context, name string) (*queue.CryptoConfig, error) {
 	s := &c.app.settings
 	age, err := parseMaxAge(s.maxAge)
@@ -199,7 +199,7 @@ func (c *connection) crypto(ctx context.Context, name string) (*queue.CryptoConf
 	}, nil
 }
 
-// fallbackAge is the maximum age where the broker does not tell how long it
+// fallbackAge is the maximum age if the broker does not tell how long it
 // keeps messages.
 const fallbackAge = 14 * 24 * time.Hour
 
@@ -259,8 +259,8 @@ func (s *settings) queueNames() []string {
 	return names
 }
 
-// brokerURL is the URL of the broker. Where the default is used its folder is
-// made, unless the command only looks.
+// brokerURL is the URL of the broker. If it is the default, its folder is created,
+// unless the command only reads.
 func (a *app) brokerURL(looks bool) (string, error) {
 	s := a.settings.broker
 	if !s.given() {

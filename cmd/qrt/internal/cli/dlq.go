@@ -271,8 +271,7 @@ func noDeadLetter(name, id string) error {
 	return nothingf("no dead letter of %q has the message ID %q", display.Safe(name), display.Safe(id))
 }
 
-// oneOfMany says that a message ID names several: whoever controls the broker can
-// make copies.
+// oneOfMany says that a message ID names several messages: the broker can make copies.
 func oneOfMany(name, id string) string {
 	return fmt.Sprintf("this is the oldest of several dead letters with this message ID: qrt dlq list %s --id %s --full shows all", name, id)
 }

@@ -44,7 +44,7 @@ type doctorReport struct {
 // checkWidth is how wide the names of checks are.
 const checkWidth = 12
 
-// probeQueue is the queue of doctor's own, where a broker makes queues on demand.
+// probeQueue is the queue of doctor's own, if a broker makes queues on demand.
 const probeQueue = "qrt-doctor"
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -84,7 +84,7 @@ The exit code is 1 where something is wrong, 0 where there are warnings only.`,
 	c.Flags().DurationVar(&handler, "handler", 0, "how long a handler takes at most, to hold against the lock")
 	c.Flags().StringVar(&role, "role", "", "what this identity must be allowed to do: "+strings.Join(roles, ", "))
 	must(c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(roles, cobra.ShellCompDirectiveNoFileComp)))
-	c.Flags().StringVar(&probe, "probe", "", "`queue` for the round trip, which nobody else uses")
+	c.Flags().StringVar(&probe, "probe", "", "`queue` for the round trip, without other users")
 	return c
 }
 

@@ -68,7 +68,7 @@ language take. Without --queue, a queue is made when a client asks for it.`,
 	f := c.Flags()
 	f.StringVar(&o.ListenAddr, "listen", "", "`address` to listen on (default: 127.0.0.1 and a free port)")
 	f.BoolVar(&o.AllowRemote, "allow-remote", false, "allow an address that others can reach: there is neither TLS nor access control")
-	f.StringArrayVar(&queues, "queue", nil, "`name` of a queue to make, with :sessions behind it where it requires them; may be repeated")
+	f.StringArrayVar(&queues, "queue", nil, "`name` of a queue to create, followed by :sessions if it requires sessions; may be repeated")
 	f.StringVar(&lock, "lock", "", "`duration` for which a message is locked (default: 1m)")
 	f.IntVar(&deliveries, "max-deliveries", 0, "deliveries before a message is dead-lettered (default: 10)")
 	return c

@@ -24,9 +24,9 @@ type examination struct {
 	app     *app
 	probe   string
 	handler time.Duration // how long one takes, 0: not told
-	role    string        // of this identity, empty: not told
+	role    string        // of this identity, empty means not told
 	report  *doctorReport
-	queue   string // that is looked at, empty: none
+	queue   string // that is looked at, empty means none
 }
 
 func (x *examination) find(l level, check, advice, format string, args ...any) {
@@ -182,7 +182,7 @@ func tryKey(k *keys.Key) error {
 	return err
 }
 
-// nonces looks at the replay store.
+// nonces checks the replay store.
 func (x *examination) nonces(ctx context.Context) {
 	s := &x.app.settings
 	const check = "nonces"
@@ -215,7 +215,7 @@ func (x *examination) nonces(ctx context.Context) {
 	case strings.HasPrefix(s.nonces.value, "mem:"):
 		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and forgets at its end")
 	case neighbours(s.broker.value, s.nonces.value):
-		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: whoever can write one can likely write the other")
+		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: an attacker who can write one can probably write the other")
 	default:
 		x.ok(check, "the replay store answers, and is not the broker's")
 	}

@@ -62,7 +62,7 @@ func (x *examination) lock(caps *driver.Capabilities, onSQS bool) {
 	}
 }
 
-// keyLife says for how long a key is needed, where that is known: for as long as
+// keyLife says for how long a key is needed, if that is known: for as long as
 // a message can wait, here or among the dead letters.
 func (x *examination) keyLife(ctx context.Context, p keys.Provider, waiting, dead time.Duration) {
 	if p == nil || waiting <= 0 || dead <= 0 {

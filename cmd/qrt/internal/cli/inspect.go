@@ -11,7 +11,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 )
 
-// headerReport is an envelope's header. It is authentic only where Authenticated
+// headerReport is an envelope's header. It is authentic only if Authenticated
 // is set.
 type headerReport struct {
 	Version         int        `json:"version"`

@@ -59,8 +59,7 @@ type keyChange struct {
 	Current  keys.ID `json:"current"`
 }
 
-// keyFile is the key file to change. Where nobody named one it is that of this
-// user.
+// keyFile is the key file to change. The default is this user's file.
 func (a *app) keyFile() (string, error) {
 	s := a.settings.keys
 	if s.value == "" {

@@ -247,7 +247,7 @@ func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := r.a.out.failure(); err != nil {
-		return errors.Join(err, d.Abandon(ctx, 0)) // it is not: nobody has seen it
+		return errors.Join(err, d.Abandon(ctx, 0)) // it was not printed
 	}
 	return d.Complete(ctx)
 }

@@ -137,7 +137,7 @@ func (a *app) redrive(ctx context.Context, call redriveCall, o *deadletter.Redri
 			r.Error = got.FirstError.Error()
 		}
 		if err != nil && r.Matched > 0 {
-			// Some may be back in the queue: the operator has to know.
+			// Some may be back in the queue: the user has to know before going on.
 			return &partial{err, r.sofar()}
 		}
 		if err != nil {
@@ -186,11 +186,11 @@ func (r *redriveReport) show(s *display.Screen) {
 
 // refusalNotes say in words why a dead letter was not resealed.
 var refusalNotes = map[string]string{
-	"plaintext":               "plaintext is never resealed: anybody can have written it",
+	"plaintext":               "plaintext is never resealed: the broker can have written it",
 	"unknown_to_replay_store": "the replay store does not know them: see --accept-replay-risk",
 	"expired":                 "they are past their own expiry: see --ttl",
 	"nonce_reused":            "they were handled before: sending them back would be a replay",
-	"authentication_failed":   "they do not authenticate: somebody altered them",
+	"authentication_failed":   "they do not authenticate: they were altered",
 	"key_not_found":           "their key is not among --keys",
 }
 
@@ -269,8 +269,8 @@ func countLetters(ctx context.Context, d *deadletter.Queue, name string, f *dead
 	return s.Count, err
 }
 
-// confirm asks before something that cannot be undone. If nothing can be asked, --yes is
-// needed.
+// confirm asks before something that cannot be undone. If standard input is no
+// terminal, --yes is needed.
 func (a *app) confirm(yes bool, question string) error {
 	if yes {
 		return nil

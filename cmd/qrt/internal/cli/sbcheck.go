@@ -17,7 +17,7 @@ func isServiceBus(p driver.Broker) bool {
 }
 
 // serviceBus looks at what is Service Bus's own. It reports whether the queue can
-// be looked into: not where it is opened as another kind than it is.
+// be looked into: not if it is opened as another kind than it is.
 func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.Queue, name string) bool {
 	if !x.sessions(ctx, q) {
 		return false
@@ -33,7 +33,7 @@ func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.
 		x.find(levelNote, check, "check by hand that messages which expire are dead-lettered, and that lock, max_deliveries and retention in the URL are the queue's",
 			"there is no management API here: the settings are those of the URL")
 	case errors.Is(err, driver.ErrPermission):
-		x.find(levelNote, check, "to look, run qrt doctor as somebody who may manage the queue (Azure Service Bus Data Owner); services need no such right",
+		x.find(levelNote, check, "to check them, run qrt doctor with the right to manage the queue (Azure Service Bus Data Owner); services do not need that right",
 			"this identity may not read how the queue was made")
 	case err != nil:
 		x.find(levelWarning, check, "try again", "how the queue was made: %s", shownError(err))

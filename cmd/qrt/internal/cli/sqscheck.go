@@ -101,7 +101,7 @@ func (x *examination) deadRetention(caps *driver.Capabilities, kept time.Duratio
 		return
 	}
 	x.find(levelWarning, "dead letters", "raise the dead-letter queue's MessageRetentionPeriod, best to 1209600 (14 days)",
-		"they are kept for %s, the queue's own messages for %s: one that SQS moves late may be gone before anybody looks", display.Duration(kept), display.Duration(caps.Retention))
+		"they are kept for %s, the queue's own messages for %s: a message that SQS moves late may be deleted before an operator sees it", display.Duration(kept), display.Duration(caps.Retention))
 }
 
 // queueKind says what kind of queue of SQS it is.

@@ -11,7 +11,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// statsReport is the output of stats --json. A count is null where the broker
+// statsReport is the output of stats --json. A count is null if the broker
 // does not tell it.
 type statsReport struct {
 	Queues []queueStats `json:"queues"`

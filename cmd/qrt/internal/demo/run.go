@@ -42,7 +42,7 @@ type Config struct {
 	Broker Broker
 
 	// Events are the webhooks to send, repeated until there are Messages of
-	// them. Nil: made up, no two alike.
+	// them. Nil means generated events, all different.
 	Events []webhook.Event
 
 	// Messages is how many the router sends; at least 60.

@@ -50,7 +50,7 @@ type List struct {
 	shown   []int // columns; nil until the head is written
 }
 
-// List begins a table. Nothing is written where no row comes.
+// List begins a table. Nothing is written if no row comes.
 func (s *Screen) List(columns []Column) *List {
 	return &List{s: s, columns: columns, widths: make([]int, len(columns))}
 }
@@ -70,7 +70,7 @@ func (l *List) End() {
 	}
 }
 
-// show writes rows, under the heads where they are the first.
+// show writes rows, under the heads if they are the first.
 func (l *List) show(rows [][]string) {
 	t := table.NewWriter()
 	box := table.StyleBoxLight
