@@ -39,7 +39,7 @@ type taken struct {
 }
 
 // fetch takes what comes, with one call to the broker. If that brought nothing but
-// duplicates, which are completed and told to nobody, it calls again until q.wait is over.
+// duplicates, which are completed and not reported, it calls again until q.wait is over.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err

@@ -2,7 +2,10 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
@@ -60,11 +63,38 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 		_ = e.close(ctx) // the configuration's error is the one that tells
 		return nil, wrap(op, queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
 	}
+	if err := e.checkSealing(ctx); err != nil {
+		_ = e.close(ctx) // as above
+		return nil, wrap(op, queue, err)
+	}
 	if e.sealer != nil {
 		e.sealer.Padding = o.Padding
 		e.sealer.Streams = stream.New(e.endEpochs)
 	}
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
+}
+
+// checkSealing refuses a sender that could seal nothing, because no key is current or the
+// current one is expired, and warns about one that has keys and seals nothing. A key provider that does not answer
+// does not keep a sender from opening: it may be back when a message is sent.
+func (e *endpoint) checkSealing(ctx context.Context) error {
+	switch {
+	case e.cfg.Enabled:
+		id, f := e.sealer.CurrentKey(ctx)
+		if f != nil {
+			if errors.Is(f.Err, keys.ErrNotFound) {
+				return publicError(f)
+			}
+			return nil
+		}
+		if k, err := e.sealer.Keys.GetKey(ctx, id); err == nil && k.Expired(time.Now()) {
+			return fmt.Errorf("%w: %w: %s expired at %s: make a newer key current", ErrEncryptionFailed, ErrKeyExpired, id, k.Expires().UTC().Format(time.RFC3339))
+		}
+	case e.sealer != nil:
+		e.log.LogAttrs(ctx, slog.LevelWarn, "Sender has keys and sends plaintext: Crypto.Enabled is not set",
+			slog.String("queue", e.queue), slog.Bool("encrypted", false))
+	}
+	return nil
 }
 
 // Capabilities are what the queue's broker can do.

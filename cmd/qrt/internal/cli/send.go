@@ -123,7 +123,7 @@ func (a *app) send(ctx context.Context, o *sendOptions, name string, paths []str
 	err = a.with(ctx, need{queues: []string{name}, plain: o.plain}, func(c *connection) error {
 		so := &queue.SenderOptions{SessionKey: strategy}
 		if !o.plain && c.provider(name) == nil {
-			so.Crypto = &queue.CryptoConfig{} // other queues have keys, this one has not
+			so.Crypto = &queue.CryptoConfig{Loosen: true} // other queues have keys, this one has not
 		}
 		s, err := c.sender(ctx, name, so)
 		if err != nil {
