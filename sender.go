@@ -74,9 +74,9 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
 }
 
-// checkSealing refuses a sender that could seal nothing, because no key is current or the
-// current one is expired, and warns about one that has keys and seals nothing. A key provider that does not answer
-// does not keep a sender from opening: it may be back when a message is sent.
+// checkSealing refuses a sender for which no key is current. It logs that the current key
+// is expired, and that a sender has keys and seals nothing. A sender whose key provider
+// does not answer opens: the provider may be back when a message is sent.
 func (e *endpoint) checkSealing(ctx context.Context) error {
 	switch {
 	case e.cfg.Enabled:
@@ -88,7 +88,8 @@ func (e *endpoint) checkSealing(ctx context.Context) error {
 			return nil
 		}
 		if k, err := e.sealer.Keys.GetKey(ctx, id); err == nil && k.Expired(time.Now()) {
-			return fmt.Errorf("%w: %w: %s expired at %s: make a newer key current", ErrEncryptionFailed, ErrKeyExpired, id, k.Expires().UTC().Format(time.RFC3339))
+			e.log.LogAttrs(ctx, slog.LevelError, "The current key is expired: nothing can be sent until a newer key is current",
+				slog.String("queue", e.queue), slog.String("key_id", string(id)), slog.Time("expired", k.Expires()))
 		}
 	case e.sealer != nil:
 		e.log.LogAttrs(ctx, slog.LevelWarn, "Sender has keys and sends plaintext: Crypto.Enabled is not set",
