@@ -33,24 +33,24 @@ type Options struct {
 	// and it must itself bound the cost of looking them up.
 	CryptoProvider CryptoProvider
 
-	// ReplayStore is the memory of handled messages; needed with Crypto.TrackReplays.
-	// It must lie outside the broker's reach and be shared by all receivers of
-	// a group. The Client does not close it.
+	// ReplayStore remembers which messages were handled. Crypto.TrackReplays requires
+	// it. It must lie outside the broker's reach, and all receivers of a group must
+	// share it. The Client does not close it.
 	ReplayStore replay.Store
 
 	// OnStoreLoss says what receivers do if the replay store lost its memory. Zero is
 	// StopOnLoss.
 	OnStoreLoss StoreLoss
 
-	// Environment names where this runs, as a label of metrics; "production"
-	// without encryption is warned about. Empty means "".
+	// Environment is the name of the deployment, as a label of metrics. New logs a
+	// warning for "production" without encryption. Empty means no name.
 	Environment string
 
 	// Logger gets a line for each message sent, received and rejected. Nil means
 	// slog.Default at the time of New.
 	Logger *slog.Logger
 
-	// Observer is told what happens, for metrics and traces. Nil means none.
+	// Observer gets the events for metrics and traces. Nil means none.
 	Observer observe.Observer
 
 	// OnRejected is called, from the goroutine that receives, for each message
@@ -76,9 +76,8 @@ type Client struct {
 	watch storeWatch
 }
 
-// New returns a Client over p, which it owns from then on: Close closes it. It
-// fails with ErrInvalidOptions if the options contradict each other, and
-// does no I/O.
+// New returns a Client over p. The Client owns p from then on: Close closes it. New fails
+// with ErrInvalidOptions if the options contradict each other. It does no I/O.
 func New(p driver.Broker, o *Options) (*Client, error) {
 	if p == nil {
 		return nil, wrap("new", "", invalidOption("nil driver.Broker"))
@@ -114,8 +113,8 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	return c, nil
 }
 
-// Broker returns the broker that the Client owns: for packages that open queues beside
-// it. Closing it closes what the Client opened.
+// Broker returns the broker that the Client owns, for packages that open queues of their
+// own. Closing it closes every Sender, Receiver and Session of the Client.
 func (c *Client) Broker() driver.Broker { return c.broker }
 
 // Options returns the options in force: a copy, with the defaults filled in. Logger

@@ -29,8 +29,9 @@ const QueueRetention time.Duration = math.MaxInt64
 // the largest is MaxMessageAge + 3 x MaxClockSkew, and a time.Duration holds 292 years.
 const maxHorizon = 50 * 365 * 24 * time.Hour
 
-// maxRetention bounds what QueueRetention takes from a driver: 14 days, the longest that
-// the services keep a message by default. The broker does not decide what is fresh.
+// maxRetention bounds the retention that QueueRetention takes from a driver, because the
+// broker must not decide what is fresh: 14 days, the longest that the services keep a
+// message by default.
 const maxRetention = 14 * 24 * time.Hour
 
 // PlaintextPolicy says what a receiver does with a message that is not sealed.
@@ -60,16 +61,16 @@ func (p PlaintextPolicy) String() string {
 // phases of docs/migration.md. [Strict] is the last.
 type CryptoConfig struct {
 	// Enabled makes senders seal. Receivers that have keys open sealed messages
-	// in any case.
+	// whether it is set or not.
 	Enabled bool
 
 	// PlaintextPolicy is for receivers; zero is Allow.
 	PlaintextPolicy PlaintextPolicy
 
 	// MaxMessageAge is how old a message may be when it is first received,
-	// counted from its sealing or its NotBefore, whichever is later. It must
-	// exceed the backlog that an outage can build: what waits longer is
-	// dead-lettered. 0 means 5 minutes.
+	// counted from its sealing or its NotBefore, whichever is later. Older messages
+	// are dead-lettered, so it must exceed the longest backlog that an outage can
+	// build. 0 means 5 minutes.
 	MaxMessageAge time.Duration
 
 	// MaxClockSkew is how far any two clocks of senders and receivers may
@@ -90,8 +91,8 @@ type CryptoConfig struct {
 	// their receivers one ReceiverOptions.Group.
 	AcceptedOrigins []string
 
-	// InsecureSkipFreshness accepts messages of any age, so that a broker can
-	// replay all it ever stored. It cannot be combined with TrackReplays.
+	// InsecureSkipFreshness accepts messages of any age, so that a broker can replay
+	// every message that it ever stored. It cannot be combined with TrackReplays.
 	InsecureSkipFreshness bool
 
 	// Loosen lets a SenderOptions.Crypto or ReceiverOptions.Crypto be less strict than the
@@ -173,7 +174,7 @@ func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
 	return c.resolveAges()
 }
 
-// resolveAges checks and fills in what follows from a MaxMessageAge in time.
+// resolveAges checks and fills in the values that depend on MaxMessageAge.
 func (c CryptoConfig) resolveAges() (CryptoConfig, error) {
 	if c.MaxMessageAge > maxHorizon || c.MaxClockSkew > maxHorizon {
 		return c, invalidOption("CryptoConfig: MaxMessageAge and MaxClockSkew are at most 50 years")
@@ -227,8 +228,8 @@ type CryptoProvider interface {
 	Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, contextData []byte) (envelope.EncryptedMessage, error)
 
 	// Decrypt opens m. It fails with ErrAuthenticationFailed for any reason that
-	// lies in the message, with ErrKeyNotFound when the key does not exist, and
-	// with ErrKeyProvider when that could not be found out.
+	// lies in the message, with ErrKeyNotFound if the key does not exist, and with
+	// ErrKeyProvider if the provider could not tell.
 	Decrypt(ctx context.Context, m envelope.EncryptedMessage, contextData []byte) ([]byte, error)
 }
 

@@ -34,8 +34,8 @@ type Delivery struct {
 	kind         driver.SettleKind // how, once done
 }
 
-// Reason says why an application gives a message up. It is stored in cleartext
-// beside the dead letter: a code and a fixed text, never payload.
+// Reason says why an application dead-letters a message. It is stored in cleartext beside
+// the dead letter: a code and a fixed text, never payload.
 type Reason struct {
 	// Code is 1 to 64 bytes of [a-z0-9_].
 	Code string
@@ -174,8 +174,8 @@ func (d *Delivery) Renew(ctx context.Context) error {
 	}
 }
 
-// underRenewal is the error of a renewal that another of the same delivery keeps
-// from beginning: a driver need not stand two at once.
+// underRenewal is the error of a renewal that cannot begin because another renewal of the
+// same delivery is in flight. Drivers are not required to support two at once.
 type underRenewal struct{ way chan struct{} } // closed when that one has ended
 
 func (*underRenewal) Error() string   { return errRenewing.Error() }
@@ -277,7 +277,7 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	return out
 }
 
-// renewed takes in what a renewal brought, and makes room for the next.
+// renewed records the result of a renewal, and lets the next one begin.
 func (d *Delivery) renewed(x *renewal) {
 	defer d.endRenewal()
 	if x.err != nil {
@@ -294,9 +294,9 @@ func (d *Delivery) renewed(x *renewal) {
 	}
 }
 
-// HeldUntil is until when this receiver has the message unless it renews it: the end
-// of its lock, or of its claim in the replay store if the lock has no end in time.
-// Zero means that neither ends.
+// HeldUntil returns when this receiver loses the message unless it renews it: the end of
+// its lock, or of its claim in the replay store if the lock has no end in time. Zero
+// means that neither ends.
 func (d *Delivery) HeldUntil() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -55,13 +55,13 @@ type Message struct {
 	// the queue keeps it. Receivers enforce it whatever the broker does.
 	TTL time.Duration
 
-	// DedupID is the identity by which a broker that can drops repeats; empty
-	// means ID. It is for the broker alone: receivers do not see it.
+	// DedupID is the identity by which a broker with Capabilities().Dedup drops
+	// repeats; empty means ID. Receivers do not see it.
 	DedupID string
 }
 
-// Received is a message and what is known of its way. On a delivery with
-// Encrypted set, the embedded Message is authentic in all its fields.
+// Received is a message with its origin and its history at the broker. On a delivery with
+// Encrypted set, all fields of the embedded Message are authentic.
 type Received struct {
 	Message
 
@@ -69,8 +69,8 @@ type Received struct {
 	Origin   string // the queue that its sender sealed it for; empty unless Encrypted
 	BrokerID string // the broker's own identity of the stored message
 
-	// Count is how often the broker has delivered the message, this time
-	// included. It is the broker's word.
+	// Count is how often the broker says it has delivered the message, this time
+	// included.
 	Count int
 
 	EnqueuedAt  time.Time // as the broker says, by its clock; zero if unknown
@@ -78,8 +78,8 @@ type Received struct {
 
 	Encrypted bool
 	KeyID     keys.ID // the key that it was sealed under
-	// Sender is who sealed it, authentic: the ID of its sender key, empty if it was
-	// sealed with the master key. Empty unless Encrypted.
+	// Sender is the ID of the sender key that sealed it, and authentic. Empty if it was
+	// sealed with the master key, or not sealed.
 	Sender string
 
 	// Gap is true if the message that its sender sent before this one in the same
@@ -96,7 +96,7 @@ type Received struct {
 
 // SendResult is the outcome of sending one message.
 type SendResult struct {
-	MessageID string // the message's, or the one that was made
+	MessageID string // the message's ID, or the one that Send made
 	BrokerID  string // empty if the broker tells none at send
 	Encrypted bool
 	KeyID     keys.ID

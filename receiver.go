@@ -45,9 +45,9 @@ type ReceiverOptions struct {
 	// that holds a key.
 	Senders []string
 
-	// Group is the set of receivers that share one memory of handled messages,
-	// at most 255 bytes. Two groups that each get their own copy of a message
-	// need two names. Empty means the queue's name.
+	// Group is the name under which receivers share their records in the replay store,
+	// at most 255 bytes. Two sets of receivers that each get their own copy of a
+	// message need two names. Empty means the queue's name.
 	Group string
 
 	// Wait is how long Receive waits for a first message. 0 means 20 s.
@@ -57,25 +57,24 @@ type ReceiverOptions struct {
 	// driver's bounds. 0 means the queue's own.
 	Lock time.Duration
 
-	// Prefetch is how many messages All fetches at once. Those that the loop
-	// has not reached keep their lock running. 0 means 1.
+	// Prefetch is how many messages All fetches at once. The locks of messages that the
+	// loop has not reached run meanwhile and are not renewed. 0 means 1.
 	Prefetch int
 
-	// MaxDeliveries is after how many deliveries a message is dead-lettered
-	// that is rejected for a reason that time may cure (an unknown version or
-	// key), at most the queue's own limit. 0 means that limit, or 10 if it has
-	// none.
+	// MaxDeliveries is after how many deliveries a message is dead-lettered if it is
+	// rejected for a reason that may go away (an unknown version or key). It is at
+	// most the queue's own limit. 0 means that limit, or 10 if the queue has none.
 	MaxDeliveries int
 
-	// RotationHorizon is over how long those deliveries are spread, so that a
-	// new key reaches this receiver first. It should exceed the life of cached
-	// keys. 0 means 15 minutes.
+	// RotationHorizon is the time over which those deliveries are spread, so that a
+	// new key can reach this receiver before the last one. It should exceed the time to
+	// live of cached keys. 0 means 15 minutes.
 	RotationHorizon time.Duration
 
-	// MaxAuthFailures is after how many authentication failures in a row
-	// receiving pauses: a wrong key must not drain a backlog into the
-	// dead-letter queue. One message is then tried every 30 s, and a success
-	// resumes. 0 means 20.
+	// MaxAuthFailures is how many authentication failures in a row pause receiving, so
+	// that a wrong key does not drain a backlog into the dead-letter queue. The
+	// receiver then tries one message every 30 s, and resumes after a success. 0 means
+	// 20.
 	MaxAuthFailures int
 }
 
@@ -189,7 +188,8 @@ func (r *Receiver) Queue() string { return r.queue }
 // Capabilities are what the queue's broker can do.
 func (r *Receiver) Capabilities() driver.Capabilities { return r.caps }
 
-// Stats returns the queue's counts, by the broker's word.
+// Stats returns the queue's counts as the broker reports them. It fails with
+// errors.ErrUnsupported if the broker has none.
 func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 	if err := checkContext(ctx); err != nil {
 		return driver.Stats{}, wrap("stats", r.queue, err)
@@ -220,12 +220,12 @@ func (r *Receiver) RetryLimit() time.Duration {
 	return r.cfg.MaxMessageAge
 }
 
-// Batch is what one call to the broker brought.
+// Batch is the result of one call to the broker.
 type Batch struct {
 	Deliveries []*Delivery      // the caller's to settle
 	Rejected   []*RejectedError // settled already, and reported
-	// Blocked is the one of Rejected that nothing of its session may overtake; nil if
-	// there is none. The messages behind it were given back.
+	// Blocked is the message among Rejected that no other message of its session may
+	// overtake; nil if there is none. The messages behind it were given back.
 	Blocked *RejectedError
 }
 
@@ -235,15 +235,15 @@ func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
 	return b, wrap("receive", r.queue, err)
 }
 
-// Receive returns up to max messages as soon as there are some, and (nil, nil)
-// when there were none within Wait, or all that came were rejected.
+// Receive returns up to max messages as soon as there are some. It returns (nil, nil) if
+// there were none within Wait, or if all of them were rejected.
 //
-// Its error is about receiving, never about one message: a message that does not
-// pass the pipeline is settled as documented, reported to Options.OnRejected,
-// log and Observer, and costs the others of its batch nothing. After too many
-// authentication failures in a row it is ErrReceivingPaused; while the key
-// provider or the replay store does not answer nothing is fetched, and it is
-// ErrKeyProvider or ErrReplayStore after Wait.
+// Its error is about receiving, never about one message. A message that does not pass the
+// pipeline is settled as DESIGN.md says and reported to Options.OnRejected, the log and
+// the Observer; the others of its batch are delivered. After too many authentication
+// failures in a row the error is ErrReceivingPaused. While the key provider or the replay
+// store does not answer, Receive fetches nothing, and after Wait the error is
+// ErrKeyProvider or ErrReplayStore.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := r.Fetch(ctx, max)
 	if len(b.Deliveries) == 0 {
@@ -252,16 +252,15 @@ func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	return b.Deliveries, err
 }
 
-// ReceiveOne returns one message; a *RejectedError if the one that came was
-// rejected, by which errors.Is finds the reason; ErrNoMessage if none came
-// within Wait.
+// ReceiveOne returns one message. It fails with ErrNoMessage if none came within Wait,
+// and with a *RejectedError if the message was rejected; errors.Is finds the reason.
 func (r *Receiver) ReceiveOne(ctx context.Context) (*Delivery, error) {
 	b, err := r.Fetch(ctx, 1)
 	return b.one(r.queue, err)
 }
 
-// one is what a batch of at most one message, or the error beside it, means to a caller
-// that wants one.
+// one turns a batch of at most one message, and the error beside it, into the result of
+// ReceiveOne.
 func (b *Batch) one(queue string, err error) (*Delivery, error) {
 	switch {
 	case err != nil:
@@ -274,11 +273,11 @@ func (b *Batch) one(queue string, err error) (*Delivery, error) {
 	return nil, wrap("receive", queue, ErrNoMessage)
 }
 
-// All returns the messages of the queue one by one, for as long as ctx lives.
-// Rejected messages are settled and skipped, as in Receive. While receiving is
-// paused, or the key provider or the replay store does not answer, it waits. An
-// error ends it. Each delivery is the loop's to settle; when the loop ends,
-// those fetched and not reached are released.
+// All returns the messages of the queue one by one until ctx is done. It settles and
+// skips rejected messages, as Receive does. While receiving is paused, or the key
+// provider or the replay store does not answer, it waits. Any other error ends it. The
+// loop must settle each delivery; when the loop ends, All releases those that it fetched
+// and the loop did not reach.
 func (r *Receiver) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	return all(ctx, r.options.Prefetch, r.Receive)
 }

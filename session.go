@@ -54,9 +54,9 @@ func (s *Session) become(to sessionState) bool {
 	return false
 }
 
-// AcceptSession takes the lock of the session id, waiting up to
-// ReceiverOptions.Wait while it is in other hands (then ErrSessionHeld). A broker
-// that cannot take a session by its name answers errors.ErrUnsupported: see
+// AcceptSession locks the session id. If another receiver holds it, AcceptSession waits
+// up to ReceiverOptions.Wait and then fails with ErrSessionHeld. It fails with
+// errors.ErrUnsupported on a broker that cannot lock a session by its name: see
 // Capabilities().AcceptByID.
 func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, error) {
 	if id == "" {
@@ -212,9 +212,9 @@ func (s *Session) note(err error) {
 	}
 }
 
-// Receive returns up to max of the session's messages in order, and (nil, nil)
-// when none came within Wait. Handle them in order, and when one is abandoned
-// abandon those after it too: [Session.All] does that.
+// Receive returns up to max of the session's messages in order, and (nil, nil) if none
+// came within Wait. Handle them in order, and if you abandon one, abandon the later ones,
+// too: [Session.All] does that.
 //
 // When a message is rejected for a reason that time can cure, nothing behind it
 // may overtake it: what was before it is returned, and the next Receive releases
@@ -303,9 +303,9 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 	return err
 }
 
-// All returns the session's messages one by one, in order, until the session or
-// ctx ends, or for Wait none came. A delivery that the loop leaves unsettled or
-// abandons ends it, so that nothing overtakes.
+// All returns the session's messages one by one, in order, until the session or ctx ends,
+// or until none came for Wait. It ends, so that no message overtakes another, if the loop
+// abandons a delivery or leaves it unsettled.
 func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {
 		for {
@@ -333,8 +333,8 @@ func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	}
 }
 
-// Renew extends the session's lock, and with it those of its messages.
-// ErrSessionLost: it is over.
+// Renew extends the session's lock, and with it those of its messages. It fails with
+// ErrSessionLost if the lock is over.
 func (s *Session) Renew(ctx context.Context) error {
 	const op = "renew session"
 	if err := checkContext(ctx); err != nil {

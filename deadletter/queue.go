@@ -18,8 +18,9 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// DefaultWait is how long a read by receiving waits before the dead-letter queue counts
-// as empty means long enough for a service that answers from one of many servers.
+// DefaultWait is how long a read by receiving waits for a letter before it takes the
+// dead-letter queue for empty. It is long enough for a service that answers from one of
+// many servers.
 const DefaultWait = 2 * time.Second
 
 // Options configure a [Queue]. What is set replaces the Client's.

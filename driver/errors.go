@@ -12,7 +12,7 @@ type Kind uint8
 
 // The kinds of error. Each has a sentinel that errors.Is matches.
 const (
-	Other       Kind = iota // none of the below; not retried
+	Other       Kind = iota // none of the kinds below; not retried
 	Unavailable             // the broker cannot be reached or does not answer; transient
 	Throttled               // too many requests; transient, see Error.RetryAfter
 	NotFound                // no such queue
@@ -20,7 +20,7 @@ const (
 	Permission              // credentials missing, wrong, or not allowed to do this
 	LockLost                // the delivery's lock is over, or another receiver holds it
 	SessionLost             // the session's lock is over
-	SessionHeld             // the session is in other hands
+	SessionHeld             // another receiver holds the session
 	NoSession               // no session came free within the wait
 	Settled                 // the delivery is already settled
 	TooLarge                // the message exceeds a limit; see TooLargeError

@@ -130,7 +130,7 @@ func (e *env) produce(l *ledger, q []driver.Queue, each func(i int) []*driver.Me
 	return wg.Wait
 }
 
-// concurrentConsumers: with many senders and receivers nothing is lost, held
+// concurrentConsumers checks that with many senders and receivers nothing is lost, held
 // twice or delivered again.
 func concurrentConsumers(e *env) {
 	const senders, consumers, each = 4, 4, 50
@@ -223,8 +223,8 @@ func concurrentFailures(e *env) {
 	e.none(q, "all messages were completed")
 }
 
-// concurrentSessions: with many workers each session has one holder at a time
-// and is handled in order, whatever fails.
+// concurrentSessions checks that with many workers each session has one holder at a
+// time and is handled in order, whatever fails.
 func concurrentSessions(e *env) {
 	const sessions, each = 6, 8
 	name, q, ok := e.acceptable(QueueSpec{})
@@ -325,7 +325,7 @@ func concurrentSessions(e *env) {
 	}
 }
 
-// concurrentCalls: one queue and one session serve many goroutines at once.
+// concurrentCalls checks that one queue and one session serve many goroutines at once.
 func concurrentCalls(e *env) {
 	q := e.queue()
 	const n = 16

@@ -44,7 +44,7 @@ func lockExcludes(e *env) {
 	e.none(other, "the message is completed")
 }
 
-// lockExpires: when its lock runs out a message comes back, counted, and not
+// lockExpires checks that when its lock runs out a message comes back, counted, and not
 // before.
 func lockExpires(e *env) {
 	name, q, lock, ok := e.shortLock()
@@ -104,7 +104,7 @@ func lockStaleSettle(e *env) {
 	}
 }
 
-// lockRenew: renewing keeps a message for several lock times.
+// lockRenew checks that renewing keeps a message for several lock times.
 func lockRenew(e *env) {
 	name, q, lock, ok := e.shortLock()
 	if !ok {
@@ -135,8 +135,8 @@ func lockRenew(e *env) {
 	e.none(other, "the message is completed")
 }
 
-// lockRenewStale: a lock that is over cannot be renewed, nor one of a delivery
-// that is settled.
+// lockRenewStale checks that a lock that is over cannot be renewed, nor one of a
+// delivery that is settled.
 func lockRenewStale(e *env) {
 	name, q, lock, ok := e.shortLock()
 	if !ok {
@@ -156,7 +156,7 @@ func lockRenewStale(e *env) {
 	}
 }
 
-// lockEndsWithQueue: closing a queue gives back what it holds, at the latest
+// lockEndsWithQueue checks that closing a queue gives back what it holds, at the latest
 // when the lock is over.
 func lockEndsWithQueue(e *env) {
 	name, ok := e.newQueue(QueueSpec{ShortLock: true})
@@ -176,8 +176,8 @@ func lockEndsWithQueue(e *env) {
 	e.must(other, driver.Complete, d)
 }
 
-// lockEndsWithBroker: so does closing the connection, which is the nearest to
-// a crash of the holder.
+// lockEndsWithBroker checks that closing the connection gives them back, too. That is
+// the nearest to a crash of the holder.
 func lockEndsWithBroker(e *env) {
 	name, ok := e.newQueue(QueueSpec{ShortLock: true})
 	if !ok {
@@ -199,7 +199,7 @@ func lockEndsWithBroker(e *env) {
 	}
 }
 
-// lockOption: QueueOptions.Lock is honoured or refused.
+// lockOption checks that QueueOptions.Lock is honoured or refused.
 func lockOption(e *env) {
 	name, q := e.named(QueueSpec{})
 	c := q.Capabilities()

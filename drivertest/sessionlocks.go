@@ -93,8 +93,8 @@ func (e *env) shortSession() (name string, q driver.Queue, lock time.Duration, o
 	return name, q, lock, lock > 0
 }
 
-// sessionLockExpires: when its lock runs out a session passes on, from the first
-// unsettled message on, and its old holder can do nothing more.
+// sessionLockExpires checks that when its lock runs out a session passes on, from the
+// first unsettled message on, and its old holder can do nothing more.
 func sessionLockExpires(e *env) {
 	name, q, lock, ok := e.shortSession()
 	if !ok {
@@ -161,7 +161,7 @@ func (e *env) holdLong(s driver.Session, other driver.Queue, lock time.Duration,
 	}
 }
 
-// sessionLockRenew: renewing keeps a session and what was received of it.
+// sessionLockRenew checks that renewing keeps a session and what was received of it.
 func sessionLockRenew(e *env) {
 	name, q, lock, ok := e.shortSession()
 	if !ok {
@@ -176,7 +176,7 @@ func sessionLockRenew(e *env) {
 	e.close(s)
 }
 
-// sessionLockRenewDelivery: renewing a delivery renews its session.
+// sessionLockRenewDelivery checks that renewing a delivery renews its session.
 func sessionLockRenewDelivery(e *env) {
 	name, q, lock, ok := e.shortSession()
 	if !ok {
@@ -191,8 +191,8 @@ func sessionLockRenewDelivery(e *env) {
 	e.close(s)
 }
 
-// sessionCloseReleases: closing a session gives it up at once, with what was not
-// settled, in order.
+// sessionCloseReleases checks that closing a session gives it up at once, with what was
+// not settled, in order.
 func sessionCloseReleases(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok {
@@ -247,12 +247,13 @@ func sessionClosed(e *env) {
 	e.close(next)
 }
 
-// sessionEndsWithBroker: when its holder goes away a session passes on.
+// sessionEndsWithBroker checks that a session passes on when its holder goes away.
 func sessionEndsWithBroker(e *env) {
 	e.sessionEnds(func(p driver.Broker, _ driver.Queue) error { return p.Close(e.ctx) })
 }
 
-// sessionEndsWithQueue: so it does when the queue that it came from is closed.
+// sessionEndsWithQueue checks that a session passes on, too, when the queue that it
+// came from is closed.
 func sessionEndsWithQueue(e *env) {
 	e.sessionEnds(func(_ driver.Broker, q driver.Queue) error { return q.Close(e.ctx) })
 }
@@ -279,7 +280,7 @@ func (e *env) sessionEnds(end func(driver.Broker, driver.Queue) error) {
 	e.close(next)
 }
 
-// sessionAbandonDelay: in a session an abandon with a delay holds the later
+// sessionAbandonDelay checks that in a session an abandon with a delay holds the later
 // messages up.
 func sessionAbandonDelay(e *env) {
 	_, q, ok := e.acceptable(QueueSpec{})

@@ -8,8 +8,8 @@ import (
 	"github.com/queue-runtime/queue"
 )
 
-// Why a handler's context ended, beside queue.ErrLockLost and queue.ErrSessionLost:
-// context.Cause returns it.
+// Causes (context.Cause) of the end of a handler's context, beside queue.ErrLockLost and
+// queue.ErrSessionLost.
 var (
 	ErrMaxProcessing = errors.New("maximum processing time is over")
 	ErrDraining      = errors.New("the pool is draining")

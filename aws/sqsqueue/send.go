@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,9 +91,9 @@ func (q *queue) send(ctx context.Context, url string, entries []types.SendMessag
 	if err != nil {
 		err = q.broker.classify(ctx, op, url, err)
 		if half := len(entries) / 2; half > 0 && driver.KindOf(err) == driver.TooLarge {
-			ids, errs = q.send(ctx, url, entries[:half])
-			moreIDs, moreErrs := q.send(ctx, url, entries[half:])
-			return append(ids, moreIDs...), append(errs, moreErrs...)
+			firstIDs, firstErrs := q.send(ctx, url, entries[:half])
+			lastIDs, lastErrs := q.send(ctx, url, entries[half:])
+			return slices.Concat(firstIDs, lastIDs), slices.Concat(firstErrs, lastErrs)
 		}
 		for i := range errs {
 			errs[i] = err

@@ -73,7 +73,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 	deadline := time.Now().Add(wait)
 	// away is why the broker could not be reached, here or by another call.
-	var away error = driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
+	away := driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
 	for held := false; ; {
 		if ok, err := q.b.dials.wait(ctx, q.source.over, time.Until(deadline)); err != nil {
 			return nil, err

@@ -180,6 +180,7 @@ var faults = []fault{
 
 	{"nested modules replace what they reach", "root not replaced", map[string]string{"otel/go.mod": "module example.com/queue/otel\n\nrequire example.com/queue v0.0.0\n"}, "otel/go.mod", "add replace example.com/queue => ../"},
 	{"nested modules replace what they reach", "sibling not replaced", map[string]string{"connect/go.mod": strings.Replace(clean["connect/go.mod"], "\texample.com/queue/sqlite =>", "\t// ", 1)}, "connect/go.mod", "add replace example.com/queue/sqlite => ../sqlite"},
+	{"nested modules replace what they reach", "version in a module that is not released", map[string]string{"examples/go.mod": "module example.com/queue/examples\n\nrequire example.com/queue v0.1.0\n"}, "examples/go.mod", "add replace example.com/queue => ../"},
 	{"nested modules replace what they reach", "wrong folder", map[string]string{"cmd/qrt/go.mod": "module example.com/queue/cmd/qrt\n\nreplace example.com/queue => ../\n"}, "cmd/qrt/go.mod", "write ../../"},
 	{"nested modules replace what they reach", "by a version", map[string]string{"otel/go.mod": "module example.com/queue/otel\n\nreplace example.com/queue => example.com/queue v1.0.0\n"}, "otel/go.mod", "write ../"},
 	{"nested modules replace what they reach", "a fork", map[string]string{"sqlite/go.mod": clean["sqlite/go.mod"] + "replace modernc.org/sqlite => example.org/fork v1.0.0\n"}, "sqlite/go.mod", "only modules of this repository"},

@@ -10,7 +10,8 @@ import (
 // checkReplace lets each nested module build, tidy and test alone: its go.mod
 // leads to the root and to each sibling that it requires, by path, and to
 // nothing else. A replacement of any other module would not reach users, who
-// then build something that was never tested.
+// then build something that was never tested. The commit of a release pins its
+// siblings to a version instead (see tools/release).
 func checkReplace(t *Tree) []Violation {
 	var list []Violation
 	root := t.Root()
@@ -31,13 +32,17 @@ func checkReplace(t *Tree) []Violation {
 			}
 		}
 		for _, r := range m.Require {
-			if sibling := t.module(r.Path); sibling != nil && !replaced[r.Path] {
+			if sibling := t.module(r.Path); sibling != nil && !replaced[r.Path] && !m.pins(r) {
 				list = append(list, Violation{m.File(), r.Line, fmt.Sprintf("requires %s without replacing it: add replace %s => %s", r.Path, r.Path, relative(m.Dir, sibling.Dir))})
 			}
 		}
 	}
 	return sorted(list)
 }
+
+// pins reports whether a released module requires a sibling at a version that
+// exists, as it does in the commit of a release.
+func (m *Module) pins(r Require) bool { return m.Tagged() && r.Version != unreleased }
 
 // checkRequire keeps test libraries out of what users download: a released module
 // requires directly only what its own code imports outside of tests, the root and

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -131,7 +133,10 @@ func (a *app) seal(ctx context.Context, b *binding, body []byte, ttl, delay stri
 		return nil, err
 	}
 	now := time.Now()
-	h := envelope.Header{EncryptedAt: now.UnixMilli(), Sequence: 1, Origin: b.queue}
+	h := envelope.Header{EncryptedAt: now.UnixMilli(), Origin: b.queue}
+	if !b.app { // direct use has no identity; a message is the first of a stream of its own
+		h.Stream, h.Sequence = newStream(now), 1
+	}
 	from := now
 	if delay != "" {
 		d, err := parseDuration(delay)
@@ -171,6 +176,14 @@ func (a *app) seal(ctx context.Context, b *binding, body []byte, ttl, delay stri
 		return sealer.SealApp(nil, &h, body, data)
 	}
 	return sealer.Seal(nil, &h, body, data)
+}
+
+// newStream opens a stream: 48 bits of Unix milliseconds, and 10 random bytes (qre1,
+// Section 2.6).
+func newStream(now time.Time) (s [envelope.StreamSize]byte) {
+	binary.BigEndian.PutUint64(s[:], uint64(now.UnixMilli())<<16) //nolint:gosec // G115: after 1970
+	_, _ = rand.Read(s[6:])                                       // never fails
+	return s
 }
 
 // writeSealed writes an envelope where it was asked for.
