@@ -149,6 +149,19 @@ func TestFolderSwap(t *testing.T) {
 	}
 }
 
+// TestFileOfAMountedSecret: a key file that is an entry of a Secret follows its swaps.
+func TestFileOfAMountedSecret(t *testing.T) {
+	m := &mounted{t: t, path: t.TempDir()}
+	m.swap(map[string]string{"keys.json": document("a")}, 0o400)
+	f := open(t, filepath.Join(m.path, "keys.json"), &keys.FileOptions{CheckEvery: 1})
+	for _, want := range []string{"b", "c"} {
+		m.swap(map[string]string{"keys.json": document(want, "a")}, 0o400)
+		if id, err := f.CurrentKeyID(t.Context()); string(id) != want || err != nil {
+			t.Errorf("current: %q, %v; want %s", id, err, want)
+		}
+	}
+}
+
 // TestFolderKeepsWhatItHas: a state that cannot be used changes nothing, and is told.
 func TestFolderKeepsWhatItHas(t *testing.T) {
 	good := map[string]string{"a": text('a'), "b": text('b')}
