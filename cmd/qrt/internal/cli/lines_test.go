@@ -70,7 +70,7 @@ func (s *interrupted) Receive(ctx context.Context, _ int) ([]*queue.Delivery, er
 func TestFollowOutlastsAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locked := driver.Errorf(driver.Unavailable, "the file is locked")
-		run := func(o receiveOptions, src *interrupted) (error, time.Duration) {
+		run := func(o receiveOptions, src *interrupted) (time.Duration, error) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			src.then = cancel
@@ -79,18 +79,19 @@ func TestFollowOutlastsAnOutage(t *testing.T) {
 			a.draw(display.Never)
 			r := &receiving{a: a, o: o}
 			begin := time.Now()
-			return r.run(ctx, src), time.Since(begin)
+			err := r.run(ctx, src)
+			return time.Since(begin), err
 		}
 		src := &interrupted{fails: 6, err: locked}
-		if err, took := run(receiveOptions{follow: true}, src); err != context.Canceled || src.asked != 7 || took != (1+2+4+8+15+15)*time.Second {
+		if took, err := run(receiveOptions{follow: true}, src); err != context.Canceled || src.asked != 7 || took != (1+2+4+8+15+15)*time.Second {
 			t.Errorf("--follow: %v after %d calls and %s", err, src.asked, took)
 		}
 		src = &interrupted{fails: 1, err: driver.Errorf(driver.Permission, "not allowed")}
-		if err, _ := run(receiveOptions{follow: true}, src); err == nil || src.asked != 1 {
+		if _, err := run(receiveOptions{follow: true}, src); err == nil || src.asked != 1 {
 			t.Errorf("--follow and an error that does not pass: %v after %d calls", err, src.asked)
 		}
 		src = &interrupted{fails: 1, err: locked}
-		if err, _ := run(receiveOptions{max: 1}, src); err == nil || src.asked != 1 {
+		if _, err := run(receiveOptions{max: 1}, src); err == nil || src.asked != 1 {
 			t.Errorf("without --follow: %v after %d calls", err, src.asked)
 		}
 	})
