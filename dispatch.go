@@ -95,6 +95,9 @@ func (s *Sender) sendRepeating(ctx context.Context, batch []*outgoing) {
 // repeatable reports whether a second copy of the message does no harm: receivers know a
 // sealed message by its number, and a broker with Dedup drops the second copy of any.
 func (s *Sender) repeatable(o *outgoing) bool {
+	if errors.Is(o.result.Err, ErrClosed) {
+		return false // no later call is answered
+	}
 	return o.m.Sealed || s.caps.Dedup != driver.None
 }
 

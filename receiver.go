@@ -288,8 +288,8 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 			yield(nil, errNilContext)
 			return
 		}
-		var held []*Delivery
-		defer func() { release(ctx, held) }()
+		var fetched []*Delivery
+		defer func() { release(ctx, fetched) }()
 		for {
 			batch, err := receive(ctx, prefetch)
 			switch {
@@ -299,10 +299,10 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 				yield(nil, err)
 				return
 			}
-			held = batch
-			for len(held) > 0 {
-				d := held[0]
-				held = held[1:]
+			fetched = batch
+			for len(fetched) > 0 {
+				d := fetched[0]
+				fetched = fetched[1:]
 				if d.expired(time.Now()) {
 					release(ctx, []*Delivery{d}) // another receiver has it by now
 					continue
@@ -317,16 +317,16 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 
 // release gives back deliveries that the application never saw. Errors change nothing:
 // the lock runs out.
-func release(ctx context.Context, held []*Delivery) {
-	if len(held) == 0 {
+func release(ctx context.Context, batch []*Delivery) {
+	if len(batch) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	// The last first, so that a broker that puts them back at the head keeps
 	// their order.
-	for i := len(held) - 1; i >= 0; i-- {
-		_ = held[i].Release(ctx, 0)
+	for i := len(batch) - 1; i >= 0; i-- {
+		_ = batch[i].Release(ctx, 0)
 	}
 }
 

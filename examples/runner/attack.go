@@ -180,10 +180,10 @@ func (s *session) fill(ctx context.Context, queueIndex int) ([]*hooks.Hook, erro
 	return posted, nil
 }
 
-// settle waits until all victims became what they must, and notes what became of
-// each.
+// settle waits until all attacked messages reached their expected outcome, and notes
+// the outcome of each.
 func (s *session) settle(ctx context.Context, a *sqliteattack.Attacker, victims []*victim) error {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	ctx, cancel := context.WithTimeout(ctx, s.stepTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -29,8 +29,8 @@ type connection struct {
 	ofQueues map[string]*keys.Cached // queues with keys of their own
 }
 
-// need says what a command is about to do.
-type need struct {
+// access says what a command is about to do.
+type access struct {
 	// queues are those that the command works on: their own keys are opened.
 	queues []string
 	// named are the queues that were named by the user, if queues are not: an error says
@@ -40,12 +40,12 @@ type need struct {
 	looks bool
 	// plain: send without sealing, whatever keys there are.
 	plain bool
-	// rejected is told of messages that are received and not delivered.
+	// rejected is called for each message that is received and not delivered.
 	rejected func(*queue.RejectedError)
 }
 
 // connect opens broker, keys and replay store as the settings have it.
-func (a *app) connect(ctx context.Context, n need) (*connection, error) {
+func (a *app) connect(ctx context.Context, n access) (*connection, error) {
 	rawURL, err := a.brokerURL(n.looks)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (a *app) connect(ctx context.Context, n need) (*connection, error) {
 	return c, nil
 }
 
-func (c *connection) open(ctx context.Context, rawURL string, n need) (err error) {
+func (c *connection) open(ctx context.Context, rawURL string, n access) (err error) {
 	s := &c.app.settings
 	if s.nonces.value != "" {
 		if err := connect.CheckReach(s.broker.value, s.nonces.value); err != nil {
@@ -154,7 +154,7 @@ func (c *connection) close(ctx context.Context) error {
 }
 
 // with runs f over a connection and closes it.
-func (a *app) with(ctx context.Context, n need, f func(*connection) error) error {
+func (a *app) with(ctx context.Context, n access, f func(*connection) error) error {
 	c, err := a.connect(ctx, n)
 	if err != nil {
 		return err

@@ -81,7 +81,7 @@ func (a *app) withDead(ctx context.Context, name string, f func(*connection, *de
 
 // withDeadOf is withDead for the receivers of a group; empty means the queue's name.
 func (a *app) withDeadOf(ctx context.Context, name, group string, f func(*connection, *deadletter.Queue) error) error {
-	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) (err error) {
+	return a.with(ctx, access{queues: []string{name}, looks: true}, func(c *connection) (err error) {
 		d, err := c.deadLetters(ctx, name, group)
 		if err != nil {
 			return err
@@ -97,16 +97,15 @@ func (a *app) dlqListCommand() *cobra.Command {
 	l := list{a: a, dead: true}
 	c := &cobra.Command{
 		Use:   "list QUEUE",
-		Short: "List dead letters, and why each lies there",
-		Long: `List shows the dead letters of a queue. They stay where they are. Reasons and times
-are what the broker has stored: for display, not authenticated.
+		Short: "List dead letters, with the reason of each",
+		Long: `List shows the dead letters of a queue and changes nothing. Reasons and times come
+from the broker's storage: they are for display and not authenticated.
 
-With --envelope each comes with its stored bytes, stored_base64: of a message that
-does not open they are all the evidence there is. Evidence that others are to see
-should have no bodies in the clear: --no-body leaves them out, and umask 077 keeps
-the file to yourself.
+With --envelope each comes with its stored bytes, stored_base64. For a message that
+does not open they are the only evidence. Evidence for others should hold no bodies
+in the clear: --no-body leaves them out, and umask 077 keeps the file to yourself.
 
-A message ID that ends with … stands for the one ID that begins so, as in the
+A message ID that ends with … stands for the only ID that begins so, as in the
 tables of a narrow terminal.`,
 		Example: example(`
 			qrt dlq list task-tactician
@@ -128,7 +127,7 @@ tables of a narrow terminal.`,
 		},
 	}
 	o.flags(c.Flags())
-	c.Flags().BoolVar(&l.full, "full", false, "show bodies and all that is known of each message")
+	c.Flags().BoolVar(&l.full, "full", false, "show bodies and every field of each message")
 	c.Flags().BoolVar(&l.noBody, "no-body", false, "leave bodies out of --full and --json")
 	c.Flags().BoolVar(&stored, "envelope", false, "with --json: add the stored bytes of each")
 	return c
@@ -219,8 +218,8 @@ func (a *app) dlqShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show QUEUE MESSAGE-ID",
 		Short: "Show one dead letter",
-		Long: `Show shows a dead letter, why it lies there, and its body, where the key is at hand
-and it opens. The beginning of a message ID is enough if no other begins so. With
+		Long: `Show shows a dead letter and its reason, with its body if --keys has its key and it
+opens. The beginning of a message ID is enough if no other begins so. With
 --envelope it writes the stored bytes as they are, for qrt inspect or qrt open.`,
 		Example: example(`
 			qrt dlq show task-tactician delivery-42
