@@ -51,7 +51,9 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if r.client.closed.Load() {
 		return Batch{}, driver.ErrClosed
 	}
-	deadline := time.Now().Add(q.wait)
+	begun := time.Now()
+	deadline := begun.Add(q.wait)
+	r.accountant.start(begun)
 	for {
 		batch, seen, err := r.fetchOnce(ctx, q, deadline)
 		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
@@ -61,7 +63,8 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	}
 }
 
-// fetchOnce makes one call to the broker, which waits until the deadline. seen is how many messages came, duplicates included.
+// fetchOnce makes one call to the broker, which waits until the deadline. seen is how
+// many messages came, duplicates included.
 func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.Time) (batch Batch, seen int, err error) {
 	permit, err := r.gate.Admit(ctx, q.limit, max(time.Until(deadline), 0))
 	if err != nil {
