@@ -243,7 +243,7 @@ func (p *program) reject() {
 		Wait: time.Millisecond, Crypto: &queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
 	})
 	p.must(err)
-	plain, err := p.client.Sender(ctx, name, &queue.SenderOptions{Crypto: &queue.CryptoConfig{}})
+	plain, err := p.client.Sender(ctx, name, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}})
 	p.must(err)
 	_, err = plain.Send(ctx, &queue.Message{Body: []byte("plain")})
 	p.must(err)

@@ -72,7 +72,7 @@ func (a *app) completeWords(root *cobra.Command) {
 	}
 	for flag, list := range map[string][]string{
 		"broker": {"sqlite:///", "mem://", "postgres://", "sqs://", "sb://"},
-		"keys":   {"file:///", "env://", "awssm://", "azkv://"},
+		"keys":   {"file:///", "folder:///", "env://", "awssm://", "azkv://"},
 		"nonces": {"sqlite:///", "mem://"},
 	} {
 		must(root.RegisterFlagCompletionFunc(flag, schemes(list...)))
