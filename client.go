@@ -66,10 +66,11 @@ type Client struct {
 	options Options
 	closed  atomic.Bool
 
-	mu        sync.Mutex             // guards what follows
-	sessions  map[*Session]struct{}  // that have not ended
-	endpoints map[*endpoint]struct{} // that were not closed
-	caches    keyCaches
+	mu          sync.Mutex             // guards what follows
+	sessions    map[*Session]struct{}  // that have not ended
+	endpoints   map[*endpoint]struct{} // that were not closed
+	caches      keyCaches
+	accountants map[string]*accountant // by group
 
 	watch storeWatch
 }

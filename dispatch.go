@@ -171,6 +171,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 			o.result.Err = wrap("send", s.queue, results[i].Err)
 		}
 		if o.result.Err != nil {
+			o.unanswered = o.unanswered || unanswered(o.result.Err)
 			if first == nil {
 				first = o.result.Err
 			}

@@ -49,7 +49,9 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if r.client.closed.Load() {
 		return Batch{}, driver.ErrClosed
 	}
-	deadline := time.Now().Add(q.wait)
+	begun := time.Now()
+	deadline := begun.Add(q.wait)
+	r.accountant.start(begun)
 	permit, err := r.gate.Admit(ctx, q.limit, q.wait)
 	if err != nil {
 		return Batch{}, err

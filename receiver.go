@@ -20,6 +20,7 @@ const (
 	defaultMaxAuthFailures = 20
 	defaultMaxDeliveries   = 10
 	defaultRotationHorizon = 15 * time.Minute
+	defaultMissingAfter    = time.Hour
 )
 
 // settleTimeout bounds the settling of messages that the application never saw.
@@ -71,6 +72,19 @@ type ReceiverOptions struct {
 	// live of cached keys. 0 means 15 minutes.
 	RotationHorizon time.Duration
 
+	// MissingAfter is how long no receiver of the group has seen a message before it
+	// counts as late, counted from when a later message said that the broker confirmed
+	// it. Set it above the longest delay of a retry. The message counts as missing once
+	// it is too old to be handled (MaxMessageAge + MaxClockSkew), never before
+	// MissingAfter. Fetching starts a look at the streams every MissingAfter/4, and
+	// when a message is due. 0 means 1 h.
+	MissingAfter time.Duration
+
+	// NoAccounting turns the reports of late and missing messages off. Set it if the
+	// receivers of the group by design do not see every message of the queue, or if
+	// the replay store does not, such as a replay.Memory in each of several processes.
+	NoAccounting bool
+
 	// MaxAuthFailures is how many authentication failures in a row pause receiving, so
 	// that a wrong key does not drain a backlog into the dead-letter queue. The
 	// receiver then tries one message every 30 s, and resumes after a success. 0 means
@@ -86,6 +100,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		{"Wait", int64(o.Wait)},
 		{"Lock", int64(o.Lock)},
 		{"RotationHorizon", int64(o.RotationHorizon)},
+		{"MissingAfter", int64(o.MissingAfter)},
 		{"Prefetch", int64(o.Prefetch)},
 		{"MaxDeliveries", int64(o.MaxDeliveries)},
 		{"MaxAuthFailures", int64(o.MaxAuthFailures)},
@@ -120,6 +135,9 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 	if o.RotationHorizon == 0 {
 		o.RotationHorizon = defaultRotationHorizon
 	}
+	if o.MissingAfter == 0 {
+		o.MissingAfter = defaultMissingAfter
+	}
 	if o.MaxAuthFailures == 0 {
 		o.MaxAuthFailures = defaultMaxAuthFailures
 	}
@@ -129,12 +147,13 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 // Receiver receives from one queue. It is safe for concurrent use.
 type Receiver struct {
 	*endpoint
-	options   ReceiverOptions
-	store     replay.Store // nil unless replays are tracked
-	finishes  *finisher    // nil unless replays are tracked
-	watch     *storeWatch  // of the Client
-	freshness intake.Freshness
-	gate      *intake.Gate
+	options    ReceiverOptions
+	store      replay.Store // nil unless replays are tracked
+	finishes   *finisher    // nil unless replays are tracked
+	watch      *storeWatch  // of the Client
+	accountant *accountant  // of the Client and group; nil unless replays are tracked
+	freshness  intake.Freshness
+	gate       *intake.Gate
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -176,6 +195,10 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		Tell:            r.reportChange,
 		Paused:          func(retry time.Duration) error { return &driver.Error{RetryAfter: retry, Err: ErrReceivingPaused} },
 	})
+	if r.store != nil {
+		e.leave = func(ctx context.Context) { c.unaccount(ctx, r) }
+		r.accountant = c.account(r)
+	}
 	return r, nil
 }
 
@@ -285,8 +308,8 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 			yield(nil, errNilContext)
 			return
 		}
-		var held []*Delivery
-		defer func() { release(ctx, held) }()
+		var fetched []*Delivery
+		defer func() { release(ctx, fetched) }()
 		for {
 			batch, err := receive(ctx, prefetch)
 			switch {
@@ -296,10 +319,10 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 				yield(nil, err)
 				return
 			}
-			held = batch
-			for len(held) > 0 {
-				d := held[0]
-				held = held[1:]
+			fetched = batch
+			for len(fetched) > 0 {
+				d := fetched[0]
+				fetched = fetched[1:]
 				if d.expired(time.Now()) {
 					release(ctx, []*Delivery{d}) // another receiver has it by now
 					continue
@@ -314,16 +337,16 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 
 // release gives back deliveries that the application never saw. Errors change nothing:
 // the lock runs out.
-func release(ctx context.Context, held []*Delivery) {
-	if len(held) == 0 {
+func release(ctx context.Context, batch []*Delivery) {
+	if len(batch) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	// The last first, so that a broker that puts them back at the head keeps
 	// their order.
-	for i := len(held) - 1; i >= 0; i-- {
-		_ = held[i].Release(ctx, 0)
+	for i := len(batch) - 1; i >= 0; i-- {
+		_ = batch[i].Release(ctx, 0)
 	}
 }
 

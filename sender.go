@@ -154,8 +154,11 @@ type outgoing struct {
 	// the call that sends it.
 	carries bool
 	// tried says that a call to the broker was made for it.
-	tried  bool
-	result SendResult
+	tried bool
+	// unanswered says that one of the calls got no answer: the broker may hold it,
+	// whatever became of later calls.
+	unanswered bool
+	result     SendResult
 }
 
 // conclude ends the message's number by what became of the message. It is called once
@@ -164,7 +167,7 @@ func (o *outgoing) conclude() {
 	switch err := o.result.Err; {
 	case err == nil:
 		o.number.Confirm()
-	case o.tried && unanswered(err):
+	case o.unanswered:
 		o.number.Unknown()
 		o.result.Err = unconfirmed(err)
 	default:

@@ -19,7 +19,7 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// openedKey is a key, and what it came from.
+// openedKey is a key with its provider.
 type openedKey struct {
 	*keys.Key
 	provider *keys.Cached

@@ -40,7 +40,7 @@ func (a *app) dlqRedriveCommand() *cobra.Command {
 after the queue has confirmed the copy: a crash in between leaves both, never
 none.
 
-As they are, receivers judge them by their age, and may reject them again. With
+Without --reseal, receivers check their age again and may reject them again. With
 --reseal each is opened and sealed anew under the current key, as of now. It
 stays the same message: receivers handle it once, however often it is redriven.
 That needs --nonces, the replay store of the queue's receivers, and their
@@ -184,8 +184,8 @@ func (a *app) dlqPurgeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "purge QUEUE",
 		Short: "Delete dead letters for good",
-		Long: `Purge deletes the dead letters that the flags select, for good. Without any flag
-that selects it wants --all. It asks before it deletes, unless --yes is given.`,
+		Long: `Purge deletes the dead letters that the flags select, for good. Without a flag that
+selects, it requires --all. It asks before it deletes, unless --yes is given.`,
 		Example: example(`
 			qrt dlq purge task-tactician --reason authentication_failed --until 30d
 			qrt dlq purge task-tactician --all --yes`),

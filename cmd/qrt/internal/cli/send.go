@@ -57,7 +57,7 @@ func (a *app) sendCommand() *cobra.Command {
 		Short: "Send messages, sealed if there are keys",
 		Long: `Send sends standard input, or each file, or each file of a folder, as one message;
 with --lines, each line. It returns when the broker has confirmed that it holds
-them. The files of this command itself, keys and queues, are never sent.
+them. It never sends the files that it uses itself: keys, queues and replay stores.
 
 With --keys (or a key file of this user: qrt keys new) messages are sealed under
 the current key. Without, they go in plaintext, with a warning.`,
@@ -105,7 +105,7 @@ func (a *app) send(ctx context.Context, o *sendOptions, name string, paths []str
 		return err
 	}
 	r := sendReport{Queue: name, Messages: []sentReport{}}
-	err = a.with(ctx, need{queues: []string{name}, plain: o.plain}, func(c *connection) error {
+	err = a.with(ctx, access{queues: []string{name}, plain: o.plain}, func(c *connection) error {
 		so := &queue.SenderOptions{SessionKey: strategy}
 		if !o.plain && c.provider(name) == nil {
 			so.Crypto = &queue.CryptoConfig{} // other queues have keys, this one has not
