@@ -25,6 +25,7 @@ var (
 	ErrAuthenticationFailed = envelope.ErrAuthenticationFailed
 	ErrSenderNotAccepted    = sealing.ErrSender
 	ErrMessageExpired       = errors.New("message expired") // as an *ExpiredError
+	ErrMaxDeliveries        = errors.New("message was delivered more often than MaxDeliveries")
 	ErrMessageFromFuture    = errors.New("message is not due yet or its sender's clock is ahead")
 	ErrNonceReused          = replay.ErrReused
 	ErrNonceBusy            = replay.ErrBusy
@@ -212,6 +213,7 @@ var findings = []struct {
 	{ErrReplayStoreLost, driver.ReasonReplayStore, "the replay store lost its memory"},
 	{ErrNonceReused, driver.ReasonNonceReused, "the message was handled before: a replay"},
 	{ErrNonceBusy, driver.ReasonNonceBusy, "another receiver holds this message"},
+	{ErrMaxDeliveries, driver.ReasonMaxDeliveries, "the message was delivered as often as it may be, and no outcome put an end to it"},
 }
 
 func describe(code string) string {

@@ -61,10 +61,11 @@ type ReceiverOptions struct {
 	// has not reached keep their lock running. 0 means 1.
 	Prefetch int
 
-	// MaxDeliveries is after how many deliveries a message is dead-lettered
-	// that is rejected for a reason that time may cure (an unknown version or
-	// key), at most the queue's own limit. 0 means that limit, or 10 where it has
-	// none.
+	// MaxDeliveries is how often a message may be delivered, at most the queue's own
+	// limit. One that comes once more is dead-lettered as max_deliveries and not
+	// returned, if the queue has a dead-letter queue. One that is rejected for a reason
+	// that time may cure (an unknown version or key) is dead-lettered at the last of
+	// these deliveries. 0 means the queue's limit, or 10 if it has none.
 	MaxDeliveries int
 
 	// RotationHorizon is over how long those deliveries are spread, so that a
@@ -134,6 +135,7 @@ type Receiver struct {
 	store     replay.Store // nil unless replays are tracked
 	finishes  *finisher    // nil unless replays are tracked
 	watch     *storeWatch  // of the Client
+	releases  *releases    // nil unless the broker counts what is released, and sets no limit itself
 	freshness intake.Freshness
 	gate      *intake.Gate
 }
@@ -169,6 +171,9 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	if e.cfg.TrackReplays {
 		r.store, r.watch = c.options.ReplayStore, &c.watch
 		r.finishes = newFinisher(r.store, r.options.Group)
+	}
+	if !e.caps.ReleaseUncounted && e.caps.MaxDeliveries == 0 {
+		r.releases = &releases{of: make(map[string]int)}
 	}
 	r.freshness = intake.Freshness{MaxAge: e.cfg.MaxMessageAge, Skew: e.cfg.MaxClockSkew, Skip: e.cfg.InsecureSkipFreshness, Store: r.store != nil}
 	r.gate = intake.NewGate(intake.GateOptions{

@@ -123,7 +123,7 @@ func (r *run) report(s settlement, err error) {
 	case s.failure == nil && log.Enabled(r.span, slog.LevelInfo):
 		log.LogAttrs(r.span, slog.LevelInfo, "Message put off", r.attrs(s, err)...)
 	}
-	if r.role != untried { // no handler returned it
+	if r.role != untried && r.role != exceeded { // else no handler returned it
 		r.c.onError(r.span, r.delivery, err)
 	}
 }
@@ -148,8 +148,14 @@ func (r *run) timed() error {
 	return err
 }
 
-// guarded is call, if the downstream of the handlers lets it through.
+// guarded is call, unless the message came too often, or the downstream of the handlers
+// does not let it through.
 func (r *run) guarded() (err error) {
+	if r.count > r.c.rules.maxDeliveries && r.c.caps.DeadLetter != driver.None {
+		r.permit.Unused()
+		r.role = exceeded
+		return Public(queue.ErrMaxDeliveries)
+	}
 	b := r.c.o.Downstream
 	if b == nil {
 		return r.call()
