@@ -47,7 +47,7 @@ var (
 
 	ErrNoMessage       = errors.New("no message")
 	ErrReceivingPaused = errors.New("receiving paused after repeated authentication failures")
-	ErrNotSent         = errors.New("not sent: an earlier message of the same session failed")
+	ErrNotSent         = driver.ErrNotSent
 	ErrUnconfirmed     = errors.New("the broker did not answer and may hold the message")
 
 	ErrLockLost    = driver.ErrLockLost

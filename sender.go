@@ -113,9 +113,10 @@ func (e *BatchError) Unwrap() error { return e.Err }
 // SendBatch sends messages in as few calls to the broker as its limits allow, by
 // count and by sealed size. Each message succeeds or fails on its own: there is
 // one result per message, in order, and an error (a *BatchError) when any
-// failed. Where a message of a session fails, the later ones of that session
-// that were not yet on their way are not sent (ErrNotSent), so that sending the
-// failed ones again keeps the order. An error of the call as a whole, such as no
+// failed. If a message of a session fails, the later ones of that session are not sent
+// (ErrNotSent), so that sending the failed ones again keeps the order. On a broker
+// without Capabilities().OrderedBatch that takes a call for each message of a session;
+// those of several sessions share calls. An error of the call as a whole, such as no
 // current key, comes without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
 	r, err := s.prepare(ctx, m)
@@ -152,9 +153,11 @@ type outgoing struct {
 	// carries says that m has a trace context of its own, which is not that of
 	// the call that sends it.
 	carries bool
-	// tried says that a call to the broker was made for it.
-	tried  bool
-	result SendResult
+	// unknown says that a call for it was not answered: the broker may hold it.
+	unknown bool
+	// answered says that nothing more is tried; for the Batcher.
+	answered bool
+	result   SendResult
 }
 
 // conclude ends the message's number by what became of the message. It is called once
@@ -163,7 +166,7 @@ func (o *outgoing) conclude() {
 	switch err := o.result.Err; {
 	case err == nil:
 		o.number.Confirm()
-	case o.tried && unanswered(err):
+	case o.unknown:
 		o.number.Unknown()
 		o.result.Err = unconfirmed(err)
 	default:
@@ -220,6 +223,9 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 // draft validates one message and makes of it what the driver gets, not sealed yet.
 func (s *Sender) draft(m *Message, out *outgoing) error {
 	if err := m.validate(); err != nil {
+		if m != nil {
+			out.session = m.SessionID
+		}
 		return err
 	}
 	out.result.MessageID = m.ID

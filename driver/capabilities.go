@@ -51,6 +51,10 @@ type Capabilities struct {
 	// abandoned, another receiver may take it over unnoticed; whoever it is
 	// still gets each message in order, and alone.
 	SessionGaps bool
+	// OrderedBatch: when a message of a session fails in a Send, the driver stores none of
+	// the later ones of that session in the same Send; they fail, too, with [ErrNotSent]
+	// or an error of their own. Without it package queue puts at most one message of a session into a call.
+	OrderedBatch bool
 	// BinaryBody: bodies travel as bytes, not as text.
 	BinaryBody bool
 	// Fenced: the broker refuses to settle a delivery whose lock is over. Where
