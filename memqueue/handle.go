@@ -60,7 +60,7 @@ func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.Send
 	} else if err := h.source.check(); err != nil {
 		whole = err
 	}
-	failed := make(map[string]bool) // sessions with a message that was not stored
+	var failed map[string]bool // sessions with a message that was not stored
 	for i, m := range list {
 		switch {
 		case whole != nil:
@@ -71,6 +71,9 @@ func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.Send
 			out[i].BrokerID, out[i].Err = s.send(m, copies[i], now)
 		}
 		if out[i].Err != nil && m != nil && m.SessionID != "" {
+			if failed == nil {
+				failed = make(map[string]bool)
+			}
 			failed[m.SessionID] = true
 		}
 	}

@@ -79,14 +79,18 @@ func (r *run) finish(err error) settlement {
 	c := r.c
 	now := time.Now()
 	s := decide(result{err: err, cause: context.Cause(r.ctx), role: r.role, wait: r.wait, count: r.count}, c.rules)
-	if s.counts {
-		c.failures.note(r.id, now)
+	if s.disposition != driver.Completed {
+		c.failures.note(r.id, r.count, now, s.counts)
 	}
 	c.renewer.drop(&r.kept.lease)
 	r.kept.settling = settleContext{Context: c.deadlines.next(now), values: r.span}
 	s = r.settle(&r.kept.settling, s)
-	if s.disposition == driver.Completed || s.disposition == driver.DeadLettered {
+	switch s.disposition {
+	case driver.Completed, driver.DeadLettered:
 		c.failures.forget(r.id)
+	case driver.Lost:
+		c.failures.note(r.id, r.count, now, false) // the handler returned
+	case driver.Abandoned, driver.Released:
 	}
 	c.observer.Handled(r.span, c.observer.Source, observe.Handled{Took: r.took, Disposition: s.disposition, Err: s.failure})
 	if s.disposition == driver.Abandoned || s.disposition == driver.Released {
