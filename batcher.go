@@ -19,26 +19,28 @@ type BatcherOptions struct {
 	// are under way. While none is, it goes at once. 0 means 5 ms.
 	Linger time.Duration
 
-	// MaxMessages is after how many messages a batch goes without waiting. 0
-	// means the broker's limit, or 100 if that is higher.
+	// MaxMessages is how many messages make a batch full, so that it is sent without
+	// waiting for Linger. 0 means the broker's limit, but at most 100.
 	MaxMessages int
 
-	// MaxPending is how many messages may be accepted and not yet confirmed:
-	// Send and SendAsync wait for room. 0 means 1000.
+	// MaxPending is how many messages may be accepted and not yet confirmed. Above
+	// it, Send and SendAsync wait for room. 0 means 1000.
 	MaxPending int
 
 	// InFlight is how many batches are under way at once. Messages of one
 	// session always go in order. 0 means 4.
 	InFlight int
 
-	// Retry says how long to wait before a failed batch is tried again, and by
-	// less than zero that it is not. Nil: Exponential from 50 ms to 5 s.
+	// Retry says how long to wait before a failed batch is sent again; a negative
+	// delay gives up. Nil means Exponential from 50 ms to 5 s.
 	Retry backoff.Policy
 
-	// MaxAttempts is how often a message is tried at most. 0 means 8.
+	// MaxAttempts is how often a message is sent at most, the first time included. 0
+	// means 8.
 	MaxAttempts int
 
-	// Breaker is for the calls to the broker: while it is open, batches wait.
+	// Breaker guards the calls to the broker: while it is open, batches wait. Nil
+	// means no breaker.
 	Breaker backoff.BreakerOptions
 }
 
@@ -88,14 +90,14 @@ type batchLine struct {
 // pendingSend is a message that was accepted and not yet answered.
 type pendingSend struct {
 	m     Message
-	trace map[string]string // of its sender; nil: none
+	trace map[string]string // of the call that sent it; nil means none
 	done  func(SendResult)
 	since time.Time // of its acceptance
 	out   *outgoing // once it is prepared
 }
 
-// NewBatcher returns a Batcher over s, which stays the caller's to close,
-// afterwards. o may be nil.
+// NewBatcher returns a Batcher over s. The caller closes s after the Batcher. o may be
+// nil. It fails with ErrInvalidOptions.
 func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	const op = "new batcher"
 	if s == nil {
@@ -111,9 +113,9 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	if b.o.Linger == 0 {
 		b.o.Linger = 5 * time.Millisecond
 	}
-	most := max(1, s.caps.MaxBatch)
+	limit := max(1, s.caps.MaxBatch)
 	if b.o.MaxMessages == 0 {
-		b.o.MaxMessages = min(most, 100)
+		b.o.MaxMessages = min(limit, 100)
 	}
 	if b.o.MaxPending == 0 {
 		b.o.MaxPending = 1000
@@ -141,8 +143,8 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	return b, nil
 }
 
-// Send sends m with others and returns when the broker has confirmed it, or it
-// has failed for good. When ctx ends first the message may still be sent.
+// Send sends m in a batch with others. It returns when the broker has confirmed m, or
+// when m has failed for good. If ctx ends first, the message may still be sent.
 func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	done := make(chan SendResult, 1)
 	if err := b.SendAsync(ctx, m, func(r SendResult) { done <- r }); err != nil {
@@ -230,9 +232,8 @@ func (l *batchLine) poke() {
 	}
 }
 
-// Flush sends what waits, without lingering, and returns when all that was
-// accepted has been answered. While others go on sending it waits for theirs,
-// too.
+// Flush sends the waiting messages at once, and returns when every accepted message is
+// confirmed or has failed. That includes messages that other goroutines send meanwhile.
 func (b *Batcher) Flush(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("flush", b.s.queue, err)
@@ -361,13 +362,14 @@ func (b *Batcher) send(line *batchLine, batch []*pendingSend) {
 			b.fail(line, batch, wrap("send", b.s.queue, driver.ErrClosed))
 			return
 		}
-		if out != nil && b.tooOld(sealed) {
+		last := out != nil && b.tooOld(sealed)
+		if last {
 			permit.Unused()
-			b.settle(line, batch, true)
+			b.settle(line, batch, last)
 			return
 		}
 		delay := b.o.Retry.Delay(attempt)
-		last := attempt >= b.o.MaxAttempts || delay < 0
+		last = attempt >= b.o.MaxAttempts || delay < 0
 		if out == nil {
 			var err error
 			sealed = time.Now()

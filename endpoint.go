@@ -77,14 +77,14 @@ func (e *endpoint) over(ctx context.Context) {
 type endpointRequest struct {
 	queue  string
 	role   observe.Role
-	keys   keys.Provider  // nil: the Client's
-	crypto CryptoProvider // nil: the Client's, unless keys are set
-	config *CryptoConfig  // nil: the Client's
-	lock   time.Duration  // 0: the queue's own
+	keys   keys.Provider  // nil means the Client's
+	crypto CryptoProvider // nil means the Client's, unless keys are set
+	config *CryptoConfig  // nil means the Client's
+	lock   time.Duration  // 0 means the queue's own
 }
 
-// open checks the configuration, and only then opens the queue: a wrong one asks no
-// broker for anything.
+// open checks the configuration before it opens the queue, so that a wrong one costs no
+// request to the broker.
 func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error) {
 	if err := checkContext(ctx); err != nil {
 		return nil, err

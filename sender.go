@@ -15,22 +15,22 @@ import (
 
 // SenderOptions configure a [Sender].
 type SenderOptions struct {
-	// Crypto replaces the Client's for this sender. Nil: the Client's.
+	// Crypto replaces the Client's for this sender. Nil means the Client's.
 	Crypto *CryptoConfig
 
-	// Keys replace the Client's for this sender. Nil: the Client's.
+	// Keys replace the Client's for this sender. Nil means the Client's.
 	Keys keys.Provider
 
-	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// CryptoProvider replaces AESGCM over Keys. Nil means the Client's, unless Keys
 	// are set.
 	CryptoProvider CryptoProvider
 
-	// SessionKey fills in the SessionID of messages that have none. Nil: none.
+	// SessionKey fills in the SessionID of messages that have none. Nil means none.
 	SessionKey sessionkey.Strategy
 
 	// Padding hides the length of bodies: envelope.Padme adds at most 12 %,
-	// envelope.PadTo(n) pads to multiples of n bytes. The broker's limits hold for what
-	// is padded. Zero means no padding, which costs nothing.
+	// envelope.PadTo(n) pads to multiples of n bytes. The broker's limits apply to the
+	// padded body. Zero means no padding, which costs nothing.
 	Padding envelope.Padding
 }
 
@@ -78,11 +78,12 @@ func (s *Sender) Close(ctx context.Context) error {
 // Send seals and sends one message. When it returns nil the broker has confirmed
 // that it holds the message. It neither retains nor changes m.
 //
-// If the broker does not answer, Send sends the same bytes again, a few times within ctx
-// and 10 s, if a repeat does no harm: a sealed message is known by its number, and a
-// broker with Capabilities().Dedup drops a repeated DedupID. An error that wraps
-// ErrUnconfirmed says that the broker may hold the message all the same; sending it again
-// makes a second message. After any other error the broker does not hold it.
+// If the broker does not answer and a repeat does no harm, Send sends the same bytes
+// again, a few times within ctx and 10 s. A repeat does no harm if the message is sealed,
+// because receivers know it by its number, or if the broker has Capabilities().Dedup,
+// because it drops a repeated DedupID. An error that wraps ErrUnconfirmed says that the
+// broker may hold the message all the same; to send it again makes a second message.
+// After any other error the broker does not hold it.
 func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 	var one [1]*Message
 	one[0] = m
@@ -143,7 +144,7 @@ func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, err
 	return out, &failed
 }
 
-// outgoing is one message on its way out.
+// outgoing is one message that is being sent.
 type outgoing struct {
 	// m is nil unless it was prepared: sealed, if that is called for.
 	m       *driver.Message
@@ -220,7 +221,7 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 	return out, nil
 }
 
-// draft validates one message and makes of it what the driver gets, not sealed yet.
+// draft validates one message and builds the driver's message, not sealed yet.
 func (s *Sender) draft(m *Message, out *outgoing) error {
 	if err := m.validate(); err != nil {
 		if m != nil {
@@ -262,8 +263,8 @@ func (s *Sender) finish(ctx context.Context, out *outgoing) error {
 	return nil
 }
 
-// protect seals the message if encryption is enabled, and otherwise refuses what a
-// receiver would take for sealed.
+// protect seals the message if encryption is enabled. Otherwise it refuses a body that a
+// receiver would take for a sealed one.
 func (s *Sender) protect(ctx context.Context, out *outgoing) error {
 	if !s.cfg.Enabled {
 		if sealing.LooksSealed(out.m.Body, !s.caps.BinaryBody) {

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Redact returns rawURL fit for a terminal or a log: without user information,
-// and with those parameters hidden that are not known, or whose value does not
-// look as theirs do. Of what does not look like a URL (a connection string, or
-// keys in the wrong variable) nothing is shown.
+// Redact returns rawURL fit for a terminal or a log: without user information, and with
+// parameters hidden that are unknown or have an unexpected value. It shows nothing of a
+// text that does not look like a URL, such as a connection string, or keys in the wrong
+// variable.
 func Redact(rawURL string) string {
 	if rawURL == "" {
 		return ""

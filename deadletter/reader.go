@@ -171,7 +171,7 @@ func (r *reader) release(ctx context.Context) {
 }
 
 // Purge deletes the letters that f selects, for good, and returns how many it deleted. f
-// must not be nil: &Filter{} selects everything.
+// must not be nil; &Filter{} selects everything.
 func (q *Queue) Purge(ctx context.Context, f *Filter) (int, error) {
 	const op = "purge dead letters"
 	if f == nil {

@@ -264,7 +264,7 @@ func (c *consumer) handleAlone(ctx context.Context, j job) {
 		defer close(done)
 		defer c.pool.slots.release(c.share, 1)
 		if c.isolate(ctx, j, messageLock{j.delivery}) {
-			defer c.isolated.leaveAlone(true)
+			defer c.isolated.leaveAlone()
 			c.handle(j)
 		}
 	})

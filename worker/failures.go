@@ -30,10 +30,27 @@ type failing struct {
 
 func newFailureLog() *failureLog { return &failureLog{of: make(map[string]failing)} }
 
-// note keeps the outcome of a delivery; failed says that it was a failure that counts.
-func (l *failureLog) note(id string, count int, now time.Time, failed bool) {
+// note keeps that a delivery had an outcome.
+func (l *failureLog) note(id string, count int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	f := l.get(id)
+	f.count = max(f.count, count)
+	l.of[id] = f
+}
+
+// noteFailure keeps when a message failed.
+func (l *failureLog) noteFailure(id string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.get(id)
+	f.at = append(f.at, now)
+	f.at = f.at[max(0, len(f.at)-maxFailures):]
+	l.of[id] = f
+}
+
+// get returns the record of a message, for which it makes room. Called under mu.
+func (l *failureLog) get(id string) failing {
 	f, ok := l.of[id]
 	if !ok && len(l.of) >= maxFailing {
 		n := 0
@@ -44,12 +61,7 @@ func (l *failureLog) note(id string, count int, now time.Time, failed bool) {
 			}
 		}
 	}
-	f.count = max(f.count, count)
-	if failed {
-		f.at = append(f.at, now)
-		f.at = f.at[max(0, len(f.at)-maxFailures):]
-	}
-	l.of[id] = f
+	return f
 }
 
 func (l *failureLog) times(id string) []time.Time {

@@ -20,10 +20,10 @@ type isolation struct {
 	// backlog of failures elsewhere costs: it looks the same.
 	trustAfter int
 
-	mu       sync.Mutex // guards what follows
-	running  int        // handlers
-	alone    bool       // one is handled alone, or waits to be
-	returned int        // how many were handled alone and returned
+	mu       sync.Mutex    // guards what follows
+	running  int           // handlers
+	alone    bool          // one is handled alone, or waits to be
+	returned int           // how many were handled alone and returned
 	changed  chan struct{} // closed at the next change; nil if nothing waits for it
 }
 
@@ -76,18 +76,19 @@ func (s *isolation) enterAlone(ctx context.Context) bool {
 	if s.await(ctx, timer.C, func() bool { return s.running == 0 }) || ctx.Err() == nil {
 		return true
 	}
-	s.leaveAlone(false)
-	return false
-}
-
-// leaveAlone ends what enterAlone began; returned says that the handler was called.
-func (s *isolation) leaveAlone(returned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alone = false
-	if returned {
-		s.returned++
-	}
+	s.tell()
+	return false
+}
+
+// leaveAlone ends what enterAlone began, when the handler has returned.
+func (s *isolation) leaveAlone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alone = false
+	s.returned++
 	s.tell()
 }
 

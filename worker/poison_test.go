@@ -58,7 +58,7 @@ func TestMaxDeliveriesAboveTheReceivers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p, err := worker.New(nil)
 		x.must(err)
-		err = p.Handle(x.receiver(orders, nil), worker.HandlerFunc(nil), &worker.HandleOptions{MaxDeliveries: queue.DefaultMaxDeliveries + 1})
+		err = p.Handle(x.receiver(orders, nil), worker.HandlerFunc(nil), &worker.HandleOptions{MaxDeliveries: 11})
 		if !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("Handle = %v, want ErrInvalidOptions", err)
 		}

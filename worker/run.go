@@ -80,7 +80,10 @@ func (r *run) finish(err error) settlement {
 	now := time.Now()
 	s := decide(result{err: err, cause: context.Cause(r.ctx), role: r.role, wait: r.wait, count: r.count}, c.rules)
 	if s.disposition != driver.Completed {
-		c.failures.note(r.id, r.count, now, s.counts)
+		c.failures.note(r.id, r.count)
+	}
+	if s.counts {
+		c.failures.noteFailure(r.id, now)
 	}
 	c.renewer.drop(&r.kept.lease)
 	r.kept.settling = settleContext{Context: c.deadlines.next(now), values: r.span}
@@ -89,7 +92,7 @@ func (r *run) finish(err error) settlement {
 	case driver.Completed, driver.DeadLettered:
 		c.failures.forget(r.id)
 	case driver.Lost:
-		c.failures.note(r.id, r.count, now, false) // the handler returned
+		c.failures.note(r.id, r.count) // the handler returned
 	case driver.Abandoned, driver.Released:
 	}
 	c.observer.Handled(r.span, c.observer.Source, observe.Handled{Took: r.took, Disposition: s.disposition, Err: s.failure})

@@ -64,6 +64,7 @@ var moduleKinds = map[string]kind{
 	"cmd/qrt":  program,
 	"examples": untagged,
 	"tests":    untagged,
+	"tools":    untagged,
 }
 
 // kindImports says which packages of the root module a nested module may import

@@ -30,7 +30,7 @@ var libraryReasons = map[string]bool{
 	driver.ReasonPlaintext: true, driver.ReasonUnsupportedVersion: true, driver.ReasonInvalidEnvelope: true,
 	driver.ReasonKeyProvider: true, driver.ReasonKeyNotFound: true, driver.ReasonReplayStore: true,
 	driver.ReasonAuthentication: true, driver.ReasonMessageExpired: true, driver.ReasonMessageFromFuture: true,
-	driver.ReasonNonceReused: true, driver.ReasonNonceBusy: true, driver.ReasonPlaintextAllowed: true,
+	driver.ReasonNonceReused: true, driver.ReasonSender: true, driver.ReasonCollision: true, driver.ReasonQuota: true, driver.ReasonNonceBusy: true, driver.ReasonPlaintextAllowed: true,
 	driver.ReasonEncryptionFailed: true, driver.ReasonMaxDeliveries: true, driver.ReasonExpired: true,
 	driver.ReasonPermanent: true, driver.ReasonUndecodable: true,
 }

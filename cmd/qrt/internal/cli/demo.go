@@ -32,9 +32,9 @@ receive them. A key is rotated under traffic. Encrypted and plain senders share
 queues. Then an attacker who controls the broker tries the whole threat model on
 the stored messages. At the end, plaintext is measured beside encrypted.
 
-What was lost, forged or delivered is decided by a record of hashes, without the
-library. The exit code is 0 only if nothing was lost and nothing
-forged was delivered.
+A record of hashes, which does not use the library, decides what was lost, forged or
+delivered. The exit code is 0 only if no message was lost and no forged message was
+delivered.
 
 It runs on a temporary SQLite file. --broker names another broker: sqlite://,
 mem://, sqs://, or emulator://servicebus and emulator://sqs, which it starts (the
@@ -58,7 +58,7 @@ and asks for --yes if the file has other queues.`,
 	}
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of webhook bodies, named after their event")
 	c.Flags().IntVar(&messages, "messages", demoMessages, "how many webhooks to route")
-	c.Flags().IntVar(&attempts, "attempts", demoAttempts, "how often to make each attack")
+	c.Flags().IntVar(&attempts, "attempts", demoAttempts, "how often to run each attack")
 	c.Flags().BoolVar(&yes, "yes", false, "create queues in an account of a cloud, or in a file that has queues")
 	must(c.MarkFlagDirname("payloads"))
 	return c
@@ -306,10 +306,10 @@ func (d *demoShow) verdict(r *demo.Report) {
 		return
 	}
 	s.Printf("%s  %s\n", s.Bad("✗ this is not as it should be"), s.Dim("("+took+")"))
-	const most = 20
+	const maxShown = 20
 	for i, f := range r.Faults {
-		if i == most {
-			s.Printf("  and %d more\n", len(r.Faults)-most)
+		if i == maxShown {
+			s.Printf("  and %d more\n", len(r.Faults)-maxShown)
 			break
 		}
 		s.Printf("  %s\n", display.Safe(f))
