@@ -145,7 +145,7 @@ func (e *ExpiredError) Error() string {
 		return fmt.Sprintf("message expired: sealed at %s to live until %s",
 			e.EncryptedAt.UTC().Format(time.RFC3339), e.ExpiresAt.UTC().Format(time.RFC3339))
 	}
-	return fmt.Sprintf("message expired: sealed at %s, older than the maximum age of %s",
+	return fmt.Sprintf("message expired: sealed at %s, older than CryptoConfig.MaxMessageAge of %s: raise it above the longest backlog",
 		e.EncryptedAt.UTC().Format(time.RFC3339), e.MaxAge)
 }
 
