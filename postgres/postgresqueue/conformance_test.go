@@ -20,7 +20,7 @@ import (
 // Locks outlast the stalls of a machine under load: the short one a few new
 // connections, the other a thousand settlements.
 const (
-	shortLock = 2500 * time.Millisecond
+	shortLock = 4 * time.Second
 	longLock  = 5 * time.Minute
 )
 
