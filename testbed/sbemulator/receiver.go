@@ -24,9 +24,11 @@ type outbound struct {
 // maxReplies is how many answers may wait for credit.
 const maxReplies = 1000
 
+// filterName is the filter of a source that asks for a session.
+const filterName wire.Symbol = "com.microsoft:session-filter"
+
 const (
-	filterName      wire.Symbol = "com.microsoft:session-filter"
-	timeoutProperty             = "com.microsoft:timeout"
+	timeoutProperty = "com.microsoft:timeout"
 	// sessionWait is how long an attach waits for a session if the client
 	// does not say.
 	sessionWait = time.Minute
