@@ -92,6 +92,10 @@ type HandleOptions struct {
 	// order, one at a time, by one receiver. It is always so if the broker has no other
 	// way (Capabilities.SessionOnly). Brokers that deliver messages of sessions on the
 	// queue itself keep their order also without it.
+	//
+	// Messages without a SessionID are not delivered then, except on a broker that makes
+	// each a session of its own (SQS FIFO). If the queue has some, a warning says so
+	// every 5 minutes.
 	Sessions bool
 
 	// SessionIdle is how long a session without messages is kept. 0 means 2 s.
