@@ -149,7 +149,7 @@ func (s *Sender) repeats(ctx context.Context, batch []*outgoing) (again []*outgo
 		err := o.result.Err
 		switch {
 		case err == nil:
-		case o.unknown && unanswered(err) && s.repeatable(o), errors.Is(err, ErrNotSent) && !over[o.session]:
+		case o.unanswered && unanswered(err) && s.repeatable(o), errors.Is(err, ErrNotSent) && !over[o.session]:
 			again = append(again, o)
 		default:
 			if over == nil {
@@ -239,7 +239,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 			o.result.Err = wrap("send", s.queue, results[i].Err)
 		}
 		if o.result.Err != nil {
-			o.unknown = o.unknown || unanswered(o.result.Err)
+			o.unanswered = o.unanswered || unanswered(o.result.Err)
 			if first == nil {
 				first = o.result.Err
 			}

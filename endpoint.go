@@ -24,6 +24,7 @@ type endpoint struct {
 	obs    observe.Scope
 	log    *slog.Logger
 	client *Client
+	leave  func(context.Context) // called once when the endpoint is over; nil means nothing
 }
 
 // close closes the queue, and tells the Observer once that the endpoint is over.
@@ -68,9 +69,13 @@ func (e *endpoint) over(ctx context.Context) {
 	_, open := c.endpoints[e]
 	delete(c.endpoints, e)
 	c.mu.Unlock()
-	if open {
-		e.obs.Closed(ctx, e.obs.Source, observe.Closed{Role: e.role})
+	if !open {
+		return
 	}
+	if e.leave != nil {
+		e.leave(ctx)
+	}
+	e.obs.Closed(ctx, e.obs.Source, observe.Closed{Role: e.role})
 }
 
 // endpointRequest is what a sender or receiver asks for when it opens its queue.
@@ -102,6 +107,9 @@ func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error)
 	}
 	if _, err := raw.resolveSender(); err != nil {
 		return nil, err
+	}
+	if what := raw.loosened(&c.options.Crypto, r.role); what != "" {
+		return nil, invalidOption("the Crypto of this %s is less strict than the Client's: %s; repeat the Client's settings in it, or set Loosen", r.role, what)
 	}
 	e := &endpoint{
 		queue:  r.queue,

@@ -20,6 +20,7 @@ const (
 	defaultMaxAuthFailures = 20
 	defaultMaxDeliveries   = 10
 	defaultRotationHorizon = 15 * time.Minute
+	defaultMissingAfter    = time.Hour
 )
 
 // settleTimeout bounds the settling of messages that the application never saw.
@@ -73,6 +74,19 @@ type ReceiverOptions struct {
 	// live of cached keys. 0 means 15 minutes.
 	RotationHorizon time.Duration
 
+	// MissingAfter is how long no receiver of the group has seen a message before it
+	// counts as late, counted from when a later message said that the broker confirmed
+	// it. Set it above the longest delay of a retry. The message counts as missing once
+	// it is too old to be handled (MaxMessageAge + MaxClockSkew), never before
+	// MissingAfter. Fetching starts a look at the streams every MissingAfter/4, and
+	// when a message is due. 0 means 1 h.
+	MissingAfter time.Duration
+
+	// NoAccounting turns the reports of late and missing messages off. Set it if the
+	// receivers of the group by design do not see every message of the queue, or if
+	// the replay store does not, such as a replay.Memory in each of several processes.
+	NoAccounting bool
+
 	// MaxAuthFailures is how many authentication failures in a row pause receiving, so
 	// that a wrong key does not drain a backlog into the dead-letter queue. The
 	// receiver then tries one message every 30 s, and resumes after a success. 0 means
@@ -88,6 +102,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		{"Wait", int64(o.Wait)},
 		{"Lock", int64(o.Lock)},
 		{"RotationHorizon", int64(o.RotationHorizon)},
+		{"MissingAfter", int64(o.MissingAfter)},
 		{"Prefetch", int64(o.Prefetch)},
 		{"MaxDeliveries", int64(o.MaxDeliveries)},
 		{"MaxAuthFailures", int64(o.MaxAuthFailures)},
@@ -122,6 +137,9 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 	if o.RotationHorizon == 0 {
 		o.RotationHorizon = defaultRotationHorizon
 	}
+	if o.MissingAfter == 0 {
+		o.MissingAfter = defaultMissingAfter
+	}
 	if o.MaxAuthFailures == 0 {
 		o.MaxAuthFailures = defaultMaxAuthFailures
 	}
@@ -131,13 +149,14 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 // Receiver receives from one queue. It is safe for concurrent use.
 type Receiver struct {
 	*endpoint
-	options   ReceiverOptions
-	store     replay.Store // nil unless replays are tracked
-	finishes  *finisher    // nil unless replays are tracked
-	watch     *storeWatch  // of the Client
-	releases  *releases    // nil unless the broker counts what is released, and sets no limit itself
-	freshness intake.Freshness
-	gate      *intake.Gate
+	options    ReceiverOptions
+	store      replay.Store // nil unless replays are tracked
+	finishes   *finisher    // nil unless replays are tracked
+	watch      *storeWatch  // of the Client
+	accountant *accountant  // of the Client and group; nil unless replays are tracked
+	releases   *releases    // nil unless the broker counts what is released, and sets no limit itself
+	freshness  intake.Freshness
+	gate       *intake.Gate
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -147,6 +166,9 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	r := &Receiver{}
 	if o != nil {
 		r.options = *o
+	}
+	if c.options.sendsOnly {
+		return nil, wrap("open receiver", queue, invalidOption("the options are those of StrictSender, which tracks no replays: use Strict to receive"))
 	}
 	e, err := c.open(ctx, endpointRequest{
 		queue: queue, role: observe.Receiver, keys: r.options.Keys, crypto: r.options.CryptoProvider, config: r.options.Crypto, lock: r.options.Lock,
@@ -182,6 +204,10 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		Tell:            r.reportChange,
 		Paused:          func(retry time.Duration) error { return &driver.Error{RetryAfter: retry, Err: ErrReceivingPaused} },
 	})
+	if r.store != nil {
+		e.leave = func(ctx context.Context) { c.unaccount(ctx, r) }
+		r.accountant = c.account(r)
+	}
 	return r, nil
 }
 

@@ -73,6 +73,7 @@ func (r *Receiver) NextSession(ctx context.Context) (*Session, error) {
 
 func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, error) {
 	const op = "accept session"
+	r.accountant.start(time.Now())
 	if err := checkContext(ctx); err != nil {
 		return nil, wrap(op, r.queue, err)
 	}

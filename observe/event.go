@@ -5,6 +5,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/replay"
 )
 
 // Sealed reports that a sender sealed one message.
@@ -55,6 +56,36 @@ type Duplicate struct {
 // it in the same session. That one is still on its way, or was dropped or held back.
 type Gap struct {
 	Sender string // who sealed it; authentic
+}
+
+// Accounted reports that a receiver looked at the streams of its group in the replay store. It may
+// come just after the Closed of its Source, and is to be ignored then.
+type Accounted struct {
+	// Late and Missing count the messages of the group that are so now. No message is
+	// in both. What arrives after all is in neither any more.
+	Late, Missing uint64
+	// Full is how much of the tightest bound of the store is used, 0 to 1.
+	Full float64
+	// Accounting is false if the receiver has NoAccounting: Late and Missing say
+	// nothing then.
+	Accounting bool
+}
+
+// Late reports that messages of one stream are late. Their sender knows that the broker has them,
+// and no receiver of the group has seen them for ReceiverOptions.MissingAfter. Receivers
+// that share a replay store report it once.
+type Late struct {
+	Sender string   // who sealed them; authentic
+	Stream [16]byte // in which they were sealed
+	Ranges []replay.Range
+}
+
+// Missing reports that messages of one stream are missing. They are late, and too old to be handled
+// if they come. Receivers that share a replay store report it once.
+type Missing struct {
+	Sender string   // who sealed them; authentic
+	Stream [16]byte // in which they were sealed
+	Ranges []replay.Range
 }
 
 // DeadLettered reports that one message was moved to the dead-letter queue.

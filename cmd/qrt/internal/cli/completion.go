@@ -71,8 +71,8 @@ func (a *app) completeWords(root *cobra.Command) {
 		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp)
 	}
 	for flag, list := range map[string][]string{
-		"broker": {"sqlite:///", "mem://", "sqs://", "sb://"},
-		"keys":   {"file:///", "env://", "awssm://", "azkv://"},
+		"broker": {"sqlite:///", "mem://", "postgres://", "sqs://", "sb://"},
+		"keys":   {"file:///", "folder:///", "env://", "awssm://", "azkv://"},
 		"nonces": {"sqlite:///", "mem://"},
 	} {
 		must(root.RegisterFlagCompletionFunc(flag, schemes(list...)))

@@ -16,6 +16,7 @@ import (
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/postgres/postgresqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
@@ -33,6 +34,9 @@ type connection struct {
 type access struct {
 	// queues are those that the command works on: their own keys are opened.
 	queues []string
+	// named are the queues that were named by the user, if queues are not: an error says
+	// which name was perhaps meant.
+	named []string
 	// looks: the command makes nothing, neither a file nor a queue.
 	looks bool
 	// plain: send without sealing, whatever keys there are.
@@ -156,7 +160,7 @@ func (a *app) with(ctx context.Context, n access, f func(*connection) error) err
 	if err != nil {
 		return err
 	}
-	err = f(c)
+	err = c.explainMissing(ctx, f(c), append(n.named, n.queues...))
 	if cerr := c.close(ctx); err == nil {
 		err = cerr
 	}
@@ -216,15 +220,16 @@ func (c *connection) deadLetters(ctx context.Context, name, group string) (*dead
 		return nil, err
 	}
 	o := &deadletter.Options{Crypto: crypto, Group: group}
-	if _, ok := c.broker.(*sqlitequeue.Broker); ok {
-		o.Wait = fileWait
+	switch c.broker.(type) {
+	case *sqlitequeue.Broker, *postgresqueue.Broker:
+		o.Wait = atOnceWait
 	}
 	return deadletter.Open(ctx, c.client, name, o)
 }
 
-// fileWait is how long a dead letter is waited for in a file, where all that
-// there is can be had at once.
-const fileWait = 100 * time.Millisecond
+// atOnceWait is how long a dead letter is waited for in a file or a database, where all
+// that there is can be had at once.
+const atOnceWait = 100 * time.Millisecond
 
 // queueLister is a broker that knows its queues.
 type queueLister interface {

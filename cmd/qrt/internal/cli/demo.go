@@ -37,10 +37,11 @@ delivered. The exit code is 0 only if no message was lost and no forged message 
 delivered.
 
 It runs on a temporary SQLite file. --broker names another broker: sqlite://,
-mem://, sqs://, or emulator://servicebus and emulator://sqs, which it starts (the
+mem://, postgres://, sqs://, or emulator://servicebus and emulator://sqs, which it starts (the
 latter is fauxqs, in Node; QRT_FAUXQS names the folder in which npm installed it).
-On AWS it creates and deletes queues and asks for --yes. In a file it leaves them,
-and asks for --yes if the file has other queues.`,
+On AWS it creates and deletes queues and asks for --yes. In a file or a schema of
+PostgreSQL it leaves them, and asks for --yes if there are other queues. In
+PostgreSQL the attacker needs the rights of the schema's owner.`,
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files
@@ -81,7 +82,7 @@ func (a *app) demo(ctx context.Context, payloads string, messages, attempts int,
 		}
 	}()
 	if b.Attacker == nil {
-		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, sqs://, %s or %s", brokers.EmulatorURL, brokers.SQSEmulatorURL)
+		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, postgres://, sqs://, %s or %s", brokers.EmulatorURL, brokers.SQSEmulatorURL)
 	}
 	begin := time.Now()
 	show := &demoShow{a: a, s: a.screen, begin: begin}

@@ -67,6 +67,7 @@ const urlForms = `Brokers (--broker):
   mem://                             in this process; gone when it ends
   sqlite:///var/lib/qrt/queue.db     a file of this machine, for all its processes
   sqlite:queue.db                    the same, relative to the working folder
+  postgres://user@host/database      PostgreSQL; the password from PGPASSWORD or a passfile
   sqs://eu-west-1/                   AWS SQS
   sb://NAMESPACE/                    Azure Service Bus
   sb:///?connection=VARIABLE         the same, by a connection string in a variable
@@ -77,6 +78,9 @@ const urlForms = `Brokers (--broker):
   ?lock=30s  ?max_deliveries=10  ?retention=336h  ?dedup_window=10m
   Of sqlite: ?synchronous=normal is faster, and a power cut can take back the last
   moments; ?must_exist=true makes neither file nor queue.
+  Of postgres: the same, and ?schema=queue_runtime  ?pooled=true behind a pooler in
+  transaction mode  ?poll=2s  ?timeout=10s  ?max_conns=8  ?must_exist=true
+  ?dead_letter_retention=720h  ?sslmode=verify-full and others of libpq
   Of sqs: ?endpoint=URL  ?account=ID  ?dead_letter_suffix=-dead  ?poll=20s
   ?max_batch_bytes=1048576  ?session_batch=1
   Of sb, how its queues were made, for who may not ask: ?sessions=true  ?lock=1m
@@ -85,9 +89,14 @@ const urlForms = `Brokers (--broker):
 Keys (--keys):
 
   file:///etc/qrt/keys.json          a key file, mode 0600; read again when it changes
+  folder:///etc/qrt/keys             a folder with a file for each key, such as a mounted
+                                     Secret of Kubernetes; the file "current" names the key
+                                     to seal with, or else it is the last by name
   env://BOT_KEYS                     BOT_KEYS=id=base64[,id=base64], BOT_KEYS_CURRENT=id
   awssm://eu-west-1/qrt/pulls        AWS Secrets Manager; ?layout=secrets or versions
   azkv://VAULT/pulls                 Azure Key Vault; the same
+  file and folder accept mode 0440 if root owns the file and the process is in its group,
+  and mode 0444 only with ?world_readable=true.
 
 Replay stores (--nonces):
 
