@@ -22,6 +22,7 @@ type receiveOptions struct {
 	session              string
 	nextSession          bool
 	wait, delay          time.Duration
+	group                string
 }
 
 func (a *app) receiveCommand() *cobra.Command {
@@ -75,6 +76,7 @@ The exit code is 3 where there was no message, and 1 where all were rejected.`,
 	f.BoolVar(&o.body, "body", false, "print bodies only, each ending a line")
 	f.StringVar(&o.session, "session", "", "receive from this session only: its `ID`")
 	f.BoolVar(&o.nextSession, "next-session", false, "receive from the next session that is free")
+	f.StringVar(&o.group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	f.StringVar(&wait, "wait", "2s", "`duration` to wait for a message")
 	c.MarkFlagsMutuallyExclusive("max", "all", "follow")
 	return c
@@ -97,7 +99,7 @@ type receiving struct {
 func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
 	r := &receiving{a: a, o: o}
 	err := a.with(ctx, need{queues: []string{name}, rejected: r.reject}, func(c *connection) (err error) {
-		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait})
+		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait, Group: o.group, NoAccounting: true})
 		if err != nil {
 			return err
 		}
