@@ -138,7 +138,7 @@ func TestNoncesStats(t *testing.T) {
 	var stream [16]byte
 	binary.BigEndian.PutUint64(stream[:], uint64(time.Now().UnixMilli())<<16) //nolint:gosec // G115: far below
 	arrive(t, path, "router", stream, 1, 2, 4)
-	code, out, errs := run(t, url+"?streams=4", "nonces", "stats", "--json")
+	code, out, errs := run(t, url+"?streams=4&group_streams=4", "nonces", "stats", "--json")
 	var r struct {
 		ID                       string
 		Birth                    time.Time
