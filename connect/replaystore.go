@@ -101,7 +101,7 @@ func (p *parameters) quota(prefix string) replay.Quota {
 	return replay.Quota{Records: p.above(prefix + "records"), Streams: p.above(prefix + "streams"), Intervals: p.above(prefix + "intervals")}
 }
 
-// above returns a number above zero, 0 where there is none.
+// above returns a number above zero, 0 if there is none.
 func (p *parameters) above(name string) int {
 	n := p.number(name)
 	if n < 0 {

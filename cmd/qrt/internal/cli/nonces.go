@@ -140,3 +140,26 @@ func (a *app) withNonces(ctx context.Context, f func(replay.Store) error) error 
 	err = f(s)
 	return errors.Join(err, s.Close(context.WithoutCancel(ctx)))
 }
+
+// projectAge is how old a store must be before what it will hold is projected: before that
+// the messages that are being handled count for too much.
+const projectAge = 6 * time.Hour
+
+// projected returns how much of its tightest bound a store will use once records and
+// streams leave as fast as they come, if it goes on as since its birth. 0 means that this
+// cannot be told yet.
+func projected(s *replay.Stats, now time.Time) float64 {
+	age := now.Sub(s.Stamp.Birth)
+	if age < projectAge {
+		return 0
+	}
+	later := *s
+	grow := func(n *int64, kept time.Duration) {
+		if age < kept {
+			*n = int64(float64(*n) * float64(kept) / float64(age))
+		}
+	}
+	grow(&later.Records, s.Capacity.ParkedTTL)
+	grow(&later.Streams, s.Capacity.KeepStream)
+	return later.Full()
+}
