@@ -100,9 +100,9 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	if b.o.Linger == 0 {
 		b.o.Linger = 5 * time.Millisecond
 	}
-	most := max(1, s.caps.MaxBatch)
+	limit := max(1, s.caps.MaxBatch)
 	if b.o.MaxMessages == 0 {
-		b.o.MaxMessages = min(most, 100)
+		b.o.MaxMessages = min(limit, 100)
 	}
 	if b.o.MaxPending == 0 {
 		b.o.MaxPending = 1000

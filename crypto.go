@@ -9,6 +9,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -93,6 +94,33 @@ type CryptoConfig struct {
 	// InsecureSkipFreshness accepts messages of any age, so that a broker can replay
 	// every message that it ever stored. It cannot be combined with TrackReplays.
 	InsecureSkipFreshness bool
+
+	// Loosen lets a SenderOptions.Crypto or ReceiverOptions.Crypto be less strict than the
+	// Client's: without Enabled, with a PlaintextPolicy that accepts more, without
+	// TrackReplays, or with InsecureSkipFreshness. Without Loosen that is
+	// ErrInvalidOptions, because a configuration that is there to set one duration
+	// would otherwise turn all protection off. It has no meaning in Options.Crypto.
+	Loosen bool
+}
+
+// loosened says what a sender or receiver with c would do less strictly than one with
+// base; "" if nothing.
+func (c *CryptoConfig) loosened(base *CryptoConfig, role observe.Role) string {
+	switch sends := role == observe.Sender; {
+	case c.Loosen:
+		return ""
+	case sends && base.Enabled && !c.Enabled:
+		return "it has no Enabled: messages would be sent in plaintext"
+	case sends:
+		return ""
+	case c.PlaintextPolicy < base.PlaintextPolicy:
+		return "its PlaintextPolicy is " + c.PlaintextPolicy.String() + " and the Client's is " + base.PlaintextPolicy.String()
+	case base.TrackReplays && !c.TrackReplays:
+		return "it has no TrackReplays: a broker could have messages handled again"
+	case c.InsecureSkipFreshness && !base.InsecureSkipFreshness:
+		return "it has InsecureSkipFreshness"
+	}
+	return ""
 }
 
 // resolveSender checks c and fills in the defaults that do not depend on a broker. An
@@ -166,7 +194,9 @@ func (c *CryptoConfig) checkStore(s replay.Store) error {
 // Strict returns the options for production: sealing on, plaintext rejected, and
 // replays rejected by store, which must lie outside the broker's reach.
 // MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge if the
-// broker cannot tell it.
+// broker cannot tell it. p may be nil if Options.KeysFor is set afterwards, which gives
+// each queue keys of its own. A program that only sends needs no store: see
+// [StrictSender].
 func Strict(p keys.Provider, store replay.Store) *Options {
 	return &Options{
 		Keys:        p,
@@ -178,6 +208,15 @@ func Strict(p keys.Provider, store replay.Store) *Options {
 			TrackReplays:    true,
 		},
 	}
+}
+
+// StrictSender returns the options of [Strict] for a program that only sends, and so needs
+// no replay store. Its Client opens no Receiver.
+func StrictSender(p keys.Provider) *Options {
+	o := Strict(p, nil)
+	o.Crypto.TrackReplays = false
+	o.sendsOnly = true
+	return o
 }
 
 // CryptoProvider seals and opens. The default is [AESGCM]; one that keeps keys

@@ -38,7 +38,9 @@ type taken struct {
 	reject  *RejectedError // nil unless rejected or a duplicate
 }
 
-// fetch makes one call to the broker and passes its messages through the pipeline.
+// fetch calls the broker once and passes its messages through the pipeline. If it brought
+// nothing but duplicates, which are completed and not reported, it calls again until
+// q.wait is over.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err
@@ -52,9 +54,21 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	begun := time.Now()
 	deadline := begun.Add(q.wait)
 	r.accountant.start(begun)
-	permit, err := r.gate.Admit(ctx, q.limit, q.wait)
+	for {
+		batch, seen, err := r.fetchOnce(ctx, q, deadline)
+		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
+		if err != nil || !empty || seen == 0 || !time.Now().Before(deadline) {
+			return batch, err
+		}
+	}
+}
+
+// fetchOnce makes one call to the broker, which waits until the deadline. seen is how
+// many messages came, duplicates included.
+func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.Time) (batch Batch, seen int, err error) {
+	permit, err := r.gate.Admit(ctx, q.limit, max(time.Until(deadline), 0))
 	if err != nil {
-		return Batch{}, err
+		return Batch{}, 0, err
 	}
 	defer permit.Idle()
 	opCtx, end := r.obs.Start(ctx, observe.Operation{Kind: observe.Receive, Count: permit.Max})
@@ -72,16 +86,16 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	}
 	if err != nil {
 		end(result)
-		return Batch{}, err
+		return Batch{}, 0, err
 	}
-	batch := r.take(opCtx, q, raw, &permit)
+	batch = r.take(opCtx, q, raw, &permit)
 	end(result) // only now, so that what was found of the messages is noted on its span
 	if err := ctx.Err(); err != nil {
 		release(ctx, batch.Deliveries)
 		batch.Deliveries = nil
-		return batch, err
+		return batch, len(raw), err
 	}
-	return batch, nil
+	return batch, len(raw), nil
 }
 
 // take passes the fetched messages through the pipeline.

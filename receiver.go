@@ -164,6 +164,9 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	if o != nil {
 		r.options = *o
 	}
+	if c.options.sendsOnly {
+		return nil, wrap("open receiver", queue, invalidOption("the options are those of StrictSender, which tracks no replays: use Strict to receive"))
+	}
 	e, err := c.open(ctx, endpointRequest{
 		queue: queue, role: observe.Receiver, keys: r.options.Keys, crypto: r.options.CryptoProvider, config: r.options.Crypto, lock: r.options.Lock,
 	})
@@ -308,8 +311,8 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 			yield(nil, errNilContext)
 			return
 		}
-		var held []*Delivery
-		defer func() { release(ctx, held) }()
+		var fetched []*Delivery
+		defer func() { release(ctx, fetched) }()
 		for {
 			batch, err := receive(ctx, prefetch)
 			switch {
@@ -319,10 +322,10 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 				yield(nil, err)
 				return
 			}
-			held = batch
-			for len(held) > 0 {
-				d := held[0]
-				held = held[1:]
+			fetched = batch
+			for len(fetched) > 0 {
+				d := fetched[0]
+				fetched = fetched[1:]
 				if d.expired(time.Now()) {
 					release(ctx, []*Delivery{d}) // another receiver has it by now
 					continue
@@ -337,16 +340,16 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 
 // release gives back deliveries that the application never saw. Errors change nothing:
 // the lock runs out.
-func release(ctx context.Context, held []*Delivery) {
-	if len(held) == 0 {
+func release(ctx context.Context, batch []*Delivery) {
+	if len(batch) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	// The last first, so that a broker that puts them back at the head keeps
 	// their order.
-	for i := len(held) - 1; i >= 0; i-- {
-		_ = held[i].Release(ctx, 0)
+	for i := len(batch) - 1; i >= 0; i-- {
+		_ = batch[i].Release(ctx, 0)
 	}
 }
 

@@ -2,7 +2,10 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
@@ -60,11 +63,39 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 		_ = e.close(ctx) // the configuration's error is the one that tells
 		return nil, wrap(op, queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
 	}
+	if err := e.checkSealing(ctx); err != nil {
+		_ = e.close(ctx) // as above
+		return nil, wrap(op, queue, err)
+	}
 	if e.sealer != nil {
 		e.sealer.Padding = o.Padding
 		e.sealer.Streams = stream.New(e.endEpochs)
 	}
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
+}
+
+// checkSealing refuses a sender for which no key is current. It logs that the current key
+// is expired, and that a sender has keys and seals nothing. A sender whose key provider
+// does not answer opens: the provider may be back when a message is sent.
+func (e *endpoint) checkSealing(ctx context.Context) error {
+	switch {
+	case e.cfg.Enabled:
+		id, f := e.sealer.CurrentKey(ctx)
+		if f != nil {
+			if errors.Is(f.Err, keys.ErrNotFound) {
+				return publicError(f)
+			}
+			return nil
+		}
+		if k, err := e.sealer.Keys.GetKey(ctx, id); err == nil && k.Expired(time.Now()) {
+			e.log.LogAttrs(ctx, slog.LevelError, "The current key is expired: nothing can be sent until a newer key is current",
+				slog.String("queue", e.queue), slog.String("key_id", string(id)), slog.Time("expired", k.Expires()))
+		}
+	case e.sealer != nil:
+		e.log.LogAttrs(ctx, slog.LevelWarn, "Sender has keys and sends plaintext: Crypto.Enabled is not set",
+			slog.String("queue", e.queue), slog.Bool("encrypted", false))
+	}
+	return nil
 }
 
 // Capabilities are what the queue's broker can do.

@@ -50,7 +50,7 @@ func (s *Set) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Open opens all that c names. It fails with [ErrWithinReach] if the replay store
+// Open opens everything that c names. It fails with [ErrWithinReach] if the replay store
 // lies with the broker: an attacker who controls the broker could then make the store
 // forget, and replay. After an error nothing stays open.
 func Open(ctx context.Context, c Config) (*Set, error) {

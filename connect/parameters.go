@@ -68,7 +68,7 @@ func (p *parameters) text(name string) string {
 	if len(v) == 0 {
 		return ""
 	}
-	if v[0] == "" { // a variable that was not set, say
+	if v[0] == "" { // for example a variable that was not set
 		p.fail("parameter %s is empty", name)
 	}
 	return v[0]

@@ -16,10 +16,10 @@ type Message struct {
 	CorrelationID string
 	ContentType   string
 
-	// Attributes are the application's, with names of 1 to 255 bytes. A driver
-	// that cannot keep a name or a value (an empty one, say) refuses the message
-	// at Send with [Invalid]; it never drops or renames one. Attributes whose
-	// name starts with "qrt-" are the library's own.
+	// Attributes are the application's, with names of 1 to 255 bytes. A driver that
+	// cannot keep a name or a value (for example an empty one) refuses the message at
+	// Send with [Invalid]; it never drops or renames one. Attributes whose name starts
+	// with "qrt-" are the library's own.
 	Attributes map[string]string
 
 	// Trace holds W3C traceparent and tracestate. It is not the application's,

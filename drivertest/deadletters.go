@@ -135,8 +135,8 @@ func (e *env) limited(s QueueSpec) (q driver.Queue, ok bool) {
 	return q, true
 }
 
-// buried wants the one message of the queue to be dead-lettered by the broker.
-func (e *env) buried(q driver.Queue, id string, wait time.Duration) {
+// brokerDeadLetters wants the one message of the queue to be dead-lettered by the broker.
+func (e *env) brokerDeadLetters(q driver.Queue, id string, wait time.Duration) {
 	e.Helper()
 	dead := e.deadLetters(q)
 	got := e.receive(dead, 1, wait)
@@ -164,7 +164,7 @@ func deadLetterMaxDeliveries(e *env) {
 		e.must(q, driver.Abandon, e.one(q))
 	}
 	e.none(q, "the message has had its deliveries")
-	e.buried(q, "poison", e.slack())
+	e.brokerDeadLetters(q, "poison", e.slack())
 }
 
 // deadLetterMaxDeliveriesLock checks that locks that run out count as well.
@@ -183,7 +183,7 @@ func deadLetterMaxDeliveriesLock(e *env) {
 	}
 	e.pass(lock + lock/4)
 	e.none(q, "the message has had its deliveries")
-	e.buried(q, "slow", lock+e.slack())
+	e.brokerDeadLetters(q, "slow", lock+e.slack())
 }
 
 // deadLetterRedrive checks that a dead letter that is sent again is a message like any

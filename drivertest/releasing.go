@@ -77,7 +77,7 @@ func releaseLimit(e *env) {
 	e.wantCount(q, last, 2*limit*(limit-1), limit-1)
 	e.must(q, driver.Abandon, last)
 	e.none(q, "the message has had its deliveries")
-	e.buried(q, "drained", e.slack())
+	e.brokerDeadLetters(q, "drained", e.slack())
 }
 
 // releaseLockExpires checks that a lock that runs out counts, also of a message that
@@ -97,7 +97,7 @@ func releaseLockExpires(e *env) {
 	}
 	e.pass(lock + lock/4)
 	e.none(q, "the message has had its deliveries: a lock that runs out counts")
-	e.buried(q, "fatal", lock+e.slack())
+	e.brokerDeadLetters(q, "fatal", lock+e.slack())
 }
 
 // releaseDelay checks that at least the delay passes before a released message comes

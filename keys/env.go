@@ -25,9 +25,9 @@ import (
 type Env struct{ ring Ring }
 
 // NewEnv reads the variables of that prefix, for example QRT_KEYS. It fails with
-// ErrInvalidKey when an entry is malformed, an ID appears twice, or the current
-// key is not among them, and with ErrNotFound when there is no key at all. A prefix
-// has ASCII letters, digits and _; no error repeats another.
+// ErrInvalidKey when an entry is malformed, an ID appears twice, or the current key is
+// not among them, and with ErrNotFound when there is no key at all. A prefix has ASCII
+// letters, digits and _. Errors never quote the value of a variable.
 func NewEnv(prefix string) (*Env, error) { return parseEnv(prefix, os.Environ()) }
 
 func parseEnv(prefix string, environ []string) (*Env, error) {

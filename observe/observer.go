@@ -2,8 +2,8 @@ package observe
 
 import "context"
 
-// Observer is told what happens. Implementations embed [Nop], so that the
-// interface can grow.
+// Observer gets the events and operations of the library. Implementations embed [Nop],
+// so that the interface can grow.
 //
 // The library calls a method only if the program set an Observer; without one an
 // event costs a call of an empty method and no allocation.

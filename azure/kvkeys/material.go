@@ -51,8 +51,8 @@ func (p *Provider) drop(id keys.ID) {
 	delete(p.keys, id)
 }
 
-// parse makes a key of a value. The SDK holds the value as a string, which cannot
-// be zeroed; what is made of it here is.
+// parse makes a key of a value. The SDK holds the value as a string, which cannot be
+// zeroed; the bytes decoded here are.
 func (p *Provider) parse(at place, s azsecrets.Secret) (*keys.Key, error) {
 	if s.Value == nil {
 		return nil, p.failed(at, Invalid, "it has no value")

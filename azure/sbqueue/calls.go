@@ -36,7 +36,7 @@ func (b *Broker) each(ctx context.Context, n, width int, f func(int) error) []ou
 		i   int
 		err error
 	}
-	done := make(chan ended, n) // with room for what is not waited for
+	done := make(chan ended, n) // with room for calls that are not waited for
 	for first := range width {
 		go func() {
 			defer b.calls.Done()

@@ -241,7 +241,7 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	return d, nil
 }
 
-// Close gives back what is held, gives up the sessions and closes the links.
+// Close gives back the held messages, releases the sessions and closes the links.
 func (q *queue) Close(ctx context.Context) (err error) {
 	q.closing.Do(func() {
 		q.source.shut()

@@ -263,7 +263,8 @@ func (s *session) only(ctx context.Context, call func(context.Context) error) er
 	return err
 }
 
-// lost turns the errors of a dead session link into what they mean.
+// lost classifies an error of the session's link, and ends the session if the link is
+// dead.
 func (s *session) lost(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

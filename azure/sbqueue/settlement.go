@@ -145,8 +145,8 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	if r.Count >= s.q.settings.MaxDeliveries {
 		return s.deadLetter(ctx, r, "max_deliveries", "delivered as often as the queue allows")
 	}
-	// The copy must not outlive what it is a copy of: first find out that the
-	// message is still this receiver's.
+	// There must be no copy if the original is gone: first check that the message is
+	// still this receiver's.
 	if _, err := s.renewOne(ctx, r); err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ type source struct {
 	// timeout): then ReceiveMessages returns nothing at once, for ever. Nil in a
 	// session, which is lost with its link.
 	again func() (*azservicebus.Receiver, error)
-	// lose is told that the link of a session is dead. Nil on a queue.
+	// lose is called when the link of a session is dead. Nil on a queue.
 	lose func()
 
 	connectOnce  sync.Once     // connects the control link, before anything has to be settled
@@ -375,7 +375,7 @@ func (s *source) shut() {
 	}
 }
 
-// close gives back what is held and closes the links.
+// close gives back the held messages and closes the links.
 func (s *source) close(ctx context.Context) error {
 	s.shut()
 	s.release(ctx)

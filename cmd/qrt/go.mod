@@ -15,6 +15,7 @@ require (
 	github.com/queue-runtime/queue/aws v0.0.0
 	github.com/queue-runtime/queue/azure v0.0.0
 	github.com/queue-runtime/queue/connect v0.0.0
+	github.com/queue-runtime/queue/postgres v0.0.0
 	github.com/queue-runtime/queue/sqlite v0.0.0
 	github.com/queue-runtime/queue/testbed v0.0.0
 	github.com/spf13/cobra v1.10.2
@@ -51,6 +52,10 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/pgx/v5 v5.13.0 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/kylelemons/godebug v1.1.0 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/mattn/go-runewidth v0.0.30 // indirect
@@ -78,6 +83,7 @@ replace (
 	github.com/queue-runtime/queue/aws => ../../aws
 	github.com/queue-runtime/queue/azure => ../../azure
 	github.com/queue-runtime/queue/connect => ../../connect
+	github.com/queue-runtime/queue/postgres => ../../postgres
 	github.com/queue-runtime/queue/sqlite => ../../sqlite
 	github.com/queue-runtime/queue/testbed => ../../testbed
 )

@@ -27,8 +27,8 @@ import (
 
 // How long all of it may take, and one step.
 const (
-	limit    = 2 * time.Minute
-	patience = 15 * time.Second
+	limit       = 2 * time.Minute
+	stepTimeout = 15 * time.Second
 )
 
 var errDiffers = errors.New("something differs from what was sent")
@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	built := time.Since(begin)
-	r, err := play(ctx, o, *count, patience)
+	r, err := play(ctx, o, *count, stepTimeout)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (s scraped) value(name string, labels map[string]string) float64 {
 // started anew before the attacks, and so count from there. A message is settled a
 // moment before that is counted.
 func (s *session) measure(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	ctx, cancel := context.WithTimeout(ctx, s.stepTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

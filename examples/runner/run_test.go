@@ -39,7 +39,7 @@ func TestPlay(t *testing.T) {
 	if err := r.print(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"task-tactician-1", "authentication_failed", "nonce_reused", "All of it is as it was sent."} {
+	for _, want := range []string{"task-tactician-1", "authentication_failed", "handled once already", "All of it is as it was sent."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("what is printed lacks %q", want)
 		}

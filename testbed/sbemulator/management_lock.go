@@ -10,8 +10,8 @@ import (
 var lockLost = answer{status: 410, condition: condMessageLockLost,
 	description: "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue."}
 
-// held returns the locks of the tokens; ok is false if one is over.
-func (r *request) held(tokens []wire.UUID) (locks []*lock, ok bool) {
+// locksOf returns the locks of the tokens; ok is false if one is over.
+func (r *request) locksOf(tokens []wire.UUID) (locks []*lock, ok bool) {
 	for _, t := range tokens {
 		l := r.q.locks[t]
 		if l == nil {
@@ -28,8 +28,8 @@ func (r *request) renewLock() answer {
 	if !isList {
 		return badRequest("lock-tokens is missing.")
 	}
-	locks, held := r.held(tokens)
-	if !held {
+	locks, ok := r.locksOf(tokens)
+	if !ok {
 		return lockLost
 	}
 	for _, l := range locks {
@@ -69,8 +69,8 @@ func (r *request) updateDisposition() answer {
 	if o.kind == deadLettered && r.q.dead == nil {
 		return answer{status: 403, condition: condNotAllowed, description: "Dead letters cannot be dead-lettered."}
 	}
-	locks, held := r.held(tokens)
-	if !held {
+	locks, ok := r.locksOf(tokens)
+	if !ok {
 		return lockLost
 	}
 	for _, l := range locks {

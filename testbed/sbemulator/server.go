@@ -209,7 +209,7 @@ func (s *Server) accept() {
 			select {
 			case <-s.done:
 				return
-			case <-time.After(10 * time.Millisecond): // out of files, say
+			case <-time.After(10 * time.Millisecond): // for example out of file descriptors
 				continue
 			}
 		}

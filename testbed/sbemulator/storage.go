@@ -91,9 +91,9 @@ func (s *Server) Alter(path string, sequenceNumber int64, change func(*Message))
 	return nil
 }
 
-// Move takes a stored message out of one queue and appends it to another, as it
-// is: locks end, nothing is told to their holders. It returns its number there.
-// Errors: ErrQueueNotFound, ErrMessageNotFound.
+// Move takes a stored message out of one queue and appends it to another, as it is:
+// locks end, and their holders are not notified. It returns its number there. Errors:
+// ErrQueueNotFound, ErrMessageNotFound.
 func (s *Server) Move(from string, sequenceNumber int64, to string) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 // none is what KEYS_URL and NONCES_URL say if there are none on purpose.
 const none = "none"
 
-// Config is what a bot is told by its environment.
+// Config is the configuration of a bot, from its environment.
 type Config struct {
 	service.Config
 

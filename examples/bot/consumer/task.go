@@ -21,10 +21,10 @@ type Task struct {
 	Delivery  int    `json:"delivery"` // the broker's count
 }
 
-// Tracker is where tasks go: a system for tickets, say. Do returns nil once the
-// task is safe there; only then is its message completed. The same task may come
-// again, with the same ID, and must then have no second effect. It is called from
-// many goroutines at once.
+// Tracker takes the tasks, for example a ticket system. Do returns nil once the task is
+// safe there; only then is its message completed. The same task may come again, with
+// the same ID, and must then have no second effect. It is called from many goroutines
+// at once.
 type Tracker interface {
 	Do(ctx context.Context, t Task) error
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/queue-runtime/queue"
 )
 
-// Config is what every program is told. Programs embed it.
+// Config is the configuration that all programs share. Programs embed it.
 type Config struct {
 	// Broker is a URL of package connect.
 	Broker string `env:"BROKER_URL,required,notEmpty"`
@@ -38,7 +38,7 @@ func (c *Config) Validate() error {
 	return Positive("DRAIN_TIMEOUT", c.DrainTimeout)
 }
 
-// Positive is an error if a duration is not.
+// Positive returns an error if a duration is not positive.
 func Positive(variable string, d time.Duration) error {
 	if d <= 0 {
 		return fmt.Errorf("%s must be a positive duration, such as 20s", variable)

@@ -8,7 +8,7 @@ import (
 	"github.com/queue-runtime/queue/examples/internal/service"
 )
 
-// Config is what the router is told by its environment.
+// Config is the configuration of the router, from its environment.
 type Config struct {
 	service.Config
 

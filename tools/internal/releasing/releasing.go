@@ -1,7 +1,7 @@
 // Package releasing makes the commit of a release.
 //
 // The main branch requires its own modules at v0.0.0 and replaces them by folders,
-// so that a change to several modules is one commit. Nobody else can build that:
+// so that a change to several modules is one commit. Other modules cannot build that:
 // replace lines count in the main module only. The commit of a release drops them,
 // requires the modules of this repository at its version, and writes each go.sum.
 // It has the tags of all modules and is never merged.

@@ -22,7 +22,7 @@ type auditReport struct {
 	Complete bool `json:"complete"`
 }
 
-// auditedQueue is what one queue holds.
+// auditedQueue counts the messages of one queue by key.
 type auditedQueue struct {
 	Queue   string          `json:"queue"`
 	Waiting map[keys.ID]int `json:"waiting"` // sealed messages by key; also those that are held or scheduled
@@ -36,8 +36,7 @@ type auditedQueue struct {
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
-// maxStrangers is how many keys that are not known are told apart in one part of a
-// queue.
+// maxStrangers is how many unknown keys are counted separately in one part of a queue.
 const maxStrangers = 1000
 
 // auditedKey is one key over all queues.
@@ -56,11 +55,11 @@ func (a *app) keysAuditCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "audit [QUEUE...]",
 		Short: "Count the messages that need each key",
-		Long: `Audit counts, by the key that they name, the messages that wait and those that lie
-dead, so that nobody retires a key in use. Nothing is opened: what a message
-names is what its sender, or somebody at the broker, has written.
+		Long: `Audit counts waiting messages and dead letters by the key that they name, so that no
+key is retired that is still in use. It opens none of them: the broker can have
+changed the key ID in a message.
 
-The exit code is 1 where messages name a key that is not among --keys.`,
+The exit code is 1 if messages name a key that is not among --keys.`,
 		Example: example(`
 			qrt keys audit task-tactician
 			qrt keys audit --json | jq '.keys[] | select(.retirable) | .id'`),
@@ -91,7 +90,7 @@ func (a *app) audit(ctx context.Context, given []string) (*auditReport, error) {
 	if len(queues) == 0 {
 		queues = a.settings.queueNames()
 	}
-	err := a.with(ctx, need{queues: queues, looks: true}, func(c *connection) error {
+	err := a.with(ctx, access{queues: queues, looks: true}, func(c *connection) error {
 		names, err := c.names(ctx, given)
 		if err != nil {
 			return err
@@ -281,12 +280,12 @@ func (a *app) keysRetireCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "retire KEY-ID",
 		Short: "Remove a key that nothing needs any more",
-		Long: `Retire removes a key from the key file, for good. It refuses the current key, and one
-that a message names that waits or lies dead in a queue that it is told of:
---queue, the queues of the configuration file, or all where the broker lists
-them. It asks before it removes, unless --yes is given.
+		Long: `Retire removes a key from the key file, for good. It refuses the current key, and a
+key that a waiting message or a dead letter names. It looks into the queues of
+--queue, or those of the configuration file, or all queues if the broker lists them.
+It asks before it removes the key, unless --yes is given.
 
-Messages under a key that is gone can never be opened again.`,
+Messages under a key that was removed can never be opened again.`,
 		Example: example(`
 			qrt keys retire 2025-11-24-q3t7
 			qrt keys retire task-tactician-2025-08 --queue task-tactician --yes`),
@@ -297,7 +296,7 @@ Messages under a key that is gone can never be opened again.`,
 		ValidArgsFunction: a.completeKeys,
 	}
 	c.Flags().StringArrayVar(&queues, "queue", nil, "queue to look for messages in; may be repeated")
-	c.Flags().BoolVar(&force, "force", false, "remove it although messages need it, or that could not be found out")
+	c.Flags().BoolVar(&force, "force", false, "remove it even if messages need it, or if that could not be checked")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }

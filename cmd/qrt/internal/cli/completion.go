@@ -37,7 +37,7 @@ func (a *app) completeQueues(kind int) cobra.CompletionFunc {
 		defer cancel()
 		names := a.settings.queueNames()
 		a.settings.keys, a.settings.nonces = setting{}, setting{} // not needed to list
-		_ = a.with(ctx, need{looks: true}, func(c *connection) error {
+		_ = a.with(ctx, access{looks: true}, func(c *connection) error {
 			if l, ok := c.broker.(queueLister); ok {
 				more, err := l.Queues(ctx)
 				names = append(names, more...)
@@ -72,8 +72,8 @@ func (a *app) completeWords(root *cobra.Command) {
 		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp)
 	}
 	for flag, list := range map[string][]string{
-		"broker": {"sqlite:///", "mem://", "sqs://", "sb://"},
-		"keys":   {"file:///", "env://", "awssm://", "azkv://"},
+		"broker": {"sqlite:///", "mem://", "postgres://", "sqs://", "sb://"},
+		"keys":   {"file:///", "folder:///", "env://", "awssm://", "azkv://"},
 		"nonces": {"sqlite:///", "mem://"},
 	} {
 		must(root.RegisterFlagCompletionFunc(flag, schemes(list...)))

@@ -34,8 +34,8 @@ func (a *app) serviceBusCommand() *cobra.Command {
 		Use:   "servicebus",
 		Short: "Run an emulator of Azure Service Bus",
 		Long: `Servicebus runs an emulator of Service Bus queues over AMQP 1.0, without TLS, until
-it is interrupted. It prints the connection string that Service Bus clients of any
-language take. Without --queue, a queue is made when a client asks for it.`,
+it is interrupted. It prints a connection string for Service Bus clients in any
+language. Without --queue, it creates a queue when a client asks for it.`,
 		Example: example(`
 			qrt emulator servicebus --queue orders --queue events:sessions
 			qrt emulator servicebus --listen 127.0.0.1:5672 --json`),
