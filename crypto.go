@@ -70,7 +70,8 @@ type CryptoConfig struct {
 	// MaxMessageAge is how old a message may be when it is first received,
 	// counted from its sealing or its NotBefore, whichever is later. Older messages
 	// are dead-lettered, so it must exceed the longest backlog that an outage can
-	// build. 0 means 5 minutes.
+	// build. 0 means 5 minutes; with TrackReplays it means QueueRetention if the broker
+	// tells how long it keeps messages, since the replay store rejects old copies.
 	MaxMessageAge time.Duration
 
 	// MaxClockSkew is how far any two clocks of senders and receivers may
@@ -150,6 +151,9 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 	if c.RetryWindow == 0 {
 		c.RetryWindow = defaultRetryWindow
 	}
+	if c.MaxMessageAge == 0 && c.TrackReplays {
+		c.MaxMessageAge = QueueRetention
+	}
 	if c.MaxMessageAge == 0 {
 		c.MaxMessageAge = defaultMaxMessageAge
 	}
@@ -163,9 +167,14 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 // broker keeps messages for retention; 0 means that the broker does not tell. It fails
 // with ErrInvalidOptions.
 func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
+	named := c.MaxMessageAge == QueueRetention // else it is a default
 	c, err := c.resolveSender()
 	if err != nil || c.MaxMessageAge != QueueRetention {
 		return c, err
+	}
+	if retention <= 0 && !named {
+		c.MaxMessageAge = defaultMaxMessageAge
+		return c.resolveAges()
 	}
 	if retention <= 0 {
 		return c, invalidOption("CryptoConfig.MaxMessageAge is QueueRetention, and this broker does not tell how long it keeps messages: name a duration that exceeds the longest backlog you want to survive")

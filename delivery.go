@@ -102,8 +102,10 @@ func (d *Delivery) Abandon(ctx context.Context, delay time.Duration) error {
 
 // Release gives the message back unspent, to be delivered again after delay at the
 // earliest: for a message that was not tried. On a broker with
-// Capabilities().ReleaseUncounted the delivery does not count towards MaxDeliveries;
-// on any other, Release is Abandon. Delays are as in Abandon.
+// Capabilities().ReleaseUncounted the delivery does not count towards MaxDeliveries; on
+// any other, Release is Abandon to the broker. If that broker has no limit of its own,
+// the Receiver takes its releases off Count for as long as it lives, for the last 4,096
+// messages. Delays are as in Abandon.
 func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	return d.giveBack(ctx, "release", driver.Settlement{Kind: driver.Release, Delay: delay})
 }
@@ -340,6 +342,9 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	d.settling = false
 	d.done, d.kind = err == nil, s.Kind
 	d.mu.Unlock()
+	if err == nil {
+		d.r.noteSettled(d.raw.BrokerID, s.Kind)
+	}
 	end(observe.Result{Err: err, Count: 1})
 	return wrap(op, d.Queue, err)
 }

@@ -112,14 +112,28 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 		t := &all[i]
 		t.d = &Delivery{r: r, src: q.source, raw: raw[i], lockedUntil: raw[i].LockedUntil}
 		t.d.fill(r.queue, raw[i])
+		t.d.Count = r.releases.spent(raw[i].BrokerID, raw[i].Count)
 		r.examine(ctx, t)
 	})
 	if r.store != nil {
 		r.claimAll(ctx, all)
 	}
+	for i := range all {
+		r.checkDeliveries(&all[i])
+	}
 	r.decide(ctx, all, q.order, permit)
 	r.perform(ctx, q.source, all)
 	return r.batch(ctx, all)
+}
+
+// checkDeliveries refuses a message that was delivered more often than it may be: one that
+// ends its process, or always outlasts its lock, returns no error that could be counted.
+// It comes after the claim, so that a message which was handled before, or which another
+// receiver handles now, is not dead-lettered. A broker without dead letters delivers it.
+func (r *Receiver) checkDeliveries(t *taken) {
+	if t.finding == intake.Good && t.d.Count > r.options.MaxDeliveries && r.caps.DeadLetter != driver.None {
+		t.refuse(ErrMaxDeliveries)
+	}
 }
 
 // decide says what becomes of each message, in the order in which they came.
@@ -165,6 +179,8 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 		}
 		t.reject = r.rejection(t, v.Reason)
 		switch v.Reason {
+		case driver.ReasonMaxDeliveries:
+			permit.Answered(ctx)
 		case driver.ReasonAuthentication:
 			v.Paused = permit.Forged(ctx)
 		case driver.ReasonKeyProvider, driver.ReasonReplayStore:
@@ -198,26 +214,49 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	r.releaseUnseen(ctx, of)
+	r.endClaims(ctx, of)
 	errs := src.Settle(ctx, settle)
 	for i, t := range of {
-		if t.reject != nil && i < len(errs) {
+		if i >= len(errs) {
+			break
+		}
+		if t.reject != nil {
 			t.reject.SettleErr = errs[i]
+		}
+		if errs[i] == nil {
+			r.noteSettled(t.d.raw.BrokerID, settle[i].Kind)
 		}
 	}
 }
 
-// releaseUnseen gives up the claims of messages that go back unseen, with one call. A
-// claim that stays ends with its lease.
-func (r *Receiver) releaseUnseen(ctx context.Context, all []*taken) {
-	var release []replay.Finish
+// endClaims ends the claims of messages that the application does not get, with one call:
+// released if they go back, parked if they become dead letters. A claim that stays ends
+// with its lease.
+func (r *Receiver) endClaims(ctx context.Context, all []*taken) {
+	var ended []replay.Finish
 	for _, t := range all {
-		if t.finding == intake.Unseen && !t.d.claim.none() {
-			release = append(release, replay.Finish{ID: t.d.claim.id, Token: t.d.claim.token, Kind: replay.Released})
+		if t.d.claim.none() {
+			continue
 		}
+		f := replay.Finish{ID: t.d.claim.id, Token: t.d.claim.token, Kind: replay.Released}
+		if t.action.Kind == driver.MoveToDeadLetter {
+			f.Kind = replay.Parked
+		}
+		ended = append(ended, f)
 	}
-	if len(release) > 0 {
-		_, _ = r.store.Finish(ctx, r.options.Group, release)
+	if len(ended) > 0 {
+		_, _ = r.store.Finish(ctx, r.options.Group, ended)
+	}
+}
+
+// noteSettled keeps the account of releases that the broker counts.
+func (r *Receiver) noteSettled(brokerID string, kind driver.SettleKind) {
+	switch kind {
+	case driver.Release:
+		r.releases.note(brokerID)
+	case driver.Complete, driver.MoveToDeadLetter:
+		r.releases.forget(brokerID)
+	case driver.Abandon:
 	}
 }
 

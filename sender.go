@@ -144,11 +144,12 @@ func (e *BatchError) Unwrap() error { return e.Err }
 
 // SendBatch sends messages in as few calls to the broker as its limits allow, by
 // count and by sealed size. Each message succeeds or fails on its own: there is
-// one result per message, in order, and a *BatchError if any failed. If a message of
-// a session fails, SendBatch does not send the later ones of that session that were
-// not yet on their way (ErrNotSent), so that sending the failed ones again keeps the
-// order. An error of the call as a whole, for example without a current key, comes
-// without results: nothing was sent.
+// one result per message, in order, and an error (a *BatchError) when any
+// failed. If a message of a session fails, the later ones of that session are not sent
+// (ErrNotSent), so that sending the failed ones again keeps the order. On a broker
+// without Capabilities().OrderedBatch that takes a call for each message of a session;
+// those of several sessions share calls. An error of the call as a whole, such as no
+// current key, comes without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
 	r, err := s.prepare(ctx, m)
 	if err != nil {
@@ -189,7 +190,9 @@ type outgoing struct {
 	// unanswered says that one of the calls got no answer: the broker may hold it,
 	// whatever became of later calls.
 	unanswered bool
-	result     SendResult
+	// answered says that nothing more is tried; for the Batcher.
+	answered bool
+	result   SendResult
 }
 
 // conclude ends the message's number by what became of the message. It is called once
@@ -255,6 +258,9 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 // draft validates one message and builds the driver's message, not sealed yet.
 func (s *Sender) draft(m *Message, out *outgoing) error {
 	if err := m.validate(); err != nil {
+		if m != nil {
+			out.session = m.SessionID
+		}
 		return err
 	}
 	out.result.MessageID = m.ID

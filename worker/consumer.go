@@ -29,6 +29,7 @@ type consumer struct {
 	share    *share
 	breaker  *backoff.Breaker // of the calls to the broker
 	failures *failureLog
+	isolated *isolation
 	wait     time.Duration // of the fetcher after an error, 0 while all is well
 
 	work chan job // to a worker that is free; closed when nothing is fetched any more
@@ -66,6 +67,7 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 	if c.o.Concurrency > 0 {
 		limit = min(limit, c.o.Concurrency)
 	}
+	c.isolated = newIsolation(2 * limit)
 	c.share = newShare(c.o.Weight, limit)
 	var err error
 	c.breaker, err = c.newBreaker(p.o.Breaker)
@@ -118,10 +120,13 @@ func (c *consumer) fetch(ctx context.Context) error {
 			err = c.fetchSession(ctx, test)
 		} else {
 			var got int
-			got, err = c.fetchMessages(ctx, n, test)
+			var suspects bool
+			got, suspects, err = c.fetchMessages(ctx, n, test)
 			// As many as came, and room to grow: an idle queue holds one slot.
-			want = max(1, got)
-			if got == n {
+			switch want = max(1, got); {
+			case suspects:
+				want = 1 // the next may be one, too, and would be given back
+			case got == n:
 				want = min(2*n, c.o.Prefetch)
 			}
 		}
@@ -204,25 +209,80 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// fetchMessages receives up to n messages, for which n slots are taken.
-func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, err error) {
+// fetchMessages receives up to n messages, for which n slots are taken. Suspects says that
+// there were messages that have to be handled alone: the first of them was, and the
+// others were given back.
+func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, suspects bool, err error) {
 	batch, err := c.receiver.Fetch(ctx, n)
 	c.pool.slots.release(c.share, n-len(batch.Deliveries))
 	if len(batch.Deliveries) == 0 {
 		test.Unused()
 	}
+	var alone *job
 	for i, d := range batch.Deliveries {
 		j := job{delivery: d}
 		if i == 0 {
 			j.permit = test
 		}
-		select {
-		case c.work <- j:
-		default: // no worker is free
-			c.pool.handlers.Go(func() { c.worker(j) })
+		switch {
+		case !c.suspects(d):
+			c.dispatch(j)
+		case alone == nil:
+			alone = &j
+		default:
+			j.permit.Unused()
+			c.giveBack(d)
+			c.pool.slots.release(c.share, 1)
 		}
 	}
-	return len(batch.Deliveries) + len(batch.Rejected), err
+	if alone != nil {
+		c.handleAlone(ctx, *alone)
+	}
+	return len(batch.Deliveries) + len(batch.Rejected), alone != nil, err
+}
+
+// suspects reports whether d is to be handled alone.
+func (c *consumer) suspects(d *queue.Delivery) bool {
+	return c.failures.suspect(d.ID, d.Count) && !c.isolated.trusts()
+}
+
+// dispatch begins to handle one message, which holds one slot.
+func (c *consumer) dispatch(j job) {
+	c.isolated.enter(context.Background()) // at once: the fetcher waits while one is handled alone
+	select {
+	case c.work <- j:
+	default: // no worker is free
+		c.pool.handlers.Go(func() { c.worker(j) })
+	}
+}
+
+// handleAlone handles one message, which holds one slot, while no other of the queue is
+// handled. It returns when the message is settled.
+func (c *consumer) handleAlone(ctx context.Context, j job) {
+	done := make(chan struct{})
+	c.pool.handlers.Go(func() {
+		defer close(done)
+		defer c.pool.slots.release(c.share, 1)
+		if c.isolate(ctx, j, messageLock{j.delivery}) {
+			defer c.isolated.leaveAlone()
+			c.handle(j)
+		}
+	})
+	<-done
+}
+
+// isolate waits until a message may be handled alone, and extends its lock l meanwhile. If
+// ctx ends first it gives the message back and reports false.
+func (c *consumer) isolate(ctx context.Context, j job, l lock) bool {
+	waiting := &lease{lock: l, cancel: func(error) {}, id: j.delivery.ID}
+	c.renewer.keep(waiting, time.Now())
+	ok := c.isolated.enterAlone(ctx)
+	c.renewer.drop(waiting)
+	if !ok {
+		j.permit.Unused()
+		c.giveBack(j.delivery)
+	}
+	return ok
 }
 
 // worker handles j and then what comes, until the consumer stops fetching. There are as
@@ -230,13 +290,19 @@ func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit
 // so that their stacks need not grow anew.
 func (c *consumer) worker(j job) {
 	for ok := true; ok; j, ok = <-c.work {
-		c.handle(j)
+		c.handleAmongOthers(j)
 	}
 }
 
-// handle handles one message, which holds one slot.
-func (c *consumer) handle(j job) {
+// handleAmongOthers handles one message, which holds one slot.
+func (c *consumer) handleAmongOthers(j job) {
 	defer c.pool.slots.release(c.share, 1)
+	defer c.isolated.leave()
+	c.handle(j)
+}
+
+// handle handles one message.
+func (c *consumer) handle(j job) {
 	now := time.Now()
 	if until := j.delivery.HeldUntil(); !until.IsZero() && !now.Before(until) {
 		j.permit.Unused()

@@ -177,7 +177,7 @@ func TestPoolWaitsForDownstream(t *testing.T) {
 		})
 		b, err := backoff.NewBreaker(nil)
 		x.must(err)
-		_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 4}, &worker.HandleOptions{Downstream: b, Retry: backoff.Fixed(0), MaxDeliveries: 100})
+		_, stop := x.run(x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 100}), h, &worker.Options{Concurrency: 4}, &worker.HandleOptions{Downstream: b, Retry: backoff.Fixed(0)})
 		x.wait(4 * time.Minute)
 		mu.Lock()
 		// Five failures open it, some were under way, and one tries every 30 s.

@@ -304,7 +304,7 @@ func (m *model) start() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	r, err := p.client.Receiver(m.t.Context(), orders, &queue.ReceiverOptions{Wait: 5 * time.Second})
+	r, err := p.client.Receiver(m.t.Context(), orders, &queue.ReceiverOptions{Wait: 5 * time.Second, MaxDeliveries: 1000})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -317,7 +317,6 @@ func (m *model) start() {
 		Sessions:      m.bySession,
 		SessionTurn:   1 + m.draw(5),
 		MaxProcessing: 5 * time.Minute,
-		MaxDeliveries: 1000,
 		Retry:         backoff.Exponential{First: time.Second, Max: 20 * time.Second},
 	})
 	if err != nil {

@@ -113,8 +113,9 @@ type HandleOptions struct {
 	Retry backoff.Policy
 
 	// MaxDeliveries is after how many deliveries a message that fails is moved to the
-	// dead-letter queue. 0 means the receiver's, which is the broker's, or 10 if the
-	// broker has none.
+	// dead-letter queue, at most the receiver's. A message that comes once more, because
+	// it ended its process or outlasted its lock, is moved before its handler is called.
+	// 0 means the receiver's, which is the broker's, or 10 if the broker has none.
 	MaxDeliveries int
 
 	// Downstream learns how handlers end: nil and Permanent are successes, any other
@@ -160,6 +161,9 @@ func (o *HandleOptions) resolve(r *queue.Receiver) error {
 	}
 	if o.MaxDeliveries == 0 {
 		o.MaxDeliveries = r.Options().MaxDeliveries
+	}
+	if limit := r.Options().MaxDeliveries; o.MaxDeliveries > limit {
+		return invalidOption("HandleOptions.MaxDeliveries is %d, and the receiver dead-letters what comes more than %d times: raise ReceiverOptions.MaxDeliveries, and the queue's own limit if it has one", o.MaxDeliveries, limit)
 	}
 	caps := r.Capabilities()
 	if caps.SessionOnly {

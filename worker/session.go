@@ -65,7 +65,13 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 		}
 	}()
 	for turn := 0; turn < c.o.SessionTurn && ctx.Err() == nil; turn++ {
+		if !c.isolated.enter(ctx) {
+			return nil
+		}
 		batch, err := s.Fetch(ctx, 1, c.o.SessionIdle)
+		if len(batch.Deliveries) == 0 {
+			c.isolated.leave()
+		}
 		switch {
 		case err != nil && turn > 0 && errors.Is(err, queue.ErrSessionLost):
 			return nil // some of it was handled before
@@ -78,7 +84,7 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 		}
 		j := job{delivery: batch.Deliveries[0], permit: test}
 		test = backoff.Permit{}
-		if !c.goesOn(ctx, s, c.handleInSession(s, j)) {
+		if !c.goesOn(ctx, s, c.handleEntered(ctx, s, j)) {
 			return nil
 		}
 	}
@@ -107,16 +113,36 @@ func (c *consumer) goesOn(ctx context.Context, s *queue.Session, last settlement
 	return true
 }
 
+// handleEntered handles one message of s: among others, for which the isolation was
+// entered, or alone.
+func (c *consumer) handleEntered(ctx context.Context, s *queue.Session, j job) settlement {
+	if !c.suspects(j.delivery) {
+		defer c.isolated.leave()
+		return c.handleInSession(s, j)
+	}
+	c.isolated.leave()
+	if !c.isolate(ctx, j, c.claimOf(j)) {
+		return settlement{disposition: driver.Lost}
+	}
+	defer c.isolated.leaveAlone()
+	return c.handleInSession(s, j)
+}
+
+// claimOf is what has to be extended of a message of a session beside the session's lock:
+// its claim, nil if it has none.
+func (c *consumer) claimOf(j job) lock {
+	if c.tracks && j.delivery.Encrypted {
+		return claimLock{messageLock{j.delivery}}
+	}
+	return nil
+}
+
 // handleInSession handles one message of s.
 func (c *consumer) handleInSession(s *queue.Session, j job) settlement {
 	ctx, cancel := context.WithCancelCause(c.base)
 	defer cancel(nil)
 	unhook := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })
 	defer unhook()
-	var l lock // the lease of the session keeps the lock
-	if c.tracks && j.delivery.Encrypted {
-		l = claimLock{messageLock{j.delivery}}
-	}
-	r := c.start(ctx, time.Now(), cancel, j, l)
+	r := c.start(ctx, time.Now(), cancel, j, c.claimOf(j)) // the lease of the session keeps the lock
 	return r.do()
 }
