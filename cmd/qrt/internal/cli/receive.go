@@ -22,6 +22,7 @@ type receiveOptions struct {
 	session              string
 	nextSession          bool
 	wait, delay          time.Duration
+	group                string
 }
 
 func (a *app) receiveCommand() *cobra.Command {
@@ -78,6 +79,7 @@ The exit code is 3 if there was no message, and 1 if all were rejected.`,
 	f.BoolVar(&o.body, "body", false, "print bodies only, each ending a line")
 	f.StringVar(&o.session, "session", "", "receive from this session only: its `ID`")
 	f.BoolVar(&o.nextSession, "next-session", false, "receive from the next session that is free")
+	f.StringVar(&o.group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	f.StringVar(&wait, "wait", "2s", "`duration` to wait for a message")
 	c.MarkFlagsMutuallyExclusive("max", "all", "follow")
 	return c
@@ -129,7 +131,7 @@ func (r *receiving) goesOn(ctx context.Context, err error) bool {
 func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
 	r := &receiving{a: a, o: o}
 	err := a.with(ctx, access{queues: []string{name}, rejected: r.reject, looks: true}, func(c *connection) (err error) {
-		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait})
+		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait, Group: o.group, NoAccounting: true})
 		if err != nil {
 			return err
 		}
