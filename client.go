@@ -69,8 +69,10 @@ type Client struct {
 	sessions  map[*Session]struct{}  // that have not ended
 	endpoints map[*endpoint]struct{} // that were not closed
 	caches    keyCaches
+	inflows   map[string]*inflow // by queue; one for each that was opened for receiving
 
 	watch storeWatch
+	known knownKeys
 }
 
 // New returns a Client over p, which it owns from then on: Close closes it. It
@@ -85,6 +87,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 		c.options = *o
 	}
 	c.options.Crypto.AcceptedOrigins = slices.Clone(c.options.Crypto.AcceptedOrigins)
+	c.options.Crypto.AcceptedVersions = slices.Clone(c.options.Crypto.AcceptedVersions)
 	if c.options.Logger == nil {
 		c.options.Logger = slog.Default()
 	}
@@ -118,6 +121,7 @@ func (c *Client) Broker() driver.Broker { return c.broker }
 func (c *Client) Options() Options {
 	o := c.options
 	o.Crypto.AcceptedOrigins = slices.Clone(o.Crypto.AcceptedOrigins)
+	o.Crypto.AcceptedVersions = slices.Clone(o.Crypto.AcceptedVersions)
 	o.KeysFor = func(queue string) keys.Provider {
 		cached, err := c.keysOf(queue)
 		if err != nil || cached == nil {

@@ -89,6 +89,12 @@ type CryptoConfig struct {
 	// their receivers one ReceiverOptions.Group.
 	AcceptedOrigins []string
 
+	// AcceptedVersions are the versions of the envelope that senders may use, those that
+	// this library does not know yet included: a message of such a version waits for
+	// ReceiverOptions.RotationHorizon, so that an upgrade reaches this receiver first. Of
+	// any other version it is dead-lettered at once. Nil means version 1 alone.
+	AcceptedVersions []uint8
+
 	// InsecureSkipFreshness accepts messages of any age, so that a broker can
 	// replay all it ever stored. It cannot be combined with TrackReplays.
 	InsecureSkipFreshness bool
@@ -114,6 +120,9 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 		return c, invalidOption("CryptoConfig.PlaintextPolicy %d is unknown", c.PlaintextPolicy)
 	case c.TrackReplays && c.InsecureSkipFreshness:
 		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a store remembers a message only as long as it can be fresh")
+	}
+	if len(c.AcceptedVersions) == 0 {
+		c.AcceptedVersions = []uint8{envelope.Version1}
 	}
 	if c.MaxClockSkew == 0 {
 		c.MaxClockSkew = DefaultMaxClockSkew

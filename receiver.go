@@ -69,17 +69,27 @@ type ReceiverOptions struct {
 
 	// RotationHorizon is over how long those deliveries are spread, so that a
 	// new key reaches this receiver first. It should exceed the life of cached
-	// keys. 0 means 15 minutes.
+	// keys. In a session it counts from when the broker took the first message that
+	// had to wait; others that have to wait within four times that long are
+	// dead-lettered at once. It is at most CryptoConfig.MaxMessageAge: a key that
+	// comes later finds the message expired. 0 means 15 minutes, or MaxMessageAge if
+	// that is shorter.
 	RotationHorizon time.Duration
 
-	// MaxAuthFailures is after how many authentication failures in a row
-	// receiving pauses: a wrong key must not drain a backlog into the
-	// dead-letter queue. One message is then tried every 30 s, and a success
-	// resumes. 0 means 20.
+	// MaxAuthFailures is after how many authentication failures a key counts as
+	// wrong under which no message has opened: its messages are given back, with
+	// delays of 1 s doubling to 5 minutes, and while no key of this receiver has
+	// opened any, nothing is fetched. Whether messages open by then is found out by
+	// peeking, or, if the broker cannot peek, by fetching one. Once a message opened
+	// under a key, others that fail under it are forged and are dead-lettered at full
+	// speed.
+	//
+	// It is also how many dead letters in a minute, of messages that could not be
+	// read, raise the alarm: see observe.Flood. 0 means 20.
 	MaxAuthFailures int
 }
 
-func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error {
+func (o *ReceiverOptions) resolve(caps driver.Capabilities, cfg *CryptoConfig, queue string) error {
 	for _, d := range [...]struct {
 		name  string
 		value int64
@@ -118,11 +128,23 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		// over that many deliveries.
 		o.MaxDeliveries = min(o.MaxDeliveries, caps.MaxDeliveries)
 	}
-	if o.RotationHorizon == 0 {
-		o.RotationHorizon = DefaultRotationHorizon
-	}
 	if o.MaxAuthFailures == 0 {
 		o.MaxAuthFailures = DefaultMaxAuthFailures
+	}
+	return o.resolveHorizon(cfg)
+}
+
+// resolveHorizon checks RotationHorizon against the age that messages may have.
+func (o *ReceiverOptions) resolveHorizon(cfg *CryptoConfig) error {
+	limit := cfg.MaxMessageAge
+	if cfg.InsecureSkipFreshness {
+		limit = maxHorizon
+	}
+	if o.RotationHorizon > limit {
+		return invalidOption("ReceiverOptions.RotationHorizon is %v and CryptoConfig.MaxMessageAge %v: a message that waits for its key for longer than MaxMessageAge is expired when the key comes; raise MaxMessageAge or lower RotationHorizon", o.RotationHorizon, limit)
+	}
+	if o.RotationHorizon == 0 {
+		o.RotationHorizon = min(DefaultRotationHorizon, limit)
 	}
 	return nil
 }
@@ -136,6 +158,9 @@ type Receiver struct {
 	watch     *storeWatch  // of the Client
 	freshness intake.Freshness
 	gate      *intake.Gate
+	inflow    *inflow // of the queue, shared with other receivers of the Client
+	checked   checkedKeys
+	peeker    peeker
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -155,7 +180,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	r.endpoint = e
 	r.options.Senders = slices.Clone(r.options.Senders)
 	e.opener.Senders = r.options.Senders
-	err = r.options.resolve(e.caps, queue)
+	err = r.options.resolve(e.caps, &e.cfg, queue)
 	if err == nil {
 		err = e.refuseSenderKey(ctx)
 	}
@@ -171,12 +196,20 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		r.finishes = newFinisher(r.store, r.options.Group)
 	}
 	r.freshness = intake.Freshness{MaxAge: e.cfg.MaxMessageAge, Skew: e.cfg.MaxClockSkew, Skip: e.cfg.InsecureSkipFreshness, Store: r.store != nil}
-	r.gate = intake.NewGate(intake.GateOptions{
+	r.inflow = c.inflowOf(queue, r.options.MaxAuthFailures)
+	gate := intake.GateOptions{
 		MaxAuthFailures: r.options.MaxAuthFailures,
 		Ask:             r.askAgain,
+		Check:           r.keyChanged,
 		Tell:            r.reportChange,
 		Paused:          func(retry time.Duration) error { return &driver.Error{RetryAfter: retry, Err: ErrReceivingPaused} },
-	})
+	}
+	if e.caps.Peek != driver.None {
+		r.peeker.opener = e.opener
+		r.peeker.opener.Observe = &unobserved // a probe is no event of the queue
+		gate.Peek = r.peekOpens
+	}
+	r.gate = intake.NewGate(gate)
 	return r, nil
 }
 
@@ -237,8 +270,8 @@ func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
 //
 // Its error is about receiving, never about one message: a message that does not
 // pass the pipeline is settled as documented, reported to Options.OnRejected,
-// log and Observer, and costs the others of its batch nothing. After too many
-// authentication failures in a row it is ErrReceivingPaused; while the key
+// log and Observer, and costs the others of its batch nothing. While messages open
+// under no key of this receiver it is ErrReceivingPaused; while the key
 // provider or the replay store does not answer nothing is fetched, and it is
 // ErrKeyProvider or ErrReplayStore after Wait.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {

@@ -61,7 +61,7 @@ type File struct {
 	look sync.Mutex // held while looking at the file, only by TryLock; guards info and seen
 	info fs.FileInfo
 	at   time.Time // when info was taken
-	seen map[ID]fingerprint
+	seen map[ID]identity
 }
 
 // fileState is what was read, or why the last change was not. It is not changed
@@ -83,7 +83,7 @@ func OpenFile(path string, o *FileOptions) (*File, error) {
 	if o == nil {
 		o = new(FileOptions)
 	}
-	f := &File{path: path, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]fingerprint)}
+	f := &File{path: path, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]identity)}
 	if f.every < 0 {
 		return nil, fmt.Errorf("keys: file: CheckEvery is %v: use 0 for 1s, or more", f.every)
 	}
@@ -169,28 +169,32 @@ func (f *File) read() error {
 	}
 	old := f.state.Load()
 	next := &fileState{keys: make(map[ID]*Key, len(set.Keys)), current: set.Current}
-	prints := make(map[ID]fingerprint, len(set.Keys))
+	seen := make(map[ID]identity, len(set.Keys))
+	same := make(map[ID]bool, len(set.Keys))
 	for _, k := range set.Keys {
 		id := k.ID()
 		fp, err := k.fingerprint()
-		if was, ok := f.seen[id]; err == nil && ok && !was.equal(fp) {
+		was := f.seen[id]
+		if err == nil && was.refuses(fp) {
 			err = fmt.Errorf("keys: file %s: %w: %s named another secret before: give a new key a new ID", f.path, ErrInvalidKey, id)
 		}
 		if err != nil {
 			set.destroy()
 			return err
 		}
-		prints[id], next.keys[id] = fp, k
+		same[id] = was.print.equal(fp)
+		seen[id], next.keys[id] = was.next(k, fp), k
 	}
 	// Nothing refuses it any more.
-	maps.Copy(f.seen, prints)
 	f.info, f.at = info, at
 	for id, k := range next.keys {
-		if was := old.keys[id]; was != nil && was.Err() == nil && was.Alike(k) {
+		if was := old.keys[id]; was != nil && was.Err() == nil && same[id] && was.Alike(k) {
 			next.keys[id] = was // what was derived from it stays good
+			seen[id] = seen[id].of(was)
 			k.Destroy()
 		}
 	}
+	maps.Copy(f.seen, seen)
 	f.state.Store(next)
 	for id, k := range old.keys {
 		if next.keys[id] == nil {

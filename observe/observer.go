@@ -44,6 +44,8 @@ type Observer interface {
 	Gap(ctx context.Context, s Source, e Gap)
 	// DeadLettered: see the type [DeadLettered].
 	DeadLettered(ctx context.Context, s Source, e DeadLettered)
+	// Flood: see the type [Flood].
+	Flood(ctx context.Context, s Source, e Flood)
 	// Redriven: see the type [Redriven].
 	Redriven(ctx context.Context, s Source, e Redriven)
 	// CryptoError: see the type [CryptoError].
@@ -125,6 +127,9 @@ func (Nop) Gap(context.Context, Source, Gap) {}
 
 // DeadLettered does nothing.
 func (Nop) DeadLettered(context.Context, Source, DeadLettered) {}
+
+// Flood does nothing.
+func (Nop) Flood(context.Context, Source, Flood) {}
 
 // Redriven does nothing.
 func (Nop) Redriven(context.Context, Source, Redriven) {}

@@ -97,7 +97,7 @@ func anotherSecretLater(t *trial) {
 	if t.static() {
 		return
 	}
-	t.get(a)
+	t.get(a).Confirm() // a message opened under it
 	t.get(b)
 	t.replace(Content{Current: b.ID, Keys: []Material{b}})
 	t.missing(a.ID)

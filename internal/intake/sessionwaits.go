@@ -1,0 +1,59 @@
+package intake
+
+import (
+	"sync"
+	"time"
+)
+
+// waitMemory is for how many horizons a wait of a session is remembered: an attacker who
+// can only send holds a session up for a quarter of the time at most.
+const waitMemory = 4
+
+// maxWaits bounds how many sessions are remembered: some 100 bytes each.
+const maxWaits = 4096
+
+// SessionWaits bounds for how long messages of a session may hold it up because a key or
+// version is not known: once for a horizon, and not once for each message. It is safe
+// for concurrent use.
+type SessionWaits struct {
+	mu    sync.Mutex           // guards what follows
+	began map[string]time.Time // by session: when its first message that blocked was enqueued
+}
+
+// Block notes that a message of the session must wait, and returns for how much longer it
+// may. Zero: the wait of its session is over. enqueued is when the broker took the
+// message, zero if it does not tell; horizon is above zero.
+func (w *SessionWaits) Block(session string, enqueued, now time.Time, horizon time.Duration) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	begin, ok := w.began[session]
+	if !ok || now.Sub(begin) >= waitMemory*horizon {
+		begin = enqueued
+		if begin.IsZero() || begin.After(now) {
+			begin = now // also a broker that names the future gets one horizon
+		}
+		w.remember(session, begin, now, horizon)
+	}
+	return max(begin.Add(horizon).Sub(now), 0)
+}
+
+// remember makes room: first of what is over, then of the wait that began first.
+func (w *SessionWaits) remember(session string, begin, now time.Time, horizon time.Duration) {
+	if w.began == nil {
+		w.began = make(map[string]time.Time)
+	}
+	if _, ok := w.began[session]; !ok && len(w.began) >= maxWaits {
+		oldest, at := "", now
+		for s, b := range w.began {
+			if now.Sub(b) >= waitMemory*horizon {
+				delete(w.began, s)
+			} else if !b.After(at) {
+				oldest, at = s, b
+			}
+		}
+		if len(w.began) >= maxWaits {
+			delete(w.began, oldest)
+		}
+	}
+	w.began[session] = begin
+}
