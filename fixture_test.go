@@ -205,3 +205,11 @@ func (x *fixture) wait(d time.Duration) {
 		x.Fatal("the test ended")
 	}
 }
+
+// prove has a message opened under the current key: what fails under it from now on is
+// forged. The queue must be empty.
+func (x *fixture) prove(r *queue.Receiver) {
+	x.Helper()
+	x.send(&queue.Message{ID: "proof", Body: []byte("proof")})
+	x.must(x.one(r).Complete(x.Context()))
+}

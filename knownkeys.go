@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/internal/intake"
@@ -31,6 +32,15 @@ type knownKeys struct {
 type knownKey struct {
 	id    keys.ID
 	value checkValue
+	queue string // for a key without a check value: another queue's may be another key
+}
+
+// knownKeyOf is a key under which a message of queue opened, or did not.
+func knownKeyOf(queue string, id keys.ID, v checkValue) knownKey {
+	if v != (checkValue{}) {
+		queue = ""
+	}
+	return knownKey{id, v, queue}
 }
 
 type keyName struct {
@@ -46,19 +56,20 @@ func (k *knownKeys) note(queue string, id keys.ID, v checkValue) {
 		k.opened, k.names = make(map[knownKey]struct{}), make(map[keyName]checkValue)
 	}
 	if len(k.opened) < maxKnownKeys {
-		k.opened[knownKey{id, v}] = struct{}{}
+		k.opened[knownKeyOf(queue, id, v)] = struct{}{}
 	}
 	if _, ok := k.names[keyName{queue, id}]; !ok && v != (checkValue{}) && len(k.names) < maxKnownKeys {
 		k.names[keyName{queue, id}] = v
 	}
 }
 
-// works reports whether a message opened under the key, in any queue.
-func (k *knownKeys) works(id keys.ID, v checkValue) bool {
+// works reports whether a message opened under the key, in any queue; of a key without a
+// check value, in this queue.
+func (k *knownKeys) works(queue string, id keys.ID, v checkValue) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	_, ok := k.opened[knownKey{id, v}]
-	return ok && v != (checkValue{})
+	_, ok := k.opened[knownKeyOf(queue, id, v)]
+	return ok
 }
 
 // named returns the IDs that have opened messages of queue, with their check values.
@@ -68,7 +79,7 @@ func (k *knownKeys) named(queue string) []knownKey {
 	var all []knownKey
 	for name, v := range k.names {
 		if name.queue == queue {
-			all = append(all, knownKey{name.id, v})
+			all = append(all, knownKeyOf(queue, name.id, v))
 		}
 	}
 	return all
@@ -76,7 +87,7 @@ func (k *knownKeys) named(queue string) []knownKey {
 
 // checked is the check value of a key that was looked at.
 type checked struct {
-	key   *keys.Key
+	key   weak.Pointer[keys.Key] // a retired key must not be kept
 	value checkValue
 }
 
@@ -90,7 +101,7 @@ type checkedKeys struct {
 func (c *checkedKeys) valueOf(key *keys.Key) checkValue {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if x, ok := c.of[key.ID()]; ok && x.key == key {
+	if x, ok := c.of[key.ID()]; ok && x.key == weak.Make(key) {
 		return x.value
 	}
 	v, err := key.CheckValue()
@@ -100,7 +111,7 @@ func (c *checkedKeys) valueOf(key *keys.Key) checkValue {
 	if c.of == nil {
 		c.of = make(map[keys.ID]checked)
 	}
-	c.of[key.ID()] = checked{key, v}
+	c.of[key.ID()] = checked{weak.Make(key), v}
 	return v
 }
 
@@ -128,7 +139,7 @@ func (r *Receiver) opened(ctx context.Context, permit *intake.Permit, id keys.ID
 // key opens others, here or at another receiver of the Client.
 func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, v *intake.Verdict) {
 	id := t.d.KeyID
-	if r.client.known.works(id, r.valueOf(id)) {
+	if r.client.known.works(r.queue, id, r.valueOf(id)) {
 		permit.Opened(ctx, id)
 	}
 	f := permit.Failed(ctx, id)

@@ -249,7 +249,7 @@ func TestReceiverWithoutKeys(t *testing.T) {
 // An unknown key is named, differs from an authentication failure, and is tried
 // again over a horizon, because a rotation may not have arrived.
 func TestKeyNotFound(t *testing.T) {
-	inBubble(t, nil, func(x *fixture) {
+	inBubble(t, patient, func(x *fixture) {
 		x.must(x.ring.Add(newKey(x.T, "k2", 9)))
 		x.must(x.ring.SetCurrent("k2"))
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})

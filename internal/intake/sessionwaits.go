@@ -16,8 +16,10 @@ const maxWaits = 4096
 // version is not known: once for a horizon, and not once for each message. It is safe
 // for concurrent use.
 type SessionWaits struct {
-	mu    sync.Mutex           // guards what follows
-	began map[string]time.Time // by session: when its first message that blocked was enqueued
+	mu sync.Mutex // guards what follows
+	// By session: when its first message that blocked was enqueued. Once newer is full
+	// it becomes older, whose waits are forgotten.
+	newer, older map[string]time.Time
 }
 
 // Block notes that a message of the session must wait, and returns for how much longer it
@@ -26,34 +28,23 @@ type SessionWaits struct {
 func (w *SessionWaits) Block(session string, enqueued, now time.Time, horizon time.Duration) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	begin, ok := w.began[session]
+	begin, ok := w.newer[session]
+	if !ok {
+		begin, ok = w.older[session]
+	}
 	if !ok || now.Sub(begin) >= waitMemory*horizon {
 		begin = enqueued
 		if begin.IsZero() || begin.After(now) {
 			begin = now // also a broker that names the future gets one horizon
 		}
-		w.remember(session, begin, now, horizon)
+		w.remember(session, begin)
 	}
 	return max(begin.Add(horizon).Sub(now), 0)
 }
 
-// remember makes room: first of what is over, then of the wait that began first.
-func (w *SessionWaits) remember(session string, begin, now time.Time, horizon time.Duration) {
-	if w.began == nil {
-		w.began = make(map[string]time.Time)
+func (w *SessionWaits) remember(session string, begin time.Time) {
+	if w.newer == nil || len(w.newer) >= maxWaits/2 {
+		w.newer, w.older = make(map[string]time.Time), w.newer
 	}
-	if _, ok := w.began[session]; !ok && len(w.began) >= maxWaits {
-		oldest, at := "", now
-		for s, b := range w.began {
-			if now.Sub(b) >= waitMemory*horizon {
-				delete(w.began, s)
-			} else if !b.After(at) {
-				oldest, at = s, b
-			}
-		}
-		if len(w.began) >= maxWaits {
-			delete(w.began, oldest)
-		}
-	}
-	w.began[session] = begin
+	w.newer[session] = begin
 }
