@@ -29,7 +29,8 @@ const QueueRetention time.Duration = math.MaxInt64
 const maxHorizon = 50 * 365 * 24 * time.Hour
 
 // maxRetention bounds what QueueRetention takes from a driver: 14 days, the longest that
-// the services keep a message by default. The broker does not decide what is fresh.
+// the services keep a message by default. The broker does not decide what is fresh, and
+// cannot make it less than DefaultMaxMessageAge either.
 const maxRetention = 14 * 24 * time.Hour
 
 // PlaintextPolicy says what a receiver does with a message that is not sealed.
@@ -150,7 +151,7 @@ func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
 	if retention <= 0 {
 		return c, invalidOption("CryptoConfig.MaxMessageAge is QueueRetention, and this broker does not tell how long it keeps messages: name a duration that exceeds the longest backlog you want to survive")
 	}
-	c.MaxMessageAge = min(retention, maxRetention)
+	c.MaxMessageAge = min(max(retention, DefaultMaxMessageAge), maxRetention)
 	return c.resolveAges()
 }
 

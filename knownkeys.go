@@ -135,6 +135,10 @@ func (r *Receiver) opened(ctx context.Context, permit *intake.Permit, id keys.ID
 	}
 }
 
+// countedWaits bounds for how many of the longest pauses a message is given back on a
+// broker that counts: half an hour, which a corrected secret then waits at most.
+const countedWaits = 6
+
 // failed says what follows for a message that did not authenticate. It is forged if the
 // key opens others, here or at another receiver of the Client.
 func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, v *intake.Verdict) {
@@ -148,6 +152,10 @@ func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, 
 	case f.State == intake.KeyWorks:
 		v.Final = true
 	case f.State == intake.NoneWorks: // the secret may be wrong
+		if !r.caps.ReleaseUncounted {
+			// Another message should be next: each has few deliveries.
+			v.Wait = min(v.Wait*time.Duration(2*min(max(v.Count, 1), countedWaits)), countedWaits*intake.MaxPause)
+		}
 	case t.session != nil:
 		v.Final = r.sessionWait(t) == 0
 	default:
