@@ -71,7 +71,7 @@ func (r *Receiver) countUnread(ctx context.Context, e *RejectedError) {
 		return
 	}
 	r.obs.Flood(ctx, r.obs.Source, observe.Flood{Reason: e.Reason, Count: n})
-	r.log.LogAttrs(ctx, slog.LevelError, "Messages that cannot be read FLOOD the queue: they are dead-lettered, and someone without a key can send to it",
+	r.log.LogAttrs(ctx, slog.LevelError, "Messages that cannot be read FLOOD the queue and are dead-lettered: a sender without the key sends to it",
 		slog.String("queue", r.queue), slog.String("reason", e.Reason), slog.Int("count", n))
 }
 
