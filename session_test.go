@@ -204,14 +204,14 @@ func TestMessageOfAnotherSession(t *testing.T) {
 				s, err = r.NextSession(x.Context())
 				x.must(err)
 				if got, err := s.State(x.Context()); string(got) != "secrets of tenant a" || err != nil || s.ID() != "tenant-a" {
-					t.Fatalf("session %q, state %q, %v: the attack was not set up", s.ID(), got, err)
+					x.Fatalf("session %q, state %q, %v: the attack was not set up", s.ID(), got, err)
 				}
 				d, err := s.ReceiveOne(x.Context())
 				if !errors.Is(err, queue.ErrAuthenticationFailed) {
-					t.Fatalf("ReceiveOne = %v, %v, want ErrAuthenticationFailed", d, err)
+					x.Fatalf("ReceiveOne = %v, %v, want ErrAuthenticationFailed", d, err)
 				}
 				if got := x.deadReasons(orders); !slices.Equal(got, []string{"authentication_failed"}) {
-					t.Errorf("dead letters %v", got)
+					x.Errorf("dead letters %v", got)
 				}
 				x.must(s.Close(x.Context()))
 			})
@@ -273,9 +273,9 @@ func TestUnnamedSession(t *testing.T) {
 				d, err := s.ReceiveOne(x.Context())
 				switch {
 				case hidden && err != nil:
-					t.Errorf("ReceiveOne: %v", err)
+					x.Errorf("ReceiveOne: %v", err)
 				case !hidden && !errors.Is(err, queue.ErrAuthenticationFailed):
-					t.Errorf("ReceiveOne = %v, %v, want ErrAuthenticationFailed", d, err)
+					x.Errorf("ReceiveOne = %v, %v, want ErrAuthenticationFailed", d, err)
 				}
 				x.must(s.Close(x.Context()))
 				x.must(c.Close(x.Context()))
@@ -291,7 +291,7 @@ func TestAcceptSessionGetsTheOneItAskedFor(t *testing.T) {
 		r := x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil)
 		s, err := r.AcceptSession(x.Context(), "tenant-a")
 		if !errors.Is(err, queue.ErrAuthenticationFailed) || !strings.Contains(err.Error(), `"tenant-b" instead of "tenant-a"`) {
-			t.Fatalf("AcceptSession = %v, %v, want an error that names both", s, err)
+			x.Fatalf("AcceptSession = %v, %v, want an error that names both", s, err)
 		}
 		h.session = nil // what was refused was given back at once
 		s, err = r.AcceptSession(x.Context(), "tenant-a")

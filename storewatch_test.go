@@ -138,6 +138,49 @@ func TestStoreTroubleSpendsOneBatch(t *testing.T) {
 	}
 }
 
+// The store of this process stops receiving when it is full of claims, and goes on once one
+// ends: at the cost of one batch, however long that takes.
+func TestFullMemoryStopsReceiving(t *testing.T) {
+	full := func(x *fixture, o *queue.Options) {
+		x.broker = newBroker(3)
+		store, err := replay.NewMemory(&replay.MemoryOptions{Bounds: replay.Bounds{
+			Store: replay.Quota{Records: 8, Streams: 100, Intervals: 100}, Group: replay.Quota{Records: 8}, Sender: replay.Quota{Records: 8},
+		}})
+		x.must(err)
+		x.store, o.ReplayStore = store, store
+		o.Crypto.MaxMessageAge = 24 * time.Hour
+	}
+	inBubble(t, full, func(x *fixture) {
+		for range 8 {
+			x.send(&queue.Message{Body: []byte("held")})
+		}
+		r := x.receiver(orders, nil)
+		held, err := r.Receive(x.Context(), 8)
+		x.must(err)
+		if len(held) != 8 {
+			x.Fatalf("%d messages, want 8", len(held))
+		}
+		x.send(&queue.Message{ID: "next", Body: []byte("a")})
+		for begin := time.Now(); time.Since(begin) < 6*time.Hour; {
+			for _, d := range held {
+				x.must(d.Renew(x.Context()))
+			}
+			if ds, err := r.Receive(x.Context(), 8); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReplayStore) {
+				x.Fatalf("Receive = %d, %v", len(ds), err)
+			}
+		}
+		for _, d := range held {
+			x.must(d.Complete(x.Context()))
+		}
+		x.wait(time.Minute)
+		d := x.one(r)
+		x.must(d.Complete(x.Context()))
+		if n := len(x.deadReasons(orders)); d.Count > 2 || n > 0 || len(x.rejected) > 1 {
+			x.Errorf("count %d, %d dead letters, %d rejections; want at most 2, 0 and 1", d.Count, n, len(x.rejected))
+		}
+	})
+}
+
 // A lock of the broker's choice is no reason to stop, to spin, or to deliver twice.
 func TestLockOfTheBrokersChoice(t *testing.T) {
 	for name, until := range map[string]time.Time{
