@@ -117,6 +117,10 @@ func (r *Receiver) claimed(t *taken, c *replay.Claim) {
 		t.refuse(err)
 	case errors.Is(err, replay.ErrQuota):
 		t.wait = quotaDelay
+		if !r.caps.ReleaseUncounted {
+			// Each costs a delivery: ten last for some four hours.
+			t.wait = min(quotaDelay<<min(max(t.d.Count-1, 0), 8), maxQuotaDelay)
+		}
 		t.refuse(err)
 	default: // ErrFull, or an answer that no store may give
 		t.refuse(fmt.Errorf("%w: %w", ErrReplayStore, err))
@@ -155,6 +159,8 @@ const (
 	// quotaDelay is how long the messages of a sender at its quota are left alone: its
 	// records go as its messages are completed.
 	quotaDelay = 30 * time.Second
+	// maxQuotaDelay is the longest such delay on a broker that counts deliveries.
+	maxQuotaDelay = time.Hour
 )
 
 // lease is how long a claim lives: as long as the lock, so that a crash costs one

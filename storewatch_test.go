@@ -144,7 +144,7 @@ func TestFullMemoryStopsReceiving(t *testing.T) {
 	full := func(x *fixture, o *queue.Options) {
 		x.broker = newBroker(3)
 		store, err := replay.NewMemory(&replay.MemoryOptions{Bounds: replay.Bounds{
-			Store: replay.Quota{Records: 8, Streams: 100, Intervals: 100}, Group: replay.Quota{Records: 8}, Sender: replay.Quota{Records: 8},
+			Store: replay.Quota{Records: 8, Streams: 100, Intervals: 100}, Group: replay.Quota{Records: 9}, Sender: replay.Quota{Records: 9},
 		}})
 		x.must(err)
 		x.store, o.ReplayStore = store, store
