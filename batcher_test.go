@@ -120,11 +120,11 @@ func TestBatchSenderNeverSendsPlaintext(t *testing.T) {
 		p := &countingProvider{Provider: x.ring}
 		c, err := queue.New(&faultyBroker{Broker: x.broker}, &queue.Options{Keys: p, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
 		x.must(err)
+		p.broken.Store(true) // CurrentKeyID still answers: sealing itself fails
 		s, err := c.Sender(x.Context(), orders, nil)
 		x.must(err)
 		b, err := queue.NewBatcher(s, &queue.BatcherOptions{MaxAttempts: 3})
 		x.must(err)
-		p.broken.Store(true) // CurrentKeyID still answers: sealing itself fails
 		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("secret")}); !errors.Is(err, queue.ErrEncryptionFailed) {
 			x.Errorf("Send = %v, want ErrEncryptionFailed", err)
 		}

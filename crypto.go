@@ -9,28 +9,29 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
 // Defaults of [CryptoConfig].
 const (
-	DefaultMaxMessageAge = 5 * time.Minute
-	DefaultMaxClockSkew  = 30 * time.Second
-	DefaultRetryWindow   = 24 * time.Hour
+	defaultMaxMessageAge = 5 * time.Minute
+	defaultMaxClockSkew  = 30 * time.Second
+	defaultRetryWindow   = 24 * time.Hour
 )
 
 // QueueRetention as MaxMessageAge stands for the time that the broker keeps a
 // message. It is resolved when a Receiver opens, from the driver's
-// Capabilities; where the broker cannot tell, the Receiver must name a value.
+// Capabilities; if the broker cannot tell, the Receiver must name a value.
 const QueueRetention time.Duration = math.MaxInt64
 
 // maxHorizon bounds the durations of a CryptoConfig, so that no sum of them overflows:
 // the largest is MaxMessageAge + 3 x MaxClockSkew, and a time.Duration holds 292 years.
 const maxHorizon = 50 * 365 * 24 * time.Hour
 
-// maxRetention bounds what QueueRetention takes from a driver: 14 days, the longest that
-// the services keep a message by default. The broker does not decide what is fresh, and
-// cannot make it less than DefaultMaxMessageAge either.
+// maxRetention bounds the retention that QueueRetention takes from a driver, because the
+// broker must not decide what is fresh: 14 days, the longest that the services keep a
+// message by default. Nor can the broker make it less than defaultMaxMessageAge.
 const maxRetention = 14 * 24 * time.Hour
 
 // PlaintextPolicy says what a receiver does with a message that is not sealed.
@@ -60,16 +61,16 @@ func (p PlaintextPolicy) String() string {
 // phases of docs/migration.md. [Strict] is the last.
 type CryptoConfig struct {
 	// Enabled makes senders seal. Receivers that have keys open sealed messages
-	// in any case.
+	// whether it is set or not.
 	Enabled bool
 
 	// PlaintextPolicy is for receivers; zero is Allow.
 	PlaintextPolicy PlaintextPolicy
 
 	// MaxMessageAge is how old a message may be when it is first received,
-	// counted from its sealing or its NotBefore, whichever is later. It must
-	// exceed the backlog that an outage can build: what waits longer is
-	// dead-lettered. 0 means 5 minutes.
+	// counted from its sealing or its NotBefore, whichever is later. Older messages
+	// are dead-lettered, so it must exceed the longest backlog that an outage can
+	// build. 0 means 5 minutes.
 	MaxMessageAge time.Duration
 
 	// MaxClockSkew is how far any two clocks of senders and receivers may
@@ -96,9 +97,36 @@ type CryptoConfig struct {
 	// any other version it is dead-lettered at once. Nil means version 1 alone.
 	AcceptedVersions []uint8
 
-	// InsecureSkipFreshness accepts messages of any age, so that a broker can
-	// replay all it ever stored. It cannot be combined with TrackReplays.
+	// InsecureSkipFreshness accepts messages of any age, so that a broker can replay
+	// every message that it ever stored. It cannot be combined with TrackReplays.
 	InsecureSkipFreshness bool
+
+	// Loosen lets a SenderOptions.Crypto or ReceiverOptions.Crypto be less strict than the
+	// Client's: without Enabled, with a PlaintextPolicy that accepts more, without
+	// TrackReplays, or with InsecureSkipFreshness. Without Loosen that is
+	// ErrInvalidOptions, because a configuration that is there to set one duration
+	// would otherwise turn all protection off. It has no meaning in Options.Crypto.
+	Loosen bool
+}
+
+// loosened says what a sender or receiver with c would do less strictly than one with
+// base; "" if nothing.
+func (c *CryptoConfig) loosened(base *CryptoConfig, role observe.Role) string {
+	switch sends := role == observe.Sender; {
+	case c.Loosen:
+		return ""
+	case sends && base.Enabled && !c.Enabled:
+		return "it has no Enabled: messages would be sent in plaintext"
+	case sends:
+		return ""
+	case c.PlaintextPolicy < base.PlaintextPolicy:
+		return "its PlaintextPolicy is " + c.PlaintextPolicy.String() + " and the Client's is " + base.PlaintextPolicy.String()
+	case base.TrackReplays && !c.TrackReplays:
+		return "it has no TrackReplays: a broker could have messages handled again"
+	case c.InsecureSkipFreshness && !base.InsecureSkipFreshness:
+		return "it has InsecureSkipFreshness"
+	}
+	return ""
 }
 
 // resolveSender checks c and fills in the defaults that do not depend on a broker. An
@@ -126,13 +154,13 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 		c.AcceptedVersions = []uint8{envelope.Version1}
 	}
 	if c.MaxClockSkew == 0 {
-		c.MaxClockSkew = DefaultMaxClockSkew
+		c.MaxClockSkew = defaultMaxClockSkew
 	}
 	if c.RetryWindow == 0 {
-		c.RetryWindow = DefaultRetryWindow
+		c.RetryWindow = defaultRetryWindow
 	}
 	if c.MaxMessageAge == 0 {
-		c.MaxMessageAge = DefaultMaxMessageAge
+		c.MaxMessageAge = defaultMaxMessageAge
 	}
 	if c.MaxMessageAge == QueueRetention {
 		return c, nil
@@ -151,11 +179,11 @@ func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
 	if retention <= 0 {
 		return c, invalidOption("CryptoConfig.MaxMessageAge is QueueRetention, and this broker does not tell how long it keeps messages: name a duration that exceeds the longest backlog you want to survive")
 	}
-	c.MaxMessageAge = min(max(retention, DefaultMaxMessageAge), maxRetention)
+	c.MaxMessageAge = min(max(retention, defaultMaxMessageAge), maxRetention)
 	return c.resolveAges()
 }
 
-// resolveAges checks and fills in what follows from a MaxMessageAge in time.
+// resolveAges checks and fills in the values that depend on MaxMessageAge.
 func (c CryptoConfig) resolveAges() (CryptoConfig, error) {
 	if c.MaxMessageAge > maxHorizon || c.MaxClockSkew > maxHorizon {
 		return c, invalidOption("CryptoConfig: MaxMessageAge and MaxClockSkew are at most 50 years")
@@ -174,8 +202,10 @@ func (c *CryptoConfig) checkStore(s replay.Store) error {
 
 // Strict returns the options for production: sealing on, plaintext rejected, and
 // replays rejected by store, which must lie outside the broker's reach.
-// MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge where the
-// broker cannot tell it.
+// MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge if the
+// broker cannot tell it. p may be nil if Options.KeysFor is set afterwards, which gives
+// each queue keys of its own. A program that only sends needs no store: see
+// [StrictSender].
 func Strict(p keys.Provider, store replay.Store) *Options {
 	return &Options{
 		Keys:        p,
@@ -189,6 +219,15 @@ func Strict(p keys.Provider, store replay.Store) *Options {
 	}
 }
 
+// StrictSender returns the options of [Strict] for a program that only sends, and so needs
+// no replay store. Its Client opens no Receiver.
+func StrictSender(p keys.Provider) *Options {
+	o := Strict(p, nil)
+	o.Crypto.TrackReplays = false
+	o.sendsOnly = true
+	return o
+}
+
 // CryptoProvider seals and opens. The default is [AESGCM]; one that keeps keys
 // in hardware can take its place. Implementations are safe for concurrent use.
 type CryptoProvider interface {
@@ -198,8 +237,8 @@ type CryptoProvider interface {
 	Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, contextData []byte) (envelope.EncryptedMessage, error)
 
 	// Decrypt opens m. It fails with ErrAuthenticationFailed for any reason that
-	// lies in the message, with ErrKeyNotFound when the key does not exist, and
-	// with ErrKeyProvider when that could not be found out.
+	// lies in the message, with ErrKeyNotFound if the key does not exist, and with
+	// ErrKeyProvider if the provider could not tell.
 	Decrypt(ctx context.Context, m envelope.EncryptedMessage, contextData []byte) ([]byte, error)
 }
 

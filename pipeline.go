@@ -13,10 +13,10 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// This file is the way of received messages: fetch a batch, examine each message on its
-// own, decide in order what becomes of each, perform the decisions with one call. Its
-// invariant: every message that was fetched leaves it either as a Delivery or settled,
-// or its lock runs out; none is deleted because it could not be read.
+// This file is the receive pipeline: it fetches a batch, examines each message on its own,
+// decides in order what becomes of each, and performs the decisions with one call. Its
+// invariant: each fetched message becomes a Delivery or is settled, or its lock runs out;
+// no message is deleted because it could not be read.
 
 // fetchRequest is one call to the broker that receives.
 type fetchRequest struct {
@@ -40,7 +40,9 @@ type taken struct {
 	reject  *RejectedError // nil unless rejected or a duplicate
 }
 
-// fetch makes one call to the broker and takes what comes.
+// fetch calls the broker once and passes its messages through the pipeline. If it brought
+// nothing but duplicates, which are completed and not reported, it calls again until
+// q.wait is over.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err
@@ -51,10 +53,24 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if r.client.closed.Load() {
 		return Batch{}, driver.ErrClosed
 	}
-	deadline := time.Now().Add(q.wait)
-	permit, err := r.gate.Admit(ctx, q.limit, q.wait)
+	begun := time.Now()
+	deadline := begun.Add(q.wait)
+	r.accountant.start(begun)
+	for {
+		batch, seen, err := r.fetchOnce(ctx, q, deadline)
+		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
+		if err != nil || !empty || seen == 0 || !time.Now().Before(deadline) {
+			return batch, err
+		}
+	}
+}
+
+// fetchOnce makes one call to the broker, which waits until the deadline. seen is how
+// many messages came, duplicates included.
+func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.Time) (batch Batch, seen int, err error) {
+	permit, err := r.gate.Admit(ctx, q.limit, max(time.Until(deadline), 0))
 	if err != nil {
-		return Batch{}, err
+		return Batch{}, 0, err
 	}
 	defer permit.Idle()
 	opCtx, end := r.obs.Start(ctx, observe.Operation{Kind: observe.Receive, Count: permit.Max})
@@ -72,19 +88,19 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	}
 	if err != nil {
 		end(result)
-		return Batch{}, err
+		return Batch{}, 0, err
 	}
-	batch := r.take(opCtx, q, raw, &permit)
+	batch = r.take(opCtx, q, raw, &permit)
 	end(result) // only now, so that what was found of the messages is noted on its span
 	if err := ctx.Err(); err != nil {
 		release(ctx, batch.Deliveries)
 		batch.Deliveries = nil
-		return batch, err
+		return batch, len(raw), err
 	}
-	return batch, nil
+	return batch, len(raw), nil
 }
 
-// take puts what a fetch brought through the pipeline.
+// take passes the fetched messages through the pipeline.
 func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Delivery, permit *intake.Permit) Batch {
 	if len(raw) == 0 {
 		return Batch{}
@@ -169,8 +185,8 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	return v
 }
 
-// perform settles, with one call, what is not delivered. It runs on a context of its
-// own: a message must not stay locked because a caller went away.
+// perform settles, with one call, the messages that are not delivered. It runs on a
+// context of its own: a message must not stay locked because a caller went away.
 func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) {
 	var settle []driver.Settlement
 	var of []*taken
@@ -299,7 +315,7 @@ func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery
 	return opened, nil
 }
 
-// fill copies what the broker says of a message, none of it authentic yet.
+// fill copies the fields that come from the broker, none of which is authentic yet.
 func (d *Received) fill(queue string, raw *driver.Delivery) {
 	d.Message = Message{
 		ID:            raw.ID,

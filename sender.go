@@ -2,7 +2,10 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
@@ -15,22 +18,22 @@ import (
 
 // SenderOptions configure a [Sender].
 type SenderOptions struct {
-	// Crypto replaces the Client's for this sender. Nil: the Client's.
+	// Crypto replaces the Client's for this sender. Nil means the Client's.
 	Crypto *CryptoConfig
 
-	// Keys replace the Client's for this sender. Nil: the Client's.
+	// Keys replace the Client's for this sender. Nil means the Client's.
 	Keys keys.Provider
 
-	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// CryptoProvider replaces AESGCM over Keys. Nil means the Client's, unless Keys
 	// are set.
 	CryptoProvider CryptoProvider
 
-	// SessionKey fills in the SessionID of messages that have none. Nil: none.
+	// SessionKey fills in the SessionID of messages that have none. Nil means none.
 	SessionKey sessionkey.Strategy
 
 	// Padding hides the length of bodies: envelope.Padme adds at most 12 %,
-	// envelope.PadTo(n) pads to multiples of n bytes. The broker's limits hold for what
-	// is padded. Zero means no padding, which costs nothing.
+	// envelope.PadTo(n) pads to multiples of n bytes. The broker's limits apply to the
+	// padded body. Zero means no padding, which costs nothing.
 	Padding envelope.Padding
 }
 
@@ -60,11 +63,39 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 		_ = e.close(ctx) // the configuration's error is the one that tells
 		return nil, wrap(op, queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
 	}
+	if err := e.checkSealing(ctx); err != nil {
+		_ = e.close(ctx) // as above
+		return nil, wrap(op, queue, err)
+	}
 	if e.sealer != nil {
 		e.sealer.Padding = o.Padding
 		e.sealer.Streams = stream.New(e.endEpochs)
 	}
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
+}
+
+// checkSealing refuses a sender for which no key is current. It logs that the current key
+// is expired, and that a sender has keys and seals nothing. A sender whose key provider
+// does not answer opens: the provider may be back when a message is sent.
+func (e *endpoint) checkSealing(ctx context.Context) error {
+	switch {
+	case e.cfg.Enabled:
+		id, f := e.sealer.CurrentKey(ctx)
+		if f != nil {
+			if errors.Is(f.Err, keys.ErrNotFound) {
+				return publicError(f)
+			}
+			return nil
+		}
+		if k, err := e.sealer.Keys.GetKey(ctx, id); err == nil && k.Expired(time.Now()) {
+			e.log.LogAttrs(ctx, slog.LevelError, "The current key is expired: nothing can be sent until a newer key is current",
+				slog.String("queue", e.queue), slog.String("key_id", string(id)), slog.Time("expired", k.Expires()))
+		}
+	case e.sealer != nil:
+		e.log.LogAttrs(ctx, slog.LevelWarn, "Sender has keys and sends plaintext: Crypto.Enabled is not set",
+			slog.String("queue", e.queue), slog.Bool("encrypted", false))
+	}
+	return nil
 }
 
 // Capabilities are what the queue's broker can do.
@@ -78,11 +109,12 @@ func (s *Sender) Close(ctx context.Context) error {
 // Send seals and sends one message. When it returns nil the broker has confirmed
 // that it holds the message. It neither retains nor changes m.
 //
-// If the broker does not answer, Send sends the same bytes again, a few times within ctx
-// and 10 s, if a repeat does no harm: a sealed message is known by its number, and a
-// broker with Capabilities().Dedup drops a repeated DedupID. An error that wraps
-// ErrUnconfirmed says that the broker may hold the message all the same; sending it again
-// makes a second message. After any other error the broker does not hold it.
+// If the broker does not answer and a repeat does no harm, Send sends the same bytes
+// again, a few times within ctx and 10 s. A repeat does no harm if the message is sealed,
+// because receivers know it by its number, or if the broker has Capabilities().Dedup,
+// because it drops a repeated DedupID. An error that wraps ErrUnconfirmed says that the
+// broker may hold the message all the same; to send it again makes a second message.
+// After any other error the broker does not hold it.
 func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 	var one [1]*Message
 	one[0] = m
@@ -112,11 +144,11 @@ func (e *BatchError) Unwrap() error { return e.Err }
 
 // SendBatch sends messages in as few calls to the broker as its limits allow, by
 // count and by sealed size. Each message succeeds or fails on its own: there is
-// one result per message, in order, and an error (a *BatchError) when any
-// failed. Where a message of a session fails, the later ones of that session
-// that were not yet on their way are not sent (ErrNotSent), so that sending the
-// failed ones again keeps the order. An error of the call as a whole, such as no
-// current key, comes without results: nothing was sent.
+// one result per message, in order, and a *BatchError if any failed. If a message of
+// a session fails, SendBatch does not send the later ones of that session that were
+// not yet on their way (ErrNotSent), so that sending the failed ones again keeps the
+// order. An error of the call as a whole, for example without a current key, comes
+// without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
 	r, err := s.prepare(ctx, m)
 	if err != nil {
@@ -142,7 +174,7 @@ func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, err
 	return out, &failed
 }
 
-// outgoing is one message on its way out.
+// outgoing is one message that is being sent.
 type outgoing struct {
 	// m is nil unless it was prepared: sealed, if that is called for.
 	m       *driver.Message
@@ -153,8 +185,11 @@ type outgoing struct {
 	// the call that sends it.
 	carries bool
 	// tried says that a call to the broker was made for it.
-	tried  bool
-	result SendResult
+	tried bool
+	// unanswered says that one of the calls got no answer: the broker may hold it,
+	// whatever became of later calls.
+	unanswered bool
+	result     SendResult
 }
 
 // conclude ends the message's number by what became of the message. It is called once
@@ -163,7 +198,7 @@ func (o *outgoing) conclude() {
 	switch err := o.result.Err; {
 	case err == nil:
 		o.number.Confirm()
-	case o.tried && unanswered(err):
+	case o.unanswered:
 		o.number.Unknown()
 		o.result.Err = unconfirmed(err)
 	default:
@@ -217,7 +252,7 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 	return out, nil
 }
 
-// draft validates one message and makes of it what the driver gets, not sealed yet.
+// draft validates one message and builds the driver's message, not sealed yet.
 func (s *Sender) draft(m *Message, out *outgoing) error {
 	if err := m.validate(); err != nil {
 		return err
@@ -256,8 +291,8 @@ func (s *Sender) finish(ctx context.Context, out *outgoing) error {
 	return nil
 }
 
-// protect seals the message if encryption is enabled, and otherwise refuses what a
-// receiver would take for sealed.
+// protect seals the message if encryption is enabled. Otherwise it refuses a body that a
+// receiver would take for a sealed one.
 func (s *Sender) protect(ctx context.Context, out *outgoing) error {
 	if !s.cfg.Enabled {
 		if sealing.LooksSealed(out.m.Body, !s.caps.BinaryBody) {

@@ -300,22 +300,22 @@ func (c *Cached) ask(ctx context.Context, e *entry) (answer, error) {
 	if k == nil || k.ID() != e.id {
 		return answer{}, fmt.Errorf("%w: the provider answered another key than %q", ErrInvalidKey, clip(e.id))
 	}
-	print, err := k.fingerprint()
+	fp, err := k.fingerprint()
 	if err != nil {
 		return answer{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was, ok := c.seen[e.id]
-	if ok && was.refuses(print) {
+	if ok && was.refuses(fp) {
 		return answer{}, fmt.Errorf("%w: the provider answered another secret for %s than before", ErrInvalidKey, e.id)
 	}
-	same := ok && was.print.equal(print)
+	same := ok && was.print.equal(fp)
 	// What was derived from the key at hand stays good for its users.
 	if old := e.value.key; same && old != nil && old.Err() == nil && old.Created().Equal(k.Created()) && old.Expires().Equal(k.Expires()) {
 		k = old
 	}
-	c.seen[e.id] = was.next(k, print)
+	c.seen[e.id] = was.next(k, fp)
 	return answer{key: k}, nil
 }
 

@@ -293,10 +293,14 @@ func (m *model) start() {
 	p := &process{net: queuetest.Wrap(&planted{Broker: m.broker.Connect(), m: m}, m.seed), done: make(chan error, 1)}
 	p.net.Broker.(*planted).owner = p
 	var err error
-	p.client, err = queue.New(p.net, &queue.Options{
-		Keys: newRing(m.t, "k1"), ReplayStore: m.store, Logger: quiet(),
+	o := &queue.Options{
+		Keys: newRing(m.t, "k1"), Logger: quiet(),
 		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: m.tracked, MaxMessageAge: 72 * time.Hour, RetryWindow: 72 * time.Hour},
-	})
+	}
+	if m.tracked {
+		o.ReplayStore = m.store
+	}
+	p.client, err = queue.New(p.net, o)
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 // at a time, so that one that hung would be the last.
 const AskTimeout = 15 * time.Second
 
-// Answer is what was found out about an outage.
+// Answer is the result of a check whether an outage is over.
 type Answer uint8
 
 // The answers.
@@ -62,8 +62,8 @@ type GateOptions struct {
 	// MaxAuthFailures is how many messages may fail under a key that has opened none
 	// before it is suspended; at least 1.
 	MaxAuthFailures int
-	// Ask finds out at no message's cost whether an outage is over. Its context ends
-	// after AskTimeout.
+	// Ask finds out without a message whether an outage is over. Its context ends after
+	// AskTimeout.
 	Ask func(context.Context, Outage) Answer
 	// Check is called before each fetch. It returns what the fetch could only do harm
 	// for, nil if there is nothing. Nil means no check.
@@ -101,7 +101,7 @@ type Permit struct {
 	probe probe // what the fetch finds out
 }
 
-// probe says what a fetch of one message finds out.
+// probe says what a fetch of one message tests.
 type probe uint8
 
 const (

@@ -17,8 +17,8 @@ type Opener struct {
 	Queue   string
 	Origins []string     // queues beside Queue that a message may have been sealed for
 	Senders []string     // who may send; nil means every sender
-	Crypto  Crypto       // nil: there are no keys, and no sealed message opens
-	Valid   *keys.Cached // bounds what messages that are not authentic ask of the keys; nil: every key ID reaches Crypto
+	Crypto  Crypto       // nil means there are no keys, and no sealed message opens
+	Valid   *keys.Cached // bounds what messages that are not authentic ask of the keys; nil means every key ID reaches Crypto
 	Observe *observe.Scope
 }
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// ownFiles are those that the command itself works with. None is ever sent: keys
-// would be told to whoever reads the queue, and opening the file of a queue drops
-// the locks that this process has on it (fcntl(2)).
+// ownFiles are the files that the command itself works with. It sends none of them as
+// a message: a key file would disclose the keys to the readers of the queue, and to
+// open a queue's database again drops the locks of this process on it (fcntl(2)).
 type ownFiles []os.FileInfo
 
 // ownFiles finds the files of the settings that are there.
@@ -29,10 +29,19 @@ func (s *settings) ownFiles() ownFiles {
 		switch scheme {
 		case "file":
 			add(path)
+		case "folder":
+			entries, err := os.ReadDir(path)
+			if err != nil {
+				continue // opening it tells what is wrong
+			}
+			for _, e := range entries {
+				add(filepath.Join(path, e.Name()))
+			}
 		case "sqlite":
 			add(path)
 			add(path + "-wal")
 			add(path + "-shm")
+			add(path + "-turn") // by which processes take turns
 		}
 	}
 	return own

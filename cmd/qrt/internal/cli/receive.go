@@ -30,14 +30,17 @@ func (a *app) receiveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "receive QUEUE",
 		Short: "Receive messages, print them, and complete them",
-		Long: `Receive takes one message (or --max, or --all that are there, or --follow), prints
-it, and then completes it: it leaves the queue. With --abandon it goes back.
+		Long: `Receive takes one message (or --max, or --all waiting ones, or --follow), prints it,
+and then completes it: it leaves the queue. With --abandon it goes back.
 
 A message that does not authenticate, is too old or was replayed is never
 printed: it is dead-lettered, or given back, as the library does, and receive
 says so. Plaintext is printed with a warning, or rejected, by --policy.
 
-The exit code is 3 where there was no message, and 1 where all were rejected.`,
+Receive makes no queue: one that does not exist is an error. With --follow it goes on
+while the broker is away or its file is locked, until it is interrupted.
+
+The exit code is 3 if there was no message, and 1 if all were rejected.`,
 		Example: example(`
 			qrt receive task-tactician
 			qrt receive task-tactician --follow --json | jq .body
@@ -87,16 +90,45 @@ type messages interface {
 
 // receiving is one run of receive.
 type receiving struct {
-	a        *app
-	o        receiveOptions
-	taken    int
-	rejected int
-	held     []*queue.Delivery // to be abandoned at the end
+	a         *app
+	o         receiveOptions
+	taken     int
+	rejected  int
+	unsettled []*queue.Delivery // to be abandoned at the end
+	outage    outage
+}
+
+// outage is a time in which --follow cannot receive.
+type outage struct{ wait time.Duration } // before the next try; 0: there is none
+
+const (
+	firstPause = time.Second
+	lastPause  = 15 * time.Second // so that it goes on soon after the outage
+)
+
+// goesOn reports whether --follow goes on after an error: one that passes, such as a
+// broker that is away or a file that is locked. It waits before it returns.
+func (r *receiving) goesOn(ctx context.Context, err error) bool {
+	if !r.o.follow || !report(err).Transient || ctx.Err() != nil {
+		return false
+	}
+	if r.outage.wait == 0 {
+		r.a.warn("going on until interrupted: " + err.Error())
+	}
+	r.outage.wait = min(max(firstPause, 2*r.outage.wait), lastPause)
+	timer := time.NewTimer(r.outage.wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
 	r := &receiving{a: a, o: o}
-	err := a.with(ctx, need{queues: []string{name}, rejected: r.reject}, func(c *connection) (err error) {
+	err := a.with(ctx, access{queues: []string{name}, rejected: r.reject, looks: true}, func(c *connection) (err error) {
 		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait})
 		if err != nil {
 			return err
@@ -133,13 +165,17 @@ func (r *receiving) run(ctx context.Context, src messages) error {
 		seen := r.taken + r.rejected
 		batch, err := src.Receive(ctx, 1)
 		if err != nil {
+			if r.goesOn(ctx, err) {
+				continue
+			}
 			if errors.Is(err, queue.ErrReceivingPaused) {
 				return advise(err, "is this the right key? See qrt doctor and qrt dlq list")
 			}
 			return err
 		}
+		r.outage = outage{}
 		for _, d := range batch {
-			if err := r.take(ctx, d); err != nil {
+			if err := r.take(ctx, d); err != nil && !r.goesOn(ctx, err) {
 				return err
 			}
 		}
@@ -167,6 +203,9 @@ func (r *receiving) sessions(ctx context.Context, rx *queue.Receiver) error {
 			return nil
 		}
 		if err != nil {
+			if r.goesOn(ctx, err) {
+				continue
+			}
 			return err
 		}
 		err = r.run(ctx, s)
@@ -201,14 +240,14 @@ func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
 	}
 	r.taken++
 	if r.o.abandon {
-		r.held = append(r.held, d)
+		r.unsettled = append(r.unsettled, d)
 		return nil
 	}
 	// It is printed: an interrupt must not make it come again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := r.a.out.failure(); err != nil {
-		return errors.Join(err, d.Abandon(ctx, 0)) // it is not: nobody has seen it
+		return errors.Join(err, d.Abandon(ctx, 0)) // it was not printed
 	}
 	return d.Complete(ctx)
 }
@@ -219,12 +258,12 @@ func (r *receiving) giveBack(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	// The last first, so that they stand as they did.
-	for i := len(r.held) - 1; i >= 0; i-- {
-		if err := r.held[i].Abandon(ctx, r.o.delay); err != nil && !errors.Is(err, queue.ErrLockLost) {
+	for i := len(r.unsettled) - 1; i >= 0; i-- {
+		if err := r.unsettled[i].Abandon(ctx, r.o.delay); err != nil && !errors.Is(err, queue.ErrLockLost) {
 			errs = append(errs, err)
 		}
 	}
-	r.held = nil
+	r.unsettled = nil
 	return errors.Join(errs...)
 }
 

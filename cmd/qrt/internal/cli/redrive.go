@@ -32,7 +32,8 @@ type redriveReport struct {
 func (a *app) dlqRedriveCommand() *cobra.Command {
 	var o filterOptions
 	var r deadletter.RedriveOptions
-	var ttl, group string
+	var ttl string
+	var call redriveCall
 	c := &cobra.Command{
 		Use:   "redrive QUEUE",
 		Short: "Send dead letters back to their queue",
@@ -40,16 +41,20 @@ func (a *app) dlqRedriveCommand() *cobra.Command {
 after the queue has confirmed the copy: a crash in between leaves both, never
 none.
 
-As they are, receivers judge them by their age, and may reject them again. With
+Without --reseal, receivers check their age again and may reject them again. With
 --reseal each is opened and sealed anew under the current key, as of now. It
 stays the same message: receivers handle it once, however often it is redriven.
 That needs --nonces, the replay store of the queue's receivers, and their
 --group: a message that was handled, or that the store neither knows nor can
 prove to be unused, is refused. --accept-replay-risk vouches for those that it
-does not know.`,
+does not know.
+
+Redrive asks before it sends anything, unless --yes or --dry-run is given. If it
+cannot reach all of them, because other receivers hold some, it says how many are
+left, and the exit code is 1.`,
 		Example: example(`
 			qrt dlq redrive task-tactician --dry-run
-			qrt dlq redrive task-tactician --reason max_deliveries --since 24h --rate 50
+			qrt dlq redrive task-tactician --reason max_deliveries --since 24h --rate 50 --yes
 			qrt dlq redrive task-tactician --reason message_expired --reseal --nonces sqlite:///var/lib/qrt/nonces.db`),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -75,29 +80,46 @@ does not know.`,
 					return usagef("--ttl wants a duration such as 24h")
 				}
 			}
-			return a.redrive(cmd.Context(), args[0], group, &r)
+			call.queue = args[0]
+			return a.redrive(cmd.Context(), call, &r)
 		},
 	}
 	o.flags(c.Flags())
 	f := c.Flags()
 	f.BoolVar(&r.Reseal, "reseal", false, "seal each anew, under the current key")
 	f.BoolVar(&r.AcceptReplayRisk, "accept-replay-risk", false, "reseal also what the replay store does not know")
-	f.StringVar(&group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
+	f.StringVar(&call.group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	f.StringVar(&ttl, "ttl", "", "`duration` for which a resealed message may be delivered (default: what it has)")
 	f.Float64Var(&r.Rate, "rate", 0, "messages a second at most (default: no limit)")
+	f.BoolVar(&call.yes, "yes", false, "do not ask")
 	f.BoolVar(&r.DryRun, "dry-run", false, "find out what would be done, and do nothing")
 	return c
 }
 
-func (a *app) redrive(ctx context.Context, name, group string, o *deadletter.RedriveOptions) error {
-	return a.withDeadOf(ctx, name, group, func(_ *connection, d *deadletter.Queue) error {
+// redriveCall says whose dead letters to redrive.
+type redriveCall struct {
+	queue, group string
+	yes          bool // do not ask
+}
+
+func (a *app) redrive(ctx context.Context, call redriveCall, o *deadletter.RedriveOptions) error {
+	name := call.queue
+	return a.withDeadOf(ctx, name, call.group, func(_ *connection, d *deadletter.Queue) error {
+		if err := resolveIDs(ctx, d, o.Filter); err != nil {
+			return err
+		}
 		total := 0
-		if a.errors.Terminal() && !a.settings.json {
-			s, err := d.Stats(ctx, o.Filter)
+		if a.errors.Terminal() && !a.settings.json || !call.yes && !o.DryRun {
+			n, err := countLetters(ctx, d, name, o.Filter)
 			if err != nil {
 				return err
 			}
-			total = s.Count
+			total = n
+		}
+		if !o.DryRun {
+			if err := a.confirm(call.yes, fmt.Sprintf("Send %s back to %s?", number(total, "", "dead letter"), display.Safe(name))); err != nil {
+				return err
+			}
 		}
 		bar := a.errors.Bar("redriving", total)
 		if a.settings.json {
@@ -115,7 +137,7 @@ func (a *app) redrive(ctx context.Context, name, group string, o *deadletter.Red
 			r.Error = got.FirstError.Error()
 		}
 		if err != nil && r.Matched > 0 {
-			// Some may be back in the queue: whoever goes on has to know.
+			// Some may be back in the queue: the user has to know before going on.
 			return &partial{err, r.sofar()}
 		}
 		if err != nil {
@@ -164,11 +186,11 @@ func (r *redriveReport) show(s *display.Screen) {
 
 // refusalNotes say in words why a dead letter was not resealed.
 var refusalNotes = map[string]string{
-	"plaintext":               "plaintext is never resealed: anybody can have written it",
+	"plaintext":               "plaintext is never resealed: the broker can have written it",
 	"unknown_to_replay_store": "the replay store does not know them: see --accept-replay-risk",
 	"expired":                 "they are past their own expiry: see --ttl",
 	"nonce_reused":            "they were handled before: sending them back would be a replay",
-	"authentication_failed":   "they do not authenticate: somebody altered them",
+	"authentication_failed":   "they do not authenticate: they were altered",
 	"key_not_found":           "their key is not among --keys",
 }
 
@@ -184,8 +206,8 @@ func (a *app) dlqPurgeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "purge QUEUE",
 		Short: "Delete dead letters for good",
-		Long: `Purge deletes the dead letters that the flags select, for good. Without any flag
-that selects it wants --all. It asks before it deletes, unless --yes is given.`,
+		Long: `Purge deletes the dead letters that the flags select, for good. Without a flag that
+selects, it requires --all. It asks before it deletes, unless --yes is given.`,
 		Example: example(`
 			qrt dlq purge task-tactician --reason authentication_failed --until 30d
 			qrt dlq purge task-tactician --all --yes`),
@@ -211,31 +233,44 @@ that selects it wants --all. It asks before it deletes, unless --yes is given.`,
 
 func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter, yes bool) error {
 	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
-		s, err := d.Stats(ctx, filter)
-		if err != nil {
+		if err := resolveIDs(ctx, d, filter); err != nil {
 			return err
 		}
-		if s.Count == 0 {
-			return nothingf("no dead letter of %q is selected", display.Safe(name))
+		if !yes {
+			n, err := countLetters(ctx, d, name, filter)
+			if err != nil {
+				return err
+			}
+			if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(n, "", "dead letter"), display.Safe(name))); err != nil {
+				return err
+			}
+			filter.Limit = n // no more than were counted and agreed to
 		}
-		if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(s.Count, "", "dead letter"), display.Safe(name))); err != nil {
-			return err
-		}
-		// No more than were counted: what has come since, nobody agreed to.
-		filter.Limit = s.Count
 		n, err := d.Purge(ctx, filter)
-		if err != nil {
+		switch {
+		case err != nil:
 			return &partial{err, fmt.Sprintf("%d were deleted before", n)}
+		case n == 0:
+			return nothingf("no dead letter of %q is selected: 0 were deleted", display.Safe(name))
 		}
 		a.print(purgeReport{name, n}, func(s *display.Screen) {
-			s.Printf("%s %s of %s deleted\n", s.Good("✓"), number(n, "", "dead letter"), s.Name(display.Safe(name)))
+			s.Printf("%s %s of %s deleted\n", s.Good("✓"), number(n, "0 dead letters", "dead letter"), s.Name(display.Safe(name)))
 		})
 		return nil
 	})
 }
 
-// confirm asks before something that cannot be undone. Where nobody can answer,
-// --yes is needed.
+// countLetters counts what a filter selects, which must be something.
+func countLetters(ctx context.Context, d *deadletter.Queue, name string, f *deadletter.Filter) (int, error) {
+	s, err := d.Stats(ctx, f)
+	if err == nil && s.Count == 0 {
+		err = nothingf("no dead letter of %q is selected", display.Safe(name))
+	}
+	return s.Count, err
+}
+
+// confirm asks before something that cannot be undone. If standard input is no
+// terminal, --yes is needed.
 func (a *app) confirm(yes bool, question string) error {
 	if yes {
 		return nil
