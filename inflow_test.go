@@ -189,7 +189,7 @@ func TestRotationHorizonWithinMaxMessageAge(t *testing.T) {
 			{time.Hour, 15 * time.Minute, false},
 			{5 * time.Minute, 15 * time.Minute, true}, // no message is too old
 		} {
-			cfg := &queue.CryptoConfig{Enabled: true, MaxMessageAge: c.age, InsecureSkipFreshness: c.skip}
+			cfg := &queue.CryptoConfig{Enabled: true, MaxMessageAge: c.age, InsecureSkipFreshness: c.skip, Loosen: true}
 			r := x.receiver(orders, &queue.ReceiverOptions{Crypto: cfg})
 			if got := r.Options().RotationHorizon; got != c.want {
 				x.Errorf("MaxMessageAge %s, freshness skipped %t: RotationHorizon %s, want %s", c.age, c.skip, got, c.want)
