@@ -267,3 +267,54 @@ func TestWrongSecretBesideAKeyThatWorks(t *testing.T) {
 		})
 	}
 }
+
+// A forgery in front of the first message that opens is known as one: a batch is searched
+// for what opens before what failed is judged.
+func TestForgeryInFrontOfTheFirstMessage(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "good", Body: []byte("a")})
+		x.rewrite(orders, func(all []driver.Message) []driver.Message {
+			forged := copyMessage(all[0])
+			forged.ID = "forged"
+			return append([]driver.Message{forged}, all...)
+		})
+		ds, err := x.receiver(orders, nil).Receive(x.Context(), 10)
+		x.must(err)
+		if len(ds) != 1 || len(x.rejected) != 1 || x.rejected[0].Disposition != driver.DeadLettered {
+			x.Errorf("%d delivered, rejected %v; want the good one, and the other dead-lettered", len(ds), x.rejected)
+		}
+	})
+}
+
+// A secret that was corrected while the receiver is stopped for it is used for what comes
+// next, and an empty queue in a pause is no reason to wait for longer and longer.
+func TestPauseOverAnEmptyQueue(t *testing.T) {
+	for name, h := range map[string]*hostileBroker{"peeks": {}, "cannot peek": {caps: noPeek}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				client := x.hostile(h, 5*time.Minute, nil)
+				r := x.receiverOf(client, nil)
+				x.send(&queue.Message{ID: "m", Body: []byte("a")})
+				forged := x.steal()
+				forged.Body[len(forged.Body)-1] ^= 1
+				x.rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, 25) })
+				_, err := r.Receive(x.Context(), 25)
+				x.must(err)
+				x.rewrite(orders, func([]driver.Message) []driver.Message { return nil }) // they were purged
+				for begin := time.Now(); time.Since(begin) < time.Hour; {
+					if ds, err := r.Receive(x.Context(), 10); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
+						x.Fatalf("Receive = %d, %v", len(ds), err)
+					}
+				}
+				x.send(&queue.Message{ID: "legit", Body: []byte("a")})
+				begin := time.Now()
+				if n := x.drain(r, 10*time.Minute); n != 1 {
+					x.Errorf("%d delivered, want 1", n)
+				}
+				if took := time.Since(begin) - 10*time.Minute; took > 10*time.Second {
+					x.Errorf("the first message after the pause came after %s", took)
+				}
+			})
+		})
+	}
+}

@@ -216,3 +216,44 @@ func TestLockOfTheBrokersChoice(t *testing.T) {
 		})
 	}
 }
+
+// The messages of a sender at its quota are given back for longer and longer on a broker
+// that counts: none is dead within hours, and all are handled once there is room.
+func TestQuotaSpendsFewDeliveries(t *testing.T) {
+	few := func(x *fixture, _ *queue.Options) {
+		x.broker = newBroker(10)
+		store, err := replay.NewMemory(&replay.MemoryOptions{Bounds: replay.Bounds{
+			Store: replay.Quota{Records: 100, Streams: 100, Intervals: 100}, Sender: replay.Quota{Records: 4},
+		}})
+		x.must(err)
+		x.store = store
+	}
+	inBubble(t, few, func(x *fixture) {
+		r := x.receiverOf(x.hostile(&hostileBroker{counts: true}, 24*time.Hour, nil), nil)
+		for range 8 {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		held, err := r.Receive(x.Context(), 8)
+		x.must(err)
+		if len(held) != 4 {
+			x.Fatalf("%d messages, want the 4 that the sender may have claimed", len(held))
+		}
+		for begin := time.Now(); time.Since(begin) < 3*time.Hour; {
+			for _, d := range held {
+				x.must(d.Renew(x.Context()))
+			}
+			if ds, err := r.Receive(x.Context(), 8); len(ds) > 0 || err != nil {
+				x.Fatalf("Receive = %d, %v", len(ds), err)
+			}
+		}
+		if n := len(x.deadReasons(orders)); n > 0 {
+			x.Errorf("%d dead letters in 3 hours, want none", n)
+		}
+		for _, d := range held {
+			x.must(d.Complete(x.Context()))
+		}
+		if n := x.drain(r, 2*time.Hour); n != 4 {
+			x.Errorf("%d were delivered once there was room, want 4", n)
+		}
+	})
+}
