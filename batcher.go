@@ -39,8 +39,8 @@ type BatcherOptions struct {
 	// means 8.
 	MaxAttempts int
 
-	// Breaker guards the calls to the broker: while it is open, batches wait. Nil
-	// means no breaker.
+	// Breaker guards the calls to the broker: while it is open, batches wait.
+	// If its Open is 0, its FirstOpen is 1 s by default.
 	Breaker backoff.BreakerOptions
 }
 
@@ -128,6 +128,9 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	}
 	if b.o.MaxAttempts == 0 {
 		b.o.MaxAttempts = 8
+	}
+	if b.o.Breaker.Open == 0 && b.o.Breaker.FirstOpen == 0 {
+		b.o.Breaker.FirstOpen = time.Second // a short outage is over in seconds
 	}
 	var err error
 	if b.breaker, err = backoff.NewBreaker(&b.o.Breaker); err != nil {

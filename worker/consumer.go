@@ -31,6 +31,9 @@ type consumer struct {
 	failures *failureLog
 	isolated *isolation
 	wait     time.Duration // of the fetcher after an error, 0 while all is well
+	// sessionlessAt is when to look for messages without a session again.
+	sessionlessAt time.Time
+	missing       time.Time // since when the queue is not found; zero if it was found
 
 	work chan job // to a worker that is free; closed when nothing is fetched any more
 
@@ -76,6 +79,9 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 
 // newBreaker returns the breaker of the calls to the broker, which tells of its changes.
 func (c *consumer) newBreaker(o backoff.BreakerOptions) (*backoff.Breaker, error) {
+	if o.Open == 0 && o.FirstOpen == 0 {
+		o.FirstOpen = firstOpen
+	}
 	changed := o.OnChange
 	o.OnChange = func(s backoff.State) {
 		ctx := context.Background()
@@ -163,6 +169,7 @@ func (c *consumer) ready(ctx context.Context) (limit int, test backoff.Permit, o
 }
 
 const (
+	firstOpen      = time.Second            // of the breaker: a short outage is over in seconds
 	firstFetchWait = 100 * time.Millisecond // bound of the wait after a first error
 	maxFetchWait   = 30 * time.Second       // and of any other: the breaker's open time
 )
@@ -173,7 +180,7 @@ func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error)
 	switch {
 	case err == nil:
 		call.Succeeded()
-		c.wait = 0
+		c.wait, c.missing = 0, time.Time{}
 		return nil
 	case ctx.Err() != nil:
 		call.Unused()
@@ -181,7 +188,7 @@ func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error)
 	case receivingWaited(err):
 		call.Unused() // not the broker's fault
 		return nil
-	case errors.Is(err, queue.ErrClosed), errors.Is(err, queue.ErrQueueNotFound), errors.Is(err, errors.ErrUnsupported), errors.Is(err, queue.ErrInvalidOptions):
+	case errors.Is(err, queue.ErrClosed), c.isMissing(err), errors.Is(err, errors.ErrUnsupported), errors.Is(err, queue.ErrInvalidOptions):
 		call.Unused()
 		return wrap("receive", c.name, err)
 	}
@@ -192,6 +199,23 @@ func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error)
 		slog.String("queue", c.name), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
 	sleep(ctx, wait)
 	return nil
+}
+
+// missingFor is how long a queue may be missing: one that is created anew is not found for
+// a minute (SQS API reference, CreateQueue and DeleteQueue).
+const missingFor = time.Minute
+
+// isMissing reports whether err says that the queue is not found, for missingFor by now.
+func (c *consumer) isMissing(err error) bool {
+	if !errors.Is(err, queue.ErrQueueNotFound) {
+		c.missing = time.Time{}
+		return false
+	}
+	now := time.Now()
+	if c.missing.IsZero() {
+		c.missing = now
+	}
+	return now.Sub(c.missing) >= missingFor
 }
 
 // receivingWaited reports whether the receiver found something to be away other than
