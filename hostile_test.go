@@ -173,6 +173,7 @@ func TestLongIDsAreClipped(t *testing.T) {
 		long := strings.Repeat("x", 1<<20)
 		forged := x.sealed("m", time.Now(), time.Time{})
 		forged.ID = long
+		x.prove(r)
 		x.inject(orders, forged)
 		x.none(r, queue.ErrAuthenticationFailed)
 		x.inject(orders, driver.Message{ID: long, Body: []byte("plain")})

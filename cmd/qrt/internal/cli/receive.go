@@ -22,6 +22,7 @@ type receiveOptions struct {
 	session              string
 	nextSession          bool
 	wait, delay          time.Duration
+	group                string
 }
 
 func (a *app) receiveCommand() *cobra.Command {
@@ -78,6 +79,7 @@ The exit code is 3 if there was no message, and 1 if all were rejected.`,
 	f.BoolVar(&o.body, "body", false, "print bodies only, each ending a line")
 	f.StringVar(&o.session, "session", "", "receive from this session only: its `ID`")
 	f.BoolVar(&o.nextSession, "next-session", false, "receive from the next session that is free")
+	f.StringVar(&o.group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	f.StringVar(&wait, "wait", "2s", "`duration` to wait for a message")
 	c.MarkFlagsMutuallyExclusive("max", "all", "follow")
 	return c
@@ -129,7 +131,7 @@ func (r *receiving) goesOn(ctx context.Context, err error) bool {
 func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
 	r := &receiving{a: a, o: o}
 	err := a.with(ctx, access{queues: []string{name}, rejected: r.reject, looks: true}, func(c *connection) (err error) {
-		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait})
+		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait, Group: o.group, NoAccounting: true})
 		if err != nil {
 			return err
 		}
@@ -148,7 +150,7 @@ func (a *app) receive(ctx context.Context, name string, o receiveOptions) error 
 		if a.settings.json {
 			return errReported
 		}
-		return advise(fmt.Errorf("nothing was delivered: %s rejected", number(r.rejected, "", "message")), "what was dead-lettered: qrt dlq list %s", display.Safe(name))
+		return advise(fmt.Errorf("nothing was delivered: %s rejected", number(r.rejected, "", "message")), "what was dead-lettered: qrt dlq list %[1]s; what was given back waits: qrt peek %[1]s", display.Safe(name))
 	case r.taken == 0:
 		return nothingf("no message in %q within %s", display.Safe(name), display.Duration(o.wait))
 	}
@@ -278,7 +280,7 @@ func (r *receiving) reject(e *queue.RejectedError) {
 	switch {
 	case e.SettleErr != nil:
 		became = "could not be " + string(e.Disposition)
-	case e.Disposition == driver.Abandoned:
+	case e.Disposition == driver.Abandoned || e.Disposition == driver.Released:
 		became = "given back"
 	}
 	r.a.errors.Printf("%s message %s: %s (%s)\n", r.a.errors.Bad("rejected"), display.Safe(e.MessageID), became, e.Reason)

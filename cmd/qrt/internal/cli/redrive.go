@@ -203,11 +203,15 @@ type purgeReport struct {
 func (a *app) dlqPurgeCommand() *cobra.Command {
 	var o filterOptions
 	var all, yes bool
+	var of string
 	c := &cobra.Command{
 		Use:   "purge QUEUE",
 		Short: "Delete dead letters for good",
 		Long: `Purge deletes the dead letters that the flags select, for good. Without a flag that
-selects, it requires --all. It asks before it deletes, unless --yes is given.`,
+selects, it requires --all. It asks before it deletes, unless --yes is given.
+
+With --nonces, the replay store of the queue's receivers, and their --group, what is
+deleted is not reported as missing.`,
 		Example: example(`
 			qrt dlq purge task-tactician --reason authentication_failed --until 30d
 			qrt dlq purge task-tactician --all --yes`),
@@ -222,17 +226,18 @@ selects, it requires --all. It asks before it deletes, unless --yes is given.`,
 			case o.selects() && all:
 				return usagef("--all, or a flag that selects: not both")
 			}
-			return a.purge(cmd.Context(), args[0], filter, yes)
+			return a.purge(cmd.Context(), args[0], of, filter, yes)
 		},
 	}
 	o.flags(c.Flags())
+	c.Flags().StringVar(&of, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	c.Flags().BoolVar(&all, "all", false, "delete every dead letter")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }
 
-func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter, yes bool) error {
-	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
+func (a *app) purge(ctx context.Context, name, of string, filter *deadletter.Filter, yes bool) error {
+	return a.withDeadOf(ctx, name, of, func(_ *connection, d *deadletter.Queue) error {
 		if err := resolveIDs(ctx, d, filter); err != nil {
 			return err
 		}

@@ -103,5 +103,9 @@ Replay stores (--nonces):
   sqlite:///var/lib/qrt/nonces.db    a file of its own, out of the queue owner's reach
   mem://                             this process only, forgotten when it ends
 
+  Parameters: the bounds ?records=N ?streams=N ?intervals=N of the store, the same
+  with group_ or sender_ in front, ?recent=N, ?keep_stream=360h, ?parked_ttl=360h.
+  Of sqlite: ?synchronous=normal  ?must_exist=true
+
 No URL holds a secret. Credentials come from where the cloud's own tools find
 them, or from an environment variable that the URL names.`
