@@ -10,6 +10,7 @@ import (
 
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/stream"
 )
 
 // BatcherOptions configure a [Batcher].
@@ -43,9 +44,10 @@ type BatcherOptions struct {
 
 // Batcher gathers messages that are sent one by one into batches, retries
 // what fails for a passing reason, and pushes back when the broker is slow. A
-// retry sends the same sealed bytes under the same message ID: where the first
-// had arrived after all, a receiver that tracks nonces rejects the second, and a
-// broker that drops repeats never stores it. It is safe for concurrent use, and
+// retry sends the same sealed bytes under the same message ID: if the first had
+// arrived after all, a receiver with a replay store drops the second, and a broker
+// that drops repeats never stores it. A message that is not sealed is not tried
+// again on a broker that drops none, if it may have arrived (ErrUnconfirmed). It is safe for concurrent use, and
 // owns InFlight goroutines until Close.
 type Batcher struct {
 	s       *Sender
@@ -129,7 +131,8 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 }
 
 // Send sends m with others and returns when the broker has confirmed it, or it
-// has failed for good. When ctx ends first the message may still be sent.
+// has failed for good. If ctx ends first the message may still be sent: the error
+// then wraps ErrUnconfirmed and ctx.Err().
 func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	done := make(chan SendResult, 1)
 	if err := b.SendAsync(ctx, m, func(r SendResult) { done <- r }); err != nil {
@@ -139,7 +142,8 @@ func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	case r := <-done:
 		return r, r.Err
 	case <-ctx.Done():
-		return SendResult{Err: ctx.Err()}, ctx.Err()
+		err := unconfirmed(b.s.queue, ctx.Err())
+		return SendResult{MessageID: m.ID, Err: err}, err
 	}
 }
 
@@ -324,16 +328,15 @@ func (b *Batcher) send(batch []*pendingSend) {
 		delay := b.o.Retry.Delay(attempt)
 		again := left[:0]
 		for _, i := range left {
-			if err := out[i].result.Err; attempt < b.o.MaxAttempts && delay >= 0 && b.ctx.Err() == nil && retriable(err) && out[i].m != nil {
+			if attempt < b.o.MaxAttempts && delay >= 0 && b.ctx.Err() == nil && b.repeatable(&out[i]) {
 				again = append(again, i)
 				continue
 			}
-			out[i].conclude()
-			r := out[i].result
-			if r.Err != nil && b.ctx.Err() != nil {
-				r.Err = wrap("send", b.s.queue, driver.ErrClosed)
+			if out[i].result.Err != nil && b.ctx.Err() != nil {
+				out[i].result.Err = wrap("send", b.s.queue, driver.ErrClosed)
 			}
-			b.answer(batch[i], r)
+			out[i].conclude(b.s.queue)
+			b.answer(batch[i], out[i].result)
 		}
 		if left = again; len(left) == 0 {
 			return
@@ -350,6 +353,12 @@ func (b *Batcher) send(batch []*pendingSend) {
 	}
 }
 
+// repeatable reports whether a message may be tried again: it may succeed, and a second
+// copy of it does no harm if the broker may hold one.
+func (b *Batcher) repeatable(o *outgoing) bool {
+	return o.m != nil && retriable(o.result.Err) && (o.state != unknown || b.s.repeatable(o))
+}
+
 // retriable reports whether sending the same again may succeed.
 func retriable(err error) bool {
 	if errors.Is(err, ErrNotSent) {
@@ -362,7 +371,7 @@ func retriable(err error) bool {
 // prepare seals once; only a key provider that does not answer is asked again.
 func (b *Batcher) prepare(messages []*Message) ([]outgoing, error) {
 	for attempt := 1; ; attempt++ {
-		out, err := b.s.prepare(b.ctx, messages)
+		out, err := b.s.prepare(b.ctx, stream.Plain, messages)
 		if err == nil {
 			return out, nil
 		}

@@ -72,23 +72,26 @@ const (
 
 var repeatDelay = backoff.Exponential{First: 100 * time.Millisecond, Max: 2 * time.Second}
 
-// sendRepeating is sendBatch, and repeats with the same bytes what the broker did not
-// answer, if a repeat does no harm.
-func (s *Sender) sendRepeating(ctx context.Context, batch []*outgoing) {
+// repeating returns a send for dispatch. It is sendBatch, and repeats with the same bytes
+// what the broker did not answer, if a repeat does no harm. No repeat begins after
+// repeatWindow, counted from the call of repeating.
+func (s *Sender) repeating() func(context.Context, []*outgoing) {
 	deadline := time.Now().Add(repeatWindow)
-	s.sendBatch(ctx, batch)
-	for attempt := 1; attempt <= maxRepeats; attempt++ {
-		var again []*outgoing
-		for _, o := range batch {
-			if o.result.Err != nil && o.tried && unanswered(o.result.Err) && ctx.Err() == nil && s.repeatable(o) {
-				again = append(again, o)
+	return func(ctx context.Context, batch []*outgoing) {
+		s.sendBatch(ctx, batch)
+		for attempt := 1; attempt <= maxRepeats && ctx.Err() == nil; attempt++ {
+			var again []*outgoing
+			for _, o := range batch {
+				if o.state == unknown && s.repeatable(o) && (unanswered(o.result.Err) || retriable(o.result.Err)) {
+					again = append(again, o)
+				}
 			}
+			next := time.Now().Add(repeatDelay.Delay(attempt))
+			if len(again) == 0 || next.After(deadline) || !sleepUntil(ctx, next) {
+				return
+			}
+			s.sendBatch(ctx, again)
 		}
-		next := time.Now().Add(repeatDelay.Delay(attempt))
-		if len(again) == 0 || next.After(deadline) || !sleepUntil(ctx, next) {
-			return
-		}
-		s.sendBatch(ctx, again)
 	}
 }
 
@@ -104,22 +107,24 @@ func unanswered(err error) bool {
 		return true
 	}
 	switch driver.KindOf(err) {
-	case driver.Unavailable, driver.Closed, driver.Other:
+	case driver.Unavailable, driver.Closed:
 		return true
+	case driver.Other:
+		return !errors.Is(err, errors.ErrUnsupported)
 	}
 	return false // the broker refused it
 }
 
-// unconfirmed is err of a message that the broker may hold. Errors of the context pass
-// through, as everywhere.
-func unconfirmed(err error) error {
-	var e *Error
-	if !errors.As(err, &e) || errors.Is(err, ErrUnconfirmed) {
+// unconfirmed is err of a message that the broker may hold, also if the context ended.
+func unconfirmed(queue string, err error) error {
+	if errors.Is(err, ErrUnconfirmed) {
 		return err
 	}
-	c := *e
-	c.Err = fmt.Errorf("%w: %w", ErrUnconfirmed, e.Err)
-	return &c
+	var e *Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	return wrap("send", queue, fmt.Errorf("%w: %w", ErrUnconfirmed, err))
 }
 
 // sendBatch makes one call to the broker.
@@ -133,7 +138,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	messages := make([]*driver.Message, len(batch))
 	for i, o := range batch {
 		if s.cfg.Enabled && !o.m.Sealed {
-			panic("queue: a message that was not sealed reached the driver") // unreachable: prepareOne
+			panic("queue: a message that was not sealed reached the driver") // unreachable: protect
 		}
 		messages[i] = o.m
 	}
@@ -160,13 +165,11 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	var first error
 	sent := 0
 	for i, o := range batch {
-		o.tried = true
-		if i >= len(results) {
-			o.result.Err = wrap("send", s.queue, errors.New("the driver returned too few results"))
-		} else {
-			o.result.BrokerID = results[i].BrokerID
-			o.result.Err = wrap("send", s.queue, results[i].Err)
+		err := errors.New("the driver returned too few results")
+		if i < len(results) {
+			o.result.BrokerID, err = results[i].BrokerID, results[i].Err
 		}
+		o.tried(wrap("send", s.queue, err))
 		if o.result.Err != nil {
 			if first == nil {
 				first = o.result.Err

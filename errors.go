@@ -125,9 +125,20 @@ func wrap(op, queue string, err error) error {
 // errors.Is matches [ErrKeyNotFound].
 type KeyNotFoundError struct {
 	KeyID keys.ID // as the message says; not authenticated
+
+	// Err says more if it is known: ErrSenderKey of package keys if the receiver has a
+	// sender key under that ID, and not the master key. Nil otherwise.
+	Err error
 }
 
-func (e *KeyNotFoundError) Error() string { return fmt.Sprintf("key %q not found", e.KeyID) }
+func (e *KeyNotFoundError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("key %q not found: %v", e.KeyID, e.Err)
+	}
+	return fmt.Sprintf("key %q not found", e.KeyID)
+}
+
+func (e *KeyNotFoundError) Unwrap() error { return e.Err }
 
 // Is matches ErrKeyNotFound.
 func (e *KeyNotFoundError) Is(target error) bool { return target == ErrKeyNotFound }

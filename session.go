@@ -20,6 +20,9 @@ type Session struct {
 	s      driver.Session
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	// stateCall holds one token, for the call of State or SetState under way: State may
+	// store what it read anew, which must not undo a SetState.
+	stateCall chan struct{}
 
 	mu    sync.Mutex // guards what follows; never held across a call
 	state sessionState
@@ -89,7 +92,7 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 	if err != nil {
 		return nil, wrap(op, r.queue, err)
 	}
-	s := &Session{r: r, s: ds, until: ds.LockedUntil()}
+	s := &Session{r: r, s: ds, stateCall: make(chan struct{}, 1), until: ds.LockedUntil()}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.obs.Session(ctx, r.obs.Source, observe.Session{State: observe.SessionAccepted})
 	if !r.client.adopt(s) { // closed meanwhile, and the broker's session with it
