@@ -15,7 +15,7 @@ import (
 // Limits of a message that hold on every broker. A broker may have lower ones.
 const (
 	MaxIDBytes        = 128 // of a message, session or correlation ID, and of a content type
-	MaxAttributes     = 64  // qre1, Section 2.4
+	MaxAttributes     = 64  // qre1, Section 2.8
 	MaxAttributeBytes = 255 // of an attribute's name
 )
 
@@ -176,6 +176,6 @@ func (m *Message) driverMessage(id string) *driver.Message {
 // newID returns 130 random bits in base32.
 func newID() string { return rand.Text() }
 
-// checkName refuses a queue name that cannot be an origin (qre1, Section 2.3);
+// checkName refuses a queue name that cannot be an origin (qre1, Section 2.4);
 // what a broker refuses beyond that is the driver's.
 func checkName(queue string) error { return driver.CheckName(queue) }
