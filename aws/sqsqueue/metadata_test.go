@@ -210,8 +210,8 @@ func FuzzMetadata(f *testing.F) {
 			return
 		}
 		got := &driver.Message{}
-		if _, ok := parseMetadata(got, attrs); !ok || got.ID != id || got.CorrelationID != correlation || !maps.Equal(got.Attributes, m.Attributes) {
-			t.Fatalf("sent %+v, got %+v, ok %t", m, got, ok)
+		if _, state := parseMetadata(got, attrs); state != metadataSound || got.ID != id || got.CorrelationID != correlation || !maps.Equal(got.Attributes, m.Attributes) {
+			t.Fatalf("sent %+v, got %+v, state %d", m, got, state)
 		}
 	})
 }

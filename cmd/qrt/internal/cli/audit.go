@@ -47,9 +47,9 @@ type auditedKey struct {
 	Known   bool    `json:"known"` // among --keys, or the keys of a queue
 	// Sender is set if what is known under the ID is only the sender key of that
 	// sender, which opens no message of another.
-	Sender string `json:"sender,omitempty"`
-	Waiting int     `json:"waiting"`
-	Dead    int     `json:"dead"`
+	Sender  string `json:"sender,omitempty"`
+	Waiting int    `json:"waiting"`
+	Dead    int    `json:"dead"`
 	// Retirable: it is known, not current, and nothing that could be counted
 	// needs it.
 	Retirable bool `json:"retirable"`

@@ -230,6 +230,10 @@ var attackNotes = map[string]string{
 	"inject_plaintext":           "slipped plaintext in",
 	"replay_in_window":           "copied messages that were handled",
 	"replay_after_window":        "brought old messages back",
+	"alter_sequence":             "changed sequence, stream, settled or void",
+	"unpad":                      "took padding off, or changed its length",
+	"forge_sender":               "sealed as another, with a stolen sender key",
+	"forge_session_state":        "made up states, with a stolen sender key",
 	"two_key_ciphertext":         "built one ciphertext for two keys",
 	"flood_key_ids":              "flooded it with made-up key IDs",
 	"plaintext_allow":            "plaintext, policy allow: Encrypted=false, WARN",
@@ -266,6 +270,8 @@ func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 		}
 		became := "dead-lettered"
 		switch {
+		case x.Refused > 0:
+			became = "refused"
 		case x.DeadLettered == 0:
 			became = "given back"
 		case x.Abandoned > 0:

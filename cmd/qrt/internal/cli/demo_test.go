@@ -43,6 +43,7 @@ type demoReport struct {
 		Delivered    *int    `json:"delivered"`
 		DeadLettered *int    `json:"dead_lettered"`
 		Abandoned    *int    `json:"abandoned"`
+		Refused      *int    `json:"refused"`
 		Reason       *string `json:"error_type"`
 	} `json:"attacks"`
 	Policies []struct {
@@ -121,8 +122,8 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 	var names []string
 	for _, a := range r.Attacks {
 		names = append(names, *a.Name)
-		if *a.Attempts < attempts || *a.Attempts != *a.Delivered+*a.DeadLettered+*a.Abandoned {
-			t.Errorf("attack %s: %d attempts, %d + %d + %d outcomes, want at least %d", *a.Name, *a.Attempts, *a.Delivered, *a.DeadLettered, *a.Abandoned, attempts)
+		if *a.Attempts < attempts || *a.Attempts != *a.Delivered+*a.DeadLettered+*a.Abandoned+*a.Refused {
+			t.Errorf("attack %s: %d attempts, %d + %d + %d + %d outcomes, want at least %d", *a.Name, *a.Attempts, *a.Delivered, *a.DeadLettered, *a.Abandoned, *a.Refused, attempts)
 		}
 		allowed := slices.Contains([]string{"plaintext_allow", "plaintext_allow_with_alert", "unbound_attribute_added"}, *a.Name)
 		if allowed != (*a.Delivered > 0) {
