@@ -167,12 +167,12 @@ func (d *demoShow) title(b *brokers.Broker, messages int, payloads string) {
 
 func (d *demoShow) router(r *demo.Report) {
 	s := d.s
-	s.Heading("1  One router, three queues, three bots", "each queue has its own key, each bot holds one")
+	s.Heading("1  One router, three queues, three bots", "each queue has its own key; the router has its sender key, which opens nothing, each bot the master key")
 	var rows [][]string
 	for _, q := range r.Router.Queues {
-		rows = append(rows, []string{s.Name(q.Name), q.KeyID, display.Count(q.Sent), d.of(q.Received, q.Sent), d.of(q.Encrypted, q.Sent)})
+		rows = append(rows, []string{s.Name(q.Name), q.KeyID, q.Sender, display.Count(q.Sent), d.of(q.Received, q.Sent), d.of(q.Encrypted, q.Sent)})
 	}
-	s.Table(display.Columns("queue", "key", ">sent", ">received intact", ">encrypted"), rows)
+	s.Table(display.Columns("queue", "key", "sender", ">sent", ">received intact", ">encrypted"), rows)
 	s.Note(fmt.Sprintf("%s of JSON in %s sessions; %s overtook an earlier one of its session.",
 		display.Bytes(r.Router.Bytes), display.Count(r.Sessions), number(r.Overtaken, "none", "message")))
 	if len(r.Seen) > 0 {

@@ -26,6 +26,7 @@ type demoReport struct {
 		Queues   []struct {
 			Queue     *string `json:"queue"`
 			KeyID     *string `json:"key_id"`
+			Sender    *string `json:"sender"`
 			Sent      *int    `json:"sent"`
 			Received  *int    `json:"received"`
 			Encrypted *int    `json:"encrypted"`
@@ -109,6 +110,9 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 	for _, q := range r.Router.Queues {
 		sent += *q.Sent
 		keys[*q.KeyID] = true
+		if *q.Sender != "webhook-router" {
+			t.Errorf("messages of %s come from sender %q", *q.Queue, *q.Sender)
+		}
 		if *q.Received != *q.Sent || *q.Encrypted != *q.Sent || *q.Sent == 0 {
 			t.Errorf("queue %s: %d sent, %d received, %d encrypted", *q.Queue, *q.Sent, *q.Received, *q.Encrypted)
 		}

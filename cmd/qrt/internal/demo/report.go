@@ -37,6 +37,7 @@ type Router struct {
 type Queue struct {
 	Name      string `json:"queue"`
 	KeyID     string `json:"key_id"`
+	Sender    string `json:"sender"` // that the messages name, authentic
 	Sent      int    `json:"sent"`
 	Received  int    `json:"received"`  // as they were sent
 	Encrypted int    `json:"encrypted"` // of those received
