@@ -1,9 +1,17 @@
-# make check   formatting, vet, linters, tidy go.mod files, each module built alone
+# make check   formatting, vet, linters, tidy go.mod files, workflows, each module built
+#              alone and for other systems
 # make test    coverage floors, the FIPS run, and every test of every module with -race
+# make soak    the same tests at full length, fuzzing, and the demo on arm64; hours
 # make fuzz    each fuzz target for FUZZTIME (30s)
 # make example the programs of examples/ at work, attacked, and measured
 # make bench   every benchmark COUNT times (6), summed up by benchstat
 # make vuln    govulncheck, module by module; needs the vulnerability database
+# make licenses       the licences of what the command is made of
+#
+# make release-check  makes a release of HEAD in a scratch folder and installs it
+# make release        VERSION=v0.1.0: says what the release would be; with TAG=1 makes
+#                     its commit and tags here, and pushes nothing
+# make archives       VERSION=v0.1.0, in a work tree of that tag: the files to download, in dist/
 #
 # The modules are those that go.work lists. Tools are installed once per version
 # of Go into .tools/, pinned by version and verified by the checksum database.
@@ -29,7 +37,7 @@ BENCH     ?= .
 COUNT     ?= 6
 
 # The packages whose statements must be tested, and the floor in percent.
-COVERED := ./envelope ./keys ./replay
+COVERED := ./envelope ./keys ./replay ./internal/intake
 FLOOR   := 95
 
 # Tools, each in a file named after its version.
@@ -38,11 +46,17 @@ STATICCHECK := $(TOOLS)/staticcheck-v0.8.2
 GOLANGCI    := $(TOOLS)/golangci-lint-v2.15.0
 GOVULNCHECK := $(TOOLS)/govulncheck-v1.9.0
 BENCHSTAT   := $(TOOLS)/benchstat-v0.0.0-20260908200009-22c9c6c9d4da
+ACTIONLINT  := $(TOOLS)/actionlint-v1.7.12
+CYCLONEDX   := $(TOOLS)/cyclonedx-gomod-v1.10.0
 
-.PHONY: all check fmt vet staticcheck lint tidy build test peers race cover fips fuzz example bench vuln tools clean
+# Systems that every package must compile for, beside the one that this runs on.
+SYSTEMS := windows/amd64 darwin/arm64 linux/arm64
+
+.PHONY: all check fmt vet staticcheck lint actionlint tidy build cross test peers race cover fips
+.PHONY: soak fuzz arm64 example bench vuln licenses release release-check archives tools clean
 all: check test
 
-check: fmt vet staticcheck lint tidy build
+check: fmt vet staticcheck lint actionlint tidy build cross
 
 fmt:
 	@echo "# gofmt"
@@ -66,6 +80,11 @@ lint: $(GOLANGCI)
 	@echo "# golangci-lint"
 	$(GOLANGCI) run $(MODULES:%=%/...)
 
+# Scripts in workflows are left to review: shellcheck is no Go program.
+actionlint: $(ACTIONLINT)
+	@echo "# actionlint"
+	$(ACTIONLINT) -shellcheck= -pyflakes= .github/workflows/*.yml
+
 tidy:
 	@for module in $(MODULES); do
 		echo "# go mod tidy -diff ($$module)"
@@ -77,6 +96,13 @@ build:
 	@for module in $(MODULES); do
 		echo "# go build ./... ($$module, alone)"
 		(cd "$$module" && GOWORK=off $(GO) build ./...)
+	done
+
+# go list -export compiles and does not link, which cannot fail without C.
+cross:
+	@for system in $(SYSTEMS); do
+		echo "# compiled for $$system"
+		GOOS=$${system%/*} GOARCH=$${system#*/} CGO_ENABLED=0 $(GO) list -export -trimpath work >/dev/null
 	done
 
 # The tests with the race detector come last, so that their count closes the run.
@@ -105,12 +131,24 @@ cover:
 			if (bad) { print "coverage is below " floor " %:" bad; exit 1 }
 		}'
 
-# Without the race detector the model runs all of its schedules, and drains and
-# kills all of their rounds.
 fips:
 	@echo "# GODEBUG=fips140=only"
-	GODEBUG=fips140=only $(GO) test -count=1 $(COVERED) .
-	GODEBUG=fips140=only $(GO) test -count=1 -run='^(TestDrainUnderLoad|TestKill)$$' ./sqlite/sqlitequeue
+	GODEBUG=fips140=only $(GO) test $(TESTFLAGS) -count=1 $(COVERED) .
+	GODEBUG=fips140=only $(GO) test $(TESTFLAGS) -count=1 -run='^(TestDrainUnderLoad|TestKill)$$' ./sqlite/sqlitequeue
+
+# Tests read QRT_SOAK: with 1 they run all of what they can prove, and otherwise
+# about one part in a hundred. The longest packages take more than an hour with
+# the race detector.
+soak: export QRT_SOAK = 1
+soak: TESTFLAGS += -timeout=6h
+soak: fips fuzz arm64 release-check race
+
+# The command built for arm64, emulated.
+arm64: peers
+	@echo "# qrt demo on arm64"
+	mkdir -p .tools
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) build -trimpath -o .tools/qrt-arm64 ./cmd/qrt
+	qemu-aarch64-static .tools/qrt-arm64 demo
 
 fuzz:
 	@found=0
@@ -139,15 +177,40 @@ vuln: $(GOVULNCHECK)
 		(cd "$$module" && GOWORK=off $(GOVULNCHECK) ./...)
 	done
 
-tools: $(STATICCHECK) $(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT)
+# A licence that is not in the list of tools/licenses fails. The root module has no
+# dependency whose licence could be looked at. What the tool says on the way is about
+# modules of this repository, which have no version.
+licenses: $(CYCLONEDX)
+	@mkdir -p .tools
+	for module in $(filter-out .,$(MODULES)); do
+		echo "# licences ($$module)"
+		GOWORK=off $(CYCLONEDX) mod -test -licenses -assert-licenses -json -output .tools/licenses.json "$$module" 2>/dev/null
+		$(GO) run ./tools/licenses .tools/licenses.json
+	done
+
+# TAG=1 makes the tags; without it nothing changes.
+release:
+	@: $${VERSION:?write make release VERSION=v0.1.0}
+	$(GO) run ./tools/release $(if $(TAG),tag,plan) "$$VERSION"
+
+release-check: $(CYCLONEDX)
+	@CYCLONEDX_GOMOD=$(CYCLONEDX) $(GO) run ./tools/release check "$${VERSION:-v0.1.0}"
+
+archives: $(CYCLONEDX)
+	@: $${VERSION:?write make archives VERSION=v0.1.0}
+	CYCLONEDX_GOMOD=$(CYCLONEDX) $(GO) run ./tools/release archives "$$VERSION" dist
+
+tools: $(STATICCHECK) $(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT) $(ACTIONLINT) $(CYCLONEDX)
 
 $(STATICCHECK): PACKAGE = honnef.co/go/tools/cmd/staticcheck
 $(GOLANGCI):    PACKAGE = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 $(GOVULNCHECK): PACKAGE = golang.org/x/vuln/cmd/govulncheck
 $(BENCHSTAT):   PACKAGE = golang.org/x/perf/cmd/benchstat
+$(ACTIONLINT):  PACKAGE = github.com/rhysd/actionlint/cmd/actionlint
+$(CYCLONEDX):   PACKAGE = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 # The version is what follows the command's name in the file's name.
-$(STATICCHECK) $(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT):
+$(STATICCHECK) $(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT) $(ACTIONLINT) $(CYCLONEDX):
 	@name=$(notdir $(PACKAGE))
 	version=$(patsubst $(notdir $(PACKAGE))-%,%,$(notdir $@))
 	echo "# go install $(PACKAGE)@$$version"
@@ -156,5 +219,5 @@ $(STATICCHECK) $(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT):
 	mv $(TOOLS)/new/$$name $@
 
 clean:
-	@rm -rf .tools bin
+	@rm -rf .tools bin dist
 	find . -name node_modules -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -199,11 +200,12 @@ func TestObserverEvents(t *testing.T) {
 		x.inject(orders, m)
 		x.none(r, queue.ErrAuthenticationFailed)
 		want := []string{
-			"Configured", "Sealed", "KeyUsed", "Sent", "Configured", "Opened", "Received", "Renewed",
+			"Configured", "Sealed", "KeyUsed", "Sent", "Configured", "Accounted", "Opened", "Received", "Renewed",
 			"CryptoError:plaintext_allowed", "Received", "DeadLettered:odd",
 			"Opened", "CryptoError:authentication_failed", "Rejected:authentication_failed:dead_lettered",
 			"DeadLettered:authentication_failed",
 		}
+		synctest.Wait() // for the account
 		got := rec.kinds()
 		slices.Sort(got)
 		slices.Sort(want)

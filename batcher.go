@@ -19,36 +19,38 @@ type BatcherOptions struct {
 	// 5 ms.
 	Linger time.Duration
 
-	// MaxMessages is after how many messages a batch goes without waiting. 0
-	// means the broker's limit, or 100 where that is higher.
+	// MaxMessages is how many messages make a batch full, so that it is sent without
+	// waiting for Linger. 0 means the broker's limit, but at most 100.
 	MaxMessages int
 
-	// MaxPending is how many messages may be accepted and not yet confirmed:
-	// Send and SendAsync wait for room. 0 means 1000.
+	// MaxPending is how many messages may be accepted and not yet confirmed. Above
+	// it, Send and SendAsync wait for room. 0 means 1000.
 	MaxPending int
 
 	// InFlight is how many batches are under way at once. Messages of one
 	// session always go in order. 0 means 4.
 	InFlight int
 
-	// Retry says how long to wait before a failed batch is tried again, and by
-	// less than zero that it is not. Nil: Exponential from 50 ms to 5 s.
+	// Retry says how long to wait before a failed batch is sent again; a negative
+	// delay gives up. Nil means Exponential from 50 ms to 5 s.
 	Retry backoff.Policy
 
-	// MaxAttempts is how often a message is tried at most. 0 means 8.
+	// MaxAttempts is how often a message is sent at most, the first time included. 0
+	// means 8.
 	MaxAttempts int
 
-	// Breaker is for the calls to the broker: while it is open, batches wait.
+	// Breaker guards the calls to the broker: while it is open, batches wait. Nil
+	// means no breaker.
 	Breaker backoff.BreakerOptions
 }
 
-// Batcher gathers messages that are sent one by one into batches, retries
-// what fails for a passing reason, and pushes back when the broker is slow. A
+// Batcher gathers messages that are sent one by one into batches, retries messages
+// that fail for a transient reason, and blocks its callers when the broker is slow. A
 // retry sends the same sealed bytes under the same message ID: if the first had
 // arrived after all, a receiver with a replay store drops the second, and a broker
 // that drops repeats never stores it. A message that is not sealed is not tried
-// again on a broker that drops none, if it may have arrived (ErrUnconfirmed). It is safe for concurrent use, and
-// owns InFlight goroutines until Close.
+// again on a broker that drops none, if it may have arrived (ErrUnconfirmed). A Batcher
+// is safe for concurrent use, and owns InFlight goroutines until Close.
 type Batcher struct {
 	s       *Sender
 	o       BatcherOptions
@@ -79,12 +81,12 @@ type batchLine struct {
 
 type pendingSend struct {
 	m     Message
-	trace map[string]string // of whoever sent it; nil: none
+	trace map[string]string // of the call that sent it; nil means none
 	done  func(SendResult)
 }
 
-// NewBatcher returns a Batcher over s, which stays the caller's to close,
-// afterwards. o may be nil.
+// NewBatcher returns a Batcher over s. The caller closes s after the Batcher. o may be
+// nil. It fails with ErrInvalidOptions.
 func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	const op = "new batch sender"
 	if s == nil {
@@ -100,9 +102,9 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	if b.o.Linger == 0 {
 		b.o.Linger = 5 * time.Millisecond
 	}
-	most := max(1, s.caps.MaxBatch)
+	limit := max(1, s.caps.MaxBatch)
 	if b.o.MaxMessages == 0 {
-		b.o.MaxMessages = min(most, 100)
+		b.o.MaxMessages = min(limit, 100)
 	}
 	if b.o.MaxPending == 0 {
 		b.o.MaxPending = 1000
@@ -147,10 +149,11 @@ func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	}
 }
 
-// SendAsync accepts m, waiting for room while MaxPending are under way, and
-// calls done once with what became of it, from a goroutine of the Batcher;
-// done must not block, and so not call Send, SendAsync, Flush or Close. m.Body must not be changed until then. Its error says
-// that m was not accepted; done is then not called.
+// SendAsync accepts m and returns; while MaxPending messages are under way it first waits
+// for room. It calls done once, with the result, from a goroutine of the Batcher. done
+// must not block: it must not call Send, SendAsync, Flush or Close. The caller must not
+// change m.Body before that. An error of SendAsync says that m was not accepted; done is
+// then not called.
 func (b *Batcher) SendAsync(ctx context.Context, m *Message, done func(SendResult)) error {
 	const op = "send"
 	if err := checkContext(ctx); err != nil {
@@ -211,9 +214,8 @@ func (b *Batcher) line(m *Message) (*batchLine, error) {
 	return b.lines[b.turn/b.o.MaxMessages%len(b.lines)], nil
 }
 
-// Flush sends what waits, without lingering, and returns when all that was
-// accepted has been answered. While others go on sending it waits for theirs,
-// too.
+// Flush sends the waiting messages at once, and returns when every accepted message is
+// confirmed or has failed. That includes messages that other goroutines send meanwhile.
 func (b *Batcher) Flush(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("flush", b.s.queue, err)
@@ -242,9 +244,9 @@ func (b *Batcher) Flush(ctx context.Context) error {
 	}
 }
 
-// Close accepts nothing more, sends what waits, and ends the goroutines. When
-// ctx ends first, what is not confirmed by then fails with ErrClosed. A second
-// Close returns nil.
+// Close accepts no more messages, sends the waiting ones, and ends the goroutines. If ctx
+// ends first, messages that are not confirmed by then fail with ErrClosed. A second Close
+// returns nil.
 func (b *Batcher) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close", b.s.queue, errNilContext)
@@ -280,7 +282,7 @@ func (b *Batcher) work(line *batchLine) {
 				}
 				batch = append(batch, p)
 			case <-line.hurry:
-				// What is already in line goes along.
+				// Messages that are already in line join the batch.
 				for more := true; more && len(batch) < b.o.MaxMessages; {
 					select {
 					case p, ok := <-line.in:
@@ -301,7 +303,7 @@ func (b *Batcher) work(line *batchLine) {
 	}
 }
 
-// send sends a batch, and those of it that failed for a passing reason again.
+// send sends a batch, and sends again the messages that failed for a transient reason.
 func (b *Batcher) send(batch []*pendingSend) {
 	messages := make([]*Message, len(batch))
 	for i, p := range batch {

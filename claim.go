@@ -14,9 +14,9 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// This file claims received messages in the replay store. Its invariant: what is
-// delivered under TrackReplays has a claim of its own, and what the store does not answer
-// for is not delivered.
+// This file claims received messages in the replay store. Its invariant: a message that
+// is delivered under TrackReplays has a claim of its own, and a message about which the
+// store does not answer is not delivered.
 
 // claim is what a delivery holds in the replay store; the zero value is nothing.
 type claim struct {
@@ -135,8 +135,8 @@ const (
 	minLease = time.Millisecond
 	// minBusy keeps a message whose other claim is about to end from coming round at once.
 	minBusy = 10 * time.Millisecond
-	// quotaDelay is how long the messages of a sender at its quota are left alone: its
-	// records go as its messages are completed.
+	// quotaDelay is how long the messages of a sender at its quota wait: its records are freed
+	// as its messages are completed.
 	quotaDelay = 30 * time.Second
 )
 
@@ -149,8 +149,8 @@ func lease(lockedUntil, now time.Time) time.Duration {
 	return max(lockedUntil.Sub(now), minLease)
 }
 
-// askStore finds out, at no message's cost, whether a replay store answers again and has
-// room. The probe writes, so that a store that can only be read is found out.
+// askStore finds out, without a message, whether the replay store answers again and has
+// room. The probe writes, so that it notices a store that is read-only.
 func (r *Receiver) askStore(ctx context.Context) intake.Answer {
 	if r.watch.lost() != nil || r.store.Probe(ctx, r.options.Group) != nil {
 		return intake.Away
@@ -198,7 +198,7 @@ func (r *Receiver) renewClaims(ctx context.Context, renewals []renewal) {
 	}
 }
 
-// askAgain finds out, at no message's cost, whether what was away is back.
+// askAgain finds out, without a message, whether the dependency that failed is back.
 func (r *Receiver) askAgain(ctx context.Context, o intake.Outage) intake.Answer {
 	if o.Reason == driver.ReasonReplayStore {
 		return r.askStore(ctx)
@@ -209,7 +209,7 @@ func (r *Receiver) askAgain(ctx context.Context, o intake.Outage) intake.Answer 
 	return askKeys(ctx, r.opener.Valid, o.KeyID)
 }
 
-// askKeys asks a key provider for what could not be had.
+// askKeys asks the key provider again for the key that it could not give.
 func askKeys(ctx context.Context, p keys.Provider, id keys.ID) intake.Answer {
 	if _, err := p.ValidKeyIDs(ctx); err != nil {
 		return intake.Away

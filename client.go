@@ -20,42 +20,43 @@ type Options struct {
 	// Crypto says whether to seal and what to accept.
 	Crypto CryptoConfig
 
-	// Keys are the keys of every queue that KeysFor does not cover. Nil: none.
+	// Keys are the keys of every queue that KeysFor does not cover. Nil means none.
 	Keys keys.Provider
 
 	// KeysFor gives a queue keys of its own; nil, or a nil answer, means Keys.
 	// It is called once for each Sender and Receiver.
 	KeysFor func(queue string) keys.Provider
 
-	// CryptoProvider seals and opens in place of AESGCM over Keys. Nil: AESGCM.
-	// Keys beside it say under which key to seal, and which key IDs of a message
-	// reach it; without them every forged one does, and it has to bound itself
-	// what that costs.
+	// CryptoProvider seals and opens in place of AESGCM over Keys. Nil means AESGCM.
+	// If Keys are set too, they say under which key to seal, and only their valid
+	// key IDs reach the CryptoProvider. Without Keys every forged key ID reaches it,
+	// and it must itself bound the cost of looking them up.
 	CryptoProvider CryptoProvider
 
-	// ReplayStore is the memory of handled messages; needed with Crypto.TrackReplays.
-	// It must lie outside the broker's reach and be shared by all receivers of
-	// a group. The Client does not close it.
+	// ReplayStore remembers which messages were handled. Crypto.TrackReplays requires
+	// it. It must lie outside the broker's reach, and all receivers of a group must
+	// share it. The Client does not close it.
 	ReplayStore replay.Store
 
 	// OnStoreLoss says what receivers do if the replay store lost its memory. Zero is
 	// StopOnLoss.
 	OnStoreLoss StoreLoss
 
-	// Environment names where this runs, as a label of metrics; "production"
-	// without encryption is warned about. Empty: "".
+	// Environment is the name of the deployment, as a label of metrics. New logs a
+	// warning for "production" without encryption. Empty means no name.
 	Environment string
 
-	// Logger gets a line for each message sent, received and rejected. Nil:
+	// Logger gets a line for each message sent, received and rejected. Nil means
 	// slog.Default at the time of New.
 	Logger *slog.Logger
 
-	// Observer is told what happens, for metrics and traces. Nil means none.
+	// Observer gets the events for metrics and traces. Nil means none.
 	Observer observe.Observer
 
 	// OnRejected is called, from the goroutine that receives, for each message
-	// that was received and not delivered. It must neither block, while the
-	// messages received with it are locked, nor panic. Nil: none.
+	// that was received and not delivered. It must not panic, and must return
+	// quickly: the messages received with it stay locked meanwhile. Nil means no
+	// callback.
 	OnRejected func(context.Context, *RejectedError)
 }
 
@@ -65,17 +66,17 @@ type Client struct {
 	options Options
 	closed  atomic.Bool
 
-	mu        sync.Mutex             // guards what follows
-	sessions  map[*Session]struct{}  // that have not ended
-	endpoints map[*endpoint]struct{} // that were not closed
-	caches    keyCaches
+	mu          sync.Mutex             // guards what follows
+	sessions    map[*Session]struct{}  // that have not ended
+	endpoints   map[*endpoint]struct{} // that were not closed
+	caches      keyCaches
+	accountants map[string]*accountant // by group
 
 	watch storeWatch
 }
 
-// New returns a Client over p, which it owns from then on: Close closes it. It
-// fails with ErrInvalidOptions where the options contradict each other, and
-// does no I/O.
+// New returns a Client over p. The Client owns p from then on: Close closes it. New fails
+// with ErrInvalidOptions if the options contradict each other. It does no I/O.
 func New(p driver.Broker, o *Options) (*Client, error) {
 	if p == nil {
 		return nil, wrap("new", "", invalidOption("nil driver.Broker"))
@@ -103,13 +104,13 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 		return nil, wrap("new", "", err)
 	}
 	if c.options.Environment == "production" && !cfg.Enabled {
-		c.options.Logger.Warn("Message encryption is DISABLED in production", "environment", "production", "encrypted", false)
+		c.options.Logger.Warn("Message encryption is DISABLED in production", "environment", "production", slog.Bool("encrypted", false))
 	}
 	return c, nil
 }
 
-// Broker returns the broker that the Client owns: for packages that open queues beside
-// it. Closing it closes what the Client opened.
+// Broker returns the broker that the Client owns, for packages that open queues of their
+// own. Closing it closes every Sender, Receiver and Session of the Client.
 func (c *Client) Broker() driver.Broker { return c.broker }
 
 // Options returns the options in force: a copy, with the defaults filled in. Logger
@@ -152,7 +153,7 @@ func (c *Client) Close(ctx context.Context) error {
 	return wrap("close", "", errors.Join(err, caches.close(ctx)))
 }
 
-// adopt makes s end with c; false where c is closed.
+// adopt makes s end with c; false if c is closed.
 func (c *Client) adopt(s *Session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

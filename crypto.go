@@ -15,22 +15,23 @@ import (
 
 // Defaults of [CryptoConfig].
 const (
-	DefaultMaxMessageAge = 5 * time.Minute
-	DefaultMaxClockSkew  = 30 * time.Second
-	DefaultRetryWindow   = 24 * time.Hour
+	defaultMaxMessageAge = 5 * time.Minute
+	defaultMaxClockSkew  = 30 * time.Second
+	defaultRetryWindow   = 24 * time.Hour
 )
 
 // QueueRetention as MaxMessageAge stands for the time that the broker keeps a
 // message. It is resolved when a Receiver opens, from the driver's
-// Capabilities; where the broker cannot tell, the Receiver must name a value.
+// Capabilities; if the broker cannot tell, the Receiver must name a value.
 const QueueRetention time.Duration = math.MaxInt64
 
 // maxHorizon bounds the durations of a CryptoConfig, so that no sum of them overflows:
 // the largest is MaxMessageAge + 3 x MaxClockSkew, and a time.Duration holds 292 years.
 const maxHorizon = 50 * 365 * 24 * time.Hour
 
-// maxRetention bounds what QueueRetention takes from a driver: 14 days, the longest that
-// the services keep a message by default. The broker does not decide what is fresh.
+// maxRetention bounds the retention that QueueRetention takes from a driver, because the
+// broker must not decide what is fresh: 14 days, the longest that the services keep a
+// message by default.
 const maxRetention = 14 * 24 * time.Hour
 
 // PlaintextPolicy says what a receiver does with a message that is not sealed.
@@ -60,16 +61,16 @@ func (p PlaintextPolicy) String() string {
 // phases of docs/migration.md. [Strict] is the last.
 type CryptoConfig struct {
 	// Enabled makes senders seal. Receivers that have keys open sealed messages
-	// in any case.
+	// whether it is set or not.
 	Enabled bool
 
 	// PlaintextPolicy is for receivers; zero is Allow.
 	PlaintextPolicy PlaintextPolicy
 
 	// MaxMessageAge is how old a message may be when it is first received,
-	// counted from its sealing or its NotBefore, whichever is later. It must
-	// exceed the backlog that an outage can build: what waits longer is
-	// dead-lettered. 0 means 5 minutes.
+	// counted from its sealing or its NotBefore, whichever is later. Older messages
+	// are dead-lettered, so it must exceed the longest backlog that an outage can
+	// build. 0 means 5 minutes.
 	MaxMessageAge time.Duration
 
 	// MaxClockSkew is how far any two clocks of senders and receivers may
@@ -90,8 +91,8 @@ type CryptoConfig struct {
 	// their receivers one ReceiverOptions.Group.
 	AcceptedOrigins []string
 
-	// InsecureSkipFreshness accepts messages of any age, so that a broker can
-	// replay all it ever stored. It cannot be combined with TrackReplays.
+	// InsecureSkipFreshness accepts messages of any age, so that a broker can replay
+	// every message that it ever stored. It cannot be combined with TrackReplays.
 	InsecureSkipFreshness bool
 }
 
@@ -117,13 +118,13 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a store remembers a message only as long as it can be fresh")
 	}
 	if c.MaxClockSkew == 0 {
-		c.MaxClockSkew = DefaultMaxClockSkew
+		c.MaxClockSkew = defaultMaxClockSkew
 	}
 	if c.RetryWindow == 0 {
-		c.RetryWindow = DefaultRetryWindow
+		c.RetryWindow = defaultRetryWindow
 	}
 	if c.MaxMessageAge == 0 {
-		c.MaxMessageAge = DefaultMaxMessageAge
+		c.MaxMessageAge = defaultMaxMessageAge
 	}
 	if c.MaxMessageAge == QueueRetention {
 		return c, nil
@@ -146,7 +147,7 @@ func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
 	return c.resolveAges()
 }
 
-// resolveAges checks and fills in what follows from a MaxMessageAge in time.
+// resolveAges checks and fills in the values that depend on MaxMessageAge.
 func (c CryptoConfig) resolveAges() (CryptoConfig, error) {
 	if c.MaxMessageAge > maxHorizon || c.MaxClockSkew > maxHorizon {
 		return c, invalidOption("CryptoConfig: MaxMessageAge and MaxClockSkew are at most 50 years")
@@ -165,7 +166,7 @@ func (c *CryptoConfig) checkStore(s replay.Store) error {
 
 // Strict returns the options for production: sealing on, plaintext rejected, and
 // replays rejected by store, which must lie outside the broker's reach.
-// MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge where the
+// MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge if the
 // broker cannot tell it.
 func Strict(p keys.Provider, store replay.Store) *Options {
 	return &Options{
@@ -189,8 +190,8 @@ type CryptoProvider interface {
 	Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, contextData []byte) (envelope.EncryptedMessage, error)
 
 	// Decrypt opens m. It fails with ErrAuthenticationFailed for any reason that
-	// lies in the message, with ErrKeyNotFound when the key does not exist, and
-	// with ErrKeyProvider when that could not be found out.
+	// lies in the message, with ErrKeyNotFound if the key does not exist, and with
+	// ErrKeyProvider if the provider could not tell.
 	Decrypt(ctx context.Context, m envelope.EncryptedMessage, contextData []byte) ([]byte, error)
 }
 

@@ -19,23 +19,23 @@ type Delivery struct {
 	Received
 
 	r       *Receiver
-	session *Session // nil: it was received from the queue itself
+	session *Session // nil means it was received from the queue itself
 	src     driver.Source
 	raw     *driver.Delivery
 	claim   claim
 
 	mu          sync.Mutex // guards what follows; never held across a call
 	lockedUntil time.Time
-	// claimedUntil is when the claim ends where the lock has no end in time.
+	// claimedUntil is when the claim ends if the lock has no end in time.
 	claimedUntil time.Time
-	renewing     chan struct{} // closed when the renewal under way has ended; nil: there is none
+	renewing     chan struct{} // closed when the renewal under way has ended; nil means there is none
 	settling     bool
 	done         bool
 	kind         driver.SettleKind // how, once done
 }
 
-// Reason says why an application gives a message up. It is stored in cleartext
-// beside the dead letter: a code and a fixed text, never payload.
+// Reason says why an application dead-letters a message. It is stored in cleartext beside
+// the dead letter: a code and a fixed text, never payload.
 type Reason struct {
 	// Code is 1 to 64 bytes of [a-z0-9_].
 	Code string
@@ -70,17 +70,18 @@ func (d *Delivery) finished() bool {
 	return d.done && d.kind != driver.Abandon && d.kind != driver.Release
 }
 
-// Context returns ctx with the trace context that came with the message, where
-// the Client has an Observer. Whoever controls the broker can set it.
+// Context returns ctx with the trace context that came with the message if the
+// Client has an Observer, and ctx itself otherwise. The trace context is not
+// authenticated: the broker can set it.
 func (d *Delivery) Context(ctx context.Context) context.Context {
 	return d.r.obs.WithTrace(ctx, d.trace)
 }
 
 // Complete removes the message: it is handled. With a replay store it is first marked as
-// handled, and stays at the broker if that fails, so that the call can be repeated; once
-// it is marked, Complete returns nil although the lock is over. ErrLockLost: another
-// receiver has the message by now, or will, and handles it again. ErrSettled: it was
-// settled before.
+// handled; if that fails the message stays at the broker, so that the call can be
+// repeated. Once it is marked, Complete returns nil although the lock is over. Complete
+// fails with ErrLockLost if another receiver has the message by now, or will get it, and
+// handles it again. It fails with ErrSettled if the message was settled before.
 func (d *Delivery) Complete(ctx context.Context) error {
 	return d.settle(ctx, "complete", driver.Settlement{Kind: driver.Complete})
 }
@@ -129,9 +130,10 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 	return err
 }
 
-// Renew extends the lock, and with nonce tracking the claim, by a full lock
-// time. ErrLockLost: it is over, and somebody else may have the message. Beside
-// another renewal of the delivery, that of a worker.Pool for example, it waits for that first.
+// Renew extends the lock, and with replay protection the claim, by a full lock time. It
+// fails with ErrLockLost if the lock is over: another receiver may have the message. If
+// another renewal of the delivery is in flight, that of a worker.Pool for instance,
+// Renew waits for it first.
 func (d *Delivery) Renew(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("renew", d.Queue, err)
@@ -156,12 +158,12 @@ func (d *Delivery) Renew(ctx context.Context) error {
 	}
 }
 
-// underRenewal is the error of a renewal that another of the same delivery keeps
-// from beginning: a driver need not stand two at once.
+// underRenewal is the error of a renewal that cannot begin because another renewal of the
+// same delivery is in flight. Drivers are not required to support two at once.
 type underRenewal struct{ way chan struct{} } // closed when that one has ended
 
-func (*underRenewal) Error() string   { return ErrRenewing.Error() }
-func (*underRenewal) Is(t error) bool { return t == ErrRenewing }
+func (*underRenewal) Error() string   { return errRenewing.Error() }
+func (*underRenewal) Is(t error) bool { return t == errRenewing }
 
 // beginRenewal makes room for one renewal, which endRenewal ends.
 func (d *Delivery) beginRenewal() error {
@@ -183,8 +185,8 @@ func (d *Delivery) endRenewal() {
 
 // RenewAll extends the locks, and the claims, of deliveries of this Receiver and its
 // sessions, with one call to the broker for each queue or session. It returns one
-// error (or nil) for each, as Renew does. A delivery that is being renewed already
-// gets ErrRenewing.
+// error (or nil) for each, as Renew does. A delivery that another call is renewing
+// at the moment gets an error that says so, and keeps its lock.
 func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 	out := make([]error, len(batch))
 	if err := checkContext(ctx); err != nil {
@@ -193,18 +195,20 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 		}
 		return out
 	}
-	for at, n := 0, 0; at < len(batch); at = n {
-		for n = at + 1; n < len(batch) && batch[n].src == batch[at].src; n++ {
+	for at, end := 0, 1; at < len(batch); at, end = end, end+1 {
+		for end < len(batch) && batch[end].src == batch[at].src {
+			end++
 		}
-		for i, err := range r.renew(ctx, batch[at].src, batch[at:n]) {
+		for i, err := range r.renew(ctx, batch[at].src, batch[at:end]) {
 			out[at+i] = wrap("renew", r.queue, err)
 		}
 	}
 	return out
 }
 
-// ErrRenewing: another renewal of the delivery is under way.
-var ErrRenewing = errors.New("a renewal of this delivery is under way")
+// errRenewing reports that a renewal of this delivery is already in flight. Drivers
+// are not required to support concurrent renewals of one delivery.
+var errRenewing = errors.New("a renewal of this delivery is under way")
 
 // renewal is the renewal of one delivery.
 type renewal struct {
@@ -253,7 +257,7 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	return out
 }
 
-// renewed takes in what a renewal brought, and makes room for the next.
+// renewed records the result of a renewal, and lets the next one begin.
 func (d *Delivery) renewed(x *renewal) {
 	defer d.endRenewal()
 	if x.err != nil {
@@ -270,9 +274,9 @@ func (d *Delivery) renewed(x *renewal) {
 	}
 }
 
-// HeldUntil is until when this receiver has the message unless it renews it: the end
-// of its lock, or of its claim in the replay store if the lock has no end in time.
-// Zero means that neither ends.
+// HeldUntil returns when this receiver loses the message unless it renews it: the end of
+// its lock, or of its claim in the replay store if the lock has no end in time. Zero
+// means that neither ends.
 func (d *Delivery) HeldUntil() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -317,9 +321,9 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	return wrap(op, d.Queue, err)
 }
 
-// afterClaim is the broker's answer as the caller should see it. A message that the replay
-// store has as consumed is handled, although its lock is over: if the broker delivers it
-// again it is completed silently.
+// afterClaim turns the broker's answer to a settlement into the caller's. A message that
+// the replay store has as consumed counts as handled although its lock is over: if the
+// broker delivers it again, the receiver completes it silently.
 func (d *Delivery) afterClaim(ctx context.Context, kind driver.SettleKind, err error) error {
 	if kind != driver.Complete || d.claim.none() || !errors.Is(err, driver.ErrLockLost) {
 		return err
@@ -329,8 +333,8 @@ func (d *Delivery) afterClaim(ctx context.Context, kind driver.SettleKind, err e
 	return nil
 }
 
-// Claim is what the delivery holds in the replay store: for packages that consume it in a
-// transaction of their own. ok is false if replays are not tracked.
+// Claim returns what the delivery holds in the replay store, for packages that consume it
+// in a transaction of their own. ok is false if replays are not tracked.
 func (d *Delivery) Claim() (group string, f replay.Finish, ok bool) {
 	if d.claim.none() {
 		return "", replay.Finish{}, false

@@ -63,8 +63,8 @@ func (s *Sender) dispatch(ctx context.Context, out []outgoing, send func(context
 }
 
 // How a call without an answer is repeated: after waits of up to 100 ms, 200 ms and so on,
-// so that a broker that restarts is met again, and no longer than a caller that gave no
-// deadline would want to wait.
+// so that it meets a broker that restarts, and for no longer than a caller without a
+// deadline wants to wait.
 const (
 	maxRepeats   = 5
 	repeatWindow = 10 * time.Second
@@ -82,7 +82,7 @@ func (s *Sender) repeating() func(context.Context, []*outgoing) {
 		for attempt := 1; attempt <= maxRepeats && ctx.Err() == nil; attempt++ {
 			var again []*outgoing
 			for _, o := range batch {
-				if o.state == unknown && s.repeatable(o) && (unanswered(o.result.Err) || retriable(o.result.Err)) {
+				if o.state == unknown && unanswered(o.result.Err) && s.repeatable(o) {
 					again = append(again, o)
 				}
 			}
@@ -95,9 +95,12 @@ func (s *Sender) repeating() func(context.Context, []*outgoing) {
 	}
 }
 
-// repeatable reports whether a second copy of the message does no harm: a receiver knows
-// a sealed one by its number, and a broker with Dedup drops the other.
+// repeatable reports whether a second copy of the message does no harm: receivers know a
+// sealed message by its number, and a broker with Dedup drops the second copy of any.
 func (s *Sender) repeatable(o *outgoing) bool {
+	if errors.Is(o.result.Err, ErrClosed) {
+		return false // no later call is answered
+	}
 	return o.m.Sealed || s.caps.Dedup != driver.None
 }
 
@@ -201,7 +204,7 @@ func (s *Sender) carry(o *outgoing, trace map[string]string) bool {
 }
 
 // carryAll gives the messages of a batch, which was filled without it, a trace
-// context, where there is room.
+// context, if there is room.
 func (s *Sender) carryAll(batch []*outgoing, trace map[string]string) {
 	before := make([]map[string]string, len(batch))
 	size := 0
@@ -234,11 +237,11 @@ func (s *Sender) logSent(ctx context.Context, o *outgoing) {
 		slog.String("queue", s.queue), slog.String("message_id", o.m.ID), slog.Bool("encrypted", false))
 }
 
-// parallelBytes is from how many bytes on a batch is sealed or opened by several
-// goroutines: below, starting them costs more than it saves.
+// parallelBytes is the size in bytes from which on several goroutines seal or open a
+// batch: below it, starting them costs more than it saves.
 const parallelBytes = 64 << 10
 
-// parallel calls f for 0 to n-1, from several goroutines where that pays, and
+// parallel calls f for 0 to n-1, from several goroutines if that pays, and
 // returns when all calls have.
 func parallel(n, bytes int, f func(int)) {
 	workers := min(n, runtime.GOMAXPROCS(0))

@@ -1,5 +1,5 @@
 // Package queue sends and receives messages over several brokers through one
-// API, and protects them end to end: whoever controls the broker can neither
+// API, and protects them end to end: an attacker who controls the broker can neither
 // read, alter, forge, substitute nor replay them.
 //
 // A [Client] stands on a driver.Broker (memqueue here; SQLite, SQS and Service

@@ -24,6 +24,7 @@ type endpoint struct {
 	obs    observe.Scope
 	log    *slog.Logger
 	client *Client
+	leave  func(context.Context) // called once when the endpoint is over; nil means nothing
 }
 
 // close closes the queue, and tells the Observer once that the endpoint is over.
@@ -68,23 +69,27 @@ func (e *endpoint) over(ctx context.Context) {
 	_, open := c.endpoints[e]
 	delete(c.endpoints, e)
 	c.mu.Unlock()
-	if open {
-		e.obs.Closed(ctx, e.obs.Source, observe.Closed{Role: e.role})
+	if !open {
+		return
 	}
+	if e.leave != nil {
+		e.leave(ctx)
+	}
+	e.obs.Closed(ctx, e.obs.Source, observe.Closed{Role: e.role})
 }
 
 // endpointRequest is what a sender or receiver asks for when it opens its queue.
 type endpointRequest struct {
 	queue  string
 	role   observe.Role
-	keys   keys.Provider  // nil: the Client's
-	crypto CryptoProvider // nil: the Client's, unless keys are set
-	config *CryptoConfig  // nil: the Client's
-	lock   time.Duration  // 0: the queue's own
+	keys   keys.Provider  // nil means the Client's
+	crypto CryptoProvider // nil means the Client's, unless keys are set
+	config *CryptoConfig  // nil means the Client's
+	lock   time.Duration  // 0 means the queue's own
 }
 
-// open checks the configuration, and only then opens the queue: a wrong one asks no
-// broker for anything.
+// open checks the configuration before it opens the queue, so that a wrong one costs no
+// request to the broker.
 func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error) {
 	if err := checkContext(ctx); err != nil {
 		return nil, err

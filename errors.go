@@ -14,8 +14,8 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// What can be wrong with a message that was received. DESIGN.md,
-// "What becomes of a message", has what follows in each case.
+// Reasons to reject a received message. DESIGN.md, "What becomes of a message", says what
+// happens to it in each case.
 var (
 	ErrUnencryptedMessage   = errors.New("message is not encrypted and the policy rejects plaintext")
 	ErrInvalidEnvelope      = envelope.ErrInvalidEnvelope
@@ -34,11 +34,10 @@ var (
 	ErrReplayStore          = errors.New("replay store failed")
 )
 
-// What can be wrong with a call.
+// Errors of calls.
 var (
 	ErrEncryptionFailed = envelope.ErrEncryptionFailed // nothing was sent
 	ErrKeyExpired       = keys.ErrExpired
-	ErrKeyDestroyed     = keys.ErrDestroyed
 	ErrInvalidMessage   = driver.ErrInvalid
 	ErrMessageTooLarge  = driver.ErrTooLarge // as a *driver.TooLargeError
 	ErrMarkerCollision  = sealing.ErrMarkerCollision
@@ -68,11 +67,11 @@ var (
 // through it to the cause.
 type Error struct {
 	Op    string // "send", "receive", "complete", ...
-	Queue string // empty where no queue is concerned
+	Queue string // empty if no queue is concerned
 
 	// Transient says that the same call may succeed later.
 	Transient bool
-	// RetryAfter is how long the broker asked to wait; 0 where it did not say.
+	// RetryAfter is how long the broker asked to wait; 0 if it did not say.
 	RetryAfter time.Duration
 
 	Err error
@@ -92,9 +91,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// NewError returns err as an *Error, for packages that are built on this one; nil is
-// nil. Context errors and errors that are an *Error already pass through. It is the one
-// place where an Error is built.
+// NewError returns err as an *Error, for packages that are built on this one, and nil for
+// nil. It returns context errors, and errors that are an *Error already, as they are. No
+// other function builds an Error.
 func NewError(op, queue string, err error) error { return wrap(op, queue, err) }
 
 func wrap(op, queue string, err error) error {
@@ -138,16 +137,16 @@ func (e *KeyNotFoundError) Error() string {
 	return fmt.Sprintf("key %q not found", e.KeyID)
 }
 
-func (e *KeyNotFoundError) Unwrap() error { return e.Err }
-
-// Is matches ErrKeyNotFound.
-func (e *KeyNotFoundError) Is(target error) bool { return target == ErrKeyNotFound }
+// Is matches ErrKeyNotFound, and what Err wraps.
+func (e *KeyNotFoundError) Is(target error) bool {
+	return target == ErrKeyNotFound || errors.Is(e.Err, target)
+}
 
 // ExpiredError says why a message is too old. errors.Is matches
 // [ErrMessageExpired].
 type ExpiredError struct {
 	EncryptedAt time.Time
-	ExpiresAt   time.Time     // zero: the message has no expiry of its own
+	ExpiresAt   time.Time     // zero means the message has no expiry of its own
 	MaxAge      time.Duration // the receiver's limit that was passed; 0 when it was ExpiresAt
 }
 
@@ -164,8 +163,8 @@ func (e *ExpiredError) Error() string {
 func (e *ExpiredError) Is(target error) bool { return target == ErrMessageExpired }
 
 // RejectedError describes a message that was received and not delivered. Only
-// Queue, BrokerID, Count and what this library decided can be trusted; the rest
-// is as the broker handed it over.
+// Queue, BrokerID, Count and what this library decided can be trusted; the other fields
+// are as the broker gave them.
 type RejectedError struct {
 	Queue       string
 	BrokerID    string
@@ -175,7 +174,7 @@ type RejectedError struct {
 	Count       int
 	Reason      string // the code of Err, such as "authentication_failed"
 	Disposition driver.Disposition
-	Delay       time.Duration // of an driver.Abandoned message
+	Delay       time.Duration // of a message that was given back, until it is redelivered
 	Err         error         // why
 	SettleErr   error         // set when the disposition itself failed; the lock then runs out
 }

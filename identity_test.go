@@ -75,7 +75,7 @@ func sendFour(ctx context.Context, s *queue.Sender, seen *identities, id string)
 		return err
 	}
 	for range 2 { // an outbox may send it twice
-		seen.send([]*driver.Message{p.Message()})
+		seen.send([]*driver.Message{&p.Message})
 	}
 	return nil
 }

@@ -43,9 +43,9 @@ func (c *Client) cached(p keys.Provider) (*keys.Cached, error) {
 	if c.closed.Load() { // else Close may have looked already
 		return nil, driver.ErrClosed
 	}
-	// Of another type, no two values can be told to be one provider.
-	comparable := reflect.ValueOf(p).Comparable()
-	if comparable && c.caches.of[p] != nil {
+	// Two values of a type that is not comparable cannot be recognised as one provider.
+	canCompare := reflect.ValueOf(p).Comparable()
+	if canCompare && c.caches.of[p] != nil {
 		return c.caches.of[p], nil
 	}
 	cached, err := keys.NewCached(p, nil)
@@ -53,7 +53,7 @@ func (c *Client) cached(p keys.Provider) (*keys.Cached, error) {
 		return nil, err
 	}
 	c.caches.own = append(c.caches.own, cached)
-	if comparable {
+	if canCompare {
 		if c.caches.of == nil {
 			c.caches.of = make(map[keys.Provider]*keys.Cached)
 		}

@@ -12,11 +12,14 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// Limits of a message that hold on every broker. A broker may have lower ones.
+// MaxIDBytes bounds a message ID, session ID, correlation ID and content type, in
+// bytes, on every broker. A broker may have a lower limit.
+const MaxIDBytes = 128
+
+// Limits of the attributes of a message on every broker. A broker may have lower ones.
 const (
-	MaxIDBytes        = 128 // of a message, session or correlation ID, and of a content type
-	MaxAttributes     = 64  // qre1, Section 2.8
-	MaxAttributeBytes = 255 // of an attribute's name
+	maxAttributes     = 64  // qre1, Section 2.8
+	maxAttributeBytes = 255 // of an attribute's name
 )
 
 // Message is what an application sends. Everything in it is bound to the sealed
@@ -35,9 +38,9 @@ type Message struct {
 	CorrelationID string // at most MaxIDBytes bytes
 	ContentType   string // a media type (RFC 9110, Section 8.3), at most MaxIDBytes bytes
 
-	// Attributes are cleartext metadata, at most MaxAttributes. Names are 1 to
-	// MaxAttributeBytes bytes of UTF-8; "traceparent", "tracestate" and those
-	// that begin with "qrt-" are reserved.
+	// Attributes are cleartext metadata, at most 64. Names are 1 to 255 bytes of
+	// UTF-8; "traceparent", "tracestate" and names that begin with "qrt-" are
+	// reserved.
 	Attributes map[string]string
 
 	Body []byte
@@ -47,18 +50,18 @@ type Message struct {
 	// errors.ErrUnsupported.
 	NotBefore time.Time
 
-	// TTL is how long after the send, or after NotBefore where that is later,
+	// TTL is how long after the send, or after NotBefore if that is later,
 	// the message may still be delivered, to the millisecond; 0 means as long as
 	// the queue keeps it. Receivers enforce it whatever the broker does.
 	TTL time.Duration
 
-	// DedupID is the identity by which a broker that can drops repeats; empty
-	// means ID. It is for the broker alone: receivers do not see it.
+	// DedupID is the identity by which a broker with Capabilities().Dedup drops
+	// repeats; empty means ID. Receivers do not see it.
 	DedupID string
 }
 
-// Received is a message and what is known of its way. On a delivery with
-// Encrypted set, the embedded Message is authentic in all its fields.
+// Received is a message with its origin and its history at the broker. On a delivery with
+// Encrypted set, all fields of the embedded Message are authentic.
 type Received struct {
 	Message
 
@@ -66,25 +69,26 @@ type Received struct {
 	Origin   string // the queue that its sender sealed it for; empty unless Encrypted
 	BrokerID string // the broker's own identity of the stored message
 
-	// Count is how often the broker has delivered the message, this time
-	// included. It is the broker's word.
+	// Count is how often the broker says it has delivered the message, this time
+	// included.
 	Count int
 
-	EnqueuedAt  time.Time // by the broker's clock and word; zero where unknown
+	EnqueuedAt  time.Time // as the broker says, by its clock; zero if unknown
 	EncryptedAt time.Time // by the sender's clock, authentic; zero unless Encrypted
 
 	Encrypted bool
 	KeyID     keys.ID // the key that it was sealed under
-	// Sender is who sealed it, authentic: the ID of its sender key, empty if it was
-	// sealed with the master key. Empty unless Encrypted.
+	// Sender is the ID of the sender key that sealed it, and authentic. Empty if it was
+	// sealed with the master key, or not sealed.
 	Sender string
 
-	// Gap: the message that its sender sent before it in the same session was not
-	// received yet: it was dropped, held back, or is on its way. Only with a replay store.
+	// Gap is true if the message that its sender sent before this one in the same
+	// session was not received yet: it was dropped, held back, or is on its way. Always
+	// false without a replay store.
 	Gap bool
 
-	// Unauthenticated are attributes that the sender did not bind: somebody
-	// added them on the way. Nil unless Encrypted.
+	// Unauthenticated are attributes that the sender did not bind: they were added on
+	// the way. Nil unless Encrypted.
 	Unauthenticated map[string]string
 
 	trace map[string]string
@@ -92,11 +96,11 @@ type Received struct {
 
 // SendResult is the outcome of sending one message.
 type SendResult struct {
-	MessageID string // the message's, or the one that was made
-	BrokerID  string // empty where the broker tells none at send
+	MessageID string // the message's ID, or the one that Send made
+	BrokerID  string // empty if the broker tells none at send
 	Encrypted bool
 	KeyID     keys.ID
-	Err       error // nil: the broker has confirmed that it holds the message
+	Err       error // nil means the broker has confirmed that it holds the message
 }
 
 // validate checks m against the limits that hold on every broker. Its errors
@@ -119,15 +123,15 @@ func (m *Message) validate() error {
 			return driver.Errorf(driver.Invalid, "%s is not valid UTF-8", f.name)
 		}
 	}
-	if len(m.Attributes) > MaxAttributes {
-		return driver.Errorf(driver.Invalid, "%d attributes, the limit is %d", len(m.Attributes), MaxAttributes)
+	if len(m.Attributes) > maxAttributes {
+		return driver.Errorf(driver.Invalid, "%d attributes, the limit is %d", len(m.Attributes), maxAttributes)
 	}
 	for name, value := range m.Attributes {
 		switch {
 		case name == "":
 			return driver.Errorf(driver.Invalid, "an attribute has an empty name")
-		case len(name) > MaxAttributeBytes:
-			return driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes, the limit is %d", len(name), MaxAttributeBytes)
+		case len(name) > maxAttributeBytes:
+			return driver.Errorf(driver.Invalid, "the name of an attribute has %d bytes, the limit is %d", len(name), maxAttributeBytes)
 		case !utf8.ValidString(name) || !utf8.ValidString(value):
 			return driver.Errorf(driver.Invalid, "attribute %q is not valid UTF-8", name)
 		case reserved(name):

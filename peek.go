@@ -6,8 +6,8 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// Peeked is a message that was looked at and neither locked nor claimed. Freshness
-// and replays are not judged.
+// Peeked is a message that was read without a lock or a claim. Its freshness is not
+// checked, and it may be a replay.
 type Peeked struct {
 	Received
 
@@ -16,9 +16,9 @@ type Peeked struct {
 	Err error
 }
 
-// Peek returns up to max messages from cursor on ("" is the start), held and
-// scheduled ones included, and the cursor that follows them, "" at the end. A
-// broker that cannot answers errors.ErrUnsupported.
+// Peek returns up to max messages from cursor on ("" is the start), held and scheduled
+// ones included, and the cursor that follows them, "" at the end. It fails with
+// errors.ErrUnsupported on a broker without it.
 func (r *Receiver) Peek(ctx context.Context, cursor string, max int) ([]*Peeked, string, error) {
 	p, next, err := r.peek(ctx, cursor, max)
 	return p, next, wrap("peek", r.queue, err)

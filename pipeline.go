@@ -12,18 +12,18 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// This file is the way of received messages: fetch a batch, examine each message on its
-// own, decide in order what becomes of each, perform the decisions with one call. Its
-// invariant: every message that was fetched leaves it either as a Delivery or settled,
-// or its lock runs out; none is deleted because it could not be read.
+// This file is the receive pipeline: it fetches a batch, examines each message on its own,
+// decides in order what becomes of each, and performs the decisions with one call. Its
+// invariant: each fetched message becomes a Delivery or is settled, or its lock runs out;
+// no message is deleted because it could not be read.
 
 // fetchRequest is one call to the broker that receives.
 type fetchRequest struct {
 	source driver.Source
 	limit  int           // messages, at least 1
 	wait   time.Duration // for the first message
-	// order is that of a session: the batch ends at a message that must wait, and what
-	// stands behind it is given back unseen.
+	// order is that of a session: the batch ends at a message that must wait, and the
+	// messages behind it are given back unseen.
 	order bool
 }
 
@@ -38,7 +38,7 @@ type taken struct {
 	reject  *RejectedError // nil unless rejected or a duplicate
 }
 
-// fetch makes one call to the broker and takes what comes.
+// fetch makes one call to the broker and passes its messages through the pipeline.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err
@@ -49,7 +49,9 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if r.client.closed.Load() {
 		return Batch{}, driver.ErrClosed
 	}
-	deadline := time.Now().Add(q.wait)
+	begun := time.Now()
+	deadline := begun.Add(q.wait)
+	r.accountant.start(begun)
 	permit, err := r.gate.Admit(ctx, q.limit, q.wait)
 	if err != nil {
 		return Batch{}, err
@@ -82,7 +84,7 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	return batch, nil
 }
 
-// take puts what a fetch brought through the pipeline.
+// take passes the fetched messages through the pipeline.
 func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Delivery, permit *intake.Permit) Batch {
 	if len(raw) == 0 {
 		return Batch{}
@@ -158,8 +160,8 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	return v
 }
 
-// perform settles, with one call, what is not delivered. It runs on a context of its
-// own: a message must not stay locked because a caller went away.
+// perform settles, with one call, the messages that are not delivered. It runs on a
+// context of its own: a message must not stay locked because a caller went away.
 func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) {
 	var settle []driver.Settlement
 	var of []*taken
@@ -281,7 +283,7 @@ func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery
 	return opened, nil
 }
 
-// fill copies what the broker says of a message, none of it authentic yet.
+// fill copies the fields that come from the broker, none of which is authentic yet.
 func (d *Received) fill(queue string, raw *driver.Delivery) {
 	d.Message = Message{
 		ID:            raw.ID,

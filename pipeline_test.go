@@ -394,6 +394,9 @@ func TestKeyProviderOutage(t *testing.T) {
 	})
 }
 
+// maxAuthFailures is the default of ReceiverOptions.MaxAuthFailures.
+const maxAuthFailures = 20
+
 // A wrong key must not drain a backlog into the dead-letter queue.
 func TestPauseAfterAuthFailures(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
@@ -408,8 +411,8 @@ func TestPauseAfterAuthFailures(t *testing.T) {
 		r := x.receiver(orders, &queue.ReceiverOptions{Keys: ring, Wait: time.Second})
 		_, err = r.Receive(x.Context(), 100)
 		x.must(err)
-		if n := len(x.deadReasons(orders)); n != queue.DefaultMaxAuthFailures {
-			x.Errorf("%d dead letters before the pause, want %d", n, queue.DefaultMaxAuthFailures)
+		if n := len(x.deadReasons(orders)); n != maxAuthFailures {
+			x.Errorf("%d dead letters before the pause, want %d", n, maxAuthFailures)
 		}
 		if _, err := r.Receive(x.Context(), 100); !errors.Is(err, queue.ErrReceivingPaused) {
 			x.Errorf("Receive = %v, want ErrReceivingPaused", err)
@@ -424,7 +427,7 @@ func TestPauseAfterAuthFailures(t *testing.T) {
 				x.Fatal(err)
 			}
 		}
-		if n := len(x.deadReasons(orders)) - queue.DefaultMaxAuthFailures; n > 11 {
+		if n := len(x.deadReasons(orders)) - maxAuthFailures; n > 11 {
 			x.Errorf("%d messages were spent on probes in 5 minutes, want one every 30 s", n)
 		}
 	})
@@ -468,10 +471,10 @@ func TestGoodMessageBetweenForgeries(t *testing.T) {
 		good := x.steal()
 		x.rewrite(orders, func([]driver.Message) []driver.Message {
 			var all []driver.Message
-			for i := range 2*queue.DefaultMaxAuthFailures - 2 {
+			for i := range 2*maxAuthFailures - 2 {
 				m := good
 				m.ID = fmt.Sprint("forged-", i)
-				if all = append(all, m); i == queue.DefaultMaxAuthFailures-2 {
+				if all = append(all, m); i == maxAuthFailures-2 {
 					all = append(all, good)
 				}
 			}
@@ -480,7 +483,7 @@ func TestGoodMessageBetweenForgeries(t *testing.T) {
 		r := x.receiver(orders, nil)
 		got, err := r.Receive(x.Context(), 100)
 		x.must(err)
-		if len(got) != 1 || len(x.rejected) != 2*queue.DefaultMaxAuthFailures-2 {
+		if len(got) != 1 || len(x.rejected) != 2*maxAuthFailures-2 {
 			x.Errorf("%d delivered, %d rejected", len(got), len(x.rejected))
 		}
 		if _, err := r.Receive(x.Context(), 1); err != nil {

@@ -16,10 +16,11 @@ import (
 
 // Defaults of [ReceiverOptions].
 const (
-	DefaultWait            = 20 * time.Second
-	DefaultMaxAuthFailures = 20
-	DefaultMaxDeliveries   = 10
-	DefaultRotationHorizon = 15 * time.Minute
+	defaultWait            = 20 * time.Second
+	defaultMaxAuthFailures = 20
+	defaultMaxDeliveries   = 10
+	defaultRotationHorizon = 15 * time.Minute
+	defaultMissingAfter    = time.Hour
 )
 
 // settleTimeout bounds the settling of messages that the application never saw.
@@ -29,14 +30,14 @@ const settleTimeout = 15 * time.Second
 
 // ReceiverOptions configure a [Receiver].
 type ReceiverOptions struct {
-	// Crypto replaces the Client's for this receiver. Nil: the Client's.
+	// Crypto replaces the Client's for this receiver. Nil means the Client's.
 	Crypto *CryptoConfig
 
 	// Keys replace the Client's for this receiver. Only messages under one of
-	// these keys are opened. Nil: the Client's.
+	// these keys are opened. Nil means the Client's.
 	Keys keys.Provider
 
-	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// CryptoProvider replaces AESGCM over Keys. Nil means the Client's, unless Keys
 	// are set.
 	CryptoProvider CryptoProvider
 
@@ -45,9 +46,9 @@ type ReceiverOptions struct {
 	// that holds a key.
 	Senders []string
 
-	// Group is the set of receivers that share one memory of handled messages,
-	// at most 255 bytes. Two groups that each get their own copy of a message
-	// need two names. Empty: the queue's name.
+	// Group is the name under which receivers share their records in the replay store,
+	// at most 255 bytes. Two sets of receivers that each get their own copy of a
+	// message need two names. Empty means the queue's name.
 	Group string
 
 	// Wait is how long Receive waits for a first message. 0 means 20 s.
@@ -57,25 +58,37 @@ type ReceiverOptions struct {
 	// driver's bounds. 0 means the queue's own.
 	Lock time.Duration
 
-	// Prefetch is how many messages All fetches at once. Those that the loop
-	// has not reached keep their lock running. 0 means 1.
+	// Prefetch is how many messages All fetches at once. The locks of messages that the
+	// loop has not reached run meanwhile and are not renewed. 0 means 1.
 	Prefetch int
 
-	// MaxDeliveries is after how many deliveries a message is dead-lettered
-	// that is rejected for a reason that time may cure (an unknown version or
-	// key), at most the queue's own limit. 0 means that limit, or 10 where it has
-	// none.
+	// MaxDeliveries is after how many deliveries a message is dead-lettered if it is
+	// rejected for a reason that may go away (an unknown version or key). It is at
+	// most the queue's own limit. 0 means that limit, or 10 if the queue has none.
 	MaxDeliveries int
 
-	// RotationHorizon is over how long those deliveries are spread, so that a
-	// new key reaches this receiver first. It should exceed the life of cached
-	// keys. 0 means 15 minutes.
+	// RotationHorizon is the time over which those deliveries are spread, so that a
+	// new key can reach this receiver before the last one. It should exceed the time to
+	// live of cached keys. 0 means 15 minutes.
 	RotationHorizon time.Duration
 
-	// MaxAuthFailures is after how many authentication failures in a row
-	// receiving pauses: a wrong key must not drain a backlog into the
-	// dead-letter queue. One message is then tried every 30 s, and a success
-	// resumes. 0 means 20.
+	// MissingAfter is how long no receiver of the group has seen a message before it
+	// counts as late, counted from when a later message said that the broker confirmed
+	// it. Set it above the longest delay of a retry. The message counts as missing once
+	// it is too old to be handled (MaxMessageAge + MaxClockSkew), never before
+	// MissingAfter. Fetching starts a look at the streams every MissingAfter/4, and
+	// when a message is due. 0 means 1 h.
+	MissingAfter time.Duration
+
+	// NoAccounting turns the reports of late and missing messages off. Set it if the
+	// receivers of the group by design do not see every message of the queue, or if
+	// the replay store does not, such as a replay.Memory in each of several processes.
+	NoAccounting bool
+
+	// MaxAuthFailures is how many authentication failures in a row pause receiving, so
+	// that a wrong key does not drain a backlog into the dead-letter queue. The
+	// receiver then tries one message every 30 s, and resumes after a success. 0 means
+	// 20.
 	MaxAuthFailures int
 }
 
@@ -87,6 +100,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		{"Wait", int64(o.Wait)},
 		{"Lock", int64(o.Lock)},
 		{"RotationHorizon", int64(o.RotationHorizon)},
+		{"MissingAfter", int64(o.MissingAfter)},
 		{"Prefetch", int64(o.Prefetch)},
 		{"MaxDeliveries", int64(o.MaxDeliveries)},
 		{"MaxAuthFailures", int64(o.MaxAuthFailures)},
@@ -102,7 +116,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.Group = queue
 	}
 	if o.Wait == 0 {
-		o.Wait = DefaultWait
+		o.Wait = defaultWait
 	}
 	if o.Prefetch == 0 {
 		o.Prefetch = 1
@@ -111,7 +125,7 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.MaxDeliveries = caps.MaxDeliveries
 	}
 	if o.MaxDeliveries == 0 {
-		o.MaxDeliveries = DefaultMaxDeliveries
+		o.MaxDeliveries = defaultMaxDeliveries
 	}
 	if caps.MaxDeliveries > 0 {
 		// The broker never delivers more often than this, so spread the rotation horizon
@@ -119,10 +133,13 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		o.MaxDeliveries = min(o.MaxDeliveries, caps.MaxDeliveries)
 	}
 	if o.RotationHorizon == 0 {
-		o.RotationHorizon = DefaultRotationHorizon
+		o.RotationHorizon = defaultRotationHorizon
+	}
+	if o.MissingAfter == 0 {
+		o.MissingAfter = defaultMissingAfter
 	}
 	if o.MaxAuthFailures == 0 {
-		o.MaxAuthFailures = DefaultMaxAuthFailures
+		o.MaxAuthFailures = defaultMaxAuthFailures
 	}
 	return nil
 }
@@ -130,12 +147,13 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 // Receiver receives from one queue. It is safe for concurrent use.
 type Receiver struct {
 	*endpoint
-	options   ReceiverOptions
-	store     replay.Store // nil unless replays are tracked
-	finishes  *finisher    // nil unless replays are tracked
-	watch     *storeWatch  // of the Client
-	freshness intake.Freshness
-	gate      *intake.Gate
+	options    ReceiverOptions
+	store      replay.Store // nil unless replays are tracked
+	finishes   *finisher    // nil unless replays are tracked
+	watch      *storeWatch  // of the Client
+	accountant *accountant  // of the Client and group; nil unless replays are tracked
+	freshness  intake.Freshness
+	gate       *intake.Gate
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -177,6 +195,10 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		Tell:            r.reportChange,
 		Paused:          func(retry time.Duration) error { return &driver.Error{RetryAfter: retry, Err: ErrReceivingPaused} },
 	})
+	if r.store != nil {
+		e.leave = func(ctx context.Context) { c.unaccount(ctx, r) }
+		r.accountant = c.account(r)
+	}
 	return r, nil
 }
 
@@ -186,7 +208,8 @@ func (r *Receiver) Queue() string { return r.queue }
 // Capabilities are what the queue's broker can do.
 func (r *Receiver) Capabilities() driver.Capabilities { return r.caps }
 
-// Stats returns the queue's counts, by the broker's word.
+// Stats returns the queue's counts as the broker reports them. It fails with
+// errors.ErrUnsupported if the broker has none.
 func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 	if err := checkContext(ctx); err != nil {
 		return driver.Stats{}, wrap("stats", r.queue, err)
@@ -196,7 +219,7 @@ func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 }
 
 // Close releases the receiver. Its waiting calls fail with ErrClosed, and
-// deliveries that are not settled go back to the broker where it allows that.
+// deliveries that are not settled go back to the broker if it allows that.
 func (r *Receiver) Close(ctx context.Context) error {
 	return wrap("close", r.queue, r.close(ctx))
 }
@@ -217,12 +240,12 @@ func (r *Receiver) RetryLimit() time.Duration {
 	return r.cfg.MaxMessageAge
 }
 
-// Batch is what one call to the broker brought.
+// Batch is the result of one call to the broker.
 type Batch struct {
 	Deliveries []*Delivery      // the caller's to settle
 	Rejected   []*RejectedError // settled already, and reported
-	// Blocked is the one of Rejected that nothing of its session may overtake; nil if
-	// there is none. The messages behind it were given back.
+	// Blocked is the message among Rejected that no other message of its session may
+	// overtake; nil if there is none. The messages behind it were given back.
 	Blocked *RejectedError
 }
 
@@ -232,15 +255,15 @@ func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
 	return b, wrap("receive", r.queue, err)
 }
 
-// Receive returns up to max messages as soon as there are some, and (nil, nil)
-// when there were none within Wait, or all that came were rejected.
+// Receive returns up to max messages as soon as there are some. It returns (nil, nil) if
+// there were none within Wait, or if all of them were rejected.
 //
-// Its error is about receiving, never about one message: a message that does not
-// pass the pipeline is settled as documented, reported to Options.OnRejected,
-// log and Observer, and costs the others of its batch nothing. After too many
-// authentication failures in a row it is ErrReceivingPaused; while the key
-// provider or the replay store does not answer nothing is fetched, and it is
-// ErrKeyProvider or ErrReplayStore after Wait.
+// Its error is about receiving, never about one message. A message that does not pass the
+// pipeline is settled as DESIGN.md says and reported to Options.OnRejected, the log and
+// the Observer; the others of its batch are delivered. After too many authentication
+// failures in a row the error is ErrReceivingPaused. While the key provider or the replay
+// store does not answer, Receive fetches nothing, and after Wait the error is
+// ErrKeyProvider or ErrReplayStore.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := r.Fetch(ctx, max)
 	if len(b.Deliveries) == 0 {
@@ -249,16 +272,15 @@ func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	return b.Deliveries, err
 }
 
-// ReceiveOne returns one message; a *RejectedError where the one that came was
-// rejected, by which errors.Is finds the reason; ErrNoMessage where none came
-// within Wait.
+// ReceiveOne returns one message. It fails with ErrNoMessage if none came within Wait,
+// and with a *RejectedError if the message was rejected; errors.Is finds the reason.
 func (r *Receiver) ReceiveOne(ctx context.Context) (*Delivery, error) {
 	b, err := r.Fetch(ctx, 1)
 	return b.one(r.queue, err)
 }
 
-// one is what a batch of at most one message, or the error beside it, means to a caller
-// that wants one.
+// one turns a batch of at most one message, and the error beside it, into the result of
+// ReceiveOne.
 func (b *Batch) one(queue string, err error) (*Delivery, error) {
 	switch {
 	case err != nil:
@@ -271,11 +293,11 @@ func (b *Batch) one(queue string, err error) (*Delivery, error) {
 	return nil, wrap("receive", queue, ErrNoMessage)
 }
 
-// All returns the messages of the queue one by one, for as long as ctx lives.
-// Rejected messages are settled and skipped, as in Receive. While receiving is
-// paused, or the key provider or the replay store does not answer, it waits. An
-// error ends it. Each delivery is the loop's to settle; when the loop ends,
-// those fetched and not reached are released.
+// All returns the messages of the queue one by one until ctx is done. It settles and
+// skips rejected messages, as Receive does. While receiving is paused, or the key
+// provider or the replay store does not answer, it waits. Any other error ends it. The
+// loop must settle each delivery; when the loop ends, All releases those that it fetched
+// and the loop did not reach.
 func (r *Receiver) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	return all(ctx, r.options.Prefetch, r.Receive)
 }
@@ -286,8 +308,8 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 			yield(nil, errNilContext)
 			return
 		}
-		var held []*Delivery
-		defer func() { release(ctx, held) }()
+		var fetched []*Delivery
+		defer func() { release(ctx, fetched) }()
 		for {
 			batch, err := receive(ctx, prefetch)
 			switch {
@@ -297,12 +319,12 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 				yield(nil, err)
 				return
 			}
-			held = batch
-			for len(held) > 0 {
-				d := held[0]
-				held = held[1:]
+			fetched = batch
+			for len(fetched) > 0 {
+				d := fetched[0]
+				fetched = fetched[1:]
 				if d.expired(time.Now()) {
-					release(ctx, []*Delivery{d}) // somebody else has it by now
+					release(ctx, []*Delivery{d}) // another receiver has it by now
 					continue
 				}
 				if !yield(d, nil) {
@@ -315,16 +337,16 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 
 // release gives back deliveries that the application never saw. Errors change nothing:
 // the lock runs out.
-func release(ctx context.Context, held []*Delivery) {
-	if len(held) == 0 {
+func release(ctx context.Context, batch []*Delivery) {
+	if len(batch) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	// The last first, so that a broker that puts them back at the head keeps
 	// their order.
-	for i := len(held) - 1; i >= 0; i-- {
-		_ = held[i].Release(ctx, 0)
+	for i := len(batch) - 1; i >= 0; i-- {
+		_ = batch[i].Release(ctx, 0)
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// This file tells log, Observer and OnRejected what became of received messages, and
-// when a receiver stops and resumes.
+// This file reports to the log, the Observer and OnRejected what became of received
+// messages, and when a receiver stops and resumes.
 
 // rejection describes a message that is not delivered. What becomes of it is filled in
 // when that is decided.
@@ -27,8 +27,7 @@ func (r *Receiver) rejection(t *taken, reason string) *RejectedError {
 	}
 }
 
-// clip bounds an ID that is not authentic, and so as long as a broker likes, for a log
-// line.
+// clip bounds an ID for a log line: an ID that is not authentic can have any length.
 func clip(id string) string { return id[:min(len(id), MaxIDBytes)] }
 
 func (r *Receiver) reportRejected(ctx context.Context, e *RejectedError) {

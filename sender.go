@@ -15,17 +15,17 @@ import (
 
 // SenderOptions configure a [Sender].
 type SenderOptions struct {
-	// Crypto replaces the Client's for this sender. Nil: the Client's.
+	// Crypto replaces the Client's for this sender. Nil means the Client's.
 	Crypto *CryptoConfig
 
-	// Keys replace the Client's for this sender. Nil: the Client's.
+	// Keys replace the Client's for this sender. Nil means the Client's.
 	Keys keys.Provider
 
-	// CryptoProvider replaces AESGCM over Keys. Nil: the Client's, unless Keys
+	// CryptoProvider replaces AESGCM over Keys. Nil means the Client's, unless Keys
 	// are set.
 	CryptoProvider CryptoProvider
 
-	// SessionKey fills in the SessionID of messages that have none. Nil: none.
+	// SessionKey fills in the SessionID of messages that have none. Nil means none.
 	SessionKey sessionkey.Strategy
 
 	// Padding hides the length of bodies: envelope.Padme adds at most 12 %,
@@ -121,11 +121,11 @@ func (e *BatchError) Unwrap() error { return e.Err }
 
 // SendBatch sends messages in as few calls to the broker as its limits allow, by
 // count and by sealed size. Each message succeeds or fails on its own: there is
-// one result per message, in order, and an error (a *BatchError) when any
-// failed. Where a message of a session fails, the later ones of that session
-// that were not yet on their way are not sent (ErrNotSent), so that sending the
-// failed ones again keeps the order. An error of the call as a whole, such as no
-// current key, comes without results: nothing was sent.
+// one result per message, in order, and a *BatchError if any failed. If a message of
+// a session fails, SendBatch does not send the later ones of that session that were
+// not yet on their way (ErrNotSent), so that sending the failed ones again keeps the
+// order. An error of the call as a whole, for example without a current key, comes
+// without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
 	r, err := s.prepare(ctx, stream.Plain, m)
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, err
 	return out, &failed
 }
 
-// outgoing is one message on its way out.
+// outgoing is one message that is being sent.
 type outgoing struct {
 	// m is nil unless it was prepared: sealed, if that is called for.
 	m       *driver.Message
@@ -246,7 +246,7 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([
 	return out, nil
 }
 
-// draft validates one message and makes of it what the driver gets, not sealed yet.
+// draft validates one message and builds the driver's message, not sealed yet.
 func (s *Sender) draft(m *Message, out *outgoing) error {
 	if err := m.validate(); err != nil {
 		return err

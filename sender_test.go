@@ -12,6 +12,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/observe"
@@ -346,4 +347,37 @@ func TestTraceDoesNotExceedLimits(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A message of which one call got no answer may be in the queue, although the broker
+// refused it when the call was repeated: it is unconfirmed, and not void.
+func TestRefusedAfterNoAnswer(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		broker := &faultyBroker{Broker: x.broker.Connect()}
+		s := x.senderNamed("s1", broker)
+		stored, err := x.broker.Connect().Open(x.Context(), orders, nil)
+		x.must(err)
+		calls := 0
+		broker.send = func(m []*driver.Message) []driver.SendResult {
+			if calls++; calls == 1 {
+				stored.Send(x.Context(), m)
+				return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
+			}
+			return []driver.SendResult{{Err: driver.Errorf(driver.Full, "full")}}
+		}
+		_, err = s.Send(x.Context(), &queue.Message{Body: []byte("a")})
+		if !errors.Is(err, queue.ErrUnconfirmed) || calls != 2 {
+			x.Errorf("%v after %d calls, want ErrUnconfirmed after 2", err, calls)
+		}
+		broker.send = nil
+		_, err = s.Send(x.Context(), &queue.Message{Body: []byte("b")})
+		x.must(err)
+		for _, m := range x.stored(orders) {
+			e, err := envelope.Parse(m.Body)
+			x.must(err)
+			if e.Settled != 0 || len(e.Void) > 0 {
+				x.Errorf("message %d says settled %d, void %v", e.Sequence, e.Settled, e.Void)
+			}
+		}
+	})
 }

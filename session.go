@@ -57,9 +57,9 @@ func (s *Session) become(to sessionState) bool {
 	return false
 }
 
-// AcceptSession takes the lock of the session id, waiting up to
-// ReceiverOptions.Wait while it is in other hands (then ErrSessionHeld). A broker
-// that cannot take a session by its name answers errors.ErrUnsupported: see
+// AcceptSession locks the session id. If another receiver holds it, AcceptSession waits
+// up to ReceiverOptions.Wait and then fails with ErrSessionHeld. It fails with
+// errors.ErrUnsupported on a broker that cannot lock a session by its name: see
 // Capabilities().AcceptByID.
 func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, error) {
 	if id == "" {
@@ -68,14 +68,15 @@ func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, erro
 	return r.acceptSession(ctx, id)
 }
 
-// NextSession takes the lock of a session that has messages and that nobody
-// holds, waiting up to ReceiverOptions.Wait for one (then ErrNoSession).
+// NextSession locks a session that has messages and that no receiver holds. It waits
+// up to ReceiverOptions.Wait for one, and then fails with ErrNoSession.
 func (r *Receiver) NextSession(ctx context.Context) (*Session, error) {
 	return r.acceptSession(ctx, "")
 }
 
 func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, error) {
 	const op = "accept session"
+	r.accountant.start(time.Now())
 	if err := checkContext(ctx); err != nil {
 		return nil, wrap(op, r.queue, err)
 	}
@@ -111,7 +112,7 @@ var errSessionClosed = fmt.Errorf("session: %w", driver.ErrClosed)
 // ID is the session's name.
 func (s *Session) ID() string { return s.s.ID() }
 
-// LockedUntil is when the session's lock ends unless it is renewed; zero where
+// LockedUntil is when the session's lock ends unless it is renewed; zero if
 // it has no end in time.
 func (s *Session) LockedUntil() time.Time {
 	s.mu.Lock()
@@ -119,7 +120,7 @@ func (s *Session) LockedUntil() time.Time {
 	return s.until
 }
 
-// Context ends with the session; context.Cause then wraps ErrSessionLost where
+// Context ends with the session; context.Cause then wraps ErrSessionLost if
 // it was lost and ErrClosed after Close, its own or the Client's. It carries the
 // values of the context that accepted the session, and not its end.
 func (s *Session) Context() context.Context { return s.ctx }
@@ -208,16 +209,16 @@ func (s *Session) check() error {
 	return context.Cause(s.ctx)
 }
 
-// note ends the session where err says that it is lost.
+// note ends the session if err says that it is lost.
 func (s *Session) note(err error) {
 	if errors.Is(err, ErrSessionLost) {
 		s.end(observe.SessionLost, err)
 	}
 }
 
-// Receive returns up to max of the session's messages in order, and (nil, nil)
-// when none came within Wait. Handle them in order, and when one is abandoned
-// abandon those after it too: [Session.All] does that.
+// Receive returns up to max of the session's messages in order, and (nil, nil) if none
+// came within Wait. Handle them in order, and if you abandon one, abandon the later ones,
+// too: [Session.All] does that.
 //
 // When a message is rejected for a reason that time can cure, nothing behind it
 // may overtake it: what was before it is returned, and the next Receive releases
@@ -306,9 +307,9 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 	return err
 }
 
-// All returns the session's messages one by one, in order, until the session or
-// ctx ends, or for Wait none came. A delivery that the loop leaves unsettled or
-// abandons ends it, so that nothing overtakes.
+// All returns the session's messages one by one, in order, until the session or ctx ends,
+// or until none came for Wait. It ends, so that no message overtakes another, if the loop
+// abandons a delivery or leaves it unsettled.
 func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {
 		for {
@@ -336,8 +337,8 @@ func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	}
 }
 
-// Renew extends the session's lock, and with it those of its messages.
-// ErrSessionLost: it is over.
+// Renew extends the session's lock, and with it those of its messages. It fails with
+// ErrSessionLost if the lock is over.
 func (s *Session) Renew(ctx context.Context) error {
 	const op = "renew session"
 	if err := checkContext(ctx); err != nil {

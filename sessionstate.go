@@ -9,12 +9,12 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// State returns what SetState stored with the session, nil where there is
+// State returns what SetState stored with the session, nil if there is
 // nothing. A broker without session state answers errors.ErrUnsupported
 // (Capabilities().SessionState).
 //
-// A sealed state is authentic for this queue and session. Whether it is the
-// latest cannot be told: a broker can bring an old one back.
+// A sealed state is authentic for this queue and session. It need not be the latest: a
+// broker can bring an old one back.
 func (s *Session) State(ctx context.Context) ([]byte, error) {
 	const op = "get session state"
 	store, err := s.stateful(ctx)
@@ -65,9 +65,8 @@ func (s *Session) renewState(ctx context.Context, store driver.StatefulSession, 
 	s.note(err)
 }
 
-// SetState stores a small state with the session, sealed where encryption is
-// enabled; nil clears it. Brokers have limits of their own (Service Bus: that of
-// a message).
+// SetState stores a small state with the session, sealed if encryption is enabled; nil
+// clears it. Brokers limit its size; Service Bus to that of a message.
 func (s *Session) SetState(ctx context.Context, state []byte) error {
 	const op = "set session state"
 	store, err := s.stateful(ctx)

@@ -73,16 +73,16 @@ func TestSendUnconfirmed(t *testing.T) {
 		want      error
 		uncertain bool
 	}{
-		"answered":                         {script: []outcome{ok}, tries: 1},
-		"refused":                          {script: []outcome{refusal}, tries: 1, want: queue.ErrPermission},
-		"throttled":                        {script: []outcome{slow}, tries: 1, want: queue.ErrThrottled},
-		"unsupported":                      {script: []outcome{{driver.Unsupported("this"), false}}, tries: 1, want: errors.ErrUnsupported},
-		"silent, then answered":            {script: []outcome{silence, silence, ok}, tries: 3},
-		"silent":                           {script: []outcome{silence}, tries: 6, want: queue.ErrUnavailable, uncertain: true},
-		"silent, then refused":             {script: []outcome{silence, refusal}, tries: 2, want: queue.ErrPermission, uncertain: true},
-		"silent, then throttled, then not": {script: []outcome{silence, slow, ok}, tries: 3},
-		"plaintext, silent":                {plain: true, script: []outcome{silence}, tries: 1, want: queue.ErrUnavailable, uncertain: true},
-		"plaintext and Dedup, silent":      {plain: true, dedup: driver.Native, script: []outcome{silence, ok}, tries: 2},
+		"answered":                    {script: []outcome{ok}, tries: 1},
+		"refused":                     {script: []outcome{refusal}, tries: 1, want: queue.ErrPermission},
+		"throttled":                   {script: []outcome{slow}, tries: 1, want: queue.ErrThrottled},
+		"unsupported":                 {script: []outcome{{driver.Unsupported("this"), false}}, tries: 1, want: errors.ErrUnsupported},
+		"silent, then answered":       {script: []outcome{silence, silence, ok}, tries: 3},
+		"silent":                      {script: []outcome{silence}, tries: 6, want: queue.ErrUnavailable, uncertain: true},
+		"silent, then refused":        {script: []outcome{silence, refusal}, tries: 2, want: queue.ErrPermission, uncertain: true},
+		"silent, then throttled":      {script: []outcome{silence, slow}, tries: 2, want: queue.ErrThrottled, uncertain: true},
+		"plaintext, silent":           {plain: true, script: []outcome{silence}, tries: 1, want: queue.ErrUnavailable, uncertain: true},
+		"plaintext and Dedup, silent": {plain: true, dedup: driver.Native, script: []outcome{silence, ok}, tries: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {

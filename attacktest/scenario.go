@@ -158,7 +158,7 @@ type receiverSettings struct {
 	policy    queue.PlaintextPolicy
 	untracked bool
 	maxAge    time.Duration // 0: one hour
-	keys      keys.Provider // nil: those of the scenario
+	keys      keys.Provider // nil means those of the scenario
 }
 
 // receiver opens a receiver over a connection of its own.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// ErrOpen: the call was not made, because those before it failed.
+// ErrOpen reports that the call was not made because earlier calls failed.
 var ErrOpen = errors.New("circuit breaker open")
 
 // State is the state of a [Breaker].

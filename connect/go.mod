@@ -8,6 +8,7 @@ require (
 	github.com/queue-runtime/queue v0.0.0
 	github.com/queue-runtime/queue/aws v0.0.0
 	github.com/queue-runtime/queue/azure v0.0.0
+	github.com/queue-runtime/queue/postgres v0.0.0
 	github.com/queue-runtime/queue/sqlite v0.0.0
 	github.com/queue-runtime/queue/testbed v0.0.0
 )
@@ -38,6 +39,10 @@ require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/pgx/v5 v5.13.0 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/kylelemons/godebug v1.1.0 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
@@ -58,6 +63,7 @@ replace (
 	github.com/queue-runtime/queue => ../
 	github.com/queue-runtime/queue/aws => ../aws
 	github.com/queue-runtime/queue/azure => ../azure
+	github.com/queue-runtime/queue/postgres => ../postgres
 	github.com/queue-runtime/queue/sqlite => ../sqlite
 	github.com/queue-runtime/queue/testbed => ../testbed
 )

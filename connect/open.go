@@ -16,11 +16,11 @@ import (
 // Config says what to open, each by URL.
 type Config struct {
 	Broker      string // the broker; needed
-	Keys        string // empty: none
-	ReplayStore string // empty: none
+	Keys        string // empty means none
+	ReplayStore string // empty means none
 
 	// KeyCache is for the cache in front of a secret store, as OpenKeysCached has
-	// it. Nil: its defaults.
+	// it. Nil means its defaults.
 	KeyCache *keys.CachedOptions
 }
 
@@ -50,9 +50,9 @@ func (s *Set) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Open opens all that c names. It fails with [ErrWithinReach] where the nonce
-// store lies with the broker: whoever controls the broker could then make it
-// forget, and replay. Where it fails nothing stays open.
+// Open opens everything that c names. It fails with [ErrWithinReach] if the replay store
+// lies with the broker: an attacker who controls the broker could then make the store
+// forget, and replay. After an error nothing stays open.
 func Open(ctx context.Context, c Config) (*Set, error) {
 	if c.Broker == "" {
 		return nil, errors.New("connect: no broker: set Config.Broker to a URL such as sqlite:///var/lib/app/queue.db")
@@ -91,7 +91,7 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 // ReplayStore is a replay.Store that can be closed.
 type ReplayStore struct {
 	replay.Store
-	close func(context.Context) error // nil: there is nothing to release
+	close func(context.Context) error // nil means there is nothing to release
 }
 
 // Close releases what the store holds. A second Close does nothing.

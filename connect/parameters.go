@@ -51,7 +51,7 @@ func filePath(u *url.URL) (string, error) {
 }
 
 // parameters reads the query of a URL. Each value is taken by its name; finish
-// gives the first error, or names what nobody took.
+// returns the first error, or names the parameters that were not taken.
 type parameters struct {
 	what   string
 	values url.Values
@@ -68,13 +68,13 @@ func (p *parameters) text(name string) string {
 	if len(v) == 0 {
 		return ""
 	}
-	if v[0] == "" { // a variable that was not set, say
+	if v[0] == "" { // for example a variable that was not set
 		p.fail("parameter %s is empty", name)
 	}
 	return v[0]
 }
 
-// duration returns a positive duration, 0 where there is none.
+// duration returns a positive duration, 0 if there is none.
 func (p *parameters) duration(name string) time.Duration {
 	v := p.text(name)
 	if v == "" {
@@ -87,7 +87,7 @@ func (p *parameters) duration(name string) time.Duration {
 	return d
 }
 
-// number returns a number other than 0, 0 where there is none.
+// number returns a number other than 0, 0 if there is none.
 func (p *parameters) number(name string) int {
 	v := p.text(name)
 	if v == "" {
@@ -103,7 +103,7 @@ func (p *parameters) number(name string) int {
 	return n
 }
 
-// choice returns the index of the value in the list, 0 where there is none.
+// choice returns the index of the value in the list, 0 if there is none.
 func (p *parameters) choice(name string, list ...string) int {
 	v := p.text(name)
 	if v == "" {

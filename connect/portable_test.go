@@ -21,6 +21,7 @@ import (
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/testbed/fauxqs"
+	"github.com/queue-runtime/queue/testbed/postgres"
 	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
@@ -240,6 +241,7 @@ func environments(t *testing.T, o *queue.Options) []*environment {
 		enter(t, "sb", "sb:///?connection=PORTABLE_PLAIN", o),
 		enter(t, "sb of sessions", "sb:///?connection=PORTABLE_SESSIONS&sessions=true", o),
 	}
+	all = append(all, enter(t, "postgres", postgres.Shared(t).URL("postgres", "postgres")+"?schema=portable", o))
 	for name, fifo := range map[string]bool{"sqs": false, "sqs fifo": true} {
 		endpoint, err := startFauxqs(t, fifo)
 		if err != nil {

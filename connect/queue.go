@@ -9,6 +9,7 @@ import (
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/postgres/postgresqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
@@ -18,6 +19,7 @@ import (
 //	mem://?max_deliveries=3
 //	sqlite:///var/lib/app/queue.db  a file of this machine, created if it does not exist
 //	sqlite:queue.db                 relative to the working folder
+//	postgres://user@host/database   PostgreSQL; parameters as for postgresqueue.Open, no password in the URL
 //	sqs://eu-west-1/                AWS SQS; credentials and parameters as for sqsqueue.Open
 //	sb://NAMESPACE/                 Azure Service Bus; credentials by azidentity's default chain
 //	sb:///?connection=NAME          the same; the environment variable NAME holds the connection string
@@ -35,7 +37,7 @@ import (
 // The parameters of sb describe how its queues were created, for identities that
 // may not ask the management API and for the emulator, which has none:
 // sessions=true, lock, max_deliveries, retention, dedup=true, max_bytes.
-func BrokerSchemes() []string { return []string{"mem", "sqlite", "sqs", "sb"} }
+func BrokerSchemes() []string { return []string{"mem", "sqlite", "postgres", "sqs", "sb"} }
 
 // OpenBroker opens the broker at rawURL. Its error wraps [ErrUnknownScheme] and lists
 // the schemes if the scheme is none of [BrokerSchemes]; other errors are those of
@@ -51,6 +53,8 @@ func OpenBroker(ctx context.Context, rawURL string) (driver.Broker, error) {
 		return openSQLite(ctx, rawURL)
 	case "sb":
 		return openServiceBus(rawURL)
+	case "postgres", "postgresql":
+		return openPostgres(ctx, rawURL)
 	case sqsqueue.Scheme:
 		if err := checkNames("broker", rawURL); err != nil {
 			return nil, err
@@ -121,6 +125,24 @@ func openSQLite(ctx context.Context, rawURL string) (driver.Broker, error) {
 		return nil, err
 	}
 	b, err := sqlitequeue.Open(ctx, path, o)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func openPostgres(ctx context.Context, rawURL string) (driver.Broker, error) {
+	u, err := parse("broker", rawURL, "postgres://user@host:5432/database")
+	if err != nil {
+		return nil, err
+	}
+	if _, given := u.User.Password(); given {
+		return nil, fmt.Errorf("connect: broker: the URL has a password: set the environment variable PGPASSWORD, or use a passfile (PGPASSFILE)")
+	}
+	if err := checkNames("broker", rawURL); err != nil {
+		return nil, err
+	}
+	b, err := postgresqueue.Open(ctx, rawURL, nil)
 	if err != nil {
 		return nil, err
 	}

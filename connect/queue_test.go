@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/postgres"
 	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
@@ -148,9 +149,9 @@ func TestMustExist(t *testing.T) {
 // could be a secret.
 func TestBadQueueURL(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
-		{"", "mem://, sb://, sqlite://, sqs://"},
+		{"", "mem://, postgres://, sb://, sqlite://, sqs://"},
 		{"s3cret", "this is not a URL"},
-		{"kafka://s3cret/x", `unknown scheme "kafka"; use one of mem://, sb://, sqlite://, sqs://`},
+		{"kafka://s3cret/x", `unknown scheme "kafka"; use one of mem://, postgres://, sb://, sqlite://, sqs://`},
 		{"s3cret:s3cret", "unknown scheme; use one of"},
 		{"mem://s3cret", "neither host nor path"},
 		{"mem://?s3cret=1", "unknown parameter"},
@@ -230,4 +231,42 @@ func TestCloudURLs(t *testing.T) {
 	if err := p.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPostgres opens a broker in PostgreSQL, and refuses a password in the URL.
+func TestPostgres(t *testing.T) {
+	base := postgres.Shared(t).URL("postgres", "postgres")
+	for _, url := range []string{base, strings.Replace(base, "postgres://", "postgresql://", 1) + "?schema=other&pooled=true"} {
+		b, err := OpenBroker(t.Context(), url)
+		if err != nil {
+			t.Fatalf("%s: %v", url, err)
+		}
+		q, err := b.Open(t.Context(), "q", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := q.Send(t.Context(), []*driver.Message{{ID: "1"}}); r[0].Err != nil {
+			t.Error(r[0].Err)
+		}
+		if err := b.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := OpenBroker(t.Context(), "postgres://u:s3cret@127.0.0.1/db"); err == nil || !strings.Contains(err.Error(), "PGPASSWORD") || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("a password in the URL: %v; want advice that names PGPASSWORD", err)
+	}
+	for url, want := range map[string]string{
+		"postgres://u:s3cret@h/db?schema=x&sslmode=verify-full": "postgres://xxxxx@h/db?schema=x&sslmode=verify-full",
+		"postgresql://h/db?sslpassword=s3cret":                  "postgresql://h/db?sslpassword=xxxxx",
+	} {
+		if got := Redact(url); got != want {
+			t.Errorf("Redact: %s, want %s", got, want)
+		}
+	}
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	postgres.StopShared()
+	os.Exit(code)
 }

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Redact returns rawURL fit for a terminal or a log: without user information,
-// and with those parameters hidden that are not known, or whose value does not
-// look as theirs do. Of what does not look like a URL (a connection string, or
-// keys in the wrong variable) nothing is shown.
+// Redact returns rawURL fit for a terminal or a log: without user information, and with
+// parameters hidden that are unknown or have an unexpected value. It shows nothing of a
+// text that does not look like a URL, such as a connection string, or keys in the wrong
+// variable.
 func Redact(rawURL string) string {
 	if rawURL == "" {
 		return ""
@@ -56,6 +56,9 @@ func Redact(rawURL string) string {
 // known reports whether a scheme is one of this package's: only then is the text
 // after it known to be no secret.
 func known(scheme string) bool {
+	if scheme == "postgresql" { // another spelling of postgres
+		return true
+	}
 	for _, list := range [][]string{BrokerSchemes(), KeySchemes(), ReplayStoreSchemes()} {
 		for _, s := range list {
 			if s == scheme {
@@ -68,23 +71,31 @@ func known(scheme string) bool {
 
 // harmless are the parameters whose values may be shown, and how those look.
 var harmless = map[string]func(string) bool{
-	"account":            isWord,
-	"connection":         variableName.MatchString,
-	"dead_letter_suffix": isWord,
-	"dedup":              isWord,
-	"dedup_window":       isWord,
-	"endpoint":           isEndpoint,
-	"layout":             isWord,
-	"lock":               isWord,
-	"max_batch_bytes":    isWord,
-	"max_bytes":          isWord,
-	"max_deliveries":     isWord,
-	"must_exist":         isWord,
-	"poll":               isWord,
-	"retention":          isWord,
-	"session_batch":      isWord,
-	"sessions":           isWord,
-	"synchronous":        isWord,
+	"account":               isWord,
+	"application_name":      isWord,
+	"connection":            variableName.MatchString,
+	"dead_letter_suffix":    isWord,
+	"dead_letter_retention": isWord,
+	"dedup":                 isWord,
+	"dedup_window":          isWord,
+	"endpoint":              isEndpoint,
+	"layout":                isWord,
+	"lock":                  isWord,
+	"max_batch_bytes":       isWord,
+	"max_bytes":             isWord,
+	"max_conns":             isWord,
+	"max_deliveries":        isWord,
+	"must_exist":            isWord,
+	"poll":                  isWord,
+	"pooled":                isWord,
+	"retention":             isWord,
+	"schema":                isWord,
+	"session_batch":         isWord,
+	"sessions":              isWord,
+	"sslmode":               isWord,
+	"synchronous":           isWord,
+	"target_session_attrs":  isWord,
+	"timeout":               isWord,
 }
 
 // isWord is true of numbers, durations and short words.

@@ -14,7 +14,16 @@ import (
 //	mem://                          in this process: serves one receiver, and is lost at its end
 //	sqlite:///var/lib/app/replay.db a file of this machine, shared by its processes
 //
-// sqlite has one parameter: synchronous=normal is faster than the default, full,
+// Both take the bounds of [replay.Bounds] as parameters, and what is left out has its
+// default:
+//
+//	records, streams, intervals                      of the whole store
+//	group_records, group_streams, group_intervals    of each group
+//	sender_records, sender_streams, sender_intervals of each sender of a group
+//	recent                                           recently consumed messages
+//	keep_stream, parked_ttl                          durations such as 360h
+//
+// sqlite has another one: synchronous=normal is faster than the default, full,
 // but a power cut can lose records of consumed messages
 // (sqlitereplay.Options.Normal).
 func ReplayStoreSchemes() []string { return []string{"mem", "sqlite"} }
@@ -32,10 +41,15 @@ func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		if err != nil {
 			return nil, err
 		}
-		if u.Opaque != "" || u.Host != "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" {
-			return nil, fmt.Errorf("connect: replay store: mem:// has neither host nor path nor parameters")
+		if u.Opaque != "" || u.Host != "" || u.Path != "" && u.Path != "/" {
+			return nil, fmt.Errorf("connect: replay store: mem:// has neither host nor path")
 		}
-		m, err := replay.NewMemory(nil)
+		p := parameters{what: "replay store", values: u.Query()}
+		bounds := p.bounds()
+		if err := p.finish(); err != nil {
+			return nil, err
+		}
+		m, err := replay.NewMemory(&replay.MemoryOptions{Bounds: bounds})
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +71,7 @@ func openReplayFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		return nil, fmt.Errorf("connect: replay store: %w; use %s", err, form)
 	}
 	p := parameters{what: "replay store", values: u.Query()}
-	o := &sqlitereplay.Options{Normal: p.choice("synchronous", "full", "normal") == 1}
+	o := &sqlitereplay.Options{Bounds: p.bounds(), Normal: p.choice("synchronous", "full", "normal") == 1}
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
@@ -69,4 +83,30 @@ func openReplayFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		return nil, err
 	}
 	return &ReplayStore{s, s.Close}, nil
+}
+
+// bounds takes the bounds of a replay store.
+func (p *parameters) bounds() replay.Bounds {
+	return replay.Bounds{
+		Store:      p.quota(""),
+		Group:      p.quota("group_"),
+		Sender:     p.quota("sender_"),
+		Recent:     p.above("recent"),
+		KeepStream: p.duration("keep_stream"),
+		ParkedTTL:  p.duration("parked_ttl"),
+	}
+}
+
+func (p *parameters) quota(prefix string) replay.Quota {
+	return replay.Quota{Records: p.above(prefix + "records"), Streams: p.above(prefix + "streams"), Intervals: p.above(prefix + "intervals")}
+}
+
+// above returns a number above zero, 0 where there is none.
+func (p *parameters) above(name string) int {
+	n := p.number(name)
+	if n < 0 {
+		p.fail("parameter %s is below zero", name)
+		return 0
+	}
+	return n
 }

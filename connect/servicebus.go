@@ -15,7 +15,7 @@ import (
 )
 
 // serviceBusForm is how a Service Bus URL looks.
-const serviceBusForm = "sb://NAMESPACE/, or sb:///?connection=NAME where the environment variable NAME has the connection string"
+const serviceBusForm = "sb://NAMESPACE/, or sb:///?connection=NAME if the environment variable NAME has the connection string"
 
 // serviceBusDomain is that of the public cloud's namespaces.
 const serviceBusDomain = ".servicebus.windows.net"
@@ -86,7 +86,7 @@ func openConnection(connection string, o *sbqueue.Options) (driver.Broker, error
 	return b, nil
 }
 
-// serviceBusOptions are the settings of queues where the management API cannot be
+// serviceBusOptions are the settings of queues if the management API cannot be
 // asked, as with the emulator.
 func serviceBusOptions(p *parameters) *sbqueue.Options {
 	return &sbqueue.Options{Default: sbqueue.QueueOptions{

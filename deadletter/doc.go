@@ -6,8 +6,9 @@
 //		Filter: &deadletter.Filter{Reasons: []string{"max_deliveries"}},
 //	})
 //
-// A [Queue] stands on the broker and the options of a queue.Client. What it needs of
-// them must be that of the queue's receivers, so that a redrive can tell replays.
+// A [Queue] uses the broker and the options of a queue.Client. Its keys, replay store
+// and group must be those of the queue's receivers, so that a redrive recognises
+// replays.
 //
 // # Delivery
 //
@@ -18,9 +19,9 @@
 //
 // # What it does not do
 //
-// It does not judge why a message failed: reasons, times and key IDs are the broker's
-// word. It never reseals a letter that may have been handled, unless the caller vouches
-// for it.
+// It does not check why a message failed: reasons, times and key IDs are as the broker
+// stored them. It never reseals a letter that may have been handled, unless the caller
+// accepts that risk.
 //
 // # Concurrency and errors
 //

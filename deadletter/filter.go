@@ -12,7 +12,7 @@ import (
 )
 
 // Filter selects dead letters. All that is set must match; the zero Filter matches
-// everything. Reasons, times and key IDs are the broker's word.
+// everything. Reasons, times and key IDs are not authenticated.
 type Filter struct {
 	Reasons    []string  // codes, such as "authentication_failed"
 	Since      time.Time // dead-lettered at or after; zero means no bound

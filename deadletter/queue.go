@@ -18,8 +18,9 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// DefaultWait is how long a read by receiving waits before the dead-letter queue counts
-// as empty: long enough for a service that answers from one of many servers.
+// DefaultWait is how long a read by receiving waits for a letter before it takes the
+// dead-letter queue for empty. It is long enough for a service that answers from one of
+// many servers.
 const DefaultWait = 2 * time.Second
 
 // Options configure a [Queue]. What is set replaces the Client's.
@@ -28,7 +29,7 @@ type Options struct {
 	Keys           keys.Provider        // nil means the Client's
 	CryptoProvider queue.CryptoProvider // nil means the Client's, unless Keys are set
 	Group          string               // queue.ReceiverOptions.Group of the queue's receivers; empty means the queue's name
-	Wait           time.Duration        // until a read by receiving is over; 0 means DefaultWait
+	Wait           time.Duration        // how long a read by receiving waits for a letter; 0 means DefaultWait
 }
 
 // Queue is the dead-letter queue of a queue. It is safe for concurrent use.
@@ -165,10 +166,10 @@ func (q *Queue) Close(ctx context.Context) error {
 	return queue.NewError("close", q.name, err)
 }
 
-// Letter is a dead letter that was looked at. It stays where it is.
+// Letter is a dead letter that was read. It stays in the dead-letter queue.
 type Letter struct {
 	queue.Received
-	DeadLetter driver.DeadLetter // why it is here; the broker's word, for display
+	DeadLetter driver.DeadLetter // why it was dead-lettered; not authenticated, for display
 	// Err says why the message does not open; its Body is then nil and nothing else of
 	// it is authentic. Nil for plaintext, whatever the policy.
 	Err error

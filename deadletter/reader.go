@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/replay"
 )
 
 // This file reads a dead-letter queue from end to end, once: by peeking if the broker
@@ -171,7 +172,9 @@ func (r *reader) release(ctx context.Context) {
 }
 
 // Purge deletes the letters that f selects, for good, and returns how many it deleted. f
-// must not be nil: &Filter{} selects everything.
+// must not be nil: &Filter{} selects everything. With a replay store those that open
+// count as seen from then on, so that they are not reported as missing; if the store does
+// not answer, nothing more is deleted.
 func (q *Queue) Purge(ctx context.Context, f *Filter) (int, error) {
 	const op = "purge dead letters"
 	if f == nil {
@@ -206,6 +209,12 @@ func (q *Queue) purgeBatch(ctx context.Context, r *reader, f *Filter, batch []*d
 			r.keep(m)
 		}
 	}
+	if err := q.accept(ctx, settle); err != nil {
+		for _, s := range settle {
+			r.keep(s.Delivery)
+		}
+		return 0, err
+	}
 	n := 0
 	var first error
 	for i, err := range q.settleDead(ctx, settle) {
@@ -219,6 +228,32 @@ func (q *Queue) purgeBatch(ctx context.Context, r *reader, f *Filter, batch []*d
 		}
 	}
 	return n, first
+}
+
+// accept tells the replay store of letters that are to be deleted. One that does not open
+// says nothing: with its numbers a broker could explain any message away.
+func (q *Queue) accept(ctx context.Context, settle []driver.Settlement) error {
+	if q.store == nil {
+		return nil
+	}
+	var notes []replay.Note
+	for _, s := range settle {
+		opened, f := q.opener.Open(ctx, s.Delivery)
+		if f != nil || opened.Envelope == nil {
+			continue
+		}
+		e := opened.Envelope
+		notes = append(notes, replay.Note{
+			Sender: e.Sender, Stream: e.Stream, Range: replay.Range{First: e.Sequence, Last: e.Sequence}, Kind: replay.NoteAccepted,
+		})
+	}
+	if len(notes) == 0 {
+		return nil
+	}
+	if _, err := q.store.Note(ctx, q.group, notes); err != nil {
+		return fmt.Errorf("%w: %w", queue.ErrReplayStore, err)
+	}
+	return nil
 }
 
 // settleDead settles letters and returns one error (or nil) for each.

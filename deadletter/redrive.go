@@ -30,9 +30,9 @@ type RedriveOptions struct {
 	// never resealed.
 	Reseal bool
 
-	// AcceptReplayRisk reseals also what the replay store no longer remembers, or if
-	// replays are not tracked. Set it only if you know that the messages were not
-	// handled before; each is logged.
+	// AcceptReplayRisk also reseals messages that the replay store no longer
+	// remembers, and every message if replays are not tracked. Set it only if you know
+	// that the messages were not handled before; each is logged.
 	AcceptReplayRisk bool
 
 	// TTL replaces a message's own expiry when it is resealed. 0 keeps it, and refuses
@@ -42,8 +42,8 @@ type RedriveOptions struct {
 	// Rate is how many messages a second are sent at most. 0 means no limit.
 	Rate float64
 
-	// DryRun finds out what would be done and changes nothing. On a broker that cannot
-	// release a message uncounted, letters count a delivery.
+	// DryRun reports what Redrive would do, and changes nothing. On a broker that cannot
+	// release a message uncounted, it costs each letter a delivery.
 	DryRun bool
 
 	// Progress is called after each batch, from the goroutine of Redrive. Nil means no
@@ -61,7 +61,7 @@ type RedriveReport struct {
 	// Refusals counts by reason: a code of the receive pipeline, or RefusedPlaintext,
 	// RefusedUnknown, RefusedExpired.
 	Refusals map[string]int
-	// FirstError is of the first that Failed.
+	// FirstError is the error of the first message in Failed.
 	FirstError error
 }
 

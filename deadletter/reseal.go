@@ -104,7 +104,7 @@ func (x *redrive) judge(ctx context.Context, m *driver.Delivery, opened *sealing
 	return "", nil
 }
 
-// vouched notes a message that is resealed on the caller's word.
+// vouched logs a message that is resealed because the caller accepts the risk.
 func (x *redrive) vouched(ctx context.Context, m *driver.Delivery, opened *sealing.Opened) {
 	if x.o.DryRun {
 		return

@@ -16,6 +16,8 @@ import (
 	"github.com/queue-runtime/queue"
 )
 
+var _ = warnOnly // logs.md shows it
+
 func warnOnly(options *queue.Options) {
 	options.Logger = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

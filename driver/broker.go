@@ -40,9 +40,9 @@ type Source interface {
 	// Settle settles each delivery on its own and returns one error (or nil)
 	// per settlement, in order. A delivery whose lock is over gives [LockLost],
 	// one that is already settled through this Source gives [Settled]; neither
-	// touches a message that somebody else now holds. Dead-lettering stores the
-	// message in the dead-letter queue, with reason and queue, before it leaves
-	// this one: a crash in between may leave two, never none.
+	// touches a message that another receiver now holds. Dead-lettering stores the
+	// message in the dead-letter queue, with reason and queue, before it removes it
+	// from this one: a crash in between may leave two copies, never none.
 	Settle(ctx context.Context, s []Settlement) []error
 
 	// Renew extends each delivery's lock by a full lock time and sets
@@ -92,7 +92,7 @@ type Queue interface {
 	Size(m *Message) int
 
 	// Close releases what this queue holds: waiting calls return [Closed], and
-	// unsettled deliveries go back to the broker where it allows that. A second
+	// unsettled deliveries go back to the broker if it allows that. A second
 	// Close returns nil.
 	Close(ctx context.Context) error
 
@@ -108,7 +108,7 @@ type Session interface {
 	// ID is the session's name, never empty.
 	ID() string
 
-	// LockedUntil is when the session's lock ends; zero where it has no end in
+	// LockedUntil is when the session's lock ends; zero if it has no end in
 	// time.
 	LockedUntil() time.Time
 

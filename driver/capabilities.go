@@ -38,23 +38,23 @@ type Capabilities struct {
 	TTL          Support // the broker stops delivering after Message.TTL
 	Dedup        Support // repeats of a DedupID are dropped, within the broker's own window
 
-	// ReleaseUncounted: a delivery that ends in Release does not count. Without it a
-	// driver treats Release as Abandon, so that each costs a delivery.
+	// ReleaseUncounted is true if a delivery that ends in Release does not count.
+	// Otherwise the driver treats Release as Abandon, so that each costs a delivery.
 	ReleaseUncounted bool
-	// AcceptByID: AcceptSession takes a name, not only "".
+	// AcceptByID is true if AcceptSession takes a name, not only "".
 	AcceptByID bool
-	// SessionOnly: every message needs a SessionID, and Receive on the queue
-	// itself is errors.ErrUnsupported.
+	// SessionOnly is true if every message needs a SessionID, and Receive on the
+	// queue itself fails with errors.ErrUnsupported.
 	SessionOnly bool
-	// SessionGaps: between processes a session is exclusive only while a message
-	// of it is held. In a gap, when everything received of it is settled or
-	// abandoned, another receiver may take it over unnoticed; whoever it is
-	// still gets each message in order, and alone.
+	// SessionGaps is true if, between processes, a session is exclusive only while
+	// one of its messages is held. In a gap, when all received messages of it are
+	// settled or abandoned, a receiver in another process may take it over
+	// unnoticed. That receiver still gets each message in order, and alone.
 	SessionGaps bool
-	// BinaryBody: bodies travel as bytes, not as text.
+	// BinaryBody is true if bodies travel as bytes, not as text.
 	BinaryBody bool
-	// Fenced: the broker refuses to settle a delivery whose lock is over. Where
-	// it does not, the driver judges leases by its own clock.
+	// Fenced is true if the broker refuses to settle a delivery whose lock is over.
+	// Otherwise the driver judges leases by its own clock.
 	Fenced bool
 
 	MaxBody       int // bytes of Message.Body, before encoding; 0 = no limit known

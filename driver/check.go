@@ -20,8 +20,8 @@ const (
 )
 
 // CheckName refuses, with [InvalidName], what no queue can be called: an empty name,
-// more than MaxName bytes, what is not UTF-8, and control characters. What a broker
-// refuses beyond that is its driver's.
+// more than MaxName bytes, a name that is not UTF-8, and control characters. A driver
+// checks the narrower rules of its broker.
 func CheckName(queue string) error {
 	switch {
 	case queue == "":

@@ -32,8 +32,9 @@ const (
 	ReasonQuota              = "sender_quota"       // the sender has used up its room in the replay store
 
 	// Findings that reject no message.
-	ReasonPlaintextAllowed = "plaintext_allowed" // delivered under AllowWithAlert
-	ReasonEncryptionFailed = "encryption_failed" // of a sender: nothing was sent
+	ReasonPlaintextAllowed = "plaintext_allowed"      // delivered under AllowWithAlert
+	ReasonAccounting       = "accounting_implausible" // a stream cannot be accounted for; no message's
+	ReasonEncryptionFailed = "encryption_failed"      // of a sender: nothing was sent
 
 	ReasonMaxDeliveries = "max_deliveries" // delivered as often as it may be; brokers give it, too
 	ReasonExpired       = "expired"        // past the broker's own time to live

@@ -32,9 +32,9 @@
 // # Order
 //
 // Messages of one session are delivered in the order in which their sends were
-// confirmed. While one is held, or waits for redelivery, no later message of
-// its session is delivered to anybody but the holder of that session. Messages
-// without a session have no promised order.
+// confirmed. While one is held, or waits for redelivery, later messages of its
+// session are delivered only to the holder of that session. Messages without a
+// session have no promised order.
 //
 // # Concurrency
 //

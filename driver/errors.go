@@ -12,15 +12,15 @@ type Kind uint8
 
 // The kinds of error. Each has a sentinel that errors.Is matches.
 const (
-	Other       Kind = iota // none of the below; not retried
+	Other       Kind = iota // none of the kinds below; not retried
 	Unavailable             // the broker cannot be reached or does not answer; transient
 	Throttled               // too many requests; transient, see Error.RetryAfter
 	NotFound                // no such queue
 	InvalidName             // no queue can have that name
 	Permission              // credentials missing, wrong, or not allowed to do this
-	LockLost                // the delivery's lock is over, or somebody else holds it
+	LockLost                // the delivery's lock is over, or another receiver holds it
 	SessionLost             // the session's lock is over
-	SessionHeld             // the session is in other hands
+	SessionHeld             // another receiver holds the session
 	NoSession               // no session came free within the wait
 	Settled                 // the delivery is already settled
 	TooLarge                // the message exceeds a limit; see TooLargeError
@@ -71,9 +71,9 @@ var sentinels = [...]error{
 // Kind and whatever Err matches.
 type Error struct {
 	Kind Kind
-	// RetryAfter is how long the broker asked to wait; 0 where it did not say.
+	// RetryAfter is how long the broker asked to wait; 0 if it did not say.
 	RetryAfter time.Duration
-	// Err is the cause, in words that are safe to log; nil where Kind says all.
+	// Err is the cause, in words that are safe to log; nil if Kind says all.
 	Err error
 }
 
@@ -115,7 +115,7 @@ func (e *Error) sentinel() error {
 	return nil
 }
 
-// KindOf returns the Kind of the first *Error in err's tree, and Other where
+// KindOf returns the Kind of the first *Error in err's tree, and Other if
 // there is none. Context errors are Other: they are the caller's own doing.
 func KindOf(err error) Kind {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -131,9 +131,9 @@ func KindOf(err error) Kind {
 // TooLargeError is the cause of an [Error] of kind [TooLarge].
 type TooLargeError struct {
 	What  string // "body", "message", "attributes", "batch"
-	Size  int    // bytes, or entries where Unit says so
+	Size  int    // bytes, or entries if Unit says so
 	Limit int
-	Unit  string // "bytes" where empty
+	Unit  string // empty means "bytes"
 }
 
 func (e *TooLargeError) Error() string {

@@ -16,10 +16,10 @@ type Message struct {
 	CorrelationID string
 	ContentType   string
 
-	// Attributes are the application's, with names of 1 to 255 bytes. A driver
-	// that cannot keep a name or a value (an empty one, say) refuses the message
-	// at Send with [Invalid]; it never drops or renames one. Attributes whose
-	// name starts with "qrt-" are the library's own.
+	// Attributes are the application's, with names of 1 to 255 bytes. A driver that
+	// cannot keep a name or a value (for example an empty one) refuses the message at
+	// Send with [Invalid]; it never drops or renames one. Attributes whose name starts
+	// with "qrt-" are the library's own.
 	Attributes map[string]string
 
 	// Trace holds W3C traceparent and tracestate. It is not the application's,
@@ -30,7 +30,7 @@ type Message struct {
 	Body []byte
 
 	// Sealed says that Body is a QRE1 envelope. A text transport encodes such
-	// a body as strict base64 and marks it. A driver sets it on receipt where
+	// a body as strict base64 and marks it. A driver sets it on receipt if
 	// its transport says so; package queue looks at the bytes in any case.
 	Sealed bool
 
@@ -38,9 +38,9 @@ type Message struct {
 	// A driver without Schedule answers errors.ErrUnsupported at Send.
 	NotBefore time.Time
 
-	// TTL is how long after Send, or after NotBefore where that is later, the
+	// TTL is how long after Send, or after NotBefore if that is later, the
 	// message may still be delivered; 0 means as long as the queue keeps it.
-	// Where the broker has no TTL the receiving side enforces it from the
+	// If the broker has no TTL the receiving side enforces it from the
 	// envelope.
 	TTL time.Duration
 
@@ -69,15 +69,15 @@ type Delivery struct {
 
 	// Count is how often the message has been delivered, this time included;
 	// 1 at the first. A delivery that ended in Release is not counted if
-	// Capabilities.ReleaseUncounted is set. Where the broker keeps no exact count it is never less
+	// Capabilities.ReleaseUncounted is set. If the broker keeps no exact count it is never less
 	// than the truth is known to be. Peeked messages carry the count so far.
 	Count int
 
-	// EnqueuedAt is when the broker took the message; zero where unknown.
+	// EnqueuedAt is when the broker took the message; zero if unknown.
 	EnqueuedAt time.Time
 
 	// LockedUntil is when the lock ends by the receiver's clock; zero for
-	// peeked messages and where the lock has no end in time (it ends with the
+	// peeked messages and if the lock has no end in time (it ends with the
 	// channel or connection).
 	LockedUntil time.Time
 
@@ -98,9 +98,8 @@ type Delivery struct {
 	Receipt any
 }
 
-// DeadLetter says why a message lies in a dead-letter queue. All of it is
-// written in cleartext by whoever moved the message and is trusted for display
-// only.
+// DeadLetter says why a message lies in a dead-letter queue. The receiver or the
+// broker that moved the message wrote it in cleartext; trust it for display only.
 type DeadLetter struct {
 	Reason      string // a code, such as "authentication_failed"; "max_deliveries" when the broker moved it
 	Description string // a fixed text, never payload
@@ -159,20 +158,20 @@ type Settlement struct {
 
 // SendResult is the outcome for one message of a Send.
 type SendResult struct {
-	BrokerID string // empty where the broker tells none at send
-	Err      error  // nil: the broker has confirmed that it holds the message
+	BrokerID string // empty if the broker tells none at send
+	Err      error  // nil means the broker has confirmed that it holds the message
 }
 
-// Stats are a queue's counts at some recent moment. A count is -1 where the
+// Stats are a queue's counts at some recent moment. A count is -1 if the
 // broker does not tell.
 type Stats struct {
 	Ready       int64 // deliverable now
 	InFlight    int64 // held under a lock
 	Scheduled   int64 // waiting for NotBefore or an abandon's delay
 	DeadLetters int64
-	// Oldest is when the oldest message in the queue was enqueued; zero where
+	// Oldest is when the oldest message in the queue was enqueued; zero if
 	// unknown or empty.
 	Oldest time.Time
-	// Approximate is set where the broker's counts are estimates.
+	// Approximate is set if the broker's counts are estimates.
 	Approximate bool
 }

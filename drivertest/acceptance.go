@@ -21,7 +21,7 @@ var acceptCases = []conformanceCase{
 	{"session_state", sessionState},
 }
 
-// sessionOrder: a session's holder gets its messages in order, whatever it
+// sessionOrder checks that a session's holder gets its messages in order, whatever it
 // abandons.
 func sessionOrder(e *env) {
 	_, q, ok := e.acceptable(QueueSpec{})
@@ -49,8 +49,8 @@ func sessionOrder(e *env) {
 	e.close(s)
 }
 
-// sessionOwnMessages: a session receives its own messages, and neither takes nor
-// counts nor loses those of others.
+// sessionOwnMessages checks that a session receives its own messages, and neither takes
+// nor counts nor loses those of others.
 func sessionOwnMessages(e *env) {
 	_, q, ok := e.acceptable(QueueSpec{})
 	if !ok {
@@ -89,7 +89,7 @@ func sessionOwnMessages(e *env) {
 	}
 }
 
-// sessionNext: without a name each holder gets a session of its own that has
+// sessionNext checks that without a name each holder gets a session of its own that has
 // messages, and NoSession when there is none left.
 func sessionNext(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
@@ -103,7 +103,7 @@ func sessionNext(e *env) {
 		e.send(q, run(name, 2)...)
 	}
 	first := e.accept(q, "")
-	a := e.one(first) // where there are gaps, it is what makes the session exclusive
+	a := e.one(first) // if there are gaps, it is what makes the session exclusive
 	second := e.accept(other, "")
 	b := e.one(second)
 	if first.ID() == second.ID() {
@@ -122,7 +122,7 @@ func sessionNext(e *env) {
 		e.close(s)
 	}
 	_, err = q.AcceptSession(e.ctx, "", 0)
-	e.want(err, driver.ErrNoSession, "AcceptSession where no session has a message")
+	e.want(err, driver.ErrNoSession, "AcceptSession if no session has a message")
 }
 
 // acceptance is the outcome of an AcceptSession on another goroutine.
@@ -142,7 +142,7 @@ func acceptLater(ctx context.Context, q driver.Queue, id string, wait time.Durat
 	return c
 }
 
-// sessionNextWaits: a call that waits for a session gets one when its first
+// sessionNextWaits checks that a call that waits for a session gets one when its first
 // message comes.
 func sessionNextWaits(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
@@ -167,7 +167,7 @@ func sessionNextWaits(e *env) {
 	e.close(r.s)
 }
 
-// sessionByID: by name, a session is had by one holder at a time.
+// sessionByID checks that a session that is accepted by name has one holder at a time.
 func sessionByID(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok || !q.Capabilities().AcceptByID {
@@ -208,7 +208,7 @@ func sessionByID(e *env) {
 	e.close(r.s)
 }
 
-// sessionByIDEmpty: a named session need not have messages; they may come.
+// sessionByIDEmpty checks that a session can be accepted by name before it has messages.
 func sessionByIDEmpty(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok || !q.Capabilities().AcceptByID {
@@ -231,7 +231,7 @@ func sessionByIDEmpty(e *env) {
 	e.close(s)
 }
 
-// sessionAcceptCancelled: a call that is cancelled leaves no session locked.
+// sessionAcceptCancelled checks that a call that is cancelled leaves no session locked.
 func sessionAcceptCancelled(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok {
@@ -266,8 +266,8 @@ func sessionAcceptCancelled(e *env) {
 	}
 }
 
-// sessionDeadLetter: a message that is dead-lettered makes way for the next of
-// its session.
+// sessionDeadLetter checks that a message that is dead-lettered makes way for the next
+// of its session.
 func sessionDeadLetter(e *env) {
 	_, q, ok := e.acceptable(QueueSpec{})
 	if !ok || q.Capabilities().DeadLetter == driver.None {
@@ -282,7 +282,7 @@ func sessionDeadLetter(e *env) {
 	e.must(dead, driver.Complete, e.expect(dead, "a-000", "it was dead-lettered"))
 }
 
-// sessionState: a session keeps a few bytes from one holder to the next.
+// sessionState checks that a session keeps a few bytes from one holder to the next.
 func sessionState(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok || q.Capabilities().SessionState == driver.None {

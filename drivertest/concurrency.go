@@ -53,8 +53,8 @@ func (l *ledger) take(d *driver.Delivery) {
 	l.held[d.ID] = true
 }
 
-// give notes that a delivery is about to be given back: from now on somebody
-// else may have it.
+// give notes that a delivery is about to be given back: from now on another
+// receiver may have it.
 func (l *ledger) give(d *driver.Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,7 +84,7 @@ func (l *ledger) verdict(e *env) {
 		e.Errorf("%s", f)
 	}
 	if l.left > 0 {
-		e.Errorf("%d messages were not delivered to anybody", l.left)
+		e.Errorf("%d messages were not delivered", l.left)
 	}
 }
 
@@ -130,7 +130,7 @@ func (e *env) produce(l *ledger, q []driver.Queue, each func(i int) []*driver.Me
 	return wg.Wait
 }
 
-// concurrentConsumers: with many senders and receivers nothing is lost, held
+// concurrentConsumers checks that with many senders and receivers nothing is lost, held
 // twice or delivered again.
 func concurrentConsumers(e *env) {
 	const senders, consumers, each = 4, 4, 50
@@ -223,8 +223,8 @@ func concurrentFailures(e *env) {
 	e.none(q, "all messages were completed")
 }
 
-// concurrentSessions: with many workers each session has one holder at a time
-// and is handled in order, whatever fails.
+// concurrentSessions checks that with many workers each session has one holder at a
+// time and is handled in order, whatever fails.
 func concurrentSessions(e *env) {
 	const sessions, each = 6, 8
 	name, q, ok := e.acceptable(QueueSpec{})
@@ -325,7 +325,7 @@ func concurrentSessions(e *env) {
 	}
 }
 
-// concurrentCalls: one queue and one session serve many goroutines at once.
+// concurrentCalls checks that one queue and one session serve many goroutines at once.
 func concurrentCalls(e *env) {
 	q := e.queue()
 	const n = 16

@@ -38,8 +38,8 @@ func rich(id string) *driver.Message {
 	}
 }
 
-// deadLetterKeeps: a message that is dead-lettered leaves the queue whole and
-// lies in the dead-letter queue, with the reason.
+// deadLetterKeeps checks that a message that is dead-lettered leaves the queue whole
+// and lies in the dead-letter queue, with the reason.
 func deadLetterKeeps(e *env) {
 	name, q := e.named(QueueSpec{})
 	if q.Capabilities().DeadLetter == driver.None {
@@ -72,7 +72,7 @@ func deadLetterKeeps(e *env) {
 	e.none(dead, "the dead letter is completed")
 }
 
-// deadLetterQueue: a dead-letter queue is a queue like any other to receive
+// deadLetterQueue checks that a dead-letter queue is a queue like any other to receive
 // from, and to nothing else.
 func deadLetterQueue(e *env) {
 	name, q := e.named(QueueSpec{})
@@ -117,7 +117,7 @@ func deadLetterQueue(e *env) {
 	e.must(q, driver.Complete, e.expect(q, "after", "closing the dead-letter queue leaves the queue open"))
 }
 
-// limited makes a queue that dead-letters after n deliveries. ok is false where
+// limited makes a queue that dead-letters after n deliveries. ok is false if
 // the broker does not dead-letter by itself.
 func (e *env) limited(s QueueSpec) (q driver.Queue, ok bool) {
 	e.Helper()
@@ -135,8 +135,8 @@ func (e *env) limited(s QueueSpec) (q driver.Queue, ok bool) {
 	return q, true
 }
 
-// buried wants the one message of the queue to be dead-lettered by the broker.
-func (e *env) buried(q driver.Queue, id string, wait time.Duration) {
+// brokerDeadLetters wants the one message of the queue to be dead-lettered by the broker.
+func (e *env) brokerDeadLetters(q driver.Queue, id string, wait time.Duration) {
 	e.Helper()
 	dead := e.deadLetters(q)
 	got := e.receive(dead, 1, wait)
@@ -152,8 +152,8 @@ func (e *env) buried(q driver.Queue, id string, wait time.Duration) {
 	e.must(dead, driver.Complete, got[0])
 }
 
-// deadLetterMaxDeliveries: after MaxDeliveries deliveries, no more and no fewer,
-// the broker dead-letters a message.
+// deadLetterMaxDeliveries checks that after MaxDeliveries deliveries, no more and no
+// fewer, the broker dead-letters a message.
 func deadLetterMaxDeliveries(e *env) {
 	q, ok := e.limited(QueueSpec{MaxDeliveries: 3})
 	if !ok {
@@ -164,10 +164,10 @@ func deadLetterMaxDeliveries(e *env) {
 		e.must(q, driver.Abandon, e.one(q))
 	}
 	e.none(q, "the message has had its deliveries")
-	e.buried(q, "poison", e.slack())
+	e.brokerDeadLetters(q, "poison", e.slack())
 }
 
-// deadLetterMaxDeliveriesLock: locks that run out count as well.
+// deadLetterMaxDeliveriesLock checks that locks that run out count as well.
 func deadLetterMaxDeliveriesLock(e *env) {
 	q, ok := e.limited(QueueSpec{MaxDeliveries: 2, ShortLock: true})
 	if !ok {
@@ -183,10 +183,10 @@ func deadLetterMaxDeliveriesLock(e *env) {
 	}
 	e.pass(lock + lock/4)
 	e.none(q, "the message has had its deliveries")
-	e.buried(q, "slow", lock+e.slack())
+	e.brokerDeadLetters(q, "slow", lock+e.slack())
 }
 
-// deadLetterRedrive: a dead letter that is sent again is a message like any
+// deadLetterRedrive checks that a dead letter that is sent again is a message like any
 // other, with the ID it had.
 func deadLetterRedrive(e *env) {
 	q := e.queue()
@@ -224,8 +224,8 @@ func deadLetterRedrive(e *env) {
 	}
 }
 
-// deadLetterUnclaimed: without a dead-letter queue the call is refused, and the
-// message stays.
+// deadLetterUnclaimed checks that without a dead-letter queue the call is refused, and
+// the message stays.
 func deadLetterUnclaimed(e *env) {
 	q := e.queue()
 	if q.Capabilities().DeadLetter != driver.None {

@@ -17,7 +17,7 @@ import (
 // caseTimeout bounds one case, so that a call that ignores its wait fails it.
 const caseTimeout = 5 * time.Minute
 
-// env is what a case works with. Its methods end the case where something does
+// env is what a case works with. Its methods end the case if something does
 // not work that the case takes for granted; they are for the case's goroutine.
 type env struct {
 	T
@@ -26,7 +26,7 @@ type env struct {
 	broker   driver.Broker // a first connection
 
 	mu   sync.Mutex
-	sent map[string]*driver.Message // by ID; nil where an ID was sent with two contents
+	sent map[string]*driver.Message // by ID; nil if an ID was sent with two contents
 }
 
 func newEnv(t T, h Harness) *env {
@@ -91,7 +91,7 @@ func (e *env) connect() driver.Broker {
 	return p
 }
 
-// newQueue makes a queue. ok is false where the broker has none like that.
+// newQueue makes a queue. ok is false if the broker has none like that.
 func (e *env) newQueue(s QueueSpec) (name string, ok bool) {
 	e.Helper()
 	name, err := e.instance.NewQueue(e.ctx, s)
@@ -120,7 +120,7 @@ func (e *env) queue() driver.Queue {
 	return q
 }
 
-// named is queue for those who need the name or a special queue that every
+// named is queue for tests that need the name, or a special queue that every
 // broker has.
 func (e *env) named(s QueueSpec) (string, driver.Queue) {
 	e.Helper()
@@ -197,7 +197,7 @@ func (e *env) check(d *driver.Delivery) {
 	m, known := e.sent[d.ID]
 	e.mu.Unlock()
 	if !known {
-		e.Fatalf("received a message %q that nobody sent", d.ID)
+		e.Fatalf("received a message %q that was never sent", d.ID)
 	}
 	if m != nil {
 		if s := Difference(m, &d.Message); s != "" {
@@ -275,7 +275,7 @@ func (e *env) receive(src driver.Source, max int, wait time.Duration) []*driver.
 	return got
 }
 
-// gather receives n messages, holding all, and fails where they do not come
+// gather receives n messages, holding all, and fails if they do not come
 // within the broker's slack.
 func (e *env) gather(src driver.Source, n int) []*driver.Delivery {
 	e.Helper()

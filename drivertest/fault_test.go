@@ -104,7 +104,7 @@ var faults = []fault{
 
 	{"makes an ID of its own", func(f *faulty) {
 		f.receive = f.receiveChanged(func(d *driver.Delivery) { d.ID = d.BrokerID })
-	}, "that nobody sent"},
+	}, "that was never sent"},
 
 	{"carries text only", func(f *faulty) {
 		f.send = func(ctx context.Context, m []*driver.Message) []driver.SendResult {

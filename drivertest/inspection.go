@@ -42,7 +42,8 @@ func (e *env) peekAll(q driver.Queue, page int) []*driver.Delivery {
 	}
 }
 
-// peek: looking neither locks nor counts, and sees what is held or scheduled.
+// peek checks that Peek neither locks messages nor counts a delivery, and that it shows
+// held and scheduled messages.
 func peek(e *env) {
 	q := e.queue()
 	c := q.Capabilities()
@@ -94,8 +95,7 @@ func peek(e *env) {
 	}
 }
 
-// peekPages: by cursor, each message is shown once, and page by page in the same
-// order.
+// peekPages checks that pages by cursor show each message once, in the order of Peek.
 func peekPages(e *env) {
 	q := e.queue()
 	if q.Capabilities().Peek == driver.None {
@@ -129,7 +129,7 @@ func peekPages(e *env) {
 	e.must(q, driver.Complete, e.gather(q, n)...)
 }
 
-// peekDeadLetters: dead letters are peeked like any others.
+// peekDeadLetters checks that dead letters are peeked like any others.
 func peekDeadLetters(e *env) {
 	q := e.queue()
 	if q.Capabilities().DeadLetter == driver.None {
@@ -155,7 +155,8 @@ func peekDeadLetters(e *env) {
 	e.must(dead, driver.Complete, e.gather(dead, 2)...)
 }
 
-// stats: each count that the broker gives is true, at the latest after a while.
+// stats checks that each count that the broker gives is true, at the latest after a
+// while.
 func stats(e *env) {
 	q := e.queue()
 	c := q.Capabilities()

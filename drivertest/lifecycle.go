@@ -18,7 +18,8 @@ var lifecycleCases = []conformanceCase{
 	{"goroutines", goroutines},
 }
 
-// names: a name that no queue can have, and a queue that is not there.
+// names checks the errors for a name that no queue can have, and for a queue that does
+// not exist.
 func names(e *env) {
 	for _, name := range append([]string{""}, e.instance.InvalidNames...) {
 		_, err := e.broker.Open(e.ctx, name, nil)
@@ -64,8 +65,8 @@ func (e *env) closedCalls(q driver.Queue, held *driver.Delivery) {
 	}
 }
 
-// queueClosed: after Close nothing works, a second Close is nothing, and others
-// are not concerned.
+// queueClosed checks that after Close every call fails, that a second Close returns nil,
+// and that other queues work on.
 func queueClosed(e *env) {
 	name, q := e.named(QueueSpec{})
 	twin := e.open(e.broker, name)
@@ -93,7 +94,7 @@ func queueClosed(e *env) {
 	}
 }
 
-// queueCloseWakes: calls that wait end with Closed.
+// queueCloseWakes checks that Close ends waiting calls with Closed.
 func queueCloseWakes(e *env) {
 	q := e.queue()
 	wait := 10 * e.slack()
@@ -123,7 +124,8 @@ func queueCloseWakes(e *env) {
 	e.want(a.err, driver.ErrClosed, "an AcceptSession that waits while the queue is closed")
 }
 
-// brokerClosed: closing a connection ends what came from it, and nothing else.
+// brokerClosed checks that closing a connection ends what came from it, and nothing
+// else.
 func brokerClosed(e *env) {
 	name, ok := e.newQueue(QueueSpec{})
 	if !ok {
@@ -185,8 +187,8 @@ func running() map[string]string {
 	return out
 }
 
-// goroutines: after Close of a broker that did all sorts of things, and broke
-// off some, none of its goroutines is left.
+// goroutines checks that no goroutine of a broker is left after its Close, although
+// calls of all kinds were made and some were cancelled.
 func goroutines(e *env) {
 	name, ok := e.newQueue(QueueSpec{})
 	if !ok {

@@ -24,7 +24,7 @@ var limitCases = []conformanceCase{
 // higher one are tried at this size.
 const largest = 16 << 20
 
-// limitsSane: the Capabilities do not contradict themselves.
+// limitsSane checks that the Capabilities do not contradict themselves.
 func limitsSane(e *env) {
 	c := e.queue().Capabilities()
 	for name, s := range map[string]driver.Support{
@@ -76,8 +76,8 @@ func (e *env) tooLarge(err error, size, limit int, what string) {
 	}
 }
 
-// limitsBody: a body of MaxBody bytes arrives, one more is refused with size and
-// limit.
+// limitsBody checks that a body of MaxBody bytes arrives, and that a body with one byte
+// more is refused with size and limit.
 func limitsBody(e *env) {
 	q := e.queue()
 	c := q.Capabilities()
@@ -101,8 +101,8 @@ func limitsBody(e *env) {
 	e.none(q, "a message that Send refused was stored all the same")
 }
 
-// limitsAttributes: MaxAttributes arrive, one more is refused. Without a limit
-// the 64 that package queue allows arrive.
+// limitsAttributes checks that MaxAttributes attributes arrive, and that one more is
+// refused. Without a limit the 64 that package queue allows must arrive.
 func limitsAttributes(e *env) {
 	q := e.queue()
 	limit := q.Capabilities().MaxAttributes
@@ -127,8 +127,8 @@ func limitsAttributes(e *env) {
 	e.none(q, "a message that Send refused was stored all the same")
 }
 
-// limitsBatchBytes: Size counts at least what the message is made of, and what
-// exceeds MaxBatchBytes is refused.
+// limitsBatchBytes checks that Size counts at least what the message is made of, and
+// what exceeds MaxBatchBytes is refused.
 func limitsBatchBytes(e *env) {
 	q := e.queue()
 	c := q.Capabilities()
@@ -155,7 +155,7 @@ func limitsBatchBytes(e *env) {
 	e.none(q, "a message that Send refused was stored all the same")
 }
 
-// limitsBatchFull: MaxBatch messages go in one Send.
+// limitsBatchFull checks that one Send takes MaxBatch messages.
 func limitsBatchFull(e *env) {
 	q := e.queue()
 	n := min(q.Capabilities().MaxBatch, 1000)
@@ -177,8 +177,8 @@ func limitsBatchFull(e *env) {
 	e.none(q, "all messages of the batch were completed")
 }
 
-// limitsBatchOver: a Send of more than MaxBatch is split, or what is too much
-// fails; either way each result is true.
+// limitsBatchOver checks that a Send of more than MaxBatch messages is split, or that the
+// surplus fails; in both cases each result is true.
 func limitsBatchOver(e *env) {
 	q := e.queue()
 	n := q.Capabilities().MaxBatch + 1
@@ -208,7 +208,7 @@ func limitsBatchOver(e *env) {
 	e.none(q, "all messages that were confirmed were completed")
 }
 
-// limitsBatchPerEntry: one message that fails never fails the others, and is
+// limitsBatchPerEntry checks that one message that fails never fails the others, and is
 // never reported as sent.
 func limitsBatchPerEntry(e *env) {
 	q := e.queue()
@@ -250,7 +250,7 @@ func limitsBatchPerEntry(e *env) {
 	}
 }
 
-// limitsNothing: calls with nothing to do do nothing.
+// limitsNothing checks that calls with an empty list change nothing.
 func limitsNothing(e *env) {
 	q := e.queue()
 	if r := q.Send(e.ctx, nil); len(r) != 0 {

@@ -19,7 +19,7 @@ var lockCases = []conformanceCase{
 	{"lock_option", lockOption},
 }
 
-// shortLock opens a queue whose locks run out. ok is false where locks have no
+// shortLock opens a queue whose locks run out. ok is false if locks have no
 // end in time.
 func (e *env) shortLock() (name string, q driver.Queue, lock time.Duration, ok bool) {
 	e.Helper()
@@ -32,7 +32,7 @@ func (e *env) shortLock() (name string, q driver.Queue, lock time.Duration, ok b
 	return name, q, lock, true
 }
 
-// lockExcludes: a held message is delivered to nobody else.
+// lockExcludes checks that a held message is delivered to no other receiver.
 func lockExcludes(e *env) {
 	name, q := e.named(QueueSpec{})
 	other := e.another(name)
@@ -44,7 +44,7 @@ func lockExcludes(e *env) {
 	e.none(other, "the message is completed")
 }
 
-// lockExpires: when its lock runs out a message comes back, counted, and not
+// lockExpires checks that when its lock runs out a message comes back, counted, and not
 // before.
 func lockExpires(e *env) {
 	name, q, lock, ok := e.shortLock()
@@ -67,8 +67,8 @@ func lockExpires(e *env) {
 	e.must(other, driver.Complete, second)
 }
 
-// lockStaleSettle: settling a delivery whose lock is over gives LockLost and
-// touches nothing: neither a message that waits nor one that somebody holds.
+// lockStaleSettle checks that settling a delivery whose lock is over gives LockLost
+// and touches nothing: neither a message that waits nor one that is held.
 func lockStaleSettle(e *env) {
 	name, q, lock, ok := e.shortLock()
 	if !ok {
@@ -83,19 +83,19 @@ func lockStaleSettle(e *env) {
 		e.send(q, message("stale-"+kind.String()))
 		stale := e.one(q)
 		e.pass(time.Until(stale.LockedUntil) + lock/4)
-		// Nobody has it now.
+		// No receiver has it now.
 		err := e.settle(q, driver.Settlement{Delivery: stale, Kind: kind, Reason: testReason, Description: testDescription})
 		e.want(err, driver.ErrLockLost, fmt.Sprintf("Settle (%s) of a delivery whose lock is over", kind))
 		if err == nil {
 			e.Fatalf("a stale receipt was settled (%s)", kind)
 		}
-		// Now somebody else does.
+		// Now another receiver does.
 		held := e.gatherWithin(other, 1, lock+e.slack())[0]
 		err = e.settle(q, driver.Settlement{Delivery: stale, Kind: kind, Reason: testReason, Description: testDescription})
-		e.want(err, driver.ErrLockLost, fmt.Sprintf("Settle (%s) of a delivery whose message somebody else holds", kind))
+		e.want(err, driver.ErrLockLost, fmt.Sprintf("Settle (%s) of a delivery whose message another receiver holds", kind))
 		e.none(q, fmt.Sprintf("the message is held by another connection, a stale receipt (%s) must not release it", kind))
 		if err := e.settle(other, driver.Settlement{Delivery: held, Kind: driver.Complete}); err != nil {
-			e.Errorf("the holder of a message could not complete it after somebody used a stale receipt (%s): %v", kind, err)
+			e.Errorf("the holder of a message could not complete it after a stale receipt was used (%s): %v", kind, err)
 		}
 	}
 	e.none(q, "all messages were completed by their holders")
@@ -104,7 +104,7 @@ func lockStaleSettle(e *env) {
 	}
 }
 
-// lockRenew: renewing keeps a message for several lock times.
+// lockRenew checks that renewing keeps a message for several lock times.
 func lockRenew(e *env) {
 	name, q, lock, ok := e.shortLock()
 	if !ok {
@@ -135,8 +135,8 @@ func lockRenew(e *env) {
 	e.none(other, "the message is completed")
 }
 
-// lockRenewStale: a lock that is over cannot be renewed, nor one of a delivery
-// that is settled.
+// lockRenewStale checks that a lock that is over cannot be renewed, nor one of a
+// delivery that is settled.
 func lockRenewStale(e *env) {
 	name, q, lock, ok := e.shortLock()
 	if !ok {
@@ -149,14 +149,14 @@ func lockRenewStale(e *env) {
 	_, err := e.renew(q, stale)
 	e.want(err, driver.ErrLockLost, "Renew of a lock that is over")
 	if err := e.settle(other, driver.Settlement{Delivery: held, Kind: driver.Complete}); err != nil {
-		e.Errorf("the holder of a message could not complete it after somebody renewed a stale receipt: %v", err)
+		e.Errorf("the holder of a message could not complete it after a stale receipt was renewed: %v", err)
 	}
 	if _, err := e.renew(other, held); !errors.Is(err, driver.ErrSettled) && !errors.Is(err, driver.ErrLockLost) {
 		e.Errorf("Renew of a delivery that is settled: the error is %v, want %v", show(err), driver.ErrSettled)
 	}
 }
 
-// lockEndsWithQueue: closing a queue gives back what it holds, at the latest
+// lockEndsWithQueue checks that closing a queue gives back what it holds, at the latest
 // when the lock is over.
 func lockEndsWithQueue(e *env) {
 	name, ok := e.newQueue(QueueSpec{ShortLock: true})
@@ -176,8 +176,8 @@ func lockEndsWithQueue(e *env) {
 	e.must(other, driver.Complete, d)
 }
 
-// lockEndsWithBroker: so does closing the connection, which is the nearest to
-// a crash of the holder.
+// lockEndsWithBroker checks that closing the connection gives them back, too. That is
+// the nearest to a crash of the holder.
 func lockEndsWithBroker(e *env) {
 	name, ok := e.newQueue(QueueSpec{ShortLock: true})
 	if !ok {
@@ -199,7 +199,7 @@ func lockEndsWithBroker(e *env) {
 	}
 }
 
-// lockOption: QueueOptions.Lock is honoured or refused.
+// lockOption checks that QueueOptions.Lock is honoured or refused.
 func lockOption(e *env) {
 	name, q := e.named(QueueSpec{})
 	c := q.Capabilities()

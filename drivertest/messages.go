@@ -21,8 +21,8 @@ var messageCases = []conformanceCase{
 	{"message_queues_apart", messageQueuesApart},
 }
 
-// messageWhole: everything the sender sets arrives, and the broker's own fields
-// make sense.
+// messageWhole checks that everything the sender sets arrives, and the broker's own
+// fields make sense.
 func messageWhole(e *env) {
 	q := e.queue()
 	m := &driver.Message{
@@ -70,8 +70,8 @@ func everyByte() []byte {
 	return b
 }
 
-// messageBodies: a body arrives byte for byte, sealed or not. A text transport
-// may refuse one that is not sealed, but not change it.
+// messageBodies checks that a body arrives byte for byte, sealed or not. A text
+// transport may refuse one that is not sealed, but not change it.
 func messageBodies(e *env) {
 	q := e.queue()
 	sealed := func(b []byte) []byte { return append([]byte("QRE1\x01\x00"), b...) }
@@ -118,8 +118,8 @@ func messageBodies(e *env) {
 	}
 }
 
-// messageUnicode: all strings keep any UTF-8, up to the 128 bytes that package
-// queue allows.
+// messageUnicode checks that all strings keep any UTF-8, up to the 128 bytes that
+// package queue allows.
 func messageUnicode(e *env) {
 	q := e.queue()
 	long := strings.Repeat("é", 64)
@@ -137,8 +137,8 @@ func messageUnicode(e *env) {
 	e.must(q, driver.Complete, e.gather(q, len(all))...)
 }
 
-// messageAwkwardAttributes: a driver that cannot keep an attribute refuses the
-// message; it never drops, renames or changes one.
+// messageAwkwardAttributes checks that a driver that cannot keep an attribute refuses
+// the message; it never drops, renames or changes one.
 func messageAwkwardAttributes(e *env) {
 	q := e.queue()
 	attributes := []map[string]string{
@@ -171,7 +171,7 @@ func messageAwkwardAttributes(e *env) {
 	e.must(q, driver.Complete, e.gather(q, sent)...)
 }
 
-// messageAttributeNames: a name has 1 to 255 bytes.
+// messageAttributeNames checks that a name has 1 to 255 bytes.
 func messageAttributeNames(e *env) {
 	q := e.queue()
 	for _, name := range []string{"", strings.Repeat("n", 256)} {
@@ -182,8 +182,8 @@ func messageAttributeNames(e *env) {
 	e.none(q, "a message that Send refused was stored all the same")
 }
 
-// messageCallerOwns: the driver neither changes nor retains what it is given,
-// and what it hands out is the receiver's.
+// messageCallerOwns checks that the driver neither changes nor retains the messages that
+// it is given, and that receivers own the messages that it returns.
 func messageCallerOwns(e *env) {
 	q := e.queue()
 	m := &driver.Message{ID: "own-1", Attributes: map[string]string{"a": "1"}, Body: []byte("original")}
@@ -203,7 +203,8 @@ func messageCallerOwns(e *env) {
 	e.must(q, driver.Complete, e.one(q))
 }
 
-// messageSameContent: messages are told apart by their IDs, never by content.
+// messageSameContent checks that messages are told apart by their IDs, never by
+// content.
 func messageSameContent(e *env) {
 	q := e.queue()
 	const n = 5
@@ -222,7 +223,7 @@ func messageSameContent(e *env) {
 	}
 }
 
-// messageQueuesApart: what is sent to one queue is in no other.
+// messageQueuesApart checks that a message that is sent to one queue is in no other.
 func messageQueuesApart(e *env) {
 	a, b := e.queue(), e.queue()
 	e.send(a, message("a-1"))

@@ -19,8 +19,8 @@ var receiveCases = []conformanceCase{
 	{"receive_cancel_loses_nothing", receiveCancelLosesNothing},
 }
 
-// receiveMax: never more than asked for, and never fewer than one when there is
-// one.
+// receiveMax checks that Receive never returns more messages than asked for, and at
+// least one if there is one.
 func receiveMax(e *env) {
 	q := e.queue()
 	const n = 5
@@ -41,7 +41,7 @@ func receiveMax(e *env) {
 	}
 }
 
-// receiveWait: an empty queue answers (nil, nil), at once or after the wait.
+// receiveWait checks that an empty queue answers (nil, nil), at once or after the wait.
 func receiveWait(e *env) {
 	q := e.queue()
 	for _, wait := range []time.Duration{0, time.Second} {
@@ -77,8 +77,8 @@ func receiveLater(ctx context.Context, src driver.Source, wait time.Duration) <-
 	return c
 }
 
-// receiveWakes: a call that waits gets a message when it comes, from whichever
-// connection.
+// receiveWakes checks that a waiting call gets a message as soon as it is sent, over
+// any connection.
 func receiveWakes(e *env) {
 	name, q := e.named(QueueSpec{})
 	other := e.another(name)
@@ -97,7 +97,8 @@ func receiveWakes(e *env) {
 	e.must(q, driver.Complete, r.got...)
 }
 
-// receiveWakesAll: each of several calls that wait gets a message of a batch.
+// receiveWakesAll checks that each of several calls that wait gets a message of a
+// batch.
 func receiveWakesAll(e *env) {
 	name, q := e.named(QueueSpec{})
 	const n = 4
@@ -125,7 +126,7 @@ func receiveWakesAll(e *env) {
 	}
 }
 
-// receiveEndedContext: with a context that has ended every call returns its
+// receiveEndedContext checks that with a context that has ended every call returns its
 // error, and nothing happens.
 func receiveEndedContext(e *env) {
 	name, q := e.named(QueueSpec{})
@@ -142,7 +143,7 @@ func receiveEndedContext(e *env) {
 		e.Errorf("Receive with a cancelled context returned %d messages and %v, want none and context.Canceled", len(got), show(err))
 	}
 	if _, err := e.broker.Open(ended, name, nil); err != nil && !errors.Is(err, context.Canceled) {
-		e.Errorf("Open with a cancelled context: the error is %v, want context.Canceled or, where it does no I/O, nil", show(err))
+		e.Errorf("Open with a cancelled context: the error is %v, want context.Canceled or, if Open does no I/O, nil", show(err))
 	}
 	d := e.expect(q, "kept", "nothing else was sent")
 	if errs := q.Settle(ended, []driver.Settlement{{Delivery: d, Kind: driver.Complete}}); len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
@@ -152,7 +153,7 @@ func receiveEndedContext(e *env) {
 	e.none(q, "a Send with a cancelled context stored its message")
 }
 
-// receiveCancelReturns: cancelling ends a call that waits.
+// receiveCancelReturns checks that cancelling ends a call that waits.
 func receiveCancelReturns(e *env) {
 	q := e.queue()
 	ctx, cancel := context.WithCancel(e.ctx)
@@ -174,9 +175,9 @@ func receiveCancelReturns(e *env) {
 	}
 }
 
-// receiveCancelLosesNothing: a message that the broker handed over while the
-// call was being cancelled is deliverable again at once, and not only after its
-// lock, which here is far longer than the suite waits.
+// receiveCancelLosesNothing checks that a message that the broker handed over while the
+// call was being cancelled is deliverable again at once, and not only after its lock,
+// which here is far longer than the suite waits.
 func receiveCancelLosesNothing(e *env) {
 	name, q := e.named(QueueSpec{})
 	sender := e.another(name)

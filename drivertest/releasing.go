@@ -33,8 +33,8 @@ func (e *env) wantCount(q driver.Queue, d *driver.Delivery, released, counted in
 	}
 }
 
-// releaseCount: a released message comes back at once, to any receiver, as the same
-// message, and the delivery is not counted. One that is abandoned after it is.
+// releaseCount checks that a released message comes back at once, to any receiver, as
+// the same message, and the delivery is not counted. One that is abandoned after it is.
 func releaseCount(e *env) {
 	name, q := e.named(QueueSpec{})
 	other := e.another(name)
@@ -58,8 +58,8 @@ func releaseCount(e *env) {
 	e.none(q, "the message is completed")
 }
 
-// releaseLimit: releasing never brings a message to MaxDeliveries, and leaves what
-// counts of them as it was.
+// releaseLimit checks that releasing never brings a message to MaxDeliveries, and does
+// not change the count of its other deliveries.
 func releaseLimit(e *env) {
 	const limit = 3
 	q, ok := e.limited(QueueSpec{MaxDeliveries: limit})
@@ -77,11 +77,11 @@ func releaseLimit(e *env) {
 	e.wantCount(q, last, 2*limit*(limit-1), limit-1)
 	e.must(q, driver.Abandon, last)
 	e.none(q, "the message has had its deliveries")
-	e.buried(q, "drained", e.slack())
+	e.brokerDeadLetters(q, "drained", e.slack())
 }
 
-// releaseLockExpires: a lock that runs out counts, also of a message that was
-// released before. Otherwise a message that ends its process would be delivered for
+// releaseLockExpires checks that a lock that runs out counts, also of a message that
+// was released before. Otherwise a message that ends its process would be delivered for
 // ever.
 func releaseLockExpires(e *env) {
 	const limit = 2
@@ -97,11 +97,11 @@ func releaseLockExpires(e *env) {
 	}
 	e.pass(lock + lock/4)
 	e.none(q, "the message has had its deliveries: a lock that runs out counts")
-	e.buried(q, "fatal", lock+e.slack())
+	e.brokerDeadLetters(q, "fatal", lock+e.slack())
 }
 
-// releaseDelay: at least the delay passes before a released message comes back. A
-// driver that cannot delay refuses, and the message stays under its lock.
+// releaseDelay checks that at least the delay passes before a released message comes
+// back. A driver that cannot delay refuses, and the message stays under its lock.
 func releaseDelay(e *env) {
 	const delay = 2 * time.Second
 	q := e.queue()
@@ -129,8 +129,8 @@ func releaseDelay(e *env) {
 	e.none(q, "the message is completed: a release with a delay must not leave a second one")
 }
 
-// releaseStale: a receipt whose lock is over releases nothing, and takes nothing off
-// the count of the delivery that another receiver holds.
+// releaseStale checks that a receipt whose lock is over releases nothing, and takes
+// nothing off the count of the delivery that another receiver holds.
 func releaseStale(e *env) {
 	name, q, lock, ok := e.shortLock()
 	if !ok {
@@ -150,8 +150,8 @@ func releaseStale(e *env) {
 	e.must(other, driver.Complete, again)
 }
 
-// releaseOrder: outside of a session a released message of a session is delivered
-// before the later ones of that session.
+// releaseOrder checks that outside of a session a released message of a session is
+// delivered before the later ones of that session.
 func releaseOrder(e *env) {
 	_, q, ok := e.plain(QueueSpec{})
 	if !ok {
@@ -167,8 +167,8 @@ func releaseOrder(e *env) {
 	}
 }
 
-// releaseSession: what the holder of a session releases keeps its place, for that
-// holder and for the next.
+// releaseSession checks that what the holder of a session releases keeps its place, for
+// that holder and for the next.
 func releaseSession(e *env) {
 	_, q, ok := e.acceptable(QueueSpec{})
 	if !ok {
@@ -189,7 +189,8 @@ func releaseSession(e *env) {
 	e.close(s)
 }
 
-// releaseSessionDelay: a message that is released with a delay holds up its session.
+// releaseSessionDelay checks that a message that is released with a delay blocks its
+// session.
 func releaseSessionDelay(e *env) {
 	_, q, ok := e.plain(QueueSpec{})
 	if !ok || q.Capabilities().AbandonDelay == driver.None {
@@ -210,7 +211,7 @@ func releaseSessionDelay(e *env) {
 	e.must(q, driver.Complete, e.expect(q, "a-001", "the one before it is completed"))
 }
 
-// releaseDeadLetter: a dead letter is released like any other message.
+// releaseDeadLetter checks that a dead letter is released like any other message.
 func releaseDeadLetter(e *env) {
 	q := e.queue()
 	if q.Capabilities().DeadLetter == driver.None {

@@ -20,15 +20,15 @@ var sessionLockCases = []conformanceCase{
 	{"session_abandon_delay", sessionAbandonDelay},
 }
 
-// unavailable wants that nobody gets session "a", or a message of it, in any way.
-// It must be the only one of its queue.
+// unavailable checks that no receiver gets session "a", or a message of it, in any
+// way. It must be the only session of its queue.
 func (e *env) unavailable(q driver.Queue, why string) {
 	e.Helper()
 	const id = "a"
 	if s, err := q.AcceptSession(e.ctx, "", 0); err == nil {
 		e.Fatalf("AcceptSession returned the session %q: %s", s.ID(), why)
 	} else {
-		e.want(err, driver.ErrNoSession, "AcceptSession where the only session is held")
+		e.want(err, driver.ErrNoSession, "AcceptSession while the only session is held")
 	}
 	if q.Capabilities().AcceptByID {
 		if _, err := q.AcceptSession(e.ctx, id, 0); err == nil {
@@ -44,8 +44,8 @@ func (e *env) unavailable(q driver.Queue, why string) {
 	}
 }
 
-// sessionLockExcludes: while a session is held, with or without a message in
-// hand, nobody else gets anything of it.
+// sessionLockExcludes checks that, while a session is held, with or without one of its
+// messages, no other receiver gets anything of it.
 func sessionLockExcludes(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok {
@@ -81,7 +81,7 @@ func sessionLockExcludes(e *env) {
 	e.close(s)
 }
 
-// shortSession opens a queue whose session locks run out. ok is false where they
+// shortSession opens a queue whose session locks run out. ok is false if they
 // do not, or there are no sessions.
 func (e *env) shortSession() (name string, q driver.Queue, lock time.Duration, ok bool) {
 	e.Helper()
@@ -93,8 +93,8 @@ func (e *env) shortSession() (name string, q driver.Queue, lock time.Duration, o
 	return name, q, lock, lock > 0
 }
 
-// sessionLockExpires: when its lock runs out a session passes on, from the first
-// unsettled message on, and its old holder can do nothing more.
+// sessionLockExpires checks that when its lock runs out a session passes on, from the
+// first unsettled message on, and its old holder can do nothing more.
 func sessionLockExpires(e *env) {
 	name, q, lock, ok := e.shortSession()
 	if !ok {
@@ -161,7 +161,7 @@ func (e *env) holdLong(s driver.Session, other driver.Queue, lock time.Duration,
 	}
 }
 
-// sessionLockRenew: renewing keeps a session and what was received of it.
+// sessionLockRenew checks that renewing keeps a session and what was received of it.
 func sessionLockRenew(e *env) {
 	name, q, lock, ok := e.shortSession()
 	if !ok {
@@ -176,7 +176,7 @@ func sessionLockRenew(e *env) {
 	e.close(s)
 }
 
-// sessionLockRenewDelivery: renewing a delivery renews its session.
+// sessionLockRenewDelivery checks that renewing a delivery renews its session.
 func sessionLockRenewDelivery(e *env) {
 	name, q, lock, ok := e.shortSession()
 	if !ok {
@@ -191,8 +191,8 @@ func sessionLockRenewDelivery(e *env) {
 	e.close(s)
 }
 
-// sessionCloseReleases: closing a session gives it up at once, with what was not
-// settled, in order.
+// sessionCloseReleases checks that closing a session gives it up at once, with what was
+// not settled, in order.
 func sessionCloseReleases(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok {
@@ -215,7 +215,8 @@ func sessionCloseReleases(e *env) {
 	e.close(next)
 }
 
-// sessionClosed: a session that was closed is of no more use, and harms nobody.
+// sessionClosed checks that calls on a closed session fail and disturb no other
+// receiver.
 func sessionClosed(e *env) {
 	name, q, ok := e.acceptable(QueueSpec{})
 	if !ok {
@@ -246,12 +247,13 @@ func sessionClosed(e *env) {
 	e.close(next)
 }
 
-// sessionEndsWithBroker: when its holder goes away a session passes on.
+// sessionEndsWithBroker checks that a session passes on when its holder goes away.
 func sessionEndsWithBroker(e *env) {
 	e.sessionEnds(func(p driver.Broker, _ driver.Queue) error { return p.Close(e.ctx) })
 }
 
-// sessionEndsWithQueue: so it does when the queue that it came from is closed.
+// sessionEndsWithQueue checks that a session passes on, too, when the queue that it
+// came from is closed.
 func sessionEndsWithQueue(e *env) {
 	e.sessionEnds(func(_ driver.Broker, q driver.Queue) error { return q.Close(e.ctx) })
 }
@@ -278,7 +280,7 @@ func (e *env) sessionEnds(end func(driver.Broker, driver.Queue) error) {
 	e.close(next)
 }
 
-// sessionAbandonDelay: in a session an abandon with a delay holds the later
+// sessionAbandonDelay checks that in a session an abandon with a delay holds the later
 // messages up.
 func sessionAbandonDelay(e *env) {
 	_, q, ok := e.acceptable(QueueSpec{})

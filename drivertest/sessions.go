@@ -35,7 +35,7 @@ func run(session string, n int) []*driver.Message {
 	return out
 }
 
-// sessionQueue opens a new queue for messages with sessions. ok is false where
+// sessionQueue opens a new queue for messages with sessions. ok is false if
 // the broker has none; sessionUnclaimed then checks that it says so.
 func (e *env) sessionQueue(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()
@@ -47,21 +47,21 @@ func (e *env) sessionQueue(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	return name, e.open(e.broker, name), true
 }
 
-// acceptable is sessionQueue for those who need AcceptSession.
+// acceptable is sessionQueue for tests that need AcceptSession.
 func (e *env) acceptable(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()
 	name, q, ok = e.sessionQueue(s)
 	return name, q, ok && q.Capabilities().Sessions != driver.None
 }
 
-// plain is sessionQueue for those who need Receive outside of a session.
+// plain is sessionQueue for tests that need Receive outside of a session.
 func (e *env) plain(s QueueSpec) (name string, q driver.Queue, ok bool) {
 	e.Helper()
 	name, q, ok = e.sessionQueue(s)
 	return name, q, ok && !q.Capabilities().SessionOnly
 }
 
-// accept takes a session, by name where the broker can. Otherwise the session
+// accept takes a session, by name if the broker can. Otherwise the session
 // must be the only one with a deliverable message.
 func (e *env) accept(q driver.Queue, id string) driver.Session {
 	e.Helper()
@@ -92,7 +92,7 @@ func (e *env) close(s driver.Session) {
 	}
 }
 
-// sessionUnclaimed: what is not claimed is refused.
+// sessionUnclaimed checks that a capability that is not claimed is refused.
 func sessionUnclaimed(e *env) {
 	plain := e.queue()
 	if plain.Capabilities().Sessions == driver.None {
@@ -185,8 +185,8 @@ func (e *env) inOrder(session string, got []string, n int) {
 	}
 }
 
-// sessionIDs: any UTF-8 is the name of a session, kept as it is and apart from
-// its like.
+// sessionIDs checks that a session ID can be any UTF-8, that it arrives unchanged, and
+// that similar IDs name different sessions.
 func sessionIDs(e *env) {
 	_, q, ok := e.sessionQueue(QueueSpec{})
 	if !ok {
@@ -210,8 +210,8 @@ func sessionIDs(e *env) {
 	}
 }
 
-// sessionBatchOrder: messages of a session that succeed stand in the order of
-// the slice, also when one between them fails.
+// sessionBatchOrder checks that messages of a session that succeed stand in the order
+// of the slice, even if one between them fails.
 func sessionBatchOrder(e *env) {
 	_, q, ok := e.sessionQueue(QueueSpec{})
 	if !ok {
@@ -235,8 +235,8 @@ func sessionBatchOrder(e *env) {
 	e.inOrder("batch", e.drain(q, n)["batch"], n)
 }
 
-// sessionPlainOrder: Receive on the queue itself keeps each session in order,
-// over several connections.
+// sessionPlainOrder checks that Receive on the queue itself keeps each session in
+// order, over several connections.
 func sessionPlainOrder(e *env) {
 	name, q, ok := e.plain(QueueSpec{})
 	if !ok {
@@ -269,8 +269,8 @@ func sessionPlainOrder(e *env) {
 	}
 }
 
-// sessionPlainOneInFlight: while a message of a session is held or comes back,
-// no later one is delivered.
+// sessionPlainOneInFlight checks that while a message of a session is held or comes
+// back, no later one is delivered.
 func sessionPlainOneInFlight(e *env) {
 	name, q, ok := e.plain(QueueSpec{ShortLock: true})
 	if !ok {
@@ -298,7 +298,7 @@ func sessionPlainOneInFlight(e *env) {
 	e.none(q, "the session is empty")
 }
 
-// sessionPlainAbandonDelay: nor while one waits out the delay of an abandon.
+// sessionPlainAbandonDelay checks the same while one waits out the delay of an abandon.
 func sessionPlainAbandonDelay(e *env) {
 	_, q, ok := e.plain(QueueSpec{})
 	if !ok || q.Capabilities().AbandonDelay == driver.None {
@@ -329,7 +329,8 @@ func sessionPlainAbandonDelay(e *env) {
 	e.must(q, driver.Complete, e.expect(q, "a-001", "the one before it is completed"))
 }
 
-// sessionOnly: a queue that is for sessions only says so at both ends.
+// sessionOnly checks that a queue for sessions only refuses messages without a session,
+// and Receive outside of one.
 func sessionOnly(e *env) {
 	_, q, ok := e.sessionQueue(QueueSpec{})
 	if !ok || !q.Capabilities().SessionOnly {

@@ -15,8 +15,8 @@ var settleCases = []conformanceCase{
 	{"settle_counts", settleCounts},
 }
 
-// settleComplete: a completed message never comes back, also not when the lock
-// that it had is over.
+// settleComplete checks that a completed message never comes back, not even after the
+// end of the lock that it had.
 func settleComplete(e *env) {
 	name, q := e.named(QueueSpec{ShortLock: true})
 	e.send(q, message("done"))
@@ -29,7 +29,7 @@ func settleComplete(e *env) {
 	e.none(e.another(name), "the message is completed")
 }
 
-// settleAbandon: an abandoned message comes back at once, to anybody.
+// settleAbandon checks that an abandoned message comes back at once, to any receiver.
 func settleAbandon(e *env) {
 	name, q := e.named(QueueSpec{})
 	e.send(q, message("again"))
@@ -46,8 +46,8 @@ func settleAbandon(e *env) {
 	e.must(other, driver.Complete, second)
 }
 
-// settleAbandonDelay: at least the delay passes before an abandoned message
-// comes back. Where the broker cannot, the message stays under its lock.
+// settleAbandonDelay checks that at least the delay passes before an abandoned message
+// comes back. If the broker has no such delay, the message stays under its lock.
 func settleAbandonDelay(e *env) {
 	const delay = 2 * time.Second
 	q := e.queue()
@@ -81,7 +81,7 @@ func settleAbandonDelay(e *env) {
 	e.none(q, "the message is completed: an abandon with a delay must not leave a second one")
 }
 
-// settleTwice: the second settlement of a delivery gives Settled and undoes
+// settleTwice checks that the second settlement of a delivery gives Settled and undoes
 // nothing.
 func settleTwice(e *env) {
 	q := e.queue()
@@ -108,7 +108,7 @@ func settleTwice(e *env) {
 	}
 }
 
-// settleCounts: each delivery is counted.
+// settleCounts checks that each delivery is counted.
 func settleCounts(e *env) {
 	q := e.queue()
 	e.send(q, message("counted"))

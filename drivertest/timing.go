@@ -20,8 +20,8 @@ var timeCases = []conformanceCase{
 // soon is a time that brokers which count whole seconds can keep.
 const soon = 2 * time.Second
 
-// schedule: a message is not delivered before NotBefore, and then is; others
-// pass it by. Where the broker cannot, Send refuses.
+// schedule checks that a message is delivered at NotBefore and not earlier, and that
+// other messages overtake it. If the broker cannot schedule, Send must refuse.
 func schedule(e *env) {
 	q := e.queue()
 	m := rich("scheduled")
@@ -51,7 +51,7 @@ func schedule(e *env) {
 	e.none(q, "the scheduled message was completed")
 }
 
-// schedulePast: a NotBefore that is over is none.
+// schedulePast checks that a NotBefore in the past has no effect.
 func schedulePast(e *env) {
 	q := e.queue()
 	if q.Capabilities().Schedule == driver.None {
@@ -63,7 +63,7 @@ func schedulePast(e *env) {
 	e.must(q, driver.Complete, e.one(q))
 }
 
-// scheduleTooFar: beyond MaxDelay a message is refused, not delivered early.
+// scheduleTooFar checks that beyond MaxDelay a message is refused, not delivered early.
 func scheduleTooFar(e *env) {
 	q := e.queue()
 	c := q.Capabilities()
@@ -78,8 +78,8 @@ func scheduleTooFar(e *env) {
 	e.none(q, "a message that Send refused was stored all the same")
 }
 
-// ttl: a message is not delivered after its TTL where the broker claims that,
-// and is delivered all the same where it does not.
+// ttl checks that a message is not delivered after its TTL if the broker claims that,
+// and is delivered all the same if it does not.
 func ttl(e *env) {
 	q := e.queue()
 	claimed := q.Capabilities().TTL != driver.None
@@ -106,7 +106,7 @@ func ttl(e *env) {
 	e.must(q, driver.Complete, e.one(q))
 }
 
-// ttlScheduled: a TTL counts from NotBefore where that is later than the send.
+// ttlScheduled checks that a TTL counts from NotBefore if that is later than the send.
 func ttlScheduled(e *env) {
 	q := e.queue()
 	if c := q.Capabilities(); c.TTL == driver.None || c.Schedule == driver.None {
@@ -119,7 +119,7 @@ func ttlScheduled(e *env) {
 	e.must(q, driver.Complete, e.gather(q, 1)...)
 }
 
-// dedup: within the broker's window a repeat of a DedupID is confirmed and
+// dedup checks that within the broker's window a repeat of a DedupID is confirmed and
 // dropped. An empty DedupID means the ID; content means nothing.
 func dedup(e *env) {
 	name, ok := e.newQueue(QueueSpec{Dedup: true})

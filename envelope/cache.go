@@ -13,7 +13,7 @@ import (
 type cache struct {
 	mu     sync.RWMutex // guards the fields down to hand
 	index  map[cacheKey]int
-	places []*entry // nil where free
+	places []*entry // nil if free
 	free   []int    // places that remove emptied
 	limit  int
 	hand   int
@@ -118,7 +118,7 @@ func (c *cache) leave(e *entry) {
 	c.recent[e.key.salt[0]%recents].CompareAndSwap(e, nil)
 }
 
-// place returns a free place, making one where all are taken. mu is held.
+// place returns a free place, making one if all are taken. mu is held.
 func (c *cache) place() int {
 	if n := len(c.free); n > 0 {
 		i := c.free[n-1]

@@ -282,7 +282,7 @@ func (h *Header) checkSequence() error {
 
 // checkDirect refuses a header without sequence that is not one of direct use.
 func (h *Header) checkDirect() error {
-	field := ""
+	var field string
 	switch {
 	case h.Stream != [StreamSize]byte{}:
 		field = "stream"

@@ -47,7 +47,7 @@ const lookInterval = 30 * time.Second
 // unknown IDs cause. Package queue puts one in front of every provider that is
 // not a Cached already.
 //
-// However many callers want the same thing, the provider is asked once. That
+// If several callers want the same answer at once, the provider is asked once. That
 // call ends by Timeout and Close, not with the context of the caller that began
 // it. A caller whose own context ends stops waiting and gets its error.
 //
@@ -64,14 +64,12 @@ const lookInterval = 30 * time.Second
 //
 // # Local providers
 //
-// Ring, File and Env answer from memory: nothing is gained by remembering what
-// they said, and much is lost, because a key that an operator removed would go
-// on opening. In front of one of them, Cached passes each question through, and
-// so a change has effect as if the provider were asked directly. Nothing is
-// fetched ahead and no flood limit is needed. The list is compared every ListTTL
-// only to call OnRetired. This holds for the very types *Ring, *File and *Env. A
-// type that embeds one of them, or any other Provider, is cached: a method that
-// it could inherit would not say what its own methods cost.
+// Ring, File and Env answer from memory. To cache their answers would save nothing, and
+// would keep a key in use that an operator removed. So Cached passes each call on to
+// one of them, and a change takes effect at once. It fetches nothing ahead and needs no
+// flood limit. It compares the list every ListTTL only to call OnRetired. This holds
+// for the types *Ring, *File and *Env themselves. A type that embeds one of them, or
+// any other Provider, is cached, because its own methods may be slow.
 //
 // # Keys
 //

@@ -6,19 +6,21 @@ import "time"
 type CacheEventKind int
 
 const (
-	// CacheHit: answered from memory.
+	// CacheHit reports an answer from memory.
 	CacheHit CacheEventKind = iota + 1
-	// CacheMiss: the caller has to wait for the provider.
+	// CacheMiss reports that the caller has to wait for the provider.
 	CacheMiss
-	// CacheUnknown: an ID that is not in the list was refused without asking.
+	// CacheUnknown reports that an ID outside of the list was refused without
+	// asking the provider.
 	CacheUnknown
-	// CacheStale: the provider fails, and an answer past its time was given.
+	// CacheStale reports that the provider fails and that the caller got an
+	// answer whose time to live is over.
 	CacheStale
-	// CacheFetch: the provider was asked, for a caller or in the background,
-	// and answered.
+	// CacheFetch reports that the provider answered a request, made for a caller
+	// or in the background.
 	CacheFetch
-	// CacheError: the provider was asked and failed. Err says how; that there
-	// is no such key (ErrNotFound) is an error here, too.
+	// CacheError reports that a request to the provider failed, with the error in
+	// Err. A key that does not exist (ErrNotFound) counts as a failure.
 	CacheError
 )
 

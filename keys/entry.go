@@ -300,16 +300,16 @@ func (c *Cached) ask(ctx context.Context, e *entry) (answer, error) {
 	if k == nil || k.ID() != e.id {
 		return answer{}, fmt.Errorf("%w: the provider answered another key than %q", ErrInvalidKey, clip(e.id))
 	}
-	print, err := k.fingerprint()
+	fp, err := k.fingerprint()
 	if err != nil {
 		return answer{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if was, ok := c.seen[e.id]; ok && !was.equal(print) {
+	if was, ok := c.seen[e.id]; ok && !was.equal(fp) {
 		return answer{}, fmt.Errorf("%w: the provider answered another secret for %s than before", ErrInvalidKey, e.id)
 	}
-	c.seen[e.id] = print
+	c.seen[e.id] = fp
 	// What was derived from the key at hand stays good for its users.
 	if old := e.value.key; old != nil && old.Err() == nil && old.Alike(k) {
 		k = old

@@ -20,14 +20,14 @@ import (
 // key is written id@sender=base64, with its sender ID. Keys from the environment
 // have no times and are for any queue.
 //
-// Child processes inherit the environment, and the owner of the process can read
-// it from outside: a key file (File) is the better place.
+// Child processes inherit the environment, and other processes of the same user can
+// read it: a key file (File) is the better place.
 type Env struct{ ring Ring }
 
 // NewEnv reads the variables of that prefix, for example QRT_KEYS. It fails with
-// ErrInvalidKey when an entry is malformed, an ID appears twice, or the current
-// key is not among them, and with ErrNotFound when there is no key at all. A prefix
-// has ASCII letters, digits and _; no error repeats another.
+// ErrInvalidKey when an entry is malformed, an ID appears twice, or the current key is
+// not among them, and with ErrNotFound when there is no key at all. A prefix has ASCII
+// letters, digits and _. Errors never quote the value of a variable.
 func NewEnv(prefix string) (*Env, error) { return parseEnv(prefix, os.Environ()) }
 
 func parseEnv(prefix string, environ []string) (*Env, error) {
@@ -35,7 +35,7 @@ func parseEnv(prefix string, environ []string) (*Env, error) {
 		return nil, errors.New("keys: env: no prefix: use the name of a variable, for example QRT_KEYS")
 	}
 	if strings.ContainsFunc(prefix, notInName) {
-		// Not repeated: somebody may have put the keys themselves here.
+		// The error does not quote the prefix: it may hold keys by mistake.
 		return nil, errors.New("keys: env: the prefix is not the name of a variable, which has letters, digits and _ only: use for example QRT_KEYS")
 	}
 	e := new(Env)

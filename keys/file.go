@@ -18,9 +18,10 @@ type FileOptions struct {
 	// one stat when something is asked of the provider. 0 means 1 second;
 	// negative is refused.
 	CheckEvery time.Duration
-	// OnError is told why a changed file was not taken over; once, until the
-	// reason changes or goes away. It is called by whoever asked the provider,
-	// and must be quick. Nil means nobody is told; Err tells it, too.
+	// OnError is called with the reason why a changed file was not taken over: once,
+	// until the reason changes or goes away. It runs on the goroutine of the call
+	// that noticed, and must return quickly. Nil means no callback; Err returns the
+	// reason, too.
 	OnError func(error)
 }
 
@@ -39,16 +40,15 @@ type FileOptions struct {
 // as in RFC 3339; times and queues are optional. Without current, nothing seals.
 // UpdateFile writes such files.
 //
-// The file may be accessible to its owner only (chmod 600, or 400). It is read
-// again when it changes, by whoever asks the provider next; no goroutine runs.
-// Replace it by a rename, as UpdateFile does, so that no half of it is seen.
+// Only its owner may have access to the file (chmod 600, or 400). After it changed,
+// the next call of a method reads it again; no goroutine runs. Replace it by a
+// rename, as UpdateFile does, so that no call reads half of it.
 //
-// A file that is gone, broken, open to others, or that gives an ID another
-// secret than before, changes nothing: the keys known before go on serving,
-// and FileOptions.OnError and Err say why. Only asking for an ID that is not
-// among them then fails with ErrUnavailable instead of ErrNotFound. So deleting
-// the file retires no key; writing one without the key does: the key is then
-// destroyed, as Ring.Remove does.
+// If the file is gone, broken, open to other users, or gives an ID another secret
+// than before, the keys known before stay in force, and FileOptions.OnError and Err
+// say why. GetKey then fails with ErrUnavailable instead of ErrNotFound for an ID that
+// is not among them. So deleting the file retires no key. Writing one without the key
+// does: the key is then destroyed, as Ring.Remove does.
 type File struct {
 	path    string
 	every   time.Duration

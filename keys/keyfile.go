@@ -45,7 +45,7 @@ func (s *Set) validate() error {
 	return nil
 }
 
-// destroy zeroes the keys of a set that nobody was given.
+// destroy zeroes the keys of a set that was not handed out.
 func (s *Set) destroy() {
 	for _, k := range s.Keys {
 		k.Destroy()
@@ -102,8 +102,8 @@ func unavailable(path string, err error) error {
 	return fmt.Errorf("keys: file %s: %w: %w", path, ErrUnavailable, err)
 }
 
-// private refuses a mode that lets anybody but the owner in. Windows has no such
-// bits: there the access list of the file is up to whoever made it.
+// private refuses a mode that gives access to users other than the owner. Windows has
+// no such bits: there the administrator has to restrict the file's access list.
 func private(mode fs.FileMode) error {
 	if runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 {
 		return fmt.Errorf("%w: mode %04o lets others than its owner in", ErrUnavailable, mode.Perm())

@@ -12,17 +12,18 @@ type ID string
 // Errors of this package. Providers wrap them with the key ID and the reason,
 // never with key material.
 var (
-	// ErrNotFound: the provider answered, and has no key of that ID.
+	// ErrNotFound means that the provider answered and has no key of that ID.
 	ErrNotFound = errors.New("key not found")
-	// ErrUnavailable: the provider could not answer; it may later.
+	// ErrUnavailable means that the provider could not answer; it may later.
 	ErrUnavailable = errors.New("key provider unavailable")
-	// ErrInvalidKey: the material or its ID is not usable as a key.
+	// ErrInvalidKey means that the material or its ID is not usable as a key.
 	ErrInvalidKey = errors.New("invalid key")
-	// ErrDestroyed: the key was destroyed, or removed from its Ring.
+	// ErrDestroyed means that the key was destroyed, or removed from its Ring.
 	ErrDestroyed = errors.New("key destroyed")
-	// ErrSenderKey: a sender key was asked for what only the master key can do.
+	// ErrSenderKey means that an operation needs the master key, and the key is a sender
+	// key.
 	ErrSenderKey = errors.New("sender key")
-	// ErrExpired: the key is past its expiry; it opens but no longer seals.
+	// ErrExpired means that the key is past its expiry: it opens and no longer seals.
 	ErrExpired = errors.New("key expired")
 )
 

@@ -15,8 +15,8 @@ import (
 // SetCurrent it there, keep the old one for as long as messages sealed under it
 // can come back (time to live and dead-letter life), then Remove it.
 //
-// The Ring owns the keys that it was given: what it removes, it destroys, also
-// where another Ring was given the same *Key.
+// The Ring owns its keys: a key that it removes, it destroys, even if another Ring
+// was given the same *Key.
 type Ring struct {
 	mu      sync.RWMutex // guards what follows
 	keys    map[ID]*Key
@@ -138,5 +138,5 @@ func (r *Ring) CurrentKeyID(context.Context) (ID, error) {
 // ValidKeyIDs implements Provider; it returns what IDs does.
 func (r *Ring) ValidKeyIDs(context.Context) ([]ID, error) { return r.IDs(), nil }
 
-// clip bounds an ID that nobody has validated before it goes into an error.
+// clip bounds an ID that was not validated before it goes into an error.
 func clip(id ID) ID { return id[:min(len(id), MaxID)] }

@@ -68,7 +68,7 @@ func (b *Broker) Declare(queue string, o QueueOptions) error {
 // ends what was opened through it, and nothing else.
 func (b *Broker) Connect() driver.Broker { return b.connect() }
 
-// Open returns the queue of that name, and makes it where Options allow that. A
+// Open returns the queue of that name, and makes it if Options allow that. A
 // name is what driver.CheckName takes.
 func (b *Broker) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
 	return b.conn.Open(ctx, queue, o)
@@ -97,7 +97,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	return nil
 }
 
-// store returns the queue of that name; where it does not exist yet, and may,
+// store returns the queue of that name; if it does not exist yet, and may,
 // it is made if create is set.
 func (b *Broker) store(name string, create bool) (*store, error) {
 	if err := driver.CheckName(name); err != nil {

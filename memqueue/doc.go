@@ -1,29 +1,29 @@
 // Package memqueue is a broker in the memory of one process: for tests, for
-// demonstrations, and as the fake of everyone who uses package queue.
+// demonstrations, and as a fake for tests of code that uses package queue.
 //
-// It has all that package driver can express, and keeps every promise of it
-// exactly: counts are true, locks are fenced, nothing is approximate. It is not
-// durable, and it is no broker between processes.
+// It has every capability that package driver can express, and none of them is
+// approximate: counts are exact and locks are fenced. It is not durable and does not
+// connect processes.
 //
 // # Order
 //
-// Messages stand in the order in which they were sent, and keep that place: one
-// that is abandoned or released, or whose lock runs out, is delivered before those
+// Messages stand in the order in which they were sent, and keep that place: a message
+// that is abandoned or released, or whose lock runs out, is delivered before the ones
 // behind it. Only driver.Release takes the delivery off the count. A lock that runs
 // out always counts, so that a message which ends its process reaches MaxDeliveries.
-// A scheduled message takes its place when it is due and holds up nobody before.
+// A scheduled message takes its place when it is due and delays no message before.
 //
 // Receive on a queue also delivers messages that belong to sessions, at most one
-// of a session at a time. While one is held, or waits out the delay of an
-// abandon, no later message of its session is delivered, save to whoever holds
-// the session, and a delay holds up the session's holder too. AcceptSession with
-// no name serves the sessions in the order in which they came free.
+// of a session at a time. While it is held, or waits out the delay of an abandon, later
+// messages of its session are delivered only to the holder of the session; a delay
+// stops them for the holder, too. AcceptSession without a name takes the session that
+// has been free for the longest time.
 //
 // # Time
 //
 // Locks, schedules and lifetimes follow package time, so that they run in a
-// testing/synctest bubble. What is due happens in the next call that could see
-// it, or wakes the calls that wait for it.
+// testing/synctest bubble. A change that is due takes effect in the next call that
+// could see it, and wakes the calls that wait for it.
 //
 // # Concurrency
 //

@@ -37,7 +37,7 @@ type message struct {
 
 	alarm  alarm     // of state: due, delay over, lock over
 	expiry alarm     // end
-	end    time.Time // when it may be delivered no longer; zero: never
+	end    time.Time // when it may be delivered no longer; zero means never
 }
 
 func (m *message) before(o *message) bool { return m.seq < o.seq }

@@ -33,7 +33,7 @@ type Options struct {
 }
 
 // QueueOptions configure one queue. A negative value makes Open fail, except
-// where it has a meaning.
+// for the fields that give it a meaning.
 type QueueOptions struct {
 	// Lock is how long a delivery or a session is held before it must be
 	// renewed, MinLock to MaxLock. 0 means 30 s.

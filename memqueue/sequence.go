@@ -2,8 +2,8 @@ package memqueue
 
 import "slices"
 
-// sequence keeps messages in the order of their seq, for those who look without
-// taking. Adding is at the end only; what is removed leaves a gap.
+// sequence keeps messages in the order of their seq, for Peek and the like, which take
+// none. Messages are added at the end; a message that is removed leaves a gap.
 type sequence struct {
 	slots []slot
 	live  int
@@ -11,7 +11,7 @@ type sequence struct {
 
 type slot struct {
 	seq  uint64
-	m    *message // nil: a gap
+	m    *message // nil means a gap
 	next int      // of a gap: no slot before next holds a message
 }
 
@@ -49,8 +49,8 @@ func (s *sequence) search(seq uint64) int {
 	return i
 }
 
-// from returns the first message in slot i or later and its slot, nil where
-// there is none. It shortens the way over gaps as it goes.
+// from returns the first message in slot i or later and its slot, nil if there is
+// none. It compresses the path over gaps, so that the next call is faster.
 func (s *sequence) from(i int) (*message, int) {
 	for i < len(s.slots) {
 		v := &s.slots[i]
@@ -65,7 +65,7 @@ func (s *sequence) from(i int) (*message, int) {
 	return nil, i
 }
 
-// first returns the first message, nil where there is none.
+// first returns the first message, nil if there is none.
 func (s *sequence) first() *message {
 	m, _ := s.from(0)
 	return m

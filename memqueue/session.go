@@ -8,7 +8,7 @@ import (
 )
 
 // session is what the store knows of a session. It exists while it has
-// messages, a holder, a state, or somebody who waits for it.
+// messages, a holder, a state, or a caller that waits for it.
 type session struct {
 	id       string
 	messages int               // in any state
@@ -16,11 +16,11 @@ type session struct {
 	delayed  ranking[*message] // abandoned; they hold up those behind them
 	locked   int               // delivered and not settled
 
-	holder *source // who has accepted it; nil: nobody
+	holder *source // that has accepted it; nil means it is free
 	alarm  alarm   // the end of the holder's lock
 	state  []byte
 
-	turn *turn[*session] // its place in store.turns; nil: not free, or nothing to deliver
+	turn *turn[*session] // its place in store.turns; nil means not free, or nothing to deliver
 	rank int             // its place in store.heads, which it has along with turn
 	head uint64          // seq of its first message, as heads knows it
 
@@ -31,10 +31,10 @@ type session struct {
 func (ss *session) before(o *session) bool { return ss.head < o.head }
 func (ss *session) place() *int            { return &ss.rank }
 
-// free reports whether nobody has the session or any message of it.
+// free reports whether no source holds the session or one of its messages.
 func (ss *session) free() bool { return ss.holder == nil && ss.locked == 0 }
 
-// next returns the message that comes next, nil where it must be waited for.
+// next returns the next message of the session, and nil if none can be delivered yet.
 func (ss *session) next() *message {
 	if len(ss.ready) == 0 || len(ss.delayed) > 0 && ss.delayed.first().before(ss.ready.first()) {
 		return nil
@@ -42,8 +42,8 @@ func (ss *session) next() *message {
 	return ss.ready.first()
 }
 
-// session returns the session of that name, a new one where there is none.
-// Whoever makes one calls refresh when it may be of no use.
+// session returns the session of that name, and makes one if there is none. The
+// caller calls refresh when the session may be of no more use.
 func (s *store) session(id string) *session {
 	ss := s.sessions[id]
 	if ss == nil {

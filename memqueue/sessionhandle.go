@@ -56,7 +56,7 @@ func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duratio
 	return out, nil
 }
 
-// candidate returns the session that AcceptSession may take, nil where there is
+// candidate returns the session that AcceptSession may take, nil if there is
 // none. It is called under the store's mu.
 func (h *handle) candidate(id string) *session {
 	s := h.source.store

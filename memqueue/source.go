@@ -7,8 +7,8 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// source is somebody who receives: an open queue, an open dead-letter queue or a
-// session. Its fields are guarded by the store's mu.
+// source is what messages are received from: an open queue, an open dead-letter queue
+// or a session. The store's mu guards its fields.
 type source struct {
 	store    *store
 	subqueue *subqueue
@@ -29,7 +29,7 @@ type receipt struct {
 	settled bool // guarded by the store's mu
 }
 
-// check fails where src can do nothing more.
+// check fails if src can do nothing more.
 func (src *source) check() error {
 	switch {
 	case src.closed || src.store.closed:

@@ -9,9 +9,9 @@ import (
 )
 
 // store is one queue with its dead-letter queue. mu guards all of it, and all
-// messages, sessions and sources that belong to it; it is never held across a
-// wait. Whoever needs it calls lock and unlock, which keep time and wake those
-// who wait.
+// messages, sessions and sources that belong to it; it is never held across a wait.
+// Methods take it by lock, which first performs what is due, and give it back by
+// unlock, which wakes waiting calls.
 type store struct {
 	name string
 	cfg  QueueOptions // resolved
@@ -80,7 +80,7 @@ func (s *store) lock() time.Time {
 	return now
 }
 
-// unlock wakes who can go on, sets the timer for those who cannot, and gives mu
+// unlock wakes the calls that can go on, sets the timer for the others, and gives mu
 // back.
 func (s *store) unlock() {
 	if len(s.active.ready) > 0 || len(s.heads) > 0 {
@@ -96,7 +96,7 @@ func (s *store) unlock() {
 	s.mu.Unlock()
 }
 
-// setTimer sets the timer for the next alarm, if anybody waits for one.
+// setTimer sets the timer for the next alarm if a call waits for one.
 func (s *store) setTimer() {
 	var at time.Time
 	if s.waiting > 0 && len(s.alarms) > 0 && !s.closed {
@@ -270,7 +270,7 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 }
 
 // release gives m, which is held, back: for delivery after delay, or to the
-// dead-letter queue where it has had its deliveries.
+// dead-letter queue if it has had its deliveries.
 func (s *store) release(m *message, now time.Time, delay time.Duration) {
 	switch {
 	case m.subqueue == &s.active && s.cfg.MaxDeliveries > 0 && m.count >= s.cfg.MaxDeliveries:

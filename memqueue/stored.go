@@ -8,14 +8,14 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// Stored is a message as the broker's storage holds it: what whoever controls
-// the broker sees, and can change.
+// Stored is a message as the broker's storage holds it: what an attacker who controls
+// the broker sees and can change.
 type Stored struct {
 	driver.Message
 	BrokerID   string
 	Count      int // deliveries
 	EnqueuedAt time.Time
-	Held       bool               // under somebody's lock now
+	Held       bool               // locked by a receiver now
 	DeadLetter *driver.DeadLetter // of a dead letter
 }
 
@@ -50,10 +50,10 @@ func (b *Broker) stored(queue string, subqueue func(*store) *subqueue) ([]Stored
 	return out, nil
 }
 
-// Rewrite replaces the messages of a queue that nobody holds by what f makes of
-// them, in that order, past every check and limit. Each is stored as if sent at
-// this moment, with the BrokerID and Count it has; an empty BrokerID is given
-// one. f is called while the queue stands still and must not call the broker.
+// Rewrite replaces the messages of a queue that are not held by the result of f, in
+// that order, without any check or limit. Each is stored as if sent at this moment,
+// with its BrokerID and Count; if the BrokerID is empty, it gets one. The queue is
+// locked while f runs: f must not call the broker.
 func (b *Broker) Rewrite(queue string, f func([]Stored) []Stored) error {
 	s, err := b.store(queue, false)
 	if err != nil {
@@ -87,7 +87,7 @@ type Attacker struct{ broker *Broker }
 // Attacker returns the attacker of this broker.
 func (b *Broker) Attacker() *Attacker { return &Attacker{broker: b} }
 
-// Read returns the messages of a queue that nobody holds.
+// Read returns the messages of a queue that are not held.
 func (a *Attacker) Read(ctx context.Context, queue string) ([]driver.Message, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -97,9 +97,8 @@ func (a *Attacker) Read(ctx context.Context, queue string) ([]driver.Message, er
 	return messages(all), err
 }
 
-// Rewrite replaces the messages of a queue that nobody holds. They are new to
-// the broker: they have BrokerIDs of their own, and are deliverable at once and
-// for ever.
+// Rewrite replaces the messages of a queue that are not held. The replacements are new
+// to the broker: they get new BrokerIDs, are due at once and never expire.
 func (a *Attacker) Rewrite(ctx context.Context, queue string, f func([]driver.Message) []driver.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -31,7 +31,7 @@ func (l *line[E]) remove(t *turn[E]) {
 	t.prev.next, t.next.prev = t.next, t.prev
 }
 
-// first returns the first place, nil where the line is empty.
+// first returns the first place, nil if the line is empty.
 func (l *line[E]) first() *turn[E] {
 	if l.empty() {
 		return nil
@@ -41,10 +41,10 @@ func (l *line[E]) first() *turn[E] {
 
 func (l *line[E]) empty() bool { return l.root.next == nil || l.root.next == &l.root }
 
-// waiters are calls that wait for the same thing, the first come first. Only
-// the first is woken: it takes what is there, and on its way out, whatever the
-// reason, wakes the next if something is left. So a call that gives up as it is
-// woken loses nothing to anybody.
+// waiters are calls that wait for the same thing, in the order in which they came.
+// Only the first is woken: it takes what is there, and when it returns, for whatever
+// reason, it wakes the next if something is left. So no wake-up is lost if a call
+// gives up as it is woken.
 type waiters struct{ line[chan struct{}] }
 
 func (w *waiters) wake() {

@@ -2,10 +2,10 @@
 // [Observer], one type for each kind of event, and the operations that spans are
 // made of. Package otelqueue implements it with OpenTelemetry.
 //
-// Events and operations carry names, counts, times and codes, never a payload or
-// a key. Message, session and correlation IDs are on operations only: they belong
-// on spans, not in labels of metrics. Before a message is authenticated its IDs
-// and key ID are the broker's word.
+// Events and operations carry names, counts, times and codes, never a payload or a key.
+// Message, session and correlation IDs are on operations only: they belong on spans,
+// not in labels of metrics. Before a message is authenticated its IDs and key ID are as
+// the broker says.
 //
 // # Concurrency
 //

@@ -51,6 +51,15 @@ func (f Func) Duplicate(ctx context.Context, s Source, e Duplicate) { f(ctx, s, 
 // Gap calls f.
 func (f Func) Gap(ctx context.Context, s Source, e Gap) { f(ctx, s, e) }
 
+// Accounted calls f.
+func (f Func) Accounted(ctx context.Context, s Source, e Accounted) { f(ctx, s, e) }
+
+// Late calls f.
+func (f Func) Late(ctx context.Context, s Source, e Late) { f(ctx, s, e) }
+
+// Missing calls f.
+func (f Func) Missing(ctx context.Context, s Source, e Missing) { f(ctx, s, e) }
+
 // DeadLettered calls f.
 func (f Func) DeadLettered(ctx context.Context, s Source, e DeadLettered) { f(ctx, s, e) }
 

@@ -2,8 +2,8 @@ package observe
 
 import "context"
 
-// Observer is told what happens. Implementations embed [Nop], so that the
-// interface can grow.
+// Observer gets the events and operations of the library. Implementations embed [Nop],
+// so that the interface can grow.
 //
 // The library calls a method only if the program set an Observer; without one an
 // event costs a call of an empty method and no allocation.
@@ -42,6 +42,12 @@ type Observer interface {
 	Duplicate(ctx context.Context, s Source, e Duplicate)
 	// Gap: see the type [Gap].
 	Gap(ctx context.Context, s Source, e Gap)
+	// Accounted: see the type [Accounted].
+	Accounted(ctx context.Context, s Source, e Accounted)
+	// Late: see the type [Late].
+	Late(ctx context.Context, s Source, e Late)
+	// Missing: see the type [Missing].
+	Missing(ctx context.Context, s Source, e Missing)
 	// DeadLettered: see the type [DeadLettered].
 	DeadLettered(ctx context.Context, s Source, e DeadLettered)
 	// Redriven: see the type [Redriven].
@@ -122,6 +128,15 @@ func (Nop) Duplicate(context.Context, Source, Duplicate) {}
 
 // Gap does nothing.
 func (Nop) Gap(context.Context, Source, Gap) {}
+
+// Accounted does nothing.
+func (Nop) Accounted(context.Context, Source, Accounted) {}
+
+// Late does nothing.
+func (Nop) Late(context.Context, Source, Late) {}
+
+// Missing does nothing.
+func (Nop) Missing(context.Context, Source, Missing) {}
 
 // DeadLettered does nothing.
 func (Nop) DeadLettered(context.Context, Source, DeadLettered) {}

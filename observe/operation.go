@@ -32,7 +32,7 @@ type Operation struct {
 	Encrypted bool
 	KeyID     keys.ID
 	// Deliveries is how often the message of a Process was delivered, this time
-	// included. It is the broker's word.
+	// included. It comes from the broker.
 	Deliveries int
 	// Links are the trace contexts that messages carry already, in order; an entry
 	// may be nil. Settle and Redrive have them, and the Send of a Batcher, whose

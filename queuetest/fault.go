@@ -45,8 +45,8 @@ type Fault struct {
 	Duplicate bool
 	// Reorder shuffles what a Receive brings, but for messages of one session.
 	Reorder bool
-	// LoseLock gives what a Receive brings back to the broker at once, so that
-	// it goes to somebody else, and settling it fails.
+	// LoseLock gives the messages of a Receive back to the broker at once, so that
+	// another receiver gets them, and settling them fails.
 	LoseLock bool
 }
 

@@ -22,10 +22,10 @@ type TB interface {
 
 // Options configure a [Fixture].
 type Options struct {
-	// Queues configure the broker in memory. Nil: the default, with messages
+	// Queues configure the broker in memory. Nil means the default, with messages
 	// kept for a day.
 	Queues *memqueue.Options
-	// Client changes the Client's options before it is made. Nil: as they are:
+	// Client changes the Client's options before it is made. Nil means
 	// queue.Strict with a fresh key and replay store, and no log.
 	Client func(*queue.Options)
 	// Seed is for faults with a Rate.

@@ -184,13 +184,14 @@ func each(n int, err error) []error {
 	return out
 }
 
-// proxyQueue passes on what faults do not concern.
+// proxyQueue is a queue with faults. It embeds the broker's queue for the methods that
+// have none.
 type proxyQueue struct {
 	driver.Queue
 	proxySource
 }
 
-// Receive, Settle and Renew are those with faults.
+// Receive is that of proxySource, with its faults; so are Settle and Renew.
 func (q *proxyQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	return q.proxySource.Receive(ctx, max, wait)
 }

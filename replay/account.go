@@ -9,13 +9,13 @@ import (
 type NoteKind uint8
 
 const (
-	// NoteLate: the sequences were reported as late.
+	// NoteLate says that the sequences were reported as late.
 	NoteLate NoteKind = iota + 1
-	// NoteMissing: the sequences were reported as missing.
+	// NoteMissing says that the sequences were reported as missing.
 	NoteMissing
-	// NoteAccepted: the sequences count as seen from now on: an operator
-	// accepted them, a command took them, or the message was rejected after
-	// authentication. They can still be claimed.
+	// NoteAccepted says that the sequences count as seen from now on, because an
+	// operator accepted them, a command took them, or the message was rejected
+	// after authentication. They can still be claimed.
 	NoteAccepted
 )
 

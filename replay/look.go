@@ -9,19 +9,20 @@ import (
 type State uint8
 
 const (
-	// StateUnknown: nothing, and nothing can be proven.
+	// StateUnknown means that the store holds nothing of the message and can prove
+	// nothing about it.
 	StateUnknown State = iota
-	// StateUnused: provably never consumed. The stream is held, its memory
-	// reaches back to the message, and the message is in it nowhere.
+	// StateUnused means that the message was provably never consumed: the store
+	// holds its stream back to the message, and the message is not in it.
 	StateUnused
-	// StateClaimed: a claim was granted and not finished. Look.LeaseUntil says
+	// StateClaimed means that a claim was granted and not finished. Look.LeaseUntil says
 	// when its lease ends or ended.
 	StateClaimed
-	// StateReleased: given back.
+	// StateReleased means that the message was given back.
 	StateReleased
-	// StateParked: given back by dead-lettering.
+	// StateParked means that the message was given back by dead-lettering.
 	StateParked
-	// StateConsumed: handled.
+	// StateConsumed means that the message was handled.
 	StateConsumed
 )
 

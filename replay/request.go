@@ -77,12 +77,12 @@ type Renewed struct {
 type FinishKind uint8
 
 const (
-	// Consumed: the message was handled. Never granted again.
+	// Consumed means that the message was handled. It is never granted again.
 	Consumed FinishKind = iota + 1
-	// Released: given back; the next Begin is granted.
+	// Released means that the message was given back; the next Begin is granted.
 	Released
-	// Parked: given back by dead-lettering, before the message is moved. Like
-	// Released, kept for ParkedTTL, and final for the accounting.
+	// Parked means that the message was given back by dead-lettering, before it is
+	// moved. It is like Released, kept for ParkedTTL, and final for the accounting.
 	Parked
 )
 

@@ -15,8 +15,8 @@
 // [Composite] joins several so that no two combinations give one ID, [Fallback]
 // takes the first that is there, [Func] is a function, and [None] has none.
 //
-// Session IDs travel in the clear. What a strategy takes out of a body becomes
-// visible to the broker; take only what may be.
+// Session IDs travel in cleartext. A value that a strategy takes out of a body becomes
+// visible to the broker: choose only values that may be.
 //
 // # Bounds
 //
@@ -28,9 +28,9 @@
 //
 // # Errors
 //
-// ErrStrategy means that the strategy is at fault, and [Validate] tells it
-// before there is a message; ErrMessage that the message is. Their text names
-// fields, places and lengths, never a value.
+// ErrStrategy means that the strategy is at fault; [Validate] finds that before
+// there is a message. ErrMessage means that the message is at fault. Their text
+// names fields, places and lengths, never a value.
 //
 // Strategies are values that do not change; they are safe for concurrent use.
 package sessionkey

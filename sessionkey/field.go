@@ -14,12 +14,11 @@ import (
 // "/pull_request/number", for names with dots. A number is the index in an
 // array, from 0.
 //
-// A string is taken as it is, a number, true and false as they are written.
-// Where the path leads nowhere, to null or to an empty string, or the body is
-// not JSON by its content type or by its first byte, there is no session. An
-// object or an array at its end, JSON that is malformed on the way, and a value
-// that Check refuses are errors that wrap ErrMessage. Of a name that is there
-// twice, the first counts.
+// A string is taken as it is; a number, true and false are taken as they are written.
+// There is no session if the path leads nowhere, to null or to an empty string, or if
+// the body is not JSON by its content type or by its first byte. An object or an array
+// at the end of the path, malformed JSON on the way, and a value that Check refuses are
+// errors that wrap ErrMessage. If a name occurs twice in an object, the first counts.
 type Field string
 
 const (
@@ -46,7 +45,7 @@ func (f Field) path() ([]string, error) {
 		case !utf8.ValidString(s):
 			return wrong("it is not UTF-8")
 		case !isPointer && s == "":
-			return wrong("an empty name: use a JSON Pointer, as in /name, where names are unusual")
+			return wrong("an empty name: use a JSON Pointer, as in /name, if names contain dots")
 		case isPointer:
 			// RFC 6901, Section 4: ~1 before ~0.
 			s = strings.ReplaceAll(s, "~1", "/")
@@ -89,7 +88,7 @@ func (f Field) SessionID(m *Message) (string, error) {
 	return "", fmt.Errorf("sessionkey: field %q: %w", string(f), err)
 }
 
-// isJSON judges by the content type, and by the first byte where there is none.
+// isJSON judges by the content type, and by the first byte if there is none.
 func isJSON(contentType string, body []byte) bool {
 	if contentType != "" {
 		media, _, _ := strings.Cut(contentType, ";")
@@ -100,7 +99,7 @@ func isJSON(contentType string, body []byte) bool {
 	return len(body) > 0 && (body[0] == '{' || body[0] == '[')
 }
 
-// value is the session ID that a JSON value stands for. raw is nil where there is
+// value is the session ID that a JSON value stands for. raw is nil if there is
 // none.
 func value(raw []byte) (string, error) {
 	switch {

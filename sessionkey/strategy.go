@@ -12,10 +12,10 @@ import (
 const MaxID = 128
 
 var (
-	// ErrStrategy: the strategy cannot work with any message.
+	// ErrStrategy reports that the strategy cannot work with any message.
 	ErrStrategy = errors.New("invalid session strategy")
-	// ErrMessage: the message has something else than a usable session ID
-	// where the strategy looks for one.
+	// ErrMessage reports that what the strategy finds in the message is no
+	// usable session ID.
 	ErrMessage = errors.New("no usable session ID")
 )
 

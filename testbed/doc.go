@@ -6,8 +6,10 @@
 //   - sbemulator is an emulator of Azure Service Bus over AMQP 1.0.
 //   - fauxqs starts fauxqs, an emulator of AWS SQS that runs in Node.
 //   - awspeer starts fauxqs and moto_server for the tests of AWS drivers.
-//   - sbattack, sqsattack and sqliteattack change stored messages of the emulator,
-//     of SQS and of a SQLite file without the driver's code.
+//   - postgres starts PostgreSQL servers.
+//   - sbattack, sqsattack, sqliteattack and postgresattack change stored messages of
+//     the emulator, of SQS, of a SQLite file and of a PostgreSQL database without the
+//     driver's code.
 //
 // The module is tagged with each release, because other modules need it to build
 // their tests. It promises no compatibility between releases: nothing but this

@@ -8,20 +8,21 @@ import (
 	"github.com/queue-runtime/queue"
 )
 
-// Why a handler's context ended, beside queue.ErrLockLost and queue.ErrSessionLost:
-// context.Cause returns it.
+// Causes (context.Cause) of the end of a handler's context, beside queue.ErrLockLost and
+// queue.ErrSessionLost.
 var (
 	ErrMaxProcessing = errors.New("maximum processing time is over")
 	ErrDraining      = errors.New("the pool is draining")
 )
 
-// ErrPanic is matched by the error that OnError and the Observer get of a handler that
-// panicked or ended its goroutine. Its text holds the panic's value, which may be
+// ErrPanic matches, under errors.Is, the error that OnError and the Observer get if a
+// handler panicked or ended its goroutine. Its text holds the panic's value, which may be
 // payload, and the stack.
 var ErrPanic = errors.New("handler panicked")
 
-// ErrHandlersRunning: Run returned although handlers were still running after their
-// contexts had ended, or the broker had not answered to what they left.
+// ErrHandlersRunning reports that Run returned although handlers were still running
+// after their contexts had ended, or although the broker had not confirmed that it
+// took back their messages.
 var ErrHandlersRunning = errors.New("handlers did not end after their contexts had")
 
 var errNilContext = fmt.Errorf("%w: nil context", queue.ErrInvalidOptions)

@@ -11,7 +11,7 @@ import (
 // lock is a lock at the broker that can be extended.
 type lock interface {
 	renew(ctx context.Context) error
-	expires() time.Time // zero: it has no end in time
+	expires() time.Time // zero means it has no end in time
 	lost() error        // the cause for the handler's context when it is over
 }
 
@@ -37,7 +37,7 @@ func (sessionLock) lost() error                       { return queue.ErrSessionL
 // renewer extends, and the time that a handler may take. Its state is guarded by the
 // renewer's mu.
 type lease struct {
-	lock lock // nil: another lease extends it, or it has no lock
+	lock lock // nil means another lease extends it, or it has no lock
 	// cancel ends the handler's context. It may be called more than once.
 	cancel context.CancelCauseFunc
 	id     string        // of the message, for the log
@@ -48,7 +48,7 @@ type lease struct {
 	renewAt time.Time // while locked
 
 	stage stage
-	limit time.Time // when the next stage begins; zero: never
+	limit time.Time // when the next stage begins; zero means never
 
 	index int // in renewer.leases; -1: it is not there
 }
@@ -92,7 +92,7 @@ func (x *lease) schedule(now time.Time) {
 	}
 }
 
-// due is when advance has something to do; zero: never.
+// due is when advance has something to do; zero means never.
 func (x *lease) due() time.Time {
 	at := x.limit
 	earlier := func(t time.Time) {

@@ -117,7 +117,7 @@ type HandleOptions struct {
 	// broker has none.
 	MaxDeliveries int
 
-	// Downstream is told how handlers end: nil and Permanent are successes, any other
+	// Downstream learns how handlers end: nil and Permanent are successes, any other
 	// error is a failure unless the handler's context had ended. While it is open
 	// nothing is fetched, and while it is half open one message at a time is handled to
 	// test it. Messages that were fetched meanwhile, and tests that fail, are released:

@@ -83,7 +83,7 @@ func (p *Pool) Handle(r *queue.Receiver, h Handler, o *HandleOptions) error {
 		}
 	}
 	p.consumers = append(p.consumers, c)
-	p.slots.add(c.share)
+	p.slots.reserve()
 	return nil
 }
 

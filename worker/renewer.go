@@ -27,7 +27,7 @@ type renewer struct {
 	leases []*lease
 	closed bool
 	timer  *time.Timer
-	next   time.Time // when timer fires; zero: it does not
+	next   time.Time // when timer fires; zero means it does not
 }
 
 func newRenewer(base context.Context, r *queue.Receiver, log *slog.Logger) *renewer {

@@ -26,7 +26,7 @@ func (c *consumer) fetchSession(ctx context.Context, test backoff.Permit) error 
 	c.pool.handlers.Go(func() {
 		defer c.pool.slots.release(c.share, 1)
 		if err := c.workThrough(ctx, s, test); err != nil && ctx.Err() == nil {
-			c.rest(ctx, err)
+			c.pause(ctx, err)
 		}
 	})
 	return nil
@@ -36,8 +36,8 @@ func (c *consumer) fetchSession(ctx context.Context, test backoff.Permit) error 
 // received from: the next one could be had at once, and is likely to fare the same.
 const sessionPause = time.Second
 
-// rest waits after a session that failed, unless receiving has waited already.
-func (c *consumer) rest(ctx context.Context, err error) {
+// pause waits after a session that failed, unless receiving has waited already.
+func (c *consumer) pause(ctx context.Context, err error) {
 	var rejected *queue.RejectedError
 	if errors.As(err, &rejected) || errors.Is(err, queue.ErrClosed) || receivingWaited(err) {
 		return // one message waits, and not its queue; or the next call says more
@@ -52,11 +52,11 @@ func (c *consumer) rest(ctx context.Context, err error) {
 // empty, its turn is over, a message has to wait, or fetching ends. Closing the session
 // releases what it still holds at once. Its error is that of receiving.
 func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backoff.Permit) error {
-	held := &lease{lock: sessionLock{s}, cancel: func(error) {}}
-	c.renewer.keep(held, time.Now())
+	l := &lease{lock: sessionLock{s}, cancel: func(error) {}}
+	c.renewer.keep(l, time.Now())
 	defer func() {
 		test.Unused() // unless a message took it along
-		c.renewer.drop(held)
+		c.renewer.drop(l)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(c.base), settleTimeout)
 		defer cancel()
 		if err := s.Close(closing); err != nil {

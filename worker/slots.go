@@ -50,8 +50,9 @@ func newShare(weight, limit int) *share {
 	return &share{weight: weight, limit: limit, got: make(chan int, 1)}
 }
 
-// add makes s one of the shares. It must not be called while slots are in use.
-func (p *slots) add(s *share) {
+// reserve keeps one slot for one more share. It must not be called while slots are in
+// use.
+func (p *slots) reserve() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unused++

@@ -17,7 +17,7 @@ func churn(t *testing.T, n, messages int) (perMessage float64) {
 		shares := make([]*share, n)
 		for i := range shares {
 			shares[i] = newShare(1+i%3, p.total+1)
-			p.add(shares[i])
+			p.reserve()
 		}
 		granted := make(chan *share, p.total)
 		for _, s := range shares {
@@ -74,8 +74,8 @@ func TestSlotsKeepOneForEach(t *testing.T) {
 		defer cancel()
 		p := &slots{total: 5}
 		a, b, c := newShare(1, 5), newShare(1, 5), newShare(1, 2)
-		for _, s := range []*share{a, b, c} {
-			p.add(s)
+		for range []*share{a, b, c} {
+			p.reserve()
 		}
 		take := func(s *share, want, expect int) {
 			t.Helper()
@@ -125,7 +125,7 @@ func BenchmarkSlots(b *testing.B) {
 			shares := make([]*share, n)
 			for i := range shares {
 				shares[i] = newShare(1, p.total)
-				p.add(shares[i])
+				p.reserve()
 			}
 			p.mu.Lock()
 			for _, s := range shares {

@@ -31,9 +31,9 @@ type notFound struct{ what string }
 func (e *notFound) Error() string        { return "smkeys: " + keys.ErrNotFound.Error() + ": " + e.what }
 func (e *notFound) Is(target error) bool { return target == keys.ErrNotFound }
 
-// storeGone makes of the absence of the pointer, or of the secret that holds all
-// keys, what it is: nobody can tell whether a key is there. It may have been
-// deleted by mistake, and Secrets Manager restores it for some days.
+// storeGone turns the absence of the pointer, or of the secret that holds all keys,
+// into ErrUnavailable: without it no key can be said to be missing. It may have been
+// deleted by mistake, and Secrets Manager can restore it for some days.
 func storeGone(err error) error {
 	var gone *notFound
 	if errors.As(err, &gone) {

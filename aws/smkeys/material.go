@@ -74,8 +74,8 @@ func (p *Provider) take(id keys.ID, where string, v *secretsmanager.GetSecretVal
 	return k, nil
 }
 
-// drop forgets a key that is gone. Whoever still uses it is not disturbed; when
-// nobody does it is zeroed.
+// drop forgets a key that is gone. Callers that still use it are not disturbed; it is
+// zeroed once it is no longer in use.
 func (p *Provider) drop(id keys.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,7 +34,7 @@ type Options struct {
 // use and needs no closing.
 //
 // Its permissions are secretsmanager:GetSecretValue on the secrets, for Versions
-// also secretsmanager:ListSecretVersionIds, and kms:Decrypt where they are under a
+// also secretsmanager:ListSecretVersionIds, and kms:Decrypt if they are under a
 // customer's key. It never lists secrets, which no policy can confine.
 type Provider struct {
 	api    api

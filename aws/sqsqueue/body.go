@@ -24,7 +24,7 @@ const emptyBody = "-"
 const sealedMarker = "QRE1"
 
 // sealedText begins every QRE1 envelope in base64. Text that begins so is taken for a
-// sealed body also if attrEncoding is gone, so that taking the attribute away does not
+// sealed body even if attrEncoding is gone, so that removing the attribute does not
 // turn ciphertext into plaintext.
 const sealedText = "UVJFM"
 
@@ -72,8 +72,8 @@ func bodySize(m *driver.Message) (bytes int, encoding string) {
 	return base64Body.EncodedLen(len(m.Body)), encodingBinary
 }
 
-// decodeBody undoes encodeBody. Where the text is not what the encoding says it
-// answers the text itself, with ok false.
+// decodeBody undoes encodeBody. If the text is not in the encoding, it returns the text
+// itself and ok is false.
 func decodeBody(text, encoding string) (body []byte, sealed, ok bool) {
 	switch encoding {
 	case "":

@@ -42,13 +42,13 @@ type Options struct {
 	// service in between that has the older limit.
 	MaxBatchBytes int
 
-	// SessionBatch is how many messages are asked for at once for a session, 1
-	// to 10. 0 means 1. More saves requests where sessions have many messages
-	// waiting, because SQS prefers to answer with one group. Where they have
-	// not, messages of other sessions come along; they stay locked until another
-	// AcceptSession of this queue takes them, and are given back after a few
-	// seconds, which counts as a delivery. So does what is given back behind a
-	// message that fails: leave it at 1 where the redrive policy's count is low.
+	// SessionBatch is how many messages one request for a session asks for, 1 to
+	// 10. 0 means 1. A larger value saves requests if sessions have many messages
+	// waiting, because SQS prefers to answer with one group. If they have not, SQS
+	// sends messages of other sessions along. Those stay locked until another
+	// AcceptSession of this queue takes them, or are given back after a few seconds,
+	// which counts as a delivery. Messages that are given back behind a failed one
+	// count, too: leave it at 1 if the redrive policy's count is low.
 	SessionBatch int
 
 	// Poll is the longest that one ReceiveMessage waits at SQS, 1 s to MaxPoll
@@ -102,7 +102,7 @@ var _ driver.Broker = (*Broker)(nil)
 
 // New returns a Broker over the SDK's configuration, which brings region,
 // credentials, retries and HTTP client. o may be nil. It does no I/O. It fails
-// where o is out of range or cfg has no region.
+// if o is out of range or cfg has no region.
 func New(cfg aws.Config, o *Options) (*Broker, error) {
 	if o == nil {
 		o = &Options{}
@@ -154,7 +154,7 @@ func newBroker(a api, o *Options) *Broker {
 
 // Open implements driver.Broker. A FIFO queue is opened by its name without
 // ".fifo", which is its logical name on every broker; the full name is taken
-// too. Where both "name" and "name.fifo" exist, name means the standard queue.
+// too. If both "name" and "name.fifo" exist, name means the standard queue.
 //
 // It needs sqs:GetQueueUrl and sqs:GetQueueAttributes. QueueOptions.Lock is
 // rounded up to whole seconds.

@@ -21,7 +21,7 @@ type deadLetterTarget struct{ name, account string }
 
 // configuredTarget is the target of Options.DeadLetterQueue: a queue of the same
 // kind, as SQS demands of a redrive policy. The other kind would lose a message's
-// session, or make one up, and nobody could open it any more.
+// session, or invent one, and no receiver could open the message any more.
 func configuredTarget(queue, name, account string) (deadLetterTarget, error) {
 	fifo := strings.HasSuffix(queue, fifoSuffix)
 	switch {

@@ -66,8 +66,8 @@ func (q *queue) remove(ctx context.Context, rs []*receipt) []error {
 	return errs
 }
 
-// launchDeletions starts the requests that are due, those of fewer than ten only
-// where now is set; under mu.
+// launchDeletions starts the requests that are due. It sends fewer than ten deletions
+// in one request only if now is set. The caller holds mu.
 func (q *queue) launchDeletions(now bool) {
 	for len(q.pending) >= maxEntries || len(q.pending) > 0 && now {
 		part := q.pending[:min(len(q.pending), maxEntries)]
@@ -112,7 +112,7 @@ func (q *queue) delete(part []*deletion) {
 	out, err := q.broker.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(q.url), Entries: entries})
 	switch {
 	case err != nil && ctx.Err() != nil:
-		// Nobody's context: the request took too long, or Close cut it off.
+		// No caller's context ended: the request timed out, or Close cancelled it.
 		for i := range errs {
 			errs[i] = noAnswer(op)
 		}

@@ -86,7 +86,7 @@ type serviceError struct {
 	operation string // the API's action
 	code      string // the API's code
 	detail    string // empty, or the API's text
-	requestID string // empty where unknown
+	requestID string // empty if unknown
 	err       error  // nil for an entry of a batch
 }
 
@@ -227,7 +227,7 @@ func requestID(err error) string {
 }
 
 // retryAfter reads the Retry-After header in seconds (RFC 9110, Section 10.2.3),
-// 0 where there is none.
+// 0 if there is none.
 func retryAfter(err error) time.Duration {
 	var r *smithyhttp.ResponseError
 	if !errors.As(err, &r) || r.Response == nil || r.Response.Response == nil {

@@ -42,28 +42,28 @@ func (r *receipt) live(now time.Time) bool {
 // standard queue every message is one of its own.
 //
 // SQS hands out no message of a group while another is in flight, and may hand
-// out several at once. So what is here of a group came in one receipt and is all
-// that anybody has of it.
+// out several at once. So the messages of a group here came in one receipt, and no
+// other receiver has any of the group.
 type group struct {
 	key     string
 	waiting []*receipt // in order, not handed out
 	out     []*receipt // handed out and not settled; one at most without an owner
-	owner   *session   // nil: anybody may have the next message
+	owner   *session   // nil means any waiter may have the next message
 	ready   bool       // in inbox.ready
 	giveUp  time.Time  // while ready: when its messages are given back
 }
 
-// inbox connects those who wait for messages with the polls that bring them. A
-// message that a poll brings goes to whoever waits for it, so that a poll whose
-// caller has gone, or that brings another group's message, orphans nothing.
+// inbox connects the calls that wait for messages with the polls that bring them. A
+// message that a poll brings goes to any waiter that may have it, so that no message is
+// orphaned if the poll's caller has gone or the message is of another group.
 type inbox struct {
 	waiters  []*waiter // in order of arrival
 	asked    int       // messages that the shared polls under way may bring
 	out      int       // messages handed out and neither settled nor lost
 	groups   map[string]*group
-	ready    []*group // those with a message that anybody may have, oldest first
+	ready    []*group // with a message that any waiter may have, oldest first
 	sweeper  *time.Timer
-	sweeping time.Time // when the sweeper runs; zero: it does not
+	sweeping time.Time // when the sweeper runs; zero means it does not
 	expired  time.Time // when expire last looked
 
 	renewed chan struct{} // closed and replaced when a renewal ends
@@ -73,7 +73,7 @@ const (
 	// surplusGrace is how long a message stays that a poll brought after its
 	// caller had gone: the next call often follows at once.
 	surplusGrace = time.Second
-	// maxGrace is how long a group stays that nobody has asked for yet, at most
+	// maxGrace is how long a group stays that no call has asked for yet, at most
 	// a third of the lock.
 	maxGrace = 10 * time.Second
 	// groupWait is how long a session that has no messages goes on waiting while
@@ -89,7 +89,7 @@ func (b *inbox) init() {
 	b.renewed = make(chan struct{})
 }
 
-// arrive takes in what one poll brought. wanted says that somebody still waits.
+// arrive takes in the messages of one poll. wanted says that its caller still waits.
 func (q *queue) arrive(batch []*receipt, wanted bool, now time.Time) {
 	var fresh []*group
 	for _, r := range batch {
@@ -162,7 +162,7 @@ func (q *queue) loseHeld(g *group) bool {
 	return n > 0
 }
 
-// lose drops all of a group and whoever holds it.
+// lose drops all messages of a group and ends its session.
 func (q *queue) lose(g *group, now time.Time) {
 	for _, r := range g.waiting {
 		r.state = lost
@@ -176,7 +176,7 @@ func (q *queue) lose(g *group, now time.Time) {
 	q.tidy(g, now)
 }
 
-// tidy puts a group where it belongs after a change. giveUp applies where it
+// tidy puts a group where it belongs after a change. giveUp applies if it
 // becomes ready.
 func (q *queue) tidy(g *group, giveUp time.Time) {
 	ready := g.owner == nil && len(g.out) == 0 && len(g.waiting) > 0
@@ -313,7 +313,7 @@ func (q *queue) armSweeper(at time.Time) {
 	q.sweeper.Reset(time.Until(at))
 }
 
-// sweep gives back what nobody has asked for in time.
+// sweep gives back the messages that no call has asked for in time.
 func (q *queue) sweep() {
 	q.mu.Lock()
 	q.sweeping = time.Time{}

@@ -36,7 +36,7 @@ func (q *queue) delivery(raw *types.Message) *driver.Delivery {
 	if ms, err := strconv.ParseInt(system(raw, types.MessageSystemAttributeNameSentTimestamp), 10, 64); err == nil {
 		d.EnqueuedAt = time.UnixMilli(ms)
 	}
-	d.ID = d.BrokerID // of a message from somebody else
+	d.ID = d.BrokerID // of a message from another producer
 	attrs := raw.MessageAttributes
 	if _, moved := attrs[attrDeadLetter]; moved || q.deadLetters {
 		d.DeadLetter, attrs = q.deadLetter(raw)
@@ -76,8 +76,8 @@ func (r received) typed(name, now string) (types.MessageAttributeValue, bool) {
 	return v, ok && aws.ToString(v.DataType) != stringType && value(v) == now
 }
 
-// deadLetter reads why a message lies in a dead-letter queue, and returns the
-// attributes without that. Where nothing says why, SQS moved it itself.
+// deadLetter reads why a message is in a dead-letter queue, and returns the attributes
+// without that reason. If no attribute says why, SQS moved the message itself.
 func (q *queue) deadLetter(raw *types.Message) (*driver.DeadLetter, map[string]types.MessageAttributeValue) {
 	d := &driver.DeadLetter{Reason: reasonMaxDeliveries}
 	if arn, err := parseARN(system(raw, types.MessageSystemAttributeNameDeadLetterQueueSourceArn)); err == nil {

@@ -36,7 +36,7 @@ const (
 	maxAttributeName = 256
 )
 
-// Trace headers that get an attribute of their own where there is room, under
+// Trace headers that get an attribute of their own if there is room, under
 // the names by which other instrumentation finds them.
 const (
 	traceParent = "traceparent"
@@ -78,7 +78,7 @@ type deadLetter struct {
 }
 
 // attributes lays out a message's metadata: application attributes as SQS
-// attributes of the same name while there is room and where SQS can hold them,
+// attributes of the same name while there is room and if SQS can hold them,
 // everything else in attrPacked.
 func attributes(m *driver.Message, encoding, session string) (map[string]types.MessageAttributeValue, error) {
 	out := make(map[string]types.MessageAttributeValue, 4+len(m.Attributes))

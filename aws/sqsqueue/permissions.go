@@ -21,8 +21,8 @@ type Permission struct {
 	Queue string
 	// DeadLetters: it is the dead-letter queue.
 	DeadLetters bool
-	// Err is nil where the action is allowed. It wraps driver.ErrPermission
-	// where it is not, and is another error where nothing can be said.
+	// Err is nil if the action is allowed. It wraps driver.ErrPermission
+	// if it is not, and is another error if nothing can be said.
 	Err error
 }
 
@@ -32,7 +32,7 @@ type Permission struct {
 // It does nothing to the queues: each call is one that SQS has to refuse for what
 // it says, such as a handle that is none or a batch without entries, and SQS looks
 // at the policies before that (Developer Guide, access control process workflow).
-// Rights on a KMS key are not looked at. It fails where the queue cannot be found, which needs
+// Rights on a KMS key are not looked at. It fails if the queue cannot be found, which needs
 // sqs:GetQueueUrl.
 func (b *Broker) Permissions(ctx context.Context, name string) ([]Permission, error) {
 	if err := checkName(name); err != nil {

@@ -37,11 +37,12 @@ func (w *waiter) finish(o outcome) {
 	w.result <- o
 }
 
-// await waits for at most wait. No outcome and no error: nothing came.
+// await waits for at most wait. It returns neither an outcome nor an error if nothing
+// came.
 //
-// The wait ends when it is over; a poll that it started does not, because SQS
-// may already have locked messages for it. Whoever waits next takes it over, and
-// what it brings to nobody is given back.
+// A poll that it started outlives the wait, because SQS may already have locked
+// messages for it. The next waiter takes the poll over; if there is none, its messages
+// are given back.
 func (q *queue) await(ctx context.Context, w *waiter, wait time.Duration) (outcome, error) {
 	w.result = make(chan outcome, 1)
 	now := time.Now()
@@ -126,7 +127,7 @@ func (q *queue) withdraw(w *waiter) bool {
 	return true
 }
 
-// dispatch serves whoever can be served, in order.
+// dispatch serves the waiters for which there is a message, in order.
 func (q *queue) dispatch(now time.Time) {
 	if q.closed {
 		return
@@ -142,9 +143,8 @@ func (q *queue) dispatch(now time.Time) {
 	q.waiters = kept
 }
 
-// demand starts as many shared polls as those who wait have use for. They ask for
-// no more messages than somebody waits for: what is locked here is locked for
-// every other process.
+// demand starts as many shared polls as the waiters need. They ask for no more messages
+// than calls wait for: a message that is locked here is locked for every other process.
 func (q *queue) demand(now time.Time) {
 	if q.closed {
 		return
@@ -172,7 +172,7 @@ func (q *queue) demand(now time.Time) {
 }
 
 // startPoll asks SQS for n messages on a goroutine of the queue. own is the one
-// waiter that the poll is for; nil: it is shared.
+// waiter that the poll is for; nil means it is shared.
 func (q *queue) startPoll(n int, seconds int32, own *waiter) {
 	if own == nil {
 		q.asked += n
@@ -271,7 +271,7 @@ func (q *queue) failWaiters(own *waiter, err error) {
 	q.dispatch(time.Now()) // drops them
 }
 
-// answered returns when the answer began to arrive, where the SDK says it: ten
+// answered returns when the answer began to arrive, if the SDK says it: ten
 // large messages take their time on a slow line, while their locks run.
 func answered(out *sqs.ReceiveMessageOutput, end time.Time) time.Time {
 	if at, ok := awsmiddleware.GetResponseAt(out.ResultMetadata); ok && at.Before(end) {

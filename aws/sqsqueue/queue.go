@@ -217,7 +217,7 @@ func (q *queue) Stats(ctx context.Context) (driver.Stats, error) {
 	if q.target.name == "" {
 		return s, nil
 	}
-	// Whoever may not look into the dead-letter queue still gets the rest.
+	// Without permission for the dead-letter queue, the other counts are returned.
 	url, err := q.broker.url(ctx, q.target.name, q.target.account)
 	if err == nil {
 		attrs, err = q.broker.attributes(ctx, url)

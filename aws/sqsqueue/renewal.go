@@ -133,7 +133,7 @@ func (g *group) all() []*receipt {
 	return append(out, g.waiting...)
 }
 
-// end is when the first lock of a group ends, otherwise where it has none.
+// end is when the first lock of a group ends, otherwise if it has none.
 func (g *group) end(otherwise time.Time) time.Time {
 	var end time.Time
 	for _, r := range g.all() {
@@ -149,7 +149,7 @@ func (g *group) end(otherwise time.Time) time.Time {
 
 // awaitRenewals waits until no renewal of what changes is under way, because the
 // later of two requests may arrive first: a renewal would take the place of a delay
-// that was asked for after it. Where ctx ends first the change fails with it.
+// that was asked for after it. If ctx ends first the change fails with it.
 func (q *queue) awaitRenewals(ctx context.Context, changes []change) {
 	for {
 		q.mu.Lock()

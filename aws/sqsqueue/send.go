@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,9 +91,9 @@ func (q *queue) send(ctx context.Context, url string, entries []types.SendMessag
 	if err != nil {
 		err = q.broker.classify(ctx, op, url, err)
 		if half := len(entries) / 2; half > 0 && driver.KindOf(err) == driver.TooLarge {
-			ids, errs = q.send(ctx, url, entries[:half])
-			moreIDs, moreErrs := q.send(ctx, url, entries[half:])
-			return append(ids, moreIDs...), append(errs, moreErrs...)
+			firstIDs, firstErrs := q.send(ctx, url, entries[:half])
+			lastIDs, lastErrs := q.send(ctx, url, entries[half:])
+			return slices.Concat(firstIDs, lastIDs), slices.Concat(firstErrs, lastErrs)
 		}
 		for i := range errs {
 			errs[i] = err
@@ -198,9 +199,9 @@ func (q *queue) delay(notBefore time.Time) (int32, error) {
 	return int32((d + time.Second - 1) / time.Second), nil //nolint:gosec // G115: at most 900
 }
 
-// groupOf returns the MessageGroupId of a message, and its session where that
+// groupOf returns the MessageGroupId of a message, and its session if that
 // cannot be read off the group. Without a session the group is the message ID,
-// or that and a digest of the DedupID where it is another: a group of its own, so
+// or that and a digest of the DedupID if it is another: a group of its own, so
 // that nothing waits for it.
 func groupOf(m *driver.Message) (group, session string) {
 	if m.SessionID == "" {
@@ -241,8 +242,8 @@ func ownGroup(id string) string {
 	return id + "#"
 }
 
-// token returns s where SQS takes it as a group or deduplication ID, and a digest
-// of it where not: letters, digits and ASCII punctuation, 1 to 128 of them.
+// token returns s if SQS takes it as a group or deduplication ID, and a digest
+// of it if not: letters, digits and ASCII punctuation, 1 to 128 of them.
 func token(s string) string {
 	ok := s != "" && len(s) <= maxGroup
 	for i := 0; ok && i < len(s); i++ {

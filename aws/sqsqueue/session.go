@@ -7,13 +7,13 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// session is a message group in the hands of one holder.
+// session is a message group that one caller holds.
 //
-// While a message of the group is in flight SQS gives no other to anybody: that
-// is the lock, and to renew the session is to renew what is in flight of it.
-// Between messages nothing is in flight. Then the session is exclusive in this
-// queue value only, and another process may take the group's next message; it
-// still gets it after everything before it was settled, and alone.
+// While a message of the group is in flight, SQS hands out no other: that is the lock,
+// and to renew the session is to renew its messages in flight. Between messages nothing
+// is in flight. Then the session is exclusive in this queue value only, and another
+// process may take the group's next message. That process gets it alone, and after all
+// earlier messages were settled.
 type session struct {
 	q  *queue
 	g  *group
@@ -92,8 +92,8 @@ func (s *session) usable(ctx context.Context) error {
 	return s.check(time.Now())
 }
 
-// Receive implements driver.Source. It comes back empty before wait is over when
-// other sessions' messages have come instead and nobody takes them: see groupWait.
+// Receive implements driver.Source. It returns nothing before wait is over if messages
+// of other sessions came instead and no call takes them: see groupWait.
 func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// receiptOf returns d's receipt where it came from this queue.
+// receiptOf returns d's receipt if it came from this queue.
 func (q *queue) receiptOf(d *driver.Delivery) (*receipt, error) {
 	if d != nil {
 		if r, ok := d.Receipt.(*receipt); ok && r.q == q {
@@ -35,10 +35,10 @@ func (r *receipt) usable(now time.Time) error {
 	return nil
 }
 
-// Settle implements driver.Source. SQS itself settles through a handle whose
-// lock is over, on a standard queue even when somebody else holds the message by
-// then; so the lock is judged here, by this process's clock, and such a
-// settlement is not sent.
+// Settle implements driver.Source. SQS itself settles through a handle whose lock is
+// over, on a standard queue even if another receiver holds the message by then. So this
+// process's clock decides whether the lock is over, and Settle does not send such a
+// settlement.
 //
 // To abandon a message of a FIFO queue gives back everything behind it in its
 // group that was not handed out yet, so that it comes again at once and in order.
@@ -172,8 +172,8 @@ func (q *queue) deadLetterAll(ctx context.Context, s []driver.Settlement, rs []*
 	return copied, failed
 }
 
-// abandonAll gives back what is abandoned and the tail behind it. The last goes
-// first: while an earlier one of its group is in flight nobody gets it.
+// abandonAll gives back the abandoned messages and the tail behind them. The last goes
+// first: SQS delivers it to no receiver while an earlier one of its group is in flight.
 func (q *queue) abandonAll(ctx context.Context, s []driver.Settlement, rs []*receipt, which []int, tail []*receipt, errs []error) {
 	if len(which) == 0 {
 		return
@@ -261,7 +261,7 @@ func (q *queue) release(ctx context.Context, rs []*receipt) error {
 	return nil
 }
 
-// giveBack releases on nobody's behalf. Where it fails the locks run out.
+// giveBack releases messages that no caller has. If it fails, their locks run out.
 func (q *queue) giveBack(rs []*receipt) {
 	ctx, cancel := context.WithTimeout(q.ctx, requestTimeout)
 	defer cancel()

@@ -1,4 +1,4 @@
-// Package kvkeys gives out keys that lie in Azure Key Vault, as secrets.
+// Package kvkeys provides keys that are stored as secrets in Azure Key Vault.
 //
 // A [Provider] asks the vault at every call; put keys.NewCached in front of it,
 // which bounds the calls, survives outages and keeps a flood of forged key IDs
@@ -15,8 +15,8 @@
 //
 // A key ID may have characters that Key Vault refuses, and Key Vault does not
 // tell upper from lower case: [SecretName] says how an ID is written. A key has
-// one enabled version. Where somebody adds another, the key is refused until one
-// of them is disabled, because one ID names one key for ever.
+// one enabled version. If it has two, the key is refused until one of them is
+// disabled, because one ID names one key for ever.
 //
 // With [Versions] one secret, NAME, holds all keys, each as a version, and the
 // version's tag "qrt-key-id" is the key ID. One role assignment on that secret
@@ -24,11 +24,11 @@
 //
 // # Tags and attributes
 //
-// The tag "qrt-key" says what a key is for: "valid" opens, "current" also seals.
-// What has neither is not given out, so that other secrets of the vault cannot be
-// asked for. Where several are "current", the newest that is enabled and past its
-// not-before date is: to tag the new key is the whole switch, and to tag it
-// together with a not-before date prepares one.
+// The tag "qrt-key" says what a key is for: "valid" opens, "current" also seals. A
+// secret with neither is not a key, so that other secrets of the vault cannot be asked
+// for. If several are "current", the newest one that is enabled and past its not-before
+// date seals. So to switch keys, tag the new one "current"; to prepare a switch, give
+// it a not-before date as well.
 //
 //	disabled            there is no such key any more (ErrNotFound)
 //	not-before ahead    opens, does not seal: receivers learn of it in advance
@@ -46,14 +46,14 @@
 //
 // # Errors
 //
-// Every failure but the end of the caller's context is an [*Error] with a
+// Every failure except the end of the caller's context is an [*Error] with a
 // [Reason]. ErrNotFound means that the vault has answered and has no such key, or
-// that it is disabled or not tagged. A vault that does not answer, throttles, or
-// refuses is ErrUnavailable, a missing permission included: it may be granted, and
-// messages must wait for that. A value that is no key, and another value under an
-// ID that had one before, is ErrInvalidKey. Texts name the secret, the reason and
-// what to do, never a value.
+// that the key is disabled or not tagged. ErrUnavailable means that the vault does not
+// answer, throttles or refuses. It includes a missing permission: an administrator may
+// grant it, and messages must wait for that. ErrInvalidKey means that the value is not
+// a key, or differs from an earlier value under the same ID. Texts name the secret, the
+// reason and what to do, never a value.
 //
-// After an answer 429 the vault is left alone for as long as it asks (Retry-After),
-// by every call of the Provider: they fail with ErrUnavailable at once.
+// After an answer 429, no call of the Provider reaches the vault for as long as it asks
+// (Retry-After): all fail with ErrUnavailable at once.
 package kvkeys

@@ -27,7 +27,7 @@ type Reason uint8
 const (
 	NotFound    Reason = iota + 1 // no such secret or version: ErrNotFound
 	Unmarked                      // no tag that makes it a key, or none is current: ErrNotFound
-	Disabled                      // withdrawn by whoever administers the vault: ErrNotFound
+	Disabled                      // withdrawn by the vault's administrator: ErrNotFound
 	NotYetValid                   // the current key's not-before date is ahead: ErrNotFound
 	Ambiguous                     // several enabled versions under one key ID: ErrInvalidKey
 	Invalid                       // the value is no key, or not the one it was: ErrInvalidKey
@@ -63,7 +63,7 @@ type Error struct {
 	Reason Reason
 	// Secret is the name of the secret; empty for a failure of the whole vault.
 	Secret string
-	// KeyID is the key that was asked for; empty where none was.
+	// KeyID is the key that was asked for; empty if none was.
 	KeyID keys.ID
 	// RetryAfter is how long the vault is left alone. 0 means not at all.
 	RetryAfter time.Duration

@@ -29,13 +29,13 @@ const maxPages = 400
 
 // entry is what is known of a key without its value.
 type entry struct {
-	id       keys.ID // empty where there is none
+	id       keys.ID // empty if there is none
 	secret   string
 	version  string
 	tag      string
 	disabled bool
 
-	created, notBefore time.Time // zero: unknown, none
+	created, notBefore time.Time // zero means unknown, none
 }
 
 // newer orders keys that are current. A tie is broken by ID, so that all senders

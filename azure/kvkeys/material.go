@@ -45,16 +45,16 @@ func (p *Provider) take(at place, s azsecrets.Secret) (*keys.Key, error) {
 	return k, nil
 }
 
-// drop forgets a key that is gone. Whoever still uses it is not disturbed; when
-// nobody does it is zeroed.
+// drop forgets a key that is gone. Callers that still use it are not disturbed; it is
+// zeroed once it is no longer in use.
 func (p *Provider) drop(id keys.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.keys, id)
 }
 
-// parse makes a key of a value. The SDK holds the value as a string, which cannot
-// be zeroed; what is made of it here is.
+// parse makes a key of a value. The SDK holds the value as a string, which cannot be
+// zeroed; the bytes decoded here are.
 func (p *Provider) parse(at place, s azsecrets.Secret) (*keys.Key, error) {
 	if s.Value == nil {
 		return nil, p.failed(at, Invalid, "it has no value")

@@ -143,7 +143,7 @@ func (p *Provider) single(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	at := place{id: id}
 	var err error
 	if at.secret, err = SecretName(p.name, id); err != nil {
-		return nil, p.failed(at, NotFound, "%v", err) // nobody can have created it
+		return nil, p.failed(at, NotFound, "%v", err) // the vault refuses such a name, so the key cannot exist
 	}
 	s, err := p.get(ctx, at, "")
 	if err != nil {

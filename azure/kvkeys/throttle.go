@@ -20,8 +20,8 @@ const (
 // then lets one through that finds out whether all may. The zero throttle is open.
 type throttle struct {
 	mu     sync.Mutex
-	until  time.Time // zero: open
-	asking bool      // somebody finds out
+	until  time.Time // zero means open
+	asking bool      // a call is probing the vault
 }
 
 // enter says for how long the caller has to stay away: 0 if it may call. After its
@@ -41,7 +41,7 @@ func (t *throttle) enter() (left time.Duration, probe bool) {
 	return 0, true
 }
 
-// leave ends a probe. Whoever was throttled has closed before.
+// leave ends a probe. If the vault throttled it, the throttle has been closed before.
 func (t *throttle) leave(probe bool) {
 	if !probe {
 		return

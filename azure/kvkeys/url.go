@@ -16,10 +16,10 @@ const Scheme = "azkv"
 // domain is that of the public cloud's vaults.
 const domain = ".vault.azure.net"
 
-const form = "azkv://VAULT/NAME, or azkv://VAULT where the vault holds the keys of one queue alone"
+const form = "azkv://VAULT/NAME, or azkv://VAULT if the vault holds the keys of one queue only"
 
 // Open returns a Provider for azkv://VAULT/NAME?parameters. VAULT is the vault's
-// name, or its host where that is in another cloud than the public one. Credentials
+// name, or its host if that is in another cloud than the public one. Credentials
 // come from azidentity's default chain (environment, workload identity, managed
 // identity, Azure CLI), never from the URL.
 //

@@ -52,9 +52,9 @@ type Options struct {
 	// Queues are the settings of queues, by name.
 	Queues map[string]QueueOptions
 	// Admin asks the management API for the settings of queues and for their
-	// counts. Nil: settings are as given here, and Stats is
-	// errors.ErrUnsupported. Where it refuses, because the credential has no
-	// right to manage, settings are as given, too, and Stats is
+	// counts. Nil means that the settings are those given here, and Stats fails
+	// with errors.ErrUnsupported. If the API refuses, because the credential has no
+	// right to manage, the settings are those given here, too, and Stats fails with
 	// driver.ErrPermission.
 	Admin *admin.Client
 }
@@ -103,7 +103,7 @@ type closing func(context.Context) error
 
 func (f closing) Close(ctx context.Context) error { return f(ctx) }
 
-// minKey is how many bytes a key has at least where only approved algorithms
+// minKey is how many bytes a key has at least if only approved algorithms
 // run: 112 bits (NIST SP 800-131A, Section 10). Keys of namespaces have 44.
 const minKey = 14
 
@@ -272,7 +272,7 @@ func (b *Broker) forget(c closer) {
 }
 
 // Close closes every queue and session, side by side, and the connections. It
-// takes seconds where the broker does not answer.
+// takes seconds if the broker does not answer.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {
@@ -315,13 +315,13 @@ func checkName(name string) error {
 	return nil
 }
 
-// forever is from when on a duration of the management API stands for "never": it has
-// no other word for that than the longest that .NET knows.
+// forever is the limit from which on a duration of the management API means "never": the
+// API has no other word for that than the longest duration that .NET knows.
 const forever = 100 * 365 * 24 * time.Hour
 
-// retentionOf reads a default time to live; 0 stands for ever, or for one that is not
-// told. It decides how old a message may be under queue.Strict, so one that no queue can
-// have is refused. The least is a second (Service Bus quotas).
+// retentionOf reads a default time to live; 0 means for ever or unknown. It decides how
+// old a message may be under queue.Strict, so it refuses a value that no queue can have.
+// The minimum is a second (Service Bus quotas).
 func retentionOf(s *string) (time.Duration, error) {
 	if s == nil {
 		return 0, nil

@@ -36,7 +36,7 @@ func (b *Broker) each(ctx context.Context, n, width int, f func(int) error) []ou
 		i   int
 		err error
 	}
-	done := make(chan ended, n) // with room for what is not waited for
+	done := make(chan ended, n) // with room for calls that are not waited for
 	for first := range width {
 		go func() {
 			defer b.calls.Done()
@@ -154,7 +154,7 @@ func (r *rolling) context(parent context.Context, d time.Duration) context.Conte
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.After(r.next) {
-		// The one before lives on for those who have it, and ends by itself.
+		// Calls that have the previous context keep it; it ends by itself.
 		ctx, cancel := context.WithTimeout(parent, d+rollingStep)
 		context.AfterFunc(ctx, cancel)
 		r.now, r.next = ctx, now.Add(rollingStep)

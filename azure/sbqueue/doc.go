@@ -16,50 +16,49 @@
 //
 // # What the SDK leaves to its user
 //
-// Retries are few and quick, and made here: the SDK's are switched off. A sender or
-// receiver whose link was detached is replaced; for some conditions (server-busy,
-// timeout, an expired token) the SDK would go on with the dead one for ever. A
-// Receive that waits over a detach goes on waiting.
+// The driver retries, few times and quickly; the SDK's retries are switched off. A
+// sender or receiver whose link was detached is replaced; for some conditions
+// (server-busy, timeout, an expired token) the SDK would use the dead link for ever. A
+// Receive that waits when its link is detached goes on waiting.
 //
 // All calls end with their context, with one exception: while another call
-// connects, which takes 10 s at most, the SDK keeps a Send, Receive or Peek that
-// finds its link dead. Settle and Renew end within 10 s. What was received before
-// the connection was lost is settled by its lock token over the next one, after a
-// renewal that tells whether it is still held. Where the answer to a settlement is
-// lost it may have taken effect: then the repetition is driver.ErrLockLost. Nothing
-// settles a message that somebody else holds.
+// connects, which takes at most 10 s, the SDK blocks a Send, Receive or Peek that
+// finds its link dead. Settle and Renew end within 10 s. A message that was received
+// before the connection was lost is settled by its lock token over the next
+// connection, after a renewal that tells whether it is still held. If the answer to a
+// settlement is lost, the settlement may have taken effect: then its repetition fails
+// with driver.ErrLockLost. No call settles a message that another receiver holds.
 //
-// A session ends with its link. The SDK attaches it again by its name, where
-// nobody was faster; that is noticed, and is a loss. Accepting has a deadline
-// always: 1.5 s at least, the time to connect in. What sessions use is a connection
-// of its own, so a Broker has two.
+// A session ends with its link. The SDK attaches the link again by the session's name,
+// unless another receiver was faster; the driver notices that and reports the session
+// as lost. Accepting always has a deadline of at least 1.5 s, the time to connect in.
+// Sessions use a connection of their own, so a Broker has two.
 //
-// A Receive asks for as much credit as it may return. What arrives after it has
-// returned is released by the SDK, until the next Receive, and is free for others.
+// A Receive asks for as much credit as it may return messages. Until the next Receive,
+// the SDK releases messages that arrive after it has returned, and other receivers can
+// get them.
 //
-// The status of the management link, and AMQP conditions, are told apart also where
+// The status of the management link, and AMQP conditions, are told apart even if
 // the SDK has no code for them.
 //
 // # Limits
 //
-// The limit of a transfer is that of the link, 256 KiB or 1 MiB, less 256 bytes; a
-// larger one has to be given by QueueOptions.MaxBytes. A body leaves 16 KiB of it
-// for metadata. Names of queues have up to 260 bytes. A delivery that is not
-// settled when its queue is closed is abandoned. A queue of sessions cannot be
-// peeked into: the SDK does it over a link that such a queue refuses. Stats need
-// the management API, and so a namespace; what is ready includes what is held,
-// which that API does not tell apart.
+// The limit of a transfer is that of the link, 256 KiB or 1 MiB, less 256 bytes; set
+// QueueOptions.MaxBytes for a larger one. A body leaves 16 KiB of it for metadata.
+// Names of queues have up to 260 bytes. Close abandons the deliveries of a queue that
+// are not settled. Peek does not work on a queue of sessions: the SDK peeks over a link
+// that such a queue refuses. Stats need the management API, and so a namespace; their
+// Ready includes messages in flight, which that API does not tell apart.
 //
-// The end of a lock is its receipt, by this machine's monotonic clock, and the
-// queue's lock duration (QueueOptions.Lock, or the management API's). The broker's
-// clock does not decide it. Only if the duration is not known does the end that the
-// broker tells count, as far as it is earlier than a minute and later than 5 s.
+// A lock ends one lock duration (QueueOptions.Lock, or the management API's) after the
+// receipt of the message, by this machine's monotonic clock. The broker's clock does
+// not decide it, unless the duration is unknown: then the end that the broker tells
+// counts, limited to between 5 s and a minute from now.
 //
 // # Concurrency
 //
-// A Broker is safe for concurrent use. Close closes everything that came from it,
-// side by side, and ends after 15 s where the broker does not answer. It starts no
-// goroutine that outlives a call, beside those of the SDK, one for each link that
-// is being replaced, and those of calls that the SDK has not ended in time: Close
-// waits for them.
+// A Broker is safe for concurrent use. Close closes all queues and sessions of the
+// Broker concurrently, and returns after 15 s if the service does not answer. These
+// goroutines outlive a call, and Close waits for them: the SDK's own, one for each link
+// that is being replaced, and those of calls that the SDK has not ended in time.
 package sbqueue

@@ -66,9 +66,10 @@ func (l *lease) made(c closer) {
 	l.c = c
 }
 
-// connect has f make what the SDK has, and connect it, by the connector. While one
-// connects, the SDK keeps all others waiting whatever their contexts say, and also
-// those who make a sender or receiver: this ends with ctx, and f some time later.
+// connect runs f, which makes an object of the SDK and connects it, under the connector.
+// While one call connects, the SDK blocks all others whatever their contexts say,
+// including calls that make a sender or receiver. connect ends with ctx; f may end some
+// time later.
 func (l *lease) connect(ctx context.Context, g *connector, f func(context.Context) error) error {
 	return l.b.one(ctx, func() error {
 		if !l.take() {
@@ -100,7 +101,7 @@ func (l *lease) retire() {
 	l.over = true
 }
 
-// close closes it now, where it is not in use.
+// close closes it now, if it is not in use.
 func (l *lease) close(ctx context.Context) error {
 	l.mu.Lock()
 	now, c := !l.over && l.users == 0, l.c
@@ -127,7 +128,7 @@ func (q *queue) newControlLink() *controlLink {
 	return &controlLink{connector: newConnector(), lease: lease{b: q.b}}
 }
 
-// at makes a call over the control link, and again where the links are dead.
+// at makes a call over the control link, and again if the links are dead.
 func (s *source) at(ctx context.Context, call func(*azservicebus.Receiver) error) error {
 	return persist(ctx, s.over, func() error { return s.once(ctx, call) })
 }
@@ -155,7 +156,7 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 	return err
 }
 
-// attach makes a receiver, where r is none yet, and its links: there is nothing
+// attach makes a receiver, if r is none yet, and its links: there is nothing
 // behind the last number.
 func (s *source) attach(ctx context.Context, l *lease, r *azservicebus.Receiver) (*azservicebus.Receiver, error) {
 	if r == nil {

@@ -15,7 +15,7 @@ import (
 // The application properties of the driver. Names that begin with "qrt-" are
 // reserved for the library, so none can be an application's.
 const (
-	propertyID     = "qrt-id"           // our message ID, where the broker's is another
+	propertyID     = "qrt-id"           // our message ID, if the broker's is another
 	propertyCount  = "qrt-count"        // deliveries of the messages that this is a copy of
 	propertySealed = "qrt-sealed"       // the body is a sealed one
 	propertyType   = "qrt-content-type" // a content type that is not ASCII, as AMQP wants it

@@ -5,9 +5,8 @@ import (
 	"io"
 )
 
-// What is printed of these types is their name, whatever the verb. The rest is
-// no news to anybody, leads to clients that hold the key, and changes while
-// package fmt reads it.
+// These types print as their name, whatever the verb. Printing their fields would be
+// useless, could reach a client that holds a key, and would race with writers.
 
 // Format writes the name of the type.
 func (b *Broker) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "sbqueue.Broker") }

@@ -59,7 +59,7 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 }
 
 // limit finds out that the queue exists, and how large a transfer the link takes.
-// Where the credential may only listen there is no sending link to ask.
+// If the credential may only listen there is no sending link to ask.
 func (q *queue) limit(ctx context.Context) (int, error) {
 	batch, err := q.newBatch(ctx)
 	if err != nil {
@@ -241,7 +241,7 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	return d, nil
 }
 
-// Close gives back what is held, gives up the sessions and closes the links.
+// Close gives back the held messages, releases the sessions and closes the links.
 func (q *queue) Close(ctx context.Context) (err error) {
 	q.closing.Do(func() {
 		q.source.shut()

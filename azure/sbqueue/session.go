@@ -26,7 +26,7 @@ const (
 )
 
 // session is one session of a queue. It ends with its AMQP link. The SDK makes the
-// link of a session anew, by the session's name, where it can: what was lost would
+// link of a session anew, by the session's name, if it can: what was lost would
 // look as if it were kept, while the broker delivers its messages again. So the
 // session has a client that does not retry, nothing is called any more once a
 // call has shown that the link is dead, and one call at a time is made of those
@@ -73,7 +73,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 	deadline := time.Now().Add(wait)
 	// away is why the broker could not be reached, here or by another call.
-	var away error = driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
+	away := driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
 	for held := false; ; {
 		if ok, err := q.b.dials.wait(ctx, q.source.over, time.Until(deadline)); err != nil {
 			return nil, err
@@ -213,7 +213,7 @@ func (s *session) drop() {
 		l := s.current()
 		l.down()
 		s.q.forgetSession(s)
-		l.retire() // where it was attached again, too
+		l.retire() // if it was attached again, too
 	})
 }
 
@@ -231,7 +231,7 @@ func (s *session) alive() error {
 	return nil
 }
 
-// only makes a call that attaches the session again where its link is dead, and
+// only makes a call that attaches the session again if its link is dead, and
 // no other of the kind beside it: the SDK does not guard what it writes then.
 func (s *session) only(ctx context.Context, call func(context.Context) error) error {
 	if err := s.alive(); err != nil {
@@ -263,7 +263,8 @@ func (s *session) only(ctx context.Context, call func(context.Context) error) er
 	return err
 }
 
-// lost turns the errors of a dead session link into what they mean.
+// lost classifies an error of the session's link, and ends the session if the link is
+// dead.
 func (s *session) lost(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -309,7 +310,7 @@ func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*
 // attached again, and what it got is of another hold of the session.
 func (s *session) same() bool {
 	select {
-	case s.attachToken <- struct{}{}: // whoever has it is bounded
+	case s.attachToken <- struct{}{}: // the call that holds it has a deadline
 		defer func() { <-s.attachToken }()
 	case <-s.lossCtx.Done():
 		return false
@@ -364,7 +365,7 @@ func (s *session) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Tim
 	return until, errs
 }
 
-// RenewSession extends the lock. The SDK would attach the session again where the
+// RenewSession extends the lock. The SDK would attach the session again if the
 // management link is dead, and then renew what it got: the end of the lock would
 // not show it. So the session's state is asked for first, by the same link, which
 // does not change the end.
@@ -426,7 +427,7 @@ func (s *session) SetState(ctx context.Context, state []byte) error {
 
 // Close gives back what is held and gives the session up.
 func (s *session) Close(ctx context.Context) (err error) {
-	_ = s.alive() // where it is lost, that ends it
+	_ = s.alive() // if it is lost, that ends it
 	s.closing.Do(func() {
 		err = classify(ctx, s.q.b.closeAll(ctx, []closer{closing(s.close)}, closeQueue))
 		s.leave()

@@ -145,8 +145,8 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	if r.Count >= s.q.settings.MaxDeliveries {
 		return s.deadLetter(ctx, r, "max_deliveries", "delivered as often as the queue allows")
 	}
-	// The copy must not outlive what it is a copy of: first find out that the
-	// message is still this receiver's.
+	// There must be no copy if the original is gone: first check that the message is
+	// still this receiver's.
 	if _, err := s.renewOne(ctx, r); err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	return s.finish(ctx, r, complete)
 }
 
-// finish settles over the link that the message came by and, where that is dead,
+// finish settles over the link that the message came by and, if that is dead,
 // by its lock token over the management link of another.
 func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
 	why := errLinkLost
@@ -191,7 +191,7 @@ func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
 	err := s.at(ctx, func(controlLink *azservicebus.Receiver) error {
 		attempt, cancel := context.WithTimeout(ctx, settleToken)
 		defer cancel()
-		// Renewing first, because that fails at once where the connection is
+		// Renewing first, because that fails at once if the connection is
 		// dead, and because it tells whether the message is held.
 		err := controlLink.RenewMessageLock(attempt, token, nil)
 		if err == nil {

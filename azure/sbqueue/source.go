@@ -54,11 +54,11 @@ type source struct {
 	dead bool // of the dead-letter queue
 
 	// again makes a new receiver of the SDK. The SDK makes a dead link anew by
-	// itself, but not where its condition counts as passing (server-busy,
+	// itself, but not if its condition counts as passing (server-busy,
 	// timeout): then ReceiveMessages returns nothing at once, for ever. Nil in a
 	// session, which is lost with its link.
 	again func() (*azservicebus.Receiver, error)
-	// lose is told that the link of a session is dead. Nil on a queue.
+	// lose is called when the link of a session is dead. Nil on a queue.
 	lose func()
 
 	connectOnce  sync.Once     // connects the control link, before anything has to be settled
@@ -117,8 +117,8 @@ func (s *source) current() *link {
 	return s.link
 }
 
-// broken notes that l is dead, and puts another in its place. It reports whether
-// nobody had done so before.
+// broken notes that l is dead, and puts another in its place. It reports whether this
+// call was the first to do so.
 func (s *source) broken(l *link) bool {
 	l.down()
 	if s.lose != nil {
@@ -365,7 +365,7 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 	return out
 }
 
-// shut ends the source for those who call it.
+// shut ends the source: calls on it fail from now on.
 func (s *source) shut() {
 	s.end()
 	s.mu.Lock()
@@ -375,7 +375,7 @@ func (s *source) shut() {
 	}
 }
 
-// close gives back what is held and closes the links.
+// close gives back the held messages and closes the links.
 func (s *source) close(ctx context.Context) error {
 	s.shut()
 	s.release(ctx)

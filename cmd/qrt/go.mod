@@ -15,6 +15,7 @@ require (
 	github.com/queue-runtime/queue/aws v0.0.0
 	github.com/queue-runtime/queue/azure v0.0.0
 	github.com/queue-runtime/queue/connect v0.0.0
+	github.com/queue-runtime/queue/postgres v0.0.0
 	github.com/queue-runtime/queue/sqlite v0.0.0
 	github.com/queue-runtime/queue/testbed v0.0.0
 	github.com/spf13/cobra v1.10.2
@@ -45,11 +46,16 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.44.5 // indirect
 	github.com/aws/aws-sdk-go-v2/service/sts v1.52.0 // indirect
 	github.com/clipperhouse/uax29/v2 v2.7.0 // indirect
+	github.com/cpuguy83/go-md2man/v2 v2.0.6 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-playground/webhooks/v6 v6.4.0 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/pgx/v5 v5.13.0 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/kylelemons/godebug v1.1.0 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/mattn/go-runewidth v0.0.30 // indirect
@@ -57,7 +63,9 @@ require (
 	github.com/pkg/browser v0.0.0-20240102092130-5ac0b6a4141c // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/rogpeppe/go-internal v1.16.0 // indirect
+	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/vbauerster/cupwriter v0.0.5 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
@@ -75,6 +83,7 @@ replace (
 	github.com/queue-runtime/queue/aws => ../../aws
 	github.com/queue-runtime/queue/azure => ../../azure
 	github.com/queue-runtime/queue/connect => ../../connect
+	github.com/queue-runtime/queue/postgres => ../../postgres
 	github.com/queue-runtime/queue/sqlite => ../../sqlite
 	github.com/queue-runtime/queue/testbed => ../../testbed
 )

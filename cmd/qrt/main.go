@@ -9,16 +9,15 @@
 //
 // # Exit codes
 //
-// 0 done; 1 failed; 2 wrong usage; 3 nothing found; 141 nobody reads standard
-// output any more, as a shell calls a process that SIGPIPE ended. With --json, results go to
-// standard output as one object (streams as JSON Lines) and an error to standard
-// error as one object.
+// 0 done; 1 failed; 2 wrong usage; 3 nothing found; 141 the reader of standard output
+// has gone (128 + SIGPIPE). With --json, results go to standard output as one object
+// (streams as JSON Lines) and an error to standard error as one object.
 //
 // # Signals
 //
-// The first interrupt or SIGTERM ends what runs in good order: messages that
-// were fetched and not handled go back to their queue. A second one ends the
-// process. A reader of standard output that has seen enough ends it like the first.
+// The first interrupt or SIGTERM ends the command in good order: messages that were
+// fetched and not handled go back to their queue. A second one kills the process. If
+// the reader of standard output goes away, the command ends as after the first.
 package main
 
 import (

@@ -128,7 +128,7 @@ func exercise(t *testing.T) vocabulary {
 	cached, err := keys.NewCached(ring, &keys.CachedOptions{OnEvent: p.observer.KeyCache("ring")})
 	p.must(err)
 	defer func() { p.must(cached.Close(context.Background())) }()
-	store, err := replay.NewMemory(nil)
+	store, err := replay.NewMemory(&replay.MemoryOptions{Bounds: replay.Bounds{Recent: 1}})
 	p.must(err)
 	p.client, err = queue.New(p.broker, &queue.Options{
 		Keys: cached, ReplayStore: store, Observer: p.observer, Environment: "production", Logger: slog.New(slog.DiscardHandler),
@@ -163,9 +163,8 @@ func (p *program) send(m *queue.Message) {
 	p.Helper()
 	s, err := p.client.Sender(p.Context(), name, nil)
 	p.must(err)
-	_, err = s.Send(p.Context(), m)
+	_, err = s.Send(p.Context(), m) // the client closes it: its key has no series after that
 	p.must(err)
-	p.must(s.Close(p.Context()))
 }
 
 // settle settles messages in every way, and sends a dead letter back.
@@ -237,7 +236,7 @@ func (p *program) fail(r *queue.Receiver) {
 }
 
 // reject sends plaintext to a receiver that rejects it, and shows it something that only
-// looks sealed, and a message that it has had. A sender's key has expired.
+// looks sealed, and a copy of a message that it has handled. A sender's key has expired.
 func (p *program) reject() {
 	ctx := p.Context()
 	strict, err := p.client.Receiver(ctx, name, &queue.ReceiverOptions{
@@ -262,8 +261,13 @@ func (p *program) reject() {
 	d, err := strict.ReceiveOne(ctx)
 	p.must(err)
 	p.must(d.Complete(ctx))
+	// Another message, so that the store keeps the number of the first and not its tag.
+	p.send(&queue.Message{Body: []byte("y")})
+	d, err = strict.ReceiveOne(ctx)
+	p.must(err)
+	p.must(d.Complete(ctx))
 	put(copied[0])
-	p.rejected(strict, queue.ErrNonceReused)
+	p.rejected(strict, queue.ErrNoMessage) // completed: the store still has its tag
 	key, err := keys.Generate("k0", &keys.Options{Created: time.Now().Add(-2 * time.Hour), Expires: time.Now().Add(-time.Hour)})
 	p.must(err)
 	expired, err := keys.NewRing(key)
@@ -285,13 +289,15 @@ func (p *program) rejected(r *queue.Receiver, want error) {
 // tell tells by hand of what would need a lost answer, or hours.
 func (p *program) tell() {
 	ctx, s := p.Context(), observe.Source{Queue: name, Environment: "production"}
-	p.observer.Duplicate(ctx, s, observe.Duplicate{})
 	for _, reason := range []string{
+		driver.ReasonNonceReused, // its tag must be forgotten first
 		driver.ReasonKeyNotFound, driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonMessageExpired,
-		driver.ReasonMessageFromFuture, driver.ReasonNonceBusy, driver.ReasonUnsupportedVersion,
+		driver.ReasonMessageFromFuture, driver.ReasonNonceBusy, driver.ReasonUnsupportedVersion, driver.ReasonCollision, driver.ReasonAccounting,
 	} {
 		p.observer.CryptoError(ctx, s, observe.CryptoError{Reason: reason})
 	}
+	p.observer.Configured(ctx, s, observe.Configured{Role: observe.Receiver, Encrypted: true})
+	p.observer.Accounted(ctx, s, observe.Accounted{Late: 1, Missing: 1, Full: 0.5, Accounting: true})
 	for _, reason := range []string{driver.ReasonKeyProvider, driver.ReasonReplayStore} {
 		p.observer.Paused(ctx, s, observe.Paused{Reason: reason})
 		p.observer.Resumed(ctx, s, observe.Resumed{Reason: reason})

@@ -22,6 +22,7 @@ import (
 const (
 	delivered = "delivered as it was sent"
 	waits     = "waits: the bot has no such key"
+	repeated  = "completed: it was handled once already"
 )
 
 // edits are what is done to one stored message each, and what must come of it.
@@ -105,7 +106,7 @@ func (s *session) attack(ctx context.Context) (err error) {
 			// A second copy of the first, which is untouched.
 			again := all[0]
 			victims = append(victims, &victim{
-				report: &Attack{Queue: name, What: "stores a copy beside it", Want: queue.ReasonOf(queue.ErrNonceReused)}, edited: mark(&again), queue: i,
+				report: &Attack{Queue: name, What: "stores a copy beside it", Want: repeated}, edited: mark(&again), queue: i,
 			})
 			all = append(all, again)
 			return all
@@ -125,7 +126,7 @@ func (s *session) attack(ctx context.Context) (err error) {
 	for i, name := range fleet.Queues {
 		other := (i + 1) % len(fleet.Queues)
 		victims = append(victims,
-			&victim{report: &Attack{Queue: name, What: "plays one back that was handled", Want: queue.ReasonOf(queue.ErrNonceReused)}, edited: mark(&untouched[i]), queue: i},
+			&victim{report: &Attack{Queue: name, What: "plays one back that was handled", Want: repeated}, edited: mark(&untouched[i]), queue: i},
 			&victim{report: &Attack{Queue: name, What: "copies one of " + fleet.Queues[other] + " into it", Want: waits}, edited: mark(&untouched[other]), queue: i, foreign: true})
 		if err := attacker.Rewrite(ctx, name, func(all []driver.Message) []driver.Message {
 			return append(all, untouched[i], untouched[other])
@@ -139,10 +140,10 @@ func (s *session) attack(ctx context.Context) (err error) {
 	for _, v := range victims {
 		s.report.Attacks = append(s.report.Attacks, *v.report)
 		if v.report.Outcome != v.report.Want {
-			s.report.fault("%s: whoever %s: %s, want %s", v.report.Queue, v.report.What, v.report.Outcome, v.report.Want)
+			s.report.fault("%s: an attacker who %s: %s, want %s", v.report.Queue, v.report.What, v.report.Outcome, v.report.Want)
 		}
 		switch v.report.Want {
-		case delivered:
+		case delivered, repeated:
 		case waits:
 			s.findings[finding{v.report.Queue, keyNotFound}]++
 		default:
@@ -180,10 +181,10 @@ func (s *session) fill(ctx context.Context, queueIndex int) ([]*hooks.Hook, erro
 	return posted, nil
 }
 
-// settle waits until all victims became what they must, and notes what became of
-// each.
+// settle waits until all attacked messages reached their expected outcome, and notes
+// the outcome of each.
 func (s *session) settle(ctx context.Context, a *sqliteattack.Attacker, victims []*victim) error {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	ctx, cancel := context.WithTimeout(ctx, s.stepTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -235,6 +236,15 @@ func (s *session) look(ctx context.Context, a *sqliteattack.Attacker, victims []
 			of := tasksOf(tasks, v.hook.Delivery)
 			if len(of) > 0 && of[0].Bot == v.report.Queue && of[0].SHA256 == v.hook.SHA256() && of[0].Event == v.hook.Event {
 				v.report.Outcome = delivered
+			}
+		case v.report.Want == repeated:
+			switch n := len(tasksOf(tasks, v.edited.id)); {
+			case n > 1:
+				v.report.Outcome = "handled twice"
+			case len(reasons) > 0:
+				v.report.Outcome = reasons[0]
+			case n == 1 && len(waiting[v.queue][v.edited]) == 0:
+				v.report.Outcome = repeated
 			}
 		case v.foreign:
 			wrong := slices.ContainsFunc(tasksOf(tasks, v.edited.id), func(t consumer.Task) bool { return t.Bot == v.report.Queue })

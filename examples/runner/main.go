@@ -1,4 +1,4 @@
-// Command runner shows the router and the three bots at work, and somebody who
+// Command runner shows the router and the three bots at work, and an attacker who
 // controls the broker at work against them.
 //
 //	go run ./runner [--json] [--logs] [--dir FOLDER] [--count N]
@@ -7,7 +7,7 @@
 // in a folder of its own, with fresh keys, and posts real webhooks with
 // signatures. It tells what each bot received, edits messages where they are
 // stored and tells what became of them, and compares the programs' metrics with
-// what it did itself. It ends with 1 where anything differs from what was sent,
+// what it did itself. It exits with 1 if anything differs from what was sent,
 // and leaves no process and no file behind.
 package main
 
@@ -27,8 +27,8 @@ import (
 
 // How long all of it may take, and one step.
 const (
-	limit    = 2 * time.Minute
-	patience = 15 * time.Second
+	limit       = 2 * time.Minute
+	stepTimeout = 15 * time.Second
 )
 
 var errDiffers = errors.New("something differs from what was sent")
@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	built := time.Since(begin)
-	r, err := play(ctx, o, *count, patience)
+	r, err := play(ctx, o, *count, stepTimeout)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (s *session) scrape(ctx context.Context, p *fleet.Process) (scraped, error)
 	return parser.TextToMetricFamilies(strings.NewReader(text))
 }
 
-// value is that of one series, 0 where there is none.
+// value is that of one series, 0 if there is none.
 func (s scraped) value(name string, labels map[string]string) float64 {
 	for _, m := range s[name].GetMetric() {
 		found := 0
@@ -47,7 +47,7 @@ func (s scraped) value(name string, labels map[string]string) float64 {
 // started anew before the attacks, and so count from there. A message is settled a
 // moment before that is counted.
 func (s *session) measure(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	ctx, cancel := context.WithTimeout(ctx, s.stepTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -18,10 +18,10 @@ import (
 // session is one run.
 type session struct {
 	*fleet.Fleet
-	report   *Report
-	hooks    []hooks.Hook
-	client   *http.Client
-	patience time.Duration // with each step
+	report      *Report
+	hooks       []hooks.Hook
+	client      *http.Client
+	stepTimeout time.Duration // with each step
 
 	sent     [len(fleet.Queues)]int // messages that the broker took, by queue
 	accepted int                    // answers of 202
@@ -34,8 +34,8 @@ type finding struct{ queue, code string }
 
 // play starts the fleet, does all of it, and ends the fleet. An error means that it
 // could not be done; what went wrong in it is in the report. For what must come of
-// each step it waits up to patience.
-func play(ctx context.Context, o *fleet.Options, count int, patience time.Duration) (_ *Report, err error) {
+// each step it waits up to stepTimeout.
+func play(ctx context.Context, o *fleet.Options, count int, stepTimeout time.Duration) (_ *Report, err error) {
 	begin := time.Now()
 	all, err := hooks.Load(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func play(ctx context.Context, o *fleet.Options, count int, patience time.Durati
 	}
 	defer f.Close()
 	s := &session{
-		Fleet: f, patience: patience, report: &Report{Faults: []string{}}, hooks: all,
+		Fleet: f, stepTimeout: stepTimeout, report: &Report{Faults: []string{}}, hooks: all,
 		client:  &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{}},
 		refused: make(map[string]int), findings: make(map[finding]int),
 	}
@@ -125,7 +125,7 @@ func (s *session) deliver(ctx context.Context) error {
 		})
 	}
 	want := s.accepted
-	waiting, cancel := context.WithTimeout(ctx, s.patience)
+	waiting, cancel := context.WithTimeout(ctx, s.stepTimeout)
 	defer cancel()
 	if err := s.Wait(waiting, func(t []consumer.Task) bool { return len(t) >= want }); err != nil {
 		s.report.fault("not all webhooks arrived: %v", err)
@@ -146,7 +146,7 @@ func (s *session) deliver(ctx context.Context) error {
 	return nil
 }
 
-// arrived faults what a bot reports of a webhook where it differs from what was
+// arrived faults what a bot reports of a webhook if it differs from what was
 // sent.
 func (s *session) arrived(event, sum string, t *consumer.Task) {
 	if t.SHA256 != sum || t.Event != event {

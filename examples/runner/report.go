@@ -29,7 +29,7 @@ type Webhook struct {
 	SHA256   string `json:"sha256"` // as sent
 	Status   int    `json:"status"` // of the answer
 
-	Bot     string `json:"bot"` // that reported it; empty: none did
+	Bot     string `json:"bot"` // that reported it; empty means none did
 	Arrived string `json:"arrived_sha256"`
 	KeyID   string `json:"key_id"`
 	Session string `json:"session"`
@@ -49,7 +49,7 @@ type Refused struct {
 	Answer string `json:"answer"`
 }
 
-// Attack is what somebody who controls the broker did to a stored message.
+// Attack is what an attacker who controls the broker did to a stored message.
 type Attack struct {
 	Queue   string `json:"queue"`
 	What    string `json:"what"`
@@ -110,7 +110,7 @@ func (r *Report) print(w io.Writer) error {
 		p.line("  %s\t%d\t%s", x.What, x.Status, x.Answer)
 	}
 	p.end()
-	p.line("What became of messages that somebody edited in the broker's file")
+	p.line("What became of messages that were edited in the broker's file")
 	p.end()
 	p.line("  queue\tedit\toutcome")
 	for _, a := range r.Attacks {

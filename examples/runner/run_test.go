@@ -39,7 +39,7 @@ func TestPlay(t *testing.T) {
 	if err := r.print(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"task-tactician-1", "authentication_failed", "nonce_reused", "All of it is as it was sent."} {
+	for _, want := range []string{"task-tactician-1", "authentication_failed", "handled once already", "All of it is as it was sent."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("what is printed lacks %q", want)
 		}
@@ -61,7 +61,7 @@ func TestPlayFindsForgery(t *testing.T) {
 	}
 	found := strings.Join(r.Faults, "\n")
 	for _, want := range []string{
-		"whoever replaces it by plaintext: is not settled, want plaintext_rejected",
+		"an attacker who replaces it by plaintext: is not settled, want plaintext_rejected",
 		`queue_messages_received_total{encrypted="false",queue="task-tactician"} is 1, want 0`,
 	} {
 		if !strings.Contains(found, want) {

@@ -18,7 +18,7 @@ var rootImports = map[string][]string{
 	"replay":            {"internal/replaystate"},
 	"sessionkey":        {"internal/jsonscan"},
 	"backoff":           nil,
-	"observe":           {"driver", "keys"},
+	"observe":           {"driver", "keys", "replay"},
 	"spec":              nil,
 	"docs/first":        {".", "keys", "memqueue", "replay", "worker"},
 	"memqueue":          {"driver"},
@@ -31,10 +31,11 @@ var rootImports = map[string][]string{
 	"replay/cas":        {"replay", "internal/replaystate"},
 	"replay/replaytest": {"replay"},
 	// What decides and what seals never imports queue.
-	"internal/intake":  {"driver", "keys"},
-	"internal/sealing": {"driver", "envelope", "keys", "observe", "internal/stream"},
-	"internal/stream":  nil,
-	"internal/...":     {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
+	"internal/intake":     {"driver", "keys"},
+	"internal/accounting": {"replay"},
+	"internal/sealing":    {"driver", "envelope", "keys", "observe", "internal/stream"},
+	"internal/stream":     nil,
+	"internal/...":        {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
 }
 
 // kind is the purpose of a nested module.
@@ -64,6 +65,7 @@ var moduleKinds = map[string]kind{
 	"cmd/qrt":  program,
 	"examples": untagged,
 	"tests":    untagged,
+	"tools":    untagged,
 }
 
 // kindImports says which packages of the root module a nested module may import

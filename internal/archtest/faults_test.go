@@ -53,48 +53,22 @@ import (
 )
 
 func TestClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { time.Sleep(1); step() })
+	synctest.Test(t, func(t *testing.T) { time.Sleep(1) })
 	synctest.Test(t, named)
 	bubble(t, func() { time.Sleep(1) })
 	_ = memqueue.New
 }
 
-func TestWrapped(t *testing.T) { bubble(t, func() { time.Sleep(1) }) }
-
 func bubble(t *testing.T, f func()) { synctest.Test(t, func(*testing.T) { f() }) }
-
-func step() { time.Sleep(1) }
-
-func named(t *testing.T) { clock{}.advance() }
-
-type clock struct{}
-
-func (clock) advance() { time.Sleep(1) }
-
-var faults = []func(){func() { time.Sleep(1) }}
 `,
-	"keys/keys_test.go": `package keys_test
+	"sender_test.go":    "package queue_test\n\nimport \"time\"\n\nvar x = bubble(nil, func() { time.Sleep(1) })\n",
+	"keys/keys_test.go": "package keys_test\n\nimport \"time\"\n\nvar o = Options{Bubble: true, Replace: func() { time.Sleep(1) }}\n",
+	"driver/driver_test.go": `package driver_test
 
 import (
 	"testing"
 	"time"
-
-	"example.com/queue/keys/keytest"
 )
-
-func TestKeys(t *testing.T) {
-	keytest.Run(t, keytest.Options{Bubble: true, Replace: func() { time.Sleep(1) }})
-}
-
-func suite(t *testing.T, settle func()) {
-	keytest.Run(t, keytest.Options{Bubble: true, Replace: settle})
-}
-
-func TestSuite(t *testing.T) { suite(t, func() { time.Sleep(1) }) }
-
-type slow struct{}
-
-func (slow) Derive() { time.Sleep(1) }
 
 func TestKill(t *testing.T) {
 	time.Sleep(1) // real time: the other process has no bubble
@@ -102,49 +76,8 @@ func TestKill(t *testing.T) {
 	time.Sleep(1)
 }
 `,
-	"driver/driver.go": `// Package driver is a driver.
-package driver
-
-// Kinds.
-const (
-	Other = iota
-	Last
-)
-
-var Table = []int{1} // a table
-
-// Queue is a queue.
-type Queue interface {
-	// Send sends.
-	Send() error
-	error
-	Stats() int // a count
-}
-
-// T means what *testing.T means.
-type T interface {
-	Helper()
-	Failed() bool
-}
-
-// Func does.
-type Func interface{ Do() }
-
-// List is a list.
-type List[E any] struct{}
-
-// Get gets.
-func (*List[E]) Get() {}
-
-// Pair is a pair.
-type Pair[A, B any] struct{}
-
-// Get gets.
-func (Pair[A, B]) Get() {}
-`,
-	"envelope/envelope.go": "// Package envelope seals.\npackage envelope\n\nimport (\n\t\"crypto/rand\"\n\t\"time\"\n)\n\nvar _ = rand.Reader\n\nvar epoch = 5 * time.Minute\n",
-	"envelope/envelope_test.go": "package envelope\n\nimport (\n\t\"os\"\n\t\"testing\"\n\t\"time\"\n\n\t\"example.com/queue/spec\"\n)\n\n" +
-		"func TestNow(t *testing.T) { _, _, _ = time.Now(), os.Args, spec.Vectors }\n",
+	"driver/driver.go":              "// Package driver is a driver.\npackage driver\n\n// Queue is a queue.\ntype Queue interface{ Send() error }\n",
+	"envelope/envelope.go":          "// Package envelope seals.\npackage envelope\n",
 	"memqueue/memqueue.go":          "// Package memqueue keeps.\npackage memqueue\n\nimport \"example.com/queue/driver\"\n\n// New is new.\nvar New driver.Queue\n",
 	"drivertest/t.go":               "// Package drivertest tests.\npackage drivertest\n\nimport _ \"example.com/queue/driver\"\n",
 	"attacktest/attack.go":          "// Package attacktest attacks.\npackage attacktest\n\nimport (\n\t_ \"example.com/queue\"\n\t_ \"example.com/queue/drivertest\"\n)\n",
@@ -225,36 +158,6 @@ var faults = []fault{
 	{"the root module requires nothing", "replace", map[string]string{"go.mod": clean["go.mod"] + "replace example.com/a => ../a\n"}, "go.mod", "replaces example.com/a"},
 	{"the root module requires nothing", "tool", map[string]string{"go.mod": clean["go.mod"] + "tool golang.org/x/tools/cmd/stringer\n"}, "go.mod", "has a tool line"},
 
-	{"the root module imports the standard library only", "a library", add("x.go", "queue", "golang.org/x/crypto/hkdf"), "x.go", "imports golang.org/x/crypto/hkdf"},
-	{"the root module imports the standard library only", "a library in a test", add("keys/x_test.go", "keys", "github.com/stretchr/testify"), "keys/x_test.go", "standard library only"},
-	{"the root module imports the standard library only", "cgo", add("x.go", "queue", "C"), "x.go", "imports C"},
-
-	{"envelope does no I/O and keeps no clock", "network", add("envelope/x.go", "envelope", "net/netip"), "envelope/x.go", "does no I/O"},
-	{"envelope does no I/O and keeps no clock", "files", add("envelope/x.go", "envelope", "os"), "envelope/x.go", "does no I/O"},
-	{"envelope does no I/O and keeps no clock", "log", add("envelope/x.go", "envelope", "log/slog"), "envelope/x.go", "logs nothing"},
-	{"envelope does no I/O and keeps no clock", "weak randomness", add("envelope/x.go", "envelope", "math/rand/v2"), "envelope/x.go", "one source of randomness"},
-	{"envelope does no I/O and keeps no clock", "clock", map[string]string{"envelope/x.go": "package envelope\n\nimport \"time\"\n\nvar now = time.Now\n"}, "envelope/x.go", "uses time.Now"},
-	{"envelope does no I/O and keeps no clock", "renamed clock", map[string]string{"envelope/x.go": "package envelope\n\nimport t \"time\"\n\nvar age = t.Since(t.Time{})\n"}, "envelope/x.go", "uses time.Since"},
-
-	{"package testing stays in tests and suites", "in a library", add("memqueue/x.go", "memqueue", "testing"), "memqueue/x.go", "small interface of your own"},
-	{"package testing stays in tests and suites", "in an internal package of a program", add("internal/backoff/x.go", "backoff", "testing"), "internal/backoff/x.go", "imports testing"},
-	{"package testing stays in tests and suites", "in drivertest", add("drivertest/x.go", "drivertest", "testing/synctest"), "drivertest/x.go", "imports testing/synctest"},
-
-	{"packages have a comment", "none", map[string]string{"doc.go": "package queue\n"}, ".", "package queue has no comment"},
-	{"packages have a comment", "only a build constraint", map[string]string{"keys/keys.go": "//go:build linux\n\npackage keys\n"}, "keys", "package keys has no comment"},
-	{"packages have a comment", "of another form", map[string]string{"keys/keys.go": "// Some keys.\npackage keys\n"}, "keys", `does not start "Package keys"`},
-	{"packages have a comment", "a command without", map[string]string{"examples/router/main.go": "package main\n"}, "examples/router", `starting "Command"`},
-
-	{"exported names have a comment", "function", decl("func Open() {}"), "x.go", "function Open"},
-	{"exported names have a comment", "method", decl("func (c *Client) Close() {}"), "x.go", "method Client.Close"},
-	{"exported names have a comment", "generic method", map[string]string{"driver/x.go": "package driver\n\nfunc (p Pair[A, B]) Set() {}\n"}, "driver/x.go", "method Pair.Set"},
-	{"exported names have a comment", "type", decl("type Sender struct{}"), "x.go", "type Sender"},
-	{"exported names have a comment", "constant", decl("const (\n\tMax = 1\n)"), "x.go", "const Max"},
-	{"exported names have a comment", "variable", decl("var ErrX error"), "x.go", "var ErrX"},
-	{"exported names have a comment", "interface method", decl("// Codec is a codec.\ntype Codec interface {\n\tEncode()\n\t// Decode decodes.\n\tDecode()\n}"), "x.go", "method Codec.Encode"},
-	{"exported names have a comment", "option", decl("// SenderOptions are options.\ntype SenderOptions struct {\n\t// Size is a size.\n\tSize int\n\n\tLinger int\n}"), "x.go", "field SenderOptions.Linger"},
-	{"exported names have a comment", "directive only", decl("//go:noinline\nfunc Open() {}"), "x.go", "function Open"},
-
 	{"names are nouns", "package", add("internal/util/x.go", "util", "context"), "internal/util", `"util"`},
 	{"names are nouns", "compound package", add("internal/strutil/x.go", "strutil", "context"), "internal/strutil", `"strutil"`},
 	{"names are nouns", "package name only", add("internal/x/x.go", "common", "context"), "internal/x", `"common"`},
@@ -262,7 +165,14 @@ var faults = []fault{
 	{"names are nouns", "file", add("types.go", "queue", "context"), "types.go", `"types"`},
 	{"names are nouns", "test file", add("client_helpers_test.go", "queue", "context"), "client_helpers_test.go", `"helpers"`},
 
-	{"files stay short", "long file", map[string]string{"x.go": "package queue\n" + strings.Repeat("\n", 800)}, "x.go", "801 lines"},
+	{"functions are short and their calls readable", "long", decl("func f() {" + strings.Repeat("\n", 60) + "}"), "x.go", "f has 61 lines"},
+	{"functions are short and their calls readable", "parameters", declare("internal/backoff/x.go", "backoff", "func (hidden) f(a, b int, c, d string, e any, _ error) {}"), "internal/backoff/x.go", "f has 6 parameters"},
+	{"functions are short and their calls readable", "a literal", declare("worker/run/x.go", "run", "var _ = f(1, true)"), "worker/run/x.go", "passes true"},
+	{"functions are short and their calls readable", "a literal to a method", declare("deadletter/x.go", "deadletter", "func g() { a.b.Set(false) }"), "deadletter/x.go", "passes false"},
+
+	{"package queue stays small", "names", decl("// Errors.\nvar (\n" + strings.Repeat("\tA, B int\n", 70) + ")"), ".", "exports 144 names"},
+	{"package queue stays small", "methods", decl("// T is.\ntype T[A, B any] struct{}\n" + strings.Repeat("\nfunc (*T[A, B]) M() {}", 136)), ".", "exports 141 names"},
+	{"package queue stays small", "lines", decl(strings.Repeat("func F() {}\n", 58)), ".", "prints 61 lines"},
 
 	{"test vectors are there", "none", map[string]string{"spec/vectors/valid.txt": ""}, "spec/vectors", "holds no vector"},
 	{"test vectors are there", "empty", map[string]string{"spec/vectors/none.txt": empty}, "spec/vectors/none.txt", "is empty"},
@@ -270,6 +180,7 @@ var faults = []fault{
 
 	{"nested modules replace what they reach", "root not replaced", map[string]string{"otel/go.mod": "module example.com/queue/otel\n\nrequire example.com/queue v0.0.0\n"}, "otel/go.mod", "add replace example.com/queue => ../"},
 	{"nested modules replace what they reach", "sibling not replaced", map[string]string{"connect/go.mod": strings.Replace(clean["connect/go.mod"], "\texample.com/queue/sqlite =>", "\t// ", 1)}, "connect/go.mod", "add replace example.com/queue/sqlite => ../sqlite"},
+	{"nested modules replace what they reach", "version in a module that is not released", map[string]string{"examples/go.mod": "module example.com/queue/examples\n\nrequire example.com/queue v0.1.0\n"}, "examples/go.mod", "add replace example.com/queue => ../"},
 	{"nested modules replace what they reach", "wrong folder", map[string]string{"cmd/qrt/go.mod": "module example.com/queue/cmd/qrt\n\nreplace example.com/queue => ../\n"}, "cmd/qrt/go.mod", "write ../../"},
 	{"nested modules replace what they reach", "by a version", map[string]string{"otel/go.mod": "module example.com/queue/otel\n\nreplace example.com/queue => example.com/queue v1.0.0\n"}, "otel/go.mod", "write ../"},
 	{"nested modules replace what they reach", "a fork", map[string]string{"sqlite/go.mod": clean["sqlite/go.mod"] + "replace modernc.org/sqlite => example.org/fork v1.0.0\n"}, "sqlite/go.mod", "only modules of this repository"},
@@ -289,9 +200,7 @@ var faults = []fault{
 
 	{"tests do not sleep", "test", sleeping("func TestX(t *testing.T) { time.Sleep(1) }"), "x_test.go", "testing/synctest"},
 	{"tests do not sleep", "method value", sleeping("var wait = time.Sleep"), "x_test.go", "testing/synctest"},
-	{"tests do not sleep", "called by a test without a bubble", sleeping("func pause() { time.Sleep(1) }\n\nfunc TestX(t *testing.T) { pause() }"), "x_test.go", "testing/synctest"},
-	{"tests do not sleep", "calls what runs in a bubble", sleeping("func TestX(t *testing.T) { step(); time.Sleep(1) }"), "x_test.go", "testing/synctest"},
-	{"tests do not sleep", "test beside others with bubbles", map[string]string{"client_test.go": clean["client_test.go"] + "\nfunc TestX(t *testing.T) { time.Sleep(1) }\n"}, "client_test.go", "testing/synctest"},
+	{"tests do not sleep", "bubbles of another folder", declare("keys/x_test.go", "keys", "import \"time\"\n\nvar x = bubble(nil, func() { time.Sleep(1) })"), "keys/x_test.go", "testing/synctest"},
 	{"tests do not sleep", "excuse without reason", sleeping("func TestX(t *testing.T) {\n\ttime.Sleep(1) // real time:\n}"), "x_test.go", "testing/synctest"},
 	{"tests do not sleep", "suite without bubble", map[string]string{"keys/keys_test.go": "package keys_test\n\nimport \"time\"\n\nvar o = Options{Bubble: false, Replace: func() { time.Sleep(1) }}\n"}, "keys/keys_test.go", "testing/synctest"},
 
@@ -342,9 +251,12 @@ func add(name, pkg, imports string) map[string]string {
 	return map[string]string{name: "package " + pkg + "\n\nimport _ \"" + imports + "\"\n"}
 }
 
-// decl is a new file of the root package with one declaration.
-func decl(text string) map[string]string {
-	return map[string]string{"x.go": "package queue\n\n" + text + "\n"}
+// decl is a new file of the root package with these declarations.
+func decl(text string) map[string]string { return declare("x.go", "queue", text) }
+
+// declare is a new file with these declarations.
+func declare(name, pkg, text string) map[string]string {
+	return map[string]string{name: "package " + pkg + "\n\n" + text + "\n"}
 }
 
 // sleeping is a new test file of the root package that imports time.

@@ -8,9 +8,9 @@ import (
 )
 
 // checkFragments wants the lines of every Go fragment of a document to stand in
-// one Go file of the tree, in the same order, where they are compiled: a fragment
-// that nobody compiles is wrong before long. A document may leave lines out, the
-// handling of errors above all. White space does not count.
+// one Go file of the tree, in the same order, so that they are compiled: a fragment
+// that is never compiled is wrong before long. A document may leave lines out, above
+// all the handling of errors. White space does not count.
 func checkFragments(t *Tree) []Violation {
 	var code [][]string
 	for _, f := range t.Files {

@@ -40,7 +40,7 @@ func checkLinks(t *Tree) []Violation {
 	return sorted(list)
 }
 
-// broken says why a link in the document name leads nowhere, "" where it leads
+// broken says why a link in the document name leads nowhere, "" if it leads
 // somewhere or out of the repository.
 func broken(fsys fs.FS, name, target string) string {
 	if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {

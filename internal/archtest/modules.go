@@ -10,7 +10,8 @@ import (
 // checkReplace lets each nested module build, tidy and test alone: its go.mod
 // leads to the root and to each sibling that it requires, by path, and to
 // nothing else. A replacement of any other module would not reach users, who
-// then build something that was never tested.
+// then build something that was never tested. The commit of a release pins its
+// siblings to a version instead (see tools/release).
 func checkReplace(t *Tree) []Violation {
 	var list []Violation
 	root := t.Root()
@@ -31,13 +32,17 @@ func checkReplace(t *Tree) []Violation {
 			}
 		}
 		for _, r := range m.Require {
-			if sibling := t.module(r.Path); sibling != nil && !replaced[r.Path] {
+			if sibling := t.module(r.Path); sibling != nil && !replaced[r.Path] && !m.pins(r) {
 				list = append(list, Violation{m.File(), r.Line, fmt.Sprintf("requires %s without replacing it: add replace %s => %s", r.Path, r.Path, relative(m.Dir, sibling.Dir))})
 			}
 		}
 	}
 	return sorted(list)
 }
+
+// pins reports whether a released module requires a sibling at a version that
+// exists, as it does in the commit of a release.
+func (m *Module) pins(r Require) bool { return m.Tagged() && r.Version != unreleased }
 
 // checkRequire keeps test libraries out of what users download: a released module
 // requires directly only what its own code imports outside of tests, the root and
@@ -81,7 +86,7 @@ func (m *Module) requirement(importPath string) string {
 	return longest
 }
 
-// module returns the module of that path, nil where it is none of ours.
+// module returns the module of that path, nil if it is none of ours.
 func (t *Tree) module(modulePath string) *Module {
 	for _, m := range t.Modules {
 		if m.Path == modulePath {
@@ -122,6 +127,26 @@ func checkWorkspace(t *Tree) []Violation {
 	}
 	for _, r := range t.Work.Replace {
 		list = append(list, Violation{"go.work", r.Line, "has a replace line: each go.mod carries its own, so that it works alone"})
+	}
+	return list
+}
+
+// checkNoRequire holds the claim that a program that imports the root module gets no
+// other module with it.
+func checkNoRequire(t *Tree) []Violation {
+	var list []Violation
+	root := t.Root()
+	for _, r := range root.Require {
+		list = append(list, Violation{root.File(), r.Line, fmt.Sprintf("requires %s: the root module has no requirements; put the code that needs it into a nested module", r.Path)})
+	}
+	for _, r := range root.Replace {
+		list = append(list, Violation{root.File(), r.Line, fmt.Sprintf("replaces %s: the root module has nothing to replace; remove the line", r.Old)})
+	}
+	for _, d := range root.Other {
+		if d.Verb == "retract" {
+			continue
+		}
+		list = append(list, Violation{root.File(), d.Line, fmt.Sprintf("has a %s line: the root's go.mod names the module, the version of Go and retracted versions, and nothing else", d.Verb)})
 	}
 	return list
 }

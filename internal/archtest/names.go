@@ -7,9 +7,6 @@ import (
 	"strings"
 )
 
-// maxLines is where a file is to be split.
-const maxLines = 800
-
 // vague are the words that say nothing about what a package or a file holds.
 var vague = []string{
 	"util", "utils", "common", "helper", "helpers", "misc", "types", "manager",
@@ -34,7 +31,7 @@ func checkNames(t *Tree) []Violation {
 }
 
 // vagueWord returns the first vague word of a name whose words are joined by
-// underscores, and "" where there is none.
+// underscores, and "" if there is none.
 func vagueWord(name string) string {
 	for word := range strings.SplitSeq(strings.ToLower(name), "_") {
 		if slices.Contains(vague, word) || slices.ContainsFunc(vague[:2], func(v string) bool { return len(word) > len(v) && strings.HasSuffix(word, v) }) {
@@ -42,14 +39,4 @@ func vagueWord(name string) string {
 		}
 	}
 	return ""
-}
-
-func checkLength(t *Tree) []Violation {
-	var list []Violation
-	for _, f := range t.Files {
-		if f.Lines > maxLines {
-			list = append(list, Violation{f.Path, 0, fmt.Sprintf("%d lines, more than %d: split it by noun", f.Lines, maxLines)})
-		}
-	}
-	return sorted(list)
 }

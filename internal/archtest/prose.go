@@ -5,24 +5,8 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 )
-
-// proseDone lists the folders and files whose English is checked: the documents
-// and the comments of Go files other than tests, in a folder and below it. To
-// extend the check, mend the comments of a folder and add it here. The entry "."
-// stands for the whole repository; once it passes, it replaces all others.
-var proseDone = []string{
-	"docs",
-	"examples/README.md",
-	"examples/observed",
-	"CHANGELOG.md",
-	"CONTRIBUTING.md",
-	"DESIGN.md",
-	"README.md",
-	"SECURITY.md",
-}
 
 // maxParagraph bounds a paragraph of folder docs in lines: these pages are read in
 // a hurry.
@@ -55,7 +39,7 @@ var codeSpan = regexp.MustCompile("`[^`]*`")
 func checkProse(t *Tree) []Violation {
 	var list []Violation
 	_ = walk(t.FS, func(name string) error { // Load has just read the same folders
-		if path.Ext(name) != ".md" || !proseIsDone(name) {
+		if path.Ext(name) != ".md" {
 			return nil
 		}
 		src, err := fs.ReadFile(t.FS, name)
@@ -66,7 +50,7 @@ func checkProse(t *Tree) []Violation {
 		return nil
 	})
 	for _, f := range t.Files {
-		if f.Test || !proseIsDone(f.Path) {
+		if f.Test {
 			continue
 		}
 		for _, group := range f.Syntax.Comments {
@@ -78,14 +62,6 @@ func checkProse(t *Tree) []Violation {
 		}
 	}
 	return sorted(list)
-}
-
-// proseIsDone reports whether proseDone covers a file.
-func proseIsDone(name string) bool {
-	return slices.ContainsFunc(proseDone, func(done string) bool {
-		_, below := within(name, done)
-		return below || done == "."
-	})
 }
 
 // avoid returns the wordings to avoid in a text that begins at the line.

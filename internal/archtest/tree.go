@@ -142,7 +142,7 @@ func (t *Tree) imports(f *File) []Import {
 }
 
 // importName returns the name under which f imports the package, which is the
-// last element of pkg where no other is given, and "" where it does not.
+// last element of pkg where no other is given, and "" if it does not.
 func (t *Tree) importName(f *File, pkg string) string {
 	for _, s := range f.Syntax.Imports {
 		if p, err := strconv.Unquote(s.Path.Value); err != nil || p != pkg {
@@ -174,24 +174,6 @@ func within(name, parent string) (rest string, ok bool) {
 		return "", true
 	}
 	return strings.CutPrefix(name, parent+"/")
-}
-
-// packages returns the folders that hold Go files other than tests, sorted, with
-// these files.
-func (t *Tree) packages() ([]string, map[string][]*File) {
-	files := make(map[string][]*File)
-	var dirs []string
-	for _, f := range t.Files {
-		if f.Test {
-			continue
-		}
-		if files[f.Dir] == nil {
-			dirs = append(dirs, f.Dir)
-		}
-		files[f.Dir] = append(files[f.Dir], f)
-	}
-	slices.Sort(dirs)
-	return dirs, files
 }
 
 // findModules reads every go.mod of the tree.

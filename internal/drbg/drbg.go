@@ -4,8 +4,8 @@
 // There the generator of Go's cryptographic module seeds itself by measuring
 // time (SP 800-90B), which stands still in a bubble, and panics. It keeps one
 // instance for reads one after another and a pool for reads at the same time.
-// Whoever fills the pool before the first bubble, and keeps the garbage collector
-// from emptying it, has no seeding left to do inside.
+// A test that fills the pool before its first bubble, and keeps the garbage collector
+// from emptying it, seeds no generator inside of a bubble.
 package drbg
 
 import (
@@ -26,7 +26,7 @@ const (
 	memory = 4 << 30
 )
 
-// Prime fills the generator's pool where FIPS 140-3 mode is on, which takes some
+// Prime fills the generator's pool if FIPS 140-3 mode is on, which takes some
 // seconds, and does nothing otherwise. It is for TestMain, before any test.
 func Prime() {
 	if !fips140.Enabled() {

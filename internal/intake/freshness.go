@@ -45,7 +45,7 @@ type Freshness struct {
 
 // Judgement is what Judge found.
 type Judgement struct {
-	Reason string        // driver.ReasonMessageExpired or ReasonMessageFromFuture; empty: nothing is wrong
+	Reason string        // driver.ReasonMessageExpired or ReasonMessageFromFuture; empty means nothing is wrong
 	Wait   time.Duration // for ReasonMessageFromFuture: until it is due
 	// MaxAge is the limit that was passed, for ReasonMessageExpired; 0 if it was the
 	// message's own ExpiresAt.

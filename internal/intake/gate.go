@@ -12,7 +12,7 @@ import (
 // at a time, so that one that hung would be the last.
 const AskTimeout = 15 * time.Second
 
-// Answer is what was found out about an outage.
+// Answer is the result of a check whether an outage is over.
 type Answer uint8
 
 // The answers.
@@ -22,7 +22,7 @@ const (
 	NeedsMessage               // only a message can tell
 )
 
-// Change is told when a receiver stops or resumes.
+// Change says that a receiver stopped or resumed.
 type Change struct {
 	Stopped bool   // else it resumed
 	Reason  string // of the outage, or driver.ReasonAuthentication for a pause
@@ -32,8 +32,8 @@ type Change struct {
 // GateOptions configure a [Gate].
 type GateOptions struct {
 	MaxAuthFailures int // in a row, after which receiving pauses; at least 1
-	// Ask finds out at no message's cost whether an outage is over. Its context ends
-	// after AskTimeout.
+	// Ask finds out without a message whether an outage is over. Its context ends after
+	// AskTimeout.
 	Ask func(context.Context, Outage) Answer
 	// Tell is called after each change, outside of the Gate's lock.
 	Tell func(context.Context, Change)
@@ -64,7 +64,7 @@ type Permit struct {
 	probe probe // what the fetch finds out
 }
 
-// probe says what a fetch of one message finds out.
+// probe says what a fetch of one message tests.
 type probe uint8
 
 const (

@@ -64,10 +64,13 @@ func (c Counts) Sub(d Counts) Counts {
 // Bound bounds what a store, a group or a sender of a group holds.
 type Bound struct{ Records, Streams, Intervals int64 }
 
-// reached reports whether there is no room for one more record, or for one more
-// stream if that is asked.
+// full reports whether there is no room for one more record.
+func (q Bound) full(c Counts) bool { return c.Records >= q.Records || c.Intervals >= q.Intervals }
+
+// reached reports whether there is no room for one more record, or, if stream is set,
+// for one more record and one more stream.
 func (q Bound) reached(c Counts, stream bool) bool {
-	return c.Records >= q.Records || c.Intervals >= q.Intervals || stream && c.Streams >= q.Streams
+	return q.full(c) || stream && c.Streams >= q.Streams
 }
 
 // Tight reports whether old streams should make room.
@@ -94,7 +97,7 @@ func (l *Limits) Room(store, group, sender Counts, stream bool) Outcome {
 
 // Open says whether the store and the group take another record, of any sender.
 func (l *Limits) Open(store, group Counts) Outcome {
-	if l.Group.reached(group, false) || l.Store.reached(store, false) {
+	if l.Group.full(group) || l.Store.full(store) {
 		return Full
 	}
 	return Done

@@ -17,8 +17,8 @@ type Opener struct {
 	Queue   string
 	Origins []string     // queues beside Queue that a message may have been sealed for
 	Senders []string     // who may send; nil means every sender
-	Crypto  Crypto       // nil: there are no keys, and no sealed message opens
-	Valid   *keys.Cached // bounds what messages that are not authentic ask of the keys; nil: every key ID reaches Crypto
+	Crypto  Crypto       // nil means there are no keys, and no sealed message opens
+	Valid   *keys.Cached // bounds what messages that are not authentic ask of the keys; nil means every key ID reaches Crypto
 	Observe *observe.Scope
 }
 
@@ -136,7 +136,7 @@ func (o *Opener) known(ctx context.Context, id keys.ID) *Failure {
 }
 
 func (o *Opener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery) ([]byte, *Failure) {
-	if m.DuplicateName { // nobody can tell which value was bound (qre1, Section 6.1)
+	if m.DuplicateName { // it cannot be told which value was bound (qre1, Section 6.1)
 		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
 	}
 	data, err := envelope.AppendContext(nil, &envelope.Context{

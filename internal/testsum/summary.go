@@ -102,7 +102,7 @@ func (s *summary) endTest(action string, t test) {
 }
 
 // endPackage prints the closing line of a package. What else a package printed
-// is shown only where it failed.
+// is shown only if it failed.
 func (s *summary) endPackage(e *event) {
 	t := test{e.Package, ""}
 	lines := s.output[t]

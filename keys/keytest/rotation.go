@@ -109,8 +109,8 @@ func anotherSecretLater(t *trial) {
 	t.get(b)
 }
 
-// inUse asks from several goroutines while keys come and go. Whoever gets an
-// answer gets a right one.
+// inUse asks from several goroutines while keys are added and removed, and checks that
+// each answer is right.
 func inUse(t *trial) {
 	const generations = 8
 	all := make([]Material, generations)

@@ -14,7 +14,7 @@ import (
 // Material is one key as a store holds it.
 type Material struct {
 	ID               keys.ID
-	Sender           string // of a sender key, whose Secret is then that of the sender; empty: a master key
+	Sender           string // of a sender key, whose Secret is then that of the sender; empty means a master key
 	Secret           []byte
 	Created, Expires time.Time
 	Queues           []string
@@ -22,7 +22,7 @@ type Material struct {
 
 // Content is what a store holds.
 type Content struct {
-	Current keys.ID // empty: none
+	Current keys.ID // empty means none
 	Keys    []Material
 }
 

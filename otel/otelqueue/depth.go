@@ -25,9 +25,9 @@ type Counted interface {
 }
 
 // WatchDepth makes the meter ask the queues for their counts whenever metrics are
-// collected: queue_depth{queue,state} with the states ready, in_flight, scheduled
-// and dead_letters, and queue_oldest_message_age_seconds{queue}. What a broker
-// does not tell, or not within three seconds, has no series. stop ends it.
+// collected: queue_depth{queue,state} with the states ready, in_flight, scheduled and
+// dead_letters, and queue_oldest_message_age_seconds{queue}. What a broker does not
+// tell within three seconds has no series. stop ends it.
 //
 // The age is that of the oldest message that could be delivered now. It is 0 if there
 // is none: a message that is scheduled, that waits out a retry, or that a handler holds

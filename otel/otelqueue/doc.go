@@ -43,9 +43,9 @@
 // "settle" and "redrive", each with the queue's name; queue.disposition says how a
 // message was settled. A message carries the span of its send, with a Batcher that of
 // its caller; its processing is a child of that, and the calls that carry many messages
-// link to theirs. What is found out about messages (sealed, opened, rejected and why)
-// is an event on the span of the call. An attacker who controls the broker can forge a
-// trace context: it says where a message claims to come from, and nothing more.
+// link to theirs. The results for each message (sealed, opened, rejected and why) are
+// events on the span of the call. An attacker who controls the broker can forge a trace
+// context: it says where a message claims to come from, and nothing more.
 //
 // # Concurrency
 //

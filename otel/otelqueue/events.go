@@ -124,12 +124,12 @@ func (o *Observer) Renewed(ctx context.Context, s observe.Source, e observe.Rene
 
 // Session counts the sessions that are held, and those that ended by how.
 func (o *Observer) Session(ctx context.Context, s observe.Source, e observe.Session) {
-	held := o.metrics.of(s.Queue).queue.add
+	queueAttrs := o.metrics.of(s.Queue).queue.add
 	if e.State == observe.SessionAccepted {
-		o.metrics.activeSessions.Add(ctx, 1, held...)
+		o.metrics.activeSessions.Add(ctx, 1, queueAttrs...)
 		return
 	}
-	o.metrics.activeSessions.Add(ctx, -1, held...)
+	o.metrics.activeSessions.Add(ctx, -1, queueAttrs...)
 	o.metrics.one(ctx, o.metrics.sessionsEnded, labels{byState, s.Queue, string(e.State), ""})
 }
 

@@ -30,9 +30,9 @@ var libraryReasons = map[string]bool{
 	driver.ReasonPlaintext: true, driver.ReasonUnsupportedVersion: true, driver.ReasonInvalidEnvelope: true,
 	driver.ReasonKeyProvider: true, driver.ReasonKeyNotFound: true, driver.ReasonReplayStore: true,
 	driver.ReasonAuthentication: true, driver.ReasonMessageExpired: true, driver.ReasonMessageFromFuture: true,
-	driver.ReasonNonceReused: true, driver.ReasonNonceBusy: true, driver.ReasonPlaintextAllowed: true,
+	driver.ReasonNonceReused: true, driver.ReasonSender: true, driver.ReasonCollision: true, driver.ReasonQuota: true, driver.ReasonNonceBusy: true, driver.ReasonPlaintextAllowed: true,
 	driver.ReasonEncryptionFailed: true, driver.ReasonMaxDeliveries: true, driver.ReasonExpired: true,
-	driver.ReasonPermanent: true, driver.ReasonUndecodable: true,
+	driver.ReasonPermanent: true, driver.ReasonUndecodable: true, driver.ReasonAccounting: true,
 }
 
 // instruments are the metrics. The exporter for Prometheus makes their names out
@@ -112,8 +112,11 @@ func (i *instruments) gaugeStates(b *builder) {
 	i.states.enabled = b.gauge("queue.crypto.enabled", "1 if every open sender and receiver of the queue in this process has encryption enabled.")
 	i.states.paused = b.gauge("queue.receiving.paused", "1 while nothing is fetched, by the reason.")
 	i.states.breaker = b.gauge("queue.breaker.state", "The circuit breaker: 0 closed, 1 half open, 2 open.")
-	i.states.created = b.timestamp("queue.crypto.key_created_timestamp", "When the key in use was made, in seconds since 1970.")
-	i.states.expires = b.timestamp("queue.crypto.key_expires_timestamp", "When the key in use expires, in seconds since 1970.")
+	i.states.late = b.gauge("queue.messages.late", "Messages that are late: confirmed by the broker, and seen by no receiver of the group for MissingAfter.")
+	i.states.missing = b.gauge("queue.messages.missing", "Messages that are missing: late, and too old to be handled if they come.")
+	i.states.full = b.floatGauge("queue.replay_store.full", "How much of the tightest bound of the replay store is used, 0 to 1.")
+	i.states.created = b.floatGauge("queue.crypto.key_created_timestamp", "When the key in use was made, in seconds since 1970.")
+	i.states.expires = b.floatGauge("queue.crypto.key_expires_timestamp", "When the key in use expires, in seconds since 1970.")
 }
 
 // reason is the reason of a dead letter as a label: "other" if the application has
@@ -177,7 +180,7 @@ func (b *builder) gauge(name, text string) metric.Int64Observable {
 	return g
 }
 
-func (b *builder) timestamp(name, text string) metric.Float64Observable {
+func (b *builder) floatGauge(name, text string) metric.Float64Observable {
 	g, err := b.meter.Float64ObservableGauge(name, metric.WithDescription(text))
 	b.observe(g, err)
 	return g

@@ -18,16 +18,16 @@ const scopeName = "github.com/queue-runtime/queue/otel/otelqueue"
 
 // Options configure an [Observer].
 type Options struct {
-	// MeterProvider makes the instruments. Nil: otel.GetMeterProvider.
+	// MeterProvider makes the instruments. Nil means otel.GetMeterProvider.
 	MeterProvider metric.MeterProvider
 
-	// TracerProvider makes the spans. Nil: otel.GetTracerProvider. With the provider
+	// TracerProvider makes the spans. Nil means otel.GetTracerProvider. With the provider
 	// of package trace/noop there are metrics and no spans, and messages carry no
 	// trace context; that costs least.
 	TracerProvider trace.TracerProvider
 
 	// System is the messaging.system of spans: "aws_sqs", "servicebus",
-	// "sqlite". Empty: "queue-runtime".
+	// "sqlite". Empty means "queue-runtime".
 	System string
 }
 

@@ -2,6 +2,7 @@ package otelqueue
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 type states struct {
 	enabled, paused, breaker metric.Int64Observable
 	created, expires         metric.Float64Observable
+	late, missing            metric.Int64Observable
+	full                     metric.Float64Observable
 
 	mu        sync.Mutex // guards the rest
 	endpoints map[observe.Source]*endpointState
@@ -28,6 +31,9 @@ type endpointState struct {
 	encrypted  bool
 	paused     map[string]bool // whether it is now, for each reason that it ever was
 	key        observe.KeyUsed
+	account    *observe.Accounted // the last; nil before the first
+	wasLate    bool               // a message ever was
+	wasMissing bool               // a message ever was
 }
 
 // breakerStates are the values of queue_breaker_state.
@@ -66,6 +72,8 @@ func (x *states) closed(s observe.Source, role observe.Role) {
 type gaugeValues struct {
 	enabled, paused, breaker map[labels]int64
 	created, expires         map[labels]time.Time
+	late, missing            map[labels]int64
+	full                     map[labels]float64
 }
 
 // values sums up the states by labels. Of several senders and receivers of a queue the
@@ -75,6 +83,7 @@ func (x *states) values() gaugeValues {
 	v := gaugeValues{
 		enabled: make(map[labels]int64), paused: make(map[labels]int64), breaker: make(map[labels]int64),
 		created: make(map[labels]time.Time), expires: make(map[labels]time.Time),
+		late: make(map[labels]int64), missing: make(map[labels]int64), full: make(map[labels]float64),
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -90,6 +99,7 @@ func (x *states) values() gaugeValues {
 			l := labels{byReason, s.Queue, reason, ""}
 			v.paused[l] = max(v.paused[l], number(now))
 		}
+		v.addAccount(s.Queue, e)
 		key := labels{byKey, s.Queue, string(e.key.KeyID), ""}
 		if !e.key.Created.IsZero() {
 			v.created[key] = e.key.Created
@@ -105,15 +115,35 @@ func (x *states) values() gaugeValues {
 	return v
 }
 
+// addAccount takes in the account of one receiver; those of one group say the same. Late
+// and missing messages have series from the first one on.
+func (v *gaugeValues) addAccount(queue string, e *endpointState) {
+	if e.account == nil {
+		return
+	}
+	l := labels{byQueue, queue, "", ""}
+	v.full[l] = max(v.full[l], e.account.Full)
+	if e.wasLate {
+		v.late[l] = max(v.late[l], int64(min(e.account.Late, math.MaxInt64))) //nolint:gosec // G115: bounded
+	}
+	if e.wasMissing {
+		v.missing[l] = max(v.missing[l], int64(min(e.account.Missing, math.MaxInt64))) //nolint:gosec // G115: bounded
+	}
+}
+
 // reportStates observes the gauges.
 func (i *instruments) reportStates(o metric.Observer) {
 	v := i.states.values()
 	for gauge, all := range map[metric.Int64Observable]map[labels]int64{
 		i.states.enabled: v.enabled, i.states.paused: v.paused, i.states.breaker: v.breaker,
+		i.states.late: v.late, i.states.missing: v.missing,
 	} {
 		for l, n := range all {
 			o.ObserveInt64(gauge, n, i.series(l).observe...)
 		}
+	}
+	for l, share := range v.full {
+		o.ObserveFloat64(i.states.full, share, i.series(l).observe...)
 	}
 	for gauge, all := range map[metric.Float64Observable]map[labels]time.Time{i.states.created: v.created, i.states.expires: v.expires} {
 		for l, t := range all {
@@ -137,6 +167,19 @@ func (o *Observer) KeyUsed(ctx context.Context, s observe.Source, e observe.KeyU
 	o.metrics.states.change(s, func(x *endpointState) { x.key = e })
 	if span := o.recording(ctx); span != nil {
 		note{}.keyID(attrKey, e.KeyID).addTo(span, "queue.key_used")
+	}
+}
+
+// Accounted records how many messages are late and missing, and how full the replay store
+// is. One that comes just after Closed changes nothing.
+func (o *Observer) Accounted(_ context.Context, s observe.Source, e observe.Accounted) {
+	x := &o.metrics.states
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if state := x.endpoints[s]; state != nil {
+		state.account = &e
+		state.wasLate = state.wasLate || e.Late > 0
+		state.wasMissing = state.wasMissing || e.Missing > 0
 	}
 }
 

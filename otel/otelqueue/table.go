@@ -48,7 +48,7 @@ func (t *table[K, V]) get(k K, fresh func(K) *V) *V {
 		t.grow()
 	}
 	b := *t.buckets.Load()
-	at := &b[h&uint64(len(b)-1)]
+	at := &b[h&uint64(len(b)-1)] //nolint:gosec // G115: b is not empty
 	e := &entry[K, V]{key: k, value: fresh(k), next: at.Load()}
 	at.Store(e)
 	t.size++
@@ -62,7 +62,7 @@ func (t *table[K, V]) find(h uint64, k K) *V {
 		return nil
 	}
 	b := *all
-	for e := b[h&uint64(len(b)-1)].Load(); e != nil; e = e.next {
+	for e := b[h&uint64(len(b)-1)].Load(); e != nil; e = e.next { //nolint:gosec // G115: b is not empty
 		if e.key == k {
 			return e.value
 		}
@@ -82,7 +82,7 @@ func (t *table[K, V]) grow() {
 	b := make([]atomic.Pointer[entry[K, V]], 2*len(*old))
 	for i := range *old {
 		for e := (*old)[i].Load(); e != nil; e = e.next {
-			at := &b[maphash.Comparable(hashSeed, e.key)&uint64(len(b)-1)]
+			at := &b[maphash.Comparable(hashSeed, e.key)&uint64(len(b)-1)] //nolint:gosec // G115: b is not empty
 			at.Store(&entry[K, V]{key: e.key, value: e.value, next: at.Load()})
 			t.copied++
 		}

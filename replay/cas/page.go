@@ -10,8 +10,8 @@ import (
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
-// ErrContention: other receivers wrote the same page again and again. Nothing was
-// written; the call can be repeated.
+// ErrContention reports that other receivers wrote the same page again and again.
+// Nothing was written; the call can be repeated.
 var ErrContention = errors.New("cas: other receivers changed the item each time")
 
 // pause waits after a conflict, longer each time, and at random so that the

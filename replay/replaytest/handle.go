@@ -72,7 +72,7 @@ func (h handle) begin(want error, r ...replay.Request) []replay.Claim {
 	}
 	for i := range c {
 		if !errors.Is(c[i].Err, want) {
-			h.t.fatalf("Begin of sequence %d: %v, want %v", r[i].ID.Sequence, c[i].Err, want)
+			h.t.fatalf("Begin of sequence %d: %v, want %v", r[i].ID.Sequence, c[i].Err, want) //nolint:gosec // G602: one answer for each request was checked above
 		}
 		if want == nil && (c[i].FirstSeen.IsZero() || !c[i].BusyUntil.IsZero()) {
 			h.t.errorf("Begin: %+v, want a time first seen and no other claim", c[i])
@@ -95,7 +95,7 @@ func (h handle) finish(want error, kind replay.FinishKind, r ...replay.Request) 
 	}
 	for i := range got {
 		if !errors.Is(got[i].Err, want) {
-			h.t.fatalf("Finish(%v) of sequence %d: %v, want %v", kind, r[i].ID.Sequence, got[i].Err, want)
+			h.t.fatalf("Finish(%v) of sequence %d: %v, want %v", kind, r[i].ID.Sequence, got[i].Err, want) //nolint:gosec // G602: one answer for each request was checked above
 		}
 	}
 }

@@ -67,26 +67,26 @@ func (l *ledger) begun(r *replay.Request, c *replay.Claim) error {
 	stale := r.Now.After(r.FreshUntil) && (!e.known(now) || r.Now.Sub(e.firstSeen) > r.RetryWindow)
 	switch {
 	case errors.Is(c.Err, replay.ErrFull), errors.Is(c.Err, replay.ErrQuota), errors.Is(c.Err, replay.ErrInvalid):
-		return fmt.Errorf("%v, although there is room", c.Err)
+		return fmt.Errorf("%w, although there is room", c.Err)
 	case errors.Is(c.Err, replay.ErrCollision):
 		if same {
-			return fmt.Errorf("%v, although the tag is the same", c.Err)
+			return fmt.Errorf("%w, although the tag is the same", c.Err)
 		}
 	case errors.Is(c.Err, replay.ErrDuplicate):
 		if !same || e.status != "consumed" {
-			return fmt.Errorf("%v of a message that is %q, same tag: %v", c.Err, e.status, same)
+			return fmt.Errorf("%w of a message that is %q, same tag: %v", c.Err, e.status, same)
 		}
 	case errors.Is(c.Err, replay.ErrReused):
 		if e.status != "consumed" {
-			return fmt.Errorf("%v of a message that is %q", c.Err, e.status)
+			return fmt.Errorf("%w of a message that is %q", c.Err, e.status)
 		}
 	case errors.Is(c.Err, replay.ErrBusy):
 		if !live && !(l.observes && e.status == "claimed") {
-			return fmt.Errorf("%v, although the message is %q until %v at %v", c.Err, e.status, e.until, now)
+			return fmt.Errorf("%w, although the message is %q until %v at %v", c.Err, e.status, e.until, now)
 		}
 	case errors.Is(c.Err, replay.ErrNotFresh):
 		if !stale && !l.forgettable(r.SealedAt) {
-			return fmt.Errorf("%v of a message that is %q, sealed %v, newest %v", c.Err, e.status, r.SealedAt, l.newest)
+			return fmt.Errorf("%w of a message that is %q, sealed %v, newest %v", c.Err, e.status, r.SealedAt, l.newest)
 		}
 		e.rejected = true
 	case c.Err != nil:
@@ -175,7 +175,7 @@ func (l *ledger) finished(f *replay.Finish, got error) error {
 	switch {
 	case e.status == "consumed":
 		if got != nil && !errors.Is(got, replay.ErrHandled) && !l.forgettable(e.sealed.SealedAt) {
-			return fmt.Errorf("%v of a message that is consumed", got)
+			return fmt.Errorf("%w of a message that is consumed", got)
 		}
 		if got == nil && !owner {
 			return errors.New("another token ended a message that is consumed")
@@ -192,9 +192,9 @@ func (l *ledger) finished(f *replay.Finish, got error) error {
 			l.newest = e.sealed.SealedAt
 		}
 	case errors.Is(got, replay.ErrHandled):
-		return fmt.Errorf("%v, although the message is %q", got, e.status)
+		return fmt.Errorf("%w, although the message is %q", got, e.status)
 	case owner && (e.status == "claimed" || e.status == want) && e.known(now) && !l.forgettable(e.sealed.SealedAt):
-		return fmt.Errorf("%v, although the message is %q by this token", got, e.status)
+		return fmt.Errorf("%w, although the message is %q by this token", got, e.status)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func schedules(t *trial) {
 	if seed == 0 {
 		seed = rand.Uint64() //nolint:gosec // G404: a schedule, not a secret
 	}
-	for n := range uint64(t.o.Schedules) {
+	for n := range uint64(t.o.Schedules) { //nolint:gosec // G115: not negative
 		before := len(t.failures)
 		t.scoped(func() { newModel(t, seed+n).run() })
 		if len(t.failures) > before {
@@ -98,8 +98,8 @@ func (m *model) run() {
 
 func (m *model) openStream() {
 	id := m.t.stream([]string{"", "a", "b"}[m.r.IntN(3)], time.Now())
-	m.t.streams = byte(m.r.IntN(256)) //nolint:gosec // G115: below 256
-	id.Stream[14] = byte(len(m.streams))
+	m.t.streams = byte(m.r.IntN(256))    //nolint:gosec // G115: below 256
+	id.Stream[14] = byte(len(m.streams)) //nolint:gosec // G115: a schedule opens fewer than 256
 	m.streams = append(m.streams, &sending{id: id, next: 1, void: make(map[uint64]bool)})
 }
 

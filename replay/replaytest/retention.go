@@ -1,6 +1,7 @@
 package replaytest
 
 import (
+	"errors"
 	"time"
 
 	"github.com/queue-runtime/queue/replay"
@@ -150,10 +151,10 @@ func streamMark(t *trial) {
 	}
 	forgotten := 0
 	for i := range c {
-		switch c[i].Err {
-		case replay.ErrNotFresh:
+		switch {
+		case errors.Is(c[i].Err, replay.ErrNotFresh):
 			forgotten++
-		case replay.ErrReused:
+		case errors.Is(c[i].Err, replay.ErrReused):
 		default:
 			t.fatalf("sequence %d: %v", all[i].ID.Sequence, c[i].Err)
 		}

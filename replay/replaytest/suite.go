@@ -19,10 +19,10 @@ type Fixture struct {
 	// test that drops a handle stands for a process that was killed. Required.
 	Open func(shift time.Duration) replay.Store
 	// Lose makes the memory empty, as a store that lost its disk. Handles stay
-	// open. Nil: cannot happen.
+	// open. Nil means that it cannot happen.
 	Lose func()
-	// Backup takes a copy of the memory and returns what puts it back. Nil:
-	// cannot happen.
+	// Backup takes a copy of the memory and returns what puts it back. Nil means
+	// that the store has none.
 	Backup func() (restore func())
 }
 

@@ -14,7 +14,7 @@ import (
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	h := harness(t, sqlitequeue.QueueOptions{MaxBody: 1 << 20}, time.Second, here)
-	inBubbles(t, attacktest.Cases(h, attacktest.DefaultAttempts/scale))
+	inBubbles(t, attacktest.Cases(h, soak(3, 10*attacktest.DefaultAttempts)))
 }
 
 var _ drivertest.Attacker = (*sqliteattack.Attacker)(nil)

@@ -40,7 +40,7 @@ type Broker struct {
 
 var _ driver.Broker = (*Broker)(nil)
 
-// Open opens the file at path, and makes it, with mode 0600, where it is not
+// Open opens the file at path, and makes it, with mode 0600, if it is not
 // there. The folder must exist, on a local disk. o may be nil.
 //
 // It fails with ErrForeign or ErrNewer, with driver.Corrupt for a file that is
@@ -121,8 +121,8 @@ func (b *Broker) Queues(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// Declare makes a queue, or gives one that exists these settings. They hold for
-// those who open it from then on. o may be nil, for the defaults.
+// Declare makes a queue, or gives an existing one these settings. They take effect for
+// queues that are opened from then on. o may be nil, for the defaults.
 func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) error {
 	if err := driver.CheckName(name); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	})
 }
 
-// Open opens a queue, and makes it with Options.Default where it does not exist,
+// Open opens a queue, and makes it with Options.Default if it does not exist,
 // unless Options.MustExist says otherwise.
 func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := driver.CheckName(name); err != nil {
@@ -248,8 +248,8 @@ func (b *Broker) disown(q *Queue) {
 	delete(b.queues, q)
 }
 
-// Close closes every queue and the file. Where much of the file is free it gives
-// room back before, for at most a second.
+// Close closes every queue and the file. If much of the file is free, it first returns
+// space to the file system, for at most a second.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {

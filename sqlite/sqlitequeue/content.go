@@ -63,8 +63,8 @@ func (c *content) insert(conn *sqlitefile.Conn, id int64) error {
 }
 
 // parseContent reads contentColumns from column first on into m. It reports
-// whether they are as a sender of this package stores them: what is not is
-// handed up all the same, for whoever opens the message to reject it.
+// whether they are as a sender of this package stores them. If they are not, the
+// message is delivered all the same, so that the receiver can reject it.
 func parseContent(r sqlitefile.Row, first int, m *driver.Message) (ok bool) {
 	r = r[first:]
 	var errA, errT error

@@ -1,74 +1,72 @@
 // Package sqlitequeue is a durable broker in one SQLite file: no server, several
 // processes of one machine.
 //
-// It has all that package driver can express: sessions with exclusive locks and a
-// state, delays and schedules, lifetimes, de-duplication, dead letters, peeking
-// and exact statistics. SQLite is modernc.org/sqlite, which is Go without cgo.
+// It has every capability that package driver can express: sessions with exclusive
+// locks and a state, delays and schedules, lifetimes, de-duplication, dead letters,
+// peeking and exact statistics. SQLite is modernc.org/sqlite, which is Go without cgo.
 //
 // # Durability
 //
-// A send or a settlement is confirmed after the disk has it: neither kill -9 nor
-// a power cut takes it back, as far as the disk honours a flush. See [Normal] for
-// the faster choice. Calls at the same time share one wait for the disk, so that
-// throughput grows with the number of workers and with the size of batches. Locks
-// do not wait for the disk: a power cut ends all of them in any case, and a
-// message may then be delivered with a Count that misses the last delivery.
+// A send or a settlement is confirmed after it is on the disk: neither kill -9 nor a
+// power cut undoes it, as far as the disk honours a flush. See [Normal] for the faster
+// choice. Concurrent calls share one wait for the disk, so that throughput grows with
+// the number of workers and with the size of batches. Locks do not wait for the disk: a
+// power cut ends all of them in any case, and a message may then be delivered with a
+// Count that misses the last delivery.
 //
 // # Delivery
 //
-// Delivery is at least once, and fenced: each delivery has a random token, and
-// what is done with one whose lock is over fails with driver.LockLost. The end
-// of a lock needs no process to notice it: the next one that looks takes note.
+// Delivery is at least once, and fenced: each delivery has a random token, and a call
+// on a delivery whose lock is over fails with driver.LockLost. No process has to run
+// when a lock ends: the next call that looks at the queue takes note.
 //
-// Messages stand in the order in which they were sent, and keep that place: one
-// that is abandoned or released, or whose lock runs out, is delivered before those
+// Messages stand in the order in which they were sent, and keep that place: a message
+// that is abandoned or released, or whose lock runs out, is delivered before the ones
 // behind it. Only driver.Release takes the delivery off the count. A lock that runs
 // out always counts, so that a message which ends its process reaches MaxDeliveries.
-// A scheduled message takes its place when it is due and holds up nobody before.
+// A scheduled message takes its place when it is due and delays no message before.
 //
 // Receive on a queue also delivers messages that belong to sessions, at most one
-// of a session at a time. While one is held, or waits out the delay of an
-// abandon, no later message of its session is delivered, save to whoever holds
-// the session, and a delay holds up the session's holder too. AcceptSession with
-// no name serves the sessions in the order in which they came free.
+// of a session at a time. While it is held, or waits out the delay of an abandon, later
+// messages of its session are delivered only to the holder of the session; a delay
+// stops them for the holder, too. AcceptSession without a name takes the session that
+// has been free for the longest time.
 //
-// A message whose TTL or retention is over is moved to the dead-letter queue
-// with the reason "expired", one that had its deliveries with
-// "max_deliveries". Nothing is dropped, unless QueueOptions.DeadLetterRetention
-// says so of dead letters.
+// A message whose TTL or retention is over is moved to the dead-letter queue with the
+// reason "expired", a message that reached MaxDeliveries with "max_deliveries". No
+// message is dropped, except dead letters after QueueOptions.DeadLetterRetention.
 //
 // # Waiting
 //
-// A call that waits is woken at once by its own process. Commits of other
-// processes are noticed within 1 to 20 ms, by asking SQLite for the version of
-// its data: about 10 us of processor time a look, and none when nobody waits.
+// A commit of the same process wakes a waiting call at once. Commits of other processes
+// are noticed within 1 to 20 ms, by asking SQLite for the version of its data. Each
+// look costs about 10 us of processor time; there are none while no call waits.
 //
 // # The file
 //
-// It must lie on a local disk: SQLite cannot share a file over a network, and
-// where the system tells that it is one (NFS, SMB, Ceph and others, on Linux),
-// Open refuses. File systems in user space (FUSE), and those between a machine and
-// its virtual ones, are not refused, and most do not carry SQLite's locks.
+// It must lie on a local disk: SQLite cannot share a file over a network. Open refuses
+// a file on a network file system (NFS, SMB, Ceph and others) if the system tells,
+// which Linux does. It does not refuse file systems in user space (FUSE), nor those
+// between a machine and its virtual machines; most of them do not carry SQLite's locks.
 //
-// While it is open there are two more files beside it, with -wal and -shm in
-// their names, and from the first opening on one with -turn, by which processes take
-// turns at writing. Leave all of them alone: a process that opens and closes one by other
-// means, to copy it say, drops its own locks on it (fcntl(2)). A backup is made by
-// the sqlite3 shell (.backup), or with all processes stopped. Calls fail with
-// driver.Corrupt once the file is no longer where it was opened: what they would
-// confirm is lost.
+// While it is open there are two more files beside it, with -wal and -shm in their
+// names. A third, with -turn, is there from the first opening on; by it processes take
+// turns at writing. Do not touch any of them: a process that opens and closes one by
+// other means, for example to copy it, drops its own locks on it (fcntl(2)). Make
+// backups with the sqlite3 shell (.backup), or with all processes stopped. Calls fail
+// with driver.Corrupt once the file is no longer where it was opened, because their
+// writes would be lost.
 //
-// New files have mode 0600. Locks and lifetimes follow the machine's clock: one
-// that is set forward ends them early, one that is set back lets them last longer.
+// New files have mode 0600. Locks and lifetimes follow the machine's clock: they end
+// early if it is set forward, and last longer if it is set back.
 //
-// Room of what was completed is reused, and given back, every now and then and by
-// Close, when more than half of the file is free. A schema newer than this package knows is refused; an older
-// one is migrated when the file is opened.
+// Space freed by completed messages is reused. If more than half of the file is free,
+// it is returned to the file system, periodically and by Close. A schema newer than
+// this package knows is refused; an older one is migrated when the file is opened.
 //
-// Whoever can write to the file controls the broker: it can drop, repeat and
-// reorder messages, and read those that are not sealed. What is stored with
-// values that this package does not write is handed up as undecodable, never
-// dropped.
+// An attacker who can write to the file controls the broker: he can drop, repeat and
+// reorder messages, and read those that are not sealed. A message with values that this
+// package does not write is delivered as undecodable, never dropped.
 //
 // # Concurrency
 //

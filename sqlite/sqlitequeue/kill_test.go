@@ -135,14 +135,10 @@ func consume(q driver.Queue, name string, log io.Writer) (int, error) {
 	return len(got), nil
 }
 
-// TestKill kills in 100 rounds, in a few under the race detector.
+// TestKill kills in a few rounds, in 500 with QRT_SOAK=1.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	rounds := 100
-	if scale > 1 {
-		rounds = 5
-	}
-	killRounds(t, rounds)
+	killRounds(t, soak(5, 500))
 }
 
 func BenchmarkKill(b *testing.B) {

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// maintainEvery is how often a broker looks after what no call does: what is
-	// due in queues that nobody receives from, states of dead sessions, free
-	// pages of the file.
+	// maintainEvery is how often a broker does the work that no call does: messages that
+	// are due in queues without receivers, states of dead sessions, and free pages of
+	// the file.
 	maintainEvery = 30 * time.Second
 
 	// Free pages are reused by later messages. They are given back to the
@@ -59,8 +59,8 @@ func (q *Queue) maintain(ctx context.Context) error {
 	if err := dead.catchUp(ctx); err != nil { // and what it depends on
 		return err
 	}
-	// In steps, and so that nobody waits for the disk: what a power cut brings
-	// back is removed again.
+	// In steps that do not wait for the disk: what a power cut brings back is
+	// removed again.
 	for more := true; more; {
 		err := q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
 			now := time.Now()

@@ -73,7 +73,7 @@ type Options struct {
 }
 
 // QueueOptions are the settings of one queue. They lie in the file, so that all
-// processes agree. A negative value is an error, except where it has a meaning.
+// processes agree. A negative value is an error, except if it has a meaning.
 type QueueOptions struct {
 	// Lock is how long a delivery or a session is held before it must be
 	// renewed, MinLock to MaxLock. 0 means 30 s.
@@ -90,9 +90,8 @@ type QueueOptions struct {
 	// means 14 days.
 	Retention time.Duration
 
-	// DeadLetterRetention is how long a dead letter is kept; then it is
-	// removed for good. 0 means that dead letters stay until somebody takes
-	// them out.
+	// DeadLetterRetention is how long a dead letter is kept; then it is removed for
+	// good. 0 means that dead letters stay until they are redriven or purged.
 	DeadLetterRetention time.Duration
 
 	// DedupWindow is for how long repeats of a DedupID are dropped. 0 means

@@ -57,7 +57,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 }
 
 // probe looks, without writing, whether claiming may have a result, so that
-// those who wait do not compete for the lock on the file.
+// waiting calls do not compete for the lock on the file.
 func (s *source) probe(ctx context.Context) (ready bool, look lookResult, err error) {
 	if s.hold != nil {
 		return s.hold.probe(ctx)
@@ -75,9 +75,9 @@ func (s *source) probe(ctx context.Context) (ready bool, look lookResult, err er
 	return ready, look, err
 }
 
-// claim takes what can be received now. Where that is nothing, next is when time
-// alone may change it, by the locks that others hold now: who loses a message to
-// another must wake when that one's lock ends.
+// claim takes the messages that can be received now. If there are none, next is when
+// time alone may change that, given the locks that other receivers hold now: a call
+// that lost a message to another receiver must wake when that receiver's lock ends.
 func (s *source) claim(ctx context.Context, limit int) (out []*driver.Delivery, next int64, err error) {
 	token := newToken()
 	for behind := true; behind; {
@@ -115,7 +115,7 @@ func (s *source) claim(ctx context.Context, limit int) (out []*driver.Delivery, 
 	for _, r := range receipts {
 		s.forget(r)
 	}
-	_ = s.giveBack(ctx, receipts, true) // where this fails the locks run out
+	_ = s.giveBack(ctx, receipts, true) // if this fails the locks run out
 	if !kept {
 		return nil, 0, &driver.Error{Kind: driver.Closed}
 	}
@@ -130,7 +130,7 @@ func (s *source) claimReady(c *sqlitefile.Conn, token []byte, limit int, now tim
 }
 
 // take runs a statement that locks messages and returns deliveryColumns, and
-// loads what belongs to them. until is the end of the lock, own the same where
+// loads what belongs to them. until is the end of the lock, own the same if
 // it is the message's own and not a session's.
 func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, own int64, claim string, args ...any) ([]*driver.Delivery, error) {
 	type taken struct {
@@ -174,9 +174,9 @@ func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, ow
 	return out, nil
 }
 
-// load reads the contents of a delivery. If they are missing, too large, or not as
-// they were stored, the message is handed up as undecodable: it must not block the
-// queue, and must not be deleted either.
+// load reads the contents of a delivery. If they are missing, too large, or not
+// as they were stored, the message is delivered as undecodable: it must neither block the queue nor
+// be deleted.
 func (s *source) load(c *sqlitefile.Conn, d *driver.Delivery, content int64) error {
 	ok := false
 	_, err := c.One(selectContent, func(r sqlitefile.Row) error {

@@ -39,7 +39,7 @@ func findLocked(c *sqlitefile.Conn, s *source, r *receipt, now int64) (m row, fo
 const setFree = `UPDATE messages SET state = ?3, due = ?4, token = NULL, turn = NULL WHERE queue = ?1 AND seq = ?2`
 
 // release makes a message available that was locked, or whose time has come: at
-// once, after delay, or, where it has had its deliveries or its time, as a dead
+// once, after delay, or, if it has had its deliveries or its time, as a dead
 // letter.
 func (s *source) release(c *sqlitefile.Conn, m row, delay time.Duration, now int64) error {
 	switch {

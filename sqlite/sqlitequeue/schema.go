@@ -3,12 +3,12 @@ package sqlitequeue
 import "strings"
 
 // The states of a message. Only a ready message can be received from the queue.
-// Of a session that nobody holds at most one message is ready or locked: the
+// Of a session that no receiver holds, at most one message is ready or locked: the
 // first, unless an earlier one waits out a delay.
 const (
 	stateReady     = 0
-	stateScheduled = 1 // waits for its NotBefore, and holds up nobody
-	stateDelayed   = 2 // abandoned with a delay, and holds up its session
+	stateScheduled = 1 // waits for its NotBefore, and delays no other message
+	stateDelayed   = 2 // abandoned with a delay, and blocks its session
 	stateLocked    = 3 // delivered and not settled
 	stateQueued    = 4 // waits for its turn in its session
 )
@@ -30,7 +30,7 @@ const (
 var schema = strings.NewReplacer(
 	"{next OLD}", strings.NewReplacer("ROW", "OLD", "TURN", "NULL").Replace(nextInSession),
 	"{next NEW}", strings.NewReplacer("ROW", "NEW", "TURN", "NULL").Replace(nextInSession),
-	// Where a ready message goes, the session has been free all along.
+	// If the removed message was ready, the session has been free all along.
 	"{next after OLD}", strings.NewReplacer("ROW", "OLD", "TURN", "OLD.turn").Replace(nextInSession),
 ).Replace(`
 CREATE TABLE file (
@@ -188,8 +188,8 @@ WHEN NEW.token IS NULL AND OLD.token IS NOT NULL BEGIN
 END;
 `)
 
-// nextInSession makes the first queued message of ROW's session ready, unless it
-// is another's turn or somebody holds the session.
+// nextInSession makes the first queued message of ROW's session ready, unless another
+// message has the turn or a receiver holds the session.
 const nextInSession = `UPDATE messages
 	SET state = 0, turn = coalesce(TURN,
 		(SELECT max(turn) + 1 FROM messages INDEXED BY messages_turn WHERE queue = ROW.queue AND turn IS NOT NULL), 1)

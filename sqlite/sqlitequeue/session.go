@@ -19,7 +19,7 @@ const (
 	holdSession = `INSERT INTO sessions (queue, session, token, until, touched) VALUES (?1, ?2, ?3, ?4, ?5)
 		ON CONFLICT DO UPDATE SET token = ?3, until = ?4, touched = ?5`
 
-	// While somebody holds the session it is nobody's turn.
+	// While a receiver holds the session, none of its messages has a turn.
 	withdrawTurn = `UPDATE messages INDEXED BY messages_session SET state = 4, turn = NULL WHERE queue = ?1 AND session = ?2 AND state = 0`
 
 	renewSession = `UPDATE sessions SET until = ?5 WHERE queue = ?1 AND session = ?2 AND token = ?3 AND until > ?4`
@@ -138,7 +138,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 }
 
 // probeSession looks, without writing, whether accept may have a result, so that
-// those who wait do not compete for the lock on the file.
+// waiting calls do not compete for the lock on the file.
 func (q *Queue) probeSession(ctx context.Context, id string) (free bool, look lookResult, err error) {
 	if err := q.usable(ctx); err != nil {
 		return false, look, err
@@ -349,7 +349,7 @@ func (s *session) Close(ctx context.Context) error {
 	}
 	s.opener.disown(s)
 	err := s.broker.file.Write(context.WithoutCancel(ctx), func(c *sqlitefile.Conn) error {
-		// Also when its time is over, as long as nobody else has it.
+		// Even if its time is over, as long as no other receiver has it.
 		until, err := c.Int(selectUntil, s.queue, s.hold.id, s.hold.token)
 		if err != nil || until == 0 {
 			return err

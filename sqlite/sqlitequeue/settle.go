@@ -46,7 +46,7 @@ func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 		}
 		return nil
 	})
-	news := false // for those who wait
+	news := false // whether waiting calls must be woken
 	for i, r := range receipts {
 		switch {
 		case errs[i] != nil:

@@ -10,8 +10,8 @@ import (
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
-// source is somebody who receives: an open queue, an open dead-letter queue, or
-// a session.
+// source is what messages are received from: an open queue, an open dead-letter queue,
+// or a session.
 type source struct {
 	broker *Broker
 	queue  int64 // negative: the dead letters of the queue of that number
@@ -64,7 +64,7 @@ func newSource(b *Broker, queue int64, name string, cfg QueueOptions) source {
 	}
 }
 
-// usable fails where s can do nothing more.
+// usable fails if s can do nothing more.
 func (s *source) usable(ctx context.Context) error {
 	select {
 	case <-s.closing:
@@ -123,13 +123,13 @@ func (s *source) shut() ([]*receipt, bool) {
 	return all, true
 }
 
-// giveBack releases deliveries. unseen says that nobody has seen them: then they
-// do not count.
+// giveBack releases deliveries. unseen says that they were not handed out: then they do
+// not count.
 func (s *source) giveBack(ctx context.Context, all []*receipt, unseen bool) error {
 	if len(all) == 0 {
 		return nil
 	}
-	// Whoever closes or gives up often does so because its context is over;
+	// A caller that closes or gives up often does so because its context is over;
 	// Patience bounds this.
 	ctx = context.WithoutCancel(ctx)
 	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {

@@ -152,7 +152,7 @@ func rowsOf(c *sqlitefile.Conn, query string, args ...any) (all []row, err error
 	return all, err
 }
 
-// catchUp sweeps where something is due, for calls that only look.
+// catchUp sweeps if something is due, for calls that only look.
 func (s *source) catchUp(ctx context.Context) error {
 	for _, of := range s.sweptQueues() {
 		var due bool

@@ -23,7 +23,7 @@ import (
 // moment of a call.
 func TestTwin(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(12 / scale) {
+	for seed := range uint64(soak(2, 200)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newTwin(t, seed).run(250) })
 		})

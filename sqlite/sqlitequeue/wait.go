@@ -14,8 +14,8 @@ type notifier struct {
 	notifier map[int64]chan struct{}
 }
 
-// signal returns a channel that the next ring of that queue closes. Whoever waits
-// takes it before looking, so that nothing is missed in between.
+// signal returns a channel that the next ring of that queue closes. A caller takes it
+// before it looks at the queue, so that it misses no ring in between.
 func (b *notifier) signal(queue int64) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -55,7 +55,7 @@ func (b *notifier) ringAll() {
 const lookAgain = time.Second
 
 // lookResult is what an attempt found: whether it is done, and when, in Unix
-// nanoseconds, time alone may change its answer; 0 where it will not.
+// nanoseconds, time alone may change its answer; 0 if it will not.
 type lookResult struct {
 	done bool
 	next int64

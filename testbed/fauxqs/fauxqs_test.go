@@ -45,7 +45,8 @@ func TestStart(t *testing.T) {
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Error(err)
 	}
-	if _, err := http.Get(s.URL() + "/counts"); err == nil {
+	if answer, err := http.Get(s.URL() + "/counts"); err == nil {
+		_ = answer.Body.Close()
 		t.Error("the server answers after Close")
 	}
 }

@@ -10,7 +10,7 @@ import (
 // stands still. Server.mu guards it.
 type clock struct {
 	offset time.Duration
-	frozen time.Time // where not zero, the time without the offset
+	frozen time.Time // if not zero, the time without the offset
 	due    timerHeap
 	count  uint64
 	sooner func() // called when a timer is set that is due before all others

@@ -191,7 +191,7 @@ func (c *connection) handle(channel uint16, p wire.Performative, payload []byte,
 	ss := c.sessions[channel]
 	if _, end := p.(*wire.End); end && ss == nil {
 		// go-amqp ends a session whose begin it never wrote, because a context
-		// ended first. Nobody waits for an answer, and others use the connection.
+		// ended first. No caller waits for an answer, and others use the connection.
 		return nil
 	}
 	if ss == nil {

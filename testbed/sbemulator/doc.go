@@ -19,7 +19,7 @@
 // maximum; lock expiry and renewal; dead-letter queues; sessions by name and
 // the next one, with lock, renewal, state and listing; scheduled messages and
 // their cancelling; peek; time to live; duplicate detection; batches; limits of
-// size; claims at $cbs, verified where [Options.Key] is set.
+// size; claims at $cbs, verified if [Options.Key] is set.
 //
 // What the service's documents leave open is decided like this:
 //
@@ -35,11 +35,11 @@
 //   - Renewing the lock of a message in a session is refused: renew the session.
 //   - A locked message does not expire before it comes back, a deferred one not
 //     before it is asked for.
-//   - Who dead-letters a message is told by its reason and properties alone:
-//     x-opt-deadletter-source is set by forwarding, which there is none of.
+//   - Only the reason and the properties of a dead letter tell who dead-lettered it:
+//     x-opt-deadletter-source is set by forwarding, which the emulator does not have.
 //   - The limits of properties (32 KiB each, 64 KiB in all) are not enforced, nor
 //     that a batch to a partitioned queue is of one session.
-//   - The bare message arrives byte for byte as it was sent, but for application
+//   - The bare message arrives byte for byte as it was sent, except for application
 //     properties that are set by abandoning, deferring or dead-lettering it.
 //
 // # What a test can do with it
@@ -60,10 +60,11 @@
 // Clients are not trusted. Frames are bounded to 64 KiB, messages to the
 // queue's limit, nesting and the number of values by package wire, sessions,
 // links, claims and connections by the constants beside them; all before anything
-// is allocated. What has not arrived complete, what nobody takes and what no client
-// has a window for is bounded to 512 MiB in all. Messages with what surrounds them,
-// and states of sessions, fill their queue. A queue remembers 262,144 message IDs
-// at most, whatever its window. What is malformed ends the link, session or
-// connection that it came over with the condition that AMQP has for it; only the end
-// of an AMQP session that never began is ignored, because Microsoft's client sends it.
+// is allocated. Incomplete messages, answers that are not read and messages for which
+// no client has a window are bounded to 512 MiB in all. Messages with their overhead,
+// and states of sessions, count against the size of their queue. A queue remembers at
+// most 262,144 message IDs, whatever its window. A malformed frame ends the link,
+// session or connection that it came over, with the condition that AMQP has for it;
+// only the end of an AMQP session that never began is ignored, because Microsoft's
+// client sends it.
 package sbemulator

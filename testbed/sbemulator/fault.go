@@ -32,7 +32,7 @@ type Action uint8
 const (
 	// Pass does nothing but wait for the Delay.
 	Pass Action = iota
-	// Refuse answers with the Condition, or with the Status where there is one,
+	// Refuse answers with the Condition, or with the Status if there is one,
 	// and changes nothing.
 	Refuse
 	// Drop cuts the connection before the operation takes effect. A message
@@ -254,7 +254,7 @@ func (s *Server) detachLinks(q *queue, e *wire.Error) int {
 }
 
 // ExpireLock ends the lock of a message as if its time were over: the delivery
-// did not succeed. Errors: ErrQueueNotFound, ErrMessageNotFound also where the
+// did not succeed. Errors: ErrQueueNotFound, ErrMessageNotFound even if the
 // message is not locked, or is locked with its session.
 func (s *Server) ExpireLock(path string, sequenceNumber int64) error {
 	s.mu.Lock()
@@ -271,7 +271,7 @@ func (s *Server) ExpireLock(path string, sequenceNumber int64) error {
 	return nil
 }
 
-// ErrSessionNotFound is the error about a session that nobody holds.
+// ErrSessionNotFound reports that no receiver holds a session of that name.
 var ErrSessionNotFound = errors.New("sbemulator: no such session is held")
 
 // ExpireSession ends the lock of a session as if its time were over: its

@@ -181,9 +181,9 @@ func (ss *session) remoteDetach(p *wire.Detach) *wire.Error {
 	return nil
 }
 
-// teardown releases what the link holds without a word. Locks of messages last:
-// they can still be settled over $management. A session is released with its
-// link, unless its connection was lost and the options say that nobody notices.
+// teardown releases what the link holds and sends no frame. Locks of messages last:
+// the messages can still be settled over $management. A session is released with its
+// link, unless its connection was lost and the options keep the session then.
 func (l *link) teardown(lost bool) {
 	l.gone = true
 	s := l.ss.c.s

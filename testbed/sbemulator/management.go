@@ -117,7 +117,7 @@ func (c *connection) linkNamed(name string) *link {
 func (l *link) answer(m *wire.Message, a answer) {
 	to := l.replyLink(m.Properties.ReplyTo)
 	if to == nil {
-		return // nobody listens
+		return // no link reads the answers
 	}
 	code, text := "statusCode", "statusDescription"
 	if l.addr.cbs {
@@ -135,7 +135,7 @@ func (l *link) answer(m *wire.Message, a answer) {
 }
 
 // replyLink returns the client's link from the same node that has the reply-to
-// address, or any in the same session where there is none.
+// address, or any in the same session if there is none.
 func (l *link) replyLink(replyTo *string) *link {
 	for _, ss := range l.ss.c.sessions {
 		if replyTo == nil && ss != l.ss {

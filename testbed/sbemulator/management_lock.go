@@ -10,8 +10,8 @@ import (
 var lockLost = answer{status: 410, condition: condMessageLockLost,
 	description: "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue."}
 
-// held returns the locks of the tokens; ok is false where one is over.
-func (r *request) held(tokens []wire.UUID) (locks []*lock, ok bool) {
+// locksOf returns the locks of the tokens; ok is false if one is over.
+func (r *request) locksOf(tokens []wire.UUID) (locks []*lock, ok bool) {
 	for _, t := range tokens {
 		l := r.q.locks[t]
 		if l == nil {
@@ -22,14 +22,14 @@ func (r *request) held(tokens []wire.UUID) (locks []*lock, ok bool) {
 	return locks, true
 }
 
-// renewLock renews the locks of messages: all, or none where one is over.
+// renewLock renews the locks of messages: all, or none if one is over.
 func (r *request) renewLock() answer {
 	tokens, isList := r.tokens()
 	if !isList {
 		return badRequest("lock-tokens is missing.")
 	}
-	locks, held := r.held(tokens)
-	if !held {
+	locks, ok := r.locksOf(tokens)
+	if !ok {
 		return lockLost
 	}
 	for _, l := range locks {
@@ -69,8 +69,8 @@ func (r *request) updateDisposition() answer {
 	if o.kind == deadLettered && r.q.dead == nil {
 		return answer{status: 403, condition: condNotAllowed, description: "Dead letters cannot be dead-lettered."}
 	}
-	locks, held := r.held(tokens)
-	if !held {
+	locks, ok := r.locksOf(tokens)
+	if !ok {
 		return lockLost
 	}
 	for _, l := range locks {
@@ -85,7 +85,7 @@ func (r *request) changes() wire.Map {
 	return m
 }
 
-// receiveBySequenceNumber hands out deferred messages: all, or none where one
+// receiveBySequenceNumber hands out deferred messages: all, or none if one
 // cannot be.
 func (r *request) receiveBySequenceNumber() answer {
 	numbers, isList := r.numbers("sequence-numbers")
@@ -134,9 +134,9 @@ func (r *request) mayTake(m *record) bool {
 	return l != nil && l.out != nil && l.out.session == m.session
 }
 
-// mySession returns the session that the request names, where its link holds
-// it. Requests without the name of a link are taken from whoever knows the
-// session's ID, as long as somebody holds it.
+// mySession returns the session that the request names if its link holds the session.
+// A request without the name of a link needs only the session's ID, as long as some
+// link holds the session.
 func (r *request) mySession() *messageSession {
 	id, named := r.body.String("session-id")
 	if !named {

@@ -126,7 +126,7 @@ func ownAnnotations(m wire.Map) wire.Map {
 	return own
 }
 
-// encode returns r as it is delivered or peeked. l is nil where it is not
+// encode returns r as it is delivered or peeked. l is nil if it is not
 // locked for the one who gets it.
 func (r *record) encode(l *lock) []byte {
 	m := r.msg.Clone()

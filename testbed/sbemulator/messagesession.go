@@ -17,16 +17,16 @@ type messageSession struct {
 	ready   readyHeap
 	locks   map[wire.UUID]*lock
 
-	state        []byte // nil: none
+	state        []byte // nil means none
 	stateUpdated time.Time
 
 	held   bool
-	holder *link // nil while held: its connection is gone and nobody noticed
+	holder *link // nil while held: its connection was lost, and the options keep the session
 	until  time.Time
 	timer  *timer
 }
 
-// session returns the session of that ID, made where needed.
+// session returns the session of that ID, made if needed.
 func (q *queue) session(id string) *messageSession {
 	ms := q.sessions[id]
 	if ms == nil {
@@ -125,7 +125,7 @@ func (q *queue) next() *messageSession {
 	return best
 }
 
-// grantWaiting gives free sessions to those who wait for one.
+// grantWaiting gives free sessions to the links that wait for one.
 func (q *queue) grantWaiting() {
 	for len(q.waiting) > 0 {
 		ms := q.next()
@@ -141,7 +141,7 @@ func (q *queue) grantWaiting() {
 	}
 }
 
-// stopWaiting takes w out of the queue of those who wait.
+// stopWaiting removes w from the queue's waiting links.
 func (q *queue) stopWaiting(w *waiter) {
 	q.s.system.stop(w.timer)
 	q.waiting = slices.DeleteFunc(q.waiting, func(x *waiter) bool { return x == w })

@@ -110,8 +110,8 @@ type queue struct {
 	s      *Server
 	path   string
 	opts   QueueOptions
-	dead   *queue // nil: this is a dead-letter queue
-	source *queue // nil: this is none
+	dead   *queue // nil means this is a dead-letter queue
+	source *queue // nil means this is none
 
 	lastSeq int64     // of the queue; its dead letters have numbers of the same row
 	bytes   int64     // of the queue and its dead letters
@@ -277,7 +277,7 @@ func cutPath(s, last string) (string, bool) {
 	return s, false
 }
 
-// find returns the queue of an address and creates it where the options say so;
+// find returns the queue of an address and creates it if the options say so;
 // nil when there is none.
 func (s *Server) find(a address) *queue {
 	key := strings.ToLower(a.queue)

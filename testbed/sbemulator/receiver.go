@@ -28,7 +28,7 @@ const (
 	filterName      wire.Symbol = "com.microsoft:session-filter"
 	filterCode      uint64      = 0x0000_0137_0000_000C
 	timeoutProperty             = "com.microsoft:timeout"
-	// sessionWait is how long an attach waits for a session where the client
+	// sessionWait is how long an attach waits for a session if the client
 	// does not say.
 	sessionWait = time.Minute
 )
@@ -152,7 +152,7 @@ func (l *link) serve() {
 	}
 }
 
-// pump delivers what is ready to those who want it, in turn.
+// pump delivers ready messages to the links that have credit, in turn.
 func (q *queue) pump() {
 	for {
 		r := q.ready.peek()

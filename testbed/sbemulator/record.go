@@ -40,12 +40,12 @@ type record struct {
 	state State
 
 	enqueued  time.Time
-	expires   time.Time // zero: never
+	expires   time.Time // zero means never
 	scheduled time.Time
 	timer     *timer // for expires or scheduled
 
 	failures uint32 // deliveries that did not succeed
-	lock     *lock  // nil: free
+	lock     *lock  // nil means free
 	session  *messageSession
 	ready    bool   // in a heap of deliverable records
 	source   string // of a dead letter: the queue it came from

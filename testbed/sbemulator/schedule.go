@@ -29,7 +29,7 @@ func (q *queue) comeDue(r *record) {
 }
 
 // scheduleMessage stores a message of the management operation, which is always
-// told a number, also where the time is past.
+// told a number, even if the time is past.
 func (q *queue) scheduleMessage(m *wire.Message, now time.Time) int64 {
 	if q.duplicate(m, now) {
 		q.lastSeq++
@@ -46,7 +46,7 @@ func (q *queue) scheduleMessage(m *wire.Message, now time.Time) int64 {
 	return number
 }
 
-// cancelScheduled removes scheduled messages: all of them, or none where one is
+// cancelScheduled removes scheduled messages: all of them, or none if one is
 // not scheduled.
 func (q *queue) cancelScheduled(numbers []int64) bool {
 	var found []*record

@@ -18,15 +18,15 @@ type Options struct {
 	ListenAddr  string
 	AllowRemote bool
 
-	// AutoCreate, where it is not nil, has a queue made with these options when
+	// AutoCreate, if it is not nil, has a queue made with these options when
 	// a client addresses one that does not exist. nil means that it is not
 	// found.
 	AutoCreate *QueueOptions
 
-	// Key is the shared access key. Where it is set, claims must be signed with
-	// it and every link needs a claim, as with the service. Empty means that
-	// any claim will do and none is needed. Under GODEBUG=fips140=only it has
-	// 14 bytes or more, because nothing shorter is signed with.
+	// Key is the shared access key. If it is set, claims must be signed with it and
+	// every link needs a claim, as with the service. Empty means that links need no
+	// claim and any claim is accepted. Under GODEBUG=fips140=only it needs at least
+	// 14 bytes, because HMAC refuses shorter keys there.
 	Key string
 
 	// FrozenClock makes the emulator's clock stand still but for
@@ -48,9 +48,8 @@ const (
 	leastKey       = 14                       // bytes; 112 bits (NIST SP 800-131A, Section 10)
 	maxConnections = 1024
 	maxLinks       = 20_000
-	// maxPending is how many bytes may wait in a server: of messages that have not arrived
-	// complete, of answers that nobody takes, and of messages for which clients
-	// have no window.
+	// maxPending is how many bytes may wait in a server: of incomplete messages, of
+	// answers that are not read, and of messages for which clients have no window.
 	maxPending = 512 << 20
 )
 
@@ -210,7 +209,7 @@ func (s *Server) accept() {
 			select {
 			case <-s.done:
 				return
-			case <-time.After(10 * time.Millisecond): // out of files, say
+			case <-time.After(10 * time.Millisecond): // for example out of file descriptors
 				continue
 			}
 		}

@@ -87,7 +87,7 @@ func positive(n uint32) uint32 {
 	return n
 }
 
-// sendFlow tells the session's windows, and l's credit where l is not nil.
+// sendFlow tells the session's windows, and l's credit if l is not nil.
 func (ss *session) sendFlow(l *link) {
 	ss.window = incomingWindow
 	f := &wire.Flow{
@@ -139,7 +139,7 @@ func (ss *session) flush() {
 	}
 }
 
-// resume goes on where deliveries waited for the window, credit or room.
+// resume goes on if deliveries waited for the window, credit or room.
 func (ss *session) resume() {
 	ss.flush()
 	if !ss.blocked {
@@ -153,7 +153,7 @@ func (ss *session) resume() {
 	}
 }
 
-// open reports whether another message can go out now, and remembers where not.
+// open reports whether another message can go out now, and remembers if not.
 func (ss *session) open() bool {
 	if ss.c.closed || ss.ended {
 		return false
@@ -266,7 +266,7 @@ func (in *inbound) part(l *link, p *wire.Transfer, payload []byte, f *Fault) *wi
 			return &wire.Error{Condition: condMessageSize, Description: fmt.Sprintf("The message exceeds the limit of %d bytes.", in.limit)}
 		}
 		if in.buf == nil && !p.More {
-			in.buf = payload // of this frame alone, and nobody else's
+			in.buf = payload // of this frame alone, not shared
 		} else {
 			if s := l.ss.c.s; s.pending+len(payload) > s.mostPending {
 				return &wire.Error{Condition: condResourceLimit, Description: "Too many messages are on their way."}

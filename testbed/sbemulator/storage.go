@@ -18,10 +18,10 @@ type Message struct {
 	SequenceNumber int64
 	State          State
 	Locked         bool
-	LockedUntil    time.Time // zero where it is not locked
+	LockedUntil    time.Time // zero if it is not locked
 	EnqueuedAt     time.Time
-	ExpiresAt      time.Time // zero: never
-	ScheduledFor   time.Time // zero where it is not scheduled
+	ExpiresAt      time.Time // zero means never
+	ScheduledFor   time.Time // zero if it is not scheduled
 	Source         string    // of a dead letter: its queue
 
 	// DeliveryCount is how many deliveries have not succeeded.
@@ -43,7 +43,7 @@ type Message struct {
 	// are shown in a readable form; leave them as they are.
 	ApplicationProperties map[string]any
 
-	// Body is the message's data, nil where the body is not data.
+	// Body is the message's data, nil if the body is not data.
 	Body []byte
 }
 
@@ -91,9 +91,9 @@ func (s *Server) Alter(path string, sequenceNumber int64, change func(*Message))
 	return nil
 }
 
-// Move takes a stored message out of one queue and appends it to another, as it
-// is: locks end, nothing is told to their holders. It returns its number there.
-// Errors: ErrQueueNotFound, ErrMessageNotFound.
+// Move takes a stored message out of one queue and appends it to another, as it is:
+// locks end, and their holders are not notified. It returns its number there. Errors:
+// ErrQueueNotFound, ErrMessageNotFound.
 func (s *Server) Move(from string, sequenceNumber int64, to string) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,8 +122,9 @@ func (s *Server) Duplicate(path string, sequenceNumber int64) (int64, error) {
 	return r.q.appendActive(r.msg, 0), nil
 }
 
-// Insert appends a message to a queue as nobody sent it, and returns its
-// number. Errors: ErrQueueNotFound, an application property of an unknown type.
+// Insert appends a message to a queue that no client sent, and returns its sequence
+// number. It fails with ErrQueueNotFound, or if an application property is of an
+// unknown type.
 func (s *Server) Insert(path string, m *Message) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,10 +1,10 @@
-// Package sqliteattack is somebody who controls the file of a sqlitequeue: it
-// reads and changes what is stored by plain SQL, past every line of that package,
-// as one could with the sqlite3 shell.
+// Package sqliteattack is an attacker who controls the file of a sqlitequeue: it reads
+// and changes the stored messages by plain SQL, as the sqlite3 shell would, without
+// the code of that package.
 //
-// It is for demonstrations and tests of what such a person achieves, and shares
-// no code with the package that it attacks, so that an error there cannot hide
-// an attack. Do not point it at a file that matters.
+// It is for demonstrations and tests of what such an attacker achieves. It shares no
+// code with the package that it attacks, so that an error there cannot hide an attack.
+// Do not use it on a file that matters.
 package sqliteattack
 
 import (

@@ -75,13 +75,14 @@ func TestNoSeriesForWhatHasNotHappened(t *testing.T) {
 }
 
 // series returns the series of the scrape without their values; of a histogram only
-// its count.
+// its count. It leaves out queue_replay_store_full, which begins when a look at the store
+// has ended that runs beside what the test does.
 func (x *program) series() []string {
 	x.Helper()
 	var all []string
 	for line := range strings.Lines(x.scrape()) {
 		name, _, _ := strings.Cut(line, " ")
-		if strings.HasPrefix(line, "queue_") && !strings.Contains(name, "_bucket{") && !strings.Contains(name, "_sum{") {
+		if strings.HasPrefix(line, "queue_") && !strings.Contains(name, "_bucket{") && !strings.Contains(name, "_sum{") && !strings.HasPrefix(name, "queue_replay_store_full{") {
 			all = append(all, name)
 		}
 	}

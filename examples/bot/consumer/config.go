@@ -8,10 +8,10 @@ import (
 	"github.com/queue-runtime/queue/examples/internal/service"
 )
 
-// none is what KEYS_URL and NONCES_URL say where there are none on purpose.
+// none is what KEYS_URL and NONCES_URL say if there are none on purpose.
 const none = "none"
 
-// Config is what a bot is told by its environment.
+// Config is the configuration of a bot, from its environment.
 type Config struct {
 	service.Config
 
@@ -26,9 +26,9 @@ type Config struct {
 	// by commas. Empty: all, and what a holder of the master key seals.
 	Senders []string `env:"SENDERS"`
 
-	// ReplayStore is the URL of the memory of handled messages, outside of the
-	// broker's reach and shared by all processes of this bot. "none": whoever
-	// controls the broker can have messages handled twice.
+	// ReplayStore is the URL of the replay store, outside of the broker's reach and
+	// shared by all processes of this bot. With "none" an attacker who controls the
+	// broker can have messages handled twice.
 	ReplayStore string `env:"NONCES_URL,required,notEmpty"`
 
 	// Plaintext is what becomes of messages that were not sealed: reject,
@@ -36,7 +36,7 @@ type Config struct {
 	Plaintext service.Plaintext `env:"PLAINTEXT" envDefault:"reject"`
 
 	// MaxAge is how old a message may be. 0: as old as the broker keeps it,
-	// where it tells that.
+	// if it tells that.
 	MaxAge time.Duration `env:"MAX_MESSAGE_AGE" envDefault:"0s"`
 
 	// Concurrency is how many sessions are worked on at once.
@@ -85,7 +85,7 @@ func (c *Config) crypto() queue.CryptoConfig {
 	}
 }
 
-// senders are those that may send, nil for all: an empty list would let nobody.
+// senders are those that may send, nil for all: an empty list would accept no sender.
 func (c *Config) senders() []string {
 	if len(c.Senders) == 0 {
 		return nil

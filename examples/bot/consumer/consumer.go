@@ -25,7 +25,7 @@ type Consumer struct {
 	unwatch  func() error
 }
 
-// Parts are what a Consumer is made over. Keys and Nonces may be nil, as the
+// Parts are what a Consumer is made over. Keys and ReplayStore may be nil, as the
 // configuration says.
 type Parts struct {
 	Broker      driver.Broker // the Consumer's from then on
@@ -34,11 +34,11 @@ type Parts struct {
 	Handler     worker.Handler
 
 	Telemetry *service.Telemetry
-	Observer  *otelqueue.Observer // nil: one of Telemetry
+	Observer  *otelqueue.Observer // nil means one of Telemetry
 	Log       *slog.Logger
 }
 
-// New opens the queue. Close ends it, and also Parts.Broker where New fails.
+// New opens the queue. Close ends it, and also Parts.Broker if New fails.
 func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 	b := &Consumer{}
 	defer func() {
@@ -81,7 +81,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 		return nil, err
 	}
 	return b, b.pool.Handle(b.receiver, p.Handler, &worker.HandleOptions{
-		// Order within a session, one message at a time, where the broker can.
+		// Order within a session, one message at a time, if the broker can.
 		Sessions:      b.receiver.Capabilities().Sessions != driver.None,
 		SessionIdle:   c.SessionIdle,
 		MaxProcessing: c.MaxProcessing,
@@ -91,7 +91,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 // Run handles messages until ctx ends, and then lets handlers finish.
 func (b *Consumer) Run(ctx context.Context) error { return b.pool.Run(ctx) }
 
-// Check fails where the broker does not answer.
+// Check fails if the broker does not answer.
 func (b *Consumer) Check(ctx context.Context) error {
 	_, err := b.receiver.Stats(ctx)
 	return err
@@ -143,7 +143,7 @@ func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (e
 	if set.ReplayStore != nil {
 		parts.ReplayStore = set.ReplayStore
 	} else {
-		log.Warn("No replay store: whoever controls the broker can have messages handled twice")
+		log.Warn("No replay store: the broker can have messages handled twice")
 	}
 	b, err := New(ctx, &c, parts)
 	if err != nil {
@@ -159,7 +159,7 @@ func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (e
 	run, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {
-		// Without /metrics and /healthz nobody could tell how it goes.
+		// Without /metrics and /healthz the bot could not be monitored.
 		select {
 		case e := <-admin.Done():
 			stop(e)

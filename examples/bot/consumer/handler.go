@@ -11,8 +11,8 @@ import (
 	"github.com/queue-runtime/queue/worker"
 )
 
-// eventAttribute has the name of the event. The router sets it, and in a sealed
-// message nobody else can.
+// eventAttribute has the name of the event. Only the router can set it in a sealed
+// message.
 const eventAttribute = "github-event"
 
 // Handler returns the handler of all events, which gives t what each asks for.

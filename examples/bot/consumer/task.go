@@ -22,16 +22,16 @@ type Task struct {
 	Delivery  int    `json:"delivery"`         // the broker's count
 }
 
-// Tracker is where tasks go: a system for tickets, say. Do returns nil once the
-// task is safe there; only then is its message completed. The same task may come
-// again, with the same ID, and must then have no second effect. It is called from
-// many goroutines at once.
+// Tracker takes the tasks, for example a ticket system. Do returns nil once the task is
+// safe there; only then is its message completed. The same task may come again, with
+// the same ID, and must then have no second effect. It is called from many goroutines
+// at once.
 type Tracker interface {
 	Do(ctx context.Context, t Task) error
 }
 
-// Journal is a Tracker that writes each task as one line of JSON. It writes
-// repeats, too: whoever reads it tells them by their ID.
+// Journal is a Tracker that writes each task as one line of JSON. It writes repeats,
+// too; readers recognise them by their ID.
 type Journal struct {
 	mu sync.Mutex // guards w
 	w  io.Writer

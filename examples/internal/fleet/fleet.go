@@ -32,7 +32,7 @@ type Options struct {
 	// needed, and stays the caller's.
 	Dir string
 
-	// Programs is a folder with the binaries. Empty: the running binary is both;
+	// Programs is a folder with the binaries. Empty means the running binary is both;
 	// see Become.
 	Programs string
 
@@ -43,7 +43,7 @@ type Options struct {
 	// The last of a name counts.
 	RouterEnv, BotEnv []string
 
-	// Logs gets the programs' logs. Nil: only errors show the last lines.
+	// Logs gets the programs' logs. Nil means only errors show the last lines.
 	Logs io.Writer
 }
 
@@ -57,14 +57,14 @@ type Fleet struct {
 
 	http *http.Client
 
-	mu    sync.Mutex // guards what follows
-	tasks []consumer.Task
-	news  chan struct{} // closed when there is a new task
-	bad   error         // a line that is no task
+	mu      sync.Mutex // guards what follows
+	tasks   []consumer.Task
+	changed chan struct{} // closed when there is a new task
+	bad     error         // a line that is no task
 }
 
 // Start prepares a folder and starts the four programs. It returns when all are
-// ready; where it fails, none is left.
+// ready; if it fails, none is left.
 func Start(ctx context.Context, o *Options) (*Fleet, error) {
 	f, err := New(o)
 	if err != nil {
@@ -94,7 +94,7 @@ func New(o *Options) (*Fleet, error) {
 	f := &Fleet{
 		Database: filepath.Join(dir, "queues.db"),
 		Secret:   rand.Text(),
-		news:     make(chan struct{}),
+		changed:  make(chan struct{}),
 		http:     &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
 	lock := o.Lock
@@ -219,8 +219,8 @@ func (f *Fleet) report(line []byte) {
 	} else {
 		f.tasks = append(f.tasks, t)
 	}
-	close(f.news)
-	f.news = make(chan struct{})
+	close(f.changed)
+	f.changed = make(chan struct{})
 }
 
 // Tasks returns what the bots did so far, repeats included.
@@ -234,7 +234,7 @@ func (f *Fleet) Tasks() []consumer.Task {
 func (f *Fleet) Wait(ctx context.Context, enough func([]consumer.Task) bool) error {
 	for {
 		f.mu.Lock()
-		tasks, news, bad := slices.Clone(f.tasks), f.news, f.bad
+		tasks, changed, bad := slices.Clone(f.tasks), f.changed, f.bad
 		f.mu.Unlock()
 		switch {
 		case bad != nil:
@@ -243,7 +243,7 @@ func (f *Fleet) Wait(ctx context.Context, enough func([]consumer.Task) bool) err
 			return nil
 		}
 		select {
-		case <-news:
+		case <-changed:
 		case <-ctx.Done():
 			return fmt.Errorf("fleet: after %d tasks: %w", len(tasks), ctx.Err())
 		}

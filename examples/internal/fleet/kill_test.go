@@ -15,7 +15,7 @@ import (
 	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
-// allRounds are those with QRT_FULL=1, and of the benchmark.
+// allRounds are those with QRT_SOAK=1, and of the benchmark.
 const allRounds = 50
 
 // killed is what came of a run.
@@ -28,7 +28,7 @@ type killed struct {
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	rounds := someRounds
-	if os.Getenv("QRT_FULL") != "" {
+	if os.Getenv("QRT_SOAK") == "1" {
 		rounds = allRounds
 	}
 	k := kill(t, rounds)

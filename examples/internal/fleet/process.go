@@ -21,7 +21,7 @@ type Process struct {
 
 	argv []string
 	out  func(line []byte) // of standard output
-	logs io.Writer         // nil: none
+	logs io.Writer         // nil means none
 
 	mu        sync.Mutex // guards what follows
 	env       []string
@@ -159,7 +159,7 @@ func (p *Process) end() error {
 }
 
 // running returns the process and the channel that is closed at its end; nil
-// where it was never started.
+// if it was never started.
 func (p *Process) running() (*os.Process, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,7 +169,7 @@ func (p *Process) running() (*os.Process, <-chan struct{}) {
 	return p.cmd.Process, p.gone
 }
 
-// Stop asks the program to end, and waits until it has. It fails where that was
+// Stop asks the program to end, and waits until it has. It fails if that was
 // not orderly. A program that has ended in order before is no error.
 func (p *Process) Stop(ctx context.Context) error {
 	process, gone := p.running()

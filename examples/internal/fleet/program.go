@@ -53,7 +53,7 @@ func Build(ctx context.Context, dir string) error {
 }
 
 // command returns how to start a program out of a folder, or in the running
-// binary where that is empty.
+// binary if that is empty.
 func command(dir, program string) (argv, env []string, err error) {
 	if dir != "" {
 		path := filepath.Join(dir, program)

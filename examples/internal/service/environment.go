@@ -14,7 +14,7 @@ import (
 	"github.com/queue-runtime/queue"
 )
 
-// Config is what every program is told. Programs embed it.
+// Config is the configuration that all programs share. Programs embed it.
 type Config struct {
 	// Broker is a URL of package connect.
 	Broker string `env:"BROKER_URL,required,notEmpty"`
@@ -38,7 +38,7 @@ func (c *Config) Validate() error {
 	return Positive("DRAIN_TIMEOUT", c.DrainTimeout)
 }
 
-// Positive is an error where a duration is not.
+// Positive returns an error if a duration is not positive.
 func Positive(variable string, d time.Duration) error {
 	if d <= 0 {
 		return fmt.Errorf("%s must be a positive duration, such as 20s", variable)
@@ -47,7 +47,7 @@ func Positive(variable string, d time.Duration) error {
 }
 
 // Load fills in the fields of the struct that into points to, by their env tags
-// (package env), and validates it where it has a method Validate. A nil environ
+// (package env), and validates it if it has a method Validate. A nil environ
 // stands for the process's environment. Its error names each variable at fault,
 // one a line, and never a value.
 func Load(into any, environ map[string]string) error {

@@ -23,7 +23,7 @@ func NewSecret(text string) Secret {
 	return Secret{reveal: func() []byte { return b }}
 }
 
-// Reveal returns the bytes, nil where there are none. They must not be changed.
+// Reveal returns the bytes, nil if there are none. They must not be changed.
 func (s Secret) Reveal() []byte {
 	if s.reveal == nil {
 		return nil

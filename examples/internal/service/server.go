@@ -76,7 +76,7 @@ func (s *Server) Close(ctx context.Context) error {
 
 // Readiness says whether the program wants work. The zero value does not.
 type Readiness struct {
-	// Check is asked while the program is ready; nil: there is nothing to ask.
+	// Check is asked while the program is ready; nil means there is nothing to ask.
 	Check func(context.Context) error
 
 	ready atomic.Bool

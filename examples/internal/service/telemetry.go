@@ -34,12 +34,12 @@ type Telemetry struct {
 	Tracer  trace.TracerProvider
 	Metrics http.Handler // what Prometheus scrapes
 
-	traces *sdktrace.TracerProvider // nil where none are sent
+	traces *sdktrace.TracerProvider // nil if none are sent
 }
 
 // NewTelemetry returns the telemetry of the program of that name. Traces go to
 // OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, over HTTP and
-// with the sampling of OTEL_TRACES_SAMPLER; where neither is set there are none.
+// with the sampling of OTEL_TRACES_SAMPLER; if neither is set there are none.
 func NewTelemetry(ctx context.Context, name string) (*Telemetry, error) {
 	var tracer *sdktrace.TracerProvider
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {

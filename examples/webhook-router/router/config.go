@@ -8,7 +8,7 @@ import (
 	"github.com/queue-runtime/queue/examples/internal/service"
 )
 
-// Config is what the router is told by its environment.
+// Config is the configuration of the router, from its environment.
 type Config struct {
 	service.Config
 
@@ -51,9 +51,9 @@ type Config struct {
 	// here. DrainTimeout begins after it.
 	StopDelay time.Duration `env:"STOP_DELAY" envDefault:"0s"`
 
-	// TrustTrace continues the trace of a traceparent that comes with a request.
-	// Only where a proxy of one's own sets it: else anybody chooses what is
-	// traced.
+	// TrustTrace continues the trace of a traceparent that comes with a request. Set
+	// it only if your own proxy sets that header: otherwise any caller chooses what
+	// is traced.
 	TrustTrace bool `env:"TRUST_TRACEPARENT" envDefault:"false"`
 }
 

@@ -38,7 +38,7 @@ const maxHeader = 64
 // unavailable is the outcome of a webhook that the broker, or the keys, failed.
 const unavailable = "unavailable"
 
-// retryAfter is when to come again where the broker does not say.
+// retryAfter is when to come again if the broker does not say.
 const retryAfter = 5 * time.Second
 
 // Handler serves POST /webhook, within a span of its own.
@@ -175,8 +175,8 @@ func (r *Router) verify(signature string, body []byte) bool {
 	return false
 }
 
-// isObject reports whether body is a JSON object: what is none would only be found
-// out by a bot, which can tell nobody.
+// isObject reports whether body is a JSON object. Anything else is refused here,
+// because a bot that finds it later cannot answer the sender.
 func isObject(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body)
 }

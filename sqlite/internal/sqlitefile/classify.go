@@ -27,7 +27,7 @@ func Classify(err error) error {
 	return driver.Errorf(kindOf(code(err)), "%w", err)
 }
 
-// code is the extended result code of SQLite (rescode.html), 0 where err is not
+// code is the extended result code of SQLite (rescode.html), 0 if err is not
 // SQLite's.
 func code(err error) int {
 	var e *sqlite.Error
@@ -39,7 +39,7 @@ func code(err error) int {
 
 func primary(code int) int { return code & 0xff }
 
-// busy reports whether somebody else's lock is in the way.
+// busy reports whether another connection's lock is in the way.
 func busy(err error) bool {
 	switch primary(code(err)) {
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED, lib.SQLITE_PROTOCOL:
@@ -65,7 +65,7 @@ func kindOf(code int) driver.Kind {
 	case lib.SQLITE_TOOBIG:
 		return driver.Invalid
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB, lib.SQLITE_ERROR, lib.SQLITE_CONSTRAINT, lib.SQLITE_SCHEMA, lib.SQLITE_MISMATCH:
-		// The statements are constants that fit the schema: where one does
+		// The statements are constants that fit the schema: if one does
 		// not compile or breaks a constraint, the schema or the data has
 		// been altered.
 		return driver.Corrupt

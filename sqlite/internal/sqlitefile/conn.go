@@ -112,7 +112,7 @@ func (c *Conn) One(sql string, each func(Row) error, args ...any) (found bool, e
 	return found, err
 }
 
-// Int returns the first column of the first row, 0 where there is none.
+// Int returns the first column of the first row, 0 if there is none.
 func (c *Conn) Int(sql string, args ...any) (int64, error) {
 	var n int64
 	_, err := c.One(sql, func(r Row) error { n = r.Int(0); return nil }, args...)
@@ -168,9 +168,9 @@ func (c *Conn) close() error {
 	return errors.Join(err, c.raw.Close())
 }
 
-// Row is one row of a result. Its methods never fail: whoever can write to the
-// file can store any value in any column, and what is not of the expected kind
-// reads as the zero value.
+// Row is one row of a result. Its methods never fail: an attacker who can write to the
+// file can store any value in any column, and a value of an unexpected kind reads as
+// the zero value.
 type Row []driver.Value
 
 // Int returns an integer column; 0 for anything else.

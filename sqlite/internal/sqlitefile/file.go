@@ -139,7 +139,7 @@ func Open(ctx context.Context, c Config) (*File, error) {
 }
 
 // Commits returns how many transactions of this File were committed, and how many
-// of them the disk had before anybody was answered.
+// of them were on the disk before their callers were answered.
 func (f *File) Commits() (all, synced int64) {
 	synced = f.commits[1].Load()
 	return f.commits[0].Load() + synced, synced
@@ -183,7 +183,7 @@ func (f *File) prepare(ctx context.Context) error {
 }
 
 // recognise returns the version of the schema, 0 for an empty file. It reads in
-// one transaction: between two, somebody else may have made the schema.
+// one transaction: between two, another process may have made the schema.
 func (f *File) recognise() (version int64, err error) {
 	if _, err := f.writer.Exec("BEGIN"); err != nil {
 		return 0, err
@@ -204,7 +204,7 @@ func (f *File) recognise() (version int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// Whoever creates a file writes its first page before its schema.
+	// A process that creates a file writes its first page before its schema.
 	fresh := pages <= 1 && application == 0 && version == 0 && tables == 0
 	switch {
 	case fresh:
@@ -268,8 +268,8 @@ func configure(c *Conn, normal bool, cache int) error {
 	if normal {
 		synchronous = "NORMAL"
 	}
-	// trusted_schema and cell_size_check: the file may have been altered by
-	// somebody else (sqlite.org/security.html).
+	// trusted_schema and cell_size_check: an attacker may have altered the file
+	// (sqlite.org/security.html).
 	return c.script("PRAGMA synchronous = " + synchronous +
 		"; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY" +
 		"; PRAGMA recursive_triggers = OFF; PRAGMA foreign_keys = OFF" +

@@ -13,7 +13,7 @@ import (
 // own (flock(2)), before it asks for the write lock, and holds it until it has that.
 // At most one process at a time waits for the write lock, and the one that releases it
 // comes behind. The kernel releases the turnstile of a process that dies.
-type turnstile struct{ file *os.File } // nil: there is none here
+type turnstile struct{ file *os.File } // nil means there is none here
 
 // turnstileSuffix ends the name of the turnstile's file, beside the database.
 const turnstileSuffix = "-turn"

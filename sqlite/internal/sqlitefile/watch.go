@@ -2,16 +2,16 @@ package sqlitefile
 
 import "time"
 
-// How often an idle process looks for commits of others while somebody waits:
-// soon after the last one, then ever more rarely. A look takes about 10 us, so
-// that waiting costs about one part in two thousand of a processor.
+// How often an idle process looks for commits of others while a call waits: soon
+// after the last commit, then ever more rarely. A look takes about 10 us, so that
+// waiting costs about one part in two thousand of a processor.
 const (
 	pollMin = time.Millisecond
 	pollMax = 20 * time.Millisecond
 )
 
-// Watch says that somebody waits for changes by other processes, or does so no
-// longer; calls come in pairs.
+// Watch says that a caller begins to wait for changes by other processes (on), or no
+// longer waits. Each call with true is followed by one with false.
 func (f *File) Watch(on bool) {
 	f.mu.Lock()
 	if on {
@@ -41,8 +41,8 @@ type watch struct {
 	interval time.Duration
 }
 
-// idle waits until there may be something to write, looking for changes
-// meanwhile when somebody wants that. It reports false when the file closes.
+// idle waits until there may be something to write. Meanwhile it looks for changes if a
+// caller watches. It reports false when the file closes.
 func (w *watch) idle() bool {
 	var look <-chan time.Time
 	if w.file.watched() {
@@ -69,7 +69,7 @@ func (w *watch) look() {
 	}
 	version, err := w.file.writer.Int("PRAGMA data_version")
 	if err != nil || version == w.version {
-		return // an error will meet whoever writes or reads next
+		return // the next write or read reports the error
 	}
 	w.version, w.interval = version, pollMin
 	w.file.config.Changed()

@@ -244,8 +244,8 @@ func (f *File) each(all []*request) {
 	}
 }
 
-// checkpoint moves the log into the file and empties it. Where readers are in
-// the way, or the disk is, it does what it can: the next one tries again.
+// checkpoint moves the log into the file and empties it. If readers or the disk are in
+// the way, it moves what it can; the next one tries again.
 func (f *File) checkpoint() { _ = f.writer.script("PRAGMA wal_checkpoint(TRUNCATE)") }
 
 // setSynced says whether the next commit waits for the disk.
@@ -307,8 +307,8 @@ func (f *File) alone(r *request) error {
 	return r.answer
 }
 
-// beginGroup takes the write lock, and gives up when nobody is left who asked
-// for it. It returns how long others had it meanwhile.
+// beginGroup takes the write lock, and gives up when all requests of the batch have
+// ended. It returns how long other processes had the lock meanwhile.
 func (f *File) beginGroup(batch []*request) (waited time.Duration, err error) {
 	wanted, done := context.WithCancel(context.Background())
 	defer done()

@@ -1,6 +1,6 @@
 // Package brokers starts or opens the brokers on which qrt's demonstration,
-// benchmark and conformance run work: in memory, in a SQLite file, in SQS, or an
-// emulator that lives as long as the run.
+// benchmark and conformance run work: in memory, in a SQLite file, in PostgreSQL, in
+// SQS, or an emulator that lives as long as the run.
 package brokers
 
 import (
@@ -73,7 +73,7 @@ func (b *Broker) Instance() *drivertest.Instance {
 // Temporary is the URL of a SQLite file that lives as long as its Broker.
 const Temporary = ""
 
-// Open opens the broker at rawURL: mem:, sqlite:, sqs:, [EmulatorURL],
+// Open opens the broker at rawURL: mem:, sqlite:, postgres:, sqs:, [EmulatorURL],
 // [SQSEmulatorURL] or [Temporary].
 func Open(ctx context.Context, rawURL string) (*Broker, error) {
 	switch rawURL {
@@ -90,6 +90,8 @@ func Open(ctx context.Context, rawURL string) (*Broker, error) {
 		return openMem(ctx, rawURL)
 	case "sqlite":
 		return openSQLite(ctx, rawURL)
+	case "postgres", "postgresql":
+		return openPostgres(ctx, rawURL)
 	case "sqs":
 		return openSQS(ctx, rawURL)
 	case "emulator":

@@ -11,15 +11,16 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
 	"github.com/queue-runtime/queue/testbed/fauxqs"
+	"github.com/queue-runtime/queue/testbed/postgres"
 )
 
 // TestAttackers: what each broker's attacker stores and reads back is the same, in
 // all parts, and dead letters are found with their reason.
 func TestAttackers(t *testing.T) {
-	for _, url := range []string{"mem://", Temporary, EmulatorURL, SQSEmulatorURL} {
+	for _, url := range []string{"mem://", Temporary, EmulatorURL, SQSEmulatorURL, postgresURL} {
 		t.Run(url, func(t *testing.T) {
 			t.Parallel()
-			b := open(t, url)
+			b := open(t, inPostgres(t, url, "attackers"))
 			ctx := t.Context()
 			p, err := b.Connect(ctx)
 			if err != nil {
@@ -87,8 +88,8 @@ func open(t *testing.T, url string) *Broker {
 
 // TestNewQueue: no two queues are one, and one is as it was asked for.
 func TestNewQueue(t *testing.T) {
-	for _, url := range []string{"mem://", Temporary, EmulatorURL, SQSEmulatorURL} {
-		t.Run(url, func(t *testing.T) { newQueues(t, open(t, url)) })
+	for _, url := range []string{"mem://", Temporary, EmulatorURL, SQSEmulatorURL, postgresURL} {
+		t.Run(url, func(t *testing.T) { newQueues(t, open(t, inPostgres(t, url, "new_queue"))) })
 	}
 }
 
@@ -156,4 +157,22 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%s opened", url)
 		}
 	}
+}
+
+// postgresURL stands for that of a server that is started on demand.
+const postgresURL = "postgres://"
+
+// inPostgres makes it the URL of a schema there.
+func inPostgres(t *testing.T, rawURL, schema string) string {
+	t.Helper()
+	if rawURL != postgresURL {
+		return rawURL
+	}
+	return postgres.Shared(t).URL("postgres", "postgres") + "?schema=" + schema
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	postgres.StopShared()
+	os.Exit(code)
 }

@@ -77,7 +77,7 @@ func openMem(ctx context.Context, rawURL string) (*Broker, error) {
 	}, nil
 }
 
-// unique is purpose, with a number behind it where that name is taken. The caller
+// unique is purpose, with a number behind it if that name is taken. The caller
 // holds the lock of used.
 func unique(used map[string]int, purpose string, existing []string) string {
 	for {

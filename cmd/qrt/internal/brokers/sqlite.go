@@ -42,33 +42,33 @@ func openSQLite(ctx context.Context, rawURL string) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	keeper, ok := p.(*sqlitequeue.Broker)
+	broker, ok := p.(*sqlitequeue.Broker)
 	if !ok {
 		_ = p.Close(ctx) // nothing was done with it
 		return nil, errors.New("sqlite: another broker than expected")
 	}
-	before, err := keeper.Queues(ctx)
+	before, err := broker.Queues(ctx)
 	if err != nil {
-		_ = keeper.Close(ctx) // the first error is the one that tells
+		_ = broker.Close(ctx) // the first error is the one that tells
 		return nil, err
 	}
 	consent := ""
 	if len(before) > 0 {
-		consent = "this makes queues, fills them and leaves them in " + keeper.Path() + ", where there are others"
+		consent = "this creates queues, fills them and leaves them in " + broker.Path() + ", which has other queues"
 	}
-	raw, err := sqliteattack.Open(keeper.Path())
+	raw, err := sqliteattack.Open(broker.Path())
 	if err != nil {
-		_ = keeper.Close(ctx) // the first error is the one that tells
+		_ = broker.Close(ctx) // the first error is the one that tells
 		return nil, err
 	}
 	var mu sync.Mutex // guards used
 	used := make(map[string]int)
 	return &Broker{
-		Title:   "SQLite, in " + keeper.Path(),
+		Title:   "SQLite, in " + broker.Path(),
 		Consent: consent,
 		Connect: func(ctx context.Context) (driver.Broker, error) { return connect.OpenBroker(ctx, rawURL) },
 		NewQueue: func(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error) {
-			existing, err := keeper.Queues(ctx)
+			existing, err := broker.Queues(ctx)
 			if err != nil {
 				return "", err
 			}
@@ -85,12 +85,12 @@ func openSQLite(ctx context.Context, rawURL string) (*Broker, error) {
 			mu.Lock()
 			name := unique(used, purpose, existing)
 			mu.Unlock()
-			return name, keeper.Declare(ctx, name, o)
+			return name, broker.Declare(ctx, name, o)
 		},
 		Attacker:     raw,
 		InvalidNames: []string{"a\x00b", "a\nb", strings.Repeat("n", driver.MaxName+1)},
 		close: func() error {
-			return errors.Join(raw.Close(), keeper.Close(context.WithoutCancel(ctx)))
+			return errors.Join(raw.Close(), broker.Close(context.WithoutCancel(ctx)))
 		},
 	}, nil
 }

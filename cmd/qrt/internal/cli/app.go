@@ -40,7 +40,7 @@ type app struct {
 
 // Run runs one command and returns the exit code. When ctx ends it stops in good
 // order. It leaves no goroutine behind, but for one that waits for standard input
-// where nothing came before ctx ended.
+// if nothing came before ctx ended.
 func Run(ctx context.Context, args []string, s Streams) int {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -22,22 +22,21 @@ type auditReport struct {
 	Complete bool `json:"complete"`
 }
 
-// auditedQueue is what one queue holds.
+// auditedQueue counts the messages of one queue by key.
 type auditedQueue struct {
 	Queue   string          `json:"queue"`
 	Waiting map[keys.ID]int `json:"waiting"` // sealed messages by key; also those that are held or scheduled
 	Dead    map[keys.ID]int `json:"dead"`
 	Plain   int             `json:"plain"`   // messages that are not sealed, dead ones included
 	Invalid int             `json:"invalid"` // that begin like sealed ones and do not parse
-	// OtherKeys are messages that name still other keys, none of which is known:
-	// whoever controls the broker can make up any number of them.
+	// OtherKeys counts messages that name still other keys, none of which is known:
+	// the broker can make up any number of them.
 	OtherKeys int `json:"other_keys"`
 	// Unreadable says why a part could not be counted.
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
-// maxStrangers is how many keys that are not known are told apart in one part of a
-// queue.
+// maxStrangers is how many unknown keys are counted separately in one part of a queue.
 const maxStrangers = 1000
 
 // auditedKey is one key over all queues.
@@ -59,15 +58,15 @@ func (a *app) keysAuditCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "audit [QUEUE...]",
 		Short: "Count the messages that need each key",
-		Long: `Audit counts, by the key that they name, the messages that wait and those that lie
-dead, so that nobody retires a key in use. Nothing is opened: what a message
-names is what its sender, or somebody at the broker, has written.
+		Long: `Audit counts waiting messages and dead letters by the key that they name, so that no
+key is retired that is still in use. It opens none of them: the broker can have
+changed the key ID in a message.
 
 States of sessions are not counted: brokers do not list them. A state is sealed
 anew when its session is read under a key that is no longer current; keep the old
 key until every session was.
 
-The exit code is 1 where messages name a key that is not among --keys.`,
+The exit code is 1 if messages name a key that is not among --keys.`,
 		Example: example(`
 			qrt keys audit task-tactician
 			qrt keys audit --json | jq '.keys[] | select(.retirable) | .id'`),
@@ -84,7 +83,7 @@ func (a *app) keysAudit(ctx context.Context, given []string) error {
 	}
 	a.print(r, func(s *display.Screen) { r.show(s) })
 	for _, k := range r.Keys {
-		if !k.Known { // where there are OtherKeys there are such
+		if !k.Known { // if there are OtherKeys there are such
 			return errReported
 		}
 	}
@@ -98,7 +97,7 @@ func (a *app) audit(ctx context.Context, given []string) (*auditReport, error) {
 	if len(queues) == 0 {
 		queues = a.settings.queueNames()
 	}
-	err := a.with(ctx, need{queues: queues, looks: true}, func(c *connection) error {
+	err := a.with(ctx, access{queues: queues, looks: true}, func(c *connection) error {
 		names, err := c.names(ctx, given)
 		if err != nil {
 			return err
@@ -302,12 +301,12 @@ func (a *app) keysRetireCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "retire KEY-ID",
 		Short: "Remove a key that nothing needs any more",
-		Long: `Retire removes a key from the key file, for good. It refuses the current key, and one
-that a message names that waits or lies dead in a queue that it is told of:
---queue, the queues of the configuration file, or all where the broker lists
-them. It asks before it removes, unless --yes is given.
+		Long: `Retire removes a key from the key file, for good. It refuses the current key, and a
+key that a waiting message or a dead letter names. It looks into the queues of
+--queue, or those of the configuration file, or all queues if the broker lists them.
+It asks before it removes the key, unless --yes is given.
 
-Messages under a key that is gone can never be opened again.`,
+Messages under a key that was removed can never be opened again.`,
 		Example: example(`
 			qrt keys retire 2025-11-24-q3t7
 			qrt keys retire task-tactician-2025-08 --queue task-tactician --yes`),
@@ -318,7 +317,7 @@ Messages under a key that is gone can never be opened again.`,
 		ValidArgsFunction: a.completeKeys,
 	}
 	c.Flags().StringArrayVar(&queues, "queue", nil, "queue to look for messages in; may be repeated")
-	c.Flags().BoolVar(&force, "force", false, "remove it although messages need it, or that could not be found out")
+	c.Flags().BoolVar(&force, "force", false, "remove it even if messages need it, or if that could not be checked")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }
@@ -328,7 +327,8 @@ func (a *app) keysRetire(ctx context.Context, id keys.ID, queues []string, force
 	if err != nil {
 		return err
 	}
-	// What is not there, or is current, is told before anybody is asked.
+	// A key that is missing or current is reported before the command asks for
+	// confirmation.
 	list, err := a.keysIn(ctx)
 	if err != nil {
 		return err
@@ -373,7 +373,7 @@ func (a *app) keysIn(ctx context.Context) (*keysReport, error) {
 	return listKeys(ctx, p)
 }
 
-// unneeded fails where messages need a key, or where that cannot be told.
+// unneeded fails if messages need a key, or if that cannot be told.
 func (a *app) unneeded(ctx context.Context, id keys.ID, queues []string) error {
 	r, err := a.audit(ctx, queues)
 	if err != nil {

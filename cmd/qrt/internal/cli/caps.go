@@ -28,7 +28,7 @@ func (a *app) capsCommand() *cobra.Command {
 		Use:   "caps QUEUE",
 		Short: "Show what a queue's broker can do",
 		Long: `Caps shows the capabilities of a queue's broker: native, emulated by the driver,
-done by sending a copy, or none. What a broker cannot do fails with
+done by sending a copy, or none. A call that the broker does not support fails with
 errors.ErrUnsupported.
 
 With --json, names are those of driver.Capabilities in lower case; sizes are bytes,
@@ -42,7 +42,7 @@ names that end in _s are seconds, and 0 means that no limit is known.`,
 }
 
 func (a *app) caps(ctx context.Context, name string) error {
-	return a.with(ctx, need{looks: true}, func(c *connection) (err error) {
+	return a.with(ctx, access{looks: true}, func(c *connection) (err error) {
 		q, err := c.broker.Open(ctx, name, nil)
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ import (
 )
 
 // broker looks at the broker and its queues.
-func (x *examination) broker(ctx context.Context, c *connection, given []string) error {
+func (x *doctorRun) broker(ctx context.Context, c *connection, given []string) error {
 	if b, ok := c.broker.(*sqlitequeue.Broker); ok {
 		x.file(ctx, b)
 	}
@@ -40,14 +40,14 @@ func (x *examination) broker(ctx context.Context, c *connection, given []string)
 }
 
 // file looks at a SQLite file.
-func (x *examination) file(ctx context.Context, b *sqlitequeue.Broker) {
+func (x *doctorRun) file(ctx context.Context, b *sqlitequeue.Broker) {
 	info, err := os.Stat(b.Path())
 	if err != nil {
 		x.find(levelError, "broker", "", "%v", err)
 		return
 	}
-	const most = 1 << 30
-	if info.Size() > most {
+	const maxChecked = 1 << 30
+	if info.Size() > maxChecked {
 		x.ok("broker", "%s opens (%s; too large to read it through here)", b.Path(), display.Bytes(info.Size()))
 		return
 	}
@@ -59,7 +59,7 @@ func (x *examination) file(ctx context.Context, b *sqlitequeue.Broker) {
 }
 
 // one looks at one queue.
-func (x *examination) one(ctx context.Context, c *connection, name string) error {
+func (x *doctorRun) one(ctx context.Context, c *connection, name string) error {
 	if own := x.app.settings.queues[name].Keys; own != "" {
 		x.keys(ctx, setting{own, x.app.settings.file}, "keys")
 	}
@@ -78,7 +78,7 @@ func (x *examination) one(ctx context.Context, c *connection, name string) error
 	case unsupported(err):
 		x.find(levelNote, "counts", "", "this broker does not count")
 	case errors.Is(err, driver.ErrPermission) && isServiceBus(c.broker):
-		x.find(levelNote, "counts", "", "this identity may not manage the queue, and so not see its counts; services need no such right")
+		x.find(levelNote, "counts", "", "this identity may not manage the queue, so it cannot see its counts; services do not need that right")
 	case err != nil:
 		x.find(levelError, "counts", "allow this user or role to read the queue's attributes", "%s", shownError(err))
 	default:
@@ -112,7 +112,7 @@ func known(n int64) string {
 
 // age holds the maximum age against how long the broker keeps messages, and
 // against what waits.
-func (x *examination) age(caps *driver.Capabilities, oldest time.Time) {
+func (x *doctorRun) age(caps *driver.Capabilities, oldest time.Time) {
 	const check = "age"
 	age, err := parseMaxAge(x.app.settings.maxAge)
 	if err != nil {
@@ -121,12 +121,12 @@ func (x *examination) age(caps *driver.Capabilities, oldest time.Time) {
 	switch {
 	case age == queue.QueueRetention && caps.Retention == 0:
 		age = fallbackAge
-		x.find(levelWarning, check, "set --max-age to more than the longest backlog that you want to survive", "the broker does not tell how long it keeps messages: %s is taken for the maximum age", display.Duration(age))
+		x.find(levelWarning, check, "set --max-age to more than the longest backlog that you want to survive", "the broker does not tell how long it keeps messages: the maximum age is %s", display.Duration(age))
 	case age == queue.QueueRetention:
 		age = caps.Retention
 		x.ok(check, "messages are accepted for as long as the broker keeps them: %s", display.Duration(age))
 	case caps.Retention > 0 && age < caps.Retention:
-		x.find(levelWarning, check, "use --max-age retention, or know that a backlog of this age is lost to the dead letters", "messages older than %s are dead-lettered, and the broker keeps them for %s", display.Duration(age), display.Duration(caps.Retention))
+		x.find(levelWarning, check, "use --max-age retention; otherwise a backlog of this age is dead-lettered", "messages older than %s are dead-lettered, and the broker keeps them for %s", display.Duration(age), display.Duration(caps.Retention))
 	default:
 		x.ok(check, "messages are accepted up to %s old", display.Duration(age))
 	}
@@ -138,13 +138,13 @@ func (x *examination) age(caps *driver.Capabilities, oldest time.Time) {
 }
 
 // dead looks at the dead-letter queue, and returns how long it keeps messages, 0
-// where that is not known.
-func (x *examination) dead(ctx context.Context, q driver.Queue, name string, count int64) time.Duration {
+// if that is not known.
+func (x *doctorRun) dead(ctx context.Context, q driver.Queue, name string, count int64) time.Duration {
 	const check = "dead letters"
 	d, err := q.DeadLetters(ctx)
 	switch {
 	case errors.Is(err, driver.ErrNotFound), unsupported(err):
-		x.find(levelError, check, "make one (on SQS: give the queue a redrive policy, or name it with ?dead_letter_suffix=): what is rejected has no place to go", "there is no dead-letter queue")
+		x.find(levelError, check, "make one (on SQS: give the queue a redrive policy, or name it with ?dead_letter_suffix=): without one, rejected messages cannot be moved out of the queue", "there is no dead-letter queue")
 		return 0
 	case err != nil:
 		x.find(levelError, check, "allow this user or role to read the dead-letter queue", "%s", shownError(err))
@@ -165,7 +165,7 @@ const sample = 200
 
 // waiting looks at some of the messages that wait: are they sealed, and under
 // keys that are at hand?
-func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue, name string) {
+func (x *doctorRun) waiting(ctx context.Context, c *connection, q driver.Queue, name string) {
 	const check = "messages"
 	valid := make(map[keys.ID]bool)
 	p := c.provider(name)
@@ -192,7 +192,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 		switch {
 		case err == nil && !valid[keys.ID(m.KeyID)]:
 			unknown++
-		case err == nil && time.UnixMilli(m.EncryptedAt).After(time.Now().Add(queue.DefaultMaxClockSkew)):
+		case err == nil && time.UnixMilli(m.EncryptedAt).After(time.Now().Add(clockSkew())):
 			ahead++
 		case err != nil && envelope.IsSealed(d.Body):
 			broken++
@@ -217,7 +217,7 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 		x.find(levelError, check, "see which with: qrt keys audit "+name, "%d of %d are sealed under a key that is not at hand", unknown, seen)
 	}
 	if broken > 0 {
-		x.find(levelError, check, "somebody has altered them; receivers dead-letter them", "%d of %d have a broken envelope", broken, seen)
+		x.find(levelError, check, "they were altered or damaged; receivers dead-letter them", "%d of %d have a broken envelope", broken, seen)
 	}
 	if ahead > 0 {
 		x.find(levelError, "clock", "set the clocks by NTP, here and at the sender", "%d of %d were sealed in the future by this machine's clock", ahead, seen)
@@ -227,8 +227,8 @@ func (x *examination) waiting(ctx context.Context, c *connection, q driver.Queue
 	}
 }
 
-// roundTrip sends a message and receives it, on a queue that nobody else uses.
-func (x *examination) roundTrip(ctx context.Context, c *connection) error {
+// roundTrip sends a message and receives it, on a queue that has no other users.
+func (x *doctorRun) roundTrip(ctx context.Context, c *connection) error {
 	const check = "round trip"
 	name := x.probe
 	if name == "" {
@@ -236,7 +236,7 @@ func (x *examination) roundTrip(ctx context.Context, c *connection) error {
 		case queueLister, interface{ Connect() driver.Broker }: // these make queues on demand
 			name = probeQueue
 		default:
-			x.find(levelNote, check, "name a queue that nobody else uses: --probe QUEUE", "not tried")
+			x.find(levelNote, check, "name a queue that has no other users: --probe QUEUE", "not tried")
 			return nil
 		}
 	}
@@ -247,7 +247,7 @@ func (x *examination) roundTrip(ctx context.Context, c *connection) error {
 	return ctx.Err()
 }
 
-func (x *examination) trip(ctx context.Context, c *connection, name string) error {
+func (x *doctorRun) trip(ctx context.Context, c *connection, name string) error {
 	const check = "round trip"
 	s, err := c.sender(ctx, name, nil)
 	if err != nil {
@@ -294,15 +294,15 @@ func (x *examination) trip(ctx context.Context, c *connection, name string) erro
 }
 
 // lockAsSet holds the lock of a message that has just come against what the lock
-// was said to be: where the broker cannot be asked that may be wrong.
-func (x *examination) lockAsSet(left, set time.Duration) {
+// was said to be: if the broker cannot be asked that may be wrong.
+func (x *doctorRun) lockAsSet(left, set time.Duration) {
 	if set <= 0 || left > set*3/4 && left < set*5/4 {
 		return
 	}
-	x.find(levelError, "lock", "put the queue's own into the URL (?lock=): renewals go by it", "a message was held for %s, and the URL, or the default, says %s", old(left), display.Duration(set))
+	x.find(levelError, "lock", "put the queue's own lock time into the URL (?lock=): renewals depend on it", "a message was held for %s, and the URL, or the default, says %s", old(left), display.Duration(set))
 }
 
-// receiveOne receives one message, by a session where the queue wants one.
+// receiveOne receives one message, by a session if the queue wants one.
 func receiveOne(ctx context.Context, rx *queue.Receiver) (*queue.Delivery, error) {
 	if !rx.Capabilities().SessionOnly {
 		return rx.ReceiveOne(ctx)
@@ -315,7 +315,7 @@ func receiveOne(ctx context.Context, rx *queue.Receiver) (*queue.Delivery, error
 }
 
 // clock compares the broker's clock with this machine's.
-func (x *examination) clock(enqueued, begin time.Time, took time.Duration) {
+func (x *doctorRun) clock(enqueued, begin time.Time, took time.Duration) {
 	if enqueued.IsZero() {
 		return
 	}
@@ -330,10 +330,19 @@ func (x *examination) clock(enqueued, begin time.Time, took time.Duration) {
 	}
 }
 
-func (x *examination) clockOff(off time.Duration, how string) {
+// clockSkew is how far clocks may differ by default: CryptoConfig.MaxClockSkew.
+func clockSkew() time.Duration {
+	defaults, err := queue.CryptoConfig{}.Resolve(0)
+	if err != nil {
+		panic(err) // the zero value is valid
+	}
+	return defaults.MaxClockSkew
+}
+
+func (x *doctorRun) clockOff(off time.Duration, how string) {
 	l := levelWarning
-	if off > queue.DefaultMaxClockSkew {
+	if off > clockSkew() {
 		l = levelError
 	}
-	x.find(l, "clock", "set the clocks by NTP: receivers allow "+display.Duration(queue.DefaultMaxClockSkew), "the broker's clock is %s %s this machine's", display.Duration(off), how)
+	x.find(l, "clock", "set the clocks by NTP: receivers allow "+display.Duration(clockSkew()), "the broker's clock is %s %s this machine's", display.Duration(off), how)
 }

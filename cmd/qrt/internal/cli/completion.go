@@ -37,7 +37,7 @@ func (a *app) completeQueues(kind int) cobra.CompletionFunc {
 		defer cancel()
 		names := a.settings.queueNames()
 		a.settings.keys, a.settings.nonces = setting{}, setting{} // not needed to list
-		_ = a.with(ctx, need{looks: true}, func(c *connection) error {
+		_ = a.with(ctx, access{looks: true}, func(c *connection) error {
 			if l, ok := c.broker.(queueLister); ok {
 				more, err := l.Queues(ctx)
 				names = append(names, more...)
@@ -53,7 +53,7 @@ func (a *app) completeQueues(kind int) cobra.CompletionFunc {
 	}
 }
 
-// completeWords completes the names of queues where commands take some.
+// completeWords completes the names of queues if commands take some.
 func (a *app) completeWords(root *cobra.Command) {
 	for path, kind := range map[string]int{
 		"send": queueFiles, "receive": oneQueue, "peek": oneQueue, "caps": oneQueue,
@@ -71,7 +71,7 @@ func (a *app) completeWords(root *cobra.Command) {
 		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp)
 	}
 	for flag, list := range map[string][]string{
-		"broker": {"sqlite:///", "mem://", "sqs://", "sb://"},
+		"broker": {"sqlite:///", "mem://", "postgres://", "sqs://", "sb://"},
 		"keys":   {"file:///", "env://", "awssm://", "azkv://"},
 		"nonces": {"sqlite:///", "mem://"},
 	} {

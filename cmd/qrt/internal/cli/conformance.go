@@ -42,8 +42,8 @@ func (a *app) conformanceCommand() *cobra.Command {
 		Short: "Check that a broker and its driver keep the driver contract",
 		Long: `Conformance runs every case of the contract that a driver must keep, against a
 broker. A case checks what the broker claims, and that the driver refuses what the
-broker does not claim. Then the attacks of the threat model run on what the broker
-stores, if its storage can be reached.
+broker does not claim. Then the attacks of the threat model run on the stored
+messages, if the broker's storage can be reached.
 
 It creates queues of its own in a temporary SQLite file, or on the broker that
 --broker names (emulator://servicebus and emulator://sqs start one). On AWS it

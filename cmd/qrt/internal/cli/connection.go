@@ -16,6 +16,7 @@ import (
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/postgres/postgresqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
 
@@ -25,24 +26,24 @@ type connection struct {
 	client   *queue.Client
 	broker   driver.Broker
 	nonces   *connect.ReplayStore
-	keys     *keys.Cached            // nil: none
+	keys     *keys.Cached            // nil means none
 	ofQueues map[string]*keys.Cached // queues with keys of their own
 }
 
-// need says what a command is about to do.
-type need struct {
+// access says what a command is about to do.
+type access struct {
 	// queues are those that the command works on: their own keys are opened.
 	queues []string
 	// looks: the command makes nothing, neither a file nor a queue.
 	looks bool
 	// plain: send without sealing, whatever keys there are.
 	plain bool
-	// rejected is told of messages that are received and not delivered.
+	// rejected is called for each message that is received and not delivered.
 	rejected func(*queue.RejectedError)
 }
 
 // connect opens broker, keys and replay store as the settings have it.
-func (a *app) connect(ctx context.Context, n need) (*connection, error) {
+func (a *app) connect(ctx context.Context, n access) (*connection, error) {
 	rawURL, err := a.brokerURL(n.looks)
 	if err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ func (a *app) connect(ctx context.Context, n need) (*connection, error) {
 	return c, nil
 }
 
-func (c *connection) open(ctx context.Context, rawURL string, n need) (err error) {
+func (c *connection) open(ctx context.Context, rawURL string, n access) (err error) {
 	s := &c.app.settings
 	if s.nonces.value != "" {
 		if err := connect.CheckReach(s.broker.value, s.nonces.value); err != nil {
@@ -114,7 +115,7 @@ func (c *connection) keysFor(name string) keys.Provider {
 	return nil
 }
 
-// provider returns the keys of a queue, nil where there are none.
+// provider returns the keys of a queue, nil if there are none.
 func (c *connection) provider(name string) keys.Provider {
 	if own := c.ofQueues[name]; own != nil {
 		return own
@@ -151,7 +152,7 @@ func (c *connection) close(ctx context.Context) error {
 }
 
 // with runs f over a connection and closes it.
-func (a *app) with(ctx context.Context, n need, f func(*connection) error) error {
+func (a *app) with(ctx context.Context, n access, f func(*connection) error) error {
 	c, err := a.connect(ctx, n)
 	if err != nil {
 		return err
@@ -169,7 +170,7 @@ func (c *connection) sender(ctx context.Context, name string, o *queue.SenderOpt
 }
 
 // crypto is the configuration of a receiver of a queue: the maximum age is the
-// broker's retention, or fallbackAge where the broker cannot tell it.
+// broker's retention, or fallbackAge if the broker cannot tell it.
 func (c *connection) crypto(ctx context.Context, name string) (*queue.CryptoConfig, error) {
 	s := &c.app.settings
 	age, err := parseMaxAge(s.maxAge)
@@ -196,7 +197,7 @@ func (c *connection) crypto(ctx context.Context, name string) (*queue.CryptoConf
 	}, nil
 }
 
-// fallbackAge is the maximum age where the broker does not tell how long it
+// fallbackAge is the maximum age if the broker does not tell how long it
 // keeps messages.
 const fallbackAge = 14 * 24 * time.Hour
 
@@ -216,15 +217,16 @@ func (c *connection) deadLetters(ctx context.Context, name, group string) (*dead
 		return nil, err
 	}
 	o := &deadletter.Options{Crypto: crypto, Group: group}
-	if _, ok := c.broker.(*sqlitequeue.Broker); ok {
-		o.Wait = fileWait
+	switch c.broker.(type) {
+	case *sqlitequeue.Broker, *postgresqueue.Broker:
+		o.Wait = atOnceWait
 	}
 	return deadletter.Open(ctx, c.client, name, o)
 }
 
-// fileWait is how long a dead letter is waited for in a file, where all that
-// there is can be had at once.
-const fileWait = 100 * time.Millisecond
+// atOnceWait is how long a dead letter is waited for in a file or a database, where all
+// that there is can be had at once.
+const atOnceWait = 100 * time.Millisecond
 
 // queueLister is a broker that knows its queues.
 type queueLister interface {
@@ -256,8 +258,8 @@ func (s *settings) queueNames() []string {
 	return names
 }
 
-// brokerURL is the URL of the broker. Where the default is used its folder is
-// made, unless the command only looks.
+// brokerURL is the URL of the broker. If it is the default, its folder is created,
+// unless the command only reads.
 func (a *app) brokerURL(looks bool) (string, error) {
 	s := a.settings.broker
 	if !s.given() {

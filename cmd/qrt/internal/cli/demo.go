@@ -32,15 +32,16 @@ receive them. A key is rotated under traffic. Encrypted and plain senders share
 queues. Then an attacker who controls the broker tries the whole threat model on
 the stored messages. At the end, plaintext is measured beside encrypted.
 
-What was lost, forged or delivered is decided by a record of hashes, without the
-library. The exit code is 0 only if nothing was lost and nothing
-forged was delivered.
+A record of hashes, which does not use the library, decides what was lost, forged or
+delivered. The exit code is 0 only if no message was lost and no forged message was
+delivered.
 
 It runs on a temporary SQLite file. --broker names another broker: sqlite://,
-mem://, sqs://, or emulator://servicebus and emulator://sqs, which it starts (the
+mem://, postgres://, sqs://, or emulator://servicebus and emulator://sqs, which it starts (the
 latter is fauxqs, in Node; QRT_FAUXQS names the folder in which npm installed it).
-On AWS it creates and deletes queues and asks for --yes. In a file it leaves them,
-and asks for --yes if the file has other queues.`,
+On AWS it creates and deletes queues and asks for --yes. In a file or a schema of
+PostgreSQL it leaves them, and asks for --yes if there are other queues. In
+PostgreSQL the attacker needs the rights of the schema's owner.`,
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files
@@ -58,7 +59,7 @@ and asks for --yes if the file has other queues.`,
 	}
 	c.Flags().StringVar(&payloads, "payloads", "", "`folder` of webhook bodies, named after their event")
 	c.Flags().IntVar(&messages, "messages", demoMessages, "how many webhooks to route")
-	c.Flags().IntVar(&attempts, "attempts", demoAttempts, "how often to make each attack")
+	c.Flags().IntVar(&attempts, "attempts", demoAttempts, "how often to run each attack")
 	c.Flags().BoolVar(&yes, "yes", false, "create queues in an account of a cloud, or in a file that has queues")
 	must(c.MarkFlagDirname("payloads"))
 	return c
@@ -81,7 +82,7 @@ func (a *app) demo(ctx context.Context, payloads string, messages, attempts int,
 		}
 	}()
 	if b.Attacker == nil {
-		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, sqs://, %s or %s", brokers.EmulatorURL, brokers.SQSEmulatorURL)
+		return usagef("the demonstration plays the attacker on what the broker stores, and this one's storage is out of reach: use sqlite://, mem://, postgres://, sqs://, %s or %s", brokers.EmulatorURL, brokers.SQSEmulatorURL)
 	}
 	begin := time.Now()
 	show := &demoShow{a: a, s: a.screen, begin: begin}
@@ -312,10 +313,10 @@ func (d *demoShow) verdict(r *demo.Report) {
 		return
 	}
 	s.Printf("%s  %s\n", s.Bad("✗ this is not as it should be"), s.Dim("("+took+")"))
-	const most = 20
+	const maxShown = 20
 	for i, f := range r.Faults {
-		if i == most {
-			s.Printf("  and %d more\n", len(r.Faults)-most)
+		if i == maxShown {
+			s.Printf("  and %d more\n", len(r.Faults)-maxShown)
 			break
 		}
 		s.Printf("  %s\n", display.Safe(f))

@@ -81,7 +81,7 @@ func (a *app) withDead(ctx context.Context, name string, f func(*connection, *de
 
 // withDeadOf is withDead for the receivers of a group; empty means the queue's name.
 func (a *app) withDeadOf(ctx context.Context, name, group string, f func(*connection, *deadletter.Queue) error) error {
-	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) (err error) {
+	return a.with(ctx, access{queues: []string{name}, looks: true}, func(c *connection) (err error) {
 		d, err := c.deadLetters(ctx, name, group)
 		if err != nil {
 			return err
@@ -96,12 +96,12 @@ func (a *app) dlqListCommand() *cobra.Command {
 	var full, stored bool
 	c := &cobra.Command{
 		Use:   "list QUEUE",
-		Short: "List dead letters, and why each lies there",
-		Long: `List shows the dead letters of a queue. They stay where they are. Reasons and times
-are what the broker has stored: for display, not authenticated.
+		Short: "List dead letters, with the reason of each",
+		Long: `List shows the dead letters of a queue and changes nothing. Reasons and times come
+from the broker's storage: they are for display and not authenticated.
 
-With --envelope each comes with its stored bytes, stored_base64: of a message that
-does not open they are all the evidence there is.`,
+With --envelope each comes with its stored bytes, stored_base64. For a message that
+does not open they are the only evidence.`,
 		Example: example(`
 			qrt dlq list task-tactician
 			qrt dlq list task-tactician --reason authentication_failed --since 24h --json
@@ -122,7 +122,7 @@ does not open they are all the evidence there is.`,
 		},
 	}
 	o.flags(c.Flags())
-	c.Flags().BoolVar(&full, "full", false, "show bodies and all that is known of each message")
+	c.Flags().BoolVar(&full, "full", false, "show bodies and every field of each message")
 	c.Flags().BoolVar(&stored, "envelope", false, "with --json: add the stored bytes of each")
 	return c
 }
@@ -189,7 +189,7 @@ func (a *app) dlqShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show QUEUE MESSAGE-ID",
 		Short: "Show one dead letter",
-		Long: `Show shows a dead letter with its body, where the key is at hand and it opens. With
+		Long: `Show shows a dead letter, with its body if --keys has its key and it opens. With
 --envelope it writes the stored bytes as they are, for qrt inspect or qrt open.`,
 		Example: example(`
 			qrt dlq show task-tactician delivery-42
@@ -231,15 +231,14 @@ func noDeadLetter(name, id string) error {
 	return nothingf("no dead letter of %q has the message ID %q", display.Safe(name), display.Safe(id))
 }
 
-// oneOfMany says that a message ID names several: whoever controls the broker can
-// make copies.
+// oneOfMany says that a message ID names several messages: the broker can make copies.
 func oneOfMany(name, id string) string {
 	return fmt.Sprintf("this is the oldest of several dead letters with this message ID: qrt dlq list %s --id %s --full shows all", name, id)
 }
 
 // dlqEnvelope writes the stored body of a dead letter.
 func (a *app) dlqEnvelope(ctx context.Context, name, id string) error {
-	return a.with(ctx, need{looks: true}, func(c *connection) error {
+	return a.with(ctx, access{looks: true}, func(c *connection) error {
 		var found *driver.Delivery
 		err := c.rawDeadLetters(ctx, name, func(raw iter.Seq2[*driver.Delivery, error]) error {
 			for d, err := range raw {

@@ -41,7 +41,7 @@ type doctorReport struct {
 	Findings []finding `json:"findings"`
 }
 
-// probeQueue is the queue of doctor's own, where a broker makes queues on demand.
+// probeQueue is the queue of doctor's own, if a broker makes queues on demand.
 const probeQueue = "qrt-doctor"
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -50,19 +50,24 @@ func (a *app) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor [QUEUE...]",
 		Short: "Find out what is wrong, and what to do about it",
-		Long: `Doctor looks at the configuration, the broker, the keys, the replay store and each
-queue: is all of it reachable and allowed, are there dead-letter queues, do the
-keys load and seal, does a message make the round trip, do the clocks agree, is
-the replay store outside the broker's reach, is the maximum age as long as the
-broker keeps messages, and which of the four configurations of a migration is
-this. On SQS it also finds out what this identity may do, by calls that do
-nothing; on Service Bus, whether queues require sessions, and what the management
-API tells. Each finding says what to do.
+		Long: `Doctor checks the configuration, the broker, the keys, the replay store and each
+queue. It checks that:
 
-It takes no message of yours. Its round trip uses a queue of its own where the
-broker makes queues on demand; elsewhere name one with --probe.
+  - everything is reachable and permitted, and each queue has a dead-letter queue
+  - the keys load and seal, and a message makes the round trip
+  - the clocks agree
+  - the replay store is outside the broker's reach
+  - the maximum age is as long as the broker keeps messages
 
-The exit code is 1 where something is wrong, 0 where there are warnings only.`,
+It says which of the four phases of a migration the configuration is in. On SQS it
+also checks what this identity may do, by calls that change nothing. On Service Bus it
+checks whether queues require sessions, and the settings of the management API. Each
+finding says what to do.
+
+Doctor receives none of your messages. Its round trip uses a queue of its own if the
+broker creates queues on demand; otherwise name a queue with --probe.
+
+The exit code is 1 if something is wrong, and 0 if there are only warnings.`,
 		Example: example(`
 			qrt doctor task-tactician
 			qrt doctor --json | jq '.findings[] | select(.level != "ok")'
@@ -75,17 +80,17 @@ The exit code is 1 where something is wrong, 0 where there are warnings only.`,
 			case role != "" && !slices.Contains(roles, role):
 				return usagef("--role is not one of %s", strings.Join(roles, ", "))
 			}
-			return a.doctor(cmd.Context(), args, examination{probe: probe, handler: handler, role: role})
+			return a.doctor(cmd.Context(), args, doctorRun{probe: probe, handler: handler, role: role})
 		},
 	}
-	c.Flags().DurationVar(&handler, "handler", 0, "how long a handler takes at most, to hold against the lock")
+	c.Flags().DurationVar(&handler, "handler", 0, "the longest time that a handler takes, to compare with the lock")
 	c.Flags().StringVar(&role, "role", "", "what this identity must be allowed to do: "+strings.Join(roles, ", "))
 	must(c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(roles, cobra.ShellCompDirectiveNoFileComp)))
-	c.Flags().StringVar(&probe, "probe", "", "`queue` for the round trip, which nobody else uses")
+	c.Flags().StringVar(&probe, "probe", "", "`queue` for the round trip, without other users")
 	return c
 }
 
-func (a *app) doctor(ctx context.Context, queues []string, x examination) error {
+func (a *app) doctor(ctx context.Context, queues []string, x doctorRun) error {
 	bar := a.errors.Bar("looking", 0)
 	if a.settings.json {
 		bar.Done()

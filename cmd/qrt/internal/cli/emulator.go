@@ -34,8 +34,8 @@ func (a *app) serviceBusCommand() *cobra.Command {
 		Use:   "servicebus",
 		Short: "Run an emulator of Azure Service Bus",
 		Long: `Servicebus runs an emulator of Service Bus queues over AMQP 1.0, without TLS, until
-it is interrupted. It prints the connection string that Service Bus clients of any
-language take. Without --queue, a queue is made when a client asks for it.`,
+it is interrupted. It prints a connection string for Service Bus clients in any
+language. Without --queue, it creates a queue when a client asks for it.`,
 		Example: example(`
 			qrt emulator servicebus --queue orders --queue events:sessions
 			qrt emulator servicebus --listen 127.0.0.1:5672 --json`),
@@ -68,7 +68,7 @@ language take. Without --queue, a queue is made when a client asks for it.`,
 	f := c.Flags()
 	f.StringVar(&o.ListenAddr, "listen", "", "`address` to listen on (default: 127.0.0.1 and a free port)")
 	f.BoolVar(&o.AllowRemote, "allow-remote", false, "allow an address that others can reach: there is neither TLS nor access control")
-	f.StringArrayVar(&queues, "queue", nil, "`name` of a queue to make, with :sessions behind it where it requires them; may be repeated")
+	f.StringArrayVar(&queues, "queue", nil, "`name` of a queue to create, followed by :sessions if it requires sessions; may be repeated")
 	f.StringVar(&lock, "lock", "", "`duration` for which a message is locked (default: 1m)")
 	f.IntVar(&deliveries, "max-deliveries", 0, "deliveries before a message is dead-lettered (default: 10)")
 	return c

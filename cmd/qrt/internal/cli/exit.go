@@ -31,7 +31,7 @@ const codeInterrupted = "interrupted"
 // exitError is an error with an exit code of its own.
 type exitError struct {
 	exit int
-	code string // for --json; empty: by the error
+	code string // for --json; empty means by the error
 	err  error
 }
 
@@ -90,7 +90,7 @@ type errorReport struct {
 func report(err error) errorReport {
 	r := errorReport{Error: err.Error(), Exit: exitFailed, Code: codeOf(err)}
 	if r.Code == codeInterrupted {
-		// Where it was just then is of no interest, and often in several places.
+		// An interrupt cancels several calls at once; which of them is of no interest.
 		r.Error = "interrupted"
 		var p *partial
 		if errors.As(err, &p) {
@@ -125,7 +125,7 @@ func report(err error) errorReport {
 }
 
 // codeOf names an error for programs: the error type of the receive pipeline
-// where it is one, else the driver's kind, else the family.
+// if it is one, else the driver's kind, else the family.
 func codeOf(err error) string {
 	var o *outputError
 	if errors.As(err, &o) {

@@ -17,7 +17,7 @@ const (
 )
 
 // deliveries looks at how often a message may fail.
-func (x *examination) deliveries(caps *driver.Capabilities, onSQS bool) {
+func (x *doctorRun) deliveries(caps *driver.Capabilities, onSQS bool) {
 	const check = "deliveries"
 	few, how := fewDeliveries, "raise the limit of deliveries"
 	if onSQS {
@@ -40,31 +40,31 @@ func (x *examination) deliveries(caps *driver.Capabilities, onSQS bool) {
 const tooLong = 20
 
 // lock holds the lock of a message against the time of a handler.
-func (x *examination) lock(caps *driver.Capabilities, onSQS bool) {
+func (x *doctorRun) lock(caps *driver.Capabilities, onSQS bool) {
 	const check = "lock"
 	setting := "the queue's lock duration"
 	if onSQS {
 		setting = "the queue's visibility timeout"
 	}
-	held, takes := caps.Lock, x.handler
+	lock, takes := caps.Lock, x.handler
 	switch {
-	case held <= 0:
+	case lock <= 0:
 	case takes == 0:
-		x.find(levelNote, check, "qrt doctor --handler 30s holds it against what yours take", "a message is held for %s; handlers that take longer must renew it", display.Duration(held))
+		x.find(levelNote, check, "qrt doctor --handler 30s compares it with the time that your handlers take", "a message is held for %s; handlers that take longer must renew it", display.Duration(lock))
 	case onSQS && takes > caps.MaxLock:
 		x.find(levelError, check, "split the work, or complete the message first and keep the work elsewhere", "a handler of %s: SQS holds no message for more than %s, renewals included", display.Duration(takes), display.Duration(caps.MaxLock))
-	case takes >= held:
-		x.find(levelWarning, check, "raise "+setting+" to a few times that; until then only a worker.Pool, or calls of Renew, keep the message", "a handler of %s outlasts the lock of %s", display.Duration(takes), display.Duration(held))
-	case held > 5*time.Minute && held > tooLong*takes:
-		x.find(levelNote, check, "lower "+setting+" to a few times what a handler takes", "a message whose handler crashes is away for up to %s, and handlers take %s", display.Duration(held), display.Duration(takes))
+	case takes >= lock:
+		x.find(levelWarning, check, "raise "+setting+" to a few times that; until then only a worker.Pool, or calls of Renew, keep the message", "a handler of %s outlasts the lock of %s", display.Duration(takes), display.Duration(lock))
+	case lock > 5*time.Minute && lock > tooLong*takes:
+		x.find(levelNote, check, "lower "+setting+" to a few times what a handler takes", "a message whose handler crashes is away for up to %s, and handlers take %s", display.Duration(lock), display.Duration(takes))
 	default:
-		x.ok(check, "a message is held for %s, and handlers take %s", display.Duration(held), display.Duration(takes))
+		x.ok(check, "a message is held for %s, and handlers take %s", display.Duration(lock), display.Duration(takes))
 	}
 }
 
-// keyLife says for how long a key is needed, where that is known: for as long as
+// keyLife says for how long a key is needed, if that is known: for as long as
 // a message can wait, here or among the dead letters.
-func (x *examination) keyLife(ctx context.Context, p keys.Provider, waiting, dead time.Duration) {
+func (x *doctorRun) keyLife(ctx context.Context, p keys.Provider, waiting, dead time.Duration) {
 	if p == nil || waiting <= 0 || dead <= 0 {
 		return
 	}

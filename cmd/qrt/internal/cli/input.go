@@ -15,7 +15,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 )
 
-// readInput reads the file that args name, or standard input where they name
+// readInput reads the file that args name, or standard input if they name
 // none or "-".
 func (a *app) readInput(args []string) ([]byte, error) {
 	if len(args) == 0 || args[0] == "-" {
@@ -44,7 +44,7 @@ func decodeEnvelope(b []byte) ([]byte, error) {
 	return out, nil
 }
 
-// payload is a body in JSON: as text where it is some, else as base64.
+// payload is a body in JSON: as text if it is some, else as base64.
 type payload struct {
 	Body   *string `json:"body,omitempty"`
 	Base64 []byte  `json:"body_base64,omitempty"`
@@ -77,8 +77,8 @@ func attributes(list []string) (map[string]string, error) {
 	return m, nil
 }
 
-// input is standard input, whose reads end with ctx: somebody who is asked, or a
-// pipe into which nothing comes, must not keep an interrupt from being heeded.
+// input is standard input. Its reads end with ctx, so that an interrupt takes effect
+// although the user does not answer or the pipe stays empty.
 type input struct {
 	ctx context.Context //nolint:containedctx // of the one command that reads
 	f   *os.File
@@ -132,7 +132,7 @@ func (i *input) Read(p []byte) (int, error) {
 // Unwrap returns what is read from.
 func (i *input) Unwrap() io.Reader { return i.f }
 
-// terminal reports whether somebody can type into r.
+// terminal reports whether r is a terminal.
 func terminal(r io.Reader) bool {
 	if u, wrapped := r.(interface{ Unwrap() io.Reader }); wrapped {
 		r = u.Unwrap()

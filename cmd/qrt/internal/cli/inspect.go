@@ -11,7 +11,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 )
 
-// headerReport is an envelope's header. It is authentic only where Authenticated
+// headerReport is an envelope's header. It is authentic only if Authenticated
 // is set.
 type headerReport struct {
 	Version         int        `json:"version"`
@@ -122,8 +122,8 @@ func (a *app) inspectCommand() *cobra.Command {
 		Long: `Inspect reads an envelope from a file or standard input, as bytes or in base64,
 and shows its header. It needs no key and no broker.
 
-Nothing of what it shows is authenticated: whoever stored the message can have
-written it. Use qrt open to authenticate an envelope.`,
+The header is not authenticated: the broker can have changed it. Use qrt open to
+authenticate an envelope.`,
 		Example: example(`
 			qrt inspect message.qre
 			qrt dlq show task-tactician MESSAGE-ID --envelope | qrt inspect`),

@@ -19,7 +19,7 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// openedKey is a key, and what it came from.
+// openedKey is a key with its provider.
 type openedKey struct {
 	*keys.Key
 	provider *keys.Cached
@@ -27,7 +27,7 @@ type openedKey struct {
 
 func (k *openedKey) close() { _ = k.provider.Close(context.Background()) } // nothing was written
 
-// openKeys opens --keys, or fails with what to do where there are none.
+// openKeys opens --keys, or fails with what to do if there are none.
 func (a *app) openKeys(ctx context.Context) (*keys.Cached, error) {
 	if a.settings.keys.value == "" {
 		return nil, advise(usagef("%w: name some with --keys URL", errNoKeys), "make a key file: qrt keys new")
@@ -204,7 +204,7 @@ func writeNew(path string, data []byte) error {
 	return nil
 }
 
-// warnExposed warns where standard output is a file that others may read.
+// warnExposed warns if standard output is a file that others may read.
 func (a *app) warnExposed() {
 	f, ok := a.out.Unwrap().(*os.File)
 	if !ok || runtime.GOOS == "windows" {

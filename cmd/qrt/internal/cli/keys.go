@@ -65,8 +65,7 @@ type keyChange struct {
 	Current  keys.ID `json:"current"`
 }
 
-// keyFile is the key file to change. Where nobody named one it is that of this
-// user.
+// keyFile is the key file to change. The default is this user's file.
 func (a *app) keyFile() (string, error) {
 	s := a.settings.keys
 	if s.value == "" {
@@ -128,8 +127,8 @@ func (a *app) keysNewCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new",
 		Short: "Add a key to a key file, or make the file",
-		Long: `New adds a key to the key file, which receivers then open messages with. It becomes
-the key to seal with only where it is the first; qrt keys rotate does that.`,
+		Long: `New adds a key to the key file. Receivers can then open messages under it. Senders
+seal under it only if it is the first key; to change that key, use qrt keys rotate.`,
 		Example: example(`
 			qrt keys new
 			qrt keys new --keys file:///etc/router/task-tactician.json --id task-tactician-2026-02 --expires 180d`),
@@ -271,12 +270,13 @@ func (a *app) keysRotateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rotate",
 		Short: "Seal with a new key from now on",
-		Long: `Rotate adds a key to the key file and makes it the one to seal with, in one step. It
-is safe where senders and receivers read the same file, which they do within a
-second. Where they read different ones, add the key to the receivers' first (qrt
-keys new), then make it current at the senders with --to.
+		Long: `Rotate adds a key to the key file and makes it the key to seal with, in one step. That
+is safe if senders and receivers read the same file; they notice the change within a
+second. If they read different files, add the key to the receivers' files first (qrt
+keys new), then make it current in the senders' files with --to.
 
-The old key stays, and opens what was sealed under it, until qrt keys retire.`,
+The old key stays, and opens the messages that were sealed under it, until qrt keys
+retire.`,
 		Example: example(`
 			qrt keys rotate
 			qrt keys rotate --to task-tactician-2026-02`),
@@ -289,7 +289,7 @@ The old key stays, and opens what was sealed under it, until qrt keys retire.`,
 		},
 	}
 	c.Flags().StringVar(&id, "id", "", "`ID` of the new key (default: the date and four random characters)")
-	c.Flags().StringVar(&to, "to", "", "make the key of this `ID` current, which is there already")
+	c.Flags().StringVar(&to, "to", "", "make the existing key of this `ID` current")
 	c.Flags().StringVar(&expires, "expires", "", "`duration` after which the new key seals no more, such as 180d (default: never)")
 	must(c.RegisterFlagCompletionFunc("to", a.completeKeys))
 	return c

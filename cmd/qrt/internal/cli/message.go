@@ -13,8 +13,8 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// messageReport is a message in JSON, one a line in streams. Where Encrypted is
-// set, all but what the broker says of it is authentic.
+// messageReport is a message in JSON, one a line in streams. If Encrypted is set, all
+// fields are authentic except those that the broker fills in.
 type messageReport struct {
 	Queue           string            `json:"queue"`
 	MessageID       string            `json:"message_id"`
@@ -32,7 +32,7 @@ type messageReport struct {
 	EnqueuedAt      *time.Time        `json:"enqueued_at,omitempty"`
 	Size            int               `json:"size"`
 	payload
-	// Stored is the body as the broker has it, where it was asked for.
+	// Stored is the body as the broker has it, if it was asked for.
 	Stored     []byte            `json:"stored_base64,omitempty"`
 	DeadLetter *deadLetterReport `json:"dead_letter,omitempty"`
 	Rejected   *rejectedReport   `json:"rejected,omitempty"`
@@ -41,8 +41,8 @@ type messageReport struct {
 	Reason string `json:"error_type,omitempty"`
 }
 
-// deadLetterReport is why a message lies among the dead letters, by the word of
-// whoever put it there.
+// deadLetterReport says why a message is in the dead-letter queue. The receiver or the
+// broker that moved it there wrote it; it is not authentic.
 type deadLetterReport struct {
 	Reason      string     `json:"reason"`
 	Description string     `json:"description,omitempty"`
@@ -145,7 +145,7 @@ func (r *messageReport) show(s *display.Screen) {
 	case r.Encrypted:
 		s.Printf("  %s under key %s, %s\n", s.Good("sealed"), s.Name(display.Safe(string(r.KeyID))), relative(*r.EncryptedAt, time.Now()))
 	default:
-		s.Printf("  %s: anybody with access to the broker can have written it\n", s.Warn("NOT encrypted"))
+		s.Printf("  %s: anyone with access to the broker can have written it\n", s.Warn("NOT encrypted"))
 	}
 	if len(r.Attributes) > 0 {
 		s.Printf("  %s\n", pairsText(r.Attributes))

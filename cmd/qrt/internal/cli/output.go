@@ -13,9 +13,9 @@ import (
 
 // Main runs the process's own command and returns its exit code.
 //
-// The first interrupt or SIGTERM ends it in good order, and a second one as the
-// system does. Where nobody reads standard output any more it ends in good order,
-// too: SIGPIPE would end it with messages in hands.
+// The first interrupt or SIGTERM ends it in good order; a second one kills it. If the
+// reader of standard output has gone, it ends in good order, too: SIGPIPE would kill it
+// while it holds messages.
 func Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -26,8 +26,8 @@ func Main() int {
 	return Run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 }
 
-// output is standard output. After a write that failed it takes none, so that
-// nobody counts as printed what was not.
+// output is standard output. After a failed write it refuses every other, so that
+// nothing counts as printed that was not.
 type output struct {
 	w    io.Writer
 	stop func() // called at the first failure
@@ -51,7 +51,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, o.err
 }
 
-// failure is why a write failed, nil where none did.
+// failure is why a write failed, nil if none did.
 func (o *output) failure() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -67,6 +67,6 @@ type outputError struct{ err error }
 func (e *outputError) Error() string { return fmt.Sprintf("standard output: %v", e.err) }
 func (e *outputError) Unwrap() error { return e.err }
 
-// unread reports whether nobody reads the output any more, such as head, which has
-// seen enough. That is no failure that anybody wants to read of.
+// unread reports whether the reader of the output has gone, as head does when it has
+// seen enough. The command does not report that as a failure.
 func (e *outputError) unread() bool { return errors.Is(e.err, syscall.EPIPE) }

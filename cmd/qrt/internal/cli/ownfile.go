@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// ownFiles are those that the command itself works with. None is ever sent: keys
-// would be told to whoever reads the queue, and opening the file of a queue drops
-// the locks that this process has on it (fcntl(2)).
+// ownFiles are the files that the command itself works with. It sends none of them as
+// a message: a key file would disclose the keys to the readers of the queue, and to
+// open a queue's database again drops the locks of this process on it (fcntl(2)).
 type ownFiles []os.FileInfo
 
 // ownFiles finds the files of the settings that are there.
@@ -33,6 +33,7 @@ func (s *settings) ownFiles() ownFiles {
 			add(path)
 			add(path + "-wal")
 			add(path + "-shm")
+			add(path + "-turn") // by which processes take turns
 		}
 	}
 	return own

@@ -17,9 +17,9 @@ func (a *app) peekCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "peek QUEUE",
 		Short: "Look at waiting messages without taking them",
-		Long: `Peek shows messages that wait, are held or are scheduled. It takes and locks none,
-counts no delivery, and judges neither age nor replays. Bodies are opened where
-the key is at hand.`,
+		Long: `Peek shows messages that wait, are held or are scheduled. It locks none, counts no
+delivery, and checks neither age nor replays. It opens bodies whose key is among
+--keys.`,
 		Example: example(`
 			qrt peek task-tactician
 			qrt peek task-tactician --max 1 --full
@@ -33,12 +33,12 @@ the key is at hand.`,
 		},
 	}
 	c.Flags().IntVarP(&max, "max", "n", 20, "how many messages to show at most")
-	c.Flags().BoolVar(&full, "full", false, "show bodies and all that is known of each message")
+	c.Flags().BoolVar(&full, "full", false, "show bodies and every field of each message")
 	return c
 }
 
 func (a *app) peek(ctx context.Context, name string, max int, full bool) error {
-	return a.with(ctx, need{queues: []string{name}, looks: true}, func(c *connection) error {
+	return a.with(ctx, access{queues: []string{name}, looks: true}, func(c *connection) error {
 		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{})
 		if err != nil {
 			return err

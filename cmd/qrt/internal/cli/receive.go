@@ -30,14 +30,14 @@ func (a *app) receiveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "receive QUEUE",
 		Short: "Receive messages, print them, and complete them",
-		Long: `Receive takes one message (or --max, or --all that are there, or --follow), prints
-it, and then completes it: it leaves the queue. With --abandon it goes back.
+		Long: `Receive takes one message (or --max, or --all waiting ones, or --follow), prints it,
+and then completes it: it leaves the queue. With --abandon it goes back.
 
 A message that does not authenticate, is too old or was replayed is never
 printed: it is dead-lettered, or given back, as the library does, and receive
 says so. Plaintext is printed with a warning, or rejected, by --policy.
 
-The exit code is 3 where there was no message, and 1 where all were rejected.`,
+The exit code is 3 if there was no message, and 1 if all were rejected.`,
 		Example: example(`
 			qrt receive task-tactician
 			qrt receive task-tactician --follow --json | jq .body
@@ -87,16 +87,16 @@ type messages interface {
 
 // receiving is one run of receive.
 type receiving struct {
-	a        *app
-	o        receiveOptions
-	taken    int
-	rejected int
-	held     []*queue.Delivery // to be abandoned at the end
+	a         *app
+	o         receiveOptions
+	taken     int
+	rejected  int
+	unsettled []*queue.Delivery // to be abandoned at the end
 }
 
 func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
 	r := &receiving{a: a, o: o}
-	err := a.with(ctx, need{queues: []string{name}, rejected: r.reject}, func(c *connection) (err error) {
+	err := a.with(ctx, access{queues: []string{name}, rejected: r.reject}, func(c *connection) (err error) {
 		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait})
 		if err != nil {
 			return err
@@ -201,14 +201,14 @@ func (r *receiving) take(ctx context.Context, d *queue.Delivery) error {
 	}
 	r.taken++
 	if r.o.abandon {
-		r.held = append(r.held, d)
+		r.unsettled = append(r.unsettled, d)
 		return nil
 	}
 	// It is printed: an interrupt must not make it come again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := r.a.out.failure(); err != nil {
-		return errors.Join(err, d.Abandon(ctx, 0)) // it is not: nobody has seen it
+		return errors.Join(err, d.Abandon(ctx, 0)) // it was not printed
 	}
 	return d.Complete(ctx)
 }
@@ -219,12 +219,12 @@ func (r *receiving) giveBack(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	// The last first, so that they stand as they did.
-	for i := len(r.held) - 1; i >= 0; i-- {
-		if err := r.held[i].Abandon(ctx, r.o.delay); err != nil && !errors.Is(err, queue.ErrLockLost) {
+	for i := len(r.unsettled) - 1; i >= 0; i-- {
+		if err := r.unsettled[i].Abandon(ctx, r.o.delay); err != nil && !errors.Is(err, queue.ErrLockLost) {
 			errs = append(errs, err)
 		}
 	}
-	r.held = nil
+	r.unsettled = nil
 	return errors.Join(errs...)
 }
 

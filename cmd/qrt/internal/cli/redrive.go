@@ -40,7 +40,7 @@ func (a *app) dlqRedriveCommand() *cobra.Command {
 after the queue has confirmed the copy: a crash in between leaves both, never
 none.
 
-As they are, receivers judge them by their age, and may reject them again. With
+Without --reseal, receivers check their age again and may reject them again. With
 --reseal each is opened and sealed anew under the current key, as of now. It
 stays the same message: receivers handle it once, however often it is redriven.
 That needs --nonces, the replay store of the queue's receivers, and their
@@ -115,7 +115,7 @@ func (a *app) redrive(ctx context.Context, name, group string, o *deadletter.Red
 			r.Error = got.FirstError.Error()
 		}
 		if err != nil && r.Matched > 0 {
-			// Some may be back in the queue: whoever goes on has to know.
+			// Some may be back in the queue: the user has to know before going on.
 			return &partial{err, r.sofar()}
 		}
 		if err != nil {
@@ -164,11 +164,11 @@ func (r *redriveReport) show(s *display.Screen) {
 
 // refusalNotes say in words why a dead letter was not resealed.
 var refusalNotes = map[string]string{
-	"plaintext":               "plaintext is never resealed: anybody can have written it",
+	"plaintext":               "plaintext is never resealed: the broker can have written it",
 	"unknown_to_replay_store": "the replay store does not know them: see --accept-replay-risk",
 	"expired":                 "they are past their own expiry: see --ttl",
 	"nonce_reused":            "they were handled before: sending them back would be a replay",
-	"authentication_failed":   "they do not authenticate: somebody altered them",
+	"authentication_failed":   "they do not authenticate: they were altered",
 	"key_not_found":           "their key is not among --keys",
 }
 
@@ -184,8 +184,8 @@ func (a *app) dlqPurgeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "purge QUEUE",
 		Short: "Delete dead letters for good",
-		Long: `Purge deletes the dead letters that the flags select, for good. Without any flag
-that selects it wants --all. It asks before it deletes, unless --yes is given.`,
+		Long: `Purge deletes the dead letters that the flags select, for good. Without a flag that
+selects, it requires --all. It asks before it deletes, unless --yes is given.`,
 		Example: example(`
 			qrt dlq purge task-tactician --reason authentication_failed --until 30d
 			qrt dlq purge task-tactician --all --yes`),
@@ -221,7 +221,7 @@ func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter,
 		if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(s.Count, "", "dead letter"), display.Safe(name))); err != nil {
 			return err
 		}
-		// No more than were counted: what has come since, nobody agreed to.
+		// No more than were counted: the user did not confirm later arrivals.
 		filter.Limit = s.Count
 		n, err := d.Purge(ctx, filter)
 		if err != nil {
@@ -234,8 +234,8 @@ func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter,
 	})
 }
 
-// confirm asks before something that cannot be undone. Where nobody can answer,
-// --yes is needed.
+// confirm asks before something that cannot be undone. If standard input is no
+// terminal, --yes is needed.
 func (a *app) confirm(yes bool, question string) error {
 	if yes {
 		return nil

@@ -16,6 +16,12 @@ const (
 	groupLook     = "look"
 )
 
+// Tree returns the command with all of its commands, for what describes them. It is
+// not made to be executed; Run does that.
+func Tree() *cobra.Command {
+	return (&app{}).root()
+}
+
 // root builds the command tree.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -37,6 +43,8 @@ receives what another sends.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = version().line(version().Version) // for the flag --version
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentPreRunE = a.prepare
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w; see %s --help", err, cmd.CommandPath())

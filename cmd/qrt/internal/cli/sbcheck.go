@@ -17,8 +17,8 @@ func isServiceBus(p driver.Broker) bool {
 }
 
 // serviceBus looks at what is Service Bus's own. It reports whether the queue can
-// be looked into: not where it is opened as another kind than it is.
-func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.Queue, name string) bool {
+// be looked into: not if it is opened as another kind than it is.
+func (x *doctorRun) serviceBus(ctx context.Context, p driver.Broker, q driver.Queue, name string) bool {
 	if !x.sessions(ctx, q) {
 		return false
 	}
@@ -33,7 +33,7 @@ func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.
 		x.find(levelNote, check, "check by hand that messages which expire are dead-lettered, and that lock, max_deliveries and retention in the URL are the queue's",
 			"there is no management API here: the settings are those of the URL")
 	case errors.Is(err, driver.ErrPermission):
-		x.find(levelNote, check, "to look, run qrt doctor as somebody who may manage the queue (Azure Service Bus Data Owner); services need no such right",
+		x.find(levelNote, check, "to check them, run qrt doctor with the right to manage the queue (Azure Service Bus Data Owner); services do not need that right",
 			"this identity may not read how the queue was made")
 	case err != nil:
 		x.find(levelWarning, check, "try again", "how the queue was made: %s", shownError(err))
@@ -45,16 +45,16 @@ func (x *examination) serviceBus(ctx context.Context, p driver.Broker, q driver.
 
 // sessions finds out whether the queue requires sessions, by a link of the kind
 // that it is opened for.
-func (x *examination) sessions(ctx context.Context, q driver.Queue) bool {
+func (x *doctorRun) sessions(ctx context.Context, q driver.Queue) bool {
 	const check = "sessions"
 	if !q.Capabilities().SessionOnly {
 		_, _, err := q.Peek(ctx, "", 1)
 		if driver.KindOf(err) == driver.Invalid {
-			x.find(levelError, check, "open it for what it is, by ?sessions=true in the URL, or make another queue: a queue cannot be changed in this", "the queue requires sessions, and is opened as one that has none")
+			x.find(levelError, check, "put ?sessions=true into the URL, or create another queue: this setting of a queue cannot be changed", "the queue requires sessions, and is opened as one that has none")
 			return false
 		}
 		if err == nil {
-			x.find(levelNote, check, "where messages must stay in order, make a queue that requires sessions", "the queue has no sessions, and so no order")
+			x.find(levelNote, check, "if messages must stay in order, create a queue that requires sessions", "the queue has no sessions, and so no order")
 		}
 		return true
 	}
@@ -66,7 +66,7 @@ func (x *examination) sessions(ctx context.Context, q driver.Queue) bool {
 			x.find(levelWarning, check, "", "a session could not be given up: %s", shownError(err))
 		}
 	case driver.KindOf(err) == driver.Invalid:
-		x.find(levelError, check, "leave ?sessions=true out of the URL, or make another queue: a queue cannot be changed in this", "the queue has no sessions, and is opened as one that requires them")
+		x.find(levelError, check, "leave ?sessions=true out of the URL, or create another queue: this setting of a queue cannot be changed", "the queue has no sessions, and is opened as one that requires them")
 		return false
 	case driver.KindOf(err) == driver.Permission:
 		x.find(levelNote, check, "a receiver needs Azure Service Bus Data Receiver on the queue", "this identity may not receive")
@@ -81,7 +81,7 @@ func (x *examination) sessions(ctx context.Context, q driver.Queue) bool {
 }
 
 // properties looks at how a queue was made.
-func (x *examination) properties(p *admin.QueueProperties) {
+func (x *doctorRun) properties(p *admin.QueueProperties) {
 	const check = "settings"
 	if s := p.Status; s != nil && *s != admin.EntityStatusActive {
 		x.find(levelError, check, "set the queue active", "the queue's status is %s", *s)
@@ -92,7 +92,7 @@ func (x *examination) properties(p *admin.QueueProperties) {
 		x.ok(check, "a message whose time to live is over is dead-lettered")
 	}
 	if e := p.AutoDeleteOnIdle; e != nil && *e != "" && *e != forever {
-		x.find(levelWarning, check, "set autoDeleteOnIdle to never", "the queue is deleted, with what is in it, when it is idle for %s", *e)
+		x.find(levelWarning, check, "set autoDeleteOnIdle to never", "the queue is deleted, with its messages, when it is idle for %s", *e)
 	}
 	if f := p.ForwardTo; f != nil && *f != "" {
 		x.find(levelError, check, "remove the forwarding: messages are bound to the queue that they were sent to", "the queue forwards its messages, which no receiver of the other queue can open")

@@ -24,7 +24,7 @@ func TestServiceBusProperties(t *testing.T) {
 		"goes by itself":      {admin.QueueProperties{DeadLetteringOnMessageExpiration: &yes, AutoDeleteOnIdle: &day}, []string{"ok: ", "warning: idle for P1D"}},
 		"hides dead letters":  {admin.QueueProperties{DeadLetteringOnMessageExpiration: &yes, ForwardDeadLetteredMessagesTo: &other}, []string{"ok: ", "warning: qrt dlq does not find them"}},
 	} {
-		x := &examination{report: &doctorReport{}}
+		x := &doctorRun{report: &doctorReport{}}
 		x.properties(&c.p)
 		var got []string
 		for _, f := range x.report.Findings {

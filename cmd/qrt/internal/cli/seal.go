@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -90,9 +92,9 @@ func (a *app) sealCommand() *cobra.Command {
 		Long: `Seal reads a body from a file or standard input, seals it under the current key
 of --keys, and writes the envelope. It uses no broker.
 
-The envelope is bound to the queue and to all that the flags say of the message:
-it opens only with the same. With --app it is bound to --aad instead, in a domain
-of its own, so that it can never pass for a message.`,
+The envelope is bound to the queue and to the fields that the flags set: it opens only
+with the same. With --app it is bound to --aad instead, in a separate domain, so that
+it can never pass for a message.`,
 		Example: example(`
 			qrt seal --keys file:///etc/qrt/keys.json --queue task-tactician --message-id 42 event.json > event.qre
 			qrt seal --queue task-tactician --message-id 42 --attr event=push --base64 event.json
@@ -131,7 +133,10 @@ func (a *app) seal(ctx context.Context, b *binding, body []byte, ttl, delay stri
 		return nil, err
 	}
 	now := time.Now()
-	h := envelope.Header{EncryptedAt: now.UnixMilli(), Sequence: 1, Origin: b.queue}
+	h := envelope.Header{EncryptedAt: now.UnixMilli(), Origin: b.queue}
+	if !b.app { // direct use has no identity; a message is the first of a stream of its own
+		h.Stream, h.Sequence = newStream(now), 1
+	}
 	from := now
 	if delay != "" {
 		d, err := parseDuration(delay)
@@ -171,6 +176,14 @@ func (a *app) seal(ctx context.Context, b *binding, body []byte, ttl, delay stri
 		return sealer.SealApp(nil, &h, body, data)
 	}
 	return sealer.Seal(nil, &h, body, data)
+}
+
+// newStream opens a stream: 48 bits of Unix milliseconds, and 10 random bytes (qre1,
+// Section 2.6).
+func newStream(now time.Time) (s [envelope.StreamSize]byte) {
+	binary.BigEndian.PutUint64(s[:], uint64(now.UnixMilli())<<16) //nolint:gosec // G115: after 1970
+	_, _ = rand.Read(s[6:])                                       // never fails
+	return s
 }
 
 // writeSealed writes an envelope where it was asked for.
@@ -216,9 +229,9 @@ func (a *app) openCommand() *cobra.Command {
 		Long: `Open reads an envelope from a file or standard input, as bytes or in base64,
 authenticates it under --keys, and writes the body. It uses no broker.
 
-The flags must say of the message what it was sealed with. With --queue the
-envelope must be for that queue; without, for any. Open does not judge how old a
-message is, nor whether it was handled before: receivers do.`,
+The flags must be those that the message was sealed with. With --queue the envelope
+must be for that queue; without it, for any queue. Open checks neither how old a
+message is nor whether it was handled before: receivers do.`,
 		Example: example(`
 			qrt open --keys file:///etc/qrt/keys.json --queue task-tactician --message-id 42 event.qre
 			qrt open --message-id 42 --attr event=push --json event.qre`),

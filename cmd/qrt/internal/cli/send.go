@@ -54,10 +54,10 @@ func (a *app) sendCommand() *cobra.Command {
 	var o sendOptions
 	c := &cobra.Command{
 		Use:   "send QUEUE [FILE|FOLDER...]",
-		Short: "Send messages, sealed where there are keys",
+		Short: "Send messages, sealed if there are keys",
 		Long: `Send sends standard input, or each file, or each file of a folder, as one message;
 with --lines, each line. It returns when the broker has confirmed that it holds
-them. The files of this command itself, keys and queues, are never sent.
+them. It never sends the files that it uses itself: keys, queues and replay stores.
 
 With --keys (or a key file of this user: qrt keys new) messages are sealed under
 the current key. Without, they go in plaintext, with a warning.`,
@@ -105,7 +105,7 @@ func (a *app) send(ctx context.Context, o *sendOptions, name string, paths []str
 		return err
 	}
 	r := sendReport{Queue: name, Messages: []sentReport{}}
-	err = a.with(ctx, need{queues: []string{name}, plain: o.plain}, func(c *connection) error {
+	err = a.with(ctx, access{queues: []string{name}, plain: o.plain}, func(c *connection) error {
 		so := &queue.SenderOptions{SessionKey: strategy}
 		if !o.plain && c.provider(name) == nil {
 			so.Crypto = &queue.CryptoConfig{} // other queues have keys, this one has not
@@ -135,7 +135,7 @@ func (a *app) send(ctx context.Context, o *sendOptions, name string, paths []str
 	if r.Sent+r.Failed > 0 {
 		a.print(r, func(s *display.Screen) { r.show(s) })
 		if !r.Encrypted && r.Sent > 0 && !o.plain {
-			a.warn("sent WITHOUT encryption: whoever controls the broker can read and change it. Make a key with: qrt keys new")
+			a.warn("sent WITHOUT encryption: the broker can read and change it. Make a key with: qrt keys new")
 		}
 	}
 	if err == nil && r.Failed > 0 {
@@ -266,7 +266,7 @@ func contentType(name string) string {
 }
 
 // sources returns a function that hands the bodies on in batches, and how many
-// there are, -1 where that is not known.
+// there are, -1 if that is not known.
 func (a *app) sources(paths []string, lines bool) (func(send func([]source) error, batch int) error, int, error) {
 	if len(paths) == 0 {
 		paths = []string{"-"}

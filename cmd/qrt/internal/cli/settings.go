@@ -35,7 +35,7 @@ type settings struct {
 	color       setting
 	json        bool
 
-	file   string // the configuration file that was read, empty: none
+	file   string // the configuration file that was read, empty means none
 	queues map[string]queueSettings
 }
 
@@ -70,7 +70,7 @@ type queueSettings struct {
 func addFlags(f *pflag.FlagSet) {
 	f.String("config", "", "configuration `file`, TOML (default: qrt/config.toml in the user's configuration folder)")
 	f.String("broker", "", "`URL` of the broker (default: a SQLite file of this user)")
-	f.String("keys", "", "`URL` of the keys (default: the key file of this user, where there is one)")
+	f.String("keys", "", "`URL` of the keys (default: this user's key file, if there is one)")
 	f.String("nonces", "", "`URL` of the replay store; turns replay protection on")
 	f.String("policy", "", "what to do with plaintext: allow, allow_with_alert, reject (default: allow_with_alert)")
 	f.String("max-age", "", "oldest message to accept: a duration, or retention for as long as the broker keeps it (default: retention)")

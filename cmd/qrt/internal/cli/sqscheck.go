@@ -38,7 +38,7 @@ var rights = map[string]struct {
 }
 
 // permissions says what this identity may do to a queue of SQS.
-func (x *examination) permissions(ctx context.Context, p *sqsqueue.Broker, name string) {
+func (x *doctorRun) permissions(ctx context.Context, p *sqsqueue.Broker, name string) {
 	const check = "permissions"
 	list, err := p.Permissions(ctx, name)
 	if err != nil {
@@ -96,19 +96,19 @@ func (x *examination) permissions(ctx context.Context, p *sqsqueue.Broker, name 
 // deadRetention holds how long the dead-letter queue keeps messages against the
 // queue: the broker's own redrive on a standard queue takes along when a message
 // was sent (Developer Guide, dead-letter queues).
-func (x *examination) deadRetention(caps *driver.Capabilities, kept time.Duration) {
+func (x *doctorRun) deadRetention(caps *driver.Capabilities, kept time.Duration) {
 	if kept <= 0 || caps.Retention <= 0 || kept > caps.Retention {
 		return
 	}
 	x.find(levelWarning, "dead letters", "raise the dead-letter queue's MessageRetentionPeriod, best to 1209600 (14 days)",
-		"they are kept for %s, the queue's own messages for %s: one that SQS moves late may be gone before anybody looks", display.Duration(kept), display.Duration(caps.Retention))
+		"they are kept for %s, the queue's own messages for %s: a message that SQS moves late may be deleted before an operator sees it", display.Duration(kept), display.Duration(caps.Retention))
 }
 
 // queueKind says what kind of queue of SQS it is.
-func (x *examination) queueKind(caps *driver.Capabilities) {
+func (x *doctorRun) queueKind(caps *driver.Capabilities) {
 	const check = "sessions"
 	if caps.Sessions == driver.None {
-		x.find(levelNote, check, "where messages must stay in order, make a FIFO queue", "a standard queue: no sessions, no order")
+		x.find(levelNote, check, "if messages must stay in order, create a FIFO queue", "a standard queue: no sessions, no order")
 		return
 	}
 	x.ok(check, "a FIFO queue: a session is a message group")

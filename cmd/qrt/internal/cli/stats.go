@@ -11,7 +11,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// statsReport is the output of stats --json. A count is null where the broker
+// statsReport is the output of stats --json. A count is null if the broker
 // does not tell it.
 type statsReport struct {
 	Queues []queueStats `json:"queues"`
@@ -30,10 +30,10 @@ type queueStats struct {
 func (a *app) statsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stats [QUEUE...]",
-		Short: "Count what lies in queues",
+		Short: "Count the messages in queues",
 		Long: `Stats shows how many messages are ready, in flight, scheduled and dead, and how old
 the oldest is. Without arguments it shows the queues of the configuration file,
-or all where the broker lists them.`,
+or all queues if the broker lists them.`,
 		Example: example(`
 			qrt stats
 			qrt stats task-tactician merge-warden --json`),
@@ -42,7 +42,7 @@ or all where the broker lists them.`,
 }
 
 func (a *app) stats(ctx context.Context, given []string) error {
-	return a.with(ctx, need{looks: true}, func(c *connection) error {
+	return a.with(ctx, access{looks: true}, func(c *connection) error {
 		names, err := c.names(ctx, given)
 		if err != nil {
 			return err

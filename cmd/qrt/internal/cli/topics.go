@@ -8,10 +8,10 @@ func topics() []*cobra.Command {
 		{
 			Use:   "configuration",
 			Short: "How flags, environment and configuration file work together",
-			Long: `A setting is taken from its flag; else from the environment variable QRT_ and the
-flag's name in capitals (--max-age is QRT_MAX_AGE); else from the configuration
-file; else it has a default. qrt doctor shows where each came from. The former name
-of --broker, --provider, works in all three places.
+			Long: `The first of these that is set gives a setting its value: the flag; the environment
+variable QRT_ and the flag's name in capitals (--max-age is QRT_MAX_AGE); the
+configuration file; the default. qrt doctor shows where each value comes from. The
+former name of --broker, --provider, works in all three places.
 
 The configuration file is TOML: --config, QRT_CONFIG, or qrt/config.toml in the
 user's configuration folder. An unknown name in it is an error.
@@ -27,11 +27,10 @@ user's configuration folder. An unknown name in it is an error.
   [queues.task-tactician]       # a queue with keys of its own
   keys = "file:///etc/router/task-tactician.json"
 
-The queues that are named there are those that doctor, stats and keys audit look
-at when they are given none.
+Without arguments, doctor, stats and keys audit work on the queues that are named
+there.
 
-With --keys, messages are sealed; without any keys they are sent as they are,
-with a warning.`,
+With keys, messages are sealed. Without, they are sent in plaintext, with a warning.`,
 		},
 		{
 			Use:   "urls",
@@ -47,17 +46,17 @@ with a warning.`,
   3  nothing found: no message, no dead letter, no such key
   141  the reader of standard output has ended, as head does; nothing is printed
 
-With --json a result is one object on standard output; commands that give any
-number of messages write one object a line (JSON Lines), each with "body" where
-the body is text and "body_base64" where it is not.
+With --json a result is one object on standard output. Commands that return any
+number of messages write one object a line (JSON Lines), each with "body" if the
+body is text, and with "body_base64" if it is not.
 
 An error is one object on standard error:
 
   {"error":"...","code":"key_not_found","exit":3,"transient":false,"advice":"..."}
 
 An interrupt or SIGTERM ends a command in good order: receive --follow and
-emulator then exit with 0, others with 1. A message that could not be printed, on
-a full disk or for want of a reader, goes back to its queue.`,
+emulator then exit with 0, others with 1. A message that could not be printed, because
+the disk is full or the reader has gone, goes back to its queue.`,
 		},
 	}
 }
@@ -68,6 +67,7 @@ const urlForms = `Brokers (--broker):
   mem://                             in this process; gone when it ends
   sqlite:///var/lib/qrt/queue.db     a file of this machine, for all its processes
   sqlite:queue.db                    the same, relative to the working folder
+  postgres://user@host/database      PostgreSQL; the password from PGPASSWORD or a passfile
   sqs://eu-west-1/                   AWS SQS
   sb://NAMESPACE/                    Azure Service Bus
   sb:///?connection=VARIABLE         the same, by a connection string in a variable
@@ -78,6 +78,9 @@ const urlForms = `Brokers (--broker):
   ?lock=30s  ?max_deliveries=10  ?retention=336h  ?dedup_window=10m
   Of sqlite: ?synchronous=normal is faster, and a power cut can take back the last
   moments; ?must_exist=true makes neither file nor queue.
+  Of postgres: the same, and ?schema=queue_runtime  ?pooled=true behind a pooler in
+  transaction mode  ?poll=2s  ?timeout=10s  ?max_conns=8  ?must_exist=true
+  ?dead_letter_retention=720h  ?sslmode=verify-full and others of libpq
   Of sqs: ?endpoint=URL  ?account=ID  ?dead_letter_suffix=-dead  ?poll=20s
   ?max_batch_bytes=1048576  ?session_batch=1
   Of sb, how its queues were made, for who may not ask: ?sessions=true  ?lock=1m

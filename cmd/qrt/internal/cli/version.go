@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -9,6 +10,11 @@ import (
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
 	"github.com/queue-runtime/queue/envelope"
 )
+
+// release and commit are set by the linker in the archives of a release
+// (tools/internal/archives). Elsewhere they are empty, and the go command's build
+// information says what is known.
+var release, commit string
 
 // versionReport is the output of version.
 type versionReport struct {
@@ -28,12 +34,26 @@ func (a *app) versionCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			r := version()
-			a.print(r, func(s *display.Screen) {
-				s.Printf("qrt %s (%s, %s, %s)\n", s.Bold(r.Version), r.Envelope, r.Go, r.Platform)
-			})
+			a.print(r, func(s *display.Screen) { s.Printf("%s\n", r.line(s.Bold(r.Version))) })
 			return nil
 		},
 	}
+}
+
+// shortCommit is how much of a commit's name a line shows.
+const shortCommit = 12
+
+// line is the report in one line. name is the version as it is to be shown.
+func (r versionReport) line(name string) string {
+	from := ""
+	if r.Revision != "" {
+		from = "commit " + r.Revision[:min(len(r.Revision), shortCommit)]
+		if r.Modified {
+			from += " with changes"
+		}
+		from += ", "
+	}
+	return fmt.Sprintf("qrt %s (%s%s, %s, %s)", name, from, r.Envelope, r.Go, r.Platform)
 }
 
 func version() versionReport {
@@ -42,6 +62,10 @@ func version() versionReport {
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Envelope: envelope.Marker + " version 1",
+	}
+	if release != "" {
+		r.Version, r.Revision = release, commit
+		return r
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

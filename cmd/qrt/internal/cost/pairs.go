@@ -20,7 +20,7 @@ import (
 type Config struct {
 	// Connect opens a connection to the broker.
 	Connect func(context.Context) (driver.Broker, error)
-	// NewQueue makes an empty queue that nobody else uses. Two are made.
+	// NewQueue makes an empty queue that has no other users. It is called twice.
 	NewQueue func(ctx context.Context, purpose string) (string, error)
 	// Bodies are sent in turn. At least one.
 	Bodies [][]byte
@@ -29,7 +29,7 @@ type Config struct {
 	Messages, Singles int
 	// Rounds is how many pairs there are, at least 3.
 	Rounds int
-	// Step is told after each half of a pair. Nil: not.
+	// Step is called after each half of a pair. Nil means no callback.
 	Step func()
 }
 
@@ -85,7 +85,7 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 	for round := range c.Rounds {
 		var took [2]time.Duration
 		for i := range 2 {
-			kind := (i + round) % 2 // whoever is second finds a warmer machine
+			kind := (i + round) % 2 // the second of a pair finds warmer caches
 			t, singles, err := lanes[kind].half(ctx, round*c.Messages, c.Messages, c.Singles)
 			if err != nil {
 				return r, err

@@ -80,7 +80,7 @@ func (r *run) instance(name string) *drivertest.Instance {
 	return &drivertest.Instance{
 		Connect:  r.Broker.Connect,
 		Attacker: r.Broker.Attacker,
-		Slack:    patience / 2, // the suite waits for twice that
+		Slack:    receiveTimeout / 2, // the suite waits for twice that
 		NewQueue: func(ctx context.Context, s drivertest.QueueSpec) (string, error) {
 			return r.Broker.NewQueue(ctx, name, s)
 		},

@@ -13,7 +13,7 @@ type Broker struct {
 	// Connect opens a connection of its own, as another process would.
 	Connect func(context.Context) (driver.Broker, error)
 
-	// NewQueue makes an empty queue that nobody else uses.
+	// NewQueue makes an empty queue that has no other users.
 	NewQueue func(ctx context.Context, purpose string, s drivertest.QueueSpec) (string, error)
 
 	// Attacker controls the storage, past the driver.

@@ -93,7 +93,7 @@ func (r *run) policy(ctx context.Context, p queue.PlaintextPolicy, n int) (row P
 		r.Progress.Step(1)
 		switch a := r.ledger.Arrived(name, contentOf(&d.Message)); {
 		case !a.Known:
-			r.fault("policy %s: a message arrived that nobody sent", p)
+			r.fault("policy %s: a message arrived that was never sent", p)
 		case a.Times > 1:
 		case d.Encrypted:
 			row.Encrypted++

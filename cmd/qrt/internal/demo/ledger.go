@@ -80,7 +80,7 @@ func (l *Ledger) Sent(queue string, c *Content) {
 
 // Arrival is what the ledger says of a content that arrived.
 type Arrival struct {
-	Known  bool // somebody sent exactly this to this queue
+	Known  bool // exactly this was sent to this queue
 	Times  int  // how often it has arrived, this time included
 	Turn   int  // its place in its session, 0 without one
 	InLine string

@@ -82,7 +82,7 @@ func (r *run) rotation(ctx context.Context) (err error) {
 			r.Progress.Step(1)
 			switch a := r.ledger.Arrived(name, contentOf(&d.Message)); {
 			case !a.Known:
-				r.fault("rotation: a message arrived that nobody sent")
+				r.fault("rotation: a message arrived that was never sent")
 			case a.Times == 1:
 				got[d.KeyID]++
 			}

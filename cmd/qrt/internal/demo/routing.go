@@ -22,7 +22,7 @@ func randomBytes(n int) []byte {
 
 // lane is one queue, its key and its bot.
 type lane struct {
-	bot      string // and the queue's name, where the broker has no other
+	bot      string // and the queue's name, if the broker has no other
 	name     string
 	key      secret
 	messages []*queue.Message
@@ -80,8 +80,8 @@ func (r *run) routing(ctx context.Context) (err error) {
 		r.fault("the router's key, which is a sender key, opens a receiver: %v", err)
 	}
 
-	// The attacker has a look before anybody receives: on some brokers he has to
-	// take messages out to see them, and would take their turn from them.
+	// The attacker reads before the receivers start: on some brokers he has to take
+	// messages out to see them, which changes their order.
 	seen := make(chan struct{})
 	work := []func(context.Context) error{func(ctx context.Context) error {
 		return r.route(ctx, router, order, sync.OnceFunc(func() { close(seen) }))
@@ -190,7 +190,7 @@ func (r *run) bot(ctx context.Context, l *lane) (err error) {
 		a := r.ledger.Arrived(l.name, contentOf(&d.Message))
 		switch {
 		case !a.Known:
-			r.fault("%s received a message that nobody sent", l.bot)
+			r.fault("%s received a message that was never sent", l.bot)
 			return
 		case a.Times > 1:
 			return // at least once: a redelivery is nothing new

@@ -15,7 +15,7 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// Progress is told how far the run is.
+// Progress shows how far the run is.
 type Progress interface {
 	// Begin starts a part of total steps; the one before is over.
 	Begin(title string, total int)
@@ -42,7 +42,7 @@ type Config struct {
 	Broker Broker
 
 	// Events are the webhooks to send, repeated until there are Messages of
-	// them. Nil: made up, no two alike.
+	// them. Nil means generated events, all different.
 	Events []webhook.Event
 
 	// Messages is how many the router sends; at least 60.
@@ -61,13 +61,13 @@ type Config struct {
 // MinMessages is the least that Config.Messages can be: each part needs some.
 const MinMessages = 60
 
-// patience is for how long nothing may arrive before what is missing counts as
+// receiveTimeout is for how long nothing may arrive before what is missing counts as
 // lost. wait is how long a bot waits for more: with each session, for its end.
 // maxAge is how old a message may be; nothing here takes that long.
 const (
-	patience = 20 * time.Second
-	wait     = 50 * time.Millisecond
-	maxAge   = time.Hour
+	receiveTimeout = 20 * time.Second
+	wait           = 50 * time.Millisecond
+	maxAge         = time.Hour
 )
 
 // Run runs the demonstration. Its error says that it could not be run to its
@@ -260,7 +260,7 @@ func (r *run) receive(ctx context.Context, rx *queue.Receiver, handle func(*queu
 		return r.receiveSessions(ctx, rx, handle, done)
 	}
 	last := time.Now()
-	for !done() && time.Since(last) < patience {
+	for !done() && time.Since(last) < receiveTimeout {
 		batch, err := rx.Receive(ctx, batchSize)
 		if err != nil {
 			return err
@@ -290,7 +290,7 @@ func (r *run) receiveSessions(ctx context.Context, rx *queue.Receiver, handle fu
 	over := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return done() || time.Since(last) >= patience
+		return done() || time.Since(last) >= receiveTimeout
 	}
 	one := func(ctx context.Context) error {
 		for !over() {

@@ -13,10 +13,10 @@ import (
 // afterWindow is the attack that spends its time waiting.
 const afterWindow = "replay_after_window"
 
-// The window of that attack: all its messages have to be sent and received
-// within, and then it has to pass. So it is a few times what that takes on this
-// machine, and at least so long. Where the machine becomes slower than it was
-// measured, the attack is made again with a longer one, so many times in all.
+// The window of that attack: all its messages have to be sent and received within it,
+// and then it has to pass. So it is a multiple of the time that this takes on this
+// machine, with a minimum. If the machine becomes slower than it was measured, the
+// attack is repeated with a longer window, a bounded number of times.
 const (
 	windowFactor = 5
 	leastWindow  = 3 * time.Second
@@ -50,7 +50,7 @@ func windowFor(took time.Duration) time.Duration {
 }
 
 // replayAfter performs the attack once. It fails with errSlow, and the time that
-// was needed, where the window was too short for what had to happen within.
+// was needed, if the window was too short for what had to happen within.
 func (r *run) replayAfter(ctx context.Context, window time.Duration, waiting func()) (attacktest.Outcome, time.Duration, error) {
 	var took time.Duration
 	begin := time.Now()

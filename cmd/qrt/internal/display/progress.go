@@ -11,7 +11,7 @@ import (
 // Bar shows how far long work is, with its rate and the time that remains. On a
 // screen that is no terminal it shows nothing.
 type Bar struct {
-	container *mpb.Progress // nil: nothing is shown
+	container *mpb.Progress // nil means nothing is shown
 	bar       *mpb.Bar
 	once      sync.Once
 }

@@ -61,14 +61,13 @@ func New(w io.Writer, mode Mode) *Screen {
 	return s
 }
 
-// Terminal reports whether somebody is looking.
+// Terminal reports whether the output is a terminal.
 func (s *Screen) Terminal() bool { return s.terminal }
 
 // Width is how many columns there are.
 func (s *Screen) Width() int { return s.width }
 
-// Printf writes a line or part of one. Errors are w's to keep: nobody here can do
-// anything about them.
+// Printf writes a line or part of one. It drops errors; w keeps the first.
 func (s *Screen) Printf(format string, args ...any) { _, _ = fmt.Fprintf(s.w, format, args...) }
 
 // Println writes a line.

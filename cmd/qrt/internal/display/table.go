@@ -45,7 +45,7 @@ type List struct {
 	headed  bool
 }
 
-// List begins a table. Nothing is written where no row comes.
+// List begins a table. Nothing is written if no row comes.
 func (s *Screen) List(columns []Column) *List {
 	return &List{s: s, columns: columns, widths: make([]int, len(columns))}
 }
@@ -65,7 +65,7 @@ func (l *List) End() {
 	}
 }
 
-// show writes rows, under the heads where they are the first.
+// show writes rows, under the heads if they are the first.
 func (l *List) show(rows [][]string) {
 	t := table.NewWriter()
 	box := table.StyleBoxLight

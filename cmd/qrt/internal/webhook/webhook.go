@@ -30,8 +30,8 @@ var Queues = [...]string{TaskTactician, MergeWarden, SpecSentinel}
 type Event struct {
 	// Name is what GitHub sends as X-GitHub-Event, such as "pull_request".
 	Name string
-	// Session is the repository and the number of the pull request or issue:
-	// what must stay in order. Empty where the event has no repository.
+	// Session is the repository and the number of the pull request or issue, whose
+	// events must stay in order. Empty if the event has no repository.
 	Session string
 	Body    []byte
 }

@@ -120,7 +120,7 @@ func (r *reader) fail(want string, got any) {
 	}
 }
 
-// end returns the first error, also where there are more fields than were read.
+// end returns the first error, even if there are more fields than were read.
 func (r *reader) end() error {
 	if r.err == nil && len(r.list) > r.next {
 		return malformed("%s: %d fields, not %d", r.what, len(r.list), r.next)
@@ -204,7 +204,7 @@ func (r *reader) text() string {
 	return s
 }
 
-// composite returns the fields of v where it is the described list desc.
+// composite returns the fields of v if it is the described list desc.
 func composite(v any, desc uint64, what string) (*reader, error) {
 	d, ok := v.(Described)
 	if !ok {

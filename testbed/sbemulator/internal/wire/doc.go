@@ -11,7 +11,7 @@
 // the input for binary values only; everything else is copied.
 //
 // Encoding chooses the shortest form of scalars and the 32-bit form of
-// compounds, and always writes descriptors as smallulong where they fit: some
+// compounds, and always writes descriptors as smallulong if they fit: some
 // clients read no other form.
 //
 // The package does no I/O beyond [ReadFrame]'s reader, keeps no clock, and all

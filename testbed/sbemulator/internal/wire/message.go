@@ -208,7 +208,7 @@ func (m *Message) SetValue(v any) {
 	m.body = Append(nil, Described{uint64(descValue), v})
 }
 
-// Data returns the contents of the data sections; ok is false where the body is
+// Data returns the contents of the data sections; ok is false if the body is
 // not of data sections. They refer to the message.
 func (m *Message) Data() (sections [][]byte, ok bool) {
 	for b := m.body; len(b) > 0; {

@@ -84,7 +84,7 @@ type Pair struct{ Key, Value any }
 type Array struct {
 	// Code is the format code of the elements, as in types 1.6.
 	Code byte
-	// Descriptor is set where the elements are of a described type.
+	// Descriptor is set if the elements are of a described type.
 	Descriptor any
 	Elems      []any
 }
@@ -120,7 +120,7 @@ func (m Map) Get(name string) (any, bool) {
 	return nil, false
 }
 
-// String returns the entry's value where it is a string or a symbol.
+// String returns the entry's value if it is a string or a symbol.
 func (m Map) String(name string) (string, bool) {
 	v, ok := m.Get(name)
 	if !ok {
@@ -185,7 +185,7 @@ func Int(v any) (int64, bool) {
 }
 
 // Items returns the elements of a list or an array: clients differ in which
-// they send where several values are meant.
+// they send if several values are meant.
 func Items(v any) ([]any, bool) {
 	switch v := v.(type) {
 	case List:

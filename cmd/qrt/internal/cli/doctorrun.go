@@ -19,27 +19,27 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// examination is one run of doctor.
-type examination struct {
+// doctorRun is one run of doctor.
+type doctorRun struct {
 	app     *app
 	probe   string
 	handler time.Duration // how long one takes, 0: not told
-	role    string        // of this identity, empty: not told
+	role    string        // of this identity, empty means not told
 	report  *doctorReport
-	queue   string // that is looked at, empty: none
+	queue   string // that is looked at, empty means none
 }
 
-func (x *examination) find(l level, check, advice, format string, args ...any) {
+func (x *doctorRun) find(l level, check, advice, format string, args ...any) {
 	x.report.add(finding{Check: check, Queue: x.queue, Level: l, Finding: fmt.Sprintf(format, args...), Advice: advice})
 }
 
-func (x *examination) ok(check, format string, args ...any) {
+func (x *doctorRun) ok(check, format string, args ...any) {
 	x.find(levelOK, check, "", format, args...)
 }
 
 // run looks at everything. Its error is of doctor itself; what is wrong is in
 // the report.
-func (x *examination) run(ctx context.Context, queues []string) error {
+func (x *doctorRun) run(ctx context.Context, queues []string) error {
 	x.settings()
 	given := queues
 	if len(given) == 0 {
@@ -50,14 +50,14 @@ func (x *examination) run(ctx context.Context, queues []string) error {
 	x.nonces(ctx)
 	missing := x.report.Errors > before
 	x.phase()
-	c, err := x.app.connect(ctx, need{queues: given})
+	c, err := x.app.connect(ctx, access{queues: given})
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if missing {
 			// It is that again, and no fault of the broker's.
-			x.find(levelNote, "broker", "first see to the error above", "not looked at: keys and replay store come first")
+			x.find(levelNote, "broker", "first correct the error above", "not checked: keys and replay store come first")
 			return nil
 		}
 		x.find(levelError, "broker", x.brokerAdvice(err), "%v", err)
@@ -67,7 +67,7 @@ func (x *examination) run(ctx context.Context, queues []string) error {
 	return errors.Join(err, c.close(ctx))
 }
 
-func (x *examination) brokerAdvice(err error) string {
+func (x *doctorRun) brokerAdvice(err error) string {
 	switch {
 	case errors.Is(err, driver.ErrPermission), errors.Is(err, os.ErrPermission):
 		return "give this user or role access to it"
@@ -82,7 +82,7 @@ func (x *examination) brokerAdvice(err error) string {
 }
 
 // settings says where the configuration comes from.
-func (x *examination) settings() {
+func (x *doctorRun) settings() {
 	s := &x.app.settings
 	if s.file != "" {
 		x.ok("settings", "configuration file %s", s.file)
@@ -103,7 +103,7 @@ func (x *examination) settings() {
 }
 
 // keys looks at one set of keys.
-func (x *examination) keys(ctx context.Context, s setting, check string) {
+func (x *doctorRun) keys(ctx context.Context, s setting, check string) {
 	if s.value == "" {
 		x.find(levelWarning, check, "make some: qrt keys new", "there are no keys: messages are sent in plaintext, and sealed ones cannot be opened")
 		return
@@ -135,7 +135,7 @@ func (x *examination) keys(ctx context.Context, s setting, check string) {
 const soon = 14 * 24 * time.Hour
 
 // current looks at the key to seal with, and tries it.
-func (x *examination) current(ctx context.Context, p keys.Provider, id keys.ID, check string) {
+func (x *doctorRun) current(ctx context.Context, p keys.Provider, id keys.ID, check string) {
 	k, err := p.GetKey(ctx, id)
 	if err != nil {
 		x.find(levelError, check, "the current key must be readable", "%v", err)
@@ -182,8 +182,8 @@ func tryKey(k *keys.Key) error {
 	return err
 }
 
-// nonces looks at the replay store.
-func (x *examination) nonces(ctx context.Context) {
+// nonces checks the replay store.
+func (x *doctorRun) nonces(ctx context.Context) {
 	s := &x.app.settings
 	const check = "nonces"
 	if s.nonces.value == "" {
@@ -213,9 +213,9 @@ func (x *examination) nonces(ctx context.Context) {
 	case stats.Full() >= 0.8:
 		x.find(levelWarning, check, "raise its bounds before it is full: receiving stops then", "the replay store is %.0f %% full: %d records, %d streams, %d intervals", 100*stats.Full(), stats.Records, stats.Streams, stats.Intervals)
 	case strings.HasPrefix(s.nonces.value, "mem:"):
-		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and forgets at its end")
+		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and is lost when that ends")
 	case neighbours(s.broker.value, s.nonces.value):
-		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: whoever can write one can likely write the other")
+		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: an attacker who can write one can probably write the other")
 	default:
 		x.ok(check, "the replay store answers, and is not the broker's")
 	}
@@ -235,7 +235,7 @@ func neighbours(a, b string) bool {
 }
 
 // phase says which of the four configurations of docs/migration.md this is.
-func (x *examination) phase() {
+func (x *doctorRun) phase() {
 	s := &x.app.settings
 	production := s.environment.value == "production"
 	const check, how = "migration", "see docs/migration.md"
@@ -257,7 +257,7 @@ func (x *examination) phase() {
 		if production {
 			l = levelWarning
 		}
-		x.find(l, check, "once no plaintext comes any more: policy = \"reject\" and a replay store, which is phase 4", "phase 3 of 4: senders seal, and receivers still take plaintext (%s)", policy)
+		x.find(l, check, "once no plaintext arrives any more, set policy = \"reject\" and a replay store: that is phase 4", "phase 3 of 4: senders seal, and receivers still take plaintext (%s)", policy)
 	case s.nonces.value == "":
 		x.report.Phase = 3
 		x.find(levelWarning, check, "add a replay store (--nonces): then this is phase 4", "between phase 3 and 4: plaintext is rejected, and replays are not")

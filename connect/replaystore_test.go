@@ -1,0 +1,60 @@
+package connect_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/connect"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// Every bound of a replay store has a parameter, which arrives there.
+func TestReplayStoreBounds(t *testing.T) {
+	t.Parallel()
+	const query = "?records=1001&streams=1002&intervals=3003&group_records=901&group_streams=902&group_intervals=2903" +
+		"&sender_records=801&sender_streams=802&sender_intervals=2803&recent=77&keep_stream=400h&parked_ttl=300h"
+	want := replay.Bounds{
+		Store:  replay.Quota{Records: 1001, Streams: 1002, Intervals: 3003},
+		Group:  replay.Quota{Records: 901, Streams: 902, Intervals: 2903},
+		Sender: replay.Quota{Records: 801, Streams: 802, Intervals: 2803},
+		Recent: 77, KeepStream: 400 * time.Hour, ParkedTTL: 300 * time.Hour,
+	}
+	file := "sqlite://" + filepath.ToSlash(filepath.Join(t.TempDir(), "replay.db"))
+	for _, base := range []string{"mem://", file} {
+		s, err := connect.OpenReplayStore(t.Context(), base+query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stats, err := s.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stats.Capacity != want {
+			t.Errorf("%s: capacity %+v, want %+v", base[:4], stats.Capacity, want)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, c := range []struct{ query, want string }{
+		{"?records=-1", "records is below zero"},
+		{"?group_streams=0", "group_streams is 0"},
+		{"?sender_intervals=many", "sender_intervals is not a number"},
+		{"?keep_stream=15d", "keep_stream is not a duration"},
+		{"?parked_ttl=-1h", "parked_ttl is not a duration"},
+		{"?recent=1&recent=2", "recent is given 2 times"},
+		{"?record=5", `unknown parameter "record"`},
+	} {
+		for _, base := range []string{"mem://", file} {
+			s, err := connect.OpenReplayStore(t.Context(), base+c.query)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s%s: %v, want %q", base[:4], c.query, err, c.want)
+			}
+			if err == nil {
+				_ = s.Close(t.Context())
+			}
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package postgresqueue
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// hold is the lock on a session.
+type hold struct {
+	id    string
+	token []byte
+	until atomic.Pointer[time.Time] // end of the lock
+}
+
+func (h *hold) end() time.Time { return *h.until.Load() }
+
+// session is a session under this process's lock. Its deliveries are locked for as long
+// as it is.
+type session struct {
+	source
+	opener *Queue
+}
+
+var _ driver.StatefulSession = (*session)(nil)
+
+func newSession(q *Queue, id string, token []byte, until time.Time) *session {
+	s := &session{source: newSource(q.broker, q.queue, q.name, q.settings), opener: q}
+	s.hold = &hold{id: id, token: token}
+	s.hold.until.Store(&until)
+	return s
+}
+
+// AcceptSession takes the lock of a session.
+func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+	if q.queue < 0 {
+		return nil, driver.Unsupported("sessions of a dead-letter queue")
+	}
+	if err := q.usable(ctx); err != nil {
+		return nil, err
+	}
+	if id != "" {
+		if err := q.check(&driver.Message{ID: "session", SessionID: id}); err != nil {
+			return nil, err
+		}
+	}
+	var s *session
+	err := q.await(ctx, wait, func() (bool, error) {
+		if err := q.usable(ctx); err != nil {
+			return false, err
+		}
+		var err error
+		s, err = q.accept(ctx, id)
+		return s != nil, err
+	})
+	switch {
+	case err != nil && s == nil:
+		return nil, err
+	case s == nil && id == "":
+		return nil, &driver.Error{Kind: driver.NoSession}
+	case s == nil:
+		return nil, &driver.Error{Kind: driver.SessionHeld}
+	case !q.adopt(s):
+		_ = s.Close(ctx)
+		return nil, &driver.Error{Kind: driver.Closed}
+	case ctx.Err() != nil:
+		_ = s.Close(ctx)
+		return nil, ctx.Err()
+	}
+	return s, nil
+}
+
+// accept returns the session that it took, nil for none.
+func (q *Queue) accept(ctx context.Context, id string) (*session, error) {
+	whole, cancel := unhurried(ctx)
+	defer cancel()
+	token := newToken()
+	var taken *string
+	var until time.Time
+	err := q.broker.request(whole, func(ctx context.Context, c *conn) error {
+		until = time.Now().Add(q.settings.Lock) // the lock begins later there
+		return c.QueryRow(ctx, q.broker.call("accept_session", "$1::bigint, $2::text, $3::bytea, $4::bigint"),
+			q.queue, id, token, q.settings.Lock.Microseconds()).Scan(&taken)
+	})
+	switch {
+	case ctx.Err() != nil && taken == nil:
+		return nil, ctx.Err()
+	case err != nil || taken == nil:
+		return nil, err
+	}
+	return newSession(q, *taken, token, until), nil
+}
+
+func (s *session) ID() string             { return s.hold.id }
+func (s *session) LockedUntil() time.Time { return s.hold.end() }
+
+func (s *session) Receive(ctx context.Context, limit int, wait time.Duration) ([]*driver.Delivery, error) {
+	return s.receive(ctx, limit, wait)
+}
+
+func (s *session) Settle(ctx context.Context, list []driver.Settlement) []error {
+	return s.settle(ctx, list)
+}
+
+func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
+	if err := s.usable(ctx); err != nil {
+		return time.Time{}, err
+	}
+	var until time.Time
+	err := s.broker.request(ctx, func(ctx context.Context, c *conn) error {
+		until = time.Now().Add(s.settings.Lock) // the lock begins later there
+		_, err := c.Exec(ctx, s.broker.call("renew_session", "$1::bigint, $2::text, $3::bytea, $4::bigint"),
+			s.queue, s.hold.id, s.hold.token, s.settings.Lock.Microseconds())
+		return err
+	})
+	if err != nil {
+		return time.Time{}, err
+	}
+	s.hold.until.Store(&until)
+	s.broker.changed(1)
+	return until, nil
+}
+
+// Renew renews the session, once for all of them.
+func (s *session) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
+	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
+	over := s.usable(ctx)
+	live := 0
+	for i, d := range list {
+		if errs[i] = over; over == nil {
+			_, errs[i] = s.renewable(d)
+		}
+		if errs[i] == nil {
+			live++
+		}
+	}
+	if live == 0 {
+		return ends, errs
+	}
+	until, err := s.RenewSession(ctx)
+	if driver.KindOf(err) == driver.SessionLost {
+		err = &driver.Error{Kind: driver.LockLost}
+	}
+	for i, d := range list {
+		switch {
+		case errs[i] != nil:
+		case err != nil:
+			errs[i] = err
+		default:
+			d.LockedUntil, ends[i] = until, until
+		}
+	}
+	return ends, errs
+}
+
+// State implements driver.StatefulSession.
+func (s *session) State(ctx context.Context) (state []byte, err error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	err = s.broker.request(ctx, func(ctx context.Context, c *conn) error {
+		return c.QueryRow(ctx, s.broker.call("session_state", "$1::bigint, $2::text, $3::bytea"), s.queue, s.hold.id, s.hold.token).Scan(&state)
+	})
+	return state, err
+}
+
+// SetState implements driver.StatefulSession. A state is at most as large as a body.
+// Empty is nil.
+func (s *session) SetState(ctx context.Context, state []byte) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	if len(state) > s.settings.MaxBody {
+		return driver.NewTooLarge("session state", len(state), s.settings.MaxBody)
+	}
+	if len(state) == 0 {
+		state = nil
+	}
+	return s.broker.request(ctx, func(ctx context.Context, c *conn) error {
+		_, err := c.Exec(ctx, s.broker.call("set_session_state", "$1::bigint, $2::text, $3::bytea, $4::bytea"), s.queue, s.hold.id, s.hold.token, state)
+		return err
+	})
+}
+
+// Close gives up the session and everything received in it.
+func (s *session) Close(ctx context.Context) error {
+	if _, first := s.shut(); !first {
+		return nil
+	}
+	s.opener.disown(s)
+	err := s.broker.request(context.WithoutCancel(ctx), func(ctx context.Context, c *conn) error {
+		_, err := c.Exec(ctx, s.broker.call("close_session", "$1::bigint, $2::text, $3::bytea"), s.queue, s.hold.id, s.hold.token)
+		return err
+	})
+	s.broker.announce(s.queue, -s.queue)
+	return errors.Join(err)
+}

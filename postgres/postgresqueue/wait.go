@@ -1,0 +1,111 @@
+package postgresqueue
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// bells wake the calls of this process that wait for a queue, by its number.
+type bells struct {
+	mu    sync.Mutex // guards what follows
+	bells map[int64]chan struct{}
+}
+
+// bell returns a channel that the next ring of that queue closes. A call that waits
+// takes it before looking, so that nothing is missed in between.
+func (b *bells) bell(queue int64) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.bells[queue]
+	if c == nil {
+		if b.bells == nil {
+			b.bells = make(map[int64]chan struct{})
+		}
+		c = make(chan struct{})
+		b.bells[queue] = c
+	}
+	return c
+}
+
+func (b *bells) ring(queues ...int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, queue := range queues {
+		if c := b.bells[queue]; c != nil {
+			close(c)
+			delete(b.bells, queue)
+		}
+	}
+}
+
+func (b *bells) ringAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for queue, c := range b.bells {
+		close(c)
+		delete(b.bells, queue)
+	}
+}
+
+// await calls try until it is done, wait is over, ctx ends or the source closes. In
+// between it sleeps until a notification, the next time at which something is due, or
+// the next poll.
+func (s *source) await(ctx context.Context, wait time.Duration, try func() (bool, error)) error {
+	deadline := time.Now().Add(wait) // by the monotonic clock
+	for first := true; ; first = false {
+		bell := s.broker.bells.bell(s.queue)
+		done, err := try()
+		if err != nil || done {
+			return err
+		}
+		if wait <= 0 || time.Until(deadline) <= 0 {
+			return nil
+		}
+		if first && s.broker.listenNow(ctx) {
+			continue // what came before it listened is found by trying once more
+		}
+		pause, err := s.pause(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.sleep(ctx, min(pause, max(0, time.Until(deadline))), bell); err != nil {
+			return err
+		}
+	}
+}
+
+// pause is how long to sleep: until the next poll, or until something is due.
+func (s *source) pause(ctx context.Context) (time.Duration, error) {
+	// Not all at the same time.
+	poll := s.broker.options.Poll
+	poll = poll*3/4 + rand.N(poll/2) //nolint:gosec // G404: jitter, not a secret
+	var due *int64
+	err := s.broker.request(ctx, func(ctx context.Context, c *conn) error {
+		return c.QueryRow(ctx, s.broker.call("next_due", "$1::bigint"), s.queue).Scan(&due)
+	})
+	if err != nil || due == nil {
+		return poll, err
+	}
+	// At least a millisecond: what is due and locked by another call cannot be
+	// swept at once.
+	return min(poll, max(microseconds(*due), time.Millisecond)), nil
+}
+
+// sleep waits until the time is over or the bell rings.
+func (s *source) sleep(ctx context.Context, d time.Duration, bell <-chan struct{}) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-bell:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closing:
+		return &driver.Error{Kind: driver.Closed}
+	}
+	return nil
+}

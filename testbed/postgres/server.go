@@ -1,0 +1,317 @@
+// Package postgres starts PostgreSQL servers for tests, as child processes on
+// 127.0.0.1 and a free port, each with an empty cluster in a temporary folder.
+//
+// It needs the programs initdb and postgres, version 14 or newer: in the path, or where
+// Debian's packages have them. They refuse to run as root, so a test that runs as root
+// starts them as the user postgres or nobody. Every local user can log in as every role
+// without a password.
+package postgres
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrNotInstalled is wrapped by the error of [Start] if PostgreSQL is missing.
+var ErrNotInstalled = errors.New("PostgreSQL is not installed")
+
+const (
+	// startTimeout bounds initdb and the start of the server each. They take a
+	// second; a machine under a load of 10 takes more, and recovery after a kill too.
+	startTimeout = time.Minute
+
+	// closeTimeout is how long Close waits before it kills the server.
+	closeTimeout = 20 * time.Second
+)
+
+// Options are the options of [Start].
+type Options struct {
+	// Durable makes the server wait for the disk (fsync = on), for tests that kill
+	// it. The zero value does not wait.
+	Durable bool
+
+	// Settings are further settings of postgresql.conf.
+	Settings map[string]string
+}
+
+// Server is a PostgreSQL server. Its methods must not be called concurrently.
+type Server struct {
+	bin      string // folder of the programs
+	folder   string
+	port     int
+	settings []string
+	run      *running // nil while the server does not run
+}
+
+// running is one process of the server.
+type running struct {
+	command *exec.Cmd
+	input   io.Closer // the server ends when its input ends, so also with this process
+	ended   chan struct{}
+	err     error // of the process, set before ended is closed
+}
+
+// Start creates a cluster and starts its server. A nil o means the zero Options. The
+// server runs until Close, or until the calling process ends.
+func Start(o *Options) (*Server, error) {
+	if o == nil {
+		o = new(Options)
+	}
+	bin, err := find()
+	if err != nil {
+		return nil, err
+	}
+	folder, err := os.MkdirTemp("", "postgres-")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{bin: bin, folder: folder}
+	if err := s.start(o); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	return s, nil
+}
+
+func (s *Server) start(o *Options) error {
+	if err := give(s.folder); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--auth=trust",
+		"--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
+	initdb.Dir = s.folder
+	if err := unprivileged(initdb); err != nil {
+		return err
+	}
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
+	}
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	s.port = port
+	settings := map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"port":                    strconv.Itoa(port),
+		"unix_socket_directories": "",
+		"shared_buffers":          "64MB",
+		"max_connections":         "200",
+		"max_wal_size":            "2GB",
+		"fsync":                   "off",
+		"full_page_writes":        "off",
+	}
+	if o.Durable {
+		settings["fsync"], settings["full_page_writes"] = "on", "on"
+	}
+	for name, value := range o.Settings {
+		settings[name] = value
+	}
+	for name, value := range settings {
+		s.settings = append(s.settings, "-c", name+"="+value)
+	}
+	return s.Restart()
+}
+
+func (s *Server) data() string { return filepath.Join(s.folder, "data") }
+
+// URL returns the URL of a database of the server for a role.
+func (s *Server) URL(role, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(role), Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)), Path: "/" + database}
+	return u.String()
+}
+
+// Restart starts the server again after [Server.Kill], and returns when it accepts
+// connections.
+func (s *Server) Restart() error {
+	if s.run != nil {
+		return errors.New("the server runs")
+	}
+	// The shell ends the server when its own input ends.
+	const script = `"$@" </dev/null & server=$!; (cat >/dev/null; kill -INT $server 2>/dev/null) <&3 & wait $server`
+	arguments := append([]string{"-c", "exec 3<&0; " + script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data()}, s.settings...)
+	command := exec.Command("sh", arguments...) //nolint:gosec // G204: a test's own server
+	command.Dir = s.folder
+	if err := unprivileged(command); err != nil {
+		return err
+	}
+	input, err := command.StdinPipe()
+	if err != nil {
+		return err
+	}
+	log, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	command.Stderr = write
+	if err := command.Start(); err != nil {
+		return errors.Join(err, log.Close(), write.Close())
+	}
+	_ = write.Close() // the child has its own
+	r := &running{command: command, input: input, ended: make(chan struct{})}
+	ready := make(chan string, 1) // the log up to the line that says ready, or its end
+	go readLog(log, ready)
+	go func() { r.err = command.Wait(); close(r.ended) }()
+	timeout := time.NewTimer(startTimeout)
+	defer timeout.Stop()
+	select {
+	case text := <-ready:
+		if text == "" {
+			s.run = r
+			return nil
+		}
+		_ = input.Close()
+		<-r.ended
+		return fmt.Errorf("postgres did not start: %s", text)
+	case <-timeout.C:
+		_ = input.Close()
+		return fmt.Errorf("postgres did not accept connections within %s", startTimeout)
+	}
+}
+
+// readLog reads the server's log to its end. It reports "" when the server accepts
+// connections, and the last lines if it never does.
+func readLog(log io.ReadCloser, ready chan<- string) {
+	defer func() { _ = log.Close() }()
+	var last []string
+	said := false
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		last = append(last[max(0, len(last)-5):], lines.Text())
+		if !said && strings.Contains(lines.Text(), "database system is ready to accept connections") {
+			said = true
+			ready <- ""
+		}
+	}
+	if !said {
+		ready <- "its log ends with: " + strings.Join(last, " | ")
+	}
+}
+
+// Kill ends the server with SIGKILL, as a crash would, and waits until all of its
+// processes are gone.
+func (s *Server) Kill() error {
+	if s.run == nil {
+		return errors.New("the server does not run")
+	}
+	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		return err
+	}
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	if err := process.Kill(); err != nil {
+		return err
+	}
+	<-s.run.ended
+	_ = s.run.input.Close()
+	s.run = nil
+	return nil // its other processes end by themselves, and the next start waits for them
+}
+
+// Close stops the server and removes its files.
+func (s *Server) Close() error {
+	if r := s.run; r != nil {
+		s.run = nil
+		_ = r.input.Close()
+		select {
+		case <-r.ended:
+		case <-time.After(closeTimeout):
+			_ = r.command.Process.Kill()
+		}
+	}
+	return os.RemoveAll(s.folder)
+}
+
+// find returns the folder of the programs.
+func find() (string, error) {
+	folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is valid
+	slices.Reverse(folders)                                  // the newest first
+	if path, err := exec.LookPath("initdb"); err == nil {
+		if whole, err := filepath.EvalSymlinks(path); err == nil {
+			path = whole
+		}
+		folders = append([]string{filepath.Dir(path)}, folders...)
+	}
+	for _, f := range folders {
+		_, first := os.Stat(filepath.Join(f, "initdb"))
+		_, second := os.Stat(filepath.Join(f, "postgres"))
+		if first == nil && second == nil {
+			return f, nil
+		}
+	}
+	return "", fmt.Errorf("%w: install Debian's package postgresql, or run .ci/peers", ErrNotInstalled)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// TB is the part of *testing.T that this package uses.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+	Skip(args ...any)
+}
+
+// shared is the server of a test binary.
+var shared struct {
+	once   sync.Once
+	server *Server
+	err    error
+}
+
+// Shared returns a server that is started once in a test binary. If PostgreSQL is not
+// installed it skips the test, or fails it if QRT_REQUIRE_PEERS is 1. TestMain
+// calls [StopShared] last.
+func Shared(t TB) *Server {
+	t.Helper()
+	shared.once.Do(func() { shared.server, shared.err = Start(nil) })
+	Require(t, shared.err)
+	return shared.server
+}
+
+// Require ends a test if err, which Start returned, is not nil.
+func Require(t TB, err error) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNotInstalled) && os.Getenv("QRT_REQUIRE_PEERS") != "1":
+		t.Skip(err)
+	default:
+		t.Fatal(err)
+	}
+}
+
+// StopShared ends the server of [Shared].
+func StopShared() {
+	if shared.server != nil {
+		_ = shared.server.Close() // a temporary folder may stay
+	}
+}
