@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"strings"
@@ -109,30 +110,65 @@ func TestSessionStateIsRenewed(t *testing.T) {
 	})
 }
 
+// slowStates is a broker that answers State late.
+type slowStates struct{ driver.Broker }
+
+func (p slowStates) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return slowStateQueue{q}, err
+}
+
+type slowStateQueue struct{ driver.Queue }
+
+func (q slowStateQueue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+	s, err := q.Queue.AcceptSession(ctx, id, wait)
+	if err != nil {
+		return nil, err
+	}
+	return slowStateSession{s, s.(driver.StatefulSession)}, nil
+}
+
+type slowStateSession struct {
+	driver.Session
+	stateful driver.StatefulSession
+}
+
+func (s slowStateSession) State(ctx context.Context) ([]byte, error) {
+	b, err := s.stateful.State(ctx)
+	time.Sleep(time.Second)
+	return b, err
+}
+
+func (s slowStateSession) SetState(ctx context.Context, b []byte) error {
+	return s.stateful.SetState(ctx, b)
+}
+
 // State stores what it read anew, and never in the place of what SetState stored meanwhile.
 func TestRenewedStateUndoesNothing(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		r := x.receiver(orders, nil)
+		c, err := queue.New(slowStates{x.broker}, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, nil)
+		x.must(err)
 		s, err := r.AcceptSession(x.Context(), "s")
 		x.must(err)
-		x.must(s.SetState(x.Context(), []byte("0")))
-		for i := range 50 {
-			x.must(x.ring.SetCurrent([]keys.ID{"k2", "k1"}[i%2]))
-			want := string([]byte{byte('a' + i%26)})
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				if _, err := s.State(x.Context()); err != nil {
-					x.Error(err)
-				}
-			})
-			x.must(s.SetState(x.Context(), []byte(want)))
-			wg.Wait()
-			if b, err := s.State(x.Context()); string(b) != want || err != nil {
-				x.Fatalf("State = %q, %v, want %q", b, err, want)
+		x.must(s.SetState(x.Context(), []byte("old")))
+		x.must(x.ring.SetCurrent("k2"))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := s.State(x.Context()); err != nil {
+				x.Error(err)
 			}
+		})
+		x.wait(500 * time.Millisecond) // it has read the old state, and waits for the answer
+		x.must(s.SetState(x.Context(), []byte("new")))
+		wg.Wait()
+		if b, err := s.State(x.Context()); string(b) != "new" || err != nil {
+			x.Errorf("State = %q, %v, want what was set last", b, err)
 		}
 		x.must(s.Close(x.Context()))
+		x.must(c.Close(x.Context()))
 	})
 }
 
