@@ -197,13 +197,6 @@ func (a *accountant) report(ctx context.Context, r *Receiver, due *accounting.Re
 	if len(fresh) == 0 {
 		return nil
 	}
-	level, text := slog.LevelWarn, "Messages are late: their sender knows that the broker has them"
-	if due.Kind == replay.NoteMissing {
-		level, text = slog.LevelError, "Messages are MISSING: the broker confirmed them and did not deliver them"
-		r.obs.Missing(ctx, r.obs.Source, observe.Missing{Sender: due.Sender, Stream: due.Stream, Ranges: fresh})
-	} else {
-		r.obs.Late(ctx, r.obs.Source, observe.Late{Sender: due.Sender, Stream: due.Stream, Ranges: fresh})
-	}
 	attrs := []slog.Attr{
 		slog.String("queue", r.queue), slog.String("sender", due.Sender), slog.String("stream", fmt.Sprintf("%x", due.Stream)),
 		slog.Uint64("messages", n), slog.String("ranges", rangesText(fresh)),
@@ -211,7 +204,13 @@ func (a *accountant) report(ctx context.Context, r *Receiver, due *accounting.Re
 	if !shared {
 		attrs = append(attrs, slog.String("note", "the replay store serves one process: what other processes received counts as missing, unless NoAccounting is set"))
 	}
-	r.log.LogAttrs(ctx, level, text, attrs...)
+	if due.Kind == replay.NoteMissing {
+		r.obs.Missing(ctx, r.obs.Source, observe.Missing{Sender: due.Sender, Stream: due.Stream, Ranges: fresh})
+		r.log.LogAttrs(ctx, slog.LevelError, "Messages are MISSING: the broker confirmed them and did not deliver them", attrs...)
+		return nil
+	}
+	r.obs.Late(ctx, r.obs.Source, observe.Late{Sender: due.Sender, Stream: due.Stream, Ranges: fresh})
+	r.log.LogAttrs(ctx, slog.LevelWarn, "Messages are late: their sender knows that the broker has them", attrs...)
 	return nil
 }
 

@@ -492,3 +492,26 @@ func moveToDead(x *fixture, id string) {
 		x.must(d.Abandon(x.Context(), 0))
 	}
 }
+
+// noteless is a store that takes no notes.
+type noteless struct{ replay.Store }
+
+func (noteless) Note(context.Context, string, []replay.Note) ([]replay.Noted, error) {
+	return nil, errors.New("read-only")
+}
+
+// A purge deletes nothing while the store cannot be told of it.
+func TestPurgeWithoutAnswer(t *testing.T) {
+	set := func(x *fixture, o *queue.Options) { o.ReplayStore = noteless{x.store} }
+	inBubble(t, set, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "odd"}))
+		d, err := deadletter.Open(x.Context(), x.client, orders, nil)
+		x.must(err)
+		n, err := d.Purge(x.Context(), &deadletter.Filter{})
+		if n != 0 || !errors.Is(err, queue.ErrReplayStore) || len(x.deadReasons(orders)) != 1 {
+			x.Errorf("Purge = %d, %v; %d letters are left, want 1", n, err, len(x.deadReasons(orders)))
+		}
+		x.must(d.Close(x.Context()))
+	})
+}

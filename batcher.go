@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 
 // BatcherOptions configure a [Batcher].
 type BatcherOptions struct {
-	// Linger is how long a message waits for others to share its call. 0 means
-	// 5 ms.
+	// Linger is how long a message waits for others to share its call while other calls
+	// are under way. While none is, it goes at once. 0 means 5 ms.
 	Linger time.Duration
 
 	// MaxMessages is how many messages make a batch full, so that it is sent without
@@ -39,56 +40,68 @@ type BatcherOptions struct {
 	// means 8.
 	MaxAttempts int
 
-	// Breaker guards the calls to the broker: while it is open, batches wait. Nil
-	// means no breaker.
+	// Breaker guards the calls to the broker: while it is open, batches wait.
+	// If its Open is 0, its FirstOpen is 1 s by default.
 	Breaker backoff.BreakerOptions
 }
 
-// Batcher gathers messages that are sent one by one into batches, retries messages
-// that fail for a transient reason, and blocks its callers when the broker is slow. A
-// retry sends the same sealed bytes under the same message ID: if the first had
-// arrived after all, a receiver with a replay store drops the second, and a broker
-// that drops repeats never stores it. A message that is not sealed is not tried
-// again on a broker that drops none, if it may have arrived (ErrUnconfirmed). A Batcher
-// is safe for concurrent use, and owns InFlight goroutines until Close.
+// Batcher gathers messages that are sent one by one into batches, retries
+// what fails for a passing reason, and pushes back when the broker is slow. A
+// retry sends the same sealed bytes under the same message ID: if the first
+// arrived after all, a receiver that tracks replays handles one of them, and a
+// broker that drops repeats never stores the second. A message that is not sealed is
+// not tried again on a broker that drops none, if it may have arrived (ErrUnconfirmed).
+//
+// A message is sealed when the breaker lets its first attempt through, so that waiting
+// out an outage does not age it. One that was tried and is older than half of the
+// sender's MaxMessageAge is tried no more: it would expire before it is received.
+//
+// If a message of a session fails for good, those of its session that were accepted
+// before its answer fail with ErrNotSent, so that sending the failed ones again keeps
+// the order.
+//
+// It is safe for concurrent use, and owns InFlight goroutines until Close.
 type Batcher struct {
 	s       *Sender
 	o       BatcherOptions
 	breaker *backoff.Breaker
 	seed    maphash.Seed
-	room    chan struct{} // holds one token per pending message
-	lines   []*batchLine
+	room    chan struct{}   // holds one token per pending message
 	ctx     context.Context // of the calls; ends when Close gives up
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
+	lines   []*batchLine
 
-	mu     sync.RWMutex // held for reading while a message enters a line
-	closed bool
-	turn   int // for messages without a session; guarded by turnMu
-	turnMu sync.Mutex
-
-	// A WaitGroup would not do: messages enter while Flush waits for none.
-	pendingMu sync.Mutex    // guards what follows
-	pending   int           // accepted and not yet answered
-	idle      chan struct{} // closed when pending is 0; nil unless Flush waits
+	mu       sync.Mutex // guards what follows, and the messages of the lines
+	closed   bool
+	turn     int           // for messages without a session
+	underWay int           // batches that were taken and not yet answered in full
+	pending  int           // messages that were accepted and not yet answered
+	idle     chan struct{} // closed when pending is 0; nil unless Flush waits
 }
 
 // batchLine is one of the InFlight lines, worked off by one goroutine.
 type batchLine struct {
-	in    chan *pendingSend
-	hurry chan struct{} // Flush: do not linger
+	wake chan struct{} // holds one token if collect should look again
+
+	// Guarded by the Batcher's mu.
+	waiting []*pendingSend
+	hurried int // how many of waiting, from the first on, do not linger
 }
 
+// pendingSend is a message that was accepted and not yet answered.
 type pendingSend struct {
 	m     Message
 	trace map[string]string // of the call that sent it; nil means none
 	done  func(SendResult)
+	since time.Time // of its acceptance
+	out   *outgoing // once it is prepared
 }
 
 // NewBatcher returns a Batcher over s. The caller closes s after the Batcher. o may be
 // nil. It fails with ErrInvalidOptions.
 func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
-	const op = "new batch sender"
+	const op = "new batcher"
 	if s == nil {
 		return nil, wrap(op, "", invalidOption("nil Sender"))
 	}
@@ -118,6 +131,9 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	if b.o.MaxAttempts == 0 {
 		b.o.MaxAttempts = 8
 	}
+	if b.o.Breaker.Open == 0 && b.o.Breaker.FirstOpen == 0 {
+		b.o.Breaker.FirstOpen = time.Second // a short outage is over in seconds
+	}
 	var err error
 	if b.breaker, err = backoff.NewBreaker(&b.o.Breaker); err != nil {
 		return nil, wrap(op, s.queue, invalidOption("%v", err))
@@ -125,15 +141,15 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.room = make(chan struct{}, b.o.MaxPending)
 	for range b.o.InFlight {
-		line := &batchLine{in: make(chan *pendingSend, b.o.MaxPending), hurry: make(chan struct{}, 1)}
+		line := &batchLine{wake: make(chan struct{}, 1)}
 		b.lines = append(b.lines, line)
 		b.workers.Go(func() { b.work(line) })
 	}
 	return b, nil
 }
 
-// Send sends m with others and returns when the broker has confirmed it, or it
-// has failed for good. If ctx ends first the message may still be sent: the error
+// Send sends m in a batch with others. It returns when the broker has confirmed m, or
+// when m has failed for good. If ctx ends first, the message may still be sent: the error
 // then wraps ErrUnconfirmed and ctx.Err().
 func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	done := make(chan SendResult, 1)
@@ -149,11 +165,10 @@ func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	}
 }
 
-// SendAsync accepts m and returns; while MaxPending messages are under way it first waits
-// for room. It calls done once, with the result, from a goroutine of the Batcher. done
-// must not block: it must not call Send, SendAsync, Flush or Close. The caller must not
-// change m.Body before that. An error of SendAsync says that m was not accepted; done is
-// then not called.
+// SendAsync accepts m, waiting for room while MaxPending are under way, and
+// calls done once with what became of it, from a goroutine of the Batcher;
+// done must not block, and so not call Send, SendAsync, Flush or Close. m.Body must not
+// be changed until then. Its error says that m was not accepted; done is then not called.
 func (b *Batcher) SendAsync(ctx context.Context, m *Message, done func(SendResult)) error {
 	const op = "send"
 	if err := checkContext(ctx); err != nil {
@@ -165,6 +180,18 @@ func (b *Batcher) SendAsync(ctx context.Context, m *Message, done func(SendResul
 	if done == nil {
 		done = func(SendResult) {}
 	}
+	p := &pendingSend{m: *m, trace: b.s.obs.TraceOf(ctx), done: done}
+	p.m.Attributes = maps.Clone(m.Attributes)
+	if p.m.ID == "" {
+		p.m.ID = newID() // the same for every attempt
+	}
+	if p.m.SessionID == "" {
+		id, err := b.s.sessionID(m)
+		if err != nil {
+			return wrap(op, b.s.queue, err)
+		}
+		p.m.SessionID = id
+	}
 	select {
 	case b.room <- struct{}{}:
 	case <-ctx.Done():
@@ -172,46 +199,44 @@ func (b *Batcher) SendAsync(ctx context.Context, m *Message, done func(SendResul
 	case <-b.ctx.Done():
 		return wrap(op, b.s.queue, driver.ErrClosed)
 	}
-	p := &pendingSend{m: *m, trace: b.s.obs.TraceOf(ctx), done: done}
-	p.m.Attributes = maps.Clone(m.Attributes)
-	if p.m.ID == "" {
-		p.m.ID = newID() // the same for every attempt
-	}
-	line, err := b.line(&p.m)
-	if err != nil {
-		<-b.room
-		return wrap(op, b.s.queue, err)
-	}
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if b.closed {
+	p.since = time.Now()
+	if !b.accept(p) {
 		<-b.room
 		return wrap(op, b.s.queue, driver.ErrClosed)
 	}
-	b.pendingMu.Lock()
-	b.pending++
-	b.pendingMu.Unlock()
-	line.in <- p // never waits: a line has room for all that may be pending
 	return nil
 }
 
-// line chooses the line of a message: always the same for one session.
-func (b *Batcher) line(m *Message) (*batchLine, error) {
-	if m.SessionID == "" {
-		id, err := b.s.sessionID(m)
-		if err != nil {
-			return nil, err
-		}
-		m.SessionID = id
+// accept puts p into its line; false if the Batcher is closed.
+func (b *Batcher) accept(p *pendingSend) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
 	}
-	if m.SessionID != "" {
-		return b.lines[maphash.String(b.seed, m.SessionID)%uint64(len(b.lines))], nil
+	b.pending++
+	line := b.lines[b.line(p.m.SessionID)]
+	line.waiting = append(line.waiting, p)
+	line.poke()
+	return true
+}
+
+// line is the index of the line of a message: always the same for one session. Messages
+// without one change the line after each batch, so that batches fill. Called under mu.
+func (b *Batcher) line(session string) int {
+	if session != "" {
+		return int(maphash.String(b.seed, session) % uint64(len(b.lines))) //nolint:gosec // G115: less than InFlight
 	}
-	b.turnMu.Lock()
-	defer b.turnMu.Unlock()
-	// A batch at a time, so that batches fill.
 	b.turn = (b.turn + 1) % (b.o.MaxMessages * len(b.lines))
-	return b.lines[b.turn/b.o.MaxMessages%len(b.lines)], nil
+	return b.turn / b.o.MaxMessages
+}
+
+// poke makes collect look again.
+func (l *batchLine) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Flush sends the waiting messages at once, and returns when every accepted message is
@@ -220,22 +245,10 @@ func (b *Batcher) Flush(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("flush", b.s.queue, err)
 	}
-	for _, line := range b.lines {
-		select {
-		case line.hurry <- struct{}{}:
-		default:
-		}
-	}
-	b.pendingMu.Lock()
-	if b.pending == 0 {
-		b.pendingMu.Unlock()
+	idle := b.hurry()
+	if idle == nil {
 		return nil
 	}
-	if b.idle == nil {
-		b.idle = make(chan struct{})
-	}
-	idle := b.idle
-	b.pendingMu.Unlock()
 	select {
 	case <-idle:
 		return nil
@@ -244,9 +257,27 @@ func (b *Batcher) Flush(ctx context.Context) error {
 	}
 }
 
-// Close accepts no more messages, sends the waiting ones, and ends the goroutines. If ctx
-// ends first, messages that are not confirmed by then fail with ErrClosed. A second Close
-// returns nil.
+// hurry makes what waits go without lingering. It returns a channel that is closed when
+// everything is answered; nil if everything is.
+func (b *Batcher) hurry() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pending == 0 {
+		return nil
+	}
+	for _, line := range b.lines {
+		line.hurried = len(line.waiting)
+		line.poke()
+	}
+	if b.idle == nil {
+		b.idle = make(chan struct{})
+	}
+	return b.idle
+}
+
+// Close accepts nothing more, sends what waits, and ends the goroutines. When
+// ctx ends first, what is not confirmed by then fails with ErrClosed. A second
+// Close returns nil.
 func (b *Batcher) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close", b.s.queue, errNilContext)
@@ -258,7 +289,7 @@ func (b *Batcher) Close(ctx context.Context) error {
 	}
 	b.closed = true
 	for _, line := range b.lines {
-		close(line.in)
+		line.poke()
 	}
 	b.mu.Unlock()
 	unhook := context.AfterFunc(ctx, b.cancel)
@@ -268,166 +299,164 @@ func (b *Batcher) Close(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// work gathers and sends until the line is closed and empty.
+// work gathers and sends until the Batcher is closed and the line empty.
 func (b *Batcher) work(line *batchLine) {
-	for first := range line.in {
-		batch := append(make([]*pendingSend, 0, b.o.MaxMessages), first)
-		timer := time.NewTimer(b.o.Linger)
-		for gathering := true; gathering && len(batch) < b.o.MaxMessages; {
-			select {
-			case p, ok := <-line.in:
-				if !ok {
-					gathering = false
-					break
-				}
-				batch = append(batch, p)
-			case <-line.hurry:
-				// Messages that are already in line join the batch.
-				for more := true; more && len(batch) < b.o.MaxMessages; {
-					select {
-					case p, ok := <-line.in:
-						if more = ok; ok {
-							batch = append(batch, p)
-						}
-					default:
-						more = false
-					}
-				}
-				gathering = false
-			case <-timer.C:
-				gathering = false
-			}
-		}
-		timer.Stop()
-		b.send(batch)
+	for batch := b.collect(line); batch != nil; batch = b.collect(line) {
+		b.send(line, batch)
+		b.ended()
 	}
 }
 
-// send sends a batch, and sends again the messages that failed for a transient reason.
-func (b *Batcher) send(batch []*pendingSend) {
+// collect waits for the next batch of the line; nil if there will be none.
+func (b *Batcher) collect(line *batchLine) []*pendingSend {
+	for {
+		batch, wait, over := b.drain(line, time.Now())
+		switch {
+		case batch != nil || over:
+			return batch
+		case wait == 0:
+			<-line.wake
+		default:
+			timer := time.NewTimer(wait)
+			select {
+			case <-line.wake:
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+	}
+}
+
+// drain takes the next batch if it should go now. If not, wait is how long the first
+// message may linger, 0 if there is none; over says that none will come.
+func (b *Batcher) drain(line *batchLine, now time.Time) (batch []*pendingSend, wait time.Duration, over bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(len(line.waiting), b.o.MaxMessages)
+	if n == 0 {
+		return nil, 0, b.closed
+	}
+	wait = line.waiting[0].since.Add(b.o.Linger).Sub(now)
+	if n < b.o.MaxMessages && line.hurried == 0 && !b.closed && b.underWay > 0 && wait > 0 {
+		return nil, wait, false
+	}
+	batch = slices.Clone(line.waiting[:n])
+	line.waiting = slices.Delete(line.waiting, 0, n)
+	line.hurried = max(0, line.hurried-n)
+	b.underWay++
+	return batch, 0, false
+}
+
+// ended notes that a batch is answered in full: what lingers goes if it was the last.
+func (b *Batcher) ended() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.underWay--; b.underWay > 0 {
+		return
+	}
+	for _, line := range b.lines {
+		line.poke()
+	}
+}
+
+// send sends a batch, and those of it that failed for a passing reason again.
+func (b *Batcher) send(line *batchLine, batch []*pendingSend) {
+	var out []outgoing // of batch, once it is sealed
+	var sealed time.Time
+	for attempt := 1; ; attempt++ {
+		permit, ok := b.admit()
+		if !ok {
+			b.fail(line, batch, wrap("send", b.s.queue, driver.ErrClosed))
+			return
+		}
+		last := out != nil && b.tooOld(sealed)
+		if last {
+			permit.Unused()
+			b.settle(line, batch, last)
+			return
+		}
+		delay := b.o.Retry.Delay(attempt)
+		last = attempt >= b.o.MaxAttempts || delay < 0
+		if out == nil {
+			var err error
+			sealed = time.Now()
+			if out, err = b.prepare(batch); err != nil {
+				permit.Unused()
+				if last || !errors.Is(err, ErrKeyProvider) || !sleepUntil(b.ctx, time.Now().Add(delay)) {
+					b.fail(line, batch, err)
+					return
+				}
+				continue
+			}
+		}
+		b.attempt(out, &permit)
+		wait, again := b.settle(line, batch, last)
+		if !again {
+			return
+		}
+		sleepUntil(b.ctx, time.Now().Add(max(wait, delay)))
+	}
+}
+
+// tooOld reports whether messages that were sealed then should be sent no more: the half
+// of their life that is left is for the queue.
+func (b *Batcher) tooOld(sealed time.Time) bool {
+	c := &b.s.cfg
+	return c.Enabled && c.MaxMessageAge != QueueRetention && time.Since(sealed) > c.MaxMessageAge/2
+}
+
+// admit waits until the breaker lets a call through; false if Close gives up first.
+func (b *Batcher) admit() (backoff.Permit, bool) {
+	for {
+		permit, wait, ok := b.breaker.Allow()
+		switch {
+		case ok && b.ctx.Err() == nil:
+			return permit, true
+		case ok:
+			permit.Unused()
+			return permit, false
+		case !sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond))):
+			return permit, false
+		}
+	}
+}
+
+// prepare seals a batch.
+func (b *Batcher) prepare(batch []*pendingSend) ([]outgoing, error) {
 	messages := make([]*Message, len(batch))
 	for i, p := range batch {
 		messages[i] = &p.m
 	}
-	out, err := b.prepare(messages)
+	out, err := b.s.prepare(b.ctx, stream.Plain, messages)
 	if err != nil {
-		for _, p := range batch {
-			b.answer(p, SendResult{MessageID: p.m.ID, Err: err})
-		}
-		return
+		return nil, err
 	}
 	for i, p := range batch {
-		if out[i].m != nil && p.trace != nil {
-			out[i].carries = b.s.carry(&out[i], p.trace)
+		p.out = &out[i]
+		if p.out.m != nil && p.trace != nil {
+			p.out.carries = b.s.carry(p.out, p.trace)
 		}
 	}
-	left := make([]int, len(out)) // indices of those that are still to be sent
-	for i := range left {
-		left[i] = i
-	}
-	for attempt := 1; ; attempt++ {
-		b.dispatch(out, left)
-		delay := b.o.Retry.Delay(attempt)
-		again := left[:0]
-		for _, i := range left {
-			if attempt < b.o.MaxAttempts && delay >= 0 && b.ctx.Err() == nil && b.repeatable(&out[i]) {
-				again = append(again, i)
-				continue
-			}
-			if out[i].result.Err != nil && b.ctx.Err() != nil {
-				out[i].result.Err = wrap("send", b.s.queue, driver.ErrClosed)
-			}
-			out[i].conclude(b.s.queue)
-			b.answer(batch[i], out[i].result)
-		}
-		if left = again; len(left) == 0 {
-			return
-		}
-		var wait time.Duration
-		for _, i := range left {
-			var e *Error
-			if errors.As(out[i].result.Err, &e) {
-				wait = max(wait, e.RetryAfter)
-			}
-		}
-		wait = max(wait, delay)
-		sleepUntil(b.ctx, time.Now().Add(wait))
-	}
+	return out, nil
 }
 
-// repeatable reports whether a message may be tried again: it may succeed, and a second
-// copy of it does no harm if the broker may hold one.
-func (b *Batcher) repeatable(o *outgoing) bool {
-	return o.m != nil && retriable(o.result.Err) && (o.state != unknown || b.s.repeatable(o))
-}
-
-// retriable reports whether sending the same again may succeed.
-func retriable(err error) bool {
-	if errors.Is(err, ErrNotSent) {
-		return true // another of its session failed; that one decides
-	}
-	var e *Error
-	return errors.As(err, &e) && e.Transient
-}
-
-// prepare seals once; only a key provider that does not answer is asked again.
-func (b *Batcher) prepare(messages []*Message) ([]outgoing, error) {
-	for attempt := 1; ; attempt++ {
-		out, err := b.s.prepare(b.ctx, stream.Plain, messages)
-		if err == nil {
-			return out, nil
-		}
-		if b.ctx.Err() != nil {
-			return nil, wrap("send", b.s.queue, driver.ErrClosed)
-		}
-		delay := b.o.Retry.Delay(attempt)
-		if !errors.Is(err, ErrKeyProvider) || attempt >= b.o.MaxAttempts || delay < 0 {
-			return nil, err
-		}
-		sleepUntil(b.ctx, time.Now().Add(delay))
-	}
-}
-
-// dispatch sends the messages that left names, through the breaker, and puts the
-// results into out.
-func (b *Batcher) dispatch(out []outgoing, left []int) {
-	var permit backoff.Permit
-	for {
-		var wait time.Duration
-		var ok bool
-		if permit, wait, ok = b.breaker.Allow(); ok {
-			break
-		}
-		if !sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond))) {
-			b.fail(out, left)
-			return
+// attempt sends what is not answered yet, and tells the breaker how that went.
+func (b *Batcher) attempt(out []outgoing, permit *backoff.Permit) {
+	for i := range out {
+		if o := &out[i]; !o.answered && o.m != nil {
+			o.result.Err = nil
 		}
 	}
-	now := make([]outgoing, 0, len(left))
-	at := make([]int, 0, len(left))
-	for _, i := range left {
-		if out[i].m == nil || out[i].result.Err != nil && !retriable(out[i].result.Err) {
-			continue // it failed while it was prepared
+	called, healthy := false, true
+	b.s.dispatch(b.ctx, out, func(ctx context.Context, call []*outgoing) {
+		called = true
+		b.s.sendBatch(ctx, call)
+		for _, o := range call {
+			healthy = healthy && !transient(o.result.Err)
 		}
-		o := out[i]
-		o.result.Err = nil
-		now, at = append(now, o), append(at, i)
-	}
-	if len(now) == 0 {
-		permit.Unused() // no call was made
-		return
-	}
-	b.s.dispatch(b.ctx, now, b.s.sendBatch)
-	healthy := true
-	for j, i := range at {
-		out[i] = now[j]
-		var e *Error
-		if errors.As(now[j].result.Err, &e) && e.Transient {
-			healthy = false
-		}
-	}
+	})
 	switch {
-	case b.ctx.Err() != nil:
+	case !called || b.ctx.Err() != nil:
 		permit.Unused()
 	case healthy:
 		permit.Succeeded()
@@ -436,17 +465,122 @@ func (b *Batcher) dispatch(out []outgoing, left []int) {
 	}
 }
 
-func (b *Batcher) fail(out []outgoing, left []int) {
-	for _, i := range left {
-		out[i].result.Err = wrap("send", b.s.queue, driver.ErrClosed)
+// repeatable reports whether a message that failed may be tried again: it may succeed, and
+// a second copy of it does no harm if the broker may hold one.
+func (b *Batcher) repeatable(o *outgoing) bool {
+	return transient(o.result.Err) && (o.state != unknown || b.s.repeatable(o))
+}
+
+// transient reports whether sending the same again may succeed.
+func transient(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Transient
+}
+
+// settle answers the messages that need no further attempt, and those that wait behind
+// one that failed for good. It reports whether any is left, and how long the broker
+// asked to wait.
+func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait time.Duration, again bool) {
+	var failed map[string]bool // sessions with a message that failed for good
+	var done []*pendingSend
+	for _, p := range batch {
+		o := p.out
+		if o.answered {
+			continue
+		}
+		err := o.result.Err
+		behind := errors.Is(err, ErrNotSent) && !failed[p.m.SessionID]
+		if !last && b.ctx.Err() == nil && o.m != nil && (b.repeatable(o) || behind) {
+			again = true
+			var e *Error
+			if errors.As(err, &e) {
+				wait = max(wait, e.RetryAfter)
+			}
+			continue
+		}
+		if err != nil && b.ctx.Err() != nil {
+			o.result.Err = wrap("send", b.s.queue, driver.ErrClosed)
+		}
+		o.answered = true
+		done = append(done, p)
+		if err != nil && p.m.SessionID != "" {
+			if failed == nil {
+				failed = make(map[string]bool)
+			}
+			failed[p.m.SessionID] = true
+		}
+	}
+	behind := b.withdraw(line, failed) // before any caller knows of the failure
+	for _, p := range done {
+		p.out.conclude(b.s.queue)
+		b.answer(p, p.out.result)
+	}
+	b.answerAll(behind, wrap("send", b.s.queue, ErrNotSent))
+	return wait, again
+}
+
+// fail answers what is left of a batch, and what waits behind it in its sessions.
+func (b *Batcher) fail(line *batchLine, batch []*pendingSend, err error) {
+	failed := make(map[string]bool)
+	for _, p := range batch {
+		if p.m.SessionID != "" {
+			failed[p.m.SessionID] = true
+		}
+	}
+	behind := b.withdraw(line, failed)
+	b.answerAll(batch, err)
+	b.answerAll(behind, wrap("send", b.s.queue, ErrNotSent))
+}
+
+// withdraw takes the waiting messages of sessions out of the line.
+func (b *Batcher) withdraw(line *batchLine, sessions map[string]bool) (out []*pendingSend) {
+	if len(sessions) == 0 {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	hurried := line.hurried
+	kept := line.waiting[:0]
+	for i, p := range line.waiting {
+		switch {
+		case !sessions[p.m.SessionID]:
+			kept = append(kept, p)
+		default:
+			out = append(out, p)
+			if i < hurried {
+				line.hurried--
+			}
+		}
+	}
+	clear(line.waiting[len(kept):])
+	line.waiting = kept
+	return out
+}
+
+// answerAll answers those of batch that are not answered yet.
+func (b *Batcher) answerAll(batch []*pendingSend, err error) {
+	if b.ctx.Err() != nil {
+		err = wrap("send", b.s.queue, driver.ErrClosed)
+	}
+	for _, p := range batch {
+		r := SendResult{MessageID: p.m.ID, Err: err}
+		if p.out != nil {
+			if p.out.answered {
+				continue
+			}
+			p.out.result.Err = err
+			p.out.conclude(b.s.queue)
+			r = p.out.result
+		}
+		b.answer(p, r)
 	}
 }
 
 func (b *Batcher) answer(p *pendingSend, r SendResult) {
 	p.done(r)
 	<-b.room
-	b.pendingMu.Lock()
-	defer b.pendingMu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.pending--; b.pending == 0 && b.idle != nil {
 		close(b.idle)
 		b.idle = nil

@@ -29,13 +29,14 @@ func (x *fixture) batching(o *queue.BatcherOptions, send func([]*driver.Message)
 	return b
 }
 
+// Messages that come while a call is under way share the next ones, without lingering
+// when that one has ended.
 func TestBatchSenderGathers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		var mu sync.Mutex
 		var sizes []int
-		b := x.batching(&queue.BatcherOptions{Linger: 10 * time.Millisecond, MaxMessages: 10, InFlight: 1}, func(m []*driver.Message) []driver.SendResult {
-			mu.Lock()
-			defer mu.Unlock()
+		answer := make(chan struct{})
+		b := x.batching(&queue.BatcherOptions{Linger: time.Hour, MaxMessages: 10, InFlight: 1}, func(m []*driver.Message) []driver.SendResult {
+			<-answer
 			sizes = append(sizes, len(m))
 			return nil
 		})
@@ -48,18 +49,48 @@ func TestBatchSenderGathers(t *testing.T) {
 					x.Errorf("Send = %+v, %v", r, err)
 				}
 			})
+			synctest.Wait()
 		}
+		close(answer)
 		wg.Wait()
-		if took := time.Since(begin); took != 10*time.Millisecond {
-			x.Errorf("took %s, want one linger", took)
+		if took := time.Since(begin); took != 0 {
+			x.Errorf("took %s, want no linger", took)
 		}
-		if !slices.Equal(sizes, []int{10, 10, 5}) {
+		if !slices.Equal(sizes, []int{1, 10, 10, 4}) {
 			x.Errorf("batches of %v", sizes)
 		}
 		x.must(b.Close(x.Context()))
 		x.must(b.Close(x.Context()))
 		if _, err := b.Send(x.Context(), &queue.Message{}); !errors.Is(err, queue.ErrClosed) {
 			x.Errorf("Send after Close: %v", err)
+		}
+	})
+}
+
+// While a call is under way, a message on another line waits for others, as long as
+// Linger at the most.
+func TestBatchSenderLingers(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		begin := time.Now()
+		var mu sync.Mutex
+		at := make(map[string]time.Duration)
+		b := x.batching(&queue.BatcherOptions{Linger: 10 * time.Millisecond, MaxMessages: 2, InFlight: 2}, func(m []*driver.Message) []driver.SendResult {
+			mu.Lock()
+			at[m[0].ID] = time.Since(begin)
+			mu.Unlock()
+			if m[0].ID == "0" {
+				x.wait(time.Second)
+			}
+			return nil
+		})
+		for i := range 2 { // the lines change after the first, and then after every other
+			x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i)}, nil))
+			synctest.Wait()
+		}
+		x.wait(500 * time.Millisecond) // Close does not let it linger
+		x.must(b.Close(x.Context()))
+		if at["0"] != 0 || at["1"] != 10*time.Millisecond {
+			x.Errorf("sent after %s, want the first at once and the other after Linger", at)
 		}
 	})
 }
@@ -71,18 +102,16 @@ func TestBatchSenderRetries(t *testing.T) {
 		var mu sync.Mutex
 		bodies := map[string][]string{}
 		var arrived []string
-		calls := 0
-		b := x.batching(&queue.BatcherOptions{MaxMessages: 7}, func(m []*driver.Message) []driver.SendResult {
+		b := x.batching(&queue.BatcherOptions{MaxMessages: 7, Breaker: backoff.BreakerOptions{Failures: 1000}}, func(m []*driver.Message) []driver.SendResult {
 			mu.Lock()
 			defer mu.Unlock()
-			calls++
 			r := make([]driver.SendResult, len(m))
 			for i, m := range m {
 				if !m.Sealed {
 					x.Errorf("message %s is not sealed", m.ID)
 				}
 				bodies[m.ID] = append(bodies[m.ID], string(m.Body))
-				if (calls+i)%3 == 0 {
+				if m.ID[2]%3 == 0 && len(bodies[m.ID]) < 4 {
 					r[i].Err = &driver.Error{Kind: driver.Throttled, RetryAfter: 100 * time.Millisecond}
 					continue
 				}
@@ -120,11 +149,11 @@ func TestBatchSenderNeverSendsPlaintext(t *testing.T) {
 		p := &countingProvider{Provider: x.ring}
 		c, err := queue.New(&faultyBroker{Broker: x.broker}, &queue.Options{Keys: p, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
 		x.must(err)
+		p.broken.Store(true) // CurrentKeyID still answers: sealing itself fails
 		s, err := c.Sender(x.Context(), orders, nil)
 		x.must(err)
 		b, err := queue.NewBatcher(s, &queue.BatcherOptions{MaxAttempts: 3})
 		x.must(err)
-		p.broken.Store(true) // CurrentKeyID still answers: sealing itself fails
 		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("secret")}); !errors.Is(err, queue.ErrEncryptionFailed) {
 			x.Errorf("Send = %v, want ErrEncryptionFailed", err)
 		}

@@ -58,6 +58,8 @@ type Options struct {
 	// quickly: the messages received with it stay locked meanwhile. Nil means no
 	// callback.
 	OnRejected func(context.Context, *RejectedError)
+
+	sendsOnly bool // of StrictSender
 }
 
 // Client sends and receives over one broker. It is safe for concurrent use.
@@ -96,6 +98,9 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	cfg, err := c.options.Crypto.resolveSender()
 	if err == nil && cfg.TrackReplays && c.options.ReplayStore == nil {
 		err = invalidOption("Crypto.TrackReplays is set and Options.ReplayStore is nil")
+	}
+	if err == nil && !cfg.TrackReplays && c.options.ReplayStore != nil {
+		err = invalidOption("Options.ReplayStore is set and Crypto.TrackReplays is not: no replay would be noticed; set TrackReplays, or leave the store out")
 	}
 	if err == nil && cfg.Enabled && c.options.Keys == nil && c.options.KeysFor == nil && c.options.CryptoProvider == nil {
 		err = invalidOption("Crypto.Enabled is set and there are no keys: set Options.Keys or KeysFor")

@@ -10,6 +10,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -70,7 +71,8 @@ type CryptoConfig struct {
 	// MaxMessageAge is how old a message may be when it is first received,
 	// counted from its sealing or its NotBefore, whichever is later. Older messages
 	// are dead-lettered, so it must exceed the longest backlog that an outage can
-	// build. 0 means 5 minutes.
+	// build. 0 means 5 minutes; with TrackReplays it means QueueRetention if the broker
+	// tells how long it keeps messages, since the replay store rejects old copies.
 	MaxMessageAge time.Duration
 
 	// MaxClockSkew is how far any two clocks of senders and receivers may
@@ -94,6 +96,33 @@ type CryptoConfig struct {
 	// InsecureSkipFreshness accepts messages of any age, so that a broker can replay
 	// every message that it ever stored. It cannot be combined with TrackReplays.
 	InsecureSkipFreshness bool
+
+	// Loosen lets a SenderOptions.Crypto or ReceiverOptions.Crypto be less strict than the
+	// Client's: without Enabled, with a PlaintextPolicy that accepts more, without
+	// TrackReplays, or with InsecureSkipFreshness. Without Loosen that is
+	// ErrInvalidOptions, because a configuration that is there to set one duration
+	// would otherwise turn all protection off. It has no meaning in Options.Crypto.
+	Loosen bool
+}
+
+// loosened says what a sender or receiver with c would do less strictly than one with
+// base; "" if nothing.
+func (c *CryptoConfig) loosened(base *CryptoConfig, role observe.Role) string {
+	switch sends := role == observe.Sender; {
+	case c.Loosen:
+		return ""
+	case sends && base.Enabled && !c.Enabled:
+		return "it has no Enabled: messages would be sent in plaintext"
+	case sends:
+		return ""
+	case c.PlaintextPolicy < base.PlaintextPolicy:
+		return "its PlaintextPolicy is " + c.PlaintextPolicy.String() + " and the Client's is " + base.PlaintextPolicy.String()
+	case base.TrackReplays && !c.TrackReplays:
+		return "it has no TrackReplays: a broker could have messages handled again"
+	case c.InsecureSkipFreshness && !base.InsecureSkipFreshness:
+		return "it has InsecureSkipFreshness"
+	}
+	return ""
 }
 
 // resolveSender checks c and fills in the defaults that do not depend on a broker. An
@@ -123,6 +152,9 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 	if c.RetryWindow == 0 {
 		c.RetryWindow = defaultRetryWindow
 	}
+	if c.MaxMessageAge == 0 && c.TrackReplays {
+		c.MaxMessageAge = QueueRetention
+	}
 	if c.MaxMessageAge == 0 {
 		c.MaxMessageAge = defaultMaxMessageAge
 	}
@@ -136,9 +168,14 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 // broker keeps messages for retention; 0 means that the broker does not tell. It fails
 // with ErrInvalidOptions.
 func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
+	named := c.MaxMessageAge == QueueRetention // else it is a default
 	c, err := c.resolveSender()
 	if err != nil || c.MaxMessageAge != QueueRetention {
 		return c, err
+	}
+	if retention <= 0 && !named {
+		c.MaxMessageAge = defaultMaxMessageAge
+		return c.resolveAges()
 	}
 	if retention <= 0 {
 		return c, invalidOption("CryptoConfig.MaxMessageAge is QueueRetention, and this broker does not tell how long it keeps messages: name a duration that exceeds the longest backlog you want to survive")
@@ -167,7 +204,9 @@ func (c *CryptoConfig) checkStore(s replay.Store) error {
 // Strict returns the options for production: sealing on, plaintext rejected, and
 // replays rejected by store, which must lie outside the broker's reach.
 // MaxMessageAge is the broker's own retention; set Crypto.MaxMessageAge if the
-// broker cannot tell it.
+// broker cannot tell it. p may be nil if Options.KeysFor is set afterwards, which gives
+// each queue keys of its own. A program that only sends needs no store: see
+// [StrictSender].
 func Strict(p keys.Provider, store replay.Store) *Options {
 	return &Options{
 		Keys:        p,
@@ -179,6 +218,15 @@ func Strict(p keys.Provider, store replay.Store) *Options {
 			TrackReplays:    true,
 		},
 	}
+}
+
+// StrictSender returns the options of [Strict] for a program that only sends, and so needs
+// no replay store. Its Client opens no Receiver.
+func StrictSender(p keys.Provider) *Options {
+	o := Strict(p, nil)
+	o.Crypto.TrackReplays = false
+	o.sendsOnly = true
+	return o
 }
 
 // CryptoProvider seals and opens. The default is [AESGCM]; one that keeps keys

@@ -63,6 +63,10 @@ func (d *Delivery) expired(now time.Time) bool {
 	return !t.IsZero() && !now.Before(t)
 }
 
+// errNotReceived is the error of settling or renewing a Delivery that a program made
+// itself: no broker has such a message.
+var errNotReceived = invalidOption("no Receiver received this Delivery, so that it cannot be settled; tests make one with queuetest.NewDelivery")
+
 // finished reports whether the message left the queue by this delivery.
 func (d *Delivery) finished() bool {
 	d.mu.Lock()
@@ -74,6 +78,9 @@ func (d *Delivery) finished() bool {
 // Client has an Observer, and ctx itself otherwise. The trace context is not
 // authenticated: the broker can set it.
 func (d *Delivery) Context(ctx context.Context) context.Context {
+	if d.r == nil {
+		return ctx
+	}
 	return d.r.obs.WithTrace(ctx, d.trace)
 }
 
@@ -95,13 +102,18 @@ func (d *Delivery) Abandon(ctx context.Context, delay time.Duration) error {
 
 // Release gives the message back unspent, to be delivered again after delay at the
 // earliest: for a message that was not tried. On a broker with
-// Capabilities().ReleaseUncounted the delivery does not count towards MaxDeliveries;
-// on any other, Release is Abandon. Delays are as in Abandon.
+// Capabilities().ReleaseUncounted the delivery does not count towards MaxDeliveries; on
+// any other, Release is Abandon to the broker. If that broker has no limit of its own,
+// the Receiver takes its releases off Count for as long as it lives, for the last 4,096
+// messages. Delays are as in Abandon.
 func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	return d.giveBack(ctx, "release", driver.Settlement{Kind: driver.Release, Delay: delay})
 }
 
 func (d *Delivery) giveBack(ctx context.Context, op string, s driver.Settlement) error {
+	if d.r == nil {
+		return wrap(op, d.Queue, errNotReceived)
+	}
 	caps := &d.r.caps
 	switch {
 	case s.Delay < 0:
@@ -118,6 +130,9 @@ func (d *Delivery) giveBack(ctx context.Context, op string, s driver.Settlement)
 func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 	if err := reason.validate(); err != nil {
 		return wrap("dead-letter", d.Queue, err)
+	}
+	if d.r == nil {
+		return wrap("dead-letter", d.Queue, errNotReceived)
 	}
 	if d.r.caps.DeadLetter == driver.None {
 		// Before the claim is given up: the message can still be completed.
@@ -137,6 +152,9 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 func (d *Delivery) Renew(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("renew", d.Queue, err)
+	}
+	if d.r == nil {
+		return wrap("renew", d.Queue, errNotReceived)
 	}
 	d.mu.Lock()
 	done := d.done
@@ -196,6 +214,10 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 		return out
 	}
 	for at, end := 0, 1; at < len(batch); at, end = end, end+1 {
+		if batch[at].r == nil {
+			out[at] = wrap("renew", r.queue, errNotReceived)
+			continue
+		}
 		for end < len(batch) && batch[end].src == batch[at].src {
 			end++
 		}
@@ -290,6 +312,9 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	if err := checkContext(ctx); err != nil {
 		return wrap(op, d.Queue, err)
 	}
+	if d.r == nil {
+		return wrap(op, d.Queue, errNotReceived)
+	}
 	d.mu.Lock()
 	if d.settling || d.done {
 		d.mu.Unlock()
@@ -317,6 +342,9 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	d.settling = false
 	d.done, d.kind = err == nil, s.Kind
 	d.mu.Unlock()
+	if err == nil {
+		d.r.noteSettled(d.raw.BrokerID, s.Kind)
+	}
 	end(observe.Result{Err: err, Count: 1})
 	return wrap(op, d.Queue, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,50 +17,100 @@ import (
 )
 
 // dispatch sends what prepare left without error, in as few calls of send as the limits
-// allow. send makes one call to the broker, or repeats it.
+// allow. send makes one call to the broker, or repeats it. After a message that failed,
+// the later ones of its session are not sent.
 func (s *Sender) dispatch(ctx context.Context, out []outgoing, send func(context.Context, []*outgoing)) {
-	limit := max(1, s.caps.MaxBatch)
-	var failed map[string]bool // sessions with a message that failed
-	fail := func(o *outgoing) {
-		if o.session == "" {
-			return
+	d := dispatcher{s: s, limit: max(1, s.caps.MaxBatch)}
+	d.send = func(batch []*outgoing) { send(ctx, batch) }
+	d.batch = make([]*outgoing, 0, min(d.limit, len(out)))
+	if s.caps.OrderedBatch {
+		for i := range out {
+			d.add(&out[i])
 		}
-		if failed == nil {
-			failed = make(map[string]bool)
+	} else {
+		d.inCall = make(map[string]bool)
+		for _, o := range rounds(out) {
+			d.add(o)
 		}
-		failed[o.session] = true
 	}
-	batch := make([]*outgoing, 0, min(limit, len(out)))
-	bytes := 0
-	flush := func() {
-		send(ctx, batch)
-		for _, o := range batch {
-			if o.result.Err != nil {
-				fail(o)
-			}
-		}
-		batch, bytes = batch[:0], 0
-	}
+	d.flush()
+}
+
+// rounds puts the first message of each session before the second ones, and so on, so
+// that calls with one message of a session are full.
+func rounds(out []outgoing) []*outgoing {
+	var round [][]*outgoing
+	of := make(map[string]int) // how many messages of the session came so far
 	for i := range out {
 		o := &out[i]
-		if o.result.Err != nil {
-			fail(o)
-			continue
+		n := 0
+		if o.session != "" {
+			n = of[o.session]
+			of[o.session]++
 		}
-		full := len(batch) == limit || s.caps.MaxBatchBytes > 0 && len(batch) > 0 && bytes+o.size > s.caps.MaxBatchBytes
-		if full {
-			flush()
+		if n == len(round) {
+			round = append(round, nil)
 		}
-		if o.session != "" && failed[o.session] {
-			o.result.Err = wrap("send", s.queue, ErrNotSent)
-			continue
-		}
-		batch = append(batch, o)
-		bytes += o.size
+		round[n] = append(round[n], o)
 	}
-	if len(batch) > 0 {
-		flush()
+	return slices.Concat(round...)
+}
+
+// dispatcher fills calls to the broker. It is for one goroutine.
+type dispatcher struct {
+	s     *Sender
+	send  func([]*outgoing)
+	limit int // messages in a call
+
+	batch  []*outgoing
+	bytes  int
+	failed map[string]bool // sessions with a message that failed
+	inCall map[string]bool // sessions in the batch; nil if it may hold several of one
+}
+
+// add takes one message into the next call, or sends what was taken before.
+func (d *dispatcher) add(o *outgoing) {
+	if o.answered || o.result.Err != nil {
+		d.note(o)
+		return
 	}
+	limit := d.s.caps.MaxBatchBytes
+	if len(d.batch) == d.limit || d.inCall[o.session] || limit > 0 && len(d.batch) > 0 && d.bytes+o.size > limit {
+		d.flush()
+	}
+	if d.failed[o.session] {
+		o.result.Err = wrap("send", d.s.queue, ErrNotSent)
+		return
+	}
+	if d.inCall != nil && o.session != "" {
+		d.inCall[o.session] = true
+	}
+	d.batch = append(d.batch, o)
+	d.bytes += o.size
+}
+
+// flush sends the batch.
+func (d *dispatcher) flush() {
+	if len(d.batch) == 0 {
+		return
+	}
+	d.send(d.batch)
+	for _, o := range d.batch {
+		d.note(o)
+	}
+	d.batch, d.bytes = d.batch[:0], 0
+	clear(d.inCall)
+}
+
+// note keeps in mind that a message of a session failed.
+func (d *dispatcher) note(o *outgoing) {
+	if o.result.Err == nil || o.session == "" {
+		return
+	}
+	if d.failed == nil {
+		d.failed = make(map[string]bool)
+	}
+	d.failed[o.session] = true
 }
 
 // How a call without an answer is repeated: after waits of up to 100 ms, 200 ms and so on,
@@ -80,12 +131,7 @@ func (s *Sender) repeating() func(context.Context, []*outgoing) {
 	return func(ctx context.Context, batch []*outgoing) {
 		s.sendBatch(ctx, batch)
 		for attempt := 1; attempt <= maxRepeats && ctx.Err() == nil; attempt++ {
-			var again []*outgoing
-			for _, o := range batch {
-				if o.state == unknown && unanswered(o.result.Err) && s.repeatable(o) {
-					again = append(again, o)
-				}
-			}
+			again := s.repeats(ctx, batch)
 			next := time.Now().Add(repeatDelay.Delay(attempt))
 			if len(again) == 0 || next.After(deadline) || !sleepUntil(ctx, next) {
 				return
@@ -95,8 +141,31 @@ func (s *Sender) repeating() func(context.Context, []*outgoing) {
 	}
 }
 
-// repeatable reports whether a second copy of the message does no harm: receivers know a
-// sealed message by its number, and a broker with Dedup drops the second copy of any.
+// repeats are the messages of a call that should be sent once more: those without an
+// answer, and those behind them in their sessions.
+func (s *Sender) repeats(ctx context.Context, batch []*outgoing) (again []*outgoing) {
+	if ctx.Err() != nil {
+		return nil
+	}
+	var over map[string]bool // sessions with a message that is not sent again
+	for _, o := range batch {
+		err := o.result.Err
+		switch {
+		case err == nil:
+		case o.state == unknown && unanswered(err) && s.repeatable(o), errors.Is(err, ErrNotSent) && !over[o.session]:
+			again = append(again, o)
+		default:
+			if over == nil {
+				over = make(map[string]bool)
+			}
+			over[o.session] = true
+		}
+	}
+	return again
+}
+
+// repeatable reports whether a second copy of the message does no harm: a receiver knows
+// a sealed one by its number, and a broker with Dedup drops the other.
 func (s *Sender) repeatable(o *outgoing) bool {
 	if errors.Is(o.result.Err, ErrClosed) {
 		return false // no later call is answered

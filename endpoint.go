@@ -108,6 +108,9 @@ func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error)
 	if _, err := raw.resolveSender(); err != nil {
 		return nil, err
 	}
+	if what := raw.loosened(&c.options.Crypto, r.role); what != "" {
+		return nil, invalidOption("the Crypto of this %s is less strict than the Client's: %s; repeat the Client's settings in it, or set Loosen", r.role, what)
+	}
 	e := &endpoint{
 		queue:  r.queue,
 		role:   r.role,

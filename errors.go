@@ -25,6 +25,7 @@ var (
 	ErrAuthenticationFailed = envelope.ErrAuthenticationFailed
 	ErrSenderNotAccepted    = sealing.ErrSender
 	ErrMessageExpired       = errors.New("message expired") // as an *ExpiredError
+	ErrMaxDeliveries        = errors.New("message was delivered more often than MaxDeliveries")
 	ErrMessageFromFuture    = errors.New("message is not due yet or its sender's clock is ahead")
 	ErrNonceReused          = replay.ErrReused
 	ErrNonceBusy            = replay.ErrBusy
@@ -45,7 +46,7 @@ var (
 
 	ErrNoMessage       = errors.New("no message")
 	ErrReceivingPaused = errors.New("receiving paused after repeated authentication failures")
-	ErrNotSent         = errors.New("not sent: an earlier message of the same session failed")
+	ErrNotSent         = driver.ErrNotSent
 	ErrUnconfirmed     = errors.New("the broker did not answer and may hold the message")
 
 	ErrLockLost    = driver.ErrLockLost
@@ -155,7 +156,7 @@ func (e *ExpiredError) Error() string {
 		return fmt.Sprintf("message expired: sealed at %s to live until %s",
 			e.EncryptedAt.UTC().Format(time.RFC3339), e.ExpiresAt.UTC().Format(time.RFC3339))
 	}
-	return fmt.Sprintf("message expired: sealed at %s, older than the maximum age of %s",
+	return fmt.Sprintf("message expired: sealed at %s, older than CryptoConfig.MaxMessageAge of %s: raise it above the longest backlog",
 		e.EncryptedAt.UTC().Format(time.RFC3339), e.MaxAge)
 }
 
@@ -222,6 +223,7 @@ var findings = []struct {
 	{ErrReplayStoreLost, driver.ReasonReplayStore, "the replay store lost its memory"},
 	{ErrNonceReused, driver.ReasonNonceReused, "the message was handled before: a replay"},
 	{ErrNonceBusy, driver.ReasonNonceBusy, "another receiver holds this message"},
+	{ErrMaxDeliveries, driver.ReasonMaxDeliveries, "the message was delivered as often as it may be, and no outcome put an end to it"},
 }
 
 func describe(code string) string {

@@ -117,6 +117,41 @@ func Example_keyPerQueue() {
 	// true
 }
 
+// Keys of its own for each queue, under the strict options: KeysFor takes the place of the
+// one provider.
+func ExampleStrict_keysPerQueue() {
+	ctx := context.Background()
+	rings := map[string]*keys.Ring{
+		"orders":  ringOf(exampleKey("orders-1", 1)),
+		"refunds": ringOf(exampleKey("refunds-1", 2)),
+	}
+	store, err := replay.NewMemory(nil) // in production one that is durable and shared
+	check(err)
+	options := queue.Strict(nil, store)
+	options.KeysFor = func(name string) keys.Provider {
+		if ring, ok := rings[name]; ok {
+			return ring
+		}
+		return nil // no keys: the queue does not open
+	}
+	options.Logger = silent
+	client, err := queue.New(memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: time.Hour}}), options)
+	check(err)
+	for _, name := range []string{"orders", "refunds"} {
+		s, err := client.Sender(ctx, name, nil)
+		check(err)
+		sent, err := s.Send(ctx, &queue.Message{Body: []byte("x")})
+		check(err)
+		fmt.Println(name, "sealed under", sent.KeyID)
+	}
+	_, err = client.Sender(ctx, "others", nil)
+	fmt.Println("others:", errors.Is(err, queue.ErrInvalidOptions))
+	// Output:
+	// orders sealed under orders-1
+	// refunds sealed under refunds-1
+	// others: true
+}
+
 // Some queues are sealed and some are not; nothing else differs.
 func Example_someQueuesEncrypted() {
 	ctx := context.Background()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,13 @@ func (q *faultyQueue) Settle(ctx context.Context, s []driver.Settlement) []error
 		err = driver.Errorf(driver.Unavailable, "connection reset")
 	}
 	if err == nil {
+		s = slices.Clone(s)
+		for i := range s {
+			// As a driver does whose broker counts every delivery.
+			if s[i].Kind == driver.Release && !q.Capabilities().ReleaseUncounted {
+				s[i].Kind = driver.Abandon
+			}
+		}
 		return q.Queue.Settle(ctx, s)
 	}
 	errs := make([]error, len(s))

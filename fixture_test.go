@@ -82,6 +82,9 @@ func inBubble(t *testing.T, change func(*fixture, *queue.Options), f func(*fixtu
 		if change != nil {
 			change(x, o)
 		}
+		if !o.Crypto.TrackReplays {
+			o.ReplayStore = nil
+		}
 		if x.client, err = queue.New(x.broker, o); err != nil {
 			t.Fatal(err)
 		}

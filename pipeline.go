@@ -38,7 +38,9 @@ type taken struct {
 	reject  *RejectedError // nil unless rejected or a duplicate
 }
 
-// fetch makes one call to the broker and passes its messages through the pipeline.
+// fetch calls the broker once and passes its messages through the pipeline. If it brought
+// nothing but duplicates, which are completed and not reported, it calls again until
+// q.wait is over.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err
@@ -52,9 +54,21 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	begun := time.Now()
 	deadline := begun.Add(q.wait)
 	r.accountant.start(begun)
-	permit, err := r.gate.Admit(ctx, q.limit, q.wait)
+	for {
+		batch, seen, err := r.fetchOnce(ctx, q, deadline)
+		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
+		if err != nil || !empty || seen == 0 || !time.Now().Before(deadline) {
+			return batch, err
+		}
+	}
+}
+
+// fetchOnce makes one call to the broker, which waits until the deadline. seen is how
+// many messages came, duplicates included.
+func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.Time) (batch Batch, seen int, err error) {
+	permit, err := r.gate.Admit(ctx, q.limit, max(time.Until(deadline), 0))
 	if err != nil {
-		return Batch{}, err
+		return Batch{}, 0, err
 	}
 	defer permit.Idle()
 	opCtx, end := r.obs.Start(ctx, observe.Operation{Kind: observe.Receive, Count: permit.Max})
@@ -72,16 +86,16 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	}
 	if err != nil {
 		end(result)
-		return Batch{}, err
+		return Batch{}, 0, err
 	}
-	batch := r.take(opCtx, q, raw, &permit)
+	batch = r.take(opCtx, q, raw, &permit)
 	end(result) // only now, so that what was found of the messages is noted on its span
 	if err := ctx.Err(); err != nil {
 		release(ctx, batch.Deliveries)
 		batch.Deliveries = nil
-		return batch, err
+		return batch, len(raw), err
 	}
-	return batch, nil
+	return batch, len(raw), nil
 }
 
 // take passes the fetched messages through the pipeline.
@@ -98,14 +112,28 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 		t := &all[i]
 		t.d = &Delivery{r: r, src: q.source, raw: raw[i], lockedUntil: raw[i].LockedUntil}
 		t.d.fill(r.queue, raw[i])
+		t.d.Count = r.releases.spent(raw[i].BrokerID, raw[i].Count)
 		r.examine(ctx, t)
 	})
 	if r.store != nil {
 		r.claimAll(ctx, all)
 	}
+	for i := range all {
+		r.checkDeliveries(&all[i])
+	}
 	r.decide(ctx, all, q.order, permit)
 	r.perform(ctx, q.source, all)
 	return r.batch(ctx, all)
+}
+
+// checkDeliveries refuses a message that was delivered more often than it may be: one that
+// ends its process, or always outlasts its lock, returns no error that could be counted.
+// It comes after the claim, so that a message which was handled before, or which another
+// receiver handles now, is not dead-lettered. A broker without dead letters delivers it.
+func (r *Receiver) checkDeliveries(t *taken) {
+	if t.finding == intake.Good && t.d.Count > r.options.MaxDeliveries && r.caps.DeadLetter != driver.None {
+		t.refuse(ErrMaxDeliveries)
+	}
 }
 
 // decide says what becomes of each message, in the order in which they came.
@@ -151,6 +179,8 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 		}
 		t.reject = r.rejection(t, v.Reason)
 		switch v.Reason {
+		case driver.ReasonMaxDeliveries:
+			permit.Answered(ctx)
 		case driver.ReasonAuthentication:
 			v.Paused = permit.Forged(ctx)
 		case driver.ReasonKeyProvider, driver.ReasonReplayStore:
@@ -184,26 +214,49 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	r.releaseUnseen(ctx, of)
+	r.endClaims(ctx, of)
 	errs := src.Settle(ctx, settle)
 	for i, t := range of {
-		if t.reject != nil && i < len(errs) {
+		if i >= len(errs) {
+			break
+		}
+		if t.reject != nil {
 			t.reject.SettleErr = errs[i]
+		}
+		if errs[i] == nil {
+			r.noteSettled(t.d.raw.BrokerID, settle[i].Kind)
 		}
 	}
 }
 
-// releaseUnseen gives up the claims of messages that go back unseen, with one call. A
-// claim that stays ends with its lease.
-func (r *Receiver) releaseUnseen(ctx context.Context, all []*taken) {
-	var release []replay.Finish
+// endClaims ends the claims of messages that the application does not get, with one call:
+// released if they go back, parked if they become dead letters. A claim that stays ends
+// with its lease.
+func (r *Receiver) endClaims(ctx context.Context, all []*taken) {
+	var ended []replay.Finish
 	for _, t := range all {
-		if t.finding == intake.Unseen && !t.d.claim.none() {
-			release = append(release, replay.Finish{ID: t.d.claim.id, Token: t.d.claim.token, Kind: replay.Released})
+		if t.d.claim.none() {
+			continue
 		}
+		f := replay.Finish{ID: t.d.claim.id, Token: t.d.claim.token, Kind: replay.Released}
+		if t.action.Kind == driver.MoveToDeadLetter {
+			f.Kind = replay.Parked
+		}
+		ended = append(ended, f)
 	}
-	if len(release) > 0 {
-		_, _ = r.store.Finish(ctx, r.options.Group, release)
+	if len(ended) > 0 {
+		_, _ = r.store.Finish(ctx, r.options.Group, ended)
+	}
+}
+
+// noteSettled keeps the account of releases that the broker counts.
+func (r *Receiver) noteSettled(brokerID string, kind driver.SettleKind) {
+	switch kind {
+	case driver.Release:
+		r.releases.note(brokerID)
+	case driver.Complete, driver.MoveToDeadLetter:
+		r.releases.forget(brokerID)
+	case driver.Abandon:
 	}
 }
 

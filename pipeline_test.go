@@ -157,7 +157,7 @@ func TestMovedToAnotherQueue(t *testing.T) {
 		x.receiver("billing", nil) // makes it
 		x.inject("billing", x.steal())
 		x.none(x.receiver("billing", nil), queue.ErrAuthenticationFailed)
-		accepting := &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{Enabled: true, AcceptedOrigins: []string{orders}}}
+		accepting := &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, AcceptedOrigins: []string{orders}}}
 		x.inject("billing", x.steal())
 		if d := x.one(x.receiver("billing", accepting)); d.Origin != orders || d.Queue != "billing" {
 			x.Errorf("origin %q, queue %q", d.Origin, d.Queue)

@@ -77,7 +77,7 @@ func TestPrepareFails(t *testing.T) {
 		if p, err := s.Prepare(nil, &queue.Message{}); err == nil || p != nil { //nolint:staticcheck // as above
 			x.Errorf("%v, %v", p, err)
 		}
-		off, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{}})
+		off, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}})
 		x.must(err)
 		body := []byte("plain")
 		p, err := off.Prepare(x.Context(), &queue.Message{Body: body})

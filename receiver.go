@@ -62,9 +62,11 @@ type ReceiverOptions struct {
 	// loop has not reached run meanwhile and are not renewed. 0 means 1.
 	Prefetch int
 
-	// MaxDeliveries is after how many deliveries a message is dead-lettered if it is
-	// rejected for a reason that may go away (an unknown version or key). It is at
-	// most the queue's own limit. 0 means that limit, or 10 if the queue has none.
+	// MaxDeliveries is how often a message may be delivered, at most the queue's own
+	// limit. One that comes once more is dead-lettered as max_deliveries and not
+	// returned, if the queue has a dead-letter queue. One that is rejected for a reason
+	// that time may cure (an unknown version or key) is dead-lettered at the last of
+	// these deliveries. 0 means the queue's limit, or 10 if it has none.
 	MaxDeliveries int
 
 	// RotationHorizon is the time over which those deliveries are spread, so that a
@@ -152,6 +154,7 @@ type Receiver struct {
 	finishes   *finisher    // nil unless replays are tracked
 	watch      *storeWatch  // of the Client
 	accountant *accountant  // of the Client and group; nil unless replays are tracked
+	releases   *releases    // nil unless the broker counts what is released, and sets no limit itself
 	freshness  intake.Freshness
 	gate       *intake.Gate
 }
@@ -163,6 +166,9 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	r := &Receiver{}
 	if o != nil {
 		r.options = *o
+	}
+	if c.options.sendsOnly {
+		return nil, wrap("open receiver", queue, invalidOption("the options are those of StrictSender, which tracks no replays: use Strict to receive"))
 	}
 	e, err := c.open(ctx, endpointRequest{
 		queue: queue, role: observe.Receiver, keys: r.options.Keys, crypto: r.options.CryptoProvider, config: r.options.Crypto, lock: r.options.Lock,
@@ -187,6 +193,9 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	if e.cfg.TrackReplays {
 		r.store, r.watch = c.options.ReplayStore, &c.watch
 		r.finishes = newFinisher(r.store, r.options.Group)
+	}
+	if !e.caps.ReleaseUncounted && e.caps.MaxDeliveries == 0 {
+		r.releases = &releases{of: make(map[string]int)}
 	}
 	r.freshness = intake.Freshness{MaxAge: e.cfg.MaxMessageAge, Skew: e.cfg.MaxClockSkew, Skip: e.cfg.InsecureSkipFreshness, Store: r.store != nil}
 	r.gate = intake.NewGate(intake.GateOptions{

@@ -179,3 +179,46 @@ func TestHorizonWithinTheBrokersDeliveries(t *testing.T) {
 		}
 	})
 }
+
+// A message that was handled before and comes again, because the broker did not learn of
+// it, is completed silently. It does not end the call that waits for another.
+func TestReceiveGoesOnAfterADuplicate(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &faultyBroker{Broker: x.broker}
+		c, err := queue.New(p, &queue.Options{
+			Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
+		})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: 5 * time.Second})
+		x.must(err)
+		again := func() {
+			x.Helper()
+			x.send(&queue.Message{ID: "handled", Body: []byte("x")})
+			d := x.one(r)
+			p.settle = driver.Errorf(driver.Unavailable, "connection reset")
+			if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrUnavailable) {
+				x.Fatalf("Complete: %v", err)
+			}
+			p.settle = nil
+			x.wait(31 * time.Second) // the lock is over
+		}
+		again()
+		x.send(&queue.Message{ID: "next", Body: []byte("x")})
+		d := x.one(r)
+		if d.ID != "next" {
+			x.Errorf("received %s", d.ID)
+		}
+		x.must(d.Complete(x.Context()))
+
+		// Without another message the call lasts as long as Wait says.
+		again()
+		begin := time.Now()
+		if _, err := r.ReceiveOne(x.Context()); !errors.Is(err, queue.ErrNoMessage) || time.Since(begin) != 5*time.Second {
+			x.Errorf("%v after %s; want ErrNoMessage after 5s", err, time.Since(begin))
+		}
+		if len(x.rejected) > 0 {
+			x.Errorf("told of %v", x.rejected)
+		}
+	})
+}

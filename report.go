@@ -31,7 +31,9 @@ func (r *Receiver) rejection(t *taken, reason string) *RejectedError {
 func clip(id string) string { return id[:min(len(id), MaxIDBytes)] }
 
 func (r *Receiver) reportRejected(ctx context.Context, e *RejectedError) {
-	r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: e.Reason, KeyID: e.KeyID})
+	if e.Reason != driver.ReasonMaxDeliveries {
+		r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: e.Reason, KeyID: e.KeyID})
+	}
 	r.obs.Rejected(ctx, r.obs.Source, observe.Rejected{Reason: e.Reason, Disposition: e.Disposition, KeyID: e.KeyID, SettleErr: e.SettleErr})
 	if e.Disposition == driver.DeadLettered && e.SettleErr == nil {
 		r.obs.DeadLettered(ctx, r.obs.Source, observe.DeadLettered{Reason: e.Reason})

@@ -595,7 +595,9 @@ func (s *siege) redrive() {
 	}
 	report, err := d.Redrive(s.Context(), &deadletter.RedriveOptions{Reseal: reseal, DryRun: dry})
 	s.sending = nothing
-	s.must(err)
+	if !errors.Is(err, deadletter.ErrIncomplete) { // the attacker may hold letters, or lie about their number
+		s.must(err)
+	}
 	s.must(d.Close(s.Context()))
 	if dry {
 		s.expect("dry run", name, nil, nil)

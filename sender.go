@@ -2,7 +2,10 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
@@ -68,11 +71,39 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 		_ = e.close(ctx) // the configuration's error is the one that tells
 		return nil, wrap(op, queue, invalidOption("SenderOptions.Padding needs AESGCM: another CryptoProvider pads by itself"))
 	}
+	if err := e.checkSealing(ctx); err != nil {
+		_ = e.close(ctx) // as above
+		return nil, wrap(op, queue, err)
+	}
 	if e.sealer != nil {
 		e.sealer.Padding = o.Padding
 		e.sealer.Streams = stream.New(e.endEpochs)
 	}
 	return &Sender{endpoint: e, sessions: o.SessionKey}, nil
+}
+
+// checkSealing refuses a sender for which no key is current. It logs that the current key
+// is expired, and that a sender has keys and seals nothing. A sender whose key provider
+// does not answer opens: the provider may be back when a message is sent.
+func (e *endpoint) checkSealing(ctx context.Context) error {
+	switch {
+	case e.cfg.Enabled:
+		id, f := e.sealer.CurrentKey(ctx)
+		if f != nil {
+			if errors.Is(f.Err, keys.ErrNotFound) {
+				return publicError(f)
+			}
+			return nil
+		}
+		if k, err := e.sealer.Keys.GetKey(ctx, id); err == nil && k.Expired(time.Now()) {
+			e.log.LogAttrs(ctx, slog.LevelError, "The current key is expired: nothing can be sent until a newer key is current",
+				slog.String("queue", e.queue), slog.String("key_id", string(id)), slog.Time("expired", k.Expires()))
+		}
+	case e.sealer != nil:
+		e.log.LogAttrs(ctx, slog.LevelWarn, "Sender has keys and sends plaintext: Crypto.Enabled is not set",
+			slog.String("queue", e.queue), slog.Bool("encrypted", false))
+	}
+	return nil
 }
 
 // Capabilities are what the queue's broker can do.
@@ -121,11 +152,12 @@ func (e *BatchError) Unwrap() error { return e.Err }
 
 // SendBatch sends messages in as few calls to the broker as its limits allow, by
 // count and by sealed size. Each message succeeds or fails on its own: there is
-// one result per message, in order, and a *BatchError if any failed. If a message of
-// a session fails, SendBatch does not send the later ones of that session that were
-// not yet on their way (ErrNotSent), so that sending the failed ones again keeps the
-// order. An error of the call as a whole, for example without a current key, comes
-// without results: nothing was sent.
+// one result per message, in order, and an error (a *BatchError) when any
+// failed. If a message of a session fails, the later ones of that session are not sent
+// (ErrNotSent), so that sending the failed ones again keeps the order. On a broker
+// without Capabilities().OrderedBatch that takes a call for each message of a session;
+// those of several sessions share calls. An error of the call as a whole, such as no
+// current key, comes without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
 	r, err := s.prepare(ctx, stream.Plain, m)
 	if err != nil {
@@ -161,8 +193,10 @@ type outgoing struct {
 	// carries says that m has a trace context of its own, which is not that of
 	// the call that sends it.
 	carries bool
-	state   sendState
-	result  SendResult
+	// answered says that nothing more is tried; for the Batcher.
+	answered bool
+	state    sendState
+	result   SendResult
 }
 
 // sendState is what is known of a message at the broker.
@@ -249,6 +283,9 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([
 // draft validates one message and builds the driver's message, not sealed yet.
 func (s *Sender) draft(m *Message, out *outgoing) error {
 	if err := m.validate(); err != nil {
+		if m != nil {
+			out.session = m.SessionID
+		}
 		return err
 	}
 	out.result.MessageID = m.ID

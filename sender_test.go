@@ -139,8 +139,11 @@ func TestSendFailsClosed(t *testing.T) {
 			x.Errorf("Send under an expired key = %v", err)
 		}
 		empty := newRing(x.T)
+		x.must(empty.Add(newKey(x.T, "k9", 9)))
+		x.must(empty.SetCurrent("k9"))
 		s, err = x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: empty})
 		x.must(err)
+		x.must(empty.Remove("k9"))
 		if _, err := s.Send(x.Context(), &queue.Message{Body: []byte("secret")}); !errors.Is(err, queue.ErrEncryptionFailed) {
 			x.Errorf("Send without a current key = %v", err)
 		}

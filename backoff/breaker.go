@@ -23,9 +23,12 @@ const (
 
 // BreakerOptions configure a [Breaker]. The zero value has all defaults.
 type BreakerOptions struct {
-	Failures  int           // in a row, after which it opens; 0 means 5
-	Open      time.Duration // how long it stays open; 0 means 30 s
-	Successes int           // in a row while half open, after which it closes; 0 means 3
+	Failures int           // in a row, after which it opens; 0 means 5
+	Open     time.Duration // how long it stays open; 0 means 30 s
+	// FirstOpen is how long it stays open at first. Each test that fails doubles that, up
+	// to Open, so that a short outage costs seconds. 0 means Open.
+	FirstOpen time.Duration
+	Successes int // in a row while half open, after which it closes; 0 means 3
 
 	// OnChange is called after each change. Calls for one Breaker do not overlap,
 	// and must not call it. Nil means no callback.
@@ -43,10 +46,11 @@ type Breaker struct {
 	// period counts the changes of state. What a call brings is counted only in
 	// the period in which it was allowed.
 	period    uint64
-	failures  int       // in a row, while closed
-	successes int       // in a row, while half open
-	testing   bool      // half open: a call is under way
-	openUntil time.Time // while open
+	failures  int           // in a row, while closed
+	successes int           // in a row, while half open
+	testing   bool          // half open: a call is under way
+	openUntil time.Time     // while open
+	openFor   time.Duration // the next time that it opens
 }
 
 // NewBreaker returns a closed Breaker. o may be nil. It fails if a value is
@@ -56,8 +60,8 @@ func NewBreaker(o *BreakerOptions) (*Breaker, error) {
 	if o != nil {
 		b.o = *o
 	}
-	if b.o.Failures < 0 || b.o.Open < 0 || b.o.Successes < 0 {
-		return nil, errors.New("BreakerOptions: Failures, Open and Successes must not be negative")
+	if b.o.Failures < 0 || b.o.Open < 0 || b.o.FirstOpen < 0 || b.o.Successes < 0 {
+		return nil, errors.New("BreakerOptions: Failures, Open, FirstOpen and Successes must not be negative")
 	}
 	if b.o.Failures == 0 {
 		b.o.Failures = 5
@@ -65,6 +69,10 @@ func NewBreaker(o *BreakerOptions) (*Breaker, error) {
 	if b.o.Open == 0 {
 		b.o.Open = 30 * time.Second
 	}
+	if b.o.FirstOpen == 0 {
+		b.o.FirstOpen = b.o.Open
+	}
+	b.openFor = min(b.o.FirstOpen, b.o.Open)
 	if b.o.Successes == 0 {
 		b.o.Successes = 3
 	}
@@ -136,8 +144,8 @@ func (b *Breaker) Allow() (p Permit, wait time.Duration, ok bool) {
 		b.change(HalfOpen)
 	case HalfOpen:
 		if b.testing {
-			// The test takes its time; a tenth of the open time asks a few times.
-			return Permit{}, b.o.Open / 10, false
+			// The test takes its time; a tenth of the first open time asks a few times.
+			return Permit{}, min(b.o.FirstOpen, b.o.Open) / 10, false
 		}
 	}
 	b.testing = true
@@ -172,6 +180,7 @@ func (b *Breaker) succeeded() {
 		return
 	}
 	if b.successes++; b.successes >= b.o.Successes {
+		b.openFor = min(b.o.FirstOpen, b.o.Open)
 		b.change(Closed)
 	}
 }
@@ -180,7 +189,8 @@ func (b *Breaker) succeeded() {
 func (b *Breaker) failed() {
 	b.failures++
 	if b.state == HalfOpen || b.state == Closed && b.failures >= b.o.Failures {
-		b.openUntil = time.Now().Add(b.o.Open)
+		b.openUntil = time.Now().Add(b.openFor)
+		b.openFor = min(2*b.openFor, b.o.Open)
 		b.change(Open)
 	}
 }

@@ -167,3 +167,30 @@ func TestExceeds(t *testing.T) {
 		}
 	}
 }
+
+// The first open time is short, doubles with each test that fails, and is short again
+// once the breaker has closed.
+func TestBreakerFirstOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := backoff.NewBreaker(&backoff.BreakerOptions{Failures: 1, Successes: 1, Open: 5 * time.Second, FirstOpen: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for round := range 2 {
+			p, _, ok := b.Allow()
+			for _, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second} {
+				if !ok {
+					t.Fatalf("round %d: no call is let through", round)
+				}
+				p.Failed()
+				var wait time.Duration
+				if _, wait, ok = b.Allow(); ok || wait != want {
+					t.Errorf("round %d: open for %s, want %s", round, wait, want)
+				}
+				time.Sleep(wait)
+				p, _, ok = b.Allow()
+			}
+			p.Succeeded()
+		}
+	})
+}

@@ -14,10 +14,14 @@ import (
 // KeySchemes returns the schemes that [OpenKeys] takes:
 //
 //	file:///etc/app/keys.json     a key file, read again when it changes (keys.File)
+//	folder:///etc/app/keys        a folder with a file for each key (keys.Folder), such as a mounted Secret
 //	env://PREFIX                  environment variables, read once (keys.Env)
 //	awssm://eu-west-1/qrt/pulls   AWS Secrets Manager, cached; parameters as smkeys.Open has them
 //	azkv://VAULT/pulls            Azure Key Vault, cached; parameters as kvkeys.Open has them
-func KeySchemes() []string { return []string{"file", "env", smkeys.Scheme, kvkeys.Scheme} }
+//
+// file and folder take one parameter, world_readable=true, for files that every user
+// may read (keys.FileOptions.WorldReadable).
+func KeySchemes() []string { return []string{"file", "folder", "env", smkeys.Scheme, kvkeys.Scheme} }
 
 // OpenKeys opens the key provider that rawURL names, behind a cache that the
 // caller closes. The cache passes questions to a file and to variables through
@@ -44,11 +48,17 @@ func openProvider(ctx context.Context, rawURL string) (keys.Provider, error) {
 	}
 	switch schemeOf(rawURL) {
 	case "file":
-		path, err := KeyFile(rawURL)
+		path, o, err := keyPath("file", rawURL, "file:///path/keys.json")
 		if err != nil {
 			return nil, err
 		}
-		return keys.OpenFile(path, nil)
+		return keys.OpenFile(path, o)
+	case "folder":
+		path, o, err := keyPath("folder", rawURL, "folder:///path")
+		if err != nil {
+			return nil, err
+		}
+		return keys.OpenFolder(path, o)
 	case "env":
 		u, err := parse("keys", rawURL, "env://PREFIX")
 		if err != nil {
@@ -75,19 +85,31 @@ func openProvider(ctx context.Context, rawURL string) (keys.Provider, error) {
 
 // KeyFile returns the path in a file:// URL.
 func KeyFile(rawURL string) (string, error) {
-	u, err := parse("keys", rawURL, "file:///path/keys.json")
+	path, _, err := keyPath("file", rawURL, "file:///path/keys.json")
+	return path, err
+}
+
+// keyPath reads a URL of that scheme, which names a file or folder. form is how such a
+// URL looks.
+func keyPath(scheme, rawURL, form string) (string, *keys.FileOptions, error) {
+	u, err := parse("keys", rawURL, form)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	if u.Scheme != "file" {
-		return "", fmt.Errorf("connect: keys: this needs a key file: use file:///path/keys.json")
+	if u.Scheme != scheme {
+		return "", nil, fmt.Errorf("connect: keys: this needs a key %s: use %s", scheme, form)
+	}
+	if scheme == "folder" && len(u.Path) > 1 {
+		u.Path = strings.TrimSuffix(u.Path, "/")
 	}
 	path, err := filePath(u)
 	if err != nil {
-		return "", fmt.Errorf("connect: keys: %w; use file:///path/keys.json", err)
+		return "", nil, fmt.Errorf("connect: keys: %w; use %s", err, form)
 	}
-	if u.RawQuery != "" {
-		return "", fmt.Errorf("connect: keys: file:// takes no parameters")
+	p := parameters{what: "keys", values: u.Query()}
+	o := &keys.FileOptions{WorldReadable: p.choice("world_readable", "false", "true") == 1}
+	if err := p.finish(); err != nil {
+		return "", nil, err
 	}
-	return path, nil
+	return path, o, nil
 }

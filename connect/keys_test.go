@@ -45,6 +45,27 @@ func TestOpenKeys(t *testing.T) {
 			t.Errorf("%s: close: %v", url, err)
 		}
 	}
+	folder := filepath.Join(filepath.Dir(path), "mounted")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "k1"), []byte("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	inFolder := "folder://" + filepath.ToSlash(folder)
+	if _, err := OpenKeys(t.Context(), inFolder); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("a file that all may read, without the parameter: %v", err)
+	}
+	p, err := OpenKeys(t.Context(), inFolder+"/?world_readable=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := p.CurrentKeyID(t.Context()); err != nil || id != "k1" {
+		t.Errorf("folder: current %q, %v", id, err)
+	}
+	if err := p.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if got, err := KeyFile("file://" + filepath.ToSlash(path)); err != nil || got != path {
 		t.Errorf("KeyFile: %q, %v", got, err)
 	}
@@ -121,7 +142,7 @@ func TestBadKeysURL(t *testing.T) {
 		{"k1:s3cret", "unknown scheme; use one of"},
 		{"vault://s3cret/x", `unknown scheme "vault"`},
 		{"file://", "no file is named"},
-		{"file:///x?mode=s3cret", "no parameters"},
+		{"file:///x?mode=s3cret", "unknown parameter"},
 		{"file://s3cret/x", "three slashes"},
 		{"env://", "env://PREFIX"},
 		{"env://A/s3cret", "env://PREFIX"},

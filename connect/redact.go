@@ -96,6 +96,7 @@ var harmless = map[string]func(string) bool{
 	"synchronous":           isWord,
 	"target_session_attrs":  isWord,
 	"timeout":               isWord,
+	"world_readable":        isWord,
 }
 
 // isWord is true of numbers, durations and short words.

@@ -25,7 +25,7 @@ import (
 //
 // sqlite has another one: synchronous=normal is faster than the default, full,
 // but a power cut can lose records of consumed messages
-// (sqlitereplay.Options.Normal).
+// (sqlitereplay.Options.Normal). must_exist=true fails instead of making the file.
 func ReplayStoreSchemes() []string { return []string{"mem", "sqlite"} }
 
 // OpenReplayStore opens the replay store at rawURL. Its error wraps
@@ -71,7 +71,7 @@ func openReplayFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		return nil, fmt.Errorf("connect: replay store: %w; use %s", err, form)
 	}
 	p := parameters{what: "replay store", values: u.Query()}
-	o := &sqlitereplay.Options{Bounds: p.bounds(), Normal: p.choice("synchronous", "full", "normal") == 1}
+	o := &sqlitereplay.Options{Bounds: p.bounds(), Normal: p.choice("synchronous", "full", "normal") == 1, MustExist: p.choice("must_exist", "false", "true") == 1}
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (p *parameters) quota(prefix string) replay.Quota {
 	return replay.Quota{Records: p.above(prefix + "records"), Streams: p.above(prefix + "streams"), Intervals: p.above(prefix + "intervals")}
 }
 
-// above returns a number above zero, 0 where there is none.
+// above returns a number above zero, or 0 if there is none.
 func (p *parameters) above(name string) int {
 	n := p.number(name)
 	if n < 0 {

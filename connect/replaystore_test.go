@@ -1,6 +1,8 @@
 package connect_test
 
 import (
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -37,6 +39,10 @@ func TestReplayStoreBounds(t *testing.T) {
 		if err := s.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
+	}
+	none := "sqlite://" + filepath.ToSlash(filepath.Join(t.TempDir(), "none.db")) + "?must_exist=true"
+	if _, err := connect.OpenReplayStore(t.Context(), none); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("must_exist: %v, want fs.ErrNotExist", err)
 	}
 	for _, c := range []struct{ query, want string }{
 		{"?records=-1", "records is below zero"},

@@ -60,17 +60,27 @@ func checkCall(ctx context.Context, f *Filter) error {
 	return ctx.Err()
 }
 
-// read calls visit for each letter until it returns false.
+// read calls visit for each letter until it returns false. It ends with an
+// IncompleteError if it could not reach all.
 func (q *Queue) read(ctx context.Context, visit func(*driver.Delivery) bool) error {
 	if q.dead.Capabilities().Peek == driver.None {
 		return q.readReceiving(ctx, visit)
 	}
+	begun, err := q.count(ctx)
+	if err != nil {
+		return err
+	}
+	reached := 0
 	for cursor := ""; ; {
 		batch, next, err := q.dead.Peek(ctx, cursor, peekBatch)
 		if err != nil {
 			return err
 		}
 		for _, m := range batch {
+			if reached == begun.bound() {
+				return q.remainder(ctx, remainder{end: bounded, begun: begun, reached: reached})
+			}
+			reached++
 			if !visit(m) {
 				return nil
 			}
@@ -82,8 +92,20 @@ func (q *Queue) read(ctx context.Context, visit func(*driver.Delivery) bool) err
 	}
 }
 
+// remainder asks for what the end of a read needs to know, and returns its error.
+func (q *Queue) remainder(ctx context.Context, r remainder) error {
+	var err error
+	if r.now, err = q.count(ctx); err != nil {
+		return err
+	}
+	return r.err()
+}
+
 func (q *Queue) readReceiving(ctx context.Context, visit func(*driver.Delivery) bool) error {
-	r := q.reader()
+	r, err := q.reader(ctx)
+	if err != nil {
+		return err
+	}
 	defer r.release(ctx)
 	for {
 		batch, err := r.next(ctx)
@@ -103,78 +125,95 @@ func (q *Queue) readReceiving(ctx context.Context, visit func(*driver.Delivery) 
 
 // reader receives each letter once.
 type reader struct {
-	q      *Queue
-	begun  time.Time
-	batch  int                         // how many a call asks for
-	seen   map[string]struct{}         // by BrokerID
-	kept   map[string]*driver.Delivery // by BrokerID, without bodies
-	repeat int                         // letters in a row that were seen before
+	q       *Queue
+	begun   time.Time
+	count   letterCount         // at the beginning
+	batch   int                 // how many a call asks for
+	seen    map[string]struct{} // by BrokerID
+	reached int                 // letters of seen that were there at the beginning
+	repeat  int                 // letters in a row that were seen before
+	kept    keptLocks
 }
 
-func (q *Queue) reader() *reader {
-	return &reader{q: q, begun: time.Now(), batch: receiveBatch, seen: make(map[string]struct{}), kept: make(map[string]*driver.Delivery)}
+// reader begins a read. The caller releases it.
+func (q *Queue) reader(ctx context.Context) (*reader, error) {
+	count, err := q.count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{q: q, begun: time.Now(), count: count, batch: receiveBatch, seen: make(map[string]struct{}), kept: newKeptLocks(q.dead)}, nil
 }
 
-// next returns letters that were not seen before, and none at the end of the queue. A
-// letter that was dead-lettered since the reading began is not part of it: a message
-// that is redriven and rejected again must not go round for ever.
+// next returns letters that were not seen before, and none at the end of the queue: then
+// its error is an IncompleteError if it did not reach all. A letter that was dead-lettered
+// since the reading began is not part of it: a message that is redriven and rejected again
+// must not go round for ever.
 func (r *reader) next(ctx context.Context) ([]*driver.Delivery, error) {
 	for {
+		// A broker that invents letters ends the read, too, if they carry later times.
+		if bound := r.count.bound(); r.reached >= bound || len(r.seen) >= 2*bound+1000 {
+			return nil, r.end(ctx, bounded)
+		}
+		r.kept.renew(ctx)
 		batch, err := r.q.dead.Receive(ctx, r.batch, r.q.wait)
-		if err != nil || len(batch) == 0 {
+		if err != nil {
 			return nil, err
 		}
-		fresh := batch[:0:0]
-		for _, m := range batch {
-			_, known := r.seen[m.BrokerID]
-			r.seen[m.BrokerID] = struct{}{}
-			if known {
-				r.repeat++ // its lock ran out
-			} else {
-				r.repeat = 0
-			}
-			if known || reasonOf(m).At.After(r.begun) {
-				r.keep(m)
-				continue
-			}
-			fresh = append(fresh, m)
+		if len(batch) == 0 {
+			return nil, r.end(ctx, drained)
 		}
-		if len(fresh) > 0 {
+		if fresh := r.sort(batch); len(fresh) > 0 {
 			return fresh, nil
 		}
 		if r.repeat > len(r.seen) {
-			return nil, nil // all came again, and there are no others
+			return nil, r.end(ctx, repeated)
 		}
 	}
 }
 
-// keep remembers letters to give back at the end.
-func (r *reader) keep(batch ...*driver.Delivery) {
+// sort returns the letters of a batch that are new to the read, and keeps the others.
+func (r *reader) sort(batch []*driver.Delivery) []*driver.Delivery {
+	fresh := batch[:0:0]
 	for _, m := range batch {
-		slim := *m
-		slim.Body, slim.Attributes = nil, nil
-		r.kept[m.BrokerID] = &slim // the newest receipt is the one that counts
+		_, known := r.seen[m.BrokerID]
+		r.seen[m.BrokerID] = struct{}{}
+		if known {
+			r.repeat++ // its lock ran out
+		} else {
+			r.repeat = 0
+		}
+		if known || reasonOf(m).At.After(r.begun) {
+			r.keep(m)
+			continue
+		}
+		r.reached++
+		fresh = append(fresh, m)
+	}
+	return fresh
+}
+
+// end is the error of a read that ends so.
+func (r *reader) end(ctx context.Context, how ending) error {
+	return r.q.remainder(ctx, remainder{end: how, begun: r.count, reached: r.reached, kept: len(r.kept.letters)})
+}
+
+// keep holds letters until the end of the read, so that they do not come again. Without a
+// reader the letters were peeked, and nothing is held.
+func (r *reader) keep(batch ...*driver.Delivery) {
+	if r != nil {
+		r.kept.add(batch...)
 	}
 }
 
 // release gives back what was kept.
-func (r *reader) release(ctx context.Context) {
-	if len(r.kept) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	settle := make([]driver.Settlement, 0, len(r.kept))
-	for _, m := range r.kept {
-		settle = append(settle, driver.Settlement{Delivery: m, Kind: driver.Release})
-	}
-	_ = r.q.dead.Settle(ctx, settle) // if it fails the lock runs out
-}
+func (r *reader) release(ctx context.Context) { r.kept.release(ctx) }
 
 // Purge deletes the letters that f selects, for good, and returns how many it deleted. f
-// must not be nil: &Filter{} selects everything. With a replay store those that open
+// must not be nil; &Filter{} selects everything. With a replay store those that open
 // count as seen from then on, so that they are not reported as missing; if the store does
-// not answer, nothing more is deleted.
+// not answer, nothing more is deleted. Only letters that were there when it began are
+// deleted. If it could not reach all of them, because other receivers hold some, its error
+// is an [IncompleteError]; what it deleted before stays deleted.
 func (q *Queue) Purge(ctx context.Context, f *Filter) (int, error) {
 	const op = "purge dead letters"
 	if f == nil {
@@ -183,7 +222,10 @@ func (q *Queue) Purge(ctx context.Context, f *Filter) (int, error) {
 	if err := checkCall(ctx, f); err != nil {
 		return 0, queue.NewError(op, q.name, err)
 	}
-	r := q.reader()
+	r, err := q.reader(ctx)
+	if err != nil {
+		return 0, queue.NewError(op, q.name, err)
+	}
 	defer r.release(ctx)
 	purged := 0
 	for {

@@ -42,8 +42,10 @@ type RedriveOptions struct {
 	// Rate is how many messages a second are sent at most. 0 means no limit.
 	Rate float64
 
-	// DryRun reports what Redrive would do, and changes nothing. On a broker that cannot
-	// release a message uncounted, it costs each letter a delivery.
+	// DryRun reports what Redrive would do, and changes nothing. It does not lock the
+	// letters if the broker can peek. On any other broker it receives them and gives them
+	// back: other readers miss them meanwhile, and if the broker cannot release a message
+	// uncounted, it costs each letter a delivery.
 	DryRun bool
 
 	// Progress is called after each batch, from the goroutine of Redrive. Nil means no
@@ -97,7 +99,9 @@ type redrive struct {
 // Redrive sends letters back to their queue. Each is removed only after the queue has
 // confirmed the copy: a crash in between may leave both, never none. The error is of the
 // redrive as a whole: it stops at the first failure of the dead-letter queue itself, and
-// goes on past messages that cannot be sent.
+// goes on past messages that cannot be sent. It is over those letters that were there when
+// it began. If it could not reach all of them, because other receivers hold some, its error
+// is an [IncompleteError], and the report says what was done.
 func (q *Queue) Redrive(ctx context.Context, o *RedriveOptions) (RedriveReport, error) {
 	const op = "redrive"
 	run := redrive{q: q, report: RedriveReport{Refusals: map[string]int{}}}
@@ -107,7 +111,15 @@ func (q *Queue) Redrive(ctx context.Context, o *RedriveOptions) (RedriveReport, 
 	if err := run.check(ctx); err != nil {
 		return run.report, queue.NewError(op, q.name, err)
 	}
-	run.r = q.reader()
+	if run.o.DryRun && q.dead.Capabilities().Peek != driver.None {
+		err := run.look(ctx)
+		return run.report, queue.NewError(op, q.name, err)
+	}
+	r, err := q.reader(ctx)
+	if err != nil {
+		return run.report, queue.NewError(op, q.name, err)
+	}
+	run.r = r
 	defer run.r.release(ctx)
 	if run.o.Rate > 0 {
 		// No more than go within a second: their locks must not run out first.
@@ -121,11 +133,7 @@ func (q *Queue) Redrive(ctx context.Context, o *RedriveOptions) (RedriveReport, 
 		if err := run.batch(ctx, batch); err != nil {
 			return run.report, err
 		}
-		if run.o.Progress != nil {
-			told := run.report
-			told.Refusals = maps.Clone(told.Refusals) // Progress may keep it
-			run.o.Progress(told)
-		}
+		run.tell()
 		if limit := run.o.Filter.limit(); limit > 0 && run.report.Matched >= limit {
 			return run.report, nil
 		}
@@ -153,6 +161,33 @@ func (x *redrive) check(ctx context.Context) error {
 		return fmt.Errorf("%w: %s", queue.ErrInvalidOptions, invalid)
 	}
 	return nil
+}
+
+// look is a dry run over letters that are peeked, which holds none of them.
+func (x *redrive) look(ctx context.Context) error {
+	var stopped error
+	err := x.q.read(ctx, func(m *driver.Delivery) bool {
+		if stopped = x.batch(ctx, []*driver.Delivery{m}); stopped != nil {
+			return false
+		}
+		limit := x.o.Filter.limit()
+		return limit == 0 || x.report.Matched < limit
+	})
+	if stopped != nil {
+		return stopped
+	}
+	x.tell()
+	return err
+}
+
+// tell calls Progress.
+func (x *redrive) tell() {
+	if x.o.Progress == nil {
+		return
+	}
+	told := x.report
+	told.Refusals = maps.Clone(told.Refusals) // Progress may keep it
+	x.o.Progress(told)
 }
 
 // batch redrives what the filter selects of a batch. Its error is that of ctx.

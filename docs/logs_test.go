@@ -90,7 +90,7 @@ func logLines(t *testing.T, root string) map[string]string {
 	return all
 }
 
-// logCall returns the text and the level of a call of LogAttrs or Warn.
+// logCall returns the text and the level of a call of LogAttrs, Warn or Error.
 func logCall(call *ast.CallExpr) (text, level string, ok bool) {
 	method, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok {
@@ -98,8 +98,8 @@ func logCall(call *ast.CallExpr) (text, level string, ok bool) {
 	}
 	at := 0
 	switch method.Sel.Name {
-	case "Warn":
-		level = "WARN"
+	case "Warn", "Error":
+		level = strings.ToUpper(method.Sel.Name)
 	case "LogAttrs":
 		at = 2
 	default:

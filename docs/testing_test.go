@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/queuetest"
 )
@@ -18,6 +19,26 @@ func placeOrder(ctx context.Context, client *queue.Client, id string) error {
 	}
 	_, err = sender.Send(ctx, &queue.Message{ID: id, Body: []byte(`{"order":"` + id + `"}`)})
 	return err
+}
+
+// handleOrder is a handler that testing.md tests.
+func handleOrder(ctx context.Context, d *queue.Delivery) error {
+	if string(d.Body) == "no order" {
+		return d.DeadLetter(ctx, queue.Reason{Code: "not_an_order"})
+	}
+	return d.Complete(ctx)
+}
+
+func TestHandlerAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := queuetest.NewDelivery(t, &queue.Message{Body: []byte("no order")}, &queuetest.DeliveryOptions{Count: 2})
+		if err := handleOrder(t.Context(), d.Delivery); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Outcome(); got.Disposition != driver.DeadLettered || got.Reason.Code != "not_an_order" {
+			t.Fatalf("outcome: %+v", got)
+		}
+	})
 }
 
 func TestApplication(t *testing.T) {

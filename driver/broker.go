@@ -60,7 +60,8 @@ type Queue interface {
 
 	// Send stores each message on its own and returns one result per message,
 	// in order. One that fails never fails the others, and messages of one
-	// session that succeed stand in the order of the slice. The caller keeps
+	// session that succeed stand in the order of the slice. With
+	// Capabilities.OrderedBatch they are the first ones of their session. The caller keeps
 	// within MaxBatch and MaxBatchBytes; Send may split but never merges.
 	Send(ctx context.Context, m []*Message) []SendResult
 

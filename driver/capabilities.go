@@ -51,6 +51,11 @@ type Capabilities struct {
 	// settled or abandoned, a receiver in another process may take it over
 	// unnoticed. That receiver still gets each message in order, and alone.
 	SessionGaps bool
+	// OrderedBatch is true if, after a message of a session that fails in a Send, the
+	// driver stores no later one of that session in the same Send. These fail with
+	// [ErrNotSent] or an error of their own. Otherwise package queue puts at most one
+	// message of a session into a call.
+	OrderedBatch bool
 	// BinaryBody is true if bodies travel as bytes, not as text.
 	BinaryBody bool
 	// Fenced is true if the broker refuses to settle a delivery whose lock is over.

@@ -28,6 +28,7 @@ const (
 	Full                    // the queue or its storage is full; transient
 	Corrupt                 // the broker's storage is damaged
 	Closed                  // the queue or broker is closed
+	NotSent                 // an earlier message of the same session failed in this Send
 )
 
 // Sentinels, one a [Kind], for errors.Is.
@@ -47,6 +48,7 @@ var (
 	ErrFull        = errors.New("queue full")
 	ErrCorrupt     = errors.New("broker storage corrupt")
 	ErrClosed      = errors.New("closed")
+	ErrNotSent     = errors.New("not sent: an earlier message of the same session failed")
 )
 
 var sentinels = [...]error{
@@ -65,6 +67,7 @@ var sentinels = [...]error{
 	Full:        ErrFull,
 	Corrupt:     ErrCorrupt,
 	Closed:      ErrClosed,
+	NotSent:     ErrNotSent,
 }
 
 // Error is the one error type of drivers. errors.Is matches the sentinel of its

@@ -210,8 +210,9 @@ func sessionIDs(e *env) {
 	}
 }
 
-// sessionBatchOrder checks that messages of a session that succeed stand in the order
-// of the slice, even if one between them fails.
+// sessionBatchOrder: messages of a session that succeed stand in the order of
+// the slice, also when one between them fails. With OrderedBatch those behind it fail,
+// and then can be sent again.
 func sessionBatchOrder(e *env) {
 	_, q, ok := e.sessionQueue(QueueSpec{})
 	if !ok {
@@ -225,12 +226,22 @@ func sessionBatchOrder(e *env) {
 	if c.MaxBatch > n {
 		batch = append(batch[:n/2:n/2], append([]*driver.Message{bad}, batch[n/2:]...)...)
 	}
+	var behind []*driver.Message
+	failed := false
 	for i, r := range e.try(q, batch...) {
-		if batch[i] == bad {
+		switch {
+		case batch[i] == bad:
+			failed = true
 			e.want(r.Err, driver.ErrInvalid, "Send of a batch with an invalid message in the middle")
-		} else if r.Err != nil {
+		case failed && c.OrderedBatch:
+			behind = append(behind, batch[i])
+			e.want(r.Err, driver.ErrNotSent, "Send of a message behind one that failed, with OrderedBatch")
+		case r.Err != nil:
 			e.Fatalf("Send of message %q: %v", batch[i].ID, r.Err)
 		}
+	}
+	if len(behind) > 0 {
+		e.send(q, behind...)
 	}
 	e.inOrder("batch", e.drain(q, n)["batch"], n)
 }

@@ -64,12 +64,12 @@ const lookInterval = 30 * time.Second
 //
 // # Local providers
 //
-// Ring, File and Env answer from memory. To cache their answers would save nothing, and
-// would keep a key in use that an operator removed. So Cached passes each call on to
-// one of them, and a change takes effect at once. It fetches nothing ahead and needs no
-// flood limit. It compares the list every ListTTL only to call OnRetired. This holds
-// for the types *Ring, *File and *Env themselves. A type that embeds one of them, or
-// any other Provider, is cached, because its own methods may be slow.
+// Ring, File, Folder and Env answer from memory. To cache their answers would save
+// nothing, and would keep a key in use that an operator removed. So Cached passes each
+// call on to one of them, and a change takes effect at once. It fetches nothing ahead and
+// needs no flood limit. It compares the list every ListTTL only to call OnRetired. This
+// holds for the types *Ring, *File, *Folder and *Env themselves. A type that embeds one
+// of them, or any other Provider, is cached, because its own methods may be slow.
 //
 // # Keys
 //
@@ -124,7 +124,7 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 		listeners: make(map[*listener]struct{}),
 	}
 	switch inner.(type) {
-	case *Ring, *File, *Env:
+	case *Ring, *File, *Folder, *Env:
 		c.local = true
 	}
 	if o != nil {

@@ -4,8 +4,8 @@
 // A [Key] is 256 bits with a name. Its bytes cannot be printed, logged or
 // encoded; they are used only to derive, and zeroed when the key is destroyed
 // or dropped. A [Provider] answers which keys there are and which one is
-// current: [Ring] from memory, [File] from a file, [Env] from the environment,
-// [Cached] in front of a secret store. Providers outside of this package pass
+// current: [Ring] from memory, [File] from a file, [Folder] from a mounted folder, [Env]
+// from the environment, [Cached] in front of a secret store. Providers outside of this package pass
 // the suite in keys/keytest.
 //
 // A key is a master key or a sender key (qre1, Section 3.1). Receivers hold master

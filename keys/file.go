@@ -12,12 +12,18 @@ import (
 	"time"
 )
 
-// FileOptions says how a File follows its file. Nil is the zero value.
+// FileOptions says how a File or a Folder follows what it reads. Nil is the zero
+// value.
 type FileOptions struct {
-	// CheckEvery is how often the file is looked at for a change, at most, by
-	// one stat when something is asked of the provider. 0 means 1 second;
-	// negative is refused.
+	// CheckEvery is how often the file or folder is looked at for a change, at
+	// most, by a stat of each file when something is asked of the provider. 0 means
+	// 1 second; negative is refused.
 	CheckEvery time.Duration
+	// WorldReadable accepts files that every user of the machine may read, such as
+	// mode 0444, but not files that others than the owner may write. Set it only if
+	// no other user can reach them: in a container with one user, for example, to which
+	// Docker mounts secrets with that mode.
+	WorldReadable bool
 	// OnError is called with the reason why a changed file was not taken over: once,
 	// until the reason changes or goes away. It runs on the goroutine of the call
 	// that noticed, and must return quickly. Nil means no callback; Err returns the
@@ -40,9 +46,11 @@ type FileOptions struct {
 // as in RFC 3339; times and queues are optional. Without current, nothing seals.
 // UpdateFile writes such files.
 //
-// Only its owner may have access to the file (chmod 600, or 400). After it changed,
-// the next call of a method reads it again; no goroutine runs. Replace it by a
-// rename, as UpdateFile does, so that no call reads half of it.
+// Only its owner may have access to the file (chmod 600, or 400). Its group may read
+// it, too (0440 or 0640), if root owns it and the process is in the group: Kubernetes
+// mounts a Secret so for a Pod that does not run as root. After the file changed, the
+// next call of a method reads it again; no goroutine runs. Replace it by a rename, as
+// UpdateFile does, so that no call reads half of it.
 //
 // If the file is gone, broken, open to other users, or gives an ID another secret
 // than before, the keys known before stay in force, and FileOptions.OnError and Err
@@ -50,7 +58,9 @@ type FileOptions struct {
 // is not among them. So deleting the file retires no key. Writing one without the key
 // does: the key is then destroyed, as Ring.Remove does.
 type File struct {
-	path    string
+	name    string // in errors: "file /etc/app/keys.json"
+	load    func() (*Set, snapshot, error)
+	look    func() (snapshot, error) // what load would read now, without its content
 	every   time.Duration
 	onError func(error)
 	start   time.Time // origin of next
@@ -58,10 +68,30 @@ type File struct {
 	next  atomic.Int64 // when to look at the file again, nanoseconds since start
 	state atomic.Pointer[fileState]
 
-	look sync.Mutex // held while looking at the file, only by TryLock; guards info and seen
+	looking sync.Mutex // held while looking at the file, only by TryLock; guards read and seen
+	read    snapshot   // what the state was made of
+	seen    map[ID]fingerprint
+}
+
+// snapshot tells the files that keys were read from apart from later ones.
+type snapshot struct {
+	files []fileStamp
+	at    time.Time // when it was taken
+}
+
+// fileStamp is one file of a snapshot.
+type fileStamp struct {
+	name string
 	info fs.FileInfo
-	at   time.Time // when info was taken
-	seen map[ID]fingerprint
+}
+
+// same reports whether now surely describes the content that s describes.
+func (s *snapshot) same(now snapshot) bool {
+	return slices.EqualFunc(s.files, now.files, func(was, is fileStamp) bool {
+		return was.name == is.name && os.SameFile(was.info, is.info) && was.info.Size() == is.info.Size() &&
+			was.info.Mode() == is.info.Mode() && was.info.ModTime().Equal(is.info.ModTime()) &&
+			s.at.Sub(is.info.ModTime()) > settled
+	})
 }
 
 // fileState is what was read, or why the last change was not. It is not changed
@@ -80,18 +110,33 @@ const settled = 2 * time.Second
 // read or is open to others than its owner, and with ErrInvalidKey if it is
 // malformed.
 func OpenFile(path string, o *FileOptions) (*File, error) {
+	rule := ruleOf(o)
+	return follow(o, "file "+path,
+		func() (*Set, snapshot, error) {
+			at := time.Now()
+			set, info, err := readFile(path, rule)
+			return set, snapshot{[]fileStamp{{path, info}}, at}, err
+		},
+		func() (snapshot, error) {
+			info, err := os.Stat(path)
+			return snapshot{files: []fileStamp{{path, info}}}, err
+		})
+}
+
+// follow returns a File of what load reads, once it has read it.
+func follow(o *FileOptions, name string, load func() (*Set, snapshot, error), look func() (snapshot, error)) (*File, error) {
 	if o == nil {
 		o = new(FileOptions)
 	}
-	f := &File{path: path, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]fingerprint)}
+	f := &File{name: name, load: load, look: look, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]fingerprint)}
 	if f.every < 0 {
-		return nil, fmt.Errorf("keys: file: CheckEvery is %v: use 0 for 1s, or more", f.every)
+		return nil, fmt.Errorf("keys: %s: CheckEvery is %v: use 0 for 1s, or more", name, f.every)
 	}
 	if f.every == 0 {
 		f.every = time.Second
 	}
 	f.state.Store(new(fileState))
-	if err := f.read(); err != nil {
+	if err := f.reload(); err != nil {
 		return nil, err
 	}
 	f.next.Store(int64(f.every))
@@ -106,9 +151,9 @@ func (f *File) GetKey(_ context.Context, id ID) (*Key, error) {
 		return k, nil
 	}
 	if s.err != nil {
-		return nil, fmt.Errorf("keys: file: %w: cannot tell whether there is a key %q: %w", ErrUnavailable, clip(id), s.err)
+		return nil, fmt.Errorf("keys: %s: %w: cannot tell whether there is a key %q: %w", f.name, ErrUnavailable, clip(id), s.err)
 	}
-	return nil, fmt.Errorf("keys: file %s: %w: %q", f.path, ErrNotFound, clip(id))
+	return nil, fmt.Errorf("keys: %s: %w: %q", f.name, ErrNotFound, clip(id))
 }
 
 // CurrentKeyID implements Provider. It fails with ErrNotFound when the file
@@ -116,7 +161,7 @@ func (f *File) GetKey(_ context.Context, id ID) (*Key, error) {
 func (f *File) CurrentKeyID(context.Context) (ID, error) {
 	s := f.check()
 	if s.current == "" {
-		return "", fmt.Errorf("keys: file %s: %w: no key is current: set current", f.path, ErrNotFound)
+		return "", fmt.Errorf("keys: %s: %w: no key is current: set current", f.name, ErrNotFound)
 	}
 	return s.current, nil
 }
@@ -133,16 +178,16 @@ func (f *File) Err() error { return f.check().err }
 // one caller looks, the others go on with what is known.
 func (f *File) check() *fileState {
 	now := time.Since(f.start)
-	if int64(now) < f.next.Load() || !f.look.TryLock() {
+	if int64(now) < f.next.Load() || !f.looking.TryLock() {
 		return f.state.Load()
 	}
-	defer f.look.Unlock()
+	defer f.looking.Unlock()
 	f.next.Store(int64(now + f.every))
 	s := f.state.Load()
 	if s.err == nil && f.unchanged() {
 		return s
 	}
-	err := f.read() // stores what it took over
+	err := f.reload() // stores what it took over
 	if err != nil && (s.err == nil || s.err.Error() != err.Error()) {
 		f.state.Store(&fileState{keys: s.keys, current: s.current, err: err})
 		if f.onError != nil {
@@ -152,18 +197,15 @@ func (f *File) check() *fileState {
 	return f.state.Load()
 }
 
-// unchanged reports whether the file is surely the one that was read.
+// unchanged reports whether what was read is surely what is there.
 func (f *File) unchanged() bool {
-	info, err := os.Stat(f.path)
-	return err == nil && os.SameFile(info, f.info) && info.Size() == f.info.Size() &&
-		info.Mode() == f.info.Mode() && info.ModTime().Equal(f.info.ModTime()) &&
-		f.at.Sub(info.ModTime()) > settled
+	now, err := f.look()
+	return err == nil && f.read.same(now)
 }
 
-// read takes the file over, or changes nothing.
-func (f *File) read() error {
-	at := time.Now()
-	set, info, err := readFile(f.path)
+// reload takes over what is there, or changes nothing.
+func (f *File) reload() error {
+	set, read, err := f.load()
 	if err != nil {
 		return err
 	}
@@ -174,7 +216,7 @@ func (f *File) read() error {
 		id := k.ID()
 		fp, err := k.fingerprint()
 		if was, ok := f.seen[id]; err == nil && ok && !was.equal(fp) {
-			err = fmt.Errorf("keys: file %s: %w: %s named another secret before: give a new key a new ID", f.path, ErrInvalidKey, id)
+			err = fmt.Errorf("keys: %s: %w: %s named another secret before: give a new key a new ID", f.name, ErrInvalidKey, id)
 		}
 		if err != nil {
 			set.destroy()
@@ -184,7 +226,7 @@ func (f *File) read() error {
 	}
 	// Nothing refuses it any more.
 	maps.Copy(f.seen, prints)
-	f.info, f.at = info, at
+	f.read = read
 	for id, k := range next.keys {
 		if was := old.keys[id]; was != nil && was.Err() == nil && was.Alike(k) {
 			next.keys[id] = was // what was derived from it stays good

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"runtime"
 	"time"
 )
 
@@ -52,9 +51,23 @@ func (s *Set) destroy() {
 	}
 }
 
-// readFile reads a key file. The mode is looked at on the opened file, so that
-// what was checked is what is read.
-func readFile(path string) (*Set, fs.FileInfo, error) {
+// readFile reads a key file.
+func readFile(path string, rule accessRule) (*Set, fs.FileInfo, error) {
+	data, info, err := readPrivate(path, rule)
+	defer clear(data)
+	if err != nil {
+		return nil, info, err
+	}
+	set, err := parseFile(data)
+	if err != nil {
+		return nil, info, fmt.Errorf("keys: file %s: %w", path, err)
+	}
+	return set, info, nil
+}
+
+// readPrivate reads a file of secrets. Who has access is looked at on the opened file,
+// so that what was checked is what is read. The caller clears the data.
+func readPrivate(path string, rule accessRule) ([]byte, fs.FileInfo, error) {
 	// Opening a pipe would wait for its other end.
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
@@ -71,26 +84,23 @@ func readFile(path string) (*Set, fs.FileInfo, error) {
 	if info, err = f.Stat(); err != nil {
 		return nil, nil, unavailable(path, err)
 	}
-	if err := private(info.Mode()); err != nil {
-		return nil, info, fmt.Errorf("keys: file %s: %w: run chmod 600 on it", path, err)
+	if err := checkAccess(info, rule); err != nil {
+		return nil, info, fmt.Errorf("keys: file %s: %w", path, err)
 	}
 	size := int(info.Size())
 	if size > maxFile {
 		return nil, info, fmt.Errorf("keys: file %s: %w: %d bytes: use %d at most", path, ErrInvalidKey, size, maxFile)
 	}
 	data := make([]byte, size+1)
-	defer clear(data)
 	switch n, err := io.ReadFull(f, data); {
 	case err == nil || n != size && errors.Is(err, io.ErrUnexpectedEOF):
+		clear(data)
 		return nil, info, unavailable(path, errors.New("it changed while it was read"))
 	case n != size:
+		clear(data)
 		return nil, info, unavailable(path, err)
 	}
-	set, err := parseFile(data[:size])
-	if err != nil {
-		return nil, info, fmt.Errorf("keys: file %s: %w", path, err)
-	}
-	return set, info, nil
+	return data[:size], info, nil
 }
 
 // unavailable is the error of a file that cannot be read now.
@@ -100,15 +110,6 @@ func unavailable(path string, err error) error {
 		err = fmt.Errorf("%s: %w", pe.Op, pe.Err) // the path is said once
 	}
 	return fmt.Errorf("keys: file %s: %w: %w", path, ErrUnavailable, err)
-}
-
-// private refuses a mode that gives access to users other than the owner. Windows has
-// no such bits: there the administrator has to restrict the file's access list.
-func private(mode fs.FileMode) error {
-	if runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 {
-		return fmt.Errorf("%w: mode %04o lets others than its owner in", ErrUnavailable, mode.Perm())
-	}
-	return nil
 }
 
 // parseFile reads the JSON of a key file. It is stricter than encoding/json:

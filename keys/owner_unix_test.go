@@ -3,6 +3,7 @@
 package keys_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -44,5 +45,62 @@ func TestFilePipe(t *testing.T) {
 	}
 	if _, err := keys.OpenFile(path, nil); err == nil {
 		t.Error("a pipe was read")
+	}
+}
+
+// TestFileGroup: root's file is accepted if the process is in the group that may read it.
+func TestFileGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of root; TestFileAccess has the rule for other users")
+	}
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	const other = 12345
+	for _, c := range []struct {
+		uid, gid int
+		accepted bool
+	}{{0, os.Getegid(), true}, {0, other, false}, {other, os.Getegid(), false}} {
+		if err := os.Chown(path, c.uid, c.gid); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, 0o440); err != nil {
+			t.Fatal(err)
+		}
+		_, err := keys.OpenFile(path, nil)
+		if (err == nil) != c.accepted || err != nil && !errors.Is(err, keys.ErrUnavailable) {
+			t.Errorf("0440 of %d:%d: %v; accepted: %t wanted", c.uid, c.gid, err, c.accepted)
+		}
+	}
+	if err := os.Chown(path, 0, os.Getegid()); err != nil {
+		t.Fatal(err)
+	}
+	k := mustKey(t, "b", 2)
+	if err := keys.UpdateFile(path, func(s *keys.Set) error { s.Keys = append(s.Keys, k); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o440 {
+		t.Errorf("after an update: %v, %v; want mode 0440", info, err)
+	}
+}
+
+// TestFolderOwner: in a folder for all, another user's file is not taken for a key.
+func TestFolderOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file away")
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a"), text('a'))
+	write(t, filepath.Join(dir, "b"), text('b'))
+	if err := os.Chown(filepath.Join(dir, "b"), 12345, -1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.OpenFolder(dir, nil); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("another user's file: %v", err)
+	}
+	if err := os.Chown(dir, 12345, -1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.OpenFolder(dir, nil); err != nil {
+		t.Errorf("the files of a service, read by root: %v", err)
 	}
 }

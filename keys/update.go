@@ -12,7 +12,8 @@ import (
 
 // UpdateFile changes a key file, or makes one, so that readers see the old one
 // or the new one and nothing between: it writes a file beside it, syncs it, and
-// renames it. Its mode is 0600, its owner that of the old file.
+// renames it. Its mode is 0600, its owner that of the old file; if the group of the
+// old file may read it, the new one has that group and mode, too.
 //
 // change gets what the file holds, the zero Set if there is none, and changes
 // it; its error is returned as it is, and then nothing is written. The keys that
@@ -42,7 +43,7 @@ func UpdateFile(path string, change func(*Set) error) error {
 		}
 	}()
 	old := new(Set)
-	read, info, err := readFile(target)
+	read, info, err := readFile(target, ownerOrGroup)
 	switch {
 	case err == nil:
 		old = read

@@ -60,12 +60,22 @@ func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.Send
 	} else if err := h.source.check(); err != nil {
 		whole = err
 	}
+	var failed map[string]bool // sessions with a message that was not stored
 	for i, m := range list {
-		if whole != nil {
+		switch {
+		case whole != nil:
 			out[i].Err = whole
-			continue
+		case m != nil && failed[m.SessionID]:
+			out[i].Err = &driver.Error{Kind: driver.NotSent}
+		default:
+			out[i].BrokerID, out[i].Err = s.send(m, copies[i], now)
 		}
-		out[i].BrokerID, out[i].Err = s.send(m, copies[i], now)
+		if out[i].Err != nil && m != nil && m.SessionID != "" {
+			if failed == nil {
+				failed = make(map[string]bool)
+			}
+			failed[m.SessionID] = true
+		}
 	}
 	return out
 }

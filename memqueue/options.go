@@ -136,6 +136,7 @@ func (o QueueOptions) capabilities() driver.Capabilities {
 		TTL:              driver.Native,
 		AcceptByID:       true,
 		SessionOnly:      o.SessionOnly,
+		OrderedBatch:     true,
 		BinaryBody:       true,
 		Fenced:           true,
 		ReleaseUncounted: true,

@@ -92,18 +92,23 @@ type Stats struct {
 	Durable bool
 }
 
-// Full returns how much of the tightest bound is used, 0 to 1.
+// Full returns how much of the tightest bound is used, 0 to 1, as if one group held it
+// all: at the bound of a group Begin answers ErrFull although the store has room left.
 func (s *Stats) Full() float64 {
 	full := 0.0
+	store, group := &s.Capacity.Store, &s.Capacity.Group
 	for _, u := range [...]struct {
-		n     int64
-		bound int
-	}{{s.Records, s.Capacity.Store.Records}, {s.Streams, s.Capacity.Store.Streams}, {s.Intervals, s.Capacity.Store.Intervals}} {
+		n             int64
+		bound, groups int
+	}{{s.Records, store.Records, group.Records}, {s.Streams, store.Streams, group.Streams}, {s.Intervals, store.Intervals, group.Intervals}} {
+		if u.groups > 0 && u.groups < u.bound {
+			u.bound = u.groups
+		}
 		if u.bound > 0 {
 			full = max(full, float64(u.n)/float64(u.bound))
 		}
 	}
-	return full
+	return min(full, 1)
 }
 
 func (n *Note) validate() error {

@@ -44,6 +44,15 @@ func TestFull(t *testing.T) {
 	if got := s.Full(); got != 0.9 {
 		t.Errorf("%v, want 0.9", got)
 	}
+	// One group alone is stopped at its own bound.
+	s.Capacity.Group = replay.Quota{Records: 75, Streams: 95, Intervals: 50}
+	if got := s.Full(); got != 1 {
+		t.Errorf("with bounds of a group %v, want 1", got)
+	}
+	s.Capacity.Group.Intervals, s.Records = 75, 150
+	if got := s.Full(); got != 1 {
+		t.Errorf("with more records than one group may have %v, want 1", got)
+	}
 }
 
 func TestTokens(t *testing.T) {

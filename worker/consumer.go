@@ -29,7 +29,11 @@ type consumer struct {
 	share    *share
 	breaker  *backoff.Breaker // of the calls to the broker
 	failures *failureLog
+	isolated *isolation
 	wait     time.Duration // of the fetcher after an error, 0 while all is well
+	// sessionlessAt is when to look for messages without a session again.
+	sessionlessAt time.Time
+	missing       time.Time // since when the queue is not found; zero if it was found
 
 	work chan job // to a worker that is free; closed when nothing is fetched any more
 
@@ -66,6 +70,7 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 	if c.o.Concurrency > 0 {
 		limit = min(limit, c.o.Concurrency)
 	}
+	c.isolated = newIsolation(2 * limit)
 	c.share = newShare(c.o.Weight, limit)
 	var err error
 	c.breaker, err = c.newBreaker(p.o.Breaker)
@@ -74,6 +79,9 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 
 // newBreaker returns the breaker of the calls to the broker, which tells of its changes.
 func (c *consumer) newBreaker(o backoff.BreakerOptions) (*backoff.Breaker, error) {
+	if o.Open == 0 && o.FirstOpen == 0 {
+		o.FirstOpen = firstOpen
+	}
 	changed := o.OnChange
 	o.OnChange = func(s backoff.State) {
 		ctx := context.Background()
@@ -118,10 +126,13 @@ func (c *consumer) fetch(ctx context.Context) error {
 			err = c.fetchSession(ctx, test)
 		} else {
 			var got int
-			got, err = c.fetchMessages(ctx, n, test)
+			var suspects bool
+			got, suspects, err = c.fetchMessages(ctx, n, test)
 			// As many as came, and room to grow: an idle queue holds one slot.
-			want = max(1, got)
-			if got == n {
+			switch want = max(1, got); {
+			case suspects:
+				want = 1 // the next may be one, too, and would be given back
+			case got == n:
 				want = min(2*n, c.o.Prefetch)
 			}
 		}
@@ -158,6 +169,7 @@ func (c *consumer) ready(ctx context.Context) (limit int, test backoff.Permit, o
 }
 
 const (
+	firstOpen      = time.Second            // of the breaker: a short outage is over in seconds
 	firstFetchWait = 100 * time.Millisecond // bound of the wait after a first error
 	maxFetchWait   = 30 * time.Second       // and of any other: the breaker's open time
 )
@@ -168,7 +180,7 @@ func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error)
 	switch {
 	case err == nil:
 		call.Succeeded()
-		c.wait = 0
+		c.wait, c.missing = 0, time.Time{}
 		return nil
 	case ctx.Err() != nil:
 		call.Unused()
@@ -176,7 +188,7 @@ func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error)
 	case receivingWaited(err):
 		call.Unused() // not the broker's fault
 		return nil
-	case errors.Is(err, queue.ErrClosed), errors.Is(err, queue.ErrQueueNotFound), errors.Is(err, errors.ErrUnsupported), errors.Is(err, queue.ErrInvalidOptions):
+	case errors.Is(err, queue.ErrClosed), c.isMissing(err), errors.Is(err, errors.ErrUnsupported), errors.Is(err, queue.ErrInvalidOptions):
 		call.Unused()
 		return wrap("receive", c.name, err)
 	}
@@ -187,6 +199,23 @@ func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error)
 		slog.String("queue", c.name), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
 	sleep(ctx, wait)
 	return nil
+}
+
+// missingFor is how long a queue may be missing: one that is created anew is not found for
+// a minute (SQS API reference, CreateQueue and DeleteQueue).
+const missingFor = time.Minute
+
+// isMissing reports whether err says that the queue is not found, for missingFor by now.
+func (c *consumer) isMissing(err error) bool {
+	if !errors.Is(err, queue.ErrQueueNotFound) {
+		c.missing = time.Time{}
+		return false
+	}
+	now := time.Now()
+	if c.missing.IsZero() {
+		c.missing = now
+	}
+	return now.Sub(c.missing) >= missingFor
 }
 
 // receivingWaited reports whether the receiver found something to be away other than
@@ -204,25 +233,80 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// fetchMessages receives up to n messages, for which n slots are taken.
-func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, err error) {
+// fetchMessages receives up to n messages, for which n slots are taken. Suspects says that
+// there were messages that have to be handled alone: the first of them was, and the
+// others were given back.
+func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, suspects bool, err error) {
 	batch, err := c.receiver.Fetch(ctx, n)
 	c.pool.slots.release(c.share, n-len(batch.Deliveries))
 	if len(batch.Deliveries) == 0 {
 		test.Unused()
 	}
+	var alone *job
 	for i, d := range batch.Deliveries {
 		j := job{delivery: d}
 		if i == 0 {
 			j.permit = test
 		}
-		select {
-		case c.work <- j:
-		default: // no worker is free
-			c.pool.handlers.Go(func() { c.worker(j) })
+		switch {
+		case !c.suspects(d):
+			c.dispatch(j)
+		case alone == nil:
+			alone = &j
+		default:
+			j.permit.Unused()
+			c.giveBack(d)
+			c.pool.slots.release(c.share, 1)
 		}
 	}
-	return len(batch.Deliveries) + len(batch.Rejected), err
+	if alone != nil {
+		c.handleAlone(ctx, *alone)
+	}
+	return len(batch.Deliveries) + len(batch.Rejected), alone != nil, err
+}
+
+// suspects reports whether d is to be handled alone.
+func (c *consumer) suspects(d *queue.Delivery) bool {
+	return c.failures.suspect(d.ID, d.Count) && !c.isolated.trusts()
+}
+
+// dispatch begins to handle one message, which holds one slot.
+func (c *consumer) dispatch(j job) {
+	c.isolated.enter(context.Background()) // at once: the fetcher waits while one is handled alone
+	select {
+	case c.work <- j:
+	default: // no worker is free
+		c.pool.handlers.Go(func() { c.worker(j) })
+	}
+}
+
+// handleAlone handles one message, which holds one slot, while no other of the queue is
+// handled. It returns when the message is settled.
+func (c *consumer) handleAlone(ctx context.Context, j job) {
+	done := make(chan struct{})
+	c.pool.handlers.Go(func() {
+		defer close(done)
+		defer c.pool.slots.release(c.share, 1)
+		if c.isolate(ctx, j, messageLock{j.delivery}) {
+			defer c.isolated.leaveAlone()
+			c.handle(j)
+		}
+	})
+	<-done
+}
+
+// isolate waits until a message may be handled alone, and extends its lock l meanwhile. If
+// ctx ends first it gives the message back and reports false.
+func (c *consumer) isolate(ctx context.Context, j job, l lock) bool {
+	waiting := &lease{lock: l, cancel: func(error) {}, id: j.delivery.ID}
+	c.renewer.keep(waiting, time.Now())
+	ok := c.isolated.enterAlone(ctx)
+	c.renewer.drop(waiting)
+	if !ok {
+		j.permit.Unused()
+		c.giveBack(j.delivery)
+	}
+	return ok
 }
 
 // worker handles j and then what comes, until the consumer stops fetching. There are as
@@ -230,13 +314,19 @@ func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit
 // so that their stacks need not grow anew.
 func (c *consumer) worker(j job) {
 	for ok := true; ok; j, ok = <-c.work {
-		c.handle(j)
+		c.handleAmongOthers(j)
 	}
 }
 
-// handle handles one message, which holds one slot.
-func (c *consumer) handle(j job) {
+// handleAmongOthers handles one message, which holds one slot.
+func (c *consumer) handleAmongOthers(j job) {
 	defer c.pool.slots.release(c.share, 1)
+	defer c.isolated.leave()
+	c.handle(j)
+}
+
+// handle handles one message.
+func (c *consumer) handle(j job) {
 	now := time.Now()
 	if until := j.delivery.HeldUntil(); !until.IsZero() && !now.Before(until) {
 		j.permit.Unused()

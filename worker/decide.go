@@ -20,6 +20,7 @@ const (
 	ordinary role = iota
 	probe         // it tested a downstream whose breaker is half open
 	untried       // no handler was called, because the downstream's breaker is open
+	exceeded      // no handler was called, because the message came more often than it may
 )
 
 // result is what is known of a message when its handler has returned.
@@ -60,7 +61,8 @@ const untriedDelay = time.Second
 //	                                       store remembers the work
 //	Permanent                              dead_lettered, with its code
 //	the lock or the session is lost        lost
-//	no handler was called                  released, until the downstream is asked again
+//	the downstream's breaker is open       released, until the downstream is asked again
+//	it came more often than it may         dead_lettered, max_deliveries
 //	the pool drains                        released, for the delay that the handler asked for
 //	Later                                  released, for its delay
 //	a probe failed in its time             released, for the retry's delay
@@ -77,8 +79,12 @@ func decide(r result, p rules) settlement {
 	if errors.Is(r.cause, queue.ErrLockLost) || errors.Is(r.cause, queue.ErrSessionLost) {
 		return settlement{disposition: driver.Lost, failure: r.err}
 	}
-	if r.role == untried {
+	switch r.role {
+	case untried:
 		return settlement{disposition: driver.Released, delay: p.bound(max(r.wait, untriedDelay))}
+	case exceeded:
+		return settlement{disposition: driver.DeadLettered, code: driver.ReasonMaxDeliveries, failure: r.err}
+	case ordinary, probe:
 	}
 	var planned *retryError
 	asked := errors.As(r.err, &planned)

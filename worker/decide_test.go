@@ -196,14 +196,14 @@ func TestFailureLogForgets(t *testing.T) {
 	l := newFailureLog()
 	now := time.Unix(0, 0)
 	for i := range 3 * maxFailing {
-		l.note(fmt.Sprint("m", i), now)
+		l.noteFailure(fmt.Sprint("m", i), now)
 	}
-	if n := len(l.at); n > maxFailing || n < maxFailing/2 {
+	if n := len(l.of); n > maxFailing || n < maxFailing/2 {
 		t.Errorf("it remembers %d messages, the bound is %d", n, maxFailing)
 	}
 	last := fmt.Sprint("m", 3*maxFailing-1)
 	for range 3 * maxFailures {
-		l.note(last, now)
+		l.noteFailure(last, now)
 	}
 	if n := len(l.times(last)); n != maxFailures {
 		t.Errorf("it remembers %d times of a message, want %d", n, maxFailures)

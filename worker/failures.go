@@ -13,42 +13,78 @@ const (
 	failingPerPurge = maxFailing / 8
 )
 
-// failureLog remembers when messages failed in this process, so that a dead letter can
-// say so. At its bound it forgets an eighth of the messages, any ones, which costs each
-// new message constant time.
+// failureLog remembers of messages that were not completed in this process when they
+// failed, so that a dead letter can say so, and which of their deliveries had an outcome.
+// At its bound it forgets an eighth of the messages, any ones, which costs each new
+// message constant time.
 type failureLog struct {
 	mu sync.Mutex
-	at map[string][]time.Time
+	of map[string]failing
 }
 
-func newFailureLog() *failureLog { return &failureLog{at: make(map[string][]time.Time)} }
+// failing is a message that was not completed.
+type failing struct {
+	at    []time.Time // of its failures
+	count int         // of the last delivery that had an outcome here
+}
 
-func (l *failureLog) note(id string, now time.Time) {
+func newFailureLog() *failureLog { return &failureLog{of: make(map[string]failing)} }
+
+// note keeps that a delivery had an outcome.
+func (l *failureLog) note(id string, count int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.at[id]; !ok && len(l.at) >= maxFailing {
+	f := l.get(id)
+	f.count = max(f.count, count)
+	l.of[id] = f
+}
+
+// noteFailure keeps when a message failed.
+func (l *failureLog) noteFailure(id string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.get(id)
+	f.at = append(f.at, now)
+	f.at = f.at[max(0, len(f.at)-maxFailures):]
+	l.of[id] = f
+}
+
+// get returns the record of a message, for which it makes room. Called under mu.
+func (l *failureLog) get(id string) failing {
+	f, ok := l.of[id]
+	if !ok && len(l.of) >= maxFailing {
 		n := 0
-		for old := range l.at {
-			delete(l.at, old)
+		for old := range l.of {
+			delete(l.of, old)
 			if n++; n == failingPerPurge {
 				break
 			}
 		}
 	}
-	times := append(l.at[id], now)
-	l.at[id] = times[max(0, len(times)-maxFailures):]
+	return f
 }
 
 func (l *failureLog) times(id string) []time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]time.Time(nil), l.at[id]...)
+	return append([]time.Time(nil), l.of[id].at...)
+}
+
+// suspect reports whether the delivery before this one left no outcome here: the message
+// may have ended its process, or outlasted its lock.
+func (l *failureLog) suspect(id string, count int) bool {
+	if count < 2 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.of[id].count < count-1
 }
 
 func (l *failureLog) forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.at) > 0 {
-		delete(l.at, id)
+	if len(l.of) > 0 {
+		delete(l.of, id)
 	}
 }

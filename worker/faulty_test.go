@@ -16,7 +16,7 @@ type faultyBroker struct {
 	driver.Broker
 	// settleFails is how many calls of Settle fail next as unavailable.
 	settleFails atomic.Int32
-	receive     error
+	receive     atomic.Pointer[error]
 	caps        func(*driver.Capabilities)
 }
 
@@ -26,6 +26,15 @@ func (p *faultyBroker) Open(ctx context.Context, queue string, o *driver.QueueOp
 		return nil, err
 	}
 	return &faultyQueue{Queue: q, p: p}, nil
+}
+
+// setReceive makes Receive fail; nil ends that.
+func (p *faultyBroker) setReceive(err error) {
+	if err == nil {
+		p.receive.Store(nil)
+		return
+	}
+	p.receive.Store(&err)
 }
 
 type faultyQueue struct {
@@ -42,8 +51,8 @@ func (q *faultyQueue) Capabilities() driver.Capabilities {
 }
 
 func (q *faultyQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
-	if q.p.receive != nil {
-		return nil, q.p.receive
+	if err := q.p.receive.Load(); err != nil {
+		return nil, *err
 	}
 	return q.Queue.Receive(ctx, max, wait)
 }

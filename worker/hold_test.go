@@ -177,7 +177,7 @@ func TestPoolWaitsForDownstream(t *testing.T) {
 		})
 		b, err := backoff.NewBreaker(nil)
 		x.must(err)
-		_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 4}, &worker.HandleOptions{Downstream: b, Retry: backoff.Fixed(0), MaxDeliveries: 100})
+		_, stop := x.run(x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 100}), h, &worker.Options{Concurrency: 4}, &worker.HandleOptions{Downstream: b, Retry: backoff.Fixed(0)})
 		x.wait(4 * time.Minute)
 		mu.Lock()
 		// Five failures open it, some were under way, and one tries every 30 s.
@@ -212,7 +212,7 @@ func TestPoolHeedsRetryAfter(t *testing.T) {
 		x.must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
 		x.must(err)
-		p.receive = &driver.Error{Kind: driver.Throttled, RetryAfter: 5 * time.Minute}
+		p.setReceive(&driver.Error{Kind: driver.Throttled, RetryAfter: 5 * time.Minute})
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		_, stop := x.run(r, h, nil, nil)
 		x.wait(14 * time.Minute)
@@ -302,7 +302,7 @@ func TestPoolGivesSessionsBack(t *testing.T) {
 func TestPoolBreaker(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p := &faultyBroker{Broker: x.broker}
-		p.receive = driver.Errorf(driver.Unavailable, "connection refused")
+		p.setReceive(driver.Errorf(driver.Unavailable, "connection refused"))
 		counted := &countedReceives{Broker: p}
 		c, err := queue.New(counted, &queue.Options{Logger: quiet()})
 		x.must(err)

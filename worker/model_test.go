@@ -293,14 +293,18 @@ func (m *model) start() {
 	p := &process{net: queuetest.Wrap(&planted{Broker: m.broker.Connect(), m: m}, m.seed), done: make(chan error, 1)}
 	p.net.Broker.(*planted).owner = p
 	var err error
-	p.client, err = queue.New(p.net, &queue.Options{
-		Keys: newRing(m.t, "k1"), ReplayStore: m.store, Logger: quiet(),
+	o := &queue.Options{
+		Keys: newRing(m.t, "k1"), Logger: quiet(),
 		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: m.tracked, MaxMessageAge: 72 * time.Hour, RetryWindow: 72 * time.Hour},
-	})
+	}
+	if m.tracked {
+		o.ReplayStore = m.store
+	}
+	p.client, err = queue.New(p.net, o)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	r, err := p.client.Receiver(m.t.Context(), orders, &queue.ReceiverOptions{Wait: 5 * time.Second})
+	r, err := p.client.Receiver(m.t.Context(), orders, &queue.ReceiverOptions{Wait: 5 * time.Second, MaxDeliveries: 1000})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -313,7 +317,6 @@ func (m *model) start() {
 		Sessions:      m.bySession,
 		SessionTurn:   1 + m.draw(5),
 		MaxProcessing: 5 * time.Minute,
-		MaxDeliveries: 1000,
 		Retry:         backoff.Exponential{First: time.Second, Max: 20 * time.Second},
 	})
 	if err != nil {

@@ -41,7 +41,13 @@ type Options struct {
 	Middleware []Middleware
 
 	// Breaker is for calls to the brokers; each queue has one of its own.
+	// If its Open is 0, its FirstOpen is 1 s by default.
 	Breaker backoff.BreakerOptions
+
+	// ContinueOnError makes the other queues go on if one cannot be received from any
+	// more: it was not found for a minute, or its Receiver is closed. The log says so at
+	// once, and Run's error when it returns. False makes the pool drain and Run return.
+	ContinueOnError bool
 
 	// OnError is called with each error that a handler returned or panicked with, and
 	// each failure to settle, from the goroutine of the handler, whose slot it holds.
@@ -86,6 +92,10 @@ type HandleOptions struct {
 	// order, one at a time, by one receiver. It is always so if the broker has no other
 	// way (Capabilities.SessionOnly). Brokers that deliver messages of sessions on the
 	// queue itself keep their order also without it.
+	//
+	// Messages without a SessionID are not delivered then, except on a broker that makes
+	// each a session of its own (SQS FIFO). If the queue has some, a warning says so
+	// every 5 minutes.
 	Sessions bool
 
 	// SessionIdle is how long a session without messages is kept. 0 means 2 s.
@@ -113,8 +123,9 @@ type HandleOptions struct {
 	Retry backoff.Policy
 
 	// MaxDeliveries is after how many deliveries a message that fails is moved to the
-	// dead-letter queue. 0 means the receiver's, which is the broker's, or 10 if the
-	// broker has none.
+	// dead-letter queue, at most the receiver's. A message that comes once more, because
+	// it ended its process or outlasted its lock, is moved before its handler is called.
+	// 0 means the receiver's, which is the broker's, or 10 if the broker has none.
 	MaxDeliveries int
 
 	// Downstream learns how handlers end: nil and Permanent are successes, any other
@@ -160,6 +171,9 @@ func (o *HandleOptions) resolve(r *queue.Receiver) error {
 	}
 	if o.MaxDeliveries == 0 {
 		o.MaxDeliveries = r.Options().MaxDeliveries
+	}
+	if limit := r.Options().MaxDeliveries; o.MaxDeliveries > limit {
+		return invalidOption("HandleOptions.MaxDeliveries is %d, and the receiver dead-letters what comes more than %d times: raise ReceiverOptions.MaxDeliveries, and the queue's own limit if it has one", o.MaxDeliveries, limit)
 	}
 	caps := r.Capabilities()
 	if caps.SessionOnly {

@@ -201,3 +201,30 @@ func TestSessionHoldsDelay(t *testing.T) {
 		})
 	}
 }
+
+// After a short outage of the broker receiving is back within seconds.
+func TestReceivingIsBackAfterAShortOutage(t *testing.T) {
+	for _, outage := range []time.Duration{6 * time.Second, 20 * time.Second} {
+		inBubble(t, nil, func(x *fixture) {
+			p := &faultyBroker{Broker: x.broker}
+			c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+			x.must(err)
+			r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+			x.must(err)
+			p.setReceive(driver.Errorf(driver.Unavailable, "connection reset"))
+			handled := make(chan time.Time, 1)
+			_, stop := x.run(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
+				handled <- time.Now()
+				return nil
+			}), nil, nil)
+			x.send(&queue.Message{Body: []byte("x")})
+			x.wait(outage)
+			p.setReceive(nil)
+			over := time.Now()
+			if took := (<-handled).Sub(over); took > outage {
+				x.Errorf("an outage of %s: back after %s", outage, took)
+			}
+			x.must(stop())
+		})
+	}
+}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type Pool struct {
 	mu        sync.Mutex // guards the fields below
 	state     poolState
 	consumers []*consumer
+	fetchers  int                     // consumers that receive; set while running
 	stop      context.CancelFunc      // ends fetching; set while running
 	hard      context.CancelCauseFunc // ends the handlers' contexts; set while running
 }
@@ -111,7 +113,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		return wrap(op, "", invalidOption("no queue: call Handle first"))
 	}
 	defer close(p.done)
-	p.state = running
+	p.state, p.fetchers = running, len(p.consumers)
 	if before == stopped {
 		p.mu.Unlock()
 		return nil
@@ -145,7 +147,7 @@ func (p *Pool) startConsumers(fetching, base context.Context, failed chan<- erro
 		fetchers.Go(func() {
 			if err := c.fetch(fetching); err != nil {
 				failed <- err
-				p.stop()
+				p.gaveUp(c, err)
 			}
 		})
 	}
@@ -163,6 +165,19 @@ func (p *Pool) startConsumers(fetching, base context.Context, failed chan<- erro
 		}
 	}()
 	return ended
+}
+
+// gaveUp ends the pool when a queue cannot be received from any more, or when the last one
+// cannot if the others are to go on.
+func (p *Pool) gaveUp(c *consumer, err error) {
+	c.log.LogAttrs(c.base, slog.LevelError, "Receiving given up", slog.String("queue", c.name), slog.String("error", err.Error()))
+	p.mu.Lock()
+	p.fetchers--
+	last := p.fetchers == 0
+	p.mu.Unlock()
+	if last || !p.o.ContinueOnError {
+		p.stop()
+	}
 }
 
 // drain waits for the handlers, first as they are, then with their contexts ended.

@@ -48,7 +48,7 @@ func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 	p := &slowRenewals{}
 	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		client, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet()})
+		client, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
 		x.must(err)
 		r, err := client.Receiver(x.Context(), orders, nil)
 		x.must(err)

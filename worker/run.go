@@ -79,14 +79,21 @@ func (r *run) finish(err error) settlement {
 	c := r.c
 	now := time.Now()
 	s := decide(result{err: err, cause: context.Cause(r.ctx), role: r.role, wait: r.wait, count: r.count}, c.rules)
+	if s.disposition != driver.Completed {
+		c.failures.note(r.id, r.count)
+	}
 	if s.counts {
-		c.failures.note(r.id, now)
+		c.failures.noteFailure(r.id, now)
 	}
 	c.renewer.drop(&r.kept.lease)
 	r.kept.settling = settleContext{Context: c.deadlines.next(now), values: r.span}
 	s = r.settle(&r.kept.settling, s)
-	if s.disposition == driver.Completed || s.disposition == driver.DeadLettered {
+	switch s.disposition {
+	case driver.Completed, driver.DeadLettered:
 		c.failures.forget(r.id)
+	case driver.Lost:
+		c.failures.note(r.id, r.count) // the handler returned
+	case driver.Abandoned, driver.Released:
 	}
 	c.observer.Handled(r.span, c.observer.Source, observe.Handled{Took: r.took, Disposition: s.disposition, Err: s.failure})
 	if s.disposition == driver.Abandoned || s.disposition == driver.Released {
@@ -123,7 +130,7 @@ func (r *run) report(s settlement, err error) {
 	case s.failure == nil && log.Enabled(r.span, slog.LevelInfo):
 		log.LogAttrs(r.span, slog.LevelInfo, "Message put off", r.attrs(s, err)...)
 	}
-	if r.role != untried { // no handler returned it
+	if r.role != untried && r.role != exceeded { // else no handler returned it
 		r.c.onError(r.span, r.delivery, err)
 	}
 }
@@ -148,8 +155,14 @@ func (r *run) timed() error {
 	return err
 }
 
-// guarded is call, if the downstream of the handlers lets it through.
+// guarded is call, unless the message came too often, or the downstream of the handlers
+// does not let it through.
 func (r *run) guarded() (err error) {
+	if r.count > r.c.rules.maxDeliveries && r.c.caps.DeadLetter != driver.None {
+		r.permit.Unused()
+		r.role = exceeded
+		return Public(queue.ErrMaxDeliveries)
+	}
 	b := r.c.o.Downstream
 	if b == nil {
 		return r.call()

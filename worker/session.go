@@ -19,6 +19,7 @@ func (c *consumer) fetchSession(ctx context.Context, test backoff.Permit) error 
 		test.Unused()
 		c.pool.slots.release(c.share, 1)
 		if errors.Is(err, queue.ErrNoSession) {
+			c.lookForSessionless(ctx)
 			return nil
 		}
 		return err
@@ -30,6 +31,37 @@ func (c *consumer) fetchSession(ctx context.Context, test backoff.Permit) error 
 		}
 	})
 	return nil
+}
+
+// How often, and how far into the queue, a consumer of sessions looks for messages that it
+// will never get.
+const (
+	sessionlessEvery = 5 * time.Minute
+	sessionlessLook  = 100 // messages
+)
+
+// lookForSessionless warns of messages without a session: no session brings them. It looks
+// only while no session has messages, because that costs a call.
+func (c *consumer) lookForSessionless(ctx context.Context) {
+	now := time.Now()
+	if c.caps.SessionOnly || c.caps.Peek == driver.None || now.Before(c.sessionlessAt) {
+		return
+	}
+	c.sessionlessAt = now.Add(sessionlessEvery)
+	some, _, err := c.receiver.Peek(ctx, "", sessionlessLook)
+	if err != nil {
+		return // the next call to the broker says so
+	}
+	n := 0
+	for _, m := range some {
+		if m.SessionID == "" {
+			n++
+		}
+	}
+	if n > 0 {
+		c.log.LogAttrs(ctx, slog.LevelWarn, "Messages without a session wait: HandleOptions.Sessions does not bring them",
+			slog.String("queue", c.name), slog.Int("messages", n))
+	}
 }
 
 // sessionPause is how long a slot stays empty after a session that could not be
@@ -65,7 +97,13 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 		}
 	}()
 	for turn := 0; turn < c.o.SessionTurn && ctx.Err() == nil; turn++ {
+		if !c.isolated.enter(ctx) {
+			return nil
+		}
 		batch, err := s.Fetch(ctx, 1, c.o.SessionIdle)
+		if len(batch.Deliveries) == 0 {
+			c.isolated.leave()
+		}
 		switch {
 		case err != nil && turn > 0 && errors.Is(err, queue.ErrSessionLost):
 			return nil // some of it was handled before
@@ -78,7 +116,7 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 		}
 		j := job{delivery: batch.Deliveries[0], permit: test}
 		test = backoff.Permit{}
-		if !c.goesOn(ctx, s, c.handleInSession(s, j)) {
+		if !c.goesOn(ctx, s, c.handleEntered(ctx, s, j)) {
 			return nil
 		}
 	}
@@ -107,16 +145,36 @@ func (c *consumer) goesOn(ctx context.Context, s *queue.Session, last settlement
 	return true
 }
 
+// handleEntered handles one message of s: among others, for which the isolation was
+// entered, or alone.
+func (c *consumer) handleEntered(ctx context.Context, s *queue.Session, j job) settlement {
+	if !c.suspects(j.delivery) {
+		defer c.isolated.leave()
+		return c.handleInSession(s, j)
+	}
+	c.isolated.leave()
+	if !c.isolate(ctx, j, c.claimOf(j)) {
+		return settlement{disposition: driver.Lost}
+	}
+	defer c.isolated.leaveAlone()
+	return c.handleInSession(s, j)
+}
+
+// claimOf is what has to be extended of a message of a session beside the session's lock:
+// its claim, nil if it has none.
+func (c *consumer) claimOf(j job) lock {
+	if c.tracks && j.delivery.Encrypted {
+		return claimLock{messageLock{j.delivery}}
+	}
+	return nil
+}
+
 // handleInSession handles one message of s.
 func (c *consumer) handleInSession(s *queue.Session, j job) settlement {
 	ctx, cancel := context.WithCancelCause(c.base)
 	defer cancel(nil)
 	unhook := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })
 	defer unhook()
-	var l lock // the lease of the session keeps the lock
-	if c.tracks && j.delivery.Encrypted {
-		l = claimLock{messageLock{j.delivery}}
-	}
-	r := c.start(ctx, time.Now(), cancel, j, l)
+	r := c.start(ctx, time.Now(), cancel, j, c.claimOf(j)) // the lease of the session keeps the lock
 	return r.do()
 }

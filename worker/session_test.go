@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -70,6 +71,26 @@ func TestPoolWaitsAfterSessionThatFails(t *testing.T) {
 					x.Errorf("a session was accepted %d times in a minute, want about one a second", n)
 				}
 			})
+		})
+	}
+}
+
+// Messages without a session, which no session brings, are warned of.
+func TestSessionlessMessagesAreWarnedOf(t *testing.T) {
+	for _, session := range []string{"", "s"} {
+		inBubble(t, nil, func(x *fixture) {
+			x.send(&queue.Message{Body: []byte("x"), SessionID: session})
+			h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
+			_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{Sessions: true})
+			x.wait(9 * time.Minute)
+			x.must(stop())
+			want := 0
+			if session == "" {
+				want = 2
+			}
+			if n := strings.Count(x.log.String(), "Messages without a session wait"); n != want {
+				x.Errorf("session %q: %d warnings in nine minutes, want %d", session, n, want)
+			}
 		})
 	}
 }

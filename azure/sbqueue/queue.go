@@ -40,7 +40,7 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 	}
 	q.caps = driver.Capabilities{
 		DeadLetter: driver.Native, AbandonDelay: driver.Copy, Schedule: driver.Native, Peek: driver.Native, TTL: driver.Native,
-		BinaryBody: true, Fenced: true,
+		BinaryBody: true, Fenced: true, OrderedBatch: true,
 		MaxBody: limit - metadataBytes, MaxBatch: maxBatch, MaxBatchBytes: limit, // of one message; Send makes batches of maxBatchBytes
 		MaxDeliveries: settings.MaxDeliveries,
 		Lock:          q.lock.duration, MinLock: q.lock.duration, MaxLock: q.lock.duration,

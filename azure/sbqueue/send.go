@@ -24,22 +24,67 @@ type outbound struct {
 	size  int
 }
 
+// session is the message's; empty if it has none.
+func (o *outbound) session() string {
+	if id := o.m.Properties.GroupID; id != nil {
+		return *id
+	}
+	return ""
+}
+
+// sendOutcome is what became of the messages of one Send.
+type sendOutcome struct {
+	results []driver.SendResult
+	failed  map[string]bool // sessions with a message that failed
+}
+
+// set notes the result of one message.
+func (r *sendOutcome) set(o *outbound, err error) {
+	r.results[o.index].Err = err
+	if id := o.session(); err != nil && id != "" {
+		r.failed[id] = true
+	}
+}
+
+// sendable leaves out those whose session has failed meanwhile.
+func (r *sendOutcome) sendable(all []outbound) []outbound {
+	if len(r.failed) == 0 {
+		return all
+	}
+	var left []outbound
+	for _, o := range all {
+		if r.failed[o.session()] {
+			r.results[o.index].Err = &driver.Error{Kind: driver.NotSent}
+			continue
+		}
+		left = append(left, o)
+	}
+	return left
+}
+
 // Send sends in as few transfers as size and partitions allow.
 func (q *queue) Send(ctx context.Context, all []*driver.Message) []driver.SendResult {
-	results := make([]driver.SendResult, len(all))
+	r := &sendOutcome{results: make([]driver.SendResult, len(all)), failed: make(map[string]bool)}
 	var good []outbound
 	for i, m := range all {
 		out, err := q.check(m)
-		if err != nil {
-			results[i].Err = err
-			continue
+		switch {
+		case err != nil:
+			r.results[i].Err = err
+			if m.SessionID != "" {
+				r.failed[m.SessionID] = true
+			}
+		case r.failed[m.SessionID]:
+			r.results[i].Err = &driver.Error{Kind: driver.NotSent}
+		default:
+			good = append(good, outbound{index: i, m: out, size: size(m)})
 		}
-		good = append(good, outbound{index: i, m: out, size: size(m)})
 	}
+	r.failed = make(map[string]bool) // those that are good come before the ones that failed
 	for _, transfer := range q.byPartition(good) {
-		q.send(ctx, transfer, results)
+		q.send(ctx, transfer, r)
 	}
-	return results
+	return r.results
 }
 
 // byPartition splits what is sent, in order, into what may share a transfer: on a
@@ -82,24 +127,27 @@ func (q *queue) partitionKey(m *azservicebus.AMQPAnnotatedMessage) string {
 const annotationPartition = "x-opt-partition-key"
 
 // send sends messages that may share a transfer, in as many as their sizes need.
-func (q *queue) send(ctx context.Context, all []outbound, results []driver.SendResult) {
-	for len(all) > 0 {
+func (q *queue) send(ctx context.Context, all []outbound, r *sendOutcome) {
+	for {
+		if all = r.sendable(all); len(all) == 0 {
+			return
+		}
 		if len(all) == 1 {
-			results[all[0].index].Err = q.sendOne(ctx, all[0])
+			r.set(&all[0], q.sendOne(ctx, all[0]))
 			return
 		}
 		batch, n, err := q.fill(ctx, all)
 		switch {
 		case err != nil:
-			for _, o := range all {
-				results[o.index].Err = err
+			for i := range all {
+				r.set(&all[i], err)
 			}
 			return
 		case n < 2:
-			results[all[0].index].Err = q.sendOne(ctx, all[0]) // it fills a batch, or is larger than one
+			r.set(&all[0], q.sendOne(ctx, all[0])) // it fills a batch, or is larger than one
 			n = 1
 		default:
-			q.sendBatch(ctx, batch, all[:n], results)
+			q.sendBatch(ctx, batch, all[:n], r)
 		}
 		all = all[n:]
 	}
@@ -121,18 +169,18 @@ func (q *queue) fill(ctx context.Context, all []outbound) (batch *azservicebus.M
 }
 
 // sendBatch sends a batch, and both halves of it if the broker refuses it.
-func (q *queue) sendBatch(ctx context.Context, batch *azservicebus.MessageBatch, all []outbound, results []driver.SendResult) {
+func (q *queue) sendBatch(ctx context.Context, batch *azservicebus.MessageBatch, all []outbound, r *sendOutcome) {
 	err := q.transmit(ctx, int(batch.NumBytes()), func(ctx context.Context, s *azservicebus.Sender) error { //nolint:gosec // G115: at most 1 MiB
 		return s.SendMessageBatch(ctx, batch, nil)
 	})
 	if isRefusal(err) {
 		half := len(all) / 2
-		q.send(ctx, all[:half], results)
-		q.send(ctx, all[half:], results)
+		q.send(ctx, all[:half], r)
+		q.send(ctx, all[half:], r)
 		return
 	}
-	for _, o := range all {
-		results[o.index].Err = err
+	for i := range all {
+		r.set(&all[i], err)
 	}
 }
 

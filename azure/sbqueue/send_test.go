@@ -2,6 +2,7 @@ package sbqueue_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -181,5 +182,28 @@ func TestPartitioned(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// After a message that is refused, the later ones of its session do not go.
+func TestSessionAfterARefusal(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true})
+	q := n.open(t)
+	n.inject(t, sbemulator.Fault{On: sbemulator.OnSend, Action: sbemulator.Refuse, Times: 4, Condition: "amqp:not-allowed", Description: "The size quota for the header stream has been exceeded."})
+	all := batchOf(8, 1)
+	for i, m := range all {
+		m.SessionID = []string{"a", "b"}[i%2]
+	}
+	// It refuses the batch of 8, then 4, 2 and 1: all that have message 0 of session a.
+	for i, r := range q.Send(t.Context(), all) {
+		switch {
+		case i == 0 && (r.Err == nil || errors.Is(r.Err, driver.ErrNotSent)):
+			t.Errorf("message 0: %v, want the refusal", r.Err)
+		case i > 0 && i%2 == 0 && !errors.Is(r.Err, driver.ErrNotSent):
+			t.Errorf("message %d of the same session: %v, want ErrNotSent", i, r.Err)
+		case i%2 == 1 && r.Err != nil:
+			t.Errorf("message %d of another session: %v", i, r.Err)
+		}
 	}
 }

@@ -54,6 +54,7 @@ func TestDecide(t *testing.T) {
 		{"not due by less than a timer", rejected(driver.ReasonMessageFromFuture, -1), release(minWait)},
 		{"replayed", rejected(driver.ReasonNonceReused, 0), dead},
 		{"claimed by another", rejected(driver.ReasonNonceBusy, lock), abandon(lock)},
+		{"delivered too often", rejected(driver.ReasonMaxDeliveries, 0), dead},
 		{"replay store away", rejected(driver.ReasonReplayStore, 8*time.Second), release(8 * time.Second)},
 	} {
 		policy := Policy{MaxDeliveries: 3, RotationHorizon: 15 * time.Minute, Delays: true}

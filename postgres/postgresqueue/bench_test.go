@@ -261,9 +261,11 @@ func TestSnapshot(t *testing.T) {
 	defer func() { _ = look.Close(ctx) }()
 	n, largest := soak(40_000, 2_000_000), int64(0)
 	done := 0
+	var first, last time.Duration // for 1000 messages
 	for done < n {
+		begin := time.Now()
 		fill(t, q, 1000, func(i int) string { return []string{"", fmt.Sprint("s", i%97)}[i%2] })
-		for begin := done; done < begin+1000; {
+		for batch := done; done < batch+1000; {
 			k, err := take(q, 100)
 			if err != nil {
 				t.Fatal(err)
@@ -275,13 +277,16 @@ func TestSnapshot(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if last = time.Since(begin); first == 0 {
+			first = last
+		}
 		largest = max(largest, pages(t, look, schema+".message"), pages(t, look, schema+".session"), pages(t, look, schema+".tally"))
 	}
 	// Without tend there are two dead rows of message for each message, 70 a page.
 	if limit := int64(128 + 4*5000*2/70); largest > limit {
 		t.Errorf("after %d messages under a snapshot a table has had %d pages, want at most %d", n, largest, limit)
 	}
-	t.Logf("%d messages under a snapshot: at most %d pages in a table", n, largest)
+	t.Logf("%d messages under a snapshot: at most %d pages in a table; the first 1000 in %s, the last in %s", n, largest, first, last)
 	st, err := q.Stats(ctx)
 	if err != nil || st.Ready+st.InFlight+st.Scheduled != 0 {
 		t.Errorf("the queue has %+v, %v, want nothing", st, err)

@@ -17,8 +17,12 @@ import (
 	"github.com/queue-runtime/queue/testbed/postgresattack"
 )
 
-// shortLock outlasts a stall of a busy machine.
-const shortLock = 1500 * time.Millisecond
+// Locks outlast the stalls of a machine under load: the short one a few new
+// connections, the other a thousand settlements.
+const (
+	shortLock = 4 * time.Second
+	longLock  = 5 * time.Minute
+)
 
 var schemas atomic.Int64
 
@@ -66,7 +70,7 @@ func harness(t testing.TB, query string, limits postgresqueue.QueueOptions) driv
 			if o.MaxDeliveries = s.MaxDeliveries; o.MaxDeliveries == 0 {
 				o.MaxDeliveries = -1
 			}
-			if s.ShortLock {
+			if o.Lock = longLock; s.ShortLock {
 				o.Lock = shortLock
 			}
 			if s.Dedup {

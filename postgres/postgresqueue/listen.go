@@ -121,6 +121,7 @@ func (b *Broker) listenNow(ctx context.Context) bool {
 	})
 	select {
 	case <-b.listen.ready:
+	case <-b.life.Done(): // perhaps before the goroutine began
 	case <-ctx.Done():
 	}
 	return began

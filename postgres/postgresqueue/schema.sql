@@ -777,7 +777,7 @@ BEGIN
 	END IF;
 	SELECT coalesce(sum(ready + later + locked), 0) INTO live FROM tally;
 	-- In pages of 8 KiB; one holds some 70 rows of message or session, and 180 of tally.
-	-- 100,000 rows move in about a second.
+	-- Calls wait while rows move: 100,000 took 3.6 s on two busy cores.
 	add_up := pg_relation_size('tally') >= 128 * 8192;
 	messages := live <= 100000 AND pg_relation_size('message') >= greatest(128 * 8192, live * 3 * 8192 / 70);
 	sessions := pg_relation_size('session') >= 64 * 8192 AND live <= 100000;

@@ -56,11 +56,18 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 	}
 	contents := make([]content, len(m))
 	total, good := 0, 0
+	failed := make(map[string]bool) // sessions with a message that cannot be stored
 	for i := range m {
+		if m[i] != nil && failed[m[i].SessionID] {
+			results[i].Err = &driver.Error{Kind: driver.NotSent}
+			continue
+		}
 		if results[i].Err = q.check(m[i]); results[i].Err == nil {
 			contents[i] = newContent(m[i])
 			total += contents[i].size
 			good++
+		} else if m[i] != nil && m[i].SessionID != "" {
+			failed[m[i].SessionID] = true
 		}
 	}
 	if limit := q.Capabilities().MaxBatchBytes; total > limit {

@@ -3,8 +3,8 @@
 //
 // It needs the programs initdb and postgres, version 14 or newer: in the path, or where
 // Debian's packages have them. They refuse to run as root, so a test that runs as root
-// starts them as the user postgres or nobody. Every local user can log in as every role
-// without a password.
+// starts them as the user postgres, or as one without rights. Every local user can log
+// in as every role without a password.
 package postgres
 
 import (
@@ -63,6 +63,10 @@ type running struct {
 	input   io.Closer // the server ends when its input ends, so also with this process
 	ended   chan struct{}
 	err     error // of the process, set before ended is closed
+
+	// silent is closed when no process has the log open: each one of the server has
+	// it, so they all have ended.
+	silent chan struct{}
 }
 
 // Start creates a cluster and starts its server. A nil o means the zero Options. The
@@ -163,9 +167,9 @@ func (s *Server) Restart() error {
 		return errors.Join(err, log.Close(), write.Close())
 	}
 	_ = write.Close() // the child has its own
-	r := &running{command: command, input: input, ended: make(chan struct{})}
+	r := &running{command: command, input: input, ended: make(chan struct{}), silent: make(chan struct{})}
 	ready := make(chan string, 1) // the log up to the line that says ready, or its end
-	go readLog(log, ready)
+	go func() { readLog(log, ready); close(r.silent) }()
 	go func() { r.err = command.Wait(); close(r.ended) }()
 	timeout := time.NewTimer(startTimeout)
 	defer timeout.Stop()
@@ -227,8 +231,9 @@ func (s *Server) Kill() error {
 	}
 	<-s.run.ended
 	_ = s.run.input.Close()
+	<-s.run.silent // a cluster does not start while a process of the last server has its memory
 	s.run = nil
-	return nil // its other processes end by themselves, and the next start waits for them
+	return nil
 }
 
 // Close stops the server and removes its files.

@@ -83,8 +83,8 @@ func (s *shell) must(command string) string {
 func TestReceiveFollow(t *testing.T) {
 	t.Parallel()
 	s := newShell(t)
+	s.must("echo one | qrt send q --id m1") // receive makes no queue
 	p := s.start("receive", "q", "--follow", "--json")
-	s.must("echo one | qrt send q --id m1")
 	s.must("echo two | qrt send q --id m2")
 	for _, want := range []string{"m1", "m2"} {
 		var m struct {
@@ -153,7 +153,7 @@ func TestRedriveInterrupted(t *testing.T) {
 	s := newShell(t)
 	s.must("printf 'a\\nb\\nc\\nd\\ne\\nf\\n' | qrt send q --lines --plaintext")
 	s.run("qrt receive q --all --policy reject")
-	p := s.start("dlq", "redrive", "q", "--rate", "1")
+	p := s.start("dlq", "redrive", "q", "--yes", "--rate", "1")
 	var at struct {
 		Queues []struct {
 			Ready       int `json:"ready"`

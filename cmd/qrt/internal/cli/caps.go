@@ -42,7 +42,7 @@ names that end in _s are seconds, and 0 means that no limit is known.`,
 }
 
 func (a *app) caps(ctx context.Context, name string) error {
-	return a.with(ctx, access{looks: true}, func(c *connection) (err error) {
+	return a.with(ctx, access{named: []string{name}, looks: true}, func(c *connection) (err error) {
 		q, err := c.broker.Open(ctx, name, nil)
 		if err != nil {
 			return err

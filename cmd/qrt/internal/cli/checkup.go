@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	queue "github.com/queue-runtime/queue"
@@ -66,6 +67,14 @@ func (x *doctorRun) one(ctx context.Context, c *connection, name string) error {
 	onSQS, _ := c.broker.(*sqsqueue.Broker)
 	if onSQS != nil {
 		x.permissions(ctx, onSQS, name)
+	}
+	if l, ok := c.broker.(queueLister); ok {
+		// Opening it would make it.
+		existing, err := l.Queues(ctx)
+		if err == nil && !slices.Contains(existing, name) {
+			x.find(levelError, "queue", missingAdvice(name, c.existing(ctx)), "there is no queue of this name")
+			return ctx.Err()
+		}
 	}
 	q, err := c.broker.Open(ctx, name, nil)
 	if err != nil {

@@ -58,6 +58,7 @@ func (a *app) completeWords(root *cobra.Command) {
 	for path, kind := range map[string]int{
 		"send": queueFiles, "receive": oneQueue, "peek": oneQueue, "caps": oneQueue,
 		"stats": someQueues, "doctor": someQueues, "keys audit": someQueues,
+		"audit missing": oneQueue, "audit accept": oneQueue,
 		"dlq list": oneQueue, "dlq show": oneQueue, "dlq redrive": oneQueue, "dlq purge": oneQueue,
 	} {
 		c, rest, err := root.Find(strings.Fields(path))
@@ -72,7 +73,7 @@ func (a *app) completeWords(root *cobra.Command) {
 	}
 	for flag, list := range map[string][]string{
 		"broker": {"sqlite:///", "mem://", "postgres://", "sqs://", "sb://"},
-		"keys":   {"file:///", "env://", "awssm://", "azkv://"},
+		"keys":   {"file:///", "folder:///", "env://", "awssm://", "azkv://"},
 		"nonces": {"sqlite:///", "mem://"},
 	} {
 		must(root.RegisterFlagCompletionFunc(flag, schemes(list...)))

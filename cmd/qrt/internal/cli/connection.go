@@ -34,6 +34,9 @@ type connection struct {
 type access struct {
 	// queues are those that the command works on: their own keys are opened.
 	queues []string
+	// named are the queues that were named by the user, if queues are not: an error says
+	// which name was perhaps meant.
+	named []string
 	// looks: the command makes nothing, neither a file nor a queue.
 	looks bool
 	// plain: send without sealing, whatever keys there are.
@@ -157,7 +160,7 @@ func (a *app) with(ctx context.Context, n access, f func(*connection) error) err
 	if err != nil {
 		return err
 	}
-	err = f(c)
+	err = c.explainMissing(ctx, f(c), append(n.named, n.queues...))
 	if cerr := c.close(ctx); err == nil {
 		err = cerr
 	}

@@ -93,7 +93,8 @@ func (a *app) withDeadOf(ctx context.Context, name, group string, f func(*connec
 
 func (a *app) dlqListCommand() *cobra.Command {
 	var o filterOptions
-	var full, stored bool
+	var stored bool
+	l := list{a: a, dead: true}
 	c := &cobra.Command{
 		Use:   "list QUEUE",
 		Short: "List dead letters, with the reason of each",
@@ -101,11 +102,15 @@ func (a *app) dlqListCommand() *cobra.Command {
 from the broker's storage: they are for display and not authenticated.
 
 With --envelope each comes with its stored bytes, stored_base64. For a message that
-does not open they are the only evidence.`,
+does not open they are the only evidence. Evidence for others should hold no bodies
+in the clear: --no-body leaves them out, and umask 077 keeps the file to yourself.
+
+A message ID that ends with … stands for the only ID that begins so, as in the
+tables of a narrow terminal.`,
 		Example: example(`
 			qrt dlq list task-tactician
 			qrt dlq list task-tactician --reason authentication_failed --since 24h --json
-			qrt dlq list task-tactician --envelope --json > evidence.jsonl`),
+			(umask 077; qrt dlq list task-tactician --envelope --no-body --json > evidence.jsonl)`),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := o.filter(time.Now())
@@ -116,24 +121,27 @@ does not open they are the only evidence.`,
 				if !a.settings.json {
 					return usagef("--envelope needs --json")
 				}
-				return a.dlqEvidence(cmd.Context(), args[0], filter)
+				return a.dlqEvidence(cmd.Context(), args[0], filter, l)
 			}
-			return a.dlqList(cmd.Context(), args[0], filter, full)
+			return a.dlqList(cmd.Context(), args[0], filter, l)
 		},
 	}
 	o.flags(c.Flags())
-	c.Flags().BoolVar(&full, "full", false, "show bodies and every field of each message")
+	c.Flags().BoolVar(&l.full, "full", false, "show bodies and every field of each message")
+	c.Flags().BoolVar(&l.noBody, "no-body", false, "leave bodies out of --full and --json")
 	c.Flags().BoolVar(&stored, "envelope", false, "with --json: add the stored bytes of each")
 	return c
 }
 
 // dlqEvidence lists dead letters with their stored bytes.
-func (a *app) dlqEvidence(ctx context.Context, name string, filter *deadletter.Filter) error {
+func (a *app) dlqEvidence(ctx context.Context, name string, filter *deadletter.Filter, l list) error {
 	return a.withDead(ctx, name, func(c *connection, d *deadletter.Queue) error {
 		return c.rawDeadLetters(ctx, name, func(raw iter.Seq2[*driver.Delivery, error]) error {
 			next, stop := iter.Pull2(raw)
 			defer stop()
-			n := 0
+			if err := resolveIDs(ctx, d, filter); err != nil {
+				return err
+			}
 			for p, err := range d.All(ctx, filter) {
 				if err != nil {
 					return err
@@ -153,10 +161,9 @@ func (a *app) dlqEvidence(ctx context.Context, name string, filter *deadletter.F
 						break
 					}
 				}
-				writeJSON(a.Out, r)
-				n++
+				l.add(r)
 			}
-			if n == 0 {
+			if l.n == 0 {
 				return nothingf("no dead letter of %q is selected", display.Safe(name))
 			}
 			return nil
@@ -164,11 +171,14 @@ func (a *app) dlqEvidence(ctx context.Context, name string, filter *deadletter.F
 	})
 }
 
-func (a *app) dlqList(ctx context.Context, name string, filter *deadletter.Filter, full bool) error {
+func (a *app) dlqList(ctx context.Context, name string, filter *deadletter.Filter, l list) error {
 	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
-		l := list{a: a, full: full, dead: true}
+		if err := resolveIDs(ctx, d, filter); err != nil {
+			return err
+		}
 		for p, err := range d.All(ctx, filter) {
 			if err != nil {
+				l.end()
 				return err
 			}
 			l.add(newLetterReport(p))
@@ -177,19 +187,39 @@ func (a *app) dlqList(ctx context.Context, name string, filter *deadletter.Filte
 		if l.n == 0 {
 			return nothingf("no dead letter of %q is selected", display.Safe(name))
 		}
-		if !a.settings.json && !full {
-			a.screen.Note(number(l.n, "", "dead letter") + ". Back to the queue: qrt dlq redrive " + display.Safe(name))
+		if !a.settings.json && !l.full {
+			a.screen.Note(l.advice(display.Safe(name)))
 		}
 		return nil
 	})
 }
 
+// suspectReasons are those for which a message may have been altered, forged or replayed:
+// sent back it becomes a dead letter again, unless the fault was here (a wrong key).
+var suspectReasons = map[string]bool{
+	driver.ReasonAuthentication: true, driver.ReasonInvalidEnvelope: true, driver.ReasonNonceReused: true, driver.ReasonPlaintext: true, driver.ReasonSender: true,
+}
+
+// advice says what to do about the dead letters of a queue.
+func (l *list) advice(name string) string {
+	text := number(l.n, "", "dead letter") + "."
+	if l.suspect > 0 {
+		text += " " + display.Count(l.suspect) + " may be altered, forged or replayed: keep the evidence and find the cause before anything is sent back (docs/runbooks/tampering.md; after a wrong key: docs/runbooks/wrong-key.md)."
+	}
+	if l.suspect < l.n {
+		text += " Once the cause is gone, back to the queue: qrt dlq redrive " + name
+	}
+	return text
+}
+
 func (a *app) dlqShowCommand() *cobra.Command {
 	var raw bool
+	var l list
 	c := &cobra.Command{
 		Use:   "show QUEUE MESSAGE-ID",
 		Short: "Show one dead letter",
-		Long: `Show shows a dead letter, with its body if --keys has its key and it opens. With
+		Long: `Show shows a dead letter and its reason, with its body if --keys has its key and it
+opens. The beginning of a message ID is enough if no other begins so. With
 --envelope it writes the stored bytes as they are, for qrt inspect or qrt open.`,
 		Example: example(`
 			qrt dlq show task-tactician delivery-42
@@ -199,17 +229,23 @@ func (a *app) dlqShowCommand() *cobra.Command {
 			if raw {
 				return a.dlqEnvelope(cmd.Context(), args[0], args[1])
 			}
-			return a.dlqShow(cmd.Context(), args[0], args[1])
+			l.a = a
+			return a.dlqShow(cmd.Context(), args[0], args[1], l)
 		},
 	}
+	c.Flags().BoolVar(&l.noBody, "no-body", false, "leave the body out")
 	c.Flags().BoolVar(&raw, "envelope", false, "write the stored body as it is")
 	return c
 }
 
-func (a *app) dlqShow(ctx context.Context, name, id string) error {
+func (a *app) dlqShow(ctx context.Context, name, id string, l list) error {
 	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
 		found := 0
-		for p, err := range d.All(ctx, &deadletter.Filter{MessageIDs: []string{id}}) {
+		full, err := fullID(ctx, d, id)
+		if err != nil {
+			return err
+		}
+		for p, err := range d.All(ctx, &deadletter.Filter{MessageIDs: []string{full}}) {
 			if err != nil {
 				return err
 			}
@@ -218,6 +254,9 @@ func (a *app) dlqShow(ctx context.Context, name, id string) error {
 				return nil
 			}
 			r := newLetterReport(p)
+			if l.noBody {
+				r = r.withoutBody()
+			}
 			a.print(r, r.show)
 		}
 		if found == 0 {
@@ -238,9 +277,13 @@ func oneOfMany(name, id string) string {
 
 // dlqEnvelope writes the stored body of a dead letter.
 func (a *app) dlqEnvelope(ctx context.Context, name, id string) error {
-	return a.with(ctx, access{looks: true}, func(c *connection) error {
+	return a.withDead(ctx, name, func(c *connection, d *deadletter.Queue) error {
+		id, err := fullID(ctx, d, id)
+		if err != nil {
+			return err
+		}
 		var found *driver.Delivery
-		err := c.rawDeadLetters(ctx, name, func(raw iter.Seq2[*driver.Delivery, error]) error {
+		err = c.rawDeadLetters(ctx, name, func(raw iter.Seq2[*driver.Delivery, error]) error {
 			for d, err := range raw {
 				switch {
 				case err != nil:

@@ -212,6 +212,8 @@ func (x *doctorRun) nonces(ctx context.Context) {
 	switch {
 	case stats.Full() >= 0.8:
 		x.find(levelWarning, check, "raise its bounds before it is full: receiving stops then", "the replay store is %.0f %% full: %d records, %d streams, %d intervals", 100*stats.Full(), stats.Records, stats.Streams, stats.Intervals)
+	case projected(&stats, time.Now()) >= 1:
+		x.find(levelWarning, check, "raise its bounds, or find out what grows: see docs/sizing.md", "the replay store will be full if it goes on as in the %s since it was made: %d records, %d streams", old(time.Since(stats.Stamp.Birth)), stats.Records, stats.Streams)
 	case strings.HasPrefix(s.nonces.value, "mem:"):
 		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and is lost when that ends")
 	case neighbours(s.broker.value, s.nonces.value):

@@ -39,7 +39,7 @@ func (a *app) openKeysAt(ctx context.Context, s setting) (*keys.Cached, error) {
 	p, err := connect.OpenKeys(ctx, s.value)
 	if err != nil {
 		if !strings.Contains(s.value, "://") && !strings.HasPrefix(s.value, "file:") {
-			return nil, usagef("%s is no URL of keys (its value is not shown): use file:///path or env://PREFIX; if it holds keys themselves, give them a variable of another name", s.source)
+			return nil, usagef("%s is no URL of keys (its value is not shown): use file:///path, folder:///path or env://PREFIX; if it holds keys themselves, give them a variable of another name", s.source)
 		}
 		return nil, err
 	}

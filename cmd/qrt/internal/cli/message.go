@@ -5,11 +5,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -23,14 +25,15 @@ type messageReport struct {
 	ContentType     string            `json:"content_type,omitempty"`
 	Attributes      map[string]string `json:"attributes,omitempty"`
 	Unauthenticated map[string]string `json:"unauthenticated,omitempty"`
-	Encrypted       bool              `json:"encrypted"`
-	KeyID           keys.ID           `json:"key_id,omitempty"`
-	Origin          string            `json:"origin,omitempty"`
-	EncryptedAt     *time.Time        `json:"encrypted_at,omitempty"`
-	BrokerID        string            `json:"broker_id,omitempty"`
-	Deliveries      int               `json:"deliveries"`
-	EnqueuedAt      *time.Time        `json:"enqueued_at,omitempty"`
-	Size            int               `json:"size"`
+	exact
+	Encrypted   bool       `json:"encrypted"`
+	KeyID       keys.ID    `json:"key_id,omitempty"`
+	Origin      string     `json:"origin,omitempty"`
+	EncryptedAt *time.Time `json:"encrypted_at,omitempty"`
+	BrokerID    string     `json:"broker_id,omitempty"`
+	Deliveries  int        `json:"deliveries"`
+	EnqueuedAt  *time.Time `json:"enqueued_at,omitempty"`
+	Size        int        `json:"size"`
 	payload
 	// Stored is the body as the broker has it, if it was asked for.
 	Stored     []byte            `json:"stored_base64,omitempty"`
@@ -39,6 +42,57 @@ type messageReport struct {
 	// Error says why a message that was looked at does not open.
 	Error  string `json:"error,omitempty"`
 	Reason string `json:"error_type,omitempty"`
+
+	hidden bool // the body was left out on request
+}
+
+// exact holds the bytes of texts that are not UTF-8: in JSON each such byte becomes
+// U+FFFD.
+type exact struct {
+	MessageID       []byte            `json:"message_id_base64,omitempty"`
+	SessionID       []byte            `json:"session_id_base64,omitempty"`
+	CorrelationID   []byte            `json:"correlation_id_base64,omitempty"`
+	ContentType     []byte            `json:"content_type_base64,omitempty"`
+	Attributes      map[string][]byte `json:"attributes_base64,omitempty"`
+	Unauthenticated map[string][]byte `json:"unauthenticated_base64,omitempty"`
+}
+
+func exactOf(m *queue.Received) exact {
+	return exact{
+		MessageID: notUTF8(m.ID), SessionID: notUTF8(m.SessionID), CorrelationID: notUTF8(m.CorrelationID), ContentType: notUTF8(m.ContentType),
+		Attributes: valuesNotUTF8(m.Attributes), Unauthenticated: valuesNotUTF8(m.Unauthenticated),
+	}
+}
+
+// notUTF8 is the bytes of a text that is not UTF-8, nil of any other.
+func notUTF8(text string) []byte {
+	if utf8.ValidString(text) {
+		return nil
+	}
+	return []byte(text)
+}
+
+func valuesNotUTF8(m map[string]string) map[string][]byte {
+	var out map[string][]byte
+	for name, value := range m {
+		if b := notUTF8(value); b != nil {
+			if out == nil {
+				out = make(map[string][]byte)
+			}
+			out[name] = b
+		}
+	}
+	return out
+}
+
+// withoutBody is the report without what the message says: for evidence that others are
+// to see.
+func (r messageReport) withoutBody() messageReport {
+	r.payload, r.hidden = payload{}, true
+	if !envelope.IsSealed(r.Stored) {
+		r.Stored = nil // it is the body
+	}
+	return r
 }
 
 // deadLetterReport says why a message is in the dead-letter queue. The receiver or the
@@ -84,6 +138,7 @@ func newMessageReport(m *queue.Received) messageReport {
 		EnqueuedAt:      instant(m.EnqueuedAt),
 		Size:            len(m.Body),
 		payload:         newPayload(m.Body),
+		exact:           exactOf(m),
 	}
 }
 
@@ -172,8 +227,11 @@ func (r *messageReport) show(s *display.Screen) {
 func (r *messageReport) showBody(s *display.Screen) {
 	switch {
 	case r.Error != "":
+	case r.hidden:
+		s.Printf("%s\n", s.Dim("(body of "+display.Bytes(r.Size)+" not shown)"))
 	case r.Body != nil:
-		s.Printf("%s\n", display.Block(strings.TrimRight(*r.Body, "\n")))
+		// Framed, so that a body cannot look like the next message.
+		s.Printf("%s", s.Frame(strings.TrimRight(*r.Body, "\n")))
 	default:
 		s.Printf("%s\n", s.Dim("("+display.Count(len(r.Base64))+" bytes that are no text)"))
 	}

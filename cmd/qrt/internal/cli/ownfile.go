@@ -29,6 +29,14 @@ func (s *settings) ownFiles() ownFiles {
 		switch scheme {
 		case "file":
 			add(path)
+		case "folder":
+			entries, err := os.ReadDir(path)
+			if err != nil {
+				continue // opening it tells what is wrong
+			}
+			for _, e := range entries {
+				add(filepath.Join(path, e.Name()))
+			}
 		case "sqlite":
 			add(path)
 			add(path + "-wal")

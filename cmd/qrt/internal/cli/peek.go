@@ -13,7 +13,7 @@ import (
 
 func (a *app) peekCommand() *cobra.Command {
 	var max int
-	var full bool
+	var l list
 	c := &cobra.Command{
 		Use:   "peek QUEUE",
 		Short: "Look at waiting messages without taking them",
@@ -29,21 +29,22 @@ delivery, and checks neither age nor replays. It opens bodies whose key is among
 			if max < 1 {
 				return usagef("--max must be at least 1")
 			}
-			return a.peek(cmd.Context(), args[0], max, full)
+			l.a = a
+			return a.peek(cmd.Context(), args[0], max, l)
 		},
 	}
 	c.Flags().IntVarP(&max, "max", "n", 20, "how many messages to show at most")
-	c.Flags().BoolVar(&full, "full", false, "show bodies and every field of each message")
+	c.Flags().BoolVar(&l.full, "full", false, "show bodies and every field of each message")
+	c.Flags().BoolVar(&l.noBody, "no-body", false, "leave bodies out of --full and --json")
 	return c
 }
 
-func (a *app) peek(ctx context.Context, name string, max int, full bool) error {
+func (a *app) peek(ctx context.Context, name string, max int, l list) error {
 	return a.with(ctx, access{queues: []string{name}, looks: true}, func(c *connection) error {
 		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{})
 		if err != nil {
 			return err
 		}
-		l := list{a: a, full: full}
 		for cursor := ""; l.n < max; {
 			some, next, err := rx.Peek(ctx, cursor, min(max-l.n, 100))
 			if err != nil {
@@ -66,15 +67,23 @@ func (a *app) peek(ctx context.Context, name string, max int, full bool) error {
 
 // list shows messages: as JSON Lines, whole, or as rows of a table.
 type list struct {
-	a    *app
-	full bool
-	dead bool // of dead letters
-	n    int
-	rows *display.List
+	a       *app
+	full    bool
+	noBody  bool // leave bodies out
+	dead    bool // of dead letters
+	suspect int  // dead letters that did not pass the checks: sending them back is no remedy
+	n       int
+	rows    *display.List
 }
 
 func (l *list) add(r messageReport) {
 	l.n++
+	if l.noBody {
+		r = r.withoutBody()
+	}
+	if l.dead && r.DeadLetter != nil && suspectReasons[r.DeadLetter.Reason] {
+		l.suspect++
+	}
 	s := l.a.screen
 	switch {
 	case l.a.settings.json:
@@ -86,9 +95,15 @@ func (l *list) add(r messageReport) {
 		r.show(s)
 	default:
 		if l.rows == nil {
-			columns := display.Columns("message", "session", "body", "key", ">age", ">deliveries", ">size")
+			columns := []display.Column{
+				{Title: "message", ID: true}, {Title: "session", Drop: 1}, {Title: "body"}, {Title: "key", Drop: 2},
+				{Title: "age", Right: true, Drop: 3}, {Title: "deliveries", Right: true, Drop: 4}, {Title: "size", Right: true, Drop: 5},
+			}
 			if l.dead {
-				columns = display.Columns("message", "session", "body", "key", "reason", ">dead for")
+				columns = []display.Column{
+					{Title: "message", ID: true}, {Title: "session", Drop: 1}, {Title: "body", Drop: 4}, {Title: "key", Drop: 3},
+					{Title: "reason"}, {Title: "dead for", Right: true, Drop: 2},
+				}
 			}
 			l.rows = s.List(columns)
 		}

@@ -22,6 +22,7 @@ type receiveOptions struct {
 	session              string
 	nextSession          bool
 	wait, delay          time.Duration
+	group                string
 }
 
 func (a *app) receiveCommand() *cobra.Command {
@@ -36,6 +37,9 @@ and then completes it: it leaves the queue. With --abandon it goes back.
 A message that does not authenticate, is too old or was replayed is never
 printed: it is dead-lettered, or given back, as the library does, and receive
 says so. Plaintext is printed with a warning, or rejected, by --policy.
+
+Receive makes no queue: one that does not exist is an error. With --follow it goes on
+while the broker is away or its file is locked, until it is interrupted.
 
 The exit code is 3 if there was no message, and 1 if all were rejected.`,
 		Example: example(`
@@ -75,6 +79,7 @@ The exit code is 3 if there was no message, and 1 if all were rejected.`,
 	f.BoolVar(&o.body, "body", false, "print bodies only, each ending a line")
 	f.StringVar(&o.session, "session", "", "receive from this session only: its `ID`")
 	f.BoolVar(&o.nextSession, "next-session", false, "receive from the next session that is free")
+	f.StringVar(&o.group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	f.StringVar(&wait, "wait", "2s", "`duration` to wait for a message")
 	c.MarkFlagsMutuallyExclusive("max", "all", "follow")
 	return c
@@ -92,12 +97,41 @@ type receiving struct {
 	taken     int
 	rejected  int
 	unsettled []*queue.Delivery // to be abandoned at the end
+	outage    outage
+}
+
+// outage is a time in which --follow cannot receive.
+type outage struct{ wait time.Duration } // before the next try; 0: there is none
+
+const (
+	firstPause = time.Second
+	lastPause  = 15 * time.Second // so that it goes on soon after the outage
+)
+
+// goesOn reports whether --follow goes on after an error: one that passes, such as a
+// broker that is away or a file that is locked. It waits before it returns.
+func (r *receiving) goesOn(ctx context.Context, err error) bool {
+	if !r.o.follow || !report(err).Transient || ctx.Err() != nil {
+		return false
+	}
+	if r.outage.wait == 0 {
+		r.a.warn("going on until interrupted: " + err.Error())
+	}
+	r.outage.wait = min(max(firstPause, 2*r.outage.wait), lastPause)
+	timer := time.NewTimer(r.outage.wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
 	r := &receiving{a: a, o: o}
-	err := a.with(ctx, access{queues: []string{name}, rejected: r.reject}, func(c *connection) (err error) {
-		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait})
+	err := a.with(ctx, access{queues: []string{name}, rejected: r.reject, looks: true}, func(c *connection) (err error) {
+		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait, Group: o.group, NoAccounting: true})
 		if err != nil {
 			return err
 		}
@@ -133,13 +167,17 @@ func (r *receiving) run(ctx context.Context, src messages) error {
 		seen := r.taken + r.rejected
 		batch, err := src.Receive(ctx, 1)
 		if err != nil {
+			if r.goesOn(ctx, err) {
+				continue
+			}
 			if errors.Is(err, queue.ErrReceivingPaused) {
 				return advise(err, "is this the right key? See qrt doctor and qrt dlq list")
 			}
 			return err
 		}
+		r.outage = outage{}
 		for _, d := range batch {
-			if err := r.take(ctx, d); err != nil {
+			if err := r.take(ctx, d); err != nil && !r.goesOn(ctx, err) {
 				return err
 			}
 		}
@@ -167,6 +205,9 @@ func (r *receiving) sessions(ctx context.Context, rx *queue.Receiver) error {
 			return nil
 		}
 		if err != nil {
+			if r.goesOn(ctx, err) {
+				continue
+			}
 			return err
 		}
 		err = r.run(ctx, s)

@@ -32,7 +32,8 @@ type redriveReport struct {
 func (a *app) dlqRedriveCommand() *cobra.Command {
 	var o filterOptions
 	var r deadletter.RedriveOptions
-	var ttl, group string
+	var ttl string
+	var call redriveCall
 	c := &cobra.Command{
 		Use:   "redrive QUEUE",
 		Short: "Send dead letters back to their queue",
@@ -46,10 +47,14 @@ stays the same message: receivers handle it once, however often it is redriven.
 That needs --nonces, the replay store of the queue's receivers, and their
 --group: a message that was handled, or that the store neither knows nor can
 prove to be unused, is refused. --accept-replay-risk vouches for those that it
-does not know.`,
+does not know.
+
+Redrive asks before it sends anything, unless --yes or --dry-run is given. If it
+cannot reach all of them, because other receivers hold some, it says how many are
+left, and the exit code is 1.`,
 		Example: example(`
 			qrt dlq redrive task-tactician --dry-run
-			qrt dlq redrive task-tactician --reason max_deliveries --since 24h --rate 50
+			qrt dlq redrive task-tactician --reason max_deliveries --since 24h --rate 50 --yes
 			qrt dlq redrive task-tactician --reason message_expired --reseal --nonces sqlite:///var/lib/qrt/nonces.db`),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -75,29 +80,46 @@ does not know.`,
 					return usagef("--ttl wants a duration such as 24h")
 				}
 			}
-			return a.redrive(cmd.Context(), args[0], group, &r)
+			call.queue = args[0]
+			return a.redrive(cmd.Context(), call, &r)
 		},
 	}
 	o.flags(c.Flags())
 	f := c.Flags()
 	f.BoolVar(&r.Reseal, "reseal", false, "seal each anew, under the current key")
 	f.BoolVar(&r.AcceptReplayRisk, "accept-replay-risk", false, "reseal also what the replay store does not know")
-	f.StringVar(&group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
+	f.StringVar(&call.group, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	f.StringVar(&ttl, "ttl", "", "`duration` for which a resealed message may be delivered (default: what it has)")
 	f.Float64Var(&r.Rate, "rate", 0, "messages a second at most (default: no limit)")
+	f.BoolVar(&call.yes, "yes", false, "do not ask")
 	f.BoolVar(&r.DryRun, "dry-run", false, "find out what would be done, and do nothing")
 	return c
 }
 
-func (a *app) redrive(ctx context.Context, name, group string, o *deadletter.RedriveOptions) error {
-	return a.withDeadOf(ctx, name, group, func(_ *connection, d *deadletter.Queue) error {
+// redriveCall says whose dead letters to redrive.
+type redriveCall struct {
+	queue, group string
+	yes          bool // do not ask
+}
+
+func (a *app) redrive(ctx context.Context, call redriveCall, o *deadletter.RedriveOptions) error {
+	name := call.queue
+	return a.withDeadOf(ctx, name, call.group, func(_ *connection, d *deadletter.Queue) error {
+		if err := resolveIDs(ctx, d, o.Filter); err != nil {
+			return err
+		}
 		total := 0
-		if a.errors.Terminal() && !a.settings.json {
-			s, err := d.Stats(ctx, o.Filter)
+		if a.errors.Terminal() && !a.settings.json || !call.yes && !o.DryRun {
+			n, err := countLetters(ctx, d, name, o.Filter)
 			if err != nil {
 				return err
 			}
-			total = s.Count
+			total = n
+		}
+		if !o.DryRun {
+			if err := a.confirm(call.yes, fmt.Sprintf("Send %s back to %s?", number(total, "", "dead letter"), display.Safe(name))); err != nil {
+				return err
+			}
 		}
 		bar := a.errors.Bar("redriving", total)
 		if a.settings.json {
@@ -181,11 +203,15 @@ type purgeReport struct {
 func (a *app) dlqPurgeCommand() *cobra.Command {
 	var o filterOptions
 	var all, yes bool
+	var of string
 	c := &cobra.Command{
 		Use:   "purge QUEUE",
 		Short: "Delete dead letters for good",
 		Long: `Purge deletes the dead letters that the flags select, for good. Without a flag that
-selects, it requires --all. It asks before it deletes, unless --yes is given.`,
+selects, it requires --all. It asks before it deletes, unless --yes is given.
+
+With --nonces, the replay store of the queue's receivers, and their --group, what is
+deleted is not reported as missing.`,
 		Example: example(`
 			qrt dlq purge task-tactician --reason authentication_failed --until 30d
 			qrt dlq purge task-tactician --all --yes`),
@@ -200,38 +226,52 @@ selects, it requires --all. It asks before it deletes, unless --yes is given.`,
 			case o.selects() && all:
 				return usagef("--all, or a flag that selects: not both")
 			}
-			return a.purge(cmd.Context(), args[0], filter, yes)
+			return a.purge(cmd.Context(), args[0], of, filter, yes)
 		},
 	}
 	o.flags(c.Flags())
+	c.Flags().StringVar(&of, "group", "", "`group` of the queue's receivers in the replay store (default: the queue's name)")
 	c.Flags().BoolVar(&all, "all", false, "delete every dead letter")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }
 
-func (a *app) purge(ctx context.Context, name string, filter *deadletter.Filter, yes bool) error {
-	return a.withDead(ctx, name, func(_ *connection, d *deadletter.Queue) error {
-		s, err := d.Stats(ctx, filter)
-		if err != nil {
+func (a *app) purge(ctx context.Context, name, of string, filter *deadletter.Filter, yes bool) error {
+	return a.withDeadOf(ctx, name, of, func(_ *connection, d *deadletter.Queue) error {
+		if err := resolveIDs(ctx, d, filter); err != nil {
 			return err
 		}
-		if s.Count == 0 {
-			return nothingf("no dead letter of %q is selected", display.Safe(name))
+		if !yes {
+			n, err := countLetters(ctx, d, name, filter)
+			if err != nil {
+				return err
+			}
+			if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(n, "", "dead letter"), display.Safe(name))); err != nil {
+				return err
+			}
+			filter.Limit = n // no more than were counted and agreed to
 		}
-		if err := a.confirm(yes, fmt.Sprintf("Delete %s of %s for good?", number(s.Count, "", "dead letter"), display.Safe(name))); err != nil {
-			return err
-		}
-		// No more than were counted: the user did not confirm later arrivals.
-		filter.Limit = s.Count
 		n, err := d.Purge(ctx, filter)
-		if err != nil {
+		switch {
+		case err != nil:
 			return &partial{err, fmt.Sprintf("%d were deleted before", n)}
+		case n == 0:
+			return nothingf("no dead letter of %q is selected: 0 were deleted", display.Safe(name))
 		}
 		a.print(purgeReport{name, n}, func(s *display.Screen) {
-			s.Printf("%s %s of %s deleted\n", s.Good("✓"), number(n, "", "dead letter"), s.Name(display.Safe(name)))
+			s.Printf("%s %s of %s deleted\n", s.Good("✓"), number(n, "0 dead letters", "dead letter"), s.Name(display.Safe(name)))
 		})
 		return nil
 	})
+}
+
+// countLetters counts what a filter selects, which must be something.
+func countLetters(ctx context.Context, d *deadletter.Queue, name string, f *deadletter.Filter) (int, error) {
+	s, err := d.Stats(ctx, f)
+	if err == nil && s.Count == 0 {
+		err = nothingf("no dead letter of %q is selected", display.Safe(name))
+	}
+	return s.Count, err
 }
 
 // confirm asks before something that cannot be undone. If standard input is no

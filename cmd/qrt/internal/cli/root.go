@@ -64,7 +64,7 @@ receives what another sends.`,
 	}{
 		{groupStart, []*cobra.Command{a.demoCommand()}},
 		{groupMessages, []*cobra.Command{a.sendCommand(), a.receiveCommand(), a.peekCommand(), a.dlqCommand()}},
-		{groupLook, []*cobra.Command{a.doctorCommand(), a.statsCommand(), a.capsCommand(), a.benchCommand(), a.conformanceCommand(), a.emulatorCommand()}},
+		{groupLook, []*cobra.Command{a.doctorCommand(), a.statsCommand(), a.capsCommand(), a.benchCommand(), a.auditCommand(), a.noncesCommand(), a.conformanceCommand(), a.emulatorCommand()}},
 		{groupEnvelope, []*cobra.Command{a.sealCommand(), a.openCommand(), a.inspectCommand()}},
 		{groupKeys, []*cobra.Command{a.keysCommand(), a.keygenCommand()}},
 	} {

@@ -198,7 +198,7 @@ func (a *app) writeSealed(sealed []byte, out string, text bool) error {
 	}
 	switch {
 	case out != "":
-		if err := os.WriteFile(out, bytes, 0o644); err != nil { //nolint:gosec // G306: an envelope is made to be seen
+		if err := replaceFile(out, bytes, 0o644); err != nil { // an envelope is made to be seen
 			return err
 		}
 	case a.settings.json:
@@ -252,7 +252,7 @@ message is nor whether it was handled before: receivers do.`,
 				return err
 			}
 			if out != "" {
-				if err := os.WriteFile(out, body, 0o600); err != nil {
+				if err := replaceFile(out, body, 0o600); err != nil {
 					return err
 				}
 			}

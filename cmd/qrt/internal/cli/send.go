@@ -27,7 +27,7 @@ type sendOptions struct {
 	sessionBy                             []string
 	attr                                  []string
 	delay, ttl                            string
-	lines, plain                          bool
+	lines, plain, allowEmpty              bool
 	batch                                 int
 }
 
@@ -40,7 +40,16 @@ type sendReport struct {
 	Encrypted bool         `json:"encrypted"`
 	KeyID     keys.ID      `json:"key_id,omitempty"`
 	Messages  []sentReport `json:"messages"`
+	// LeftOut is how many messages Messages does not show: it has at most maxSent of those
+	// that were sent and maxSent of those that failed.
+	LeftOut int `json:"messages_left_out,omitempty"`
+
+	failures int  // in Messages
+	all      bool // Messages has those that were sent, too
 }
+
+// maxSent bounds the messages of a sendReport, of each kind.
+const maxSent = 1000
 
 // sentReport is one message of a sendReport.
 type sentReport struct {
@@ -58,9 +67,14 @@ func (a *app) sendCommand() *cobra.Command {
 		Long: `Send sends standard input, or each file, or each file of a folder, as one message;
 with --lines, each line. It returns when the broker has confirmed that it holds
 them. It never sends the files that it uses itself: keys, queues and replay stores.
+An empty standard input is refused, because it is more often the output of a command
+that failed; --allow-empty sends it as a message without a body.
 
 With --keys (or a key file of this user: qrt keys new) messages are sealed under
-the current key. Without, they go in plaintext, with a warning.`,
+the current key. Without, they go in plaintext, with a warning.
+
+With --json, "messages" shows at most the first 1,000 that were sent and the first
+1,000 that failed, and "messages_left_out" counts the others.`,
 		Example: example(`
 			echo '{"action":"opened"}' | qrt send task-tactician
 			qrt send task-tactician --session-by repository.full_name --session-by 'number|issue.number' hooks/
@@ -81,6 +95,7 @@ the current key. Without, they go in plaintext, with a warning.`,
 	f.StringVar(&o.delay, "delay", "", "`duration` before it may be delivered")
 	f.StringVar(&o.ttl, "ttl", "", "`duration` for which it may be delivered")
 	f.BoolVar(&o.lines, "lines", false, "each line is a message")
+	f.BoolVar(&o.allowEmpty, "allow-empty", false, "send standard input also if it is empty")
 	f.BoolVar(&o.plain, "plaintext", false, "do not seal, although there are keys")
 	f.IntVar(&o.batch, "batch", 0, "messages a call to the broker (default: as many as it takes, up to 100)")
 	c.MarkFlagsMutuallyExclusive("session", "session-by")
@@ -93,7 +108,7 @@ func (a *app) send(ctx context.Context, o *sendOptions, name string, paths []str
 	if err != nil {
 		return err
 	}
-	sources, total, err := a.sources(paths, o.lines)
+	sources, total, err := a.sources(paths, o)
 	if err != nil {
 		return err
 	}
@@ -104,11 +119,11 @@ func (a *app) send(ctx context.Context, o *sendOptions, name string, paths []str
 	if err != nil {
 		return err
 	}
-	r := sendReport{Queue: name, Messages: []sentReport{}}
+	r := sendReport{Queue: name, Messages: []sentReport{}, all: a.settings.json}
 	err = a.with(ctx, access{queues: []string{name}, plain: o.plain}, func(c *connection) error {
 		so := &queue.SenderOptions{SessionKey: strategy}
 		if !o.plain && c.provider(name) == nil {
-			so.Crypto = &queue.CryptoConfig{} // other queues have keys, this one has not
+			so.Crypto = &queue.CryptoConfig{Loosen: true} // other queues have keys, this one has not
 		}
 		s, err := c.sender(ctx, name, so)
 		if err != nil {
@@ -230,7 +245,7 @@ func (r *sendReport) send(ctx context.Context, s *queue.Sender, template *queue.
 			r.Bytes += int64(len(pending[i].body))
 			r.Encrypted, r.KeyID = x.Encrypted, x.KeyID
 		}
-		r.Messages = append(r.Messages, sent)
+		r.note(sent)
 	}
 	var some *queue.BatchError
 	if errors.As(err, &some) && some.Failed < some.Total {
@@ -239,11 +254,28 @@ func (r *sendReport) send(ctx context.Context, s *queue.Sender, template *queue.
 	return err
 }
 
+// note keeps what became of a message, if it is to be shown: for a person the failures,
+// and the first message, which has its line if it is the only one.
+func (r *sendReport) note(m sentReport) {
+	switch {
+	case m.Error != "" && r.failures < maxSent:
+		r.failures++
+	case m.Error == "" && (r.all && len(r.Messages)-r.failures < maxSent || r.Sent == 1):
+	default:
+		r.LeftOut++
+		return
+	}
+	r.Messages = append(r.Messages, m)
+}
+
 func (r *sendReport) show(s *display.Screen) {
 	for _, m := range r.Messages {
 		if m.Error != "" {
 			s.Printf("%s %s %s\n", s.Bad("✗"), display.Safe(m.Source), display.Safe(m.Error))
 		}
+	}
+	if left := r.Failed - r.failures; left > 0 {
+		s.Printf("%s and %s more\n", s.Bad("✗"), display.Count(left))
 	}
 	if r.Sent == 0 {
 		return
@@ -254,9 +286,19 @@ func (r *sendReport) show(s *display.Screen) {
 	}
 	what := display.Count(r.Sent) + " messages"
 	if r.Sent == 1 {
-		what = "message " + display.Safe(r.Messages[0].MessageID)
+		what = "message " + display.Safe(r.sentID())
 	}
 	s.Printf("%s %s sent to %s, %s (%s)\n", s.Good("✓"), what, s.Name(display.Safe(r.Queue)), how, display.Bytes(r.Bytes))
+}
+
+// sentID is the ID of the first message that was sent.
+func (r *sendReport) sentID() string {
+	for _, m := range r.Messages {
+		if m.Error == "" {
+			return m.MessageID
+		}
+	}
+	return ""
 }
 
 // contentType guesses a media type by the name of a file.
@@ -267,7 +309,7 @@ func contentType(name string) string {
 
 // sources returns a function that hands the bodies on in batches, and how many
 // there are, -1 if that is not known.
-func (a *app) sources(paths []string, lines bool) (func(send func([]source) error, batch int) error, int, error) {
+func (a *app) sources(paths []string, o *sendOptions) (func(send func([]source) error, batch int) error, int, error) {
 	if len(paths) == 0 {
 		paths = []string{"-"}
 	}
@@ -293,7 +335,7 @@ func (a *app) sources(paths []string, lines bool) (func(send func([]source) erro
 		}
 	}
 	total := len(files)
-	if lines {
+	if o.lines {
 		total = -1
 	}
 	return func(send func([]source) error, batch int) error {
@@ -308,7 +350,7 @@ func (a *app) sources(paths []string, lines bool) (func(send func([]source) erro
 			return err
 		}
 		for _, path := range files {
-			if err := a.readSource(path, lines, add); err != nil {
+			if err := a.readSource(path, o, add); err != nil {
 				return err
 			}
 		}
@@ -323,7 +365,7 @@ func (a *app) sources(paths []string, lines bool) (func(send func([]source) erro
 const maxLine = 64 << 20
 
 // readSource reads one file as one message, or each of its lines.
-func (a *app) readSource(path string, lines bool, add func(source) error) (err error) {
+func (a *app) readSource(path string, o *sendOptions, add func(source) error) (err error) {
 	r := a.In
 	if path != "-" {
 		f, err := os.Open(path)
@@ -333,10 +375,13 @@ func (a *app) readSource(path string, lines bool, add func(source) error) (err e
 		defer func() { _ = f.Close() }() // only read
 		r = f
 	}
-	if !lines {
+	if !o.lines {
 		body, err := io.ReadAll(r)
 		if err != nil {
 			return err
+		}
+		if path == "-" && len(body) == 0 && !o.allowEmpty {
+			return usagef("standard input is empty: nothing was sent (--allow-empty sends a message without a body)")
 		}
 		return add(source{strings.TrimPrefix(path, "-"), body})
 	}

@@ -42,7 +42,7 @@ or all queues if the broker lists them.`,
 }
 
 func (a *app) stats(ctx context.Context, given []string) error {
-	return a.with(ctx, access{looks: true}, func(c *connection) error {
+	return a.with(ctx, access{named: given, looks: true}, func(c *connection) error {
 		names, err := c.names(ctx, given)
 		if err != nil {
 			return err

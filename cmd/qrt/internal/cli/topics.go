@@ -89,14 +89,23 @@ const urlForms = `Brokers (--broker):
 Keys (--keys):
 
   file:///etc/qrt/keys.json          a key file, mode 0600; read again when it changes
+  folder:///etc/qrt/keys             a folder with a file for each key, such as a mounted
+                                     Secret of Kubernetes; the file "current" names the key
+                                     to seal with, or else it is the last by name
   env://BOT_KEYS                     BOT_KEYS=id=base64[,id=base64], BOT_KEYS_CURRENT=id
   awssm://eu-west-1/qrt/pulls        AWS Secrets Manager; ?layout=secrets or versions
   azkv://VAULT/pulls                 Azure Key Vault; the same
+  file and folder accept mode 0440 if root owns the file and the process is in its group,
+  and mode 0444 only with ?world_readable=true.
 
 Replay stores (--nonces):
 
   sqlite:///var/lib/qrt/nonces.db    a file of its own, out of the queue owner's reach
   mem://                             this process only, forgotten when it ends
+
+  Parameters: the bounds ?records=N ?streams=N ?intervals=N of the store, the same
+  with group_ or sender_ in front, ?recent=N, ?keep_stream=360h, ?parked_ttl=360h.
+  Of sqlite: ?synchronous=normal  ?must_exist=true
 
 No URL holds a secret. Credentials come from where the cloud's own tools find
 them, or from an environment variable that the URL names.`

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/term"
@@ -33,6 +34,7 @@ type Screen struct {
 	terminal bool
 	color    bool
 	width    int
+	columns  int // of the variable COLUMNS, 0: not set
 }
 
 // fallbackWidth is that of a screen which is no terminal.
@@ -51,6 +53,14 @@ func New(w io.Writer, mode Mode) *Screen {
 			s.width = n
 		}
 	}
+	// What a user exports is what a table may take, also in a file or a pipe (POSIX.1-2024,
+	// Section 8.3).
+	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
+		s.columns = n
+		if !s.terminal {
+			s.width = n
+		}
+	}
 	switch mode {
 	case Always:
 		s.color = true
@@ -63,6 +73,15 @@ func New(w io.Writer, mode Mode) *Screen {
 
 // Terminal reports whether the output is a terminal.
 func (s *Screen) Terminal() bool { return s.terminal }
+
+// limit is how wide a table may be: as wide as the terminal, as COLUMNS says elsewhere, and
+// 0, without a limit, for programs and files.
+func (s *Screen) limit() int {
+	if s.terminal {
+		return s.width
+	}
+	return s.columns
+}
 
 // Width is how many columns there are.
 func (s *Screen) Width() int { return s.width }
@@ -113,6 +132,15 @@ func (s *Screen) Note(text string) {
 	for _, line := range Wrap(text, min(s.width, 100)-2) {
 		s.Printf("  %s\n", s.Dim(line))
 	}
+}
+
+// Lines breaks text that is to stand behind that many columns, if the screen has a limit;
+// otherwise it is one line.
+func (s *Screen) Lines(text string, behind int) []string {
+	if s.limit() == 0 {
+		return []string{text}
+	}
+	return Wrap(text, max(20, s.limit()-behind))
 }
 
 // Wrap breaks text at spaces into lines of at most width runes; longer words

@@ -12,8 +12,13 @@ import (
 // Column heads a column of a table.
 type Column struct {
 	Title string
-	// Right aligns numbers.
+	// Right aligns numbers. They are never shortened.
 	Right bool
+	// ID says that the cells are IDs: they are shortened to prefixes that tell them apart.
+	ID bool
+	// Drop says how early the column is left out if the table is wider than the screen: the
+	// highest first. 0 means never.
+	Drop int
 }
 
 // Columns returns columns of these titles; a title that begins with ">" is
@@ -41,8 +46,8 @@ type List struct {
 	s       *Screen
 	columns []Column
 	rows    [][]string
-	widths  []int // as far as is known
-	headed  bool
+	widths  []int // natural ones, as far as is known
+	shown   []int // columns; nil until the head is written
 }
 
 // List begins a table. Nothing is written if no row comes.
@@ -78,40 +83,63 @@ func (l *List) show(rows [][]string) {
 		},
 		Format: table.FormatOptions{Header: text.FormatDefault, Row: text.FormatDefault, Footer: text.FormatDefault},
 	})
-	head := make(table.Row, len(l.columns))
-	configs := make([]table.ColumnConfig, len(l.columns))
 	for i, c := range l.columns {
-		head[i] = l.s.Dim(c.Title)
-		l.widths[i] = max(l.widths[i], text.StringWidthWithoutEscSequences(c.Title))
+		l.widths[i] = max(l.widths[i], cellWidth(c.Title))
 		for _, row := range rows {
 			if i < len(row) {
-				l.widths[i] = max(l.widths[i], text.StringWidthWithoutEscSequences(row[i]))
+				l.widths[i] = max(l.widths[i], cellWidth(row[i]))
 			}
 		}
-		configs[i] = table.ColumnConfig{Number: i + 1, WidthMin: l.widths[i]}
+	}
+	first := l.shown == nil
+	fit := l.layout(rows)
+	head := make(table.Row, len(l.shown))
+	configs := make([]table.ColumnConfig, len(l.shown))
+	for at, i := range l.shown {
+		c := l.columns[i]
+		head[at] = l.s.Dim(c.Title)
+		configs[at] = table.ColumnConfig{Number: at + 1, WidthMin: fit.widths[i]}
 		if c.Right {
-			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
+			configs[at].Align, configs[at].AlignHeader = text.AlignRight, text.AlignRight
 		}
 	}
-	if !l.headed {
+	if first {
 		t.AppendHeader(head)
-		l.headed = true
 	}
 	t.SetColumnConfigs(configs)
 	for _, row := range rows {
-		cells := make(table.Row, len(row))
-		for i, c := range row {
-			cells[i] = c
+		cells := make(table.Row, 0, len(l.shown))
+		for _, i := range l.shown {
+			if i < len(row) {
+				cells = append(cells, shorten(row[i], fit.widths[i]))
+			}
 		}
 		t.AppendRow(cells)
 	}
 	for line := range strings.SplitSeq(t.Render(), "\n") {
 		line = strings.TrimRight(line, " ")
 		if strings.Trim(line, "─") == "" {
-			line = l.s.Dim(line)
+			line = l.s.Dim(strings.TrimSuffix(line, strings.Repeat("─", gap))) // no wider than the rows
 		}
 		l.s.Printf("  %s\n", line)
 	}
+}
+
+// layout fits the rows into the screen. Which columns there are is settled by the first
+// rows: the head stands above all.
+func (l *List) layout(rows [][]string) layout {
+	limit := l.s.limit()
+	keep := least(l.columns, l.widths, rows)
+	if l.shown == nil {
+		fit := lay(l.columns, l.widths, keep, limit)
+		l.shown = fit.shown
+		return fit
+	}
+	fit := layout{shown: l.shown, widths: append([]int(nil), l.widths...)}
+	if limit > 0 {
+		fit.shrink(l.widths, keep, limit)
+	}
+	return fit
 }
 
 // Count writes a number with separators between thousands.

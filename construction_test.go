@@ -1,0 +1,125 @@
+package queue_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// A replay store that nothing uses protects from nothing.
+func TestStoreWithoutTracking(t *testing.T) {
+	store, err := replay.NewMemory(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = queue.New(memqueue.New(nil), &queue.Options{ReplayStore: store, Keys: newRing(t, "k1"), Crypto: queue.CryptoConfig{Enabled: true}})
+	if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "TrackReplays") {
+		t.Errorf("New = %v; want ErrInvalidOptions that names TrackReplays", err)
+	}
+}
+
+// A configuration of one sender or receiver does not loosen the Client's by what it leaves
+// out.
+func TestConfigurationLoosensNothingByAccident(t *testing.T) {
+	strict := func(_ *fixture, o *queue.Options) { o.Crypto.MaxMessageAge = time.Hour }
+	inBubble(t, strict, func(x *fixture) {
+		full := queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: time.Minute}
+		for _, c := range []struct {
+			name   string
+			change func(*queue.CryptoConfig)
+			says   string // empty: accepted
+		}{
+			{"as strict", func(*queue.CryptoConfig) {}, ""},
+			{"another age", func(c *queue.CryptoConfig) { c.MaxMessageAge = 2 * time.Hour }, ""},
+			{"one duration alone", func(c *queue.CryptoConfig) { *c = queue.CryptoConfig{MaxMessageAge: time.Hour} }, "PlaintextPolicy is allow"},
+			{"plaintext", func(c *queue.CryptoConfig) { c.PlaintextPolicy = queue.AllowWithAlert }, "PlaintextPolicy"},
+			{"replays", func(c *queue.CryptoConfig) { c.TrackReplays = false }, "TrackReplays"},
+			{"freshness", func(c *queue.CryptoConfig) { c.TrackReplays, c.InsecureSkipFreshness = false, true }, "TrackReplays"},
+			{"sealing", func(c *queue.CryptoConfig) { c.Enabled = false }, ""}, // receivers open in any case
+		} {
+			config := full
+			c.change(&config)
+			_, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: &config})
+			if (c.says == "") != (err == nil) || err != nil && (!errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("%s: %v; want %q", c.name, err, c.says)
+			}
+			config.Loosen = true
+			if _, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: &config}); err != nil {
+				t.Errorf("%s, with Loosen: %v", c.name, err)
+			}
+		}
+		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{}}); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "plaintext") {
+			t.Errorf("a sender without Enabled: %v", err)
+		}
+		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Enabled: true}}); err != nil {
+			t.Errorf("a sender with Enabled: %v", err)
+		}
+		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}}); err != nil {
+			t.Errorf("a sender with Loosen: %v", err)
+		}
+	})
+}
+
+// A sender that could seal nothing does not open; one that has keys and seals nothing says
+// so.
+func TestSenderThatSealsNothing(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		none, err := keys.NewRing()
+		x.must(err)
+		x.must(none.Add(newKey(x.T, "k2", 2)))
+		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: none}); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("without a current key: %v", err)
+		}
+		past, err := keys.New("k3", make32(3), &keys.Options{Expires: time.Now().Add(-time.Hour)})
+		x.must(err)
+		x.must(none.Add(past))
+		x.must(none.SetCurrent("k3"))
+		x.log.Reset()
+		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: none}); err != nil || !strings.Contains(x.log.String(), "The current key is expired") {
+			t.Errorf("with an expired key: %v, log: %s", err, x.log)
+		}
+		x.log.Reset()
+		_, err = x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}})
+		x.must(err)
+		if !strings.Contains(x.log.String(), "has keys and sends plaintext") {
+			t.Errorf("log: %s", x.log)
+		}
+	})
+}
+
+func make32(fill byte) []byte {
+	b := make([]byte, keys.Size)
+	for i := range b {
+		b[i] = fill
+	}
+	return b
+}
+
+// A program that only sends needs no replay store under the strict options, and gets no
+// receiver that would track no replays.
+func TestStrictSender(t *testing.T) {
+	b := memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: time.Hour}})
+	o := queue.StrictSender(newRing(t, "k1"))
+	o.Logger = quiet()
+	c, err := queue.New(b, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context()) //nolint:errcheck // nothing is checked by it
+	s, err := c.Sender(t.Context(), orders, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.Send(t.Context(), &queue.Message{Body: []byte("x")}); err != nil || !r.Encrypted {
+		t.Errorf("Send: %+v, %v", r, err)
+	}
+	if _, err := c.Receiver(t.Context(), orders, nil); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "StrictSender") {
+		t.Errorf("Receiver: %v", err)
+	}
+}

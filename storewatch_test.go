@@ -1,0 +1,81 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// stampedStore answers with stamps of the test's.
+type stampedStore struct {
+	replay.Store
+	change func(*replay.Stamp)
+}
+
+func (s *stampedStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	claims, err := s.Store.Begin(ctx, group, r)
+	if s.change != nil {
+		for i := range claims {
+			s.change(&claims[i].Stamp)
+		}
+	}
+	return claims, err
+}
+
+func (s *stampedStore) Stats(ctx context.Context) (replay.Stats, error) {
+	stats, err := s.Store.Stats(ctx)
+	if s.change != nil {
+		s.change(&stats.Stamp)
+	}
+	return stats, err
+}
+
+// A store that answers with another ID, or with a lower change number, lost its memory:
+// receiving stops and the message is not handled, unless the client only warns.
+func TestStoreLossStopsReceiving(t *testing.T) {
+	for name, change := range map[string]func(*replay.Stamp){
+		"another store":     func(s *replay.Stamp) { s.ID[0] ^= 1 },
+		"a restored backup": func(s *replay.Stamp) { s.Change = 1 },
+	} {
+		for _, policy := range []queue.StoreLoss{queue.StopOnLoss, queue.WarnOnLoss} {
+			t.Run(fmt.Sprint(name, ", policy ", policy), func(t *testing.T) {
+				made := &stampedStore{change: func(s *replay.Stamp) { s.Change += 1 << 20 }}
+				set := func(x *fixture, o *queue.Options) {
+					made.Store = x.store
+					o.ReplayStore, o.OnStoreLoss = made, policy
+				}
+				inBubble(t, set, func(x *fixture) {
+					r := x.receiver(orders, nil)
+					x.send(&queue.Message{Body: []byte("a")})
+					x.must(x.one(r).Complete(x.Context()))
+					synctest.Wait() // for the look at the streams, which asks the store, too
+					made.change = change
+					x.send(&queue.Message{Body: []byte("b")})
+					d, err := r.ReceiveOne(x.Context())
+					if stops := policy == queue.StopOnLoss; stops != errors.Is(err, queue.ErrReplayStoreLost) || stops != (d == nil) {
+						x.Errorf("%v, %v", d, err)
+					}
+					if n := strings.Count(x.log.String(), "Replay store lost its memory"); n != 1 {
+						x.Errorf("logged %d times, want 1", n)
+					}
+					if policy == queue.WarnOnLoss {
+						x.must(d.Complete(x.Context()))
+						return
+					}
+					made.change = nil
+					x.wait(time.Hour)
+					if _, err := r.ReceiveOne(x.Context()); err == nil {
+						x.Error("receiving went on by itself")
+					}
+				})
+			})
+		}
+	}
+}

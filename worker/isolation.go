@@ -1,0 +1,125 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// maxIsolationWait bounds how long a message that is to be handled alone waits for the
+// handlers that are running: a handler that never returns must not stop its queue.
+const maxIsolationWait = 30 * time.Second
+
+// isolation lets one message of a queue be handled alone: a message that may have ended
+// its process before takes no neighbours along if it does so again. It is safe for
+// concurrent use.
+type isolation struct {
+	// trustAfter is after how many messages that were handled alone, and returned, the
+	// queue counts as harmless. A crash leaves at most as many suspects behind as
+	// handlers ran at once, so the one that caused it is among them. This bounds what a
+	// backlog of failures elsewhere costs: it looks the same.
+	trustAfter int
+
+	mu       sync.Mutex    // guards what follows
+	running  int           // handlers
+	alone    bool          // one is handled alone, or waits to be
+	returned int           // how many were handled alone and returned
+	changed  chan struct{} // closed at the next change; nil if nothing waits for it
+}
+
+func newIsolation(trustAfter int) *isolation {
+	return &isolation{trustAfter: trustAfter}
+}
+
+// trusts reports whether suspects need not be handled alone any more.
+func (s *isolation) trusts() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.returned >= s.trustAfter
+}
+
+// enter begins an ordinary handler. It waits while another message is handled alone, and
+// reports false if ctx ends first.
+func (s *isolation) enter(ctx context.Context) bool {
+	return s.await(ctx, nil, func() bool {
+		if s.alone {
+			return false
+		}
+		s.running++
+		return true
+	})
+}
+
+// leave ends what enter began.
+func (s *isolation) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running--
+	s.tell()
+}
+
+// enterAlone begins a handler that runs alone: it keeps others from beginning, and waits
+// for those that run, up to maxIsolationWait. It reports false if ctx ends first.
+func (s *isolation) enterAlone(ctx context.Context) bool {
+	ok := s.await(ctx, nil, func() bool {
+		if s.alone {
+			return false
+		}
+		s.alone = true
+		return true
+	})
+	if !ok {
+		return false
+	}
+	timer := time.NewTimer(maxIsolationWait)
+	defer timer.Stop()
+	if s.await(ctx, timer.C, func() bool { return s.running == 0 }) || ctx.Err() == nil {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alone = false
+	s.tell()
+	return false
+}
+
+// leaveAlone ends what enterAlone began, when the handler has returned.
+func (s *isolation) leaveAlone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alone = false
+	s.returned++
+	s.tell()
+}
+
+// tell wakes those that wait. Called under mu.
+func (s *isolation) tell() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+// await waits until ready, which is called under mu; false if ctx ends or over fires
+// first.
+func (s *isolation) await(ctx context.Context, over <-chan time.Time, ready func() bool) bool {
+	for {
+		s.mu.Lock()
+		if ready() {
+			s.mu.Unlock()
+			return true
+		}
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-over:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/worker"
+)
+
+// killed is a process that died: its messages stay locked, until their locks run out.
+type killed struct{ *fixture }
+
+// take receives what a process has in hand when it is killed, n times.
+func (x killed) take(n, messages int) {
+	x.Helper()
+	r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second})
+	for range n {
+		batch, err := r.Receive(x.Context(), messages)
+		x.must(err)
+		if len(batch) != messages {
+			x.Fatalf("%d messages in hand, want %d", len(batch), messages)
+		}
+		x.wait(time.Minute)
+	}
+}
+
+// A message that ends its process is dead-lettered before its handler runs once more, by
+// the pool's own limit.
+func TestPoisonIsDeadLetteredOnArrival(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("x")})
+		killed{x}.take(3, 1)
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			x.Errorf("delivery %d was handled", d.Count)
+			return nil
+		})
+		_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{OnError: func(_ context.Context, _ *queue.Delivery, err error) {
+			x.Errorf("OnError was told of %v, which no handler returned", err)
+		}}, &worker.HandleOptions{MaxDeliveries: 3})
+		x.wait(10 * time.Second)
+		x.must(stop())
+		if got := x.deadReasons(orders); !slices.Equal(got, []string{"max_deliveries"}) {
+			x.Errorf("dead letters %v", got)
+		}
+	})
+}
+
+// A pool whose limit could never be reached says so.
+func TestMaxDeliveriesAboveTheReceivers(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p, err := worker.New(nil)
+		x.must(err)
+		err = p.Handle(x.receiver(orders, nil), worker.HandlerFunc(nil), &worker.HandleOptions{MaxDeliveries: 11})
+		if !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("Handle = %v, want ErrInvalidOptions", err)
+		}
+	})
+}
+
+// company notes for each message with how many others it was handled at once.
+type company struct {
+	mu      sync.Mutex
+	running int
+	most    map[string]int
+}
+
+func (c *company) handle(d *queue.Delivery, took time.Duration) {
+	c.mu.Lock()
+	c.running++
+	c.most[d.ID] = c.running
+	c.mu.Unlock()
+	time.Sleep(took)
+	c.mu.Lock()
+	c.running--
+	c.mu.Unlock()
+}
+
+// After a crash, what was in hand is handled one by one, beside no other message, and what
+// was not in hand many at a time.
+func TestSuspectsAreHandledAlone(t *testing.T) {
+	for _, sessions := range []bool{false, true} {
+		inBubble(t, nil, func(x *fixture) {
+			message := func(id string) {
+				m := &queue.Message{ID: id, Body: []byte("x")}
+				if sessions {
+					m.SessionID = id
+				}
+				x.send(m)
+			}
+			const suspects, others = 6, 20
+			for i := range suspects {
+				message(fmt.Sprint("suspect", i))
+			}
+			killed{x}.take(1, suspects)
+			for i := range others {
+				message(fmt.Sprint("other", i))
+			}
+			c := &company{most: make(map[string]int)}
+			h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+				c.handle(d, time.Second)
+				return nil
+			})
+			_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{Sessions: sessions})
+			x.wait(time.Minute)
+			x.must(stop())
+			together := 0
+			for id, n := range c.most {
+				if id[0] == 's' && n > 1 {
+					x.Errorf("sessions %t: %s was handled beside %d others", sessions, id, n-1)
+				}
+				together = max(together, n)
+			}
+			if len(c.most) != suspects+others || together < 2 {
+				x.Errorf("sessions %t: handled %v, want %d, and the others together", sessions, slices.Sorted(maps.Keys(c.most)), suspects+others)
+			}
+		})
+	}
+}
+
+// A failure that this process saw is no crash: its retry runs beside others.
+func TestRetriesAreNotHandledAlone(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const n = 16
+		for i := range n {
+			x.send(&queue.Message{ID: fmt.Sprint(i), Body: []byte("x")})
+		}
+		c := &company{most: make(map[string]int)}
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			c.handle(d, time.Second)
+			if d.Count < 3 {
+				return errors.New("once more")
+			}
+			return nil
+		})
+		begin := time.Now()
+		_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{Retry: backoff.Fixed(time.Second)})
+		for len(x.stored(orders)) > 0 && time.Since(begin) < time.Minute {
+			x.wait(100 * time.Millisecond)
+		}
+		x.must(stop())
+		if took := time.Since(begin); took > 10*time.Second {
+			x.Errorf("%d messages took %s for three deliveries each", n, took)
+		}
+	})
+}
+
+// Deliveries that failed in other processes look like crashes. After twice as many of
+// them as run at once the queue is trusted, so that a backlog is not handled one by one.
+func TestABacklogOfRetriesIsNotHandledAlone(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const n = 100
+		for i := range n {
+			x.send(&queue.Message{ID: fmt.Sprint(i), Body: []byte("x")})
+		}
+		killed{x}.take(1, n)
+		c := &company{most: make(map[string]int)}
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			c.handle(d, time.Second)
+			return nil
+		})
+		begin := time.Now()
+		_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 8}, nil)
+		for len(x.stored(orders)) > 0 && time.Since(begin) < 5*time.Minute {
+			x.wait(100 * time.Millisecond)
+		}
+		x.must(stop())
+		if took := time.Since(begin); took < 16*time.Second || took > 40*time.Second {
+			x.Errorf("took %s, want 16 messages alone and the rest 8 at a time", took)
+		}
+	})
+}
+
+// A handler that does not return keeps a suspect waiting for 30 s, and not for ever; its
+// lock is kept meanwhile.
+func TestASuspectDoesNotWaitForEver(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "suspect", Body: []byte("x")})
+		killed{x}.take(1, 1)
+		hung := make(chan struct{})
+		var at time.Time
+		var count int
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			if d.ID == "hangs" {
+				<-hung
+				return nil
+			}
+			at, count = time.Now(), d.Count
+			return nil
+		})
+		held := x.one(x.receiver(orders, nil)) // so that the other comes first
+		x.send(&queue.Message{ID: "hangs", Body: []byte("x")})
+		_, stop := x.run(x.receiver(orders, nil), h, nil, nil)
+		x.wait(time.Second)
+		x.must(held.Release(x.Context(), 0))
+		begin := time.Now()
+		x.wait(2 * time.Minute)
+		if took := at.Sub(begin); at.IsZero() || took < 25*time.Second || took > 40*time.Second || count != 2 {
+			x.Errorf("handled after %s as delivery %d, want some 30 s and 2", took, count)
+		}
+		close(hung)
+		x.must(stop())
+	})
+}
