@@ -11,6 +11,7 @@ import (
 
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/stream"
 )
 
 // BatcherOptions configure a [Batcher].
@@ -48,7 +49,8 @@ type BatcherOptions struct {
 // what fails for a passing reason, and pushes back when the broker is slow. A
 // retry sends the same sealed bytes under the same message ID: if the first
 // arrived after all, a receiver that tracks replays handles one of them, and a
-// broker that drops repeats never stores the second.
+// broker that drops repeats never stores the second. A message that is not sealed is
+// not tried again on a broker that drops none, if it may have arrived (ErrUnconfirmed).
 //
 // A message is sealed when the breaker lets its first attempt through, so that waiting
 // out an outage does not age it. One that was tried and is older than half of the
@@ -147,7 +149,8 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 }
 
 // Send sends m in a batch with others. It returns when the broker has confirmed m, or
-// when m has failed for good. If ctx ends first, the message may still be sent.
+// when m has failed for good. If ctx ends first, the message may still be sent: the error
+// then wraps ErrUnconfirmed and ctx.Err().
 func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	done := make(chan SendResult, 1)
 	if err := b.SendAsync(ctx, m, func(r SendResult) { done <- r }); err != nil {
@@ -157,7 +160,8 @@ func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	case r := <-done:
 		return r, r.Err
 	case <-ctx.Done():
-		return SendResult{Err: ctx.Err()}, ctx.Err()
+		err := unconfirmed(b.s.queue, ctx.Err())
+		return SendResult{MessageID: m.ID, Err: err}, err
 	}
 }
 
@@ -423,7 +427,7 @@ func (b *Batcher) prepare(batch []*pendingSend) ([]outgoing, error) {
 	for i, p := range batch {
 		messages[i] = &p.m
 	}
-	out, err := b.s.prepare(b.ctx, messages)
+	out, err := b.s.prepare(b.ctx, stream.Plain, messages)
 	if err != nil {
 		return nil, err
 	}
@@ -461,6 +465,13 @@ func (b *Batcher) attempt(out []outgoing, permit *backoff.Permit) {
 	}
 }
 
+// repeatable reports whether a message that failed may be tried again: it may succeed, and
+// a second copy of it does no harm if the broker may hold one.
+func (b *Batcher) repeatable(o *outgoing) bool {
+	return transient(o.result.Err) && (o.state != unknown || b.s.repeatable(o))
+}
+
+// transient reports whether sending the same again may succeed.
 func transient(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Transient
@@ -479,7 +490,7 @@ func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait
 		}
 		err := o.result.Err
 		behind := errors.Is(err, ErrNotSent) && !failed[p.m.SessionID]
-		if !last && b.ctx.Err() == nil && o.m != nil && (transient(err) || behind) {
+		if !last && b.ctx.Err() == nil && o.m != nil && (b.repeatable(o) || behind) {
 			again = true
 			var e *Error
 			if errors.As(err, &e) {
@@ -501,7 +512,7 @@ func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait
 	}
 	behind := b.withdraw(line, failed) // before any caller knows of the failure
 	for _, p := range done {
-		p.out.conclude()
+		p.out.conclude(b.s.queue)
 		b.answer(p, p.out.result)
 	}
 	b.answerAll(behind, wrap("send", b.s.queue, ErrNotSent))
@@ -558,7 +569,7 @@ func (b *Batcher) answerAll(batch []*pendingSend, err error) {
 				continue
 			}
 			p.out.result.Err = err
-			p.out.conclude()
+			p.out.conclude(b.s.queue)
 			r = p.out.result
 		}
 		b.answer(p, r)

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -280,7 +281,11 @@ func publicError(f *sealing.Failure) error {
 	case f == nil:
 		return nil
 	case f.Reason == driver.ReasonKeyNotFound:
-		return &KeyNotFoundError{KeyID: f.KeyID}
+		e := &KeyNotFoundError{KeyID: f.KeyID}
+		if errors.Is(f.Err, keys.ErrSenderKey) {
+			e.Err = f.Err
+		}
+		return e
 	}
 	return f.Err
 }

@@ -123,18 +123,21 @@ const (
 
 var repeatDelay = backoff.Exponential{First: 100 * time.Millisecond, Max: 2 * time.Second}
 
-// sendRepeating is sendBatch. It sends the same bytes again if the broker did not answer
-// and a repeat does no harm.
-func (s *Sender) sendRepeating(ctx context.Context, batch []*outgoing) {
+// repeating returns a send for dispatch. It is sendBatch, and repeats with the same bytes
+// what the broker did not answer, if a repeat does no harm. No repeat begins after
+// repeatWindow, counted from the call of repeating.
+func (s *Sender) repeating() func(context.Context, []*outgoing) {
 	deadline := time.Now().Add(repeatWindow)
-	s.sendBatch(ctx, batch)
-	for attempt := 1; attempt <= maxRepeats; attempt++ {
-		again := s.repeats(ctx, batch)
-		next := time.Now().Add(repeatDelay.Delay(attempt))
-		if len(again) == 0 || next.After(deadline) || !sleepUntil(ctx, next) {
-			return
+	return func(ctx context.Context, batch []*outgoing) {
+		s.sendBatch(ctx, batch)
+		for attempt := 1; attempt <= maxRepeats && ctx.Err() == nil; attempt++ {
+			again := s.repeats(ctx, batch)
+			next := time.Now().Add(repeatDelay.Delay(attempt))
+			if len(again) == 0 || next.After(deadline) || !sleepUntil(ctx, next) {
+				return
+			}
+			s.sendBatch(ctx, again)
 		}
-		s.sendBatch(ctx, again)
 	}
 }
 
@@ -149,7 +152,7 @@ func (s *Sender) repeats(ctx context.Context, batch []*outgoing) (again []*outgo
 		err := o.result.Err
 		switch {
 		case err == nil:
-		case o.unanswered && unanswered(err) && s.repeatable(o), errors.Is(err, ErrNotSent) && !over[o.session]:
+		case o.state == unknown && unanswered(err) && s.repeatable(o), errors.Is(err, ErrNotSent) && !over[o.session]:
 			again = append(again, o)
 		default:
 			if over == nil {
@@ -176,22 +179,24 @@ func unanswered(err error) bool {
 		return true
 	}
 	switch driver.KindOf(err) {
-	case driver.Unavailable, driver.Closed, driver.Other:
+	case driver.Unavailable, driver.Closed:
 		return true
+	case driver.Other:
+		return !errors.Is(err, errors.ErrUnsupported)
 	}
 	return false // the broker refused it
 }
 
-// unconfirmed is err of a message that the broker may hold. Errors of the context pass
-// through, as everywhere.
-func unconfirmed(err error) error {
-	var e *Error
-	if !errors.As(err, &e) || errors.Is(err, ErrUnconfirmed) {
+// unconfirmed is err of a message that the broker may hold, also if the context ended.
+func unconfirmed(queue string, err error) error {
+	if errors.Is(err, ErrUnconfirmed) {
 		return err
 	}
-	c := *e
-	c.Err = fmt.Errorf("%w: %w", ErrUnconfirmed, e.Err)
-	return &c
+	var e *Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	return wrap("send", queue, fmt.Errorf("%w: %w", ErrUnconfirmed, err))
 }
 
 // sendBatch makes one call to the broker.
@@ -205,7 +210,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	messages := make([]*driver.Message, len(batch))
 	for i, o := range batch {
 		if s.cfg.Enabled && !o.m.Sealed {
-			panic("queue: a message that was not sealed reached the driver") // unreachable: prepareOne
+			panic("queue: a message that was not sealed reached the driver") // unreachable: protect
 		}
 		messages[i] = o.m
 	}
@@ -232,14 +237,12 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	var first error
 	sent := 0
 	for i, o := range batch {
-		if i >= len(results) {
-			o.result.Err = wrap("send", s.queue, errors.New("the driver returned too few results"))
-		} else {
-			o.result.BrokerID = results[i].BrokerID
-			o.result.Err = wrap("send", s.queue, results[i].Err)
+		err := errors.New("the driver returned too few results")
+		if i < len(results) {
+			o.result.BrokerID, err = results[i].BrokerID, results[i].Err
 		}
+		o.tried(wrap("send", s.queue, err))
 		if o.result.Err != nil {
-			o.unanswered = o.unanswered || unanswered(o.result.Err)
 			if first == nil {
 				first = o.result.Err
 			}

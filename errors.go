@@ -126,12 +126,23 @@ func wrap(op, queue string, err error) error {
 // errors.Is matches [ErrKeyNotFound].
 type KeyNotFoundError struct {
 	KeyID keys.ID // as the message says; not authenticated
+
+	// Err says more if it is known: ErrSenderKey of package keys if the receiver has a
+	// sender key under that ID, and not the master key. Nil otherwise.
+	Err error
 }
 
-func (e *KeyNotFoundError) Error() string { return fmt.Sprintf("key %q not found", e.KeyID) }
+func (e *KeyNotFoundError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("key %q not found: %v", e.KeyID, e.Err)
+	}
+	return fmt.Sprintf("key %q not found", e.KeyID)
+}
 
-// Is matches ErrKeyNotFound.
-func (e *KeyNotFoundError) Is(target error) bool { return target == ErrKeyNotFound }
+// Is matches ErrKeyNotFound, and what Err wraps.
+func (e *KeyNotFoundError) Is(target error) bool {
+	return target == ErrKeyNotFound || errors.Is(e.Err, target)
+}
 
 // ExpiredError says why a message is too old. errors.Is matches
 // [ErrMessageExpired].

@@ -92,6 +92,42 @@ func TestUndecodableIsNeverDelivered(t *testing.T) {
 	})
 }
 
+// duplicating is a transport on which an attribute of each message arrived twice.
+type duplicating struct{ driver.Broker }
+
+func (p duplicating) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return duplicatingQueue{q}, err
+}
+
+type duplicatingQueue struct{ driver.Queue }
+
+func (q duplicatingQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	ds, err := q.Queue.Receive(ctx, max, wait)
+	for _, d := range ds {
+		d.DuplicateName = true
+	}
+	return ds, err
+}
+
+// A message with an attribute's name twice is not delivered: a sealed one fails as the
+// specification says, one that is not sealed is broken, also where plaintext is allowed.
+func TestDuplicateNameIsNeverDelivered(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		c, err := queue.New(duplicating{x.broker}, &queue.Options{Keys: x.ring, Logger: quiet()})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		x.send(&queue.Message{ID: "sealed", Attributes: map[string]string{"a": "1"}})
+		x.none(r, queue.ErrAuthenticationFailed)
+		// In a queue of its own: the sealed one waits for a key that opens a message.
+		r, err = c.Receiver(x.Context(), "plain", &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		x.inject2("plain", driver.Message{ID: "plain", Attributes: map[string]string{"a": "1"}})
+		x.none(r, queue.ErrInvalidEnvelope)
+	})
+}
+
 // shortStore answers for fewer messages than it was asked for.
 type shortStore struct{ replay.Store }
 

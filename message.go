@@ -18,7 +18,7 @@ const MaxIDBytes = 128
 
 // Limits of the attributes of a message on every broker. A broker may have lower ones.
 const (
-	maxAttributes     = 64  // qre1, Section 2.4
+	maxAttributes     = 64  // qre1, Section 2.8
 	maxAttributeBytes = 255 // of an attribute's name
 )
 
@@ -180,6 +180,6 @@ func (m *Message) driverMessage(id string) *driver.Message {
 // newID returns 130 random bits in base32.
 func newID() string { return rand.Text() }
 
-// checkName refuses a queue name that cannot be an origin (qre1, Section 2.3);
+// checkName refuses a queue name that cannot be an origin (qre1, Section 2.4);
 // what a broker refuses beyond that is the driver's.
 func checkName(queue string) error { return driver.CheckName(queue) }

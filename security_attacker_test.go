@@ -394,7 +394,7 @@ type siegeCrypto struct {
 	queue.CryptoProvider
 	s       *siege
 	skewed  bool
-	unbound byte // the tag of the field (qre1, Section 4)
+	unbound byte // the tag of the field (qre1, Section 4.2)
 }
 
 func (c *siegeCrypto) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, data []byte) (envelope.EncryptedMessage, error) {

@@ -32,8 +32,9 @@ type SenderOptions struct {
 	SessionKey sessionkey.Strategy
 
 	// Padding hides the length of bodies: envelope.Padme adds at most 12 %,
-	// envelope.PadTo(n) pads to multiples of n bytes. The broker's limits apply to the
-	// padded body. Zero means no padding, which costs nothing.
+	// envelope.PadTo(n) pads to multiples of n bytes. The broker's limits hold for what
+	// is padded. It needs AESGCM, and does nothing to messages that are not sealed. Zero
+	// means no padding, which costs nothing.
 	Padding envelope.Padding
 }
 
@@ -55,6 +56,9 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 			return nil, wrap(op, queue, invalidOption("SessionKey: %v", err))
 		}
 	}
+	if err := o.Padding.Validate(); err != nil {
+		return nil, wrap(op, queue, invalidOption("SenderOptions.Padding: %v", err))
+	}
 	e, err := c.open(ctx, endpointRequest{queue: queue, role: observe.Sender, keys: o.Keys, crypto: o.CryptoProvider, config: o.Crypto})
 	if err != nil {
 		return nil, wrap(op, queue, err)
@@ -62,6 +66,10 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 	if e.cfg.Enabled && e.sealer == nil {
 		_ = e.close(ctx) // the configuration's error is the one that tells
 		return nil, wrap(op, queue, invalidOption("a CryptoProvider seals under the current key of Keys: set Keys"))
+	}
+	if _, ok := e.opener.Crypto.(*sealing.Cipher); o.Padding != envelope.NoPadding && e.opener.Crypto != nil && !ok {
+		_ = e.close(ctx) // the configuration's error is the one that tells
+		return nil, wrap(op, queue, invalidOption("SenderOptions.Padding needs AESGCM: another CryptoProvider pads by itself"))
 	}
 	if err := e.checkSealing(ctx); err != nil {
 		_ = e.close(ctx) // as above
@@ -110,21 +118,21 @@ func (s *Sender) Close(ctx context.Context) error {
 // Send seals and sends one message. When it returns nil the broker has confirmed
 // that it holds the message. It neither retains nor changes m.
 //
-// If the broker does not answer and a repeat does no harm, Send sends the same bytes
-// again, a few times within ctx and 10 s. A repeat does no harm if the message is sealed,
-// because receivers know it by its number, or if the broker has Capabilities().Dedup,
-// because it drops a repeated DedupID. An error that wraps ErrUnconfirmed says that the
-// broker may hold the message all the same; to send it again makes a second message.
-// After any other error the broker does not hold it.
+// If the broker does not answer, Send sends the same bytes again, a few times within ctx,
+// the last time after less than 10 s, if a repeat does no harm: receivers with a replay
+// store know a sealed message by its number, and a broker with Capabilities().Dedup drops a
+// repeated DedupID. An error that wraps ErrUnconfirmed says that the broker may hold the
+// message all the same; sending it again makes a second message. It also wraps ctx.Err() if
+// ctx ended while the broker was asked. After any other error the broker does not hold it.
 func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 	var one [1]*Message
 	one[0] = m
-	r, err := s.prepare(ctx, one[:])
+	r, err := s.prepare(ctx, stream.Plain, one[:])
 	if err != nil {
 		return SendResult{Err: err}, err
 	}
-	s.dispatch(ctx, r, s.sendRepeating)
-	r[0].conclude()
+	s.dispatch(ctx, r, s.repeating())
+	r[0].conclude(s.queue)
 	return r[0].result, r[0].result.Err
 }
 
@@ -152,15 +160,15 @@ func (e *BatchError) Unwrap() error { return e.Err }
 // those of several sessions share calls. An error of the call as a whole, such as no
 // current key, comes without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
-	r, err := s.prepare(ctx, m)
+	r, err := s.prepare(ctx, stream.Plain, m)
 	if err != nil {
 		return nil, err
 	}
-	s.dispatch(ctx, r, s.sendRepeating)
+	s.dispatch(ctx, r, s.repeating())
 	out := make([]SendResult, len(r))
 	var failed BatchError
 	for i := range r {
-		r[i].conclude()
+		r[i].conclude(s.queue)
 		out[i] = r[i].result
 		if e := out[i].Err; e != nil {
 			if failed.Failed == 0 {
@@ -186,33 +194,50 @@ type outgoing struct {
 	// carries says that m has a trace context of its own, which is not that of
 	// the call that sends it.
 	carries bool
-	// tried says that a call to the broker was made for it.
-	tried bool
-	// unanswered says that one of the calls got no answer: the broker may hold it,
-	// whatever became of later calls.
-	unanswered bool
 	// answered says that nothing more is tried; for the Batcher.
 	answered bool
+	state    sendState
 	result   SendResult
+}
+
+// sendState is what is known of a message at the broker.
+type sendState uint8
+
+const (
+	absent  sendState = iota // no try was made, or each was refused
+	unknown                  // a try was not answered: the broker may hold the message
+	present                  // the broker has confirmed that it holds it
+)
+
+// tried notes the outcome of a try. That a later one is refused says nothing about one
+// that was not answered.
+func (o *outgoing) tried(err error) {
+	o.result.Err = err
+	switch {
+	case err == nil:
+		o.state = present
+	case unanswered(err):
+		o.state = unknown
+	}
 }
 
 // conclude ends the message's number by what became of the message. It is called once
 // nothing more is tried.
-func (o *outgoing) conclude() {
-	switch err := o.result.Err; {
-	case err == nil:
+func (o *outgoing) conclude(queue string) {
+	switch o.state {
+	case present:
 		o.number.Confirm()
-	case o.unanswered:
+	case unknown:
 		o.number.Unknown()
-		o.result.Err = unconfirmed(err)
+		o.result.Err = unconfirmed(queue, o.result.Err)
 	default:
 		o.number.Void()
 	}
 }
 
-// prepare validates, seals and measures each message; the error is of the call
+// prepare validates, numbers, seals and measures each message; the error is of the call
 // as a whole. Failures of one message are in its result.
-func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) {
+func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([]outgoing, error) {
 	if err := checkContext(ctx); err != nil {
 		return nil, wrap("send", s.queue, err)
 	}
@@ -226,7 +251,7 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 		if id, f = s.sealer.CurrentKey(ctx); f != nil {
 			return nil, wrap("send", s.queue, publicError(f))
 		}
-		numbers = s.sealer.Numbers()
+		numbers = s.sealer.Numbers(kind)
 	}
 	trace := s.obs.TraceOf(ctx)
 	out := make([]outgoing, len(m))
@@ -246,7 +271,7 @@ func (s *Sender) prepare(ctx context.Context, m []*Message) ([]outgoing, error) 
 		if o.m == nil {
 			return
 		}
-		if err := s.finish(ctx, o); err != nil {
+		if err := s.finish(ctx, numbers, o); err != nil {
 			o.m = nil // it may hold the plaintext
 			o.result.Err = wrap("send", s.queue, err)
 			return
@@ -287,8 +312,8 @@ func (s *Sender) draft(m *Message, out *outgoing) error {
 }
 
 // finish seals and measures a drafted message.
-func (s *Sender) finish(ctx context.Context, out *outgoing) error {
-	if err := s.protect(ctx, out); err != nil {
+func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outgoing) error {
+	if err := s.protect(ctx, numbers, out); err != nil {
 		return err
 	}
 	out.size = s.q.Size(out.m)
@@ -298,16 +323,16 @@ func (s *Sender) finish(ctx context.Context, out *outgoing) error {
 	return nil
 }
 
-// protect seals the message if encryption is enabled. Otherwise it refuses a body that a
-// receiver would take for a sealed one.
-func (s *Sender) protect(ctx context.Context, out *outgoing) error {
+// protect seals the message if encryption is enabled, and otherwise refuses what a
+// receiver would take for sealed.
+func (s *Sender) protect(ctx context.Context, numbers *sealing.Numbers, out *outgoing) error {
 	if !s.cfg.Enabled {
 		if sealing.LooksSealed(out.m.Body, !s.caps.BinaryBody) {
 			return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
 		}
 		return nil
 	}
-	id, f := s.sealer.Seal(ctx, &out.number, out.m)
+	id, f := s.sealer.Seal(ctx, numbers, &out.number, out.m)
 	if f != nil {
 		return publicError(f)
 	}

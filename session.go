@@ -21,6 +21,9 @@ type Session struct {
 	holds  string // the SessionID of its messages; "" if it is that of a message without one
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	// stateCall holds one token, for the call of State or SetState under way: State may
+	// store what it read anew, which must not undo a SetState.
+	stateCall chan struct{}
 
 	mu    sync.Mutex // guards what follows; never held across a call
 	state sessionState
@@ -99,7 +102,7 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 		_ = ds.Close(cctx) // if it fails the lock runs out
 		return nil, wrap(op, r.queue, fmt.Errorf("%w: the broker gave session %q instead of %q", ErrAuthenticationFailed, clip(got), id))
 	}
-	s := &Session{r: r, s: ds, until: ds.LockedUntil(), holds: ds.ID()}
+	s := &Session{r: r, s: ds, stateCall: make(chan struct{}, 1), until: ds.LockedUntil(), holds: ds.ID()}
 	if u, ok := ds.(driver.UnnamedSession); ok && u.Unnamed() {
 		s.holds = ""
 	}

@@ -21,6 +21,7 @@ func (s *Session) State(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, wrap(op, s.r.queue, err)
 	}
+	defer func() { <-s.stateCall }()
 	stored, err := store.State(ctx)
 	if err != nil {
 		s.note(err)
@@ -53,7 +54,7 @@ func (s *Session) renewState(ctx context.Context, store driver.StatefulSession, 
 		return
 	}
 	id, err := s.r.sealer.Keys.CurrentKeyID(ctx)
-	if err != nil || string(id) == old.KeyID {
+	if err != nil || string(id) == old.KeyID || s.check() != nil {
 		return
 	}
 	sealed, f := s.r.sealer.SealState(ctx, s.ID(), state)
@@ -72,6 +73,7 @@ func (s *Session) SetState(ctx context.Context, state []byte) error {
 	if err != nil {
 		return wrap(op, s.r.queue, err)
 	}
+	defer func() { <-s.stateCall }()
 	if len(state) > 0 {
 		if !s.r.cfg.Enabled {
 			s.r.log.LogAttrs(ctx, slog.LevelWarn, "Session state stored WITHOUT encryption",
@@ -86,6 +88,8 @@ func (s *Session) SetState(ctx context.Context, state []byte) error {
 	return wrap(op, s.r.queue, err)
 }
 
+// stateful begins a call of State or SetState, which the caller ends by taking the token
+// out of stateCall, unless it fails.
 func (s *Session) stateful(ctx context.Context) (driver.StatefulSession, error) {
 	if err := checkContext(ctx); err != nil {
 		return nil, err
@@ -96,6 +100,11 @@ func (s *Session) stateful(ctx context.Context) (driver.StatefulSession, error) 
 	store, ok := s.s.(driver.StatefulSession)
 	if !ok || s.r.caps.SessionState == driver.None {
 		return nil, driver.Unsupported("session state")
+	}
+	select {
+	case s.stateCall <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	return store, nil
 }

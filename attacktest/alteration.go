@@ -144,6 +144,49 @@ func alterHeader(i int, m *driver.Message, _ bool) error {
 	})
 }
 
+// alterSequence changes what the header says of the message's place among others.
+func alterSequence(i int, m *driver.Message, _ bool) error {
+	return header(m, func(h *envelope.Header) {
+		kind := i % 5
+		if h.Sequence == 1 && kind > 1 {
+			kind = 0 // nothing lies below it
+		}
+		switch kind {
+		case 0:
+			h.Sequence++
+		case 1:
+			h.Stream[i%envelope.StreamSize] ^= 1
+		case 2:
+			h.Settled = h.Sequence - 1 - h.Settled%2
+		case 3:
+			h.Previous = h.Sequence - 1
+		case 4:
+			h.Settled, h.Void = max(h.Settled, 1), []envelope.Range{{First: 1, Last: 1}}
+		}
+	})
+}
+
+// unpad takes the mark of padding off, or changes the length of what was padded.
+func unpad(s *scenario) error {
+	s.padding = envelope.PadTo(512)
+	return s.alter(func(i int, m *driver.Message, _ bool) error {
+		e, err := envelope.Parse(m.Body)
+		if err != nil {
+			return err
+		}
+		end := len(m.Body) - envelope.TagSize
+		switch i % 3 {
+		case 0:
+			return header(m, func(h *envelope.Header) { h.Padded = false })
+		case 1: // without the last bytes, which are padding
+			m.Body = append(m.Body[:end-1-i%4], e.Tag[:]...)
+		case 2: // with more of them
+			m.Body = append(m.Body[:end:end], append(make([]byte, 1+i%4), e.Tag[:]...)...)
+		}
+		return nil
+	})
+}
+
 func alterMessageID(i int, m *driver.Message, _ bool) error {
 	switch i % 3 {
 	case 0:

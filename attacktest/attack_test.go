@@ -70,7 +70,7 @@ func TestCasesFail(t *testing.T) {
 func TestAttackOutcomes(t *testing.T) {
 	want := strings.Fields(`alter_body alter_header alter_message_id alter_session_id alter_correlation_id
 		alter_content_type alter_attribute move_queue swap_key_id forge_version strip_marker inject_plaintext
-		replay_in_window replay_after_window two_key_ciphertext flood_key_ids
+		replay_in_window replay_after_window alter_sequence unpad forge_sender forge_session_state two_key_ciphertext flood_key_ids
 		plaintext_allow plaintext_allow_with_alert unbound_attribute_added`)
 	if got := attacktest.Names(); !slices.Equal(got, want) {
 		t.Errorf("Names() = %v, want %v", got, want)
@@ -82,7 +82,7 @@ func TestAttackOutcomes(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				continue
 			}
-			if len(o.Faults) > 0 || o.Attempts != n || o.Delivered+o.DeadLettered+o.Abandoned != n || o.Name != name {
+			if len(o.Faults) > 0 || o.Attempts != n || o.Delivered+o.DeadLettered+o.Abandoned+o.Refused != n || o.Name != name {
 				t.Errorf("%s, %d times: %+v", name, n, o)
 			}
 		}

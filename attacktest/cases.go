@@ -46,5 +46,5 @@ func perform(t drivertest.T, h drivertest.Harness, name string, attempts int) {
 	for _, f := range o.Faults {
 		t.Errorf("%s", f)
 	}
-	t.Logf("%d attempts: %d delivered, %d dead-lettered, %d abandoned; %s", o.Attempts, o.Delivered, o.DeadLettered, o.Abandoned, o.Reason)
+	t.Logf("%d attempts: %d delivered, %d dead-lettered, %d abandoned, %d refused; %s", o.Attempts, o.Delivered, o.DeadLettered, o.Abandoned, o.Refused, o.Reason)
 }

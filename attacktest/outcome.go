@@ -9,7 +9,7 @@ import (
 )
 
 // Outcome is the result of an attack. Attempts equals Delivered + DeadLettered +
-// Abandoned, unless Faults says otherwise.
+// Abandoned + Refused, unless Faults says otherwise.
 type Outcome struct {
 	Name     string `json:"name"`
 	Attempts int    `json:"attempts"`
@@ -19,6 +19,7 @@ type Outcome struct {
 	Delivered    int `json:"delivered"`
 	DeadLettered int `json:"dead_lettered"`
 	Abandoned    int `json:"abandoned"` // the broker will deliver them again
+	Refused      int `json:"refused"`   // states of sessions, which cannot be dead-lettered
 
 	// Reason is the code under which metrics and dead-letter reasons report
 	// the attempts. Several codes are separated by commas.
@@ -36,6 +37,7 @@ const (
 	deadLettered disposition = iota
 	abandoned
 	delivered
+	refused
 )
 
 func (d disposition) String() string {
@@ -46,6 +48,8 @@ func (d disposition) String() string {
 		return "dead-lettered"
 	case abandoned:
 		return "abandoned"
+	case refused:
+		return "refused"
 	}
 	return "invalid"
 }
@@ -69,6 +73,8 @@ func (s *scenario) outcome() Outcome {
 			o.DeadLettered++
 		case abandoned:
 			o.Abandoned++
+		case refused:
+			o.Refused++
 		}
 	}
 	s.mu.Lock()

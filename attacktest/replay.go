@@ -37,16 +37,17 @@ func (s *scenario) replay(how receiverSettings, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	originals := s.n
-	if !how.untracked { // one more, so that the tag that the store keeps is none of the copies'
+	if err := s.receiveAll(r, s.n, s.forged); err != nil { // the originals
+		return err
+	}
+	if !how.untracked { // one more behind them, so that the tag that the store keeps is none of the copies'
 		last := s.n + s.companions()
 		if err := s.send(name, last, last+1); err != nil {
 			return err
 		}
-		originals++
-	}
-	if err := s.receiveAll(r, originals, s.forged); err != nil {
-		return err
+		if err := s.receiveAll(r, 1, s.forged); err != nil {
+			return err
+		}
 	}
 	if after > 0 {
 		if err := s.wait(after); err != nil {

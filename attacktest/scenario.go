@@ -16,6 +16,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
+	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
@@ -32,6 +33,7 @@ type scenario struct {
 	keys     *keys.Ring
 	provider *countingKeys // the receiver's view of keys
 	victim   *queue.Client // the client that sends honest messages
+	padding  envelope.Padding
 
 	sent     map[string]fingerprint // of honest messages, by message ID
 	payloads map[string][]byte      // of honest messages, by message ID
@@ -313,7 +315,7 @@ func (s *scenario) newQueue() (string, error) {
 
 // send seals and sends the honest messages from to to-1 and records them.
 func (s *scenario) send(name string, from, to int) error {
-	sender, err := s.victim.Sender(s.ctx, name, nil)
+	sender, err := s.victim.Sender(s.ctx, name, &queue.SenderOptions{Padding: s.padding})
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func twoKeyBody(m *driver.Message, origin string, a, b *keys.Key, plaintext []by
 	return body, nil
 }
 
-// derivationInfo is the info input of the key derivation (qre1, Section 3.1).
+// derivationInfo is the info input of the key derivation (qre1, Section 3.2).
 func derivationInfo(h *envelope.Header) []byte {
 	info := append([]byte("QRE1/A256GCM-HKDF-SHA256-COMMIT/v1\x00"), byte(len(h.KeyID))) //nolint:gosec // G115: at most 64
 	info = append(info, h.KeyID...)

@@ -14,9 +14,9 @@ import (
 
 // Limits of every broker; a driver may have narrower ones.
 const (
-	MaxName          = 255 // bytes of a queue's name, so that it can be an origin (qre1, Section 2.3)
+	MaxName          = 255 // bytes of a queue's name, so that it can be an origin (qre1, Section 2.4)
 	MaxID            = 128 // bytes of Message.ID
-	MaxAttributeName = 255 // bytes of the name of an attribute (qre1, Section 2.4)
+	MaxAttributeName = 255 // bytes of the name of an attribute (qre1, Section 2.8)
 )
 
 // CheckName refuses, with [InvalidName], what no queue can be called: an empty name,

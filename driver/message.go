@@ -90,6 +90,11 @@ type Delivery struct {
 	// were stored, and the message is handed up to be dead-lettered.
 	Undecodable bool
 
+	// DuplicateName is set when the name of an attribute arrived twice. Attributes then
+	// holds one of the values, and the message is handed up to be dead-lettered (qre1,
+	// Section 6.1).
+	DuplicateName bool
+
 	// Receipt is the driver's own handle for Settle and Renew.
 	Receipt any
 }

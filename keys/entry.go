@@ -312,7 +312,7 @@ func (c *Cached) ask(ctx context.Context, e *entry) (answer, error) {
 	}
 	same := ok && was.print.equal(fp)
 	// What was derived from the key at hand stays good for its users.
-	if old := e.value.key; same && old != nil && old.Err() == nil && old.Created().Equal(k.Created()) && old.Expires().Equal(k.Expires()) {
+	if old := e.value.key; same && old != nil && old.Err() == nil && old.Alike(k) {
 		k = old
 	}
 	c.seen[e.id] = was.next(k, fp)

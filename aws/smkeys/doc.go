@@ -27,10 +27,12 @@
 // AWSPREVIOUS; to keep an older key for opening, give its version a label of your
 // own. A version without labels is not a key.
 //
-// A key is 32 bytes: as SecretBinary, as base64 (RFC 4648, Section 4) in
-// SecretString, or as JSON with that base64 under "secret" and, optionally,
-// "created" and "expires" (RFC 3339) and "id". Without "created", the key's time of
-// creation is that of the version.
+// A master key is 32 bytes: as SecretBinary, as base64 (RFC 4648, Section 4) in
+// SecretString, or as JSON with that base64 under "secret" and, if wanted,
+// "created" and "expires" (RFC 3339), "queues" and "id". Without "created" it is
+// when the version was made. A sender key is JSON with "sender" and
+// "sender_secret" in the place of "secret": the fields of a key in a key file,
+// as qrt keys sender-key writes them.
 //
 // # Errors
 //

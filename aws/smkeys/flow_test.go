@@ -275,7 +275,7 @@ func TestFloodOfMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		const at = 80 // of the key ID (qre1, Section 2.2)
+		const at = 80 // of the key ID, with no void ranges (qre1, Section 2.1)
 		if head := string(d[0].Body[at-1 : at+1]); head != "\x01a" {
 			t.Fatalf("the key ID is not where it was: %q", head)
 		}

@@ -21,16 +21,31 @@ type mark [32]byte
 const markInfo = "queue-runtime/smkeys mark/v1\x00"
 
 func markOf(k *keys.Key) (mark, error) {
-	okm, err := k.Expand([]byte(markInfo))
+	okm, err := k.Expand([]byte(markInfo + k.SenderID()))
 	return mark(okm[:32]), err
 }
 
-// keyValue is the JSON form of a key.
+// keyValue is the JSON form of a key: the fields of a key in a key file. A master key has
+// secret, a sender key has sender and sender_secret.
 type keyValue struct {
-	ID      keys.ID   `json:"id"`
-	Secret  string    `json:"secret"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires"`
+	ID           keys.ID   `json:"id"`
+	Secret       *string   `json:"secret"`
+	Sender       *string   `json:"sender"`
+	SenderSecret *string   `json:"sender_secret"`
+	Created      time.Time `json:"created"`
+	Expires      time.Time `json:"expires"`
+	Queues       []string  `json:"queues"`
+}
+
+// secret is the base64 of the key's secret.
+func (j *keyValue) secret() (string, error) {
+	switch {
+	case j.Secret != nil && j.Sender == nil && j.SenderSecret == nil:
+		return *j.Secret, nil
+	case j.Secret == nil && j.Sender != nil && j.SenderSecret != nil:
+		return *j.SenderSecret, nil
+	}
+	return "", fmt.Errorf("%w: a master key has secret, a sender key has sender and sender_secret, and no key has both", keys.ErrInvalidKey)
 }
 
 // take makes a key of a value, or returns the one that was given out before. One
@@ -51,7 +66,7 @@ func (p *Provider) take(id keys.ID, where string, v *secretsmanager.GetSecretVal
 		return nil, fmt.Errorf("smkeys: %s: %w: it held another secret before: give a new key a new ID", where, keys.ErrInvalidKey)
 	}
 	p.marks[id] = m
-	if old := p.keys[id]; old != nil && old.Created().Equal(k.Created()) && old.Expires().Equal(k.Expires()) {
+	if old := p.keys[id]; old != nil && old.Alike(k) {
 		k.Destroy()
 		return old, nil
 	}
@@ -72,6 +87,7 @@ func parseKey(id keys.ID, v *secretsmanager.GetSecretValueOutput) (*keys.Key, er
 	defer clear(v.SecretBinary)
 	o := keys.Options{Created: aws.ToTime(v.CreatedDate)}
 	secret := v.SecretBinary
+	var sender *string
 	if v.SecretString != nil {
 		text := strings.TrimSpace(*v.SecretString)
 		if strings.HasPrefix(text, "{") {
@@ -82,7 +98,11 @@ func parseKey(id keys.ID, v *secretsmanager.GetSecretValueOutput) (*keys.Key, er
 			if j.ID != "" && j.ID != id {
 				return nil, fmt.Errorf("%w: the JSON is of another key ID", keys.ErrInvalidKey)
 			}
-			if text, o.Expires = j.Secret, j.Expires; !j.Created.IsZero() {
+			var err error
+			if text, err = j.secret(); err != nil {
+				return nil, err
+			}
+			if sender, o.Expires, o.Queues = j.Sender, j.Expires, j.Queues; !j.Created.IsZero() {
 				o.Created = j.Created
 			}
 		}
@@ -92,6 +112,9 @@ func parseKey(id keys.ID, v *secretsmanager.GetSecretValueOutput) (*keys.Key, er
 		}
 		defer clear(b)
 		secret = b
+	}
+	if sender != nil {
+		return keys.NewSender(id, *sender, secret, &o)
 	}
 	return keys.New(id, secret, &o)
 }

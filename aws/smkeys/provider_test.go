@@ -225,6 +225,9 @@ func TestMaterial(t *testing.T) {
 		"broken JSON":     `{"secret":"` + leak,
 		"another key's":   `{"id":"` + leak + `","secret":"` + base64.StdEncoding.EncodeToString(secretOf(1)) + `"}`,
 		"no secret":       `{"id":"a"}`,
+		"two kinds":       `{"secret":"` + base64.StdEncoding.EncodeToString(secretOf(1)) + `","sender":"` + leak + `","sender_secret":"` + base64.StdEncoding.EncodeToString(secretOf(1)) + `"}`,
+		"no sender":       `{"sender_secret":"` + base64.StdEncoding.EncodeToString(secretOf(1)) + `"}`,
+		"sender ID":       `{"sender":"","sender_secret":"` + base64.StdEncoding.EncodeToString(secretOf(1)) + `"}`,
 		"expires earlier": `{"secret":"` + base64.StdEncoding.EncodeToString(secretOf(1)) + `","created":"2025-01-02T00:00:00Z","expires":"2025-01-01T00:00:00Z"}`,
 	} {
 		s := newServer()

@@ -41,7 +41,7 @@ func (q *queue) delivery(raw *types.Message) *driver.Delivery {
 	if _, moved := attrs[attrDeadLetter]; moved || q.deadLetters {
 		d.DeadLetter, attrs = q.deadLetter(raw)
 	}
-	session, whole := parseMetadata(&d.Message, attrs)
+	session, state := parseMetadata(&d.Message, attrs)
 	d.Received = received(attrs)
 	if group := system(raw, types.MessageSystemAttributeNameMessageGroupId); q.fifo && group != "" {
 		session = sessionOf(group, d.ID, session)
@@ -58,7 +58,8 @@ func (q *queue) delivery(raw *types.Message) *driver.Delivery {
 	}
 	var ok bool
 	d.Body, d.Sealed, ok = decodeBody(aws.ToString(raw.Body), encoding)
-	d.Undecodable = !ok || !whole
+	d.Undecodable = !ok || state == metadataBroken
+	d.DuplicateName = state == metadataDuplicate
 	if d.Undecodable {
 		d.Body = []byte(aws.ToString(raw.Body))
 	}

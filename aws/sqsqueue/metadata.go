@@ -244,13 +244,20 @@ func value(v types.MessageAttributeValue) string {
 	return string(v.BinaryValue)
 }
 
-// parseMetadata undoes attributes on m. It reports false if attrPacked does
-// not parse or a name comes twice; m then holds what could be read.
-func parseMetadata(m *driver.Message, attrs map[string]types.MessageAttributeValue) (session string, ok bool) {
-	ok = true
+// metadataState says what is wrong with the metadata of a message that was received.
+type metadataState uint8
+
+const (
+	metadataSound     metadataState = iota
+	metadataDuplicate               // the name of an attribute came twice
+	metadataBroken                  // attrPacked does not parse, or there are two IDs
+)
+
+// parseMetadata undoes attributes on m. Unless all is sound, m holds what could be read.
+func parseMetadata(m *driver.Message, attrs map[string]types.MessageAttributeValue) (session string, state metadataState) {
 	put := func(name, val string) {
 		if _, twice := m.Attributes[name]; twice {
-			ok = false
+			state = max(state, metadataDuplicate)
 			return
 		}
 		if m.Attributes == nil {
@@ -277,15 +284,15 @@ func parseMetadata(m *driver.Message, attrs map[string]types.MessageAttributeVal
 	}
 	raw, has := attrs[attrPacked]
 	if !has {
-		return "", ok
+		return "", state
 	}
 	var p packed
 	if err := json.Unmarshal([]byte(value(raw)), &p); err != nil {
-		return "", false
+		return "", metadataBroken
 	}
 	if p.ID != "" {
 		if _, twice := attrs[attrID]; twice {
-			ok = false
+			state = metadataBroken
 		}
 		m.ID = p.ID
 	}
@@ -299,7 +306,7 @@ func parseMetadata(m *driver.Message, attrs map[string]types.MessageAttributeVal
 	for _, t := range p.Trace {
 		putTrace(t[0], t[1])
 	}
-	return p.Session, ok
+	return p.Session, state
 }
 
 // maxTTL is the longest TTL that a time.Duration holds.

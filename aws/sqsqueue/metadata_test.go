@@ -29,9 +29,9 @@ func roundtrip(t *testing.T, m *driver.Message) (*driver.Message, map[string]typ
 		}
 	}
 	got := &driver.Message{}
-	session, ok := parseMetadata(got, attrs)
-	if !ok || session != "packed session" {
-		t.Fatalf("session %q, ok %t", session, ok)
+	session, state := parseMetadata(got, attrs)
+	if state != metadataSound || session != "packed session" {
+		t.Fatalf("session %q, state %d", session, state)
 	}
 	return got, attrs
 }
@@ -92,21 +92,30 @@ func TestMetadataTampered(t *testing.T) {
 	str := func(s string) types.MessageAttributeValue {
 		return types.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(s)}
 	}
-	for name, attrs := range map[string]map[string]types.MessageAttributeValue{
-		"not JSON":         {attrPacked: str("{")},
-		"wrong type":       {attrPacked: str(`{"attributes":{"a":"b"}}`)},
-		"twice, packed":    {attrPacked: str(`{"attributes":[["a","1"],["a","2"]]}`)},
-		"twice, in both":   {"a": str("1"), attrPacked: str(`{"attributes":[["a","1"]]}`)},
-		"two IDs":          {attrID: str("1"), attrPacked: str(`{"id":"2"}`)},
-		"binary, not JSON": {attrPacked: {DataType: aws.String("Binary"), BinaryValue: []byte{0xff}}},
+	type attributes = map[string]types.MessageAttributeValue
+	for name, tt := range map[string]struct {
+		attrs attributes
+		want  metadataState
+	}{
+		"not JSON":         {attributes{attrPacked: str("{")}, metadataBroken},
+		"wrong type":       {attributes{attrPacked: str(`{"attributes":{"a":"b"}}`)}, metadataBroken},
+		"twice, packed":    {attributes{attrPacked: str(`{"attributes":[["a","1"],["a","2"]]}`)}, metadataDuplicate},
+		"twice, in both":   {attributes{"a": str("1"), attrPacked: str(`{"attributes":[["a","1"]]}`)}, metadataDuplicate},
+		"two IDs":          {attributes{attrID: str("1"), attrPacked: str(`{"id":"2"}`)}, metadataBroken},
+		"two IDs, twice":   {attributes{attrID: str("1"), "a": str("1"), attrPacked: str(`{"id":"2","attributes":[["a","1"]]}`)}, metadataBroken},
+		"binary, not JSON": {attributes{attrPacked: {DataType: aws.String("Binary"), BinaryValue: []byte{0xff}}}, metadataBroken},
 	} {
-		if _, ok := parseMetadata(&driver.Message{}, attrs); ok {
-			t.Errorf("%s: accepted", name)
+		if _, state := parseMetadata(&driver.Message{}, tt.attrs); state != tt.want {
+			t.Errorf("%s: %d, want %d", name, state, tt.want)
+		}
+		raw := &types.Message{MessageAttributes: tt.attrs, Body: aws.String("b")}
+		if d := (&queue{}).delivery(raw); d.DuplicateName != (tt.want == metadataDuplicate) || d.Undecodable != (tt.want == metadataBroken) {
+			t.Errorf("%s: delivery with DuplicateName %t, Undecodable %t", name, d.DuplicateName, d.Undecodable)
 		}
 	}
 	m := &driver.Message{}
-	if _, ok := parseMetadata(m, map[string]types.MessageAttributeValue{attrPacked: str(`{"ttl_ms":9223372036854775807}`)}); !ok || m.TTL != 0 {
-		t.Errorf("a TTL beyond all bounds: %s, ok %t", m.TTL, ok)
+	if _, state := parseMetadata(m, map[string]types.MessageAttributeValue{attrPacked: str(`{"ttl_ms":9223372036854775807}`)}); state != metadataSound || m.TTL != 0 {
+		t.Errorf("a TTL beyond all bounds: %s, state %d", m.TTL, state)
 	}
 }
 
@@ -201,8 +210,8 @@ func FuzzMetadata(f *testing.F) {
 			return
 		}
 		got := &driver.Message{}
-		if _, ok := parseMetadata(got, attrs); !ok || got.ID != id || got.CorrelationID != correlation || !maps.Equal(got.Attributes, m.Attributes) {
-			t.Fatalf("sent %+v, got %+v, ok %t", m, got, ok)
+		if _, state := parseMetadata(got, attrs); state != metadataSound || got.ID != id || got.CorrelationID != correlation || !maps.Equal(got.Attributes, m.Attributes) {
+			t.Fatalf("sent %+v, got %+v, state %d", m, got, state)
 		}
 	})
 }

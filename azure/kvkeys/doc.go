@@ -37,8 +37,12 @@
 //
 // Key Vault itself enforces the first of these only.
 //
-// The value is 32 bytes in base64 (RFC 4648, Section 4). White space around it is
-// ignored, nothing else.
+// The value of a master key is 32 bytes in base64 (RFC 4648, Section 4). White
+// space around it is ignored, nothing else. A sender key is JSON with "sender" and
+// "sender_secret", and, if wanted, "created" and "expires" (RFC 3339), "queues" and
+// "id": the fields of a key in a key file, as qrt keys sender-key writes them. A
+// master key may be JSON as well, with "secret". The earlier of the JSON's and the
+// secret's expiry counts.
 //
 // # Errors
 //

@@ -3,7 +3,9 @@ package kvkeys
 import (
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
@@ -23,7 +25,7 @@ func (p *Provider) take(at place, s azsecrets.Secret) (*keys.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	okm, err := k.Expand([]byte(markInfo))
+	okm, err := k.Expand([]byte(markInfo + k.SenderID()))
 	if err != nil {
 		return nil, p.failed(at, Invalid, "%v", err)
 	}
@@ -35,7 +37,7 @@ func (p *Provider) take(at place, s azsecrets.Secret) (*keys.Key, error) {
 		return nil, p.failed(at, Invalid, "it held another secret before: restore that, and give a new key a new ID")
 	}
 	p.marks[at.id] = m
-	if old := p.keys[at.id]; old != nil && old.Created().Equal(k.Created()) && old.Expires().Equal(k.Expires()) {
+	if old := p.keys[at.id]; old != nil && old.Alike(k) {
 		k.Destroy()
 		return old, nil
 	}
@@ -58,9 +60,62 @@ func (p *Provider) parse(at place, s azsecrets.Secret) (*keys.Key, error) {
 		return nil, p.failed(at, Invalid, "it has no value")
 	}
 	text := strings.TrimSpace(*s.Value)
-	if len(text) > 1024 {
+	var o keys.Options
+	if a := s.Attributes; a != nil {
+		o.Created, o.Expires = timeOf(a.Created), timeOf(a.Expires)
+	}
+	if strings.HasPrefix(text, "{") {
+		return p.parseJSON(at, text, &o)
+	}
+	if len(text) > maxText {
 		return nil, p.failed(at, Invalid, "its value has %d characters: put in 32 bytes in base64, which are 44", len(text))
 	}
+	return p.decode(at, text, nil, &o)
+}
+
+// maxText bounds a value that is base64 in characters, for the text of errors.
+const maxText = 1024
+
+// keyValue is the JSON form of a key: the fields of a key in a key file. A master key has
+// secret, a sender key has sender and sender_secret.
+type keyValue struct {
+	ID           keys.ID   `json:"id"`
+	Secret       *string   `json:"secret"`
+	Sender       *string   `json:"sender"`
+	SenderSecret *string   `json:"sender_secret"`
+	Created      time.Time `json:"created"`
+	Expires      time.Time `json:"expires"`
+	Queues       []string  `json:"queues"`
+}
+
+// parseJSON makes a key of a value in JSON. Its times count before the attributes, of
+// which the earlier expiry holds.
+func (p *Provider) parseJSON(at place, text string, o *keys.Options) (*keys.Key, error) {
+	var j keyValue
+	if err := json.Unmarshal([]byte(text), &j); err != nil {
+		return nil, p.failed(at, Invalid, "its value begins like JSON and does not parse") // err tells of the value
+	}
+	if j.ID != "" && j.ID != at.id {
+		return nil, p.failed(at, Invalid, "the JSON is of another key ID")
+	}
+	if !j.Created.IsZero() {
+		o.Created = j.Created
+	}
+	if !j.Expires.IsZero() && (o.Expires.IsZero() || j.Expires.Before(o.Expires)) {
+		o.Expires = j.Expires
+	}
+	o.Queues = j.Queues
+	switch {
+	case j.Secret != nil && j.Sender == nil && j.SenderSecret == nil:
+		return p.decode(at, *j.Secret, nil, o)
+	case j.Secret == nil && j.Sender != nil && j.SenderSecret != nil:
+		return p.decode(at, *j.SenderSecret, j.Sender, o)
+	}
+	return nil, p.failed(at, Invalid, "a master key has secret, a sender key has sender and sender_secret, and no key has both")
+}
+
+// decode makes a key of base64: a sender key if sender is not nil.
+func (p *Provider) decode(at place, text string, sender *string, o *keys.Options) (*keys.Key, error) {
 	secret, err := base64.StdEncoding.Strict().DecodeString(text)
 	defer clear(secret)
 	if err != nil || strings.ContainsAny(text, "\r\n") {
@@ -70,11 +125,12 @@ func (p *Provider) parse(at place, s azsecrets.Secret) (*keys.Key, error) {
 	if len(secret) != keys.Size {
 		return nil, p.failed(at, Invalid, "its value has %d bytes: put in %d, in base64", len(secret), keys.Size)
 	}
-	var o keys.Options
-	if a := s.Attributes; a != nil {
-		o.Created, o.Expires = timeOf(a.Created), timeOf(a.Expires)
+	var k *keys.Key
+	if sender == nil {
+		k, err = keys.New(at.id, secret, o)
+	} else {
+		k, err = keys.NewSender(at.id, *sender, secret, o)
 	}
-	k, err := keys.New(at.id, secret, &o)
 	if err != nil {
 		return nil, p.failed(at, Invalid, "%v", err)
 	}

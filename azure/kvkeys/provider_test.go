@@ -298,7 +298,11 @@ func TestMaterial(t *testing.T) {
 		"line break":    {good[:20] + "\n" + good[20:], "not base64"},
 		"trailing bits": {good[:42] + "/=", "not base64"},
 		"hexadecimal":   {strings.Repeat("0f", 32), "48 bytes"},
-		"JSON":          {`{"secret":"` + good + `"}`, "not base64"},
+		"broken JSON":   {`{"secret":"` + leak, "does not parse"},
+		"two kinds":     {`{"secret":"` + good + `","sender":"` + leak + `","sender_secret":"` + good + `"}`, "no key has both"},
+		"no sender":     {`{"sender_secret":"` + good + `"}`, "no key has both"},
+		"other ID":      {`{"id":"` + leak + `","secret":"` + good + `"}`, "another key ID"},
+		"sender ID":     {`{"sender":"","sender_secret":"` + good + `"}`, "sender ID"},
 	} {
 		v.remove("a")
 		x := keyVersion(1, Valid)

@@ -155,6 +155,9 @@ func (s *session) arrived(event, sum string, t *consumer.Task) {
 	if !t.Encrypted || t.KeyID != string(s.Keys[index(t.Bot)]) {
 		s.report.fault("%s arrived at %s under key %q", event, t.Bot, t.KeyID)
 	}
+	if t.Sender != fleet.SenderID {
+		s.report.fault("%s arrived at %s from sender %q", event, t.Bot, t.Sender)
+	}
 	for i, prefix := range prefixes {
 		if strings.HasPrefix(event, prefix) && t.Bot != fleet.Queues[i] {
 			s.report.fault("%s arrived at %s", event, t.Bot)

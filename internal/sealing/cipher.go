@@ -25,6 +25,7 @@ type Cipher struct {
 	keys    keys.Provider
 	opener  *envelope.Opener
 	current atomic.Pointer[epoch]
+	retired atomic.Uint64 // calls of forget, so that what is made meanwhile is not kept
 }
 
 // epoch is the key that was sealed with last, and its salt epoch.
@@ -53,6 +54,7 @@ func NewCipher(p keys.Provider) *Cipher {
 
 // forget drops what was derived from a key.
 func (c *Cipher) forget(id keys.ID) {
+	c.retired.Add(1)
 	c.opener.Forget(string(id))
 	if e := c.current.Load(); e != nil && e.key.ID() == id {
 		c.current.CompareAndSwap(e, nil)
@@ -94,6 +96,7 @@ func (c *Cipher) sealingKey(ctx context.Context, id keys.ID, origin string) (*ke
 
 // epoch returns the salt epoch of a key.
 func (c *Cipher) epoch(ctx context.Context, id keys.ID, origin string) (*epoch, error) {
+	retired := c.retired.Load()
 	key, err := c.sealingKey(ctx, id, origin)
 	if err != nil {
 		return nil, err
@@ -108,6 +111,10 @@ func (c *Cipher) epoch(ctx context.Context, id keys.ID, origin string) (*epoch, 
 	// Two goroutines may both replace it: one salt epoch is then short.
 	e := &epoch{key: key, sealer: sealer}
 	c.current.Store(e)
+	if c.retired.Load() != retired {
+		// Perhaps this key: it may still seal this message, and is looked up for the next.
+		c.current.CompareAndSwap(e, nil)
+	}
 	return e, nil
 }
 
@@ -146,8 +153,8 @@ func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []
 	}
 	if errors.Is(err, keys.ErrSenderKey) {
 		// The key of one sender opens no message of another: this receiver lacks the
-		// master key.
-		return nil, keys.ErrNotFound
+		// master key, and err says so.
+		return nil, fmt.Errorf("%w: %w", keys.ErrNotFound, err)
 	}
 	if errors.Is(err, keys.ErrDestroyed) {
 		// Removed between the look-up and now: as if it had been a moment earlier.

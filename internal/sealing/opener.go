@@ -85,6 +85,9 @@ func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (Opened, *Failure
 		if m.Sealed {
 			return Opened{}, fail(ctx, "", fmt.Errorf("%w: the transport says sealed and the marker is missing", envelope.ErrInvalidEnvelope))
 		}
+		if m.DuplicateName {
+			return Opened{}, fail(ctx, "", fmt.Errorf("%w: the name of an attribute arrived twice", envelope.ErrInvalidEnvelope))
+		}
 		return Opened{Body: m.Body, Attributes: m.Attributes}, nil
 	}
 	e, err := envelope.Parse(m.Body)
@@ -133,6 +136,9 @@ func (o *Opener) known(ctx context.Context, id keys.ID) *Failure {
 }
 
 func (o *Opener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery) ([]byte, *Failure) {
+	if m.DuplicateName { // it cannot be told which value was bound (qre1, Section 6.1)
+		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
+	}
 	data, err := envelope.AppendContext(nil, &envelope.Context{
 		MessageID:     m.ID,
 		SessionID:     m.SessionID,

@@ -44,30 +44,33 @@ type Number struct {
 }
 
 // Numbers begins a call that sends: the numbers of its messages come from the result.
-func (s *Sealer) Numbers() *Numbers { return &Numbers{call: s.Streams.Call(stream.Read())} }
+// With stream.Loose all are loose, otherwise those of messages that may come late or never
+// by design.
+func (s *Sealer) Numbers(kind stream.Kind) *Numbers {
+	return &Numbers{call: s.Streams.Call(stream.Read()), kind: kind}
+}
 
-// Numbers gives out the numbers of the messages of one call. It is for one goroutine.
-type Numbers struct{ call *stream.Call }
+// Numbers gives out the numbers of the messages of one call. It is safe for concurrent
+// use.
+type Numbers struct {
+	call *stream.Call
+	kind stream.Kind
+}
 
 // Next gives out the number of a message that is sealed under key id.
 func (n *Numbers) Next(id keys.ID, m *driver.Message) Number {
-	return Number{n.call.Next(kindOf(m), string(id), m.SessionID), id}
-}
-
-// kindOf says which stream a message belongs to. One that may arrive late or never by
-// design is not accounted for.
-func kindOf(m *driver.Message) stream.Kind {
+	kind := n.kind
 	if !m.NotBefore.IsZero() || m.TTL > 0 {
-		return stream.Loose
+		kind = stream.Loose // it may arrive late or never by design: not accounted for
 	}
-	return stream.Plain
+	return Number{n.call.Next(kind, string(id), m.SessionID), id}
 }
 
 // Seal replaces the body of m by its envelope under the key of n, or under the key that
-// has become current if that one is gone; n is then the message's number in the stream
-// of that key. It returns the key that it used. After a failure m still holds the
+// has become current if that one is gone; n is then the message's next number of the
+// call, in the stream of that key. It returns the key that it used. After a failure m still holds the
 // plaintext, and n is the caller's to end.
-func (s *Sealer) Seal(ctx context.Context, n *Number, m *driver.Message) (keys.ID, *Failure) {
+func (s *Sealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message) (keys.ID, *Failure) {
 	begin := time.Now()
 	h := header(s.Queue, m, begin)
 	data, err := bind(&h, m)
@@ -81,7 +84,7 @@ func (s *Sealer) Seal(ctx context.Context, n *Number, m *driver.Message) (keys.I
 		// The key may have been retired since it was current.
 		if now, e := s.Keys.CurrentKeyID(ctx); e == nil && now != n.key {
 			n.Void()
-			*n = s.Numbers().Next(now, m)
+			*n = numbers.Next(now, m)
 			n.into(&h)
 			key, err = s.encrypt(ctx, &h, m, data)
 		}

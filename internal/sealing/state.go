@@ -12,7 +12,7 @@ import (
 )
 
 // stateData is what a session's state is bound to. It belongs to the envelope's other
-// domain (qre1, Section 4.1), so that a state can never be delivered as a message.
+// domain (qre1, Section 4.3), so that a state can never be delivered as a message.
 func stateData(queue, session string) []byte {
 	b := []byte("queue-runtime/session-state/v1\x00")
 	b = binary.BigEndian.AppendUint32(b, uint32(len(queue))) //nolint:gosec // G115: at most 255

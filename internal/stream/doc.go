@@ -11,5 +11,5 @@
 // [Number.Unknown] if the sender gave up without learning which. The last one ends
 // the stream soon, because nothing behind the message can be settled any more.
 //
-// [Streams] is safe for concurrent use. A [Call] belongs to one goroutine.
+// [Streams] and [Call] are safe for concurrent use.
 package stream

@@ -52,11 +52,11 @@ func New(onReset func()) *Streams { return &Streams{onReset: onReset} }
 
 // Call numbers the messages of one call of the sender, of one Send or SendBatch. In
 // it, a message's previous is the one before it in the same session, though that
-// one is not confirmed yet. It is for one goroutine.
+// one is not confirmed yet. It is safe for concurrent use.
 type Call struct {
 	s   *Streams
 	now Reading
-	own map[ownSession]uint64 // the last sequence of each session within the call
+	own map[ownSession]uint64 // the last sequence of each session within the call; the mutex of s guards it
 }
 
 type ownSession struct {

@@ -22,6 +22,10 @@ type Config struct {
 	// opens nothing, as in the first phases of a migration.
 	Keys string `env:"KEYS_URL,required,notEmpty"`
 
+	// Senders are the IDs of the sender keys whose messages are accepted, separated
+	// by commas. Empty: all, and what a holder of the master key seals.
+	Senders []string `env:"SENDERS"`
+
 	// ReplayStore is the URL of the replay store, outside of the broker's reach and
 	// shared by all processes of this bot. With "none" an attacker who controls the
 	// broker can have messages handled twice.
@@ -79,6 +83,14 @@ func (c *Config) crypto() queue.CryptoConfig {
 		MaxMessageAge:   age,
 		TrackReplays:    c.ReplayStore != none,
 	}
+}
+
+// senders are those that may send, nil for all: an empty list would accept no sender.
+func (c *Config) senders() []string {
+	if len(c.Senders) == 0 {
+		return nil
+	}
+	return c.Senders
 }
 
 // url is a URL, or "" for none.

@@ -62,7 +62,7 @@ func New(ctx context.Context, c *Config, p Parts) (_ *Consumer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.receiver, err = b.client.Receiver(ctx, c.Queue, nil); err != nil {
+	if b.receiver, err = b.client.Receiver(ctx, c.Queue, &queue.ReceiverOptions{Senders: c.senders()}); err != nil {
 		return nil, fmt.Errorf("QUEUE: %w", err)
 	}
 	if b.unwatch, err = otelqueue.WatchDepth(p.Telemetry.Meter, b.receiver); err != nil {

@@ -22,7 +22,7 @@ func Handler(bot string, t Tracker) worker.Handler {
 		sum := sha256.Sum256(d.Body)
 		return t.Do(ctx, Task{
 			ID: d.ID, Bot: bot, Event: d.Attributes[eventAttribute], Session: d.SessionID, What: what,
-			SHA256: hex.EncodeToString(sum[:]), Encrypted: d.Encrypted, KeyID: string(d.KeyID), Delivery: d.Count,
+			SHA256: hex.EncodeToString(sum[:]), Encrypted: d.Encrypted, KeyID: string(d.KeyID), Sender: d.Sender, Delivery: d.Count,
 		})
 	}
 	pullRequest := worker.JSON(func(ctx context.Context, e PullRequest, d *queue.Delivery) error {

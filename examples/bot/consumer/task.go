@@ -18,7 +18,8 @@ type Task struct {
 	SHA256    string `json:"sha256"` // of the webhook as it arrived
 	Encrypted bool   `json:"encrypted"`
 	KeyID     string `json:"key_id,omitempty"`
-	Delivery  int    `json:"delivery"` // the broker's count
+	Sender    string `json:"sender,omitempty"` // who sealed it, authentic
+	Delivery  int    `json:"delivery"`         // the broker's count
 }
 
 // Tracker takes the tasks, for example a ticket system. Do returns nil once the task is

@@ -79,6 +79,9 @@ func Start(ctx context.Context, o *Options) (*Fleet, error) {
 	return f, nil
 }
 
+// SenderID is the ID of the router's sender keys.
+const SenderID = "webhook-router"
+
 // New prepares a folder and starts nothing.
 func New(o *Options) (*Fleet, error) {
 	if o.Dir == "" {
@@ -114,9 +117,13 @@ func New(o *Options) (*Fleet, error) {
 			return nil, err
 		}
 		f.Keys[i] = key.ID()
-		// The router seals; the bot has what it needs to open, and no current
-		// key. Each has its own folder, as on two machines.
-		sealing, err := writeKey(filepath.Join(dir, "router"), q, key, key.ID())
+		// The router has a sender key, which only seals; the bot has what it needs
+		// to open, and no current key. Each has its own folder, as on two machines.
+		own, err := key.Sender(SenderID)
+		if err != nil {
+			return nil, err
+		}
+		sealing, err := writeKey(filepath.Join(dir, "router"), q, own, key.ID())
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +137,7 @@ func New(o *Options) (*Fleet, error) {
 			return nil, err
 		}
 		env = append(env, common...)
-		env = append(env, "QUEUE="+q, "KEYS_URL="+opening,
+		env = append(env, "QUEUE="+q, "KEYS_URL="+opening, "SENDERS="+SenderID,
 			"NONCES_URL=sqlite://"+filepath.ToSlash(filepath.Join(dir, q, "nonces.db")))
 		f.Bots[i] = &Process{Name: q, argv: argv, env: append(env, o.BotEnv...), out: f.report, logs: logs, addresses: make(map[string]string)}
 	}

@@ -44,8 +44,11 @@ type auditedKey struct {
 	ID      keys.ID `json:"id"`
 	Current bool    `json:"current"`
 	Known   bool    `json:"known"` // among --keys, or the keys of a queue
-	Waiting int     `json:"waiting"`
-	Dead    int     `json:"dead"`
+	// Sender is set if what is known under the ID is only the sender key of that
+	// sender, which opens no message of another.
+	Sender  string `json:"sender,omitempty"`
+	Waiting int    `json:"waiting"`
+	Dead    int    `json:"dead"`
 	// Retirable: it is known, not current, and nothing that could be counted
 	// needs it.
 	Retirable bool `json:"retirable"`
@@ -58,6 +61,10 @@ func (a *app) keysAuditCommand() *cobra.Command {
 		Long: `Audit counts waiting messages and dead letters by the key that they name, so that no
 key is retired that is still in use. It opens none of them: the broker can have
 changed the key ID in a message.
+
+States of sessions are not counted: brokers do not list them. A state is sealed
+anew when its session is read under a key that is no longer current; keep the old
+key until every session was.
 
 The exit code is 1 if messages name a key that is not among --keys.`,
 		Example: example(`
@@ -115,16 +122,27 @@ func (a *app) audit(ctx context.Context, given []string) (*auditReport, error) {
 	return r, err
 }
 
-// knownKeys are the keys of queues, and whether each is current for one.
-func (c *connection) knownKeys(ctx context.Context, names []string) (map[keys.ID]bool, error) {
-	known := make(map[keys.ID]bool)
+// knownKey is what is known of a key.
+type knownKey struct {
+	current bool   // for a queue
+	sender  string // of a sender key, unless the master key is known as well
+}
+
+// knownKeys are the keys of queues.
+func (c *connection) knownKeys(ctx context.Context, names []string) (map[keys.ID]knownKey, error) {
+	known := make(map[keys.ID]knownKey)
 	add := func(p keys.Provider) error {
 		list, err := listKeys(ctx, p)
 		if err != nil {
 			return err
 		}
 		for _, k := range list.Keys {
-			known[k.ID] = known[k.ID] || k.Current
+			was, ok := known[k.ID]
+			now := knownKey{was.current || k.Current, k.Sender}
+			if ok && was.sender == "" {
+				now.sender = ""
+			}
+			known[k.ID] = now
 		}
 		return nil
 	}
@@ -144,7 +162,7 @@ func (c *connection) knownKeys(ctx context.Context, names []string) (map[keys.ID
 }
 
 // auditQueue counts over one queue.
-func (c *connection) auditQueue(ctx context.Context, name string, known map[keys.ID]bool) (r *auditedQueue, err error) {
+func (c *connection) auditQueue(ctx context.Context, name string, known map[keys.ID]knownKey) (r *auditedQueue, err error) {
 	r = &auditedQueue{Queue: name, Waiting: make(map[keys.ID]int), Dead: make(map[keys.ID]int)}
 	q, err := c.broker.Open(ctx, name, nil)
 	if err != nil {
@@ -172,7 +190,7 @@ func (c *connection) auditQueue(ctx context.Context, name string, known map[keys
 	return r, err
 }
 
-func (r *auditedQueue) count(ctx context.Context, q driver.Queue, known map[keys.ID]bool, into map[keys.ID]int) error {
+func (r *auditedQueue) count(ctx context.Context, q driver.Queue, known map[keys.ID]knownKey, into map[keys.ID]int) error {
 	strangers := 0
 	for d, err := range peekAll(ctx, q) {
 		if err != nil {
@@ -201,13 +219,13 @@ func (r *auditedQueue) count(ctx context.Context, q driver.Queue, known map[keys
 }
 
 // sum adds the queues up by key.
-func (r *auditReport) sum(known map[keys.ID]bool) {
+func (r *auditReport) sum(known map[keys.ID]knownKey) {
 	by := make(map[keys.ID]*auditedKey)
 	key := func(id keys.ID) *auditedKey {
 		k := by[id]
 		if k == nil {
-			current, ok := known[id]
-			k = &auditedKey{ID: id, Current: current, Known: ok}
+			of, ok := known[id]
+			k = &auditedKey{ID: id, Current: of.current, Known: ok, Sender: of.sender}
 			by[id] = k
 		}
 		return k
@@ -251,6 +269,9 @@ func (r *auditReport) show(s *display.Screen) {
 			state = s.Good("current")
 		case k.Retirable:
 			state = s.Warn("nothing needs it: qrt keys retire " + display.Safe(string(k.ID)))
+		}
+		if k.Sender != "" {
+			state += "; sender key of " + display.Safe(k.Sender)
 		}
 		rows.Add([]string{s.Name(display.Safe(string(k.ID))), display.Count(k.Waiting), display.Count(k.Dead), state})
 	}

@@ -168,12 +168,12 @@ func (d *demoShow) title(b *brokers.Broker, messages int, payloads string) {
 
 func (d *demoShow) router(r *demo.Report) {
 	s := d.s
-	s.Heading("1  One router, three queues, three bots", "each queue has its own key, each bot holds one")
+	s.Heading("1  One router, three queues, three bots", "each queue has its own key; the router has its sender key, which opens nothing, each bot the master key")
 	var rows [][]string
 	for _, q := range r.Router.Queues {
-		rows = append(rows, []string{s.Name(q.Name), q.KeyID, display.Count(q.Sent), d.of(q.Received, q.Sent), d.of(q.Encrypted, q.Sent)})
+		rows = append(rows, []string{s.Name(q.Name), q.KeyID, q.Sender, display.Count(q.Sent), d.of(q.Received, q.Sent), d.of(q.Encrypted, q.Sent)})
 	}
-	s.Table(display.Columns("queue", "key", ">sent", ">received intact", ">encrypted"), rows)
+	s.Table(display.Columns("queue", "key", "sender", ">sent", ">received intact", ">encrypted"), rows)
 	s.Note(fmt.Sprintf("%s of JSON in %s sessions; %s overtook an earlier one of its session.",
 		display.Bytes(r.Router.Bytes), display.Count(r.Sessions), number(r.Overtaken, "none", "message")))
 	if len(r.Seen) > 0 {
@@ -231,6 +231,10 @@ var attackNotes = map[string]string{
 	"inject_plaintext":           "slipped plaintext in",
 	"replay_in_window":           "copied messages that were handled",
 	"replay_after_window":        "brought old messages back",
+	"alter_sequence":             "changed sequence, stream, settled or void",
+	"unpad":                      "took padding off, or changed its length",
+	"forge_sender":               "sealed as another, with a stolen sender key",
+	"forge_session_state":        "made up states, with a stolen sender key",
 	"two_key_ciphertext":         "built one ciphertext for two keys",
 	"flood_key_ids":              "flooded it with made-up key IDs",
 	"plaintext_allow":            "plaintext, policy allow: Encrypted=false, WARN",
@@ -267,6 +271,8 @@ func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 		}
 		became := "dead-lettered"
 		switch {
+		case x.Refused > 0:
+			became = "refused"
 		case x.DeadLettered == 0:
 			became = "given back"
 		case x.Abandoned > 0:

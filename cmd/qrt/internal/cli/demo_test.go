@@ -26,6 +26,7 @@ type demoReport struct {
 		Queues   []struct {
 			Queue     *string `json:"queue"`
 			KeyID     *string `json:"key_id"`
+			Sender    *string `json:"sender"`
 			Sent      *int    `json:"sent"`
 			Received  *int    `json:"received"`
 			Encrypted *int    `json:"encrypted"`
@@ -43,6 +44,7 @@ type demoReport struct {
 		Delivered    *int    `json:"delivered"`
 		DeadLettered *int    `json:"dead_lettered"`
 		Abandoned    *int    `json:"abandoned"`
+		Refused      *int    `json:"refused"`
 		Reason       *string `json:"error_type"`
 	} `json:"attacks"`
 	Policies []struct {
@@ -108,6 +110,9 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 	for _, q := range r.Router.Queues {
 		sent += *q.Sent
 		keys[*q.KeyID] = true
+		if *q.Sender != "webhook-router" {
+			t.Errorf("messages of %s come from sender %q", *q.Queue, *q.Sender)
+		}
 		if *q.Received != *q.Sent || *q.Encrypted != *q.Sent || *q.Sent == 0 {
 			t.Errorf("queue %s: %d sent, %d received, %d encrypted", *q.Queue, *q.Sent, *q.Received, *q.Encrypted)
 		}
@@ -121,8 +126,8 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 	var names []string
 	for _, a := range r.Attacks {
 		names = append(names, *a.Name)
-		if *a.Attempts < attempts || *a.Attempts != *a.Delivered+*a.DeadLettered+*a.Abandoned {
-			t.Errorf("attack %s: %d attempts, %d + %d + %d outcomes, want at least %d", *a.Name, *a.Attempts, *a.Delivered, *a.DeadLettered, *a.Abandoned, attempts)
+		if *a.Attempts < attempts || *a.Attempts != *a.Delivered+*a.DeadLettered+*a.Abandoned+*a.Refused {
+			t.Errorf("attack %s: %d attempts, %d + %d + %d + %d outcomes, want at least %d", *a.Name, *a.Attempts, *a.Delivered, *a.DeadLettered, *a.Abandoned, *a.Refused, attempts)
 		}
 		allowed := slices.Contains([]string{"plaintext_allow", "plaintext_allow_with_alert", "unbound_attribute_added"}, *a.Name)
 		if allowed != (*a.Delivered > 0) {

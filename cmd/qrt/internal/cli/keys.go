@@ -31,17 +31,23 @@ func (a *app) keysCommand() *cobra.Command {
   4. qrt keys retire      everywhere
 
 Where senders and receivers read one file, rotate does steps 1 and 2 at once.
-new, rotate and retire work on a key file (file://); all else on any --keys.`,
-		a.keysNewCommand(), a.keysListCommand(), a.keysRotateCommand(), a.keysRetireCommand(), a.keysAuditCommand())
+new, rotate, retire and sender-key work on a key file (file://); all else on any
+--keys.
+
+A sender needs no master key: qrt keys sender-key makes it one of its own, which
+neither opens nor forges what other senders seal.`,
+		a.keysNewCommand(), a.keysSenderCommand(), a.keysListCommand(), a.keysRotateCommand(), a.keysRetireCommand(), a.keysAuditCommand())
 }
 
 // keyReport is a key as lists show it: never its secret.
 type keyReport struct {
 	ID      keys.ID    `json:"id"`
+	Sender  string     `json:"sender,omitempty"` // of a sender key; empty for a master key
 	Current bool       `json:"current"`
 	Created *time.Time `json:"created,omitempty"`
 	Expires *time.Time `json:"expires,omitempty"`
 	Expired bool       `json:"expired"`
+	Queues  []string   `json:"queues,omitempty"` // that it is for; empty for any
 }
 
 // keysReport is the output of keys list --json.
@@ -217,7 +223,10 @@ func listKeys(ctx context.Context, p keys.Provider) (*keysReport, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.Keys = append(r.Keys, keyReport{id, id == current, instant(k.Created()), instant(k.Expires()), k.Expired(now)})
+		r.Keys = append(r.Keys, keyReport{
+			ID: id, Sender: k.SenderID(), Current: id == current, Created: instant(k.Created()), Expires: instant(k.Expires()),
+			Expired: k.Expired(now), Queues: k.Queues(),
+		})
 	}
 	return r, nil
 }
@@ -227,7 +236,12 @@ func (r *keysReport) show(s *display.Screen) {
 	var rows [][]string
 	for _, k := range r.Keys {
 		role := "opens"
-		if k.Current {
+		switch {
+		case k.Sender != "" && k.Current:
+			role = s.Good("seals as " + display.Safe(k.Sender))
+		case k.Sender != "":
+			role = "sender key of " + display.Safe(k.Sender)
+		case k.Current:
 			role = s.Good("seals and opens")
 		}
 		age, end := "-", "never"

@@ -123,6 +123,7 @@ func (r *run) judge(o attacktest.Outcome) Attack {
 		Delivered:    o.Delivered,
 		DeadLettered: o.DeadLettered,
 		Abandoned:    o.Abandoned,
+		Refused:      o.Refused,
 		Reason:       o.Reason,
 		Allowed:      letThrough[o.Name],
 		Faults:       len(o.Faults),
@@ -130,9 +131,9 @@ func (r *run) judge(o attacktest.Outcome) Attack {
 	for _, f := range o.Faults {
 		r.fault("%s: %s", o.Name, f)
 	}
-	if a.Attempts != a.Delivered+a.DeadLettered+a.Abandoned {
+	if ended := a.Delivered + a.DeadLettered + a.Abandoned + a.Refused; a.Attempts != ended {
 		a.Faults++
-		r.fault("%s: %d attempts, and %d came to an end", o.Name, a.Attempts, a.Delivered+a.DeadLettered+a.Abandoned)
+		r.fault("%s: %d attempts, and %d came to an end", o.Name, a.Attempts, ended)
 	}
 	if a.Attempts < r.Attempts {
 		a.Faults++

@@ -37,6 +37,7 @@ type Router struct {
 type Queue struct {
 	Name      string `json:"queue"`
 	KeyID     string `json:"key_id"`
+	Sender    string `json:"sender"` // that the messages name, authentic
 	Sent      int    `json:"sent"`
 	Received  int    `json:"received"`  // as they were sent
 	Encrypted int    `json:"encrypted"` // of those received
@@ -56,13 +57,14 @@ type Rotation struct {
 const Inexpressible = "unsupported"
 
 // Attack is one attack, and what became of the messages that it made. Attempts
-// are the sum of the three outcomes.
+// are the sum of the four outcomes.
 type Attack struct {
 	Name         string `json:"name"`
 	Attempts     int    `json:"attempts"`
 	Delivered    int    `json:"delivered"`
 	DeadLettered int    `json:"dead_lettered"`
 	Abandoned    int    `json:"abandoned"` // given back, to be tried again later
+	Refused      int    `json:"refused"`   // states of sessions that were not read
 	// Reason is the code by which metrics and dead letters name them. Empty
 	// for some of those that are let through by design.
 	Reason string `json:"error_type"`

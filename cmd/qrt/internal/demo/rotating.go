@@ -20,7 +20,11 @@ func (r *run) rotation(ctx context.Context) (err error) {
 		return err
 	}
 	before, after := newSecret(webhook.TaskTactician+"-1"), newSecret(webhook.TaskTactician+"-2")
-	senderKeys, err := ring(before)
+	own, err := before.senderKey()
+	if err != nil {
+		return err
+	}
+	senderKeys, err := keys.NewRing(own)
 	if err != nil {
 		return err
 	}
@@ -97,12 +101,15 @@ func (r *run) rotation(ctx context.Context) (err error) {
 
 // rotate makes a key known to the receiver, and then current at the sender.
 func rotate(receiver, sender *keys.Ring, s secret) error {
-	for _, ring := range []*keys.Ring{receiver, sender} {
-		k, err := s.key()
+	for _, to := range []struct {
+		ring *keys.Ring
+		key  func() (*keys.Key, error)
+	}{{receiver, s.key}, {sender, s.senderKey}} {
+		k, err := to.key()
 		if err != nil {
 			return err
 		}
-		if err := ring.Add(k); err != nil {
+		if err := to.ring.Add(k); err != nil {
 			return err
 		}
 	}

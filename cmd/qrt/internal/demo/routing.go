@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -33,8 +34,8 @@ type lane struct {
 	turns     map[string]int // the latest of each session
 }
 
-// routing sends webhooks to three queues, each under its own key, and receives
-// them with three bots that hold one key each.
+// routing sends webhooks to three queues, each under a sender key of its own, and receives
+// them with three bots that hold one master key each.
 func (r *run) routing(ctx context.Context) (err error) {
 	r.Progress.Begin("routing webhooks", 2*r.Messages)
 	lanes := make(map[string]*lane)
@@ -59,7 +60,11 @@ func (r *run) routing(ctx context.Context) (err error) {
 
 	rings := make(map[string]keys.Provider)
 	for _, l := range order {
-		if rings[l.name], err = ring(l.key); err != nil {
+		own, err := l.key.senderKey()
+		if err != nil {
+			return err
+		}
+		if rings[l.name], err = keys.NewRing(own); err != nil {
 			return err
 		}
 	}
@@ -71,6 +76,9 @@ func (r *run) routing(ctx context.Context) (err error) {
 		return err
 	}
 	defer router.shut(ctx, &err)
+	if _, err := router.Receiver(ctx, order[0].name, nil); !errors.Is(err, queue.ErrInvalidOptions) {
+		r.fault("the router's key, which is a sender key, opens a receiver: %v", err)
+	}
 
 	// The attacker reads before the receivers start: on some brokers he has to take
 	// messages out to see them, which changes their order.
@@ -93,7 +101,7 @@ func (r *run) routing(ctx context.Context) (err error) {
 	}
 	for _, l := range order {
 		r.report.Router.Queues = append(r.report.Router.Queues, Queue{
-			Name: l.bot, KeyID: string(l.key.id), Sent: len(l.messages), Received: l.received, Encrypted: l.encrypted,
+			Name: l.bot, KeyID: string(l.key.id), Sender: senderID, Sent: len(l.messages), Received: l.received, Encrypted: l.encrypted,
 		})
 		r.report.Overtaken += l.overtaken
 	}
@@ -173,7 +181,7 @@ func (r *run) bot(ctx context.Context, l *lane) (err error) {
 		return err
 	}
 	defer c.shut(ctx, &err)
-	rx, err := c.Receiver(ctx, l.name, &queue.ReceiverOptions{Wait: wait})
+	rx, err := c.Receiver(ctx, l.name, &queue.ReceiverOptions{Wait: wait, Senders: []string{senderID}})
 	if err != nil {
 		return err
 	}
@@ -188,7 +196,7 @@ func (r *run) bot(ctx context.Context, l *lane) (err error) {
 			return // at least once: a redelivery is nothing new
 		}
 		l.received++
-		if d.Encrypted && d.KeyID == l.key.id {
+		if d.Encrypted && d.KeyID == l.key.id && d.Sender == senderID {
 			l.encrypted++
 		}
 		if a.Turn > 0 {

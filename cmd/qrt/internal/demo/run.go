@@ -207,6 +207,20 @@ func (s secret) key() (*keys.Key, error) {
 	return keys.New(s.id, s.bytes, &keys.Options{Created: time.Now()})
 }
 
+// senderID names the router in what it seals.
+const senderID = "webhook-router"
+
+// senderKey makes the key of the router for one process: it neither opens nor forges what
+// another sender seals.
+func (s secret) senderKey() (*keys.Key, error) {
+	master, err := s.key()
+	if err != nil {
+		return nil, err
+	}
+	defer master.Destroy()
+	return master.Sender(senderID)
+}
+
 // ring makes a key ring for one process, the first key being current.
 func ring(secrets ...secret) (*keys.Ring, error) {
 	var list []*keys.Key

@@ -1,0 +1,238 @@
+package queue_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/keys"
+)
+
+// senderRing is a ring with the sender key of k1 alone.
+func senderRing(t testing.TB, sender string) *keys.Ring {
+	t.Helper()
+	own, err := newKey(t, "k1", 1).Sender(sender)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := keys.NewRing(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// remote hides that a provider is local, as a key store is not.
+type remote struct{ keys.Provider }
+
+// A receiver that has only a sender key says so: when it opens, or, with a key store,
+// with the first message of another sender.
+func TestReceiverWithSenderKey(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		ring := senderRing(x.T, "router")
+		_, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: ring})
+		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), `sender key of "router"`) {
+			x.Errorf("Receiver = %v", err)
+		}
+		r, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: remote{ring}, Wait: time.Second})
+		x.must(err)
+		x.send(&queue.Message{ID: "by the master key"})
+		rejected := x.none(r, queue.ErrKeyNotFound)
+		var e *queue.KeyNotFoundError
+		if !errors.As(rejected, &e) || !errors.Is(rejected, keys.ErrSenderKey) || !strings.Contains(rejected.Error(), "sender key of router") || !strings.Contains(rejected.Error(), "use the master key") {
+			x.Errorf("%v does not say that it has a sender key", rejected)
+		}
+		if rejected.Disposition != driver.Abandoned && rejected.Disposition != driver.Released {
+			x.Errorf("the message was %s", rejected.Disposition)
+		}
+	})
+}
+
+// inStatefulSession calls f with what the broker stores of a session.
+func (x *fixture) inStatefulSession(id string, f func(driver.StatefulSession)) {
+	x.Helper()
+	q, err := x.broker.Connect().Open(x.Context(), orders, nil)
+	x.must(err)
+	s, err := q.AcceptSession(x.Context(), id, time.Second)
+	x.must(err)
+	f(s.(driver.StatefulSession))
+	x.must(s.Close(x.Context()))
+}
+
+func (x *fixture) stateKey(id string) (keyID string) {
+	x.Helper()
+	x.inStatefulSession(id, func(s driver.StatefulSession) {
+		b, err := s.State(x.Context())
+		x.must(err)
+		e, err := envelope.Parse(b)
+		x.must(err)
+		keyID = e.KeyID
+	})
+	return keyID
+}
+
+// A state that was sealed under a key that is no longer current is sealed anew when it is
+// read, so that the key can be retired.
+func TestSessionStateIsRenewed(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		r := x.receiver(orders, nil)
+		in := func(f func(*queue.Session)) {
+			s, err := r.AcceptSession(x.Context(), "s")
+			x.must(err)
+			f(s)
+			x.must(s.Close(x.Context()))
+		}
+		read := func(s *queue.Session) {
+			if b, err := s.State(x.Context()); string(b) != "progress" || err != nil {
+				x.Errorf("State = %q, %v", b, err)
+			}
+		}
+		in(func(s *queue.Session) { x.must(s.SetState(x.Context(), []byte("progress"))) })
+		in(read)
+		if id := x.stateKey("s"); id != "k1" {
+			x.Errorf("sealed under %s, which is current no more than before", id)
+		}
+		x.must(x.ring.SetCurrent("k2"))
+		in(read)
+		if id := x.stateKey("s"); id != "k2" {
+			x.Errorf("after it was read under k1 it is sealed under %s, want k2", id)
+		}
+		x.must(x.ring.Remove("k1"))
+		in(read)
+	})
+}
+
+// slowStates is a broker that answers State late.
+type slowStates struct{ driver.Broker }
+
+func (p slowStates) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return slowStateQueue{q}, err
+}
+
+type slowStateQueue struct{ driver.Queue }
+
+func (q slowStateQueue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+	s, err := q.Queue.AcceptSession(ctx, id, wait)
+	if err != nil {
+		return nil, err
+	}
+	return slowStateSession{s, s.(driver.StatefulSession)}, nil
+}
+
+type slowStateSession struct {
+	driver.Session
+	stateful driver.StatefulSession
+}
+
+func (s slowStateSession) State(ctx context.Context) ([]byte, error) {
+	b, err := s.stateful.State(ctx)
+	time.Sleep(time.Second)
+	return b, err
+}
+
+func (s slowStateSession) SetState(ctx context.Context, b []byte) error {
+	return s.stateful.SetState(ctx, b)
+}
+
+// State stores what it read anew, and never in the place of what SetState stored meanwhile.
+func TestRenewedStateUndoesNothing(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		c, err := queue.New(slowStates{x.broker}, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, nil)
+		x.must(err)
+		s, err := r.AcceptSession(x.Context(), "s")
+		x.must(err)
+		x.must(s.SetState(x.Context(), []byte("old")))
+		x.must(x.ring.SetCurrent("k2"))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := s.State(x.Context()); err != nil {
+				x.Error(err)
+			}
+		})
+		x.wait(500 * time.Millisecond) // it has read the old state, and waits for the answer
+		x.must(s.SetState(x.Context(), []byte("new")))
+		wg.Wait()
+		if b, err := s.State(x.Context()); string(b) != "new" || err != nil {
+			x.Errorf("State = %q, %v, want what was set last", b, err)
+		}
+		x.must(s.Close(x.Context()))
+		x.must(c.Close(x.Context()))
+	})
+}
+
+// A state that a sender key sealed is refused, in its own name and in that of a holder of
+// the master key.
+func TestSessionStateBySenderKey(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		stolen, err := senderRing(x.T, "router").GetKey(x.Context(), "k1")
+		x.must(err)
+		for sender, d := range map[string]envelope.Deriver{"router": stolen, "": impostor{stolen}} {
+			sealer, err := envelope.NewSealer(d, "k1", sender)
+			x.must(err)
+			data := append([]byte("queue-runtime/session-state/v1\x00"), binary.BigEndian.AppendUint32(nil, uint32(len(orders)))...)
+			data = append(append(data, orders...), "s"...)
+			forged, err := sealer.SealApp(nil, &envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: orders}, []byte("forged"), data)
+			x.must(err)
+			x.inStatefulSession("s", func(s driver.StatefulSession) { x.must(s.SetState(x.Context(), forged)) })
+			s, err := x.receiver(orders, nil).AcceptSession(x.Context(), "s")
+			x.must(err)
+			if b, err := s.State(x.Context()); !errors.Is(err, queue.ErrAuthenticationFailed) || b != nil {
+				x.Errorf("sender %q: State = %q, %v", sender, b, err)
+			}
+			x.must(s.Close(x.Context()))
+		}
+	})
+}
+
+// impostor derives with one sender's key for any sender.
+type impostor struct{ key *keys.Key }
+
+func (i impostor) Derive(_ string, info []byte) ([64]byte, error) {
+	return i.key.Derive("router", info)
+}
+
+// The limits of a broker hold for what is padded.
+func TestPaddingCountsInLimits(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.MaxBody = 2000 }}
+		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.must(err)
+		for name, tt := range map[string]struct {
+			padding envelope.Padding
+			body    int
+			want    error
+		}{
+			"no padding":       {envelope.NoPadding, 1500, nil},
+			"padded, fits":     {envelope.PadTo(1024), 1020, nil},
+			"padded, too long": {envelope.PadTo(1024), 1021, queue.ErrMessageTooLarge},
+		} {
+			s, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Padding: tt.padding})
+			x.must(err)
+			if _, err := s.Send(x.Context(), &queue.Message{Body: make([]byte, tt.body)}); !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+				x.Errorf("%s: Send = %v, want %v", name, err, tt.want)
+			}
+		}
+		if _, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Padding: envelope.PadTo(0)}); !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("a padding that is not valid: %v", err)
+		}
+		if _, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Padding: envelope.Padme, Keys: x.ring, CryptoProvider: foreign{}}); !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("padding with another CryptoProvider: %v", err)
+		}
+		x.must(c.Close(x.Context()))
+	})
+}
+
+// foreign is a CryptoProvider that is not AESGCM.
+type foreign struct{ queue.CryptoProvider }
