@@ -92,8 +92,18 @@ func TestUnknownVersion(t *testing.T) {
 		m.Body[4] = 2
 		x.inject2(orders, m)
 		rejected := x.none(x.receiver(orders, nil), queue.ErrUnsupportedVersion)
-		if rejected.Disposition != driver.Abandoned || rejected.Reason != "unsupported_version" {
-			x.Errorf("%+v: a newer sender during a rollout must not lose messages", rejected)
+		if rejected.Disposition != driver.DeadLettered || rejected.Reason != "unsupported_version" {
+			x.Errorf("%+v, want dead-lettered: the version was not announced", rejected)
+		}
+	})
+	announced := func(_ *fixture, o *queue.Options) { o.Crypto.AcceptedVersions = []uint8{1, 2} }
+	inBubble(t, announced, func(x *fixture) {
+		m := x.sealed("m", time.Now(), time.Time{})
+		m.Body[4] = 2
+		x.inject2(orders, m)
+		rejected := x.none(x.receiver(orders, nil), queue.ErrUnsupportedVersion)
+		if rejected.Disposition != driver.Abandoned || rejected.Delay <= 0 {
+			x.Errorf("%+v: a newer sender during an upgrade that was announced must not lose messages", rejected)
 		}
 	})
 }

@@ -62,7 +62,7 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 		}
 	}
 	if len(requests) > 0 {
-		claims, err := r.store.Begin(ctx, r.options.Group, requests)
+		claims, err := r.begin(ctx, requests, of)
 		for i, t := range of {
 			switch {
 			case err != nil && ctx.Err() != nil:
@@ -77,6 +77,20 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 		}
 	}
 	r.noteRejected(ctx, all)
+}
+
+// begin makes one call to the replay store, which has to answer while the locks of the
+// messages live: a claim that came later would be worth nothing.
+func (r *Receiver) begin(ctx context.Context, requests []replay.Request, of []*taken) ([]replay.Claim, error) {
+	end := time.Now().Add(storeTimeout)
+	for _, t := range of {
+		if until := t.d.raw.LockedUntil; !until.IsZero() && until.Before(end) {
+			end = until
+		}
+	}
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	return r.store.Begin(ctx, r.options.Group, requests)
 }
 
 // claimed takes in the store's answer for one message.
@@ -103,6 +117,10 @@ func (r *Receiver) claimed(t *taken, c *replay.Claim) {
 		t.refuse(err)
 	case errors.Is(err, replay.ErrQuota):
 		t.wait = quotaDelay
+		if !r.caps.ReleaseUncounted {
+			// Each costs a delivery: ten last for some four hours.
+			t.wait = min(quotaDelay<<min(max(t.d.Count-1, 0), 8), maxQuotaDelay)
+		}
 		t.refuse(err)
 	default: // ErrFull, or an answer that no store may give
 		t.refuse(fmt.Errorf("%w: %w", ErrReplayStore, err))
@@ -128,6 +146,9 @@ func (r *Receiver) noteRejected(ctx context.Context, all []taken) {
 }
 
 const (
+	// storeTimeout bounds a claim: a store that hangs is one that is away. It leaves half
+	// of a usual lock of 30 s to the handler.
+	storeTimeout = 15 * time.Second
 	// defaultLease is the life of a claim if the broker's lock has no end in time. It is
 	// renewed like a lock, and bounds how long a crash blocks a message.
 	defaultLease = time.Minute
@@ -138,6 +159,8 @@ const (
 	// quotaDelay is how long the messages of a sender at its quota wait: its records are freed
 	// as its messages are completed.
 	quotaDelay = 30 * time.Second
+	// maxQuotaDelay is the longest such delay on a broker that counts deliveries.
+	maxQuotaDelay = time.Hour
 )
 
 // lease is how long a claim lives: as long as the lock, so that a crash costs one
@@ -205,6 +228,9 @@ func (r *Receiver) askAgain(ctx context.Context, o intake.Outage) intake.Answer 
 	}
 	if r.opener.Valid == nil {
 		return intake.NeedsMessage // the keys are a CryptoProvider's own
+	}
+	if r.keyChanged() != nil {
+		return intake.Away
 	}
 	return askKeys(ctx, r.opener.Valid, o.KeyID)
 }

@@ -73,8 +73,10 @@ type Client struct {
 	endpoints   map[*endpoint]struct{} // that were not closed
 	caches      keyCaches
 	accountants map[string]*accountant // by group
+	inflows     map[string]*inflow     // by queue; one for each that was opened for receiving
 
 	watch storeWatch
+	known knownKeys
 }
 
 // New returns a Client over p. The Client owns p from then on: Close closes it. New fails
@@ -88,6 +90,7 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 		c.options = *o
 	}
 	c.options.Crypto.AcceptedOrigins = slices.Clone(c.options.Crypto.AcceptedOrigins)
+	c.options.Crypto.AcceptedVersions = slices.Clone(c.options.Crypto.AcceptedVersions)
 	if c.options.Logger == nil {
 		c.options.Logger = slog.Default()
 	}
@@ -124,6 +127,7 @@ func (c *Client) Broker() driver.Broker { return c.broker }
 func (c *Client) Options() Options {
 	o := c.options
 	o.Crypto.AcceptedOrigins = slices.Clone(o.Crypto.AcceptedOrigins)
+	o.Crypto.AcceptedVersions = slices.Clone(o.Crypto.AcceptedVersions)
 	o.KeysFor = func(queue string) keys.Provider {
 		cached, err := c.keysOf(queue)
 		if err != nil || cached == nil {

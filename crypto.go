@@ -32,7 +32,7 @@ const maxHorizon = 50 * 365 * 24 * time.Hour
 
 // maxRetention bounds the retention that QueueRetention takes from a driver, because the
 // broker must not decide what is fresh: 14 days, the longest that the services keep a
-// message by default.
+// message by default. Nor can the broker make it less than defaultMaxMessageAge.
 const maxRetention = 14 * 24 * time.Hour
 
 // PlaintextPolicy says what a receiver does with a message that is not sealed.
@@ -93,6 +93,12 @@ type CryptoConfig struct {
 	// their receivers one ReceiverOptions.Group.
 	AcceptedOrigins []string
 
+	// AcceptedVersions are the versions of the envelope that senders may use, those that
+	// this library does not know yet included: a message of such a version waits for
+	// ReceiverOptions.RotationHorizon, so that an upgrade reaches this receiver first. Of
+	// any other version it is dead-lettered at once. Nil means version 1 alone.
+	AcceptedVersions []uint8
+
 	// InsecureSkipFreshness accepts messages of any age, so that a broker can replay
 	// every message that it ever stored. It cannot be combined with TrackReplays.
 	InsecureSkipFreshness bool
@@ -146,6 +152,9 @@ func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
 	case c.TrackReplays && c.InsecureSkipFreshness:
 		return c, invalidOption("CryptoConfig.TrackReplays needs freshness: a store remembers a message only as long as it can be fresh")
 	}
+	if len(c.AcceptedVersions) == 0 {
+		c.AcceptedVersions = []uint8{envelope.Version1}
+	}
 	if c.MaxClockSkew == 0 {
 		c.MaxClockSkew = defaultMaxClockSkew
 	}
@@ -180,7 +189,7 @@ func (c CryptoConfig) Resolve(retention time.Duration) (CryptoConfig, error) {
 	if retention <= 0 {
 		return c, invalidOption("CryptoConfig.MaxMessageAge is QueueRetention, and this broker does not tell how long it keeps messages: name a duration that exceeds the longest backlog you want to survive")
 	}
-	c.MaxMessageAge = min(retention, maxRetention)
+	c.MaxMessageAge = min(max(retention, defaultMaxMessageAge), maxRetention)
 	return c.resolveAges()
 }
 

@@ -104,6 +104,7 @@ func (c *Client) open(ctx context.Context, r endpointRequest) (*endpoint, error)
 	if r.config != nil {
 		raw = *r.config
 		raw.AcceptedOrigins = slices.Clone(raw.AcceptedOrigins)
+		raw.AcceptedVersions = slices.Clone(raw.AcceptedVersions)
 	}
 	if _, err := raw.resolveSender(); err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ var (
 	ErrUnsupportedVersion   = envelope.ErrUnsupportedVersion
 	ErrKeyNotFound          = keys.ErrNotFound // as a *KeyNotFoundError
 	ErrKeyProvider          = sealing.ErrKeyProvider
+	ErrKeyChanged           = errors.New("key changed under its ID") // wraps beside ErrKeyProvider
 	ErrAuthenticationFailed = envelope.ErrAuthenticationFailed
 	ErrSenderNotAccepted    = sealing.ErrSender
 	ErrMessageExpired       = errors.New("message expired") // as an *ExpiredError
@@ -45,7 +46,7 @@ var (
 	ErrInvalidOptions   = errors.New("invalid options")
 
 	ErrNoMessage       = errors.New("no message")
-	ErrReceivingPaused = errors.New("receiving paused after repeated authentication failures")
+	ErrReceivingPaused = errors.New("receiving paused: messages do not open under any key of this receiver")
 	ErrNotSent         = driver.ErrNotSent
 	ErrUnconfirmed     = errors.New("the broker did not answer and may hold the message")
 

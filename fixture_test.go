@@ -24,6 +24,7 @@ type fixture struct {
 	store    replay.Store
 	client   *queue.Client
 	log      *bytes.Buffer
+	logger   *slog.Logger
 	rejected []*queue.RejectedError
 }
 
@@ -65,6 +66,7 @@ func inBubble(t *testing.T, change func(*fixture, *queue.Options), f func(*fixtu
 		x := &fixture{T: t, log: &bytes.Buffer{}}
 		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1}})
 		x.ring = newRing(t, "k1")
+		x.logger = slog.New(slog.NewJSONHandler(x.log, nil))
 		store, err := replay.NewMemory(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -74,7 +76,7 @@ func inBubble(t *testing.T, change func(*fixture, *queue.Options), f func(*fixtu
 			Keys:        x.ring,
 			ReplayStore: x.store,
 			Crypto:      queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
-			Logger:      slog.New(slog.NewJSONHandler(x.log, nil)),
+			Logger:      x.logger,
 			OnRejected: func(_ context.Context, e *queue.RejectedError) {
 				x.rejected = append(x.rejected, e)
 			},
@@ -95,6 +97,12 @@ func inBubble(t *testing.T, change func(*fixture, *queue.Options), f func(*fixtu
 		}()
 		f(x)
 	})
+}
+
+// newBroker returns a broker that delivers a message at most so often; -1 means without
+// limit.
+func newBroker(deliveries int) *memqueue.Broker {
+	return memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: deliveries}})
 }
 
 func (x *fixture) sender(name string) *queue.Sender {
@@ -207,4 +215,12 @@ func (x *fixture) wait(d time.Duration) {
 	case <-x.Context().Done():
 		x.Fatal("the test ended")
 	}
+}
+
+// prove has a message opened under the current key: what fails under it from now on is
+// forged. The queue must be empty.
+func (x *fixture) prove(r *queue.Receiver) {
+	x.Helper()
+	x.send(&queue.Message{ID: "proof", Body: []byte("proof")})
+	x.must(x.one(r).Complete(x.Context()))
 }

@@ -118,10 +118,10 @@ func TestDuplicateNameIsNeverDelivered(t *testing.T) {
 		x.must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
 		x.must(err)
-		x.send(&queue.Message{ID: "sealed", Attributes: map[string]string{"a": "1"}})
-		x.none(r, queue.ErrAuthenticationFailed)
 		x.inject2(orders, driver.Message{ID: "plain", Attributes: map[string]string{"a": "1"}})
 		x.none(r, queue.ErrInvalidEnvelope)
+		x.send(&queue.Message{ID: "sealed", Attributes: map[string]string{"a": "1"}})
+		x.none(r, queue.ErrAuthenticationFailed)
 	})
 }
 
@@ -206,6 +206,7 @@ func TestLongIDsAreClipped(t *testing.T) {
 		long := strings.Repeat("x", 1<<20)
 		forged := x.sealed("m", time.Now(), time.Time{})
 		forged.ID = long
+		x.prove(r)
 		x.inject(orders, forged)
 		x.none(r, queue.ErrAuthenticationFailed)
 		x.inject(orders, driver.Message{ID: long, Body: []byte("plain")})

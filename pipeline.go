@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -22,14 +23,15 @@ type fetchRequest struct {
 	source driver.Source
 	limit  int           // messages, at least 1
 	wait   time.Duration // for the first message
-	// order is that of a session: the batch ends at a message that must wait, and the
-	// messages behind it are given back unseen.
-	order bool
+	// session is that whose messages these are: the batch ends at a message that must
+	// wait, and what stands behind it is given back unseen. Nil for the queue's own.
+	session *Session
 }
 
 // taken is one message on its way through the pipeline.
 type taken struct {
 	d       *Delivery
+	session *Session // nil if it came from the queue itself
 	finding intake.Finding
 	err     error          // why it is rejected
 	wait    time.Duration  // until the reason may be over
@@ -110,6 +112,7 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 	}
 	parallel(len(raw), bytes, func(i int) {
 		t := &all[i]
+		t.session = q.session
 		t.d = &Delivery{r: r, src: q.source, raw: raw[i], lockedUntil: raw[i].LockedUntil}
 		t.d.fill(r.queue, raw[i])
 		t.d.Count = r.releases.spent(raw[i].BrokerID, raw[i].Count)
@@ -121,7 +124,7 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 	for i := range all {
 		r.checkDeliveries(&all[i])
 	}
-	r.decide(ctx, all, q.order, permit)
+	r.decide(ctx, all, permit)
 	r.perform(ctx, q.source, all)
 	return r.batch(ctx, all)
 }
@@ -137,13 +140,19 @@ func (r *Receiver) checkDeliveries(t *taken) {
 }
 
 // decide says what becomes of each message, in the order in which they came.
-func (r *Receiver) decide(ctx context.Context, all []taken, order bool, permit *intake.Permit) {
+func (r *Receiver) decide(ctx context.Context, all []taken, permit *intake.Permit) {
+	for i := range all {
+		// First, so that a forgery which stands in front of a good message is known as one.
+		if t := &all[i]; t.d.Encrypted {
+			r.opened(ctx, permit, t.d.KeyID)
+		}
+	}
 	policy := intake.Policy{
 		MaxDeliveries:   r.options.MaxDeliveries,
 		RotationHorizon: r.options.RotationHorizon,
 		Delays:          r.caps.AbandonDelay != driver.None,
 		MaxDelay:        r.caps.MaxDelay,
-		InOrder:         order,
+		InOrder:         all[0].session != nil,
 	}
 	blocked := false
 	for i := range all {
@@ -163,9 +172,6 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	if t.finding == intake.Unseen {
 		return v
 	}
-	if t.d.Encrypted {
-		permit.Opened(ctx)
-	}
 	switch t.finding {
 	case intake.Good:
 		permit.Answered(ctx)
@@ -182,7 +188,12 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 		case driver.ReasonMaxDeliveries:
 			permit.Answered(ctx)
 		case driver.ReasonAuthentication:
-			v.Paused = permit.Forged(ctx)
+			r.failed(ctx, t, permit, &v)
+		case driver.ReasonUnsupportedVersion:
+			v.Final = !slices.Contains(r.cfg.AcceptedVersions, versionOf(t.d.raw.Body))
+			r.limitWait(t, &v)
+		case driver.ReasonKeyNotFound:
+			r.limitWait(t, &v)
 		case driver.ReasonKeyProvider, driver.ReasonReplayStore:
 			v.Wait = permit.Unanswered(ctx, intake.Outage{Reason: v.Reason, KeyID: t.d.KeyID, Cause: t.err})
 		}
@@ -281,6 +292,7 @@ func (r *Receiver) batch(ctx context.Context, all []taken) Batch {
 	}
 	for _, e := range b.Rejected {
 		r.reportRejected(ctx, e)
+		r.countUnread(ctx, e)
 	}
 	return b
 }
@@ -299,6 +311,12 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 		t.refuse(ErrUnencryptedMessage)
 		return
 	case !d.Encrypted:
+		return
+	}
+	if t.session != nil && d.SessionID != t.session.holds {
+		// Another session's message: its handler would act on it with this one's state.
+		d.Body = nil
+		t.refuse(ErrAuthenticationFailed)
 		return
 	}
 	times := intake.Times{EncryptedAt: d.EncryptedAt, NotBefore: d.NotBefore, ExpiresAt: opened.ExpiresAt(), ResealedAt: opened.ResealedAt()}

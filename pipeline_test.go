@@ -249,7 +249,7 @@ func TestReceiverWithoutKeys(t *testing.T) {
 // An unknown key is named, differs from an authentication failure, and is tried
 // again over a horizon, because a rotation may not have arrived.
 func TestKeyNotFound(t *testing.T) {
-	inBubble(t, nil, func(x *fixture) {
+	inBubble(t, patient, func(x *fixture) {
 		x.must(x.ring.Add(newKey(x.T, "k2", 9)))
 		x.must(x.ring.SetCurrent("k2"))
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})
@@ -390,104 +390,6 @@ func TestKeyProviderOutage(t *testing.T) {
 		}
 		if got != 5 || len(x.deadReasons(orders)) != 0 {
 			x.Errorf("%d of 5 delivered afterwards, %d dead-lettered", got, len(x.deadReasons(orders)))
-		}
-	})
-}
-
-// maxAuthFailures is the default of ReceiverOptions.MaxAuthFailures.
-const maxAuthFailures = 20
-
-// A wrong key must not drain a backlog into the dead-letter queue.
-func TestPauseAfterAuthFailures(t *testing.T) {
-	inBubble(t, nil, func(x *fixture) {
-		const backlog = 200
-		for range backlog {
-			x.send(&queue.Message{Body: []byte("a")})
-		}
-		wrong, err := keys.New("k1", bytes.Repeat([]byte{0xee}, keys.Size), nil)
-		x.must(err)
-		ring, err := keys.NewRing(wrong)
-		x.must(err)
-		r := x.receiver(orders, &queue.ReceiverOptions{Keys: ring, Wait: time.Second})
-		_, err = r.Receive(x.Context(), 100)
-		x.must(err)
-		if n := len(x.deadReasons(orders)); n != maxAuthFailures {
-			x.Errorf("%d dead letters before the pause, want %d", n, maxAuthFailures)
-		}
-		if _, err := r.Receive(x.Context(), 100); !errors.Is(err, queue.ErrReceivingPaused) {
-			x.Errorf("Receive = %v, want ErrReceivingPaused", err)
-		}
-		if !strings.Contains(x.log.String(), "Receiving PAUSED") {
-			x.Error("no alert in the log")
-		}
-		begin := time.Now()
-		for time.Since(begin) < 5*time.Minute {
-			_, err := r.Receive(x.Context(), 100)
-			if err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
-				x.Fatal(err)
-			}
-		}
-		if n := len(x.deadReasons(orders)) - maxAuthFailures; n > 11 {
-			x.Errorf("%d messages were spent on probes in 5 minutes, want one every 30 s", n)
-		}
-	})
-	inBubble(t, nil, func(x *fixture) {
-		// Forgeries, then a good message: a probe finds it, and receiving resumes.
-		x.send(&queue.Message{ID: "good", Body: []byte("a")})
-		good := x.steal()
-		x.rewrite(orders, func([]driver.Message) []driver.Message {
-			var all []driver.Message
-			for i := range 22 {
-				m := good
-				m.ID = fmt.Sprint("forged-", i)
-				all = append(all, m)
-			}
-			return append(all, good)
-		})
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second})
-		begin := time.Now()
-		var got []*queue.Delivery
-		for len(got) == 0 && time.Since(begin) < 10*time.Minute {
-			ds, err := r.Receive(x.Context(), 1)
-			if err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
-				x.Fatal(err)
-			}
-			got = ds
-		}
-		if len(got) != 1 || got[0].ID != "good" {
-			x.Fatalf("received %v", got)
-		}
-		x.must(got[0].Complete(x.Context()))
-		if !strings.Contains(x.log.String(), "Receiving resumed") {
-			x.Error("no line about the resumption")
-		}
-	})
-}
-
-// A good message starts the count again: only failures in a row pause.
-func TestGoodMessageBetweenForgeries(t *testing.T) {
-	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "good", Body: []byte("a")})
-		good := x.steal()
-		x.rewrite(orders, func([]driver.Message) []driver.Message {
-			var all []driver.Message
-			for i := range 2*maxAuthFailures - 2 {
-				m := good
-				m.ID = fmt.Sprint("forged-", i)
-				if all = append(all, m); i == maxAuthFailures-2 {
-					all = append(all, good)
-				}
-			}
-			return all
-		})
-		r := x.receiver(orders, nil)
-		got, err := r.Receive(x.Context(), 100)
-		x.must(err)
-		if len(got) != 1 || len(x.rejected) != 2*maxAuthFailures-2 {
-			x.Errorf("%d delivered, %d rejected", len(got), len(x.rejected))
-		}
-		if _, err := r.Receive(x.Context(), 1); err != nil {
-			x.Errorf("Receive = %v, want no pause", err)
 		}
 	})
 }

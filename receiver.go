@@ -69,9 +69,13 @@ type ReceiverOptions struct {
 	// these deliveries. 0 means the queue's limit, or 10 if it has none.
 	MaxDeliveries int
 
-	// RotationHorizon is the time over which those deliveries are spread, so that a
-	// new key can reach this receiver before the last one. It should exceed the time to
-	// live of cached keys. 0 means 15 minutes.
+	// RotationHorizon is over how long those deliveries are spread, so that a
+	// new key reaches this receiver first. It should exceed the life of cached
+	// keys. In a session it counts from when the broker took the first message that
+	// had to wait; others that have to wait within four times that long are
+	// dead-lettered at once. It is at most CryptoConfig.MaxMessageAge: a key that
+	// comes later finds the message expired. 0 means 15 minutes, or MaxMessageAge if
+	// that is shorter.
 	RotationHorizon time.Duration
 
 	// MissingAfter is how long no receiver of the group has seen a message before it
@@ -87,14 +91,20 @@ type ReceiverOptions struct {
 	// the replay store does not, such as a replay.Memory in each of several processes.
 	NoAccounting bool
 
-	// MaxAuthFailures is how many authentication failures in a row pause receiving, so
-	// that a wrong key does not drain a backlog into the dead-letter queue. The
-	// receiver then tries one message every 30 s, and resumes after a success. 0 means
-	// 20.
+	// MaxAuthFailures is after how many authentication failures a key counts as
+	// wrong under which no message has opened: its messages are given back, with
+	// delays of 1 s doubling to 5 minutes, and while no key of this receiver has
+	// opened any, nothing is fetched. Whether messages open by then is found out by
+	// peeking, or, if the broker cannot peek, by fetching one. Once a message opened
+	// under a key, others that fail under it are forged and are dead-lettered at full
+	// speed.
+	//
+	// It is also how many dead letters in a minute, of messages that could not be
+	// read, raise the alarm: see observe.Flood. 0 means 20.
 	MaxAuthFailures int
 }
 
-func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error {
+func (o *ReceiverOptions) resolve(caps driver.Capabilities, cfg *CryptoConfig, queue string) error {
 	for _, d := range [...]struct {
 		name  string
 		value int64
@@ -134,14 +144,26 @@ func (o *ReceiverOptions) resolve(caps driver.Capabilities, queue string) error 
 		// over that many deliveries.
 		o.MaxDeliveries = min(o.MaxDeliveries, caps.MaxDeliveries)
 	}
-	if o.RotationHorizon == 0 {
-		o.RotationHorizon = defaultRotationHorizon
-	}
 	if o.MissingAfter == 0 {
 		o.MissingAfter = defaultMissingAfter
 	}
 	if o.MaxAuthFailures == 0 {
 		o.MaxAuthFailures = defaultMaxAuthFailures
+	}
+	return o.resolveHorizon(cfg)
+}
+
+// resolveHorizon checks RotationHorizon against the age that messages may have.
+func (o *ReceiverOptions) resolveHorizon(cfg *CryptoConfig) error {
+	limit := cfg.MaxMessageAge
+	if cfg.InsecureSkipFreshness {
+		limit = maxHorizon
+	}
+	if o.RotationHorizon > limit {
+		return invalidOption("ReceiverOptions.RotationHorizon is %v and CryptoConfig.MaxMessageAge %v: a message that waits for its key for longer than MaxMessageAge is expired when the key comes; raise MaxMessageAge or lower RotationHorizon", o.RotationHorizon, limit)
+	}
+	if o.RotationHorizon == 0 {
+		o.RotationHorizon = min(defaultRotationHorizon, limit)
 	}
 	return nil
 }
@@ -157,6 +179,9 @@ type Receiver struct {
 	releases   *releases    // nil unless the broker counts what is released, and sets no limit itself
 	freshness  intake.Freshness
 	gate       *intake.Gate
+	inflow     *inflow // of the queue, shared with other receivers of the Client
+	checked    checkedKeys
+	peeker     peeker
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -179,7 +204,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	r.endpoint = e
 	r.options.Senders = slices.Clone(r.options.Senders)
 	e.opener.Senders = r.options.Senders
-	err = r.options.resolve(e.caps, queue)
+	err = r.options.resolve(e.caps, &e.cfg, queue)
 	if err == nil {
 		err = e.refuseSenderKey(ctx)
 	}
@@ -198,12 +223,20 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		r.releases = &releases{of: make(map[string]int)}
 	}
 	r.freshness = intake.Freshness{MaxAge: e.cfg.MaxMessageAge, Skew: e.cfg.MaxClockSkew, Skip: e.cfg.InsecureSkipFreshness, Store: r.store != nil}
-	r.gate = intake.NewGate(intake.GateOptions{
+	r.inflow = c.inflowOf(queue, r.options.MaxAuthFailures)
+	gate := intake.GateOptions{
 		MaxAuthFailures: r.options.MaxAuthFailures,
 		Ask:             r.askAgain,
+		Check:           r.keyChanged,
 		Tell:            r.reportChange,
 		Paused:          func(retry time.Duration) error { return &driver.Error{RetryAfter: retry, Err: ErrReceivingPaused} },
-	})
+	}
+	if e.caps.Peek != driver.None {
+		r.peeker.opener = e.opener
+		r.peeker.opener.Observe = &unobserved // a probe is no event of the queue
+		gate.Peek = r.peekOpens
+	}
+	r.gate = intake.NewGate(gate)
 	if r.store != nil {
 		e.leave = func(ctx context.Context) { c.unaccount(ctx, r) }
 		r.accountant = c.account(r)
@@ -269,8 +302,8 @@ func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
 //
 // Its error is about receiving, never about one message. A message that does not pass the
 // pipeline is settled as DESIGN.md says and reported to Options.OnRejected, the log and
-// the Observer; the others of its batch are delivered. After too many authentication
-// failures in a row the error is ErrReceivingPaused. While the key provider or the replay
+// the Observer; the others of its batch are delivered. While messages open
+// under no key of this receiver the error is ErrReceivingPaused. While the key provider or the replay
 // store does not answer, Receive fetches nothing, and after Wait the error is
 // ErrKeyProvider or ErrReplayStore.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {

@@ -158,7 +158,8 @@ func TestTimesRoundUp(t *testing.T) {
 // A message with an unknown key is given the whole horizon, also where more
 // deliveries are asked for than the broker makes.
 func TestHorizonWithinTheBrokersDeliveries(t *testing.T) {
-	five := func(x *fixture, _ *queue.Options) {
+	five := func(x *fixture, o *queue.Options) {
+		patient(x, o)
 		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: 5}})
 	}
 	inBubble(t, five, func(x *fixture) {

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -436,4 +437,140 @@ func TestRemoveWhileSealing(t *testing.T) {
 		}
 		<-done
 	}
+}
+
+// strict opens a client under Strict over a broker that names a retention, as a service
+// that starts anew, with its receiver and sender.
+func (x *fixture) strict(retention time.Duration) (*queue.Client, *queue.Receiver, *queue.Sender) {
+	x.Helper()
+	h := &hostileBroker{Broker: x.broker.Connect(), caps: func(c *driver.Capabilities) { c.Retention = retention }}
+	o := queue.Strict(x.ring, x.store)
+	o.Logger = quiet()
+	c, err := queue.New(h, o)
+	x.must(err)
+	s, err := c.Sender(x.Context(), orders, nil)
+	x.must(err)
+	return c, x.receiverOf(c, nil), s
+}
+
+// The broker's word about its retention replays nothing: not what the store remembers, and
+// not what it forgot, because the mark of the group stays.
+func TestRetentionThatGrows(t *testing.T) {
+	for _, later := range []time.Duration{time.Hour, 6 * 24 * time.Hour, 13 * 24 * time.Hour, 200 * 24 * time.Hour} {
+		t.Run(later.String(), func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				c, r, s := x.strict(4 * 24 * time.Hour)
+				_, err := s.Send(x.Context(), &queue.Message{ID: "pay-1", Body: []byte("pay 100")})
+				x.must(err)
+				stolen := x.steal()
+				x.must(x.one(r).Complete(x.Context()))
+				x.must(c.Close(x.Context()))
+				x.wait(later)
+				c, r, s = x.strict(40 * 365 * 24 * time.Hour) // the attacker's word
+				_, err = s.Send(x.Context(), &queue.Message{ID: "other", Body: []byte("a")})
+				x.must(err)
+				x.must(x.one(r).Complete(x.Context()))
+				x.inject(orders, copyMessage(stolen))
+				if d, err := r.ReceiveOne(x.Context()); err == nil {
+					x.Errorf("handled again %s later: %q", later, d.Body)
+				}
+				x.must(c.Close(x.Context()))
+			})
+		})
+	}
+}
+
+// A broker that names a retention of a second, or one that makes no sense, has nothing
+// dead-lettered: no limit falls below that without Strict.
+func TestRetentionTooShort(t *testing.T) {
+	for name, word := range map[string]time.Duration{"one second": time.Second, "below zero": -time.Second, "51 years": 51 * 365 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				h := &hostileBroker{Broker: x.broker.Connect(), caps: func(c *driver.Capabilities) { c.Retention = word }}
+				o := queue.Strict(x.ring, x.store)
+				o.Logger = quiet()
+				c, err := queue.New(h, o)
+				x.must(err)
+				x.send(&queue.Message{Body: []byte("x")})
+				r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+				if word <= 0 {
+					if !errors.Is(err, queue.ErrInvalidOptions) {
+						x.Errorf("Receiver = %v, want ErrInvalidOptions", err)
+					}
+					x.must(c.Close(x.Context()))
+					return
+				}
+				x.must(err)
+				x.wait(2 * time.Minute)
+				x.must(x.one(r).Complete(x.Context()))
+				x.must(c.Close(x.Context()))
+			})
+		})
+	}
+}
+
+// A receiver of the group that raises MaxMessageAge, as in a rolling deployment, handles
+// nothing again that the others completed.
+func TestRaisingMaxMessageAge(t *testing.T) {
+	for _, later := range []time.Duration{11 * time.Minute, 23 * time.Hour, 20 * 24 * time.Hour} {
+		t.Run(later.String(), func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				x.send(&queue.Message{ID: "pay-1", Body: []byte("pay 100")})
+				stolen := x.steal()
+				x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
+				x.wait(later)
+				raised := &queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: 30 * 24 * time.Hour}
+				r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: raised})
+				x.inject(orders, copyMessage(stolen))
+				if d, err := r.ReceiveOne(x.Context()); err == nil {
+					x.Errorf("completed %s ago, handled again: %q", later, d.Body)
+				}
+			})
+		})
+	}
+}
+
+// A key for one queue forges nothing for another, although one ring serves both.
+func TestKeyOfAnotherQueue(t *testing.T) {
+	inBubble(t, func(x *fixture, o *queue.Options) {
+		x.ring = &keys.Ring{}
+		for i, id := range []keys.ID{"key-a", "key-b"} {
+			k, err := keys.New(id, bytes.Repeat([]byte{byte(i + 1)}, keys.Size), &keys.Options{Queues: []string{[]string{orders, "invoices"}[i]}})
+			x.must(err)
+			x.must(x.ring.Add(k))
+		}
+		x.must(x.ring.SetCurrent("key-a"))
+		o.Keys = x.ring
+	}, func(x *fixture) {
+		stolen, err := keys.NewRing(newKey(x.T, "key-b", 2)) // all that the attacker has; without its queues
+		x.must(err)
+		c, err := queue.New(x.broker.Connect(), &queue.Options{Keys: stolen, Crypto: queue.CryptoConfig{Enabled: true}, Logger: quiet()})
+		x.must(err)
+		r := x.receiver(orders, nil)
+		s, err := c.Sender(x.Context(), orders, nil)
+		x.must(err)
+		_, err = s.Send(x.Context(), &queue.Message{ID: "forged", Body: []byte("forged")})
+		x.must(err)
+		x.none(r, queue.ErrAuthenticationFailed)
+		x.must(c.Close(x.Context()))
+	})
+}
+
+// One sender, or all of one queue, cannot fill the store that queues share: others go on.
+func TestOneQueueDoesNotFillTheStore(t *testing.T) {
+	inBubble(t, func(x *fixture, o *queue.Options) {
+		q := replay.Quota{Records: 100, Streams: 100, Intervals: 100}
+		store, err := replay.NewMemory(&replay.MemoryOptions{Bounds: replay.Bounds{Store: q}})
+		x.must(err)
+		x.store, o.ReplayStore = store, store
+	}, func(x *fixture) {
+		flooded := x.receiver("other", nil)
+		for range 200 { // of a sender that was taken over; its messages are kept
+			_, err := x.sender("other").Send(x.Context(), &queue.Message{Body: []byte("x")})
+			x.must(err)
+			_, _ = flooded.ReceiveOne(x.Context())
+		}
+		x.send(&queue.Message{Body: []byte("innocent")})
+		x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
+	})
 }

@@ -39,8 +39,11 @@ func (r *Receiver) reportRejected(ctx context.Context, e *RejectedError) {
 		r.obs.DeadLettered(ctx, r.obs.Source, observe.DeadLettered{Reason: e.Reason})
 	}
 	level := slog.LevelWarn
-	if e.Disposition == driver.DeadLettered || e.SettleErr != nil {
+	switch {
+	case e.Disposition == driver.DeadLettered || e.SettleErr != nil:
 		level = slog.LevelError
+	case e.Reason == driver.ReasonAuthentication:
+		level = slog.LevelDebug // given back, perhaps often: reportChange tells of the key
 	}
 	if r.log.Enabled(ctx, level) {
 		attrs := []slog.Attr{
@@ -88,16 +91,19 @@ func (r *Receiver) reportPlaintext(ctx context.Context) slog.Level {
 	return slog.LevelError
 }
 
-// reportChange tells that the receiver stopped, or resumed.
+// reportChange tells that the receiver stopped or resumed, or suspended a key.
 func (r *Receiver) reportChange(ctx context.Context, c intake.Change) {
 	switch {
-	case !c.Stopped:
+	case c.Kind == intake.Resumed:
 		r.obs.Resumed(ctx, r.obs.Source, observe.Resumed{Reason: c.Reason})
 		r.log.LogAttrs(ctx, slog.LevelInfo, "Receiving resumed", slog.String("queue", r.queue), slog.String("reason", c.Reason))
+	case c.Kind == intake.Suspended:
+		r.log.LogAttrs(ctx, slog.LevelError, "Messages under one key do not open and are given back: a wrong secret is mounted under its ID, or they are forged",
+			slog.String("queue", r.queue), slog.String("key_id", string(c.KeyID)), slog.Int("failures", r.options.MaxAuthFailures))
 	case c.Reason == driver.ReasonAuthentication:
 		r.obs.Paused(ctx, r.obs.Source, observe.Paused{Reason: c.Reason})
-		r.log.LogAttrs(ctx, slog.LevelError, "Receiving PAUSED after repeated authentication failures: a wrong key is mounted, or the queue is tampered with",
-			slog.String("queue", r.queue), slog.Int("failures", r.options.MaxAuthFailures))
+		r.log.LogAttrs(ctx, slog.LevelError, "Receiving PAUSED: messages open under no key of this receiver. A wrong secret is mounted, or all that waits is forged",
+			slog.String("queue", r.queue), slog.String("key_id", string(c.KeyID)), slog.Int("failures", r.options.MaxAuthFailures))
 	default:
 		r.obs.Paused(ctx, r.obs.Source, observe.Paused{Reason: c.Reason})
 		r.log.LogAttrs(ctx, slog.LevelError, "Receiving stopped until the provider answers",

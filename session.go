@@ -18,6 +18,7 @@ import (
 type Session struct {
 	r      *Receiver
 	s      driver.Session
+	holds  string // the SessionID of its messages; "" if it is that of a message without one
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	// stateCall holds one token, for the call of State or SetState under way: State may
@@ -58,7 +59,8 @@ func (s *Session) become(to sessionState) bool {
 }
 
 // AcceptSession locks the session id. If another receiver holds it, AcceptSession waits
-// up to ReceiverOptions.Wait and then fails with ErrSessionHeld. It fails with
+// up to ReceiverOptions.Wait and then fails with ErrSessionHeld. If
+// the broker gives another session, it fails with ErrAuthenticationFailed. It fails with
 // errors.ErrUnsupported on a broker that cannot lock a session by its name: see
 // Capabilities().AcceptByID.
 func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, error) {
@@ -93,7 +95,17 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 	if err != nil {
 		return nil, wrap(op, r.queue, err)
 	}
-	s := &Session{r: r, s: ds, stateCall: make(chan struct{}, 1), until: ds.LockedUntil()}
+	if got := ds.ID(); id != "" && got != id {
+		// Its state and messages would be taken for those of the session asked for.
+		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		defer cancel()
+		_ = ds.Close(cctx) // if it fails the lock runs out
+		return nil, wrap(op, r.queue, fmt.Errorf("%w: the broker gave session %q instead of %q", ErrAuthenticationFailed, clip(got), id))
+	}
+	s := &Session{r: r, s: ds, stateCall: make(chan struct{}, 1), until: ds.LockedUntil(), holds: ds.ID()}
+	if u, ok := ds.(driver.UnnamedSession); ok && u.Unnamed() {
+		s.holds = ""
+	}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.obs.Session(ctx, r.obs.Source, observe.Session{State: observe.SessionAccepted})
 	if !r.client.adopt(s) { // closed meanwhile, and the broker's session with it
@@ -263,7 +275,7 @@ func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Bat
 	defer stop()
 	unhook := context.AfterFunc(s.ctx, stop)
 	defer unhook()
-	b, err := s.r.fetch(rctx, fetchRequest{source: s.s, limit: limit, wait: wait, order: true})
+	b, err := s.r.fetch(rctx, fetchRequest{source: s.s, session: s, limit: limit, wait: wait})
 	for _, d := range b.Deliveries {
 		d.session = s
 	}

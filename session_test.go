@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,6 +154,148 @@ func TestSessionEndsWithClient(t *testing.T) {
 		if took := time.Since(begin); took > 0 || !errors.Is(context.Cause(s.Context()), queue.ErrClosed) {
 			x.Errorf("the session's context ended %s after the client's Close, by %v", took, context.Cause(s.Context()))
 		}
+		x.must(s.Close(x.Context()))
+	})
+}
+
+// A session gives its own messages alone, whatever the broker calls it: an authentic
+// message of tenant B never comes beside the authentic state of tenant A. It is
+// dead-lettered as one that was moved.
+func TestMessageOfAnotherSession(t *testing.T) {
+	for name, moved := range map[string]string{"another session's": "tenant-b", "without a session": ""} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				h := &hostileBroker{}
+				r := x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil)
+				s, err := r.AcceptSession(x.Context(), "tenant-a")
+				x.must(err)
+				x.must(s.SetState(x.Context(), []byte("secrets of tenant a")))
+				x.must(s.Close(x.Context()))
+				raw := func(id string) driver.StatefulSession {
+					q, err := x.broker.Connect().Open(x.Context(), orders, nil)
+					x.must(err)
+					s, err := q.AcceptSession(x.Context(), id, time.Second)
+					x.must(err)
+					return s.(driver.StatefulSession)
+				}
+				// The broker keeps the state of A where the session of B is.
+				a, b := raw("tenant-a"), raw("tenant-b")
+				state, err := a.State(x.Context())
+				x.must(err)
+				x.must(b.SetState(x.Context(), state))
+				x.must(a.Close(x.Context()))
+				x.must(b.Close(x.Context()))
+				x.send(&queue.Message{ID: "b-1", SessionID: "tenant-b", Body: []byte("order of tenant b")})
+				h.session = func(string) string { return "tenant-a" }
+				if moved == "" {
+					// The message has no session; the broker stores it in one, and hides that.
+					x.rewrite(orders, func([]driver.Message) []driver.Message { return nil })
+					x.send(&queue.Message{ID: "b-1", Body: []byte("order without a tenant")})
+					x.rewrite(orders, func(all []driver.Message) []driver.Message {
+						all[0].SessionID = "tenant-b"
+						return all
+					})
+					h.deliver = func(d []*driver.Delivery) {
+						for _, d := range d {
+							d.SessionID = ""
+						}
+					}
+				}
+				s, err = r.NextSession(x.Context())
+				x.must(err)
+				if got, err := s.State(x.Context()); string(got) != "secrets of tenant a" || err != nil || s.ID() != "tenant-a" {
+					x.Fatalf("session %q, state %q, %v: the attack was not set up", s.ID(), got, err)
+				}
+				d, err := s.ReceiveOne(x.Context())
+				if !errors.Is(err, queue.ErrAuthenticationFailed) {
+					x.Fatalf("ReceiveOne = %v, %v, want ErrAuthenticationFailed", d, err)
+				}
+				if got := x.deadReasons(orders); !slices.Equal(got, []string{"authentication_failed"}) {
+					x.Errorf("dead letters %v", got)
+				}
+				x.must(s.Close(x.Context()))
+			})
+		})
+	}
+}
+
+// unnamedBroker gives each message without a session a session of its own, as SQS does.
+type unnamedBroker struct{ hostileBroker }
+
+func (b *unnamedBroker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := b.hostileBroker.Open(ctx, name, o)
+	if err != nil {
+		return nil, err
+	}
+	return unnamedQueue{q}, nil
+}
+
+type unnamedQueue struct{ driver.Queue }
+
+func (q unnamedQueue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+	s, err := q.Queue.AcceptSession(ctx, id, wait)
+	return unnamedSession{s}, err
+}
+
+type unnamedSession struct{ driver.Session }
+
+func (unnamedSession) Unnamed() bool { return true }
+
+// On a broker that makes a session of each message without one, that message is delivered,
+// and one of another session is not.
+func TestUnnamedSession(t *testing.T) {
+	for _, hidden := range []bool{true, false} {
+		t.Run(fmt.Sprintf("session ID hidden %t", hidden), func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				b := &unnamedBroker{}
+				b.Broker = x.broker.Connect()
+				b.deliver = func(d []*driver.Delivery) {
+					for _, d := range d {
+						if hidden {
+							d.SessionID = ""
+						}
+					}
+				}
+				c, err := queue.New(b, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject}})
+				x.must(err)
+				r := x.receiverOf(c, nil)
+				if hidden {
+					x.send(&queue.Message{ID: "m", Body: []byte("a")})
+					x.rewrite(orders, func(all []driver.Message) []driver.Message {
+						all[0].SessionID = "group-of-m" // by which the broker keeps it
+						return all
+					})
+				} else {
+					x.send(&queue.Message{ID: "m", SessionID: "tenant-a", Body: []byte("a")})
+				}
+				s, err := r.NextSession(x.Context())
+				x.must(err)
+				d, err := s.ReceiveOne(x.Context())
+				switch {
+				case hidden && err != nil:
+					x.Errorf("ReceiveOne: %v", err)
+				case !hidden && !errors.Is(err, queue.ErrAuthenticationFailed):
+					x.Errorf("ReceiveOne = %v, %v, want ErrAuthenticationFailed", d, err)
+				}
+				x.must(s.Close(x.Context()))
+				x.must(c.Close(x.Context()))
+			})
+		})
+	}
+}
+
+// A session is asked for by its ID, and no other is taken for it.
+func TestAcceptSessionGetsTheOneItAskedFor(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		h := &hostileBroker{session: func(string) string { return "tenant-b" }}
+		r := x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil)
+		s, err := r.AcceptSession(x.Context(), "tenant-a")
+		if !errors.Is(err, queue.ErrAuthenticationFailed) || !strings.Contains(err.Error(), `"tenant-b" instead of "tenant-a"`) {
+			x.Fatalf("AcceptSession = %v, %v, want an error that names both", s, err)
+		}
+		h.session = nil // what was refused was given back at once
+		s, err = r.AcceptSession(x.Context(), "tenant-a")
+		x.must(err)
 		x.must(s.Close(x.Context()))
 	})
 }

@@ -45,7 +45,7 @@ var attacks = []attack{
 	{name: "alter_attribute", errorType: "authentication_failed", becomes: deadLettered, run: altering(alterAttribute)},
 	{name: "move_queue", errorType: "authentication_failed", becomes: deadLettered, run: moveQueue},
 	{name: "swap_key_id", errorType: "authentication_failed", becomes: deadLettered, run: swapKeyID},
-	{name: "forge_version", errorType: "unsupported_version", becomes: abandoned, run: altering(forgeVersion)},
+	{name: "forge_version", errorType: "unsupported_version", becomes: deadLettered, run: altering(forgeVersion)},
 	{name: "strip_marker", errorType: "plaintext_rejected", becomes: deadLettered, run: altering(stripMarker)},
 	{name: "inject_plaintext", errorType: "plaintext_rejected", becomes: deadLettered, run: injectPlaintext(queue.Reject)},
 	{name: "replay_in_window", errorType: "nonce_reused", becomes: deadLettered, run: replayInWindow},

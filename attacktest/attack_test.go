@@ -149,7 +149,7 @@ func TestAttackFaults(t *testing.T) {
 				}), err
 			}
 		}, "1 of 3 honest messages were lost"},
-		"deletes instead of abandoning": {"forge_version", func(f *interceptor) {
+		"deletes instead of abandoning": {"flood_key_ids", func(f *interceptor) {
 			f.settle = f.settleChanged(func(s *driver.Settlement) { s.Kind = driver.Complete })
 		}, `was abandoned and is gone`},
 	} {

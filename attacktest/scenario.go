@@ -157,7 +157,7 @@ func (s *scenario) client(o *queue.Options) (*queue.Client, error) {
 type receiverSettings struct {
 	policy    queue.PlaintextPolicy
 	untracked bool
-	maxAge    time.Duration // 0: one hour
+	maxAge    time.Duration // 0: one day
 	keys      keys.Provider // nil means those of the scenario
 }
 
@@ -182,7 +182,7 @@ func (s *scenario) receiver(name string, how receiverSettings) (*queue.Receiver,
 		o.Keys = how.keys
 	}
 	if how.maxAge == 0 {
-		o.Crypto.MaxMessageAge = time.Hour
+		o.Crypto.MaxMessageAge = 24 * time.Hour
 	} else {
 		o.Crypto.MaxClockSkew = time.Millisecond
 	}
@@ -199,11 +199,77 @@ func (s *scenario) receiver(name string, how receiverSettings) (*queue.Receiver,
 	if err != nil {
 		return nil, err
 	}
-	return c.Receiver(s.ctx, name, &queue.ReceiverOptions{
+	settings := &queue.ReceiverOptions{
 		Wait:            time.Second,
 		MaxAuthFailures: 1 << 30, // no pause: the attack must run to its end
-		RotationHorizon: 24 * time.Hour,
-	})
+		RotationHorizon: o.Crypto.MaxMessageAge,
+	}
+	if s.attack.errorType == driver.ReasonAuthentication {
+		if err := s.prove(c, o.Keys, settings); err != nil {
+			return nil, fmt.Errorf("prove the keys: %w", err)
+		}
+	}
+	return c.Receiver(s.ctx, name, settings)
+}
+
+// prove has a message opened under each key, in a queue of its own: only then is what
+// fails known to be forged, and dead-lettered.
+func (s *scenario) prove(c *queue.Client, p keys.Provider, settings *queue.ReceiverOptions) error {
+	name, err := s.newQueue()
+	if err != nil {
+		return err
+	}
+	ids, err := p.ValidKeyIDs(s.ctx)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		key, err := p.GetKey(s.ctx, id)
+		if err != nil {
+			return err
+		}
+		alone, err := keys.NewRing(key)
+		if err != nil {
+			return err
+		}
+		sender, err := s.victim.Sender(s.ctx, name, &queue.SenderOptions{Keys: alone})
+		if err != nil {
+			return err
+		}
+		m := &queue.Message{ID: "proof-" + string(id), Body: []byte("proof")}
+		if s.attack.sessions {
+			m.SessionID = fmt.Sprint("proof-", i)
+		}
+		if _, err := sender.Send(s.ctx, m); err != nil {
+			return err
+		}
+		if err := sender.Close(s.ctx); err != nil {
+			return err
+		}
+	}
+	r, err := c.Receiver(s.ctx, name, settings)
+	if err != nil {
+		return err
+	}
+	got := 0
+	take := func(list []*queue.Delivery) error {
+		got += len(list)
+		for _, d := range list {
+			if err := d.Complete(s.ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for range 10 * len(ids) {
+		if err := s.round(r, take); err != nil {
+			return err
+		}
+		if got == len(ids) {
+			return r.Close(s.ctx)
+		}
+	}
+	return fmt.Errorf("%d of %d keys opened a message", got, len(ids))
 }
 
 // fault records a fault. Of faults with the same format only the first few are

@@ -122,6 +122,17 @@ type Session interface {
 	Close(ctx context.Context) error
 }
 
+// UnnamedSession is a Session of a broker that makes a session of each message without a
+// SessionID. Package queue holds the SessionID of what such a session delivers against
+// this: a message of another session is refused.
+type UnnamedSession interface {
+	Session
+
+	// Unnamed reports whether the session is that of one message without a SessionID.
+	// ID is then a name that the broker gave it.
+	Unnamed() bool
+}
+
 // StatefulSession is a session of a broker that keeps a small state with it
 // (Capabilities.SessionState).
 type StatefulSession interface {

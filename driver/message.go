@@ -70,7 +70,8 @@ type Delivery struct {
 	// Count is how often the message has been delivered, this time included;
 	// 1 at the first. A delivery that ended in Release is not counted if
 	// Capabilities.ReleaseUncounted is set. If the broker keeps no exact count it is never less
-	// than the truth is known to be. Peeked messages carry the count so far.
+	// than the truth is known to be. Peeked messages carry the count so far; for one that
+	// is held, the current delivery may be missing from it.
 	Count int
 
 	// EnqueuedAt is when the broker took the message; zero if unknown.

@@ -408,6 +408,16 @@ var faults = []fault{
 		}
 	}, "Peek did not show message"},
 
+	{"peeks without counts", func(f *faulty) {
+		f.peek = func(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
+			all, next, err := f.Queue.Peek(ctx, cursor, max)
+			for _, d := range all {
+				d.Count = 0
+			}
+			return all, next, err
+		}
+	}, "a peeked message that was abandoned once has a Count of 0"},
+
 	{"ignores the session lock", func(f *faulty) {
 		f.accept = func(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
 			s, err := f.Queue.AcceptSession(ctx, id, wait)

@@ -76,7 +76,9 @@ const lookInterval = 30 * time.Second
 // Cached never destroys a key that it gave out. It gives out the same *Key while
 // the provider answers the same secret and times, even if that answers another
 // *Key. A key that its provider destroyed is asked for anew at once. An answer
-// with another secret than the ID had before is refused with ErrInvalidKey.
+// with another secret than the ID had before is refused with ErrInvalidKey once the key was
+// confirmed (Key.Confirm). Before, it takes the place of the old one, so that a wrong
+// secret can be corrected without a restart.
 //
 // # Errors
 //
@@ -97,7 +99,7 @@ type Cached struct {
 	list      *entry
 	current   *entry
 	keys      map[ID]*entry
-	seen      map[ID]fingerprint   // of every key that the provider ever answered
+	seen      map[ID]identity      // of every key that the provider ever answered
 	flights   map[*flight]struct{} // calls under way
 	lookAt    moment               // unknown IDs cause no call before
 	timer     *time.Timer          // runs tick; nil if nothing is to be done
@@ -119,7 +121,7 @@ func NewCached(inner Provider, o *CachedOptions) (*Cached, error) {
 		list:      &entry{call: callList, used: never},
 		current:   &entry{call: callCurrent, used: never},
 		keys:      make(map[ID]*entry),
-		seen:      make(map[ID]fingerprint),
+		seen:      make(map[ID]identity),
 		flights:   make(map[*flight]struct{}),
 		listeners: make(map[*listener]struct{}),
 	}
@@ -256,6 +258,25 @@ func (c *Cached) getLocal(ctx context.Context, id ID) (*Key, error) {
 // Local reports whether the provider answers from memory, as Ring, File and Env do: a
 // question costs no call.
 func (c *Cached) Local() bool { return c.local }
+
+// AtHand returns the key if it is in memory, nil if not. It asks no key store, so it may be
+// called as often as one likes.
+func (c *Cached) AtHand(id ID) *Key {
+	if c.local {
+		k, err := c.inner.GetKey(c.base, id)
+		if err != nil {
+			return nil
+		}
+		return k
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.keys[id]
+	if e == nil || e.freshness(c.now()) == absent {
+		return nil
+	}
+	return e.value.key
+}
 
 // Check returns nil if the provider lists the ID or says that it is current, and
 // so GetKey may ask for the key. It fails with ErrNotFound if the list does not

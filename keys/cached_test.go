@@ -420,10 +420,24 @@ func TestCachedDestroyed(t *testing.T) {
 	})
 }
 
+// TestCachedCorrectedSecret: a secret that nothing opened under is corrected within a TTL.
+func TestCachedCorrectedSecret(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantKey(t, c, "b")
+		right := mustKey(t, "b", 9)
+		v.set(func() { v.keys["b"] = right })
+		time.Sleep(6 * time.Minute)
+		if k := wantKey(t, c, "b"); k != right {
+			t.Error("the key has the old secret, want the corrected one")
+		}
+	})
+}
+
 // TestCachedAnotherSecret: refused while the key is there and when it comes back.
 func TestCachedAnotherSecret(t *testing.T) {
 	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 		b := wantKey(t, c, "b")
+		b.Confirm()
 		v.set(func() { v.keys["b"] = mustKey(t, "b", 9) })
 		time.Sleep(6 * time.Minute)
 		if wantKey(t, c, "b") != b {

@@ -70,7 +70,7 @@ type File struct {
 
 	looking sync.Mutex // held while looking at the file, only by TryLock; guards read and seen
 	read    snapshot   // what the state was made of
-	seen    map[ID]fingerprint
+	seen    map[ID]identity
 }
 
 // snapshot tells the files that keys were read from apart from later ones.
@@ -128,7 +128,7 @@ func follow(o *FileOptions, name string, load func() (*Set, snapshot, error), lo
 	if o == nil {
 		o = new(FileOptions)
 	}
-	f := &File{name: name, load: load, look: look, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]fingerprint)}
+	f := &File{name: name, load: load, look: look, every: o.CheckEvery, onError: o.OnError, start: time.Now(), seen: make(map[ID]identity)}
 	if f.every < 0 {
 		return nil, fmt.Errorf("keys: %s: CheckEvery is %v: use 0 for 1s, or more", name, f.every)
 	}
@@ -211,28 +211,32 @@ func (f *File) reload() error {
 	}
 	old := f.state.Load()
 	next := &fileState{keys: make(map[ID]*Key, len(set.Keys)), current: set.Current}
-	prints := make(map[ID]fingerprint, len(set.Keys))
+	seen := make(map[ID]identity, len(set.Keys))
+	same := make(map[ID]bool, len(set.Keys))
 	for _, k := range set.Keys {
 		id := k.ID()
 		fp, err := k.fingerprint()
-		if was, ok := f.seen[id]; err == nil && ok && !was.equal(fp) {
+		was := f.seen[id]
+		if err == nil && was.refuses(fp) {
 			err = fmt.Errorf("keys: %s: %w: %s named another secret before: give a new key a new ID", f.name, ErrInvalidKey, id)
 		}
 		if err != nil {
 			set.destroy()
 			return err
 		}
-		prints[id], next.keys[id] = fp, k
+		same[id] = was.print.equal(fp)
+		seen[id], next.keys[id] = was.next(k, fp), k
 	}
 	// Nothing refuses it any more.
-	maps.Copy(f.seen, prints)
 	f.read = read
 	for id, k := range next.keys {
-		if was := old.keys[id]; was != nil && was.Err() == nil && was.Alike(k) {
+		if was := old.keys[id]; was != nil && was.Err() == nil && same[id] && was.Alike(k) {
 			next.keys[id] = was // what was derived from it stays good
+			seen[id] = seen[id].of(was)
 			k.Destroy()
 		}
 	}
+	maps.Copy(f.seen, seen)
 	f.state.Store(next)
 	for id, k := range old.keys {
 		if next.keys[id] == nil {

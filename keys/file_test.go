@@ -119,10 +119,16 @@ func TestFileReload(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	b.Confirm()
 	write(t, path, document("c", "a")) // in place, another size
 	if id, err := f.CurrentKeyID(ctx); id != "c" || err != nil {
 		t.Errorf("current: %q, %v", id, err)
 	}
+	added, err := f.GetKey(ctx, "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	added.Confirm()
 	if again, err := f.GetKey(ctx, "a"); again != a || err != nil {
 		t.Errorf("the kept key is another: %v, %v", again, err)
 	}
@@ -189,6 +195,30 @@ func TestFileReload(t *testing.T) {
 	}
 	if c, err := f.GetKey(ctx, "c"); err != nil || c.Err() != nil {
 		t.Errorf("a key of the repaired file: %v, %v", c, err)
+	}
+}
+
+// TestFileCorrectedSecret: a file with the wrong secret under an ID is corrected while the
+// program runs, until a message opened under it.
+func TestFileCorrectedSecret(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	right := strings.Replace(document("x"), `"x"`, `"a"`, -1)
+	f := open(t, path, &keys.FileOptions{CheckEvery: 1})
+	wrong, err := f.GetKey(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, right)
+	k, err := f.GetKey(ctx, "a")
+	if err != nil || k == wrong || k.Equal(wrong) {
+		t.Fatalf("the corrected key: %v, %v, want another secret", k, err)
+	}
+	k.Confirm()
+	write(t, path, document("a"))
+	if again, err := f.GetKey(ctx, "a"); again != k || err != nil || f.Err() == nil {
+		t.Errorf("another secret for a confirmed ID: %v, %v, Err %v; want the known key and an error", again, err, f.Err())
 	}
 }
 

@@ -191,6 +191,9 @@ func TestFolderKeepsWhatItHas(t *testing.T) {
 			var told []error
 			f, err := keys.OpenFolder(m.path, &keys.FileOptions{CheckEvery: 1, OnError: func(err error) { told = append(told, err) }})
 			must(t, err)
+			a, err := f.GetKey(t.Context(), "a")
+			must(t, err)
+			a.Confirm() // a message opened under it
 			m.swap(c.files, c.mode)
 			if k, err := f.GetKey(t.Context(), "a"); err != nil || k.Err() != nil {
 				t.Errorf("the known key: %v, %v", k, err)

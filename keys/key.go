@@ -104,6 +104,7 @@ type Key struct {
 	expires time.Time
 	queues  []string     // sorted; nil for any queue
 	gone    *atomic.Bool // the material's, so that even a copy of the Key knows
+	used    *atomic.Bool // Confirm was called
 	hold    func(func(secret *[Size]byte) error) error
 	wipe    func()
 }
@@ -185,6 +186,7 @@ func newKey(id ID, sender string, secret []byte, o *Options) (*Key, error) {
 		created: o.Created.Round(0),
 		expires: o.Expires.Round(0),
 		gone:    m.gone,
+		used:    new(atomic.Bool),
 		hold:    m.hold,
 		wipe:    m.destroy,
 	}
@@ -257,6 +259,16 @@ func (k *Key) Err() error {
 		return ErrDestroyed
 	}
 	return nil
+}
+
+// Confirm notes that the secret is the right one: a message opened under it, or was
+// sealed. From then on the providers of this package refuse another secret under its ID,
+// because one ID names one key for ever. Before, they take it up, so that a wrong secret
+// can be corrected without a restart. It costs one atomic load once it was called.
+func (k *Key) Confirm() {
+	if k.used != nil && !k.used.Load() {
+		k.used.Store(true)
+	}
 }
 
 // Destroy zeroes the secret. It returns once every Derive under way is done and

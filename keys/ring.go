@@ -21,10 +21,10 @@ type Ring struct {
 	mu      sync.RWMutex // guards what follows
 	keys    map[ID]*Key
 	current ID
-	// seen remembers which secret an ID named, removed ones included: one ID
-	// names one key for ever. It grows by what the application adds, not by
+	// seen remembers which secret an ID named, removed ones included: once it is
+	// confirmed, one ID names one key for ever. It grows by what the application adds, not by
 	// what messages ask for.
-	seen map[ID]fingerprint
+	seen map[ID]identity
 }
 
 // NewRing returns a Ring of these keys, the first being current. Without keys it
@@ -45,7 +45,7 @@ func NewRing(keys ...*Key) (*Ring, error) {
 // Add gives the ring a key, which then opens; it seals only after SetCurrent.
 // Adding the very same *Key again is fine. It fails with ErrInvalidKey for nil,
 // for a second key of an ID that is there, and for an ID that named another
-// secret before, and with ErrDestroyed for a destroyed key; the key then stays
+// secret before which was confirmed (Key.Confirm), and with ErrDestroyed for a destroyed key; the key then stays
 // the caller's.
 func (r *Ring) Add(k *Key) error {
 	if k == nil {
@@ -62,13 +62,14 @@ func (r *Ring) Add(k *Key) error {
 	} else if have != nil {
 		return fmt.Errorf("keys: ring: %w: %s is there already: give a new key a new ID", ErrInvalidKey, k.ID())
 	}
-	if was, ok := r.seen[k.ID()]; ok && !was.equal(f) {
+	was := r.seen[k.ID()]
+	if was.refuses(f) {
 		return fmt.Errorf("keys: ring: %w: %s named another secret before: give a new key a new ID", ErrInvalidKey, k.ID())
 	}
 	if r.keys == nil {
-		r.keys, r.seen = make(map[ID]*Key), make(map[ID]fingerprint)
+		r.keys, r.seen = make(map[ID]*Key), make(map[ID]identity)
 	}
-	r.keys[k.ID()], r.seen[k.ID()] = k, f
+	r.keys[k.ID()], r.seen[k.ID()] = k, was.next(k, f)
 	return nil
 }
 

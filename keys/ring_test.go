@@ -55,6 +55,7 @@ func TestRingRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.Confirm()
 	if err := r.Remove("a"); err != nil {
 		t.Fatal(err)
 	}
@@ -91,5 +92,34 @@ func TestNewRingRefuses(t *testing.T) {
 	long := keys.ID(strings.Repeat("k", 10000))
 	if err := r.SetCurrent(long); err == nil || len(err.Error()) > 200 {
 		t.Errorf("an error of %d bytes", len(err.Error()))
+	}
+}
+
+// TestRingCorrectedSecret: until a message opened or was sealed under a key, another secret
+// may take its place; the same secret stays confirmed when it comes back.
+func TestRingCorrectedSecret(t *testing.T) {
+	r, err := keys.NewRing(mustKey(t, "a", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := func(fill byte) error {
+		if err := r.Remove("a"); err != nil {
+			t.Fatal(err)
+		}
+		return r.Add(mustKey(t, "a", fill))
+	}
+	if err := replace(2); err != nil {
+		t.Fatalf("a secret that nothing opened under is corrected: %v", err)
+	}
+	k, err := r.GetKey(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Confirm()
+	if err := replace(2); err != nil {
+		t.Fatalf("the same secret comes back: %v", err)
+	}
+	if err := replace(3); !errors.Is(err, keys.ErrInvalidKey) {
+		t.Errorf("another secret for a confirmed ID: %v, want %v", err, keys.ErrInvalidKey)
 	}
 }

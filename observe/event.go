@@ -93,6 +93,14 @@ type DeadLettered struct {
 	Reason string // a code of this library or the application's
 }
 
+// Flood reports that messages that cannot be read are dead-lettered faster than a few by chance:
+// forgeries, or no envelopes at all. It is told at most once a minute for each queue of a
+// Client.
+type Flood struct {
+	Reason string // the code of the message that raised it
+	Count  int    // how many there were since the last Flood
+}
+
 // Redriven reports that one dead letter was sent back and removed.
 type Redriven struct {
 	Resealed bool // it was sealed anew

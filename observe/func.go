@@ -63,6 +63,9 @@ func (f Func) Missing(ctx context.Context, s Source, e Missing) { f(ctx, s, e) }
 // DeadLettered calls f.
 func (f Func) DeadLettered(ctx context.Context, s Source, e DeadLettered) { f(ctx, s, e) }
 
+// Flood calls f.
+func (f Func) Flood(ctx context.Context, s Source, e Flood) { f(ctx, s, e) }
+
 // Redriven calls f.
 func (f Func) Redriven(ctx context.Context, s Source, e Redriven) { f(ctx, s, e) }
 

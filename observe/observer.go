@@ -50,6 +50,8 @@ type Observer interface {
 	Missing(ctx context.Context, s Source, e Missing)
 	// DeadLettered: see the type [DeadLettered].
 	DeadLettered(ctx context.Context, s Source, e DeadLettered)
+	// Flood: see the type [Flood].
+	Flood(ctx context.Context, s Source, e Flood)
 	// Redriven: see the type [Redriven].
 	Redriven(ctx context.Context, s Source, e Redriven)
 	// CryptoError: see the type [CryptoError].
@@ -140,6 +142,9 @@ func (Nop) Missing(context.Context, Source, Missing) {}
 
 // DeadLettered does nothing.
 func (Nop) DeadLettered(context.Context, Source, DeadLettered) {}
+
+// Flood does nothing.
+func (Nop) Flood(context.Context, Source, Flood) {}
 
 // Redriven does nothing.
 func (Nop) Redriven(context.Context, Source, Redriven) {}

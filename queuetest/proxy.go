@@ -278,6 +278,12 @@ func (s *proxySession) RenewSession(ctx context.Context) (time.Time, error) {
 	return until, err
 }
 
+// Unnamed implements driver.UnnamedSession.
+func (s *proxySession) Unnamed() bool {
+	u, ok := s.Session.(driver.UnnamedSession)
+	return ok && u.Unnamed()
+}
+
 // statefulProxySession keeps the state of sessions that have one.
 type statefulProxySession struct {
 	proxySession

@@ -18,6 +18,8 @@ type session struct {
 	q  *queue
 	g  *group
 	id string
+	// unnamed: it is the group of one message without a session.
+	unnamed bool
 
 	// Guarded by queue.mu.
 	until  time.Time
@@ -25,12 +27,12 @@ type session struct {
 	closed bool
 }
 
-var _ driver.Session = (*session)(nil)
+var _ driver.UnnamedSession = (*session)(nil)
 
 // newSession takes a group that is ready; under mu.
 func newSession(q *queue, g *group) *session {
 	s := &session{q: q, g: g, id: g.waiting[0].d.SessionID}
-	if s.id == "" {
+	if s.unnamed = s.id == ""; s.unnamed {
 		s.id = g.key // a message without a session is one of its own
 	}
 	s.until = g.waiting[0].lease
@@ -61,6 +63,9 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 
 // ID implements driver.Session.
 func (s *session) ID() string { return s.id }
+
+// Unnamed implements driver.UnnamedSession.
+func (s *session) Unnamed() bool { return s.unnamed }
 
 // LockedUntil implements driver.Session.
 func (s *session) LockedUntil() time.Time {

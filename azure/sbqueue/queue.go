@@ -193,8 +193,8 @@ func (s *source) peek(ctx context.Context, cursor string, max int) ([]*driver.De
 		out[i] = new(driver.Delivery)
 		incoming(out[i], m, s.q.name, s.dead)
 		out[i].LockedUntil = time.Time{}
-		if m.LockedUntil == nil && out[i].Count > 0 {
-			out[i].Count-- // so far; the SDK counts the next one in
+		if out[i].Count > 0 {
+			out[i].Count-- // so far; the SDK counts the next or current one in
 		}
 		from = sequence(m) + 1
 	}

@@ -20,11 +20,15 @@ const (
 // Verdict is what was found of one message.
 type Verdict struct {
 	Finding Finding
-	Reason  string        // a driver.Reason code; for Rejected
-	Count   int           // deliveries so far, this one included
-	Wait    time.Duration // until the reason may be over: until it is due, or its claim ends; for an outage, how long to leave alone what is away
-	// Paused: receiving has paused since the message was fetched.
-	Paused bool
+	Reason  string // a driver.Reason code; for Rejected
+	Count   int    // deliveries so far, this one included
+	// Wait is until the reason may be over: until the message is due, or its claim ends;
+	// for an outage, or a key that has opened nothing, how long to leave the message
+	// alone. For an unknown key or version it is the longest delay; 0 means any.
+	Wait time.Duration
+	// Final: time does not cure the reason. The version was not announced, the wait of
+	// the session is over, or the key opens other messages.
+	Final bool
 }
 
 // Policy is how a receiver treats what it rejects, and what its broker can do.
@@ -64,12 +68,16 @@ func Decide(v Verdict, p Policy) Action {
 	}
 	switch v.Reason {
 	case driver.ReasonAuthentication:
-		if v.Paused {
-			return giveBack(driver.Abandon, 0, p)
+		if !v.Final {
+			return giveBack(driver.Release, v.Wait, p)
 		}
 	case driver.ReasonUnsupportedVersion, driver.ReasonKeyNotFound:
-		if v.Count < p.MaxDeliveries {
-			return giveBack(driver.Abandon, spread(v.Count, p.MaxDeliveries, p.RotationHorizon), p)
+		if !v.Final && v.Count < p.MaxDeliveries {
+			delay := spread(v.Count, p.MaxDeliveries, p.RotationHorizon)
+			if v.Wait > 0 {
+				delay = min(delay, max(v.Wait, minSpread))
+			}
+			return giveBack(driver.Abandon, delay, p)
 		}
 	case driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonQuota:
 		return giveBack(driver.Release, v.Wait, p) // nothing was held against the message

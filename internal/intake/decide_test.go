@@ -28,8 +28,10 @@ func TestDecide(t *testing.T) {
 		return Action{Disposition: driver.Released, Kind: driver.Release, Delay: d}
 	}
 	third := 15 * time.Minute / 3 // of three deliveries: waits of one and two thirds
-	late := rejected(driver.ReasonAuthentication, 0)
-	late.Paused = true
+	final := func(v Verdict) Verdict {
+		v.Final = true
+		return v
+	}
 	for _, c := range []struct {
 		name string
 		v    Verdict
@@ -41,14 +43,18 @@ func TestDecide(t *testing.T) {
 		{"plaintext", rejected(driver.ReasonPlaintext, 0), dead},
 		{"malformed", rejected(driver.ReasonInvalidEnvelope, 0), dead},
 		{"unknown version, first delivery", rejected(driver.ReasonUnsupportedVersion, 0), abandon(third)},
+		{"unknown version that was not announced", final(rejected(driver.ReasonUnsupportedVersion, 0)), dead},
 		{"unknown version, last delivery", last(driver.ReasonUnsupportedVersion), dead},
 		{"unknown key, first delivery", rejected(driver.ReasonKeyNotFound, 0), abandon(third)},
 		{"unknown key, second delivery", Verdict{Finding: Rejected, Reason: driver.ReasonKeyNotFound, Count: 2}, abandon(2 * third)},
+		{"unknown key, its session waits no longer than that", rejected(driver.ReasonKeyNotFound, time.Minute), abandon(time.Minute)},
+		{"unknown key, its session has waited", final(rejected(driver.ReasonKeyNotFound, 0)), dead},
 		{"unknown key, last delivery", last(driver.ReasonKeyNotFound), dead},
 		{"key provider away", rejected(driver.ReasonKeyProvider, 4*time.Second), release(4 * time.Second)},
 		{"key provider away, last delivery", last(driver.ReasonKeyProvider), release(0)},
-		{"forged", rejected(driver.ReasonAuthentication, 0), dead},
-		{"forged, on its way when receiving paused", late, abandon(0)},
+		{"forged", final(rejected(driver.ReasonAuthentication, 0)), dead},
+		{"does not open, under a key that has opened none", rejected(driver.ReasonAuthentication, 2*time.Second), release(2 * time.Second)},
+		{"the same, last delivery", last(driver.ReasonAuthentication), release(0)},
 		{"too old", rejected(driver.ReasonMessageExpired, 0), dead},
 		{"not due", rejected(driver.ReasonMessageFromFuture, time.Minute), release(time.Minute)},
 		{"not due by less than a timer", rejected(driver.ReasonMessageFromFuture, -1), release(minWait)},

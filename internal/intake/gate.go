@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
 )
 
 // AskTimeout bounds one question whether something answers again. Only one caller asks
@@ -22,34 +23,70 @@ const (
 	NeedsMessage               // only a message can tell
 )
 
-// Change says that a receiver stopped or resumed.
+// Change is told when a receiver stops or resumes, or a key is suspended.
 type Change struct {
-	Stopped bool   // else it resumed
-	Reason  string // of the outage, or driver.ReasonAuthentication for a pause
-	Cause   error  // of an outage that began
+	Kind   ChangeKind
+	Reason string  // of the outage, or driver.ReasonAuthentication
+	Cause  error   // of an outage that began
+	KeyID  keys.ID // the key that opens nothing; for Suspended, and Stopped by a pause
+}
+
+// ChangeKind says what changed.
+type ChangeKind uint8
+
+// The changes.
+const (
+	Stopped   ChangeKind = iota // nothing is fetched any more
+	Resumed                     // messages are fetched again
+	Suspended                   // messages under one key are given back; others are handled
+)
+
+// KeyState is what is known of the key of a message that failed.
+type KeyState uint8
+
+// The states.
+const (
+	NoneWorks  KeyState = iota // no key of this receiver has opened a message: its secrets may be wrong
+	OtherWorks                 // another key opens messages, and receiving goes on
+	KeyWorks                   // the key opens messages: this one is forged
+)
+
+// Failure is what follows for a message that did not authenticate.
+type Failure struct {
+	Wait  time.Duration // for which the message is given back, unless KeyWorks
+	State KeyState
 }
 
 // GateOptions configure a [Gate].
 type GateOptions struct {
-	MaxAuthFailures int // in a row, after which receiving pauses; at least 1
+	// MaxAuthFailures is how many messages may fail under a key that has opened none
+	// before it is suspended; at least 1.
+	MaxAuthFailures int
 	// Ask finds out without a message whether an outage is over. Its context ends after
 	// AskTimeout.
 	Ask func(context.Context, Outage) Answer
+	// Check is called before each fetch. It returns what the fetch could only do harm
+	// for, nil if there is nothing. Nil means no check.
+	Check func() *Outage
+	// Peek finds out at no message's cost whether messages open now. What opened it has
+	// noted itself. Its context ends after AskTimeout. Nil means that the broker cannot
+	// peek: a message is fetched instead.
+	Peek func(context.Context) (keys.ID, Answer)
 	// Tell is called after each change, outside of the Gate's lock.
 	Tell func(context.Context, Change)
 	// Paused is the error while receiving pauses; retry is in how long it may go on.
 	Paused func(retry time.Duration) error
 }
 
-// Gate lets a receiver fetch, or not: fetching could only do harm after a row of
-// authentication failures, which dead-letter, and while something that each message
-// needs is away, when each delivery would be spent for nothing. It is safe for
-// concurrent use.
+// Gate lets a receiver fetch, or not: fetching could only do harm while no key opens
+// messages, which may be a wrong secret, and while something that each message needs is
+// away. Each delivery would be spent for nothing. It is safe for concurrent use.
 type Gate struct {
 	o GateOptions
 
 	mu     sync.Mutex // guards what follows; never held across a call
 	outage outage
+	trials trials
 	pause  pause
 }
 
@@ -85,7 +122,7 @@ type stepKind uint8
 
 const (
 	fetch stepKind = iota
-	probeOne
+	peekNow
 	askNow
 	wait
 )
@@ -99,9 +136,10 @@ func (g *Gate) next(now time.Time) step {
 		return step{kind: wait, until: g.outage.until(now), err: g.outage.what.Cause}
 	case g.pause.due(now):
 		g.pause.probe(now)
-		return step{kind: probeOne}
-	case g.pause.state == paused:
-		return step{kind: wait, until: g.pause.probeAt, err: g.o.Paused(g.pause.probeAt.Sub(now))}
+		return step{kind: peekNow}
+	case g.pause.state != receiving:
+		until := g.pause.until(now)
+		return step{kind: wait, until: until, err: g.o.Paused(until.Sub(now))}
 	}
 	return step{kind: fetch}
 }
@@ -120,11 +158,14 @@ func (g *Gate) Admit(ctx context.Context, limit int, longest time.Duration) (Per
 		g.mu.Unlock()
 		switch s.kind {
 		case fetch:
-			return Permit{g: g, Max: limit}, nil
-		case probeOne:
-			return Permit{g: g, Max: 1, probe: pauseProbe}, nil
-		case askNow:
-			p, err := g.ask(ctx, s.outage)
+			p := Permit{g: g, Max: limit}
+			if o := g.check(); o != nil {
+				p.Unanswered(ctx, *o)
+				continue
+			}
+			return p, nil
+		case peekNow, askNow:
+			p, err := g.find(ctx, s)
 			if err != nil || p.g != nil {
 				return p, err
 			}
@@ -141,6 +182,48 @@ func (g *Gate) Admit(ctx context.Context, limit int, longest time.Duration) (Per
 			return Permit{}, s.err
 		}
 	}
+}
+
+// check returns what a fetch could only do harm for.
+func (g *Gate) check() *Outage {
+	if g.o.Check == nil {
+		return nil
+	}
+	return g.o.Check()
+}
+
+// find finds out what the step names.
+func (g *Gate) find(ctx context.Context, s step) (Permit, error) {
+	if s.kind == askNow {
+		return g.ask(ctx, s.outage)
+	}
+	return g.peek(ctx)
+}
+
+// peek finds out whether messages open now. It returns a Permit if only a message can
+// tell.
+func (g *Gate) peek(ctx context.Context) (Permit, error) {
+	p := Permit{g: g, Max: 1, probe: pauseProbe}
+	if g.o.Peek == nil {
+		return p, nil
+	}
+	defer func() { p.Idle() }() // if Peek panics, others must be able to probe
+	actx, cancel := context.WithTimeout(ctx, AskTimeout)
+	id, answer := g.o.Peek(actx)
+	cancel()
+	switch {
+	case ctx.Err() != nil:
+		return Permit{}, ctx.Err()
+	case answer == NeedsMessage:
+		out := p
+		p = Permit{} // ends with the fetch
+		return out, nil
+	case answer == Back:
+		p.Opened(ctx, id)
+	default:
+		p.closed()
+	}
+	return Permit{}, nil
 }
 
 // ask finds out whether the outage is over. It returns a Permit if only a message can
@@ -176,7 +259,7 @@ func (p *Permit) Answered(ctx context.Context) {
 	reason := p.g.outage.recover()
 	p.g.mu.Unlock()
 	if reason != "" {
-		p.g.o.Tell(ctx, Change{Reason: reason})
+		p.g.o.Tell(ctx, Change{Kind: Resumed, Reason: reason})
 	}
 }
 
@@ -197,47 +280,91 @@ func (p *Permit) Unanswered(ctx context.Context, o Outage) time.Duration {
 		return delay
 	}
 	if before != "" { // another thing is away now: one reason at a time
-		g.o.Tell(ctx, Change{Reason: before})
+		g.o.Tell(ctx, Change{Kind: Resumed, Reason: before})
 	}
-	g.o.Tell(ctx, Change{Stopped: true, Reason: after, Cause: o.Cause})
+	g.o.Tell(ctx, Change{Kind: Stopped, Reason: after, Cause: o.Cause})
 	return delay
 }
 
-// Opened notes a message that authenticated.
-func (p *Permit) Opened(ctx context.Context) {
-	p.g.mu.Lock()
-	ended := p.g.pause.opened()
-	p.g.mu.Unlock()
-	if ended {
-		p.g.o.Tell(ctx, Change{Reason: driver.ReasonAuthentication})
-	}
-}
-
-// Forged notes a message that did not authenticate. It reports whether receiving had
-// paused since the fetch: such a message is given back and not dead-lettered. The
-// message of a probe is the exception, because it was fetched to find out.
-func (p *Permit) Forged(ctx context.Context) (late bool) {
+// Opened notes that messages open under a key, and reports whether that is news.
+func (p *Permit) Opened(ctx context.Context, id keys.ID) (first bool) {
 	g := p.g
 	g.mu.Lock()
-	late = g.pause.state == paused && p.probe != pauseProbe
-	began := g.pause.fail(time.Now(), g.o.MaxAuthFailures)
+	first = g.trials.opened(id)
+	ended := g.pause.end()
 	g.mu.Unlock()
-	if began {
-		g.o.Tell(ctx, Change{Stopped: true, Reason: driver.ReasonAuthentication})
+	if p.probe == pauseProbe {
+		p.probe = noProbe
 	}
-	return late
+	if ended {
+		g.o.Tell(ctx, Change{Kind: Resumed, Reason: driver.ReasonAuthentication})
+	}
+	return first
+}
+
+// Failed notes a message that did not authenticate.
+func (p *Permit) Failed(ctx context.Context, id keys.ID) Failure {
+	g := p.g
+	now := time.Now()
+	g.mu.Lock()
+	t := g.trials.get(id)
+	began := t.fail(now, g.o.MaxAuthFailures)
+	f := Failure{Wait: t.delay, State: g.trials.stateOf(t)}
+	stopped := false
+	if t.state == suspended && f.State == NoneWorks {
+		stopped = g.pause.begin(now, g.firstProbe())
+	}
+	if p.probe == pauseProbe {
+		g.pause.fail(now)
+		p.probe = noProbe
+	}
+	if g.pause.state != receiving {
+		f.Wait = max(f.Wait, g.pause.delay)
+	}
+	g.mu.Unlock()
+	switch {
+	case stopped:
+		g.o.Tell(ctx, Change{Kind: Stopped, Reason: driver.ReasonAuthentication, KeyID: id})
+	case began && f.State == OtherWorks:
+		g.o.Tell(ctx, Change{Kind: Suspended, Reason: driver.ReasonAuthentication, KeyID: id})
+	}
+	return f
+}
+
+// firstProbe is how soon the first probe follows: at once if it costs no message.
+func (g *Gate) firstProbe() time.Duration {
+	if g.o.Peek != nil {
+		return 0
+	}
+	return FirstPause
+}
+
+// closed ends a probe that found no message that opens.
+func (p *Permit) closed() {
+	if p.probe != pauseProbe {
+		return
+	}
+	p.probe = noProbe
+	p.g.mu.Lock()
+	p.g.pause.fail(time.Now())
+	p.g.mu.Unlock()
 }
 
 // Idle ends a permit whose fetch found nothing out. After another end, and on the zero
 // Permit, it does nothing.
 func (p *Permit) Idle() {
-	if p.probe != outageProbe {
+	what := p.probe
+	if what == noProbe {
 		return
 	}
 	p.probe = noProbe
 	p.g.mu.Lock()
-	p.g.outage.idle()
-	p.g.mu.Unlock()
+	defer p.g.mu.Unlock()
+	if what == outageProbe {
+		p.g.outage.idle()
+		return
+	}
+	p.g.pause.idle(time.Now())
 }
 
 // sleepUntil waits until t and reports false if ctx ended first.

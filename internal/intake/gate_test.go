@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
 )
 
 var (
@@ -34,7 +36,8 @@ func newGate(ask func(context.Context, Outage) Answer) *recorded {
 		Tell: func(_ context.Context, c Change) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.changes = append(r.changes, fmt.Sprintf("stopped=%t %s", c.Stopped, c.Reason))
+			kind := map[ChangeKind]string{Stopped: "stopped", Resumed: "resumed", Suspended: "suspended"}[c.Kind]
+			r.changes = append(r.changes, strings.TrimSpace(fmt.Sprintf("%s %s %s", kind, c.Reason, c.KeyID)))
 		},
 		Paused: func(time.Duration) error { return errPaused },
 	})
@@ -74,7 +77,7 @@ func TestOutageAfterOutage(t *testing.T) {
 		g := inOutage(t, func(context.Context, Outage) Answer { return NeedsMessage })
 		late := Permit{g: g.Gate} // of a message that was on its way
 		late.Unanswered(t.Context(), Outage{Reason: driver.ReasonKeyProvider, Cause: errAway})
-		g.want(t, "stopped=true replay_store_error")
+		g.want(t, "stopped replay_store_error")
 		p := admit(t, g, 5, time.Minute)
 		if p.Max != 1 {
 			t.Errorf("a probe may fetch %d messages, want 1", p.Max)
@@ -83,8 +86,8 @@ func TestOutageAfterOutage(t *testing.T) {
 		p = admit(t, g, 5, time.Minute)
 		p.Answered(t.Context())
 		g.want(t,
-			"stopped=true replay_store_error", "stopped=false replay_store_error",
-			"stopped=true key_provider_error", "stopped=false key_provider_error")
+			"stopped replay_store_error", "resumed replay_store_error",
+			"stopped key_provider_error", "resumed key_provider_error")
 		if p := admit(t, g, 5, 0); p.Max != 5 {
 			t.Errorf("after the outage %d messages may be fetched, want 5", p.Max)
 		}
@@ -212,43 +215,202 @@ func TestProbeWithoutEnd(t *testing.T) {
 		}()
 		during, answer = nil, Back
 		admit(t, g, 1, time.Minute)
-		g.want(t, "stopped=true replay_store_error", "stopped=false replay_store_error")
+		g.want(t, "stopped replay_store_error", "resumed replay_store_error")
 	})
 }
 
-// TestPause: failures in a row pause, a success in between starts the count again, one
-// message is tried every 30 s, and the first that opens ends the pause.
-func TestPause(t *testing.T) {
+// TestPauseWithoutPeek: while no key opens messages they are given back, receiving pauses
+// after MaxAuthFailures, and one message is fetched after 1 s, 2 s, 4 s and so on to five
+// minutes. The first that opens ends the pause.
+func TestPauseWithoutPeek(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
 		p := admit(t, g, 10, 0)
-		for range 2 {
-			p.Forged(t.Context())
-		}
-		p.Opened(t.Context())
 		for n := range 3 {
-			if p.Forged(t.Context()) {
-				t.Errorf("failure %d is given back, want dead-lettered", n+1)
+			if f := p.Failed(t.Context(), "k1"); f.State != NoneWorks || f.Wait != FirstPause {
+				t.Errorf("failure %d: %+v, want given back after %s", n+1, f, FirstPause)
 			}
 		}
-		if !p.Forged(t.Context()) {
-			t.Error("a failure after the pause began is dead-lettered, want given back")
-		}
-		if _, err := g.Admit(t.Context(), 10, ProbeInterval-1); !errors.Is(err, errPaused) {
+		g.want(t, "stopped authentication_failed k1")
+		if _, err := g.Admit(t.Context(), 10, FirstPause-1); !errors.Is(err, errPaused) {
 			t.Errorf("Admit in the pause: %v, want %v", err, errPaused)
 		}
-		first := admit(t, g, 10, time.Second)
-		if first.Max != 1 || first.Forged(t.Context()) {
-			t.Errorf("the probe may fetch %d, want 1, and its message is dead-lettered", first.Max)
+		var waits []time.Duration
+		for range 11 {
+			begin := time.Now()
+			probe := admit(t, g, 10, time.Hour)
+			waits = append(waits, time.Since(begin).Round(time.Second))
+			if probe.Max != 1 {
+				t.Errorf("a probe may fetch %d messages, want 1", probe.Max)
+			}
+			if f := probe.Failed(t.Context(), "k1"); f.State != NoneWorks {
+				t.Errorf("the message of a probe: %+v, want given back", f)
+			}
+			probe.Idle()
 		}
-		if _, err := g.Admit(t.Context(), 10, ProbeInterval-1); !errors.Is(err, errPaused) {
-			t.Errorf("a second probe within the interval: %v, want %v", err, errPaused)
+		want := []time.Duration{0, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} // the first second is over
+		for i := range want {
+			want[i] *= time.Second
 		}
-		second := admit(t, g, 10, time.Second)
-		second.Opened(t.Context())
+		if !slices.Equal(waits, want) {
+			t.Errorf("probes after %v, want %v", waits, want)
+		}
+		probe := admit(t, g, 10, time.Hour)
+		if !probe.Opened(t.Context(), "k1") {
+			t.Error("the first message that opens is no news")
+		}
 		if p := admit(t, g, 10, 0); p.Max != 10 {
 			t.Errorf("after the pause %d messages may be fetched, want 10", p.Max)
 		}
-		g.want(t, "stopped=true authentication_failed", "stopped=false authentication_failed")
+		g.want(t, "stopped authentication_failed k1", "resumed authentication_failed")
+	})
+}
+
+// TestPausePeeks: if the broker can peek, it is asked at once and then after 1 s, 2 s and
+// so on, by one caller at a time, and no message is fetched until one opens.
+func TestPausePeeks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		begin := time.Now()
+		g := newGate(nil)
+		g.o.Peek = func(ctx context.Context) (keys.ID, Answer) {
+			at = append(at, time.Since(begin))
+			sleepUntil(ctx, time.Now().Add(100*time.Millisecond)) // others come meanwhile
+			if len(at) < 4 {
+				return "", Away
+			}
+			return "k1", Back
+		}
+		p := admit(t, g, 10, 0)
+		for range 3 {
+			p.Failed(t.Context(), "k1")
+		}
+		done := make(chan Permit)
+		for range 4 {
+			go func() {
+				p, err := g.Admit(t.Context(), 10, time.Hour)
+				if err != nil {
+					t.Errorf("Admit: %v", err)
+				}
+				done <- p
+			}()
+		}
+		for range 4 {
+			if p := <-done; p.Max != 10 {
+				t.Errorf("%d messages may be fetched, want 10", p.Max)
+			}
+		}
+		want := []time.Duration{0, 1100, 3200, 7300}
+		for i := range want {
+			want[i] *= time.Millisecond
+		}
+		if !slices.Equal(at, want) {
+			t.Errorf("peeked after %v, want %v", at, want)
+		}
+		g.want(t, "stopped authentication_failed k1", "resumed authentication_failed")
+	})
+}
+
+// TestPeekThatEndsOtherwise: a peek that can tell nothing gives its turn to a message; one
+// that panics, and a fetch that brings nothing, let another caller probe.
+func TestPeekThatEndsOtherwise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer, crash := NeedsMessage, false
+		g := newGate(nil)
+		g.o.Peek = func(context.Context) (keys.ID, Answer) {
+			if crash {
+				panic("peek")
+			}
+			return "k1", answer
+		}
+		p := admit(t, g, 10, 0)
+		for range 3 {
+			p.Failed(t.Context(), "k1")
+		}
+		p = admit(t, g, 10, 0)
+		if p.Max != 1 {
+			t.Errorf("%d messages may be fetched to find out, want 1", p.Max)
+		}
+		if _, err := g.Admit(t.Context(), 10, 0); !errors.Is(err, errPaused) {
+			t.Errorf("a second probe beside the first: %v, want %v", err, errPaused)
+		}
+		p.Idle()
+		crash = true
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = g.Admit(t.Context(), 10, time.Minute)
+			t.Error("no panic")
+		}()
+		crash, answer = false, Back
+		if p := admit(t, g, 10, time.Minute); p.Max != 10 {
+			t.Errorf("%d messages may be fetched, want 10", p.Max)
+		}
+	})
+}
+
+// TestKeyIsSuspendedAlone: while another key opens messages receiving goes on, and what
+// fails under a key that has opened none is given back for longer and longer.
+func TestKeyIsSuspendedAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(nil)
+		p := admit(t, g, 10, 0)
+		p.Opened(t.Context(), "k1")
+		if f := p.Failed(t.Context(), "k1"); f.State != KeyWorks {
+			t.Errorf("a failure under a key that works: %+v, want forged", f)
+		}
+		var longest time.Duration
+		for range 1000 {
+			f := p.Failed(t.Context(), "k2")
+			if f.State != OtherWorks || f.Wait < longest {
+				t.Fatalf("%+v after %s, want given back for longer", f, longest)
+			}
+			longest = f.Wait
+			time.Sleep(f.Wait)
+			if p := admit(t, g, 10, 0); p.Max != 10 {
+				t.Fatalf("%d messages may be fetched, want 10", p.Max)
+			}
+		}
+		if longest != MaxPause {
+			t.Errorf("the longest delay is %s, want %s", longest, MaxPause)
+		}
+		g.want(t, "suspended authentication_failed k2")
+		p.Opened(t.Context(), "k2")
+		if f := p.Failed(t.Context(), "k2"); f.State != KeyWorks {
+			t.Errorf("a failure after a message opened: %+v, want forged", f)
+		}
+	})
+}
+
+// TestTrialsAreBounded: key IDs that messages make up fill no memory, and leave room for
+// those that open messages.
+func TestTrialsAreBounded(t *testing.T) {
+	g := newGate(nil)
+	p := Permit{g: g.Gate}
+	for i := range 10 * maxTrials {
+		p.Failed(t.Context(), keys.ID(fmt.Sprint("forged-", i)))
+	}
+	for i := range maxTrials {
+		if id := keys.ID(fmt.Sprint("good-", i)); !p.Opened(t.Context(), id) {
+			t.Fatalf("no room for %s", id)
+		}
+	}
+	if n := len(g.trials.of); n > maxTrials+1 {
+		t.Errorf("%d trials are kept, want at most %d", n, maxTrials+1)
+	}
+}
+
+// TestCheckStops: what Check finds stops the receiver before it fetches.
+func TestCheckStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := Away
+		g := newGate(func(context.Context, Outage) Answer { return answer })
+		bad := &Outage{Reason: driver.ReasonKeyProvider, KeyID: "k1", Cause: errAway}
+		g.o.Check = func() *Outage { return bad }
+		if _, err := g.Admit(t.Context(), 10, time.Minute); !errors.Is(err, errAway) {
+			t.Errorf("Admit: %v, want %v", err, errAway)
+		}
+		answer, bad = Back, nil
+		admit(t, g, 10, time.Minute)
+		g.want(t, "stopped key_provider_error", "resumed key_provider_error")
 	})
 }

@@ -2,46 +2,79 @@ package intake
 
 import "time"
 
-// ProbeInterval is how often a paused receiver tries one message. Each costs a wrongly
-// keyed receiver one dead letter, so that a night loses a thousand and not a backlog.
-const ProbeInterval = 30 * time.Second
+// How long a receiver leaves messages alone while no key opens any: doubling from a
+// second, so that a blip costs little, to five minutes, so that a corrected secret is
+// met soon.
+const (
+	FirstPause = time.Second
+	MaxPause   = 5 * time.Minute
+)
 
 // pauseState is the state of a pause.
 type pauseState uint8
 
 const (
 	receiving pauseState = iota
-	paused               // one message is tried every ProbeInterval
+	paused               // leave the messages alone until probeAt
+	probing              // one caller finds out whether messages open now
 )
 
-// pause is the state machine that stops a receiver after authentication failures in a
-// row: receiving -> paused -> receiving. A wrong key must not drain a backlog into the
-// dead-letter queue.
+// pause is the state machine that stops a receiver whose keys open nothing: receiving
+// -> paused -> probing -> receiving or paused. Its methods are its transitions. A wrong
+// key must not spend the deliveries of a backlog.
 type pause struct {
-	state    pauseState
-	failures int       // in a row
-	probeAt  time.Time // while paused: when the next message may be tried
+	state   pauseState
+	delay   time.Duration // until the next probe; 0 before the first
+	probeAt time.Time     // while paused: when to probe. While probing: when others look again
 }
 
-// due reports whether a caller may try one message now.
-func (p *pause) due(now time.Time) bool { return p.state == paused && !now.Before(p.probeAt) }
-
-// probe gives the turn to the caller.
-func (p *pause) probe(now time.Time) { p.probeAt = now.Add(ProbeInterval) }
-
-// fail counts an authentication failure, and reports whether it began the pause.
-func (p *pause) fail(now time.Time, limit int) (began bool) {
-	p.failures++
-	if p.state == paused || p.failures < limit {
+// begin stops receiving, and reports whether it was not stopped before. The first probe
+// follows after first.
+func (p *pause) begin(now time.Time, first time.Duration) bool {
+	if p.state != receiving {
 		return false
 	}
-	p.state, p.probeAt = paused, now.Add(ProbeInterval)
+	p.state, p.delay, p.probeAt = paused, first, now.Add(first)
 	return true
 }
 
-// opened notes a message that authenticated, and reports whether it ended the pause.
-func (p *pause) opened() (ended bool) {
-	ended = p.state == paused
+// due reports whether a caller should probe now.
+func (p *pause) due(now time.Time) bool { return p.state == paused && !now.Before(p.probeAt) }
+
+// probe gives the turn to the caller; others wait in the meantime.
+func (p *pause) probe(now time.Time) {
+	p.state = probing
+	p.probeAt = now.Add(max(p.delay, FirstPause))
+}
+
+// until is when a caller that may not fetch should look again. It is always ahead of
+// now: a caller that waited for an instant that has passed would spin.
+func (p *pause) until(now time.Time) time.Time {
+	if !now.Before(p.probeAt) {
+		return now.Add(FirstPause)
+	}
+	return p.probeAt
+}
+
+// fail ends a probe that found no message that opens.
+func (p *pause) fail(now time.Time) {
+	if p.state == probing {
+		p.delay = min(max(2*p.delay, FirstPause), MaxPause)
+		p.state, p.probeAt = paused, now.Add(p.delay)
+	}
+}
+
+// idle ends a probe that found nothing out.
+func (p *pause) idle(now time.Time) {
+	if p.state == probing {
+		p.delay = max(p.delay, FirstPause)
+		p.state, p.probeAt = paused, now.Add(p.delay)
+	}
+}
+
+// end notes that a message opened, and reports whether receiving was stopped.
+func (p *pause) end() (ended bool) {
+	ended = p.state != receiving
 	*p = pause{}
 	return ended
 }

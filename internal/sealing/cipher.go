@@ -90,6 +90,7 @@ func (c *Cipher) sealingKey(ctx context.Context, id keys.ID, origin string) (*ke
 	if !key.For(origin) {
 		return nil, fmt.Errorf("%w: key %q is not for queue %q: give the queue a key of its own, or add it to the key's queues", keys.ErrInvalidKey, id, origin)
 	}
+	key.Confirm() // what is sealed under it cannot be unsealed under another
 	return key, nil
 }
 
@@ -147,6 +148,9 @@ func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []
 		return nil, envelope.ErrAuthenticationFailed
 	}
 	b, err := open(nil, m, key, data)
+	if err == nil {
+		key.Confirm()
+	}
 	if errors.Is(err, keys.ErrSenderKey) {
 		// The key of one sender opens no message of another: this receiver lacks the
 		// master key, and err says so.

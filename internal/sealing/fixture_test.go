@@ -80,8 +80,9 @@ func (p *pair) trySeal(m *driver.Message) *Failure {
 	if f != nil {
 		return f
 	}
-	n := p.sealer.Numbers().Next(id, m)
-	if _, f := p.sealer.Seal(p.Context(), &n, m); f != nil {
+	numbers := p.sealer.Numbers(stream.Plain)
+	n := numbers.Next(id, m)
+	if _, f := p.sealer.Seal(p.Context(), numbers, &n, m); f != nil {
 		n.Void()
 		return f
 	}

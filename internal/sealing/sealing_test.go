@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/stream"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
 )
@@ -200,8 +201,9 @@ type hardware struct{ *Cipher }
 func TestSealUnderTheNextKey(t *testing.T) {
 	p := newPair(t)
 	m := &driver.Message{ID: "m", Body: []byte("body")}
-	n := p.sealer.Numbers().Next("k0", m)
-	id, f := p.sealer.Seal(t.Context(), &n, m)
+	numbers := p.sealer.Numbers(stream.Plain)
+	n := numbers.Next("k0", m)
+	id, f := p.sealer.Seal(t.Context(), numbers, &n, m)
 	if f != nil || id != "k1" {
 		t.Fatalf("sealed under %q: %v", id, f)
 	}

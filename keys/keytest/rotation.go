@@ -78,6 +78,7 @@ func anotherSecret(t *trial) {
 		return
 	}
 	k := t.get(a)
+	k.Confirm() // a message opened under it
 	t.get(b)
 	forged := material(0, 2)
 	if err := t.Replace(Content{Current: a.ID, Keys: []Material{forged, b}}); err != nil {
@@ -97,7 +98,7 @@ func anotherSecretLater(t *trial) {
 	if t.static() {
 		return
 	}
-	t.get(a)
+	t.get(a).Confirm() // a message opened under it
 	t.get(b)
 	t.replace(Content{Current: b.ID, Keys: []Material{b}})
 	t.missing(a.ID)

@@ -133,6 +133,11 @@ func TestShell(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newShell(t)
+				// Once a message opened under the key, what does not is forged.
+				s.send("bots", &queue.Message{ID: "proof", Body: []byte("proof")})
+				if got := s.drain(); len(got) != 1 {
+					t.Fatalf("delivered: %q, want the proof", got)
+				}
 				to := "bots"
 				if name == "from another queue" {
 					to = "others"

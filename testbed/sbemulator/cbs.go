@@ -34,7 +34,8 @@ func (c *connection) putToken(m *wire.Message) answer {
 		}
 	}
 	if c.s.find(a) == nil {
-		return answer{status: 404, condition: condNotFound, description: "The messaging entity could not be found."}
+		e := c.s.notFound(a.path())
+		return answer{status: 404, condition: e.Condition, description: e.Description}
 	}
 	if len(c.claims) < maxClaims {
 		c.claims[strings.ToLower(a.path())] = true

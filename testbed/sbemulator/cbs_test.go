@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/go-amqp"
 
 	"github.com/queue-runtime/queue/testbed/sbemulator"
+	"github.com/queue-runtime/queue/testbed/sbemulator/internal/wire"
 )
 
 const key = "c2VjcmV0LWtleQ=="
@@ -166,5 +167,132 @@ func TestTokens(t *testing.T) {
 		if got := ask(m).ApplicationProperties["status-code"]; got != c.status {
 			t.Errorf("%s: %v, want %d", name, got, c.status)
 		}
+	}
+}
+
+// TestReplyByLinkName asks at $cbs and $management as Microsoft's JavaScript client
+// does: its receiver has no target address, and reply-to is the receiver's name.
+func TestReplyByLinkName(t *testing.T) {
+	s := start(t, nil, nil)
+	for node, code := range map[string]string{"$cbs": "status-code", "q/$management": "statusCode"} {
+		t.Run(node, func(t *testing.T) {
+			p := open(t, s, 64<<10, 100)
+			for h, receiver := range []bool{false, true, true} {
+				a := &wire.Attach{Name: "link" + number(h), Handle: uint32(h), Receiver: receiver, Source: &wire.Source{},
+					Target: &wire.Target{}, InitialDeliveryCount: new(uint32)}
+				if a.Receiver {
+					a.Source.Address = node
+				} else {
+					a.Target.Address = node
+				}
+				p.send(0, a)
+				if receiver {
+					p.credit(uint32(h), 5)
+				}
+				expect[*wire.Attach](p)
+			}
+			for i, h := range []uint32{2, 1} {
+				p.request(uint32(i), new("link"+number(int(h))))
+				tr, payload := p.reply()
+				m, err := wire.ParseMessage(payload)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, ok := m.Application.Get(code); tr.Handle != h || !ok {
+					t.Errorf("handle %d, %v; want handle %d", tr.Handle, m.Application, h)
+				}
+			}
+		})
+	}
+}
+
+// request sends a request over handle 0.
+func (p *peer) request(id uint32, replyTo *string) {
+	p.t.Helper()
+	m := &wire.Message{}
+	m.SetProperties(wire.Properties{MessageID: "1", ReplyTo: replyTo})
+	m.SetApplication(wire.Map{{Key: "operation", Value: "put-token"}, {Key: "name", Value: "q"}})
+	m.SetValue(nil)
+	p.send(0, &wire.Transfer{DeliveryID: &id}, m.Append(nil)...)
+}
+
+// reply reads up to the next transfer. Flows and dispositions are passed over.
+func (p *peer) reply() (*wire.Transfer, []byte) {
+	p.t.Helper()
+	for {
+		switch perf, payload := p.read(); perf := perf.(type) {
+		case *wire.Transfer:
+			return perf, payload
+		case *wire.Flow, *wire.Disposition:
+		default:
+			p.t.Fatalf("%T %+v, want a transfer", perf, perf)
+		}
+	}
+}
+
+// TestNoReplyLink: a request whose answer no receiver takes ends its link.
+func TestNoReplyLink(t *testing.T) {
+	s := start(t, nil, nil)
+	for name, replyTo := range map[string]*string{"unknown": new("nowhere"), "none": nil} {
+		for _, node := range []string{"$cbs", "q/$management"} {
+			t.Run(name+" at "+node, func(t *testing.T) {
+				p := open(t, s, 64<<10, 100)
+				p.send(0, &wire.Attach{Name: "l", Source: &wire.Source{}, Target: &wire.Target{Address: node}, InitialDeliveryCount: new(uint32)})
+				expect[*wire.Attach](p)
+				p.request(0, replyTo)
+				if d := expect[*wire.Detach](p); d.Error == nil || d.Error.Condition != "amqp:not-found" || !strings.Contains(d.Error.Description, "cannot be routed") {
+					t.Errorf("detach %v", d.Error)
+				}
+			})
+		}
+	}
+}
+
+// TestUnreadAnswers: a client that asks and never reads is told, not left waiting.
+func TestUnreadAnswers(t *testing.T) {
+	s := start(t, nil, nil)
+	p := open(t, s, 64<<10, 100)
+	p.send(0, &wire.Attach{Name: "in", Handle: 1, Receiver: true, Source: &wire.Source{Address: "$cbs"}, Target: &wire.Target{Address: "answers"}})
+	expect[*wire.Attach](p)
+	p.send(0, &wire.Attach{Name: "out", Source: &wire.Source{}, Target: &wire.Target{Address: "$cbs"}, InitialDeliveryCount: new(uint32)})
+	expect[*wire.Attach](p)
+	for i := range uint32(1001) {
+		p.request(i, new("answers"))
+	}
+	for {
+		perf, _ := p.read()
+		if d, ok := perf.(*wire.Detach); ok {
+			if d.Handle != 1 || d.Error == nil || d.Error.Condition != "amqp:resource-limit-exceeded" {
+				t.Errorf("detach of %d: %v", d.Handle, d.Error)
+			}
+			return
+		}
+	}
+}
+
+// TestQueueNotFoundText: clients know a missing queue by the text of the error.
+func TestQueueNotFoundText(t *testing.T) {
+	s := start(t, nil, nil)
+	for _, receiver := range []bool{false, true} {
+		for _, path := range []string{"none", "none/$management", "none/$DeadLetterQueue"} {
+			p := open(t, s, 64<<10, 100)
+			p.send(0, &wire.Attach{Name: "l", Receiver: receiver, Source: &wire.Source{Address: path}, Target: &wire.Target{Address: path}})
+			expect[*wire.Attach](p)
+			wantNotFound(t, expect[*wire.Detach](p).Error, "/"+strings.TrimSuffix(path, "/$management"))
+		}
+	}
+	p := open(t, s, 64<<10, 100)
+	p.attach(0, true)
+	if err := s.DeleteQueue("q"); err != nil {
+		t.Fatal(err)
+	}
+	wantNotFound(t, expect[*wire.Detach](p).Error, "/q")
+}
+
+func wantNotFound(t *testing.T, e *wire.Error, path string) {
+	t.Helper()
+	if e == nil || e.Condition != "amqp:not-found" || !strings.HasPrefix(e.Description, "The messaging entity 'sb://") ||
+		!strings.HasSuffix(e.Description, path+"' could not be found.") {
+		t.Errorf("error %v for %s", e, path)
 	}
 }

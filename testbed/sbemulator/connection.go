@@ -24,6 +24,15 @@ const (
 // errClosed is the end of a connection by the exchange of close.
 var errClosed = errors.New("closed by the client")
 
+// phase is how far our side of the connection has come (transport 2.4.6).
+type phase uint8
+
+const (
+	started phase = iota // SASL, or nothing yet
+	greeted              // the protocol header of AMQP is sent
+	opened               // open is sent
+)
+
 // connection is one client. A reader and a writer goroutine serve it; both end
 // when the client or the server closes.
 type connection struct {
@@ -35,7 +44,7 @@ type connection struct {
 	full  atomic.Bool        // deliveries wait for room in out
 
 	// Guarded by Server.mu:
-	opened    bool
+	phase     phase
 	closed    bool // torn down
 	trusted   bool // by SASL PLAIN; needs no claims
 	peerFrame uint32
@@ -267,11 +276,32 @@ func (c *connection) end(err error) {
 	case errors.Is(err, wire.ErrFrame):
 		told = &wire.Error{Condition: condFraming, Description: err.Error()}
 	}
-	if told != nil && c.opened {
-		c.send(0, &wire.Close{Error: told}, nil)
+	if told != nil {
+		c.sayClose(told)
 	}
 	c.teardown(told == nil && !errors.Is(err, errClosed))
 	c.out.finish()
+}
+
+// sayClose sends close with an error. Close follows open, so one that ends before
+// the exchange of open opens first (transport 2.4.1). Before the protocol header of
+// AMQP no frame of it can be sent.
+func (c *connection) sayClose(e *wire.Error) {
+	if c.phase == greeted {
+		c.sayOpen()
+	}
+	if c.phase == opened {
+		c.send(0, &wire.Close{Error: e}, nil)
+	}
+}
+
+// sayOpen sends open.
+func (c *connection) sayOpen() {
+	c.send(0, &wire.Open{
+		ContainerID: "sbemulator", MaxFrameSize: maxFrame, ChannelMax: channelMax,
+		Properties: wire.Map{{Key: wire.Symbol("product"), Value: "queue-runtime Service Bus emulator"}},
+	}, nil)
+	c.phase = opened
 }
 
 // shutdown is the server's own end of the connection.
@@ -280,9 +310,7 @@ func (c *connection) shutdown() {
 		return
 	}
 	c.teardown(false)
-	if c.opened {
-		c.send(0, &wire.Close{Error: &wire.Error{Condition: condForced, Description: "The emulator is closing."}}, nil)
-	}
+	c.sayClose(&wire.Error{Condition: condForced, Description: "The emulator is closing."})
 	c.out.finish()
 }
 

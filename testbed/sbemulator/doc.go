@@ -39,8 +39,15 @@
 //     x-opt-deadletter-source is set by forwarding, which the emulator does not have.
 //   - The limits of properties (32 KiB each, 64 KiB in all) are not enforced, nor
 //     that a batch to a partitioned queue is of one session.
-//   - The bare message arrives byte for byte as it was sent, except for application
-//     properties that are set by abandoning, deferring or dead-lettering it.
+//   - The bare message arrives byte for byte as it was sent, with two exceptions: a
+//     message without an ID gets one, of 32 hex digits, and abandoning, deferring or
+//     dead-lettering sets application properties.
+//   - A message above the link's limit is rejected with
+//     amqp:link:message-size-exceeded, and the link goes on. If it was sent settled,
+//     which asks for no outcome, the link is detached with that error.
+//   - A request at $cbs or $management is answered over the receiver at the same node
+//     whose target address, or else whose link name, is its reply-to. If there is
+//     none, the request is not carried out and its link is detached.
 //
 // # What a test can do with it
 //

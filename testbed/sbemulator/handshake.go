@@ -34,8 +34,19 @@ func (c *connection) handshake(r io.Reader) error {
 		c.refuse()
 		return fmt.Errorf("%w: protocol %d", wire.ErrFrame, p)
 	}
-	c.out.add(func(b []byte) []byte { return wire.AppendProtocol(b, wire.ProtocolAMQP) })
+	c.greet()
 	return c.open(r)
+}
+
+// greet sends the protocol header of AMQP.
+func (c *connection) greet() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.out.add(func(b []byte) []byte { return wire.AppendProtocol(b, wire.ProtocolAMQP) })
+	c.phase = greeted
 }
 
 // refuse answers a protocol that is not spoken here by one that is (transport
@@ -115,16 +126,12 @@ func (c *connection) open(r io.Reader) error {
 		c.beats <- max(time.Duration(o.IdleTimeout)*time.Millisecond/2, 10*time.Millisecond)
 	}
 	_ = c.nc.SetReadDeadline(time.Time{})
-	c.send(0, &wire.Open{
-		ContainerID: "sbemulator", MaxFrameSize: maxFrame, ChannelMax: channelMax,
-		Properties: wire.Map{{Key: wire.Symbol("product"), Value: "queue-runtime Service Bus emulator"}},
-	}, nil)
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	if c.closed {
 		return io.EOF
 	}
-	c.opened = true
+	c.sayOpen()
 	c.peerFrame = min(o.MaxFrameSize, maxFrame)
 	if f := c.s.fault(OnConnect, ""); f != nil {
 		switch f.Action {

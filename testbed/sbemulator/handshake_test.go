@@ -28,15 +28,28 @@ func TestProtocolHeaders(t *testing.T) {
 	})
 }
 
+// TestOpenErrors breaks the protocol in the first frame: the error comes in a close,
+// which follows an open.
 func TestOpenErrors(t *testing.T) {
 	s := start(t, nil, nil)
-	for name, perf := range map[string]wire.Performative{"begin": &wire.Begin{}, "tiny frames": &wire.Open{ContainerID: "x", MaxFrameSize: 511}} {
+	frame := func(p wire.Performative) []byte { return wire.AppendFrame(nil, wire.FrameAMQP, 0, p, nil) }
+	for name, c := range map[string]struct {
+		frame     []byte
+		condition wire.Symbol
+	}{
+		"begin":       {frame(&wire.Begin{}), "amqp:connection:framing-error"},
+		"tiny frames": {frame(&wire.Open{ContainerID: "x", MaxFrameSize: 511}), "amqp:connection:framing-error"},
+		"sasl":        {wire.AppendFrame(nil, wire.FrameSASL, 0, &wire.Outcome{}, nil), "amqp:connection:framing-error"},
+		"size":        {[]byte{255, 255, 255, 255, 2, 0, 0, 0}, "amqp:connection:framing-error"},
+		"garbage":     {[]byte{0, 0, 0, 12, 2, 0, 0, 0, 1, 2, 3, 4}, "amqp:decode-error"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			p := dial(t, s)
 			p.write(wire.AppendProtocol(nil, wire.ProtocolAMQP))
 			p.header(wire.ProtocolAMQP)
-			p.send(0, perf)
-			p.ended()
+			p.write(c.frame)
+			expect[*wire.Open](p)
+			p.closed(c.condition)
 		})
 	}
 }
@@ -55,4 +68,17 @@ func TestHeartbeat(t *testing.T) {
 			t.Fatalf("% x, %v", f.Body, err)
 		}
 	}
+}
+
+// TestCloseBeforeOpen: a server that closes tells it to a client that has not opened.
+func TestCloseBeforeOpen(t *testing.T) {
+	s := start(t, nil, nil)
+	p := dial(t, s)
+	p.write(wire.AppendProtocol(nil, wire.ProtocolAMQP))
+	p.header(wire.ProtocolAMQP)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect[*wire.Open](p)
+	p.closed("amqp:connection:forced")
 }

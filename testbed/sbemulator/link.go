@@ -81,7 +81,7 @@ func (l *link) connect() *wire.Error {
 		return &wire.Error{Condition: condUnauthorized, Description: "Unauthorized access. A claim for the entity is required."}
 	}
 	if l.q = c.s.find(l.addr); l.q == nil {
-		return &wire.Error{Condition: condNotFound, Description: "The messaging entity could not be found."}
+		return c.s.notFound(l.addr.path())
 	}
 	if l.addr.entity() && !l.asked.Receiver && l.addr.dead {
 		return &wire.Error{Condition: condNotAllowed, Description: "Messages cannot be sent to dead letters."}
@@ -130,7 +130,7 @@ func (l *link) attached() {
 		a.InitialDeliveryCount = new(uint32)
 		if ms := l.out.session; ms != nil {
 			source := *a.Source
-			source.Filter = sessionFilter(ms.id)
+			source.Filter = grantedFilter(source.Filter, ms.id)
 			a.Source = &source
 			a.Properties = wire.Map{{Key: wire.Symbol("com.microsoft:locked-until-utc"), Value: ticks(ms.until)}}
 		}

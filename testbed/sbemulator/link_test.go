@@ -23,15 +23,8 @@ func TestLinkErrors(t *testing.T) {
 			p.send(0, &wire.Transfer{DeliveryID: &id, More: true}, 1)
 			p.send(0, &wire.Transfer{DeliveryID: &other}, 2)
 		}, "amqp:invalid-field"},
-		"too large": {func(p *peer) {
-			part := bytes.Repeat([]byte{1}, 60_000)
-			for i := range 5 {
-				tr := &wire.Transfer{More: i < 4}
-				if i == 0 {
-					tr.DeliveryID = &id
-				}
-				p.send(0, tr, part...)
-			}
+		"too large and settled": {func(p *peer) {
+			p.oversize(id, true)
 		}, "amqp:link:message-size-exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -46,6 +39,66 @@ func TestLinkErrors(t *testing.T) {
 			p.send(0, &wire.Detach{Closed: true})
 			p.attach(0, false) // the handle is free again, the session is whole
 			wantStored(t, s, "q", 0)
+		})
+	}
+}
+
+// oversize sends a message of 300,000 bytes in frames.
+func (p *peer) oversize(id uint32, settled bool) {
+	p.t.Helper()
+	part := bytes.Repeat([]byte{1}, 60_000)
+	for i := range 5 {
+		tr := &wire.Transfer{More: i < 4}
+		if i == 0 {
+			tr.DeliveryID, tr.Settled = &id, &settled
+		}
+		p.send(0, tr, part...)
+	}
+}
+
+// TestTransferTooLarge: a message above the limit is rejected, and the link goes on.
+func TestTransferTooLarge(t *testing.T) {
+	s := start(t, nil, nil)
+	p := open(t, s, 64<<10, 100)
+	p.attach(0, false)
+	p.oversize(0, false)
+	d := expect[*wire.Disposition](p)
+	if r, ok := d.State.(wire.Rejected); !ok || r.Error == nil || r.Error.Condition != "amqp:link:message-size-exceeded" || !d.Settled {
+		t.Fatalf("disposition %+v", d)
+	}
+	next := uint32(1)
+	p.send(0, &wire.Transfer{DeliveryID: &next}, encoded("small")...)
+	if d := expect[*wire.Disposition](p); d.First != next || d.State != (wire.Accepted{}) {
+		t.Errorf("disposition %+v", d)
+	}
+	wantStored(t, s, "q", 1)
+}
+
+// TestSessionFilterForm: the granted session is told in the form that was asked.
+func TestSessionFilterForm(t *testing.T) {
+	const name = wire.Symbol("com.microsoft:session-filter")
+	code := uint64(0x137000000C)
+	for _, c := range []struct {
+		what        string
+		asked, want any
+	}{
+		{"string", "a", "a"},
+		{"described", wire.Described{Descriptor: code, Value: "a"}, wire.Described{Descriptor: code, Value: "a"}},
+		{"described by name", wire.Described{Descriptor: name, Value: "a"}, wire.Described{Descriptor: name, Value: "a"}},
+		{"next", nil, "a"},
+		{"next, described", wire.Described{Descriptor: code}, wire.Described{Descriptor: code, Value: "a"}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			s := start(t, nil, sessional())
+			if _, err := s.Insert("q", &sbemulator.Message{SessionID: new("a")}); err != nil {
+				t.Fatal(err)
+			}
+			p := open(t, s, 64<<10, 100)
+			p.send(0, &wire.Attach{Name: "l", Receiver: true, Source: &wire.Source{Address: "q", Filter: wire.Map{{Key: name, Value: c.asked}}}})
+			a := expect[*wire.Attach](p)
+			if got, _ := a.Source.Filter.Get(string(name)); got != c.want {
+				t.Errorf("filter %#v, want %#v", got, c.want)
+			}
 		})
 	}
 }

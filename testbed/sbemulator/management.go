@@ -1,6 +1,7 @@
 package sbemulator
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -66,6 +67,12 @@ func (l *link) take(raw []byte, format uint32, f *Fault) wire.State {
 	if err != nil {
 		return wire.Rejected{Error: &wire.Error{Condition: condDecode, Description: err.Error()}}
 	}
+	to := l.replyLink(m.Properties.ReplyTo)
+	if to == nil {
+		e := l.noReplyLink(m.Properties.ReplyTo)
+		l.detach(e)
+		return wire.Rejected{Error: e}
+	}
 	var a answer
 	switch {
 	case f.refuses():
@@ -75,7 +82,7 @@ func (l *link) take(raw []byte, format uint32, f *Fault) wire.State {
 	default:
 		a = l.manage(m)
 	}
-	l.answer(m, a)
+	l.answer(to, m, a)
 	return wire.Accepted{}
 }
 
@@ -113,12 +120,8 @@ func (c *connection) linkNamed(name string) *link {
 	return nil
 }
 
-// answer sends a to the link that takes the answers to m.
-func (l *link) answer(m *wire.Message, a answer) {
-	to := l.replyLink(m.Properties.ReplyTo)
-	if to == nil {
-		return // no link reads the answers
-	}
+// answer sends a, the answer to m, over the link to.
+func (l *link) answer(to *link, m *wire.Message, a answer) {
 	code, text := "statusCode", "statusDescription"
 	if l.addr.cbs {
 		code, text = "status-code", "status-description"
@@ -134,9 +137,12 @@ func (l *link) answer(m *wire.Message, a answer) {
 	to.reply(out.Append(nil))
 }
 
-// replyLink returns the client's link from the same node that has the reply-to
-// address, or any in the same session if there is none.
+// replyLink returns the client's receiver at the same node to which replyTo
+// routes an answer; nil if there is none. A target address goes before the name of
+// a link: Microsoft's JavaScript client gives its receiver no target address and
+// names the link. Without replyTo it is any receiver of the same session.
 func (l *link) replyLink(replyTo *string) *link {
+	var named *link
 	for _, ss := range l.ss.c.sessions {
 		if replyTo == nil && ss != l.ss {
 			continue
@@ -148,9 +154,22 @@ func (l *link) replyLink(replyTo *string) *link {
 			if replyTo == nil || x.out.replyTo == *replyTo {
 				return x
 			}
+			if x.out.replyTo == "" && x.name == *replyTo {
+				named = x
+			}
 		}
 	}
-	return nil
+	return named
+}
+
+// noReplyLink is the error of a request whose answer no receiver would take. The
+// request is not carried out.
+func (l *link) noReplyLink(replyTo *string) *wire.Error {
+	want := "a request without reply-to needs a receiver at the same node in its session"
+	if replyTo != nil {
+		want = fmt.Sprintf("reply-to %.64q is neither the target address nor the name of a receiver at the same node", *replyTo)
+	}
+	return &wire.Error{Condition: condNotFound, Description: "The answer cannot be routed: " + want + "."}
 }
 
 // numbers reads a field that holds sequence numbers.

@@ -1,6 +1,7 @@
 package sbemulator
 
 import (
+	"encoding/hex"
 	"time"
 	"unicode/utf8"
 
@@ -74,6 +75,11 @@ func (q *queue) check(batch []*wire.Message) *wire.Error {
 		if e := q.checkOne(m); e != nil {
 			return e
 		}
+		if m.Properties.MessageID == nil {
+			p := m.Properties
+			p.MessageID = newMessageID()
+			m.SetProperties(p)
+		}
 		size += sizeOf(m)
 	}
 	if q.bytes+size > q.opts.MaxBytes {
@@ -111,6 +117,13 @@ func (q *queue) checkOne(m *wire.Message) *wire.Error {
 		}
 	}
 	return nil
+}
+
+// newMessageID returns the ID of a message that was sent without one: 32 hex
+// digits, as the service makes them.
+func newMessageID() string {
+	u := newToken()
+	return hex.EncodeToString(u[:])
 }
 
 // ownAnnotations returns those that a sender may set.

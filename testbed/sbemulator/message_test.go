@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/queue-runtime/queue/testbed/sbemulator"
+	"github.com/queue-runtime/queue/testbed/sbemulator/internal/wire"
 )
 
 func TestBatch(t *testing.T) {
@@ -86,4 +89,78 @@ func TestInvalidMessages(t *testing.T) {
 		})
 	}
 	wantStored(t, s, "q", 0)
+}
+
+// TestMessageWithoutID: a message that is sent without an ID gets one, and is
+// otherwise stored as it came.
+func TestMessageWithoutID(t *testing.T) {
+	s := start(t, nil, nil)
+	p := open(t, s, 64<<10, 100)
+	p.attach(0, false)
+	p.attach(1, true)
+	m := &wire.Message{Header: wire.Header{Priority: 4}}
+	m.SetProperties(wire.Properties{Subject: new("s"), ContentType: new("text/plain"), Rest: [3]any{wire.Symbol("gzip"), nil, nil}})
+	m.SetData([]byte("b"))
+	for i, raw := range [][]byte{m.Append(nil), encoded("b")} {
+		id := uint32(i)
+		p.send(0, &wire.Transfer{DeliveryID: &id}, raw...)
+		expect[*wire.Disposition](p)
+	}
+	p.credit(1, 2)
+	seen := map[any]bool{}
+	for i := range 2 {
+		_, payload := nextTransfer(p)
+		got, err := wire.ParseMessage(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, _ := got.Properties.MessageID.(string)
+		if len(id) != 32 || seen[id] {
+			t.Errorf("message %d has the ID %q", i, id)
+		}
+		seen[id] = true
+		if string(got.Body()) != "b" {
+			t.Errorf("body %q", got.Body())
+		}
+		if i > 0 {
+			continue
+		}
+		if pr := got.Properties; *pr.Subject != "s" || *pr.ContentType != "text/plain" || pr.Rest[0] != wire.Symbol("gzip") {
+			t.Errorf("properties %+v", pr)
+		}
+	}
+}
+
+// nextTransfer reads up to the next transfer. Flows are passed over.
+func nextTransfer(p *peer) (*wire.Transfer, []byte) {
+	p.t.Helper()
+	for {
+		perf, payload := p.read()
+		if tr, ok := perf.(*wire.Transfer); ok {
+			return tr, payload
+		}
+		if _, ok := perf.(*wire.Flow); !ok {
+			p.t.Fatalf("%T, want a transfer", perf)
+		}
+	}
+}
+
+// TestDeliveryCountOfFirstDelivery: the count of a first delivery is 0, not absent.
+func TestDeliveryCountOfFirstDelivery(t *testing.T) {
+	s := start(t, nil, nil)
+	if _, err := s.Insert("q", &sbemulator.Message{Body: []byte("b")}); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, s, 64<<10, 100)
+	p.attach(0, true)
+	p.credit(0, 1)
+	_, payload := nextTransfer(p)
+	header, _, err := wire.Decode(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields, _ := header.(wire.Described).Value.(wire.List)
+	if len(fields) != 5 || fields[4] != uint32(0) {
+		t.Errorf("header %v, want a delivery-count of 0 (messaging 3.2.1)", fields)
+	}
 }

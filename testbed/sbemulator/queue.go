@@ -196,7 +196,7 @@ func (s *Server) DeleteQueue(name string) error {
 		return ErrQueueNotFound
 	}
 	delete(s.queues, key)
-	s.detachLinks(q, &wire.Error{Condition: condNotFound, Description: "the queue was deleted"})
+	s.detachLinks(q, s.notFound(q.path))
 	for _, x := range []*queue{q, q.dead} {
 		for _, r := range slices.Clone(x.order) { // remove may compact it
 			if r.q == x {
@@ -290,6 +290,13 @@ func (s *Server) find(a address) *queue {
 		return q.dead
 	}
 	return q
+}
+
+// notFound is the error of an entity that does not exist. Clients match its text
+// (the messaging exceptions of the service's documents).
+func (s *Server) notFound(path string) *wire.Error {
+	return &wire.Error{Condition: condNotFound, Description: fmt.Sprintf(
+		"The messaging entity 'sb://%s/%.260s' could not be found.", s.ln.Addr(), path)}
 }
 
 // lookup is find for the functions of this package: a path, nothing created.

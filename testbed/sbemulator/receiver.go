@@ -24,17 +24,27 @@ type outbound struct {
 // maxReplies is how many answers may wait for credit.
 const maxReplies = 1000
 
+// filterName is the filter of a source that asks for a session.
+const filterName wire.Symbol = "com.microsoft:session-filter"
+
 const (
-	filterName      wire.Symbol = "com.microsoft:session-filter"
-	filterCode      uint64      = 0x0000_0137_0000_000C
-	timeoutProperty             = "com.microsoft:timeout"
+	timeoutProperty = "com.microsoft:timeout"
 	// sessionWait is how long an attach waits for a session if the client
 	// does not say.
 	sessionWait = time.Minute
 )
 
-func sessionFilter(id string) wire.Map {
-	return wire.Map{{Key: filterName, Value: wire.Described{Descriptor: filterCode, Value: id}}}
+// grantedFilter answers the session filter of an attach with the session that was
+// granted, in the form that was asked: described or a plain string. Microsoft's
+// clients differ in it and compare the answer with their own form.
+func grantedFilter(asked wire.Map, id string) wire.Map {
+	var v any = id
+	if old, _ := asked.Get(string(filterName)); old != nil {
+		if d, described := old.(wire.Described); described {
+			v = wire.Described{Descriptor: d.Descriptor, Value: id}
+		}
+	}
+	return wire.Map{{Key: filterName, Value: v}}
 }
 
 // wantedSession reads the session filter of an attach. A nil id asks for the
@@ -227,12 +237,16 @@ func (q *queue) putBack(r *record) {
 	q.ready.push(r)
 }
 
-// reply queues an answer for l.
+// reply queues an answer for l. A link whose answers wait beyond the limits is
+// detached: its client would wait in vain for the next one.
 func (l *link) reply(raw []byte) {
-	if s := l.ss.c.s; len(l.out.replies) < maxReplies && s.pending+len(raw) <= s.mostPending {
-		s.pending += len(raw)
-		l.out.replies = append(l.out.replies, raw)
+	s := l.ss.c.s
+	if len(l.out.replies) >= maxReplies || s.pending+len(raw) > s.mostPending {
+		l.detach(&wire.Error{Condition: condResourceLimit, Description: "Too many answers wait for credit."})
+		return
 	}
+	s.pending += len(raw)
+	l.out.replies = append(l.out.replies, raw)
 	l.flushReplies()
 }
 

@@ -233,6 +233,7 @@ type inbound struct {
 	id       uint32
 	format   uint32
 	settled  bool
+	tooLarge bool // above the limit: what comes of it is dropped
 	buf      []byte
 	waits    int // bytes of buf that count as pending
 }
@@ -253,7 +254,7 @@ func (in *inbound) part(l *link, p *wire.Transfer, payload []byte, f *Fault) *wi
 		if p.DeliveryID == nil {
 			return &wire.Error{Condition: condInvalidField, Description: "a first transfer without delivery-id"}
 		}
-		in.arriving, in.id, in.format, in.settled, in.buf = true, *p.DeliveryID, 0, false, nil
+		in.arriving, in.id, in.format, in.settled, in.tooLarge, in.buf = true, *p.DeliveryID, 0, false, false, nil
 		if p.MessageFormat != nil {
 			in.format = *p.MessageFormat
 		}
@@ -262,17 +263,8 @@ func (in *inbound) part(l *link, p *wire.Transfer, payload []byte, f *Fault) *wi
 	}
 	in.settled = in.settled || (p.Settled != nil && *p.Settled)
 	if !p.Aborted {
-		if len(in.buf)+len(payload) > in.limit {
-			return &wire.Error{Condition: condMessageSize, Description: fmt.Sprintf("The message exceeds the limit of %d bytes.", in.limit)}
-		}
-		if in.buf == nil && !p.More {
-			in.buf = payload // of this frame alone, not shared
-		} else {
-			if s := l.ss.c.s; s.pending+len(payload) > s.mostPending {
-				return &wire.Error{Condition: condResourceLimit, Description: "Too many messages are on their way."}
-			}
-			in.wait(l, len(payload))
-			in.buf = append(in.buf, payload...)
+		if e := in.store(l, p, payload); e != nil {
+			return e
 		}
 		if p.More {
 			return nil
@@ -287,14 +279,52 @@ func (in *inbound) part(l *link, p *wire.Transfer, payload []byte, f *Fault) *wi
 		if f.detaches() {
 			return f.err()
 		}
-		state := l.take(raw, in.format, f)
-		if !in.settled && !l.gone {
-			l.ss.c.send(l.ss.channel, &wire.Disposition{Receiver: true, First: in.id, Settled: true, State: state}, nil)
+		if e := in.finish(l, raw, f); e != nil {
+			return e
 		}
 	}
 	if in.credit <= inboundCredit/2 && !l.gone {
 		in.credit = inboundCredit
 		l.ss.sendFlow(l)
+	}
+	return nil
+}
+
+// store keeps the payload of a frame, unless its message is above the limit.
+func (in *inbound) store(l *link, p *wire.Transfer, payload []byte) *wire.Error {
+	switch s := l.ss.c.s; {
+	case in.tooLarge:
+	case len(in.buf)+len(payload) > in.limit:
+		in.wait(l, -in.waits)
+		in.tooLarge, in.buf = true, nil
+	case in.buf == nil && !p.More:
+		in.buf = payload // of this frame alone, not shared
+	case s.pending+len(payload) > s.mostPending:
+		return &wire.Error{Condition: condResourceLimit, Description: "Too many messages are on their way."}
+	default:
+		in.wait(l, len(payload))
+		in.buf = append(in.buf, payload...)
+	}
+	return nil
+}
+
+// finish takes the complete message and tells the client its outcome. One above the
+// limit is rejected; if it came settled, so that no outcome is told, the link is
+// detached (transport 2.8.18).
+func (in *inbound) finish(l *link, raw []byte, f *Fault) *wire.Error {
+	var state wire.State
+	if in.tooLarge {
+		e := &wire.Error{Condition: condMessageSize, Description: fmt.Sprintf(
+			"The received message (delivery-id:%d) exceeds the limit (%d bytes) currently allowed on the link.", in.id, in.limit)}
+		if in.settled {
+			return e
+		}
+		state = wire.Rejected{Error: e}
+	} else {
+		state = l.take(raw, in.format, f)
+	}
+	if !in.settled && !l.gone {
+		l.ss.c.send(l.ss.channel, &wire.Disposition{Receiver: true, First: in.id, Settled: true, State: state}, nil)
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func (a *app) receive(ctx context.Context, name string, o receiveOptions) error 
 		if a.settings.json {
 			return errReported
 		}
-		return advise(fmt.Errorf("nothing was delivered: %s rejected", number(r.rejected, "", "message")), "what was dead-lettered: qrt dlq list %s", display.Safe(name))
+		return advise(fmt.Errorf("nothing was delivered: %s rejected", number(r.rejected, "", "message")), "what was dead-lettered: qrt dlq list %[1]s; what was given back waits: qrt peek %[1]s", display.Safe(name))
 	case r.taken == 0:
 		return nothingf("no message in %q within %s", display.Safe(name), display.Duration(o.wait))
 	}
@@ -280,7 +280,7 @@ func (r *receiving) reject(e *queue.RejectedError) {
 	switch {
 	case e.SettleErr != nil:
 		became = "could not be " + string(e.Disposition)
-	case e.Disposition == driver.Abandoned:
+	case e.Disposition == driver.Abandoned || e.Disposition == driver.Released:
 		became = "given back"
 	}
 	r.a.errors.Printf("%s message %s: %s (%s)\n", r.a.errors.Bad("rejected"), display.Safe(e.MessageID), became, e.Reason)

@@ -152,7 +152,7 @@ func decodeHeader(v any) (Header, error) {
 func (h Header) fields() List {
 	return List{
 		h.Durable, orNull(h.Priority, 4), pointed(h.TTL), orNull(h.FirstAcquirer, false),
-		orNull(h.DeliveryCount, 0),
+		h.DeliveryCount, // also 0: clients show an absent count as undefined
 	}
 }
 

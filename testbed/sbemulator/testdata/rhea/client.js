@@ -283,11 +283,9 @@ const steps = {
     const got = await send(s, { body: 'no session' });
     assert.equal(got.event, 'rejected');
     assert.equal(got.delivery.remote_state.error.condition, 'amqp:not-allowed');
-    const large = connection.open_sender({ target: { address: 'plain' } });
-    await next(large, 'sendable');
-    const detached = next(large, 'sender_error');
-    large.send({ body: data_section(Buffer.alloc(300000)) });
-    assert.equal((await detached).sender.error.condition, 'amqp:link:message-size-exceeded');
+    const large = await send(await sender(connection, 'plain'), { body: data_section(Buffer.alloc(300000)) });
+    assert.equal(large.event, 'rejected');
+    assert.equal(large.delivery.remote_state.error.condition, 'amqp:link:message-size-exceeded');
   },
 
   async sessions(connection) {

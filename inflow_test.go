@@ -1,0 +1,220 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
+)
+
+// untilSession handles sessions until the message of that ID came, and returns how long
+// that took.
+func (x *fixture) untilSession(r *queue.Receiver, id string, longest time.Duration) (took time.Duration, ok bool) {
+	x.Helper()
+	begin := time.Now()
+	for time.Since(begin) < longest {
+		s, err := r.NextSession(x.Context())
+		if errors.Is(err, queue.ErrNoSession) {
+			continue
+		}
+		x.must(err)
+		for d, err := range s.All(x.Context()) {
+			if err != nil {
+				break // blocked: the session was released
+			}
+			x.must(d.Complete(x.Context()))
+			if ok = d.ID == id; ok {
+				break
+			}
+		}
+		x.must(s.Close(x.Context()))
+		if ok {
+			return time.Since(begin), true
+		}
+	}
+	return time.Since(begin), false
+}
+
+// However many messages of a session cannot be opened yet, they hold it up for one
+// RotationHorizon altogether, counted from when the broker took the first; those of a
+// version that was not announced do not hold it up at all.
+func TestOneWaitPerSession(t *testing.T) {
+	const n = 8
+	five := func(*fixture) driver.Message { return driver.Message{Body: []byte("QRE1\x02")} }
+	unknownKey := func(x *fixture) driver.Message {
+		m := x.sealed("m", time.Now(), time.Time{})
+		m.Body = []byte(strings.Replace(string(m.Body), "\x02k1", "\x02k9", 1))
+		return m
+	}
+	for name, c := range map[string]struct {
+		forge    func(*fixture) driver.Message
+		versions []uint8
+		backlog  time.Duration // for how long the messages have waited
+		longest  time.Duration
+	}{
+		"five bytes":                        {five, nil, 0, time.Second},
+		"five bytes of a version to come":   {five, []uint8{1, 2}, 0, 15 * time.Minute},
+		"unknown key":                       {unknownKey, nil, 0, 15 * time.Minute},
+		"unknown key, behind a backlog":     {unknownKey, nil, 10 * time.Minute, 5 * time.Minute},
+		"unknown key, behind a long outage": {unknownKey, nil, time.Hour, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			change := func(x *fixture, o *queue.Options) {
+				patient(x, o)
+				o.Crypto.AcceptedVersions = c.versions
+			}
+			inBubble(t, change, func(x *fixture) {
+				x.receiver(orders, nil)
+				for i := range n {
+					m := c.forge(x)
+					m.ID, m.SessionID = fmt.Sprint("f", i), "s"
+					x.inject(orders, m)
+				}
+				x.send(&queue.Message{ID: "legit", SessionID: "s", Body: []byte("x")})
+				x.wait(c.backlog)
+				// A second has to do for releasing and accepting the session anew.
+				took, ok := x.untilSession(x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 10}), "legit", 48*time.Hour)
+				if !ok || took > c.longest+time.Second {
+					x.Errorf("%d forged bodies held the session up for %s (delivered: %t), want at most %s", n, took, ok, c.longest)
+				}
+				if got := len(x.deadReasons(orders)); got != n {
+					x.Errorf("%d dead letters, want the %d that were forged", got, n)
+				}
+			})
+		})
+	}
+}
+
+// With the defaults, one body without a key has nothing dead-lettered that stands behind
+// it in its session: a message does not wait for longer than its followers live.
+func TestBlockedSessionDoesNotExpire(t *testing.T) {
+	for name, body := range map[string]string{"unknown version": "QRE1\x02", "malformed": "QRE1\x01"} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				x.inject2(orders, driver.Message{ID: "f", SessionID: "s", Body: []byte(body)})
+				for i := range 3 {
+					x.send(&queue.Message{ID: fmt.Sprint("legit", i), SessionID: "s", Body: []byte("x")})
+				}
+				if _, ok := x.untilSession(x.receiver(orders, nil), "legit2", time.Hour); !ok || len(x.deadReasons(orders)) != 1 {
+					x.Errorf("delivered: %t, dead letters %v; want the forged one alone", ok, x.deadReasons(orders))
+				}
+			})
+		})
+	}
+}
+
+// A key that has opened nothing holds sessions up no longer than an unknown one while
+// another key opens messages: anybody can send forgeries under its ID.
+func TestForgeriesUnderStandbyKeyInSession(t *testing.T) {
+	inBubble(t, patient, func(x *fixture) {
+		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		r := x.receiver(orders, nil)
+		x.prove(r)
+		for i := range 8 {
+			m := x.sealed("m", time.Now(), time.Time{})
+			m.Body = []byte(strings.Replace(string(m.Body), "\x02k1", "\x02k2", 1))
+			m.ID, m.SessionID = fmt.Sprint("f", i), "s"
+			x.inject(orders, m)
+		}
+		x.send(&queue.Message{ID: "legit", SessionID: "s", Body: []byte("x")})
+		if took, ok := x.untilSession(r, "legit", 3*time.Hour); !ok || took > 20*time.Minute {
+			x.Errorf("8 forgeries held the session up for %s (delivered: %t), want at most one horizon of 15 m and one delay", took, ok)
+		}
+	})
+}
+
+// Bodies that anybody can send bury the dead letters; the alarm tells of it at once, and
+// then once a minute, by an event and a line in the log.
+func TestFloodRaisesAlarm(t *testing.T) {
+	n := soak(6000, 100_000)
+	for name, body := range map[string]string{"plaintext": "x", "marker": "QRE1", "cut": "QRE1\x01\x00", "version": "QRE1\x02"} {
+		t.Run(name, func(t *testing.T) {
+			var floods []observe.Flood
+			watch := func(_ *fixture, o *queue.Options) {
+				o.Observer = observe.Func(func(_ context.Context, s observe.Source, event any) {
+					if e, ok := event.(observe.Flood); ok && s.Queue == orders {
+						floods = append(floods, e)
+					}
+				})
+			}
+			inBubble(t, watch, func(x *fixture) {
+				r := x.receiver(orders, nil)
+				x.rewrite(orders, func([]driver.Message) []driver.Message {
+					return copies(driver.Message{ID: "x", Body: []byte(body)}, n)
+				})
+				x.send(&queue.Message{ID: "legit", Body: []byte("x")})
+				got := 0
+				for len(x.rejected) < n || got == 0 {
+					ds, err := r.Receive(x.Context(), 50)
+					x.must(err)
+					got += len(ds)
+					x.wait(time.Second)
+				}
+				lines := strings.Count(x.log.String(), "FLOOD the queue")
+				want := 1 + (n/50-1)/60 // batches of 50, one a second
+				if len(floods) != lines || lines < want || lines > want+1 {
+					x.Errorf("%d events and %d lines for %d bodies in %d s, want %d", len(floods), lines, n, n/50, want)
+				}
+				told := 0
+				for _, f := range floods {
+					told += f.Count
+				}
+				if told < n/2 || told > n {
+					x.Errorf("the alarms tell of %d messages, %d came", told, n)
+				}
+			})
+		})
+	}
+}
+
+// RotationHorizon beyond MaxMessageAge is refused: a key that comes later than that finds
+// its messages expired. The default adapts.
+func TestRotationHorizonWithinMaxMessageAge(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) { // messages of five minutes
+		_, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{RotationHorizon: 15 * time.Minute})
+		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "raise MaxMessageAge or lower RotationHorizon") {
+			x.Errorf("Receiver = %v, want an error that says what to do", err)
+		}
+		for _, c := range []struct {
+			age, want time.Duration
+			skip      bool
+		}{
+			{5 * time.Minute, 5 * time.Minute, false},
+			{time.Hour, 15 * time.Minute, false},
+			{5 * time.Minute, 15 * time.Minute, true}, // no message is too old
+		} {
+			cfg := &queue.CryptoConfig{Enabled: true, MaxMessageAge: c.age, InsecureSkipFreshness: c.skip, Loosen: true}
+			r := x.receiver(orders, &queue.ReceiverOptions{Crypto: cfg})
+			if got := r.Options().RotationHorizon; got != c.want {
+				x.Errorf("MaxMessageAge %s, freshness skipped %t: RotationHorizon %s, want %s", c.age, c.skip, got, c.want)
+			}
+		}
+	})
+}
+
+// A key that comes within RotationHorizon finds its messages alive, with the defaults too.
+func TestLateKeyIsInTime(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		x.must(x.ring.SetCurrent("k2"))
+		x.send(&queue.Message{ID: "m", Body: []byte("x")})
+		late := newRing(x.T, "k1")
+		r := x.receiver(orders, &queue.ReceiverOptions{Keys: late, Wait: time.Second})
+		horizon := r.Options().RotationHorizon
+		for begin := time.Now(); time.Since(begin) < horizon/2; {
+			if d, err := r.ReceiveOne(x.Context()); err == nil {
+				x.Fatalf("received %s without its key", d.ID)
+			}
+		}
+		x.must(late.Add(newKey(x.T, "k2", 2)))
+		if n := x.drain(r, horizon); n != 1 {
+			x.Errorf("%d messages were delivered, want 1; dead letters %v", n, x.deadReasons(orders))
+		}
+	})
+}

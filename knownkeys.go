@@ -1,0 +1,192 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+	"weak"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/intake"
+	"github.com/queue-runtime/queue/keys"
+)
+
+// checkValue tells two secrets apart without saying anything about them (qre1,
+// Section 3.4). It is zero for keys that have none: a sender key, and the keys of a
+// CryptoProvider without Keys.
+type checkValue [keys.CheckSize]byte
+
+// maxKnownKeys bounds what a Client remembers of keys. Only keys under which a message
+// opened count, so that no forged message takes up room.
+const maxKnownKeys = 1 << 12
+
+// knownKeys remembers under which keys messages opened, for the receivers of a Client. It
+// is safe for concurrent use.
+type knownKeys struct {
+	mu     sync.Mutex             // guards what follows
+	opened map[knownKey]struct{}  // in any queue
+	names  map[keyName]checkValue // which secret a key ID names in a queue
+}
+
+type knownKey struct {
+	id    keys.ID
+	value checkValue
+	queue string // for a key without a check value: another queue's may be another key
+}
+
+// knownKeyOf is a key under which a message of queue opened, or did not.
+func knownKeyOf(queue string, id keys.ID, v checkValue) knownKey {
+	if v != (checkValue{}) {
+		queue = ""
+	}
+	return knownKey{id, v, queue}
+}
+
+type keyName struct {
+	queue string
+	id    keys.ID
+}
+
+// note remembers that a message of queue opened under a key.
+func (k *knownKeys) note(queue string, id keys.ID, v checkValue) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.opened == nil {
+		k.opened, k.names = make(map[knownKey]struct{}), make(map[keyName]checkValue)
+	}
+	if len(k.opened) < maxKnownKeys {
+		k.opened[knownKeyOf(queue, id, v)] = struct{}{}
+	}
+	if _, ok := k.names[keyName{queue, id}]; !ok && v != (checkValue{}) && len(k.names) < maxKnownKeys {
+		k.names[keyName{queue, id}] = v
+	}
+}
+
+// works reports whether a message opened under the key, in any queue; of a key without a
+// check value, in this queue.
+func (k *knownKeys) works(queue string, id keys.ID, v checkValue) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.opened[knownKeyOf(queue, id, v)]
+	return ok
+}
+
+// named returns the IDs that have opened messages of queue, with their check values.
+func (k *knownKeys) named(queue string) []knownKey {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all []knownKey
+	for name, v := range k.names {
+		if name.queue == queue {
+			all = append(all, knownKeyOf(queue, name.id, v))
+		}
+	}
+	return all
+}
+
+// checked is the check value of a key that was looked at.
+type checked struct {
+	key   weak.Pointer[keys.Key] // a retired key must not be kept
+	value checkValue
+}
+
+// checkedKeys spares deriving the check value of the same key twice.
+type checkedKeys struct {
+	mu sync.Mutex // guards what follows
+	of map[keys.ID]checked
+}
+
+// valueOf returns the check value of a key, zero if it has none.
+func (c *checkedKeys) valueOf(key *keys.Key) checkValue {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x, ok := c.of[key.ID()]; ok && x.key == weak.Make(key) {
+		return x.value
+	}
+	v, err := key.CheckValue()
+	if err != nil {
+		return checkValue{} // a sender key, or one that was just destroyed
+	}
+	if c.of == nil {
+		c.of = make(map[keys.ID]checked)
+	}
+	c.of[key.ID()] = checked{weak.Make(key), v}
+	return v
+}
+
+// valueOf returns the check value of the receiver's key of that ID, which a message was just
+// opened with; zero if it has none, or was removed meanwhile.
+func (r *Receiver) valueOf(id keys.ID) checkValue {
+	if r.opener.Valid == nil {
+		return checkValue{}
+	}
+	key := r.opener.Valid.AtHand(id)
+	if key == nil {
+		return checkValue{}
+	}
+	return r.checked.valueOf(key)
+}
+
+// opened notes that a message opened under a key.
+func (r *Receiver) opened(ctx context.Context, permit *intake.Permit, id keys.ID) {
+	if permit.Opened(ctx, id) {
+		r.client.known.note(r.queue, id, r.valueOf(id))
+	}
+}
+
+// countedWaits bounds for how many of the longest pauses a message is given back on a
+// broker that counts: half an hour, which a corrected secret then waits at most.
+const countedWaits = 6
+
+// failed says what follows for a message that did not authenticate. It is forged if the
+// key opens others, here or at another receiver of the Client.
+func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, v *intake.Verdict) {
+	id := t.d.KeyID
+	if r.client.known.works(r.queue, id, r.valueOf(id)) {
+		permit.Opened(ctx, id)
+	}
+	f := permit.Failed(ctx, id)
+	v.Wait = f.Wait
+	switch {
+	case f.State == intake.KeyWorks:
+		v.Final = true
+	case f.State == intake.NoneWorks: // the secret may be wrong
+		if !r.caps.ReleaseUncounted {
+			// Another message should be next: each has few deliveries.
+			v.Wait = min(v.Wait*time.Duration(2*min(max(v.Count, 1), countedWaits)), countedWaits*intake.MaxPause)
+		}
+	case t.session != nil:
+		v.Final = r.sessionWait(t) == 0
+	default:
+		v.Final = r.outdated(t.d.raw)
+	}
+}
+
+// outdated reports whether a message that failed could not be delivered even if its key
+// were corrected now.
+func (r *Receiver) outdated(raw *driver.Delivery) bool {
+	if raw.EnqueuedAt.IsZero() || r.cfg.InsecureSkipFreshness {
+		return false
+	}
+	return time.Now().After(raw.EnqueuedAt.Add(r.cfg.MaxMessageAge + r.cfg.MaxClockSkew))
+}
+
+// keyChanged returns an outage if a key ID that opened messages of this queue names
+// another secret at this receiver. Under it every message would look forged. It asks no
+// key store.
+func (r *Receiver) keyChanged() *intake.Outage {
+	if r.opener.Valid == nil {
+		return nil
+	}
+	for _, k := range r.client.known.named(r.queue) {
+		key := r.opener.Valid.AtHand(k.id)
+		if key == nil {
+			continue
+		}
+		if v := r.checked.valueOf(key); v != k.value && v != (checkValue{}) {
+			return &intake.Outage{Reason: driver.ReasonKeyProvider, KeyID: k.id, Cause: fmt.Errorf("%w: %w: key %q has another secret here than the one that opened messages of this queue: mount the right secret under that ID, or give the new key a new ID", ErrKeyProvider, ErrKeyChanged, k.id)}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,320 @@
+package queue_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/keys"
+)
+
+// noPeek is a broker that cannot peek.
+func noPeek(c *driver.Capabilities) { c.Peek = driver.None }
+
+// wrongRing has another secret under the ID of the fixture's key.
+func (x *fixture) wrongRing() *keys.Ring {
+	x.Helper()
+	wrong, err := keys.New("k1", bytes.Repeat([]byte{0xee}, keys.Size), nil)
+	x.must(err)
+	ring, err := keys.NewRing(wrong)
+	x.must(err)
+	return ring
+}
+
+// correct puts the right secret into a ring that had a wrong one.
+func (x *fixture) correct(ring *keys.Ring) {
+	x.Helper()
+	x.must(ring.Remove("k1"))
+	x.must(ring.Add(newKey(x.T, "k1", 1)))
+	x.must(ring.SetCurrent("k1"))
+}
+
+// drain receives until nothing came for some time, and returns how many messages were
+// delivered.
+func (x *fixture) drain(r *queue.Receiver, idle time.Duration) (n int) {
+	x.Helper()
+	for last := time.Now(); time.Since(last) < idle; {
+		ds, err := r.Receive(x.Context(), 10)
+		if err != nil && !errors.Is(err, queue.ErrReceivingPaused) && !errors.Is(err, queue.ErrKeyProvider) {
+			x.Fatal(err)
+		}
+		for _, d := range ds {
+			x.must(d.Complete(x.Context()))
+			n, last = n+1, time.Now()
+		}
+	}
+	return n
+}
+
+// A wrong secret under the right ID spends nothing of a backlog: nothing is dead-lettered
+// in two hours, and once the secret is corrected all is delivered, without a restart. A
+// broker that can peek is not asked for a message meanwhile, another for one in five
+// minutes at most.
+func TestWrongSecretSpendsNothing(t *testing.T) {
+	const backlog = 240
+	for name, c := range map[string]struct {
+		h      hostileBroker
+		probes int // messages that may be fetched in the pause
+	}{
+		"peeks":               {hostileBroker{}, 0},
+		"peeks, counts":       {hostileBroker{counts: true}, 0},
+		"cannot peek":         {hostileBroker{caps: noPeek}, 32},
+		"cannot peek, counts": {hostileBroker{caps: noPeek, counts: true}, 32},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ten := func(x *fixture, o *queue.Options) {
+				x.broker = newBroker(10)
+				o.Crypto.MaxMessageAge = 24 * time.Hour
+			}
+			inBubble(t, ten, func(x *fixture) {
+				for range backlog {
+					x.send(&queue.Message{Body: []byte("a")})
+				}
+				ring, h := x.wrongRing(), &c.h
+				r := x.receiverOf(x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.Keys = ring }), nil)
+				if _, err := r.Receive(x.Context(), 100); err != nil {
+					x.Fatal(err)
+				}
+				first := h.fetched
+				for begin := time.Now(); time.Since(begin) < 2*time.Hour; {
+					if ds, err := r.Receive(x.Context(), 100); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
+						x.Fatalf("Receive = %d, %v", len(ds), err)
+					}
+				}
+				if n := len(x.deadReasons(orders)); n > 0 {
+					x.Errorf("%d dead letters, want none", n)
+				}
+				if n := h.fetched - first; n > c.probes {
+					x.Errorf("%d messages were fetched in the pause, want at most %d", n, c.probes)
+				}
+				if n := strings.Count(x.log.String(), "Receiving PAUSED"); n != 1 {
+					x.Errorf("%d alerts in the log, want 1", n)
+				}
+				if n := strings.Count(x.log.String(), "\n"); n > backlog+10 { // of the sends
+					x.Errorf("%d log lines: probes are logged", n)
+				}
+				x.correct(ring)
+				if n := x.drain(r, 40*time.Minute); n != backlog {
+					x.Errorf("%d of %d were delivered after the correction", n, backlog)
+				}
+				if !strings.Contains(x.log.String(), "Receiving resumed") {
+					x.Error("no line about the resumption")
+				}
+			})
+		})
+	}
+}
+
+// Forgeries in front of an authentic message delay it by less than a second: once a
+// message has opened under the key, also at another receiver of the client, and after a
+// restart if the broker can peek. They are dead-lettered, and raise the alarm.
+func TestForgeriesDelayLittle(t *testing.T) {
+	const n = 200
+	for name, c := range map[string]struct {
+		h     hostileBroker
+		prove bool
+	}{
+		"key known":                        {hostileBroker{}, true},
+		"key known, cannot peek":           {hostileBroker{caps: noPeek, counts: true}, true},
+		"after a restart":                  {hostileBroker{}, false},
+		"after a restart, counting broker": {hostileBroker{counts: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				client := x.hostile(&c.h, 5*time.Minute, nil)
+				if c.prove {
+					x.prove(x.receiverOf(client, nil))
+				}
+				x.send(&queue.Message{ID: "old", Body: []byte("x")})
+				forged := x.steal()
+				forged.Body[len(forged.Body)-1] ^= 1
+				x.rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, n) })
+				x.send(&queue.Message{ID: "legit", Body: []byte("x")})
+				r := x.receiverOf(client, nil)
+				begin := time.Now()
+				for d := (*queue.Delivery)(nil); d == nil && time.Since(begin) < time.Hour; {
+					d, _ = r.ReceiveOne(x.Context())
+				}
+				if took := time.Since(begin); took >= time.Second {
+					x.Errorf("%d forgeries delayed a message by %s, want less than a second", n, took)
+				}
+				x.drain(r, time.Minute)
+				if got := len(x.deadReasons(orders)); got != n {
+					x.Errorf("%d dead letters, want the %d forgeries", got, n)
+				}
+				if !strings.Contains(x.log.String(), "FLOOD") {
+					x.Error("no alarm in the log")
+				}
+			})
+		})
+	}
+}
+
+// A replay between every 19 forgeries hides no flood of them: the alarm counts what could
+// not be read, whatever comes between.
+func TestReplaysHideNoFlood(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "old", Body: []byte("x")})
+		old := x.steal()
+		x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
+		x.wait(24 * time.Hour) // long expired
+		x.rewrite(orders, func([]driver.Message) []driver.Message {
+			all := copies(old, 400)
+			for i := range all {
+				if i%20 != 19 {
+					all[i].Body[len(all[i].Body)-1] ^= 1
+				}
+			}
+			return all
+		})
+		r := x.receiver(orders, nil)
+		for range 400 {
+			_, _ = r.ReceiveOne(x.Context())
+		}
+		if n := len(x.deadReasons(orders)); n < 380 || !strings.Contains(x.log.String(), "FLOOD") {
+			x.Errorf("%d dead letters and no alarm", n)
+		}
+	})
+}
+
+// A key ID that names another secret than the one that opened messages of the queue stops
+// the receiver before it fetches, and the error says so. Once the secret is corrected it
+// goes on.
+func TestChangedSecretStopsBeforeFetch(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		h := &hostileBroker{}
+		client := x.hostile(h, 5*time.Minute, nil)
+		x.prove(x.receiverOf(client, nil))
+		ring := x.wrongRing()
+		r := x.receiverOf(client, &queue.ReceiverOptions{Keys: ring, Wait: time.Second})
+		x.send(&queue.Message{Body: []byte("a")})
+		before := h.fetched
+		for begin := time.Now(); time.Since(begin) < 4*time.Minute; {
+			_, err := r.Receive(x.Context(), 10)
+			if !errors.Is(err, queue.ErrKeyChanged) || !strings.Contains(err.Error(), `"k1" has another secret`) {
+				x.Fatalf("Receive = %v, want ErrKeyChanged", err)
+			}
+		}
+		if n := h.fetched - before; n > 0 || len(x.rejected) > 0 {
+			x.Errorf("%d messages were fetched, %d rejected; want none", n, len(x.rejected))
+		}
+		x.correct(ring)
+		if n := x.drain(r, time.Minute); n != 1 {
+			x.Errorf("%d messages were delivered after the correction, want 1", n)
+		}
+	})
+}
+
+// While another key opens messages, a key with a wrong secret stops nothing: its messages
+// are given back, and delivered once it is corrected. After MaxMessageAge they could not be
+// delivered any more: then they are dead letters, so that forgeries do not come round for ever.
+func TestWrongSecretBesideAKeyThatWorks(t *testing.T) {
+	for _, corrected := range []bool{true, false} {
+		t.Run(fmt.Sprintf("corrected %t", corrected), func(t *testing.T) {
+			inBubble(t, patient, func(x *fixture) {
+				x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+				wrong := newRing(x.T, "k1")
+				x.must(wrong.Add(newKey(x.T, "k2", 9)))
+				r := x.receiver(orders, &queue.ReceiverOptions{Keys: wrong, Wait: time.Second})
+				x.prove(r)
+				x.must(x.ring.SetCurrent("k2"))
+				for range 30 {
+					x.send(&queue.Message{Body: []byte("under k2")})
+				}
+				x.must(x.ring.SetCurrent("k1"))
+				for range 60 {
+					x.send(&queue.Message{Body: []byte("under k1")})
+					begin := time.Now()
+					d := (*queue.Delivery)(nil)
+					for d == nil && time.Since(begin) < time.Hour {
+						if ds, err := r.Receive(x.Context(), 1); err != nil {
+							x.Fatal(err)
+						} else if len(ds) > 0 {
+							d = ds[0]
+						}
+					}
+					if took := time.Since(begin); took >= time.Second {
+						x.Fatalf("a message under k1 came after %s", took)
+					}
+					x.must(d.Complete(x.Context()))
+					x.wait(time.Minute)
+				}
+				if n := len(x.deadReasons(orders)); n > 0 {
+					x.Errorf("%d dead letters within MaxMessageAge, want none", n)
+				}
+				if n := strings.Count(x.log.String(), "Messages under one key do not open"); n != 1 {
+					x.Errorf("%d alerts about k2, want 1", n)
+				}
+				if corrected {
+					x.must(wrong.Remove("k2"))
+					x.must(wrong.Add(newKey(x.T, "k2", 2)))
+					if n := x.drain(r, 10*time.Minute); n != 30 {
+						x.Errorf("%d messages under k2 were delivered, want 30", n)
+					}
+					return
+				}
+				x.drain(r, 2*time.Hour)
+				if got := x.deadReasons(orders); len(got) != 30 || slices.ContainsFunc(got, func(s string) bool { return s != "authentication_failed" }) {
+					x.Errorf("dead letters %v, want 30 of authentication_failed", got)
+				}
+			})
+		})
+	}
+}
+
+// A forgery in front of the first message that opens is known as one: a batch is searched
+// for what opens before what failed is judged.
+func TestForgeryInFrontOfTheFirstMessage(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "good", Body: []byte("a")})
+		x.rewrite(orders, func(all []driver.Message) []driver.Message {
+			forged := copyMessage(all[0])
+			forged.ID = "forged"
+			return append([]driver.Message{forged}, all...)
+		})
+		ds, err := x.receiver(orders, nil).Receive(x.Context(), 10)
+		x.must(err)
+		if len(ds) != 1 || len(x.rejected) != 1 || x.rejected[0].Disposition != driver.DeadLettered {
+			x.Errorf("%d delivered, rejected %v; want the good one, and the other dead-lettered", len(ds), x.rejected)
+		}
+	})
+}
+
+// A secret that was corrected while the receiver is stopped for it is used for what comes
+// next, and an empty queue in a pause is no reason to wait for longer and longer.
+func TestPauseOverAnEmptyQueue(t *testing.T) {
+	for name, h := range map[string]*hostileBroker{"peeks": {}, "cannot peek": {caps: noPeek}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				client := x.hostile(h, 5*time.Minute, nil)
+				r := x.receiverOf(client, nil)
+				x.send(&queue.Message{ID: "m", Body: []byte("a")})
+				forged := x.steal()
+				forged.Body[len(forged.Body)-1] ^= 1
+				x.rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, 25) })
+				_, err := r.Receive(x.Context(), 25)
+				x.must(err)
+				x.rewrite(orders, func([]driver.Message) []driver.Message { return nil }) // they were purged
+				for begin := time.Now(); time.Since(begin) < time.Hour; {
+					if ds, err := r.Receive(x.Context(), 10); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
+						x.Fatalf("Receive = %d, %v", len(ds), err)
+					}
+				}
+				x.send(&queue.Message{ID: "legit", Body: []byte("a")})
+				begin := time.Now()
+				if n := x.drain(r, 10*time.Minute); n != 1 {
+					x.Errorf("%d delivered, want 1", n)
+				}
+				if took := time.Since(begin) - 10*time.Minute; took > 10*time.Second {
+					x.Errorf("the first message after the pause came after %s", took)
+				}
+			})
+		})
+	}
+}
