@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/internal/stream"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/stream"
 	"github.com/queue-runtime/queue/keys"
 )
 
