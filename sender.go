@@ -88,11 +88,12 @@ func (c *Client) Sender(ctx context.Context, queue string, o *SenderOptions) (*S
 func (e *endpoint) checkSealing(ctx context.Context) error {
 	switch {
 	case e.cfg.Enabled:
-		id, f := e.sealer.CurrentKey(ctx)
-		if f != nil {
-			if errors.Is(f.Err, keys.ErrNotFound) {
-				return publicError(f)
-			}
+		// Not through the sealer, which counts messages that could not be sealed.
+		id, err := e.sealer.Keys.CurrentKeyID(ctx)
+		switch {
+		case errors.Is(err, keys.ErrNotFound):
+			return fmt.Errorf("%w: no current key: %w", ErrEncryptionFailed, sealing.ProviderError(ctx, err))
+		case err != nil:
 			return nil
 		}
 		if k, err := e.sealer.Keys.GetKey(ctx, id); err == nil && k.Expired(time.Now()) {

@@ -1,0 +1,129 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/queuetest"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// slowKeys is a key store that takes its time, and fails at a rate.
+type slowKeys struct {
+	*keys.Ring
+	took time.Duration
+	rate int // of failures, in percent
+
+	mu     sync.Mutex
+	random *rand.Rand
+}
+
+func (s *slowKeys) call(ctx context.Context) error {
+	select {
+	case <-time.After(s.took):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.random.IntN(100) < s.rate {
+		return errors.New("throttled")
+	}
+	return nil
+}
+
+func (s *slowKeys) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	if err := s.call(ctx); err != nil {
+		return nil, err
+	}
+	return s.Ring.GetKey(ctx, id)
+}
+
+func (s *slowKeys) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
+	if err := s.call(ctx); err != nil {
+		return nil, err
+	}
+	return s.Ring.ValidKeyIDs(ctx)
+}
+
+// overSlowKeys opens the queue for receiving with keys that come slowly, or not always.
+func overSlowKeys(t *testing.T, x *queuetest.Fixture, took time.Duration, rate int) *queue.Receiver {
+	t.Helper()
+	store, err := replay.NewMemory(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := queue.Strict(&slowKeys{Ring: x.Keys, took: took, rate: rate, random: rand.New(rand.NewPCG(1, 2))}, store)
+	o.Logger = quiet()
+	c, err := queue.New(x.Broker, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Receiver(t.Context(), orders, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// A key store that throttles most calls makes no message a dead letter: nothing is wrong
+// with them.
+func TestThrottledKeyStore(t *testing.T) {
+	for _, rate := range []int{30, 50, 80} {
+		inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
+			const n = 200
+			sendSome(t, s, n)
+			r := overSlowKeys(t, x, 20*time.Millisecond, rate)
+			var handled atomic.Int64
+			runFor(t, 20*time.Hour, r, nil, func(context.Context, *queue.Delivery) error {
+				handled.Add(1)
+				return nil
+			})
+			if err := r.Client().Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if handled.Load() != n {
+				t.Errorf("at %d %% of failures %d of %d messages were handled", rate, handled.Load(), n)
+			}
+		})
+	}
+}
+
+// A caller that polls with a short deadline while the key store is slow uses no message up
+// that it never saw.
+func TestImpatientCallerAndSlowKeyStore(t *testing.T) {
+	inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
+		const n = 20
+		sendSome(t, s, n)
+		r := overSlowKeys(t, x, 1500*time.Millisecond, 0)
+		got := 0
+		for range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			batch, err := r.Receive(ctx, 10)
+			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			for _, d := range batch {
+				got++
+				if err := d.Complete(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			cancel()
+		}
+		if dead := x.DeadLettered(t.Context(), orders); len(dead) > 0 || got != n {
+			t.Errorf("saw %d of %d, %d dead letters", got, n, len(dead))
+		}
+		if err := r.Client().Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
