@@ -97,7 +97,9 @@ func (s *shell) runDemo(args ...string) *demoReport {
 }
 
 // check holds a report against what was asked for.
-func (r *demoReport) check(t *testing.T, messages, attempts int) {
+// check wants every attack to be tried, except those of which the broker lacks what they
+// need.
+func (r *demoReport) check(t *testing.T, messages, attempts int, lacks ...string) {
 	t.Helper()
 	if r.Router == nil || r.Rotation == nil || r.Throughput == nil || r.OK == nil || r.Lost == nil {
 		t.Fatalf("parts of the report are missing: %+v", r)
@@ -126,6 +128,12 @@ func (r *demoReport) check(t *testing.T, messages, attempts int) {
 	var names []string
 	for _, a := range r.Attacks {
 		names = append(names, *a.Name)
+		if slices.Contains(lacks, *a.Name) {
+			if *a.Attempts != 0 {
+				t.Errorf("attack %s: %d attempts, although the broker lacks what it needs", *a.Name, *a.Attempts)
+			}
+			continue
+		}
 		if *a.Attempts < attempts || *a.Attempts != *a.Delivered+*a.DeadLettered+*a.Abandoned+*a.Refused {
 			t.Errorf("attack %s: %d attempts, %d + %d + %d + %d outcomes, want at least %d", *a.Name, *a.Attempts, *a.Delivered, *a.DeadLettered, *a.Abandoned, *a.Refused, attempts)
 		}
@@ -165,11 +173,13 @@ func TestDemoRealWebhooks(t *testing.T) {
 		t.Run(url, func(t *testing.T) {
 			t.Parallel()
 			s := newShell(t)
+			var lacks []string
 			if url == "emulator://sqs" {
-				startFauxqs(t) // skips the test if it is not installed
+				startFauxqs(t)                          // skips the test if it is not installed
+				lacks = []string{"forge_session_state"} // SQS has no session state
 			}
 			r := s.runDemo("--broker", url, "--payloads", bodies, "--messages", "200", "--attempts", "10")
-			r.check(t, 200, 10)
+			r.check(t, 200, 10, lacks...)
 		})
 	}
 }
