@@ -435,6 +435,8 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 		}
 	}
 	seen, ok := s.store.seen[v.id]
+	// Headers and stores count milliseconds.
+	late := func(t time.Time) bool { return t.UnixMilli() > from.Add(siegeAge+siegeSkew).UnixMilli() }
 	switch {
 	case now.Before(e.notBefore.Add(-siegeSkew)):
 		s.wrong("%s/%s: delivered at %s, before %s", name, d.ID, now, e.notBefore)
@@ -442,7 +444,7 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 		s.wrong("%s/%s: delivered after it expired", name, d.ID)
 	case !ok && s.breach == intact:
 		s.wrong("%s/%s: delivered without a claim", name, d.ID)
-	case ok && now.After(from.Add(siegeAge+siegeSkew)) && (seen.After(from.Add(siegeAge+siegeSkew)) || now.Sub(seen) > siegeRetry):
+	case ok && late(now) && (late(seen) || now.Sub(seen) > siegeRetry):
 		s.wrong("%s/%s: delivered too old: of %s, first seen at %s, now %s", name, d.ID, from, seen, now)
 	case v.resealed && e.ttl > 0 && !e.lives(h):
 		s.wrong("%s/%s: a redrive made its life longer", name, d.ID)

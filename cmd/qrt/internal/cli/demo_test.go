@@ -96,9 +96,8 @@ func (s *shell) runDemo(args ...string) *demoReport {
 	return &r
 }
 
-// check holds a report against what was asked for.
-// check wants every attack to be tried, except those of which the broker lacks what they
-// need.
+// check holds a report against what was asked for. It wants every attack to be tried,
+// except lacks: those for which the broker lacks what they need.
 func (r *demoReport) check(t *testing.T, messages, attempts int, lacks ...string) {
 	t.Helper()
 	if r.Router == nil || r.Rotation == nil || r.Throughput == nil || r.OK == nil || r.Lost == nil {
