@@ -27,16 +27,16 @@ type mounted struct {
 func (m *mounted) swap(files map[string]string, mode fs.FileMode) {
 	m.t.Helper()
 	m.state++
-	real := fmt.Sprintf("..2026_01_31_%d", m.state)
+	target := fmt.Sprintf("..2026_01_31_%d", m.state)
 	do := func(err error) {
 		m.t.Helper()
 		if err != nil {
 			m.t.Fatal(err)
 		}
 	}
-	do(os.MkdirAll(filepath.Join(m.path, real), 0o755))
+	do(os.MkdirAll(filepath.Join(m.path, target), 0o755))
 	for name, text := range files {
-		path := filepath.Join(m.path, real, name)
+		path := filepath.Join(m.path, target, name)
 		do(os.WriteFile(path, []byte(text), mode))
 		do(os.Chmod(path, mode)) // whatever the umask
 		if link := filepath.Join(m.path, name); !exists(link) {
@@ -45,7 +45,7 @@ func (m *mounted) swap(files map[string]string, mode fs.FileMode) {
 	}
 	old, _ := os.Readlink(filepath.Join(m.path, "..data"))
 	next := filepath.Join(m.path, "..data_tmp")
-	do(os.Symlink(real, next))
+	do(os.Symlink(target, next))
 	do(os.Rename(next, filepath.Join(m.path, "..data")))
 	if old != "" {
 		do(os.RemoveAll(filepath.Join(m.path, old)))

@@ -358,8 +358,9 @@ func TestNotYetValidKey(t *testing.T) {
 		a := v.keyIn(Secrets, "a", 1, Current)
 		ahead := newLine(t, v, Secrets, short)
 		ahead.send(t, "ahead", 20)
-		v.set(a, func(x *version) { x.notBefore = time.Now().Add(time.Hour) })
 		l := newLine(t, v, Secrets, short)
+		v.set(a, func(x *version) { x.notBefore = time.Now().Add(time.Hour) })
+		time.Sleep(time.Minute) // until the list of keys is old
 		l.refuses(t, keys.ErrNotFound)
 		if s, err := l.receiver.Stats(t.Context()); err != nil || s.Ready != 0 {
 			t.Errorf("%+v, %v", s, err)

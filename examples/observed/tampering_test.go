@@ -166,6 +166,10 @@ func (s *scene) editStored() {
 		s.Fatalf("%d messages were edited, want 1", edited)
 	}
 	s.must(s.fleet.Bots[0].Start(s.ctx))
+	// A key under which nothing has opened yet may be the one that is wrong, so the altered
+	// message waits until the bot has opened another.
+	s.post(q)
+	s.wait(1)
 }
 
 // injectEdited puts an altered copy of a message that was handled before in front of a
@@ -197,8 +201,16 @@ func (s *scene) fires() {
 		s.Errorf("the alert is %v", a)
 	}
 	for _, q := range fleet.Queues[:2] {
-		dead, why, err := s.attacker.DeadLetters(s.ctx, q)
-		s.must(err)
+		var (
+			dead []driver.Message
+			why  []driver.DeadLetter
+		)
+		s.watch.eventually(s.ctx, "what was altered is a dead letter", func() bool {
+			var err error
+			dead, why, err = s.attacker.DeadLetters(s.ctx, q)
+			s.must(err)
+			return len(dead) > 0
+		})
 		if len(dead) != 1 || why[0].Reason != "authentication_failed" {
 			s.Errorf("%s: %d dead letters for %v, want the one that was altered", q, len(dead), why)
 		}

@@ -52,7 +52,7 @@ func (b *Broker) tend() {
 		}
 		b.churn.n.Store(0)
 		for _, q := range b.openQueues() {
-			_, _ = q.tend(b.life)
+			_ = q.tend(b.life)
 		}
 		pause := time.NewTimer(tendAtMost)
 		select {
@@ -63,12 +63,12 @@ func (b *Broker) tend() {
 	}
 }
 
-// tend calls the function tend; it returns whether that moved rows.
-func (s *source) tend(ctx context.Context) (moved bool, err error) {
-	err = s.broker.request(ctx, func(ctx context.Context, c *conn) error {
+// tend calls the function tend.
+func (s *source) tend(ctx context.Context) error {
+	return s.broker.request(ctx, func(ctx context.Context, c *conn) error {
+		var moved bool // whether it moved rows
 		return c.QueryRow(ctx, s.broker.call("tend", "$1::bigint"), max(s.queue, -s.queue)).Scan(&moved)
 	})
-	return moved, err
 }
 
 // Tend does for every open queue what the broker does by itself from time to time: it
@@ -76,7 +76,7 @@ func (s *source) tend(ctx context.Context) (moved bool, err error) {
 // that use a broker for a moment only, and for operators.
 func (b *Broker) Tend(ctx context.Context) error {
 	for _, q := range b.openQueues() {
-		if _, err := q.tend(ctx); err != nil {
+		if err := q.tend(ctx); err != nil {
 			return err
 		}
 	}

@@ -96,6 +96,7 @@ func (s *Server) start(o *Options) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
+	//nolint:gosec // G204: a test's own cluster
 	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--auth=trust",
 		"--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
 	initdb.Dir = s.folder
@@ -149,7 +150,7 @@ func (s *Server) Restart() error {
 	// The shell ends the server when its own input ends.
 	const script = `"$@" </dev/null & server=$!; (cat >/dev/null; kill -INT $server 2>/dev/null) <&3 & wait $server`
 	arguments := append([]string{"-c", "exec 3<&0; " + script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data()}, s.settings...)
-	command := exec.Command("sh", arguments...) //nolint:gosec // G204: a test's own server
+	command := exec.Command("sh", arguments...) //nolint:gosec,noctx // G204: a test's own server, which Kill and Close end
 	command.Dir = s.folder
 	if err := unprivileged(command); err != nil {
 		return err

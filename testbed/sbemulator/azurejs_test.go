@@ -80,7 +80,9 @@ func serveSteps(t *testing.T, s *sbemulator.Server, out io.Reader, in io.Writer)
 		if err != nil {
 			t.Errorf("the script asks for %q", lines.Text())
 		}
-		s.Advance(time.Duration(n) * time.Second)
+		if err := s.Advance(time.Duration(n) * time.Second); err != nil {
+			t.Error(err)
+		}
 		if _, err := fmt.Fprintln(in, "done"); err != nil {
 			t.Errorf("the script does not listen: %v", err)
 		}

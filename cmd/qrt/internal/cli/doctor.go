@@ -41,9 +41,6 @@ type doctorReport struct {
 	Findings []finding `json:"findings"`
 }
 
-// checkWidth is how wide the names of checks are.
-const checkWidth = 12
-
 // probeQueue is the queue of doctor's own, if a broker makes queues on demand.
 const probeQueue = "qrt-doctor"
 
@@ -146,18 +143,18 @@ func (r *doctorReport) show(s *display.Screen) {
 			mark = s.Bad("✗")
 		case levelOK:
 		}
-		const behind = 4 + checkWidth + 1 // mark, check and spaces
+		const behind = 4 + labelWidth + 1 // mark, check and spaces
 		for i, line := range s.Lines(display.Safe(f.Finding), behind) {
 			if i == 0 {
-				s.Printf("  %s %s %s\n", mark, s.Dim(pad(f.Check, checkWidth)), line)
+				s.Printf("  %s %s %s\n", mark, s.Dim(label(f.Check)), line)
 			} else {
-				s.Printf("    %s %s\n", pad("", checkWidth), line)
+				s.Printf("    %s %s\n", label(""), line)
 			}
 		}
 		if f.Advice != "" {
 			arrow := "→ "
 			for _, line := range display.Wrap(f.Advice, min(80, max(20, s.Width()-behind-2))) {
-				s.Printf("    %s %s\n", pad("", checkWidth), s.Dim(arrow+display.Safe(line)))
+				s.Printf("    %s %s\n", label(""), s.Dim(arrow+display.Safe(line)))
 				arrow = "  "
 			}
 		}

@@ -62,7 +62,7 @@ func newHeaderReport(m *envelope.EncryptedMessage, authenticated bool) headerRep
 
 func (r *headerReport) show(s *display.Screen) {
 	row := func(name, value, note string) {
-		s.Printf("  %s  %s", s.Dim(pad(name, 12)), value)
+		s.Printf("  %s  %s", s.Dim(label(name)), value)
 		if note != "" {
 			s.Printf("  %s", s.Dim(note))
 		}
@@ -96,8 +96,12 @@ func (r *headerReport) show(s *display.Screen) {
 	row("size", display.Count(r.Size)+" bytes", display.Count(r.CiphertextBytes)+" of them ciphertext")
 }
 
-func pad(text string, width int) string {
-	if n := width - len([]rune(text)); n > 0 {
+// labelWidth is how wide labels in front of values are.
+const labelWidth = 12
+
+// label fills a label up with spaces.
+func label(text string) string {
+	if n := labelWidth - len([]rune(text)); n > 0 {
 		return text + strings.Repeat(" ", n)
 	}
 	return text
