@@ -94,7 +94,7 @@ func forgeSender(s *scenario) error {
 // forgedBody is the i-th envelope that a stolen sender key seals in another's name.
 func forgedBody(i int, m *driver.Message, origin string, stolen *keys.Key, plaintext []byte) ([]byte, error) {
 	h := envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: origin, Sequence: uint64(i) + 1} //nolint:gosec // G115: not negative
-	h.Stream[0] = byte(i) //nolint:gosec // G115: any stream will do
+	h.Stream[0] = byte(i)                                                                              //nolint:gosec // G115: any stream will do
 	data, err := envelope.AppendContext(nil, &envelope.Context{MessageID: m.ID, ContentType: m.ContentType}, nil)
 	if err != nil {
 		return nil, err

@@ -63,7 +63,13 @@ type Metric struct {
 	Name    string  `json:"name"`
 	Value   float64 `json:"value"`
 	Want    float64 `json:"want"`
+	// AtLeast says that Value may be more than Want: a message that waits is looked at
+	// again, and each look counts.
+	AtLeast bool `json:"at_least,omitempty"`
 }
+
+// right reports whether the value is one that is wanted.
+func (m *Metric) right() bool { return m.Value == m.Want || m.AtLeast && m.Value > m.Want }
 
 func (r *Report) fault(format string, args ...any) {
 	r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
@@ -121,7 +127,11 @@ func (r *Report) print(w io.Writer) error {
 	p.end()
 	p.line("  process\tmetric\tvalue\twant")
 	for _, m := range r.Metrics {
-		p.line("  %s\t%s\t%g\t%g", m.Process, m.Name, m.Value, m.Want)
+		want := fmt.Sprint(m.Want)
+		if m.AtLeast {
+			want = "at least " + want
+		}
+		p.line("  %s\t%s\t%g\t%s", m.Process, m.Name, m.Value, want)
 	}
 	p.end()
 	if len(r.Faults) == 0 {
