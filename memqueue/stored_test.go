@@ -53,7 +53,7 @@ func TestRewrite(t *testing.T) {
 		if d := got[3]; d.ID != "" || len(d.Body) != 100 {
 			t.Errorf("received %q with %d bytes", d.ID, len(d.Body))
 		}
-		settle(t, q, locked[0], driver.Complete, 0) // nobody touched it
+		settle(t, q, locked[0], driver.Complete, 0) // no other receiver touched it
 	})
 }
 

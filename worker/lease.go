@@ -109,15 +109,15 @@ func (x *lease) due() time.Time {
 	return at
 }
 
-// todo is what the renewer has to do for a lease.
-type todo struct {
+// duty is what the renewer has to do for a lease.
+type duty struct {
 	renew bool // extend the lock, and call renewed
 	warn  bool // the handler ignores the end of its context
 }
 
 // advance brings x to the time now. The lock is renewed also when the handler is
 // overdue: while it works in this process, the message must not run a second time.
-func (x *lease) advance(now time.Time) (do todo) {
+func (x *lease) advance(now time.Time) (do duty) {
 	if x.state != unlocked && !now.Before(x.until) {
 		x.lose()
 	}

@@ -53,8 +53,8 @@ func (s *scene) wait(n int) {
 	s.must(s.fleet.Wait(s.ctx, func(t []consumer.Task) bool { return len(t) >= s.handled }))
 }
 
-// While somebody edits stored messages the alert fires, for the queues where that
-// happens and for no other; while nobody does, none fires.
+// While an attacker edits stored messages the alert fires, for the queues where that
+// happens and for no other; while none does, no alert fires.
 func TestTamperingAlert(t *testing.T) {
 	t.Parallel()
 	program := peer(t, "prometheus")
@@ -116,8 +116,8 @@ func (s *scene) shows() {
 	}
 }
 
-// peace sends messages with nobody there who edits any: no alert fires. It returns one
-// as it was stored, which somebody who only reads has copied.
+// peace sends messages that no attacker edits: no alert fires. It returns one
+// as it was stored, which an attacker who only reads has copied.
 func (s *scene) peace() driver.Message {
 	for _, q := range fleet.Queues {
 		s.post(q)
@@ -144,7 +144,7 @@ func (s *scene) peace() driver.Message {
 	s.watch.until(s.ctx, `sum(queue_messages_sent_total{encrypted="true", job="router"}) == 4`)
 	s.watch.evaluated(s.ctx)
 	if firing := s.watch.alerts(s.ctx); len(firing) > 0 {
-		s.Fatalf("nobody has edited anything, and there is %v", firing)
+		s.Fatalf("no message was edited, and there is %v", firing)
 	}
 	return stored[0]
 }
@@ -193,7 +193,7 @@ func (s *scene) fires() {
 	s.watch.evaluated(s.ctx)
 	for of, a := range s.watch.alerts(s.ctx) {
 		if strings.HasSuffix(of, " "+fleet.Queues[2]) || strings.HasPrefix(of, "QueueForged") || strings.HasPrefix(of, "QueueReplays") {
-			s.Errorf("nobody did this, and it fires: %s %v", of, a)
+			s.Errorf("no attacker did this, and it fires: %s %v", of, a)
 		}
 	}
 	a := firing[name+fleet.Queues[0]]

@@ -83,7 +83,7 @@ func TestSchema(t *testing.T) {
 	}
 	other, foreign := newSchema(t, "")
 	sql(t, `CREATE SCHEMA `+foreign, `CREATE TABLE `+foreign+`.accounts (n int)`)
-	refused(t, "somebody's schema", other, nil, postgresqueue.ErrForeign, "choose another name")
+	refused(t, "a schema of another program", other, nil, postgresqueue.ErrForeign, "choose another name")
 	ready, empty := newSchema(t, "")
 	sql(t, `CREATE SCHEMA `+empty)
 	_ = open(t, ready, nil) // one that is there and has nothing becomes a queue

@@ -70,7 +70,7 @@ func TestTurnstileStuck(t *testing.T) {
 	stuck := openTurnstile(path)
 	defer stuck.close()
 	if !tryLock(stuck.file) {
-		t.Fatal("the turnstile is closed while nobody waits")
+		t.Fatal("the turnstile is closed while no call waits")
 	}
 	if err := f.Write(t.Context(), increment); err != nil {
 		t.Errorf("Write beside a process that stands still: %v", err)
