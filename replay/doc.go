@@ -16,7 +16,8 @@
 //   - for each stream the consumed sequences as intervals, with the newest
 //     SealedAt in each;
 //   - for a recent consumed message also 8 bytes of its tag, for twice its lease
-//     and at least 5 minutes. Their number is bounded, and the oldest go early;
+//     and at least 5 minutes since it was consumed and since the last copy came.
+//     Their number is bounded, and the oldest go early;
 //   - a record for each message that is claimed, released or parked. Their
 //     number is bounded: at the bound Begin answers [ErrFull] or [ErrQuota], and
 //     nothing is forgotten to make room.

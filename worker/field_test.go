@@ -12,7 +12,6 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
-	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/queuetest"
 	"github.com/queue-runtime/queue/worker"
@@ -170,12 +169,8 @@ func TestNothingStuckAfterAStorm(t *testing.T) {
 		if err != nil || len(done) != n || st.InFlight+st.Ready+st.Scheduled != 0 {
 			t.Errorf("%d of %d ran; left %+v, %v", len(done), n, st, err)
 		}
-		for _, d := range x.DeadLettered(t.Context(), orders) {
-			// A message that was handled and whose completion was lost can come back when
-			// the store keeps its number and not its tag. Any other dead letter is a loss.
-			if d.DeadLetter.Reason != driver.ReasonNonceReused || done[d.ID] == 0 {
-				t.Errorf("%s ran %d times and is a dead letter: %s", d.ID, done[d.ID], d.DeadLetter.Reason)
-			}
+		if dead := x.DeadLettered(t.Context(), orders); len(dead) > 0 {
+			t.Errorf("%d dead letters, the first for %s", len(dead), dead[0].DeadLetter.Reason)
 		}
 	})
 }

@@ -58,7 +58,13 @@ func (p *Page) gap(e *Env, s Stream, r *Request, c *Claim) {
 func (p *Page) begin(e *Env, r *Request, stream bool) Claim {
 	o := p.offset(r.Sequence)
 	if p.consumed(o) {
-		return Claim{Outcome: p.copied(o, r)}
+		out := p.copied(o, r)
+		if out == Duplicate {
+			// One copy announces others: a broker that fails goes on repeating
+			// what it was told to remove.
+			p.stay(e, r.Lease)
+		}
+		return Claim{Outcome: out}
 	}
 	i, known := p.find(o)
 	if known && e.Now >= p.records[i].end() {

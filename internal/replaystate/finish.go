@@ -40,7 +40,7 @@ func (p *Page) end(e *Env, i int, kind Kind) {
 	case Consume:
 		p.bits[rec.offset/64] |= 1 << (rec.offset % 64)
 		p.Newest = max(p.Newest, rec.sealedAt)
-		p.quiet = max(p.quiet, e.Now+max(minRecent, 2*rec.lease))
+		p.stay(e, rec.lease)
 		p.recents = append(p.recents, recent{rec.offset, rec.resealed, rec.tag, [8]byte(rec.token[:8])})
 		e.Group.consumed(rec.sealedAt)
 		p.remove(i)
@@ -123,4 +123,11 @@ func (p *Page) examine(e *Env, k Key, r *record) Look {
 		l.Until, _ = e.live(k, p, r)
 	}
 	return l
+}
+
+// stay keeps the recent entries of the page for a while.
+func (p *Page) stay(e *Env, lease int64) {
+	if quiet := e.Now + max(minRecent, 2*lease); quiet > p.quiet {
+		p.quiet, p.Dirty = quiet, true
+	}
 }

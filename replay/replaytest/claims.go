@@ -147,6 +147,21 @@ func park(t *trial) {
 	}
 }
 
+// lateCopies: while copies of a handled message come, each is known as one, however long it
+// takes; later they are old ones.
+func lateCopies(t *trial) {
+	h := t.handle()
+	r := at(t.young("s"), 1)
+	h.handled(r)
+	for range 10 {
+		t.advance(4 * time.Minute)
+		h.handled(at(t.stream("clock", time.Now()), 1)) // a store may sweep when it is called
+		h.begin(replay.ErrDuplicate, again(r))
+	}
+	h.passFolding()
+	h.begin(replay.ErrReused, again(r))
+}
+
 // lateFinish: a handler that ends after its lease still ends, unless another has
 // taken its claim over.
 func lateFinish(t *trial) {

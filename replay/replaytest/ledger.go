@@ -195,6 +195,10 @@ func (l *ledger) finished(f *replay.Finish, got error) error {
 		return fmt.Errorf("%w, although the message is %q", got, e.status)
 	case owner && (e.status == "claimed" || e.status == want) && e.known(now) && !l.forgettable(e.sealed.SealedAt):
 		return fmt.Errorf("%w, although the message is %q by this token", got, e.status)
+	case owner && e.status == "claimed" && e.known(now) && f.Kind == replay.Consumed:
+		// The call was repeated, and what its first run consumed is too old to be
+		// remembered. It must not be granted again all the same.
+		e.status = "consumed"
 	}
 	return nil
 }

@@ -64,6 +64,7 @@ var tests = []struct {
 	{"release", release},
 	{"consume", consume},
 	{"park", park},
+	{"copies that keep coming", lateCopies},
 	{"late finish", lateFinish},
 	{"copies", copies},
 	{"resealed copies", resealed},
