@@ -140,15 +140,20 @@ func (r *Receiver) noteRejected(ctx context.Context, all []taken) {
 		id := t.request.ID
 		notes = append(notes, replay.Note{Sender: id.Sender, Stream: id.Stream, Range: replay.Range{First: id.Sequence, Last: id.Sequence}, Kind: replay.NoteAccepted})
 	}
-	if len(notes) > 0 {
-		_, _ = r.store.Note(ctx, r.options.Group, notes)
+	if len(notes) == 0 {
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	_, _ = r.store.Note(ctx, r.options.Group, notes)
 }
 
 const (
 	// storeTimeout bounds a claim: a store that hangs is one that is away. It leaves half
 	// of a usual lock of 30 s to the handler.
 	storeTimeout = 15 * time.Second
+	// noteTimeout bounds a note, which the good messages of the batch wait for.
+	noteTimeout = 2 * time.Second
 	// defaultLease is the life of a claim if the broker's lock has no end in time. It is
 	// renewed like a lock, and bounds how long a crash blocks a message.
 	defaultLease = time.Minute
