@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -199,21 +200,30 @@ func (r *Receiver) storeError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrReplayStore, err)
 }
 
-// renewClaims extends the claims of deliveries whose locks were renewed, with one call.
+// renewClaims extends the claims of deliveries whose locks were renewed, with as few calls
+// as the store's limit allows.
 func (r *Receiver) renewClaims(ctx context.Context, renewals []renewal) {
-	now := time.Now()
-	var leases []replay.Lease
 	var of []*renewal
 	for i := range renewals {
 		if x := &renewals[i]; x.err == nil && !x.d.claim.none() {
-			leases = append(leases, replay.Lease{ID: x.d.claim.id, Token: x.d.claim.token, Lease: lease(x.until, now)})
 			of = append(of, x)
 		}
 	}
-	if len(leases) == 0 {
-		return
+	for part := range slices.Chunk(of, replay.MaxBatch) {
+		r.renewSome(ctx, part)
 	}
-	renewed, err := r.store.Renew(ctx, r.options.Group, leases)
+}
+
+// renewSome extends at most replay.MaxBatch claims with one call.
+func (r *Receiver) renewSome(ctx context.Context, of []*renewal) {
+	now := time.Now()
+	leases := make([]replay.Lease, len(of))
+	for i, x := range of {
+		leases[i] = replay.Lease{ID: x.d.claim.id, Token: x.d.claim.token, Lease: lease(x.until, now)}
+	}
+	callCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	renewed, err := r.store.Renew(callCtx, r.options.Group, leases)
 	for i, x := range of {
 		switch {
 		case err != nil:

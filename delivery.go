@@ -253,6 +253,12 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	if len(raw) == 0 {
 		return out
 	}
+	n := 0         // renewals that are recorded
+	defer func() { // none unless the driver or the store panicked
+		for _, x := range renewals[n:] {
+			x.d.endRenewal()
+		}
+	}()
 	until, errs := src.Renew(ctx, raw)
 	for i := range renewals {
 		x := &renewals[i]
@@ -265,7 +271,6 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	if r.store != nil {
 		r.renewClaims(ctx, renewals)
 	}
-	n := 0
 	for i := range batch {
 		if out[i] != nil {
 			continue
@@ -322,6 +327,12 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	}
 	d.settling = true
 	d.mu.Unlock()
+	settled := false
+	defer func() { // also if the store or the driver panics: another call may settle it then
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.settling, d.done, d.kind = false, settled, s.Kind
+	}()
 
 	operation := observe.Operation{Kind: observe.Settle, Disposition: s.Kind.Disposition(), Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
 	if d.r.obs.Traces() && d.trace != nil {
@@ -338,11 +349,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 			err = d.afterClaim(ctx, s.Kind, errs[0])
 		}
 	}
-	d.mu.Lock()
-	d.settling = false
-	d.done, d.kind = err == nil, s.Kind
-	d.mu.Unlock()
-	if err == nil {
+	if settled = err == nil; settled {
 		d.r.noteSettled(d.raw.BrokerID, s.Kind)
 	}
 	end(observe.Result{Err: err, Count: 1})

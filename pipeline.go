@@ -53,6 +53,9 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if r.client.closed.Load() {
 		return Batch{}, driver.ErrClosed
 	}
+	if r.store != nil {
+		q.limit = min(q.limit, replay.MaxBatch) // claimed with one call
+	}
 	begun := time.Now()
 	deadline := begun.Add(q.wait)
 	r.accountant.start(begun)

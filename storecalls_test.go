@@ -2,7 +2,10 @@ package queue_test
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -83,5 +86,108 @@ func TestNoteThatHangs(t *testing.T) {
 			x.Fatalf("%d delivered and %d rejected after %s, want one each within 3 s", len(ds), len(x.rejected), took)
 		}
 		x.must(ds[0].Complete(x.Context()))
+	})
+}
+
+// A caller of Complete leaves with its own context, whether it makes the call or waits for
+// that of others.
+func TestCompleteEndsWithItsContext(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		const n = 4
+		for range n {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		all, err := x.receiver(orders, nil).Receive(x.Context(), n)
+		x.must(err)
+		s.finish = func(ctx context.Context, _ []replay.Finish) ([]replay.Finished, error) { return nil, hang(ctx) }
+		var wg sync.WaitGroup
+		for i, d := range all {
+			wg.Go(func() {
+				limit := time.Duration(i+1) * 3 * time.Second
+				ctx, cancel := context.WithTimeout(x.Context(), limit)
+				defer cancel()
+				begin := time.Now()
+				err := d.Complete(ctx)
+				if took := time.Since(begin); err == nil || took > limit {
+					x.Errorf("message %d: %v after %s, want an error after at most %s", i, err, took, limit)
+				}
+			})
+			synctest.Wait() // the first makes the call, the others wait
+		}
+		wg.Wait()
+		s.finish = nil
+		x.wait(settleTimeout) // a call for the others may be under way
+		for _, d := range all {
+			x.must(d.Complete(x.Context()))
+		}
+	})
+}
+
+// settleTimeout is the library's own bound of a call that no caller waits for.
+const settleTimeout = 15 * time.Second
+
+// A caller waits for a store without an answer for a while and not for ever, although its
+// own context has no end.
+func TestCompleteWithoutADeadlineEnds(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		x.send(&queue.Message{Body: []byte("a")})
+		d := x.one(x.receiver(orders, nil))
+		s.finish = func(ctx context.Context, _ []replay.Finish) ([]replay.Finished, error) { return nil, hang(ctx) }
+		s.renew = func(ctx context.Context, _ []replay.Lease) ([]replay.Renewed, error) { return nil, hang(ctx) }
+		if err := d.Renew(context.Background()); !errors.Is(err, queue.ErrReplayStore) {
+			x.Errorf("Renew: %v, want ErrReplayStore", err)
+		}
+		if err := d.Complete(context.Background()); !errors.Is(err, queue.ErrReplayStore) {
+			x.Errorf("Complete: %v, want ErrReplayStore", err)
+		}
+		s.finish = nil
+		if err := d.Complete(context.Background()); err != nil && !errors.Is(err, queue.ErrLockLost) {
+			x.Errorf("Complete once the store answers: %v", err)
+		}
+	})
+}
+
+// A store that panics ends the calls that met it, and no later one.
+func TestCompleteAfterAPanic(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		const n = 3
+		for range n + 1 {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		all, err := x.receiver(orders, nil).Receive(x.Context(), n+1)
+		x.must(err)
+		first := make(chan struct{})
+		s.finish = func(context.Context, []replay.Finish) ([]replay.Finished, error) {
+			<-first
+			panic("a store's mistake")
+		}
+		var wg sync.WaitGroup
+		for i, d := range all[:n] {
+			wg.Go(func() {
+				defer func() {
+					if p := recover(); p != "a store's mistake" {
+						x.Errorf("message %d: the panic %v, want the store's", i, p)
+					}
+				}()
+				_ = d.Complete(x.Context())
+			})
+		}
+		synctest.Wait()
+		close(first)
+		wg.Wait()
+		s.renew = func(context.Context, []replay.Lease) ([]replay.Renewed, error) { panic("a store's mistake") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					x.Error("Renew: no panic")
+				}
+			}()
+			_ = all[0].Renew(x.Context())
+		}()
+		s.finish, s.renew = nil, nil
+		x.must(all[0].Renew(x.Context()))
+		for _, d := range all { // those that met the panic can be completed, too
+			x.must(d.Complete(x.Context()))
+		}
 	})
 }
