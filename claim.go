@@ -27,8 +27,16 @@ type claim struct {
 
 func (c claim) none() bool { return c.token == replay.Token{} }
 
+// ends is what to tell the store when the claim ends.
+func (c claim) ends(kind replay.FinishKind) replay.Finish {
+	return replay.Finish{ID: c.id, Token: c.token, Kind: kind}
+}
+
 // refuse notes that the message is rejected.
 func (t *taken) refuse(err error) { t.finding, t.err = intake.Rejected, err }
+
+// setClaim notes that the store may hold the claim of the message.
+func (t *taken) setClaim() { t.d.claim = claim{id: t.request.ID, token: t.request.Token} }
 
 // identify prepares the claim of an authentic message.
 func (r *Receiver) identify(t *taken, e *envelope.EncryptedMessage, times intake.Times, freshUntil, now time.Time) {
@@ -65,6 +73,9 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 	if len(requests) > 0 {
 		claims, err := r.begin(ctx, requests, of)
 		for i, t := range of {
+			if i >= len(claims) || err != nil {
+				t.setClaim() // perhaps: then it is released with the message
+			}
 			switch {
 			case err != nil && ctx.Err() != nil:
 				t.refuse(ctx.Err())
@@ -98,11 +109,11 @@ func (r *Receiver) begin(ctx context.Context, requests []replay.Request, of []*t
 func (r *Receiver) claimed(t *taken, c *replay.Claim) {
 	switch err := c.Err; {
 	case err == nil:
+		t.setClaim()
 		if lost := r.watch.see(c.Stamp); lost != nil {
 			t.refuse(lost)
 			return
 		}
-		t.d.claim = claim{id: t.request.ID, token: t.request.Token}
 		t.d.Gap = c.Gap
 		if t.d.raw.LockedUntil.IsZero() {
 			t.d.claimedUntil = t.request.Now.Add(defaultLease)
@@ -153,6 +164,9 @@ const (
 	// storeTimeout bounds a claim: a store that hangs is one that is away. It leaves half
 	// of a usual lock of 30 s to the handler.
 	storeTimeout = 15 * time.Second
+	// releaseTimeout bounds the release of claims whose messages go back. A claim that stays
+	// ends with its lease; a message whose lock runs out has spent a delivery.
+	releaseTimeout = 5 * time.Second
 	// noteTimeout bounds a note, which the good messages of the batch wait for.
 	noteTimeout = 2 * time.Second
 	// defaultLease is the life of a claim if the broker's lock has no end in time. It is

@@ -374,7 +374,7 @@ func (d *Delivery) Claim() (group string, f replay.Finish, ok bool) {
 	if d.claim.none() {
 		return "", replay.Finish{}, false
 	}
-	return d.r.options.Group, replay.Finish{ID: d.claim.id, Token: d.claim.token, Kind: replay.Consumed}, true
+	return d.r.options.Group, d.claim.ends(replay.Consumed), true
 }
 
 // settleClaim puts the replay store first: consumed before the broker forgets the message,
@@ -384,7 +384,7 @@ func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) erro
 		return nil
 	}
 	r := d.r
-	f := replay.Finish{ID: d.claim.id, Token: d.claim.token, Kind: replay.Released}
+	f := d.claim.ends(replay.Released)
 	switch kind {
 	case driver.Complete:
 		f.Kind = replay.Consumed
@@ -392,7 +392,13 @@ func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) erro
 	case driver.MoveToDeadLetter:
 		f.Kind = replay.Parked
 	}
-	if err := r.finishes.finish(ctx, f); err != nil && !errors.Is(err, replay.ErrClaimLost) && !errors.Is(err, replay.ErrHandled) {
+	limit := releaseTimeout
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2) // the rest is for the broker
+	}
+	storeCtx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := r.finishes.finish(storeCtx, f); err != nil && !errors.Is(err, replay.ErrClaimLost) && !errors.Is(err, replay.ErrHandled) {
 		// The claim then lives until its lease ends, and the redelivery waits for that.
 		// Not settling would hold the message no shorter.
 		r.log.LogAttrs(ctx, slog.LevelWarn, "Claim not released: redelivery waits for its lease to end",

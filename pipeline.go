@@ -226,9 +226,10 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 	if len(settle) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	r.endClaims(ctx, of)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout) // not what a store that hangs has left of it
+	defer cancel()
 	errs := src.Settle(ctx, settle)
 	for i, t := range of {
 		if i >= len(errs) {
@@ -252,15 +253,24 @@ func (r *Receiver) endClaims(ctx context.Context, all []*taken) {
 		if t.d.claim.none() {
 			continue
 		}
-		f := replay.Finish{ID: t.d.claim.id, Token: t.d.claim.token, Kind: replay.Released}
+		f := t.d.claim.ends(replay.Released)
 		if t.action.Kind == driver.MoveToDeadLetter {
 			f.Kind = replay.Parked
 		}
 		ended = append(ended, f)
 	}
-	if len(ended) > 0 {
-		_, _ = r.store.Finish(ctx, r.options.Group, ended)
+	r.finishAll(ctx, ended)
+}
+
+// finishAll ends claims that need no answer, at most replay.MaxBatch of them, with one call
+// on a context of its own.
+func (r *Receiver) finishAll(ctx context.Context, f []replay.Finish) {
+	if len(f) == 0 {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	_, _ = r.store.Finish(ctx, r.options.Group, f)
 }
 
 // noteSettled keeps the account of releases that the broker counts.
