@@ -91,18 +91,31 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 	r.noteRejected(ctx, all)
 }
 
-// begin makes one call to the replay store, which has to answer while the locks of the
-// messages live: a claim that came later would be worth nothing.
+// begin makes one call to the replay store, which has to answer while a lock of the
+// messages lives: a claim that came later would be worth nothing. One lock that ends earlier
+// than the others, or has ended, says nothing about the store.
 func (r *Receiver) begin(ctx context.Context, requests []replay.Request, of []*taken) ([]replay.Claim, error) {
-	end := time.Now().Add(storeTimeout)
-	for _, t := range of {
-		if until := t.d.raw.LockedUntil; !until.IsZero() && until.Before(end) {
-			end = until
-		}
-	}
-	ctx, cancel := context.WithDeadline(ctx, end)
+	ctx, cancel := context.WithTimeout(ctx, beginLimit(of, time.Now()))
 	defer cancel()
 	return r.store.Begin(ctx, r.options.Group, requests)
+}
+
+// beginLimit is how long the store may take to claim messages: until the last of their
+// locks ends, for storeTimeout at most. Messages whose locks have ended do not count: the
+// clock of the broker that says so may be another than this one's.
+func beginLimit(of []*taken, now time.Time) time.Duration {
+	limit := time.Duration(0)
+	for _, t := range of {
+		until := t.d.raw.LockedUntil
+		if until.IsZero() {
+			return storeTimeout
+		}
+		limit = max(limit, until.Sub(now))
+	}
+	if limit <= 0 {
+		return storeTimeout
+	}
+	return min(limit, storeTimeout)
 }
 
 // claimed takes in the store's answer for one message.

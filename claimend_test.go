@@ -116,3 +116,50 @@ func TestStoreThatHangsLeavesTheBrokerItsTime(t *testing.T) {
 		}
 	})
 }
+
+// One message whose lock has ended, or ends at once, is no outage of the store for the
+// others of its batch.
+func TestShortLockIsNoOutage(t *testing.T) {
+	for name, lock := range map[string]time.Duration{"ended": -time.Minute, "ends now": 0, "ends soon": time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+				const n = 3
+				for range n {
+					x.send(&queue.Message{Body: []byte("a")})
+				}
+				s.begin = func(ctx context.Context, all []replay.Request) ([]replay.Claim, error) {
+					select { // the round trip
+					case <-time.After(20 * time.Millisecond):
+						return s.Store.Begin(ctx, orders, all)
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				}
+				h := &hostileBroker{deliver: func(d []*driver.Delivery) { d[0].LockedUntil = time.Now().Add(lock) }}
+				r := x.receiverOf(x.hostile(h, time.Hour, nil), nil)
+				all, err := r.Receive(x.Context(), n)
+				x.must(err)
+				if len(all) != n {
+					x.Fatalf("%d of %d delivered, rejected %v", len(all), n, x.rejected)
+				}
+				for _, d := range all {
+					x.must(d.Complete(x.Context()))
+				}
+			})
+		})
+	}
+}
+
+// A store that does not answer while the locks live is away.
+func TestClaimAfterTheLocksIsAnOutage(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		x.send(&queue.Message{Body: []byte("a")})
+		s.begin = func(ctx context.Context, _ []replay.Request) ([]replay.Claim, error) { return nil, hang(ctx) }
+		h := &hostileBroker{deliver: func(d []*driver.Delivery) { d[0].LockedUntil = time.Now().Add(5 * time.Second) }}
+		begin := time.Now()
+		x.none(x.receiverOf(x.hostile(h, time.Hour, nil), nil), queue.ErrReplayStore)
+		if took := time.Since(begin); took < 5*time.Second || took > 6*time.Second {
+			x.Errorf("took %s, want the 5 s of the lock", took)
+		}
+	})
+}
