@@ -41,7 +41,7 @@ type BatcherOptions struct {
 	MaxAttempts int
 
 	// Breaker guards the calls to the broker: while it is open, batches wait.
-	// If its Open is 0, its FirstOpen is 1 s by default.
+	// If its Open and FirstOpen are 0, they are 8 s and 1 s.
 	Breaker backoff.BreakerOptions
 }
 
@@ -132,7 +132,8 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 		b.o.MaxAttempts = 8
 	}
 	if b.o.Breaker.Open == 0 && b.o.Breaker.FirstOpen == 0 {
-		b.o.Breaker.FirstOpen = time.Second // a short outage is over in seconds
+		// A short outage is over in seconds, and a long one too: one call in 8 s burdens no broker.
+		b.o.Breaker.FirstOpen, b.o.Breaker.Open = time.Second, 8*time.Second
 	}
 	var err error
 	if b.breaker, err = backoff.NewBreaker(&b.o.Breaker); err != nil {

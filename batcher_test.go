@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/queuetest"
 )
 
 // batching returns a Batcher over a broker whose Send is intercepted.
@@ -294,6 +295,27 @@ func TestBatchSenderCountsCallsOnly(t *testing.T) {
 		}
 		if !slices.Equal(states, []backoff.State{backoff.Open}) {
 			x.Errorf("the breaker went through %v, want open after two failures in a row", states)
+		}
+		x.must(b.Close(x.Context()))
+	})
+}
+
+// A broker that is back after a long outage gets the waiting messages within seconds.
+func TestBatchSenderIsBackAfterALongOutage(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const outage = 97 * time.Second
+		begin := time.Now()
+		b := x.batching(&queue.BatcherOptions{MaxAttempts: 100}, func(m []*driver.Message) []driver.SendResult {
+			if time.Since(begin) < outage {
+				return slices.Repeat([]driver.SendResult{{Err: queuetest.Unavailable()}}, len(m))
+			}
+			return nil
+		})
+		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("a")}); err != nil {
+			x.Fatal(err)
+		}
+		if late := time.Since(begin) - outage; late > 15*time.Second {
+			x.Errorf("sent %s after the end of the outage, want at most the 8 s of the breaker and the delay of a retry", late)
 		}
 		x.must(b.Close(x.Context()))
 	})
