@@ -511,9 +511,12 @@ func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait
 			failed[p.m.SessionID] = true
 		}
 	}
-	behind := b.withdraw(line, failed) // before any caller knows of the failure
+	var behind []*pendingSend
 	for _, p := range done {
 		p.out.conclude(b.s.queue)
+		if p.out.result.Err != nil {
+			behind = append(behind, b.withdraw(line, p.m.SessionID, failed)...)
+		}
 		b.answer(p, p.out.result)
 	}
 	b.answerAll(behind, wrap("send", b.s.queue, ErrNotSent))
@@ -523,28 +526,36 @@ func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait
 // fail answers what is left of a batch, and what waits behind it in its sessions.
 func (b *Batcher) fail(line *batchLine, batch []*pendingSend, err error) {
 	failed := make(map[string]bool)
+	var left, behind []*pendingSend
 	for _, p := range batch {
-		if p.m.SessionID != "" {
+		if p.out == nil || !p.out.answered {
 			failed[p.m.SessionID] = true
+			left = append(left, p)
 		}
 	}
-	behind := b.withdraw(line, failed)
-	b.answerAll(batch, err)
+	for i, p := range left {
+		behind = append(behind, b.withdraw(line, p.m.SessionID, failed)...)
+		b.answerAll(left[i:i+1], err)
+	}
 	b.answerAll(behind, wrap("send", b.s.queue, ErrNotSent))
 }
 
-// withdraw takes the waiting messages of sessions out of the line.
-func (b *Batcher) withdraw(line *batchLine, sessions map[string]bool) (out []*pendingSend) {
-	if len(sessions) == 0 {
+// withdraw takes the waiting messages of a session in failed out of the line, and the session
+// out of failed. It is called right before the first failure of the session is answered:
+// what is accepted until then was accepted by a caller that does not know of the failure,
+// and what is accepted later by one that may repair it.
+func (b *Batcher) withdraw(line *batchLine, session string, failed map[string]bool) (out []*pendingSend) {
+	if session == "" || !failed[session] {
 		return nil
 	}
+	delete(failed, session)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	hurried := line.hurried
 	kept := line.waiting[:0]
 	for i, p := range line.waiting {
 		switch {
-		case !sessions[p.m.SessionID]:
+		case session != p.m.SessionID:
 			kept = append(kept, p)
 		default:
 			out = append(out, p)
