@@ -53,7 +53,8 @@ type BatcherOptions struct {
 // not tried again on a broker that drops none, if it may have arrived (ErrUnconfirmed).
 //
 // A message is sealed when the breaker lets its first attempt through, so that waiting
-// out an outage does not age it. One that was tried and is older than half of the
+// out an outage does not age it. If the key provider does not answer, the batch is tried
+// again after Retry, at the earliest after 1 s, doubling to 30 s. One that was tried and is older than half of the
 // sender's MaxMessageAge is tried no more: it would expire before it is received.
 //
 // If a message of a session fails for good, those of its session that were accepted
@@ -381,9 +382,9 @@ func (b *Batcher) send(line *batchLine, batch []*pendingSend) {
 		if out == nil {
 			var err error
 			sealed = time.Now()
-			if out, err = b.prepare(batch); err != nil {
+			if out, err = b.prepare(batch, last); err != nil {
 				permit.Unused()
-				if last || !errors.Is(err, ErrKeyProvider) || !sleepUntil(b.ctx, time.Now().Add(delay)) {
+				if last || !errors.Is(err, ErrKeyProvider) || !sleepUntil(b.ctx, time.Now().Add(max(delay, keysDelay.Longest(attempt)))) {
 					b.fail(line, batch, err)
 					return
 				}
@@ -422,8 +423,14 @@ func (b *Batcher) admit() (backoff.Permit, bool) {
 	}
 }
 
-// prepare seals a batch.
-func (b *Batcher) prepare(batch []*pendingSend) ([]outgoing, error) {
+// keysDelay is how long a batch waits at least for a key provider that does not answer: a
+// keys.Cached holds a failure for as long, and would answer an earlier attempt with it.
+var keysDelay = backoff.Exponential{First: time.Second, Max: 30 * time.Second}
+
+// prepare seals a batch. If the key provider does not answer for one message, it fails for
+// all: a message that was numbered and sealed before would overtake it in the numbers of
+// their session. The last attempt leaves that error to the messages that it is of.
+func (b *Batcher) prepare(batch []*pendingSend, last bool) ([]outgoing, error) {
 	messages := make([]*Message, len(batch))
 	for i, p := range batch {
 		messages[i] = &p.m
@@ -431,6 +438,12 @@ func (b *Batcher) prepare(batch []*pendingSend) ([]outgoing, error) {
 	out, err := b.s.prepare(b.ctx, stream.Plain, messages)
 	if err != nil {
 		return nil, err
+	}
+	if i := slices.IndexFunc(out, func(o outgoing) bool { return errors.Is(o.result.Err, ErrKeyProvider) }); i >= 0 && !last {
+		for k := range out {
+			out[k].number.Void()
+		}
+		return nil, out[i].result.Err
 	}
 	for i, p := range batch {
 		p.out = &out[i]
