@@ -10,6 +10,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/intake"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
@@ -274,18 +275,30 @@ func (r *Receiver) askAgain(ctx context.Context, o intake.Outage) intake.Answer 
 	if r.keyChanged() != nil {
 		return intake.Away
 	}
-	return askKeys(ctx, r.opener.Valid, o.KeyID)
+	return r.askKeys(ctx, o.KeyID)
 }
 
-// askKeys asks the key provider again for the key that it could not give.
-func askKeys(ctx context.Context, p keys.Provider, id keys.ID) intake.Answer {
-	if _, err := p.ValidKeyIDs(ctx); err != nil {
+// askKeys asks the key provider again for the key that it could not give, and what opens
+// messages with it. A CryptoProvider of the application's own may be away although its keys
+// are not: only a message can tell.
+func (r *Receiver) askKeys(ctx context.Context, id keys.ID) intake.Answer {
+	if _, err := r.opener.Valid.ValidKeyIDs(ctx); err != nil || !hasAnswer(ctx, r.opener.Valid, id) {
 		return intake.Away
 	}
-	if _, err := p.GetKey(ctx, id); err != nil && !errors.Is(err, keys.ErrNotFound) {
-		return intake.Away
+	c, ok := r.opener.Crypto.(*sealing.Cipher)
+	switch {
+	case !ok:
+		return intake.NeedsMessage
+	case c.Keys() != keys.Provider(r.opener.Valid) && !hasAnswer(ctx, c.Keys(), id):
+		return intake.Away // an AESGCM over a provider of its own
 	}
 	return intake.Back
+}
+
+// hasAnswer reports whether the provider answers for a key: also that it does not exist.
+func hasAnswer(ctx context.Context, p keys.Provider, id keys.ID) bool {
+	_, err := p.GetKey(ctx, id)
+	return err == nil || errors.Is(err, keys.ErrNotFound)
 }
 
 // reportGap tells that a message came before the one that its sender sent before it in

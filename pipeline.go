@@ -148,6 +148,7 @@ func (r *Receiver) decide(ctx context.Context, all []taken, permit *intake.Permi
 		// First, so that a forgery which stands in front of a good message is known as one.
 		if t := &all[i]; t.d.Encrypted {
 			r.opened(ctx, permit, t.d.KeyID)
+			permit.Answered(ctx) // also if the message is a copy, or expired
 		}
 	}
 	policy := intake.Policy{
@@ -165,6 +166,9 @@ func (r *Receiver) decide(ctx context.Context, all []taken, permit *intake.Permi
 		}
 		t.action = intake.Decide(r.verdict(ctx, t, permit), policy)
 		blocked = blocked || t.action.Blocks
+		if t.finding == intake.Rejected {
+			permit.Passed() // unless the verdict has ended it
+		}
 	}
 }
 
@@ -199,6 +203,9 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 			r.limitWait(t, &v)
 		case driver.ReasonKeyProvider, driver.ReasonReplayStore:
 			v.Wait = permit.Unanswered(ctx, intake.Outage{Reason: v.Reason, KeyID: t.d.KeyID, Cause: t.err})
+			if v.Reason == driver.ReasonKeyProvider {
+				v.Wait = r.spread(v.Wait, v.Count) // a CryptoProvider that is away is tried with messages
+			}
 		}
 	}
 	return v
