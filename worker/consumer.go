@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -281,32 +282,38 @@ func (c *consumer) dispatch(j job) {
 }
 
 // handleAlone handles one message, which holds one slot, while no other of the queue is
-// handled. It returns when the message is settled.
+// handled. It returns when the message is settled, or has had its time.
 func (c *consumer) handleAlone(ctx context.Context, j job) {
 	done := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(done) })
 	c.pool.handlers.Go(func() {
-		defer close(done)
+		defer goOn()
 		defer c.pool.slots.release(c.share, 1)
-		if c.isolate(ctx, j, messageLock{j.delivery}) {
-			defer c.isolated.leaveAlone()
+		if turn := c.isolate(ctx, j, messageLock{j.delivery}); turn != nil {
+			defer turn.leave()
+			turn.limit(c.patience(), goOn)
 			c.handle(j)
 		}
 	})
 	<-done
 }
 
+// patience is how long a message is handled alone: until a handler that heeds the end of
+// its context has returned.
+func (c *consumer) patience() time.Duration { return c.o.MaxProcessing + c.pool.o.CancelGrace }
+
 // isolate waits until a message may be handled alone, and extends its lock l meanwhile. If
-// ctx ends first it gives the message back and reports false.
-func (c *consumer) isolate(ctx context.Context, j job, l lock) bool {
+// ctx ends first it gives the message back and returns nil.
+func (c *consumer) isolate(ctx context.Context, j job, l lock) *turn {
 	waiting := &lease{lock: l, cancel: func(error) {}, id: j.delivery.ID}
 	c.renewer.keep(waiting, time.Now())
-	ok := c.isolated.enterAlone(ctx)
+	turn := c.isolated.enterAlone(ctx)
 	c.renewer.drop(waiting)
-	if !ok {
+	if turn == nil {
 		j.permit.Unused()
 		c.giveBack(j.delivery)
 	}
-	return ok
+	return turn
 }
 
 // worker handles j and then what comes, until the consumer stops fetching. There are as

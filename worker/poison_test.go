@@ -209,3 +209,59 @@ func TestASuspectDoesNotWaitForEver(t *testing.T) {
 		x.must(stop())
 	})
 }
+
+// A suspect that never returns keeps its slot, and not its queue: the others go on when its
+// time is over.
+func TestAHangingSuspectGivesWay(t *testing.T) {
+	for _, sessions := range []bool{false, true} {
+		inBubble(t, nil, func(x *fixture) {
+			message := func(id string) {
+				m := &queue.Message{ID: id, Body: []byte("x")}
+				if sessions {
+					m.SessionID = id
+				}
+				x.send(m)
+			}
+			const suspects, others = 3, 20
+			for i := range suspects {
+				message(fmt.Sprint("suspect", i))
+			}
+			killed{x}.take(1, suspects)
+			for i := range others {
+				message(fmt.Sprint("other", i))
+			}
+			hung := make(chan struct{})
+			var mu sync.Mutex
+			handled := make(map[string]time.Time)
+			begin := time.Now()
+			h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+				if d.ID[0] == 's' {
+					<-hung
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				handled[d.ID] = time.Now()
+				return nil
+			})
+			_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 5, CancelGrace: 5 * time.Second}, &worker.HandleOptions{Sessions: sessions, MaxProcessing: time.Minute})
+			x.wait(10 * time.Minute)
+			mu.Lock()
+			if len(handled) != others {
+				x.Errorf("sessions %t: %d of %d others were handled in 10 minutes", sessions, len(handled), others)
+			}
+			for id, at := range handled {
+				if took := at.Sub(begin); took > 4*time.Minute { // a minute and 5 s for each suspect
+					x.Errorf("sessions %t: %s was handled after %s", sessions, id, took)
+				}
+			}
+			mu.Unlock()
+			close(hung)
+			x.wait(time.Minute)
+			x.must(stop())
+			if n := len(x.stored(orders)); n != 0 {
+				x.Errorf("sessions %t: %d messages are left", sessions, n)
+			}
+		})
+	}
+}

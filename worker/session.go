@@ -153,10 +153,12 @@ func (c *consumer) handleEntered(ctx context.Context, s *queue.Session, j job) s
 		return c.handleInSession(s, j)
 	}
 	c.isolated.leave()
-	if !c.isolate(ctx, j, c.claimOf(j)) {
+	turn := c.isolate(ctx, j, c.claimOf(j))
+	if turn == nil {
 		return settlement{disposition: driver.Lost}
 	}
-	defer c.isolated.leaveAlone()
+	defer turn.leave()
+	turn.limit(c.patience(), func() {}) // the other sessions go on
 	return c.handleInSession(s, j)
 }
 
