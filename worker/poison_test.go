@@ -12,6 +12,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/worker"
 )
 
@@ -207,6 +208,70 @@ func TestASuspectDoesNotWaitForEver(t *testing.T) {
 		}
 		close(hung)
 		x.must(stop())
+	})
+}
+
+// lossySessions fails to renew the sessions whose ID is lost.
+type lossySessions struct {
+	driver.Broker
+	lost string
+}
+
+func (p lossySessions) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return lossyQueue{q, p.lost}, err
+}
+
+type lossyQueue struct {
+	driver.Queue
+	lost string
+}
+
+func (q lossyQueue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+	s, err := q.Queue.AcceptSession(ctx, id, wait)
+	if err != nil || s.ID() != q.lost {
+		return s, err
+	}
+	return lossySession{s}, nil
+}
+
+type lossySession struct{ driver.Session }
+
+func (lossySession) RenewSession(context.Context) (time.Time, error) {
+	return time.Time{}, driver.Errorf(driver.SessionLost, "another receiver has it")
+}
+
+// A message whose session is lost while it waits to be handled alone is not handled: another
+// receiver may have it by then.
+func TestASuspectOfALostSessionIsNotHandled(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "suspect", SessionID: "lost", Body: []byte("x")})
+		killed{x}.take(1, 1)
+		c, err := queue.New(lossySessions{x.broker, "lost"}, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		held, err := r.AcceptSession(x.Context(), "lost")
+		x.must(err)
+		x.send(&queue.Message{ID: "slow", SessionID: "kept", Body: []byte("x")})
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			if d.ID == "slow" {
+				time.Sleep(25 * time.Second) // longer than half of a lock, when a renewal is due
+				return nil
+			}
+			x.Errorf("delivery %d of a lost session was handled", d.Count)
+			return nil
+		})
+		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
+		x.wait(time.Second)
+		x.must(held.Close(x.Context())) // the suspect comes second, and waits for the other
+		x.wait(28 * time.Second)
+		x.must(stop())
+		if n := len(x.stored(orders)); n != 1 {
+			x.Errorf("%d messages are left, want that of the lost session", n)
+		}
+		x.must(c.Close(x.Context()))
 	})
 }
 
