@@ -236,14 +236,15 @@ func retryAfter(err error) time.Duration {
 
 // fetchMessages receives up to n messages, for which n slots are taken. Suspects says that
 // there were messages that have to be handled alone: the first of them was, and the
-// others were given back.
+// others were given back. On a broker that counts a release as a delivery none is given
+// back: each waits for its turn.
 func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, suspects bool, err error) {
 	batch, err := c.receiver.Fetch(ctx, n)
 	c.pool.slots.release(c.share, n-len(batch.Deliveries))
 	if len(batch.Deliveries) == 0 {
 		test.Unused()
 	}
-	var alone *job
+	var alone []job
 	for i, d := range batch.Deliveries {
 		j := job{delivery: d}
 		if i == 0 {
@@ -252,18 +253,16 @@ func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit
 		switch {
 		case !c.suspects(d):
 			c.dispatch(j)
-		case alone == nil:
-			alone = &j
+		case len(alone) == 0 || !c.caps.ReleaseUncounted:
+			alone = append(alone, j)
 		default:
 			j.permit.Unused()
 			c.giveBack(d)
 			c.pool.slots.release(c.share, 1)
 		}
 	}
-	if alone != nil {
-		c.handleAlone(ctx, *alone)
-	}
-	return len(batch.Deliveries) + len(batch.Rejected), alone != nil, err
+	c.handleAlone(ctx, alone)
+	return len(batch.Deliveries) + len(batch.Rejected), len(alone) > 0, err
 }
 
 // suspects reports whether d is to be handled alone.
@@ -281,21 +280,24 @@ func (c *consumer) dispatch(j job) {
 	}
 }
 
-// handleAlone handles one message, which holds one slot, while no other of the queue is
-// handled. It returns when the message is settled, or has had its time.
-func (c *consumer) handleAlone(ctx context.Context, j job) {
-	done := make(chan struct{})
-	goOn := sync.OnceFunc(func() { close(done) })
-	c.pool.handlers.Go(func() {
-		defer goOn()
-		defer c.pool.slots.release(c.share, 1)
-		if turn := c.isolate(ctx, j, messageLock{j.delivery}); turn != nil {
-			defer turn.leave()
-			turn.limit(c.patience(), goOn)
-			c.handle(j)
-		}
-	})
-	<-done
+// handleAlone handles messages, of which each holds one slot, while no other of the queue
+// is handled. It returns when each is settled, or has had its time.
+func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
+	var turns sync.WaitGroup
+	for _, j := range jobs {
+		turns.Add(1)
+		over := sync.OnceFunc(turns.Done)
+		c.pool.handlers.Go(func() {
+			defer over()
+			defer c.pool.slots.release(c.share, 1)
+			if turn := c.isolate(ctx, j, messageLock{j.delivery}); turn != nil {
+				defer turn.leave()
+				turn.limit(c.patience(), over)
+				c.handle(j)
+			}
+		})
+	}
+	turns.Wait()
 }
 
 // patience is how long a message is handled alone: until a handler that heeds the end of

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -329,4 +330,88 @@ func TestAHangingSuspectGivesWay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// countedReleases is a broker that counts a release as a delivery, and says how many it saw.
+type countedReleases struct {
+	driver.Broker
+	n *atomic.Int32
+}
+
+func (p countedReleases) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return countedReleasesQueue{q, p.n}, err
+}
+
+type countedReleasesQueue struct {
+	driver.Queue
+	n *atomic.Int32
+}
+
+func (q countedReleasesQueue) Capabilities() driver.Capabilities {
+	c := q.Queue.Capabilities()
+	c.ReleaseUncounted = false
+	return c
+}
+
+func (q countedReleasesQueue) Settle(ctx context.Context, settlements []driver.Settlement) []error {
+	for _, s := range settlements {
+		if s.Kind == driver.Release {
+			q.n.Add(1)
+		}
+	}
+	return q.Queue.Settle(ctx, settlements)
+}
+
+// On a broker that counts a release as a delivery, suspects that come together wait for
+// their turns, and spend none.
+func TestSuspectsThatWaitSpendNoDelivery(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const suspects, others = 6, 800
+		var released atomic.Int32
+		c, err := queue.New(countedReleases{x.broker, &released}, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		for i := range suspects {
+			x.send(&queue.Message{ID: fmt.Sprint("suspect", i), Body: []byte("x")})
+		}
+		batch, err := r.Receive(x.Context(), suspects) // a process that is killed at once
+		x.must(err)
+		if len(batch) != suspects {
+			x.Fatalf("%d messages in hand, want %d", len(batch), suspects)
+		}
+		for range others { // so that many are fetched at a time when the locks run out
+			x.send(&queue.Message{Body: []byte("x")})
+		}
+		handled := &company{most: make(map[string]int)}
+		var mu sync.Mutex
+		most := 0
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			if d.ID[0] != 's' {
+				handled.handle(d, time.Second)
+				return nil
+			}
+			handled.handle(d, 20*time.Second) // the locks of those that wait have to be kept
+			mu.Lock()
+			defer mu.Unlock()
+			most = max(most, d.Count)
+			return nil
+		})
+		_, stop := x.run(r, h, nil, nil)
+		x.wait(5 * time.Minute)
+		x.must(stop())
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range suspects {
+			if with := handled.most[fmt.Sprint("suspect", i)]; with != 1 {
+				x.Errorf("suspect %d was handled beside %d others, want alone", i, with-1)
+			}
+		}
+		if n := released.Load(); n != 0 || most != 2 {
+			x.Errorf("%d deliveries were spent on releases, and one suspect came at delivery %d, want 0 and 2", n, most)
+		}
+		x.must(c.Close(x.Context()))
+	})
 }
