@@ -34,13 +34,22 @@ type Delivery struct {
 	kind         driver.SettleKind // how, once done
 }
 
-// Reason says why an application dead-letters a message. It is stored in cleartext beside
-// the dead letter: a code and a fixed text, never payload.
+// Reason says why an application dead-letters a message. Code and Description are stored in
+// cleartext beside the dead letter: a code and a fixed text, never payload.
 type Reason struct {
 	// Code is 1 to 64 bytes of [a-z0-9_].
 	Code string
+
 	// Description is at most 512 bytes.
 	Description string
+
+	// Detail is for the operator who looks at the dead letter (deadletter.Letter, qrt dlq
+	// show): the text of an error, a stack. It is stored sealed, under the key that is
+	// current, and opens beside this message only. Of a longer one the first 1,900 bytes
+	// are kept, or some more. It is dropped, and the message dead-lettered all the same, if
+	// encryption is not enabled, if the keys are not at hand or are a sender's, or if the
+	// CryptoProvider is not AESGCM.
+	Detail string
 }
 
 func (r Reason) validate() error {
@@ -138,11 +147,33 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 		// Before the claim is given up: the message can still be completed.
 		return wrap("dead-letter", d.Queue, driver.Unsupported("dead-lettering"))
 	}
-	err := d.settle(ctx, "dead-letter", driver.Settlement{Kind: driver.MoveToDeadLetter, Reason: reason.Code, Description: reason.Description})
+	err := d.settle(ctx, "dead-letter", driver.Settlement{Kind: driver.MoveToDeadLetter, Reason: reason.Code, Description: d.describe(ctx, reason)})
 	if err == nil {
 		d.r.obs.DeadLettered(ctx, d.r.obs.Source, observe.DeadLettered{Reason: reason.Code})
 	}
 	return err
+}
+
+// detailTimeout bounds how long a key provider keeps a message from being dead-lettered.
+const detailTimeout = 2 * time.Second
+
+// describe returns what is stored of a reason beside its code.
+func (d *Delivery) describe(ctx context.Context, reason Reason) string {
+	r := d.r
+	if reason.Detail == "" || !r.cfg.Enabled || r.sealer == nil {
+		return reason.Description
+	}
+	ctx, cancel := context.WithTimeout(ctx, detailTimeout)
+	defer cancel()
+	text, f := r.sealer.AppendDetail(ctx, reason.Description, reason.Detail, d.raw.Body)
+	if f == nil {
+		return text
+	}
+	if !errors.Is(f, errors.ErrUnsupported) {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "Dead letter without its detail, which could not be sealed",
+			slog.String("queue", r.queue), slog.String("message_id", d.ID), slog.String("error", f.Error()))
+	}
+	return reason.Description
 }
 
 // Renew extends the lock, and with replay protection the claim, by a full lock time. It
