@@ -339,7 +339,7 @@ END
 $fn$;
 
 -- send stores messages and returns the place of each: that of the first for a
--- repeat, 0 if the queue is full.
+-- repeat, 0 if the queue is full. A repeat stands behind its first in the lists.
 CREATE FUNCTION {schema}.send(q bigint, ids text[], sessions text[], correlations text[], types text[], attributes bytea[],
 	traces bytea[], sealed boolean[], not_before timestamptz[], ttl bigint[], dedups text[], bodies bytea[])
 	RETURNS bigint[] LANGUAGE plpgsql SECURITY DEFINER {settings} AS $fn$
@@ -350,6 +350,7 @@ DECLARE
 	owners text[];
 	places bigint[];
 	fresh boolean[];
+	refused bigint[] := '{}';
 	room bigint;
 	i integer;
 	first bigint;
@@ -387,10 +388,13 @@ BEGIN
 		FOR i IN 1..n LOOP
 			IF fresh[i] AND room <= 0 THEN
 				DELETE FROM dedup WHERE queue = q AND id = dedups[i] AND seq = places[i];
+				refused := refused || places[i];
 				places[i] := 0;
 				fresh[i] := false;
 			ELSIF fresh[i] THEN
 				room := room - 1;
+			ELSIF places[i] = ANY (refused) THEN
+				places[i] := 0; -- a repeat of what is not stored
 			END IF;
 		END LOOP;
 	END IF;

@@ -175,6 +175,35 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// TestFullRepeat: a repeat of a message that the full queue refused is refused too; one
+// of a message that is stored is confirmed.
+func TestFullRepeat(t *testing.T) {
+	t.Parallel()
+	rawURL, _ := newSchema(t, "")
+	b := open(t, rawURL, nil)
+	if err := b.Declare(t.Context(), "q", &postgresqueue.QueueOptions{DedupWindow: time.Hour, MaxMessages: 1}); err != nil {
+		t.Fatal(err)
+	}
+	q, err := b.Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := q.Send(t.Context(), []*driver.Message{{ID: "1", DedupID: "a"}})
+	if stored[0].Err != nil {
+		t.Fatal(stored[0].Err)
+	}
+	got := q.Send(t.Context(), []*driver.Message{{ID: "2", DedupID: "b"}, {ID: "3", DedupID: "a"}, {ID: "4", DedupID: "b"}})
+	if !errors.Is(got[0].Err, driver.ErrFull) || !errors.Is(got[2].Err, driver.ErrFull) {
+		t.Errorf("a message of which nothing is stored, and its repeat: %v and %v, want %v twice", got[0].Err, got[2].Err, driver.ErrFull)
+	}
+	if got[1] != stored[0] {
+		t.Errorf("a repeat of what is stored: %+v, want %+v", got[1], stored[0])
+	}
+	if n, err := take(q, 10); n != 1 || err != nil {
+		t.Errorf("took %d messages, %v; want 1", n, err)
+	}
+}
+
 // roleStatements returns the SQL of docs/brokers/postgres.md for a schema.
 func roleStatements(t *testing.T, schema string) string {
 	t.Helper()
