@@ -761,6 +761,7 @@ $fn$;
 -- gives up. It returns whether it moved rows.
 CREATE FUNCTION {schema}.tend(q bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER {settings} SET lock_timeout = '100ms' AS $fn$
 DECLARE
+	old text[];
 	live bigint;
 	bytes bigint;
 	sums tally[];
@@ -769,12 +770,16 @@ DECLARE
 	sessions boolean;
 	contents boolean := false;
 BEGIN
-	DELETE FROM session s USING (
+	LOCK TABLE message IN ACCESS SHARE MODE;
+	SELECT array_agg(o.id) INTO old FROM (
 		SELECT x.id FROM session x JOIN queue k ON k.id = x.queue
 		WHERE x.queue + 2 = q + 2 AND x.state IS NOT NULL AND x.token IS NULL AND x.touched < clock_timestamp() - span(k.retention)
 			AND NOT EXISTS (SELECT 1 FROM message m WHERE m.queue + 3 = q + 3 AND m.session = x.id)
-		ORDER BY x.touched LIMIT 256 FOR UPDATE SKIP LOCKED
-	) old WHERE s.queue = q AND s.id = old.id;
+		ORDER BY x.touched LIMIT 256 FOR UPDATE OF x SKIP LOCKED
+	) o;
+	-- With the locks: a send may have committed since that statement's snapshot.
+	DELETE FROM session s WHERE s.queue = q AND s.id = ANY (old)
+		AND NOT EXISTS (SELECT 1 FROM message m WHERE m.queue + 3 = q + 3 AND m.session = s.id);
 	PERFORM 1 FROM meta FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
 		RETURN false; -- another tend runs
