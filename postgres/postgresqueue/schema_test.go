@@ -72,15 +72,7 @@ func TestSchema(t *testing.T) {
 	refused(t, "a newer schema", rawURL, nil, postgresqueue.ErrNewer, "update this program")
 	sql(t, `UPDATE `+schema+`.meta SET version = 1`)
 	_ = open(t, rawURL, nil)
-	for _, alteration := range []struct{ do, undo string }{
-		{`CREATE FUNCTION ` + schema + `.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `DROP FUNCTION ` + schema + `.mine()`},
-		{`CREATE RULE keep AS ON DELETE TO ` + schema + `.content DO INSTEAD NOTHING`, `DROP RULE keep ON ` + schema + `.content`},
-		{`CREATE OR REPLACE FUNCTION ` + schema + `.span(us bigint) RETURNS interval LANGUAGE sql AS $$ SELECT interval '1 day' $$`, ``},
-	} {
-		sql(t, alteration.do)
-		refused(t, alteration.do, rawURL, nil, postgresqueue.ErrAltered, "changed by other hands")
-		sql(t, alteration.undo)
-	}
+	testAlterations(t, rawURL, schema)
 	other, foreign := newSchema(t, "")
 	sql(t, `CREATE SCHEMA `+foreign, `CREATE TABLE `+foreign+`.accounts (n int)`)
 	refused(t, "a schema of another program", other, nil, postgresqueue.ErrForeign, "choose another name")
