@@ -86,22 +86,27 @@ func TestURL(t *testing.T) {
 	t.Parallel()
 	const base = "postgres://u:s3cret@127.0.0.1:1/db"
 	for query, want := range map[string]string{
-		"?schema=Robert')--":                 "name of the schema",
-		"?schema=pg_mine":                    "name of the schema",
-		"?schema=" + strings.Repeat("a", 41): "name of the schema",
-		"?poll=1ns":                          "Poll",
-		"?poll=s3cret":                       "parameter poll must be a duration",
-		"?max_deliveries=0":                  "max_deliveries must be a number",
-		"?pooled=yes":                        "pooled must be true or false",
-		"?must_exist=":                       "must_exist must be given once",
-		"?s3cret=1":                          "unknown parameter; known: application_name",
-		"?timeout=1s&timeout=2s":             "given once",
-		"#s3cret":                            "write %23",
-		"?lock=1ms":                          "a lock of 1ms",
+		"?schema=Robert')--":                   "name of the schema",
+		"?schema=pg_mine":                      "name of the schema",
+		"?schema=" + strings.Repeat("a", 41):   "name of the schema",
+		"?poll=1ns":                            "Poll",
+		"?poll=s3cret":                         "parameter poll must be a duration",
+		"?max_deliveries=0":                    "max_deliveries must be a number",
+		"?pooled=yes":                          "pooled must be true or false",
+		"?must_exist=":                         "must_exist must be given once",
+		"?s3cret=1":                            "unknown parameter; known: application_name",
+		"?timeout=1s&timeout=2s":               "given once",
+		"?sslmode=":                            "sslmode must be given once",
+		"?sslmode=verify-full&sslmode=disable": "sslmode must be given once",
+		"?host=a&host=b":                       "host must be given once",
+		"?target_session_attrs=":               "target_session_attrs must be given once",
+		"#s3cret":                              "write %23",
+		"?lock=1ms":                            "a lock of 1ms",
 	} {
 		refused(t, query, base+query, nil, nil, want)
 	}
 	refused(t, "another scheme", "mysql://u:s3cret@h/db", nil, nil, "use postgres://")
+	refused(t, "a server elsewhere with an empty sslmode", "postgres://u:s3cret@db.example.com/db?sslmode=", nil, nil, "sslmode must be given once")
 	refused(t, "a server elsewhere without encryption", "postgres://u:s3cret@db.example.com/db", nil, nil, "sslmode=verify-full")
 	refused(t, "no server", base, &postgresqueue.Options{Timeout: 5 * time.Second}, driver.ErrUnavailable, "")
 }
