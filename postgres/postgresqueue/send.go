@@ -22,29 +22,18 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 		}
 		return results
 	}
-	if q.queue < 0 {
-		return fail(driver.Unsupported("sending to a dead-letter queue"))
-	}
-	if err := q.usable(ctx); err != nil {
+	b, err := q.batch(ctx, m, func(i int, err error) error {
+		results[i].Err = err
+		return nil
+	})
+	if err != nil {
 		return fail(err)
-	}
-	if len(m) > MaxBatch {
-		return fail(&driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{What: "batch", Size: len(m), Limit: MaxBatch, Unit: "messages"}})
-	}
-	var b batch
-	for i := range m {
-		if results[i].Err = q.check(m[i]); results[i].Err == nil {
-			b.add(i, m[i])
-		}
-	}
-	if limit := q.Capabilities().MaxBatchBytes; b.bytes > limit {
-		return fail(driver.NewTooLarge("batch", b.bytes, limit))
 	}
 	if len(b.places) == 0 {
 		return results
 	}
 	var stored []int64
-	err := q.broker.request(ctx, func(ctx context.Context, c *conn) (err error) {
+	err = q.broker.request(ctx, func(ctx context.Context, c *conn) (err error) {
 		stored, err = b.store(ctx, c, q.broker.options.Schema, q.queue)
 		return err
 	})
@@ -53,13 +42,41 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 	}
 	for k, i := range b.places {
 		if stored[k] == 0 {
-			results[i].Err = driver.Errorf(driver.Full, "the queue has reached its limit of messages")
+			results[i].Err = errFull
 			continue
 		}
 		results[i].BrokerID = brokerID(stored[k])
 	}
 	q.broker.announce(q.queue)
 	return results
+}
+
+var errFull = driver.Errorf(driver.Full, "the queue has reached its limit of messages")
+
+// batch checks messages and puts them into one call. A message that this broker does not
+// carry is left out, if refused returns nil.
+func (q *Queue) batch(ctx context.Context, m []*driver.Message, refused func(i int, err error) error) (*batch, error) {
+	if q.queue < 0 {
+		return nil, driver.Unsupported("sending to a dead-letter queue")
+	}
+	if err := q.usable(ctx); err != nil {
+		return nil, err
+	}
+	if len(m) > MaxBatch {
+		return nil, &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{What: "batch", Size: len(m), Limit: MaxBatch, Unit: "messages"}}
+	}
+	b := new(batch)
+	for i := range m {
+		if err := q.check(m[i]); err == nil {
+			b.add(i, m[i])
+		} else if err := refused(i, err); err != nil {
+			return nil, err
+		}
+	}
+	if limit := q.Capabilities().MaxBatchBytes; b.bytes > limit {
+		return nil, driver.NewTooLarge("batch", b.bytes, limit)
+	}
+	return b, nil
 }
 
 // check refuses what this broker does not carry.

@@ -20,27 +20,9 @@ import (
 // sends and settlements in them wait for it: send last, and commit. Receivers are
 // notified by the commit, unless Options.Pooled is set.
 func (q *Queue) SendTx(ctx context.Context, tx pgx.Tx, m []*driver.Message) error {
-	if q.queue < 0 {
-		return driver.Unsupported("sending to a dead-letter queue")
-	}
-	if err := q.usable(ctx); err != nil {
+	b, err := q.batch(ctx, m, func(i int, err error) error { return fmt.Errorf("message %d: %w", i, err) })
+	if err != nil || len(m) == 0 {
 		return err
-	}
-	if len(m) > MaxBatch {
-		return &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{What: "batch", Size: len(m), Limit: MaxBatch, Unit: "messages"}}
-	}
-	var b batch
-	for i := range m {
-		if err := q.check(m[i]); err != nil {
-			return fmt.Errorf("message %d: %w", i, err)
-		}
-		b.add(i, m[i])
-	}
-	if limit := q.Capabilities().MaxBatchBytes; b.bytes > limit {
-		return driver.NewTooLarge("batch", b.bytes, limit)
-	}
-	if len(m) == 0 {
-		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, q.broker.options.Timeout)
 	defer cancel()
@@ -56,7 +38,7 @@ func (q *Queue) SendTx(ctx context.Context, tx pgx.Tx, m []*driver.Message) erro
 	}
 	for i, place := range stored {
 		if place == 0 {
-			return driver.Errorf(driver.Full, "the queue has reached its limit of messages at message %d", i)
+			return fmt.Errorf("message %d: %w", i, errFull)
 		}
 	}
 	return nil
