@@ -259,6 +259,9 @@ CREATE FUNCTION {schema}.sweep(q bigint, t timestamptz) RETURNS void LANGUAGE pl
 DECLARE
 	m message;
 	s text;
+	blocked text[] := '{}'; -- sessions
+	seen integer;
+	swept integer := 0;
 BEGIN
 	PERFORM 1 FROM message WHERE queue + 2 = q + 2 AND due <= t ORDER BY due LIMIT 1;
 	IF NOT FOUND THEN
@@ -274,20 +277,32 @@ BEGIN
 	FOR s IN SELECT id FROM session WHERE queue + 1 = q + 1 AND until <= t ORDER BY until LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
 		PERFORM end_session(q, s, t);
 	END LOOP;
-	FOR m IN SELECT * FROM message WHERE queue + 2 = q + 2 AND due <= t ORDER BY due LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
-		IF m.session IS NULL OR q < 0 THEN
-			PERFORM give_back(m, 0, t);
-			CONTINUE;
-		END IF;
-		PERFORM 1 FROM session WHERE queue = q AND id = m.session FOR UPDATE SKIP LOCKED;
-		IF FOUND THEN
+	LOOP
+		seen := 0;
+		FOR m IN SELECT * FROM message WHERE queue + 2 = q + 2 AND due <= t AND coalesce(session <> ALL (blocked), true)
+			ORDER BY due LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
+			seen := seen + 1;
+			IF m.session IS NULL OR q < 0 THEN
+				PERFORM give_back(m, 0, t);
+				swept := swept + 1;
+				CONTINUE;
+			END IF;
+			CONTINUE WHEN m.session = ANY (blocked);
+			PERFORM 1 FROM session WHERE queue = q AND id = m.session FOR UPDATE SKIP LOCKED;
+			IF NOT FOUND THEN
+				blocked := blocked || m.session;
+				CONTINUE;
+			END IF;
+			swept := swept + 1;
 			-- One of the same session before it may have changed it.
 			SELECT * INTO m FROM message WHERE queue = q AND seq = m.seq AND due <= t;
 			IF FOUND THEN
 				PERFORM give_back(m, 0, t);
 				PERFORM promote(q, m.session);
 			END IF;
-		END IF;
+		END LOOP;
+		-- Sessions that another transaction has locked must not stand before the others.
+		EXIT WHEN seen < 256 OR swept >= 256 OR cardinality(blocked) >= 256;
 	END LOOP;
 END
 $fn$;
