@@ -18,14 +18,7 @@ import (
 // SendTx whose transaction stays open until the test ends.
 func blockedSession(t *testing.T, rawURL, schema string, n int) driver.Queue {
 	t.Helper()
-	opened, err := open(t, rawURL, nil).Open(t.Context(), "q", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, ok := opened.(*postgresqueue.Queue)
-	if !ok {
-		t.Fatalf("a queue is a %T", opened)
-	}
+	q := openQueue(t, rawURL)
 	var list []*driver.Message
 	for i := range n {
 		list = append(list, &driver.Message{ID: fmt.Sprint(i), SessionID: "blocked", NotBefore: time.Now().Add(time.Hour)})

@@ -174,11 +174,13 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// sendArguments are those of the function send. Drivers that pass text need the types.
+const sendArguments = `$1::bigint, $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::boolean[],
+	$9::timestamptz[], $10::bigint[], $11::text[], $12::bytea[]`
+
 // store stores the messages and returns the place of each, 0 for none.
 func (b *batch) store(ctx context.Context, c querier, schema string, queue int64) (stored []int64, err error) {
-	const arguments = `$1::bigint, $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::boolean[],
-		$9::timestamptz[], $10::bigint[], $11::text[], $12::bytea[]`
-	err = c.QueryRow(ctx, `SELECT `+schema+`.send(`+arguments+`)`, queue, b.ids, b.sessions, b.correlations, b.types, b.attributes,
+	err = c.QueryRow(ctx, `SELECT `+schema+`.send(`+sendArguments+`)`, queue, b.ids, b.sessions, b.correlations, b.types, b.attributes,
 		b.traces, b.sealed, b.notBefore, b.ttl, b.dedups, b.bodies).Scan(&stored)
 	if err == nil && len(stored) != len(b.ids) {
 		err = driver.Errorf(driver.Corrupt, "the server answered for %d of %d messages", len(stored), len(b.ids))
