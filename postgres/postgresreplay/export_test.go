@@ -1,0 +1,8 @@
+package postgresreplay
+
+import "context"
+
+// OpenWithClock is Open with another clock than the server's.
+func OpenWithClock(ctx context.Context, rawURL string, o *Options, clock func(server int64) int64) (*Store, error) {
+	return open(ctx, rawURL, o, clock)
+}
