@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
 //go:embed schema.sql
@@ -89,15 +90,11 @@ func (e *engine) migrate(ctx context.Context) error {
 			if err := e.verify(ctx, tx); err != nil {
 				return err
 			}
-			return tx.QueryRow(ctx, databaseID).Scan(&e.database)
+			e.database, err = database.Identify(ctx, tx)
+			return err
 		})
 	})
 }
-
-// databaseID names the database of a connection among all servers: a broker in it has
-// the same.
-const databaseID = `SELECT 'postgres:' || system_identifier || '/' || (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-	FROM pg_catalog.pg_control_system()`
 
 // explain says what to do if the role must not create the schema.
 func explain(err error, found condition) error {

@@ -30,7 +30,7 @@ type engine struct {
 	limits   replaystate.Limits
 	pool     *pgxpool.Pool
 	clock    func(server int64) int64 // the server's clock as it is; tests have others
-	database string                   // see databaseID
+	database string                   // see Store.Database
 	id       atomic.Pointer[[16]byte] // of the memory that answered last; nil before
 
 	mu     sync.Mutex // guards what follows
