@@ -109,7 +109,10 @@ func (r *noncesReport) show(s *display.Screen) {
 	if r.Shared {
 		kind = "shared"
 	}
-	if !r.Durable {
+	switch {
+	case r.Shared && !r.Durable:
+		kind += ", may forget when its machine crashes"
+	case !r.Durable:
 		kind += ", forgotten at its end"
 	}
 	s.Printf("%s, %s, %s\n", full, display.Bytes(r.Bytes), kind)
