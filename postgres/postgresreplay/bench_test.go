@@ -162,9 +162,10 @@ func BenchmarkStore(b *testing.B) {
 	}
 }
 
-// BenchmarkSize is what streams and recent messages take in the tables, after VACUUM FULL.
+// BenchmarkSize is what streams, recent messages and records take in the tables, after VACUUM
+// FULL.
 func BenchmarkSize(b *testing.B) {
-	const streams, recent = 50_000, 50_000
+	const streams, recent, records = 20_000, 20_000, 20_000
 	server := postgres.Shared(b)
 	for b.Loop() {
 		rawURL, schema := newSchema(server)
@@ -175,14 +176,14 @@ func BenchmarkSize(b *testing.B) {
 			admin.exec2(`VACUUM FULL ` + schema + `.page`)
 			return float64(admin.number(`SELECT pg_total_relation_size('` + schema + `.stream') + pg_total_relation_size('` + schema + `.page')`))
 		}
-		consume := func(first, n int, id func(int) replay.Identity) {
-			for at := first; at < first+n; at += 1000 {
+		consume := func(n int, kind replay.FinishKind, id func(int) replay.Identity) {
+			for at := 0; at < n; at += 1000 {
 				var r []replay.Request
 				var f []replay.Finish
 				for i := at; i < at+1000; i++ {
 					q := request(0, time.Now())
 					q.ID, q.Settled = id(i), 0
-					r, f = append(r, q), append(f, replay.Finish{ID: q.ID, Token: q.Token, Kind: replay.Consumed})
+					r, f = append(r, q), append(f, replay.Finish{ID: q.ID, Token: q.Token, Kind: kind})
 				}
 				if _, err := s.Begin(b.Context(), group, r); err != nil {
 					b.Fatal(err)
@@ -193,10 +194,13 @@ func BenchmarkSize(b *testing.B) {
 			}
 		}
 		empty := size()
-		consume(0, recent, func(i int) replay.Identity { return request(i, time.Now()).ID })
+		inOrder := func(i int) replay.Identity { return request(i, time.Now()).ID }
+		consume(recent, replay.Consumed, inOrder)
 		full := size()
 		b.ReportMetric((full-empty)/recent, "B/recent")
-		consume(0, streams, func(i int) replay.Identity {
+		consume(records, replay.Parked, func(i int) replay.Identity { return inOrder(recent + i) })
+		b.ReportMetric((size()-full)/records, "B/record")
+		consume(streams, replay.Consumed, func(i int) replay.Identity {
 			id := request(0, time.Now()).ID
 			id.Sender = "other"
 			binary.BigEndian.PutUint32(id.Stream[8:], uint32(i)+1) //nolint:gosec // G115: small
