@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/queue-runtime/queue/postgres/postgresreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/replaytest"
 	"github.com/queue-runtime/queue/testbed/postgres"
@@ -34,6 +36,53 @@ func TestTablesAreFlat(t *testing.T) {
 			t.Errorf("%+v", n)
 		}
 		x.CheckAccounts(t)
+	})
+}
+
+// TestPooled: with Pooled set nothing is prepared, and each call works.
+func TestPooled(t *testing.T) {
+	server := postgres.Shared(t)
+	synctest.Test(t, func(t *testing.T) {
+		f := fixture(server, "&pooled=true&max_conns=1", nil)(t, replay.Bounds{Recent: 200})
+		s := f.Open(0)
+		x := &replaytest.Traffic{Store: s}
+		x.Run(t, 2)
+		x.CheckAccounts(t)
+		r := request(0, time.Now())
+		if c, err := s.Begin(t.Context(), group, []replay.Request{r}); err != nil || c[0].Err != nil {
+			t.Fatal(c, err)
+		}
+		if l, err := s.Renew(t.Context(), group, []replay.Lease{{ID: r.ID, Token: r.Token, Lease: lease}}); err != nil || l[0].Err != nil {
+			t.Error(l, err)
+		}
+		if l, err := s.Look(t.Context(), group, []replay.Query{{ID: r.ID, SealedAt: r.SealedAt}}); err != nil || l[0].State != replay.StateClaimed {
+			t.Error(l, err)
+		}
+		note := replay.Note{Sender: r.ID.Sender, Stream: r.ID.Stream, Range: replay.Range{First: 5, Last: 7}, Kind: replay.NoteAccepted}
+		if n, err := s.Note(t.Context(), group, []replay.Note{note}); err != nil || n[0].Fresh != 3 {
+			t.Error(n, err)
+		}
+		if err := s.Probe(t.Context(), group); err != nil {
+			t.Error(err)
+		}
+		c, err := pgx.Connect(t.Context(), server.URL("postgres", "postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx, err := c.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pooled := s.(*postgresreplay.Store) //nolint:forcetypeassert // of the fixture
+		if err := pooled.ConsumeTx(t.Context(), tx, claimOf(&r)); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(tx.Commit(t.Context()), c.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+		if c, err := s.Begin(t.Context(), group, []replay.Request{r}); err != nil || !errors.Is(c[0].Err, replay.ErrDuplicate) {
+			t.Error(c, err)
+		}
 	})
 }
 
