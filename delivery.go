@@ -284,6 +284,12 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	if len(raw) == 0 {
 		return out
 	}
+	n := 0         // renewals that are recorded
+	defer func() { // none unless the driver or the store panicked
+		for _, x := range renewals[n:] {
+			x.d.endRenewal()
+		}
+	}()
 	until, errs := src.Renew(ctx, raw)
 	for i := range renewals {
 		x := &renewals[i]
@@ -296,7 +302,6 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	if r.store != nil {
 		r.renewClaims(ctx, renewals)
 	}
-	n := 0
 	for i := range batch {
 		if out[i] != nil {
 			continue
@@ -353,6 +358,12 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	}
 	d.settling = true
 	d.mu.Unlock()
+	settled := false
+	defer func() { // also if the store or the driver panics: another call may settle it then
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.settling, d.done, d.kind = false, settled, s.Kind
+	}()
 
 	operation := observe.Operation{Kind: observe.Settle, Disposition: s.Kind.Disposition(), Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
 	if d.r.obs.Traces() && d.trace != nil {
@@ -369,12 +380,11 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 			err = d.afterClaim(ctx, s.Kind, errs[0])
 		}
 	}
-	d.mu.Lock()
-	d.settling = false
-	d.done, d.kind = err == nil, s.Kind
-	d.mu.Unlock()
-	if err == nil {
+	if settled = err == nil; settled {
 		d.r.noteSettled(d.raw.BrokerID, s.Kind)
+		if d.session != nil {
+			d.session.drop(d)
+		}
 	}
 	end(observe.Result{Err: err, Count: 1})
 	return wrap(op, d.Queue, err)
@@ -398,7 +408,7 @@ func (d *Delivery) Claim() (group string, f replay.Finish, ok bool) {
 	if d.claim.none() {
 		return "", replay.Finish{}, false
 	}
-	return d.r.options.Group, replay.Finish{ID: d.claim.id, Token: d.claim.token, Kind: replay.Consumed}, true
+	return d.r.options.Group, d.claim.ends(replay.Consumed), true
 }
 
 // settleClaim puts the replay store first: consumed before the broker forgets the message,
@@ -408,7 +418,7 @@ func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) erro
 		return nil
 	}
 	r := d.r
-	f := replay.Finish{ID: d.claim.id, Token: d.claim.token, Kind: replay.Released}
+	f := d.claim.ends(replay.Released)
 	switch kind {
 	case driver.Complete:
 		f.Kind = replay.Consumed
@@ -416,7 +426,13 @@ func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) erro
 	case driver.MoveToDeadLetter:
 		f.Kind = replay.Parked
 	}
-	if err := r.finishes.finish(ctx, f); err != nil && !errors.Is(err, replay.ErrClaimLost) && !errors.Is(err, replay.ErrHandled) {
+	limit := releaseTimeout
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2) // the rest is for the broker
+	}
+	storeCtx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := r.finishes.finish(storeCtx, f); err != nil && !errors.Is(err, replay.ErrClaimLost) && !errors.Is(err, replay.ErrHandled) {
 		// The claim then lives until its lease ends, and the redelivery waits for that.
 		// Not settling would hold the message no shorter.
 		r.log.LogAttrs(ctx, slog.LevelWarn, "Claim not released: redelivery waits for its lease to end",

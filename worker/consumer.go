@@ -81,7 +81,7 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 // newBreaker returns the breaker of the calls to the broker, which tells of its changes.
 func (c *consumer) newBreaker(o backoff.BreakerOptions) (*backoff.Breaker, error) {
 	if o.Open == 0 && o.FirstOpen == 0 {
-		o.FirstOpen = firstOpen
+		o.FirstOpen, o.Open = firstOpen, mostOpen
 	}
 	changed := o.OnChange
 	o.OnChange = func(s backoff.State) {
@@ -171,8 +171,9 @@ func (c *consumer) ready(ctx context.Context) (limit int, test backoff.Permit, o
 
 const (
 	firstOpen      = time.Second            // of the breaker: a short outage is over in seconds
+	mostOpen       = 8 * time.Second        // of the breaker: a long one too; one call in 8 s burdens no broker
 	firstFetchWait = 100 * time.Millisecond // bound of the wait after a first error
-	maxFetchWait   = 30 * time.Second       // and of any other: the breaker's open time
+	maxFetchWait   = mostOpen               // and of any other
 )
 
 // fetched tells the breaker how a call to the broker ended, and waits if the next
