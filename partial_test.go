@@ -44,6 +44,9 @@ func (p *partial) Open(ctx context.Context, name string, o *driver.QueueOptions)
 	if err := p.called(ctx, "open"); err != nil {
 		return nil, err
 	}
+	if o != nil && o.Lock < 0 {
+		o = nil // a driver that leaves it to others to refuse that
+	}
 	q, err := p.Broker.Open(ctx, name, o)
 	return &partialQueue{Queue: q, p: p}, err
 }
