@@ -1,0 +1,52 @@
+// Command bench measures this library beside what a program might use instead: all rows
+// in one run, in turns (see internal/measure). It belongs to a module of its own, so that
+// no other module requires the peers.
+//
+//	bench -report docs/performance.md   measures everything and writes the page
+//	bench -check                        holds some ratios against bounds; exits with 1 if one is exceeded
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+)
+
+func main() {
+	report := flag.String("report", "", "measure everything and write the page to `file`")
+	checking := flag.Bool("check", false, "hold ratios against recorded bounds")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := do(ctx, *report, *checking)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func do(ctx context.Context, report string, checking bool) error {
+	switch {
+	case checking:
+		held, err := check(ctx, os.Stdout, groups)
+		if err == nil && !held {
+			err = errors.New("a bound is exceeded: find out why with make bench-report and a profile; a bound is raised only for a change that is worth it")
+		}
+		return err
+	case report != "":
+		m := thisMachine(ctx)
+		r, err := measureAll(ctx, ofReport)
+		if err != nil {
+			return err
+		}
+		m.loadAfter = load()
+		var b bytes.Buffer
+		writeReport(&b, r, m)
+		return os.WriteFile(report, b.Bytes(), 0o644) //nolint:gosec // G306: a page of the documentation
+	}
+	return errors.New("say -report FILE or -check")
+}
