@@ -199,8 +199,11 @@ func TestReport(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	if err := do(t.Context(), "", false); err == nil {
+	if err := do(t.Context(), "", "", false); err == nil {
 		t.Error("no error without a task")
+	}
+	if err := do(t.Context(), "x", "(", false); err == nil {
+		t.Error("no error for a broken regexp")
 	}
 }
 

@@ -3,6 +3,7 @@
 // no other module requires the peers.
 //
 //	bench -report docs/performance.md   measures everything and writes the page
+//	bench -report /dev/stdout -only memory     some sections of it
 //	bench -check                        holds some ratios against bounds; exits with 1 if one is exceeded
 package main
 
@@ -14,14 +15,16 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 )
 
 func main() {
 	report := flag.String("report", "", "measure everything and write the page to `file`")
+	only := flag.String("only", "", "measure the sections whose names this `regexp` matches: envelope, memory, disk, latency, growth")
 	checking := flag.Bool("check", false, "hold ratios against recorded bounds")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := do(ctx, *report, *checking)
+	err := do(ctx, *report, *only, *checking)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -29,7 +32,7 @@ func main() {
 	}
 }
 
-func do(ctx context.Context, report string, checking bool) error {
+func do(ctx context.Context, report, only string, checking bool) error {
 	switch {
 	case checking:
 		held, err := check(ctx, os.Stdout, groups)
@@ -38,8 +41,12 @@ func do(ctx context.Context, report string, checking bool) error {
 		}
 		return err
 	case report != "":
+		sections, err := regexp.Compile(only)
+		if err != nil {
+			return err
+		}
 		m := thisMachine(ctx)
-		r, err := measureAll(ctx, ofReport)
+		r, err := measureAll(ctx, ofReport, sections)
 		if err != nil {
 			return err
 		}

@@ -98,11 +98,17 @@ func writeReport(w io.Writer, r *run, m machine) {
 	p.line("| bodies | %s |", p.corpus.source)
 	p.line("| peers | %s |", versions())
 	p.line("")
-	p.envelopeTables()
-	p.memoryTable()
-	p.diskTables()
-	p.latencyTable()
-	p.growthTable()
+	for _, section := range []struct {
+		measured bool
+		write    func()
+	}{
+		{r.envelope != nil, p.envelopeTables}, {r.memory != nil, p.memoryTable}, {r.disk != nil, p.diskTables},
+		{r.latency != nil, p.latencyTable}, {r.growth != nil, p.growthTable},
+	} {
+		if section.measured {
+			section.write()
+		}
+	}
 	p.line("## Measure it yourself")
 	p.line("")
 	p.line("```sh")

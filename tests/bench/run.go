@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/queue-runtime/queue/tests/bench/internal/measure"
@@ -32,8 +33,9 @@ var ofReport = effort{envelope: 600, memory: 60, disk: 21, latency: 4, growthMem
 // workerCounts are how many workers a disk is measured with.
 var workerCounts = []int{1, 8}
 
-// measureAll measures everything, and says on the way what it does.
-func measureAll(ctx context.Context, e effort) (r *run, err error) {
+// measureAll measures the sections whose names only matches, and says on the way what it
+// does.
+func measureAll(ctx context.Context, e effort, only *regexp.Regexp) (r *run, err error) {
 	r = &run{}
 	if r.corpus, err = loadCorpus(ctx); err != nil {
 		return nil, err
@@ -65,6 +67,9 @@ func measureAll(ctx context.Context, e effort) (r *run, err error) {
 			return err
 		}})
 	for _, s := range steps {
+		if !only.MatchString(s.name) {
+			continue
+		}
 		fmt.Fprintln(os.Stderr, "measuring:", s.name)
 		if err := s.do(); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
