@@ -200,7 +200,7 @@ func joseWay(plaintext []byte) (seal func() error, open func() ([]byte, error), 
 		return nil, nil, err
 	}
 	open = func() ([]byte, error) {
-		o, err := jose.ParseEncrypted(text, []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
+		o, err := jose.ParseEncryptedCompact(text, []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
 		if err != nil {
 			return nil, err
 		}
