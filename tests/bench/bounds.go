@@ -16,7 +16,7 @@ var groups = []group{
 		if err != nil {
 			return nil, err
 		}
-		for i, limits := range [][2]float64{{2.4, 2.6}, {1.35, 1.35}} {
+		for i, limits := range [][2]float64{{5.6, 4}, {2.1, 1.7}} {
 			f := &all[i]
 			list = append(list,
 				least(fmt.Sprintf("sealing %s beside raw AES-256-GCM", sizeName(f.size)), limits[0], f.seal, wayOurs, wayRaw),
@@ -37,12 +37,12 @@ var groups = []group{
 			return nil, err
 		}
 		return []found{
-			least("memory, sealed, beside Watermill with AES-256-GCM", 1.5, all, memSealed, memWatermillGCM),
-			least("memory, sealed, batches, beside Watermill with AES-256-GCM", 1.1, all, memSealedBatch, memWatermillGCM),
+			least("memory, sealed, beside Watermill with AES-256-GCM", 1.3, all, memSealed, memWatermillGCM),
+			least("memory, sealed, batches, beside Watermill with AES-256-GCM", 1.3, all, memSealedBatch, memWatermillGCM),
 		}, nil
 	}},
-	{"disk, 1 worker", diskBounds(1, 1.2, 2.2)},
-	{"disk, 8 workers", diskBounds(8, 0.6, 3)},
+	{"disk, 1 worker", diskBounds(1, 1.1, 1.8)},
+	{"disk, 8 workers", diskBounds(8, 0.4, 2.4)},
 }
 
 // diskBounds bound all three jobs beside goqite, and Strict beside sealed without a store.
@@ -54,8 +54,8 @@ func diskBounds(workers int, goqite, strict float64) func(ctx context.Context, c
 		}
 		all := f.jobs[len(jobs)-1]
 		return []found{
-			paired(fmt.Sprintf("SQLite, %d workers, beside goqite", workers), goqite, all, diskOurs, diskGoqite),
-			paired(fmt.Sprintf("SQLite, %d workers, Strict beside sealed", workers), strict, all, diskStrict, diskSealed),
+			paired(fmt.Sprintf("SQLite, all three jobs, workers: %d, beside goqite", workers), goqite, all, diskOurs, diskGoqite),
+			paired(fmt.Sprintf("SQLite, all three jobs, workers: %d, Strict beside sealed", workers), strict, all, diskStrict, diskSealed),
 		}, nil
 	}
 }
