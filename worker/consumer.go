@@ -104,6 +104,9 @@ func (c *consumer) begin(base context.Context) {
 // fetch receives until ctx ends, and starts a handler for each message. Its error is
 // one that no wait will cure.
 func (c *consumer) fetch(ctx context.Context) error {
+	if c.caps.ReceiveBatch > 0 && !c.o.Sessions && c.o.Downstream == nil {
+		return newAbreast(ctx, c).fetch() // a downstream is tested by one message at a time
+	}
 	want := 1 // and so it stays for sessions: one slot each
 	for ctx.Err() == nil {
 		limit, test, ok := c.ready(ctx)
@@ -136,9 +139,11 @@ func (c *consumer) fetch(ctx context.Context) error {
 				want = min(2*n, c.o.Prefetch)
 			}
 		}
-		if fatal := c.fetched(ctx, &call, err); fatal != nil {
+		wait, fatal := c.fetched(ctx, &call, err)
+		if fatal != nil {
 			return fatal
 		}
+		sleep(ctx, wait)
 	}
 	return nil
 }
@@ -175,31 +180,30 @@ const (
 	maxFetchWait   = mostOpen               // and of any other
 )
 
-// fetched tells the breaker how a call to the broker ended, and waits if the next
-// should not follow at once. It returns an error that ends the consumer.
-func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error) error {
+// fetched tells the breaker how a call to the broker ended, and returns how long the next
+// should wait, or an error that ends the consumer.
+func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error) (time.Duration, error) {
 	switch {
 	case err == nil:
 		call.Succeeded()
 		c.wait, c.missing = 0, time.Time{}
-		return nil
+		return 0, nil
 	case ctx.Err() != nil:
 		call.Unused()
-		return nil
+		return 0, nil
 	case receivingWaited(err):
 		call.Unused() // not the broker's fault
-		return nil
+		return 0, nil
 	case errors.Is(err, queue.ErrClosed), c.isMissing(err), errors.Is(err, errors.ErrUnsupported), errors.Is(err, queue.ErrInvalidOptions):
 		call.Unused()
-		return wrap("receive", c.name, err)
+		return 0, wrap("receive", c.name, err)
 	}
 	call.Failed()
 	c.wait = min(max(2*c.wait, firstFetchWait), maxFetchWait)
 	wait := max(backoff.Exponential{First: c.wait, Max: maxFetchWait}.Delay(1), retryAfter(err))
 	c.log.LogAttrs(ctx, slog.LevelError, "Receiving failed",
 		slog.String("queue", c.name), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
-	sleep(ctx, wait)
-	return nil
+	return wait, nil
 }
 
 // missingFor is how long a queue may be missing: one that is created anew is not found for
@@ -238,12 +242,22 @@ func retryAfter(err error) time.Duration {
 // there were messages that have to be handled alone: the first of them was, and the
 // others were given back.
 func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, suspects bool, err error) {
+	got, alone, err := c.receive(ctx, n, test)
+	if alone != nil {
+		c.handleAlone(ctx, *alone)
+	}
+	return got, alone != nil, err
+}
+
+// receive receives up to n messages, for which n slots are taken, and begins to handle
+// them. It returns the first that has to be handled alone, nil if there is none, and gives
+// others of these back.
+func (c *consumer) receive(ctx context.Context, n int, test backoff.Permit) (got int, alone *job, err error) {
 	batch, err := c.receiver.Fetch(ctx, n)
 	c.pool.slots.release(c.share, n-len(batch.Deliveries))
 	if len(batch.Deliveries) == 0 {
 		test.Unused()
 	}
-	var alone *job
 	for i, d := range batch.Deliveries {
 		j := job{delivery: d}
 		if i == 0 {
@@ -255,15 +269,17 @@ func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit
 		case alone == nil:
 			alone = &j
 		default:
-			j.permit.Unused()
-			c.giveBack(d)
-			c.pool.slots.release(c.share, 1)
+			c.decline(j)
 		}
 	}
-	if alone != nil {
-		c.handleAlone(ctx, *alone)
-	}
-	return len(batch.Deliveries) + len(batch.Rejected), alone != nil, err
+	return len(batch.Deliveries) + len(batch.Rejected), alone, err
+}
+
+// decline gives a message back that no handler saw, and its slot.
+func (c *consumer) decline(j job) {
+	j.permit.Unused()
+	c.giveBack(j.delivery)
+	c.pool.slots.release(c.share, 1)
 }
 
 // suspects reports whether d is to be handled alone.
