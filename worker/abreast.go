@@ -171,19 +171,21 @@ func (a *abreast) judge(r *received) error {
 
 // adapt says how many calls may be under way, and for how many messages the next one asks.
 // Calls that come back full find a backlog: twice as many then catch up in few round trips.
+// One that brings nothing says that the backlog ends.
 func (a *abreast) adapt(r *received) {
 	batch := min(a.c.caps.ReceiveBatch, a.c.o.Prefetch)
 	switch {
 	case r.got == 0:
-		a.allowed = 1
+		a.allowed = max(1, a.allowed/2)
 	case r.asked == batch && 2*r.got >= batch:
 		a.allowed = min(2*a.allowed, cap(a.results))
-	case 2*r.got < r.asked:
-		a.allowed = max(1, a.allowed/2)
 	}
-	a.want = max(1, r.got)
-	if r.got == r.asked {
-		a.want = 2 * r.asked
+	switch {
+	case a.allowed > 1:
+		a.want = batch
+	case r.got == r.asked:
+		a.want = min(2*r.asked, batch)
+	default: // as many as came: an idle queue holds one slot
+		a.want = max(1, r.got)
 	}
-	a.want = min(a.want, batch)
 }
