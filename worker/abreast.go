@@ -25,6 +25,7 @@ type abreast struct {
 	allowed int             // calls at once, 1 to the capacity of results
 	want    int             // messages of the next call
 	running int             // calls under way
+	short   bool            // there were too few free slots for one more
 	failed  time.Time       // when the last failure was judged
 	calls   context.Context // of the calls
 	end     context.CancelFunc
@@ -54,7 +55,7 @@ func newAbreast(ctx context.Context, c *consumer) *abreast {
 
 // begin starts from one call for one message.
 func (a *abreast) begin() {
-	a.allowed, a.want = 1, 1
+	a.allowed, a.want, a.short = 1, 1, false
 	a.calls, a.end = context.WithCancel(a.ctx)
 	a.look, a.wake = context.WithCancel(a.ctx)
 }
@@ -88,6 +89,13 @@ func (a *abreast) fetch() error {
 		if err != nil {
 			continue // there is a result, or ctx ended
 		}
+		if a.running > 0 && 2*n < a.want {
+			// Many calls for few messages each would cost more requests and gain nothing:
+			// slots come free while those under way end.
+			c.pool.slots.release(c.share, n)
+			a.short = true
+			continue
+		}
 		permit, wait, allowed := c.breaker.Allow()
 		if !allowed {
 			c.pool.slots.release(c.share, n)
@@ -99,9 +107,9 @@ func (a *abreast) fetch() error {
 	return nil
 }
 
-// next returns a result. It waits for one while no further call may begin.
+// next returns a result. It waits for one while no further call should begin.
 func (a *abreast) next() (r received, ok bool) {
-	if a.running < a.allowed {
+	if a.running < a.allowed && !a.short {
 		select {
 		case r = <-a.results:
 		default:
@@ -115,6 +123,7 @@ func (a *abreast) next() (r received, ok bool) {
 		}
 	}
 	a.running--
+	a.short = false
 	return r, true
 }
 
