@@ -68,6 +68,10 @@ type Capabilities struct {
 	MaxAttributes int // application attributes a message; 0 = no limit known
 	MaxDeliveries int // deliveries before the broker dead-letters; 0 = never or unknown
 
+	// ReceiveBatch is how many messages one Receive brings at most if several at once bring
+	// more: a worker then makes them side by side. 0 = several at once gain nothing.
+	ReceiveBatch int
+
 	MaxDelay  time.Duration // longest NotBefore distance and abandon delay; 0 = no limit known
 	Lock      time.Duration // the lock time in force; 0 = locks have no end in time
 	MinLock   time.Duration

@@ -105,6 +105,9 @@ func (c *consumer) begin(base context.Context) {
 // fetch receives until ctx ends, and starts a handler for each message. Its error is
 // one that no wait will cure.
 func (c *consumer) fetch(ctx context.Context) error {
+	if c.caps.ReceiveBatch > 0 && !c.o.Sessions && c.o.Downstream == nil {
+		return newAbreast(ctx, c).fetch() // a downstream is tested by one message at a time
+	}
 	want := 1 // and so it stays for sessions: one slot each
 	for ctx.Err() == nil {
 		limit, test, ok := c.ready(ctx)
@@ -137,9 +140,11 @@ func (c *consumer) fetch(ctx context.Context) error {
 				want = min(2*n, c.o.Prefetch)
 			}
 		}
-		if fatal := c.fetched(ctx, &call, err); fatal != nil {
+		wait, fatal := c.fetched(ctx, &call, err)
+		if fatal != nil {
 			return fatal
 		}
+		sleep(ctx, wait)
 	}
 	return nil
 }
@@ -176,31 +181,30 @@ const (
 	maxFetchWait   = mostOpen               // and of any other
 )
 
-// fetched tells the breaker how a call to the broker ended, and waits if the next
-// should not follow at once. It returns an error that ends the consumer.
-func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error) error {
+// fetched tells the breaker how a call to the broker ended, and returns how long the next
+// should wait, or an error that ends the consumer.
+func (c *consumer) fetched(ctx context.Context, call *backoff.Permit, err error) (time.Duration, error) {
 	switch {
 	case err == nil:
 		call.Succeeded()
 		c.wait, c.missing = 0, time.Time{}
-		return nil
+		return 0, nil
 	case ctx.Err() != nil:
 		call.Unused()
-		return nil
+		return 0, nil
 	case receivingWaited(err):
 		call.Unused() // not the broker's fault
-		return nil
+		return 0, nil
 	case errors.Is(err, queue.ErrClosed), c.isMissing(err), errors.Is(err, errors.ErrUnsupported), errors.Is(err, queue.ErrInvalidOptions):
 		call.Unused()
-		return wrap("receive", c.name, err)
+		return 0, wrap("receive", c.name, err)
 	}
 	call.Failed()
 	c.wait = min(max(2*c.wait, firstFetchWait), maxFetchWait)
 	wait := max(backoff.Exponential{First: c.wait, Max: maxFetchWait}.Delay(1), retryAfter(err))
 	c.log.LogAttrs(ctx, slog.LevelError, "Receiving failed",
 		slog.String("queue", c.name), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
-	sleep(ctx, wait)
-	return nil
+	return wait, nil
 }
 
 // missingFor is how long a queue may be missing: one that is created anew is not found for
@@ -236,34 +240,51 @@ func retryAfter(err error) time.Duration {
 }
 
 // fetchMessages receives up to n messages, for which n slots are taken. Suspects says that
-// there were messages that have to be handled alone: the first of them was, and the
-// others were given back. On a broker that counts a release as a delivery none is given
-// back: each waits for its turn.
+// there were messages that had to be handled alone: they were, before it returns.
 func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, suspects bool, err error) {
+	got, alone, err := c.receive(ctx, n, test)
+	c.handleAlone(ctx, alone)
+	return got, len(alone) > 0, err
+}
+
+// receive receives up to n messages, for which n slots are taken, and begins to handle
+// them. It returns those that have to be handled alone; each holds its slot.
+func (c *consumer) receive(ctx context.Context, n int, test backoff.Permit) (got int, alone []job, err error) {
 	batch, err := c.receiver.Fetch(ctx, n)
 	c.pool.slots.release(c.share, n-len(batch.Deliveries))
 	if len(batch.Deliveries) == 0 {
 		test.Unused()
 	}
-	var alone []job
 	for i, d := range batch.Deliveries {
 		j := job{delivery: d}
 		if i == 0 {
 			j.permit = test
 		}
-		switch {
-		case !c.suspects(d):
+		if c.suspects(d) {
+			alone = c.await(alone, j)
+		} else {
 			c.dispatch(j)
-		case len(alone) == 0 || !c.caps.ReleaseUncounted:
-			alone = append(alone, j)
-		default:
-			j.permit.Unused()
-			c.giveBack(d)
-			c.pool.slots.release(c.share, 1)
 		}
 	}
-	c.handleAlone(ctx, alone)
-	return len(batch.Deliveries) + len(batch.Rejected), len(alone) > 0, err
+	return len(batch.Deliveries) + len(batch.Rejected), alone, err
+}
+
+// await puts j behind those that are to be handled alone, or gives it back if there is one
+// already: meanwhile another process can handle it. On a broker that counts a release as a
+// delivery none is given back: each waits for its turn.
+func (c *consumer) await(alone []job, j job) []job {
+	if len(alone) > 0 && c.caps.ReleaseUncounted {
+		c.decline(j)
+		return alone
+	}
+	return append(alone, j)
+}
+
+// decline gives a message back that no handler saw, and its slot.
+func (c *consumer) decline(j job) {
+	j.permit.Unused()
+	c.giveBack(j.delivery)
+	c.pool.slots.release(c.share, 1)
 }
 
 // suspects reports whether d is to be handled alone.
@@ -308,8 +329,7 @@ func (c *consumer) patience() time.Duration { return c.o.MaxProcessing + c.pool.
 // isolate waits until a message may be handled alone, and extends its lock l meanwhile. If
 // ctx ends first it gives the message back and returns nil.
 func (c *consumer) isolate(ctx context.Context, j job, l lock) *turn {
-	waiting := &lease{lock: l, cancel: func(error) {}, id: j.delivery.ID}
-	c.renewer.keep(waiting, time.Now())
+	waiting := c.keepWaiting(j, l)
 	turn := c.isolated.enterAlone(ctx)
 	c.renewer.drop(waiting)
 	if turn == nil {
@@ -317,6 +337,14 @@ func (c *consumer) isolate(ctx context.Context, j job, l lock) *turn {
 		c.giveBack(j.delivery)
 	}
 	return turn
+}
+
+// keepWaiting extends the lock l of a message that waits to be handled, until the lease is
+// dropped. If the lock is lost, handle finds that out.
+func (c *consumer) keepWaiting(j job, l lock) *lease {
+	x := &lease{lock: l, cancel: func(error) {}, id: j.delivery.ID}
+	c.renewer.keep(x, time.Now())
+	return x
 }
 
 // worker handles j and then what comes, until the consumer stops fetching. There are as

@@ -27,7 +27,9 @@
 //
 // Options.Concurrency handlers run at once over all queues. Each queue always gets at
 // least one of these slots; the queues that want more share the rest by weight.
-// Handlers must be safe for concurrent use.
+// Handlers must be safe for concurrent use. One Receiver is enough for a queue: if the calls
+// of its broker bring few messages each (Capabilities.ReceiveBatch: 10 on a standard queue
+// of SQS), the Pool makes as many of them side by side as free slots need.
 //
 // # Stopping
 //

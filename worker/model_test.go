@@ -104,9 +104,15 @@ type model struct {
 	tracked bool // nonces
 	// bySession: every message has a session, and is received through it.
 	bySession bool
-	broker    *memqueue.Broker
-	store     *watchedStore
-	net       *queuetest.Proxy // of the sender; the attacker listens there
+	// receiveBatch is how many messages one Receive brings at most, and several at once bring
+	// more; 0 = no limit.
+	receiveBatch int
+	counts       bool // a release is a delivery
+	broker       *memqueue.Broker
+	store        *watchedStore
+	net          *queuetest.Proxy // of the sender; the attacker listens there
+
+	released atomic.Int64 // and counted
 
 	mu        sync.Mutex // guards what follows
 	random    *rand.Rand
@@ -157,6 +163,8 @@ func newModel(t *testing.T, seed uint64, p plant) *model {
 	m.store = &watchedStore{Store: store, grantAll: p == doubleClaim, consumed: m.consumed}
 	m.tracked = m.random.IntN(2) == 0
 	m.bySession = m.random.IntN(2) == 0
+	m.receiveBatch = []int{0, 1, 3}[m.random.IntN(3)]
+	m.counts = m.random.IntN(2) == 0
 	return m
 }
 
@@ -582,6 +590,9 @@ func (s *plantedSource) Settle(ctx context.Context, all []driver.Settlement) []e
 		m.wrong("a settle after close")
 		m.mu.Unlock()
 	}
+	if m.counts {
+		all = counted(all, &m.released)
+	}
 	errs := make([]error, len(all))
 	for i, x := range all {
 		switch {
@@ -612,7 +623,16 @@ type plantedQueue struct {
 	plantedSource
 }
 
+func (q *plantedQueue) Capabilities() driver.Capabilities {
+	c := q.Queue.Capabilities()
+	c.ReceiveBatch, c.ReleaseUncounted = q.p.m.receiveBatch, !q.p.m.counts
+	return c
+}
+
 func (q *plantedQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	if n := q.p.m.receiveBatch; n > 0 {
+		max = min(max, n)
+	}
 	return q.plantedSource.Receive(ctx, max, wait)
 }
 

@@ -156,6 +156,7 @@ func newQueue(b *Broker, full, url string, attrs map[string]string, o *driver.Qu
 		q.caps.Dedup = driver.Native
 		q.caps.MaxDelay = maxVisibility
 	default:
+		q.caps.ReceiveBatch = maxEntries
 		q.caps.Schedule = driver.Native
 		q.caps.MaxDelay = maxSendDelay
 	}

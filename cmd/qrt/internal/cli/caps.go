@@ -121,6 +121,7 @@ var capabilityTexts = map[string]string{
 	"MaxBatchBytes": "bytes in one send",
 	"MaxAttributes": "attributes of a message",
 	"MaxDeliveries": "deliveries before the broker dead-letters a message",
+	"ReceiveBatch":  "messages in one receive",
 	"MaxDelay":      "longest schedule and longest delay of an abandoned message",
 	"Lock":          "the lock of a delivery",
 	"MinLock":       "shortest lock",

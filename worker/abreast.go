@@ -1,0 +1,248 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/queue-runtime/queue/backoff"
+)
+
+// abreast fetches for a consumer by several calls side by side, if one brings few messages
+// (Capabilities.ReceiveBatch): the rate of one call at a time is a batch a round trip,
+// however many slots are free. One goroutine, that of fetch, starts the calls and judges how
+// they ended. Each runs on a goroutine of its own, which begins to handle what came.
+//
+// Invariants: a call asks for as many messages as slots are taken for it. One call waits for
+// messages; others wait for surplusWait only, so that an idle queue holds few slots. None is
+// under way while a message is handled alone: what it brought would wait with its lock
+// running.
+type abreast struct {
+	c       *consumer
+	ctx     context.Context // of the consumer
+	results chan received   // room for one of each call
+
+	// Of the goroutine of fetch.
+	allowed int             // calls at once, 1 to the capacity of results
+	want    int             // messages of the next call
+	running int             // calls under way
+	short   time.Duration   // before too few free slots are looked at again; 0 = there are enough
+	failed  time.Time       // when the last failure was judged
+	calls   context.Context // of the calls
+	end     context.CancelFunc
+	look    context.Context // ends when there is a result to judge at once
+	wake    context.CancelFunc
+}
+
+// received is how a call ended.
+type received struct {
+	asked, got int
+	begun      time.Time
+	alone      []job // to be handled alone
+	expired    bool  // surplusWait is over, which says nothing of the broker
+	permit     backoff.Permit
+	err        error
+}
+
+const (
+	// surplusWait bounds a call beside another that waits for messages. It is some round
+	// trips, so that a call that brings messages rarely ends by it.
+	surplusWait = time.Second
+	// firstShortWait is how long a call beside another waits for a full batch of free
+	// slots before it looks again; each wait is twice the one before. Handlers that end
+	// within 2 ms of each other are settled with one request by SQS's driver, and leave
+	// their slots together.
+	firstShortWait = 4 * time.Millisecond
+	mostShortWait  = time.Second // slow handlers: nothing is lost by it, and looking costs little
+)
+
+func newAbreast(ctx context.Context, c *consumer) *abreast {
+	most := (c.share.limit + c.caps.ReceiveBatch - 1) / c.caps.ReceiveBatch
+	a := &abreast{c: c, ctx: ctx, results: make(chan received, most)}
+	a.begin()
+	return a
+}
+
+// begin starts from one call for one message.
+func (a *abreast) begin() {
+	a.allowed, a.want, a.short = 1, 1, 0
+	a.calls, a.end = context.WithCancel(a.ctx)
+	a.look, a.wake = context.WithCancel(a.ctx)
+}
+
+// stop ends the calls for good, and returns when they have ended. What was to be handled
+// alone goes back.
+func (a *abreast) stop() {
+	a.end()
+	for _, j := range a.suspend(nil) {
+		a.c.decline(j)
+	}
+}
+
+// suspend returns when no call is under way, with the messages to be handled alone: those
+// that are so already, and those that came meanwhile. Their locks are extended while it
+// waits. It ends the calls if that costs no message a delivery; on a broker that counts
+// releases they go on, for the Wait of the Receiver at most.
+func (a *abreast) suspend(alone []job) []job {
+	a.wake()
+	if a.c.caps.ReleaseUncounted {
+		a.end()
+	}
+	var waiting []*lease
+	keep := func() {
+		for _, j := range alone[len(waiting):] {
+			waiting = append(waiting, a.c.keepWaiting(j, messageLock{j.delivery}))
+		}
+	}
+	for keep(); a.running > 0; a.running-- {
+		r := <-a.results
+		r.permit.Unused() // the next call tells
+		for _, j := range r.alone {
+			alone = a.c.await(alone, j)
+		}
+		keep()
+	}
+	for _, x := range waiting {
+		a.c.renewer.drop(x)
+	}
+	a.end()
+	return alone
+}
+
+// fetch is consumer.fetch.
+func (a *abreast) fetch() error {
+	defer a.stop()
+	for a.ctx.Err() == nil {
+		if r, ok := a.next(); ok {
+			if fatal := a.judge(&r); fatal != nil {
+				return fatal
+			}
+			continue
+		}
+		c := a.c
+		n, err := c.pool.slots.acquire(a.look, c.share, min(a.want, c.o.Prefetch))
+		if err != nil {
+			continue // there is a result, or ctx ended
+		}
+		if a.running > 0 && n < a.want {
+			// A request costs the same for few messages as for a batch.
+			c.pool.slots.release(c.share, n)
+			a.short = min(max(2*a.short, firstShortWait), mostShortWait)
+			continue
+		}
+		permit, wait, allowed := c.breaker.Allow()
+		if !allowed {
+			c.pool.slots.release(c.share, n)
+			sleep(a.look, wait)
+			continue
+		}
+		a.start(n, permit)
+	}
+	return nil
+}
+
+// next returns a result. It waits for one while no further call should begin.
+func (a *abreast) next() (r received, ok bool) {
+	switch {
+	case a.running < a.allowed && a.short == 0:
+		select {
+		case r = <-a.results:
+		default:
+			return r, false
+		}
+	case a.running < a.allowed:
+		t := time.NewTimer(a.short)
+		defer t.Stop()
+		select {
+		case r = <-a.results:
+		case <-t.C:
+			return r, false
+		case <-a.ctx.Done():
+			return r, false
+		}
+	default:
+		select {
+		case r = <-a.results:
+		case <-a.ctx.Done():
+			return r, false
+		}
+	}
+	a.running--
+	a.short = 0
+	return r, true
+}
+
+// start begins a call for n messages.
+func (a *abreast) start(n int, permit backoff.Permit) {
+	surplus := a.running > 0
+	a.running++
+	a.short = 0
+	calls, wake := a.calls, a.wake
+	go func() { // stop waits for it
+		ctx, cancel := calls, func() {}
+		if surplus {
+			ctx, cancel = context.WithTimeout(calls, surplusWait)
+		}
+		defer cancel()
+		r := received{asked: n, begun: time.Now(), permit: permit}
+		r.got, r.alone, r.err = a.c.receive(ctx, n, backoff.Permit{})
+		r.expired = ctx.Err() != nil && calls.Err() == nil && errors.Is(r.err, context.DeadlineExceeded)
+		a.results <- r
+		if len(r.alone) > 0 {
+			wake()
+		}
+	}()
+}
+
+// judge takes in how a call ended.
+func (a *abreast) judge(r *received) error {
+	if len(r.alone) > 0 {
+		a.c.handleAlone(a.ctx, a.suspend(r.alone))
+		a.begin() // the next may be one, too
+	}
+	if r.expired {
+		r.permit.Unused()
+		a.adapt(r)
+		return nil
+	}
+	if r.err != nil && r.begun.Before(a.failed) { // with the one that was waited for
+		if receivingWaited(r.err) {
+			r.permit.Unused()
+		} else {
+			r.permit.Failed()
+		}
+		return nil
+	}
+	wait, fatal := a.c.fetched(a.ctx, &r.permit, r.err)
+	switch {
+	case fatal != nil:
+		return fatal
+	case r.err != nil:
+		a.allowed, a.want, a.failed = 1, 1, time.Now()
+		sleep(a.look, wait)
+	case len(r.alone) == 0:
+		a.adapt(r)
+	}
+	return nil
+}
+
+// adapt says how many calls may be under way, and for how many messages the next one asks.
+// Calls that come back full find a backlog: twice as many then catch up in few round trips.
+// One that brings nothing says that the backlog ends.
+func (a *abreast) adapt(r *received) {
+	batch := min(a.c.caps.ReceiveBatch, a.c.o.Prefetch)
+	switch {
+	case r.got == 0:
+		a.allowed = max(1, a.allowed/2)
+	case r.asked == batch && 2*r.got >= batch:
+		a.allowed = min(2*a.allowed, cap(a.results))
+	}
+	switch {
+	case a.allowed > 1:
+		a.want = batch
+	case r.got == r.asked:
+		a.want = min(2*r.asked, batch)
+	default: // as many as came: an idle queue holds one slot
+		a.want = max(1, r.got)
+	}
+}
