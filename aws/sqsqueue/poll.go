@@ -20,6 +20,7 @@ type waiter struct {
 	once     bool     // served by a poll of its own
 	yields   bool     // gives way to other groups: see groupWait
 	deadline time.Time
+	until    time.Time // of its polls: deadline, or the end of its context if that is earlier
 
 	done   bool // guarded by queue.mu
 	result chan outcome
@@ -47,6 +48,10 @@ func (q *queue) await(ctx context.Context, w *waiter, wait time.Duration) (outco
 	w.result = make(chan outcome, 1)
 	now := time.Now()
 	w.deadline = now.Add(wait)
+	w.until = w.deadline
+	if end, ok := ctx.Deadline(); ok && end.Before(w.until) {
+		w.until = end
+	}
 	first := wait
 	if w.session != nil {
 		first = min(wait, groupWait)
@@ -144,7 +149,8 @@ func (q *queue) dispatch(now time.Time) {
 }
 
 // demand starts as many shared polls as the waiters need. They ask for no more messages
-// than calls wait for: a message that is locked here is locked for every other process.
+// than calls wait for: a message that is locked here is locked for every other process. For
+// the same reason they wait no longer than the calls that no poll under way is enough for.
 func (q *queue) demand(now time.Time) {
 	if q.closed {
 		return
@@ -157,10 +163,10 @@ func (q *queue) demand(now time.Time) {
 		}
 		if w.accept || w.session != nil {
 			sessions++
-		} else {
-			want += min(w.max, maxEntries)
+		} else if want += min(w.max, maxEntries); want <= q.asked {
+			continue
 		}
-		longest = max(longest, w.deadline.Sub(now))
+		longest = max(longest, w.until.Sub(now))
 	}
 	if sessions > 0 {
 		want += max(sessions, q.broker.o.SessionBatch)

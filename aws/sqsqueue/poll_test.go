@@ -24,9 +24,9 @@ func TestCancelledPollGivesBack(t *testing.T) {
 		f := newFakeSQS()
 		f.create("q", nil)
 		a, b := open(t, connect(t, f, nil), "q", nil), open(t, connect(t, f, nil), "q", nil)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if d, err := a.Receive(ctx, 5, 20*time.Second); err != context.DeadlineExceeded || d != nil {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if d, err := a.Receive(ctx, 5, 20*time.Second); err != context.Canceled || d != nil {
 			t.Fatalf("got %v, %v", d, err)
 		}
 		time.Sleep(time.Second)
@@ -49,11 +49,11 @@ func TestCancelledPollIsTakenOver(t *testing.T) {
 		f.create("q", nil)
 		q := open(t, connect(t, f, nil), "q", nil)
 		for range 5 {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			if _, err := q.Receive(ctx, 5, 20*time.Second); err != context.DeadlineExceeded {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(100*time.Millisecond, cancel)
+			if _, err := q.Receive(ctx, 5, 20*time.Second); err != context.Canceled {
 				t.Fatal(err)
 			}
-			cancel()
 		}
 		go func() {
 			time.Sleep(time.Second)
@@ -67,6 +67,35 @@ func TestCancelledPollIsTakenOver(t *testing.T) {
 			t.Errorf("%d polls, want 1", n)
 		}
 		settle(t, q, driver.Complete, d...)
+	})
+}
+
+// A poll for a call whose context has a deadline ends with it, also beside a call that waits
+// for longer: it takes no message that nobody here waits for.
+func TestPollEndsAtTheDeadlineOfItsCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		f.create("q", nil)
+		a, b := open(t, connect(t, f, nil), "q", nil), open(t, connect(t, f, nil), "q", nil)
+		got := make(chan []*driver.Delivery)
+		go func() { got <- receive(t, a, 1, 20*time.Second) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if d, err := a.Receive(ctx, 10, 20*time.Second); err != context.DeadlineExceeded || d != nil {
+			t.Fatalf("got %v, %v", d, err)
+		}
+		time.Sleep(time.Second)
+		for _, body := range []string{"first", "second", "third"} {
+			send(t, b, body)
+		}
+		settle(t, a, driver.Complete, <-got...)
+		synctest.Wait()
+		d := receive(t, b, 10, 0)
+		if len(d) != 2 || d[0].Count != 1 || d[1].Count != 1 {
+			t.Errorf("another process gets %v, want two messages at their first delivery", d)
+		}
+		settle(t, b, driver.Complete, d...)
 	})
 }
 
