@@ -30,6 +30,8 @@
 // Handlers must be safe for concurrent use. One Receiver is enough for a queue: if the calls
 // of its broker bring few messages each (Capabilities.ReceiveBatch: 10 on a standard queue
 // of SQS), the Pool makes as many of them side by side as free slots need.
+// A message that has to be handled alone waits until these calls have ended, for the Wait of
+// the Receiver at most, and keeps its lock.
 //
 // # Stopping
 //

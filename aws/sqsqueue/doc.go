@@ -40,6 +40,12 @@
 // another process (Capabilities.SessionGaps). Order is kept, and a message has one
 // holder at a time, but state that a receiver keeps in memory may be outdated.
 //
+// # Receiving
+//
+// A request brings 10 messages at most. Several calls of Receive on a standard queue make
+// several requests at once (Capabilities.ReceiveBatch). A request waits at SQS no longer
+// than the calls that it is for, and no longer than the deadlines of their contexts.
+//
 // # Settling
 //
 // Completions that come at about the same time share a request. Dead-lettering

@@ -158,7 +158,7 @@ func (q *queue) demand(now time.Time) {
 	want, sessions := 0, 0
 	longest := time.Duration(0)
 	for _, w := range q.waiters {
-		if w.once {
+		if w.once || !now.Before(w.until) { // it is about to end
 			continue
 		}
 		if w.accept || w.session != nil {
