@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"encoding/base64"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -39,22 +40,39 @@ func inMemory(t *testing.T, text []byte) int {
 	}
 	defer func() { _ = f.Close() }()
 	debug.WriteHeapDump(f.Fd())
-	dump, err := os.ReadFile(f.Name())
-	if err != nil {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	found := 0
-	for i := 0; i+len(text) <= len(dump); i++ {
-		n := 0
-		for n < len(text) && dump[i+n]^mask == text[n] {
-			n++
+	found, kept := 0, 0
+	for {
+		n, err := f.Read(window[kept:])
+		if err != nil && err != io.EOF {
+			t.Fatal(err)
 		}
-		if n == len(text) {
-			found++
+		dump := window[:kept+n]
+		for i := 0; i+len(text) <= len(dump); i++ {
+			next := bytes.IndexByte(dump[i:], text[0]^mask)
+			if i += next; next < 0 || i+len(text) > len(dump) {
+				break
+			}
+			n := 1
+			for n < len(text) && dump[i+n]^mask == text[n] {
+				n++
+			}
+			if n == len(text) {
+				found++
+			}
 		}
+		if err == io.EOF {
+			return found
+		}
+		kept = copy(window, dump[max(0, len(dump)-len(text)+1):])
 	}
-	return found
 }
+
+// window is what inMemory sees of a dump at once: a dump that was read as a whole would be in
+// the next one.
+var window = make([]byte, 1<<20)
 
 // No buffer of a key file is left in memory with a secret in it: neither of a
 // file that is written nor of one that is read, good or malformed.
