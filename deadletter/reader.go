@@ -278,10 +278,10 @@ func (q *Queue) accept(ctx context.Context, settle []driver.Settlement) error {
 	var notes []replay.Note
 	for _, s := range settle {
 		opened, f := q.opener.Open(ctx, s.Delivery)
-		if f != nil || opened.Envelope == nil {
+		if f != nil || !opened.Sealed {
 			continue
 		}
-		e := opened.Envelope
+		e := &opened.Envelope
 		notes = append(notes, replay.Note{
 			Sender: e.Sender, Stream: e.Stream, Range: replay.Range{First: e.Sequence, Last: e.Sequence}, Kind: replay.NoteAccepted,
 		})

@@ -57,6 +57,23 @@ func TestSessionWaitsAreBounded(t *testing.T) {
 	}
 }
 
+// TestSessionThatWaitsAgainForgetsNoOther: a session that is remembered takes no room when
+// it waits once more.
+func TestSessionThatWaitsAgainForgetsNoOther(t *testing.T) {
+	now := time.UnixMilli(1_800_000_000_000)
+	var w SessionWaits
+	for i := range maxWaits - 1 {
+		w.Block(fmt.Sprint(i), now, now, horizon)
+	}
+	for range 2 { // its wait began so long ago that each message begins another
+		w.Block("again", now.Add(-2*waitMemory*horizon), now, horizon)
+	}
+	later := now.Add(horizon)
+	if got := w.Block("0", later, later, horizon); got != 0 {
+		t.Errorf("the first session waits for %s anew, want no wait: it had its own", got)
+	}
+}
+
 // TestSessionWaitsOfTheOlderHalf: a wait is remembered while fewer than maxWaits/2 others
 // begin after it.
 func TestSessionWaitsOfTheOlderHalf(t *testing.T) {
