@@ -24,7 +24,7 @@ var (
 	ErrOlder = errors.New("the schema was written by an older version of this package: open it once as its owner, without MustExist")
 	// ErrAltered: the schema is not as this package made it: its functions, their rights
 	// or owner, or something beside them that changes what they do.
-	ErrAltered = errors.New("functions or triggers of the schema were changed by other hands: restore them, or move the messages to a new schema")
+	ErrAltered = errors.New("the schema was changed by other hands: undo what is named here, or move the messages to a new schema")
 )
 
 // sqlState is what an error of the server means (PostgreSQL, Appendix A). An entry of
