@@ -5,7 +5,5 @@
 //	go test .             what released packages depend on; Wycheproof's AES-256-GCM
 //	                      vectors through the envelope's primitive
 //	go test -bench . .    envelopes beside plain AES-256-GCM, in one run
-//	go test -bench . ./river
-//	                      queues in PostgreSQL beside River, on one server
 //	go test ./otelqueue   metrics and spans, read through OpenTelemetry's SDK and Prometheus
 package tests

@@ -1,4 +1,4 @@
-package river_test
+package postgres_test
 
 import (
 	"context"
