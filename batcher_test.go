@@ -332,7 +332,7 @@ func TestBatchSenderOutlastsTheKeyProvider(t *testing.T) {
 	for name, outage := range map[string]time.Duration{"short": 5 * time.Second, "long": time.Minute, "without end": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, counted, func(x *fixture) {
-				b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{MaxMessages: 2})
+				b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{MaxMessages: 2, MaxAttempts: 8})
 				x.must(err)
 				x.wait(2 * time.Hour) // what the cache holds of keys is too old to be used
 				provider.broken.Store(true)
