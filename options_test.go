@@ -387,18 +387,28 @@ func TestMessageAtItsBounds(t *testing.T) {
 		"a later NotBefore":      {queue.Message{NotBefore: time.UnixMilli(envelope.MaxTime).Add(1)}, false},
 		"neither TTL nor a time": {queue.Message{}, true},
 	} {
-		inBubble(t, nil, func(x *fixture) {
-			_, err := x.sender(orders).Send(x.Context(), &c.m)
-			if c.ok {
+		for _, change := range []func(*queue.Options){nil, plaintext} {
+			inBubble(t, nil, func(x *fixture) {
+				s, err := x.behind(&partial{}, change).Sender(x.Context(), orders, nil)
 				x.must(err)
-				return
-			}
-			x.failed(name, err, queue.ErrInvalidMessage, "send")
-			if len(x.stored(orders)) != 0 {
-				x.Errorf("%s: it was sent", name)
-			}
-		})
+				_, err = s.Send(x.Context(), &c.m)
+				if c.ok {
+					x.must(err)
+					return
+				}
+				x.failed(name, err, queue.ErrInvalidMessage, "send")
+				if len(x.stored(orders)) != 0 {
+					x.Errorf("%s: it was sent", name)
+				}
+			})
+		}
 	}
+}
+
+// plaintext makes a client without keys.
+func plaintext(o *queue.Options) {
+	without(o)
+	o.Keys, o.Crypto = nil, queue.CryptoConfig{}
 }
 
 // TestObserverOfAnEndpoint is told once of each end, and a Close without a context ends nothing.
