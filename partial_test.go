@@ -14,7 +14,10 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-var errPart = errors.New("this part fails")
+var (
+	errPart   = errors.New("this part fails")
+	noContext context.Context // of a caller that forgot it
+)
 
 // partial is a broker of which single calls fail or answer too little.
 type partial struct {
