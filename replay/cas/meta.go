@@ -8,19 +8,6 @@ import (
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
-// get reads one item; the zero Item if none is there.
-func (e *engine) get(ctx context.Context, key string) (Item, error) {
-	for item, err := range e.b.Scan(ctx, key) {
-		if err != nil {
-			return Item{}, err
-		}
-		if item.Key == key {
-			return item, nil
-		}
-	}
-	return Item{}, ctx.Err()
-}
-
 // current reads the item of the store, makes it if there is none, and raises its
 // change number if bump is due.
 func (e *engine) current(ctx context.Context) error {
@@ -30,7 +17,7 @@ func (e *engine) current(ctx context.Context) error {
 		e.mu.Unlock()
 		if item.Version == "" {
 			var err error
-			if item, err = e.get(ctx, e.metaKey()); err != nil {
+			if item, err = e.b.Get(ctx, e.metaKey()); err != nil {
 				return err
 			}
 		}
@@ -39,13 +26,13 @@ func (e *engine) current(ctx context.Context) error {
 		var err error
 		if item.Version == "" {
 			_, _ = rand.Read(s.ID[:]) // never fails: it ends the process instead
-			item, done, err = e.b.Create(ctx, e.metaKey(), encodeMeta(s))
+			item, done, err = e.b.Create(ctx, e.metaKey(), e.encodeMeta(s))
 		} else {
-			if s, err = decodeMeta(item.Value); err != nil {
+			if s, err = e.decodeMeta(item.Value); err != nil {
 				return err
 			}
 			s.Change++
-			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, encodeMeta(s))
+			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(s))
 		}
 		if err != nil {
 			return err
@@ -64,7 +51,7 @@ func (e *engine) learn(item Item, bumped bool) error {
 	var s replaystate.Stamp
 	if item.Version != "" {
 		var err error
-		if s, err = decodeMeta(item.Value); err != nil {
+		if s, err = e.decodeMeta(item.Value); err != nil {
 			return err
 		}
 	}
@@ -85,7 +72,7 @@ func (e *engine) learn(item Item, bumped bool) error {
 
 // check reads the item of the store again, and makes it if it is gone.
 func (e *engine) check(ctx context.Context) error {
-	item, err := e.get(ctx, e.metaKey())
+	item, err := e.b.Get(ctx, e.metaKey())
 	if err != nil {
 		return err
 	}
@@ -119,7 +106,7 @@ func (e *engine) group(ctx context.Context, name string, fresh bool) (replaystat
 	g := e.groups[name]
 	e.mu.Unlock()
 	if g == nil || fresh {
-		item, err := e.get(ctx, e.groupKey(name))
+		item, err := e.b.Get(ctx, e.groupKey(name))
 		if err != nil {
 			return replaystate.Group{}, err
 		}

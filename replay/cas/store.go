@@ -13,6 +13,7 @@ import (
 
 // Defaults of [Options].
 const (
+	DefaultPageSpan       = replaystate.MaxSpan
 	DefaultMaxTries       = 16
 	DefaultParallel       = 16
 	DefaultSweepInterval  = 5 * time.Minute
@@ -27,6 +28,10 @@ type Options struct {
 	// Prefix stands before every key, so that several stores can share a table.
 	// At most 100 bytes of letters, digits, '-' and '_'.
 	Prefix string
+	// PageSpan is the number of sequences of a page, a multiple of 64 up to 1,024.
+	// 0 means 1,024. A small page costs less to write, and a new one costs some
+	// requests. The store keeps the number of its first Open, and refuses another.
+	PageSpan int
 	// MaxTries is how often a page is written before a call fails because other
 	// receivers were always faster. 0 means 16.
 	MaxTries int
@@ -62,10 +67,14 @@ func Open(ctx context.Context, b Backend, o *Options) (*Store, error) {
 			return nil, fmt.Errorf("cas: prefix %.100q: use at most 100 letters, digits, '-' and '_'", opts.Prefix)
 		}
 	}
+	if opts.PageSpan < 0 || opts.PageSpan > replaystate.MaxSpan || opts.PageSpan%64 != 0 {
+		return nil, fmt.Errorf("cas: pages of %d sequences: use a multiple of 64 up to %d", opts.PageSpan, replaystate.MaxSpan)
+	}
 	bounds, err := opts.Bounds.Resolved()
 	if err != nil {
 		return nil, fmt.Errorf("cas: %w", err)
 	}
+	setDefault(&opts.PageSpan, DefaultPageSpan)
 	setDefault(&opts.MaxTries, DefaultMaxTries)
 	setDefault(&opts.Parallel, DefaultParallel)
 	setDefault(&opts.SweepInterval, DefaultSweepInterval)
@@ -103,9 +112,6 @@ func (s *Store) Close(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
-
-// span is the number of sequences of a page.
-const span = replaystate.MaxSpan
 
 // engine is the replaystate.Engine of a Store.
 type engine struct {

@@ -202,3 +202,13 @@ func (h handle) passFolding() {
 		h.handled(at(h.t.stream("clock", time.Now()), 1))
 	}
 }
+
+// passAllFolding is passFolding for many pages: on an unreliable store some of them
+// take several attempts.
+func (h handle) passAllFolding() {
+	h.passFolding()
+	if h.t.o.Unreliable {
+		h.passFolding()
+		h.passFolding()
+	}
+}
