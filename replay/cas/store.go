@@ -96,6 +96,10 @@ func setDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
+// Shift moves the clock of this Store, as a wrong clock of its process would. It is for
+// tests of backends.
+func (s *Store) Shift(d time.Duration) { s.engine.shift = d }
+
 // Close ends the sweeps that are under way. Calls that come later still work; they
 // start no sweep. A second Close returns nil.
 func (s *Store) Close(ctx context.Context) error {
