@@ -163,11 +163,12 @@ func (a *accountant) look(ctx context.Context, r *Receiver) (next time.Time, err
 			sum.Add(&s, now, limits)
 		}
 	}
+	before := a.watch.seen()
 	stats, err := a.store.Stats(ctx)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%w: %w", ErrReplayStore, err)
 	}
-	_ = a.watch.see(stats.Stamp) // it reports a loss, which stops receiving and not this
+	_ = a.watch.see(before, stats.Stamp) // it reports a loss, which stops receiving and not this
 	for i := range sum.Reports {
 		if err := a.report(ctx, r, &sum.Reports[i], stats.Shared); err != nil {
 			return time.Time{}, err

@@ -62,6 +62,7 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 		}
 	}
 	if len(requests) > 0 {
+		before := r.watch.seen()
 		claims, err := r.begin(ctx, requests, of)
 		for i, t := range of {
 			switch {
@@ -72,7 +73,7 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 			case i >= len(claims):
 				t.refuse(fmt.Errorf("%w: it returned too few results", ErrReplayStore))
 			default:
-				r.claimed(t, &claims[i])
+				r.claimed(t, before, &claims[i])
 			}
 		}
 	}
@@ -93,11 +94,11 @@ func (r *Receiver) begin(ctx context.Context, requests []replay.Request, of []*t
 	return r.store.Begin(ctx, r.options.Group, requests)
 }
 
-// claimed takes in the store's answer for one message.
-func (r *Receiver) claimed(t *taken, c *replay.Claim) {
+// claimed takes in the store's answer for one message. before was seen before the call.
+func (r *Receiver) claimed(t *taken, before replay.Stamp, c *replay.Claim) {
 	switch err := c.Err; {
 	case err == nil:
-		if lost := r.watch.see(c.Stamp); lost != nil {
+		if lost := r.watch.see(before, c.Stamp); lost != nil {
 			t.refuse(lost)
 			return
 		}

@@ -32,8 +32,9 @@ type Options struct {
 	// SweepInterval is how often this Store reads all of a group that it works
 	// for, to fold pages, drop old streams and count. 0 means 5 minutes.
 	SweepInterval time.Duration
-	// ChangeInterval is how often the change number grows at most. A restored
-	// backup that is younger than that may go unnoticed. 0 means 10 seconds.
+	// ChangeInterval is how often the change number grows at most. What a
+	// restored backup or a failover lost is noticed if it is more than what was
+	// written in two of them. 0 means 10 seconds.
 	ChangeInterval time.Duration
 }
 

@@ -33,7 +33,7 @@
 //
 // Quotas are judged by what the last sweep counted and this Store added since, so
 // several processes may exceed them by what each adds between sweeps. The change
-// number grows at most once in Options.ChangeInterval.
+// number grows at most once in Options.ChangeInterval for each Store.
 package cas
 
 import (

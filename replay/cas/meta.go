@@ -13,7 +13,7 @@ import (
 func (e *engine) current(ctx context.Context) error {
 	for try := 0; ; try++ {
 		e.mu.Lock()
-		item := e.meta
+		item, before := e.meta, e.stamp
 		e.mu.Unlock()
 		if item.Version == "" {
 			var err error
@@ -37,7 +37,7 @@ func (e *engine) current(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := e.learn(item, done); err != nil || done {
+		if err := e.learn(before, item, done); err != nil || done {
 			return err
 		}
 		if err := e.pause(ctx, try); err != nil {
@@ -46,8 +46,9 @@ func (e *engine) current(ctx context.Context) error {
 	}
 }
 
-// learn takes over the item of the store as it is now.
-func (e *engine) learn(item Item, bumped bool) error {
+// learn takes over the item of the store as a request found it. before is the stamp that
+// was known before the request.
+func (e *engine) learn(before replaystate.Stamp, item Item, bumped bool) error {
 	var s replaystate.Stamp
 	if item.Version != "" {
 		var err error
@@ -57,7 +58,11 @@ func (e *engine) learn(item Item, bumped bool) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.meta.Version != "" && (s.ID != e.stamp.ID || s.Change < e.stamp.Change) {
+	lost := before.ID != [16]byte{} && (s.ID != before.ID || s.Change < before.Change)
+	if !lost && s.ID == e.stamp.ID && s.Change < e.stamp.Change {
+		return nil // overtaken by another request
+	}
+	if lost {
 		// Another memory, or an older one: nothing that was read is true.
 		clear(e.pages)
 		clear(e.groups)
@@ -72,11 +77,12 @@ func (e *engine) learn(item Item, bumped bool) error {
 
 // check reads the item of the store again, and makes it if it is gone.
 func (e *engine) check(ctx context.Context) error {
+	before := e.stamped()
 	item, err := e.b.Get(ctx, e.metaKey())
 	if err != nil {
 		return err
 	}
-	if err := e.learn(item, false); err != nil || item.Version != "" {
+	if err := e.learn(before, item, false); err != nil || item.Version != "" {
 		return err
 	}
 	return e.current(ctx)

@@ -40,8 +40,9 @@ type Options struct {
 	// SweepInterval is how often this Store lists a group it works for, to fold
 	// pages, drop old streams and count. 0 means 5 minutes.
 	SweepInterval time.Duration
-	// ChangeInterval is how often the change number grows at most. A restored
-	// backup that is younger than that may go unnoticed. 0 means 10 seconds.
+	// ChangeInterval is how often the change number grows at most. What a
+	// restored backup lost is noticed if the number has grown twice since: if
+	// the backup is older than two of them. 0 means 10 seconds.
 	ChangeInterval time.Duration
 }
 

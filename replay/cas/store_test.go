@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/replay"
@@ -118,4 +119,78 @@ func TestPreviousReserved(t *testing.T) {
 	if c, err := s.Begin(t.Context(), "group", []replay.Request{next}); err != nil || c[0].Err != nil {
 		t.Errorf("%+v, %v, want a claim", c, err)
 	}
+}
+
+// TestRestored: a backup of two intervals ago has a lower change number.
+func TestRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		s := open(t, m, nil)
+		change := func() uint64 {
+			t.Helper()
+			c, err := s.Begin(t.Context(), "group", []replay.Request{request(1, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c[0].Stamp.Change
+		}
+		restore := m.backup()
+		before := change()
+		for range 2 {
+			time.Sleep(cas.DefaultChangeInterval)
+			before = change()
+		}
+		restore()
+		s = open(t, m, nil)
+		if after := change(); after >= before {
+			t.Errorf("change number %d before a restore, %d after it", before, after)
+		}
+	})
+}
+
+// gated is a backend whose Get of the item of the store waits, after it has read, until the gate opens.
+type gated struct {
+	*memory
+	gate chan struct{}
+}
+
+func (g *gated) Get(ctx context.Context, key string) (cas.Item, error) {
+	item, err := g.memory.Get(ctx, key)
+	if g.gate != nil && key == ".m." {
+		<-g.gate
+	}
+	return item, err
+}
+
+// TestChangeNeverFalls: a read that others overtook does not set the number back.
+func TestChangeNeverFalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gated{memory: newMemory()}
+		s := open(t, g, nil)
+		change := func() uint64 {
+			t.Helper()
+			c, err := s.Begin(t.Context(), "group", []replay.Request{request(1, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c[0].Stamp.Change
+		}
+		first := change()
+		g.gate = make(chan struct{})
+		ended := make(chan error)
+		go func() {
+			_, err := s.Stats(t.Context())
+			ended <- err
+		}()
+		synctest.Wait() // it has read the number, and not taken it in
+		time.Sleep(cas.DefaultChangeInterval)
+		raised := change()
+		close(g.gate)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if after := change(); raised <= first || after < raised {
+			t.Errorf("change numbers %d, %d, %d: want the second higher than the first and the third not below it", first, raised, after)
+		}
+	})
 }

@@ -31,7 +31,8 @@ type Answer struct {
 // Options configure a [Proxy]. Nil and the zero value mean that requests and
 // answers pass as they are, and that all requests count under their method.
 type Options struct {
-	// Name names the kind of a request for Counts.
+	// Name names the kind of a request for Counts. An answer with a status of 400
+	// or more counts once more, under the name and the status: "PUT 412".
 	Name func(r *http.Request) string
 	// Amend may change an answer. send makes another request to the server.
 	Amend func(r *http.Request, body []byte, a *Answer, send func(r *http.Request, body []byte) (*Answer, error)) error
@@ -138,8 +139,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
+	name := p.o.Name(r)
 	p.mu.Lock()
-	p.counts[p.o.Name(r)]++
+	p.counts[name]++
 	f := p.faults
 	p.mu.Unlock()
 	if f.Delay > 0 {
@@ -169,6 +171,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil || lost {
 		panic(http.ErrAbortHandler) // the server is away: so is the proxy
+	}
+	if a.Status >= http.StatusBadRequest {
+		p.mu.Lock()
+		p.counts[fmt.Sprint(name, " ", a.Status)]++
+		p.mu.Unlock()
 	}
 	write(w, a)
 }

@@ -1,0 +1,189 @@
+package storefleet
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Options say how to run a fleet.
+type Options struct {
+	// Targets has the target of each process, for open of [Main]. Required.
+	Targets []string
+	// Receivers are those of each process. Required.
+	Receivers int
+	// Lease is how long a claim lives. Required.
+	Lease time.Duration
+	// For is how long the fleet runs. Required.
+	For time.Duration
+	// Kill has each process killed and started again, after that time on the
+	// mean. 0 means never.
+	Kill time.Duration
+	// Disturb runs meanwhile, and ends with its context. Nil means nothing.
+	Disturb func(ctx context.Context)
+}
+
+// Result is what a fleet did.
+type Result struct {
+	// Granted and Completed are numbers of messages.
+	Granted, Completed int
+	// Again are the messages that were granted after they were completed, by a
+	// store of the same ID.
+	Again []uint64
+	// ClaimsLost are claims that could not be ended by their owners.
+	ClaimsLost int
+	// Failed are calls that had no answer, Losses reports of a lost memory.
+	Failed, Losses int
+	// Killed are processes.
+	Killed int
+}
+
+// String names the numbers.
+func (r *Result) String() string {
+	return fmt.Sprintf("%d completed of %d granted, %d granted again, %d claims lost, %d calls failed, %d losses of memory reported, %d processes killed",
+		r.Completed, r.Granted, len(r.Again), r.ClaimsLost, r.Failed, r.Losses, r.Killed)
+}
+
+// moment is an event of a message.
+type moment struct {
+	at int64 // Unix nanoseconds
+	id string
+}
+
+// fleet collects events.
+type fleet struct {
+	mu        sync.Mutex // guards what follows
+	granted   map[uint64][]moment
+	completed map[uint64][]moment
+	result    Result
+}
+
+// Run runs a fleet.
+func Run(t testing.TB, o Options) *Result {
+	t.Helper()
+	f := &fleet{granted: make(map[uint64][]moment), completed: make(map[uint64][]moment)}
+	ctx, cancel := context.WithTimeout(context.Background(), o.For)
+	defer cancel()
+	var wg sync.WaitGroup
+	if o.Disturb != nil {
+		wg.Go(func() { o.Disturb(ctx) })
+	}
+	for _, target := range o.Targets {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if err := f.process(ctx, &o, target); err != nil {
+					t.Errorf("a process of the fleet: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	f.judge()
+	return &f.result
+}
+
+// process runs one process until it is killed.
+func (f *fleet) process(ctx context.Context, o *Options, target string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	life, cancel := ctx, context.CancelFunc(func() {})
+	if o.Kill > 0 {
+		life, cancel = context.WithTimeout(ctx, o.Kill/2+rand.N(o.Kill)) //nolint:gosec // G404
+	}
+	defer cancel()
+	command := exec.CommandContext(life, self) // killed at the end of its life
+	command.Env = append(os.Environ(), targetVariable+"="+target,
+		fmt.Sprint(receiversVariable, "=", o.Receivers), fmt.Sprint(leaseVariable, "=", o.Lease))
+	var said strings.Builder
+	command.Stderr = &said
+	input, err := command.StdinPipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = input.Close() }()
+	out, err := command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := command.Start(); err != nil {
+		return err
+	}
+	read := f.read(out)
+	err = command.Wait()
+	switch {
+	case life.Err() == nil:
+		return fmt.Errorf("it ended: %w: %s", err, said.String())
+	case read != nil:
+		return read
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.result.Killed++
+	return nil
+}
+
+// read reads the events of a process. The last line may be a part of one.
+func (f *fleet) read(out io.Reader) error {
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		var what, id, end string
+		var sequence uint64
+		var at int64
+		n, _ := fmt.Sscan(lines.Text(), &what, &sequence, &at, &id, &end)
+		if n < 5 {
+			continue
+		}
+		f.add(what, sequence, moment{at, id})
+	}
+	return lines.Err()
+}
+
+func (f *fleet) add(what string, sequence uint64, m moment) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch what {
+	case "granted":
+		f.granted[sequence] = append(f.granted[sequence], m)
+		f.result.Granted++
+	case "completed":
+		f.completed[sequence] = append(f.completed[sequence], m)
+		f.result.Completed++
+	case "lost":
+		f.result.ClaimsLost++
+	case "failed":
+		f.result.Failed++
+	case "loss":
+		f.result.Losses++
+	}
+}
+
+// judge finds the messages that were granted after they were completed.
+func (f *fleet) judge() {
+	for sequence, completions := range f.completed {
+		if grantedAgain(completions, f.granted[sequence]) {
+			f.result.Again = append(f.result.Again, sequence)
+		}
+	}
+}
+
+func grantedAgain(completions, grants []moment) bool {
+	for _, c := range completions {
+		for _, g := range grants {
+			if g.id == c.id && g.at > c.at {
+				return true
+			}
+		}
+	}
+	return false
+}
