@@ -92,13 +92,24 @@ func (e *engine) plan(group string, items []item, do func(i int, env *replaystat
 	return rounds
 }
 
-// parallel runs works side by side and returns the first failure.
+// parallel runs works side by side and returns the first failure. With a Batcher a group
+// has one request under way, and otherwise each page.
 func (e *engine) parallel(ctx context.Context, all []*work) error {
-	all, err := e.together(ctx, all)
+	if _, ok := e.b.(Batcher); ok {
+		return e.inTurn(ctx, e.pagePrefix(all[0].group), all)
+	}
+	return e.each(len(all), func(i int) error {
+		return e.inTurn(ctx, e.pageKey(all[i].group, all[i].key, all[i].index), all[i:i+1])
+	})
+}
+
+// perform does works of one group, of different pages.
+func (e *engine) perform(ctx context.Context, all []*work) error {
+	left, err := e.together(ctx, all)
 	if err != nil {
 		return err
 	}
-	return e.each(len(all), func(i int) error { return e.run(ctx, all[i]) })
+	return e.each(len(left), func(i int) error { return e.run(ctx, left[i]) })
 }
 
 // each calls do with 0 to n-1, Options.Parallel at once, and returns the first

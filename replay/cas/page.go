@@ -20,7 +20,9 @@ func (e *engine) pause(ctx context.Context, try int) error {
 	if try+1 >= e.o.MaxTries {
 		return fmt.Errorf("%w %d times", ErrContention, e.o.MaxTries)
 	}
-	wait := time.Millisecond << min(try, 7)   // up to 128 ms
+	// Of receivers that meet on a page one is always done: wait about as long as a
+	// request takes, and longer if that does not help.
+	wait := time.Millisecond << min(try, 3+try/8, 7)
 	t := time.NewTimer(wait/2 + rand.N(wait)) //nolint:gosec // G404: jitter, not a secret
 	defer t.Stop()
 	select {
@@ -43,6 +45,9 @@ type work struct {
 	// remembered: the page may be an old version.
 	remembered bool
 }
+
+// page names the page of a work.
+func (w *work) page() pageID { return pageID{w.key, w.index} }
 
 // view is one attempt at a work: the replaystate.Stream that its items see. After
 // a failure it loads nothing more.

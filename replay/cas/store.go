@@ -14,7 +14,7 @@ import (
 // Defaults of [Options].
 const (
 	DefaultPageSpan       = replaystate.MaxSpan
-	DefaultMaxTries       = 16
+	DefaultMaxTries       = 64
 	DefaultParallel       = 16
 	DefaultSweepInterval  = 5 * time.Minute
 	DefaultChangeInterval = 10 * time.Second
@@ -33,7 +33,7 @@ type Options struct {
 	// requests. The store keeps the number of its first Open, and refuses another.
 	PageSpan int
 	// MaxTries is how often a page is written before a call fails because other
-	// receivers were always faster. 0 means 16.
+	// receivers were always faster. 0 means 64.
 	MaxTries int
 	// Parallel is how many requests of a call are under way at once. 0 means 16.
 	Parallel int
@@ -82,7 +82,7 @@ func Open(ctx context.Context, b Backend, o *Options) (*Store, error) {
 	setDefault(&opts.ChangeInterval, DefaultChangeInterval)
 	e := &engine{
 		b: b, o: opts, limits: bounds.Limits(), start: time.Now(),
-		pages: make(map[string]Item), groups: make(map[string]*groupCache), seen: make(map[claimID]observation),
+		pages: make(map[string]Item), groups: make(map[string]*groupCache), seen: make(map[claimID]observation), turns: make(map[string]*turn),
 	}
 	if err := e.check(ctx); err != nil {
 		return nil, fmt.Errorf("cas: open: %w", err)
@@ -137,6 +137,7 @@ type engine struct {
 	pages  map[string]Item        // as they were last seen
 	groups map[string]*groupCache // by name
 	seen   map[claimID]observation
+	turns  map[string]*turn // by what they are the right to write
 }
 
 // groupCache is what this Store knows of a group.

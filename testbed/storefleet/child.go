@@ -20,15 +20,16 @@ const (
 	targetVariable    = "STOREFLEET_TARGET"
 	receiversVariable = "STOREFLEET_RECEIVERS"
 	leaseVariable     = "STOREFLEET_LEASE"
+	sendersVariable   = "STOREFLEET_SENDERS"
+	shareVariable     = "STOREFLEET_SHARE"
 )
 
-// The traffic. The broker of these tests delivers messages again and again: those of the
-// last 400 ms, one for each millisecond, of 4 senders.
-const (
-	batchSize = 32
-	recent    = 400
-	senders   = 4
-)
+// batchSize is the number of messages that a receiver takes at once.
+const batchSize = 32
+
+// recent is how many messages a broker that repeats itself delivers: those of the last
+// 400 ms, one for each millisecond.
+const recent = 400
 
 // group is the group of all receivers.
 const group = "fleet"
@@ -48,12 +49,13 @@ func Main(open func(ctx context.Context, target string) (replay.Store, error)) b
 }
 
 func child(target string, open func(ctx context.Context, target string) (replay.Store, error)) error {
-	receivers := 0
-	if _, err := fmt.Sscan(os.Getenv(receiversVariable), &receivers); err != nil {
-		return err
-	}
+	var receivers, first, all int
+	var senders uint64
+	_, err1 := fmt.Sscan(os.Getenv(receiversVariable), &receivers)
+	_, err2 := fmt.Sscan(os.Getenv(sendersVariable), &senders)
+	_, err3 := fmt.Sscan(os.Getenv(shareVariable), &first, &all)
 	lease, err := time.ParseDuration(os.Getenv(leaseVariable))
-	if err != nil {
+	if err := errors.Join(err, err1, err2, err3); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -62,17 +64,21 @@ func child(target string, open func(ctx context.Context, target string) (replay.
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
 		cancel()
 	}()
-	var s replay.Store
-	for s == nil {
+	s, err := open(ctx, target)
+	for err != nil {
 		// The store may be away just now.
-		if s, err = open(ctx, target); err != nil && wait(ctx, 20*time.Millisecond) != nil {
+		if wait(ctx, 20*time.Millisecond) != nil {
 			return err
 		}
+		s, err = open(ctx, target)
 	}
 	events := &reporter{out: os.Stdout}
 	errs := make(chan error, receivers)
-	for range receivers {
-		r := &receiver{store: s, lease: lease, events: events}
+	for i := range receivers {
+		r := &receiver{store: s, lease: lease, events: events, senders: senders}
+		if all > 0 {
+			r.share = &share{next: uint64(first + i), step: uint64(all)} //nolint:gosec // G115: small
+		}
 		go func() { errs <- r.run(ctx) }()
 	}
 	for range receivers {
@@ -99,12 +105,18 @@ func (r *reporter) write(lines string) error {
 // receiver handles batches. The times of its events bound the truth: a grant is as early
 // as its call began, a completion as late as its answer came.
 type receiver struct {
-	store  replay.Store
-	lease  time.Duration
-	events *reporter
-	stamp  replay.Stamp
-	report strings.Builder
+	store   replay.Store
+	lease   time.Duration
+	senders uint64
+	share   *share // nil: the broker repeats itself
+	events  *reporter
+	stamp   replay.Stamp
+	report  strings.Builder
 }
+
+// share is what one of several receivers gets of a broker that delivers each message
+// once: every so many batches one.
+type share struct{ next, step uint64 }
 
 func (r *receiver) run(ctx context.Context) error {
 	for ctx.Err() == nil {
@@ -117,7 +129,7 @@ func (r *receiver) run(ctx context.Context) error {
 
 // handle handles one batch.
 func (r *receiver) handle(ctx context.Context) error {
-	batch := deliver(r.lease)
+	batch := r.deliver()
 	began := time.Now()
 	claims, err := again(ctx, r, func() ([]replay.Claim, error) { return r.store.Begin(ctx, group, batch) })
 	if err != nil {
@@ -128,9 +140,9 @@ func (r *receiver) handle(ctx context.Context) error {
 		r.see(c.Stamp)
 		switch {
 		case c.Err == nil:
-			r.event("granted", batch[i].ID.Sequence, began, c.Stamp)
+			r.event("granted", batch[i].ID, began, c.Stamp)
 			kind := replay.Consumed
-			if rand.IntN(10) == 0 { //nolint:gosec // G404: traffic, not a secret
+			if r.share == nil && rand.IntN(10) == 0 { //nolint:gosec // G404: traffic, not a secret
 				kind = replay.Released
 			}
 			f = append(f, replay.Finish{ID: batch[i].ID, Token: batch[i].Token, Kind: kind})
@@ -151,9 +163,9 @@ func (r *receiver) handle(ctx context.Context) error {
 		r.see(e.Stamp)
 		switch {
 		case e.Err == nil && f[i].Kind == replay.Consumed:
-			r.event("completed", f[i].ID.Sequence, ended, e.Stamp)
+			r.event("completed", f[i].ID, ended, e.Stamp)
 		case errors.Is(e.Err, replay.ErrClaimLost), errors.Is(e.Err, replay.ErrHandled):
-			r.event("lost", f[i].ID.Sequence, ended, e.Stamp)
+			r.event("lost", f[i].ID, ended, e.Stamp)
 		case e.Err != nil:
 			return fmt.Errorf("finish: %w", e.Err)
 		}
@@ -168,7 +180,7 @@ func again[T any](ctx context.Context, r *receiver, call func() (T, error)) (T, 
 		if err == nil {
 			return out, nil
 		}
-		r.event("failed", 0, time.Now(), r.stamp)
+		r.event("failed", replay.Identity{}, time.Now(), r.stamp)
 		if err := errors.Join(r.flush(), wait(ctx, 20*time.Millisecond)); err != nil {
 			return out, err
 		}
@@ -189,14 +201,14 @@ func wait(ctx context.Context, d time.Duration) error {
 // see reports a loss of memory.
 func (r *receiver) see(s replay.Stamp) {
 	if old := r.stamp; old != (replay.Stamp{}) && (s.ID != old.ID || s.Change < old.Change) {
-		r.event("loss", 0, time.Now(), s)
+		r.event("loss", replay.Identity{}, time.Now(), s)
 	}
 	r.stamp = s
 }
 
 // event adds a line. Its end tells a whole one.
-func (r *receiver) event(what string, sequence uint64, at time.Time, s replay.Stamp) {
-	fmt.Fprintf(&r.report, "%s %d %d %x .\n", what, sequence, at.UnixNano(), s.ID)
+func (r *receiver) event(what string, m replay.Identity, at time.Time, s replay.Stamp) {
+	fmt.Fprintf(&r.report, "%s %s/%d %d %x .\n", what, m.Sender, m.Sequence, at.UnixNano(), s.ID)
 }
 
 func (r *receiver) flush() error {
@@ -205,26 +217,31 @@ func (r *receiver) flush() error {
 	return r.events.write(lines)
 }
 
-// deliver returns a batch of messages. Which the broker delivers moves on with time, so
-// that all processes meet on the same ones.
-func deliver(lease time.Duration) (batch []replay.Request) {
+// deliver returns a batch of messages. Which a broker delivers that repeats itself moves
+// on with time, so that all processes meet on the same ones.
+func (r *receiver) deliver() (batch []replay.Request) {
 	now := time.Now()
-	for range batchSize {
-		batch = append(batch, Request(now.Add(-time.Duration(rand.IntN(recent))*time.Millisecond), lease)) //nolint:gosec // G404
+	for i := range uint64(batchSize) {
+		n := uint64(now.UnixMilli()) - uint64(rand.IntN(recent)) //nolint:gosec // G115, G404: after 1970; traffic
+		if r.share != nil {
+			n = r.share.next*batchSize + i
+		}
+		batch = append(batch, r.request(n, now))
+	}
+	if r.share != nil {
+		r.share.next += r.share.step
 	}
 	return batch
 }
 
-// Request asks for the message that was sealed in a millisecond.
-func Request(sealed time.Time, lease time.Duration) replay.Request {
-	sealed = sealed.Truncate(time.Millisecond)
-	n := uint64(sealed.UnixMilli()) //nolint:gosec // G115: after 1970
-	r := replay.Request{
-		ID: replay.Identity{Sender: fmt.Sprint("sender-", n%senders), Sequence: n % 1_000_000_000}, Token: replay.NewToken(),
-		SealedAt: sealed, FreshUntil: sealed.Add(time.Hour), Now: time.Now(),
-		RetryWindow: time.Hour, Lease: lease, MaxMessageAge: time.Hour, MaxClockSkew: time.Minute,
+// request asks for the message of a number.
+func (r *receiver) request(n uint64, now time.Time) replay.Request {
+	q := replay.Request{
+		ID: replay.Identity{Sender: fmt.Sprint("sender-", n%r.senders), Sequence: n/r.senders%1_000_000_000 + 1}, Token: replay.NewToken(),
+		SealedAt: now.Truncate(time.Second), FreshUntil: now.Add(time.Hour), Now: now,
+		RetryWindow: time.Hour, Lease: r.lease, MaxMessageAge: time.Hour, MaxClockSkew: time.Minute,
 	}
-	binary.BigEndian.PutUint64(r.ID.Stream[:], 1_800_000_000_000<<16)
-	binary.BigEndian.PutUint64(r.Tag[:], n)
-	return r
+	binary.BigEndian.PutUint64(q.ID.Stream[:], 1_800_000_000_000<<16)
+	binary.BigEndian.PutUint64(q.Tag[:], n)
+	return q
 }

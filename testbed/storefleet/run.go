@@ -2,6 +2,7 @@ package storefleet
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -24,6 +25,12 @@ type Options struct {
 	Lease time.Duration
 	// For is how long the fleet runs. Required.
 	For time.Duration
+	// Senders is how many senders the messages are of. 0 means 4.
+	Senders int
+	// Once has the broker deliver each message once. Otherwise it delivers the
+	// same messages to all receivers again and again, and a part of them is
+	// released.
+	Once bool
 	// Kill has each process killed and started again, after that time on the
 	// mean. 0 means never.
 	Kill time.Duration
@@ -37,19 +44,20 @@ type Result struct {
 	Granted, Completed int
 	// Again are the messages that were granted after they were completed, by a
 	// store of the same ID.
-	Again []uint64
+	Again []string
 	// ClaimsLost are claims that could not be ended by their owners.
 	ClaimsLost int
-	// Failed are calls that had no answer, Losses reports of a lost memory.
-	Failed, Losses int
+	// Failed are calls that had no answer. Reporters are processes that reported
+	// a lost memory.
+	Failed, Reporters int
 	// Killed are processes.
 	Killed int
 }
 
 // String names the numbers.
 func (r *Result) String() string {
-	return fmt.Sprintf("%d completed of %d granted, %d granted again, %d claims lost, %d calls failed, %d losses of memory reported, %d processes killed",
-		r.Completed, r.Granted, len(r.Again), r.ClaimsLost, r.Failed, r.Losses, r.Killed)
+	return fmt.Sprintf("%d completed of %d granted, %d granted again, %d claims lost, %d calls failed, %d processes that reported a lost memory, %d processes killed",
+		r.Completed, r.Granted, len(r.Again), r.ClaimsLost, r.Failed, r.Reporters, r.Killed)
 }
 
 // moment is an event of a message.
@@ -61,25 +69,25 @@ type moment struct {
 // fleet collects events.
 type fleet struct {
 	mu        sync.Mutex // guards what follows
-	granted   map[uint64][]moment
-	completed map[uint64][]moment
+	granted   map[string][]moment
+	completed map[string][]moment
 	result    Result
 }
 
 // Run runs a fleet.
 func Run(t testing.TB, o Options) *Result {
 	t.Helper()
-	f := &fleet{granted: make(map[uint64][]moment), completed: make(map[uint64][]moment)}
+	f := &fleet{granted: make(map[string][]moment), completed: make(map[string][]moment)}
 	ctx, cancel := context.WithTimeout(context.Background(), o.For)
 	defer cancel()
 	var wg sync.WaitGroup
 	if o.Disturb != nil {
 		wg.Go(func() { o.Disturb(ctx) })
 	}
-	for _, target := range o.Targets {
+	for i := range o.Targets {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				if err := f.process(ctx, &o, target); err != nil {
+				if err := f.process(ctx, &o, i); err != nil {
 					t.Errorf("a process of the fleet: %v", err)
 					return
 				}
@@ -92,7 +100,7 @@ func Run(t testing.TB, o Options) *Result {
 }
 
 // process runs one process until it is killed.
-func (f *fleet) process(ctx context.Context, o *Options, target string) error {
+func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -103,8 +111,12 @@ func (f *fleet) process(ctx context.Context, o *Options, target string) error {
 	}
 	defer cancel()
 	command := exec.CommandContext(life, self) // killed at the end of its life
-	command.Env = append(os.Environ(), targetVariable+"="+target,
-		fmt.Sprint(receiversVariable, "=", o.Receivers), fmt.Sprint(leaseVariable, "=", o.Lease))
+	share := "0 0"
+	if o.Once {
+		share = fmt.Sprint(number*o.Receivers, " ", len(o.Targets)*o.Receivers)
+	}
+	command.Env = append(os.Environ(), targetVariable+"="+o.Targets[number], shareVariable+"="+share,
+		fmt.Sprint(receiversVariable, "=", o.Receivers), fmt.Sprint(leaseVariable, "=", o.Lease), fmt.Sprint(sendersVariable, "=", cmp.Or(o.Senders, 4)))
 	var said strings.Builder
 	command.Stderr = &said
 	input, err := command.StdinPipe()
@@ -136,43 +148,46 @@ func (f *fleet) process(ctx context.Context, o *Options, target string) error {
 // read reads the events of a process. The last line may be a part of one.
 func (f *fleet) read(out io.Reader) error {
 	lines := bufio.NewScanner(out)
+	reported := false
 	for lines.Scan() {
-		var what, id, end string
-		var sequence uint64
+		var what, message, id, end string
 		var at int64
-		n, _ := fmt.Sscan(lines.Text(), &what, &sequence, &at, &id, &end)
+		n, _ := fmt.Sscan(lines.Text(), &what, &message, &at, &id, &end)
 		if n < 5 {
 			continue
 		}
-		f.add(what, sequence, moment{at, id})
+		if f.add(what, message, moment{at, id}); what == "loss" && !reported {
+			reported = true
+			f.add("reporter", message, moment{})
+		}
 	}
 	return lines.Err()
 }
 
-func (f *fleet) add(what string, sequence uint64, m moment) {
+func (f *fleet) add(what, message string, m moment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch what {
 	case "granted":
-		f.granted[sequence] = append(f.granted[sequence], m)
+		f.granted[message] = append(f.granted[message], m)
 		f.result.Granted++
 	case "completed":
-		f.completed[sequence] = append(f.completed[sequence], m)
+		f.completed[message] = append(f.completed[message], m)
 		f.result.Completed++
 	case "lost":
 		f.result.ClaimsLost++
 	case "failed":
 		f.result.Failed++
-	case "loss":
-		f.result.Losses++
+	case "reporter":
+		f.result.Reporters++
 	}
 }
 
 // judge finds the messages that were granted after they were completed.
 func (f *fleet) judge() {
-	for sequence, completions := range f.completed {
-		if grantedAgain(completions, f.granted[sequence]) {
-			f.result.Again = append(f.result.Again, sequence)
+	for message, completions := range f.completed {
+		if grantedAgain(completions, f.granted[message]) {
+			f.result.Again = append(f.result.Again, message)
 		}
 	}
 }
