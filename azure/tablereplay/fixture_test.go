@@ -132,3 +132,14 @@ func fixture(server *azurite.Server) func(t testing.TB, b replay.Bounds) replayt
 		}
 	}
 }
+
+// remake deletes the table and makes an empty one.
+func remake(t testing.TB, server *azurite.Server) {
+	t.Helper()
+	if _, err := contentOf(t, server, "").client.Delete(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := tablereplay.CreateSharedKey(context.Background(), server.Endpoint(), credential(), table, &tablereplay.Options{Client: client()}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -22,6 +22,8 @@ type memory struct {
 	last  int // version
 	calls int
 
+	writes, written int // and their bytes
+
 	// Of a thousand writes, so many are done without an answer, meet a change by
 	// another writer, or take up to delay.
 	lost, conflicts int
@@ -53,6 +55,8 @@ func (m *memory) wait() {
 
 func (m *memory) put(key string, value []byte) cas.Item {
 	m.last++
+	m.writes++
+	m.written += len(key) + len(value)
 	item := cas.Item{Key: key, Version: strconv.Itoa(m.last), Value: slices.Clone(value)}
 	m.items[key] = item
 	return item
