@@ -42,11 +42,20 @@ func (w *storeWatch) seen() replay.Stamp {
 // see compares the stamp of an answer with what was seen before its call. It is compared
 // with nothing newer: concurrent answers overtake each other.
 func (w *storeWatch) see(before, s replay.Stamp) error {
+	loss, err := w.compare(before, s)
+	if loss != nil {
+		w.warn(loss) // not under mu: a logger may send its lines to a queue of this Client
+	}
+	return err
+}
+
+// compare returns the loss that the stamp shows, and why receiving stops; nil each if there
+// is none.
+func (w *storeWatch) compare(before, s replay.Stamp) (loss, stop error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// Of several calls that were under way, the first one to answer reports the loss.
 	known := w.stamp.ID != before.ID || w.stamp.Change < before.Change
-	var loss error
 	switch {
 	case before.ID == [16]byte{} || known:
 	case s.ID != before.ID:
@@ -57,13 +66,10 @@ func (w *storeWatch) see(before, s replay.Stamp) error {
 	if loss != nil || w.stamp.ID == [16]byte{} || s.ID == w.stamp.ID && s.Change > w.stamp.Change {
 		w.stamp = s
 	}
-	if loss != nil {
-		w.warn(loss)
-		if w.policy == StopOnLoss {
-			w.err = loss
-		}
+	if loss != nil && w.policy == StopOnLoss {
+		w.err = loss
 	}
-	return w.err
+	return loss, w.err
 }
 
 // lost is the loss that stopped receiving, nil if there was none.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/queue-runtime/queue/aws/dynamoreplay"
 	"github.com/queue-runtime/queue/azure/tablereplay"
+	"github.com/queue-runtime/queue/postgres/postgresreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/sqlite/sqlitereplay"
 )
@@ -17,6 +18,7 @@ import (
 //	sqlite:///var/lib/app/replay.db a file of this machine, shared by its processes
 //	dynamodb://REGION/TABLE         a DynamoDB table, shared by all machines; parameters as dynamoreplay.Open has them
 //	aztable://ACCOUNT/TABLE         an Azure table, shared by all machines; parameters as tablereplay.Open has them
+//	postgres://user@host/database   PostgreSQL; parameters as for postgresreplay.Open, no password in the URL
 //
 // All take the bounds of [replay.Bounds] as parameters, and what is left out has its
 // default:
@@ -30,9 +32,11 @@ import (
 // sqlite has another one: synchronous=normal is faster than the default, full,
 // but a power cut can lose records of consumed messages
 // (sqlitereplay.Options.Normal). must_exist=true fails instead of making the file.
-// Tables are made by [InitReplayStore] and never here.
+// postgres refuses a broker in the same database, unless trust_database_operators=true
+// says that its operators may replay messages. Tables of dynamodb and aztable are made by
+// [InitReplayStore] and never here.
 func ReplayStoreSchemes() []string {
-	return []string{"mem", "sqlite", dynamoreplay.Scheme, tablereplay.Scheme}
+	return []string{"mem", "sqlite", "postgres", dynamoreplay.Scheme, tablereplay.Scheme}
 }
 
 // OpenReplayStore opens the replay store at rawURL. Its error wraps
@@ -83,6 +87,8 @@ func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 			return nil, err
 		}
 		return &ReplayStore{s, s.Close}, nil
+	case "postgres", "postgresql":
+		return openReplayDatabase(ctx, rawURL)
 	}
 	return nil, unknownScheme("replay store", rawURL, ReplayStoreSchemes())
 }
@@ -159,6 +165,33 @@ func openReplayFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
 	if errors.Is(err, sqlitereplay.ErrQueue) {
 		return nil, within(ownFile)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return &ReplayStore{s, s.Close}, nil
+}
+
+func openReplayDatabase(ctx context.Context, rawURL string) (*ReplayStore, error) {
+	u, err := parse("replay store", rawURL, "postgres://user@host:5432/database")
+	if err != nil {
+		return nil, err
+	}
+	if _, given := u.User.Password(); given {
+		return nil, fmt.Errorf("connect: replay store: %w", errPassword)
+	}
+	if err := checkNames("replay store", rawURL); err != nil {
+		return nil, err
+	}
+	p := parameters{what: "replay store", values: u.Query()}
+	bounds := p.bounds()
+	if p.err != nil {
+		return nil, p.err
+	}
+	for _, name := range p.taken { // the others are the package's to know
+		p.values.Del(name)
+	}
+	u.RawQuery = p.values.Encode()
+	s, err := postgresreplay.Open(ctx, u.String(), &postgresreplay.Options{Bounds: bounds})
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ type Gate struct {
 // NewGate returns an open Gate.
 func NewGate(o GateOptions) *Gate { return &Gate{o: o} }
 
-// Permit allows one fetch. It ends once: by Answered, by a failure, or by Idle. What
+// Permit allows one fetch. It ends once: by Answered, by a failure, by Passed, or by Idle. What
 // was found of the messages is noted on it as it is found. It belongs to one goroutine.
 type Permit struct {
 	g     *Gate
@@ -258,9 +258,20 @@ func (p *Permit) Answered(ctx context.Context) {
 	p.g.mu.Lock()
 	reason := p.g.outage.recover()
 	p.g.mu.Unlock()
-	if reason != "" {
-		p.g.o.Tell(ctx, Change{Kind: Resumed, Reason: reason})
+	p.g.o.Tell(ctx, Change{Kind: Resumed, Reason: reason})
+}
+
+// Passed notes that a message was judged without what was away, as one that is forged or
+// malformed: the next message may tell, and is fetched without a delay. Otherwise a forgery
+// at the head of the queue could make an outage last.
+func (p *Permit) Passed() {
+	if p.probe != outageProbe {
+		return
 	}
+	p.probe = noProbe
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	p.g.outage.pass(time.Now())
 }
 
 // Unanswered notes that something which a message needs did not answer, and returns
@@ -318,9 +329,7 @@ func (p *Permit) Failed(ctx context.Context, id keys.ID) Failure {
 		g.pause.fail(now)
 		p.probe = noProbe
 	}
-	if g.pause.state != receiving {
-		f.Wait = max(f.Wait, g.pause.delay)
-	}
+	f.Wait = max(f.Wait, g.pause.delay)
 	g.mu.Unlock()
 	switch {
 	case stopped:
@@ -339,11 +348,8 @@ func (g *Gate) firstProbe() time.Duration {
 	return FirstPause
 }
 
-// closed ends a probe that found no message that opens.
+// closed ends a pauseProbe that found no message that opens.
 func (p *Permit) closed() {
-	if p.probe != pauseProbe {
-		return
-	}
 	p.probe = noProbe
 	p.g.mu.Lock()
 	p.g.pause.fail(time.Now())

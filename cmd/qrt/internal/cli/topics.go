@@ -101,11 +101,14 @@ Keys (--keys):
 Replay stores (--nonces):
 
   sqlite:///var/lib/qrt/nonces.db    a file of its own, out of the queue owner's reach
+  postgres://user@host/database      PostgreSQL, for a fleet; not the broker's database
   mem://                             this process only, forgotten when it ends
 
   Parameters: the bounds ?records=N ?streams=N ?intervals=N of the store, the same
   with group_ or sender_ in front, ?recent=N, ?keep_stream=360h, ?parked_ttl=360h.
   Of sqlite: ?synchronous=normal  ?must_exist=true
+  Of postgres: ?schema=queue_replay  ?pooled=true  ?timeout=10s  ?max_conns=4
+  ?must_exist=true  ?trust_database_operators=true allows the broker's database
 
 No URL holds a secret. Credentials come from where the cloud's own tools find
 them, or from an environment variable that the URL names.`
