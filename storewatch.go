@@ -55,12 +55,11 @@ func (w *storeWatch) compare(before, s replay.Stamp) (loss, stop error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// Of several calls that were under way, the first one to answer reports the loss.
-	known := w.stamp.ID != before.ID || w.stamp.Change < before.Change
 	switch {
-	case before.ID == [16]byte{} || known:
-	case s.ID != before.ID:
-		loss = fmt.Errorf("%w: it is another store, made %s, than the one of %s", ErrReplayStoreLost, s.Birth.UTC(), before.Birth.UTC())
-	case s.Change < before.Change:
+	case w.stamp.ID == [16]byte{}:
+	case s.ID != w.stamp.ID && s.ID != before.ID:
+		loss = fmt.Errorf("%w: it is another store, made %s, than the one of %s", ErrReplayStoreLost, s.Birth.UTC(), w.stamp.Birth.UTC())
+	case s.ID == w.stamp.ID && s.ID == before.ID && s.Change < before.Change && before.Change <= w.stamp.Change:
 		loss = fmt.Errorf("%w: its change number went back from %d to %d", ErrReplayStoreLost, before.Change, s.Change)
 	}
 	if loss != nil || w.stamp.ID == [16]byte{} || s.ID == w.stamp.ID && s.Change > w.stamp.Change {

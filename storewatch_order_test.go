@@ -48,7 +48,10 @@ func TestStoreWatchOrder(t *testing.T) {
 	see(w.seen(), at(2, 1_000_000))
 	expect("another store", 2)
 	see(slow, at(2, 999_999))
-	expect("the same other store", 2)
+	see(slow, at(1, 100_006))
+	expect("the same other store, and an answer of the first one that it overtook", 2)
 	see(w.seen(), at(1, 2_000_000))
 	expect("the first store again", 3)
+	see(replay.Stamp{}, at(2, 2_000_000))
+	expect("two stores in one answer", 4)
 }

@@ -12,9 +12,9 @@ import (
 )
 
 // TestBytesPerMessage: what steady traffic of 20 senders leaves in the storage once it is
-// folded, and what it writes. 10^6 messages with QRT_SOAK=1, 10^5 else.
+// folded, and what it writes. 10^6 messages with QRT_SOAK=1, 2 x 10^4 else.
 func TestBytesPerMessage(t *testing.T) {
-	seconds := 100
+	seconds := 20
 	if os.Getenv("QRT_SOAK") == "1" {
 		seconds = 1000
 	}

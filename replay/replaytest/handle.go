@@ -204,11 +204,14 @@ func (h handle) passFolding() {
 }
 
 // passAllFolding is passFolding for many pages: on an unreliable store some of them
-// take several attempts.
-func (h handle) passAllFolding() {
-	h.passFolding()
+// take several attempts. It returns how many intervals the calls have left.
+func (h handle) passAllFolding() (intervals int64) {
+	rounds := int64(1)
 	if h.t.o.Unreliable {
-		h.passFolding()
+		rounds = 3
+	}
+	for range rounds {
 		h.passFolding()
 	}
+	return 3*rounds - 1 // the last one is still recent
 }
