@@ -92,7 +92,7 @@ func newBackend(cfg aws.Config, table, endpoint string) (*backend, error) {
 		return nil, errors.New("dynamoreplay: no region: set it in the configuration, AWS_REGION or the URL")
 	}
 	if !tableName.MatchString(table) {
-		return nil, fmt.Errorf("dynamoreplay: table %.255q: use 3 to 255 letters, digits, '-', '_' and '.'", table)
+		return nil, errors.New("dynamoreplay: the table's name has other characters, or another length: use 3 to 255 letters, digits, '-', '_' and '.'")
 	}
 	client := dynamodb.NewFromConfig(cfg, func(so *dynamodb.Options) {
 		if endpoint != "" {

@@ -115,7 +115,7 @@ func (a *account) service(o *Options) (*aztables.ServiceClient, error) {
 
 func (a *account) backend(table string, o *Options) (*backend, error) {
 	if !tableName.MatchString(table) {
-		return nil, fmt.Errorf("tablereplay: table %.63q: use 3 to 63 letters and digits, a letter first", table)
+		return nil, errors.New("tablereplay: the table's name has other characters, or another length: use 3 to 63 letters and digits, a letter first")
 	}
 	client, err := a.service(o)
 	if err != nil {
