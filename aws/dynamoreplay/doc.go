@@ -3,7 +3,7 @@
 //
 // The table must lie outside the reach of the queue's operators: in an account of
 // its own, or under a policy that gives the receivers' role alone the right to write
-// (docs/replay-stores.md has policies). An operator who can delete the table, or
+// (docs/replay/dynamodb.md has policies). An operator who can delete the table, or
 // write in it, can have messages handled again.
 //
 // # Requests

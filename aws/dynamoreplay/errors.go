@@ -45,7 +45,7 @@ var kinds = map[string]driver.Kind{
 // advice says what to do about a kind of error.
 var advice = map[driver.Kind]string{
 	driver.NotFound:   "make it with qrt nonces init, and check the region",
-	driver.Permission: "check the credentials and the policy in docs/replay-stores.md",
+	driver.Permission: "check the credentials and the policy in docs/replay/dynamodb.md",
 	driver.Throttled:  "raise the table's capacity, or let it scale on demand",
 }
 

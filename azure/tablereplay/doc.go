@@ -3,7 +3,7 @@
 //
 // The storage account must lie outside the reach of the queue's operators: the
 // receivers' identity alone should have the right to write in the table
-// (docs/replay-stores.md has roles). An operator who can delete the table, or write in
+// (docs/replay/aztable.md has roles). An operator who can delete the table, or write in
 // it, can have messages handled again.
 //
 // # Requests

@@ -80,7 +80,7 @@ func kindOf(r *azcore.ResponseError) (kind driver.Kind, what string) {
 	case r.ErrorCode == string(aztables.TableNotFound):
 		return driver.NotFound, what + ": make it with qrt nonces init"
 	case r.StatusCode == http.StatusUnauthorized, r.StatusCode == http.StatusForbidden:
-		return driver.Permission, what + ": check the credentials and the role of docs/replay-stores.md"
+		return driver.Permission, what + ": check the credentials and the role of docs/replay/aztable.md"
 	case r.StatusCode == http.StatusTooManyRequests, r.ErrorCode == "ServerBusy":
 		return driver.Throttled, what + ": spread groups over several accounts"
 	case r.StatusCode >= http.StatusInternalServerError, r.StatusCode == http.StatusRequestTimeout:

@@ -60,7 +60,7 @@ func New(ctx context.Context, accountURL string, credential azcore.TokenCredenti
 }
 
 // NewSharedKey is New with a key of the account. A key may do everything with the
-// account: use an identity with the role of docs/replay-stores.md if you can.
+// account: use an identity with the role of docs/replay/aztable.md if you can.
 func NewSharedKey(ctx context.Context, accountURL string, credential *aztables.SharedKeyCredential, table string, o *Options) (*Store, error) {
 	return open(ctx, account{url: accountURL, key: credential}, table, o)
 }
