@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/queue-runtime/queue/aws/dynamoreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/replaytest"
+	"github.com/queue-runtime/queue/testbed/awspeer"
 	"github.com/queue-runtime/queue/testbed/dynalite"
 )
 
@@ -24,11 +24,10 @@ const table = "replay"
 // config returns the configuration of a client without connections that stay: those
 // would keep the clock of a bubble from moving.
 func config() aws.Config {
-	return aws.Config{
-		Region:      "eu-west-1",
-		Credentials: credentials.NewStaticCredentialsProvider("test", "test-secret-of-forty-characters-as-of-aws", ""),
-		HTTPClient:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-	}
+	cfg := awspeer.Config("")
+	cfg.BaseEndpoint, cfg.Region = nil, "eu-west-1"
+	cfg.HTTPClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return cfg
 }
 
 // serve starts dynalite with an empty table.

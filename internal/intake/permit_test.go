@@ -88,6 +88,37 @@ func TestPermitEndsOnce(t *testing.T) {
 	}
 }
 
+// TestProbesMessageOpened: that the message of an outage's probe opened is noted beside its end.
+func TestProbesMessageOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := inOutage(t, func(context.Context, Outage) Answer { return NeedsMessage })
+		p := admit(t, g, 1, time.Minute)
+		p.Opened(t.Context(), "k1")
+		p.Answered(t.Context())
+		admit(t, g, 1, 0)
+		g.want(t, "stopped replay_store_error", "resumed replay_store_error")
+	})
+}
+
+// TestOnlyOneCallerTriesAMessage: while one caller fetches a message because a peek could not
+// tell, the others neither peek nor fetch.
+func TestOnlyOneCallerTriesAMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(nil)
+		peeks := 0
+		g.o.Peek = func(context.Context) (keys.ID, Answer) { peeks++; return "", NeedsMessage }
+		p := admit(t, g, 1, 0)
+		failTimes(t, &p, "k1", 3)
+		probe := admit(t, g, 1, time.Minute)
+		refused(t, g, time.Hour, errPaused)
+		if peeks != 1 {
+			t.Errorf("%d peeks, want 1", peeks)
+		}
+		probe.Opened(t.Context(), "k1")
+		admit(t, g, 1, 0)
+	})
+}
+
 // TestPauseThatEndedMeanwhile: a probe that fails, or finds nothing, after another message
 // opened does not stop the receiver again.
 func TestPauseThatEndedMeanwhile(t *testing.T) {

@@ -25,7 +25,6 @@ func (s *Sealer) Reseal(ctx context.Context, id keys.ID, opened *Opened, back *d
 	if ttl > 0 {
 		h.ExpiresAt = ceilMilli(now.Add(ttl))
 	}
-	h.KeyID = string(id)
 	back.Attributes, back.Body = opened.Attributes, opened.Body
 	key, err := c.sealingKey(ctx, id, h.Origin)
 	if err != nil {

@@ -175,8 +175,8 @@ var description = []string{
 	"column tally.intervals bigint not null", "column tally.last_id bigint not null", "column tally.recents bigint not null",
 	"column tally.records bigint not null", "column tally.sender bigint not null", "column tally.state bytea not null",
 	"column tally.streams bigint not null", "column tally.version bigint not null",
-	"unique completion grp sender stream sequence", "unique meta id", "unique page grp stream place", "unique receivers id", "unique receivers name",
-	"unique sender grp id", "unique sender grp name", "unique stream grp id", "unique stream grp sender stream", "unique tally grp sender version",
+	"unique completion grp sender stream sequence", "unique meta id", "unique page grp stream place", "unique receivers name",
+	"unique sender grp id", "unique sender name", "unique stream grp id", "unique stream sender stream", "unique tally grp sender version",
 }
 
 // verify compares the schema with what the migrations made.

@@ -11,6 +11,10 @@
 -- version and loses the old one, and the newest is found from the end of the index. So
 -- no call steps over dead rows that VACUUM cannot remove because a transaction is open
 -- for long elsewhere.
+--
+-- Each index of a table has a first column of its own, so that a query has the choice of
+-- one only. Plans are made once, often while a table is empty, and with no statistics to
+-- tell its indexes apart.
 
 CREATE TABLE {schema}.meta (
 	id      integer PRIMARY KEY CHECK (id = 1),
@@ -21,8 +25,8 @@ CREATE TABLE {schema}.meta (
 
 -- The groups. Rows are locked, and never change.
 CREATE TABLE {schema}.receivers (
-	id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	name bytea NOT NULL UNIQUE
+	id   bigint GENERATED ALWAYS AS IDENTITY,
+	name bytea PRIMARY KEY
 );
 
 -- What a group, and each of its senders, holds: the row of the highest version.
@@ -43,9 +47,9 @@ CREATE TABLE {schema}.sender (
 	grp  bigint NOT NULL,
 	id   bigint NOT NULL,
 	name bytea NOT NULL,
-	PRIMARY KEY (grp, id),
-	UNIQUE (grp, name)
+	PRIMARY KEY (grp, id)
 );
+CREATE UNIQUE INDEX sender_name ON {schema}.sender ((grp + 1), name);
 
 CREATE TABLE {schema}.stream (
 	grp    bigint NOT NULL,
@@ -54,10 +58,10 @@ CREATE TABLE {schema}.stream (
 	stream bytea NOT NULL,
 	old    bigint NOT NULL, -- newest SealedAt, or later if the stream was looked at and had to stay
 	head   bytea NOT NULL,
-	PRIMARY KEY (grp, id),
-	UNIQUE (grp, sender, stream)
+	PRIMARY KEY (grp, id)
 );
-CREATE INDEX stream_old ON {schema}.stream (grp, sender, old);
+CREATE UNIQUE INDEX stream_name ON {schema}.stream ((grp + 1), sender, stream);
+CREATE INDEX stream_old ON {schema}.stream ((grp + 2), sender, old);
 
 CREATE TABLE {schema}.page (
 	grp    bigint NOT NULL,
@@ -69,7 +73,7 @@ CREATE TABLE {schema}.page (
 ) WITH (autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0, toast_tuple_target = 8160);
 -- Tags and tokens are random: they do not compress, and a page stays in its row.
 ALTER TABLE {schema}.page ALTER COLUMN body SET STORAGE EXTERNAL;
-CREATE INDEX page_due ON {schema}.page (grp, due);
+CREATE INDEX page_due ON {schema}.page ((grp + 1), due);
 
 -- Messages that transactions of applications have consumed, until a call takes them
 -- over into their page.

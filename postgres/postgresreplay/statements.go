@@ -3,6 +3,9 @@ package postgresreplay
 // serverClock is the server's time in Unix milliseconds.
 const serverClock = `floor(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint`
 
+// Lists are joined by LATERAL with a LIMIT or OFFSET, so that each row is found by the whole
+// key. The planner takes a part of it for enough while a table is small, and keeps the plan.
+// What a statement finds of a group nothing else changes meanwhile: its row is locked.
 const (
 	beginWriting = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
 	beginReading = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
@@ -36,7 +39,7 @@ const (
 	// The rows of senders, by their names.
 	selectSenders = `SELECT s.name, s.id, coalesce(t.version, 0), coalesce(t.records, 0), coalesce(t.recents, 0), coalesce(t.streams, 0), coalesce(t.intervals, 0)
 		FROM {schema}.receivers g CROSS JOIN unnest($2::bytea[]) AS k(name)
-		JOIN {schema}.sender s ON s.grp = g.id AND s.name = k.name
+		CROSS JOIN LATERAL (SELECT * FROM {schema}.sender x WHERE x.grp + 1 = g.id + 1 AND x.name = k.name LIMIT 1) s
 		LEFT JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = s.id ORDER BY x.version DESC LIMIT 1) t ON true
 		WHERE g.name = $1`
 	nextSender = `SELECT id, name FROM {schema}.sender WHERE grp = $1 AND id > $2 ORDER BY id LIMIT 1`
@@ -44,29 +47,30 @@ const (
 	// The pages of $2 to $4, with the head of the stream if there is no page or if $5.
 	selectPages = `SELECT k.n, coalesce(st.id, 0), p.body, CASE WHEN p.body IS NULL OR $5::boolean THEN st.head END
 		FROM {schema}.receivers g CROSS JOIN unnest($2::bytea[], $3::bytea[], $4::bigint[]) WITH ORDINALITY AS k(sender, stream, place, n)
-		LEFT JOIN {schema}.sender s ON s.grp = g.id AND s.name = k.sender
-		LEFT JOIN {schema}.stream st ON st.grp = g.id AND st.sender = s.id AND st.stream = k.stream
-		LEFT JOIN {schema}.page p ON p.grp = g.id AND p.stream = st.id AND p.place = k.place
+		LEFT JOIN LATERAL (SELECT * FROM {schema}.sender x WHERE x.grp + 1 = g.id + 1 AND x.name = k.sender LIMIT 1) s ON true
+		LEFT JOIN LATERAL (SELECT * FROM {schema}.stream x WHERE x.grp + 1 = g.id + 1 AND x.sender = s.id AND x.stream = k.stream LIMIT 1) st ON true
+		LEFT JOIN LATERAL (SELECT * FROM {schema}.page x WHERE x.grp = g.id AND x.stream = st.id AND x.place = k.place LIMIT 1) p ON true
 		WHERE g.name = $1`
 	selectCompletions = `SELECT c.sender, c.stream, c.sequence, c.token, c.entered
 		FROM {schema}.receivers g CROSS JOIN unnest($2::bytea[], $3::bytea[], $4::bigint[]) AS k(sender, stream, place)
-		JOIN {schema}.completion c ON c.grp = g.id AND c.sender = k.sender AND c.stream = k.stream
-			AND c.sequence BETWEEN k.place * 128 + 1 AND (k.place + 1) * 128
+		CROSS JOIN LATERAL (SELECT * FROM {schema}.completion x WHERE x.grp = g.id AND x.sender = k.sender AND x.stream = k.stream
+			AND x.sequence BETWEEN k.place * 128 + 1 AND (k.place + 1) * 128 OFFSET 0) c
 		WHERE g.name = $1`
 	anyCompletions = `SELECT sender, stream, sequence, token, entered FROM {schema}.completion WHERE grp = $1 LIMIT $2`
 	selectHead     = `SELECT head FROM {schema}.stream WHERE grp = $1 AND id = $2`
 
 	duePages = `SELECT p.place, s.name, st.stream FROM {schema}.page p
 		JOIN {schema}.stream st ON st.grp = p.grp AND st.id = p.stream JOIN {schema}.sender s ON s.grp = p.grp AND s.id = st.sender
-		WHERE p.grp = $1 AND p.due <= $2 ORDER BY p.due LIMIT $3`
+		WHERE p.grp + 1 = $1::bigint + 1 AND p.due <= $2 ORDER BY p.due LIMIT $3`
 	oldStreams = `SELECT st.id, st.stream, EXISTS (SELECT 1 FROM {schema}.page p WHERE p.grp = st.grp AND p.stream = st.id)
-		FROM {schema}.stream st WHERE st.grp = $1 AND st.sender = $2 AND st.old < $3 ORDER BY st.old LIMIT $4`
+		FROM {schema}.stream st WHERE st.grp + 2 = $1::bigint + 2 AND st.sender = $2 AND st.old < $3 ORDER BY st.old LIMIT $4`
 
 	listStreams = `SELECT st.id, s.name, st.stream, st.head FROM {schema}.stream st JOIN {schema}.sender s ON s.grp = st.grp AND s.id = st.sender
 		WHERE st.grp = $1 AND st.id > $2 ORDER BY st.id LIMIT $3`
-	pagesOf       = `SELECT p.stream, p.place, p.body FROM unnest($2::bigint[]) k(stream) JOIN {schema}.page p ON p.grp = $1 AND p.stream = k.stream`
+	pagesOf = `SELECT p.stream, p.place, p.body FROM unnest($2::bigint[]) k(stream)
+		CROSS JOIN LATERAL (SELECT * FROM {schema}.page x WHERE x.grp = $1 AND x.stream = k.stream OFFSET 0) p`
 	completionsOf = `SELECT c.sender, c.stream, c.sequence, c.token, c.entered FROM unnest($2::bytea[], $3::bytea[]) k(sender, stream)
-		JOIN {schema}.completion c ON c.grp = $1 AND c.sender = k.sender AND c.stream = k.stream`
+		CROSS JOIN LATERAL (SELECT * FROM {schema}.completion x WHERE x.grp = $1 AND x.sender = k.sender AND x.stream = k.stream OFFSET 0) c`
 
 	// What a call has changed.
 	insertSender = `INSERT INTO {schema}.sender VALUES ($1, $2, $3)`
@@ -77,10 +81,13 @@ const (
 	upsertPages  = `INSERT INTO {schema}.page SELECT $1, k.stream, k.place, k.due, k.body
 		FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) k(stream, place, due, body)
 		ON CONFLICT (grp, stream, place) DO UPDATE SET due = EXCLUDED.due, body = EXCLUDED.body`
-	deletePages       = `DELETE FROM {schema}.page p USING unnest($2::bigint[], $3::bigint[]) k(stream, place) WHERE p.grp = $1 AND p.stream = k.stream AND p.place = k.place`
-	deleteCompletions = `DELETE FROM {schema}.completion c USING unnest($2::bytea[], $3::bytea[], $4::bigint[]) k(sender, stream, sequence)
-		WHERE c.grp = $1 AND c.sender = k.sender AND c.stream = k.stream AND c.sequence = k.sequence`
-	deleteTallies = `DELETE FROM {schema}.tally t USING unnest($2::bigint[], $3::bigint[]) k(sender, version) WHERE t.grp = $1 AND t.sender = k.sender AND t.version = k.version`
+	deletePages = `DELETE FROM {schema}.page WHERE ctid = ANY (ARRAY(SELECT p.ctid FROM unnest($2::bigint[], $3::bigint[]) k(stream, place)
+		CROSS JOIN LATERAL (SELECT x.ctid FROM {schema}.page x WHERE x.grp = $1 AND x.stream = k.stream AND x.place = k.place LIMIT 1) p))`
+	deleteCompletions = `DELETE FROM {schema}.completion WHERE ctid = ANY (ARRAY(SELECT c.ctid
+		FROM unnest($2::bytea[], $3::bytea[], $4::bigint[]) k(sender, stream, sequence) CROSS JOIN LATERAL (SELECT x.ctid FROM {schema}.completion x
+			WHERE x.grp = $1 AND x.sender = k.sender AND x.stream = k.stream AND x.sequence = k.sequence LIMIT 1) c))`
+	deleteTallies = `DELETE FROM {schema}.tally WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM unnest($2::bigint[], $3::bigint[]) k(sender, version)
+		CROSS JOIN LATERAL (SELECT x.ctid FROM {schema}.tally x WHERE x.grp = $1 AND x.sender = k.sender AND x.version = k.version LIMIT 1) t))`
 	insertTallies = `INSERT INTO {schema}.tally SELECT $1, k.*
 		FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bytea[]) k`
 
