@@ -59,7 +59,8 @@ func (b *backend) classify(ctx context.Context, operation string, err error) err
 	var status *smithyhttp.ResponseError
 	var quota ratelimit.QuotaExceededError
 	var send *smithyhttp.RequestSendError
-	kind, what := driver.Other, ""
+	var kind driver.Kind
+	var what string
 	switch {
 	case errors.As(err, &refusal):
 		code := refusal.ErrorCode()

@@ -61,7 +61,7 @@ func TestOperations(t *testing.T) {
 		"--c\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 412 Precondition Failed\r\nContent-Length: 2\r\n\r\n{}\r\n--c--\r\n--b--\r\n"
 	answer := &http.Response{Header: http.Header{"Content-Type": {"multipart/mixed; boundary=b"}}, Body: io.NopCloser(bytes.NewReader([]byte(body)))}
 	all, err := operations(answer)
-	if err != nil || len(all) != 2 || all[0].Header.Get("ETag") != `W/"1"` || all[1].StatusCode != http.StatusPreconditionFailed {
+	if err != nil || len(all) != 2 || all[0].etag != `W/"1"` || all[1].status != http.StatusPreconditionFailed {
 		t.Errorf("%v, %v", all, err)
 	}
 }

@@ -76,7 +76,7 @@ func (b *backend) transact(ctx context.Context, writes []*write) ([]cas.Changed,
 	switch {
 	case perr != nil:
 		return nil, b.classify(ctx, "transaction", perr)
-	case err != nil && len(results) > 0 && isConflictStatus(results[len(results)-1].StatusCode):
+	case err != nil && len(results) > 0 && isConflictStatus(results[len(results)-1].status):
 		return b.alone(ctx, writes)
 	case err != nil:
 		return nil, b.classify(ctx, "transaction", err)
@@ -85,7 +85,7 @@ func (b *backend) transact(ctx context.Context, writes []*write) ([]cas.Changed,
 	}
 	out := make([]cas.Changed, len(writes))
 	for i, w := range writes {
-		if out[i].Current, out[i].Swapped, err = w.done(results[i].Header.Get("ETag")); err != nil {
+		if out[i].Current, out[i].Swapped, err = w.done(results[i].etag); err != nil {
 			return nil, err
 		}
 	}
@@ -116,9 +116,15 @@ func (b *backend) alone(ctx context.Context, writes []*write) ([]cas.Changed, er
 // errAnswer: nothing is known of what a transaction did.
 var errAnswer = errors.New("the answer to a transaction could not be read")
 
+// operation is the answer to one operation of a transaction.
+type operation struct {
+	status int
+	etag   string
+}
+
 // operations returns the answers to the operations of a transaction. If it failed there
 // is one, which says why.
-func operations(answer *http.Response) ([]*http.Response, error) {
+func operations(answer *http.Response) ([]operation, error) {
 	body, err := runtime.Payload(answer)
 	if err != nil {
 		return nil, err
@@ -135,7 +141,7 @@ func operations(answer *http.Response) ([]*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []*http.Response
+	var all []operation
 	for len(all) < maxOperations {
 		part, err := inner.NextPart()
 		if errors.Is(err, io.EOF) {
@@ -149,7 +155,7 @@ func operations(answer *http.Response) ([]*http.Response, error) {
 			return nil, errors.Join(errAnswer, err)
 		}
 		_ = r.Body.Close() // of a part in memory
-		all = append(all, r)
+		all = append(all, operation{r.StatusCode, r.Header.Get("ETag")})
 	}
 	return all, nil
 }

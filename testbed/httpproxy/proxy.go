@@ -209,5 +209,5 @@ func write(w http.ResponseWriter, a *Answer) {
 	w.Header().Del("Content-Length") // Amend may have changed it
 	w.Header().Del("Transfer-Encoding")
 	w.WriteHeader(a.Status)
-	_, _ = w.Write(a.Body) // the client may be gone
+	_, _ = w.Write(a.Body) //nolint:gosec // G705: what a server answered; the client may be gone
 }

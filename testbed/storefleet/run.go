@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -60,6 +59,12 @@ func (r *Result) String() string {
 		r.Completed, r.Granted, len(r.Again), r.ClaimsLost, r.Failed, r.Reporters, r.Killed)
 }
 
+// TB is the part of *testing.T that Run uses.
+type TB interface {
+	Helper()
+	Errorf(format string, args ...any)
+}
+
 // moment is an event of a message.
 type moment struct {
 	at int64 // Unix nanoseconds
@@ -75,7 +80,7 @@ type fleet struct {
 }
 
 // Run runs a fleet.
-func Run(t testing.TB, o Options) *Result {
+func Run(t TB, o Options) *Result {
 	t.Helper()
 	f := &fleet{granted: make(map[string][]moment), completed: make(map[string][]moment)}
 	ctx, cancel := context.WithTimeout(context.Background(), o.For)
@@ -110,7 +115,7 @@ func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 		life, cancel = context.WithTimeout(ctx, o.Kill/2+rand.N(o.Kill)) //nolint:gosec // G404
 	}
 	defer cancel()
-	command := exec.CommandContext(life, self) // killed at the end of its life
+	command := exec.CommandContext(life, self) //nolint:gosec // G204: this program; it is killed at the end of its life
 	share := "0 0"
 	if o.Once {
 		share = fmt.Sprint(number*o.Receivers, " ", len(o.Targets)*o.Receivers)
