@@ -2,6 +2,7 @@ package dynamoreplay_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"testing"
@@ -142,5 +143,38 @@ func TestFleetFigures(t *testing.T) {
 		if len(got.Again) > 0 || got.Completed == 0 {
 			t.Errorf("%v: %v", got, got.Again)
 		}
+	}
+}
+
+// TestCrash: the message of a receiver that crashed is refused once, and granted at the
+// next delivery to a process that never saw its claim.
+func TestCrash(t *testing.T) {
+	server := serve(t, nil)
+	o := &dynamoreplay.Options{Endpoint: server.URL()}
+	first, second, third := open(t, o), open(t, o), open(t, o)
+	r := request(1, 1)
+	r.Lease = lease
+	begin := func(s replay.Store) replay.Claim {
+		t.Helper()
+		r.Token = replay.NewToken()
+		c, err := s.Begin(t.Context(), "group", []replay.Request{r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c[0]
+	}
+	if c := begin(first); c.Err != nil {
+		t.Fatal(c.Err)
+	}
+	c := begin(second)
+	if !errors.Is(c.Err, replay.ErrBusy) {
+		t.Fatalf("%+v, want ErrBusy", c)
+	}
+	const busy = 3 * time.Second // for the machine that the test runs on
+	if !sleep(t.Context(), time.Until(c.BusyUntil)+busy) {
+		t.Fatal("the test ended")
+	}
+	if c := begin(third); c.Err != nil {
+		t.Errorf("after %v: %v", c.BusyUntil, c.Err)
 	}
 }

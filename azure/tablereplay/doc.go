@@ -20,9 +20,9 @@
 //
 // # Claims
 //
-// Table storage has no clock that a condition could use. A claim of a receiver that
-// crashed is taken over after another receiver saw it unchanged for a whole lease, by
-// its own clock: see package replay/cas.
+// Table storage has no clock that a condition could use. The claim of a receiver that crashed ends
+// once another process has seen it unchanged for a whole lease, by its own clock: the
+// message is refused once, and granted at the next delivery. See package replay/cas.
 //
 // # One region
 //

@@ -16,9 +16,10 @@
 // # Claims without a clock
 //
 // The storage has no clock that all receivers share. A claim is taken over only
-// after this Store saw one and the same state of it for a whole lease, on its own
-// monotonic clock. So the receiver has to ask again after Claim.BusyUntil, and
-// keep its delivery locked meanwhile. Renew changes the state.
+// after some Store saw one and the same state of it for a whole lease, on its own
+// monotonic clock. The first one that was asked for the message enters that into the
+// page. So a receiver asks again after Claim.BusyUntil, in whatever process, and a crash
+// costs one delivery. Renew changes the state.
 //
 // # What keeps it right
 //

@@ -151,6 +151,11 @@ func (e *engine) Begin(ctx context.Context, group string, r []replaystate.Reques
 	if err == nil && full && e.sweepNow(ctx, group) {
 		stamp, err = e.batch(ctx, group, items, begin) // the same tokens, the same claims
 	}
+	for i := range out {
+		if err == nil && out[i].Outcome == replaystate.Busy {
+			e.awaitLapse(group, r[i].Key, r[i].Sequence)
+		}
+	}
 	e.sweepIfDue(group)
 	return out, stamp, err
 }

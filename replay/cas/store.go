@@ -47,7 +47,7 @@ type Options struct {
 }
 
 // Store is a replay.Store over a Backend. It is safe for concurrent use, and owns a
-// goroutine for each sweep, which ends with Close.
+// goroutine for each sweep and for each claim whose lease has ended, which end with Close.
 type Store struct {
 	replay.Store
 	engine *engine
@@ -171,7 +171,10 @@ type claimID struct {
 type observation struct {
 	token [16]byte
 	beat  uint32
+	lease time.Duration
 	since time.Time
+	// awaited: its end will be entered into the page.
+	awaited bool
 }
 
 // live is replaystate.Env.Live: a claim is live until the same state of it was
@@ -189,9 +192,43 @@ func (e *engine) live(group string, o replaystate.Observed) (until int64, live b
 			}
 			delete(e.seen, old)
 		}
-		s = observation{o.Token, o.Beat, time.Now()}
+		s = observation{token: o.Token, beat: o.Beat, lease: lease, since: time.Now()}
 		e.seen[id] = s
 	}
 	left := lease - time.Since(s.since)
-	return e.now() + left.Milliseconds(), left > 0
+	return e.now() + (left + lapseMargin).Milliseconds(), left > 0
+}
+
+// lapseMargin is the time in which the end of a lease gets into the page. A receiver that
+// asks again after it, in whatever process, finds the claim ended.
+const lapseMargin = time.Second
+
+// awaitLapse enters the end of a claim's lease into its page, if the claim stays as it is.
+// So the message of a receiver that crashed is granted at its next delivery, and not once
+// each process has observed the claim.
+func (e *engine) awaitLapse(group string, k replaystate.Key, sequence uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	id := claimID{group, k, sequence}
+	s, ok := e.seen[id]
+	if !ok || s.awaited || e.sweeping.Err() != nil {
+		return
+	}
+	s.awaited = true
+	e.seen[id] = s
+	w := &work{
+		group: group, key: k, index: replaystate.IndexOf(sequence, e.o.PageSpan),
+		apply: func(env *replaystate.Env, s replaystate.Stream) { replaystate.Lapse(env, s, k, sequence) },
+	}
+	time.AfterFunc(s.lease-time.Since(s.since), func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.sweeping.Err() != nil {
+			return
+		}
+		e.sweeps.Go(func() {
+			// After a failure every receiver observes the claim for itself.
+			_ = e.parallel(e.sweeping, []*work{w})
+		})
+	})
 }
