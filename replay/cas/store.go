@@ -104,7 +104,10 @@ func (s *Store) Shift(d time.Duration) { s.engine.shift = d }
 // Close ends the sweeps that are under way. Calls that come later still work; they
 // start no sweep. A second Close returns nil.
 func (s *Store) Close(ctx context.Context) error {
+	// Under the mutex, so that nothing starts while Wait below waits.
+	s.engine.mu.Lock()
 	s.engine.stop()
+	s.engine.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		s.engine.sweeps.Wait()
