@@ -52,20 +52,21 @@ const (
 
 // moduleKinds lists every nested module by its folder.
 var moduleKinds = map[string]kind{
-	"sqlite":   backend,
-	"aws":      backend,
-	"azure":    backend,
-	"postgres": backend,
-	"nats":     backend,
-	"rabbitmq": backend,
-	"redis":    backend,
-	"otel":     telemetry,
-	"connect":  connector,
-	"testbed":  foundation,
-	"cmd/qrt":  program,
-	"examples": untagged,
-	"tests":    untagged,
-	"tools":    untagged,
+	"sqlite":      backend,
+	"aws":         backend,
+	"azure":       backend,
+	"postgres":    backend,
+	"nats":        backend,
+	"rabbitmq":    backend,
+	"redis":       backend,
+	"otel":        telemetry,
+	"connect":     connector,
+	"testbed":     foundation,
+	"cmd/qrt":     program,
+	"examples":    untagged,
+	"tests":       untagged,
+	"tests/bench": untagged,
+	"tools":       untagged,
 }
 
 // kindImports says which packages of the root module a nested module may import

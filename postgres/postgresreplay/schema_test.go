@@ -150,6 +150,39 @@ func TestOpenTogether(t *testing.T) {
 	}
 }
 
+// TestClose: calls that are under way end, and Close waits for them.
+func TestClose(t *testing.T) {
+	rawURL, schema := newSchema(postgres.Shared(t))
+	s := open(t, rawURL, nil)
+	if err := s.Probe(t.Context(), group); err != nil {
+		t.Fatal(err)
+	}
+	admin := connect(t, postgres.Shared(t))
+	admin.exec(`BEGIN`)
+	admin.exec(`SELECT 1 FROM ` + schema + `.receivers FOR UPDATE`) // as a call of another process
+	answer := make(chan error)
+	go func() { answer <- s.Probe(t.Context(), group) }()
+	watcher := connect(t, postgres.Shared(t))
+	for watcher.number(`SELECT count(*) FROM pg_locks WHERE NOT granted`) == 0 {
+		time.Sleep(time.Millisecond) // Real time: until the server has the call wait.
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Close(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close with a context that has ended: %v", err)
+	}
+	admin.exec(`COMMIT`)
+	if err := <-answer; err != nil {
+		t.Errorf("a call that was under way: %v", err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Probe(t.Context(), group); !errors.Is(err, driver.ErrClosed) {
+		t.Errorf("Probe after Close: %v", err)
+	}
+}
+
 // TestDurable: a call waits for the disk whatever the role has set, and says if the server
 // does not.
 func TestDurable(t *testing.T) {

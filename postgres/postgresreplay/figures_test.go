@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/queue-runtime/queue/postgres/postgresreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/replaytest"
 	"github.com/queue-runtime/queue/testbed/postgres"
@@ -34,6 +36,53 @@ func TestTablesAreFlat(t *testing.T) {
 			t.Errorf("%+v", n)
 		}
 		x.CheckAccounts(t)
+	})
+}
+
+// TestPooled: with Pooled set nothing is prepared, and each call works.
+func TestPooled(t *testing.T) {
+	server := postgres.Shared(t)
+	synctest.Test(t, func(t *testing.T) {
+		f := fixture(server, "&pooled=true&max_conns=1", nil)(t, replay.Bounds{Recent: 200})
+		s := f.Open(0)
+		x := &replaytest.Traffic{Store: s}
+		x.Run(t, 2)
+		x.CheckAccounts(t)
+		r := request(0, time.Now())
+		if c, err := s.Begin(t.Context(), group, []replay.Request{r}); err != nil || c[0].Err != nil {
+			t.Fatal(c, err)
+		}
+		if l, err := s.Renew(t.Context(), group, []replay.Lease{{ID: r.ID, Token: r.Token, Lease: lease}}); err != nil || l[0].Err != nil {
+			t.Error(l, err)
+		}
+		if l, err := s.Look(t.Context(), group, []replay.Query{{ID: r.ID, SealedAt: r.SealedAt}}); err != nil || l[0].State != replay.StateClaimed {
+			t.Error(l, err)
+		}
+		note := replay.Note{Sender: r.ID.Sender, Stream: r.ID.Stream, Range: replay.Range{First: 5, Last: 7}, Kind: replay.NoteAccepted}
+		if n, err := s.Note(t.Context(), group, []replay.Note{note}); err != nil || n[0].Fresh != 3 {
+			t.Error(n, err)
+		}
+		if err := s.Probe(t.Context(), group); err != nil {
+			t.Error(err)
+		}
+		c, err := pgx.Connect(t.Context(), server.URL("postgres", "postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx, err := c.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pooled := s.(*postgresreplay.Store) //nolint:forcetypeassert // of the fixture
+		if err := pooled.ConsumeTx(t.Context(), tx, claimOf(&r)); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(tx.Commit(t.Context()), c.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+		if c, err := s.Begin(t.Context(), group, []replay.Request{r}); err != nil || !errors.Is(c[0].Err, replay.ErrDuplicate) {
+			t.Error(c, err)
+		}
 	})
 }
 
@@ -162,9 +211,10 @@ func BenchmarkStore(b *testing.B) {
 	}
 }
 
-// BenchmarkSize is what streams and recent messages take in the tables, after VACUUM FULL.
+// BenchmarkSize is what streams, recent messages and records take in the tables, after VACUUM
+// FULL.
 func BenchmarkSize(b *testing.B) {
-	const streams, recent = 50_000, 50_000
+	const streams, recent, records = 20_000, 20_000, 20_000
 	server := postgres.Shared(b)
 	for b.Loop() {
 		rawURL, schema := newSchema(server)
@@ -175,14 +225,14 @@ func BenchmarkSize(b *testing.B) {
 			admin.exec2(`VACUUM FULL ` + schema + `.page`)
 			return float64(admin.number(`SELECT pg_total_relation_size('` + schema + `.stream') + pg_total_relation_size('` + schema + `.page')`))
 		}
-		consume := func(first, n int, id func(int) replay.Identity) {
-			for at := first; at < first+n; at += 1000 {
+		consume := func(n int, kind replay.FinishKind, id func(int) replay.Identity) {
+			for at := 0; at < n; at += 1000 {
 				var r []replay.Request
 				var f []replay.Finish
 				for i := at; i < at+1000; i++ {
 					q := request(0, time.Now())
 					q.ID, q.Settled = id(i), 0
-					r, f = append(r, q), append(f, replay.Finish{ID: q.ID, Token: q.Token, Kind: replay.Consumed})
+					r, f = append(r, q), append(f, replay.Finish{ID: q.ID, Token: q.Token, Kind: kind})
 				}
 				if _, err := s.Begin(b.Context(), group, r); err != nil {
 					b.Fatal(err)
@@ -193,10 +243,13 @@ func BenchmarkSize(b *testing.B) {
 			}
 		}
 		empty := size()
-		consume(0, recent, func(i int) replay.Identity { return request(i, time.Now()).ID })
+		inOrder := func(i int) replay.Identity { return request(i, time.Now()).ID }
+		consume(recent, replay.Consumed, inOrder)
 		full := size()
 		b.ReportMetric((full-empty)/recent, "B/recent")
-		consume(0, streams, func(i int) replay.Identity {
+		consume(records, replay.Parked, func(i int) replay.Identity { return inOrder(recent + i) })
+		b.ReportMetric((size()-full)/records, "B/record")
+		consume(streams, replay.Consumed, func(i int) replay.Identity {
 			id := request(0, time.Now()).ID
 			id.Sender = "other"
 			binary.BigEndian.PutUint32(id.Stream[8:], uint32(i)+1) //nolint:gosec // G115: small
