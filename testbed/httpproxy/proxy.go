@@ -1,6 +1,7 @@
 // Package httpproxy is a reverse proxy that tests put in front of a server: it
 // counts requests, delays them, loses answers and cuts the server off. Its address
-// stays the same when the server is started again.
+// stays the same when the server is started again. What goes wrong, and when, is for the
+// test to say; package faultproxy draws it at random.
 package httpproxy
 
 import (
