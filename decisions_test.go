@@ -83,7 +83,7 @@ func TestClaimedTakesInEachAnswer(t *testing.T) {
 			if !endless {
 				x.d.raw.LockedUntil = now.Add(time.Hour)
 			}
-			r.claimed(x, &c.claim)
+			r.claimed(x, replay.Stamp{}, &c.claim)
 			granted := c.err == nil && c.finding == intake.Good
 			if x.finding != c.finding || c.err != nil && !errors.Is(x.err, c.err) || x.wait != c.wait || x.d.Gap != c.claim.Gap || x.d.claim.none() == granted {
 				t.Errorf("%s: finding %d, %v, wait %s, claim %v", name, x.finding, x.err, x.wait, x.d.claim)
@@ -103,16 +103,19 @@ func TestClaimedTakesInEachAnswer(t *testing.T) {
 // overtaken is none.
 func TestStoreWatch(t *testing.T) {
 	a, b := [16]byte{1}, [16]byte{2}
+	type answer struct{ before, now replay.Stamp }
+	first := answer{replay.Stamp{}, replay.Stamp{ID: a, Change: 5}}
 	for name, c := range map[string]struct {
-		stamps []replay.Stamp
-		losses int
-		stops  bool
+		answers []answer
+		losses  int
+		stamp   replay.Stamp // the newest
 	}{
-		"one store":            {[]replay.Stamp{{ID: a, Change: 5}, {ID: a, Change: 5}, {ID: a, Change: 9}}, 0, false},
-		"another store":        {[]replay.Stamp{{ID: a, Change: 5}, {ID: b, Change: 9}, {ID: b, Change: 10}}, 1, true},
-		"overtaken":            {[]replay.Stamp{{ID: a, Change: changeSlack + 1}, {ID: a, Change: 1}}, 0, false},
-		"back":                 {[]replay.Stamp{{ID: a, Change: changeSlack + 2}, {ID: a, Change: 1}, {ID: a, Change: 2}}, 1, true},
-		"back from overtaking": {[]replay.Stamp{{ID: a, Change: changeSlack + 2}, {ID: a, Change: 2}, {ID: a, Change: 1}}, 1, true},
+		"one store":       {[]answer{first, {first.now, replay.Stamp{ID: a, Change: 5}}, {first.now, replay.Stamp{ID: a, Change: 9}}}, 0, replay.Stamp{ID: a, Change: 9}},
+		"another store":   {[]answer{first, {first.now, replay.Stamp{ID: b, Change: 9}}, {replay.Stamp{ID: b, Change: 9}, replay.Stamp{ID: b, Change: 10}}}, 1, replay.Stamp{ID: b, Change: 10}},
+		"two answers":     {[]answer{first, {first.now, replay.Stamp{ID: b, Change: 9}}, {first.now, replay.Stamp{ID: b, Change: 10}}}, 1, replay.Stamp{ID: b, Change: 10}},
+		"overtaken":       {[]answer{first, {first.now, replay.Stamp{ID: a, Change: 9}}, {first.now, replay.Stamp{ID: a, Change: 6}}}, 0, replay.Stamp{ID: a, Change: 9}},
+		"the same number": {[]answer{first, {first.now, first.now}}, 0, first.now},
+		"back by one":     {[]answer{first, {first.now, replay.Stamp{ID: a, Change: 4}}}, 1, replay.Stamp{ID: a, Change: 4}},
 	} {
 		for _, policy := range []StoreLoss{StopOnLoss, WarnOnLoss} {
 			losses := 0
@@ -122,12 +125,12 @@ func TestStoreWatch(t *testing.T) {
 				}
 			}}
 			var last error
-			for _, s := range c.stamps {
-				last = w.see(s)
+			for _, x := range c.answers {
+				last = w.see(x.before, x.now)
 			}
-			stops := c.stops && policy == StopOnLoss
-			if losses != c.losses || (last != nil) != stops || (w.lost() != nil) != stops {
-				t.Errorf("%s, policy %d: %d losses, %v, %v", name, policy, losses, last, w.lost())
+			stops := c.losses > 0 && policy == StopOnLoss
+			if losses != c.losses || (last != nil) != stops || (w.lost() != nil) != stops || w.seen() != c.stamp {
+				t.Errorf("%s, policy %d: %d losses, %v, %v, newest %+v", name, policy, losses, last, w.lost(), w.seen())
 			}
 		}
 	}
