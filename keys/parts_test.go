@@ -306,7 +306,7 @@ func TestDatesOfAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close(t.Context()) }()
-		key := &entry{call: callKey, id: "a", at: moment(time.Second)}
+		key := &entry{call: callKey, id: "a", at: time.Second}
 		check := func(what string, e *entry, due, expires time.Duration) {
 			t.Helper()
 			c.date(e, e.at)
