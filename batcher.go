@@ -37,7 +37,8 @@ type BatcherOptions struct {
 	Retry backoff.Policy
 
 	// MaxAttempts is how often a message is sent at most, the first time included. 0
-	// means 64: with the default Breaker, that outlasts an outage of 4 minutes.
+	// means 64: with the default Breaker some 8 minutes, of which the half of the
+	// sender's MaxMessageAge may leave less.
 	MaxAttempts int
 
 	// Breaker guards the calls to the broker: while it is open, batches wait.
