@@ -52,27 +52,28 @@ const (
 
 // moduleKinds lists every nested module by its folder.
 var moduleKinds = map[string]kind{
-	"sqlite":   backend,
-	"aws":      backend,
-	"azure":    backend,
-	"postgres": backend,
-	"nats":     backend,
-	"rabbitmq": backend,
-	"redis":    backend,
-	"otel":     telemetry,
-	"connect":  connector,
-	"testbed":  foundation,
-	"cmd/qrt":  program,
-	"examples": untagged,
-	"tests":    untagged,
-	"tools":    untagged,
+	"sqlite":      backend,
+	"aws":         backend,
+	"azure":       backend,
+	"postgres":    backend,
+	"nats":        backend,
+	"rabbitmq":    backend,
+	"redis":       backend,
+	"otel":        telemetry,
+	"connect":     connector,
+	"testbed":     foundation,
+	"cmd/qrt":     program,
+	"examples":    untagged,
+	"tests":       untagged,
+	"tests/bench": untagged,
+	"tools":       untagged,
 }
 
 // kindImports says which packages of the root module a nested module may import
 // outside of its tests. Suites (drivertest, attacktest, keytest, replaytest) are in
 // no list but that of testbed, whose attackers implement drivertest.Attacker.
 var kindImports = map[kind][]string{
-	backend:    {"driver", "keys", "replay"},
+	backend:    {"driver", "keys", "replay", "replay/cas"},
 	telemetry:  {"backoff", "driver", "keys", "observe", "replay", ".", "worker"},
 	connector:  {"driver", "keys", "replay", "memqueue"},
 	foundation: {"driver", "drivertest"},
@@ -82,6 +83,8 @@ var kindImports = map[kind][]string{
 var packageImports = map[string][]string{
 	// It takes what Sender.Prepare made, and is no driver.
 	"postgres/outbox": {".", "backoff", "envelope", "observe"},
+	// It runs receivers of replay stores.
+	"testbed/storefleet": {"replay"},
 }
 
 // testbedDir is the folder of the module that tests of every other module may

@@ -144,4 +144,5 @@ func (p *provider) CurrentKeyID(ctx context.Context) (keys.ID, error) {
 var (
 	errAway = errors.New("away")
 	minute  = time.Minute
+	quiet   = observe.NewScope(nil, observe.Source{Queue: orders})
 )
