@@ -63,7 +63,7 @@ func TestEarly(t *testing.T) {
 		"due before its sealing":    {envelope.Header{EncryptedAt: at(skew + time.Millisecond), NotBefore: at(0)}, false, true},
 	} {
 		x := &redrive{q: &Queue{cfg: queue.CryptoConfig{MaxClockSkew: skew, InsecureSkipFreshness: c.skip}}}
-		if got := x.early(&sealing.Opened{Envelope: &envelope.EncryptedMessage{Header: c.h}}, now); got != c.want {
+		if got := x.early(&sealing.Opened{Envelope: envelope.EncryptedMessage{Header: c.h}}, now); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
