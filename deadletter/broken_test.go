@@ -32,6 +32,11 @@ type broken struct {
 	settled []driver.Settlement        // of the dead-letter queue
 	endless bool                       // peeks never end
 	sent    []*driver.Message
+	sends   []int                      // messages, by call
+	main    func(*driver.Capabilities) // of the queue
+	before  func(call string)
+	refuse  func(*driver.Delivery) error // of what is completed
+	ctx     context.Context              // of the last call that settled
 }
 
 func (p *broken) called(name string) error {
@@ -39,6 +44,9 @@ func (p *broken) called(name string) error {
 		p.calls = map[string]int{}
 	}
 	p.calls[name]++
+	if p.before != nil {
+		p.before(name)
+	}
 	if p.calls[name] <= p.after {
 		return nil
 	}
@@ -69,8 +77,8 @@ func (q *brokenQueue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 
 func (q *brokenQueue) Capabilities() driver.Capabilities {
 	c := q.Queue.Capabilities()
-	if q.p.caps != nil && q.name == "dead" {
-		q.p.caps(&c)
+	if change := map[string]func(*driver.Capabilities){"dead": q.p.caps, "main": q.p.main}[q.name]; change != nil {
+		change(&c)
 	}
 	return c
 }
@@ -109,16 +117,21 @@ func (q *brokenQueue) Stats(ctx context.Context) (driver.Stats, error) {
 }
 
 func (q *brokenQueue) Settle(ctx context.Context, s []driver.Settlement) []error {
-	q.p.settled = append(q.p.settled, s...)
+	q.p.settled, q.p.ctx = append(q.p.settled, s...), ctx
 	errs := q.Queue.Settle(ctx, s)
 	if q.p.short == "settle" && s[0].Kind == driver.Complete {
 		errs = errs[:len(errs)-1]
+	}
+	if q.p.refuse != nil && s[0].Kind == driver.Complete {
+		for i := range s {
+			errs[i] = errors.Join(errs[i], q.p.refuse(s[i].Delivery))
+		}
 	}
 	return errs
 }
 
 func (q *brokenQueue) Send(ctx context.Context, m []*driver.Message) []driver.SendResult {
-	q.p.sent = append(q.p.sent, m...)
+	q.p.sent, q.p.sends = append(q.p.sent, m...), append(q.p.sends, len(m))
 	r := q.Queue.Send(ctx, m)
 	if q.p.short == "send" {
 		r = r[:len(r)-1]
@@ -320,16 +333,23 @@ type groups struct {
 	asked []string
 	notes []replay.Note
 	err   error
+	item  error // of each look
 	short bool
 }
 
 func (s *groups) Look(ctx context.Context, group string, q []replay.Query) ([]replay.Look, error) {
 	s.asked = append(s.asked, group)
 	looks, err := s.Store.Look(ctx, group, q)
+	if s.err != nil {
+		return nil, s.err
+	}
 	if s.short {
 		looks = looks[:0]
 	}
-	return looks, errors.Join(err, s.err)
+	for i := range looks {
+		looks[i].Err = errors.Join(looks[i].Err, s.item)
+	}
+	return looks, err
 }
 
 func (s *groups) Note(ctx context.Context, group string, n []replay.Note) ([]replay.Noted, error) {
@@ -773,13 +793,15 @@ func TestRedriveStopsAtItsLimit(t *testing.T) {
 		for _, caps := range []func(*driver.Capabilities){nil, receiving} {
 			inBubble(t, nil, func(x *fixture) {
 				x.buryMany(21)
-				d := x.opened(&broken{caps: caps}, nil)
+				p := &broken{caps: caps}
+				d := x.opened(p, nil)
 				o := &deadletter.RedriveOptions{DryRun: true, Filter: &deadletter.Filter{Limit: limit}}
 				if r, err := d.Redrive(x.Context(), o); err != nil || r.Matched != limit || r.Redriven != limit || x.free() != 21 {
 					x.Errorf("a dry run of %d: %+v, %v; %d are free", limit, r, err, x.free())
 				}
 				o.DryRun = false
-				if r, err := d.Redrive(x.Context(), o); err != nil || r.Matched != limit || r.Redriven != limit || x.free() != 21-limit || len(x.stored(orders)) != limit {
+				calls := p.calls["receive"]
+				if r, err := d.Redrive(x.Context(), o); err != nil || r.Matched != limit || r.Redriven != limit || x.free() != 21-limit || len(x.stored(orders)) != limit || p.calls["receive"]-calls != (limit+9)/10 {
 					x.Errorf("a redrive of %d: %+v, %v; %d are free", limit, r, err, x.free())
 				}
 			})

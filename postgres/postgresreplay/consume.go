@@ -44,7 +44,7 @@ type Claimer interface {
 // was over, the second waits here until the first has ended. Then it fails with
 // replay.ErrHandled, or goes on if the first was rolled back. If another receiver has
 // taken the claim over, or it was ended, ConsumeTx fails with replay.ErrClaimLost. After
-// any of these errors the transaction cannot commit: roll it back.
+// any of these errors the transaction cannot commit: roll it back, and not to a savepoint.
 //
 // Any isolation level will do. The role of the transaction needs rights on three tables
 // of the schema (docs/replay/postgres.md, Roles). The claim is looked up by a connection

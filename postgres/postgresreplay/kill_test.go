@@ -38,6 +38,7 @@ func durableServer(t *testing.T) *postgres.Server {
 type serverKills struct {
 	every    int64
 	calls    atomic.Int64
+	restart  sync.RWMutex // held while the server is away, so that no call starts then
 	requests chan struct{}
 	done     chan error
 }
@@ -58,11 +59,15 @@ func killing(server *postgres.Server, every int64) *serverKills {
 
 func (k *serverKills) wrap(s replay.Store) replay.Store { return interrupted{s, k} }
 
-// interrupt kills the server if it is time.
+// interrupt kills the server if it is time, also in the middle of other calls.
 func (k *serverKills) interrupt() error {
 	if k.calls.Add(1)%k.every > 0 {
+		k.restart.RLock()
+		defer k.restart.RUnlock()
 		return nil
 	}
+	k.restart.Lock()
+	defer k.restart.Unlock()
 	k.requests <- struct{}{}
 	return <-k.done
 }
@@ -90,7 +95,7 @@ func (s interrupted) Finish(ctx context.Context, group string, f []replay.Finish
 // TestServerKilled: the suite passes while the server is killed between calls.
 func TestServerKilled(t *testing.T) {
 	server := durableServer(t)
-	k := killing(server, int64(soak(150, 10)))
+	k := killing(server, int64(soak(400, 10)))
 	defer close(k.requests)
 	replaytest.Run(t, replaytest.Options{New: fixture(server, "", k), Schedules: 1, Unreliable: true})
 	t.Logf("%d calls, %d kills", k.calls.Load(), k.calls.Load()/k.every)

@@ -150,6 +150,39 @@ func TestOpenTogether(t *testing.T) {
 	}
 }
 
+// TestClose: calls that are under way end, and Close waits for them.
+func TestClose(t *testing.T) {
+	rawURL, schema := newSchema(postgres.Shared(t))
+	s := open(t, rawURL, nil)
+	if err := s.Probe(t.Context(), group); err != nil {
+		t.Fatal(err)
+	}
+	admin := connect(t, postgres.Shared(t))
+	admin.exec(`BEGIN`)
+	admin.exec(`SELECT 1 FROM ` + schema + `.receivers FOR UPDATE`) // as a call of another process
+	answer := make(chan error)
+	go func() { answer <- s.Probe(t.Context(), group) }()
+	watcher := connect(t, postgres.Shared(t))
+	for watcher.number(`SELECT count(*) FROM pg_locks WHERE NOT granted`) == 0 {
+		time.Sleep(time.Millisecond) // Real time: until the server has the call wait.
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Close(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close with a context that has ended: %v", err)
+	}
+	admin.exec(`COMMIT`)
+	if err := <-answer; err != nil {
+		t.Errorf("a call that was under way: %v", err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Probe(t.Context(), group); !errors.Is(err, driver.ErrClosed) {
+		t.Errorf("Probe after Close: %v", err)
+	}
+}
+
 // TestDurable: a call waits for the disk whatever the role has set, and says if the server
 // does not.
 func TestDurable(t *testing.T) {
@@ -163,7 +196,8 @@ func TestDurable(t *testing.T) {
 	// A trigger tells what the transaction of a call has set.
 	admin.exec(`CREATE TABLE app_durable (setting text)`)
 	admin.exec2(`CREATE FUNCTION note_setting() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		INSERT INTO public.app_durable VALUES (current_setting('synchronous_commit') || ' ' || current_setting('transaction_isolation'));
+		INSERT INTO public.app_durable VALUES (current_setting('synchronous_commit') || ' ' || current_setting('transaction_isolation')
+			|| ' ' || current_setting('idle_in_transaction_session_timeout'));
 		RETURN NEW; END $$; CREATE TRIGGER note BEFORE INSERT ON ` + schema + `.tally FOR EACH ROW EXECUTE FUNCTION note_setting()`)
 	for _, setting := range []string{"on", "remote_apply"} {
 		r := request(0, time.Now())
@@ -173,8 +207,8 @@ func TestDurable(t *testing.T) {
 		if f, err := s.Finish(t.Context(), group, []replay.Finish{{ID: r.ID, Token: r.Token, Kind: replay.Released}}); err != nil || f[0].Err != nil {
 			t.Fatalf("Finish: %v, %v", f, err)
 		}
-		if n := admin.number(`SELECT count(*) FROM app_durable WHERE setting <> $1`, setting+" read committed"); n != 0 {
-			t.Errorf("%d rows were written with weaker settings than %s", n, setting)
+		if n := admin.number(`SELECT count(*) FROM app_durable WHERE setting <> $1`, setting+" read committed 15s"); n != 0 {
+			t.Errorf("%d rows were written with other settings than %s, read committed and 15 s", n, setting)
 		}
 		if n := admin.number(`SELECT count(*) FROM app_durable`); n == 0 {
 			t.Error("the trigger did not run")

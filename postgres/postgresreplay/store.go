@@ -148,15 +148,26 @@ func (s *Store) Database() string { return s.engine.database }
 // TrustsDatabaseOperators returns Options.TrustDatabaseOperators.
 func (s *Store) TrustsDatabaseOperators() bool { return s.engine.options.TrustDatabaseOperators }
 
-// Close closes the connections, and waits for calls that are under way. Calls afterwards
-// fail; a second Close returns nil.
-func (s *Store) Close(context.Context) error {
+// Close closes the connections, and waits until ctx ends for calls that are under way.
+// Calls afterwards fail; a second Close returns nil.
+func (s *Store) Close(ctx context.Context) error {
 	e := s.engine
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.closed {
-		e.closed = true
-		e.pool.Close()
+	closed := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if closed {
+		return nil
 	}
-	return nil
+	done := make(chan struct{})
+	go func() {
+		e.pool.Close()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

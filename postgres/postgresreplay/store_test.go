@@ -143,8 +143,3 @@ func fixture(server *postgres.Server, query string, k kills) func(testing.TB, re
 func TestStore(t *testing.T) {
 	replaytest.Run(t, replaytest.Options{New: fixture(postgres.Shared(t), "", nil), Schedules: 20})
 }
-
-// TestPooled: nothing is prepared, and the store is the same.
-func TestPooled(t *testing.T) {
-	replaytest.Run(t, replaytest.Options{New: fixture(postgres.Shared(t), "&pooled=true", nil), Schedules: 1})
-}

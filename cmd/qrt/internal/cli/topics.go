@@ -102,6 +102,8 @@ Replay stores (--nonces):
 
   sqlite:///var/lib/qrt/nonces.db    a file of its own, out of the queue owner's reach
   postgres://user@host/database      PostgreSQL, for a fleet; not the broker's database
+  dynamodb://eu-west-1/replay        a DynamoDB table, for a fleet; qrt nonces init makes it
+  aztable://ACCOUNT/replay           an Azure table, for a fleet; qrt nonces init makes it
   mem://                             this process only, forgotten when it ends
 
   Parameters: the bounds ?records=N ?streams=N ?intervals=N of the store, the same
@@ -109,6 +111,8 @@ Replay stores (--nonces):
   Of sqlite: ?synchronous=normal  ?must_exist=true
   Of postgres: ?schema=queue_replay  ?pooled=true  ?timeout=10s  ?max_conns=4
   ?must_exist=true  ?trust_database_operators=true allows the broker's database
+  Of dynamodb and aztable: ?prefix=NAME for several stores in a table  ?endpoint=URL
+  Of aztable: ?key=VARIABLE, an environment variable with a key of the account
 
 No URL holds a secret. Credentials come from where the cloud's own tools find
 them, or from an environment variable that the URL names.`

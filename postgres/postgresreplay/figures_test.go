@@ -4,13 +4,16 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/queue-runtime/queue/postgres/postgresreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/replaytest"
 	"github.com/queue-runtime/queue/testbed/postgres"
@@ -37,6 +40,53 @@ func TestTablesAreFlat(t *testing.T) {
 	})
 }
 
+// TestPooled: with Pooled set nothing is prepared, and each call works.
+func TestPooled(t *testing.T) {
+	server := postgres.Shared(t)
+	synctest.Test(t, func(t *testing.T) {
+		f := fixture(server, "&pooled=true&max_conns=1", nil)(t, replay.Bounds{Recent: 200})
+		s := f.Open(0)
+		x := &replaytest.Traffic{Store: s}
+		x.Run(t, 2)
+		x.CheckAccounts(t)
+		r := request(0, time.Now())
+		if c, err := s.Begin(t.Context(), group, []replay.Request{r}); err != nil || c[0].Err != nil {
+			t.Fatal(c, err)
+		}
+		if l, err := s.Renew(t.Context(), group, []replay.Lease{{ID: r.ID, Token: r.Token, Lease: lease}}); err != nil || l[0].Err != nil {
+			t.Error(l, err)
+		}
+		if l, err := s.Look(t.Context(), group, []replay.Query{{ID: r.ID, SealedAt: r.SealedAt}}); err != nil || l[0].State != replay.StateClaimed {
+			t.Error(l, err)
+		}
+		note := replay.Note{Sender: r.ID.Sender, Stream: r.ID.Stream, Range: replay.Range{First: 5, Last: 7}, Kind: replay.NoteAccepted}
+		if n, err := s.Note(t.Context(), group, []replay.Note{note}); err != nil || n[0].Fresh != 3 {
+			t.Error(n, err)
+		}
+		if err := s.Probe(t.Context(), group); err != nil {
+			t.Error(err)
+		}
+		c, err := pgx.Connect(t.Context(), server.URL("postgres", "postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx, err := c.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pooled := s.(*postgresreplay.Store) //nolint:forcetypeassert // of the fixture
+		if err := pooled.ConsumeTx(t.Context(), tx, claimOf(&r)); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(tx.Commit(t.Context()), c.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+		if c, err := s.Begin(t.Context(), group, []replay.Request{r}); err != nil || !errors.Is(c[0].Err, replay.ErrDuplicate) {
+			t.Error(c, err)
+		}
+	})
+}
+
 // TestHeldSnapshot: while a transaction elsewhere keeps VACUUM from removing anything, a
 // call reads no more than before.
 func TestHeldSnapshot(t *testing.T) {
@@ -57,9 +107,10 @@ func TestHeldSnapshot(t *testing.T) {
 		}
 	}
 	admin := connect(t, server)
-	// As after VACUUM has looked, and found nothing that it may remove.
-	admin.exec(`VACUUM ANALYZE ` + schema + `.tally`)
-	read := admin.reads(s.StoreStatement(), []byte(group))
+	read := admin.reads(s.StoreStatement(), "bytea", `'group'`, func() {
+		// VACUUM looks, and finds nothing that it may remove.
+		admin.exec(`VACUUM ANALYZE ` + schema + `.tally`)
+	}, `'group'`)
 	size := admin.number(`SELECT pg_relation_size('` + schema + `.tally') / 8192`)
 	t.Logf("%d calls left %d pages of dead rows; a call reads %d", 2*calls, size, read)
 	if read > 30 || size < 5 {
@@ -67,14 +118,16 @@ func TestHeldSnapshot(t *testing.T) {
 	}
 }
 
-// reads returns how many pages of tables and indexes a statement reads, with the settings
-// of a call.
-func (s *session) reads(statement string, args ...any) int64 {
+// reads prepares a statement with the settings of a call, runs it once with the arguments
+// of before, calls do, and returns how many pages of tables and indexes it reads then.
+func (s *session) reads(statement, types, before string, do func(), after string) int64 {
 	s.t.Helper()
 	for _, name := range []string{"seqscan", "bitmapscan", "hashjoin", "mergejoin", "sort"} {
 		s.exec(`SET enable_` + name + ` = off`)
 	}
 	s.exec(`SET plan_cache_mode = force_generic_plan`)
+	s.exec2(`PREPARE planned (` + types + `) AS ` + statement + `; EXECUTE planned (` + before + `)`)
+	do()
 	var plan []struct {
 		Plan struct {
 			Hit  int64 `json:"Shared Hit Blocks"`
@@ -83,7 +136,8 @@ func (s *session) reads(statement string, args ...any) int64 {
 	}
 	s.try("EXPLAIN", func(c *pgx.Conn) error {
 		var text []byte
-		if err := c.QueryRow(context.Background(), `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+statement, args...).Scan(&text); err != nil {
+		err := c.QueryRow(context.Background(), `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE planned (`+after+`)`, pgx.QueryExecModeSimpleProtocol).Scan(&text)
+		if err != nil {
 			return err
 		}
 		return json.Unmarshal(text, &plan)
@@ -94,26 +148,41 @@ func (s *session) reads(statement string, args ...any) int64 {
 	return plan[0].Plan.Hit + plan[0].Plan.Read
 }
 
-// TestPlans: a call finds its pages by their whole keys, although the tables are young and
-// their statistics say nothing.
+// TestPlans: a call finds its pages by their whole keys, although the plan was made while
+// the tables were young or empty.
 func TestPlans(t *testing.T) {
-	const streams = 500
-	server := postgres.Shared(t)
-	rawURL, _ := newSchema(server)
-	s := open(t, rawURL, nil)
-	var r []replay.Request
-	var senders, ids [][]byte
-	for i := range streams {
-		q := request(0, time.Now())
-		binary.BigEndian.PutUint32(q.ID.Stream[8:], uint32(i)+1) //nolint:gosec // G115: small
-		r, senders, ids = append(r, q), append(senders, []byte(q.ID.Sender)), append(ids, q.ID.Stream[:])
-	}
-	if _, err := s.Begin(t.Context(), group, r); err != nil {
-		t.Fatal(err)
-	}
-	// A descent in each of three small indexes, and a row of each table.
-	if read := connect(t, server).reads(s.PagesStatement(), []byte(group), senders, ids, make([]int64, streams), false); read > 20*streams {
-		t.Errorf("a call for %d streams reads %d pages", streams, read)
+	const streams = 1000
+	for _, empty := range []bool{false, true} {
+		server := postgres.Shared(t)
+		rawURL, schema := newSchema(server)
+		s := open(t, rawURL, nil)
+		if err := s.Probe(t.Context(), group); err != nil { // makes the group
+			t.Fatal(err)
+		}
+		admin := connect(t, server)
+		if empty {
+			for _, name := range tables { // VACUUM finds that nothing is in them
+				admin.exec(`VACUUM FULL ` + schema + `.` + name)
+			}
+		}
+		var r []replay.Request
+		var senders, ids, places []string
+		for i := range streams {
+			q := request(0, time.Now())
+			binary.BigEndian.PutUint32(q.ID.Stream[8:], uint32(i)+1) //nolint:gosec // G115: small
+			r, senders, places = append(r, q), append(senders, `'sender'`), append(places, "0")
+			ids = append(ids, fmt.Sprintf(`'\x%x'`, q.ID.Stream))
+		}
+		list := func(l []string) string { return "ARRAY[" + strings.Join(l, ",") + "]" }
+		read := admin.reads(s.PagesStatement(), "bytea, bytea[], bytea[], bigint[], boolean", `'group', '{}', '{}', '{}', false`, func() {
+			if _, err := s.Begin(t.Context(), group, r); err != nil {
+				t.Fatal(err)
+			}
+		}, `'group', `+list(senders)+`::bytea[], `+list(ids)+`::bytea[], `+list(places)+`::bigint[], false`)
+		// A descent in each of three small indexes, and a row of each table.
+		if read < streams || read > 12*streams {
+			t.Errorf("empty before: %v: a call for %d streams reads %d pages", empty, streams, read)
+		}
 	}
 }
 
@@ -162,9 +231,10 @@ func BenchmarkStore(b *testing.B) {
 	}
 }
 
-// BenchmarkSize is what streams and recent messages take in the tables, after VACUUM FULL.
+// BenchmarkSize is what streams, recent messages and records take in the tables, after VACUUM
+// FULL.
 func BenchmarkSize(b *testing.B) {
-	const streams, recent = 50_000, 50_000
+	const streams, recent, records = 20_000, 20_000, 20_000
 	server := postgres.Shared(b)
 	for b.Loop() {
 		rawURL, schema := newSchema(server)
@@ -175,14 +245,14 @@ func BenchmarkSize(b *testing.B) {
 			admin.exec2(`VACUUM FULL ` + schema + `.page`)
 			return float64(admin.number(`SELECT pg_total_relation_size('` + schema + `.stream') + pg_total_relation_size('` + schema + `.page')`))
 		}
-		consume := func(first, n int, id func(int) replay.Identity) {
-			for at := first; at < first+n; at += 1000 {
+		consume := func(n int, kind replay.FinishKind, id func(int) replay.Identity) {
+			for at := 0; at < n; at += 1000 {
 				var r []replay.Request
 				var f []replay.Finish
 				for i := at; i < at+1000; i++ {
 					q := request(0, time.Now())
 					q.ID, q.Settled = id(i), 0
-					r, f = append(r, q), append(f, replay.Finish{ID: q.ID, Token: q.Token, Kind: replay.Consumed})
+					r, f = append(r, q), append(f, replay.Finish{ID: q.ID, Token: q.Token, Kind: kind})
 				}
 				if _, err := s.Begin(b.Context(), group, r); err != nil {
 					b.Fatal(err)
@@ -193,10 +263,13 @@ func BenchmarkSize(b *testing.B) {
 			}
 		}
 		empty := size()
-		consume(0, recent, func(i int) replay.Identity { return request(i, time.Now()).ID })
+		inOrder := func(i int) replay.Identity { return request(i, time.Now()).ID }
+		consume(recent, replay.Consumed, inOrder)
 		full := size()
 		b.ReportMetric((full-empty)/recent, "B/recent")
-		consume(0, streams, func(i int) replay.Identity {
+		consume(records, replay.Parked, func(i int) replay.Identity { return inOrder(recent + i) })
+		b.ReportMetric((size()-full)/records, "B/record")
+		consume(streams, replay.Consumed, func(i int) replay.Identity {
 			id := request(0, time.Now()).ID
 			id.Sender = "other"
 			binary.BigEndian.PutUint32(id.Stream[8:], uint32(i)+1) //nolint:gosec // G115: small
