@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -106,17 +107,27 @@ func TestFleet(t *testing.T) {
 // what is granted again is granted by answers of the new store.
 func TestFleetEmptied(t *testing.T) {
 	server := serve(t, nil)
+	heard := make(chan struct{}) // of all processes
+	begin := sync.OnceFunc(func() { close(heard) })
 	got := storefleet.Run(t, storefleet.Options{
 		Targets:   []string{server.URL(), server.URL(), server.URL(), server.URL()},
-		Receivers: 2, Lease: lease, For: 5 * time.Second,
+		Receivers: 2, Lease: lease, For: time.Minute,
+		Until: func(r *storefleet.Result) bool {
+			if r.Heard == 4 && r.Completed > 100 {
+				begin()
+			}
+			return r.Reporters == 4
+		},
 		Disturb: func(ctx context.Context) {
-			if sleep(ctx, 2*time.Second) {
+			select {
+			case <-heard:
 				remake(t, server)
+			case <-ctx.Done():
 			}
 		},
 	})
 	t.Log(got)
-	if len(got.Again) > 0 || got.Reporters != 4 || got.Completed == 0 {
+	if len(got.Again) > 0 || got.Reporters != 4 {
 		t.Errorf("%v: %v; want a report of each of 4 processes", got, got.Again)
 	}
 }
@@ -132,15 +143,20 @@ func TestFleetFigures(t *testing.T) {
 		remake(t, server)
 		server.Fail(httpproxy.Faults{Delay: c.away})
 		server.Counts()
-		during := span(2 * time.Second)
+		enough := 40 * c.senders
+		if os.Getenv("QRT_SOAK") == "1" {
+			enough *= 100
+		}
+		enough = max(enough, 1000)
 		got := storefleet.Run(t, storefleet.Options{
 			Targets:   []string{server.URL(), server.URL(), server.URL(), server.URL()},
-			Receivers: 2, Lease: 10 * time.Second, For: during, Senders: c.senders, Once: true,
+			Receivers: 2, Lease: 10 * time.Second, For: 2 * time.Minute, Senders: c.senders, Once: true,
+			Until: func(r *storefleet.Result) bool { return r.Completed >= enough },
 		})
 		n := server.Counts()
 		t.Logf("%d senders, %v away: %v; %.0f completed a second; requests %v; %.0f %% of the writes met a change", c.senders, c.away, got,
-			float64(got.Completed)/during.Seconds(), n, 100*float64(n["UpdateItem 400"])/float64(max(n["UpdateItem"], 1)))
-		if len(got.Again) > 0 || got.Completed == 0 {
+			float64(got.Completed)/got.Took.Seconds(), n, 100*float64(n["UpdateItem 400"])/float64(max(n["UpdateItem"], 1)))
+		if len(got.Again) > 0 || got.Completed < enough {
 			t.Errorf("%v: %v", got, got.Again)
 		}
 	}
