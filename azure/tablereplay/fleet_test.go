@@ -77,7 +77,7 @@ func TestFleet(t *testing.T) {
 		Body: []byte(`{"odata.error":{"code":"ServerBusy","message":{"lang":"en-US","value":"busy"}}}`),
 	}
 	disturb := func(ctx context.Context) {
-		for sleep(ctx, 500*time.Millisecond) {
+		for sleep(ctx, time.Second) {
 			cut.Fail(httpproxy.Faults{Cut: true})
 			server.Fail(httpproxy.Faults{Lost: 30, Refused: 30, Refusal: refusal})
 			if !sleep(ctx, 700*time.Millisecond) {
@@ -95,9 +95,13 @@ func TestFleet(t *testing.T) {
 		server.Fail(httpproxy.Faults{})
 	}
 	targets := four(server)
+	start := time.Now()
 	targets[3] = cut.URL() + "/" + azurite.Account
 	got := storefleet.Run(t, storefleet.Options{
-		Targets: targets, Receivers: 2, Lease: lease, For: span(8 * time.Second), Kill: 3 * time.Second, Disturb: disturb,
+		Targets: targets, Receivers: 2, Lease: lease, For: span(3 * time.Minute), Kill: 2 * time.Second, Disturb: disturb,
+		Until: func(r *storefleet.Result) bool {
+			return time.Since(start) > span(8*time.Second) && r.Completed > 200 && r.Failed > 0 && r.Killed >= 4
+		},
 	})
 	t.Log(got)
 	if len(got.Again) > 0 || got.Reporters > 0 || got.Completed == 0 || got.Failed == 0 {

@@ -33,8 +33,8 @@ type Options struct {
 	// same messages to all receivers again and again, and a part of them is
 	// released.
 	Once bool
-	// Kill has each process killed and started again, after that time on the
-	// mean. 0 means never.
+	// Kill has each process killed and started again, after it has worked for
+	// that time on the mean. 0 means never.
 	Kill time.Duration
 	// Disturb runs meanwhile, and ends with its context. Nil means nothing.
 	Disturb func(ctx context.Context)
@@ -124,11 +124,12 @@ func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 	if err != nil {
 		return err
 	}
-	life, cancel := ctx, context.CancelFunc(func() {})
-	if o.Kill > 0 {
-		life, cancel = context.WithTimeout(ctx, o.Kill/2+rand.N(o.Kill)) //nolint:gosec // G404
-	}
+	life, cancel := context.WithCancel(ctx)
 	defer cancel()
+	works := func() {}
+	if o.Kill > 0 {
+		works = sync.OnceFunc(func() { time.AfterFunc(o.Kill/2+rand.N(o.Kill), cancel) }) //nolint:gosec // G404: a time to die
+	}
 	command := exec.CommandContext(life, self) //nolint:gosec // G204: this program; it is killed at the end of its life
 	share := "0 0"
 	if o.Once {
@@ -150,7 +151,7 @@ func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 	if err := command.Start(); err != nil {
 		return err
 	}
-	read := f.read(number, out)
+	read := f.read(number, out, works)
 	err = command.Wait()
 	switch {
 	case life.Err() == nil:
@@ -165,7 +166,7 @@ func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 }
 
 // read reads the events of a process. The last line may be a part of one.
-func (f *fleet) read(number int, out io.Reader) error {
+func (f *fleet) read(number int, out io.Reader, works func()) error {
 	lines := bufio.NewScanner(out)
 	reported := false
 	for lines.Scan() {
@@ -177,6 +178,9 @@ func (f *fleet) read(number int, out io.Reader) error {
 		}
 		if what == "loss" && !reported {
 			reported, what = true, "reporter"
+		}
+		if what != "failed" {
+			works()
 		}
 		f.add(number, what, message, moment{at, id})
 	}
