@@ -18,7 +18,10 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-var errBroken = errors.New("broken")
+var (
+	errBroken = errors.New("broken")
+	noContext context.Context // of a caller that forgot it
+)
 
 // broken is a broker of which single calls fail: one collaborator at a time.
 type broken struct {
@@ -242,7 +245,7 @@ func (x *fixture) failed(what string, err, cause error, op string) {
 func TestOpenErrors(t *testing.T) {
 	const op = "open dead letters"
 	inBubble(t, nil, func(x *fixture) {
-		_, err := deadletter.Open(nil, x.client, orders, nil) //nolint:staticcheck // SA1012: what is tested
+		_, err := deadletter.Open(noContext, x.client, orders, nil)
 		x.failed("without a context", err, queue.ErrInvalidOptions, op)
 		_, err = deadletter.Open(x.Context(), nil, orders, nil)
 		x.failed("without a client", err, queue.ErrInvalidOptions, op)
@@ -302,7 +305,7 @@ func TestCloseReleasesAll(t *testing.T) {
 			_, err = d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, DryRun: true}) // asks for keys
 			x.must(err)
 			x.wait(time.Hour)
-			if err := d.Close(nil); !errors.Is(err, queue.ErrInvalidOptions) { //nolint:staticcheck // SA1012: what is tested
+			if err := d.Close(noContext); !errors.Is(err, queue.ErrInvalidOptions) {
 				x.Errorf("%s: without a context: %v", name, err)
 			}
 			err = d.Close(x.Context())
