@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func TestFleet(t *testing.T) {
 		Body: []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"too much"}`),
 	}
 	disturb := func(ctx context.Context) {
-		for sleep(ctx, 500*time.Millisecond) {
+		for sleep(ctx, time.Second) {
 			cut.Fail(httpproxy.Faults{Cut: true})
 			server.Fail(httpproxy.Faults{Lost: 30, Refused: 30, Refusal: refusal})
 			if !sleep(ctx, 700*time.Millisecond) {
@@ -92,9 +93,13 @@ func TestFleet(t *testing.T) {
 		}
 		server.Fail(httpproxy.Faults{})
 	}
+	start := time.Now()
 	got := storefleet.Run(t, storefleet.Options{
 		Targets:   []string{server.URL(), server.URL(), server.URL(), cut.URL()},
-		Receivers: 2, Lease: lease, For: span(8 * time.Second), Kill: 3 * time.Second, Disturb: disturb,
+		Receivers: 2, Lease: lease, For: span(3 * time.Minute), Kill: 2 * time.Second, Disturb: disturb,
+		Until: func(r *storefleet.Result) bool {
+			return time.Since(start) > span(8*time.Second) && r.Completed > 200 && r.Failed > 0 && r.Killed >= 4
+		},
 	})
 	t.Log(got)
 	if len(got.Again) > 0 || got.Reporters > 0 || got.Completed == 0 || got.Failed == 0 {
@@ -106,17 +111,27 @@ func TestFleet(t *testing.T) {
 // what is granted again is granted by answers of the new store.
 func TestFleetEmptied(t *testing.T) {
 	server := serve(t, nil)
+	heard := make(chan struct{}) // of all processes
+	begin := sync.OnceFunc(func() { close(heard) })
 	got := storefleet.Run(t, storefleet.Options{
 		Targets:   []string{server.URL(), server.URL(), server.URL(), server.URL()},
-		Receivers: 2, Lease: lease, For: 5 * time.Second,
+		Receivers: 2, Lease: lease, For: time.Minute,
+		Until: func(r *storefleet.Result) bool {
+			if r.Heard == 4 && r.Completed > 100 {
+				begin()
+			}
+			return r.Reporters == 4
+		},
 		Disturb: func(ctx context.Context) {
-			if sleep(ctx, 2*time.Second) {
+			select {
+			case <-heard:
 				remake(t, server)
+			case <-ctx.Done():
 			}
 		},
 	})
 	t.Log(got)
-	if len(got.Again) > 0 || got.Reporters != 4 || got.Completed == 0 {
+	if len(got.Again) > 0 || got.Reporters != 4 {
 		t.Errorf("%v: %v; want a report of each of 4 processes", got, got.Again)
 	}
 }
@@ -132,15 +147,20 @@ func TestFleetFigures(t *testing.T) {
 		remake(t, server)
 		server.Fail(httpproxy.Faults{Delay: c.away})
 		server.Counts()
-		during := span(2 * time.Second)
+		enough := 40 * c.senders
+		if os.Getenv("QRT_SOAK") == "1" {
+			enough *= 100
+		}
+		enough = max(enough, 1000)
 		got := storefleet.Run(t, storefleet.Options{
 			Targets:   []string{server.URL(), server.URL(), server.URL(), server.URL()},
-			Receivers: 2, Lease: 10 * time.Second, For: during, Senders: c.senders, Once: true,
+			Receivers: 2, Lease: 10 * time.Second, For: 2 * time.Minute, Senders: c.senders, Once: true,
+			Until: func(r *storefleet.Result) bool { return r.Completed >= enough },
 		})
 		n := server.Counts()
 		t.Logf("%d senders, %v away: %v; %.0f completed a second; requests %v; %.0f %% of the writes met a change", c.senders, c.away, got,
-			float64(got.Completed)/during.Seconds(), n, 100*float64(n["UpdateItem 400"])/float64(max(n["UpdateItem"], 1)))
-		if len(got.Again) > 0 || got.Completed == 0 {
+			float64(got.Completed)/got.Took.Seconds(), n, 100*float64(n["UpdateItem 400"])/float64(max(n["UpdateItem"], 1)))
+		if len(got.Again) > 0 || got.Completed < enough {
 			t.Errorf("%v: %v", got, got.Again)
 		}
 	}

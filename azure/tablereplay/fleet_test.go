@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,7 +77,7 @@ func TestFleet(t *testing.T) {
 		Body: []byte(`{"odata.error":{"code":"ServerBusy","message":{"lang":"en-US","value":"busy"}}}`),
 	}
 	disturb := func(ctx context.Context) {
-		for sleep(ctx, 500*time.Millisecond) {
+		for sleep(ctx, time.Second) {
 			cut.Fail(httpproxy.Faults{Cut: true})
 			server.Fail(httpproxy.Faults{Lost: 30, Refused: 30, Refusal: refusal})
 			if !sleep(ctx, 700*time.Millisecond) {
@@ -94,9 +95,13 @@ func TestFleet(t *testing.T) {
 		server.Fail(httpproxy.Faults{})
 	}
 	targets := four(server)
+	start := time.Now()
 	targets[3] = cut.URL() + "/" + azurite.Account
 	got := storefleet.Run(t, storefleet.Options{
-		Targets: targets, Receivers: 2, Lease: lease, For: span(8 * time.Second), Kill: 3 * time.Second, Disturb: disturb,
+		Targets: targets, Receivers: 2, Lease: lease, For: span(3 * time.Minute), Kill: 2 * time.Second, Disturb: disturb,
+		Until: func(r *storefleet.Result) bool {
+			return time.Since(start) > span(8*time.Second) && r.Completed > 200 && r.Failed > 0 && r.Killed >= 4
+		},
 	})
 	t.Log(got)
 	if len(got.Again) > 0 || got.Reporters > 0 || got.Completed == 0 || got.Failed == 0 {
@@ -109,7 +114,8 @@ func TestFleet(t *testing.T) {
 func TestFleetKilledServer(t *testing.T) {
 	server := serve(t)
 	got := storefleet.Run(t, storefleet.Options{
-		Targets: four(server), Receivers: 2, Lease: lease, For: 9 * time.Second,
+		Targets: four(server), Receivers: 2, Lease: lease, For: time.Minute,
+		Until: func(r *storefleet.Result) bool { return r.Reporters > 0 },
 		Disturb: func(ctx context.Context) {
 			if !sleep(ctx, 6*time.Second) { // azurite has written its file once
 				return
@@ -131,16 +137,26 @@ func TestFleetKilledServer(t *testing.T) {
 // TestFleetEmptied: the table is emptied under a fleet. Every process reports it.
 func TestFleetEmptied(t *testing.T) {
 	server := serve(t)
+	heard := make(chan struct{}) // of all processes
+	begin := sync.OnceFunc(func() { close(heard) })
 	got := storefleet.Run(t, storefleet.Options{
-		Targets: four(server), Receivers: 2, Lease: lease, For: 5 * time.Second,
+		Targets: four(server), Receivers: 2, Lease: lease, For: time.Minute,
+		Until: func(r *storefleet.Result) bool {
+			if r.Heard == 4 && r.Completed > 100 {
+				begin()
+			}
+			return r.Reporters == 4
+		},
 		Disturb: func(ctx context.Context) {
-			if sleep(ctx, 2*time.Second) {
+			select {
+			case <-heard:
 				remake(t, server)
+			case <-ctx.Done():
 			}
 		},
 	})
 	t.Log(got)
-	if len(got.Again) > 0 || got.Reporters != 4 || got.Completed == 0 {
+	if len(got.Again) > 0 || got.Reporters != 4 {
 		t.Errorf("%v: %v; want a report of each of 4 processes", got, got.Again)
 	}
 }
@@ -156,14 +172,19 @@ func TestFleetFigures(t *testing.T) {
 		remake(t, server)
 		server.Fail(httpproxy.Faults{Delay: c.away})
 		server.Counts()
-		during := span(2 * time.Second)
+		enough := 40 * c.senders
+		if os.Getenv("QRT_SOAK") == "1" {
+			enough *= 100
+		}
+		enough = max(enough, 1000)
 		got := storefleet.Run(t, storefleet.Options{
-			Targets: four(server), Receivers: 2, Lease: 10 * time.Second, For: during, Senders: c.senders, Once: true,
+			Targets: four(server), Receivers: 2, Lease: 10 * time.Second, For: 2 * time.Minute, Senders: c.senders, Once: true,
+			Until: func(r *storefleet.Result) bool { return r.Completed >= enough },
 		})
 		n := server.Counts()
 		t.Logf("%d senders, %v away: %v; %.0f completed a second; requests %v; %.0f %% of the single writes met a change", c.senders, c.away, got,
-			float64(got.Completed)/during.Seconds(), n, 100*float64(n["PUT 412"])/float64(max(n["PUT"], 1)))
-		if len(got.Again) > 0 || got.Completed == 0 {
+			float64(got.Completed)/got.Took.Seconds(), n, 100*float64(n["PUT 412"])/float64(max(n["PUT"], 1)))
+		if len(got.Again) > 0 || got.Completed < enough {
 			t.Errorf("%v: %v", got, got.Again)
 		}
 	}

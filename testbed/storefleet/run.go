@@ -22,16 +22,19 @@ type Options struct {
 	Receivers int
 	// Lease is how long a claim lives. Required.
 	Lease time.Duration
-	// For is how long the fleet runs. Required.
+	// For is how long the fleet runs at most. Required.
 	For time.Duration
+	// Until ends it earlier. It is called with every event, never twice at a
+	// time. Nil means that it runs for For.
+	Until func(r *Result) bool
 	// Senders is how many senders the messages are of. 0 means 4.
 	Senders int
 	// Once has the broker deliver each message once. Otherwise it delivers the
 	// same messages to all receivers again and again, and a part of them is
 	// released.
 	Once bool
-	// Kill has each process killed and started again, after that time on the
-	// mean. 0 means never.
+	// Kill has each process killed and started again, after it has worked for
+	// that time on the mean. 0 means never.
 	Kill time.Duration
 	// Disturb runs meanwhile, and ends with its context. Nil means nothing.
 	Disturb func(ctx context.Context)
@@ -49,8 +52,10 @@ type Result struct {
 	// Failed are calls that had no answer. Reporters are processes that reported
 	// a lost memory.
 	Failed, Reporters int
-	// Killed are processes.
-	Killed int
+	// Killed are processes. Heard are those of Options.Targets that had answers.
+	Killed, Heard int
+	// Took is how long the fleet ran.
+	Took time.Duration
 }
 
 // String names the numbers.
@@ -73,7 +78,11 @@ type moment struct {
 
 // fleet collects events.
 type fleet struct {
+	until func(r *Result) bool
+	end   context.CancelFunc
+
 	mu        sync.Mutex // guards what follows
+	heard     map[int]bool
 	granted   map[string][]moment
 	completed map[string][]moment
 	result    Result
@@ -82,9 +91,13 @@ type fleet struct {
 // Run runs a fleet.
 func Run(t TB, o Options) *Result {
 	t.Helper()
-	f := &fleet{granted: make(map[string][]moment), completed: make(map[string][]moment)}
 	ctx, cancel := context.WithTimeout(context.Background(), o.For)
 	defer cancel()
+	f := &fleet{
+		until: o.Until, end: cancel,
+		heard: make(map[int]bool), granted: make(map[string][]moment), completed: make(map[string][]moment),
+	}
+	start := time.Now()
 	var wg sync.WaitGroup
 	if o.Disturb != nil {
 		wg.Go(func() { o.Disturb(ctx) })
@@ -100,6 +113,7 @@ func Run(t TB, o Options) *Result {
 		})
 	}
 	wg.Wait()
+	f.result.Took = time.Since(start)
 	f.judge()
 	return &f.result
 }
@@ -110,11 +124,12 @@ func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 	if err != nil {
 		return err
 	}
-	life, cancel := ctx, context.CancelFunc(func() {})
-	if o.Kill > 0 {
-		life, cancel = context.WithTimeout(ctx, o.Kill/2+rand.N(o.Kill)) //nolint:gosec // G404
-	}
+	life, cancel := context.WithCancel(ctx)
 	defer cancel()
+	works := func() {}
+	if o.Kill > 0 {
+		works = sync.OnceFunc(func() { time.AfterFunc(o.Kill/2+rand.N(o.Kill), cancel) }) //nolint:gosec // G404: a time to die
+	}
 	command := exec.CommandContext(life, self) //nolint:gosec // G204: this program; it is killed at the end of its life
 	share := "0 0"
 	if o.Once {
@@ -136,7 +151,7 @@ func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 	if err := command.Start(); err != nil {
 		return err
 	}
-	read := f.read(out)
+	read := f.read(number, out, works)
 	err = command.Wait()
 	switch {
 	case life.Err() == nil:
@@ -151,7 +166,7 @@ func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 }
 
 // read reads the events of a process. The last line may be a part of one.
-func (f *fleet) read(out io.Reader) error {
+func (f *fleet) read(number int, out io.Reader, works func()) error {
 	lines := bufio.NewScanner(out)
 	reported := false
 	for lines.Scan() {
@@ -161,17 +176,24 @@ func (f *fleet) read(out io.Reader) error {
 		if n < 5 {
 			continue
 		}
-		if f.add(what, message, moment{at, id}); what == "loss" && !reported {
-			reported = true
-			f.add("reporter", message, moment{})
+		if what == "loss" && !reported {
+			reported, what = true, "reporter"
 		}
+		if what != "failed" {
+			works()
+		}
+		f.add(number, what, message, moment{at, id})
 	}
 	return lines.Err()
 }
 
-func (f *fleet) add(what, message string, m moment) {
+func (f *fleet) add(number int, what, message string, m moment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if what != "failed" {
+		f.heard[number] = true
+		f.result.Heard = len(f.heard)
+	}
 	switch what {
 	case "granted":
 		f.granted[message] = append(f.granted[message], m)
@@ -185,6 +207,9 @@ func (f *fleet) add(what, message string, m moment) {
 		f.result.Failed++
 	case "reporter":
 		f.result.Reporters++
+	}
+	if f.until != nil && f.until(&f.result) {
+		f.end()
 	}
 }
 
