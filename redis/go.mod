@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/queue-runtime/queue v0.0.0
-	github.com/queue-runtime/queue/testbed v0.0.0-00010101000000-000000000000
+	github.com/queue-runtime/queue/testbed v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
 )
 

@@ -63,7 +63,7 @@ func closing(t testing.TB, s *redisreplay.Store) *redisreplay.Store {
 	return s
 }
 
-// fast opens a store for tests that do not ask what a crash loses.
+// open opens a store.
 func open(t testing.TB, rawURL string, o redisreplay.Options) *redisreplay.Store {
 	t.Helper()
 	s, err := redisreplay.Open(context.Background(), rawURL, &o)
@@ -132,5 +132,5 @@ func fixture(t testing.TB, b replay.Bounds) replaytest.Fixture {
 
 func TestStore(t *testing.T) {
 	redispeer.Shared(t)
-	replaytest.Run(t, replaytest.Options{New: fixture, Schedules: 300})
+	replaytest.Run(t, replaytest.Options{New: fixture, Schedules: 60})
 }

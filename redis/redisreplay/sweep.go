@@ -30,6 +30,9 @@ const (
 // turn, behind the answer to a call.
 func (g *group) sweepIfDue() {
 	now := g.e.serverTime()
+	if g.swept == 0 {
+		g.swept = now // the processes that start now need not all sweep at once
+	}
 	crowded := g.crowded()
 	since := now - g.swept
 	due := g.due > 0 && g.due <= now && since >= sweepPause

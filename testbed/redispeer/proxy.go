@@ -10,12 +10,12 @@ import (
 // Proxy passes connections on to an address. It is safe for concurrent use.
 type Proxy struct {
 	listener net.Listener
-	to       string
 	life     context.Context //nolint:containedctx // until Close
 	stop     context.CancelFunc
 	work     sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows
+	to    string
 	delay time.Duration
 	cut   chan struct{} // closed while nothing is cut
 	conns map[net.Conn]struct{}
@@ -45,6 +45,17 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
+}
+
+// Redirect has new connections go to another address, and ends the others.
+func (p *Proxy) Redirect(to string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.to = to
+	for c := range p.conns {
+		_ = c.Close()
+	}
+	clear(p.conns)
 }
 
 // Cut stops everything that passes, without an error for either side, until Heal.
@@ -104,7 +115,10 @@ func (p *Proxy) accept() {
 		}
 		p.work.Go(func() {
 			var d net.Dialer
-			far, err := d.DialContext(p.life, "tcp", p.to)
+			p.mu.Lock()
+			to := p.to
+			p.mu.Unlock()
+			far, err := d.DialContext(p.life, "tcp", to)
 			if err != nil || !p.keep(far) {
 				_ = near.Close()
 				return
