@@ -30,8 +30,10 @@
 // it counts none as connected after a while. If one is removed for good, set
 // Options.Replicas, or restart the primary.
 //
-// A memory that was flushed, or came back from a failover or a backup with writes
-// missing, shows by its ID and its change number (replay.Stamp).
+// A memory that was flushed is another one, with another ID (replay.Stamp). So is one that
+// came back from a crash, a failover or a backup without writes that it had confirmed: the
+// first Store that remembers their change number notices, and gives the memory another ID
+// and another birth, so that the receivers of all processes notice.
 //
 // # Time
 //

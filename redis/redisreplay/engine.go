@@ -28,9 +28,9 @@ type engine struct {
 	mu      sync.Mutex // guards what follows, never held across a request
 	closed  bool
 	groups  map[string]*group
-	history string // replication ID of the server that was checked last; empty if none is
-	most    int64  // the most replicas that this history had
-	stamp   replaystate.Stamp
+	history string             // replication ID of the server that was checked last; empty if none is
+	most    int64              // the most replicas that this history had
+	stamp   replaystate.Stamp  // the change number is the last one that was confirmed
 	counts  replaystate.Counts // of the store
 	clock   int64              // the server's, in Unix milliseconds, at
 	sampled time.Time          // on the monotonic clock
@@ -178,15 +178,35 @@ func (e *engine) adopt(ctx context.Context, r *reply) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stamp = replaystate.Stamp{ID: r.id, Birth: r.birth, Change: r.change}
+	e.stamp = replaystate.Stamp{ID: r.id, Birth: r.birth}
 	return nil
+}
+
+// confirmed takes in that a write is where it has to be.
+func (e *engine) confirmed(r *reply) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stamp.ID == r.id {
+		e.stamp.Change = max(e.stamp.Change, r.change)
+	}
+}
+
+// renew gives a memory that has lost writes another ID.
+func (e *engine) renew(ctx context.Context, lost replaystate.Stamp) error {
+	c, err := e.server.node(ctx)
+	if err != nil {
+		return err
+	}
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails: it ends the process instead
+	return c.Eval(ctx, e.scripts.renew, []string{e.server.key}, lost.ID[:], id[:], lost.Change).Err()
 }
 
 // settle waits until so many replicas have all that was written, with one more write,
 // because WAIT is about the writes of its connection.
 func (e *engine) settle(ctx context.Context, history string, replicas int64) error {
 	r := &request{write: true, keys: []string{e.server.key, "{" + e.o.Prefix + "}:none", "{" + e.o.Prefix + "}:none", "{" + e.o.Prefix + "}:none"}, counts: []string{"R"}}
-	got, err := e.transact(ctx, r, r.arguments(e.stamped().ID, history, e.serverTime(), 1<<40, ""), replicas)
+	got, err := e.transact(ctx, r, r.arguments(e.stamped(), history, e.serverTime(), 1<<40, ""), replicas)
 	switch {
 	case err != nil:
 		return err
@@ -195,6 +215,7 @@ func (e *engine) settle(ctx context.Context, history string, replicas int64) err
 	case got.waited < replicas:
 		return replicasError(got.waited, replicas)
 	}
+	e.confirmed(got)
 	return nil
 }
 

@@ -25,5 +25,5 @@ func OpenWithClock(ctx context.Context, rawURL string, o Options, hooks ...redis
 		}
 		return strings.Replace(source, own, "{ math.floor(redis.call('GET', '"+clockKey+"') / 1000), redis.call('GET', '"+clockKey+"') % 1000 * 1000 }", 1)
 	}
-	return open(ctx, t, o, newScripts(clocked(transactionScript), clocked(foundScript)))
+	return open(ctx, t, o, newScripts(clocked(transactionScript), clocked(foundScript), clocked(renewScript)))
 }

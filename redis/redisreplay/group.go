@@ -228,8 +228,8 @@ func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, er
 	var version [versionSize]byte
 	_, _ = rand.Read(version[:]) // never fails: it ends the process instead
 	replicas := e.needed(history)
-	id := e.stamped().ID
-	r, err := e.transact(ctx, &l.request, l.request.arguments(id, history, now, slack, string(version[:])), replicas)
+	memory := e.stamped()
+	r, err := e.transact(ctx, &l.request, l.request.arguments(memory, history, now, slack, string(version[:])), replicas)
 	if err != nil {
 		return nil, err
 	}
@@ -245,6 +245,8 @@ func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, er
 		return r, nil
 	case r.status == statusStore:
 		return r, e.adopt(ctx, r)
+	case r.status == statusLost:
+		return r, e.renew(ctx, memory)
 	case r.status != statusDone || !l.request.write:
 		return r, nil
 	}
@@ -262,6 +264,7 @@ func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, er
 		// The server has more replicas than before.
 		return r, e.settle(ctx, history, need)
 	}
+	e.confirmed(r)
 	return r, nil
 }
 

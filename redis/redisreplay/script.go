@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
 // transactionScript may run again: what it wrote before makes it stale.
@@ -25,12 +27,22 @@ if redis.call('HSETNX', KEYS[1], 'id', ARGV[1]) == 1 then
 end
 return redis.call('HGET', KEYS[1], 'id')`
 
-// scripts are what the server runs.
-type scripts struct{ transaction, found, sha string }
+// renewScript gives a memory that lost confirmed writes another ID and another birth, so
+// that all receivers notice, and lets its change number go on where it was.
+const renewScript = `
+local time = redis.call('TIME')
+local store = redis.call('HMGET', KEYS[1], 'id', 'change')
+if store[1] == ARGV[1] and (tonumber(store[2]) or 0) < tonumber(ARGV[3]) then
+	redis.call('HSET', KEYS[1], 'id', ARGV[2], 'birth', time[1] * 1000 + math.floor(time[2] / 1000), 'change', ARGV[3])
+end
+return redis.call('HGET', KEYS[1], 'id')`
 
-func newScripts(transaction, found string) scripts {
+// scripts are what the server runs.
+type scripts struct{ transaction, found, renew, sha string }
+
+func newScripts(transaction, found, renew string) scripts {
 	sum := sha1.Sum([]byte(transaction)) //nolint:gosec // G401: Redis names scripts by it
-	return scripts{transaction, found, hex.EncodeToString(sum[:])}
+	return scripts{transaction, found, renew, hex.EncodeToString(sum[:])}
 }
 
 // The first keys of a transaction.
@@ -49,6 +61,7 @@ const (
 	statusFull   = "full"   // a count would be above its bound
 	statusClock  = "clock"  // the estimate of the server's clock is too far off
 	statusStore  = "store"  // it is another memory, or there is none
+	statusLost   = "lost"   // the memory has lost writes that it confirmed
 	statusServer = "server" // the server has not been checked
 )
 
@@ -106,17 +119,17 @@ func (r *request) unscore(key int, member string) {
 }
 
 // arguments returns ARGV.
-func (r *request) arguments(want [16]byte, history string, expected, slack int64, version string) []any {
+func (r *request) arguments(memory replaystate.Stamp, history string, expected, slack int64, version string) []any {
 	mode := "r"
 	if r.write {
 		mode = "w"
 	}
 	id := ""
-	if want != [16]byte{} {
-		id = string(want[:])
+	if memory.ID != [16]byte{} {
+		id = string(memory.ID[:])
 	}
-	a := make([]any, 0, 11+len(r.reads)+len(r.counts)+len(r.changes)+len(r.writes)+len(r.scores))
-	a = append(a, id, history, expected, slack, mode, version)
+	a := make([]any, 0, 12+len(r.reads)+len(r.counts)+len(r.changes)+len(r.writes)+len(r.scores))
+	a = append(a, id, memory.Change, history, expected, slack, mode, version)
 	a = append(append(a, len(r.read)), r.reads...)
 	a = append(a, len(r.counts))
 	for _, c := range r.counts {

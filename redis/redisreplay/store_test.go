@@ -18,6 +18,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if rawURL := os.Getenv(receiverVariable); rawURL != "" {
+		if err := receivers(rawURL, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "receivers:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	redispeer.StopShared()
 	os.Exit(code)

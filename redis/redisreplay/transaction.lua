@@ -12,7 +12,7 @@ local function take()
 end
 local function number() return tonumber(take()) end
 
-local want, history, expected, slack, write, version = take(), take(), number(), number(), take() == 'w', take()
+local want, confirmed, history, expected, slack, write, version = take(), number(), take(), number(), number(), take() == 'w', take()
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local info = redis.call('INFO', 'replication')
@@ -31,6 +31,8 @@ if string.match(info, 'role:(%w+)') ~= 'master' or id ~= history then
 	status = 'server' -- the caller has not checked this server
 elseif store[1] ~= want then
 	status = 'store'
+elseif (tonumber(store[3]) or 0) < confirmed then
+	status = 'lost' -- the server has forgotten what it had confirmed to the caller
 elseif now < expected or now - expected > slack then
 	status = 'clock'
 end
