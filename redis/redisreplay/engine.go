@@ -390,7 +390,7 @@ func (e *engine) Streams(ctx context.Context, group string) iter.Seq2[replaystat
 }
 
 // What is held takes about so many bytes of the server's memory. Measured with Redis
-// 7.0; see docs/replay-stores.md.
+// 7.0; see docs/replay-stores/redis.md.
 const (
 	recordBytes   = 90
 	recentBytes   = 30

@@ -27,3 +27,15 @@ func OpenWithClock(ctx context.Context, rawURL string, o Options, hooks ...redis
 	}
 	return open(ctx, t, o, newScripts(clocked(transactionScript), clocked(foundScript), clocked(renewScript)))
 }
+
+// SweepNow folds pages and drops old streams of a group.
+func (s *Store) SweepNow(ctx context.Context, group string) error {
+	g := s.engine.of(group)
+	_, err := g.run(&task{ctx: ctx, alone: func(ctx context.Context) error {
+		if err := g.sweep(ctx, true); err != nil {
+			return err
+		}
+		return g.sweep(ctx, false)
+	}})
+	return err
+}

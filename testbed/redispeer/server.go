@@ -294,6 +294,9 @@ func Replica(t TB, of *Server, settings map[string]string) *Server {
 	if err := s.Await("replication", "master_link_status:up"); err != nil {
 		t.Fatal(err)
 	}
+	if err := of.Await("replication", "port="+strconv.Itoa(s.port)+",state=online"); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
