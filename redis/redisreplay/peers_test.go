@@ -5,9 +5,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
@@ -83,4 +86,20 @@ func offset(t testing.TB, s *redispeer.Server, name string) string {
 		}
 	}
 	return ""
+}
+
+// slotKeys returns the keys of a slot.
+func slotKeys(t testing.TB, s *redispeer.Server, slot string) []string {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: s.Address(), Protocol: 2, DisableIdentity: true})
+	defer func() { _ = c.Close() }()
+	n, err := strconv.Atoi(slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := c.ClusterGetKeysInSlot(t.Context(), n, 1000).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }

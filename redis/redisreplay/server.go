@@ -42,7 +42,7 @@ func (t *target) connect(o Options) *server {
 	u.ReadTimeout, u.PoolTimeout = o.Timeout, o.Timeout
 	u.PoolSize = connections
 	u.DialerRetries = 1 // an outage is the receiver's to wait for
-	u.MaxRetries = -1 // a caller that repeats a call knows that it may have happened
+	u.MaxRetries = -1   // a caller that repeats a call knows that it may have happened
 	u.Protocol, u.DisableIdentity, u.ContextTimeoutEnabled = 2, true, true
 	u.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	s := &server{key: "{" + o.Prefix + "}:store"}

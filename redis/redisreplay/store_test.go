@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/queue-runtime/queue/redis/redisreplay"
 	"github.com/queue-runtime/queue/replay"
@@ -18,6 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	logging.Disable() // servers that are away are what these tests are about
 	if rawURL := os.Getenv(receiverVariable); rawURL != "" {
 		if err := receivers(rawURL, os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "receivers:", err)
