@@ -1,8 +1,10 @@
 # make check   formatting, vet, linters, tidy go.mod files, workflows, each module built
 #              alone and for other systems
 # make test    coverage floors, the FIPS run, and every test of every module with -race
-# make soak    the same tests at full length, fuzzing, and the demo on arm64; hours
+# make soak    the same tests at full length, fuzzing, mutants, and the demo on arm64; hours
 # make fuzz    each fuzz target for FUZZTIME (30s)
+# make mutate  runs the tests against MUTANTS (900) small changes of what protects a message,
+#              drawn at random (SEED=1 repeats a draw), and says which no test notices
 # make example the programs of examples/ at work, attacked, and measured
 # make bench   every benchmark COUNT times (6), summed up by benchstat
 # make vuln    govulncheck, module by module; needs the vulnerability database
@@ -33,6 +35,8 @@ RACE      ?= -race
 EXAMPLE   ?=
 TESTFLAGS ?=
 FUZZTIME  ?= 30s
+MUTANTS   ?= 900
+SEED      ?=
 BENCH     ?= .
 COUNT     ?= 6
 
@@ -53,7 +57,7 @@ CYCLONEDX   := $(TOOLS)/cyclonedx-gomod-v1.10.0
 SYSTEMS := windows/amd64 darwin/arm64 linux/arm64
 
 .PHONY: all check fmt vet staticcheck lint actionlint tidy build cross test peers race cover fips
-.PHONY: soak fuzz arm64 example bench vuln licenses release release-check archives tools clean
+.PHONY: soak fuzz mutate arm64 example bench vuln licenses release release-check archives tools clean
 all: check test
 
 check: fmt vet staticcheck lint actionlint tidy build cross
@@ -143,7 +147,7 @@ fips:
 # the race detector.
 soak: export QRT_SOAK = 1
 soak: TESTFLAGS += -timeout=6h
-soak: fips fuzz arm64 release-check race
+soak: fips fuzz mutate arm64 release-check race
 
 # The command built for arm64, emulated.
 arm64: peers
@@ -163,6 +167,10 @@ fuzz:
 		xargs -0 -r grep -HoE '^func Fuzz[A-Za-z0-9_]*' | sort)
 	if ((found == 0)); then echo "no fuzz target found" >&2; exit 1; fi
 	echo "$$found fuzz targets ran"
+
+mutate:
+	@mkdir -p .tools
+	$(GO) run ./tools/mutate -n $(MUTANTS) $(if $(SEED),-seed $(SEED)) -out .tools/mutants.txt
 
 # EXAMPLE=--json prints the report for a program, --logs shows the processes' logs.
 example:

@@ -41,7 +41,7 @@ type BatcherOptions struct {
 	MaxAttempts int
 
 	// Breaker guards the calls to the broker: while it is open, batches wait.
-	// If its Open is 0, its FirstOpen is 1 s by default.
+	// If its Open and FirstOpen are 0, they are 8 s and 1 s.
 	Breaker backoff.BreakerOptions
 }
 
@@ -53,7 +53,8 @@ type BatcherOptions struct {
 // not tried again on a broker that drops none, if it may have arrived (ErrUnconfirmed).
 //
 // A message is sealed when the breaker lets its first attempt through, so that waiting
-// out an outage does not age it. One that was tried and is older than half of the
+// out an outage does not age it. If the key provider does not answer, the batch is tried
+// again after Retry, at the earliest after 1 s, doubling to 30 s. One that was tried and is older than half of the
 // sender's MaxMessageAge is tried no more: it would expire before it is received.
 //
 // If a message of a session fails for good, those of its session that were accepted
@@ -132,7 +133,8 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 		b.o.MaxAttempts = 8
 	}
 	if b.o.Breaker.Open == 0 && b.o.Breaker.FirstOpen == 0 {
-		b.o.Breaker.FirstOpen = time.Second // a short outage is over in seconds
+		// A short outage is over in seconds, and a long one too: one call in 8 s burdens no broker.
+		b.o.Breaker.FirstOpen, b.o.Breaker.Open = time.Second, 8*time.Second
 	}
 	var err error
 	if b.breaker, err = backoff.NewBreaker(&b.o.Breaker); err != nil {
@@ -380,9 +382,9 @@ func (b *Batcher) send(line *batchLine, batch []*pendingSend) {
 		if out == nil {
 			var err error
 			sealed = time.Now()
-			if out, err = b.prepare(batch); err != nil {
+			if out, err = b.prepare(batch, last); err != nil {
 				permit.Unused()
-				if last || !errors.Is(err, ErrKeyProvider) || !sleepUntil(b.ctx, time.Now().Add(delay)) {
+				if last || !errors.Is(err, ErrKeyProvider) || !sleepUntil(b.ctx, time.Now().Add(max(delay, keysDelay.Longest(attempt)))) {
 					b.fail(line, batch, err)
 					return
 				}
@@ -421,8 +423,14 @@ func (b *Batcher) admit() (backoff.Permit, bool) {
 	}
 }
 
-// prepare seals a batch.
-func (b *Batcher) prepare(batch []*pendingSend) ([]outgoing, error) {
+// keysDelay is how long a batch waits at least for a key provider that does not answer: a
+// keys.Cached holds a failure for as long, and would answer an earlier attempt with it.
+var keysDelay = backoff.Exponential{First: time.Second, Max: 30 * time.Second}
+
+// prepare seals a batch. If the key provider does not answer for one message, it fails for
+// all: a message that was numbered and sealed before would overtake it in the numbers of
+// their session. The last attempt leaves that error to the messages that it is of.
+func (b *Batcher) prepare(batch []*pendingSend, last bool) ([]outgoing, error) {
 	messages := make([]*Message, len(batch))
 	for i, p := range batch {
 		messages[i] = &p.m
@@ -430,6 +438,12 @@ func (b *Batcher) prepare(batch []*pendingSend) ([]outgoing, error) {
 	out, err := b.s.prepare(b.ctx, stream.Plain, messages)
 	if err != nil {
 		return nil, err
+	}
+	if i := slices.IndexFunc(out, func(o outgoing) bool { return errors.Is(o.result.Err, ErrKeyProvider) }); i >= 0 && !last {
+		for k := range out {
+			out[k].number.Void()
+		}
+		return nil, out[i].result.Err
 	}
 	for i, p := range batch {
 		p.out = &out[i]
@@ -510,9 +524,12 @@ func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait
 			failed[p.m.SessionID] = true
 		}
 	}
-	behind := b.withdraw(line, failed) // before any caller knows of the failure
+	var behind []*pendingSend
 	for _, p := range done {
 		p.out.conclude(b.s.queue)
+		if p.out.result.Err != nil {
+			behind = append(behind, b.withdraw(line, p.m.SessionID, failed)...)
+		}
 		b.answer(p, p.out.result)
 	}
 	b.answerAll(behind, wrap("send", b.s.queue, ErrNotSent))
@@ -522,28 +539,36 @@ func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait
 // fail answers what is left of a batch, and what waits behind it in its sessions.
 func (b *Batcher) fail(line *batchLine, batch []*pendingSend, err error) {
 	failed := make(map[string]bool)
+	var left, behind []*pendingSend
 	for _, p := range batch {
-		if p.m.SessionID != "" {
+		if p.out == nil || !p.out.answered {
 			failed[p.m.SessionID] = true
+			left = append(left, p)
 		}
 	}
-	behind := b.withdraw(line, failed)
-	b.answerAll(batch, err)
+	for i, p := range left {
+		behind = append(behind, b.withdraw(line, p.m.SessionID, failed)...)
+		b.answerAll(left[i:i+1], err)
+	}
 	b.answerAll(behind, wrap("send", b.s.queue, ErrNotSent))
 }
 
-// withdraw takes the waiting messages of sessions out of the line.
-func (b *Batcher) withdraw(line *batchLine, sessions map[string]bool) (out []*pendingSend) {
-	if len(sessions) == 0 {
+// withdraw takes the waiting messages of a session in failed out of the line, and the session
+// out of failed. It is called right before the first failure of the session is answered:
+// what is accepted until then was accepted by a caller that does not know of the failure,
+// and what is accepted later by one that may repair it.
+func (b *Batcher) withdraw(line *batchLine, session string, failed map[string]bool) (out []*pendingSend) {
+	if session == "" || !failed[session] {
 		return nil
 	}
+	delete(failed, session)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	hurried := line.hurried
 	kept := line.waiting[:0]
 	for i, p := range line.waiting {
 		switch {
-		case !sessions[p.m.SessionID]:
+		case session != p.m.SessionID:
 			kept = append(kept, p)
 		default:
 			out = append(out, p)

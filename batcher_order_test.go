@@ -293,3 +293,51 @@ func TestBatcherOutageLongerThanMaxMessageAge(t *testing.T) {
 		})
 	}
 }
+
+// While the failure of one session is answered, messages of another that failed in the same
+// batch are accepted: they fail, too, as long as their own session's failure is not answered.
+func TestBatcherOrderWhileAFailureIsAnswered(t *testing.T) {
+	for _, unsealed := range []bool{false, true} {
+		inBubble(t, nil, func(x *fixture) {
+			s, stored := x.unordered(func(id string) error {
+				if id == "a0" || id == "b0" {
+					return driver.Errorf(driver.Invalid, "refused")
+				}
+				return nil
+			})
+			if unsealed { // all of a batch fails, because it cannot be sealed
+				x.must(x.ring.Remove("k1"))
+			}
+			b, err := queue.NewBatcher(s, &queue.BatcherOptions{InFlight: 1, MaxMessages: 2, Linger: time.Hour})
+			x.must(err)
+			late := make(chan error, 1)
+			message := func(id string) *queue.Message {
+				return &queue.Message{ID: id, SessionID: id[:1], Body: []byte("x")}
+			}
+			accept := func(id string, then func(queue.SendResult)) { x.must(b.SendAsync(x.Context(), message(id), then)) }
+			accept("z0", func(queue.SendResult) { // goes alone: the next two share a batch
+				accept2 := make(chan struct{})
+				go func() {
+					defer close(accept2)
+					accept("a0", func(queue.SendResult) {
+						accepted := make(chan struct{})
+						go func() {
+							defer close(accepted)
+							accept("b1", func(r queue.SendResult) { late <- r.Err })
+						}()
+						<-accepted
+					})
+					accept("b0", func(queue.SendResult) {})
+				}()
+				<-accept2
+			})
+			if err := <-late; !errors.Is(err, queue.ErrNotSent) {
+				x.Errorf("a message that was accepted before the failure in front of it was answered: %v, want ErrNotSent", err)
+			}
+			x.must(b.Close(x.Context()))
+			if got := only(*stored, "b"); len(got) > 0 {
+				x.Errorf("stored %v: the first message of the session was refused", got)
+			}
+		})
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/queuetest"
 )
 
 // batching returns a Batcher over a broker whose Send is intercepted.
@@ -297,4 +298,89 @@ func TestBatchSenderCountsCallsOnly(t *testing.T) {
 		}
 		x.must(b.Close(x.Context()))
 	})
+}
+
+// A broker that is back after a long outage gets the waiting messages within seconds.
+func TestBatchSenderIsBackAfterALongOutage(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const outage = 97 * time.Second
+		begin := time.Now()
+		b := x.batching(&queue.BatcherOptions{MaxAttempts: 100}, func(m []*driver.Message) []driver.SendResult {
+			if time.Since(begin) < outage {
+				return slices.Repeat([]driver.SendResult{{Err: queuetest.Unavailable()}}, len(m))
+			}
+			return nil
+		})
+		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("a")}); err != nil {
+			x.Fatal(err)
+		}
+		if late := time.Since(begin) - outage; late > 15*time.Second {
+			x.Errorf("sent %s after the end of the outage, want at most the 8 s of the breaker and the delay of a retry", late)
+		}
+		x.must(b.Close(x.Context()))
+	})
+}
+
+// A key provider that is away for a while costs a Batcher no message, whichever of its calls
+// fails: what waited is sent in order, without gaps, once the provider is back.
+func TestBatchSenderOutlastsTheKeyProvider(t *testing.T) {
+	var provider *countingProvider
+	counted := func(x *fixture, o *queue.Options) {
+		provider = &countingProvider{Provider: x.ring}
+		o.Keys = provider
+	}
+	for name, outage := range map[string]time.Duration{"short": 5 * time.Second, "long": time.Minute, "without end": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, counted, func(x *fixture) {
+				b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{MaxMessages: 2})
+				x.must(err)
+				x.wait(2 * time.Hour) // what the cache holds of keys is too old to be used
+				provider.broken.Store(true)
+				begin, calls := time.Now(), provider.calls.Load()
+				const n = 6
+				var errs []error
+				for i := range n {
+					x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), SessionID: "s", Body: []byte("a")}, func(r queue.SendResult) {
+						errs = append(errs, r.Err)
+					}))
+				}
+				time.AfterFunc(outage, func() { provider.broken.Store(false) })
+				x.must(b.Flush(x.Context()))
+				if n := provider.calls.Load() - calls; n > 60 {
+					x.Errorf("%d calls to the provider", n)
+				}
+				if outage == time.Hour {
+					for i, err := range errs {
+						if !errors.Is(err, queue.ErrKeyProvider) && !(i > 0 && errors.Is(err, queue.ErrNotSent)) {
+							x.Errorf("message %d: %v, want ErrKeyProvider", i, err)
+						}
+					}
+					x.must(b.Close(x.Context()))
+					x.wait(time.Hour) // for the provider
+					return
+				}
+				if late := time.Since(begin) - outage; late > 31*time.Second {
+					x.Errorf("sent %s after the provider was back", late)
+				}
+				for i, err := range errs {
+					if err != nil {
+						x.Errorf("message %d: %v", i, err)
+					}
+				}
+				r := x.receiver(orders, nil)
+				s, err := r.NextSession(x.Context())
+				x.must(err)
+				for i := range n {
+					d, err := s.ReceiveOne(x.Context())
+					x.must(err)
+					if d.ID != fmt.Sprint(i) || d.Gap {
+						x.Errorf("message %s with gap %t, want %d without", d.ID, d.Gap, i)
+					}
+					x.must(d.Complete(x.Context()))
+				}
+				x.must(s.Close(x.Context()))
+				x.must(b.Close(x.Context()))
+			})
+		})
+	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/intake"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
@@ -26,8 +28,16 @@ type claim struct {
 
 func (c claim) none() bool { return c.token == replay.Token{} }
 
+// ends is what to tell the store when the claim ends.
+func (c claim) ends(kind replay.FinishKind) replay.Finish {
+	return replay.Finish{ID: c.id, Token: c.token, Kind: kind}
+}
+
 // refuse notes that the message is rejected.
 func (t *taken) refuse(err error) { t.finding, t.err = intake.Rejected, err }
+
+// setClaim notes that the store may hold the claim of the message.
+func (t *taken) setClaim() { t.d.claim = claim{id: t.request.ID, token: t.request.Token} }
 
 // identify prepares the claim of an authentic message.
 func (r *Receiver) identify(t *taken, e *envelope.EncryptedMessage, times intake.Times, freshUntil, now time.Time) {
@@ -64,6 +74,9 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 	if len(requests) > 0 {
 		claims, err := r.begin(ctx, requests, of)
 		for i, t := range of {
+			if i >= len(claims) || err != nil {
+				t.setClaim() // perhaps: then it is released with the message
+			}
 			switch {
 			case err != nil && ctx.Err() != nil:
 				t.refuse(ctx.Err())
@@ -79,29 +92,42 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 	r.noteRejected(ctx, all)
 }
 
-// begin makes one call to the replay store, which has to answer while the locks of the
-// messages live: a claim that came later would be worth nothing.
+// begin makes one call to the replay store, which has to answer while a lock of the
+// messages lives: a claim that came later would be worth nothing. One lock that ends earlier
+// than the others, or has ended, says nothing about the store.
 func (r *Receiver) begin(ctx context.Context, requests []replay.Request, of []*taken) ([]replay.Claim, error) {
-	end := time.Now().Add(storeTimeout)
-	for _, t := range of {
-		if until := t.d.raw.LockedUntil; !until.IsZero() && until.Before(end) {
-			end = until
-		}
-	}
-	ctx, cancel := context.WithDeadline(ctx, end)
+	ctx, cancel := context.WithTimeout(ctx, beginLimit(of, time.Now()))
 	defer cancel()
 	return r.store.Begin(ctx, r.options.Group, requests)
+}
+
+// beginLimit is how long the store may take to claim messages: until the last of their
+// locks ends, for storeTimeout at most. Messages whose locks have ended do not count: the
+// clock of the broker that says so may be another than this one's.
+func beginLimit(of []*taken, now time.Time) time.Duration {
+	limit := time.Duration(0)
+	for _, t := range of {
+		until := t.d.raw.LockedUntil
+		if until.IsZero() {
+			return storeTimeout
+		}
+		limit = max(limit, until.Sub(now))
+	}
+	if limit <= 0 {
+		return storeTimeout
+	}
+	return min(limit, storeTimeout)
 }
 
 // claimed takes in the store's answer for one message.
 func (r *Receiver) claimed(t *taken, c *replay.Claim) {
 	switch err := c.Err; {
 	case err == nil:
+		t.setClaim()
 		if lost := r.watch.see(c.Stamp); lost != nil {
 			t.refuse(lost)
 			return
 		}
-		t.d.claim = claim{id: t.request.ID, token: t.request.Token}
 		t.d.Gap = c.Gap
 		if t.d.raw.LockedUntil.IsZero() {
 			t.d.claimedUntil = t.request.Now.Add(defaultLease)
@@ -140,15 +166,23 @@ func (r *Receiver) noteRejected(ctx context.Context, all []taken) {
 		id := t.request.ID
 		notes = append(notes, replay.Note{Sender: id.Sender, Stream: id.Stream, Range: replay.Range{First: id.Sequence, Last: id.Sequence}, Kind: replay.NoteAccepted})
 	}
-	if len(notes) > 0 {
-		_, _ = r.store.Note(ctx, r.options.Group, notes)
+	if len(notes) == 0 {
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	_, _ = r.store.Note(ctx, r.options.Group, notes)
 }
 
 const (
 	// storeTimeout bounds a claim: a store that hangs is one that is away. It leaves half
 	// of a usual lock of 30 s to the handler.
 	storeTimeout = 15 * time.Second
+	// releaseTimeout bounds the release of claims whose messages go back. A claim that stays
+	// ends with its lease; a message whose lock runs out has spent a delivery.
+	releaseTimeout = 5 * time.Second
+	// noteTimeout bounds a note, which the good messages of the batch wait for.
+	noteTimeout = 2 * time.Second
 	// defaultLease is the life of a claim if the broker's lock has no end in time. It is
 	// renewed like a lock, and bounds how long a crash blocks a message.
 	defaultLease = time.Minute
@@ -194,21 +228,30 @@ func (r *Receiver) storeError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrReplayStore, err)
 }
 
-// renewClaims extends the claims of deliveries whose locks were renewed, with one call.
+// renewClaims extends the claims of deliveries whose locks were renewed, with as few calls
+// as the store's limit allows.
 func (r *Receiver) renewClaims(ctx context.Context, renewals []renewal) {
-	now := time.Now()
-	var leases []replay.Lease
 	var of []*renewal
 	for i := range renewals {
 		if x := &renewals[i]; x.err == nil && !x.d.claim.none() {
-			leases = append(leases, replay.Lease{ID: x.d.claim.id, Token: x.d.claim.token, Lease: lease(x.until, now)})
 			of = append(of, x)
 		}
 	}
-	if len(leases) == 0 {
-		return
+	for part := range slices.Chunk(of, replay.MaxBatch) {
+		r.renewSome(ctx, part)
 	}
-	renewed, err := r.store.Renew(ctx, r.options.Group, leases)
+}
+
+// renewSome extends at most replay.MaxBatch claims with one call.
+func (r *Receiver) renewSome(ctx context.Context, of []*renewal) {
+	now := time.Now()
+	leases := make([]replay.Lease, len(of))
+	for i, x := range of {
+		leases[i] = replay.Lease{ID: x.d.claim.id, Token: x.d.claim.token, Lease: lease(x.until, now)}
+	}
+	callCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	renewed, err := r.store.Renew(callCtx, r.options.Group, leases)
 	for i, x := range of {
 		switch {
 		case err != nil:
@@ -232,18 +275,30 @@ func (r *Receiver) askAgain(ctx context.Context, o intake.Outage) intake.Answer 
 	if r.keyChanged() != nil {
 		return intake.Away
 	}
-	return askKeys(ctx, r.opener.Valid, o.KeyID)
+	return r.askKeys(ctx, o.KeyID)
 }
 
-// askKeys asks the key provider again for the key that it could not give.
-func askKeys(ctx context.Context, p keys.Provider, id keys.ID) intake.Answer {
-	if _, err := p.ValidKeyIDs(ctx); err != nil {
+// askKeys asks the key provider again for the key that it could not give, and what opens
+// messages with it. A CryptoProvider of the application's own may be away although its keys
+// are not: only a message can tell.
+func (r *Receiver) askKeys(ctx context.Context, id keys.ID) intake.Answer {
+	if _, err := r.opener.Valid.ValidKeyIDs(ctx); err != nil || !hasAnswer(ctx, r.opener.Valid, id) {
 		return intake.Away
 	}
-	if _, err := p.GetKey(ctx, id); err != nil && !errors.Is(err, keys.ErrNotFound) {
-		return intake.Away
+	c, ok := r.opener.Crypto.(*sealing.Cipher)
+	switch {
+	case !ok:
+		return intake.NeedsMessage
+	case c.Keys() != keys.Provider(r.opener.Valid) && !hasAnswer(ctx, c.Keys(), id):
+		return intake.Away // an AESGCM over a provider of its own
 	}
 	return intake.Back
+}
+
+// hasAnswer reports whether the provider answers for a key: also that it does not exist.
+func hasAnswer(ctx context.Context, p keys.Provider, id keys.ID) bool {
+	_, err := p.GetKey(ctx, id)
+	return err == nil || errors.Is(err, keys.ErrNotFound)
 }
 
 // reportGap tells that a message came before the one that its sender sent before it in

@@ -34,13 +34,22 @@ type Delivery struct {
 	kind         driver.SettleKind // how, once done
 }
 
-// Reason says why an application dead-letters a message. It is stored in cleartext beside
-// the dead letter: a code and a fixed text, never payload.
+// Reason says why an application dead-letters a message. Code and Description are stored in
+// cleartext beside the dead letter: a code and a fixed text, never payload.
 type Reason struct {
 	// Code is 1 to 64 bytes of [a-z0-9_].
 	Code string
+
 	// Description is at most 512 bytes.
 	Description string
+
+	// Detail is for the operator who looks at the dead letter (deadletter.Letter, qrt dlq
+	// show): the text of an error, a stack. It is stored sealed, under the key that is
+	// current, and opens beside this message only. Of a longer one the first 1,900 bytes
+	// are kept, or some more. It is dropped, and the message dead-lettered all the same, if
+	// encryption is not enabled, if the keys are not at hand or are a sender's, or if the
+	// CryptoProvider is not AESGCM.
+	Detail string
 }
 
 func (r Reason) validate() error {
@@ -138,11 +147,33 @@ func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 		// Before the claim is given up: the message can still be completed.
 		return wrap("dead-letter", d.Queue, driver.Unsupported("dead-lettering"))
 	}
-	err := d.settle(ctx, "dead-letter", driver.Settlement{Kind: driver.MoveToDeadLetter, Reason: reason.Code, Description: reason.Description})
+	err := d.settle(ctx, "dead-letter", driver.Settlement{Kind: driver.MoveToDeadLetter, Reason: reason.Code, Description: d.describe(ctx, reason)})
 	if err == nil {
 		d.r.obs.DeadLettered(ctx, d.r.obs.Source, observe.DeadLettered{Reason: reason.Code})
 	}
 	return err
+}
+
+// detailTimeout bounds how long a key provider keeps a message from being dead-lettered.
+const detailTimeout = 2 * time.Second
+
+// describe returns what is stored of a reason beside its code.
+func (d *Delivery) describe(ctx context.Context, reason Reason) string {
+	r := d.r
+	if reason.Detail == "" || !r.cfg.Enabled || r.sealer == nil {
+		return reason.Description
+	}
+	ctx, cancel := context.WithTimeout(ctx, detailTimeout)
+	defer cancel()
+	text, f := r.sealer.AppendDetail(ctx, reason.Description, reason.Detail, d.raw.Body)
+	if f == nil {
+		return text
+	}
+	if !errors.Is(f, errors.ErrUnsupported) {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "Dead letter without its detail, which could not be sealed",
+			slog.String("queue", r.queue), slog.String("message_id", d.ID), slog.String("error", f.Error()))
+	}
+	return reason.Description
 }
 
 // Renew extends the lock, and with replay protection the claim, by a full lock time. It
@@ -253,6 +284,12 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	if len(raw) == 0 {
 		return out
 	}
+	n := 0         // renewals that are recorded
+	defer func() { // none unless the driver or the store panicked
+		for _, x := range renewals[n:] {
+			x.d.endRenewal()
+		}
+	}()
 	until, errs := src.Renew(ctx, raw)
 	for i := range renewals {
 		x := &renewals[i]
@@ -265,7 +302,6 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	if r.store != nil {
 		r.renewClaims(ctx, renewals)
 	}
-	n := 0
 	for i := range batch {
 		if out[i] != nil {
 			continue
@@ -322,6 +358,12 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	}
 	d.settling = true
 	d.mu.Unlock()
+	settled := false
+	defer func() { // also if the store or the driver panics: another call may settle it then
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.settling, d.done, d.kind = false, settled, s.Kind
+	}()
 
 	operation := observe.Operation{Kind: observe.Settle, Disposition: s.Kind.Disposition(), Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
 	if d.r.obs.Traces() && d.trace != nil {
@@ -338,11 +380,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 			err = d.afterClaim(ctx, s.Kind, errs[0])
 		}
 	}
-	d.mu.Lock()
-	d.settling = false
-	d.done, d.kind = err == nil, s.Kind
-	d.mu.Unlock()
-	if err == nil {
+	if settled = err == nil; settled {
 		d.r.noteSettled(d.raw.BrokerID, s.Kind)
 	}
 	end(observe.Result{Err: err, Count: 1})
@@ -367,7 +405,7 @@ func (d *Delivery) Claim() (group string, f replay.Finish, ok bool) {
 	if d.claim.none() {
 		return "", replay.Finish{}, false
 	}
-	return d.r.options.Group, replay.Finish{ID: d.claim.id, Token: d.claim.token, Kind: replay.Consumed}, true
+	return d.r.options.Group, d.claim.ends(replay.Consumed), true
 }
 
 // settleClaim puts the replay store first: consumed before the broker forgets the message,
@@ -377,7 +415,7 @@ func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) erro
 		return nil
 	}
 	r := d.r
-	f := replay.Finish{ID: d.claim.id, Token: d.claim.token, Kind: replay.Released}
+	f := d.claim.ends(replay.Released)
 	switch kind {
 	case driver.Complete:
 		f.Kind = replay.Consumed
@@ -385,7 +423,13 @@ func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) erro
 	case driver.MoveToDeadLetter:
 		f.Kind = replay.Parked
 	}
-	if err := r.finishes.finish(ctx, f); err != nil && !errors.Is(err, replay.ErrClaimLost) && !errors.Is(err, replay.ErrHandled) {
+	limit := releaseTimeout
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2) // the rest is for the broker
+	}
+	storeCtx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := r.finishes.finish(storeCtx, f); err != nil && !errors.Is(err, replay.ErrClaimLost) && !errors.Is(err, replay.ErrHandled) {
 		// The claim then lives until its lease ends, and the redelivery waits for that.
 		// Not settling would hold the message no shorter.
 		r.log.LogAttrs(ctx, slog.LevelWarn, "Claim not released: redelivery waits for its lease to end",

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/queue-runtime/queue/replay"
@@ -11,22 +12,27 @@ import (
 // finisher ends claims with few calls to the replay store: the first goes at once, and
 // those that come while a call is under way share the next. So a store costs one round
 // trip for a batch that is completed by many goroutines, and none waits longer than for
-// two calls.
+// two calls, as long as no more than replay.MaxBatch wait.
+//
+// The call of a caller that shares it with none runs on that caller's goroutine and
+// context. A shared call is no caller's: it runs on a goroutine of its own, which ends when
+// none waits any more, and within settleTimeout. Its invariant: a caller leaves when its
+// own context ends, and a call that panics leaves the finisher usable.
 type finisher struct {
 	store replay.Store
 	group string
 
 	mu      sync.Mutex // guards what follows; never held across a call
-	calling bool       // a call is under way
+	calling bool       // a call is under way, or share is
 	waiting []*finishing
 }
 
 // finishing is a claim that waits to be ended.
 type finishing struct {
-	item replay.Finish
-	err  error         // once done is closed
-	lead bool          // once done is closed: the caller is to make the next call itself
-	done chan struct{} // closed when err or lead is set
+	item     replay.Finish
+	err      error         // once done is closed
+	panicked any           // once done is closed: what the call panicked with, nil if it did not
+	done     chan struct{} // closed when the call for it has ended
 }
 
 func newFinisher(s replay.Store, group string) *finisher { return &finisher{store: s, group: group} }
@@ -38,7 +44,7 @@ func (f *finisher) finish(ctx context.Context, item replay.Finish) error {
 	if !f.calling {
 		f.calling = true
 		f.mu.Unlock()
-		return f.call(ctx, item, nil)
+		return f.alone(ctx, item)
 	}
 	w := &finishing{item: item, done: make(chan struct{})}
 	f.waiting = append(f.waiting, w)
@@ -46,76 +52,94 @@ func (f *finisher) finish(ctx context.Context, item replay.Finish) error {
 	select {
 	case <-w.done:
 	case <-ctx.Done():
-		if f.withdraw(w) {
-			return ctx.Err()
-		}
-		<-w.done // a call for it is under way, or it leads the next
+		f.withdraw(w)
+		return ctx.Err()
 	}
-	if !w.lead {
-		return w.err
+	if w.panicked != nil {
+		panic(w.panicked) // as if the caller had made the call
 	}
-	f.mu.Lock()
-	others := f.waiting
-	f.waiting = nil
-	f.mu.Unlock()
-	return f.call(ctx, item, others)
+	return w.err
 }
 
 // withdraw takes w back unless it was taken up.
-func (f *finisher) withdraw(w *finishing) bool {
+func (f *finisher) withdraw(w *finishing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, x := range f.waiting {
-		if x == w {
-			f.waiting = append(f.waiting[:i], f.waiting[i+1:]...)
-			return true
-		}
+	if i := slices.Index(f.waiting, w); i >= 0 {
+		f.waiting = slices.Delete(f.waiting, i, i+1)
 	}
-	return false
 }
 
-// call makes one call for item and others, and lets one of those that came meanwhile make
-// the next.
-func (f *finisher) call(ctx context.Context, item replay.Finish, others []*finishing) error {
-	items := make([]replay.Finish, 1, 1+len(others))
-	items[0] = item
-	for _, w := range others {
-		items = append(items, w.item)
-	}
-	if len(others) > 0 {
-		// Not one caller's to end.
+// alone makes one call for item, and has another goroutine make those for the claims that
+// came meanwhile.
+func (f *finisher) alone(ctx context.Context, item replay.Finish) error {
+	defer func() {
+		if batch := f.take(); batch != nil {
+			go f.share(context.WithoutCancel(ctx), batch)
+		}
+	}()
+	if _, bounded := ctx.Deadline(); !bounded { // one for each call would cost more than the call to a store in memory
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		ctx, cancel = context.WithTimeout(ctx, settleTimeout)
 		defer cancel()
 	}
-	results, err := f.store.Finish(ctx, f.group, items)
-	answer := func(i int) error {
-		switch {
-		case err != nil:
-			return err
-		case i >= len(results):
-			return fmt.Errorf("%w: it returned too few results", ErrReplayStore)
-		}
-		return results[i].Err
-	}
-	for i, w := range others {
-		w.err = answer(i + 1)
-		close(w.done)
-	}
-	f.next()
-	return answer(0)
+	results, err := f.store.Finish(ctx, f.group, []replay.Finish{item})
+	return answerOf(results, err, 0)
 }
 
-// next hands the turn to the first that waits.
-func (f *finisher) next() {
+// share makes calls until no claim waits.
+func (f *finisher) share(ctx context.Context, batch []*finishing) {
+	for ; batch != nil; batch = f.take() {
+		f.call(ctx, batch)
+	}
+}
+
+// take returns the claims of the next call. If none waits it returns nil, and the next
+// caller calls alone.
+func (f *finisher) take() []*finishing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.waiting) == 0 {
+	n := min(len(f.waiting), replay.MaxBatch)
+	if n == 0 {
 		f.calling = false
-		return
+		return nil
 	}
-	w := f.waiting[0]
-	f.waiting = f.waiting[1:]
-	w.lead = true
-	close(w.done)
+	batch := f.waiting[:n:n]
+	f.waiting = f.waiting[n:]
+	return batch
+}
+
+// call makes one call for batch.
+func (f *finisher) call(ctx context.Context, batch []*finishing) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			for _, w := range batch {
+				w.panicked = p
+			}
+		}
+		for _, w := range batch {
+			close(w.done)
+		}
+	}()
+	items := make([]replay.Finish, len(batch))
+	for i, w := range batch {
+		items[i] = w.item
+	}
+	results, err := f.store.Finish(ctx, f.group, items)
+	for i, w := range batch {
+		w.err = answerOf(results, err, i)
+	}
+}
+
+// answerOf is the answer to item i of a call.
+func answerOf(results []replay.Finished, err error, i int) error {
+	switch {
+	case err != nil:
+		return err
+	case i >= len(results):
+		return fmt.Errorf("%w: it returned too few results", ErrReplayStore)
+	}
+	return results[i].Err
 }

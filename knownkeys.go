@@ -139,6 +139,15 @@ func (r *Receiver) opened(ctx context.Context, permit *intake.Permit, id keys.ID
 // broker that counts: half an hour, which a corrected secret then waits at most.
 const countedWaits = 6
 
+// spread makes the wait of a message that tested something longer on a broker that counts:
+// another message should be the next test, because each has few deliveries.
+func (r *Receiver) spread(wait time.Duration, count int) time.Duration {
+	if r.caps.ReleaseUncounted {
+		return wait
+	}
+	return min(wait*time.Duration(2*min(max(count, 1), countedWaits)), countedWaits*intake.MaxPause)
+}
+
 // failed says what follows for a message that did not authenticate. It is forged if the
 // key opens others, here or at another receiver of the Client.
 func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, v *intake.Verdict) {
@@ -152,10 +161,7 @@ func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, 
 	case f.State == intake.KeyWorks:
 		v.Final = true
 	case f.State == intake.NoneWorks: // the secret may be wrong
-		if !r.caps.ReleaseUncounted {
-			// Another message should be next: each has few deliveries.
-			v.Wait = min(v.Wait*time.Duration(2*min(max(v.Count, 1), countedWaits)), countedWaits*intake.MaxPause)
-		}
+		v.Wait = r.spread(v.Wait, v.Count)
 	case t.session != nil:
 		v.Final = r.sessionWait(t) == 0
 	default:

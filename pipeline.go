@@ -53,6 +53,9 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if r.client.closed.Load() {
 		return Batch{}, driver.ErrClosed
 	}
+	if r.store != nil {
+		q.limit = min(q.limit, replay.MaxBatch) // claimed with one call
+	}
 	begun := time.Now()
 	deadline := begun.Add(q.wait)
 	r.accountant.start(begun)
@@ -145,6 +148,7 @@ func (r *Receiver) decide(ctx context.Context, all []taken, permit *intake.Permi
 		// First, so that a forgery which stands in front of a good message is known as one.
 		if t := &all[i]; t.d.Encrypted {
 			r.opened(ctx, permit, t.d.KeyID)
+			permit.Answered(ctx) // also if the message is a copy, or expired
 		}
 	}
 	policy := intake.Policy{
@@ -162,6 +166,9 @@ func (r *Receiver) decide(ctx context.Context, all []taken, permit *intake.Permi
 		}
 		t.action = intake.Decide(r.verdict(ctx, t, permit), policy)
 		blocked = blocked || t.action.Blocks
+		if t.finding == intake.Rejected {
+			permit.Passed() // unless the verdict has ended it
+		}
 	}
 }
 
@@ -196,6 +203,9 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 			r.limitWait(t, &v)
 		case driver.ReasonKeyProvider, driver.ReasonReplayStore:
 			v.Wait = permit.Unanswered(ctx, intake.Outage{Reason: v.Reason, KeyID: t.d.KeyID, Cause: t.err})
+			if v.Reason == driver.ReasonKeyProvider {
+				v.Wait = r.spread(v.Wait, v.Count) // a CryptoProvider that is away is tried with messages
+			}
 		}
 	}
 	return v
@@ -223,9 +233,10 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 	if len(settle) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	r.endClaims(ctx, of)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout) // not what a store that hangs has left of it
+	defer cancel()
 	errs := src.Settle(ctx, settle)
 	for i, t := range of {
 		if i >= len(errs) {
@@ -249,15 +260,24 @@ func (r *Receiver) endClaims(ctx context.Context, all []*taken) {
 		if t.d.claim.none() {
 			continue
 		}
-		f := replay.Finish{ID: t.d.claim.id, Token: t.d.claim.token, Kind: replay.Released}
+		f := t.d.claim.ends(replay.Released)
 		if t.action.Kind == driver.MoveToDeadLetter {
 			f.Kind = replay.Parked
 		}
 		ended = append(ended, f)
 	}
-	if len(ended) > 0 {
-		_, _ = r.store.Finish(ctx, r.options.Group, ended)
+	r.finishAll(ctx, ended)
+}
+
+// finishAll ends claims that need no answer, at most replay.MaxBatch of them, with one call
+// on a context of its own.
+func (r *Receiver) finishAll(ctx context.Context, f []replay.Finish) {
+	if len(f) == 0 {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	_, _ = r.store.Finish(ctx, r.options.Group, f)
 }
 
 // noteSettled keeps the account of releases that the broker counts.

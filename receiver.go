@@ -377,19 +377,34 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 	}
 }
 
-// release gives back deliveries that the application never saw. Errors change nothing:
-// the lock runs out.
+// release gives back deliveries of one receiver that the application never saw. Errors
+// change nothing: the lock runs out.
 func release(ctx context.Context, batch []*Delivery) {
 	if len(batch) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	ctx = context.WithoutCancel(ctx)
+	releaseClaims(ctx, batch)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	// The last first, so that a broker that puts them back at the head keeps
 	// their order.
 	for i := len(batch) - 1; i >= 0; i-- {
 		_ = batch[i].Release(ctx, 0)
 	}
+}
+
+// releaseClaims ends the claims of such deliveries with one call, so that a store that
+// hangs is waited for once and leaves the broker its time.
+func releaseClaims(ctx context.Context, batch []*Delivery) {
+	var ended []replay.Finish
+	for _, d := range batch {
+		if !d.claim.none() {
+			ended = append(ended, d.claim.ends(replay.Released))
+			d.claim = claim{} // no other goroutine has the delivery
+		}
+	}
+	batch[0].r.finishAll(ctx, ended)
 }
 
 // sleepUntil waits until t and reports false if ctx ended first.

@@ -686,7 +686,7 @@ func (s *siege) drain(name string) bool {
 			break
 		}
 		s.receive(name)
-		if len(s.held) == 0 || len(s.found) > 0 {
+		if len(s.found) > 0 {
 			break
 		}
 		for _, d := range s.held {

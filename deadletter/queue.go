@@ -170,6 +170,12 @@ func (q *Queue) Close(ctx context.Context) error {
 type Letter struct {
 	queue.Received
 	DeadLetter driver.DeadLetter // why it was dead-lettered; not authenticated, for display
+	// Detail is queue.Reason.Detail, or what a handler of a worker.Pool failed with: error
+	// text, panic value and stack. It may hold payload. It is authentic: a receiver with
+	// the keys of the queue wrote it about this message. "" if there is none.
+	Detail string
+	// DetailErr says why the detail that there is does not open.
+	DetailErr error
 	// Err says why the message does not open; its Body is then nil and nothing else of
 	// it is authentic. Nil for plaintext, whatever the policy.
 	Err error
@@ -197,6 +203,13 @@ func (q *Queue) letter(ctx context.Context, m *driver.Delivery) *Letter {
 	l.Received = queue.Received{
 		Message: queue.Message{ID: m.ID, SessionID: m.SessionID, CorrelationID: m.CorrelationID, ContentType: m.ContentType, Attributes: m.Attributes},
 		Queue:   q.name, BrokerID: m.BrokerID, Count: m.Count, EnqueuedAt: m.EnqueuedAt,
+	}
+	var detail []byte
+	if l.DeadLetter.Description, detail = sealing.SplitDetail(l.DeadLetter.Description); detail != nil {
+		var f *sealing.Failure
+		if l.Detail, f = q.opener.OpenDetail(ctx, detail, m.Body); f != nil {
+			l.DetailErr = f.Err
+		}
 	}
 	opened, f := q.opener.Open(ctx, m)
 	l.KeyID = opened.KeyID()

@@ -131,14 +131,14 @@ func (q *Queue) Redrive(ctx context.Context, o *RedriveOptions) (RedriveReport, 
 			return run.report, queue.NewError(op, q.name, err)
 		}
 		if err := run.batch(ctx, batch); err != nil {
-			return run.report, err
+			return run.report, queue.NewError(op, q.name, err)
 		}
 		run.tell()
 		if limit := run.o.Filter.limit(); limit > 0 && run.report.Matched >= limit {
 			return run.report, nil
 		}
 	}
-	return run.report, ctx.Err()
+	return run.report, queue.NewError(op, q.name, ctx.Err())
 }
 
 // check refuses options that contradict each other.

@@ -628,3 +628,31 @@ func TestRedriveResealsNothingBeforeItIsDue(t *testing.T) {
 		x.none(r, queue.ErrNonceReused)
 	})
 }
+
+// ownContext ends with an error of its own.
+type ownContext struct{ context.Context }
+
+var errOwn = errors.New("own")
+
+func (c ownContext) Err() error {
+	if c.Context.Err() != nil {
+		return errOwn
+	}
+	return nil
+}
+
+// TestRedriveErrors: an error of a redrive names the operation and the queue, whatever
+// ended it.
+func TestRedriveErrors(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for i := range 3 {
+			x.bury(fmt.Sprint(i))
+		}
+		ctx, cancel := context.WithCancel(x.Context())
+		_, err := x.deadLetters().Redrive(ownContext{ctx}, &deadletter.RedriveOptions{Rate: 1, Progress: func(deadletter.RedriveReport) { cancel() }})
+		var e *queue.Error
+		if !errors.Is(err, errOwn) || !errors.As(err, &e) || e.Op != "redrive" || e.Queue != orders {
+			t.Errorf("%v: want %v with the operation and the queue", err, errOwn)
+		}
+	})
+}

@@ -103,7 +103,7 @@ type Delivery struct {
 // broker that moved the message wrote it in cleartext; trust it for display only.
 type DeadLetter struct {
 	Reason      string // a code, such as "authentication_failed"; "max_deliveries" when the broker moved it
-	Description string // a fixed text, never payload
+	Description string // a fixed text, and what a receiver sealed beside it; never payload
 	Queue       string // the queue that it came from
 	At          time.Time
 }
@@ -152,7 +152,9 @@ type Settlement struct {
 	// errors.ErrUnsupported to a Delay above zero and leaves the lock as it is.
 	Delay time.Duration
 
-	// Reason and Description are for MoveToDeadLetter.
+	// Reason and Description are for MoveToDeadLetter. Reason is a code of at most 64 bytes.
+	// Description is UTF-8 of at most 4,096 bytes. A driver keeps it whole, and the first
+	// 512 bytes if the message would be too large for the broker with all of it.
 	Reason      string
 	Description string
 }

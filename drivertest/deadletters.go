@@ -3,6 +3,7 @@ package drivertest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -70,6 +71,18 @@ func deadLetterKeeps(e *env) {
 	}
 	e.must(dead, driver.Complete, d)
 	e.none(dead, "the dead letter is completed")
+
+	// The longest description: a receiver seals into it what a handler failed with.
+	e.send(q, rich("dead-2"))
+	long := strings.Repeat(testDescription+" [QRE1-_/+=] ", 4096)[:4096]
+	if err := e.settle(q, driver.Settlement{Delivery: e.one(q), Kind: driver.MoveToDeadLetter, Reason: testReason, Description: long}); err != nil {
+		e.Fatalf("dead-lettering with a description of %d bytes: %v", len(long), err)
+	}
+	d = e.expect(dead, "dead-2", "it was dead-lettered with a long description")
+	if l := d.DeadLetter; l == nil || l.Description != long {
+		e.Errorf("a description of %d bytes does not come back whole: %+v", len(long), l)
+	}
+	e.must(dead, driver.Complete, d)
 }
 
 // deadLetterQueue checks that a dead-letter queue is a queue like any other to receive

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -80,7 +81,7 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 // newBreaker returns the breaker of the calls to the broker, which tells of its changes.
 func (c *consumer) newBreaker(o backoff.BreakerOptions) (*backoff.Breaker, error) {
 	if o.Open == 0 && o.FirstOpen == 0 {
-		o.FirstOpen = firstOpen
+		o.FirstOpen, o.Open = firstOpen, mostOpen
 	}
 	changed := o.OnChange
 	o.OnChange = func(s backoff.State) {
@@ -170,8 +171,9 @@ func (c *consumer) ready(ctx context.Context) (limit int, test backoff.Permit, o
 
 const (
 	firstOpen      = time.Second            // of the breaker: a short outage is over in seconds
+	mostOpen       = 8 * time.Second        // of the breaker: a long one too; one call in 8 s burdens no broker
 	firstFetchWait = 100 * time.Millisecond // bound of the wait after a first error
-	maxFetchWait   = 30 * time.Second       // and of any other: the breaker's open time
+	maxFetchWait   = mostOpen               // and of any other
 )
 
 // fetched tells the breaker how a call to the broker ended, and waits if the next
@@ -235,14 +237,15 @@ func retryAfter(err error) time.Duration {
 
 // fetchMessages receives up to n messages, for which n slots are taken. Suspects says that
 // there were messages that have to be handled alone: the first of them was, and the
-// others were given back.
+// others were given back. On a broker that counts a release as a delivery none is given
+// back: each waits for its turn.
 func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit) (got int, suspects bool, err error) {
 	batch, err := c.receiver.Fetch(ctx, n)
 	c.pool.slots.release(c.share, n-len(batch.Deliveries))
 	if len(batch.Deliveries) == 0 {
 		test.Unused()
 	}
-	var alone *job
+	var alone []job
 	for i, d := range batch.Deliveries {
 		j := job{delivery: d}
 		if i == 0 {
@@ -251,18 +254,16 @@ func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit
 		switch {
 		case !c.suspects(d):
 			c.dispatch(j)
-		case alone == nil:
-			alone = &j
+		case len(alone) == 0 || !c.caps.ReleaseUncounted:
+			alone = append(alone, j)
 		default:
 			j.permit.Unused()
 			c.giveBack(d)
 			c.pool.slots.release(c.share, 1)
 		}
 	}
-	if alone != nil {
-		c.handleAlone(ctx, *alone)
-	}
-	return len(batch.Deliveries) + len(batch.Rejected), alone != nil, err
+	c.handleAlone(ctx, alone)
+	return len(batch.Deliveries) + len(batch.Rejected), len(alone) > 0, err
 }
 
 // suspects reports whether d is to be handled alone.
@@ -280,33 +281,42 @@ func (c *consumer) dispatch(j job) {
 	}
 }
 
-// handleAlone handles one message, which holds one slot, while no other of the queue is
-// handled. It returns when the message is settled.
-func (c *consumer) handleAlone(ctx context.Context, j job) {
-	done := make(chan struct{})
-	c.pool.handlers.Go(func() {
-		defer close(done)
-		defer c.pool.slots.release(c.share, 1)
-		if c.isolate(ctx, j, messageLock{j.delivery}) {
-			defer c.isolated.leaveAlone()
-			c.handle(j)
-		}
-	})
-	<-done
+// handleAlone handles messages, of which each holds one slot, while no other of the queue
+// is handled. It returns when each is settled, or has had its time.
+func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
+	var turns sync.WaitGroup
+	for _, j := range jobs {
+		turns.Add(1)
+		over := sync.OnceFunc(turns.Done)
+		c.pool.handlers.Go(func() {
+			defer over()
+			defer c.pool.slots.release(c.share, 1)
+			if turn := c.isolate(ctx, j, messageLock{j.delivery}); turn != nil {
+				defer turn.leave()
+				turn.limit(c.patience(), over)
+				c.handle(j)
+			}
+		})
+	}
+	turns.Wait()
 }
 
+// patience is how long a message is handled alone: until a handler that heeds the end of
+// its context has returned.
+func (c *consumer) patience() time.Duration { return c.o.MaxProcessing + c.pool.o.CancelGrace }
+
 // isolate waits until a message may be handled alone, and extends its lock l meanwhile. If
-// ctx ends first it gives the message back and reports false.
-func (c *consumer) isolate(ctx context.Context, j job, l lock) bool {
+// ctx ends first it gives the message back and returns nil.
+func (c *consumer) isolate(ctx context.Context, j job, l lock) *turn {
 	waiting := &lease{lock: l, cancel: func(error) {}, id: j.delivery.ID}
 	c.renewer.keep(waiting, time.Now())
-	ok := c.isolated.enterAlone(ctx)
+	turn := c.isolated.enterAlone(ctx)
 	c.renewer.drop(waiting)
-	if !ok {
+	if turn == nil {
 		j.permit.Unused()
 		c.giveBack(j.delivery)
 	}
-	return ok
+	return turn
 }
 
 // worker handles j and then what comes, until the consumer stops fetching. There are as

@@ -89,8 +89,8 @@ func (e *permanentError) Unwrap() error { return e.err }
 
 // Permanent returns the error that moves the message to the dead-letter queue under a
 // code of 1 to 64 bytes of [a-z0-9_]; any other code becomes "permanent". err says why,
-// for OnError, and may be nil. Its text is stored with the dead letter only if it is
-// marked with [Public].
+// for OnError, and may be nil. Its text is stored with the dead letter sealed
+// (queue.Reason.Detail), and in clear only if it is marked with [Public].
 func Permanent(err error, code string) error {
 	if err == nil {
 		err = errors.New("given up by the handler")
@@ -117,7 +117,7 @@ func (e publicError) Unwrap() error { return e.error }
 
 // Public marks the text of err as free of payload and secrets: it may be logged, and
 // stored in cleartext beside a dead letter. The text of other errors reaches OnError
-// and the Observer only. Public(nil) is nil.
+// and the Observer, and dead letters sealed. Public(nil) is nil.
 func Public(err error) error {
 	if err == nil {
 		return nil

@@ -59,8 +59,8 @@ func (s *isolation) leave() {
 }
 
 // enterAlone begins a handler that runs alone: it keeps others from beginning, and waits
-// for those that run, up to maxIsolationWait. It reports false if ctx ends first.
-func (s *isolation) enterAlone(ctx context.Context) bool {
+// for those that run, up to maxIsolationWait. It returns nil if ctx ends first.
+func (s *isolation) enterAlone(ctx context.Context) *turn {
 	ok := s.await(ctx, nil, func() bool {
 		if s.alone {
 			return false
@@ -69,27 +69,61 @@ func (s *isolation) enterAlone(ctx context.Context) bool {
 		return true
 	})
 	if !ok {
-		return false
+		return nil
 	}
 	timer := time.NewTimer(maxIsolationWait)
 	defer timer.Stop()
+	t := &turn{of: s}
 	if s.await(ctx, timer.C, func() bool { return s.running == 0 }) || ctx.Err() == nil {
-		return true
+		return t
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.alone = false
-	s.tell()
-	return false
+	t.giveWay()
+	return nil
 }
 
-// leaveAlone ends what enterAlone began, when the handler has returned.
-func (s *isolation) leaveAlone() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.alone = false
-	s.returned++
-	s.tell()
+// turn is the time in which one message is handled alone.
+type turn struct {
+	of    *isolation
+	over  bool        // others may begin; guarded by of.mu
+	timer *time.Timer // of giveWay; nil if nothing bounds the turn
+}
+
+// limit ends the turn after d, and then calls gaveWay: a handler that never returns must
+// not stop its queue. It is not counted among the handlers that run, for which the next
+// message that is handled alone would wait in vain.
+func (t *turn) limit(d time.Duration, gaveWay func()) {
+	t.timer = time.AfterFunc(d, func() {
+		t.giveWay()
+		gaveWay()
+	})
+}
+
+// giveWay ends the turn, whether or not the handler has returned.
+func (t *turn) giveWay() {
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	t.end()
+}
+
+// leave ends the turn when the handler has returned.
+func (t *turn) leave() {
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	t.of.returned++
+	t.end()
+}
+
+// end is called under of.mu.
+func (t *turn) end() {
+	if t.over {
+		return
+	}
+	t.over = true
+	t.of.alone = false
+	t.of.tell()
 }
 
 // tell wakes those that wait. Called under mu.

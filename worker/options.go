@@ -41,7 +41,7 @@ type Options struct {
 	Middleware []Middleware
 
 	// Breaker is for calls to the brokers; each queue has one of its own.
-	// If its Open is 0, its FirstOpen is 1 s by default.
+	// If its Open and FirstOpen are 0, they are 8 s and 1 s.
 	Breaker backoff.BreakerOptions
 
 	// ContinueOnError makes the other queues go on if one cannot be received from any

@@ -202,10 +202,9 @@ func TestSessionHoldsDelay(t *testing.T) {
 	}
 }
 
-// After a short outage of the broker receiving is back soon: the breaker's periods double,
-// so it waits about as long as the outage was, and half of that more for jitter.
-func TestReceivingIsBackAfterAShortOutage(t *testing.T) {
-	for _, outage := range []time.Duration{6 * time.Second, 20 * time.Second} {
+// After an outage of the broker receiving is back within seconds, however long it was.
+func TestReceivingIsBackAfterAnOutage(t *testing.T) {
+	for _, outage := range []time.Duration{6 * time.Second, 20 * time.Second, time.Hour} {
 		inBubble(t, nil, func(x *fixture) {
 			p := &faultyBroker{Broker: x.broker}
 			c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
@@ -218,11 +217,11 @@ func TestReceivingIsBackAfterAShortOutage(t *testing.T) {
 				handled <- time.Now()
 				return nil
 			}), nil, nil)
-			x.send(&queue.Message{Body: []byte("x")})
 			x.wait(outage)
+			x.send(&queue.Message{Body: []byte("x")})
 			p.setReceive(nil)
 			over := time.Now()
-			if took := (<-handled).Sub(over); took > outage*3/2 {
+			if took := (<-handled).Sub(over); took > 10*time.Second {
 				x.Errorf("an outage of %s: back after %s", outage, took)
 			}
 			x.must(stop())

@@ -7,11 +7,13 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/worker"
 )
 
@@ -207,5 +209,209 @@ func TestASuspectDoesNotWaitForEver(t *testing.T) {
 		}
 		close(hung)
 		x.must(stop())
+	})
+}
+
+// lossySessions fails to renew the sessions whose ID is lost.
+type lossySessions struct {
+	driver.Broker
+	lost string
+}
+
+func (p lossySessions) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return lossyQueue{q, p.lost}, err
+}
+
+type lossyQueue struct {
+	driver.Queue
+	lost string
+}
+
+func (q lossyQueue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+	s, err := q.Queue.AcceptSession(ctx, id, wait)
+	if err != nil || s.ID() != q.lost {
+		return s, err
+	}
+	return lossySession{s}, nil
+}
+
+type lossySession struct{ driver.Session }
+
+func (lossySession) RenewSession(context.Context) (time.Time, error) {
+	return time.Time{}, driver.Errorf(driver.SessionLost, "another receiver has it")
+}
+
+// A message whose session is lost while it waits to be handled alone is not handled: another
+// receiver may have it by then.
+func TestASuspectOfALostSessionIsNotHandled(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "suspect", SessionID: "lost", Body: []byte("x")})
+		killed{x}.take(1, 1)
+		c, err := queue.New(lossySessions{x.broker, "lost"}, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		held, err := r.AcceptSession(x.Context(), "lost")
+		x.must(err)
+		x.send(&queue.Message{ID: "slow", SessionID: "kept", Body: []byte("x")})
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			if d.ID == "slow" {
+				time.Sleep(25 * time.Second) // longer than half of a lock, when a renewal is due
+				return nil
+			}
+			x.Errorf("delivery %d of a lost session was handled", d.Count)
+			return nil
+		})
+		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
+		x.wait(time.Second)
+		x.must(held.Close(x.Context())) // the suspect comes second, and waits for the other
+		x.wait(28 * time.Second)
+		x.must(stop())
+		if n := len(x.stored(orders)); n != 1 {
+			x.Errorf("%d messages are left, want that of the lost session", n)
+		}
+		x.must(c.Close(x.Context()))
+	})
+}
+
+// A suspect that never returns keeps its slot, and not its queue: the others go on when its
+// time is over.
+func TestAHangingSuspectGivesWay(t *testing.T) {
+	for _, sessions := range []bool{false, true} {
+		inBubble(t, nil, func(x *fixture) {
+			message := func(id string) {
+				m := &queue.Message{ID: id, Body: []byte("x")}
+				if sessions {
+					m.SessionID = id
+				}
+				x.send(m)
+			}
+			const suspects, others = 3, 20
+			for i := range suspects {
+				message(fmt.Sprint("suspect", i))
+			}
+			killed{x}.take(1, suspects)
+			for i := range others {
+				message(fmt.Sprint("other", i))
+			}
+			hung := make(chan struct{})
+			var mu sync.Mutex
+			handled := make(map[string]time.Time)
+			begin := time.Now()
+			h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+				if d.ID[0] == 's' {
+					<-hung
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				handled[d.ID] = time.Now()
+				return nil
+			})
+			_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 5, CancelGrace: 5 * time.Second}, &worker.HandleOptions{Sessions: sessions, MaxProcessing: time.Minute})
+			x.wait(10 * time.Minute)
+			mu.Lock()
+			if len(handled) != others {
+				x.Errorf("sessions %t: %d of %d others were handled in 10 minutes", sessions, len(handled), others)
+			}
+			for id, at := range handled {
+				if took := at.Sub(begin); took > 4*time.Minute { // a minute and 5 s for each suspect
+					x.Errorf("sessions %t: %s was handled after %s", sessions, id, took)
+				}
+			}
+			mu.Unlock()
+			close(hung)
+			x.wait(time.Minute)
+			x.must(stop())
+			if n := len(x.stored(orders)); n != 0 {
+				x.Errorf("sessions %t: %d messages are left", sessions, n)
+			}
+		})
+	}
+}
+
+// countedReleases is a broker that counts a release as a delivery, and says how many it saw.
+type countedReleases struct {
+	driver.Broker
+	n *atomic.Int32
+}
+
+func (p countedReleases) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := p.Broker.Open(ctx, name, o)
+	return countedReleasesQueue{q, p.n}, err
+}
+
+type countedReleasesQueue struct {
+	driver.Queue
+	n *atomic.Int32
+}
+
+func (q countedReleasesQueue) Capabilities() driver.Capabilities {
+	c := q.Queue.Capabilities()
+	c.ReleaseUncounted = false
+	return c
+}
+
+func (q countedReleasesQueue) Settle(ctx context.Context, settlements []driver.Settlement) []error {
+	for _, s := range settlements {
+		if s.Kind == driver.Release {
+			q.n.Add(1)
+		}
+	}
+	return q.Queue.Settle(ctx, settlements)
+}
+
+// On a broker that counts a release as a delivery, suspects that come together wait for
+// their turns, and spend none.
+func TestSuspectsThatWaitSpendNoDelivery(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const suspects, others = 6, 800
+		var released atomic.Int32
+		c, err := queue.New(countedReleases{x.broker, &released}, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.must(err)
+		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.must(err)
+		for i := range suspects {
+			x.send(&queue.Message{ID: fmt.Sprint("suspect", i), Body: []byte("x")})
+		}
+		batch, err := r.Receive(x.Context(), suspects) // a process that is killed at once
+		x.must(err)
+		if len(batch) != suspects {
+			x.Fatalf("%d messages in hand, want %d", len(batch), suspects)
+		}
+		for range others { // so that many are fetched at a time when the locks run out
+			x.send(&queue.Message{Body: []byte("x")})
+		}
+		handled := &company{most: make(map[string]int)}
+		var mu sync.Mutex
+		most := 0
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			if d.ID[0] != 's' {
+				handled.handle(d, time.Second)
+				return nil
+			}
+			handled.handle(d, 20*time.Second) // the locks of those that wait have to be kept
+			mu.Lock()
+			defer mu.Unlock()
+			most = max(most, d.Count)
+			return nil
+		})
+		_, stop := x.run(r, h, nil, nil)
+		x.wait(5 * time.Minute)
+		x.must(stop())
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range suspects {
+			if with := handled.most[fmt.Sprint("suspect", i)]; with != 1 {
+				x.Errorf("suspect %d was handled beside %d others, want alone", i, with-1)
+			}
+		}
+		if n := released.Load(); n != 0 || most != 2 {
+			x.Errorf("%d deliveries were spent on releases, and one suspect came at delivery %d, want 0 and 2", n, most)
+		}
+		x.must(c.Close(x.Context()))
 	})
 }

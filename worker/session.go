@@ -153,10 +153,12 @@ func (c *consumer) handleEntered(ctx context.Context, s *queue.Session, j job) s
 		return c.handleInSession(s, j)
 	}
 	c.isolated.leave()
-	if !c.isolate(ctx, j, c.claimOf(j)) {
+	turn := c.isolate(ctx, j, c.claimOf(j))
+	if turn == nil {
 		return settlement{disposition: driver.Lost}
 	}
-	defer c.isolated.leaveAlone()
+	defer turn.leave()
+	turn.limit(c.patience(), func() {}) // the other sessions go on
 	return c.handleInSession(s, j)
 }
 
@@ -169,8 +171,13 @@ func (c *consumer) claimOf(j job) lock {
 	return nil
 }
 
-// handleInSession handles one message of s.
+// handleInSession handles one message of s, unless the session was lost meanwhile: another
+// receiver has its messages by then.
 func (c *consumer) handleInSession(s *queue.Session, j job) settlement {
+	if s.Context().Err() != nil {
+		j.permit.Unused()
+		return settlement{disposition: driver.Lost}
+	}
 	ctx, cancel := context.WithCancelCause(c.base)
 	defer cancel(nil)
 	unhook := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })

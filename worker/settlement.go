@@ -67,7 +67,11 @@ func (r *run) settleOnce(ctx context.Context, s settlement) (settlement, error) 
 		return s, d.Abandon(ctx, r.c.brokerDelay(s.delay))
 	case driver.DeadLettered, driver.Lost:
 	}
-	err := d.DeadLetter(ctx, queue.Reason{Code: s.code, Description: r.describe(s.failure)})
+	reason := queue.Reason{Code: s.code, Description: r.describe(s.failure)}
+	if r.role != exceeded { // else no handler failed
+		reason.Detail = detail(s.failure)
+	}
+	err := d.DeadLetter(ctx, reason)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, queue.ErrQueueNotFound) {
 		// There is no dead-letter queue, and the message must not be lost. It has had
 		// its retries, so it waits for as long as the last one at the most.

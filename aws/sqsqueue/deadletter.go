@@ -127,11 +127,12 @@ func (q *queue) copyToDeadLetters(ctx context.Context, s []driver.Settlement, he
 	return errs
 }
 
-// maxReason and maxDescription bound what a dead letter says of itself, in bytes,
-// to keep within deadLetterReserve.
+// maxReason and maxDescription bound what a dead letter says of itself, in bytes. The
+// longest message, which has deadLetterReserve left, keeps leastDescription.
 const (
-	maxReason      = 128
-	maxDescription = 512
+	maxReason        = 128
+	maxDescription   = 4096
+	leastDescription = 512
 )
 
 func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, now time.Time) (types.SendMessageBatchRequestEntry, int, error) {
@@ -157,16 +158,23 @@ func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, now ti
 			delete(attrs, name)
 		}
 	}
-	text, err := asciiJSON(&why)
+	size, err := why.into(attrs)
 	if err != nil {
 		return e, 0, err
 	}
-	attrs[attrDeadLetter] = types.MessageAttributeValue{DataType: aws.String(stringType), StringValue: aws.String(text)}
+	size += len(aws.ToString(raw.Body))
+	if shorter := clip(why.Description, leastDescription); size > q.limit && shorter != why.Description {
+		// The dead-letter queue is taken to have the limit of this one.
+		why.Description = shorter
+		if size, err = why.into(attrs); err != nil {
+			return e, 0, err
+		}
+		size += len(aws.ToString(raw.Body))
+	}
 	if len(attrs) > maxAttributes {
 		return e, 0, &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{
 			What: "attributes of the dead letter", Size: len(attrs), Limit: maxAttributes, Unit: "entries"}}
 	}
-	size := len(aws.ToString(raw.Body)) + attributesSize(attrs)
 	if size > q.broker.o.MaxBatchBytes {
 		return e, 0, driver.NewTooLarge("dead letter", size, q.broker.o.MaxBatchBytes)
 	}
@@ -178,6 +186,16 @@ func (q *queue) deadLetterEntry(s *driver.Settlement, raw *types.Message, now ti
 		e.MessageGroupId = aws.String(system(raw, types.MessageSystemAttributeNameMessageGroupId))
 	}
 	return e, size, nil
+}
+
+// into puts d among attrs, and returns their size in bytes.
+func (d *deadLetter) into(attrs map[string]types.MessageAttributeValue) (int, error) {
+	text, err := asciiJSON(d)
+	if err != nil {
+		return 0, err
+	}
+	attrs[attrDeadLetter] = types.MessageAttributeValue{DataType: aws.String(stringType), StringValue: aws.String(text)}
+	return attributesSize(attrs), nil
 }
 
 // yielded is an attribute as deadLetter has it, and restored undoes it: bytes are in

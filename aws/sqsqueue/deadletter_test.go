@@ -241,6 +241,37 @@ func TestDeadLetterOfForeignMessage(t *testing.T) {
 	})
 }
 
+// A message that leaves no room for a long description keeps the beginning of it, and is
+// dead-lettered all the same.
+func TestDeadLetterWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSQS()
+		small := map[string]string{"MaximumMessageSize": "8192"}
+		f.create("d", small)
+		f.create("q", map[string]string{"MaximumMessageSize": "8192", "RedrivePolicy": fakeRedrive("d", 100)["RedrivePolicy"]})
+		q := open(t, connect(t, f, nil), "q", nil)
+		description := strings.Repeat("d", 4096)
+		for size, want := range map[int]int{2000: 4096, 4600: leastDescription} {
+			body := strings.Repeat("x", size)
+			if r := q.Send(t.Context(), []*driver.Message{{ID: "m", Body: []byte(body)}}); r[0].Err != nil {
+				t.Fatal(r[0].Err)
+			}
+			d := receiveBodies(t, q, 1, 0, body)
+			if errs := q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.MoveToDeadLetter, Reason: "r", Description: description}}); errs[0] != nil {
+				t.Fatal(errs[0])
+			}
+			dead := deadLetters(t, q)
+			l := receiveBodies(t, dead, 1, 0, body)[0]
+			if l.DeadLetter.Description != description[:want] {
+				t.Errorf("a body of %d bytes: a description of %d, want %d", size, len(l.DeadLetter.Description), want)
+			}
+			if errs := dead.Settle(t.Context(), []driver.Settlement{{Delivery: l, Kind: driver.Complete}}); errs[0] != nil {
+				t.Fatal(errs[0])
+			}
+		}
+	})
+}
+
 // A dead-letter queue that is gone costs no message, and is looked for anew: it
 // may come back under another URL.
 func TestDeadLetterQueueIsGone(t *testing.T) {

@@ -93,7 +93,7 @@ type Gate struct {
 // NewGate returns an open Gate.
 func NewGate(o GateOptions) *Gate { return &Gate{o: o} }
 
-// Permit allows one fetch. It ends once: by Answered, by a failure, or by Idle. What
+// Permit allows one fetch. It ends once: by Answered, by a failure, by Passed, or by Idle. What
 // was found of the messages is noted on it as it is found. It belongs to one goroutine.
 type Permit struct {
 	g     *Gate
@@ -261,6 +261,19 @@ func (p *Permit) Answered(ctx context.Context) {
 	if reason != "" {
 		p.g.o.Tell(ctx, Change{Kind: Resumed, Reason: reason})
 	}
+}
+
+// Passed notes that a message was judged without what was away, as one that is forged or
+// malformed: the next message may tell, and is fetched without a delay. Otherwise a forgery
+// at the head of the queue could make an outage last.
+func (p *Permit) Passed() {
+	if p.probe != outageProbe {
+		return
+	}
+	p.probe = noProbe
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	p.g.outage.pass(time.Now())
 }
 
 // Unanswered notes that something which a message needs did not answer, and returns

@@ -81,6 +81,13 @@ func (o *outage) idle() {
 	}
 }
 
+// pass ends a question that found nothing out and may be asked again at once.
+func (o *outage) pass(now time.Time) {
+	if o.state == asking {
+		o.state, o.retryAt = away, now
+	}
+}
+
 // recover notes that it answers, and returns the reason of the outage that is over,
 // "" if there was none.
 func (o *outage) recover() string {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
@@ -310,6 +311,93 @@ func TestState(t *testing.T) {
 	p.sealer.Keys = &provider{Provider: p.ring, err: errAway}
 	_, f = p.sealer.SealState(t.Context(), "s", nil)
 	p.failed("no current key", f, driver.ReasonEncryptionFailed, ErrKeyProvider)
+}
+
+// A detail opens beside the message that it was sealed for and nowhere else, tells the
+// broker nothing by its length, and fits into what every broker keeps.
+func TestDetail(t *testing.T) {
+	p := newPair(t)
+	const why = "3 deliveries"
+	m := p.sealed()
+	length := 0
+	for _, text := range []string{"x", "no such account: Jane Doe", strings.Repeat("ä", 5000)} {
+		stored, f := p.sealer.AppendDetail(t.Context(), why, text, m.Body)
+		if f != nil {
+			t.Fatal(f)
+		}
+		if length == 0 {
+			length = len(stored)
+		}
+		if len(stored) != length || len(stored) > 4096-512 {
+			t.Errorf("a text of %d bytes becomes %d, another %d", len(text), len(stored), length)
+		}
+		plain, sealed := SplitDetail(stored)
+		got, f := p.opener.OpenDetail(t.Context(), sealed, m.Body)
+		if f != nil {
+			t.Fatal(f)
+		}
+		if plain != why || got != text && (len(got) < 1900 || !strings.HasPrefix(text, got) || !utf8.ValidString(got)) {
+			t.Errorf("%q, %q", plain, got)
+		}
+		refused := func(what string, sealed, body []byte, reason string, err error) {
+			t.Helper()
+			_, f := p.opener.OpenDetail(t.Context(), sealed, body)
+			p.failed(what, f, reason, err)
+		}
+		authentication := func(what string, sealed, body []byte) {
+			t.Helper()
+			refused(what, sealed, body, driver.ReasonAuthentication, envelope.ErrAuthenticationFailed)
+		}
+		authentication("another message", sealed, p.sealed().Body)
+		authentication("a message as a detail", m.Body, m.Body)
+		altered := bytes.Clone(sealed)
+		altered[len(altered)-1] ^= 1
+		authentication("an altered detail", altered, m.Body)
+		p.refuses("a detail as a message", &driver.Delivery{Message: driver.Message{ID: "m", Body: sealed}}, driver.ReasonAuthentication, envelope.ErrAuthenticationFailed)
+		if _, f := p.opener.OpenState(t.Context(), "s", sealed); f == nil {
+			t.Error("a detail opens as the state of a session")
+		}
+		_, short := SplitDetail(stored[:len(stored)/2])
+		refused("a detail that was cut short", short, m.Body, driver.ReasonInvalidEnvelope, envelope.ErrInvalidEnvelope)
+		p.opener.Queue = "elsewhere"
+		authentication("another queue", sealed, m.Body)
+		p.opener.Queue = orders
+	}
+	if plain, sealed := SplitDetail(why); plain != why || sealed != nil {
+		t.Errorf("without a detail: %q, %q", plain, sealed)
+	}
+	// A state is no detail, and neither is what a sender key seals.
+	state, f := p.sealer.SealState(t.Context(), "s", []byte("state"))
+	if f != nil {
+		t.Fatal(f)
+	}
+	_, f = p.opener.OpenDetail(t.Context(), state, m.Body)
+	p.failed("a state", f, driver.ReasonAuthentication, envelope.ErrAuthenticationFailed)
+	bot, err := newKey(t, "k1", 1, nil).Sender("bot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := envelope.NewSealer(bot, "k1", "bot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := s.SealApp(nil, &envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: orders, Sender: "bot"}, []byte("x"), detailData(orders, m.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, f = p.opener.OpenDetail(t.Context(), forged, m.Body)
+	p.failed("a sender's detail", f, driver.ReasonAuthentication, envelope.ErrAuthenticationFailed)
+	p.sealer.Crypto = NewCipher(&provider{Provider: p.ring, key: bot})
+	_, f = p.sealer.AppendDetail(t.Context(), why, "x", m.Body)
+	p.failed("a sender key", f, driver.ReasonEncryptionFailed, keys.ErrSenderKey)
+	// The longest IDs leave the room that queue.Reason promises.
+	h := envelope.Header{KeyID: strings.Repeat("k", 255), Origin: strings.Repeat("o", 255)}
+	if room := sealedDetail - envelope.SealedSize(&h, 0); room < 1900 {
+		t.Errorf("room for %d bytes", room)
+	}
+	if n := len(detailMark) + detailEncoding.EncodedLen(sealedDetail) + len(detailEnd) + 512; n > 4096 {
+		t.Errorf("a description of %d bytes", n)
+	}
 }
 
 // A state that a sender key sealed is refused: its holder writes messages only.

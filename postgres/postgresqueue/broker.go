@@ -50,8 +50,10 @@ type conn = pgxpool.Conn
 // machine, and without target_session_attrs it connects to primaries only.
 //
 // It fails with ErrForeign, ErrNewer, ErrOlder or ErrAltered; with driver.Permission if
-// the role may not log in or may not create the schema, and with driver.Unavailable if
-// the server does not answer.
+// the role may not log in, may not create the schema, or is a superuser and the schema's
+// owner is none; and with driver.Unavailable if the server does not answer. Nothing of the
+// schema runs before it is verified. Its owner can change it later: do not open the schema
+// of another role as a privileged role.
 func Open(ctx context.Context, rawURL string, o *Options) (*Broker, error) {
 	var options Options
 	if o != nil {

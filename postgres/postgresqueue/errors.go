@@ -22,7 +22,8 @@ var (
 	// ErrOlder: an older version of this package has written the schema, and
 	// Options.MustExist forbids to migrate it.
 	ErrOlder = errors.New("the schema was written by an older version of this package: open it once as its owner, without MustExist")
-	// ErrAltered: functions of the schema are not those that this package made.
+	// ErrAltered: the schema is not as this package made it: its functions, their rights
+	// or owner, or something beside them that changes what they do.
 	ErrAltered = errors.New("functions or triggers of the schema were changed by other hands: restore them, or move the messages to a new schema")
 )
 

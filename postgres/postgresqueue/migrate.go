@@ -4,8 +4,6 @@ import (
 	"context"
 	_ "embed" // the schema
 	"errors"
-	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -30,20 +28,6 @@ const settings = `SET search_path = pg_catalog, {schema}, pg_temp SET plan_cache
 // statements returns a migration for a schema.
 func statements(migration, schema string) string {
 	return strings.NewReplacer("{settings}", strings.ReplaceAll(settings, "{schema}", schema), "{schema}", schema).Replace(migration)
-}
-
-// functionText finds the functions of a migration: name and body.
-var functionText = regexp.MustCompile(`(?s)CREATE (?:OR REPLACE )?FUNCTION \{schema\}\.(\w+)\(.*?AS \$fn\$(.*?)\$fn\$;`)
-
-// functions returns the body of each function of the newest schema, by name.
-func functions() map[string]string {
-	all := make(map[string]string)
-	for _, m := range migrations {
-		for _, f := range functionText.FindAllStringSubmatch(m, -1) {
-			all[f[1]] = f[2]
-		}
-	}
-	return all
 }
 
 // condition is what a schema was found to be.
@@ -100,6 +84,9 @@ func (b *Broker) migrate(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			if err := checkOwner(ctx, tx, schema, found); err != nil {
+				return err
+			}
 			version, err := versionOf(ctx, tx, schema, found)
 			if err != nil {
 				return err
@@ -112,7 +99,7 @@ func (b *Broker) migrate(ctx context.Context) error {
 					return explain(err, found)
 				}
 			}
-			return verify(ctx, tx, schema)
+			return verify(ctx, tx, schema, functions(len(migrations)))
 		})
 	})
 }
@@ -137,13 +124,18 @@ func explain(err error, found condition) error {
 	return driver.Errorf(driver.Permission, "the role may not %s: let its owner open the broker once (docs/brokers/postgres.md, Roles)", what)
 }
 
-// versionOf returns the version of a schema, 0 if it has to be made.
+// versionOf returns the version of a schema, 0 if it has to be made. It runs one function
+// of the schema, and only if that is the one that the migrations made.
 func versionOf(ctx context.Context, tx pgx.Tx, schema string, found condition) (int, error) {
 	switch found {
 	case missing, empty:
 		return 0, nil
 	case foreign:
 		return 0, ErrForeign
+	}
+	// Every version has this function, and the same.
+	if err := verifyOne(ctx, tx, schema, "schema_version"); err != nil {
+		return 0, err
 	}
 	var version int
 	if err := tx.QueryRow(ctx, `SELECT `+schema+`.schema_version()`).Scan(&version); err != nil {
@@ -152,7 +144,8 @@ func versionOf(ctx context.Context, tx pgx.Tx, schema string, found condition) (
 	if version > len(migrations) {
 		return 0, ErrNewer
 	}
-	return version, nil
+	// Before a migration runs any of them.
+	return version, verify(ctx, tx, schema, functions(version))
 }
 
 // upgrade runs the migrations that are missing. The lock is the transaction's, not
@@ -167,9 +160,17 @@ func (b *Broker) upgrade(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
+	if err := checkOwner(ctx, tx, schema, found); err != nil {
+		return err
+	}
 	version, err := versionOf(ctx, tx, schema, found)
 	if err != nil {
 		return err
+	}
+	if found != missing && version < len(migrations) {
+		if err := checkMaker(ctx, tx, schema); err != nil {
+			return err
+		}
 	}
 	if found == missing {
 		if _, err := tx.Exec(ctx, `CREATE SCHEMA `+schema); err != nil {
@@ -181,38 +182,6 @@ func (b *Broker) upgrade(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Conn().PgConn().Exec(ctx, statements(migrations[version], schema)).ReadAll(); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// verify compares the functions with those that the migrations made. It also wants
-// no trigger and no rule on the tables.
-func verify(ctx context.Context, tx pgx.Tx, schema string) error {
-	rows, err := tx.Query(ctx, `SELECT p.proname::text, p.prosrc FROM pg_catalog.pg_proc p
-		JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1
-		UNION ALL SELECT 'trigger', '' FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1
-		UNION ALL SELECT 'rule', '' FROM pg_catalog.pg_rules WHERE schemaname = $1`, schema)
-	if err != nil {
-		return err
-	}
-	want := functions()
-	for rows.Next() {
-		var name, source string
-		if err := rows.Scan(&name, &source); err != nil {
-			return err
-		}
-		if expected, ok := want[name]; !ok || expected != source {
-			rows.Close()
-			return fmt.Errorf("%w (%s)", ErrAltered, name)
-		}
-		delete(want, name)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	for name := range want {
-		return fmt.Errorf("%w (%s is missing)", ErrAltered, name)
 	}
 	return nil
 }

@@ -259,6 +259,9 @@ CREATE FUNCTION {schema}.sweep(q bigint, t timestamptz) RETURNS void LANGUAGE pl
 DECLARE
 	m message;
 	s text;
+	blocked text[] := '{}'; -- sessions
+	seen integer;
+	swept integer := 0;
 BEGIN
 	PERFORM 1 FROM message WHERE queue + 2 = q + 2 AND due <= t ORDER BY due LIMIT 1;
 	IF NOT FOUND THEN
@@ -274,20 +277,32 @@ BEGIN
 	FOR s IN SELECT id FROM session WHERE queue + 1 = q + 1 AND until <= t ORDER BY until LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
 		PERFORM end_session(q, s, t);
 	END LOOP;
-	FOR m IN SELECT * FROM message WHERE queue + 2 = q + 2 AND due <= t ORDER BY due LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
-		IF m.session IS NULL OR q < 0 THEN
-			PERFORM give_back(m, 0, t);
-			CONTINUE;
-		END IF;
-		PERFORM 1 FROM session WHERE queue = q AND id = m.session FOR UPDATE SKIP LOCKED;
-		IF FOUND THEN
+	LOOP
+		seen := 0;
+		FOR m IN SELECT * FROM message WHERE queue + 2 = q + 2 AND due <= t AND coalesce(session <> ALL (blocked), true)
+			ORDER BY due LIMIT 256 FOR UPDATE SKIP LOCKED LOOP
+			seen := seen + 1;
+			IF m.session IS NULL OR q < 0 THEN
+				PERFORM give_back(m, 0, t);
+				swept := swept + 1;
+				CONTINUE;
+			END IF;
+			CONTINUE WHEN m.session = ANY (blocked);
+			PERFORM 1 FROM session WHERE queue = q AND id = m.session FOR UPDATE SKIP LOCKED;
+			IF NOT FOUND THEN
+				blocked := blocked || m.session;
+				CONTINUE;
+			END IF;
+			swept := swept + 1;
 			-- One of the same session before it may have changed it.
 			SELECT * INTO m FROM message WHERE queue = q AND seq = m.seq AND due <= t;
 			IF FOUND THEN
 				PERFORM give_back(m, 0, t);
 				PERFORM promote(q, m.session);
 			END IF;
-		END IF;
+		END LOOP;
+		-- Sessions that another transaction has locked must not stand before the others.
+		EXIT WHEN seen < 256 OR swept >= 256 OR cardinality(blocked) >= 256;
 	END LOOP;
 END
 $fn$;
@@ -339,7 +354,7 @@ END
 $fn$;
 
 -- send stores messages and returns the place of each: that of the first for a
--- repeat, 0 if the queue is full.
+-- repeat, 0 if the queue is full. A repeat stands behind its first in the lists.
 CREATE FUNCTION {schema}.send(q bigint, ids text[], sessions text[], correlations text[], types text[], attributes bytea[],
 	traces bytea[], sealed boolean[], not_before timestamptz[], ttl bigint[], dedups text[], bodies bytea[])
 	RETURNS bigint[] LANGUAGE plpgsql SECURITY DEFINER {settings} AS $fn$
@@ -350,6 +365,7 @@ DECLARE
 	owners text[];
 	places bigint[];
 	fresh boolean[];
+	refused bigint[] := '{}';
 	room bigint;
 	i integer;
 	first bigint;
@@ -387,10 +403,13 @@ BEGIN
 		FOR i IN 1..n LOOP
 			IF fresh[i] AND room <= 0 THEN
 				DELETE FROM dedup WHERE queue = q AND id = dedups[i] AND seq = places[i];
+				refused := refused || places[i];
 				places[i] := 0;
 				fresh[i] := false;
 			ELSIF fresh[i] THEN
 				room := room - 1;
+			ELSIF places[i] = ANY (refused) THEN
+				places[i] := 0; -- a repeat of what is not stored
 			END IF;
 		END LOOP;
 	END IF;
@@ -757,6 +776,7 @@ $fn$;
 -- gives up. It returns whether it moved rows.
 CREATE FUNCTION {schema}.tend(q bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER {settings} SET lock_timeout = '100ms' AS $fn$
 DECLARE
+	old text[];
 	live bigint;
 	bytes bigint;
 	sums tally[];
@@ -765,12 +785,16 @@ DECLARE
 	sessions boolean;
 	contents boolean := false;
 BEGIN
-	DELETE FROM session s USING (
+	LOCK TABLE message IN ACCESS SHARE MODE;
+	SELECT array_agg(o.id) INTO old FROM (
 		SELECT x.id FROM session x JOIN queue k ON k.id = x.queue
 		WHERE x.queue + 2 = q + 2 AND x.state IS NOT NULL AND x.token IS NULL AND x.touched < clock_timestamp() - span(k.retention)
 			AND NOT EXISTS (SELECT 1 FROM message m WHERE m.queue + 3 = q + 3 AND m.session = x.id)
-		ORDER BY x.touched LIMIT 256 FOR UPDATE SKIP LOCKED
-	) old WHERE s.queue = q AND s.id = old.id;
+		ORDER BY x.touched LIMIT 256 FOR UPDATE OF x SKIP LOCKED
+	) o;
+	-- With the locks: a send may have committed since that statement's snapshot.
+	DELETE FROM session s WHERE s.queue = q AND s.id = ANY (old)
+		AND NOT EXISTS (SELECT 1 FROM message m WHERE m.queue + 3 = q + 3 AND m.session = s.id);
 	PERFORM 1 FROM meta FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
 		RETURN false; -- another tend runs

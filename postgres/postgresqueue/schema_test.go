@@ -72,15 +72,7 @@ func TestSchema(t *testing.T) {
 	refused(t, "a newer schema", rawURL, nil, postgresqueue.ErrNewer, "update this program")
 	sql(t, `UPDATE `+schema+`.meta SET version = 1`)
 	_ = open(t, rawURL, nil)
-	for _, alteration := range []struct{ do, undo string }{
-		{`CREATE FUNCTION ` + schema + `.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `DROP FUNCTION ` + schema + `.mine()`},
-		{`CREATE RULE keep AS ON DELETE TO ` + schema + `.content DO INSTEAD NOTHING`, `DROP RULE keep ON ` + schema + `.content`},
-		{`CREATE OR REPLACE FUNCTION ` + schema + `.span(us bigint) RETURNS interval LANGUAGE sql AS $$ SELECT interval '1 day' $$`, ``},
-	} {
-		sql(t, alteration.do)
-		refused(t, alteration.do, rawURL, nil, postgresqueue.ErrAltered, "changed by other hands")
-		sql(t, alteration.undo)
-	}
+	testAlterations(t, rawURL, schema)
 	other, foreign := newSchema(t, "")
 	sql(t, `CREATE SCHEMA `+foreign, `CREATE TABLE `+foreign+`.accounts (n int)`)
 	refused(t, "a schema of another program", other, nil, postgresqueue.ErrForeign, "choose another name")
@@ -94,22 +86,27 @@ func TestURL(t *testing.T) {
 	t.Parallel()
 	const base = "postgres://u:s3cret@127.0.0.1:1/db"
 	for query, want := range map[string]string{
-		"?schema=Robert')--":                 "name of the schema",
-		"?schema=pg_mine":                    "name of the schema",
-		"?schema=" + strings.Repeat("a", 41): "name of the schema",
-		"?poll=1ns":                          "Poll",
-		"?poll=s3cret":                       "parameter poll must be a duration",
-		"?max_deliveries=0":                  "max_deliveries must be a number",
-		"?pooled=yes":                        "pooled must be true or false",
-		"?must_exist=":                       "must_exist must be given once",
-		"?s3cret=1":                          "unknown parameter; known: application_name",
-		"?timeout=1s&timeout=2s":             "given once",
-		"#s3cret":                            "write %23",
-		"?lock=1ms":                          "a lock of 1ms",
+		"?schema=Robert')--":                   "name of the schema",
+		"?schema=pg_mine":                      "name of the schema",
+		"?schema=" + strings.Repeat("a", 41):   "name of the schema",
+		"?poll=1ns":                            "Poll",
+		"?poll=s3cret":                         "parameter poll must be a duration",
+		"?max_deliveries=0":                    "max_deliveries must be a number",
+		"?pooled=yes":                          "pooled must be true or false",
+		"?must_exist=":                         "must_exist must be given once",
+		"?s3cret=1":                            "unknown parameter; known: application_name",
+		"?timeout=1s&timeout=2s":               "given once",
+		"?sslmode=":                            "sslmode must be given once",
+		"?sslmode=verify-full&sslmode=disable": "sslmode must be given once",
+		"?host=a&host=b":                       "host must be given once",
+		"?target_session_attrs=":               "target_session_attrs must be given once",
+		"#s3cret":                              "write %23",
+		"?lock=1ms":                            "a lock of 1ms",
 	} {
 		refused(t, query, base+query, nil, nil, want)
 	}
 	refused(t, "another scheme", "mysql://u:s3cret@h/db", nil, nil, "use postgres://")
+	refused(t, "a server elsewhere with an empty sslmode", "postgres://u:s3cret@db.example.com/db?sslmode=", nil, nil, "sslmode must be given once")
 	refused(t, "a server elsewhere without encryption", "postgres://u:s3cret@db.example.com/db", nil, nil, "sslmode=verify-full")
 	refused(t, "no server", base, &postgresqueue.Options{Timeout: 5 * time.Second}, driver.ErrUnavailable, "")
 }
@@ -172,6 +169,35 @@ func TestFull(t *testing.T) {
 	}
 	if n, err := take(q, 10); n != 1 || err != nil {
 		t.Errorf("took %d messages, %v; want the one that was refused before", n, err)
+	}
+}
+
+// TestFullRepeat: a repeat of a message that the full queue refused is refused too; one
+// of a message that is stored is confirmed.
+func TestFullRepeat(t *testing.T) {
+	t.Parallel()
+	rawURL, _ := newSchema(t, "")
+	b := open(t, rawURL, nil)
+	if err := b.Declare(t.Context(), "q", &postgresqueue.QueueOptions{DedupWindow: time.Hour, MaxMessages: 1}); err != nil {
+		t.Fatal(err)
+	}
+	q, err := b.Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := q.Send(t.Context(), []*driver.Message{{ID: "1", DedupID: "a"}})
+	if stored[0].Err != nil {
+		t.Fatal(stored[0].Err)
+	}
+	got := q.Send(t.Context(), []*driver.Message{{ID: "2", DedupID: "b"}, {ID: "3", DedupID: "a"}, {ID: "4", DedupID: "b"}})
+	if !errors.Is(got[0].Err, driver.ErrFull) || !errors.Is(got[2].Err, driver.ErrFull) {
+		t.Errorf("a message of which nothing is stored, and its repeat: %v and %v, want %v twice", got[0].Err, got[2].Err, driver.ErrFull)
+	}
+	if got[1] != stored[0] {
+		t.Errorf("a repeat of what is stored: %+v, want %+v", got[1], stored[0])
+	}
+	if n, err := take(q, 10); n != 1 || err != nil {
+		t.Errorf("took %d messages, %v; want 1", n, err)
 	}
 }
 

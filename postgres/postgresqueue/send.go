@@ -22,29 +22,18 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 		}
 		return results
 	}
-	if q.queue < 0 {
-		return fail(driver.Unsupported("sending to a dead-letter queue"))
-	}
-	if err := q.usable(ctx); err != nil {
+	b, err := q.batch(ctx, m, func(i int, err error) error {
+		results[i].Err = err
+		return nil
+	})
+	if err != nil {
 		return fail(err)
-	}
-	if len(m) > MaxBatch {
-		return fail(&driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{What: "batch", Size: len(m), Limit: MaxBatch, Unit: "messages"}})
-	}
-	var b batch
-	for i := range m {
-		if results[i].Err = q.check(m[i]); results[i].Err == nil {
-			b.add(i, m[i])
-		}
-	}
-	if limit := q.Capabilities().MaxBatchBytes; b.bytes > limit {
-		return fail(driver.NewTooLarge("batch", b.bytes, limit))
 	}
 	if len(b.places) == 0 {
 		return results
 	}
 	var stored []int64
-	err := q.broker.request(ctx, func(ctx context.Context, c *conn) (err error) {
+	err = q.broker.request(ctx, func(ctx context.Context, c *conn) (err error) {
 		stored, err = b.store(ctx, c, q.broker.options.Schema, q.queue)
 		return err
 	})
@@ -53,13 +42,41 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 	}
 	for k, i := range b.places {
 		if stored[k] == 0 {
-			results[i].Err = driver.Errorf(driver.Full, "the queue has reached its limit of messages")
+			results[i].Err = errFull
 			continue
 		}
 		results[i].BrokerID = brokerID(stored[k])
 	}
 	q.broker.announce(q.queue)
 	return results
+}
+
+var errFull = driver.Errorf(driver.Full, "the queue has reached its limit of messages")
+
+// batch checks messages and puts them into one call. A message that this broker does not
+// carry is left out, if refused returns nil.
+func (q *Queue) batch(ctx context.Context, m []*driver.Message, refused func(i int, err error) error) (*batch, error) {
+	if q.queue < 0 {
+		return nil, driver.Unsupported("sending to a dead-letter queue")
+	}
+	if err := q.usable(ctx); err != nil {
+		return nil, err
+	}
+	if len(m) > MaxBatch {
+		return nil, &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{What: "batch", Size: len(m), Limit: MaxBatch, Unit: "messages"}}
+	}
+	b := new(batch)
+	for i := range m {
+		if err := q.check(m[i]); err == nil {
+			b.add(i, m[i])
+		} else if err := refused(i, err); err != nil {
+			return nil, err
+		}
+	}
+	if limit := q.Capabilities().MaxBatchBytes; b.bytes > limit {
+		return nil, driver.NewTooLarge("batch", b.bytes, limit)
+	}
+	return b, nil
 }
 
 // check refuses what this broker does not carry.
@@ -157,11 +174,13 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// sendArguments are those of the function send. Drivers that pass text need the types.
+const sendArguments = `$1::bigint, $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::boolean[],
+	$9::timestamptz[], $10::bigint[], $11::text[], $12::bytea[]`
+
 // store stores the messages and returns the place of each, 0 for none.
 func (b *batch) store(ctx context.Context, c querier, schema string, queue int64) (stored []int64, err error) {
-	const arguments = `$1::bigint, $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::boolean[],
-		$9::timestamptz[], $10::bigint[], $11::text[], $12::bytea[]`
-	err = c.QueryRow(ctx, `SELECT `+schema+`.send(`+arguments+`)`, queue, b.ids, b.sessions, b.correlations, b.types, b.attributes,
+	err = c.QueryRow(ctx, `SELECT `+schema+`.send(`+sendArguments+`)`, queue, b.ids, b.sessions, b.correlations, b.types, b.attributes,
 		b.traces, b.sealed, b.notBefore, b.ttl, b.dedups, b.bodies).Scan(&stored)
 	if err == nil && len(stored) != len(b.ids) {
 		err = driver.Errorf(driver.Corrupt, "the server answered for %d of %d messages", len(stored), len(b.ids))

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/postgres/postgresqueue"
 	"github.com/queue-runtime/queue/testbed/postgres"
 )
 
@@ -20,14 +19,7 @@ var errNo = errors.New("no")
 func TestSendTx(t *testing.T) {
 	t.Parallel()
 	rawURL, schema := newSchema(t, "&poll=1m")
-	opened, err := open(t, rawURL, nil).Open(t.Context(), "q", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, ok := opened.(*postgresqueue.Queue)
-	if !ok {
-		t.Fatalf("a queue is a %T", opened)
-	}
+	q := openQueue(t, rawURL)
 	other, err := open(t, rawURL, nil).Open(t.Context(), "q", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package postgresqueue
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -196,5 +195,5 @@ func (s *session) Close(ctx context.Context) error {
 		return err
 	})
 	s.broker.announce(s.queue, -s.queue)
-	return errors.Join(err)
+	return err
 }

@@ -77,7 +77,9 @@ func (p *parameters) flag(name string, b *bool) {
 	if ok && v != "true" && v != "false" {
 		p.fail(name, "true or false")
 	}
-	*b = *b || v == "true"
+	if ok {
+		*b = v == "true"
+	}
 }
 
 // parseURL reads a URL into o, and returns the configuration of the pool. Errors
@@ -108,11 +110,19 @@ func parseURL(rawURL string, o *Options) (*pgxpool.Config, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	for name := range p.values {
+	for name, v := range p.values {
 		if !slices.Contains(passed, name) {
 			known := slices.Sorted(slices.Values(append(slices.Clone(own), passed...)))
 			return nil, fmt.Errorf("postgresqueue: the URL has an unknown parameter; known: %s", strings.Join(known, ", "))
 		}
+		// pgx takes one of several, and its own default, or PG..., for an empty one: not
+		// always what secure judges.
+		if len(v) != 1 || v[0] == "" {
+			p.fail(name, "given once and not empty")
+		}
+	}
+	if p.err != nil {
+		return nil, p.err
 	}
 	u.RawQuery = p.values.Encode()
 	c, err := pgxpool.ParseConfig(u.String())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -169,11 +170,12 @@ func (c *connection) auditQueue(ctx context.Context, name string, known map[keys
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, q.Close(ctx)) }()
+	var unreadable []string
 	if err := r.count(ctx, q, known, r.Waiting); err != nil {
 		if !unsupported(err) {
 			return nil, err
 		}
-		r.Unreadable = "waiting messages: this broker cannot show them"
+		unreadable = append(unreadable, "waiting messages")
 	}
 	dead, err := q.DeadLetters(ctx)
 	if err == nil {
@@ -184,8 +186,11 @@ func (c *connection) auditQueue(ctx context.Context, name string, known map[keys
 	case errors.Is(err, driver.ErrNotFound):
 		err = nil // there are none
 	case unsupported(err):
-		r.Unreadable = "waiting messages and dead letters: this broker cannot show them"
+		unreadable = append(unreadable, "dead letters")
 		err = nil
+	}
+	if len(unreadable) > 0 {
+		r.Unreadable = strings.Join(unreadable, " and ") + ": this broker cannot show them"
 	}
 	return r, err
 }

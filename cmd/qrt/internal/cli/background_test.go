@@ -102,6 +102,55 @@ func TestReceiveFollow(t *testing.T) {
 	}
 }
 
+// TestReceiveFollowSessions: what follows every session leaves one that is idle, and what
+// follows one stays with it for longer than its lock, which no other receiver gets
+// meanwhile.
+func TestReceiveFollowSessions(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	s.env = append(s.env, "QRT_BROKER=sqlite:sessions.db?lock=1s")
+	for _, id := range []string{"m1", "m2", "m3"} {
+		s.must("echo x | qrt send q --session " + id + " --id " + id)
+	}
+	next := func(p *process) string {
+		var m struct {
+			MessageID string `json:"message_id"`
+		}
+		p.line(&m)
+		return m.MessageID
+	}
+	every := s.start("receive", "q", "--next-session", "--follow", "--wait", "50ms", "--json")
+	for _, want := range []string{"m1", "m2", "m3"} {
+		if got := next(every); got != want {
+			t.Errorf("received %q, want %q", got, want)
+		}
+	}
+	s.must("echo x | qrt send q --session m1 --id m4") // a session that it has left
+	if got := next(every); got != "m4" {
+		t.Errorf("received %q, want m4", got)
+	}
+	if rest := every.stop(syscall.SIGTERM); rest != "" {
+		t.Errorf("more came: %s", rest)
+	}
+
+	s.must("echo x | qrt send q --session kept --id m5")
+	one := s.start("receive", "q", "--session", "kept", "--follow", "--wait", "5s", "--json")
+	if got := next(one); got != "m5" {
+		t.Errorf("received %q, want m5", got)
+	}
+	// Three locks long: the wait of this command is the clock.
+	if out := s.run("qrt receive q --session kept --wait 3s"); !strings.Contains(out, "held by another receiver") {
+		t.Errorf("another receiver was given the session that is in use: %s", out)
+	}
+	s.must("echo x | qrt send q --session kept --id m6")
+	if got := next(one); got != "m6" {
+		t.Errorf("received %q, want m6", got)
+	}
+	if rest := one.stop(syscall.SIGTERM); rest != "" || one.err.Len() > 0 {
+		t.Errorf("more came: %s; standard error: %s", rest, one.err.String())
+	}
+}
+
 // TestEmulator: the emulator serves other processes until it is told to end.
 func TestEmulator(t *testing.T) {
 	t.Parallel()

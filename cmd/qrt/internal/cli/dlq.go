@@ -128,7 +128,7 @@ tables of a narrow terminal.`,
 	}
 	o.flags(c.Flags())
 	c.Flags().BoolVar(&l.full, "full", false, "show bodies and every field of each message")
-	c.Flags().BoolVar(&l.noBody, "no-body", false, "leave bodies out of --full and --json")
+	c.Flags().BoolVar(&l.noBody, "no-body", false, "leave bodies, and what handlers failed with, out of --full and --json")
 	c.Flags().BoolVar(&stored, "envelope", false, "with --json: add the stored bytes of each")
 	return c
 }
@@ -218,8 +218,8 @@ func (a *app) dlqShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show QUEUE MESSAGE-ID",
 		Short: "Show one dead letter",
-		Long: `Show shows a dead letter and its reason, with its body if --keys has its key and it
-opens. The beginning of a message ID is enough if no other begins so. With
+		Long: `Show shows a dead letter and its reason; with its body, and what its handler failed
+with, if --keys has the keys and they open. The beginning of a message ID is enough if no other begins so. With
 --envelope it writes the stored bytes as they are, for qrt inspect or qrt open.`,
 		Example: example(`
 			qrt dlq show task-tactician delivery-42
@@ -233,7 +233,7 @@ opens. The beginning of a message ID is enough if no other begins so. With
 			return a.dlqShow(cmd.Context(), args[0], args[1], l)
 		},
 	}
-	c.Flags().BoolVar(&l.noBody, "no-body", false, "leave the body out")
+	c.Flags().BoolVar(&l.noBody, "no-body", false, "leave the body and the handler's error out")
 	c.Flags().BoolVar(&raw, "envelope", false, "write the stored body as it is")
 	return c
 }

@@ -79,7 +79,7 @@ func TestFollowOutlastsAnOutage(t *testing.T) {
 			a.draw(display.Never)
 			r := &receiving{a: a, o: o}
 			begin := time.Now()
-			err := r.run(ctx, src)
+			err := r.run(ctx, src, !o.follow)
 			return time.Since(begin), err
 		}
 		src := &interrupted{fails: 6, err: locked}

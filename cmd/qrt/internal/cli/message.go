@@ -89,6 +89,11 @@ func valuesNotUTF8(m map[string]string) map[string][]byte {
 // to see.
 func (r messageReport) withoutBody() messageReport {
 	r.payload, r.hidden = payload{}, true
+	if r.DeadLetter != nil {
+		d := *r.DeadLetter
+		d.Detail = ""
+		r.DeadLetter = &d
+	}
 	if !envelope.IsSealed(r.Stored) {
 		r.Stored = nil // it is the body
 	}
@@ -96,11 +101,15 @@ func (r messageReport) withoutBody() messageReport {
 }
 
 // deadLetterReport says why a message is in the dead-letter queue. The receiver or the
-// broker that moved it there wrote it; it is not authentic.
+// broker that moved it there wrote it; only the detail is authentic.
 type deadLetterReport struct {
 	Reason      string     `json:"reason"`
 	Description string     `json:"description,omitempty"`
 	At          *time.Time `json:"at,omitempty"`
+	// Detail is what the handler failed with, which came sealed. It may hold payload.
+	Detail string `json:"detail,omitempty"`
+	// DetailError says why the detail that there is does not open.
+	DetailError string `json:"detail_error,omitempty"`
 }
 
 // rejectedReport is what became of a message that was received and not
@@ -150,6 +159,10 @@ func newPeekedReport(p *queue.Peeked) messageReport { return newLookReport(&p.Re
 func newLetterReport(l *deadletter.Letter) messageReport {
 	r := newLookReport(&l.Received, l.Err)
 	r.DeadLetter = newDeadLetterReport(&l.DeadLetter)
+	r.DeadLetter.Detail = l.Detail
+	if l.DetailErr != nil {
+		r.DeadLetter.DetailError = l.DetailErr.Error()
+	}
 	return r
 }
 
@@ -166,7 +179,7 @@ func newDeadLetterReport(d *driver.DeadLetter) *deadLetterReport {
 	if d == nil {
 		return nil
 	}
-	return &deadLetterReport{d.Reason, d.Description, instant(d.At)}
+	return &deadLetterReport{Reason: d.Reason, Description: d.Description, At: instant(d.At)}
 }
 
 func newRejectedReport(e *queue.RejectedError) messageReport {
@@ -217,11 +230,22 @@ func (r *messageReport) show(s *display.Screen) {
 			s.Printf(": %s", display.Safe(d.Description))
 		}
 		s.Println()
+		d.showDetail(s)
 	}
 	if r.Deliveries > 1 {
 		s.Printf("  %s\n", s.Dim("delivery "+display.Count(r.Deliveries)))
 	}
 	r.showBody(s)
+}
+
+// showDetail writes what the handler failed with, framed like a body.
+func (d *deadLetterReport) showDetail(s *display.Screen) {
+	switch {
+	case d.DetailError != "":
+		s.Printf("  %s  %s\n", s.Bad("why it failed does not open"), display.Safe(d.DetailError))
+	case d.Detail != "":
+		s.Printf("  %s\n%s", s.Dim("why it failed, sealed by the receiver:"), s.Frame(strings.TrimRight(d.Detail, "\n")))
+	}
 }
 
 func (r *messageReport) showBody(s *display.Screen) {

@@ -38,6 +38,11 @@ A message that does not authenticate, is too old or was replayed is never
 printed: it is dead-lettered, or given back, as the library does, and receive
 says so. Plaintext is printed with a warning, or rejected, by --policy.
 
+With --session or --next-session, and on brokers that have nothing else, it takes the
+messages of a session in order, and renews its lock meanwhile. With --follow it stays
+with the session that --session names; else it takes the next when one is idle for
+--wait.
+
 Receive makes no queue: one that does not exist is an error. With --follow it goes on
 while the broker is away or its file is locked, until it is interrupted.
 
@@ -109,9 +114,11 @@ const (
 )
 
 // goesOn reports whether --follow goes on after an error: one that passes, such as a
-// broker that is away or a file that is locked. It waits before it returns.
+// broker that is away, a file that is locked, or a session that was lost. It waits before
+// it returns.
 func (r *receiving) goesOn(ctx context.Context, err error) bool {
-	if !r.o.follow || !report(err).Transient || ctx.Err() != nil {
+	passes := report(err).Transient || errors.Is(err, queue.ErrSessionLost)
+	if !r.o.follow || !passes || ctx.Err() != nil {
 		return false
 	}
 	if r.outage.wait == 0 {
@@ -137,7 +144,7 @@ func (a *app) receive(ctx context.Context, name string, o receiveOptions) error 
 		}
 		defer func() { err = errors.Join(err, r.giveBack(ctx)) }()
 		if o.session == "" && !o.nextSession && !rx.Capabilities().SessionOnly {
-			return r.run(ctx, rx)
+			return r.run(ctx, rx, !o.follow)
 		}
 		return r.sessions(ctx, rx)
 	})
@@ -160,13 +167,16 @@ func (a *app) receive(ctx context.Context, name string, o receiveOptions) error 
 // done reports whether enough was taken.
 func (r *receiving) done() bool { return !r.o.all && !r.o.follow && r.taken+r.rejected >= r.o.max }
 
-// run takes messages from src until there are enough, or none comes.
-func (r *receiving) run(ctx context.Context, src messages) error {
+// run takes messages from src until there are enough; or, if untilIdle, until none comes.
+func (r *receiving) run(ctx context.Context, src messages, untilIdle bool) error {
 	for !r.done() {
 		// One at a time: what is not printed stays in the queue.
 		seen := r.taken + r.rejected
 		batch, err := src.Receive(ctx, 1)
 		if err != nil {
+			if errors.Is(err, queue.ErrSessionLost) {
+				return err // sessions takes it again, or the next
+			}
 			if r.goesOn(ctx, err) {
 				continue
 			}
@@ -181,40 +191,7 @@ func (r *receiving) run(ctx context.Context, src messages) error {
 				return err
 			}
 		}
-		if !r.o.follow && r.taken+r.rejected == seen {
-			return nil
-		}
-	}
-	return nil
-}
-
-// sessions takes messages from one session, or from one after the other.
-func (r *receiving) sessions(ctx context.Context, rx *queue.Receiver) error {
-	for !r.done() {
-		var s *queue.Session
-		var err error
-		if r.o.session != "" {
-			s, err = rx.AcceptSession(ctx, r.o.session)
-		} else {
-			s, err = rx.NextSession(ctx)
-		}
-		if errors.Is(err, queue.ErrNoSession) {
-			if r.o.follow {
-				continue
-			}
-			return nil
-		}
-		if err != nil {
-			if r.goesOn(ctx, err) {
-				continue
-			}
-			return err
-		}
-		err = r.run(ctx, s)
-		if err = errors.Join(err, r.giveBack(ctx), s.Close(context.WithoutCancel(ctx))); err != nil {
-			return err
-		}
-		if r.o.session != "" || r.o.nextSession && !r.o.follow && !r.o.all {
+		if untilIdle && r.taken+r.rejected == seen {
 			return nil
 		}
 	}

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"context"
+	"testing"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/memqueue"
+)
+
+// blindBroker cannot show what waits, or what is dead.
+type blindBroker struct {
+	driver.Broker
+	waiting, dead bool // cannot be shown
+}
+
+func (b blindBroker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := b.Broker.Open(ctx, name, o)
+	return blindQueue{q, b, b.waiting}, err
+}
+
+type blindQueue struct {
+	driver.Queue
+	b     blindBroker
+	blind bool
+}
+
+func (q blindQueue) Capabilities() driver.Capabilities {
+	c := q.Queue.Capabilities()
+	if q.blind {
+		c.Peek = driver.None
+	}
+	return c
+}
+
+func (q blindQueue) DeadLetters(ctx context.Context) (driver.Queue, error) {
+	dead, err := q.Queue.DeadLetters(ctx)
+	return blindQueue{dead, q.b, q.b.dead}, err
+}
+
+// An audit names each part that it could not count, and no other.
+func TestAuditNamesWhatItCannotRead(t *testing.T) {
+	for _, x := range []struct {
+		waiting, dead bool
+		want          string
+	}{
+		{false, false, ""},
+		{true, false, "waiting messages: this broker cannot show them"},
+		{false, true, "dead letters: this broker cannot show them"},
+		{true, true, "waiting messages and dead letters: this broker cannot show them"},
+	} {
+		c := &connection{broker: blindBroker{memqueue.New(nil), x.waiting, x.dead}}
+		r, err := c.auditQueue(t.Context(), "q", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Unreadable != x.want {
+			t.Errorf("waiting %t, dead %t: %q, want %q", x.waiting, x.dead, r.Unreadable, x.want)
+		}
+		if err := c.broker.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package queue_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// No call to the store has more items than it takes, however many messages are received,
+// renewed and completed at once.
+func TestNoCallAboveMaxBatch(t *testing.T) {
+	const n = replay.MaxBatch + 10
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		messages := make([]*queue.Message, n)
+		for i := range messages {
+			messages[i] = &queue.Message{Body: []byte("a")}
+		}
+		_, err := x.sender(orders).SendBatch(x.Context(), messages)
+		x.must(err)
+		r := x.receiver(orders, nil)
+		all, err := r.Receive(x.Context(), n)
+		x.must(err)
+		if len(all) != replay.MaxBatch {
+			x.Fatalf("%d messages at once, want the %d that one call claims", len(all), replay.MaxBatch)
+		}
+		rest, err := r.Receive(x.Context(), n)
+		x.must(err)
+		all = append(all, rest...)
+		if len(all) != n {
+			x.Fatalf("%d messages, want %d", len(all), n)
+		}
+		for i, err := range r.RenewAll(x.Context(), all) {
+			if err != nil {
+				x.Fatalf("renewal of message %d: %v", i, err)
+			}
+		}
+		var calls []int
+		first := make(chan struct{})
+		s.finish = func(ctx context.Context, f []replay.Finish) ([]replay.Finished, error) {
+			if calls = append(calls, len(f)); len(calls) == 1 {
+				<-first
+			}
+			return s.Store.Finish(ctx, orders, f)
+		}
+		var wg sync.WaitGroup
+		for _, d := range all {
+			wg.Go(func() {
+				if err := d.Complete(x.Context()); err != nil {
+					x.Errorf("Complete: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(first)
+		wg.Wait()
+		if want := []int{1, replay.MaxBatch, n - 1 - replay.MaxBatch}; !slices.Equal(calls, want) {
+			x.Errorf("calls of %v claims, want %v", calls, want)
+		}
+		if left := len(x.stored(orders)); left > 0 {
+			x.Errorf("%d messages are left", left)
+		}
+	})
+}

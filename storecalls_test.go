@@ -1,0 +1,193 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// hookedStore is a replay store whose calls a test can replace. A hook that is nil leaves
+// its call alone.
+type hookedStore struct {
+	replay.Store
+	begin  func(context.Context, []replay.Request) ([]replay.Claim, error)
+	renew  func(context.Context, []replay.Lease) ([]replay.Renewed, error)
+	finish func(context.Context, []replay.Finish) ([]replay.Finished, error)
+	note   func(context.Context, []replay.Note) ([]replay.Noted, error)
+}
+
+func (s *hookedStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	if s.begin != nil {
+		return s.begin(ctx, r)
+	}
+	return s.Store.Begin(ctx, group, r)
+}
+
+func (s *hookedStore) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
+	if s.renew != nil {
+		return s.renew(ctx, l)
+	}
+	return s.Store.Renew(ctx, group, l)
+}
+
+func (s *hookedStore) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
+	if s.finish != nil {
+		return s.finish(ctx, f)
+	}
+	return s.Store.Finish(ctx, group, f)
+}
+
+func (s *hookedStore) Note(ctx context.Context, group string, n []replay.Note) ([]replay.Noted, error) {
+	if s.note != nil {
+		return s.note(ctx, n)
+	}
+	return s.Store.Note(ctx, group, n)
+}
+
+// hang waits for the end of a call: a store that never answers.
+func hang(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// inHookedBubble is inBubble over a hookedStore.
+func inHookedBubble(t *testing.T, change func(*fixture, *queue.Options), f func(*fixture, *hookedStore)) {
+	t.Helper()
+	store := &hookedStore{}
+	hooked := func(x *fixture, o *queue.Options) {
+		if change != nil {
+			change(x, o)
+		}
+		store.Store = x.store
+		x.store, o.ReplayStore = store, store
+	}
+	inBubble(t, hooked, func(x *fixture) { f(x, store) })
+}
+
+// A store that answers no note holds the good messages of a batch up for a moment only.
+func TestNoteThatHangs(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		s.note = func(ctx context.Context, _ []replay.Note) ([]replay.Noted, error) { return nil, hang(ctx) }
+		x.send(&queue.Message{ID: "good", Body: []byte("a")})
+		x.inject(orders, x.sealed("old", time.Now().Add(-time.Hour), time.Time{}))
+		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{
+			Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: time.Minute,
+		}})
+		begin := time.Now()
+		ds, err := r.Receive(x.Context(), 10)
+		x.must(err)
+		if took := time.Since(begin); len(ds) != 1 || len(x.rejected) != 1 || took > 3*time.Second {
+			x.Fatalf("%d delivered and %d rejected after %s, want one each within 3 s", len(ds), len(x.rejected), took)
+		}
+		x.must(ds[0].Complete(x.Context()))
+	})
+}
+
+// A caller of Complete leaves with its own context, whether it makes the call or waits for
+// that of others.
+func TestCompleteEndsWithItsContext(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		const n = 4
+		for range n {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		all, err := x.receiver(orders, nil).Receive(x.Context(), n)
+		x.must(err)
+		s.finish = func(ctx context.Context, _ []replay.Finish) ([]replay.Finished, error) { return nil, hang(ctx) }
+		var wg sync.WaitGroup
+		for i, d := range all {
+			wg.Go(func() {
+				limit := time.Duration(i+1) * 3 * time.Second
+				ctx, cancel := context.WithTimeout(x.Context(), limit)
+				defer cancel()
+				begin := time.Now()
+				err := d.Complete(ctx)
+				if took := time.Since(begin); err == nil || took > limit {
+					x.Errorf("message %d: %v after %s, want an error after at most %s", i, err, took, limit)
+				}
+			})
+			synctest.Wait() // the first makes the call, the others wait
+		}
+		wg.Wait()
+		s.finish = nil
+		x.wait(settleTimeout) // a call for the others may be under way
+		for _, d := range all {
+			x.must(d.Complete(x.Context()))
+		}
+	})
+}
+
+// settleTimeout is the library's own bound of a call that no caller waits for.
+const settleTimeout = 15 * time.Second
+
+// A caller waits for a store without an answer for a while and not for ever, although its
+// own context has no end.
+func TestCompleteWithoutADeadlineEnds(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		x.send(&queue.Message{Body: []byte("a")})
+		d := x.one(x.receiver(orders, nil))
+		s.finish = func(ctx context.Context, _ []replay.Finish) ([]replay.Finished, error) { return nil, hang(ctx) }
+		s.renew = func(ctx context.Context, _ []replay.Lease) ([]replay.Renewed, error) { return nil, hang(ctx) }
+		if err := d.Renew(context.Background()); !errors.Is(err, queue.ErrReplayStore) {
+			x.Errorf("Renew: %v, want ErrReplayStore", err)
+		}
+		if err := d.Complete(context.Background()); !errors.Is(err, queue.ErrReplayStore) {
+			x.Errorf("Complete: %v, want ErrReplayStore", err)
+		}
+		s.finish = nil
+		if err := d.Complete(context.Background()); err != nil && !errors.Is(err, queue.ErrLockLost) {
+			x.Errorf("Complete once the store answers: %v", err)
+		}
+	})
+}
+
+// A store that panics ends the calls that met it, and no later one.
+func TestCompleteAfterAPanic(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		const n = 3
+		for range n + 1 {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		all, err := x.receiver(orders, nil).Receive(x.Context(), n+1)
+		x.must(err)
+		first := make(chan struct{})
+		s.finish = func(context.Context, []replay.Finish) ([]replay.Finished, error) {
+			<-first
+			panic("a store's mistake")
+		}
+		var wg sync.WaitGroup
+		for i, d := range all[:n] {
+			wg.Go(func() {
+				defer func() {
+					if p := recover(); p != "a store's mistake" {
+						x.Errorf("message %d: the panic %v, want the store's", i, p)
+					}
+				}()
+				_ = d.Complete(x.Context())
+			})
+		}
+		synctest.Wait()
+		close(first)
+		wg.Wait()
+		s.renew = func(context.Context, []replay.Lease) ([]replay.Renewed, error) { panic("a store's mistake") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					x.Error("Renew: no panic")
+				}
+			}()
+			_ = all[0].Renew(x.Context())
+		}()
+		s.finish, s.renew = nil, nil
+		x.must(all[0].Renew(x.Context()))
+		for _, d := range all { // those that met the panic can be completed, too
+			x.must(d.Complete(x.Context()))
+		}
+	})
+}
