@@ -13,8 +13,9 @@ import (
 //
 //	mem://                          in this process: serves one receiver, and is lost at its end
 //	sqlite:///var/lib/app/replay.db a file of this machine, shared by its processes
+//	rediss://user@host:6379/0       Redis, for a fleet; parameters as for redisreplay.Open, no password in the URL
 //
-// Both take the bounds of [replay.Bounds] as parameters, and what is left out has its
+// All take the bounds of [replay.Bounds] as parameters, and what is left out has its
 // default:
 //
 //	records, streams, intervals                      of the whole store
@@ -25,8 +26,9 @@ import (
 //
 // sqlite has another one: synchronous=normal is faster than the default, full,
 // but a power cut can lose records of consumed messages
-// (sqlitereplay.Options.Normal). must_exist=true fails instead of making the file.
-func ReplayStoreSchemes() []string { return []string{"mem", "sqlite"} }
+// (sqlitereplay.Options.Normal). must_exist=true, of sqlite and redis, fails instead of
+// making the store.
+func ReplayStoreSchemes() []string { return []string{"mem", "sqlite", "redis", "rediss"} }
 
 // OpenReplayStore opens the replay store at rawURL. Its error wraps
 // [ErrUnknownScheme] and lists the schemes if the scheme is none of
@@ -56,6 +58,8 @@ func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		return &ReplayStore{Store: m}, nil
 	case "sqlite":
 		return openReplayFile(ctx, rawURL)
+	case "redis", "rediss":
+		return openRedis(ctx, rawURL)
 	}
 	return nil, unknownScheme("replay store", rawURL, ReplayStoreSchemes())
 }

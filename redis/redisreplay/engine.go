@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"io/fs"
 	"iter"
 	"sync"
 	"time"
@@ -27,6 +29,7 @@ type engine struct {
 
 	mu      sync.Mutex // guards what follows, never held across a request
 	closed  bool
+	founds  bool // makes a store that is not there
 	groups  map[string]*group
 	history string             // replication ID of the server that was checked last; empty if none is
 	most    int64              // the most replicas that this history had
@@ -37,7 +40,7 @@ type engine struct {
 }
 
 func newEngine(s *server, o Options, with scripts) *engine {
-	e := &engine{server: s, o: o, limits: o.Bounds.Limits(), scripts: with, groups: make(map[string]*group), sampled: time.Now()}
+	e := &engine{server: s, o: o, limits: o.Bounds.Limits(), scripts: with, founds: !o.MustExist, groups: make(map[string]*group), sampled: time.Now()}
 	e.life, e.stop = context.WithCancel(context.Background())
 	return e
 }
@@ -46,6 +49,12 @@ func newEngine(s *server, o Options, with scripts) *engine {
 func (e *engine) start(ctx context.Context) error {
 	g := &group{e: e, cache: make(map[place]string), senders: make(map[string]replaystate.Counts)}
 	_, err := g.transaction(ctx, false, func(*call) {})
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	e.mu.Lock()
+	e.founds = true
+	e.mu.Unlock()
 	return e.public(err)
 }
 
@@ -168,6 +177,12 @@ func (e *engine) needed(history string) int64 {
 // adopt takes over another memory, which it makes if there is none.
 func (e *engine) adopt(ctx context.Context, r *reply) error {
 	if r.id == [16]byte{} {
+		e.mu.Lock()
+		allowed := e.founds
+		e.mu.Unlock()
+		if !allowed {
+			return fmt.Errorf("there is no store with the prefix %s: %w", e.o.Prefix, fs.ErrNotExist)
+		}
 		c, err := e.server.node(ctx)
 		if err != nil {
 			return err

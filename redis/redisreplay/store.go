@@ -55,6 +55,8 @@ type Options struct {
 	Timeout time.Duration
 	// Fsync is what the server has to do for durability.
 	Fsync Fsync
+	// MustExist makes Open fail with fs.ErrNotExist if there is no store.
+	MustExist bool
 }
 
 // Errors of [Open] and of calls, for errors.Is.
@@ -121,8 +123,8 @@ func (o Options) resolve() (Options, error) {
 //	rediss://user@node1,node2:6379/?cluster=true&password_env=REDIS_PASSWORD
 //
 // The path is the number of the database. Parameters are prefix, replicas (a number,
-// all or none), replica_timeout, timeout and fsync (always, everysec or never) as in
-// [Options], and
+// all or none), replica_timeout, timeout, fsync (always, everysec or never) and
+// must_exist (true or false) as in [Options], and
 //
 //	password_env                     the environment variable that holds the password
 //	sentinel                         the hosts are Sentinels, and this is the primary's name

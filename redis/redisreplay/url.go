@@ -111,6 +111,7 @@ func parseURL(rawURL string, o *Options) (*target, error) {
 		o.Prefix = v
 	}
 	p.replicas(&o.Replicas)
+	o.MustExist = p.choice("must_exist", 0, "false", "true") == 1 || o.MustExist
 	p.duration("replica_timeout", &o.ReplicaTimeout)
 	p.duration("timeout", &o.Timeout)
 	o.Fsync = Fsync(p.choice("fsync", int(o.Fsync), "always", "everysec", "never")) //nolint:gosec // G115: 0 to 2

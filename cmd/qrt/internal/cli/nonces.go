@@ -108,14 +108,18 @@ func (r *noncesReport) show(s *display.Screen) {
 	if r.Shared {
 		kind = "shared"
 	}
-	if !r.Durable {
+	switch {
+	case r.Durable:
+	case r.Shared:
+		kind += ", and a crash can lose what it confirmed last"
+	default:
 		kind += ", forgotten at its end"
 	}
 	s.Printf("%s, %s, %s\n", full, display.Bytes(r.Bytes), kind)
 	s.Note(fmt.Sprintf("Store %s, made %s, change %d.", r.ID, r.Birth.Format(time.RFC3339), r.Change))
 }
 
-// withNonces runs f over the replay store alone. It makes no file.
+// withNonces runs f over the replay store alone. It makes none.
 func (a *app) withNonces(ctx context.Context, f func(replay.Store) error) error {
 	value := a.settings.nonces.value
 	switch {
@@ -124,7 +128,7 @@ func (a *app) withNonces(ctx context.Context, f func(replay.Store) error) error 
 	case strings.HasPrefix(value, "mem:"):
 		return usagef("--nonces is in memory: only the process that has it can look into it")
 	}
-	if u, err := url.Parse(value); err == nil && u.Scheme == "sqlite" {
+	if u, err := url.Parse(value); err == nil && (u.Scheme == "sqlite" || u.Scheme == "redis" || u.Scheme == "rediss") {
 		q := u.Query()
 		q.Set("must_exist", "true")
 		u.RawQuery = q.Encode()

@@ -101,11 +101,15 @@ Keys (--keys):
 Replay stores (--nonces):
 
   sqlite:///var/lib/qrt/nonces.db    a file of its own, out of the queue owner's reach
+  rediss://user@host:6379/0          Redis, for receivers on several machines
   mem://                             this process only, forgotten when it ends
 
   Parameters: the bounds ?records=N ?streams=N ?intervals=N of the store, the same
   with group_ or sender_ in front, ?recent=N, ?keep_stream=360h, ?parked_ttl=360h.
   Of sqlite: ?synchronous=normal  ?must_exist=true
+  Of redis: ?password_env=VARIABLE  ?sentinel=NAME or ?cluster=true with several hosts
+  ?ca=FILE  ?cert=FILE  ?key=FILE  ?server_name=NAME  ?prefix=NAME  ?must_exist=true
+  ?replicas=all  ?replica_timeout=1s  ?timeout=5s  ?fsync=always, everysec or never
 
 No URL holds a secret. Credentials come from where the cloud's own tools find
 them, or from an environment variable that the URL names.`
