@@ -47,7 +47,7 @@ func newEngine(s *server, o Options, with scripts) *engine {
 
 // start checks the server, makes the store unless it is there, and reads its clock.
 func (e *engine) start(ctx context.Context) error {
-	g := &group{e: e, cache: make(map[place]string), senders: make(map[string]replaystate.Counts)}
+	g := newGroup(e, "")
 	_, err := g.transaction(ctx, false, func(*call) {})
 	if errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -86,7 +86,7 @@ func (e *engine) of(name string) *group {
 	defer e.mu.Unlock()
 	g := e.groups[name]
 	if g == nil {
-		g = &group{e: e, group: name, cache: make(map[place]string), senders: make(map[string]replaystate.Counts)}
+		g = newGroup(e, name)
 		e.groups[name] = g
 	}
 	return g
@@ -405,11 +405,11 @@ func (e *engine) Streams(ctx context.Context, group string) iter.Seq2[replaystat
 }
 
 // What is held takes about so many bytes of the server's memory. Measured with Redis
-// 7.0; see docs/replay-stores/redis.md.
+// 7.0: docs/replay-stores/redis.md.
 const (
-	recordBytes   = 90
-	recentBytes   = 30
-	streamBytes   = 420
+	recordBytes   = 580 // a page for each, as parked ones have; 90 in a page with others
+	recentBytes   = 30  // in a page with others
+	streamBytes   = 240
 	intervalBytes = 8
 	storeBytes    = 2000
 )
@@ -428,7 +428,7 @@ func (e *engine) Stats(ctx context.Context) (s replaystate.Stats, err error) {
 			return s, err
 		}
 	}
-	g := &group{e: e, cache: make(map[place]string), senders: make(map[string]replaystate.Counts)}
+	g := newGroup(e, "")
 	ctx, cancel := context.WithTimeout(ctx, e.o.Timeout)
 	defer cancel()
 	if e.life.Err() != nil {

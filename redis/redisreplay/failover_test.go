@@ -93,7 +93,7 @@ func TestPromoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer front.Close()
-	s := open(t, "redis://"+front.Address()+"/", redisreplay.Options{Fsync: redisreplay.FsyncNever})
+	s := open(t, "redis://"+front.Address()+"/", patient)
 	var all []replay.Request
 	var last replay.Stamp
 	for n := range uint64(20) {
@@ -126,7 +126,7 @@ func TestPromotedWithoutWait(t *testing.T) {
 	}
 	defer link.Close()
 	replica := redispeer.New(t, map[string]string{"replicaof": "127.0.0.1 " + strconv.Itoa(link.Port())})
-	if err := replica.Await("replication", "master_link_status:up"); err != nil {
+	if err := errors.Join(replica.Await("replication", "master_link_status:up"), primary.Await("replication", "state=online")); err != nil {
 		t.Fatal(err)
 	}
 	front, err := redispeer.NewProxy(primary.Address())
@@ -165,16 +165,17 @@ func TestFewReplicas(t *testing.T) {
 	}
 	defer link.Close()
 	replica := redispeer.New(t, map[string]string{"replicaof": "127.0.0.1 " + strconv.Itoa(link.Port()), "repl-timeout": "2"})
-	if err := replica.Await("replication", "master_link_status:up"); err != nil {
+	if err := errors.Join(replica.Await("replication", "master_link_status:up"), primary.Await("replication", "state=online")); err != nil {
 		t.Fatal(err)
 	}
 	o := redisreplay.Options{Fsync: redisreplay.FsyncNever, ReplicaTimeout: 100 * time.Millisecond}
-	s := open(t, primary.URL(), o)
-	handle(t, s, message(1, 1))
+	sure := open(t, primary.URL(), patient)
+	handle(t, sure, message(1, 1))
 	claimed := message(1, 2)
-	if _, err := begin(s, claimed); err != nil {
+	if _, err := begin(sure, claimed); err != nil {
 		t.Fatal(err)
 	}
+	s := open(t, primary.URL(), o)
 	link.Cut()
 	refused := func(when string) {
 		t.Helper()
@@ -215,7 +216,7 @@ func TestFewReplicas(t *testing.T) {
 	}
 	eventually(t, func() error { return s.Probe(t.Context(), group) })
 	// The same call again is answered as the first should have been.
-	if _, err := consume(s, claimed); err != nil {
+	if _, err := consume(sure, claimed); err != nil {
 		t.Errorf("Finish again: %v", err)
 	}
 }

@@ -27,8 +27,16 @@ type group struct {
 	senders map[string]replaystate.Counts
 	store   [16]byte // the memory that all of this is about
 	due     int64    // when the first page is due, by the server's clock
+	spread  int64    // by how much later this process looks at it
 	swept   int64
 	cursor  uint64 // among the senders, of the next one whose old streams are looked at
+}
+
+func newGroup(e *engine, name string) *group {
+	return &group{
+		e: e, group: name, cache: make(map[place]string), senders: make(map[string]replaystate.Counts),
+		spread: mrand.Int64N(sweepSpread), //nolint:gosec // G404: spreads work, no secret
+	}
 }
 
 // task is a call that waits for its turn.

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/queue-runtime/queue/redis/redisreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
@@ -35,7 +34,7 @@ func calls(t testing.TB, s *redispeer.Server, command string) int {
 func TestRequests(t *testing.T) {
 	primary := redispeer.New(t, nil)
 	redispeer.Replica(t, primary, nil)
-	s := open(t, primary.URL(), redisreplay.Options{Fsync: redisreplay.FsyncNever})
+	s := open(t, primary.URL(), patient)
 	handle(t, s, messages(1, 1, 32)...)
 	const rounds = 20
 	count := func(do func(r []replay.Request)) (scripts, waits int) {
@@ -85,7 +84,7 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	// Another process that knows nothing asks once more.
-	other := open(t, primary.URL(), redisreplay.Options{Fsync: redisreplay.FsyncNever})
+	other := open(t, primary.URL(), patient)
 	before := calls(t, primary, "evalsha")
 	handle(t, other, messages(1, 33+32*rounds, 32)...)
 	if n := calls(t, primary, "evalsha") - before; n != 3 {

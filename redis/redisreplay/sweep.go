@@ -13,11 +13,13 @@ import (
 
 const (
 	// sweepPause and sweepTime, in milliseconds: a group is swept when a page is due, but
-	// not more often than sweepPause, and every sweepTime in any case.
-	sweepPause = 1000
-	sweepTime  = 60_000
-	// sweepSteps bounds the steps of a sweep.
-	sweepSteps = 64
+	// not more often than sweepPause, and every sweepTime in any case. Pages are due on
+	// whole minutes, so processes wait for up to sweepSpread more, each for another time.
+	sweepPause  = 1000
+	sweepTime   = 60_000
+	sweepSpread = 10_000
+	// sweepSteps bounds the steps of a sweep, because the calls of the group wait.
+	sweepSteps = 8
 	// pageSteps and streamSteps are how many pages and streams a sweep looks at.
 	pageSteps   = 64
 	streamSteps = 64
@@ -35,7 +37,7 @@ func (g *group) sweepIfDue() {
 	}
 	crowded := g.crowded()
 	since := now - g.swept
-	due := g.due > 0 && g.due <= now && since >= sweepPause
+	due := g.due > 0 && g.due+g.spread <= now && since >= sweepPause
 	if g.e.life.Err() != nil || !crowded && !due && since < sweepTime && since >= 0 {
 		return
 	}

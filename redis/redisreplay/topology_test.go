@@ -132,7 +132,7 @@ func TestSentinel(t *testing.T) {
 			return nil
 		})
 	}
-	s := open(t, "redis://"+strings.Join(hosts, ",")+"/?sentinel=mymaster&fsync=never", redisreplay.Options{})
+	s := open(t, "redis://"+strings.Join(hosts, ",")+"/?sentinel=mymaster&fsync=never", patient)
 	var all []replay.Request
 	var last replay.Stamp
 	for n := range uint64(10) {
