@@ -89,6 +89,42 @@ func TestCheckedAgain(t *testing.T) {
 	known(t, s, message(1, 1))
 }
 
+// TestPromotedIsChecked: a promoted replica is checked before anything is written to it,
+// also one that has the script.
+func TestPromotedIsChecked(t *testing.T) {
+	primary := redispeer.New(t, nil)
+	replica := redispeer.Replica(t, primary, map[string]string{"maxmemory-policy": "allkeys-lru"})
+	if _, err := send(t, replica, "SCRIPT", "LOAD", redisreplay.Script()); err != nil {
+		t.Fatal(err)
+	}
+	front, err := redispeer.NewProxy(primary.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer front.Close()
+	s := open(t, "redis://"+front.Address()+"/", patient)
+	handle(t, s, message(1, 1))
+	if err := primary.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, replica, "+OK", "REPLICAOF", "NO", "ONE")
+	front.Redirect(replica.Address())
+	before := calls(t, replica, "hset")
+	eventually(t, func() error {
+		_, err := begin(s, message(1, 2))
+		if err == nil {
+			t.Fatal("a claim was granted")
+		}
+		if !errors.Is(err, redisreplay.ErrEviction) {
+			return err
+		}
+		return nil
+	})
+	if n := calls(t, replica, "hset") - before; n != 0 {
+		t.Errorf("%d writes before the check", n)
+	}
+}
+
 // TestFullServer: a server at its memory bound writes nothing, so no claim is granted.
 func TestFullServer(t *testing.T) {
 	server := redispeer.New(t, map[string]string{"maxmemory": "100mb"})

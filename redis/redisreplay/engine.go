@@ -31,6 +31,7 @@ type engine struct {
 	closed  bool
 	founds  bool // makes a store that is not there
 	groups  map[string]*group
+	script  string             // name of the transaction at the server
 	history string             // replication ID of the server that was checked last; empty if none is
 	most    int64              // the most replicas that this history had
 	stamp   replaystate.Stamp  // the change number is the last one that was confirmed
@@ -143,6 +144,9 @@ func (e *engine) checked(ctx context.Context) (string, error) {
 	if e.server.moved(ctx, err) {
 		history, err = e.server.check(ctx, e.o.Fsync)
 	}
+	if err == nil {
+		err = e.introduce(ctx)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -220,7 +224,7 @@ func (e *engine) renew(ctx context.Context, lost replaystate.Stamp) error {
 // settle waits until so many replicas have all that was written, with one more write,
 // because WAIT is about the writes of its connection.
 func (e *engine) settle(ctx context.Context, history string, replicas int64) error {
-	r := &request{write: true, keys: []string{e.server.key, "{" + e.o.Prefix + "}:none", "{" + e.o.Prefix + "}:none", "{" + e.o.Prefix + "}:none"}, counts: []string{"R"}}
+	r := e.blank(true)
 	got, err := e.transact(ctx, r, r.arguments(e.stamped(), history, e.serverTime(), 1<<40, ""), replicas)
 	switch {
 	case err != nil:
@@ -381,6 +385,10 @@ func (e *engine) Streams(ctx context.Context, group string) iter.Seq2[replaystat
 			var entries []replaystate.Entry
 			from := cursor
 			_, err := g.run(&task{ctx: ctx, alone: func(ctx context.Context) (err error) {
+				// That it is the server and the memory of before.
+				if _, err := g.transaction(ctx, false, func(*call) {}); err != nil {
+					return err
+				}
 				entries, cursor, err = g.accounts(ctx, from)
 				return err
 			}})

@@ -25,8 +25,11 @@ func OpenWithClock(ctx context.Context, rawURL string, o Options, hooks ...redis
 		}
 		return strings.Replace(source, own, "{ math.floor(redis.call('GET', '"+clockKey+"') / 1000), redis.call('GET', '"+clockKey+"') % 1000 * 1000 }", 1)
 	}
-	return open(ctx, t, o, newScripts(clocked(transactionScript), clocked(foundScript), clocked(renewScript)))
+	return open(ctx, t, o, scripts{clocked(transactionScript), clocked(foundScript), clocked(renewScript)})
 }
+
+// Script is the script of a transaction.
+func Script() string { return transactionScript }
 
 // SweepNow folds pages and drops old streams of a group.
 func (s *Store) SweepNow(ctx context.Context, group string) error {

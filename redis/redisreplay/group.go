@@ -241,6 +241,10 @@ func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, er
 	if err != nil {
 		return nil, err
 	}
+	if r.now == 0 {
+		e.distrust(history)
+		return r, nil
+	}
 	e.answered(r, history)
 	g.due = r.due
 	g.takeCounts(l, r)
@@ -320,9 +324,6 @@ const (
 
 // remember takes a value in; "" means that there is none.
 func (g *group) remember(p place, value string) {
-	if p.kind == noPages {
-		return
-	}
 	g.bytes += len(value) - len(g.cache[p])
 	if value == "" {
 		delete(g.cache, p)

@@ -2,9 +2,7 @@ package redisreplay
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // G505: Redis names scripts by it
 	_ "embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -38,12 +36,7 @@ end
 return redis.call('HGET', KEYS[1], 'id')`
 
 // scripts are what the server runs.
-type scripts struct{ transaction, found, renew, sha string }
-
-func newScripts(transaction, found, renew string) scripts {
-	sum := sha1.Sum([]byte(transaction)) //nolint:gosec // G401: Redis names scripts by it
-	return scripts{transaction, found, renew, hex.EncodeToString(sum[:])}
-}
+type scripts struct{ transaction, found, renew string }
 
 // The first keys of a transaction.
 const (
@@ -51,7 +44,6 @@ const (
 	countKey
 	dueKey
 	headsKey
-	fixedKeys = headsKey
 )
 
 // How a transaction ends.
@@ -239,12 +231,14 @@ func (e *engine) attempt(ctx context.Context, r *request, arguments []any, repli
 	if err != nil {
 		return nil, err
 	}
-	run := func(p redis.Pipeliner) *redis.Cmd { return p.EvalSha(ctx, e.scripts.sha, r.keys, arguments...) }
-	answer, waited, err := pipeline(ctx, c, run, int(replicas), e.o)
+	e.mu.Lock()
+	name := e.script
+	e.mu.Unlock()
+	p := c.Pipeline()
+	run := p.EvalSha(ctx, name, r.keys, arguments...)
+	answer, waited, err := pipeline(ctx, p, run, int(replicas), e.o)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		// A new server. EVAL keeps the script there.
-		run = func(p redis.Pipeliner) *redis.Cmd { return p.Eval(ctx, e.scripts.transaction, r.keys, arguments...) }
-		answer, waited, err = pipeline(ctx, c, run, int(replicas), e.o)
+		return &reply{status: statusServer}, nil // it has not been introduced
 	}
 	if err != nil {
 		return nil, err
@@ -257,25 +251,44 @@ func (e *engine) attempt(ctx context.Context, r *request, arguments []any, repli
 	return out, nil
 }
 
+// introduce has the server keep the script. It tells the name that it has there, so that
+// SHA-1 is not computed here, where FIPS 140-3 may forbid it.
+func (e *engine) introduce(ctx context.Context) error {
+	c, err := e.server.node(ctx)
+	if err != nil {
+		return err
+	}
+	name, err := c.ScriptLoad(ctx, e.scripts.transaction).Result()
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.script = name
+	return nil
+}
+
+// blank returns a request that reads and writes nothing.
+func (e *engine) blank(write bool) *request {
+	none := "{" + e.o.Prefix + "}:none"
+	return &request{write: write, keys: []string{e.server.key, none, none, none}, counts: []string{"R"}}
+}
+
 // pipeline sends a script and WAIT, if it has to wait for anything.
-func pipeline(ctx context.Context, c *redis.Client, run func(redis.Pipeliner) *redis.Cmd, replicas int, o Options) (answer any, waited int64, err error) {
-	p := c.Pipeline()
-	cmd := run(p)
+func pipeline(ctx context.Context, p redis.Pipeliner, script *redis.Cmd, replicas int, o Options) (answer any, waited int64, err error) {
 	var wait *redis.Cmd
 	if replicas > 0 {
 		wait = p.Do(ctx, "WAIT", replicas, o.ReplicaTimeout.Milliseconds())
 	}
 	_, err = p.Exec(ctx)
-	if cmd.Err() != nil {
-		return nil, 0, cmd.Err()
+	if script.Err() != nil {
+		return nil, 0, script.Err()
+	}
+	if wait != nil && err == nil {
+		waited, err = wait.Int64()
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("wait for replicas: %w", err)
 	}
-	if wait != nil {
-		if waited, err = wait.Int64(); err != nil {
-			return nil, 0, fmt.Errorf("wait for replicas: %w", err)
-		}
-	}
-	return cmd.Val(), waited, nil
+	return script.Val(), waited, nil
 }

@@ -145,7 +145,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, t, options, newScripts(transactionScript, foundScript, renewScript))
+	return open(ctx, t, options, scripts{transactionScript, foundScript, renewScript})
 }
 
 func open(ctx context.Context, t *target, options Options, with scripts) (*Store, error) {

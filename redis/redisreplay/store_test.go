@@ -74,7 +74,7 @@ func closing(t testing.TB, s *redisreplay.Store) *redisreplay.Store {
 
 // patient waits for replicas for as long as a machine under load may take, and does not
 // ask what a crash loses.
-var patient = redisreplay.Options{Fsync: redisreplay.FsyncNever, ReplicaTimeout: 20 * time.Second, Timeout: 40 * time.Second}
+var patient = redisreplay.Options{Fsync: redisreplay.FsyncNever, ReplicaTimeout: 5 * time.Second, Timeout: 20 * time.Second}
 
 // open opens a store.
 func open(t testing.TB, rawURL string, o redisreplay.Options) *redisreplay.Store {

@@ -55,15 +55,17 @@ if status == 'done' and #stale > 0 then
 	status = 'stale'
 end
 
-local function counts()
-	local fields = {}
-	for i = position + 2, position + 1 + tonumber(ARGV[position + 1]) do
-		fields[#fields + 1] = ARGV[i]
-	end
-	return redis.call('HMGET', KEYS[2], unpack(fields))
+local counted = {}
+local fields = {}
+for i = 1, number() do
+	fields[#fields + 1] = take()
 end
-local counted = counts()
-position = position + 1 + tonumber(ARGV[position + 1])
+for i = 1, #fields, 1000 do -- unpack takes some thousands
+	local part = redis.call('HMGET', KEYS[2], unpack(fields, i, math.min(i + 999, #fields)))
+	for j = 1, #part do
+		counted[#counted + 1] = part[j] or ''
+	end
+end
 
 -- Changes of counts: where, field, by how much, and the bound, if there is one.
 local changes = {}
