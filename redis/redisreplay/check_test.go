@@ -104,6 +104,17 @@ func TestPromotedIsChecked(t *testing.T) {
 	defer front.Close()
 	s := open(t, "redis://"+front.Address()+"/", patient)
 	handle(t, s, message(1, 1))
+	front.Redirect(replica.Address())
+	eventually(t, func() error {
+		_, err := s.Look(t.Context(), group, []replay.Query{{ID: message(1, 1).ID}})
+		if err == nil {
+			t.Fatal("a replica was asked")
+		}
+		if !errors.Is(err, redisreplay.ErrReplica) {
+			return err
+		}
+		return nil
+	})
 	if err := primary.Kill(); err != nil {
 		t.Fatal(err)
 	}

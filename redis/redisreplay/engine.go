@@ -234,7 +234,6 @@ func (e *engine) settle(ctx context.Context, history string, replicas int64) err
 	case got.waited < replicas:
 		return replicasError(got.waited, replicas)
 	}
-	e.confirmed(got)
 	return nil
 }
 

@@ -221,6 +221,23 @@ func TestFewReplicas(t *testing.T) {
 	}
 }
 
+// TestReplicaJoins: a replica that joined since the last call has to confirm the next one.
+func TestReplicaJoins(t *testing.T) {
+	primary := redispeer.New(t, nil)
+	s := open(t, primary.URL(), patient)
+	handle(t, s, message(1, 1))
+	redispeer.Replica(t, primary, nil)
+	if n := calls(t, primary, "wait"); n != 0 {
+		t.Fatalf("%d waits without a replica", n)
+	}
+	if _, err := begin(s, message(1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if n := calls(t, primary, "wait"); n != 1 {
+		t.Errorf("%d waits, want 1 for the replica that joined", n)
+	}
+}
+
 // caughtUp returns nil when a replica has what its primary has.
 func caughtUp(t testing.TB, primary, replica *redispeer.Server) error {
 	p, r := offset(t, primary, "master_repl_offset:"), offset(t, replica, "slave_repl_offset:")

@@ -274,7 +274,9 @@ func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, er
 	}
 	if need := e.needed(history); need > replicas {
 		// The server has more replicas than before.
-		return r, e.settle(ctx, history, need)
+		if err := e.settle(ctx, history, need); err != nil {
+			return r, err
+		}
 	}
 	e.confirmed(r)
 	return r, nil

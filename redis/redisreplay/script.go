@@ -236,18 +236,26 @@ func (e *engine) attempt(ctx context.Context, r *request, arguments []any, repli
 	e.mu.Unlock()
 	p := c.Pipeline()
 	run := p.EvalSha(ctx, name, r.keys, arguments...)
-	answer, waited, err := pipeline(ctx, p, run, int(replicas), e.o)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+	var wait *redis.Cmd
+	if replicas > 0 {
+		wait = p.Do(ctx, "WAIT", replicas, e.o.ReplicaTimeout.Milliseconds())
+	}
+	_, _ = p.Exec(ctx) // each command has its own error
+	if redis.HasErrorPrefix(run.Err(), "NOSCRIPT") {
 		return &reply{status: statusServer}, nil // it has not been introduced
 	}
+	if run.Err() != nil {
+		return nil, run.Err()
+	}
+	out, err := parseReply(run.Val(), len(r.read), len(r.counts))
 	if err != nil {
 		return nil, err
 	}
-	out, err := parseReply(answer, len(r.read), len(r.counts))
-	if err != nil {
-		return nil, err
+	if wait != nil && out.status == statusDone {
+		if out.waited, err = wait.Int64(); err != nil {
+			return nil, fmt.Errorf("wait for replicas: %w", err)
+		}
 	}
-	out.waited = waited
 	return out, nil
 }
 
@@ -272,23 +280,4 @@ func (e *engine) introduce(ctx context.Context) error {
 func (e *engine) blank(write bool) *request {
 	none := "{" + e.o.Prefix + "}:none"
 	return &request{write: write, keys: []string{e.server.key, none, none, none}, counts: []string{"R"}}
-}
-
-// pipeline sends a script and WAIT, if it has to wait for anything.
-func pipeline(ctx context.Context, p redis.Pipeliner, script *redis.Cmd, replicas int, o Options) (answer any, waited int64, err error) {
-	var wait *redis.Cmd
-	if replicas > 0 {
-		wait = p.Do(ctx, "WAIT", replicas, o.ReplicaTimeout.Milliseconds())
-	}
-	_, err = p.Exec(ctx)
-	if script.Err() != nil {
-		return nil, 0, script.Err()
-	}
-	if wait != nil && err == nil {
-		waited, err = wait.Int64()
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("wait for replicas: %w", err)
-	}
-	return script.Val(), waited, nil
 }

@@ -86,6 +86,9 @@ func TestSharedBounds(t *testing.T) {
 	} {
 		o := redisreplay.Options{Prefix: prefix(), Fsync: redisreplay.FsyncNever, Bounds: b}
 		stores := []*redisreplay.Store{open(t, server.URL(), o), open(t, server.URL(), o), open(t, server.URL(), o)}
+		for i, s := range stores {
+			handle(t, s, message(200+byte(i), 1)) // later calls change nothing of the group
+		}
 		var granted []replay.Request
 		for n := range uint64(60) {
 			// A few at once, each time through another process.
