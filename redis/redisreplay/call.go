@@ -38,7 +38,7 @@ const stateField = "=state"
 
 // streamField names a stream in a hash or a sorted set.
 func streamField(k replaystate.Key) string {
-	return string(rune(len(k.Sender))) + k.Sender + string(k.Stream[:])
+	return string([]byte{byte(len(k.Sender))}) + k.Sender + string(k.Stream[:]) //nolint:gosec // G115: at most replay.MaxSender
 }
 
 // pageField names a page in the sorted set of those that are due.

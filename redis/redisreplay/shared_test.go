@@ -167,10 +167,12 @@ func TestLargestBatch(t *testing.T) {
 	}
 	before, start := calls(t, server, "evalsha"), time.Now()
 	handle(t, s, r...)
-	if n := calls(t, server, "evalsha") - before; n != 2 {
+	took := time.Since(start)
+	// A call that takes a second to prepare has to estimate the server's clock again.
+	if n := calls(t, server, "evalsha") - before; n != 2 && took < time.Second || n > 8 {
 		t.Errorf("%d requests, want 2", n)
 	}
-	t.Logf("Begin and Finish took %v", time.Since(start))
+	t.Logf("Begin and Finish took %v", took)
 	if n, err := s.Stats(t.Context()); err != nil || n.Streams != replay.MaxBatch || n.Recent != replay.MaxBatch || n.Records != 0 {
 		t.Errorf("%+v, %v", n, err)
 	}

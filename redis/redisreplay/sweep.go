@@ -75,7 +75,7 @@ func (g *group) foldDue(ctx context.Context, crowded bool) (int, error) {
 	if crowded {
 		until, limit = "+inf", crowdSteps
 	}
-	names, err := c.ZRangeByScore(ctx, g.name("due"), &redis.ZRangeBy{Min: "-inf", Max: until, Count: limit}).Result()
+	names, err := c.ZRangeArgs(ctx, redis.ZRangeArgs{Key: g.name("due"), Start: "-inf", Stop: until, ByScore: true, Count: limit}).Result()
 	if err != nil || len(names) == 0 {
 		return 0, err
 	}
@@ -179,8 +179,8 @@ func (g *group) dropOld(ctx context.Context, senders []string) (dropped bool, er
 	p := c.Pipeline()
 	var found []*redis.StringSliceCmd
 	for s, t := range before {
-		found = append(found, p.ZRangeByScore(ctx, g.oldKey(s), &redis.ZRangeBy{
-			Min: "-inf", Max: "(" + strconv.FormatInt(t, 10), Count: max(1, int64(streamSteps/len(senders))),
+		found = append(found, p.ZRangeArgs(ctx, redis.ZRangeArgs{
+			Key: g.oldKey(s), Start: "-inf", Stop: "(" + strconv.FormatInt(t, 10), ByScore: true, Count: max(1, int64(streamSteps/len(senders))),
 		}))
 	}
 	if _, err := p.Exec(ctx); err != nil {

@@ -23,7 +23,7 @@ import (
 )
 
 // ErrNotInstalled is wrapped by the error of [Start] if redis-server is missing.
-var ErrNotInstalled = errors.New("Redis is not installed")
+var ErrNotInstalled = errors.New("redis-server is not installed")
 
 const (
 	// startTimeout bounds the start of a server, which takes some milliseconds; a machine
@@ -132,7 +132,7 @@ func (s *Server) Restart() error {
 		return err
 	}
 	// The shell ends the server when its own input ends.
-	const script = `exec 3<&0; "$@" </dev/null & server=$!; (cat >/dev/null; kill -9 $server 2>/dev/null) <&3 & echo "pid $server"; wait $server`
+	const script = `exec 3<&0 2>&1; "$@" </dev/null & server=$!; (cat; kill -9 $server) <&3 >/dev/null 2>&1 & wait $server`
 	command := exec.Command("sh", append([]string{"-c", script, "sh", "redis-server"}, arguments...)...) //nolint:gosec,noctx // G204: a test's own server, which Kill and Close end
 	command.Dir = s.folder
 	input, err := command.StdinPipe()
