@@ -7,6 +7,8 @@
 #              drawn at random (SEED=1 repeats a draw), and says which no test notices
 # make example the programs of examples/ at work, attacked, and measured
 # make bench   every benchmark COUNT times (6), summed up by benchstat
+# make bench-report   writes docs/performance.md: what this library costs beside its peers
+# make bench-check    holds some of those ratios against recorded bounds
 # make vuln    govulncheck, module by module; needs the vulnerability database
 # make licenses       the licences of what the command is made of
 #
@@ -57,7 +59,7 @@ CYCLONEDX   := $(TOOLS)/cyclonedx-gomod-v1.10.0
 SYSTEMS := windows/amd64 darwin/arm64 linux/arm64
 
 .PHONY: all check fmt vet staticcheck lint actionlint tidy build cross test peers race cover fips
-.PHONY: soak fuzz mutate arm64 example bench vuln licenses release release-check archives tools clean
+.PHONY: soak fuzz mutate arm64 example bench bench-report bench-check vuln licenses release release-check archives tools clean
 all: check test
 
 check: fmt vet staticcheck lint actionlint tidy build cross
@@ -147,7 +149,7 @@ fips:
 # the race detector.
 soak: export QRT_SOAK = 1
 soak: TESTFLAGS += -timeout=6h
-soak: fips fuzz mutate arm64 release-check race
+soak: fips fuzz mutate arm64 release-check bench-check race
 
 # The command built for arm64, emulated.
 arm64: peers
@@ -180,6 +182,17 @@ bench: $(BENCHSTAT)
 	@mkdir -p .tools
 	$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) work | tee .tools/bench.txt
 	$(BENCHSTAT) .tools/bench.txt
+
+# Some minutes; the machine should do nothing else meanwhile.
+bench-report:
+	@echo "# docs/performance.md"
+	cd tests/bench && $(GO) run . -report ../../docs/performance.md
+
+# Not part of make check: figures of a machine that does other work at the same time are
+# measured again, which takes longer than a check may.
+bench-check:
+	@echo "# ratios beside peers"
+	cd tests/bench && $(GO) run . -check
 
 vuln: $(GOVULNCHECK)
 	@for module in $(MODULES); do

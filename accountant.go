@@ -38,6 +38,9 @@ type accountant struct {
 	// Of the look that runs.
 	failed      bool                         // the last look failed
 	implausible map[accounting.StreamID]bool // that were reported
+	// unanswered was entered into the store by a call without an answer, perhaps: then no
+	// receiver has reported it. Nil if there is none.
+	unanswered *accounting.Report
 }
 
 // account joins r to the accountant of its group.
@@ -153,6 +156,7 @@ func (a *accountant) run(ctx context.Context, r *Receiver, done chan<- struct{})
 // look makes the account of now, reports what became due, and returns when the next is.
 func (a *accountant) look(ctx context.Context, r *Receiver) (next time.Time, err error) {
 	var sum accounting.Account
+	var entered []replay.Range // of unanswered
 	if !r.options.NoAccounting {
 		now := time.Now()
 		limits := accounting.LimitsOf(r.options.MissingAfter, r.cfg.MaxMessageAge, r.cfg.MaxClockSkew)
@@ -161,6 +165,9 @@ func (a *accountant) look(ctx context.Context, r *Receiver) (next time.Time, err
 				return time.Time{}, fmt.Errorf("%w: %w", ErrReplayStore, err)
 			}
 			sum.Add(&s, now, limits)
+			if a.unanswered != nil {
+				entered = append(entered, a.unanswered.Entered(&s)...)
+			}
 		}
 	}
 	stats, err := a.store.Stats(ctx)
@@ -168,6 +175,10 @@ func (a *accountant) look(ctx context.Context, r *Receiver) (next time.Time, err
 		return time.Time{}, fmt.Errorf("%w: %w", ErrReplayStore, err)
 	}
 	_ = a.watch.see(stats.Stamp) // it reports a loss, which stops receiving and not this
+	if a.unanswered != nil {
+		a.tell(ctx, r, a.unanswered, entered, stats.Shared) // twice rather than never
+		a.unanswered = nil
+	}
 	for i := range sum.Reports {
 		if err := a.report(ctx, r, &sum.Reports[i], stats.Shared); err != nil {
 			return time.Time{}, err
@@ -186,16 +197,27 @@ func (a *accountant) report(ctx context.Context, r *Receiver, due *accounting.Re
 		err = errors.New("it returned another number of results")
 	}
 	if err != nil {
+		a.unanswered = due
 		return fmt.Errorf("%w: %w", ErrReplayStore, err)
 	}
-	fresh, n := due.Ranges[:0], uint64(0)
+	fresh := due.Ranges[:0]
 	for i, v := range due.Ranges {
 		if noted[i].Err == nil && noted[i].Fresh > 0 {
-			fresh, n = append(fresh, v), n+v.Last-v.First+1
+			fresh = append(fresh, v)
 		}
 	}
+	a.tell(ctx, r, due, fresh, shared)
+	return nil
+}
+
+// tell reports a part of what became due.
+func (a *accountant) tell(ctx context.Context, r *Receiver, due *accounting.Report, fresh []replay.Range, shared bool) {
 	if len(fresh) == 0 {
-		return nil
+		return
+	}
+	n := uint64(0)
+	for _, v := range fresh {
+		n += v.Last - v.First + 1
 	}
 	attrs := []slog.Attr{
 		slog.String("queue", r.queue), slog.String("sender", due.Sender), slog.String("stream", fmt.Sprintf("%x", due.Stream)),
@@ -207,11 +229,10 @@ func (a *accountant) report(ctx context.Context, r *Receiver, due *accounting.Re
 	if due.Kind == replay.NoteMissing {
 		r.obs.Missing(ctx, r.obs.Source, observe.Missing{Sender: due.Sender, Stream: due.Stream, Ranges: fresh})
 		r.log.LogAttrs(ctx, slog.LevelError, "Messages are MISSING: the broker confirmed them and did not deliver them", attrs...)
-		return nil
+		return
 	}
 	r.obs.Late(ctx, r.obs.Source, observe.Late{Sender: due.Sender, Stream: due.Stream, Ranges: fresh})
 	r.log.LogAttrs(ctx, slog.LevelWarn, "Messages are late: their sender knows that the broker has them", attrs...)
-	return nil
 }
 
 // maxLoggedRanges bounds the ranges in a log line; the Observer gets all of them.

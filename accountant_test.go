@@ -515,3 +515,40 @@ func TestPurgeWithoutAnswer(t *testing.T) {
 		x.must(d.Close(x.Context()))
 	})
 }
+
+// A report whose note the store entered without an answer is made by the next look, once: no
+// other receiver makes it, because for each of them the note says nothing new.
+func TestReportWhoseNoteHasNoAnswer(t *testing.T) {
+	for _, entered := range []bool{true, false} {
+		a := &accounts{}
+		inHookedBubble(t, accounted(a), func(x *fixture, store *hookedStore) {
+			o := &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter}
+			r := x.receiver(orders, o)
+			x.wait(time.Minute)
+			s := x.senderNamed("s1", x.broker.Connect())
+			for i := range 6 {
+				_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
+				x.must(err)
+			}
+			begin := time.Now()
+			x.drop("m1", "m2", "m4")
+			lost := map[replay.NoteKind]int{}
+			store.note = func(ctx context.Context, n []replay.Note) ([]replay.Noted, error) {
+				kind := n[0].Kind
+				if lost[kind]++; lost[kind] > 1 {
+					return store.Store.Note(ctx, orders, n)
+				}
+				if entered {
+					_, err := store.Store.Note(ctx, orders, n)
+					x.must(err)
+				}
+				return nil, errors.New("reset")
+			}
+			x.poll(r, testMissing+time.Hour)
+			a.wait()
+			want := []span{{"s1", 2, 3}, {"s1", 5, 5}}
+			checkReports(t, fmt.Sprintf("late, entered %t", entered), a.late, want, begin.Add(testMissingAfter+20*time.Minute))
+			checkReports(t, fmt.Sprintf("missing, entered %t", entered), a.missing, want, begin.Add(testMissing+20*time.Minute))
+		})
+	}
+}

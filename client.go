@@ -35,7 +35,9 @@ type Options struct {
 
 	// ReplayStore remembers which messages were handled. Crypto.TrackReplays requires
 	// it. It must lie outside the broker's reach, and all receivers of a group must
-	// share it. The Client does not close it.
+	// share it. A store in the broker's own database is refused unless it was opened
+	// with an option that says that its operators are trusted. The Client does not
+	// close it.
 	ReplayStore replay.Store
 
 	// OnStoreLoss says what receivers do if the replay store lost its memory. Zero is
@@ -104,6 +106,9 @@ func New(p driver.Broker, o *Options) (*Client, error) {
 	}
 	if err == nil && !cfg.TrackReplays && c.options.ReplayStore != nil {
 		err = invalidOption("Options.ReplayStore is set and Crypto.TrackReplays is not: no replay would be noticed; set TrackReplays, or leave the store out")
+	}
+	if err == nil && cfg.TrackReplays {
+		err = c.checkDatabase()
 	}
 	if err == nil && cfg.Enabled && c.options.Keys == nil && c.options.KeysFor == nil && c.options.CryptoProvider == nil {
 		err = invalidOption("Crypto.Enabled is set and there are no keys: set Options.Keys or KeysFor")

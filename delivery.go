@@ -382,6 +382,9 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	}
 	if settled = err == nil; settled {
 		d.r.noteSettled(d.raw.BrokerID, s.Kind)
+		if d.session != nil {
+			d.session.drop(d)
+		}
 	}
 	end(observe.Result{Err: err, Count: 1})
 	return wrap(op, d.Queue, err)

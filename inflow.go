@@ -118,7 +118,7 @@ func (r *Receiver) peekOpens(ctx context.Context) (keys.ID, intake.Answer) {
 		}
 		for _, raw := range page {
 			opened, f := p.opener.Open(ctx, raw)
-			if f == nil && opened.Envelope != nil {
+			if f == nil && opened.Sealed {
 				id := opened.KeyID()
 				r.client.known.note(r.queue, id, r.valueOf(id))
 				return id, intake.Back

@@ -343,7 +343,7 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 	now := time.Now()
 	j := r.freshness.Judge(times, now)
 	if r.store != nil {
-		r.identify(t, opened.Envelope, times, j.FreshUntil, now)
+		r.identify(t, &opened.Envelope, times, j.FreshUntil, now)
 	}
 	switch j.Reason {
 	case driver.ReasonMessageFromFuture:
@@ -367,7 +367,7 @@ func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery
 		return opened, f
 	}
 	d.Body, d.Attributes, d.Unauthenticated = opened.Body, opened.Attributes, opened.Added
-	if opened.Envelope != nil {
+	if opened.Sealed {
 		d.Encrypted, d.Origin, d.Sender = true, opened.Envelope.Origin, opened.Envelope.Sender
 		d.EncryptedAt, d.NotBefore, d.TTL = opened.EncryptedAt(), opened.NotBefore(), opened.TTL()
 	}

@@ -22,7 +22,7 @@ type Prepared struct {
 
 	// Message is what a driver sends; an outbox stores all its fields. It shares nothing
 	// with the Message that it was made of. Body and everything that is bound to it must
-	// reach the broker as they are. TTL, if set, counts for the broker from the send;
+	// reach the broker as they are; a driver may keep the bytes of a sealed Body. TTL, if set, counts for the broker from the send;
 	// receivers go by the expiry within the envelope.
 	Message driver.Message
 }

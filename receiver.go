@@ -168,7 +168,9 @@ func (o *ReceiverOptions) resolveHorizon(cfg *CryptoConfig) error {
 	return nil
 }
 
-// Receiver receives from one queue. It is safe for concurrent use.
+// Receiver receives from one queue. It is safe for concurrent use: several calls of Receive
+// ask the broker side by side, except on Service Bus, where one waits for the other and
+// several Receivers get more.
 type Receiver struct {
 	*endpoint
 	options    ReceiverOptions

@@ -29,6 +29,8 @@ type Session struct {
 	state sessionState
 	timer *time.Timer // while open: ends the session with its lock. While held: closes it
 	until time.Time   // when the lock ends; zero if it has no end in time
+	// inHand are its deliveries that are not settled, for Renew.
+	inHand map[*Delivery]struct{}
 	// blocked is the rejected message that nothing may overtake; nil if there is none.
 	blocked *RejectedError
 }
@@ -276,9 +278,7 @@ func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Bat
 	unhook := context.AfterFunc(s.ctx, stop)
 	defer unhook()
 	b, err := s.r.fetch(rctx, fetchRequest{source: s.s, session: s, limit: limit, wait: wait})
-	for _, d := range b.Deliveries {
-		d.session = s
-	}
+	s.take(b.Deliveries)
 	if err != nil {
 		s.note(err)
 		if lost := s.check(); lost != nil && ctx.Err() == nil {
@@ -347,25 +347,6 @@ func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 			}
 		}
 	}
-}
-
-// Renew extends the session's lock, and with it those of its messages. It fails with
-// ErrSessionLost if the lock is over.
-func (s *Session) Renew(ctx context.Context) error {
-	const op = "renew session"
-	if err := checkContext(ctx); err != nil {
-		return wrap(op, s.r.queue, err)
-	}
-	if err := s.check(); err != nil {
-		return wrap(op, s.r.queue, err)
-	}
-	until, err := s.s.RenewSession(ctx)
-	if err == nil {
-		s.extend(until)
-	}
-	s.note(err)
-	s.r.obs.Renewed(ctx, s.r.obs.Source, observe.Renewed{Err: err})
-	return wrap(op, s.r.queue, err)
 }
 
 // Close releases the session and, at once, every message of it that is not

@@ -115,8 +115,9 @@ func TestCompleteEndsWithItsContext(t *testing.T) {
 			synctest.Wait() // the first makes the call, the others wait
 		}
 		wg.Wait()
-		s.finish = nil
 		x.wait(settleTimeout) // a call for the others may be under way
+		synctest.Wait()
+		s.finish = nil
 		for _, d := range all {
 			x.must(d.Complete(x.Context()))
 		}

@@ -34,9 +34,18 @@ type storeWatch struct {
 
 // see compares the stamp of an answer with those before it.
 func (w *storeWatch) see(s replay.Stamp) error {
+	loss, err := w.compare(s)
+	if loss != nil {
+		w.warn(loss) // not under mu: a logger may send its lines to a queue of this Client
+	}
+	return err
+}
+
+// compare returns the loss that the stamp shows, and why receiving stops; nil each if there
+// is none.
+func (w *storeWatch) compare(s replay.Stamp) (loss, stop error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var loss error
 	switch {
 	case w.stamp.ID == [16]byte{}:
 	case s.ID != w.stamp.ID:
@@ -44,16 +53,13 @@ func (w *storeWatch) see(s replay.Stamp) error {
 	case s.Change < w.stamp.Change && w.stamp.Change-s.Change > changeSlack:
 		loss = fmt.Errorf("%w: its change number went back from %d to %d", ErrReplayStoreLost, w.stamp.Change, s.Change)
 	case s.Change < w.stamp.Change:
-		return w.err // an answer overtook another
+		return nil, w.err // an answer overtook another
 	}
 	w.stamp = s
-	if loss != nil {
-		w.warn(loss)
-		if w.policy == StopOnLoss {
-			w.err = loss
-		}
+	if loss != nil && w.policy == StopOnLoss {
+		w.err = loss
 	}
-	return w.err
+	return loss, w.err
 }
 
 // changeSlack is by how much answers of concurrent calls may overtake each other.

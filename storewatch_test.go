@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -78,4 +79,50 @@ func TestStoreLossStopsReceiving(t *testing.T) {
 			})
 		}
 	}
+}
+
+// asking is a log handler that receives a message when a line comes, as one does that ships
+// its lines through the library.
+type asking struct {
+	slog.Handler
+	ask func()
+}
+
+func (*asking) Enabled(context.Context, slog.Level) bool { return true }
+
+func (a *asking) Handle(_ context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "Replay store lost") {
+		a.ask()
+	}
+	return nil
+}
+
+// The line that tells of the loss is logged under no lock.
+func TestStoreLossIsLoggedUnderNoLock(t *testing.T) {
+	store := &stampedStore{}
+	handler := &asking{Handler: slog.DiscardHandler}
+	set := func(x *fixture, o *queue.Options) {
+		store.Store = x.store
+		o.ReplayStore, o.OnStoreLoss, o.Logger = store, queue.WarnOnLoss, slog.New(handler)
+	}
+	inBubble(t, set, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		x.send(&queue.Message{Body: []byte("a")})
+		x.must(x.one(r).Complete(x.Context()))
+		synctest.Wait()
+		asked := false
+		handler.ask = func() {
+			if !asked {
+				asked = true
+				x.must(x.one(r).Complete(x.Context()))
+			}
+		}
+		store.change = func(s *replay.Stamp) { s.ID[0] ^= 1 }
+		x.send(&queue.Message{Body: []byte("b")})
+		x.send(&queue.Message{Body: []byte("c")})
+		x.must(x.one(r).Complete(x.Context()))
+		if !asked {
+			x.Error("the loss was not logged")
+		}
+	})
 }

@@ -83,15 +83,39 @@ func (s *Set) open(ctx context.Context, c Config) (err error) {
 			return err
 		}
 		// Once more: now the file is there, and a link to the queue's is seen.
-		return CheckReach(c.Broker, c.ReplayStore)
+		if err := CheckReach(c.Broker, c.ReplayStore); err != nil {
+			return err
+		}
+		// A database can have several names.
+		if name := s.ReplayStore.Database(); name != "" && name == databaseOf(s.Broker) && !s.ReplayStore.TrustsDatabaseOperators() {
+			return within(ownDatabase)
+		}
 	}
 	return nil
+}
+
+// databaseOf names the database that something lies in, "" if it does not say.
+func databaseOf(what any) string {
+	if d, ok := what.(interface{ Database() string }); ok {
+		return d.Database()
+	}
+	return ""
 }
 
 // ReplayStore is a replay.Store that can be closed.
 type ReplayStore struct {
 	replay.Store
 	close func(context.Context) error // nil means there is nothing to release
+}
+
+// Database names the database that the store lies in, "" if it lies in none. queue.New
+// refuses a broker that returns the same, unless TrustsDatabaseOperators returns true.
+func (n *ReplayStore) Database() string { return databaseOf(n.Store) }
+
+// TrustsDatabaseOperators reports whether the URL of the store says so.
+func (n *ReplayStore) TrustsDatabaseOperators() bool {
+	t, ok := n.Store.(interface{ TrustsDatabaseOperators() bool })
+	return ok && t.TrustsDatabaseOperators()
 }
 
 // Close releases what the store holds. A second Close does nothing.

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -131,13 +132,15 @@ func openSQLite(ctx context.Context, rawURL string) (driver.Broker, error) {
 	return b, nil
 }
 
+var errPassword = errors.New("the URL has a password: set the environment variable PGPASSWORD, or use a passfile (PGPASSFILE)")
+
 func openPostgres(ctx context.Context, rawURL string) (driver.Broker, error) {
 	u, err := parse("broker", rawURL, "postgres://user@host:5432/database")
 	if err != nil {
 		return nil, err
 	}
 	if _, given := u.User.Password(); given {
-		return nil, fmt.Errorf("connect: broker: the URL has a password: set the environment variable PGPASSWORD, or use a passfile (PGPASSFILE)")
+		return nil, fmt.Errorf("connect: broker: %w", errPassword)
 	}
 	if err := checkNames("broker", rawURL); err != nil {
 		return nil, err

@@ -1,27 +1,41 @@
 package connect
 
 import (
+	"cmp"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // ErrWithinReach means that a replay store is stored where the operator of the
 // broker controls it too.
 var ErrWithinReach = errors.New("the replay store is within the broker's reach")
 
-// ownFile is the advice of an ErrWithinReach.
-const ownFile = "use a file of its own, in a folder where the broker's operator cannot write"
+// The advice of an ErrWithinReach.
+const (
+	ownFile     = "use a file of its own, in a folder where the broker's operator cannot write"
+	ownDatabase = "use a database of its own, or set trust_database_operators=true in the replay store's URL if they may"
+)
 
 // CheckReach fails with [ErrWithinReach] if the URLs of a broker and of a replay
-// store lead to one file. It follows links and compares files as the system does.
-// An empty URL, an invalid one and a store in this process pass. CheckReach cannot
-// see what else the two share, such as a disk or an administrator.
+// store lead to one file or to one database. It follows links and compares files as the
+// system does; databases by the text of their URLs, and [Open] and queue.New by what the
+// server says. An empty URL, an invalid one, a store in this process and one with
+// trust_database_operators=true pass. CheckReach cannot see what else the two share, such
+// as a disk or an administrator.
 func CheckReach(broker, replayStore string) error {
 	b, berr := parse("broker", broker, "")
 	r, rerr := parse("replay store", replayStore, "")
 	if broker == "" || replayStore == "" || berr != nil || rerr != nil {
 		return nil // opening them reports the error
+	}
+	if isPostgres(broker) && isPostgres(replayStore) {
+		if sameDatabase(b, r) && r.Query().Get("trust_database_operators") != "true" {
+			return within(ownDatabase)
+		}
+		return nil
 	}
 	if schemeOf(broker) != "sqlite" || schemeOf(replayStore) != "sqlite" {
 		return nil
@@ -35,6 +49,20 @@ func CheckReach(broker, replayStore string) error {
 		return within(ownFile)
 	}
 	return nil
+}
+
+func isPostgres(rawURL string) bool {
+	scheme := schemeOf(rawURL)
+	return scheme == "postgres" || scheme == "postgresql"
+}
+
+// sameDatabase reports whether two URLs name one database, as far as their text tells.
+func sameDatabase(a, b *url.URL) bool {
+	place := func(u *url.URL) string {
+		q := u.Query()
+		return strings.ToLower(cmp.Or(q.Get("host"), u.Hostname())) + " " + cmp.Or(q.Get("port"), u.Port(), "5432") + " " + strings.Trim(u.Path, "/")
+	}
+	return place(a) == place(b)
 }
 
 func within(advice string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/queue-runtime/queue/postgres/postgresreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/sqlite/sqlitereplay"
 )
@@ -14,6 +15,7 @@ import (
 //	mem://                          in this process: serves one receiver, and is lost at its end
 //	sqlite:///var/lib/app/replay.db a file of this machine, shared by its processes
 //	rediss://user@host:6379/0       Redis, for a fleet; parameters as for redisreplay.Open, no password in the URL
+//	postgres://user@host/database   PostgreSQL; parameters as for postgresreplay.Open, no password in the URL
 //
 // All take the bounds of [replay.Bounds] as parameters, and what is left out has its
 // default:
@@ -26,9 +28,10 @@ import (
 //
 // sqlite has another one: synchronous=normal is faster than the default, full,
 // but a power cut can lose records of consumed messages
-// (sqlitereplay.Options.Normal). must_exist=true, of sqlite and redis, fails instead of
-// making the store.
-func ReplayStoreSchemes() []string { return []string{"mem", "sqlite", "redis", "rediss"} }
+// (sqlitereplay.Options.Normal). must_exist=true fails instead of making the store.
+// postgres refuses a broker in the same database, unless trust_database_operators=true
+// says that its operators may replay messages.
+func ReplayStoreSchemes() []string { return []string{"mem", "sqlite", "postgres", "redis", "rediss"} }
 
 // OpenReplayStore opens the replay store at rawURL. Its error wraps
 // [ErrUnknownScheme] and lists the schemes if the scheme is none of
@@ -60,6 +63,8 @@ func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		return openReplayFile(ctx, rawURL)
 	case "redis", "rediss":
 		return openRedis(ctx, rawURL)
+	case "postgres", "postgresql":
+		return openReplayDatabase(ctx, rawURL)
 	}
 	return nil, unknownScheme("replay store", rawURL, ReplayStoreSchemes())
 }
@@ -83,6 +88,33 @@ func openReplayFile(ctx context.Context, rawURL string) (*ReplayStore, error) {
 	if errors.Is(err, sqlitereplay.ErrQueue) {
 		return nil, within(ownFile)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return &ReplayStore{s, s.Close}, nil
+}
+
+func openReplayDatabase(ctx context.Context, rawURL string) (*ReplayStore, error) {
+	u, err := parse("replay store", rawURL, "postgres://user@host:5432/database")
+	if err != nil {
+		return nil, err
+	}
+	if _, given := u.User.Password(); given {
+		return nil, fmt.Errorf("connect: replay store: %w", errPassword)
+	}
+	if err := checkNames("replay store", rawURL); err != nil {
+		return nil, err
+	}
+	p := parameters{what: "replay store", values: u.Query()}
+	bounds := p.bounds()
+	if p.err != nil {
+		return nil, p.err
+	}
+	for _, name := range p.taken { // the others are the package's to know
+		p.values.Del(name)
+	}
+	u.RawQuery = p.values.Encode()
+	s, err := postgresreplay.Open(ctx, u.String(), &postgresreplay.Options{Bounds: bounds})
 	if err != nil {
 		return nil, err
 	}

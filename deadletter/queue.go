@@ -218,7 +218,7 @@ func (q *Queue) letter(ctx context.Context, m *driver.Delivery) *Letter {
 		return l
 	}
 	l.Body, l.Attributes, l.Unauthenticated = opened.Body, opened.Attributes, opened.Added
-	l.Encrypted = opened.Envelope != nil
+	l.Encrypted = opened.Sealed
 	if l.Encrypted {
 		l.Origin, l.EncryptedAt, l.NotBefore, l.TTL = opened.Envelope.Origin, opened.EncryptedAt(), opened.NotBefore(), opened.TTL()
 	}

@@ -54,10 +54,7 @@ func checkCall(ctx context.Context, f *Filter) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: nil context", queue.ErrInvalidOptions)
 	}
-	if err := f.check(); err != nil {
-		return err
-	}
-	return ctx.Err()
+	return f.check()
 }
 
 // read calls visit for each letter until it returns false. It ends with an
@@ -109,7 +106,7 @@ func (q *Queue) readReceiving(ctx context.Context, visit func(*driver.Delivery) 
 	defer r.release(ctx)
 	for {
 		batch, err := r.next(ctx)
-		if err != nil || len(batch) == 0 {
+		if len(batch) == 0 { // after an error, too
 			return err
 		}
 		more := true
@@ -230,7 +227,7 @@ func (q *Queue) Purge(ctx context.Context, f *Filter) (int, error) {
 	purged := 0
 	for {
 		batch, err := r.next(ctx)
-		if err != nil || len(batch) == 0 {
+		if len(batch) == 0 { // after an error, too
 			return purged, queue.NewError(op, q.name, err)
 		}
 		n, err := q.purgeBatch(ctx, r, f, batch, purged)
@@ -281,10 +278,10 @@ func (q *Queue) accept(ctx context.Context, settle []driver.Settlement) error {
 	var notes []replay.Note
 	for _, s := range settle {
 		opened, f := q.opener.Open(ctx, s.Delivery)
-		if f != nil || opened.Envelope == nil {
+		if f != nil || !opened.Sealed {
 			continue
 		}
-		e := opened.Envelope
+		e := &opened.Envelope
 		notes = append(notes, replay.Note{
 			Sender: e.Sender, Stream: e.Stream, Range: replay.Range{First: e.Sequence, Last: e.Sequence}, Kind: replay.NoteAccepted,
 		})

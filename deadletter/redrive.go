@@ -127,7 +127,7 @@ func (q *Queue) Redrive(ctx context.Context, o *RedriveOptions) (RedriveReport, 
 	}
 	for run.pace(ctx) {
 		batch, err := run.r.next(ctx)
-		if err != nil || len(batch) == 0 {
+		if len(batch) == 0 { // after an error, too
 			return run.report, queue.NewError(op, q.name, err)
 		}
 		if err := run.batch(ctx, batch); err != nil {

@@ -29,7 +29,7 @@ func (x *redrive) reseal(ctx context.Context, m *driver.Delivery, back *driver.M
 		return "", f.Err
 	case f != nil:
 		return f.Reason, nil
-	case opened.Envelope == nil:
+	case !opened.Sealed:
 		return RefusedPlaintext, nil
 	}
 	now := time.Now()
@@ -75,7 +75,7 @@ func (x *redrive) judge(ctx context.Context, m *driver.Delivery, opened *sealing
 		x.vouched(ctx, m, opened)
 		return "", nil
 	}
-	e := opened.Envelope
+	e := &opened.Envelope
 	looks, err := q.store.Look(ctx, q.group, []replay.Query{{
 		ID:       replay.Identity{Sender: e.Sender, Stream: e.Stream, Sequence: e.Sequence},
 		SealedAt: intake.Times{EncryptedAt: opened.EncryptedAt(), NotBefore: opened.NotBefore()}.SealedAt(),

@@ -2,8 +2,9 @@ package driver
 
 import "time"
 
-// Message is what a sender hands to a broker. A driver must not change or
-// retain it after Send has returned.
+// Message is what a sender hands to a broker. A driver must not change it, nor retain it
+// after Send has returned, except for the bytes of a sealed body: those are changed by
+// neither side, so that a driver may keep them.
 type Message struct {
 	// ID is the sender's own identity of the message, never empty, at most 128
 	// bytes of UTF-8. It survives delivery, dead-lettering and redrive. It is

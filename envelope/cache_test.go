@@ -104,7 +104,7 @@ func TestCacheIdentity(t *testing.T) {
 
 func TestCacheBound(t *testing.T) {
 	key := newMasterKey(1)
-	for _, tt := range []struct{ entries, want int }{{0, 4096}, {1, 1}, {3, 3}, {-1, 0}} {
+	for _, tt := range []struct{ entries, want int }{{0, 16384}, {1, 1}, {3, 3}, {-1, 0}} {
 		o := NewOpener(&OpenerOptions{Entries: tt.entries})
 		for _, body := range sealSalts(t, key, tt.want+44) {
 			mustReceive(t, o, key, body)

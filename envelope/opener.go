@@ -14,9 +14,9 @@ type OpenerOptions struct {
 	Entries int
 }
 
-// DefaultEntries is what OpenerOptions.Entries 0 means: 6 MiB, which are all
-// ciphers of the last hour for 340 senders.
-const DefaultEntries = 4096
+// DefaultEntries is what OpenerOptions.Entries 0 means: at most 24 MiB, once so many
+// salts were met, which are all ciphers of the last hour for 1,365 senders.
+const DefaultEntries = 16384
 
 // Opener opens envelopes. It keeps the ciphers of the salts that it met, bounded,
 // and only once a message was authenticated with them: forgeries neither fill nor

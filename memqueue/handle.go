@@ -48,7 +48,7 @@ func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.Send
 	copies := make([]*message, len(list)) // made before the store is locked
 	for i, m := range list {
 		if m != nil && whole == nil {
-			copies[i] = &message{Message: m.Clone()}
+			copies[i] = &message{Message: clone(m)}
 			copies[i].Received = nil // of the broker that it came from
 		}
 	}

@@ -585,21 +585,28 @@ func TestSessionStateKept(t *testing.T) {
 }
 
 // TestBodies: what is stored is a copy, which neither a sender nor a receiver can
-// change, but the bytes of a sealed body are handed out without one.
+// change, but the bytes of a sealed body, which nothing changes, are kept and handed out
+// as they are.
 func TestBodies(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for _, sealed := range []bool{false, true} {
 			q := open(t, memqueue.New(nil), "q")
-			m := &driver.Message{ID: "m", Body: []byte("body"), Sealed: sealed}
+			m := &driver.Message{ID: "m", Body: []byte("body"), Sealed: sealed, Attributes: map[string]string{"a": "1"}}
 			if err := q.Send(t.Context(), []*driver.Message{m})[0].Err; err != nil {
 				t.Fatal(err)
 			}
-			m.Body[0] = 'x'
+			if !sealed {
+				m.Body[0] = 'x'
+			}
+			m.Attributes["a"] = "2"
 			first := take(t, q)[0]
 			settle(t, q, first, driver.Abandon, 0)
 			second := take(t, q)[0]
-			if string(second.Body) != "body" {
-				t.Errorf("sealed %t: the body is %q, want %q", sealed, second.Body, "body")
+			if string(second.Body) != "body" || second.Attributes["a"] != "1" {
+				t.Errorf("sealed %t: the body is %q, want %q; attributes %v", sealed, second.Body, "body", second.Attributes)
+			}
+			if shared := &first.Body[0] == &m.Body[0]; shared != sealed {
+				t.Errorf("sealed %t: the broker shares the sender's body: %t", sealed, shared)
 			}
 			if shared := &first.Body[0] == &second.Body[0]; shared != sealed {
 				t.Errorf("sealed %t: two deliveries share the body: %t", sealed, shared)

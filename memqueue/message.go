@@ -56,19 +56,25 @@ type alarm struct {
 func (a *alarm) before(b *alarm) bool { return a.at.Before(b.at) }
 func (a *alarm) place() *int          { return &a.rank }
 
-// delivery returns m as it is handed out. A sealed body is not copied: it is read only
-// to be opened, and opening it makes other bytes (driver.Delivery).
+// clone returns a copy of m that shares nothing with it but the bytes of a sealed body,
+// which nothing changes: they are made once, and opening them makes other bytes
+// (driver.Message, driver.Delivery).
+func clone(m *driver.Message) driver.Message {
+	c := *m
+	if m.Sealed {
+		c.Body = nil
+	}
+	c = c.Clone()
+	if m.Sealed {
+		c.Body = m.Body
+	}
+	return c
+}
+
+// delivery returns m as it is handed out.
 func (m *message) delivery() *driver.Delivery {
-	shown := m.Message
-	if m.Sealed {
-		shown.Body = nil
-	}
-	shown = shown.Clone()
-	if m.Sealed {
-		shown.Body = m.Body
-	}
 	d := &driver.Delivery{
-		Message:    shown,
+		Message:    clone(&m.Message),
 		BrokerID:   m.brokerID,
 		Count:      m.count,
 		EnqueuedAt: m.enqueued,

@@ -7,9 +7,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/smithy-go/logging"
-
+	"github.com/queue-runtime/queue/aws/internal/profile"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -17,8 +15,8 @@ import (
 const Scheme = "awssm"
 
 // Open returns a Provider for awssm://REGION/NAME?parameters. Credentials come
-// from the SDK's default chain, never from the URL. An empty REGION means the
-// chain's.
+// from the SDK's default chain, never from the URL; a shared credentials file is read
+// again every minute. An empty REGION means the chain's.
 //
 // Parameters, each at most once: layout (secrets or versions) and endpoint set
 // the Options of those names.
@@ -27,13 +25,7 @@ func Open(ctx context.Context, rawURL string) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The SDK's own lines would go to standard error, whatever the program logs
-	// to; what they tell comes as an error, too.
-	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
-	if region != "" {
-		load = append(load, config.WithRegion(region))
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	cfg, err := profile.Load(ctx, region)
 	if err != nil {
 		if cerr := ctx.Err(); cerr != nil {
 			return nil, cerr

@@ -281,6 +281,8 @@ func (b *Broker) classify(ctx context.Context, operation, url string, err error)
 		// What hands credentials out has newer ones, or will have.
 		b.credentials.invalidate()
 		err = &driver.Error{Kind: driver.Unavailable, Err: errors.Unwrap(err)}
+	case isUnknownKey(err):
+		b.credentials.invalidate() // the next request takes those that are there by then
 	}
 	return err
 }

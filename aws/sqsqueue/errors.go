@@ -207,6 +207,20 @@ func isExpired(err error) bool {
 	return errors.As(err, &s) && (s.code == "ExpiredToken" || s.code == "ExpiredTokenException")
 }
 
+// isUnknownKey reports whether the service refused credentials because it does not know
+// them, or not this secret: they may have been rotated.
+func isUnknownKey(err error) bool {
+	var s *serviceError
+	if !errors.As(err, &s) {
+		return false
+	}
+	switch s.code {
+	case "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException":
+		return true
+	}
+	return false
+}
+
 func isCanceled(err error) bool {
 	var c *smithy.CanceledError
 	var a *aws.RequestCanceledError

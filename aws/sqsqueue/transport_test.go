@@ -312,6 +312,41 @@ func TestExpiredToken(t *testing.T) {
 	}
 }
 
+// TestUnknownCredentials: credentials that the service does not know are a refusal, and
+// fetched anew for the next request.
+func TestUnknownCredentials(t *testing.T) {
+	t.Parallel()
+	f := newFakeSQS()
+	f.create("q", nil)
+	x := serve(t, f)
+	refusals := make(chan string, 1)
+	x.before = func(w http.ResponseWriter, _ *http.Request, _ string, _ int) bool {
+		select {
+		case code := <-refusals:
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `{"__type":"com.amazon.coral.service#`+code+`","message":"no"}`)
+			return false
+		default:
+			return true
+		}
+	}
+	cfg := x.config()
+	fetched := &counted{CredentialsProvider: cfg.Credentials}
+	cfg.Credentials = aws.NewCredentialsCache(fetched)
+	p := newFromConfig(cfg, &Options{Poll: time.Second}, time.Second)
+	defer func() { _ = p.Close(context.Background()) }()
+	q := open(t, p, "q", nil)
+	for code, anew := range map[string]int{"InvalidClientTokenId": 1, "UnrecognizedClientException": 1, "InvalidSignatureException": 1, "AccessDeniedException": 0} {
+		before := fetched.count()
+		refusals <- code
+		wantError(t, q.Send(t.Context(), []*driver.Message{{ID: "m", Body: []byte("m")}})[0].Err, driver.ErrPermission)
+		send(t, q, "m")
+		if n := fetched.count() - before; n != anew {
+			t.Errorf("%s: the credentials were fetched %d times, want %d", code, n, anew)
+		}
+	}
+}
+
 // counted counts how often credentials are fetched.
 type counted struct {
 	aws.CredentialsProvider

@@ -8,9 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/smithy-go/logging"
-
+	"github.com/queue-runtime/queue/aws/internal/profile"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -19,7 +17,8 @@ const Scheme = "sqs"
 
 // Open returns a Broker for sqs://REGION/?parameters. Credentials come from
 // the SDK's default chain (environment, profiles, container and instance roles),
-// never from the URL. An empty REGION means the chain's.
+// never from the URL. A shared credentials file is read again every minute, and after a
+// refusal. An empty REGION means the chain's.
 //
 // Parameters, each at most once: endpoint, account, max_batch_bytes,
 // session_batch and poll (a duration) set the Options of those names;
@@ -30,13 +29,7 @@ func Open(ctx context.Context, rawURL string) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The SDK's own lines would go to standard error, whatever the program logs
-	// to; what they tell comes as an error, too.
-	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
-	if region != "" {
-		load = append(load, config.WithRegion(region))
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	cfg, err := profile.Load(ctx, region)
 	if err != nil {
 		if cerr := ctx.Err(); cerr != nil {
 			return nil, cerr

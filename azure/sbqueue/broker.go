@@ -78,13 +78,15 @@ type QueueOptions struct {
 
 // Broker is a namespace.
 type Broker struct {
-	// client is behind a function, because package fmt prints what a pointer
-	// leads to where the verb does not suit it, and a client holds the key.
-	client func() *azservicebus.Client
-	// sessions is the client of sessions, on a connection of its own: the SDK
-	// closes the connection of a receiver that fails, and with it all sessions.
+	main *connection // of all but sessions
+	// sessions is the client of sessions, on a connection of its own, behind a function
+	// as in connection: the SDK closes the connection of a receiver that fails, and with it all sessions.
 	sessions func() *azservicebus.Client
 	o        Options
+
+	// life ends with Close, and with it what still connects.
+	life context.Context
+	end  context.CancelFunc
 
 	calls sync.WaitGroup // of the SDK's that may outlast their callers
 	limit rolling        // how long their callers wait
@@ -150,16 +152,22 @@ var errClient = errors.New("the client is refused")
 
 func newBroker(o *Options, connect func(*azservicebus.ClientOptions) (*azservicebus.Client, error)) (*Broker, error) {
 	b := &Broker{open: make(map[closer]struct{})}
+	b.life, b.end = context.WithCancel(context.Background())
 	if o != nil {
 		b.o = *o
 	}
-	for _, client := range []*func() *azservicebus.Client{&b.client, &b.sessions} {
-		c, err := connect(&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}}) // see pauses
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errClient, err)
-		}
-		*client = func() *azservicebus.Client { return c }
+	create := func() (*azservicebus.Client, error) {
+		return connect(&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}}) // see pauses
 	}
+	var err error
+	if b.main, err = newConnection(b, create); err != nil {
+		return nil, fmt.Errorf("%w: %w", errClient, err)
+	}
+	sessions, err := create()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errClient, err)
+	}
+	b.sessions = func() *azservicebus.Client { return sessions }
 	for name, q := range b.o.Queues {
 		if err := q.check(); err != nil {
 			return nil, fmt.Errorf("sbqueue: queue %q: %w", name, err)
@@ -286,6 +294,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	}
 	b.mu.Unlock()
 	_ = b.closeAll(ctx, open, closeQueue) // the connection goes down with them in any case
+	b.end()
 	b.mu.Lock()
 	b.over = true
 	b.mu.Unlock()
@@ -293,7 +302,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		b.calls.Wait()
 		return nil
 	})
-	return classify(ctx, b.closeAll(ctx, []closer{b.client(), b.sessions(), calls}, closeConnection))
+	return classify(ctx, b.closeAll(ctx, []closer{b.main.client(), b.sessions(), calls}, closeConnection))
 }
 
 // checkName refuses what Service Bus refuses: its error would come late and say

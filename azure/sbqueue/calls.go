@@ -91,7 +91,7 @@ func givenUp(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return driver.Errorf(driver.Unavailable, "the broker does not answer")
+	return errSilent
 }
 
 // bounded makes a call that ends within limit. The SDK waits for its mutexes whatever a
@@ -132,8 +132,8 @@ func (b *Broker) bounded(ctx context.Context, limit time.Duration, call func(con
 	return errSilent
 }
 
-// errSilent ends a call that took too long. Another one at once would have no better
-// chance: it would go over the same connection.
+// errSilent ends a call that took too long. Another one at once has a better chance only if
+// the connection was replaced meanwhile: see connection.
 var errSilent = &driver.Error{Kind: driver.Unavailable, Err: errors.New("the broker does not answer")}
 
 // rolling gives contexts of the same length, each to all who ask within the time

@@ -151,6 +151,7 @@ func TestSettleBounded(t *testing.T) {
 		"gone": func(n *namespace, t *testing.T) { _ = n.Close() },
 		"silent": func(n *namespace, t *testing.T) {
 			n.inject(t, sbemulator.Fault{On: sbemulator.OnSettle, Delay: time.Minute})
+			n.inject(t, sbemulator.Fault{On: sbemulator.OnManage, Delay: time.Minute}) // a new connection has no better luck
 		},
 		"cut each time": func(n *namespace, t *testing.T) {
 			n.inject(t, sbemulator.Fault{On: sbemulator.OnSettle, Action: sbemulator.Drop})
@@ -286,5 +287,52 @@ func TestSendIntoSilence(t *testing.T) {
 	err = q.Send(context.Background(), []*driver.Message{{ID: "b"}})[0].Err
 	if took := time.Since(begin); driver.KindOf(err) != driver.Unavailable || took > 12*time.Second {
 		t.Errorf("Send into a silent network: %v after %s, want Unavailable within 12 s", err, took)
+	}
+	// The SDK takes a minute to find out that its connection is dead.
+	begin = time.Now()
+	err = q.Send(context.Background(), []*driver.Message{{ID: "c"}})[0].Err
+	if took := time.Since(begin); err != nil || took > 5*time.Second {
+		t.Errorf("Send after a silent connection: %v after %s, want a new connection at once", err, took)
+	}
+}
+
+// TestSilentConnectionIsReplaced: when nothing is answered any more, what is held is
+// settled over a new connection, and what waits for messages goes on there.
+func TestSilentConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{LockDuration: time.Minute})
+	r := n.relayed(t, nil)
+	q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, q, &driver.Message{ID: "held"})
+	d := receive(t, q, 1)[0]
+	waiting := make(chan error, 1)
+	go func() {
+		more, err := q.Receive(t.Context(), 1, time.Minute)
+		if err == nil && (len(more) != 1 || more[0].ID != "next") {
+			err = fmt.Errorf("received %d messages", len(more))
+		}
+		waiting <- err
+	}()
+	r.silence()
+	begin := time.Now()
+	for {
+		_, err := settle(t, q, d, driver.Complete)
+		took := time.Since(begin)
+		if err == nil || errors.Is(err, driver.ErrSettled) {
+			break
+		}
+		if driver.KindOf(err) != driver.Unavailable || took > 20*time.Second {
+			t.Fatalf("settling over a silent connection: %v after %s, want success within 20 s", err, took)
+		}
+	}
+	send(t, n.open(t), &driver.Message{ID: "next"})
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("a Receive that waited went on after %s, want 30 s at the most", took)
 	}
 }

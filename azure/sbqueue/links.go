@@ -78,6 +78,7 @@ func (l *lease) connect(ctx context.Context, g *connector, f func(context.Contex
 		defer l.leave()
 		bounded, cancel := context.WithTimeout(ctx, connectTime)
 		defer cancel()
+		defer context.AfterFunc(l.b.life, cancel)()
 		return g.pass(bounded, func() error { return f(bounded) })
 	})
 }
@@ -140,6 +141,7 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 		return errClosed()
 	}
 	defer d.leave()
+	began := time.Now()
 	var err error
 	if !d.open.Load() {
 		err = d.connect(ctx, &d.connector, func(ctx context.Context) (err error) {
@@ -150,7 +152,7 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 	if err == nil {
 		err = call(d.r)
 	}
-	if isStuck(err) || isDead(err) {
+	if gone := s.q.b.main.note(began, err); gone || isStuck(err) || isDead(err) {
 		s.replaceControlLink(d)
 	}
 	return err
@@ -241,11 +243,12 @@ func (q *queue) transmitOnce(ctx context.Context, limit time.Duration, call send
 		return errClosed()
 	}
 	defer o.leave()
+	began := time.Now()
 	var err error
 	if !o.open.Load() {
 		err = o.connect(ctx, &o.connector, func(ctx context.Context) error {
 			if o.s == nil {
-				s, err := q.b.client().NewSender(q.name, nil)
+				s, err := q.b.main.client().NewSender(q.name, nil)
 				if err != nil {
 					return err
 				}
@@ -259,7 +262,7 @@ func (q *queue) transmitOnce(ctx context.Context, limit time.Duration, call send
 	if err == nil {
 		err = q.b.bounded(ctx, limit, func(ctx context.Context) error { return call(ctx, o.s) })
 	}
-	if isStuck(err) || isDead(err) || errors.Is(err, errSilent) {
+	if gone := q.b.main.note(began, err); gone || isStuck(err) || isDead(err) || errors.Is(err, errSilent) {
 		q.replaceSendLink(o)
 	}
 	return err

@@ -106,7 +106,7 @@ func newQueueSource(q *queue, dead bool) *source {
 		o.SubQueue = azservicebus.SubQueueDeadLetter
 	}
 	s := newSource(q, dead)
-	s.again = func() (*azservicebus.Receiver, error) { return q.b.client().NewReceiverForQueue(q.name, o) }
+	s.again = func() (*azservicebus.Receiver, error) { return q.b.main.client().NewReceiverForQueue(q.name, o) }
 	s.controlLink = q.newControlLink()
 	return s
 }
@@ -177,6 +177,9 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 		messages, err := s.fetch(rctx, l, min(max, maxReceive))
 		l.leave()
 		if len(messages) > 0 {
+			if s.lose == nil {
+				s.q.b.main.heard()
+			}
 			out := s.take(l, messages)
 			if s.over.Err() != nil {
 				return nil, errClosed() // Close gives them back

@@ -45,6 +45,27 @@ func (r *Report) Notes() []replay.Note {
 	return notes
 }
 
+// Entered returns the part of r that s lists as missing and as reported so: what a call with
+// the Notes of r has entered whose answer was lost, or what another receiver entered.
+func (r *Report) Entered(s *replay.Stream) []replay.Range {
+	if s.Sender != r.Sender || s.Stream != r.Stream {
+		return nil
+	}
+	var out []replay.Range
+	for i := range s.Missing {
+		m := &s.Missing[i]
+		if r.Kind == replay.NoteMissing && !m.ReportedMissing || r.Kind == replay.NoteLate && !m.ReportedLate {
+			continue
+		}
+		for _, v := range r.Ranges {
+			if both := (replay.Range{First: max(v.First, m.Range.First), Last: min(v.Last, m.Range.Last)}); both.First <= both.Last {
+				out = append(out, both)
+			}
+		}
+	}
+	return out
+}
+
 // StreamID names a stream whose account is not plausible.
 type StreamID struct {
 	Sender string

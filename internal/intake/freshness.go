@@ -57,7 +57,7 @@ type Judgement struct {
 // Judge judges the times of an authentic header by the receiver's clock. The end of
 // each period still counts as within it.
 func (f Freshness) Judge(t Times, now time.Time) Judgement {
-	if !t.NotBefore.IsZero() && now.Before(t.NotBefore.Add(-f.Skew)) {
+	if now.Before(t.NotBefore.Add(-f.Skew)) {
 		return Judgement{Reason: driver.ReasonMessageFromFuture, Wait: t.NotBefore.Sub(now)}
 	}
 	if !t.ExpiresAt.IsZero() && now.After(t.ExpiresAt.Add(f.Skew)) {

@@ -24,6 +24,8 @@ func TestJudge(t *testing.T) {
 	expired := Judgement{Reason: driver.ReasonMessageExpired}
 	scheduled := Times{EncryptedAt: sealed, NotBefore: at(time.Hour)}
 	limited := Times{EncryptedAt: sealed, ExpiresAt: at(time.Minute)}
+	resealed := Times{EncryptedAt: sealed, ResealedAt: at(time.Hour)}
+	ahead := Times{EncryptedAt: sealed, NotBefore: at(2 * time.Hour), ResealedAt: at(time.Hour)}
 	for _, c := range []struct {
 		name string
 		f    Freshness
@@ -44,6 +46,11 @@ func TestJudge(t *testing.T) {
 		{"not due, age is skipped", Freshness{Skew: skew, Skip: true}, scheduled, 0, early(time.Hour)},
 		{"due long ago", plain, scheduled, time.Hour + age + skew + 1, old},
 		{"not due before its sealing", plain, Times{EncryptedAt: sealed, NotBefore: at(-time.Hour)}, age + skew, fresh(age + skew)},
+		{"resealed", plain, resealed, time.Hour + age + skew, fresh(time.Hour + age + skew)},
+		{"resealed long ago", plain, resealed, time.Hour + age + skew + 1, old},
+		{"resealed as far ahead as clocks may differ", plain, resealed, time.Hour - skew, fresh(time.Hour + age + skew)},
+		{"resealed in the future", plain, resealed, time.Hour - skew - 1, early(1)},
+		{"resealed before it was due", plain, ahead, 2*time.Hour + age + skew, fresh(2*time.Hour + age + skew)},
 		{"at its expiry", plain, limited, time.Minute + skew, fresh(age + skew)},
 		{"past its expiry", plain, limited, time.Minute + skew + 1, expired},
 		{"past its expiry, age is skipped", Freshness{Skew: skew, Skip: true}, limited, time.Hour, expired},

@@ -258,9 +258,7 @@ func (p *Permit) Answered(ctx context.Context) {
 	p.g.mu.Lock()
 	reason := p.g.outage.recover()
 	p.g.mu.Unlock()
-	if reason != "" {
-		p.g.o.Tell(ctx, Change{Kind: Resumed, Reason: reason})
-	}
+	p.g.o.Tell(ctx, Change{Kind: Resumed, Reason: reason})
 }
 
 // Passed notes that a message was judged without what was away, as one that is forged or
@@ -331,9 +329,7 @@ func (p *Permit) Failed(ctx context.Context, id keys.ID) Failure {
 		g.pause.fail(now)
 		p.probe = noProbe
 	}
-	if g.pause.state != receiving {
-		f.Wait = max(f.Wait, g.pause.delay)
-	}
+	f.Wait = max(f.Wait, g.pause.delay)
 	g.mu.Unlock()
 	switch {
 	case stopped:
@@ -352,11 +348,8 @@ func (g *Gate) firstProbe() time.Duration {
 	return FirstPause
 }
 
-// closed ends a probe that found no message that opens.
+// closed ends a pauseProbe that found no message that opens.
 func (p *Permit) closed() {
-	if p.probe != pauseProbe {
-		return
-	}
 	p.probe = noProbe
 	p.g.mu.Lock()
 	p.g.pause.fail(time.Now())

@@ -88,8 +88,7 @@ func (o *outage) pass(now time.Time) {
 	}
 }
 
-// recover notes that it answers, and returns the reason of the outage that is over,
-// "" if there was none.
+// recover notes that it answers, and returns the reason of the outage that is over.
 func (o *outage) recover() string {
 	reason := o.what.Reason
 	*o = outage{}

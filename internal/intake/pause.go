@@ -24,7 +24,7 @@ const (
 // key must not spend the deliveries of a backlog.
 type pause struct {
 	state   pauseState
-	delay   time.Duration // until the next probe; 0 before the first
+	delay   time.Duration // until the next probe; 0 before the first, and while receiving
 	probeAt time.Time     // while paused: when to probe. While probing: when others look again
 }
 

@@ -48,7 +48,7 @@ func (w *SessionWaits) Block(session string, enqueued, now time.Time, horizon ti
 }
 
 func (w *SessionWaits) remember(sum sessionSum, begin time.Time) {
-	if w.newer == nil || len(w.newer) >= maxWaits/2 {
+	if _, known := w.newer[sum]; !known && (w.newer == nil || len(w.newer) >= maxWaits/2) {
 		w.newer, w.older = make(map[sessionSum]time.Time), w.newer
 	}
 	w.newer[sum] = begin

@@ -56,3 +56,43 @@ func TestSessionWaitsAreBounded(t *testing.T) {
 		t.Errorf("the newest session waits for %s anew, want the rest of its wait", got)
 	}
 }
+
+// TestSessionThatWaitsAgainForgetsNoOther: a session that is remembered takes no room when
+// it waits once more.
+func TestSessionThatWaitsAgainForgetsNoOther(t *testing.T) {
+	now := time.UnixMilli(1_800_000_000_000)
+	var w SessionWaits
+	for i := range maxWaits - 1 {
+		w.Block(fmt.Sprint(i), now, now, horizon)
+	}
+	for range 2 { // its wait began so long ago that each message begins another
+		w.Block("again", now.Add(-2*waitMemory*horizon), now, horizon)
+	}
+	later := now.Add(horizon)
+	if got := w.Block("0", later, later, horizon); got != 0 {
+		t.Errorf("the first session waits for %s anew, want no wait: it had its own", got)
+	}
+}
+
+// TestSessionWaitsOfTheOlderHalf: a wait is remembered while fewer than maxWaits/2 others
+// begin after it.
+func TestSessionWaitsOfTheOlderHalf(t *testing.T) {
+	begin := time.UnixMilli(1_800_000_000_000)
+	var w SessionWaits
+	block := func(session string, now time.Time) time.Duration { return w.Block(session, now, now, horizon) }
+	for i := range maxWaits / 2 {
+		block(fmt.Sprint(i), begin)
+	}
+	if n := len(w.older); n != 0 {
+		t.Errorf("%d sessions are in the older half before the newer is full", n)
+	}
+	block("one more", begin)
+	if n := len(w.newer); n != 1 {
+		t.Errorf("%d sessions are in the newer half, want the one that found it full", n)
+	}
+	for i := range maxWaits / 2 {
+		if got := block(fmt.Sprint(i), begin.Add(time.Minute)); got != horizon-time.Minute {
+			t.Fatalf("session %d waits for %s, want the rest of its wait", i, got)
+		}
+	}
+}

@@ -71,8 +71,25 @@ func TestNothingForgotten(t *testing.T) {
 			switch {
 			case c.Outcome == Done && consumed[n]:
 				t.Fatalf("seed %d: %d is granted, although it is consumed", seed, n)
+			case c.Outcome == Done && r.IntN(4) == 0:
+				// Consumed in a transaction, which commits whatever became of the claim.
+				if r.IntN(2) == 0 {
+					End(e, s, &Finish{Sequence: n, Token: q.Token, Kind: []Kind{Release, Park}[r.IntN(2)]})
+				}
+				if r.IntN(3) == 0 {
+					e.Now += 1 << 31 // past the time of its record
+					s.turnOver(t, r, e)
+				}
+				Complete(e, s, &Completion{Sequence: n, Token: q.Token, At: e.Now})
+				if out := Held(e, s, &Finish{Sequence: n, Token: q.Token}); out != Handled {
+					t.Fatalf("seed %d: %d is held as %d after it was completed", seed, n, out)
+				}
+				consumed[n] = true
 			case c.Outcome == Done:
 				kind := []Kind{Consume, Consume, Consume, Release, Park}[r.IntN(5)]
+				if out := Held(e, s, &Finish{Sequence: n, Token: q.Token}); out != Done {
+					t.Fatalf("seed %d: %d is not held: %d", seed, n, out)
+				}
 				if out := End(e, s, &Finish{Sequence: n, Token: q.Token, Kind: kind}); out != Done {
 					t.Fatalf("seed %d: %d does not end: %d", seed, n, out)
 				}

@@ -128,13 +128,18 @@ func (c *Cipher) EndEpochs() {
 
 // Decrypt opens m with the key that it names.
 func (c *Cipher) Decrypt(ctx context.Context, m envelope.EncryptedMessage, contextData []byte) ([]byte, error) {
-	return c.open(ctx, &m, contextData, c.opener.Open)
+	return c.open(ctx, &m, contextData, ofQueue)
 }
 
-// openFunc is Open or OpenApp of an envelope.Opener: the two domains of QRE1.
-type openFunc func(dst []byte, m *envelope.EncryptedMessage, d envelope.Deriver, data []byte) ([]byte, error)
+// domain is one of the two of QRE1 (Section 4.1).
+type domain bool
 
-func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []byte, open openFunc) ([]byte, error) {
+const (
+	ofQueue domain = false // messages
+	ofApp   domain = true  // what belongs to a queue and is no message
+)
+
+func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []byte, of domain) ([]byte, error) {
 	id := keys.ID(m.KeyID)
 	key, err := GetKey(ctx, c.keys, id)
 	if err != nil {
@@ -147,7 +152,12 @@ func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []
 		// A holder of another queue's key cannot speak for this one.
 		return nil, envelope.ErrAuthenticationFailed
 	}
-	b, err := open(nil, m, key, data)
+	var b []byte
+	if of == ofApp {
+		b, err = c.opener.OpenApp(nil, m, key, data)
+	} else {
+		b, err = c.opener.Open(nil, m, key, data)
+	}
 	if err == nil {
 		key.Confirm()
 	}

@@ -70,7 +70,7 @@ func (o *Opener) openApp(ctx context.Context, stored, data []byte) ([]byte, *Fai
 		// Made by a holder of a sender key, who may write messages and nothing else.
 		return nil, fail(ctx, id, envelope.ErrAuthenticationFailed)
 	}
-	b, err := c.open(ctx, &e, data, c.opener.OpenApp)
+	b, err := c.open(ctx, &e, data, ofApp)
 	if err != nil {
 		return nil, fail(ctx, id, err)
 	}

@@ -19,10 +19,14 @@ const orders = "orders"
 type events struct {
 	observe.Nop
 	sealed, opened, failed, used int
+	lastErr                      error // of Opened
 }
 
-func (e *events) Sealed(context.Context, observe.Source, observe.Sealed)           { e.sealed++ }
-func (e *events) Opened(context.Context, observe.Source, observe.Opened)           { e.opened++ }
+func (e *events) Sealed(context.Context, observe.Source, observe.Sealed) { e.sealed++ }
+func (e *events) Opened(_ context.Context, _ observe.Source, o observe.Opened) {
+	e.opened++
+	e.lastErr = o.Err
+}
 func (e *events) CryptoError(context.Context, observe.Source, observe.CryptoError) { e.failed++ }
 func (e *events) KeyUsed(context.Context, observe.Source, observe.KeyUsed)         { e.used++ }
 
@@ -140,4 +144,5 @@ func (p *provider) CurrentKeyID(ctx context.Context) (keys.ID, error) {
 var (
 	errAway = errors.New("away")
 	minute  = time.Minute
+	quiet   = observe.NewScope(nil, observe.Source{Queue: orders})
 )

@@ -3,6 +3,7 @@ package sealing
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,9 +25,10 @@ type Opener struct {
 
 // Opened is a message that opened, or that is not sealed.
 type Opened struct {
-	// Envelope is what the body says in the clear; authentic once the message has
-	// opened. Nil if the message is not sealed, or does not parse.
-	Envelope *envelope.EncryptedMessage
+	// Sealed says that the body is an envelope, and that it could be parsed.
+	Sealed bool
+	// Envelope is what it says in the clear; authentic once the message has opened.
+	Envelope envelope.EncryptedMessage
 	Body     []byte // the plaintext; of a message that is not sealed, the body
 	// Attributes are those that the sender bound, Added those that it did not. Of a
 	// message that is not sealed all are Attributes.
@@ -36,14 +38,9 @@ type Opened struct {
 
 // KeyID is the key that the message names; empty if it is not sealed. It is authentic
 // once the message has opened.
-func (o *Opened) KeyID() keys.ID {
-	if o.Envelope == nil {
-		return ""
-	}
-	return keys.ID(o.Envelope.KeyID)
-}
+func (o *Opened) KeyID() keys.ID { return keys.ID(o.Envelope.KeyID) }
 
-// The times of the envelope, which must not be nil; the zero Time if it has none.
+// The times of the envelope; the zero Time if it has none.
 
 // EncryptedAt is when the message was sealed.
 func (o *Opened) EncryptedAt() time.Time { return timeOf(o.Envelope.EncryptedAt) }
@@ -60,7 +57,7 @@ func (o *Opened) ResealedAt() time.Time { return timeOf(o.Envelope.ResealedAt) }
 // TTL is the time between the sealing, or NotBefore if that is later, and ExpiresAt; 0
 // if the message does not expire.
 func (o *Opened) TTL() time.Duration {
-	e := o.Envelope
+	e := &o.Envelope
 	if e.ExpiresAt == 0 {
 		return 0
 	}
@@ -77,7 +74,7 @@ func timeOf(ms int64) time.Time {
 
 // Open opens m. After a failure the result holds no more than the Envelope, none of it
 // authentic.
-func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (Opened, *Failure) {
+func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (out Opened, f *Failure) {
 	if m.Undecodable {
 		return Opened{}, fail(ctx, "", fmt.Errorf("%w: the transport's encoding is broken", envelope.ErrInvalidEnvelope))
 	}
@@ -90,11 +87,12 @@ func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (Opened, *Failure
 		}
 		return Opened{Body: m.Body, Attributes: m.Attributes}, nil
 	}
-	e, err := envelope.Parse(m.Body)
-	if err != nil {
+	var err error
+	if out.Envelope, err = envelope.Parse(m.Body); err != nil {
 		return Opened{}, fail(ctx, "", err)
 	}
-	out := Opened{Envelope: &e}
+	out.Sealed = true
+	e := &out.Envelope
 	if o.Senders != nil && !slices.Contains(o.Senders, e.Sender) {
 		return out, &Failure{Reason: driver.ReasonSender, KeyID: keys.ID(e.KeyID), Err: ErrSender}
 	}
@@ -102,7 +100,7 @@ func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (Opened, *Failure
 		return out, f
 	}
 	begin := o.Observe.Now()
-	body, f := o.decrypt(ctx, &e, m)
+	body, f := o.decrypt(ctx, e, m)
 	if o.Observe.Active() {
 		event := observe.Opened{Took: time.Since(begin), KeyID: keys.ID(e.KeyID), Bytes: len(body)}
 		if f != nil {
@@ -139,18 +137,19 @@ func (o *Opener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *d
 	if m.DuplicateName { // it cannot be told which value was bound (qre1, Section 6.1)
 		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
 	}
-	data, err := envelope.AppendContext(nil, &envelope.Context{
-		MessageID:     m.ID,
-		SessionID:     m.SessionID,
-		ContentType:   m.ContentType,
-		CorrelationID: m.CorrelationID,
-		Attributes:    m.Attributes,
-	}, e.Bound)
+	room := contextFor(o.Crypto)
+	defer room.done(o.Crypto)
+	data, err := room.encode(&m.Message, e.Bound)
 	if err != nil {
 		// A bound attribute is missing, or a field cannot have been sealed so.
 		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
 	}
-	body, err := o.Crypto.Decrypt(ctx, *e, data)
+	var body []byte
+	if c, ok := o.Crypto.(*Cipher); ok {
+		body, err = c.open(ctx, e, data, ofQueue)
+	} else {
+		body, err = o.Crypto.Decrypt(ctx, *e, data)
+	}
 	if err != nil {
 		return nil, fail(ctx, keys.ID(e.KeyID), err)
 	}
@@ -164,12 +163,12 @@ func split(all map[string]string, bound []string) (authentic, added map[string]s
 	if len(all) == 0 {
 		return nil, nil
 	}
+	if len(bound) == len(all) {
+		return maps.Clone(all), nil // each bound name is there: the envelope opened
+	}
 	authentic = make(map[string]string, len(bound))
 	for _, name := range bound {
-		authentic[name] = all[name] // it is there: the envelope opened
-	}
-	if len(bound) == len(all) {
-		return authentic, nil
+		authentic[name] = all[name]
 	}
 	added = make(map[string]string, len(all)-len(bound))
 	for name, value := range all {

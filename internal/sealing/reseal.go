@@ -25,13 +25,12 @@ func (s *Sealer) Reseal(ctx context.Context, id keys.ID, opened *Opened, back *d
 	if ttl > 0 {
 		h.ExpiresAt = ceilMilli(now.Add(ttl))
 	}
-	h.KeyID = string(id)
 	back.Attributes, back.Body = opened.Attributes, opened.Body
 	key, err := c.sealingKey(ctx, id, h.Origin)
 	if err != nil {
 		return sealFailed(ctx, id, err)
 	}
-	data, err := bind(&h, back)
+	data, err := bind(&contextData{}, &h, back)
 	if err != nil {
 		return &Failure{KeyID: id, Err: driver.Errorf(driver.Invalid, "%w", err)}
 	}

@@ -47,13 +47,15 @@ type Number struct {
 // With stream.Loose all are loose, otherwise those of messages that may come late or never
 // by design.
 func (s *Sealer) Numbers(kind stream.Kind) *Numbers {
-	return &Numbers{call: s.Streams.Call(stream.Read()), kind: kind}
+	n := &Numbers{kind: kind}
+	s.Streams.Begin(&n.call, stream.Read())
+	return n
 }
 
 // Numbers gives out the numbers of the messages of one call. It is safe for concurrent
 // use.
 type Numbers struct {
-	call *stream.Call
+	call stream.Call
 	kind stream.Kind
 }
 
@@ -73,7 +75,9 @@ func (n *Numbers) Next(id keys.ID, m *driver.Message) Number {
 func (s *Sealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message) (keys.ID, *Failure) {
 	begin := time.Now()
 	h := header(s.Queue, m, begin)
-	data, err := bind(&h, m)
+	room := contextFor(s.Crypto)
+	defer room.done(s.Crypto)
+	data, err := bind(room, &h, m)
 	if err != nil {
 		return n.key, &Failure{KeyID: n.key, Err: driver.Errorf(driver.Invalid, "%w", err)}
 	}
@@ -130,20 +134,13 @@ func header(queue string, m *driver.Message, now time.Time) envelope.Header {
 	return h
 }
 
-// bind names m's attributes in h and returns the data that the envelope authenticates.
-func bind(h *envelope.Header, m *driver.Message) ([]byte, error) {
-	bound, err := envelope.BoundNames(m.Attributes)
-	if err != nil {
+// bind names m's attributes in h and returns the data that the envelope authenticates, in
+// room.
+func bind(room *contextData, h *envelope.Header, m *driver.Message) (data []byte, err error) {
+	if h.Bound, err = envelope.BoundNames(m.Attributes); err != nil {
 		return nil, err
 	}
-	h.Bound = bound
-	return envelope.AppendContext(nil, &envelope.Context{
-		MessageID:     m.ID,
-		SessionID:     m.SessionID,
-		ContentType:   m.ContentType,
-		CorrelationID: m.CorrelationID,
-		Attributes:    m.Attributes,
-	}, bound)
+	return room.encode(m, h.Bound)
 }
 
 // encrypt replaces the body of m by its envelope under the key that h names. The key is

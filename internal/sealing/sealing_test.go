@@ -52,7 +52,7 @@ func TestSealAndOpen(t *testing.T) {
 func TestOpenPlaintext(t *testing.T) {
 	p := newPair(t)
 	got, f := p.opener.Open(t.Context(), &driver.Delivery{Message: driver.Message{Body: []byte("plain"), Attributes: map[string]string{"a": "1"}}})
-	if f != nil || string(got.Body) != "plain" || got.Envelope != nil || got.KeyID() != "" || got.Attributes["a"] != "1" {
+	if f != nil || string(got.Body) != "plain" || got.Sealed || got.KeyID() != "" || got.Attributes["a"] != "1" {
 		t.Errorf("Open = %+v, %v", got, f)
 	}
 }
@@ -252,7 +252,7 @@ func TestReseal(t *testing.T) {
 	if f != nil {
 		t.Fatal(f)
 	}
-	a, b := opened.Envelope, again.Envelope
+	a, b := &opened.Envelope, &again.Envelope
 	switch {
 	case a.Stream != b.Stream || a.Sequence != b.Sequence || a.EncryptedAt != b.EncryptedAt || a.Origin != b.Origin:
 		t.Errorf("the identity changed: %+v to %+v", a, b)

@@ -64,15 +64,22 @@ type ownSession struct {
 	session string
 }
 
-// Call begins a call at that reading.
+// Call returns a call that begins at that reading.
 func (s *Streams) Call(now Reading) *Call {
+	c := new(Call)
+	s.Begin(c, now)
+	return c
+}
+
+// Begin begins c, which is zero, at that reading.
+func (s *Streams) Begin(c *Call, now Reading) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.used && s.last.broken(now) {
 		s.reset()
 	}
 	s.last, s.used = now, true
-	return &Call{s: s, now: now}
+	c.s, c.now = s, now
 }
 
 // Reset gives up all streams. The next message opens another.

@@ -17,12 +17,13 @@ import (
 // Broker is a connection to a schema of a database, and a driver.Broker. It is safe
 // for concurrent use, and owns its goroutines: after Close there is none.
 type Broker struct {
-	options Options
-	pool    *pgxpool.Pool
-	bells   bells
-	notes   notes
-	listen  listener
-	churn   churn
+	options  Options
+	pool     *pgxpool.Pool
+	database string // see Database
+	bells    bells
+	notes    notes
+	listen   listener
+	churn    churn
 
 	life  context.Context // until Close
 	stop  context.CancelFunc
@@ -74,7 +75,11 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Broker, error) {
 	}
 	b.notes.wake = make(chan struct{}, 1)
 	b.churn.full = make(chan struct{}, 1)
-	if err := b.migrate(ctx); err != nil {
+	err = b.migrate(ctx)
+	if err == nil {
+		b.database, err = b.identify(ctx)
+	}
+	if err != nil {
 		b.stop()
 		b.pool.Close()
 		return nil, openError(err)

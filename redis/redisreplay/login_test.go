@@ -26,16 +26,16 @@ import (
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
 
-// rule returns the least rights of a receiver as docs/replay-stores/redis.md has them.
+// rule returns the least rights of a receiver as docs/replay/redis.md has them.
 func rule(t *testing.T) []string {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/replay-stores/redis.md")
+	page, err := os.ReadFile("../../docs/replay/redis.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := regexp.MustCompile(`(?m)^ACL SETUSER receiver (.*)$`).FindSubmatch(page)
 	if m == nil {
-		t.Fatal("docs/replay-stores/redis.md has no line ACL SETUSER receiver")
+		t.Fatal("docs/replay/redis.md has no line ACL SETUSER receiver")
 	}
 	return strings.Fields(string(m[1]))
 }

@@ -13,7 +13,8 @@ import (
 
 // Errors of [Open], for errors.Is.
 var (
-	// ErrForeign: the file is an SQLite database, but not a queue.
+	// ErrForeign: the file is an SQLite database, but not a queue, or something was added
+	// to the schema of one.
 	ErrForeign = sqlitefile.ErrForeign
 	// ErrNewer: a newer version of this package has written the file.
 	ErrNewer = sqlitefile.ErrNewer

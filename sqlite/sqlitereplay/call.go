@@ -66,7 +66,6 @@ func newCall(e *engine, c *sqlitefile.Conn, group string, write bool) *call {
 	if l.stamp, l.store, err = readStore(c); l.fail(err) {
 		return l
 	}
-	l.fail(e.file.VerifySchema(c))
 	_, err = c.One(selectGroup, func(r sqlitefile.Row) error {
 		g, err := replaystate.DecodeGroup(r.Bytes(1))
 		if l.corrupt(err) {

@@ -75,7 +75,6 @@ func Open(ctx context.Context, path string, o *Options) (*Store, error) {
 		Create:        !options.MustExist,
 		ApplicationID: sqlitefile.NonceID,
 		Migrations:    migrations,
-		ExactSchema:   true,
 		Normal:        options.Normal,
 		Patience:      options.LockTimeout,
 		Readers:       2,

@@ -32,6 +32,11 @@ type Config struct {
 	PushQueue        string `env:"SPEC_SENTINEL_QUEUE" envDefault:"spec-sentinel"`
 	PushKeys         string `env:"SPEC_SENTINEL_KEYS_URL"`
 
+	// Database is a PostgreSQL database in which webhooks are noted and wait until the
+	// broker has them: postgres://USER@HOST/DATABASE. Without it a webhook is taken when the
+	// broker has confirmed it. The URL has the parameters of package outbox that are libpq's.
+	Database string `env:"DATABASE_URL"`
+
 	// MaxBody bounds a webhook in bytes. GitHub's own limit is 25 MB, that of
 	// most brokers lies below 1 MiB.
 	MaxBody int64 `env:"MAX_BODY" envDefault:"1000000"`
@@ -79,6 +84,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxBody < 1 {
 		errs = append(errs, errors.New("MAX_BODY must be at least 1"))
+	}
+	if c.Database != "" && !c.Encrypt {
+		errs = append(errs, errors.New("DATABASE_URL needs ENCRYPT=true: the database keeps sealed webhooks only"))
 	}
 	if c.StopDelay < 0 {
 		errs = append(errs, errors.New("STOP_DELAY is negative"))

@@ -155,10 +155,10 @@ func (f *fixture) await(text string) {
 	}
 }
 
-// receive opens what lies in a queue with the key of that queue, and takes it.
-func (f *fixture) receive(name string) []*queue.Delivery {
+// client returns a client of the bot with that key.
+func (f *fixture) client(key string) *queue.Client {
 	f.Helper()
-	ring, err := keys.NewRing(f.keys[name])
+	ring, err := keys.NewRing(f.keys[key])
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -172,6 +172,13 @@ func (f *fixture) receive(name string) []*queue.Delivery {
 	if err != nil {
 		f.Fatal(err)
 	}
+	return c
+}
+
+// receive opens what lies in a queue with the key of that queue, and takes it.
+func (f *fixture) receive(name string) []*queue.Delivery {
+	f.Helper()
+	c := f.client(name)
 	r, err := c.Receiver(f.Context(), name, &queue.ReceiverOptions{Wait: time.Millisecond})
 	if err != nil {
 		f.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/examples/internal/service"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/postgres/outbox"
 )
 
 const scope = "github.com/queue-runtime/queue/examples/webhook-router"
@@ -29,6 +30,7 @@ type Router struct {
 	client     *queue.Client
 	keys       []*keys.Cached
 	senders    [routes]*queue.Sender
+	database   *database     // nil: webhooks go to the broker at once
 	slots      chan struct{} // one for each request that is worked on
 	failed     atomic.Int64  // when the broker last failed to confirm, in Unix nanoseconds; 0: it has confirmed since
 	deliveries metric.Int64Counter
@@ -95,12 +97,32 @@ func New(ctx context.Context, c *Config, broker driver.Broker, t *service.Teleme
 			log.Warn("This broker drops no repeats: bots must tell them by the message ID", "queue", t.queue)
 		}
 	}
+	if c.Database == "" {
+		return r, nil
+	}
+	var queues []string
+	for _, t := range c.targets() {
+		queues = append(queues, t.queue)
+	}
+	r.database, err = openDatabase(ctx, c.Database, r.client, queues, &outbox.ForwarderOptions{
+		Observer: observer, Environment: c.Environment, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.watch(); err != nil {
+		return nil, err
+	}
+	r.database.forward(log)
 	return r, nil
 }
 
 // Close lets the broker and the keys go. Requests that are under way fail.
 func (r *Router) Close(ctx context.Context) error {
 	var errs []error
+	if r.database != nil {
+		errs = append(errs, r.database.close(ctx))
+	}
 	if r.client != nil {
 		errs = append(errs, r.client.Close(ctx))
 	}
@@ -135,8 +157,8 @@ type webhook struct {
 	body     []byte
 }
 
-// send seals a webhook and sends it. When it returns nil the broker has confirmed
-// it.
+// send seals a webhook and sends it. When it returns nil the broker has confirmed it, or
+// the router's database has it.
 func (r *Router) send(ctx context.Context, w *webhook) (queueName string, err error) {
 	to := routeOf(w.event)
 	session, err := sessionOf(w.body, w.delivery)
@@ -145,14 +167,23 @@ func (r *Router) send(ctx context.Context, w *webhook) (queueName string, err er
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.config.SendTimeout)
 	defer cancel()
-	_, err = r.senders[to].Send(ctx, &queue.Message{
+	m := &queue.Message{
 		ID:          w.delivery, // and so the DedupID
 		SessionID:   session,
 		ContentType: contentType,
 		Attributes:  map[string]string{EventAttribute: w.event},
 		Body:        w.body,
-	})
-	return r.config.targets()[to].queue, err
+	}
+	name := r.config.targets()[to].queue
+	if r.database == nil {
+		_, err = r.senders[to].Send(ctx, m)
+		return name, err
+	}
+	p, err := r.senders[to].Prepare(ctx, m)
+	if err != nil {
+		return name, err
+	}
+	return name, r.database.take(ctx, w, p)
 }
 
 // EventAttribute has the name of the event, as GitHub sends it in X-GitHub-Event.

@@ -43,9 +43,6 @@ type Config struct {
 	// Migrations are the scripts that lead from each version of the schema
 	// (PRAGMA user_version) to the next; the first makes it. At least one.
 	Migrations []string
-	// ExactSchema refuses a file whose schema is not exactly what Migrations
-	// make, at Open and in VerifySchema.
-	ExactSchema bool
 	// Normal selects synchronous NORMAL in place of FULL.
 	Normal bool
 	// Patience is how long the lock of another process is waited for. Above zero.
@@ -124,7 +121,7 @@ func Open(ctx context.Context, c Config) (*File, error) {
 	if err := f.prepare(ctx); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))
 	}
-	if err := f.VerifySchema(writer); err != nil {
+	if err := f.verifySchema(writer); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))
 	}
 	if f.opened, err = identify(path); err != nil {
@@ -216,7 +213,7 @@ func (f *File) recognise() (version int64, err error) {
 	case version < 1:
 		return 0, driver.Errorf(driver.Corrupt, "%q has schema %d", f.path, version)
 	}
-	if err := f.known(version); err != nil || !f.config.ExactSchema {
+	if err := f.known(version); err != nil {
 		return version, err
 	}
 	// Before any migration runs: it would meet what was planted.
@@ -299,6 +296,9 @@ func (f *File) Read(ctx context.Context, do func(*Conn) error) error {
 				return err
 			}
 		}
+		if err := f.verifySchema(c); err != nil {
+			return err
+		}
 		return do(c)
 	}))
 }
@@ -309,7 +309,10 @@ func (f *File) Snapshot(ctx context.Context, do func(*Conn) error) error {
 		if _, err := c.Exec("BEGIN"); err != nil {
 			return err
 		}
-		err := do(c)
+		err := f.verifySchema(c)
+		if err == nil {
+			err = do(c)
+		}
 		if _, e := c.Exec("COMMIT"); e != nil {
 			err = errors.Join(err, e)
 			rollback(c)

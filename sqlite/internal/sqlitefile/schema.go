@@ -63,15 +63,19 @@ func (f *File) compareSchema(c *Conn, version int64) error {
 	return nil
 }
 
-// VerifySchema compares the schema again if it was changed since it was compared
-// last. Call it in a transaction, before anything else is read. It does nothing
-// unless Config.ExactSchema is set.
-func (f *File) VerifySchema(c *Conn) error {
-	if !f.config.ExactSchema {
-		return nil
-	}
+// verifySchema compares the schema again if it was changed since it was compared
+// last: whatever else is in the file may run without end, and whatever it does is done in
+// the name of this program. It is called in each transaction, before anything else is read.
+func (f *File) verifySchema(c *Conn) error {
 	now, err := c.Int("PRAGMA schema_version")
 	if err != nil || now == f.schemaVersion.Load() {
+		return err
+	}
+	version, err := c.Int("PRAGMA user_version")
+	if err != nil {
+		return err
+	}
+	if err := f.known(version); err != nil { // a newer program has opened it
 		return err
 	}
 	if err := f.compareSchema(c, int64(len(f.config.Migrations))); err != nil {

@@ -178,6 +178,11 @@ func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 	if err == nil {
 		waited, err = f.beginGroup(batch)
 	}
+	if err == nil {
+		if err = f.verifySchema(f.writer); err != nil {
+			rollback(f.writer)
+		}
+	}
 	if err != nil {
 		for _, r := range batch {
 			if r.start() {
@@ -296,7 +301,9 @@ func (f *File) alone(r *request) error {
 	if err != nil {
 		return Classify(err)
 	}
-	err = r.run(f.writer)
+	if err = f.verifySchema(f.writer); err == nil {
+		err = r.run(f.writer)
+	}
 	if err == nil {
 		err = f.commit()
 	}

@@ -55,6 +55,10 @@ type demoReport struct {
 	Throughput *struct {
 		PlaintextPerSecond *float64 `json:"plaintext_per_s"`
 		EncryptedPerSecond *float64 `json:"encrypted_per_s"`
+		Pairs              *int     `json:"pairs"`
+		Overhead           *float64 `json:"overhead_percent"`
+		OverheadLow        *float64 `json:"overhead_low_percent"`
+		OverheadHigh       *float64 `json:"overhead_high_percent"`
 		SealNS             *float64 `json:"seal_ns"`
 		OpenNS             *float64 `json:"open_ns"`
 		Bytes              *int     `json:"bytes"`
@@ -157,7 +161,8 @@ func (r *demoReport) check(t *testing.T, messages, attempts int, lacks ...string
 	if !slices.Equal(policies, []string{"allow", "allow_with_alert", "reject"}) {
 		t.Errorf("policies %v", policies)
 	}
-	if x := r.Throughput; *x.PlaintextPerSecond <= 0 || *x.EncryptedPerSecond <= 0 || *x.SealNS <= 0 || *x.OpenNS <= 0 || *x.Bytes <= 0 {
+	if x := r.Throughput; *x.PlaintextPerSecond <= 0 || *x.EncryptedPerSecond <= 0 || *x.SealNS <= 0 || *x.OpenNS <= 0 || *x.Bytes <= 0 ||
+		*x.Pairs < 6 || *x.OverheadLow > *x.Overhead || *x.OverheadHigh < *x.Overhead || *x.OverheadLow == *x.OverheadHigh {
 		t.Errorf("throughput: %+v", *x)
 	}
 }

@@ -216,6 +216,8 @@ func (x *doctorRun) nonces(ctx context.Context) {
 		x.find(levelWarning, check, "raise its bounds, or find out what grows: see docs/sizing.md", "the replay store will be full if it goes on as in the %s since it was made: %d records, %d streams", old(time.Since(stats.Stamp.Birth)), stats.Records, stats.Streams)
 	case strings.HasPrefix(s.nonces.value, "mem:"):
 		x.find(levelWarning, check, "use one that is durable and shared, such as sqlite:///path/nonces.db", "the replay store is in memory: it serves one process, and is lost when that ends")
+	case store.TrustsDatabaseOperators():
+		x.find(levelWarning, check, "give it a database of its own, unless its operators may replay messages", "the replay store's URL says trust_database_operators: with a broker in the same database its operators can remove the memory of what was handled")
 	case neighbours(s.broker.value, s.nonces.value):
 		x.find(levelWarning, check, "put it where the owner of the queue's file cannot write", "the replay store lies in the folder of the queue: an attacker who can write one can probably write the other")
 	default:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
 	"github.com/queue-runtime/queue/connect"
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -109,17 +110,16 @@ func (r *noncesReport) show(s *display.Screen) {
 		kind = "shared"
 	}
 	switch {
-	case r.Durable:
-	case r.Shared:
-		kind += ", and a crash can lose what it confirmed last"
-	default:
+	case r.Shared && !r.Durable:
+		kind += ", may forget when its machine crashes"
+	case !r.Durable:
 		kind += ", forgotten at its end"
 	}
 	s.Printf("%s, %s, %s\n", full, display.Bytes(r.Bytes), kind)
 	s.Note(fmt.Sprintf("Store %s, made %s, change %d.", r.ID, r.Birth.Format(time.RFC3339), r.Change))
 }
 
-// withNonces runs f over the replay store alone. It makes none.
+// withNonces runs f over the replay store alone. It makes neither file nor schema.
 func (a *app) withNonces(ctx context.Context, f func(replay.Store) error) error {
 	value := a.settings.nonces.value
 	switch {
@@ -128,14 +128,14 @@ func (a *app) withNonces(ctx context.Context, f func(replay.Store) error) error 
 	case strings.HasPrefix(value, "mem:"):
 		return usagef("--nonces is in memory: only the process that has it can look into it")
 	}
-	if u, err := url.Parse(value); err == nil && (u.Scheme == "sqlite" || u.Scheme == "redis" || u.Scheme == "rediss") {
+	if u, err := url.Parse(value); err == nil && (u.Scheme == "sqlite" || u.Scheme == "postgres" || u.Scheme == "postgresql" || u.Scheme == "redis" || u.Scheme == "rediss") {
 		q := u.Query()
 		q.Set("must_exist", "true")
 		u.RawQuery = q.Encode()
 		value = u.String()
 	}
 	s, err := connect.OpenReplayStore(ctx, value)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, driver.ErrNotFound) {
 		return nothingf("there is no replay store at %s", a.settings.nonces.shown())
 	}
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/queue-runtime/queue/testbed/script"
 
 	"github.com/queue-runtime/queue/testbed/fauxqs"
+	"github.com/queue-runtime/queue/testbed/postgres"
 	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
@@ -165,4 +166,19 @@ func TestScriptServiceBus(t *testing.T) {
 	script.Run(t, "testdata/servicebus", &script.Options{Env: map[string]string{
 		"CONNECTION": server.ConnectionString(), "QRT_BROKER": "sb:///?connection=CONNECTION",
 	}})
+}
+
+// TestScriptPostgres runs the scripts with a replay store in PostgreSQL: NONCES is its URL,
+// and BROKER that of a broker in the same database.
+func TestScriptPostgres(t *testing.T) {
+	t.Parallel()
+	server, err := postgres.Start(nil)
+	postgres.Require(t, err)
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	base := server.URL("postgres", "postgres")
+	script.Run(t, "testdata/postgres", &script.Options{Env: map[string]string{"NONCES": base + "?schema=nonces", "BROKER": base}})
 }

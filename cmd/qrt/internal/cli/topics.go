@@ -102,6 +102,7 @@ Replay stores (--nonces):
 
   sqlite:///var/lib/qrt/nonces.db    a file of its own, out of the queue owner's reach
   rediss://user@host:6379/0          Redis, for receivers on several machines
+  postgres://user@host/database      PostgreSQL, for a fleet; not the broker's database
   mem://                             this process only, forgotten when it ends
 
   Parameters: the bounds ?records=N ?streams=N ?intervals=N of the store, the same
@@ -110,6 +111,8 @@ Replay stores (--nonces):
   Of redis: ?password_env=VARIABLE  ?sentinel=NAME or ?cluster=true with several hosts
   ?ca=FILE  ?cert=FILE  ?key=FILE  ?server_name=NAME  ?prefix=NAME  ?must_exist=true
   ?replicas=all  ?replica_timeout=1s  ?timeout=5s  ?fsync=always, everysec or never
+  Of postgres: ?schema=queue_replay  ?pooled=true  ?timeout=10s  ?max_conns=4
+  ?must_exist=true  ?trust_database_operators=true allows the broker's database
 
 No URL holds a secret. Credentials come from where the cloud's own tools find
 them, or from an environment variable that the URL names.`

@@ -85,13 +85,19 @@ type Policy struct {
 	Encrypted int `json:"-"`
 }
 
-// Throughput is plaintext beside encrypted, on the same broker, in turns.
+// Throughput is plaintext beside encrypted, on the same broker, in pairs.
 type Throughput struct {
 	PlaintextPerSecond float64 `json:"plaintext_per_s"` // sent, received and completed
 	EncryptedPerSecond float64 `json:"encrypted_per_s"`
-	SealNS             float64 `json:"seal_ns"` // of one message, on one core
-	OpenNS             float64 `json:"open_ns"`
-	Bytes              int     `json:"bytes"` // of a body, on average
+	Pairs              int     `json:"pairs"`
+	// Overhead is how much longer encrypted messages took, in percent: the median over
+	// the pairs, and its bounds with 95 % confidence. Negative values are noise.
+	Overhead     float64 `json:"overhead_percent"`
+	OverheadLow  float64 `json:"overhead_low_percent"`
+	OverheadHigh float64 `json:"overhead_high_percent"`
+	SealNS       float64 `json:"seal_ns"` // of one message, on one core
+	OpenNS       float64 `json:"open_ns"`
+	Bytes        int     `json:"bytes"` // of a body, on average
 }
 
 // Share is the part of an encrypted message's time that sealing and opening take.

@@ -1,0 +1,113 @@
+package sbqueue
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// connection is a client of the SDK, which keeps one AMQP connection and makes all its links
+// over it. Over a network that has fallen silent the SDK finds out after a minute, by the
+// connection's idle time-out, and each new link goes the way of the one before it. So a
+// connection over which nothing is answered any more is replaced.
+type connection struct {
+	b      *Broker
+	create func() (*azservicebus.Client, error)
+
+	mu sync.Mutex // guards what follows
+	// current is behind a function, because package fmt prints what a pointer leads to if
+	// the verb does not suit it, and a client holds the key.
+	current  func() *azservicebus.Client
+	made     time.Time // of current
+	answered time.Time // when a call was last answered
+	doubted  time.Time // when the first call began that was not, since then; zero: none
+}
+
+// silentFor is how long nothing may be answered, on what was asked, until a connection
+// counts as dead. A broker under load answers within a second or two.
+const silentFor = 5 * time.Second
+
+// closeSilent is how long closing a silent connection waits for answers: it had silentFor.
+const closeSilent = time.Second
+
+func newConnection(b *Broker, create func() (*azservicebus.Client, error)) (*connection, error) {
+	c := &connection{b: b, create: create}
+	client, err := create()
+	if err != nil {
+		return nil, err
+	}
+	c.use(client)
+	return c, nil
+}
+
+// use makes client the current one. Called under mu, or before c is shared.
+func (c *connection) use(client *azservicebus.Client) {
+	c.current = func() *azservicebus.Client { return client }
+	c.made, c.doubted = time.Now(), time.Time{}
+}
+
+// client returns the client to make links with.
+func (c *connection) client() *azservicebus.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current()
+}
+
+// heard notes that a call was answered.
+func (c *connection) heard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered, c.doubted = time.Now(), time.Time{}
+}
+
+// shortCall is how long a call lasts at least whose missing answer says something: callers
+// may have shorter deadlines.
+const shortCall = time.Second
+
+// note takes in how a call over the connection ended that began then, and reports whether
+// the connection was replaced for it.
+func (c *connection) note(began time.Time, err error) (gone bool) {
+	switch {
+	case errors.Is(err, errSilent), errors.Is(err, errNoAnswer), errors.Is(err, context.DeadlineExceeded):
+		return time.Since(began) >= shortCall && c.unheard(began)
+	case !isDead(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, driver.ErrClosed):
+		c.heard() // also if the answer was an error
+	}
+	return false
+}
+
+// unheard notes that a call which began then was not answered, and replaces the connection
+// if none was for silentFor. What is left of the old one is closed, so that its links are
+// made anew. It reports whether the call was over an old connection by now.
+func (c *connection) unheard(began time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case began.Before(c.made):
+		return true
+	case began.Before(c.answered):
+		return false // others are answered
+	case c.doubted.IsZero() || began.Before(c.doubted):
+		c.doubted = began
+	}
+	if time.Since(c.doubted) < silentFor {
+		return false
+	}
+	fresh, err := c.create()
+	if err != nil {
+		return false // it worked once with the same arguments
+	}
+	old := c.current()
+	c.use(fresh)
+	c.b.discard(closing(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, closeSilent)
+		defer cancel()
+		return old.Close(ctx)
+	}))
+	return true
+}

@@ -1,0 +1,457 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
+	"github.com/queue-runtime/queue/replay"
+)
+
+// TestReasonAtItsBounds: codes of 1 to 64 bytes of [a-z0-9_], descriptions of up to 512.
+func TestReasonAtItsBounds(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		for _, c := range []struct {
+			reason queue.Reason
+			ok     bool
+		}{
+			{queue.Reason{Code: ""}, false},
+			{queue.Reason{Code: "a"}, true},
+			{queue.Reason{Code: "az_09"}, true},
+			{queue.Reason{Code: strings.Repeat("a", 64)}, true},
+			{queue.Reason{Code: strings.Repeat("a", 65)}, false},
+			{queue.Reason{Code: "a`"}, false},
+			{queue.Reason{Code: "a{"}, false},
+			{queue.Reason{Code: "a/"}, false},
+			{queue.Reason{Code: "a:"}, false},
+			{queue.Reason{Code: "a-b"}, false},
+			{queue.Reason{Code: "A"}, false},
+			{queue.Reason{Code: "a", Description: strings.Repeat("d", 512)}, true},
+			{queue.Reason{Code: "a", Description: strings.Repeat("d", 513)}, false},
+		} {
+			x.send(&queue.Message{Body: []byte("a")})
+			d := x.one(r)
+			err := d.DeadLetter(x.Context(), c.reason)
+			if c.ok {
+				x.must(err)
+				continue
+			}
+			x.failed(c.reason.Code, err, driver.ErrInvalid, "dead-letter")
+			x.must(d.Complete(x.Context())) // it was not settled
+		}
+	})
+}
+
+// TestDelaysAtTheirBounds: what the broker cannot do is refused before anything is given up.
+func TestDelaysAtTheirBounds(t *testing.T) {
+	for name, c := range map[string]struct {
+		caps  func(*driver.Capabilities)
+		delay time.Duration
+		want  error
+	}{
+		"none":                  {func(c *driver.Capabilities) { c.AbandonDelay = driver.None }, 0, nil},
+		"one, and it has none":  {func(c *driver.Capabilities) { c.AbandonDelay = driver.None }, 1, errors.ErrUnsupported},
+		"negative":              {nil, -1, queue.ErrInvalidOptions},
+		"the longest":           {func(c *driver.Capabilities) { c.MaxDelay = time.Minute }, time.Minute, nil},
+		"longer":                {func(c *driver.Capabilities) { c.MaxDelay = time.Minute }, time.Minute + 1, queue.ErrInvalidOptions},
+		"long, without a limit": {func(c *driver.Capabilities) { c.MaxDelay = 0 }, 1000 * time.Hour, nil},
+	} {
+		for _, op := range []string{"abandon", "release"} {
+			inBubble(t, nil, func(x *fixture) {
+				x.send(&queue.Message{Body: []byte("a")})
+				d := x.one(x.receives(x.behind(&partial{caps: c.caps}, nil), nil))
+				give := d.Abandon
+				if op == "release" {
+					give = d.Release
+				}
+				err := give(x.Context(), c.delay)
+				if c.want == nil {
+					x.must(err)
+					return
+				}
+				x.failed(name, err, c.want, op)
+				x.must(d.Complete(x.Context()))
+			})
+		}
+	}
+}
+
+// TestDeadLetterNeedsAQueue: without one the message stays, and can still be completed.
+func TestDeadLetterNeedsAQueue(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		o := &diary{}
+		p := &partial{caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
+		d := x.one(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
+		x.failed("DeadLetter", d.DeadLetter(x.Context(), queue.Reason{Code: "a"}), errors.ErrUnsupported, "dead-letter")
+		x.must(d.Complete(x.Context()))
+		x.told("DeadLetter", o.of("dead-lettered"))
+	})
+}
+
+// TestDeliveryOfNoReceiver: each call says that there is none.
+func TestDeliveryOfNoReceiver(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		d := &queue.Delivery{}
+		for op, err := range map[string]error{
+			"complete":    d.Complete(x.Context()),
+			"abandon":     d.Abandon(x.Context(), 0),
+			"release":     d.Release(x.Context(), 0),
+			"dead-letter": d.DeadLetter(x.Context(), queue.Reason{Code: "a"}),
+			"renew":       d.Renew(x.Context()),
+		} {
+			x.failed(op, err, queue.ErrInvalidOptions, op)
+			if err == nil || !strings.Contains(err.Error(), "queuetest.NewDelivery") {
+				x.Errorf("%s: %v", op, err)
+			}
+		}
+		x.send(&queue.Message{Body: []byte("a")})
+		x.send(&queue.Message{Body: []byte("b")})
+		r := x.receiver(orders, nil)
+		a, b := x.one(r), x.one(r)
+		errs := r.RenewAll(x.Context(), []*queue.Delivery{a, d, b})
+		if errs[0] != nil || errs[2] != nil {
+			x.Errorf("RenewAll: %v", errs)
+		}
+		x.failed("RenewAll", errs[1], queue.ErrInvalidOptions, "renew")
+		if ctx := x.Context(); d.Context(ctx) != ctx {
+			x.Error("it has another context")
+		}
+		if _, _, ok := d.Claim(); ok || !d.HeldUntil().IsZero() {
+			x.Error("it has a claim, or an end")
+		}
+	})
+}
+
+// TestSettledOnce: a delivery is settled once; after a failure it can be settled again, and
+// while one call settles it another fails.
+func TestSettledOnce(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		p, o := &partial{}, &diary{}
+		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
+		d := x.one(r)
+		x.failed("without a context", d.Complete(nil), queue.ErrInvalidOptions, "complete") //nolint:staticcheck // SA1012: what is tested
+		left, cancel := context.WithCancel(x.Context())
+		cancel()
+		if err := d.Complete(left); !errors.Is(err, context.Canceled) {
+			x.Errorf("a caller that left: %v", err)
+		}
+		p.fails = map[string]error{"settle": errPart}
+		x.failed("a broker that fails", d.Abandon(x.Context(), 0), errPart, "abandon")
+		p.fails, p.short = nil, map[string]bool{"settle": true}
+		if err := d.Release(x.Context(), 0); err == nil || !strings.Contains(err.Error(), "no result") {
+			x.Errorf("a driver without an answer: %v", err)
+		}
+	})
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+		p, o := &partial{}, &diary{}
+		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
+		d := x.one(r)
+		p.hook = func(call string) {
+			if call == "settle" {
+				x.failed("beside another call", d.Complete(x.Context()), queue.ErrSettled, "complete")
+			}
+		}
+		x.must(d.DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		for op, err := range map[string]error{
+			"complete": d.Complete(x.Context()), "abandon": d.Abandon(x.Context(), 0), "renew": d.Renew(x.Context()),
+		} {
+			x.failed("again", err, queue.ErrSettled, op)
+		}
+		if p.calls["settle"] != 1 || p.calls["renew"] != 0 {
+			x.Errorf("%v calls", p.calls)
+		}
+		x.told("DeadLetter", o.of("dead-lettered"), "dead-lettered gave_up")
+		x.told("DeadLetter", o.of("settle"), `settle dead_lettered of 1, 0 links, encrypted false, message "m", session "s", key "": 1, failed false`)
+	})
+}
+
+// TestSettleIsTold: what failed is told as failed, and dead-lettering only once it is done.
+func TestSettleIsTold(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		p, o := &partial{fails: map[string]error{"settle": errPart}}, &diary{}
+		d := x.one(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
+		x.failed("DeadLetter", d.DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}), errPart, "dead-letter")
+		x.told("DeadLetter", o.of("dead-lettered"))
+		x.told("DeadLetter", o.of("settle"), `settle dead_lettered of 1, 0 links, encrypted false, message "m", session "", key "": 1, failed true`)
+	})
+}
+
+// TestTraceOfADelivery: the trace that came with a message is a link of its settlement.
+func TestTraceOfADelivery(t *testing.T) {
+	for _, traces := range []bool{false, true} {
+		inBubble(t, func(_ *fixture, o *queue.Options) { o.Observer = traced{} }, func(x *fixture) {
+			x.send(&queue.Message{ID: "m", Body: []byte("a")})
+			o := &diary{traces: traces}
+			d := x.one(x.receives(x.behind(&partial{}, func(c *queue.Options) { c.Observer = o }), nil))
+			x.must(d.Complete(x.Context()))
+			links := map[bool]string{false: "0 links", true: "1 links"}[traces]
+			if got := o.of("settle"); len(got) != 1 || !strings.Contains(got[0], links) {
+				x.Errorf("told %q, want %s", got, links)
+			}
+		})
+	}
+}
+
+// traced gives each operation a trace.
+type traced struct{ observe.Nop }
+
+func (traced) Traces() bool { return true }
+
+func (traced) Inject(_ context.Context, set func(name, value string)) {
+	set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+}
+
+// TestRenewTells: a renewal extends what the delivery says, each is told, and too few answers are
+// failures of the others.
+func TestRenewTells(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		for range 3 {
+			x.send(&queue.Message{Body: []byte("a")})
+		}
+		p, o := &partial{}, &diary{}
+		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
+		all := []*queue.Delivery{x.one(r), x.one(r), x.one(r)}
+		first := all[0].HeldUntil()
+		x.wait(10 * time.Second)
+		for i, err := range r.RenewAll(x.Context(), all) {
+			if err != nil || all[i].HeldUntil().Sub(first) != 10*time.Second {
+				x.Errorf("%d: %v until %s", i, err, all[i].HeldUntil())
+			}
+		}
+		if p.calls["renew"] != 1 {
+			x.Errorf("%d calls, want 1", p.calls["renew"])
+		}
+		x.told("RenewAll", o.of("renewed"), "renewed, failed false", "renewed, failed false", "renewed, failed false")
+		x.wait(time.Second)
+		for _, short := range []string{"renew", "renew times"} {
+			p.short = map[string]bool{short: true}
+			errs := r.RenewAll(x.Context(), all)
+			if errs[0] != nil || errs[1] != nil || errs[2] == nil || !strings.Contains(errs[2].Error(), "too few results") {
+				x.Errorf("%s: %v", short, errs)
+			}
+			if all[0].HeldUntil().Sub(first) != 11*time.Second || all[2].HeldUntil().Sub(first) != 10*time.Second {
+				x.Errorf("%s: until %s, %s", short, all[0].HeldUntil(), all[2].HeldUntil())
+			}
+		}
+		p.short, p.fails = nil, map[string]error{"renew": errPart}
+		x.failed("Renew", all[0].Renew(x.Context()), errPart, "renew")
+		if all[0].HeldUntil().Sub(first) != 11*time.Second {
+			x.Error("a renewal that failed extends the lock")
+		}
+		if got := o.of("renewed"); got[len(got)-1] != "renewed, failed true" {
+			x.Errorf("told %q", got)
+		}
+		for _, err := range r.RenewAll(nil, all) { //nolint:staticcheck // SA1012: what is tested
+			x.failed("without a context", err, queue.ErrInvalidOptions, "renew")
+		}
+		x.failed("without a context", all[0].Renew(nil), queue.ErrInvalidOptions, "renew") //nolint:staticcheck // SA1012: what is tested
+		if errs := r.RenewAll(x.Context(), nil); len(errs) != 0 {
+			x.Errorf("of none: %v", errs)
+		}
+	})
+}
+
+// TestRenewBesideARenewal: another renewal of the same delivery is waited for by Renew, and
+// refused by RenewAll; the driver sees one at a time.
+func TestRenewBesideARenewal(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		x.send(&queue.Message{Body: []byte("b")})
+		p := &partial{}
+		r := x.receives(x.behind(p, nil), nil)
+		a, b := x.one(r), x.one(r)
+		inside, done := make(chan struct{}), make(chan error, 1)
+		go func() { // waits until the first renewal is under way
+			<-inside
+			done <- a.Renew(x.Context())
+		}()
+		nested := false
+		p.hook = func(call string) {
+			if call != "renew" || nested {
+				return
+			}
+			nested = true
+			close(inside)
+			errs := r.RenewAll(x.Context(), []*queue.Delivery{a, b})
+			if errs[0] == nil || !strings.Contains(errs[0].Error(), "under way") || errs[1] != nil {
+				x.Errorf("RenewAll beside a renewal: %v", errs)
+			}
+			if errs := r.RenewAll(x.Context(), []*queue.Delivery{a}); errs[0] == nil || !strings.Contains(errs[0].Error(), "under way") {
+				x.Errorf("RenewAll of it alone: %v", errs)
+			}
+			ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+			defer cancel()
+			if err := a.Renew(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				x.Errorf("Renew of a caller that leaves: %v", err)
+			}
+		}
+		x.must(a.Renew(x.Context()))
+		x.must(<-done)
+		if p.calls["renew"] != 3 {
+			x.Errorf("%d calls of the driver, want 3", p.calls["renew"])
+		}
+	})
+}
+
+// TestRenewThatPanics lets the next one begin.
+func TestRenewThatPanics(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.send(&queue.Message{Body: []byte("a")})
+		p := &partial{}
+		d := x.one(x.receives(x.behind(p, nil), nil))
+		for _, call := range []string{"renew", "settle"} {
+			p.hook = func(c string) {
+				if c == call {
+					panic("driver")
+				}
+			}
+			func() {
+				defer func() { _ = recover() }()
+				if call == "renew" {
+					_ = d.Renew(x.Context())
+				} else {
+					_ = d.Abandon(x.Context(), 0)
+				}
+				x.Error("no panic")
+			}()
+			p.hook = nil
+			ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+			if call == "renew" {
+				x.must(d.Renew(ctx))
+			} else {
+				x.must(d.Abandon(ctx, 0))
+			}
+			cancel()
+		}
+	})
+}
+
+// TestHandledAlthoughTheLockIsOver: with a replay store the message counts as handled; without
+// one it does not.
+func TestHandledAlthoughTheLockIsOver(t *testing.T) {
+	const line = "Message is handled although its lock was over"
+	for _, tracks := range []bool{true, false} {
+		inBubble(t, nil, func(x *fixture) {
+			x.send(&queue.Message{Body: []byte("a")})
+			p := &partial{fails: map[string]error{"settle": driver.Errorf(driver.LockLost, "over")}}
+			change := func(*queue.Options) {}
+			if !tracks {
+				change = without
+			}
+			d := x.one(x.receives(x.behind(p, change), nil))
+			if tracks {
+				x.failed("Abandon", d.Abandon(x.Context(), 0), queue.ErrLockLost, "abandon")
+				x.send(&queue.Message{Body: []byte("b")})
+				p.fails = nil
+				d = x.one(x.receives(x.behind(p, change), nil))
+				p.fails = map[string]error{"settle": driver.Errorf(driver.LockLost, "over")}
+			}
+			err := d.Complete(x.Context())
+			if (err == nil) != tracks || (x.logged(line) == 1) != tracks {
+				x.Errorf("with a store %v: %v, %d lines", tracks, err, x.logged(line))
+			}
+			p.fails = map[string]error{"settle": errPart}
+			x.send(&queue.Message{Body: []byte("c")})
+			d = x.one(x.receives(x.behind(p, change), nil))
+			x.failed("another failure", d.Complete(x.Context()), errPart, "complete")
+		})
+	}
+}
+
+// finishing is a replay store that keeps how claims end.
+type finishing struct {
+	replay.Store
+	kinds []replay.FinishKind
+	err   error
+	item  error
+	left  []time.Duration // until the end of each call's context
+}
+
+func (s *finishing) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
+	for i := range f {
+		s.kinds = append(s.kinds, f[i].Kind)
+	}
+	if end, ok := ctx.Deadline(); ok {
+		s.left = append(s.left, time.Until(end))
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	r, err := s.Store.Finish(ctx, group, f)
+	for i := range r {
+		r[i].Err = errors.Join(r[i].Err, s.item)
+	}
+	return r, err
+}
+
+// TestClaimEndsAsTheMessage: consumed, released or parked; a store that fails keeps a message
+// from being completed, and no other settlement.
+func TestClaimEndsAsTheMessage(t *testing.T) {
+	const line = "Claim not released"
+	settle := map[string]func(*queue.Delivery, context.Context) error{
+		"complete":    func(d *queue.Delivery, ctx context.Context) error { return d.Complete(ctx) },
+		"abandon":     func(d *queue.Delivery, ctx context.Context) error { return d.Abandon(ctx, 0) },
+		"release":     func(d *queue.Delivery, ctx context.Context) error { return d.Release(ctx, 0) },
+		"dead-letter": func(d *queue.Delivery, ctx context.Context) error { return d.DeadLetter(ctx, queue.Reason{Code: "a"}) },
+	}
+	kinds := map[string]replay.FinishKind{"complete": replay.Consumed, "abandon": replay.Released, "release": replay.Released, "dead-letter": replay.Parked}
+	for op, f := range settle {
+		inBubble(t, nil, func(x *fixture) {
+			s := &finishing{Store: x.store}
+			r := x.receives(x.behind(&partial{}, func(o *queue.Options) { o.ReplayStore = s }), nil)
+			x.send(&queue.Message{Body: []byte("a")})
+			d := x.one(r)
+			group, claim, ok := d.Claim()
+			if !ok || group != orders || claim.Kind != replay.Consumed {
+				x.Errorf("claim %+v of %q", claim, group)
+			}
+			ctx, cancel := context.WithTimeout(x.Context(), 4*time.Second)
+			defer cancel()
+			x.must(f(d, ctx))
+			if len(s.kinds) != 1 || s.kinds[0] != kinds[op] {
+				x.Errorf("%s ends the claim as %v", op, s.kinds)
+			}
+			if op != "complete" && (len(s.left) != 1 || s.left[0] > 2*time.Second) {
+				x.Errorf("%s leaves the broker nothing of 4 s: the store has %v", op, s.left)
+			}
+			if x.logged(line) != 0 {
+				x.Errorf("%s: %s", op, x.log)
+			}
+		})
+		for name, err := range map[string]error{"fails": errPart, "lost": replay.ErrClaimLost, "handled": replay.ErrHandled} {
+			inBubble(t, nil, func(x *fixture) {
+				s := &finishing{Store: x.store}
+				p := &partial{}
+				r := x.receives(x.behind(p, func(o *queue.Options) { o.ReplayStore = s }), nil)
+				x.send(&queue.Message{Body: []byte("a")})
+				d := x.one(r)
+				if name == "fails" {
+					s.err = err
+				} else {
+					s.item = err
+				}
+				got := f(d, x.Context())
+				if op == "complete" {
+					if name == "fails" && (!errors.Is(got, queue.ErrReplayStore) || p.calls["settle"] != 0) {
+						x.Errorf("complete, the store %s: %v, %d calls of the broker", name, got, p.calls["settle"])
+					}
+					return
+				}
+				lines := map[bool]int{true: 1}[name == "fails"]
+				if got != nil || x.logged(line) != lines || p.calls["settle"] != 1 {
+					x.Errorf("%s, the store %s: %v, %d lines", op, name, got, x.logged(line))
+				}
+			})
+		}
+	}
+}

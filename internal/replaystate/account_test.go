@@ -1,0 +1,159 @@
+package replaystate
+
+import (
+	"reflect"
+	"testing"
+)
+
+// TestCount: what is settled and was not seen is missing, since it was settled, or since a claim
+// of it was given up; what was reported is told apart.
+func TestCount(t *testing.T) {
+	b := newBench(t)
+	b.claimed(1, Consume)
+	b.e.Now += 10_000
+	settles := func(n, settled uint64) {
+		b.Helper()
+		b.wants("", b.request(n, func(r *Request) { r.Settled = settled; r.FreshUntil = testNow * 2 }), Done)
+	}
+	settles(10, 9)
+	b.finish(10, Consume, Done)
+	first := b.e.Now
+	b.e.Now += 10_000
+	settles(3, 0)
+	b.finish(3, Release, Done)
+	released := b.e.Now
+	settles(4, 0) // stays claimed
+	settles(5, 0)
+	b.finish(5, Park, Done)
+	b.e.Now += 10_000
+	settles(20, 19)
+	second := b.e.Now
+	b.s.pages[0].excuse(Range{12, 13})
+	Enter(b.s.head, &Note{Range: Range{7, 15}, Kind: NoteLate})
+	Enter(b.s.head, &Note{Range: Range{15, 15}, Kind: NoteMissing})
+	b.s.head.Start, b.s.head.Lost = 1, 3
+	count := func() Account { return Count(b.e, Key{}, b.s.head, []*Page{b.s.pages[0]}) }
+	want := Account{Start: 1, Settled: 19, Newest: testNow, Consumed: 2, Lost: 3, Missing: []Missing{
+		{Range: Range{2, 2}, Since: first},
+		{Range: Range{3, 3}, Since: released},
+		{Range: Range{6, 6}, Since: first},
+		{Range: Range{7, 9}, Since: first, Late: true},
+		{Range: Range{11, 11}, Since: second, Late: true},
+		{Range: Range{14, 14}, Since: second, Late: true},
+		{Range: Range{15, 15}, Since: second, Late: true, Missing: true},
+		{Range: Range{16, 19}, Since: second},
+	}}
+	before := clean(b.s.head)
+	if got := count(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v\nwant %+v", got, want)
+	}
+	if !reflect.DeepEqual(clean(b.s.head), before) {
+		t.Error("counting changed the head")
+	}
+	// The lease of 4 ends: it is missing since then.
+	b.e.Now = released + testLease
+	got := count()
+	if m := got.Missing[2]; m.Range != (Range{4, 4}) || m.Since != released+testLease {
+		t.Errorf("a claim that is over: %+v", got.Missing)
+	}
+	b.s.pages[0].excuse(Range{3, 3})
+	if got := count(); got.Missing[1].Range.First == 3 {
+		t.Errorf("released and excused: %+v", got.Missing)
+	}
+}
+
+// TestImplausible: exactly MaxMissing are still told, and one more is not.
+func TestImplausible(t *testing.T) {
+	h := &Head{Start: 1, Settled: MaxMissing, Newest: 7}
+	if a := Count(&Env{}, Key{}, h, nil); a.Implausible || len(a.Missing) != 1 || a.Missing[0] != (Missing{Range: Range{1, MaxMissing}, Since: 7}) {
+		t.Errorf("%+v", a)
+	}
+	h.Settled++
+	if a := Count(&Env{}, Key{}, h, nil); !a.Implausible || len(a.Missing) != 0 {
+		t.Errorf("one more: %+v", a)
+	}
+}
+
+// TestMissingSince: each part is missing since the step that settled it; what no step is kept of
+// since the last one.
+func TestMissingSince(t *testing.T) {
+	h := &Head{Settled: 30, Newest: 99, Steps: []Step{{10, 5}, {20, 6}}}
+	all := Ranges{{1, 30}}
+	if got, want := h.list(all), []Missing{{Range: Range{1, 10}, Since: 5}, {Range: Range{11, 20}, Since: 6}, {Range: Range{21, 30}, Since: 6}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if len(h.Steps) != 2 {
+		t.Errorf("the head has %v now", h.Steps)
+	}
+	h.Steps = []Step{{10, 5}, {30, 6}}
+	if got, want := h.list(all), []Missing{{Range: Range{1, 10}, Since: 5}, {Range: Range{11, 30}, Since: 6}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	h.Steps = nil
+	if got, want := h.list(all), []Missing{{Range: Range{1, 30}, Since: 99}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// TestLater splits a run around one sequence.
+func TestLater(t *testing.T) {
+	run := []Missing{{Range: Range{1, 3}, Since: 9}, {Range: Range{5, 9}, Since: 10, Late: true}}
+	part := func(a, b uint64, since int64) Missing {
+		return Missing{Range: Range{a, b}, Since: since, Late: true}
+	}
+	for _, c := range []struct {
+		n     uint64
+		since int64
+		want  []Missing
+	}{
+		{4, 20, run[1:]},
+		{10, 20, run[1:]},
+		{7, 10, run[1:]},
+		{7, 11, []Missing{part(5, 6, 10), part(7, 7, 11), part(8, 9, 10)}},
+		{5, 11, []Missing{part(5, 5, 11), part(6, 9, 10)}},
+		{9, 11, []Missing{part(5, 8, 10), part(9, 9, 11)}},
+	} {
+		got := later(append([]Missing(nil), run...), c.n, c.since)
+		if want := append(run[:1:1], c.want...); !reflect.DeepEqual(got, want) {
+			t.Errorf("%d since %d: %+v, want %+v", c.n, c.since, got, want)
+		}
+	}
+	if got := later([]Missing{{Range: Range{1, 2}}}, 1, 5); len(got) != 2 || got[0].Range != (Range{1, 1}) {
+		t.Errorf("the first of all: %+v", got)
+	}
+}
+
+// TestEnter: a note says how much of it is new, fills no memory, and excuses only what is not
+// consumed.
+func TestEnter(t *testing.T) {
+	h := &Head{Start: 1, Settled: 50, Intervals: []Interval{{10, 12, 1}}}
+	for _, c := range []struct {
+		n    Note
+		want uint64
+	}{
+		{Note{Range: Range{5, 8}, Kind: NoteLate}, 4},
+		{Note{Range: Range{7, 9}, Kind: NoteLate}, 1},
+		{Note{Range: Range{5, 9}, Kind: NoteLate}, 0},
+		{Note{Range: Range{5, 9}, Kind: NoteMissing}, 5},
+		{Note{Range: Range{8, 14}, Kind: NoteAccepted}, 7},
+		{Note{Range: Range{8, 9}, Kind: NoteAccepted}, 0},
+	} {
+		h.Dirty = false
+		if got := Enter(h, &c.n); got != c.want || h.Dirty != (c.want > 0) {
+			t.Errorf("%+v: %d, dirty %v; want %d", c.n, got, h.Dirty, c.want)
+		}
+	}
+	if want := (Head{Start: 1, Settled: 50, Intervals: []Interval{{10, 12, 1}}, Excused: Ranges{{8, 9}, {13, 14}}, Late: Ranges{{5, 9}}, Missing: Ranges{{5, 9}}}); !reflect.DeepEqual(clean(h), want) {
+		t.Errorf("%+v, want %+v", h, want)
+	}
+	for _, k := range []NoteKind{NoteLate, NoteMissing, NoteAccepted} {
+		h := &Head{Start: 1, Settled: 1 << 40}
+		for i := range uint64(maxExcused + 5) {
+			Enter(h, &Note{Range: Range{3 * (i + 1), 3 * (i + 1)}, Kind: k})
+		}
+		set := map[NoteKind]Ranges{NoteLate: h.Late, NoteMissing: h.Missing, NoteAccepted: h.Excused}[k]
+		if len(set) != maxExcused || set[0].First != 18 {
+			t.Errorf("kind %d: %d ranges from %v, want %d from 18", k, len(set), set[0], maxExcused)
+		}
+	}
+}

@@ -1,0 +1,335 @@
+package replaystate
+
+import (
+	"reflect"
+	"testing"
+)
+
+// clean is a copy without Dirty.
+func clean(h *Head) Head {
+	c := *h
+	c.Dirty = false
+	return c
+}
+
+// TestHeadAdds: runs that touch or overlap become one, with the newest of their times.
+func TestHeadAdds(t *testing.T) {
+	for name, c := range map[string]struct {
+		add  Interval
+		want []Interval
+	}{
+		"before all":     {Interval{1, 2, 9}, []Interval{{1, 2, 9}, {10, 19, 5}, {30, 39, 7}}},
+		"between":        {Interval{25, 25, 9}, []Interval{{10, 19, 5}, {25, 25, 9}, {30, 39, 7}}},
+		"after all":      {Interval{50, 51, 9}, []Interval{{10, 19, 5}, {30, 39, 7}, {50, 51, 9}}},
+		"touches below":  {Interval{8, 9, 1}, []Interval{{8, 19, 5}, {30, 39, 7}}},
+		"touches above":  {Interval{20, 21, 9}, []Interval{{10, 21, 9}, {30, 39, 7}}},
+		"fills the gap":  {Interval{20, 29, 6}, []Interval{{10, 39, 7}}},
+		"inside":         {Interval{12, 13, 6}, []Interval{{10, 19, 6}, {30, 39, 7}}},
+		"around the two": {Interval{1, 99, 1}, []Interval{{1, 99, 7}}},
+		"not quite":      {Interval{21, 28, 1}, []Interval{{10, 19, 5}, {21, 28, 1}, {30, 39, 7}}},
+	} {
+		h := &Head{Intervals: []Interval{{10, 19, 5}, {30, 39, 7}}}
+		h.add(c.add)
+		if !reflect.DeepEqual(h.Intervals, c.want) || !h.Dirty {
+			t.Errorf("%s: %v, want %v", name, h.Intervals, c.want)
+		}
+	}
+	h := &Head{Intervals: []Interval{{10, 19, 5}, {30, 39, 7}, {50, 59, 6}}}
+	if h.NewestConsumed() != 7 || (&Head{}).NewestConsumed() != 0 {
+		t.Errorf("the newest is %d, want 7", h.NewestConsumed())
+	}
+	for n, want := range map[uint64]bool{9: false, 10: true, 19: true, 20: false, 29: false, 30: true, 59: true, 60: false} {
+		if h.has(n) != want {
+			t.Errorf("it has %d: %v", n, !want)
+		}
+	}
+}
+
+// TestHeadFolds: the head takes over what its page knows, and twice does no harm.
+func TestHeadFolds(t *testing.T) {
+	p := NewPage(&Group{}, nil, 1, 64)
+	p.setConsumed(Range{65, 70})
+	p.setConsumed(Range{128, 128})
+	p.Newest, p.Settled = 50, 99
+	p.excuse(Range{71, 72})
+	p.steps = []Step{{99, 7}}
+	h := &Head{Newest: 40, Settled: 64, Start: 1, Intervals: []Interval{{60, 64, 30}}, Steps: []Step{{64, 3}}}
+	want := Head{Newest: 50, Settled: 99, Start: 1, Intervals: []Interval{{60, 70, 50}, {128, 128, 50}}, Excused: Ranges{{71, 72}}, Steps: []Step{{64, 3}, {99, 7}}}
+	for range 2 {
+		h.Dirty = false
+		h.Fold(p)
+		if !reflect.DeepEqual(clean(h), want) || !h.Dirty {
+			t.Errorf("%+v, want %+v", h, want)
+		}
+	}
+	h.Newest, h.Settled = 60, 200
+	if h.Fold(p); h.Newest != 60 || h.Settled != 200 {
+		t.Errorf("an older page sets the head back: %+v", h)
+	}
+}
+
+// TestPageOfAHead: a page that is made again knows what the head has of it, and no more.
+func TestPageOfAHead(t *testing.T) {
+	h := &Head{Mark: 8, Intervals: []Interval{{60, 65, 10}, {100, 100, 30}, {128, 140, 20}, {200, 210, 99}}}
+	p := NewPage(&Group{Mark: 3}, h, 1, 64)
+	var runs []Range
+	p.runs(func(r Range) { runs = append(runs, r) })
+	if want := []Range{{65, 65}, {100, 100}, {128, 128}}; !reflect.DeepEqual(runs, want) || p.Newest != 30 || p.Mark != 8 || !p.New {
+		t.Errorf("%v, newest %d, mark %d; want %v", runs, p.Newest, p.Mark, want)
+	}
+	if p := NewPage(&Group{Mark: 3}, nil, 1, 64); p.Mark != 3 || !p.New || p.span() != 64 {
+		t.Errorf("of no head: %+v", p)
+	}
+	if p := NewPage(&Group{}, &Head{Intervals: []Interval{{192, 192, 5}, {193, 400, 6}}}, 2, 64); p.Newest != 5 {
+		t.Errorf("the newest of the page behind it: %d", p.Newest)
+	}
+}
+
+// TestHeadForgetsExcuses: beyond maxExcused the oldest go, what was missing among them counts as
+// lost, and the account begins behind them.
+func TestHeadForgetsExcuses(t *testing.T) {
+	h := &Head{Start: 1, Settled: 1 << 40}
+	for i := range uint64(maxExcused) {
+		h.Excused = append(h.Excused, Range{3 + 10*i, 4 + 10*i})
+	}
+	h.Intervals = []Interval{{6, 10, 1}}
+	if h.bound(); h.Dirty || len(h.Excused) != maxExcused || h.Start != 1 {
+		t.Errorf("at the bound: start %d, %d", h.Start, len(h.Excused))
+	}
+	h.excuse(Range{1 << 30, 1 << 30})
+	h.excuse(Range{1<<30 + 5, 1<<30 + 5})
+	h.Dirty = false
+	h.bound() // {3, 4} and {13, 14} go: 1, 2, 5, 11, 12 are missing
+	if !h.Dirty || len(h.Excused) != maxExcused || h.Start != 15 || h.Lost != 5 || h.Excused[0].First != 23 {
+		t.Errorf("start %d, lost %d, %d ranges from %v", h.Start, h.Lost, len(h.Excused), h.Excused[0])
+	}
+	h.Start = 1 << 35
+	h.excuse(Range{1<<30 + 9, 1<<30 + 9})
+	if h.bound(); h.Start != 1<<35 || h.Lost != 5 {
+		t.Errorf("what lies before the account changed it: start %d, lost %d", h.Start, h.Lost)
+	}
+}
+
+// TestHeadTidies: what was sealed longer ago than it has to be kept goes, oldest first, and the
+// mark refuses it from then on.
+func TestHeadTidies(t *testing.T) {
+	intervals := []Interval{{1, 10, 100}, {12, 20, 300}, {22, 30, 200}}
+	for name, c := range map[string]struct {
+		time  int64
+		want  int // intervals left
+		mark  int64
+		start uint64
+		lost  uint64
+	}{
+		"nothing is old":        {150, 3, 7, 1, 0},
+		"the last instant":      {150 + 0, 3, 7, 1, 0},
+		"one is old":            {151, 2, 100, 11, 0},
+		"the second holds":      {350, 2, 100, 11, 0},
+		"all are old":           {351, 0, 300, 31, 2},
+		"older ones go with it": {1000, 0, 300, 31, 2},
+	} {
+		h := &Head{Mark: 7, Start: 1, Settled: 40, Intervals: append([]Interval(nil), intervals...)}
+		h.Tidy(c.time, 50)
+		if len(h.Intervals) != c.want || h.Mark != c.mark || h.Start != c.start || h.Lost != c.lost {
+			t.Errorf("%s: %+v, want %d intervals, mark %d, start %d, lost %d", name, h, c.want, c.mark, c.start, c.lost)
+		}
+		if h.Dirty != (c.want != 3) {
+			t.Errorf("%s: dirty %v", name, h.Dirty)
+		}
+	}
+	h := &Head{Mark: 500, Start: 50, Settled: 60, Intervals: []Interval{{1, 10, 100}}}
+	if h.Tidy(1000, 0); h.Start != 50 || h.Lost != 0 || h.Mark != 500 {
+		t.Errorf("what lies before the account changed it: %+v", h)
+	}
+}
+
+// TestHeadIsBounded: MaxIntervals stay; one more goes with its gap, unless the gaps of the older
+// half are excused.
+func TestHeadIsBounded(t *testing.T) {
+	many := func(n int) *Head {
+		h := &Head{Start: 1, Settled: 1 << 40}
+		for i := range uint64(n) { //nolint:gosec // G115: small
+			h.Intervals = append(h.Intervals, Interval{1 + 10*i, 5 + 10*i, int64(i)}) //nolint:gosec // G115: small
+		}
+		return h
+	}
+	h := many(MaxIntervals)
+	if h.Tidy(0, 0); len(h.Intervals) != MaxIntervals || h.Start != 1 {
+		t.Errorf("at the bound: %d intervals", len(h.Intervals))
+	}
+	h = many(MaxIntervals + 2)
+	if h.Tidy(0, 0); len(h.Intervals) != MaxIntervals || h.Start != 16 || h.Lost != 5 || h.Mark != 1 {
+		t.Errorf("two more: %d intervals, start %d, lost %d, mark %d", len(h.Intervals), h.Start, h.Lost, h.Mark)
+	}
+	h = many(MaxIntervals + 2)
+	for i := range uint64(MaxIntervals + 1) {
+		h.excuse(Range{6 + 10*i, 10 + 10*i})
+	}
+	h.Excused = h.Excused.Sub(Range{16, 16}) // 16 is missing
+	h.Excused = h.Excused[:maxExcused]
+	h.Tidy(0, 0)
+	// Of the older half all gaps but one are closed: two intervals are left of it.
+	if half := (MaxIntervals + 2) / 2; len(h.Intervals) != MaxIntervals+2-half+2 || h.Intervals[0] != (Interval{1, 15, 1}) || h.Start != 1 || h.Lost != 0 {
+		t.Errorf("excused gaps: %d intervals from %v, start %d, lost %d", len(h.Intervals), h.Intervals[0], h.Start, h.Lost)
+	}
+	if v := h.Intervals[1]; v.First != 21 || v.Newest != int64((MaxIntervals+2)/2-1) {
+		t.Errorf("the second is %v", v)
+	}
+}
+
+// TestHeadPrunes: notes and steps that nothing is missing of any more go.
+func TestHeadPrunes(t *testing.T) {
+	h := &Head{
+		Start: 5, Settled: 40, Intervals: []Interval{{5, 9, 1}, {20, 29, 1}},
+		Excused: Ranges{{1, 3}, {10, 12}, {25, 31}}, Late: Ranges{{2, 2}, {13, 22}}, Missing: Ranges{{8, 14}},
+		Steps: []Step{{9, 1}, {12, 2}, {19, 3}, {29, 4}, {40, 5}},
+	}
+	h.prune()
+	want := Head{
+		Start: 5, Settled: 40, Intervals: []Interval{{5, 9, 1}, {20, 29, 1}},
+		Excused: Ranges{{10, 12}, {30, 31}}, Late: Ranges{{13, 19}}, Missing: Ranges{{10, 14}},
+		Steps: []Step{{19, 3}, {40, 5}},
+	}
+	if !reflect.DeepEqual(clean(h), want) {
+		t.Errorf("%+v, want %+v", h, want)
+	}
+	h = &Head{Start: 1, Settled: 10 * (MaxIntervals + 3)}
+	for i := range uint64(MaxIntervals + 3) {
+		h.Steps = append(h.Steps, Step{10 * (i + 1), int64(i)}) //nolint:gosec // G115: small
+	}
+	if h.prune(); len(h.Steps) != MaxIntervals || h.Steps[0] != (Step{40, 3}) {
+		t.Errorf("%d steps from %v", len(h.Steps), h.Steps[0])
+	}
+}
+
+// TestGapsAndMissing: between intervals, within bounds, without what is excused.
+func TestGapsAndMissing(t *testing.T) {
+	h := &Head{Start: 3, Settled: 30, Intervals: []Interval{{1, 4, 1}, {10, 12, 1}, {20, 22, 1}}, Excused: Ranges{{6, 7}, {23, 40}}}
+	for _, c := range []struct {
+		r    Range
+		want Ranges
+	}{
+		{Range{1, 4}, Ranges{}},
+		{Range{1, 5}, Ranges{{5, 5}}},
+		{Range{3, 11}, Ranges{{5, 9}}},
+		{Range{5, 9}, Ranges{{5, 9}}},
+		{Range{12, 20}, Ranges{{13, 19}}},
+		{Range{13, 13}, Ranges{{13, 13}}},
+		{Range{22, 30}, Ranges{{23, 30}}},
+		{Range{1, 99}, Ranges{{5, 9}, {13, 19}, {23, 99}}},
+	} {
+		if got := h.gaps(c.r); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("gaps of %v: %v, want %v", c.r, got, c.want)
+		}
+	}
+	if got, want := h.missing(), (Ranges{{5, 5}, {8, 9}, {13, 19}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("missing %v, want %v", got, want)
+	}
+	h = &Head{Start: 3, Settled: 3}
+	if got := h.missing(); !reflect.DeepEqual(got, Ranges{{3, 3}}) {
+		t.Errorf("one is settled: missing %v", got)
+	}
+	if h.Settled = 2; len(h.missing()) != 0 {
+		t.Errorf("none is settled: missing %v", h.missing())
+	}
+}
+
+// TestStepsMerge: a sequence counts as settled at the earliest step that settles it.
+func TestStepsMerge(t *testing.T) {
+	for _, c := range []struct{ a, b, want []Step }{
+		{[]Step{{5, 10}, {9, 20}}, []Step{{7, 15}}, []Step{{5, 10}, {7, 15}, {9, 20}}},
+		{[]Step{{5, 10}, {9, 20}}, []Step{{9, 5}}, []Step{{9, 5}}},
+		{[]Step{{5, 10}}, []Step{{7, 10}}, []Step{{5, 10}, {7, 10}}},
+		{[]Step{{7, 10}}, []Step{{5, 10}}, []Step{{5, 10}, {7, 10}}},
+		{[]Step{{5, 10}}, []Step{{5, 10}}, []Step{{5, 10}}},
+		{[]Step{{5, -1 << 62}}, []Step{{7, 1 << 61}}, []Step{{5, -1 << 62}, {7, 1 << 61}}},
+	} {
+		if got := mergeSteps(c.a, c.b); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%v and %v: %v, want %v", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+// TestStepsOfAPage: a second is one step, a clock that was set back moves nothing, and beyond
+// maxSteps the two that are closest become one.
+func TestStepsOfAPage(t *testing.T) {
+	for name, c := range map[string]struct {
+		steps []Step
+		add   Step
+		want  []Step
+	}{
+		"first":            {nil, Step{3, 500}, []Step{{3, 500}}},
+		"in one second":    {[]Step{{3, 1000}}, Step{4, 1999}, []Step{{4, 1999}}},
+		"in the next":      {[]Step{{3, 1999}}, Step{4, 2000}, []Step{{3, 1999}, {4, 2000}}},
+		"a clock set back": {[]Step{{3, 5000}}, Step{4, 100}, []Step{{4, 5000}}},
+	} {
+		if got := addStep(c.steps, c.add); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	for _, closest := range []int{0, 1, 30, maxSteps - 1} { // the distance behind it is the smallest
+		var steps, want []Step
+		at := int64(0)
+		for i := range maxSteps + 1 {
+			steps = append(steps, Step{uint64(i + 1), at}) //nolint:gosec // G115: small
+			if i != closest {
+				want = append(want, steps[i])
+			}
+			if at += 10_000; i == closest {
+				at -= 5000
+			}
+		}
+		last := steps[maxSteps]
+		if got := addStep(steps[:maxSteps:maxSteps], last); !reflect.DeepEqual(got, want) {
+			t.Errorf("the distance behind step %d is the smallest: %v, want %v", closest, got, want)
+		}
+	}
+}
+
+// TestPageDue: a page is looked at when its tags may go, and then when its first record is past
+// its time.
+func TestPageDue(t *testing.T) {
+	p := &Page{quiet: 50, records: []record{{offset: 1, status: released, keep: 90}, {offset: 2, status: claimed, keep: 10, changed: 60, lease: 20}, {offset: 3, status: parked, keep: 95}}}
+	if p.Due() != 80 {
+		t.Errorf("due at %d, want 80", p.Due())
+	}
+	if p.Foldable(49) || !p.Foldable(50) {
+		t.Error("it folds at another time than 50")
+	}
+	p.steps = []Step{{1, 1}}
+	if p.Due() != 50 {
+		t.Errorf("with a step: due at %d, want 50", p.Due())
+	}
+	p.steps, p.recents = nil, []recent{{}}
+	if p.Due() != 50 || p.Recents() != 1 || p.Records() != 3 {
+		t.Errorf("with a tag: due at %d, want 50", p.Due())
+	}
+	if p.Folded() || len(p.recents) != 0 || p.quiet != 0 || !p.Dirty {
+		t.Errorf("folded: %+v", p)
+	}
+	p.Dirty = false
+	if p.Expire(79); p.Dirty || len(p.records) != 3 {
+		t.Errorf("before its time: %+v", p.records)
+	}
+	if p.Expire(80); !p.Dirty || len(p.records) != 2 || p.records[0].offset != 1 || p.records[1].offset != 3 {
+		t.Errorf("at its time: %+v", p.records)
+	}
+	if p.Expire(95); p.records != nil || !p.Folded() || p.Due() != 0 {
+		t.Errorf("all are past their time: %+v", p.records)
+	}
+}
+
+// TestRunsOfAPage: runs that end and begin at the words of the bits.
+func TestRunsOfAPage(t *testing.T) {
+	for _, want := range [][]Range{nil, {{1, 1}}, {{1, 64}}, {{64, 65}}, {{1, 192}}, {{65, 128}}, {{2, 63}, {65, 65}, {128, 130}, {192, 192}}} {
+		p := NewPage(&Group{}, nil, 0, 192)
+		for _, r := range want {
+			p.setConsumed(r)
+		}
+		var got []Range
+		p.runs(func(r Range) { got = append(got, r) })
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+}

@@ -1,0 +1,389 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/observe"
+)
+
+// accept locks the session s.
+func (x *fixture) accept(r *queue.Receiver) *queue.Session {
+	x.Helper()
+	s, err := r.AcceptSession(x.Context(), "s")
+	x.must(err)
+	return s
+}
+
+// TestAcceptErrors: each reason for which there is no session, and what is asked of the broker.
+func TestAcceptErrors(t *testing.T) {
+	const op = "accept session"
+	inBubble(t, nil, func(x *fixture) {
+		left, cancel := context.WithCancel(x.Context())
+		cancel()
+		for name, c := range map[string]struct {
+			p     partial
+			ctx   context.Context
+			id    string
+			want  error
+			calls int
+		}{
+			"an empty name":             {partial{}, x.Context(), "", queue.ErrInvalidOptions, 0},
+			"no context":                {partial{}, nil, "s", queue.ErrInvalidOptions, 0},
+			"no sessions":               {partial{caps: func(c *driver.Capabilities) { c.Sessions = driver.None }}, x.Context(), "s", errors.ErrUnsupported, 0},
+			"no sessions by their name": {partial{caps: func(c *driver.Capabilities) { c.AcceptByID = false }}, x.Context(), "s", errors.ErrUnsupported, 0},
+			"a broker that fails":       {partial{fails: map[string]error{"accept": errPart}}, x.Context(), "s", errPart, 1},
+			"another session":           {partial{holds: "other"}, x.Context(), "s", queue.ErrAuthenticationFailed, 1},
+		} {
+			o := &diary{}
+			r := x.receives(x.behind(&c.p, func(c *queue.Options) { c.Observer = o }), nil)
+			s, err := r.AcceptSession(c.ctx, c.id)
+			x.failed(name, err, c.want, op)
+			if s != nil || c.p.calls["accept"] != c.calls {
+				x.Errorf("%s: %v after %d calls", name, s, c.p.calls["accept"])
+			}
+			if name == "another session" {
+				if c.p.calls["close session"] != 1 || c.p.ctx["close session"].Err() == nil {
+					x.Errorf("%s: it was closed %d times", name, c.p.calls["close session"])
+				}
+				if !strings.Contains(err.Error(), `"other" instead of "s"`) {
+					x.Error(err)
+				}
+			}
+			x.told(name, o.of("session"))
+		}
+		p := &partial{}
+		c := x.behind(p, nil)
+		r := x.receives(c, nil)
+		if _, err := r.AcceptSession(left, "s"); !errors.Is(err, context.Canceled) || p.calls["accept"] != 0 {
+			x.Errorf("a caller that left: %v after %d calls", err, p.calls["accept"])
+		}
+		_, err := r.NextSession(x.Context())
+		x.failed("no session", err, queue.ErrNoSession, op)
+		x.must(c.Close(x.Context()))
+		before := p.calls["accept"]
+		_, err = r.AcceptSession(x.Context(), "s")
+		x.failed("a closed client", err, queue.ErrClosed, op)
+		if p.calls["accept"] != before {
+			x.Error("a closed client asks the broker")
+		}
+	})
+}
+
+// TestClientThatClosesBesideAccept: the session is given back, and not returned.
+func TestClientThatClosesBesideAccept(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		o, p := &diary{}, &partial{}
+		c := x.behind(p, func(c *queue.Options) { c.Observer = o })
+		r := x.receives(c, nil)
+		p.hook = func(call string) {
+			if call == "accept" {
+				p.hook = nil
+				go func() { _ = c.Close(context.Background()) }()
+				x.wait(time.Second)
+			}
+		}
+		s, err := r.AcceptSession(x.Context(), "s")
+		if s != nil || !errors.Is(err, queue.ErrClosed) {
+			x.Errorf("%v, %v; want ErrClosed", s, err)
+		}
+	})
+}
+
+// TestSessionIsTold of its beginning and of one end, whatever ends it; its context says why.
+func TestSessionIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		end   func(*fixture, *queue.Client, *queue.Session, *partial)
+		state observe.SessionState
+		cause error
+	}{
+		"Close":               {func(x *fixture, _ *queue.Client, s *queue.Session, _ *partial) { x.must(s.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
+		"Close of the client": {func(x *fixture, c *queue.Client, _ *queue.Session, _ *partial) { x.must(c.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
+		"its lock":            {func(x *fixture, _ *queue.Client, _ *queue.Session, _ *partial) { x.wait(31 * time.Second) }, observe.SessionLost, queue.ErrSessionLost},
+		"a renewal": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
+			p.fails = map[string]error{"renew session": driver.Errorf(driver.SessionLost, "gone")}
+			x.failed("Renew", s.Renew(x.Context()), queue.ErrSessionLost, "renew session")
+		}, observe.SessionLost, queue.ErrSessionLost},
+		"a receive": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
+			p.fails = map[string]error{"receive": driver.Errorf(driver.SessionLost, "gone")}
+			_, err := s.Receive(x.Context(), 1)
+			x.failed("Receive", err, queue.ErrSessionLost, "receive")
+		}, observe.SessionLost, queue.ErrSessionLost},
+		"its state": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
+			p.fails = map[string]error{"state": driver.Errorf(driver.SessionLost, "gone")}
+			_, err := s.State(x.Context())
+			x.failed("State", err, queue.ErrSessionLost, "get session state")
+		}, observe.SessionLost, queue.ErrSessionLost},
+		"a new state": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
+			p.fails = map[string]error{"set state": driver.Errorf(driver.SessionLost, "gone")}
+			x.failed("SetState", s.SetState(x.Context(), []byte("a")), queue.ErrSessionLost, "set session state")
+		}, observe.SessionLost, queue.ErrSessionLost},
+	} {
+		inBubble(t, nil, func(x *fixture) {
+			o, p := &diary{}, &partial{}
+			client := x.behind(p, func(c *queue.Options) { c.Observer = o })
+			s := x.accept(x.receives(client, nil))
+			if s.Context().Err() != nil || s.ID() != "s" || time.Until(s.LockedUntil()) != 30*time.Second {
+				x.Errorf("%s: session %q until %s", name, s.ID(), s.LockedUntil())
+			}
+			c.end(x, client, s, p)
+			p.fails = nil
+			if s.Context().Err() == nil || !errors.Is(context.Cause(s.Context()), c.cause) {
+				x.Errorf("%s: the context ended by %v, want %v", name, context.Cause(s.Context()), c.cause)
+			}
+			x.must(s.Close(x.Context()))
+			x.must(s.Close(x.Context()))
+			x.wait(time.Minute)
+			want := (&diary{})
+			want.add("session %v", observe.SessionAccepted)
+			want.add("session %v", c.state)
+			x.told(name, o.of("session"), want.lines...)
+			if name != "Close of the client" && p.calls["close session"] != 1 {
+				x.Errorf("%s: the driver's session was closed %d times", name, p.calls["close session"])
+			}
+			for op, f := range map[string]func() error{
+				"receive":           func() error { _, err := s.Receive(x.Context(), 1); return err },
+				"renew session":     func() error { return s.Renew(x.Context()) },
+				"get session state": func() error { _, err := s.State(x.Context()); return err },
+				"set session state": func() error { return s.SetState(x.Context(), nil) },
+			} {
+				before := len(p.calls)
+				x.failed(name+", then", f(), c.cause, op)
+				if len(p.calls) != before {
+					x.Errorf("%s, then %s: the driver is asked", name, op)
+				}
+			}
+			if got := x.accept(x.receives(x.behind(&partial{}, nil), nil)); got.ID() != "s" {
+				x.Errorf("%s: the session is not free", name)
+			}
+		})
+	}
+}
+
+// TestSessionCallsWithoutAContext and of callers that left change nothing.
+func TestSessionCallsWithoutAContext(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{}
+		s := x.accept(x.receives(x.behind(p, nil), nil))
+		left, cancel := context.WithCancel(x.Context())
+		cancel()
+		for op, f := range map[string]func(context.Context) error{
+			"receive":           func(ctx context.Context) error { _, err := s.Receive(ctx, 1); return err },
+			"renew session":     s.Renew,
+			"get session state": func(ctx context.Context) error { _, err := s.State(ctx); return err },
+			"set session state": func(ctx context.Context) error { return s.SetState(ctx, []byte("a")) },
+			"close session":     s.Close,
+		} {
+			x.failed(op, f(nil), queue.ErrInvalidOptions, op)
+			if op == "close session" {
+				continue
+			}
+			if err := f(left); !errors.Is(err, context.Canceled) {
+				x.Errorf("%s of a caller that left: %v", op, err)
+			}
+		}
+		if s.Context().Err() != nil || len(p.calls) != 2 { // open and accept
+			x.Errorf("%v, the session ended by %v", p.calls, context.Cause(s.Context()))
+		}
+	})
+}
+
+// TestSessionOutlivesFailures: a call of the driver that fails is told, and the session goes on.
+func TestSessionOutlivesFailures(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		o := &diary{}
+		p := &partial{fails: map[string]error{"renew session": errPart, "receive": errPart, "state": errPart, "set state": errPart, "close session": errPart}}
+		s := x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
+		_, err := s.Receive(x.Context(), 1)
+		x.failed("Receive", err, errPart, "receive")
+		_, err = s.ReceiveOne(x.Context())
+		x.failed("ReceiveOne", err, errPart, "receive")
+		_, err = s.State(x.Context())
+		x.failed("State", err, errPart, "get session state")
+		x.failed("SetState", s.SetState(x.Context(), []byte("a")), errPart, "set session state")
+		until := s.LockedUntil()
+		x.wait(time.Second)
+		x.failed("Renew", s.Renew(x.Context()), errPart, "renew session")
+		if s.Context().Err() != nil || !s.LockedUntil().Equal(until) {
+			x.Errorf("until %s, ended by %v", s.LockedUntil(), context.Cause(s.Context()))
+		}
+		p.fails = map[string]error{"close session": errPart}
+		x.must(s.Renew(x.Context()))
+		if got := s.LockedUntil().Sub(until); got != time.Second {
+			x.Errorf("renewed by %s, want 1s", got)
+		}
+		x.told("Renew", o.of("renewed"), "renewed, failed true", "renewed, failed false")
+		x.wait(29 * time.Second) // past the first lock
+		if s.Context().Err() != nil {
+			x.Error("the session ended with its first lock")
+		}
+		x.failed("Close", s.Close(x.Context()), errPart, "close session")
+		x.must(s.Close(x.Context()))
+	})
+}
+
+// TestAllOfASession ends when nothing came, when the loop leaves a message unsettled or gives it
+// back, and with an error that ends the session; rejected messages are passed over.
+func TestAllOfASession(t *testing.T) {
+	const all = 4
+	for name, c := range map[string]struct {
+		handle func(*fixture, *queue.Delivery)
+		want   int
+	}{
+		"completed":     {func(x *fixture, d *queue.Delivery) { x.must(d.Complete(x.Context())) }, all},
+		"dead-lettered": {func(x *fixture, d *queue.Delivery) { x.must(d.DeadLetter(x.Context(), queue.Reason{Code: "a"})) }, all},
+		"abandoned":     {func(x *fixture, d *queue.Delivery) { x.must(d.Abandon(x.Context(), 0)) }, 1},
+		"released":      {func(x *fixture, d *queue.Delivery) { x.must(d.Release(x.Context(), 0)) }, 1},
+		"left":          {func(*fixture, *queue.Delivery) {}, 1},
+	} {
+		inBubble(t, nil, func(x *fixture) {
+			for range all {
+				x.send(&queue.Message{SessionID: "s", Body: []byte("a")})
+			}
+			x.inject(orders, driver.Message{ID: "plain", SessionID: "s", Body: []byte("plain")})
+			x.rewrite(orders, func(m []driver.Message) []driver.Message { // the plain one comes first
+				return append([]driver.Message{m[all]}, m[:all]...)
+			})
+			s := x.accept(x.receives(x.behind(&partial{}, nil), nil))
+			n := 0
+			for d, err := range s.All(x.Context()) {
+				x.must(err)
+				n++
+				c.handle(x, d)
+			}
+			if n != c.want {
+				x.Errorf("%s: %d messages, want %d", name, n, c.want)
+			}
+			if name != "left" && s.Context().Err() != nil {
+				x.Errorf("%s: the session ended by %v", name, context.Cause(s.Context()))
+			}
+		})
+	}
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{fails: map[string]error{"receive": errPart}}
+		s := x.accept(x.receives(x.behind(p, nil), nil))
+		n := 0
+		for d, err := range s.All(x.Context()) {
+			x.failed("All", err, errPart, "receive")
+			if n++; d != nil || n > 1 {
+				x.Fatalf("%d results beside an error", n)
+			}
+		}
+		if n != 1 {
+			x.Error("All ends without its error")
+		}
+		p.fails = nil
+		for range s.All(x.Context()) {
+			x.Error("an empty session has a message")
+		}
+		x.must(s.Close(x.Context()))
+		for _, err := range s.All(x.Context()) {
+			x.failed("All of a session that is closed", err, queue.ErrClosed, "receive")
+		}
+	})
+}
+
+// TestStateOfASession: what the broker or the receiver cannot do, sealed and in plain, is refused
+// or told.
+func TestStateOfASession(t *testing.T) {
+	const set, get = "set session state", "get session state"
+	sealedLike := []byte(envelope.Marker + " begins so")
+	plain := func(o *queue.Options) { without(o); o.Keys, o.Crypto = nil, queue.CryptoConfig{} }
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{caps: func(c *driver.Capabilities) { c.SessionState = driver.None }}
+		s := x.accept(x.receives(x.behind(p, nil), nil))
+		_, err := s.State(x.Context())
+		x.failed("State", err, errors.ErrUnsupported, get)
+		x.failed("SetState", s.SetState(x.Context(), nil), errors.ErrUnsupported, set)
+		x.must(s.Close(x.Context()))
+
+		// In plain: stored as it is, told each time, and nothing that looks sealed.
+		o := &diary{}
+		s = x.accept(x.receives(x.behind(&partial{}, func(c *queue.Options) { plain(c); c.Observer = o }), nil))
+		x.must(s.SetState(x.Context(), nil))
+		if n := x.logged("Session state stored WITHOUT encryption"); n != 0 {
+			x.Errorf("clearing a state is told %d times", n)
+		}
+		x.must(s.SetState(x.Context(), []byte("plain")))
+		if n := x.logged("Session state stored WITHOUT encryption"); n != 1 {
+			x.Errorf("a plain state is told %d times", n)
+		}
+		if b, err := s.State(x.Context()); err != nil || string(b) != "plain" {
+			x.Errorf("State = %q, %v", b, err)
+		}
+		if n := x.logged("Session state read WITHOUT encryption"); n != 1 {
+			x.Errorf("reading a plain state is told %d times", n)
+		}
+		x.failed("SetState", s.SetState(x.Context(), sealedLike), queue.ErrMarkerCollision, set)
+		if b, err := s.State(x.Context()); err != nil || string(b) != "plain" {
+			x.Errorf("a state that was refused is stored: %q, %v", b, err)
+		}
+		x.told("in plain", o.of("crypto error"))
+		x.must(s.Close(x.Context()))
+
+		// The same state where plaintext is refused.
+		o = &diary{}
+		s = x.accept(x.receives(x.behind(&partial{}, func(c *queue.Options) { c.Observer = o }), nil))
+		b, err := s.State(x.Context())
+		x.failed("State", err, queue.ErrUnencryptedMessage, get)
+		if b != nil || x.logged("Session state refused") != 1 {
+			x.Errorf("%q, %d lines", b, x.logged("Session state refused"))
+		}
+		x.told("refused", o.of("crypto error"), "crypto error plaintext_rejected")
+		before := x.logged("WITHOUT encryption")
+		x.must(s.SetState(x.Context(), sealedLike)) // sealed, it may begin as it likes
+		if b, err := s.State(x.Context()); err != nil || string(b) != string(sealedLike) || x.logged("WITHOUT encryption") != before {
+			x.Errorf("State = %q, %v", b, err)
+		}
+		x.must(s.Close(x.Context()))
+
+		// Keys of which one part is away.
+		p = &partial{}
+		half := &halfKeys{Provider: x.ring}
+		s = x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Keys = half }), nil))
+		half.current = errPart
+		x.failed("SetState", s.SetState(x.Context(), []byte("a")), queue.ErrEncryptionFailed, set)
+		if p.calls["set state"] != 0 {
+			x.Error("a state that was not sealed reached the broker")
+		}
+		half.key = errPart
+		x.wait(2 * time.Hour)
+	})
+}
+
+// TestStateIsSealedAnew under the current key when it is read, unless that fails.
+func TestStateIsSealedAnew(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{}
+		half := &halfKeys{Provider: x.ring}
+		r := x.receives(x.behind(p, func(c *queue.Options) { c.Keys = half }), nil)
+		s := x.accept(r)
+		x.must(s.SetState(x.Context(), []byte("state")))
+		read := func(what string, sets int) {
+			x.Helper()
+			before := p.calls["set state"]
+			if b, err := s.State(x.Context()); err != nil || string(b) != "state" {
+				x.Errorf("%s: State = %q, %v", what, b, err)
+			}
+			if got := p.calls["set state"] - before; got != sets {
+				x.Errorf("%s: stored %d times, want %d", what, got, sets)
+			}
+		}
+		read("under the current key", 0)
+		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		x.must(x.ring.SetCurrent("k2"))
+		x.wait(10 * time.Minute)
+		s = x.accept(r)
+		p.fails = map[string]error{"set state": errPart}
+		read("the broker fails", 1)
+		p.fails = nil
+		read("under another key", 1)
+		read("once", 0)
+	})
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/tests/bench/internal/measure"
+)
+
+func testCorpus(t *testing.T) *corpus {
+	t.Helper()
+	c, err := loadCorpus(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestCorpus(t *testing.T) {
+	if c := testCorpus(t); !strings.Contains(c.source, "real GitHub webhooks") || len(c.bodies) < 20 {
+		t.Errorf("%d bodies: %s", len(c.bodies), c.source)
+	}
+	real, made := testCorpus(t).average(), madeCorpus().average()
+	if made < real*9/10 || made > real*11/10 {
+		t.Errorf("bodies that are made have %d bytes on average, real ones %d", made, real)
+	}
+}
+
+// Each way opens what it sealed: envelopeWays checks it.
+func TestEnvelopeWays(t *testing.T) {
+	for _, size := range []int{0, 1, 8 << 10} {
+		seal, open, err := envelopeWays(size)
+		if err != nil || len(seal) != 4 || len(open) != 4 {
+			t.Fatalf("%d bytes: %d and %d ways, %v", size, len(seal), len(open), err)
+		}
+		for _, w := range append(seal, open...) {
+			if _, err := w.Turn(t.Context(), 2); err != nil {
+				t.Errorf("%s: %v", w.Name, err)
+			}
+		}
+	}
+}
+
+// Every way moves all messages of a turn, so that the next turn begins with none.
+func TestMemoryWays(t *testing.T) {
+	ways, end, err := memoryWays(t.Context(), testCorpus(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, w := range ways {
+			if spent, err := w.Turn(t.Context(), memoryBatch); err != nil || spent.Wall <= 0 {
+				t.Errorf("%s: %+v, %v", w.Name, spent, err)
+			}
+		}
+	}
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDurableWays(t *testing.T) {
+	c := testCorpus(t)
+	const workers, each = 2, 8
+	for _, name := range diskSystems {
+		t.Run(name, func(t *testing.T) {
+			ways, end, err := diskWays(t.Context(), c, t.TempDir(), name, workers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, w := range ways {
+				if spent, err := w.Turn(t.Context(), each); err != nil || spent.Wall <= 0 {
+					t.Errorf("%s: %+v, %v", jobs[i], spent, err)
+				}
+			}
+			if err := end(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestLatencies(t *testing.T) {
+	for i, h := range latencyHandlers(testCorpus(t)) {
+		t.Run(h.name, func(t *testing.T) {
+			list, err := latencies(t.Context(), h, t.TempDir(), pace{"test", time.Millisecond, 10 + i})
+			if err != nil || len(list) != 10+i {
+				t.Errorf("%d latencies, %v", len(list), err)
+			}
+		})
+	}
+}
+
+func TestGrowthOfSenders(t *testing.T) {
+	g, err := measureSenders(t.Context(), 1)
+	if err != nil || len(g.figures) != len(g.sizes) || g.ratio(0) != 1 {
+		t.Errorf("%+v, %v", g, err)
+	}
+}
+
+// A bound that is exceeded once is measured again, and the least ratio counts; one that is
+// exceeded each time is exceeded.
+func TestLeastRatios(t *testing.T) {
+	measured := 0
+	series := func(ratios ...float64) func(int) ([]found, error) {
+		measured = 0
+		return func(attempt int) ([]found, error) {
+			measured++
+			return []found{{bound{"steady", 2}, 1}, {bound{"x", 2}, ratios[attempt]}}, nil
+		}
+	}
+	for _, c := range []struct {
+		ratios   []float64
+		least    float64
+		measured int
+	}{{[]float64{1.5}, 1.5, 1}, {[]float64{3, 2.5, 2}, 2, 3}, {[]float64{3, 2.5, 4, 5}, 2.5, attempts}} {
+		best, err := leastRatios("x", series(c.ratios...))
+		if err != nil || best[1].ratio != c.least || measured != c.measured {
+			t.Errorf("%v: %+v after %d, %v; want %g after %d", c.ratios, best, measured, err, c.least, c.measured)
+		}
+	}
+}
+
+// check fails for a bound that does not hold, and says which.
+func TestCheck(t *testing.T) {
+	give := func(ratio float64, err error) []group {
+		return []group{{"one", func(_ context.Context, c *corpus, dir string) ([]found, error) {
+			if _, e := os.Stat(dir); e != nil || len(c.bodies) == 0 {
+				t.Errorf("no folder or no bodies: %v", e)
+			}
+			return []found{{bound{"a cost", 2}, ratio}}, err
+		}}}
+	}
+	var out strings.Builder
+	if held, err := check(t.Context(), &out, give(1.9, nil)); !held || err != nil || !strings.HasPrefix(out.String(), "ok ") {
+		t.Errorf("%t, %v: %s", held, err, out.String())
+	}
+	out.Reset()
+	if held, err := check(t.Context(), &out, give(2.1, nil)); held || err != nil || !strings.HasPrefix(out.String(), "EXCEEDED  a cost") {
+		t.Errorf("%t, %v: %s", held, err, out.String())
+	}
+	broken := errors.New("broken")
+	if _, err := check(t.Context(), &out, give(0, broken)); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Every table of the page that has a figure of this library has one of a peer.
+func TestReport(t *testing.T) {
+	figures := func(names ...string) (all []measure.Figures) {
+		for i, name := range names {
+			f := []float64{1e3 * float64(i+1), 2e3 * float64(i+1), 3e3 * float64(i+1)}
+			all = append(all, measure.Figures{Name: name, Wall: f, CPU: f, Turns: f, Allocs: 3})
+		}
+		return all
+	}
+	r := &run{corpus: madeCorpus()}
+	for _, size := range envelopeSizes {
+		f := figures(wayRaw, wayOurs, wayTink, wayJose)
+		r.envelope = append(r.envelope, envelopeFigures{size, f, f})
+	}
+	r.memory = figures(memPlain, memSealed, memWatermill, memGoCloud)
+	for _, workers := range workerCounts {
+		d := diskFigures{workers: workers}
+		for j := range d.jobs {
+			d.jobs[j] = figures(diskSystems...)
+		}
+		r.disk = append(r.disk, d)
+	}
+	for _, name := range []string{latencyMemory, latencySQLite, "goqite"} {
+		f := latencyFigures{name: name}
+		for p := range f.paces {
+			f.paces[p] = []float64{1e6, 2e6}
+		}
+		r.latency = append(r.latency, f)
+	}
+	r.growth = []growth{{what: "queues", sizes: []int{10, 10_000}, figures: figures("10", "10000")}}
+	var b strings.Builder
+	writeReport(&b, r, machine{processor: "p", system: "s", commit: "c", date: time.Unix(0, 0)})
+	page := b.String()
+	for _, want := range []string{"| queue | 2.00 (2.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for section := range strings.SplitSeq(page, "\n## ") {
+		if strings.Contains(section, "\n| queue") && !strings.Contains(section, "goqite") && !strings.Contains(section, "tink") && !strings.Contains(section, "Watermill") && !strings.HasPrefix(section, "Growth") {
+			t.Errorf("figures without a peer: %s", section)
+		}
+	}
+	if t.Failed() {
+		t.Log(page)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	if err := do(t.Context(), "", "", false); err == nil {
+		t.Error("no error without a task")
+	}
+	if err := do(t.Context(), "x", "(", false); err == nil {
+		t.Error("no error for a broken regexp")
+	}
+}
+
+func TestNewFolder(t *testing.T) {
+	path, err := newFolder(t.TempDir(), "a b, c")
+	if err != nil || filepath.Base(path) != "a-b--c" {
+		t.Errorf("%s, %v", path, err)
+	}
+	if _, err := newFolder(filepath.Dir(path), "a b, c"); err == nil {
+		t.Error("no error for a folder that is there")
+	}
+	if got := strings.Join([]string{thousands(1), thousands(999), thousands(1000), thousands(1234567)}, " "); got != "1 999 1,000 1,234,567" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	jose "github.com/go-jose/go-jose/v4"
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sealing"
+	"github.com/queue-runtime/queue/internal/stream"
+	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
+	"github.com/queue-runtime/queue/tests/bench/internal/measure"
+)
+
+const (
+	wayRaw   = "raw AES-256-GCM"
+	wayOurs  = "queue"
+	wayTink  = "tink-go AES256-GCM"
+	wayJose  = "go-jose dir, A256GCM"
+	keyName  = "task-tactician-2026-01"
+	someName = "task-tactician"
+)
+
+// envelopeSizes are those of the plaintexts.
+var envelopeSizes = []int{256, 1 << 10, 8 << 10, 16 << 10, 64 << 10, 1 << 20}
+
+// party is a sender and a receiver as package queue runs them: all that it does with a
+// message between the application and the driver.
+type party struct {
+	sealer sealing.Sealer
+	opener sealing.Opener
+	scope  observe.Scope
+	keys   *keys.Cached
+}
+
+func newParty() (*party, error) {
+	key, err := keys.Generate(keyName, nil)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := keys.NewRing(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := ring.SetCurrent(keyName); err != nil {
+		return nil, err
+	}
+	cached, err := keys.NewCached(ring, nil) // as a Client does
+	if err != nil {
+		return nil, err
+	}
+	p := &party{scope: observe.NewScope(nil, observe.Source{Queue: someName}), keys: cached}
+	c := sealing.NewCipher(cached)
+	p.sealer = sealing.Sealer{Queue: someName, Crypto: c, Keys: cached, Streams: stream.New(c.EndEpochs), Observe: &p.scope}
+	p.opener = sealing.Opener{Queue: someName, Crypto: c, Valid: cached, Observe: &p.scope}
+	return p, nil
+}
+
+// webhook is the metadata of a webhook on its way to a bot.
+func webhook(body []byte) driver.Message {
+	return driver.Message{
+		ID: "72d3162e-cc78-11e3-81ab-4c9367dc0958", ContentType: "application/json", Body: body,
+		Attributes: map[string]string{"event": "pull_request", "action": "opened"},
+	}
+}
+
+// seal replaces the body of m as Sender.Send does.
+func (p *party) seal(ctx context.Context, m *driver.Message) error {
+	id, f := p.sealer.CurrentKey(ctx)
+	if f != nil {
+		return f
+	}
+	numbers := p.sealer.Numbers(stream.Plain)
+	n := numbers.Next(id, m)
+	if _, f := p.sealer.Seal(ctx, numbers, &n, m); f != nil {
+		n.Void()
+		return f
+	}
+	n.Confirm()
+	return nil
+}
+
+// raw returns AES-256-GCM as a program without envelopes would use it: one cached cipher
+// and random nonces.
+func raw() (cipher.AEAD, error) {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails: it ends the process instead
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// envelopeWays are the ways to seal and to open a plaintext of that size. Raw sealing
+// appends to a buffer; all others make new memory, as does everything that opens.
+func envelopeWays(size int) (seal, open []measure.Way, err error) {
+	plaintext := make([]byte, size)
+	_, _ = rand.Read(plaintext)           // as above
+	each := max(1, 64<<10/(size+512))     // operations a turn: tens of microseconds
+	data := []byte("pull_request opened") // what the peers bind
+	add := func(name string, sealOne func() error, openOne func() ([]byte, error)) error {
+		if got, err := openOne(); err != nil || !bytes.Equal(got, plaintext) {
+			return fmt.Errorf("%s: opened %d bytes of %d, %w", name, len(got), size, err)
+		}
+		seal = append(seal, measure.Do(name, each, func(context.Context) error { return sealOne() }))
+		open = append(open, measure.Do(name, each, func(context.Context) error { _, err := openOne(); return err }))
+		return nil
+	}
+
+	gcm, err := raw()
+	if err != nil {
+		return nil, nil, err
+	}
+	dst := make([]byte, 0, size+64)
+	bare := gcm.Seal(nil, nil, plaintext, nil)
+	if err := add(wayRaw,
+		func() error { gcm.Seal(dst, nil, plaintext, nil); return nil },
+		func() ([]byte, error) { return gcm.Open(nil, nil, bare, nil) }); err != nil {
+		return nil, nil, err
+	}
+
+	p, err := newParty()
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx := context.Background()
+	sealed := webhook(plaintext)
+	if err := p.seal(ctx, &sealed); err != nil {
+		return nil, nil, err
+	}
+	template, arrived := webhook(nil), &driver.Delivery{Message: sealed}
+	if err := add(wayOurs,
+		func() error {
+			m := template
+			m.Body = plaintext
+			return p.seal(ctx, &m)
+		},
+		func() ([]byte, error) {
+			opened, f := p.opener.Open(ctx, arrived)
+			if f != nil {
+				return nil, f
+			}
+			return opened.Body, nil
+		}); err != nil {
+		return nil, nil, err
+	}
+
+	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	if err != nil {
+		return nil, nil, err
+	}
+	tink, err := aead.New(handle)
+	if err != nil {
+		return nil, nil, err
+	}
+	tinkSealed, err := tink.Encrypt(plaintext, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := add(wayTink,
+		func() error { _, err := tink.Encrypt(plaintext, data); return err },
+		func() ([]byte, error) { return tink.Decrypt(tinkSealed, data) }); err != nil {
+		return nil, nil, err
+	}
+
+	sealOne, openOne, err := joseWay(plaintext)
+	if err != nil {
+		return nil, nil, err
+	}
+	return seal, open, errors.Join(add(wayJose, sealOne, openOne))
+}
+
+// joseWay is compact JWE under a shared key.
+func joseWay(plaintext []byte) (seal func() error, open func() ([]byte, error), err error) {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails: it ends the process instead
+	e, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: key}, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	one := func() (string, error) {
+		o, err := e.Encrypt(plaintext)
+		if err != nil {
+			return "", err
+		}
+		return o.CompactSerialize()
+	}
+	text, err := one()
+	if err != nil {
+		return nil, nil, err
+	}
+	open = func() ([]byte, error) {
+		o, err := jose.ParseEncryptedCompact(text, []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
+		if err != nil {
+			return nil, err
+		}
+		return o.Decrypt(key)
+	}
+	return func() error { _, err := one(); return err }, open, nil
+}
+
+// envelopeFigures are those of one size.
+type envelopeFigures struct {
+	size       int
+	seal, open []measure.Figures
+}
+
+func measureEnvelope(ctx context.Context, sizes []int, rounds int) (all []envelopeFigures, err error) {
+	for _, size := range sizes {
+		seal, open, err := envelopeWays(size)
+		if err != nil {
+			return nil, err
+		}
+		n := rounds
+		if size >= 1<<20 {
+			n = rounds / 4 // a turn is one message
+		}
+		f := envelopeFigures{size: size}
+		if f.seal, err = measure.Interleaved(ctx, measure.Options{Rounds: n}, seal); err != nil {
+			return nil, err
+		}
+		if f.open, err = measure.Interleaved(ctx, measure.Options{Rounds: n}, open); err != nil {
+			return nil, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// endEpoch makes the next seal draw a new salt, as another sender's would.
+func (p *party) endEpoch() {
+	if c, ok := p.sealer.Crypto.(*sealing.Cipher); ok {
+		c.EndEpochs()
+	}
+}
