@@ -25,7 +25,7 @@ func TestRedisStore(t *testing.T) {
 	if code, out, errs := run(t, url, "nonces", "stats"); code != 0 || !strings.Contains(out, "shared\n") {
 		t.Errorf("stats: exit %d, %s%s", code, out, errs)
 	}
-	if code, out, errs := run(t, url+"?fsync=everysec", "nonces", "stats"); code != 0 || !strings.Contains(out, "a crash can lose") {
+	if code, out, errs := run(t, url+"?fsync=everysec", "nonces", "stats"); code != 0 || !strings.Contains(out, "may forget when its machine crashes") {
 		t.Errorf("stats with fsync=everysec: exit %d, %s%s", code, out, errs)
 	}
 	if _, err := server.Do(t.Context(), "CONFIG", "SET", "maxmemory-policy", "allkeys-lru"); err != nil {
