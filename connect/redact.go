@@ -98,6 +98,15 @@ var harmless = map[string]func(string) bool{
 	"synchronous":           isWord,
 	"target_session_attrs":  isWord,
 	"timeout":               isWord,
+	"cluster":               isWord,
+	"fsync":                 isWord,
+	"password_env":          variableName.MatchString,
+	"replica_timeout":       isWord,
+	"replicas":              isWord,
+	"sentinel":              isWord,
+	"sentinel_password_env": variableName.MatchString,
+	"server_name":           isWord,
+	"tls":                   isWord,
 	"world_readable":        isWord,
 }
 

@@ -16,6 +16,7 @@ import (
 //
 //	mem://                          in this process: serves one receiver, and is lost at its end
 //	sqlite:///var/lib/app/replay.db a file of this machine, shared by its processes
+//	rediss://user@host:6379/0       Redis, for a fleet; parameters as for redisreplay.Open, no password in the URL
 //	dynamodb://REGION/TABLE         a DynamoDB table, shared by all machines; parameters as dynamoreplay.Open has them
 //	aztable://ACCOUNT/TABLE         an Azure table, shared by all machines; parameters as tablereplay.Open has them
 //	postgres://user@host/database   PostgreSQL; parameters as for postgresreplay.Open, no password in the URL
@@ -31,12 +32,12 @@ import (
 //
 // sqlite has another one: synchronous=normal is faster than the default, full,
 // but a power cut can lose records of consumed messages
-// (sqlitereplay.Options.Normal). must_exist=true fails instead of making the file.
+// (sqlitereplay.Options.Normal). must_exist=true fails instead of making the store.
 // postgres refuses a broker in the same database, unless trust_database_operators=true
 // says that its operators may replay messages. Tables of dynamodb and aztable are made by
 // [InitReplayStore] and never here.
 func ReplayStoreSchemes() []string {
-	return []string{"mem", "sqlite", "postgres", dynamoreplay.Scheme, tablereplay.Scheme}
+	return []string{"mem", "sqlite", "postgres", "redis", "rediss", dynamoreplay.Scheme, tablereplay.Scheme}
 }
 
 // OpenReplayStore opens the replay store at rawURL. Its error wraps
@@ -67,6 +68,8 @@ func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 		return &ReplayStore{Store: m}, nil
 	case "sqlite":
 		return openReplayFile(ctx, rawURL)
+	case "redis", "rediss":
+		return openRedis(ctx, rawURL)
 	case dynamoreplay.Scheme:
 		bounds, rest, err := takeBounds(rawURL, "dynamodb://REGION/TABLE")
 		if err != nil {

@@ -9,6 +9,7 @@ replace (
 	github.com/queue-runtime/queue/connect => ../connect
 	github.com/queue-runtime/queue/otel => ../otel
 	github.com/queue-runtime/queue/postgres => ../postgres
+	github.com/queue-runtime/queue/redis => ../redis
 	github.com/queue-runtime/queue/sqlite => ../sqlite
 	github.com/queue-runtime/queue/testbed => ../testbed
 )
@@ -94,12 +95,14 @@ require (
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/queue-runtime/queue/aws v0.0.0 // indirect
+	github.com/queue-runtime/queue/redis v0.0.0 // indirect
+	github.com/redis/go-redis/v9 v9.23.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.47.0 // indirect
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
 	go.opentelemetry.io/proto/otlp v1.11.0 // indirect
-	go.uber.org/atomic v1.11.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
