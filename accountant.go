@@ -170,11 +170,12 @@ func (a *accountant) look(ctx context.Context, r *Receiver) (next time.Time, err
 			}
 		}
 	}
+	before := a.watch.seen()
 	stats, err := a.store.Stats(ctx)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%w: %w", ErrReplayStore, err)
 	}
-	_ = a.watch.see(stats.Stamp) // it reports a loss, which stops receiving and not this
+	_ = a.watch.see(before, stats.Stamp) // it reports a loss, which stops receiving and not this
 	if a.unanswered != nil {
 		a.tell(ctx, r, a.unanswered, entered, stats.Shared) // twice rather than never
 		a.unanswered = nil

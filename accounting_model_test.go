@@ -20,10 +20,14 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// accountSchedules is how many random schedules of each kind run: 10^5 with QRT_SOAK=1.
+// accountSchedules is how many random schedules of each kind run: 10^5 with QRT_SOAK=1, and
+// with -short, as against each mutant, as many as still have every step in them.
 func accountSchedules() uint64 {
 	if os.Getenv("QRT_SOAK") == "1" {
 		return 100_000
+	}
+	if testing.Short() && scale == 1 {
+		return 60
 	}
 	return 200 / scale
 }

@@ -37,7 +37,8 @@ type BatcherOptions struct {
 	Retry backoff.Policy
 
 	// MaxAttempts is how often a message is sent at most, the first time included. 0
-	// means 8.
+	// means 64: with the default Breaker some 8 minutes, of which the half of the
+	// sender's MaxMessageAge may leave less.
 	MaxAttempts int
 
 	// Breaker guards the calls to the broker: while it is open, batches wait.
@@ -130,7 +131,7 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 		b.o.Retry = backoff.Exponential{First: 50 * time.Millisecond, Max: 5 * time.Second}
 	}
 	if b.o.MaxAttempts == 0 {
-		b.o.MaxAttempts = 8
+		b.o.MaxAttempts = 64
 	}
 	if b.o.Breaker.Open == 0 && b.o.Breaker.FirstOpen == 0 {
 		// A short outage is over in seconds, and a long one too: one call in 8 s burdens no broker.

@@ -303,9 +303,9 @@ func TestBatchSenderCountsCallsOnly(t *testing.T) {
 // A broker that is back after a long outage gets the waiting messages within seconds.
 func TestBatchSenderIsBackAfterALongOutage(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		const outage = 97 * time.Second
+		const outage = 2 * time.Minute // less than half of the fixture's MaxMessageAge
 		begin := time.Now()
-		b := x.batching(&queue.BatcherOptions{MaxAttempts: 100}, func(m []*driver.Message) []driver.SendResult {
+		b := x.batching(&queue.BatcherOptions{}, func(m []*driver.Message) []driver.SendResult {
 			if time.Since(begin) < outage {
 				return slices.Repeat([]driver.SendResult{{Err: queuetest.Unavailable()}}, len(m))
 			}
@@ -332,7 +332,7 @@ func TestBatchSenderOutlastsTheKeyProvider(t *testing.T) {
 	for name, outage := range map[string]time.Duration{"short": 5 * time.Second, "long": time.Minute, "without end": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, counted, func(x *fixture) {
-				b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{MaxMessages: 2})
+				b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{MaxMessages: 2, MaxAttempts: 8})
 				x.must(err)
 				x.wait(2 * time.Hour) // what the cache holds of keys is too old to be used
 				provider.broken.Store(true)

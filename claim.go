@@ -72,6 +72,7 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 		}
 	}
 	if len(requests) > 0 {
+		before := r.watch.seen()
 		claims, err := r.begin(ctx, requests, of)
 		for i, t := range of {
 			if i >= len(claims) || err != nil {
@@ -85,7 +86,7 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 			case i >= len(claims):
 				t.refuse(fmt.Errorf("%w: it returned too few results", ErrReplayStore))
 			default:
-				r.claimed(t, &claims[i])
+				r.claimed(t, before, &claims[i])
 			}
 		}
 	}
@@ -119,12 +120,12 @@ func beginLimit(of []*taken, now time.Time) time.Duration {
 	return min(limit, storeTimeout)
 }
 
-// claimed takes in the store's answer for one message.
-func (r *Receiver) claimed(t *taken, c *replay.Claim) {
+// claimed takes in the store's answer for one message. before was seen before the call.
+func (r *Receiver) claimed(t *taken, before replay.Stamp, c *replay.Claim) {
 	switch err := c.Err; {
 	case err == nil:
 		t.setClaim()
-		if lost := r.watch.see(c.Stamp); lost != nil {
+		if lost := r.watch.see(before, c.Stamp); lost != nil {
 			t.refuse(lost)
 			return
 		}

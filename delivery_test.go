@@ -137,7 +137,7 @@ func TestSettledOnce(t *testing.T) {
 		p, o := &partial{}, &diary{}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
 		d := x.one(r)
-		x.failed("without a context", d.Complete(nil), queue.ErrInvalidOptions, "complete") //nolint:staticcheck // SA1012: what is tested
+		x.failed("without a context", d.Complete(noContext), queue.ErrInvalidOptions, "complete")
 		left, cancel := context.WithCancel(x.Context())
 		cancel()
 		if err := d.Complete(left); !errors.Is(err, context.Canceled) {
@@ -251,10 +251,10 @@ func TestRenewTells(t *testing.T) {
 		if got := o.of("renewed"); got[len(got)-1] != "renewed, failed true" {
 			x.Errorf("told %q", got)
 		}
-		for _, err := range r.RenewAll(nil, all) { //nolint:staticcheck // SA1012: what is tested
+		for _, err := range r.RenewAll(noContext, all) {
 			x.failed("without a context", err, queue.ErrInvalidOptions, "renew")
 		}
-		x.failed("without a context", all[0].Renew(nil), queue.ErrInvalidOptions, "renew") //nolint:staticcheck // SA1012: what is tested
+		x.failed("without a context", all[0].Renew(noContext), queue.ErrInvalidOptions, "renew")
 		if errs := r.RenewAll(x.Context(), nil); len(errs) != 0 {
 			x.Errorf("of none: %v", errs)
 		}

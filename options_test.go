@@ -99,14 +99,14 @@ func TestReceiverDefaults(t *testing.T) {
 // TestOptionsAreCopied: what a program does to its lists after a call changes nothing.
 func TestOptionsAreCopied(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		origins, versions, senders := []string{"a"}, []uint8{1, 2}, []string{"bot"}
+		accepted, versions := []string{"a"}, []uint8{1, 2}
 		o := &queue.Options{
 			Keys: x.ring, ReplayStore: x.store, Logger: x.logger,
-			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: origins, AcceptedVersions: versions},
+			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: accepted, AcceptedVersions: versions},
 		}
 		c, err := queue.New(x.broker.Connect(), o)
 		x.must(err)
-		origins[0], versions[0] = "changed", 9
+		accepted[0], versions[0] = "changed", 9
 		check := func(what string) {
 			x.Helper()
 			got := c.Options().Crypto
@@ -120,7 +120,7 @@ func TestOptionsAreCopied(t *testing.T) {
 		check("the lists that Options returned changed")
 
 		// Of a receiver: it still accepts the origin, and the sender.
-		origins, senders = []string{"old"}, []string{""}
+		origins, senders := []string{"old"}, []string{""}
 		crypto := &queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: origins}
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: crypto, Senders: senders})
 		x.must(err)
@@ -149,7 +149,7 @@ func TestClientDefaults(t *testing.T) {
 		if o.Logger == nil || o.KeysFor == nil || o.KeysFor(orders) != nil {
 			x.Errorf("%+v", o)
 		}
-		x.failed("without a context", c.Close(nil), queue.ErrInvalidOptions, "close") //nolint:staticcheck // SA1012: what is tested
+		x.failed("without a context", c.Close(noContext), queue.ErrInvalidOptions, "close")
 		if c.Broker() != driver.Broker(p) {
 			x.Error("Broker is another one")
 		}
@@ -337,9 +337,9 @@ func TestBatcherOptionsAtTheirBounds(t *testing.T) {
 		}
 		b, err := queue.NewBatcher(s, nil)
 		x.must(err)
-		x.failed("Close", b.Close(nil), queue.ErrInvalidOptions, "close")                  //nolint:staticcheck // SA1012: what is tested
-		x.failed("Flush", b.Flush(nil), queue.ErrInvalidOptions, "flush")                  //nolint:staticcheck // SA1012: what is tested
-		x.failed("SendAsync", b.SendAsync(nil, nil, nil), queue.ErrInvalidOptions, "send") //nolint:staticcheck // SA1012: what is tested
+		x.failed("Close", b.Close(noContext), queue.ErrInvalidOptions, "close")
+		x.failed("Flush", b.Flush(noContext), queue.ErrInvalidOptions, "flush")
+		x.failed("SendAsync", b.SendAsync(noContext, nil, nil), queue.ErrInvalidOptions, "send")
 		x.failed("SendAsync", b.SendAsync(x.Context(), nil, nil), queue.ErrInvalidMessage, "send")
 		x.must(b.Flush(x.Context()))
 		x.must(b.Close(x.Context()))
@@ -387,18 +387,28 @@ func TestMessageAtItsBounds(t *testing.T) {
 		"a later NotBefore":      {queue.Message{NotBefore: time.UnixMilli(envelope.MaxTime).Add(1)}, false},
 		"neither TTL nor a time": {queue.Message{}, true},
 	} {
-		inBubble(t, nil, func(x *fixture) {
-			_, err := x.sender(orders).Send(x.Context(), &c.m)
-			if c.ok {
+		for _, change := range []func(*queue.Options){nil, plaintext} {
+			inBubble(t, nil, func(x *fixture) {
+				s, err := x.behind(&partial{}, change).Sender(x.Context(), orders, nil)
 				x.must(err)
-				return
-			}
-			x.failed(name, err, queue.ErrInvalidMessage, "send")
-			if len(x.stored(orders)) != 0 {
-				x.Errorf("%s: it was sent", name)
-			}
-		})
+				_, err = s.Send(x.Context(), &c.m)
+				if c.ok {
+					x.must(err)
+					return
+				}
+				x.failed(name, err, queue.ErrInvalidMessage, "send")
+				if len(x.stored(orders)) != 0 {
+					x.Errorf("%s: it was sent", name)
+				}
+			})
+		}
 	}
+}
+
+// plaintext makes a client without keys.
+func plaintext(o *queue.Options) {
+	without(o)
+	o.Keys, o.Crypto = nil, queue.CryptoConfig{}
 }
 
 // TestObserverOfAnEndpoint is told once of each end, and a Close without a context ends nothing.
@@ -410,8 +420,8 @@ func TestObserverOfAnEndpoint(t *testing.T) {
 		r := x.receives(c, nil)
 		s, err := c.Sender(x.Context(), orders, nil)
 		x.must(err)
-		x.failed("Receiver.Close", r.Close(nil), queue.ErrInvalidOptions, "close") //nolint:staticcheck // SA1012: what is tested
-		x.failed("Sender.Close", s.Close(nil), queue.ErrInvalidOptions, "close")   //nolint:staticcheck // SA1012: what is tested
+		x.failed("Receiver.Close", r.Close(noContext), queue.ErrInvalidOptions, "close")
+		x.failed("Sender.Close", s.Close(noContext), queue.ErrInvalidOptions, "close")
 		if p.calls["close"] != 0 || l.open[observe.Receiver] != 1 || l.open[observe.Sender] != 1 {
 			x.Errorf("%v, %v", p.calls, l.open)
 		}
@@ -420,7 +430,7 @@ func TestObserverOfAnEndpoint(t *testing.T) {
 		if l.open[observe.Receiver] != 0 || l.open[observe.Sender] != 0 {
 			x.Errorf("open after Close: %v", l.open)
 		}
-		_, err = r.Stats(nil) //nolint:staticcheck // SA1012: what is tested
+		_, err = r.Stats(noContext)
 		x.failed("Stats", err, queue.ErrInvalidOptions, "stats")
 		p.fails = map[string]error{"stats": errPart}
 		_, err = x.receives(c, nil).Stats(x.Context())

@@ -14,7 +14,10 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-var errPart = errors.New("this part fails")
+var (
+	errPart   = errors.New("this part fails")
+	noContext context.Context // of a caller that forgot it
+)
 
 // partial is a broker of which single calls fail or answer too little.
 type partial struct {
@@ -246,7 +249,23 @@ func (o *diary) DeadLettered(_ context.Context, _ observe.Source, e observe.Dead
 }
 
 func (o *diary) Rejected(_ context.Context, _ observe.Source, e observe.Rejected) {
-	o.add("rejected %+v", e)
+	o.add("rejected %s %s under %q, settling failed %v", e.Reason, e.Disposition, e.KeyID, e.SettleErr != nil)
+}
+
+func (o *diary) Duplicate(_ context.Context, _ observe.Source, e observe.Duplicate) {
+	o.add("duplicate under %q, settling failed %v", e.KeyID, e.SettleErr != nil)
+}
+
+func (o *diary) Received(_ context.Context, _ observe.Source, e observe.Received) {
+	o.add("received %d bytes encrypted %v under %q", e.Bytes, e.Encrypted, e.KeyID)
+}
+
+func (o *diary) Paused(_ context.Context, _ observe.Source, e observe.Paused) {
+	o.add("paused %s", e.Reason)
+}
+
+func (o *diary) Resumed(_ context.Context, _ observe.Source, e observe.Resumed) {
+	o.add("resumed %s", e.Reason)
 }
 
 func (o *diary) Renewed(_ context.Context, _ observe.Source, e observe.Renewed) {

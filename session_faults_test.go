@@ -279,8 +279,8 @@ func TestAllOfASession(t *testing.T) {
 			x.Error("All ends without its error")
 		}
 		p.fails = nil
-		for range s.All(x.Context()) {
-			x.Error("an empty session has a message")
+		for d, err := range s.All(x.Context()) {
+			x.Errorf("an empty session has %v, %v", d, err)
 		}
 		x.must(s.Close(x.Context()))
 		for _, err := range s.All(x.Context()) {

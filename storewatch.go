@@ -32,9 +32,17 @@ type storeWatch struct {
 	err   error // not nil once a memory was lost under StopOnLoss
 }
 
-// see compares the stamp of an answer with those before it.
-func (w *storeWatch) see(s replay.Stamp) error {
-	loss, err := w.compare(s)
+// seen is the newest stamp. A caller takes it before it calls the store.
+func (w *storeWatch) seen() replay.Stamp {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stamp
+}
+
+// see compares the stamp of an answer with what was seen before its call. It is compared
+// with nothing newer: concurrent answers overtake each other.
+func (w *storeWatch) see(before, s replay.Stamp) error {
+	loss, err := w.compare(before, s)
 	if loss != nil {
 		w.warn(loss) // not under mu: a logger may send its lines to a queue of this Client
 	}
@@ -43,27 +51,25 @@ func (w *storeWatch) see(s replay.Stamp) error {
 
 // compare returns the loss that the stamp shows, and why receiving stops; nil each if there
 // is none.
-func (w *storeWatch) compare(s replay.Stamp) (loss, stop error) {
+func (w *storeWatch) compare(before, s replay.Stamp) (loss, stop error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Of several calls that were under way, the first one to answer reports the loss.
 	switch {
 	case w.stamp.ID == [16]byte{}:
-	case s.ID != w.stamp.ID:
+	case s.ID != w.stamp.ID && s.ID != before.ID:
 		loss = fmt.Errorf("%w: it is another store, made %s, than the one of %s", ErrReplayStoreLost, s.Birth.UTC(), w.stamp.Birth.UTC())
-	case s.Change < w.stamp.Change && w.stamp.Change-s.Change > changeSlack:
-		loss = fmt.Errorf("%w: its change number went back from %d to %d", ErrReplayStoreLost, w.stamp.Change, s.Change)
-	case s.Change < w.stamp.Change:
-		return nil, w.err // an answer overtook another
+	case s.ID == w.stamp.ID && s.ID == before.ID && s.Change < before.Change && before.Change <= w.stamp.Change:
+		loss = fmt.Errorf("%w: its change number went back from %d to %d", ErrReplayStoreLost, before.Change, s.Change)
 	}
-	w.stamp = s
+	if loss != nil || w.stamp.ID == [16]byte{} || s.ID == w.stamp.ID && s.Change > w.stamp.Change {
+		w.stamp = s
+	}
 	if loss != nil && w.policy == StopOnLoss {
 		w.err = loss
 	}
 	return loss, w.err
 }
-
-// changeSlack is by how much answers of concurrent calls may overtake each other.
-const changeSlack = 1 << 12
 
 // lost is the loss that stopped receiving, nil if there was none.
 func (w *storeWatch) lost() error {

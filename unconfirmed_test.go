@@ -216,7 +216,7 @@ func TestBatchUnconfirmed(t *testing.T) {
 				c := x.scripted(tt.dedup, !tt.plain, tt.script...)
 				s, err := c.Sender(x.Context(), orders, nil)
 				x.must(err)
-				b, err := queue.NewBatcher(s, nil)
+				b, err := queue.NewBatcher(s, &queue.BatcherOptions{MaxAttempts: 8})
 				x.must(err)
 				_, err = b.Send(x.Context(), &queue.Message{ID: "m", Body: []byte("a")})
 				if !errors.Is(err, tt.want) || (tt.want == nil) != (err == nil) {

@@ -46,7 +46,6 @@ const (
 
 // faultyBroker is a broker and the way to it that faults befall.
 type faultyBroker struct {
-	name     string
 	sessions bool // the queue has sessions
 	lock     time.Duration
 	connect  func() driver.Broker // behind faults

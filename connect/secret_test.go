@@ -24,7 +24,7 @@ func shows(text string) bool {
 // misplaced are URLs with a secret where people put one by mistake.
 func misplaced() (all []string) {
 	escaped := url.QueryEscape(secret)
-	for _, scheme := range []string{"mem", "sqlite", "postgres", "postgresql", "sqs", "sb", "file", "env", "awssm", "azkv", "kafka"} {
+	for _, scheme := range []string{"mem", "sqlite", "postgres", "postgresql", "sqs", "sb", "file", "env", "awssm", "azkv", "dynamodb", "aztable", "kafka"} {
 		for _, rest := range []string{
 			"://user:" + escaped + "@host/path", "://" + escaped + "@host/path", "://user:" + secret + "@host/path",
 			"://eu-west-1/?" + escaped, "://eu-west-1/?" + escaped + "=1", "://eu-west-1/?" + secret,

@@ -58,6 +58,11 @@ func TestCompareNames(t *testing.T) {
 			}
 		}
 	}
+	for _, c := range [][2]string{{"k1", "ka"}, {"k9-1", "k10"}, {"k", "k1"}, {"k1", "k1a"}, {"1", "a"}, {"/", "0"}, {"9", ":"}} {
+		if compareNames(c[0], c[1]) != -1 || compareNames(c[1], c[0]) != 1 {
+			t.Errorf("%s does not come before %s", c[0], c[1])
+		}
+	}
 	if compareNames("k2", "k02") >= 0 {
 		t.Error("k2 does not come before k02: which is last would be chance")
 	}

@@ -95,7 +95,7 @@ func (r *Ring) Remove(id ID) error {
 	r.mu.Lock()
 	k := r.keys[id]
 	delete(r.keys, id)
-	if k != nil && r.current == id {
+	if r.current == id {
 		r.current = ""
 	}
 	r.mu.Unlock()

@@ -54,7 +54,7 @@ type Stamp struct {
 	ID [16]byte
 	// Birth is when the store was made.
 	Birth time.Time
-	// Change grows with what is written. A lower number than one seen before
-	// means that the store lost writes.
+	// Change grows with what is written. A number lower than one that was seen
+	// before the call means that the store lost writes.
 	Change uint64
 }

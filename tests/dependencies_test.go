@@ -26,6 +26,7 @@ func TestDependencies(t *testing.T) {
 		"../aws/smkeys":         append(slices.Clone(unwanted), browser),
 		"../sqlite/sqlitequeue": append(slices.Clone(unwanted), browser),
 		"../otel/otelqueue":     append(slices.Clone(unwanted), browser),
+		"../postgres/outbox":    append(slices.Clone(unwanted), browser),
 		"../connect":            unwanted,
 	} {
 		t.Run(strings.TrimPrefix(folder, "../"), func(t *testing.T) {

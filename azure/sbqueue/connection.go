@@ -29,8 +29,8 @@ type connection struct {
 }
 
 // silentFor is how long nothing may be answered, on what was asked, until a connection
-// counts as dead. A broker under load answers within a second or two.
-const silentFor = 5 * time.Second
+// counts as dead: a Send and a settlement give up after that time.
+const silentFor = 8 * time.Second
 
 // closeSilent is how long closing a silent connection waits for answers: it had silentFor.
 const closeSilent = time.Second

@@ -73,7 +73,7 @@ var moduleKinds = map[string]kind{
 // outside of its tests. Suites (drivertest, attacktest, keytest, replaytest) are in
 // no list but that of testbed, whose attackers implement drivertest.Attacker.
 var kindImports = map[kind][]string{
-	backend:    {"driver", "keys", "replay"},
+	backend:    {"driver", "keys", "replay", "replay/cas"},
 	telemetry:  {"backoff", "driver", "keys", "observe", "replay", ".", "worker"},
 	connector:  {"driver", "keys", "replay", "memqueue"},
 	foundation: {"driver", "drivertest"},
@@ -83,6 +83,8 @@ var kindImports = map[kind][]string{
 var packageImports = map[string][]string{
 	// It takes what Sender.Prepare made, and is no driver.
 	"postgres/outbox": {".", "backoff", "envelope", "observe"},
+	// It runs receivers of replay stores.
+	"testbed/storefleet": {"replay"},
 }
 
 // testbedDir is the folder of the module that tests of every other module may

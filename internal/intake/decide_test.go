@@ -118,6 +118,9 @@ func TestSpread(t *testing.T) {
 			}
 		})
 	}
+	if d := spread(1, 2, time.Millisecond); d != minSpread {
+		t.Errorf("over less than a broker's timer tells: %s, want %s", d, minSpread)
+	}
 	if a, b := spread(0, 5, time.Hour), spread(1, 5, time.Hour); a != b {
 		t.Errorf("count 0: %s, want as count 1: %s", a, b)
 	}

@@ -14,13 +14,14 @@ type Completion struct {
 // Complete takes over a completion: the sequence is consumed from then on, whether its
 // record was taken over by another claim, was given back or is gone.
 func Complete(e *Env, s Stream, c *Completion) {
-	p, h := s.Page(IndexOf(c.Sequence, e.Span)), (*Head)(nil)
+	p := s.Page(IndexOf(c.Sequence, e.Span))
 	// If no record tells any more when the message was sealed: not later than this.
 	// Senders, receivers and the store differ by the skew each, and no receiver
 	// claims a message from further in the future.
 	sealedAt := c.At + 2*e.Group.Skew
 	if p == nil {
-		if h = s.Head(); h != nil && h.has(c.Sequence) {
+		h := s.Head()
+		if h != nil && h.has(c.Sequence) {
 			return
 		}
 		p = NewPage(e.Group, h, IndexOf(c.Sequence, e.Span), e.Span)

@@ -84,6 +84,22 @@ func Extend(e *Env, s Stream, l *Lease) Outcome {
 	return Done
 }
 
+// Lapse ends the lease of a claim that was seen unchanged for the whole of it, so that
+// other receivers need not see that for themselves. Its owner may still renew or finish it.
+func Lapse(e *Env, s Stream, k Key, sequence uint64) {
+	p := s.Page(IndexOf(sequence, e.Span))
+	if p == nil {
+		return
+	}
+	i, ok := p.find(p.offset(sequence))
+	if !ok || p.records[i].status != claimed || p.records[i].lease == 0 {
+		return
+	}
+	if _, live := e.live(k, p, &p.records[i]); !live {
+		p.records[i].lease, p.Dirty = 0, true
+	}
+}
+
 // Examine says what is known of an identity. It changes nothing.
 func Examine(e *Env, s Stream, q *Query) Look {
 	h, p := s.Head(), s.Page(IndexOf(q.Sequence, e.Span))

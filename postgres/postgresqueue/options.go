@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
 // Defaults and bounds of [QueueOptions] and [Options].
@@ -114,17 +114,6 @@ type QueueOptions struct {
 	MaxBody int
 }
 
-// schemaName is an identifier that needs no quoting, and is short enough for the
-// name of a channel to be made of it (63 bytes).
-var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,39}$`)
-
-func checkSchema(name string) error {
-	if !schemaName.MatchString(name) || len(name) >= 3 && name[:3] == "pg_" {
-		return errors.New("postgresqueue: the name of the schema must be 1 to 40 lower-case letters, digits and underscores, not beginning with a digit or pg_")
-	}
-	return nil
-}
-
 func (o *Options) resolve() (Options, error) {
 	var r Options
 	if o != nil {
@@ -133,8 +122,9 @@ func (o *Options) resolve() (Options, error) {
 	if r.Schema == "" {
 		r.Schema = DefaultSchema
 	}
-	if err := checkSchema(r.Schema); err != nil {
-		return r, err
+	// Short enough for the name of a channel to be made of it (63 bytes).
+	if err := database.CheckSchema(r.Schema); err != nil {
+		return r, fmt.Errorf("postgresqueue: %w", err)
 	}
 	err := driver.CheckSettings([]driver.Setting{
 		{Name: "Poll", Value: int64(r.Poll)},

@@ -3,6 +3,7 @@ package postgresqueue_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,5 +67,14 @@ func TestSendTx(t *testing.T) {
 	})
 	if !errors.Is(err, driver.ErrInvalid) {
 		t.Errorf("SendTx in a transaction that has ended: %v, want %v", err, driver.ErrInvalid)
+	}
+	err = pgx.BeginFunc(t.Context(), c, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `SELECT 1/0`); err == nil {
+			t.Error("1/0 is no error")
+		}
+		return q.SendTx(t.Context(), tx, []*driver.Message{{ID: "late"}})
+	})
+	if !errors.Is(err, driver.ErrInvalid) || !strings.Contains(err.Error(), "roll it back") {
+		t.Errorf("SendTx in a transaction that has failed: %v, want %v", err, driver.ErrInvalid)
 	}
 }

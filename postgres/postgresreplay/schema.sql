@@ -12,9 +12,9 @@
 -- no call steps over dead rows that VACUUM cannot remove because a transaction is open
 -- for long elsewhere.
 --
--- Each index of a table has a first column of its own, so that a query has the choice of
--- one only. Plans are made once, often while a table is empty, and with no statistics to
--- tell its indexes apart.
+-- The indexes of a table have no column in common that a query could use either of for,
+-- so that it has the choice of one only. Plans are made once, often while a table is
+-- empty, and then nothing tells its indexes apart.
 
 CREATE TABLE {schema}.meta (
 	id      integer PRIMARY KEY CHECK (id = 1),
@@ -61,7 +61,7 @@ CREATE TABLE {schema}.stream (
 	PRIMARY KEY (grp, id)
 );
 CREATE UNIQUE INDEX stream_name ON {schema}.stream ((grp + 1), sender, stream);
-CREATE INDEX stream_old ON {schema}.stream ((grp + 2), sender, old);
+CREATE INDEX stream_old ON {schema}.stream ((grp + 2), (sender + 1), old);
 
 CREATE TABLE {schema}.page (
 	grp    bigint NOT NULL,

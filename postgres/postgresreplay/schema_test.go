@@ -196,7 +196,8 @@ func TestDurable(t *testing.T) {
 	// A trigger tells what the transaction of a call has set.
 	admin.exec(`CREATE TABLE app_durable (setting text)`)
 	admin.exec2(`CREATE FUNCTION note_setting() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		INSERT INTO public.app_durable VALUES (current_setting('synchronous_commit') || ' ' || current_setting('transaction_isolation'));
+		INSERT INTO public.app_durable VALUES (current_setting('synchronous_commit') || ' ' || current_setting('transaction_isolation')
+			|| ' ' || current_setting('idle_in_transaction_session_timeout'));
 		RETURN NEW; END $$; CREATE TRIGGER note BEFORE INSERT ON ` + schema + `.tally FOR EACH ROW EXECUTE FUNCTION note_setting()`)
 	for _, setting := range []string{"on", "remote_apply"} {
 		r := request(0, time.Now())
@@ -206,8 +207,8 @@ func TestDurable(t *testing.T) {
 		if f, err := s.Finish(t.Context(), group, []replay.Finish{{ID: r.ID, Token: r.Token, Kind: replay.Released}}); err != nil || f[0].Err != nil {
 			t.Fatalf("Finish: %v, %v", f, err)
 		}
-		if n := admin.number(`SELECT count(*) FROM app_durable WHERE setting <> $1`, setting+" read committed"); n != 0 {
-			t.Errorf("%d rows were written with weaker settings than %s", n, setting)
+		if n := admin.number(`SELECT count(*) FROM app_durable WHERE setting <> $1`, setting+" read committed 15s"); n != 0 {
+			t.Errorf("%d rows were written with other settings than %s, read committed and 15 s", n, setting)
 		}
 		if n := admin.number(`SELECT count(*) FROM app_durable`); n == 0 {
 			t.Error("the trigger did not run")

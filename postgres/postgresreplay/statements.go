@@ -60,12 +60,14 @@ const (
 	selectHead     = `SELECT head FROM {schema}.stream WHERE grp = $1 AND id = $2`
 
 	duePages = `SELECT p.place, s.name, st.stream FROM {schema}.page p
-		JOIN {schema}.stream st ON st.grp = p.grp AND st.id = p.stream JOIN {schema}.sender s ON s.grp = p.grp AND s.id = st.sender
+		CROSS JOIN LATERAL (SELECT * FROM {schema}.stream x WHERE x.grp = p.grp AND x.id = p.stream LIMIT 1) st
+		CROSS JOIN LATERAL (SELECT * FROM {schema}.sender x WHERE x.grp = p.grp AND x.id = st.sender LIMIT 1) s
 		WHERE p.grp + 1 = $1::bigint + 1 AND p.due <= $2 ORDER BY p.due LIMIT $3`
 	oldStreams = `SELECT st.id, st.stream, EXISTS (SELECT 1 FROM {schema}.page p WHERE p.grp = st.grp AND p.stream = st.id)
-		FROM {schema}.stream st WHERE st.grp + 2 = $1::bigint + 2 AND st.sender = $2 AND st.old < $3 ORDER BY st.old LIMIT $4`
+		FROM {schema}.stream st WHERE st.grp + 2 = $1::bigint + 2 AND st.sender + 1 = $2::bigint + 1 AND st.old < $3 ORDER BY st.old LIMIT $4`
 
-	listStreams = `SELECT st.id, s.name, st.stream, st.head FROM {schema}.stream st JOIN {schema}.sender s ON s.grp = st.grp AND s.id = st.sender
+	listStreams = `SELECT st.id, s.name, st.stream, st.head FROM {schema}.stream st
+		CROSS JOIN LATERAL (SELECT * FROM {schema}.sender x WHERE x.grp = st.grp AND x.id = st.sender LIMIT 1) s
 		WHERE st.grp = $1 AND st.id > $2 ORDER BY st.id LIMIT $3`
 	pagesOf = `SELECT p.stream, p.place, p.body FROM unnest($2::bigint[]) k(stream)
 		CROSS JOIN LATERAL (SELECT * FROM {schema}.page x WHERE x.grp = $1 AND x.stream = k.stream OFFSET 0) p`

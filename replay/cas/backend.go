@@ -1,13 +1,14 @@
-// Package cas makes a replay.Store of any storage that can create an item if it is
-// absent, replace it if its version is still the one that was read, and list
+// Package cas makes a replay.Store of any storage that can read an item, create it
+// if it is absent, replace it if its version is still the one that was read, and list
 // items by prefix. A new backend is some 50 lines.
 //
 // # Layout
 //
-// An item is a page of 1,024 sequences of a stream, the head of a stream, a group,
-// or the store itself. A call makes one request for each page of its messages, in
-// parallel, as long as it knows the versions; another receiver that changed the
-// page meanwhile costs a repetition, up to MaxTries with growing random waits.
+// An item is a page of up to 1,024 sequences of a stream, the head of a stream, a
+// group, or the store itself. A call makes one request for each page of its messages,
+// in parallel, or one for all of them if the backend is a [Batcher], as long as it
+// knows the versions; another receiver that changed the page meanwhile costs a
+// repetition, up to MaxTries with growing random waits.
 // The first message of a page takes four requests more, one after the other, and
 // the first of a stream two more. A message whose Previous lies in another page
 // reads that page, too.
@@ -15,9 +16,10 @@
 // # Claims without a clock
 //
 // The storage has no clock that all receivers share. A claim is taken over only
-// after this Store saw one and the same state of it for a whole lease, on its own
-// monotonic clock. So the receiver has to ask again after Claim.BusyUntil, and
-// keep its delivery locked meanwhile. Renew changes the state.
+// after some Store saw one and the same state of it for a whole lease, on its own
+// monotonic clock. The first one that was asked for the message enters that into the
+// page. So a receiver asks again after Claim.BusyUntil, in whatever process, and a crash
+// costs one delivery. Renew changes the state.
 //
 // # What keeps it right
 //
@@ -32,17 +34,18 @@
 //
 // Quotas are judged by what the last sweep counted and this Store added since, so
 // several processes may exceed them by what each adds between sweeps. The change
-// number grows at most once in Options.ChangeInterval.
+// number grows at most once in Options.ChangeInterval for each Store.
 package cas
 
 import (
 	"context"
 	"iter"
+	"strings"
 )
 
 // Item is what a backend stores.
 type Item struct {
-	// Key is at most 1,000 bytes of letters, digits, '.', '-' and '_'.
+	// Key is at most 1,000 bytes of letters, digits, '.', '-' and '_'. See SplitKey.
 	Key string
 	// Version is another one after each write of the key, also after the item
 	// was removed and created again. Empty means that nothing is there.
@@ -56,6 +59,9 @@ type Item struct {
 // its effect. Scan may miss items that are created meanwhile. An error means that
 // the write may have happened or not.
 type Backend interface {
+	// Get returns an item; the zero Item if none is there.
+	Get(ctx context.Context, key string) (Item, error)
+
 	// Create stores an item if none is there. It returns the item as it is now:
 	// the new one, or the one that was there.
 	Create(ctx context.Context, key string, value []byte) (current Item, created bool, err error)
@@ -68,4 +74,43 @@ type Backend interface {
 	// Scan iterates over the items whose keys begin with prefix, in any order.
 	// It ends after an error.
 	Scan(ctx context.Context, prefix string) iter.Seq2[Item, error]
+}
+
+// Change is one Swap of several.
+type Change struct {
+	Key, Version string
+	Value        []byte // never nil
+}
+
+// Changed answers a Change as Swap does.
+type Changed struct {
+	Current Item
+	Swapped bool
+}
+
+// Batcher is a Backend that replaces several items in one request.
+type Batcher interface {
+	Backend
+
+	// SwapAll makes each change as Swap does, in one request if nothing
+	// hinders it. One change may fail while others are made. All keys are
+	// different and have the same partition. An error means that any part may
+	// have happened.
+	SwapAll(ctx context.Context, changes []Change) ([]Changed, error)
+}
+
+// SplitKey splits a key, or the prefix of a Scan, behind its third dot. All pages
+// of a group have the same partition, and all of its heads. A rest is at most 150
+// bytes. A prefix that has no third dot is that of several partitions: it has no
+// rest.
+func SplitKey(key string) (partition, rest string) {
+	from := 0
+	for range 3 {
+		dot := strings.IndexByte(key[from:], '.')
+		if dot < 0 {
+			return key, ""
+		}
+		from += dot + 1
+	}
+	return key[:from], key[from:]
 }

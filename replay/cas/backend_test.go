@@ -22,6 +22,8 @@ type memory struct {
 	last  int // version
 	calls int
 
+	writes, written int // and their bytes
+
 	// Of a thousand writes, so many are done without an answer, meet a change by
 	// another writer, or take up to delay.
 	lost, conflicts int
@@ -53,9 +55,19 @@ func (m *memory) wait() {
 
 func (m *memory) put(key string, value []byte) cas.Item {
 	m.last++
+	m.writes++
+	m.written += len(key) + len(value)
 	item := cas.Item{Key: key, Version: strconv.Itoa(m.last), Value: slices.Clone(value)}
 	m.items[key] = item
 	return item
+}
+
+func (m *memory) Get(_ context.Context, key string) (cas.Item, error) {
+	m.wait()
+	defer m.wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.items[key], nil
 }
 
 func (m *memory) Create(_ context.Context, key string, value []byte) (cas.Item, bool, error) {
@@ -132,4 +144,29 @@ func (m *memory) clear() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.items)
+}
+
+// batching is a backend that swaps several items in one request.
+type batching struct{ *memory }
+
+func (b batching) SwapAll(_ context.Context, changes []cas.Change) ([]cas.Changed, error) {
+	b.wait()
+	defer b.wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]cas.Changed, len(changes))
+	for i, c := range changes {
+		item, ok := b.items[c.Key]
+		if ok && b.chance(b.conflicts) {
+			item = b.put(c.Key, item.Value) // another writer wrote the same
+		}
+		if ok && item.Version == c.Version {
+			item, out[i].Swapped = b.put(c.Key, c.Value), true
+		}
+		out[i].Current = item
+		if b.chance(b.lost) {
+			return nil, errAnswerLost
+		}
+	}
+	return out, nil
 }

@@ -27,17 +27,14 @@ func (e *engine) batch(ctx context.Context, group string, items []item, do func(
 	if err := e.prepare(ctx); err != nil {
 		return replaystate.Stamp{}, err
 	}
-	first, then := e.plan(group, items, do)
-	err := e.parallel(ctx, first)
-	for _, w := range then {
-		if err == nil {
-			err = e.run(ctx, w)
+	made := false
+	for _, round := range e.plan(group, items, do) {
+		if err := e.parallel(ctx, round); err != nil {
+			return replaystate.Stamp{}, err
 		}
+		made = made || slices.ContainsFunc(round, func(w *work) bool { return w.made })
 	}
-	if err != nil {
-		return replaystate.Stamp{}, err
-	}
-	if slices.ContainsFunc(append(first, then...), func(w *work) bool { return w.made }) {
+	if made {
 		// Perhaps nothing was there because the memory is another one.
 		if err := e.check(ctx); err != nil {
 			return replaystate.Stamp{}, err
@@ -46,60 +43,88 @@ func (e *engine) batch(ctx context.Context, group string, items []item, do func(
 	return e.stamped(), nil
 }
 
-// plan makes the works of a call. Those in then depend on others: a message whose
-// Previous is of the same call and in another page sees what became of it.
-func (e *engine) plan(group string, items []item, do func(i int, env *replaystate.Env, s replaystate.Stream)) (first, then []*work) {
-	places := make(map[pageID][]int)
-	var order []pageID
-	for i := range items {
-		id := pageID{items[i].key, replaystate.IndexOf(items[i].sequence, span)}
-		if places[id] == nil {
-			order = append(order, id)
-		}
-		places[id] = append(places[id], i)
-	}
-	slices.SortFunc(order, func(a, b pageID) int {
-		if a.index < b.index {
-			return -1
-		}
-		return 1
-	})
-	for _, id := range order {
-		mine := places[id]
-		w := &work{group: group, key: id.key, index: id.index, apply: func(env *replaystate.Env, s replaystate.Stream) {
-			for _, i := range mine {
-				do(i, env, s)
-			}
-		}}
-		depends := slices.ContainsFunc(mine, func(i int) bool {
-			p := items[i].previous
-			if p == 0 {
-				return false
-			}
-			before := replaystate.IndexOf(p, span)
-			return before != id.index && places[pageID{id.key, before}] != nil
-		})
-		if depends {
-			then = append(then, w)
-		} else {
-			first = append(first, w)
-		}
-	}
-	return first, then
+// message names a message of a group.
+type message struct {
+	key      replaystate.Key
+	sequence uint64
 }
 
-// parallel runs works side by side and returns the first failure.
-func (e *engine) parallel(ctx context.Context, all []*work) error {
-	if len(all) == 1 {
-		return e.run(ctx, all[0])
+// plan makes the works of a call in rounds: one after the other, the works of a
+// round side by side. There is one round unless a message and its Previous are of
+// the same call and of different pages: the second of the two in the call acts in a
+// later round, so that each sees those before it and none behind it.
+func (e *engine) plan(group string, items []item, do func(i int, env *replaystate.Env, s replaystate.Stream)) (rounds [][]*work) {
+	last := make(map[pageID]int)     // round of the last item of a page
+	acted := make(map[message]int)   // round of a message
+	awaited := make(map[message]int) // round after the one in which it was some Previous
+	places := make([]map[pageID][]int, 0, 1)
+	for i := range items {
+		id := pageID{items[i].key, replaystate.IndexOf(items[i].sequence, e.o.PageSpan)}
+		self := message{id.key, items[i].sequence}
+		round := max(last[id], awaited[self])
+		if p := items[i].previous; p != 0 && replaystate.IndexOf(p, e.o.PageSpan) != id.index {
+			before := message{id.key, p}
+			if r, ok := acted[before]; ok {
+				round = max(round, r+1)
+			}
+			awaited[before] = max(awaited[before], round+1)
+		}
+		last[id], acted[self] = round, round
+		if round == len(places) {
+			places = append(places, make(map[pageID][]int))
+			rounds = append(rounds, nil)
+		}
+		if places[round][id] == nil {
+			rounds[round] = append(rounds[round], &work{group: group, key: id.key, index: id.index})
+		}
+		places[round][id] = append(places[round][id], i)
 	}
-	errs := make([]error, len(all))
+	for n, round := range rounds {
+		for _, w := range round {
+			mine := places[n][pageID{w.key, w.index}]
+			w.apply = func(env *replaystate.Env, s replaystate.Stream) {
+				for _, i := range mine {
+					do(i, env, s)
+				}
+			}
+		}
+	}
+	return rounds
+}
+
+// parallel runs works side by side and returns the first failure. With a Batcher a group
+// has one request under way, and otherwise each page.
+func (e *engine) parallel(ctx context.Context, all []*work) error {
+	if _, ok := e.b.(Batcher); ok {
+		return e.inTurn(ctx, e.pagePrefix(all[0].group), all)
+	}
+	return e.each(len(all), func(i int) error {
+		return e.inTurn(ctx, e.pageKey(all[i].group, all[i].key, all[i].index), all[i:i+1])
+	})
+}
+
+// perform does works of one group, of different pages.
+func (e *engine) perform(ctx context.Context, all []*work) error {
+	left, err := e.together(ctx, all)
+	if err != nil {
+		return err
+	}
+	return e.each(len(left), func(i int) error { return e.run(ctx, left[i]) })
+}
+
+// each calls do with 0 to n-1, Options.Parallel at once, and returns the first
+// failure.
+func (e *engine) each(n int, do func(i int) error) error {
+	if n == 1 {
+		return do(0)
+	}
+	errs := make([]error, n)
 	permits := make(chan struct{}, e.o.Parallel)
 	var wg sync.WaitGroup
-	for i, w := range all {
+	for i := range n {
 		permits <- struct{}{}
 		wg.Go(func() {
-			errs[i] = e.run(ctx, w)
+			errs[i] = do(i)
 			<-permits
 		})
 	}
@@ -125,6 +150,11 @@ func (e *engine) Begin(ctx context.Context, group string, r []replaystate.Reques
 	})
 	if err == nil && full && e.sweepNow(ctx, group) {
 		stamp, err = e.batch(ctx, group, items, begin) // the same tokens, the same claims
+	}
+	for i := range out {
+		if err == nil && out[i].Outcome == replaystate.Busy {
+			e.awaitLapse(group, r[i].Key, r[i].Sequence)
+		}
 	}
 	e.sweepIfDue(group)
 	return out, stamp, err
@@ -166,31 +196,22 @@ func (e *engine) Look(ctx context.Context, group string, q []replaystate.Query) 
 		return nil, replaystate.Stamp{}, err
 	}
 	out, env := make([]replaystate.Look, len(q)), e.env(group, &g)
-	errs := make([]error, len(q))
-	permits := make(chan struct{}, e.o.Parallel)
-	var wg sync.WaitGroup
-	for i := range q {
-		permits <- struct{}{}
-		wg.Go(func() {
-			out[i], errs[i] = e.examine(ctx, group, env, &q[i])
-			<-permits
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, replaystate.Stamp{}, err
-		}
+	err = e.each(len(q), func(i int) (err error) {
+		out[i], err = e.examine(ctx, group, env, &q[i])
+		return err
+	})
+	if err != nil {
+		return nil, replaystate.Stamp{}, err
 	}
 	return out, e.stamped(), nil
 }
 
 func (e *engine) examine(ctx context.Context, group string, env *replaystate.Env, q *replaystate.Query) (replaystate.Look, error) {
-	index := replaystate.IndexOf(q.Sequence, span)
+	index := replaystate.IndexOf(q.Sequence, e.o.PageSpan)
 	v := &view{ctx: ctx, e: e, w: &work{group: group, key: q.Key, index: index}}
-	page, err := e.get(ctx, e.pageKey(group, q.Key, index)) // before the head: it may be folded meanwhile
+	page, err := e.b.Get(ctx, e.pageKey(group, q.Key, index)) // before the head: it may be folded meanwhile
 	if err == nil && page.Version != "" && !isReserved(page) {
-		v.page, err = replaystate.DecodePage(page.Value, index, span)
+		v.page, err = replaystate.DecodePage(page.Value, index, e.o.PageSpan)
 	}
 	if err != nil {
 		return replaystate.Look{}, err
@@ -232,7 +253,7 @@ func (e *engine) Probe(ctx context.Context, group string) (replaystate.Outcome, 
 // onHead changes a head that is there; do may run more than once.
 func (e *engine) onHead(ctx context.Context, key string, do func(*replaystate.Head)) error {
 	for try := 0; ; try++ {
-		item, err := e.get(ctx, key)
+		item, err := e.b.Get(ctx, key)
 		if err != nil || item.Version == "" {
 			return err
 		}
@@ -313,7 +334,7 @@ func (e *engine) Stats(ctx context.Context) (replaystate.Stats, error) {
 		if isReserved(item) {
 			continue
 		}
-		p, err := replaystate.DecodePage(item.Value, 0, span)
+		p, err := replaystate.DecodePage(item.Value, 0, e.o.PageSpan)
 		if err != nil {
 			return s, err
 		}

@@ -57,25 +57,34 @@ func parse(rest string) (k replaystate.Key, index uint64, err error) {
 }
 
 // encodeMeta encodes the item of the store.
-func encodeMeta(s replaystate.Stamp) []byte {
+func (e *engine) encodeMeta(s replaystate.Stamp) []byte {
 	b := append([]byte{1}, s.ID[:]...)
 	b = binary.AppendVarint(b, s.Birth)
-	return binary.AppendUvarint(b, s.Change)
+	b = binary.AppendUvarint(b, s.Change)
+	return binary.AppendUvarint(b, uint64(e.o.PageSpan)) //nolint:gosec // G115: checked by Open
 }
 
-func decodeMeta(b []byte) (s replaystate.Stamp, err error) {
+// decodeMeta refuses a store whose pages have another span: its indices would name
+// other pages.
+func (e *engine) decodeMeta(b []byte) (s replaystate.Stamp, err error) {
 	if len(b) < 1+len(s.ID) || b[0] != 1 {
 		return s, replaystate.ErrCorrupt
 	}
 	b = b[1+copy(s.ID[:], b[1:]):]
-	var n, m int
-	s.Birth, n = binary.Varint(b)
-	if n <= 0 {
+	var n int
+	if s.Birth, n = binary.Varint(b); n <= 0 {
 		return s, replaystate.ErrCorrupt
 	}
-	s.Change, m = binary.Uvarint(b[n:])
-	if m <= 0 {
+	b = b[n:]
+	if s.Change, n = binary.Uvarint(b); n <= 0 {
 		return s, replaystate.ErrCorrupt
+	}
+	span, n := binary.Uvarint(b[n:])
+	switch {
+	case n <= 0:
+		return s, replaystate.ErrCorrupt
+	case span != uint64(e.o.PageSpan): //nolint:gosec // G115: checked by Open
+		return s, fmt.Errorf("cas: the store has pages of %d sequences, not of %d: open it as it was made", span, e.o.PageSpan)
 	}
 	return s, nil
 }

@@ -8,29 +8,16 @@ import (
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
-// get reads one item; the zero Item if none is there.
-func (e *engine) get(ctx context.Context, key string) (Item, error) {
-	for item, err := range e.b.Scan(ctx, key) {
-		if err != nil {
-			return Item{}, err
-		}
-		if item.Key == key {
-			return item, nil
-		}
-	}
-	return Item{}, ctx.Err()
-}
-
 // current reads the item of the store, makes it if there is none, and raises its
 // change number if bump is due.
 func (e *engine) current(ctx context.Context) error {
 	for try := 0; ; try++ {
 		e.mu.Lock()
-		item := e.meta
+		item, before := e.meta, e.stamp
 		e.mu.Unlock()
 		if item.Version == "" {
 			var err error
-			if item, err = e.get(ctx, e.metaKey()); err != nil {
+			if item, err = e.b.Get(ctx, e.metaKey()); err != nil {
 				return err
 			}
 		}
@@ -39,18 +26,18 @@ func (e *engine) current(ctx context.Context) error {
 		var err error
 		if item.Version == "" {
 			_, _ = rand.Read(s.ID[:]) // never fails: it ends the process instead
-			item, done, err = e.b.Create(ctx, e.metaKey(), encodeMeta(s))
+			item, done, err = e.b.Create(ctx, e.metaKey(), e.encodeMeta(s))
 		} else {
-			if s, err = decodeMeta(item.Value); err != nil {
+			if s, err = e.decodeMeta(item.Value); err != nil {
 				return err
 			}
 			s.Change++
-			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, encodeMeta(s))
+			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(s))
 		}
 		if err != nil {
 			return err
 		}
-		if err := e.learn(item, done); err != nil || done {
+		if err := e.learn(before, item, done); err != nil || done {
 			return err
 		}
 		if err := e.pause(ctx, try); err != nil {
@@ -59,18 +46,23 @@ func (e *engine) current(ctx context.Context) error {
 	}
 }
 
-// learn takes over the item of the store as it is now.
-func (e *engine) learn(item Item, bumped bool) error {
+// learn takes over the item of the store as a request found it. before is the stamp that
+// was known before the request.
+func (e *engine) learn(before replaystate.Stamp, item Item, bumped bool) error {
 	var s replaystate.Stamp
 	if item.Version != "" {
 		var err error
-		if s, err = decodeMeta(item.Value); err != nil {
+		if s, err = e.decodeMeta(item.Value); err != nil {
 			return err
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.meta.Version != "" && (s.ID != e.stamp.ID || s.Change < e.stamp.Change) {
+	lost := before.ID != [16]byte{} && (s.ID != before.ID || s.Change < before.Change)
+	if !lost && s.ID == e.stamp.ID && s.Change < e.stamp.Change {
+		return nil // overtaken by another request
+	}
+	if lost {
 		// Another memory, or an older one: nothing that was read is true.
 		clear(e.pages)
 		clear(e.groups)
@@ -85,11 +77,12 @@ func (e *engine) learn(item Item, bumped bool) error {
 
 // check reads the item of the store again, and makes it if it is gone.
 func (e *engine) check(ctx context.Context) error {
-	item, err := e.get(ctx, e.metaKey())
+	before := e.stamped()
+	item, err := e.b.Get(ctx, e.metaKey())
 	if err != nil {
 		return err
 	}
-	if err := e.learn(item, false); err != nil || item.Version != "" {
+	if err := e.learn(before, item, false); err != nil || item.Version != "" {
 		return err
 	}
 	return e.current(ctx)
@@ -119,7 +112,7 @@ func (e *engine) group(ctx context.Context, name string, fresh bool) (replaystat
 	g := e.groups[name]
 	e.mu.Unlock()
 	if g == nil || fresh {
-		item, err := e.get(ctx, e.groupKey(name))
+		item, err := e.b.Get(ctx, e.groupKey(name))
 		if err != nil {
 			return replaystate.Group{}, err
 		}

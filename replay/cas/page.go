@@ -20,7 +20,9 @@ func (e *engine) pause(ctx context.Context, try int) error {
 	if try+1 >= e.o.MaxTries {
 		return fmt.Errorf("%w %d times", ErrContention, e.o.MaxTries)
 	}
-	wait := time.Millisecond << min(try, 7)   // up to 128 ms
+	// Of receivers that meet on a page one is always done: wait about as long as a
+	// request takes, and longer if that does not help.
+	wait := time.Millisecond << min(try, 3+try/8, 7)
 	t := time.NewTimer(wait/2 + rand.N(wait)) //nolint:gosec // G404: jitter, not a secret
 	defer t.Stop()
 	select {
@@ -44,6 +46,9 @@ type work struct {
 	remembered bool
 }
 
+// page names the page of a work.
+func (w *work) page() pageID { return pageID{w.key, w.index} }
+
 // view is one attempt at a work: the replaystate.Stream that its items see. After
 // a failure it loads nothing more.
 type view struct {
@@ -57,6 +62,8 @@ type view struct {
 	read  bool // the head was read
 	other map[uint64]*replaystate.Page
 	added bool
+	// before is what the page held before the work.
+	before replaystate.Counts
 }
 
 // Page implements replaystate.Stream. Other pages than that of the work are read
@@ -68,14 +75,14 @@ func (v *view) Page(index uint64) *replaystate.Page {
 	if p, ok := v.other[index]; ok {
 		return p
 	}
-	item, err := v.e.get(v.ctx, v.e.pageKey(v.w.group, v.w.key, index))
+	item, err := v.e.b.Get(v.ctx, v.e.pageKey(v.w.group, v.w.key, index))
 	if err != nil {
 		v.err = err
 		return nil
 	}
 	var p *replaystate.Page
-	if item.Version != "" {
-		p, v.err = replaystate.DecodePage(item.Value, index, span)
+	if item.Version != "" && !isReserved(item) {
+		p, v.err = replaystate.DecodePage(item.Value, index, v.e.o.PageSpan)
 	}
 	if v.other == nil {
 		v.other = make(map[uint64]*replaystate.Page)
@@ -90,7 +97,7 @@ func (v *view) Head() *replaystate.Head {
 		return v.head
 	}
 	v.read = true
-	if v.item, v.err = v.e.get(v.ctx, v.e.headKey(v.w.group, v.w.key)); v.err == nil && v.item.Version != "" {
+	if v.item, v.err = v.e.b.Get(v.ctx, v.e.headKey(v.w.group, v.w.key)); v.err == nil && v.item.Version != "" {
 		v.head, v.err = replaystate.DecodeHead(v.item.Value)
 	}
 	return v.head
@@ -118,7 +125,7 @@ func (e *engine) run(ctx context.Context, w *work) error {
 	e.mu.Unlock()
 	if !w.remembered {
 		var err error
-		if item, err = e.get(ctx, key); err != nil {
+		if item, err = e.b.Get(ctx, key); err != nil {
 			return err
 		}
 	}
@@ -127,7 +134,7 @@ func (e *engine) run(ctx context.Context, w *work) error {
 		if p == unwritten && w.remembered {
 			// Nothing has shown yet that the version is still the present one.
 			p, w.remembered = advanced, false
-			next, err = e.get(ctx, key)
+			next, err = e.b.Get(ctx, key)
 		}
 		if err != nil {
 			e.forget(key) // whether it was written is not known
@@ -157,20 +164,9 @@ func isReserved(item Item) bool { return len(item.Value) == 1 && item.Value[0] =
 // attempt applies the work to one version of the page and writes it. It returns
 // the page as it is now.
 func (e *engine) attempt(ctx context.Context, w *work, key string, item Item) (Item, progress, error) {
-	v := &view{ctx: ctx, e: e, w: w}
-	g, err := e.load(ctx, v, item)
+	v, err := e.apply(ctx, w, item)
 	if err != nil {
 		return item, 0, err
-	}
-	before := size(v.page)
-	w.apply(e.env(w.group, &g), v)
-	if v.err != nil {
-		return item, 0, v.err
-	}
-	if g.Dirty {
-		if err := e.raise(ctx, w.group, g); err != nil {
-			return item, 0, err
-		}
 	}
 	switch {
 	case v.added && item.Version == "":
@@ -185,9 +181,30 @@ func (e *engine) attempt(ctx context.Context, w *work, key string, item Item) (I
 	}
 	next, done, err := e.b.Swap(ctx, key, item.Version, replaystate.AppendPage(nil, v.page))
 	if done && err == nil {
-		e.count(w.group, w.key.Sender, size(v.page).Sub(before))
+		e.count(w.group, w.key.Sender, size(v.page).Sub(v.before))
 	}
 	return next, either(done, finished), err
+}
+
+// apply applies the work to one version of the page. It writes nothing but the
+// group.
+func (e *engine) apply(ctx context.Context, w *work, item Item) (*view, error) {
+	v := &view{ctx: ctx, e: e, w: w}
+	g, err := e.load(ctx, v, item)
+	if err != nil {
+		return nil, err
+	}
+	v.before = size(v.page)
+	w.apply(e.env(w.group, &g), v)
+	if v.err != nil {
+		return nil, v.err
+	}
+	if g.Dirty {
+		if err := e.raise(ctx, w.group, g); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
 }
 
 func either(done bool, p progress) progress {
@@ -200,7 +217,7 @@ func either(done bool, p progress) progress {
 // load takes the page apart, and reads the head and the group if there is none.
 func (e *engine) load(ctx context.Context, v *view, item Item) (g replaystate.Group, err error) {
 	if item.Version != "" && !isReserved(item) {
-		if v.page, err = replaystate.DecodePage(item.Value, v.w.index, span); err != nil {
+		if v.page, err = replaystate.DecodePage(item.Value, v.w.index, e.o.PageSpan); err != nil {
 			return g, err
 		}
 		return e.group(ctx, v.w.group, false)
@@ -258,7 +275,7 @@ func (e *engine) refuse(ctx context.Context, v *view, key string, item Item) (It
 // env returns what the functions of replaystate know besides the stream.
 func (e *engine) env(group string, g *replaystate.Group) *replaystate.Env {
 	return &replaystate.Env{
-		Now: e.now(), Birth: e.stamped().Birth, Group: g, Span: span, ParkedTTL: e.limits.ParkedTTL,
+		Now: e.now(), Birth: e.stamped().Birth, Group: g, Span: e.o.PageSpan, ParkedTTL: e.limits.ParkedTTL,
 		Room: func(k replaystate.Key, stream bool) replaystate.Outcome {
 			e.mu.Lock()
 			defer e.mu.Unlock()

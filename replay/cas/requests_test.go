@@ -77,6 +77,56 @@ func TestRequests(t *testing.T) {
 	})
 }
 
+// TestBatchRequests: a call is one request if the backend takes batches, as long as
+// the pages are known, and what fails of it alone is repeated.
+func TestBatchRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		o := &cas.Options{ChangeInterval: 24 * time.Hour}
+		s := open(t, batching{m}, o)
+		call := func(s *cas.Store, from uint64) (requests int) {
+			t.Helper()
+			var r []replay.Request
+			var f []replay.Finish
+			for stream := range byte(16) {
+				for n := range uint64(2) {
+					r = append(r, request(stream, from+n))
+					r[len(r)-1].Previous = 0 // a gap in an old version would be looked for in the head
+				}
+			}
+			m.calls = 0
+			c, err := s.Begin(t.Context(), "group", r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			requests = m.calls / 2
+			for i := range r {
+				if c[i].Err != nil {
+					t.Fatalf("stream %d, sequence %d: %v", r[i].ID.Stream[15], r[i].ID.Sequence, c[i].Err)
+				}
+				f = append(f, replay.Finish{ID: r[i].ID, Token: r[i].Token, Kind: replay.Consumed})
+			}
+			m.calls = 0
+			if _, err := s.Finish(t.Context(), "group", f); err != nil || m.calls != 2 {
+				t.Errorf("Finish: %d requests, %v, want 1", m.calls/2, err)
+			}
+			return requests
+		}
+		call(s, 1) // makes the pages
+		for n := uint64(3); n < 20; n += 2 {
+			if got := call(s, n); got != 1 {
+				t.Errorf("Begin: %d requests, want 1", got)
+			}
+		}
+		other := open(t, batching{m}, o)
+		call(other, 21) // reads the pages
+		// Every page that s knows is an old version: one batch, then each alone.
+		if got := call(s, 23); got != 1+16 {
+			t.Errorf("Begin: %d requests, want 17", got)
+		}
+	})
+}
+
 // broken is a backend with a fault that a backend could have.
 type broken struct {
 	*memory
@@ -126,7 +176,7 @@ func TestBrokenBackends(t *testing.T) {
 	} {
 		t.Run(fault, func(t *testing.T) {
 			found := replaytest.Failures(t, replaytest.Options{
-				Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 200,
+				Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 1000,
 				New: func(t testing.TB, b replay.Bounds) replaytest.Fixture {
 					m := broken{newMemory(), fault}
 					return replaytest.Fixture{Open: func(shift time.Duration) replay.Store {

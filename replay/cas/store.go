@@ -13,7 +13,8 @@ import (
 
 // Defaults of [Options].
 const (
-	DefaultMaxTries       = 16
+	DefaultPageSpan       = replaystate.MaxSpan
+	DefaultMaxTries       = 64
 	DefaultParallel       = 16
 	DefaultSweepInterval  = 5 * time.Minute
 	DefaultChangeInterval = 10 * time.Second
@@ -27,21 +28,26 @@ type Options struct {
 	// Prefix stands before every key, so that several stores can share a table.
 	// At most 100 bytes of letters, digits, '-' and '_'.
 	Prefix string
+	// PageSpan is the number of sequences of a page, a multiple of 64 up to 1,024.
+	// 0 means 1,024. A small page costs less to write, and a new one costs some
+	// requests. The store keeps the number of its first Open, and refuses another.
+	PageSpan int
 	// MaxTries is how often a page is written before a call fails because other
-	// receivers were always faster. 0 means 16.
+	// receivers were always faster. 0 means 64.
 	MaxTries int
 	// Parallel is how many requests of a call are under way at once. 0 means 16.
 	Parallel int
 	// SweepInterval is how often this Store lists a group it works for, to fold
 	// pages, drop old streams and count. 0 means 5 minutes.
 	SweepInterval time.Duration
-	// ChangeInterval is how often the change number grows at most. A restored
-	// backup that is younger than that may go unnoticed. 0 means 10 seconds.
+	// ChangeInterval is how often the change number grows at most. What a
+	// restored backup lost is noticed if the number has grown twice since: if
+	// the backup is older than two of them. 0 means 10 seconds.
 	ChangeInterval time.Duration
 }
 
 // Store is a replay.Store over a Backend. It is safe for concurrent use, and owns a
-// goroutine for each sweep, which ends with Close.
+// goroutine for each sweep and for each claim whose lease has ended, which end with Close.
 type Store struct {
 	replay.Store
 	engine *engine
@@ -62,17 +68,21 @@ func Open(ctx context.Context, b Backend, o *Options) (*Store, error) {
 			return nil, fmt.Errorf("cas: prefix %.100q: use at most 100 letters, digits, '-' and '_'", opts.Prefix)
 		}
 	}
+	if opts.PageSpan < 0 || opts.PageSpan > replaystate.MaxSpan || opts.PageSpan%64 != 0 {
+		return nil, fmt.Errorf("cas: pages of %d sequences: use a multiple of 64 up to %d", opts.PageSpan, replaystate.MaxSpan)
+	}
 	bounds, err := opts.Bounds.Resolved()
 	if err != nil {
 		return nil, fmt.Errorf("cas: %w", err)
 	}
+	setDefault(&opts.PageSpan, DefaultPageSpan)
 	setDefault(&opts.MaxTries, DefaultMaxTries)
 	setDefault(&opts.Parallel, DefaultParallel)
 	setDefault(&opts.SweepInterval, DefaultSweepInterval)
 	setDefault(&opts.ChangeInterval, DefaultChangeInterval)
 	e := &engine{
 		b: b, o: opts, limits: bounds.Limits(), start: time.Now(),
-		pages: make(map[string]Item), groups: make(map[string]*groupCache), seen: make(map[claimID]observation),
+		pages: make(map[string]Item), groups: make(map[string]*groupCache), seen: make(map[claimID]observation), turns: make(map[string]*turn),
 	}
 	if err := e.check(ctx); err != nil {
 		return nil, fmt.Errorf("cas: open: %w", err)
@@ -87,10 +97,17 @@ func setDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
+// Shift moves the clock of this Store, as a wrong clock of its process would. It is for
+// tests of backends.
+func (s *Store) Shift(d time.Duration) { s.engine.shift = d }
+
 // Close ends the sweeps that are under way. Calls that come later still work; they
 // start no sweep. A second Close returns nil.
 func (s *Store) Close(ctx context.Context) error {
+	// Under the mutex, so that nothing starts while Wait below waits.
+	s.engine.mu.Lock()
 	s.engine.stop()
+	s.engine.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		s.engine.sweeps.Wait()
@@ -103,9 +120,6 @@ func (s *Store) Close(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
-
-// span is the number of sequences of a page.
-const span = replaystate.MaxSpan
 
 // engine is the replaystate.Engine of a Store.
 type engine struct {
@@ -126,6 +140,7 @@ type engine struct {
 	pages  map[string]Item        // as they were last seen
 	groups map[string]*groupCache // by name
 	seen   map[claimID]observation
+	turns  map[string]*turn // by what they are the right to write
 }
 
 // groupCache is what this Store knows of a group.
@@ -159,7 +174,10 @@ type claimID struct {
 type observation struct {
 	token [16]byte
 	beat  uint32
+	lease time.Duration
 	since time.Time
+	// awaited: its end will be entered into the page.
+	awaited bool
 }
 
 // live is replaystate.Env.Live: a claim is live until the same state of it was
@@ -177,9 +195,43 @@ func (e *engine) live(group string, o replaystate.Observed) (until int64, live b
 			}
 			delete(e.seen, old)
 		}
-		s = observation{o.Token, o.Beat, time.Now()}
+		s = observation{token: o.Token, beat: o.Beat, lease: lease, since: time.Now()}
 		e.seen[id] = s
 	}
 	left := lease - time.Since(s.since)
-	return e.now() + left.Milliseconds(), left > 0
+	return e.now() + (left + lapseMargin).Milliseconds(), left > 0
+}
+
+// lapseMargin is the time in which the end of a lease gets into the page. A receiver that
+// asks again after it, in whatever process, finds the claim ended.
+const lapseMargin = time.Second
+
+// awaitLapse enters the end of a claim's lease into its page, if the claim stays as it is.
+// So the message of a receiver that crashed is granted at its next delivery, and not once
+// each process has observed the claim.
+func (e *engine) awaitLapse(group string, k replaystate.Key, sequence uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	id := claimID{group, k, sequence}
+	s, ok := e.seen[id]
+	if !ok || s.awaited || e.sweeping.Err() != nil {
+		return
+	}
+	s.awaited = true
+	e.seen[id] = s
+	w := &work{
+		group: group, key: k, index: replaystate.IndexOf(sequence, e.o.PageSpan),
+		apply: func(env *replaystate.Env, s replaystate.Stream) { replaystate.Lapse(env, s, k, sequence) },
+	}
+	time.AfterFunc(s.lease-time.Since(s.since), func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.sweeping.Err() != nil {
+			return
+		}
+		e.sweeps.Go(func() {
+			// After a failure every receiver observes the claim for itself.
+			_ = e.parallel(e.sweeping, []*work{w})
+		})
+	})
 }

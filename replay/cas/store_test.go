@@ -2,7 +2,10 @@ package cas_test
 
 import (
 	"context"
+	"maps"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/replay"
@@ -31,13 +34,13 @@ func open(t testing.TB, b cas.Backend, o *cas.Options) *cas.Store {
 }
 
 // fixture returns handles on one backend, which plant may give faults.
-func fixture(plant func(*memory)) func(t testing.TB, b replay.Bounds) replaytest.Fixture {
+func fixture(plant func(*memory), span int, kind func(*memory) cas.Backend) func(t testing.TB, b replay.Bounds) replaytest.Fixture {
 	return func(t testing.TB, b replay.Bounds) replaytest.Fixture {
 		m := newMemory()
 		plant(m)
 		return replaytest.Fixture{
 			Open: func(shift time.Duration) replay.Store {
-				s := open(t, m, &cas.Options{Bounds: b})
+				s := open(t, kind(m), &cas.Options{Bounds: b, PageSpan: span})
 				s.Shift(shift)
 				return s
 			},
@@ -47,16 +50,147 @@ func fixture(plant func(*memory)) func(t testing.TB, b replay.Bounds) replaytest
 	}
 }
 
+func alone(m *memory) cas.Backend   { return m }
+func batches(m *memory) cas.Backend { return batching{m} }
+
 func TestStore(t *testing.T) {
 	replaytest.Run(t, replaytest.Options{
-		New: fixture(func(*memory) {}), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 500,
+		New: fixture(func(*memory) {}, 0, alone), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 500,
+	})
+}
+
+// TestBatcher: the suite on a backend that takes batches, with small pages, so that
+// most calls are about several.
+func TestBatcher(t *testing.T) {
+	replaytest.Run(t, replaytest.Options{
+		New: fixture(func(*memory) {}, 64, batches), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 500,
 	})
 }
 
 // TestUnreliable: a backend that is slow, loses answers and has other writers.
 func TestUnreliable(t *testing.T) {
-	replaytest.Run(t, replaytest.Options{
-		New: fixture(func(m *memory) { m.lost, m.conflicts, m.delay = 20, 50, 2*time.Millisecond }), Observes: true,
-		ChangesLate: cas.DefaultChangeInterval, Approximate: true, Unreliable: true, Schedules: 100,
+	for _, c := range []struct {
+		name       string
+		kind       func(*memory) cas.Backend
+		span, lost int // a sweep of many small pages gets nowhere if many answers are lost
+	}{{"alone", alone, 0, 20}, {"batches", batches, 64, 3}} {
+		t.Run(c.name, func(t *testing.T) {
+			replaytest.Run(t, replaytest.Options{
+				New:      fixture(func(m *memory) { m.lost, m.conflicts, m.delay = c.lost, 50, 2*time.Millisecond }, c.span, c.kind),
+				Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Unreliable: true, Schedules: 100,
+			})
+		})
+	}
+}
+
+// TestPageSpan: a store refuses pages of another span, and spans that are none.
+func TestPageSpan(t *testing.T) {
+	m := newMemory()
+	open(t, m, &cas.Options{PageSpan: 128})
+	open(t, m, &cas.Options{PageSpan: 128})
+	if _, err := cas.Open(t.Context(), m, nil); err == nil || !strings.Contains(err.Error(), "pages of 128 sequences, not of 1024") {
+		t.Errorf("another span: %v", err)
+	}
+	for _, span := range []int{-64, 1, 100, 2048} {
+		if _, err := cas.Open(t.Context(), newMemory(), &cas.Options{PageSpan: span}); err == nil {
+			t.Errorf("a span of %d is taken", span)
+		}
+	}
+}
+
+// TestPreviousReserved: the page of the message before is being made by another
+// receiver.
+func TestPreviousReserved(t *testing.T) {
+	m := newMemory()
+	s := open(t, m, &cas.Options{PageSpan: 64})
+	first, next := request(1, 65), request(1, 66)
+	next.Previous = 64
+	first.Previous = 0
+	if c, err := s.Begin(t.Context(), "group", []replay.Request{first}); err != nil || c[0].Err != nil {
+		t.Fatal(c, err)
+	}
+	for key := range maps.Clone(m.items) {
+		if before, ok := strings.CutSuffix(key, "00000000000001."); ok {
+			if _, made, err := m.Create(t.Context(), before+"00000000000000.", []byte{0}); err != nil || !made {
+				t.Fatal(made, err)
+			}
+		}
+	}
+	if c, err := s.Begin(t.Context(), "group", []replay.Request{next}); err != nil || c[0].Err != nil {
+		t.Errorf("%+v, %v, want a claim", c, err)
+	}
+}
+
+// TestRestored: a backup of two intervals ago has a lower change number.
+func TestRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		s := open(t, m, nil)
+		change := func() uint64 {
+			t.Helper()
+			c, err := s.Begin(t.Context(), "group", []replay.Request{request(1, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c[0].Stamp.Change
+		}
+		restore := m.backup()
+		before := change()
+		for range 2 {
+			time.Sleep(cas.DefaultChangeInterval)
+			before = change()
+		}
+		restore()
+		s = open(t, m, nil)
+		if after := change(); after >= before {
+			t.Errorf("change number %d before a restore, %d after it", before, after)
+		}
+	})
+}
+
+// gated is a backend whose Get of the item of the store waits, after it has read, until the gate opens.
+type gated struct {
+	*memory
+	gate chan struct{}
+}
+
+func (g *gated) Get(ctx context.Context, key string) (cas.Item, error) {
+	item, err := g.memory.Get(ctx, key)
+	if g.gate != nil && key == ".m." {
+		<-g.gate
+	}
+	return item, err
+}
+
+// TestChangeNeverFalls: a read that others overtook does not set the number back.
+func TestChangeNeverFalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gated{memory: newMemory()}
+		s := open(t, g, nil)
+		change := func() uint64 {
+			t.Helper()
+			c, err := s.Begin(t.Context(), "group", []replay.Request{request(1, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c[0].Stamp.Change
+		}
+		first := change()
+		g.gate = make(chan struct{})
+		ended := make(chan error)
+		go func() {
+			_, err := s.Stats(t.Context())
+			ended <- err
+		}()
+		synctest.Wait() // it has read the number, and not taken it in
+		time.Sleep(cas.DefaultChangeInterval)
+		raised := change()
+		close(g.gate)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if after := change(); raised <= first || after < raised {
+			t.Errorf("change numbers %d, %d, %d: want the second higher than the first and the third not below it", first, raised, after)
+		}
 	})
 }

@@ -35,10 +35,10 @@ func (e *engine) readPages(ctx context.Context, group string) (map[replaystate.K
 			return nil, err
 		}
 		if isReserved(item) {
-			all[k] = append(all[k], storedPage{item: item, index: index, page: replaystate.NewPage(&replaystate.Group{}, nil, index, span)})
+			all[k] = append(all[k], storedPage{item: item, index: index, page: replaystate.NewPage(&replaystate.Group{}, nil, index, e.o.PageSpan)})
 			continue
 		}
-		p, err := replaystate.DecodePage(item.Value, index, span)
+		p, err := replaystate.DecodePage(item.Value, index, e.o.PageSpan)
 		if err != nil {
 			return nil, err
 		}

@@ -202,3 +202,16 @@ func (h handle) passFolding() {
 		h.handled(at(h.t.stream("clock", time.Now()), 1))
 	}
 }
+
+// passAllFolding is passFolding for many pages: on an unreliable store some of them
+// take several attempts. It returns how many intervals the calls have left.
+func (h handle) passAllFolding() (intervals int64) {
+	rounds := int64(1)
+	if h.t.o.Unreliable {
+		rounds = 3
+	}
+	for range rounds {
+		h.passFolding()
+	}
+	return 3*rounds - 1 // the last one is still recent
+}

@@ -84,6 +84,23 @@ func killed(t *trial) {
 	h.begin(replay.ErrDuplicate, again(open))
 }
 
+// crashCost: the message of a handle that is gone is refused once, to whichever handle is
+// asked, and granted to any other at the time that the refusal names.
+func crashCost(t *trial) {
+	f := t.fixture(replay.Bounds{})
+	r := at(t.young("s"), 1)
+	handle{t, f.Open(0)}.begin(nil, r)
+	c := handle{t, f.Open(0)}.begin(replay.ErrBusy, again(r))[0]
+	if t.o.Unreliable {
+		return // what tells the others may be lost
+	}
+	t.advance(time.Until(c.BusyUntil))
+	next, h := again(r), handle{t, f.Open(0)}
+	h.begin(nil, next)
+	h.begin(replay.ErrBusy, again(r)) // the lease is a whole one
+	h.finish(nil, replay.Consumed, next)
+}
+
 // lossy is a store whose answers are lost when it is told so, after the call has
 // happened.
 type lossy struct {

@@ -199,6 +199,10 @@ func (l *ledger) finished(f *replay.Finish, got error) error {
 		// The call was repeated, and what its first run consumed is too old to be
 		// remembered. It must not be granted again all the same.
 		e.status = "consumed"
+	case owner && e.status == "claimed" && !e.known(now):
+		// The call was repeated, and what its first run released was past its
+		// time: a sweep has dropped it.
+		e.until = now
 	}
 	return nil
 }

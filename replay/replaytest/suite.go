@@ -91,6 +91,7 @@ var tests = []struct {
 	{"two handles", twoHandles},
 	{"shifted clock", shiftedClock},
 	{"killed between calls", killed},
+	{"a crash costs one delivery", crashCost},
 	{"lost answers", lostAnswers},
 	{"lost memory", lostMemory},
 	{"restored backup", restoredBackup},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -91,7 +92,7 @@ func (p *HTTP) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	case None, LoseAnswer, Cut, HalfClose, WrongClock, Reorder:
 	}
-	answer, text, err := p.forward(r, body)
+	answer, err := p.forward(r, body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -108,18 +109,16 @@ func (p *HTTP) serve(w http.ResponseWriter, r *http.Request) {
 		if p.faults.below(2) == 0 {
 			by = -by
 		}
-		answer.Header.Set("Date", time.Now().Add(by).UTC().Format(http.TimeFormat))
+		answer.header.Set("Date", time.Now().Add(by).UTC().Format(http.TimeFormat))
 	case None, Delay, Drop, Cut, HalfClose, Refuse:
 	}
-	for name, values := range answer.Header {
-		w.Header()[name] = values
-	}
-	w.WriteHeader(answer.StatusCode)
+	maps.Copy(w.Header(), answer.header)
+	w.WriteHeader(answer.status)
+	text := answer.body
 	if fault == Cut {
-		_, _ = w.Write(text[:len(text)/2]) // less than Content-Length says: the server ends the connection
-		return
+		text = text[:len(text)/2] // less than Content-Length says: the server ends the connection
 	}
-	_, _ = w.Write(text)
+	_, _ = w.Write(text) //nolint:gosec // G705: a proxy passes on what the service answers
 	p.passed()
 }
 
@@ -136,20 +135,28 @@ func (p *HTTP) refuse(w http.ResponseWriter) {
 	_, _ = io.WriteString(w, a.Body)
 }
 
+// answered is what the service answered.
+type answered struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
 // forward makes the request, also for a client that has left.
-func (p *HTTP) forward(r *http.Request, body []byte) (*http.Response, []byte, error) {
+func (p *HTTP) forward(r *http.Request, body []byte) (*answered, error) {
+	//nolint:gosec // G704: the target is the test's own; the client chooses the path
 	out, err := http.NewRequestWithContext(p.ctx, r.Method, p.target+r.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	out.Header, out.Host = r.Header.Clone(), r.Host
-	answer, err := p.client.Do(out)
+	answer, err := p.client.Do(out) //nolint:gosec // G704
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer func() { _ = answer.Body.Close() }()
 	text, err := io.ReadAll(answer.Body)
-	return answer, text, err
+	return &answered{answer.StatusCode, answer.Header, text}, err
 }
 
 // waitForNext waits until another answer was passed on, for MaxDelay at the most.

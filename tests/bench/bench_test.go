@@ -25,9 +25,9 @@ func TestCorpus(t *testing.T) {
 	if c := testCorpus(t); !strings.Contains(c.source, "real GitHub webhooks") || len(c.bodies) < 20 {
 		t.Errorf("%d bodies: %s", len(c.bodies), c.source)
 	}
-	real, made := testCorpus(t).average(), madeCorpus().average()
-	if made < real*9/10 || made > real*11/10 {
-		t.Errorf("bodies that are made have %d bytes on average, real ones %d", made, real)
+	found, made := testCorpus(t).average(), madeCorpus().average()
+	if made < found*9/10 || made > found*11/10 {
+		t.Errorf("bodies that are made have %d bytes on average, real ones %d", made, found)
 	}
 }
 

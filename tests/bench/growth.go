@@ -98,7 +98,7 @@ func (l growing) measure(ctx context.Context, prefix string, rounds int) (g grow
 		}
 	}()
 	for _, size := range l.sizes {
-		b := driver.Broker(memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBatch: fillBatch}}).Connect())
+		b := memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBatch: fillBatch}}).Connect()
 		if l.disk {
 			if b, err = sqlitequeue.Open(ctx, fmt.Sprintf("%s-%d.db", prefix, size), nil); err != nil {
 				return g, err

@@ -112,7 +112,7 @@ func writeReport(w io.Writer, r *run, m machine) {
 	p.line("## Measure it yourself")
 	p.line("")
 	p.line("```sh")
-	p.line("make bench-report   # this page, in about six minutes; let the machine do nothing else")
+	p.line("make bench-report   # this page, in some minutes; let the machine do nothing else")
 	p.line("make bench-check    # some of these ratios against recorded bounds")
 	p.line("qrt bench --broker sqlite:///tmp/q.db   # plaintext beside encrypted on your broker, in pairs")
 	p.line("```")
@@ -203,11 +203,7 @@ func (p page) diskTables() {
 	p.line("")
 	for i := range p.disk {
 		d := &p.disk[i]
-		workers := "1 worker"
-		if d.workers > 1 {
-			workers = fmt.Sprintf("%d workers", d.workers)
-		}
-		p.header(append([]string{workers}, jobs[:]...)...)
+		p.header(append([]string{workerNames(d.workers)}, jobs[:]...)...)
 		for _, name := range diskSystems {
 			row := []string{name}
 			for j := range jobs {
@@ -221,8 +217,8 @@ func (p page) diskTables() {
 	for i := range p.disk {
 		d := &p.disk[i]
 		all := d.jobs[len(jobs)-1]
-		p.line("With %d of them, Strict with its store in a file of its own takes %.2f times what the same takes sealed and without a", d.workers, find(all, diskStrict).PairedRatio(find(all, diskSealed)))
-		p.line("store, and plaintext %.2f times what goqite takes (medians over the rounds).", find(all, diskOurs).PairedRatio(find(all, diskGoqite)))
+		p.line("With %s, all three jobs take plaintext %.2f times as long as goqite, and Strict with its store in a file of its", workerNames(d.workers), find(all, diskOurs).PairedRatio(find(all, diskGoqite)))
+		p.line("own %.2f times as long as sealed messages without a store: medians of the ratios of each round.", find(all, diskStrict).PairedRatio(find(all, diskSealed)))
 		p.line("")
 	}
 }
@@ -271,6 +267,13 @@ func (p page) growthTable() {
 		p.line("| %s |", strings.Join(row, " | "))
 	}
 	p.line("")
+}
+
+func workerNames(n int) string {
+	if n == 1 {
+		return "1 worker"
+	}
+	return fmt.Sprintf("%d workers", n)
 }
 
 // thousands prints n with commas.

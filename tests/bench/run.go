@@ -54,7 +54,7 @@ func measureAll(ctx context.Context, e effort, only *regexp.Regexp) (r *run, err
 		{"memory", func() (err error) { r.memory, err = measureMemory(ctx, r.corpus, e.memory); return err }},
 	}
 	for _, workers := range workerCounts {
-		steps = append(steps, step{fmt.Sprintf("disk, %d workers", workers), func() error {
+		steps = append(steps, step{"disk, " + workerNames(workers), func() error {
 			f, err := measureDisk(ctx, r.corpus, dir, diskSystems, workers, e.disk)
 			r.disk = append(r.disk, f)
 			return err

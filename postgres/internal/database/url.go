@@ -68,26 +68,37 @@ func (p *Parameters) Duration(name string, d *time.Duration) {
 
 // Number sets n if the parameter is given. It must be above zero.
 func (p *Parameters) Number(name string, n *int) {
+	p.number(name, n, func(k int) bool { return k > 0 }, "a number above zero; leave it out for the default")
+}
+
+// Signed is Number for a parameter whose negative values have a meaning.
+func (p *Parameters) Signed(name string, n *int) {
+	p.number(name, n, func(k int) bool { return k != 0 }, "a number other than 0; leave it out for the default")
+}
+
+func (p *Parameters) number(name string, n *int, good func(int) bool, want string) {
 	var text string
 	if p.Text(name, &text); text == "" {
 		return
 	}
 	k, err := strconv.Atoi(text)
-	if err != nil || k <= 0 {
-		p.fail(name, "a number above zero; leave it out for the default")
+	if err != nil || !good(k) {
+		p.fail(name, want)
 		return
 	}
 	*n = k
 }
 
-// Flag sets b if the parameter is true.
+// Flag sets b if the parameter is given.
 func (p *Parameters) Flag(name string, b *bool) {
 	var text string
-	p.Text(name, &text)
-	if text != "" && text != "true" && text != "false" {
+	switch p.Text(name, &text); text {
+	case "":
+	case "true", "false":
+		*b = text == "true"
+	default:
 		p.fail(name, "true or false")
 	}
-	*b = *b || text == "true"
 }
 
 // ParseURL reads a URL: take takes the parameters that are the caller's, the others are
@@ -105,11 +116,19 @@ func ParseURL(rawURL string, take func(*Parameters)) (*pgxpool.Config, error) {
 	if take(p); p.err != nil {
 		return nil, p.err
 	}
-	for name := range p.values {
+	for name, v := range p.values {
 		if !slices.Contains(passed, name) {
 			known := slices.Sorted(slices.Values(append(p.taken, passed...)))
 			return nil, fmt.Errorf("the URL has an unknown parameter; known: %s", strings.Join(known, ", "))
 		}
+		// pgx takes one of several, and its own default, or PG..., for an empty one: not
+		// always what secure judges.
+		if len(v) != 1 || v[0] == "" {
+			p.fail(name, "given once and not empty")
+		}
+	}
+	if p.err != nil {
+		return nil, p.err
 	}
 	u.RawQuery = p.values.Encode()
 	c, err := pgxpool.ParseConfig(u.String())

@@ -74,7 +74,7 @@ func (a *app) completeWords(root *cobra.Command) {
 	for flag, list := range map[string][]string{
 		"broker": {"sqlite:///", "mem://", "postgres://", "sqs://", "sb://"},
 		"keys":   {"file:///", "folder:///", "env://", "awssm://", "azkv://"},
-		"nonces": {"sqlite:///", "mem://"},
+		"nonces": {"sqlite:///", "postgres://", "rediss://", "redis://", "dynamodb://", "aztable://", "mem://"},
 	} {
 		must(root.RegisterFlagCompletionFunc(flag, schemes(list...)))
 	}

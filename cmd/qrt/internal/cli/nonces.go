@@ -20,7 +20,7 @@ import (
 func (a *app) noncesCommand() *cobra.Command {
 	return group("nonces", "Look after the replay store",
 		`The replay store is the receivers' memory of what they handled. --nonces names it.`,
-		a.noncesStatsCommand())
+		a.noncesStatsCommand(), a.noncesInitCommand())
 }
 
 // noncesReport is the output of nonces stats --json.
@@ -67,6 +67,42 @@ change number only grows.`,
 			qrt nonces stats --json | jq .full`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withNonces(cmd.Context(), func(s replay.Store) error {
+				stats, err := s.Stats(cmd.Context())
+				if err != nil {
+					return err
+				}
+				r := newNoncesReport(&stats)
+				a.print(r, func(screen *display.Screen) { r.show(screen) })
+				return nil
+			})
+		},
+	}
+}
+
+func (a *app) noncesInitCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "init",
+		Short: "Make the table or the file of the replay store",
+		Long: `Init makes what the replay store needs before receivers can use it: the table of
+dynamodb:// and aztable://, the schema of postgres://, the file of sqlite://. What is
+there already stays as it is. It needs rights that receivers do not need: see
+docs/replay/dynamodb.md and docs/replay/aztable.md.`,
+		Example: example(`
+			qrt nonces init --nonces dynamodb://eu-west-1/replay
+			qrt nonces init --nonces aztable://tacticianreplay/replay`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			value := a.settings.nonces.value
+			switch {
+			case value == "":
+				return usagef("this needs --nonces, the replay store to make")
+			case strings.HasPrefix(value, "mem:"):
+				return usagef("--nonces is in memory: the process that uses it makes it")
+			}
+			if err := connect.InitReplayStore(cmd.Context(), value); err != nil {
+				return err
+			}
 			return a.withNonces(cmd.Context(), func(s replay.Store) error {
 				stats, err := s.Stats(cmd.Context())
 				if err != nil {
@@ -128,7 +164,7 @@ func (a *app) withNonces(ctx context.Context, f func(replay.Store) error) error 
 	case strings.HasPrefix(value, "mem:"):
 		return usagef("--nonces is in memory: only the process that has it can look into it")
 	}
-	if u, err := url.Parse(value); err == nil && (u.Scheme == "sqlite" || u.Scheme == "postgres" || u.Scheme == "postgresql") {
+	if u, err := url.Parse(value); err == nil && (u.Scheme == "sqlite" || u.Scheme == "postgres" || u.Scheme == "postgresql" || u.Scheme == "redis" || u.Scheme == "rediss") {
 		q := u.Query()
 		q.Set("must_exist", "true")
 		u.RawQuery = q.Encode()

@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // Main runs the process's own command and returns its exit code.
@@ -17,6 +19,7 @@ import (
 // reader of standard output has gone, it ends in good order, too: SIGPIPE would kill it
 // while it holds messages.
 func Main() int {
+	logging.Disable() // of go-redis, whose errors this command reports itself
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the default action is back

@@ -22,6 +22,8 @@ import (
 
 	"github.com/queue-runtime/queue/testbed/script"
 
+	"github.com/queue-runtime/queue/testbed/azurite"
+	"github.com/queue-runtime/queue/testbed/dynalite"
 	"github.com/queue-runtime/queue/testbed/fauxqs"
 	"github.com/queue-runtime/queue/testbed/postgres"
 	"github.com/queue-runtime/queue/testbed/sbemulator"
@@ -166,6 +168,26 @@ func TestScriptServiceBus(t *testing.T) {
 	script.Run(t, "testdata/servicebus", &script.Options{Env: map[string]string{
 		"CONNECTION": server.ConnectionString(), "QRT_BROKER": "sb:///?connection=CONNECTION",
 	}})
+}
+
+// TestScriptTables runs the scripts with replay stores in the tables of two clouds: NONCES
+// is the URL.
+func TestScriptTables(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string]map[string]string{
+		"dynamodb": {
+			"NONCES": "dynamodb://eu-west-1/replay?endpoint=" + dynalite.Serve(t, nil).URL(), "AWS_CONFIG_FILE": os.DevNull,
+			"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret-of-forty-characters-as-of-aws",
+		},
+		"aztable": {
+			"NONCES":    "aztable://" + azurite.Account + "/replay?key=TABLE_KEY&endpoint=" + azurite.Serve(t).Endpoint(),
+			"TABLE_KEY": azurite.Key,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			script.Run(t, "testdata/tables", &script.Options{Env: env})
+		})
+	}
 }
 
 // TestScriptPostgres runs the scripts with a replay store in PostgreSQL: NONCES is its URL,

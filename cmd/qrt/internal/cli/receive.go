@@ -18,7 +18,7 @@ import (
 type receiveOptions struct {
 	max                  int
 	all, follow, abandon bool
-	body                 bool
+	body, yes            bool
 	session              string
 	nextSession          bool
 	wait, delay          time.Duration
@@ -32,7 +32,9 @@ func (a *app) receiveCommand() *cobra.Command {
 		Use:   "receive QUEUE",
 		Short: "Receive messages, print them, and complete them",
 		Long: `Receive takes one message (or --max, or --all waiting ones, or --follow), prints it,
-and then completes it: it leaves the queue. With --abandon it goes back.
+and then completes it: it leaves the queue. With --abandon it goes back. At a terminal
+receive asks first, unless --yes is given. To look at messages without taking them:
+qrt peek.
 
 A message that does not authenticate, is too old or was replayed is never
 printed: it is dead-lettered, or given back, as the library does, and receive
@@ -80,6 +82,7 @@ The exit code is 3 if there was no message, and 1 if all were rejected.`,
 	f.BoolVar(&o.all, "all", false, "take messages until none comes within --wait")
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on until interrupted")
 	f.BoolVar(&o.abandon, "abandon", false, "give the messages back instead of completing them")
+	f.BoolVar(&o.yes, "yes", false, "do not ask")
 	f.StringVar(&delay, "delay", "", "`duration` before an abandoned message comes again")
 	f.BoolVar(&o.body, "body", false, "print bodies only, each ending a line")
 	f.StringVar(&o.session, "session", "", "receive from this session only: its `ID`")
@@ -136,6 +139,12 @@ func (r *receiving) goesOn(ctx context.Context, err error) bool {
 }
 
 func (a *app) receive(ctx context.Context, name string, o receiveOptions) error {
+	// A person may only want to look. A program that reads the output cannot be asked.
+	if !o.abandon && !a.settings.json && a.errors.Terminal() && terminal(a.In) {
+		if err := a.confirm(o.yes, fmt.Sprintf("Messages leave %s when they are printed (qrt peek looks without taking them). Go on?", display.Safe(name))); err != nil {
+			return err
+		}
+	}
 	r := &receiving{a: a, o: o}
 	err := a.with(ctx, access{queues: []string{name}, rejected: r.reject, looks: true}, func(c *connection) (err error) {
 		rx, err := c.receiver(ctx, name, queue.ReceiverOptions{Wait: o.wait, Group: o.group, NoAccounting: true})

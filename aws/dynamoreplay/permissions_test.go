@@ -1,0 +1,71 @@
+package dynamoreplay_test
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/queue-runtime/queue/aws/dynamoreplay"
+	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/replay/cas"
+	"github.com/queue-runtime/queue/replay/replaytest"
+)
+
+// TestPolicy: the policy of docs/replay/dynamodb.md allows what the suite needs, and nothing
+// else.
+func TestPolicy(t *testing.T) {
+	page, err := os.ReadFile("../../docs/replay/dynamodb.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(page)
+	if found == nil {
+		t.Fatal("the page has no policy")
+	}
+	var policy struct {
+		Statement []struct {
+			Effect, Resource string
+			Action           []string
+		}
+	}
+	if err := json.Unmarshal(found[1], &policy); err != nil || len(policy.Statement) != 1 || policy.Statement[0].Effect != "Allow" {
+		t.Fatalf("%+v, %v", policy, err)
+	}
+	var allowed []string
+	for _, a := range policy.Statement[0].Action {
+		allowed = append(allowed, strings.TrimPrefix(a, "dynamodb:"))
+	}
+	server := serve(t, nil)
+	s := open(t, &dynamoreplay.Options{Endpoint: server.URL()})
+	if err := s.Probe(t.Context(), "group"); err != nil {
+		t.Error(err)
+	}
+	server.Counts()
+	run := replaytest.Options{New: fixture(server), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 1}
+	run.New = func(t testing.TB, b replay.Bounds) replaytest.Fixture {
+		f := fixture(server)(t, b)
+		f.Lose, f.Backup = nil, nil // they use what operators may
+		return f
+	}
+	replaytest.Run(t, run)
+	var used []string
+	for name := range server.Counts() {
+		if !strings.Contains(name, " ") {
+			used = append(used, name)
+		}
+	}
+	slices.Sort(used)
+	slices.Sort(allowed)
+	if !slices.Equal(used, allowed) {
+		t.Errorf("used: %v, allowed by the policy: %v", used, allowed)
+	}
+	template := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(page)
+	for _, line := range []string{"AttributeName: p, AttributeType: S", "AttributeName: s, AttributeType: S", "AttributeName: p, KeyType: HASH", "AttributeName: s, KeyType: RANGE"} {
+		if template == nil || !strings.Contains(string(template[1]), line) {
+			t.Errorf("the template does not say %q", line)
+		}
+	}
+}

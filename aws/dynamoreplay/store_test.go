@@ -1,0 +1,26 @@
+package dynamoreplay_test
+
+import (
+	"testing"
+
+	"github.com/queue-runtime/queue/replay/cas"
+	"github.com/queue-runtime/queue/replay/replaytest"
+	"github.com/queue-runtime/queue/testbed/dynalite"
+	"github.com/queue-runtime/queue/testbed/httpproxy"
+)
+
+func TestStore(t *testing.T) {
+	replaytest.Run(t, replaytest.Options{
+		New: fixture(serve(t, nil)), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 10,
+	})
+}
+
+// TestWithoutItem: the suite on a service that leaves the item out of its refusals,
+// and loses some of its answers.
+func TestWithoutItem(t *testing.T) {
+	server := serve(t, &dynalite.Options{Bare: true})
+	server.Fail(httpproxy.Faults{Lost: 5})
+	replaytest.Run(t, replaytest.Options{
+		New: fixture(server), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Unreliable: true, Schedules: 5,
+	})
+}

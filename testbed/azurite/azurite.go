@@ -1,0 +1,137 @@
+// Package azurite starts the table server of azurite, an emulator of Azure Storage
+// that runs in Node, as a child process on 127.0.0.1 and a free port, with a proxy in
+// front.
+//
+// It needs Node 20 or newer and the npm package azurite. In a clone of the project
+// "npm ci --prefix testbed/azurite/testdata" installs the package.
+//
+// What it has stored outlives its process if that ends by Restart or Close. Kill loses
+// what was written in the last 5 seconds: azurite writes its file that often.
+package azurite
+
+import (
+	_ "embed" // the script
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/queue-runtime/queue/testbed/httpproxy"
+	"github.com/queue-runtime/queue/testbed/internal/nodepeer"
+)
+
+// The account that every azurite has (its documentation, Storage accounts). The key
+// is no secret.
+const (
+	Account = "devstoreaccount1"
+	Key     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==" //nolint:gosec // G101: published
+)
+
+// ErrNotInstalled is wrapped by the error of [Start] if Node or the npm package
+// is missing.
+var ErrNotInstalled = errors.New("azurite is not installed")
+
+//go:embed server.mjs
+var script string
+
+// Options are the options of [Start].
+type Options struct {
+	// Folder is the folder whose node_modules contains azurite. Empty means the
+	// folder testbed/azurite/testdata of the clone that the program was built
+	// in.
+	Folder string
+	// Data is the file of what is stored. Required.
+	Data string
+}
+
+// Server is a running azurite with its proxy, which tests may have fail.
+type Server struct {
+	*httpproxy.Proxy
+	config  nodepeer.Config
+	process *nodepeer.Process
+}
+
+// Start starts a server. It runs until Close, or until the calling process ends.
+func Start(o *Options) (*Server, error) {
+	if o == nil || o.Data == "" {
+		return nil, errors.New("azurite: name the file of its data in Options.Data")
+	}
+	folder := o.Folder
+	if folder == "" {
+		_, file, _, _ := runtime.Caller(0)
+		folder = filepath.Join(filepath.Dir(file), "testdata")
+	}
+	s := &Server{config: nodepeer.Config{
+		Package: "azurite", Folder: folder, Script: script, Args: []string{o.Data},
+		Missing: ErrNotInstalled, Install: "npm ci --prefix testbed/azurite/testdata",
+	}}
+	var err error
+	if s.process, err = nodepeer.Start(&s.config); err != nil {
+		return nil, err
+	}
+	if s.Proxy, err = httpproxy.New(s.process.URL(), &httpproxy.Options{Name: operation}); err != nil {
+		return nil, errors.Join(err, s.process.Close())
+	}
+	return s, nil
+}
+
+// Endpoint returns the URL of the account's tables.
+func (s *Server) Endpoint() string { return s.URL() + "/" + Account }
+
+// Kill ends the process at once. The proxy stays, and answers nothing.
+func (s *Server) Kill() error { return s.process.Kill() }
+
+// Restart starts the process again, on the same data and behind the same address.
+func (s *Server) Restart() error {
+	if err := s.process.Close(); err != nil {
+		return err
+	}
+	p, err := nodepeer.Start(&s.config)
+	if err != nil {
+		return err
+	}
+	s.process = p
+	return s.Forward(p.URL())
+}
+
+// Close ends the process and the proxy.
+func (s *Server) Close() error { return errors.Join(s.Proxy.Close(), s.process.Close()) }
+
+// TB is the part of *testing.T that [Serve] uses.
+type TB interface {
+	Helper()
+	Cleanup(f func())
+	TempDir() string
+	Fatal(args ...any)
+	Error(args ...any)
+	Skip(args ...any)
+}
+
+// Serve starts a server that ends with the test. If azurite is not installed it
+// skips the test, or fails it if QRT_REQUIRE_PEERS is 1.
+func Serve(t TB) *Server {
+	t.Helper()
+	s, err := Start(&Options{Data: filepath.Join(t.TempDir(), "tables.json")})
+	if errors.Is(err, ErrNotInstalled) && os.Getenv("QRT_REQUIRE_PEERS") != "1" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// operation names a request: "batch", or its method.
+func operation(r *http.Request) string {
+	if strings.HasSuffix(r.URL.Path, "/$batch") {
+		return "batch"
+	}
+	return r.Method
+}

@@ -1,0 +1,28 @@
+package azurite_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/queue-runtime/queue/testbed/azurite"
+)
+
+// TestKill: a killed server answers nothing and can be closed, and one that is started
+// again has its address.
+func TestKill(t *testing.T) {
+	s := azurite.Serve(t)
+	url := s.URL()
+	if err := errors.Join(s.Kill(), s.Kill(), s.Restart()); err != nil {
+		t.Error(err)
+	}
+	if s.URL() != url {
+		t.Errorf("the address changed from %s to %s", url, s.URL())
+	}
+}
+
+// TestNotInstalled: the error says what is missing.
+func TestNotInstalled(t *testing.T) {
+	if _, err := azurite.Start(&azurite.Options{Folder: t.TempDir(), Data: "unused"}); !errors.Is(err, azurite.ErrNotInstalled) {
+		t.Errorf("an empty folder: %v", err)
+	}
+}

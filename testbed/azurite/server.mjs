@@ -1,0 +1,17 @@
+// Serves Azure Tables on 127.0.0.1 and a free port, and prints the URL as its first
+// line. azurite's own commands report usage to Microsoft unless they are told not to.
+//
+// The argument is the file of the data. They are written when the process ends by the
+// end of its standard input, and every 5 seconds: killing it loses the last writes.
+// It ignores signals, because a terminal sends an interrupt to both.
+import { createRequire } from "node:module";
+
+process.on("SIGINT", () => {}).on("SIGTERM", () => {});
+const require = createRequire(process.cwd() + "/");
+const Configuration = require("azurite/dist/src/table/TableConfiguration").default;
+const Server = require("azurite/dist/src/table/TableServer").default;
+const configuration = new Configuration("127.0.0.1", 0, 60, process.argv[1], false, false, undefined, undefined, false, true);
+const server = new Server(configuration);
+await server.start();
+console.log(`http://127.0.0.1:${server.httpServer.address().port}`);
+process.stdin.on("end", () => server.close().then(() => process.exit(0))).resume();

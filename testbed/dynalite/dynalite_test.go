@@ -1,0 +1,28 @@
+package dynalite_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/queue-runtime/queue/testbed/dynalite"
+)
+
+// TestKill: a killed server answers nothing and can be closed, and one that is started
+// again has its address.
+func TestKill(t *testing.T) {
+	s := dynalite.Serve(t, &dynalite.Options{Data: t.TempDir()})
+	url := s.URL()
+	if err := errors.Join(s.Kill(), s.Kill(), s.Restart()); err != nil {
+		t.Error(err)
+	}
+	if s.URL() != url {
+		t.Errorf("the address changed from %s to %s", url, s.URL())
+	}
+}
+
+// TestNotInstalled: the error says what is missing.
+func TestNotInstalled(t *testing.T) {
+	if _, err := dynalite.Start(&dynalite.Options{Folder: t.TempDir()}); !errors.Is(err, dynalite.ErrNotInstalled) {
+		t.Errorf("an empty folder: %v", err)
+	}
+}

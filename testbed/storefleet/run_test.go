@@ -1,0 +1,101 @@
+package storefleet_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/testbed/storefleet"
+)
+
+func TestMain(m *testing.M) {
+	if storefleet.Main(openTarget) {
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// apart is a memory of one process that pretends to be the one of all.
+type apart struct{ replay.Store }
+
+func (s apart) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	c, err := s.Store.Begin(ctx, group, r)
+	for i := range c {
+		c[i].Stamp.ID = [16]byte{1}
+	}
+	return c, err
+}
+
+func (s apart) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
+	got, err := s.Store.Finish(ctx, group, f)
+	for i := range got {
+		got[i].Stamp.ID = [16]byte{1}
+	}
+	return got, err
+}
+
+// changing is a memory whose ID changes after a while.
+type changing struct {
+	replay.Store
+	since time.Time
+}
+
+func (s changing) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	c, err := s.Store.Begin(ctx, group, r)
+	if time.Since(s.since) > 300*time.Millisecond {
+		for i := range c {
+			c[i].Stamp.ID = [16]byte{1}
+		}
+	}
+	return c, err
+}
+
+func openTarget(_ context.Context, target string) (replay.Store, error) {
+	m, err := replay.NewMemory(nil)
+	if err != nil {
+		return nil, err
+	}
+	switch target {
+	case "apart":
+		return apart{m}, nil
+	case "changing":
+		return changing{m, time.Now()}, nil
+	}
+	return m, nil
+}
+
+// TestFindsWhatIsWrong: a fleet whose processes do not share their memory is found out, so
+// is one whose memory changes, and nothing is said of a sound one.
+func TestFindsWhatIsWrong(t *testing.T) {
+	run := func(targets ...string) *storefleet.Result {
+		t.Helper()
+		got := storefleet.Run(t, storefleet.Options{Targets: targets, Receivers: 2, Lease: time.Second, For: 1500 * time.Millisecond})
+		t.Log(got)
+		if got.Completed == 0 {
+			t.Error("nothing was completed")
+		}
+		return got
+	}
+	if got := run("apart", "apart"); len(got.Again) == 0 {
+		t.Error("two memories under one ID: nothing was granted again")
+	}
+	if got := run("changing"); got.Reporters != 1 {
+		t.Errorf("a memory that changed: %d processes reported it, want 1", got.Reporters)
+	}
+	if got := run("sound"); len(got.Again) > 0 || got.Reporters > 0 || got.Failed > 0 {
+		t.Errorf("a sound memory: %v", got)
+	}
+}
+
+// TestOnce: of a broker that delivers once, every message is completed by one receiver.
+func TestOnce(t *testing.T) {
+	got := storefleet.Run(t, storefleet.Options{
+		Targets: []string{"apart", "apart"}, Receivers: 2, Lease: time.Second, For: time.Second, Once: true, Kill: 400 * time.Millisecond,
+	})
+	t.Log(got)
+	if got.Completed == 0 || got.Killed < 2 {
+		t.Errorf("%v", got)
+	}
+}

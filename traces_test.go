@@ -1,0 +1,136 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
+	"github.com/queue-runtime/queue/sessionkey"
+)
+
+type callerKey struct{}
+
+// callers is an Observer whose traces are those of the callers' contexts.
+type callers struct {
+	observe.Nop
+	mu    sync.Mutex
+	links [][]string
+}
+
+func (*callers) Traces() bool { return true }
+
+func (*callers) Inject(ctx context.Context, set func(name, value string)) {
+	if name, ok := ctx.Value(callerKey{}).(string); ok {
+		set("traceparent", name)
+	}
+}
+
+func (o *callers) Begin(ctx context.Context, _ observe.Source, op observe.Operation) (context.Context, func(observe.Result)) {
+	if op.Kind == observe.Send && op.Links != nil {
+		var names []string
+		for _, l := range op.Links {
+			names = append(names, l["traceparent"])
+		}
+		o.mu.Lock()
+		o.links = append(o.links, names)
+		o.mu.Unlock()
+	}
+	return ctx, func(observe.Result) {}
+}
+
+// TestBatchKeepsTheTracesOfItsSenders: each message carries the trace of the call that sent it,
+// and the call to the broker has them as links.
+func TestBatchKeepsTheTracesOfItsSenders(t *testing.T) {
+	o := &callers{}
+	inBubble(t, func(_ *fixture, c *queue.Options) { c.Observer = o }, func(x *fixture) {
+		open := make(chan struct{})
+		p := &partial{hook: func(call string) {
+			if call == "send" {
+				<-open
+			}
+		}}
+		s, err := x.behind(p, func(c *queue.Options) { c.Observer = o }).Sender(x.Context(), orders, nil)
+		x.must(err)
+		b, err := queue.NewBatcher(s, &queue.BatcherOptions{InFlight: 1})
+		x.must(err)
+		for i := range 4 {
+			ctx := context.WithValue(x.Context(), callerKey{}, fmt.Sprint("trace-", i))
+			if i == 2 {
+				ctx = x.Context() // of a caller without one
+			}
+			x.must(b.SendAsync(ctx, &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
+			synctest.Wait() // the first goes alone
+		}
+		close(open)
+		x.must(b.Close(x.Context()))
+		want := [][]string{{"trace-0"}, {"trace-1", "", "trace-3"}}
+		if !slices.EqualFunc(o.links, want, slices.Equal) {
+			x.Errorf("links %q, want %q", o.links, want)
+		}
+		for _, m := range x.stored(orders) {
+			if want := map[bool]string{true: "", false: "trace-" + m.ID}[m.ID == "2"]; m.Trace["traceparent"] != want {
+				x.Errorf("message %s carries %q, want %q", m.ID, m.Trace["traceparent"], want)
+			}
+		}
+	})
+}
+
+// strategy is a session key that answers as it is set.
+type strategy struct {
+	id  string
+	err error
+}
+
+func (s strategy) SessionID(*sessionkey.Message) (string, error) { return s.id, s.err }
+
+// TestSessionKeyOfAMessage: what the strategy names is the session of a message that has none;
+// its error, and a name that cannot be one, is the message's.
+func TestSessionKeyOfAMessage(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    strategy
+		own  string
+		want string
+		err  string
+	}{
+		"a name":               {strategy{id: "s"}, "", "s", ""},
+		"a session of its own": {strategy{id: "s"}, "own", "own", ""},
+		"the longest name":     {strategy{id: strings.Repeat("s", queue.MaxIDBytes)}, "", strings.Repeat("s", queue.MaxIDBytes), ""},
+		"a longer name":        {strategy{id: strings.Repeat("s", queue.MaxIDBytes+1)}, "", "", "session key"},
+		"an error":             {strategy{id: "s", err: errPart}, "", "", "session key: " + errPart.Error()},
+	} {
+		inBubble(t, nil, func(x *fixture) {
+			s, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{SessionKey: c.s})
+			x.must(err)
+			_, err = s.Send(x.Context(), &queue.Message{SessionID: c.own, Body: []byte("a")})
+			b, batcherErr := queue.NewBatcher(s, nil)
+			x.must(batcherErr)
+			_, again := b.Send(x.Context(), &queue.Message{SessionID: c.own, Body: []byte("a")})
+			x.must(b.Close(x.Context()))
+			if c.err != "" {
+				for _, err := range []error{err, again} {
+					if !errors.Is(err, driver.ErrInvalid) || !strings.Contains(err.Error(), c.err) {
+						x.Errorf("%s: %v, want %q", name, err, c.err)
+					}
+				}
+				return
+			}
+			x.must(errors.Join(err, again))
+			for _, m := range x.stored(orders) {
+				if m.SessionID != c.want {
+					x.Errorf("%s: session %q, want %q", name, m.SessionID, c.want)
+				}
+			}
+			if n := len(x.stored(orders)); n != 2 {
+				x.Errorf("%s: %d messages", name, n)
+			}
+		})
+	}
+}
