@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/backoff"
@@ -74,9 +75,11 @@ func (a *abreast) begin() {
 // alone goes back.
 func (a *abreast) stop() {
 	a.end()
+	var declined sync.WaitGroup // side by side: a broker that hangs is waited for once
 	for _, j := range a.suspend(nil) {
-		a.c.decline(j)
+		declined.Go(func() { a.c.decline(j) })
 	}
+	declined.Wait()
 }
 
 // suspend returns when no call is under way, with the messages to be handled alone: those
