@@ -10,7 +10,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
+
+// page is the page of docs/ with the roles.
+const page = "docs/brokers/postgres.md"
 
 //go:embed schema.sql
 var schemaSQL string
@@ -84,7 +88,7 @@ func (b *Broker) migrate(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := checkOwner(ctx, tx, schema, found); err != nil {
+			if err := database.CheckOwner(ctx, tx, schema, page); err != nil {
 				return err
 			}
 			version, err := versionOf(ctx, tx, schema, found)
@@ -121,7 +125,7 @@ func explain(err error, found condition) error {
 	if found == ours {
 		what = "migrate the schema"
 	}
-	return driver.Errorf(driver.Permission, "the role may not %s: let its owner open the broker once (docs/brokers/postgres.md, Roles)", what)
+	return driver.Errorf(driver.Permission, "the role may not %s: let its owner open the broker once (%s, Roles)", what, page)
 }
 
 // versionOf returns the version of a schema, 0 if it has to be made. It runs one function
@@ -160,7 +164,7 @@ func (b *Broker) upgrade(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	if err := checkOwner(ctx, tx, schema, found); err != nil {
+	if err := database.CheckOwner(ctx, tx, schema, page); err != nil {
 		return err
 	}
 	version, err := versionOf(ctx, tx, schema, found)
@@ -168,7 +172,7 @@ func (b *Broker) upgrade(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if found != missing && version < len(migrations) {
-		if err := checkMaker(ctx, tx, schema); err != nil {
+		if err := database.CheckMaker(ctx, tx, schema, page); err != nil {
 			return err
 		}
 	}

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/queue-runtime/queue/driver"
 )
 
 // Roles call functions of the schema. If these run with the rights of the caller, or
@@ -189,32 +187,4 @@ func readSchema(ctx context.Context, tx pgx.Tx, schema string) ([]function, erro
 		found = append(found, f)
 	}
 	return found, rows.Err()
-}
-
-// checkOwner refuses that a superuser uses the schema of a role that is none.
-func checkOwner(ctx context.Context, tx pgx.Tx, schema string, found condition) error {
-	if found == missing {
-		return nil
-	}
-	var dangerous bool
-	err := tx.QueryRow(ctx, `SELECT me.rolsuper AND NOT owner.rolsuper FROM pg_catalog.pg_namespace n
-		JOIN pg_catalog.pg_roles owner ON owner.oid = n.nspowner, pg_catalog.pg_roles me
-		WHERE n.nspname = $1 AND me.rolname = current_user`, schema).Scan(&dangerous)
-	if err == nil && dangerous {
-		err = driver.Errorf(driver.Permission, "a superuser does not use the schema of another role, which could act as superuser then: "+
-			"connect as the schema's owner, or as a role that may do what is needed (docs/brokers/postgres.md, Roles)")
-	}
-	return err
-}
-
-// checkMaker refuses to make anything in a schema that belongs to another role: it could
-// replace what the functions call, which then runs with the rights of their maker.
-func checkMaker(ctx context.Context, tx pgx.Tx, schema string) error {
-	var own bool
-	err := tx.QueryRow(ctx, `SELECT me.oid = n.nspowner FROM pg_catalog.pg_namespace n, pg_catalog.pg_roles me
-		WHERE n.nspname = $1 AND me.rolname = current_user`, schema).Scan(&own)
-	if err == nil && !own {
-		err = driver.Errorf(driver.Permission, "the schema belongs to another role: let its owner open the broker once (docs/brokers/postgres.md, Roles)")
-	}
-	return err
 }

@@ -27,6 +27,9 @@ var migrations = []string{schemaSQL}
 // server_version_num.
 const minServer = 140000
 
+// page is the page of docs/ with the roles.
+const page = "docs/replay/postgres.md"
+
 // condition is what a schema was found to be.
 type condition int
 
@@ -48,6 +51,9 @@ const lookAtSchema = `SELECT
 func (e *engine) examine(ctx context.Context, tx pgx.Tx) (found condition, version int, err error) {
 	var there, things, known, server int
 	if err := tx.QueryRow(ctx, lookAtSchema, e.options.Schema).Scan(&there, &things, &known, &server); err != nil {
+		return 0, 0, err
+	}
+	if err := database.CheckOwner(ctx, tx, e.options.Schema, page); err != nil {
 		return 0, 0, err
 	}
 	switch {
@@ -106,7 +112,7 @@ func explain(err error, found condition) error {
 	if found == ours {
 		what = "migrate the schema"
 	}
-	return driver.Errorf(driver.Permission, "the role may not %s: let its owner open the store once (docs/replay/postgres.md, Roles)", what)
+	return driver.Errorf(driver.Permission, "the role may not %s: let its owner open the store once (%s, Roles)", what, page)
 }
 
 // upgrade runs the migrations that are missing. The lock is the transaction's, not
@@ -124,6 +130,9 @@ func (e *engine) upgrade(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, e.sql(`CREATE SCHEMA {schema}`)); err != nil {
 			return err
 		}
+	}
+	if err := database.CheckMaker(ctx, tx, e.options.Schema, page); err != nil {
+		return err
 	}
 	fresh := version == 0
 	for ; version < len(migrations); version++ {

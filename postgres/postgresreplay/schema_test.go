@@ -112,6 +112,21 @@ func TestOpen(t *testing.T) {
 	refused(t, "an older version", rawURL, &postgresreplay.Options{MustExist: true}, postgresreplay.ErrOlder, "as its owner")
 }
 
+// TestSchemaOfAnother: what a role owns, it can change while a store is open. So a
+// superuser does not use it, whose rights the owner would have, and nothing is made in it.
+func TestSchemaOfAnother(t *testing.T) {
+	server := postgres.Shared(t)
+	admin := connect(t, server)
+	rawURL, schema := newSchema(server)
+	admin.exec2(fmt.Sprintf(`CREATE ROLE %[1]s_owner LOGIN; CREATE ROLE %[1]s_other LOGIN; CREATE SCHEMA %[1]s AUTHORIZATION %[1]s_owner;
+		GRANT ALL ON SCHEMA %[1]s TO %[1]s_other`, schema))
+	as := func(role string) string { return strings.Replace(rawURL, "postgres@", schema+role+"@", 1) }
+	refused(t, "a superuser, empty schema", rawURL, nil, driver.ErrPermission, "connect as the schema's owner")
+	refused(t, "another role, empty schema", as("_other"), nil, driver.ErrPermission, "belongs to another role")
+	open(t, as("_owner"), nil)
+	refused(t, "a superuser, a store", rawURL, nil, driver.ErrPermission, "connect as the schema's owner")
+}
+
 // exec2 runs several statements.
 func (s *session) exec2(statements string) {
 	s.t.Helper()
