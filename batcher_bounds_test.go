@@ -410,7 +410,7 @@ func TestSendIsTold(t *testing.T) {
 			if got := o.of("sent"); len(got) != 1 || x.logged(line) != 1 {
 				x.Errorf("told %q, %d lines", got, x.logged(line))
 			}
-			p.short = map[string]bool{"send": true}
+			p.set(func() { p.short = map[string]bool{"send": true} })
 			_, err = s.SendBatch(x.Context(), []*queue.Message{{ID: "a", Body: []byte("a")}, {ID: "b", Body: []byte("b")}})
 			var failed *queue.BatchError
 			if !errors.As(err, &failed) || failed.Failed != 1 || failed.Total != 2 || failed.Queue != orders {
@@ -420,7 +420,7 @@ func TestSendIsTold(t *testing.T) {
 			if want := fmt.Sprintf("%v  of 2, 0 links, encrypted %v, message \"\", session \"\", key \"\": 1, failed true", observe.Send, sealed); last[1] != want {
 				x.Errorf("told %q, want %q", last[1], want)
 			}
-			p.short, p.fails = nil, map[string]error{"send": errRefused}
+			p.set(func() { p.short, p.fails = nil, map[string]error{"send": errRefused} })
 			before, lines := len(o.of("sent")), x.logged(line)
 			_, err = s.Send(x.Context(), &queue.Message{ID: "m", Body: []byte("a")})
 			x.failed("refused", err, driver.ErrInvalid, "send")

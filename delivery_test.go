@@ -143,9 +143,9 @@ func TestSettledOnce(t *testing.T) {
 		if err := d.Complete(left); !errors.Is(err, context.Canceled) {
 			x.Errorf("a caller that left: %v", err)
 		}
-		p.fails = map[string]error{"settle": errPart}
+		p.set(func() { p.fails = map[string]error{"settle": errPart} })
 		x.failed("a broker that fails", d.Abandon(x.Context(), 0), errPart, "abandon")
-		p.fails, p.short = nil, map[string]bool{"settle": true}
+		p.set(func() { p.fails, p.short = nil, map[string]bool{"settle": true} })
 		if err := d.Release(x.Context(), 0); err == nil || !strings.Contains(err.Error(), "no result") {
 			x.Errorf("a driver without an answer: %v", err)
 		}
@@ -166,8 +166,8 @@ func TestSettledOnce(t *testing.T) {
 		} {
 			x.failed("again", err, queue.ErrSettled, op)
 		}
-		if p.calls["settle"] != 1 || p.calls["renew"] != 0 {
-			x.Errorf("%v calls", p.calls)
+		if p.count("settle") != 1 || p.count("renew") != 0 {
+			x.Errorf("%v calls", p.counts())
 		}
 		x.told("DeadLetter", o.of("dead-lettered"), "dead-lettered gave_up")
 		x.told("DeadLetter", o.of("settle"), `settle dead_lettered of 1, 0 links, encrypted false, message "m", session "s", key "": 1, failed false`)
@@ -228,13 +228,13 @@ func TestRenewTells(t *testing.T) {
 				x.Errorf("%d: %v until %s", i, err, all[i].HeldUntil())
 			}
 		}
-		if p.calls["renew"] != 1 {
-			x.Errorf("%d calls, want 1", p.calls["renew"])
+		if p.count("renew") != 1 {
+			x.Errorf("%d calls, want 1", p.count("renew"))
 		}
 		x.told("RenewAll", o.of("renewed"), "renewed, failed false", "renewed, failed false", "renewed, failed false")
 		x.wait(time.Second)
 		for _, short := range []string{"renew", "renew times"} {
-			p.short = map[string]bool{short: true}
+			p.set(func() { p.short = map[string]bool{short: true} })
 			errs := r.RenewAll(x.Context(), all)
 			if errs[0] != nil || errs[1] != nil || errs[2] == nil || !strings.Contains(errs[2].Error(), "too few results") {
 				x.Errorf("%s: %v", short, errs)
@@ -243,7 +243,7 @@ func TestRenewTells(t *testing.T) {
 				x.Errorf("%s: until %s, %s", short, all[0].HeldUntil(), all[2].HeldUntil())
 			}
 		}
-		p.short, p.fails = nil, map[string]error{"renew": errPart}
+		p.set(func() { p.short, p.fails = nil, map[string]error{"renew": errPart} })
 		x.failed("Renew", all[0].Renew(x.Context()), errPart, "renew")
 		if all[0].HeldUntil().Sub(first) != 11*time.Second {
 			x.Error("a renewal that failed extends the lock")
@@ -297,8 +297,8 @@ func TestRenewBesideARenewal(t *testing.T) {
 		}
 		x.must(a.Renew(x.Context()))
 		x.must(<-done)
-		if p.calls["renew"] != 3 {
-			x.Errorf("%d calls of the driver, want 3", p.calls["renew"])
+		if p.count("renew") != 3 {
+			x.Errorf("%d calls of the driver, want 3", p.count("renew"))
 		}
 	})
 }
@@ -324,7 +324,7 @@ func TestRenewThatPanics(t *testing.T) {
 				}
 				x.Error("no panic")
 			}()
-			p.hook = nil
+			p.set(func() { p.hook = nil })
 			ctx, cancel := context.WithTimeout(x.Context(), time.Second)
 			if call == "renew" {
 				x.must(d.Renew(ctx))
@@ -352,15 +352,15 @@ func TestHandledAlthoughTheLockIsOver(t *testing.T) {
 			if tracks {
 				x.failed("Abandon", d.Abandon(x.Context(), 0), queue.ErrLockLost, "abandon")
 				x.send(&queue.Message{Body: []byte("b")})
-				p.fails = nil
+				p.set(func() { p.fails = nil })
 				d = x.one(x.receives(x.behind(p, change), nil))
-				p.fails = map[string]error{"settle": driver.Errorf(driver.LockLost, "over")}
+				p.set(func() { p.fails = map[string]error{"settle": driver.Errorf(driver.LockLost, "over")} })
 			}
 			err := d.Complete(x.Context())
 			if (err == nil) != tracks || (x.logged(line) == 1) != tracks {
 				x.Errorf("with a store %v: %v, %d lines", tracks, err, x.logged(line))
 			}
-			p.fails = map[string]error{"settle": errPart}
+			p.set(func() { p.fails = map[string]error{"settle": errPart} })
 			x.send(&queue.Message{Body: []byte("c")})
 			d = x.one(x.receives(x.behind(p, change), nil))
 			x.failed("another failure", d.Complete(x.Context()), errPart, "complete")
@@ -442,13 +442,13 @@ func TestClaimEndsAsTheMessage(t *testing.T) {
 				}
 				got := f(d, x.Context())
 				if op == "complete" {
-					if name == "fails" && (!errors.Is(got, queue.ErrReplayStore) || p.calls["settle"] != 0) {
-						x.Errorf("complete, the store %s: %v, %d calls of the broker", name, got, p.calls["settle"])
+					if name == "fails" && (!errors.Is(got, queue.ErrReplayStore) || p.count("settle") != 0) {
+						x.Errorf("complete, the store %s: %v, %d calls of the broker", name, got, p.count("settle"))
 					}
 					return
 				}
 				lines := map[bool]int{true: 1}[name == "fails"]
-				if got != nil || x.logged(line) != lines || p.calls["settle"] != 1 {
+				if got != nil || x.logged(line) != lines || p.count("settle") != 1 {
 					x.Errorf("%s, the store %s: %v, %d lines", op, name, got, x.logged(line))
 				}
 			})

@@ -215,6 +215,7 @@ func (x *fixture) wait(d time.Duration) {
 	case <-x.Context().Done():
 		x.Fatal("the test ended")
 	}
+	synctest.Wait() // what was due by then has happened
 }
 
 // prove has a message opened under the current key: what fails under it from now on is

@@ -49,8 +49,8 @@ func TestReceiverOptionsAtTheirBounds(t *testing.T) {
 				return
 			}
 			x.failed(c.field, err, queue.ErrInvalidOptions, "open receiver")
-			if r != nil || err == nil || !strings.Contains(err.Error(), c.field) || p.calls["open"] != p.calls["close"] {
-				x.Errorf("%+v: %v, %v", c.o, err, p.calls)
+			if r != nil || err == nil || !strings.Contains(err.Error(), c.field) || p.count("open") != p.count("close") {
+				x.Errorf("%+v: %v, %v", c.o, err, p.counts())
 			}
 		})
 	}
@@ -155,14 +155,14 @@ func TestClientDefaults(t *testing.T) {
 		}
 		x.failed("Close", c.Close(x.Context()), errPart, "close")
 		x.must(c.Close(x.Context()))
-		if p.calls["close broker"] != 1 {
-			x.Errorf("the broker was closed %d times", p.calls["close broker"])
+		if p.count("close broker") != 1 {
+			x.Errorf("the broker was closed %d times", p.count("close broker"))
 		}
 		_, err = c.Sender(x.Context(), orders, nil)
 		x.failed("Sender of a closed Client", err, queue.ErrClosed, "open sender")
 		_, err = c.Receiver(x.Context(), orders, nil)
 		x.failed("Receiver of a closed Client", err, queue.ErrClosed, "open receiver")
-		if p.calls["open"] != 0 {
+		if p.count("open") != 0 {
 			x.Error("a closed Client opens queues")
 		}
 		if x.client.Options().KeysFor(orders) == nil {
@@ -273,7 +273,7 @@ func TestSenderOptions(t *testing.T) {
 		} {
 			p := &partial{}
 			if c.want == errPart {
-				p.fails = map[string]error{"open": errPart}
+				p.set(func() { p.fails = map[string]error{"open": errPart} })
 			}
 			queueName := orders
 			if name == "a name that is no queue" {
@@ -287,8 +287,8 @@ func TestSenderOptions(t *testing.T) {
 			if s != nil || !errors.Is(err, c.want) && !errors.Is(err, queue.ErrInvalidOptions) && queueName != "" {
 				x.Errorf("%s: %v, want %v", name, err, c.want)
 			}
-			if c.want != errPart && p.calls["open"] != p.calls["close"] {
-				x.Errorf("%s: %v", name, p.calls)
+			if c.want != errPart && p.count("open") != p.count("close") {
+				x.Errorf("%s: %v", name, p.counts())
 			}
 		}
 	})
@@ -422,8 +422,8 @@ func TestObserverOfAnEndpoint(t *testing.T) {
 		x.must(err)
 		x.failed("Receiver.Close", r.Close(noContext), queue.ErrInvalidOptions, "close")
 		x.failed("Sender.Close", s.Close(noContext), queue.ErrInvalidOptions, "close")
-		if p.calls["close"] != 0 || l.open[observe.Receiver] != 1 || l.open[observe.Sender] != 1 {
-			x.Errorf("%v, %v", p.calls, l.open)
+		if p.count("close") != 0 || l.open[observe.Receiver] != 1 || l.open[observe.Sender] != 1 {
+			x.Errorf("%v, %v", p.counts(), l.open)
 		}
 		x.failed("Receiver.Close", r.Close(x.Context()), errPart, "close")
 		x.failed("Sender.Close", s.Close(x.Context()), errPart, "close")
@@ -432,7 +432,7 @@ func TestObserverOfAnEndpoint(t *testing.T) {
 		}
 		_, err = r.Stats(noContext)
 		x.failed("Stats", err, queue.ErrInvalidOptions, "stats")
-		p.fails = map[string]error{"stats": errPart}
+		p.set(func() { p.fails = map[string]error{"stats": errPart} })
 		_, err = x.receives(c, nil).Stats(x.Context())
 		x.failed("Stats", err, errPart, "stats")
 	})
@@ -477,8 +477,8 @@ func TestRenewAllOverSources(t *testing.T) {
 			x.Logf("%d: %v", i, err)
 			x.must(err)
 		}
-		if p.calls["renew"] != 3 {
-			x.Errorf("%d calls, want 3", p.calls["renew"])
+		if p.count("renew") != 3 {
+			x.Errorf("%d calls, want 3", p.count("renew"))
 		}
 		if left := time.Until(s.LockedUntil()); left != 30*time.Second {
 			x.Errorf("the session is locked for %s, want what its message is", left)

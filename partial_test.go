@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -19,10 +20,13 @@ var (
 	noContext context.Context // of a caller that forgot it
 )
 
-// partial is a broker of which single calls fail or answer too little.
+// partial is a broker of which single calls fail or answer too little. What is below mu is
+// read and changed by count, last, counts and set.
 type partial struct {
 	driver.Broker
-	caps  func(*driver.Capabilities)
+	caps func(*driver.Capabilities)
+
+	mu    sync.Mutex       // a late release of a session is a goroutine of its own
 	fails map[string]error // by call, such as "settle"
 	short map[string]bool  // calls that answer for one message less than asked
 	calls map[string]int
@@ -32,15 +36,55 @@ type partial struct {
 }
 
 func (p *partial) called(ctx context.Context, name string) error {
+	p.mu.Lock()
 	if p.calls == nil {
 		p.calls, p.ctx = map[string]int{}, map[string]context.Context{}
 	}
 	p.calls[name]++
 	p.ctx[name] = ctx
-	if p.hook != nil {
-		p.hook(name)
+	hook := p.hook
+	p.mu.Unlock()
+	if hook != nil {
+		hook(name)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return p.fails[name]
+}
+
+// set changes what the broker does.
+func (p *partial) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+// count is how often a call was made.
+func (p *partial) count(name string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls[name]
+}
+
+// counts is how often each call was made.
+func (p *partial) counts() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.calls)
+}
+
+// last is the context of the last call.
+func (p *partial) last(name string) context.Context {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ctx[name]
+}
+
+// tooShort reports whether a call answers for one message less than asked.
+func (p *partial) tooShort(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.short[name]
 }
 
 func (p *partial) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
@@ -91,7 +135,7 @@ func (q *partialQueue) Send(ctx context.Context, m []*driver.Message) []driver.S
 		return r
 	}
 	r := q.Queue.Send(ctx, m)
-	if q.p.short["send"] {
+	if q.p.tooShort("send") {
 		r = r[:len(r)-1]
 	}
 	return r
@@ -113,7 +157,7 @@ func (p *partial) settle(ctx context.Context, s driver.Source, all []driver.Sett
 	} else {
 		errs = s.Settle(ctx, all)
 	}
-	if p.short["settle"] {
+	if p.tooShort("settle") {
 		errs = errs[:len(errs)-1]
 	}
 	return errs
@@ -128,10 +172,10 @@ func (p *partial) renew(ctx context.Context, s driver.Source, d []*driver.Delive
 		return make([]time.Time, len(d)), errs
 	}
 	until, errs := s.Renew(ctx, d)
-	if p.short["renew"] {
+	if p.tooShort("renew") {
 		errs = errs[:len(errs)-1]
 	}
-	if p.short["renew times"] {
+	if p.tooShort("renew times") {
 		until = until[:len(until)-1]
 	}
 	return until, errs

@@ -168,7 +168,7 @@ func TestReceiveIsTold(t *testing.T) {
 			if len(got) != 3 {
 				x.Errorf("%d messages", len(got))
 			}
-			p.fails = map[string]error{"receive": errPart}
+			p.set(func() { p.fails = map[string]error{"receive": errPart} })
 			_, err = r.Receive(x.Context(), 7)
 			x.failed("Receive", err, errPart, "receive")
 			links := map[bool]int{true: 3}[traces]
@@ -221,12 +221,12 @@ func TestReceiveRefuses(t *testing.T) {
 		if got, err := r.Receive(x.Context(), 1); got != nil || err != nil {
 			x.Errorf("Receive of nothing: %v, %v", got, err)
 		}
-		before := p.calls["receive"]
+		before := p.count("receive")
 		x.must(c.Close(x.Context()))
 		_, err = r.Receive(x.Context(), 1)
 		x.failed("Receive", err, queue.ErrClosed, "receive")
-		if before != 2 || p.calls["receive"] != before {
-			x.Errorf("the broker was asked %d times, then %d", before, p.calls["receive"])
+		if before != 2 || p.count("receive") != before {
+			x.Errorf("the broker was asked %d times, then %d", before, p.count("receive"))
 		}
 	})
 }
@@ -244,12 +244,12 @@ func TestShortAnswersToRejections(t *testing.T) {
 		if err != nil || len(b.Rejected) != 2 || b.Rejected[0].SettleErr != nil {
 			x.Errorf("%+v, %v", b, err)
 		}
-		if n := p.calls["settle"]; n != 1 || p.ctx["settle"].Err() == nil {
-			x.Errorf("%d calls, and the context goes on: %v", n, p.ctx["settle"].Err() == nil)
+		if n := p.count("settle"); n != 1 || p.last("settle").Err() == nil {
+			x.Errorf("%d calls, and the context goes on: %v", n, p.last("settle").Err() == nil)
 		}
 		x.send(&queue.Message{Body: []byte("a")})
 		x.one(x.receives(x.behind(p, nil), nil))
-		if p.calls["settle"] != 1 {
+		if p.count("settle") != 1 {
 			x.Error("a call that settles nothing is made")
 		}
 	})

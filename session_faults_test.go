@@ -28,29 +28,29 @@ func TestAcceptErrors(t *testing.T) {
 		left, cancel := context.WithCancel(x.Context())
 		cancel()
 		for name, c := range map[string]struct {
-			p     partial
+			p     *partial
 			ctx   context.Context
 			id    string
 			want  error
 			calls int
 		}{
-			"an empty name":             {partial{}, x.Context(), "", queue.ErrInvalidOptions, 0},
-			"no context":                {partial{}, nil, "s", queue.ErrInvalidOptions, 0},
-			"no sessions":               {partial{caps: func(c *driver.Capabilities) { c.Sessions = driver.None }}, x.Context(), "s", errors.ErrUnsupported, 0},
-			"no sessions by their name": {partial{caps: func(c *driver.Capabilities) { c.AcceptByID = false }}, x.Context(), "s", errors.ErrUnsupported, 0},
-			"a broker that fails":       {partial{fails: map[string]error{"accept": errPart}}, x.Context(), "s", errPart, 1},
-			"another session":           {partial{holds: "other"}, x.Context(), "s", queue.ErrAuthenticationFailed, 1},
+			"an empty name":             {&partial{}, x.Context(), "", queue.ErrInvalidOptions, 0},
+			"no context":                {&partial{}, nil, "s", queue.ErrInvalidOptions, 0},
+			"no sessions":               {&partial{caps: func(c *driver.Capabilities) { c.Sessions = driver.None }}, x.Context(), "s", errors.ErrUnsupported, 0},
+			"no sessions by their name": {&partial{caps: func(c *driver.Capabilities) { c.AcceptByID = false }}, x.Context(), "s", errors.ErrUnsupported, 0},
+			"a broker that fails":       {&partial{fails: map[string]error{"accept": errPart}}, x.Context(), "s", errPart, 1},
+			"another session":           {&partial{holds: "other"}, x.Context(), "s", queue.ErrAuthenticationFailed, 1},
 		} {
 			o := &diary{}
-			r := x.receives(x.behind(&c.p, func(c *queue.Options) { c.Observer = o }), nil)
+			r := x.receives(x.behind(c.p, func(c *queue.Options) { c.Observer = o }), nil)
 			s, err := r.AcceptSession(c.ctx, c.id)
 			x.failed(name, err, c.want, op)
-			if s != nil || c.p.calls["accept"] != c.calls {
-				x.Errorf("%s: %v after %d calls", name, s, c.p.calls["accept"])
+			if s != nil || c.p.count("accept") != c.calls {
+				x.Errorf("%s: %v after %d calls", name, s, c.p.count("accept"))
 			}
 			if name == "another session" {
-				if c.p.calls["close session"] != 1 || c.p.ctx["close session"].Err() == nil {
-					x.Errorf("%s: it was closed %d times", name, c.p.calls["close session"])
+				if c.p.count("close session") != 1 || c.p.last("close session").Err() == nil {
+					x.Errorf("%s: it was closed %d times", name, c.p.count("close session"))
 				}
 				if !strings.Contains(err.Error(), `"other" instead of "s"`) {
 					x.Error(err)
@@ -61,16 +61,16 @@ func TestAcceptErrors(t *testing.T) {
 		p := &partial{}
 		c := x.behind(p, nil)
 		r := x.receives(c, nil)
-		if _, err := r.AcceptSession(left, "s"); !errors.Is(err, context.Canceled) || p.calls["accept"] != 0 {
-			x.Errorf("a caller that left: %v after %d calls", err, p.calls["accept"])
+		if _, err := r.AcceptSession(left, "s"); !errors.Is(err, context.Canceled) || p.count("accept") != 0 {
+			x.Errorf("a caller that left: %v after %d calls", err, p.count("accept"))
 		}
 		_, err := r.NextSession(x.Context())
 		x.failed("no session", err, queue.ErrNoSession, op)
 		x.must(c.Close(x.Context()))
-		before := p.calls["accept"]
+		before := p.count("accept")
 		_, err = r.AcceptSession(x.Context(), "s")
 		x.failed("a closed client", err, queue.ErrClosed, op)
-		if p.calls["accept"] != before {
+		if p.count("accept") != before {
 			x.Error("a closed client asks the broker")
 		}
 	})
@@ -84,7 +84,7 @@ func TestClientThatClosesBesideAccept(t *testing.T) {
 		r := x.receives(c, nil)
 		p.hook = func(call string) {
 			if call == "accept" {
-				p.hook = nil
+				p.set(func() { p.hook = nil })
 				go func() { _ = c.Close(context.Background()) }()
 				x.wait(time.Second)
 			}
@@ -107,21 +107,21 @@ func TestSessionIsTold(t *testing.T) {
 		"Close of the client": {func(x *fixture, c *queue.Client, _ *queue.Session, _ *partial) { x.must(c.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
 		"its lock":            {func(x *fixture, _ *queue.Client, _ *queue.Session, _ *partial) { x.wait(31 * time.Second) }, observe.SessionLost, queue.ErrSessionLost},
 		"a renewal": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
-			p.fails = map[string]error{"renew session": driver.Errorf(driver.SessionLost, "gone")}
+			p.set(func() { p.fails = map[string]error{"renew session": driver.Errorf(driver.SessionLost, "gone")} })
 			x.failed("Renew", s.Renew(x.Context()), queue.ErrSessionLost, "renew session")
 		}, observe.SessionLost, queue.ErrSessionLost},
 		"a receive": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
-			p.fails = map[string]error{"receive": driver.Errorf(driver.SessionLost, "gone")}
+			p.set(func() { p.fails = map[string]error{"receive": driver.Errorf(driver.SessionLost, "gone")} })
 			_, err := s.Receive(x.Context(), 1)
 			x.failed("Receive", err, queue.ErrSessionLost, "receive")
 		}, observe.SessionLost, queue.ErrSessionLost},
 		"its state": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
-			p.fails = map[string]error{"state": driver.Errorf(driver.SessionLost, "gone")}
+			p.set(func() { p.fails = map[string]error{"state": driver.Errorf(driver.SessionLost, "gone")} })
 			_, err := s.State(x.Context())
 			x.failed("State", err, queue.ErrSessionLost, "get session state")
 		}, observe.SessionLost, queue.ErrSessionLost},
 		"a new state": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
-			p.fails = map[string]error{"set state": driver.Errorf(driver.SessionLost, "gone")}
+			p.set(func() { p.fails = map[string]error{"set state": driver.Errorf(driver.SessionLost, "gone")} })
 			x.failed("SetState", s.SetState(x.Context(), []byte("a")), queue.ErrSessionLost, "set session state")
 		}, observe.SessionLost, queue.ErrSessionLost},
 	} {
@@ -133,7 +133,7 @@ func TestSessionIsTold(t *testing.T) {
 				x.Errorf("%s: session %q until %s", name, s.ID(), s.LockedUntil())
 			}
 			c.end(x, client, s, p)
-			p.fails = nil
+			p.set(func() { p.fails = nil })
 			if s.Context().Err() == nil || !errors.Is(context.Cause(s.Context()), c.cause) {
 				x.Errorf("%s: the context ended by %v, want %v", name, context.Cause(s.Context()), c.cause)
 			}
@@ -144,8 +144,8 @@ func TestSessionIsTold(t *testing.T) {
 			want.add("session %v", observe.SessionAccepted)
 			want.add("session %v", c.state)
 			x.told(name, o.of("session"), want.lines...)
-			if name != "Close of the client" && p.calls["close session"] != 1 {
-				x.Errorf("%s: the driver's session was closed %d times", name, p.calls["close session"])
+			if name != "Close of the client" && p.count("close session") != 1 {
+				x.Errorf("%s: the driver's session was closed %d times", name, p.count("close session"))
 			}
 			for op, f := range map[string]func() error{
 				"receive":           func() error { _, err := s.Receive(x.Context(), 1); return err },
@@ -153,9 +153,9 @@ func TestSessionIsTold(t *testing.T) {
 				"get session state": func() error { _, err := s.State(x.Context()); return err },
 				"set session state": func() error { return s.SetState(x.Context(), nil) },
 			} {
-				before := len(p.calls)
+				before := len(p.counts())
 				x.failed(name+", then", f(), c.cause, op)
-				if len(p.calls) != before {
+				if len(p.counts()) != before {
 					x.Errorf("%s, then %s: the driver is asked", name, op)
 				}
 			}
@@ -188,8 +188,8 @@ func TestSessionCallsWithoutAContext(t *testing.T) {
 				x.Errorf("%s of a caller that left: %v", op, err)
 			}
 		}
-		if s.Context().Err() != nil || len(p.calls) != 2 { // open and accept
-			x.Errorf("%v, the session ended by %v", p.calls, context.Cause(s.Context()))
+		if s.Context().Err() != nil || len(p.counts()) != 2 { // open and accept
+			x.Errorf("%v, the session ended by %v", p.counts(), context.Cause(s.Context()))
 		}
 	})
 }
@@ -213,7 +213,7 @@ func TestSessionOutlivesFailures(t *testing.T) {
 		if s.Context().Err() != nil || !s.LockedUntil().Equal(until) {
 			x.Errorf("until %s, ended by %v", s.LockedUntil(), context.Cause(s.Context()))
 		}
-		p.fails = map[string]error{"close session": errPart}
+		p.set(func() { p.fails = map[string]error{"close session": errPart} })
 		x.must(s.Renew(x.Context()))
 		if got := s.LockedUntil().Sub(until); got != time.Second {
 			x.Errorf("renewed by %s, want 1s", got)
@@ -278,7 +278,7 @@ func TestAllOfASession(t *testing.T) {
 		if n != 1 {
 			x.Error("All ends without its error")
 		}
-		p.fails = nil
+		p.set(func() { p.fails = nil })
 		for d, err := range s.All(x.Context()) {
 			x.Errorf("an empty session has %v, %v", d, err)
 		}
@@ -349,7 +349,7 @@ func TestStateOfASession(t *testing.T) {
 		s = x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Keys = half }), nil))
 		half.current = errPart
 		x.failed("SetState", s.SetState(x.Context(), []byte("a")), queue.ErrEncryptionFailed, set)
-		if p.calls["set state"] != 0 {
+		if p.count("set state") != 0 {
 			x.Error("a state that was not sealed reached the broker")
 		}
 		half.key = errPart
@@ -367,11 +367,11 @@ func TestStateIsSealedAnew(t *testing.T) {
 		x.must(s.SetState(x.Context(), []byte("state")))
 		read := func(what string, sets int) {
 			x.Helper()
-			before := p.calls["set state"]
+			before := p.count("set state")
 			if b, err := s.State(x.Context()); err != nil || string(b) != "state" {
 				x.Errorf("%s: State = %q, %v", what, b, err)
 			}
-			if got := p.calls["set state"] - before; got != sets {
+			if got := p.count("set state") - before; got != sets {
 				x.Errorf("%s: stored %d times, want %d", what, got, sets)
 			}
 		}
@@ -380,9 +380,9 @@ func TestStateIsSealedAnew(t *testing.T) {
 		x.must(x.ring.SetCurrent("k2"))
 		x.wait(10 * time.Minute)
 		s = x.accept(r)
-		p.fails = map[string]error{"set state": errPart}
+		p.set(func() { p.fails = map[string]error{"set state": errPart} })
 		read("the broker fails", 1)
-		p.fails = nil
+		p.set(func() { p.fails = nil })
 		read("under another key", 1)
 		read("once", 0)
 	})
