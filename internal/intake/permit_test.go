@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -316,8 +317,11 @@ func TestQuestionsContextEnds(t *testing.T) {
 func TestOthersSleepWhileOnePeeks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
+		var mu sync.Mutex // over retries
 		var retries []time.Duration
 		g.o.Paused = func(retry time.Duration) error {
+			mu.Lock()
+			defer mu.Unlock()
 			retries = append(retries, retry)
 			return errPaused
 		}
@@ -337,7 +341,10 @@ func TestOthersSleepWhileOnePeeks(t *testing.T) {
 			done <- err
 		}()
 		time.Sleep((1+2+4)*time.Second + 1) // the fourth peek is under way
+		synctest.Wait()
+		mu.Lock()
 		retries = nil
+		mu.Unlock()
 		refused(t, g, 0, errPaused)
 		if len(retries) != 1 || retries[0] != 4*time.Second-1 {
 			t.Errorf("others may look again in %v, want the delay of 4s", retries)
