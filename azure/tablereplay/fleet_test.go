@@ -172,11 +172,10 @@ func TestFleetFigures(t *testing.T) {
 		remake(t, server)
 		server.Fail(httpproxy.Faults{Delay: c.away})
 		server.Counts()
-		enough := 40 * c.senders
+		enough := max(10*c.senders, 100)
 		if os.Getenv("QRT_SOAK") == "1" {
 			enough *= 100
 		}
-		enough = max(enough, 1000)
 		got := storefleet.Run(t, storefleet.Options{
 			Targets: four(server), Receivers: 2, Lease: 10 * time.Second, For: 2 * time.Minute, Senders: c.senders, Once: true,
 			Until: func(r *storefleet.Result) bool { return r.Completed >= enough },
