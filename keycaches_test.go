@@ -319,8 +319,11 @@ func TestThrottledKeyStore(t *testing.T) {
 		x.send(&queue.Message{Body: []byte("a")})
 		x.must(x.one(r).Complete(x.Context()))
 		rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // G404: no secret
+		var mu sync.Mutex                  // over rnd: a cache asks for several keys at a time
 		s.set(func() {
 			s.fail = func(string) error {
+				mu.Lock()
+				defer mu.Unlock()
 				if rnd.IntN(5) > 0 {
 					return errors.New("429 Too Many Requests")
 				}
