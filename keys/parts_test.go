@@ -273,9 +273,9 @@ func TestUnusedSecretStaysUnconfirmed(t *testing.T) {
 func TestFreshnessAtItsBounds(t *testing.T) {
 	k := testKey(t, "a", 1)
 	e := &entry{filled: true, value: answer{key: k}, due: 4, expires: 5, dropped: 9, retry: 7}
-	for now, want := range map[moment]freshness{0: fresh, 4: fresh, 5: stale, 8: stale, 9: absent} {
-		if got := e.freshness(now); got != want {
-			t.Errorf("at %d: %d, want %d", now, got, want)
+	for at, want := range map[moment]freshness{0: fresh, 4: fresh, 5: stale, 8: stale, 9: absent} {
+		if got := e.freshness(at); got != want {
+			t.Errorf("at %d: %d, want %d", at, got, want)
 		}
 	}
 	if e.next(4) != 4 || e.next(9) != 7 {

@@ -71,7 +71,7 @@ func TestCancelledPollIsTakenOver(t *testing.T) {
 }
 
 // A poll for a call whose context has a deadline ends with it, also beside a call that waits
-// for longer: it takes no message that nobody here waits for.
+// for longer: it takes no message without a caller here that waits for it.
 func TestPollEndsAtTheDeadlineOfItsCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()
