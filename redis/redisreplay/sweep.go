@@ -111,19 +111,11 @@ func (l *call) settle(index uint64, force bool) {
 	case h == nil:
 		return
 	}
-	p.Expire(l.env.Now)
-	p.Dirty = true // it is due at another time now
-	if p.Foldable(l.env.Now) || force {
-		h.Fold(p)
-		h.Tidy(l.state.Time(l.env.Now), l.g.e.limits.Keep(&l.state, l.tight(l.at.key.Sender)))
-		empty := p.Folded()
-		l.count()
-		if empty {
-			l.at.pages[index] = &page{deleted: true}
-			return
-		}
-	}
+	empty := l.g.e.limits.Settle(&l.state, h, p, l.env.Now, l.tight(l.at.key.Sender), force)
 	l.count()
+	if empty {
+		l.at.pages[index] = &page{deleted: true}
+	}
 }
 
 // dropNext drops old streams of the next senders of the group.

@@ -55,19 +55,11 @@ func (l *call) settle(index uint64, force bool) {
 	if p == nil || h == nil {
 		return
 	}
-	p.Expire(l.env.Now)
-	p.Dirty = true // it is due at another time now
-	if p.Foldable(l.env.Now) || force {
-		h.Fold(p)
-		h.Tidy(l.group.state.Time(l.env.Now), l.e.limits.Keep(&l.group.state, l.tight(l.at.sender)))
-		empty := p.Folded()
-		l.count()
-		if empty {
-			l.at.pages[index] = &pageRow{deleted: true}
-			return
-		}
-	}
+	empty := l.e.limits.Settle(&l.group.state, h, p, l.env.Now, l.tight(l.at.sender), force)
 	l.count()
+	if empty {
+		l.at.pages[index] = &pageRow{deleted: true}
+	}
 }
 
 // dropNext drops old streams of the next sender of the group.
