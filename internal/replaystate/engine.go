@@ -111,17 +111,3 @@ func (l *Limits) Keep(g *Group, tight bool) int64 {
 	}
 	return max(l.KeepStream, g.Reach)
 }
-
-// Settle expires records of a page, and folds it into its head if its time has come or if
-// force is set. It reports whether nothing is left of the page, so that it can go. Tight
-// says that room is needed.
-func (l *Limits) Settle(g *Group, h *Head, p *Page, now int64, tight, force bool) (empty bool) {
-	p.Expire(now)
-	p.Dirty = true // it is due at another time now
-	if !force && !p.Foldable(now) {
-		return false
-	}
-	h.Fold(p)
-	h.Tidy(g.Time(now), l.Keep(g, tight))
-	return p.Folded()
-}

@@ -235,3 +235,17 @@ func mergeSteps(a, b []Step) []Step {
 	}
 	return out
 }
+
+// Settle expires records of a page, and folds it into h if its time has come or if force
+// is set; then time and keep are as for Tidy. It reports whether nothing is left of the
+// page, so that it can go.
+func (h *Head) Settle(p *Page, now, time, keep int64, force bool) (empty bool) {
+	p.Expire(now)
+	p.Dirty = true // it is due at another time now
+	if !force && !p.Foldable(now) {
+		return false
+	}
+	h.Fold(p)
+	h.Tidy(time, keep)
+	return p.Folded()
+}

@@ -111,7 +111,7 @@ func (l *call) settle(index uint64, force bool) {
 	case h == nil:
 		return
 	}
-	empty := l.g.e.limits.Settle(&l.state, h, p, l.env.Now, l.tight(l.at.key.Sender), force)
+	empty := h.Settle(p, l.env.Now, l.state.Time(l.env.Now), l.g.e.limits.Keep(&l.state, l.tight(l.at.key.Sender)), force)
 	l.count()
 	if empty {
 		l.at.pages[index] = &page{deleted: true}

@@ -55,7 +55,7 @@ func (l *call) settle(index uint64, force bool) {
 	if p == nil || h == nil {
 		return
 	}
-	empty := l.e.limits.Settle(&l.group.state, h, p, l.env.Now, l.tight(l.at.sender), force)
+	empty := h.Settle(p, l.env.Now, l.group.state.Time(l.env.Now), l.e.limits.Keep(&l.group.state, l.tight(l.at.sender)), force)
 	l.count()
 	if empty {
 		l.at.pages[index] = &pageRow{deleted: true}
