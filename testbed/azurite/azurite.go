@@ -80,6 +80,13 @@ func Start(o *Options) (*Server, error) {
 // Endpoint returns the URL of the account's tables.
 func (s *Server) Endpoint() string { return s.URL() + "/" + Account }
 
+// Direct returns the URL of the process itself: what goes there is neither counted nor
+// disturbed. It changes with each Restart.
+func (s *Server) Direct() string { return s.process.URL() }
+
+// Data returns the name of the file of its data, which it writes every few seconds.
+func (s *Server) Data() string { return s.config.Args[0] }
+
 // Kill ends the process at once. The proxy stays, and answers nothing.
 func (s *Server) Kill() error { return s.process.Kill() }
 

@@ -78,6 +78,10 @@ func Start(o *Options) (*Server, error) {
 	return s, nil
 }
 
+// Direct returns the URL of the process itself: what goes there is neither counted nor
+// disturbed. It changes with each Restart.
+func (s *Server) Direct() string { return s.process.URL() }
+
 // Kill ends the process at once. The proxy stays, and answers nothing.
 func (s *Server) Kill() error { return s.process.Kill() }
 
