@@ -76,7 +76,7 @@ func (q brokenQueue) Receive(ctx context.Context, max int, wait time.Duration) (
 	return ds, err
 }
 
-// What the transport could not decode is dead-lettered, also where plaintext is
+// A message that the transport could not decode is dead-lettered, even if plaintext is
 // allowed.
 func TestUndecodableIsNeverDelivered(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
@@ -111,7 +111,7 @@ func (q duplicatingQueue) Receive(ctx context.Context, max int, wait time.Durati
 }
 
 // A message with an attribute's name twice is not delivered: a sealed one fails as the
-// specification says, one that is not sealed is broken, also where plaintext is allowed.
+// specification says, one that is not sealed is broken, even if plaintext is allowed.
 func TestDuplicateNameIsNeverDelivered(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		c, err := queue.New(duplicating{x.broker}, &queue.Options{Keys: x.ring, Logger: quiet()})

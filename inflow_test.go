@@ -110,7 +110,7 @@ func TestBlockedSessionDoesNotExpire(t *testing.T) {
 }
 
 // A key that has opened nothing holds sessions up no longer than an unknown one while
-// another key opens messages: anybody can send forgeries under its ID.
+// another key opens messages: forging a message under its ID needs no key.
 func TestForgeriesUnderStandbyKeyInSession(t *testing.T) {
 	inBubble(t, patient, func(x *fixture) {
 		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
@@ -129,7 +129,7 @@ func TestForgeriesUnderStandbyKeyInSession(t *testing.T) {
 	})
 }
 
-// Bodies that anybody can send bury the dead letters; the alarm tells of it at once, and
+// A flood that needs no key buries the dead letters; the alarm tells of it at once, and
 // then once a minute, by an event and a line in the log.
 func TestFloodRaisesAlarm(t *testing.T) {
 	n := soak(6000, 100_000)

@@ -155,8 +155,8 @@ func TestTimesRoundUp(t *testing.T) {
 	})
 }
 
-// A message with an unknown key is given the whole horizon, also where more
-// deliveries are asked for than the broker makes.
+// A message with an unknown key is given the whole horizon, even if the options ask for
+// more deliveries than the broker makes.
 func TestHorizonWithinTheBrokersDeliveries(t *testing.T) {
 	five := func(x *fixture, o *queue.Options) {
 		patient(x, o)

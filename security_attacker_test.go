@@ -200,8 +200,8 @@ func (s *siege) alter(all []memqueue.Stored, i int) []memqueue.Stored {
 	return all
 }
 
-// headerLen is how much of an envelope stands before its nonce; 0 where it is
-// none.
+// headerLen is how much of an envelope stands before its nonce; 0 if body is no
+// envelope.
 func headerLen(body []byte) int {
 	m, err := envelope.Parse(body)
 	if err != nil {
@@ -267,7 +267,7 @@ func (s *siege) count(name string) census {
 }
 
 // expect compares what is stored with what was before an honest action: byte for
-// byte the same, but for what may have been removed and added. Nil: nothing.
+// byte the same, except for what removed and added permit. Nil permits nothing.
 func (s *siege) expect(what, name string, removed, added func(m *driver.Message) bool) {
 	before, now := s.before[name], s.count(name)
 	s.before[name] = now
@@ -322,7 +322,7 @@ func (q *siegeTapQueue) Send(ctx context.Context, all []*driver.Message) []drive
 		e := q.s.ledger[[2]string{q.name, m.ID}]
 		p, err := envelope.Parse(m.Body)
 		if e == nil || err != nil {
-			q.s.wrong("%s/%s: sent unsealed, or under an ID that nobody gave: %v", q.name, m.ID, err)
+			q.s.wrong("%s/%s: sent unsealed, or under an ID that no sender gave: %v", q.name, m.ID, err)
 			continue
 		}
 		again := q.s.sending == resealed

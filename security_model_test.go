@@ -403,7 +403,7 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 		s.wrong("%s/%s: delivered without encryption", name, d.ID)
 		return
 	case e == nil:
-		s.wrong("%s/%s: delivered, and nobody sent it there", name, d.ID)
+		s.wrong("%s/%s: delivered, and was never sent there", name, d.ID)
 		return
 	case d.Queue != name || d.Origin != name || digest(name, &d.Message) != e.digest:
 		s.wrong("%s/%s: delivered altered: %+v", name, d.ID, d.Received)

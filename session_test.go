@@ -141,8 +141,8 @@ func TestBlockedSessionReleasesClaims(t *testing.T) {
 	})
 }
 
-// The end of a Client is that of its sessions: whoever waits for the context of one
-// learns it at once, and not when the lock would have run out.
+// Closing a Client ends its sessions: their contexts end at once, and not when the locks
+// would have run out.
 func TestSessionEndsWithClient(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})

@@ -484,7 +484,7 @@ func TestCachedExpiry(t *testing.T) {
 		time.Sleep(31 * time.Second)
 		wantCurrent(t, c, "a")
 
-		// Nobody rotates.
+		// An expired key stays the current one.
 		v.set(func() { v.current = "d" })
 		time.Sleep(time.Hour)
 		wantCurrent(t, c, "d")

@@ -35,8 +35,8 @@ func (x *fixture) through(nonces replay.Store) (*queue.Receiver, *queuetest.Prox
 }
 
 // A session's lock is renewed while one of its messages is handled, with and
-// without nonces: alone it would run out, and somebody else would have the
-// session.
+// without nonces: alone it would run out, and another receiver would have
+// the session.
 func TestPoolRenewsSessions(t *testing.T) {
 	for _, tracked := range []bool{true, false} {
 		t.Run(fmt.Sprintf("nonces %t", tracked), func(t *testing.T) {
@@ -365,8 +365,8 @@ func TestPoolUntriedIsNotDeadLettered(t *testing.T) {
 	})
 }
 
-// Where sessions are worked off, the test of a downstream is one session's first
-// message.
+// With sessions, the message that tests whether a downstream works again is the first
+// of one session.
 func TestPoolTestsDownstreamWithOneSession(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 8 {

@@ -42,8 +42,8 @@ func (q *slowRenewalQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]t
 	return q.Queue.Renew(ctx, d)
 }
 
-// However many renew one delivery, the Processor and its handler among them, the
-// driver sees one renewal of it at a time, and each of those who renew gets a lock.
+// However many callers renew one delivery, the Pool and its handler among them, the
+// driver sees one renewal of it at a time, and each caller gets a lock.
 func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 	p := &slowRenewals{}
 	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {

@@ -321,7 +321,7 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := p.CurrentKeyID(t.Context()); !errors.Is(err, keys.ErrUnavailable) {
-		t.Errorf("nobody answers: %v", err)
+		t.Errorf("without a server: %v", err)
 	}
 	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{}, errors.New("no profile")

@@ -84,7 +84,7 @@ func TestErrorsOfTheService(t *testing.T) {
 
 func TestErrorsOfTheWay(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
-	s.Close() // nobody listens any more
+	s.Close() // its port refuses connections
 	p, err := New(awspeer.Config(s.URL), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -380,8 +380,8 @@ func TestNotYetValidKey(t *testing.T) {
 	})
 }
 
-// While the vault throttles, those who have keys go on with them, those who have
-// none wait, and nobody asks before the time that it names.
+// While the vault throttles, programs that have keys go on with them, programs that have
+// none wait, and no request is made before the time that it names.
 func TestThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipedVault(t)
@@ -495,7 +495,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// A value that is no key stops receiving and sending until somebody corrects it.
+// A value that is no key stops receiving and sending until it is corrected.
 // Nothing is dead-lettered for it.
 func TestUnusableValue(t *testing.T) {
 	for name, value := range map[string]string{
@@ -528,9 +528,9 @@ func TestUnusableValue(t *testing.T) {
 	}
 }
 
-// Somebody puts another value into the secret of a key in use. Whoever has the key
-// goes on with it for as long as it may be stale; who starts anew waits. Nothing is
-// judged under the wrong value.
+// Another value is put into the secret of a key in use. A program that has the key goes
+// on with it for as long as it may be stale; a program that starts now waits. No message
+// is judged under the wrong value.
 func TestOverwrittenKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipedVault(t)

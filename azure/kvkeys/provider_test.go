@@ -225,8 +225,8 @@ func TestNoCurrentKey(t *testing.T) {
 	})
 }
 
-// A second enabled version is refused, also by who has not seen the first: nobody
-// is to seal or judge under a value that came later.
+// A second enabled version is refused, also by a provider that has not seen the first:
+// no message may be sealed or judged under a value that came later.
 func TestSeveralVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipedVault(t)

@@ -28,7 +28,7 @@ func TestFIPS(t *testing.T) {
 	}
 }
 
-// Where the emulator verifies claims, the key signs them.
+// An emulator that verifies claims accepts those that the key signs.
 func TestSignedClaims(t *testing.T) {
 	t.Parallel()
 	n := start(t, &sbemulator.Options{Key: "bm8gbmFtZXNwYWNlIGhhcyB0aGlz"}, sbemulator.QueueOptions{})

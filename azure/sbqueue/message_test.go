@@ -55,8 +55,8 @@ func TestTTL(t *testing.T) {
 	}
 }
 
-// Whoever looks at dead letters past this library sees why and from where they
-// came, and when.
+// A program that reads dead letters without this library sees why, from where and when
+// they came.
 func TestDeadLetterOrigin(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil, sbemulator.QueueOptions{})

@@ -175,7 +175,7 @@ func TestCloseGivesSessionsUp(t *testing.T) {
 	}
 }
 
-// Accepting ends in time, also where the broker does not answer.
+// Accepting ends in time, even if the broker does not answer.
 func TestAcceptEnds(t *testing.T) {
 	t.Parallel()
 	for _, silent := range []bool{false, true} {
@@ -207,7 +207,7 @@ func TestAcceptEnds(t *testing.T) {
 	}
 }
 
-// A Broker of many queues closes in time, also where the broker does not answer.
+// A Broker of many queues closes in time, even if the service does not answer.
 func TestCloseBounded(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil, sbemulator.QueueOptions{})

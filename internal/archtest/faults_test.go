@@ -227,6 +227,7 @@ var faults = []fault{
 	{"prose is plain English", "condition after a value", prosaic("docs/x.go", "package docs\n\n// N is a count, 0 where\n// there is none.\nvar N = 1"), "docs/x.go", "write if"},
 	{"prose is plain English", "in a table", prosaic("docs/x.md", "| a | b |\n| --- | --- |\n| 1 | nobody |"), "docs/x.md", "nobody"},
 	{"prose is plain English", "a comment", prosaic("docs/x.go", "package docs\n\n// Send sends.\n// It fails if\n// somebody else sends.\nfunc Send() {}"), "docs/x.go", "somebody"},
+	{"prose is plain English", "a comment of a test", prosaic("docs/x_test.go", "package docs\n\n// Somebody tests.\nvar x = 1"), "docs/x_test.go", "Somebody"},
 	{"prose is plain English", "a comment over two lines", prosaic("docs/x.go", "package docs\n\n// It is for those\n// who read.\nvar x = 1"), "docs/x.go", "those who"},
 
 	{"paragraphs of documents are short", "six lines", prosaic("docs/x.md", "a\nb\nc\nd\ne\nf"), "docs/x.md", "6 lines"},

@@ -231,7 +231,7 @@ func TestTooLargeForTheBroker(t *testing.T) {
 	}
 }
 
-// Where no webhook comes because the router is not ready, it does not stay so.
+// A router that gets no webhooks because it is not ready becomes ready again.
 func TestReadyAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
