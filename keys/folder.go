@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/queue-runtime/queue/internal/jsonscan"
 )
 
 const (
@@ -249,7 +251,7 @@ func parseFolderKey(id ID, data []byte) (*Key, error) {
 	}
 	text := trimLineEnd(data)
 	if len(text) > 0 && text[0] == '{' {
-		p := &scanner{data: data}
+		p := &scanner{jsonscan.Scanner{Data: data}}
 		k, err := parseKey(p)
 		if err == nil {
 			err = p.end()
