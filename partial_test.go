@@ -141,11 +141,11 @@ func (q *partialQueue) Send(ctx context.Context, m []*driver.Message) []driver.S
 	return r
 }
 
-func (p *partial) receive(ctx context.Context, s driver.Source, most int, wait time.Duration) ([]*driver.Delivery, error) {
+func (p *partial) receive(ctx context.Context, s driver.Source, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if err := p.called(ctx, "receive"); err != nil {
 		return nil, err
 	}
-	return s.Receive(ctx, most, wait)
+	return s.Receive(ctx, max, wait)
 }
 
 func (p *partial) settle(ctx context.Context, s driver.Source, all []driver.Settlement) []error {
@@ -181,8 +181,8 @@ func (p *partial) renew(ctx context.Context, s driver.Source, d []*driver.Delive
 	return until, errs
 }
 
-func (q *partialQueue) Receive(ctx context.Context, most int, wait time.Duration) ([]*driver.Delivery, error) {
-	return q.p.receive(ctx, q.Queue, most, wait)
+func (q *partialQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	return q.p.receive(ctx, q.Queue, max, wait)
 }
 
 func (q *partialQueue) Settle(ctx context.Context, s []driver.Settlement) []error {
@@ -212,8 +212,8 @@ type partialSession struct {
 	p *partial
 }
 
-func (s *partialSession) Receive(ctx context.Context, most int, wait time.Duration) ([]*driver.Delivery, error) {
-	return s.p.receive(ctx, s.StatefulSession, most, wait)
+func (s *partialSession) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	return s.p.receive(ctx, s.StatefulSession, max, wait)
 }
 
 func (s *partialSession) Settle(ctx context.Context, all []driver.Settlement) []error {

@@ -84,22 +84,22 @@ func (q *brokenQueue) Close(ctx context.Context) error {
 	return errors.Join(q.p.called(q.name+" close"), q.Queue.Close(ctx))
 }
 
-func (q *brokenQueue) Peek(ctx context.Context, cursor string, most int) ([]*driver.Delivery, string, error) {
+func (q *brokenQueue) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
 	if err := q.p.called("peek"); err != nil {
 		return nil, "", err
 	}
 	if q.p.endless {
-		d, _, err := q.Queue.Peek(ctx, "", most)
+		d, _, err := q.Queue.Peek(ctx, "", max)
 		return d, "more", err
 	}
-	return q.Queue.Peek(ctx, cursor, most)
+	return q.Queue.Peek(ctx, cursor, max)
 }
 
-func (q *brokenQueue) Receive(ctx context.Context, most int, wait time.Duration) ([]*driver.Delivery, error) {
+func (q *brokenQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if err := q.p.called("receive"); err != nil {
 		return nil, err
 	}
-	return q.Queue.Receive(ctx, most, wait)
+	return q.Queue.Receive(ctx, max, wait)
 }
 
 func (q *brokenQueue) Stats(ctx context.Context) (driver.Stats, error) {

@@ -73,7 +73,7 @@ func TestCloseReleasesAll(t *testing.T) {
 		"both":             {fail: map[string]error{"dead close": errBroken, "main close": errors.New("second")}, want: errBroken},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			x.bury("m")
+			x.giveUp("m")
 			p, o := &broken{fail: c.fail}, &told{}
 			w := &watched{Provider: x.ring}
 			client := x.behind(p, func(c *queue.Options) { c.Observer = o })
@@ -155,7 +155,7 @@ func (c *sole) Decrypt(ctx context.Context, m envelope.EncryptedMessage, data []
 // what is not is the Client's.
 func TestOptionsReplaceTheClients(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		other := newRing(x.T, "k1")
 		aes, err := queue.NewAESGCM(x.ring)
 		x.must(err)
@@ -227,7 +227,7 @@ func TestLetterSaysWhatItIs(t *testing.T) {
 func TestGroupOfTheReceivers(t *testing.T) {
 	for group, want := range map[string]string{"": orders, "blue": "blue"} {
 		inBubble(t, nil, func(x *fixture) {
-			x.bury("m")
+			x.giveUp("m")
 			s := &groups{Store: x.store}
 			c := x.behind(&broken{}, func(o *queue.Options) { o.ReplayStore = s })
 			d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Group: group})
@@ -463,8 +463,8 @@ func TestPurgeStopsAtItsLimit(t *testing.T) {
 // those that do not open say nothing. Without an answer nothing is deleted.
 func TestPurgeTellsTheStore(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m0")
-		x.bury("m1")
+		x.giveUp("m0")
+		x.giveUp("m1")
 		x.inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
 		x.none(x.receiver(orders, nil), queue.ErrUnencryptedMessage)
 		s := &groups{Store: x.store, err: errBroken}
@@ -494,7 +494,7 @@ func TestPurgeTellsTheStore(t *testing.T) {
 			x.Errorf("Purge of plaintext = %d, %v; the store was asked %d times", n, err, len(s.asked))
 		}
 		// Replays are not tracked: neither.
-		x.bury("m2")
+		x.giveUp("m2")
 		d = x.opened(&broken{}, func(o *queue.Options) { o.ReplayStore, o.Crypto.TrackReplays = nil, false })
 		if n, err = d.Purge(x.Context(), &deadletter.Filter{}); err != nil || n != 1 {
 			x.Errorf("Purge without a store = %d, %v", n, err)
@@ -530,7 +530,7 @@ func TestShortAnswers(t *testing.T) {
 			x.Errorf("Purge = %d, want those that it was answered for", n)
 		}
 		s := &groups{Store: x.store, short: true}
-		x.bury("m9")
+		x.giveUp("m9")
 		report, err = x.opened(&broken{}, func(o *queue.Options) { o.ReplayStore = s }).Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		short("Redrive, the store", report.FirstError)
 		if err != nil || !errors.Is(report.FirstError, queue.ErrReplayStore) || report.Failed != 1 || report.Redriven != 0 {
@@ -544,8 +544,8 @@ func TestShortAnswers(t *testing.T) {
 func TestRedriveIsTold(t *testing.T) {
 	for _, traces := range []bool{false, true} {
 		inBubble(t, nil, func(x *fixture) {
-			x.bury("m0")
-			x.bury("m1")
+			x.giveUp("m0")
+			x.giveUp("m1")
 			o := &told{links: traces}
 			d := x.opened(&broken{}, func(c *queue.Options) { c.Observer = o })
 			report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Filter: &deadletter.Filter{MessageIDs: []string{"m0"}}})
@@ -609,7 +609,7 @@ func TestRedriveSendsTheLetterAlone(t *testing.T) {
 				}
 				names = append(names, m.DedupID)
 			}
-			x.bury("other")
+			x.giveUp("other")
 		}
 		if len(names) < 2 || names[0] == names[1] || !strings.HasPrefix(names[0], "redrive:") {
 			x.Errorf("names for repeats: %q", names)

@@ -55,7 +55,7 @@ func TestResealWithPartsAway(t *testing.T) {
 		"all answer":               {},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			x.bury("m")
+			x.giveUp("m")
 			p, ring := &broken{}, x.ring
 			if c.lacks {
 				ring = newRing(x.T, "k9")
@@ -90,7 +90,7 @@ func TestResealWithPartsAway(t *testing.T) {
 // TestOptionsThatContradict: each is refused with what to do, before a letter is touched.
 func TestOptionsThatContradict(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		plain := x.behind(&broken{}, func(o *queue.Options) { o.Keys, o.ReplayStore, o.Crypto = nil, nil, queue.CryptoConfig{} })
 		for _, c := range []struct {
 			client *queue.Client
@@ -119,8 +119,8 @@ func TestOptionsThatContradict(t *testing.T) {
 func TestRiskIsLoggedOnce(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
-		x.bury("m0")
-		x.bury("m1")
+		x.giveUp("m0")
+		x.giveUp("m1")
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
 		x.must(err)
 		if n := strings.Count(x.log.String(), "replay risk accepted"); n != 2 || report.Resealed != 2 {
@@ -128,7 +128,7 @@ func TestRiskIsLoggedOnce(t *testing.T) {
 		}
 	})
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
 		x.must(err)
 		if strings.Contains(x.log.String(), "replay risk accepted") {
@@ -144,7 +144,7 @@ func TestLettersOfOtherOrigins(t *testing.T) {
 		x.must(err)
 		moved := x.stored("old")[0]
 		x.sender(orders)
-		x.bury("first")
+		x.giveUp("first")
 		_, err = x.deadLetters().Purge(x.Context(), &deadletter.Filter{})
 		x.must(err)
 		x.inject(orders, moved)
@@ -259,14 +259,14 @@ func TestDryRunLooksNoFurther(t *testing.T) {
 // given back at its end.
 func TestLetterThatComesMeanwhile(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m0")
-		x.bury("m1")
+		x.giveUp("m0")
+		x.giveUp("m1")
 		late := 0
 		p := &broken{before: func(call string) {
 			if call == "receive" && late == 0 {
 				late++
 				x.wait(time.Second)
-				x.bury("late")
+				x.giveUp("late")
 			}
 		}}
 		report, err := x.opened(p, nil).Redrive(x.Context(), nil)
@@ -280,8 +280,8 @@ func TestLetterThatComesMeanwhile(t *testing.T) {
 // call is that it was sent, and the context of the removal ends with it.
 func TestFailuresOfRemoval(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m0")
-		x.bury("m1")
+		x.giveUp("m0")
+		x.giveUp("m1")
 		n := 0
 		p := &broken{refuse: func(*driver.Delivery) error { n++; return fmt.Errorf("failure %d", n) }}
 		o := &told{}
@@ -296,15 +296,15 @@ func TestFailuresOfRemoval(t *testing.T) {
 		if last := o.events[len(o.events)-1]; last != "orders: sent 2 of 2, 0 links, failed false" {
 			x.Errorf("told %q", o.events)
 		}
-		x.bury("m2")
-		x.bury("m3")
+		x.giveUp("m2")
+		x.giveUp("m3")
 		n = 0
 		if _, err := d.Purge(x.Context(), &deadletter.Filter{}); err == nil || !strings.Contains(err.Error(), "failure 1") {
 			x.Errorf("Purge: %v, want the first failure", err)
 		}
 	})
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m0")
+		x.giveUp("m0")
 		o := &told{}
 		d := x.opened(&broken{short: "send"}, func(c *queue.Options) { c.Observer = o })
 		_, err := d.Redrive(x.Context(), nil)
@@ -319,7 +319,7 @@ func TestFailuresOfRemoval(t *testing.T) {
 // sender's numbers.
 func TestPurgeBelievesNoForgery(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("other") // a key that works
+		x.giveUp("other") // a key that works
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})
 		x.rewrite(orders, func(m []driver.Message) []driver.Message {
 			m[0].Body[len(m[0].Body)-1] ^= 1

@@ -26,8 +26,8 @@ func (x *fixture) deadLetters() *deadletter.Queue {
 	return d
 }
 
-// bury sends a message and lets the application give it up.
-func (x *fixture) bury(id string) {
+// giveUp sends a message and lets the application give it up.
+func (x *fixture) giveUp(id string) {
 	x.Helper()
 	x.send(&queue.Message{ID: id, SessionID: "s-" + id, Attributes: map[string]string{"a": "1"}, Body: []byte("body of " + id)})
 	x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up", Description: "on purpose"}))
@@ -36,7 +36,7 @@ func (x *fixture) bury(id string) {
 func TestDeadLettersRead(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 25 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 			x.wait(time.Second)
 		}
 		x.inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
@@ -87,7 +87,7 @@ func TestDeadLettersRead(t *testing.T) {
 func TestRedriveAsTheyAre(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 12 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 		}
 		d := x.deadLetters()
 		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{DryRun: true})
@@ -119,7 +119,7 @@ func TestRedriveAsTheyAre(t *testing.T) {
 
 func TestRedriveResealed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
 		x.must(x.ring.SetCurrent("k2"))
 		x.wait(time.Hour) // long past MaxMessageAge, within the retry window
@@ -145,7 +145,7 @@ func TestRedriveLaundersNothing(t *testing.T) {
 		stolen := x.steal()
 		r := x.receiver(orders, nil)
 		x.must(x.one(r).Complete(x.Context()))
-		bury := func(m driver.Message, want error) {
+		deadLetter := func(m driver.Message, want error) {
 			x.inject(orders, m)
 			x.none(r, want)
 		}
@@ -162,7 +162,7 @@ func TestRedriveLaundersNothing(t *testing.T) {
 		}
 		// Handled before, the store remembers.
 		x.wait(10 * time.Minute)
-		bury(stolen, queue.ErrNonceReused)
+		deadLetter(stolen, queue.ErrNonceReused)
 		if got := reseal(false); got["nonce_reused"] != 1 || len(got) != 1 {
 			x.Errorf("a handled message: %v", got)
 		}
@@ -176,7 +176,7 @@ func TestRedriveLaundersNothing(t *testing.T) {
 		unknown := x.steal()
 		x.rewrite(orders, func([]driver.Message) []driver.Message { return nil })
 		x.wait(2 * time.Hour)
-		bury(unknown, queue.ErrMessageExpired)
+		deadLetter(unknown, queue.ErrMessageExpired)
 		if got := reseal(false); got["unknown_to_replay_store"] != 1 || len(got) != 1 {
 			x.Errorf("an unknown message: %v", got)
 		}
@@ -198,7 +198,7 @@ func TestRedriveLaundersNothing(t *testing.T) {
 		}
 		x.must(x.one(r).Complete(x.Context()))
 		// Plaintext is never made authentic.
-		bury(driver.Message{ID: "forged", Body: []byte("forged")}, queue.ErrUnencryptedMessage)
+		deadLetter(driver.Message{ID: "forged", Body: []byte("forged")}, queue.ErrUnencryptedMessage)
 		if got := reseal(true); got["plaintext"] != 1 {
 			x.Errorf("plaintext: %v", got)
 		}
@@ -210,7 +210,7 @@ func TestRedriveLaundersNothing(t *testing.T) {
 // message, and one that dies after the send may repeat it.
 func TestRedriveCrash(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		p := &faultyBroker{Broker: x.broker}
 		p.send = func(m []*driver.Message) []driver.SendResult {
 			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
@@ -236,7 +236,7 @@ func TestRedriveCrash(t *testing.T) {
 func TestRedriveNeedsStore(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "AcceptReplayRisk") {
 			x.Errorf("Redrive = %v", err)
@@ -267,7 +267,7 @@ func TestRedriveSplitsBySize(t *testing.T) {
 func TestRedriveSlowly(t *testing.T) {
 	inBubble(t, patient, func(x *fixture) {
 		for i := range 10 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 		}
 		d := x.deadLetters()
 		begin := time.Now()
@@ -290,7 +290,7 @@ func TestRedriveSlowly(t *testing.T) {
 func TestRedriveRefusesOptions(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for range 3 {
-			x.bury(rand.Text())
+			x.giveUp(rand.Text())
 		}
 		d := x.deadLetters()
 		for _, o := range []*deadletter.RedriveOptions{
@@ -322,7 +322,7 @@ func TestRedriveRefusesOptions(t *testing.T) {
 func TestDryRunVouchesForNothing(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
 		x.must(err)
 		if strings.Contains(x.log.String(), "replay risk accepted") {
@@ -335,7 +335,7 @@ func TestDryRunVouchesForNothing(t *testing.T) {
 func TestPurgeGivesBackWhatFailed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 3 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 		}
 		p := &faultyDead{Broker: x.broker}
 		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
@@ -425,7 +425,7 @@ func TestRedriveIsHandledOnce(t *testing.T) {
 // Two operators that redrive the same letters, one of them interrupted, make one message.
 func TestRedriveTwiceIsHandledOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		c, err := queue.New(&faultyDead{Broker: x.broker}, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
 		x.must(err)
 		interrupted, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
@@ -531,7 +531,7 @@ func TestRedriveCancelledGivesBackAll(t *testing.T) {
 		o.ReplayStore = store
 	}, func(x *fixture) {
 		for i := range 6 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 		}
 		ctx, cancel := context.WithCancel(x.Context())
 		defer cancel()
@@ -552,7 +552,7 @@ func TestRedriveCancelledGivesBackAll(t *testing.T) {
 func TestRedriveEndsWhereRemovalHangs(t *testing.T) {
 	var dead faultyDead
 	inBubble(t, func(x *fixture, _ *queue.Options) { dead.Broker = x.broker }, func(x *fixture) {
-		x.bury("m0")
+		x.giveUp("m0")
 		client, err := queue.New(&dead, &queue.Options{Logger: quiet()})
 		x.must(err)
 		d, err := deadletter.Open(x.Context(), client, orders, &deadletter.Options{Wait: time.Second})
@@ -646,7 +646,7 @@ func (c ownContext) Err() error {
 func TestRedriveErrors(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 3 {
-			x.bury(fmt.Sprint(i))
+			x.giveUp(fmt.Sprint(i))
 		}
 		ctx, cancel := context.WithCancel(x.Context())
 		_, err := x.deadLetters().Redrive(ownContext{ctx}, &deadletter.RedriveOptions{Rate: 1, Progress: func(deadletter.RedriveReport) { cancel() }})
