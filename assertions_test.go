@@ -77,7 +77,7 @@ func TestDisabledByDefault(t *testing.T) {
 			x.Errorf("stored %q, sealed %t", stored.Body, stored.Sealed)
 		}
 		if d := x.one(x.receiver(orders, nil)); d.Encrypted || string(d.Body) != "plain" {
-			x.Errorf("%+v", d.Received)
+			x.Errorf("received %+v, want the plaintext message", d.Received)
 		}
 		// No cost: nothing of the cryptography is even asked.
 		if n := asked.calls.Load(); n != 0 {
@@ -96,6 +96,10 @@ func TestUnknownVersion(t *testing.T) {
 			x.Errorf("%+v, want dead-lettered: the version was not announced", rejected)
 		}
 	})
+}
+
+// A message of a version that was announced waits for the upgrade of its receiver.
+func TestAnnouncedVersion(t *testing.T) {
 	announced := func(_ *fixture, o *queue.Options) { o.Crypto.AcceptedVersions = []uint8{1, 2} }
 	inBubble(t, announced, func(x *fixture) {
 		m := x.sealed("m", time.Now(), time.Time{})
@@ -238,7 +242,7 @@ func TestRejectedErrorUnwraps(t *testing.T) {
 		_, err := x.receiver(orders, nil).ReceiveOne(x.Context())
 		var rejected *queue.RejectedError
 		if !errors.As(err, &rejected) || !errors.Is(err, queue.ErrUnencryptedMessage) || queue.ReasonOf(err) != "plaintext_rejected" {
-			x.Errorf("%v", err)
+			x.Errorf("%v, want a RejectedError for plaintext_rejected", err)
 		}
 		if strings.Contains(err.Error(), "plain ") {
 			x.Errorf("%v holds payload", err)

@@ -147,8 +147,8 @@ func TestBatcherWaitsForKeys(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestBatcherPushesBack: at most MaxPending messages are accepted and not answered; a caller that
-// leaves, and Close, end the wait for room.
+// TestBatcherPushesBack: at most MaxPending messages are accepted and not answered. A caller
+// that leaves waits for room no longer.
 func TestBatcherPushesBack(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		open := make(chan struct{})
@@ -171,6 +171,10 @@ func TestBatcherPushesBack(t *testing.T) {
 		x.must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
 		x.must(b.Close(x.Context()))
 	})
+}
+
+// TestBatcherCloseEndsWaits: Close fails what was not answered, and callers that wait for room.
+func TestBatcherCloseEndsWaits(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		ends := make(chan struct{})
 		s := &sends{begin: time.Now(), answer: func(int, *driver.Message) error { <-ends; return errThrottled }}
@@ -328,7 +332,7 @@ func TestUnconfirmedByItsContext(t *testing.T) {
 		defer cancel()
 		r, err := b.Send(ctx, &queue.Message{ID: "m", Body: []byte("a")})
 		if !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) || r.MessageID != "m" || r.Err == nil {
-			x.Errorf("%+v, %v", r, err)
+			x.Errorf("%+v, %v; want m unconfirmed, and the deadline", r, err)
 		}
 		close(open)
 		x.must(b.Close(x.Context()))

@@ -129,8 +129,7 @@ func TestDeliveryOfNoReceiver(t *testing.T) {
 	})
 }
 
-// TestSettledOnce: a delivery is settled once; after a failure it can be settled again, and
-// while one call settles it another fails.
+// TestSettledOnce: a delivery is settled once; after a failure it can be settled again.
 func TestSettledOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})
@@ -150,6 +149,10 @@ func TestSettledOnce(t *testing.T) {
 			x.Errorf("a driver without an answer: %v", err)
 		}
 	})
+}
+
+// TestSettledBesideAnotherCall: while one call settles a delivery, another fails.
+func TestSettledBesideAnotherCall(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
 		p, o := &partial{}, &diary{}

@@ -147,7 +147,7 @@ func TestClientDefaults(t *testing.T) {
 		x.must(err)
 		o := c.Options()
 		if o.Logger == nil || o.KeysFor == nil || o.KeysFor(orders) != nil {
-			x.Errorf("%+v", o)
+			x.Errorf("options %+v, want a Logger, and a KeysFor without keys", o)
 		}
 		x.failed("without a context", c.Close(noContext), queue.ErrInvalidOptions, "close")
 		if c.Broker() != driver.Broker(p) {
@@ -423,7 +423,7 @@ func TestObserverOfAnEndpoint(t *testing.T) {
 		x.failed("Receiver.Close", r.Close(noContext), queue.ErrInvalidOptions, "close")
 		x.failed("Sender.Close", s.Close(noContext), queue.ErrInvalidOptions, "close")
 		if p.count("close") != 0 || l.open[observe.Receiver] != 1 || l.open[observe.Sender] != 1 {
-			x.Errorf("%v, %v", p.counts(), l.open)
+			x.Errorf("calls %v, open %v; want no close, and one of each role open", p.counts(), l.open)
 		}
 		x.failed("Receiver.Close", r.Close(x.Context()), errPart, "close")
 		x.failed("Sender.Close", s.Close(x.Context()), errPart, "close")

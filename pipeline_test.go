@@ -241,7 +241,7 @@ func TestReceiverWithoutKeys(t *testing.T) {
 		x.inject2(orders, x.sealed("m", time.Now(), time.Time{}))
 		rejected := x.none(x.receiver(orders, nil), queue.ErrKeyNotFound)
 		if rejected.Disposition != driver.Abandoned || rejected.KeyID != "k1" {
-			x.Errorf("%+v", rejected)
+			x.Errorf("%+v, want k1 abandoned", rejected)
 		}
 	})
 }
@@ -275,8 +275,11 @@ func TestKeyNotFound(t *testing.T) {
 			x.Errorf("dead letters %v", got)
 		}
 	})
+}
+
+// A rotation that reaches a receiver late loses nothing.
+func TestLateRotation(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		// The rotation arrives late: nothing is lost.
 		x.must(x.ring.Add(newKey(x.T, "k2", 9)))
 		x.must(x.ring.SetCurrent("k2"))
 		x.send(&queue.Message{ID: "m", Body: []byte("a")})

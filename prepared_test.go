@@ -27,7 +27,7 @@ func TestPrepare(t *testing.T) {
 		}
 		m := p.Message.Clone()
 		if !m.Sealed || bytes.Contains(m.Body, body) || m.ID != "m" || m.DedupID != "m" || m.SessionID != "s" {
-			x.Errorf("%+v", m)
+			x.Errorf("prepared %+v, want m sealed, with its session and DedupID", m)
 		}
 		h, err := envelope.Parse(m.Body)
 		x.must(err)
@@ -41,7 +41,7 @@ func TestPrepare(t *testing.T) {
 		r := x.receiver(orders, nil)
 		d := x.one(r)
 		if string(d.Body) != string(body) || d.Attributes["a"] != "1" || d.Gap {
-			x.Errorf("%+v", d.Message)
+			x.Errorf("received %+v, want the body and its attribute, without a gap", d.Message)
 		}
 		x.must(d.Complete(x.Context()))
 		x.none(r, queue.ErrNoMessage)
@@ -71,11 +71,11 @@ func TestPrepareFails(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		s := x.sender(orders)
 		if p, err := s.Prepare(x.Context(), &queue.Message{TTL: -1}); !errors.Is(err, queue.ErrInvalidMessage) || p != nil {
-			x.Errorf("%v, %v", p, err)
+			x.Errorf("%v, %v; want ErrInvalidMessage alone", p, err)
 		}
 		//lint:ignore SA1012 a nil context must be an error, not a panic
 		if p, err := s.Prepare(nil, &queue.Message{}); err == nil || p != nil { //nolint:staticcheck // as above
-			x.Errorf("%v, %v", p, err)
+			x.Errorf("%v, %v; want an error alone", p, err)
 		}
 		off, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}})
 		x.must(err)

@@ -242,7 +242,7 @@ func TestShortAnswersToRejections(t *testing.T) {
 		p := &partial{short: map[string]bool{"settle": true}}
 		b, err := x.receives(x.behind(p, nil), nil).Fetch(x.Context(), 10)
 		if err != nil || len(b.Rejected) != 2 || b.Rejected[0].SettleErr != nil {
-			x.Errorf("%+v, %v", b, err)
+			x.Errorf("batch %+v, %v; want two rejected and settled", b, err)
 		}
 		if n := p.count("settle"); n != 1 || p.last("settle").Err() == nil {
 			x.Errorf("%d calls, and the context goes on: %v", n, p.last("settle").Err() == nil)
@@ -266,7 +266,7 @@ func TestCallerThatLeavesAFetch(t *testing.T) {
 		r := x.receives(x.behind(p, func(q *queue.Options) { q.ReplayStore, q.Observer = store, o }), nil)
 		b, err := r.Fetch(ctx, 1)
 		if !errors.Is(err, context.Canceled) || len(b.Deliveries) != 0 {
-			x.Errorf("%+v, %v", b, err)
+			x.Errorf("batch %+v, %v; want context.Canceled alone", b, err)
 		}
 		if d := x.one(x.receives(x.behind(&partial{}, nil), &queue.ReceiverOptions{Wait: time.Millisecond})); d.ID != "m" {
 			x.Error("the message is not free")

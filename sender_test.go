@@ -119,7 +119,7 @@ func TestSendBatchKeepsSessionOrder(t *testing.T) {
 		}
 		var e *queue.Error
 		if !errors.As(results[0].Err, &e) || !e.Transient || e.RetryAfter != 3*time.Second || e.Op != "send" || e.Queue != orders {
-			x.Errorf("%+v", e)
+			x.Errorf("%+v, want a transient error of send that asks to wait for 3 s", e)
 		}
 	})
 }

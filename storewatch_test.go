@@ -61,7 +61,7 @@ func TestStoreLossStopsReceiving(t *testing.T) {
 					x.send(&queue.Message{Body: []byte("b")})
 					d, err := r.ReceiveOne(x.Context())
 					if stops := policy == queue.StopOnLoss; stops != errors.Is(err, queue.ErrReplayStoreLost) || stops != (d == nil) {
-						x.Errorf("%v, %v", d, err)
+						x.Errorf("received %v, %v; want ErrReplayStoreLost, unless the policy is to warn", d, err)
 					}
 					if n := strings.Count(x.log.String(), "Replay store lost its memory"); n != 1 {
 						x.Errorf("logged %d times, want 1", n)

@@ -213,7 +213,7 @@ func TestLetterSaysWhatItIs(t *testing.T) {
 		l := x.letter()
 		switch {
 		case l.Err != nil || l.ID != "m" || l.SessionID != "s" || l.CorrelationID != "c" || l.ContentType != "text/plain" || l.Queue != orders || l.BrokerID == "":
-			x.Errorf("%+v, %v", l.Received, l.Err)
+			x.Errorf("letter %+v, %v; want m as it was sent", l.Received, l.Err)
 		case string(l.Body) != "body" || len(l.Attributes) != 1 || l.Attributes["a"] != "1" || len(l.Unauthenticated) != 1 || l.Unauthenticated["hop"] != "2":
 			x.Errorf("body %q, attributes %v, added %v", l.Body, l.Attributes, l.Unauthenticated)
 		case !l.Encrypted || l.KeyID != "k1" || l.Origin != orders || !l.EncryptedAt.Equal(sealed.Truncate(time.Millisecond)) || !l.NotBefore.Equal(due) || l.TTL != time.Hour:
@@ -521,7 +521,7 @@ func TestShortAnswers(t *testing.T) {
 		report, err = x.opened(&broken{short: "settle"}, nil).Redrive(x.Context(), nil)
 		short("Redrive, settling", report.FirstError)
 		if err != nil || report.Redriven != 0 || report.Failed != 1 {
-			x.Errorf("%+v, %v", report, err)
+			x.Errorf("report %+v, %v; want one failure and nothing redriven", report, err)
 		}
 		x.buryMany(2)
 		n, err := x.opened(&broken{short: "settle"}, nil).Purge(x.Context(), &deadletter.Filter{})
@@ -534,7 +534,7 @@ func TestShortAnswers(t *testing.T) {
 		report, err = x.opened(&broken{}, func(o *queue.Options) { o.ReplayStore = s }).Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		short("Redrive, the store", report.FirstError)
 		if err != nil || !errors.Is(report.FirstError, queue.ErrReplayStore) || report.Failed != 1 || report.Redriven != 0 {
-			x.Errorf("%+v, %v", report, err)
+			x.Errorf("report %+v, %v; want one failure, of the replay store", report, err)
 		}
 	})
 }
@@ -553,7 +553,7 @@ func TestRedriveIsTold(t *testing.T) {
 			resealed, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 			x.must(err)
 			if report.Resealed != 0 || resealed.Resealed != 1 {
-				x.Errorf("%+v, %+v", report, resealed)
+				x.Errorf("reports %+v and %+v, want one letter resealed by the second", report, resealed)
 			}
 			links := 0
 			if traces {

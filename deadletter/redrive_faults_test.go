@@ -114,8 +114,7 @@ func TestOptionsThatContradict(t *testing.T) {
 	})
 }
 
-// TestRiskIsLoggedOnce for each letter that is resealed although no store tells of it, and for
-// none that was not.
+// TestRiskIsLoggedOnce for each letter that is resealed although no store tells of it.
 func TestRiskIsLoggedOnce(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
@@ -127,6 +126,10 @@ func TestRiskIsLoggedOnce(t *testing.T) {
 			x.Errorf("%d lines for %+v", n, report)
 		}
 	})
+}
+
+// TestNoRiskIsLogged of a letter that the store knows.
+func TestNoRiskIsLogged(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.giveUp("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
@@ -288,7 +291,7 @@ func TestFailuresOfRemoval(t *testing.T) {
 		d := x.opened(p, func(c *queue.Options) { c.Observer = o })
 		report, err := d.Redrive(x.Context(), nil)
 		if err != nil || report.Failed != 2 || report.Redriven != 0 || !strings.Contains(report.FirstError.Error(), "failure 1") {
-			x.Errorf("%+v, %v", report, err)
+			x.Errorf("report %+v, %v; want two failures, and the first one's error", report, err)
 		}
 		if p.ctx.Err() == nil {
 			x.Error("the context of the removal goes on after it")
@@ -303,6 +306,10 @@ func TestFailuresOfRemoval(t *testing.T) {
 			x.Errorf("Purge: %v, want the first failure", err)
 		}
 	})
+}
+
+// TestShortAnswerIsAFailure: a letter for which the driver has no result was not sent.
+func TestShortAnswerIsAFailure(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.giveUp("m0")
 		o := &told{}

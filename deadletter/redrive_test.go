@@ -47,7 +47,7 @@ func TestDeadLettersRead(t *testing.T) {
 				x.must(err)
 				ids = append(ids, p.ID)
 				if p.ID != "plain" && (p.Err != nil || string(p.Body) != "body of "+p.ID || !p.Encrypted || p.DeadLetter.Reason != "gave_up" || p.DeadLetter.Queue != orders) {
-					x.Errorf("%+v", p)
+					x.Errorf("letter %+v, want it open, with its reason and queue", p)
 				}
 			}
 			return ids
@@ -70,7 +70,7 @@ func TestDeadLettersRead(t *testing.T) {
 		s, err := d.Stats(x.Context(), nil)
 		x.must(err)
 		if s.Count != 26 || s.ByReason["gave_up"] != 25 || s.ByKey["k1"] != 25 || s.Plain != 1 || s.Newest.Sub(s.Oldest) < 24*time.Second {
-			x.Errorf("%+v", s)
+			x.Errorf("summary %+v, want 25 letters given up under k1, and a plain one", s)
 		}
 		if _, err := d.Purge(x.Context(), nil); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("Purge without a filter: %v", err)
@@ -127,7 +127,7 @@ func TestRedriveResealed(t *testing.T) {
 		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Redriven != 1 || report.Resealed != 1 {
-			x.Fatalf("%+v", report)
+			x.Fatalf("report %+v, want one redriven and resealed", report)
 		}
 		got := x.one(x.receiver(orders, nil))
 		if got.ID != "m" || got.KeyID != "k2" || string(got.Body) != "body of m" || got.SessionID != "s-m" || got.Attributes["a"] != "1" ||
@@ -222,7 +222,7 @@ func TestRedriveCrash(t *testing.T) {
 		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Failed != 1 || !errors.Is(report.FirstError, queue.ErrUnavailable) || report.Redriven != 0 {
-			x.Fatalf("%+v", report)
+			x.Fatalf("report %+v, want one failure, since the broker is not available", report)
 		}
 		report, err = x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
@@ -257,7 +257,7 @@ func TestRedriveSplitsBySize(t *testing.T) {
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Redriven != 7 || report.Failed != 0 {
-			x.Errorf("%+v", report)
+			x.Errorf("report %+v, want 7 redriven", report)
 		}
 	})
 }
@@ -276,7 +276,7 @@ func TestRedriveSlowly(t *testing.T) {
 		})
 		x.must(err)
 		if report.Matched != 5 || report.Redriven != 5 || report.Failed != 0 {
-			x.Errorf("%+v", report)
+			x.Errorf("report %+v, want 5 matched and redriven", report)
 		}
 		if took := time.Since(begin); took < 4*50*time.Second {
 			x.Errorf("5 messages at one in 50 s took %s", took)
@@ -411,7 +411,7 @@ func TestRedriveIsHandledOnce(t *testing.T) {
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Resealed != 1 {
-			x.Fatalf("%+v", report)
+			x.Fatalf("report %+v, want one resealed", report)
 		}
 		x.rewrite(orders, func(m []driver.Message) []driver.Message { return append([]driver.Message{stolen}, m...) })
 		x.must(x.one(r).Complete(x.Context()))
@@ -437,7 +437,7 @@ func TestRedriveTwiceIsHandledOnce(t *testing.T) {
 		}
 		x.wait(time.Minute)
 		if report, err = x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true}); err != nil || report.Redriven != 1 {
-			x.Fatalf("%+v, %v", report, err)
+			x.Fatalf("report %+v, %v; want one redriven", report, err)
 		}
 		if n := len(x.stored(orders)); n != 2 {
 			x.Fatalf("%d copies are waiting, want 2", n)
@@ -486,7 +486,7 @@ func TestRedriveKeepsExpiry(t *testing.T) {
 			return report
 		}
 		if report := redrive(&deadletter.RedriveOptions{Filter: &deadletter.Filter{Limit: 1}}); report.Resealed != 1 {
-			x.Fatalf("%+v", report)
+			x.Fatalf("report %+v, want one resealed", report)
 		}
 		d := x.one(r)
 		if left := time.Until(d.EncryptedAt.Add(d.TTL)); left != 6*time.Minute {
@@ -587,7 +587,7 @@ func TestRedriveTakesNoHandledMessageForItsOwn(t *testing.T) {
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		x.must(err)
 		if report.Redriven != 0 || report.Refusals["nonce_reused"] != 1 {
-			x.Errorf("%+v", report)
+			x.Errorf("report %+v, want one refused as nonce_reused", report)
 		}
 		x.none(r, queue.ErrNoMessage)
 	})

@@ -189,7 +189,7 @@ func TestRotationByVersions(t *testing.T) {
 	}
 	k, err := p.GetKey(t.Context(), v2)
 	if err != nil || k.Created().IsZero() {
-		t.Fatalf("%v, %v", k, err)
+		t.Fatalf("key %v, %v; want one with its creation time", k, err)
 	}
 	s.promote("k", v2)
 	if id, err := p.CurrentKeyID(t.Context()); err != nil || id != v2 {

@@ -313,7 +313,7 @@ func TestFIFOWithoutSession(t *testing.T) {
 		settle(t, s, driver.Complete, d...)
 		d = receiveBodies(t, q, 5, time.Second, "2")
 		if d[0].ID != "two" || d[0].SessionID != "" {
-			t.Errorf("%+v", d[0].Message)
+			t.Errorf("received %+v, want two, without a session", d[0].Message)
 		}
 		settle(t, q, driver.Complete, d...)
 	})
@@ -351,7 +351,7 @@ func TestIdleSessionEnds(t *testing.T) {
 		}
 		time.Sleep(30*time.Second - 1)
 		if d, err := s.Receive(t.Context(), 1, 0); err != nil || d != nil {
-			t.Fatalf("%v, %v", d, err)
+			t.Fatalf("received %v, %v; want nothing before its time", d, err)
 		}
 		time.Sleep(time.Nanosecond)
 		_, err := s.Receive(t.Context(), 1, 0)

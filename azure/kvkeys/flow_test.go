@@ -293,7 +293,7 @@ func TestWithdrawnKey(t *testing.T) {
 				}
 				report, err := dead.Redrive(t.Context(), &deadletter.RedriveOptions{Filter: &deadletter.Filter{Reasons: []string{"key_not_found"}}})
 				if err != nil || report.Redriven != 20 {
-					t.Errorf("%+v, %v", report, err)
+					t.Errorf("%+v, %v; want 20 redriven", report, err)
 				}
 				time.Sleep(10 * time.Minute)
 				stop()
@@ -318,7 +318,7 @@ func TestDisabledCurrentKey(t *testing.T) {
 		time.Sleep(time.Minute)
 		l.refuses(t, keys.ErrNotFound)
 		if s, err := l.receiver.Stats(t.Context()); err != nil || s.Ready != 1 {
-			t.Errorf("%+v, %v", s, err)
+			t.Errorf("%+v, %v; want the message ready", s, err)
 		}
 		v.disable(a, false)
 		time.Sleep(time.Minute)
@@ -363,7 +363,7 @@ func TestNotYetValidKey(t *testing.T) {
 		time.Sleep(time.Minute) // until the list of keys is old
 		l.refuses(t, keys.ErrNotFound)
 		if s, err := l.receiver.Stats(t.Context()); err != nil || s.Ready != 0 {
-			t.Errorf("%+v, %v", s, err)
+			t.Errorf("%+v, %v; want nothing ready", s, err)
 		}
 		stop := ahead.process(t)
 		time.Sleep(time.Minute)

@@ -269,7 +269,7 @@ func TestSeveralVersions(t *testing.T) {
 		failure(t, err, Ambiguous, keys.ErrInvalidKey, "several enabled versions")
 		v.disable(two, true)
 		if k, err := p.GetKey(t.Context(), "a"); err != nil || !k.Expires().IsZero() || k.Created().IsZero() {
-			t.Errorf("%v, %v", k, err)
+			t.Errorf("key %v, %v; want a creation time and no expiry", k, err)
 		}
 		v.disable(one, true)
 		_, err = p.GetKey(t.Context(), "a")

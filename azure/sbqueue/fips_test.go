@@ -38,7 +38,7 @@ func TestSignedClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s, err := n.Stats("q"); err != nil || s.DeadLetters != 1 {
-		t.Errorf("%+v, %v", s, err)
+		t.Errorf("%+v, %v; want one dead letter", s, err)
 	}
 }
 

@@ -249,7 +249,7 @@ func TestCredit(t *testing.T) {
 	}
 	receive(t, other, 5)
 	if st, err := n.Stats("q"); err != nil || st.Locked != 6 {
-		t.Errorf("%+v, %v", st, err)
+		t.Errorf("%+v, %v; want 6 locked", st, err)
 	}
 }
 

@@ -75,7 +75,7 @@ func TestDeadLetterOrigin(t *testing.T) {
 	at, err := time.Parse(time.RFC3339, fmt.Sprint(p["qrt-dead-at"]))
 	if p["qrt-dead-queue"] != "q" || p["DeadLetterReason"] != "why" || p["DeadLetterErrorDescription"] != "and how" || p["k"] != "v" ||
 		err != nil || time.Since(at).Abs() > time.Minute {
-		t.Errorf("%v, %v", p, err)
+		t.Errorf("properties %v, %v; want queue, reason, description, k and a recent time", p, err)
 	}
 }
 

@@ -163,7 +163,7 @@ func TestCloseGivesSessionsUp(t *testing.T) {
 		return err == nil && st.Sessions == 0 && st.Locked == 0 && st.Active == 3
 	}) {
 		st, err := n.Stats("q")
-		t.Errorf("%+v, %v", st, err)
+		t.Errorf("%+v, %v; want 3 active, and no session or lock", st, err)
 	}
 	for _, s := range held {
 		if _, err := s.Receive(t.Context(), 1, 0); !errors.Is(err, driver.ErrClosed) {

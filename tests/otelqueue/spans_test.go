@@ -219,7 +219,7 @@ func TestRedriveLinks(t *testing.T) {
 	report, err := dead.Redrive(t.Context(), nil)
 	x.must(err)
 	if report.Redriven != 1 {
-		t.Fatalf("%+v", report)
+		t.Fatalf("report %+v, want one redriven", report)
 	}
 	sender := x.span("send orders").SpanContext
 	if got := linkedTo(x.span("redrive orders")); !slices.Equal(got, []trace.SpanID{sender.SpanID()}) {

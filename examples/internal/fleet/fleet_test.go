@@ -98,6 +98,6 @@ func TestStartFails(t *testing.T) {
 	t.Parallel()
 	_, err := fleet.Start(t.Context(), &fleet.Options{Dir: t.TempDir(), BotEnv: []string{"CONCURRENCY=no"}})
 	if err == nil || !strings.Contains(err.Error(), "CONCURRENCY is not a whole number") {
-		t.Errorf("%v", err)
+		t.Errorf("%v, want an error that names CONCURRENCY", err)
 	}
 }

@@ -376,7 +376,7 @@ func TestWithoutEncryption(t *testing.T) {
 	}
 	d, err := r.ReceiveOne(t.Context())
 	if err != nil || d.Encrypted || string(d.Body) != string(pullRequest.Body) {
-		t.Fatalf("%v, %v", d, err)
+		t.Fatalf("received %v, %v; want the body in plaintext", d, err)
 	}
 	if err := d.Complete(context.Background()); err != nil {
 		t.Error(err)

@@ -163,7 +163,7 @@ func TestEmulator(t *testing.T) {
 	}
 	p.line(&e)
 	if len(e.Queues) != 2 || !strings.HasPrefix(e.Address, "127.0.0.1:") {
-		t.Errorf("%+v", e)
+		t.Errorf("emulator %+v, want two queues on 127.0.0.1", e)
 	}
 	s.env = append(s.env, "CONNECTION="+e.ConnectionString, "QRT_BROKER=sb:///?connection=CONNECTION")
 	s.must("qrt keys new --id k1")
