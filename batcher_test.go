@@ -32,7 +32,7 @@ func (x *fixture) batching(o *queue.BatcherOptions, send func([]*driver.Message)
 
 // Messages that come while a call is under way share the next ones, without lingering
 // when that one has ended.
-func TestBatchSenderGathers(t *testing.T) {
+func TestBatcherGathers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		var sizes []int
 		answer := make(chan struct{})
@@ -70,7 +70,7 @@ func TestBatchSenderGathers(t *testing.T) {
 
 // While a call is under way, a message on another line waits for others, as long as
 // Linger at the most.
-func TestBatchSenderLingers(t *testing.T) {
+func TestBatcherLingers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		begin := time.Now()
 		var mu sync.Mutex
@@ -98,7 +98,7 @@ func TestBatchSenderLingers(t *testing.T) {
 
 // A retry sends the same sealed bytes under the same ID, in the order of each
 // session, and never a body that is not sealed.
-func TestBatchSenderRetries(t *testing.T) {
+func TestBatcherRetries(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		var mu sync.Mutex
 		bodies := map[string][]string{}
@@ -145,7 +145,7 @@ func TestBatchSenderRetries(t *testing.T) {
 }
 
 // A message that cannot be sealed is never sent, however often it is tried.
-func TestBatchSenderNeverSendsPlaintext(t *testing.T) {
+func TestBatcherNeverSendsPlaintext(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p := &countingProvider{Provider: x.ring}
 		c, err := queue.New(&faultyBroker{Broker: x.broker}, &queue.Options{Keys: p, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
@@ -165,7 +165,7 @@ func TestBatchSenderNeverSendsPlaintext(t *testing.T) {
 	})
 }
 
-func TestBatchSenderPushesBack(t *testing.T) {
+func TestBatcherPushesBack(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		stuck := make(chan struct{})
 		b := x.batching(&queue.BatcherOptions{MaxPending: 3, MaxMessages: 1, InFlight: 1}, func([]*driver.Message) []driver.SendResult {
@@ -190,7 +190,7 @@ func TestBatchSenderPushesBack(t *testing.T) {
 
 // Flush waits while others go on sending, and leaves nothing behind when its
 // context ends.
-func TestBatchSenderFlushWhileOthersSend(t *testing.T) {
+func TestBatcherFlushWhileOthersSend(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{Linger: time.Millisecond})
 		x.must(err)
@@ -223,7 +223,7 @@ func TestBatchSenderFlushWhileOthersSend(t *testing.T) {
 
 // A Flush whose context ends first leaves no goroutine: the bubble would wait
 // for it.
-func TestBatchSenderFlushEnds(t *testing.T) {
+func TestBatcherFlushEnds(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p := &faultyBroker{Broker: x.broker}
 		p.send = func(m []*driver.Message) []driver.SendResult {
@@ -255,7 +255,7 @@ func TestBatchSenderFlushEnds(t *testing.T) {
 
 // A policy that says no further try is heeded, for calls to the broker and to
 // the key provider.
-func TestBatchSenderWithoutRetry(t *testing.T) {
+func TestBatcherWithoutRetry(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		calls := 0
 		b := x.batching(&queue.BatcherOptions{Retry: backoff.Never{}}, func(m []*driver.Message) []driver.SendResult {
@@ -274,7 +274,7 @@ func TestBatchSenderWithoutRetry(t *testing.T) {
 
 // A message that is refused before any call says nothing of the broker: it does not
 // end a row of failures.
-func TestBatchSenderCountsCallsOnly(t *testing.T) {
+func TestBatcherCountsCallsOnly(t *testing.T) {
 	inBubble(t, func(x *fixture, _ *queue.Options) {
 		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBody: 1000}})
 	}, func(x *fixture) {
@@ -301,7 +301,7 @@ func TestBatchSenderCountsCallsOnly(t *testing.T) {
 }
 
 // A broker that is back after a long outage gets the waiting messages within seconds.
-func TestBatchSenderIsBackAfterALongOutage(t *testing.T) {
+func TestBatcherIsBackAfterALongOutage(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const outage = 2 * time.Minute // less than half of the fixture's MaxMessageAge
 		begin := time.Now()
@@ -323,7 +323,7 @@ func TestBatchSenderIsBackAfterALongOutage(t *testing.T) {
 
 // A key provider that is away for a while costs a Batcher no message, whichever of its calls
 // fails: what waited is sent in order, without gaps, once the provider is back.
-func TestBatchSenderOutlastsTheKeyProvider(t *testing.T) {
+func TestBatcherOutlastsTheKeyProvider(t *testing.T) {
 	var provider *countingProvider
 	counted := func(x *fixture, o *queue.Options) {
 		provider = &countingProvider{Provider: x.ring}

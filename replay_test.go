@@ -174,7 +174,7 @@ func TestCrashAfterConsumedMark(t *testing.T) {
 }
 
 // The replay store fails at each step.
-func TestNonceStoreFails(t *testing.T) {
+func TestReplayStoreFails(t *testing.T) {
 	failing := func(x *fixture, o *queue.Options) {
 		x.store = &faultyStore{Store: x.store}
 		o.ReplayStore = x.store

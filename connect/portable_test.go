@@ -44,8 +44,8 @@ type environment struct {
 }
 
 // TestPortable seals a message on each broker and carries it to each other one
-// without a key: it opens there, with all that the sender bound, for
-// a receiver with the same key and queue name, and for no other.
+// without a key: it opens there, with all that the sender bound, for a receiver with
+// the same key and queue name, and for no other.
 func TestPortable(t *testing.T) {
 	key, err := keys.Generate("k1", nil)
 	if err != nil {

@@ -29,8 +29,8 @@ const (
 )
 
 // Folder is a Provider of the keys in a folder, as Kubernetes, the Secrets Store CSI
-// driver and Vault's agent mount secrets: one file for each key. Its name is the key ID, so that the ID has
-// no slash and does not begin with a dot. It holds one of
+// driver and Vault's agent mount secrets: one file for each key. Its name is the key
+// ID, so that the ID has no slash and does not begin with a dot. It holds one of
 //
 //   - the secret: 32 bytes in padded standard base64 (RFC 4648, Section 4), and nothing
 //     else but a line end,

@@ -67,8 +67,8 @@ func readFile(path string, rule accessRule) (*Set, fs.FileInfo, error) {
 	return set, info, nil
 }
 
-// readPrivate reads a file of secrets. Who has access is looked at on the opened file,
-// so that what was checked is what is read. The caller clears the data.
+// readPrivate reads a file of secrets. Access rights are checked on the opened file, so
+// that what was checked is what is read. The caller clears the data.
 func readPrivate(path string, rule accessRule) ([]byte, fs.FileInfo, error) {
 	// Opening a pipe would wait for its other end.
 	info, err := os.Stat(path)

@@ -237,7 +237,7 @@ func TestCloseHurries(t *testing.T) {
 	})
 }
 
-// An error of a poll reaches everybody who waits, once each.
+// An error of a poll reaches every waiting call, once each.
 func TestPollFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()

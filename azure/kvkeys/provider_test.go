@@ -365,7 +365,8 @@ func TestNamesInVault(t *testing.T) {
 	}
 }
 
-// A flood of forged key IDs costs one list in its time and one look at a newer one, however many there are.
+// A flood of forged key IDs costs one list in its time and one look at a newer one,
+// however many there are.
 func TestFlood(t *testing.T) {
 	for name, layout := range map[string]Layout{"secrets": Secrets, "versions": Versions} {
 		t.Run(name, func(t *testing.T) {

@@ -160,7 +160,7 @@ func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// A transport of its own for each request: the fake's keeps one pager for all
-	// who list at the same time.
+	// lists at the same time.
 	transport := fake.NewServerTransport(v.server(r))
 	answer, err := transport.Do(r.WithContext(context.WithValue(r.Context(), runtime.CtxAPINameKey{}, "Client."+operation)))
 	var refused *vaultError

@@ -79,8 +79,9 @@ type QueueOptions struct {
 // Broker is a namespace.
 type Broker struct {
 	main *connection // of all but sessions
-	// sessions is the client of sessions, on a connection of its own, behind a function
-	// as in connection: the SDK closes the connection of a receiver that fails, and with it all sessions.
+	// sessions is the client of sessions, on a connection of its own, behind a
+	// function as in connection: the SDK closes the connection of a receiver that
+	// fails, and with it all sessions.
 	sessions func() *azservicebus.Client
 	o        Options
 

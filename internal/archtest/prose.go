@@ -19,7 +19,7 @@ type wording struct {
 }
 
 var wordings = []wording{
-	{regexp.MustCompile(`(?i)\b(whoever|whomever|somebody|nobody|anybody|those\s+who)\b`),
+	{regexp.MustCompile(`(?i)\b(whoever|whomever|somebody|nobody|anybody|everybody|those\s+who|(by|for|from|of|only|than|to|with)\s+who)\b`),
 		"name who does it: a caller, the broker, an attacker, another receiver; or write: no caller, every receiver"},
 	{regexp.MustCompile(`(?i)\bbut\s+where\b`), "write unless, or except when"},
 	{regexp.MustCompile(`(?i)(\b(nil|false|true|zero|empty|none|0|also|even|only)|"")\s+where\b`), "write if, unless or when"},

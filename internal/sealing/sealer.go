@@ -68,10 +68,10 @@ func (n *Numbers) Next(id keys.ID, m *driver.Message) Number {
 	return Number{n.call.Next(kind, string(id), m.SessionID), id}
 }
 
-// Seal replaces the body of m by its envelope under the key of n, or under the key that
-// has become current if that one is gone; n is then the message's next number of the
-// call, in the stream of that key. It returns the key that it used. After a failure m still holds the
-// plaintext, and n is the caller's to end.
+// Seal replaces the body of m by its envelope under the key of n, or under the key
+// that has become current if that one is gone; n is then the message's next number of
+// the call, in the stream of that key. It returns the key that it used. After a
+// failure m still holds the plaintext, and n is the caller's to end.
 func (s *QueueSealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message) (keys.ID, *Failure) {
 	begin := time.Now()
 	h := header(s.Queue, m, begin)

@@ -186,7 +186,7 @@ func TestEmulator(t *testing.T) {
 	if out := s.must("qrt receive events --json"); !strings.Contains(out, `"session_id":"s"`) {
 		t.Errorf("receive from a session: %s", out)
 	}
-	// A connection string is for the environment, not for everybody to see.
+	// A connection string is for the environment: every process sees arguments.
 	s.env = append(s.env, "QRT_BROKER="+e.ConnectionString)
 	s.must("echo hello | qrt send orders")
 	if out := s.must("qrt receive orders"); strings.Contains(out, "SharedAccessKey") {
