@@ -147,9 +147,9 @@ func TestBatcherWaitsForKeys(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestBatcherPushesBack: at most MaxPending messages are accepted and not answered. A caller
+// TestBatcherWaitsForRoom: at most MaxPending messages are accepted and not answered. A caller
 // that leaves waits for room no longer.
-func TestBatcherPushesBack(t *testing.T) {
+func TestBatcherWaitsForRoom(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		open := make(chan struct{})
 		s := &sends{begin: time.Now(), answer: func(int, *driver.Message) error { <-open; return nil }}
