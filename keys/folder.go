@@ -281,7 +281,7 @@ func trimLineEnd(text []byte) []byte { return bytes.TrimRight(text, "\r\n") }
 func last(list []*Key) ID {
 	id := ID("")
 	for _, k := range list {
-		if id == "" || compareNames(string(k.ID()), string(id)) > 0 {
+		if compareNames(string(k.ID()), string(id)) > 0 {
 			id = k.ID()
 		}
 	}
