@@ -328,17 +328,17 @@ func (o *diary) CryptoError(_ context.Context, _ observe.Source, e observe.Crypt
 func (x *fixture) behind(p *partial, change func(*queue.Options)) *queue.Client {
 	x.Helper()
 	if p.Broker == nil {
-		p.Broker = x.broker.Connect()
+		p.Broker = x.Broker.Connect()
 	}
 	o := &queue.Options{
-		Keys: x.ring, ReplayStore: x.store, Logger: x.logger,
+		Keys: x.Ring, ReplayStore: x.Store, Logger: x.Logger,
 		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
 	}
 	if change != nil {
 		change(o)
 	}
 	c, err := queue.New(p, o)
-	x.must(err)
+	x.Must(err)
 	x.Cleanup(func() { _ = c.Close(context.Background()) })
 	return c
 }
@@ -350,7 +350,7 @@ func (x *fixture) receives(c *queue.Client, o *queue.ReceiverOptions) *queue.Rec
 		o = &queue.ReceiverOptions{Wait: time.Second}
 	}
 	r, err := c.Receiver(x.Context(), orders, o)
-	x.must(err)
+	x.Must(err)
 	return r
 }
 
@@ -372,6 +372,6 @@ func (x *fixture) told(what string, got []string, want ...string) {
 }
 
 // logged is how many lines of the log have a text.
-func (x *fixture) logged(text string) int { return strings.Count(x.log.String(), text) }
+func (x *fixture) logged(text string) int { return strings.Count(x.Log.String(), text) }
 
 func without(o *queue.Options) { o.ReplayStore, o.Crypto.TrackReplays = nil, false }

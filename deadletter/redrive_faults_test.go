@@ -56,17 +56,17 @@ func TestResealWithPartsAway(t *testing.T) {
 	} {
 		inBubble(t, nil, func(x *fixture) {
 			x.giveUp("m")
-			p, ring := &broken{}, x.ring
+			p, ring := &broken{}, x.Ring
 			if c.lacks {
 				ring = newRing(x.T, "k9")
 			}
-			c.keys.Provider, c.store.Store = ring, x.store
+			c.keys.Provider, c.store.Store = ring, x.Store
 			client := x.behind(p, func(o *queue.Options) { o.Keys, o.ReplayStore = &c.keys, &c.store })
 			d, err := deadletter.Open(x.Context(), client, orders, nil)
-			x.must(err)
+			x.Must(err)
 			for _, dry := range []bool{true, false} {
 				report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, DryRun: dry})
-				x.must(err)
+				x.Must(err)
 				fine := c.failed == nil && c.reason == "" || dry && !c.dry
 				switch {
 				case fine && (report.Redriven != 1 || report.Failed != 0 || report.Refused != 0):
@@ -98,13 +98,13 @@ func TestOptionsThatContradict(t *testing.T) {
 			o      deadletter.RedriveOptions
 			want   string
 		}{
-			{x.client, nil, deadletter.RedriveOptions{TTL: time.Hour}, "TTL needs Reseal"},
-			{x.client, nil, deadletter.RedriveOptions{TTL: -1, Reseal: true}, "must not be negative"},
+			{x.Client, nil, deadletter.RedriveOptions{TTL: time.Hour}, "TTL needs Reseal"},
+			{x.Client, nil, deadletter.RedriveOptions{TTL: -1, Reseal: true}, "must not be negative"},
 			{plain, nil, deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true}, "needs the queue's keys"},
-			{x.client, &deadletter.Options{Crypto: &queue.CryptoConfig{Enabled: true}}, deadletter.RedriveOptions{Reseal: true}, "AcceptReplayRisk"},
+			{x.Client, &deadletter.Options{Crypto: &queue.CryptoConfig{Enabled: true}}, deadletter.RedriveOptions{Reseal: true}, "AcceptReplayRisk"},
 		} {
 			d, err := deadletter.Open(x.Context(), c.client, orders, c.open)
-			x.must(err)
+			x.Must(err)
 			report, err := d.Redrive(x.Context(), &c.o)
 			x.failed(c.want, err, queue.ErrInvalidOptions, "redrive")
 			if err == nil || !strings.Contains(err.Error(), c.want) || report.Matched != 0 {
@@ -121,8 +121,8 @@ func TestRiskIsLoggedOnce(t *testing.T) {
 		x.giveUp("m0")
 		x.giveUp("m1")
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
-		x.must(err)
-		if n := strings.Count(x.log.String(), "replay risk accepted"); n != 2 || report.Resealed != 2 {
+		x.Must(err)
+		if n := strings.Count(x.Log.String(), "replay risk accepted"); n != 2 || report.Resealed != 2 {
 			x.Errorf("%d lines for %+v", n, report)
 		}
 	})
@@ -133,8 +133,8 @@ func TestNoRiskIsLogged(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.giveUp("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
-		x.must(err)
-		if strings.Contains(x.log.String(), "replay risk accepted") {
+		x.Must(err)
+		if strings.Contains(x.Log.String(), "replay risk accepted") {
 			x.Error("the store knows the message, and a risk was logged")
 		}
 	})
@@ -143,20 +143,20 @@ func TestNoRiskIsLogged(t *testing.T) {
 // TestLettersOfOtherOrigins open if the queue accepts them.
 func TestLettersOfOtherOrigins(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		_, err := x.sender("old").Send(x.Context(), &queue.Message{ID: "m", Body: []byte("a")})
-		x.must(err)
-		moved := x.stored("old")[0]
-		x.sender(orders)
+		_, err := x.Sender("old").Send(x.Context(), &queue.Message{ID: "m", Body: []byte("a")})
+		x.Must(err)
+		moved := x.Stored("old")[0]
+		x.Sender(orders)
 		x.giveUp("first")
 		_, err = x.deadLetters().Purge(x.Context(), &deadletter.Filter{})
-		x.must(err)
-		x.inject(orders, moved)
-		x.none(x.receiver(orders, nil), queue.ErrAuthenticationFailed)
+		x.Must(err)
+		x.Inject(orders, moved)
+		x.None(x.Receiver(orders, nil), queue.ErrAuthenticationFailed)
 		for _, origins := range [][]string{nil, {"old"}} {
-			d, err := deadletter.Open(x.Context(), x.client, orders, &deadletter.Options{Crypto: &queue.CryptoConfig{Enabled: true, AcceptedOrigins: origins}})
-			x.must(err)
+			d, err := deadletter.Open(x.Context(), x.Client, orders, &deadletter.Options{Crypto: &queue.CryptoConfig{Enabled: true, AcceptedOrigins: origins}})
+			x.Must(err)
 			for l, err := range d.All(x.Context(), nil) {
-				if x.must(err); (l.Err == nil) != (origins != nil) {
+				if x.Must(err); (l.Err == nil) != (origins != nil) {
 					x.Errorf("with origins %q: %v", origins, l.Err)
 				}
 			}
@@ -180,14 +180,14 @@ func TestRedriveFillsItsCalls(t *testing.T) {
 	} {
 		inBubble(t, nil, func(x *fixture) {
 			x.buryMany(6)
-			main, err := x.broker.Connect().Open(x.Context(), orders, nil)
-			x.must(err)
+			main, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+			x.Must(err)
 			p := &broken{}
 			d := x.opened(p, nil)
 			_, err = d.Redrive(x.Context(), &deadletter.RedriveOptions{Filter: &deadletter.Filter{Limit: 1}})
-			x.must(err)
+			x.Must(err)
 			size := main.Size(p.sent[0])
-			x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+			x.Must(x.One(x.Receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 			p.sends, p.main = nil, func(k *driver.Capabilities) { c.caps(k, size) }
 			report, err := d.Redrive(x.Context(), nil)
 			if err != nil || report.Redriven != 6 || !slices.Equal(p.sends, c.want) {
@@ -221,7 +221,7 @@ func TestCallerThatLeavesARedrive(t *testing.T) {
 			defer cancel()
 			store.cancel, store.looks = cancel, 0
 			report, err := x.deadLetters().Redrive(ctx, &deadletter.RedriveOptions{Reseal: true, DryRun: dry})
-			if !errors.Is(err, context.Canceled) || store.looks != 3 || report.Failed != 0 || report.Refused != 0 || len(x.stored(orders)) != 0 || x.free() != 6 {
+			if !errors.Is(err, context.Canceled) || store.looks != 3 || report.Failed != 0 || report.Refused != 0 || len(x.Stored(orders)) != 0 || x.free() != 6 {
 				x.Errorf("dry %v: %+v, %v after %d looks; %d are free", dry, report, err, store.looks, x.free())
 			}
 		})
@@ -268,7 +268,7 @@ func TestLetterThatComesMeanwhile(t *testing.T) {
 		p := &broken{before: func(call string) {
 			if call == "receive" && late == 0 {
 				late++
-				x.wait(time.Second)
+				x.Wait(time.Second)
 				x.giveUp("late")
 			}
 		}}
@@ -315,7 +315,7 @@ func TestShortAnswerIsAFailure(t *testing.T) {
 		o := &told{}
 		d := x.opened(&broken{short: "send"}, func(c *queue.Options) { c.Observer = o })
 		_, err := d.Redrive(x.Context(), nil)
-		x.must(err)
+		x.Must(err)
 		if last := o.events[len(o.events)-1]; last != "orders: sent 0 of 1, 0 links, failed true" {
 			x.Errorf("told %q", o.events)
 		}
@@ -327,13 +327,13 @@ func TestShortAnswerIsAFailure(t *testing.T) {
 func TestPurgeBelievesNoForgery(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.giveUp("other") // a key that works
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		x.rewrite(orders, func(m []driver.Message) []driver.Message {
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Rewrite(orders, func(m []driver.Message) []driver.Message {
 			m[0].Body[len(m[0].Body)-1] ^= 1
 			return m
 		})
-		x.none(x.receiver(orders, nil), queue.ErrAuthenticationFailed)
-		s := &groups{Store: x.store}
+		x.None(x.Receiver(orders, nil), queue.ErrAuthenticationFailed)
+		s := &groups{Store: x.Store}
 		d := x.opened(&broken{}, func(o *queue.Options) { o.ReplayStore = s })
 		n, err := d.Purge(x.Context(), &deadletter.Filter{Reasons: []string{"authentication_failed"}})
 		if err != nil || n != 1 || len(s.notes) != 0 {

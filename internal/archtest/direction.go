@@ -36,7 +36,9 @@ var rootImports = map[string][]string{
 	"internal/sealing":    {"driver", "envelope", "keys", "observe", "internal/stream"},
 	"internal/pairs":      nil,
 	"internal/stream":     nil,
-	"internal/...":        {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
+	// The tests of queue, worker and deadletter stand on it.
+	"internal/fixturetest": {".", "driver", "keys", "memqueue", "replay", "internal/drbg"},
+	"internal/...":         {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
 }
 
 // kind is the purpose of a nested module.
