@@ -82,3 +82,30 @@ func BenchmarkStore(b *testing.B) {
 		}
 	}
 }
+
+// TestManySenders: what the store remembers of the file is bounded.
+func TestManySenders(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "replay.db"), &sqlitereplay.Options{Normal: true})
+	const batch = 500
+	largest := 0
+	for first := 0; first < 2*sqlitereplay.CacheLimit; first += batch {
+		all := make([]replay.Request, batch)
+		for i := range all {
+			all[i] = request(1)
+			all[i].ID.Sender = fmt.Sprint("sender", first+i)
+		}
+		c, err := s.Begin(t.Context(), "group", all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range c {
+			if c[i].Err != nil {
+				t.Fatal(c[i].Err)
+			}
+		}
+		largest = max(largest, s.CacheSize())
+	}
+	if limit := sqlitereplay.CacheLimit + 3*batch; largest < sqlitereplay.CacheLimit/2 || largest > limit {
+		t.Errorf("%d streams and pages were remembered, want some and at most %d", largest, limit)
+	}
+}
