@@ -37,7 +37,7 @@ func TestOpen(t *testing.T) {
 	}
 	// Without keys and nonces both are nil, so that options take them as none.
 	if s, err = Open(t.Context(), Config{Broker: "mem://"}); err != nil || s.Keys != nil || s.ReplayStore != nil {
-		t.Fatalf("%+v, %v", s, err)
+		t.Fatalf("%+v, %v; want neither keys nor a store", s, err)
 	}
 	if err := s.Close(context.Background()); err != nil {
 		t.Error(err)

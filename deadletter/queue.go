@@ -38,10 +38,10 @@ type Queue struct {
 	main   driver.Queue // where letters come from, and go back to
 	dead   driver.Queue
 	cfg    queue.CryptoConfig
-	opener sealing.Opener
-	sealer *sealing.Sealer // nil without keys
-	own    *keys.Cached    // to be closed with the Queue; nil if the Client has it
-	store  replay.Store    // nil unless replays are tracked
+	opener sealing.QueueOpener
+	sealer *sealing.QueueSealer // nil without keys
+	own    *keys.Cached         // to be closed with the Queue; nil if the Client has it
+	store  replay.Store         // nil unless replays are tracked
 	group  string
 	wait   time.Duration
 	obs    observe.Scope
@@ -102,7 +102,7 @@ func (q *Queue) useKeys(client *queue.Options, o *Options) error {
 	if p == nil {
 		p = client.KeysFor(q.name)
 	}
-	q.opener = sealing.Opener{Queue: q.name, Crypto: crypto, Observe: &q.obs}
+	q.opener = sealing.QueueOpener{Queue: q.name, Crypto: crypto, Observe: &q.obs}
 	if p == nil {
 		return nil
 	}
@@ -118,7 +118,7 @@ func (q *Queue) useKeys(client *queue.Options, o *Options) error {
 		q.opener.Crypto = sealing.NewCipher(cached)
 	}
 	q.opener.Valid = cached
-	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Observe: &q.obs}
+	q.sealer = &sealing.QueueSealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Observe: &q.obs}
 	return nil
 }
 

@@ -208,7 +208,7 @@ func TestPlace(t *testing.T) {
 		if got := ids(t, q); got != "1 2 3 4" {
 			t.Errorf("received %s", got)
 		}
-		// So in a session, where a scheduled message holds up nobody.
+		// So in a session, too: a scheduled message holds up no other.
 		first, second := message("1"), message("2")
 		first.SessionID, second.SessionID = "s", "s"
 		first.NotBefore = time.Now().Add(time.Second)
@@ -422,7 +422,7 @@ func TestWakePassedOn(t *testing.T) {
 			results := make(chan int, 2)
 			for _, ctx := range []context.Context{ctx, t.Context()} {
 				go func() {
-					d, _ := q.Receive(ctx, 1, time.Minute) // either has it, or nobody
+					d, _ := q.Receive(ctx, 1, time.Minute) // one of the two gets it, or none
 					results <- len(d)
 				}()
 				synctest.Wait()

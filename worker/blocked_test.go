@@ -63,14 +63,14 @@ func (s *countedSession) Close(ctx context.Context) error {
 // counted returns a receiver over a client whose sessions are counted.
 func (x *fixture) counted(p *countingSessions, o *queue.ReceiverOptions) *queue.Receiver {
 	x.Helper()
-	p.Broker = x.broker
+	p.Broker = x.Broker
 	c, err := queue.New(p, &queue.Options{
-		Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+		Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(),
 		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true, MaxMessageAge: 2 * time.Hour},
 	})
-	x.must(err)
+	x.Must(err)
 	r, err := c.Receiver(x.Context(), orders, o)
-	x.must(err)
+	x.Must(err)
 	return r
 }
 
@@ -81,27 +81,27 @@ func TestBlockedSessionWaitsOutItsLock(t *testing.T) {
 	for _, support := range []driver.Support{driver.None, driver.Native} {
 		t.Run(support.String(), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				x.must(x.ring.Add(newKey(x.T, "k2", 9)))
-				x.must(x.ring.SetCurrent("k2"))
-				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-				x.must(x.ring.SetCurrent("k1"))
+				x.Must(x.Ring.Add(newKey(x.T, "k2", 9)))
+				x.Must(x.Ring.SetCurrent("k2"))
+				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				x.Must(x.Ring.SetCurrent("k1"))
 				p := &countingSessions{caps: func(c *driver.Capabilities) { c.AbandonDelay = support }}
 				bot := newRing(x.T, "k1")
 				r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second, Keys: bot, MaxDeliveries: 10})
 				_, stop := x.run(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil }), nil, &worker.HandleOptions{Sessions: true})
-				x.wait(2 * time.Minute)
-				if got := x.deadReasons(orders); len(got) != 0 {
+				x.Pass(2 * time.Minute)
+				if got := x.DeadReasons(orders); len(got) != 0 {
 					x.Errorf("dead letters %v within two minutes: a rotation that is on its way must not lose messages", got)
 				}
 				if n := p.accepted.Load(); n > 8 {
 					x.Errorf("the session was accepted %d times in two minutes", n)
 				}
-				x.must(bot.Add(newKey(x.T, "k2", 9)))
-				x.wait(4 * time.Minute)
-				if n := len(x.stored(orders)) + len(x.deadReasons(orders)); n != 0 {
+				x.Must(bot.Add(newKey(x.T, "k2", 9)))
+				x.Pass(4 * time.Minute)
+				if n := len(x.Stored(orders)) + len(x.DeadReasons(orders)); n != 0 {
 					x.Errorf("%d messages are left, want none: the key is there", n)
 				}
-				x.must(stop())
+				x.Must(stop())
 				if n := p.open.Load(); n != 0 {
 					x.Errorf("%d sessions are still open", n)
 				}

@@ -374,7 +374,7 @@ func (m *model) handle(ctx context.Context, owner *process, d *queue.Delivery) e
 	m.mu.Lock()
 	msg := m.byID[d.ID]
 	if msg == nil {
-		m.wrong("a message %q that nobody sent", d.ID)
+		m.wrong("a message %q that was not sent", d.ID)
 		m.mu.Unlock()
 		return nil
 	}
@@ -434,7 +434,7 @@ func (m *model) handle(ctx context.Context, owner *process, d *queue.Delivery) e
 		panic("in the handler")
 	case 6:
 		m.mu.Lock()
-		msg.settled = true // it will be dead-lettered, whoever learns of it
+		msg.settled = true // it will be dead-lettered, even if the handler's pool does not learn of it
 		m.mu.Unlock()
 		return worker.Permanent(nil, "bad")
 	}
@@ -490,7 +490,7 @@ func (m *model) consumed(id replay.Identity) {
 			return
 		}
 	}
-	m.t.Error("an envelope was consumed that nobody sent")
+	m.t.Error("an envelope was consumed that was not sent")
 }
 
 // watchedStore tells of what is consumed.

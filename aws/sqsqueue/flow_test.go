@@ -358,7 +358,7 @@ func TestStrippedEncoding(t *testing.T) {
 		}
 		d, err := r.ReceiveOne(t.Context())
 		if err != nil || !d.Encrypted || string(d.Body) != "secret" {
-			t.Fatalf("%+v, %v", d, err)
+			t.Fatalf("received %+v, %v; want the body, encrypted", d, err)
 		}
 		if err := d.Complete(t.Context()); err != nil {
 			t.Fatal(err)

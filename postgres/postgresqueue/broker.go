@@ -20,7 +20,7 @@ type Broker struct {
 	options  Options
 	pool     *pgxpool.Pool
 	database string // see Database
-	bells    bells
+	arrivals arrivals
 	notes    notes
 	listen   listener
 	churn    churn

@@ -34,7 +34,7 @@ func TestTablesAreFlat(t *testing.T) {
 		}
 		t.Logf("%d handled: %.1f MiB: %d records, %d recent, %d intervals", x.Handled, float64(n.Bytes)/(1<<20), n.Records, n.Recent, n.Intervals)
 		if n.Streams != 20 || n.Recent > 2000+2000 || n.Intervals > 20*1024 {
-			t.Errorf("%+v", n)
+			t.Errorf("stats %+v, want 20 streams within their bounds", n)
 		}
 		x.CheckAccounts(t)
 	})

@@ -31,7 +31,7 @@ import (
 const secret = "a secret of GitHub and us"
 
 // traced is what the programs of one test share: where their spans go, keys, and
-// a log that nobody reads.
+// a log that is thrown away.
 type traced struct {
 	*testing.T
 	spans *tracetest.InMemoryExporter

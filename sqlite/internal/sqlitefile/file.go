@@ -77,13 +77,15 @@ type File struct {
 	writer *Conn // of the goroutine run, and of Open before it
 	// unsynced is set while the writer does not wait for the disk; with it.
 	unsynced bool
-	readers  chan *Conn
-	closing  chan struct{}
-	done     chan struct{} // run has ended
-	wake     chan struct{} // capacity 1: there may be something to do
-	turns    turnstile
-	looked   atomic.Pointer[time.Time] // when the file was last seen in its place
-	commits  [2]atomic.Int64           // those that did not wait for the disk, those that did
+	// version is the writer's dataVersion after its last commit.
+	version uint32
+	readers chan *Conn
+	closing chan struct{}
+	done    chan struct{} // run has ended
+	wake    chan struct{} // capacity 1: there may be something to do
+	turns   turnstile
+	looked  atomic.Pointer[time.Time] // when the file was last seen in its place
+	commits [2]atomic.Int64           // those that did not wait for the disk, those that did
 
 	schemaVersion atomic.Int64 // of sqlite, when the schema was last compared
 

@@ -38,7 +38,7 @@ type request struct {
 	done   chan struct{}
 }
 
-// The states of a request. Who moves it out of waiting owns it.
+// The states of a request. The goroutine that moves it out of waiting owns it.
 const (
 	waiting uint32 = iota
 	started
@@ -179,8 +179,8 @@ func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 		waited, err = f.beginGroup(batch)
 	}
 	if err == nil {
-		if err = f.verifySchema(f.writer); err != nil {
-			rollback(f.writer)
+		if err = f.observe(); err != nil {
+			f.undo()
 		}
 	}
 	if err != nil {
@@ -216,7 +216,7 @@ func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 		}
 		return waited
 	}
-	rollback(f.writer)
+	f.undo()
 	full := kindOf(code(err)) == driver.Full
 	if full {
 		// What the log takes may be all that is missing.
@@ -272,14 +272,39 @@ func (f *File) setSynced(on bool) error {
 // commit ends the transaction; with synchronous FULL the disk has it then.
 func (f *File) commit() error {
 	_, err := f.writer.Exec("COMMIT")
-	if err == nil {
-		synced := 1
-		if f.config.Normal || f.unsynced {
-			synced = 0
-		}
-		f.commits[synced].Add(1)
+	if err != nil {
+		return err
 	}
-	return err
+	synced := 1
+	if f.config.Normal || f.unsynced {
+		synced = 0
+	}
+	f.commits[synced].Add(1)
+	if f.version, err = f.writer.dataVersion(); err != nil {
+		f.writer.epoch++ // what was committed is, but the next change could go unseen
+	}
+	return nil
+}
+
+// observe begins an epoch, and verifies the schema, if another connection has changed the
+// file since the last commit. It is called when the write lock is held.
+func (f *File) observe() error {
+	version, err := f.writer.dataVersion()
+	if err != nil || version == f.version && f.writer.epoch > 0 {
+		return err
+	}
+	f.writer.epoch++
+	if err := f.verifySchema(f.writer); err != nil {
+		return err
+	}
+	f.version = version
+	return nil
+}
+
+// undo undoes the writer's transaction, which ends the epoch.
+func (f *File) undo() {
+	rollback(f.writer)
+	f.writer.epoch++
 }
 
 // run calls do and tells answers from failures.
@@ -301,14 +326,14 @@ func (f *File) alone(r *request) error {
 	if err != nil {
 		return Classify(err)
 	}
-	if err = f.verifySchema(f.writer); err == nil {
+	if err = f.observe(); err == nil {
 		err = r.run(f.writer)
 	}
 	if err == nil {
 		err = f.commit()
 	}
 	if err != nil {
-		rollback(f.writer)
+		f.undo()
 		return Classify(err)
 	}
 	return r.answer
