@@ -287,13 +287,13 @@ func TestPoolGivesSessionsBack(t *testing.T) {
 		for i := range 5 {
 			x.Send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
 		}
-		p := &countingSessions{}
-		r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second})
+		p := &fixturetest.SessionCounter{}
+		r := x.CountSessions(p, &queue.ReceiverOptions{Wait: time.Second})
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
 		x.Pass(5 * time.Second)
-		if p.accepted.Load() != 5 || p.open.Load() != 0 {
-			x.Errorf("%d sessions accepted, %d still held; want 5, 0", p.accepted.Load(), p.open.Load())
+		if p.Accepted.Load() != 5 || p.Held.Load() != 0 {
+			x.Errorf("%d sessions accepted, %d still held; want 5, 0", p.Accepted.Load(), p.Held.Load())
 		}
 		x.Must(stop())
 	})
