@@ -250,6 +250,7 @@ func microseconds(n int64) time.Duration {
 // newQueue returns a queue that closes with b.
 func (b *Broker) newQueue(number int64, name string, settings QueueOptions) (driver.Queue, error) {
 	q := &Queue{source: newSource(b, number, name, settings)}
+	q.settler = &settler{perform: q.perform}
 	q.open.sessions = make(map[*session]struct{})
 	b.mu.Lock()
 	defer b.mu.Unlock()

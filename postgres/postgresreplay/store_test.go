@@ -90,7 +90,7 @@ func (s *session) number(query string, args ...any) (n int64) {
 }
 
 // tables are those that a backup has.
-var tables = []string{"meta", "receivers", "tally", "sender", "stream", "page", "completion"}
+var tables = []string{"loss", "meta", "receivers", "run", "tally", "sender", "stream", "page", "completion"}
 
 // kills interrupts calls: a nil one does not.
 type kills interface {

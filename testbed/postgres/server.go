@@ -1,19 +1,18 @@
 // Package postgres starts PostgreSQL servers for tests, as child processes on
 // 127.0.0.1 and a free port, each with an empty cluster in a temporary folder.
 //
-// It needs the programs initdb and postgres, version 14 or newer: in the path, or where
-// Debian's packages have them. They refuse to run as root, so a test that runs as root
+// It needs the programs initdb and postgres, version 14 or newer, and pg_basebackup and
+// pg_ctl for standbys: in the path, or where Debian's packages have them. They refuse to run as root, so a test that runs as root
 // starts them as the user postgres, or as one without rights. Every local user can log
 // in as every role without a password.
 package postgres
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -53,8 +52,8 @@ type Server struct {
 	bin      string // folder of the programs
 	folder   string
 	port     int
-	settings []string
-	run      *running // nil while the server does not run
+	settings map[string]string // of postgresql.conf
+	run      *running          // nil while the server does not run
 }
 
 // running is one process of the server.
@@ -94,26 +93,16 @@ func (s *Server) start(o *Options) error {
 	if err := give(s.folder); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	//nolint:gosec // G204: a test's own cluster
-	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--auth=trust",
-		"--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
-	initdb.Dir = s.folder
-	if err := unprivileged(initdb); err != nil {
-		return err
-	}
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
-	}
-	port, err := freePort()
+	err := s.program(startTimeout, "initdb", "--pgdata="+s.data(), "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
 	if err != nil {
 		return err
 	}
-	s.port = port
+	if s.port, err = freePort(); err != nil {
+		return err
+	}
 	settings := map[string]string{
 		"listen_addresses":        "127.0.0.1",
-		"port":                    strconv.Itoa(port),
+		"port":                    strconv.Itoa(s.port),
 		"unix_socket_directories": "",
 		"shared_buffers":          "64MB",
 		"max_connections":         "200",
@@ -124,12 +113,8 @@ func (s *Server) start(o *Options) error {
 	if o.Durable {
 		settings["fsync"], settings["full_page_writes"] = "on", "on"
 	}
-	for name, value := range o.Settings {
-		settings[name] = value
-	}
-	for name, value := range settings {
-		s.settings = append(s.settings, "-c", name+"="+value)
-	}
+	maps.Copy(settings, o.Settings)
+	s.settings = settings
 	return s.Restart()
 }
 
@@ -149,8 +134,8 @@ func (s *Server) Restart() error {
 	}
 	// The shell ends the server when its own input ends.
 	const script = `"$@" </dev/null & server=$!; (cat >/dev/null; kill -INT $server 2>/dev/null) <&3 & wait $server`
-	arguments := append([]string{"-c", "exec 3<&0; " + script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data()}, s.settings...)
-	command := exec.Command("sh", arguments...) //nolint:gosec,noctx // G204: a test's own server, which Kill and Close end
+	line := append([]string{"-c", "exec 3<&0; " + script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data()}, arguments(s.settings)...)
+	command := exec.Command("sh", line...) //nolint:gosec,noctx // G204: a test's own server, which Kill and Close end
 	command.Dir = s.folder
 	if err := unprivileged(command); err != nil {
 		return err
@@ -198,7 +183,8 @@ func readLog(log io.ReadCloser, ready chan<- string) {
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		last = append(last[max(0, len(last)-5):], lines.Text())
-		if !said && strings.Contains(lines.Text(), "database system is ready to accept connections") {
+		// A standby says "read-only connections".
+		if !said && strings.Contains(lines.Text(), "database system is ready to accept ") {
 			said = true
 			ready <- ""
 		}
