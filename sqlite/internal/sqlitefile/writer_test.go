@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -300,4 +302,31 @@ func TestWatch(t *testing.T) {
 	}
 	write(other)
 	<-changed
+}
+
+// TestLead: what has nothing to wait for runs on the goroutine of its caller. What has to wait
+// does not: its caller may leave.
+func TestLead(t *testing.T) {
+	f := open(t, config(filepath.Join(t.TempDir(), "f.db")))
+	leads := func() (led bool) {
+		err := f.Write(context.Background(), func(c *Conn) error {
+			led = !strings.Contains(string(debug.Stack()), "(*File).run(")
+			return increment(c)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return led
+	}
+	if !leads() {
+		t.Error("an idle file was written by another goroutine")
+	}
+	f.turn <- struct{}{}
+	led := make(chan bool)
+	go func() { led <- leads() }()
+	queued(f, 1)
+	f.endTurn()
+	if <-led {
+		t.Error("a caller waited for its turn")
+	}
 }
