@@ -40,9 +40,10 @@ func TestTablesAreFlat(t *testing.T) {
 	})
 }
 
-// TestPooled: with Pooled set nothing is prepared, and each call works.
+// TestPooled: behind PgBouncer in transaction mode each call works.
 func TestPooled(t *testing.T) {
 	server := postgres.Shared(t)
+	postgres.SharedPooler(t) // before the bubble: it outlives it
 	synctest.Test(t, func(t *testing.T) {
 		f := fixture(server, "&pooled=true&max_conns=1", nil)(t, replay.Bounds{Recent: 200})
 		s := f.Open(0)

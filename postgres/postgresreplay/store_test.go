@@ -102,6 +102,9 @@ type kills interface {
 func fixture(server *postgres.Server, query string, k kills) func(testing.TB, replay.Bounds) replaytest.Fixture {
 	return func(t testing.TB, b replay.Bounds) replaytest.Fixture {
 		rawURL, schema := newSchema(server)
+		if strings.Contains(query, "pooled=true") {
+			rawURL = postgres.SharedPooler(t).URL("postgres") + "?schema=" + schema
+		}
 		admin := connect(t, server)
 		clock := func(int64) int64 { return time.Now().UnixMilli() }
 		handle := func(time.Duration) *postgresreplay.Store {

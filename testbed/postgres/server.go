@@ -2,16 +2,14 @@
 // 127.0.0.1 and a free port, each with an empty cluster in a temporary folder.
 //
 // It needs the programs initdb and postgres, version 14 or newer, and pg_basebackup and
-// pg_ctl for standbys: in the path, or where Debian's packages have them. They refuse to run as root, so a test that runs as root
-// starts them as the user postgres, or as one without rights. Every local user can log
-// in as every role without a password.
+// pg_ctl for standbys: in the path, or where Debian's packages have them. They refuse to
+// run as root, so a test that runs as root starts them as the user postgres, or as one
+// without rights. Every local user can log in as every role without a password.
 package postgres
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/url"
@@ -54,18 +52,6 @@ type Server struct {
 	port     int
 	settings map[string]string // of postgresql.conf
 	run      *running          // nil while the server does not run
-}
-
-// running is one process of the server.
-type running struct {
-	command *exec.Cmd
-	input   io.Closer // the server ends when its input ends, so also with this process
-	ended   chan struct{}
-	err     error // of the process, set before ended is closed
-
-	// silent is closed when no process has the log open: each one of the server has
-	// it, so they all have ended.
-	silent chan struct{}
 }
 
 // Start creates a cluster and starts its server. A nil o means the zero Options. The
@@ -128,70 +114,14 @@ func (s *Server) URL(role, database string) string {
 
 // Restart starts the server again after [Server.Kill], and returns when it accepts
 // connections.
-func (s *Server) Restart() error {
+func (s *Server) Restart() (err error) {
 	if s.run != nil {
 		return errors.New("the server runs")
 	}
-	// The shell ends the server when its own input ends.
-	const script = `"$@" </dev/null & server=$!; (cat >/dev/null; kill -INT $server 2>/dev/null) <&3 & wait $server`
-	line := append([]string{"-c", "exec 3<&0; " + script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data()}, arguments(s.settings)...)
-	command := exec.Command("sh", line...) //nolint:gosec,noctx // G204: a test's own server, which Kill and Close end
-	command.Dir = s.folder
-	if err := unprivileged(command); err != nil {
-		return err
-	}
-	input, err := command.StdinPipe()
-	if err != nil {
-		return err
-	}
-	log, write, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	command.Stderr = write
-	if err := command.Start(); err != nil {
-		return errors.Join(err, log.Close(), write.Close())
-	}
-	_ = write.Close() // the child has its own
-	r := &running{command: command, input: input, ended: make(chan struct{}), silent: make(chan struct{})}
-	ready := make(chan string, 1) // the log up to the line that says ready, or its end
-	go func() { readLog(log, ready); close(r.silent) }()
-	go func() { r.err = command.Wait(); close(r.ended) }()
-	timeout := time.NewTimer(startTimeout)
-	defer timeout.Stop()
-	select {
-	case text := <-ready:
-		if text == "" {
-			s.run = r
-			return nil
-		}
-		_ = input.Close()
-		<-r.ended
-		return fmt.Errorf("postgres did not start: %s", text)
-	case <-timeout.C:
-		_ = input.Close()
-		return fmt.Errorf("postgres did not accept connections within %s", startTimeout)
-	}
-}
-
-// readLog reads the server's log to its end. It reports "" when the server accepts
-// connections, and the last lines if it never does.
-func readLog(log io.ReadCloser, ready chan<- string) {
-	defer func() { _ = log.Close() }()
-	var last []string
-	said := false
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		last = append(last[max(0, len(last)-5):], lines.Text())
-		// A standby says "read-only connections".
-		if !said && strings.Contains(lines.Text(), "database system is ready to accept ") {
-			said = true
-			ready <- ""
-		}
-	}
-	if !said {
-		ready <- "its log ends with: " + strings.Join(last, " | ")
-	}
+	line := append([]string{filepath.Join(s.bin, "postgres"), "-D", s.data()}, arguments(s.settings)...)
+	// A standby says "read-only connections".
+	s.run, err = start(s.folder, fastShutdown, "database system is ready to accept ", line...)
+	return err
 }
 
 // Kill ends the server with SIGKILL, as a crash would, and waits until all of its
@@ -227,12 +157,7 @@ func (s *Server) Kill() error {
 func (s *Server) Close() error {
 	if r := s.run; r != nil {
 		s.run = nil
-		_ = r.input.Close()
-		select {
-		case <-r.ended:
-		case <-time.After(closeTimeout):
-			_ = r.command.Process.Kill()
-		}
+		r.stop()
 	}
 	return os.RemoveAll(s.folder)
 }
@@ -289,20 +214,23 @@ func Shared(t TB) *Server {
 	return shared.server
 }
 
-// Require ends a test if err, which Start returned, is not nil.
+// Require ends a test if err, which Start or StartPooler returned, is not nil.
 func Require(t TB, err error) {
 	t.Helper()
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrNotInstalled) && os.Getenv("QRT_REQUIRE_PEERS") != "1":
+	case (errors.Is(err, ErrNotInstalled) || errors.Is(err, ErrNoPooler)) && os.Getenv("QRT_REQUIRE_PEERS") != "1":
 		t.Skip(err)
 	default:
 		t.Fatal(err)
 	}
 }
 
-// StopShared ends the server of [Shared].
+// StopShared ends the server of [Shared], and the pooler of [SharedPooler].
 func StopShared() {
+	if sharedPooler.pooler != nil {
+		_ = sharedPooler.pooler.Close() // a temporary folder may stay
+	}
 	if shared.server != nil {
 		_ = shared.server.Close() // a temporary folder may stay
 	}
