@@ -186,7 +186,7 @@ func edit(ctx context.Context, tx *sql.Tx, number int64, s *stored, m *driver.Me
 // add stores a message behind all others.
 func add(ctx context.Context, tx *sql.Tx, number int64, m *driver.Message) error {
 	var seq int64
-	if err := tx.QueryRowContext(ctx, `UPDATE file SET seq = seq + 1 RETURNING seq`).Scan(&seq); err != nil {
+	if err := tx.QueryRowContext(ctx, `UPDATE counts SET n = n + 1 WHERE queue = 0 RETURNING n`).Scan(&seq); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO contents (message_id, correlation_id, content_type, attributes, trace,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -329,4 +330,26 @@ func TestLead(t *testing.T) {
 	if <-led {
 		t.Error("a caller waited for its turn")
 	}
+}
+
+// TestWatchInBubble: in a bubble of testing/synctest time goes on while a caller watches, and
+// commits of others are found by looking.
+func TestWatchInBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f.db")
+		changed := make(chan struct{}, 100)
+		c := config(path)
+		c.Changed = func() { changed <- struct{}{} }
+		f, other := open(t, c), open(t, config(path))
+		f.Watch(true)
+		defer f.Watch(false)
+		time.Sleep(time.Hour) // of the bubble
+		for len(changed) > 0 {
+			<-changed
+		}
+		if err := other.Write(t.Context(), increment); err != nil {
+			t.Fatal(err)
+		}
+		<-changed
+	})
 }
