@@ -29,7 +29,7 @@ func testPolicy(t *testing.T, server *dynalite.Server) {
 		}
 	}
 	if err := json.Unmarshal(found[1], &policy); err != nil || len(policy.Statement) != 1 || policy.Statement[0].Effect != "Allow" {
-		t.Fatalf("%+v, %v", policy, err)
+		t.Fatalf("policy %+v, %v; want one statement that allows", policy, err)
 	}
 	var allowed []string
 	for _, a := range policy.Statement[0].Action {
