@@ -164,7 +164,6 @@ type accountSchedule struct {
 	tap      *settlingStore
 	reliable bool
 	senders  []*queue.Sender
-	client   *queue.Client
 	receiver *queue.Receiver
 	dropped  map[place]bool
 	sent     int

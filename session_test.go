@@ -6,83 +6,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 )
-
-// countingSessions counts what is open of a driver's sessions.
-type countingSessions struct {
-	driver.Broker
-	caps     func(*driver.Capabilities)
-	accepted atomic.Int32
-	open     atomic.Int32
-}
-
-func (p *countingSessions) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
-	q, err := p.Broker.Open(ctx, name, o)
-	return &countedQueue{q, p}, err
-}
-
-type countedQueue struct {
-	driver.Queue
-	p *countingSessions
-}
-
-func (q *countedQueue) Capabilities() driver.Capabilities {
-	c := q.Queue.Capabilities()
-	if q.p.caps != nil {
-		q.p.caps(&c)
-	}
-	return c
-}
-
-func (q *countedQueue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
-	s, err := q.Queue.AcceptSession(ctx, id, wait)
-	if err != nil {
-		return nil, err
-	}
-	q.p.accepted.Add(1)
-	q.p.open.Add(1)
-	return &countedSession{Session: s, p: q.p}, nil
-}
-
-type countedSession struct {
-	driver.Session
-	p      *countingSessions
-	closed atomic.Bool
-}
-
-func (s *countedSession) Close(ctx context.Context) error {
-	if !s.closed.Swap(true) {
-		s.p.open.Add(-1)
-	}
-	return s.Session.Close(ctx)
-}
-
-// counted returns a receiver over a client whose sessions are counted.
-func (x *fixture) counted(p *countingSessions, o *queue.ReceiverOptions) *queue.Receiver {
-	x.Helper()
-	p.Broker = x.Broker
-	c, err := queue.New(p, &queue.Options{
-		Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(),
-		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true, MaxMessageAge: 2 * time.Hour},
-	})
-	x.Must(err)
-	r, err := c.Receiver(x.Context(), orders, o)
-	x.Must(err)
-	return r
-}
 
 // A session whose lock ran out holds nothing at the driver, with or without a
 // Close; one that the broker took away, after Close.
 func TestLostSessionIsLetGo(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &countingSessions{}
-		r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second})
+		p := &fixturetest.SessionCounter{}
+		r := x.CountSessions(p, &queue.ReceiverOptions{Wait: time.Second})
 		x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
 		for range 3 {
 			s, err := r.NextSession(x.Context())
@@ -94,13 +31,13 @@ func TestLostSessionIsLetGo(t *testing.T) {
 			x.Must(s.Close(x.Context()))
 			x.Must(s.Close(x.Context()))
 		}
-		if n := p.open.Load(); n != 0 {
+		if n := p.Held.Load(); n != 0 {
 			x.Errorf("%d of 3 lost sessions are still open at the driver", n)
 		}
 		_, err := r.NextSession(x.Context())
 		x.Must(err)
 		x.Wait(31 * time.Second)
-		if n := p.open.Load(); n != 0 {
+		if n := p.Held.Load(); n != 0 {
 			x.Errorf("a session that was lost and never closed is still open at the driver")
 		}
 	})

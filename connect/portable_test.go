@@ -55,11 +55,11 @@ func TestPortable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nonces, err := replay.NewMemory(nil)
+	store, err := replay.NewMemory(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := queue.Strict(ring, nonces)
+	o := queue.Strict(ring, store)
 	o.Crypto.MaxMessageAge = time.Hour // not every broker tells how long it keeps messages
 	o.Logger = slog.New(slog.DiscardHandler)
 	all := environments(t, o)

@@ -143,7 +143,8 @@ func (q *Queue) connect(ctx context.Context, b driver.Broker, client *queue.Opti
 	return err
 }
 
-// Close releases what the Queue holds.
+// Close releases what the Queue holds. Letters that it had received go back to the
+// broker. The Client stays open. A second Close returns nil.
 func (q *Queue) Close(ctx context.Context) error {
 	if ctx == nil {
 		return queue.NewError("close", q.name, fmt.Errorf("%w: nil context", queue.ErrInvalidOptions))
@@ -227,7 +228,7 @@ func (q *Queue) letter(ctx context.Context, m *driver.Delivery) *Letter {
 
 // Stats are counts over a dead-letter queue.
 type Stats struct {
-	Count    int
+	Count    int             // letters
 	ByReason map[string]int  // by code; "" if the broker keeps none
 	ByKey    map[keys.ID]int // of sealed messages, by the key that they name
 	Plain    int             // messages that are not sealed

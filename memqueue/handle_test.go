@@ -243,8 +243,8 @@ func TestPlace(t *testing.T) {
 func TestReleasedByClose(t *testing.T) {
 	b := with(memqueue.QueueOptions{Lock: time.Hour})
 	for name, end := range map[string]func(driver.Broker, driver.Queue) error{
-		"queue":    func(_ driver.Broker, q driver.Queue) error { return q.Close(t.Context()) },
-		"provider": func(p driver.Broker, _ driver.Queue) error { return p.Close(t.Context()) },
+		"queue":  func(_ driver.Broker, q driver.Queue) error { return q.Close(t.Context()) },
+		"broker": func(p driver.Broker, _ driver.Queue) error { return p.Close(t.Context()) },
 	} {
 		p := b.Connect()
 		q, other := open(t, p, name), open(t, b, name)

@@ -22,12 +22,12 @@ import (
 // What a Processor holds to when locks, brokers and other queues do not behave.
 
 // through returns a receiver over a proxy, and the proxy.
-func (x *fixture) through(nonces replay.Store) (*queue.Receiver, *queuetest.Proxy) {
+func (x *fixture) through(store replay.Store) (*queue.Receiver, *queuetest.Proxy) {
 	x.Helper()
 	p := queuetest.Wrap(x.Broker, 1)
 	c, err := queue.New(p, &queue.Options{
-		Keys: x.Ring, ReplayStore: nonces, Logger: quiet(),
-		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: nonces != nil},
+		Keys: x.Ring, ReplayStore: store, Logger: quiet(),
+		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: store != nil},
 	})
 	x.Must(err)
 	r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
@@ -36,11 +36,11 @@ func (x *fixture) through(nonces replay.Store) (*queue.Receiver, *queuetest.Prox
 }
 
 // A session's lock is renewed while one of its messages is handled, with and
-// without nonces: alone it would run out, and another receiver would have
+// without a replay store: alone it would run out, and another receiver would have
 // the session.
 func TestPoolRenewsSessions(t *testing.T) {
 	for _, tracked := range []bool{true, false} {
-		t.Run(fmt.Sprintf("nonces %t", tracked), func(t *testing.T) {
+		t.Run(fmt.Sprintf("replay store %t", tracked), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
 				var store replay.Store
@@ -287,13 +287,13 @@ func TestPoolGivesSessionsBack(t *testing.T) {
 		for i := range 5 {
 			x.Send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
 		}
-		p := &countingSessions{}
-		r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second})
+		p := &fixturetest.SessionCounter{}
+		r := x.CountSessions(p, &queue.ReceiverOptions{Wait: time.Second})
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
 		x.Pass(5 * time.Second)
-		if p.accepted.Load() != 5 || p.open.Load() != 0 {
-			x.Errorf("%d sessions accepted, %d still held; want 5, 0", p.accepted.Load(), p.open.Load())
+		if p.Accepted.Load() != 5 || p.Held.Load() != 0 {
+			x.Errorf("%d sessions accepted, %d still held; want 5, 0", p.Accepted.Load(), p.Held.Load())
 		}
 		x.Must(stop())
 	})

@@ -182,8 +182,8 @@ func TestSessionHoldsDelay(t *testing.T) {
 		t.Run(support.String(), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-				p := &countingSessions{caps: func(c *driver.Capabilities) { c.AbandonDelay = support }}
-				r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second})
+				p := &fixturetest.SessionCounter{Caps: func(c *driver.Capabilities) { c.AbandonDelay = support }}
+				r := x.CountSessions(p, &queue.ReceiverOptions{Wait: time.Second})
 				begin := time.Now()
 				var at []time.Duration
 				h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
@@ -195,8 +195,8 @@ func TestSessionHoldsDelay(t *testing.T) {
 				_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
 				x.Pass(time.Minute)
 				x.Must(stop())
-				if !slices.Equal(at, []time.Duration{0, 20 * time.Second}) || p.accepted.Load() != sessions {
-					x.Errorf("handled at %v in %d sessions, want at 0 and 20 s in %d", at, p.accepted.Load(), sessions)
+				if !slices.Equal(at, []time.Duration{0, 20 * time.Second}) || p.Accepted.Load() != sessions {
+					x.Errorf("handled at %v in %d sessions, want at 0 and 20 s in %d", at, p.Accepted.Load(), sessions)
 				}
 			})
 		})

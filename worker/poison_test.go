@@ -85,26 +85,33 @@ func (c *company) handle(d *queue.Delivery, took time.Duration) {
 	c.mu.Unlock()
 }
 
+// afterCrash leaves messages that a killed process had in hand, and others behind them;
+// with sessions, each in one of its own.
+func (x *fixture) afterCrash(suspects, others int, sessions bool) {
+	x.Helper()
+	message := func(id string) {
+		m := &queue.Message{ID: id, Body: []byte("x")}
+		if sessions {
+			m.SessionID = id
+		}
+		x.Send(m)
+	}
+	for i := range suspects {
+		message(fmt.Sprint("suspect", i))
+	}
+	killed{x}.take(1, suspects)
+	for i := range others {
+		message(fmt.Sprint("other", i))
+	}
+}
+
 // After a crash, what was in hand is handled one by one, beside no other message, and what
 // was not in hand many at a time.
 func TestSuspectsAreHandledAlone(t *testing.T) {
 	for _, sessions := range []bool{false, true} {
 		inBubble(t, nil, func(x *fixture) {
-			message := func(id string) {
-				m := &queue.Message{ID: id, Body: []byte("x")}
-				if sessions {
-					m.SessionID = id
-				}
-				x.Send(m)
-			}
 			const suspects, others = 6, 20
-			for i := range suspects {
-				message(fmt.Sprint("suspect", i))
-			}
-			killed{x}.take(1, suspects)
-			for i := range others {
-				message(fmt.Sprint("other", i))
-			}
+			x.afterCrash(suspects, others, sessions)
 			c := &company{most: make(map[string]int)}
 			h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 				c.handle(d, time.Second)
@@ -281,21 +288,8 @@ func TestASuspectOfALostSessionIsNotHandled(t *testing.T) {
 func TestAHangingSuspectGivesWay(t *testing.T) {
 	for _, sessions := range []bool{false, true} {
 		inBubble(t, nil, func(x *fixture) {
-			message := func(id string) {
-				m := &queue.Message{ID: id, Body: []byte("x")}
-				if sessions {
-					m.SessionID = id
-				}
-				x.Send(m)
-			}
 			const suspects, others = 3, 20
-			for i := range suspects {
-				message(fmt.Sprint("suspect", i))
-			}
-			killed{x}.take(1, suspects)
-			for i := range others {
-				message(fmt.Sprint("other", i))
-			}
+			x.afterCrash(suspects, others, sessions)
 			hung := make(chan struct{})
 			var mu sync.Mutex
 			handled := make(map[string]time.Time)

@@ -204,7 +204,7 @@ func TestPoolHangingHandler(t *testing.T) {
 func TestPoolLostLock(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.Send(&queue.Message{Body: []byte("a")})
-		faults := &stallingProvider{Broker: x.Broker}
+		faults := &stallingBroker{Broker: x.Broker}
 		c, err := queue.New(faults, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
 		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
@@ -234,20 +234,20 @@ func TestPoolLostLock(t *testing.T) {
 	})
 }
 
-// stallingProvider has queues whose Renew does not answer while stall is set.
-type stallingProvider struct {
+// stallingBroker has queues whose Renew does not answer while stall is set.
+type stallingBroker struct {
 	driver.Broker
 	stall atomic.Bool
 }
 
-func (p *stallingProvider) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
+func (p *stallingBroker) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
 	q, err := p.Broker.Open(ctx, queue, o)
 	return &stallingQueue{q, p}, err
 }
 
 type stallingQueue struct {
 	driver.Queue
-	p *stallingProvider
+	p *stallingBroker
 }
 
 func (q *stallingQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {

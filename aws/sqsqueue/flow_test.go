@@ -25,7 +25,7 @@ import (
 	"github.com/queue-runtime/queue/worker"
 )
 
-// client returns a strict client, without nonces, over p.
+// client returns a strict client, without a replay store, over p.
 func client(t *testing.T, p driver.Broker, ring *keys.Ring) *qrt.Client {
 	t.Helper()
 	c, err := qrt.New(p, &qrt.Options{
