@@ -56,6 +56,7 @@ FLOOR   := 95
 
 # Tools, each in a file named after its version.
 TOOLS       := $(CURDIR)/.tools/$(shell $(GO) env GOVERSION)
+STATICCHECK := $(TOOLS)/staticcheck-v0.8.2
 GOLANGCI    := $(TOOLS)/golangci-lint-v2.15.0
 GOVULNCHECK := $(TOOLS)/govulncheck-v1.9.0
 BENCHSTAT   := $(TOOLS)/benchstat-v0.0.0-20260908200009-22c9c6c9d4da
@@ -65,11 +66,11 @@ CYCLONEDX   := $(TOOLS)/cyclonedx-gomod-v1.10.0
 # Systems that every package must compile for, beside the one that this runs on.
 SYSTEMS := windows/amd64 darwin/arm64 linux/arm64
 
-.PHONY: all check fmt vet lint actionlint tidy build cross test peers race cover fips
+.PHONY: all check fmt vet staticcheck lint actionlint tidy build cross test peers race cover fips
 .PHONY: soak fuzz mutate arm64 example bench bench-report bench-check vuln licenses release release-check archives tools clean
 all: check test
 
-check: fmt vet lint actionlint tidy build cross
+check: fmt vet staticcheck lint actionlint tidy build cross
 
 fmt:
 	@echo "# gofmt"
@@ -84,7 +85,11 @@ vet:
 	@echo "# go vet work"
 	$(GO) vet work
 
-# Staticcheck is one of them. golangci-lint takes folders, not the pattern "work".
+staticcheck: $(STATICCHECK)
+	@echo "# staticcheck work"
+	$(STATICCHECK) work
+
+# golangci-lint takes folders, not the pattern "work".
 lint: $(GOLANGCI)
 	@echo "# golangci-lint"
 	$(GOLANGCI) run $(MODULES:%=%/...)
@@ -229,8 +234,9 @@ archives: $(CYCLONEDX)
 	@: $${VERSION:?write make archives VERSION=v0.1.0}
 	CYCLONEDX_GOMOD=$(CYCLONEDX) $(GO) run ./tools/release archives "$$VERSION" dist
 
-tools: $(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT) $(ACTIONLINT) $(CYCLONEDX)
+tools: $(STATICCHECK) $(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT) $(ACTIONLINT) $(CYCLONEDX)
 
+$(STATICCHECK): PACKAGE = honnef.co/go/tools/cmd/staticcheck
 $(GOLANGCI):    PACKAGE = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 $(GOVULNCHECK): PACKAGE = golang.org/x/vuln/cmd/govulncheck
 $(BENCHSTAT):   PACKAGE = golang.org/x/perf/cmd/benchstat
@@ -238,7 +244,7 @@ $(ACTIONLINT):  PACKAGE = github.com/rhysd/actionlint/cmd/actionlint
 $(CYCLONEDX):   PACKAGE = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 # The version is what follows the command's name in the file's name.
-$(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT) $(ACTIONLINT) $(CYCLONEDX):
+$(STATICCHECK) $(GOLANGCI) $(GOVULNCHECK) $(BENCHSTAT) $(ACTIONLINT) $(CYCLONEDX):
 	@name=$(notdir $(PACKAGE))
 	version=$(patsubst $(notdir $(PACKAGE))-%,%,$(notdir $@))
 	echo "# go install $(PACKAGE)@$$version"
