@@ -228,6 +228,31 @@ func (s *engineStore) Stats(ctx context.Context) (Stats, error) {
 	}, nil
 }
 
+// History implements Store.
+func (s *engineStore) History(ctx context.Context) (History, error) {
+	h, err := s.engine.History(ctx)
+	if err != nil {
+		return History{}, err
+	}
+	out := History{Stamp: stampOf(h.Stamp)}
+	for i := range h.Losses {
+		out.Losses = append(out.Losses, lossOf(&h.Losses[i]))
+	}
+	return out, nil
+}
+
+// AcceptLoss implements Store.
+func (s *engineStore) AcceptLoss(ctx context.Context, lost Stamp) (Loss, error) {
+	if lost.ID == [16]byte{} {
+		return Loss{}, fmt.Errorf("%w: the ID of the lost memory is zero", ErrInvalid)
+	}
+	l, err := s.engine.Accept(ctx, lost.state())
+	if err != nil {
+		return Loss{}, err
+	}
+	return lossOf(&l), nil
+}
+
 func (id *Identity) key() replaystate.Key {
 	return replaystate.Key{Sender: id.Sender, Stream: id.Stream}
 }

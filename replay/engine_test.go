@@ -64,6 +64,16 @@ func (e *brokenEngine) Stats(context.Context) (replaystate.Stats, error) {
 	return replaystate.Stats{}, err
 }
 
+func (e *brokenEngine) History(context.Context) (replaystate.History, error) {
+	_, err := e.fail()
+	return replaystate.History{}, err
+}
+
+func (e *brokenEngine) Accept(context.Context, replaystate.Stamp) (replaystate.Loss, error) {
+	_, err := e.fail()
+	return replaystate.Loss{}, err
+}
+
 // A store passes its engine's failure on as the failure of the call, and does not ask the
 // engine about a call that is wrong in itself.
 func TestEngineFails(t *testing.T) {
@@ -117,6 +127,12 @@ func TestEngineFails(t *testing.T) {
 	}
 	if _, err := s.Stats(t.Context()); !errors.Is(err, errEngine) {
 		t.Errorf("Stats: %v", err)
+	}
+	if _, err := s.History(t.Context()); !errors.Is(err, errEngine) {
+		t.Errorf("History: %v", err)
+	}
+	if _, err := s.AcceptLoss(t.Context(), replay.Stamp{ID: [16]byte{1}}); !errors.Is(err, errEngine) {
+		t.Errorf("AcceptLoss: %v", err)
 	}
 	before := e.calls
 	if _, err := s.Look(t.Context(), "g", make([]replay.Query, replay.MaxBatch+1)); err == nil || e.calls != before {

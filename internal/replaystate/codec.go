@@ -8,14 +8,15 @@ import (
 // The first byte of what is stored: the version of its encoding. All numbers
 // behind it are varints of package encoding/binary; times are signed.
 const (
-	pageVersion  = 1
-	headVersion  = 1
-	groupVersion = 1
+	pageVersion   = 1
+	headVersion   = 1
+	groupVersion  = 1
+	lossesVersion = 1
 )
 
 // ErrCorrupt: stored bytes are not what this package wrote, or a newer version
 // wrote them.
-var ErrCorrupt = errors.New("a stored page, head or group is damaged or of a newer version")
+var ErrCorrupt = errors.New("a stored page, head, group or loss is damaged or of a newer version")
 
 // AppendPage appends the encoding of a page. Its index is not part of it.
 func AppendPage(b []byte, p *Page) []byte {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -172,6 +173,40 @@ func TestDecodeHeadBounds(t *testing.T) {
 	} {
 		if _, err := DecodeHead(c.b); (err == nil) != c.ok {
 			t.Errorf("%s: %v, want that it is accepted: %v", name, err, c.ok)
+		}
+	}
+}
+
+// TestLossesStay is TestEncodingStays for the losses of a store. Nothing stored is none.
+func TestLossesStay(t *testing.T) {
+	losses := []Loss{
+		{At: 9, Lost: Stamp{ID: [16]byte{1}, Change: 300}, From: Stamp{ID: [16]byte{2}, Birth: -5, Change: 6}, To: [16]byte{3}},
+		{At: 10, Lost: Stamp{ID: [16]byte{3}}, From: Stamp{ID: [16]byte{3}, Birth: 9, Change: 7}, To: [16]byte{15: 4}},
+	}
+	id := func(s string) string { return s + strings.Repeat("0", 30) }
+	want := "0102" + "12" + id("01") + "ac02" + id("02") + "0906" + id("03") + "14" + id("03") + "00" + id("03") + "1207" + strings.Repeat("0", 30) + "04"
+	b := AppendLosses(nil, losses)
+	if got := hex.EncodeToString(b); got != want {
+		t.Errorf("losses are stored as %s, want %s", got, want)
+	}
+	if got, err := DecodeLosses(b); err != nil || !reflect.DeepEqual(got, losses) {
+		t.Errorf("losses read as %+v, %v", got, err)
+	}
+	if got, err := DecodeLosses(nil); err != nil || got != nil {
+		t.Errorf("nothing reads as %+v, %v", got, err)
+	}
+	for n := 1; n < len(b); n++ {
+		if _, err := DecodeLosses(b[:n]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("losses cut to %d of %d bytes: %v", n, len(b), err)
+		}
+	}
+	for name, bad := range map[string][]byte{
+		"with a byte behind them": append(bytes.Clone(b), 0),
+		"of a newer version":      append([]byte{2}, b[1:]...),
+		"too many":                AppendLosses(nil, make([]Loss, MaxLosses+1)),
+	} {
+		if _, err := DecodeLosses(bad); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("losses %s: %v", name, err)
 		}
 	}
 }

@@ -21,6 +21,9 @@ type Engine interface {
 	// Probe writes, and answers Done or Full.
 	Probe(ctx context.Context, group string) (Outcome, error)
 	Stats(ctx context.Context) (Stats, error)
+	History(ctx context.Context) (History, error)
+	// Accept is History.Accept on what is stored.
+	Accept(ctx context.Context, lost Stamp) (Loss, error)
 }
 
 // Stamp says which memory answered.

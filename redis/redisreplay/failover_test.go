@@ -100,6 +100,12 @@ func TestPromoted(t *testing.T) {
 		r := messages(1, 1+10*n, 10)
 		last, all = handle(t, s, r...), append(all, r...)
 	}
+	lost := [16]byte{7}
+	accepted, err := s.AcceptLoss(t.Context(), replay.Stamp{ID: lost})
+	if err != nil || accepted.From.ID != last.ID {
+		t.Fatalf("%+v, %v, want a loss accepted by %v", accepted, err, last)
+	}
+	last.ID = accepted.To
 	if err := primary.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +114,9 @@ func TestPromoted(t *testing.T) {
 	}
 	front.Redirect(replica.Address())
 	eventually(t, func() error { return s.Probe(t.Context(), group) })
+	if h, err := s.History(t.Context()); err != nil || len(h.Losses) != 1 || h.Losses[0] != accepted {
+		t.Errorf("the promoted replica knows %+v, %v, want %+v", h, err, accepted)
+	}
 	for _, r := range all {
 		if stamp := known(t, s, r); stamp.ID != last.ID || stamp.Change < last.Change {
 			t.Fatalf("another memory: %+v after %+v", stamp, last)
@@ -190,6 +199,9 @@ func TestFewReplicas(t *testing.T) {
 		}
 		if err := s.Probe(t.Context(), group); !errors.Is(err, redisreplay.ErrReplicas) {
 			t.Errorf("%s: Probe: %v, want ErrReplicas", when, err)
+		}
+		if _, err := s.AcceptLoss(t.Context(), replay.Stamp{ID: [16]byte{7}}); !errors.Is(err, redisreplay.ErrReplicas) {
+			t.Errorf("%s: AcceptLoss: %v, want ErrReplicas", when, err)
 		}
 	}
 	refused("cut off")

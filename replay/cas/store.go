@@ -133,14 +133,14 @@ type engine struct {
 	stop     context.CancelFunc
 	sweeps   sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows, never held across a request
-	meta   Item
-	stamp  replaystate.Stamp
-	bumped time.Time              // when this Store last raised the change number
-	pages  map[string]Item        // as they were last seen
-	groups map[string]*groupCache // by name
-	seen   map[claimID]observation
-	turns  map[string]*turn // by what they are the right to write
+	mu      sync.Mutex // guards what follows, never held across a request
+	meta    Item
+	history replaystate.History    // that meta holds
+	bumped  time.Time              // when this Store last raised the change number
+	pages   map[string]Item        // as they were last seen
+	groups  map[string]*groupCache // by name
+	seen    map[claimID]observation
+	turns   map[string]*turn // by what they are the right to write
 }
 
 // groupCache is what this Store knows of a group.

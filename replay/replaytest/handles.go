@@ -203,6 +203,17 @@ func (s stubborn) Stats(ctx context.Context) (replay.Stats, error) {
 	return repeat(func() (replay.Stats, error) { return s.Store.Stats(ctx) })
 }
 
+func (s stubborn) History(ctx context.Context) (replay.History, error) {
+	return repeat(func() (replay.History, error) { return s.Store.History(ctx) })
+}
+
+func (s stubborn) AcceptLoss(ctx context.Context, lost replay.Stamp) (replay.Loss, error) {
+	if lost.ID == [16]byte{} {
+		return s.Store.AcceptLoss(ctx, lost)
+	}
+	return repeat(func() (replay.Loss, error) { return s.Store.AcceptLoss(ctx, lost) })
+}
+
 func (s stubborn) Streams(ctx context.Context, group string) iter.Seq2[replay.Stream, error] {
 	return func(yield func(replay.Stream, error) bool) {
 		all, err := repeat(func() (all []replay.Stream, err error) {
