@@ -82,6 +82,7 @@ func correctedSecret(t *trial) {
 	t.get(wrong)
 	t.get(b).Confirm() // of another key
 	t.replace(Content{Current: b.ID, Keys: []Material{b}}) // some stores do not overwrite a key
+	t.missing(a.ID)
 	t.replace(Content{Current: b.ID, Keys: []Material{a, b}})
 	t.get(a).Confirm()
 	if err := t.Replace(Content{Current: b.ID, Keys: []Material{wrong, b}}); err != nil {
