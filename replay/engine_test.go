@@ -64,6 +64,16 @@ func (e *brokenEngine) Stats(context.Context) (replaystate.Stats, error) {
 	return replaystate.Stats{}, err
 }
 
+func (e *brokenEngine) Group(context.Context, string) (replaystate.Group, error) {
+	_, err := e.fail()
+	return replaystate.Group{}, err
+}
+
+func (e *brokenEngine) Change(context.Context, string, func(*replaystate.Group)) error {
+	_, err := e.fail()
+	return err
+}
+
 func (e *brokenEngine) History(context.Context) (replaystate.History, error) {
 	_, err := e.fail()
 	return replaystate.History{}, err
@@ -110,6 +120,14 @@ func TestEngineFails(t *testing.T) {
 			for _, err = range s.Streams(t.Context(), group) {
 				break
 			}
+			return err
+		},
+		"KnownKeys": func(group string) error { _, err := s.KnownKeys(t.Context(), group); return err },
+		"NoteKey": func(group string) error {
+			return s.NoteKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+		},
+		"ForgetKey": func(group string) error {
+			_, err := s.ForgetKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
 			return err
 		},
 		"Probe": func(group string) error { return s.Probe(t.Context(), group) },

@@ -248,6 +248,18 @@ func (m *memory) Stats(context.Context) (replaystate.Stats, error) {
 	}, nil
 }
 
+// Group implements replaystate.Engine.
+func (m *memory) Group(_ context.Context, group string) (g replaystate.Group, _ error) {
+	m.call(group, false, func(c *memoryCall) { g = c.group.state })
+	return g, nil
+}
+
+// Change implements replaystate.Engine.
+func (m *memory) Change(_ context.Context, group string, do func(*replaystate.Group)) error {
+	m.call(group, true, func(c *memoryCall) { do(&c.group.state) })
+	return nil
+}
+
 // History implements replaystate.Engine.
 func (m *memory) History(context.Context) (replaystate.History, error) {
 	m.mu.Lock()

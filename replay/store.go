@@ -77,6 +77,18 @@ type Store interface {
 	// Stats says what the store holds.
 	Stats(ctx context.Context) (Stats, error)
 
+	// KnownKeys returns the keys under which messages of the group opened, in the order
+	// in which they were noted. So a receiver that starts knows which secrets are right.
+	KnownKeys(ctx context.Context, group string) ([]KnownKey, error)
+
+	// NoteKey enters a key under which a message opened. A key that is known stays as it
+	// is, also with another value.
+	NoteKey(ctx context.Context, group string, k KnownKey) error
+
+	// ForgetKey removes the key of that queue and ID, with whatever value, and reports
+	// whether there was one.
+	ForgetKey(ctx context.Context, group string, k KnownKey) (bool, error)
+
 	// History says which memory the store has, and which losses of memory operators
 	// have accepted. It costs one read.
 	History(ctx context.Context) (History, error)

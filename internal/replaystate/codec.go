@@ -112,7 +112,7 @@ func AppendGroup(b []byte, g *Group) []byte {
 	for _, n := range [...]int64{g.Mark, g.Newest, g.Reach, g.Skew} {
 		b = binary.AppendVarint(b, n)
 	}
-	return b
+	return appendKnownKeys(b, g.Keys)
 }
 
 // reader takes an encoding apart. After a failure everything reads as zero.
@@ -299,6 +299,6 @@ func DecodeHead(b []byte) (*Head, error) {
 func DecodeGroup(b []byte) (*Group, error) {
 	r := &reader{b: b}
 	r.version(groupVersion)
-	g := &Group{Mark: r.int(), Newest: r.int(), Reach: r.int(), Skew: r.int()}
+	g := &Group{Mark: r.int(), Newest: r.int(), Reach: r.int(), Skew: r.int(), Keys: r.knownKeys()}
 	return g, r.err()
 }

@@ -80,7 +80,7 @@ func correctedSecret(t *trial) {
 		return
 	}
 	t.get(wrong)
-	t.get(b).Confirm() // of another key
+	t.get(b).Confirm()                                     // of another key
 	t.replace(Content{Current: b.ID, Keys: []Material{b}}) // some stores do not overwrite a key
 	t.missing(a.ID)
 	t.replace(Content{Current: b.ID, Keys: []Material{a, b}})

@@ -8,6 +8,18 @@ import (
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
+// Group implements replaystate.Engine.
+func (e *engine) Group(ctx context.Context, group string) (state replaystate.Group, err error) {
+	_, err = e.of(group).run(&task{ctx: ctx, do: func(l *call) { state = l.state }})
+	return state, err
+}
+
+// Change implements replaystate.Engine.
+func (e *engine) Change(ctx context.Context, group string, do func(*replaystate.Group)) error {
+	_, err := e.of(group).run(&task{ctx: ctx, write: true, do: func(l *call) { do(&l.state) }})
+	return err
+}
+
 // History implements replaystate.Engine.
 func (e *engine) History(ctx context.Context) (h replaystate.History, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.o.Timeout)

@@ -202,27 +202,60 @@ func (e *engine) raise(ctx context.Context, name string, want replaystate.Group)
 		item, state := g.item, g.state
 		e.mu.Unlock()
 		next := replaystate.Group{
-			Mark: max(state.Mark, want.Mark), Reach: max(state.Reach, want.Reach), Skew: max(state.Skew, want.Skew),
+			Mark: max(state.Mark, want.Mark), Reach: max(state.Reach, want.Reach), Skew: max(state.Skew, want.Skew), Keys: state.Keys,
 		}
 		if next.Mark == state.Mark && next.Reach == state.Reach && next.Skew == state.Skew && item.Version != "" {
 			return nil
 		}
-		body := replaystate.AppendGroup(nil, &next)
-		var done bool
-		var err error
-		if item.Version == "" {
-			item, done, err = e.b.Create(ctx, e.groupKey(name), body)
-		} else {
-			item, done, err = e.b.Swap(ctx, e.groupKey(name), item.Version, body)
-		}
-		if err != nil {
-			return err
-		}
-		if err := e.learnGroup(name, item); err != nil || done {
+		if done, err := e.writeGroup(ctx, name, item, &next); err != nil || done {
 			return err
 		}
 		if err := e.pause(ctx, try); err != nil {
 			return err
 		}
 	}
+}
+
+// Group implements replaystate.Engine.
+func (e *engine) Group(ctx context.Context, group string) (replaystate.Group, error) {
+	return e.group(ctx, group, true)
+}
+
+// Change implements replaystate.Engine.
+func (e *engine) Change(ctx context.Context, group string, do func(*replaystate.Group)) error {
+	if err := e.prepare(ctx); err != nil {
+		return err
+	}
+	for try := 0; ; try++ {
+		if _, err := e.group(ctx, group, true); err != nil {
+			return err
+		}
+		e.mu.Lock()
+		g := e.cache(group)
+		item, next := g.item, g.state
+		e.mu.Unlock()
+		if do(&next); !next.Dirty {
+			return nil
+		}
+		if done, err := e.writeGroup(ctx, group, item, &next); err != nil || done {
+			return err
+		}
+		if err := e.pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// writeGroup replaces the item of a group, or makes it.
+func (e *engine) writeGroup(ctx context.Context, name string, item Item, next *replaystate.Group) (done bool, err error) {
+	body := replaystate.AppendGroup(nil, next)
+	if item.Version == "" {
+		item, done, err = e.b.Create(ctx, e.groupKey(name), body)
+	} else {
+		item, done, err = e.b.Swap(ctx, e.groupKey(name), item.Version, body)
+	}
+	if err != nil {
+		return false, err
+	}
+	return done, e.learnGroup(name, item)
 }

@@ -95,6 +95,8 @@ var tests = []struct {
 	{"lost answers", lostAnswers},
 	{"lost memory", lostMemory},
 	{"restored backup", restoredBackup},
+	{"known keys", knownKeys},
+	{"many known keys", manyKnownKeys},
 	{"an accepted loss", acceptedLoss},
 	{"many accepted losses", acceptedLosses},
 	{"accepted after a loss", acceptedAfterLoss},

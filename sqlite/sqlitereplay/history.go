@@ -9,6 +9,18 @@ import (
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
+// Group implements replaystate.Engine.
+func (e *engine) Group(ctx context.Context, group string) (g replaystate.Group, err error) {
+	_, err = e.read(ctx, group, func(l *call) { g = l.group.state })
+	return g, err
+}
+
+// Change implements replaystate.Engine. It waits for the disk.
+func (e *engine) Change(ctx context.Context, group string, do func(*replaystate.Group)) error {
+	_, err := e.write(ctx, group, true, func(l *call) { do(&l.group.state) })
+	return err
+}
+
 // History implements replaystate.Engine.
 func (e *engine) History(ctx context.Context) (h replaystate.History, err error) {
 	err = e.file.Snapshot(ctx, func(c *sqlitefile.Conn) (err error) {

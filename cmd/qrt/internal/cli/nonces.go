@@ -20,7 +20,7 @@ import (
 func (a *app) noncesCommand() *cobra.Command {
 	return group("nonces", "Look after the replay store",
 		`The replay store is the receivers' memory of what they handled. --nonces names it.`,
-		a.noncesStatsCommand(), a.noncesInitCommand(), a.noncesAcceptLossCommand())
+		a.noncesStatsCommand(), a.noncesInitCommand(), a.noncesAcceptLossCommand(), a.noncesForgetKeyCommand())
 }
 
 // noncesReport is the output of nonces stats --json.
