@@ -8,6 +8,7 @@ import (
 
 	"github.com/queue-runtime/queue/redis/redisreplay"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/testbed/faultproxy"
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
 
@@ -88,12 +89,12 @@ func TestRestoredSnapshot(t *testing.T) {
 func TestPromoted(t *testing.T) {
 	primary := redispeer.New(t, nil)
 	replica := redispeer.Replica(t, primary, nil)
-	front, err := redispeer.NewProxy(primary.Address())
+	front, err := faultproxy.NewTCP(primary.Address(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer front.Close()
-	s := open(t, "redis://"+front.Address()+"/", patient)
+	defer func() { _ = front.Close() }()
+	s := open(t, "redis://"+front.Addr()+"/", patient)
 	var all []replay.Request
 	var last replay.Stamp
 	for n := range uint64(20) {
@@ -129,24 +130,24 @@ func TestPromoted(t *testing.T) {
 // memory is another one then.
 func TestPromotedWithoutWait(t *testing.T) {
 	primary := redispeer.New(t, nil)
-	link, err := redispeer.NewProxy(primary.Address())
+	link, err := faultproxy.NewTCP(primary.Address(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer link.Close()
+	defer func() { _ = link.Close() }()
 	replica := redispeer.New(t, map[string]string{"replicaof": "127.0.0.1 " + strconv.Itoa(link.Port())})
 	if err := errors.Join(replica.Await("replication", "master_link_status:up"), primary.Await("replication", "state=online")); err != nil {
 		t.Fatal(err)
 	}
-	front, err := redispeer.NewProxy(primary.Address())
+	front, err := faultproxy.NewTCP(primary.Address(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer front.Close()
-	s := open(t, "redis://"+front.Address()+"/", redisreplay.Options{Fsync: redisreplay.FsyncNever, Replicas: redisreplay.NoReplicas})
+	defer func() { _ = front.Close() }()
+	s := open(t, "redis://"+front.Addr()+"/", redisreplay.Options{Fsync: redisreplay.FsyncNever, Replicas: redisreplay.NoReplicas})
 	handle(t, s, message(1, 1))
 	eventually(t, func() error { return caughtUp(t, primary, replica) })
-	link.Cut()
+	link.Stall()
 	var last replay.Stamp
 	for n := range uint64(10) {
 		last = handle(t, s, message(1, 2+n))
@@ -168,11 +169,11 @@ func TestPromotedWithoutWait(t *testing.T) {
 // counts as consumed, also after the primary has given the replica up.
 func TestFewReplicas(t *testing.T) {
 	primary := redispeer.New(t, map[string]string{"repl-timeout": "2"})
-	link, err := redispeer.NewProxy(primary.Address())
+	link, err := faultproxy.NewTCP(primary.Address(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer link.Close()
+	defer func() { _ = link.Close() }()
 	replica := redispeer.New(t, map[string]string{"replicaof": "127.0.0.1 " + strconv.Itoa(link.Port()), "repl-timeout": "2"})
 	if err := errors.Join(replica.Await("replication", "master_link_status:up"), primary.Await("replication", "state=online")); err != nil {
 		t.Fatal(err)
@@ -185,7 +186,7 @@ func TestFewReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, primary.URL(), o)
-	link.Cut()
+	link.Stall()
 	refused := func(when string) {
 		t.Helper()
 		if _, err := begin(s, message(1, 3)); !errors.Is(err, redisreplay.ErrReplicas) {
@@ -222,7 +223,7 @@ func TestFewReplicas(t *testing.T) {
 	if _, err := begin(open(t, primary.URL(), o), message(1, 4)); err != nil {
 		t.Errorf("NoReplicas: %v", err)
 	}
-	link.Heal()
+	link.Resume()
 	if err := replica.Await("replication", "master_link_status:up"); err != nil {
 		t.Fatal(err)
 	}
@@ -263,19 +264,19 @@ func caughtUp(t testing.TB, primary, replica *redispeer.Server) error {
 // takes over when the lease is over. What the first did late counts for nothing.
 func TestPartition(t *testing.T) {
 	server := redispeer.New(t, nil)
-	front, err := redispeer.NewProxy(server.Address())
+	front, err := faultproxy.NewTCP(server.Address(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer front.Close()
+	defer func() { _ = front.Close() }()
 	o := redisreplay.Options{Fsync: redisreplay.FsyncNever, ReplicaTimeout: 100 * time.Millisecond, Timeout: 500 * time.Millisecond}
-	far, near := open(t, "redis://"+front.Address()+"/", o), open(t, server.URL(), o)
+	far, near := open(t, "redis://"+front.Addr()+"/", o), open(t, server.URL(), o)
 	r := message(1, 1)
 	r.Lease = 2 * time.Second
 	if _, err := begin(far, r); err != nil {
 		t.Fatal(err)
 	}
-	front.Cut()
+	front.Stall()
 	if _, err := consume(far, r); err == nil {
 		t.Error("Finish succeeded through a cut connection")
 	}
@@ -295,7 +296,7 @@ func TestPartition(t *testing.T) {
 	if _, err := consume(near, taken); err != nil {
 		t.Fatal(err)
 	}
-	front.Heal()
+	front.Resume()
 	if _, err := consume(far, r); !errors.Is(err, replay.ErrHandled) {
 		eventually(t, func() error {
 			if _, err := consume(far, r); !errors.Is(err, replay.ErrHandled) {
