@@ -152,6 +152,9 @@ type groupCache struct {
 	newest  int64 // newest SealedAt that a sweep found
 	swept   time.Time
 	busy    bool // a sweep is under way
+
+	missed   int       // writes of several pages in a row that met a change
+	missedAt time.Time // the last of them
 }
 
 // maxCached bounds the pages and the observations that are kept in memory. What
