@@ -49,29 +49,29 @@ func TestStoreLossStopsReceiving(t *testing.T) {
 			t.Run(fmt.Sprint(name, ", policy ", policy), func(t *testing.T) {
 				made := &stampedStore{change: func(s *replay.Stamp) { s.Change += 100 }}
 				set := func(x *fixture, o *queue.Options) {
-					made.Store = x.store
+					made.Store = x.Store
 					o.ReplayStore, o.OnStoreLoss = made, policy
 				}
 				inBubble(t, set, func(x *fixture) {
-					r := x.receiver(orders, nil)
-					x.send(&queue.Message{Body: []byte("a")})
-					x.must(x.one(r).Complete(x.Context()))
+					r := x.Receiver(orders, nil)
+					x.Send(&queue.Message{Body: []byte("a")})
+					x.Must(x.One(r).Complete(x.Context()))
 					synctest.Wait() // for the look at the streams, which asks the store, too
 					made.change = change
-					x.send(&queue.Message{Body: []byte("b")})
+					x.Send(&queue.Message{Body: []byte("b")})
 					d, err := r.ReceiveOne(x.Context())
 					if stops := policy == queue.StopOnLoss; stops != errors.Is(err, queue.ErrReplayStoreLost) || stops != (d == nil) {
-						x.Errorf("%v, %v", d, err)
+						x.Errorf("received %v, %v; want ErrReplayStoreLost, unless the policy is to warn", d, err)
 					}
-					if n := strings.Count(x.log.String(), "Replay store lost its memory"); n != 1 {
+					if n := strings.Count(x.Log.String(), "Replay store lost its memory"); n != 1 {
 						x.Errorf("logged %d times, want 1", n)
 					}
 					if policy == queue.WarnOnLoss {
-						x.must(d.Complete(x.Context()))
+						x.Must(d.Complete(x.Context()))
 						return
 					}
 					made.change = nil
-					x.wait(time.Hour)
+					x.Wait(time.Hour)
 					if _, err := r.ReceiveOne(x.Context()); err == nil {
 						x.Error("receiving went on by itself")
 					}
@@ -90,14 +90,14 @@ func TestAcceptedLossResumes(t *testing.T) {
 	for name, lose := range map[string]func(x *fixture, s *replaced) (lost replay.Stamp){
 		"another store": func(x *fixture, s *replaced) replay.Stamp {
 			h, err := s.History(x.Context())
-			x.must(err)
+			x.Must(err)
 			s.Store, err = replay.NewMemory(nil)
-			x.must(err)
+			x.Must(err)
 			return h.Stamp
 		},
 		"a restored backup": func(x *fixture, s *replaced) replay.Stamp {
 			h, err := s.History(x.Context())
-			x.must(err)
+			x.Must(err)
 			s.Store.(*stampedStore).change = nil
 			return h.Stamp
 		},
@@ -106,52 +106,52 @@ func TestAcceptedLossResumes(t *testing.T) {
 			store := &replaced{}
 			var options queue.Options
 			set := func(x *fixture, o *queue.Options) {
-				store.Store = &stampedStore{Store: x.store, change: func(s *replay.Stamp) { s.Change += 100 }}
+				store.Store = &stampedStore{Store: x.Store, change: func(s *replay.Stamp) { s.Change += 100 }}
 				o.ReplayStore = store
 				options = *o
 			}
 			inBubble(t, set, func(x *fixture) {
-				idle, err := queue.New(x.broker, &options)
-				x.must(err)
-				defer func() { x.must(idle.Close(context.Background())) }()
-				receivers := []*queue.Receiver{x.receiver(orders, nil)}
+				idle, err := queue.New(x.Broker, &options)
+				x.Must(err)
+				defer func() { x.Must(idle.Close(context.Background())) }()
+				receivers := []*queue.Receiver{x.Receiver(orders, nil)}
 				other, err := idle.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-				x.must(err)
+				x.Must(err)
 				receivers = append(receivers, other)
 				for _, r := range receivers {
-					x.send(&queue.Message{Body: []byte("a")})
-					x.must(x.one(r).Complete(x.Context()))
+					x.Send(&queue.Message{Body: []byte("a")})
+					x.Must(x.One(r).Complete(x.Context()))
 				}
 				synctest.Wait() // for the looks at the streams
 				lost := lose(x, store)
-				x.send(&queue.Message{Body: []byte("b")})
+				x.Send(&queue.Message{Body: []byte("b")})
 				if _, err := receivers[0].ReceiveOne(x.Context()); !errors.Is(err, queue.ErrReplayStoreLost) || !strings.Contains(err.Error(), fmt.Sprintf("%x", lost.ID)) {
 					x.Fatalf("%v, want the loss of %v", err, lost)
 				}
-				x.wait(time.Hour)
+				x.Wait(time.Hour)
 				wrong := lost
 				wrong.ID[0] ^= 1
 				if name == "another store" {
 					_, err = store.AcceptLoss(x.Context(), wrong)
-					x.must(err)
+					x.Must(err)
 					if _, err := receivers[0].ReceiveOne(x.Context()); err == nil {
 						x.Fatal("receiving went on after the loss of another memory was accepted")
 					}
 				}
 				_, err = store.AcceptLoss(x.Context(), lost)
-				x.must(err)
+				x.Must(err)
 				for _, r := range receivers {
-					x.send(&queue.Message{Body: []byte("c")})
+					x.Send(&queue.Message{Body: []byte("c")})
 					var d *queue.Delivery
 					for range 4 { // the one that did not ask meanwhile finds both out, one after the other
 						if d, err = r.ReceiveOne(x.Context()); err == nil {
 							break
 						}
 					}
-					x.must(err)
-					x.must(d.Complete(x.Context()))
+					x.Must(err)
+					x.Must(d.Complete(x.Context()))
 				}
-				if n := strings.Count(x.log.String(), "was accepted: receiving goes on"); n != 2 {
+				if n := strings.Count(x.Log.String(), "was accepted: receiving goes on"); n != 2 {
 					x.Errorf("logged %d times, want 2", n)
 				}
 			})
@@ -180,25 +180,25 @@ func TestStoreLossIsLoggedUnderNoLock(t *testing.T) {
 	store := &stampedStore{}
 	handler := &asking{Handler: slog.DiscardHandler}
 	set := func(x *fixture, o *queue.Options) {
-		store.Store = x.store
+		store.Store = x.Store
 		o.ReplayStore, o.OnStoreLoss, o.Logger = store, queue.WarnOnLoss, slog.New(handler)
 	}
 	inBubble(t, set, func(x *fixture) {
-		r := x.receiver(orders, nil)
-		x.send(&queue.Message{Body: []byte("a")})
-		x.must(x.one(r).Complete(x.Context()))
+		r := x.Receiver(orders, nil)
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.Must(x.One(r).Complete(x.Context()))
 		synctest.Wait()
 		asked := false
 		handler.ask = func() {
 			if !asked {
 				asked = true
-				x.must(x.one(r).Complete(x.Context()))
+				x.Must(x.One(r).Complete(x.Context()))
 			}
 		}
 		store.change = func(s *replay.Stamp) { s.ID[0] ^= 1 }
-		x.send(&queue.Message{Body: []byte("b")})
-		x.send(&queue.Message{Body: []byte("c")})
-		x.must(x.one(r).Complete(x.Context()))
+		x.Send(&queue.Message{Body: []byte("b")})
+		x.Send(&queue.Message{Body: []byte("c")})
+		x.Must(x.One(r).Complete(x.Context()))
 		if !asked {
 			x.Error("the loss was not logged")
 		}

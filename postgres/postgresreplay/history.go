@@ -46,9 +46,18 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 			if err != nil {
 				return err
 			}
+			before := h.Stamp.ID
 			var changed bool
-			if l, changed = h.Accept(lost, id, e.clock(now)); changed {
-				_, err = tx.Exec(ctx, e.sql(updateHistory), h.Stamp.ID[:], h.Stamp.Birth, replaystate.AppendLosses(nil, h.Losses))
+			if l, changed = h.Accept(lost, id, e.clock(now)); !changed {
+				return nil
+			}
+			// A call that finds a loss at this moment may give the memory its ID first.
+			tag, err := tx.Exec(ctx, e.sql(insertLoss), before[:], h.Stamp.ID[:], h.Stamp.Birth)
+			if err == nil && tag.RowsAffected() == 0 {
+				err = driver.Errorf(driver.Unavailable, "the store found a loss meanwhile: repeat the call")
+			}
+			if err == nil {
+				_, err = tx.Exec(ctx, e.sql(updateLosses), replaystate.AppendLosses(nil, h.Losses))
 			}
 			return err
 		})
