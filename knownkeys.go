@@ -26,7 +26,7 @@ const maxKnownKeys = 1 << 12
 type knownKeys struct {
 	mu     sync.Mutex             // guards what follows
 	opened map[knownKey]struct{}  // in any queue
-	names  map[keyName]checkValue // which secret a key ID names in a queue
+	names  map[keyName]checkValue // which secret a key ID names in a queue; only grows
 }
 
 type knownKey struct {
@@ -70,6 +70,13 @@ func (k *knownKeys) works(queue string, id keys.ID, v checkValue) bool {
 	defer k.mu.Unlock()
 	_, ok := k.opened[knownKeyOf(queue, id, v)]
 	return ok
+}
+
+// revision changes whenever named returns more, for any queue.
+func (k *knownKeys) revision() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return int64(len(k.names))
 }
 
 // named returns the IDs that have opened messages of queue, with their check values.
