@@ -65,9 +65,11 @@ func acceptedLoss(t *trial) {
 	b.accepts(false, after.Stamp.ID)
 	b.accepts(false, [16]byte{1})
 
-	for _, c := range b.begin(replay.ErrDuplicate, again(consumed)) {
-		if c.Stamp.ID != l.To || c.Stamp.Change < before.Stamp.Change {
-			t.errorf("Begin answers as %v, want %x", c.Stamp, l.To)
+	for _, h := range [...]handle{a, b} { // also the one that was called
+		for _, c := range h.begin(replay.ErrDuplicate, again(consumed)) {
+			if c.Stamp.ID != l.To || !c.Stamp.Birth.Equal(after.Stamp.Birth) || c.Stamp.Change < after.Stamp.Change {
+				t.errorf("Begin answers as %v of %v, want %v of %v", c.Stamp, c.Stamp.Birth, after.Stamp, after.Stamp.Birth)
+			}
 		}
 	}
 	b.look(replay.StateUnknown, unused)
