@@ -122,8 +122,9 @@ const (
 		LEFT JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = 0 ORDER BY x.version DESC LIMIT 1) t ON true
 		GROUP BY m.uid, m.birth`
 
-	// lockStore makes operators that accept losses follow each other.
-	lockStore     = `SELECT FROM {schema}.meta FOR NO KEY UPDATE`
+	// lockStore waits for the calls that write, and lets none begin: an operator accepts a
+	// loss of what they have confirmed, and of nothing later.
+	lockStore     = `LOCK TABLE {schema}.receivers IN EXCLUSIVE MODE`
 	selectHistory = `SELECT ` + storeID + `, ` + storeBirth + `, m.losses, ` + serverClock + `, (SELECT coalesce(sum(t.version), 0)::bigint FROM {schema}.receivers g
 			CROSS JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = 0 ORDER BY x.version DESC LIMIT 1) t)
 		FROM {schema}.meta m`
