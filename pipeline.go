@@ -321,7 +321,8 @@ func (r *Receiver) batch(ctx context.Context, all []taken) Batch {
 // claim. It sets the finding, and for a rejected message why.
 func (r *Receiver) examine(ctx context.Context, t *taken) {
 	d := t.d
-	opened, f := r.unseal(ctx, &d.Received, d.raw)
+	var opened sealing.Opened
+	f := r.unseal(ctx, &d.Received, d.raw, &opened)
 	switch {
 	case f != nil:
 		t.refuse(publicError(f))
@@ -358,20 +359,20 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 	}
 }
 
-// unseal opens raw into d: everything that does not depend on the time or on other
-// messages. A message that is not sealed comes back with Encrypted false.
-func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery) (sealing.Opened, *sealing.Failure) {
-	opened, f := e.opener.Open(ctx, raw)
+// unseal opens raw into d and opened: everything that does not depend on the time or on
+// other messages. A message that is not sealed comes back with Encrypted false.
+func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery, opened *sealing.Opened) *sealing.Failure {
+	f := e.opener.Open(ctx, raw, opened)
 	d.KeyID = opened.KeyID()
 	if f != nil {
-		return opened, f
+		return f
 	}
 	d.Body, d.Attributes, d.Unauthenticated = opened.Body, opened.Attributes, opened.Added
 	if opened.Sealed {
 		d.Encrypted, d.Origin, d.Sender = true, opened.Envelope.Origin, opened.Envelope.Sender
 		d.EncryptedAt, d.NotBefore, d.TTL = opened.EncryptedAt(), opened.NotBefore(), opened.TTL()
 	}
-	return opened, nil
+	return nil
 }
 
 // fill copies the fields that come from the broker, none of which is authentic yet.

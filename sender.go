@@ -246,12 +246,14 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([
 	}
 	var id keys.ID
 	var numbers *sealing.Numbers
+	var now time.Time
 	if s.cfg.Enabled {
 		var f *sealing.Failure
 		if id, f = s.sealer.CurrentKey(ctx); f != nil {
 			return nil, wrap("send", s.queue, publicError(f))
 		}
-		numbers = s.sealer.Numbers(kind)
+		now = time.Now()
+		numbers = s.sealer.Numbers(kind, now)
 	}
 	trace := s.obs.TraceOf(ctx)
 	out := make([]outgoing, len(m))
@@ -271,7 +273,11 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([
 		if o.m == nil {
 			return
 		}
-		if err := s.finish(ctx, numbers, o); err != nil {
+		at := now
+		if len(out) > 1 { // the others of a batch are sealed later
+			at = time.Now()
+		}
+		if err := s.finish(ctx, numbers, o, at); err != nil {
 			o.m = nil // it may hold the plaintext
 			o.result.Err = wrap("send", s.queue, err)
 			return
@@ -311,9 +317,9 @@ func (s *Sender) draft(m *Message, out *outgoing) error {
 	return nil
 }
 
-// finish seals and measures a drafted message.
-func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outgoing) error {
-	if err := s.protect(ctx, numbers, out); err != nil {
+// finish seals, now, and measures a drafted message.
+func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outgoing, now time.Time) error {
+	if err := s.protect(ctx, numbers, out, now); err != nil {
 		return err
 	}
 	out.size = s.q.Size(out.m)
@@ -325,14 +331,14 @@ func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outg
 
 // protect seals the message if encryption is enabled, and otherwise refuses what a
 // receiver would take for sealed.
-func (s *Sender) protect(ctx context.Context, numbers *sealing.Numbers, out *outgoing) error {
+func (s *Sender) protect(ctx context.Context, numbers *sealing.Numbers, out *outgoing, now time.Time) error {
 	if !s.cfg.Enabled {
 		if sealing.LooksSealed(out.m.Body, !s.caps.BinaryBody) {
 			return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
 		}
 		return nil
 	}
-	id, f := s.sealer.Seal(ctx, numbers, &out.number, out.m)
+	id, f := s.sealer.Seal(ctx, numbers, &out.number, out.m, now)
 	if f != nil {
 		return publicError(f)
 	}
