@@ -178,7 +178,6 @@ func (s *store) put(m *message, now time.Time) {
 func (s *store) insert(m *message, l *subqueue, now time.Time) {
 	m.alarm.message = m
 	m.subqueue, m.since = l, now
-	m.size = m.Bytes()
 	s.bytes += m.size
 	l.sequence.add(m)
 	m.state = waiting
@@ -196,6 +195,15 @@ func (s *store) discard(m *message) {
 		ss.messages--
 		m.session = nil
 		s.refresh(ss)
+	}
+}
+
+// remove discards m for good.
+func (s *store) remove(m *message) {
+	s.discard(m)
+	if m.body != nil {
+		m.body.release()
+		m.body, m.Body = nil, nil
 	}
 }
 
@@ -247,7 +255,7 @@ func (s *store) offer(m *message) {
 }
 
 // hold delivers m, which waits, to src.
-func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
+func (s *store) hold(m *message, src *source, now time.Time) *delivery {
 	s.settle(m)
 	s.change(m, locked)
 	s.tokens++
@@ -255,7 +263,8 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 	m.count++
 	src.locked[m] = struct{}{}
 	d := m.delivery()
-	d.Receipt = &receipt{source: src, message: m, token: m.token}
+	d.receipt = receipt{source: src, message: m, token: m.token}
+	d.Receipt = &d.receipt
 	if src.session != nil {
 		d.LockedUntil = src.until
 	} else {
@@ -296,7 +305,7 @@ func (s *store) expire(m *message, now time.Time) {
 		s.deadLetter(m, now, driver.ReasonExpired, "the message was not settled within its time to live")
 		return
 	}
-	s.discard(m)
+	s.remove(m)
 }
 
 // deadLetter moves m to the dead-letter queue, under its lock all the while: it is in
@@ -313,8 +322,8 @@ func (s *store) deadLetter(m *message, now time.Time, reason, description string
 
 // take delivers up to max messages of l to src: the first in the order of
 // storage among those without a session and the first of each free session.
-func (s *store) take(l *subqueue, src *source, max int, now time.Time) []*driver.Delivery {
-	var out []*driver.Delivery
+func (s *store) take(l *subqueue, src *source, max int, now time.Time) []*delivery {
+	var out []*delivery
 	for len(out) < max {
 		var m *message
 		if len(l.ready) > 0 {
