@@ -440,11 +440,13 @@ func (b *Batcher) prepare(batch []*pendingSend, last bool) ([]outgoing, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i := slices.IndexFunc(out, func(o outgoing) bool { return errors.Is(o.result.Err, ErrKeyProvider) }); i >= 0 && !last {
-		for k := range out {
-			out[k].number.Void()
+	for i := range out {
+		if err := out[i].result.Err; !last && errors.Is(err, ErrKeyProvider) {
+			for k := range out {
+				out[k].number.Void()
+			}
+			return nil, err
 		}
-		return nil, out[i].result.Err
 	}
 	for i, p := range batch {
 		p.out = &out[i]

@@ -62,16 +62,19 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	for {
 		batch, seen, err := r.fetchOnce(ctx, q, deadline)
 		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
-		if err != nil || !empty || seen == 0 || !time.Now().Before(deadline) {
+		if err != nil || !empty || seen == 0 {
 			return batch, err
+		}
+		if q.wait = time.Until(deadline); q.wait <= 0 {
+			return batch, nil
 		}
 	}
 }
 
-// fetchOnce makes one call to the broker, which waits until the deadline. seen is how
-// many messages came, duplicates included.
+// fetchOnce makes one call to the broker, which waits until the deadline, q.wait from now.
+// seen is how many messages came, duplicates included.
 func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.Time) (batch Batch, seen int, err error) {
-	permit, err := r.gate.Admit(ctx, q.limit, max(time.Until(deadline), 0))
+	permit, err := r.gate.Admit(ctx, q.limit, q.wait)
 	if err != nil {
 		return Batch{}, 0, err
 	}
@@ -109,18 +112,11 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 		return Batch{}
 	}
 	all := make([]taken, len(raw))
-	bytes := 0
-	for _, d := range raw {
-		bytes += len(d.Body)
+	if len(raw) == 1 {
+		r.takeOne(ctx, q, raw[0], &all[0])
+	} else {
+		r.takeAll(ctx, q, raw, all)
 	}
-	parallel(len(raw), bytes, func(i int) {
-		t := &all[i]
-		t.session = q.session
-		t.d = &Delivery{r: r, src: q.source, raw: raw[i], lockedUntil: raw[i].LockedUntil}
-		t.d.fill(r.queue, raw[i])
-		t.d.Count = r.releases.spent(raw[i].BrokerID, raw[i].Count)
-		r.examine(ctx, t)
-	})
 	if r.store != nil {
 		r.claimAll(ctx, all)
 	}
@@ -130,6 +126,24 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 	r.decide(ctx, all, permit)
 	r.perform(ctx, q.source, all)
 	return r.batch(ctx, all)
+}
+
+// takeAll examines the messages of a batch, in several goroutines if that pays.
+func (r *Receiver) takeAll(ctx context.Context, q fetchRequest, raw []*driver.Delivery, all []taken) {
+	bytes := 0
+	for _, d := range raw {
+		bytes += len(d.Body)
+	}
+	parallel(len(raw), bytes, func(i int) { r.takeOne(ctx, q, raw[i], &all[i]) })
+}
+
+// takeOne examines one message.
+func (r *Receiver) takeOne(ctx context.Context, q fetchRequest, raw *driver.Delivery, t *taken) {
+	t.session = q.session
+	t.d = &Delivery{r: r, src: q.source, raw: raw, lockedUntil: raw.LockedUntil}
+	t.d.fill(r.queue, raw)
+	t.d.Count = r.releases.spent(raw.BrokerID, raw.Count)
+	r.examine(ctx, t)
 }
 
 // checkDeliveries refuses a message that was delivered more often than it may be: one that

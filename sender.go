@@ -131,9 +131,12 @@ func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 	if err != nil {
 		return SendResult{Err: err}, err
 	}
-	s.dispatch(ctx, r, s.repeating())
-	r[0].conclude(s.queue)
-	return r[0].result, r[0].result.Err
+	o := &r[0]
+	if o.result.Err == nil {
+		s.sendRepeating(ctx, []*outgoing{o}, time.Now().Add(repeatWindow))
+	}
+	o.conclude(s.queue)
+	return o.result, o.result.Err
 }
 
 // BatchError says that some messages of a batch were not sent; the results say
@@ -186,8 +189,10 @@ func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, err
 
 // outgoing is one message that is being sent.
 type outgoing struct {
-	// m is nil unless it was prepared: sealed, if that is called for.
+	// m is &message, nil unless that was prepared: sealed, if that is called for.
 	m       *driver.Message
+	message driver.Message
+	alone   [1]*driver.Message // room for a call that sends nothing else
 	number  sealing.Number // of a sealed message; zero otherwise
 	session string
 	size    int
@@ -255,7 +260,6 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([
 		now = time.Now()
 		numbers = s.sealer.Numbers(kind, now)
 	}
-	trace := s.obs.TraceOf(ctx)
 	out := make([]outgoing, len(m))
 	bytes := 0
 	for i, m := range m {
@@ -268,23 +272,24 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([
 			o.number = numbers.Next(id, o.m)
 		}
 	}
-	parallel(len(m), bytes, func(i int) {
-		o := &out[i]
-		if o.m == nil {
-			return
-		}
-		at := now
-		if len(out) > 1 { // the others of a batch are sealed later
-			at = time.Now()
-		}
-		if err := s.finish(ctx, numbers, o, at); err != nil {
-			o.m = nil // it may hold the plaintext
-			o.result.Err = wrap("send", s.queue, err)
-			return
-		}
-		s.carry(o, trace)
-	})
+	trace := s.obs.TraceOf(ctx)
+	if len(out) == 1 {
+		s.finish(ctx, numbers, &out[0], now, trace)
+	} else {
+		s.finishAll(ctx, numbers, out, bytes, trace)
+	}
 	return out, nil
+}
+
+// finishAll finishes the messages of a batch, from several goroutines if that pays.
+func (s *Sender) finishAll(ctx context.Context, numbers *sealing.Numbers, out []outgoing, bytes int, trace map[string]string) {
+	parallel(len(out), bytes, func(i int) {
+		var now time.Time
+		if numbers != nil {
+			now = time.Now() // of its own: sealing a batch may take a while
+		}
+		s.finish(ctx, numbers, &out[i], now, trace)
+	})
 }
 
 // draft validates one message and builds the driver's message, not sealed yet.
@@ -299,7 +304,8 @@ func (s *Sender) draft(m *Message, out *outgoing) error {
 	if m.ID == "" {
 		out.result.MessageID = newID()
 	}
-	d := m.driverMessage(out.result.MessageID)
+	d := &out.message
+	m.into(d, out.result.MessageID)
 	if d.SessionID == "" {
 		var err error
 		if d.SessionID, err = s.sessionID(m); err != nil {
@@ -317,13 +323,31 @@ func (s *Sender) draft(m *Message, out *outgoing) error {
 	return nil
 }
 
-// finish seals, now, and measures a drafted message.
-func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outgoing, now time.Time) error {
-	if err := s.protect(ctx, numbers, out, now); err != nil {
-		return err
+// finish seals a drafted message, now, measures it, and gives it a trace context. It does
+// nothing to one that has failed.
+func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outgoing, now time.Time, trace map[string]string) {
+	if out.m == nil {
+		return
 	}
-	out.size = s.q.Size(out.m)
-	if limit := s.caps.MaxBatchBytes; limit > 0 && out.size > limit {
+	err := s.protect(ctx, numbers, out, now)
+	if err == nil {
+		err = s.measure(out)
+	}
+	if err != nil {
+		out.m, out.message = nil, driver.Message{} // it may hold the plaintext
+		out.result.Err = wrap("send", s.queue, err)
+		return
+	}
+	s.carry(out, trace)
+}
+
+// measure refuses what is too large for the broker.
+func (s *Sender) measure(out *outgoing) error {
+	limit := s.caps.MaxBatchBytes
+	if limit == 0 {
+		return nil // no size is asked for
+	}
+	if out.size = s.q.Size(out.m); out.size > limit {
 		return driver.NewTooLarge("message", out.size, limit)
 	}
 	return nil
