@@ -436,7 +436,7 @@ func (b *Batcher) prepare(batch []*pendingSend, last bool) ([]outgoing, error) {
 	for i, p := range batch {
 		messages[i] = &p.m
 	}
-	out, err := b.s.prepare(b.ctx, stream.Plain, messages)
+	out, _, err := b.s.prepare(b.ctx, stream.Plain, messages)
 	if err != nil {
 		return nil, err
 	}

@@ -123,12 +123,6 @@ const (
 
 var repeatDelay = backoff.Exponential{First: 100 * time.Millisecond, Max: 2 * time.Second}
 
-// repeating returns a send for dispatch: sendRepeating until repeatWindow from now.
-func (s *Sender) repeating() func(context.Context, []*outgoing) {
-	deadline := time.Now().Add(repeatWindow)
-	return func(ctx context.Context, batch []*outgoing) { s.sendRepeating(ctx, batch, deadline) }
-}
-
 // sendRepeating is sendBatch, and repeats with the same bytes what the broker did not
 // answer, if a repeat does no harm. No repeat begins after the deadline.
 func (s *Sender) sendRepeating(ctx context.Context, batch []*outgoing, deadline time.Time) {

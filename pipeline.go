@@ -81,7 +81,10 @@ func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.
 	defer permit.Idle()
 	opCtx, end := r.obs.Start(ctx, observe.Operation{Kind: observe.Receive, Count: permit.Max})
 	begin := r.obs.Now()
-	raw, err := q.source.Receive(opCtx, permit.Max, max(time.Until(deadline), 0))
+	if permit.Late {
+		q.wait = max(time.Until(deadline), 0)
+	}
+	raw, err := q.source.Receive(opCtx, permit.Max, q.wait)
 	result := observe.Result{Err: err, Count: len(raw)}
 	if r.obs.Active() {
 		result.Took = time.Since(begin)

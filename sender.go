@@ -127,13 +127,13 @@ func (s *Sender) Close(ctx context.Context) error {
 func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 	var one [1]*Message
 	one[0] = m
-	r, err := s.prepare(ctx, stream.Plain, one[:])
+	r, now, err := s.prepare(ctx, stream.Plain, one[:])
 	if err != nil {
 		return SendResult{Err: err}, err
 	}
 	o := &r[0]
 	if o.result.Err == nil {
-		s.sendRepeating(ctx, []*outgoing{o}, time.Now().Add(repeatWindow))
+		s.sendRepeating(ctx, []*outgoing{o}, now.Add(repeatWindow))
 	}
 	o.conclude(s.queue)
 	return o.result, o.result.Err
@@ -163,11 +163,11 @@ func (e *BatchError) Unwrap() error { return e.Err }
 // those of several sessions share calls. An error of the call as a whole, such as no
 // current key, comes without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
-	r, err := s.prepare(ctx, stream.Plain, m)
+	r, now, err := s.prepare(ctx, stream.Plain, m)
 	if err != nil {
 		return nil, err
 	}
-	s.dispatch(ctx, r, s.repeating())
+	s.dispatch(ctx, r, func(ctx context.Context, call []*outgoing) { s.sendRepeating(ctx, call, now.Add(repeatWindow)) })
 	out := make([]SendResult, len(r))
 	var failed BatchError
 	for i := range r {
@@ -193,7 +193,7 @@ type outgoing struct {
 	m       *driver.Message
 	message driver.Message
 	alone   [1]*driver.Message // room for a call that sends nothing else
-	number  sealing.Number // of a sealed message; zero otherwise
+	number  sealing.Number     // of a sealed message; zero otherwise
 	session string
 	size    int
 	// carries says that m has a trace context of its own, which is not that of
@@ -241,26 +241,28 @@ func (o *outgoing) conclude(queue string) {
 }
 
 // prepare validates, numbers, seals and measures each message; the error is of the call
-// as a whole. Failures of one message are in its result.
-func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([]outgoing, error) {
+// as a whole. Failures of one message are in its result. now is when it began, after the key
+// provider has answered.
+func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) (out []outgoing, now time.Time, err error) {
 	if err := checkContext(ctx); err != nil {
-		return nil, wrap("send", s.queue, err)
+		return nil, now, wrap("send", s.queue, err)
 	}
 	if s.client.closed.Load() {
-		return nil, wrap("send", s.queue, driver.ErrClosed)
+		return nil, now, wrap("send", s.queue, driver.ErrClosed)
 	}
 	var id keys.ID
-	var numbers *sealing.Numbers
-	var now time.Time
 	if s.cfg.Enabled {
 		var f *sealing.Failure
 		if id, f = s.sealer.CurrentKey(ctx); f != nil {
-			return nil, wrap("send", s.queue, publicError(f))
+			return nil, now, wrap("send", s.queue, publicError(f))
 		}
-		now = time.Now()
+	}
+	now = time.Now()
+	var numbers *sealing.Numbers
+	if s.cfg.Enabled {
 		numbers = s.sealer.Numbers(kind, now)
 	}
-	out := make([]outgoing, len(m))
+	out = make([]outgoing, len(m))
 	bytes := 0
 	for i, m := range m {
 		o := &out[i]
@@ -278,7 +280,7 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([
 	} else {
 		s.finishAll(ctx, numbers, out, bytes, trace)
 	}
-	return out, nil
+	return out, now, nil
 }
 
 // finishAll finishes the messages of a batch, from several goroutines if that pays.

@@ -98,6 +98,7 @@ func NewGate(o GateOptions) *Gate { return &Gate{o: o} }
 type Permit struct {
 	g     *Gate
 	Max   int   // how many messages may be fetched
+	Late  bool  // something was waited for before, or asked
 	probe probe // what the fetch finds out
 }
 
@@ -159,7 +160,7 @@ func (g *Gate) Admit(ctx context.Context, limit int, longest time.Duration) (Per
 		}
 		switch s.kind {
 		case fetch:
-			p := Permit{g: g, Max: limit}
+			p := Permit{g: g, Max: limit, Late: !deadline.IsZero()}
 			if o := g.check(); o != nil {
 				p.Unanswered(ctx, *o)
 				continue
@@ -167,6 +168,7 @@ func (g *Gate) Admit(ctx context.Context, limit int, longest time.Duration) (Per
 			return p, nil
 		case peekNow, askNow:
 			p, err := g.find(ctx, s)
+			p.Late = true
 			if err != nil || p.g != nil {
 				return p, err
 			}
