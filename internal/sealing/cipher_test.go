@@ -378,7 +378,8 @@ func TestHeaderTimes(t *testing.T) {
 		"due before":     {driver.Message{NotBefore: now.Add(-time.Second), TTL: time.Minute}, envelope.Header{NotBefore: -1000, ExpiresAt: 60_000}},
 		"a part of a ms": {driver.Message{NotBefore: now.Add(1), TTL: 1}, envelope.Header{NotBefore: 1, ExpiresAt: 1}},
 	} {
-		h := header(orders, &c.m, now)
+		var h envelope.Header
+		(&Sealer{Queue: orders}).fill(&h, &c.m, now)
 		for _, x := range []struct {
 			what      string
 			got, want int64

@@ -74,7 +74,8 @@ func (n *Numbers) Next(id keys.ID, m *driver.Message) Number {
 // call, in the stream of that key. It returns the key that it used. After a failure m still holds the
 // plaintext, and n is the caller's to end.
 func (s *Sealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message, now time.Time) (keys.ID, *Failure) {
-	h := header(s.Queue, m, now)
+	var h envelope.Header
+	s.fill(&h, m, now)
 	room := roomFor(s.Crypto)
 	defer room.done(s.Crypto)
 	data, err := s.bind(room, &h, m)
@@ -118,9 +119,9 @@ func (n *Number) into(h *envelope.Header) {
 	}
 }
 
-// header is the part of an envelope's header that m and the time determine.
-func header(queue string, m *driver.Message, now time.Time) envelope.Header {
-	h := envelope.Header{EncryptedAt: now.UnixMilli(), Origin: queue}
+// fill sets in h, which is zero, what m and the time determine.
+func (s *Sealer) fill(h *envelope.Header, m *driver.Message, now time.Time) {
+	h.EncryptedAt, h.Origin = now.UnixMilli(), s.Queue
 	from := now
 	if !m.NotBefore.IsZero() {
 		h.NotBefore = ceilMilli(m.NotBefore)
@@ -131,7 +132,6 @@ func header(queue string, m *driver.Message, now time.Time) envelope.Header {
 	if m.TTL > 0 {
 		h.ExpiresAt = ceilMilli(from.Add(m.TTL))
 	}
-	return h
 }
 
 // bind names m's attributes in h and returns the data that the envelope authenticates, in
