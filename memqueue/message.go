@@ -35,6 +35,7 @@ type message struct {
 	session  *session // nil among dead letters, and without a SessionID
 	state    state
 	rank     int // place in the heap of those that wait, or are delayed, with it
+	slot     int // place in the row of those that wait
 
 	token  uint64  // of the delivery that holds it; 0: none
 	holder *source // who holds it

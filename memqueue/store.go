@@ -43,8 +43,8 @@ type store struct {
 // subqueue is the queue proper or its dead-letter queue.
 type subqueue struct {
 	sequence  sequence
-	ready     ranking[*message] // deliverable messages without a session
-	counts    [locked + 1]int   // by state
+	ready     deliverable     // messages without a session
+	counts    [locked + 1]int // by state
 	receiving waiters
 }
 
@@ -83,13 +83,13 @@ func (s *store) lock() time.Time {
 // unlock wakes the calls that can go on, sets the timer for the others, and gives mu
 // back.
 func (s *store) unlock() {
-	if len(s.active.ready) > 0 || len(s.heads) > 0 {
+	if s.active.ready.len() > 0 || len(s.heads) > 0 {
 		s.active.receiving.wake()
 	}
 	if len(s.heads) > 0 {
 		s.accepting.wake()
 	}
-	if len(s.dead.ready) > 0 {
+	if s.dead.ready.len() > 0 {
 		s.dead.receiving.wake()
 	}
 	s.setTimer()
@@ -220,7 +220,7 @@ func (s *store) settle(m *message) {
 	s.stopAlarm(&m.alarm)
 	switch m.state {
 	case waiting:
-		if m.rank == 0 {
+		if m.rank == 0 && m.slot == 0 {
 			break // new
 		}
 		if m.session != nil {
@@ -325,10 +325,7 @@ func (s *store) deadLetter(m *message, now time.Time, reason, description string
 func (s *store) take(l *subqueue, src *source, max int, now time.Time) []*delivery {
 	var out []*delivery
 	for len(out) < max {
-		var m *message
-		if len(l.ready) > 0 {
-			m = l.ready.first()
-		}
+		m := l.ready.first()
 		if l == &s.active && len(s.heads) > 0 {
 			if head := s.heads.first().ready.first(); m == nil || head.before(m) {
 				m = head
