@@ -258,40 +258,48 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) (o
 		}
 	}
 	now = time.Now()
-	var numbers *sealing.Numbers
-	if s.cfg.Enabled {
-		numbers = s.sealer.Numbers(kind, now)
-	}
 	out = make([]outgoing, len(m))
-	bytes := 0
-	for i, m := range m {
-		o := &out[i]
-		if o.result.Err = wrap("send", s.queue, s.draft(m, o)); o.result.Err != nil {
-			continue
-		}
-		bytes += len(m.Body)
-		if numbers != nil {
-			o.number = numbers.Next(id, o.m)
-		}
-	}
 	trace := s.obs.TraceOf(ctx)
-	if len(out) == 1 {
-		s.finish(ctx, numbers, &out[0], now, trace)
+	if len(m) == 1 {
+		var numbers sealing.Numbers
+		s.begin(&numbers, kind, now)
+		s.start(&numbers, id, m[0], &out[0])
+		s.finish(ctx, &numbers, &out[0], now, trace)
 	} else {
-		s.finishAll(ctx, numbers, out, bytes, trace)
+		numbers := &sealing.Numbers{} // shared by goroutines
+		s.begin(numbers, kind, now)
+		s.prepareAll(ctx, numbers, id, m, out, trace)
 	}
 	return out, now, nil
 }
 
-// finishAll finishes the messages of a batch, from several goroutines if that pays.
-func (s *Sender) finishAll(ctx context.Context, numbers *sealing.Numbers, out []outgoing, bytes int, trace map[string]string) {
-	parallel(len(out), bytes, func(i int) {
-		var now time.Time
-		if numbers != nil {
-			now = time.Now() // of its own: sealing a batch may take a while
+// prepareAll prepares a batch, in several goroutines if that pays.
+func (s *Sender) prepareAll(ctx context.Context, numbers *sealing.Numbers, id keys.ID, m []*Message, out []outgoing, trace map[string]string) {
+	bytes := 0
+	for i, m := range m {
+		s.start(numbers, id, m, &out[i])
+		if out[i].m != nil {
+			bytes += len(m.Body)
 		}
-		s.finish(ctx, numbers, &out[i], now, trace)
+	}
+	parallel(len(out), bytes, func(i int) {
+		s.finish(ctx, numbers, &out[i], time.Time{}, trace)
 	})
+}
+
+// begin begins to number messages if they are sealed.
+func (s *Sender) begin(numbers *sealing.Numbers, kind stream.Kind, now time.Time) {
+	if s.cfg.Enabled {
+		s.sealer.Begin(numbers, kind, now)
+	}
+}
+
+// start validates one message, and numbers it if it is to be sealed under key id.
+func (s *Sender) start(numbers *sealing.Numbers, id keys.ID, m *Message, out *outgoing) {
+	out.result.Err = wrap("send", s.queue, s.draft(m, out))
+	if out.result.Err == nil && s.cfg.Enabled {
+		out.number = numbers.Next(id, out.m)
+	}
 }
 
 // draft validates one message and builds the driver's message, not sealed yet.
@@ -325,8 +333,9 @@ func (s *Sender) draft(m *Message, out *outgoing) error {
 	return nil
 }
 
-// finish seals a drafted message, now, measures it, and gives it a trace context. It does
-// nothing to one that has failed.
+// finish seals a drafted message, measures it, and gives it a trace context. It does nothing
+// to one that has failed. now is the time of sealing; zero means that the clock is read,
+// because sealing the messages before may have taken a while.
 func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outgoing, now time.Time, trace map[string]string) {
 	if out.m == nil {
 		return
@@ -363,6 +372,9 @@ func (s *Sender) protect(ctx context.Context, numbers *sealing.Numbers, out *out
 			return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
 		}
 		return nil
+	}
+	if now.IsZero() {
+		now = time.Now()
 	}
 	id, f := s.sealer.Seal(ctx, numbers, &out.number, out.m, now)
 	if f != nil {

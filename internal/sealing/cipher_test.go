@@ -281,11 +281,12 @@ func TestSealTriesTheNextKeyOnce(t *testing.T) {
 		asked := &hooked{Provider: p.ring, idErr: c.idErr}
 		p.sealer.Keys = asked
 		p.sealer.Crypto = NewCipher(byID{"k1": c.answer, "k2": p.ring})
-		numbers := p.sealer.Numbers(stream.Plain, time.Now())
+		var numbers Numbers
+		p.sealer.Begin(&numbers, stream.Plain, time.Now())
 		m := &driver.Message{ID: "m", Body: []byte("body")}
 		n := numbers.Next("k1", m)
 		first := n
-		id, f := p.sealer.Seal(t.Context(), numbers, &n, m, time.Now())
+		id, f := p.sealer.Seal(t.Context(), &numbers, &n, m, time.Now())
 		if asked.ids != c.asked {
 			t.Errorf("%s: asked %d times for the current key, want %d", name, asked.ids, c.asked)
 		}
@@ -319,7 +320,8 @@ func (byID) ValidKeyIDs(context.Context) ([]keys.ID, error) { return nil, errAwa
 // TestNumbersOfMessages: what may come late or never by design is in a stream of its own.
 func TestNumbersOfMessages(t *testing.T) {
 	p := newPair(t)
-	numbers := p.sealer.Numbers(stream.Plain, time.Now())
+	var numbers Numbers
+	p.sealer.Begin(&numbers, stream.Plain, time.Now())
 	plain := numbers.Next("k1", &driver.Message{})
 	for name, c := range map[string]struct {
 		m    *driver.Message
@@ -338,7 +340,8 @@ func TestNumbersOfMessages(t *testing.T) {
 // TestNumberInTheHeader: the envelope carries what the sender knows of its stream.
 func TestNumberInTheHeader(t *testing.T) {
 	p := newPair(t)
-	numbers := p.sealer.Numbers(stream.Plain, time.Now())
+	var numbers Numbers
+	p.sealer.Begin(&numbers, stream.Plain, time.Now())
 	m := &driver.Message{ID: "m", SessionID: "s", Body: []byte("x")}
 	first := numbers.Next("k1", m)
 	first.Confirm()
@@ -348,7 +351,7 @@ func TestNumberInTheHeader(t *testing.T) {
 	if n.Settled == 0 || n.Previous == 0 || len(n.Voids) == 0 {
 		t.Fatalf("%+v", n)
 	}
-	if _, f := p.sealer.Seal(t.Context(), numbers, &n, m, time.Now()); f != nil {
+	if _, f := p.sealer.Seal(t.Context(), &numbers, &n, m, time.Now()); f != nil {
 		t.Fatal(f)
 	}
 	e, err := envelope.Parse(m.Body)
@@ -404,9 +407,10 @@ func TestFailedSealKeepsTheMessage(t *testing.T) {
 	seal := func(what string, ctx context.Context, reason string, want error) {
 		t.Helper()
 		m := &driver.Message{ID: "m", Body: []byte("body")}
-		numbers := p.sealer.Numbers(stream.Plain, time.Now())
+		var numbers Numbers
+		p.sealer.Begin(&numbers, stream.Plain, time.Now())
 		n := numbers.Next("k1", m)
-		_, f := p.sealer.Seal(ctx, numbers, &n, m, time.Now())
+		_, f := p.sealer.Seal(ctx, &numbers, &n, m, time.Now())
 		p.failed(what, f, reason, want)
 		if m.Sealed || string(m.Body) != "body" {
 			t.Errorf("%s: the message was changed to %q", what, m.Body)

@@ -89,9 +89,10 @@ func sealOne(ctx context.Context, s *Sealer, m *driver.Message) *Failure {
 		return f
 	}
 	now := time.Now()
-	numbers := s.Numbers(stream.Plain, now)
+	var numbers Numbers
+	s.Begin(&numbers, stream.Plain, now)
 	n := numbers.Next(id, m)
-	if _, f := s.Seal(ctx, numbers, &n, m, now); f != nil {
+	if _, f := s.Seal(ctx, &numbers, &n, m, now); f != nil {
 		n.Void()
 		return f
 	}

@@ -44,13 +44,12 @@ type Number struct {
 	key keys.ID // of the stream
 }
 
-// Numbers begins, now, a call that sends: the numbers of its messages come from the result.
-// With stream.Loose all are loose, otherwise those of messages that may come late or never
-// by design.
-func (s *Sealer) Numbers(kind stream.Kind, now time.Time) *Numbers {
-	n := &Numbers{kind: kind}
+// Begin begins, now, a call that sends: the numbers of its messages come from n, which is
+// zero. With stream.Loose all are loose, otherwise those of messages that may come late or
+// never by design.
+func (s *Sealer) Begin(n *Numbers, kind stream.Kind, now time.Time) {
+	n.kind = kind
 	s.Streams.Begin(&n.call, stream.ReadAt(now))
-	return n
 }
 
 // Numbers gives out the numbers of the messages of one call. It is safe for concurrent

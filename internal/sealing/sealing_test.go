@@ -203,9 +203,10 @@ type hardware struct{ *Cipher }
 func TestSealUnderTheNextKey(t *testing.T) {
 	p := newPair(t)
 	m := &driver.Message{ID: "m", Body: []byte("body")}
-	numbers := p.sealer.Numbers(stream.Plain, time.Now())
+	var numbers Numbers
+	p.sealer.Begin(&numbers, stream.Plain, time.Now())
 	n := numbers.Next("k0", m)
-	id, f := p.sealer.Seal(t.Context(), numbers, &n, m, time.Now())
+	id, f := p.sealer.Seal(t.Context(), &numbers, &n, m, time.Now())
 	if f != nil || id != "k1" {
 		t.Fatalf("sealed under %q: %v", id, f)
 	}

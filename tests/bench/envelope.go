@@ -81,9 +81,10 @@ func (p *party) seal(ctx context.Context, m *driver.Message) error {
 		return f
 	}
 	now := time.Now()
-	numbers := p.sealer.Numbers(stream.Plain, now)
+	var numbers sealing.Numbers
+	p.sealer.Begin(&numbers, stream.Plain, now)
 	n := numbers.Next(id, m)
-	if _, f := p.sealer.Seal(ctx, numbers, &n, m, now); f != nil {
+	if _, f := p.sealer.Seal(ctx, &numbers, &n, m, now); f != nil {
 		n.Void()
 		return f
 	}
