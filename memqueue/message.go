@@ -38,7 +38,7 @@ type message struct {
 	slot     int // place in the row of those that wait
 
 	token  uint64  // of the delivery that holds it; 0: none
-	holder *source // who holds it
+	holder *source // that holds it
 
 	alarm  alarm     // of state: due, delay over, lock over
 	expiry alarm     // end

@@ -349,7 +349,7 @@ func TestNumberInTheHeader(t *testing.T) {
 	lost.Void()
 	n := numbers.Next("k1", m)
 	if n.Settled == 0 || n.Previous == 0 || len(n.Voids) == 0 {
-		t.Fatalf("%+v", n)
+		t.Fatalf("number %+v, want one that settles, follows and voids", n)
 	}
 	if _, f := p.sealer.Seal(t.Context(), &numbers, &n, m, time.Now()); f != nil {
 		t.Fatal(f)
@@ -382,7 +382,7 @@ func TestHeaderTimes(t *testing.T) {
 		"a part of a ms": {driver.Message{NotBefore: now.Add(1), TTL: 1}, envelope.Header{NotBefore: 1, ExpiresAt: 1}},
 	} {
 		var h envelope.Header
-		(&Sealer{Queue: orders}).fill(&h, &c.m, now)
+		(&QueueSealer{Queue: orders}).fill(&h, &c.m, now)
 		for _, x := range []struct {
 			what      string
 			got, want int64

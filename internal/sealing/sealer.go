@@ -14,13 +14,13 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// Sealer seals the messages of one queue. It is safe for concurrent use.
-type Sealer struct {
+// QueueSealer seals the messages of one queue. It is safe for concurrent use.
+type QueueSealer struct {
 	Queue   string
 	Crypto  Crypto
 	Keys    keys.Provider // says which key is current
 	Padding envelope.Padding
-	Streams *stream.Streams // numbers the messages; nil if the Sealer only seals anew
+	Streams *stream.Streams // numbers the messages; nil if the QueueSealer only seals anew
 	Observe *observe.Scope
 
 	used  atomic.Pointer[keys.ID]  // the key that was last told to the Observer
@@ -28,7 +28,7 @@ type Sealer struct {
 }
 
 // CurrentKey is the ID of the key to seal with now.
-func (s *Sealer) CurrentKey(ctx context.Context) (keys.ID, *Failure) {
+func (s *QueueSealer) CurrentKey(ctx context.Context) (keys.ID, *Failure) {
 	id, err := s.Keys.CurrentKeyID(ctx)
 	if err == nil {
 		return id, nil
@@ -47,7 +47,7 @@ type Number struct {
 // Begin begins, now, a call that sends: the numbers of its messages come from n, which is
 // zero. With stream.Loose all are loose, otherwise those of messages that may come late or
 // never by design.
-func (s *Sealer) Begin(n *Numbers, kind stream.Kind, now time.Time) {
+func (s *QueueSealer) Begin(n *Numbers, kind stream.Kind, now time.Time) {
 	n.kind = kind
 	s.Streams.Begin(&n.call, stream.ReadAt(now))
 }
@@ -72,7 +72,7 @@ func (n *Numbers) Next(id keys.ID, m *driver.Message) Number {
 // that has become current if that one is gone; n is then the message's next number of the
 // call, in the stream of that key. It returns the key that it used. After a failure m still holds the
 // plaintext, and n is the caller's to end.
-func (s *Sealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message, now time.Time) (keys.ID, *Failure) {
+func (s *QueueSealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message, now time.Time) (keys.ID, *Failure) {
 	var h envelope.Header
 	s.fill(&h, m, now)
 	room := roomFor(s.Crypto)
@@ -119,7 +119,7 @@ func (n *Number) into(h *envelope.Header) {
 }
 
 // fill sets in h, which is zero, what m and the time determine.
-func (s *Sealer) fill(h *envelope.Header, m *driver.Message, now time.Time) {
+func (s *QueueSealer) fill(h *envelope.Header, m *driver.Message, now time.Time) {
 	h.EncryptedAt, h.Origin = now.UnixMilli(), s.Queue
 	from := now
 	if !m.NotBefore.IsZero() {
@@ -135,7 +135,7 @@ func (s *Sealer) fill(h *envelope.Header, m *driver.Message, now time.Time) {
 
 // bind names m's attributes in h and returns the data that the envelope authenticates, in
 // room.
-func (s *Sealer) bind(room *room, h *envelope.Header, m *driver.Message) (data []byte, err error) {
+func (s *QueueSealer) bind(room *room, h *envelope.Header, m *driver.Message) (data []byte, err error) {
 	if h.Bound, err = s.boundNames(m.Attributes); err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (s *Sealer) bind(room *room, h *envelope.Header, m *driver.Message) (data [
 
 // boundNames is envelope.BoundNames. Most senders give all messages the same names: then
 // they are collected and sorted once.
-func (s *Sealer) boundNames(attributes map[string]string) ([]string, error) {
+func (s *QueueSealer) boundNames(attributes map[string]string) ([]string, error) {
 	if len(attributes) == 0 {
 		return nil, nil
 	}
@@ -173,7 +173,7 @@ func areNames(names []string, attributes map[string]string) bool {
 
 // encrypt replaces the body of m by its envelope under the key that h names. The key is
 // nil if Crypto keeps its keys to itself.
-func (s *Sealer) encrypt(ctx context.Context, h *envelope.Header, m *driver.Message, data []byte) (*keys.Key, error) {
+func (s *QueueSealer) encrypt(ctx context.Context, h *envelope.Header, m *driver.Message, data []byte) (*keys.Key, error) {
 	if c, ok := s.Crypto.(*Cipher); ok {
 		e, err := c.epoch(ctx, keys.ID(h.KeyID), h.Origin)
 		if err != nil {
@@ -198,8 +198,8 @@ func (s *Sealer) encrypt(ctx context.Context, h *envelope.Header, m *driver.Mess
 	return nil, nil //nolint:nilnil // the provider's keys are its own
 }
 
-// noteKey tells the Observer of a key that the Sealer has taken up.
-func (s *Sealer) noteKey(ctx context.Context, key *keys.Key) {
+// noteKey tells the Observer of a key that the QueueSealer has taken up.
+func (s *QueueSealer) noteKey(ctx context.Context, key *keys.Key) {
 	if key == nil {
 		return
 	}
@@ -211,7 +211,7 @@ func (s *Sealer) noteKey(ctx context.Context, key *keys.Key) {
 	s.Observe.KeyUsed(ctx, s.Observe.Source, observe.KeyUsed{KeyID: id, Created: key.Created(), Expires: key.Expires()})
 }
 
-func (s *Sealer) tell(ctx context.Context, f *Failure) {
+func (s *QueueSealer) tell(ctx context.Context, f *Failure) {
 	if f.Reason != "" {
 		s.Observe.CryptoError(ctx, s.Observe.Source, observe.CryptoError{Reason: f.Reason, KeyID: f.KeyID})
 	}
