@@ -250,55 +250,59 @@ func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) (o
 	if s.client.closed.Load() {
 		return nil, now, wrap("send", s.queue, driver.ErrClosed)
 	}
-	var id keys.ID
+	var key keys.ID
 	if s.cfg.Enabled {
 		var f *sealing.Failure
-		if id, f = s.sealer.CurrentKey(ctx); f != nil {
+		if key, f = s.sealer.CurrentKey(ctx); f != nil {
 			return nil, now, wrap("send", s.queue, publicError(f))
 		}
 	}
 	now = time.Now()
 	out = make([]outgoing, len(m))
-	trace := s.obs.TraceOf(ctx)
+	c := common{key: key, trace: s.obs.TraceOf(ctx)}
 	if len(m) == 1 {
-		var numbers sealing.Numbers
-		s.begin(&numbers, kind, now)
-		s.start(&numbers, id, m[0], &out[0])
-		s.finish(ctx, &numbers, &out[0], now, trace)
+		s.begin(&c, kind, now)
+		s.start(&c, m[0], &out[0])
+		s.finish(ctx, &c, &out[0], now)
 	} else {
-		numbers := &sealing.Numbers{} // shared by goroutines
-		s.begin(numbers, kind, now)
-		s.prepareAll(ctx, numbers, id, m, out, trace)
+		shared := c // by goroutines: one that is alone needs no memory for it
+		s.begin(&shared, kind, now)
+		s.prepareAll(ctx, &shared, m, out)
 	}
 	return out, now, nil
 }
 
+// common is what the messages of one call have in common.
+type common struct {
+	key     keys.ID         // to seal under
+	numbers sealing.Numbers // of sealed messages
+	trace   map[string]string
+}
+
 // prepareAll prepares a batch, in several goroutines if that pays.
-func (s *Sender) prepareAll(ctx context.Context, numbers *sealing.Numbers, id keys.ID, m []*Message, out []outgoing, trace map[string]string) {
+func (s *Sender) prepareAll(ctx context.Context, c *common, m []*Message, out []outgoing) {
 	bytes := 0
 	for i, m := range m {
-		s.start(numbers, id, m, &out[i])
+		s.start(c, m, &out[i])
 		if out[i].m != nil {
 			bytes += len(m.Body)
 		}
 	}
-	parallel(len(out), bytes, func(i int) {
-		s.finish(ctx, numbers, &out[i], time.Time{}, trace)
-	})
+	parallel(len(out), bytes, func(i int) { s.finish(ctx, c, &out[i], time.Time{}) })
 }
 
 // begin begins to number messages if they are sealed.
-func (s *Sender) begin(numbers *sealing.Numbers, kind stream.Kind, now time.Time) {
+func (s *Sender) begin(c *common, kind stream.Kind, now time.Time) {
 	if s.cfg.Enabled {
-		s.sealer.Begin(numbers, kind, now)
+		s.sealer.Begin(&c.numbers, kind, now)
 	}
 }
 
-// start validates one message, and numbers it if it is to be sealed under key id.
-func (s *Sender) start(numbers *sealing.Numbers, id keys.ID, m *Message, out *outgoing) {
+// start validates one message, and numbers it if it is to be sealed.
+func (s *Sender) start(c *common, m *Message, out *outgoing) {
 	out.result.Err = wrap("send", s.queue, s.draft(m, out))
 	if out.result.Err == nil && s.cfg.Enabled {
-		out.number = numbers.Next(id, out.m)
+		out.number = c.numbers.Next(c.key, out.m)
 	}
 }
 
@@ -336,11 +340,11 @@ func (s *Sender) draft(m *Message, out *outgoing) error {
 // finish seals a drafted message, measures it, and gives it a trace context. It does nothing
 // to one that has failed. now is the time of sealing; zero means that the clock is read,
 // because sealing the messages before may have taken a while.
-func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outgoing, now time.Time, trace map[string]string) {
+func (s *Sender) finish(ctx context.Context, c *common, out *outgoing, now time.Time) {
 	if out.m == nil {
 		return
 	}
-	err := s.protect(ctx, numbers, out, now)
+	err := s.protect(ctx, &c.numbers, out, now)
 	if err == nil {
 		err = s.measure(out)
 	}
@@ -349,7 +353,7 @@ func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outg
 		out.result.Err = wrap("send", s.queue, err)
 		return
 	}
-	s.carry(out, trace)
+	s.carry(out, c.trace)
 }
 
 // measure refuses what is too large for the broker.

@@ -6,7 +6,7 @@ import "slices"
 // leave in it: they stand in a row, and cost no comparison however many wait. Those that
 // come back are in a heap.
 type deliverable struct {
-	row    []*message // ascending; nil where one left from the middle, never the first
+	row    []*message // ascending; nil in the place of one that left from the middle, never the first
 	live   int        // messages in row
 	gone   int        // places that left row at its front
 	newest uint64     // the highest seq that ever stood in row
