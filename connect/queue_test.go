@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -208,7 +209,7 @@ func TestBadQueueURL(t *testing.T) {
 func TestNoNilInterface(t *testing.T) {
 	p, err := OpenBroker(t.Context(), "sqlite:///no/such/folder/x.db")
 	if err == nil || p != nil {
-		t.Errorf("%v, %v", p, err)
+		t.Errorf("broker %v, %v; want an error alone", p, err)
 	}
 }
 
@@ -266,6 +267,10 @@ func TestPostgres(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("12") // tests mostly wait
+	}
 	code := m.Run()
 	postgres.StopShared()
 	os.Exit(code)

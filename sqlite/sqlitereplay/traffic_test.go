@@ -37,7 +37,7 @@ func TestFileIsFlat(t *testing.T) {
 			t.Logf("%8d handled: %5.1f MiB: %d records, %d recent, %d intervals",
 				x.Handled, float64(n.Bytes)/(1<<20), n.Records, n.Recent, n.Intervals)
 			if n.Streams != 20 || n.Recent > int64(n.Capacity.Recent)+2000 || n.Intervals > 20*1024 || n.Bytes > 128<<20 {
-				t.Errorf("%+v", n)
+				t.Errorf("stats %+v, want 20 streams within their bounds", n)
 			}
 			if parked := n.Records - last.Records; step > steps/2 && n.Bytes-last.Bytes > 400*parked+2<<20 {
 				t.Errorf("grew by %d bytes with %d records more", n.Bytes-last.Bytes, parked)

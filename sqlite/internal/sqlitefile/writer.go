@@ -39,7 +39,7 @@ type request struct {
 	done   chan struct{}
 }
 
-// The states of a request. Who moves it out of waiting owns it.
+// The states of a request. The goroutine that moves it out of waiting owns it.
 const (
 	waiting uint32 = iota
 	started

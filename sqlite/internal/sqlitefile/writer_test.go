@@ -66,7 +66,7 @@ func TestGroup(t *testing.T) {
 				if err := increment(c); err != nil {
 					return err
 				}
-				// Nobody else sees any of it yet.
+				// Other connections see nothing of it yet.
 				if seen := f.text(t, "SELECT n FROM t"); seen != "0" {
 					return fmt.Errorf("others see %s before the commit", seen)
 				}
