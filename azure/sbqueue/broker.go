@@ -79,9 +79,9 @@ type QueueOptions struct {
 // Broker is a namespace.
 type Broker struct {
 	main *connection // of all but sessions
-	// sessions is the client of sessions, on a connection of its own, behind a function
-	// as in connection: the SDK closes the connection of a receiver that fails, and with it all sessions.
-	sessions func() *azservicebus.Client
+	// sessions has a connection of its own: the SDK closes the connection of a receiver that
+	// fails, and with it all sessions.
+	sessions *connection
 	o        Options
 
 	// life ends with Close, and with it what still connects.
@@ -163,11 +163,9 @@ func newBroker(o *Options, connect func(*azservicebus.ClientOptions) (*azservice
 	if b.main, err = newConnection(b, create); err != nil {
 		return nil, fmt.Errorf("%w: %w", errClient, err)
 	}
-	sessions, err := create()
-	if err != nil {
+	if b.sessions, err = newConnection(b, create); err != nil {
 		return nil, fmt.Errorf("%w: %w", errClient, err)
 	}
-	b.sessions = func() *azservicebus.Client { return sessions }
 	for name, q := range b.o.Queues {
 		if err := q.check(); err != nil {
 			return nil, fmt.Errorf("sbqueue: queue %q: %w", name, err)
@@ -302,7 +300,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		b.calls.Wait()
 		return nil
 	})
-	return classify(ctx, b.closeAll(ctx, []closer{b.main.client(), b.sessions(), calls}, closeConnection))
+	return classify(ctx, b.closeAll(ctx, []closer{b.main.client(), b.sessions.client(), calls}, closeConnection))
 }
 
 // checkName refuses what Service Bus refuses: its error would come late and say

@@ -23,7 +23,9 @@
 //
 // All calls end with their context, with one exception: while another call
 // connects, which takes at most 10 s, the SDK blocks a Send, Receive or Peek that
-// finds its link dead. Settle and Renew end within 10 s. A message that was received
+// finds its link dead. Settle and Renew end within 10 s, whatever else asks the broker
+// something within 20 s. A connection over which nothing is answered for 8 s is replaced;
+// the sessions over it are lost. A message that was received
 // before the connection was lost is settled by its lock token over the next
 // connection, after a renewal that tells whether it is still held. If the answer to a
 // settlement is lost, the settlement may have taken effect: then its repetition fails
@@ -31,7 +33,8 @@
 //
 // A session ends with its link. The SDK attaches the link again by the session's name,
 // unless another receiver was faster; the driver notices that and reports the session
-// as lost. Accepting always has a deadline of at least 1.5 s, the time to connect in.
+// as lost. Accepting always has a deadline of at least 1.5 s, the time to connect in, and
+// takes 2 s more if the broker does not answer.
 // Sessions use a connection of their own, so a Broker has two.
 //
 // A Receive asks for as much credit as it may return messages. Until the next Receive,

@@ -129,13 +129,17 @@ func (q *queue) newControlLink() *controlLink {
 	return &controlLink{connector: newConnector(), lease: lease{b: q.b}}
 }
 
-// at makes a call over the control link, and again if the links are dead.
-func (s *source) at(ctx context.Context, call func(*azservicebus.Receiver) error) error {
+// controlCall bounds a request over the control link, which the broker answers at once.
+const controlCall = 3 * time.Second
+
+// at makes a call over the control link, and again if the links are dead or the broker does
+// not answer.
+func (s *source) at(ctx context.Context, call func(context.Context, *azservicebus.Receiver) error) error {
 	return persist(ctx, s.over, func() error { return s.once(ctx, call) })
 }
 
 // once makes a call over the control link, and replaces one that may be dead for good.
-func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) error) error {
+func (s *source) once(ctx context.Context, call func(context.Context, *azservicebus.Receiver) error) error {
 	d, ok := s.takeControlLink()
 	if !ok {
 		return errClosed()
@@ -150,7 +154,11 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 		})
 	}
 	if err == nil {
-		err = call(d.r)
+		attempt, cancel := context.WithTimeout(ctx, controlCall)
+		if err = call(attempt, d.r); err != nil && attempt.Err() != nil && ctx.Err() == nil {
+			err = errNoAnswer
+		}
+		cancel()
 	}
 	if gone := s.q.b.main.note(began, err); gone || isStuck(err) || isDead(err) {
 		s.replaceControlLink(d)
@@ -168,22 +176,42 @@ func (s *source) attach(ctx context.Context, l *lease, r *azservicebus.Receiver)
 		}
 		l.made(r)
 	}
-	last := int64(math.MaxInt64)
-	_, err := r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
-	return r, err
+	return r, askNothing(ctx, r)
 }
 
-// prepare connects the control link in the background: that takes some round trips, which
-// the first renewal of a lock might not have the time for.
-func (s *source) prepare() {
+// askNothing makes a request that changes nothing: there is nothing behind the last number.
+func askNothing(ctx context.Context, r *azservicebus.Receiver) error {
+	last := int64(math.MaxInt64)
+	_, err := r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
+	return err
+}
+
+const (
+	// quietTime is how long a connection is quiet while a Receive waits, until the broker
+	// is asked something: as long as it then takes to count as silent.
+	quietTime = silentFor
+	// watchEvery is how often that is looked at.
+	watchEvery = quietTime / 4
+)
+
+// watch connects the control link in the background: that takes some round trips, which the
+// first renewal of a lock might not have the time for. From then on, while a Receive waits
+// and nothing is heard, it asks whether the broker is there: a Receive cannot tell an empty
+// queue from a network that has fallen silent.
+func (s *source) watch() {
 	if !s.q.b.begin(1) {
 		return
 	}
 	go func() {
 		defer s.q.b.calls.Done()
-		ctx, cancel := context.WithTimeout(s.over, connectTime)
-		defer cancel()
-		_ = s.once(ctx, func(*azservicebus.Receiver) error { return nil }) // the next call tries again
+		connecting, cancel := context.WithTimeout(s.over, connectTime)
+		_ = s.once(connecting, func(context.Context, *azservicebus.Receiver) error { return nil }) // the next call tries again
+		cancel()
+		for sleep(s.over, s.over, watchEvery) {
+			if s.waiting.Load() > 0 && s.q.b.main.quiet(quietTime) {
+				_ = s.at(s.over, askNothing) // which replaces a connection that is silent
+			}
+		}
 	}()
 }
 

@@ -179,7 +179,7 @@ func (s *source) peek(ctx context.Context, cursor string, max int) ([]*driver.De
 		}
 	}
 	var messages []*azservicebus.ReceivedMessage
-	err := s.at(ctx, func(r *azservicebus.Receiver) (err error) {
+	err := s.at(ctx, func(ctx context.Context, r *azservicebus.Receiver) (err error) {
 		return readable(func() error {
 			messages, err = r.PeekMessages(ctx, max, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
 			return err

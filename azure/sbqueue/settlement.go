@@ -188,7 +188,7 @@ func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTokens)
 	defer cancel()
 	token := &azservicebus.ReceivedMessage{LockToken: r.m.LockToken}
-	err := s.at(ctx, func(controlLink *azservicebus.Receiver) error {
+	err := s.at(ctx, func(ctx context.Context, controlLink *azservicebus.Receiver) error {
 		attempt, cancel := context.WithTimeout(ctx, settleToken)
 		defer cancel()
 		// Renewing first, because that fails at once if the connection is
@@ -215,9 +215,12 @@ var (
 func (s *source) overLink(r *receipt, do settling) error {
 	ctx := r.link.limit.context(r.link.up, settleOverLink)
 	if s.lose != nil {
-		return do(ctx, r.link.r, r.m)
+		began := time.Now()
+		err := do(ctx, r.link.r, r.m)
+		s.q.b.sessions.note(began, err)
+		return err
 	}
-	return s.once(ctx, func(controlLink *azservicebus.Receiver) error { return do(ctx, controlLink, r.m) })
+	return s.once(ctx, func(ctx context.Context, controlLink *azservicebus.Receiver) error { return do(ctx, controlLink, r.m) })
 }
 
 // renew extends the locks of messages, several at once.
@@ -266,7 +269,9 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 		*m = *r.m // with the name of its link, which counts as in use by this
 	}
 	asked := time.Now()
-	err := s.at(ctx, func(controlLink *azservicebus.Receiver) error { return controlLink.RenewMessageLock(ctx, m, nil) })
+	err := s.at(ctx, func(ctx context.Context, controlLink *azservicebus.Receiver) error {
+		return controlLink.RenewMessageLock(ctx, m, nil)
+	})
 	if err != nil {
 		err = s.fault(ctx, err)
 		if driver.KindOf(err) == driver.LockLost {
@@ -316,7 +321,9 @@ func (s *source) giveBack(ctx context.Context, r *receipt) error {
 	if s.lose != nil {
 		return r.link.r.AbandonMessage(ctx, r.m, nil)
 	}
-	return s.once(ctx, func(controlLink *azservicebus.Receiver) error { return controlLink.AbandonMessage(ctx, r.m, nil) })
+	return s.once(ctx, func(ctx context.Context, controlLink *azservicebus.Receiver) error {
+		return controlLink.AbandonMessage(ctx, r.m, nil)
+	})
 }
 
 func sequence(m *azservicebus.ReceivedMessage) int64 {

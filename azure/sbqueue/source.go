@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -61,7 +62,8 @@ type source struct {
 	// lose is called when the link of a session is dead. Nil on a queue.
 	lose func()
 
-	connectOnce  sync.Once     // connects the control link, before anything has to be settled
+	watchOnce    sync.Once     // begins to watch, before anything has to be settled
+	waiting      atomic.Int64  // calls of Receive, of a queue
 	receiveToken chan struct{} // one token: the SDK allows one ReceiveMessages at a time
 	over         context.Context
 	end          context.CancelFunc
@@ -161,7 +163,9 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	s.stop = cancel
 	s.mu.Unlock()
 	if s.lose == nil {
-		s.connectOnce.Do(s.prepare)
+		s.watchOnce.Do(s.watch)
+		s.waiting.Add(1)
+		defer s.waiting.Add(-1)
 	}
 	for losses := 0; ; {
 		if s.over.Err() != nil {
