@@ -91,6 +91,7 @@ type Broker struct {
 	calls sync.WaitGroup // of the SDK's that may outlast their callers
 	limit rolling        // how long their callers wait
 	dials dialLimiter    // of accepting sessions
+	turns linkTurns      // of making links of main
 
 	mu     sync.Mutex // guards what follows
 	closed bool       // nothing is opened any more
@@ -300,7 +301,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		b.calls.Wait()
 		return nil
 	})
-	return classify(ctx, b.closeAll(ctx, []closer{b.main.client(), b.sessions.client(), calls}, closeConnection))
+	return classify(ctx, b.closeAll(ctx, []closer{closing(b.main.close), closing(b.sessions.close), calls}, closeConnection))
 }
 
 // checkName refuses what Service Bus refuses: its error would come late and say

@@ -72,6 +72,19 @@ func (c *connection) clientFor() (*azservicebus.Client, context.Context) {
 	return c.current(), c.life
 }
 
+// close closes the connection. If something was not answered, it waits for no answer.
+func (c *connection) close(ctx context.Context) error {
+	c.mu.Lock()
+	client, doubted := c.current(), !c.doubted.IsZero()
+	c.mu.Unlock()
+	if doubted {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, closeSilent)
+		defer cancel()
+	}
+	return client.Close(ctx)
+}
+
 // heard notes that a call was answered.
 func (c *connection) heard() {
 	c.mu.Lock()

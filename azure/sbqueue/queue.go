@@ -46,7 +46,9 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 		Lock:          q.lock.duration, MinLock: q.lock.duration, MaxLock: q.lock.duration,
 		Retention: settings.Retention,
 	}
+	q.caps.ReceiveBatch = receiveBatch
 	if settings.Sessions {
+		q.caps.ReceiveBatch = 0 // each session has a link
 		q.caps.Sessions, q.caps.SessionState = driver.Native, driver.Native
 		q.caps.AcceptByID, q.caps.SessionOnly = true, true
 		q.caps.AbandonDelay = driver.None

@@ -19,6 +19,7 @@ type relay struct {
 	listener net.Listener
 	server   string
 	tap      func(connection int, toClient bool, frame []byte) []byte // nil: frames pass as they are
+	delay    time.Duration                                            // of each direction; set before the first connection
 
 	mu      sync.Mutex // guards what follows
 	refuse  bool
@@ -129,11 +130,44 @@ func (r *relay) accept() {
 	}
 }
 
+// late writes what it is given after d. It has room for what is on the way.
+type late struct {
+	io.Writer
+	d        time.Duration
+	underway chan lateFrame
+}
+
+type lateFrame struct {
+	due   time.Time
+	frame []byte
+}
+
+func (l *late) Write(frame []byte) (int, error) {
+	l.underway <- lateFrame{time.Now().Add(l.d), frame}
+	return len(frame), nil
+}
+
+// run writes until underway is closed.
+func (l *late) run() {
+	for f := range l.underway {
+		timer := time.NewTimer(time.Until(f.due))
+		<-timer.C
+		_, _ = l.Writer.Write(f.frame) // if the side has ended, its reader says so
+	}
+}
+
 // pass passes frames one way until a side ends, or nothing once p is silent.
 func (r *relay) pass(p *relayed, n int, toClient bool) {
-	from, to := p.client, p.server
+	from, side := p.client, p.server
 	if toClient {
-		from, to = to, from
+		from, side = side, from
+	}
+	to := io.Writer(side)
+	if r.delay > 0 {
+		l := &late{Writer: side, d: r.delay, underway: make(chan lateFrame, 1<<16)}
+		r.running.Go(l.run)
+		defer close(l.underway)
+		to = l
 	}
 	for {
 		frame, err := readFrame(from)

@@ -55,14 +55,14 @@ type session struct {
 
 // newSession returns the session of r. It is lost when connected ends.
 func newSession(q *queue, r *azservicebus.SessionReceiver, connected context.Context) *session {
-	s := &session{source: newSource(q, false), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
+	s := &session{source: newSource(q, false, 1), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
 	s.until = q.lock.end(time.Now(), s.toldUntil)
 	s.lossCtx, s.leave = context.WithCancel(connected)
 	s.lose = s.drop
-	l := s.link // which comes connected
+	l := q.newLink() // which comes connected
+	s.link = l
 	l.r = r
 	l.made(r)
-	l.open.Store(true)
 	return s
 }
 
@@ -266,7 +266,7 @@ func (s *session) LockedUntil() time.Time {
 func (s *session) drop() {
 	s.closing.Do(func() {
 		s.leave()
-		l := s.current()
+		l := s.link
 		l.down()
 		s.q.forgetSession(s)
 		l.retire() // if it was attached again, too
@@ -307,7 +307,7 @@ func (s *session) only(ctx context.Context, call func(context.Context) error) er
 	if err := s.alive(); err != nil {
 		return err
 	}
-	l := s.current()
+	l := s.link
 	if !l.take() {
 		return &driver.Error{Kind: driver.SessionLost}
 	}

@@ -293,10 +293,11 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 func (s *source) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
-	select {
-	case s.receiveToken <- struct{}{}:
-		defer func() { <-s.receiveToken }()
-	case <-ctx.Done():
+	for range cap(s.turns) { // until no Receive is under way
+		select {
+		case s.turns <- struct{}{}: // for good
+		case <-ctx.Done():
+		}
 	}
 	s.mu.Lock()
 	held := make([]*receipt, 0, len(s.held))

@@ -209,7 +209,7 @@ func TestSilentQueue(t *testing.T) {
 // that the network is silent, and brings what comes over a new connection.
 func TestSilentReceive(t *testing.T) {
 	t.Parallel()
-	n := start(t, nil, sbemulator.QueueOptions{})
+	n := start(t, nil, sbemulator.QueueOptions{LockDuration: 5 * time.Second}) // what went over the old connection
 	r := n.relayed(t, nil)
 	q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
 	if err != nil {
