@@ -15,9 +15,6 @@ import (
 	"github.com/queue-runtime/queue/worker"
 )
 
-// oneWay is half of a round trip.
-const oneWay = 20 * time.Millisecond
-
 // far is a namespace with messages, behind a round trip, and a client of it.
 func far(t *testing.T, messages int) (*namespace, *queue.Client) {
 	t.Helper()
@@ -31,7 +28,7 @@ func far(t *testing.T, messages int) (*namespace, *queue.Client) {
 		send(t, q, batch...)
 	}
 	r := n.relayed(t, nil)
-	r.delay = oneWay
+	r.setDelay(oneWay)
 	c, err := queue.New(r.broker(t, n, nil), &queue.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -51,13 +48,13 @@ func receivers(t *testing.T, c *queue.Client, n int) []*queue.Receiver {
 	return all
 }
 
-// handled is how many messages a second a pool of 256 slots handles by so many receivers,
-// once its links are connected.
+// handled is how many messages a second a pool with 32 slots for each of sideways receivers
+// handles by so many, once its links are connected.
 func handled(t *testing.T, receiving int) float64 {
 	t.Helper()
-	const messages, before = 10_000, 3_000
+	const messages, before = 10_000 / scale, 3_000 / scale
 	n, c := far(t, messages)
-	p, err := worker.New(&worker.Options{Concurrency: 256})
+	p, err := worker.New(&worker.Options{Concurrency: 32 * sideways})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,29 +124,28 @@ const attempts = 3 // a busy machine slows one of two that are compared
 func TestOneReceiverIsAsFastAsEight(t *testing.T) {
 	ratio := 0.0
 	for i := 0; i < attempts && ratio < 0.9; i++ {
-		eight, one := handled(t, 8), handled(t, 1)
-		t.Logf("messages a second: %.0f by eight receivers, %.0f by one", eight, one)
-		ratio = max(ratio, one/eight)
+		many, one := handled(t, sideways), handled(t, 1)
+		t.Logf("messages a second: %.0f by %d receivers, %.0f by one", many, sideways, one)
+		ratio = max(ratio, one/many)
 	}
 	if ratio < 0.9 {
-		t.Errorf("one Receiver has %.2f of the rate of eight, want at least 0.9", ratio)
+		t.Errorf("one Receiver has %.2f of the rate of %d, want at least 0.9", ratio, sideways)
 	}
 }
 
 // 16 goroutines that share a Receiver get 16 times as much as one alone.
 func TestSharedReceiver(t *testing.T) {
-	const goroutines = 16
 	_, c := far(t, 4000)
 	r := receivers(t, c, 1)[0]
-	shared(t, r, goroutines, 800) // until all links are connected
+	shared(t, r, sharing, 50*sharing) // until all links are connected
 	ratio := 0.0
 	for i := 0; i < attempts && ratio < 0.9; i++ {
-		one, all := shared(t, r, 1, 20), shared(t, r, goroutines, 800)
-		t.Logf("messages a second: %.1f by one goroutine, %.1f by %d", one, all, goroutines)
-		ratio = max(ratio, all/one/goroutines)
+		one, all := shared(t, r, 1, 20), shared(t, r, sharing, 30*sharing)
+		t.Logf("messages a second: %.1f by one goroutine, %.1f by %d", one, all, sharing)
+		ratio = max(ratio, all/one/sharing)
 	}
 	if ratio < 0.9 {
-		t.Errorf("%d goroutines have %.2f of the rate of as many apart, want at least 0.9", goroutines, ratio)
+		t.Errorf("%d goroutines have %.2f of the rate of as many apart, want at least 0.9", sharing, ratio)
 	}
 	if err := c.Close(context.Background()); err != nil {
 		t.Errorf("Close: %v", err)

@@ -37,9 +37,9 @@
 // takes 2 s more if the broker does not answer.
 // Sessions use a connection of their own, so a Broker has two.
 //
-// A Receive asks for as much credit as it may return messages. Until the next Receive,
-// the SDK releases messages that arrive after it has returned, and other receivers can
-// get them.
+// A Receive asks for as much credit as it may return messages. Until the next Receive over
+// the same link, the SDK releases messages that arrive after it has returned, and other
+// receivers can get them.
 //
 // The status of the management link, and AMQP conditions, are told apart even if
 // the SDK has no code for them.
@@ -60,7 +60,10 @@
 //
 // # Concurrency
 //
-// A Broker is safe for concurrent use. Close closes all queues and sessions of the
+// A Broker is safe for concurrent use. Up to 32 calls of Receive on a queue without sessions
+// are under way at once, each over a link of its own. To make a link takes some twenty round
+// trips, and links are made one after the other; until then calls wait for one that is free.
+// Close closes all queues and sessions of the
 // Broker concurrently, and returns after 15 s if the service does not answer. These
 // goroutines outlive a call, and Close waits for them: the SDK's own, one for each link
 // that is being replaced, and those of calls that the SDK has not ended in time.

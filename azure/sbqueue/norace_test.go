@@ -8,4 +8,8 @@ const (
 	scale       = 1
 	slack       = 100 * time.Millisecond
 	handlerLock = 1500 * time.Millisecond
+
+	oneWay   = 20 * time.Millisecond
+	sideways = 8
+	sharing  = 16
 )

@@ -13,4 +13,10 @@ const (
 	// handlerLock is a lock that a handler of ten keeps, so long that a busy
 	// machine renews it in time.
 	handlerLock = 4 * time.Second
+
+	// oneWay is half of the round trip of tests that compare rates, long beside what the
+	// detector costs. sideways and sharing are how many receivers and goroutines they have.
+	oneWay   = 60 * time.Millisecond
+	sideways = 3
+	sharing  = 6
 )

@@ -19,10 +19,10 @@ type relay struct {
 	listener net.Listener
 	server   string
 	tap      func(connection int, toClient bool, frame []byte) []byte // nil: frames pass as they are
-	delay    time.Duration                                            // of each direction; set before the first connection
 
 	mu      sync.Mutex // guards what follows
 	refuse  bool
+	delay   time.Duration // of each direction, of connections to come
 	dials   int
 	pairs   map[*relayed]struct{}
 	running sync.WaitGroup
@@ -72,6 +72,13 @@ func (r *relay) setRefuse(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refuse = on
+}
+
+// setDelay has new connections pass frames so much later, in each direction.
+func (r *relay) setDelay(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delay = d
 }
 
 // takeDials returns how many connections were made since the last call.
@@ -124,9 +131,10 @@ func (r *relay) accept() {
 		p := &relayed{client: client, server: server, silent: make(chan struct{})}
 		r.mu.Lock()
 		r.pairs[p] = struct{}{}
+		delay := r.delay
 		r.mu.Unlock()
-		r.running.Go(func() { r.pass(p, n, false) })
-		r.running.Go(func() { r.pass(p, n, true) })
+		r.running.Go(func() { r.pass(p, n, false, delay) })
+		r.running.Go(func() { r.pass(p, n, true, delay) })
 	}
 }
 
@@ -157,14 +165,14 @@ func (l *late) run() {
 }
 
 // pass passes frames one way until a side ends, or nothing once p is silent.
-func (r *relay) pass(p *relayed, n int, toClient bool) {
+func (r *relay) pass(p *relayed, n int, toClient bool, delay time.Duration) {
 	from, side := p.client, p.server
 	if toClient {
 		from, side = side, from
 	}
 	to := io.Writer(side)
-	if r.delay > 0 {
-		l := &late{Writer: side, d: r.delay, underway: make(chan lateFrame, 1<<16)}
+	if delay > 0 {
+		l := &late{Writer: side, d: delay, underway: make(chan lateFrame, 1<<16)}
 		r.running.Go(l.run)
 		defer close(l.underway)
 		to = l

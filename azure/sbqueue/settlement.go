@@ -155,12 +155,30 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 		return err
 	}
 	err = s.q.transmit(ctx, size(&r.Message), func(ctx context.Context, sender *azservicebus.Sender) error {
+		s.mu.Lock()
+		if r.copies++; r.copies > 1 {
+			s.doubles.expect(r.copyID)
+		}
+		s.mu.Unlock()
 		return sender.SendAMQPAnnotatedMessage(ctx, m, nil)
 	})
 	if err != nil {
 		return err
 	}
 	return s.finish(ctx, r, complete)
+}
+
+// complete completes, in the background, a delivery that is not handed out. Called under mu.
+func (s *source) complete(r *receipt) {
+	if !s.q.b.begin(1) {
+		return
+	}
+	go func() {
+		defer s.q.b.calls.Done()
+		ctx, cancel := context.WithTimeout(s.over, callLimit)
+		defer cancel()
+		_ = s.settleOne(ctx, &driver.Settlement{Delivery: &r.Delivery, Kind: driver.Complete}) // else it comes again
+	}()
 }
 
 // finish settles over the link that the message came by and, if that is dead,

@@ -78,6 +78,7 @@ type source struct {
 	answer      time.Duration // how long the session's first messages took; 0: none came
 	controlLink *controlLink  // nil in a session
 	held        map[*receipt]struct{}
+	doubles     doubles // of copies
 }
 
 // receipt is a delivery and the driver's handle of it.
@@ -89,7 +90,10 @@ type receipt struct {
 	// single is the memory of what Receive returns if this is all that came.
 	single [1]*driver.Delivery
 
+	copyID string // the message ID of the copy that an abandon with a delay makes; only the call that settles uses it
+
 	// The source's mu guards what follows.
+	copies  int  // how often the copy was sent: more than once if an answer was missing
 	settled bool // or being settled
 	// unanswered: a settlement outlasted the call that began it.
 	unanswered bool
@@ -185,7 +189,10 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 			if s.over.Err() != nil {
 				return nil, errClosed() // Close gives them back
 			}
-			return out, nil
+			if len(out) > 0 || rctx.Err() != nil {
+				return out, nil
+			}
+			continue // all were doubles
 		}
 		if rctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) && !time.Now().Before(deadline) {
 			if l != nil {
@@ -377,6 +384,10 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 		r.LockedUntil = s.q.lock.end(now, r.LockedUntil)
 		r.Receipt = r
 		s.held[r] = struct{}{}
+		if s.doubles.isSecond(m.MessageID, sequence(m)) {
+			s.complete(r)
+			continue
+		}
 		if len(messages) == 1 {
 			out = r.single[:0:1]
 		}
