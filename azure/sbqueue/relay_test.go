@@ -1,7 +1,6 @@
 package sbqueue_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/azure/sbqueue"
+	"github.com/queue-runtime/queue/testbed/faultproxy"
 )
 
 // relay passes AMQP frames between a driver and the emulator, and can change them,
@@ -233,44 +233,7 @@ func shiftLocks(d time.Duration) func(int, bool, []byte) []byte {
 		if !toClient {
 			return frame
 		}
-		move := func(at int, by int64) {
-			v := int64(binary.BigEndian.Uint64(frame[at:])) + by //nolint:gosec // G115: a time
-			binary.BigEndian.PutUint64(frame[at:], uint64(v))    //nolint:gosec // G115: a time
-		}
-		after := func(name string, do func(at int)) {
-			for from := 0; ; {
-				i := bytes.Index(frame[from:], []byte(name))
-				if i < 0 {
-					return
-				}
-				from += i + len(name)
-				do(from)
-			}
-		}
-		timestamp := func(at int) {
-			if at+9 <= len(frame) && frame[at] == 0x83 {
-				move(at+1, d.Milliseconds())
-			}
-		}
-		after("x-opt-locked-until", timestamp)
-		after("expiration", timestamp)
-		after("expirations", func(at int) { // an array of timestamps (Part 1, Section 1.6.25)
-			if at+10 <= len(frame) && frame[at] == 0xf0 && frame[at+9] == 0x83 {
-				for i := range int(binary.BigEndian.Uint32(frame[at+5:])) {
-					move(at+10+8*i, d.Milliseconds())
-				}
-			}
-			if at+4 <= len(frame) && frame[at] == 0xe0 && frame[at+3] == 0x83 {
-				for i := range int(frame[at+2]) {
-					move(at+4+8*i, d.Milliseconds())
-				}
-			}
-		})
-		after("com.microsoft:locked-until-utc", func(at int) { // a long of 100 ns
-			if at+9 <= len(frame) && frame[at] == 0x81 {
-				move(at+1, int64(d/100))
-			}
-		})
+		faultproxy.ServiceBusClock(frame, d)
 		return frame
 	}
 }
