@@ -236,9 +236,11 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 
 // ask takes a queue's settings from the management API.
 func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
-	r, err := b.o.Admin.GetQueue(ctx, name, nil)
+	r, err := administer(ctx, func(ctx context.Context) (*admin.GetQueueResponse, error) {
+		return b.o.Admin.GetQueue(ctx, name, nil)
+	})
 	if err != nil {
-		return classify(ctx, err)
+		return err
 	}
 	if r == nil {
 		return driver.Errorf(driver.NotFound, "the namespace has no queue %q", name)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -214,9 +215,11 @@ func (q *queue) Stats(ctx context.Context) (driver.Stats, error) {
 	if q.b.o.Admin == nil {
 		return driver.Stats{}, driver.Unsupported("statistics without the management API")
 	}
-	r, err := q.b.o.Admin.GetQueueRuntimeProperties(ctx, q.name, nil)
+	r, err := administer(ctx, func(ctx context.Context) (*admin.GetQueueRuntimePropertiesResponse, error) {
+		return q.b.o.Admin.GetQueueRuntimeProperties(ctx, q.name, nil)
+	})
 	if err != nil {
-		return driver.Stats{}, classify(ctx, err)
+		return driver.Stats{}, err
 	}
 	if r == nil {
 		return driver.Stats{}, &driver.Error{Kind: driver.NotFound}

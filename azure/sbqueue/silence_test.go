@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -231,5 +233,39 @@ func TestSilentReceive(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 30*time.Second {
 		t.Errorf("received %s after the network fell silent, want 30 s at most", took)
+	}
+}
+
+// silentManagement is a management API that answers the first requests not at all.
+type silentManagement struct {
+	management
+	left *atomic.Int64 // of these
+}
+
+// Do implements policy.Transporter.
+func (m silentManagement) Do(r *http.Request) (*http.Response, error) {
+	if m.left.Add(-1) >= 0 {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	return m.management.Do(r)
+}
+
+// TestSilentManagement: a request of the management API that is not answered is made again; if
+// none is answered the call ends with a transient error, without a deadline of its caller's.
+func TestSilentManagement(t *testing.T) {
+	t.Parallel()
+	for silent, want := range map[int64]error{1: nil, 100: driver.ErrUnavailable} {
+		t.Run(fmt.Sprint(silent), func(t *testing.T) {
+			t.Parallel()
+			left := new(atomic.Int64)
+			left.Store(silent)
+			b := managed(t, silentManagement{management{http.StatusOK, entry}, left})
+			begin := time.Now()
+			_, err := b.Properties(context.Background(), "orders")
+			if took := time.Since(begin); !errors.Is(err, want) || took > 15*time.Second {
+				t.Errorf("%v after %s, want %v within 15 s", err, took, want)
+			}
+		})
 	}
 }
