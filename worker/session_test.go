@@ -53,20 +53,20 @@ func TestPoolWaitsAfterSessionThatFails(t *testing.T) {
 	for name, kind := range map[string]driver.Kind{"unavailable": driver.Unavailable, "lost": driver.SessionLost} {
 		t.Run(name, func(t *testing.T) {
 			p := &deafSessions{err: driver.Errorf(kind, "connection reset")}
-			inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
-				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-				client, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
-				x.must(err)
+			inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.Broker }, func(x *fixture) {
+				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				client, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet()})
+				x.Must(err)
 				r, err := client.Receiver(x.Context(), orders, nil)
-				x.must(err)
+				x.Must(err)
 				processor, err := worker.New(&worker.Options{Concurrency: 1})
-				x.must(err)
+				x.Must(err)
 				handler := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
-				x.must(processor.Handle(r, handler, &worker.HandleOptions{Sessions: true}))
+				x.Must(processor.Handle(r, handler, &worker.HandleOptions{Sessions: true}))
 				ctx, stop := context.WithTimeout(x.Context(), time.Minute)
 				defer stop()
 				p.enough = stop
-				x.must(processor.Run(ctx))
+				x.Must(processor.Run(ctx))
 				if n := p.accepted.Load(); n < 2 || n > 70 {
 					x.Errorf("a session was accepted %d times in a minute, want about one a second", n)
 				}
@@ -79,16 +79,16 @@ func TestPoolWaitsAfterSessionThatFails(t *testing.T) {
 func TestSessionlessMessagesAreWarnedOf(t *testing.T) {
 	for _, session := range []string{"", "s"} {
 		inBubble(t, nil, func(x *fixture) {
-			x.send(&queue.Message{Body: []byte("x"), SessionID: session})
+			x.Send(&queue.Message{Body: []byte("x"), SessionID: session})
 			h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
-			_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{Sessions: true})
-			x.wait(9 * time.Minute)
-			x.must(stop())
+			_, stop := x.run(x.Receiver(orders, nil), h, nil, &worker.HandleOptions{Sessions: true})
+			x.Pass(9 * time.Minute)
+			x.Must(stop())
 			want := 0
 			if session == "" {
 				want = 2
 			}
-			if n := strings.Count(x.log.String(), "Messages without a session wait"); n != want {
+			if n := strings.Count(x.Log.String(), "Messages without a session wait"); n != want {
 				x.Errorf("session %q: %d warnings in nine minutes, want %d", session, n, want)
 			}
 		})

@@ -59,7 +59,7 @@ type Options struct {
 	Admin *admin.Client
 }
 
-// QueueOptions say how a queue was made, where the management API cannot be
+// QueueOptions say how a queue was made, if the management API cannot be
 // asked.
 type QueueOptions struct {
 	Sessions bool // the queue requires sessions

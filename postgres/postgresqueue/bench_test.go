@@ -15,8 +15,7 @@ import (
 	"github.com/queue-runtime/queue/testbed/postgres"
 )
 
-// Benchmarks use a server that waits for the disk, except those that compare the cost of
-// one call in different queues.
+// Benchmarks use a server that waits for the disk.
 
 var durable struct {
 	sync.Once
@@ -136,52 +135,6 @@ func BenchmarkReceive(b *testing.B) {
 				b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "messages/s")
 			})
 		}
-	}
-}
-
-// BenchmarkBacklog claims and completes one message at a time in front of others.
-func BenchmarkBacklog(b *testing.B) {
-	for _, waiting := range []int{1000, soak(100_000, 1_000_000)} {
-		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
-			_, q := benchQueue(b, postgres.Shared(b), 2)
-			fill(b, q, waiting, nil)
-			body := make([]byte, bodySize)
-			for b.Loop() {
-				if _, err := take(q, 1); err != nil {
-					b.Fatal(err)
-				}
-				b.StopTimer()
-				send(b, q, &driver.Message{ID: "more", Body: body})
-				b.StartTimer()
-			}
-		})
-	}
-}
-
-// BenchmarkSessions accepts a session, completes a message of it and closes it.
-func BenchmarkSessions(b *testing.B) {
-	for _, sessions := range []int{10, soak(10_000, 100_000)} {
-		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
-			_, q := benchQueue(b, postgres.Shared(b), 2)
-			name := func(i int) string { return fmt.Sprintf("session-%d", i%sessions) }
-			fill(b, q, 2*sessions, name)
-			body := make([]byte, bodySize)
-			for b.Loop() {
-				s, err := q.AcceptSession(context.Background(), "", time.Second)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if n, err := take(s, 1); err != nil || n != 1 {
-					b.Fatalf("%d messages, %v", n, err)
-				}
-				if err := s.Close(context.Background()); err != nil {
-					b.Fatal(err)
-				}
-				b.StopTimer()
-				send(b, q, &driver.Message{ID: "more", SessionID: s.ID(), Body: body})
-				b.StartTimer()
-			}
-		})
 	}
 }
 

@@ -20,7 +20,7 @@ type Broker struct {
 	options  Options
 	pool     *pgxpool.Pool
 	database string // see Database
-	bells    bells
+	arrivals arrivals
 	notes    notes
 	listen   listener
 	churn    churn
@@ -51,8 +51,8 @@ type conn = pgxpool.Conn
 // machine, and without target_session_attrs it connects to primaries only.
 //
 // It fails with ErrForeign, ErrNewer, ErrOlder or ErrAltered; with driver.Permission if
-// the role may not log in, may not create the schema, or is a superuser and the schema's
-// owner is none; and with driver.Unavailable if the server does not answer. Nothing of the
+// the role may not log in, may not create the schema, or has more rights in the database
+// than the schema's owner, as a superuser has; and with driver.Unavailable if the server does not answer. Nothing of the
 // schema runs before it is verified. Its owner can change it later: do not open the schema
 // of another role as a privileged role.
 func Open(ctx context.Context, rawURL string, o *Options) (*Broker, error) {
@@ -250,6 +250,7 @@ func microseconds(n int64) time.Duration {
 // newQueue returns a queue that closes with b.
 func (b *Broker) newQueue(number int64, name string, settings QueueOptions) (driver.Queue, error) {
 	q := &Queue{source: newSource(b, number, name, settings)}
+	q.settler = &settler{perform: q.perform}
 	q.open.sessions = make(map[*session]struct{})
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -35,7 +35,8 @@ type engine struct {
 
 	mu     sync.Mutex // guards what follows
 	closed bool
-	swept  map[string]sweeping // by group
+	swept  map[string]sweeping   // by group
+	known  map[string]remembered // by group
 }
 
 // sweeping is how far this process has swept a group.
@@ -58,8 +59,10 @@ type conn = pgxpool.Conn
 // and without target_session_attrs it connects to primaries only.
 //
 // It fails with ErrForeign, ErrNewer, ErrOlder or ErrAltered; with driver.Permission if
-// the role may not log in or may not create the schema, and with driver.Unavailable if
-// the server does not answer.
+// the role may not log in, may not create the schema, or has more rights in the database
+// than the schema's owner, as a superuser has; and with driver.Unavailable if the server
+// does not answer. The owner of the schema can add to it later what runs with the rights of
+// the roles that use it, those of transactions that call ConsumeTx included.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	s, err := open(ctx, rawURL, o, func(server int64) int64 { return server })
 	if err != nil {
@@ -87,7 +90,7 @@ func open(ctx context.Context, rawURL string, o *Options, clock func(int64) int6
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{options: options, limits: options.Bounds.Limits(), clock: clock, swept: make(map[string]sweeping)}
+	e := &engine{options: options, limits: options.Bounds.Limits(), clock: clock, swept: make(map[string]sweeping), known: make(map[string]remembered)}
 	if e.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), e.configure(config)); err != nil {
 		return nil, database.Classify(ctx, err)
 	}
@@ -129,7 +132,7 @@ func (e *engine) connected(ctx context.Context, f func(context.Context, *conn) e
 	}
 	defer c.Release() // it closes a connection that is in a transaction
 	err = f(limited, c)
-	for _, own := range []error{ErrForeign, ErrNewer, ErrOlder, ErrAltered} {
+	for _, own := range []error{ErrForeign, ErrNewer, ErrOlder, ErrAltered, errMemoryLost} {
 		if errors.Is(err, own) {
 			return err
 		}

@@ -95,7 +95,7 @@ func TestWaitingDoesNotWrite(t *testing.T) {
 			synctest.Wait()
 		}
 		if after, _ := b.file.Commits(); after-before != n {
-			t.Errorf("%d commits for %d sends that nobody waits for", after-before, n)
+			t.Errorf("%d commits for %d sends without a waiting receiver", after-before, n)
 		}
 		cancel()
 		wg.Wait()
