@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Turns come one after the other, those that calls wait for before further links. One that
-// ends its wait, also at the moment of its turn, keeps nobody from his.
+// Turns come one after the other, those that calls wait for before further links. A call that
+// ends its wait, also at the moment of its turn, keeps no other from its own.
 func TestLinkTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var turns linkTurns
