@@ -36,6 +36,7 @@ func TestLinkTurns(t *testing.T) {
 		synctest.Wait()
 		turns.done()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if want := []string{"first", "second", "further"}; !slices.Equal(order, want) {
 			t.Errorf("turns of %v, want %v", order, want)
 		}
