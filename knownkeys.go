@@ -162,7 +162,7 @@ func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, 
 		v.Final = true
 	case f.State == intake.NoneWorks: // the secret may be wrong
 		v.Wait = r.spread(v.Wait, v.Count)
-	case t.session != nil:
+	case t.inNamedSession():
 		v.Final = r.sessionWait(t) == 0
 	default:
 		v.Final = r.outdated(t.d.raw)

@@ -299,3 +299,63 @@ func TestAcceptSessionGetsTheOneItAskedFor(t *testing.T) {
 		x.must(s.Close(x.Context()))
 	})
 }
+
+// A session without a name has no state, and no name of the broker's choice: its handler
+// would take both for those of a session that the broker names.
+func TestSessionOfAMessageHasNoName(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		a, err := r.AcceptSession(x.Context(), "tenant-a")
+		x.must(err)
+		x.must(a.SetState(x.Context(), []byte("secrets of tenant a")))
+		x.must(a.Close(x.Context()))
+		q, err := x.broker.Connect().Open(x.Context(), orders, nil)
+		x.must(err)
+		raw, err := q.AcceptSession(x.Context(), "tenant-a", time.Second)
+		x.must(err)
+		state, err := raw.(driver.StatefulSession).State(x.Context())
+		x.must(err)
+		x.must(raw.Close(x.Context()))
+		h := &hostileBroker{session: func(string) string { return "tenant-a" }, state: state}
+		x.send(&queue.Message{ID: "alone", Body: []byte("a")})
+		s, err := x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil).NextSession(x.Context())
+		x.must(err)
+		if s.ID() != "" {
+			x.Errorf("the session is called %q, want no name", s.ID())
+		}
+		if state, err := s.State(x.Context()); !errors.Is(err, errors.ErrUnsupported) {
+			x.Errorf("State = %q, %v; want ErrUnsupported", state, err)
+		}
+		if err := s.SetState(x.Context(), []byte("x")); !errors.Is(err, errors.ErrUnsupported) {
+			x.Errorf("SetState = %v, want ErrUnsupported", err)
+		}
+		d, err := s.ReceiveOne(x.Context())
+		x.must(err)
+		x.must(d.Complete(x.Context()))
+		x.must(s.Close(x.Context()))
+	})
+}
+
+// Messages without a session that wait for a key use up no session's wait.
+func TestMessagesWithoutASessionBlockNone(t *testing.T) {
+	inBubble(t, patient, func(x *fixture) {
+		r := x.receiver(orders, nil)
+		for i := range 3 {
+			x.inject(orders, driver.Message{ID: fmt.Sprint("f", i), Body: []byte("QRE1\x02")})
+			x.inject(orders, x.sealed(fmt.Sprint("good", i), time.Now(), time.Time{}))
+		}
+		good := 0
+		for good < 3 {
+			s, err := r.NextSession(x.Context())
+			x.must(err)
+			if d, err := s.ReceiveOne(x.Context()); err == nil {
+				x.must(d.Complete(x.Context()))
+				good++
+			}
+			x.must(s.Close(x.Context()))
+		}
+		if n := len(x.deadReasons(orders)); n != 3 {
+			x.Errorf("%d dead letters, want the 3 of a version that no sender may use", n)
+		}
+	})
+}

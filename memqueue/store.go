@@ -86,7 +86,7 @@ func (s *store) unlock() {
 	if len(s.active.ready) > 0 || len(s.heads) > 0 {
 		s.active.receiving.wake()
 	}
-	if len(s.heads) > 0 {
+	if len(s.active.ready) > 0 || len(s.heads) > 0 {
 		s.accepting.wake()
 	}
 	if len(s.dead.ready) > 0 {
@@ -331,6 +331,19 @@ func (s *store) take(l *subqueue, src *source, max int, now time.Time) []*driver
 		out = append(out, s.hold(m, src, now))
 	}
 	return out
+}
+
+// takeSessionless delivers the first message that can be delivered to src if it has no
+// session, so that neither such messages nor sessions keep the others waiting for long.
+func (s *store) takeSessionless(src *source, now time.Time) *driver.Delivery {
+	if len(s.active.ready) == 0 {
+		return nil
+	}
+	m := s.active.ready.first()
+	if len(s.heads) > 0 && s.heads.first().ready.first().before(m) {
+		return nil
+	}
+	return s.hold(m, src, now)
 }
 
 // stats counts what is in l.

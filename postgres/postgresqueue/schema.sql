@@ -572,14 +572,19 @@ BEGIN
 END
 $fn$;
 
--- accept_session takes a session, the next one that is free for ''. It returns NULL
--- if there is none, or another holds it.
-CREATE FUNCTION {schema}.accept_session(q bigint, wanted text, tok bytea, lock bigint) RETURNS text
-	LANGUAGE plpgsql SECURITY DEFINER {settings} AS $fn$
+-- accept_session takes a session, the next one for '', and returns a row with its name
+-- alone. It returns none if no session is free, or another holds the one that is wanted.
+-- For '' the first message that is ready is a session of its own if it has none: it is
+-- locked and returned as claim does. So neither such messages nor sessions keep the others
+-- waiting for long.
+CREATE FUNCTION {schema}.accept_session(q bigint, wanted text, tok bytea, lock bigint, deliveries_limit integer)
+	RETURNS SETOF {schema}.delivery LANGUAGE plpgsql SECURITY DEFINER {settings} AS $fn$
 DECLARE
 	t timestamptz := clock_timestamp();
 	s text := wanted;
 	candidate text;
+	picked bigint;
+	named delivery;
 BEGIN
 	PERFORM set_config('synchronous_commit', 'off', true);
 	LOCK TABLE message IN ROW EXCLUSIVE MODE;
@@ -592,9 +597,26 @@ BEGIN
 		PERFORM lock_sessions(q, ARRAY[s], t); -- again: sweep may have removed it
 		IF EXISTS (SELECT 1 FROM session WHERE queue = q AND id = s AND token IS NOT NULL)
 			OR EXISTS (SELECT 1 FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3) THEN
-			RETURN NULL;
+			RETURN;
 		END IF;
 	ELSE
+		PERFORM 1 FROM (
+			SELECT session FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq LIMIT 1
+		) r WHERE r.session IS NULL;
+		IF FOUND THEN
+			SELECT seq INTO picked FROM message
+				WHERE queue + 1 = q + 1 AND state = 0 AND due > t AND session IS NULL ORDER BY seq LIMIT 1 FOR UPDATE SKIP LOCKED;
+		END IF;
+		IF picked IS NOT NULL THEN
+			INSERT INTO tally VALUES (q, -1, 0, 1);
+			RETURN QUERY WITH m AS (
+				UPDATE message SET state = 3, due = t + span(lock), token = tok, deliveries = deliveries + 1, max_deliveries = deliveries_limit
+				WHERE queue = q AND seq = picked RETURNING *
+			) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
+				c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
+			FROM m LEFT JOIN content c ON c.id = m.content;
+			RETURN;
+		END IF;
 		FOR candidate IN SELECT session FROM message WHERE queue + 4 = q + 4 AND turn IS NOT NULL ORDER BY turn LIMIT 64 LOOP
 			PERFORM 1 FROM session WHERE queue = q AND id = candidate AND token IS NULL FOR UPDATE SKIP LOCKED;
 			CONTINUE WHEN NOT FOUND;
@@ -606,12 +628,16 @@ BEGIN
 			END IF;
 		END LOOP;
 		IF s = '' THEN
-			RETURN NULL;
+			RETURN;
 		END IF;
 	END IF;
 	UPDATE session SET token = tok, until = t + span(lock), touched = t WHERE queue = q AND id = s;
 	UPDATE message SET state = 4, turn = NULL WHERE queue + 3 = q + 3 AND session = s AND state = 0;
-	RETURN s;
+	named.seq := 0;
+	named.deliveries := 0;
+	named.enqueued := t;
+	named.session := s;
+	RETURN NEXT named;
 END
 $fn$;
 
