@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 	"weak"
@@ -48,8 +49,9 @@ type keyName struct {
 	id    keys.ID
 }
 
-// note remembers that a message of queue opened under a key.
-func (k *knownKeys) note(queue string, id keys.ID, v checkValue) {
+// note remembers that a message of queue opened under a key. It returns another queue
+// whose messages opened under the same one, "" if there is none.
+func (k *knownKeys) note(queue string, id keys.ID, v checkValue) (other string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.opened == nil {
@@ -61,6 +63,12 @@ func (k *knownKeys) note(queue string, id keys.ID, v checkValue) {
 	if _, ok := k.names[keyName{queue, id}]; !ok && v != (checkValue{}) && len(k.names) < maxKnownKeys {
 		k.names[keyName{queue, id}] = v
 	}
+	for name, w := range k.names {
+		if name.queue != queue && name.id == id && w == v {
+			return name.queue
+		}
+	}
+	return ""
 }
 
 // works reports whether a message opened under the key, in any queue; of a key without a
@@ -130,9 +138,23 @@ func (r *Receiver) valueOf(id keys.ID) checkValue {
 
 // opened notes that a message opened under a key.
 func (r *Receiver) opened(ctx context.Context, permit *intake.Permit, id keys.ID) {
-	if permit.Opened(ctx, id) {
-		r.client.known.note(r.queue, id, r.valueOf(id))
+	if !permit.Opened(ctx, id) {
+		return
 	}
+	if other := r.client.known.note(r.queue, id, r.valueOf(id)); other != "" {
+		r.warnOfSharedKey(ctx, id, other)
+	}
+}
+
+// warnOfSharedKey says once for each Client that the queues which a key is for were not set
+// apart: its holders can send to all of them.
+func (r *Receiver) warnOfSharedKey(ctx context.Context, id keys.ID, other string) {
+	key := r.opener.Valid.AtHand(id)
+	if key == nil || len(key.Queues()) > 0 || r.client.sharedKeyTold.Swap(true) {
+		return
+	}
+	r.log.LogAttrs(ctx, slog.LevelWarn, "One key opens messages of several queues: its holders can send to each of them",
+		slog.String("queue", r.queue), slog.String("other_queue", other), slog.String("key_id", string(id)))
 }
 
 // countedWaits bounds for how many of the longest pauses a message is given back on a

@@ -126,3 +126,20 @@ func TestStoreLossIsLoggedUnderNoLock(t *testing.T) {
 		}
 	})
 }
+
+// That a store serves one process alone is said once, and in production as a warning.
+func TestStoreOfOneProcessIsTold(t *testing.T) {
+	for environment, level := range map[string]string{"": "INFO", "production": "WARN"} {
+		inBubble(t, func(_ *fixture, o *queue.Options) { o.Environment = environment }, func(x *fixture) {
+			for _, name := range []string{orders, "refunds"} {
+				_, err := x.receiver(name, nil).Receive(x.Context(), 1)
+				x.must(err)
+			}
+			x.wait(time.Hour)
+			want := `"level":"` + level + `","msg":"The replay store serves this process alone`
+			if n := strings.Count(x.log.String(), want); n != 1 || strings.Count(x.log.String(), "serves this process alone") != 1 {
+				x.Errorf("environment %q: %d lines at %s, want 1:\n%s", environment, n, level, x.log)
+			}
+		})
+	}
+}
