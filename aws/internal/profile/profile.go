@@ -1,6 +1,7 @@
 // Package profile loads the configuration of the AWS SDK, and reads credentials that lie in
-// a shared file again while the program runs. The SDK reads them once, so that a program
-// would be refused for ever after they were rotated.
+// a shared file again while the program runs, those with which it assumes a role included.
+// The SDK reads them once, so that a program would be refused for ever after they were
+// rotated.
 package profile
 
 import (
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/smithy-go/logging"
 )
 
@@ -35,6 +37,10 @@ func Load(ctx context.Context, region string) (aws.Config, error) {
 		return config.LoadDefaultConfig(ctx, o...)
 	}
 	cfg, err := load(ctx)
+	if err == nil && assumesRole(cfg) {
+		cfg.Credentials = aws.NewCredentialsCache(&reassuming{load: load, last: cfg.Credentials})
+		return cfg, nil
+	}
 	if err != nil || !aws.IsCredentialsProvider(cfg.Credentials, credentials.StaticCredentialsProvider{}) {
 		return cfg, err
 	}
@@ -45,6 +51,36 @@ func Load(ctx context.Context, region string) (aws.Config, error) {
 	}
 	cfg.Credentials = aws.NewCredentialsCache(&rereading{load: load, last: now})
 	return cfg, nil
+}
+
+// assumesRole reports whether a profile names a role to assume.
+func assumesRole(cfg aws.Config) bool {
+	return aws.IsCredentialsProvider(cfg.Credentials, (*stscreds.AssumeRoleProvider)(nil))
+}
+
+// reassuming assumes the role of a profile, each time with the credentials that the shared
+// files name then.
+type reassuming struct {
+	load func(context.Context) (aws.Config, error)
+
+	mu   sync.Mutex // guards last
+	last aws.CredentialsProvider
+}
+
+// Retrieve implements aws.CredentialsProvider. While the files cannot be read, or name no
+// role, it uses what was read last.
+func (r *reassuming) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	cfg, err := r.load(ctx)
+	if cerr := ctx.Err(); cerr != nil {
+		return aws.Credentials{}, cerr
+	}
+	r.mu.Lock()
+	if err == nil && assumesRole(cfg) {
+		r.last = cfg.Credentials
+	}
+	p := r.last
+	r.mu.Unlock()
+	return p.Retrieve(ctx)
 }
 
 // rereading reads the shared files at each Retrieve.
