@@ -1,6 +1,7 @@
 package sealing
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -85,7 +86,9 @@ func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (out Opened, f *F
 		if m.DuplicateName {
 			return Opened{}, fail(ctx, "", fmt.Errorf("%w: the name of an attribute arrived twice", envelope.ErrInvalidEnvelope))
 		}
-		return Opened{Body: m.Body, Attributes: m.Attributes}, nil
+		// A copy, as of a sealed one: what the application does to it must not reach a
+		// message that the driver sends once more.
+		return Opened{Body: bytes.Clone(m.Body), Attributes: maps.Clone(m.Attributes)}, nil
 	}
 	var err error
 	if out.Envelope, err = envelope.Parse(m.Body); err != nil {
