@@ -17,6 +17,7 @@ import (
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
@@ -74,10 +75,10 @@ func (x *fixture) poll(r *queue.Receiver, d time.Duration) (bodies []string) {
 	x.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		got, err := r.Receive(x.Context(), 10)
-		x.must(err)
+		x.Must(err)
 		for _, m := range got {
 			bodies = append(bodies, string(m.Body))
-			x.must(m.Complete(x.Context()))
+			x.Must(m.Complete(x.Context()))
 		}
 	}
 	return bodies
@@ -86,25 +87,25 @@ func (x *fixture) poll(r *queue.Receiver, d time.Duration) (bodies []string) {
 // senderNamed returns a sender that holds a sender key, over a client of its own.
 func (x *fixture) senderNamed(id string, broker driver.Broker) *queue.Sender {
 	x.Helper()
-	master, err := x.ring.GetKey(x.Context(), "k1")
-	x.must(err)
+	master, err := x.Ring.GetKey(x.Context(), "k1")
+	x.Must(err)
 	key, err := master.Sender(id)
-	x.must(err)
+	x.Must(err)
 	ring, err := keys.NewRing()
-	x.must(err)
-	x.must(ring.Add(key))
-	x.must(ring.SetCurrent("k1"))
+	x.Must(err)
+	x.Must(ring.Add(key))
+	x.Must(ring.SetCurrent("k1"))
 	c, err := queue.New(broker, &queue.Options{Keys: ring, Crypto: queue.CryptoConfig{Enabled: true}, Logger: quiet()})
-	x.must(err)
+	x.Must(err)
 	s, err := c.Sender(x.Context(), orders, nil)
-	x.must(err)
+	x.Must(err)
 	return s
 }
 
 // drop lets the broker lose the stored messages with these bodies' message IDs.
 func (x *fixture) drop(ids ...string) (taken []driver.Message) {
 	x.Helper()
-	x.rewrite(orders, func(all []driver.Message) []driver.Message {
+	x.Rewrite(orders, func(all []driver.Message) []driver.Message {
 		return slices.DeleteFunc(all, func(m driver.Message) bool {
 			if !slices.Contains(ids, m.ID) {
 				return false
@@ -178,14 +179,14 @@ func TestDroppedMessagesAreReported(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			a := &accounts{}
 			inBubble(t, accounted(a), func(x *fixture) {
-				r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter})
-				x.wait(time.Minute) // the streams open after the store's birth, by any clock
-				broker := &faultyBroker{Broker: x.broker.Connect()}
+				r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter})
+				x.Wait(time.Minute) // the streams open after the store's birth, by any clock
+				broker := &fixturetest.FaultyBroker{Broker: x.Broker.Connect()}
 				s := x.senderNamed("s1", broker)
 				for i := 1; i <= n; i++ {
-					broker.send = nil
+					broker.OnSend = nil
 					if slices.Contains(c.fail, i) {
-						broker.send = func(m []*driver.Message) []driver.SendResult {
+						broker.OnSend = func(m []*driver.Message) []driver.SendResult {
 							return []driver.SendResult{{Err: driver.Errorf(driver.Full, "full")}}
 						}
 					}
@@ -195,10 +196,10 @@ func TestDroppedMessagesAreReported(t *testing.T) {
 					}
 				}
 				// A restart is another stream. Nothing is lost of it.
-				again := x.senderNamed("s1", x.broker.Connect())
+				again := x.senderNamed("s1", x.Broker.Connect())
 				for i := range 3 {
 					_, err := again.Send(x.Context(), &queue.Message{ID: fmt.Sprint("again", i), Body: []byte("a")})
-					x.must(err)
+					x.Must(err)
 				}
 				ids := make([]string, len(c.drop))
 				for i, d := range c.drop {
@@ -243,27 +244,27 @@ func TestDroppedMessagesAreReported(t *testing.T) {
 func TestLateMessageLeavesTheGauge(t *testing.T) {
 	a := &accounts{}
 	inBubble(t, accounted(a), func(x *fixture) {
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter})
-		x.wait(time.Minute)
-		s := x.senderNamed("s1", x.broker.Connect())
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter})
+		x.Wait(time.Minute)
+		s := x.senderNamed("s1", x.Broker.Connect())
 		for i := range 6 {
 			_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
-			x.must(err)
+			x.Must(err)
 		}
 		back := x.drop("m1", "m2", "m4")
 		x.poll(r, testMissingAfter+time.Minute)
 		if got := a.wait(); got.Late != 3 {
 			x.Fatalf("%d late, want 3", got.Late)
 		}
-		x.inject(orders, back[0])
+		x.Inject(orders, back[0])
 		x.poll(r, 20*time.Minute)
 		if got := a.wait(); got.Late != 2 {
 			x.Errorf("%d late after one arrived, want 2", got.Late)
 		}
 		e, err := envelope.Parse(back[1].Body)
-		x.must(err)
-		_, err = x.store.Note(x.Context(), orders, []replay.Note{{Sender: "s1", Stream: e.Stream, Range: replay.Range{First: e.Sequence, Last: e.Sequence}, Kind: replay.NoteAccepted}})
-		x.must(err)
+		x.Must(err)
+		_, err = x.Store.Note(x.Context(), orders, []replay.Note{{Sender: "s1", Stream: e.Stream, Range: replay.Range{First: e.Sequence, Last: e.Sequence}, Kind: replay.NoteAccepted}})
+		x.Must(err)
 		x.poll(r, 20*time.Minute)
 		if got := a.wait(); got.Late != 1 || got.Missing != 0 {
 			x.Errorf("%+v after one was accepted, want 1 late", got)
@@ -273,13 +274,13 @@ func TestLateMessageLeavesTheGauge(t *testing.T) {
 		if got := a.wait(); got.Missing != 1 {
 			x.Fatalf("%d missing, want 1", got.Missing)
 		}
-		x.inject(orders, back[2])
+		x.Inject(orders, back[2])
 		x.poll(r, 20*time.Minute)
 		if got := a.wait(); got.Missing != 0 || got.Late != 0 {
 			x.Errorf("%+v after the last arrived too late, want none", got)
 		}
-		if len(x.rejected) != 1 || x.rejected[0].Reason != driver.ReasonMessageExpired {
-			x.Errorf("rejected %v", x.rejected)
+		if len(x.Rejected) != 1 || x.Rejected[0].Reason != driver.ReasonMessageExpired {
+			x.Errorf("rejected %v", x.Rejected)
 		}
 		if len(a.late) != 2 || len(a.missing) != 1 {
 			x.Errorf("reported %d late ranges, %d missing ones, want 2 (of three messages) and 1", len(a.late), len(a.missing))
@@ -292,20 +293,20 @@ func TestLateMessageLeavesTheGauge(t *testing.T) {
 func TestOneReportForAFleet(t *testing.T) {
 	a, b := &accounts{}, &accounts{}
 	inBubble(t, accounted(a), func(x *fixture) {
-		second, err := queue.New(x.broker.Connect(), &queue.Options{
-			Keys: x.ring, ReplayStore: x.store, Observer: b.observer(), Logger: quiet(),
+		second, err := queue.New(x.Broker.Connect(), &queue.Options{
+			Keys: x.Ring, ReplayStore: x.Store, Observer: b.observer(), Logger: quiet(),
 			Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: testMaxAge},
 		})
-		x.must(err)
+		x.Must(err)
 		o := &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter}
-		r1 := x.receiver(orders, o)
+		r1 := x.Receiver(orders, o)
 		r2, err := second.Receiver(x.Context(), orders, o)
-		x.must(err)
-		x.wait(time.Minute)
-		s := x.senderNamed("s1", x.broker.Connect())
+		x.Must(err)
+		x.Wait(time.Minute)
+		s := x.senderNamed("s1", x.Broker.Connect())
 		for i := range 4 {
 			_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
-			x.must(err)
+			x.Must(err)
 		}
 		x.drop("m1")
 		for range 40 {
@@ -319,12 +320,12 @@ func TestOneReportForAFleet(t *testing.T) {
 		if n := len(a.late) + len(b.late); n != 1 {
 			x.Errorf("%d reports, want 1", n)
 		}
-		x.must(r1.Close(x.Context()))
+		x.Must(r1.Close(x.Context()))
 		x.poll(r2, testMissing)
 		if got := b.wait(); got.Missing != 1 || len(b.missing) != 1 || len(a.missing) != 0 {
 			x.Errorf("%+v, %d reports, want one", got, len(b.missing))
 		}
-		x.must(second.Close(x.Context()))
+		x.Must(second.Close(x.Context()))
 	})
 }
 
@@ -334,7 +335,7 @@ func TestOneLookForAGroup(t *testing.T) {
 	a := &accounts{}
 	inBubble(t, accounted(a), func(x *fixture) {
 		o := &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter}
-		first, second := x.receiver(orders, o), x.receiver(orders, o)
+		first, second := x.Receiver(orders, o), x.Receiver(orders, o)
 		for range 30 {
 			x.poll(first, time.Second)
 			x.poll(second, time.Second)
@@ -343,7 +344,7 @@ func TestOneLookForAGroup(t *testing.T) {
 		if a.looks != 1 {
 			x.Errorf("%d looks within a minute, want 1", a.looks)
 		}
-		x.must(first.Close(x.Context()))
+		x.Must(first.Close(x.Context()))
 		x.poll(second, 2*time.Second)
 		a.wait()
 		if a.looks != 2 {
@@ -360,12 +361,12 @@ func TestOneLookForAGroup(t *testing.T) {
 func TestNoAccounting(t *testing.T) {
 	a := &accounts{}
 	inBubble(t, accounted(a), func(x *fixture) {
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter, NoAccounting: true})
-		x.wait(time.Minute)
-		s := x.senderNamed("s1", x.broker.Connect())
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter, NoAccounting: true})
+		x.Wait(time.Minute)
+		s := x.senderNamed("s1", x.Broker.Connect())
 		for i := range 4 {
 			_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
-			x.must(err)
+			x.Must(err)
 		}
 		x.drop("m1")
 		x.poll(r, testMissing+time.Hour)
@@ -405,16 +406,16 @@ func TestAccountingImplausible(t *testing.T) {
 	made := &streamsStore{streams: []replay.Stream{{Sender: "s1", Stream: [16]byte{7}, Implausible: true}}}
 	observed := func(x *fixture, o *queue.Options) {
 		accounted(a)(x, o)
-		made.Store = x.store
+		made.Store = x.Store
 		o.ReplayStore = made
 	}
 	inBubble(t, observed, func(x *fixture) {
-		x.poll(x.receiver(orders, nil), 2*time.Hour)
+		x.poll(x.Receiver(orders, nil), 2*time.Hour)
 		got := a.wait()
 		if !slices.Equal(a.codes, []string{driver.ReasonAccounting}) || got.Late+got.Missing > 0 || a.looks < 8 {
 			x.Errorf("codes %q, %+v in %d looks", a.codes, got, a.looks)
 		}
-		if n := strings.Count(x.log.String(), "Accounting implausible"); n != 1 {
+		if n := strings.Count(x.Log.String(), "Accounting implausible"); n != 1 {
 			x.Errorf("logged %d times, want 1", n)
 		}
 	})
@@ -426,16 +427,16 @@ func TestAccountingWithoutAnswer(t *testing.T) {
 	made := &streamsStore{err: errors.New("read error")}
 	observed := func(x *fixture, o *queue.Options) {
 		accounted(a)(x, o)
-		made.Store = x.store
+		made.Store = x.Store
 		o.ReplayStore = made
 	}
 	inBubble(t, observed, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		if got := x.poll(x.receiver(orders, nil), 2*time.Hour); len(got) != 1 {
+		x.Send(&queue.Message{Body: []byte("a")})
+		if got := x.poll(x.Receiver(orders, nil), 2*time.Hour); len(got) != 1 {
 			x.Errorf("%d messages, want 1", len(got))
 		}
 		a.wait()
-		if n := strings.Count(x.log.String(), "Missing messages are not looked for"); n != 1 || a.looks != 0 {
+		if n := strings.Count(x.Log.String(), "Missing messages are not looked for"); n != 1 || a.looks != 0 {
 			x.Errorf("logged %d times, want 1; %d accounts", n, a.looks)
 		}
 	})
@@ -448,23 +449,23 @@ func TestPurgeSettles(t *testing.T) {
 		t.Run(fmt.Sprint("purge=", purge), func(t *testing.T) {
 			a := &accounts{}
 			inBubble(t, accounted(a), func(x *fixture) {
-				r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter})
-				x.wait(time.Minute)
-				s := x.senderNamed("s1", x.broker.Connect())
+				r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter})
+				x.Wait(time.Minute)
+				s := x.senderNamed("s1", x.Broker.Connect())
 				for i := range 4 {
 					_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
-					x.must(err)
+					x.Must(err)
 				}
 				moveToDead(x, "m1")
 				x.poll(r, time.Minute)
 				if purge {
-					d, err := deadletter.Open(x.Context(), x.client, orders, nil)
-					x.must(err)
+					d, err := deadletter.Open(x.Context(), x.Client, orders, nil)
+					x.Must(err)
 					n, err := d.Purge(x.Context(), &deadletter.Filter{})
 					if err != nil || n != 1 {
 						x.Fatalf("Purge = %d, %v", n, err)
 					}
-					x.must(d.Close(x.Context()))
+					x.Must(d.Close(x.Context()))
 				}
 				x.poll(r, 2*testMissingAfter)
 				if got := a.wait(); got.Late == 0 != purge {
@@ -478,18 +479,18 @@ func TestPurgeSettles(t *testing.T) {
 // moveToDead lets the broker dead-letter a message that no receiver of the group saw.
 func moveToDead(x *fixture, id string) {
 	x.Helper()
-	c, err := queue.New(x.broker.Connect(), &queue.Options{Keys: x.ring, Logger: slog.New(slog.DiscardHandler), Crypto: queue.CryptoConfig{Enabled: true, MaxMessageAge: testMaxAge}})
-	x.must(err)
+	c, err := queue.New(x.Broker.Connect(), &queue.Options{Keys: x.Ring, Logger: slog.New(slog.DiscardHandler), Crypto: queue.CryptoConfig{Enabled: true, MaxMessageAge: testMaxAge}})
+	x.Must(err)
 	r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-	x.must(err)
+	x.Must(err)
 	all, err := r.Receive(x.Context(), 10)
-	x.must(err)
+	x.Must(err)
 	for _, d := range all {
 		if d.ID == id {
-			x.must(d.DeadLetter(x.Context(), queue.Reason{Code: "by_hand"}))
+			x.Must(d.DeadLetter(x.Context(), queue.Reason{Code: "by_hand"}))
 			continue
 		}
-		x.must(d.Abandon(x.Context(), 0))
+		x.Must(d.Abandon(x.Context(), 0))
 	}
 }
 
@@ -502,17 +503,17 @@ func (noteless) Note(context.Context, string, []replay.Note) ([]replay.Noted, er
 
 // A purge deletes nothing while the store cannot be told of it.
 func TestPurgeWithoutAnswer(t *testing.T) {
-	set := func(x *fixture, o *queue.Options) { o.ReplayStore = noteless{x.store} }
+	set := func(x *fixture, o *queue.Options) { o.ReplayStore = noteless{x.Store} }
 	inBubble(t, set, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "odd"}))
-		d, err := deadletter.Open(x.Context(), x.client, orders, nil)
-		x.must(err)
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.Must(x.One(x.Receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "odd"}))
+		d, err := deadletter.Open(x.Context(), x.Client, orders, nil)
+		x.Must(err)
 		n, err := d.Purge(x.Context(), &deadletter.Filter{})
-		if n != 0 || !errors.Is(err, queue.ErrReplayStore) || len(x.deadReasons(orders)) != 1 {
-			x.Errorf("Purge = %d, %v; %d letters are left, want 1", n, err, len(x.deadReasons(orders)))
+		if n != 0 || !errors.Is(err, queue.ErrReplayStore) || len(x.DeadReasons(orders)) != 1 {
+			x.Errorf("Purge = %d, %v; %d letters are left, want 1", n, err, len(x.DeadReasons(orders)))
 		}
-		x.must(d.Close(x.Context()))
+		x.Must(d.Close(x.Context()))
 	})
 }
 
@@ -523,12 +524,12 @@ func TestReportWhoseNoteHasNoAnswer(t *testing.T) {
 		a := &accounts{}
 		inHookedBubble(t, accounted(a), func(x *fixture, store *hookedStore) {
 			o := &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter}
-			r := x.receiver(orders, o)
-			x.wait(time.Minute)
-			s := x.senderNamed("s1", x.broker.Connect())
+			r := x.Receiver(orders, o)
+			x.Wait(time.Minute)
+			s := x.senderNamed("s1", x.Broker.Connect())
 			for i := range 6 {
 				_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
-				x.must(err)
+				x.Must(err)
 			}
 			begin := time.Now()
 			x.drop("m1", "m2", "m4")
@@ -540,7 +541,7 @@ func TestReportWhoseNoteHasNoAnswer(t *testing.T) {
 				}
 				if entered {
 					_, err := store.Store.Note(ctx, orders, n)
-					x.must(err)
+					x.Must(err)
 				}
 				return nil, errors.New("reset")
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -163,7 +164,6 @@ type accountSchedule struct {
 	tap      *settlingStore
 	reliable bool
 	senders  []*queue.Sender
-	client   *queue.Client
 	receiver *queue.Receiver
 	dropped  map[place]bool
 	sent     int
@@ -172,15 +172,15 @@ type accountSchedule struct {
 func runAccountSchedule(t *testing.T, seed uint64, sum map[string]int, attack func(*accountSchedule)) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &accounts{}
-		x := &fixture{T: t, ring: newRing(t, "k1")}
-		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1}})
+		x := &fixture{&fixturetest.Fixture{T: t, Ring: newRing(t, "k1")}}
+		x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1}})
 		store, err := replay.NewMemory(nil)
-		x.must(err)
+		x.Must(err)
 		s := &accountSchedule{
 			fixture: x, random: rand.New(rand.NewPCG(seed, 5)), sum: sum, a: a, dropped: make(map[place]bool),
 			tap: &settlingStore{Store: store, arrivals: make(map[[16]byte][]arrival), seen: make(map[place]bool)},
 		}
-		x.wait(time.Minute) // after the store's birth by any clock
+		x.Wait(time.Minute) // after the store's birth by any clock
 		for i := range 3 {
 			s.senders = append(s.senders, nil)
 			s.restartSender(i)
@@ -191,26 +191,26 @@ func runAccountSchedule(t *testing.T, seed uint64, sum map[string]int, attack fu
 		}
 		s.settle()
 		s.check()
-		x.must(s.client.Close(x.Context()))
+		x.Must(s.Client.Close(x.Context()))
 	})
 }
 
 func (s *accountSchedule) restartSender(i int) {
-	s.senders[i] = s.senderNamed(fmt.Sprint("s", i), &unreliableBroker{s.broker.Connect(), s.random, &s.reliable})
+	s.senders[i] = s.senderNamed(fmt.Sprint("s", i), &unreliableBroker{s.Broker.Connect(), s.random, &s.reliable})
 }
 
 func (s *accountSchedule) restartReceiver() {
-	if s.client != nil {
-		s.must(s.client.Close(s.Context()))
+	if s.Client != nil {
+		s.Must(s.Client.Close(s.Context()))
 	}
 	var err error
-	s.client, err = queue.New(s.broker.Connect(), &queue.Options{
-		Keys: s.ring, ReplayStore: s.tap, Observer: s.a.observer(), Logger: quiet(),
+	s.Client, err = queue.New(s.Broker.Connect(), &queue.Options{
+		Keys: s.Ring, ReplayStore: s.tap, Observer: s.a.observer(), Logger: quiet(),
 		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: testMaxAge},
 	})
-	s.must(err)
-	s.receiver, err = s.client.Receiver(s.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter})
-	s.must(err)
+	s.Must(err)
+	s.receiver, err = s.Client.Receiver(s.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, MissingAfter: testMissingAfter})
+	s.Must(err)
 }
 
 func (s *accountSchedule) step(attack func(*accountSchedule)) {
@@ -230,7 +230,7 @@ func (s *accountSchedule) step(attack func(*accountSchedule)) {
 	case n < 18 && attack != nil:
 		attack(s)
 	default:
-		s.wait(time.Duration(s.random.IntN(180)) * time.Second)
+		s.Wait(time.Duration(s.random.IntN(180)) * time.Second)
 	}
 }
 
@@ -269,17 +269,17 @@ func (s *accountSchedule) post(i int) {
 // handle receives some messages and ends each in some way.
 func (s *accountSchedule) handle() {
 	all, err := s.receiver.Receive(s.Context(), 1+s.random.IntN(10))
-	s.must(err)
+	s.Must(err)
 	for _, d := range all {
 		switch n := s.random.IntN(10); {
 		case n < 6:
-			s.must(d.Complete(s.Context()))
+			s.Must(d.Complete(s.Context()))
 			s.sum["completed"]++
 		case n < 8:
-			s.must(d.Abandon(s.Context(), time.Duration(s.random.IntN(600))*time.Second))
+			s.Must(d.Abandon(s.Context(), time.Duration(s.random.IntN(600))*time.Second))
 			s.sum["abandoned"]++
 		case n < 9:
-			s.must(d.DeadLetter(s.Context(), queue.Reason{Code: "odd"}))
+			s.Must(d.DeadLetter(s.Context(), queue.Reason{Code: "odd"}))
 			s.sum["dead-lettered"]++
 		default:
 			s.sum["crashed"]++ // the handler never returns
@@ -289,33 +289,33 @@ func (s *accountSchedule) handle() {
 
 // operate redrives or purges the dead letters.
 func (s *accountSchedule) operate() {
-	d, err := deadletter.Open(s.Context(), s.client, orders, nil)
-	s.must(err)
+	d, err := deadletter.Open(s.Context(), s.Client, orders, nil)
+	s.Must(err)
 	switch s.random.IntN(3) {
 	case 0:
 		r, err := d.Redrive(s.Context(), &deadletter.RedriveOptions{})
-		s.must(err)
+		s.Must(err)
 		s.sum["redriven"] += r.Redriven
 	case 1:
 		r, err := d.Redrive(s.Context(), &deadletter.RedriveOptions{Reseal: true})
-		s.must(err)
+		s.Must(err)
 		s.sum["resealed"] += r.Resealed
 	default:
 		n, err := d.Purge(s.Context(), &deadletter.Filter{})
-		s.must(err)
+		s.Must(err)
 		s.sum["purged"] += n
 	}
-	s.must(d.Close(s.Context()))
+	s.Must(d.Close(s.Context()))
 }
 
 // dropSome lets the broker drop messages that no receiver has seen, with their copies.
 func (s *accountSchedule) dropSome() {
 	chance := 1 + s.random.IntN(4)
 	gone := make(map[place]bool)
-	s.rewrite(orders, func(all []driver.Message) []driver.Message {
+	s.Rewrite(orders, func(all []driver.Message) []driver.Message {
 		return slices.DeleteFunc(all, func(m driver.Message) bool {
 			e, err := envelope.Parse(m.Body)
-			s.must(err)
+			s.Must(err)
 			p := place{e.Sender, e.Stream, e.Sequence}
 			if _, known := gone[p]; !known {
 				gone[p] = !s.tap.seen[p] && s.random.IntN(chance) == 0
@@ -333,13 +333,13 @@ func (s *accountSchedule) settle() {
 	s.reliable = true
 	for i := range s.senders {
 		_, err := s.senders[i].Send(s.Context(), &queue.Message{Body: []byte("last")})
-		s.must(err)
+		s.Must(err)
 	}
-	for end := time.Now().Add(testMissing + 6*time.Minute); time.Now().Before(end); s.wait(5 * time.Minute) {
+	for end := time.Now().Add(testMissing + 6*time.Minute); time.Now().Before(end); s.Wait(5 * time.Minute) {
 		all, err := s.receiver.Receive(s.Context(), 100)
-		s.must(err)
+		s.Must(err)
 		for _, d := range all {
-			s.must(d.Complete(s.Context()))
+			s.Must(d.Complete(s.Context()))
 		}
 	}
 	s.a.wait()

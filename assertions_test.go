@@ -22,14 +22,14 @@ import (
 func TestFreshness(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
-		r := x.receiver(orders, nil)
-		x.inject(orders, x.sealed("ten", time.Now().Add(-10*time.Minute), time.Time{}))
-		x.none(r, queue.ErrMessageExpired)
-		x.inject(orders, x.sealed("two", time.Now().Add(-2*time.Minute), time.Time{}))
-		x.must(x.one(r).Complete(x.Context()))
-		lax := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{Enabled: true, InsecureSkipFreshness: true, Loosen: true}})
-		x.inject(orders, x.sealed("year", time.Now().Add(-365*24*time.Hour), time.Time{}))
-		x.must(x.one(lax).Complete(x.Context()))
+		r := x.Receiver(orders, nil)
+		x.Inject(orders, x.sealed("ten", time.Now().Add(-10*time.Minute), time.Time{}))
+		x.None(r, queue.ErrMessageExpired)
+		x.Inject(orders, x.sealed("two", time.Now().Add(-2*time.Minute), time.Time{}))
+		x.Must(x.One(r).Complete(x.Context()))
+		lax := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{Enabled: true, InsecureSkipFreshness: true, Loosen: true}})
+		x.Inject(orders, x.sealed("year", time.Now().Add(-365*24*time.Hour), time.Time{}))
+		x.Must(x.One(lax).Complete(x.Context()))
 	})
 }
 
@@ -37,24 +37,24 @@ func TestFreshness(t *testing.T) {
 // which key it needs.
 func TestRotation(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		s, r := x.sender(orders), x.receiver(orders, nil)
+		s, r := x.Sender(orders), x.Receiver(orders, nil)
 		const n = 300
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			for i := range n {
 				if i == n/2 {
-					x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-					x.must(x.ring.SetCurrent("k2"))
+					x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+					x.Must(x.Ring.SetCurrent("k2"))
 				}
 				_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("x")})
-				x.must(err)
+				x.Must(err)
 			}
 		})
 		byKey := map[string]int{}
 		for got := 0; got < n; got++ {
-			d := x.one(r)
+			d := x.One(r)
 			byKey[string(d.KeyID)]++
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 		}
 		wg.Wait()
 		if byKey["k1"] != n/2 || byKey["k2"] != n/2 {
@@ -66,18 +66,18 @@ func TestRotation(t *testing.T) {
 func TestDisabledByDefault(t *testing.T) {
 	var asked *countingProvider
 	zero := func(x *fixture, o *queue.Options) {
-		asked = &countingProvider{Provider: x.ring}
+		asked = &countingProvider{Provider: x.Ring}
 		*o = queue.Options{Logger: quiet(), Keys: asked}
 	}
 	inBubble(t, zero, func(x *fixture) {
 		body := []byte("plain")
-		x.send(&queue.Message{ID: "m", Body: body})
-		stored := x.steal()
+		x.Send(&queue.Message{ID: "m", Body: body})
+		stored := x.Steal()
 		if string(stored.Body) != "plain" || stored.Sealed {
 			x.Errorf("stored %q, sealed %t", stored.Body, stored.Sealed)
 		}
-		if d := x.one(x.receiver(orders, nil)); d.Encrypted || string(d.Body) != "plain" {
-			x.Errorf("%+v", d.Received)
+		if d := x.One(x.Receiver(orders, nil)); d.Encrypted || string(d.Body) != "plain" {
+			x.Errorf("received %+v, want the plaintext message", d.Received)
 		}
 		// No cost: nothing of the cryptography is even asked.
 		if n := asked.calls.Load(); n != 0 {
@@ -91,17 +91,21 @@ func TestUnknownVersion(t *testing.T) {
 		m := x.sealed("m", time.Now(), time.Time{})
 		m.Body[4] = 2
 		x.inject2(orders, m)
-		rejected := x.none(x.receiver(orders, nil), queue.ErrUnsupportedVersion)
+		rejected := x.None(x.Receiver(orders, nil), queue.ErrUnsupportedVersion)
 		if rejected.Disposition != driver.DeadLettered || rejected.Reason != "unsupported_version" {
 			x.Errorf("%+v, want dead-lettered: the version was not announced", rejected)
 		}
 	})
+}
+
+// A message of a version that was announced waits for the upgrade of its receiver.
+func TestAnnouncedVersion(t *testing.T) {
 	announced := func(_ *fixture, o *queue.Options) { o.Crypto.AcceptedVersions = []uint8{1, 2} }
 	inBubble(t, announced, func(x *fixture) {
 		m := x.sealed("m", time.Now(), time.Time{})
 		m.Body[4] = 2
 		x.inject2(orders, m)
-		rejected := x.none(x.receiver(orders, nil), queue.ErrUnsupportedVersion)
+		rejected := x.None(x.Receiver(orders, nil), queue.ErrUnsupportedVersion)
 		if rejected.Disposition != driver.Abandoned || rejected.Delay <= 0 {
 			x.Errorf("%+v: a newer sender during an upgrade that was announced must not lose messages", rejected)
 		}
@@ -195,20 +199,20 @@ func TestObserverEvents(t *testing.T) {
 		o.Crypto.PlaintextPolicy = queue.AllowWithAlert
 	}
 	inBubble(t, observed, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		r := x.receiver(orders, nil)
-		d := x.one(r)
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		r := x.Receiver(orders, nil)
+		d := x.One(r)
 		if got := d.Context(x.Context()).Value(traceKey{}); got != "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" {
 			x.Errorf("trace %v", got)
 		}
-		x.must(d.Renew(x.Context()))
-		x.must(d.Complete(x.Context()))
-		x.inject(orders, driver.Message{ID: "p", Body: []byte("plain")})
-		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "odd"}))
+		x.Must(d.Renew(x.Context()))
+		x.Must(d.Complete(x.Context()))
+		x.Inject(orders, driver.Message{ID: "p", Body: []byte("plain")})
+		x.Must(x.One(r).DeadLetter(x.Context(), queue.Reason{Code: "odd"}))
 		m := x.sealed("bad", time.Now(), time.Time{})
 		m.Body[len(m.Body)-1] ^= 1
-		x.inject(orders, m)
-		x.none(r, queue.ErrAuthenticationFailed)
+		x.Inject(orders, m)
+		x.None(r, queue.ErrAuthenticationFailed)
 		want := []string{
 			"Configured", "Sealed", "KeyUsed", "Sent", "Configured", "Accounted", "Opened", "Received", "Renewed",
 			"CryptoError:plaintext_allowed", "Received", "DeadLettered:odd",
@@ -235,10 +239,10 @@ func TestObserverEvents(t *testing.T) {
 func TestRejectedErrorUnwraps(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.inject2(orders, driver.Message{ID: "p", Body: []byte("plain")})
-		_, err := x.receiver(orders, nil).ReceiveOne(x.Context())
+		_, err := x.Receiver(orders, nil).ReceiveOne(x.Context())
 		var rejected *queue.RejectedError
 		if !errors.As(err, &rejected) || !errors.Is(err, queue.ErrUnencryptedMessage) || queue.ReasonOf(err) != "plaintext_rejected" {
-			x.Errorf("%v", err)
+			x.Errorf("%v, want a RejectedError for plaintext_rejected", err)
 		}
 		if strings.Contains(err.Error(), "plain ") {
 			x.Errorf("%v holds payload", err)

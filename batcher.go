@@ -53,10 +53,11 @@ type BatcherOptions struct {
 // broker that drops repeats never stores the second. A message that is not sealed is
 // not tried again on a broker that drops none, if it may have arrived (ErrUnconfirmed).
 //
-// A message is sealed when the breaker lets its first attempt through, so that waiting
-// out an outage does not age it. If the key provider does not answer, the batch is tried
-// again after Retry, at the earliest after 1 s, doubling to 30 s. One that was tried and is older than half of the
-// sender's MaxMessageAge is tried no more: it would expire before it is received.
+// A message is sealed when the breaker lets its first attempt through, so that
+// waiting out an outage does not age it. If the key provider does not answer, the
+// batch is tried again after Retry, at the earliest after 1 s, doubling to 30 s. One
+// that was tried and is older than half of the sender's MaxMessageAge is tried no
+// more: it would expire before it is received.
 //
 // If a message of a session fails for good, those of its session that were accepted
 // before its answer fail with ErrNotSent, so that sending the failed ones again keeps

@@ -13,6 +13,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/observe"
 )
 
@@ -110,7 +111,7 @@ func TestBatcherAttempts(t *testing.T) {
 			if !slices.Equal(at, c.want) {
 				x.Errorf("%s: sent after %v s, want %v", name, at, c.want)
 			}
-			x.must(b.Close(x.Context()))
+			x.Must(b.Close(x.Context()))
 		})
 	}
 }
@@ -119,15 +120,15 @@ func TestBatcherAttempts(t *testing.T) {
 // and after the last attempt its error is the message's.
 func TestBatcherWaitsForKeys(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		half := &halfKeys{Provider: x.ring}
+		half := &halfKeys{Provider: x.Ring}
 		s := &sends{begin: time.Now()}
-		c, err := queue.New(&faultyBroker{Broker: x.broker, send: s.send}, &queue.Options{Keys: half, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-		x.must(err)
+		c, err := queue.New(&fixturetest.FaultyBroker{Broker: x.Broker, OnSend: s.send}, &queue.Options{Keys: half, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.Must(err)
 		sender, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		b, err := queue.NewBatcher(sender, &queue.BatcherOptions{Retry: every(time.Millisecond), MaxAttempts: 4, Breaker: steady})
-		x.must(err)
-		x.wait(3 * time.Hour) // what was cached is over
+		x.Must(err)
+		x.Wait(3 * time.Hour) // what was cached is over
 		half.mu.Lock()
 		half.current = errPart
 		half.mu.Unlock()
@@ -139,23 +140,23 @@ func TestBatcherWaitsForKeys(t *testing.T) {
 		half.mu.Lock()
 		half.current = nil
 		half.mu.Unlock()
-		x.wait(time.Minute)
-		x.must(second(b.Send(x.Context(), &queue.Message{Body: []byte("a")})))
-		x.must(b.Close(x.Context()))
+		x.Wait(time.Minute)
+		x.Must(second(b.Send(x.Context(), &queue.Message{Body: []byte("a")})))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
 func second[T any](_ T, err error) error { return err }
 
-// TestBatcherPushesBack: at most MaxPending messages are accepted and not answered; a caller that
-// leaves, and Close, end the wait for room.
-func TestBatcherPushesBack(t *testing.T) {
+// TestBatcherWaitsForRoom: at most MaxPending messages are accepted and not answered. A caller
+// that leaves waits for room no longer.
+func TestBatcherWaitsForRoom(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		open := make(chan struct{})
 		s := &sends{begin: time.Now(), answer: func(int, *driver.Message) error { <-open; return nil }}
 		b := x.batching(&queue.BatcherOptions{MaxPending: 2, InFlight: 1}, s.send)
 		for range 2 {
-			x.must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
+			x.Must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
 		}
 		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
 		defer cancel()
@@ -167,16 +168,20 @@ func TestBatcherPushesBack(t *testing.T) {
 			x.Errorf("Flush of a caller that left: %v", err)
 		}
 		close(open)
-		x.must(b.Flush(x.Context()))
-		x.must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
-		x.must(b.Close(x.Context()))
+		x.Must(b.Flush(x.Context()))
+		x.Must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
+		x.Must(b.Close(x.Context()))
 	})
+}
+
+// TestBatcherCloseEndsWaits: Close fails what was not answered, and callers that wait for room.
+func TestBatcherCloseEndsWaits(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		ends := make(chan struct{})
 		s := &sends{begin: time.Now(), answer: func(int, *driver.Message) error { <-ends; return errThrottled }}
 		b := x.batching(&queue.BatcherOptions{MaxPending: 1, InFlight: 1, Retry: every(time.Hour)}, s.send)
 		var first, waiting error
-		x.must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, func(r queue.SendResult) { first = r.Err }))
+		x.Must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, func(r queue.SendResult) { first = r.Err }))
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -205,15 +210,15 @@ func TestBatcherDefaults(t *testing.T) {
 		inBubble(t, nil, func(x *fixture) {
 			open := make(chan struct{})
 			s := &sends{begin: time.Now(), answer: func(int, *driver.Message) error { <-open; return nil }}
-			p := &faultyBroker{Broker: x.broker, send: s.send, caps: func(c *driver.Capabilities) { c.MaxBatch, c.MaxBatchBytes = limit, 0 }}
-			c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-			x.must(err)
+			p := &fixturetest.FaultyBroker{Broker: x.Broker, OnSend: s.send, Caps: func(c *driver.Capabilities) { c.MaxBatch, c.MaxBatchBytes = limit, 0 }}
+			c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+			x.Must(err)
 			sender, err := c.Sender(x.Context(), orders, nil)
-			x.must(err)
+			x.Must(err)
 			b, err := queue.NewBatcher(sender, nil)
-			x.must(err)
+			x.Must(err)
 			for i := range 990 {
-				x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
+				x.Must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
 				if i < 4 {
 					synctest.Wait()
 				}
@@ -223,7 +228,7 @@ func TestBatcherDefaults(t *testing.T) {
 				x.Errorf("%d calls at once, want 4", s.count())
 			}
 			close(open)
-			x.must(b.Flush(x.Context()))
+			x.Must(b.Flush(x.Context()))
 			most := 0
 			for _, c := range s.calls {
 				most = max(most, len(c))
@@ -231,7 +236,7 @@ func TestBatcherDefaults(t *testing.T) {
 			if most != want {
 				x.Errorf("a broker that takes %d: calls of up to %d, want %d", limit, most, want)
 			}
-			x.must(b.Close(x.Context()))
+			x.Must(b.Close(x.Context()))
 		})
 	}
 	inBubble(t, nil, func(x *fixture) {
@@ -244,15 +249,15 @@ func TestBatcherDefaults(t *testing.T) {
 		}}
 		b := x.batching(&queue.BatcherOptions{MaxMessages: 2, InFlight: 2}, s.send)
 		for i := range 2 {
-			x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
+			x.Must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
 			synctest.Wait()
 		}
-		x.wait(time.Second)
+		x.Wait(time.Second)
 		if len(s.at) != 2 || s.at[1] != 5*time.Millisecond {
 			x.Errorf("sent after %v, want the second after 5ms", s.at)
 		}
 		close(open)
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
@@ -268,22 +273,22 @@ func TestBatcherHurries(t *testing.T) {
 			}}
 			b := x.batching(&queue.BatcherOptions{Linger: time.Hour, MaxMessages: 2, InFlight: 2}, s.send)
 			for i := range 2 {
-				x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
+				x.Must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
 				synctest.Wait()
 			}
 			if s.count() != 1 {
 				x.Fatalf("%d calls, want that the second message lingers", s.count())
 			}
-			x.wait(time.Second)
+			x.Wait(time.Second)
 			if how == "Flush" {
-				x.must(b.Flush(x.Context()))
+				x.Must(b.Flush(x.Context()))
 			} else {
-				x.must(b.Close(x.Context()))
+				x.Must(b.Close(x.Context()))
 			}
 			if len(s.at) != 2 || s.at[1] != time.Second {
 				x.Errorf("%s: sent after %v, want the second after 1s", how, s.at)
 			}
-			x.must(b.Close(x.Context()))
+			x.Must(b.Close(x.Context()))
 		})
 	}
 }
@@ -303,10 +308,10 @@ func TestBatcherOwnsItsMessages(t *testing.T) {
 		})
 		attributes := map[string]string{"a": "1"}
 		done := make(chan queue.SendResult, 1)
-		x.must(b.SendAsync(x.Context(), &queue.Message{Attributes: attributes, Body: []byte("a")}, func(r queue.SendResult) { done <- r }))
+		x.Must(b.SendAsync(x.Context(), &queue.Message{Attributes: attributes, Body: []byte("a")}, func(r queue.SendResult) { done <- r }))
 		attributes["a"] = "changed"
 		r := <-done
-		x.must(r.Err)
+		x.Must(r.Err)
 		for _, m := range seen {
 			if m.ID != r.MessageID || m.ID == "" || m.Attributes["a"] != "1" || string(m.Body) != string(seen[0].Body) {
 				x.Errorf("sent %q %v, want %q", m.ID, m.Attributes, r.MessageID)
@@ -315,7 +320,7 @@ func TestBatcherOwnsItsMessages(t *testing.T) {
 		if len(seen) != 3 {
 			x.Errorf("%d attempts", len(seen))
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
@@ -328,10 +333,10 @@ func TestUnconfirmedByItsContext(t *testing.T) {
 		defer cancel()
 		r, err := b.Send(ctx, &queue.Message{ID: "m", Body: []byte("a")})
 		if !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) || r.MessageID != "m" || r.Err == nil {
-			x.Errorf("%+v, %v", r, err)
+			x.Errorf("%+v, %v; want m unconfirmed, and the deadline", r, err)
 		}
 		close(open)
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
@@ -354,29 +359,29 @@ func TestCallsAreFilled(t *testing.T) {
 			size := 0
 			for range 2 { // first to measure a message
 				s := &sends{begin: time.Now()}
-				p := &faultyBroker{Broker: x.broker, send: s.send}
+				p := &fixturetest.FaultyBroker{Broker: x.Broker, OnSend: s.send}
 				if size > 0 {
-					p.caps = func(k *driver.Capabilities) { k.MaxBatch = 100; c.caps(k, size) }
+					p.Caps = func(k *driver.Capabilities) { k.MaxBatch = 100; c.caps(k, size) }
 				}
-				client, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-				x.must(err)
+				client, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+				x.Must(err)
 				sender, err := client.Sender(x.Context(), orders, nil)
-				x.must(err)
+				x.Must(err)
 				var batch []*queue.Message
 				for i, session := range c.sessions {
 					batch = append(batch, &queue.Message{ID: fmt.Sprint(i), SessionID: session, Body: []byte("body")})
 				}
 				results, err := sender.SendBatch(x.Context(), batch)
-				x.must(err)
+				x.Must(err)
 				for i, r := range results {
 					if r.MessageID != fmt.Sprint(i) || r.BrokerID == "" || r.KeyID != "k1" || !r.Encrypted {
 						x.Errorf("%s: result %d is %+v", name, i, r)
 					}
 				}
 				if size == 0 {
-					q, err := x.broker.Connect().Open(x.Context(), orders, nil)
-					x.must(err)
-					for _, m := range x.stored(orders) {
+					q, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+					x.Must(err)
+					for _, m := range x.Stored(orders) {
 						size = max(size, q.Size(&m))
 					}
 					continue
@@ -399,13 +404,13 @@ func TestSendIsTold(t *testing.T) {
 				c.Observer, c.Crypto.Enabled, c.Crypto.PlaintextPolicy = o, sealed, queue.Allow
 			})
 			s, err := c.Sender(x.Context(), orders, nil)
-			x.must(err)
+			x.Must(err)
 			key, line := `""`, "Message sent WITHOUT encryption"
 			if sealed {
 				key, line = `"k1"`, "Message sent with encryption"
 			}
 			_, err = s.Send(x.Context(), &queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-			x.must(err)
+			x.Must(err)
 			x.told("one", o.of("send"), fmt.Sprintf("%v  of 1, 0 links, encrypted %v, message %q, session %q, key %s: 1, failed false", observe.Send, sealed, "m", "s", key))
 			if got := o.of("sent"); len(got) != 1 || x.logged(line) != 1 {
 				x.Errorf("told %q, %d lines", got, x.logged(line))
@@ -455,11 +460,11 @@ func TestSendWithoutAnAnswer(t *testing.T) {
 	} {
 		inBubble(t, nil, func(x *fixture) {
 			s := &sends{begin: time.Now(), answer: func(int, *driver.Message) error { return c.err }}
-			p := &faultyBroker{Broker: x.broker, send: s.send, caps: func(k *driver.Capabilities) { k.Dedup = c.dedup }}
-			client, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: c.sealed}})
-			x.must(err)
+			p := &fixturetest.FaultyBroker{Broker: x.Broker, OnSend: s.send, Caps: func(k *driver.Capabilities) { k.Dedup = c.dedup }}
+			client, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: c.sealed}})
+			x.Must(err)
 			sender, err := client.Sender(x.Context(), orders, nil)
-			x.must(err)
+			x.Must(err)
 			ctx, cancel := context.WithCancel(x.Context())
 			defer cancel()
 			if c.leaves > 0 {

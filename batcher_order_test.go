@@ -11,6 +11,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/queuetest"
 )
@@ -21,8 +22,8 @@ func (x *fixture) unordered(refuse func(id string) error) (*queue.Sender, *[]str
 	x.Helper()
 	var mu sync.Mutex
 	stored := &[]string{}
-	p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.OrderedBatch = false }}
-	p.send = func(m []*driver.Message) []driver.SendResult {
+	p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.OrderedBatch = false }}
+	p.OnSend = func(m []*driver.Message) []driver.SendResult {
 		mu.Lock()
 		defer mu.Unlock()
 		r := make([]driver.SendResult, len(m))
@@ -33,10 +34,10 @@ func (x *fixture) unordered(refuse func(id string) error) (*queue.Sender, *[]str
 		}
 		return r
 	}
-	c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-	x.must(err)
+	c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+	x.Must(err)
 	s, err := c.Sender(x.Context(), orders, nil)
-	x.must(err)
+	x.Must(err)
 	return s, stored
 }
 
@@ -77,15 +78,15 @@ func TestSessionOrderOnAnUnorderedBroker(t *testing.T) {
 				all := ofSessions(5, "a", "b")
 				if batcher {
 					b, err := queue.NewBatcher(s, &queue.BatcherOptions{InFlight: 1})
-					x.must(err)
+					x.Must(err)
 					for _, m := range all {
-						x.must(b.SendAsync(x.Context(), m, func(r queue.SendResult) {
+						x.Must(b.SendAsync(x.Context(), m, func(r queue.SendResult) {
 							if r.Err != nil {
 								x.Errorf("%s: %v", r.MessageID, r.Err)
 							}
 						}))
 					}
-					x.must(b.Close(x.Context()))
+					x.Must(b.Close(x.Context()))
 				} else {
 					for again := all; len(again) > 0; {
 						r, _ := s.SendBatch(x.Context(), again)
@@ -112,8 +113,8 @@ func TestSessionOrderOnAnUnorderedBroker(t *testing.T) {
 func TestSessionsShareCalls(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		var calls [][]string
-		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.OrderedBatch = false }}
-		p.send = func(m []*driver.Message) []driver.SendResult {
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.OrderedBatch = false }}
+		p.OnSend = func(m []*driver.Message) []driver.SendResult {
 			var of []string
 			for _, m := range m {
 				of = append(of, m.SessionID)
@@ -122,13 +123,13 @@ func TestSessionsShareCalls(t *testing.T) {
 			return nil
 		}
 		c, err := queue.New(p, &queue.Options{Logger: quiet()})
-		x.must(err)
+		x.Must(err)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		all := append(ofSessions(3, "a"), ofSessions(3, "b", "c")...)
 		all = append(all, &queue.Message{}, &queue.Message{})
 		_, err = s.SendBatch(x.Context(), all)
-		x.must(err)
+		x.Must(err)
 		if len(calls) != 3 || len(calls[0]) != 5 {
 			x.Errorf("calls of %v, want three, and both messages without a session in the first", calls)
 		}
@@ -161,7 +162,7 @@ func TestBatcherOrderAfterAFailure(t *testing.T) {
 			if i == 6 {
 				session = "another"
 			}
-			x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), SessionID: session}, func(r queue.SendResult) {
+			x.Must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), SessionID: session}, func(r queue.SendResult) {
 				if r.Err == nil {
 					return
 				}
@@ -173,15 +174,15 @@ func TestBatcherOrderAfterAFailure(t *testing.T) {
 				}
 			}))
 		}
-		x.must(b.Flush(x.Context()))
+		x.Must(b.Flush(x.Context()))
 		for _, i := range notSent {
 			if _, err := b.Send(x.Context(), &queue.Message{ID: fmt.Sprint(i), SessionID: "s"}); err != nil {
 				x.Error(err)
 			}
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 		var order []string
-		for _, m := range x.stored(orders) {
+		for _, m := range x.Stored(orders) {
 			if m.SessionID == "s" {
 				order = append(order, m.ID)
 			}
@@ -202,15 +203,15 @@ func TestBatcherOrderAfterARefusal(t *testing.T) {
 			return nil
 		})
 		b, err := queue.NewBatcher(s, &queue.BatcherOptions{InFlight: 1})
-		x.must(err)
+		x.Must(err)
 		for _, m := range ofSessions(4, "a", "b") {
-			x.must(b.SendAsync(x.Context(), m, func(r queue.SendResult) {
+			x.Must(b.SendAsync(x.Context(), m, func(r queue.SendResult) {
 				if want := m.ID > "a1" && m.SessionID == "a"; errors.Is(r.Err, queue.ErrNotSent) != want {
 					x.Errorf("%s: %v, want ErrNotSent: %t", m.ID, r.Err, want)
 				}
 			}))
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 		if a, b := only(*stored, "a"), only(*stored, "b"); fmt.Sprint(a, b) != "[a0] [b0 b1 b2 b3]" {
 			x.Errorf("stored %v and %v", a, b)
 		}
@@ -222,18 +223,18 @@ func TestFlushWithMoreThanOneBatch(t *testing.T) {
 	for _, n := range []int{5, 15, 25, 37} {
 		inBubble(t, nil, func(x *fixture) {
 			b := x.batching(&queue.BatcherOptions{Linger: 10 * time.Second, MaxMessages: 10, InFlight: 1}, func([]*driver.Message) []driver.SendResult {
-				x.wait(20 * time.Millisecond) // so that messages pile up behind the first batch
+				x.Wait(20 * time.Millisecond) // so that messages pile up behind the first batch
 				return nil
 			})
 			for range n {
-				x.must(b.SendAsync(x.Context(), &queue.Message{}, nil))
+				x.Must(b.SendAsync(x.Context(), &queue.Message{}, nil))
 			}
 			begin := time.Now()
-			x.must(b.Flush(x.Context()))
+			x.Must(b.Flush(x.Context()))
 			if took := time.Since(begin); took > time.Second {
 				x.Errorf("%d messages, batches of 10: Flush took %s", n, took)
 			}
-			x.must(b.Close(x.Context()))
+			x.Must(b.Close(x.Context()))
 		})
 	}
 }
@@ -242,7 +243,7 @@ func TestFlushWithMoreThanOneBatch(t *testing.T) {
 func TestBatcherOutageLongerThanMaxMessageAge(t *testing.T) {
 	for _, outage := range []time.Duration{time.Minute, 4 * time.Minute, 6 * time.Minute, 12 * time.Minute} {
 		inBubble(t, func(x *fixture, o *queue.Options) {
-			x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, Retention: 24 * time.Hour}})
+			x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, Retention: 24 * time.Hour}})
 			o.Crypto.TrackReplays = false
 		}, func(x *fixture) {
 			begin := time.Now()
@@ -256,7 +257,7 @@ func TestBatcherOutageLongerThanMaxMessageAge(t *testing.T) {
 			var mu sync.Mutex
 			confirmed := 0
 			for range n {
-				x.must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("x")}, func(r queue.SendResult) {
+				x.Must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("x")}, func(r queue.SendResult) {
 					mu.Lock()
 					defer mu.Unlock()
 					if r.Err == nil {
@@ -264,18 +265,18 @@ func TestBatcherOutageLongerThanMaxMessageAge(t *testing.T) {
 					}
 				}))
 			}
-			r := x.receiver(orders, nil)
+			r := x.Receiver(orders, nil)
 			closed := make(chan struct{})
 			go func() {
 				defer close(closed)
-				x.must(b.Close(x.Context()))
+				x.Must(b.Close(x.Context()))
 			}()
 			got := 0
 			for over := false; ; {
 				batch, err := r.Receive(x.Context(), 100)
-				x.must(err)
+				x.Must(err)
 				for _, d := range batch {
-					x.must(d.Complete(x.Context()))
+					x.Must(d.Complete(x.Context()))
 				}
 				got += len(batch)
 				if over && len(batch) == 0 {
@@ -288,7 +289,7 @@ func TestBatcherOutageLongerThanMaxMessageAge(t *testing.T) {
 				}
 			}
 			if got != confirmed || confirmed == 0 {
-				x.Errorf("outage of %s: %d of %d confirmed, %d received, dead letters %v", outage, confirmed, n, got, x.deadReasons(orders))
+				x.Errorf("outage of %s: %d of %d confirmed, %d received, dead letters %v", outage, confirmed, n, got, x.DeadReasons(orders))
 			}
 		})
 	}
@@ -306,15 +307,15 @@ func TestBatcherOrderWhileAFailureIsAnswered(t *testing.T) {
 				return nil
 			})
 			if unsealed { // all of a batch fails, because it cannot be sealed
-				x.must(x.ring.Remove("k1"))
+				x.Must(x.Ring.Remove("k1"))
 			}
 			b, err := queue.NewBatcher(s, &queue.BatcherOptions{InFlight: 1, MaxMessages: 2, Linger: time.Hour})
-			x.must(err)
+			x.Must(err)
 			late := make(chan error, 1)
 			message := func(id string) *queue.Message {
 				return &queue.Message{ID: id, SessionID: id[:1], Body: []byte("x")}
 			}
-			accept := func(id string, then func(queue.SendResult)) { x.must(b.SendAsync(x.Context(), message(id), then)) }
+			accept := func(id string, then func(queue.SendResult)) { x.Must(b.SendAsync(x.Context(), message(id), then)) }
 			accept("z0", func(queue.SendResult) { // goes alone: the next two share a batch
 				accept2 := make(chan struct{})
 				go func() {
@@ -334,7 +335,7 @@ func TestBatcherOrderWhileAFailureIsAnswered(t *testing.T) {
 			if err := <-late; !errors.Is(err, queue.ErrNotSent) {
 				x.Errorf("a message that was accepted before the failure in front of it was answered: %v, want ErrNotSent", err)
 			}
-			x.must(b.Close(x.Context()))
+			x.Must(b.Close(x.Context()))
 			if got := only(*stored, "b"); len(got) > 0 {
 				x.Errorf("stored %v: the first message of the session was refused", got)
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/queuetest"
 )
@@ -21,18 +22,18 @@ import (
 // batching returns a Batcher over a broker whose Send is intercepted.
 func (x *fixture) batching(o *queue.BatcherOptions, send func([]*driver.Message) []driver.SendResult) *queue.Batcher {
 	x.Helper()
-	c, err := queue.New(&faultyBroker{Broker: x.broker, send: send}, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-	x.must(err)
+	c, err := queue.New(&fixturetest.FaultyBroker{Broker: x.Broker, OnSend: send}, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+	x.Must(err)
 	s, err := c.Sender(x.Context(), orders, nil)
-	x.must(err)
+	x.Must(err)
 	b, err := queue.NewBatcher(s, o)
-	x.must(err)
+	x.Must(err)
 	return b
 }
 
 // Messages that come while a call is under way share the next ones, without lingering
 // when that one has ended.
-func TestBatchSenderGathers(t *testing.T) {
+func TestBatcherGathers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		var sizes []int
 		answer := make(chan struct{})
@@ -60,8 +61,8 @@ func TestBatchSenderGathers(t *testing.T) {
 		if !slices.Equal(sizes, []int{1, 10, 10, 4}) {
 			x.Errorf("batches of %v", sizes)
 		}
-		x.must(b.Close(x.Context()))
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 		if _, err := b.Send(x.Context(), &queue.Message{}); !errors.Is(err, queue.ErrClosed) {
 			x.Errorf("Send after Close: %v", err)
 		}
@@ -70,7 +71,7 @@ func TestBatchSenderGathers(t *testing.T) {
 
 // While a call is under way, a message on another line waits for others, as long as
 // Linger at the most.
-func TestBatchSenderLingers(t *testing.T) {
+func TestBatcherLingers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		begin := time.Now()
 		var mu sync.Mutex
@@ -80,16 +81,16 @@ func TestBatchSenderLingers(t *testing.T) {
 			at[m[0].ID] = time.Since(begin)
 			mu.Unlock()
 			if m[0].ID == "0" {
-				x.wait(time.Second)
+				x.Wait(time.Second)
 			}
 			return nil
 		})
 		for i := range 2 { // the lines change after the first, and then after every other
-			x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i)}, nil))
+			x.Must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i)}, nil))
 			synctest.Wait()
 		}
-		x.wait(500 * time.Millisecond) // Close does not let it linger
-		x.must(b.Close(x.Context()))
+		x.Wait(500 * time.Millisecond) // Close does not let it linger
+		x.Must(b.Close(x.Context()))
 		if at["0"] != 0 || at["1"] != 10*time.Millisecond {
 			x.Errorf("sent after %s, want the first at once and the other after Linger", at)
 		}
@@ -98,7 +99,7 @@ func TestBatchSenderLingers(t *testing.T) {
 
 // A retry sends the same sealed bytes under the same ID, in the order of each
 // session, and never a body that is not sealed.
-func TestBatchSenderRetries(t *testing.T) {
+func TestBatcherRetries(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		var mu sync.Mutex
 		bodies := map[string][]string{}
@@ -124,9 +125,9 @@ func TestBatchSenderRetries(t *testing.T) {
 		const n = 50
 		results := make(chan queue.SendResult, n)
 		for i := range n {
-			x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprintf("%03d", i), Body: []byte("x")}, func(r queue.SendResult) { results <- r }))
+			x.Must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprintf("%03d", i), Body: []byte("x")}, func(r queue.SendResult) { results <- r }))
 		}
-		x.must(b.Flush(x.Context()))
+		x.Must(b.Flush(x.Context()))
 		if len(results) != n {
 			x.Errorf("%d answers after Flush, want %d", len(results), n)
 		}
@@ -140,32 +141,32 @@ func TestBatchSenderRetries(t *testing.T) {
 				x.Errorf("message %s was sealed anew for a retry", id)
 			}
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
 // A message that cannot be sealed is never sent, however often it is tried.
-func TestBatchSenderNeverSendsPlaintext(t *testing.T) {
+func TestBatcherNeverSendsPlaintext(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &countingProvider{Provider: x.ring}
-		c, err := queue.New(&faultyBroker{Broker: x.broker}, &queue.Options{Keys: p, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-		x.must(err)
+		p := &countingProvider{Provider: x.Ring}
+		c, err := queue.New(&fixturetest.FaultyBroker{Broker: x.Broker}, &queue.Options{Keys: p, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.Must(err)
 		p.broken.Store(true) // CurrentKeyID still answers: sealing itself fails
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		b, err := queue.NewBatcher(s, &queue.BatcherOptions{MaxAttempts: 3})
-		x.must(err)
+		x.Must(err)
 		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("secret")}); !errors.Is(err, queue.ErrEncryptionFailed) {
 			x.Errorf("Send = %v, want ErrEncryptionFailed", err)
 		}
-		x.must(b.Close(x.Context()))
-		if n := len(x.stored(orders)); n != 0 {
+		x.Must(b.Close(x.Context()))
+		if n := len(x.Stored(orders)); n != 0 {
 			x.Errorf("%d messages were sent", n)
 		}
 	})
 }
 
-func TestBatchSenderPushesBack(t *testing.T) {
+func TestBatcherPushesBack(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		stuck := make(chan struct{})
 		b := x.batching(&queue.BatcherOptions{MaxPending: 3, MaxMessages: 1, InFlight: 1}, func([]*driver.Message) []driver.SendResult {
@@ -173,7 +174,7 @@ func TestBatchSenderPushesBack(t *testing.T) {
 			return nil
 		})
 		for range 3 {
-			x.must(b.SendAsync(x.Context(), &queue.Message{}, nil))
+			x.Must(b.SendAsync(x.Context(), &queue.Message{}, nil))
 		}
 		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
 		defer cancel()
@@ -181,8 +182,8 @@ func TestBatchSenderPushesBack(t *testing.T) {
 			x.Errorf("the fourth: %v, want to wait for room", err)
 		}
 		close(stuck)
-		x.must(b.Close(x.Context()))
-		if n := len(x.stored(orders)); n != 3 {
+		x.Must(b.Close(x.Context()))
+		if n := len(x.Stored(orders)); n != 3 {
 			x.Errorf("%d stored, want 3", n)
 		}
 	})
@@ -190,10 +191,10 @@ func TestBatchSenderPushesBack(t *testing.T) {
 
 // Flush waits while others go on sending, and leaves nothing behind when its
 // context ends.
-func TestBatchSenderFlushWhileOthersSend(t *testing.T) {
+func TestBatcherFlushWhileOthersSend(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{Linger: time.Millisecond})
-		x.must(err)
+		b, err := queue.NewBatcher(x.Sender(orders), &queue.BatcherOptions{Linger: time.Millisecond})
+		x.Must(err)
 		const senders, each = 4, 200
 		var wg sync.WaitGroup
 		for range senders {
@@ -208,35 +209,35 @@ func TestBatchSenderFlushWhileOthersSend(t *testing.T) {
 		for range senders {
 			wg.Go(func() {
 				for range each {
-					x.must(b.Flush(x.Context()))
+					x.Must(b.Flush(x.Context()))
 				}
 			})
 		}
 		wg.Wait()
-		x.must(b.Flush(x.Context()))
-		if n := len(x.stored(orders)); n != senders*each {
+		x.Must(b.Flush(x.Context()))
+		if n := len(x.Stored(orders)); n != senders*each {
 			x.Errorf("%d stored after Flush, want %d", n, senders*each)
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
 // A Flush whose context ends first leaves no goroutine: the bubble would wait
 // for it.
-func TestBatchSenderFlushEnds(t *testing.T) {
+func TestBatcherFlushEnds(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker}
-		p.send = func(m []*driver.Message) []driver.SendResult {
-			x.wait(time.Minute)
+		p := &fixturetest.FaultyBroker{Broker: x.Broker}
+		p.OnSend = func(m []*driver.Message) []driver.SendResult {
+			x.Wait(time.Minute)
 			return nil
 		}
 		c, err := queue.New(p, &queue.Options{Logger: quiet()})
-		x.must(err)
+		x.Must(err)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		b, err := queue.NewBatcher(s, nil)
-		x.must(err)
-		x.must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
+		x.Must(err)
+		x.Must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
 		before := runtime.NumGoroutine()
 		for range 50 {
 			ctx, cancel := context.WithTimeout(x.Context(), 10*time.Millisecond)
@@ -249,13 +250,13 @@ func TestBatchSenderFlushEnds(t *testing.T) {
 		if n := runtime.NumGoroutine() - before; n > 10 {
 			x.Errorf("%d goroutines more after 50 calls of Flush that gave up", n)
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
 // A policy that says no further try is heeded, for calls to the broker and to
 // the key provider.
-func TestBatchSenderWithoutRetry(t *testing.T) {
+func TestBatcherWithoutRetry(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		calls := 0
 		b := x.batching(&queue.BatcherOptions{Retry: backoff.Never{}}, func(m []*driver.Message) []driver.SendResult {
@@ -265,7 +266,7 @@ func TestBatchSenderWithoutRetry(t *testing.T) {
 		if _, err := b.Send(x.Context(), &queue.Message{Body: []byte("a")}); !errors.Is(err, queue.ErrUnavailable) {
 			x.Errorf("Send = %v", err)
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 		if calls != 1 {
 			x.Errorf("%d calls, want 1", calls)
 		}
@@ -274,9 +275,9 @@ func TestBatchSenderWithoutRetry(t *testing.T) {
 
 // A message that is refused before any call says nothing of the broker: it does not
 // end a row of failures.
-func TestBatchSenderCountsCallsOnly(t *testing.T) {
+func TestBatcherCountsCallsOnly(t *testing.T) {
 	inBubble(t, func(x *fixture, _ *queue.Options) {
-		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBody: 1000}})
+		x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBody: 1000}})
 	}, func(x *fixture) {
 		var states []backoff.State
 		b := x.batching(&queue.BatcherOptions{
@@ -296,12 +297,12 @@ func TestBatchSenderCountsCallsOnly(t *testing.T) {
 		if !slices.Equal(states, []backoff.State{backoff.Open}) {
 			x.Errorf("the breaker went through %v, want open after two failures in a row", states)
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
 // A broker that is back after a long outage gets the waiting messages within seconds.
-func TestBatchSenderIsBackAfterALongOutage(t *testing.T) {
+func TestBatcherIsBackAfterALongOutage(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const outage = 2 * time.Minute // less than half of the fixture's MaxMessageAge
 		begin := time.Now()
@@ -317,35 +318,35 @@ func TestBatchSenderIsBackAfterALongOutage(t *testing.T) {
 		if late := time.Since(begin) - outage; late > 15*time.Second {
 			x.Errorf("sent %s after the end of the outage, want at most the 8 s of the breaker and the delay of a retry", late)
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 	})
 }
 
 // A key provider that is away for a while costs a Batcher no message, whichever of its calls
 // fails: what waited is sent in order, without gaps, once the provider is back.
-func TestBatchSenderOutlastsTheKeyProvider(t *testing.T) {
+func TestBatcherOutlastsTheKeyProvider(t *testing.T) {
 	var provider *countingProvider
 	counted := func(x *fixture, o *queue.Options) {
-		provider = &countingProvider{Provider: x.ring}
+		provider = &countingProvider{Provider: x.Ring}
 		o.Keys = provider
 	}
 	for name, outage := range map[string]time.Duration{"short": 5 * time.Second, "long": time.Minute, "without end": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, counted, func(x *fixture) {
-				b, err := queue.NewBatcher(x.sender(orders), &queue.BatcherOptions{MaxMessages: 2, MaxAttempts: 8})
-				x.must(err)
-				x.wait(2 * time.Hour) // what the cache holds of keys is too old to be used
+				b, err := queue.NewBatcher(x.Sender(orders), &queue.BatcherOptions{MaxMessages: 2, MaxAttempts: 8})
+				x.Must(err)
+				x.Wait(2 * time.Hour) // what the cache holds of keys is too old to be used
 				provider.broken.Store(true)
 				begin, calls := time.Now(), provider.calls.Load()
 				const n = 6
 				var errs []error
 				for i := range n {
-					x.must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), SessionID: "s", Body: []byte("a")}, func(r queue.SendResult) {
+					x.Must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i), SessionID: "s", Body: []byte("a")}, func(r queue.SendResult) {
 						errs = append(errs, r.Err)
 					}))
 				}
 				time.AfterFunc(outage, func() { provider.broken.Store(false) })
-				x.must(b.Flush(x.Context()))
+				x.Must(b.Flush(x.Context()))
 				if n := provider.calls.Load() - calls; n > 60 {
 					x.Errorf("%d calls to the provider", n)
 				}
@@ -355,8 +356,8 @@ func TestBatchSenderOutlastsTheKeyProvider(t *testing.T) {
 							x.Errorf("message %d: %v, want ErrKeyProvider", i, err)
 						}
 					}
-					x.must(b.Close(x.Context()))
-					x.wait(time.Hour) // for the provider
+					x.Must(b.Close(x.Context()))
+					x.Wait(time.Hour) // for the provider
 					return
 				}
 				if late := time.Since(begin) - outage; late > 31*time.Second {
@@ -367,19 +368,19 @@ func TestBatchSenderOutlastsTheKeyProvider(t *testing.T) {
 						x.Errorf("message %d: %v", i, err)
 					}
 				}
-				r := x.receiver(orders, nil)
+				r := x.Receiver(orders, nil)
 				s, err := r.NextSession(x.Context())
-				x.must(err)
+				x.Must(err)
 				for i := range n {
 					d, err := s.ReceiveOne(x.Context())
-					x.must(err)
+					x.Must(err)
 					if d.ID != fmt.Sprint(i) || d.Gap {
 						x.Errorf("message %s with gap %t, want %d without", d.ID, d.Gap, i)
 					}
-					x.must(d.Complete(x.Context()))
+					x.Must(d.Complete(x.Context()))
 				}
-				x.must(s.Close(x.Context()))
-				x.must(b.Close(x.Context()))
+				x.Must(s.Close(x.Context()))
+				x.Must(b.Close(x.Context()))
 			})
 		})
 	}

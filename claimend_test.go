@@ -34,29 +34,29 @@ func TestClaimWithoutAnAnswerIsReleased(t *testing.T) {
 			inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
 				const n = 3
 				for range n {
-					x.send(&queue.Message{Body: []byte("a")})
+					x.Send(&queue.Message{Body: []byte("a")})
 				}
-				r, other := x.receiver(orders, nil), x.receiverOf(x.hostile(&hostileBroker{}, time.Hour, nil), nil)
+				r, other := x.Receiver(orders, nil), x.receiverOf(x.hostile(&hostileBroker{}, time.Hour, nil), nil)
 				ctx, cancel := context.WithCancel(x.Context())
 				defer cancel()
 				s.begin = func(ctx context.Context, all []replay.Request) ([]replay.Claim, error) {
 					s.begin = nil
 					claims, err := s.Store.Begin(ctx, orders, all)
-					x.must(err)
+					x.Must(err)
 					return lose(cancel, claims)
 				}
 				got, err := r.Receive(ctx, n)
 				if len(got) == n {
 					x.Fatalf("all were delivered, %v", err)
 				}
-				x.wait(2 * time.Second) // that is the delay of what was given back
+				x.Wait(2 * time.Second) // that is the delay of what was given back
 				rest, err := other.Receive(x.Context(), n)
-				x.must(err)
-				if busy := slices.ContainsFunc(x.rejected, func(e *queue.RejectedError) bool { return errors.Is(e, queue.ErrNonceBusy) }); busy || len(got)+len(rest) != n {
+				x.Must(err)
+				if busy := slices.ContainsFunc(x.Rejected, func(e *queue.RejectedError) bool { return errors.Is(e, queue.ErrNonceBusy) }); busy || len(got)+len(rest) != n {
 					x.Errorf("%d and then %d of %d delivered, some busy: %t", len(got), len(rest), n, busy)
 				}
 				for _, d := range slices.Concat(got, rest) {
-					x.must(d.Complete(x.Context()))
+					x.Must(d.Complete(x.Context()))
 				}
 			})
 		})
@@ -69,27 +69,27 @@ func TestStoreThatHangsLeavesTheBrokerItsTime(t *testing.T) {
 	hangs := func(ctx context.Context, _ []replay.Finish) ([]replay.Finished, error) { return nil, hang(ctx) }
 	stats := func(x *fixture, r *queue.Receiver) driver.Stats {
 		s, err := r.Stats(x.Context())
-		x.must(err)
+		x.Must(err)
 		return s
 	}
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) { // rejected after its claim
-		x.send(&queue.Message{Body: []byte("a")})
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 1})
-		x.must(x.one(r).Abandon(x.Context(), 0))
+		x.Send(&queue.Message{Body: []byte("a")})
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 1})
+		x.Must(x.One(r).Abandon(x.Context(), 0))
 		s.finish = hangs
-		x.none(r, queue.ErrMaxDeliveries)
+		x.None(r, queue.ErrMaxDeliveries)
 		if got := stats(x, r); got.DeadLetters != 1 {
 			x.Errorf("%+v, want one dead letter", got)
 		}
 	})
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) { // fetched and not reached
 		for range 4 {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Prefetch: 4})
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Prefetch: 4})
 		for d, err := range r.All(x.Context()) {
-			x.must(err)
-			x.must(d.Complete(x.Context()))
+			x.Must(err)
+			x.Must(d.Complete(x.Context()))
 			s.finish = hangs
 			break
 		}
@@ -99,17 +99,17 @@ func TestStoreThatHangsLeavesTheBrokerItsTime(t *testing.T) {
 	})
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) { // settled by the application
 		for range 3 {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		all, err := r.Receive(x.Context(), 3)
-		x.must(err)
+		x.Must(err)
 		s.finish = hangs
 		ctx, cancel := context.WithTimeout(x.Context(), 4*time.Second)
 		defer cancel()
-		x.must(all[0].Abandon(ctx, 0))
-		x.must(all[1].DeadLetter(x.Context(), queue.Reason{Code: "odd"}))
-		x.must(all[2].Release(x.Context(), 0))
+		x.Must(all[0].Abandon(ctx, 0))
+		x.Must(all[1].DeadLetter(x.Context(), queue.Reason{Code: "odd"}))
+		x.Must(all[2].Release(x.Context(), 0))
 		synctest.Wait()
 		if got := stats(x, r); got.Ready != 2 || got.DeadLetters != 1 {
 			x.Errorf("%+v, want two ready and one dead letter", got)
@@ -125,7 +125,7 @@ func TestShortLockIsNoOutage(t *testing.T) {
 			inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
 				const n = 3
 				for range n {
-					x.send(&queue.Message{Body: []byte("a")})
+					x.Send(&queue.Message{Body: []byte("a")})
 				}
 				s.begin = func(ctx context.Context, all []replay.Request) ([]replay.Claim, error) {
 					select { // the round trip
@@ -138,12 +138,12 @@ func TestShortLockIsNoOutage(t *testing.T) {
 				h := &hostileBroker{deliver: func(d []*driver.Delivery) { d[0].LockedUntil = time.Now().Add(lock) }}
 				r := x.receiverOf(x.hostile(h, time.Hour, nil), nil)
 				all, err := r.Receive(x.Context(), n)
-				x.must(err)
+				x.Must(err)
 				if len(all) != n {
-					x.Fatalf("%d of %d delivered, rejected %v", len(all), n, x.rejected)
+					x.Fatalf("%d of %d delivered, rejected %v", len(all), n, x.Rejected)
 				}
 				for _, d := range all {
-					x.must(d.Complete(x.Context()))
+					x.Must(d.Complete(x.Context()))
 				}
 			})
 		})
@@ -153,11 +153,11 @@ func TestShortLockIsNoOutage(t *testing.T) {
 // A store that does not answer while the locks live is away.
 func TestClaimAfterTheLocksIsAnOutage(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
-		x.send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("a")})
 		s.begin = func(ctx context.Context, _ []replay.Request) ([]replay.Claim, error) { return nil, hang(ctx) }
 		h := &hostileBroker{deliver: func(d []*driver.Delivery) { d[0].LockedUntil = time.Now().Add(5 * time.Second) }}
 		begin := time.Now()
-		x.none(x.receiverOf(x.hostile(h, time.Hour, nil), nil), queue.ErrReplayStore)
+		x.None(x.receiverOf(x.hostile(h, time.Hour, nil), nil), queue.ErrReplayStore)
 		if took := time.Since(begin); took < 5*time.Second || took > 6*time.Second {
 			x.Errorf("took %s, want the 5 s of the lock", took)
 		}

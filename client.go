@@ -85,13 +85,14 @@ type Client struct {
 	storeTold     atomic.Bool
 }
 
-// New returns a Client over p. The Client owns p from then on: Close closes it. New fails
-// with ErrInvalidOptions if the options contradict each other. It does no I/O.
-func New(p driver.Broker, o *Options) (*Client, error) {
-	if p == nil {
+// New returns a Client over b. The Client owns b from then on: Close closes it. o may be
+// nil. New fails with ErrInvalidOptions if b is nil or the options contradict each other.
+// It does no I/O.
+func New(b driver.Broker, o *Options) (*Client, error) {
+	if b == nil {
 		return nil, wrap("new", "", invalidOption("nil driver.Broker"))
 	}
-	c := &Client{broker: p, sessions: make(map[*Session]struct{}), endpoints: make(map[*endpoint]struct{})}
+	c := &Client{broker: b, sessions: make(map[*Session]struct{}), endpoints: make(map[*endpoint]struct{})}
 	if o != nil {
 		c.options = *o
 	}

@@ -32,19 +32,19 @@ func TestEveryConfiguredIsClosed(t *testing.T) {
 			{MaxDeliveries: -1},
 			{Crypto: &queue.CryptoConfig{MaxMessageAge: queue.QueueRetention}}, // which this broker does not tell
 		} {
-			if _, err := x.client.Receiver(x.Context(), orders, o); !errors.Is(err, queue.ErrInvalidOptions) {
+			if _, err := x.Client.Receiver(x.Context(), orders, o); !errors.Is(err, queue.ErrInvalidOptions) {
 				x.Errorf("Receiver = %v, want ErrInvalidOptions", err)
 			}
 		}
-		crypto, err := queue.NewAESGCM(x.ring)
-		x.must(err)
-		_, err = x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: x.ring, CryptoProvider: crypto})
-		x.must(err)
-		x.sender(orders)
-		r := x.receiver(orders, nil)
-		x.must(r.Close(x.Context()))
-		x.must(r.Close(x.Context()))
-		x.receiver(orders, nil)
+		crypto, err := queue.NewAESGCM(x.Ring)
+		x.Must(err)
+		_, err = x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: x.Ring, CryptoProvider: crypto})
+		x.Must(err)
+		x.Sender(orders)
+		r := x.Receiver(orders, nil)
+		x.Must(r.Close(x.Context()))
+		x.Must(r.Close(x.Context()))
+		x.Receiver(orders, nil)
 	})
 	for role, n := range l.open {
 		if n != 0 {

@@ -45,22 +45,22 @@ func TestConfigurationLoosensNothingByAccident(t *testing.T) {
 		} {
 			config := full
 			c.change(&config)
-			_, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: &config})
+			_, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: &config})
 			if (c.says == "") != (err == nil) || err != nil && (!errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), c.says)) {
 				t.Errorf("%s: %v; want %q", c.name, err, c.says)
 			}
 			config.Loosen = true
-			if _, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: &config}); err != nil {
+			if _, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: &config}); err != nil {
 				t.Errorf("%s, with Loosen: %v", c.name, err)
 			}
 		}
-		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{}}); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "plaintext") {
+		if _, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{}}); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "plaintext") {
 			t.Errorf("a sender without Enabled: %v", err)
 		}
-		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Enabled: true}}); err != nil {
+		if _, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Enabled: true}}); err != nil {
 			t.Errorf("a sender with Enabled: %v", err)
 		}
-		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}}); err != nil {
+		if _, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}}); err != nil {
 			t.Errorf("a sender with Loosen: %v", err)
 		}
 	})
@@ -71,24 +71,24 @@ func TestConfigurationLoosensNothingByAccident(t *testing.T) {
 func TestSenderThatSealsNothing(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		none, err := keys.NewRing()
-		x.must(err)
-		x.must(none.Add(newKey(x.T, "k2", 2)))
-		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: none}); !errors.Is(err, keys.ErrNotFound) {
+		x.Must(err)
+		x.Must(none.Add(newKey(x.T, "k2", 2)))
+		if _, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: none}); !errors.Is(err, keys.ErrNotFound) {
 			t.Errorf("without a current key: %v", err)
 		}
 		past, err := keys.New("k3", make32(3), &keys.Options{Expires: time.Now().Add(-time.Hour)})
-		x.must(err)
-		x.must(none.Add(past))
-		x.must(none.SetCurrent("k3"))
-		x.log.Reset()
-		if _, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: none}); err != nil || !strings.Contains(x.log.String(), "The current key is expired") {
-			t.Errorf("with an expired key: %v, log: %s", err, x.log)
+		x.Must(err)
+		x.Must(none.Add(past))
+		x.Must(none.SetCurrent("k3"))
+		x.Log.Reset()
+		if _, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: none}); err != nil || !strings.Contains(x.Log.String(), "The current key is expired") {
+			t.Errorf("with an expired key: %v, log: %s", err, x.Log)
 		}
-		x.log.Reset()
-		_, err = x.client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}})
-		x.must(err)
-		if !strings.Contains(x.log.String(), "has keys and sends plaintext") {
-			t.Errorf("log: %s", x.log)
+		x.Log.Reset()
+		_, err = x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}})
+		x.Must(err)
+		if !strings.Contains(x.Log.String(), "has keys and sends plaintext") {
+			t.Errorf("log: %s", x.Log)
 		}
 	})
 }

@@ -33,15 +33,15 @@ func (c *remoteCrypto) Decrypt(ctx context.Context, m envelope.EncryptedMessage,
 // delivery the batch in hand and then one message at a time: nothing is dead-lettered.
 func TestCryptoProviderAwayBesideItsKeys(t *testing.T) {
 	const backlog, batch = 40, 10
-	few := func(x *fixture, _ *queue.Options) { x.broker = newBroker(10) }
+	few := func(x *fixture, _ *queue.Options) { x.Broker = newBroker(10) }
 	inBubble(t, few, func(x *fixture) {
-		inner, err := queue.NewAESGCM(x.ring)
-		x.must(err)
+		inner, err := queue.NewAESGCM(x.Ring)
+		x.Must(err)
 		remote := &remoteCrypto{CryptoProvider: inner}
 		h := &hostileBroker{counts: true}
 		c := x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.CryptoProvider = remote })
 		for range backlog {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
 		r := x.receiverOf(c, &queue.ReceiverOptions{Wait: 20 * time.Second})
 		remote.away.Store(true)
@@ -55,7 +55,7 @@ func TestCryptoProviderAwayBesideItsKeys(t *testing.T) {
 			x.Errorf("%d messages fetched in %s, want at most %d: a batch, and one every 30 s", n, outage, most)
 		}
 		remote.away.Store(false)
-		if n, dead := x.drain(r, 10*time.Minute), len(x.deadReasons(orders)); n != backlog || dead > 0 {
+		if n, dead := x.drain(r, 10*time.Minute), len(x.DeadReasons(orders)); n != backlog || dead > 0 {
 			x.Errorf("%d of %d delivered, %d dead letters", n, backlog, dead)
 		}
 	})
@@ -64,12 +64,12 @@ func TestCryptoProviderAwayBesideItsKeys(t *testing.T) {
 // An AESGCM over a provider that is not the Client's is asked without a message.
 func TestAESGCMOverKeysOfItsOwn(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		provider := &countingProvider{Provider: x.ring}
+		provider := &countingProvider{Provider: x.Ring}
 		own, err := queue.NewAESGCM(provider)
-		x.must(err)
+		x.Must(err)
 		h := &hostileBroker{counts: true}
 		c := x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.CryptoProvider = own })
-		x.send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("a")})
 		r := x.receiverOf(c, &queue.ReceiverOptions{Wait: 20 * time.Second})
 		provider.broken.Store(true)
 		for range 20 {
@@ -81,8 +81,8 @@ func TestAESGCMOverKeysOfItsOwn(t *testing.T) {
 			x.Errorf("%d messages fetched, want the one that met the outage", h.fetched)
 		}
 		provider.broken.Store(false)
-		x.wait(time.Minute)
-		x.must(x.one(r).Complete(x.Context()))
+		x.Wait(time.Minute)
+		x.Must(x.One(r).Complete(x.Context()))
 	})
 }
 
@@ -91,17 +91,17 @@ func TestAESGCMOverKeysOfItsOwn(t *testing.T) {
 func TestForgeriesBesideAnOutage(t *testing.T) {
 	const forgeries = 30
 	inBubble(t, nil, func(x *fixture) {
-		inner, err := queue.NewAESGCM(x.ring)
-		x.must(err)
+		inner, err := queue.NewAESGCM(x.Ring)
+		x.Must(err)
 		remote := &remoteCrypto{CryptoProvider: inner}
 		c := x.hostile(&hostileBroker{}, 24*time.Hour, func(o *queue.Options) { o.CryptoProvider = remote })
 		r := x.receiverOf(c, &queue.ReceiverOptions{Wait: 20 * time.Second, MaxAuthFailures: 2 * forgeries})
-		x.send(&queue.Message{ID: "good", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "good", Body: []byte("a")})
 		remote.away.Store(true)
-		x.none(r, queue.ErrKeyProvider)
+		x.None(r, queue.ErrKeyProvider)
 		remote.away.Store(false)
-		x.wait(5 * time.Second) // past the delay of the message
-		x.rewrite(orders, func(all []driver.Message) []driver.Message {
+		x.Wait(5 * time.Second) // past the delay of the message
+		x.Rewrite(orders, func(all []driver.Message) []driver.Message {
 			forged := make([]driver.Message, forgeries, forgeries+1)
 			for i := range forged {
 				forged[i] = all[0]
@@ -114,7 +114,7 @@ func TestForgeriesBesideAnOutage(t *testing.T) {
 		for {
 			d, err := r.ReceiveOne(x.Context())
 			if err == nil {
-				x.must(d.Complete(x.Context()))
+				x.Must(d.Complete(x.Context()))
 				break
 			}
 			if !errors.Is(err, queue.ErrAuthenticationFailed) {

@@ -12,9 +12,10 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// Delivery is a message that passed the pipeline, under a lock until it is
-// settled by Complete, Abandon or DeadLetter, once, from any goroutine. Its
-// exported fields are the receiver's to read and change.
+// Delivery is a message that passed the pipeline, under a lock until it is settled by
+// Complete, Abandon, Release or DeadLetter, once, from any goroutine. Complete is called
+// Ack elsewhere, and Abandon Nack. Its exported fields are the receiver's to read and
+// change.
 type Delivery struct {
 	Received
 

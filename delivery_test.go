@@ -16,7 +16,7 @@ import (
 // TestReasonAtItsBounds: codes of 1 to 64 bytes of [a-z0-9_], descriptions of up to 512.
 func TestReasonAtItsBounds(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		for _, c := range []struct {
 			reason queue.Reason
 			ok     bool
@@ -35,15 +35,15 @@ func TestReasonAtItsBounds(t *testing.T) {
 			{queue.Reason{Code: "a", Description: strings.Repeat("d", 512)}, true},
 			{queue.Reason{Code: "a", Description: strings.Repeat("d", 513)}, false},
 		} {
-			x.send(&queue.Message{Body: []byte("a")})
-			d := x.one(r)
+			x.Send(&queue.Message{Body: []byte("a")})
+			d := x.One(r)
 			err := d.DeadLetter(x.Context(), c.reason)
 			if c.ok {
-				x.must(err)
+				x.Must(err)
 				continue
 			}
 			x.failed(c.reason.Code, err, driver.ErrInvalid, "dead-letter")
-			x.must(d.Complete(x.Context())) // it was not settled
+			x.Must(d.Complete(x.Context())) // it was not settled
 		}
 	})
 }
@@ -64,19 +64,19 @@ func TestDelaysAtTheirBounds(t *testing.T) {
 	} {
 		for _, op := range []string{"abandon", "release"} {
 			inBubble(t, nil, func(x *fixture) {
-				x.send(&queue.Message{Body: []byte("a")})
-				d := x.one(x.receives(x.behind(&partial{caps: c.caps}, nil), nil))
+				x.Send(&queue.Message{Body: []byte("a")})
+				d := x.One(x.receives(x.behind(&partial{caps: c.caps}, nil), nil))
 				give := d.Abandon
 				if op == "release" {
 					give = d.Release
 				}
 				err := give(x.Context(), c.delay)
 				if c.want == nil {
-					x.must(err)
+					x.Must(err)
 					return
 				}
 				x.failed(name, err, c.want, op)
-				x.must(d.Complete(x.Context()))
+				x.Must(d.Complete(x.Context()))
 			})
 		}
 	}
@@ -85,12 +85,12 @@ func TestDelaysAtTheirBounds(t *testing.T) {
 // TestDeadLetterNeedsAQueue: without one the message stays, and can still be completed.
 func TestDeadLetterNeedsAQueue(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("a")})
 		o := &diary{}
 		p := &partial{caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
-		d := x.one(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
+		d := x.One(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
 		x.failed("DeadLetter", d.DeadLetter(x.Context(), queue.Reason{Code: "a"}), errors.ErrUnsupported, "dead-letter")
-		x.must(d.Complete(x.Context()))
+		x.Must(d.Complete(x.Context()))
 		x.told("DeadLetter", o.of("dead-lettered"))
 	})
 }
@@ -111,10 +111,10 @@ func TestDeliveryOfNoReceiver(t *testing.T) {
 				x.Errorf("%s: %v", op, err)
 			}
 		}
-		x.send(&queue.Message{Body: []byte("a")})
-		x.send(&queue.Message{Body: []byte("b")})
-		r := x.receiver(orders, nil)
-		a, b := x.one(r), x.one(r)
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("b")})
+		r := x.Receiver(orders, nil)
+		a, b := x.One(r), x.One(r)
 		errs := r.RenewAll(x.Context(), []*queue.Delivery{a, d, b})
 		if errs[0] != nil || errs[2] != nil {
 			x.Errorf("RenewAll: %v", errs)
@@ -129,14 +129,13 @@ func TestDeliveryOfNoReceiver(t *testing.T) {
 	})
 }
 
-// TestSettledOnce: a delivery is settled once; after a failure it can be settled again, and
-// while one call settles it another fails.
+// TestSettledOnce: a delivery is settled once; after a failure it can be settled again.
 func TestSettledOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		p, o := &partial{}, &diary{}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
-		d := x.one(r)
+		d := x.One(r)
 		x.failed("without a context", d.Complete(noContext), queue.ErrInvalidOptions, "complete")
 		left, cancel := context.WithCancel(x.Context())
 		cancel()
@@ -150,17 +149,21 @@ func TestSettledOnce(t *testing.T) {
 			x.Errorf("a driver without an answer: %v", err)
 		}
 	})
+}
+
+// TestSettledBesideAnotherCall: while one call settles a delivery, another fails.
+func TestSettledBesideAnotherCall(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
 		p, o := &partial{}, &diary{}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
-		d := x.one(r)
+		d := x.One(r)
 		p.hook = func(call string) {
 			if call == "settle" {
 				x.failed("beside another call", d.Complete(x.Context()), queue.ErrSettled, "complete")
 			}
 		}
-		x.must(d.DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		x.Must(d.DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		for op, err := range map[string]error{
 			"complete": d.Complete(x.Context()), "abandon": d.Abandon(x.Context(), 0), "renew": d.Renew(x.Context()),
 		} {
@@ -177,9 +180,9 @@ func TestSettledOnce(t *testing.T) {
 // TestSettleIsTold: what failed is told as failed, and dead-lettering only once it is done.
 func TestSettleIsTold(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		p, o := &partial{fails: map[string]error{"settle": errPart}}, &diary{}
-		d := x.one(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
+		d := x.One(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
 		x.failed("DeadLetter", d.DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}), errPart, "dead-letter")
 		x.told("DeadLetter", o.of("dead-lettered"))
 		x.told("DeadLetter", o.of("settle"), `settle dead_lettered of 1, 0 links, encrypted false, message "m", session "", key "": 1, failed true`)
@@ -190,10 +193,10 @@ func TestSettleIsTold(t *testing.T) {
 func TestTraceOfADelivery(t *testing.T) {
 	for _, traces := range []bool{false, true} {
 		inBubble(t, func(_ *fixture, o *queue.Options) { o.Observer = traced{} }, func(x *fixture) {
-			x.send(&queue.Message{ID: "m", Body: []byte("a")})
+			x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 			o := &diary{traces: traces}
-			d := x.one(x.receives(x.behind(&partial{}, func(c *queue.Options) { c.Observer = o }), nil))
-			x.must(d.Complete(x.Context()))
+			d := x.One(x.receives(x.behind(&partial{}, func(c *queue.Options) { c.Observer = o }), nil))
+			x.Must(d.Complete(x.Context()))
 			links := map[bool]string{false: "0 links", true: "1 links"}[traces]
 			if got := o.of("settle"); len(got) != 1 || !strings.Contains(got[0], links) {
 				x.Errorf("told %q, want %s", got, links)
@@ -216,13 +219,13 @@ func (traced) Inject(_ context.Context, set func(name, value string)) {
 func TestRenewTells(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for range 3 {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
 		p, o := &partial{}, &diary{}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
-		all := []*queue.Delivery{x.one(r), x.one(r), x.one(r)}
+		all := []*queue.Delivery{x.One(r), x.One(r), x.One(r)}
 		first := all[0].HeldUntil()
-		x.wait(10 * time.Second)
+		x.Wait(10 * time.Second)
 		for i, err := range r.RenewAll(x.Context(), all) {
 			if err != nil || all[i].HeldUntil().Sub(first) != 10*time.Second {
 				x.Errorf("%d: %v until %s", i, err, all[i].HeldUntil())
@@ -232,7 +235,7 @@ func TestRenewTells(t *testing.T) {
 			x.Errorf("%d calls, want 1", p.count("renew"))
 		}
 		x.told("RenewAll", o.of("renewed"), "renewed, failed false", "renewed, failed false", "renewed, failed false")
-		x.wait(time.Second)
+		x.Wait(time.Second)
 		for _, short := range []string{"renew", "renew times"} {
 			p.set(func() { p.short = map[string]bool{short: true} })
 			errs := r.RenewAll(x.Context(), all)
@@ -265,11 +268,11 @@ func TestRenewTells(t *testing.T) {
 // refused by RenewAll; the driver sees one at a time.
 func TestRenewBesideARenewal(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		x.send(&queue.Message{Body: []byte("b")})
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("b")})
 		p := &partial{}
 		r := x.receives(x.behind(p, nil), nil)
-		a, b := x.one(r), x.one(r)
+		a, b := x.One(r), x.One(r)
 		inside, done := make(chan struct{}), make(chan error, 1)
 		go func() { // waits until the first renewal is under way
 			<-inside
@@ -295,8 +298,8 @@ func TestRenewBesideARenewal(t *testing.T) {
 				x.Errorf("Renew of a caller that leaves: %v", err)
 			}
 		}
-		x.must(a.Renew(x.Context()))
-		x.must(<-done)
+		x.Must(a.Renew(x.Context()))
+		x.Must(<-done)
 		if p.count("renew") != 3 {
 			x.Errorf("%d calls of the driver, want 3", p.count("renew"))
 		}
@@ -306,9 +309,9 @@ func TestRenewBesideARenewal(t *testing.T) {
 // TestRenewThatPanics lets the next one begin.
 func TestRenewThatPanics(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("a")})
 		p := &partial{}
-		d := x.one(x.receives(x.behind(p, nil), nil))
+		d := x.One(x.receives(x.behind(p, nil), nil))
 		for _, call := range []string{"renew", "settle"} {
 			p.hook = func(c string) {
 				if c == call {
@@ -327,9 +330,9 @@ func TestRenewThatPanics(t *testing.T) {
 			p.set(func() { p.hook = nil })
 			ctx, cancel := context.WithTimeout(x.Context(), time.Second)
 			if call == "renew" {
-				x.must(d.Renew(ctx))
+				x.Must(d.Renew(ctx))
 			} else {
-				x.must(d.Abandon(ctx, 0))
+				x.Must(d.Abandon(ctx, 0))
 			}
 			cancel()
 		}
@@ -342,18 +345,18 @@ func TestHandledAlthoughTheLockIsOver(t *testing.T) {
 	const line = "Message is handled although its lock was over"
 	for _, tracks := range []bool{true, false} {
 		inBubble(t, nil, func(x *fixture) {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 			p := &partial{fails: map[string]error{"settle": driver.Errorf(driver.LockLost, "over")}}
 			change := func(*queue.Options) {}
 			if !tracks {
 				change = without
 			}
-			d := x.one(x.receives(x.behind(p, change), nil))
+			d := x.One(x.receives(x.behind(p, change), nil))
 			if tracks {
 				x.failed("Abandon", d.Abandon(x.Context(), 0), queue.ErrLockLost, "abandon")
-				x.send(&queue.Message{Body: []byte("b")})
+				x.Send(&queue.Message{Body: []byte("b")})
 				p.set(func() { p.fails = nil })
-				d = x.one(x.receives(x.behind(p, change), nil))
+				d = x.One(x.receives(x.behind(p, change), nil))
 				p.set(func() { p.fails = map[string]error{"settle": driver.Errorf(driver.LockLost, "over")} })
 			}
 			err := d.Complete(x.Context())
@@ -361,8 +364,8 @@ func TestHandledAlthoughTheLockIsOver(t *testing.T) {
 				x.Errorf("with a store %v: %v, %d lines", tracks, err, x.logged(line))
 			}
 			p.set(func() { p.fails = map[string]error{"settle": errPart} })
-			x.send(&queue.Message{Body: []byte("c")})
-			d = x.one(x.receives(x.behind(p, change), nil))
+			x.Send(&queue.Message{Body: []byte("c")})
+			d = x.One(x.receives(x.behind(p, change), nil))
 			x.failed("another failure", d.Complete(x.Context()), errPart, "complete")
 		})
 	}
@@ -407,17 +410,17 @@ func TestClaimEndsAsTheMessage(t *testing.T) {
 	kinds := map[string]replay.FinishKind{"complete": replay.Consumed, "abandon": replay.Released, "release": replay.Released, "dead-letter": replay.Parked}
 	for op, f := range settle {
 		inBubble(t, nil, func(x *fixture) {
-			s := &finishing{Store: x.store}
+			s := &finishing{Store: x.Store}
 			r := x.receives(x.behind(&partial{}, func(o *queue.Options) { o.ReplayStore = s }), nil)
-			x.send(&queue.Message{Body: []byte("a")})
-			d := x.one(r)
+			x.Send(&queue.Message{Body: []byte("a")})
+			d := x.One(r)
 			group, claim, ok := d.Claim()
 			if !ok || group != orders || claim.Kind != replay.Consumed {
 				x.Errorf("claim %+v of %q", claim, group)
 			}
 			ctx, cancel := context.WithTimeout(x.Context(), 4*time.Second)
 			defer cancel()
-			x.must(f(d, ctx))
+			x.Must(f(d, ctx))
 			if len(s.kinds) != 1 || s.kinds[0] != kinds[op] {
 				x.Errorf("%s ends the claim as %v", op, s.kinds)
 			}
@@ -425,16 +428,16 @@ func TestClaimEndsAsTheMessage(t *testing.T) {
 				x.Errorf("%s leaves the broker nothing of 4 s: the store has %v", op, s.left)
 			}
 			if x.logged(line) != 0 {
-				x.Errorf("%s: %s", op, x.log)
+				x.Errorf("%s: %s", op, x.Log)
 			}
 		})
 		for name, err := range map[string]error{"fails": errPart, "lost": replay.ErrClaimLost, "handled": replay.ErrHandled} {
 			inBubble(t, nil, func(x *fixture) {
-				s := &finishing{Store: x.store}
+				s := &finishing{Store: x.Store}
 				p := &partial{}
 				r := x.receives(x.behind(p, func(o *queue.Options) { o.ReplayStore = s }), nil)
-				x.send(&queue.Message{Body: []byte("a")})
-				d := x.one(r)
+				x.Send(&queue.Message{Body: []byte("a")})
+				d := x.One(r)
 				if name == "fails" {
 					s.err = err
 				} else {

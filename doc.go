@@ -2,10 +2,10 @@
 // API, and protects them end to end: an attacker who controls the broker can neither
 // read, alter, forge, substitute nor replay them.
 //
-// A [Client] stands on a driver.Broker (memqueue here; SQLite, SQS and Service
-// Bus in modules of their own) and mints Senders and Receivers:
+// A [Client] stands on a driver.Broker (memqueue here; SQLite, PostgreSQL, SQS and
+// Service Bus in modules of their own) and makes Senders and Receivers:
 //
-//	c, err := queue.New(provider, queue.Strict(ring, store))
+//	c, err := queue.New(broker, queue.Strict(ring, store))
 //	s, err := c.Sender(ctx, "task-tactician", nil)
 //	_, err = s.Send(ctx, &queue.Message{Body: body})
 //

@@ -18,8 +18,8 @@ type endpoint struct {
 	q      driver.Queue
 	caps   driver.Capabilities
 	cfg    CryptoConfig
-	opener sealing.Opener
-	sealer *sealing.Sealer // nil without keys, or without a key provider to name the current one
+	opener sealing.QueueOpener
+	sealer *sealing.QueueSealer // nil without keys, or without a key provider to name the current one
 	role   observe.Role
 	obs    observe.Scope
 	log    *slog.Logger
@@ -181,10 +181,10 @@ func (e *endpoint) useKeys(c *Client, r endpointRequest) error {
 	case p != nil:
 		crypto = sealing.NewCipher(p)
 	}
-	e.opener = sealing.Opener{Queue: r.queue, Crypto: crypto, Observe: &e.obs}
+	e.opener = sealing.QueueOpener{Queue: r.queue, Crypto: crypto, Observe: &e.obs}
 	if p != nil {
 		e.opener.Valid = p
-		e.sealer = &sealing.Sealer{Queue: r.queue, Crypto: crypto, Keys: p, Observe: &e.obs}
+		e.sealer = &sealing.QueueSealer{Queue: r.queue, Crypto: crypto, Keys: p, Observe: &e.obs}
 	}
 	return nil
 }

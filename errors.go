@@ -76,7 +76,7 @@ type Error struct {
 	// RetryAfter is how long the broker asked to wait; 0 if it did not say.
 	RetryAfter time.Duration
 
-	Err error
+	Err error // the cause; never nil in an Error of this package
 }
 
 func (e *Error) Error() string {

@@ -30,9 +30,6 @@ func ringOf(all ...*keys.Key) *keys.Ring {
 	if err != nil {
 		panic(err)
 	}
-	if err := ring.SetCurrent(all[0].ID()); err != nil {
-		panic(err)
-	}
 	return ring
 }
 

@@ -159,20 +159,20 @@ func copies(m driver.Message, n int) []driver.Message {
 // it knows no key. It has the fixture's keys and store, and accepts messages for age.
 func (x *fixture) hostile(h *hostileBroker, age time.Duration, change func(*queue.Options)) *queue.Client {
 	x.Helper()
-	h.Broker = x.broker.Connect()
+	h.Broker = x.Broker.Connect()
 	o := &queue.Options{
-		Keys: x.ring, ReplayStore: x.store, Logger: x.logger,
+		Keys: x.Ring, ReplayStore: x.Store, Logger: x.Logger,
 		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: age},
 		OnRejected: func(_ context.Context, e *queue.RejectedError) {
-			x.rejected = append(x.rejected, e)
+			x.Rejected = append(x.Rejected, e)
 		},
 	}
 	if change != nil {
 		change(o)
 	}
 	c, err := queue.New(h, o)
-	x.must(err)
-	x.Cleanup(func() { x.must(c.Close(context.Background())) })
+	x.Must(err)
+	x.Cleanup(func() { x.Must(c.Close(context.Background())) })
 	return c
 }
 
@@ -183,6 +183,6 @@ func (x *fixture) receiverOf(c *queue.Client, o *queue.ReceiverOptions) *queue.R
 		o = &queue.ReceiverOptions{Wait: time.Second}
 	}
 	r, err := c.Receiver(x.Context(), orders, o)
-	x.must(err)
+	x.Must(err)
 	return r
 }

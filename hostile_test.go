@@ -12,6 +12,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -38,17 +39,17 @@ func TestMarkerIsNeverPlaintext(t *testing.T) {
 					}
 				}
 				inBubble(t, change, func(x *fixture) {
-					r := x.receiver(orders, nil)
+					r := x.Receiver(orders, nil)
 					for what, forge := range bodies {
 						m := forge(x.sealed("m", time.Now(), time.Time{}).Body)
 						m.ID = "m"
-						x.inject(orders, m)
-						rejected := x.none(r, queue.ErrInvalidEnvelope)
+						x.Inject(orders, m)
+						rejected := x.None(r, queue.ErrInvalidEnvelope)
 						if rejected.Disposition != driver.DeadLettered {
 							x.Errorf("%s: %s, want dead-lettered", what, rejected.Disposition)
 						}
 					}
-					if got := x.deadReasons(orders); len(got) != len(bodies) || slices.ContainsFunc(got, func(s string) bool { return s != "invalid_envelope" }) {
+					if got := x.DeadReasons(orders); len(got) != len(bodies) || slices.ContainsFunc(got, func(s string) bool { return s != "invalid_envelope" }) {
 						x.Errorf("dead letters %v", got)
 					}
 				})
@@ -76,17 +77,17 @@ func (q brokenQueue) Receive(ctx context.Context, max int, wait time.Duration) (
 	return ds, err
 }
 
-// What the transport could not decode is dead-lettered, also where plaintext is
+// A message that the transport could not decode is dead-lettered, even if plaintext is
 // allowed.
 func TestUndecodableIsNeverDelivered(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.inject2(orders, driver.Message{ID: "m", Body: []byte("UVJFMQ!!")})
-		c, err := queue.New(brokenTransport{x.broker}, &queue.Options{Keys: x.ring, Logger: quiet()})
-		x.must(err)
+		c, err := queue.New(brokenTransport{x.Broker}, &queue.Options{Keys: x.Ring, Logger: quiet()})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
-		x.none(r, queue.ErrInvalidEnvelope)
-		if got := x.deadReasons(orders); !slices.Equal(got, []string{"invalid_envelope"}) {
+		x.Must(err)
+		x.None(r, queue.ErrInvalidEnvelope)
+		if got := x.DeadReasons(orders); !slices.Equal(got, []string{"invalid_envelope"}) {
 			x.Errorf("dead letters %v", got)
 		}
 	})
@@ -111,17 +112,17 @@ func (q duplicatingQueue) Receive(ctx context.Context, max int, wait time.Durati
 }
 
 // A message with an attribute's name twice is not delivered: a sealed one fails as the
-// specification says, one that is not sealed is broken, also where plaintext is allowed.
+// specification says, one that is not sealed is broken, even if plaintext is allowed.
 func TestDuplicateNameIsNeverDelivered(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		c, err := queue.New(duplicating{x.broker}, &queue.Options{Keys: x.ring, Logger: quiet()})
-		x.must(err)
+		c, err := queue.New(duplicating{x.Broker}, &queue.Options{Keys: x.Ring, Logger: quiet()})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		x.inject2(orders, driver.Message{ID: "plain", Attributes: map[string]string{"a": "1"}})
-		x.none(r, queue.ErrInvalidEnvelope)
-		x.send(&queue.Message{ID: "sealed", Attributes: map[string]string{"a": "1"}})
-		x.none(r, queue.ErrAuthenticationFailed)
+		x.None(r, queue.ErrInvalidEnvelope)
+		x.Send(&queue.Message{ID: "sealed", Attributes: map[string]string{"a": "1"}})
+		x.None(r, queue.ErrAuthenticationFailed)
 	})
 }
 
@@ -136,10 +137,10 @@ func (s shortStore) Begin(ctx context.Context, group string, r []replay.Request)
 // A message that the store does not answer for is not delivered: it could be replayed
 // for ever.
 func TestClaimWithoutAnswerFailsClosed(t *testing.T) {
-	broken := func(x *fixture, o *queue.Options) { o.ReplayStore = shortStore{x.store} }
+	broken := func(x *fixture, o *queue.Options) { o.ReplayStore = shortStore{x.Store} }
 	inBubble(t, broken, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		if rejected := x.none(x.receiver(orders, nil), queue.ErrReplayStore); rejected.Disposition != driver.Released {
+		x.Send(&queue.Message{Body: []byte("a")})
+		if rejected := x.None(x.Receiver(orders, nil), queue.ErrReplayStore); rejected.Disposition != driver.Released {
 			x.Errorf("%s, want released", rejected.Disposition)
 		}
 	})
@@ -149,8 +150,8 @@ func TestClaimWithoutAnswerFailsClosed(t *testing.T) {
 func TestDurationsDoNotOverflow(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const century = 99 * 365 * 24 * time.Hour
-		_, err := queue.New(x.broker, &queue.Options{
-			Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+		_, err := queue.New(x.Broker, &queue.Options{
+			Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(),
 			Crypto: queue.CryptoConfig{TrackReplays: true, MaxMessageAge: century, MaxClockSkew: century},
 		})
 		if !errors.Is(err, queue.ErrInvalidOptions) {
@@ -163,17 +164,17 @@ func TestDurationsDoNotOverflow(t *testing.T) {
 // was: it can still be completed.
 func TestDeadLetterUnsupported(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
+		x.Send(&queue.Message{Body: []byte("a")})
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
-		d := x.one(r)
+		x.Must(err)
+		d := x.One(r)
 		if err := d.DeadLetter(x.Context(), queue.Reason{Code: "odd"}); !errors.Is(err, errors.ErrUnsupported) {
 			x.Errorf("DeadLetter = %v, want ErrUnsupported", err)
 		}
-		x.must(d.Complete(x.Context()))
+		x.Must(d.Complete(x.Context()))
 	})
 }
 
@@ -183,14 +184,14 @@ func TestDeadLetterUnsupported(t *testing.T) {
 func TestBatchAsksFailingProviderOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for range 50 {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
-		p := &countingProvider{Provider: x.ring}
+		p := &countingProvider{Provider: x.Ring}
 		p.broken.Store(true)
-		r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
+		r := x.Receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
 		got, err := r.Receive(x.Context(), 50)
-		if err != nil || len(got) != 0 || len(x.rejected) != 50 {
-			x.Fatalf("Receive = %d, %v, and %d rejected", len(got), err, len(x.rejected))
+		if err != nil || len(got) != 0 || len(x.Rejected) != 50 {
+			x.Fatalf("Receive = %d, %v, and %d rejected", len(got), err, len(x.Rejected))
 		}
 		if n := p.calls.Load(); n != 1 {
 			x.Errorf("%d calls to the provider for a batch of 50, want 1", n)
@@ -202,16 +203,16 @@ func TestBatchAsksFailingProviderOnce(t *testing.T) {
 func TestLongIDsAreClipped(t *testing.T) {
 	allow := func(_ *fixture, o *queue.Options) { o.Crypto.PlaintextPolicy = queue.Allow }
 	inBubble(t, allow, func(x *fixture) {
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		long := strings.Repeat("x", 1<<20)
 		forged := x.sealed("m", time.Now(), time.Time{})
 		forged.ID = long
-		x.prove(r)
-		x.inject(orders, forged)
-		x.none(r, queue.ErrAuthenticationFailed)
-		x.inject(orders, driver.Message{ID: long, Body: []byte("plain")})
-		x.must(x.one(r).Complete(x.Context()))
-		if n := x.log.Len(); n > 4096 {
+		x.Prove(r)
+		x.Inject(orders, forged)
+		x.None(r, queue.ErrAuthenticationFailed)
+		x.Inject(orders, driver.Message{ID: long, Body: []byte("plain")})
+		x.Must(x.One(r).Complete(x.Context()))
+		if n := x.Log.Len(); n > 4096 {
 			x.Errorf("two messages put %d bytes into the log", n)
 		}
 	})
@@ -221,19 +222,19 @@ func TestLongIDsAreClipped(t *testing.T) {
 // Keys beside it.
 func TestSessionStateWithCryptoProvider(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		own, err := queue.NewAESGCM(x.ring)
-		x.must(err)
-		c, err := queue.New(x.broker, &queue.Options{CryptoProvider: own, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject}})
-		x.must(err)
+		own, err := queue.NewAESGCM(x.Ring)
+		x.Must(err)
+		c, err := queue.New(x.Broker, &queue.Options{CryptoProvider: own, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject}})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		s, err := r.AcceptSession(x.Context(), "s")
-		x.must(err)
-		x.must(s.SetState(x.Context(), []byte("progress")))
+		x.Must(err)
+		x.Must(s.SetState(x.Context(), []byte("progress")))
 		if b, err := s.State(x.Context()); string(b) != "progress" || err != nil {
 			x.Errorf("State = %q, %v", b, err)
 		}
-		x.must(s.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
 	})
 }
 
@@ -246,26 +247,26 @@ func TestSessionStateIsTold(t *testing.T) {
 		o.Crypto.PlaintextPolicy = queue.AllowWithAlert
 	}
 	inBubble(t, alert, func(x *fixture) {
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		s, err := r.AcceptSession(x.Context(), "s")
-		x.must(err)
-		x.must(s.SetState(x.Context(), []byte("progress")))
-		x.must(s.Close(x.Context()))
+		x.Must(err)
+		x.Must(s.SetState(x.Context(), []byte("progress")))
+		x.Must(s.Close(x.Context()))
 		plant := func(change func(state []byte) []byte) {
-			q, err := x.broker.Connect().Open(x.Context(), orders, nil)
-			x.must(err)
+			q, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+			x.Must(err)
 			raw, err := q.AcceptSession(x.Context(), "s", time.Second)
-			x.must(err)
+			x.Must(err)
 			old, err := raw.(driver.StatefulSession).State(x.Context())
-			x.must(err)
-			x.must(raw.(driver.StatefulSession).SetState(x.Context(), change(old)))
-			x.must(raw.Close(x.Context()))
+			x.Must(err)
+			x.Must(raw.(driver.StatefulSession).SetState(x.Context(), change(old)))
+			x.Must(raw.Close(x.Context()))
 		}
 		read := func() ([]byte, error) {
 			s, err := r.AcceptSession(x.Context(), "s")
-			x.must(err)
+			x.Must(err)
 			b, err := s.State(x.Context())
-			x.must(s.Close(x.Context()))
+			x.Must(s.Close(x.Context()))
 			return b, err
 		}
 		plant(func(b []byte) []byte { b = bytes.Clone(b); b[len(b)-1] ^= 1; return b })
@@ -283,11 +284,11 @@ func TestSessionStateIsTold(t *testing.T) {
 			}
 		}
 		for _, want := range []string{`"level":"ERROR","msg":"Session state refused"`, `"level":"ERROR","msg":"Session state read WITHOUT encryption"`} {
-			if !strings.Contains(x.log.String(), want) {
-				x.Errorf("the log lacks %s:\n%s", want, x.log)
+			if !strings.Contains(x.Log.String(), want) {
+				x.Errorf("the log lacks %s:\n%s", want, x.Log)
 			}
 		}
-		if strings.Contains(x.log.String(), "progress") {
+		if strings.Contains(x.Log.String(), "progress") {
 			x.Error("the log holds a state")
 		}
 	})
@@ -305,21 +306,21 @@ func (p mistakenProvider) GetKey(context.Context, keys.ID) (*keys.Key, error) { 
 // fault, and not the message: it is given back, and nothing is sealed.
 func TestProviderThatIsMistaken(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("a")})
 		for _, answer := range []*keys.Key{newKey(x.T, "k2", 9), nil} {
-			p := mistakenProvider{x.ring, answer}
-			r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
-			if rejected := x.none(r, queue.ErrKeyProvider); rejected.Disposition != driver.Released {
+			p := mistakenProvider{x.Ring, answer}
+			r := x.Receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
+			if rejected := x.None(r, queue.ErrKeyProvider); rejected.Disposition != driver.Released {
 				x.Errorf("%v: %s, want released", answer, rejected.Disposition)
 			}
-			x.wait(time.Minute)
-			s, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: p})
-			x.must(err)
+			x.Wait(time.Minute)
+			s, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: p})
+			x.Must(err)
 			if _, err := s.Send(x.Context(), &queue.Message{Body: []byte("b")}); !errors.Is(err, queue.ErrEncryptionFailed) {
 				x.Errorf("%v: Send = %v, want ErrEncryptionFailed", answer, err)
 			}
 		}
-		if n := len(x.stored(orders)); n != 1 {
+		if n := len(x.Stored(orders)); n != 1 {
 			x.Errorf("%d messages are stored, want 1", n)
 		}
 	})

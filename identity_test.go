@@ -11,6 +11,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -22,13 +23,13 @@ func TestIdentitiesAreUnique(t *testing.T) {
 		count = 1_000_000
 	}
 	inBubble(t, nil, func(x *fixture) {
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
 		seen := newIdentities(x)
-		p := &faultyBroker{Broker: x.broker, send: seen.send}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-		x.must(err)
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, OnSend: seen.send}
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.Must(err)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		const workers = 8
 		failed := make(chan error, workers)
 		for w := range workers {
@@ -37,7 +38,7 @@ func TestIdentitiesAreUnique(t *testing.T) {
 					// In a bubble the clock moves when all wait: streams rest for a day.
 					switch {
 					case i%400 == 0 && w == 0:
-						_ = x.ring.SetCurrent([]keys.ID{"k1", "k2"}[i/400%2])
+						_ = x.Ring.SetCurrent([]keys.ID{"k1", "k2"}[i/400%2])
 					case i%1000 == 0:
 						time.Sleep(25 * time.Hour)
 					}
@@ -50,12 +51,12 @@ func TestIdentitiesAreUnique(t *testing.T) {
 			}()
 		}
 		for range workers {
-			x.must(<-failed)
+			x.Must(<-failed)
 		}
 		if n := len(seen.bodies); n < count || seen.repeats == 0 || len(seen.keys) != 2 || len(seen.streams) < 4 {
 			x.Errorf("%d messages, %d repeats, %d keys, %d streams: too few", n, seen.repeats, len(seen.keys), len(seen.streams))
 		}
-		x.must(c.Close(x.Context()))
+		x.Must(c.Close(x.Context()))
 	})
 }
 

@@ -88,7 +88,7 @@ func unread(reason string) bool {
 // peeker finds out whether messages open, at no message's cost. One caller at a time uses
 // it: intake.Gate sees to that.
 type peeker struct {
-	opener sealing.Opener
+	opener sealing.QueueOpener
 	cursor string // where the next look goes on; "" is the start
 }
 

@@ -23,17 +23,17 @@ func (x *fixture) untilSession(r *queue.Receiver, id string, longest time.Durati
 		if errors.Is(err, queue.ErrNoSession) {
 			continue
 		}
-		x.must(err)
+		x.Must(err)
 		for d, err := range s.All(x.Context()) {
 			if err != nil {
 				break // blocked: the session was released
 			}
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 			if ok = d.ID == id; ok {
 				break
 			}
 		}
-		x.must(s.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
 		if ok {
 			return time.Since(begin), true
 		}
@@ -70,20 +70,20 @@ func TestOneWaitPerSession(t *testing.T) {
 				o.Crypto.AcceptedVersions = c.versions
 			}
 			inBubble(t, change, func(x *fixture) {
-				x.receiver(orders, nil)
+				x.Receiver(orders, nil)
 				for i := range n {
 					m := c.forge(x)
 					m.ID, m.SessionID = fmt.Sprint("f", i), "s"
-					x.inject(orders, m)
+					x.Inject(orders, m)
 				}
-				x.send(&queue.Message{ID: "legit", SessionID: "s", Body: []byte("x")})
-				x.wait(c.backlog)
+				x.Send(&queue.Message{ID: "legit", SessionID: "s", Body: []byte("x")})
+				x.Wait(c.backlog)
 				// A second has to do for releasing and accepting the session anew.
-				took, ok := x.untilSession(x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 10}), "legit", 48*time.Hour)
+				took, ok := x.untilSession(x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 10}), "legit", 48*time.Hour)
 				if !ok || took > c.longest+time.Second {
 					x.Errorf("%d forged bodies held the session up for %s (delivered: %t), want at most %s", n, took, ok, c.longest)
 				}
-				if got := len(x.deadReasons(orders)); got != n {
+				if got := len(x.DeadReasons(orders)); got != n {
 					x.Errorf("%d dead letters, want the %d that were forged", got, n)
 				}
 			})
@@ -99,10 +99,10 @@ func TestBlockedSessionDoesNotExpire(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				x.inject2(orders, driver.Message{ID: "f", SessionID: "s", Body: []byte(body)})
 				for i := range 3 {
-					x.send(&queue.Message{ID: fmt.Sprint("legit", i), SessionID: "s", Body: []byte("x")})
+					x.Send(&queue.Message{ID: fmt.Sprint("legit", i), SessionID: "s", Body: []byte("x")})
 				}
-				if _, ok := x.untilSession(x.receiver(orders, nil), "legit2", time.Hour); !ok || len(x.deadReasons(orders)) != 1 {
-					x.Errorf("delivered: %t, dead letters %v; want the forged one alone", ok, x.deadReasons(orders))
+				if _, ok := x.untilSession(x.Receiver(orders, nil), "legit2", time.Hour); !ok || len(x.DeadReasons(orders)) != 1 {
+					x.Errorf("delivered: %t, dead letters %v; want the forged one alone", ok, x.DeadReasons(orders))
 				}
 			})
 		})
@@ -110,26 +110,26 @@ func TestBlockedSessionDoesNotExpire(t *testing.T) {
 }
 
 // A key that has opened nothing holds sessions up no longer than an unknown one while
-// another key opens messages: anybody can send forgeries under its ID.
+// another key opens messages: forging a message under its ID needs no key.
 func TestForgeriesUnderStandbyKeyInSession(t *testing.T) {
 	inBubble(t, patient, func(x *fixture) {
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		r := x.receiver(orders, nil)
-		x.prove(r)
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		r := x.Receiver(orders, nil)
+		x.Prove(r)
 		for i := range 8 {
 			m := x.sealed("m", time.Now(), time.Time{})
 			m.Body = []byte(strings.Replace(string(m.Body), "\x02k1", "\x02k2", 1))
 			m.ID, m.SessionID = fmt.Sprint("f", i), "s"
-			x.inject(orders, m)
+			x.Inject(orders, m)
 		}
-		x.send(&queue.Message{ID: "legit", SessionID: "s", Body: []byte("x")})
+		x.Send(&queue.Message{ID: "legit", SessionID: "s", Body: []byte("x")})
 		if took, ok := x.untilSession(r, "legit", 3*time.Hour); !ok || took > 20*time.Minute {
 			x.Errorf("8 forgeries held the session up for %s (delivered: %t), want at most one horizon of 15 m and one delay", took, ok)
 		}
 	})
 }
 
-// Bodies that anybody can send bury the dead letters; the alarm tells of it at once, and
+// A flood that needs no key buries the dead letters; the alarm tells of it at once, and
 // then once a minute, by an event and a line in the log.
 func TestFloodRaisesAlarm(t *testing.T) {
 	n := soak(6000, 100_000)
@@ -144,19 +144,19 @@ func TestFloodRaisesAlarm(t *testing.T) {
 				})
 			}
 			inBubble(t, watch, func(x *fixture) {
-				r := x.receiver(orders, nil)
-				x.rewrite(orders, func([]driver.Message) []driver.Message {
+				r := x.Receiver(orders, nil)
+				x.Rewrite(orders, func([]driver.Message) []driver.Message {
 					return copies(driver.Message{ID: "x", Body: []byte(body)}, n)
 				})
-				x.send(&queue.Message{ID: "legit", Body: []byte("x")})
+				x.Send(&queue.Message{ID: "legit", Body: []byte("x")})
 				got := 0
-				for len(x.rejected) < n || got == 0 {
+				for len(x.Rejected) < n || got == 0 {
 					ds, err := r.Receive(x.Context(), 50)
-					x.must(err)
+					x.Must(err)
 					got += len(ds)
-					x.wait(time.Second)
+					x.Wait(time.Second)
 				}
-				lines := strings.Count(x.log.String(), "FLOOD the queue")
+				lines := strings.Count(x.Log.String(), "FLOOD the queue")
 				want := 1 + (n/50-1)/60 // batches of 50, one a second
 				if len(floods) != lines || lines < want || lines > want+1 {
 					x.Errorf("%d events and %d lines for %d bodies in %d s, want %d", len(floods), lines, n, n/50, want)
@@ -177,7 +177,7 @@ func TestFloodRaisesAlarm(t *testing.T) {
 // its messages expired. The default adapts.
 func TestRotationHorizonWithinMaxMessageAge(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) { // messages of five minutes
-		_, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{RotationHorizon: 15 * time.Minute})
+		_, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{RotationHorizon: 15 * time.Minute})
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "raise MaxMessageAge or lower RotationHorizon") {
 			x.Errorf("Receiver = %v, want an error that says what to do", err)
 		}
@@ -190,7 +190,7 @@ func TestRotationHorizonWithinMaxMessageAge(t *testing.T) {
 			{5 * time.Minute, 15 * time.Minute, true}, // no message is too old
 		} {
 			cfg := &queue.CryptoConfig{Enabled: true, MaxMessageAge: c.age, InsecureSkipFreshness: c.skip, Loosen: true}
-			r := x.receiver(orders, &queue.ReceiverOptions{Crypto: cfg})
+			r := x.Receiver(orders, &queue.ReceiverOptions{Crypto: cfg})
 			if got := r.Options().RotationHorizon; got != c.want {
 				x.Errorf("MaxMessageAge %s, freshness skipped %t: RotationHorizon %s, want %s", c.age, c.skip, got, c.want)
 			}
@@ -201,20 +201,20 @@ func TestRotationHorizonWithinMaxMessageAge(t *testing.T) {
 // A key that comes within RotationHorizon finds its messages alive, with the defaults too.
 func TestLateKeyIsInTime(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		x.must(x.ring.SetCurrent("k2"))
-		x.send(&queue.Message{ID: "m", Body: []byte("x")})
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		x.Must(x.Ring.SetCurrent("k2"))
+		x.Send(&queue.Message{ID: "m", Body: []byte("x")})
 		late := newRing(x.T, "k1")
-		r := x.receiver(orders, &queue.ReceiverOptions{Keys: late, Wait: time.Second})
+		r := x.Receiver(orders, &queue.ReceiverOptions{Keys: late, Wait: time.Second})
 		horizon := r.Options().RotationHorizon
 		for begin := time.Now(); time.Since(begin) < horizon/2; {
 			if d, err := r.ReceiveOne(x.Context()); err == nil {
 				x.Fatalf("received %s without its key", d.ID)
 			}
 		}
-		x.must(late.Add(newKey(x.T, "k2", 2)))
+		x.Must(late.Add(newKey(x.T, "k2", 2)))
 		if n := x.drain(r, horizon); n != 1 {
-			x.Errorf("%d messages were delivered, want 1; dead letters %v", n, x.deadReasons(orders))
+			x.Errorf("%d messages were delivered, want 1; dead letters %v", n, x.DeadReasons(orders))
 		}
 	})
 }

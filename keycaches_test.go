@@ -123,15 +123,15 @@ func inStore(t *testing.T, f func(*fixture, *secretStore)) {
 // provider still answers for the key, and although its messages go on coming.
 func TestRetiredKeyIsRefused(t *testing.T) {
 	inStore(t, func(x *fixture, s *secretStore) {
-		x.send(&queue.Message{Body: []byte("a")})
-		sealed := x.steal()
-		r := x.receiver(orders, withoutLimit)
-		x.must(x.one(r).Complete(x.Context()))
+		x.Send(&queue.Message{Body: []byte("a")})
+		sealed := x.Steal()
+		r := x.Receiver(orders, withoutLimit)
+		x.Must(x.One(r).Complete(x.Context()))
 		s.set(func() { s.secrets["k2"], s.hidden = 2, "k1" })
 		begin := time.Now()
 		for {
 			sealed.ID = fmt.Sprint(time.Since(begin)) // not authentic, if the key is valid
-			x.inject(orders, sealed)
+			x.Inject(orders, sealed)
 			_, err := r.ReceiveOne(x.Context())
 			if errors.Is(err, queue.ErrKeyNotFound) {
 				break
@@ -142,7 +142,7 @@ func TestRetiredKeyIsRefused(t *testing.T) {
 			if time.Since(begin) > 2*time.Minute {
 				x.Fatalf("the retired key is valid after %v", time.Since(begin))
 			}
-			x.wait(10 * time.Second)
+			x.Wait(10 * time.Second)
 		}
 	})
 }
@@ -164,21 +164,21 @@ func TestRetiredKeyIsLetGo(t *testing.T) {
 	}
 	t.Run("store", func(t *testing.T) {
 		inStore(t, func(x *fixture, s *secretStore) {
-			r := x.receiver(orders, nil)
-			sender := x.sender(orders)
+			r := x.Receiver(orders, nil)
+			sender := x.Sender(orders)
 			_, err := sender.Send(x.Context(), &queue.Message{Body: []byte("a")})
-			x.must(err)
-			x.must(x.one(r).Complete(x.Context()))
+			x.Must(err)
+			x.Must(x.One(r).Complete(x.Context()))
 			k := s.first["k1"]
 			if runtime.GC(); k.Value() == nil {
 				x.Fatal("the key in use was collected: this test cannot fail")
 			}
 			s.set(func() { s.secrets["k2"] = 2; delete(s.secrets, "k1") })
-			x.wait(6 * time.Minute)
+			x.Wait(6 * time.Minute)
 			collected(x, k)
 			_, err = sender.Send(x.Context(), &queue.Message{Body: []byte("a")})
-			x.must(err)
-			if d := x.one(r); d.KeyID != "k2" {
+			x.Must(err)
+			if d := x.One(r); d.KeyID != "k2" {
 				x.Errorf("then sealed under %q", d.KeyID)
 			}
 			runtime.KeepAlive(sender)
@@ -186,18 +186,18 @@ func TestRetiredKeyIsLetGo(t *testing.T) {
 	})
 	t.Run("ring", func(t *testing.T) {
 		inBubble(t, nil, func(x *fixture) {
-			r := x.receiver(orders, nil)
-			sender := x.sender(orders)
+			r := x.Receiver(orders, nil)
+			sender := x.Sender(orders)
 			_, err := sender.Send(x.Context(), &queue.Message{Body: []byte("a")})
-			x.must(err)
-			x.must(x.one(r).Complete(x.Context()))
+			x.Must(err)
+			x.Must(x.One(r).Complete(x.Context()))
 			k := func() weak.Pointer[keys.Key] {
-				k, err := x.ring.GetKey(x.Context(), "k1")
-				x.must(err)
+				k, err := x.Ring.GetKey(x.Context(), "k1")
+				x.Must(err)
 				return weak.Make(k)
 			}()
-			x.must(x.ring.Remove("k1"))
-			x.wait(time.Minute + time.Second)
+			x.Must(x.Ring.Remove("k1"))
+			x.Wait(time.Minute + time.Second)
 			collected(x, k)
 			runtime.KeepAlive(sender)
 			runtime.KeepAlive(r)
@@ -239,11 +239,11 @@ func TestKeyProviderFailsInPart(t *testing.T) {
 		} {
 			t.Run(call+", "+what, func(t *testing.T) {
 				inStore(t, func(x *fixture, s *secretStore) {
-					ring, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: x.ring})
-					x.must(err)
+					ring, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: x.Ring})
+					x.Must(err)
 					for range 3 {
 						_, err := ring.Send(x.Context(), &queue.Message{Body: []byte("a")})
-						x.must(err)
+						x.Must(err)
 					}
 					s.fail = func(c string) error {
 						if c == call {
@@ -251,16 +251,16 @@ func TestKeyProviderFailsInPart(t *testing.T) {
 						}
 						return nil
 					}
-					r := x.receiver(orders, nil)
+					r := x.Receiver(orders, nil)
 					for begin := time.Now(); time.Since(begin) < 10*time.Minute; {
 						if ds, err := r.Receive(x.Context(), 10); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrKeyProvider) {
 							x.Fatalf("Receive = %d, %v", len(ds), err)
 						}
 					}
-					if len(x.rejected) != 3 {
-						x.Errorf("%d deliveries were spent in the outage, want 3", len(x.rejected))
+					if len(x.Rejected) != 3 {
+						x.Errorf("%d deliveries were spent in the outage, want 3", len(x.Rejected))
 					}
-					for _, e := range x.rejected {
+					for _, e := range x.Rejected {
 						if !errors.Is(e, queue.ErrKeyProvider) || e.Disposition != driver.Released {
 							x.Errorf("rejected with %v, %s; want %v, abandoned", e, e.Disposition, queue.ErrKeyProvider)
 						}
@@ -270,12 +270,12 @@ func TestKeyProviderFailsInPart(t *testing.T) {
 					for range 60 {
 						ds, _ := r.Receive(x.Context(), 10)
 						for _, d := range ds {
-							x.must(d.Complete(x.Context()))
+							x.Must(d.Complete(x.Context()))
 							got++
 						}
 					}
-					if got != 3 || len(x.deadReasons(orders)) > 0 {
-						x.Errorf("%d of 3 delivered afterwards, %d dead-lettered", got, len(x.deadReasons(orders)))
+					if got != 3 || len(x.DeadReasons(orders)) > 0 {
+						x.Errorf("%d of 3 delivered afterwards, %d dead-lettered", got, len(x.DeadReasons(orders)))
 					}
 				})
 			})
@@ -288,24 +288,24 @@ func TestKeyProviderFailsInPart(t *testing.T) {
 func TestCancelledWaitForKeys(t *testing.T) {
 	for _, takes := range []time.Duration{time.Second, 4 * time.Second} { // during the list, during the key
 		inStore(t, func(x *fixture, s *secretStore) {
-			ring, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: x.ring})
-			x.must(err)
+			ring, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: x.Ring})
+			x.Must(err)
 			_, err = ring.Send(x.Context(), &queue.Message{Body: []byte("a")})
-			x.must(err)
+			x.Must(err)
 			s.set(func() { s.takes = takes })
-			r := x.receiver(orders, nil)
+			r := x.Receiver(orders, nil)
 			ctx, cancel := context.WithTimeout(x.Context(), 1500*time.Millisecond)
 			defer cancel()
 			if ds, err := r.Receive(ctx, 1); len(ds) > 0 || !errors.Is(err, context.DeadlineExceeded) {
 				x.Errorf("Receive = %d, %v; want %v", len(ds), err, context.DeadlineExceeded)
 			}
-			for _, e := range x.rejected {
+			for _, e := range x.Rejected {
 				if errors.Is(e, queue.ErrKeyNotFound) || errors.Is(e, queue.ErrKeyProvider) {
 					x.Errorf("rejected with %v", e)
 				}
 			}
-			x.wait(time.Minute)
-			x.must(x.one(r).Complete(x.Context()))
+			x.Wait(time.Minute)
+			x.Must(x.One(r).Complete(x.Context()))
 		})
 	}
 }
@@ -315,9 +315,9 @@ func TestCancelledWaitForKeys(t *testing.T) {
 func TestThrottledKeyStore(t *testing.T) {
 	inStore(t, func(x *fixture, s *secretStore) {
 		const n = 28
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 10})
-		x.send(&queue.Message{Body: []byte("a")})
-		x.must(x.one(r).Complete(x.Context()))
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 10})
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.Must(x.One(r).Complete(x.Context()))
 		rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // G404: no secret
 		var mu sync.Mutex                  // over rnd: a cache asks for several keys at a time
 		s.set(func() {
@@ -332,17 +332,17 @@ func TestThrottledKeyStore(t *testing.T) {
 		})
 		got := 0
 		for range n {
-			x.send(&queue.Message{Body: []byte("a")})
-			x.wait(2 * time.Minute)
-			d := x.one(r)
+			x.Send(&queue.Message{Body: []byte("a")})
+			x.Wait(2 * time.Minute)
+			d := x.One(r)
 			if d.Count != 1 {
 				x.Errorf("delivered after %d deliveries", d.Count)
 			}
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 			got++
 		}
-		if got != n || len(x.rejected) > 0 {
-			x.Errorf("%d of %d delivered, %d rejected", got, n, len(x.rejected))
+		if got != n || len(x.Rejected) > 0 {
+			x.Errorf("%d of %d delivered, %d rejected", got, n, len(x.Rejected))
 		}
 	})
 }
@@ -353,24 +353,24 @@ func TestFloodOfKeyIDsInStates(t *testing.T) {
 	s := newSecretStore()
 	own := func(x *fixture, o *queue.Options) {
 		a, err := queue.NewAESGCM(s) // with nothing that bounds it
-		x.must(err)
+		x.Must(err)
 		o.Keys, o.CryptoProvider = s, a
 	}
 	inBubble(t, own, func(x *fixture) {
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		session, err := r.AcceptSession(x.Context(), "s")
-		x.must(err)
-		x.must(session.SetState(x.Context(), []byte("progress")))
-		x.must(session.Close(x.Context()))
-		q, err := x.broker.Connect().Open(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
+		x.Must(session.SetState(x.Context(), []byte("progress")))
+		x.Must(session.Close(x.Context()))
+		q, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+		x.Must(err)
 		forge := func(change func([]byte) []byte) []byte {
 			raw, err := q.AcceptSession(x.Context(), "s", time.Second)
-			x.must(err)
+			x.Must(err)
 			old, err := raw.(driver.StatefulSession).State(x.Context())
-			x.must(err)
-			x.must(raw.(driver.StatefulSession).SetState(x.Context(), change(old)))
-			x.must(raw.Close(x.Context()))
+			x.Must(err)
+			x.Must(raw.(driver.StatefulSession).SetState(x.Context(), change(old)))
+			x.Must(raw.Close(x.Context()))
 			return old
 		}
 		original := forge(func(b []byte) []byte { return b })
@@ -380,11 +380,11 @@ func TestFloodOfKeyIDsInStates(t *testing.T) {
 				return bytes.Replace(original, []byte("\x02k1"), fmt.Appendf(nil, "\x08%08d", i), 1)
 			})
 			session, err := r.AcceptSession(x.Context(), "s")
-			x.must(err)
+			x.Must(err)
 			if _, err := session.State(x.Context()); !errors.Is(err, queue.ErrKeyNotFound) {
 				x.Fatalf("State = %v, want %v", err, queue.ErrKeyNotFound)
 			}
-			x.must(session.Close(x.Context()))
+			x.Must(session.Close(x.Context()))
 		}
 		if n := s.count("GetKey") + s.count("ValidKeyIDs") - before; n > 2 {
 			x.Errorf("%d calls to the key provider for 1,000 forged states", n)
@@ -403,8 +403,8 @@ type incomparable struct {
 func TestOneCacheForEachProvider(t *testing.T) {
 	inStore(t, func(x *fixture, s *secretStore) {
 		for range 3 {
-			x.send(&queue.Message{Body: []byte("a")})
-			x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
+			x.Send(&queue.Message{Body: []byte("a")})
+			x.Must(x.One(x.Receiver(orders, nil)).Complete(x.Context()))
 		}
 		if n := s.count("ValidKeyIDs"); n > 1 {
 			x.Errorf("%d calls of ValidKeyIDs for three senders and receivers, want 1 at most", n)
@@ -415,22 +415,22 @@ func TestOneCacheForEachProvider(t *testing.T) {
 			}
 		}
 		own, err := keys.NewCached(s, nil)
-		x.must(err)
+		x.Must(err)
 		for _, p := range []keys.Provider{own, incomparable{Provider: s}, incomparable{Provider: s}} {
-			r := x.receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
-			x.send(&queue.Message{Body: []byte("a")})
-			x.must(x.one(r).Complete(x.Context()))
+			r := x.Receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
+			x.Send(&queue.Message{Body: []byte("a")})
+			x.Must(x.One(r).Complete(x.Context()))
 		}
 		if n := s.count("GetKey"); n != 4 {
 			x.Errorf("%d calls of GetKey, want 4: one for each cache", n)
 		}
-		x.must(x.client.Close(x.Context()))
+		x.Must(x.Client.Close(x.Context()))
 		if _, err := own.GetKey(x.Context(), "k1"); err != nil {
 			x.Errorf("the application's cache after Close: %v", err)
 		}
-		x.must(own.Close(x.Context()))
+		x.Must(own.Close(x.Context()))
 		before := s.count("ValidKeyIDs")
-		x.wait(10 * time.Minute)
+		x.Wait(10 * time.Minute)
 		if n := s.count("ValidKeyIDs") - before; n > 0 {
 			x.Errorf("%d calls after Close", n)
 		}

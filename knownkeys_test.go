@@ -21,18 +21,18 @@ func noPeek(c *driver.Capabilities) { c.Peek = driver.None }
 func (x *fixture) wrongRing() *keys.Ring {
 	x.Helper()
 	wrong, err := keys.New("k1", bytes.Repeat([]byte{0xee}, keys.Size), nil)
-	x.must(err)
+	x.Must(err)
 	ring, err := keys.NewRing(wrong)
-	x.must(err)
+	x.Must(err)
 	return ring
 }
 
 // correct puts the right secret into a ring that had a wrong one.
 func (x *fixture) correct(ring *keys.Ring) {
 	x.Helper()
-	x.must(ring.Remove("k1"))
-	x.must(ring.Add(newKey(x.T, "k1", 1)))
-	x.must(ring.SetCurrent("k1"))
+	x.Must(ring.Remove("k1"))
+	x.Must(ring.Add(newKey(x.T, "k1", 1)))
+	x.Must(ring.SetCurrent("k1"))
 }
 
 // drain receives until nothing came for some time, and returns how many messages were
@@ -45,7 +45,7 @@ func (x *fixture) drain(r *queue.Receiver, idle time.Duration) (n int) {
 			x.Fatal(err)
 		}
 		for _, d := range ds {
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 			n, last = n+1, time.Now()
 		}
 	}
@@ -69,12 +69,12 @@ func TestWrongSecretSpendsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ten := func(x *fixture, o *queue.Options) {
-				x.broker = newBroker(10)
+				x.Broker = newBroker(10)
 				o.Crypto.MaxMessageAge = 24 * time.Hour
 			}
 			inBubble(t, ten, func(x *fixture) {
 				for range backlog {
-					x.send(&queue.Message{Body: []byte("a")})
+					x.Send(&queue.Message{Body: []byte("a")})
 				}
 				ring, h := x.wrongRing(), &c.h
 				r := x.receiverOf(x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.Keys = ring }), nil)
@@ -87,23 +87,23 @@ func TestWrongSecretSpendsNothing(t *testing.T) {
 						x.Fatalf("Receive = %d, %v", len(ds), err)
 					}
 				}
-				if n := len(x.deadReasons(orders)); n > 0 {
+				if n := len(x.DeadReasons(orders)); n > 0 {
 					x.Errorf("%d dead letters, want none", n)
 				}
 				if n := h.fetched - first; n > c.probes {
 					x.Errorf("%d messages were fetched in the pause, want at most %d", n, c.probes)
 				}
-				if n := strings.Count(x.log.String(), "Receiving PAUSED"); n != 1 {
+				if n := strings.Count(x.Log.String(), "Receiving PAUSED"); n != 1 {
 					x.Errorf("%d alerts in the log, want 1", n)
 				}
-				if n := strings.Count(x.log.String(), "\n"); n > backlog+10 { // of the sends
+				if n := strings.Count(x.Log.String(), "\n"); n > backlog+10 { // of the sends
 					x.Errorf("%d log lines: probes are logged", n)
 				}
 				x.correct(ring)
 				if n := x.drain(r, 40*time.Minute); n != backlog {
 					x.Errorf("%d of %d were delivered after the correction", n, backlog)
 				}
-				if !strings.Contains(x.log.String(), "Receiving resumed") {
+				if !strings.Contains(x.Log.String(), "Receiving resumed") {
 					x.Error("no line about the resumption")
 				}
 			})
@@ -129,13 +129,13 @@ func TestForgeriesDelayLittle(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				client := x.hostile(&c.h, 5*time.Minute, nil)
 				if c.prove {
-					x.prove(x.receiverOf(client, nil))
+					x.Prove(x.receiverOf(client, nil))
 				}
-				x.send(&queue.Message{ID: "old", Body: []byte("x")})
-				forged := x.steal()
+				x.Send(&queue.Message{ID: "old", Body: []byte("x")})
+				forged := x.Steal()
 				forged.Body[len(forged.Body)-1] ^= 1
-				x.rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, n) })
-				x.send(&queue.Message{ID: "legit", Body: []byte("x")})
+				x.Rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, n) })
+				x.Send(&queue.Message{ID: "legit", Body: []byte("x")})
 				r := x.receiverOf(client, nil)
 				begin := time.Now()
 				for d := (*queue.Delivery)(nil); d == nil && time.Since(begin) < time.Hour; {
@@ -145,10 +145,10 @@ func TestForgeriesDelayLittle(t *testing.T) {
 					x.Errorf("%d forgeries delayed a message by %s, want less than a second", n, took)
 				}
 				x.drain(r, time.Minute)
-				if got := len(x.deadReasons(orders)); got != n {
+				if got := len(x.DeadReasons(orders)); got != n {
 					x.Errorf("%d dead letters, want the %d forgeries", got, n)
 				}
-				if !strings.Contains(x.log.String(), "FLOOD") {
+				if !strings.Contains(x.Log.String(), "FLOOD") {
 					x.Error("no alarm in the log")
 				}
 			})
@@ -160,11 +160,11 @@ func TestForgeriesDelayLittle(t *testing.T) {
 // not be read, whatever comes between.
 func TestReplaysHideNoFlood(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "old", Body: []byte("x")})
-		old := x.steal()
-		x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
-		x.wait(24 * time.Hour) // long expired
-		x.rewrite(orders, func([]driver.Message) []driver.Message {
+		x.Send(&queue.Message{ID: "old", Body: []byte("x")})
+		old := x.Steal()
+		x.Must(x.One(x.Receiver(orders, nil)).Complete(x.Context()))
+		x.Wait(24 * time.Hour) // long expired
+		x.Rewrite(orders, func([]driver.Message) []driver.Message {
 			all := copies(old, 400)
 			for i := range all {
 				if i%20 != 19 {
@@ -173,11 +173,11 @@ func TestReplaysHideNoFlood(t *testing.T) {
 			}
 			return all
 		})
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		for range 400 {
 			_, _ = r.ReceiveOne(x.Context())
 		}
-		if n := len(x.deadReasons(orders)); n < 380 || !strings.Contains(x.log.String(), "FLOOD") {
+		if n := len(x.DeadReasons(orders)); n < 380 || !strings.Contains(x.Log.String(), "FLOOD") {
 			x.Errorf("%d dead letters and no alarm", n)
 		}
 	})
@@ -190,10 +190,10 @@ func TestChangedSecretStopsBeforeFetch(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		h := &hostileBroker{}
 		client := x.hostile(h, 5*time.Minute, nil)
-		x.prove(x.receiverOf(client, nil))
+		x.Prove(x.receiverOf(client, nil))
 		ring := x.wrongRing()
 		r := x.receiverOf(client, &queue.ReceiverOptions{Keys: ring, Wait: time.Second})
-		x.send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("a")})
 		before := h.fetched
 		for begin := time.Now(); time.Since(begin) < 4*time.Minute; {
 			_, err := r.Receive(x.Context(), 10)
@@ -201,8 +201,8 @@ func TestChangedSecretStopsBeforeFetch(t *testing.T) {
 				x.Fatalf("Receive = %v, want ErrKeyChanged", err)
 			}
 		}
-		if n := h.fetched - before; n > 0 || len(x.rejected) > 0 {
-			x.Errorf("%d messages were fetched, %d rejected; want none", n, len(x.rejected))
+		if n := h.fetched - before; n > 0 || len(x.Rejected) > 0 {
+			x.Errorf("%d messages were fetched, %d rejected; want none", n, len(x.Rejected))
 		}
 		x.correct(ring)
 		if n := x.drain(r, time.Minute); n != 1 {
@@ -218,18 +218,18 @@ func TestWrongSecretBesideAKeyThatWorks(t *testing.T) {
 	for _, corrected := range []bool{true, false} {
 		t.Run(fmt.Sprintf("corrected %t", corrected), func(t *testing.T) {
 			inBubble(t, patient, func(x *fixture) {
-				x.must(x.ring.Add(newKey(x.T, "k2", 2)))
+				x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
 				wrong := newRing(x.T, "k1")
-				x.must(wrong.Add(newKey(x.T, "k2", 9)))
-				r := x.receiver(orders, &queue.ReceiverOptions{Keys: wrong, Wait: time.Second})
-				x.prove(r)
-				x.must(x.ring.SetCurrent("k2"))
+				x.Must(wrong.Add(newKey(x.T, "k2", 9)))
+				r := x.Receiver(orders, &queue.ReceiverOptions{Keys: wrong, Wait: time.Second})
+				x.Prove(r)
+				x.Must(x.Ring.SetCurrent("k2"))
 				for range 30 {
-					x.send(&queue.Message{Body: []byte("under k2")})
+					x.Send(&queue.Message{Body: []byte("under k2")})
 				}
-				x.must(x.ring.SetCurrent("k1"))
+				x.Must(x.Ring.SetCurrent("k1"))
 				for range 60 {
-					x.send(&queue.Message{Body: []byte("under k1")})
+					x.Send(&queue.Message{Body: []byte("under k1")})
 					begin := time.Now()
 					d := (*queue.Delivery)(nil)
 					for d == nil && time.Since(begin) < time.Hour {
@@ -242,25 +242,25 @@ func TestWrongSecretBesideAKeyThatWorks(t *testing.T) {
 					if took := time.Since(begin); took >= time.Second {
 						x.Fatalf("a message under k1 came after %s", took)
 					}
-					x.must(d.Complete(x.Context()))
-					x.wait(time.Minute)
+					x.Must(d.Complete(x.Context()))
+					x.Wait(time.Minute)
 				}
-				if n := len(x.deadReasons(orders)); n > 0 {
+				if n := len(x.DeadReasons(orders)); n > 0 {
 					x.Errorf("%d dead letters within MaxMessageAge, want none", n)
 				}
-				if n := strings.Count(x.log.String(), "Messages under one key do not open"); n != 1 {
+				if n := strings.Count(x.Log.String(), "Messages under one key do not open"); n != 1 {
 					x.Errorf("%d alerts about k2, want 1", n)
 				}
 				if corrected {
-					x.must(wrong.Remove("k2"))
-					x.must(wrong.Add(newKey(x.T, "k2", 2)))
+					x.Must(wrong.Remove("k2"))
+					x.Must(wrong.Add(newKey(x.T, "k2", 2)))
 					if n := x.drain(r, 10*time.Minute); n != 30 {
 						x.Errorf("%d messages under k2 were delivered, want 30", n)
 					}
 					return
 				}
 				x.drain(r, 2*time.Hour)
-				if got := x.deadReasons(orders); len(got) != 30 || slices.ContainsFunc(got, func(s string) bool { return s != "authentication_failed" }) {
+				if got := x.DeadReasons(orders); len(got) != 30 || slices.ContainsFunc(got, func(s string) bool { return s != "authentication_failed" }) {
 					x.Errorf("dead letters %v, want 30 of authentication_failed", got)
 				}
 			})
@@ -272,16 +272,16 @@ func TestWrongSecretBesideAKeyThatWorks(t *testing.T) {
 // for what opens before what failed is judged.
 func TestForgeryInFrontOfTheFirstMessage(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "good", Body: []byte("a")})
-		x.rewrite(orders, func(all []driver.Message) []driver.Message {
+		x.Send(&queue.Message{ID: "good", Body: []byte("a")})
+		x.Rewrite(orders, func(all []driver.Message) []driver.Message {
 			forged := copyMessage(all[0])
 			forged.ID = "forged"
 			return append([]driver.Message{forged}, all...)
 		})
-		ds, err := x.receiver(orders, nil).Receive(x.Context(), 10)
-		x.must(err)
-		if len(ds) != 1 || len(x.rejected) != 1 || x.rejected[0].Disposition != driver.DeadLettered {
-			x.Errorf("%d delivered, rejected %v; want the good one, and the other dead-lettered", len(ds), x.rejected)
+		ds, err := x.Receiver(orders, nil).Receive(x.Context(), 10)
+		x.Must(err)
+		if len(ds) != 1 || len(x.Rejected) != 1 || x.Rejected[0].Disposition != driver.DeadLettered {
+			x.Errorf("%d delivered, rejected %v; want the good one, and the other dead-lettered", len(ds), x.Rejected)
 		}
 	})
 }
@@ -294,19 +294,19 @@ func TestPauseOverAnEmptyQueue(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				client := x.hostile(h, 5*time.Minute, nil)
 				r := x.receiverOf(client, nil)
-				x.send(&queue.Message{ID: "m", Body: []byte("a")})
-				forged := x.steal()
+				x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+				forged := x.Steal()
 				forged.Body[len(forged.Body)-1] ^= 1
-				x.rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, 25) })
+				x.Rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, 25) })
 				_, err := r.Receive(x.Context(), 25)
-				x.must(err)
-				x.rewrite(orders, func([]driver.Message) []driver.Message { return nil }) // they were purged
+				x.Must(err)
+				x.Rewrite(orders, func([]driver.Message) []driver.Message { return nil }) // they were purged
 				for begin := time.Now(); time.Since(begin) < time.Hour; {
 					if ds, err := r.Receive(x.Context(), 10); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
 						x.Fatalf("Receive = %d, %v", len(ds), err)
 					}
 				}
-				x.send(&queue.Message{ID: "legit", Body: []byte("a")})
+				x.Send(&queue.Message{ID: "legit", Body: []byte("a")})
 				begin := time.Now()
 				if n := x.drain(r, 10*time.Minute); n != 1 {
 					x.Errorf("%d delivered, want 1", n)
@@ -329,16 +329,16 @@ func TestKeyOfSeveralQueues(t *testing.T) {
 		"one ring": {func(*fixture, *queue.Options) {}, 1},
 		"the key names its queues": {func(x *fixture, o *queue.Options) {
 			key, err := keys.New("k1", bytes.Repeat([]byte{1}, keys.Size), &keys.Options{Queues: []string{orders, "refunds", "others"}})
-			x.must(err)
-			x.ring, err = keys.NewRing(key)
-			x.must(err)
-			x.must(x.ring.SetCurrent("k1"))
-			o.Keys = x.ring
+			x.Must(err)
+			x.Ring, err = keys.NewRing(key)
+			x.Must(err)
+			x.Must(x.Ring.SetCurrent("k1"))
+			o.Keys = x.Ring
 		}, 0},
 		"keys of their own": {func(x *fixture, o *queue.Options) {
 			of := map[string]keys.Provider{orders: newRing(x.T, "k1"), "refunds": newRing(x.T, "k2"), "others": newRing(x.T, "k3")}
-			_ = x.ring.Remove("k1")
-			x.must(of["refunds"].(*keys.Ring).SetCurrent("k2"))
+			_ = x.Ring.Remove("k1")
+			x.Must(of["refunds"].(*keys.Ring).SetCurrent("k2"))
 			o.Keys, o.KeysFor = nil, func(name string) keys.Provider { return of[name] }
 		}, 0},
 	} {
@@ -346,13 +346,13 @@ func TestKeyOfSeveralQueues(t *testing.T) {
 			inBubble(t, c.change, func(x *fixture) {
 				for range 2 {
 					for _, name := range []string{orders, "refunds", "others"} {
-						_, err := x.sender(name).Send(x.Context(), &queue.Message{Body: []byte("a")})
-						x.must(err)
-						x.must(x.one(x.receiver(name, nil)).Complete(x.Context()))
+						_, err := x.Sender(name).Send(x.Context(), &queue.Message{Body: []byte("a")})
+						x.Must(err)
+						x.Must(x.One(x.Receiver(name, nil)).Complete(x.Context()))
 					}
 				}
-				if n := strings.Count(x.log.String(), `"level":"WARN","msg":"One key opens messages of several queues`); n != c.want {
-					x.Errorf("%d warnings, want %d:\n%s", n, c.want, x.log)
+				if n := strings.Count(x.Log.String(), `"level":"WARN","msg":"One key opens messages of several queues`); n != c.want {
+					x.Errorf("%d warnings, want %d:\n%s", n, c.want, x.Log)
 				}
 			})
 		})

@@ -35,14 +35,16 @@ type Message struct {
 	// bytes; empty means none.
 	SessionID string
 
-	CorrelationID string // at most MaxIDBytes bytes
-	ContentType   string // a media type (RFC 9110, Section 8.3), at most MaxIDBytes bytes
+	CorrelationID string // at most MaxIDBytes bytes; empty means none
+	ContentType   string // a media type (RFC 9110, Section 8.3), at most MaxIDBytes bytes; empty means none
 
 	// Attributes are cleartext metadata, at most 64. Names are 1 to 255 bytes of
 	// UTF-8; "traceparent", "tracestate" and names that begin with "qrt-" are
 	// reserved.
 	Attributes map[string]string
 
+	// Body has, once it is sealed, at most Capabilities().MaxBody bytes. Nil and empty
+	// are the same.
 	Body []byte
 
 	// NotBefore is when the message may be delivered first, to the millisecond;
@@ -56,7 +58,7 @@ type Message struct {
 	TTL time.Duration
 
 	// DedupID is the identity by which a broker with Capabilities().Dedup drops
-	// repeats; empty means ID. Receivers do not see it.
+	// repeats, at most MaxIDBytes bytes; empty means ID. Receivers do not see it.
 	DedupID string
 }
 
@@ -77,7 +79,7 @@ type Received struct {
 	EncryptedAt time.Time // by the sender's clock, authentic; zero unless Encrypted
 
 	Encrypted bool
-	KeyID     keys.ID // the key that it was sealed under
+	KeyID     keys.ID // the key that it was sealed under; empty unless Encrypted
 	// Sender is the ID of the sender key that sealed it, and authentic. Empty if it was
 	// sealed with the master key, or not sealed.
 	Sender string
@@ -99,8 +101,8 @@ type SendResult struct {
 	MessageID string // the message's ID, or the one that Send made
 	BrokerID  string // empty if the broker tells none at send
 	Encrypted bool
-	KeyID     keys.ID
-	Err       error // nil means the broker has confirmed that it holds the message
+	KeyID     keys.ID // the key that it was sealed under; empty unless Encrypted
+	Err       error   // nil means the broker has confirmed that it holds the message
 }
 
 // validate checks m against the limits that hold on every broker. Its errors

@@ -18,18 +18,18 @@ func TestRefusedSendThatWasStored(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		s := x.scripted(driver.None, true, outcome{refusal.err, true}, outcome{})
 		sender, err := s.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		m := &queue.Message{ID: "pay-1", Body: []byte("pay 100")}
 		if _, err := sender.Send(x.Context(), m); !errors.Is(err, queue.ErrPermission) {
 			x.Fatalf("Send = %v, want what the broker says", err)
 		}
 		_, err = sender.Send(x.Context(), m)
-		x.must(err)
-		stored := x.stored(orders)
-		r, handled := x.receiver(orders, nil), 0
+		x.Must(err)
+		stored := x.Stored(orders)
+		r, handled := x.Receiver(orders, nil), 0
 		for range 2 {
 			for _, m := range stored { // again and again
-				x.inject(orders, copyMessage(m))
+				x.Inject(orders, copyMessage(m))
 			}
 			for {
 				d, err := r.ReceiveOne(x.Context())
@@ -40,9 +40,9 @@ func TestRefusedSendThatWasStored(t *testing.T) {
 				if d.ID != "pay-1" {
 					x.Errorf("message ID %q, by which the handler should know the second", d.ID)
 				}
-				x.must(d.Complete(x.Context()))
+				x.Must(d.Complete(x.Context()))
 			}
-			x.wait(time.Minute)
+			x.Pass(time.Minute)
 		}
 		if len(stored) != 2 || handled != 2 {
 			x.Errorf("%d messages were stored, %d handled; want 2 and each once", len(stored), handled)
@@ -60,13 +60,13 @@ func TestSessionInSeveralHands(t *testing.T) {
 			}
 		}}
 		r := x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil)
-		x.wait(time.Minute) // the store is older than the sender's stream
-		sender := x.sender(orders)
+		x.Pass(time.Minute) // the store is older than the sender's stream
+		sender := x.Sender(orders)
 		for i := range 3 {
 			_, err := sender.Send(x.Context(), &queue.Message{ID: fmt.Sprint(i), SessionID: "s", Body: []byte("step")})
-			x.must(err)
+			x.Must(err)
 		}
-		x.rewrite(orders, func(all []driver.Message) []driver.Message {
+		x.Rewrite(orders, func(all []driver.Message) []driver.Message {
 			for i := range all {
 				all[i].SessionID = fmt.Sprint("free at once ", i)
 			}
@@ -74,12 +74,12 @@ func TestSessionInSeveralHands(t *testing.T) {
 		})
 		gaps := map[string]bool{"1": true, "0": false, "2": false}
 		for range 3 {
-			d := x.one(r)
+			d := x.One(r)
 			if want, ok := gaps[d.ID]; d.SessionID != "s" || !ok || d.Gap != want {
 				x.Errorf("message %s of session %q with gap %t", d.ID, d.SessionID, d.Gap)
 			}
 			delete(gaps, d.ID)
-			defer func() { x.must(d.Complete(x.Context())) }()
+			defer func() { x.Must(d.Complete(x.Context())) }()
 		}
 	})
 }

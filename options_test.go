@@ -45,7 +45,7 @@ func TestReceiverOptionsAtTheirBounds(t *testing.T) {
 			p := &partial{}
 			r, err := x.behind(p, nil).Receiver(x.Context(), orders, &c.o)
 			if c.field == "" {
-				x.must(err)
+				x.Must(err)
 				return
 			}
 			x.failed(c.field, err, queue.ErrInvalidOptions, "open receiver")
@@ -101,11 +101,11 @@ func TestOptionsAreCopied(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		accepted, versions := []string{"a"}, []uint8{1, 2}
 		o := &queue.Options{
-			Keys: x.ring, ReplayStore: x.store, Logger: x.logger,
+			Keys: x.Ring, ReplayStore: x.Store, Logger: x.Logger,
 			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: accepted, AcceptedVersions: versions},
 		}
-		c, err := queue.New(x.broker.Connect(), o)
-		x.must(err)
+		c, err := queue.New(x.Broker.Connect(), o)
+		x.Must(err)
 		accepted[0], versions[0] = "changed", 9
 		check := func(what string) {
 			x.Helper()
@@ -123,15 +123,15 @@ func TestOptionsAreCopied(t *testing.T) {
 		origins, senders := []string{"old"}, []string{""}
 		crypto := &queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: origins}
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: crypto, Senders: senders})
-		x.must(err)
+		x.Must(err)
 		origins[0], senders[0] = "changed", "changed"
-		_, err = x.sender("old").Send(x.Context(), &queue.Message{Body: []byte("a")})
-		x.must(err)
-		x.sender(orders)
-		x.send(&queue.Message{ID: "first", Body: []byte("a")})
-		x.must(x.one(r).Complete(x.Context()))
-		x.inject(orders, x.stored("old")[0])
-		x.must(x.one(r).Complete(x.Context()))
+		_, err = x.Sender("old").Send(x.Context(), &queue.Message{Body: []byte("a")})
+		x.Must(err)
+		x.Sender(orders)
+		x.Send(&queue.Message{ID: "first", Body: []byte("a")})
+		x.Must(x.One(r).Complete(x.Context()))
+		x.Inject(orders, x.Stored("old")[0])
+		x.Must(x.One(r).Complete(x.Context()))
 	})
 }
 
@@ -142,19 +142,19 @@ func TestClientDefaults(t *testing.T) {
 		t.Errorf("New without a broker = %v, %v", c, err)
 	}
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{Broker: x.broker.Connect(), fails: map[string]error{"close broker": errPart}}
+		p := &partial{Broker: x.Broker.Connect(), fails: map[string]error{"close broker": errPart}}
 		c, err := queue.New(p, nil)
-		x.must(err)
+		x.Must(err)
 		o := c.Options()
 		if o.Logger == nil || o.KeysFor == nil || o.KeysFor(orders) != nil {
-			x.Errorf("%+v", o)
+			x.Errorf("options %+v, want a Logger, and a KeysFor without keys", o)
 		}
 		x.failed("without a context", c.Close(noContext), queue.ErrInvalidOptions, "close")
 		if c.Broker() != driver.Broker(p) {
 			x.Error("Broker is another one")
 		}
 		x.failed("Close", c.Close(x.Context()), errPart, "close")
-		x.must(c.Close(x.Context()))
+		x.Must(c.Close(x.Context()))
 		if p.count("close broker") != 1 {
 			x.Errorf("the broker was closed %d times", p.count("close broker"))
 		}
@@ -165,7 +165,7 @@ func TestClientDefaults(t *testing.T) {
 		if p.count("open") != 0 {
 			x.Error("a closed Client opens queues")
 		}
-		if x.client.Options().KeysFor(orders) == nil {
+		if x.Client.Options().KeysFor(orders) == nil {
 			x.Error("the keys of a Client are not in its options")
 		}
 	})
@@ -246,8 +246,8 @@ func TestCryptoConfigAtItsBounds(t *testing.T) {
 // closed again.
 func TestSenderOptions(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		aes, err := queue.NewAESGCM(x.ring)
-		x.must(err)
+		aes, err := queue.NewAESGCM(x.Ring)
+		x.Must(err)
 		foreign := struct{ queue.CryptoProvider }{aes}
 		for name, c := range map[string]struct {
 			change func(*queue.Options)
@@ -261,7 +261,7 @@ func TestSenderOptions(t *testing.T) {
 			"a foreign CryptoProvider, no keys": {func(o *queue.Options) { o.CryptoProvider, o.Keys = foreign, nil }, nil, queue.ErrInvalidOptions},
 			"padding, nothing is sealed":        {func(o *queue.Options) { without(o); o.Crypto.Enabled = false; o.Keys = nil }, &queue.SenderOptions{Padding: envelope.Padme}, nil},
 			"no current key":                    {func(o *queue.Options) { o.Keys = newRing(x.T) }, nil, queue.ErrKeyNotFound},
-			"keys that are away":                {func(o *queue.Options) { o.Keys = &halfKeys{Provider: x.ring, current: errPart} }, nil, nil},
+			"keys that are away":                {func(o *queue.Options) { o.Keys = &halfKeys{Provider: x.Ring, current: errPart} }, nil, nil},
 			"a name that is no queue":           {nil, nil, queue.ErrInvalidOptions},
 			"a strategy that cannot be":         {nil, &queue.SenderOptions{SessionKey: sessionkey.Composite{}}, queue.ErrInvalidOptions},
 			"keys for another queue": {func(o *queue.Options) {
@@ -281,7 +281,7 @@ func TestSenderOptions(t *testing.T) {
 			}
 			s, err := x.behind(p, c.change).Sender(x.Context(), queueName, c.o)
 			if c.want == nil {
-				x.must(err)
+				x.Must(err)
 				continue
 			}
 			if s != nil || !errors.Is(err, c.want) && !errors.Is(err, queue.ErrInvalidOptions) && queueName != "" {
@@ -310,10 +310,10 @@ func TestExpiredKeyIsLogged(t *testing.T) {
 	for offset, want := range map[time.Duration]int{-time.Second: 1, time.Hour: 0} {
 		inBubble(t, nil, func(x *fixture) {
 			ring := newRing(x.T)
-			x.must(ring.Add(expiring(x.T, "k1", time.Now().Add(offset))))
-			x.must(ring.SetCurrent("k1"))
+			x.Must(ring.Add(expiring(x.T, "k1", time.Now().Add(offset))))
+			x.Must(ring.SetCurrent("k1"))
 			_, err := x.behind(&partial{}, func(o *queue.Options) { o.Keys = ring }).Sender(x.Context(), orders, nil)
-			x.must(err)
+			x.Must(err)
 			if n := x.logged(line); n != want {
 				x.Errorf("expires in %s: %d lines, want %d", offset, n, want)
 			}
@@ -327,7 +327,7 @@ func TestBatcherOptionsAtTheirBounds(t *testing.T) {
 		if _, err := queue.NewBatcher(nil, nil); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("without a Sender: %v", err)
 		}
-		s := x.sender(orders)
+		s := x.Sender(orders)
 		for _, o := range []queue.BatcherOptions{
 			{Linger: -1}, {MaxMessages: -1}, {MaxPending: -1}, {InFlight: -1}, {MaxAttempts: -1},
 			{Breaker: backoff.BreakerOptions{Open: -1}}, {Breaker: backoff.BreakerOptions{FirstOpen: -1}},
@@ -336,14 +336,14 @@ func TestBatcherOptionsAtTheirBounds(t *testing.T) {
 			x.failed("NewBatcher", err, queue.ErrInvalidOptions, "new batcher")
 		}
 		b, err := queue.NewBatcher(s, nil)
-		x.must(err)
+		x.Must(err)
 		x.failed("Close", b.Close(noContext), queue.ErrInvalidOptions, "close")
 		x.failed("Flush", b.Flush(noContext), queue.ErrInvalidOptions, "flush")
 		x.failed("SendAsync", b.SendAsync(noContext, nil, nil), queue.ErrInvalidOptions, "send")
 		x.failed("SendAsync", b.SendAsync(x.Context(), nil, nil), queue.ErrInvalidMessage, "send")
-		x.must(b.Flush(x.Context()))
-		x.must(b.Close(x.Context()))
-		x.must(b.Close(x.Context()))
+		x.Must(b.Flush(x.Context()))
+		x.Must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 		_, err = b.Send(x.Context(), &queue.Message{Body: []byte("a")})
 		x.failed("Send", err, queue.ErrClosed, "send")
 	})
@@ -390,14 +390,14 @@ func TestMessageAtItsBounds(t *testing.T) {
 		for _, change := range []func(*queue.Options){nil, plaintext} {
 			inBubble(t, nil, func(x *fixture) {
 				s, err := x.behind(&partial{}, change).Sender(x.Context(), orders, nil)
-				x.must(err)
+				x.Must(err)
 				_, err = s.Send(x.Context(), &c.m)
 				if c.ok {
-					x.must(err)
+					x.Must(err)
 					return
 				}
 				x.failed(name, err, queue.ErrInvalidMessage, "send")
-				if len(x.stored(orders)) != 0 {
+				if len(x.Stored(orders)) != 0 {
 					x.Errorf("%s: it was sent", name)
 				}
 			})
@@ -419,11 +419,11 @@ func TestObserverOfAnEndpoint(t *testing.T) {
 		c := x.behind(p, func(o *queue.Options) { o.Observer = l })
 		r := x.receives(c, nil)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		x.failed("Receiver.Close", r.Close(noContext), queue.ErrInvalidOptions, "close")
 		x.failed("Sender.Close", s.Close(noContext), queue.ErrInvalidOptions, "close")
 		if p.count("close") != 0 || l.open[observe.Receiver] != 1 || l.open[observe.Sender] != 1 {
-			x.Errorf("%v, %v", p.counts(), l.open)
+			x.Errorf("calls %v, open %v; want no close, and one of each role open", p.counts(), l.open)
 		}
 		x.failed("Receiver.Close", r.Close(x.Context()), errPart, "close")
 		x.failed("Sender.Close", s.Close(x.Context()), errPart, "close")
@@ -465,17 +465,17 @@ func TestRenewAllOverSources(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p := &partial{}
 		r := x.receives(x.behind(p, nil), nil)
-		x.send(&queue.Message{ID: "a", SessionID: "s", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "a", SessionID: "s", Body: []byte("a")})
 		s := x.accept(r)
 		inSession, err := s.ReceiveOne(x.Context())
-		x.must(err)
-		x.send(&queue.Message{ID: "b", Body: []byte("b")})
-		x.send(&queue.Message{ID: "c", Body: []byte("c")})
-		b, c := x.one(r), x.one(r)
-		x.wait(10 * time.Second)
+		x.Must(err)
+		x.Send(&queue.Message{ID: "b", Body: []byte("b")})
+		x.Send(&queue.Message{ID: "c", Body: []byte("c")})
+		b, c := x.One(r), x.One(r)
+		x.Wait(10 * time.Second)
 		for i, err := range r.RenewAll(x.Context(), []*queue.Delivery{b, c, inSession, b}) {
 			x.Logf("%d: %v", i, err)
-			x.must(err)
+			x.Must(err)
 		}
 		if p.count("renew") != 3 {
 			x.Errorf("%d calls, want 3", p.count("renew"))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -89,22 +90,22 @@ type orderSchedule struct {
 
 func runOrderSchedule(t *testing.T, seed uint64, sum map[string]int, reorders bool) {
 	synctest.Test(t, func(t *testing.T) {
-		x := &fixture{T: t, ring: newRing(t, "k1")}
-		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1, SessionOnly: true}})
+		x := &fixture{&fixturetest.Fixture{T: t, Ring: newRing(t, "k1")}}
+		x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1, SessionOnly: true}})
 		store, err := replay.NewMemory(nil)
-		x.must(err)
-		x.client, err = queue.New(x.broker, &queue.Options{
-			Keys: x.ring, ReplayStore: store, Logger: quiet(),
+		x.Must(err)
+		x.Client, err = queue.New(x.Broker, &queue.Options{
+			Keys: x.Ring, ReplayStore: store, Logger: quiet(),
 			Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
 		})
-		x.must(err)
+		x.Must(err)
 		s := &orderSchedule{fixture: x, random: rand.New(rand.NewPCG(seed, 6)), sum: sum, before: make(map[string]string), arrived: make(map[string]bool)}
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.wait(time.Minute)
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second})
+		x.Wait(time.Minute)
 		for range 8 {
 			s.post(s.random.IntN(2))
 			if reorders {
-				s.rewrite(orders, func(all []driver.Message) []driver.Message {
+				s.Rewrite(orders, func(all []driver.Message) []driver.Message {
 					s.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 					return all
 				})
@@ -114,14 +115,14 @@ func runOrderSchedule(t *testing.T, seed uint64, sum map[string]int, reorders bo
 			}
 		}
 		s.receive(r, 100)
-		x.must(x.client.Close(x.Context()))
+		x.Must(x.Client.Close(x.Context()))
 	})
 }
 
 // post lets a new sender, which stands for a restart, send to some sessions: one after the
 // other, and in calls of several.
 func (s *orderSchedule) post(n int) {
-	sender := s.senderNamed(fmt.Sprint("s", n), &failingCalls{s.broker.Connect(), s.random})
+	sender := s.senderNamed(fmt.Sprint("s", n), &failingCalls{s.Broker.Connect(), s.random})
 	confirmed := make(map[string]string) // the last of each session
 	for range 1 + s.random.IntN(5) {
 		last := make(map[string]string) // the last of each session within the call
@@ -161,14 +162,14 @@ func (s *orderSchedule) receive(r *queue.Receiver, n int) {
 		if errors.Is(err, queue.ErrNoSession) {
 			return
 		}
-		s.must(err)
+		s.Must(err)
 		all, err := session.Receive(s.Context(), n)
-		s.must(err)
+		s.Must(err)
 		for _, d := range all {
 			s.compare(d)
-			s.must(d.Complete(s.Context()))
+			s.Must(d.Complete(s.Context()))
 		}
-		s.must(session.Close(s.Context()))
+		s.Must(session.Close(s.Context()))
 		if n < 100 {
 			return
 		}

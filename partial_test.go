@@ -141,11 +141,11 @@ func (q *partialQueue) Send(ctx context.Context, m []*driver.Message) []driver.S
 	return r
 }
 
-func (p *partial) receive(ctx context.Context, s driver.Source, most int, wait time.Duration) ([]*driver.Delivery, error) {
+func (p *partial) receive(ctx context.Context, s driver.Source, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if err := p.called(ctx, "receive"); err != nil {
 		return nil, err
 	}
-	return s.Receive(ctx, most, wait)
+	return s.Receive(ctx, max, wait)
 }
 
 func (p *partial) settle(ctx context.Context, s driver.Source, all []driver.Settlement) []error {
@@ -181,8 +181,8 @@ func (p *partial) renew(ctx context.Context, s driver.Source, d []*driver.Delive
 	return until, errs
 }
 
-func (q *partialQueue) Receive(ctx context.Context, most int, wait time.Duration) ([]*driver.Delivery, error) {
-	return q.p.receive(ctx, q.Queue, most, wait)
+func (q *partialQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	return q.p.receive(ctx, q.Queue, max, wait)
 }
 
 func (q *partialQueue) Settle(ctx context.Context, s []driver.Settlement) []error {
@@ -212,8 +212,8 @@ type partialSession struct {
 	p *partial
 }
 
-func (s *partialSession) Receive(ctx context.Context, most int, wait time.Duration) ([]*driver.Delivery, error) {
-	return s.p.receive(ctx, s.StatefulSession, most, wait)
+func (s *partialSession) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	return s.p.receive(ctx, s.StatefulSession, max, wait)
 }
 
 func (s *partialSession) Settle(ctx context.Context, all []driver.Settlement) []error {
@@ -328,17 +328,17 @@ func (o *diary) CryptoError(_ context.Context, _ observe.Source, e observe.Crypt
 func (x *fixture) behind(p *partial, change func(*queue.Options)) *queue.Client {
 	x.Helper()
 	if p.Broker == nil {
-		p.Broker = x.broker.Connect()
+		p.Broker = x.Broker.Connect()
 	}
 	o := &queue.Options{
-		Keys: x.ring, ReplayStore: x.store, Logger: x.logger,
+		Keys: x.Ring, ReplayStore: x.Store, Logger: x.Logger,
 		Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
 	}
 	if change != nil {
 		change(o)
 	}
 	c, err := queue.New(p, o)
-	x.must(err)
+	x.Must(err)
 	x.Cleanup(func() { _ = c.Close(context.Background()) })
 	return c
 }
@@ -350,7 +350,7 @@ func (x *fixture) receives(c *queue.Client, o *queue.ReceiverOptions) *queue.Rec
 		o = &queue.ReceiverOptions{Wait: time.Second}
 	}
 	r, err := c.Receiver(x.Context(), orders, o)
-	x.must(err)
+	x.Must(err)
 	return r
 }
 
@@ -372,6 +372,6 @@ func (x *fixture) told(what string, got []string, want ...string) {
 }
 
 // logged is how many lines of the log have a text.
-func (x *fixture) logged(text string) int { return strings.Count(x.log.String(), text) }
+func (x *fixture) logged(text string) int { return strings.Count(x.Log.String(), text) }
 
 func without(o *queue.Options) { o.ReplayStore, o.Crypto.TrackReplays = nil, false }

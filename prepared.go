@@ -20,10 +20,11 @@ type Prepared struct {
 	// key must not be retired before the message was sent and handled.
 	KeyID keys.ID
 
-	// Message is what a driver sends; an outbox stores all its fields. It shares nothing
-	// with the Message that it was made of. Body and everything that is bound to it must
-	// reach the broker as they are; a driver may keep the bytes of a sealed Body. TTL, if set, counts for the broker from the send;
-	// receivers go by the expiry within the envelope.
+	// Message is what a driver sends; an outbox stores all its fields. It shares
+	// nothing with the Message that it was made of. Body and everything that is bound
+	// to it must reach the broker as they are; a driver may keep the bytes of a
+	// sealed Body. TTL, if set, counts for the broker from the send; receivers go by
+	// the expiry within the envelope.
 	Message driver.Message
 }
 

@@ -12,16 +12,16 @@ import (
 // The lines for each message are at INFO: a logger of WARN says nothing while all is well.
 func TestLogAtWarnIsQuiet(t *testing.T) {
 	inBubble(t, func(x *fixture, o *queue.Options) {
-		o.Logger = slog.New(slog.NewJSONHandler(x.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		o.Logger = slog.New(slog.NewJSONHandler(x.Log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		copied := x.steal()
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).Complete(x.Context()))
-		x.inject(orders, copied)
-		x.none(r, queue.ErrNoMessage) // completed silently
-		if x.log.Len() > 0 {
-			x.Errorf("it says %s", x.log)
+		x.Send(&queue.Message{Body: []byte("a")})
+		copied := x.Steal()
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).Complete(x.Context()))
+		x.Inject(orders, copied)
+		x.None(r, queue.ErrNoMessage) // completed silently
+		if x.Log.Len() > 0 {
+			x.Errorf("it says %s", x.Log)
 		}
 	})
 }
@@ -39,19 +39,19 @@ func TestDefaultAgeFollowsRetention(t *testing.T) {
 		{track: false, retention: 24 * time.Hour, want: 5 * time.Minute},
 	} {
 		inBubble(t, func(x *fixture, o *queue.Options) {
-			x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: c.retention}})
+			x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Retention: c.retention}})
 			o.Crypto.TrackReplays = c.track
 		}, func(x *fixture) {
-			r := x.receiver(orders, nil)
-			x.send(&queue.Message{Body: []byte("a")})
-			x.wait(c.want - time.Second)
-			x.must(x.one(r).Complete(x.Context()))
+			r := x.Receiver(orders, nil)
+			x.Send(&queue.Message{Body: []byte("a")})
+			x.Wait(c.want - time.Second)
+			x.Must(x.One(r).Complete(x.Context()))
 			if c.retention == c.want {
 				return // the broker drops what is older
 			}
-			x.send(&queue.Message{Body: []byte("a")})
-			x.wait(c.want + 30*time.Second + time.Second)
-			x.none(r, queue.ErrMessageExpired)
+			x.Send(&queue.Message{Body: []byte("a")})
+			x.Wait(c.want + 30*time.Second + time.Second)
+			x.None(r, queue.ErrMessageExpired)
 		})
 	}
 }

@@ -302,12 +302,12 @@ func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
 // Receive returns up to max messages as soon as there are some. It returns (nil, nil) if
 // there were none within Wait, or if all of them were rejected.
 //
-// Its error is about receiving, never about one message. A message that does not pass the
-// pipeline is settled as DESIGN.md says and reported to Options.OnRejected, the log and
-// the Observer; the others of its batch are delivered. While messages open
-// under no key of this receiver the error is ErrReceivingPaused. While the key provider or the replay
-// store does not answer, Receive fetches nothing, and after Wait the error is
-// ErrKeyProvider or ErrReplayStore.
+// Its error is about receiving, never about one message. A message that does not pass
+// the pipeline is settled as DESIGN.md says and reported to Options.OnRejected, the
+// log and the Observer; the others of its batch are delivered. While messages open
+// under no key of this receiver the error is ErrReceivingPaused. While the key
+// provider or the replay store does not answer, Receive fetches nothing, and after
+// Wait the error is ErrKeyProvider or ErrReplayStore.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := r.Fetch(ctx, max)
 	if len(b.Deliveries) == 0 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -45,12 +46,12 @@ func TestReceiveInterrupted(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			var store *interruptedStore
 			change := func(x *fixture, o *queue.Options) {
-				store = &interruptedStore{Store: x.store, fail: fail}
+				store = &interruptedStore{Store: x.Store, fail: fail}
 				o.ReplayStore = store
 			}
 			inBubble(t, change, func(x *fixture) {
-				x.send(&queue.Message{Body: []byte("a")})
-				r := x.receiver(orders, nil)
+				x.Send(&queue.Message{Body: []byte("a")})
+				r := x.Receiver(orders, nil)
 				ctx, cancel := context.WithCancel(x.Context())
 				store.end = cancel
 				if got, err := r.Receive(ctx, 1); !errors.Is(err, context.Canceled) || len(got) != 0 {
@@ -58,14 +59,14 @@ func TestReceiveInterrupted(t *testing.T) {
 				}
 				want := 1 // no handler saw it: the delivery does not count
 				if errors.Is(fail, replay.ErrBusy) {
-					x.wait(30 * time.Second) // a rejection, with its delay
+					x.Wait(30 * time.Second) // a rejection, with its delay
 					want = 2
 				}
-				d := x.one(r)
+				d := x.One(r)
 				if d.Count != want {
 					x.Errorf("Count %d, want %d", d.Count, want)
 				}
-				x.must(d.Complete(x.Context()))
+				x.Must(d.Complete(x.Context()))
 			})
 		})
 	}
@@ -75,15 +76,15 @@ func TestReceiveInterrupted(t *testing.T) {
 func TestAllReleasesWhatItHolds(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 5 {
-			x.send(&queue.Message{Body: []byte{byte(i)}})
+			x.Send(&queue.Message{Body: []byte{byte(i)}})
 		}
-		for d, err := range x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Prefetch: 5}).All(x.Context()) {
-			x.must(err)
-			x.must(d.Complete(x.Context()))
+		for d, err := range x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Prefetch: 5}).All(x.Context()) {
+			x.Must(err)
+			x.Must(d.Complete(x.Context()))
 			break
 		}
-		got, err := x.receiver(orders, nil).Receive(x.Context(), 10)
-		x.must(err)
+		got, err := x.Receiver(orders, nil).Receive(x.Context(), 10)
+		x.Must(err)
 		for i, d := range got {
 			if !bytes.Equal(d.Body, []byte{byte(i + 1)}) {
 				x.Errorf("message %d is %v: out of order", i, d.Body)
@@ -100,13 +101,13 @@ func TestAllReleasesWhatItHolds(t *testing.T) {
 func TestNonceMemoryOutlastsFreshness(t *testing.T) {
 	late := func(_ *fixture, o *queue.Options) { o.Crypto.MaxMessageAge = 40 * time.Minute }
 	inBubble(t, late, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		stolen := x.steal()
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).Complete(x.Context()))
-		x.wait(39 * time.Minute)
-		x.inject(orders, stolen)
-		x.none(r, queue.ErrNonceReused)
+		x.Send(&queue.Message{Body: []byte("a")})
+		stolen := x.Steal()
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).Complete(x.Context()))
+		x.Wait(39 * time.Minute)
+		x.Inject(orders, stolen)
+		x.None(r, queue.ErrNonceReused)
 	})
 }
 
@@ -126,11 +127,11 @@ func TestTextMarkerCollision(t *testing.T) {
 			{"QRE1", true, queue.ErrMarkerCollision},
 			{"QRE1", false, queue.ErrMarkerCollision},
 		} {
-			p := &faultyBroker{Broker: x.broker, caps: func(caps *driver.Capabilities) { caps.BinaryBody = c.binary }}
+			p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(caps *driver.Capabilities) { caps.BinaryBody = c.binary }}
 			client, err := queue.New(p, &queue.Options{Logger: quiet()})
-			x.must(err)
+			x.Must(err)
 			s, err := client.Sender(x.Context(), orders, nil)
-			x.must(err)
+			x.Must(err)
 			if _, err := s.Send(x.Context(), &queue.Message{Body: []byte(c.body)}); !errors.Is(err, c.want) {
 				x.Errorf("%q, binary %t: %v, want %v", c.body, c.binary, err, c.want)
 			}
@@ -143,9 +144,9 @@ func TestTextMarkerCollision(t *testing.T) {
 func TestTimesRoundUp(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		due := time.Now().Add(time.Minute + 300*time.Microsecond)
-		x.send(&queue.Message{Body: []byte("a"), NotBefore: due, TTL: time.Second + 300*time.Microsecond})
-		x.wait(time.Until(due))
-		d := x.one(x.receiver(orders, nil))
+		x.Send(&queue.Message{Body: []byte("a"), NotBefore: due, TTL: time.Second + 300*time.Microsecond})
+		x.Wait(time.Until(due))
+		d := x.One(x.Receiver(orders, nil))
 		if want := due.Add(700 * time.Microsecond); !d.NotBefore.Equal(want) {
 			x.Errorf("NotBefore %s, want %s", d.NotBefore, want)
 		}
@@ -155,27 +156,27 @@ func TestTimesRoundUp(t *testing.T) {
 	})
 }
 
-// A message with an unknown key is given the whole horizon, also where more
-// deliveries are asked for than the broker makes.
+// A message with an unknown key is given the whole horizon, even if the options ask for
+// more deliveries than the broker makes.
 func TestHorizonWithinTheBrokersDeliveries(t *testing.T) {
 	five := func(x *fixture, o *queue.Options) {
 		patient(x, o)
-		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: 5}})
+		x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: 5}})
 	}
 	inBubble(t, five, func(x *fixture) {
-		x.must(x.ring.Add(newKey(x.T, "k2", 9)))
-		x.must(x.ring.SetCurrent("k2"))
-		x.send(&queue.Message{Body: []byte("a")})
-		r := x.receiver(orders, &queue.ReceiverOptions{Keys: newRing(x.T, "k1"), Wait: time.Second, MaxDeliveries: 20})
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 9)))
+		x.Must(x.Ring.SetCurrent("k2"))
+		x.Send(&queue.Message{Body: []byte("a")})
+		r := x.Receiver(orders, &queue.ReceiverOptions{Keys: newRing(x.T, "k1"), Wait: time.Second, MaxDeliveries: 20})
 		begin := time.Now()
-		for len(x.deadReasons(orders)) == 0 && time.Since(begin) < time.Hour {
+		for len(x.DeadReasons(orders)) == 0 && time.Since(begin) < time.Hour {
 			_, err := r.Receive(x.Context(), 1)
-			x.must(err)
+			x.Must(err)
 		}
-		if took := time.Since(begin); took < 14*time.Minute || len(x.rejected) != 5 {
-			x.Errorf("dead-lettered after %s and %d deliveries, want 15 m and 5", took, len(x.rejected))
+		if took := time.Since(begin); took < 14*time.Minute || len(x.Rejected) != 5 {
+			x.Errorf("dead-lettered after %s and %d deliveries, want 15 m and 5", took, len(x.Rejected))
 		}
-		if got := x.deadReasons(orders); len(got) != 1 || got[0] != "key_not_found" {
+		if got := x.DeadReasons(orders); len(got) != 1 || got[0] != "key_not_found" {
 			x.Errorf("dead letters %v", got)
 		}
 	})
@@ -185,32 +186,32 @@ func TestHorizonWithinTheBrokersDeliveries(t *testing.T) {
 // it, is completed silently. It does not end the call that waits for another.
 func TestReceiveGoesOnAfterADuplicate(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker}
+		p := &fixturetest.FaultyBroker{Broker: x.Broker}
 		c, err := queue.New(p, &queue.Options{
-			Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(),
 			Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true},
 		})
-		x.must(err)
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: 5 * time.Second})
-		x.must(err)
+		x.Must(err)
 		again := func() {
 			x.Helper()
-			x.send(&queue.Message{ID: "handled", Body: []byte("x")})
-			d := x.one(r)
-			p.settle = driver.Errorf(driver.Unavailable, "connection reset")
+			x.Send(&queue.Message{ID: "handled", Body: []byte("x")})
+			d := x.One(r)
+			p.FailSettle(driver.Errorf(driver.Unavailable, "connection reset"))
 			if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrUnavailable) {
 				x.Fatalf("Complete: %v", err)
 			}
-			p.settle = nil
-			x.wait(31 * time.Second) // the lock is over
+			p.FailSettle(nil)
+			x.Wait(31 * time.Second) // the lock is over
 		}
 		again()
-		x.send(&queue.Message{ID: "next", Body: []byte("x")})
-		d := x.one(r)
+		x.Send(&queue.Message{ID: "next", Body: []byte("x")})
+		d := x.One(r)
 		if d.ID != "next" {
 			x.Errorf("received %s", d.ID)
 		}
-		x.must(d.Complete(x.Context()))
+		x.Must(d.Complete(x.Context()))
 
 		// Without another message the call lasts as long as Wait says.
 		again()
@@ -218,8 +219,8 @@ func TestReceiveGoesOnAfterADuplicate(t *testing.T) {
 		if _, err := r.ReceiveOne(x.Context()); !errors.Is(err, queue.ErrNoMessage) || time.Since(begin) != 5*time.Second {
 			x.Errorf("%v after %s; want ErrNoMessage after 5s", err, time.Since(begin))
 		}
-		if len(x.rejected) > 0 {
-			x.Errorf("told of %v", x.rejected)
+		if len(x.Rejected) > 0 {
+			x.Errorf("told of %v", x.Rejected)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 )
 
 // deliveries is how often each test lets a message come.
@@ -17,8 +18,8 @@ const deliveries = 3
 func (x *fixture) exhaust(r *queue.Receiver, times int) {
 	x.Helper()
 	for range times {
-		x.one(r)
-		x.wait(time.Minute)
+		x.One(r)
+		x.Wait(time.Minute)
 	}
 }
 
@@ -30,16 +31,16 @@ func TestMaxDeliveriesOnArrival(t *testing.T) {
 			o.Crypto.TrackReplays = track
 			o.Crypto.MaxMessageAge = time.Hour
 		}, func(x *fixture) {
-			x.send(&queue.Message{Body: []byte("a")})
-			r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: deliveries})
+			x.Send(&queue.Message{Body: []byte("a")})
+			r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: deliveries})
 			x.exhaust(r, deliveries)
-			if e := x.none(r, queue.ErrMaxDeliveries); e.Count != deliveries+1 || e.Disposition != driver.DeadLettered {
+			if e := x.None(r, queue.ErrMaxDeliveries); e.Count != deliveries+1 || e.Disposition != driver.DeadLettered {
 				x.Errorf("delivery %d: %s, want %d and dead_lettered", e.Count, e.Disposition, deliveries+1)
 			}
-			if got := x.deadReasons(orders); !slices.Equal(got, []string{driver.ReasonMaxDeliveries}) {
+			if got := x.DeadReasons(orders); !slices.Equal(got, []string{driver.ReasonMaxDeliveries}) {
 				x.Errorf("dead letters %v", got)
 			}
-			if e := x.rejected; len(e) != 1 || queue.ReasonOf(e[0]) != driver.ReasonMaxDeliveries {
+			if e := x.Rejected; len(e) != 1 || queue.ReasonOf(e[0]) != driver.ReasonMaxDeliveries {
 				x.Errorf("OnRejected was told of %v", e)
 			}
 		})
@@ -50,14 +51,14 @@ func TestMaxDeliveriesOnArrival(t *testing.T) {
 // when it is sent back.
 func TestMaxDeliveriesParksTheClaim(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		copied := x.steal()
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: deliveries})
+		x.Send(&queue.Message{Body: []byte("a")})
+		copied := x.Steal()
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: deliveries})
 		x.exhaust(r, deliveries)
-		x.none(r, queue.ErrMaxDeliveries)
-		x.inject(orders, copied)
-		d := x.one(r) // not ErrNonceBusy: no lease is waited for
-		x.must(d.Complete(x.Context()))
+		x.None(r, queue.ErrMaxDeliveries)
+		x.Inject(orders, copied)
+		d := x.One(r) // not ErrNonceBusy: no lease is waited for
+		x.Must(d.Complete(x.Context()))
 	})
 }
 
@@ -65,20 +66,20 @@ func TestMaxDeliveriesParksTheClaim(t *testing.T) {
 // often it came.
 func TestMaxDeliveriesOfAHandledMessage(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
-		x.send(&queue.Message{Body: []byte("a")})
+		p := &fixturetest.FaultyBroker{Broker: x.Broker}
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.Must(err)
+		x.Send(&queue.Message{Body: []byte("a")})
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 1})
-		x.must(err)
-		p.settle = driver.Errorf(driver.Unavailable, "connection reset")
-		if err := x.one(r).Complete(x.Context()); !errors.Is(err, queue.ErrUnavailable) {
+		x.Must(err)
+		p.FailSettle(driver.Errorf(driver.Unavailable, "connection reset"))
+		if err := x.One(r).Complete(x.Context()); !errors.Is(err, queue.ErrUnavailable) {
 			x.Fatalf("Complete = %v", err)
 		}
-		p.settle = nil
-		x.wait(time.Minute)
-		x.none(r, queue.ErrNoMessage)
-		if n := len(x.deadReasons(orders)) + len(x.stored(orders)); n != 0 {
+		p.FailSettle(nil)
+		x.Wait(time.Minute)
+		x.None(r, queue.ErrNoMessage)
+		if n := len(x.DeadReasons(orders)) + len(x.Stored(orders)); n != 0 {
 			x.Errorf("%d messages are left, want none", n)
 		}
 	})
@@ -89,21 +90,21 @@ func TestMaxDeliveriesOfAHandledMessage(t *testing.T) {
 func TestMaxDeliveriesDoesNotCountReleases(t *testing.T) {
 	for _, uncounted := range []bool{true, false} {
 		inBubble(t, nil, func(x *fixture) {
-			p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.ReleaseUncounted = uncounted }}
-			c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-			x.must(err)
-			x.send(&queue.Message{Body: []byte("a")})
+			p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.ReleaseUncounted = uncounted }}
+			c, err := queue.New(p, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+			x.Must(err)
+			x.Send(&queue.Message{Body: []byte("a")})
 			r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: deliveries})
-			x.must(err)
+			x.Must(err)
 			for range 4 * deliveries {
-				d := x.one(r)
+				d := x.One(r)
 				if d.Count != 1 {
 					x.Fatalf("Count is %d after releases alone, want 1 (the broker counts them: %t)", d.Count, !uncounted)
 				}
-				x.must(d.Release(x.Context(), 0))
+				x.Must(d.Release(x.Context(), 0))
 			}
 			x.exhaust(r, deliveries)
-			x.none(r, queue.ErrMaxDeliveries)
+			x.None(r, queue.ErrMaxDeliveries)
 		})
 	}
 }
@@ -111,12 +112,12 @@ func TestMaxDeliveriesDoesNotCountReleases(t *testing.T) {
 // A queue without dead letters delivers the message: there is no place for it.
 func TestMaxDeliveriesWithoutDeadLetters(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, MaxMessageAge: time.Hour}})
-		x.must(err)
-		x.send(&queue.Message{Body: []byte("a")})
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, MaxMessageAge: time.Hour}})
+		x.Must(err)
+		x.Send(&queue.Message{Body: []byte("a")})
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 1})
-		x.must(err)
+		x.Must(err)
 		x.exhaust(r, deliveries)
 	})
 }
@@ -124,17 +125,17 @@ func TestMaxDeliveriesWithoutDeadLetters(t *testing.T) {
 // A claim ends with its lock, also with one below a second: a crash costs one delivery.
 func TestClaimEndsWithAShortLock(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Lock: 300 * time.Millisecond})
-		x.one(r) // the process ends here
+		x.Send(&queue.Message{Body: []byte("a")})
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Lock: 300 * time.Millisecond})
+		x.One(r) // the process ends here
 		for want := 2; want <= 5; want++ {
-			x.wait(300 * time.Millisecond)
-			if d := x.one(r); d.Count != want {
+			x.Wait(300 * time.Millisecond)
+			if d := x.One(r); d.Count != want {
 				x.Errorf("delivery %d, want %d: the claim outlived the lock", d.Count, want)
 			}
 		}
-		if n := len(x.rejected); n != 0 {
-			x.Errorf("%d rejected, the first %v; want none", n, x.rejected[0])
+		if n := len(x.Rejected); n != 0 {
+			x.Errorf("%d rejected, the first %v; want none", n, x.Rejected[0])
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -20,27 +21,27 @@ import (
 
 func TestRedeliveryAfterAbandon(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		r := x.receiver(orders, nil)
+		x.Send(&queue.Message{Body: []byte("a")})
+		r := x.Receiver(orders, nil)
 		for i := 1; i <= 3; i++ {
-			d := x.one(r)
+			d := x.One(r)
 			if d.Count != i {
 				x.Errorf("Count = %d, want %d", d.Count, i)
 			}
-			x.must(d.Abandon(x.Context(), 0))
+			x.Must(d.Abandon(x.Context(), 0))
 		}
-		x.must(x.one(r).Complete(x.Context()))
-		x.none(r, queue.ErrNoMessage)
+		x.Must(x.One(r).Complete(x.Context()))
+		x.None(r, queue.ErrNoMessage)
 	})
 }
 
 func TestRedeliveryWhileFirstHandlerStillRuns(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		r := x.receiver(orders, nil)
-		first := x.one(r)
-		x.wait(31 * time.Second) // the lock, and with it the claim, runs out
-		second := x.one(r)
+		x.Send(&queue.Message{Body: []byte("a")})
+		r := x.Receiver(orders, nil)
+		first := x.One(r)
+		x.Wait(31 * time.Second) // the lock, and with it the claim, runs out
+		second := x.One(r)
 		if second.Count != 2 {
 			x.Errorf("Count = %d, want 2", second.Count)
 		}
@@ -52,9 +53,9 @@ func TestRedeliveryWhileFirstHandlerStillRuns(t *testing.T) {
 		if err := first.Abandon(x.Context(), 0); !errors.Is(err, queue.ErrLockLost) {
 			x.Errorf("late Abandon: %v, want ErrLockLost", err)
 		}
-		x.none(r, queue.ErrNoMessage)
-		x.must(second.Complete(x.Context()))
-		x.none(r, queue.ErrNoMessage)
+		x.None(r, queue.ErrNoMessage)
+		x.Must(second.Complete(x.Context()))
+		x.None(r, queue.ErrNoMessage)
 	})
 }
 
@@ -62,36 +63,36 @@ func TestRedeliveryWhileFirstHandlerStillRuns(t *testing.T) {
 // it, shown by a copy that is still busy.
 func TestLateReleaseDoesNotFreeAnothersClaim(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		stolen := x.steal()
-		r := x.receiver(orders, nil)
-		first := x.one(r)
-		x.wait(31 * time.Second)
-		second := x.one(r)
+		x.Send(&queue.Message{Body: []byte("a")})
+		stolen := x.Steal()
+		r := x.Receiver(orders, nil)
+		first := x.One(r)
+		x.Wait(31 * time.Second)
+		second := x.One(r)
 		if err := first.Abandon(x.Context(), 0); !errors.Is(err, queue.ErrLockLost) {
 			x.Errorf("late Abandon: %v, want ErrLockLost", err)
 		}
-		x.inject(orders, stolen)
-		x.none(r, queue.ErrNonceBusy)
-		x.must(second.Complete(x.Context()))
+		x.Inject(orders, stolen)
+		x.None(r, queue.ErrNonceBusy)
+		x.Must(second.Complete(x.Context()))
 	})
 }
 
 func TestCopyWhileFirstIsInFlight(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		stolen := x.steal()
-		r := x.receiver(orders, nil)
-		d := x.one(r)
-		x.inject(orders, stolen)
-		rejected := x.none(r, queue.ErrNonceBusy)
+		x.Send(&queue.Message{Body: []byte("a")})
+		stolen := x.Steal()
+		r := x.Receiver(orders, nil)
+		d := x.One(r)
+		x.Inject(orders, stolen)
+		rejected := x.None(r, queue.ErrNonceBusy)
 		if rejected.Disposition != driver.Abandoned || rejected.Delay <= 0 || rejected.Reason != "nonce_busy" {
 			x.Errorf("%+v, want abandoned with a delay", rejected)
 		}
-		x.must(d.Complete(x.Context()))
-		x.wait(time.Minute)
-		x.none(r, queue.ErrNoMessage) // the copy says nothing new: it is completed
-		if waiting, dead := len(x.stored(orders)), x.deadReasons(orders); waiting > 0 || len(dead) > 0 {
+		x.Must(d.Complete(x.Context()))
+		x.Wait(time.Minute)
+		x.None(r, queue.ErrNoMessage) // the copy says nothing new: it is completed
+		if waiting, dead := len(x.Stored(orders)), x.DeadReasons(orders); waiting > 0 || len(dead) > 0 {
 			x.Errorf("%d waiting, dead letters %v; want none", waiting, dead)
 		}
 	})
@@ -99,95 +100,95 @@ func TestCopyWhileFirstIsInFlight(t *testing.T) {
 
 func TestReplayAfterCompletion(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		stolen := x.steal()
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).Complete(x.Context()))
-		x.inject(orders, stolen)
-		x.none(r, queue.ErrNoMessage) // completed: it says nothing new
-		x.wait(time.Hour)             // its tag is forgotten, its number is not
-		x.inject(orders, stolen)
-		x.none(r, queue.ErrNonceReused)
+		x.Send(&queue.Message{Body: []byte("a")})
+		stolen := x.Steal()
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).Complete(x.Context()))
+		x.Inject(orders, stolen)
+		x.None(r, queue.ErrNoMessage) // completed: it says nothing new
+		x.Wait(time.Hour)             // its tag is forgotten, its number is not
+		x.Inject(orders, stolen)
+		x.None(r, queue.ErrNonceReused)
 	})
 }
 
 func TestReplayUntracked(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		stolen := x.steal()
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).Complete(x.Context()))
-		x.inject(orders, stolen)
-		x.must(x.one(r).Complete(x.Context())) // within the window: documented
-		x.wait(6 * time.Minute)
-		x.inject(orders, stolen)
-		x.none(r, queue.ErrMessageExpired)
+		x.Send(&queue.Message{Body: []byte("a")})
+		stolen := x.Steal()
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).Complete(x.Context()))
+		x.Inject(orders, stolen)
+		x.Must(x.One(r).Complete(x.Context())) // within the window: documented
+		x.Wait(6 * time.Minute)
+		x.Inject(orders, stolen)
+		x.None(r, queue.ErrMessageExpired)
 	})
 }
 
 // A crash before the consumed mark repeats the handler.
 func TestCrashBeforeConsumedMark(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		r := x.receiver(orders, nil)
-		x.one(r) // and never heard of again
-		x.wait(31 * time.Second)
-		d := x.one(r)
+		x.Send(&queue.Message{Body: []byte("a")})
+		r := x.Receiver(orders, nil)
+		x.One(r) // and never heard of again
+		x.Wait(31 * time.Second)
+		d := x.One(r)
 		if d.Count != 2 {
 			x.Errorf("Count = %d, want 2", d.Count)
 		}
-		x.must(d.Complete(x.Context()))
+		x.Must(d.Complete(x.Context()))
 	})
 }
 
 // A crash between the consumed mark and the broker's completion: the handler had
 // finished, so the redelivery is completed and not handled again.
 func TestCrashAfterConsumedMark(t *testing.T) {
-	var faults *faultyBroker
+	var faults *fixturetest.FaultyBroker
 	lost := func(x *fixture, o *queue.Options) {}
 	inBubble(t, lost, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		faults = &faultyBroker{Broker: x.broker}
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		faults = &fixturetest.FaultyBroker{Broker: x.Broker}
 		c, err := queue.New(faults, &queue.Options{
-			Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(),
 			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true},
 		})
-		x.must(err)
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
-		d := x.one(r)
-		faults.settle = driver.Errorf(driver.Unavailable, "connection reset")
+		x.Must(err)
+		d := x.One(r)
+		faults.FailSettle(driver.Errorf(driver.Unavailable, "connection reset"))
 		if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrUnavailable) {
 			x.Fatalf("Complete: %v, want ErrUnavailable", err)
 		}
-		faults.settle = nil
-		x.wait(31 * time.Second)
-		x.none(r, queue.ErrNoMessage) // completed silently
-		if n := len(x.stored(orders)); n != 0 {
+		faults.FailSettle(nil)
+		x.Wait(31 * time.Second)
+		x.None(r, queue.ErrNoMessage) // completed silently
+		if n := len(x.Stored(orders)); n != 0 {
 			x.Errorf("%d messages are left, want none", n)
 		}
-		if n := len(x.deadReasons(orders)); n != 0 {
+		if n := len(x.DeadReasons(orders)); n != 0 {
 			x.Errorf("%d dead letters, want none", n)
 		}
 	})
 }
 
 // The replay store fails at each step.
-func TestNonceStoreFails(t *testing.T) {
+func TestReplayStoreFails(t *testing.T) {
 	failing := func(x *fixture, o *queue.Options) {
-		x.store = &faultyStore{Store: x.store}
-		o.ReplayStore = x.store
+		x.Store = &faultyStore{Store: x.Store}
+		o.ReplayStore = x.Store
 	}
 	down := errors.New("connection refused")
 
 	t.Run("Begin", func(t *testing.T) {
 		inBubble(t, failing, func(x *fixture) {
-			store := x.store.(*faultyStore)
-			x.send(&queue.Message{Body: []byte("a")})
-			r := x.receiver(orders, nil)
+			store := x.Store.(*faultyStore)
+			x.Send(&queue.Message{Body: []byte("a")})
+			r := x.Receiver(orders, nil)
 			store.set(down)
-			rejected := x.none(r, queue.ErrReplayStore)
+			rejected := x.None(r, queue.ErrReplayStore)
 			if rejected.Disposition != driver.Released {
 				x.Errorf("disposition %s, want released", rejected.Disposition)
 			}
@@ -211,46 +212,46 @@ func TestNonceStoreFails(t *testing.T) {
 			if d.Count != 1 {
 				x.Errorf("Count = %d after an outage of 200 s, want 1", d.Count)
 			}
-			x.must(d.Complete(x.Context()))
-			if n := len(x.deadReasons(orders)); n != 0 {
+			x.Must(d.Complete(x.Context()))
+			if n := len(x.DeadReasons(orders)); n != 0 {
 				x.Errorf("%d dead letters, want none", n)
 			}
 		})
 	})
 	t.Run("Consume", func(t *testing.T) {
 		inBubble(t, failing, func(x *fixture) {
-			store := x.store.(*faultyStore)
-			x.send(&queue.Message{Body: []byte("a")})
-			d := x.one(x.receiver(orders, nil))
+			store := x.Store.(*faultyStore)
+			x.Send(&queue.Message{Body: []byte("a")})
+			d := x.One(x.Receiver(orders, nil))
 			store.set(down)
 			if err := d.Complete(x.Context()); !errors.Is(err, queue.ErrReplayStore) {
 				x.Fatalf("Complete: %v, want ErrReplayStore", err)
 			}
 			store.set(nil)
-			x.must(d.Complete(x.Context())) // the broker was not told, so it can be repeated
+			x.Must(d.Complete(x.Context())) // the broker was not told, so it can be repeated
 		})
 	})
 	t.Run("Release", func(t *testing.T) {
 		inBubble(t, failing, func(x *fixture) {
-			store := x.store.(*faultyStore)
-			x.send(&queue.Message{Body: []byte("a")})
-			r := x.receiver(orders, nil)
-			d := x.one(r)
+			store := x.Store.(*faultyStore)
+			x.Send(&queue.Message{Body: []byte("a")})
+			r := x.Receiver(orders, nil)
+			d := x.One(r)
 			store.set(down)
-			x.must(d.Abandon(x.Context(), 0))
+			x.Must(d.Abandon(x.Context(), 0))
 			store.set(nil)
-			x.none(r, queue.ErrNonceBusy) // until the lease ends
-			x.wait(31 * time.Second)
-			x.must(x.one(r).Complete(x.Context()))
+			x.None(r, queue.ErrNonceBusy) // until the lease ends
+			x.Wait(31 * time.Second)
+			x.Must(x.One(r).Complete(x.Context()))
 		})
 	})
 	t.Run("Renew", func(t *testing.T) {
 		inBubble(t, failing, func(x *fixture) {
-			store := x.store.(*faultyStore)
-			x.send(&queue.Message{Body: []byte("a")})
-			d := x.one(x.receiver(orders, nil))
+			store := x.Store.(*faultyStore)
+			x.Send(&queue.Message{Body: []byte("a")})
+			d := x.One(x.Receiver(orders, nil))
 			before := d.HeldUntil()
-			x.wait(10 * time.Second)
+			x.Wait(10 * time.Second)
 			store.set(down)
 			if err := d.Renew(x.Context()); !errors.Is(err, queue.ErrReplayStore) {
 				x.Fatalf("Renew: %v, want ErrReplayStore", err)
@@ -259,48 +260,48 @@ func TestNonceStoreFails(t *testing.T) {
 				x.Error("LockedUntil moved although the claim was not renewed")
 			}
 			store.set(nil)
-			x.must(d.Renew(x.Context()))
+			x.Must(d.Renew(x.Context()))
 			if !d.HeldUntil().After(before) {
 				x.Error("LockedUntil did not move")
 			}
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 		})
 	})
 	t.Run("full", func(t *testing.T) {
 		inBubble(t, failing, func(x *fixture) {
-			store := x.store.(*faultyStore)
-			x.send(&queue.Message{Body: []byte("a")})
-			r := x.receiver(orders, nil)
+			store := x.Store.(*faultyStore)
+			x.Send(&queue.Message{Body: []byte("a")})
+			r := x.Receiver(orders, nil)
 			store.set(replay.ErrFull)
-			rejected := x.none(r, queue.ErrReplayStore)
+			rejected := x.None(r, queue.ErrReplayStore)
 			if !errors.Is(rejected, replay.ErrFull) || rejected.Disposition != driver.Released {
 				x.Errorf("%v (%s), want ErrFull, released", rejected.Err, rejected.Disposition)
 			}
 			store.set(nil)
-			x.wait(time.Minute)
-			x.must(x.one(r).Complete(x.Context()))
+			x.Wait(time.Minute)
+			x.Must(x.One(r).Complete(x.Context()))
 		})
 	})
 }
 
 func TestClocksApart(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		now := time.Now()
-		x.inject(orders, x.sealed("ahead", now.Add(29*time.Second), time.Time{}))
-		x.must(x.one(r).Complete(x.Context())) // within the skew
-		x.inject(orders, x.sealed("behind", now.Add(-5*time.Minute-29*time.Second), time.Time{}))
-		x.must(x.one(r).Complete(x.Context()))
-		x.inject(orders, x.sealed("old", now.Add(-5*time.Minute-31*time.Second), time.Time{}))
-		x.none(r, queue.ErrMessageExpired)
+		x.Inject(orders, x.sealed("ahead", now.Add(29*time.Second), time.Time{}))
+		x.Must(x.One(r).Complete(x.Context())) // within the skew
+		x.Inject(orders, x.sealed("behind", now.Add(-5*time.Minute-29*time.Second), time.Time{}))
+		x.Must(x.One(r).Complete(x.Context()))
+		x.Inject(orders, x.sealed("old", now.Add(-5*time.Minute-31*time.Second), time.Time{}))
+		x.None(r, queue.ErrMessageExpired)
 		// A clock that is wrong by more must not dead-letter: it waits.
-		x.inject(orders, x.sealed("future", now.Add(2*time.Minute), time.Time{}))
-		rejected := x.none(r, queue.ErrMessageFromFuture)
+		x.Inject(orders, x.sealed("future", now.Add(2*time.Minute), time.Time{}))
+		rejected := x.None(r, queue.ErrMessageFromFuture)
 		if rejected.Disposition != driver.Released || rejected.Delay < time.Minute {
 			x.Errorf("%s after %s, want released until it is due", rejected.Disposition, rejected.Delay)
 		}
-		x.wait(2 * time.Minute)
-		x.must(x.one(r).Complete(x.Context()))
+		x.Wait(2 * time.Minute)
+		x.Must(x.One(r).Complete(x.Context()))
 	})
 }
 
@@ -311,24 +312,24 @@ func TestBacklogOlderThanMaxMessageAge(t *testing.T) {
 	for _, on := range []bool{true, false} {
 		t.Run(map[bool]string{true: "tracked", false: "untracked"}[on], func(t *testing.T) {
 			inBubble(t, tracked(on), func(x *fixture) {
-				r := x.receiver(orders, nil)
+				r := x.Receiver(orders, nil)
 				// Never seen while it was fresh: expired in both cases.
-				x.send(&queue.Message{Body: []byte("a")})
-				x.wait(6 * time.Minute)
-				rejected := x.none(r, queue.ErrMessageExpired)
+				x.Send(&queue.Message{Body: []byte("a")})
+				x.Wait(6 * time.Minute)
+				rejected := x.None(r, queue.ErrMessageExpired)
 				var expired *queue.ExpiredError
 				if !errors.As(rejected, &expired) || expired.MaxAge != 5*time.Minute {
 					x.Errorf("%v, want an ExpiredError with the maximum age", rejected.Err)
 				}
 				// Seen fresh, then retried late: its retries are exempt when tracked.
-				x.send(&queue.Message{Body: []byte("b")})
-				x.must(x.one(r).Abandon(x.Context(), 20*time.Minute))
-				x.wait(20 * time.Minute)
+				x.Send(&queue.Message{Body: []byte("b")})
+				x.Must(x.One(r).Abandon(x.Context(), 20*time.Minute))
+				x.Wait(20 * time.Minute)
 				if on {
-					x.must(x.one(r).Abandon(x.Context(), 0))
-					x.wait(24 * time.Hour) // past the retry window
+					x.Must(x.One(r).Abandon(x.Context(), 0))
+					x.Wait(24 * time.Hour) // past the retry window
 				}
-				x.none(r, queue.ErrMessageExpired)
+				x.None(r, queue.ErrMessageExpired)
 			})
 		})
 	}
@@ -336,39 +337,39 @@ func TestBacklogOlderThanMaxMessageAge(t *testing.T) {
 
 func TestScheduledMessage(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		due := time.Now().Add(time.Hour)
-		x.send(&queue.Message{Body: []byte("a"), NotBefore: due, TTL: 10 * time.Minute})
-		x.none(r, queue.ErrNoMessage)
+		x.Send(&queue.Message{Body: []byte("a"), NotBefore: due, TTL: 10 * time.Minute})
+		x.None(r, queue.ErrNoMessage)
 		// The broker delivers it early: it waits.
-		x.rewrite(orders, func(m []driver.Message) []driver.Message {
+		x.Rewrite(orders, func(m []driver.Message) []driver.Message {
 			for i := range m {
 				m[i].NotBefore = time.Time{}
 			}
 			return m
 		})
-		x.none(r, queue.ErrMessageFromFuture)
-		x.wait(time.Until(due))
-		d := x.one(r)
+		x.None(r, queue.ErrMessageFromFuture)
+		x.Wait(time.Until(due))
+		d := x.One(r)
 		if !d.NotBefore.Equal(due.Truncate(time.Millisecond)) || d.TTL != 10*time.Minute {
 			x.Errorf("NotBefore %s, TTL %s; want %s, 10m", d.NotBefore, d.TTL, due)
 		}
-		x.must(d.Complete(x.Context()))
+		x.Must(d.Complete(x.Context()))
 	})
 }
 
 // A TTL is enforced whatever the broker does, and also on retries.
 func TestTTL(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a"), TTL: 2 * time.Minute})
-		stolen := x.steal()
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).Abandon(x.Context(), 0))
-		x.wait(3 * time.Minute)
-		x.rewrite(orders, func([]driver.Message) []driver.Message { return nil })
+		x.Send(&queue.Message{Body: []byte("a"), TTL: 2 * time.Minute})
+		stolen := x.Steal()
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).Abandon(x.Context(), 0))
+		x.Wait(3 * time.Minute)
+		x.Rewrite(orders, func([]driver.Message) []driver.Message { return nil })
 		stolen.TTL = 0
-		x.inject(orders, stolen)
-		rejected := x.none(r, queue.ErrMessageExpired)
+		x.Inject(orders, stolen)
+		rejected := x.None(r, queue.ErrMessageExpired)
 		if !strings.Contains(rejected.Error(), "to live until") {
 			x.Errorf("%v does not name the expiry", rejected)
 		}
@@ -378,19 +379,19 @@ func TestTTL(t *testing.T) {
 // sealed returns a message as a sender with another clock would have sealed it.
 func (x *fixture) sealed(id string, at, notBefore time.Time) driver.Message {
 	x.Helper()
-	key, err := x.ring.GetKey(x.Context(), "k1")
-	x.must(err)
+	key, err := x.Ring.GetKey(x.Context(), "k1")
+	x.Must(err)
 	s, err := envelope.NewSealer(key, "k1", "")
-	x.must(err)
+	x.Must(err)
 	h := envelope.Header{EncryptedAt: at.UnixMilli(), Sequence: 1, Origin: orders}
 	_, _ = rand.Read(h.Stream[:]) // a sender for each message
 	if !notBefore.IsZero() {
 		h.NotBefore = notBefore.UnixMilli()
 	}
 	data, err := envelope.AppendContext(nil, &envelope.Context{MessageID: id}, nil)
-	x.must(err)
+	x.Must(err)
 	body, err := s.Seal(nil, &h, []byte(id), data)
-	x.must(err)
+	x.Must(err)
 	return driver.Message{ID: id, Body: body, Sealed: true}
 }
 
@@ -443,13 +444,13 @@ func TestRemoveWhileSealing(t *testing.T) {
 // that starts anew, with its receiver and sender.
 func (x *fixture) strict(retention time.Duration) (*queue.Client, *queue.Receiver, *queue.Sender) {
 	x.Helper()
-	h := &hostileBroker{Broker: x.broker.Connect(), caps: func(c *driver.Capabilities) { c.Retention = retention }}
-	o := queue.Strict(x.ring, x.store)
+	h := &hostileBroker{Broker: x.Broker.Connect(), caps: func(c *driver.Capabilities) { c.Retention = retention }}
+	o := queue.Strict(x.Ring, x.Store)
 	o.Logger = quiet()
 	c, err := queue.New(h, o)
-	x.must(err)
+	x.Must(err)
 	s, err := c.Sender(x.Context(), orders, nil)
-	x.must(err)
+	x.Must(err)
 	return c, x.receiverOf(c, nil), s
 }
 
@@ -461,20 +462,20 @@ func TestRetentionThatGrows(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				c, r, s := x.strict(4 * 24 * time.Hour)
 				_, err := s.Send(x.Context(), &queue.Message{ID: "pay-1", Body: []byte("pay 100")})
-				x.must(err)
-				stolen := x.steal()
-				x.must(x.one(r).Complete(x.Context()))
-				x.must(c.Close(x.Context()))
-				x.wait(later)
+				x.Must(err)
+				stolen := x.Steal()
+				x.Must(x.One(r).Complete(x.Context()))
+				x.Must(c.Close(x.Context()))
+				x.Wait(later)
 				c, r, s = x.strict(40 * 365 * 24 * time.Hour) // the attacker's word
 				_, err = s.Send(x.Context(), &queue.Message{ID: "other", Body: []byte("a")})
-				x.must(err)
-				x.must(x.one(r).Complete(x.Context()))
-				x.inject(orders, copyMessage(stolen))
+				x.Must(err)
+				x.Must(x.One(r).Complete(x.Context()))
+				x.Inject(orders, copyMessage(stolen))
 				if d, err := r.ReceiveOne(x.Context()); err == nil {
 					x.Errorf("handled again %s later: %q", later, d.Body)
 				}
-				x.must(c.Close(x.Context()))
+				x.Must(c.Close(x.Context()))
 			})
 		})
 	}
@@ -486,24 +487,24 @@ func TestRetentionTooShort(t *testing.T) {
 	for name, word := range map[string]time.Duration{"one second": time.Second, "below zero": -time.Second, "51 years": 51 * 365 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				h := &hostileBroker{Broker: x.broker.Connect(), caps: func(c *driver.Capabilities) { c.Retention = word }}
-				o := queue.Strict(x.ring, x.store)
+				h := &hostileBroker{Broker: x.Broker.Connect(), caps: func(c *driver.Capabilities) { c.Retention = word }}
+				o := queue.Strict(x.Ring, x.Store)
 				o.Logger = quiet()
 				c, err := queue.New(h, o)
-				x.must(err)
-				x.send(&queue.Message{Body: []byte("x")})
+				x.Must(err)
+				x.Send(&queue.Message{Body: []byte("x")})
 				r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
 				if word <= 0 {
 					if !errors.Is(err, queue.ErrInvalidOptions) {
 						x.Errorf("Receiver = %v, want ErrInvalidOptions", err)
 					}
-					x.must(c.Close(x.Context()))
+					x.Must(c.Close(x.Context()))
 					return
 				}
-				x.must(err)
-				x.wait(2 * time.Minute)
-				x.must(x.one(r).Complete(x.Context()))
-				x.must(c.Close(x.Context()))
+				x.Must(err)
+				x.Wait(2 * time.Minute)
+				x.Must(x.One(r).Complete(x.Context()))
+				x.Must(c.Close(x.Context()))
 			})
 		})
 	}
@@ -515,13 +516,13 @@ func TestRaisingMaxMessageAge(t *testing.T) {
 	for _, later := range []time.Duration{11 * time.Minute, 23 * time.Hour, 20 * 24 * time.Hour} {
 		t.Run(later.String(), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				x.send(&queue.Message{ID: "pay-1", Body: []byte("pay 100")})
-				stolen := x.steal()
-				x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
-				x.wait(later)
+				x.Send(&queue.Message{ID: "pay-1", Body: []byte("pay 100")})
+				stolen := x.Steal()
+				x.Must(x.One(x.Receiver(orders, nil)).Complete(x.Context()))
+				x.Wait(later)
 				raised := &queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: 30 * 24 * time.Hour}
-				r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: raised})
-				x.inject(orders, copyMessage(stolen))
+				r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: raised})
+				x.Inject(orders, copyMessage(stolen))
 				if d, err := r.ReceiveOne(x.Context()); err == nil {
 					x.Errorf("completed %s ago, handled again: %q", later, d.Body)
 				}
@@ -533,26 +534,26 @@ func TestRaisingMaxMessageAge(t *testing.T) {
 // A key for one queue forges nothing for another, although one ring serves both.
 func TestKeyOfAnotherQueue(t *testing.T) {
 	inBubble(t, func(x *fixture, o *queue.Options) {
-		x.ring = &keys.Ring{}
+		x.Ring = &keys.Ring{}
 		for i, id := range []keys.ID{"key-a", "key-b"} {
 			k, err := keys.New(id, bytes.Repeat([]byte{byte(i + 1)}, keys.Size), &keys.Options{Queues: []string{[]string{orders, "invoices"}[i]}})
-			x.must(err)
-			x.must(x.ring.Add(k))
+			x.Must(err)
+			x.Must(x.Ring.Add(k))
 		}
-		x.must(x.ring.SetCurrent("key-a"))
-		o.Keys = x.ring
+		x.Must(x.Ring.SetCurrent("key-a"))
+		o.Keys = x.Ring
 	}, func(x *fixture) {
 		stolen, err := keys.NewRing(newKey(x.T, "key-b", 2)) // all that the attacker has; without its queues
-		x.must(err)
-		c, err := queue.New(x.broker.Connect(), &queue.Options{Keys: stolen, Crypto: queue.CryptoConfig{Enabled: true}, Logger: quiet()})
-		x.must(err)
-		r := x.receiver(orders, nil)
+		x.Must(err)
+		c, err := queue.New(x.Broker.Connect(), &queue.Options{Keys: stolen, Crypto: queue.CryptoConfig{Enabled: true}, Logger: quiet()})
+		x.Must(err)
+		r := x.Receiver(orders, nil)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		_, err = s.Send(x.Context(), &queue.Message{ID: "forged", Body: []byte("forged")})
-		x.must(err)
-		x.none(r, queue.ErrAuthenticationFailed)
-		x.must(c.Close(x.Context()))
+		x.Must(err)
+		x.None(r, queue.ErrAuthenticationFailed)
+		x.Must(c.Close(x.Context()))
 	})
 }
 
@@ -561,16 +562,16 @@ func TestOneQueueDoesNotFillTheStore(t *testing.T) {
 	inBubble(t, func(x *fixture, o *queue.Options) {
 		q := replay.Quota{Records: 100, Streams: 100, Intervals: 100}
 		store, err := replay.NewMemory(&replay.MemoryOptions{Bounds: replay.Bounds{Store: q}})
-		x.must(err)
-		x.store, o.ReplayStore = store, store
+		x.Must(err)
+		x.Store, o.ReplayStore = store, store
 	}, func(x *fixture) {
-		flooded := x.receiver("other", nil)
+		flooded := x.Receiver("other", nil)
 		for range 200 { // of a sender that was taken over; its messages are kept
-			_, err := x.sender("other").Send(x.Context(), &queue.Message{Body: []byte("x")})
-			x.must(err)
+			_, err := x.Sender("other").Send(x.Context(), &queue.Message{Body: []byte("x")})
+			x.Must(err)
 			_, _ = flooded.ReceiveOne(x.Context())
 		}
-		x.send(&queue.Message{Body: []byte("innocent")})
-		x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
+		x.Send(&queue.Message{Body: []byte("innocent")})
+		x.Must(x.One(x.Receiver(orders, nil)).Complete(x.Context()))
 	})
 }

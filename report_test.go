@@ -17,7 +17,7 @@ import (
 
 // level returns the level of the log's line with that text; "" if there is none.
 func (x *fixture) level(text string) string {
-	for line := range strings.Lines(x.log.String()) {
+	for line := range strings.Lines(x.Log.String()) {
 		if strings.Contains(line, text) {
 			_, rest, _ := strings.Cut(line, `"level":"`)
 			level, _, _ := strings.Cut(rest, `"`)
@@ -86,12 +86,12 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 		},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			x.sender(orders)
+			x.Sender(orders)
 			if c.message.ID == "" {
-				x.send(&queue.Message{ID: "sealed", Body: []byte("body")})
+				x.Send(&queue.Message{ID: "sealed", Body: []byte("body")})
 			} else {
-				x.send(&queue.Message{ID: "first", Body: []byte("first")}) // so that the queue is there
-				x.rewrite(orders, func([]driver.Message) []driver.Message { return []driver.Message{c.message} })
+				x.Send(&queue.Message{ID: "first", Body: []byte("first")}) // so that the queue is there
+				x.Rewrite(orders, func([]driver.Message) []driver.Message { return []driver.Message{c.message} })
 			}
 			o, called := &diary{}, 0
 			p := &partial{fails: map[string]error{"settle": c.settle}}
@@ -103,7 +103,7 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 				}
 			}), nil)
 			b, err := r.Fetch(x.Context(), 1)
-			x.must(err)
+			x.Must(err)
 			var got []string
 			for _, prefix := range []string{"received", "crypto error", "rejected", "duplicate", "dead-lettered", "paused", "resumed"} {
 				got = append(got, o.of(prefix)...)
@@ -118,7 +118,7 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 				x.Errorf("%s: SettleErr %v", name, b.Rejected[0].SettleErr)
 			}
 			if (x.logged("settle_error") > 0) != (c.settle != nil) {
-				x.Errorf("%s: %s", name, x.log)
+				x.Errorf("%s: %s", name, x.Log)
 			}
 		})
 	}
@@ -129,10 +129,10 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 func TestDuplicateIsTold(t *testing.T) {
 	for _, settle := range []error{nil, errPart} {
 		inBubble(t, nil, func(x *fixture) {
-			x.send(&queue.Message{ID: "m", Body: []byte("a")})
-			stolen := x.steal()
-			x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
-			x.inject(orders, stolen)
+			x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+			stolen := x.Steal()
+			x.Must(x.One(x.Receiver(orders, nil)).Complete(x.Context()))
+			x.Inject(orders, stolen)
 			o := &diary{}
 			p := &partial{fails: map[string]error{"settle": settle}}
 			r := x.receives(x.behind(p, func(q *queue.Options) {
@@ -140,10 +140,10 @@ func TestDuplicateIsTold(t *testing.T) {
 				q.OnRejected = func(_ context.Context, e *queue.RejectedError) { x.Errorf("rejected: %v", e) }
 			}), nil)
 			b, err := r.Fetch(x.Context(), 1)
-			x.must(err)
+			x.Must(err)
 			got := o.of("duplicate")
 			if len(got) == 0 || got[0] != fmt.Sprintf(`duplicate under "k1", settling failed %v`, settle != nil) || x.level("only its completion was lost") != "INFO" {
-				x.Errorf("told %q, log %s", got, x.log)
+				x.Errorf("told %q, log %s", got, x.Log)
 			}
 			if len(b.Deliveries)+len(b.Rejected) != 0 || len(o.of("rejected"))+len(o.of("crypto error"))+len(o.of("dead-lettered")) != 0 {
 				x.Errorf("%+v, told %q", b, o.lines)
@@ -158,13 +158,13 @@ func TestReceiveIsTold(t *testing.T) {
 	for _, traces := range []bool{false, true} {
 		inBubble(t, nil, func(x *fixture) {
 			for range 3 {
-				x.send(&queue.Message{Body: []byte("a")})
+				x.Send(&queue.Message{Body: []byte("a")})
 			}
 			p := &partial{}
 			o := &receives{traces: traces}
 			r := x.receives(x.behind(p, func(q *queue.Options) { q.Observer = o }), nil)
 			got, err := r.Receive(x.Context(), 10)
-			x.must(err)
+			x.Must(err)
 			if len(got) != 3 {
 				x.Errorf("%d messages", len(got))
 			}
@@ -222,7 +222,7 @@ func TestReceiveRefuses(t *testing.T) {
 			x.Errorf("Receive of nothing: %v, %v", got, err)
 		}
 		before := p.count("receive")
-		x.must(c.Close(x.Context()))
+		x.Must(c.Close(x.Context()))
 		_, err = r.Receive(x.Context(), 1)
 		x.failed("Receive", err, queue.ErrClosed, "receive")
 		if before != 2 || p.count("receive") != before {
@@ -235,20 +235,20 @@ func TestReceiveRefuses(t *testing.T) {
 // reported all the same.
 func TestShortAnswersToRejections(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		x.rewrite(orders, func([]driver.Message) []driver.Message {
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.Rewrite(orders, func([]driver.Message) []driver.Message {
 			return []driver.Message{{ID: "1", Body: []byte("plain")}, {ID: "2", Body: []byte("plain")}}
 		})
 		p := &partial{short: map[string]bool{"settle": true}}
 		b, err := x.receives(x.behind(p, nil), nil).Fetch(x.Context(), 10)
 		if err != nil || len(b.Rejected) != 2 || b.Rejected[0].SettleErr != nil {
-			x.Errorf("%+v, %v", b, err)
+			x.Errorf("batch %+v, %v; want two rejected and settled", b, err)
 		}
 		if n := p.count("settle"); n != 1 || p.last("settle").Err() == nil {
 			x.Errorf("%d calls, and the context goes on: %v", n, p.last("settle").Err() == nil)
 		}
-		x.send(&queue.Message{Body: []byte("a")})
-		x.one(x.receives(x.behind(p, nil), nil))
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.One(x.receives(x.behind(p, nil), nil))
 		if p.count("settle") != 1 {
 			x.Error("a call that settles nothing is made")
 		}
@@ -258,17 +258,17 @@ func TestShortAnswersToRejections(t *testing.T) {
 // TestCallerThatLeavesAFetch: what came for it is given back at once.
 func TestCallerThatLeavesAFetch(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		ctx, cancel := context.WithCancel(x.Context())
-		store := &finishing{Store: x.store}
+		store := &finishing{Store: x.Store}
 		p := &partial{}
 		o := &leaving{cancel: cancel}
 		r := x.receives(x.behind(p, func(q *queue.Options) { q.ReplayStore, q.Observer = store, o }), nil)
 		b, err := r.Fetch(ctx, 1)
 		if !errors.Is(err, context.Canceled) || len(b.Deliveries) != 0 {
-			x.Errorf("%+v, %v", b, err)
+			x.Errorf("batch %+v, %v; want context.Canceled alone", b, err)
 		}
-		if d := x.one(x.receives(x.behind(&partial{}, nil), &queue.ReceiverOptions{Wait: time.Millisecond})); d.ID != "m" {
+		if d := x.One(x.receives(x.behind(&partial{}, nil), &queue.ReceiverOptions{Wait: time.Millisecond})); d.ID != "m" {
 			x.Error("the message is not free")
 		}
 	})

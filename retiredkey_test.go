@@ -172,7 +172,7 @@ func TestRetiredKeyLeavesNothing(t *testing.T) {
 		body = stored[0].Body
 		d, err := r.ReceiveOne(ctx)
 		if err != nil || d.KeyID != id {
-			t.Fatalf("%v, %v", d, err)
+			t.Fatalf("received %v, %v; want it under that key", d, err)
 		}
 		if err := d.Complete(ctx); err != nil {
 			t.Fatal(err)

@@ -23,35 +23,35 @@ import (
 )
 
 // attack does one thing to what is stored.
-func (s *siege) attack() {
+func (s *schedule) attack() {
 	name := s.queue()
 	s.sum["attacks"]++
 	switch s.draw(8) {
 	case 0: // another queue that shares the key, or that the same message returns to
 		other := s.queue()
 		s.rewrite(name, func(all []memqueue.Stored, i int) []memqueue.Stored {
-			s.hoard = append(s.hoard, all[i])
+			s.copies = append(s.copies, all[i])
 			if s.draw(2) == 0 {
 				return slices.Delete(all, i, i+1)
 			}
 			return all
 		})
-		s.release(other, len(s.hoard)-1)
+		s.release(other, len(s.copies)-1)
 	case 1: // a copy for later
 		all, err := s.broker.Stored(name)
 		s.must(err)
 		dead, err := s.broker.StoredDeadLetters(name)
 		s.must(err)
-		s.hoard = append(s.hoard, dead...)
+		s.copies = append(s.copies, dead...)
 		if all = append(all, dead...); len(all) > 0 {
-			s.hoard = append(s.hoard, all[s.draw(len(all))])
+			s.copies = append(s.copies, all[s.draw(len(all))])
 		}
 	case 2: // now is later
-		if len(s.hoard) > 0 {
-			s.release(name, s.draw(len(s.hoard)))
+		if len(s.copies) > 0 {
+			s.release(name, s.draw(len(s.copies)))
 		}
 	case 3:
-		s.bury(name)
+		s.deadLetter(name)
 	default:
 		s.rewrite(name, s.alter)
 	}
@@ -59,7 +59,7 @@ func (s *siege) attack() {
 
 // rewrite lets f change the messages of a queue, of which it gets the number of
 // one. What is missing afterwards the attacker has taken.
-func (s *siege) rewrite(name string, f func(all []memqueue.Stored, i int) []memqueue.Stored) {
+func (s *schedule) rewrite(name string, f func(all []memqueue.Stored, i int) []memqueue.Stored) {
 	s.must(s.broker.Rewrite(name, func(all []memqueue.Stored) []memqueue.Stored {
 		if len(all) == 0 {
 			return all
@@ -70,7 +70,7 @@ func (s *siege) rewrite(name string, f func(all []memqueue.Stored, i int) []memq
 }
 
 // rebase takes what is stored now as given, after the attacker's turn.
-func (s *siege) rebase(name string) {
+func (s *schedule) rebase(name string) {
 	now := s.count(name)
 	for k, c := range s.before[name] {
 		if e := s.ledger[[2]string{name, c.m.ID}]; e != nil && now[k].n < c.n {
@@ -81,11 +81,11 @@ func (s *siege) rebase(name string) {
 }
 
 // release puts something that was held back into a queue.
-func (s *siege) release(name string, i int) {
+func (s *schedule) release(name string, i int) {
 	if i < 0 {
 		return
 	}
-	m := s.hoard[i]
+	m := s.copies[i]
 	m.Body, m.Attributes = bytes.Clone(m.Body), maps.Clone(m.Attributes)
 	m.NotBefore, m.TTL = time.Time{}, 0
 	m.BrokerID = s.brokerID(m.BrokerID)
@@ -97,7 +97,7 @@ func (s *siege) release(name string, i int) {
 
 // brokerID is one that the attacker gives in place of have: the broker chooses
 // them all.
-func (s *siege) brokerID(have string) string {
+func (s *schedule) brokerID(have string) string {
 	switch s.draw(5) {
 	case 0:
 		return ""
@@ -111,10 +111,10 @@ func (s *siege) brokerID(have string) string {
 	return have
 }
 
-// bury moves a message to the dead-letter queue, by a connection of the
+// deadLetter moves a message to the dead-letter queue, by a connection of the
 // attacker's own: one that waits, or one that was held back.
-func (s *siege) bury(name string) {
-	if n := len(s.hoard); n > 0 && s.draw(2) == 0 {
+func (s *schedule) deadLetter(name string) {
+	if n := len(s.copies); n > 0 && s.draw(2) == 0 {
 		s.release(name, s.draw(n))
 	}
 	s.rewrite(name, func(all []memqueue.Stored, i int) []memqueue.Stored {
@@ -134,7 +134,7 @@ func (s *siege) bury(name string) {
 }
 
 // alter changes the message at i, or puts another beside it.
-func (s *siege) alter(all []memqueue.Stored, i int) []memqueue.Stored {
+func (s *schedule) alter(all []memqueue.Stored, i int) []memqueue.Stored {
 	if s.draw(3) == 0 { // the original stays
 		c := all[i]
 		c.Body, c.Attributes = bytes.Clone(c.Body), maps.Clone(c.Attributes)
@@ -200,8 +200,8 @@ func (s *siege) alter(all []memqueue.Stored, i int) []memqueue.Stored {
 	return all
 }
 
-// headerLen is how much of an envelope stands before its nonce; 0 where it is
-// none.
+// headerLen is how much of an envelope stands before its nonce; 0 if body is no
+// envelope.
 func headerLen(body []byte) int {
 	m, err := envelope.Parse(body)
 	if err != nil {
@@ -210,8 +210,8 @@ func headerLen(body []byte) int {
 	return len(body) - len(m.Tag) - len(m.Ciphertext) - len(m.Nonce)
 }
 
-// transit changes what the broker says of a message on its way to a receiver.
-func (s *siege) transit(_ string, d *driver.Delivery) {
+// tamper changes what the broker says of a message on its way to a receiver.
+func (s *schedule) tamper(_ string, d *driver.Delivery) {
 	switch s.draw(12) {
 	case 0:
 		d.BrokerID = s.brokerID(d.BrokerID)
@@ -231,16 +231,16 @@ func (s *siege) transit(_ string, d *driver.Delivery) {
 	}
 }
 
-// census is what a queue and its dead-letter queue hold together.
-type census map[string]counted
+// inventory is what a queue and its dead-letter queue hold together.
+type inventory map[string]counted
 
 type counted struct {
 	n int
 	m driver.Message
 }
 
-func (s *siege) count(name string) census {
-	c := census{}
+func (s *schedule) count(name string) inventory {
+	c := inventory{}
 	main, err := s.broker.Stored(name)
 	if err != nil && !errors.Is(err, driver.ErrNotFound) {
 		s.Fatal(err)
@@ -267,8 +267,8 @@ func (s *siege) count(name string) census {
 }
 
 // expect compares what is stored with what was before an honest action: byte for
-// byte the same, but for what may have been removed and added. Nil: nothing.
-func (s *siege) expect(what, name string, removed, added func(m *driver.Message) bool) {
+// byte the same, except for what removed and added permit. Nil permits nothing.
+func (s *schedule) expect(what, name string, removed, added func(m *driver.Message) bool) {
 	before, now := s.before[name], s.count(name)
 	s.before[name] = now
 	for k, c := range before {
@@ -292,14 +292,14 @@ const (
 	resealed
 )
 
-// siegeTap stands directly before the broker. It notes every envelope that is
+// securityTap stands directly before the broker. It notes every envelope that is
 // sent, and has the faults that are planted in a driver.
-type siegeTap struct {
+type securityTap struct {
 	driver.Broker
-	s *siege
+	s *schedule
 }
 
-func (p *siegeTap) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+func (p *securityTap) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	q, err := p.Broker.Open(ctx, name, o)
 	if err != nil {
 		return nil, err
@@ -309,7 +309,7 @@ func (p *siegeTap) Open(ctx context.Context, name string, o *driver.QueueOptions
 
 type siegeTapQueue struct {
 	driver.Queue
-	s    *siege
+	s    *schedule
 	name string
 }
 
@@ -322,7 +322,7 @@ func (q *siegeTapQueue) Send(ctx context.Context, all []*driver.Message) []drive
 		e := q.s.ledger[[2]string{q.name, m.ID}]
 		p, err := envelope.Parse(m.Body)
 		if e == nil || err != nil {
-			q.s.wrong("%s/%s: sent unsealed, or under an ID that nobody gave: %v", q.name, m.ID, err)
+			q.s.wrong("%s/%s: sent unsealed, or under an ID that no sender gave: %v", q.name, m.ID, err)
 			continue
 		}
 		again := q.s.sending == resealed
@@ -340,7 +340,7 @@ func (q *siegeTapQueue) Settle(ctx context.Context, all []driver.Settlement) []e
 		if all[i].Kind != driver.MoveToDeadLetter {
 			continue
 		}
-		switch q.s.breach {
+		switch q.s.plantedFault {
 		case deletingDriver:
 			all[i].Kind = driver.Complete
 		case lossyDriver:
@@ -354,50 +354,50 @@ func (q *siegeTapQueue) Settle(ctx context.Context, all []driver.Settlement) []e
 	return q.Queue.Settle(ctx, all)
 }
 
-// siegeKeys is a ring that cannot be reached for a while.
-type siegeKeys struct {
+// securityKeys is a ring that cannot be reached for a while.
+type securityKeys struct {
 	*keys.Ring
 	down atomic.Bool
 }
 
-func (k *siegeKeys) err() error {
+func (k *securityKeys) err() error {
 	if k.down.Load() {
 		return fmt.Errorf("%w: connection refused", keys.ErrUnavailable)
 	}
 	return nil
 }
 
-func (k *siegeKeys) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
+func (k *securityKeys) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	if err := k.err(); err != nil {
 		return nil, err
 	}
 	return k.Ring.GetKey(ctx, id)
 }
 
-func (k *siegeKeys) CurrentKeyID(ctx context.Context) (keys.ID, error) {
+func (k *securityKeys) CurrentKeyID(ctx context.Context) (keys.ID, error) {
 	if err := k.err(); err != nil {
 		return "", err
 	}
 	return k.Ring.CurrentKeyID(ctx)
 }
 
-func (k *siegeKeys) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
+func (k *securityKeys) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
 	if err := k.err(); err != nil {
 		return nil, err
 	}
 	return k.Ring.ValidKeyIDs(ctx)
 }
 
-// siegeCrypto is a sender with a clock of its own, within the skew, or one that
+// securityCrypto is a sender with a clock of its own, within the skew, or one that
 // does not authenticate a field.
-type siegeCrypto struct {
+type securityCrypto struct {
 	queue.CryptoProvider
-	s       *siege
+	s       *schedule
 	skewed  bool
 	unbound byte // the tag of the field (qre1, Section 4.2)
 }
 
-func (c *siegeCrypto) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, data []byte) (envelope.EncryptedMessage, error) {
+func (c *securityCrypto) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, data []byte) (envelope.EncryptedMessage, error) {
 	if c.skewed && h.NotBefore == 0 {
 		skew := int64(c.s.draw(60_000) - 30_000)
 		for c.s.times[h.EncryptedAt+skew] {
@@ -412,12 +412,12 @@ func (c *siegeCrypto) Encrypt(ctx context.Context, id keys.ID, h envelope.Header
 	return c.CryptoProvider.Encrypt(ctx, id, h, plaintext, c.cut(data))
 }
 
-func (c *siegeCrypto) Decrypt(ctx context.Context, m envelope.EncryptedMessage, data []byte) ([]byte, error) {
+func (c *securityCrypto) Decrypt(ctx context.Context, m envelope.EncryptedMessage, data []byte) ([]byte, error) {
 	return c.CryptoProvider.Decrypt(ctx, m, c.cut(data))
 }
 
 // cut leaves the field out of the context.
-func (c *siegeCrypto) cut(data []byte) []byte {
+func (c *securityCrypto) cut(data []byte) []byte {
 	if c.unbound == 0 {
 		return data
 	}
@@ -443,12 +443,12 @@ const (
 
 var errSiegeStore = errors.New("the store does not answer")
 
-// siegeStore fails for a while, notes what is recorded, and has the faults that
+// securityStore fails for a while, notes what is recorded, and has the faults that
 // are planted in a store.
-type siegeStore struct {
+type securityStore struct {
 	replay.Store
-	breach  breach
-	trouble storeTrouble
+	plantedFault plantedFault
+	trouble      storeTrouble
 
 	mu        sync.Mutex               // guards what follows while messages are received
 	handled   map[replay.Identity]bool // consumed
@@ -457,11 +457,11 @@ type siegeStore struct {
 	granted   map[replay.Token]bool // claims that only a planted fault granted
 }
 
-func (s *siegeStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+func (s *securityStore) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
 	if s.trouble == storeFails {
 		return nil, errSiegeStore
 	}
-	if s.breach == agelessStore {
+	if s.plantedFault == agelessStore {
 		r = slices.Clone(r)
 		for i := range r {
 			r[i].FreshUntil = r[i].Now.Add(time.Hour)
@@ -473,10 +473,10 @@ func (s *siegeStore) Begin(ctx context.Context, group string, r []replay.Request
 	for i := range claims {
 		c := &claims[i]
 		switch {
-		case s.breach == forgetfulStore && (errors.Is(c.Err, replay.ErrReused) || errors.Is(c.Err, replay.ErrDuplicate)):
+		case s.plantedFault == forgetfulStore && (errors.Is(c.Err, replay.ErrReused) || errors.Is(c.Err, replay.ErrDuplicate)):
 			c.Err = nil
 			s.granted[r[i].Token] = true
-		case s.breach == hastyStore && errors.Is(c.Err, replay.ErrBusy):
+		case s.plantedFault == hastyStore && errors.Is(c.Err, replay.ErrBusy):
 			c.Err = replay.ErrDuplicate
 		case c.Err == nil:
 			if _, ok := s.seen[r[i].ID]; !ok {
@@ -487,14 +487,14 @@ func (s *siegeStore) Begin(ctx context.Context, group string, r []replay.Request
 	return claims, s.answer(err)
 }
 
-func (s *siegeStore) answer(err error) error {
+func (s *securityStore) answer(err error) error {
 	if err == nil && s.trouble == storeLosesAnswers {
 		return errSiegeStore
 	}
 	return err
 }
 
-func (s *siegeStore) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
+func (s *securityStore) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
 	if s.trouble == storeFails {
 		return nil, errSiegeStore
 	}
@@ -512,7 +512,7 @@ func (s *siegeStore) Finish(ctx context.Context, group string, f []replay.Finish
 	return done, s.answer(err)
 }
 
-func (s *siegeStore) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
+func (s *securityStore) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
 	if s.trouble == storeFails {
 		return nil, errSiegeStore
 	}
@@ -520,7 +520,7 @@ func (s *siegeStore) Renew(ctx context.Context, group string, l []replay.Lease) 
 	return r, s.answer(err)
 }
 
-func (s *siegeStore) Look(ctx context.Context, group string, q []replay.Query) ([]replay.Look, error) {
+func (s *securityStore) Look(ctx context.Context, group string, q []replay.Query) ([]replay.Look, error) {
 	if s.trouble == storeFails {
 		return nil, errSiegeStore
 	}
@@ -528,7 +528,7 @@ func (s *siegeStore) Look(ctx context.Context, group string, q []replay.Query) (
 	return l, s.answer(err)
 }
 
-func (s *siegeStore) Probe(ctx context.Context, group string) error {
+func (s *securityStore) Probe(ctx context.Context, group string) error {
 	if s.trouble != storeWorks {
 		return errSiegeStore
 	}

@@ -30,21 +30,21 @@ var (
 	securityOnly      = flag.Bool("security.only", false, "run the first seed alone")
 )
 
-// breach is a fault that the security model must find.
-type breach string
+// plantedFault is a fault that the security model must find.
+type plantedFault string
 
 const (
-	intact           breach = ""
-	forgetfulStore   breach = "a replay store that forgets"
-	agelessStore     breach = "a replay store to which all is fresh"
-	hastyStore       breach = "a replay store that takes claimed for handled"
-	unboundID        breach = "a message ID that is not authenticated"
-	unboundSession   breach = "a session ID that is not authenticated"
-	unboundAttribute breach = "attributes that are not authenticated"
-	anyOrigin        breach = "an origin that is not compared"
-	deletingDriver   breach = "a driver that deletes on dead-letter"
-	lossyDriver      breach = "a driver that shortens on dead-letter"
-	plaintextAllowed breach = "a policy that allows plaintext"
+	noFault          plantedFault = ""
+	forgetfulStore   plantedFault = "a replay store that forgets"
+	agelessStore     plantedFault = "a replay store to which all is fresh"
+	hastyStore       plantedFault = "a replay store that takes claimed for handled"
+	unboundID        plantedFault = "a message ID that is not authenticated"
+	unboundSession   plantedFault = "a session ID that is not authenticated"
+	unboundAttribute plantedFault = "attributes that are not authenticated"
+	anyOrigin        plantedFault = "an origin that is not compared"
+	deletingDriver   plantedFault = "a driver that deletes on dead-letter"
+	lossyDriver      plantedFault = "a driver that shortens on dead-letter"
+	plaintextAllowed plantedFault = "a policy that allows plaintext"
 )
 
 // TestSecurityModel runs random schedules of what honest parties do on two queues
@@ -62,13 +62,13 @@ func TestSecurityModel(t *testing.T) {
 		n = 1
 	}
 	t.Logf("%d schedules, seeds %d to %d; one alone: -security.only -security.seed=N", n, first, first+n-1)
-	const lanes = 2
-	for lane := range uint64(lanes) {
-		t.Run(fmt.Sprint("lane", lane), func(t *testing.T) {
+	const parts = 2
+	for part := range uint64(parts) {
+		t.Run(fmt.Sprint("part", part), func(t *testing.T) {
 			t.Parallel()
 			sum := map[string]int{}
-			for seed := first + lane; seed < first+n; seed += lanes {
-				found := siegeOf(t, seed, intact, sum)
+			for seed := first + part; seed < first+n; seed += parts {
+				found := runSchedule(t, seed, noFault, sum)
 				if len(found) > 0 {
 					t.Fatalf("seed %d:\n%s", seed, strings.Join(found, "\n"))
 				}
@@ -77,22 +77,22 @@ func TestSecurityModel(t *testing.T) {
 			// A model in which nothing happens would pass.
 			for _, what := range []string{"sent", "delivered", "completed", "resealed", "rejected authentication_failed", "rejected nonce_reused", "rejected message_expired", "rejected plaintext_rejected"} {
 				if sum[what] == 0 && n >= 1000 { // fewer may by chance have none
-					t.Errorf("nothing was %s in %d schedules", what, n/lanes)
+					t.Errorf("nothing was %s in %d schedules", what, n/parts)
 				}
 			}
 		})
 	}
 }
 
-// TestSecurityModelFindsBreaches is the test of the test.
-func TestSecurityModelFindsBreaches(t *testing.T) {
-	for _, b := range []breach{
+// TestSecurityModelFindsFaults is the test of the test.
+func TestSecurityModelFindsFaults(t *testing.T) {
+	for _, b := range []plantedFault{
 		forgetfulStore, agelessStore, hastyStore, unboundID, unboundSession, unboundAttribute,
 		anyOrigin, deletingDriver, lossyDriver, plaintextAllowed,
 	} {
 		t.Run(strings.ReplaceAll(string(b), " ", "_"), func(t *testing.T) {
 			for seed := range uint64(500) {
-				if found := siegeOf(t, seed, b, map[string]int{}); len(found) > 0 {
+				if found := runSchedule(t, seed, b, map[string]int{}); len(found) > 0 {
 					t.Logf("seed %d: %s", seed, found[0])
 					return
 				}
@@ -102,10 +102,10 @@ func TestSecurityModelFindsBreaches(t *testing.T) {
 	}
 }
 
-// siegeOf runs one schedule and returns what it found wrong.
-func siegeOf(t *testing.T, seed uint64, b breach, sum map[string]int) (found []string) {
+// runSchedule runs one schedule and returns what it found wrong.
+func runSchedule(t *testing.T, seed uint64, b plantedFault, sum map[string]int) (found []string) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSiege(t, seed, b, sum)
+		s := newSchedule(t, seed, b, sum)
 		s.run()
 		found = s.found
 	})
@@ -113,28 +113,28 @@ func siegeOf(t *testing.T, seed uint64, b breach, sum map[string]int) (found []s
 }
 
 const (
-	siegeAge   = 10 * time.Minute
-	siegeSkew  = 30 * time.Second
-	siegeRetry = 40 * time.Minute
-	siegeLock  = 20 * time.Second
+	securityAge   = 10 * time.Minute
+	securitySkew  = 30 * time.Second
+	securityRetry = 40 * time.Minute
+	securityLock  = 20 * time.Second
 )
 
-var siegeQueues = []string{orders, "invoices"}
+var securityQueues = []string{orders, "invoices"}
 
-// siege is one schedule. What honest parties and the attacker do is drawn step
+// schedule is one run of the model. What honest parties and the attacker do is drawn step
 // by step, in one goroutine; receivers overlap by what they hold.
-type siege struct {
+type schedule struct {
 	*testing.T
-	random *rand.Rand
-	breach breach
-	sum    map[string]int
-	found  []string
+	random       *rand.Rand
+	plantedFault plantedFault
+	sum          map[string]int
+	found        []string
 
 	broker    *memqueue.Broker
 	net       *queuetest.Proxy
-	store     *siegeStore
+	store     *securityStore
 	ring      *keys.Ring
-	keys      *siegeKeys // the ring, where it can be reached
+	keys      *securityKeys // the ring, which can be out of reach
 	removed   []keys.ID
 	keyCount  int
 	client    *queue.Client
@@ -145,8 +145,8 @@ type siege struct {
 	sent    int
 	sending sealing
 	ledger  map[[2]string]*entry // by queue and message ID
-	before  map[string]census    // by queue
-	hoard   []memqueue.Stored    // the attacker's
+	before  map[string]inventory // by queue
+	copies  []memqueue.Stored    // the attacker's
 	times   map[int64]bool       // of sealing, by skewed clocks
 }
 
@@ -171,7 +171,7 @@ type sealedOnce struct {
 
 // envelopeOf returns the envelope that a delivery came in. Time passes between
 // two steps, so that only two reseals in one redrive look alike.
-func (s *siege) envelopeOf(d *queue.Delivery) (found *sealedOnce) {
+func (s *schedule) envelopeOf(d *queue.Delivery) (found *sealedOnce) {
 	e := s.ledger[[2]string{d.Queue, d.ID}]
 	if e == nil {
 		return nil
@@ -190,7 +190,7 @@ func (s *siege) envelopeOf(d *queue.Delivery) (found *sealedOnce) {
 // lives: h ends no later than the message, by clocks that are off by the skew at
 // each sealing.
 func (e *entry) lives(h *envelope.Header) bool {
-	latest := e.envelopes[0].header.ExpiresAt + int64(len(e.envelopes))*siegeSkew.Milliseconds()
+	latest := e.envelopes[0].header.ExpiresAt + int64(len(e.envelopes))*securitySkew.Milliseconds()
 	return h.ExpiresAt > 0 && h.ExpiresAt <= latest
 }
 
@@ -206,40 +206,40 @@ func digest(queueName string, m *queue.Message) [sha256.Size]byte {
 	return sha256.Sum256([]byte(b.String()))
 }
 
-func newSiege(t *testing.T, seed uint64, b breach, sum map[string]int) *siege {
-	s := &siege{
-		T: t, random: rand.New(rand.NewPCG(seed, 2)), breach: b, sum: sum,
+func newSchedule(t *testing.T, seed uint64, b plantedFault, sum map[string]int) *schedule {
+	s := &schedule{
+		T: t, random: rand.New(rand.NewPCG(seed, 2)), plantedFault: b, sum: sum,
 		broker: memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{
-			Lock: siegeLock, MaxDeliveries: -1, DeadLetterExpired: true, // else the broker deletes
+			Lock: securityLock, MaxDeliveries: -1, DeadLetterExpired: true, // else the broker deletes
 		}}),
 		ring: newRing(t, "k1"), keyCount: 1,
 		senders: map[string]*queue.Sender{}, receivers: map[string][]*queue.Receiver{},
-		ledger: map[[2]string]*entry{}, before: map[string]census{}, times: map[int64]bool{},
+		ledger: map[[2]string]*entry{}, before: map[string]inventory{}, times: map[int64]bool{},
 	}
 	memory, err := replay.NewMemory(nil)
 	s.must(err)
-	s.store = &siegeStore{Store: memory, breach: b, handled: map[replay.Identity]bool{}, completed: map[replay.Identity]bool{}, seen: map[replay.Identity]time.Time{}, granted: map[replay.Token]bool{}}
-	s.net = queuetest.Wrap(&siegeTap{Broker: s.broker, s: s}, seed)
-	s.keys = &siegeKeys{Ring: s.ring}
+	s.store = &securityStore{Store: memory, plantedFault: b, handled: map[replay.Identity]bool{}, completed: map[replay.Identity]bool{}, seen: map[replay.Identity]time.Time{}, granted: map[replay.Token]bool{}}
+	s.net = queuetest.Wrap(&securityTap{Broker: s.broker, s: s}, seed)
+	s.keys = &securityKeys{Ring: s.ring}
 	o := queue.Strict(s.keys, s.store)
 	o.Logger = quiet()
-	o.Crypto.MaxMessageAge, o.Crypto.MaxClockSkew, o.Crypto.RetryWindow = siegeAge, siegeSkew, siegeRetry
+	o.Crypto.MaxMessageAge, o.Crypto.MaxClockSkew, o.Crypto.RetryWindow = securityAge, securitySkew, securityRetry
 	o.OnRejected = func(_ context.Context, e *queue.RejectedError) { s.sum["rejected "+e.Reason]++ }
 	switch b {
 	case anyOrigin:
-		o.Crypto.AcceptedOrigins = siegeQueues
+		o.Crypto.AcceptedOrigins = securityQueues
 	case plaintextAllowed:
 		o.Crypto.PlaintextPolicy = queue.Allow
 	}
-	unbound := map[breach]byte{unboundID: 1, unboundSession: 2, unboundAttribute: 0x40}[b]
+	unbound := map[plantedFault]byte{unboundID: 1, unboundSession: 2, unboundAttribute: 0x40}[b]
 	if skewed := s.draw(2) == 0; skewed || unbound > 0 {
 		inner, err := queue.NewAESGCM(s.keys)
 		s.must(err)
-		o.CryptoProvider = &siegeCrypto{CryptoProvider: inner, s: s, unbound: unbound, skewed: skewed}
+		o.CryptoProvider = &securityCrypto{CryptoProvider: inner, s: s, unbound: unbound, skewed: skewed}
 	}
 	s.client, err = queue.New(s.net, o)
 	s.must(err)
-	for _, q := range siegeQueues {
+	for _, q := range securityQueues {
 		s.senders[q], err = s.client.Sender(t.Context(), q, nil)
 		s.must(err)
 		for range 2 {
@@ -252,25 +252,25 @@ func newSiege(t *testing.T, seed uint64, b breach, sum map[string]int) *siege {
 	return s
 }
 
-func (s *siege) must(err error) {
+func (s *schedule) must(err error) {
 	s.Helper()
 	if err != nil {
 		s.Fatal(err)
 	}
 }
 
-func (s *siege) wrong(format string, args ...any) {
+func (s *schedule) wrong(format string, args ...any) {
 	s.found = append(s.found, fmt.Sprintf(format, args...))
 }
 
-func (s *siege) draw(n int) int { return s.random.IntN(n) }
+func (s *schedule) draw(n int) int { return s.random.IntN(n) }
 
-func (s *siege) wait(d time.Duration) { <-time.After(d) }
+func (s *schedule) wait(d time.Duration) { <-time.After(d) }
 
-func (s *siege) queue() string { return siegeQueues[s.draw(len(siegeQueues))] }
+func (s *schedule) queue() string { return securityQueues[s.draw(len(securityQueues))] }
 
-func (s *siege) run() {
-	s.net.Tamper(s.transit)
+func (s *schedule) run() {
+	s.net.Tamper(s.tamper)
 	for range 30 + s.draw(40) {
 		s.wait(time.Millisecond)
 		switch n := s.draw(100); {
@@ -306,7 +306,7 @@ func (s *siege) run() {
 }
 
 // send sends a few messages with all that a message can have.
-func (s *siege) send() {
+func (s *schedule) send() {
 	name := s.queue()
 	var batch []*queue.Message
 	for range 1 + s.draw(3) {
@@ -363,7 +363,7 @@ func (s *siege) send() {
 }
 
 // receive takes messages and keeps them.
-func (s *siege) receive(name string) {
+func (s *schedule) receive(name string) {
 	r := s.receivers[name][s.draw(2)]
 	good, err := r.Receive(s.Context(), 1+s.draw(5))
 	if err != nil && !siegeError(err) {
@@ -388,13 +388,13 @@ func siegeError(err error) bool {
 
 // wasHandled: the completion of this very envelope was recorded, so that the
 // broker's message may be removed.
-func (s *siege) wasHandled(m *driver.Message) bool {
+func (s *schedule) wasHandled(m *driver.Message) bool {
 	e, err := envelope.Parse(m.Body)
 	return err == nil && s.store.handled[identityOf(&e)]
 }
 
 // judge holds a delivery against the ledger.
-func (s *siege) judge(name string, d *queue.Delivery) {
+func (s *schedule) judge(name string, d *queue.Delivery) {
 	s.sum["delivered"]++
 	now := time.Now()
 	e := s.ledger[[2]string{name, d.ID}]
@@ -403,7 +403,7 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 		s.wrong("%s/%s: delivered without encryption", name, d.ID)
 		return
 	case e == nil:
-		s.wrong("%s/%s: delivered, and nobody sent it there", name, d.ID)
+		s.wrong("%s/%s: delivered, and was never sent there", name, d.ID)
 		return
 	case d.Queue != name || d.Origin != name || digest(name, &d.Message) != e.digest:
 		s.wrong("%s/%s: delivered altered: %+v", name, d.ID, d.Received)
@@ -436,15 +436,15 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 	}
 	seen, ok := s.store.seen[v.id]
 	// Headers and stores count milliseconds.
-	late := func(t time.Time) bool { return t.UnixMilli() > from.Add(siegeAge+siegeSkew).UnixMilli() }
+	late := func(t time.Time) bool { return t.UnixMilli() > from.Add(securityAge+securitySkew).UnixMilli() }
 	switch {
-	case now.Before(e.notBefore.Add(-siegeSkew)):
+	case now.Before(e.notBefore.Add(-securitySkew)):
 		s.wrong("%s/%s: delivered at %s, before %s", name, d.ID, now, e.notBefore)
-	case h.ExpiresAt > 0 && now.After(time.UnixMilli(h.ExpiresAt).Add(siegeSkew)):
+	case h.ExpiresAt > 0 && now.After(time.UnixMilli(h.ExpiresAt).Add(securitySkew)):
 		s.wrong("%s/%s: delivered after it expired", name, d.ID)
-	case !ok && s.breach == intact:
+	case !ok && s.plantedFault == noFault:
 		s.wrong("%s/%s: delivered without a claim", name, d.ID)
-	case ok && late(now) && (late(seen) || now.Sub(seen) > siegeRetry):
+	case ok && late(now) && (late(seen) || now.Sub(seen) > securityRetry):
 		s.wrong("%s/%s: delivered too old: of %s, first seen at %s, now %s", name, d.ID, from, seen, now)
 	case v.resealed && e.ttl > 0 && !e.lives(h):
 		s.wrong("%s/%s: a redrive made its life longer", name, d.ID)
@@ -454,7 +454,7 @@ func (s *siege) judge(name string, d *queue.Delivery) {
 }
 
 // settleOne does to a held message what an application does, or a crash.
-func (s *siege) settleOne() {
+func (s *schedule) settleOne() {
 	if len(s.held) == 0 {
 		return
 	}
@@ -489,7 +489,7 @@ func (s *siege) settleOne() {
 	s.expect("settle", d.Queue, s.wasHandled, nil)
 }
 
-func (s *siege) complete(d *queue.Delivery) {
+func (s *schedule) complete(d *queue.Delivery) {
 	v := s.envelopeOf(d)
 	if v == nil {
 		return // found wrong when it was delivered
@@ -506,7 +506,7 @@ func (s *siege) complete(d *queue.Delivery) {
 	}
 }
 
-func (s *siege) note(err error) {
+func (s *schedule) note(err error) {
 	s.Helper()
 	if err != nil && !siegeError(err) {
 		s.Fatalf("settling: %v", err)
@@ -514,7 +514,7 @@ func (s *siege) note(err error) {
 }
 
 // session handles some of one session.
-func (s *siege) session() {
+func (s *schedule) session() {
 	name := s.queue()
 	ss, err := s.receivers[name][s.draw(2)].NextSession(s.Context())
 	if err != nil {
@@ -537,7 +537,7 @@ func (s *siege) session() {
 	s.expect("session", name, s.wasHandled, nil)
 }
 
-func (s *siege) rotate() {
+func (s *schedule) rotate() {
 	switch ids := s.ring.IDs(); s.draw(5) {
 	case 0:
 		s.keyCount++
@@ -560,7 +560,7 @@ func (s *siege) rotate() {
 }
 
 // restore brings the removed keys back.
-func (s *siege) restore() {
+func (s *schedule) restore() {
 	for _, id := range s.removed {
 		var n int
 		_, err := fmt.Sscanf(string(id), "k%d", &n)
@@ -571,7 +571,7 @@ func (s *siege) restore() {
 	s.must(s.ring.SetCurrent(s.ring.IDs()[0]))
 }
 
-func (s *siege) disturb() {
+func (s *schedule) disturb() {
 	f := queuetest.Fault{Times: 1}
 	switch s.draw(4) {
 	case 0:
@@ -587,7 +587,7 @@ func (s *siege) disturb() {
 }
 
 // redrive sends the dead letters back, as they are or sealed anew.
-func (s *siege) redrive() {
+func (s *schedule) redrive() {
 	name := s.queue()
 	d, err := deadletter.Open(s.Context(), s.client, name, &deadletter.Options{Wait: time.Millisecond})
 	s.must(err)
@@ -619,7 +619,7 @@ func (s *siege) redrive() {
 
 // calm: the attacker is quiet, the keys are back and the store is healthy. What
 // the attacker left alone is then delivered, or there.
-func (s *siege) calm() {
+func (s *schedule) calm() {
 	s.net.Tamper(nil)
 	s.net.Heal()
 	s.store.trouble = storeWorks
@@ -631,14 +631,14 @@ func (s *siege) calm() {
 	for i := 0; i < 300 && !empty && len(s.found) == 0; i++ {
 		s.wait(time.Duration(min(1+i/10, 5)) * time.Minute)
 		empty = true
-		for _, name := range siegeQueues {
+		for _, name := range securityQueues {
 			empty = s.drain(name) && empty
 		}
 	}
 	if !empty && len(s.found) == 0 {
 		s.wrong("the queues are not empty after a day of calm")
 	}
-	for _, name := range siegeQueues {
+	for _, name := range securityQueues {
 		s.expect("in the end", name, nil, nil)
 	}
 	for key, e := range s.ledger {
@@ -657,11 +657,11 @@ func (s *siege) calm() {
 
 // prove sends a message under each key in each queue. Without one that opens, forgeries
 // under a key are not told from its wrong secret, and stay.
-func (s *siege) prove() {
+func (s *schedule) prove() {
 	for _, id := range s.ring.IDs() {
 		s.must(s.ring.SetCurrent(id))
 		s.wait(10 * time.Minute) // until the cached answer of the keys is over
-		for _, name := range siegeQueues {
+		for _, name := range securityQueues {
 			m := &queue.Message{ID: fmt.Sprint("m", s.sent), Body: []byte("proof")}
 			s.sent++
 			s.ledger[[2]string{name, m.ID}] = &entry{digest: digest(name, m), redrives: map[string]int{}}
@@ -675,7 +675,7 @@ func (s *siege) prove() {
 }
 
 // drain handles what there is, and tells whether nothing is left.
-func (s *siege) drain(name string) bool {
+func (s *schedule) drain(name string) bool {
 	left := func() (driver.Stats, int64) {
 		st, err := s.receivers[name][0].Stats(s.Context())
 		s.must(err)
@@ -699,7 +699,7 @@ func (s *siege) drain(name string) bool {
 	return n == 0
 }
 
-func (s *siege) isEnvelopeOf(e *entry, m *driver.Message) bool {
+func (s *schedule) isEnvelopeOf(e *entry, m *driver.Message) bool {
 	p, err := envelope.Parse(m.Body)
 	return err == nil && slices.ContainsFunc(e.envelopes, func(v *sealedOnce) bool { return v.id == identityOf(&p) })
 }

@@ -140,8 +140,8 @@ func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 // which. errors.Is and errors.As see the first cause.
 type BatchError struct {
 	Queue  string
-	Failed int
-	Total  int
+	Failed int   // messages that were not sent
+	Total  int   // messages of the batch
 	Err    error // of the first that failed
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/observe"
@@ -24,12 +25,12 @@ func TestSendBatchSplits(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		var calls [][]*driver.Message
 		limits := func(c *driver.Capabilities) { c.MaxBatch, c.MaxBatchBytes, c.MaxBody = 10, 20_000, 9_000 }
-		p := &faultyBroker{Broker: x.broker, caps: limits}
-		p.send = func(m []*driver.Message) []driver.SendResult { calls = append(calls, m); return nil }
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-		x.must(err)
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: limits}
+		p.OnSend = func(m []*driver.Message) []driver.SendResult { calls = append(calls, m); return nil }
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.Must(err)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		var batch []*queue.Message
 		for i := range 25 {
 			batch = append(batch, &queue.Message{ID: fmt.Sprint(i), Body: make([]byte, 100)})
@@ -77,7 +78,7 @@ func TestSendBatchSplits(t *testing.T) {
 		if !slices.Equal(sizes, []int{10, 10, 7, 2, 2}) {
 			x.Errorf("calls of %v messages", sizes)
 		}
-		if n := len(x.stored(orders)); n != 31 {
+		if n := len(x.Stored(orders)); n != 31 {
 			x.Errorf("%d stored, want 31", n)
 		}
 	})
@@ -87,9 +88,9 @@ func TestSendBatchSplits(t *testing.T) {
 // sending the failed ones again keeps the order.
 func TestSendBatchKeepsSessionOrder(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.MaxBatch = 2 }}
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.MaxBatch = 2 }}
 		call := 0
-		p.send = func(m []*driver.Message) []driver.SendResult {
+		p.OnSend = func(m []*driver.Message) []driver.SendResult {
 			if call++; call > 1 {
 				return nil
 			}
@@ -99,10 +100,10 @@ func TestSendBatchKeepsSessionOrder(t *testing.T) {
 			}
 			return r
 		}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-		x.must(err)
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.Must(err)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		var batch []*queue.Message
 		for i, session := range []string{"a", "b", "a", "c", "b", ""} {
 			batch = append(batch, &queue.Message{ID: fmt.Sprint(i), SessionID: session})
@@ -119,35 +120,35 @@ func TestSendBatchKeepsSessionOrder(t *testing.T) {
 		}
 		var e *queue.Error
 		if !errors.As(results[0].Err, &e) || !e.Transient || e.RetryAfter != 3*time.Second || e.Op != "send" || e.Queue != orders {
-			x.Errorf("%+v", e)
+			x.Errorf("%+v, want a transient error of send that asks to wait for 3 s", e)
 		}
 	})
 }
 
 func TestSendFailsClosed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		s := x.sender(orders)
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		x.must(x.ring.SetCurrent("k2"))
+		s := x.Sender(orders)
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		x.Must(x.Ring.SetCurrent("k2"))
 		expired, err := keys.New("old", bytes.Repeat([]byte{5}, keys.Size), &keys.Options{Expires: time.Now().Add(time.Minute)})
-		x.must(err)
-		x.must(x.ring.Add(expired))
-		x.must(x.ring.SetCurrent("old"))
-		x.wait(2 * time.Minute)
+		x.Must(err)
+		x.Must(x.Ring.Add(expired))
+		x.Must(x.Ring.SetCurrent("old"))
+		x.Wait(2 * time.Minute)
 		_, err = s.Send(x.Context(), &queue.Message{Body: []byte("secret")})
 		if !errors.Is(err, queue.ErrEncryptionFailed) || !errors.Is(err, queue.ErrKeyExpired) {
 			x.Errorf("Send under an expired key = %v", err)
 		}
 		empty := newRing(x.T)
-		x.must(empty.Add(newKey(x.T, "k9", 9)))
-		x.must(empty.SetCurrent("k9"))
-		s, err = x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: empty})
-		x.must(err)
-		x.must(empty.Remove("k9"))
+		x.Must(empty.Add(newKey(x.T, "k9", 9)))
+		x.Must(empty.SetCurrent("k9"))
+		s, err = x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: empty})
+		x.Must(err)
+		x.Must(empty.Remove("k9"))
 		if _, err := s.Send(x.Context(), &queue.Message{Body: []byte("secret")}); !errors.Is(err, queue.ErrEncryptionFailed) {
 			x.Errorf("Send without a current key = %v", err)
 		}
-		if n := len(x.stored(orders)); n != 0 {
+		if n := len(x.Stored(orders)); n != 0 {
 			x.Errorf("%d messages were sent all the same", n)
 		}
 	})
@@ -156,8 +157,8 @@ func TestSendFailsClosed(t *testing.T) {
 func TestBadInput(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		ctx := x.Context()
-		s := x.sender(orders)
-		r := x.receiver(orders, nil)
+		s := x.Sender(orders)
+		r := x.Receiver(orders, nil)
 		long := strings.Repeat("x", 300)
 		for what, m := range map[string]*queue.Message{
 			"nil message":          nil,
@@ -188,7 +189,7 @@ func TestBadInput(t *testing.T) {
 			x.Errorf("Receive 0: %v", err)
 		}
 		for _, name := range []string{"", long, "\xff"} {
-			if _, err := x.client.Sender(ctx, name, nil); !errors.Is(err, queue.ErrInvalidQueueName) {
+			if _, err := x.Client.Sender(ctx, name, nil); !errors.Is(err, queue.ErrInvalidQueueName) {
 				x.Errorf("queue name %q: %v", name, err)
 			}
 		}
@@ -196,10 +197,10 @@ func TestBadInput(t *testing.T) {
 			"Options.ReplayStore": {Crypto: queue.CryptoConfig{TrackReplays: true}},
 			"no keys":             {Crypto: queue.CryptoConfig{Enabled: true}},
 			"negative":            {Crypto: queue.CryptoConfig{MaxMessageAge: -1}},
-			"freshness":           {Crypto: queue.CryptoConfig{TrackReplays: true, InsecureSkipFreshness: true}, ReplayStore: x.store},
+			"freshness":           {Crypto: queue.CryptoConfig{TrackReplays: true, InsecureSkipFreshness: true}, ReplayStore: x.Store},
 			"unknown":             {Crypto: queue.CryptoConfig{PlaintextPolicy: 7}},
 		} {
-			if _, err := queue.New(x.broker, o); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), what) {
+			if _, err := queue.New(x.Broker, o); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), what) {
 				x.Errorf("%s: %v", what, err)
 			}
 		}
@@ -207,23 +208,23 @@ func TestBadInput(t *testing.T) {
 			x.Errorf("nil provider: %v", err)
 		}
 		d := func() *queue.Delivery {
-			x.send(&queue.Message{Body: []byte("a")})
-			return x.one(r)
+			x.Send(&queue.Message{Body: []byte("a")})
+			return x.One(r)
 		}()
 		for _, reason := range []queue.Reason{{}, {Code: "No Spaces"}, {Code: "ok", Description: strings.Repeat("x", 600)}} {
 			if err := d.DeadLetter(ctx, reason); !errors.Is(err, queue.ErrInvalidMessage) {
 				x.Errorf("reason %q: %v", reason.Code, err)
 			}
 		}
-		x.must(x.client.Close(ctx))
-		x.must(x.client.Close(ctx))
+		x.Must(x.Client.Close(ctx))
+		x.Must(x.Client.Close(ctx))
 		if _, err := s.Send(ctx, &queue.Message{}); !errors.Is(err, queue.ErrClosed) {
 			x.Errorf("Send after Close: %v", err)
 		}
 		if _, err := r.Receive(ctx, 1); !errors.Is(err, queue.ErrClosed) {
 			x.Errorf("Receive after Close: %v", err)
 		}
-		if _, err := x.client.Receiver(ctx, orders, nil); !errors.Is(err, queue.ErrClosed) {
+		if _, err := x.Client.Receiver(ctx, orders, nil); !errors.Is(err, queue.ErrClosed) {
 			x.Errorf("Receiver after Close: %v", err)
 		}
 	})
@@ -246,18 +247,18 @@ func TestQueueThatDriverRefuses(t *testing.T) {
 // no failure: the next current one seals.
 func TestSendWhileKeyIsRetired(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		p := &lateProvider{Provider: x.ring}
-		s, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: p})
-		x.must(err)
-		x.must(x.ring.SetCurrent("k2"))
-		x.must(x.ring.Remove("k1"))
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		p := &lateProvider{Provider: x.Ring}
+		s, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Keys: p})
+		x.Must(err)
+		x.Must(x.Ring.SetCurrent("k2"))
+		x.Must(x.Ring.Remove("k1"))
 		r, err := s.Send(x.Context(), &queue.Message{Body: []byte("a")})
-		x.must(err)
+		x.Must(err)
 		if r.KeyID != "k2" {
 			x.Errorf("sealed under %q, want k2", r.KeyID)
 		}
-		if d := x.one(x.receiver(orders, nil)); d.KeyID != "k2" {
+		if d := x.One(x.Receiver(orders, nil)); d.KeyID != "k2" {
 			x.Errorf("received under %q", d.KeyID)
 		}
 	})
@@ -302,10 +303,10 @@ func TestTraceDoesNotExceedLimits(t *testing.T) {
 	var limit int
 	observed := func(x *fixture, o *queue.Options) { o.Observer = tracer{} }
 	inBubble(t, observed, func(x *fixture) {
-		s := x.sender(orders)
+		s := x.Sender(orders)
 		_, err := s.Send(x.Context(), &queue.Message{ID: "0", Body: make([]byte, 1000)})
-		x.must(err)
-		m := x.steal()
+		x.Must(err)
+		m := x.Steal()
 		if m.Trace["traceparent"] == "" {
 			x.Fatal("no trace where there is room")
 		}
@@ -324,27 +325,27 @@ func TestTraceDoesNotExceedLimits(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			limited := func(x *fixture, o *queue.Options) {
 				observed(x, o)
-				x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBatchBytes: c.limit}})
+				x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{MaxBatchBytes: c.limit}})
 			}
 			inBubble(t, limited, func(x *fixture) {
-				s := x.sender(orders)
+				s := x.Sender(orders)
 				var batch []*queue.Message
 				for i := range c.n {
 					batch = append(batch, &queue.Message{ID: fmt.Sprint(i), Body: make([]byte, 1000)})
 				}
 				_, err := s.SendBatch(c.ctx(x.Context()), batch)
-				x.must(err)
+				x.Must(err)
 				b, err := queue.NewBatcher(s, nil)
-				x.must(err)
+				x.Must(err)
 				for i, m := range batch {
-					x.must(b.SendAsync(c.ctx(x.Context()), m, func(r queue.SendResult) {
+					x.Must(b.SendAsync(c.ctx(x.Context()), m, func(r queue.SendResult) {
 						if r.Err != nil {
 							x.Errorf("Batcher, message %d: %v", i, r.Err)
 						}
 					}))
 				}
-				x.must(b.Close(x.Context()))
-				if n := len(x.stored(orders)); n != 2*c.n {
+				x.Must(b.Close(x.Context()))
+				if n := len(x.Stored(orders)); n != 2*c.n {
 					x.Errorf("%d stored, want %d", n, 2*c.n)
 				}
 			})
@@ -356,12 +357,12 @@ func TestTraceDoesNotExceedLimits(t *testing.T) {
 // refused it when the call was repeated: it is unconfirmed, and not void.
 func TestRefusedAfterNoAnswer(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		broker := &faultyBroker{Broker: x.broker.Connect()}
+		broker := &fixturetest.FaultyBroker{Broker: x.Broker.Connect()}
 		s := x.senderNamed("s1", broker)
-		stored, err := x.broker.Connect().Open(x.Context(), orders, nil)
-		x.must(err)
+		stored, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+		x.Must(err)
 		calls := 0
-		broker.send = func(m []*driver.Message) []driver.SendResult {
+		broker.OnSend = func(m []*driver.Message) []driver.SendResult {
 			if calls++; calls == 1 {
 				stored.Send(x.Context(), m)
 				return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
@@ -372,12 +373,12 @@ func TestRefusedAfterNoAnswer(t *testing.T) {
 		if !errors.Is(err, queue.ErrUnconfirmed) || calls != 2 {
 			x.Errorf("%v after %d calls, want ErrUnconfirmed after 2", err, calls)
 		}
-		broker.send = nil
+		broker.OnSend = nil
 		_, err = s.Send(x.Context(), &queue.Message{Body: []byte("b")})
-		x.must(err)
-		for _, m := range x.stored(orders) {
+		x.Must(err)
+		for _, m := range x.Stored(orders) {
 			e, err := envelope.Parse(m.Body)
-			x.must(err)
+			x.Must(err)
 			if e.Settled != 0 || len(e.Void) > 0 {
 				x.Errorf("message %d says settled %d, void %v", e.Sequence, e.Settled, e.Void)
 			}

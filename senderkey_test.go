@@ -12,6 +12,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -37,14 +38,14 @@ type remote struct{ keys.Provider }
 func TestReceiverWithSenderKey(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		ring := senderRing(x.T, "router")
-		_, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: ring})
+		_, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: ring})
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), `sender key of "router"`) {
 			x.Errorf("Receiver = %v", err)
 		}
-		r, err := x.client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: remote{ring}, Wait: time.Second})
-		x.must(err)
-		x.send(&queue.Message{ID: "by the master key"})
-		rejected := x.none(r, queue.ErrKeyNotFound)
+		r, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: remote{ring}, Wait: time.Second})
+		x.Must(err)
+		x.Send(&queue.Message{ID: "by the master key"})
+		rejected := x.None(r, queue.ErrKeyNotFound)
 		var e *queue.KeyNotFoundError
 		if !errors.As(rejected, &e) || !errors.Is(rejected, keys.ErrSenderKey) || !strings.Contains(rejected.Error(), "sender key of router") || !strings.Contains(rejected.Error(), "use the master key") {
 			x.Errorf("%v does not say that it has a sender key", rejected)
@@ -58,21 +59,21 @@ func TestReceiverWithSenderKey(t *testing.T) {
 // inStatefulSession calls f with what the broker stores of a session.
 func (x *fixture) inStatefulSession(id string, f func(driver.StatefulSession)) {
 	x.Helper()
-	q, err := x.broker.Connect().Open(x.Context(), orders, nil)
-	x.must(err)
+	q, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+	x.Must(err)
 	s, err := q.AcceptSession(x.Context(), id, time.Second)
-	x.must(err)
+	x.Must(err)
 	f(s.(driver.StatefulSession))
-	x.must(s.Close(x.Context()))
+	x.Must(s.Close(x.Context()))
 }
 
 func (x *fixture) stateKey(id string) (keyID string) {
 	x.Helper()
 	x.inStatefulSession(id, func(s driver.StatefulSession) {
 		b, err := s.State(x.Context())
-		x.must(err)
+		x.Must(err)
 		e, err := envelope.Parse(b)
-		x.must(err)
+		x.Must(err)
 		keyID = e.KeyID
 	})
 	return keyID
@@ -82,30 +83,30 @@ func (x *fixture) stateKey(id string) (keyID string) {
 // read, so that the key can be retired.
 func TestSessionStateIsRenewed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		r := x.receiver(orders, nil)
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		r := x.Receiver(orders, nil)
 		in := func(f func(*queue.Session)) {
 			s, err := r.AcceptSession(x.Context(), "s")
-			x.must(err)
+			x.Must(err)
 			f(s)
-			x.must(s.Close(x.Context()))
+			x.Must(s.Close(x.Context()))
 		}
 		read := func(s *queue.Session) {
 			if b, err := s.State(x.Context()); string(b) != "progress" || err != nil {
 				x.Errorf("State = %q, %v", b, err)
 			}
 		}
-		in(func(s *queue.Session) { x.must(s.SetState(x.Context(), []byte("progress"))) })
+		in(func(s *queue.Session) { x.Must(s.SetState(x.Context(), []byte("progress"))) })
 		in(read)
 		if id := x.stateKey("s"); id != "k1" {
 			x.Errorf("sealed under %s, which is current no more than before", id)
 		}
-		x.must(x.ring.SetCurrent("k2"))
+		x.Must(x.Ring.SetCurrent("k2"))
 		in(read)
 		if id := x.stateKey("s"); id != "k2" {
 			x.Errorf("after it was read under k1 it is sealed under %s, want k2", id)
 		}
-		x.must(x.ring.Remove("k1"))
+		x.Must(x.Ring.Remove("k1"))
 		in(read)
 	})
 }
@@ -146,29 +147,29 @@ func (s slowStateSession) SetState(ctx context.Context, b []byte) error {
 // State stores what it read anew, and never in the place of what SetState stored meanwhile.
 func TestRenewedStateUndoesNothing(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		c, err := queue.New(slowStates{x.broker}, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-		x.must(err)
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		c, err := queue.New(slowStates{x.Broker}, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		s, err := r.AcceptSession(x.Context(), "s")
-		x.must(err)
-		x.must(s.SetState(x.Context(), []byte("old")))
-		x.must(x.ring.SetCurrent("k2"))
+		x.Must(err)
+		x.Must(s.SetState(x.Context(), []byte("old")))
+		x.Must(x.Ring.SetCurrent("k2"))
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := s.State(x.Context()); err != nil {
 				x.Error(err)
 			}
 		})
-		x.wait(500 * time.Millisecond) // it has read the old state, and waits for the answer
-		x.must(s.SetState(x.Context(), []byte("new")))
+		x.Wait(500 * time.Millisecond) // it has read the old state, and waits for the answer
+		x.Must(s.SetState(x.Context(), []byte("new")))
 		wg.Wait()
 		if b, err := s.State(x.Context()); string(b) != "new" || err != nil {
 			x.Errorf("State = %q, %v, want what was set last", b, err)
 		}
-		x.must(s.Close(x.Context()))
-		x.must(c.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
+		x.Must(c.Close(x.Context()))
 	})
 }
 
@@ -177,21 +178,21 @@ func TestRenewedStateUndoesNothing(t *testing.T) {
 func TestSessionStateBySenderKey(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		stolen, err := senderRing(x.T, "router").GetKey(x.Context(), "k1")
-		x.must(err)
+		x.Must(err)
 		for sender, d := range map[string]envelope.Deriver{"router": stolen, "": impostor{stolen}} {
 			sealer, err := envelope.NewSealer(d, "k1", sender)
-			x.must(err)
+			x.Must(err)
 			data := append([]byte("queue-runtime/session-state/v1\x00"), binary.BigEndian.AppendUint32(nil, uint32(len(orders)))...)
 			data = append(append(data, orders...), "s"...)
 			forged, err := sealer.SealApp(nil, &envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: orders}, []byte("forged"), data)
-			x.must(err)
-			x.inStatefulSession("s", func(s driver.StatefulSession) { x.must(s.SetState(x.Context(), forged)) })
-			s, err := x.receiver(orders, nil).AcceptSession(x.Context(), "s")
-			x.must(err)
+			x.Must(err)
+			x.inStatefulSession("s", func(s driver.StatefulSession) { x.Must(s.SetState(x.Context(), forged)) })
+			s, err := x.Receiver(orders, nil).AcceptSession(x.Context(), "s")
+			x.Must(err)
 			if b, err := s.State(x.Context()); !errors.Is(err, queue.ErrAuthenticationFailed) || b != nil {
 				x.Errorf("sender %q: State = %q, %v", sender, b, err)
 			}
-			x.must(s.Close(x.Context()))
+			x.Must(s.Close(x.Context()))
 		}
 	})
 }
@@ -206,9 +207,9 @@ func (i impostor) Derive(_ string, info []byte) ([64]byte, error) {
 // The limits of a broker hold for what is padded.
 func TestPaddingCountsInLimits(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.MaxBody = 2000 }}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
-		x.must(err)
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.MaxBody = 2000 }}
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.Must(err)
 		for name, tt := range map[string]struct {
 			padding envelope.Padding
 			body    int
@@ -219,7 +220,7 @@ func TestPaddingCountsInLimits(t *testing.T) {
 			"padded, too long": {envelope.PadTo(1024), 1021, queue.ErrMessageTooLarge},
 		} {
 			s, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Padding: tt.padding})
-			x.must(err)
+			x.Must(err)
 			if _, err := s.Send(x.Context(), &queue.Message{Body: make([]byte, tt.body)}); !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 				x.Errorf("%s: Send = %v, want %v", name, err, tt.want)
 			}
@@ -227,10 +228,10 @@ func TestPaddingCountsInLimits(t *testing.T) {
 		if _, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Padding: envelope.PadTo(0)}); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("a padding that is not valid: %v", err)
 		}
-		if _, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Padding: envelope.Padme, Keys: x.ring, CryptoProvider: foreign{}}); !errors.Is(err, queue.ErrInvalidOptions) {
+		if _, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Padding: envelope.Padme, Keys: x.Ring, CryptoProvider: foreign{}}); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("padding with another CryptoProvider: %v", err)
 		}
-		x.must(c.Close(x.Context()))
+		x.Must(c.Close(x.Context()))
 	})
 }
 

@@ -60,9 +60,9 @@ func (s *Session) become(to sessionState) bool {
 	return false
 }
 
-// AcceptSession locks the session id. If another receiver holds it, AcceptSession waits
-// up to ReceiverOptions.Wait and then fails with ErrSessionHeld. If
-// the broker gives another session, it fails with ErrAuthenticationFailed. It fails with
+// AcceptSession locks the session id. If another receiver holds it, AcceptSession
+// waits up to ReceiverOptions.Wait and then fails with ErrSessionHeld. If the broker
+// gives another session, it fails with ErrAuthenticationFailed. It fails with
 // errors.ErrUnsupported on a broker that cannot lock a session by its name: see
 // Capabilities().AcceptByID.
 func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, error) {

@@ -17,7 +17,7 @@ import (
 func (x *fixture) accept(r *queue.Receiver) *queue.Session {
 	x.Helper()
 	s, err := r.AcceptSession(x.Context(), "s")
-	x.must(err)
+	x.Must(err)
 	return s
 }
 
@@ -66,7 +66,7 @@ func TestAcceptErrors(t *testing.T) {
 		}
 		_, err := r.NextSession(x.Context())
 		x.failed("no session", err, queue.ErrNoSession, op)
-		x.must(c.Close(x.Context()))
+		x.Must(c.Close(x.Context()))
 		before := p.count("accept")
 		_, err = r.AcceptSession(x.Context(), "s")
 		x.failed("a closed client", err, queue.ErrClosed, op)
@@ -86,7 +86,7 @@ func TestClientThatClosesBesideAccept(t *testing.T) {
 			if call == "accept" {
 				p.set(func() { p.hook = nil })
 				go func() { _ = c.Close(context.Background()) }()
-				x.wait(time.Second)
+				x.Wait(time.Second)
 			}
 		}
 		s, err := r.AcceptSession(x.Context(), "s")
@@ -103,9 +103,9 @@ func TestSessionIsTold(t *testing.T) {
 		state observe.SessionState
 		cause error
 	}{
-		"Close":               {func(x *fixture, _ *queue.Client, s *queue.Session, _ *partial) { x.must(s.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
-		"Close of the client": {func(x *fixture, c *queue.Client, _ *queue.Session, _ *partial) { x.must(c.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
-		"its lock":            {func(x *fixture, _ *queue.Client, _ *queue.Session, _ *partial) { x.wait(31 * time.Second) }, observe.SessionLost, queue.ErrSessionLost},
+		"Close":               {func(x *fixture, _ *queue.Client, s *queue.Session, _ *partial) { x.Must(s.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
+		"Close of the client": {func(x *fixture, c *queue.Client, _ *queue.Session, _ *partial) { x.Must(c.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
+		"its lock":            {func(x *fixture, _ *queue.Client, _ *queue.Session, _ *partial) { x.Wait(31 * time.Second) }, observe.SessionLost, queue.ErrSessionLost},
 		"a renewal": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
 			p.set(func() { p.fails = map[string]error{"renew session": driver.Errorf(driver.SessionLost, "gone")} })
 			x.failed("Renew", s.Renew(x.Context()), queue.ErrSessionLost, "renew session")
@@ -137,9 +137,9 @@ func TestSessionIsTold(t *testing.T) {
 			if s.Context().Err() == nil || !errors.Is(context.Cause(s.Context()), c.cause) {
 				x.Errorf("%s: the context ended by %v, want %v", name, context.Cause(s.Context()), c.cause)
 			}
-			x.must(s.Close(x.Context()))
-			x.must(s.Close(x.Context()))
-			x.wait(time.Minute)
+			x.Must(s.Close(x.Context()))
+			x.Must(s.Close(x.Context()))
+			x.Wait(time.Minute)
 			want := (&diary{})
 			want.add("session %v", observe.SessionAccepted)
 			want.add("session %v", c.state)
@@ -208,23 +208,23 @@ func TestSessionOutlivesFailures(t *testing.T) {
 		x.failed("State", err, errPart, "get session state")
 		x.failed("SetState", s.SetState(x.Context(), []byte("a")), errPart, "set session state")
 		until := s.LockedUntil()
-		x.wait(time.Second)
+		x.Wait(time.Second)
 		x.failed("Renew", s.Renew(x.Context()), errPart, "renew session")
 		if s.Context().Err() != nil || !s.LockedUntil().Equal(until) {
 			x.Errorf("until %s, ended by %v", s.LockedUntil(), context.Cause(s.Context()))
 		}
 		p.set(func() { p.fails = map[string]error{"close session": errPart} })
-		x.must(s.Renew(x.Context()))
+		x.Must(s.Renew(x.Context()))
 		if got := s.LockedUntil().Sub(until); got != time.Second {
 			x.Errorf("renewed by %s, want 1s", got)
 		}
 		x.told("Renew", o.of("renewed"), "renewed, failed true", "renewed, failed false")
-		x.wait(29 * time.Second) // past the first lock
+		x.Wait(29 * time.Second) // past the first lock
 		if s.Context().Err() != nil {
 			x.Error("the session ended with its first lock")
 		}
 		x.failed("Close", s.Close(x.Context()), errPart, "close session")
-		x.must(s.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
 	})
 }
 
@@ -236,24 +236,24 @@ func TestAllOfASession(t *testing.T) {
 		handle func(*fixture, *queue.Delivery)
 		want   int
 	}{
-		"completed":     {func(x *fixture, d *queue.Delivery) { x.must(d.Complete(x.Context())) }, all},
-		"dead-lettered": {func(x *fixture, d *queue.Delivery) { x.must(d.DeadLetter(x.Context(), queue.Reason{Code: "a"})) }, all},
-		"abandoned":     {func(x *fixture, d *queue.Delivery) { x.must(d.Abandon(x.Context(), 0)) }, 1},
-		"released":      {func(x *fixture, d *queue.Delivery) { x.must(d.Release(x.Context(), 0)) }, 1},
+		"completed":     {func(x *fixture, d *queue.Delivery) { x.Must(d.Complete(x.Context())) }, all},
+		"dead-lettered": {func(x *fixture, d *queue.Delivery) { x.Must(d.DeadLetter(x.Context(), queue.Reason{Code: "a"})) }, all},
+		"abandoned":     {func(x *fixture, d *queue.Delivery) { x.Must(d.Abandon(x.Context(), 0)) }, 1},
+		"released":      {func(x *fixture, d *queue.Delivery) { x.Must(d.Release(x.Context(), 0)) }, 1},
 		"left":          {func(*fixture, *queue.Delivery) {}, 1},
 	} {
 		inBubble(t, nil, func(x *fixture) {
 			for range all {
-				x.send(&queue.Message{SessionID: "s", Body: []byte("a")})
+				x.Send(&queue.Message{SessionID: "s", Body: []byte("a")})
 			}
-			x.inject(orders, driver.Message{ID: "plain", SessionID: "s", Body: []byte("plain")})
-			x.rewrite(orders, func(m []driver.Message) []driver.Message { // the plain one comes first
+			x.Inject(orders, driver.Message{ID: "plain", SessionID: "s", Body: []byte("plain")})
+			x.Rewrite(orders, func(m []driver.Message) []driver.Message { // the plain one comes first
 				return append([]driver.Message{m[all]}, m[:all]...)
 			})
 			s := x.accept(x.receives(x.behind(&partial{}, nil), nil))
 			n := 0
 			for d, err := range s.All(x.Context()) {
-				x.must(err)
+				x.Must(err)
 				n++
 				c.handle(x, d)
 			}
@@ -282,7 +282,7 @@ func TestAllOfASession(t *testing.T) {
 		for d, err := range s.All(x.Context()) {
 			x.Errorf("an empty session has %v, %v", d, err)
 		}
-		x.must(s.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
 		for _, err := range s.All(x.Context()) {
 			x.failed("All of a session that is closed", err, queue.ErrClosed, "receive")
 		}
@@ -301,16 +301,16 @@ func TestStateOfASession(t *testing.T) {
 		_, err := s.State(x.Context())
 		x.failed("State", err, errors.ErrUnsupported, get)
 		x.failed("SetState", s.SetState(x.Context(), nil), errors.ErrUnsupported, set)
-		x.must(s.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
 
 		// In plain: stored as it is, told each time, and nothing that looks sealed.
 		o := &diary{}
 		s = x.accept(x.receives(x.behind(&partial{}, func(c *queue.Options) { plain(c); c.Observer = o }), nil))
-		x.must(s.SetState(x.Context(), nil))
+		x.Must(s.SetState(x.Context(), nil))
 		if n := x.logged("Session state stored WITHOUT encryption"); n != 0 {
 			x.Errorf("clearing a state is told %d times", n)
 		}
-		x.must(s.SetState(x.Context(), []byte("plain")))
+		x.Must(s.SetState(x.Context(), []byte("plain")))
 		if n := x.logged("Session state stored WITHOUT encryption"); n != 1 {
 			x.Errorf("a plain state is told %d times", n)
 		}
@@ -325,7 +325,7 @@ func TestStateOfASession(t *testing.T) {
 			x.Errorf("a state that was refused is stored: %q, %v", b, err)
 		}
 		x.told("in plain", o.of("crypto error"))
-		x.must(s.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
 
 		// The same state where plaintext is refused.
 		o = &diary{}
@@ -337,15 +337,15 @@ func TestStateOfASession(t *testing.T) {
 		}
 		x.told("refused", o.of("crypto error"), "crypto error plaintext_rejected")
 		before := x.logged("WITHOUT encryption")
-		x.must(s.SetState(x.Context(), sealedLike)) // sealed, it may begin as it likes
+		x.Must(s.SetState(x.Context(), sealedLike)) // sealed, it may begin as it likes
 		if b, err := s.State(x.Context()); err != nil || string(b) != string(sealedLike) || x.logged("WITHOUT encryption") != before {
 			x.Errorf("State = %q, %v", b, err)
 		}
-		x.must(s.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
 
 		// Keys of which one part is away.
 		p = &partial{}
-		half := &halfKeys{Provider: x.ring}
+		half := &halfKeys{Provider: x.Ring}
 		s = x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Keys = half }), nil))
 		half.current = errPart
 		x.failed("SetState", s.SetState(x.Context(), []byte("a")), queue.ErrEncryptionFailed, set)
@@ -353,7 +353,7 @@ func TestStateOfASession(t *testing.T) {
 			x.Error("a state that was not sealed reached the broker")
 		}
 		half.key = errPart
-		x.wait(2 * time.Hour)
+		x.Wait(2 * time.Hour)
 	})
 }
 
@@ -361,10 +361,10 @@ func TestStateOfASession(t *testing.T) {
 func TestStateIsSealedAnew(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p := &partial{}
-		half := &halfKeys{Provider: x.ring}
+		half := &halfKeys{Provider: x.Ring}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Keys = half }), nil)
 		s := x.accept(r)
-		x.must(s.SetState(x.Context(), []byte("state")))
+		x.Must(s.SetState(x.Context(), []byte("state")))
 		read := func(what string, sets int) {
 			x.Helper()
 			before := p.count("set state")
@@ -376,9 +376,9 @@ func TestStateIsSealedAnew(t *testing.T) {
 			}
 		}
 		read("under the current key", 0)
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		x.must(x.ring.SetCurrent("k2"))
-		x.wait(10 * time.Minute)
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		x.Must(x.Ring.SetCurrent("k2"))
+		x.Wait(10 * time.Minute)
 		s = x.accept(r)
 		p.set(func() { p.fails = map[string]error{"set state": errPart} })
 		read("the broker fails", 1)

@@ -16,22 +16,22 @@ import (
 // long as the session is renewed, and no longer than the message is in hand.
 func TestSessionRenewExtendsClaims(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, store *hookedStore) {
-		x.send(&queue.Message{SessionID: "s", Body: []byte("a")})
-		stolen := x.steal()
-		x.send(&queue.Message{SessionID: "s", Body: []byte("b")})
-		s, err := x.receiver(orders, nil).AcceptSession(x.Context(), "s")
-		x.must(err)
+		x.Send(&queue.Message{SessionID: "s", Body: []byte("a")})
+		stolen := x.Steal()
+		x.Send(&queue.Message{SessionID: "s", Body: []byte("b")})
+		s, err := x.Receiver(orders, nil).AcceptSession(x.Context(), "s")
+		x.Must(err)
 		all, err := s.Receive(x.Context(), 2)
-		x.must(err)
-		x.must(all[1].Complete(x.Context()))
+		x.Must(err)
+		x.Must(all[1].Complete(x.Context()))
 		renewed := 0
 		store.renew = func(ctx context.Context, l []replay.Lease) ([]replay.Renewed, error) {
 			renewed += len(l)
 			return store.Store.Renew(ctx, orders, l)
 		}
 		for range 5 {
-			x.wait(20 * time.Second)
-			x.must(s.Renew(x.Context()))
+			x.Wait(20 * time.Second)
+			x.Must(s.Renew(x.Context()))
 		}
 		if until := all[0].HeldUntil(); !until.Equal(s.LockedUntil()) || renewed != 5 {
 			x.Errorf("held until %s and locked until %s, %d claims renewed, want the same and 5", until, s.LockedUntil(), renewed)
@@ -39,46 +39,46 @@ func TestSessionRenewExtendsClaims(t *testing.T) {
 		// The broker delivers a copy in another place.
 		elsewhere := memqueue.New(nil)
 		c, err := queue.New(elsewhere, &queue.Options{
-			Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+			Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(),
 			Crypto: queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: time.Hour},
 		})
-		x.must(err)
-		defer func() { x.must(c.Close(context.Background())) }()
+		x.Must(err)
+		defer func() { x.Must(c.Close(context.Background())) }()
 		copies := x.receiverOf(c, nil)
-		x.must(elsewhere.Attacker().Rewrite(x.Context(), orders, func([]driver.Message) []driver.Message {
+		x.Must(elsewhere.Attacker().Rewrite(x.Context(), orders, func([]driver.Message) []driver.Message {
 			return []driver.Message{stolen}
 		}))
 		other, err := copies.AcceptSession(x.Context(), "s")
-		x.must(err)
+		x.Must(err)
 		if d, err := other.ReceiveOne(x.Context()); !errors.Is(err, queue.ErrNonceBusy) {
 			x.Fatalf("the copy: %v, %v; want ErrNonceBusy", d, err)
 		}
-		x.must(all[0].Complete(x.Context()))
-		x.must(s.Renew(x.Context()))
+		x.Must(all[0].Complete(x.Context()))
+		x.Must(s.Renew(x.Context()))
 		if renewed != 5 {
 			x.Error("the claim of a settled message was renewed")
 		}
-		x.must(s.Close(x.Context()))
+		x.Must(s.Close(x.Context()))
 	})
 }
 
 // A store that does not answer a renewal is told to the caller, who may renew again.
 func TestSessionRenewWithoutTheStore(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, store *hookedStore) {
-		x.send(&queue.Message{SessionID: "s", Body: []byte("a")})
-		s, err := x.receiver(orders, nil).AcceptSession(x.Context(), "s")
-		x.must(err)
+		x.Send(&queue.Message{SessionID: "s", Body: []byte("a")})
+		s, err := x.Receiver(orders, nil).AcceptSession(x.Context(), "s")
+		x.Must(err)
 		d, err := s.ReceiveOne(x.Context())
-		x.must(err)
+		x.Must(err)
 		before := s.LockedUntil()
-		x.wait(time.Second)
+		x.Wait(time.Second)
 		store.renew = func(ctx context.Context, _ []replay.Lease) ([]replay.Renewed, error) { return nil, hang(ctx) }
 		if err := s.Renew(x.Context()); !errors.Is(err, queue.ErrReplayStore) || !s.LockedUntil().After(before) {
 			x.Errorf("Renew = %v, locked until %s and before %s; want ErrReplayStore and a later end", err, s.LockedUntil(), before)
 		}
 		store.renew = nil
-		x.must(s.Renew(x.Context()))
-		x.must(d.Complete(x.Context()))
-		x.must(s.Close(x.Context()))
+		x.Must(s.Renew(x.Context()))
+		x.Must(d.Complete(x.Context()))
+		x.Must(s.Close(x.Context()))
 	})
 }

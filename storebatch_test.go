@@ -20,16 +20,16 @@ func TestNoCallAboveMaxBatch(t *testing.T) {
 		for i := range messages {
 			messages[i] = &queue.Message{Body: []byte("a")}
 		}
-		_, err := x.sender(orders).SendBatch(x.Context(), messages)
-		x.must(err)
-		r := x.receiver(orders, nil)
+		_, err := x.Sender(orders).SendBatch(x.Context(), messages)
+		x.Must(err)
+		r := x.Receiver(orders, nil)
 		all, err := r.Receive(x.Context(), n)
-		x.must(err)
+		x.Must(err)
 		if len(all) != replay.MaxBatch {
 			x.Fatalf("%d messages at once, want the %d that one call claims", len(all), replay.MaxBatch)
 		}
 		rest, err := r.Receive(x.Context(), n)
-		x.must(err)
+		x.Must(err)
 		all = append(all, rest...)
 		if len(all) != n {
 			x.Fatalf("%d messages, want %d", len(all), n)
@@ -61,7 +61,7 @@ func TestNoCallAboveMaxBatch(t *testing.T) {
 		if want := []int{1, replay.MaxBatch, n - 1 - replay.MaxBatch}; !slices.Equal(calls, want) {
 			x.Errorf("calls of %v claims, want %v", calls, want)
 		}
-		if left := len(x.stored(orders)); left > 0 {
+		if left := len(x.Stored(orders)); left > 0 {
 			x.Errorf("%d messages are left", left)
 		}
 	})

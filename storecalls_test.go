@@ -64,8 +64,8 @@ func inHookedBubble(t *testing.T, change func(*fixture, *queue.Options), f func(
 		if change != nil {
 			change(x, o)
 		}
-		store.Store = x.store
-		x.store, o.ReplayStore = store, store
+		store.Store = x.Store
+		x.Store, o.ReplayStore = store, store
 	}
 	inBubble(t, hooked, func(x *fixture) { f(x, store) })
 }
@@ -74,18 +74,18 @@ func inHookedBubble(t *testing.T, change func(*fixture, *queue.Options), f func(
 func TestNoteThatHangs(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
 		s.note = func(ctx context.Context, _ []replay.Note) ([]replay.Noted, error) { return nil, hang(ctx) }
-		x.send(&queue.Message{ID: "good", Body: []byte("a")})
-		x.inject(orders, x.sealed("old", time.Now().Add(-time.Hour), time.Time{}))
-		r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{
+		x.Send(&queue.Message{ID: "good", Body: []byte("a")})
+		x.Inject(orders, x.sealed("old", time.Now().Add(-time.Hour), time.Time{}))
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: &queue.CryptoConfig{
 			Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true, MaxMessageAge: time.Minute,
 		}})
 		begin := time.Now()
 		ds, err := r.Receive(x.Context(), 10)
-		x.must(err)
-		if took := time.Since(begin); len(ds) != 1 || len(x.rejected) != 1 || took > 3*time.Second {
-			x.Fatalf("%d delivered and %d rejected after %s, want one each within 3 s", len(ds), len(x.rejected), took)
+		x.Must(err)
+		if took := time.Since(begin); len(ds) != 1 || len(x.Rejected) != 1 || took > 3*time.Second {
+			x.Fatalf("%d delivered and %d rejected after %s, want one each within 3 s", len(ds), len(x.Rejected), took)
 		}
-		x.must(ds[0].Complete(x.Context()))
+		x.Must(ds[0].Complete(x.Context()))
 	})
 }
 
@@ -95,10 +95,10 @@ func TestCompleteEndsWithItsContext(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
 		const n = 4
 		for range n {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
-		all, err := x.receiver(orders, nil).Receive(x.Context(), n)
-		x.must(err)
+		all, err := x.Receiver(orders, nil).Receive(x.Context(), n)
+		x.Must(err)
 		s.finish = func(ctx context.Context, _ []replay.Finish) ([]replay.Finished, error) { return nil, hang(ctx) }
 		var wg sync.WaitGroup
 		for i, d := range all {
@@ -115,11 +115,11 @@ func TestCompleteEndsWithItsContext(t *testing.T) {
 			synctest.Wait() // the first makes the call, the others wait
 		}
 		wg.Wait()
-		x.wait(settleTimeout) // a call for the others may be under way
+		x.Wait(settleTimeout) // a call for the others may be under way
 		synctest.Wait()
 		s.finish = nil
 		for _, d := range all {
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 		}
 	})
 }
@@ -131,8 +131,8 @@ const settleTimeout = 15 * time.Second
 // own context has no end.
 func TestCompleteWithoutADeadlineEnds(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
-		x.send(&queue.Message{Body: []byte("a")})
-		d := x.one(x.receiver(orders, nil))
+		x.Send(&queue.Message{Body: []byte("a")})
+		d := x.One(x.Receiver(orders, nil))
 		s.finish = func(ctx context.Context, _ []replay.Finish) ([]replay.Finished, error) { return nil, hang(ctx) }
 		s.renew = func(ctx context.Context, _ []replay.Lease) ([]replay.Renewed, error) { return nil, hang(ctx) }
 		if err := d.Renew(context.Background()); !errors.Is(err, queue.ErrReplayStore) {
@@ -153,10 +153,10 @@ func TestCompleteAfterAPanic(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
 		const n = 3
 		for range n + 1 {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
-		all, err := x.receiver(orders, nil).Receive(x.Context(), n+1)
-		x.must(err)
+		all, err := x.Receiver(orders, nil).Receive(x.Context(), n+1)
+		x.Must(err)
 		first := make(chan struct{})
 		s.finish = func(context.Context, []replay.Finish) ([]replay.Finished, error) {
 			<-first
@@ -186,9 +186,9 @@ func TestCompleteAfterAPanic(t *testing.T) {
 			_ = all[0].Renew(x.Context())
 		}()
 		s.finish, s.renew = nil, nil
-		x.must(all[0].Renew(x.Context()))
+		x.Must(all[0].Renew(x.Context()))
 		for _, d := range all { // those that met the panic can be completed, too
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 		}
 	})
 }

@@ -81,9 +81,9 @@ func TestStoreTroubleSpendsOneBatch(t *testing.T) {
 		for _, sessions := range []bool{false, true} {
 			for _, counts := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, sessions %t, counts %t", name, sessions, counts), func(t *testing.T) {
-					few := func(x *fixture, _ *queue.Options) { x.broker = newBroker(3) }
+					few := func(x *fixture, _ *queue.Options) { x.Broker = newBroker(3) }
 					inBubble(t, few, func(x *fixture) {
-						store := &troubledStore{Store: x.store, trouble: kind}
+						store := &troubledStore{Store: x.Store, trouble: kind}
 						h := &hostileBroker{counts: counts}
 						c := x.hostile(h, 48*time.Hour, func(o *queue.Options) { o.ReplayStore = store })
 						for i := range backlog {
@@ -91,7 +91,7 @@ func TestStoreTroubleSpendsOneBatch(t *testing.T) {
 							if sessions {
 								m.SessionID = fmt.Sprint("s", i%3)
 							}
-							x.send(m)
+							x.Send(m)
 						}
 						r := x.receiverOf(c, &queue.ReceiverOptions{Wait: 20 * time.Second})
 						delivered, highest := 0, 0
@@ -102,7 +102,7 @@ func TestStoreTroubleSpendsOneBatch(t *testing.T) {
 								if errors.Is(err, queue.ErrNoSession) {
 									return
 								}
-								x.must(err)
+								x.Must(err)
 								defer func() { _ = s.Close(x.Context()) }()
 								source = s.Receive
 							}
@@ -111,7 +111,7 @@ func TestStoreTroubleSpendsOneBatch(t *testing.T) {
 								x.Fatal(err)
 							}
 							for _, d := range ds {
-								x.must(d.Complete(x.Context()))
+								x.Must(d.Complete(x.Context()))
 								delivered, highest = delivered+1, max(highest, d.Count)
 							}
 						}
@@ -128,7 +128,7 @@ func TestStoreTroubleSpendsOneBatch(t *testing.T) {
 						for begin := time.Now(); time.Since(begin) < 10*time.Minute && delivered < backlog; {
 							fetch()
 						}
-						if n := len(x.deadReasons(orders)); delivered != backlog || n > 0 || highest > 2 {
+						if n := len(x.DeadReasons(orders)); delivered != backlog || n > 0 || highest > 2 {
 							x.Errorf("%d of %d delivered, %d dead letters, the highest count is %d; want all, none, at most 2", delivered, backlog, n, highest)
 						}
 					})
@@ -142,41 +142,41 @@ func TestStoreTroubleSpendsOneBatch(t *testing.T) {
 // ends: at the cost of one batch, however long that takes.
 func TestFullMemoryStopsReceiving(t *testing.T) {
 	full := func(x *fixture, o *queue.Options) {
-		x.broker = newBroker(3)
+		x.Broker = newBroker(3)
 		store, err := replay.NewMemory(&replay.MemoryOptions{Bounds: replay.Bounds{
 			Store: replay.Quota{Records: 8, Streams: 100, Intervals: 100}, Group: replay.Quota{Records: 9}, Sender: replay.Quota{Records: 9},
 		}})
-		x.must(err)
-		x.store, o.ReplayStore = store, store
+		x.Must(err)
+		x.Store, o.ReplayStore = store, store
 		o.Crypto.MaxMessageAge = 24 * time.Hour
 	}
 	inBubble(t, full, func(x *fixture) {
 		for range 8 {
-			x.send(&queue.Message{Body: []byte("held")})
+			x.Send(&queue.Message{Body: []byte("held")})
 		}
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		held, err := r.Receive(x.Context(), 8)
-		x.must(err)
+		x.Must(err)
 		if len(held) != 8 {
 			x.Fatalf("%d messages, want 8", len(held))
 		}
-		x.send(&queue.Message{ID: "next", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "next", Body: []byte("a")})
 		for begin := time.Now(); time.Since(begin) < 6*time.Hour; {
 			for _, d := range held {
-				x.must(d.Renew(x.Context()))
+				x.Must(d.Renew(x.Context()))
 			}
 			if ds, err := r.Receive(x.Context(), 8); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReplayStore) {
 				x.Fatalf("Receive = %d, %v", len(ds), err)
 			}
 		}
 		for _, d := range held {
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 		}
-		x.wait(time.Minute)
-		d := x.one(r)
-		x.must(d.Complete(x.Context()))
-		if n := len(x.deadReasons(orders)); d.Count > 2 || n > 0 || len(x.rejected) > 1 {
-			x.Errorf("count %d, %d dead letters, %d rejections; want at most 2, 0 and 1", d.Count, n, len(x.rejected))
+		x.Wait(time.Minute)
+		d := x.One(r)
+		x.Must(d.Complete(x.Context()))
+		if n := len(x.DeadReasons(orders)); d.Count > 2 || n > 0 || len(x.Rejected) > 1 {
+			x.Errorf("count %d, %d dead letters, %d rejections; want at most 2, 0 and 1", d.Count, n, len(x.Rejected))
 		}
 	})
 }
@@ -195,23 +195,23 @@ func TestLockOfTheBrokersChoice(t *testing.T) {
 					}
 				}}
 				r := x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil)
-				x.send(&queue.Message{ID: "m", Body: []byte("x")})
-				stolen := x.steal()
+				x.Send(&queue.Message{ID: "m", Body: []byte("x")})
+				stolen := x.Steal()
 				d, err := r.ReceiveOne(x.Context())
 				if errors.Is(err, queue.ErrReplayStore) {
 					x.Fatalf("receiving stopped: %v", err)
 				}
 				if err == nil {
-					x.must(d.Complete(x.Context()))
+					x.Must(d.Complete(x.Context()))
 				}
 				h.deliver = nil
-				x.rewrite(orders, func([]driver.Message) []driver.Message { return []driver.Message{stolen} })
+				x.Rewrite(orders, func([]driver.Message) []driver.Message { return []driver.Message{stolen} })
 				if again, err2 := r.ReceiveOne(x.Context()); err == nil && err2 == nil {
 					x.Errorf("handled again: %q", again.Body)
 				}
-				x.rewrite(orders, func([]driver.Message) []driver.Message { return nil })
-				x.send(&queue.Message{ID: "n", Body: []byte("x")})
-				x.must(x.one(r).Complete(x.Context()))
+				x.Rewrite(orders, func([]driver.Message) []driver.Message { return nil })
+				x.Send(&queue.Message{ID: "n", Body: []byte("x")})
+				x.Must(x.One(r).Complete(x.Context()))
 			})
 		})
 	}
@@ -221,36 +221,36 @@ func TestLockOfTheBrokersChoice(t *testing.T) {
 // that counts: none is dead within hours, and all are handled once there is room.
 func TestQuotaSpendsFewDeliveries(t *testing.T) {
 	few := func(x *fixture, _ *queue.Options) {
-		x.broker = newBroker(10)
+		x.Broker = newBroker(10)
 		store, err := replay.NewMemory(&replay.MemoryOptions{Bounds: replay.Bounds{
 			Store: replay.Quota{Records: 100, Streams: 100, Intervals: 100}, Sender: replay.Quota{Records: 4},
 		}})
-		x.must(err)
-		x.store = store
+		x.Must(err)
+		x.Store = store
 	}
 	inBubble(t, few, func(x *fixture) {
 		r := x.receiverOf(x.hostile(&hostileBroker{counts: true}, 24*time.Hour, nil), nil)
 		for range 8 {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
 		held, err := r.Receive(x.Context(), 8)
-		x.must(err)
+		x.Must(err)
 		if len(held) != 4 {
 			x.Fatalf("%d messages, want the 4 that the sender may have claimed", len(held))
 		}
 		for begin := time.Now(); time.Since(begin) < 3*time.Hour; {
 			for _, d := range held {
-				x.must(d.Renew(x.Context()))
+				x.Must(d.Renew(x.Context()))
 			}
 			if ds, err := r.Receive(x.Context(), 8); len(ds) > 0 || err != nil {
 				x.Fatalf("Receive = %d, %v", len(ds), err)
 			}
 		}
-		if n := len(x.deadReasons(orders)); n > 0 {
+		if n := len(x.DeadReasons(orders)); n > 0 {
 			x.Errorf("%d dead letters in 3 hours, want none", n)
 		}
 		for _, d := range held {
-			x.must(d.Complete(x.Context()))
+			x.Must(d.Complete(x.Context()))
 		}
 		if n := x.drain(r, 2*time.Hour); n != 4 {
 			x.Errorf("%d were delivered once there was room, want 4", n)

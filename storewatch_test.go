@@ -49,29 +49,29 @@ func TestStoreLossStopsReceiving(t *testing.T) {
 			t.Run(fmt.Sprint(name, ", policy ", policy), func(t *testing.T) {
 				made := &stampedStore{change: func(s *replay.Stamp) { s.Change += 100 }}
 				set := func(x *fixture, o *queue.Options) {
-					made.Store = x.store
+					made.Store = x.Store
 					o.ReplayStore, o.OnStoreLoss = made, policy
 				}
 				inBubble(t, set, func(x *fixture) {
-					r := x.receiver(orders, nil)
-					x.send(&queue.Message{Body: []byte("a")})
-					x.must(x.one(r).Complete(x.Context()))
+					r := x.Receiver(orders, nil)
+					x.Send(&queue.Message{Body: []byte("a")})
+					x.Must(x.One(r).Complete(x.Context()))
 					synctest.Wait() // for the look at the streams, which asks the store, too
 					made.change = change
-					x.send(&queue.Message{Body: []byte("b")})
+					x.Send(&queue.Message{Body: []byte("b")})
 					d, err := r.ReceiveOne(x.Context())
 					if stops := policy == queue.StopOnLoss; stops != errors.Is(err, queue.ErrReplayStoreLost) || stops != (d == nil) {
-						x.Errorf("%v, %v", d, err)
+						x.Errorf("received %v, %v; want ErrReplayStoreLost, unless the policy is to warn", d, err)
 					}
-					if n := strings.Count(x.log.String(), "Replay store lost its memory"); n != 1 {
+					if n := strings.Count(x.Log.String(), "Replay store lost its memory"); n != 1 {
 						x.Errorf("logged %d times, want 1", n)
 					}
 					if policy == queue.WarnOnLoss {
-						x.must(d.Complete(x.Context()))
+						x.Must(d.Complete(x.Context()))
 						return
 					}
 					made.change = nil
-					x.wait(time.Hour)
+					x.Wait(time.Hour)
 					if _, err := r.ReceiveOne(x.Context()); err == nil {
 						x.Error("receiving went on by itself")
 					}
@@ -102,25 +102,25 @@ func TestStoreLossIsLoggedUnderNoLock(t *testing.T) {
 	store := &stampedStore{}
 	handler := &asking{Handler: slog.DiscardHandler}
 	set := func(x *fixture, o *queue.Options) {
-		store.Store = x.store
+		store.Store = x.Store
 		o.ReplayStore, o.OnStoreLoss, o.Logger = store, queue.WarnOnLoss, slog.New(handler)
 	}
 	inBubble(t, set, func(x *fixture) {
-		r := x.receiver(orders, nil)
-		x.send(&queue.Message{Body: []byte("a")})
-		x.must(x.one(r).Complete(x.Context()))
+		r := x.Receiver(orders, nil)
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.Must(x.One(r).Complete(x.Context()))
 		synctest.Wait()
 		asked := false
 		handler.ask = func() {
 			if !asked {
 				asked = true
-				x.must(x.one(r).Complete(x.Context()))
+				x.Must(x.One(r).Complete(x.Context()))
 			}
 		}
 		store.change = func(s *replay.Stamp) { s.ID[0] ^= 1 }
-		x.send(&queue.Message{Body: []byte("b")})
-		x.send(&queue.Message{Body: []byte("c")})
-		x.must(x.one(r).Complete(x.Context()))
+		x.Send(&queue.Message{Body: []byte("b")})
+		x.Send(&queue.Message{Body: []byte("c")})
+		x.Must(x.One(r).Complete(x.Context()))
 		if !asked {
 			x.Error("the loss was not logged")
 		}
@@ -132,13 +132,13 @@ func TestStoreOfOneProcessIsTold(t *testing.T) {
 	for environment, level := range map[string]string{"": "INFO", "production": "WARN"} {
 		inBubble(t, func(_ *fixture, o *queue.Options) { o.Environment = environment }, func(x *fixture) {
 			for _, name := range []string{orders, "refunds"} {
-				_, err := x.receiver(name, nil).Receive(x.Context(), 1)
-				x.must(err)
+				_, err := x.Receiver(name, nil).Receive(x.Context(), 1)
+				x.Must(err)
 			}
-			x.wait(time.Hour)
+			x.Pass(time.Hour)
 			want := `"level":"` + level + `","msg":"The replay store serves this process alone`
-			if n := strings.Count(x.log.String(), want); n != 1 || strings.Count(x.log.String(), "serves this process alone") != 1 {
-				x.Errorf("environment %q: %d lines at %s, want 1:\n%s", environment, n, level, x.log)
+			if n := strings.Count(x.Log.String(), want); n != 1 || strings.Count(x.Log.String(), "serves this process alone") != 1 {
+				x.Errorf("environment %q: %d lines at %s, want 1:\n%s", environment, n, level, x.Log)
 			}
 		})
 	}

@@ -58,24 +58,24 @@ func TestBatchKeepsTheTracesOfItsSenders(t *testing.T) {
 			}
 		}}
 		s, err := x.behind(p, func(c *queue.Options) { c.Observer = o }).Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		b, err := queue.NewBatcher(s, &queue.BatcherOptions{InFlight: 1})
-		x.must(err)
+		x.Must(err)
 		for i := range 4 {
 			ctx := context.WithValue(x.Context(), callerKey{}, fmt.Sprint("trace-", i))
 			if i == 2 {
 				ctx = x.Context() // of a caller without one
 			}
-			x.must(b.SendAsync(ctx, &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
+			x.Must(b.SendAsync(ctx, &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")}, nil))
 			synctest.Wait() // the first goes alone
 		}
 		close(open)
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 		want := [][]string{{"trace-0"}, {"trace-1", "", "trace-3"}}
 		if !slices.EqualFunc(o.links, want, slices.Equal) {
 			x.Errorf("links %q, want %q", o.links, want)
 		}
-		for _, m := range x.stored(orders) {
+		for _, m := range x.Stored(orders) {
 			if want := map[bool]string{true: "", false: "trace-" + m.ID}[m.ID == "2"]; m.Trace["traceparent"] != want {
 				x.Errorf("message %s carries %q, want %q", m.ID, m.Trace["traceparent"], want)
 			}
@@ -107,13 +107,13 @@ func TestSessionKeyOfAMessage(t *testing.T) {
 		"an error":             {strategy{id: "s", err: errPart}, "", "", "session key: " + errPart.Error()},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			s, err := x.client.Sender(x.Context(), orders, &queue.SenderOptions{SessionKey: c.s})
-			x.must(err)
+			s, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{SessionKey: c.s})
+			x.Must(err)
 			_, err = s.Send(x.Context(), &queue.Message{SessionID: c.own, Body: []byte("a")})
 			b, batcherErr := queue.NewBatcher(s, nil)
-			x.must(batcherErr)
+			x.Must(batcherErr)
 			_, again := b.Send(x.Context(), &queue.Message{SessionID: c.own, Body: []byte("a")})
-			x.must(b.Close(x.Context()))
+			x.Must(b.Close(x.Context()))
 			if c.err != "" {
 				for _, err := range []error{err, again} {
 					if !errors.Is(err, driver.ErrInvalid) || !strings.Contains(err.Error(), c.err) {
@@ -122,13 +122,13 @@ func TestSessionKeyOfAMessage(t *testing.T) {
 				}
 				return
 			}
-			x.must(errors.Join(err, again))
-			for _, m := range x.stored(orders) {
+			x.Must(errors.Join(err, again))
+			for _, m := range x.Stored(orders) {
 				if m.SessionID != c.want {
 					x.Errorf("%s: session %q, want %q", name, m.SessionID, c.want)
 				}
 			}
-			if n := len(x.stored(orders)); n != 2 {
+			if n := len(x.Stored(orders)); n != 2 {
 				x.Errorf("%s: %d messages", name, n)
 			}
 		})

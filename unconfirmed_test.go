@@ -10,6 +10,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 )
 
 // outcome is what a broker answers to a try. A message without an answer may be stored.
@@ -35,8 +36,8 @@ type scripted struct {
 func (x *fixture) scripted(dedup driver.Support, encrypted bool, script ...outcome) *scripted {
 	x.Helper()
 	s := &scripted{}
-	p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.Dedup = dedup }}
-	p.send = func(m []*driver.Message) []driver.SendResult {
+	p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.Dedup = dedup }}
+	p.OnSend = func(m []*driver.Message) []driver.SendResult {
 		o := script[min(len(s.times), len(script)-1)]
 		s.times = append(s.times, time.Now())
 		for _, m := range m {
@@ -44,7 +45,7 @@ func (x *fixture) scripted(dedup driver.Support, encrypted bool, script ...outco
 		}
 		if o.stored {
 			for _, m := range m {
-				x.inject(orders, m.Clone())
+				x.Inject(orders, m.Clone())
 			}
 		}
 		if o.err == nil {
@@ -56,8 +57,8 @@ func (x *fixture) scripted(dedup driver.Support, encrypted bool, script ...outco
 		}
 		return r
 	}
-	c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: encrypted}})
-	x.must(err)
+	c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: encrypted}})
+	x.Must(err)
 	s.Client = c
 	return s
 }
@@ -88,7 +89,7 @@ func TestSendUnconfirmed(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				c := x.scripted(tt.dedup, !tt.plain, tt.script...)
 				s, err := c.Sender(x.Context(), orders, nil)
-				x.must(err)
+				x.Must(err)
 				_, err = s.Send(x.Context(), &queue.Message{ID: "m", Body: []byte("a")})
 				if !errors.Is(err, tt.want) || errors.Is(err, queue.ErrUnconfirmed) != tt.uncertain {
 					x.Errorf("Send = %v, want %v, ErrUnconfirmed %v", err, tt.want, tt.uncertain)
@@ -120,7 +121,7 @@ func (x *fixture) numbered(c *scripted, s *queue.Sender) envelope.Header {
 	x.Helper()
 	_, _ = s.Send(x.Context(), &queue.Message{ID: "last"}) // what it says is what counts
 	e, err := envelope.Parse(c.tries[len(c.tries)-1])
-	x.must(err)
+	x.Must(err)
 	return e.Header
 }
 
@@ -140,7 +141,7 @@ func TestUnknownIsNeverVoid(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				c := x.scripted(driver.None, true, tt.script...)
 				s, err := c.Sender(x.Context(), orders, nil)
-				x.must(err)
+				x.Must(err)
 				_, _ = s.Send(x.Context(), &queue.Message{ID: "first"}) // as the script says
 				if h := x.numbered(c, s); h.Sequence != 2 || h.Settled != tt.settled || len(h.Void) != tt.voids {
 					x.Errorf("sequence %d, settled %d, void %v; want 2, %d and %d ranges", h.Sequence, h.Settled, h.Void, tt.settled, tt.voids)
@@ -155,7 +156,7 @@ func TestSendContextEnds(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		c := x.scripted(driver.None, true, silence)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		ctx, cancel := context.WithTimeout(x.Context(), 50*time.Millisecond)
 		defer cancel()
 		for _, ctx := range []context.Context{ctx, done(x.Context())} {
@@ -168,7 +169,7 @@ func TestSendContextEnds(t *testing.T) {
 		}
 		during := x.scripted(driver.None, true, outcome{context.DeadlineExceeded, true})
 		s, err = during.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		ctx, cancel = context.WithCancel(x.Context())
 		time.AfterFunc(time.Millisecond, cancel)
 		if _, err = s.Send(ctx, &queue.Message{}); !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) {
@@ -189,7 +190,7 @@ func TestBatchUnconfirmed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		c := x.scripted(driver.None, true, silence, refusal)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		r, err := s.SendBatch(x.Context(), []*queue.Message{{ID: "m"}})
 		if !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(r[0].Err, queue.ErrUnconfirmed) {
 			x.Errorf("SendBatch = %v, %v", r, err)
@@ -215,15 +216,15 @@ func TestBatchUnconfirmed(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				c := x.scripted(tt.dedup, !tt.plain, tt.script...)
 				s, err := c.Sender(x.Context(), orders, nil)
-				x.must(err)
+				x.Must(err)
 				b, err := queue.NewBatcher(s, &queue.BatcherOptions{MaxAttempts: 8})
-				x.must(err)
+				x.Must(err)
 				_, err = b.Send(x.Context(), &queue.Message{ID: "m", Body: []byte("a")})
 				if !errors.Is(err, tt.want) || (tt.want == nil) != (err == nil) {
 					x.Errorf("Send = %v, want %v", err, tt.want)
 				}
 				x.repeated(c, tt.tries)
-				x.must(b.Close(x.Context()))
+				x.Must(b.Close(x.Context()))
 			})
 		})
 	}
@@ -234,19 +235,19 @@ func TestBatcherUnconfirmed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		c := x.scripted(driver.None, true, silence)
 		s, err := c.Sender(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		b, err := queue.NewBatcher(s, nil)
-		x.must(err)
+		x.Must(err)
 		ctx, cancel := context.WithTimeout(x.Context(), 20*time.Millisecond)
 		defer cancel()
 		if _, err := b.Send(ctx, &queue.Message{}); !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) {
 			x.Errorf("Send whose context ended = %v", err)
 		}
-		x.must(b.Close(x.Context()))
+		x.Must(b.Close(x.Context()))
 		b, err = queue.NewBatcher(s, nil)
-		x.must(err)
+		x.Must(err)
 		var got error
-		x.must(b.SendAsync(x.Context(), &queue.Message{}, func(r queue.SendResult) { got = r.Err }))
+		x.Must(b.SendAsync(x.Context(), &queue.Message{}, func(r queue.SendResult) { got = r.Err }))
 		ctx, cancel = context.WithTimeout(x.Context(), 20*time.Millisecond)
 		defer cancel()
 		_ = b.Close(ctx) // in the middle of repeats

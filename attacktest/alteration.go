@@ -1,7 +1,6 @@
 package attacktest
 
 import (
-	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -46,7 +45,7 @@ func (s *scenario) alter(f alteration) error {
 		for i, m := range all {
 			if left > 0 && !s.unaltered(i) {
 				left--
-				c := clone(&m)
+				c := m.Clone()
 				if err := f(i, &c, binary); err != nil {
 					return nil, nil, err
 				}
@@ -64,13 +63,6 @@ func (s *scenario) alter(f alteration) error {
 		return err
 	}
 	return s.receiveAll(r, s.companions(), s.forged)
-}
-
-// clone returns a copy of m that shares nothing with it.
-func clone(m *driver.Message) driver.Message {
-	c := *m
-	c.Attributes, c.Trace, c.Body = maps.Clone(m.Attributes), maps.Clone(m.Trace), bytes.Clone(m.Body)
-	return c
 }
 
 // unaltered reports whether the attacker leaves the i-th message as it is: every
@@ -297,7 +289,7 @@ func unboundAttributeAdded(s *scenario) error {
 		for i, m := range all {
 			if left > 0 && !s.unaltered(i) {
 				left--
-				m = clone(&m)
+				m = m.Clone()
 				m.Attributes[forgedAttribute] = "true"
 				forged = append(forged, m)
 			}

@@ -37,7 +37,7 @@ func floodKeyIDs(s *scenario) error {
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // G404: an attacker's guesses
 	var forged []driver.Message
 	for i := range s.n {
-		m := clone(&captured[0])
+		m := captured[0].Clone()
 		m.ID = fmt.Sprintf("flood-%05d", i)
 		if err := header(&m, func(h *envelope.Header) { h.KeyID = fmt.Sprintf("k%016x", random.Uint64()) }); err != nil {
 			return err

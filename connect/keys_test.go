@@ -84,7 +84,7 @@ func TestOpenSecretsManager(t *testing.T) {
 	}
 }
 
-// Whoever opens keys can be told what their cache does.
+// A caller that opens keys can be told what their cache does.
 func TestKeyCacheTells(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -115,7 +115,7 @@ func TestKeyCacheTells(t *testing.T) {
 		failed = failed || e.Kind == keys.CacheError && e.Err != nil
 	}
 	if !failed {
-		t.Error("nobody was told of the failure")
+		t.Error("the observer was not told of the failure")
 	}
 }
 

@@ -35,9 +35,9 @@ func TestOpen(t *testing.T) {
 	if err := errors.Join(s.Close(context.Background()), s.Close(context.Background())); err != nil {
 		t.Errorf("close, twice: %v", err)
 	}
-	// Without keys and nonces both are nil, so that options take them as none.
+	// Without keys and a replay store both are nil, so that options take them as none.
 	if s, err = Open(t.Context(), Config{Broker: "mem://"}); err != nil || s.Keys != nil || s.ReplayStore != nil {
-		t.Fatalf("%+v, %v", s, err)
+		t.Fatalf("%+v, %v; want neither keys nor a store", s, err)
 	}
 	if err := s.Close(context.Background()); err != nil {
 		t.Error(err)
@@ -137,7 +137,7 @@ func TestReach(t *testing.T) {
 	}
 }
 
-func TestOpenNonces(t *testing.T) {
+func TestOpenReplayStore(t *testing.T) {
 	dir := t.TempDir()
 	for _, url := range []string{"mem://", sqlite(filepath.Join(dir, "n.db")), sqlite(filepath.Join(dir, "m.db")) + "?synchronous=normal"} {
 		n, err := OpenReplayStore(t.Context(), url)

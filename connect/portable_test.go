@@ -43,9 +43,9 @@ type environment struct {
 	raw, rawForeign   driver.Queue    // what a bridge without a key has of them
 }
 
-// TestPortable seals a message on each broker and carries it to each other one,
-// by somebody who has no key: it opens there, with all that the sender bound, for
-// a receiver with the same key and queue name, and for no other.
+// TestPortable seals a message on each broker and carries it to each other one
+// without a key: it opens there, with all that the sender bound, for a receiver with
+// the same key and queue name, and for no other.
 func TestPortable(t *testing.T) {
 	key, err := keys.Generate("k1", nil)
 	if err != nil {
@@ -55,11 +55,11 @@ func TestPortable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nonces, err := replay.NewMemory(nil)
+	store, err := replay.NewMemory(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := queue.Strict(ring, nonces)
+	o := queue.Strict(ring, store)
 	o.Crypto.MaxMessageAge = time.Hour // not every broker tells how long it keeps messages
 	o.Logger = slog.New(slog.DiscardHandler)
 	all := environments(t, o)

@@ -208,7 +208,7 @@ func TestBadQueueURL(t *testing.T) {
 func TestNoNilInterface(t *testing.T) {
 	p, err := OpenBroker(t.Context(), "sqlite:///no/such/folder/x.db")
 	if err == nil || p != nil {
-		t.Errorf("%v, %v", p, err)
+		t.Errorf("broker %v, %v; want an error alone", p, err)
 	}
 }
 

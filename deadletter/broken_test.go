@@ -84,22 +84,22 @@ func (q *brokenQueue) Close(ctx context.Context) error {
 	return errors.Join(q.p.called(q.name+" close"), q.Queue.Close(ctx))
 }
 
-func (q *brokenQueue) Peek(ctx context.Context, cursor string, most int) ([]*driver.Delivery, string, error) {
+func (q *brokenQueue) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
 	if err := q.p.called("peek"); err != nil {
 		return nil, "", err
 	}
 	if q.p.endless {
-		d, _, err := q.Queue.Peek(ctx, "", most)
+		d, _, err := q.Queue.Peek(ctx, "", max)
 		return d, "more", err
 	}
-	return q.Queue.Peek(ctx, cursor, most)
+	return q.Queue.Peek(ctx, cursor, max)
 }
 
-func (q *brokenQueue) Receive(ctx context.Context, most int, wait time.Duration) ([]*driver.Delivery, error) {
+func (q *brokenQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if err := q.p.called("receive"); err != nil {
 		return nil, err
 	}
-	return q.Queue.Receive(ctx, most, wait)
+	return q.Queue.Receive(ctx, max, wait)
 }
 
 func (q *brokenQueue) Stats(ctx context.Context) (driver.Stats, error) {
@@ -177,14 +177,14 @@ func (o *told) Begin(ctx context.Context, s observe.Source, op observe.Operation
 func (x *fixture) behind(p *broken, change func(*queue.Options)) *queue.Client {
 	x.Helper()
 	if p.Broker == nil {
-		p.Broker = x.broker.Connect()
+		p.Broker = x.Broker.Connect()
 	}
-	o := &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}}
+	o := &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}}
 	if change != nil {
 		change(o)
 	}
 	c, err := queue.New(p, o)
-	x.must(err)
+	x.Must(err)
 	x.Cleanup(func() { _ = c.Close(context.Background()) })
 	return c
 }
@@ -193,21 +193,21 @@ func (x *fixture) behind(p *broken, change func(*queue.Options)) *queue.Client {
 func (x *fixture) opened(p *broken, change func(*queue.Options)) *deadletter.Queue {
 	x.Helper()
 	d, err := deadletter.Open(x.Context(), x.behind(p, change), orders, &deadletter.Options{Wait: time.Second})
-	x.must(err)
+	x.Must(err)
 	return d
 }
 
 // free is how many dead letters no call holds.
 func (x *fixture) free() int {
 	x.Helper()
-	main, err := x.broker.Connect().Open(x.Context(), orders, nil)
-	x.must(err)
+	main, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+	x.Must(err)
 	dead, err := main.DeadLetters(x.Context())
-	x.must(err)
+	x.Must(err)
 	var all []driver.Settlement
 	for {
 		d, err := dead.Receive(x.Context(), 100, 0)
-		x.must(err)
+		x.Must(err)
 		if len(d) == 0 {
 			break
 		}
@@ -216,7 +216,7 @@ func (x *fixture) free() int {
 		}
 	}
 	if len(all) > 0 {
-		x.must(errors.Join(dead.Settle(x.Context(), all)...))
+		x.Must(errors.Join(dead.Settle(x.Context(), all)...))
 	}
 	return len(all)
 }

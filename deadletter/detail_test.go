@@ -12,22 +12,22 @@ import (
 
 const secret = "no such account: Jane Doe"
 
-// buryWith dead-letters a message with a detail, and returns the letter as the broker has
+// giveUpWith dead-letters a message with a detail, and returns the letter as the broker has
 // it and as it is read.
-func (x *fixture) buryWith(detail string) (string, *deadletter.Letter) {
+func (x *fixture) giveUpWith(detail string) (string, *deadletter.Letter) {
 	x.Helper()
-	x.send(&queue.Message{ID: "m", Body: []byte("a")})
-	d := x.one(x.receiver(orders, nil))
-	x.must(d.DeadLetter(x.Context(), queue.Reason{Code: "gone", Description: "an account", Detail: detail}))
-	_, why, err := x.broker.Attacker().DeadLetters(x.Context(), orders)
-	x.must(err)
+	x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+	d := x.One(x.Receiver(orders, nil))
+	x.Must(d.DeadLetter(x.Context(), queue.Reason{Code: "gone", Description: "an account", Detail: detail}))
+	_, why, err := x.Broker.Attacker().DeadLetters(x.Context(), orders)
+	x.Must(err)
 	return why[0].Description, x.letter()
 }
 
 func (x *fixture) letter() *deadletter.Letter {
 	x.Helper()
 	for l, err := range x.deadLetters().All(x.Context(), nil) {
-		x.must(err)
+		x.Must(err)
 		return l
 	}
 	x.Fatal("no dead letter")
@@ -38,7 +38,7 @@ func (x *fixture) letter() *deadletter.Letter {
 // what opens the letter opens it.
 func TestDetailTravelsSealed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		stored, l := x.buryWith(secret)
+		stored, l := x.giveUpWith(secret)
 		if !strings.HasPrefix(stored, "an account") || strings.Contains(stored, secret) || len(stored) < 2000 {
 			x.Errorf("the broker has %q", stored)
 		}
@@ -46,39 +46,42 @@ func TestDetailTravelsSealed(t *testing.T) {
 			x.Errorf("detail %q, %v; why %+v", l.Detail, l.DetailErr, l.DeadLetter)
 		}
 		// The key is gone from the list: neither opens.
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		x.must(x.ring.SetCurrent("k2"))
-		x.must(x.ring.Remove("k1"))
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		x.Must(x.Ring.SetCurrent("k2"))
+		x.Must(x.Ring.Remove("k1"))
 		if l := x.letter(); l.Detail != "" || l.DetailErr == nil || l.Err == nil {
 			x.Errorf("without its key: %q, %v", l.Detail, l.DetailErr)
 		}
 	})
 }
 
-// Without encryption a detail is not stored, and a message whose detail cannot be sealed
-// is dead-lettered all the same.
+// Without encryption a detail is not stored.
 func TestDetailIsNeverInClear(t *testing.T) {
 	inBubble(t, func(_ *fixture, o *queue.Options) {
 		o.Crypto = queue.CryptoConfig{}
 	}, func(x *fixture) {
-		if stored, l := x.buryWith(secret); stored != "an account" || l.Detail != "" || l.DetailErr != nil {
+		if stored, l := x.giveUpWith(secret); stored != "an account" || l.Detail != "" || l.DetailErr != nil {
 			x.Errorf("stored %q, detail %q, %v", stored, l.Detail, l.DetailErr)
 		}
 	})
+}
+
+// A message whose detail cannot be sealed is dead-lettered without it.
+func TestUnsealedDetailIsDropped(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		ring, err := keys.NewRing()
-		x.must(err)
-		x.must(ring.Add(newKey(x.T, "k1", 1)))
-		d := x.one(x.receiver(orders, &queue.ReceiverOptions{Keys: ring})) // it has no current key
-		x.must(d.DeadLetter(x.Context(), queue.Reason{Code: "gone", Detail: secret}))
-		_, why, err := x.broker.Attacker().DeadLetters(x.Context(), orders)
-		x.must(err)
+		x.Must(err)
+		x.Must(ring.Add(newKey(x.T, "k1", 1)))
+		d := x.One(x.Receiver(orders, &queue.ReceiverOptions{Keys: ring})) // it has no current key
+		x.Must(d.DeadLetter(x.Context(), queue.Reason{Code: "gone", Detail: secret}))
+		_, why, err := x.Broker.Attacker().DeadLetters(x.Context(), orders)
+		x.Must(err)
 		if why[0] != (driver.DeadLetter{Reason: "gone", Queue: orders, At: why[0].At}) {
 			x.Errorf("stored %+v", why[0])
 		}
-		if !strings.Contains(x.log.String(), "could not be sealed") || strings.Contains(x.log.String(), secret) {
-			x.Errorf("log: %s", x.log)
+		if !strings.Contains(x.Log.String(), "could not be sealed") || strings.Contains(x.Log.String(), secret) {
+			x.Errorf("log: %s", x.Log)
 		}
 	})
 }

@@ -55,6 +55,6 @@ func TestStatsTimes(t *testing.T) {
 	}
 	s.add(&driver.Delivery{})
 	if !s.Oldest.Equal(at.Add(2)) || !s.Newest.Equal(at.Add(9)) || s.Count != 6 || s.Plain != 2 || len(s.ByKey) != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v, want 6 letters, 2 of them plain, from 2 to 9", s)
 	}
 }

@@ -158,7 +158,7 @@ func TestNewestReceiptCounts(t *testing.T) {
 		}
 		for _, s := range q.settled {
 			if s.Kind != driver.Release || s.Delivery.Body != nil || s.Delivery.Attributes != nil {
-				t.Errorf("%+v", s)
+				t.Errorf("settlement %+v, want a release that keeps no content", s)
 			}
 			if s.Delivery.BrokerID == "a" && !s.Delivery.LockedUntil.Equal(newest.LockedUntil) {
 				t.Errorf("an older receipt is given back: %+v", s.Delivery)

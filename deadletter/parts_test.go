@@ -13,6 +13,7 @@ import (
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/replay"
 )
@@ -22,13 +23,13 @@ import (
 func TestOpenErrors(t *testing.T) {
 	const op = "open dead letters"
 	inBubble(t, nil, func(x *fixture) {
-		_, err := deadletter.Open(noContext, x.client, orders, nil)
+		_, err := deadletter.Open(noContext, x.Client, orders, nil)
 		x.failed("without a context", err, queue.ErrInvalidOptions, op)
 		_, err = deadletter.Open(x.Context(), nil, orders, nil)
 		x.failed("without a client", err, queue.ErrInvalidOptions, op)
 		ctx, cancel := context.WithCancel(x.Context())
 		cancel()
-		_, err = deadletter.Open(ctx, x.client, orders, nil)
+		_, err = deadletter.Open(ctx, x.Client, orders, nil)
 		x.failed("a caller that left", err, context.Canceled, op)
 
 		for call, closes := range map[string]int{"open": 0, "dead letters": 1, "options": 1} {
@@ -73,21 +74,21 @@ func TestCloseReleasesAll(t *testing.T) {
 		"both":             {fail: map[string]error{"dead close": errBroken, "main close": errors.New("second")}, want: errBroken},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			x.bury("m")
+			x.giveUp("m")
 			p, o := &broken{fail: c.fail}, &told{}
-			w := &watched{Provider: x.ring}
+			w := &watched{Provider: x.Ring}
 			client := x.behind(p, func(c *queue.Options) { c.Observer = o })
 			d, err := deadletter.Open(x.Context(), client, orders, &deadletter.Options{Keys: w})
-			x.must(err)
+			x.Must(err)
 			_, err = d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, DryRun: true}) // asks for keys
-			x.must(err)
-			x.wait(time.Hour)
+			x.Must(err)
+			x.Wait(time.Hour)
 			if err := d.Close(noContext); !errors.Is(err, queue.ErrInvalidOptions) {
 				x.Errorf("%s: without a context: %v", name, err)
 			}
 			err = d.Close(x.Context())
 			if c.want == nil {
-				x.must(err)
+				x.Must(err)
 			} else {
 				x.failed(name, err, c.want, "close")
 			}
@@ -95,7 +96,7 @@ func TestCloseReleasesAll(t *testing.T) {
 				x.Errorf("%s: closed %v, want each queue once", name, p.calls)
 			}
 			before := w.asked
-			x.wait(24 * time.Hour)
+			x.Wait(24 * time.Hour)
 			if before == 0 || w.asked != before {
 				x.Errorf("%s: the keys were asked %d times, and %d times after Close", name, before, w.asked-before)
 			}
@@ -155,10 +156,10 @@ func (c *sole) Decrypt(ctx context.Context, m envelope.EncryptedMessage, data []
 // what is not is the Client's.
 func TestOptionsReplaceTheClients(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		other := newRing(x.T, "k1")
-		aes, err := queue.NewAESGCM(x.ring)
-		x.must(err)
+		aes, err := queue.NewAESGCM(x.Ring)
+		x.Must(err)
 		mine := &sole{CryptoProvider: aes}
 		without := x.behind(&broken{}, func(o *queue.Options) { o.Keys, o.ReplayStore, o.Crypto = nil, nil, queue.CryptoConfig{} })
 		wrong := x.behind(&broken{}, func(o *queue.Options) { o.Keys = newRing(x.T, "k9") })
@@ -170,7 +171,7 @@ func TestOptionsReplaceTheClients(t *testing.T) {
 			opens  bool
 			mine   bool
 		}{
-			{"the client's", x.client, nil, true, false},
+			{"the client's", x.Client, nil, true, false},
 			{"none", without, nil, false, false},
 			{"its own", without, &deadletter.Options{Keys: other}, true, false},
 			{"the client's that lack the key", wrong, nil, false, false},
@@ -178,14 +179,14 @@ func TestOptionsReplaceTheClients(t *testing.T) {
 			{"the client's CryptoProvider", foreign, nil, true, true},
 			{"its own keys beside the client's CryptoProvider", foreign, &deadletter.Options{Keys: other}, true, false},
 			{"its own CryptoProvider", without, &deadletter.Options{CryptoProvider: mine}, true, true},
-			{"its own CryptoProvider over the client's keys", x.client, &deadletter.Options{CryptoProvider: mine}, true, true},
+			{"its own CryptoProvider over the client's keys", x.Client, &deadletter.Options{CryptoProvider: mine}, true, true},
 			{"its own CryptoProvider over keys that lack the key", wrong, &deadletter.Options{CryptoProvider: mine}, false, false},
 		} {
 			d, err := deadletter.Open(x.Context(), c.client, orders, c.o)
-			x.must(err)
+			x.Must(err)
 			before := mine.used
 			for l, err := range d.All(x.Context(), nil) {
-				x.must(err)
+				x.Must(err)
 				if (l.Err == nil) != c.opens || l.KeyID != "k1" || (l.Body != nil) != c.opens || l.Encrypted != c.opens || (l.Origin == orders) != c.opens {
 					x.Errorf("%s: %+v, %v; want that it opens: %v", c.name, l.Received, l.Err, c.opens)
 				}
@@ -193,7 +194,7 @@ func TestOptionsReplaceTheClients(t *testing.T) {
 			if (mine.used > before) != c.mine {
 				x.Errorf("%s: the CryptoProvider was used: %v", c.name, mine.used > before)
 			}
-			x.must(d.Close(x.Context()))
+			x.Must(d.Close(x.Context()))
 		}
 	})
 }
@@ -202,18 +203,18 @@ func TestOptionsReplaceTheClients(t *testing.T) {
 func TestLetterSaysWhatItIs(t *testing.T) {
 	inBubble(t, patient, func(x *fixture) {
 		due := time.Now().Add(time.Minute)
-		x.send(&queue.Message{ID: "m", SessionID: "s", CorrelationID: "c", ContentType: "text/plain", Attributes: map[string]string{"a": "1"}, Body: []byte("body"), NotBefore: due, TTL: time.Hour})
+		x.Send(&queue.Message{ID: "m", SessionID: "s", CorrelationID: "c", ContentType: "text/plain", Attributes: map[string]string{"a": "1"}, Body: []byte("body"), NotBefore: due, TTL: time.Hour})
 		sealed := time.Now()
-		x.wait(time.Minute)
-		x.rewrite(orders, func(m []driver.Message) []driver.Message {
+		x.Wait(time.Minute)
+		x.Rewrite(orders, func(m []driver.Message) []driver.Message {
 			m[0].Attributes = map[string]string{"a": "1", "hop": "2"}
 			return m
 		})
-		x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		x.Must(x.One(x.Receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		l := x.letter()
 		switch {
 		case l.Err != nil || l.ID != "m" || l.SessionID != "s" || l.CorrelationID != "c" || l.ContentType != "text/plain" || l.Queue != orders || l.BrokerID == "":
-			x.Errorf("%+v, %v", l.Received, l.Err)
+			x.Errorf("letter %+v, %v; want m as it was sent", l.Received, l.Err)
 		case string(l.Body) != "body" || len(l.Attributes) != 1 || l.Attributes["a"] != "1" || len(l.Unauthenticated) != 1 || l.Unauthenticated["hop"] != "2":
 			x.Errorf("body %q, attributes %v, added %v", l.Body, l.Attributes, l.Unauthenticated)
 		case !l.Encrypted || l.KeyID != "k1" || l.Origin != orders || !l.EncryptedAt.Equal(sealed.Truncate(time.Millisecond)) || !l.NotBefore.Equal(due) || l.TTL != time.Hour:
@@ -227,15 +228,15 @@ func TestLetterSaysWhatItIs(t *testing.T) {
 func TestGroupOfTheReceivers(t *testing.T) {
 	for group, want := range map[string]string{"": orders, "blue": "blue"} {
 		inBubble(t, nil, func(x *fixture) {
-			x.bury("m")
-			s := &groups{Store: x.store}
+			x.giveUp("m")
+			s := &groups{Store: x.Store}
 			c := x.behind(&broken{}, func(o *queue.Options) { o.ReplayStore = s })
 			d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Group: group})
-			x.must(err)
+			x.Must(err)
 			_, err = d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, DryRun: true})
-			x.must(err)
+			x.Must(err)
 			_, err = d.Purge(x.Context(), &deadletter.Filter{})
-			x.must(err)
+			x.Must(err)
 			if !slices.Equal(s.asked, []string{want, want}) {
 				x.Errorf("asked for %q, want %q twice", s.asked, want)
 			}
@@ -250,7 +251,7 @@ func TestWaitOfARead(t *testing.T) {
 		inBubble(t, nil, func(x *fixture) {
 			p := &broken{caps: receiving, fail: map[string]error{"stats": errBroken}} // how many there are is unknown
 			d, err := deadletter.Open(x.Context(), x.behind(p, nil), orders, &deadletter.Options{Wait: wait})
-			x.must(err)
+			x.Must(err)
 			begin := time.Now()
 			s, err := d.Stats(x.Context(), nil)
 			if took := time.Since(begin); err != nil || s.Count != 0 || took != want {
@@ -388,7 +389,7 @@ func TestReadOfManyPages(t *testing.T) {
 		d := x.opened(p, nil)
 		seen := map[string]bool{}
 		for l, err := range d.All(x.Context(), nil) {
-			x.must(err)
+			x.Must(err)
 			seen[l.ID] = true
 		}
 		if len(seen) != 250 || p.calls["peek"] != 3 {
@@ -396,7 +397,7 @@ func TestReadOfManyPages(t *testing.T) {
 		}
 		n := 0
 		for _, err := range d.All(x.Context(), nil) {
-			x.must(err)
+			x.Must(err)
 			if n++; n == 120 {
 				break
 			}
@@ -424,7 +425,7 @@ func TestStopsWhenTheCallerHasEnough(t *testing.T) {
 		d := x.opened(p, nil)
 		n := 0
 		for _, err := range d.All(x.Context(), nil) {
-			x.must(err)
+			x.Must(err)
 			if n++; n == 12 {
 				break
 			}
@@ -436,7 +437,7 @@ func TestStopsWhenTheCallerHasEnough(t *testing.T) {
 			x.Errorf("Stats with a limit of 3: %d, %v; %d are free", s.Count, err, x.free())
 		}
 		dry, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{DryRun: true})
-		if err != nil || dry.Redriven != 25 || x.free() != 25 || len(x.stored(orders)) != 0 {
+		if err != nil || dry.Redriven != 25 || x.free() != 25 || len(x.Stored(orders)) != 0 {
 			x.Errorf("a dry run that cannot peek: %+v, %v; %d are free", dry, err, x.free())
 		}
 	})
@@ -463,11 +464,11 @@ func TestPurgeStopsAtItsLimit(t *testing.T) {
 // those that do not open say nothing. Without an answer nothing is deleted.
 func TestPurgeTellsTheStore(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m0")
-		x.bury("m1")
-		x.inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
-		x.none(x.receiver(orders, nil), queue.ErrUnencryptedMessage)
-		s := &groups{Store: x.store, err: errBroken}
+		x.giveUp("m0")
+		x.giveUp("m1")
+		x.Inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
+		x.None(x.Receiver(orders, nil), queue.ErrUnencryptedMessage)
+		s := &groups{Store: x.Store, err: errBroken}
 		d := x.opened(&broken{}, func(o *queue.Options) { o.ReplayStore = s })
 		n, err := d.Purge(x.Context(), &deadletter.Filter{})
 		x.failed("Purge", err, queue.ErrReplayStore, "purge dead letters")
@@ -487,14 +488,14 @@ func TestPurgeTellsTheStore(t *testing.T) {
 			}
 		}
 		// Only plaintext: the store is not asked at all.
-		x.inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
-		x.none(x.receiver(orders, nil), queue.ErrUnencryptedMessage)
+		x.Inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
+		x.None(x.Receiver(orders, nil), queue.ErrUnencryptedMessage)
 		s.err, s.asked = errBroken, nil
 		if n, err = d.Purge(x.Context(), &deadletter.Filter{}); err != nil || n != 1 || len(s.asked) != 0 {
 			x.Errorf("Purge of plaintext = %d, %v; the store was asked %d times", n, err, len(s.asked))
 		}
 		// Replays are not tracked: neither.
-		x.bury("m2")
+		x.giveUp("m2")
 		d = x.opened(&broken{}, func(o *queue.Options) { o.ReplayStore, o.Crypto.TrackReplays = nil, false })
 		if n, err = d.Purge(x.Context(), &deadletter.Filter{}); err != nil || n != 1 {
 			x.Errorf("Purge without a store = %d, %v", n, err)
@@ -521,7 +522,7 @@ func TestShortAnswers(t *testing.T) {
 		report, err = x.opened(&broken{short: "settle"}, nil).Redrive(x.Context(), nil)
 		short("Redrive, settling", report.FirstError)
 		if err != nil || report.Redriven != 0 || report.Failed != 1 {
-			x.Errorf("%+v, %v", report, err)
+			x.Errorf("report %+v, %v; want one failure and nothing redriven", report, err)
 		}
 		x.buryMany(2)
 		n, err := x.opened(&broken{short: "settle"}, nil).Purge(x.Context(), &deadletter.Filter{})
@@ -529,12 +530,12 @@ func TestShortAnswers(t *testing.T) {
 		if n == 0 {
 			x.Errorf("Purge = %d, want those that it was answered for", n)
 		}
-		s := &groups{Store: x.store, short: true}
-		x.bury("m9")
+		s := &groups{Store: x.Store, short: true}
+		x.giveUp("m9")
 		report, err = x.opened(&broken{}, func(o *queue.Options) { o.ReplayStore = s }).Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		short("Redrive, the store", report.FirstError)
 		if err != nil || !errors.Is(report.FirstError, queue.ErrReplayStore) || report.Failed != 1 || report.Redriven != 0 {
-			x.Errorf("%+v, %v", report, err)
+			x.Errorf("report %+v, %v; want one failure, of the replay store", report, err)
 		}
 	})
 }
@@ -544,16 +545,16 @@ func TestShortAnswers(t *testing.T) {
 func TestRedriveIsTold(t *testing.T) {
 	for _, traces := range []bool{false, true} {
 		inBubble(t, nil, func(x *fixture) {
-			x.bury("m0")
-			x.bury("m1")
+			x.giveUp("m0")
+			x.giveUp("m1")
 			o := &told{links: traces}
 			d := x.opened(&broken{}, func(c *queue.Options) { c.Observer = o })
 			report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Filter: &deadletter.Filter{MessageIDs: []string{"m0"}}})
-			x.must(err)
+			x.Must(err)
 			resealed, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-			x.must(err)
+			x.Must(err)
 			if report.Resealed != 0 || resealed.Resealed != 1 {
-				x.Errorf("%+v, %+v", report, resealed)
+				x.Errorf("reports %+v and %+v, want one letter resealed by the second", report, resealed)
 			}
 			links := 0
 			if traces {
@@ -583,7 +584,7 @@ func TestRedriveStopsAtItsLimit(t *testing.T) {
 				}
 				o.DryRun = false
 				calls := p.calls["receive"]
-				if r, err := d.Redrive(x.Context(), o); err != nil || r.Matched != limit || r.Redriven != limit || x.free() != 21-limit || len(x.stored(orders)) != limit || p.calls["receive"]-calls != (limit+9)/10 {
+				if r, err := d.Redrive(x.Context(), o); err != nil || r.Matched != limit || r.Redriven != limit || x.free() != 21-limit || len(x.Stored(orders)) != limit || p.calls["receive"]-calls != (limit+9)/10 {
 					x.Errorf("a redrive of %d: %+v, %v; %d are free", limit, r, err, x.free())
 				}
 			})
@@ -595,21 +596,21 @@ func TestRedriveStopsAtItsLimit(t *testing.T) {
 // the broker kept, and a name for repeats that is the letter's, not the message's.
 func TestRedriveSendsTheLetterAlone(t *testing.T) {
 	inBubble(t, patient, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a"), NotBefore: time.Now().Add(time.Minute), TTL: time.Hour})
-		x.wait(time.Minute)
-		x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		x.Send(&queue.Message{ID: "m", Body: []byte("a"), NotBefore: time.Now().Add(time.Minute), TTL: time.Hour})
+		x.Wait(time.Minute)
+		x.Must(x.One(x.Receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		var names []string
 		for range 2 { // a crash between the two steps makes it be sent twice
 			p := &broken{short: "settle"}
 			_, err := x.opened(p, nil).Redrive(x.Context(), nil)
-			x.must(err)
+			x.Must(err)
 			for _, m := range p.sent {
 				if !m.NotBefore.IsZero() || m.TTL != 0 || m.ID != "m" {
 					x.Errorf("%+v goes back", m)
 				}
 				names = append(names, m.DedupID)
 			}
-			x.bury("other")
+			x.giveUp("other")
 		}
 		if len(names) < 2 || names[0] == names[1] || !strings.HasPrefix(names[0], "redrive:") {
 			x.Errorf("names for repeats: %q", names)
@@ -622,7 +623,7 @@ func TestRedriveKeepsTheFirstError(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.buryMany(3)
 		n := 0
-		p := &faultyBroker{Broker: x.broker.Connect(), send: func(m []*driver.Message) []driver.SendResult {
+		p := &fixturetest.FaultyBroker{Broker: x.Broker.Connect(), OnSend: func(m []*driver.Message) []driver.SendResult {
 			r := make([]driver.SendResult, len(m))
 			for i := range r {
 				n++
@@ -630,10 +631,10 @@ func TestRedriveKeepsTheFirstError(t *testing.T) {
 			}
 			return r
 		}}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
-		x.must(err)
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet()})
+		x.Must(err)
 		d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		report, err := d.Redrive(x.Context(), nil)
 		if err != nil || report.Failed != 3 || report.FirstError == nil || !strings.Contains(report.FirstError.Error(), "failure 1") || x.free() != 3 {
 			x.Errorf("%+v, %v; %d are free", report, err, x.free())

@@ -38,10 +38,10 @@ type Queue struct {
 	main   driver.Queue // where letters come from, and go back to
 	dead   driver.Queue
 	cfg    queue.CryptoConfig
-	opener sealing.Opener
-	sealer *sealing.Sealer // nil without keys
-	own    *keys.Cached    // to be closed with the Queue; nil if the Client has it
-	store  replay.Store    // nil unless replays are tracked
+	opener sealing.QueueOpener
+	sealer *sealing.QueueSealer // nil without keys
+	own    *keys.Cached         // to be closed with the Queue; nil if the Client has it
+	store  replay.Store         // nil unless replays are tracked
 	group  string
 	wait   time.Duration
 	obs    observe.Scope
@@ -102,7 +102,7 @@ func (q *Queue) useKeys(client *queue.Options, o *Options) error {
 	if p == nil {
 		p = client.KeysFor(q.name)
 	}
-	q.opener = sealing.Opener{Queue: q.name, Crypto: crypto, Observe: &q.obs}
+	q.opener = sealing.QueueOpener{Queue: q.name, Crypto: crypto, Observe: &q.obs}
 	if p == nil {
 		return nil
 	}
@@ -118,7 +118,7 @@ func (q *Queue) useKeys(client *queue.Options, o *Options) error {
 		q.opener.Crypto = sealing.NewCipher(cached)
 	}
 	q.opener.Valid = cached
-	q.sealer = &sealing.Sealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Observe: &q.obs}
+	q.sealer = &sealing.QueueSealer{Queue: q.name, Crypto: q.opener.Crypto, Keys: cached, Observe: &q.obs}
 	return nil
 }
 
@@ -143,7 +143,8 @@ func (q *Queue) connect(ctx context.Context, b driver.Broker, client *queue.Opti
 	return err
 }
 
-// Close releases what the Queue holds.
+// Close releases what the Queue holds. Letters that it had received go back to the
+// broker. The Client stays open. A second Close returns nil.
 func (q *Queue) Close(ctx context.Context) error {
 	if ctx == nil {
 		return queue.NewError("close", q.name, fmt.Errorf("%w: nil context", queue.ErrInvalidOptions))
@@ -227,7 +228,7 @@ func (q *Queue) letter(ctx context.Context, m *driver.Delivery) *Letter {
 
 // Stats are counts over a dead-letter queue.
 type Stats struct {
-	Count    int
+	Count    int             // letters
 	ByReason map[string]int  // by code; "" if the broker keeps none
 	ByKey    map[keys.ID]int // of sealed messages, by the key that they name
 	Plain    int             // messages that are not sealed

@@ -83,28 +83,28 @@ func (q *remoteDead) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Ti
 // letters opens the dead-letter queue behind p.
 func (x *fixture) letters(p *remote) *deadletter.Queue {
 	x.Helper()
-	p.Broker = x.broker.Connect()
-	c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
-	x.must(err)
+	p.Broker = x.Broker.Connect()
+	c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet()})
+	x.Must(err)
 	x.Cleanup(func() { _ = c.Close(context.Background()) })
 	d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
-	x.must(err)
+	x.Must(err)
 	return d
 }
 
 // buryMany puts n letters there, the last five with the reason wanted.
 func (x *fixture) buryMany(n int) {
 	x.Helper()
-	r := x.receiver(orders, nil)
-	s := x.sender(orders)
+	r := x.Receiver(orders, nil)
+	s := x.Sender(orders)
 	for i := range n {
 		_, err := s.Send(x.Context(), &queue.Message{ID: fmt.Sprint("m", i), Body: []byte("x")})
-		x.must(err)
+		x.Must(err)
 		code := "gave_up"
 		if i >= n-5 {
 			code = "wanted"
 		}
-		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: code}))
+		x.Must(x.One(r).DeadLetter(x.Context(), queue.Reason{Code: code}))
 	}
 }
 
@@ -153,12 +153,12 @@ func TestReadThatEndsEarlyIsAnError(t *testing.T) {
 func TestLettersThatOthersHold(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.buryMany(10)
-		main, err := x.broker.Connect().Open(x.Context(), orders, nil)
-		x.must(err)
+		main, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+		x.Must(err)
 		other, err := main.DeadLetters(x.Context())
-		x.must(err)
+		x.Must(err)
 		taken, err := other.Receive(x.Context(), 4, 0)
-		x.must(err)
+		x.Must(err)
 		if err := other.Settle(x.Context(), []driver.Settlement{{Delivery: taken[0], Kind: driver.Complete}})[0]; err != nil {
 			x.Fatal(err)
 		}

@@ -55,7 +55,7 @@ type RedriveOptions struct {
 
 // RedriveReport counts what a Redrive did so far.
 type RedriveReport struct {
-	Matched  int
+	Matched  int // selected by the filter, and looked at
 	Redriven int // sent and removed; with DryRun, those that would be
 	Resealed int // of Redriven
 	Refused  int // left among the dead letters, see Refusals

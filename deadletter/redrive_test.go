@@ -14,6 +14,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/replay"
@@ -21,33 +22,33 @@ import (
 
 func (x *fixture) deadLetters() *deadletter.Queue {
 	x.Helper()
-	d, err := deadletter.Open(x.Context(), x.client, orders, &deadletter.Options{Wait: time.Second})
-	x.must(err)
+	d, err := deadletter.Open(x.Context(), x.Client, orders, &deadletter.Options{Wait: time.Second})
+	x.Must(err)
 	return d
 }
 
-// bury sends a message and lets the application give it up.
-func (x *fixture) bury(id string) {
+// giveUp sends a message and lets the application give it up.
+func (x *fixture) giveUp(id string) {
 	x.Helper()
-	x.send(&queue.Message{ID: id, SessionID: "s-" + id, Attributes: map[string]string{"a": "1"}, Body: []byte("body of " + id)})
-	x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up", Description: "on purpose"}))
+	x.Send(&queue.Message{ID: id, SessionID: "s-" + id, Attributes: map[string]string{"a": "1"}, Body: []byte("body of " + id)})
+	x.Must(x.One(x.Receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up", Description: "on purpose"}))
 }
 
 func TestDeadLettersRead(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 25 {
-			x.bury(fmt.Sprint("m", i))
-			x.wait(time.Second)
+			x.giveUp(fmt.Sprint("m", i))
+			x.Wait(time.Second)
 		}
-		x.inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
-		x.none(x.receiver(orders, nil), queue.ErrUnencryptedMessage)
+		x.Inject(orders, driver.Message{ID: "plain", Body: []byte("plain")})
+		x.None(x.Receiver(orders, nil), queue.ErrUnencryptedMessage)
 		d := x.deadLetters()
 		collect := func(f *deadletter.Filter) (ids []string) {
 			for p, err := range d.All(x.Context(), f) {
-				x.must(err)
+				x.Must(err)
 				ids = append(ids, p.ID)
 				if p.ID != "plain" && (p.Err != nil || string(p.Body) != "body of "+p.ID || !p.Encrypted || p.DeadLetter.Reason != "gave_up" || p.DeadLetter.Queue != orders) {
-					x.Errorf("%+v", p)
+					x.Errorf("letter %+v, want it open, with its reason and queue", p)
 				}
 			}
 			return ids
@@ -68,15 +69,15 @@ func TestDeadLettersRead(t *testing.T) {
 			x.Errorf("by time: %v", got)
 		}
 		s, err := d.Stats(x.Context(), nil)
-		x.must(err)
+		x.Must(err)
 		if s.Count != 26 || s.ByReason["gave_up"] != 25 || s.ByKey["k1"] != 25 || s.Plain != 1 || s.Newest.Sub(s.Oldest) < 24*time.Second {
-			x.Errorf("%+v", s)
+			x.Errorf("summary %+v, want 25 letters given up under k1, and a plain one", s)
 		}
 		if _, err := d.Purge(x.Context(), nil); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("Purge without a filter: %v", err)
 		}
 		n, err := d.Purge(x.Context(), &deadletter.Filter{Reasons: []string{"plaintext_rejected"}})
-		x.must(err)
+		x.Must(err)
 		if left := len(collect(nil)); n != 1 || left != 25 {
 			x.Errorf("purged %d, left %d", n, left)
 		}
@@ -87,31 +88,31 @@ func TestDeadLettersRead(t *testing.T) {
 func TestRedriveAsTheyAre(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 12 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 		}
 		d := x.deadLetters()
 		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{DryRun: true})
-		x.must(err)
-		if report.Matched != 12 || report.Redriven != 12 || len(x.stored(orders)) != 0 {
-			x.Errorf("dry run: %+v, %d sent", report, len(x.stored(orders)))
+		x.Must(err)
+		if report.Matched != 12 || report.Redriven != 12 || len(x.Stored(orders)) != 0 {
+			x.Errorf("dry run: %+v, %d sent", report, len(x.Stored(orders)))
 		}
 		begin := time.Now()
 		progress := 0
 		report, err = d.Redrive(x.Context(), &deadletter.RedriveOptions{Rate: 2, Progress: func(deadletter.RedriveReport) { progress++ }})
-		x.must(err)
+		x.Must(err)
 		if report.Redriven != 12 || report.Resealed != 0 || report.Failed != 0 || progress == 0 {
 			x.Errorf("%+v, progress %d times", report, progress)
 		}
 		if took := time.Since(begin); took < 5*time.Second {
 			x.Errorf("12 messages at 2 a second took %s", took)
 		}
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		for range 12 {
-			x.must(x.one(r).Complete(x.Context()))
+			x.Must(x.One(r).Complete(x.Context()))
 		}
-		x.none(r, queue.ErrNoMessage)
+		x.None(r, queue.ErrNoMessage)
 		// A handled message that comes back is a replay.
-		if n := len(x.deadReasons(orders)); n != 0 {
+		if n := len(x.DeadReasons(orders)); n != 0 {
 			x.Errorf("%d dead letters are left", n)
 		}
 	})
@@ -119,39 +120,39 @@ func TestRedriveAsTheyAre(t *testing.T) {
 
 func TestRedriveResealed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
-		x.must(x.ring.Add(newKey(x.T, "k2", 2)))
-		x.must(x.ring.SetCurrent("k2"))
-		x.wait(time.Hour) // long past MaxMessageAge, within the retry window
+		x.giveUp("m")
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		x.Must(x.Ring.SetCurrent("k2"))
+		x.Wait(time.Hour) // long past MaxMessageAge, within the retry window
 		d := x.deadLetters()
 		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
+		x.Must(err)
 		if report.Redriven != 1 || report.Resealed != 1 {
-			x.Fatalf("%+v", report)
+			x.Fatalf("report %+v, want one redriven and resealed", report)
 		}
-		got := x.one(x.receiver(orders, nil))
+		got := x.One(x.Receiver(orders, nil))
 		if got.ID != "m" || got.KeyID != "k2" || string(got.Body) != "body of m" || got.SessionID != "s-m" || got.Attributes["a"] != "1" ||
 			time.Since(got.EncryptedAt) < time.Hour {
 			x.Errorf("%+v, want the message of an hour ago under the new key", got.Received)
 		}
-		x.must(got.Complete(x.Context()))
+		x.Must(got.Complete(x.Context()))
 	})
 }
 
 // A broker that puts messages among the dead letters gains nothing by it.
 func TestRedriveLaundersNothing(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "handled", Body: []byte("a")})
-		stolen := x.steal()
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).Complete(x.Context()))
-		bury := func(m driver.Message, want error) {
-			x.inject(orders, m)
-			x.none(r, want)
+		x.Send(&queue.Message{ID: "handled", Body: []byte("a")})
+		stolen := x.Steal()
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).Complete(x.Context()))
+		deadLetter := func(m driver.Message, want error) {
+			x.Inject(orders, m)
+			x.None(r, want)
 		}
 		reseal := func(accept bool) map[string]int {
 			report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: accept})
-			x.must(err)
+			x.Must(err)
 			if report.Redriven > 0 {
 				report.Refusals["redriven"] = report.Redriven
 			}
@@ -161,8 +162,8 @@ func TestRedriveLaundersNothing(t *testing.T) {
 			return report.Refusals
 		}
 		// Handled before, the store remembers.
-		x.wait(10 * time.Minute)
-		bury(stolen, queue.ErrNonceReused)
+		x.Wait(10 * time.Minute)
+		deadLetter(stolen, queue.ErrNonceReused)
 		if got := reseal(false); got["nonce_reused"] != 1 || len(got) != 1 {
 			x.Errorf("a handled message: %v", got)
 		}
@@ -170,39 +171,39 @@ func TestRedriveLaundersNothing(t *testing.T) {
 			x.Errorf("a handled message, risk accepted: %v", got)
 		}
 		_, err := x.deadLetters().Purge(x.Context(), &deadletter.Filter{Reasons: []string{"nonce_reused"}})
-		x.must(err)
+		x.Must(err)
 		// Of a sender that the store does not know: it may have been handled and forgotten.
-		x.send(&queue.Message{ID: "unknown", Body: []byte("a")})
-		unknown := x.steal()
-		x.rewrite(orders, func([]driver.Message) []driver.Message { return nil })
-		x.wait(2 * time.Hour)
-		bury(unknown, queue.ErrMessageExpired)
+		x.Send(&queue.Message{ID: "unknown", Body: []byte("a")})
+		unknown := x.Steal()
+		x.Rewrite(orders, func([]driver.Message) []driver.Message { return nil })
+		x.Wait(2 * time.Hour)
+		deadLetter(unknown, queue.ErrMessageExpired)
 		if got := reseal(false); got["unknown_to_replay_store"] != 1 || len(got) != 1 {
 			x.Errorf("an unknown message: %v", got)
 		}
 		// A dry run that accepts the risk must not make it known.
 		_, err = x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
-		x.must(err)
+		x.Must(err)
 		if got := reseal(false); got["unknown_to_replay_store"] != 1 {
 			x.Errorf("an unknown message after a dry run: %v", got)
 		}
-		if strings.Contains(x.log.String(), "replay risk accepted") {
+		if strings.Contains(x.Log.String(), "replay risk accepted") {
 			x.Error("a risk was logged as accepted that was not")
 		}
 		// The operator vouches for it.
 		if got := reseal(true); got["redriven"] != 1 {
 			x.Errorf("vouched for: %v", got)
 		}
-		if !strings.Contains(x.log.String(), "replay risk accepted") {
+		if !strings.Contains(x.Log.String(), "replay risk accepted") {
 			x.Error("the acceptance is not in the log")
 		}
-		x.must(x.one(r).Complete(x.Context()))
+		x.Must(x.One(r).Complete(x.Context()))
 		// Plaintext is never made authentic.
-		bury(driver.Message{ID: "forged", Body: []byte("forged")}, queue.ErrUnencryptedMessage)
+		deadLetter(driver.Message{ID: "forged", Body: []byte("forged")}, queue.ErrUnencryptedMessage)
 		if got := reseal(true); got["plaintext"] != 1 {
 			x.Errorf("plaintext: %v", got)
 		}
-		x.none(r, queue.ErrNoMessage)
+		x.None(r, queue.ErrNoMessage)
 	})
 }
 
@@ -210,33 +211,33 @@ func TestRedriveLaundersNothing(t *testing.T) {
 // message, and one that dies after the send may repeat it.
 func TestRedriveCrash(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
-		p := &faultyBroker{Broker: x.broker}
-		p.send = func(m []*driver.Message) []driver.SendResult {
+		x.giveUp("m")
+		p := &fixturetest.FaultyBroker{Broker: x.Broker}
+		p.OnSend = func(m []*driver.Message) []driver.SendResult {
 			return []driver.SendResult{{Err: driver.Errorf(driver.Unavailable, "connection reset")}}
 		}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.Must(err)
 		d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
+		x.Must(err)
 		if report.Failed != 1 || !errors.Is(report.FirstError, queue.ErrUnavailable) || report.Redriven != 0 {
-			x.Fatalf("%+v", report)
+			x.Fatalf("report %+v, want one failure, since the broker is not available", report)
 		}
 		report, err = x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
+		x.Must(err)
 		if report.Redriven != 1 {
 			x.Fatalf("after the crash: %+v", report)
 		}
-		x.must(x.one(x.receiver(orders, nil)).Complete(x.Context()))
+		x.Must(x.One(x.Receiver(orders, nil)).Complete(x.Context()))
 	})
 }
 
 func TestRedriveNeedsStore(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "AcceptReplayRisk") {
 			x.Errorf("Redrive = %v", err)
@@ -247,17 +248,17 @@ func TestRedriveNeedsStore(t *testing.T) {
 // What goes back goes in calls within the broker's limits, by bytes too.
 func TestRedriveSplitsBySize(t *testing.T) {
 	small := func(x *fixture, _ *queue.Options) {
-		x.broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1, MaxBatchBytes: 5000}})
+		x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, MaxDeliveries: -1, MaxBatchBytes: 5000}})
 	}
 	inBubble(t, small, func(x *fixture) {
 		for i := range 7 {
-			x.send(&queue.Message{ID: fmt.Sprint("m", i), Body: make([]byte, 2000)})
-			x.must(x.one(x.receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+			x.Send(&queue.Message{ID: fmt.Sprint("m", i), Body: make([]byte, 2000)})
+			x.Must(x.One(x.Receiver(orders, nil)).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		}
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
+		x.Must(err)
 		if report.Redriven != 7 || report.Failed != 0 {
-			x.Errorf("%+v", report)
+			x.Errorf("report %+v, want 7 redriven", report)
 		}
 	})
 }
@@ -267,21 +268,21 @@ func TestRedriveSplitsBySize(t *testing.T) {
 func TestRedriveSlowly(t *testing.T) {
 	inBubble(t, patient, func(x *fixture) {
 		for i := range 10 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 		}
 		d := x.deadLetters()
 		begin := time.Now()
 		report, err := d.Redrive(x.Context(), &deadletter.RedriveOptions{
 			Rate: 0.02, Filter: &deadletter.Filter{MessageIDs: []string{"m1", "m3", "m5", "m7", "m9"}},
 		})
-		x.must(err)
+		x.Must(err)
 		if report.Matched != 5 || report.Redriven != 5 || report.Failed != 0 {
-			x.Errorf("%+v", report)
+			x.Errorf("report %+v, want 5 matched and redriven", report)
 		}
 		if took := time.Since(begin); took < 4*50*time.Second {
 			x.Errorf("5 messages at one in 50 s took %s", took)
 		}
-		if sent, left := len(x.stored(orders)), len(x.deadReasons(orders)); sent != 5 || left != 5 {
+		if sent, left := len(x.Stored(orders)), len(x.DeadReasons(orders)); sent != 5 || left != 5 {
 			x.Errorf("%d sent, %d left; want 5, 5", sent, left)
 		}
 	})
@@ -290,7 +291,7 @@ func TestRedriveSlowly(t *testing.T) {
 func TestRedriveRefusesOptions(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for range 3 {
-			x.bury(rand.Text())
+			x.giveUp(rand.Text())
 		}
 		d := x.deadLetters()
 		for _, o := range []*deadletter.RedriveOptions{
@@ -322,10 +323,10 @@ func TestRedriveRefusesOptions(t *testing.T) {
 func TestDryRunVouchesForNothing(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
-		x.bury("m")
+		x.giveUp("m")
 		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true, DryRun: true})
-		x.must(err)
-		if strings.Contains(x.log.String(), "replay risk accepted") {
+		x.Must(err)
+		if strings.Contains(x.Log.String(), "replay risk accepted") {
 			x.Error("a risk was logged as accepted that was not")
 		}
 	})
@@ -335,19 +336,19 @@ func TestDryRunVouchesForNothing(t *testing.T) {
 func TestPurgeGivesBackWhatFailed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 3 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 		}
-		p := &faultyDead{Broker: x.broker}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
-		x.must(err)
+		p := &faultyDead{Broker: x.Broker}
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet()})
+		x.Must(err)
 		d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		n, err := d.Purge(x.Context(), &deadletter.Filter{})
 		if n != 2 || !errors.Is(err, queue.ErrUnavailable) {
 			x.Errorf("Purge = %d, %v; want 2, ErrUnavailable", n, err)
 		}
 		n, err = d.Purge(x.Context(), &deadletter.Filter{})
-		x.must(err)
+		x.Must(err)
 		if n != 1 {
 			x.Errorf("Purge = %d once it works, want 1", n)
 		}
@@ -404,19 +405,19 @@ func (q *faultyDeadQueue) Settle(ctx context.Context, s []driver.Settlement) []e
 // one, one is handled, whichever comes first.
 func TestRedriveIsHandledOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		stolen := x.steal()
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		stolen := x.Steal()
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
+		x.Must(err)
 		if report.Resealed != 1 {
-			x.Fatalf("%+v", report)
+			x.Fatalf("report %+v, want one resealed", report)
 		}
-		x.rewrite(orders, func(m []driver.Message) []driver.Message { return append([]driver.Message{stolen}, m...) })
-		x.must(x.one(r).Complete(x.Context()))
-		x.none(r, queue.ErrNoMessage) // the other copy: completed
-		if waiting, dead := len(x.stored(orders)), x.deadReasons(orders); waiting > 0 || len(dead) > 0 {
+		x.Rewrite(orders, func(m []driver.Message) []driver.Message { return append([]driver.Message{stolen}, m...) })
+		x.Must(x.One(r).Complete(x.Context()))
+		x.None(r, queue.ErrNoMessage) // the other copy: completed
+		if waiting, dead := len(x.Stored(orders)), x.DeadReasons(orders); waiting > 0 || len(dead) > 0 {
 			x.Errorf("%d waiting, dead letters %v; want none", waiting, dead)
 		}
 	})
@@ -425,27 +426,27 @@ func TestRedriveIsHandledOnce(t *testing.T) {
 // Two operators that redrive the same letters, one of them interrupted, make one message.
 func TestRedriveTwiceIsHandledOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.bury("m")
-		c, err := queue.New(&faultyDead{Broker: x.broker}, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
+		x.giveUp("m")
+		c, err := queue.New(&faultyDead{Broker: x.Broker}, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.Must(err)
 		interrupted, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		report, err := interrupted.Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
+		x.Must(err)
 		if report.Redriven != 0 || report.Failed != 1 {
 			x.Fatalf("%+v, want one that was sent and not removed", report)
 		}
-		x.wait(time.Minute)
+		x.Wait(time.Minute)
 		if report, err = x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true}); err != nil || report.Redriven != 1 {
-			x.Fatalf("%+v, %v", report, err)
+			x.Fatalf("report %+v, %v; want one redriven", report, err)
 		}
-		if n := len(x.stored(orders)); n != 2 {
+		if n := len(x.Stored(orders)); n != 2 {
 			x.Fatalf("%d copies are waiting, want 2", n)
 		}
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).Complete(x.Context()))
-		x.none(r, queue.ErrNoMessage)
-		if waiting, dead := len(x.stored(orders)), x.deadReasons(orders); waiting > 0 || len(dead) > 0 {
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).Complete(x.Context()))
+		x.None(r, queue.ErrNoMessage)
+		if waiting, dead := len(x.Stored(orders)), x.DeadReasons(orders); waiting > 0 || len(dead) > 0 {
 			x.Errorf("%d waiting, dead letters %v; want none: a redrive is no replay", waiting, dead)
 		}
 	})
@@ -454,16 +455,16 @@ func TestRedriveTwiceIsHandledOnce(t *testing.T) {
 // What was added to a message on its way is not made authentic by resealing it.
 func TestRedriveDropsWhatWasAdded(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Attributes: map[string]string{"event": "push"}, Body: []byte("a")})
-		x.rewrite(orders, func(m []driver.Message) []driver.Message {
+		x.Send(&queue.Message{ID: "m", Attributes: map[string]string{"event": "push"}, Body: []byte("a")})
+		x.Rewrite(orders, func(m []driver.Message) []driver.Message {
 			m[0].Attributes = map[string]string{"event": "push", "admin": "true"}
 			return m
 		})
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		_, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
-		d := x.one(r)
+		x.Must(err)
+		d := x.One(r)
 		if len(d.Attributes) != 1 || d.Attributes["event"] != "push" || len(d.Unauthenticated) != 0 {
 			x.Errorf("attributes %v, unauthenticated %v", d.Attributes, d.Unauthenticated)
 		}
@@ -473,34 +474,34 @@ func TestRedriveDropsWhatWasAdded(t *testing.T) {
 // A message's own expiry outlives resealing, unless it is replaced.
 func TestRedriveKeepsExpiry(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		for range 2 {
-			x.send(&queue.Message{Body: []byte("a"), TTL: 10 * time.Minute})
-			x.must(x.one(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
+			x.Send(&queue.Message{Body: []byte("a"), TTL: 10 * time.Minute})
+			x.Must(x.One(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}))
 		}
-		x.wait(4 * time.Minute)
+		x.Wait(4 * time.Minute)
 		redrive := func(o *deadletter.RedriveOptions) deadletter.RedriveReport {
 			o.Reseal = true
 			report, err := x.deadLetters().Redrive(x.Context(), o)
-			x.must(err)
+			x.Must(err)
 			return report
 		}
 		if report := redrive(&deadletter.RedriveOptions{Filter: &deadletter.Filter{Limit: 1}}); report.Resealed != 1 {
-			x.Fatalf("%+v", report)
+			x.Fatalf("report %+v, want one resealed", report)
 		}
-		d := x.one(r)
+		d := x.One(r)
 		if left := time.Until(d.EncryptedAt.Add(d.TTL)); left != 6*time.Minute {
 			x.Errorf("it lives %s after 4 of 10 minutes, want 6m", left)
 		}
-		x.must(d.Complete(x.Context()))
-		x.wait(7 * time.Minute)
+		x.Must(d.Complete(x.Context()))
+		x.Wait(7 * time.Minute)
 		if report := redrive(&deadletter.RedriveOptions{}); report.Refusals["expired"] != 1 || report.Redriven != 0 {
 			x.Errorf("past its expiry: %+v", report)
 		}
 		if report := redrive(&deadletter.RedriveOptions{TTL: time.Hour}); report.Resealed != 1 {
 			x.Errorf("with another expiry: %+v", report)
 		}
-		d = x.one(r)
+		d = x.One(r)
 		if left := time.Until(d.EncryptedAt.Add(d.TTL)); left > time.Hour || left < time.Hour-time.Second {
 			x.Errorf("it lives %s, want 1h from the redrive", left)
 		}
@@ -531,7 +532,7 @@ func TestRedriveCancelledGivesBackAll(t *testing.T) {
 		o.ReplayStore = store
 	}, func(x *fixture) {
 		for i := range 6 {
-			x.bury(fmt.Sprint("m", i))
+			x.giveUp(fmt.Sprint("m", i))
 		}
 		ctx, cancel := context.WithCancel(x.Context())
 		defer cancel()
@@ -540,7 +541,7 @@ func TestRedriveCancelledGivesBackAll(t *testing.T) {
 			x.Fatalf("Redrive: %v", err)
 		}
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
+		x.Must(err)
 		if report.Matched != 6 || report.Redriven != 6 {
 			x.Errorf("at once afterwards: %+v, want 6 of 6", report)
 		}
@@ -551,12 +552,12 @@ func TestRedriveCancelledGivesBackAll(t *testing.T) {
 // not hold Redrive for ever, although that removal outlives the caller's context.
 func TestRedriveEndsWhereRemovalHangs(t *testing.T) {
 	var dead faultyDead
-	inBubble(t, func(x *fixture, _ *queue.Options) { dead.Broker = x.broker }, func(x *fixture) {
-		x.bury("m0")
+	inBubble(t, func(x *fixture, _ *queue.Options) { dead.Broker = x.Broker }, func(x *fixture) {
+		x.giveUp("m0")
 		client, err := queue.New(&dead, &queue.Options{Logger: quiet()})
-		x.must(err)
+		x.Must(err)
 		d, err := deadletter.Open(x.Context(), client, orders, &deadletter.Options{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		dead.hangs = true
 		ctx, cancel := context.WithTimeout(x.Context(), time.Hour)
 		defer cancel()
@@ -571,25 +572,25 @@ func TestRedriveEndsWhereRemovalHangs(t *testing.T) {
 // not have what a handler completed taken for a redrive that was cut short.
 func TestRedriveTakesNoHandledMessageForItsOwn(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		stolen := x.steal()
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		stolen := x.Steal()
 		called := func(id string) {
-			x.must(x.broker.Rewrite(orders, func([]memqueue.Stored) []memqueue.Stored {
+			x.Must(x.Broker.Rewrite(orders, func([]memqueue.Stored) []memqueue.Stored {
 				return []memqueue.Stored{{Message: stolen, BrokerID: id}}
 			}))
 		}
 		called("redrive:7")
-		r := x.receiver(orders, nil)
-		x.must(x.one(r).Complete(x.Context()))
+		r := x.Receiver(orders, nil)
+		x.Must(x.One(r).Complete(x.Context()))
 		called("7")
-		x.wait(10 * time.Minute)
-		x.none(r, queue.ErrNonceReused) // it is a dead letter now
+		x.Wait(10 * time.Minute)
+		x.None(r, queue.ErrNonceReused) // it is a dead letter now
 		report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true})
-		x.must(err)
+		x.Must(err)
 		if report.Redriven != 0 || report.Refusals["nonce_reused"] != 1 {
-			x.Errorf("%+v", report)
+			x.Errorf("report %+v, want one refused as nonce_reused", report)
 		}
-		x.none(r, queue.ErrNoMessage)
+		x.None(r, queue.ErrNoMessage)
 	})
 }
 
@@ -598,34 +599,34 @@ func TestRedriveTakesNoHandledMessageForItsOwn(t *testing.T) {
 // forgotten by then.
 func TestRedriveResealsNothingBeforeItIsDue(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", NotBefore: time.Now().Add(2 * time.Hour), Body: []byte("a")})
-		stolen := x.steal()
-		x.rewrite(orders, func(m []driver.Message) []driver.Message { return m }) // due at once
-		q, err := x.broker.Connect().Open(x.Context(), orders, nil)
-		x.must(err)
+		x.Send(&queue.Message{ID: "m", NotBefore: time.Now().Add(2 * time.Hour), Body: []byte("a")})
+		stolen := x.Steal()
+		x.Rewrite(orders, func(m []driver.Message) []driver.Message { return m }) // due at once
+		q, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+		x.Must(err)
 		d, err := q.Receive(x.Context(), 1, 0)
-		x.must(err)
-		x.must(q.Settle(x.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.MoveToDeadLetter, Reason: "gave_up"}})[0])
-		r := x.receiver(orders, nil)
+		x.Must(err)
+		x.Must(q.Settle(x.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.MoveToDeadLetter, Reason: "gave_up"}})[0])
+		r := x.Receiver(orders, nil)
 		reseal := func() deadletter.RedriveReport {
 			report, err := x.deadLetters().Redrive(x.Context(), &deadletter.RedriveOptions{Reseal: true, AcceptReplayRisk: true})
-			x.must(err)
+			x.Must(err)
 			return report
 		}
 		if report := reseal(); report.Redriven != 0 || report.Refusals["message_from_future"] != 1 {
 			x.Errorf("before it is due: %+v", report)
 		}
-		x.none(r, queue.ErrNoMessage)
-		x.wait(2 * time.Hour)
+		x.None(r, queue.ErrNoMessage)
+		x.Wait(2 * time.Hour)
 		if report := reseal(); report.Redriven != 1 {
 			x.Errorf("once it is due: %+v", report)
 		}
-		x.must(x.one(r).Complete(x.Context()))
-		x.inject(orders, stolen)
-		x.none(r, queue.ErrNoMessage) // completed
-		x.wait(10 * time.Minute)
-		x.inject(orders, stolen)
-		x.none(r, queue.ErrNonceReused)
+		x.Must(x.One(r).Complete(x.Context()))
+		x.Inject(orders, stolen)
+		x.None(r, queue.ErrNoMessage) // completed
+		x.Wait(10 * time.Minute)
+		x.Inject(orders, stolen)
+		x.None(r, queue.ErrNonceReused)
 	})
 }
 
@@ -646,7 +647,7 @@ func (c ownContext) Err() error {
 func TestRedriveErrors(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 3 {
-			x.bury(fmt.Sprint(i))
+			x.giveUp(fmt.Sprint(i))
 		}
 		ctx, cancel := context.WithCancel(x.Context())
 		_, err := x.deadLetters().Redrive(ownContext{ctx}, &deadletter.RedriveOptions{Rate: 1, Progress: func(deadletter.RedriveReport) { cancel() }})

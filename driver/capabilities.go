@@ -75,7 +75,7 @@ type Capabilities struct {
 
 	MaxDelay  time.Duration // longest NotBefore distance and abandon delay; 0 = no limit known
 	Lock      time.Duration // the lock time in force; 0 = locks have no end in time
-	MinLock   time.Duration
-	MaxLock   time.Duration
+	MinLock   time.Duration // the least QueueOptions.Lock
+	MaxLock   time.Duration // the greatest QueueOptions.Lock; 0 = no limit known
 	Retention time.Duration // how long the broker keeps a message; 0 = unknown or for ever
 }

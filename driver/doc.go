@@ -25,7 +25,7 @@
 // again, with Count one higher. A settled message never comes back. Only [Release]
 // gives a message back uncounted, and only if Capabilities.ReleaseUncounted says so.
 //
-// A copy of a message, such as a driver makes where the broker has no delay or no
+// A copy of a message, such as a driver makes if the broker has no delay or no
 // dead-letter queue, is made of what was received, with all that the broker keeps of
 // it, and never of a Delivery that the application may have changed.
 //

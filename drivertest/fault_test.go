@@ -277,29 +277,7 @@ var faults = []fault{
 		}
 	}, "a stale receipt was settled (completed)"},
 
-	{"releases another's message by a stale receipt", func(f *faulty) {
-		f.receive = func(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
-			all, err := f.Queue.Receive(ctx, max, wait)
-			f.world.mu.Lock()
-			defer f.world.mu.Unlock()
-			for _, d := range all {
-				f.world.held[d.ID] = holding{f.Queue, d}
-			}
-			return all, err
-		}
-		f.settle = func(ctx context.Context, s []driver.Settlement) []error {
-			errs := f.Queue.Settle(ctx, s)
-			for i := range errs {
-				if errors.Is(errs[i], driver.ErrLockLost) && s[i].Kind == driver.Abandon {
-					f.world.mu.Lock()
-					h := f.world.held[s[i].Delivery.ID]
-					f.world.mu.Unlock()
-					h.q.Settle(ctx, []driver.Settlement{{Delivery: h.d, Kind: driver.Abandon}})
-				}
-			}
-			return errs
-		}
-	}, "a stale receipt (abandoned) must not release it"},
+	{"releases another's message by a stale receipt", byStaleReceipt(driver.Abandon), "a stale receipt (abandoned) must not release it"},
 
 	{"settles twice", func(f *faulty) {
 		f.settle = func(ctx context.Context, s []driver.Settlement) []error {

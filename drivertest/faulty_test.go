@@ -3,6 +3,7 @@ package drivertest_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -220,4 +221,32 @@ func faultyHarness(fault func(*faulty)) drivertest.Harness {
 			},
 		}
 	}}
+}
+
+// byStaleReceipt is the fault of a driver that settles by kind what another receiver
+// holds, through a receipt whose lock is over.
+func byStaleReceipt(kind driver.SettleKind) func(*faulty) {
+	return func(f *faulty) {
+		f.receive = func(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+			all, err := f.Queue.Receive(ctx, max, wait)
+			f.world.mu.Lock()
+			defer f.world.mu.Unlock()
+			for _, d := range all {
+				f.world.held[d.ID] = holding{f.Queue, d}
+			}
+			return all, err
+		}
+		f.settle = func(ctx context.Context, s []driver.Settlement) []error {
+			errs := f.Queue.Settle(ctx, s)
+			for i := range errs {
+				if errors.Is(errs[i], driver.ErrLockLost) && s[i].Kind == kind {
+					f.world.mu.Lock()
+					h := f.world.held[s[i].Delivery.ID]
+					f.world.mu.Unlock()
+					h.q.Settle(ctx, []driver.Settlement{{Delivery: h.d, Kind: kind}})
+				}
+			}
+			return errs
+		}
+	}
 }

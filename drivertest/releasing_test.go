@@ -72,29 +72,7 @@ var releaseFaults = []fault{
 		}
 	}, "the message has had its deliveries: a lock that runs out counts"},
 
-	{"releases by a stale receipt", func(f *faulty) {
-		f.receive = func(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
-			all, err := f.Queue.Receive(ctx, max, wait)
-			f.world.mu.Lock()
-			defer f.world.mu.Unlock()
-			for _, d := range all {
-				f.world.held[d.ID] = holding{f.Queue, d}
-			}
-			return all, err
-		}
-		f.settle = func(ctx context.Context, s []driver.Settlement) []error {
-			errs := f.Queue.Settle(ctx, s)
-			for i := range errs {
-				if errors.Is(errs[i], driver.ErrLockLost) && s[i].Kind == driver.Release {
-					f.world.mu.Lock()
-					h := f.world.held[s[i].Delivery.ID]
-					f.world.mu.Unlock()
-					h.q.Settle(ctx, []driver.Settlement{{Delivery: h.d, Kind: driver.Release}})
-				}
-			}
-			return errs
-		}
-	}, "a stale receipt (released) must not release it"},
+	{"releases by a stale receipt", byStaleReceipt(driver.Release), "a stale receipt (released) must not release it"},
 
 	{"releases what is settled", func(f *faulty) {
 		f.settle = func(ctx context.Context, s []driver.Settlement) []error {

@@ -13,7 +13,7 @@ import (
 )
 
 // TestCachedFloodBroken is the same with a store that fails: it is asked a few
-// times a minute, and nobody is told that there is no such key.
+// times a minute, and no caller is told that there is no such key.
 func TestCachedFloodBroken(t *testing.T) {
 	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 		v.set(func() { v.err = errors.New("connection refused") })

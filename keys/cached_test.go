@@ -278,7 +278,7 @@ func TestCachedRotationUnlisted(t *testing.T) {
 	})
 }
 
-// TestCachedIdle: who does not send costs the store nothing.
+// TestCachedIdle: a cache that is not asked costs the store nothing.
 func TestCachedIdle(t *testing.T) {
 	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
 		wantCurrent(t, c, "a")
@@ -484,7 +484,7 @@ func TestCachedExpiry(t *testing.T) {
 		time.Sleep(31 * time.Second)
 		wantCurrent(t, c, "a")
 
-		// Nobody rotates.
+		// An expired key stays the current one.
 		v.set(func() { v.current = "d" })
 		time.Sleep(time.Hour)
 		wantCurrent(t, c, "d")

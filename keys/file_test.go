@@ -222,8 +222,8 @@ func TestFileCorrectedSecret(t *testing.T) {
 	}
 }
 
-// TestFileTimes: a new expiry makes a new *Key of the same secret, and leaves the
-// old one to those who have it.
+// TestFileTimes: a new expiry makes a new *Key of the same secret; the old one stays as
+// it was.
 func TestFileTimes(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "keys.json")

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/queue-runtime/queue/internal/jsonscan"
 )
 
 const (
@@ -27,8 +29,8 @@ const (
 )
 
 // Folder is a Provider of the keys in a folder, as Kubernetes, the Secrets Store CSI
-// driver and Vault's agent mount secrets: one file for each key. Its name is the key ID, so that the ID has
-// no slash and does not begin with a dot. It holds one of
+// driver and Vault's agent mount secrets: one file for each key. Its name is the key
+// ID, so that the ID has no slash and does not begin with a dot. It holds one of
 //
 //   - the secret: 32 bytes in padded standard base64 (RFC 4648, Section 4), and nothing
 //     else but a line end,
@@ -249,7 +251,7 @@ func parseFolderKey(id ID, data []byte) (*Key, error) {
 	}
 	text := trimLineEnd(data)
 	if len(text) > 0 && text[0] == '{' {
-		p := &scanner{data: data}
+		p := &scanner{jsonscan.Scanner{Data: data}}
 		k, err := parseKey(p)
 		if err == nil {
 			err = p.end()
@@ -279,7 +281,7 @@ func trimLineEnd(text []byte) []byte { return bytes.TrimRight(text, "\r\n") }
 func last(list []*Key) ID {
 	id := ID("")
 	for _, k := range list {
-		if id == "" || compareNames(string(k.ID()), string(id)) > 0 {
+		if compareNames(string(k.ID()), string(id)) > 0 {
 			id = k.ID()
 		}
 	}

@@ -289,7 +289,7 @@ func TestFolderSwappedWhileInUse(t *testing.T) {
 		default:
 		}
 		if k, err := f.GetKey(t.Context(), "a"); err != nil || k.Err() != nil {
-			t.Errorf("%v, %v", k, err)
+			t.Errorf("key %v, %v; want it usable", k, err)
 			break
 		}
 		if id, err := f.CurrentKeyID(t.Context()); err != nil || id != "a" && id != "b" {

@@ -141,9 +141,9 @@ func (m *material) destroy() {
 // Options; a key cannot expire before it was created).
 func New(id ID, secret []byte, o *Options) (*Key, error) { return newKey(id, "", secret, o) }
 
-// NewSender returns the sender key of that sender ID with a copy of secret, which
-// is what a key file or another program holds of it. The sender ID has the alphabet of an ID. It fails as
-// New does, and for an empty or malformed sender ID.
+// NewSender returns the sender key of that sender ID with a copy of secret, which is
+// what a key file or another program holds of it. The sender ID has the alphabet of
+// an ID. It fails as New does, and for an empty or malformed sender ID.
 func NewSender(id ID, sender string, secret []byte, o *Options) (*Key, error) {
 	if err := validateSender(sender); err != nil {
 		return nil, err

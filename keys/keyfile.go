@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"github.com/queue-runtime/queue/internal/jsonscan"
 )
 
 // maxFile bounds a key file in bytes: several thousand keys.
@@ -65,8 +67,8 @@ func readFile(path string, rule accessRule) (*Set, fs.FileInfo, error) {
 	return set, info, nil
 }
 
-// readPrivate reads a file of secrets. Who has access is looked at on the opened file,
-// so that what was checked is what is read. The caller clears the data.
+// readPrivate reads a file of secrets. Access rights are checked on the opened file, so
+// that what was checked is what is read. The caller clears the data.
 func readPrivate(path string, rule accessRule) ([]byte, fs.FileInfo, error) {
 	// Opening a pipe would wait for its other end.
 	info, err := os.Stat(path)
@@ -117,7 +119,7 @@ func unavailable(path string, err error) error {
 // passes. Errors tell the place and never repeat a value.
 func parseFile(data []byte) (*Set, error) {
 	set := new(Set)
-	p := &scanner{data: data}
+	p := &scanner{jsonscan.Scanner{Data: data}}
 	err := p.object(func(name string) error {
 		switch name {
 		case "current":
@@ -161,7 +163,7 @@ type record struct {
 func parseKey(p *scanner) (*Key, error) {
 	var r record
 	defer func() { clear(r.secret); clear(r.senderSecret) }()
-	p.next()
+	p.Next()
 	at := p.place()
 	if err := p.object(func(name string) error { return r.member(p, name) }); err != nil {
 		return nil, err

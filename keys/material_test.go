@@ -53,7 +53,7 @@ func TestRemoveZeroes(t *testing.T) {
 	}
 }
 
-// TestDropZeroes: a key that nobody holds any more is zeroed without Destroy.
+// TestDropZeroes: a key without references is zeroed without Destroy.
 func TestDropZeroes(t *testing.T) {
 	var gone func() bool
 	held := func() *[Size]byte {

@@ -42,11 +42,11 @@ func NewRing(keys ...*Key) (*Ring, error) {
 	return r, nil
 }
 
-// Add gives the ring a key, which then opens; it seals only after SetCurrent.
-// Adding the very same *Key again is fine. It fails with ErrInvalidKey for nil,
-// for a second key of an ID that is there, and for an ID that named another
-// secret before which was confirmed (Key.Confirm), and with ErrDestroyed for a destroyed key; the key then stays
-// the caller's.
+// Add gives the ring a key, which then opens; it seals only after SetCurrent. Adding
+// the very same *Key again is fine. It fails with ErrInvalidKey for nil, for a second
+// key of an ID that is there, and for an ID that named another secret before which
+// was confirmed (Key.Confirm), and with ErrDestroyed for a destroyed key; the key
+// then stays the caller's.
 func (r *Ring) Add(k *Key) error {
 	if k == nil {
 		return fmt.Errorf("keys: ring: %w: nil", ErrInvalidKey)

@@ -80,7 +80,7 @@ func TestRingRemove(t *testing.T) {
 
 func TestNewRingRefuses(t *testing.T) {
 	if r, err := keys.NewRing(mustKey(t, "a", 1), mustKey(t, "a", 2)); r != nil || !errors.Is(err, keys.ErrInvalidKey) {
-		t.Errorf("%v, %v", r, err)
+		t.Errorf("ring %v, %v; want ErrInvalidKey", r, err)
 	}
 	r, err := keys.NewRing()
 	if err != nil {

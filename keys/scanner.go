@@ -4,19 +4,21 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/queue-runtime/queue/internal/jsonscan"
 )
 
 // scanner reads JSON from memory that can be cleared: no secret becomes a
 // string or is left in a decoder's buffer.
 type scanner struct {
-	data []byte
-	pos  int
+	jsonscan.Scanner
 }
 
 func (p *scanner) place() string {
-	return fmt.Sprintf("line %d", 1+bytes.Count(p.data[:p.pos], []byte{'\n'}))
+	return fmt.Sprintf("line %d", 1+bytes.Count(p.Data[:p.Pos], []byte{'\n'}))
 }
 
 func (p *scanner) wrong(what string) error {
@@ -27,47 +29,27 @@ func (p *scanner) unknown() error {
 	return p.wrong("an unknown name: use current and keys, and for a key id, secret or sender and sender_secret, created, expires, queues")
 }
 
-// next returns the first byte that is not white space, without taking it; 0 at
-// the end.
-func (p *scanner) next() byte {
-	for p.pos < len(p.data) {
-		switch c := p.data[p.pos]; c {
-		case ' ', '\t', '\r', '\n':
-			p.pos++
-		default:
-			return c
-		}
-	}
-	return 0
-}
-
-// take takes one byte if it is the next.
-func (p *scanner) take(c byte) bool {
-	if c != p.next() {
-		return false
-	}
-	p.pos++
-	return true
-}
-
 func (p *scanner) end() error {
-	if p.next(); p.pos < len(p.data) {
+	if p.Next(); p.Pos < len(p.Data) {
 		return p.wrong("something behind the object")
 	}
 	return nil
 }
 
+// located is an error of this package for one of jsonscan, at its line.
+func (p *scanner) located(err error) error {
+	var e *jsonscan.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	return p.wrong(e.Want)
+}
+
 // object calls member for each name, with its value next.
 func (p *scanner) object(member func(name string) error) error {
-	if !p.take('{') {
-		return p.wrong("want an object")
-	}
-	if p.take('}') {
-		return nil
-	}
 	seen := make(map[string]struct{})
-	for {
-		name, err := p.string()
+	return p.located(p.Object(func(raw []byte) error {
+		name, err := p.decode(raw)
 		if err != nil {
 			return err
 		}
@@ -75,68 +57,24 @@ func (p *scanner) object(member func(name string) error) error {
 			return p.wrong("a name is there twice")
 		}
 		seen[name] = struct{}{}
-		if !p.take(':') {
-			return p.wrong("want a colon")
-		}
-		if err := member(name); err != nil {
-			return err
-		}
-		if p.take('}') {
-			return nil
-		}
-		if !p.take(',') {
-			return p.wrong("want a comma or the end of the object")
-		}
-	}
+		return member(name)
+	}))
 }
 
 // array calls element with each value next.
-func (p *scanner) array(element func() error) error {
-	if !p.take('[') {
-		return p.wrong("want an array")
+func (p *scanner) array(element func() error) error { return p.located(p.Array(element)) }
+
+func (p *scanner) string() (string, error) {
+	raw, err := p.String()
+	if err != nil {
+		return "", p.located(err)
 	}
-	if p.take(']') {
-		return nil
-	}
-	for {
-		if err := element(); err != nil {
-			return err
-		}
-		if p.take(']') {
-			return nil
-		}
-		if !p.take(',') {
-			return p.wrong("want a comma or the end of the array")
-		}
-	}
+	return p.decode(raw)
 }
 
-// raw returns what stands between the quotes, escapes included.
-func (p *scanner) raw() ([]byte, error) {
-	if !p.take('"') {
-		return nil, p.wrong("want a string")
-	}
-	start := p.pos
-	for ; p.pos < len(p.data); p.pos++ {
-		switch p.data[p.pos] {
-		case '\\':
-			p.pos++
-		case '"':
-			p.pos++
-			return p.data[start : p.pos-1], nil
-		}
-	}
-	p.pos = len(p.data)
-	return nil, p.wrong("a string does not end")
-}
-
-func (p *scanner) string() (s string, err error) {
-	p.next()
-	start := p.pos
-	if _, err := p.raw(); err != nil {
-		return "", err
-	}
-	if json.Unmarshal(p.data[start:p.pos], &s) != nil {
+// decode decodes a string as it is written.
+func (p *scanner) decode(raw []byte) (s string, err error) {
+	if json.Unmarshal(raw, &s) != nil {
 		return "", p.wrong("a malformed string")
 	}
 	return s, nil
@@ -155,11 +93,11 @@ func (p *scanner) strings() (list []string, err error) {
 // base64 reads padded standard base64. A slash may be escaped, as some writers
 // of JSON do.
 func (p *scanner) base64() ([]byte, error) {
-	raw, err := p.raw()
+	raw, err := p.String()
 	if err != nil {
-		return nil, err
+		return nil, p.located(err)
 	}
-	text := bytes.ReplaceAll(raw, []byte(`\/`), []byte(`/`))
+	text := bytes.ReplaceAll(raw[1:len(raw)-1], []byte(`\/`), []byte(`/`))
 	defer clear(text)
 	// Decode ignores line breaks, also when strict.
 	if bytes.ContainsAny(text, "\r\n") {
@@ -176,8 +114,8 @@ func (p *scanner) base64() ([]byte, error) {
 
 // time reads an RFC 3339 time; null is none.
 func (p *scanner) time() (time.Time, error) {
-	if p.next() == 'n' && bytes.HasPrefix(p.data[p.pos:], []byte("null")) {
-		p.pos += len("null")
+	if p.Next() == 'n' && bytes.HasPrefix(p.Data[p.Pos:], []byte("null")) {
+		p.Pos += len("null")
 		return time.Time{}, nil
 	}
 	s, err := p.string()

@@ -206,8 +206,8 @@ func TestCachedSuite(t *testing.T) {
 			Break: func(broken bool) {
 				failing.Store(broken)
 				time.Sleep(5*time.Minute + time.Second)
-				// Until it has asked again it goes on with what it has, and
-				// nobody waits for that.
+				// Until it has asked again it goes on with what it has, and no
+				// caller waits for that.
 				_, _ = p.ValidKeyIDs(t.Context())
 				time.Sleep(time.Second)
 			},

@@ -208,7 +208,7 @@ func TestPlace(t *testing.T) {
 		if got := ids(t, q); got != "1 2 3 4" {
 			t.Errorf("received %s", got)
 		}
-		// So in a session, where a scheduled message holds up nobody.
+		// So in a session, too: a scheduled message holds up no other.
 		first, second := message("1"), message("2")
 		first.SessionID, second.SessionID = "s", "s"
 		first.NotBefore = time.Now().Add(time.Second)
@@ -243,8 +243,8 @@ func TestPlace(t *testing.T) {
 func TestReleasedByClose(t *testing.T) {
 	b := with(memqueue.QueueOptions{Lock: time.Hour})
 	for name, end := range map[string]func(driver.Broker, driver.Queue) error{
-		"queue":    func(_ driver.Broker, q driver.Queue) error { return q.Close(t.Context()) },
-		"provider": func(p driver.Broker, _ driver.Queue) error { return p.Close(t.Context()) },
+		"queue":  func(_ driver.Broker, q driver.Queue) error { return q.Close(t.Context()) },
+		"broker": func(p driver.Broker, _ driver.Queue) error { return p.Close(t.Context()) },
 	} {
 		p := b.Connect()
 		q, other := open(t, p, name), open(t, b, name)
@@ -422,7 +422,7 @@ func TestWakePassedOn(t *testing.T) {
 			results := make(chan int, 2)
 			for _, ctx := range []context.Context{ctx, t.Context()} {
 				go func() {
-					d, _ := q.Receive(ctx, 1, time.Minute) // either has it, or nobody
+					d, _ := q.Receive(ctx, 1, time.Minute) // one of the two gets it, or none
 					results <- len(d)
 				}()
 				synctest.Wait()

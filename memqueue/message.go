@@ -33,7 +33,7 @@ type message struct {
 	rank     int // place in the heap of those that wait, or are delayed, with it
 
 	token  uint64  // of the delivery that holds it; 0: none
-	holder *source // who holds it
+	holder *source // that holds it
 
 	alarm  alarm     // of state: due, delay over, lock over
 	expiry alarm     // end

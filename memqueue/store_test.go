@@ -296,7 +296,7 @@ func (w *walker) step() {
 		}
 		w.queues[i] = q
 	case n < 93:
-		// The attacker turns everything round that nobody holds.
+		// The attacker reverses the order of what is not locked.
 		if err := w.broker.Rewrite("q", func(all []Stored) []Stored {
 			slices.Reverse(all)
 			return all

@@ -38,7 +38,7 @@ func TestNewDelivery(t *testing.T) {
 			m := &queue.Message{ID: "m", SessionID: "s", Attributes: map[string]string{"a": "1"}, Body: []byte(c.body)}
 			d := queuetest.NewDelivery(t, m, &queuetest.DeliveryOptions{Queue: orders, Count: c.count})
 			if d.ID != "m" || d.SessionID != "s" || d.Attributes["a"] != "1" || !d.Encrypted || d.Queue != orders || d.Count != max(1, c.count) {
-				t.Errorf("%+v", d.Received)
+				t.Errorf("delivery %+v, want what the message and the options say", d.Received)
 			}
 			if got := d.Outcome(); got != (queuetest.Outcome{}) {
 				t.Errorf("before it is settled: %+v", got)

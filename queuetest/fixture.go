@@ -60,9 +60,6 @@ func New(t TB, o *Options) *Fixture {
 		t.Fatalf("queuetest: %v", err)
 	}
 	ring, err := keys.NewRing(key)
-	if err == nil {
-		err = ring.SetCurrent(key.ID())
-	}
 	if err != nil {
 		t.Fatalf("queuetest: %v", err)
 	}

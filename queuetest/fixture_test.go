@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%d messages are left although only the answer was lost", n)
 		}
 
-		// A lock that is lost: the message goes to somebody else.
+		// A lock that is lost: another receiver gets the message.
 		send(t, s, "b")
 		f.Broker.Inject(queuetest.Fault{On: queuetest.Receive, LoseLock: true, Times: 1})
 		first := one(t, r)

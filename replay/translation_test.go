@@ -96,7 +96,7 @@ func TestEngineIsAskedInItsTerms(t *testing.T) {
 		t.Errorf("asked %+v, %v; want %+v", e.begun, err, want)
 	}
 	if c := claims[0]; !errors.Is(c.Err, replay.ErrHandled) || !c.FirstSeen.Equal(time.UnixMilli(1000)) || !c.BusyUntil.Equal(time.UnixMilli(2000)) || !c.Gap || c.Stamp != stamp {
-		t.Errorf("%+v", c)
+		t.Errorf("claim %+v, want ErrHandled with every field", c)
 	}
 	leases, err := s.Renew(t.Context(), "g", []replay.Lease{{ID: r.ID, Token: r.Token, Lease: 3 * time.Millisecond}})
 	if err != nil || !reflect.DeepEqual(e.renewed, []replaystate.Lease{{Key: key, Sequence: 9, Token: [16]byte{2}, Lease: 3}}) || !errors.Is(leases[0].Err, replay.ErrHandled) || leases[0].Stamp != stamp {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/queue-runtime/queue/internal/jsonscan"
 )
 
 // Field is the value at a path in a JSON body: names with dots between them, as
@@ -71,7 +73,7 @@ func (f Field) SessionID(m *Message) (string, error) {
 	if len(body) > maxScan {
 		body = body[:maxScan]
 	}
-	s := scanner{data: body}
+	s := scanner{jsonscan.Scanner{Data: body}}
 	raw, err := s.find(path)
 	if err == nil {
 		var id string

@@ -111,7 +111,7 @@ func TestParseVector(t *testing.T) {
 	}
 	if v.MessageID != "m=% \xff" || !slices.Equal(v.Attributes, []Attribute{{"a\x00", ""}, {"b", "c"}}) ||
 		len(v.AdditionalData) != 33 || v.AdditionalData[32] != 0x20 || string(v.Envelope) != "QRE1" || len(v.Plaintext) != 0 {
-		t.Errorf("%+v", v)
+		t.Errorf("vector %+v, want every field as it is written", v)
 	}
 	for _, text := range []string{failing, direct} {
 		if _, err := ParseVector(text); err != nil {

@@ -20,14 +20,19 @@ func TestDependencies(t *testing.T) {
 	}
 	const browser = "github.com/pkg/browser"
 	for folder, unwanted := range map[string][]string{
-		"../azure/sbqueue":      append(slices.Clone(unwanted), browser, "github.com/Azure/azure-sdk-for-go/sdk/azidentity"),
-		"../azure/kvkeys":       unwanted,
-		"../aws/sqsqueue":       append(slices.Clone(unwanted), browser),
-		"../aws/smkeys":         append(slices.Clone(unwanted), browser),
-		"../sqlite/sqlitequeue": append(slices.Clone(unwanted), browser),
-		"../otel/otelqueue":     append(slices.Clone(unwanted), browser),
-		"../postgres/outbox":    append(slices.Clone(unwanted), browser),
-		"../connect":            unwanted,
+		"../azure/sbqueue":           append(slices.Clone(unwanted), browser, "github.com/Azure/azure-sdk-for-go/sdk/azidentity"),
+		"../azure/kvkeys":            unwanted,
+		"../azure/tablereplay":       unwanted,
+		"../aws/dynamoreplay":        append(slices.Clone(unwanted), browser),
+		"../aws/sqsqueue":            append(slices.Clone(unwanted), browser),
+		"../aws/smkeys":              append(slices.Clone(unwanted), browser),
+		"../sqlite/sqlitequeue":      append(slices.Clone(unwanted), browser),
+		"../sqlite/sqlitereplay":     append(slices.Clone(unwanted), browser),
+		"../otel/otelqueue":          append(slices.Clone(unwanted), browser),
+		"../postgres/outbox":         append(slices.Clone(unwanted), browser),
+		"../postgres/postgresreplay": append(slices.Clone(unwanted), browser),
+		"../redis/redisreplay":       append(slices.Clone(unwanted), browser),
+		"../connect":                 unwanted,
 	} {
 		t.Run(strings.TrimPrefix(folder, "../"), func(t *testing.T) {
 			t.Parallel()

@@ -121,14 +121,14 @@ func counted(all []driver.Settlement, n *atomic.Int64) []driver.Settlement {
 // far opens n receivers of the orders at such a broker, in a client without encryption.
 func (x *fixture) far(b *farBroker, n int) []*queue.Receiver {
 	x.Helper()
-	b.Broker = x.broker.Connect()
+	b.Broker = x.Broker.Connect()
 	c, err := queue.New(b, &queue.Options{Logger: quiet()})
-	x.must(err)
-	x.Cleanup(func() { x.must(c.Close(context.Background())) })
+	x.Must(err)
+	x.Cleanup(func() { x.Must(c.Close(context.Background())) })
 	out := make([]*queue.Receiver, n)
 	for i := range out {
 		out[i], err = c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: 20 * time.Second})
-		x.must(err)
+		x.Must(err)
 	}
 	return out
 }
@@ -136,17 +136,17 @@ func (x *fixture) far(b *farBroker, n int) []*queue.Receiver {
 // fill stores n messages, whose IDs begin with a name.
 func (x *fixture) fill(name string, n int) {
 	x.Helper()
-	c, err := queue.New(x.broker.Connect(), &queue.Options{Logger: quiet()})
-	x.must(err)
+	c, err := queue.New(x.Broker.Connect(), &queue.Options{Logger: quiet()})
+	x.Must(err)
 	s, err := c.Sender(x.Context(), orders, nil)
-	x.must(err)
+	x.Must(err)
 	messages := make([]*queue.Message, n)
 	for i := range messages {
 		messages[i] = &queue.Message{ID: fmt.Sprint(name, i), Body: []byte("x")}
 	}
 	_, err = s.SendBatch(x.Context(), messages)
-	x.must(err)
-	x.must(c.Close(x.Context()))
+	x.Must(err)
+	x.Must(c.Close(x.Context()))
 }
 
 // drained is how long a pool with that many receivers takes for n messages.
@@ -154,7 +154,7 @@ func drained(t *testing.T, b *farBroker, receivers, n int) (took time.Duration) 
 	inBubble(t, nil, func(x *fixture) {
 		x.fill("m", n)
 		p, err := worker.New(&worker.Options{Concurrency: 256})
-		x.must(err)
+		x.Must(err)
 		begin := time.Now()
 		ctx, cancel := context.WithCancel(x.Context())
 		defer cancel()
@@ -167,10 +167,10 @@ func drained(t *testing.T, b *farBroker, receivers, n int) (took time.Duration) 
 			return nil
 		})
 		for _, r := range x.far(b, receivers) {
-			x.must(p.Handle(r, h, nil))
+			x.Must(p.Handle(r, h, nil))
 		}
-		x.must(p.Run(ctx))
-		if left := len(x.stored(orders)); left > 0 || handled.Load() != int64(n) {
+		x.Must(p.Run(ctx))
+		if left := len(x.Stored(orders)); left > 0 || handled.Load() != int64(n) {
 			t.Errorf("%d messages handled, %d left of %d", handled.Load(), left, n)
 		}
 	})
@@ -202,16 +202,16 @@ func TestIdleQueueIsAskedByOneCall(t *testing.T) {
 		r := x.far(far, 1)[0]
 		x.fill("m", 3000)
 		_, stop := x.run(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil }), &worker.Options{Concurrency: 128}, nil)
-		for len(x.stored(orders)) > 0 {
-			x.wait(10 * time.Millisecond)
+		for len(x.Stored(orders)) > 0 {
+			x.Pass(10 * time.Millisecond)
 		}
 		if far.most.Load() < 5 {
 			x.Errorf("%d calls at once over a backlog, want several", far.most.Load())
 		}
-		x.wait(2 * time.Second)
+		x.Pass(2 * time.Second)
 		before := far.calls.Load()
 		for range 100 {
-			x.wait(time.Second)
+			x.Pass(time.Second)
 			if n := far.running.Load(); n > 1 {
 				x.Fatalf("%d calls are under way over an empty queue, want 1", n)
 			}
@@ -219,7 +219,7 @@ func TestIdleQueueIsAskedByOneCall(t *testing.T) {
 		if n := far.calls.Load() - before; n > 6 {
 			x.Errorf("%d calls in 100 s over an empty queue, want one in 20 s", n)
 		}
-		x.must(stop())
+		x.Must(stop())
 	})
 }
 
@@ -270,9 +270,9 @@ func suspectsBesideManyCalls(x *fixture, counts bool) {
 		return nil
 	})
 	_, stop := x.run(r, h, &worker.Options{Concurrency: 64}, nil)
-	for begin := time.Now(); time.Since(begin) < time.Hour; x.wait(time.Second) {
+	for begin := time.Now(); time.Since(begin) < time.Hour; x.Pass(time.Second) {
 		s, err := r.Stats(x.Context())
-		x.must(err)
+		x.Must(err)
 		if s.Ready+s.InFlight+s.Scheduled == 0 {
 			break
 		}
@@ -283,7 +283,7 @@ func suspectsBesideManyCalls(x *fixture, counts bool) {
 	if n := far.most.Load(); n < 2 {
 		x.Errorf("%d calls at once, want several", n)
 	}
-	x.must(stop())
+	x.Must(stop())
 	if len(handled) != suspects+others || together < 20 {
 		x.Errorf("%d messages handled, up to %d at once; want %d, and many at once", len(handled), together, suspects+others)
 	}
@@ -318,8 +318,8 @@ func TestASuspectWaitsForTheCalls(t *testing.T) {
 					return nil
 				})
 				_, stop := x.run(r, h, &worker.Options{Concurrency: 64}, nil)
-				x.wait(5 * time.Minute)
-				x.must(stop())
+				x.Pass(5 * time.Minute)
+				x.Must(stop())
 				if at < farHang || at > farHang+10*time.Second || count != 2 {
 					x.Errorf("handled after %s as delivery %d, want just after the call of %s, and 2", at, count, farHang)
 				}
@@ -334,20 +334,20 @@ func TestASuspectWaitsForTheCalls(t *testing.T) {
 // rewind makes messages look as if a process had ended with them in hand.
 func (x *fixture) rewind(name string) {
 	x.Helper()
-	c, err := queue.New(x.broker.Connect(), &queue.Options{Logger: quiet()})
-	x.must(err)
+	c, err := queue.New(x.Broker.Connect(), &queue.Options{Logger: quiet()})
+	x.Must(err)
 	r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-	x.must(err)
+	x.Must(err)
 	all, err := r.Receive(x.Context(), 1000)
-	x.must(err)
+	x.Must(err)
 	for _, d := range all {
 		if len(d.ID) > len(name) && d.ID[:len(name)] == name {
-			x.must(d.Abandon(x.Context(), 1300*time.Millisecond)) // ready amid many calls
+			x.Must(d.Abandon(x.Context(), 1300*time.Millisecond)) // ready amid many calls
 		} else {
-			x.must(d.Release(x.Context(), 0))
+			x.Must(d.Release(x.Context(), 0))
 		}
 	}
-	x.must(c.Close(x.Context()))
+	x.Must(c.Close(x.Context()))
 }
 
 // A pool that is stopped in the middle of many calls leaves no message locked behind, and
@@ -364,13 +364,13 @@ func TestStopAmidManyCalls(t *testing.T) {
 				handled.Add(1)
 				return nil
 			}), &worker.Options{Concurrency: 128}, nil)
-			x.wait(stopAt)
-			x.must(stop())
+			x.Pass(stopAt)
+			x.Must(stop())
 			if running := far.running.Load(); running > 0 {
 				x.Errorf("%d calls are under way after Run has returned", running)
 			}
 			s, err := r.Stats(x.Context())
-			x.must(err)
+			x.Must(err)
 			if s.InFlight != 0 || s.Ready+handled.Load() != n {
 				x.Errorf("stopped after %s: %d handled and %+v of %d", stopAt, handled.Load(), s, n)
 			}
@@ -390,19 +390,19 @@ func TestOutageMeetsManyCalls(t *testing.T) {
 			handled.Add(1)
 			return nil
 		}), &worker.Options{Concurrency: 256}, nil)
-		x.wait(time.Second)
+		x.Pass(time.Second)
 		far.down.Store(true)
-		x.wait(time.Second)
+		x.Pass(time.Second)
 		before, done := far.calls.Load(), handled.Load()
-		x.wait(5 * time.Minute)
+		x.Pass(5 * time.Minute)
 		if n := far.calls.Load() - before; n < 20 || n > 120 || handled.Load() != done {
 			x.Errorf("%d calls in 5 minutes of an outage, want about one in 8 s", n)
 		}
 		far.down.Store(false)
-		x.wait(20 * time.Second)
+		x.Pass(20 * time.Second)
 		if handled.Load() != n {
 			x.Errorf("%d of %d handled 20 s after the outage, %d before", handled.Load(), n, done)
 		}
-		x.must(stop())
+		x.Must(stop())
 	})
 }

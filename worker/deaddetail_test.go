@@ -17,7 +17,7 @@ func TestDeadLettersTellWhy(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const secret = "Jane Doe"
 		for _, id := range []string{"fails", "panics", "permanent"} {
-			x.send(&queue.Message{ID: id, Body: []byte("x")})
+			x.Send(&queue.Message{ID: id, Body: []byte("x")})
 		}
 		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 			switch err := errors.New("no such account: " + secret); d.ID {
@@ -29,24 +29,24 @@ func TestDeadLettersTellWhy(t *testing.T) {
 				return err
 			}
 		})
-		_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{MaxDeliveries: 2})
-		x.wait(3 * time.Hour)
-		x.must(stop())
-		_, why, err := x.broker.Attacker().DeadLetters(x.Context(), orders)
-		x.must(err)
+		_, stop := x.run(x.Receiver(orders, nil), h, nil, &worker.HandleOptions{MaxDeliveries: 2})
+		x.Pass(3 * time.Hour)
+		x.Must(stop())
+		_, why, err := x.Broker.Attacker().DeadLetters(x.Context(), orders)
+		x.Must(err)
 		for _, w := range why {
 			if strings.Contains(w.Description, secret) {
 				x.Errorf("the broker was told %q", w.Description)
 			}
 		}
-		if strings.Contains(x.log.String(), secret) {
-			x.Errorf("the log tells: %s", x.log)
+		if strings.Contains(x.Log.String(), secret) {
+			x.Errorf("the log tells: %s", x.Log)
 		}
-		q, err := deadletter.Open(x.Context(), x.client, orders, nil)
-		x.must(err)
+		q, err := deadletter.Open(x.Context(), x.Client, orders, nil)
+		x.Must(err)
 		n := 0
 		for l, err := range q.All(x.Context(), nil) {
-			x.must(err)
+			x.Must(err)
 			n++
 			if !strings.Contains(l.Detail, "no such account: "+secret) || l.ID == "panics" && !strings.Contains(l.Detail, "TestDeadLettersTellWhy") {
 				x.Errorf("%s: %q, %v", l.ID, l.Detail, l.DetailErr)
@@ -55,6 +55,6 @@ func TestDeadLettersTellWhy(t *testing.T) {
 		if n != 3 {
 			x.Errorf("%d dead letters, want 3", n)
 		}
-		x.must(q.Close(x.Context()))
+		x.Must(q.Close(x.Context()))
 	})
 }

@@ -14,8 +14,9 @@ import (
 	"github.com/queue-runtime/queue/worker"
 )
 
-// Drains under full load, a thousand of them with QRT_SOAK=1: nothing is lost, nothing is settled after
-// Run has returned, no goroutine is left (the bubble would not end).
+// Drains under full load, a thousand of them with QRT_SOAK=1: nothing is lost,
+// nothing is settled after Run has returned, no goroutine is left (the bubble would
+// not end).
 func TestDrainUnderLoad(t *testing.T) {
 	const full = 1000
 	rounds := soak(20, full)

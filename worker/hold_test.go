@@ -13,6 +13,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/queuetest"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/worker"
@@ -21,30 +22,30 @@ import (
 // What a Processor holds to when locks, brokers and other queues do not behave.
 
 // through returns a receiver over a proxy, and the proxy.
-func (x *fixture) through(nonces replay.Store) (*queue.Receiver, *queuetest.Proxy) {
+func (x *fixture) through(store replay.Store) (*queue.Receiver, *queuetest.Proxy) {
 	x.Helper()
-	p := queuetest.Wrap(x.broker, 1)
+	p := queuetest.Wrap(x.Broker, 1)
 	c, err := queue.New(p, &queue.Options{
-		Keys: x.ring, ReplayStore: nonces, Logger: quiet(),
-		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: nonces != nil},
+		Keys: x.Ring, ReplayStore: store, Logger: quiet(),
+		Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: store != nil},
 	})
-	x.must(err)
+	x.Must(err)
 	r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-	x.must(err)
+	x.Must(err)
 	return r, p
 }
 
 // A session's lock is renewed while one of its messages is handled, with and
-// without nonces: alone it would run out, and somebody else would have the
-// session.
+// without a replay store: alone it would run out, and another receiver would have
+// the session.
 func TestPoolRenewsSessions(t *testing.T) {
 	for _, tracked := range []bool{true, false} {
-		t.Run(fmt.Sprintf("nonces %t", tracked), func(t *testing.T) {
+		t.Run(fmt.Sprintf("replay store %t", tracked), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
 				var store replay.Store
 				if tracked {
-					store = x.store
+					store = x.Store
 				}
 				r, _ := x.through(store)
 				var runs atomic.Int32
@@ -59,10 +60,10 @@ func TestPoolRenewsSessions(t *testing.T) {
 					}
 				})
 				_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
-				x.wait(310 * time.Second)
-				x.must(stop())
-				if n := runs.Load(); n != 1 || len(x.stored(orders)) != 0 {
-					x.Errorf("%d runs, %d left; want 1, 0", n, len(x.stored(orders)))
+				x.Pass(310 * time.Second)
+				x.Must(stop())
+				if n := runs.Load(); n != 1 || len(x.Stored(orders)) != 0 {
+					x.Errorf("%d runs, %d left; want 1, 0", n, len(x.Stored(orders)))
 				}
 			})
 		})
@@ -73,7 +74,7 @@ func TestPoolRenewsSessions(t *testing.T) {
 // and not when the lock would have run out.
 func TestPoolRefusedRenewal(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		r, p := x.through(nil)
 		p.Inject(queuetest.Fault{On: queuetest.Renew, Err: &driver.Error{Kind: driver.LockLost}, Times: 1})
 		var ended time.Duration
@@ -90,8 +91,8 @@ func TestPoolRefusedRenewal(t *testing.T) {
 			return ctx.Err()
 		})
 		_, stop := x.run(r, h, nil, nil)
-		x.wait(2 * time.Minute)
-		x.must(stop())
+		x.Pass(2 * time.Minute)
+		x.Must(stop())
 		if ended < 14*time.Second || ended > 16*time.Second {
 			x.Errorf("the handler's context ended after %s, want 15 s: at the renewal", ended)
 		}
@@ -113,16 +114,16 @@ func (s *slowStore) Begin(ctx context.Context, group string, r []replay.Request)
 // What lost its lock before its turn came is never handed to a handler.
 func TestPoolDropsExpired(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		r, _ := x.through(&slowStore{Store: x.store, wait: 31 * time.Second})
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		r, _ := x.through(&slowStore{Store: x.Store, wait: 31 * time.Second})
 		var counts []int
 		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 			counts = append(counts, d.Count)
 			return nil
 		})
 		_, stop := x.run(r, h, &worker.Options{Concurrency: 1}, nil)
-		x.wait(3 * time.Minute)
-		x.must(stop())
+		x.Pass(3 * time.Minute)
+		x.Must(stop())
 		if !slices.Equal(counts, []int{2}) {
 			x.Errorf("handled at deliveries %v, want the second alone", counts)
 		}
@@ -134,7 +135,7 @@ func TestPoolDropsExpired(t *testing.T) {
 func TestPoolUnsettledIsNotOvertaken(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 3 {
-			x.send(&queue.Message{ID: fmt.Sprint("m", i), SessionID: "s", Body: []byte("a")})
+			x.Send(&queue.Message{ID: fmt.Sprint("m", i), SessionID: "s", Body: []byte("a")})
 		}
 		r, p := x.through(nil)
 		p.Inject(queuetest.Fault{On: queuetest.Settle, Err: driver.Errorf(driver.Other, "injected"), Times: 1})
@@ -144,8 +145,8 @@ func TestPoolUnsettledIsNotOvertaken(t *testing.T) {
 			return nil
 		})
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
-		x.wait(3 * time.Minute)
-		x.must(stop())
+		x.Pass(3 * time.Minute)
+		x.Must(stop())
 		if !slices.Equal(got, []string{"m0", "m0", "m1", "m2"}) {
 			x.Errorf("handled %v, want m0 twice, then the others", got)
 		}
@@ -156,10 +157,10 @@ func TestPoolUnsettledIsNotOvertaken(t *testing.T) {
 // delivery is spent; then one message at a time tries it.
 func TestPoolWaitsForDownstream(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		s := x.sender(orders)
+		s := x.Sender(orders)
 		for range 20 {
 			_, err := s.Send(x.Context(), &queue.Message{Body: []byte("a")})
-			x.must(err)
+			x.Must(err)
 		}
 		down := true
 		var mu sync.Mutex
@@ -176,9 +177,9 @@ func TestPoolWaitsForDownstream(t *testing.T) {
 			return nil
 		})
 		b, err := backoff.NewBreaker(nil)
-		x.must(err)
-		_, stop := x.run(x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 100}), h, &worker.Options{Concurrency: 4}, &worker.HandleOptions{Downstream: b, Retry: backoff.Fixed(0)})
-		x.wait(4 * time.Minute)
+		x.Must(err)
+		_, stop := x.run(x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 100}), h, &worker.Options{Concurrency: 4}, &worker.HandleOptions{Downstream: b, Retry: backoff.Fixed(0)})
+		x.Pass(4 * time.Minute)
 		mu.Lock()
 		// Five failures open it, some were under way, and one tries every 30 s.
 		if calls > 5+4+9 {
@@ -186,8 +187,8 @@ func TestPoolWaitsForDownstream(t *testing.T) {
 		}
 		down = false
 		mu.Unlock()
-		peeked, _, err := x.receiver(orders, nil).Peek(x.Context(), "", 100)
-		x.must(err)
+		peeked, _, err := x.Receiver(orders, nil).Peek(x.Context(), "", 100)
+		x.Must(err)
 		spent := 0
 		for _, p := range peeked {
 			spent += p.Count
@@ -195,9 +196,9 @@ func TestPoolWaitsForDownstream(t *testing.T) {
 		if spent > 5+2*4+9 {
 			x.Errorf("%d deliveries of %d messages were spent on the outage", spent, len(peeked))
 		}
-		x.wait(4 * time.Minute)
-		x.must(stop())
-		if n := len(x.stored(orders)) + len(x.deadReasons(orders)); n != 0 {
+		x.Pass(4 * time.Minute)
+		x.Must(stop())
+		if n := len(x.Stored(orders)) + len(x.DeadReasons(orders)); n != 0 {
 			x.Errorf("%d messages are left or dead, want none; deliveries went up to %d", n, most)
 		}
 	})
@@ -206,17 +207,17 @@ func TestPoolWaitsForDownstream(t *testing.T) {
 // A broker that asks to wait is left alone for that long.
 func TestPoolHeedsRetryAfter(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker}
+		p := &fixturetest.FaultyBroker{Broker: x.Broker}
 		counted := &countedReceives{Broker: p}
 		c, err := queue.New(counted, &queue.Options{Logger: quiet()})
-		x.must(err)
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
-		p.setReceive(&driver.Error{Kind: driver.Throttled, RetryAfter: 5 * time.Minute})
+		x.Must(err)
+		p.FailReceive(&driver.Error{Kind: driver.Throttled, RetryAfter: 5 * time.Minute})
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		_, stop := x.run(r, h, nil, nil)
-		x.wait(14 * time.Minute)
-		x.must(stop())
+		x.Pass(14 * time.Minute)
+		x.Must(stop())
 		if n := counted.n.Load(); n != 3 {
 			x.Errorf("%d calls in 14 minutes, want 3: one in 5 minutes", n)
 		}
@@ -248,32 +249,32 @@ func (q *countedReceiveQueue) Receive(ctx context.Context, max int, wait time.Du
 func TestPoolStarvesNoQueue(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p, err := worker.New(&worker.Options{Concurrency: 4, DrainTimeout: time.Second})
-		x.must(err)
-		s := x.sender("busy")
+		x.Must(err)
+		s := x.Sender("busy")
 		for range 20 {
 			_, err := s.Send(x.Context(), &queue.Message{Body: []byte("a")})
-			x.must(err)
+			x.Must(err)
 		}
 		hog := worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
 			<-ctx.Done()
 			return ctx.Err()
 		})
-		x.must(p.Handle(x.receiver("busy", nil), hog, nil))
+		x.Must(p.Handle(x.Receiver("busy", nil), hog, nil))
 		var handled time.Duration
 		begin := time.Now()
 		quick := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
 			handled = time.Since(begin)
 			return nil
 		})
-		x.must(p.Handle(x.receiver(orders, nil), quick, nil))
+		x.Must(p.Handle(x.Receiver(orders, nil), quick, nil))
 		ctx, cancel := context.WithCancel(x.Context())
 		done := make(chan error)
 		go func() { done <- p.Run(ctx) }()
-		x.wait(10 * time.Second)
-		x.send(&queue.Message{Body: []byte("a")})
-		x.wait(10 * time.Second)
+		x.Pass(10 * time.Second)
+		x.Send(&queue.Message{Body: []byte("a")})
+		x.Pass(10 * time.Second)
 		cancel()
-		x.must(<-done)
+		x.Must(<-done)
 		if handled < 10*time.Second || handled > 11*time.Second {
 			x.Errorf("the message of the other queue was handled after %s, want 10 s", handled)
 		}
@@ -284,30 +285,30 @@ func TestPoolStarvesNoQueue(t *testing.T) {
 func TestPoolGivesSessionsBack(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 5 {
-			x.send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
+			x.Send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
 		}
-		p := &countingSessions{}
-		r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second})
+		p := &fixturetest.SessionCounter{}
+		r := x.CountSessions(p, &queue.ReceiverOptions{Wait: time.Second})
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
-		x.wait(5 * time.Second)
-		if p.accepted.Load() != 5 || p.open.Load() != 0 {
-			x.Errorf("%d sessions accepted, %d still held; want 5, 0", p.accepted.Load(), p.open.Load())
+		x.Pass(5 * time.Second)
+		if p.Accepted.Load() != 5 || p.Held.Load() != 0 {
+			x.Errorf("%d sessions accepted, %d still held; want 5, 0", p.Accepted.Load(), p.Held.Load())
 		}
-		x.must(stop())
+		x.Must(stop())
 	})
 }
 
 // A broker that does not answer is left alone while the breaker is open.
 func TestPoolBreaker(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker}
-		p.setReceive(driver.Errorf(driver.Unavailable, "connection refused"))
+		p := &fixturetest.FaultyBroker{Broker: x.Broker}
+		p.FailReceive(driver.Errorf(driver.Unavailable, "connection refused"))
 		counted := &countedReceives{Broker: p}
 		c, err := queue.New(counted, &queue.Options{Logger: quiet()})
-		x.must(err)
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		var mu sync.Mutex
 		var states []backoff.State
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
@@ -316,8 +317,8 @@ func TestPoolBreaker(t *testing.T) {
 			defer mu.Unlock()
 			states = append(states, s)
 		}}}, nil)
-		x.wait(9 * time.Minute)
-		x.must(stop())
+		x.Pass(9 * time.Minute)
+		x.Must(stop())
 		if n := counted.n.Load(); n != 5 {
 			x.Errorf("%d calls in nine minutes, want 5: then the breaker is open", n)
 		}
@@ -343,10 +344,10 @@ func (s *hookedStore) Begin(ctx context.Context, group string, r []replay.Reques
 // is given back untried, also at its last delivery.
 func TestPoolUntriedIsNotDeadLettered(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("a")})
 		b, err := backoff.NewBreaker(nil)
-		x.must(err)
-		r, _ := x.through(&hookedStore{Store: x.store, hook: func() {
+		x.Must(err)
+		r, _ := x.through(&hookedStore{Store: x.Store, hook: func() {
 			for range 5 {
 				fail(b)
 			}
@@ -357,23 +358,23 @@ func TestPoolUntriedIsNotDeadLettered(t *testing.T) {
 			return nil
 		})
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Downstream: b, MaxDeliveries: 1})
-		x.wait(time.Minute)
-		x.must(stop())
-		if got := x.deadReasons(orders); len(got) != 0 || !slices.Equal(handled, []int{1}) {
+		x.Pass(time.Minute)
+		x.Must(stop())
+		if got := x.DeadReasons(orders); len(got) != 0 || !slices.Equal(handled, []int{1}) {
 			x.Errorf("dead letters %v, handled at deliveries %v; want none, the first: being given back untried does not count", got, handled)
 		}
 	})
 }
 
-// Where sessions are worked off, the test of a downstream is one session's first
-// message.
+// With sessions, the message that tests whether a downstream works again is the first
+// of one session.
 func TestPoolTestsDownstreamWithOneSession(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 8 {
-			x.send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
+			x.Send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
 		}
 		b, err := backoff.NewBreaker(nil)
-		x.must(err)
+		x.Must(err)
 		for range 5 {
 			fail(b)
 		}
@@ -382,7 +383,7 @@ func TestPoolTestsDownstreamWithOneSession(t *testing.T) {
 		var at []time.Duration
 		begin := time.Now()
 		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
-			x.wait(time.Second)
+			x.Pass(time.Second)
 			mu.Lock()
 			defer mu.Unlock()
 			if at = append(at, time.Since(begin).Round(time.Second)); d.Count > 1 {
@@ -391,8 +392,8 @@ func TestPoolTestsDownstreamWithOneSession(t *testing.T) {
 			return nil
 		})
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true, Downstream: b})
-		x.wait(2 * time.Minute)
-		x.must(stop())
+		x.Pass(2 * time.Minute)
+		x.Must(stop())
 		if len(at) != 8 || at[0] < 30*time.Second || at[1] == at[0] || at[2] == at[1] {
 			x.Errorf("handled at %v, want the first three one by one", at)
 		}

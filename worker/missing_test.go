@@ -9,29 +9,30 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/worker"
 )
 
 // twoQueues runs a pool over a queue whose Receive fails, and another one.
-func (x *fixture) twoQueues(o *worker.Options) (p *faultyBroker, others *atomic.Int64, done <-chan error, stop func()) {
+func (x *fixture) twoQueues(o *worker.Options) (p *fixturetest.FaultyBroker, others *atomic.Int64, done <-chan error, stop func()) {
 	x.Helper()
-	p = &faultyBroker{Broker: x.broker}
-	c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, MaxMessageAge: time.Hour}})
-	x.must(err)
+	p = &fixturetest.FaultyBroker{Broker: x.Broker}
+	c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, MaxMessageAge: time.Hour}})
+	x.Must(err)
 	broken, err := c.Receiver(x.Context(), "broken", &queue.ReceiverOptions{Wait: time.Second})
-	x.must(err)
+	x.Must(err)
 	pool, err := worker.New(o)
-	x.must(err)
+	x.Must(err)
 	others = &atomic.Int64{}
 	count := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
 		others.Add(1)
 		return nil
 	})
-	x.must(pool.Handle(broken, count, nil))
-	x.must(pool.Handle(x.receiver(orders, nil), count, nil))
+	x.Must(pool.Handle(broken, count, nil))
+	x.Must(pool.Handle(x.Receiver(orders, nil), count, nil))
 	ctx, cancel := context.WithCancel(x.Context())
 	ended := make(chan error, 1)
-	p.setReceive(driver.Errorf(driver.NotFound, "no such queue"))
+	p.FailReceive(driver.Errorf(driver.NotFound, "no such queue"))
 	go func() { ended <- pool.Run(ctx) }()
 	return p, others, ended, cancel
 }
@@ -40,11 +41,11 @@ func (x *fixture) twoQueues(o *worker.Options) (p *faultyBroker, others *atomic.
 func TestAQueueThatIsMissingForAWhile(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p, others, done, stop := x.twoQueues(nil)
-		x.wait(50 * time.Second)
-		p.setReceive(nil)
-		_, err := x.sender("broken").Send(x.Context(), &queue.Message{Body: []byte("x")})
-		x.must(err)
-		x.wait(time.Minute)
+		x.Pass(50 * time.Second)
+		p.FailReceive(nil)
+		_, err := x.Sender("broken").Send(x.Context(), &queue.Message{Body: []byte("x")})
+		x.Must(err)
+		x.Pass(time.Minute)
 		if others.Load() != 1 {
 			x.Error("the queue that came back is not received from")
 		}
@@ -61,7 +62,7 @@ func TestAQueueThatStaysAway(t *testing.T) {
 		inBubble(t, nil, func(x *fixture) {
 			_, others, done, stop := x.twoQueues(&worker.Options{ContinueOnError: goOn})
 			defer stop()
-			x.wait(5 * time.Minute)
+			x.Pass(5 * time.Minute)
 			select {
 			case err := <-done:
 				if goOn || !errors.Is(err, queue.ErrQueueNotFound) {
@@ -73,8 +74,8 @@ func TestAQueueThatStaysAway(t *testing.T) {
 			if !goOn {
 				x.Fatal("Run goes on without the queue")
 			}
-			x.send(&queue.Message{Body: []byte("x")})
-			x.wait(2 * time.Second)
+			x.Send(&queue.Message{Body: []byte("x")})
+			x.Pass(2 * time.Second)
 			if others.Load() != 1 {
 				x.Error("the other queue is not received from")
 			}

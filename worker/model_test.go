@@ -46,7 +46,7 @@ const (
 // TestModel runs random schedules of several processors on one queue: crashes,
 // abandons, lost locks, lost answers, duplicates and drains. Every message is
 // handled to success or dead-lettered; within a session handlers neither overlap
-// nor run out of order; with nonces a handler that succeeded never runs again.
+// nor run out of order; with a replay store a handler that succeeded never runs again.
 func TestModel(t *testing.T) {
 	first := *modelSeed
 	if first == 0 {
@@ -101,7 +101,7 @@ type model struct {
 	t       *testing.T
 	plant   plant
 	seed    uint64
-	tracked bool // nonces
+	tracked bool // there is a replay store
 	// bySession: every message has a session, and is received through it.
 	bySession bool
 	// receiveBatch is how many messages one Receive brings at most, and several at once bring
@@ -127,7 +127,7 @@ type modelMessage struct {
 	earlier     []*modelMessage // of its session
 	succeeded   bool            // a handler returned nil
 	settled     bool            // its completion was recorded, or it was to be dead-lettered
-	handled     bool            // its completion was recorded, and with nonces
+	handled     bool            // its completion was recorded, and with a replay store
 	runs        uint64          // of its handler
 	active      *handling
 }
@@ -374,7 +374,7 @@ func (m *model) handle(ctx context.Context, owner *process, d *queue.Delivery) e
 	m.mu.Lock()
 	msg := m.byID[d.ID]
 	if msg == nil {
-		m.wrong("a message %q that nobody sent", d.ID)
+		m.wrong("a message %q that was not sent", d.ID)
 		m.mu.Unlock()
 		return nil
 	}
@@ -434,7 +434,7 @@ func (m *model) handle(ctx context.Context, owner *process, d *queue.Delivery) e
 		panic("in the handler")
 	case 6:
 		m.mu.Lock()
-		msg.settled = true // it will be dead-lettered, whoever learns of it
+		msg.settled = true // it will be dead-lettered, even if the handler's pool does not learn of it
 		m.mu.Unlock()
 		return worker.Permanent(nil, "bad")
 	}
@@ -490,7 +490,7 @@ func (m *model) consumed(id replay.Identity) {
 			return
 		}
 	}
-	m.t.Error("an envelope was consumed that nobody sent")
+	m.t.Error("an envelope was consumed that was not sent")
 }
 
 // watchedStore tells of what is consumed.

@@ -12,6 +12,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/queuetest"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/worker"
@@ -22,18 +23,18 @@ import (
 func TestLostAnswerToSettling(t *testing.T) {
 	w := &watcher{}
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		p := queuetest.Wrap(x.broker, 1)
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Observer: w})
-		x.must(err)
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		p := queuetest.Wrap(x.Broker, 1)
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Observer: w})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		p.Inject(queuetest.Fault{On: queuetest.Settle, LostAnswer: queuetest.Unavailable(), Times: 1})
 		var told []error
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		_, stop := x.run(r, h, &worker.Options{OnError: func(_ context.Context, _ *queue.Delivery, err error) { told = append(told, err) }}, nil)
-		x.wait(time.Minute)
-		x.must(stop())
+		x.Pass(time.Minute)
+		x.Must(stop())
 		if len(w.handled) != 1 || w.handled[0].Disposition != driver.Completed || len(told) != 0 {
 			x.Errorf("handled %+v, told %v; want completed once and no error", w.handled, told)
 		}
@@ -59,16 +60,16 @@ func TestDownstreamCounts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				x.send(&queue.Message{ID: "m", Body: []byte("a")})
+				x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 				b, err := backoff.NewBreaker(&backoff.BreakerOptions{Failures: 1, Open: time.Hour})
-				x.must(err)
+				x.Must(err)
 				h := worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error { return c.handle(ctx) })
-				_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{Downstream: b, MaxProcessing: time.Second})
-				x.wait(10 * time.Second)
+				_, stop := x.run(x.Receiver(orders, nil), h, nil, &worker.HandleOptions{Downstream: b, MaxProcessing: time.Second})
+				x.Pass(10 * time.Second)
 				if s := b.State(); s != c.want {
 					x.Errorf("the breaker is %s, want %s", s, c.want)
 				}
-				x.must(stop())
+				x.Must(stop())
 			})
 		})
 	}
@@ -79,25 +80,25 @@ func TestDownstreamCounts(t *testing.T) {
 func TestProbeIsFetchedAlone(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for range 8 {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
-		kinds := &settleKinds{Broker: x.broker}
-		c, err := queue.New(kinds, &queue.Options{Keys: x.ring, Logger: quiet()})
-		x.must(err)
+		kinds := &settleKinds{Broker: x.Broker}
+		c, err := queue.New(kinds, &queue.Options{Keys: x.Ring, Logger: quiet()})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		b, err := backoff.NewBreaker(nil)
-		x.must(err)
+		x.Must(err)
 		for range 5 {
 			fail(b)
 		}
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
-			x.wait(time.Second)
+			x.Pass(time.Second)
 			return nil
 		})
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Downstream: b})
-		x.wait(2 * time.Minute)
-		x.must(stop())
+		x.Pass(2 * time.Minute)
+		x.Must(stop())
 		if got := kinds.all(); len(got) != 8 || slices.Contains(got, driver.Release) {
 			x.Errorf("settled by %v, want eight completed and none released", got)
 		}
@@ -134,8 +135,8 @@ func (s *brokenStore) Renew(ctx context.Context, group string, l []replay.Lease)
 // of the calls to the broker.
 func TestStoreOutageIsNotTheBrokers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		s := &brokenStore{Store: x.store}
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		s := &brokenStore{Store: x.Store}
 		s.broken.Store(true)
 		r, _ := x.through(s)
 		var changes atomic.Int32
@@ -144,10 +145,10 @@ func TestStoreOutageIsNotTheBrokers(t *testing.T) {
 		_, stop := x.run(r, h, &worker.Options{Breaker: backoff.BreakerOptions{
 			Failures: 1, OnChange: func(backoff.State) { changes.Add(1) },
 		}}, nil)
-		x.wait(2 * time.Minute)
+		x.Pass(2 * time.Minute)
 		s.broken.Store(false)
-		x.wait(2 * time.Minute)
-		x.must(stop())
+		x.Pass(2 * time.Minute)
+		x.Must(stop())
 		if changes.Load() != 0 || handled.Load() != 1 {
 			x.Errorf("the breaker changed %d times, %d handled; want 0, 1", changes.Load(), handled.Load())
 		}
@@ -158,16 +159,16 @@ func TestStoreOutageIsNotTheBrokers(t *testing.T) {
 // the session's lock.
 func TestClaimsInSessionsAreRenewed(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-		s := &brokenStore{Store: x.store}
+		x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+		s := &brokenStore{Store: x.Store}
 		r, _ := x.through(s)
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
-			x.wait(100 * time.Second)
+			x.Pass(100 * time.Second)
 			return nil
 		})
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
-		x.wait(2 * time.Minute)
-		x.must(stop())
+		x.Pass(2 * time.Minute)
+		x.Must(stop())
 		if n := s.renews.Load(); n < 5 {
 			x.Errorf("%d renewals of the claim in 100 s, want one every 15 s", n)
 		}
@@ -180,9 +181,9 @@ func TestSessionHoldsDelay(t *testing.T) {
 	for support, sessions := range map[driver.Support]int32{driver.None: 1, driver.Native: 2} {
 		t.Run(support.String(), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-				p := &countingSessions{caps: func(c *driver.Capabilities) { c.AbandonDelay = support }}
-				r := x.counted(p, &queue.ReceiverOptions{Wait: time.Second})
+				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				p := &fixturetest.SessionCounter{Caps: func(c *driver.Capabilities) { c.AbandonDelay = support }}
+				r := x.CountSessions(p, &queue.ReceiverOptions{Wait: time.Second})
 				begin := time.Now()
 				var at []time.Duration
 				h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
@@ -192,10 +193,10 @@ func TestSessionHoldsDelay(t *testing.T) {
 					return nil
 				})
 				_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
-				x.wait(time.Minute)
-				x.must(stop())
-				if !slices.Equal(at, []time.Duration{0, 20 * time.Second}) || p.accepted.Load() != sessions {
-					x.Errorf("handled at %v in %d sessions, want at 0 and 20 s in %d", at, p.accepted.Load(), sessions)
+				x.Pass(time.Minute)
+				x.Must(stop())
+				if !slices.Equal(at, []time.Duration{0, 20 * time.Second}) || p.Accepted.Load() != sessions {
+					x.Errorf("handled at %v in %d sessions, want at 0 and 20 s in %d", at, p.Accepted.Load(), sessions)
 				}
 			})
 		})
@@ -206,25 +207,25 @@ func TestSessionHoldsDelay(t *testing.T) {
 func TestReceivingIsBackAfterAnOutage(t *testing.T) {
 	for _, outage := range []time.Duration{6 * time.Second, 20 * time.Second, time.Hour} {
 		inBubble(t, nil, func(x *fixture) {
-			p := &faultyBroker{Broker: x.broker}
-			c, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-			x.must(err)
+			p := &fixturetest.FaultyBroker{Broker: x.Broker}
+			c, err := queue.New(p, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+			x.Must(err)
 			r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-			x.must(err)
-			p.setReceive(driver.Errorf(driver.Unavailable, "connection reset"))
+			x.Must(err)
+			p.FailReceive(driver.Errorf(driver.Unavailable, "connection reset"))
 			handled := make(chan time.Time, 1)
 			_, stop := x.run(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
 				handled <- time.Now()
 				return nil
 			}), nil, nil)
-			x.wait(outage)
-			x.send(&queue.Message{Body: []byte("x")})
-			p.setReceive(nil)
+			x.Pass(outage)
+			x.Send(&queue.Message{Body: []byte("x")})
+			p.FailReceive(nil)
 			over := time.Now()
 			if took := (<-handled).Sub(over); took > 10*time.Second {
 				x.Errorf("an outage of %s: back after %s", outage, took)
 			}
-			x.must(stop())
+			x.Must(stop())
 		})
 	}
 }

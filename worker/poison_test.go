@@ -23,14 +23,14 @@ type killed struct{ *fixture }
 // take receives what a process has in hand when it is killed, n times.
 func (x killed) take(n, messages int) {
 	x.Helper()
-	r := x.receiver(orders, &queue.ReceiverOptions{Wait: time.Second})
+	r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second})
 	for range n {
 		batch, err := r.Receive(x.Context(), messages)
-		x.must(err)
+		x.Must(err)
 		if len(batch) != messages {
 			x.Fatalf("%d messages in hand, want %d", len(batch), messages)
 		}
-		x.wait(time.Minute)
+		x.Pass(time.Minute)
 	}
 }
 
@@ -38,18 +38,18 @@ func (x killed) take(n, messages int) {
 // the pool's own limit.
 func TestPoisonIsDeadLetteredOnArrival(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("x")})
+		x.Send(&queue.Message{Body: []byte("x")})
 		killed{x}.take(3, 1)
 		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 			x.Errorf("delivery %d was handled", d.Count)
 			return nil
 		})
-		_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{OnError: func(_ context.Context, _ *queue.Delivery, err error) {
+		_, stop := x.run(x.Receiver(orders, nil), h, &worker.Options{OnError: func(_ context.Context, _ *queue.Delivery, err error) {
 			x.Errorf("OnError was told of %v, which no handler returned", err)
 		}}, &worker.HandleOptions{MaxDeliveries: 3})
-		x.wait(10 * time.Second)
-		x.must(stop())
-		if got := x.deadReasons(orders); !slices.Equal(got, []string{"max_deliveries"}) {
+		x.Pass(10 * time.Second)
+		x.Must(stop())
+		if got := x.DeadReasons(orders); !slices.Equal(got, []string{"max_deliveries"}) {
 			x.Errorf("dead letters %v", got)
 		}
 	})
@@ -59,8 +59,8 @@ func TestPoisonIsDeadLetteredOnArrival(t *testing.T) {
 func TestMaxDeliveriesAboveTheReceivers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p, err := worker.New(nil)
-		x.must(err)
-		err = p.Handle(x.receiver(orders, nil), worker.HandlerFunc(nil), &worker.HandleOptions{MaxDeliveries: 11})
+		x.Must(err)
+		err = p.Handle(x.Receiver(orders, nil), worker.HandlerFunc(nil), &worker.HandleOptions{MaxDeliveries: 11})
 		if !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("Handle = %v, want ErrInvalidOptions", err)
 		}
@@ -85,34 +85,41 @@ func (c *company) handle(d *queue.Delivery, took time.Duration) {
 	c.mu.Unlock()
 }
 
+// afterCrash leaves messages that a killed process had in hand, and others behind them;
+// with sessions, each in one of its own.
+func (x *fixture) afterCrash(suspects, others int, sessions bool) {
+	x.Helper()
+	message := func(id string) {
+		m := &queue.Message{ID: id, Body: []byte("x")}
+		if sessions {
+			m.SessionID = id
+		}
+		x.Send(m)
+	}
+	for i := range suspects {
+		message(fmt.Sprint("suspect", i))
+	}
+	killed{x}.take(1, suspects)
+	for i := range others {
+		message(fmt.Sprint("other", i))
+	}
+}
+
 // After a crash, what was in hand is handled one by one, beside no other message, and what
 // was not in hand many at a time.
 func TestSuspectsAreHandledAlone(t *testing.T) {
 	for _, sessions := range []bool{false, true} {
 		inBubble(t, nil, func(x *fixture) {
-			message := func(id string) {
-				m := &queue.Message{ID: id, Body: []byte("x")}
-				if sessions {
-					m.SessionID = id
-				}
-				x.send(m)
-			}
 			const suspects, others = 6, 20
-			for i := range suspects {
-				message(fmt.Sprint("suspect", i))
-			}
-			killed{x}.take(1, suspects)
-			for i := range others {
-				message(fmt.Sprint("other", i))
-			}
+			x.afterCrash(suspects, others, sessions)
 			c := &company{most: make(map[string]int)}
 			h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 				c.handle(d, time.Second)
 				return nil
 			})
-			_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{Sessions: sessions})
-			x.wait(time.Minute)
-			x.must(stop())
+			_, stop := x.run(x.Receiver(orders, nil), h, nil, &worker.HandleOptions{Sessions: sessions})
+			x.Pass(time.Minute)
+			x.Must(stop())
 			together := 0
 			for id, n := range c.most {
 				if id[0] == 's' && n > 1 {
@@ -132,7 +139,7 @@ func TestRetriesAreNotHandledAlone(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const n = 16
 		for i := range n {
-			x.send(&queue.Message{ID: fmt.Sprint(i), Body: []byte("x")})
+			x.Send(&queue.Message{ID: fmt.Sprint(i), Body: []byte("x")})
 		}
 		c := &company{most: make(map[string]int)}
 		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
@@ -143,11 +150,11 @@ func TestRetriesAreNotHandledAlone(t *testing.T) {
 			return nil
 		})
 		begin := time.Now()
-		_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{Retry: backoff.Fixed(time.Second)})
-		for len(x.stored(orders)) > 0 && time.Since(begin) < time.Minute {
-			x.wait(100 * time.Millisecond)
+		_, stop := x.run(x.Receiver(orders, nil), h, nil, &worker.HandleOptions{Retry: backoff.Fixed(time.Second)})
+		for len(x.Stored(orders)) > 0 && time.Since(begin) < time.Minute {
+			x.Pass(100 * time.Millisecond)
 		}
-		x.must(stop())
+		x.Must(stop())
 		if took := time.Since(begin); took > 10*time.Second {
 			x.Errorf("%d messages took %s for three deliveries each", n, took)
 		}
@@ -160,7 +167,7 @@ func TestABacklogOfRetriesIsNotHandledAlone(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const n = 100
 		for i := range n {
-			x.send(&queue.Message{ID: fmt.Sprint(i), Body: []byte("x")})
+			x.Send(&queue.Message{ID: fmt.Sprint(i), Body: []byte("x")})
 		}
 		killed{x}.take(1, n)
 		c := &company{most: make(map[string]int)}
@@ -169,11 +176,11 @@ func TestABacklogOfRetriesIsNotHandledAlone(t *testing.T) {
 			return nil
 		})
 		begin := time.Now()
-		_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 8}, nil)
-		for len(x.stored(orders)) > 0 && time.Since(begin) < 5*time.Minute {
-			x.wait(100 * time.Millisecond)
+		_, stop := x.run(x.Receiver(orders, nil), h, &worker.Options{Concurrency: 8}, nil)
+		for len(x.Stored(orders)) > 0 && time.Since(begin) < 5*time.Minute {
+			x.Pass(100 * time.Millisecond)
 		}
-		x.must(stop())
+		x.Must(stop())
 		if took := time.Since(begin); took < 16*time.Second || took > 40*time.Second {
 			x.Errorf("took %s, want 16 messages alone and the rest 8 at a time", took)
 		}
@@ -184,7 +191,7 @@ func TestABacklogOfRetriesIsNotHandledAlone(t *testing.T) {
 // lock is kept meanwhile.
 func TestASuspectDoesNotWaitForEver(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "suspect", Body: []byte("x")})
+		x.Send(&queue.Message{ID: "suspect", Body: []byte("x")})
 		killed{x}.take(1, 1)
 		hung := make(chan struct{})
 		var at time.Time
@@ -197,18 +204,18 @@ func TestASuspectDoesNotWaitForEver(t *testing.T) {
 			at, count = time.Now(), d.Count
 			return nil
 		})
-		held := x.one(x.receiver(orders, nil)) // so that the other comes first
-		x.send(&queue.Message{ID: "hangs", Body: []byte("x")})
-		_, stop := x.run(x.receiver(orders, nil), h, nil, nil)
-		x.wait(time.Second)
-		x.must(held.Release(x.Context(), 0))
+		held := x.One(x.Receiver(orders, nil)) // so that the other comes first
+		x.Send(&queue.Message{ID: "hangs", Body: []byte("x")})
+		_, stop := x.run(x.Receiver(orders, nil), h, nil, nil)
+		x.Pass(time.Second)
+		x.Must(held.Release(x.Context(), 0))
 		begin := time.Now()
-		x.wait(2 * time.Minute)
+		x.Pass(2 * time.Minute)
 		if took := at.Sub(begin); at.IsZero() || took < 25*time.Second || took > 40*time.Second || count != 2 {
 			x.Errorf("handled after %s as delivery %d, want some 30 s and 2", took, count)
 		}
 		close(hung)
-		x.must(stop())
+		x.Must(stop())
 	})
 }
 
@@ -246,16 +253,16 @@ func (lossySession) RenewSession(context.Context) (time.Time, error) {
 // receiver may have it by then.
 func TestASuspectOfALostSessionIsNotHandled(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "suspect", SessionID: "lost", Body: []byte("x")})
+		x.Send(&queue.Message{ID: "suspect", SessionID: "lost", Body: []byte("x")})
 		killed{x}.take(1, 1)
-		c, err := queue.New(lossySessions{x.broker, "lost"}, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+		c, err := queue.New(lossySessions{x.Broker, "lost"}, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(),
 			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		held, err := r.AcceptSession(x.Context(), "lost")
-		x.must(err)
-		x.send(&queue.Message{ID: "slow", SessionID: "kept", Body: []byte("x")})
+		x.Must(err)
+		x.Send(&queue.Message{ID: "slow", SessionID: "kept", Body: []byte("x")})
 		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 			if d.ID == "slow" {
 				time.Sleep(25 * time.Second) // longer than half of a lock, when a renewal is due
@@ -265,14 +272,14 @@ func TestASuspectOfALostSessionIsNotHandled(t *testing.T) {
 			return nil
 		})
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: true})
-		x.wait(time.Second)
-		x.must(held.Close(x.Context())) // the suspect comes second, and waits for the other
-		x.wait(28 * time.Second)
-		x.must(stop())
-		if n := len(x.stored(orders)); n != 1 {
+		x.Pass(time.Second)
+		x.Must(held.Close(x.Context())) // the suspect comes second, and waits for the other
+		x.Pass(28 * time.Second)
+		x.Must(stop())
+		if n := len(x.Stored(orders)); n != 1 {
 			x.Errorf("%d messages are left, want that of the lost session", n)
 		}
-		x.must(c.Close(x.Context()))
+		x.Must(c.Close(x.Context()))
 	})
 }
 
@@ -281,21 +288,8 @@ func TestASuspectOfALostSessionIsNotHandled(t *testing.T) {
 func TestAHangingSuspectGivesWay(t *testing.T) {
 	for _, sessions := range []bool{false, true} {
 		inBubble(t, nil, func(x *fixture) {
-			message := func(id string) {
-				m := &queue.Message{ID: id, Body: []byte("x")}
-				if sessions {
-					m.SessionID = id
-				}
-				x.send(m)
-			}
 			const suspects, others = 3, 20
-			for i := range suspects {
-				message(fmt.Sprint("suspect", i))
-			}
-			killed{x}.take(1, suspects)
-			for i := range others {
-				message(fmt.Sprint("other", i))
-			}
+			x.afterCrash(suspects, others, sessions)
 			hung := make(chan struct{})
 			var mu sync.Mutex
 			handled := make(map[string]time.Time)
@@ -310,8 +304,8 @@ func TestAHangingSuspectGivesWay(t *testing.T) {
 				handled[d.ID] = time.Now()
 				return nil
 			})
-			_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 5, CancelGrace: 5 * time.Second}, &worker.HandleOptions{Sessions: sessions, MaxProcessing: time.Minute})
-			x.wait(10 * time.Minute)
+			_, stop := x.run(x.Receiver(orders, nil), h, &worker.Options{Concurrency: 5, CancelGrace: 5 * time.Second}, &worker.HandleOptions{Sessions: sessions, MaxProcessing: time.Minute})
+			x.Pass(10 * time.Minute)
 			mu.Lock()
 			if len(handled) != others {
 				x.Errorf("sessions %t: %d of %d others were handled in 10 minutes", sessions, len(handled), others)
@@ -323,9 +317,9 @@ func TestAHangingSuspectGivesWay(t *testing.T) {
 			}
 			mu.Unlock()
 			close(hung)
-			x.wait(time.Minute)
-			x.must(stop())
-			if n := len(x.stored(orders)); n != 0 {
+			x.Pass(time.Minute)
+			x.Must(stop())
+			if n := len(x.Stored(orders)); n != 0 {
 				x.Errorf("sessions %t: %d messages are left", sessions, n)
 			}
 		})
@@ -369,21 +363,21 @@ func TestSuspectsThatWaitSpendNoDelivery(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const suspects, others = 6, 800
 		var released atomic.Int32
-		c, err := queue.New(countedReleases{x.broker, &released}, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(),
+		c, err := queue.New(countedReleases{x.Broker, &released}, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(),
 			Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		for i := range suspects {
-			x.send(&queue.Message{ID: fmt.Sprint("suspect", i), Body: []byte("x")})
+			x.Send(&queue.Message{ID: fmt.Sprint("suspect", i), Body: []byte("x")})
 		}
 		batch, err := r.Receive(x.Context(), suspects) // a process that is killed at once
-		x.must(err)
+		x.Must(err)
 		if len(batch) != suspects {
 			x.Fatalf("%d messages in hand, want %d", len(batch), suspects)
 		}
 		for range others { // so that many are fetched at a time when the locks run out
-			x.send(&queue.Message{Body: []byte("x")})
+			x.Send(&queue.Message{Body: []byte("x")})
 		}
 		handled := &company{most: make(map[string]int)}
 		var mu sync.Mutex
@@ -400,8 +394,8 @@ func TestSuspectsThatWaitSpendNoDelivery(t *testing.T) {
 			return nil
 		})
 		_, stop := x.run(r, h, nil, nil)
-		x.wait(5 * time.Minute)
-		x.must(stop())
+		x.Pass(5 * time.Minute)
+		x.Must(stop())
 		mu.Lock()
 		defer mu.Unlock()
 		for i := range suspects {
@@ -412,6 +406,6 @@ func TestSuspectsThatWaitSpendNoDelivery(t *testing.T) {
 		if n := released.Load(); n != 0 || most != 2 {
 			x.Errorf("%d deliveries were spent on releases, and one suspect came at delivery %d, want 0 and 2", n, most)
 		}
-		x.must(c.Close(x.Context()))
+		x.Must(c.Close(x.Context()))
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/worker"
 )
 
@@ -22,8 +23,8 @@ import (
 func (x *fixture) run(r *queue.Receiver, h worker.Handler, po *worker.Options, ho *worker.HandleOptions) (p *worker.Pool, stop func() error) {
 	x.Helper()
 	p, err := worker.New(po)
-	x.must(err)
-	x.must(p.Handle(r, h, ho))
+	x.Must(err)
+	x.Must(p.Handle(r, h, ho))
 	ctx, cancel := context.WithCancel(x.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
@@ -36,7 +37,7 @@ func (x *fixture) run(r *queue.Receiver, h worker.Handler, po *worker.Options, h
 func TestPoolOutcomes(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for _, id := range []string{"good", "later", "never", "flaky", "hopeless", "panics"} {
-			x.send(&queue.Message{ID: id, Body: []byte("secret payload")})
+			x.Send(&queue.Message{ID: id, Body: []byte("secret payload")})
 		}
 		var mu sync.Mutex
 		runs := map[string][]time.Duration{}
@@ -67,15 +68,15 @@ func TestPoolOutcomes(t *testing.T) {
 			}
 			return nil
 		})
-		_, stop := x.run(x.receiver(orders, nil), h,
+		_, stop := x.run(x.Receiver(orders, nil), h,
 			&worker.Options{OnError: func(_ context.Context, _ *queue.Delivery, err error) {
 				mu.Lock()
 				defer mu.Unlock()
 				reported = append(reported, err)
 			}},
 			&worker.HandleOptions{Retry: backoff.Fixed(10 * time.Second), MaxDeliveries: 4})
-		x.wait(5 * time.Minute)
-		x.must(stop())
+		x.Pass(5 * time.Minute)
+		x.Must(stop())
 
 		want := map[string][]time.Duration{
 			"good": {0}, "later": {0, time.Minute}, "never": {0},
@@ -88,11 +89,11 @@ func TestPoolOutcomes(t *testing.T) {
 				x.Errorf("%s ran at %v, want %v", id, runs[id], times)
 			}
 		}
-		if n := len(x.stored(orders)); n != 0 {
+		if n := len(x.Stored(orders)); n != 0 {
 			x.Errorf("%d messages are left", n)
 		}
-		dead, why, err := x.broker.Attacker().DeadLetters(x.Context(), orders)
-		x.must(err)
+		dead, why, err := x.Broker.Attacker().DeadLetters(x.Context(), orders)
+		x.Must(err)
 		got := map[string]driver.DeadLetter{}
 		for i, m := range dead {
 			got[m.ID] = why[i]
@@ -110,7 +111,7 @@ func TestPoolOutcomes(t *testing.T) {
 		if len(reported) != 1+1+2+4+1 {
 			x.Errorf("OnError was called %d times, want 9", len(reported))
 		}
-		for what, text := range map[string]string{"log": x.log.String(), "dead letters": fmt.Sprint(got)} {
+		for what, text := range map[string]string{"log": x.Log.String(), "dead letters": fmt.Sprint(got)} {
 			if strings.Contains(text, "secret payload") {
 				x.Errorf("the %s holds a handler's error text", what)
 			}
@@ -120,7 +121,7 @@ func TestPoolOutcomes(t *testing.T) {
 
 func TestPoolRenewsLocks(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("a")})
 		var runs atomic.Int32
 		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			runs.Add(1)
@@ -131,13 +132,13 @@ func TestPoolRenewsLocks(t *testing.T) {
 				return context.Cause(ctx)
 			}
 		})
-		_, stop := x.run(x.receiver(orders, nil), h, nil, nil)
-		x.wait(310 * time.Second)
-		x.must(stop())
+		_, stop := x.run(x.Receiver(orders, nil), h, nil, nil)
+		x.Pass(310 * time.Second)
+		x.Must(stop())
 		if n := runs.Load(); n != 1 {
 			x.Errorf("the handler ran %d times, want once", n)
 		}
-		if n := len(x.stored(orders)); n != 0 {
+		if n := len(x.Stored(orders)); n != 0 {
 			x.Errorf("%d messages are left", n)
 		}
 	})
@@ -149,7 +150,7 @@ func TestPoolHangingHandler(t *testing.T) {
 	for _, sessions := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sessions %t", sessions), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
 				release := make(chan struct{})
 				causes := make(chan error, 4)
 				var runs atomic.Int32
@@ -161,23 +162,23 @@ func TestPoolHangingHandler(t *testing.T) {
 					return nil
 				})
 				const warning = "Handler goes on although its context has ended"
-				_, stop := x.run(x.receiver(orders, nil), h,
+				_, stop := x.run(x.Receiver(orders, nil), h,
 					&worker.Options{Concurrency: 2, CancelGrace: 5 * time.Second},
 					&worker.HandleOptions{MaxProcessing: 2 * time.Minute, Sessions: sessions})
-				x.wait(2*time.Minute + 4*time.Second)
+				x.Pass(2*time.Minute + 4*time.Second)
 				if err := <-causes; !errors.Is(err, worker.ErrMaxProcessing) {
 					x.Errorf("cause %v, want ErrMaxProcessing", err)
 				}
 				synctest.Wait() // for what is logged at this time
-				if strings.Contains(x.log.String(), warning) {
+				if strings.Contains(x.Log.String(), warning) {
 					x.Error("a warning within the grace")
 				}
-				x.wait(20 * time.Minute)
+				x.Pass(20 * time.Minute)
 				synctest.Wait()
 				if n := runs.Load(); n != 1 {
 					x.Errorf("%d runs after 22 minutes, want 1: the lock is kept while the handler runs", n)
 				}
-				if n := strings.Count(x.log.String(), warning); n != 1 {
+				if n := strings.Count(x.Log.String(), warning); n != 1 {
 					x.Errorf("%d warnings, want 1", n)
 				}
 				begin := time.Now()
@@ -190,7 +191,7 @@ func TestPoolHangingHandler(t *testing.T) {
 				}
 				close(release)
 				synctest.Wait()
-				if n := len(x.stored(orders)); n != 0 {
+				if n := len(x.Stored(orders)); n != 0 {
 					x.Errorf("%d messages are left, want none: the handler returned nil under its lock", n)
 				}
 			})
@@ -202,12 +203,12 @@ func TestPoolHangingHandler(t *testing.T) {
 // when the lock does, not when the broker is back.
 func TestPoolLostLock(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		faults := &stallingProvider{Broker: x.broker}
-		c, err := queue.New(faults, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
+		x.Send(&queue.Message{Body: []byte("a")})
+		faults := &stallingBroker{Broker: x.Broker}
+		c, err := queue.New(faults, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		var ended time.Duration
 		var cause error
 		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
@@ -222,31 +223,31 @@ func TestPoolLostLock(t *testing.T) {
 			return ctx.Err()
 		})
 		_, stop := x.run(r, h, nil, nil)
-		x.wait(2 * time.Minute)
-		x.must(stop())
+		x.Pass(2 * time.Minute)
+		x.Must(stop())
 		if !errors.Is(cause, queue.ErrLockLost) || ended < 29*time.Second || ended > 31*time.Second {
 			x.Errorf("the handler's context ended after %s with %v; want after 30 s, with ErrLockLost", ended, cause)
 		}
-		if n := len(x.stored(orders)); n != 0 {
+		if n := len(x.Stored(orders)); n != 0 {
 			x.Errorf("%d messages are left, want none: the redelivery was handled", n)
 		}
 	})
 }
 
-// stallingProvider has queues whose Renew does not answer while stall is set.
-type stallingProvider struct {
+// stallingBroker has queues whose Renew does not answer while stall is set.
+type stallingBroker struct {
 	driver.Broker
 	stall atomic.Bool
 }
 
-func (p *stallingProvider) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
+func (p *stallingBroker) Open(ctx context.Context, queue string, o *driver.QueueOptions) (driver.Queue, error) {
 	q, err := p.Broker.Open(ctx, queue, o)
 	return &stallingQueue{q, p}, err
 }
 
 type stallingQueue struct {
 	driver.Queue
-	p *stallingProvider
+	p *stallingBroker
 }
 
 func (q *stallingQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
@@ -265,20 +266,20 @@ func (q *stallingQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time
 // once.
 func TestPoolRepeatsSettle(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{Body: []byte("a")})
-		faults := &faultyBroker{Broker: x.broker}
-		c, err := queue.New(faults, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
+		x.Send(&queue.Message{Body: []byte("a")})
+		faults := &fixturetest.FaultyBroker{Broker: x.Broker}
+		c, err := queue.New(faults, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		var runs atomic.Int32
-		faults.settleFails.Store(3)
+		faults.SettleFails.Store(3)
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { runs.Add(1); return nil })
 		_, stop := x.run(r, h, nil, nil)
-		x.wait(time.Minute)
-		x.must(stop())
-		if runs.Load() != 1 || len(x.stored(orders)) != 0 {
-			x.Errorf("%d runs, %d left; want 1, 0", runs.Load(), len(x.stored(orders)))
+		x.Pass(time.Minute)
+		x.Must(stop())
+		if runs.Load() != 1 || len(x.Stored(orders)) != 0 {
+			x.Errorf("%d runs, %d left; want 1, 0", runs.Load(), len(x.Stored(orders)))
 		}
 	})
 }
@@ -286,11 +287,11 @@ func TestPoolRepeatsSettle(t *testing.T) {
 func TestPoolSessionsInOrder(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const sessions, each = 12, 20
-		s := x.sender(orders)
+		s := x.Sender(orders)
 		for i := range each {
 			for j := range sessions {
 				_, err := s.Send(x.Context(), &queue.Message{SessionID: fmt.Sprintf("s%d", j), ID: fmt.Sprintf("%d/%d", j, i), Body: []byte{byte(i)}})
-				x.must(err)
+				x.Must(err)
 			}
 		}
 		var mu sync.Mutex
@@ -307,7 +308,7 @@ func TestPoolSessionsInOrder(t *testing.T) {
 				x.Errorf("session %s: message %d, want %d", d.SessionID, d.Body[0], want)
 			}
 			mu.Unlock()
-			x.wait(time.Second)
+			x.Pass(time.Second)
 			mu.Lock()
 			defer mu.Unlock()
 			running[d.SessionID] = false
@@ -318,11 +319,11 @@ func TestPoolSessionsInOrder(t *testing.T) {
 			next[d.SessionID]++
 			return nil
 		})
-		_, stop := x.run(x.receiver(orders, nil), h,
+		_, stop := x.run(x.Receiver(orders, nil), h,
 			&worker.Options{Concurrency: 5},
 			&worker.HandleOptions{Sessions: true, SessionTurn: 7, Retry: backoff.Fixed(5 * time.Second)})
-		x.wait(10 * time.Minute)
-		x.must(stop())
+		x.Pass(10 * time.Minute)
+		x.Must(stop())
 		for j := range sessions {
 			if n := next[fmt.Sprintf("s%d", j)]; n != each {
 				x.Errorf("session s%d: %d messages handled, want %d", j, n, each)
@@ -335,34 +336,34 @@ func TestPoolSessionsInOrder(t *testing.T) {
 func TestPoolWeights(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p, err := worker.New(&worker.Options{Concurrency: 8})
-		x.must(err)
+		x.Must(err)
 		var mu sync.Mutex
 		handled := map[string]int{}
 		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
 			// Not all at once: slots come free one by one, as in life.
-			x.wait(900*time.Millisecond + time.Duration(d.Body[0])*777*time.Microsecond)
+			x.Pass(900*time.Millisecond + time.Duration(d.Body[0])*777*time.Microsecond)
 			mu.Lock()
 			defer mu.Unlock()
 			handled[d.Queue]++
 			return nil
 		})
 		for name, weight := range map[string]int{"heavy": 3, "light": 1} {
-			s := x.sender(name)
+			s := x.Sender(name)
 			for i := range 1000 {
 				_, err := s.Send(x.Context(), &queue.Message{Body: []byte{byte(i * 37)}})
-				x.must(err)
+				x.Must(err)
 			}
-			x.must(p.Handle(x.receiver(name, nil), h, &worker.HandleOptions{Weight: weight, Prefetch: 1}))
+			x.Must(p.Handle(x.Receiver(name, nil), h, &worker.HandleOptions{Weight: weight, Prefetch: 1}))
 		}
 		ctx, cancel := context.WithCancel(x.Context())
 		done := make(chan error)
 		go func() { done <- p.Run(ctx) }()
-		x.wait(100 * time.Second)
+		x.Pass(100 * time.Second)
 		mu.Lock()
 		heavy, light := handled["heavy"], handled["light"]
 		mu.Unlock()
 		cancel()
-		x.must(<-done)
+		x.Must(<-done)
 		if total := heavy + light; total < 750 {
 			x.Errorf("%d messages in 100 s by 8 handlers of 1 s each", total)
 		}
@@ -374,10 +375,10 @@ func TestPoolWeights(t *testing.T) {
 
 func TestPoolDrain(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		s := x.sender(orders)
+		s := x.Sender(orders)
 		for range 20 {
 			_, err := s.Send(x.Context(), &queue.Message{Body: []byte("x")})
-			x.must(err)
+			x.Must(err)
 		}
 		var finished, cancelled atomic.Int32
 		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
@@ -398,23 +399,23 @@ func TestPoolDrain(t *testing.T) {
 			finished.Add(1)
 			return nil
 		})
-		p, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 8}, nil)
-		x.wait(10 * time.Second)
+		p, stop := x.run(x.Receiver(orders, nil), h, &worker.Options{Concurrency: 8}, nil)
+		x.Pass(10 * time.Second)
 		begin := time.Now()
-		x.must(p.Stop(x.Context()))
+		x.Must(p.Stop(x.Context()))
 		if d := time.Since(begin); d > 16*time.Second {
 			x.Errorf("the drain took %s", d)
 		}
-		x.must(stop())
+		x.Must(stop())
 		if n := int(finished.Load() + cancelled.Load()); n < 8 || cancelled.Load() == 0 {
 			x.Errorf("%d finished, %d cancelled", finished.Load(), cancelled.Load())
 		}
-		if n, want := len(x.stored(orders)), 20-int(finished.Load()); n != want {
+		if n, want := len(x.Stored(orders)), 20-int(finished.Load()); n != want {
 			x.Errorf("%d messages are left, want %d", n, want)
 		}
 		// What was given back can be had at once.
-		r := x.receiver(orders, nil)
-		if d := x.one(r); d == nil {
+		r := x.Receiver(orders, nil)
+		if d := x.One(r); d == nil {
 			x.Error("nothing was given back")
 		}
 	})
@@ -424,27 +425,27 @@ func TestPoolRefusesHopelessRetries(t *testing.T) {
 	untracked := func(_ *fixture, o *queue.Options) { o.Crypto.TrackReplays = false }
 	inBubble(t, untracked, func(x *fixture) {
 		p, err := worker.New(nil)
-		x.must(err)
+		x.Must(err)
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		err = p.Handle(r, h, &worker.HandleOptions{Retry: backoff.Fixed(time.Minute), MaxDeliveries: 10})
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "MaxMessageAge") {
 			x.Errorf("Handle = %v, want ErrInvalidOptions that names MaxMessageAge", err)
 		}
-		x.must(p.Handle(r, h, nil)) // the default fits itself in
+		x.Must(p.Handle(r, h, nil)) // the default fits itself in
 	})
 }
 
 func TestPoolEndsWithQueue(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		p, err := worker.New(nil)
-		x.must(err)
-		x.must(p.Handle(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil }), nil))
+		x.Must(err)
+		x.Must(p.Handle(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil }), nil))
 		done := make(chan error)
 		go func() { done <- p.Run(x.Context()) }()
-		x.wait(time.Second)
-		x.must(r.Close(x.Context()))
+		x.Pass(time.Second)
+		x.Must(r.Close(x.Context()))
 		if err := <-done; !errors.Is(err, queue.ErrClosed) {
 			x.Errorf("Run = %v, want ErrClosed", err)
 		}
@@ -453,20 +454,20 @@ func TestPoolEndsWithQueue(t *testing.T) {
 
 func TestTypedHandler(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "good", Body: []byte(`{"n":7}`)})
-		x.send(&queue.Message{ID: "bad", Body: []byte(`{"n":`)})
+		x.Send(&queue.Message{ID: "good", Body: []byte(`{"n":7}`)})
+		x.Send(&queue.Message{ID: "bad", Body: []byte(`{"n":`)})
 		got := make(chan int, 2)
 		h := worker.JSON(func(_ context.Context, v struct{ N int }, _ *queue.Delivery) error {
 			got <- v.N
 			return nil
 		})
-		_, stop := x.run(x.receiver(orders, nil), h, nil, nil)
-		x.wait(time.Second)
-		x.must(stop())
+		_, stop := x.run(x.Receiver(orders, nil), h, nil, nil)
+		x.Pass(time.Second)
+		x.Must(stop())
 		if n := <-got; n != 7 || len(got) != 0 {
 			x.Errorf("handled %d and %d more, want 7 alone", n, len(got))
 		}
-		if got := x.deadReasons(orders); !slices.Equal(got, []string{"undecodable"}) {
+		if got := x.DeadReasons(orders); !slices.Equal(got, []string{"undecodable"}) {
 			x.Errorf("dead letters %v, want undecodable", got)
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/queuetest"
 	"github.com/queue-runtime/queue/worker"
@@ -27,7 +28,7 @@ func TestLaterDoesNotCount(t *testing.T) {
 	for _, sessions := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sessions %t", sessions), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
 				var at []time.Duration
 				begin := time.Now()
 				h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
@@ -40,13 +41,13 @@ func TestLaterDoesNotCount(t *testing.T) {
 					}
 					return nil
 				})
-				_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{MaxDeliveries: 1, Sessions: sessions})
-				x.wait(40 * time.Minute)
-				x.must(stop())
+				_, stop := x.run(x.Receiver(orders, nil), h, nil, &worker.HandleOptions{MaxDeliveries: 1, Sessions: sessions})
+				x.Pass(40 * time.Minute)
+				x.Must(stop())
 				if len(at) != 16 || at[15] < 30*time.Minute {
 					x.Errorf("called at %v, want 16 times in 30 minutes", at)
 				}
-				if n := len(x.stored(orders)) + len(x.deadReasons(orders)); n != 0 {
+				if n := len(x.Stored(orders)) + len(x.DeadReasons(orders)); n != 0 {
 					x.Errorf("%d messages are left or dead, want none", n)
 				}
 			})
@@ -58,7 +59,7 @@ func TestLaterDoesNotCount(t *testing.T) {
 // delivery.
 func TestDrainDoesNotCount(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		var counts []int
 		h := worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			counts = append(counts, d.Count)
@@ -70,15 +71,15 @@ func TestDrainDoesNotCount(t *testing.T) {
 			}
 		})
 		for range 12 {
-			_, stop := x.run(x.receiver(orders, nil), h, nil, &worker.HandleOptions{MaxDeliveries: 3})
-			x.wait(5 * time.Minute)
-			x.must(stop())
+			_, stop := x.run(x.Receiver(orders, nil), h, nil, &worker.HandleOptions{MaxDeliveries: 3})
+			x.Pass(5 * time.Minute)
+			x.Must(stop())
 		}
 		if len(counts) != 12 || slices.Max(counts) != 1 {
 			x.Errorf("deliveries %v, want twelve times the first", counts)
 		}
-		if strings.Contains(x.log.String(), `"level":"WARN"`) {
-			x.Errorf("a drain is a warning:\n%s", x.log)
+		if strings.Contains(x.Log.String(), `"level":"WARN"`) {
+			x.Errorf("a drain is a warning:\n%s", x.Log)
 		}
 	})
 }
@@ -88,7 +89,7 @@ func TestDrainDoesNotCount(t *testing.T) {
 func TestProbesDoNotCount(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		for i := range 5 {
-			x.send(&queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
+			x.Send(&queue.Message{ID: fmt.Sprint("m", i), Body: []byte("a")})
 		}
 		var down atomic.Bool
 		down.Store(true)
@@ -102,14 +103,14 @@ func TestProbesDoNotCount(t *testing.T) {
 			return nil
 		})
 		b, err := backoff.NewBreaker(nil)
-		x.must(err)
-		_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 1},
+		x.Must(err)
+		_, stop := x.run(x.Receiver(orders, nil), h, &worker.Options{Concurrency: 1},
 			&worker.HandleOptions{Downstream: b, Retry: backoff.Fixed(time.Second), MaxDeliveries: 5})
-		x.wait(3 * time.Hour)
+		x.Pass(3 * time.Hour)
 		down.Store(false)
-		x.wait(10 * time.Minute)
-		x.must(stop())
-		if n := len(x.stored(orders)) + len(x.deadReasons(orders)); n != 0 {
+		x.Pass(10 * time.Minute)
+		x.Must(stop())
+		if n := len(x.Stored(orders)) + len(x.DeadReasons(orders)); n != 0 {
 			x.Errorf("%d messages are left or dead, want none", n)
 		}
 		if calls.Load() < 300 || highest.Load() > 5 {
@@ -122,16 +123,16 @@ func TestProbesDoNotCount(t *testing.T) {
 // released, not abandoned.
 func TestExpiredBeforeHandlerIsReleased(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		kinds := &settleKinds{Broker: x.broker, late: 31 * time.Second}
-		c, err := queue.New(kinds, &queue.Options{Keys: x.ring, Logger: quiet()})
-		x.must(err)
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		kinds := &settleKinds{Broker: x.Broker, late: 31 * time.Second}
+		c, err := queue.New(kinds, &queue.Options{Keys: x.Ring, Logger: quiet()})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
 		_, stop := x.run(r, h, nil, nil)
-		x.wait(3 * time.Minute)
-		x.must(stop())
+		x.Pass(3 * time.Minute)
+		x.Must(stop())
 		if got := slices.Sorted(slices.Values(kinds.all())); !slices.Equal(got, []driver.SettleKind{driver.Complete, driver.Release}) {
 			x.Errorf("settled by %v, want each of completed and released once", got)
 		}
@@ -235,7 +236,7 @@ func TestPlannedRetryIsNoError(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := &watcher{}
 			inBubble(t, func(_ *fixture, o *queue.Options) { o.Observer = w }, func(x *fixture) {
-				x.send(&queue.Message{ID: "m", Body: []byte("a")})
+				x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 				var reported []error
 				first := true
 				h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
@@ -245,11 +246,11 @@ func TestPlannedRetryIsNoError(t *testing.T) {
 					first = false
 					return c.err
 				})
-				_, stop := x.run(x.receiver(orders, nil), h,
+				_, stop := x.run(x.Receiver(orders, nil), h,
 					&worker.Options{OnError: func(_ context.Context, _ *queue.Delivery, err error) { reported = append(reported, err) }},
 					&worker.HandleOptions{Retry: backoff.Fixed(time.Second)})
-				x.wait(5 * time.Minute)
-				x.must(stop())
+				x.Pass(5 * time.Minute)
+				x.Must(stop())
 				if len(w.results) != 2 || len(w.handled) != 2 || w.flying != 0 {
 					x.Fatalf("results %+v, handled %+v, %d in flight; want two, two, none", w.results, w.handled, w.flying)
 				}
@@ -272,8 +273,8 @@ func TestPlannedRetryIsNoError(t *testing.T) {
 				if len(reported) != 1 || !errors.Is(reported[0], failed) {
 					x.Errorf("OnError got %v, want the cause", reported)
 				}
-				if warned := strings.Contains(x.log.String(), `"level":"WARN"`); warned == c.planned {
-					x.Errorf("a warning: %t, want %t\n%s", warned, !c.planned, x.log)
+				if warned := strings.Contains(x.Log.String(), `"level":"WARN"`); warned == c.planned {
+					x.Errorf("a warning: %t, want %t\n%s", warned, !c.planned, x.Log)
 				}
 			})
 		})
@@ -285,22 +286,22 @@ func TestPlannedRetryIsNoError(t *testing.T) {
 func TestNoDeadLetterQueue(t *testing.T) {
 	w := &watcher{}
 	inBubble(t, nil, func(x *fixture) {
-		p := &faultyBroker{Broker: x.broker, caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
-		c, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet(), Observer: w, Crypto: queue.CryptoConfig{MaxMessageAge: 2 * time.Hour}})
-		x.must(err)
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Observer: w, Crypto: queue.CryptoConfig{MaxMessageAge: 2 * time.Hour}})
+		x.Must(err)
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Must(err)
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		runs := 0
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
 			runs++
 			return errors.New("failed")
 		})
 		_, stop := x.run(r, h, nil, &worker.HandleOptions{Retry: backoff.Never{}})
-		x.wait(12 * time.Minute)
-		x.must(stop())
-		if runs != 3 || len(x.stored(orders)) != 1 {
-			x.Errorf("%d runs in 12 minutes, %d left; want one every 5 minutes, and the message", runs, len(x.stored(orders)))
+		x.Pass(12 * time.Minute)
+		x.Must(stop())
+		if runs != 3 || len(x.Stored(orders)) != 1 {
+			x.Errorf("%d runs in 12 minutes, %d left; want one every 5 minutes, and the message", runs, len(x.Stored(orders)))
 		}
 		for _, e := range w.handled {
 			if e.Disposition != driver.Abandoned {
@@ -314,29 +315,29 @@ func TestNoDeadLetterQueue(t *testing.T) {
 // contexts end at once.
 func TestStop(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		var cause error
 		h := worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
 			<-ctx.Done()
 			cause = context.Cause(ctx)
 			return ctx.Err()
 		})
-		p, stop := x.run(x.receiver(orders, nil), h, nil, nil)
-		x.wait(time.Second)
+		p, stop := x.run(x.Receiver(orders, nil), h, nil, nil)
+		x.Pass(time.Second)
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(x.Context(), 3*time.Second)
 		defer cancel()
 		if err := p.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			x.Errorf("Stop = %v, want the error of its context", err)
 		}
-		x.must(p.Stop(x.Context())) // waits for Run
+		x.Must(p.Stop(x.Context())) // waits for Run
 		if took := time.Since(begin); took != 3*time.Second {
 			x.Errorf("Run returned after %s, want 3 s: the handler returned at once", took)
 		}
 		if !errors.Is(cause, worker.ErrDraining) {
 			x.Errorf("cause %v, want ErrDraining", cause)
 		}
-		x.must(stop())
+		x.Must(stop())
 		over, end := context.WithCancel(x.Context())
 		end()
 		if err := p.Stop(over); err != nil && !errors.Is(err, context.Canceled) {
@@ -349,25 +350,25 @@ func TestStop(t *testing.T) {
 func TestStopBeforeRun(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p, err := worker.New(nil)
-		x.must(err)
+		x.Must(err)
 		h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
-		r := x.receiver(orders, nil)
+		r := x.Receiver(orders, nil)
 		if err := p.Run(x.Context()); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("Run without a queue = %v, want ErrInvalidOptions", err)
 		}
-		x.must(p.Handle(r, h, nil))
+		x.Must(p.Handle(r, h, nil))
 		if err := p.Handle(r, h, nil); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("a second handler of a Receiver: %v, want ErrInvalidOptions", err)
 		}
-		x.must(p.Stop(x.Context()))
-		x.must(p.Run(x.Context()))
-		x.must(p.Stop(x.Context()))
+		x.Must(p.Stop(x.Context()))
+		x.Must(p.Run(x.Context()))
+		x.Must(p.Stop(x.Context()))
 		err = p.Run(x.Context())
 		var e *queue.Error
 		if !errors.Is(err, queue.ErrInvalidOptions) || !errors.As(err, &e) || e.Op != "run" {
 			x.Errorf("a second Run = %v, want a *queue.Error with ErrInvalidOptions", err)
 		}
-		if err := p.Handle(x.receiver("other", nil), h, nil); !errors.Is(err, queue.ErrInvalidOptions) {
+		if err := p.Handle(x.Receiver("other", nil), h, nil); !errors.Is(err, queue.ErrInvalidOptions) {
 			x.Errorf("Handle after Run = %v, want ErrInvalidOptions", err)
 		}
 	})
@@ -380,7 +381,7 @@ func TestDrainWithSilentBroker(t *testing.T) {
 		t.Run(fmt.Sprintf("sessions %t", sessions), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				for i := range 3 {
-					x.send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
+					x.Send(&queue.Message{SessionID: fmt.Sprint("s", i), Body: []byte("a")})
 				}
 				r, p := x.through(nil)
 				h := worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
@@ -388,7 +389,7 @@ func TestDrainWithSilentBroker(t *testing.T) {
 					return ctx.Err()
 				})
 				_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: sessions})
-				x.wait(10 * time.Second)
+				x.Pass(10 * time.Second)
 				p.Inject(queuetest.Fault{Stall: true})
 				begin := time.Now()
 				err := stop()
@@ -399,7 +400,7 @@ func TestDrainWithSilentBroker(t *testing.T) {
 					x.Errorf("Run = %v", err)
 				}
 				p.Heal()
-				x.wait(2 * time.Minute) // for what is left to end
+				x.Pass(2 * time.Minute) // for what is left to end
 			})
 		})
 	}

@@ -35,10 +35,10 @@ func (s remoteStore) Finish(ctx context.Context, group string, f []replay.Finish
 func TestRemoteStore(t *testing.T) {
 	const messages, away, batch = 3200, 5 * time.Millisecond, 32
 	inBubble(t, func(x *fixture, o *queue.Options) {
-		o.ReplayStore = remoteStore{x.store, away}
+		o.ReplayStore = remoteStore{x.Store, away}
 		o.Logger = quiet()
 	}, func(x *fixture) {
-		s := x.sender(orders)
+		s := x.Sender(orders)
 		for i := range messages {
 			if _, err := s.Send(x.Context(), &queue.Message{Body: []byte(strconv.Itoa(i))}); err != nil {
 				x.Fatal(err)
@@ -47,7 +47,7 @@ func TestRemoteStore(t *testing.T) {
 		var handled atomic.Int64
 		over := make(chan struct{})
 		begin := time.Now()
-		_, stop := x.run(x.receiver(orders, nil), worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
+		_, stop := x.run(x.Receiver(orders, nil), worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
 			if handled.Add(1) == messages {
 				close(over)
 			}
@@ -60,6 +60,6 @@ func TestRemoteStore(t *testing.T) {
 		if least := 15 / away.Seconds(); rate < least {
 			x.Errorf("%.0f messages a second, want %.0f", rate, least)
 		}
-		x.must(stop())
+		x.Must(stop())
 	})
 }

@@ -42,21 +42,21 @@ func (q *slowRenewalQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]t
 	return q.Queue.Renew(ctx, d)
 }
 
-// However many renew one delivery, the Processor and its handler among them, the
-// driver sees one renewal of it at a time, and each of those who renew gets a lock.
+// However many callers renew one delivery, the Pool and its handler among them, the
+// driver sees one renewal of it at a time, and each caller gets a lock.
 func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 	p := &slowRenewals{}
-	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
-		x.send(&queue.Message{ID: "m", Body: []byte("a")})
-		client, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
-		x.must(err)
+	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.Broker }, func(x *fixture) {
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		client, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet()})
+		x.Must(err)
 		r, err := client.Receiver(x.Context(), orders, nil)
-		x.must(err)
+		x.Must(err)
 		pool, err := worker.New(nil)
-		x.must(err)
+		x.Must(err)
 		ctx, stop := context.WithCancel(x.Context())
 		defer stop()
-		x.must(pool.Handle(r, worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
+		x.Must(pool.Handle(r, worker.HandlerFunc(func(ctx context.Context, d *queue.Delivery) error {
 			defer stop()
 			done := make(chan error)
 			for range 3 {
@@ -80,7 +80,7 @@ func TestRenewalsOfOneDeliveryDoNotMeet(t *testing.T) {
 			}
 			return ctx.Err()
 		}), nil))
-		x.must(pool.Run(ctx))
+		x.Must(pool.Run(ctx))
 		if n := p.met.Load(); n > 0 || p.calls.Load() < 120 {
 			x.Errorf("%d of %d renewals met another", n, p.calls.Load())
 		}
@@ -115,14 +115,14 @@ func (q *renewalSizesQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]
 // are extended by one call.
 func TestRenewalsGoTogether(t *testing.T) {
 	p := &renewalSizes{}
-	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
-		client, err := queue.New(p, &queue.Options{Keys: x.ring, ReplayStore: x.store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-		x.must(err)
+	inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.Broker }, func(x *fixture) {
+		client, err := queue.New(p, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
+		x.Must(err)
 		for range 8 {
-			x.send(&queue.Message{Body: []byte("a")})
+			x.Send(&queue.Message{Body: []byte("a")})
 		}
 		r, err := client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-		x.must(err)
+		x.Must(err)
 		h := worker.HandlerFunc(func(ctx context.Context, _ *queue.Delivery) error {
 			select {
 			case <-time.After(50 * time.Second): // between two renewals
@@ -133,8 +133,8 @@ func TestRenewalsGoTogether(t *testing.T) {
 			}
 		})
 		_, stop := x.run(r, h, nil, nil)
-		x.wait(2 * time.Minute)
-		x.must(stop())
+		x.Pass(2 * time.Minute)
+		x.Must(stop())
 		if !slices.Equal(p.sizes, []int{8, 8, 8}) {
 			x.Errorf("calls for %v deliveries, want 8 each at 15, 30 and 45 s", p.sizes)
 		}

@@ -20,14 +20,14 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				for _, id := range []string{"m0", "m1"} {
-					x.send(&queue.Message{ID: id, SessionID: "s", Body: []byte("a")})
+					x.Send(&queue.Message{ID: id, SessionID: "s", Body: []byte("a")})
 				}
 				var told []error
 				processor, err := worker.New(&worker.Options{
 					Concurrency: 1,
 					OnError:     func(_ context.Context, _ *queue.Delivery, err error) { told = append(told, err) },
 				})
-				x.must(err)
+				x.Must(err)
 				ctx, stop := context.WithTimeout(x.Context(), time.Minute)
 				defer stop()
 				handled := 0
@@ -41,9 +41,9 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 					return nil
 				})
 				down, err := backoff.NewBreaker(nil)
-				x.must(err)
-				x.must(processor.Handle(x.receiver(orders, nil), handler, &worker.HandleOptions{Sessions: sessions, Downstream: down, Retry: backoff.Fixed(time.Second)}))
-				x.must(processor.Run(ctx))
+				x.Must(err)
+				x.Must(processor.Handle(x.Receiver(orders, nil), handler, &worker.HandleOptions{Sessions: sessions, Downstream: down, Retry: backoff.Fixed(time.Second)}))
+				x.Must(processor.Run(ctx))
 				if handled != 2 || len(told) != 2 || !errors.Is(told[0], worker.ErrPanic) {
 					x.Errorf("%d handled within a minute, want 2; told: %v", handled, told)
 				}

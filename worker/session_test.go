@@ -54,20 +54,20 @@ func TestPoolWaitsAfterSessionThatFails(t *testing.T) {
 	for name, kind := range map[string]driver.Kind{"unavailable": driver.Unavailable, "lost": driver.SessionLost} {
 		t.Run(name, func(t *testing.T) {
 			p := &deafSessions{err: driver.Errorf(kind, "connection reset")}
-			inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.broker }, func(x *fixture) {
-				x.send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-				client, err := queue.New(p, &queue.Options{Keys: x.ring, Logger: quiet()})
-				x.must(err)
+			inBubble(t, func(x *fixture, _ *queue.Options) { p.Broker = x.Broker }, func(x *fixture) {
+				x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
+				client, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet()})
+				x.Must(err)
 				r, err := client.Receiver(x.Context(), orders, nil)
-				x.must(err)
+				x.Must(err)
 				processor, err := worker.New(&worker.Options{Concurrency: 1})
-				x.must(err)
+				x.Must(err)
 				handler := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
-				x.must(processor.Handle(r, handler, &worker.HandleOptions{Sessions: true}))
+				x.Must(processor.Handle(r, handler, &worker.HandleOptions{Sessions: true}))
 				ctx, stop := context.WithTimeout(x.Context(), time.Minute)
 				defer stop()
 				p.enough = stop
-				x.must(processor.Run(ctx))
+				x.Must(processor.Run(ctx))
 				if n := p.accepted.Load(); n < 2 || n > 70 {
 					x.Errorf("a session was accepted %d times in a minute, want about one a second", n)
 				}
@@ -82,8 +82,8 @@ func TestSessionlessMessagesAreHandled(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		const each = 40
 		for i := range each {
-			x.send(&queue.Message{ID: fmt.Sprint("alone-", i), Body: []byte("x")})
-			x.send(&queue.Message{ID: fmt.Sprint("s-", i), SessionID: "s", Body: []byte("x")})
+			x.Send(&queue.Message{ID: fmt.Sprint("alone-", i), Body: []byte("x")})
+			x.Send(&queue.Message{ID: fmt.Sprint("s-", i), SessionID: "s", Body: []byte("x")})
 		}
 		var mu sync.Mutex
 		var inSession []string
@@ -103,10 +103,10 @@ func TestSessionlessMessagesAreHandled(t *testing.T) {
 			}
 			return nil
 		})
-		_, stop := x.run(x.receiver(orders, nil), h, &worker.Options{Concurrency: 8}, &worker.HandleOptions{Sessions: true})
-		x.wait(50 * time.Second) // the session alone takes 40 s; the others, in 7 slots, 20 s
-		x.must(stop())
-		if n := len(x.stored(orders)); n > 0 || len(alone) != each || len(inSession) != each {
+		_, stop := x.run(x.Receiver(orders, nil), h, &worker.Options{Concurrency: 8}, &worker.HandleOptions{Sessions: true})
+		x.Pass(50 * time.Second) // the session alone takes 40 s; the others, in 7 slots, 20 s
+		x.Must(stop())
+		if n := len(x.Stored(orders)); n > 0 || len(alone) != each || len(inSession) != each {
 			x.Errorf("%d messages are left; %d without a session and %d of one were handled, want %d each", n, len(alone), len(inSession), each)
 		}
 		for i, id := range inSession {
@@ -119,7 +119,7 @@ func TestSessionlessMessagesAreHandled(t *testing.T) {
 				x.Errorf("%s was handled %d times", id, n)
 			}
 		}
-		if dead := x.deadReasons(orders); len(dead) > 0 {
+		if dead := x.DeadReasons(orders); len(dead) > 0 {
 			x.Errorf("dead letters %v", dead)
 		}
 	})

@@ -44,40 +44,40 @@ func TestWrongSecretIsLoggedOnce(t *testing.T) {
 						if sessions {
 							m.SessionID = fmt.Sprint("s", i%5)
 						}
-						x.send(m)
+						x.Send(m)
 					}
 					ring, err := keys.NewRing(newKey(x.T, "k1", 0xee))
-					x.must(err)
-					o := x.client.Options()
+					x.Must(err)
+					o := x.Client.Options()
 					o.Keys, o.KeysFor = ring, nil
-					var broker driver.Broker = x.broker.Connect()
+					var broker driver.Broker = x.Broker.Connect()
 					if !peeks {
 						broker = unpeekable{broker}
 					}
 					c, err := queue.New(broker, &o)
-					x.must(err)
+					x.Must(err)
 					r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-					x.must(err)
+					x.Must(err)
 					var handled atomic.Int32
 					h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { handled.Add(1); return nil })
-					before := strings.Count(x.log.String(), "\n")
+					before := strings.Count(x.Log.String(), "\n")
 					_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: sessions})
-					x.wait(40 * time.Minute)
-					lines := x.log.String()
+					x.Pass(40 * time.Minute)
+					lines := x.Log.String()
 					if n := strings.Count(lines, "\n") - before; n > 5 || strings.Count(lines, "Receiving PAUSED") != 1 {
 						x.Errorf("%d lines in 40 minutes, want the pause alone:\n%s", n, lines[max(0, len(lines)-2000):])
 					}
-					x.must(ring.Remove("k1"))
-					x.must(ring.Add(newKey(x.T, "k1", 1)))
-					x.wait(10 * time.Minute)
-					x.must(stop())
+					x.Must(ring.Remove("k1"))
+					x.Must(ring.Add(newKey(x.T, "k1", 1)))
+					x.Pass(10 * time.Minute)
+					x.Must(stop())
 					if n := handled.Load(); n != backlog {
 						x.Errorf("%d of %d were handled after the correction", n, backlog)
 					}
-					if n := len(x.deadReasons(orders)); n > 0 {
+					if n := len(x.DeadReasons(orders)); n > 0 {
 						x.Errorf("%d dead letters, want none", n)
 					}
-					x.must(c.Close(x.Context()))
+					x.Must(c.Close(x.Context()))
 				})
 			})
 		}

@@ -107,8 +107,8 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// TestFleetEmptied: the table is deleted and made again under a fleet. Every process reports it, and
-// what is granted again is granted by answers of the new store.
+// TestFleetEmptied: the table is deleted and made again under a fleet. Every process
+// reports it, and what is granted again is granted by answers of the new store.
 func TestFleetEmptied(t *testing.T) {
 	server := serve(t, nil)
 	heard := make(chan struct{}) // of all processes

@@ -32,7 +32,7 @@ func TestPolicy(t *testing.T) {
 		}
 	}
 	if err := json.Unmarshal(found[1], &policy); err != nil || len(policy.Statement) != 1 || policy.Statement[0].Effect != "Allow" {
-		t.Fatalf("%+v, %v", policy, err)
+		t.Fatalf("policy %+v, %v; want one statement that allows", policy, err)
 	}
 	var allowed []string
 	for _, a := range policy.Statement[0].Action {

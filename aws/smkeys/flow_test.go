@@ -197,9 +197,9 @@ func TestUnavailable(t *testing.T) {
 	})
 }
 
-// Where the pointer, or the one secret of all keys, is deleted by mistake nobody
-// can tell whether a key is there: as while the service does not answer, messages
-// wait until it is restored.
+// If the pointer, or the one secret of all keys, is deleted by mistake, nothing tells
+// whether a key is there: messages wait until it is restored, as they do while the
+// service does not answer.
 func TestDeletedByMistake(t *testing.T) {
 	for layout, name := range map[Layout]string{Secrets: "secrets", Versions: "versions"} {
 		t.Run(name, func(t *testing.T) {

@@ -189,7 +189,7 @@ func TestRotationByVersions(t *testing.T) {
 	}
 	k, err := p.GetKey(t.Context(), v2)
 	if err != nil || k.Created().IsZero() {
-		t.Fatalf("%v, %v", k, err)
+		t.Fatalf("key %v, %v; want one with its creation time", k, err)
 	}
 	s.promote("k", v2)
 	if id, err := p.CurrentKeyID(t.Context()); err != nil || id != v2 {
@@ -321,7 +321,7 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := p.CurrentKeyID(t.Context()); !errors.Is(err, keys.ErrUnavailable) {
-		t.Errorf("nobody answers: %v", err)
+		t.Errorf("without a server: %v", err)
 	}
 	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{}, errors.New("no profile")

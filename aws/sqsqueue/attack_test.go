@@ -16,8 +16,8 @@ import (
 // the attacker need not wait for it.
 const attackGrace = 100 * time.Millisecond
 
-// underAttack gives a harness's brokers an attacker. Where api is nil, each case
-// has a fake of its own.
+// underAttack gives a harness's brokers an attacker. If api is nil, each case has
+// a fake of its own.
 func underAttack(h drivertest.Harness, api sqsattack.API) drivertest.Harness {
 	start := h.Start
 	h.Start = func(t drivertest.T) *drivertest.Instance {

@@ -59,7 +59,7 @@ func TestCapabilities(t *testing.T) {
 		c := open(t, p, "q", nil).Capabilities()
 		if c.Lock != 45*time.Second || c.Retention != 14*24*time.Hour || c.MaxDeliveries != 7 || c.DeadLetter != driver.Copy ||
 			c.MaxBody != 774144 || c.Schedule != driver.Native || c.MaxDelay != 15*time.Minute || c.Fenced || c.BinaryBody || c.TTL != driver.None {
-			t.Errorf("%+v", c)
+			t.Errorf("capabilities %+v, want those of a standard queue with these attributes", c)
 		}
 		if c := open(t, p, "zero", nil).Capabilities(); c.Lock != 30*time.Second {
 			t.Errorf("a queue that hides messages for no time has a lock of %s", c.Lock)

@@ -178,7 +178,7 @@ func TestConfiguredDeadLetterQueue(t *testing.T) {
 		receiveBodies(t, deadLetters(t, q), 1, 0, "a1")
 		s, err := q.Stats(t.Context())
 		if err != nil || s.DeadLetters != 1 || s.Ready != 0 || !s.Approximate {
-			t.Errorf("%+v, %v", s, err)
+			t.Errorf("%+v, %v; want one dead letter and none ready, approximately", s, err)
 		}
 	})
 }
@@ -224,7 +224,7 @@ func TestDeadLetterOfForeignMessage(t *testing.T) {
 		q := open(t, connect(t, f, nil), "q", nil)
 		d := receiveBodies(t, q, 1, 0, "m")
 		if d[0].ID != d[0].BrokerID || len(d[0].Attributes) != 10 {
-			t.Fatalf("%+v", d[0].Message)
+			t.Fatalf("received %+v, want the BrokerID as ID and 10 attributes", d[0].Message)
 		}
 		errs := q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.MoveToDeadLetter,
 			Reason: strings.Repeat("r", 500), Description: strings.Repeat("é", 5000)}})

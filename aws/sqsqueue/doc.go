@@ -20,6 +20,10 @@
 //
 // # Receiving
 //
+// A request brings 10 messages at most. Several calls of Receive on a standard queue make
+// several requests at once (Capabilities.ReceiveBatch). A request waits at SQS no longer
+// than the calls that it is for, and no longer than the deadlines of their contexts.
+//
 // A poll that waits at SQS is never cut off while the queue is open: SQS may
 // have locked messages for it. It runs on a goroutine of the queue. When it ends, it
 // serves the calls that wait then, and gives back the messages that none of them
@@ -39,12 +43,6 @@
 // closed. Between two messages nothing is in flight, and SQS may give the next one to
 // another process (Capabilities.SessionGaps). Order is kept, and a message has one
 // holder at a time, but state that a receiver keeps in memory may be outdated.
-//
-// # Receiving
-//
-// A request brings 10 messages at most. Several calls of Receive on a standard queue make
-// several requests at once (Capabilities.ReceiveBatch). A request waits at SQS no longer
-// than the calls that it is for, and no longer than the deadlines of their contexts.
 //
 // # Settling
 //

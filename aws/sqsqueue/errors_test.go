@@ -84,7 +84,7 @@ func TestErrorsOfTheService(t *testing.T) {
 
 func TestErrorsOfTheWay(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
-	s.Close() // nobody listens any more
+	s.Close() // its port refuses connections
 	p, err := New(awspeer.Config(s.URL), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestErrorsOfTheWay(t *testing.T) {
 		wantError(t, err, driver.ErrUnavailable)
 	}
 	if !strings.Contains(err.Error(), "renewed") || strings.Contains(err.Error(), "container") {
-		t.Errorf("%v", err)
+		t.Errorf("%v, want an error that says renewed and does not quote the container's", err)
 	}
 
 	hang := make(chan struct{})

@@ -22,7 +22,7 @@ import (
 //
 //   - a FIFO queue answers with as many messages of one group as there are;
 //   - a standard queue settles through any handle that a message ever had, even
-//     while somebody else holds it;
+//     while another receiver holds it;
 //   - a long poll whose caller has gone takes messages along, and their locks
 //     run out.
 type fakeSQS struct {

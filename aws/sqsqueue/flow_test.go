@@ -25,7 +25,7 @@ import (
 	"github.com/queue-runtime/queue/worker"
 )
 
-// client returns a strict client, without nonces, over p.
+// client returns a strict client, without a replay store, over p.
 func client(t *testing.T, p driver.Broker, ring *keys.Ring) *qrt.Client {
 	t.Helper()
 	c, err := qrt.New(p, &qrt.Options{
@@ -358,7 +358,7 @@ func TestStrippedEncoding(t *testing.T) {
 		}
 		d, err := r.ReceiveOne(t.Context())
 		if err != nil || !d.Encrypted || string(d.Body) != "secret" {
-			t.Fatalf("%+v, %v", d, err)
+			t.Fatalf("received %+v, %v; want the body, encrypted", d, err)
 		}
 		if err := d.Complete(t.Context()); err != nil {
 			t.Fatal(err)

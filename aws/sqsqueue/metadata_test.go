@@ -62,7 +62,7 @@ func TestMetadata(t *testing.T) {
 			t.Errorf("size %d", size)
 		}
 	}
-	// Where there is room, others find what they look for under its own name.
+	// If there is room, other programs find each attribute under its own name.
 	_, attrs := roundtrip(t, &driver.Message{ID: "id", Attributes: map[string]string{"event": "push"}, Trace: trace})
 	for _, name := range []string{"event", traceParent, traceState, attrID} {
 		if _, ok := attrs[name]; !ok {

@@ -133,7 +133,7 @@ func TestShortPollOfWaitingQueue(t *testing.T) {
 	})
 }
 
-// Those who wait share polls: no more messages are asked for than they want.
+// Waiting receivers share polls: no more messages are asked for than they want.
 func TestPollsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()
@@ -190,8 +190,8 @@ func TestCloseReleases(t *testing.T) {
 	})
 }
 
-// Close fails those who wait at once, then waits for the poll under way and gives
-// back what it brings.
+// Close fails waiting receivers at once. Then it waits for the poll under way and
+// gives back what that brings.
 func TestCloseWaitsForPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()
@@ -237,7 +237,7 @@ func TestCloseHurries(t *testing.T) {
 	})
 }
 
-// An error of a poll reaches everybody who waits, once each.
+// An error of a poll reaches every waiting call, once each.
 func TestPollFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()

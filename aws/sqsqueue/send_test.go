@@ -102,7 +102,7 @@ func (f forgetful) ChangeMessageVisibilityBatch(ctx context.Context, in *sqs.Cha
 	return out, err
 }
 
-// What an answer does not mention has not happened, as far as anybody knows.
+// An entry that the answer does not mention counts as failed.
 func TestUnmentionedEntriesFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()

@@ -50,8 +50,8 @@ func TestFIFOReceiveIsOneAtATime(t *testing.T) {
 	})
 }
 
-// Abandoning the first of a group gives back those behind it, so that it comes
-// again at once, in order, to anybody.
+// Abandoning the first message of a group gives back those behind it, so that any
+// receiver gets it again at once, in order.
 func TestFIFOAbandonReleasesTail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()
@@ -214,8 +214,8 @@ func TestSessionLost(t *testing.T) {
 	})
 }
 
-// Messages of other groups that come along go to whoever wants them here, and
-// otherwise back, soon; nothing waits for its lock to run out.
+// Messages of other groups that come along go to a receiver of this process that wants
+// them, and otherwise back, soon; no message waits for its lock to run out.
 func TestSessionBatchHandsOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()
@@ -313,7 +313,7 @@ func TestFIFOWithoutSession(t *testing.T) {
 		settle(t, s, driver.Complete, d...)
 		d = receiveBodies(t, q, 5, time.Second, "2")
 		if d[0].ID != "two" || d[0].SessionID != "" {
-			t.Errorf("%+v", d[0].Message)
+			t.Errorf("received %+v, want two, without a session", d[0].Message)
 		}
 		settle(t, q, driver.Complete, d...)
 	})
@@ -351,7 +351,7 @@ func TestIdleSessionEnds(t *testing.T) {
 		}
 		time.Sleep(30*time.Second - 1)
 		if d, err := s.Receive(t.Context(), 1, 0); err != nil || d != nil {
-			t.Fatalf("%v, %v", d, err)
+			t.Fatalf("received %v, %v; want nothing before its time", d, err)
 		}
 		time.Sleep(time.Nanosecond)
 		_, err := s.Receive(t.Context(), 1, 0)
@@ -359,10 +359,9 @@ func TestIdleSessionEnds(t *testing.T) {
 	})
 }
 
-// A message that fails again and again wears out nobody's deliveries but its own:
-// although many wait for sessions, what stands behind it in its group is not
-// received along with it, so that the redrive policy takes the one message and
-// not the group.
+// A message that fails again and again spends no deliveries but its own: although many
+// receivers wait for sessions, what stands behind it in its group is not received along
+// with it. So the redrive policy takes the one message and not the group.
 func TestPoisonMessageInGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 5

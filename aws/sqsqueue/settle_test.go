@@ -15,7 +15,7 @@ import (
 )
 
 // A lock is judged by the clock here: SQS would let a stale handle delete a
-// message that somebody else holds.
+// message that another receiver holds.
 func TestSettleAfterLock(t *testing.T) {
 	for _, kind := range []driver.SettleKind{driver.Complete, driver.Abandon, driver.MoveToDeadLetter} {
 		synctest.Test(t, func(t *testing.T) {
@@ -272,8 +272,8 @@ func (v visibilities) ChangeMessageVisibilityBatch(ctx context.Context, in *sqs.
 	return v.api.ChangeMessageVisibilityBatch(ctx, in, o...)
 }
 
-// What is abandoned is given back after everything behind it, the last first:
-// whatever of that fails, nobody gets a later message of the group before it.
+// An abandoned message is given back after everything behind it, the last first:
+// whichever call fails, no receiver gets a later message of the group before it.
 func TestTailGoesBackLastFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSQS()

@@ -139,7 +139,8 @@ func (refusal) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 	return azcore.AccessToken{}, azidentity.NewCredentialUnavailableError("credential: not configured")
 }
 
-// After a 429 nobody asks before the vault's time, in whatever form it says it.
+// After a 429 no request is made before the time that the vault names, in each form in
+// which it can name it.
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipedVault(t)

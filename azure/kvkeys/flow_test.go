@@ -293,7 +293,7 @@ func TestWithdrawnKey(t *testing.T) {
 				}
 				report, err := dead.Redrive(t.Context(), &deadletter.RedriveOptions{Filter: &deadletter.Filter{Reasons: []string{"key_not_found"}}})
 				if err != nil || report.Redriven != 20 {
-					t.Errorf("%+v, %v", report, err)
+					t.Errorf("%+v, %v; want 20 redriven", report, err)
 				}
 				time.Sleep(10 * time.Minute)
 				stop()
@@ -318,7 +318,7 @@ func TestDisabledCurrentKey(t *testing.T) {
 		time.Sleep(time.Minute)
 		l.refuses(t, keys.ErrNotFound)
 		if s, err := l.receiver.Stats(t.Context()); err != nil || s.Ready != 1 {
-			t.Errorf("%+v, %v", s, err)
+			t.Errorf("%+v, %v; want the message ready", s, err)
 		}
 		v.disable(a, false)
 		time.Sleep(time.Minute)
@@ -363,7 +363,7 @@ func TestNotYetValidKey(t *testing.T) {
 		time.Sleep(time.Minute) // until the list of keys is old
 		l.refuses(t, keys.ErrNotFound)
 		if s, err := l.receiver.Stats(t.Context()); err != nil || s.Ready != 0 {
-			t.Errorf("%+v, %v", s, err)
+			t.Errorf("%+v, %v; want nothing ready", s, err)
 		}
 		stop := ahead.process(t)
 		time.Sleep(time.Minute)
@@ -380,8 +380,8 @@ func TestNotYetValidKey(t *testing.T) {
 	})
 }
 
-// While the vault throttles, those who have keys go on with them, those who have
-// none wait, and nobody asks before the time that it names.
+// While the vault throttles, programs that have keys go on with them, programs that have
+// none wait, and no request is made before the time that it names.
 func TestThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipedVault(t)
@@ -495,7 +495,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// A value that is no key stops receiving and sending until somebody corrects it.
+// A value that is no key stops receiving and sending until it is corrected.
 // Nothing is dead-lettered for it.
 func TestUnusableValue(t *testing.T) {
 	for name, value := range map[string]string{
@@ -528,9 +528,9 @@ func TestUnusableValue(t *testing.T) {
 	}
 }
 
-// Somebody puts another value into the secret of a key in use. Whoever has the key
-// goes on with it for as long as it may be stale; who starts anew waits. Nothing is
-// judged under the wrong value.
+// Another value is put into the secret of a key in use. A program that has the key goes
+// on with it for as long as it may be stale; a program that starts now waits. No message
+// is judged under the wrong value.
 func TestOverwrittenKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipedVault(t)

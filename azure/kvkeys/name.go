@@ -101,14 +101,14 @@ func keyOf(name, secret string) keys.ID {
 // checkName keeps to what is unambiguous as a prefix and taken by Key Vault. Case
 // makes no difference there.
 func checkName(name string, layout Layout) error {
-	most := maxSecret
+	limit := maxSecret
 	if layout == Secrets {
-		most -= len(separator) + keys.MaxID // leaves room for most IDs
+		limit -= len(separator) + keys.MaxID // leaves room for most IDs
 	} else if name == "" {
 		return errors.New("kvkeys: no name: with the layout Versions it is that of the secret")
 	}
-	if len(name) > most {
-		return fmt.Errorf("kvkeys: a name of %d bytes: use at most %d", len(name), most)
+	if len(name) > limit {
+		return fmt.Errorf("kvkeys: a name of %d bytes: use at most %d", len(name), limit)
 	}
 	for i := range len(name) {
 		switch c := name[i]; {

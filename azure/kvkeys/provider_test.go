@@ -225,8 +225,8 @@ func TestNoCurrentKey(t *testing.T) {
 	})
 }
 
-// A second enabled version is refused, also by who has not seen the first: nobody
-// is to seal or judge under a value that came later.
+// A second enabled version is refused, also by a provider that has not seen the first:
+// no message may be sealed or judged under a value that came later.
 func TestSeveralVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipedVault(t)
@@ -269,7 +269,7 @@ func TestSeveralVersions(t *testing.T) {
 		failure(t, err, Ambiguous, keys.ErrInvalidKey, "several enabled versions")
 		v.disable(two, true)
 		if k, err := p.GetKey(t.Context(), "a"); err != nil || !k.Expires().IsZero() || k.Created().IsZero() {
-			t.Errorf("%v, %v", k, err)
+			t.Errorf("key %v, %v; want a creation time and no expiry", k, err)
 		}
 		v.disable(one, true)
 		_, err = p.GetKey(t.Context(), "a")
@@ -365,7 +365,8 @@ func TestNamesInVault(t *testing.T) {
 	}
 }
 
-// A flood of forged key IDs costs one list in its time and one look at a newer one, however many there are.
+// A flood of forged key IDs costs one list in its time and one look at a newer one,
+// however many there are.
 func TestFlood(t *testing.T) {
 	for name, layout := range map[string]Layout{"secrets": Secrets, "versions": Versions} {
 		t.Run(name, func(t *testing.T) {

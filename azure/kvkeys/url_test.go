@@ -42,7 +42,7 @@ func TestOpen(t *testing.T) {
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	p, err := Open(t.Context(), "azkv://task-tactician/pulls?layout=versions")
 	if err != nil || p.vault != "task-tactician.vault.azure.net" || p.layout != Versions {
-		t.Fatalf("%+v, %v", p, err)
+		t.Fatalf("%+v, %v; want the vault of that name, with the layout Versions", p, err)
 	}
 	if _, err := Open(t.Context(), "azkv://v/a/b"); err == nil {
 		t.Error("a bad URL is accepted")

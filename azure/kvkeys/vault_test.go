@@ -76,7 +76,7 @@ type fault struct {
 func newVault(t *testing.T) *vault { return serve(t, nil) }
 
 // newPipedVault serves over pipes in memory, so that it works in a bubble of
-// testing/synctest, whose time does not pass while somebody waits for a socket.
+// testing/synctest, whose time stands still while a goroutine waits for a socket.
 func newPipedVault(t *testing.T) *vault {
 	return serve(t, &pipes{conns: make(chan net.Conn), done: make(chan struct{})})
 }
@@ -160,7 +160,7 @@ func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// A transport of its own for each request: the fake's keeps one pager for all
-	// who list at the same time.
+	// lists at the same time.
 	transport := fake.NewServerTransport(v.server(r))
 	answer, err := transport.Do(r.WithContext(context.WithValue(r.Context(), runtime.CtxAPINameKey{}, "Client."+operation)))
 	var refused *vaultError

@@ -59,7 +59,7 @@ type Options struct {
 	Admin *admin.Client
 }
 
-// QueueOptions say how a queue was made, where the management API cannot be
+// QueueOptions say how a queue was made, if the management API cannot be
 // asked.
 type QueueOptions struct {
 	Sessions bool // the queue requires sessions
@@ -79,8 +79,9 @@ type QueueOptions struct {
 // Broker is a namespace.
 type Broker struct {
 	main *connection // of all but sessions
-	// sessions is the client of sessions, on a connection of its own, behind a function
-	// as in connection: the SDK closes the connection of a receiver that fails, and with it all sessions.
+	// sessions is the client of sessions, on a connection of its own, behind a
+	// function as in connection: the SDK closes the connection of a receiver that
+	// fails, and with it all sessions.
 	sessions func() *azservicebus.Client
 	o        Options
 

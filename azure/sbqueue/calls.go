@@ -136,8 +136,8 @@ func (b *Broker) bounded(ctx context.Context, limit time.Duration, call func(con
 // the connection was replaced meanwhile: see connection.
 var errSilent = &driver.Error{Kind: driver.Unavailable, Err: errors.New("the broker does not answer")}
 
-// rolling gives contexts of the same length, each to all who ask within the time
-// of a step.
+// rolling gives contexts of the same length, each to all calls within the time of a
+// step.
 type rolling struct {
 	mu   sync.Mutex // guards what follows
 	now  context.Context
@@ -210,7 +210,7 @@ func (b *Broker) begin(n int) bool {
 }
 
 // discard closes what the SDK made and is of no more use, in the background: it
-// tells the broker, who may not answer.
+// tells the broker, which may not answer.
 func (b *Broker) discard(r closer) {
 	if !b.begin(1) {
 		return // Close ends it with the connection

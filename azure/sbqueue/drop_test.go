@@ -217,7 +217,7 @@ func cutOnce(t *testing.T, n *namespace, random *rand.Rand) {
 		n.DropConnections()
 		return
 	}
-	// Where nothing of the kind comes soon, all the same.
+	// If nothing of the kind comes soon, cut the connection all the same.
 	i, err := n.Inject(f)
 	if err != nil {
 		t.Error(err)

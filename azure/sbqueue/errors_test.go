@@ -38,8 +38,8 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// Conditions mean what they say, also where the SDK has no code for them, and the
-// next call is not harmed.
+// Conditions mean what they say, even if the SDK has no code for them, and the next
+// call is not harmed.
 func TestCondition(t *testing.T) {
 	t.Parallel()
 	for condition, want := range map[string]error{

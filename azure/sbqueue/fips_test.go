@@ -28,7 +28,7 @@ func TestFIPS(t *testing.T) {
 	}
 }
 
-// Where the emulator verifies claims, the key signs them.
+// An emulator that verifies claims accepts those that the key signs.
 func TestSignedClaims(t *testing.T) {
 	t.Parallel()
 	n := start(t, &sbemulator.Options{Key: "bm8gbmFtZXNwYWNlIGhhcyB0aGlz"}, sbemulator.QueueOptions{})
@@ -38,7 +38,7 @@ func TestSignedClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s, err := n.Stats("q"); err != nil || s.DeadLetters != 1 {
-		t.Errorf("%+v, %v", s, err)
+		t.Errorf("%+v, %v; want one dead letter", s, err)
 	}
 }
 

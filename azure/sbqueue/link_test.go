@@ -90,7 +90,7 @@ func TestReceiveOutlastsDetach(t *testing.T) {
 	}
 }
 
-// Links that were idle for 10 minutes are detached; nobody notices.
+// Links that were idle for 10 minutes are detached; callers do not notice.
 func TestIdleLinks(t *testing.T) {
 	t.Parallel()
 	n := start(t, &sbemulator.Options{IdleLinkTimeout: 10 * time.Minute}, sbemulator.QueueOptions{})
@@ -193,7 +193,7 @@ func TestSettleBounded(t *testing.T) {
 	}
 }
 
-// A delivery whose message is somebody else's by now settles nothing, over the
+// A delivery whose message another receiver holds by now settles nothing, over the
 // old connection or a new one.
 func TestSettleOthers(t *testing.T) {
 	t.Parallel()
@@ -249,7 +249,7 @@ func TestCredit(t *testing.T) {
 	}
 	receive(t, other, 5)
 	if st, err := n.Stats("q"); err != nil || st.Locked != 6 {
-		t.Errorf("%+v, %v", st, err)
+		t.Errorf("%+v, %v; want 6 locked", st, err)
 	}
 }
 

@@ -92,7 +92,7 @@ func (l *lease) leave() {
 	}
 }
 
-// retire has it closed, in the background. It tells the broker, who may not answer.
+// retire has it closed, in the background. It tells the broker, which may not answer.
 func (l *lease) retire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -44,7 +44,7 @@ func TestLive(t *testing.T) {
 	}
 	h := live(connection, manager, 30*time.Second, 3*time.Second)
 	// What the management API counts as active includes what is held, and is
-	// worth more to who asks than no count.
+	// worth more than no count.
 	t.Run("cases", func(t *testing.T) {
 		beside(t, drivertest.Cases(h), func(name string) bool { return name != "stats" && name != goroutines })
 	})

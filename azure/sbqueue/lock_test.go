@@ -59,8 +59,8 @@ func after(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A handler of ten lock durations keeps its lock: nobody else gets the message,
-// and it is completed.
+// A handler that runs for ten lock durations keeps its lock: no other receiver gets
+// the message, and it is completed.
 func TestHandlerKeepsLock(t *testing.T) {
 	t.Parallel()
 	for name, sessions := range map[string]bool{"queue": false, "session": true} {

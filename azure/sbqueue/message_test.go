@@ -55,8 +55,8 @@ func TestTTL(t *testing.T) {
 	}
 }
 
-// Whoever looks at dead letters past this library sees why and from where they
-// came, and when.
+// A program that reads dead letters without this library sees why, from where and when
+// they came.
 func TestDeadLetterOrigin(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil, sbemulator.QueueOptions{})
@@ -75,7 +75,7 @@ func TestDeadLetterOrigin(t *testing.T) {
 	at, err := time.Parse(time.RFC3339, fmt.Sprint(p["qrt-dead-at"]))
 	if p["qrt-dead-queue"] != "q" || p["DeadLetterReason"] != "why" || p["DeadLetterErrorDescription"] != "and how" || p["k"] != "v" ||
 		err != nil || time.Since(at).Abs() > time.Minute {
-		t.Errorf("%v, %v", p, err)
+		t.Errorf("properties %v, %v; want queue, reason, description, k and a recent time", p, err)
 	}
 }
 

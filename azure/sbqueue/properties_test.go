@@ -65,7 +65,7 @@ func TestProperties(t *testing.T) {
 	}
 	if p.RequiresSession == nil || !*p.RequiresSession || p.DeadLetteringOnMessageExpiration == nil || !*p.DeadLetteringOnMessageExpiration ||
 		p.MaxDeliveryCount == nil || *p.MaxDeliveryCount != 7 || p.Status == nil || *p.Status != admin.EntityStatusActive {
-		t.Errorf("%+v", p)
+		t.Errorf("%+v, want an active queue with sessions, 7 deliveries, and dead-lettering of what expires", p)
 	}
 	for _, c := range []struct {
 		m    management

@@ -36,7 +36,7 @@ type session struct {
 	r  *azservicebus.SessionReceiver
 	id string
 
-	attachToken chan struct{} // one token: who calls what could attach again
+	attachToken chan struct{} // one token, held by the call that could attach again
 	toldUntil   time.Time     // the end of the lock as the SDK has it; only with the token
 
 	lossCtx context.Context // ends when the session is lost

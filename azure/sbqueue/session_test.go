@@ -163,7 +163,7 @@ func TestCloseGivesSessionsUp(t *testing.T) {
 		return err == nil && st.Sessions == 0 && st.Locked == 0 && st.Active == 3
 	}) {
 		st, err := n.Stats("q")
-		t.Errorf("%+v, %v", st, err)
+		t.Errorf("%+v, %v; want 3 active, and no session or lock", st, err)
 	}
 	for _, s := range held {
 		if _, err := s.Receive(t.Context(), 1, 0); !errors.Is(err, driver.ErrClosed) {
@@ -175,7 +175,7 @@ func TestCloseGivesSessionsUp(t *testing.T) {
 	}
 }
 
-// Accepting ends in time, also where the broker does not answer.
+// Accepting ends in time, even if the broker does not answer.
 func TestAcceptEnds(t *testing.T) {
 	t.Parallel()
 	for _, silent := range []bool{false, true} {
@@ -207,7 +207,7 @@ func TestAcceptEnds(t *testing.T) {
 	}
 }
 
-// A Broker of many queues closes in time, also where the broker does not answer.
+// A Broker of many queues closes in time, even if the service does not answer.
 func TestCloseBounded(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil, sbemulator.QueueOptions{})

@@ -211,7 +211,7 @@ var (
 )
 
 // overLink settles over the message's own link. It ends with that link and in time,
-// and not with the caller's context, who need not wait for it.
+// and not with the context of the caller, which need not wait for it.
 func (s *source) overLink(r *receipt, do settling) error {
 	ctx := r.link.limit.context(r.link.up, settleOverLink)
 	if s.lose != nil {

@@ -120,7 +120,7 @@ func TestCreate(t *testing.T) {
 	}
 	after, err := s.Stats(t.Context())
 	if err != nil || after.Stamp.ID != before.Stamp.ID {
-		t.Errorf("%v, %v", after.Stamp, err)
+		t.Errorf("stamp %v, %v; want the ID from before", after.Stamp, err)
 	}
 }
 

@@ -62,6 +62,6 @@ func TestOperations(t *testing.T) {
 	answer := &http.Response{Header: http.Header{"Content-Type": {"multipart/mixed; boundary=b"}}, Body: io.NopCloser(bytes.NewReader([]byte(body)))}
 	all, err := operations(answer)
 	if err != nil || len(all) != 2 || all[0].etag != `W/"1"` || all[1].status != http.StatusPreconditionFailed {
-		t.Errorf("%v, %v", all, err)
+		t.Errorf("operations %v, %v; want one with an ETag and one that failed its precondition", all, err)
 	}
 }

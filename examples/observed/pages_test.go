@@ -172,7 +172,7 @@ func TestRolloutPhases(t *testing.T) {
 			defer cancel()
 			router, bots := settings(t, bodies[i])
 			if got := !slices.Contains(bots, "NONCES_URL=none"); got != w.nonces {
-				t.Errorf("nonces are tracked: %v, want %v", got, w.nonces)
+				t.Errorf("replays are tracked: %v, want %v", got, w.nonces)
 			}
 			f, err := fleet.Start(ctx, &fleet.Options{Dir: t.TempDir(), RouterEnv: router, BotEnv: bots})
 			if err != nil {

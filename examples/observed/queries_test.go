@@ -140,7 +140,7 @@ func (c *checker) selector(e *parser.VectorSelector) labelSet {
 		return labelSet{}
 	}
 	out := maps.Clone(has)
-	for _, target := range []string{"job", "instance"} { // given by whoever scrapes
+	for _, target := range []string{"job", "instance"} { // added by the scrape
 		if !strings.Contains(e.Name, ":") && e.Name != "ALERTS" {
 			out[target] = nil
 		}

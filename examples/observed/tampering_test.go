@@ -16,8 +16,8 @@ import (
 	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
-// scene is the router and the bots with a Prometheus that watches them, and somebody
-// at the file of the queues.
+// scene is the router and the bots with a Prometheus that watches them, and an
+// attacker who can write to the file of the queues.
 type scene struct {
 	*testing.T
 	ctx      context.Context

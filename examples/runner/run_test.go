@@ -49,7 +49,7 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// Where bots accept plaintext, the forged webhook reaches them, and that is found.
+// If bots accept plaintext, the forged webhook reaches them, and the check finds that.
 func TestPlayFindsForgery(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -108,7 +108,7 @@ func TestMissingBeforeLate(t *testing.T) {
 	var a Account
 	a.Add(&replay.Stream{Missing: []replay.Missing{missing(1, 1, time.Minute), missing(3, 3, 0)}}, now, Limits{Late: time.Hour, Missing: time.Minute})
 	if a.Late != 0 || a.Missing != 1 || len(a.Reports) != 1 || a.Reports[0].Kind != replay.NoteMissing || !a.Next.Equal(now.Add(time.Minute)) {
-		t.Errorf("%+v", a)
+		t.Errorf("%+v, want one missing, reported, and the next look in a minute", a)
 	}
 }
 

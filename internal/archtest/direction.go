@@ -34,8 +34,11 @@ var rootImports = map[string][]string{
 	"internal/intake":     {"driver", "keys"},
 	"internal/accounting": {"replay"},
 	"internal/sealing":    {"driver", "envelope", "keys", "observe", "internal/stream"},
+	"internal/pairs":      nil,
 	"internal/stream":     nil,
-	"internal/...":        {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
+	// The tests of queue, worker and deadletter stand on it.
+	"internal/fixturetest": {".", "driver", "keys", "memqueue", "replay", "internal/drbg"},
+	"internal/...":         {"driver", "envelope", "keys", "replay", "sessionkey", "internal/..."},
 }
 
 // kind is the purpose of a nested module.
@@ -85,6 +88,13 @@ var packageImports = map[string][]string{
 	"postgres/outbox": {".", "backoff", "envelope", "observe"},
 	// It runs receivers of replay stores.
 	"testbed/storefleet": {"replay"},
+}
+
+// shared are the internal packages of the root module that backends may import: what
+// several of them do alike, and is no API.
+var shared = []string{
+	"internal/pairs",       // how SQL drivers store attributes
+	"internal/replaystate", // the state machine of replay stores
 }
 
 // testbedDir is the folder of the module that tests of every other module may
@@ -151,8 +161,8 @@ func forbidden(t *Tree, f *File, m *Module, dir string) string {
 		return ""
 	case m != t.Root():
 		return "modules of backends do not import each other; put the shared code into the root module"
-	case from == backend && dir == "internal/replaystate":
-		return "" // the state machine of replay stores stands once, and is no API of theirs
+	case from == backend && matches(shared, dir):
+		return ""
 	case matches([]string{"internal/..."}, dir):
 		return "the root's internal packages are not for nested modules, although the compiler lets them; export what is needed or write it anew"
 	case f.Test || matches(kindImports[from], dir) || matches(packageImports[f.Dir], dir):

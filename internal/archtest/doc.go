@@ -57,6 +57,7 @@ var Rules = []Rule{
 	{"Go in documents compiles", checkFragments},
 	{"links in documents lead somewhere", checkLinks},
 	{"documents that Go code names exist", checkReferences},
+	{"tests that documents name exist", checkTestNames},
 	{"prose is plain English", checkProse},
 	{"paragraphs of documents are short", checkParagraphs},
 }

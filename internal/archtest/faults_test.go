@@ -168,6 +168,7 @@ var faults = []fault{
 	{"functions are short and their calls readable", "long", decl("func f() {" + strings.Repeat("\n", 60) + "}"), "x.go", "f has 61 lines"},
 	{"functions are short and their calls readable", "parameters", declare("internal/backoff/x.go", "backoff", "func (hidden) f(a, b int, c, d string, e any, _ error) {}"), "internal/backoff/x.go", "f has 6 parameters"},
 	{"functions are short and their calls readable", "a literal", declare("worker/run/x.go", "run", "var _ = f(1, true)"), "worker/run/x.go", "passes true"},
+	{"functions are short and their calls readable", "a literal in a room of long functions", declare("keys/x.go", "keys", "func g() {"+strings.Repeat("\n", 90)+"f(false) }"), "keys/x.go", "passes false"},
 	{"functions are short and their calls readable", "a literal to a method", declare("deadletter/x.go", "deadletter", "func g() { a.b.Set(false) }"), "deadletter/x.go", "passes false"},
 
 	{"package queue stays small", "names", decl("// Errors.\nvar (\n" + strings.Repeat("\tA, B int\n", 70) + ")"), ".", "exports 144 names"},
@@ -219,7 +220,12 @@ var faults = []fault{
 	{"documents that Go code names exist", "in a string", prosaic("x.go", "package queue\n\nvar x = \"see docs/gone/use.md\""), "x.go", "no such document"},
 	{"documents that Go code names exist", "heading", prosaic("x.go", "package queue\n\n// See docs/use.md, \"To\n// lose\".\nvar x = 1"), "x.go", "no heading \"To lose\""},
 
+	{"tests that documents name exist", "gone", prosaic("docs/x.md", "`TestGone` shows it."), "docs/x.md", "TestGone"},
+	{"tests that documents name exist", "in a table", prosaic("docs/x.md", "| a | b |\n| --- | --- |\n| 1 | `TestClient`, `BenchmarkGone` |"), "docs/x.md", "BenchmarkGone"},
+	{"tests that documents name exist", "no such beginning", prosaic("docs/x.md", "`TestClient*` and\n`TestGo*` show it."), "docs/x.md", "TestGo"},
+
 	{"prose is plain English", "a document", prosaic("docs/x.md", "Whoever controls it reads it."), "docs/x.md", `"Whoever": name who does it`},
+	{"prose is plain English", "a clause without a noun", prosaic("docs/x.md", "It is for who\nmay read."), "docs/x.md", `"for who": name who does it`},
 	{"prose is plain English", "over two lines", prosaic("docs/deploy/x.md", "for those\nwho read"), "docs/deploy/x.md", `"those who": name who does it`},
 	{"prose is plain English", "exception", prosaic("README.md", "Send, but where it is full."), "README.md", "write unless"},
 	{"prose is plain English", "fragment of a sentence", prosaic("docs/x.md", "The logger. Nil: none."), "docs/x.md", "Nil means"},
@@ -227,6 +233,7 @@ var faults = []fault{
 	{"prose is plain English", "condition after a value", prosaic("docs/x.go", "package docs\n\n// N is a count, 0 where\n// there is none.\nvar N = 1"), "docs/x.go", "write if"},
 	{"prose is plain English", "in a table", prosaic("docs/x.md", "| a | b |\n| --- | --- |\n| 1 | nobody |"), "docs/x.md", "nobody"},
 	{"prose is plain English", "a comment", prosaic("docs/x.go", "package docs\n\n// Send sends.\n// It fails if\n// somebody else sends.\nfunc Send() {}"), "docs/x.go", "somebody"},
+	{"prose is plain English", "a comment of a test", prosaic("docs/x_test.go", "package docs\n\n// Somebody tests.\nvar x = 1"), "docs/x_test.go", "Somebody"},
 	{"prose is plain English", "a comment over two lines", prosaic("docs/x.go", "package docs\n\n// It is for those\n// who read.\nvar x = 1"), "docs/x.go", "those who"},
 
 	{"paragraphs of documents are short", "six lines", prosaic("docs/x.md", "a\nb\nc\nd\ne\nf"), "docs/x.md", "6 lines"},

@@ -19,7 +19,7 @@ type wording struct {
 }
 
 var wordings = []wording{
-	{regexp.MustCompile(`(?i)\b(whoever|whomever|somebody|nobody|anybody|those\s+who)\b`),
+	{regexp.MustCompile(`(?i)\b(whoever|whomever|somebody|nobody|anybody|everybody|those\s+who|(by|for|from|of|only|than|to|with)\s+who)\b`),
 		"name who does it: a caller, the broker, an attacker, another receiver; or write: no caller, every receiver"},
 	{regexp.MustCompile(`(?i)\bbut\s+where\b`), "write unless, or except when"},
 	{regexp.MustCompile(`(?i)(\b(nil|false|true|zero|empty|none|0|also|even|only)|"")\s+where\b`), "write if, unless or when"},
@@ -35,7 +35,7 @@ var conditional = regexp.MustCompile(`\bWhere\s+(?:[^.?!:|\n]|\n[^.?!:|\n])*[.?!
 var codeSpan = regexp.MustCompile("`[^`]*`")
 
 // checkProse wants plain English: no wording to avoid in documents, and none in the
-// comments of Go files other than tests.
+// comments of Go files.
 func checkProse(t *Tree) []Violation {
 	var list []Violation
 	_ = walk(t.FS, func(name string) error { // Load has just read the same folders
@@ -50,9 +50,6 @@ func checkProse(t *Tree) []Violation {
 		return nil
 	})
 	for _, f := range t.Files {
-		if f.Test {
-			continue
-		}
 		for _, group := range f.Syntax.Comments {
 			var lines []string // one each, since nothing stands between them
 			for _, c := range group.List {

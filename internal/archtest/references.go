@@ -5,7 +5,9 @@ import (
 	"go/ast"
 	"go/token"
 	"io/fs"
+	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -44,6 +46,44 @@ func checkReferences(t *Tree) []Violation {
 			return true
 		})
 	}
+	return sorted(list)
+}
+
+// testName finds the name of a test in a code span; with a star it is the beginning of
+// several names.
+var testName = regexp.MustCompile("`((?:Test|Benchmark|Fuzz|Example)[A-Z_]\\w*)(\\*?)`")
+
+// changelog is the one document that speaks of the past.
+const changelog = "CHANGELOG.md"
+
+// checkTestNames wants each test that a document names to exist.
+func checkTestNames(t *Tree) []Violation {
+	var names []string
+	for _, f := range t.Files {
+		for _, d := range f.Syntax.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && f.Test {
+				names = append(names, d.Name.Name)
+			}
+		}
+	}
+	var list []Violation
+	_ = walk(t.FS, func(name string) error { // Load has just read the same folders
+		if path.Ext(name) != ".md" || name == changelog {
+			return nil
+		}
+		src, err := fs.ReadFile(t.FS, name)
+		if err != nil {
+			return err
+		}
+		for i, l := range prose(string(src)) {
+			for _, m := range testName.FindAllStringSubmatch(l, -1) {
+				if !slices.ContainsFunc(names, func(n string) bool { return n == m[1] || m[2] != "" && strings.HasPrefix(n, m[1]) }) {
+					list = append(list, Violation{name, i + 1, fmt.Sprintf("names %s%s, and there is no such test; correct it", m[1], m[2])})
+				}
+			}
+		}
+		return nil
+	})
 	return sorted(list)
 }
 

@@ -2,11 +2,15 @@ package archtest
 
 import (
 	"go/ast"
+	"path"
 	"slices"
 	"strings"
 )
 
 const synctest = "testing/synctest"
+
+// fixtures is the package of the root module whose function Run starts a bubble.
+const fixtures = "internal/fixturetest"
 
 // checkSleep finds test files that wait for real time to pass. In a bubble of
 // testing/synctest time is fake and time.Sleep is the way to move it, so a file may
@@ -37,12 +41,12 @@ func checkSleep(t *Tree) []Violation {
 }
 
 // bubbleStarters returns, for each folder, the functions of its tests that call
-// synctest.Test.
+// synctest.Test or fixturetest.Run.
 func bubbleStarters(t *Tree) map[string][]string {
 	starters := make(map[string][]string)
 	for _, f := range t.Files {
-		name := t.importName(f, synctest)
-		if !f.Test || name == "" {
+		bubble, fixture := t.importName(f, synctest), t.importName(f, path.Join(t.Root().Path, fixtures))
+		if !f.Test || bubble == "" && fixture == "" {
 			continue
 		}
 		for _, d := range f.Syntax.Decls {
@@ -51,7 +55,7 @@ func bubbleStarters(t *Tree) map[string][]string {
 				continue
 			}
 			ast.Inspect(fn, func(n ast.Node) bool {
-				if selected(n, name) == "Test" {
+				if selected(n, bubble) == "Test" || selected(n, fixture) == "Run" {
 					starters[f.Dir] = append(starters[f.Dir], fn.Name.Name)
 				}
 				return true

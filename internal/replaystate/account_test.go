@@ -66,7 +66,7 @@ func TestCount(t *testing.T) {
 func TestImplausible(t *testing.T) {
 	h := &Head{Start: 1, Settled: MaxMissing, Newest: 7}
 	if a := Count(&Env{}, Key{}, h, nil); a.Implausible || len(a.Missing) != 1 || a.Missing[0] != (Missing{Range: Range{1, MaxMissing}, Since: 7}) {
-		t.Errorf("%+v", a)
+		t.Errorf("%+v, want one missing range of MaxMissing", a)
 	}
 	h.Settled++
 	if a := Count(&Env{}, Key{}, h, nil); !a.Implausible || len(a.Missing) != 0 {

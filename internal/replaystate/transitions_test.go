@@ -260,7 +260,7 @@ func TestEachCopySettles(t *testing.T) {
 	b.wants("", b.request(9, says(3)), Done)
 	p := b.s.pages[0]
 	if p.Settled != 3 || !p.excused.Has(3) || len(p.steps) != 1 || p.steps[0] != (Step{3, testNow}) {
-		t.Errorf("%+v", p)
+		t.Errorf("page %+v, want settled 3 in one step, and 3 excused", p)
 	}
 	b.finish(9, Consume, Done)
 	if p.quiet != testNow+minRecent {
@@ -270,7 +270,7 @@ func TestEachCopySettles(t *testing.T) {
 	p.Dirty = false
 	b.wants("", b.request(9, says(5)), Duplicate)
 	if p.Settled != 5 || !p.excused.Has(5) || p.quiet != b.e.Now+minRecent || !p.Dirty {
-		t.Errorf("%+v", p)
+		t.Errorf("page %+v, want settled 5, excused, and to be saved", p)
 	}
 	b.wants("", b.request(9, func(r *Request) { says(5)(r); r.Lease = minRecent }), Duplicate)
 	if p.quiet != b.e.Now+2*minRecent {
@@ -449,7 +449,7 @@ func TestOwnersOfALiveClaim(t *testing.T) {
 	var asked Observed
 	b.e.Live = func(o Observed) (int64, bool) { asked = o; return 42, true }
 	if c := b.request(66, func(r *Request) { r.Token = token(2) }); c.Outcome != Busy || c.Until != 42 {
-		t.Errorf("%+v", c)
+		t.Errorf("claim %+v, want Busy until 42", c)
 	}
 	if want := (Observed{Sequence: 66, Token: token(1), Beat: 1, Lease: testLease, Changed: testNow}); asked != want {
 		t.Errorf("asked for %+v, want %+v", asked, want)
@@ -541,7 +541,7 @@ func TestLimits(t *testing.T) {
 	c := Counts{1, 2, 3, 4}
 	c.Add(Counts{10, 20, 30, 40})
 	if c != (Counts{11, 22, 33, 44}) || c.Sub(Counts{1, 2, 3, 4}) != (Counts{10, 20, 30, 40}) {
-		t.Errorf("%+v", c)
+		t.Errorf("counts %+v, want the sums", c)
 	}
 }
 

@@ -346,7 +346,7 @@ func TestNumberInTheHeader(t *testing.T) {
 	lost.Void()
 	n := numbers.Next("k1", m)
 	if n.Settled == 0 || n.Previous == 0 || len(n.Voids) == 0 {
-		t.Fatalf("%+v", n)
+		t.Fatalf("number %+v, want one that settles, follows and voids", n)
 	}
 	if _, f := p.sealer.Seal(t.Context(), numbers, &n, m); f != nil {
 		t.Fatal(f)

@@ -43,7 +43,7 @@ func detailData(queue string, body []byte) []byte {
 
 // AppendDetail returns description with text beside it, sealed under the current key for
 // the message that is stored with body. Text beyond the room that there is, is cut off.
-func (s *Sealer) AppendDetail(ctx context.Context, description, text string, body []byte) (string, *Failure) {
+func (s *QueueSealer) AppendDetail(ctx context.Context, description, text string, body []byte) (string, *Failure) {
 	h, e, f := s.direct(ctx)
 	if f != nil {
 		return "", f
@@ -84,7 +84,7 @@ func SplitDetail(description string) (plain string, sealed []byte) {
 }
 
 // OpenDetail opens what SplitDetail found in a dead letter that is stored with body.
-func (o *Opener) OpenDetail(ctx context.Context, sealed, body []byte) (string, *Failure) {
+func (o *QueueOpener) OpenDetail(ctx context.Context, sealed, body []byte) (string, *Failure) {
 	b, f := o.openApp(ctx, sealed, detailData(o.Queue, body))
 	if f != nil {
 		return "", f

@@ -22,7 +22,7 @@ func directCipher(c Crypto) (*Cipher, error) {
 }
 
 // direct returns the header and the epoch of direct use under the current key.
-func (s *Sealer) direct(ctx context.Context) (*envelope.Header, *epoch, *Failure) {
+func (s *QueueSealer) direct(ctx context.Context) (*envelope.Header, *epoch, *Failure) {
 	c, err := directCipher(s.Crypto)
 	if err != nil {
 		return nil, nil, &Failure{Err: err}
@@ -50,7 +50,7 @@ func (e *epoch) sealApp(ctx context.Context, h *envelope.Header, plaintext, data
 }
 
 // openApp opens what was sealed by direct use.
-func (o *Opener) openApp(ctx context.Context, stored, data []byte) ([]byte, *Failure) {
+func (o *QueueOpener) openApp(ctx context.Context, stored, data []byte) ([]byte, *Failure) {
 	e, err := envelope.Parse(stored)
 	if err != nil {
 		return nil, fail(ctx, "", err)

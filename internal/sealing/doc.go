@@ -2,7 +2,7 @@
 // format, the keys, and what a broker hands over of a message; senders, receivers and
 // the redrive of dead letters all go through it, so that no path forgets a check.
 //
-// A [Sealer] seals, and seals anew. An [Opener] opens: marker, parse, key known, key
+// A [QueueSealer] seals, and seals anew. A [QueueOpener] opens: marker, parse, key known, key
 // loaded, authentication, origin, in this order. Nothing of a message is believed,
 // cached or counted by its key before the message is authenticated. Freshness and
 // replays are judged by the caller: they depend on the time and on other messages.

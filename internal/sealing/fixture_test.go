@@ -30,14 +30,14 @@ func (e *events) Opened(_ context.Context, _ observe.Source, o observe.Opened) {
 func (e *events) CryptoError(context.Context, observe.Source, observe.CryptoError) { e.failed++ }
 func (e *events) KeyUsed(context.Context, observe.Source, observe.KeyUsed)         { e.used++ }
 
-// pair is a Sealer and an Opener of one queue over the same keys.
+// pair is a QueueSealer and a QueueOpener of one queue over the same keys.
 type pair struct {
 	*testing.T
 	ring   *keys.Ring
 	events events
 	scope  observe.Scope
-	sealer *Sealer
-	opener *Opener
+	sealer *QueueSealer
+	opener *QueueOpener
 }
 
 func newKey(t *testing.T, id keys.ID, fill byte, o *keys.Options) *keys.Key {
@@ -65,8 +65,8 @@ func newPair(t *testing.T) *pair {
 	if c.Keys() != keys.Provider(ring) {
 		t.Error("Keys is not the provider")
 	}
-	p.sealer = &Sealer{Queue: orders, Crypto: c, Keys: ring, Streams: stream.New(c.EndEpochs), Observe: &p.scope}
-	p.opener = &Opener{Queue: orders, Crypto: c, Observe: &p.scope}
+	p.sealer = &QueueSealer{Queue: orders, Crypto: c, Keys: ring, Streams: stream.New(c.EndEpochs), Observe: &p.scope}
+	p.opener = &QueueOpener{Queue: orders, Crypto: c, Observe: &p.scope}
 	return p
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// Opener opens the messages of one queue. It is safe for concurrent use.
-type Opener struct {
+// QueueOpener opens the messages of one queue. It is safe for concurrent use.
+type QueueOpener struct {
 	Queue   string
 	Origins []string     // queues beside Queue that a message may have been sealed for
 	Senders []string     // who may send; nil means every sender
@@ -75,7 +75,7 @@ func timeOf(ms int64) time.Time {
 
 // Open opens m. After a failure the result holds no more than the Envelope, none of it
 // authentic.
-func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (out Opened, f *Failure) {
+func (o *QueueOpener) Open(ctx context.Context, m *driver.Delivery) (out Opened, f *Failure) {
 	if m.Undecodable {
 		return Opened{}, fail(ctx, "", fmt.Errorf("%w: the transport's encoding is broken", envelope.ErrInvalidEnvelope))
 	}
@@ -123,7 +123,7 @@ func (o *Opener) Open(ctx context.Context, m *driver.Delivery) (out Opened, f *F
 }
 
 // known checks that the key may be asked for.
-func (o *Opener) known(ctx context.Context, id keys.ID) *Failure {
+func (o *QueueOpener) known(ctx context.Context, id keys.ID) *Failure {
 	if o.Crypto == nil {
 		return keyNotFound(id)
 	}
@@ -136,7 +136,7 @@ func (o *Opener) known(ctx context.Context, id keys.ID) *Failure {
 	return nil
 }
 
-func (o *Opener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery) ([]byte, *Failure) {
+func (o *QueueOpener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery) ([]byte, *Failure) {
 	if m.DuplicateName { // it cannot be told which value was bound (qre1, Section 6.1)
 		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
 	}

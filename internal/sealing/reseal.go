@@ -15,7 +15,7 @@ import (
 // ttl above zero replaces its expiry; 0 keeps it.
 //
 // It needs the master key: a sender key seals for its own sender alone.
-func (s *Sealer) Reseal(ctx context.Context, id keys.ID, opened *Opened, back *driver.Message, ttl time.Duration) *Failure {
+func (s *QueueSealer) Reseal(ctx context.Context, id keys.ID, opened *Opened, back *driver.Message, ttl time.Duration) *Failure {
 	c, ok := s.Crypto.(*Cipher)
 	if !ok {
 		return &Failure{KeyID: id, Err: driver.Unsupported("sealing anew with a CryptoProvider other than AESGCM")}

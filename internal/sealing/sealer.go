@@ -14,20 +14,20 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// Sealer seals the messages of one queue. It is safe for concurrent use.
-type Sealer struct {
+// QueueSealer seals the messages of one queue. It is safe for concurrent use.
+type QueueSealer struct {
 	Queue   string
 	Crypto  Crypto
 	Keys    keys.Provider // says which key is current
 	Padding envelope.Padding
-	Streams *stream.Streams // numbers the messages; nil if the Sealer only seals anew
+	Streams *stream.Streams // numbers the messages; nil if the QueueSealer only seals anew
 	Observe *observe.Scope
 
 	used atomic.Pointer[keys.ID] // the key that was last told to the Observer
 }
 
 // CurrentKey is the ID of the key to seal with now.
-func (s *Sealer) CurrentKey(ctx context.Context) (keys.ID, *Failure) {
+func (s *QueueSealer) CurrentKey(ctx context.Context) (keys.ID, *Failure) {
 	id, err := s.Keys.CurrentKeyID(ctx)
 	if err == nil {
 		return id, nil
@@ -46,7 +46,7 @@ type Number struct {
 // Numbers begins a call that sends: the numbers of its messages come from the result.
 // With stream.Loose all are loose, otherwise those of messages that may come late or never
 // by design.
-func (s *Sealer) Numbers(kind stream.Kind) *Numbers {
+func (s *QueueSealer) Numbers(kind stream.Kind) *Numbers {
 	n := &Numbers{kind: kind}
 	s.Streams.Begin(&n.call, stream.Read())
 	return n
@@ -68,11 +68,11 @@ func (n *Numbers) Next(id keys.ID, m *driver.Message) Number {
 	return Number{n.call.Next(kind, string(id), m.SessionID), id}
 }
 
-// Seal replaces the body of m by its envelope under the key of n, or under the key that
-// has become current if that one is gone; n is then the message's next number of the
-// call, in the stream of that key. It returns the key that it used. After a failure m still holds the
-// plaintext, and n is the caller's to end.
-func (s *Sealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message) (keys.ID, *Failure) {
+// Seal replaces the body of m by its envelope under the key of n, or under the key
+// that has become current if that one is gone; n is then the message's next number of
+// the call, in the stream of that key. It returns the key that it used. After a
+// failure m still holds the plaintext, and n is the caller's to end.
+func (s *QueueSealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message) (keys.ID, *Failure) {
 	begin := time.Now()
 	h := header(s.Queue, m, begin)
 	room := contextFor(s.Crypto)
@@ -145,7 +145,7 @@ func bind(room *contextData, h *envelope.Header, m *driver.Message) (data []byte
 
 // encrypt replaces the body of m by its envelope under the key that h names. The key is
 // nil if Crypto keeps its keys to itself.
-func (s *Sealer) encrypt(ctx context.Context, h *envelope.Header, m *driver.Message, data []byte) (*keys.Key, error) {
+func (s *QueueSealer) encrypt(ctx context.Context, h *envelope.Header, m *driver.Message, data []byte) (*keys.Key, error) {
 	if c, ok := s.Crypto.(*Cipher); ok {
 		e, err := c.epoch(ctx, keys.ID(h.KeyID), h.Origin)
 		if err != nil {
@@ -171,8 +171,8 @@ func (s *Sealer) encrypt(ctx context.Context, h *envelope.Header, m *driver.Mess
 	return nil, nil //nolint:nilnil // the provider's keys are its own
 }
 
-// noteKey tells the Observer of a key that the Sealer has taken up.
-func (s *Sealer) noteKey(ctx context.Context, key *keys.Key) {
+// noteKey tells the Observer of a key that the QueueSealer has taken up.
+func (s *QueueSealer) noteKey(ctx context.Context, key *keys.Key) {
 	if key == nil {
 		return
 	}
@@ -184,7 +184,7 @@ func (s *Sealer) noteKey(ctx context.Context, key *keys.Key) {
 	s.Observe.KeyUsed(ctx, s.Observe.Source, observe.KeyUsed{KeyID: id, Created: key.Created(), Expires: key.Expires()})
 }
 
-func (s *Sealer) tell(ctx context.Context, f *Failure) {
+func (s *QueueSealer) tell(ctx context.Context, f *Failure) {
 	if f.Reason != "" {
 		s.Observe.CryptoError(ctx, s.Observe.Source, observe.CryptoError{Reason: f.Reason, KeyID: f.KeyID})
 	}

@@ -57,7 +57,7 @@ func TestOpenPlaintext(t *testing.T) {
 	}
 }
 
-// Each refusal of Opener.Open, once.
+// Each refusal of QueueOpener.Open, once.
 func TestOpenRefuses(t *testing.T) {
 	p := newPair(t)
 	with := func(change func(*driver.Delivery)) *driver.Delivery {
@@ -153,7 +153,7 @@ func TestOpenWithoutItsKey(t *testing.T) {
 	}
 }
 
-// Each refusal of Sealer.Seal, once; the message keeps its plaintext.
+// Each refusal of QueueSealer.Seal, once; the message keeps its plaintext.
 func TestSealRefuses(t *testing.T) {
 	p := newPair(t)
 	check := func(what string, reason string, err error) {

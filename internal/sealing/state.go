@@ -15,7 +15,7 @@ func stateData(queue, session string) []byte {
 }
 
 // SealState seals the state of a session under the current key.
-func (s *Sealer) SealState(ctx context.Context, session string, state []byte) ([]byte, *Failure) {
+func (s *QueueSealer) SealState(ctx context.Context, session string, state []byte) ([]byte, *Failure) {
 	h, e, f := s.direct(ctx)
 	if f != nil {
 		return nil, f
@@ -24,6 +24,6 @@ func (s *Sealer) SealState(ctx context.Context, session string, state []byte) ([
 }
 
 // OpenState opens the state of a session, which must be sealed.
-func (o *Opener) OpenState(ctx context.Context, session string, stored []byte) ([]byte, *Failure) {
+func (o *QueueOpener) OpenState(ctx context.Context, session string, stored []byte) ([]byte, *Failure) {
 	return o.openApp(ctx, stored, stateData(o.Queue, session))
 }

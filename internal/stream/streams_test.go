@@ -163,7 +163,7 @@ func TestLoose(t *testing.T) {
 	gone.Void()
 	n := call.Next(Loose, "k", "a")
 	if n.Stream == plain.Stream || n.Stream != first.Stream || n.Sequence != 3 || n.Settled != 0 || n.Previous != 0 || n.Voids != nil {
-		t.Errorf("%+v", n)
+		t.Errorf("number %+v, want the third of the loose stream, which accounts for nothing", n)
 	}
 	if r := s.keys[0].series[Loose]; len(r.window) != 0 {
 		t.Errorf("a loose stream keeps %d sequences", len(r.window))
@@ -219,7 +219,7 @@ func TestRead(t *testing.T) {
 	a := Read()
 	b := Read()
 	if a.broken(b) || b.Monotonic < a.Monotonic || a.Process != os.Getpid() || a.Wall < 1_760_000_000_000 {
-		t.Errorf("%+v, %+v", a, b)
+		t.Errorf("readings %+v and %+v, want two of this process, in order", a, b)
 	}
 }
 

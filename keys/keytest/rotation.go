@@ -127,7 +127,7 @@ func inUse(t *trial) {
 		secrets[m.ID] = m.Secret
 	}
 	pause := runtime.Gosched
-	if t.o.Bubble { // where time passes only while everybody sleeps
+	if t.o.Bubble { // there time passes only while all goroutines sleep
 		pause = func() { time.Sleep(7 * time.Second) }
 	}
 	var stop atomic.Bool

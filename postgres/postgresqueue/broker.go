@@ -20,7 +20,7 @@ type Broker struct {
 	options  Options
 	pool     *pgxpool.Pool
 	database string // see Database
-	bells    bells
+	arrivals arrivals
 	notes    notes
 	listen   listener
 	churn    churn
@@ -250,6 +250,7 @@ func microseconds(n int64) time.Duration {
 // newQueue returns a queue that closes with b.
 func (b *Broker) newQueue(number int64, name string, settings QueueOptions) (driver.Queue, error) {
 	q := &Queue{source: newSource(b, number, name, settings)}
+	q.settler = &settler{perform: q.perform}
 	q.open.sessions = make(map[*session]struct{})
 	b.mu.Lock()
 	defer b.mu.Unlock()

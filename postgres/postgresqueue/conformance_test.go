@@ -30,7 +30,11 @@ var schemas atomic.Int64
 func newSchema(t postgres.TB, query string) (rawURL, schema string) {
 	t.Helper()
 	schema = fmt.Sprintf("s%d", schemas.Add(1))
-	return postgres.Shared(t).URL("postgres", "postgres") + "?schema=" + schema + query, schema
+	server := postgres.Shared(t).URL("postgres", "postgres")
+	if strings.Contains(query, "pooled=true") {
+		server = postgres.SharedPooler(t).URL("postgres")
+	}
+	return server + "?schema=" + schema + query, schema
 }
 
 // open opens a broker that the test closes.

@@ -9,10 +9,11 @@
 // [Open] creates a schema of the name that the caller chooses, with tables and
 // functions, and migrates an older one. It refuses a schema that is not a queue
 // ([ErrForeign]), one that a newer version of this package wrote ([ErrNewer]) and one
-// whose functions were changed ([ErrAltered]). What this package does to messages, it does in these functions, one
-// call and one round trip for a batch. They run with the rights of the schema's owner,
-// so a role needs the right to execute some functions and none on tables:
-// docs/brokers/postgres.md has the roles of senders, receivers and operators.
+// whose functions were changed ([ErrAltered]). What this package does to messages, it
+// does in these functions, one call and one round trip for a batch. They run with the
+// rights of the schema's owner, so a role needs the right to execute some functions
+// and none on tables: docs/brokers/postgres.md has the roles of senders, receivers
+// and operators.
 //
 // # Durability
 //

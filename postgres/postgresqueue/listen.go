@@ -55,7 +55,7 @@ func (n *notes) take() []string {
 
 // announce wakes the calls that wait for these queues, here and in other processes.
 func (b *Broker) announce(queues ...int64) {
-	b.bells.ring(queues...)
+	b.arrivals.notify(queues...)
 	if !b.options.Pooled {
 		b.notes.add(queues)
 	}
@@ -143,7 +143,7 @@ func (b *Broker) hear(ready chan struct{}) {
 			if first {
 				close(ready)
 			} else {
-				b.bells.ringAll() // some were missed
+				b.arrivals.notifyAll() // some were missed
 			}
 		})
 		if first && !heard {
@@ -185,7 +185,7 @@ func (b *Broker) hearOnce(begun func()) bool {
 		switch {
 		case err == nil:
 			if queue, err := strconv.ParseInt(n.Payload, 10, 64); err == nil {
-				b.bells.ring(queue)
+				b.arrivals.notify(queue)
 			}
 		case b.life.Err() != nil:
 			return true

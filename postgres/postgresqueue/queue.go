@@ -93,6 +93,7 @@ func (q *Queue) Close(ctx context.Context) error {
 		return nil
 	}
 	q.broker.disown(q)
+	q.settler.close()
 	q.open.Lock()
 	q.open.closed = true
 	sessions := slices.Collect(maps.Keys(q.open.sessions))

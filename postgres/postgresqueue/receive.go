@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/pairs"
 )
 
 const (
@@ -170,8 +171,8 @@ func (s *source) delivery(rows pgx.Rows) (int64, *driver.Delivery, error) {
 		EnqueuedAt: enqueued,
 	}
 	var first, second error
-	d.Attributes, first = parsePairs(attributes)
-	d.Trace, second = parsePairs(trace)
+	d.Attributes, first = pairs.Decode(attributes)
+	d.Trace, second = pairs.Decode(trace)
 	d.Undecodable = id == nil || first != nil || second != nil
 	if died != nil {
 		d.DeadLetter = &driver.DeadLetter{Reason: value(reason), Description: value(description), Queue: s.name, At: *died}

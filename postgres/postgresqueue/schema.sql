@@ -89,10 +89,12 @@ CREATE TABLE {schema}.message (
 
 -- Each index has a first column of its own, so that a query has the choice of one
 -- only. Plans are made once, often while the tables are empty, and with no
--- statistics to tell the indexes apart.
-CREATE INDEX message_state ON {schema}.message ((queue + 1), state, seq);
+-- statistics to tell the indexes apart. The order of places is that of seq + 0, which
+-- the primary key has not got: in its order a query would look at the messages of all
+-- queues and states.
+CREATE INDEX message_state ON {schema}.message ((queue + 1), state, (seq + 0));
 CREATE INDEX message_due ON {schema}.message ((queue + 2), due);
-CREATE INDEX message_session ON {schema}.message ((queue + 3), session, state, seq) WHERE session IS NOT NULL;
+CREATE INDEX message_session ON {schema}.message ((queue + 3), session, state, (seq + 0)) WHERE session IS NOT NULL;
 CREATE INDEX message_turn ON {schema}.message ((queue + 4), turn) WHERE turn IS NOT NULL;
 
 -- Sessions that have messages, a holder or a state.
@@ -220,13 +222,13 @@ BEGIN
 	IF NOT FOUND OR r.token IS NOT NULL THEN
 		RETURN;
 	END IF;
-	PERFORM 1 FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3 ORDER BY seq LIMIT 1;
+	PERFORM 1 FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3 ORDER BY seq + 0 LIMIT 1;
 	IF FOUND THEN
 		RETURN;
 	END IF;
-	SELECT seq, turn INTO head, its FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 0 ORDER BY seq LIMIT 1;
-	SELECT seq INTO next FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 4 ORDER BY seq LIMIT 1;
-	SELECT seq INTO waits FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 2 ORDER BY seq LIMIT 1;
+	SELECT seq, turn INTO head, its FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 0 ORDER BY seq + 0 LIMIT 1;
+	SELECT seq INTO next FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 4 ORDER BY seq + 0 LIMIT 1;
+	SELECT seq INTO waits FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 2 ORDER BY seq + 0 LIMIT 1;
 	IF next IS NOT NULL AND next < coalesce(head, next + 1) AND next < coalesce(waits, next + 1) THEN
 		IF head IS NOT NULL THEN
 			UPDATE message SET state = 4, turn = NULL WHERE queue = q AND seq = head; -- a scheduled one comes before it
@@ -244,7 +246,7 @@ CREATE FUNCTION {schema}.end_session(q bigint, s text, t timestamptz) RETURNS vo
 DECLARE
 	m message;
 BEGIN
-	FOR m IN SELECT * FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3 ORDER BY seq FOR UPDATE LOOP
+	FOR m IN SELECT * FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3 ORDER BY seq + 0 FOR UPDATE LOOP
 		PERFORM give_back(m, 0, t);
 	END LOOP;
 	UPDATE session SET token = NULL, until = NULL, touched = t WHERE queue = q AND id = s;
@@ -454,8 +456,9 @@ BEGIN
 	END IF;
 	PERFORM sweep(q, t);
 	SELECT array_agg(l.seq), array_agg(l.session) FILTER (WHERE l.session IS NOT NULL) INTO picked, owners FROM (
-		SELECT r.seq, r.session, sum(r.size) OVER (ORDER BY r.seq) - r.size AS before FROM (
-			SELECT seq, session, size FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq LIMIT messages FOR UPDATE SKIP LOCKED
+		SELECT r.seq, r.session, sum(r.size) OVER (ORDER BY r.place) - r.size AS before FROM (
+			SELECT seq, seq + 0 AS place, session, size FROM message
+			WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY place LIMIT messages FOR UPDATE SKIP LOCKED
 		) r
 	) l WHERE l.before < bytes;
 	IF owners IS NOT NULL AND q > 0 THEN
@@ -621,7 +624,7 @@ BEGIN
 			PERFORM 1 FROM session WHERE queue = q AND id = candidate AND token IS NULL FOR UPDATE SKIP LOCKED;
 			CONTINUE WHEN NOT FOUND;
 			-- With the lock: another call may have taken the message.
-			PERFORM 1 FROM message WHERE queue + 3 = q + 3 AND session = candidate AND state = 0 ORDER BY seq LIMIT 1;
+			PERFORM 1 FROM message WHERE queue + 3 = q + 3 AND session = candidate AND state = 0 ORDER BY seq + 0 LIMIT 1;
 			IF FOUND THEN
 				s := candidate;
 				EXIT;
@@ -671,11 +674,12 @@ DECLARE
 	picked bigint[];
 BEGIN
 	PERFORM set_config('synchronous_commit', 'off', true);
-	SELECT seq INTO stop FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 2 ORDER BY seq LIMIT 1;
+	SELECT seq INTO stop FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 2 ORDER BY seq + 0 LIMIT 1;
 	SELECT array_agg(l.seq) INTO picked FROM (
-		SELECT r.seq, sum(r.size) OVER (ORDER BY r.seq) - r.size AS before FROM (
-			SELECT seq, size FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 4 AND seq < coalesce(stop, 9223372036854775807)
-				AND due > t ORDER BY seq LIMIT messages
+		SELECT r.seq, sum(r.size) OVER (ORDER BY r.place) - r.size AS before FROM (
+			SELECT seq, seq + 0 AS place, size FROM message
+			WHERE queue + 3 = q + 3 AND session = s AND state = 4 AND seq + 0 < coalesce(stop, 9223372036854775807)
+				AND due > t ORDER BY place LIMIT messages
 		) r
 	) l WHERE l.before < bytes;
 	IF picked IS NULL THEN
@@ -764,7 +768,7 @@ BEGIN
 	FROM (
 		SELECT r.*, sum(r.size) OVER (ORDER BY r.seq) - r.size AS before FROM (
 			SELECT m.* FROM generate_series(0, 4) g, LATERAL (
-				SELECT * FROM message WHERE queue + 1 = q + 1 AND state = g::smallint AND seq > after ORDER BY seq LIMIT messages
+				SELECT * FROM message WHERE queue + 1 = q + 1 AND state = g::smallint AND seq + 0 > after ORDER BY seq + 0 LIMIT messages
 			) m ORDER BY m.seq LIMIT messages
 		) r
 	) l LEFT JOIN content c ON c.id = l.content WHERE l.before < bytes ORDER BY l.seq;
@@ -786,7 +790,7 @@ BEGIN
 		coalesce(sum(x.locked) FILTER (WHERE x.queue = q), 0), coalesce(sum(x.ready + x.later + x.locked) FILTER (WHERE x.queue = -q), 0)
 		INTO ready, later, locked, dead FROM tally x WHERE x.queue IN (q, -q);
 	SELECT coalesce(m.died, m.enqueued) INTO oldest FROM generate_series(0, 4) g, LATERAL (
-		SELECT * FROM message x WHERE x.queue + 1 = q + 1 AND x.state = g::smallint ORDER BY x.seq LIMIT 1
+		SELECT * FROM message x WHERE x.queue + 1 = q + 1 AND x.state = g::smallint ORDER BY x.seq + 0 LIMIT 1
 	) m ORDER BY m.seq LIMIT 1;
 	behind := EXISTS (SELECT 1 FROM message m WHERE m.queue + 2 = q + 2 AND m.due <= t)
 		OR EXISTS (SELECT 1 FROM session s WHERE s.queue + 1 = q + 1 AND s.until <= t);

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/pairs"
 )
 
 // Send stores messages in one transaction.
@@ -132,7 +133,7 @@ func (b *batch) add(place int, m *driver.Message) {
 	}
 	b.ids, b.sessions = append(b.ids, m.ID), append(b.sessions, m.SessionID)
 	b.correlations, b.types, b.dedups = append(b.correlations, m.CorrelationID), append(b.types, m.ContentType), append(b.dedups, dedup)
-	b.attributes, b.traces = append(b.attributes, bytesOf(appendPairs(m.Attributes))), append(b.traces, bytesOf(appendPairs(m.Trace)))
+	b.attributes, b.traces = append(b.attributes, bytesOf(pairs.Encode(m.Attributes))), append(b.traces, bytesOf(pairs.Encode(m.Trace)))
 	b.bodies = append(b.bodies, bytesOf(m.Body))
 	b.sealed = append(b.sealed, m.Sealed)
 	b.notBefore = append(b.notBefore, instant(m.NotBefore))

@@ -34,7 +34,7 @@ func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 	if len(orders) == 0 {
 		return errs
 	}
-	done, err := s.perform(ctx, orders)
+	done, err := s.join(ctx, orders)
 	news := false // for calls that wait
 	for k, o := range orders {
 		switch {
@@ -56,6 +56,15 @@ func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 		s.broker.announce(s.queue, -s.queue)
 	}
 	return errs
+}
+
+// join settles orders together with what other goroutines settle. A message of a session
+// shares no call: a transaction that sends to its session could hold up the others.
+func (s *source) join(ctx context.Context, orders []order) ([]bool, error) {
+	if s.hold != nil || slices.ContainsFunc(orders, func(o order) bool { return o.receipt.session != "" }) {
+		return s.perform(ctx, orders)
+	}
+	return s.settler.settle(ctx, orders)
 }
 
 // fill sets every error.

@@ -18,6 +18,7 @@ type source struct {
 	settings QueueOptions // the queue's, with what this holder asked for
 	hold     *hold        // of a session, nil otherwise
 
+	settler *settler      // nil in a session
 	closing chan struct{} // closed by shut
 
 	mu        sync.Mutex // guards what follows

@@ -9,45 +9,45 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// bells wake the calls of this process that wait for a queue, by its number.
-type bells struct {
-	mu    sync.Mutex // guards what follows
-	bells map[int64]chan struct{}
+// arrivals wakes the calls of this process that wait for a queue, by its number.
+type arrivals struct {
+	mu      sync.Mutex // guards what follows
+	waiting map[int64]chan struct{}
 }
 
-// bell returns a channel that the next ring of that queue closes. A call that waits
+// next returns a channel that the next notify of that queue closes. A call that waits
 // takes it before looking, so that nothing is missed in between.
-func (b *bells) bell(queue int64) <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c := b.bells[queue]
+func (a *arrivals) next(queue int64) <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.waiting[queue]
 	if c == nil {
-		if b.bells == nil {
-			b.bells = make(map[int64]chan struct{})
+		if a.waiting == nil {
+			a.waiting = make(map[int64]chan struct{})
 		}
 		c = make(chan struct{})
-		b.bells[queue] = c
+		a.waiting[queue] = c
 	}
 	return c
 }
 
-func (b *bells) ring(queues ...int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (a *arrivals) notify(queues ...int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, queue := range queues {
-		if c := b.bells[queue]; c != nil {
+		if c := a.waiting[queue]; c != nil {
 			close(c)
-			delete(b.bells, queue)
+			delete(a.waiting, queue)
 		}
 	}
 }
 
-func (b *bells) ringAll() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for queue, c := range b.bells {
+func (a *arrivals) notifyAll() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for queue, c := range a.waiting {
 		close(c)
-		delete(b.bells, queue)
+		delete(a.waiting, queue)
 	}
 }
 
@@ -58,7 +58,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (bool
 	deadline := time.Now().Add(wait) // by the monotonic clock
 	overdue := 0                     // how often in a row something was due and not to be had
 	for first := true; ; first = false {
-		bell := s.broker.bells.bell(s.queue)
+		arrived := s.broker.arrivals.next(s.queue)
 		done, err := try()
 		if err != nil || done {
 			return err
@@ -81,7 +81,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (bool
 		// Not all at the same time.
 		poll := s.broker.options.Poll
 		poll = poll*3/4 + rand.N(poll/2) //nolint:gosec // G404: jitter, not a secret
-		if err := s.sleep(ctx, min(pauseFor(poll, due, overdue), max(0, time.Until(deadline))), bell); err != nil {
+		if err := s.sleep(ctx, min(pauseFor(poll, due, overdue), max(0, time.Until(deadline))), arrived); err != nil {
 			return err
 		}
 	}
@@ -121,13 +121,13 @@ func (s *source) nextDue(ctx context.Context) (*time.Duration, error) {
 	return &d, nil
 }
 
-// sleep waits until the time is over or the bell rings.
-func (s *source) sleep(ctx context.Context, d time.Duration, bell <-chan struct{}) error {
+// sleep waits until the time is over or a message arrived.
+func (s *source) sleep(ctx context.Context, d time.Duration, arrived <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-bell:
+	case <-arrived:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.closing:

@@ -24,6 +24,8 @@ type call struct {
 
 	others      replaystate.Counts // of the other groups
 	group       groupRow
+	run         runRow
+	known       remembered // when the call began
 	senders     map[string]*senderRow
 	streams     map[replaystate.Key]*streamRow
 	at          *streamRow // the stream of the item at hand
@@ -73,7 +75,7 @@ type pageRow struct {
 
 func newCall(ctx context.Context, e *engine, c *conn, group string) *call {
 	return &call{
-		ctx: ctx, e: e, c: c, name: group,
+		ctx: ctx, e: e, c: c, name: group, known: e.recall(group),
 		senders: make(map[string]*senderRow, 1), streams: make(map[replaystate.Key]*streamRow, 1),
 	}
 }

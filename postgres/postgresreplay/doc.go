@@ -27,8 +27,12 @@
 // Every answer comes after its commit. The transactions of the store have
 // synchronous_commit = on, or remote_apply if the role has that, whatever else is set: what
 // an answer says survives a crash of the server, and with a synchronous standby the loss of
-// its machine. If the server has fsync = off, Stats.Durable is false. A failover that loses
-// commits, or a backup that is restored, makes the change number of Stamp lower.
+// its machine. If the server has fsync = off, Stats.Durable is false.
+//
+// A database that comes back from a failover or a backup without a call that was confirmed
+// to a process gets another ID and birth (replay.Stamp) by the next call of that process
+// that writes, so that the receivers of all processes notice. If every process has ended to
+// which a lost call was confirmed, none notices.
 //
 // # Calls
 //

@@ -45,6 +45,7 @@ func (e *engine) write(ctx context.Context, group string, k want, do func(*call)
 	err = e.connected(ctx, func(ctx context.Context, c *conn) error {
 		l := newCall(ctx, e, c, group)
 		l.begin(k)
+		l.keepRun()
 		l.takeOver(l.completions)
 		if l.err == nil && (e.sweepDue(group) || l.crowded()) {
 			l.sweep()
@@ -59,11 +60,13 @@ func (e *engine) write(ctx context.Context, group string, k want, do func(*call)
 	return stamp, err
 }
 
-// read runs do on one view of the database.
-func (e *engine) read(ctx context.Context, group string, k want, do func(*call)) (stamp replaystate.Stamp, err error) {
+func (e *engine) readOnce(ctx context.Context, group string, k want, do func(*call)) (stamp replaystate.Stamp, err error) {
 	err = e.connected(ctx, func(ctx context.Context, c *conn) error {
 		l := newCall(ctx, e, c, group)
 		l.snapshot(k)
+		if l.lost() {
+			l.fail(errMemoryLost)
+		}
 		l.takeOver(l.completions)
 		if l.err == nil {
 			do(l)

@@ -34,15 +34,16 @@ func TestTablesAreFlat(t *testing.T) {
 		}
 		t.Logf("%d handled: %.1f MiB: %d records, %d recent, %d intervals", x.Handled, float64(n.Bytes)/(1<<20), n.Records, n.Recent, n.Intervals)
 		if n.Streams != 20 || n.Recent > 2000+2000 || n.Intervals > 20*1024 {
-			t.Errorf("%+v", n)
+			t.Errorf("stats %+v, want 20 streams within their bounds", n)
 		}
 		x.CheckAccounts(t)
 	})
 }
 
-// TestPooled: with Pooled set nothing is prepared, and each call works.
+// TestPooled: behind PgBouncer in transaction mode each call works.
 func TestPooled(t *testing.T) {
 	server := postgres.Shared(t)
+	postgres.SharedPooler(t) // before the bubble: it outlives it
 	synctest.Test(t, func(t *testing.T) {
 		f := fixture(server, "&pooled=true&max_conns=1", nil)(t, replay.Bounds{Recent: 200})
 		s := f.Open(0)

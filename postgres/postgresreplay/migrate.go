@@ -175,16 +175,18 @@ UNION ALL SELECT 'kind of ' || c.relname FROM pg_catalog.pg_class c JOIN pg_cata
 var description = []string{
 	"column completion.entered bigint not null", "column completion.grp bigint not null", "column completion.sender bytea not null",
 	"column completion.sequence bigint not null", "column completion.stream bytea not null", "column completion.token bytea not null",
+	"column loss.birth bigint not null", "column loss.id bigint not null", "column loss.uid bytea not null",
 	"column meta.birth bigint not null", "column meta.id integer not null", "column meta.uid bytea not null", "column meta.version integer not null",
 	"column page.body bytea not null", "column page.due bigint not null", "column page.grp bigint not null", "column page.place bigint not null",
 	"column page.stream bigint not null", "column receivers.id bigint not null", "column receivers.name bytea not null",
+	"column run.grp bigint not null", "column run.id bigint not null", "column run.started bigint not null", "column run.version bigint not null",
 	"column sender.grp bigint not null", "column sender.id bigint not null", "column sender.name bytea not null",
 	"column stream.grp bigint not null", "column stream.head bytea not null", "column stream.id bigint not null", "column stream.old bigint not null",
 	"column stream.sender bigint not null", "column stream.stream bytea not null", "column tally.grp bigint not null",
 	"column tally.intervals bigint not null", "column tally.last_id bigint not null", "column tally.recents bigint not null",
 	"column tally.records bigint not null", "column tally.sender bigint not null", "column tally.state bytea not null",
 	"column tally.streams bigint not null", "column tally.version bigint not null",
-	"unique completion grp sender stream sequence", "unique meta id", "unique page grp stream place", "unique receivers name",
+	"unique completion grp sender stream sequence", "unique loss id", "unique meta id", "unique page grp stream place", "unique receivers name", "unique run grp id",
 	"unique sender grp id", "unique sender name", "unique stream grp id", "unique stream sender stream", "unique tally grp sender version",
 }
 

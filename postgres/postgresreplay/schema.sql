@@ -23,10 +23,30 @@ CREATE TABLE {schema}.meta (
 	birth   bigint NOT NULL
 );
 
+-- Each time that a process found that calls which had been confirmed were gone. The
+-- store has the ID of the newest, and the latest birth. Rows are only inserted, so that
+-- the role of receivers can make it younger and not older.
+CREATE TABLE {schema}.loss (
+	id    bigint PRIMARY KEY,
+	uid   bytea NOT NULL,
+	birth bigint NOT NULL
+);
+
 -- The groups. Rows are locked, and never change.
 CREATE TABLE {schema}.receivers (
 	id   bigint GENERATED ALWAYS AS IDENTITY,
 	name bytea PRIMARY KEY
+);
+
+-- The runs of the server that served a group, in their order: one for each start of a
+-- server. version is the group's when the run began: calls that were answered in earlier
+-- ones with a higher version are lost. A row for each start takes little, and stays.
+CREATE TABLE {schema}.run (
+	grp     bigint NOT NULL,
+	id      bigint NOT NULL,
+	started bigint NOT NULL, -- Unix microseconds
+	version bigint NOT NULL,
+	PRIMARY KEY (grp, id)
 );
 
 -- What a group, and each of its senders, holds: the row of the highest version.

@@ -3,6 +3,16 @@ package postgresreplay
 // serverClock is the server's time in Unix milliseconds.
 const serverClock = `floor(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint`
 
+// serverRun is when the server started, in microseconds: a standby that is promoted, or a
+// backup that is restored, is another run than the one before.
+const serverRun = `(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint`
+
+// storeID and storeBirth are those of the store, m being its row of meta.
+const (
+	storeID    = `coalesce((SELECT x.uid FROM {schema}.loss x ORDER BY x.id DESC LIMIT 1), m.uid)`
+	storeBirth = `greatest(m.birth, (SELECT max(x.birth) FROM {schema}.loss x))`
+)
+
 // Lists are joined by LATERAL with a LIMIT or OFFSET, so that each row is found by the whole
 // key. The planner takes a part of it for enough while a table is small, and keeps the plan.
 // What a statement finds of a group nothing else changes meanwhile: its row is locked.
@@ -24,17 +34,27 @@ const (
 	insertGroup = `INSERT INTO {schema}.receivers (name) VALUES ($1) ON CONFLICT DO NOTHING`
 	lockGroup   = `SELECT id FROM {schema}.receivers WHERE name = $1 FOR NO KEY UPDATE`
 
-	selectStore = `SELECT m.version, m.uid, m.birth, ` + serverClock + `, coalesce(g.id, 0), coalesce(t.version, 0), coalesce(t.records, 0),
+	selectStore = `SELECT m.version, ` + storeID + `, ` + storeBirth + `, ` + serverClock + `, coalesce(g.id, 0), coalesce(t.version, 0), coalesce(t.records, 0),
 			coalesce(t.recents, 0), coalesce(t.streams, 0), coalesce(t.intervals, 0), coalesce(t.last_id, 0), t.state,
-			o.version, o.records, o.recents, o.streams, o.intervals
+			coalesce(r.id, 0), coalesce(r.started, 0), ` + serverRun + `, o.version, o.records, o.recents, o.streams, o.intervals
 		FROM {schema}.meta m
 		LEFT JOIN {schema}.receivers g ON g.name = $1
 		LEFT JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = 0 ORDER BY x.version DESC LIMIT 1) t ON true
+		LEFT JOIN LATERAL (SELECT * FROM {schema}.run x WHERE x.grp = g.id ORDER BY x.id DESC LIMIT 1) r ON true
 		CROSS JOIN LATERAL (SELECT coalesce(sum(x.version), 0)::bigint AS version, coalesce(sum(x.records), 0)::bigint AS records,
 				coalesce(sum(x.recents), 0)::bigint AS recents, coalesce(sum(x.streams), 0)::bigint AS streams, coalesce(sum(x.intervals), 0)::bigint AS intervals
 			FROM {schema}.receivers h CROSS JOIN LATERAL (
 				SELECT * FROM {schema}.tally y WHERE y.grp = h.id AND y.sender = 0 ORDER BY y.version DESC LIMIT 1) x
 			WHERE h.name <> $1) o`
+
+	// leastSince is the least version at which a run behind that of $2 began, NULL if there
+	// is none. No row: the run itself is gone.
+	leastSince = `SELECT (SELECT min(x.version) FROM {schema}.run x WHERE x.grp = r.grp AND x.id > r.id)
+		FROM {schema}.run r WHERE r.grp = $1 AND r.started = $2 LIMIT 1`
+	insertRun  = `INSERT INTO {schema}.run VALUES ($1, $2, $3, $4)`
+	insertLoss = `INSERT INTO {schema}.loss SELECT coalesce((SELECT max(id) FROM {schema}.loss), 0) + 1, $2, $3
+		FROM {schema}.meta m WHERE ` + storeID + ` = $1 ON CONFLICT DO NOTHING`
+	selectID = `SELECT ` + storeID + `, ` + storeBirth + ` FROM {schema}.meta m`
 
 	// The rows of senders, by their names.
 	selectSenders = `SELECT s.name, s.id, coalesce(t.version, 0), coalesce(t.records, 0), coalesce(t.recents, 0), coalesce(t.streams, 0), coalesce(t.intervals, 0)
@@ -93,7 +113,7 @@ const (
 	insertTallies = `INSERT INTO {schema}.tally SELECT $1, k.*
 		FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bytea[]) k`
 
-	selectStats = `SELECT m.uid, m.birth, coalesce(sum(t.version), 0)::bigint, coalesce(sum(t.records), 0)::bigint, coalesce(sum(t.recents), 0)::bigint,
+	selectStats = `SELECT ` + storeID + `, ` + storeBirth + `, coalesce(sum(t.version), 0)::bigint, coalesce(sum(t.records), 0)::bigint, coalesce(sum(t.recents), 0)::bigint,
 			coalesce(sum(t.streams), 0)::bigint, coalesce(sum(t.intervals), 0)::bigint,
 			(SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND c.relnamespace = '{schema}'::regnamespace),
 			current_setting('fsync') = 'on'
@@ -104,7 +124,7 @@ const (
 
 	// insertCompletion enters a message into a transaction of the application.
 	insertCompletion = `INSERT INTO {schema}.completion SELECT g.id, $2::bytea, $3::bytea, $4::bigint, $5::bytea, ` + serverClock + `
-		FROM {schema}.meta m JOIN {schema}.receivers g ON g.name = $1::bytea WHERE m.uid = $6::bytea`
+		FROM {schema}.meta m JOIN {schema}.receivers g ON g.name = $1::bytea WHERE ` + storeID + ` = $6::bytea`
 	// fail makes the transaction one that cannot commit.
 	fail = `DO $$ BEGIN RAISE EXCEPTION 'the claim of the message is lost: roll back' USING ERRCODE = 'QR010'; END $$`
 )

@@ -35,7 +35,8 @@ type engine struct {
 
 	mu     sync.Mutex // guards what follows
 	closed bool
-	swept  map[string]sweeping // by group
+	swept  map[string]sweeping   // by group
+	known  map[string]remembered // by group
 }
 
 // sweeping is how far this process has swept a group.
@@ -87,7 +88,7 @@ func open(ctx context.Context, rawURL string, o *Options, clock func(int64) int6
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{options: options, limits: options.Bounds.Limits(), clock: clock, swept: make(map[string]sweeping)}
+	e := &engine{options: options, limits: options.Bounds.Limits(), clock: clock, swept: make(map[string]sweeping), known: make(map[string]remembered)}
 	if e.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), e.configure(config)); err != nil {
 		return nil, database.Classify(ctx, err)
 	}
@@ -129,7 +130,7 @@ func (e *engine) connected(ctx context.Context, f func(context.Context, *conn) e
 	}
 	defer c.Release() // it closes a connection that is in a transaction
 	err = f(limited, c)
-	for _, own := range []error{ErrForeign, ErrNewer, ErrOlder, ErrAltered} {
+	for _, own := range []error{ErrForeign, ErrNewer, ErrOlder, ErrAltered, errMemoryLost} {
 		if errors.Is(err, own) {
 			return err
 		}

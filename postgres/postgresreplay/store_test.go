@@ -90,7 +90,7 @@ func (s *session) number(query string, args ...any) (n int64) {
 }
 
 // tables are those that a backup has.
-var tables = []string{"meta", "receivers", "tally", "sender", "stream", "page", "completion"}
+var tables = []string{"loss", "meta", "receivers", "run", "tally", "sender", "stream", "page", "completion"}
 
 // kills interrupts calls: a nil one does not.
 type kills interface {
@@ -102,6 +102,9 @@ type kills interface {
 func fixture(server *postgres.Server, query string, k kills) func(testing.TB, replay.Bounds) replaytest.Fixture {
 	return func(t testing.TB, b replay.Bounds) replaytest.Fixture {
 		rawURL, schema := newSchema(server)
+		if strings.Contains(query, "pooled=true") {
+			rawURL = postgres.SharedPooler(t).URL("postgres") + "?schema=" + schema
+		}
 		admin := connect(t, server)
 		clock := func(int64) int64 { return time.Now().UnixMilli() }
 		handle := func(time.Duration) *postgresreplay.Store {

@@ -66,7 +66,7 @@ func TestMemoryIsFlat(t *testing.T) {
 			t.Logf("%8d handled: %7.1f KiB, %5.2f bytes each; Stats says %7.1f KiB: %d records, %d recent, %d intervals",
 				x.Handled, float64(used)/1024, float64(used)/float64(x.Handled), float64(n.Bytes)/1024, n.Records, n.Recent, n.Intervals)
 			if n.Streams != 20 || n.Recent > int64(n.Capacity.Recent)+2000 {
-				t.Errorf("%+v", n)
+				t.Errorf("stats %+v, want 20 streams within their bounds", n)
 			}
 			// The scripts, connections and buffers are some hundred KiB.
 			if n.Bytes > 3*used || used > 3*n.Bytes+1<<20 {

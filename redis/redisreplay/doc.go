@@ -49,6 +49,6 @@
 //
 // # What it is tested with
 //
-// Redis 7.0, alone, with a replica, with Sentinel, and as a cluster. The script needs Redis 6.2. Valkey has
-// the same commands and is not tested.
+// Redis 7.0, alone, with a replica, with Sentinel, and as a cluster. The script needs
+// Redis 6.2. Valkey has the same commands and is not tested.
 package redisreplay

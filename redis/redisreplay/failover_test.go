@@ -36,7 +36,7 @@ func TestKilled(t *testing.T) {
 	}
 	for stream, err := range s.Streams(t.Context(), group) {
 		if err != nil || len(stream.Missing) > 0 || stream.Consumed != 500 {
-			t.Errorf("%+v, %v", stream, err)
+			t.Errorf("stream %+v, %v; want 500 consumed and none missing", stream, err)
 		}
 	}
 }

@@ -174,7 +174,7 @@ func TestLargestBatch(t *testing.T) {
 	}
 	t.Logf("Begin and Finish took %v", took)
 	if n, err := s.Stats(t.Context()); err != nil || n.Streams != replay.MaxBatch || n.Recent != replay.MaxBatch || n.Records != 0 {
-		t.Errorf("%+v, %v", n, err)
+		t.Errorf("stats %+v, %v; want a stream and a recent message for each claim", n, err)
 	}
 }
 

@@ -91,7 +91,7 @@ func TestOptions(t *testing.T) {
 	}
 	o, err := Options{ReplicaTimeout: 10 * time.Second}.resolve()
 	if err != nil || o.Timeout != 20*time.Second || o.Prefix != DefaultPrefix {
-		t.Errorf("%+v, %v", o, err)
+		t.Errorf("options %+v, %v; want a time-out of 20 s and the default prefix", o, err)
 	}
 }
 

@@ -148,7 +148,8 @@ func TestRestored(t *testing.T) {
 	})
 }
 
-// gated is a backend whose Get of the item of the store waits, after it has read, until the gate opens.
+// gated is a backend whose Get of the item of the store waits, after it has read,
+// until the gate opens.
 type gated struct {
 	*memory
 	gate chan struct{}

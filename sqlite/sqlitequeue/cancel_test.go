@@ -29,8 +29,8 @@ func (l *late) Err() error {
 	return l.Context.Err()
 }
 
-// TestCanceledClaim: a call whose context ends keeps nothing locked, and what
-// nobody has seen does not count as delivered.
+// TestCanceledClaim: a call whose context ends keeps nothing locked, and a
+// message that no caller got does not count as delivered.
 func TestCanceledClaim(t *testing.T) {
 	ctx := t.Context()
 	b, q, closed := fresh(ctx, t)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/pairs"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -48,7 +49,7 @@ type content struct {
 }
 
 func newContent(m *driver.Message) content {
-	return content{m, appendPairs(m.Attributes), appendPairs(m.Trace), m.Bytes()}
+	return content{m, pairs.Encode(m.Attributes), pairs.Encode(m.Trace), m.Bytes()}
 }
 
 func (c *content) insert(conn *sqlitefile.Conn, id int64) error {
@@ -71,8 +72,8 @@ func parseContent(r sqlitefile.Row, first int, m *driver.Message) (ok bool) {
 	m.ID = r.Text(0)
 	m.CorrelationID = r.Text(1)
 	m.ContentType = r.Text(2)
-	m.Attributes, errA = parsePairs(r.Bytes(3))
-	m.Trace, errT = parsePairs(r.Bytes(4))
+	m.Attributes, errA = pairs.Decode(r.Bytes(3))
+	m.Trace, errT = pairs.Decode(r.Bytes(4))
 	m.Sealed = r.Int(5) != 0
 	if !r.Null(6) {
 		m.NotBefore = time.Unix(0, r.Int(6))

@@ -110,7 +110,7 @@ func TestDamage(t *testing.T) {
 func TestSchemaAltered(t *testing.T) {
 	t.Parallel()
 	for _, statement := range []string{
-		"DROP TABLE messages", "DROP TABLE contents", "DROP INDEX messages_ready", "ALTER TABLE messages RENAME COLUMN due TO d", "DROP TABLE file",
+		"DROP TABLE messages", "DROP TABLE contents", "DROP INDEX messages_ready", "ALTER TABLE messages RENAME COLUMN due TO d", "DROP TABLE counts",
 	} {
 		path, _ := written(t)
 		execute(t, attack(t, path), statement)

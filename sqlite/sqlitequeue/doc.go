@@ -64,7 +64,7 @@
 // it is returned to the file system, periodically and by Close. A schema newer than
 // this package knows is refused; an older one is migrated when the file is opened.
 //
-// An attacker who can write to the file controls the broker: he can drop, repeat and
+// An attacker who can write to the file controls the broker, and can drop, repeat and
 // reorder messages, and read those that are not sealed. A message with values that this
 // package does not write is delivered as undecodable, never dropped.
 //

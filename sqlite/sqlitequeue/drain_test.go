@@ -136,7 +136,7 @@ func TestDrainUnderLoad(t *testing.T) {
 	}
 }
 
-// auditor counts settles that come when nobody runs.
+// auditor counts the settlements that come after every pool has stopped.
 type auditor struct {
 	driver.Broker
 	over atomic.Bool

@@ -33,8 +33,8 @@ func (f *fixture) sendAll(list ...*driver.Message) {
 	}
 }
 
-// TestManyExpire: what has outlived its TTL is not delivered, however much of it
-// there is, and keeps nobody from what is alive.
+// TestManyExpire: expired messages are not delivered, however many there are, and do
+// not delay the others.
 func TestManyExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path, f := openNormal(t)
@@ -101,8 +101,8 @@ func TestDeadLetterWakes(t *testing.T) {
 }
 
 // TestLockEndWakes: of several calls that wait for one message, each gets it
-// when the lock of the one before is over, also where they had all been woken by
-// its arrival and had lost it to another.
+// when the lock of the one before is over, even if its arrival had woken them all
+// and they had lost it to another.
 func TestLockEndWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, f := openNormal(t)

@@ -105,7 +105,7 @@ func TestWaitingDoesNotWrite(t *testing.T) {
 			synctest.Wait()
 		}
 		if after, _ := b.file.Commits(); after-before != 2*n {
-			t.Errorf("%d commits for %d sends that no call waits for", after-before, 2*n)
+			t.Errorf("%d commits for %d sends without a waiting receiver", after-before, 2*n)
 		}
 		cancel()
 		wg.Wait()

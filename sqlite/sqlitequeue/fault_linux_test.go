@@ -72,7 +72,7 @@ func cramped(dir string) (r fullDisk, err error) {
 	if err := q.Close(ctx); err != nil && driver.KindOf(err) != driver.Full {
 		return r, err
 	}
-	// Restart, when somebody has made room.
+	// Restart, after an operator made room.
 	if err := b.Close(ctx); err != nil {
 		return r, fmt.Errorf("Close: %w", err)
 	}
@@ -160,7 +160,7 @@ func openerRole(_ io.Reader, out io.Writer, args []string) error {
 	return json.NewEncoder(out).Encode(toWire(err))
 }
 
-// TestReadOnly opens, as somebody who is not root, files that may only be read.
+// TestReadOnly opens files that may only be read, as a user other than root.
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	path, _ := written(t)

@@ -12,7 +12,7 @@ import (
 // it.
 var invariants = map[string]string{
 	"a count is wrong": `SELECT * FROM
-		(SELECT queue, state, n FROM counts WHERE n <> 0 EXCEPT SELECT queue, state, count(*) FROM messages GROUP BY queue, state)
+		(SELECT queue, state, n FROM counts WHERE n <> 0 AND queue <> 0 EXCEPT SELECT queue, state, count(*) FROM messages GROUP BY queue, state)
 		UNION ALL SELECT * FROM
 		(SELECT queue, state, count(*) FROM messages GROUP BY queue, state EXCEPT SELECT queue, state, n FROM counts)`,
 	"contents without a message":            `SELECT id FROM contents EXCEPT SELECT content FROM messages`,

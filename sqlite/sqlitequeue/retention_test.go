@@ -14,7 +14,7 @@ import (
 )
 
 // TestRetention lets messages, dead letters, states of sessions and known IDs
-// grow old while nobody calls.
+// grow old while no call is made.
 func TestRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "q.db")

@@ -33,12 +33,6 @@ var schema = strings.NewReplacer(
 	// If the removed message was ready, the session has been free all along.
 	"{next after OLD}", strings.NewReplacer("ROW", "OLD", "TURN", "OLD.turn").Replace(nextInSession),
 ).Replace(`
-CREATE TABLE file (
-	id  INTEGER PRIMARY KEY CHECK (id = 1),
-	seq INTEGER NOT NULL -- the last one given to a message
-) STRICT;
-INSERT INTO file VALUES (1, 1);
-
 CREATE TABLE queues (
 	id                    INTEGER PRIMARY KEY CHECK (id > 1),
 	name                  TEXT NOT NULL UNIQUE,
@@ -93,11 +87,12 @@ CREATE INDEX messages_session    ON messages (queue, session, state, seq) WHERE 
 CREATE INDEX messages_turn       ON messages (queue, turn) WHERE turn IS NOT NULL;
 
 CREATE TABLE counts (
-	queue INTEGER NOT NULL,
+	queue INTEGER NOT NULL, -- 0: n is the last seq given to a message, here because it shares a page
 	state INTEGER NOT NULL,
 	n     INTEGER NOT NULL,
 	PRIMARY KEY (queue, state)
 ) STRICT, WITHOUT ROWID;
+INSERT INTO counts VALUES (0, 0, 1);
 
 CREATE TABLE sessions ( -- those that are held or have a state
 	queue   INTEGER NOT NULL,

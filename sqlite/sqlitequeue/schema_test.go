@@ -20,8 +20,8 @@ const endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)
 func TestPlantedSchema(t *testing.T) {
 	t.Parallel()
 	for name, statements := range map[string][]string{
-		"trigger on claims":  {"CREATE TRIGGER planted BEFORE UPDATE ON messages BEGIN DELETE FROM file WHERE id IN (" + endless + "); END"},
-		"trigger on sends":   {"CREATE TRIGGER planted BEFORE INSERT ON messages BEGIN DELETE FROM file WHERE id IN (" + endless + "); END"},
+		"trigger on claims":  {"CREATE TRIGGER planted BEFORE UPDATE ON messages BEGIN DELETE FROM dedup WHERE seq IN (" + endless + "); END"},
+		"trigger on sends":   {"CREATE TRIGGER planted BEFORE INSERT ON messages BEGIN DELETE FROM dedup WHERE seq IN (" + endless + "); END"},
 		"a view for a table": {"ALTER TABLE contents RENAME TO hidden", "CREATE VIEW contents AS " + endless},
 		"a table beside":     {"CREATE TABLE planted (x)"},
 		"an index":           {"CREATE INDEX planted ON messages (queue)"},

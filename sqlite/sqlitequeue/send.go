@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	nextSeq = `UPDATE file SET seq = seq + ?1 WHERE id = 1 RETURNING seq`
+	nextSeq = `UPDATE counts SET n = n + ?1 WHERE queue = 0 AND state = 0 RETURNING n`
 
 	insertMessage = `INSERT INTO messages
 		(queue, seq, state, due, deliveries, max_deliveries, enqueued, expires, content, session)

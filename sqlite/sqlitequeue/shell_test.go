@@ -17,7 +17,7 @@ import (
 	"github.com/queue-runtime/queue/testbed/sqliteattack"
 )
 
-// shell is a service over a file, and somebody with the sqlite3 shell.
+// shell is a service over a file, and an attacker with the sqlite3 shell.
 type shell struct {
 	*testing.T
 	attacker *sqliteattack.Attacker

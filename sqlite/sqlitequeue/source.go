@@ -41,7 +41,7 @@ type receipt struct {
 	state   atomic.Uint32
 }
 
-// The states of a receipt. Who moves it out of open settles it.
+// The states of a receipt. The call that moves it out of open settles it.
 const (
 	open uint32 = iota
 	settling

@@ -38,7 +38,7 @@ type twin struct {
 	r        *rand.Rand
 	trace    []string
 	sent     int
-	provider [twins][2]driver.Broker
+	broker [twins][2]driver.Broker
 	queue    [twins][2]driver.Queue
 	dead     [twins][2]driver.Queue
 	held     []heldTwin
@@ -69,7 +69,7 @@ func newTwin(t *testing.T, seed uint64) *twin {
 			t.Fatal(err)
 		}
 		err = b.Declare(ctx, "q", &sqlitequeue.QueueOptions{Lock: 10500 * time.Millisecond, MaxDeliveries: 4, Retention: time.Hour})
-		w.provider[0][c], w.provider[1][c] = b, mem.Connect()
+		w.broker[0][c], w.broker[1][c] = b, mem.Connect()
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func newTwin(t *testing.T, seed uint64) *twin {
 		w.open(c)
 	}
 	t.Cleanup(func() {
-		for _, p := range append(w.provider[0][:], mem) {
+		for _, p := range append(w.broker[0][:], mem) {
 			if err := p.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
@@ -90,7 +90,7 @@ func newTwin(t *testing.T, seed uint64) *twin {
 func (w *twin) open(c int) {
 	for i := range twins {
 		var err, err2 error
-		w.queue[i][c], err = w.provider[i][c].Open(w.Context(), "q", nil)
+		w.queue[i][c], err = w.broker[i][c].Open(w.Context(), "q", nil)
 		if err == nil {
 			w.dead[i][c], err2 = w.queue[i][c].DeadLetters(w.Context())
 		}

@@ -8,81 +8,59 @@ import (
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
-// call is what one transaction has loaded. It is the replaystate.Stream of the
-// item at hand. After a failure it loads nothing more, and saves nothing.
+// call is one call in a transaction. It is the replaystate.Stream of the item at hand.
+// After a failure it loads nothing more and saves nothing, and the transaction is undone.
 type call struct {
 	e     *engine
 	c     *sqlitefile.Conn
 	write bool
 	err   error
 	env   replaystate.Env
-	stamp replaystate.Stamp
 
-	store   replaystate.Counts
-	added   replaystate.Counts // to the store, by this call
-	group   groupRow
-	senders map[string]*senderRow
-	streams map[replaystate.Key]*streamRow
-	at      *streamRow // the stream of the item at hand
+	cache *cache
+	group *groupRow
+	added replaystate.Counts // to the store and to the group
+	used  []*streamRow
+	at    *streamRow // the stream of the item at hand
 }
 
-type groupRow struct {
-	id     int64 // 0: not stored yet
-	state  replaystate.Group
-	counts replaystate.Counts
-	added  replaystate.Counts
-}
-
-type senderRow struct {
-	id     int64 // 0: not stored yet
-	counts replaystate.Counts
-	added  replaystate.Counts
-}
-
-type streamRow struct {
-	id        int64 // 0: not stored yet
-	key       replaystate.Key
-	sender    *senderRow
-	held      bool
-	head      *replaystate.Head // nil until it is needed
-	intervals int               // that are stored
-	pages     map[uint64]*pageRow
-}
-
-// pageRow is a page and what is stored of it.
-type pageRow struct {
-	page    *replaystate.Page // nil: there is none
-	records int
-	recents int
-	deleted bool
-}
-
+// newCall begins a call. A call that only reads has a cache of its own: what others
+// remember belongs to the goroutine that writes.
 func newCall(e *engine, c *sqlitefile.Conn, group string, write bool) *call {
-	l := &call{
-		e: e, c: c, write: write,
-		senders: make(map[string]*senderRow, 1), streams: make(map[replaystate.Key]*streamRow, 1),
+	l := &call{e: e, c: c, write: write, cache: &cache{}}
+	if write {
+		l.cache = &e.cache
+		l.cache.renew(c.Epoch())
 	}
-	var err error
-	if l.stamp, l.store, err = readStore(c); l.fail(err) {
+	if l.fail(l.cache.load(c)) {
 		return l
 	}
-	_, err = c.One(selectGroup, func(r sqlitefile.Row) error {
-		g, err := replaystate.DecodeGroup(r.Bytes(1))
+	if l.group = l.cache.groups[group]; l.group == nil {
+		l.loadGroup(group)
+	}
+	l.env = replaystate.Env{
+		Now: e.now(), Birth: l.cache.stamp.Birth, Group: &l.group.state, Span: span, ParkedTTL: e.limits.ParkedTTL, Room: l.room,
+	}
+	return l
+}
+
+// loadGroup loads the group, and makes it if the call writes.
+func (l *call) loadGroup(name string) {
+	g := &groupRow{senders: make(map[string]*senderRow, 1), streams: make(map[replaystate.Key]*streamRow, 1)}
+	l.group, l.cache.groups[name] = g, g
+	_, err := l.c.One(selectGroup, func(r sqlitefile.Row) error {
+		state, err := replaystate.DecodeGroup(r.Bytes(1))
 		if l.corrupt(err) {
 			return nil
 		}
-		l.group = groupRow{id: r.Int(0), state: *g, counts: counts(r, 2)}
+		g.id, g.state, g.counts = r.Int(0), *state, counts(r, 2)
 		return nil
-	}, group)
+	}, name)
 	l.fail(err)
-	if l.group.id == 0 && write {
-		l.group.id = l.counter()
-		l.exec(insertGroup, l.group.id, group, replaystate.AppendGroup(nil, &l.group.state))
+	if g.id == 0 && l.write {
+		g.id = l.insert(insertCounter)
+		l.exec(insertGroup, g.id, name, replaystate.AppendGroup(nil, &g.state))
 	}
-	l.env = replaystate.Env{
-		Now: e.now(), Birth: l.stamp.Birth, Group: &l.group.state, Span: span, ParkedTTL: e.limits.ParkedTTL, Room: l.room,
-	}
-	return l
 }
 
 // exec runs a statement, unless there was a failure.
@@ -93,19 +71,13 @@ func (l *call) exec(sql string, args ...any) {
 	}
 }
 
-// counter makes a row of counters and returns its ID.
-func (l *call) counter() int64 {
-	l.exec(insertCounter)
-	return l.lastRow()
-}
-
-// lastRow returns the ID of the row inserted last.
-func (l *call) lastRow() int64 {
-	if l.err != nil {
-		return 0
+// insert is exec for the insertion of a row. It returns its ID.
+func (l *call) insert(sql string, args ...any) (id int64) {
+	if l.err == nil {
+		var err error
+		id, err = l.c.Insert(sql, args...)
+		l.fail(err)
 	}
-	id, err := l.c.Int(lastRow)
-	l.fail(err)
 	return id
 }
 
@@ -144,27 +116,38 @@ func (l *call) corrupt(err error) bool {
 	return l.fail(err)
 }
 
-// open loads a stream.
+// open makes a stream that of the item at hand.
 func (l *call) open(k replaystate.Key) {
-	if l.at = l.streams[k]; l.at != nil {
-		return
+	s := l.group.streams[k]
+	if s == nil {
+		s = l.loadStream(k)
 	}
+	if !s.used {
+		s.used = true
+		l.used = append(l.used, s)
+	}
+	l.at = s
+}
+
+func (l *call) loadStream(k replaystate.Key) *streamRow {
 	s := &streamRow{key: k, sender: l.sender(k.Sender), pages: make(map[uint64]*pageRow, 1)}
-	l.at, l.streams[k] = s, s
+	l.group.streams[k] = s
+	l.cache.size++
 	if s.sender.id == 0 || l.err != nil {
-		return
+		return s
 	}
 	id, err := l.c.Int(selectStream, s.sender.id, k.Stream[:])
 	l.fail(err)
 	s.id, s.held = id, id != 0
+	return s
 }
 
 func (l *call) sender(name string) *senderRow {
-	if s := l.senders[name]; s != nil {
+	if s := l.group.senders[name]; s != nil {
 		return s
 	}
 	s := &senderRow{}
-	l.senders[name] = s
+	l.group.senders[name] = s
 	if l.err == nil && l.group.id != 0 {
 		_, err := l.c.One(selectSender, func(r sqlitefile.Row) error {
 			s.id, s.counts = r.Int(0), counts(r, 1)
@@ -178,8 +161,14 @@ func (l *call) sender(name string) *senderRow {
 // room says whether one more record fits, and one more stream if asked.
 func (l *call) room(_ replaystate.Key, stream bool) replaystate.Outcome {
 	l.count() // what the items before have added
-	return l.e.limits.Room(plus(l.store, l.added), plus(l.group.counts, l.group.added), plus(l.at.sender.counts, l.at.sender.added), stream)
+	return l.e.limits.Room(l.stored(), l.grouped(), l.at.sender.total(), stream)
 }
+
+// stored, grouped and total are counts with what the call has added.
+func (l *call) stored() replaystate.Counts            { return plus(l.cache.store, l.added) }
+func (l *call) grouped() replaystate.Counts           { return plus(l.group.counts, l.added) }
+func (s *senderRow) total() replaystate.Counts        { return plus(s.counts, s.added) }
+func plus(a, b replaystate.Counts) replaystate.Counts { a.Add(b); return a }
 
 // Head implements replaystate.Stream.
 func (l *call) Head() *replaystate.Head {
@@ -200,24 +189,42 @@ func (l *call) Head() *replaystate.Head {
 
 // Page implements replaystate.Stream.
 func (l *call) Page(index uint64) *replaystate.Page {
-	s := l.at
-	if p := s.pages[index]; p != nil {
-		return p.page
-	}
-	if !s.held || l.err != nil {
+	if !l.at.held || l.err != nil {
 		return nil
 	}
-	row := &pageRow{}
+	return l.page(index).page
+}
+
+// page returns the row of a page of the stream at hand, and notes that it is used.
+func (l *call) page(index uint64) *pageRow {
+	s := l.at
+	p := s.pages[index]
+	if p == nil {
+		p = l.loadPage(s, index)
+	}
+	if !p.used {
+		p.used = true
+		s.usedPages = append(s.usedPages, p)
+	}
+	return p
+}
+
+func (l *call) loadPage(s *streamRow, index uint64) *pageRow {
+	row := &pageRow{index: index}
 	s.pages[index] = row
+	l.cache.size++
+	if s.id == 0 {
+		return row
+	}
 	_, err := l.c.One(selectPage, func(r sqlitefile.Row) error {
-		p, err := replaystate.DecodePage(r.Bytes(0), index, span)
+		p, err := replaystate.DecodePage(r.Bytes(2), index, span)
 		if !l.corrupt(err) {
-			*row = pageRow{page: p, records: p.Records(), recents: p.Recents()}
+			row.id, row.due, row.page, row.records, row.recents = r.Int(0), r.Int(1), p, p.Records(), p.Recents()
 		}
 		return nil
 	}, s.id, int64(index)) //nolint:gosec // G115: below 2^53
 	l.fail(err)
-	return row.page
+	return row
 }
 
 // Add implements replaystate.Stream.
@@ -228,22 +235,22 @@ func (l *call) Add(h *replaystate.Head, p *replaystate.Page) {
 		l.countStream(s, replaystate.Counts{Streams: 1})
 	}
 	s.head = h
-	s.pages[p.Index] = &pageRow{page: p}
+	l.page(p.Index).page = p
 }
 
 // count adds up what the pages of the item at hand have changed.
 func (l *call) count() {
-	for _, p := range l.at.pages {
-		if p.page == nil {
-			continue
+	for _, p := range l.at.usedPages {
+		var records, recents int
+		if p.page != nil {
+			records, recents = p.page.Records(), p.page.Recents()
 		}
-		l.countStream(l.at, replaystate.Counts{Records: int64(p.page.Records() - p.records), Recents: int64(p.page.Recents() - p.recents)})
-		p.records, p.recents = p.page.Records(), p.page.Recents()
+		l.countStream(l.at, replaystate.Counts{Records: int64(records - p.records), Recents: int64(recents - p.recents)})
+		p.records, p.recents = records, recents
 	}
 }
 
 func (l *call) countStream(s *streamRow, d replaystate.Counts) {
 	l.added.Add(d)
-	l.group.added.Add(d)
 	s.sender.added.Add(d)
 }

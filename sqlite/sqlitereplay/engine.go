@@ -25,6 +25,9 @@ type engine struct {
 	calls  atomic.Int64 // that wrote
 	swept  atomic.Int64 // when the last sweep was
 	sender atomic.Int64 // the sender whose old streams were looked at last
+
+	cache   cache  // of the goroutine that writes; so is the next
+	encoded []byte // the encoding of the page saved last, for its memory
 }
 
 func (e *engine) now() int64 { return time.Now().Add(e.shift).UnixMilli() }
@@ -47,7 +50,7 @@ func (e *engine) write(ctx context.Context, group string, synced bool, do func(*
 			do(l)
 		}
 		l.save()
-		stamp = l.stamp
+		stamp = l.cache.stamp
 		return l.err
 	})
 	return stamp, unabort(err)
@@ -60,7 +63,7 @@ func (e *engine) read(ctx context.Context, group string, do func(*call)) (stamp 
 		if l.err == nil {
 			do(l)
 		}
-		stamp = l.stamp
+		stamp = l.cache.stamp
 		return l.err
 	})
 	return stamp, unabort(err)
@@ -141,7 +144,7 @@ func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) (
 // Probe implements replaystate.Engine. It raises the change number, and waits for
 // the disk.
 func (e *engine) Probe(ctx context.Context, group string) (out replaystate.Outcome, err error) {
-	_, err = e.write(ctx, group, true, func(l *call) { out = e.limits.Open(l.store, l.group.counts) })
+	_, err = e.write(ctx, group, true, func(l *call) { out = e.limits.Open(l.cache.store, l.group.counts) })
 	return out, err
 }
 

@@ -281,3 +281,35 @@ func TestSynced(t *testing.T) {
 		}
 	}
 }
+
+// TestUndone: a call that fails in its second item leaves nothing of its first, also in
+// what the store remembers of the file.
+func TestUndone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "replay.db")
+	s := open(t, path, nil)
+	if _, err := claim(s, request(1)); err != nil {
+		t.Fatal(err)
+	}
+	a, err := sqliteattack.Open(path)
+	if err == nil {
+		_, err = a.Exec(t.Context(), "UPDATE pages SET body = x'00'")
+	}
+	if err == nil {
+		err = a.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	fine, damaged := request(2), request(1)
+	fine.ID.Stream[15]++
+	for range 2 { // were the first claim remembered, the second would find it busy
+		fine.Token = replay.NewToken()
+		if _, err := s.Begin(t.Context(), "group", []replay.Request{fine, damaged}); driver.KindOf(err) != driver.Corrupt {
+			t.Errorf("a call with a damaged stream: %v, want driver.Corrupt", err)
+		}
+	}
+	fine.Token = replay.NewToken()
+	if _, err := claim(s, fine); err != nil {
+		t.Errorf("the message of the other stream: %v", err)
+	}
+}

@@ -91,14 +91,14 @@ const (
 		JOIN senders ON senders.id = streams.sender JOIN groups ON groups.id = senders.grp
 		WHERE groups.name = ?1 AND streams.id > ?2 ORDER BY streams.id LIMIT ?3`
 
-	selectPage = `SELECT body FROM pages WHERE stream = ?1 AND place = ?2`
-	upsertPage = `INSERT INTO pages (stream, place, grp, due, body) VALUES (?1, ?2, ?3, ?4, ?5)
-		ON CONFLICT DO UPDATE SET due = ?4, body = ?5`
-	deletePage = `DELETE FROM pages WHERE stream = ?1 AND place = ?2`
+	selectPage = `SELECT id, due, body FROM pages WHERE stream = ?1 AND place = ?2`
+	insertPage = `INSERT INTO pages (stream, place, grp, due, body) VALUES (?1, ?2, ?3, ?4, ?5)`
+	updateBody = `UPDATE pages SET body = ?2 WHERE id = ?1`
+	updatePage = `UPDATE pages SET body = ?2, due = ?3 WHERE id = ?1`
+	deletePage = `DELETE FROM pages WHERE id = ?1`
 	allPages   = `SELECT place, body FROM pages WHERE stream = ?1`
 	duePages   = `SELECT pages.place, senders.name, streams.stream FROM pages JOIN streams ON streams.id = pages.stream
 		JOIN senders ON senders.id = streams.sender WHERE pages.grp = ?1 AND pages.due <= ?2 ORDER BY pages.due LIMIT ?3`
 
 	fileBytes = `SELECT (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)`
-	lastRow   = `SELECT last_insert_rowid()`
 )

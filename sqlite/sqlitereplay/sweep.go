@@ -18,7 +18,7 @@ const (
 )
 
 // crowded reports whether more recent messages are kept than should be.
-func (l *call) crowded() bool { return l.store.Recents > l.e.limits.Recents }
+func (l *call) crowded() bool { return l.cache.store.Recents > l.e.limits.Recents }
 
 // sweep folds the pages of the group that are due, the oldest of them early if too
 // many recent messages are kept, and drops old streams of one sender.
@@ -55,11 +55,10 @@ func (l *call) settle(index uint64, force bool) {
 	if p == nil || h == nil {
 		return
 	}
-	empty := h.Settle(p, l.env.Now, l.group.state.Time(l.env.Now), l.e.limits.Keep(&l.group.state, l.tight(l.at.sender)), force)
-	l.count()
-	if empty {
-		l.at.pages[index] = &pageRow{deleted: true}
+	if h.Settle(p, l.env.Now, l.group.state.Time(l.env.Now), l.e.limits.Keep(&l.group.state, l.tight(l.at.sender)), force) {
+		l.page(index).page = nil
 	}
+	l.count()
 }
 
 // dropNext drops old streams of the next sender of the group.
@@ -84,9 +83,7 @@ func (l *call) dropNext() {
 // its quota.
 func (l *call) makeRoom() {
 	s := l.at.sender
-	n := s.counts
-	n.Add(s.added)
-	if l.err == nil && s.id != 0 && l.e.limits.Sender.Tight(n) {
+	if l.err == nil && s.id != 0 && l.e.limits.Sender.Tight(s.total()) {
 		key := l.at.key
 		l.dropOld(key.Sender)
 		l.open(key)
@@ -96,14 +93,7 @@ func (l *call) makeRoom() {
 // tight reports whether what is old should make room: then it is kept no longer
 // than any receiver of the group can need it.
 func (l *call) tight(s *senderRow) bool {
-	return l.e.limits.Sender.Tight(plus(s.counts, s.added)) || l.e.limits.Group.Tight(plus(l.group.counts, l.group.added)) ||
-		l.e.limits.Store.Tight(plus(l.store, l.added))
-}
-
-// plus returns the sum of two counts.
-func plus(a, b replaystate.Counts) replaystate.Counts {
-	a.Add(b)
-	return a
+	return l.e.limits.Sender.Tight(s.total()) || l.e.limits.Group.Tight(l.grouped()) || l.e.limits.Store.Tight(l.stored())
 }
 
 // dropOld drops streams of a sender that are past their time and have no pages,
@@ -125,7 +115,7 @@ func (l *call) dropOld(name string) {
 	}, s.id, before, int64(streamSteps)))
 	for _, o := range all {
 		key := replaystate.Key{Sender: name, Stream: o.stream}
-		if l.streams[key] != nil || l.err != nil {
+		if s := l.group.streams[key]; s != nil && s.used || l.err != nil {
 			continue // this call uses it
 		}
 		if o.pages {
@@ -148,5 +138,7 @@ func (l *call) drop(key replaystate.Key) {
 	l.group.state.Dirty = true
 	l.countStream(s, replaystate.Counts{Streams: -1, Intervals: -int64(s.intervals)})
 	l.exec(deleteStream, s.id)
-	delete(l.streams, key)
+	s.held = false
+	delete(l.group.streams, key)
+	l.cache.size -= 1 + len(s.pages)
 }

@@ -37,7 +37,7 @@ func TestFileIsFlat(t *testing.T) {
 			t.Logf("%8d handled: %5.1f MiB: %d records, %d recent, %d intervals",
 				x.Handled, float64(n.Bytes)/(1<<20), n.Records, n.Recent, n.Intervals)
 			if n.Streams != 20 || n.Recent > int64(n.Capacity.Recent)+2000 || n.Intervals > 20*1024 || n.Bytes > 128<<20 {
-				t.Errorf("%+v", n)
+				t.Errorf("stats %+v, want 20 streams within their bounds", n)
 			}
 			if parked := n.Records - last.Records; step > steps/2 && n.Bytes-last.Bytes > 400*parked+2<<20 {
 				t.Errorf("grew by %d bytes with %d records more", n.Bytes-last.Bytes, parked)
@@ -80,5 +80,32 @@ func BenchmarkStore(b *testing.B) {
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/message")
 			})
 		}
+	}
+}
+
+// TestManySenders: what the store remembers of the file is bounded.
+func TestManySenders(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "replay.db"), &sqlitereplay.Options{Normal: true})
+	const batch = 500
+	largest := 0
+	for first := 0; first < 2*sqlitereplay.CacheLimit; first += batch {
+		all := make([]replay.Request, batch)
+		for i := range all {
+			all[i] = request(1)
+			all[i].ID.Sender = fmt.Sprint("sender", first+i)
+		}
+		c, err := s.Begin(t.Context(), "group", all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range c {
+			if c[i].Err != nil {
+				t.Fatal(c[i].Err)
+			}
+		}
+		largest = max(largest, s.CacheSize())
+	}
+	if limit := sqlitereplay.CacheLimit + 3*batch; largest < sqlitereplay.CacheLimit/2 || largest > limit {
+		t.Errorf("%d streams and pages were remembered, want some and at most %d", largest, limit)
 	}
 }

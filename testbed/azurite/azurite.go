@@ -13,7 +13,6 @@ import (
 	_ "embed" // the script
 	"errors"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -48,9 +47,7 @@ type Options struct {
 
 // Server is a running azurite with its proxy, which tests may have fail.
 type Server struct {
-	*httpproxy.Proxy
-	config  nodepeer.Config
-	process *nodepeer.Process
+	*nodepeer.Proxied
 }
 
 // Start starts a server. It runs until Close, or until the calling process ends.
@@ -63,69 +60,31 @@ func Start(o *Options) (*Server, error) {
 		_, file, _, _ := runtime.Caller(0)
 		folder = filepath.Join(filepath.Dir(file), "testdata")
 	}
-	s := &Server{config: nodepeer.Config{
+	p, err := nodepeer.StartProxied(&nodepeer.Config{
 		Package: "azurite", Folder: folder, Script: script, Args: []string{o.Data},
 		Missing: ErrNotInstalled, Install: "npm ci --prefix testbed/azurite/testdata",
-	}}
-	var err error
-	if s.process, err = nodepeer.Start(&s.config); err != nil {
+	}, &httpproxy.Options{Name: operation})
+	if err != nil {
 		return nil, err
 	}
-	if s.Proxy, err = httpproxy.New(s.process.URL(), &httpproxy.Options{Name: operation}); err != nil {
-		return nil, errors.Join(err, s.process.Close())
-	}
-	return s, nil
+	return &Server{p}, nil
 }
 
 // Endpoint returns the URL of the account's tables.
 func (s *Server) Endpoint() string { return s.URL() + "/" + Account }
 
-// Kill ends the process at once. The proxy stays, and answers nothing.
-func (s *Server) Kill() error { return s.process.Kill() }
-
-// Restart starts the process again, on the same data and behind the same address.
-func (s *Server) Restart() error {
-	if err := s.process.Close(); err != nil {
-		return err
-	}
-	p, err := nodepeer.Start(&s.config)
-	if err != nil {
-		return err
-	}
-	s.process = p
-	return s.Forward(p.URL())
-}
-
-// Close ends the process and the proxy.
-func (s *Server) Close() error { return errors.Join(s.Proxy.Close(), s.process.Close()) }
-
 // TB is the part of *testing.T that [Serve] uses.
 type TB interface {
-	Helper()
-	Cleanup(f func())
+	nodepeer.TB
 	TempDir() string
-	Fatal(args ...any)
-	Error(args ...any)
-	Skip(args ...any)
 }
 
 // Serve starts a server that ends with the test. If azurite is not installed it
 // skips the test, or fails it if QRT_REQUIRE_PEERS is 1.
 func Serve(t TB) *Server {
 	t.Helper()
-	s, err := Start(&Options{Data: filepath.Join(t.TempDir(), "tables.json")})
-	if errors.Is(err, ErrNotInstalled) && os.Getenv("QRT_REQUIRE_PEERS") != "1" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	o := &Options{Data: filepath.Join(t.TempDir(), "tables.json")}
+	return nodepeer.Serve(t, func() (*Server, error) { return Start(o) }, ErrNotInstalled)
 }
 
 // operation names a request: "batch", or its method.

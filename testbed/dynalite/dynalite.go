@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -44,9 +43,7 @@ type Options struct {
 
 // Server is a running dynalite with its proxy, which tests may have fail.
 type Server struct {
-	*httpproxy.Proxy
-	config  nodepeer.Config
-	process *nodepeer.Process
+	*nodepeer.Proxied
 }
 
 // Start starts a server. It accepts any region and credentials. A nil o means the
@@ -60,69 +57,28 @@ func Start(o *Options) (*Server, error) {
 		_, file, _, _ := runtime.Caller(0)
 		folder = filepath.Join(filepath.Dir(file), "testdata")
 	}
-	s := &Server{config: nodepeer.Config{
-		Package: "dynalite", Folder: folder, Script: script, Args: []string{o.Data},
-		Missing: ErrNotInstalled, Install: "npm ci --prefix testbed/dynalite/testdata",
-	}}
-	var err error
-	if s.process, err = nodepeer.Start(&s.config); err != nil {
-		return nil, err
-	}
 	options := &httpproxy.Options{Name: action, Amend: addItem}
 	if o.Bare {
 		options.Amend = nil
 	}
-	if s.Proxy, err = httpproxy.New(s.process.URL(), options); err != nil {
-		return nil, errors.Join(err, s.process.Close())
-	}
-	return s, nil
-}
-
-// Kill ends the process at once. The proxy stays, and answers nothing.
-func (s *Server) Kill() error { return s.process.Kill() }
-
-// Restart starts the process again, on the same data and behind the same address.
-func (s *Server) Restart() error {
-	if err := s.process.Close(); err != nil {
-		return err
-	}
-	p, err := nodepeer.Start(&s.config)
+	p, err := nodepeer.StartProxied(&nodepeer.Config{
+		Package: "dynalite", Folder: folder, Script: script, Args: []string{o.Data},
+		Missing: ErrNotInstalled, Install: "npm ci --prefix testbed/dynalite/testdata",
+	}, options)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.process = p
-	return s.Forward(p.URL())
+	return &Server{p}, nil
 }
-
-// Close ends the process and the proxy.
-func (s *Server) Close() error { return errors.Join(s.Proxy.Close(), s.process.Close()) }
 
 // TB is the part of *testing.T that [Serve] uses.
-type TB interface {
-	Helper()
-	Cleanup(f func())
-	Fatal(args ...any)
-	Error(args ...any)
-	Skip(args ...any)
-}
+type TB = nodepeer.TB
 
 // Serve starts a server that ends with the test. If dynalite is not installed it
 // skips the test, or fails it if QRT_REQUIRE_PEERS is 1.
 func Serve(t TB, o *Options) *Server {
 	t.Helper()
-	s, err := Start(o)
-	if errors.Is(err, ErrNotInstalled) && os.Getenv("QRT_REQUIRE_PEERS") != "1" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return nodepeer.Serve(t, func() (*Server, error) { return Start(o) }, ErrNotInstalled)
 }
 
 const targetHeader = "X-Amz-Target"

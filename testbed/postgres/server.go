@@ -1,19 +1,16 @@
 // Package postgres starts PostgreSQL servers for tests, as child processes on
 // 127.0.0.1 and a free port, each with an empty cluster in a temporary folder.
 //
-// It needs the programs initdb and postgres, version 14 or newer: in the path, or where
-// Debian's packages have them. They refuse to run as root, so a test that runs as root
-// starts them as the user postgres, or as one without rights. Every local user can log
-// in as every role without a password.
+// It needs the programs initdb and postgres, version 14 or newer, and pg_basebackup and
+// pg_ctl for standbys: in the path, or where Debian's packages have them. They refuse to
+// run as root, so a test that runs as root starts them as the user postgres, or as one
+// without rights. Every local user can log in as every role without a password.
 package postgres
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -53,20 +50,8 @@ type Server struct {
 	bin      string // folder of the programs
 	folder   string
 	port     int
-	settings []string
-	run      *running // nil while the server does not run
-}
-
-// running is one process of the server.
-type running struct {
-	command *exec.Cmd
-	input   io.Closer // the server ends when its input ends, so also with this process
-	ended   chan struct{}
-	err     error // of the process, set before ended is closed
-
-	// silent is closed when no process has the log open: each one of the server has
-	// it, so they all have ended.
-	silent chan struct{}
+	settings map[string]string // of postgresql.conf
+	run      *running          // nil while the server does not run
 }
 
 // Start creates a cluster and starts its server. A nil o means the zero Options. The
@@ -94,26 +79,16 @@ func (s *Server) start(o *Options) error {
 	if err := give(s.folder); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	//nolint:gosec // G204: a test's own cluster
-	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--auth=trust",
-		"--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
-	initdb.Dir = s.folder
-	if err := unprivileged(initdb); err != nil {
-		return err
-	}
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
-	}
-	port, err := freePort()
+	err := s.program(startTimeout, "initdb", "--pgdata="+s.data(), "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
 	if err != nil {
 		return err
 	}
-	s.port = port
+	if s.port, err = freePort(); err != nil {
+		return err
+	}
 	settings := map[string]string{
 		"listen_addresses":        "127.0.0.1",
-		"port":                    strconv.Itoa(port),
+		"port":                    strconv.Itoa(s.port),
 		"unix_socket_directories": "",
 		"shared_buffers":          "64MB",
 		"max_connections":         "200",
@@ -124,12 +99,8 @@ func (s *Server) start(o *Options) error {
 	if o.Durable {
 		settings["fsync"], settings["full_page_writes"] = "on", "on"
 	}
-	for name, value := range o.Settings {
-		settings[name] = value
-	}
-	for name, value := range settings {
-		s.settings = append(s.settings, "-c", name+"="+value)
-	}
+	maps.Copy(settings, o.Settings)
+	s.settings = settings
 	return s.Restart()
 }
 
@@ -143,69 +114,14 @@ func (s *Server) URL(role, database string) string {
 
 // Restart starts the server again after [Server.Kill], and returns when it accepts
 // connections.
-func (s *Server) Restart() error {
+func (s *Server) Restart() (err error) {
 	if s.run != nil {
 		return errors.New("the server runs")
 	}
-	// The shell ends the server when its own input ends.
-	const script = `"$@" </dev/null & server=$!; (cat >/dev/null; kill -INT $server 2>/dev/null) <&3 & wait $server`
-	arguments := append([]string{"-c", "exec 3<&0; " + script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data()}, s.settings...)
-	command := exec.Command("sh", arguments...) //nolint:gosec,noctx // G204: a test's own server, which Kill and Close end
-	command.Dir = s.folder
-	if err := unprivileged(command); err != nil {
-		return err
-	}
-	input, err := command.StdinPipe()
-	if err != nil {
-		return err
-	}
-	log, write, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	command.Stderr = write
-	if err := command.Start(); err != nil {
-		return errors.Join(err, log.Close(), write.Close())
-	}
-	_ = write.Close() // the child has its own
-	r := &running{command: command, input: input, ended: make(chan struct{}), silent: make(chan struct{})}
-	ready := make(chan string, 1) // the log up to the line that says ready, or its end
-	go func() { readLog(log, ready); close(r.silent) }()
-	go func() { r.err = command.Wait(); close(r.ended) }()
-	timeout := time.NewTimer(startTimeout)
-	defer timeout.Stop()
-	select {
-	case text := <-ready:
-		if text == "" {
-			s.run = r
-			return nil
-		}
-		_ = input.Close()
-		<-r.ended
-		return fmt.Errorf("postgres did not start: %s", text)
-	case <-timeout.C:
-		_ = input.Close()
-		return fmt.Errorf("postgres did not accept connections within %s", startTimeout)
-	}
-}
-
-// readLog reads the server's log to its end. It reports "" when the server accepts
-// connections, and the last lines if it never does.
-func readLog(log io.ReadCloser, ready chan<- string) {
-	defer func() { _ = log.Close() }()
-	var last []string
-	said := false
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		last = append(last[max(0, len(last)-5):], lines.Text())
-		if !said && strings.Contains(lines.Text(), "database system is ready to accept connections") {
-			said = true
-			ready <- ""
-		}
-	}
-	if !said {
-		ready <- "its log ends with: " + strings.Join(last, " | ")
-	}
+	line := append([]string{filepath.Join(s.bin, "postgres"), "-D", s.data()}, arguments(s.settings)...)
+	// A standby says "read-only connections".
+	s.run, err = start(s.folder, fastShutdown, "database system is ready to accept ", line...)
+	return err
 }
 
 // Kill ends the server with SIGKILL, as a crash would, and waits until all of its
@@ -241,12 +157,7 @@ func (s *Server) Kill() error {
 func (s *Server) Close() error {
 	if r := s.run; r != nil {
 		s.run = nil
-		_ = r.input.Close()
-		select {
-		case <-r.ended:
-		case <-time.After(closeTimeout):
-			_ = r.command.Process.Kill()
-		}
+		r.stop()
 	}
 	return os.RemoveAll(s.folder)
 }
@@ -303,20 +214,23 @@ func Shared(t TB) *Server {
 	return shared.server
 }
 
-// Require ends a test if err, which Start returned, is not nil.
+// Require ends a test if err, which Start or StartPooler returned, is not nil.
 func Require(t TB, err error) {
 	t.Helper()
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrNotInstalled) && os.Getenv("QRT_REQUIRE_PEERS") != "1":
+	case (errors.Is(err, ErrNotInstalled) || errors.Is(err, ErrNoPooler)) && os.Getenv("QRT_REQUIRE_PEERS") != "1":
 		t.Skip(err)
 	default:
 		t.Fatal(err)
 	}
 }
 
-// StopShared ends the server of [Shared].
+// StopShared ends the server of [Shared], and the pooler of [SharedPooler].
 func StopShared() {
+	if sharedPooler.pooler != nil {
+		_ = sharedPooler.pooler.Close() // a temporary folder may stay
+	}
 	if shared.server != nil {
 		_ = shared.server.Close() // a temporary folder may stay
 	}

@@ -8,19 +8,16 @@
 package postgresattack
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/internal/pairs"
 )
 
 // Attacker is a connection of its own to the database. It has the methods that
@@ -99,10 +96,10 @@ func read(ctx context.Context, db querier, queue string, sign int64) (all []stor
 			s.dead.At = *died
 		}
 		s.dead.Queue = queue
-		if s.Attributes, err = decode(attributes); err != nil {
+		if s.Attributes, err = pairs.Decode(attributes); err != nil {
 			return nil, 0, err
 		}
-		if s.Trace, err = decode(trace); err != nil {
+		if s.Trace, err = pairs.Decode(trace); err != nil {
 			return nil, 0, err
 		}
 		all = append(all, s)
@@ -110,10 +107,11 @@ func read(ctx context.Context, db querier, queue string, sign int64) (all []stor
 	return all, number, rows.Err()
 }
 
+// messages returns copies, which a caller may change.
 func messages(all []stored) []driver.Message {
 	out := make([]driver.Message, len(all))
 	for i := range all {
-		out[i] = all[i].Message
+		out[i] = all[i].Message.Clone()
 	}
 	return out
 }
@@ -142,12 +140,7 @@ func (a *Attacker) Rewrite(ctx context.Context, queue string, f func([]driver.Me
 		if err != nil {
 			return err
 		}
-		given := messages(all)
-		for i := range given { // f may change them
-			given[i].Body = bytes.Clone(given[i].Body)
-			given[i].Attributes, given[i].Trace = maps.Clone(given[i].Attributes), maps.Clone(given[i].Trace)
-		}
-		wanted := f(given)
+		wanted := f(messages(all))
 		for i := range wanted {
 			if i < len(all) {
 				err = edit(ctx, tx, number, &all[i], &wanted[i])
@@ -221,45 +214,7 @@ func values(m *driver.Message) []any {
 		notBefore = &m.NotBefore
 	}
 	return []any{
-		m.ID, m.CorrelationID, m.ContentType, encode(m.Attributes), encode(m.Trace),
+		m.ID, m.CorrelationID, m.ContentType, pairs.Encode(m.Attributes), pairs.Encode(m.Trace),
 		m.Sealed, notBefore, int64(m.TTL), m.DedupID, append([]byte{}, m.Body...),
 	}
-}
-
-// encode writes a map as it is stored: names ascending, each name and value after its
-// length as a varint.
-func encode(m map[string]string) []byte {
-	b := []byte{}
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		for _, s := range [...]string{name, m[name]} {
-			b = binary.AppendUvarint(b, uint64(len(s)))
-			b = append(b, s...)
-		}
-	}
-	return b
-}
-
-func decode(b []byte) (map[string]string, error) {
-	if len(b) == 0 {
-		return nil, nil
-	}
-	r := bytes.NewReader(b)
-	next := func() string {
-		n, err := binary.ReadUvarint(r)
-		if err != nil || n > uint64(r.Len()) { //nolint:gosec // G115: a length
-			return ""
-		}
-		s := make([]byte, n)
-		_, _ = r.Read(s)
-		return string(s)
-	}
-	m := make(map[string]string)
-	for r.Len() > 0 {
-		name := next()
-		if name == "" {
-			return nil, errors.New("attributes are not in their stored form")
-		}
-		m[name] = next()
-	}
-	return m, nil
 }

@@ -134,7 +134,7 @@ func TestWaitingAttachIsGivenUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			if st := must[sbemulator.Stats](t)(s.Stats("q")); st.Sessions != 0 {
-				t.Error("the session is held by nobody who is there")
+				t.Error("the session is still held, and its client is gone")
 			}
 		})
 	}

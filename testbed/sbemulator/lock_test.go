@@ -124,8 +124,8 @@ func TestSettleByToken(t *testing.T) {
 	}
 }
 
-// TestReleaseIsNotCounted: the client gives back what arrives while nobody
-// receives, and that is no failed delivery.
+// TestReleaseIsNotCounted: the client gives back what arrives while no call receives,
+// and that counts as no delivery.
 func TestReleaseIsNotCounted(t *testing.T) {
 	s := start(t, nil, nil)
 	c := connect(t, s)

@@ -10,8 +10,8 @@ import (
 	"github.com/Azure/go-amqp"
 )
 
-// What has not arrived complete, what nobody takes and what no client has a window
-// for is bounded for all clients together, and the room comes back.
+// Incomplete transfers, messages that no client takes, and frames beyond a client's
+// window are bounded for all clients together, and the room comes back.
 func TestPending(t *testing.T) {
 	s, err := Start(nil)
 	if err != nil {

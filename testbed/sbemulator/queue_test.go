@@ -146,7 +146,7 @@ func TestQueueFilledOtherwise(t *testing.T) {
 	})
 }
 
-// Nobody can have a session whose name no message could have.
+// A session whose name no message could have cannot be accepted.
 func TestSessionNameTooLong(t *testing.T) {
 	s := start(t, nil, &sbemulator.QueueOptions{RequiresSession: true})
 	_, err := connect(t, s).AcceptSessionForQueue(within(t), "q", strings.Repeat("x", 129), nil)

@@ -8,20 +8,17 @@
 package sqliteattack
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/internal/pairs"
 	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
 )
 
@@ -102,10 +99,10 @@ func read(ctx context.Context, db querier, queue string, sign int64) (all []stor
 		if notBefore.Valid {
 			s.NotBefore = time.Unix(0, notBefore.Int64)
 		}
-		if s.Attributes, err = decode(attributes); err != nil {
+		if s.Attributes, err = pairs.Decode(attributes); err != nil {
 			return nil, 0, err
 		}
-		if s.Trace, err = decode(trace); err != nil {
+		if s.Trace, err = pairs.Decode(trace); err != nil {
 			return nil, 0, err
 		}
 		s.dead = driver.DeadLetter{Reason: reason.String, Description: description.String, Queue: source.String, At: time.Unix(0, died.Int64)}
@@ -114,10 +111,11 @@ func read(ctx context.Context, db querier, queue string, sign int64) (all []stor
 	return all, number, rows.Err()
 }
 
+// messages returns copies, which a caller may change.
 func messages(all []stored) []driver.Message {
 	out := make([]driver.Message, len(all))
 	for i := range all {
-		out[i] = all[i].Message
+		out[i] = all[i].Message.Clone()
 	}
 	return out
 }
@@ -150,12 +148,7 @@ func (a *Attacker) Rewrite(ctx context.Context, queue string, f func([]driver.Me
 	if err != nil {
 		return err
 	}
-	given := messages(all)
-	for i := range given { // f may change them
-		given[i].Body = bytes.Clone(given[i].Body)
-		given[i].Attributes, given[i].Trace = maps.Clone(given[i].Attributes), maps.Clone(given[i].Trace)
-	}
-	wanted := f(given)
+	wanted := f(messages(all))
 	for i := range wanted {
 		if i < len(all) {
 			err = edit(ctx, tx, number, &all[i], &wanted[i])
@@ -193,7 +186,7 @@ func edit(ctx context.Context, tx *sql.Tx, number int64, s *stored, m *driver.Me
 // add stores a message behind all others.
 func add(ctx context.Context, tx *sql.Tx, number int64, m *driver.Message) error {
 	var seq int64
-	if err := tx.QueryRowContext(ctx, `UPDATE file SET seq = seq + 1 RETURNING seq`).Scan(&seq); err != nil {
+	if err := tx.QueryRowContext(ctx, `UPDATE counts SET n = n + 1 WHERE queue = 0 RETURNING n`).Scan(&seq); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO contents (message_id, correlation_id, content_type, attributes, trace,
@@ -231,43 +224,10 @@ func null(s string) any {
 	return s
 }
 
-// encode writes a map as it is stored: names ascending, each name and value after
-// its length as a varint.
+// encode returns attributes as they are stored: NULL if there are none.
 func encode(m map[string]string) any {
 	if len(m) == 0 {
 		return nil
 	}
-	var b []byte
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		for _, s := range [...]string{name, m[name]} {
-			b = binary.AppendUvarint(b, uint64(len(s)))
-			b = append(b, s...)
-		}
-	}
-	return b
-}
-
-func decode(b []byte) (map[string]string, error) {
-	if len(b) == 0 {
-		return nil, nil
-	}
-	r := bytes.NewReader(b)
-	next := func() string {
-		n, err := binary.ReadUvarint(r)
-		if err != nil || n > uint64(r.Len()) { //nolint:gosec // G115: a length
-			return ""
-		}
-		s := make([]byte, n)
-		_, _ = r.Read(s)
-		return string(s)
-	}
-	m := make(map[string]string)
-	for r.Len() > 0 {
-		name := next()
-		if name == "" {
-			return nil, errors.New("attributes are not in their stored form")
-		}
-		m[name] = next()
-	}
-	return m, nil
+	return pairs.Encode(m)
 }

@@ -115,7 +115,7 @@ func TestCancelled(t *testing.T) {
 	}
 	held, err := client.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: url, MaxNumberOfMessages: 1, VisibilityTimeout: 600})
 	if err != nil || len(held.Messages) != 1 {
-		t.Fatalf("%+v, %v", held, err)
+		t.Fatalf("%+v, %v; want one message", held, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

@@ -96,6 +96,6 @@ func TestOnce(t *testing.T) {
 	})
 	t.Log(got)
 	if got.Completed == 0 || got.Killed < 2 {
-		t.Errorf("%v", got)
+		t.Errorf("%v, want completed messages and two killed processes", got)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,15 @@ import (
 
 	"github.com/queue-runtime/queue/tests/bench/internal/measure"
 )
+
+// TestMain is also the process that sends, if the program under test starts it.
+func TestMain(m *testing.M) {
+	if os.Getenv(senderVariable) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
 
 func testCorpus(t *testing.T) *corpus {
 	t.Helper()
@@ -99,7 +109,29 @@ func TestLatencies(t *testing.T) {
 func TestGrowthOfSenders(t *testing.T) {
 	g, err := measureSenders(t.Context(), 1)
 	if err != nil || len(g.figures) != len(g.sizes) || g.ratio(0) != 1 {
+		t.Errorf("%+v, %v; want a figure for each size, with the ratio 1 to itself", g, err)
+	}
+}
+
+func TestGrowthOfReplays(t *testing.T) {
+	g, err := measureReplay(t.Context(), t.TempDir(), []int{1, 5_000}, 1) // the larger takes two calls to fill
+	if err != nil || len(g.figures) != 2 || g.ratio(0) != 1 {
 		t.Errorf("%+v, %v", g, err)
+	}
+}
+
+func TestSenderUnknown(t *testing.T) {
+	if err := serveSender(t.Context(), "x", strings.NewReader("1\n"), io.Discard); err == nil {
+		t.Error("no error for a sender that there is not")
+	}
+}
+
+func TestIdle(t *testing.T) {
+	for _, s := range idleSystems {
+		f, err := s.measure(t.Context(), testCorpus(t), t.TempDir(), 2, time.Millisecond, 10*time.Millisecond)
+		if err != nil || f.receivers != 2 || f.wakeUps <= 0 {
+			t.Errorf("%s: %+v, %v", s.name, f, err)
+		}
 	}
 }
 
@@ -179,11 +211,14 @@ func TestReport(t *testing.T) {
 		}
 		r.latency = append(r.latency, f)
 	}
+	for _, name := range []string{idleSQLite, goqiteDefault} {
+		r.idle = append(r.idle, idleFigures{name, 1_000, 3 * time.Millisecond, 12})
+	}
 	r.growth = []growth{{what: "queues", sizes: []int{10, 10_000}, figures: figures("10", "10000")}}
 	var b strings.Builder
 	writeReport(&b, r, machine{processor: "p", system: "s", commit: "c", date: time.Unix(0, 0)})
 	page := b.String()
-	for _, want := range []string{"| queue | 2.00 (2.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c"} {
+	for _, want := range []string{"| queue | 2.00 (2.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c", "| 1,000 | 3.00 | 12 |"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}

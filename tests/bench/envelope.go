@@ -36,8 +36,8 @@ var envelopeSizes = []int{256, 1 << 10, 8 << 10, 16 << 10, 64 << 10, 1 << 20}
 // party is a sender and a receiver as package queue runs them: all that it does with a
 // message between the application and the driver.
 type party struct {
-	sealer sealing.Sealer
-	opener sealing.Opener
+	sealer sealing.QueueSealer
+	opener sealing.QueueOpener
 	scope  observe.Scope
 	keys   *keys.Cached
 }
@@ -60,8 +60,8 @@ func newParty() (*party, error) {
 	}
 	p := &party{scope: observe.NewScope(nil, observe.Source{Queue: someName}), keys: cached}
 	c := sealing.NewCipher(cached)
-	p.sealer = sealing.Sealer{Queue: someName, Crypto: c, Keys: cached, Streams: stream.New(c.EndEpochs), Observe: &p.scope}
-	p.opener = sealing.Opener{Queue: someName, Crypto: c, Valid: cached, Observe: &p.scope}
+	p.sealer = sealing.QueueSealer{Queue: someName, Crypto: c, Keys: cached, Streams: stream.New(c.EndEpochs), Observe: &p.scope}
+	p.opener = sealing.QueueOpener{Queue: someName, Crypto: c, Valid: cached, Observe: &p.scope}
 	return p, nil
 }
 

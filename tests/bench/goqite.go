@@ -54,12 +54,21 @@ type goqiteQueue struct {
 }
 
 func newGoqite(ctx context.Context, c *corpus, dir string) (*goqiteQueue, error) {
-	db, err := openDB(filepath.Join(dir, "goqite.db"))
+	g, err := connectGoqite(c, dir)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(ctx, goqiteSchema); err != nil {
-		return nil, errors.Join(fmt.Errorf("goqite: %w", err), db.Close())
+	if _, err := g.db.ExecContext(ctx, goqiteSchema); err != nil {
+		return nil, errors.Join(fmt.Errorf("goqite: %w", err), g.db.Close())
+	}
+	return g, nil
+}
+
+// connectGoqite opens a file that newGoqite has made.
+func connectGoqite(c *corpus, dir string) (*goqiteQueue, error) {
+	db, err := openDB(filepath.Join(dir, "goqite.db"))
+	if err != nil {
+		return nil, err
 	}
 	return &goqiteQueue{corpus: c, db: db, queue: goqite.New(goqite.NewOpts{DB: db, Name: someName, Timeout: 30 * time.Second, MaxReceive: 10})}, nil
 }

@@ -79,8 +79,12 @@ func measureGrowth(ctx context.Context, c *corpus, dir string, memoryRounds, dis
 		}
 		all = append(all, g)
 	}
+	claimed, err := measureReplay(ctx, dir, replaySizes, diskRounds)
+	if err != nil {
+		return nil, err
+	}
 	peer, err := growGoqite(ctx, c, dir, diskRounds)
-	return append(all, peer), err
+	return append(all, claimed, peer), err
 }
 
 // measure measures a line; files are named after prefix.

@@ -44,11 +44,16 @@ type handling interface {
 type handler struct {
 	name  string
 	start func(ctx context.Context, dir string, handled func(number int)) (handling, error)
+	apart string // the sender, by its name in senders, if it has a process of its own
 }
 
 const (
 	latencyMemory = "queue, memqueue, worker.Pool"
 	latencySQLite = "queue, SQLite, worker.Pool"
+
+	goqiteDefault = "goqite jobs, default (100 ms)"
+	goqiteQuick   = "goqite jobs, polling every 1 ms"
+	inAnother     = ", sent by another process"
 )
 
 func latencyHandlers(c *corpus) []handler {
@@ -61,15 +66,19 @@ func latencyHandlers(c *corpus) []handler {
 			return startPool(ctx, c, b, handled)
 		}
 	}
+	file := pool(func(ctx context.Context, dir string) (driver.Broker, error) {
+		return sqlitequeue.Open(ctx, filepath.Join(dir, "queue.db"), nil)
+	})
 	return []handler{
-		{latencyMemory, pool(func(context.Context, string) (driver.Broker, error) { return memqueue.New(nil).Connect(), nil })},
-		{latencySQLite, pool(func(ctx context.Context, dir string) (driver.Broker, error) {
-			return sqlitequeue.Open(ctx, filepath.Join(dir, "queue.db"), nil)
-		})},
-		{"goqite jobs, default (100 ms)", startGoqite(c, 0)},
-		{"goqite jobs, polling every 1 ms", startGoqite(c, time.Millisecond)},
-		{"River, default", startRiver(c, 0)},
-		{"River, polling every 1 ms", startRiver(c, time.Millisecond)},
+		{latencyMemory, pool(func(context.Context, string) (driver.Broker, error) { return memqueue.New(nil).Connect(), nil }), ""},
+		{latencySQLite, file, ""},
+		{latencySQLite + inAnother, file, "sqlitequeue"},
+		{goqiteDefault, startGoqite(c, 0), ""},
+		{goqiteDefault + inAnother, startGoqite(c, 0), "goqite"},
+		{goqiteQuick, startGoqite(c, time.Millisecond), ""},
+		{goqiteQuick + inAnother, startGoqite(c, time.Millisecond), "goqite"},
+		{"River, default", startRiver(c, 0), ""},
+		{"River, polling every 1 ms", startRiver(c, time.Millisecond), ""},
 	}
 }
 
@@ -252,6 +261,18 @@ func latencies(ctx context.Context, h handler, dir string, p pace) (list []float
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, at.stop()) }()
+	send := func(number int) (time.Time, error) {
+		err := at.send(ctx, number)
+		return time.Now(), err
+	}
+	if h.apart != "" {
+		p, err := startSender(ctx, h.apart, dir)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, p.stop()) }()
+		send = p.send
+	}
 	next := time.NewTicker(p.every)
 	defer next.Stop()
 	for i := range n {
@@ -260,10 +281,9 @@ func latencies(ctx context.Context, h handler, dir string, p pace) (list []float
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if err := at.send(ctx, i); err != nil {
+		if returned[i], err = send(i); err != nil {
 			return nil, err
 		}
-		returned[i] = time.Now()
 	}
 	late := time.NewTimer(30 * time.Second)
 	defer late.Stop()

@@ -19,8 +19,15 @@ import (
 )
 
 func main() {
+	if name := os.Getenv(senderVariable); name != "" {
+		if err := serveSender(context.Background(), name, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	report := flag.String("report", "", "measure everything and write the page to `file`")
-	only := flag.String("only", "", "measure the sections whose names this `regexp` matches: envelope, memory, disk, latency, growth")
+	only := flag.String("only", "", "measure the sections whose names this `regexp` matches: envelope, memory, disk, latency, idle, growth")
 	checking := flag.Bool("check", false, "hold ratios against recorded bounds")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -103,7 +103,7 @@ func writeReport(w io.Writer, r *run, m machine) {
 		write    func()
 	}{
 		{r.envelope != nil, p.envelopeTables}, {r.memory != nil, p.memoryTable}, {r.disk != nil, p.diskTables},
-		{r.latency != nil, p.latencyTable}, {r.growth != nil, p.growthTable},
+		{r.latency != nil, p.latencyTable}, {r.idle != nil, p.idleTable}, {r.growth != nil, p.growthTable},
 	} {
 		if section.measured {
 			section.write()
@@ -226,7 +226,8 @@ func (p page) diskTables() {
 func (p page) latencyTable() {
 	p.line("## Latency")
 	p.line("")
-	p.line("From the return of a send to the start of its handler, in the same process, in ms: half of the messages, and 99 of 100.")
+	p.line("From the return of a send to the start of its handler, in ms: half of the messages, and 99 of 100. Both are in the")
+	p.line("same process unless a row says otherwise.")
 	p.line("")
 	columns := []string{""}
 	for _, pace := range paces {
@@ -244,11 +245,25 @@ func (p page) latencyTable() {
 	p.line("")
 }
 
+func (p page) idleTable() {
+	p.line("## Idle")
+	p.line("")
+	p.line("What receivers in one process, each on a queue of its own, cost in a second in which there is nothing to receive: ms of")
+	p.line("processors, and how often a thread was woken.")
+	p.line("")
+	p.header("", "receivers", "ms of processors", "wake-ups")
+	for _, f := range p.idle {
+		p.line("| %s | %s | %.2f | %.0f |", f.name, thousands(f.receivers), float64(f.cpu)/1e6, f.wakeUps)
+	}
+	p.line("")
+}
+
 func (p page) growthTable() {
 	p.line("## Growth")
 	p.line("")
 	p.line("What a message costs while something grows, in µs, and beside the first column: 1.0 is flat. Queues, sessions and waiting")
-	p.line("messages: sent, received and completed by the driver's calls, 1 KiB. Senders: opened, each sender with a salt of its own.")
+	p.line("messages: sent, received and completed by the driver's calls, 1 KiB. Senders: opened, each sender with a salt of its own;")
+	p.line("or claimed and consumed in the replay store, from each sender in turn.")
 	p.line("")
 	p.header("growing", "", "", "", "", "")
 	for i := range p.growth {

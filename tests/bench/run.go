@@ -19,6 +19,7 @@ type run struct {
 	memory   []measure.Figures
 	disk     []diskFigures
 	latency  []latencyFigures
+	idle     []idleFigures
 	growth   []growth
 }
 
@@ -27,7 +28,7 @@ type effort struct {
 	envelope, memory, disk, latency, growthMemory, growthDisk int
 }
 
-// ofReport takes about five minutes on two cores, most of it for the disk.
+// ofReport takes about six minutes on two cores, most of it for the disk.
 var ofReport = effort{envelope: 600, memory: 60, disk: 21, latency: 4, growthMemory: 40, growthDisk: 15}
 
 // workerCounts are how many workers a disk is measured with.
@@ -62,6 +63,7 @@ func measureAll(ctx context.Context, e effort, only *regexp.Regexp) (r *run, err
 	}
 	steps = append(steps,
 		step{"latency", func() (err error) { r.latency, err = measureLatency(ctx, r.corpus, dir, e.latency); return err }},
+		step{"idle", func() (err error) { r.idle, err = measureIdle(ctx, r.corpus, dir, idleSettle, idleSpan); return err }},
 		step{"growth", func() (err error) {
 			r.growth, err = measureGrowth(ctx, r.corpus, dir, e.growthMemory, e.growthDisk)
 			return err

@@ -45,8 +45,8 @@ func sums(ctx context.Context, t *testing.T, r sdkmetric.Reader, name string) ma
 	return values
 }
 
-// However many count at once, over several queues and while a key is replaced, and
-// whoever collects meanwhile: each message is counted once, under its own labels.
+// However many goroutines count at once, over several queues, while a key is replaced
+// and while readers collect: each message is counted once, under its own labels.
 func TestCountsOnce(t *testing.T) {
 	t.Parallel()
 	const workers, messages, queues = 8, 300, 3

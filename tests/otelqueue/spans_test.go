@@ -155,7 +155,7 @@ func TestRejectionsAreOnSpans(t *testing.T) {
 	}
 }
 
-// Sealing is noted on the span of whoever sends.
+// Sealing is noted on the sender's span.
 func TestSealingIsOnTheCallersSpan(t *testing.T) {
 	x := observed(t, nil)
 	s, _ := x.open()
@@ -168,8 +168,8 @@ func TestSealingIsOnTheCallersSpan(t *testing.T) {
 	}
 }
 
-// Messages that a Batcher sends together stay in the traces of those who sent
-// them, and the one call links to each.
+// Messages that a Batcher sends together stay in the traces of their
+// senders, and the one call links to each.
 func TestBatchLinks(t *testing.T) {
 	x := observed(t, nil)
 	s, r := x.open()
@@ -219,7 +219,7 @@ func TestRedriveLinks(t *testing.T) {
 	report, err := dead.Redrive(t.Context(), nil)
 	x.must(err)
 	if report.Redriven != 1 {
-		t.Fatalf("%+v", report)
+		t.Fatalf("report %+v, want one redriven", report)
 	}
 	sender := x.span("send orders").SpanContext
 	if got := linkedTo(x.span("redrive orders")); !slices.Equal(got, []trace.SpanID{sender.SpanID()}) {
@@ -290,8 +290,8 @@ func TestPlannedRetries(t *testing.T) {
 	}
 }
 
-// Baggage stays in its process: a message is cleartext but for its body, and nobody
-// who puts baggage into a context expects it with a broker.
+// Baggage stays in its process: a message is cleartext except for its body, and a
+// program that puts baggage into a context does not expect a broker to see it.
 func TestNoBaggage(t *testing.T) {
 	t.Parallel()
 	member, err := baggage.NewMember("customer", "private")
@@ -314,7 +314,7 @@ func TestNoBaggage(t *testing.T) {
 	if len(carried) != 1 || carried["traceparent"] == "" {
 		t.Errorf("a message carries %v, want traceparent alone", carried)
 	}
-	// Nor does whoever controls the broker give any.
+	// Nor is baggage taken from the broker.
 	carried["baggage"] = "customer=forged"
 	ctx = o.Extract(t.Context(), func(name string) string { return carried[name] })
 	if got := baggage.FromContext(ctx); got.Len() != 0 || !trace.SpanContextFromContext(ctx).IsRemote() {

@@ -29,7 +29,7 @@ const module = "github.com/queue-runtime/queue"
 
 // subjects are the packages that are changed, as paths in the module: what the threat
 // model rests on.
-var subjects = []string{"envelope", "keys", "replay", "internal/replaystate", "internal/intake", "internal/sealing", "deadletter", ""}
+var subjects = []string{"envelope", "keys", "replay", "internal/replaystate", "internal/intake", "internal/jsonscan", "internal/sealing", "deadletter", ""}
 
 // suites are the packages whose tests run against every mutant, after its own: first
 // those that are over soonest.

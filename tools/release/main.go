@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/tools/internal/archives"
@@ -94,6 +95,9 @@ func withRelease(ctx context.Context, verb, version string) (err error) {
 		if err := trial.Run(ctx, r, filepath.Join(scratch, "trial"), progress); err != nil {
 			return err
 		}
+		if err := checkTag(ctx, r, filepath.Join(scratch, "tag")); err != nil {
+			return err
+		}
 		if err := archives.CheckReproducible(ctx, r, filepath.Join(scratch, "builds"), progress); err != nil {
 			return err
 		}
@@ -105,6 +109,19 @@ func withRelease(ctx context.Context, verb, version string) (err error) {
 		}
 	}
 	describe(r, verb == "tag")
+	return nil
+}
+
+// checkTag takes the release up from its tag, as archives are built, and compares.
+func checkTag(ctx context.Context, r *releasing.Release, scratch string) error {
+	progress("modules of the tag")
+	tagged, err := releasing.Open(ctx, r.Clone, scratch, r.Version)
+	if err != nil {
+		return err
+	}
+	if tagged.Commit != r.Commit || !slices.Equal(tagged.Modules, r.Modules) {
+		return fmt.Errorf("tag %s holds other modules than the release: %v, want %v", r.Version, tagged.Modules, r.Modules)
+	}
 	return nil
 }
 

@@ -153,6 +153,6 @@ func TestOtherSources(t *testing.T) {
 	}
 	c, err := cfg.Credentials.Retrieve(t.Context())
 	if err != nil || c.AccessKeyID != "ENV" || c.CanExpire {
-		t.Errorf("%+v, %v", c.AccessKeyID, err)
+		t.Errorf("access key ID %+v, %v; want that of the environment, without expiry", c.AccessKeyID, err)
 	}
 }

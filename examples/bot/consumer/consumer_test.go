@@ -259,7 +259,7 @@ func TestBadConfiguration(t *testing.T) {
 		"QUEUE": "q", "ADMIN_LISTEN": "127.0.0.1:0",
 	}, &bytes.Buffer{}, &bytes.Buffer{})
 	if err == nil || !strings.Contains(err.Error(), "reach") {
-		t.Errorf("one file for queue and nonces: %v", err)
+		t.Errorf("one file for queue and replay store: %v", err)
 	}
 }
 

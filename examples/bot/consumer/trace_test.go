@@ -31,7 +31,7 @@ import (
 const secret = "a secret of GitHub and us"
 
 // traced is what the programs of one test share: where their spans go, keys, and
-// a log that nobody reads.
+// a log that is thrown away.
 type traced struct {
 	*testing.T
 	spans *tracetest.InMemoryExporter
@@ -88,10 +88,10 @@ func (x *traced) bot(broker driver.Broker, name string, ring *keys.Ring, h worke
 	x.must(service.Load(&c, map[string]string{
 		"BROKER_URL": "of the test", "QUEUE": name, "KEYS_URL": "of the test", "NONCES_URL": "of the test", "SESSION_IDLE": "20ms",
 	}))
-	nonces, err := replay.NewMemory(nil)
+	store, err := replay.NewMemory(nil)
 	x.must(err)
 	b, err := consumer.New(x.Context(), &c, consumer.Parts{
-		Broker: broker, Keys: ring, ReplayStore: nonces, Handler: h, Telemetry: x.telemetry(), Log: x.log,
+		Broker: broker, Keys: ring, ReplayStore: store, Handler: h, Telemetry: x.telemetry(), Log: x.log,
 	})
 	x.must(err)
 	ctx, stop := context.WithCancel(x.Context())

@@ -60,7 +60,7 @@ func TestFleet(t *testing.T) {
 	for _, task := range tasks {
 		h := sent[task.ID]
 		if h == nil {
-			t.Errorf("%s did what nobody sent, or did it twice", task.Bot)
+			t.Errorf("%s did a task that was not sent, or did it twice", task.Bot)
 			continue
 		}
 		delete(sent, task.ID)
@@ -80,7 +80,7 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// ownerOf is the bot whose event it is, "" where it is no bot's.
+// ownerOf is the bot whose event it is, "" if it is no bot's.
 func ownerOf(event string) string {
 	switch {
 	case strings.HasPrefix(event, "pull_request"):
@@ -98,6 +98,6 @@ func TestStartFails(t *testing.T) {
 	t.Parallel()
 	_, err := fleet.Start(t.Context(), &fleet.Options{Dir: t.TempDir(), BotEnv: []string{"CONCURRENCY=no"}})
 	if err == nil || !strings.Contains(err.Error(), "CONCURRENCY is not a whole number") {
-		t.Errorf("%v", err)
+		t.Errorf("%v, want an error that names CONCURRENCY", err)
 	}
 }

@@ -159,7 +159,7 @@ func kill(t testing.TB, rounds int) (k killed) {
 		h := sent[task.ID]
 		switch {
 		case h == nil:
-			t.Errorf("%s did what nobody sent", task.Bot)
+			t.Errorf("%s did a task that was not sent", task.Bot)
 		case task.SHA256 != h.SHA256() || task.Event != h.Event || !task.Encrypted:
 			t.Errorf("%s: %s arrived changed", task.Bot, h.Event)
 		case ownerOf(h.Event) != "" && ownerOf(h.Event) != task.Bot:

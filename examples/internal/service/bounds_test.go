@@ -59,8 +59,8 @@ func drip(c net.Conn, b string) {
 	}
 }
 
-// Whoever is slow keeps a connection for as long as its bound, and no longer,
-// whatever it is slow with.
+// A slow client keeps its connection until its time-out, and no longer, whatever it is
+// slow with.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	timeouts := Timeouts{Read: 8 * time.Second, Write: 17 * time.Second}

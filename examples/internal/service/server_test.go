@@ -92,7 +92,7 @@ func TestFinish(t *testing.T) {
 		return second
 	})
 	if !errors.Is(err, first) || !errors.Is(err, second) {
-		t.Errorf("%v", err)
+		t.Errorf("%v, want both errors", err)
 	}
 }
 

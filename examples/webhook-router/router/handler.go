@@ -167,7 +167,7 @@ func (r *Router) verify(signature string, body []byte) bool {
 		return false
 	}
 	for _, s := range [...][]byte{r.config.Secret.Reveal(), r.config.Previous.Reveal()} {
-		// Without a secret everybody could sign.
+		// An empty secret would let any sender sign.
 		if len(s) > 0 && github.ValidateSignature(signature, body, s) == nil {
 			return true
 		}

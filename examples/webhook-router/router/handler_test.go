@@ -231,7 +231,7 @@ func TestTooLargeForTheBroker(t *testing.T) {
 	}
 }
 
-// Where no webhook comes because the router is not ready, it does not stay so.
+// A router that gets no webhooks because it is not ready becomes ready again.
 func TestReadyAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -376,7 +376,7 @@ func TestWithoutEncryption(t *testing.T) {
 	}
 	d, err := r.ReceiveOne(t.Context())
 	if err != nil || d.Encrypted || string(d.Body) != string(pullRequest.Body) {
-		t.Fatalf("%v, %v", d, err)
+		t.Fatalf("received %v, %v; want the body in plaintext", d, err)
 	}
 	if err := d.Complete(context.Background()); err != nil {
 		t.Error(err)

@@ -138,7 +138,7 @@ func TestGracefulStop(t *testing.T) {
 	}
 }
 
-// Until whoever sends requests has seen that the router is not ready, webhooks on new
+// Until the load balancer has seen that the router is not ready, webhooks on new
 // connections are taken.
 func TestStopDelay(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,7 @@ type Conn struct {
 	statements map[string]statement
 	args       []driver.NamedValue
 	row        []driver.Value
+	epoch      uint64
 }
 
 type statement interface {
@@ -60,19 +61,47 @@ func (c *Conn) within(ctx context.Context, do func(*Conn) error) error {
 	return do(c)
 }
 
+// Epoch is the same in two transactions of [File.Write] or [File.WriteUnsynced] if
+// nothing has changed the file from the first to the second but what was run on this
+// connection, and none of that was undone. What the first has read and written still
+// holds in the second. It is above 0.
+func (c *Conn) Epoch() uint64 { return c.epoch }
+
+// dataVersion changes with every change of the file, whichever connection makes it. It is
+// that of the view that the connection's last transaction had
+// (sqlite.org/c3ref/c_fcntl_begin_atomic_write.html, SQLITE_FCNTL_DATA_VERSION). A tenth
+// of the time of PRAGMA data_version, which SQLite compiles anew each time.
+func (c *Conn) dataVersion() (uint32, error) {
+	return c.raw.(sqlite.FileControl).FileControlDataVersion("main")
+}
+
 // Exec runs a statement to its end and returns how many rows it changed.
 // Arguments are int64, string, []byte or nil.
 func (c *Conn) Exec(sql string, args ...any) (int64, error) {
-	s, err := c.prepare(sql)
-	if err != nil {
-		return 0, err
-	}
-	r, err := s.ExecContext(c.ctx, c.bind(args))
-	c.unbind()
+	r, err := c.exec(sql, args)
 	if err != nil {
 		return 0, err
 	}
 	return r.RowsAffected()
+}
+
+// Insert runs an INSERT of one row and returns its ID.
+func (c *Conn) Insert(sql string, args ...any) (int64, error) {
+	r, err := c.exec(sql, args)
+	if err != nil {
+		return 0, err
+	}
+	return r.LastInsertId()
+}
+
+func (c *Conn) exec(sql string, args []any) (driver.Result, error) {
+	s, err := c.prepare(sql)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.ExecContext(c.ctx, c.bind(args))
+	c.unbind()
+	return r, err
 }
 
 // Query calls each with every row in turn; a row is valid until each returns,

@@ -68,24 +68,30 @@ const (
 	readerCache = 2 << 20
 )
 
-// File is one open file. It owns one goroutine, which ends with Close. Its
-// methods are safe for concurrent use.
+// File is one open file. It owns one goroutine, on Linux two while a caller has watched;
+// they end with Close. Its methods are safe for concurrent use.
 type File struct {
 	path   string
 	config Config
 	opened []identity
-	writer *Conn // of the goroutine run, and of Open before it
-	// unsynced is set while the writer does not wait for the disk; with it.
+	// turn is full while a goroutine uses the writer and what follows it.
+	turn   chan struct{}
+	writer *Conn
+	// unsynced is set while the writer does not wait for the disk.
 	unsynced bool
-	readers  chan *Conn
-	closing  chan struct{}
-	life     context.Context // until Close
-	end      context.CancelFunc
-	done     chan struct{} // run has ended
-	wake     chan struct{} // capacity 1: there may be something to do
-	turns    turnstile
-	looked   atomic.Pointer[time.Time] // when the file was last seen in its place
-	commits  [2]atomic.Int64           // those that did not wait for the disk, those that did
+	// version is the writer's dataVersion after its last commit or look.
+	version uint32
+
+	readers chan *Conn
+	closing chan struct{}
+	life    context.Context // until Close
+	end     context.CancelFunc
+	done    chan struct{} // run has ended
+	wake    chan struct{} // capacity 1: there may be something to do
+	turns   turnstile
+	rivals  atomic.Bool               // another process was in the way lately: only run writes
+	looked  atomic.Pointer[time.Time] // when the file was last seen in its place
+	commits [2]atomic.Int64           // those that did not wait for the disk, those that did
 
 	schemaVersion atomic.Int64 // of sqlite, when the schema was last compared
 
@@ -119,6 +125,7 @@ func Open(ctx context.Context, c Config) (*File, error) {
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
+		turn:    make(chan struct{}, 1),
 	}
 	f.life, f.end = context.WithCancel(context.Background())
 	if err := f.prepare(ctx); err != nil {

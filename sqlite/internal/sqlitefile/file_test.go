@@ -72,7 +72,7 @@ func TestMigrations(t *testing.T) {
 		t.Errorf("m is %q after another Open, want 8", m)
 	}
 
-	// Those who know only the first refuse it.
+	// A program that knows only the first refuses it.
 	if _, err := Open(t.Context(), config(path)); !errors.Is(err, ErrNewer) {
 		t.Errorf("Open by an older program: %v, want ErrNewer", err)
 	}
@@ -181,7 +181,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestAltered has values of other kinds in every column: whoever can write to
+// TestAltered has values of other kinds in every column: an attacker who can write to
 // the file can put them there.
 func TestAltered(t *testing.T) {
 	f := open(t, config(filepath.Join(t.TempDir(), "f.db")))

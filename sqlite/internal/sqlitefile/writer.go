@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,7 @@ type request struct {
 	done   chan struct{}
 }
 
-// The states of a request. Who moves it out of waiting owns it.
+// The states of a request. The goroutine that moves it out of waiting owns it.
 const (
 	waiting uint32 = iota
 	started
@@ -84,7 +85,7 @@ func (f *File) submit(ctx context.Context, r *request) error {
 	}
 	f.pending = append(f.pending, r)
 	f.mu.Unlock()
-	f.rouse()
+	f.lead()
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -100,6 +101,47 @@ func (f *File) rouse() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
+	}
+}
+
+// lead writes what is pending on the caller's goroutine, if no transaction is under way and
+// no other process is in the way: two changes of goroutines take as long as some statements.
+// What has to wait is left to the writing goroutine, or to the turn that is under way.
+func (f *File) lead() {
+	if f.rivals.Load() {
+		f.rouse()
+		return
+	}
+	select {
+	case f.turn <- struct{}{}:
+	default:
+		return
+	}
+	defer f.endTurn()
+	batch := f.gather()
+	if len(batch) == 0 {
+		return // another turn had it
+	}
+	begun, err := false, f.ready(batch)
+	if err == nil {
+		begun, err = f.beginNow()
+	}
+	switch {
+	case err != nil:
+		refuse(batch, err)
+	case begun:
+		f.transact(batch)
+	default:
+		f.putBack(batch)
+	}
+}
+
+// endTurn lets others use the writer. What came meanwhile and found it in use is left to the
+// writing goroutine.
+func (f *File) endTurn() {
+	<-f.turn
+	if f.waiting() > 0 {
+		f.rouse()
 	}
 }
 
@@ -120,40 +162,71 @@ func (f *File) take(limit int, synced bool) []*request {
 	return batch
 }
 
+// gather takes what waits to be written. As long as more comes, it lets other goroutines run
+// first: callers that were answered together come back together.
+func (f *File) gather() []*request {
+	for last, n := 0, f.waiting(); last < n && n < groupSize; n = f.waiting() {
+		last = n
+		runtime.Gosched()
+	}
+	return f.take(groupSize, true)
+}
+
+// waiting returns how many requests wait to be written.
+func (f *File) waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.pending)
+}
+
+// putBack undoes take.
+func (f *File) putBack(batch []*request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pending = append(batch, f.pending...)
+}
+
+// refuse ends requests that have not begun.
+func refuse(batch []*request, err error) {
+	for _, r := range batch {
+		if r.start() {
+			r.finish(Classify(err))
+		}
+	}
+}
+
 // run is the writing goroutine.
 func (f *File) run() {
 	defer close(f.done)
-	w := watch{file: f, interval: pollMin}
+	w := watch{file: f, pause: pollMin}
 	var waited time.Duration // for the lock, when it was last in other hands
 	var rival time.Time      // when that was
-	for commits := 1; ; commits++ {
-		batch := f.take(groupSize, true)
-		if len(batch) == 0 {
-			if !w.idle() {
-				f.shut()
-				return
+	for {
+		f.turn <- struct{}{}
+		batch := f.gather()
+		if len(batch) > 0 {
+			if d := f.write(batch); d > 0 {
+				waited, rival = min(d, courtesy), time.Now()
 			}
-			continue
 		}
-		if d := f.write(batch, &w); d > 0 {
-			waited, rival = min(d, courtesy), time.Now()
-		}
-		if commits%logCheck == 0 && f.logSize() > logLimit {
-			f.checkpoint() // readers kept the log from starting over
-		}
-		if time.Since(rival) < rivalry {
+		f.endTurn()
+		rivals := time.Since(rival) < rivalry
+		f.rivals.Store(rivals)
+		switch {
+		case len(batch) > 0 && rivals:
 			f.pause(waited/2 + rand.N(waited/2+1)) //nolint:gosec // G404: jitter, not a secret
+		case len(batch) == 0 && !w.idle():
+			w.stop()
+			f.turn <- struct{}{} // for good
+			f.shut()
+			return
 		}
 	}
 }
 
 // shut fails what is left and closes the connections.
 func (f *File) shut() {
-	for _, r := range f.take(math.MaxInt, true) {
-		if r.start() {
-			r.finish(ErrClosed)
-		}
-	}
+	refuse(f.take(math.MaxInt, true), ErrClosed)
 	for range f.config.Readers {
 		if c := <-f.readers; c != nil {
 			_ = c.close() // it only read
@@ -165,35 +238,48 @@ func (f *File) shut() {
 
 // write commits a batch, and what comes in meanwhile, as one transaction. It
 // returns how long others kept it from the lock, 0 for not at all.
-func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
-	synced := slices.ContainsFunc(batch, func(r *request) bool { return r.synced })
+func (f *File) write(batch []*request) (waited time.Duration) {
+	err := f.ready(batch)
+	if err == nil {
+		waited, err = f.beginGroup(batch)
+	}
+	if err != nil {
+		refuse(batch, err)
+		return waited
+	}
+	f.transact(batch)
+	return waited
+}
+
+// ready prepares the connection for the transaction of a batch.
+func (f *File) ready(batch []*request) error {
+	synced := anySynced(batch)
 	look := f.lately
 	if synced {
 		look = f.inPlace // it will be confirmed that the disk has it
 	}
-	err := look()
-	if err == nil {
-		err = f.setSynced(synced)
+	if err := look(); err != nil {
+		return err
 	}
-	if err == nil {
-		waited, err = f.beginGroup(batch)
+	return f.setSynced(synced)
+}
+
+func anySynced(batch []*request) bool {
+	return slices.ContainsFunc(batch, func(r *request) bool { return r.synced })
+}
+
+// transact runs and commits a batch, and what comes in meanwhile, in the transaction that has
+// begun. If it fails, each of them is tried again on its own.
+func (f *File) transact(batch []*request) {
+	if err := f.observe(); err != nil {
+		f.undo()
+		refuse(batch, err)
+		return
 	}
-	if err == nil {
-		if err = f.verifySchema(f.writer); err != nil {
-			rollback(f.writer)
-		}
-	}
-	if err != nil {
-		for _, r := range batch {
-			if r.start() {
-				r.finish(Classify(err))
-			}
-		}
-		return waited
-	}
-	w.look()
+	synced := anySynced(batch)
 	began := time.Now()
 	ran := make([]*request, 0, len(batch))
+	var err error
 	for len(batch) > 0 && err == nil {
 		for len(batch) > 0 && err == nil {
 			r := batch[0]
@@ -214,9 +300,10 @@ func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 		for _, r := range ran {
 			r.finish(r.answer)
 		}
-		return waited
+		f.cutLog()
+		return
 	}
-	rollback(f.writer)
+	f.undo()
 	full := kindOf(code(err)) == driver.Full
 	if full {
 		// What the log takes may be all that is missing.
@@ -227,7 +314,6 @@ func (f *File) write(batch []*request, w *watch) (waited time.Duration) {
 		ran = nil
 	}
 	f.each(append(ran, batch...)) // batch is what came behind the one that failed
-	return waited
 }
 
 // each runs requests one by one, but for those that were withdrawn. When one has
@@ -246,6 +332,14 @@ func (f *File) each(all []*request) {
 			locked = err
 		}
 		r.finish(err)
+	}
+}
+
+// cutLog makes a checkpoint, every logCheck commits, if readers kept the log from starting
+// over and it has become too large.
+func (f *File) cutLog() {
+	if all, _ := f.Commits(); all%logCheck == 0 && f.logSize() > logLimit {
+		f.checkpoint()
 	}
 }
 
@@ -272,14 +366,42 @@ func (f *File) setSynced(on bool) error {
 // commit ends the transaction; with synchronous FULL the disk has it then.
 func (f *File) commit() error {
 	_, err := f.writer.Exec("COMMIT")
-	if err == nil {
-		synced := 1
-		if f.config.Normal || f.unsynced {
-			synced = 0
-		}
-		f.commits[synced].Add(1)
+	if err != nil {
+		return err
 	}
-	return err
+	synced := 1
+	if f.config.Normal || f.unsynced {
+		synced = 0
+	}
+	f.commits[synced].Add(1)
+	if f.version, err = f.writer.dataVersion(); err != nil {
+		f.writer.epoch++ // what was committed is, but the next change could go unseen
+	}
+	return nil
+}
+
+// observe begins an epoch, verifies the schema and calls Changed, if another connection has
+// changed the file since the last commit. It is called at the begin of a transaction.
+func (f *File) observe() error {
+	version, err := f.writer.dataVersion()
+	if err != nil || version == f.version && f.writer.epoch > 0 {
+		return err
+	}
+	f.writer.epoch++
+	if f.config.Changed != nil && f.watched() {
+		f.config.Changed()
+	}
+	if err := f.verifySchema(f.writer); err != nil {
+		return err
+	}
+	f.version = version
+	return nil
+}
+
+// undo undoes the writer's transaction, which ends the epoch.
+func (f *File) undo() {
+	rollback(f.writer)
+	f.writer.epoch++
 }
 
 // run calls do and tells answers from failures.
@@ -301,14 +423,14 @@ func (f *File) alone(r *request) error {
 	if err != nil {
 		return Classify(err)
 	}
-	if err = f.verifySchema(f.writer); err == nil {
+	if err = f.observe(); err == nil {
 		err = r.run(f.writer)
 	}
 	if err == nil {
 		err = f.commit()
 	}
 	if err != nil {
-		rollback(f.writer)
+		f.undo()
 		return Classify(err)
 	}
 	return r.answer
@@ -347,6 +469,21 @@ func anyWaiting(batch []*request) bool {
 		}
 	}
 	return false
+}
+
+// beginNow takes the write lock if no other process has it or waits for it.
+func (f *File) beginNow() (begun bool, err error) {
+	if f.turns.file != nil {
+		if !tryLock(f.turns.file) {
+			return false, nil
+		}
+		defer unlock(f.turns.file)
+	}
+	_, err = f.writer.Exec("BEGIN IMMEDIATE")
+	if busy(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // begin takes the write lock.

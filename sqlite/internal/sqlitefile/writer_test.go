@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -63,7 +66,7 @@ func TestGroup(t *testing.T) {
 				if err := increment(c); err != nil {
 					return err
 				}
-				// Nobody else sees any of it yet.
+				// Other connections see nothing of it yet.
 				if seen := f.text(t, "SELECT n FROM t"); seen != "0" {
 					return fmt.Errorf("others see %s before the commit", seen)
 				}
@@ -300,4 +303,53 @@ func TestWatch(t *testing.T) {
 	}
 	write(other)
 	<-changed
+}
+
+// TestLead: what has nothing to wait for runs on the goroutine of its caller. What has to wait
+// does not: its caller may leave.
+func TestLead(t *testing.T) {
+	f := open(t, config(filepath.Join(t.TempDir(), "f.db")))
+	leads := func() (led bool) {
+		err := f.Write(context.Background(), func(c *Conn) error {
+			led = !strings.Contains(string(debug.Stack()), "(*File).run(")
+			return increment(c)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return led
+	}
+	if !leads() {
+		t.Error("an idle file was written by another goroutine")
+	}
+	f.turn <- struct{}{}
+	led := make(chan bool)
+	go func() { led <- leads() }()
+	queued(f, 1)
+	f.endTurn()
+	if <-led {
+		t.Error("a caller waited for its turn")
+	}
+}
+
+// TestWatchInBubble: in a bubble of testing/synctest time goes on while a caller watches, and
+// commits of others are found by looking.
+func TestWatchInBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f.db")
+		changed := make(chan struct{}, 100)
+		c := config(path)
+		c.Changed = func() { changed <- struct{}{} }
+		f, other := open(t, c), open(t, config(path))
+		f.Watch(true)
+		defer f.Watch(false)
+		time.Sleep(time.Hour) // of the bubble
+		for len(changed) > 0 {
+			<-changed
+		}
+		if err := other.Write(t.Context(), increment); err != nil {
+			t.Fatal(err)
+		}
+		<-changed
+	})
 }

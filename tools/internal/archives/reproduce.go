@@ -7,47 +7,40 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/queue-runtime/queue/tools/internal/command"
 	"github.com/queue-runtime/queue/tools/internal/releasing"
 )
 
-// FromTag builds the archives of the version that the work tree at repo is the tag
-// of.
-func FromTag(ctx context.Context, repo, version, dir string, progress func(step string)) error {
-	in := command.In{Dir: repo}
-	head, err := in.Output(ctx, "git", "rev-parse", "HEAD")
+// FromTag builds the archives of a version that is tagged in the repository at repo. Its
+// modules need not be published.
+func FromTag(ctx context.Context, repo, version, dir string, progress func(step string)) (err error) {
+	scratch, err := os.MkdirTemp("", "queue-tag-")
 	if err != nil {
 		return err
 	}
-	tagged, err := in.Output(ctx, "git", "rev-parse", "--verify", "--quiet", "refs/tags/"+version+"^{commit}")
-	if err != nil || tagged != head {
-		return fmt.Errorf("this is not a work tree of %s: git checkout %s first", version, version)
-	}
-	changes, err := in.Output(ctx, "git", "status", "--porcelain")
+	defer func() {
+		if rerr := os.RemoveAll(scratch); err == nil {
+			err = rerr
+		}
+	}()
+	r, err := releasing.Open(ctx, repo, scratch, version)
 	if err != nil {
 		return err
 	}
-	if changes != "" {
-		return fmt.Errorf("the work tree has changes that %s has not:\n%s", version, changes)
-	}
-	text, err := in.Output(ctx, "git", "show", "--no-patch", "--format=%cI", "HEAD")
+	env, err := r.Environment(ctx)
 	if err != nil {
 		return err
 	}
-	day, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return err
-	}
-	return Build(ctx, Options{Source: repo, Version: version, Commit: head, Time: day, Dir: dir, Platforms: Platforms}, progress)
+	return Build(ctx, Options{Source: r.Clone, Version: version, Commit: r.Commit, Time: r.Time, Env: env, Dir: dir, Platforms: Platforms}, progress)
 }
 
 // CheckReproducible builds the archive for this platform twice, in two folders, the
-// second without git, and compares all files. With QRT_SOAK=1 the second
-// build has an empty build cache and so compiles everything. It also runs the
-// command.
+// second without git, and compares all files. With QRT_SOAK=1 it builds those of all
+// platforms, and the second build has an empty build cache and so compiles everything.
+// It also runs the command.
 func CheckReproducible(ctx context.Context, r *releasing.Release, scratch string, progress func(step string)) error {
 	env, err := r.Environment(ctx)
 	if err != nil {
@@ -56,6 +49,11 @@ func CheckReproducible(ctx context.Context, r *releasing.Release, scratch string
 	o := Options{
 		Source: r.Clone, Version: r.Version, Commit: r.Commit, Time: r.Time, Env: env,
 		Dir: filepath.Join(scratch, "first"), Platforms: []Platform{{runtime.GOOS, runtime.GOARCH}},
+	}
+	soak := os.Getenv("QRT_SOAK") == "1"
+	if soak {
+		this := o.Platforms[0]
+		o.Platforms = append(o.Platforms, slices.DeleteFunc(slices.Clone(Platforms), func(p Platform) bool { return p == this })...)
 	}
 	if err := Build(ctx, o, progress); err != nil {
 		return err
@@ -66,7 +64,7 @@ func CheckReproducible(ctx context.Context, r *releasing.Release, scratch string
 	again := o
 	again.Source = filepath.Join(scratch, "elsewhere", "tree")
 	again.Dir = filepath.Join(scratch, "second")
-	if os.Getenv("QRT_SOAK") == "1" {
+	if soak {
 		again.Env = append(again.Env, "GOCACHE="+filepath.Join(scratch, "cache"))
 	}
 	var in command.In

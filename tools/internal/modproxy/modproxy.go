@@ -3,7 +3,7 @@
 // (https://go.dev/ref/mod#goproxy-protocol).
 //
 // The zip files hold what a proxy makes of a tag of the same content: the hashes
-// in go.sum files that are made from this folder are those that everybody gets.
+// in go.sum files that are made from this folder are those that every user gets.
 package modproxy
 
 import (

@@ -56,14 +56,8 @@ type Module struct {
 // Prepare makes the release of HEAD in new folders below scratch. The repository at
 // repo is only read. progress is called with each step.
 func Prepare(ctx context.Context, repo, scratch, version string, progress func(step string)) (*Release, error) {
-	r := &Release{
-		Version:  version,
-		scratch:  scratch,
-		Clone:    filepath.Join(scratch, "release"),
-		Proxy:    modproxy.Proxy{Dir: filepath.Join(scratch, "proxy")},
-		siblings: make(map[string]bool),
-	}
-	if err := r.clone(ctx, repo); err != nil {
+	r := newRelease(scratch, version)
+	if err := r.clone(ctx, repo, "HEAD"); err != nil {
 		return nil, err
 	}
 	tree, err := archtest.Load(os.DirFS(r.Clone))
@@ -84,9 +78,7 @@ func Prepare(ctx context.Context, repo, scratch, version string, progress func(s
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range tree.Modules {
-		r.siblings[m.Path] = true
-	}
+	r.know(tree)
 	for _, m := range tree.Modules {
 		if err := pin(filepath.Join(r.Clone, m.File()), m, r.siblings, version); err != nil {
 			return nil, err
@@ -105,10 +97,58 @@ func Prepare(ctx context.Context, repo, scratch, version string, progress func(s
 	return r, r.commit(ctx)
 }
 
-// clone makes the clone and reads what HEAD is.
-func (r *Release) clone(ctx context.Context, repo string) error {
+// Open takes up a version that was tagged in the repository at repo, in new folders
+// below scratch. Its modules need not be published: the proxy has them. The repository
+// is only read.
+func Open(ctx context.Context, repo, scratch, version string) (*Release, error) {
+	r := newRelease(scratch, version)
+	commit, err := command.In{Dir: repo}.Output(ctx, "git", "rev-parse", "--verify", "--quiet", "refs/tags/"+version+"^{commit}")
+	if err != nil {
+		return nil, fmt.Errorf("there is no tag %s here: fetch it, or make it with make release VERSION=%s TAG=1", version, version)
+	}
+	if err := r.clone(ctx, repo, commit); err != nil {
+		return nil, err
+	}
+	r.Commit = commit
+	tree, err := archtest.Load(os.DirFS(r.Clone))
+	if err != nil {
+		return nil, err
+	}
+	order, err := tree.ReleaseOrder()
+	if err != nil {
+		return nil, err
+	}
+	r.know(tree)
+	for _, m := range order {
+		if err := r.add(m, commit); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func newRelease(scratch, version string) *Release {
+	return &Release{
+		Version:  version,
+		scratch:  scratch,
+		Clone:    filepath.Join(scratch, "release"),
+		Proxy:    modproxy.Proxy{Dir: filepath.Join(scratch, "proxy")},
+		siblings: make(map[string]bool),
+	}
+}
+
+// know notes the modules of the repository.
+func (r *Release) know(tree *archtest.Tree) {
+	for _, m := range tree.Modules {
+		r.siblings[m.Path] = true
+	}
+}
+
+// clone makes the clone at a commit of repo, and reads what that commit and the work
+// tree are.
+func (r *Release) clone(ctx context.Context, repo, commit string) error {
 	in := command.In{Dir: repo}
-	if _, err := in.Output(ctx, "git", "rev-parse", "--verify", "HEAD"); err != nil {
+	if _, err := in.Output(ctx, "git", "rev-parse", "--verify", commit); err != nil {
 		return fmt.Errorf("a release is made from a commit, and this folder has none: %w", err)
 	}
 	top, err := in.Output(ctx, "git", "rev-parse", "--show-toplevel")
@@ -119,10 +159,10 @@ func (r *Release) clone(ctx context.Context, repo string) error {
 	if r.Uncommitted, err = in.Output(ctx, "git", "status", "--porcelain"); err != nil {
 		return err
 	}
-	if r.Base, err = in.Output(ctx, "git", "rev-parse", "HEAD"); err != nil {
+	if r.Base, err = in.Output(ctx, "git", "rev-parse", commit); err != nil {
 		return err
 	}
-	day, err := in.Output(ctx, "git", "show", "--no-patch", "--format=%cI", "HEAD")
+	day, err := in.Output(ctx, "git", "show", "--no-patch", "--format=%cI", commit)
 	if err != nil {
 		return err
 	}
@@ -179,6 +219,11 @@ func (r *Release) publish(ctx context.Context, m *archtest.Module, in command.In
 	if err != nil {
 		return err
 	}
+	return r.add(m, tree)
+}
+
+// add adds a module of a tree of the clone to the proxy and to the list.
+func (r *Release) add(m *archtest.Module, tree string) error {
 	source := modproxy.Source{Repository: r.Clone, Tree: tree, Dir: strings.TrimPrefix(path.Clean(m.Dir), "."), Time: r.Time}
 	hash, err := r.Proxy.Add(module.Version{Path: m.Path, Version: r.Version}, source)
 	if err != nil {

@@ -131,7 +131,7 @@ func TestTemporary(t *testing.T) {
 		t.Fatal(err)
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
-		t.Errorf("%v, %v", list, err)
+		t.Errorf("files %v, %v; want one", list, err)
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
@@ -147,10 +147,10 @@ func TestTemporary(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(t.Context(), "nosuch://"); !errors.Is(err, connect.ErrUnknownScheme) {
-		t.Errorf("%v", err)
+		t.Errorf("%v, want ErrUnknownScheme", err)
 	}
 	if _, err := Open(t.Context(), "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=s3cret;UseDevelopmentEmulator=true"); !errors.Is(err, errors.ErrUnsupported) || strings.Contains(err.Error(), "s3cret") {
-		t.Errorf("%v", err)
+		t.Errorf("%v, want errors.ErrUnsupported without the key", err)
 	}
 	for _, url := range []string{"mem://x", "sqlite:///no/such/folder/x.db", "sqs://u:p@x/"} {
 		if _, err := Open(t.Context(), url); err == nil {

@@ -56,6 +56,6 @@ func TestConsent(t *testing.T) {
 func TestFauxqsMissing(t *testing.T) {
 	t.Setenv(FauxqsFolder, t.TempDir())
 	if _, err := Open(t.Context(), SQSEmulatorURL); !errors.Is(err, fauxqs.ErrNotInstalled) || !strings.Contains(err.Error(), FauxqsFolder) || !strings.Contains(err.Error(), "npm") {
-		t.Errorf("%v", err)
+		t.Errorf("%v, want ErrNotInstalled, the variable and npm", err)
 	}
 }

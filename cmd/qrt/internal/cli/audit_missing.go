@@ -171,9 +171,9 @@ func (a *app) auditAcceptCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "accept QUEUE",
 		Short: "Settle messages that are missing, so that the next loss is seen",
-		Long: `Accept notes in the replay store that messages which are missing are explained, or were
-sent again. They leave the gauges of the receivers. A message that was accepted is
-handled as any other if it comes after all.
+		Long: `Accept notes in the replay store that messages which are missing are explained, or
+were sent again. They leave the gauges of the receivers. A message that was accepted
+is handled as any other if it comes after all.
 
 Numbers that the sender has not settled yet are refused: accepting them would hide a
 loss that is still to come.`,

@@ -151,7 +151,7 @@ func TestNoncesStats(t *testing.T) {
 		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)
 	}
 	if len(r.ID) != 32 || r.Birth.IsZero() || r.Change == 0 || r.Streams.Used != 1 || r.Streams.Bound != 4 || r.Recent.Used != 3 || r.Full != 0.25 || !r.Shared || !r.Durable {
-		t.Errorf("%+v", r)
+		t.Errorf("report %+v, want what is used, a shared and durable store, and a quarter full", r)
 	}
 	if _, out, _ := run(t, url+"?streams=1", "nonces", "stats"); !strings.Contains(out, "100 % full") {
 		t.Errorf("a full store:\n%s", out)

@@ -163,7 +163,7 @@ func TestEmulator(t *testing.T) {
 	}
 	p.line(&e)
 	if len(e.Queues) != 2 || !strings.HasPrefix(e.Address, "127.0.0.1:") {
-		t.Errorf("%+v", e)
+		t.Errorf("emulator %+v, want two queues on 127.0.0.1", e)
 	}
 	s.env = append(s.env, "CONNECTION="+e.ConnectionString, "QRT_BROKER=sb:///?connection=CONNECTION")
 	s.must("qrt keys new --id k1")
@@ -186,7 +186,7 @@ func TestEmulator(t *testing.T) {
 	if out := s.must("qrt receive events --json"); !strings.Contains(out, `"session_id":"s"`) {
 		t.Errorf("receive from a session: %s", out)
 	}
-	// A connection string is for the environment, not for everybody to see.
+	// A connection string is for the environment: every process sees arguments.
 	s.env = append(s.env, "QRT_BROKER="+e.ConnectionString)
 	s.must("echo hello | qrt send orders")
 	if out := s.must("qrt receive orders"); strings.Contains(out, "SharedAccessKey") {

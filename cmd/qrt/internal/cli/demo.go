@@ -37,11 +37,11 @@ delivered. The exit code is 0 only if no message was lost and no forged message 
 delivered.
 
 It runs on a temporary SQLite file. --broker names another broker: sqlite://,
-mem://, postgres://, sqs://, or emulator://servicebus and emulator://sqs, which it starts (the
-latter is fauxqs, in Node; QRT_FAUXQS names the folder in which npm installed it).
-On AWS it creates and deletes queues and asks for --yes. In a file or a schema of
-PostgreSQL it leaves them, and asks for --yes if there are other queues. In
-PostgreSQL the attacker needs the rights of the schema's owner.`,
+mem://, postgres://, sqs://, or emulator://servicebus and emulator://sqs, which it
+starts (the latter is fauxqs, in Node; QRT_FAUXQS names the folder in which npm
+installed it). On AWS it creates and deletes queues and asks for --yes. In a file or
+a schema of PostgreSQL it leaves them, and asks for --yes if there are other queues.
+In PostgreSQL the attacker needs the rights of the schema's owner.`,
 		Example: example(`
 			qrt demo
 			qrt demo --payloads testdata/github     # bodies from a folder of .json files

@@ -168,8 +168,8 @@ func (r *demoReport) check(t *testing.T, messages, attempts int, lacks ...string
 }
 
 // TestDemoRealWebhooks runs it with the real bodies on a broker in memory, on one
-// whose queues require sessions, and on one that shows a message only to who takes
-// it.
+// whose queues require sessions, and on one that shows a message only to its
+// receiver.
 func TestDemoRealWebhooks(t *testing.T) {
 	t.Parallel()
 	bodies := webhookBodies(t)

@@ -219,8 +219,9 @@ func (a *app) dlqShowCommand() *cobra.Command {
 		Use:   "show QUEUE MESSAGE-ID",
 		Short: "Show one dead letter",
 		Long: `Show shows a dead letter and its reason; with its body, and what its handler failed
-with, if --keys has the keys and they open. The beginning of a message ID is enough if no other begins so. With
---envelope it writes the stored bytes as they are, for qrt inspect or qrt open.`,
+with, if --keys has the keys and they open. The beginning of a message ID is enough
+if no other begins so. With --envelope it writes the stored bytes as they are, for
+qrt inspect or qrt open.`,
 		Example: example(`
 			qrt dlq show task-tactician delivery-42
 			qrt dlq show task-tactician delivery-42 --envelope | qrt inspect`),

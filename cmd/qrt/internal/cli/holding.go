@@ -9,8 +9,8 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// The fewest deliveries that do not surprise: on SQS messages that come too late
-// for who has asked for them are given back, and count.
+// The fewest deliveries that do not surprise: on SQS messages that come after the call
+// that asked for them has ended are given back, and count.
 const (
 	fewDeliveries    = 3
 	fewDeliveriesSQS = 10

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestOutputFull: what could not be printed was not received, whatever the form,
-// and a result that nobody has is no success.
+// TestOutputFull: a message that could not be printed was not received, in any format,
+// and a command that could not print its result does not exit with 0.
 func TestOutputFull(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -40,8 +40,8 @@ func TestOutputFull(t *testing.T) {
 	}
 }
 
-// TestOutputUnread: where nobody reads any more, as behind head, a command ends,
-// says nothing, and gives back what it has in hands.
+// TestOutputUnread: if its output is closed, as by head, a command ends, says nothing,
+// and gives back the messages that it holds.
 func TestOutputUnread(t *testing.T) {
 	t.Parallel()
 	s := newShell(t)

@@ -83,7 +83,7 @@ const urlForms = `Brokers (--broker):
   ?dead_letter_retention=720h  ?sslmode=verify-full and others of libpq
   Of sqs: ?endpoint=URL  ?account=ID  ?dead_letter_suffix=-dead  ?poll=20s
   ?max_batch_bytes=1048576  ?session_batch=1
-  Of sb, how its queues were made, for who may not ask: ?sessions=true  ?lock=1m
+  Of sb, how its queues were made, if you may not ask: ?sessions=true  ?lock=1m
   ?max_deliveries=10  ?retention=336h  ?dedup=true  ?max_bytes=1048576
 
 Keys (--keys):

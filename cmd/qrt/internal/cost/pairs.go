@@ -69,13 +69,13 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, m.client.Close(context.WithoutCancel(ctx))) }()
-	var lanes [2]*lane
-	for kind := range lanes {
-		if lanes[kind], err = m.lane(ctx, kind == 1); err != nil {
+	var paths [2]*path
+	for kind := range paths {
+		if paths[kind], err = m.path(ctx, kind == 1); err != nil {
 			return r, err
 		}
 		// What is done for the first time is slower: it does not count.
-		if _, _, err := lanes[kind].half(ctx, 0, min(c.Messages, 50), 1); err != nil {
+		if _, _, err := paths[kind].half(ctx, 0, min(c.Messages, 50), 1); err != nil {
 			return r, err
 		}
 	}
@@ -86,7 +86,7 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 		var took [2]time.Duration
 		for i := range 2 {
 			kind := (i + round) % 2 // the second of a pair finds warmer caches
-			t, singles, err := lanes[kind].half(ctx, round*c.Messages, c.Messages, c.Singles)
+			t, singles, err := paths[kind].half(ctx, round*c.Messages, c.Messages, c.Singles)
 			if err != nil {
 				return r, err
 			}
@@ -167,21 +167,21 @@ func (m *meter) open(ctx context.Context) error {
 	return nil
 }
 
-// lane is a queue of its own, plain or sealed, with both of its ends. The meter's
+// path is a queue of its own, plain or sealed, with both of its ends. The meter's
 // client closes them.
-type lane struct {
+type path struct {
 	m      *meter
 	sealed bool
 	s      *queue.Sender
 	rx     *queue.Receiver
 }
 
-func (m *meter) lane(ctx context.Context, sealed bool) (*lane, error) {
+func (m *meter) path(ctx context.Context, sealed bool) (*path, error) {
 	name, err := m.NewQueue(ctx, "qrt-bench")
 	if err != nil {
 		return nil, err
 	}
-	l := &lane{m: m, sealed: sealed}
+	l := &path{m: m, sealed: sealed}
 	config := &queue.CryptoConfig{Enabled: sealed, MaxMessageAge: time.Hour}
 	if l.s, err = m.client.Sender(ctx, name, &queue.SenderOptions{Crypto: config}); err != nil {
 		return nil, err
@@ -190,9 +190,9 @@ func (m *meter) lane(ctx context.Context, sealed bool) (*lane, error) {
 	return l, err
 }
 
-// half moves n messages through the lane in batches, from the body first on, and
+// half moves n messages through the path in batches, from the body first on, and
 // then some one by one.
-func (l *lane) half(ctx context.Context, first, n, singles int) (took time.Duration, latency []time.Duration, err error) {
+func (l *path) half(ctx context.Context, first, n, singles int) (took time.Duration, latency []time.Duration, err error) {
 	if took, err = l.batches(ctx, first, n); err != nil {
 		return 0, nil, err
 	}
@@ -232,7 +232,7 @@ const (
 	settlers = 16
 )
 
-func (l *lane) batches(ctx context.Context, first, n int) (time.Duration, error) {
+func (l *path) batches(ctx context.Context, first, n int) (time.Duration, error) {
 	messages := make([]*queue.Message, n)
 	for i := range messages {
 		messages[i] = l.m.message(first + i)

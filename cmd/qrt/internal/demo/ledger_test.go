@@ -16,16 +16,16 @@ func TestLedger(t *testing.T) {
 		t.Errorf("%d lost before anything arrived, want 3", n)
 	}
 	if a := l.Arrived("q", content("2", "s")); !a.Known || a.Times != 1 || a.Turn != 2 {
-		t.Errorf("%+v", a)
+		t.Errorf("%+v, want the second of its session, once", a)
 	}
 	if a := l.Arrived("q", content("1", "s")); !a.Known || a.Turn != 1 || a.InLine == "" {
-		t.Errorf("%+v", a)
+		t.Errorf("%+v, want the first of its session", a)
 	}
 	if a := l.Arrived("q", content("1", "s")); a.Times != 2 {
-		t.Errorf("%+v", a)
+		t.Errorf("%+v, want it to have arrived twice", a)
 	}
 	if a := l.Arrived("q", content("3", "")); a.Turn != 0 {
-		t.Errorf("%+v", a)
+		t.Errorf("%+v, want no place in a session", a)
 	}
 	if n, all := l.Lost("q"), l.Lost(""); n != 0 || all != 1 {
 		t.Errorf("%d lost of q, %d of all, want 0 and 1", n, all)

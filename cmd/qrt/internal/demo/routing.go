@@ -20,8 +20,8 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-// lane is one queue, its key and its bot.
-type lane struct {
+// botQueue is one queue, its key and its bot.
+type botQueue struct {
 	bot      string // and the queue's name, if the broker has no other
 	name     string
 	key      secret
@@ -38,21 +38,21 @@ type lane struct {
 // them with three bots that hold one master key each.
 func (r *run) routing(ctx context.Context) (err error) {
 	r.Progress.Begin("routing webhooks", 2*r.Messages)
-	lanes := make(map[string]*lane)
-	var order []*lane
+	queues := make(map[string]*botQueue)
+	var order []*botQueue
 	for _, bot := range webhook.Queues {
 		name, err := r.queue(ctx, bot)
 		if err != nil {
 			return err
 		}
-		l := &lane{bot: bot, name: name, key: newSecret(bot + "-1"), turns: make(map[string]int)}
-		lanes[bot] = l
+		l := &botQueue{bot: bot, name: name, key: newSecret(bot + "-1"), turns: make(map[string]int)}
+		queues[bot] = l
 		order = append(order, l)
 	}
 	r.report.Router.Messages = r.Messages
 	for range r.Messages {
 		e := r.event()
-		l := lanes[webhook.Route(e)]
+		l := queues[webhook.Route(e)]
 		m := r.message(e)
 		l.messages = append(l.messages, m)
 		r.report.Router.Bytes += int64(len(m.Body))
@@ -112,11 +112,11 @@ func (r *run) routing(ctx context.Context) (err error) {
 	return nil
 }
 
-// route sends what each lane has, a batch at a time in turn, as webhooks come. It
+// route sends what each queue has, a batch at a time in turn, as webhooks come. It
 // calls seen when the attacker has had a look at the first batch.
-func (r *run) route(ctx context.Context, router *endpoint, lanes []*lane, seen func()) error {
-	senders := make([]*queue.Sender, len(lanes))
-	for i, l := range lanes {
+func (r *run) route(ctx context.Context, router *endpoint, queues []*botQueue, seen func()) error {
+	senders := make([]*queue.Sender, len(queues))
+	for i, l := range queues {
 		s, err := router.Sender(ctx, l.name, nil)
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ func (r *run) route(ctx context.Context, router *endpoint, lanes []*lane, seen f
 	}
 	for from := 0; ; from += batchSize {
 		sent := false
-		for i, l := range lanes {
+		for i, l := range queues {
 			if from >= len(l.messages) {
 				continue
 			}
@@ -147,7 +147,7 @@ func (r *run) route(ctx context.Context, router *endpoint, lanes []*lane, seen f
 }
 
 // peek keeps what the broker has stored of one message.
-func (r *run) peek(ctx context.Context, l *lane) error {
+func (r *run) peek(ctx context.Context, l *botQueue) error {
 	stored, err := r.Broker.Attacker.Read(ctx, l.name)
 	if err != nil {
 		return err
@@ -164,8 +164,8 @@ func (r *run) peek(ctx context.Context, l *lane) error {
 	return fmt.Errorf("the attacker finds nothing in %s, where messages were just stored", l.name)
 }
 
-// bot receives all messages of a lane with the lane's key.
-func (r *run) bot(ctx context.Context, l *lane) (err error) {
+// bot receives all messages of a queue with its key.
+func (r *run) bot(ctx context.Context, l *botQueue) (err error) {
 	p, err := ring(l.key)
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func TestWindow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o, sends, waits, err := replayed(t, c.delay)
 			if err != nil || len(o.Faults) > 0 || o.Attempts != 10 || o.DeadLettered != 10 || o.Reason != "message_expired" {
-				t.Errorf("%+v, %v", o, err)
+				t.Errorf("%+v, %v; want 10 of 10 dead-lettered as message_expired", o, err)
 			}
 			if sends != c.sends || waits != c.waits {
 				t.Errorf("%d sends and %d waits, want %d and %d", sends, waits, c.sends, c.waits)

@@ -72,7 +72,7 @@ func TestTimed(t *testing.T) {
 		return nil
 	})
 	if err != nil || spent.Wall < 20*time.Millisecond || x == 0 {
-		t.Errorf("%+v, %v", spent, err)
+		t.Errorf("%+v, %v; want the time that was spent", spent, err)
 	}
 }
 

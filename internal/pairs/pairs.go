@@ -1,4 +1,6 @@
-package postgresqueue
+// Package pairs is the form in which the SQL drivers store the attributes and the trace
+// of a message.
+package pairs
 
 import (
 	"encoding/binary"
@@ -7,12 +9,13 @@ import (
 	"slices"
 )
 
-// pairs is the stored form of a map: for each entry, ascending by name, the name
-// and the value, each after its length in bytes as an unsigned varint. Unlike
-// JSON it carries every byte.
-var errPairs = errors.New("attributes as stored are not well formed")
+// errMalformed is every error of Decode.
+var errMalformed = errors.New("attributes as stored are not well formed")
 
-func appendPairs(m map[string]string) []byte {
+// Encode returns the stored form of m: for each entry, ascending by name, the name and
+// the value, each after its length in bytes as an unsigned varint (package
+// encoding/binary). Unlike JSON it carries every byte. Nil if m is empty.
+func Encode(m map[string]string) []byte {
 	if len(m) == 0 {
 		return nil
 	}
@@ -25,8 +28,8 @@ func appendPairs(m map[string]string) []byte {
 	return b
 }
 
-// parsePairs accepts only what appendPairs makes: each name once, and in order.
-func parsePairs(b []byte) (map[string]string, error) {
+// Decode accepts only what Encode makes: each name once, and in order.
+func Decode(b []byte) (map[string]string, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
@@ -35,10 +38,10 @@ func parsePairs(b []byte) (map[string]string, error) {
 		var k, v string
 		var ok bool
 		if k, b, ok = cutString(b); !ok {
-			return nil, errPairs
+			return nil, errMalformed
 		}
 		if v, b, ok = cutString(b); !ok || !first && k <= previous {
-			return nil, errPairs
+			return nil, errMalformed
 		}
 		m[k], previous = v, k
 	}

@@ -1,4 +1,4 @@
-package sqlitequeue
+package pairs
 
 import (
 	"maps"
@@ -7,18 +7,18 @@ import (
 
 func FuzzPairs(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add(appendPairs(map[string]string{"a": "1", "b": ""}))
+	f.Add(Encode(map[string]string{"a": "1", "b": ""}))
 	f.Add([]byte("\x01a\x011\x01a\x012"))      // a name twice
 	f.Add([]byte("\x01b\x011\x01a\x012"))      // not in order
 	f.Add([]byte("\x81\x00a\x011"))            // a longer form of a length
 	f.Add([]byte("\xff\xff\xff\xff\xff\x7fa")) // longer than there is
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := parsePairs(b)
+		m, err := Decode(b)
 		if err != nil {
 			return
 		}
 		// What is accepted is what would have been written.
-		if again := appendPairs(m); string(again) != string(b) {
+		if again := Encode(m); string(again) != string(b) {
 			t.Errorf("%q was read as %q and would be written as %q", b, m, again)
 		}
 	})
@@ -28,13 +28,13 @@ func TestPairs(t *testing.T) {
 	for _, m := range []map[string]string{
 		nil, {"a": ""}, {"a": "1", "b": "2", "ab": "3"}, {"\x00\xff": "\x80"}, {"long": string(make([]byte, 70000))},
 	} {
-		got, err := parsePairs(appendPairs(m))
+		got, err := Decode(Encode(m))
 		if err != nil || !maps.Equal(got, m) {
 			t.Errorf("%d pairs: %v", len(m), err)
 		}
 	}
 	for _, b := range []string{"\x01a\x011\x01a\x012", "\x01b\x011\x01a\x012", "\x81\x00a\x011", "\x01", "\x01a", "\x01a\x02b", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
-		if m, err := parsePairs([]byte(b)); err == nil {
+		if m, err := Decode([]byte(b)); err == nil {
 			t.Errorf("%q was read as %q", b, m)
 		}
 	}
