@@ -20,6 +20,10 @@
 -- message, so that none of its statements has a snapshot from before a tend that
 -- moved rows.
 --
+-- A content that is not as large as its message says, or larger than any that is sent
+-- (64 MiB, and 1 MiB for the rest), was altered: it is not read, and the message comes
+-- without one.
+--
 -- Locks do not wait for the disk (synchronous_commit = off, for that transaction): a
 -- crash of the server ends those of its last moments, and then a message is delivered
 -- again with a count that misses one. Sends and settlements wait.
@@ -479,7 +483,9 @@ BEGIN
 		WHERE queue = q AND seq = ANY (picked) RETURNING *
 	) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 		c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
-	FROM m LEFT JOIN content c ON c.id = m.content;
+	FROM m LEFT JOIN content c ON c.id = m.content AND octet_length(c.body) = m.size AND m.size <= 67108864
+		AND octet_length(c.message_id) + octet_length(c.correlation) + octet_length(c.type) + octet_length(c.attributes)
+			+ octet_length(c.trace) + octet_length(c.dedup) <= 1048576;
 END
 $fn$;
 
@@ -617,7 +623,9 @@ BEGIN
 				WHERE queue = q AND seq = picked RETURNING *
 			) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 				c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
-			FROM m LEFT JOIN content c ON c.id = m.content;
+			FROM m LEFT JOIN content c ON c.id = m.content AND octet_length(c.body) = m.size AND m.size <= 67108864
+		AND octet_length(c.message_id) + octet_length(c.correlation) + octet_length(c.type) + octet_length(c.attributes)
+			+ octet_length(c.trace) + octet_length(c.dedup) <= 1048576;
 			RETURN;
 		END IF;
 		FOR candidate IN SELECT session FROM message WHERE queue + 4 = q + 4 AND turn IS NOT NULL ORDER BY turn LIMIT 64 LOOP
@@ -691,7 +699,9 @@ BEGIN
 		WHERE queue = q AND seq = ANY (picked) RETURNING *
 	) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 		c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
-	FROM m LEFT JOIN content c ON c.id = m.content;
+	FROM m LEFT JOIN content c ON c.id = m.content AND octet_length(c.body) = m.size AND m.size <= 67108864
+		AND octet_length(c.message_id) + octet_length(c.correlation) + octet_length(c.type) + octet_length(c.attributes)
+			+ octet_length(c.trace) + octet_length(c.dedup) <= 1048576;
 END
 $fn$;
 
@@ -771,7 +781,10 @@ BEGIN
 				SELECT * FROM message WHERE queue + 1 = q + 1 AND state = g::smallint AND seq + 0 > after ORDER BY seq + 0 LIMIT messages
 			) m ORDER BY m.seq LIMIT messages
 		) r
-	) l LEFT JOIN content c ON c.id = l.content WHERE l.before < bytes ORDER BY l.seq;
+	) l LEFT JOIN content c ON c.id = l.content AND octet_length(c.body) = l.size AND l.size <= 67108864
+		AND octet_length(c.message_id) + octet_length(c.correlation) + octet_length(c.type) + octet_length(c.attributes)
+			+ octet_length(c.trace) + octet_length(c.dedup) <= 1048576
+	WHERE l.before < bytes ORDER BY l.seq;
 END
 $fn$;
 
