@@ -130,8 +130,8 @@ func (s *messageSession) Renew(ctx context.Context, list []*Delivery) ([]time.Ti
 	default:
 	}
 	ends, errs := s.source.Renew(ctx, list)
-	for i, err := range errs {
-		if err == nil && list[i] == s.d {
+	for i, d := range list {
+		if d == s.d && errs[i] == nil {
 			s.mu.Lock()
 			s.until = ends[i]
 			s.mu.Unlock()
