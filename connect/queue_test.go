@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,6 +267,10 @@ func TestPostgres(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("12") // tests mostly wait
+	}
 	code := m.Run()
 	postgres.StopShared()
 	os.Exit(code)

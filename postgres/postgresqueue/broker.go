@@ -51,8 +51,8 @@ type conn = pgxpool.Conn
 // machine, and without target_session_attrs it connects to primaries only.
 //
 // It fails with ErrForeign, ErrNewer, ErrOlder or ErrAltered; with driver.Permission if
-// the role may not log in, may not create the schema, or is a superuser and the schema's
-// owner is none; and with driver.Unavailable if the server does not answer. Nothing of the
+// the role may not log in, may not create the schema, or has more rights in the database
+// than the schema's owner, as a superuser has; and with driver.Unavailable if the server does not answer. Nothing of the
 // schema runs before it is verified. Its owner can change it later: do not open the schema
 // of another role as a privileged role.
 func Open(ctx context.Context, rawURL string, o *Options) (*Broker, error) {

@@ -298,6 +298,8 @@ func TestSynchronousFailover(t *testing.T) {
 	admin.exec(`ALTER SYSTEM SET synchronous_standby_names = 'second'`)
 	admin.exec(`SELECT pg_reload_conf()`)
 	admin.exec(`ALTER ROLE postgres SET synchronous_commit = off`) // the store sets its own
+	for admin.number(`SELECT count(*) FROM pg_sleep(0.02), pg_stat_replication WHERE sync_state = 'sync'`) == 0 {
+	}
 	s := open(t, p.url, nil)
 	now := time.Now()
 	id := p.claim(s, request(0, now)).Stamp.ID

@@ -125,6 +125,13 @@ func TestSchemaOfAnother(t *testing.T) {
 	refused(t, "another role, empty schema", as("_other"), nil, driver.ErrPermission, "belongs to another role")
 	open(t, as("_owner"), nil)
 	refused(t, "a superuser, a store", rawURL, nil, driver.ErrPermission, "connect as the schema's owner")
+	for _, right := range []string{"CREATEROLE", "REPLICATION", "BYPASSRLS", "IN ROLE pg_read_server_files", "IN ROLE pg_execute_server_program NOINHERIT"} {
+		admin.exec2(fmt.Sprintf(`CREATE ROLE %[1]s_strong LOGIN %[2]s; GRANT ALL ON SCHEMA %[1]s TO %[1]s_strong; GRANT ALL ON ALL TABLES IN SCHEMA %[1]s TO %[1]s_strong`, schema, right))
+		refused(t, "a role with "+right, as("_strong"), nil, driver.ErrPermission, "connect as the schema's owner")
+		admin.exec2(fmt.Sprintf(`DROP OWNED BY %[1]s_strong; DROP ROLE %[1]s_strong`, schema))
+	}
+	admin.exec(fmt.Sprintf(`GRANT ALL ON ALL TABLES IN SCHEMA %[1]s TO %[1]s_other`, schema))
+	open(t, as("_other"), nil)
 }
 
 // exec2 runs several statements.

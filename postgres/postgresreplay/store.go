@@ -59,8 +59,10 @@ type conn = pgxpool.Conn
 // and without target_session_attrs it connects to primaries only.
 //
 // It fails with ErrForeign, ErrNewer, ErrOlder or ErrAltered; with driver.Permission if
-// the role may not log in or may not create the schema, and with driver.Unavailable if
-// the server does not answer.
+// the role may not log in, may not create the schema, or has more rights in the database
+// than the schema's owner, as a superuser has; and with driver.Unavailable if the server
+// does not answer. The owner of the schema can add to it later what runs with the rights of
+// the roles that use it, those of transactions that call ConsumeTx included.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	s, err := open(ctx, rawURL, o, func(server int64) int64 { return server })
 	if err != nil {

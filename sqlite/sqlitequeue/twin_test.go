@@ -38,7 +38,7 @@ type twin struct {
 	r        *rand.Rand
 	trace    []string
 	sent     int
-	broker [twins][2]driver.Broker
+	broker   [twins][2]driver.Broker
 	queue    [twins][2]driver.Queue
 	dead     [twins][2]driver.Queue
 	held     []heldTwin

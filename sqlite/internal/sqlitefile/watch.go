@@ -12,9 +12,10 @@ const (
 	// Without news from the system: soon after the last commit, then ever more rarely.
 	pollMin = time.Millisecond
 	pollMax = 20 * time.Millisecond
-	// The system tells of writes to the log. A commit comes some time after the first of
-	// its writes: it is looked for after newsMin, then ever more rarely up to pollMax, and
-	// then only to find out whether the system tells of everything.
+	// The system tells of writes to the log. A commit comes some time after the last of
+	// its writes, when the disk has it: it is looked for after newsMin, then ever more
+	// rarely up to pollMax. When no news came for newsMax, looks only find out, as often,
+	// whether the system tells of everything.
 	newsMin = 200 * time.Microsecond
 	newsMax = time.Second
 	// After as many commits as that of which the system did not tell, it is not relied on.
@@ -45,12 +46,14 @@ func (f *File) watched() bool {
 
 // watch notices commits of other connections. It belongs to the writing goroutine.
 type watch struct {
-	file    *File
-	news    *logNews // nil: there are none
-	silent  bool     // the system gives none, or not all
-	armed   bool     // news come
-	missed  int      // commits of which no news came, in a row
-	commits int64    // of this File, when the last news came
+	file   *File
+	news   *logNews // nil: there are none
+	silent bool     // the system gives none, or not all
+	armed  bool     // news come
+	missed int      // commits of which no news came, in a row
+
+	last    time.Time // when the last news came
+	commits int64     // of this File, at that time
 
 	pause time.Duration // before the next look
 	next  time.Time     // when that is
@@ -122,9 +125,10 @@ func (w *watch) stop() {
 
 // heard takes in that the log was written to.
 func (w *watch) heard() {
-	last := w.commits
+	before := w.commits
 	w.commits, _ = w.file.Commits()
-	if w.commits != last {
+	w.last = time.Now()
+	if w.commits != before {
 		w.soon(pollMin) // most likely by this process, whose transactions look, too
 		return
 	}
@@ -152,8 +156,8 @@ func (w *watch) look() {
 		w.missed, w.pause = 0, pollMin
 	case !w.armed:
 		w.pause = min(w.pause*5/4, pollMax)
-	case w.pause < pollMax:
-		w.pause *= 2
+	case time.Since(w.last) < newsMax:
+		w.pause = min(w.pause*2, pollMax)
 	default:
 		w.pause = newsMax
 	}

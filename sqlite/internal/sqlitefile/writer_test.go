@@ -343,7 +343,7 @@ func TestWatchInBubble(t *testing.T) {
 		f, other := open(t, c), open(t, config(path))
 		f.Watch(true)
 		defer f.Watch(false)
-		time.Sleep(time.Hour) // of the bubble
+		time.Sleep(time.Second) // of the bubble
 		for len(changed) > 0 {
 			<-changed
 		}

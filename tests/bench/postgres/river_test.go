@@ -53,15 +53,9 @@ type system interface {
 // River fetches at most once in FetchCooldown, so that it has its least here, 1 ms.
 // "river-fast" inserts by COPY and learns no IDs.
 func BenchmarkBesideRiver(b *testing.B) {
-	server, err := postgres.Start(&postgres.Options{Durable: true})
-	postgres.Require(b, err)
+	server, pool := start(b)
 	defer func() { _ = server.Close() }()
 	ctx := b.Context()
-	pool, err := pgxpool.New(ctx, fmt.Sprintf("%s?pool_max_conns=%d", server.URL("postgres", "postgres"), conns))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer pool.Close()
 	theirs := newRiver(b, pool)
 	systems := []struct {
 		name, tables string
@@ -212,6 +206,8 @@ type ours struct {
 	client *queue.Client
 	sender *queue.Sender
 	count  atomic.Pointer[counter]
+
+	completed atomic.Pointer[func()] // of consume
 }
 
 // counter closes done when it has counted to zero.
@@ -248,7 +244,9 @@ func newOurs(b *testing.B, server *postgres.Server, schema string) *ours {
 		if _, ok := event.(observe.Handled); !ok { // after the message is completed in the database
 			return
 		}
-		if c := s.count.Load(); c.left.Add(-1) == 0 {
+		if f := s.completed.Load(); f != nil {
+			(*f)()
+		} else if c := s.count.Load(); c.left.Add(-1) == 0 {
 			close(c.done)
 		}
 	})
