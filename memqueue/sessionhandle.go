@@ -21,7 +21,7 @@ func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duratio
 	s := h.source.store
 	out := &sessionHandle{queue: h, source: newSource(s, &s.active)}
 	out.source.lock = h.source.lock
-	var own *driver.Delivery // a message that is a session of its own
+	var alone *delivery // a message that is a session of its own
 
 	in := func() *waiters {
 		if id == "" {
@@ -34,7 +34,7 @@ func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duratio
 			return false, err
 		}
 		if id == "" {
-			if own = s.takeSessionless(h.source, now); own != nil {
+			if alone = s.takeSessionless(h.source, now); alone != nil {
 				return true, nil
 			}
 		}
@@ -58,8 +58,8 @@ func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duratio
 		return nil, &driver.Error{Kind: driver.SessionHeld}
 	case !ok:
 		return nil, &driver.Error{Kind: driver.NoSession}
-	case own != nil:
-		return driver.NewMessageSession(h, own, h.source.closing), nil
+	case alone != nil:
+		return driver.NewMessageSession(h, alone.own(), h.source.closing), nil
 	}
 	return out, nil
 }

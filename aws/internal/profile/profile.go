@@ -1,7 +1,6 @@
 // Package profile loads the configuration of the AWS SDK, and reads credentials that lie in
-// a shared file again while the program runs, those with which it assumes a role included.
-// The SDK reads them once, so that a program would be refused for ever after they were
-// rotated.
+// a shared file again while the program runs. The SDK reads them once, so that a program
+// would be refused for ever after they were rotated.
 package profile
 
 import (
@@ -37,12 +36,14 @@ func Load(ctx context.Context, region string) (aws.Config, error) {
 		return config.LoadDefaultConfig(ctx, o...)
 	}
 	cfg, err := load(ctx)
-	if err == nil && assumesRole(cfg) {
-		cfg.Credentials = aws.NewCredentialsCache(&reassuming{load: load, last: cfg.Credentials})
-		return cfg, nil
-	}
-	if err != nil || !aws.IsCredentialsProvider(cfg.Credentials, credentials.StaticCredentialsProvider{}) {
+	switch {
+	case err != nil:
 		return cfg, err
+	case isRole(cfg.Credentials):
+		cfg.Credentials = aws.NewCredentialsCache(&role{load: load, last: cfg.Credentials})
+		return cfg, nil
+	case !aws.IsCredentialsProvider(cfg.Credentials, credentials.StaticCredentialsProvider{}):
+		return cfg, nil
 	}
 	// Static credentials are at hand: this asks no service.
 	now, err := cfg.Credentials.Retrieve(ctx)
@@ -53,34 +54,33 @@ func Load(ctx context.Context, region string) (aws.Config, error) {
 	return cfg, nil
 }
 
-// assumesRole reports whether a profile names a role to assume.
-func assumesRole(cfg aws.Config) bool {
-	return aws.IsCredentialsProvider(cfg.Credentials, (*stscreds.AssumeRoleProvider)(nil))
+func isRole(c aws.CredentialsProvider) bool {
+	return aws.IsCredentialsProvider(c, (*stscreds.AssumeRoleProvider)(nil))
 }
 
-// reassuming assumes the role of a profile, each time with the credentials that the shared
-// files name then.
-type reassuming struct {
+// role assumes a role with what the shared files have at each Retrieve, so once in the life of
+// the role's credentials: the SDK would assume it for ever with the keys that it read first.
+type role struct {
 	load func(context.Context) (aws.Config, error)
 
 	mu   sync.Mutex // guards last
 	last aws.CredentialsProvider
 }
 
-// Retrieve implements aws.CredentialsProvider. While the files cannot be read, or name no
-// role, it uses what was read last.
-func (r *reassuming) Retrieve(ctx context.Context) (aws.Credentials, error) {
+// Retrieve implements aws.CredentialsProvider. While the files cannot be read, or name no role,
+// it assumes the one that was read last.
+func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	cfg, err := r.load(ctx)
-	if cerr := ctx.Err(); cerr != nil {
-		return aws.Credentials{}, cerr
-	}
 	r.mu.Lock()
-	if err == nil && assumesRole(cfg) {
+	if err == nil && isRole(cfg.Credentials) {
 		r.last = cfg.Credentials
 	}
-	p := r.last
+	last := r.last
 	r.mu.Unlock()
-	return p.Retrieve(ctx)
+	if cache, ok := last.(*aws.CredentialsCache); ok {
+		cache.Invalidate()
+	}
+	return last.Retrieve(ctx)
 }
 
 // rereading reads the shared files at each Retrieve.

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -73,43 +74,40 @@ func TestRotatedFile(t *testing.T) {
 	})
 }
 
-// A role is assumed with the credentials that the file has at the time, also after the
-// file was rotated, and with the last ones while it is cut or gone.
-func TestRoleOfARotatedFile(t *testing.T) {
-	// The server answers with a key whose ID says with which one the role was assumed.
-	var refused atomic.Pointer[string]
-	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		_, id, _ := strings.Cut(q.Header.Get("Authorization"), "Credential=")
-		id, _, _ = strings.Cut(id, "/")
-		if old := refused.Load(); old != nil && *old == id {
+// A role is assumed with the keys that the file has by then.
+func TestRotatedKeysOfRole(t *testing.T) {
+	folder := t.TempDir()
+	file, config := filepath.Join(folder, "credentials"), filepath.Join(folder, "config")
+	var accepted atomic.Value // the key that STS takes
+	accepted.Store("FIRST")
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := accepted.Load().(string)
+		if !strings.Contains(r.Header.Get("Authorization"), "Credential="+key+"/") {
 			w.WriteHeader(http.StatusForbidden)
-			fmt.Fprint(w, `<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>no such key</Message></Error></ErrorResponse>`)
+			_, _ = io.WriteString(w, `<ErrorResponse><Error><Type>Sender</Type><Code>InvalidClientTokenId</Code><Message>no</Message></Error></ErrorResponse>`)
 			return
 		}
-		fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>ROLE-BY-%s</AccessKeyId>`+
-			`<SecretAccessKey>secret</SecretAccessKey><SessionToken>token</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`,
-			id, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+		_, _ = fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ROLE-BY-%s</AccessKeyId><SecretAccessKey>s</SecretAccessKey>`+
+			`<SessionToken>t</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, key, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 	}))
 	defer sts.Close()
-	dir := t.TempDir()
-	file, conf := filepath.Join(dir, "credentials"), filepath.Join(dir, "config")
 	for name, value := range map[string]string{
-		"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_CONFIG_FILE": conf, "AWS_PROFILE": "", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "",
-		"AWS_SESSION_TOKEN": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL_STS": sts.URL,
+		"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_CONFIG_FILE": config, "AWS_PROFILE": "app", "AWS_ACCESS_KEY_ID": "",
+		"AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL_STS": sts.URL,
 	} {
 		t.Setenv(name, value)
 	}
-	write := func(path, text string) {
+	write := func(file, text string) {
 		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	key := func(id string) string {
+	keys := func(id string) string {
 		return "[base]\naws_access_key_id = " + id + "\naws_secret_access_key = secret\n"
 	}
-	write(conf, "[default]\nrole_arn = arn:aws:iam::123456789012:role/worker\nsource_profile = base\n")
-	write(file, key("FIRST"))
+	write(config, "[profile app]\nrole_arn = arn:aws:iam::123456789012:role/app\nsource_profile = base\n")
+	write(file, keys("FIRST"))
 	cfg, err := Load(t.Context(), "us-east-1")
 	if err != nil {
 		t.Fatal(err)
@@ -117,29 +115,30 @@ func TestRoleOfARotatedFile(t *testing.T) {
 	want := func(id string) {
 		t.Helper()
 		c, err := cfg.Credentials.Retrieve(t.Context())
-		if err != nil || c.AccessKeyID != id {
+		if err != nil || c.AccessKeyID != id || !c.CanExpire {
 			t.Errorf("credentials %s, %v, want %s", c.AccessKeyID, err, id)
 		}
 	}
-	over := func() { cfg.Credentials.(*aws.CredentialsCache).Invalidate() } // as after their hour, or a refusal
+	expire := cfg.Credentials.(*aws.CredentialsCache).Invalidate
 	want("ROLE-BY-FIRST")
-	write(file, key("SECOND"))
-	want("ROLE-BY-FIRST")
-	first := "FIRST"
-	refused.Store(&first)
-	over()
+	write(file, keys("SECOND"))
+	accepted.Store("SECOND")
+	want("ROLE-BY-FIRST") // until they expire
+	expire()
 	want("ROLE-BY-SECOND")
-	for _, broken := range []string{"", "[base]\naws_access_key_id = THIRD\n", "[bas"} {
-		write(file, broken)
-		over()
-		want("ROLE-BY-SECOND")
-	}
-	if err := os.Remove(conf); err != nil { // the chain would take another identity
-		t.Fatal(err)
+	// While the file is being written the keys from before are used.
+	write(file, "")
+	expire()
+	want("ROLE-BY-SECOND")
+	// The file is gone, and the chain would take another identity.
+	for _, file := range []string{file, config} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "OTHER")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	over()
+	expire()
 	want("ROLE-BY-SECOND")
 }
 
