@@ -41,8 +41,8 @@ var groups = []group{
 			least("memory, sealed, batches, beside Watermill with AES-256-GCM", 1.1, all, memSealedBatch, memWatermillGCM),
 		}, nil
 	}},
-	{"disk, 1 worker", diskBounds(1, 1.1, 1.8)},
-	{"disk, 8 workers", diskBounds(8, 0.4, 2.4)},
+	{"disk, 1 worker", diskBounds(1, 0.95, 1.65)},
+	{"disk, 8 workers", diskBounds(8, 0.35, 2.2)},
 }
 
 // diskBounds bound all three jobs beside goqite, and Strict beside sealed without a store.
