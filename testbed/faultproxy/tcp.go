@@ -11,6 +11,7 @@ type TCP struct {
 	listener net.Listener
 	server   string
 	faults   *Faults
+	clock    Clock // nil: no times are changed
 
 	ctx     context.Context // until Close
 	cancel  context.CancelFunc
@@ -22,13 +23,13 @@ type TCP struct {
 const chunk = 4 << 10
 
 // NewTCP starts a proxy in front of the server at that address, on 127.0.0.1 and a free
-// port.
-func NewTCP(server string, f *Faults) (*TCP, error) {
+// port. With a clock, which may be nil, the server tells a wrong time now and then.
+func NewTCP(server string, f *Faults, clock Clock) (*TCP, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &TCP{listener: l, server: server, faults: f}
+	p := &TCP{listener: l, server: server, faults: f, clock: clock}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.running.Go(p.accept)
 	return p, nil
@@ -113,7 +114,11 @@ func (p *TCP) pass(c *passing, from, to net.Conn) {
 
 // step passes on one chunk, and reports whether the direction goes on.
 func (p *TCP) step(c *passing, from, to net.Conn, b []byte) bool {
-	switch p.faults.draw(Delay, Delay, Delay, Drop, Cut, HalfClose, Silence) {
+	kinds := []Fault{Delay, Delay, Delay, Drop, Cut, HalfClose, Silence}
+	if p.clock != nil && from == c.server {
+		kinds = append(kinds, WrongClock, WrongClock, WrongClock)
+	}
+	switch p.faults.draw(kinds...) {
 	case Delay:
 		if !p.faults.pause(p.ctx) {
 			return false
@@ -135,7 +140,13 @@ func (p *TCP) step(c *passing, from, to net.Conn, b []byte) bool {
 	case Silence:
 		c.silence.Do(func() { close(c.silent) })
 		return true
-	case None, LoseAnswer, Refuse, WrongClock, Reorder:
+	case WrongClock:
+		by := wrongBy
+		if p.faults.below(2) == 0 {
+			by = -by
+		}
+		p.clock(b, by)
+	case None, LoseAnswer, Refuse, Reorder:
 	}
 	_, err := to.Write(b)
 	return err == nil
