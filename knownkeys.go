@@ -71,6 +71,13 @@ func (k *knownKeys) works(queue string, id keys.ID, v checkValue) bool {
 	return ok
 }
 
+// revision changes whenever named returns more, for any queue.
+func (k *knownKeys) revision() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return int64(k.count)
+}
+
 // named returns the IDs that have opened messages of queue, with their check values.
 func (k *knownKeys) named(queue string) []knownKey {
 	k.mu.Lock()

@@ -59,6 +59,7 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	begun := time.Now()
 	deadline := begun.Add(q.wait)
 	r.accountant.start(begun)
+	r.syncKeys(ctx)
 	for {
 		batch, seen, err := r.fetchOnce(ctx, q, deadline)
 		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
@@ -128,6 +129,7 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 	}
 	r.decide(ctx, all, permit)
 	r.perform(ctx, q.source, all)
+	r.syncKeys(ctx)
 	return r.batch(ctx, all)
 }
 
