@@ -101,6 +101,9 @@ func New(b driver.Broker, o *Options) (*Client, error) {
 	c.watch.warn = func(err error) {
 		c.options.Logger.Error("Replay store lost its memory: what was handled before can be replayed", "error", err.Error(), "stopped", c.watch.policy == StopOnLoss)
 	}
+	c.watch.accepted = func(l replay.Loss) {
+		c.options.Logger.Warn("Loss of the replay store's memory was accepted: receiving goes on", "lost", l.Lost.String(), "accepted_at", l.At.UTC())
+	}
 	cfg, err := c.options.Crypto.resolveSender()
 	if err == nil && cfg.TrackReplays && c.options.ReplayStore == nil {
 		err = invalidOption("Crypto.TrackReplays is set and Options.ReplayStore is nil")

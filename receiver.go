@@ -169,8 +169,8 @@ func (o *ReceiverOptions) resolveHorizon(cfg *CryptoConfig) error {
 }
 
 // Receiver receives from one queue. It is safe for concurrent use: several calls of Receive
-// ask the broker side by side, except on Service Bus, where one waits for the other and
-// several Receivers get more.
+// ask the broker side by side, on Service Bus up to 32. As many goroutines on one Receiver get
+// as much as with one each.
 type Receiver struct {
 	*endpoint
 	options    ReceiverOptions
@@ -183,6 +183,7 @@ type Receiver struct {
 	gate       *intake.Gate
 	inflow     *inflow // of the queue, shared with other receivers of the Client
 	checked    checkedKeys
+	storedKeys *storedKeys // nil unless replays are tracked
 	peeker     peeker
 }
 
@@ -220,6 +221,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	if e.cfg.TrackReplays {
 		r.store, r.watch = c.options.ReplayStore, &c.watch
 		r.finishes = newFinisher(r.store, r.options.Group)
+		r.storedKeys = newStoredKeys()
 	}
 	if !e.caps.ReleaseUncounted && e.caps.MaxDeliveries == 0 {
 		r.releases = &releases{of: make(map[string]int)}

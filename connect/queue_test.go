@@ -54,7 +54,7 @@ func TestOpenQueue(t *testing.T) {
 		"sqlite://" + dir + "/d%20e.db?synchronous=normal&lock=1s&max_deliveries=2&retention=24h&must_exist=false",
 		"sqlite:relative.db",
 		"sb:///?connection=THE_CONNECTION",
-		"sb:///?connection=THE_CONNECTION&lock=30s&max_deliveries=5&dedup=false",
+		"sb:///?connection=THE_CONNECTION&lock=30s&max_deliveries=5&dedup=false&partitioned=true",
 		s.ConnectionString(),
 	} {
 		t.Run(Redact(url), func(t *testing.T) {

@@ -9,4 +9,8 @@ const (
 	slack        = 100 * time.Millisecond
 	handlerLock  = 1500 * time.Millisecond
 	handlerLocks = 10
+
+	oneWay   = 20 * time.Millisecond
+	sideways = 8
+	sharing  = 16
 )

@@ -14,4 +14,10 @@ const (
 	// machine renews it in time.
 	handlerLock  = 8 * time.Second
 	handlerLocks = 4
+
+	// oneWay is half of the round trip of tests that compare rates, long beside what the
+	// detector costs. sideways and sharing are how many receivers and goroutines they have.
+	oneWay   = 60 * time.Millisecond
+	sideways = 3
+	sharing  = 6
 )
