@@ -34,6 +34,14 @@ endif
 
 # RACE= switches the race detector off where no C compiler is installed.
 RACE      ?= -race
+
+# SQLite is a C library that was translated to Go. It has locks of its own, and the
+# detector slows it by ten. The package that calls it stays watched.
+UNWATCHED := modernc.org/sqlite/lib modernc.org/libc/...
+
+# Packages tested at a time: many of them mostly wait.
+ABREAST   := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 EXAMPLE   ?=
 TESTFLAGS ?=
 FUZZTIME  ?= 30s
@@ -112,21 +120,26 @@ cross:
 	done
 
 # The tests with the race detector come last, so that their count closes the run.
-test: cover fips race
+test: fips race
 
 # What tests of some modules talk to: see .ci/peers.
 peers:
 	@.ci/peers
 
 # The race detector sleeps for a second at the end of each process; ten
-# milliseconds suffice.
+# milliseconds suffice. make check has run vet.
 race: peers
 	@echo "# go test $(RACE) work"
-	GORACE=atexit_sleep_ms=10 QRT_REQUIRE_PEERS=1 $(GO) test $(RACE) $(TESTFLAGS) -json work | $(GO) run ./internal/testsum
+	GORACE=atexit_sleep_ms=10 QRT_REQUIRE_PEERS=1 $(GO) test $(RACE) $(if $(RACE),$(UNWATCHED:%=-gcflags=%=-race=false)) \
+		-p $(ABREAST) -vet=off $(TESTFLAGS) -json work | $(GO) run ./internal/testsum
 
+# Collecting garbage drops the generators, and a new one cannot seed itself where a test
+# has stopped time.
+cover fips: export GODEBUG = fips140=only
+cover: export GOGC = off
 cover:
-	@echo "# coverage, at least $(FLOOR) %"
-	$(GO) test -cover $(TESTFLAGS) $(COVERED) | awk -v floor=$(FLOOR) -v want=$(words $(COVERED)) '
+	@echo "# coverage with GODEBUG=$$GODEBUG, at least $(FLOOR) %"
+	$(GO) test -cover -vet=off $(TESTFLAGS) $(COVERED) | awk -v floor=$(FLOOR) -v want=$(words $(COVERED)) '
 		{ print }
 		match($$0, /coverage: [0-9.]+%/) {
 			got++
@@ -137,12 +150,10 @@ cover:
 			if (bad) { print "coverage is below " floor " %:" bad; exit 1 }
 		}'
 
-fips:
-	@echo "# GODEBUG=fips140=only"
-	# Collecting garbage drops the generators, and a new one cannot seed itself where a
-	# test has stopped time.
-	GOGC=off GODEBUG=fips140=only $(GO) test $(TESTFLAGS) -count=1 $(COVERED) .
-	GODEBUG=fips140=only $(GO) test $(TESTFLAGS) -count=1 -run='^(TestDrainUnderLoad|TestKill)$$' ./sqlite/sqlitequeue
+fips: cover
+	@echo "# GODEBUG=$$GODEBUG"
+	GOGC=off $(GO) test -vet=off $(TESTFLAGS) -count=1 .
+	$(GO) test -vet=off $(TESTFLAGS) -count=1 -run='^(TestDrainUnderLoad|TestKill)$$' ./sqlite/sqlitequeue
 
 # Tests read QRT_SOAK: with 1 they run all of what they can prove, and otherwise
 # about one part in a hundred. The longest packages take more than an hour with

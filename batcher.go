@@ -437,15 +437,17 @@ func (b *Batcher) prepare(batch []*pendingSend, last bool) ([]outgoing, error) {
 	for i, p := range batch {
 		messages[i] = &p.m
 	}
-	out, err := b.s.prepare(b.ctx, stream.Plain, messages)
+	out, _, err := b.s.prepare(b.ctx, stream.Plain, messages)
 	if err != nil {
 		return nil, err
 	}
-	if i := slices.IndexFunc(out, func(o outgoing) bool { return errors.Is(o.result.Err, ErrKeyProvider) }); i >= 0 && !last {
-		for k := range out {
-			out[k].number.Void()
+	for i := range out {
+		if err := out[i].result.Err; !last && errors.Is(err, ErrKeyProvider) {
+			for k := range out {
+				out[k].number.Void()
+			}
+			return nil, err
 		}
-		return nil, out[i].result.Err
 	}
 	for i, p := range batch {
 		p.out = &out[i]

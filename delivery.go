@@ -360,11 +360,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	d.settling = true
 	d.mu.Unlock()
 	settled := false
-	defer func() { // also if the store or the driver panics: another call may settle it then
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.settling, d.done, d.kind = false, settled, s.Kind
-	}()
+	defer d.endSettling(&settled, s.Kind) // also if the store or the driver panics: another call may settle it then
 
 	operation := observe.Operation{Kind: observe.Settle, Disposition: s.Kind.Disposition(), Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
 	if d.r.obs.Traces() && d.trace != nil {
@@ -389,6 +385,13 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	}
 	end(observe.Result{Err: err, Count: 1})
 	return wrap(op, d.Queue, err)
+}
+
+// endSettling notes what a call of settle came to.
+func (d *Delivery) endSettling(settled *bool, kind driver.SettleKind) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settling, d.done, d.kind = false, *settled, kind
 }
 
 // afterClaim turns the broker's answer to a settlement into the caller's. A message that

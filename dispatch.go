@@ -123,21 +123,20 @@ const (
 
 var repeatDelay = backoff.Exponential{First: 100 * time.Millisecond, Max: 2 * time.Second}
 
-// repeating returns a send for dispatch. It is sendBatch, and repeats with the same bytes
-// what the broker did not answer, if a repeat does no harm. No repeat begins after
-// repeatWindow, counted from the call of repeating.
-func (s *Sender) repeating() func(context.Context, []*outgoing) {
-	deadline := time.Now().Add(repeatWindow)
-	return func(ctx context.Context, batch []*outgoing) {
-		s.sendBatch(ctx, batch)
-		for attempt := 1; attempt <= maxRepeats && ctx.Err() == nil; attempt++ {
-			again := s.repeats(ctx, batch)
-			next := time.Now().Add(repeatDelay.Delay(attempt))
-			if len(again) == 0 || next.After(deadline) || !sleepUntil(ctx, next) {
-				return
-			}
-			s.sendBatch(ctx, again)
+// sendRepeating is sendBatch, and repeats with the same bytes what the broker did not
+// answer, if a repeat does no harm. No repeat begins after the deadline.
+func (s *Sender) sendRepeating(ctx context.Context, batch []*outgoing, deadline time.Time) {
+	s.sendBatch(ctx, batch)
+	for attempt := 1; attempt <= maxRepeats && ctx.Err() == nil; attempt++ {
+		again := s.repeats(ctx, batch)
+		if len(again) == 0 {
+			return
 		}
+		next := time.Now().Add(repeatDelay.Delay(attempt))
+		if next.After(deadline) || !sleepUntil(ctx, next) {
+			return
+		}
+		s.sendBatch(ctx, again)
 	}
 }
 
@@ -207,7 +206,10 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 		}
 		return
 	}
-	messages := make([]*driver.Message, len(batch))
+	messages := batch[0].alone[:]
+	if len(batch) > 1 {
+		messages = make([]*driver.Message, len(batch))
+	}
 	for i, o := range batch {
 		if s.cfg.Enabled && !o.m.Sealed {
 			panic("queue: a message that was not sealed reached the driver") // unreachable: protect
@@ -237,9 +239,11 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	var first error
 	sent := 0
 	for i, o := range batch {
-		err := errors.New("the driver returned too few results")
+		var err error
 		if i < len(results) {
 			o.result.BrokerID, err = results[i].BrokerID, results[i].Err
+		} else {
+			err = errors.New("the driver returned too few results")
 		}
 		o.tried(wrap("send", s.queue, err))
 		if o.result.Err != nil {
@@ -263,12 +267,11 @@ func (s *Sender) carry(o *outgoing, trace map[string]string) bool {
 	}
 	before := o.m.Trace
 	o.m.Trace = trace
-	size := s.q.Size(o.m)
-	if limit := s.caps.MaxBatchBytes; limit > 0 && size > limit {
-		o.m.Trace = before
+	size := o.size
+	if s.measure(o) != nil {
+		o.m.Trace, o.size = before, size
 		return false
 	}
-	o.size = size
 	return true
 }
 

@@ -107,6 +107,7 @@ var unobserved = observe.NewScope(nil, observe.Source{})
 func (r *Receiver) peekOpens(ctx context.Context) (keys.ID, intake.Answer) {
 	p := &r.peeker
 	failed := false
+	var opened sealing.Opened
 	for range peekPages {
 		page, next, err := r.q.Peek(ctx, p.cursor, peekPage)
 		switch {
@@ -117,7 +118,7 @@ func (r *Receiver) peekOpens(ctx context.Context) (keys.ID, intake.Answer) {
 			return "", intake.Away
 		}
 		for _, raw := range page {
-			opened, f := p.opener.Open(ctx, raw)
+			f := p.opener.Open(ctx, raw, &opened)
 			if f == nil && opened.Sealed {
 				id := opened.KeyID()
 				r.client.known.note(r.queue, id, r.valueOf(id))

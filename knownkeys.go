@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 	"weak"
@@ -24,9 +25,10 @@ const maxKnownKeys = 1 << 12
 // knownKeys remembers under which keys messages opened, for the receivers of a Client. It
 // is safe for concurrent use.
 type knownKeys struct {
-	mu     sync.Mutex             // guards what follows
-	opened map[knownKey]struct{}  // in any queue
-	names  map[keyName]checkValue // which secret a key ID names in a queue; only grows
+	mu     sync.Mutex            // guards what follows
+	opened map[knownKey]struct{} // in any queue
+	names  map[string][]knownKey // which secrets key IDs name, by queue; a list that was given out does not change
+	count  int                   // of what names has; only grows
 }
 
 type knownKey struct {
@@ -43,23 +45,20 @@ func knownKeyOf(queue string, id keys.ID, v checkValue) knownKey {
 	return knownKey{id, v, queue}
 }
 
-type keyName struct {
-	queue string
-	id    keys.ID
-}
-
 // note remembers that a message of queue opened under a key.
 func (k *knownKeys) note(queue string, id keys.ID, v checkValue) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.opened == nil {
-		k.opened, k.names = make(map[knownKey]struct{}), make(map[keyName]checkValue)
+		k.opened, k.names = make(map[knownKey]struct{}), make(map[string][]knownKey)
 	}
 	if len(k.opened) < maxKnownKeys {
 		k.opened[knownKeyOf(queue, id, v)] = struct{}{}
 	}
-	if _, ok := k.names[keyName{queue, id}]; !ok && v != (checkValue{}) && len(k.names) < maxKnownKeys {
-		k.names[keyName{queue, id}] = v
+	named := slices.ContainsFunc(k.names[queue], func(o knownKey) bool { return o.id == id })
+	if !named && v != (checkValue{}) && k.count < maxKnownKeys {
+		k.names[queue] = append(k.names[queue], knownKeyOf(queue, id, v))
+		k.count++
 	}
 }
 
@@ -76,20 +75,14 @@ func (k *knownKeys) works(queue string, id keys.ID, v checkValue) bool {
 func (k *knownKeys) revision() int64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return int64(len(k.names))
+	return int64(k.count)
 }
 
 // named returns the IDs that have opened messages of queue, with their check values.
 func (k *knownKeys) named(queue string) []knownKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var all []knownKey
-	for name, v := range k.names {
-		if name.queue == queue {
-			all = append(all, knownKeyOf(queue, name.id, v))
-		}
-	}
-	return all
+	return k.names[queue]
 }
 
 // checked is the check value of a key that was looked at.
@@ -108,7 +101,7 @@ type checkedKeys struct {
 func (c *checkedKeys) valueOf(key *keys.Key) checkValue {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if x, ok := c.of[key.ID()]; ok && x.key == weak.Make(key) {
+	if x, ok := c.of[key.ID()]; ok && x.key.Value() == key {
 		return x.value
 	}
 	v, err := key.CheckValue()

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"crypto/rand"
-	"maps"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -159,15 +158,15 @@ func reserved(name string) bool {
 	return strings.HasPrefix(name, "qrt-") || name == "traceparent" || name == "tracestate"
 }
 
-// driverMessage returns what a driver is given for m under that ID. The body is
-// shared, the attributes are copied: a driver may add its own.
-func (m *Message) driverMessage(id string) *driver.Message {
-	d := &driver.Message{
+// into fills in what a driver is given for m under that ID. Body and attributes are shared:
+// a driver neither changes nor retains them.
+func (m *Message) into(d *driver.Message, id string) {
+	*d = driver.Message{
 		ID:            id,
 		SessionID:     m.SessionID,
 		CorrelationID: m.CorrelationID,
 		ContentType:   m.ContentType,
-		Attributes:    maps.Clone(m.Attributes),
+		Attributes:    m.Attributes,
 		Body:          m.Body,
 		NotBefore:     m.NotBefore,
 		TTL:           m.TTL,
@@ -176,7 +175,6 @@ func (m *Message) driverMessage(id string) *driver.Message {
 	if d.DedupID == "" {
 		d.DedupID = id
 	}
-	return d
 }
 
 // newID returns 130 random bits in base32.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sealing"
 )
 
 // Peeked is a message that was read without a lock or a claim. Its freshness is not
@@ -51,7 +52,7 @@ func (e *endpoint) peek(ctx context.Context, cursor string, max int) ([]*Peeked,
 func (e *endpoint) look(ctx context.Context, raw *driver.Delivery) *Peeked {
 	p := &Peeked{}
 	p.fill(e.queue, raw)
-	_, f := e.unseal(ctx, &p.Received, raw)
-	p.Err = publicError(f)
+	var opened sealing.Opened
+	p.Err = publicError(e.unseal(ctx, &p.Received, raw, &opened))
 	return p
 }

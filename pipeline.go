@@ -63,23 +63,29 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	for {
 		batch, seen, err := r.fetchOnce(ctx, q, deadline)
 		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
-		if err != nil || !empty || seen == 0 || !time.Now().Before(deadline) {
+		if err != nil || !empty || seen == 0 {
 			return batch, err
+		}
+		if q.wait = time.Until(deadline); q.wait <= 0 {
+			return batch, nil
 		}
 	}
 }
 
-// fetchOnce makes one call to the broker, which waits until the deadline. seen is how
-// many messages came, duplicates included.
+// fetchOnce makes one call to the broker, which waits until the deadline, q.wait from now.
+// seen is how many messages came, duplicates included.
 func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.Time) (batch Batch, seen int, err error) {
-	permit, err := r.gate.Admit(ctx, q.limit, max(time.Until(deadline), 0))
+	permit, err := r.gate.Admit(ctx, q.limit, q.wait)
 	if err != nil {
 		return Batch{}, 0, err
 	}
 	defer permit.Idle()
 	opCtx, end := r.obs.Start(ctx, observe.Operation{Kind: observe.Receive, Count: permit.Max})
 	begin := r.obs.Now()
-	raw, err := q.source.Receive(opCtx, permit.Max, max(time.Until(deadline), 0))
+	if permit.Late {
+		q.wait = max(time.Until(deadline), 0)
+	}
+	raw, err := q.source.Receive(opCtx, permit.Max, q.wait)
 	result := observe.Result{Err: err, Count: len(raw)}
 	if r.obs.Active() {
 		result.Took = time.Since(begin)
@@ -110,18 +116,11 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 		return Batch{}
 	}
 	all := make([]taken, len(raw))
-	bytes := 0
-	for _, d := range raw {
-		bytes += len(d.Body)
+	if len(raw) == 1 {
+		r.takeOne(ctx, q, raw[0], &all[0])
+	} else {
+		r.takeAll(ctx, q, raw, all)
 	}
-	parallel(len(raw), bytes, func(i int) {
-		t := &all[i]
-		t.session = q.session
-		t.d = &Delivery{r: r, src: q.source, raw: raw[i], lockedUntil: raw[i].LockedUntil}
-		t.d.fill(r.queue, raw[i])
-		t.d.Count = r.releases.spent(raw[i].BrokerID, raw[i].Count)
-		r.examine(ctx, t)
-	})
 	if r.store != nil {
 		r.claimAll(ctx, all)
 	}
@@ -132,6 +131,24 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 	r.perform(ctx, q.source, all)
 	r.syncKeys(ctx)
 	return r.batch(ctx, all)
+}
+
+// takeAll examines the messages of a batch, in several goroutines if that pays.
+func (r *Receiver) takeAll(ctx context.Context, q fetchRequest, raw []*driver.Delivery, all []taken) {
+	bytes := 0
+	for _, d := range raw {
+		bytes += len(d.Body)
+	}
+	parallel(len(raw), bytes, func(i int) { r.takeOne(ctx, q, raw[i], &all[i]) })
+}
+
+// takeOne examines one message.
+func (r *Receiver) takeOne(ctx context.Context, q fetchRequest, raw *driver.Delivery, t *taken) {
+	t.session = q.session
+	t.d = &Delivery{r: r, src: q.source, raw: raw, lockedUntil: raw.LockedUntil}
+	t.d.fill(r.queue, raw)
+	t.d.Count = r.releases.spent(raw.BrokerID, raw.Count)
+	r.examine(ctx, t)
 }
 
 // checkDeliveries refuses a message that was delivered more often than it may be: one that
@@ -323,7 +340,8 @@ func (r *Receiver) batch(ctx context.Context, all []taken) Batch {
 // claim. It sets the finding, and for a rejected message why.
 func (r *Receiver) examine(ctx context.Context, t *taken) {
 	d := t.d
-	opened, f := r.unseal(ctx, &d.Received, d.raw)
+	var opened sealing.Opened
+	f := r.unseal(ctx, &d.Received, d.raw, &opened)
 	switch {
 	case f != nil:
 		t.refuse(publicError(f))
@@ -360,20 +378,20 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 	}
 }
 
-// unseal opens raw into d: everything that does not depend on the time or on other
-// messages. A message that is not sealed comes back with Encrypted false.
-func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery) (sealing.Opened, *sealing.Failure) {
-	opened, f := e.opener.Open(ctx, raw)
+// unseal opens raw into d and opened: everything that does not depend on the time or on
+// other messages. A message that is not sealed comes back with Encrypted false.
+func (e *endpoint) unseal(ctx context.Context, d *Received, raw *driver.Delivery, opened *sealing.Opened) *sealing.Failure {
+	f := e.opener.Open(ctx, raw, opened)
 	d.KeyID = opened.KeyID()
 	if f != nil {
-		return opened, f
+		return f
 	}
 	d.Body, d.Attributes, d.Unauthenticated = opened.Body, opened.Attributes, opened.Added
 	if opened.Sealed {
 		d.Encrypted, d.Origin, d.Sender = true, opened.Envelope.Origin, opened.Envelope.Sender
 		d.EncryptedAt, d.NotBefore, d.TTL = opened.EncryptedAt(), opened.NotBefore(), opened.TTL()
 	}
-	return opened, nil
+	return nil
 }
 
 // fill copies the fields that come from the broker, none of which is authentic yet.

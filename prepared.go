@@ -40,7 +40,7 @@ type Prepared struct {
 func (s *Sender) Prepare(ctx context.Context, m *Message) (*Prepared, error) {
 	var one [1]*Message
 	one[0] = m
-	out, err := s.prepare(ctx, stream.Loose, one[:])
+	out, _, err := s.prepare(ctx, stream.Loose, one[:])
 	if err != nil {
 		return nil, err
 	}

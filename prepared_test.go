@@ -73,8 +73,7 @@ func TestPrepareFails(t *testing.T) {
 		if p, err := s.Prepare(x.Context(), &queue.Message{TTL: -1}); !errors.Is(err, queue.ErrInvalidMessage) || p != nil {
 			x.Errorf("%v, %v; want ErrInvalidMessage alone", p, err)
 		}
-		//lint:ignore SA1012 a nil context must be an error, not a panic
-		if p, err := s.Prepare(nil, &queue.Message{}); err == nil || p != nil { //nolint:staticcheck // as above
+		if p, err := s.Prepare(nil, &queue.Message{}); err == nil || p != nil { //nolint:staticcheck // SA1012: a nil context must be an error, not a panic
 			x.Errorf("%v, %v; want an error alone", p, err)
 		}
 		off, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}})

@@ -169,8 +169,8 @@ func (o *ReceiverOptions) resolveHorizon(cfg *CryptoConfig) error {
 }
 
 // Receiver receives from one queue. It is safe for concurrent use: several calls of Receive
-// ask the broker side by side, except on Service Bus, where one waits for the other and
-// several Receivers get more.
+// ask the broker side by side, on Service Bus up to 32. As many goroutines on one Receiver get
+// as much as with one each.
 type Receiver struct {
 	*endpoint
 	options    ReceiverOptions

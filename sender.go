@@ -127,13 +127,16 @@ func (s *Sender) Close(ctx context.Context) error {
 func (s *Sender) Send(ctx context.Context, m *Message) (SendResult, error) {
 	var one [1]*Message
 	one[0] = m
-	r, err := s.prepare(ctx, stream.Plain, one[:])
+	r, now, err := s.prepare(ctx, stream.Plain, one[:])
 	if err != nil {
 		return SendResult{Err: err}, err
 	}
-	s.dispatch(ctx, r, s.repeating())
-	r[0].conclude(s.queue)
-	return r[0].result, r[0].result.Err
+	o := &r[0]
+	if o.result.Err == nil {
+		s.sendRepeating(ctx, []*outgoing{o}, now.Add(repeatWindow))
+	}
+	o.conclude(s.queue)
+	return o.result, o.result.Err
 }
 
 // BatchError says that some messages of a batch were not sent; the results say
@@ -160,11 +163,11 @@ func (e *BatchError) Unwrap() error { return e.Err }
 // those of several sessions share calls. An error of the call as a whole, such as no
 // current key, comes without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
-	r, err := s.prepare(ctx, stream.Plain, m)
+	r, now, err := s.prepare(ctx, stream.Plain, m)
 	if err != nil {
 		return nil, err
 	}
-	s.dispatch(ctx, r, s.repeating())
+	s.dispatch(ctx, r, func(ctx context.Context, call []*outgoing) { s.sendRepeating(ctx, call, now.Add(repeatWindow)) })
 	out := make([]SendResult, len(r))
 	var failed BatchError
 	for i := range r {
@@ -186,9 +189,11 @@ func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, err
 
 // outgoing is one message that is being sent.
 type outgoing struct {
-	// m is nil unless it was prepared: sealed, if that is called for.
+	// m is &message, nil unless that was prepared: sealed, if that is called for.
 	m       *driver.Message
-	number  sealing.Number // of a sealed message; zero otherwise
+	message driver.Message
+	alone   [1]*driver.Message // room for a call that sends nothing else
+	number  sealing.Number     // of a sealed message; zero otherwise
 	session string
 	size    int
 	// carries says that m has a trace context of its own, which is not that of
@@ -236,49 +241,69 @@ func (o *outgoing) conclude(queue string) {
 }
 
 // prepare validates, numbers, seals and measures each message; the error is of the call
-// as a whole. Failures of one message are in its result.
-func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) ([]outgoing, error) {
+// as a whole. Failures of one message are in its result. now is when it began, after the key
+// provider has answered.
+func (s *Sender) prepare(ctx context.Context, kind stream.Kind, m []*Message) (out []outgoing, now time.Time, err error) {
 	if err := checkContext(ctx); err != nil {
-		return nil, wrap("send", s.queue, err)
+		return nil, now, wrap("send", s.queue, err)
 	}
 	if s.client.closed.Load() {
-		return nil, wrap("send", s.queue, driver.ErrClosed)
+		return nil, now, wrap("send", s.queue, driver.ErrClosed)
 	}
-	var id keys.ID
-	var numbers *sealing.Numbers
+	var key keys.ID
 	if s.cfg.Enabled {
 		var f *sealing.Failure
-		if id, f = s.sealer.CurrentKey(ctx); f != nil {
-			return nil, wrap("send", s.queue, publicError(f))
+		if key, f = s.sealer.CurrentKey(ctx); f != nil {
+			return nil, now, wrap("send", s.queue, publicError(f))
 		}
-		numbers = s.sealer.Numbers(kind)
 	}
-	trace := s.obs.TraceOf(ctx)
-	out := make([]outgoing, len(m))
+	now = time.Now()
+	out = make([]outgoing, len(m))
+	c := common{key: key, trace: s.obs.TraceOf(ctx)}
+	if len(m) == 1 {
+		s.begin(&c, kind, now)
+		s.start(&c, m[0], &out[0])
+		s.finish(ctx, &c, &out[0], now)
+	} else {
+		shared := c // by goroutines: one that is alone needs no memory for it
+		s.begin(&shared, kind, now)
+		s.prepareAll(ctx, &shared, m, out)
+	}
+	return out, now, nil
+}
+
+// common is what the messages of one call have in common.
+type common struct {
+	key     keys.ID         // to seal under
+	numbers sealing.Numbers // of sealed messages
+	trace   map[string]string
+}
+
+// prepareAll prepares a batch, in several goroutines if that pays.
+func (s *Sender) prepareAll(ctx context.Context, c *common, m []*Message, out []outgoing) {
 	bytes := 0
 	for i, m := range m {
-		o := &out[i]
-		if o.result.Err = wrap("send", s.queue, s.draft(m, o)); o.result.Err != nil {
-			continue
-		}
-		bytes += len(m.Body)
-		if numbers != nil {
-			o.number = numbers.Next(id, o.m)
+		s.start(c, m, &out[i])
+		if out[i].m != nil {
+			bytes += len(m.Body)
 		}
 	}
-	parallel(len(m), bytes, func(i int) {
-		o := &out[i]
-		if o.m == nil {
-			return
-		}
-		if err := s.finish(ctx, numbers, o); err != nil {
-			o.m = nil // it may hold the plaintext
-			o.result.Err = wrap("send", s.queue, err)
-			return
-		}
-		s.carry(o, trace)
-	})
-	return out, nil
+	parallel(len(out), bytes, func(i int) { s.finish(ctx, c, &out[i], time.Time{}) })
+}
+
+// begin begins to number messages if they are sealed.
+func (s *Sender) begin(c *common, kind stream.Kind, now time.Time) {
+	if s.cfg.Enabled {
+		s.sealer.Begin(&c.numbers, kind, now)
+	}
+}
+
+// start validates one message, and numbers it if it is to be sealed.
+func (s *Sender) start(c *common, m *Message, out *outgoing) {
+	out.result.Err = wrap("send", s.queue, s.draft(m, out))
+	if out.result.Err == nil && s.cfg.Enabled {
+		out.number = c.numbers.Next(c.key, out.m)
+	}
 }
 
 // draft validates one message and builds the driver's message, not sealed yet.
@@ -293,7 +318,8 @@ func (s *Sender) draft(m *Message, out *outgoing) error {
 	if m.ID == "" {
 		out.result.MessageID = newID()
 	}
-	d := m.driverMessage(out.result.MessageID)
+	d := &out.message
+	m.into(d, out.result.MessageID)
 	if d.SessionID == "" {
 		var err error
 		if d.SessionID, err = s.sessionID(m); err != nil {
@@ -311,13 +337,32 @@ func (s *Sender) draft(m *Message, out *outgoing) error {
 	return nil
 }
 
-// finish seals and measures a drafted message.
-func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outgoing) error {
-	if err := s.protect(ctx, numbers, out); err != nil {
-		return err
+// finish seals a drafted message, measures it, and gives it a trace context. It does nothing
+// to one that has failed. now is the time of sealing; zero means that the clock is read,
+// because sealing the messages before may have taken a while.
+func (s *Sender) finish(ctx context.Context, c *common, out *outgoing, now time.Time) {
+	if out.m == nil {
+		return
 	}
-	out.size = s.q.Size(out.m)
-	if limit := s.caps.MaxBatchBytes; limit > 0 && out.size > limit {
+	err := s.protect(ctx, &c.numbers, out, now)
+	if err == nil {
+		err = s.measure(out)
+	}
+	if err != nil {
+		out.m, out.message = nil, driver.Message{} // it may hold the plaintext
+		out.result.Err = wrap("send", s.queue, err)
+		return
+	}
+	s.carry(out, c.trace)
+}
+
+// measure refuses what is too large for the broker.
+func (s *Sender) measure(out *outgoing) error {
+	limit := s.caps.MaxBatchBytes
+	if limit == 0 {
+		return nil // no size is asked for
+	}
+	if out.size = s.q.Size(out.m); out.size > limit {
 		return driver.NewTooLarge("message", out.size, limit)
 	}
 	return nil
@@ -325,14 +370,17 @@ func (s *Sender) finish(ctx context.Context, numbers *sealing.Numbers, out *outg
 
 // protect seals the message if encryption is enabled, and otherwise refuses what a
 // receiver would take for sealed.
-func (s *Sender) protect(ctx context.Context, numbers *sealing.Numbers, out *outgoing) error {
+func (s *Sender) protect(ctx context.Context, numbers *sealing.Numbers, out *outgoing, now time.Time) error {
 	if !s.cfg.Enabled {
 		if sealing.LooksSealed(out.m.Body, !s.caps.BinaryBody) {
 			return fmt.Errorf("%w: it starts with the marker of a sealed message, so a receiver could not tell; enable encryption", ErrMarkerCollision)
 		}
 		return nil
 	}
-	id, f := s.sealer.Seal(ctx, numbers, &out.number, out.m)
+	if now.IsZero() {
+		now = time.Now()
+	}
+	id, f := s.sealer.Seal(ctx, numbers, &out.number, out.m, now)
 	if f != nil {
 		return publicError(f)
 	}

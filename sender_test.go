@@ -180,8 +180,7 @@ func TestBadInput(t *testing.T) {
 				x.Errorf("%s: the error repeats the value", what)
 			}
 		}
-		//lint:ignore SA1012 a nil context must be an error, not a panic
-		_, err := s.Send(nil, &queue.Message{}) //nolint:staticcheck // as above
+		_, err := s.Send(nil, &queue.Message{}) //nolint:staticcheck // SA1012: a nil context must be an error, not a panic
 		if err == nil || !strings.Contains(err.Error(), "nil context") {
 			x.Errorf("nil context: %v", err)
 		}

@@ -20,11 +20,11 @@ type storedKeys struct {
 
 	// Of the holder of turn.
 	due     time.Time // when the store may be asked again, after a failure
-	entered map[keyName]struct{}
+	entered map[keys.ID]struct{}
 }
 
 func newStoredKeys() *storedKeys {
-	return &storedKeys{turn: make(chan struct{}, 1), entered: make(map[keyName]struct{})}
+	return &storedKeys{turn: make(chan struct{}, 1), entered: make(map[keys.ID]struct{})}
 }
 
 // storedKeysPause is how long a store that did not answer is not asked for keys: claims tell
@@ -66,7 +66,7 @@ func (r *Receiver) readKeys(ctx context.Context, s *storedKeys) bool {
 	for _, k := range all {
 		if k.Queue == r.queue {
 			r.client.known.note(r.queue, keys.ID(k.ID), k.Value)
-			s.entered[keyName{r.queue, keys.ID(k.ID)}] = struct{}{}
+			s.entered[keys.ID(k.ID)] = struct{}{}
 		}
 	}
 	s.ready.Store(true)
@@ -77,14 +77,13 @@ func (r *Receiver) readKeys(ctx context.Context, s *storedKeys) bool {
 func (r *Receiver) enterKeys(ctx context.Context, s *storedKeys) bool {
 	revision := r.client.known.revision() // before they are read
 	for _, k := range r.client.known.named(r.queue) {
-		name := keyName{r.queue, k.id}
-		if _, ok := s.entered[name]; ok {
+		if _, ok := s.entered[k.id]; ok {
 			continue
 		}
 		if err := r.store.NoteKey(ctx, r.options.Group, replay.KnownKey{Queue: r.queue, ID: string(k.id), Value: k.value}); err != nil {
 			return false
 		}
-		s.entered[name] = struct{}{}
+		s.entered[k.id] = struct{}{}
 	}
 	s.saved.Store(revision)
 	return true

@@ -195,9 +195,9 @@ func faultySQLite(t *testing.T, f *faultproxy.Faults) *faultyBroker {
 }
 
 // overTCP starts a proxy in front of a server.
-func overTCP(t *testing.T, server string, f *faultproxy.Faults) string {
+func overTCP(t *testing.T, server string, f *faultproxy.Faults, clock faultproxy.Clock) string {
 	t.Helper()
-	p, err := faultproxy.NewTCP(server, f)
+	p, err := faultproxy.NewTCP(server, f, clock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func faultyPostgres(t *testing.T, f *faultproxy.Faults) *faultyBroker {
 		}
 	}
 	open(straight)() // makes the schema
-	u.Host = overTCP(t, u.Host, f)
+	u.Host = overTCP(t, u.Host, f, nil)
 	return &faultyBroker{sessions: true, lock: faultyLock, clean: open(straight), connect: open(u.String())}
 }
 
@@ -238,7 +238,7 @@ func faultyServiceBus(sessions bool) func(*testing.T, *faultproxy.Faults) *fault
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = s.Close() })
-		proxy := overTCP(t, s.Addr().String(), f)
+		proxy := overTCP(t, s.Addr().String(), f, faultproxy.ServiceBusClock)
 		open := func(to string) func() driver.Broker {
 			return func() driver.Broker {
 				b, err := sbqueue.FromConnectionString(strings.Replace(s.ConnectionString(), s.Addr().String(), to, 1), &sbqueue.Options{

@@ -37,7 +37,7 @@ import (
 //
 // The parameters of sb describe how its queues were created, for identities that
 // may not ask the management API and for the emulator, which has none:
-// sessions=true, lock, max_deliveries, retention, dedup=true, max_bytes.
+// sessions=true, lock, max_deliveries, retention, dedup=true, partitioned=true, max_bytes.
 func BrokerSchemes() []string { return []string{"mem", "sqlite", "postgres", "sqs", "sb"} }
 
 // OpenBroker opens the broker at rawURL. Its error wraps [ErrUnknownScheme] and lists

@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,7 +54,7 @@ func TestOpenQueue(t *testing.T) {
 		"sqlite://" + dir + "/d%20e.db?synchronous=normal&lock=1s&max_deliveries=2&retention=24h&must_exist=false",
 		"sqlite:relative.db",
 		"sb:///?connection=THE_CONNECTION",
-		"sb:///?connection=THE_CONNECTION&lock=30s&max_deliveries=5&dedup=false",
+		"sb:///?connection=THE_CONNECTION&lock=30s&max_deliveries=5&dedup=false&partitioned=true",
 		s.ConnectionString(),
 	} {
 		t.Run(Redact(url), func(t *testing.T) {
@@ -266,6 +267,10 @@ func TestPostgres(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("12") // tests mostly wait
+	}
 	code := m.Run()
 	postgres.StopShared()
 	os.Exit(code)

@@ -87,6 +87,7 @@ var harmless = map[string]func(string) bool{
 	"max_conns":             isWord,
 	"max_deliveries":        isWord,
 	"must_exist":            isWord,
+	"partitioned":           isWord,
 	"poll":                  isWord,
 	"pooled":                isWord,
 	"prefix":                isWord,

@@ -95,6 +95,7 @@ func serviceBusOptions(p *parameters) *sbqueue.Options {
 		MaxDeliveries: p.number("max_deliveries"),
 		Retention:     p.duration("retention"),
 		Dedup:         p.choice("dedup", "false", "true") == 1,
+		Partitioned:   p.choice("partitioned", "false", "true") == 1,
 		MaxBytes:      p.number("max_bytes"),
 	}}
 }

@@ -212,7 +212,8 @@ func (q *Queue) letter(ctx context.Context, m *driver.Delivery) *Letter {
 			l.DetailErr = f.Err
 		}
 	}
-	opened, f := q.opener.Open(ctx, m)
+	var opened sealing.Opened
+	f := q.opener.Open(ctx, m, &opened)
 	l.KeyID = opened.KeyID()
 	if f != nil {
 		l.Err = f.Err

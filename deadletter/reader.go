@@ -9,6 +9,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -276,8 +277,9 @@ func (q *Queue) accept(ctx context.Context, settle []driver.Settlement) error {
 		return nil
 	}
 	var notes []replay.Note
+	var opened sealing.Opened
 	for _, s := range settle {
-		opened, f := q.opener.Open(ctx, s.Delivery)
+		f := q.opener.Open(ctx, s.Delivery, &opened)
 		if f != nil || !opened.Sealed {
 			continue
 		}

@@ -21,7 +21,8 @@ import (
 // reseal opens m and makes back the message sealed anew.
 func (x *redrive) reseal(ctx context.Context, m *driver.Delivery, back *driver.Message) (refused string, err error) {
 	q := x.q
-	opened, f := q.opener.Open(ctx, m)
+	var opened sealing.Opened
+	f := q.opener.Open(ctx, m, &opened)
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()

@@ -68,9 +68,9 @@ type Capabilities struct {
 	MaxAttributes int // application attributes a message; 0 = no limit known
 	MaxDeliveries int // deliveries before the broker dead-letters; 0 = never or unknown
 
-	// ReceiveBatch is how many messages one Receive brings at most if several at once bring
-	// more: a worker then makes them side by side, some with a context that has a deadline.
-	// 0 = several at once gain nothing.
+	// ReceiveBatch is how many messages one Receive should ask for at most if several at once
+	// bring more: a worker then makes them side by side, some with a context that has a
+	// deadline. 0 = several at once gain nothing.
 	ReceiveBatch int
 
 	MaxDelay  time.Duration // longest NotBefore distance and abandon delay; 0 = no limit known

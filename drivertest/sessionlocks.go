@@ -167,10 +167,11 @@ func sessionLockRenew(e *env) {
 	if !ok {
 		return
 	}
+	other := e.another(name) // before the lock begins: to connect may take a while
 	e.send(q, run("a", 2)...)
 	s := e.accept(q, "a")
 	d := e.one(s)
-	e.holdLong(s, e.another(name), lock, func() (time.Time, error) { return s.RenewSession(e.ctx) })
+	e.holdLong(s, other, lock, func() (time.Time, error) { return s.RenewSession(e.ctx) })
 	e.must(s, driver.Complete, d)
 	e.must(s, driver.Complete, e.expect(s, "a-001", "the one before it is completed"))
 	e.close(s)
@@ -182,10 +183,11 @@ func sessionLockRenewDelivery(e *env) {
 	if !ok {
 		return
 	}
+	other := e.another(name) // before the lock begins: to connect may take a while
 	e.send(q, run("a", 2)...)
 	s := e.accept(q, "a")
 	d := e.one(s)
-	e.holdLong(s, e.another(name), lock, func() (time.Time, error) { return e.renew(s, d) })
+	e.holdLong(s, other, lock, func() (time.Time, error) { return e.renew(s, d) })
 	e.must(s, driver.Complete, d)
 	e.must(s, driver.Complete, e.expect(s, "a-001", "the one before it is completed"))
 	e.close(s)

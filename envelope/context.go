@@ -44,9 +44,6 @@ const (
 	tagAttributes    = 0x40
 )
 
-// entrySize is what an entry adds to its value: the tag and the length.
-const entrySize = 5
-
 // BoundNames returns the names of attrs in the order of a header. It fails with
 // ErrInvalidContext when there are more than MaxBound, or when one is empty or
 // longer than MaxName bytes.
@@ -71,7 +68,7 @@ func BoundNames(attrs map[string]string) ([]string, error) {
 
 // AppendContext appends the encoding of c to dst: what Seal and Open take as
 // contextData. bound are the names in the header; the values are those of
-// c.Attributes. It allocates once, or not at all if dst has room.
+// c.Attributes. It allocates nothing if dst has room.
 //
 // It fails with ErrInvalidContext when the message ID is empty, when a bound name
 // is not in c.Attributes, when bound could not stand in a header, or when a
@@ -83,23 +80,9 @@ func AppendContext(dst []byte, c *Context, bound []string) ([]byte, error) {
 	if err := checkBound(bound); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidContext, err)
 	}
-	attributes := uint64(4)
-	for i, name := range bound {
-		value, ok := c.Attributes[name]
-		if !ok {
-			return nil, fmt.Errorf("%w: attributes: bound name %d is missing", ErrInvalidContext, i)
-		}
-		attributes += 8 + uint64(len(name)) + uint64(len(value))
-	}
-	if err := checkLengths(uint64(len(c.MessageID)), uint64(len(c.SessionID)), uint64(len(c.ContentType)), uint64(len(c.CorrelationID)), attributes); err != nil {
+	if err := checkLengths(uint64(len(c.MessageID)), uint64(len(c.SessionID)), uint64(len(c.ContentType)), uint64(len(c.CorrelationID))); err != nil {
 		return nil, err
 	}
-
-	size := 4*entrySize + len(c.MessageID) + len(c.SessionID) + len(c.ContentType) + len(c.CorrelationID)
-	if len(bound) > 0 {
-		size += entrySize + int(attributes) //nolint:gosec // G115: fits four bytes
-	}
-	dst = slices.Grow(dst, size)
 	dst = appendScalar(dst, tagMessageID, c.MessageID)
 	dst = appendScalar(dst, tagSessionID, c.SessionID)
 	dst = appendScalar(dst, tagContentType, c.ContentType)
@@ -107,33 +90,48 @@ func AppendContext(dst []byte, c *Context, bound []string) ([]byte, error) {
 	if len(bound) == 0 {
 		return dst, nil
 	}
+	return appendAttributes(dst, c.Attributes, bound)
+}
+
+// appendAttributes appends the entry of the attributes.
+func appendAttributes(dst []byte, attributes map[string]string, bound []string) ([]byte, error) {
 	dst = append(dst, tagAttributes)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(attributes))
+	sizeAt := len(dst)
+	dst = append(dst, 0, 0, 0, 0)                                // once it is known
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(bound))) //nolint:gosec // G115: at most MaxBound
-	for _, name := range bound {
+	size := uint64(4)
+	for i, name := range bound {
+		value, ok := attributes[name]
+		if !ok {
+			return nil, fmt.Errorf("%w: attributes: bound name %d is missing", ErrInvalidContext, i)
+		}
+		if size += 8 + uint64(len(name)) + uint64(len(value)); size > math.MaxUint32 {
+			return nil, tooLong("attributes")
+		}
 		dst = appendLong(dst, name)
-		dst = appendLong(dst, c.Attributes[name])
+		dst = appendLong(dst, value)
 	}
+	binary.BigEndian.PutUint32(dst[sizeAt:], uint32(size))
 	return dst, nil
 }
 
 // checkLengths refuses what four bytes of length cannot say.
-func checkLengths(messageID, sessionID, contentType, correlationID, attributes uint64) error {
-	for _, f := range [...]struct {
-		name string
-		n    uint64
-	}{
-		{"message ID", messageID},
-		{"session ID", sessionID},
-		{"content type", contentType},
-		{"correlation ID", correlationID},
-		{"attributes", attributes},
-	} {
-		if f.n > math.MaxUint32 {
-			return fmt.Errorf("%w: %s: longer than %d bytes", ErrInvalidContext, f.name, uint32(math.MaxUint32))
-		}
+func checkLengths(messageID, sessionID, contentType, correlationID uint64) error {
+	switch {
+	case messageID|sessionID|contentType|correlationID <= math.MaxUint32:
+		return nil
+	case messageID > math.MaxUint32:
+		return tooLong("message ID")
+	case sessionID > math.MaxUint32:
+		return tooLong("session ID")
+	case contentType > math.MaxUint32:
+		return tooLong("content type")
 	}
-	return nil
+	return tooLong("correlation ID")
+}
+
+func tooLong(field string) error {
+	return fmt.Errorf("%w: %s: longer than %d bytes", ErrInvalidContext, field, uint32(math.MaxUint32))
 }
 
 // appendScalar appends an entry, unless the value is empty.
@@ -146,6 +144,6 @@ func appendScalar(dst []byte, tag byte, value string) []byte {
 
 // appendLong appends s after its length in four bytes.
 func appendLong(dst []byte, s string) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s))) //nolint:gosec // G115: checked by checkLengths
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s))) //nolint:gosec // G115: checked by checkLengths and appendAttributes
 	return append(dst, s...)
 }

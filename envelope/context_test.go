@@ -65,13 +65,13 @@ func TestAppendContextErrors(t *testing.T) {
 
 func TestCheckLengths(t *testing.T) {
 	const most = math.MaxUint32
-	if err := checkLengths(most, most, most, most, most); err != nil {
+	if err := checkLengths(most, most, most, most); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
-	for i, field := range []string{"message ID", "session ID", "content type", "correlation ID", "attributes"} {
-		var n [5]uint64
+	for i, field := range []string{"message ID", "session ID", "content type", "correlation ID"} {
+		var n [4]uint64
 		n[i] = most + 1
-		err := checkLengths(n[0], n[1], n[2], n[3], n[4])
+		err := checkLengths(n[0], n[1], n[2], n[3])
 		if !errors.Is(err, ErrInvalidContext) || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s over the limit: %v", field, err)
 		}

@@ -185,7 +185,7 @@ func forgedVectors(l *recipes) {
 	})
 
 	forged(spec.LayerContext, "message-id-empty", "No message ID arrived, and none was sealed.", func(r *recipe, f *forgery) {
-		f.data = f.data[entrySize+len(r.sent.MessageID):]
+		f.data = f.data[1+4+len(r.sent.MessageID):] // tag, length, value
 		r.v.MessageID = ""
 	})
 	forged(spec.LayerContext, "attribute-empty", "A bound attribute with an empty value did not arrive.", func(r *recipe, _ *forgery) {

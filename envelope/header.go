@@ -306,15 +306,20 @@ func checkID(field, id string, least int) error {
 		return fmt.Errorf("%s: %d bytes: use %d to %d", field, len(id), least, MaxKeyID)
 	}
 	for i := range len(id) {
-		switch c := id[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '.' || c == '_' || c == ':' || c == '/' || c == '-':
-		default:
+		if !inID[id[i]] {
 			return fmt.Errorf("%s: byte %d: use [A-Za-z0-9._:/-]", field, i)
 		}
 	}
 	return nil
 }
+
+// inID says which bytes a key ID or sender ID has. A table is quicker than comparisons.
+var inID = func() (in [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/-") {
+		in[c] = true
+	}
+	return in
+}()
 
 // checkBound holds the names against qre1, Section 2.8.
 func checkBound(names []string) error {

@@ -3,6 +3,7 @@ package envelope
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Nonce is the nonce of AES-256-GCM, drawn at random for each message.
@@ -56,15 +57,24 @@ func IsSealedText[T string | []byte](text T) bool {
 // It fails with ErrUnsupportedVersion for a version other than 1, whatever
 // follows, and with ErrInvalidEnvelope, naming the field, for everything else
 // that is not exactly one envelope.
-func Parse(body []byte) (EncryptedMessage, error) {
-	m := EncryptedMessage{raw: body}
-	if err := m.parse(); err != nil {
-		if errors.Is(err, ErrUnsupportedVersion) {
-			return EncryptedMessage{}, err
-		}
-		return EncryptedMessage{}, fmt.Errorf("%w: %w", ErrInvalidEnvelope, err)
+func Parse(body []byte) (m EncryptedMessage, err error) {
+	err = ParseInto(&m, body)
+	return m, err
+}
+
+// ParseInto is Parse into m, which it overwrites: the memory of m.Void and m.Bound is used
+// again. After an error m is zero.
+func ParseInto(m *EncryptedMessage, body []byte) error {
+	*m = EncryptedMessage{raw: body, Header: Header{Void: m.Void[:0], Bound: m.Bound[:0]}}
+	err := m.parse()
+	if err == nil {
+		return nil
 	}
-	return m, nil
+	*m = EncryptedMessage{}
+	if errors.Is(err, ErrUnsupportedVersion) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrInvalidEnvelope, err)
 }
 
 func (m *EncryptedMessage) parse() error {
@@ -82,13 +92,10 @@ func (m *EncryptedMessage) parse() error {
 	m.KeyID, text = cutShort(text)
 	m.Sender, text = cutShort(text)
 	m.Origin, text = cutShort(text)
-	count := int(text[0])
+	m.Bound = slices.Grow(m.Bound, int(text[0]))[:text[0]]
 	text = text[1:]
-	if count > 0 {
-		m.Bound = make([]string, count)
-		for i := range m.Bound {
-			m.Bound[i], text = cutShort(text)
-		}
+	for i := range m.Bound {
+		m.Bound[i], text = cutShort(text)
 	}
 	if err := m.check(); err != nil {
 		return err
@@ -114,14 +121,11 @@ func (m *EncryptedMessage) parseFixed() {
 
 // parseVoid reads the void ranges, and returns what follows them.
 func (m *EncryptedMessage) parseVoid(text string) string {
-	count := int(text[0])
+	m.Void = slices.Grow(m.Void, int(text[0]))[:text[0]]
 	text = text[1:]
-	if count > 0 {
-		m.Void = make([]Range, count)
-		for i := range m.Void {
-			m.Void[i] = Range{number(text), number(text[8:])}
-			text = text[16:]
-		}
+	for i := range m.Void {
+		m.Void[i] = Range{number(text), number(text[8:])}
+		text = text[16:]
 	}
 	return text
 }

@@ -286,3 +286,27 @@ func TestMessageChanged(t *testing.T) {
 		}
 	}
 }
+
+// TestParseInto parses messages one after the other into the same memory.
+func TestParseInto(t *testing.T) {
+	s := newTestSealer(t, newMasterKey(1))
+	var m EncryptedMessage
+	for i, h := range []Header{
+		{EncryptedAt: 1, Sequence: 9, Settled: 8, Origin: "q", Void: []Range{{1, 2}, {4, 5}}, Bound: []string{"a", "b", "c"}},
+		{EncryptedAt: 1, Sequence: 2, Settled: 1, Origin: "q", Void: []Range{{1, 1}}, Bound: []string{"d"}},
+		{EncryptedAt: 1, Sequence: 1, Origin: "other"},
+	} {
+		body, err := s.Seal(nil, &h, []byte("body"), []byte("data"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := mustParse(t, body)
+		if err := ParseInto(&m, body); err != nil || !slices.Equal(m.Void, want.Void) || !slices.Equal(m.Bound, want.Bound) ||
+			m.Origin != want.Origin || m.Sequence != want.Sequence || m.Settled != want.Settled || m.Tag != want.Tag {
+			t.Errorf("message %d: %+v, %v, want %+v", i, m, err, want)
+		}
+	}
+	if err := ParseInto(&m, []byte(Marker)); !errors.Is(err, ErrInvalidEnvelope) || !reflect.DeepEqual(m, EncryptedMessage{}) {
+		t.Errorf("after an error: %+v, %v", m, err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -93,6 +94,7 @@ type Cached struct {
 	start    time.Time       // origin of moments
 	base     context.Context // of every call of inner; ends with Close
 	stop     context.CancelFunc
+	noted    atomic.Pointer[Key] // that of a local provider which was given out last: keys has it. Written with mu held
 
 	mu        sync.Mutex // guards what follows, entries included; never held across a call or a wait
 	closed    bool
@@ -241,18 +243,34 @@ func (c *Cached) getLocal(ctx context.Context, id ID) (*Key, error) {
 		c.tell(CacheEvent{Kind: kind, Call: callKey, ID: id, Err: err})
 		return nil, err
 	}
+	if c.noted.Load() != k || c.base.Err() != nil {
+		if err := c.note(id, k); err != nil {
+			return nil, err
+		}
+	}
+	c.tell(CacheEvent{Kind: CacheHit, Call: callKey, ID: id})
+	return k, nil
+}
+
+// note notes that a key of a local provider is given out.
+func (c *Cached) note(id ID, k *Key) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		c.mu.Unlock()
-		return nil, errClosed()
+		return errClosed()
 	}
 	if e := c.entryOf(id); e.value.key != k {
 		e.value.key = k
 		c.schedule(c.now())
 	}
-	c.mu.Unlock()
-	c.tell(CacheEvent{Kind: CacheHit, Call: callKey, ID: id})
-	return k, nil
+	c.noted.Store(k)
+	return nil
+}
+
+// drop forgets a key. The mutex is held.
+func (c *Cached) drop(id ID) {
+	delete(c.keys, id)
+	c.noted.Store(nil)
 }
 
 // Local reports whether the provider answers from memory, as Ring, File and Env do: a

@@ -388,7 +388,7 @@ func (c *Cached) landList(old map[ID]struct{}, now moment) (retired []ID) {
 	left := func(id ID) bool { return !c.list.value.has(id) && !c.isCurrent(id, now) }
 	for id, e := range c.keys {
 		if left(id) || c.local && e.value.key.Err() != nil {
-			delete(c.keys, id)
+			c.drop(id)
 			retired = append(retired, id)
 		}
 	}
@@ -416,7 +416,7 @@ func (c *Cached) landCurrent(old ID, now moment) (retired []ID) {
 	if c.keys[old] == nil || c.list.value.has(old) {
 		return nil
 	}
-	delete(c.keys, old)
+	c.drop(old)
 	return []ID{old}
 }
 
@@ -481,7 +481,7 @@ func (c *Cached) tick() {
 		case c.kept(e, now):
 			c.refresh(e, now)
 		case e.call == callKey && !e.filled && !c.local && now >= e.retry:
-			delete(c.keys, e.id)
+			c.drop(e.id)
 		}
 	}
 	c.schedule(now)

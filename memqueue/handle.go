@@ -48,8 +48,7 @@ func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.Send
 	copies := make([]*message, len(list)) // made before the store is locked
 	for i, m := range list {
 		if m != nil && whole == nil {
-			copies[i] = &message{Message: clone(m)}
-			copies[i].Received = nil // of the broker that it came from
+			copies[i] = newMessage(m)
 		}
 	}
 	s := h.source.store
@@ -68,7 +67,7 @@ func (h *handle) Send(ctx context.Context, list []*driver.Message) []driver.Send
 		case m != nil && failed[m.SessionID]:
 			out[i].Err = &driver.Error{Kind: driver.NotSent}
 		default:
-			out[i].BrokerID, out[i].Err = s.send(m, copies[i], now)
+			out[i].BrokerID, out[i].Err = s.send(copies[i], now)
 		}
 		if out[i].Err != nil && m != nil && m.SessionID != "" {
 			if failed == nil {
@@ -100,8 +99,8 @@ func (h *handle) checkBatch(list []*driver.Message) error {
 	return nil
 }
 
-// check refuses what the queue cannot carry.
-func (o QueueOptions) check(m *driver.Message) error {
+// check refuses what the queue cannot carry. size is that of m.
+func (o *QueueOptions) check(m *driver.Message, size int) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
@@ -113,16 +112,19 @@ func (o QueueOptions) check(m *driver.Message) error {
 	case o.MaxAttributes > 0 && len(m.Attributes) > o.MaxAttributes:
 		return &driver.Error{Kind: driver.TooLarge, Err: &driver.TooLargeError{What: "attributes", Size: len(m.Attributes), Limit: o.MaxAttributes, Unit: "entries"}}
 	}
-	if n := m.Bytes(); o.MaxBatchBytes > 0 && n > o.MaxBatchBytes {
-		return driver.NewTooLarge("message", n, o.MaxBatchBytes)
+	if o.MaxBatchBytes > 0 && size > o.MaxBatchBytes {
+		return driver.NewTooLarge("message", size, o.MaxBatchBytes)
 	}
 	return nil
 }
 
-// send stores stored, a copy of m, unless m repeats a message, and
-// returns its broker ID.
-func (s *store) send(m *driver.Message, stored *message, now time.Time) (string, error) {
-	if err := s.cfg.check(m); err != nil {
+// send stores m, a copy of what is sent, unless it repeats a message, and returns its
+// broker ID.
+func (s *store) send(m *message, now time.Time) (string, error) {
+	if m == nil {
+		return "", driver.Errorf(driver.Invalid, "nil message")
+	}
+	if err := s.cfg.check(&m.Message, m.size); err != nil {
 		return "", err
 	}
 	dedup := m.DedupID
@@ -138,15 +140,15 @@ func (s *store) send(m *driver.Message, stored *message, now time.Time) (string,
 	if n := s.active.sequence.live + s.dead.sequence.live; s.cfg.MaxMessages > 0 && n >= s.cfg.MaxMessages {
 		return "", driver.Errorf(driver.Full, "it holds %d messages, the limit is %d", n, s.cfg.MaxMessages)
 	}
-	if n := s.bytes + m.Bytes(); s.cfg.MaxBytes > 0 && n > s.cfg.MaxBytes {
+	if n := s.bytes + m.size; s.cfg.MaxBytes > 0 && n > s.cfg.MaxBytes {
 		return "", driver.Errorf(driver.Full, "it would hold %d bytes, the limit is %d", n, s.cfg.MaxBytes)
 	}
-	s.put(stored, now)
+	s.put(m, now)
 	if s.cfg.DedupWindow > 0 {
-		s.seen[dedup] = sighting{stored.brokerID, now.Add(s.cfg.DedupWindow)}
+		s.seen[dedup] = sighting{m.brokerID, now.Add(s.cfg.DedupWindow)}
 		s.seenAll.push(dedup)
 	}
-	return stored.brokerID, nil
+	return m.brokerID, nil
 }
 
 // forget drops the DedupIDs whose window is over.
@@ -172,24 +174,30 @@ func (src *source) peek(ctx context.Context, cursor string, max int) ([]*driver.
 			return nil, "", driver.Errorf(driver.Invalid, "the cursor did not come from Peek")
 		}
 	}
+	list, next, err := src.look(ctx, seq, max)
+	if err != nil || next == nil {
+		return own(list), "", err
+	}
+	return own(list), strconv.FormatUint(next.seq, 10), nil
+}
+
+// look returns up to max messages from seq on, and the one that follows them; nil if there
+// is none.
+func (src *source) look(ctx context.Context, seq uint64, max int) (list []*delivery, next *message, err error) {
 	s := src.store
 	s.lock()
 	defer s.unlock()
 	if err := ctx.Err(); err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	if err := src.check(); err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	var out []*driver.Delivery
 	m, i := src.subqueue.sequence.from(src.subqueue.sequence.search(seq))
-	for ; m != nil && len(out) < max; m, i = src.subqueue.sequence.from(i + 1) {
-		out = append(out, m.delivery())
+	for ; m != nil && len(list) < max; m, i = src.subqueue.sequence.from(i + 1) {
+		list = append(list, m.delivery())
 	}
-	if m == nil {
-		return out, "", nil
-	}
-	return out, strconv.FormatUint(m.seq, 10), nil
+	return list, m, nil
 }
 
 func (h *handle) Stats(ctx context.Context) (driver.Stats, error) { return h.source.stats(ctx) }

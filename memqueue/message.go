@@ -1,6 +1,8 @@
 package memqueue
 
 import (
+	"bytes"
+	"maps"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -16,9 +18,11 @@ const (
 	locked                 // delivered and not settled
 )
 
-// message is a stored message. It is guarded by its store's mu.
+// message is a stored message. It is guarded by its store's mu. The maps and the bytes of the
+// embedded Message do not change, so that they can be copied without it.
 type message struct {
-	driver.Message // a copy of its own
+	driver.Message       // a copy of its own
+	body           *body // what Body is of; nil of a sealed or empty one, and once the message is gone
 	brokerID       string
 	seq            uint64 // its place in the order of storage
 	size           int
@@ -31,6 +35,7 @@ type message struct {
 	session  *session // nil among dead letters, and without a SessionID
 	state    state
 	rank     int // place in the heap of those that wait, or are delayed, with it
+	slot     int // place in the row of those that wait
 
 	token  uint64  // of the delivery that holds it; 0: none
 	holder *source // that holds it
@@ -56,32 +61,65 @@ type alarm struct {
 func (a *alarm) before(b *alarm) bool { return a.at.Before(b.at) }
 func (a *alarm) place() *int          { return &a.rank }
 
-// clone returns a copy of m that shares nothing with it but the bytes of a sealed body,
-// which nothing changes: they are made once, and opening them makes other bytes
+// newMessage returns a copy of m that shares nothing with it but the bytes of a sealed
+// body, which nothing changes: they are made once, and opening them makes other bytes
 // (driver.Message, driver.Delivery).
-func clone(m *driver.Message) driver.Message {
-	c := *m
-	if m.Sealed {
-		c.Body = nil
-	}
-	c = c.Clone()
-	if m.Sealed {
-		c.Body = m.Body
+func newMessage(m *driver.Message) *message {
+	c := &message{Message: *m, size: m.Bytes()}
+	c.Attributes, c.Trace = maps.Clone(m.Attributes), maps.Clone(m.Trace)
+	c.Received = nil // of the broker that it came from
+	if !m.Sealed && len(m.Body) > 0 {
+		c.body = copyBody(m.Body)
+		c.Body = c.body.bytes
 	}
 	return c
 }
 
-// delivery returns m as it is handed out.
-func (m *message) delivery() *driver.Delivery {
-	d := &driver.Delivery{
-		Message:    clone(&m.Message),
+// delivery is a message that is handed out.
+type delivery struct {
+	driver.Delivery
+	receipt receipt
+	body    *body // of the message, held until own; nil if the bytes are shared
+}
+
+// delivery returns m as it is handed out. The caller calls own when the store is not locked
+// any more.
+func (m *message) delivery() *delivery {
+	d := &delivery{body: m.body, Delivery: driver.Delivery{
+		Message:    m.Message,
 		BrokerID:   m.brokerID,
 		Count:      m.count,
 		EnqueuedAt: m.enqueued,
+	}}
+	if d.body != nil {
+		d.body.hold()
 	}
 	if m.dead != nil {
 		dead := *m.dead
 		d.DeadLetter = &dead
 	}
 	return d
+}
+
+// own makes d share nothing with the message but the bytes of a sealed body.
+func (d *delivery) own() *driver.Delivery {
+	d.Attributes, d.Trace = maps.Clone(d.Attributes), maps.Clone(d.Trace)
+	if d.body != nil {
+		d.Body = bytes.Clone(d.Body)
+		d.body.release()
+		d.body = nil
+	}
+	return &d.Delivery
+}
+
+// own makes a list of deliveries the caller's.
+func own(list []*delivery) []*driver.Delivery {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]*driver.Delivery, len(list))
+	for i, d := range list {
+		out[i] = d.own()
+	}
+	return out
 }

@@ -3,8 +3,6 @@ package memqueue
 import (
 	"slices"
 	"time"
-
-	"github.com/queue-runtime/queue/driver"
 )
 
 // session is what the store knows of a session. It exists while it has
@@ -127,8 +125,8 @@ func (s *store) vacate(src *source, now time.Time) {
 }
 
 // takeSession delivers up to max messages of src's session to src, in order.
-func (s *store) takeSession(src *source, max int, now time.Time) []*driver.Delivery {
-	var out []*driver.Delivery
+func (s *store) takeSession(src *source, max int, now time.Time) []*delivery {
+	var out []*delivery
 	for len(out) < max {
 		m := src.session.next()
 		if m == nil {

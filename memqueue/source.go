@@ -51,7 +51,7 @@ func (src *source) receive(ctx context.Context, max int, wait time.Duration) ([]
 		}
 		return &src.subqueue.receiving
 	}
-	var out []*driver.Delivery
+	var out []*delivery
 	_, err := s.await(ctx, in, wait, func(now time.Time) (bool, error) {
 		if err := src.check(); err != nil {
 			return false, err
@@ -67,7 +67,7 @@ func (src *source) receive(ctx context.Context, max int, wait time.Duration) ([]
 			s.refresh(src.session)
 		}
 	})
-	return out, err
+	return own(out), err
 }
 
 // claim returns the receipt of a delivery that src still holds.
@@ -112,7 +112,7 @@ func (src *source) settleOne(t *driver.Settlement, now time.Time) error {
 	}
 	switch t.Kind {
 	case driver.Complete:
-		s.discard(r.message)
+		s.remove(r.message)
 	case driver.Abandon:
 		if t.Delay < 0 {
 			return driver.Errorf(driver.Invalid, "a negative delay")

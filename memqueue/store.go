@@ -43,8 +43,8 @@ type store struct {
 // subqueue is the queue proper or its dead-letter queue.
 type subqueue struct {
 	sequence  sequence
-	ready     ranking[*message] // deliverable messages without a session
-	counts    [locked + 1]int   // by state
+	ready     deliverable     // messages without a session
+	counts    [locked + 1]int // by state
 	receiving waiters
 }
 
@@ -83,13 +83,13 @@ func (s *store) lock() time.Time {
 // unlock wakes the calls that can go on, sets the timer for the others, and gives mu
 // back.
 func (s *store) unlock() {
-	if len(s.active.ready) > 0 || len(s.heads) > 0 {
+	if s.active.ready.len() > 0 || len(s.heads) > 0 {
 		s.active.receiving.wake()
 	}
 	if len(s.heads) > 0 {
 		s.accepting.wake()
 	}
-	if len(s.dead.ready) > 0 {
+	if s.dead.ready.len() > 0 {
 		s.dead.receiving.wake()
 	}
 	s.setTimer()
@@ -178,7 +178,6 @@ func (s *store) put(m *message, now time.Time) {
 func (s *store) insert(m *message, l *subqueue, now time.Time) {
 	m.alarm.message = m
 	m.subqueue, m.since = l, now
-	m.size = m.Bytes()
 	s.bytes += m.size
 	l.sequence.add(m)
 	m.state = waiting
@@ -199,6 +198,15 @@ func (s *store) discard(m *message) {
 	}
 }
 
+// remove discards m for good.
+func (s *store) remove(m *message) {
+	s.discard(m)
+	if m.body != nil {
+		m.body.release()
+		m.body, m.Body = nil, nil
+	}
+}
+
 // change moves m to another state.
 func (s *store) change(m *message, to state) {
 	m.subqueue.counts[m.state]--
@@ -212,7 +220,7 @@ func (s *store) settle(m *message) {
 	s.stopAlarm(&m.alarm)
 	switch m.state {
 	case waiting:
-		if m.rank == 0 {
+		if m.rank == 0 && m.slot == 0 {
 			break // new
 		}
 		if m.session != nil {
@@ -247,7 +255,7 @@ func (s *store) offer(m *message) {
 }
 
 // hold delivers m, which waits, to src.
-func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
+func (s *store) hold(m *message, src *source, now time.Time) *delivery {
 	s.settle(m)
 	s.change(m, locked)
 	s.tokens++
@@ -255,7 +263,8 @@ func (s *store) hold(m *message, src *source, now time.Time) *driver.Delivery {
 	m.count++
 	src.locked[m] = struct{}{}
 	d := m.delivery()
-	d.Receipt = &receipt{source: src, message: m, token: m.token}
+	d.receipt = receipt{source: src, message: m, token: m.token}
+	d.Receipt = &d.receipt
 	if src.session != nil {
 		d.LockedUntil = src.until
 	} else {
@@ -296,7 +305,7 @@ func (s *store) expire(m *message, now time.Time) {
 		s.deadLetter(m, now, driver.ReasonExpired, "the message was not settled within its time to live")
 		return
 	}
-	s.discard(m)
+	s.remove(m)
 }
 
 // deadLetter moves m to the dead-letter queue, under its lock all the while: it is in
@@ -313,13 +322,10 @@ func (s *store) deadLetter(m *message, now time.Time, reason, description string
 
 // take delivers up to max messages of l to src: the first in the order of
 // storage among those without a session and the first of each free session.
-func (s *store) take(l *subqueue, src *source, max int, now time.Time) []*driver.Delivery {
-	var out []*driver.Delivery
+func (s *store) take(l *subqueue, src *source, max int, now time.Time) []*delivery {
+	var out []*delivery
 	for len(out) < max {
-		var m *message
-		if len(l.ready) > 0 {
-			m = l.ready.first()
-		}
+		m := l.ready.first()
 		if l == &s.active && len(s.heads) > 0 {
 			if head := s.heads.first().ready.first(); m == nil || head.before(m) {
 				m = head

@@ -71,7 +71,7 @@ func (s *store) audit() error {
 				}
 			case m.state == waiting:
 				ready++
-				if !in(l.ready) {
+				if !l.ready.has(m) {
 					return fmt.Errorf("message %d is not ready in its lane", m.seq)
 				}
 			case m.state == delayed && m.session != nil:
@@ -79,12 +79,12 @@ func (s *store) audit() error {
 				if !in(m.session.delayed) {
 					return fmt.Errorf("message %d is not delayed in its session", m.seq)
 				}
-			case m.rank != 0:
+			case m.rank != 0 || m.slot != 0:
 				return fmt.Errorf("message %d in state %d waits somewhere", m.seq, m.state)
 			}
 		}
-		if counts != l.counts || ready != len(l.ready) {
-			return fmt.Errorf("counts are %v and %d ready, want %v and %d", l.counts, len(l.ready), counts, ready)
+		if counts != l.counts || ready != l.ready.len() {
+			return fmt.Errorf("counts are %v and %d ready, want %v and %d", l.counts, l.ready.len(), counts, ready)
 		}
 	}
 	if bytes != s.bytes {

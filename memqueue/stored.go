@@ -20,7 +20,7 @@ type Stored struct {
 }
 
 func (m *message) stored() Stored {
-	d := m.delivery()
+	d := m.delivery().own()
 	return Stored{Message: d.Message, BrokerID: d.BrokerID, Count: d.Count, EnqueuedAt: d.EnqueuedAt, Held: m.state == locked, DeadLetter: d.DeadLetter}
 }
 
@@ -71,10 +71,12 @@ func (b *Broker) Rewrite(queue string, f func([]Stored) []Stored) error {
 	}
 	after := f(before)
 	for _, m := range loose {
-		s.discard(m)
+		s.remove(m)
 	}
 	for i := range after {
-		m := &message{Message: after[i].Clone(), brokerID: after[i].BrokerID, count: after[i].Count}
+		replacement := after[i].Clone() // of a sealed body, too: an attacker changes bytes
+		m := newMessage(&replacement)
+		m.brokerID, m.count = after[i].BrokerID, after[i].Count
 		s.put(m, now)
 	}
 	return nil

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -62,14 +60,9 @@ type content struct {
 	prefix string
 }
 
+// contentOf goes past the proxy: what that loses is the store's to bear, not the test's.
 func contentOf(server *dynalite.Server, prefix string) content {
-	return content{dynamodb.NewFromConfig(config(), func(o *dynamodb.Options) {
-		o.BaseEndpoint = aws.String(server.URL())
-		// What the proxy loses is the store's to bear, not the test's.
-		o.Retryer = retry.NewStandard(func(r *retry.StandardOptions) {
-			r.MaxAttempts, r.MaxBackoff, r.RateLimiter = 10, time.Millisecond, ratelimit.None
-		})
-	}), prefix}
+	return content{dynamodb.NewFromConfig(config(), func(o *dynamodb.Options) { o.BaseEndpoint = aws.String(server.Direct()) }), prefix}
 }
 
 func (c content) read(t testing.TB) (items []map[string]types.AttributeValue) {

@@ -33,11 +33,14 @@ func openTarget(ctx context.Context, target string) (replay.Store, error) {
 }
 
 // span is how long a fleet runs: the time given, and 20 times as long with QRT_SOAK=1.
-func span(d time.Duration) time.Duration {
+func span(d time.Duration) time.Duration { return d * time.Duration(soak(1, 20)) }
+
+// soak is how much of a long proof to run: all of it with QRT_SOAK=1 (make soak).
+func soak(normally, all int) int {
 	if os.Getenv("QRT_SOAK") == "1" {
-		return 20 * d
+		return all
 	}
-	return d
+	return normally
 }
 
 // lease of the fleets' claims.
@@ -143,14 +146,11 @@ func TestFleetFigures(t *testing.T) {
 	for _, c := range []struct {
 		senders int
 		away    time.Duration
-	}{{1, 0}, {20, 0}, {1, 5 * time.Millisecond}, {20, 5 * time.Millisecond}} {
+	}{{20, 0}, {1, 5 * time.Millisecond}, {1, 0}, {20, 5 * time.Millisecond}}[:soak(2, 4)] {
 		remake(t, server)
 		server.Fail(httpproxy.Faults{Delay: c.away})
 		server.Counts()
-		enough := max(10*c.senders, 100)
-		if os.Getenv("QRT_SOAK") == "1" {
-			enough *= 100
-		}
+		enough := max(10*c.senders, 100) * soak(1, 100)
 		got := storefleet.Run(t, storefleet.Options{
 			Targets:   []string{server.URL(), server.URL(), server.URL(), server.URL()},
 			Receivers: 2, Lease: 10 * time.Second, For: 2 * time.Minute, Senders: c.senders, Once: true,
@@ -168,6 +168,7 @@ func TestFleetFigures(t *testing.T) {
 // TestCrash: the message of a receiver that crashed is refused once, and granted at the
 // next delivery to a process that never saw its claim.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	server := serve(t, nil)
 	o := &dynamoreplay.Options{Endpoint: server.URL()}
 	first, second, third := open(t, o), open(t, o), open(t, o)

@@ -8,15 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/queue-runtime/queue/aws/dynamoreplay"
-	"github.com/queue-runtime/queue/replay"
-	"github.com/queue-runtime/queue/replay/cas"
-	"github.com/queue-runtime/queue/replay/replaytest"
+	"github.com/queue-runtime/queue/testbed/dynalite"
 )
 
-// TestPolicy: the policy of docs/replay/dynamodb.md allows what the suite needs, and nothing
-// else.
-func TestPolicy(t *testing.T) {
+// testPolicy: the policy of docs/replay/dynamodb.md allows the requests that the whole suite
+// has made of a server, and nothing else.
+func testPolicy(t *testing.T, server *dynalite.Server) {
 	page, err := os.ReadFile("../../docs/replay/dynamodb.md")
 	if err != nil {
 		t.Fatal(err)
@@ -38,19 +35,6 @@ func TestPolicy(t *testing.T) {
 	for _, a := range policy.Statement[0].Action {
 		allowed = append(allowed, strings.TrimPrefix(a, "dynamodb:"))
 	}
-	server := serve(t, nil)
-	s := open(t, &dynamoreplay.Options{Endpoint: server.URL()})
-	if err := s.Probe(t.Context(), "group"); err != nil {
-		t.Error(err)
-	}
-	server.Counts()
-	run := replaytest.Options{New: fixture(server), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 1}
-	run.New = func(t testing.TB, b replay.Bounds) replaytest.Fixture {
-		f := fixture(server)(t, b)
-		f.Lose, f.Backup = nil, nil // they use what operators may
-		return f
-	}
-	replaytest.Run(t, run)
 	var used []string
 	for name := range server.Counts() {
 		if !strings.Contains(name, " ") {

@@ -104,3 +104,20 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+// Text is taken for sealed exactly if it is how base64 begins an envelope, of whatever version.
+func TestSealedText(t *testing.T) {
+	may := make(map[byte]bool) // stand behind sealedText
+	for version := range 256 {
+		text := base64Body.EncodeToString([]byte{'Q', 'R', 'E', '1', byte(version), 0})
+		may[text[len(sealedText)]] = true
+		if !isSealedText(text) {
+			t.Errorf("an envelope of version %d is not known", version)
+		}
+	}
+	for c := range 256 {
+		if text := sealedText + string([]byte{byte(c)}); isSealedText(text) != may[byte(c)] {
+			t.Errorf("%q is taken for sealed: %t", text, isSealedText(text))
+		}
+	}
+}

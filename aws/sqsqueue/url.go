@@ -18,7 +18,7 @@ const Scheme = "sqs"
 // Open returns a Broker for sqs://REGION/?parameters. Credentials come from
 // the SDK's default chain (environment, profiles, container and instance roles),
 // never from the URL. A shared credentials file is read again every minute, and after a
-// refusal. An empty REGION means the chain's.
+// refusal; for a role that is assumed with its keys, when the role's credentials are renewed. An empty REGION means the chain's.
 //
 // Parameters, each at most once: endpoint, account, max_batch_bytes,
 // session_batch and poll (a duration) set the Options of those names;

@@ -79,10 +79,9 @@ type QueueOptions struct {
 // Broker is a namespace.
 type Broker struct {
 	main *connection // of all but sessions
-	// sessions is the client of sessions, on a connection of its own, behind a
-	// function as in connection: the SDK closes the connection of a receiver that
+	// sessions has a connection of its own: the SDK closes the connection of a receiver that
 	// fails, and with it all sessions.
-	sessions func() *azservicebus.Client
+	sessions *connection
 	o        Options
 
 	// life ends with Close, and with it what still connects.
@@ -92,6 +91,7 @@ type Broker struct {
 	calls sync.WaitGroup // of the SDK's that may outlast their callers
 	limit rolling        // how long their callers wait
 	dials dialLimiter    // of accepting sessions
+	turns linkTurns      // of making links of main
 
 	mu     sync.Mutex // guards what follows
 	closed bool       // nothing is opened any more
@@ -164,11 +164,9 @@ func newBroker(o *Options, connect func(*azservicebus.ClientOptions) (*azservice
 	if b.main, err = newConnection(b, create); err != nil {
 		return nil, fmt.Errorf("%w: %w", errClient, err)
 	}
-	sessions, err := create()
-	if err != nil {
+	if b.sessions, err = newConnection(b, create); err != nil {
 		return nil, fmt.Errorf("%w: %w", errClient, err)
 	}
-	b.sessions = func() *azservicebus.Client { return sessions }
 	for name, q := range b.o.Queues {
 		if err := q.check(); err != nil {
 			return nil, fmt.Errorf("sbqueue: queue %q: %w", name, err)
@@ -238,9 +236,11 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 
 // ask takes a queue's settings from the management API.
 func (b *Broker) ask(ctx context.Context, name string, s *QueueOptions) error {
-	r, err := b.o.Admin.GetQueue(ctx, name, nil)
+	r, err := administer(ctx, func(ctx context.Context) (*admin.GetQueueResponse, error) {
+		return b.o.Admin.GetQueue(ctx, name, nil)
+	})
 	if err != nil {
-		return classify(ctx, err)
+		return err
 	}
 	if r == nil {
 		return driver.Errorf(driver.NotFound, "the namespace has no queue %q", name)
@@ -303,7 +303,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		b.calls.Wait()
 		return nil
 	})
-	return classify(ctx, b.closeAll(ctx, []closer{b.main.client(), b.sessions(), calls}, closeConnection))
+	return classify(ctx, b.closeAll(ctx, []closer{closing(b.main.close), closing(b.sessions.close), calls}, closeConnection))
 }
 
 // checkName refuses what Service Bus refuses: its error would come late and say

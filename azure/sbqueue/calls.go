@@ -217,7 +217,7 @@ func (b *Broker) discard(r closer) {
 	}
 	go func() {
 		defer b.calls.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), closeLink)
+		ctx, cancel := context.WithTimeout(b.life, closeLink) // Close ends it with the connection
 		defer cancel()
 		_ = r.Close(ctx) // it was dead
 	}()

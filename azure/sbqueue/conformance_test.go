@@ -17,8 +17,8 @@ import (
 	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
-// shortLock is the lock of queues whose locks are to run out.
-const shortLock = 3 * time.Second
+// shortLock is the lock of queues whose locks are to run out: the shortest of Service Bus.
+const shortLock = 5 * time.Second
 
 // emulated describes the emulator to the suites.
 func emulated(sessions bool) drivertest.Harness {

@@ -23,6 +23,8 @@ type connection struct {
 	// current is behind a function, because package fmt prints what a pointer leads to if
 	// the verb does not suit it, and a client holds the key.
 	current  func() *azservicebus.Client
+	life     context.Context // of current: until it is replaced
+	end      context.CancelFunc
 	made     time.Time // of current
 	answered time.Time // when a call was last answered
 	doubted  time.Time // when the first call began that was not, since then; zero: none
@@ -47,7 +49,11 @@ func newConnection(b *Broker, create func() (*azservicebus.Client, error)) (*con
 
 // use makes client the current one. Called under mu, or before c is shared.
 func (c *connection) use(client *azservicebus.Client) {
+	if c.end != nil {
+		c.end()
+	}
 	c.current = func() *azservicebus.Client { return client }
+	c.life, c.end = context.WithCancel(context.Background())
 	c.made, c.doubted = time.Now(), time.Time{}
 }
 
@@ -58,11 +64,39 @@ func (c *connection) client() *azservicebus.Client {
 	return c.current()
 }
 
+// clientFor returns the client to make a link with that cannot be made anew over another
+// connection, and a context that ends when the client is replaced.
+func (c *connection) clientFor() (*azservicebus.Client, context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current(), c.life
+}
+
+// close closes the connection. If something was not answered, it waits for no answer.
+func (c *connection) close(ctx context.Context) error {
+	c.mu.Lock()
+	client, doubted := c.current(), !c.doubted.IsZero()
+	c.mu.Unlock()
+	if doubted {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, closeSilent)
+		defer cancel()
+	}
+	return client.Close(ctx)
+}
+
 // heard notes that a call was answered.
 func (c *connection) heard() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answered, c.doubted = time.Now(), time.Time{}
+}
+
+// quiet reports whether nothing was answered for d.
+func (c *connection) quiet(d time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.answered) >= d && time.Since(c.made) >= d
 }
 
 // shortCall is how long a call lasts at least whose missing answer says something: callers

@@ -21,7 +21,7 @@ func (d *deadLetters) Capabilities() driver.Capabilities {
 	c := d.q.caps
 	c.Sessions, c.SessionState, c.DeadLetter, c.Schedule, c.Dedup, c.AbandonDelay = driver.None, driver.None, driver.None, driver.None, driver.None, driver.None
 	c.AcceptByID, c.SessionOnly = false, false
-	c.Peek = driver.Native
+	c.Peek, c.ReceiveBatch = driver.Native, receiveBatch
 	c.MaxDeliveries, c.Retention = 0, 0
 	return c
 }

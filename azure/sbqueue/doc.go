@@ -23,7 +23,9 @@
 //
 // All calls end with their context, with one exception: while another call
 // connects, which takes at most 10 s, the SDK blocks a Send, Receive or Peek that
-// finds its link dead. Settle and Renew end within 10 s. A message that was received
+// finds its link dead. Settle and Renew end within 10 s, whatever else asks the broker
+// something within 20 s. A connection over which nothing is answered for 8 s is replaced;
+// the sessions over it are lost. A message that was received
 // before the connection was lost is settled by its lock token over the next
 // connection, after a renewal that tells whether it is still held. If the answer to a
 // settlement is lost, the settlement may have taken effect: then its repetition fails
@@ -31,12 +33,13 @@
 //
 // A session ends with its link. The SDK attaches the link again by the session's name,
 // unless another receiver was faster; the driver notices that and reports the session
-// as lost. Accepting always has a deadline of at least 1.5 s, the time to connect in.
+// as lost. Accepting always has a deadline of at least 1.5 s, the time to connect in, and
+// takes 2 s more if the broker does not answer.
 // Sessions use a connection of their own, so a Broker has two.
 //
-// A Receive asks for as much credit as it may return messages. Until the next Receive,
-// the SDK releases messages that arrive after it has returned, and other receivers can
-// get them.
+// A Receive asks for as much credit as it may return messages. Until the next Receive over
+// the same link, the SDK releases messages that arrive after it has returned, and other
+// receivers can get them.
 //
 // The status of the management link, and AMQP conditions, are told apart even if
 // the SDK has no code for them.
@@ -57,7 +60,10 @@
 //
 // # Concurrency
 //
-// A Broker is safe for concurrent use. Close closes all queues and sessions of the
+// A Broker is safe for concurrent use. Up to 32 calls of Receive on a queue without sessions
+// are under way at once, each over a link of its own. To make a link takes some twenty round
+// trips, and links are made one after the other; until then calls wait for one that is free.
+// Close closes all queues and sessions of the
 // Broker concurrently, and returns after 15 s if the service does not answer. These
 // goroutines outlive a call, and Close waits for them: the SDK's own, one for each link
 // that is being replaced, and those of calls that the SDK has not ended in time.

@@ -104,7 +104,10 @@ func (s *source) postponed(r *receipt, delay time.Duration) (*azservicebus.AMQPA
 	incoming(&was, r.m, s.q.name, s.dead)
 	again := was.Clone()
 	again.NotBefore = time.Now().Add(delay)
-	again.DedupID = copyID(&was)
+	if r.copyID == "" {
+		r.copyID = copyID(&was)
+	}
+	again.DedupID = r.copyID // the same at each attempt, so that a double is known
 	if again.TTL > 0 {
 		again.TTL = max(again.TTL-s.age(r), time.Second)
 	}

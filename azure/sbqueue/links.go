@@ -68,19 +68,29 @@ func (l *lease) made(c closer) {
 
 // connect runs f, which makes an object of the SDK and connects it, under the connector.
 // While one call connects, the SDK blocks all others whatever their contexts say,
-// including calls that make a sender or receiver. connect ends with ctx; f may end some
-// time later.
+// including calls that make a sender or receiver. connect ends with ctx; f goes on, for
+// connectTime at most, so that the next call finds what it has made.
 func (l *lease) connect(ctx context.Context, g *connector, f func(context.Context) error) error {
 	return l.b.one(ctx, func() error {
-		if !l.take() {
-			return errClosed()
-		}
-		defer l.leave()
-		bounded, cancel := context.WithTimeout(ctx, connectTime)
-		defer cancel()
-		defer context.AfterFunc(l.b.life, cancel)()
-		return g.pass(bounded, func() error { return f(bounded) })
+		waiting, leave := context.WithTimeout(ctx, connectTime)
+		defer leave()
+		return l.connectAt(waiting, g, f)
 	})
+}
+
+// connectAt calls f under the connector when it is its turn, unless ctx ends before.
+func (l *lease) connectAt(ctx context.Context, g *connector, f func(context.Context) error) error {
+	if !l.take() {
+		return errClosed()
+	}
+	defer l.leave()
+	if err := l.b.turns.wait(ctx, false); err != nil {
+		return err
+	}
+	defer l.b.turns.done()
+	bounded, cancel := context.WithTimeout(l.b.life, connectTime)
+	defer cancel()
+	return g.pass(bounded, func() error { return f(bounded) })
 }
 
 // leave ends a call.
@@ -129,13 +139,17 @@ func (q *queue) newControlLink() *controlLink {
 	return &controlLink{connector: newConnector(), lease: lease{b: q.b}}
 }
 
-// at makes a call over the control link, and again if the links are dead.
-func (s *source) at(ctx context.Context, call func(*azservicebus.Receiver) error) error {
+// controlCall bounds a request over the control link, which the broker answers at once.
+const controlCall = 3 * time.Second
+
+// at makes a call over the control link, and again if the links are dead or the broker does
+// not answer.
+func (s *source) at(ctx context.Context, call func(context.Context, *azservicebus.Receiver) error) error {
 	return persist(ctx, s.over, func() error { return s.once(ctx, call) })
 }
 
 // once makes a call over the control link, and replaces one that may be dead for good.
-func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) error) error {
+func (s *source) once(ctx context.Context, call func(context.Context, *azservicebus.Receiver) error) error {
 	d, ok := s.takeControlLink()
 	if !ok {
 		return errClosed()
@@ -144,13 +158,14 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 	began := time.Now()
 	var err error
 	if !d.open.Load() {
-		err = d.connect(ctx, &d.connector, func(ctx context.Context) (err error) {
-			d.r, err = s.attach(ctx, &d.lease, d.r)
-			return err
-		})
+		err = d.connect(ctx, &d.connector, s.attached(d))
 	}
 	if err == nil {
-		err = call(d.r)
+		attempt, cancel := context.WithTimeout(ctx, controlCall)
+		if err = call(attempt, d.r); err != nil && attempt.Err() != nil && ctx.Err() == nil {
+			err = errNoAnswer
+		}
+		cancel()
 	}
 	if gone := s.q.b.main.note(began, err); gone || isStuck(err) || isDead(err) {
 		s.replaceControlLink(d)
@@ -158,32 +173,66 @@ func (s *source) once(ctx context.Context, call func(*azservicebus.Receiver) err
 	return err
 }
 
-// attach makes a receiver, if r is none yet, and its links: there is nothing
-// behind the last number.
-func (s *source) attach(ctx context.Context, l *lease, r *azservicebus.Receiver) (*azservicebus.Receiver, error) {
-	if r == nil {
-		var err error
-		if r, err = s.again(); err != nil {
-			return nil, err
+// attached makes the receiver of d, if it has none yet, and its links.
+func (s *source) attached(d *controlLink) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if d.r == nil {
+			r, err := s.again()
+			if err != nil {
+				return err
+			}
+			d.r = r
+			d.made(r)
 		}
-		l.made(r)
+		return askNothing(ctx, d.r)
 	}
-	last := int64(math.MaxInt64)
-	_, err := r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
-	return r, err
 }
 
-// prepare connects the control link in the background: that takes some round trips, which
-// the first renewal of a lock might not have the time for.
-func (s *source) prepare() {
+// connectControlLink connects the control link, when it is its turn.
+func (s *source) connectControlLink() error {
+	d, ok := s.takeControlLink()
+	if !ok {
+		return errClosed()
+	}
+	defer d.leave()
+	if d.open.Load() {
+		return nil
+	}
+	err := d.connectAt(s.over, &d.connector, s.attached(d))
+	if isStuck(err) || isDead(err) {
+		s.replaceControlLink(d)
+	}
+	return err
+}
+
+// askNothing makes a request that changes nothing: there is nothing behind the last number.
+func askNothing(ctx context.Context, r *azservicebus.Receiver) error {
+	last := int64(math.MaxInt64)
+	_, err := r.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &last})
+	return err
+}
+
+const (
+	// quietTime is how long a connection is quiet while a Receive waits, until the broker
+	// is asked something: as long as it then takes to count as silent.
+	quietTime = silentFor
+	// watchEvery is how often that is looked at.
+	watchEvery = quietTime / 4
+)
+
+// watch asks, while a Receive waits and nothing is heard, whether the broker is there: a
+// Receive cannot tell an empty queue from a network that has fallen silent.
+func (s *source) watch() {
 	if !s.q.b.begin(1) {
 		return
 	}
 	go func() {
 		defer s.q.b.calls.Done()
-		ctx, cancel := context.WithTimeout(s.over, connectTime)
-		defer cancel()
-		_ = s.once(ctx, func(*azservicebus.Receiver) error { return nil }) // the next call tries again
+		for sleep(s.over, s.over, watchEvery) {
+			if s.waiting.Load() > 0 && s.q.b.main.quiet(quietTime) {
+				_ = s.at(s.over, askNothing) // which replaces a connection that is silent
+			}
+		}
 	}()
 }
 

@@ -59,7 +59,7 @@ func after(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A handler that runs for ten lock durations keeps its lock: no other receiver gets
+// A handler that runs for several lock durations keeps its lock: no other receiver gets
 // the message, and it is completed.
 func TestHandlerKeepsLock(t *testing.T) {
 	t.Parallel()
@@ -71,7 +71,7 @@ func TestHandlerKeepsLock(t *testing.T) {
 			outcome := make(chan error, 10)
 			handler := func(ctx context.Context, _ *queue.Delivery) error {
 				calls.Add(1)
-				err := after(ctx, 10*handlerLock)
+				err := after(ctx, handlerLocks*handlerLock)
 				outcome <- err
 				return err
 			}

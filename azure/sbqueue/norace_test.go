@@ -5,7 +5,12 @@ package sbqueue_test
 import "time"
 
 const (
-	scale       = 1
-	slack       = 100 * time.Millisecond
-	handlerLock = 1500 * time.Millisecond
+	scale        = 1
+	slack        = 100 * time.Millisecond
+	handlerLock  = 1500 * time.Millisecond
+	handlerLocks = 10
+
+	oneWay   = 20 * time.Millisecond
+	sideways = 8
+	sharing  = 16
 )

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 
 	"github.com/queue-runtime/queue/azure/sbqueue"
@@ -39,7 +40,7 @@ const entry = `<entry xmlns="http://www.w3.org/2005/Atom"><id>https://x.serviceb
 </QueueDescription></content></entry>`
 
 // managed returns a Broker whose management API answers so.
-func managed(t *testing.T, m management) *sbqueue.Broker {
+func managed(t *testing.T, m policy.Transporter) *sbqueue.Broker {
 	t.Helper()
 	const connection = "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0LW9mLW1hbnktYnl0ZXM="
 	a, err := admin.NewClientFromConnectionString(connection, &admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: m}})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -46,7 +47,9 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 		Lock:          q.lock.duration, MinLock: q.lock.duration, MaxLock: q.lock.duration,
 		Retention: settings.Retention,
 	}
+	q.caps.ReceiveBatch = receiveBatch
 	if settings.Sessions {
+		q.caps.ReceiveBatch = 0 // each session has a link
 		q.caps.Sessions, q.caps.SessionState = driver.Native, driver.Native
 		q.caps.AcceptByID, q.caps.SessionOnly = true, true
 		q.caps.AbandonDelay = driver.None
@@ -179,7 +182,7 @@ func (s *source) peek(ctx context.Context, cursor string, max int) ([]*driver.De
 		}
 	}
 	var messages []*azservicebus.ReceivedMessage
-	err := s.at(ctx, func(r *azservicebus.Receiver) (err error) {
+	err := s.at(ctx, func(ctx context.Context, r *azservicebus.Receiver) (err error) {
 		return readable(func() error {
 			messages, err = r.PeekMessages(ctx, max, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
 			return err
@@ -212,9 +215,11 @@ func (q *queue) Stats(ctx context.Context) (driver.Stats, error) {
 	if q.b.o.Admin == nil {
 		return driver.Stats{}, driver.Unsupported("statistics without the management API")
 	}
-	r, err := q.b.o.Admin.GetQueueRuntimeProperties(ctx, q.name, nil)
+	r, err := administer(ctx, func(ctx context.Context) (*admin.GetQueueRuntimePropertiesResponse, error) {
+		return q.b.o.Admin.GetQueueRuntimeProperties(ctx, q.name, nil)
+	})
 	if err != nil {
-		return driver.Stats{}, classify(ctx, err)
+		return driver.Stats{}, err
 	}
 	if r == nil {
 		return driver.Stats{}, &driver.Error{Kind: driver.NotFound}

@@ -1,7 +1,6 @@
 package sbqueue_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/azure/sbqueue"
+	"github.com/queue-runtime/queue/testbed/faultproxy"
 )
 
 // relay passes AMQP frames between a driver and the emulator, and can change them,
@@ -22,6 +22,7 @@ type relay struct {
 
 	mu      sync.Mutex // guards what follows
 	refuse  bool
+	delay   time.Duration // of each direction, of connections to come
 	dials   int
 	pairs   map[*relayed]struct{}
 	running sync.WaitGroup
@@ -71,6 +72,13 @@ func (r *relay) setRefuse(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refuse = on
+}
+
+// setDelay has new connections pass frames so much later, in each direction.
+func (r *relay) setDelay(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delay = d
 }
 
 // takeDials returns how many connections were made since the last call.
@@ -123,17 +131,51 @@ func (r *relay) accept() {
 		p := &relayed{client: client, server: server, silent: make(chan struct{})}
 		r.mu.Lock()
 		r.pairs[p] = struct{}{}
+		delay := r.delay
 		r.mu.Unlock()
-		r.running.Go(func() { r.pass(p, n, false) })
-		r.running.Go(func() { r.pass(p, n, true) })
+		r.running.Go(func() { r.pass(p, n, false, delay) })
+		r.running.Go(func() { r.pass(p, n, true, delay) })
+	}
+}
+
+// late writes what it is given after d. It has room for what is on the way.
+type late struct {
+	io.Writer
+	d        time.Duration
+	underway chan lateFrame
+}
+
+type lateFrame struct {
+	due   time.Time
+	frame []byte
+}
+
+func (l *late) Write(frame []byte) (int, error) {
+	l.underway <- lateFrame{time.Now().Add(l.d), frame}
+	return len(frame), nil
+}
+
+// run writes until underway is closed.
+func (l *late) run() {
+	for f := range l.underway {
+		timer := time.NewTimer(time.Until(f.due))
+		<-timer.C
+		_, _ = l.Writer.Write(f.frame) // if the side has ended, its reader says so
 	}
 }
 
 // pass passes frames one way until a side ends, or nothing once p is silent.
-func (r *relay) pass(p *relayed, n int, toClient bool) {
-	from, to := p.client, p.server
+func (r *relay) pass(p *relayed, n int, toClient bool, delay time.Duration) {
+	from, side := p.client, p.server
 	if toClient {
-		from, to = to, from
+		from, side = side, from
+	}
+	to := io.Writer(side)
+	if delay > 0 {
+		l := &late{Writer: side, d: delay, underway: make(chan lateFrame, 1<<16)}
+		r.running.Go(l.run)
+		defer close(l.underway)
+		to = l
 	}
 	for {
 		frame, err := readFrame(from)
@@ -191,44 +233,7 @@ func shiftLocks(d time.Duration) func(int, bool, []byte) []byte {
 		if !toClient {
 			return frame
 		}
-		move := func(at int, by int64) {
-			v := int64(binary.BigEndian.Uint64(frame[at:])) + by //nolint:gosec // G115: a time
-			binary.BigEndian.PutUint64(frame[at:], uint64(v))    //nolint:gosec // G115: a time
-		}
-		after := func(name string, do func(at int)) {
-			for from := 0; ; {
-				i := bytes.Index(frame[from:], []byte(name))
-				if i < 0 {
-					return
-				}
-				from += i + len(name)
-				do(from)
-			}
-		}
-		timestamp := func(at int) {
-			if at+9 <= len(frame) && frame[at] == 0x83 {
-				move(at+1, d.Milliseconds())
-			}
-		}
-		after("x-opt-locked-until", timestamp)
-		after("expiration", timestamp)
-		after("expirations", func(at int) { // an array of timestamps (Part 1, Section 1.6.25)
-			if at+10 <= len(frame) && frame[at] == 0xf0 && frame[at+9] == 0x83 {
-				for i := range int(binary.BigEndian.Uint32(frame[at+5:])) {
-					move(at+10+8*i, d.Milliseconds())
-				}
-			}
-			if at+4 <= len(frame) && frame[at] == 0xe0 && frame[at+3] == 0x83 {
-				for i := range int(frame[at+2]) {
-					move(at+4+8*i, d.Milliseconds())
-				}
-			}
-		})
-		after("com.microsoft:locked-until-utc", func(at int) { // a long of 100 ns
-			if at+9 <= len(frame) && frame[at] == 0x81 {
-				move(at+1, int64(d/100))
-			}
-		})
+		faultproxy.ServiceBusClock(frame, d)
 		return frame
 	}
 }

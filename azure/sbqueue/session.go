@@ -15,9 +15,15 @@ const (
 	// acceptPause is how long a session that is in other hands is left alone
 	// before it is asked for again.
 	acceptPause = 250 * time.Millisecond
-	// acceptOnce is how long one attempt may take: the SDK's own would last as
-	// long as its context.
-	acceptOnce = 30 * time.Second
+	// acceptNext is how long the broker is asked to wait for the next session, at most,
+	// and acceptNamed how long it has to answer for a named one, which it does at once.
+	// Its silence after that says that the connection is dead.
+	acceptNext  = 10 * time.Second
+	acceptNamed = 3 * time.Second
+	// acceptGrace is how much later its answer may be here.
+	acceptGrace = 2 * time.Second
+	// sessionCall bounds a request about a session, which the broker answers at once.
+	sessionCall = 4 * time.Second
 	// minAccept is what an attempt gets at least. One that ends while it
 	// begins an AMQP session leaves that to be ended later, whether the broker
 	// has heard of it or not; the broker may then close the connection, and
@@ -39,7 +45,7 @@ type session struct {
 	attachToken chan struct{} // one token, held by the call that could attach again
 	toldUntil   time.Time     // the end of the lock as the SDK has it; only with the token
 
-	lossCtx context.Context // ends when the session is lost
+	lossCtx context.Context // ends when the session is lost, and with its connection
 	leave   context.CancelFunc
 	closing sync.Once // by Close or by loss
 
@@ -47,15 +53,16 @@ type session struct {
 	until time.Time  // the end of the lock by this machine's clock
 }
 
-func newSession(q *queue, r *azservicebus.SessionReceiver) *session {
-	s := &session{source: newSource(q, false), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
+// newSession returns the session of r. It is lost when connected ends.
+func newSession(q *queue, r *azservicebus.SessionReceiver, connected context.Context) *session {
+	s := &session{source: newSource(q, false, 1), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
 	s.until = q.lock.end(time.Now(), s.toldUntil)
-	s.lossCtx, s.leave = context.WithCancel(context.Background())
+	s.lossCtx, s.leave = context.WithCancel(connected)
 	s.lose = s.drop
-	l := s.link // which comes connected
+	l := q.newLink() // which comes connected
+	s.link = l
 	l.r = r
 	l.made(r)
-	l.open.Store(true)
 	return s
 }
 
@@ -80,10 +87,11 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		} else if !ok {
 			return nil, away
 		}
-		r, err := q.accept(ctx, id, min(max(time.Until(deadline), minAccept), acceptOnce))
+		began := time.Now()
+		r, connected, err := q.accept(ctx, id, max(time.Until(deadline), minAccept))
 		if err == nil {
 			q.b.dials.reached()
-			s := newSession(q, r)
+			s := newSession(q, r, connected)
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			if q.source.over.Err() != nil {
@@ -101,7 +109,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		}
 		kind := driver.KindOf(classify(ctx, err))
 		left := time.Until(deadline)
-		nothing := errors.Is(err, context.DeadlineExceeded) || kind == driver.Unavailable && isTimeout(err)
+		nothing := kind == driver.Unavailable && isTimeout(err)
 		if kind == driver.SessionHeld || isTimeout(err) {
 			q.b.dials.reached() // it has answered
 		}
@@ -113,6 +121,8 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			}
 		case nothing:
 			switch {
+			case left >= acceptPause && time.Since(began) >= acceptPause:
+				continue // it has waited
 			case left >= acceptPause:
 			case id == "":
 				return nil, &driver.Error{Kind: driver.NoSession}
@@ -145,16 +155,62 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 }
 
-// accept makes one attempt. The SDK waits for its mutexes whatever a context says:
-// what it brings after that is given up again.
-func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azservicebus.SessionReceiver, error) {
+// told is a context that tells the SDK, and the SDK the broker, of a deadline before it
+// ends: so the broker's answer that there is no session has the time to arrive. From shortly
+// before that answer on it tells of its end: the SDK bounds what it then writes by that, and
+// gives the connection up if it has no time left for a write.
+type told struct {
+	context.Context
+	deadline time.Time
+}
+
+// toldMargin is more than the SDK takes off what it tells the broker (0.1 s).
+const toldMargin = 200 * time.Millisecond
+
+func (t told) Deadline() (time.Time, bool) {
+	if time.Until(t.deadline) > toldMargin {
+		return t.deadline, true
+	}
+	return t.Context.Deadline()
+}
+
+// accept makes one attempt, and returns with the session a context that ends with its
+// connection. Its error is errSilent if the broker answered nothing in time.
+func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azservicebus.SessionReceiver, context.Context, error) {
+	wait = min(wait, acceptNext)
+	if id != "" {
+		wait = min(wait, acceptNamed)
+	}
+	client, connected := q.b.sessions.clientFor()
+	began := time.Now()
+	r, err := q.acceptOver(ctx, client, id, wait)
+	if ctx.Err() == nil { // else nothing is known of the connection
+		q.b.sessions.note(began, err)
+	}
+	return r, connected, err
+}
+
+// acceptOver makes one attempt over the connection of client. The SDK waits for its mutexes
+// whatever a context says: what it brings after that is given up again.
+func (q *queue) acceptOver(ctx context.Context, client *azservicebus.Client, id string, wait time.Duration) (*azservicebus.SessionReceiver, error) {
 	if !q.b.begin(1) {
 		return nil, errClosed()
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	caller := ctx
+	limited, cancel := context.WithTimeout(ctx, wait+acceptGrace)
 	defer cancel()
 	unhook := context.AfterFunc(q.source.over, cancel)
 	defer unhook()
+	ctx = told{limited, time.Now().Add(wait)}
+	if end, ok := caller.Deadline(); ok && end.Before(time.Now().Add(wait)) {
+		ctx = limited
+	}
+	silent := func(err error) error {
+		if errors.Is(err, context.DeadlineExceeded) && caller.Err() == nil {
+			return errSilent
+		}
+		return err
+	}
 	type accepted struct {
 		r   *azservicebus.SessionReceiver
 		err error
@@ -165,9 +221,9 @@ func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azs
 		defer q.b.calls.Done()
 		var o accepted
 		if id == "" {
-			o.r, o.err = q.b.sessions().AcceptNextSessionForQueue(ctx, q.name, nil)
+			o.r, o.err = client.AcceptNextSessionForQueue(ctx, q.name, nil)
 		} else {
-			o.r, o.err = q.b.sessions().AcceptSessionForQueue(ctx, q.name, id, nil)
+			o.r, o.err = client.AcceptSessionForQueue(ctx, q.name, id, nil)
 		}
 		select {
 		case came <- o:
@@ -179,16 +235,16 @@ func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azs
 	}()
 	select {
 	case o := <-came:
-		return o.r, o.err
-	case <-ctx.Done():
+		return o.r, silent(o.err)
+	case <-limited.Done():
 	}
 	grace := time.NewTimer(callGrace)
 	defer grace.Stop()
 	select {
 	case o := <-came:
-		return o.r, o.err
+		return o.r, silent(o.err)
 	case <-grace.C:
-		return nil, ctx.Err()
+		return nil, silent(limited.Err())
 	}
 }
 
@@ -210,7 +266,7 @@ func (s *session) LockedUntil() time.Time {
 func (s *session) drop() {
 	s.closing.Do(func() {
 		s.leave()
-		l := s.current()
+		l := s.link
 		l.down()
 		s.q.forgetSession(s)
 		l.retire() // if it was attached again, too
@@ -223,6 +279,7 @@ func (s *session) alive() error {
 	case s.over.Err() != nil:
 		return errClosed()
 	case s.lossCtx.Err() != nil:
+		s.drop() // if it was lost with its connection
 		return &driver.Error{Kind: driver.SessionLost}
 	case !time.Now().Before(s.LockedUntil()):
 		s.drop()
@@ -250,7 +307,7 @@ func (s *session) only(ctx context.Context, call func(context.Context) error) er
 	if err := s.alive(); err != nil {
 		return err
 	}
-	l := s.current()
+	l := s.link
 	if !l.take() {
 		return &driver.Error{Kind: driver.SessionLost}
 	}
@@ -263,11 +320,25 @@ func (s *session) only(ctx context.Context, call func(context.Context) error) er
 	return err
 }
 
+// ask makes one call of the SDK over the session's links. If the connection was replaced for
+// it, the session is lost.
+func (s *session) ask(call func() error) error {
+	began := time.Now()
+	err := call()
+	if s.q.b.sessions.note(began, err) {
+		s.drop()
+	}
+	return err
+}
+
 // lost classifies an error of the session's link, and ends the session if the link is
 // dead.
 func (s *session) lost(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
+	}
+	if s.lossCtx.Err() != nil {
+		return &driver.Error{Kind: driver.SessionLost, Err: errors.New(text(err))}
 	}
 	dead := isDead(err)
 	err = s.fault(ctx, err)
@@ -287,7 +358,10 @@ func (s *session) Receive(ctx context.Context, max int, wait time.Duration) ([]*
 	if err := s.alive(); err != nil {
 		return nil, err
 	}
-	list, err := s.receive(ctx, max, wait)
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.lossCtx, cancel)()
+	list, err := s.receive(waiting, max, wait)
 	switch {
 	case s.lossCtx.Err() != nil && ctx.Err() == nil:
 		return nil, &driver.Error{Kind: driver.SessionLost}
@@ -370,15 +444,19 @@ func (s *session) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Tim
 // not show it. So the session's state is asked for first, by the same link, which
 // does not change the end.
 func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
-	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	bounded, cancel := context.WithTimeout(ctx, sessionCall)
 	defer cancel()
 	err := s.q.b.one(ctx, func() error {
 		return s.only(bounded, func(ctx context.Context) error {
-			if _, err := s.r.GetSessionState(ctx, nil); err != nil || !s.r.LockedUntil().Equal(s.toldUntil) {
+			err := s.ask(func() error {
+				_, err := s.r.GetSessionState(ctx, nil)
+				return err
+			})
+			if err != nil || !s.r.LockedUntil().Equal(s.toldUntil) {
 				return s.lost(ctx, err)
 			}
 			asked := time.Now()
-			if err := s.r.RenewSessionLock(ctx, nil); err != nil {
+			if err := s.ask(func() error { return s.r.RenewSessionLock(ctx, nil) }); err != nil {
 				return s.lost(ctx, err)
 			}
 			s.toldUntil = s.r.LockedUntil()
@@ -397,14 +475,17 @@ func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
 // State and SetState are the broker's session state.
 func (s *session) State(ctx context.Context) ([]byte, error) {
 	var state []byte
-	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	bounded, cancel := context.WithTimeout(ctx, sessionCall)
 	defer cancel()
 	err := s.q.b.one(ctx, func() error {
 		return s.only(bounded, func(ctx context.Context) error {
-			b, err := s.r.GetSessionState(ctx, nil)
-			if err == nil && len(b) > 0 {
-				state = b
-			}
+			err := s.ask(func() error {
+				b, err := s.r.GetSessionState(ctx, nil)
+				if err == nil && len(b) > 0 {
+					state = b
+				}
+				return err
+			})
 			return s.lost(ctx, err)
 		})
 	})
@@ -415,11 +496,11 @@ func (s *session) State(ctx context.Context) ([]byte, error) {
 }
 
 func (s *session) SetState(ctx context.Context, state []byte) error {
-	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	bounded, cancel := context.WithTimeout(ctx, sessionCall)
 	defer cancel()
 	err := s.q.b.one(ctx, func() error {
 		return s.only(bounded, func(ctx context.Context) error {
-			return s.lost(ctx, s.r.SetSessionState(ctx, state, nil))
+			return s.lost(ctx, s.ask(func() error { return s.r.SetSessionState(ctx, state, nil) }))
 		})
 	})
 	return err

@@ -155,12 +155,30 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 		return err
 	}
 	err = s.q.transmit(ctx, size(&r.Message), func(ctx context.Context, sender *azservicebus.Sender) error {
+		s.mu.Lock()
+		if r.copies++; r.copies > 1 {
+			s.doubles.expect(r.copyID)
+		}
+		s.mu.Unlock()
 		return sender.SendAMQPAnnotatedMessage(ctx, m, nil)
 	})
 	if err != nil {
 		return err
 	}
 	return s.finish(ctx, r, complete)
+}
+
+// complete completes, in the background, a delivery that is not handed out. Called under mu.
+func (s *source) complete(r *receipt) {
+	if !s.q.b.begin(1) {
+		return
+	}
+	go func() {
+		defer s.q.b.calls.Done()
+		ctx, cancel := context.WithTimeout(s.over, callLimit)
+		defer cancel()
+		_ = s.settleOne(ctx, &driver.Settlement{Delivery: &r.Delivery, Kind: driver.Complete}) // else it comes again
+	}()
 }
 
 // finish settles over the link that the message came by and, if that is dead,
@@ -188,7 +206,7 @@ func (s *source) finish(ctx context.Context, r *receipt, do settling) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTokens)
 	defer cancel()
 	token := &azservicebus.ReceivedMessage{LockToken: r.m.LockToken}
-	err := s.at(ctx, func(controlLink *azservicebus.Receiver) error {
+	err := s.at(ctx, func(ctx context.Context, controlLink *azservicebus.Receiver) error {
 		attempt, cancel := context.WithTimeout(ctx, settleToken)
 		defer cancel()
 		// Renewing first, because that fails at once if the connection is
@@ -215,9 +233,12 @@ var (
 func (s *source) overLink(r *receipt, do settling) error {
 	ctx := r.link.limit.context(r.link.up, settleOverLink)
 	if s.lose != nil {
-		return do(ctx, r.link.r, r.m)
+		began := time.Now()
+		err := do(ctx, r.link.r, r.m)
+		s.q.b.sessions.note(began, err)
+		return err
 	}
-	return s.once(ctx, func(controlLink *azservicebus.Receiver) error { return do(ctx, controlLink, r.m) })
+	return s.once(ctx, func(ctx context.Context, controlLink *azservicebus.Receiver) error { return do(ctx, controlLink, r.m) })
 }
 
 // renew extends the locks of messages, several at once.
@@ -266,7 +287,9 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 		*m = *r.m // with the name of its link, which counts as in use by this
 	}
 	asked := time.Now()
-	err := s.at(ctx, func(controlLink *azservicebus.Receiver) error { return controlLink.RenewMessageLock(ctx, m, nil) })
+	err := s.at(ctx, func(ctx context.Context, controlLink *azservicebus.Receiver) error {
+		return controlLink.RenewMessageLock(ctx, m, nil)
+	})
 	if err != nil {
 		err = s.fault(ctx, err)
 		if driver.KindOf(err) == driver.LockLost {
@@ -288,10 +311,11 @@ func (s *source) renewOne(ctx context.Context, r *receipt) (time.Time, error) {
 func (s *source) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
-	select {
-	case s.receiveToken <- struct{}{}:
-		defer func() { <-s.receiveToken }()
-	case <-ctx.Done():
+	for range cap(s.turns) { // until no Receive is under way
+		select {
+		case s.turns <- struct{}{}: // for good
+		case <-ctx.Done():
+		}
 	}
 	s.mu.Lock()
 	held := make([]*receipt, 0, len(s.held))
@@ -316,7 +340,9 @@ func (s *source) giveBack(ctx context.Context, r *receipt) error {
 	if s.lose != nil {
 		return r.link.r.AbandonMessage(ctx, r.m, nil)
 	}
-	return s.once(ctx, func(controlLink *azservicebus.Receiver) error { return controlLink.AbandonMessage(ctx, r.m, nil) })
+	return s.once(ctx, func(ctx context.Context, controlLink *azservicebus.Receiver) error {
+		return controlLink.AbandonMessage(ctx, r.m, nil)
+	})
 }
 
 func sequence(m *azservicebus.ReceivedMessage) int64 {

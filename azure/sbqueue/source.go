@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -19,6 +20,9 @@ const (
 	minSessionWait = 50 * time.Millisecond
 	// maxReceive is within what the SDK takes for credit.
 	maxReceive = 1000
+	// receiveBatch is how many messages are worth a link of their own: a call brings what
+	// comes within one round trip and 20 ms.
+	receiveBatch = 32
 )
 
 // receiving is what the SDK's receivers for queues and for sessions share.
@@ -33,17 +37,17 @@ type receiving interface {
 // link is one receiver of the SDK, for as long as its first AMQP link lives. On a
 // queue nothing but ReceiveMessages is called on it, see controlLink.
 type link struct {
-	r     receiving       // nil until it is connected
+	r     receiving
 	up    context.Context // ends when the AMQP link is known to be dead
 	down  context.CancelFunc
 	limit rolling // of settling over it
-	connector
+	used  bool    // by an earlier Receive
 	lease
 }
 
 // newLink returns the link of a queue.
 func (q *queue) newLink() *link {
-	l := &link{connector: newConnector(), lease: lease{b: q.b}}
+	l := &link{lease: lease{b: q.b}}
 	l.up, l.down = context.WithCancel(context.Background())
 	return l
 }
@@ -61,18 +65,20 @@ type source struct {
 	// lose is called when the link of a session is dead. Nil on a queue.
 	lose func()
 
-	connectOnce  sync.Once     // connects the control link, before anything has to be settled
-	receiveToken chan struct{} // one token: the SDK allows one ReceiveMessages at a time
-	over         context.Context
-	end          context.CancelFunc
+	link      *link         // of a session
+	links     *linkPool     // of a queue
+	watchOnce sync.Once     // begins to watch
+	waiting   atomic.Int64  // calls of Receive, of a queue
+	turns     chan struct{} // a token for each call of Receive: the SDK allows one at a time over a link
+	over      context.Context
+	end       context.CancelFunc
 
-	mu          sync.Mutex         // guards what follows
-	stop        context.CancelFunc // of the Receive that has the turn
-	unreadable  time.Time          // until when messages are asked for one by one
-	answer      time.Duration      // how long the session's first messages took; 0: none came
-	link        *link
-	controlLink *controlLink // nil in a session
+	mu          sync.Mutex    // guards what follows
+	unreadable  time.Time     // until when messages are asked for one by one
+	answer      time.Duration // how long the session's first messages took; 0: none came
+	controlLink *controlLink  // nil in a session
 	held        map[*receipt]struct{}
+	doubles     doubles // of copies
 }
 
 // receipt is a delivery and the driver's handle of it.
@@ -84,7 +90,10 @@ type receipt struct {
 	// single is the memory of what Receive returns if this is all that came.
 	single [1]*driver.Delivery
 
+	copyID string // the message ID of the copy that an abandon with a delay makes; only the call that settles uses it
+
 	// The source's mu guards what follows.
+	copies  int  // how often the copy was sent: more than once if an answer was missing
 	settled bool // or being settled
 	// unanswered: a settlement outlasted the call that began it.
 	unanswered bool
@@ -93,8 +102,8 @@ type receipt struct {
 	lost bool
 }
 
-func newSource(q *queue, dead bool) *source {
-	s := &source{q: q, dead: dead, receiveToken: make(chan struct{}, 1), held: make(map[*receipt]struct{}), link: q.newLink()}
+func newSource(q *queue, dead bool, calls int) *source {
+	s := &source{q: q, dead: dead, turns: make(chan struct{}, calls), held: make(map[*receipt]struct{})}
 	s.over, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -105,34 +114,37 @@ func newQueueSource(q *queue, dead bool) *source {
 	if dead {
 		o.SubQueue = azservicebus.SubQueueDeadLetter
 	}
-	s := newSource(q, dead)
+	s := newSource(q, dead, maxLinks)
 	s.again = func() (*azservicebus.Receiver, error) { return q.b.main.client().NewReceiverForQueue(q.name, o) }
+	s.links = &linkPool{s: s, make: s.again}
 	s.controlLink = q.newControlLink()
 	return s
 }
 
-func (s *source) current() *link {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.link
+// takeLink returns a link for one call of Receive.
+func (s *source) takeLink(ctx context.Context) (*link, error) {
+	if s.lose != nil {
+		return s.link, nil
+	}
+	return s.links.take(ctx)
 }
 
-// broken notes that l is dead, and puts another in its place. It reports whether this
-// call was the first to do so.
-func (s *source) broken(l *link) bool {
-	l.down()
+// putLink has other calls use a link.
+func (s *source) putLink(l *link) {
+	if s.lose == nil {
+		l.used = true
+		s.links.put(l)
+	}
+}
+
+// broken notes that l is dead.
+func (s *source) broken(l *link) {
 	if s.lose != nil {
+		l.down()
 		s.lose()
-		return true
+		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.link != l || s.over.Err() != nil {
-		return false
-	}
-	s.link = s.q.newLink()
-	l.retire()
-	return true
+	s.links.drop(l)
 }
 
 // receive returns what came within wait.
@@ -150,55 +162,62 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 	defer cancel()
 	deadline, _ := rctx.Deadline()
 	select {
-	case s.receiveToken <- struct{}{}:
-		defer func() { <-s.receiveToken }()
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
 	case <-rctx.Done():
 		return nil, s.ended(ctx)
 	case <-s.over.Done():
 		return nil, errClosed()
 	}
-	s.mu.Lock()
-	s.stop = cancel
-	s.mu.Unlock()
+	defer context.AfterFunc(s.over, cancel)()
 	if s.lose == nil {
-		s.connectOnce.Do(s.prepare)
+		s.watchOnce.Do(s.watch)
+		s.waiting.Add(1)
+		defer s.waiting.Add(-1)
 	}
 	for losses := 0; ; {
 		if s.over.Err() != nil {
 			return nil, errClosed()
 		}
-		l := s.current()
-		if !l.take() {
-			if s.lose != nil {
-				return nil, &driver.Error{Kind: driver.SessionLost}
-			}
-			continue // replaced meanwhile
-		}
-		messages, err := s.fetch(rctx, l, min(max, maxReceive))
-		l.leave()
+		l, messages, err := s.receiveOnce(rctx, max)
 		if len(messages) > 0 {
 			if s.lose == nil {
 				s.q.b.main.heard()
 			}
 			out := s.take(l, messages)
+			s.putLink(l)
 			if s.over.Err() != nil {
 				return nil, errClosed() // Close gives them back
 			}
-			return out, nil
+			if len(out) > 0 || rctx.Err() != nil {
+				return out, nil
+			}
+			continue // all were doubles
 		}
 		if rctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) && !time.Now().Before(deadline) {
+			if l != nil {
+				s.putLink(l)
+			}
 			return nil, s.ended(ctx) // a dialer's timer may be before the context's
 		}
 		// Without an error it says no more than that the link was detached.
 		lost := err == nil || isLost(err)
-		mine := (lost || isStuck(err) || isDead(err)) && s.broken(l)
+		again := false
 		switch {
+		case l == nil: // none could be made
+		case lost, isStuck(err), isDead(err):
+			again = l.used && s.lose == nil
+			s.broken(l)
+		default:
+			s.putLink(l)
+		}
+		switch {
+		case again:
+			continue // over another link, which then says what is wrong
 		case !lost:
 			return nil, s.fault(ctx, err)
 		case s.lose != nil:
 			return nil, &driver.Error{Kind: driver.SessionLost}
-		case !mine: // replaced meanwhile, or closed
-			continue
 		case losses == len(pauses):
 			if err == nil {
 				err = errDetached
@@ -210,6 +229,24 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 		}
 		losses++
 	}
+}
+
+// receiveOnce makes one call over a link, which is nil if there is none.
+func (s *source) receiveOnce(ctx context.Context, max int) (l *link, all []*azservicebus.ReceivedMessage, err error) {
+	for {
+		if l, err = s.takeLink(ctx); err != nil {
+			return nil, nil, err
+		}
+		if l.lease.take() {
+			break
+		}
+		if s.lose != nil {
+			return nil, nil, &driver.Error{Kind: driver.SessionLost}
+		}
+	}
+	defer l.leave()
+	all, err = s.fetch(ctx, l, min(max, maxReceive))
+	return l, all, err
 }
 
 // least is the shortest time in which the broker can say that there is nothing.
@@ -242,19 +279,6 @@ const gatherWait = 20 * time.Millisecond
 // can meet a message whose predecessor is being given back, and so overtake it.
 func (s *source) fetch(ctx context.Context, l *link, max int) ([]*azservicebus.ReceivedMessage, error) {
 	if s.lose == nil {
-		if !l.open.Load() {
-			err := l.connect(ctx, &l.connector, func(ctx context.Context) error {
-				r, _ := l.r.(*azservicebus.Receiver)
-				r, err := s.attach(ctx, &l.lease, r)
-				if r != nil {
-					l.r = r
-				}
-				return err
-			})
-			if err != nil {
-				return nil, err
-			}
-		}
 		return s.ask(ctx, l.r, max)
 	}
 	begin := time.Now()
@@ -360,6 +384,10 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 		r.LockedUntil = s.q.lock.end(now, r.LockedUntil)
 		r.Receipt = r
 		s.held[r] = struct{}{}
+		if s.doubles.isSecond(m.MessageID, sequence(m)) {
+			s.complete(r)
+			continue
+		}
 		if len(messages) == 1 {
 			out = r.single[:0:1]
 		}
@@ -369,26 +397,22 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 }
 
 // shut ends the source: calls on it fail from now on.
-func (s *source) shut() {
-	s.end()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stop != nil {
-		s.stop()
-	}
-}
+func (s *source) shut() { s.end() }
 
 // close gives back the held messages and closes the links.
 func (s *source) close(ctx context.Context) error {
 	s.shut()
 	s.release(ctx)
 	s.mu.Lock()
-	l, d := s.link, s.controlLink
+	d := s.controlLink
 	s.mu.Unlock()
-	l.down()
-	err := l.close(ctx)
-	if d != nil {
-		err = errors.Join(err, d.close(ctx))
+	var all []closer
+	if s.link != nil {
+		s.link.down()
+		all = append(all, closing(s.link.close))
 	}
-	return err
+	if s.links != nil {
+		all = append(all, closing(s.links.close), closing(d.close))
+	}
+	return s.q.b.closeAll(ctx, all, closeQueue)
 }

@@ -3,14 +3,12 @@ package tablereplay_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
 	"github.com/queue-runtime/queue/azure/tablereplay"
@@ -68,9 +66,10 @@ type content struct {
 	prefix string
 }
 
+// contentOf goes past the proxy: what that loses is the store's to bear, not the test's.
 func contentOf(t testing.TB, server *azurite.Server, prefix string) content {
 	t.Helper()
-	service, err := aztables.NewServiceClientWithSharedKey(server.Endpoint(), credential(), client())
+	service, err := aztables.NewServiceClientWithSharedKey(server.Direct()+"/"+azurite.Account, credential(), client())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,12 +97,7 @@ func (c content) clear(t testing.TB) {
 		if err := json.Unmarshal(e, &k); err != nil {
 			t.Fatal(err)
 		}
-		_, err := c.client.DeleteEntity(context.Background(), k.PartitionKey, k.RowKey, nil)
-		var answer *azcore.ResponseError
-		if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
-			continue // a repeat of a request whose answer was lost
-		}
-		if err != nil {
+		if _, err := c.client.DeleteEntity(context.Background(), k.PartitionKey, k.RowKey, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

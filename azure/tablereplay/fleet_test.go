@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,11 +36,14 @@ func openTarget(ctx context.Context, target string) (replay.Store, error) {
 }
 
 // span is how long a fleet runs: the time given, and 20 times as long with QRT_SOAK=1.
-func span(d time.Duration) time.Duration {
+func span(d time.Duration) time.Duration { return d * time.Duration(soak(1, 20)) }
+
+// soak is how much of a long proof to run: all of it with QRT_SOAK=1 (make soak).
+func soak(normally, all int) int {
 	if os.Getenv("QRT_SOAK") == "1" {
-		return 20 * d
+		return all
 	}
-	return d
+	return normally
 }
 
 // lease of the fleets' claims.
@@ -113,24 +117,53 @@ func TestFleet(t *testing.T) {
 // a copy that lags behind does. Some process reports it.
 func TestFleetKilledServer(t *testing.T) {
 	server := serve(t)
+	var completed atomic.Int64
+	more := func(ctx context.Context, n int64) {
+		for want := completed.Load() + n; completed.Load() < want && sleep(ctx, 20*time.Millisecond); {
+		}
+	}
 	got := storefleet.Run(t, storefleet.Options{
-		Targets: four(server), Receivers: 2, Lease: lease, For: time.Minute,
-		Until: func(r *storefleet.Result) bool { return r.Reporters > 0 },
+		Targets: four(server), Receivers: 2, Lease: lease, For: 3 * time.Minute,
+		Until: func(r *storefleet.Result) bool {
+			completed.Store(int64(r.Completed))
+			return r.Reporters > 0
+		},
 		Disturb: func(ctx context.Context) {
-			if !sleep(ctx, 6*time.Second) { // azurite has written its file once
-				return
-			}
-			if err := server.Kill(); err != nil {
-				t.Error(err)
-			}
-			if err := server.Restart(); err != nil {
-				t.Error(err)
+			for ctx.Err() == nil {
+				more(ctx, 50)
+				written(ctx, t, server.Data())
+				more(ctx, 50)
+				if ctx.Err() != nil {
+					return
+				}
+				if err := server.Kill(); err != nil {
+					t.Error(err)
+				}
+				if err := server.Restart(); err != nil {
+					t.Error(err)
+				}
 			}
 		},
 	})
 	t.Log(got)
 	if got.Reporters == 0 || got.Completed == 0 {
 		t.Errorf("%v: want a report", got)
+	}
+}
+
+// written waits until a file is written.
+func written(ctx context.Context, t *testing.T, name string) {
+	modified := func() (m time.Time) {
+		info, err := os.Stat(name)
+		if err == nil {
+			return info.ModTime()
+		}
+		if !errors.Is(err, os.ErrNotExist) { // not yet
+			t.Error(err)
+		}
+		return m
+	}
+	for before := modified(); modified().Equal(before) && sleep(ctx, 20*time.Millisecond); {
 	}
 }
 
@@ -168,14 +201,11 @@ func TestFleetFigures(t *testing.T) {
 	for _, c := range []struct {
 		senders int
 		away    time.Duration
-	}{{1, 0}, {20, 0}, {1, 5 * time.Millisecond}, {20, 5 * time.Millisecond}} {
+	}{{20, 0}, {1, 5 * time.Millisecond}, {1, 0}, {20, 5 * time.Millisecond}}[:soak(2, 4)] {
 		remake(t, server)
 		server.Fail(httpproxy.Faults{Delay: c.away})
 		server.Counts()
-		enough := max(10*c.senders, 100)
-		if os.Getenv("QRT_SOAK") == "1" {
-			enough *= 100
-		}
+		enough := max(10*c.senders, 100) * soak(1, 100)
 		got := storefleet.Run(t, storefleet.Options{
 			Targets: four(server), Receivers: 2, Lease: 10 * time.Second, For: 2 * time.Minute, Senders: c.senders, Once: true,
 			Until: func(r *storefleet.Result) bool { return r.Completed >= enough },
@@ -192,6 +222,7 @@ func TestFleetFigures(t *testing.T) {
 // TestCrash: the message of a receiver that crashed is refused once, and granted at the
 // next delivery to a process that never saw its claim.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	server := serve(t)
 	o := &tablereplay.Options{}
 	first, second, third := open(t, server, o), open(t, server, o), open(t, server, o)

@@ -9,6 +9,7 @@ import (
 )
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	replaytest.Run(t, replaytest.Options{
 		New: fixture(serve(t)), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 10,
 	})
@@ -16,6 +17,7 @@ func TestStore(t *testing.T) {
 
 // TestUnreliable: the suite on a service that loses some of its answers.
 func TestUnreliable(t *testing.T) {
+	t.Parallel()
 	server := serve(t)
 	server.Fail(httpproxy.Faults{Lost: 5})
 	replaytest.Run(t, replaytest.Options{

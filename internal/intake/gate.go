@@ -98,6 +98,7 @@ func NewGate(o GateOptions) *Gate { return &Gate{o: o} }
 type Permit struct {
 	g     *Gate
 	Max   int   // how many messages may be fetched
+	Late  bool  // something was waited for before, or asked
 	probe probe // what the fetch finds out
 }
 
@@ -128,7 +129,11 @@ const (
 )
 
 // next decides. It is called under mu.
-func (g *Gate) next(now time.Time) step {
+func (g *Gate) next() step {
+	if g.outage.state == answering && g.pause.state == receiving {
+		return step{kind: fetch}
+	}
+	now := time.Now()
 	switch {
 	case g.outage.due(now):
 		return step{kind: askNow, outage: g.outage.ask(now)}
@@ -137,28 +142,25 @@ func (g *Gate) next(now time.Time) step {
 	case g.pause.due(now):
 		g.pause.probe(now)
 		return step{kind: peekNow}
-	case g.pause.state != receiving:
-		until := g.pause.until(now)
-		return step{kind: wait, until: until, err: g.o.Paused(until.Sub(now))}
 	}
-	return step{kind: fetch}
+	until := g.pause.until(now)
+	return step{kind: wait, until: until, err: g.o.Paused(until.Sub(now))}
 }
 
 // Admit waits until messages may be fetched, for longest at most; then
 // its error says why none may. It returns a Permit for at most limit messages.
 func (g *Gate) Admit(ctx context.Context, limit int, longest time.Duration) (Permit, error) {
-	var deadline time.Time
+	var deadline time.Time // set before anything is waited for
 	for {
-		now := time.Now()
-		if deadline.IsZero() {
-			deadline = now.Add(longest)
-		}
 		g.mu.Lock()
-		s := g.next(now)
+		s := g.next()
 		g.mu.Unlock()
+		if deadline.IsZero() && s.kind != fetch {
+			deadline = time.Now().Add(longest)
+		}
 		switch s.kind {
 		case fetch:
-			p := Permit{g: g, Max: limit}
+			p := Permit{g: g, Max: limit, Late: !deadline.IsZero()}
 			if o := g.check(); o != nil {
 				p.Unanswered(ctx, *o)
 				continue
@@ -166,6 +168,7 @@ func (g *Gate) Admit(ctx context.Context, limit int, longest time.Duration) (Per
 			return p, nil
 		case peekNow, askNow:
 			p, err := g.find(ctx, s)
+			p.Late = true
 			if err != nil || p.g != nil {
 				return p, err
 			}

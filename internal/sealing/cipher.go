@@ -23,6 +23,7 @@ type Crypto interface {
 // concurrent use.
 type Cipher struct {
 	keys    keys.Provider
+	told    bool // keys is a Cached, which tells when a key is retired
 	opener  *envelope.Opener
 	current atomic.Pointer[epoch]
 	retired atomic.Uint64 // calls of forget, so that what is made meanwhile is not kept
@@ -40,6 +41,7 @@ type epoch struct {
 func NewCipher(p keys.Provider) *Cipher {
 	c := &Cipher{keys: p, opener: envelope.NewOpener(nil)}
 	if cached, ok := p.(*keys.Cached); ok {
+		c.told = true
 		// A Cipher has no Close, and one Cached may outlive many: it must not keep them.
 		w := weak.Make(c)
 		stop := cached.OnRetired(func(id keys.ID) {
@@ -143,7 +145,7 @@ func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []
 	id := keys.ID(m.KeyID)
 	key, err := GetKey(ctx, c.keys, id)
 	if err != nil {
-		if errors.Is(err, keys.ErrNotFound) {
+		if !c.told && errors.Is(err, keys.ErrNotFound) {
 			c.forget(id)
 		}
 		return nil, err

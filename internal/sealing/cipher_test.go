@@ -42,7 +42,7 @@ func (p *hooked) CurrentKeyID(ctx context.Context) (keys.ID, error) {
 // next adds k2 and makes it the current key.
 func (p *pair) next() {
 	p.Helper()
-	if err := p.ring.Add(newKey(p.T, "k2", 2, nil)); err != nil {
+	if err := p.ring.Add(newKey(p.TB, "k2", 2, nil)); err != nil {
 		p.Fatal(err)
 	}
 	if err := p.ring.SetCurrent("k2"); err != nil {
@@ -106,7 +106,7 @@ func TestCipherErrors(t *testing.T) {
 		t.Errorf("a destroyed key: %v", err)
 	}
 	d := p.sealed()
-	opened, f := p.opener.Open(t.Context(), d)
+	opened, f := open(t.Context(), p.opener, d)
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -138,7 +138,7 @@ func TestUseConfirmsAKey(t *testing.T) {
 		if err := p.ring.Remove("k1"); err != nil {
 			return err
 		}
-		return p.ring.Add(newKey(p.T, "k1", 9, nil))
+		return p.ring.Add(newKey(p.TB, "k1", 9, nil))
 	}
 	if err := another(newPair(t)); err != nil {
 		t.Errorf("before it is used: %v", err)
@@ -149,7 +149,7 @@ func TestUseConfirmsAKey(t *testing.T) {
 		t.Error("another secret takes the ID of a key that has sealed")
 	}
 	q := newPair(t)
-	if _, f := q.opener.Open(t.Context(), d); f != nil {
+	if _, f := open(t.Context(), q.opener, d); f != nil {
 		t.Fatal(f)
 	}
 	if err := another(q); err == nil {
@@ -157,7 +157,7 @@ func TestUseConfirmsAKey(t *testing.T) {
 	}
 	q = newPair(t)
 	d.Body[len(d.Body)-1] ^= 1
-	if _, f := q.opener.Open(t.Context(), d); f == nil {
+	if _, f := open(t.Context(), q.opener, d); f == nil {
 		t.Fatal("an altered message opens")
 	}
 	if err := another(q); err != nil {
@@ -281,11 +281,12 @@ func TestSealTriesTheNextKeyOnce(t *testing.T) {
 		asked := &hooked{Provider: p.ring, idErr: c.idErr}
 		p.sealer.Keys = asked
 		p.sealer.Crypto = NewCipher(byID{"k1": c.answer, "k2": p.ring})
-		numbers := p.sealer.Numbers(stream.Plain)
+		var numbers Numbers
+		p.sealer.Begin(&numbers, stream.Plain, time.Now())
 		m := &driver.Message{ID: "m", Body: []byte("body")}
 		n := numbers.Next("k1", m)
 		first := n
-		id, f := p.sealer.Seal(t.Context(), numbers, &n, m)
+		id, f := p.sealer.Seal(t.Context(), &numbers, &n, m, time.Now())
 		if asked.ids != c.asked {
 			t.Errorf("%s: asked %d times for the current key, want %d", name, asked.ids, c.asked)
 		}
@@ -319,7 +320,8 @@ func (byID) ValidKeyIDs(context.Context) ([]keys.ID, error) { return nil, errAwa
 // TestNumbersOfMessages: what may come late or never by design is in a stream of its own.
 func TestNumbersOfMessages(t *testing.T) {
 	p := newPair(t)
-	numbers := p.sealer.Numbers(stream.Plain)
+	var numbers Numbers
+	p.sealer.Begin(&numbers, stream.Plain, time.Now())
 	plain := numbers.Next("k1", &driver.Message{})
 	for name, c := range map[string]struct {
 		m    *driver.Message
@@ -338,7 +340,8 @@ func TestNumbersOfMessages(t *testing.T) {
 // TestNumberInTheHeader: the envelope carries what the sender knows of its stream.
 func TestNumberInTheHeader(t *testing.T) {
 	p := newPair(t)
-	numbers := p.sealer.Numbers(stream.Plain)
+	var numbers Numbers
+	p.sealer.Begin(&numbers, stream.Plain, time.Now())
 	m := &driver.Message{ID: "m", SessionID: "s", Body: []byte("x")}
 	first := numbers.Next("k1", m)
 	first.Confirm()
@@ -348,7 +351,7 @@ func TestNumberInTheHeader(t *testing.T) {
 	if n.Settled == 0 || n.Previous == 0 || len(n.Voids) == 0 {
 		t.Fatalf("number %+v, want one that settles, follows and voids", n)
 	}
-	if _, f := p.sealer.Seal(t.Context(), numbers, &n, m); f != nil {
+	if _, f := p.sealer.Seal(t.Context(), &numbers, &n, m, time.Now()); f != nil {
 		t.Fatal(f)
 	}
 	e, err := envelope.Parse(m.Body)
@@ -378,7 +381,8 @@ func TestHeaderTimes(t *testing.T) {
 		"due before":     {driver.Message{NotBefore: now.Add(-time.Second), TTL: time.Minute}, envelope.Header{NotBefore: -1000, ExpiresAt: 60_000}},
 		"a part of a ms": {driver.Message{NotBefore: now.Add(1), TTL: 1}, envelope.Header{NotBefore: 1, ExpiresAt: 1}},
 	} {
-		h := header(orders, &c.m, now)
+		var h envelope.Header
+		(&QueueSealer{Queue: orders}).fill(&h, &c.m, now)
 		for _, x := range []struct {
 			what      string
 			got, want int64
@@ -403,9 +407,10 @@ func TestFailedSealKeepsTheMessage(t *testing.T) {
 	seal := func(what string, ctx context.Context, reason string, want error) {
 		t.Helper()
 		m := &driver.Message{ID: "m", Body: []byte("body")}
-		numbers := p.sealer.Numbers(stream.Plain)
+		var numbers Numbers
+		p.sealer.Begin(&numbers, stream.Plain, time.Now())
 		n := numbers.Next("k1", m)
-		_, f := p.sealer.Seal(ctx, numbers, &n, m)
+		_, f := p.sealer.Seal(ctx, &numbers, &n, m, time.Now())
 		p.failed(what, f, reason, want)
 		if m.Sealed || string(m.Body) != "body" {
 			t.Errorf("%s: the message was changed to %q", what, m.Body)
@@ -462,7 +467,7 @@ func TestEachKeyIsToldOnce(t *testing.T) {
 func TestOpenTellsOfFailures(t *testing.T) {
 	p := newPair(t)
 	d := p.sealed()
-	if _, f := p.opener.Open(t.Context(), d); f != nil || p.events.lastErr != nil || p.events.opened != 1 {
+	if _, f := open(t.Context(), p.opener, d); f != nil || p.events.lastErr != nil || p.events.opened != 1 {
 		t.Errorf("%v, told %v", f, p.events.lastErr)
 	}
 	d.ID = "other"
@@ -491,7 +496,7 @@ func TestOpenAcceptsSenders(t *testing.T) {
 		opens   bool
 	}{"all": {nil, true}, "the master key": {[]string{"bot", ""}, true}, "others": {[]string{"bot"}, false}, "none": {[]string{}, false}} {
 		p.opener.Senders = c.senders
-		if _, f := p.opener.Open(t.Context(), d); (f == nil) != c.opens {
+		if _, f := open(t.Context(), p.opener, d); (f == nil) != c.opens {
 			t.Errorf("%s: %v", name, f)
 		}
 	}
@@ -538,7 +543,7 @@ func TestSplitAttributes(t *testing.T) {
 // TestTTLOfAMessage: without an expiry it is 0.
 func TestTTLOfAMessage(t *testing.T) {
 	p := newPair(t)
-	opened, f := p.opener.Open(t.Context(), p.sealed())
+	opened, f := open(t.Context(), p.opener, p.sealed())
 	if f != nil || opened.TTL() != 0 || !opened.ExpiresAt().IsZero() || !opened.NotBefore().IsZero() {
 		t.Errorf("%s until %s, %v", opened.TTL(), opened.ExpiresAt(), f)
 	}
@@ -550,7 +555,7 @@ func TestResealKeepsTheExpiry(t *testing.T) {
 	for _, lifetime := range []time.Duration{0, time.Hour} {
 		m := &driver.Message{ID: "m", Body: []byte("body"), TTL: lifetime}
 		p.seal(m)
-		opened, f := p.opener.Open(t.Context(), &driver.Delivery{Message: *m})
+		opened, f := open(t.Context(), p.opener, &driver.Delivery{Message: *m})
 		if f != nil {
 			t.Fatal(f)
 		}
@@ -558,7 +563,7 @@ func TestResealKeepsTheExpiry(t *testing.T) {
 		if f := p.sealer.Reseal(t.Context(), "k1", &opened, &back, 0); f != nil {
 			t.Fatal(f)
 		}
-		again, f := p.opener.Open(t.Context(), &driver.Delivery{Message: back})
+		again, f := open(t.Context(), p.opener, &driver.Delivery{Message: back})
 		if f != nil || !again.ExpiresAt().Equal(opened.ExpiresAt()) || !back.Sealed {
 			t.Errorf("it expires at %s, %v; want %s", again.ExpiresAt(), f, opened.ExpiresAt())
 		}

@@ -7,36 +7,40 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 )
 
-// contextData is room for an encoded context. What is in it is known to the broker, so that
-// it may stay in memory.
-type contextData struct{ b []byte }
+// room is memory that one message needs while it is sealed or opened. What is in it is
+// known to the broker, so that it may stay in memory.
+type room struct {
+	context []byte   // encoded
+	names   []string // of bound attributes
+}
 
-// maxContextData bounds what is kept of one, in bytes.
-const maxContextData = 16 << 10
+// maxContext bounds what is kept of a context, in bytes.
+const maxContext = 16 << 10
 
-var contexts = sync.Pool{New: func() any { return &contextData{b: make([]byte, 0, 512)} }}
+var rooms = sync.Pool{New: func() any { return &room{context: make([]byte, 0, 512)} }}
 
-// contextFor returns room for the context of a message that c seals or opens. It is used
-// again if c is a Cipher: another Crypto may keep what it is given.
-func contextFor(c Crypto) *contextData {
+// roomFor returns room for a message that c seals or opens. It is used again if c is a
+// Cipher: another Crypto may keep what it is given.
+func roomFor(c Crypto) *room {
 	if _, ok := c.(*Cipher); !ok {
-		return &contextData{}
+		return &room{}
 	}
-	d, _ := contexts.Get().(*contextData) // holds nothing else
-	return d
+	r, _ := rooms.Get().(*room) // holds nothing else
+	return r
 }
 
 // done gives the room back once nothing refers to it.
-func (d *contextData) done(c Crypto) {
-	if _, ok := c.(*Cipher); ok && cap(d.b) <= maxContextData {
-		contexts.Put(d)
+func (r *room) done(c Crypto) {
+	if _, ok := c.(*Cipher); ok && cap(r.context) <= maxContext {
+		clear(r.names) // they are parts of the header, which need not live longer
+		rooms.Put(r)
 	}
 }
 
 // encode returns the data that an envelope authenticates beside its header: it is valid
 // until done.
-func (d *contextData) encode(m *driver.Message, bound []string) ([]byte, error) {
-	data, err := envelope.AppendContext(d.b[:0], &envelope.Context{
+func (r *room) encode(m *driver.Message, bound []string) ([]byte, error) {
+	data, err := envelope.AppendContext(r.context[:0], &envelope.Context{
 		MessageID:     m.ID,
 		SessionID:     m.SessionID,
 		ContentType:   m.ContentType,
@@ -44,7 +48,7 @@ func (d *contextData) encode(m *driver.Message, bound []string) ([]byte, error) 
 		Attributes:    m.Attributes,
 	}, bound)
 	if err == nil {
-		d.b = data
+		r.context = data
 	}
 	return data, err
 }

@@ -32,7 +32,7 @@ func (e *events) KeyUsed(context.Context, observe.Source, observe.KeyUsed)      
 
 // pair is a QueueSealer and a QueueOpener of one queue over the same keys.
 type pair struct {
-	*testing.T
+	testing.TB
 	ring   *keys.Ring
 	events events
 	scope  observe.Scope
@@ -40,7 +40,7 @@ type pair struct {
 	opener *QueueOpener
 }
 
-func newKey(t *testing.T, id keys.ID, fill byte, o *keys.Options) *keys.Key {
+func newKey(t testing.TB, id keys.ID, fill byte, o *keys.Options) *keys.Key {
 	t.Helper()
 	k, err := keys.New(id, bytes.Repeat([]byte{fill}, keys.Size), o)
 	if err != nil {
@@ -50,7 +50,7 @@ func newKey(t *testing.T, id keys.ID, fill byte, o *keys.Options) *keys.Key {
 }
 
 // newPair returns a pair whose current key is k1.
-func newPair(t *testing.T) *pair {
+func newPair(t testing.TB) *pair {
 	t.Helper()
 	ring, err := keys.NewRing(newKey(t, "k1", 1, nil))
 	if err == nil {
@@ -59,7 +59,7 @@ func newPair(t *testing.T) *pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pair{T: t, ring: ring}
+	p := &pair{TB: t, ring: ring}
 	p.scope = observe.NewScope(&p.events, observe.Source{Queue: orders})
 	c := NewCipher(ring)
 	if c.Keys() != keys.Provider(ring) {
@@ -79,14 +79,20 @@ func (p *pair) seal(m *driver.Message) {
 }
 
 func (p *pair) trySeal(m *driver.Message) *Failure {
-	p.Helper()
-	id, f := p.sealer.CurrentKey(p.Context())
+	return sealOne(p.Context(), p.sealer, m)
+}
+
+// sealOne does what Sender.Send does to a message, up to the broker's answer.
+func sealOne(ctx context.Context, s *QueueSealer, m *driver.Message) *Failure {
+	id, f := s.CurrentKey(ctx)
 	if f != nil {
 		return f
 	}
-	numbers := p.sealer.Numbers(stream.Plain)
+	now := time.Now()
+	var numbers Numbers
+	s.Begin(&numbers, stream.Plain, now)
 	n := numbers.Next(id, m)
-	if _, f := p.sealer.Seal(p.Context(), numbers, &n, m); f != nil {
+	if _, f := s.Seal(ctx, &numbers, &n, m, now); f != nil {
 		n.Void()
 		return f
 	}
@@ -102,10 +108,16 @@ func (p *pair) sealed() *driver.Delivery {
 	return &driver.Delivery{Message: *m}
 }
 
+// open returns what o makes of a delivery.
+func open(ctx context.Context, o *QueueOpener, d *driver.Delivery) (opened Opened, f *Failure) {
+	f = o.Open(ctx, d, &opened)
+	return opened, f
+}
+
 // refuses checks what Open says of a message.
 func (p *pair) refuses(what string, d *driver.Delivery, reason string, err error) {
 	p.Helper()
-	_, f := p.opener.Open(p.Context(), d)
+	_, f := open(p.Context(), p.opener, d)
 	p.failed(what, f, reason, err)
 }
 

@@ -3,7 +3,6 @@ package sealing
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -27,11 +26,13 @@ type QueueOpener struct {
 type Opened struct {
 	// Sealed says that the body is an envelope, and that it could be parsed.
 	Sealed bool
-	// Envelope is what it says in the clear; authentic once the message has opened.
+	// Envelope is what it says in the clear, but for Bound: the names of Attributes.
+	// Authentic once the message has opened.
 	Envelope envelope.EncryptedMessage
 	Body     []byte // the plaintext; of a message that is not sealed, the body
 	// Attributes are those that the sender bound, Added those that it did not. Of a
-	// message that is not sealed all are Attributes.
+	// message that is not sealed all are Attributes. If none was added, Attributes is the
+	// map that was delivered.
 	Attributes map[string]string
 	Added      map[string]string
 }
@@ -72,35 +73,43 @@ func timeOf(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// Open opens m. After a failure the result holds no more than the Envelope, none of it
+// Open opens m into out. After a failure out holds no more than the Envelope, none of it
 // authentic.
-func (o *QueueOpener) Open(ctx context.Context, m *driver.Delivery) (out Opened, f *Failure) {
+func (o *QueueOpener) Open(ctx context.Context, m *driver.Delivery, out *Opened) *Failure {
+	*out = Opened{}
 	if m.Undecodable {
-		return Opened{}, fail(ctx, "", fmt.Errorf("%w: the transport's encoding is broken", envelope.ErrInvalidEnvelope))
+		return fail(ctx, "", fmt.Errorf("%w: the transport's encoding is broken", envelope.ErrInvalidEnvelope))
 	}
 	if !envelope.IsSealed(m.Body) {
 		if m.Sealed {
-			return Opened{}, fail(ctx, "", fmt.Errorf("%w: the transport says sealed and the marker is missing", envelope.ErrInvalidEnvelope))
+			return fail(ctx, "", fmt.Errorf("%w: the transport says sealed and the marker is missing", envelope.ErrInvalidEnvelope))
 		}
 		if m.DuplicateName {
-			return Opened{}, fail(ctx, "", fmt.Errorf("%w: the name of an attribute arrived twice", envelope.ErrInvalidEnvelope))
+			return fail(ctx, "", fmt.Errorf("%w: the name of an attribute arrived twice", envelope.ErrInvalidEnvelope))
 		}
-		return Opened{Body: m.Body, Attributes: m.Attributes}, nil
+		out.Body, out.Attributes = m.Body, m.Attributes
+		return nil
 	}
-	var err error
-	if out.Envelope, err = envelope.Parse(m.Body); err != nil {
-		return Opened{}, fail(ctx, "", err)
+	room, e := roomFor(o.Crypto), &out.Envelope
+	defer func() {
+		e.Bound = nil
+		room.done(o.Crypto)
+	}()
+	e.Bound = room.names
+	err := envelope.ParseInto(e, m.Body)
+	room.names = e.Bound
+	if err != nil {
+		return fail(ctx, "", err)
 	}
 	out.Sealed = true
-	e := &out.Envelope
 	if o.Senders != nil && !slices.Contains(o.Senders, e.Sender) {
-		return out, &Failure{Reason: driver.ReasonSender, KeyID: keys.ID(e.KeyID), Err: ErrSender}
+		return &Failure{Reason: driver.ReasonSender, KeyID: keys.ID(e.KeyID), Err: ErrSender}
 	}
 	if f := o.known(ctx, keys.ID(e.KeyID)); f != nil {
-		return out, f
+		return f
 	}
 	begin := o.Observe.Now()
-	body, f := o.decrypt(ctx, e, m)
+	body, f := o.decrypt(ctx, e, m, room)
 	if o.Observe.Active() {
 		event := observe.Opened{Took: time.Since(begin), KeyID: keys.ID(e.KeyID), Bytes: len(body)}
 		if f != nil {
@@ -109,14 +118,14 @@ func (o *QueueOpener) Open(ctx context.Context, m *driver.Delivery) (out Opened,
 		o.Observe.Opened(ctx, o.Observe.Source, event)
 	}
 	if f != nil {
-		return out, f
+		return f
 	}
 	if e.Origin != o.Queue && !slices.Contains(o.Origins, e.Origin) {
-		return out, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
+		return fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
 	}
 	out.Body = body
 	out.Attributes, out.Added = split(m.Attributes, e.Bound)
-	return out, nil
+	return nil
 }
 
 // known checks that the key may be asked for.
@@ -127,18 +136,19 @@ func (o *QueueOpener) known(ctx context.Context, id keys.ID) *Failure {
 	if o.Valid == nil {
 		return nil
 	}
+	if c, ok := o.Crypto.(*Cipher); ok && c.keys == keys.Provider(o.Valid) {
+		return nil // GetKey of a Cached checks it
+	}
 	if err := o.Valid.Check(ctx, id); err != nil {
 		return fail(ctx, id, err)
 	}
 	return nil
 }
 
-func (o *QueueOpener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery) ([]byte, *Failure) {
+func (o *QueueOpener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery, room *room) ([]byte, *Failure) {
 	if m.DuplicateName { // it cannot be told which value was bound (qre1, Section 6.1)
 		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
 	}
-	room := contextFor(o.Crypto)
-	defer room.done(o.Crypto)
 	data, err := room.encode(&m.Message, e.Bound)
 	if err != nil {
 		// A bound attribute is missing, or a field cannot have been sealed so.
@@ -156,15 +166,13 @@ func (o *QueueOpener) decrypt(ctx context.Context, e *envelope.EncryptedMessage,
 	return body, nil
 }
 
-// split parts the attributes that the sender bound from those that were added. Both
-// maps are new: the broker's own stays as it was received, for the copies that a driver
-// makes of it.
+// split parts the attributes that the sender bound from those that were added.
 func split(all map[string]string, bound []string) (authentic, added map[string]string) {
-	if len(all) == 0 {
+	switch len(all) {
+	case 0:
 		return nil, nil
-	}
-	if len(bound) == len(all) {
-		return maps.Clone(all), nil // each bound name is there: the envelope opened
+	case len(bound):
+		return all, nil // each bound name is there: the envelope opened
 	}
 	authentic = make(map[string]string, len(bound))
 	for _, name := range bound {

@@ -30,7 +30,7 @@ func (s *QueueSealer) Reseal(ctx context.Context, id keys.ID, opened *Opened, ba
 	if err != nil {
 		return sealFailed(ctx, id, err)
 	}
-	data, err := bind(&contextData{}, &h, back)
+	data, err := s.bind(&room{}, &h, back)
 	if err != nil {
 		return &Failure{KeyID: id, Err: driver.Errorf(driver.Invalid, "%w", err)}
 	}

@@ -23,7 +23,8 @@ type QueueSealer struct {
 	Streams *stream.Streams // numbers the messages; nil if the QueueSealer only seals anew
 	Observe *observe.Scope
 
-	used atomic.Pointer[keys.ID] // the key that was last told to the Observer
+	used  atomic.Pointer[keys.ID]  // the key that was last told to the Observer
+	names atomic.Pointer[[]string] // of the last message's attributes, in the order of a header; never changed
 }
 
 // CurrentKey is the ID of the key to seal with now.
@@ -43,13 +44,12 @@ type Number struct {
 	key keys.ID // of the stream
 }
 
-// Numbers begins a call that sends: the numbers of its messages come from the result.
-// With stream.Loose all are loose, otherwise those of messages that may come late or never
-// by design.
-func (s *QueueSealer) Numbers(kind stream.Kind) *Numbers {
-	n := &Numbers{kind: kind}
-	s.Streams.Begin(&n.call, stream.Read())
-	return n
+// Begin begins, now, a call that sends: the numbers of its messages come from n, which is
+// zero. With stream.Loose all are loose, otherwise those of messages that may come late or
+// never by design.
+func (s *QueueSealer) Begin(n *Numbers, kind stream.Kind, now time.Time) {
+	n.kind = kind
+	s.Streams.Begin(&n.call, stream.ReadAt(now))
 }
 
 // Numbers gives out the numbers of the messages of one call. It is safe for concurrent
@@ -68,16 +68,16 @@ func (n *Numbers) Next(id keys.ID, m *driver.Message) Number {
 	return Number{n.call.Next(kind, string(id), m.SessionID), id}
 }
 
-// Seal replaces the body of m by its envelope under the key of n, or under the key
-// that has become current if that one is gone; n is then the message's next number of
-// the call, in the stream of that key. It returns the key that it used. After a
-// failure m still holds the plaintext, and n is the caller's to end.
-func (s *QueueSealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message) (keys.ID, *Failure) {
-	begin := time.Now()
-	h := header(s.Queue, m, begin)
-	room := contextFor(s.Crypto)
+// Seal replaces the body of m, now, by its envelope under the key of n, or under the key
+// that has become current if that one is gone; n is then the message's next number of the
+// call, in the stream of that key. It returns the key that it used. After a failure m still holds the
+// plaintext, and n is the caller's to end.
+func (s *QueueSealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *driver.Message, now time.Time) (keys.ID, *Failure) {
+	var h envelope.Header
+	s.fill(&h, m, now)
+	room := roomFor(s.Crypto)
 	defer room.done(s.Crypto)
-	data, err := bind(room, &h, m)
+	data, err := s.bind(room, &h, m)
 	if err != nil {
 		return n.key, &Failure{KeyID: n.key, Err: driver.Errorf(driver.Invalid, "%w", err)}
 	}
@@ -101,7 +101,7 @@ func (s *QueueSealer) Seal(ctx context.Context, numbers *Numbers, n *Number, m *
 	id := n.key
 	m.Sealed = true
 	if s.Observe.Active() {
-		s.Observe.Sealed(ctx, s.Observe.Source, observe.Sealed{Took: time.Since(begin), KeyID: id, Bytes: plaintext})
+		s.Observe.Sealed(ctx, s.Observe.Source, observe.Sealed{Took: time.Since(now), KeyID: id, Bytes: plaintext})
 		s.noteKey(ctx, key)
 	}
 	return id, nil
@@ -118,9 +118,9 @@ func (n *Number) into(h *envelope.Header) {
 	}
 }
 
-// header is the part of an envelope's header that m and the time determine.
-func header(queue string, m *driver.Message, now time.Time) envelope.Header {
-	h := envelope.Header{EncryptedAt: now.UnixMilli(), Origin: queue}
+// fill sets in h, which is zero, what m and the time determine.
+func (s *QueueSealer) fill(h *envelope.Header, m *driver.Message, now time.Time) {
+	h.EncryptedAt, h.Origin = now.UnixMilli(), s.Queue
 	from := now
 	if !m.NotBefore.IsZero() {
 		h.NotBefore = ceilMilli(m.NotBefore)
@@ -131,16 +131,44 @@ func header(queue string, m *driver.Message, now time.Time) envelope.Header {
 	if m.TTL > 0 {
 		h.ExpiresAt = ceilMilli(from.Add(m.TTL))
 	}
-	return h
 }
 
 // bind names m's attributes in h and returns the data that the envelope authenticates, in
 // room.
-func bind(room *contextData, h *envelope.Header, m *driver.Message) (data []byte, err error) {
-	if h.Bound, err = envelope.BoundNames(m.Attributes); err != nil {
+func (s *QueueSealer) bind(room *room, h *envelope.Header, m *driver.Message) (data []byte, err error) {
+	if h.Bound, err = s.boundNames(m.Attributes); err != nil {
 		return nil, err
 	}
 	return room.encode(m, h.Bound)
+}
+
+// boundNames is envelope.BoundNames. Most senders give all messages the same names: then
+// they are collected and sorted once.
+func (s *QueueSealer) boundNames(attributes map[string]string) ([]string, error) {
+	if len(attributes) == 0 {
+		return nil, nil
+	}
+	if last := s.names.Load(); last != nil && areNames(*last, attributes) {
+		return *last, nil
+	}
+	names, err := envelope.BoundNames(attributes)
+	if err == nil {
+		s.names.Store(&names)
+	}
+	return names, err
+}
+
+// areNames reports whether names, which are distinct, are those of attributes.
+func areNames(names []string, attributes map[string]string) bool {
+	if len(names) != len(attributes) {
+		return false
+	}
+	for _, name := range names {
+		if _, ok := attributes[name]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // encrypt replaces the body of m by its envelope under the key that h names. The key is
@@ -152,8 +180,7 @@ func (s *QueueSealer) encrypt(ctx context.Context, h *envelope.Header, m *driver
 			return nil, err
 		}
 		h.Sender = e.sealer.Sender()
-		dst := make([]byte, 0, envelope.SealedSize(h, s.Padding.Size(len(m.Body))))
-		b, err := e.sealer.SealPadded(dst, h, m.Body, data, s.Padding)
+		b, err := e.sealer.SealPadded(nil, h, m.Body, data, s.Padding)
 		if err == nil {
 			m.Body = b
 		}

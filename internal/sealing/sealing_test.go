@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func TestSealAndOpen(t *testing.T) {
 	}
 	d := &driver.Delivery{Message: *m}
 	d.Attributes = map[string]string{"a": "1", "hop": "2"}
-	got, f := p.opener.Open(t.Context(), d)
+	got, f := open(t.Context(), p.opener, d)
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -51,7 +52,7 @@ func TestSealAndOpen(t *testing.T) {
 // What is not sealed passes as it is.
 func TestOpenPlaintext(t *testing.T) {
 	p := newPair(t)
-	got, f := p.opener.Open(t.Context(), &driver.Delivery{Message: driver.Message{Body: []byte("plain"), Attributes: map[string]string{"a": "1"}}})
+	got, f := open(t.Context(), p.opener, &driver.Delivery{Message: driver.Message{Body: []byte("plain"), Attributes: map[string]string{"a": "1"}}})
 	if f != nil || string(got.Body) != "plain" || got.Sealed || got.KeyID() != "" || got.Attributes["a"] != "1" {
 		t.Errorf("Open = %+v, %v", got, f)
 	}
@@ -84,7 +85,7 @@ func TestOpenRefuses(t *testing.T) {
 	p.opener.Queue = "elsewhere"
 	p.refuses("another queue", d, driver.ReasonAuthentication, envelope.ErrAuthenticationFailed)
 	p.opener.Origins = []string{orders}
-	if _, f := p.opener.Open(t.Context(), d); f != nil {
+	if _, f := open(t.Context(), p.opener, d); f != nil {
 		t.Errorf("an accepted origin: %v", f)
 	}
 	p.opener.Senders = []string{"bot"}
@@ -104,7 +105,7 @@ func TestOpenAsksForValidKeys(t *testing.T) {
 	}
 	defer func() { _ = cached.Close(context.Background()) }()
 	p.opener.Valid, p.opener.Crypto = cached, NewCipher(cached)
-	if _, f := p.opener.Open(t.Context(), d); f != nil {
+	if _, f := open(t.Context(), p.opener, d); f != nil {
 		t.Fatal(f)
 	}
 	other := newPair(t)
@@ -148,7 +149,7 @@ func TestOpenWithoutItsKey(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	broken.key, broken.err = nil, errAway
-	if _, f := p.opener.Open(ctx, d); f == nil || f.Reason != "" || !errors.Is(f, context.Canceled) {
+	if _, f := open(ctx, p.opener, d); f == nil || f.Reason != "" || !errors.Is(f, context.Canceled) {
 		t.Errorf("a caller that left: %v, want its context's error and no reason", f)
 	}
 }
@@ -202,13 +203,14 @@ type hardware struct{ *Cipher }
 func TestSealUnderTheNextKey(t *testing.T) {
 	p := newPair(t)
 	m := &driver.Message{ID: "m", Body: []byte("body")}
-	numbers := p.sealer.Numbers(stream.Plain)
+	var numbers Numbers
+	p.sealer.Begin(&numbers, stream.Plain, time.Now())
 	n := numbers.Next("k0", m)
-	id, f := p.sealer.Seal(t.Context(), numbers, &n, m)
+	id, f := p.sealer.Seal(t.Context(), &numbers, &n, m, time.Now())
 	if f != nil || id != "k1" {
 		t.Fatalf("sealed under %q: %v", id, f)
 	}
-	if _, f := p.opener.Open(t.Context(), &driver.Delivery{Message: *m}); f != nil {
+	if _, f := open(t.Context(), p.opener, &driver.Delivery{Message: *m}); f != nil {
 		t.Error(f)
 	}
 }
@@ -219,7 +221,7 @@ func TestAnotherCrypto(t *testing.T) {
 	c := hardware{NewCipher(p.ring)}
 	p.sealer.Crypto, p.opener.Crypto = c, c
 	d := p.sealed()
-	if got, f := p.opener.Open(t.Context(), d); f != nil || string(got.Body) != "body" || p.events.used != 0 {
+	if got, f := open(t.Context(), p.opener, d); f != nil || string(got.Body) != "body" || p.events.used != 0 {
 		t.Errorf("Open = %+v, %v", got, f)
 	}
 	if _, f := p.sealer.SealState(t.Context(), "s", nil); f == nil || !errors.Is(f, errors.ErrUnsupported) {
@@ -237,7 +239,7 @@ func TestAnotherCrypto(t *testing.T) {
 func TestReseal(t *testing.T) {
 	p := newPair(t)
 	d := p.sealed()
-	opened, f := p.opener.Open(t.Context(), d)
+	opened, f := open(t.Context(), p.opener, d)
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -248,7 +250,7 @@ func TestReseal(t *testing.T) {
 	if f := p.sealer.Reseal(t.Context(), "k2", &opened, &back, time.Hour); f != nil {
 		t.Fatal(f)
 	}
-	again, f := p.opener.Open(t.Context(), &driver.Delivery{Message: back})
+	again, f := open(t.Context(), p.opener, &driver.Delivery{Message: back})
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -464,6 +466,26 @@ func TestLooksSealed(t *testing.T) {
 	}{{body, false, true}, {body, true, true}, {[]byte("UVJFMSA="), true, true}, {[]byte("UVJFMSA="), false, false}, {[]byte("x"), true, false}} {
 		if got := LooksSealed(c.body, c.text); got != c.want {
 			t.Errorf("LooksSealed(%.10q, %t) = %t", c.body, c.text, got)
+		}
+	}
+}
+
+// TestBoundNamesChange: messages in turn with other attributes than the one before bind
+// their own.
+func TestBoundNamesChange(t *testing.T) {
+	p := newPair(t)
+	for _, names := range [][]string{{"a"}, {"b"}, {"a", "b"}, {"b", "c"}, nil, {"c", "d", "e"}, {"d"}, nil, {"d"}, {"d"}} {
+		m := &driver.Message{ID: "m", Body: []byte("body"), Attributes: make(map[string]string)}
+		for _, name := range names {
+			m.Attributes[name] = "value of " + name
+		}
+		p.seal(m)
+		e, err := envelope.Parse(m.Body)
+		if err != nil || !slices.Equal(e.Bound, names) {
+			t.Errorf("%q: bound %q, %v", names, e.Bound, err)
+		}
+		if got, f := open(t.Context(), p.opener, &driver.Delivery{Message: *m}); f != nil || len(got.Attributes) != len(names) || got.Added != nil || got.Envelope.Bound != nil {
+			t.Errorf("%q: %v, %v, %v", names, got.Attributes, got.Added, f)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"os"
 	"time"
 )
 
@@ -17,9 +16,11 @@ type Reading struct {
 var origin = time.Now()
 
 // Read returns the reading of this moment.
-func Read() Reading {
-	now := time.Now()
-	return Reading{Wall: now.UnixMilli(), Monotonic: now.Sub(origin), Process: os.Getpid()}
+func Read() Reading { return ReadAt(time.Now()) }
+
+// ReadAt returns the reading of now, which the caller has just read.
+func ReadAt(now time.Time) Reading {
+	return Reading{Wall: now.UnixMilli(), Monotonic: now.Sub(origin), Process: self().current()}
 }
 
 const (

@@ -212,20 +212,20 @@ func TestSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = look.Close(ctx) }()
-	n, largest := soak(40_000, 2_000_000), int64(0)
+	n, every, largest := soak(20_000, 2_000_000), soak(2500, 5000), int64(0)
 	done := 0
-	var first, last time.Duration // for 1000 messages
+	var first, last time.Duration // for 500 messages
 	for done < n {
 		begin := time.Now()
-		fill(t, q, 1000, func(i int) string { return []string{"", fmt.Sprint("s", i%97)}[i%2] })
-		for batch := done; done < batch+1000; {
+		fill(t, q, 500, func(i int) string { return []string{"", fmt.Sprint("s", i%97)}[i%2] })
+		for batch := done; done < batch+500; {
 			k, err := take(q, 100)
 			if err != nil {
 				t.Fatal(err)
 			}
 			done += k
 		}
-		if done%5000 == 0 { // more often than the broker's own goroutine in so short a run
+		if done%every == 0 { // more often than the broker's own goroutine in so short a run
 			if err := b.Tend(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -236,10 +236,10 @@ func TestSnapshot(t *testing.T) {
 		largest = max(largest, pages(t, look, schema+".message"), pages(t, look, schema+".session"), pages(t, look, schema+".tally"))
 	}
 	// Without tend there are two dead rows of message for each message, 70 a page.
-	if limit := int64(128 + 4*5000*2/70); largest > limit {
+	if limit := int64(128 + 4*every*2/70); largest > limit {
 		t.Errorf("after %d messages under a snapshot a table has had %d pages, want at most %d", n, largest, limit)
 	}
-	t.Logf("%d messages under a snapshot: at most %d pages in a table; the first 1000 in %s, the last in %s", n, largest, first, last)
+	t.Logf("%d messages under a snapshot: at most %d pages in a table; the first 500 in %s, the last in %s", n, largest, first, last)
 	st, err := q.Stats(ctx)
 	if err != nil || st.Ready+st.InFlight+st.Scheduled != 0 {
 		t.Errorf("the queue has %+v, %v, want nothing", st, err)

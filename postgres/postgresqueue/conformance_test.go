@@ -89,42 +89,57 @@ func harness(t testing.TB, query string, limits postgresqueue.QueueOptions) driv
 	return drivertest.Harness{Start: func(drivertest.T) *drivertest.Instance { return instance }}
 }
 
+// goroutines is the case that counts those of the whole process.
+const goroutines = "goroutines"
+
 // parallel runs cases as subtests, several at a time: they mostly wait.
 func parallel(t *testing.T, cases []drivertest.Case) {
 	t.Helper()
 	for _, c := range cases {
-		if c.Name == "goroutines" { // it counts those of the whole process
-			t.Run(c.Name, func(t *testing.T) { c.Run(t) })
+		if c.Name != goroutines {
+			t.Run(c.Name, func(t *testing.T) { t.Parallel(); c.Run(t) })
 		}
 	}
-	t.Run("cases", func(t *testing.T) {
-		for _, c := range cases {
-			if c.Name != "goroutines" {
-				t.Run(c.Name, func(t *testing.T) { t.Parallel(); c.Run(t) })
-			}
-		}
-	})
+}
+
+// variants are ways to use the package.
+var variants = []struct {
+	name, query string
+	limits      postgresqueue.QueueOptions
+	prefix      string // of the cases that differ
+}{
+	{"default", "", postgresqueue.QueueOptions{MaxBody: 1 << 20}, ""},
+	{"session only", "", postgresqueue.QueueOptions{SessionOnly: true, MaxBody: 64 << 10, Retention: time.Hour}, "session"},
+	{"pooled", "&pooled=true&poll=50ms", postgresqueue.QueueOptions{MaxBody: 1 << 20}, ""},
 }
 
 func TestConformance(t *testing.T) {
-	for _, variant := range []struct {
-		name, query string
-		limits      postgresqueue.QueueOptions
-		prefix      string // of the cases that differ
-	}{
-		{"default", "", postgresqueue.QueueOptions{MaxBody: 1 << 20}, ""},
-		{"session only", "", postgresqueue.QueueOptions{SessionOnly: true, MaxBody: 64 << 10, Retention: time.Hour}, "session"},
-		{"pooled", "&pooled=true&poll=50ms", postgresqueue.QueueOptions{MaxBody: 1 << 20}, ""},
-	} {
-		t.Run(variant.name, func(t *testing.T) {
-			cases := drivertest.Cases(harness(t, variant.query, variant.limits))
-			parallel(t, slices.DeleteFunc(cases, func(c drivertest.Case) bool { return !strings.HasPrefix(c.Name, variant.prefix) }))
+	t.Parallel()
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			cases := drivertest.Cases(harness(t, v.query, v.limits))
+			parallel(t, slices.DeleteFunc(cases, func(c drivertest.Case) bool { return !strings.HasPrefix(c.Name, v.prefix) }))
+		})
+	}
+}
+
+// TestGoroutines runs while no other test does.
+func TestGoroutines(t *testing.T) {
+	for _, v := range variants {
+		if !strings.HasPrefix(goroutines, v.prefix) {
+			continue
+		}
+		t.Run(v.name, func(t *testing.T) {
+			cases := drivertest.Cases(harness(t, v.query, v.limits))
+			cases[slices.IndexFunc(cases, func(c drivertest.Case) bool { return c.Name == goroutines })].Run(t)
 		})
 	}
 }
 
 // TestAttacks performs the threat model's attacks by SQL on the tables.
 func TestAttacks(t *testing.T) {
+	t.Parallel()
 	parallel(t, attacktest.Cases(harness(t, "", postgresqueue.QueueOptions{MaxBody: 1 << 20}), 20))
 }
 

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set("4") // tests mostly wait
+		_ = f.Value.Set("12") // tests mostly wait
 	}
 	code := m.Run()
 	postgres.StopShared()

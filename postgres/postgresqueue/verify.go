@@ -3,9 +3,11 @@ package postgresqueue
 import (
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -35,8 +37,15 @@ var functionText = regexp.MustCompile(
 
 // functions returns the functions of a version of the schema, by name.
 func functions(version int) map[string]function {
-	all := make(map[string]function)
-	for _, m := range migrations[:version] {
+	return maps.Clone(functionsOfVersions()[version])
+}
+
+// functionsOfVersions has the functions of each version of the schema. Every broker that
+// is opened needs them, and to find them takes longer than all else that it does.
+var functionsOfVersions = sync.OnceValue(func() []map[string]function {
+	versions := []map[string]function{{}}
+	for i, m := range migrations {
+		all := maps.Clone(versions[i])
 		for _, f := range functionText.FindAllStringSubmatch(m, -1) {
 			clauses := strings.Replace(f[5], "{settings}", settings, 1)
 			want := function{name: f[1], arguments: types(f[2]), result: types(f[3]), language: f[4], source: f[6]}
@@ -53,9 +62,10 @@ func functions(version int) map[string]function {
 			slices.Sort(want.settings)
 			all[want.name] = want
 		}
+		versions = append(versions, all)
 	}
-	return all
-}
+	return versions
+})
 
 // plain is text with single spaces and without the quotes of identifiers.
 func plain(text string) string {

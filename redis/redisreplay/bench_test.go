@@ -107,7 +107,7 @@ func behind(b *testing.B, server *redispeer.Server, delay time.Duration) string 
 	if delay == 0 {
 		return server.Address()
 	}
-	p, err := faultproxy.NewTCP(server.Address(), nil)
+	p, err := faultproxy.NewTCP(server.Address(), nil, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func TestPromotedIsChecked(t *testing.T) {
 	if _, err := send(t, replica, "SCRIPT", "LOAD", redisreplay.Script()); err != nil {
 		t.Fatal(err)
 	}
-	front, err := faultproxy.NewTCP(primary.Address(), nil)
+	front, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func TestRestoredSnapshot(t *testing.T) {
 func TestPromoted(t *testing.T) {
 	primary := redispeer.New(t, nil)
 	replica := redispeer.Replica(t, primary, nil)
-	front, err := faultproxy.NewTCP(primary.Address(), nil)
+	front, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestPromoted(t *testing.T) {
 // memory is another one then.
 func TestPromotedWithoutWait(t *testing.T) {
 	primary := redispeer.New(t, nil)
-	link, err := faultproxy.NewTCP(primary.Address(), nil)
+	link, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestPromotedWithoutWait(t *testing.T) {
 	if err := errors.Join(replica.Await("replication", "master_link_status:up"), primary.Await("replication", "state=online")); err != nil {
 		t.Fatal(err)
 	}
-	front, err := faultproxy.NewTCP(primary.Address(), nil)
+	front, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestPromotedWithoutWait(t *testing.T) {
 // counts as consumed, also after the primary has given the replica up.
 func TestFewReplicas(t *testing.T) {
 	primary := redispeer.New(t, map[string]string{"repl-timeout": "2"})
-	link, err := faultproxy.NewTCP(primary.Address(), nil)
+	link, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func caughtUp(t testing.TB, primary, replica *redispeer.Server) error {
 // takes over when the lease is over. What the first did late counts for nothing.
 func TestPartition(t *testing.T) {
 	server := redispeer.New(t, nil)
-	front, err := faultproxy.NewTCP(server.Address(), nil)
+	front, err := faultproxy.NewTCP(server.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

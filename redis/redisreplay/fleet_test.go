@@ -265,7 +265,7 @@ func TestFleet(t *testing.T) {
 	}
 	for i := range proxies {
 		var err error
-		if proxies[i], err = faultproxy.NewTCP(server.Address(), nil); err != nil {
+		if proxies[i], err = faultproxy.NewTCP(server.Address(), nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = proxies[i].Close() }()
@@ -303,7 +303,7 @@ func TestFleet(t *testing.T) {
 func TestFleetFailover(t *testing.T) {
 	primary := redispeer.New(t, nil)
 	f := newFleet(t)
-	front, err := faultproxy.NewTCP(primary.Address(), nil)
+	front, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

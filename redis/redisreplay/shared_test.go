@@ -182,7 +182,7 @@ func TestLargestBatch(t *testing.T) {
 // TestCancelled: a call whose context ends returns, and the next one works.
 func TestCancelled(t *testing.T) {
 	server := redispeer.Shared(t)
-	p, err := faultproxy.NewTCP(server.Address(), nil)
+	p, err := faultproxy.NewTCP(server.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func full(t *trial) {
 // makeRoom: streams that no receiver can need any more make room for others, and
 // streams that are needed do not.
 func makeRoom(t *trial) {
-	const streams = 40
+	const streams = 20
 	h := t.bounded(replay.Bounds{Sender: replay.Quota{Streams: streams}})
 	var all []replay.Request
 	for range streams {

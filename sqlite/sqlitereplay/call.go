@@ -165,10 +165,15 @@ func (l *call) room(_ replaystate.Key, stream bool) replaystate.Outcome {
 }
 
 // stored, grouped and total are counts with what the call has added.
-func (l *call) stored() replaystate.Counts            { return plus(l.cache.store, l.added) }
-func (l *call) grouped() replaystate.Counts           { return plus(l.group.counts, l.added) }
-func (s *senderRow) total() replaystate.Counts        { return plus(s.counts, s.added) }
-func plus(a, b replaystate.Counts) replaystate.Counts { a.Add(b); return a }
+func (l *call) stored() replaystate.Counts     { return plus(l.cache.store, l.added) }
+func (l *call) grouped() replaystate.Counts    { return plus(l.group.counts, l.added) }
+func (s *senderRow) total() replaystate.Counts { return plus(s.counts, s.added) }
+
+// plus returns the sum of two counts.
+func plus(a, b replaystate.Counts) replaystate.Counts {
+	a.Add(b)
+	return a
+}
 
 // Head implements replaystate.Stream.
 func (l *call) Head() *replaystate.Head {

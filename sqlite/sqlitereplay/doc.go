@@ -32,4 +32,9 @@
 // earlier of this clock and the newest message consumed. What is past its time is
 // removed with later calls of its group, and its room in the file is reused. See
 // replay.Bounds for how much a store holds.
+//
+// What a process has loaded stays in its memory while no other process writes to the
+// file: up to 4,096 streams and pages, which take some megabytes and at most 20. A
+// process that shares the file with others that write at the same time loads more
+// often.
 package sqlitereplay

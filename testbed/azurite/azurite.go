@@ -48,6 +48,7 @@ type Options struct {
 // Server is a running azurite with its proxy, which tests may have fail.
 type Server struct {
 	*nodepeer.Proxied
+	data string
 }
 
 // Start starts a server. It runs until Close, or until the calling process ends.
@@ -67,11 +68,14 @@ func Start(o *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{p}, nil
+	return &Server{p, o.Data}, nil
 }
 
 // Endpoint returns the URL of the account's tables.
 func (s *Server) Endpoint() string { return s.URL() + "/" + Account }
+
+// Data returns the name of the file of its data, which it writes every few seconds.
+func (s *Server) Data() string { return s.data }
 
 // TB is the part of *testing.T that [Serve] uses.
 type TB interface {

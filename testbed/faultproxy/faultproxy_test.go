@@ -58,7 +58,7 @@ func isTimeout(err error) bool {
 // Whatever befalls connections, each passes all, ends or is silent; afterwards all pass.
 func TestTCP(t *testing.T) {
 	f := New(1, 3)
-	p, err := NewTCP(echo(t), f)
+	p, err := NewTCP(echo(t), f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestTCP(t *testing.T) {
 // A connection that is silent stays so, also when the faults are over.
 func TestTCPSilenceLasts(t *testing.T) {
 	f := New(1, 2)
-	p, err := NewTCP(echo(t), f)
+	p, err := NewTCP(echo(t), f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 type TCP struct {
 	listener net.Listener
 	faults   *Faults // nil: none are drawn
+	clock    Clock   // nil: no times are changed
 
 	ctx     context.Context // until Close
 	cancel  context.CancelFunc
@@ -29,13 +30,14 @@ type TCP struct {
 const chunk = 4 << 10
 
 // NewTCP starts a proxy in front of the server at that address, on 127.0.0.1 and a free
-// port. Nil for f means that nothing goes wrong by itself. It ends with Close.
-func NewTCP(server string, f *Faults) (*TCP, error) {
+// port. Nil for f means that nothing goes wrong by itself. With a clock, which may be nil,
+// the server tells a wrong time now and then. The proxy ends with Close.
+func NewTCP(server string, f *Faults, clock Clock) (*TCP, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &TCP{listener: l, server: server, faults: f, flowing: make(chan struct{}), open: make(map[*passing]struct{})}
+	p := &TCP{listener: l, server: server, faults: f, clock: clock, flowing: make(chan struct{}), open: make(map[*passing]struct{})}
 	close(p.flowing)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.running.Go(p.accept)
@@ -241,7 +243,11 @@ func (p *TCP) hold(due time.Time) bool {
 
 // step passes on one piece, and reports whether the direction goes on.
 func (p *TCP) step(c *passing, pieces <-chan piece, to net.Conn, b []byte) bool {
-	switch p.faults.draw(Delay, Delay, Delay, Drop, Cut, HalfClose, Silence) {
+	kinds := []Fault{Delay, Delay, Delay, Drop, Cut, HalfClose, Silence}
+	if p.clock != nil && to == c.client {
+		kinds = append(kinds, WrongClock, WrongClock, WrongClock)
+	}
+	switch p.faults.draw(kinds...) {
 	case Delay:
 		if !p.faults.pause(p.ctx) {
 			return false
@@ -261,7 +267,13 @@ func (p *TCP) step(c *passing, pieces <-chan piece, to net.Conn, b []byte) bool 
 	case Silence:
 		c.silence.Do(func() { close(c.silent) })
 		return true
-	case None, LoseAnswer, Refuse, WrongClock, Reorder:
+	case WrongClock:
+		by := wrongBy
+		if p.faults.below(2) == 0 {
+			by = -by
+		}
+		p.clock(b, by)
+	case None, LoseAnswer, Refuse, Reorder:
 	}
 	_, err := to.Write(b)
 	return err == nil

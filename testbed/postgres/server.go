@@ -91,7 +91,7 @@ func (s *Server) start(o *Options) error {
 		"port":                    strconv.Itoa(s.port),
 		"unix_socket_directories": "",
 		"shared_buffers":          "64MB",
-		"max_connections":         "200",
+		"max_connections":         "400",
 		"max_wal_size":            "2GB",
 		"fsync":                   "off",
 		"full_page_writes":        "off",

@@ -16,7 +16,7 @@ var groups = []group{
 		if err != nil {
 			return nil, err
 		}
-		for i, limits := range [][2]float64{{5.6, 4}, {2.1, 1.7}} {
+		for i, limits := range [][2]float64{{3.8, 3.1}, {2, 1.6}} {
 			f := &all[i]
 			list = append(list,
 				least(fmt.Sprintf("sealing %s beside raw AES-256-GCM", sizeName(f.size)), limits[0], f.seal, wayOurs, wayRaw),
@@ -37,12 +37,12 @@ var groups = []group{
 			return nil, err
 		}
 		return []found{
-			least("memory, sealed, beside Watermill with AES-256-GCM", 1.3, all, memSealed, memWatermillGCM),
-			least("memory, sealed, batches, beside Watermill with AES-256-GCM", 1.3, all, memSealedBatch, memWatermillGCM),
+			least("memory, sealed, beside Watermill with AES-256-GCM", 1.1, all, memSealed, memWatermillGCM),
+			least("memory, sealed, batches, beside Watermill with AES-256-GCM", 1.1, all, memSealedBatch, memWatermillGCM),
 		}, nil
 	}},
-	{"disk, 1 worker", diskBounds(1, 1.1, 1.8)},
-	{"disk, 8 workers", diskBounds(8, 0.4, 2.4)},
+	{"disk, 1 worker", diskBounds(1, 0.95, 1.65)},
+	{"disk, 8 workers", diskBounds(8, 0.35, 2.2)},
 }
 
 // diskBounds bound all three jobs beside goqite, and Strict beside sealed without a store.

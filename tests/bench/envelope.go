@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	jose "github.com/go-jose/go-jose/v4"
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -79,9 +80,11 @@ func (p *party) seal(ctx context.Context, m *driver.Message) error {
 	if f != nil {
 		return f
 	}
-	numbers := p.sealer.Numbers(stream.Plain)
+	now := time.Now()
+	var numbers sealing.Numbers
+	p.sealer.Begin(&numbers, stream.Plain, now)
 	n := numbers.Next(id, m)
-	if _, f := p.sealer.Seal(ctx, numbers, &n, m); f != nil {
+	if _, f := p.sealer.Seal(ctx, &numbers, &n, m, now); f != nil {
 		n.Void()
 		return f
 	}
@@ -151,8 +154,8 @@ func envelopeWays(size int) (seal, open []measure.Way, err error) {
 			return p.seal(ctx, &m)
 		},
 		func() ([]byte, error) {
-			opened, f := p.opener.Open(ctx, arrived)
-			if f != nil {
+			var opened sealing.Opened
+			if f := p.opener.Open(ctx, arrived, &opened); f != nil {
 				return nil, f
 			}
 			return opened.Body, nil

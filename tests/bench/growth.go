@@ -10,6 +10,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/sealing"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 	"github.com/queue-runtime/queue/tests/bench/internal/measure"
@@ -250,6 +251,7 @@ func measureSenders(ctx context.Context, rounds int) (growth, error) {
 		if err != nil {
 			return g, err
 		}
+		var opened sealing.Opened
 		arrived := make([]*driver.Delivery, size)
 		for i := range arrived {
 			m := webhook(make([]byte, 1<<10))
@@ -258,14 +260,14 @@ func measureSenders(ctx context.Context, rounds int) (growth, error) {
 			}
 			p.endEpoch()
 			arrived[i] = &driver.Delivery{Message: m}
-			if _, f := p.opener.Open(ctx, arrived[i]); f != nil {
+			if f := p.opener.Open(ctx, arrived[i], &opened); f != nil {
 				return g, f
 			}
 		}
 		i := 0
 		ways = append(ways, measure.Do(fmt.Sprint(size), 500, func(ctx context.Context) error {
 			i++
-			if _, f := p.opener.Open(ctx, arrived[i%size]); f != nil {
+			if f := p.opener.Open(ctx, arrived[i%size], &opened); f != nil {
 				return f
 			}
 			return nil

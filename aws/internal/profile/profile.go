@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/smithy-go/logging"
 )
 
@@ -35,8 +36,14 @@ func Load(ctx context.Context, region string) (aws.Config, error) {
 		return config.LoadDefaultConfig(ctx, o...)
 	}
 	cfg, err := load(ctx)
-	if err != nil || !aws.IsCredentialsProvider(cfg.Credentials, credentials.StaticCredentialsProvider{}) {
+	switch {
+	case err != nil:
 		return cfg, err
+	case isRole(cfg.Credentials):
+		cfg.Credentials = aws.NewCredentialsCache(&role{load: load, last: cfg.Credentials})
+		return cfg, nil
+	case !aws.IsCredentialsProvider(cfg.Credentials, credentials.StaticCredentialsProvider{}):
+		return cfg, nil
 	}
 	// Static credentials are at hand: this asks no service.
 	now, err := cfg.Credentials.Retrieve(ctx)
@@ -45,6 +52,35 @@ func Load(ctx context.Context, region string) (aws.Config, error) {
 	}
 	cfg.Credentials = aws.NewCredentialsCache(&rereading{load: load, last: now})
 	return cfg, nil
+}
+
+func isRole(c aws.CredentialsProvider) bool {
+	return aws.IsCredentialsProvider(c, (*stscreds.AssumeRoleProvider)(nil))
+}
+
+// role assumes a role with what the shared files have at each Retrieve, so once in the life of
+// the role's credentials: the SDK would assume it for ever with the keys that it read first.
+type role struct {
+	load func(context.Context) (aws.Config, error)
+
+	mu   sync.Mutex // guards last
+	last aws.CredentialsProvider
+}
+
+// Retrieve implements aws.CredentialsProvider. While the files cannot be read, or name no role,
+// it assumes the one that was read last.
+func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	cfg, err := r.load(ctx)
+	r.mu.Lock()
+	if err == nil && isRole(cfg.Credentials) {
+		r.last = cfg.Credentials
+	}
+	last := r.last
+	r.mu.Unlock()
+	if cache, ok := last.(*aws.CredentialsCache); ok {
+		cache.Invalidate()
+	}
+	return last.Retrieve(ctx)
 }
 
 // rereading reads the shared files at each Retrieve.

@@ -6,9 +6,17 @@
 // SQLite has one writer at a time, and with synchronous FULL each commit waits
 // for the disk. So all writes of a process go through one connection, and writes
 // that are requested during a commit form one commit together, the next one: eight
-// workers cost about as many waits for the disk as one. Across processes the file's own
+// workers cost about as many waits for the disk as one. A write that finds the
+// connection unused runs on the goroutine of its caller; what has to wait is left to
+// the writing goroutine, so that its caller can give up. Across processes the file's own
 // lock orders the writers. A process that competes with others pauses for a moment
 // after each commit, because SQLite's lock is not fair.
+//
+// # Changes by others
+//
+// What a transaction has read holds in later ones of the same [Conn.Epoch]. While a
+// caller watches, commits of other processes are noticed by looking for them; on Linux
+// inotify(7) tells when to look.
 //
 // # Durability
 //

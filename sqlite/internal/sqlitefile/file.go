@@ -74,8 +74,8 @@ type File struct {
 	path   string
 	config Config
 	opened []identity
-	// turn is full while a goroutine uses the writer and what follows it.
-	turn   chan struct{}
+	// owner is full while a goroutine uses the writer and what follows it.
+	owner  chan struct{}
 	writer *Conn
 	// unsynced is set while the writer does not wait for the disk.
 	unsynced bool
@@ -123,7 +123,7 @@ func Open(ctx context.Context, c Config) (*File, error) {
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
-		turn:    make(chan struct{}, 1),
+		owner:   make(chan struct{}, 1),
 	}
 	if err := f.prepare(ctx); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))

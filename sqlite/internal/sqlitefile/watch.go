@@ -167,8 +167,8 @@ func (w *watch) look() {
 // look reports whether another connection has changed the file since the last transaction
 // or look.
 func (f *File) look() bool {
-	f.turn <- struct{}{}
-	defer f.endTurn()
+	f.owner <- struct{}{}
+	defer f.release()
 	before := f.writer.epoch
 	// A statement that reads takes up the newest state of the file.
 	if _, err := f.writer.Int("SELECT 1 FROM sqlite_schema LIMIT 1"); err == nil {

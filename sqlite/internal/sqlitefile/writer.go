@@ -59,7 +59,7 @@ func (r *request) finish(err error) {
 // When do fails otherwise, or the commit does, everything is undone and each call
 // is tried again on its own: so do may run more than once, has no effect but on
 // the file and on variables that it sets anew, and an error of one call never
-// undoes another.
+// undoes another. It may run on the goroutine of any caller, and must not panic.
 //
 // When ctx ends before do was started Write returns ctx.Err() and do never runs;
 // afterwards it returns what became of the transaction.
@@ -106,21 +106,21 @@ func (f *File) rouse() {
 
 // lead writes what is pending on the caller's goroutine, if no transaction is under way and
 // no other process is in the way: two changes of goroutines take as long as some statements.
-// What has to wait is left to the writing goroutine, or to the turn that is under way.
+// What has to wait is left to the writing goroutine, which release wakes.
 func (f *File) lead() {
 	if f.rivals.Load() {
 		f.rouse()
 		return
 	}
 	select {
-	case f.turn <- struct{}{}:
+	case f.owner <- struct{}{}:
 	default:
 		return
 	}
-	defer f.endTurn()
+	defer f.release()
 	batch := f.gather()
 	if len(batch) == 0 {
-		return // another turn had it
+		return // another owner had it
 	}
 	begun, err := false, f.ready(batch)
 	if err == nil {
@@ -136,10 +136,10 @@ func (f *File) lead() {
 	}
 }
 
-// endTurn lets others use the writer. What came meanwhile and found it in use is left to the
+// release lets others use the writer. What came meanwhile and found it in use is left to the
 // writing goroutine.
-func (f *File) endTurn() {
-	<-f.turn
+func (f *File) release() {
+	<-f.owner
 	if f.waiting() > 0 {
 		f.rouse()
 	}
@@ -202,14 +202,14 @@ func (f *File) run() {
 	var waited time.Duration // for the lock, when it was last in other hands
 	var rival time.Time      // when that was
 	for {
-		f.turn <- struct{}{}
+		f.owner <- struct{}{}
 		batch := f.gather()
 		if len(batch) > 0 {
 			if d := f.write(batch); d > 0 {
 				waited, rival = min(d, courtesy), time.Now()
 			}
 		}
-		f.endTurn()
+		f.release()
 		rivals := time.Since(rival) < rivalry
 		f.rivals.Store(rivals)
 		switch {
@@ -217,7 +217,7 @@ func (f *File) run() {
 			f.pause(waited/2 + rand.N(waited/2+1)) //nolint:gosec // G404: jitter, not a secret
 		case len(batch) == 0 && !w.idle():
 			w.stop()
-			f.turn <- struct{}{} // for good
+			f.owner <- struct{}{} // for good
 			f.shut()
 			return
 		}

@@ -322,13 +322,13 @@ func TestLead(t *testing.T) {
 	if !leads() {
 		t.Error("an idle file was written by another goroutine")
 	}
-	f.turn <- struct{}{}
+	f.owner <- struct{}{}
 	led := make(chan bool)
 	go func() { led <- leads() }()
 	queued(f, 1)
-	f.endTurn()
+	f.release()
 	if <-led {
-		t.Error("a caller waited for its turn")
+		t.Error("a caller waited")
 	}
 }
 

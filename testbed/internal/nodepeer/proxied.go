@@ -28,6 +28,10 @@ func StartProxied(c *Config, o *httpproxy.Options) (*Proxied, error) {
 	return &Proxied{proxy, *c, process}, nil
 }
 
+// Direct returns the URL of the process itself: what goes there is neither counted nor
+// disturbed. It changes with each Restart.
+func (p *Proxied) Direct() string { return p.process.URL() }
+
 // Kill ends the process at once. The proxy stays, and answers nothing.
 func (p *Proxied) Kill() error { return p.process.Kill() }
 

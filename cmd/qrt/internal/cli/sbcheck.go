@@ -91,6 +91,10 @@ func (x *doctorRun) properties(p *admin.QueueProperties) {
 	} else {
 		x.ok(check, "a message whose time to live is over is dead-lettered")
 	}
+	if e := p.EnablePartitioning; e != nil && *e {
+		x.find(levelNote, check, "give partitioned=true in the URL of services that have no right to manage: they find it out by refused batches only",
+			"the queue is partitioned: a batch has messages of one session, or with duplicate detection of one message ID")
+	}
 	if e := p.AutoDeleteOnIdle; e != nil && *e != "" && *e != forever {
 		x.find(levelWarning, check, "set autoDeleteOnIdle to never", "the queue is deleted, with its messages, when it is idle for %s", *e)
 	}

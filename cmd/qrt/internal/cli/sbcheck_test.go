@@ -22,6 +22,7 @@ func TestServiceBusProperties(t *testing.T) {
 		"disabled":            {admin.QueueProperties{DeadLetteringOnMessageExpiration: &yes, Status: &disabled}, []string{"error: status is Disabled", "ok: "}},
 		"forwards":            {admin.QueueProperties{DeadLetteringOnMessageExpiration: &yes, ForwardTo: &other}, []string{"ok: ", "error: no receiver of the other queue can open"}},
 		"goes by itself":      {admin.QueueProperties{DeadLetteringOnMessageExpiration: &yes, AutoDeleteOnIdle: &day}, []string{"ok: ", "warning: idle for P1D"}},
+		"partitioned":         {admin.QueueProperties{DeadLetteringOnMessageExpiration: &yes, EnablePartitioning: &yes}, []string{"ok: ", "note: the queue is partitioned"}},
 		"hides dead letters":  {admin.QueueProperties{DeadLetteringOnMessageExpiration: &yes, ForwardDeadLetteredMessagesTo: &other}, []string{"ok: ", "warning: qrt dlq does not find them"}},
 	} {
 		x := &doctorRun{report: &doctorReport{}}

@@ -84,7 +84,8 @@ const urlForms = `Brokers (--broker):
   Of sqs: ?endpoint=URL  ?account=ID  ?dead_letter_suffix=-dead  ?poll=20s
   ?max_batch_bytes=1048576  ?session_batch=1
   Of sb, how its queues were made, if you may not ask: ?sessions=true  ?lock=1m
-  ?max_deliveries=10  ?retention=336h  ?dedup=true  ?max_bytes=1048576
+  ?max_deliveries=10  ?retention=336h  ?dedup=true  ?partitioned=true
+  ?max_bytes=1048576
 
 Keys (--keys):
 

@@ -1,0 +1,271 @@
+package sbqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
+)
+
+const (
+	longestCall   = 7 * time.Second // of one call about a session into a silent network
+	longestOutage = 25 * time.Second
+)
+
+// TestSilentSessions: whatever a holder of a session asks of a network that has fallen
+// silent, each call ends within seconds, and within a few calls sessions are accepted over a
+// new connection.
+func TestSilentSessions(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(context.Context, driver.Session, *driver.Delivery) error{
+		"renew": func(ctx context.Context, s driver.Session, _ *driver.Delivery) error {
+			_, err := s.RenewSession(ctx)
+			return err
+		},
+		"settle": func(ctx context.Context, s driver.Session, d *driver.Delivery) error {
+			return s.Settle(ctx, []driver.Settlement{{Delivery: d, Kind: driver.Complete}})[0]
+		},
+		"state": func(ctx context.Context, s driver.Session, _ *driver.Delivery) error {
+			_, err := s.(driver.StatefulSession).State(ctx)
+			return err
+		},
+		"set state": func(ctx context.Context, s driver.Session, _ *driver.Delivery) error {
+			return s.(driver.StatefulSession).SetState(ctx, []byte("x"))
+		},
+		"accept only": nil,
+	} {
+		for _, id := range []string{"", "free"} {
+			t.Run(fmt.Sprintf("%s, then accept %q", name, id), func(t *testing.T) {
+				t.Parallel()
+				n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true, LockDuration: time.Minute})
+				r := n.relayed(t, nil)
+				q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				send(t, q, &driver.Message{ID: "a", SessionID: "held"})
+				s := accept(t, q, "held")
+				d := receive(t, s, 1)[0]
+				send(t, n.open(t), &driver.Message{ID: "b", SessionID: "free"})
+				r.silence()
+				begin := time.Now()
+				for call != nil {
+					before := time.Now()
+					err := call(context.Background(), s, d)
+					if took := time.Since(before); err == nil || took > longestCall {
+						t.Fatalf("into a silent network: %v after %s, want an error within %s", err, took, longestCall)
+					}
+					if errors.Is(err, driver.ErrSessionLost) || errors.Is(err, driver.ErrLockLost) {
+						break // its connection is given up
+					}
+					if driver.KindOf(err) != driver.Unavailable || time.Since(begin) > longestOutage {
+						t.Fatalf("%v after %s, want the session to be lost within %s", err, time.Since(begin), longestOutage)
+					}
+				}
+				for {
+					before := time.Now()
+					s, err := q.AcceptSession(context.Background(), id, 2*time.Second)
+					if took := time.Since(before); took > longestCall {
+						t.Errorf("AcceptSession ended after %s: %v", took, err)
+					}
+					if err == nil {
+						receive(t, s, 1)
+						break
+					}
+					if driver.KindOf(err) != driver.Unavailable || time.Since(begin) > longestOutage {
+						t.Fatalf("AcceptSession: %v after %s, want a session within %s", err, time.Since(begin), longestOutage)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestSilentAccept: a call that waits for the next session finds out that the network is
+// silent, and goes on over a new connection.
+func TestSilentAccept(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true, LockDuration: time.Minute})
+	r := n.relayed(t, nil)
+	q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, q, &driver.Message{ID: "a", SessionID: "first"})
+	held := accept(t, q, "")
+	r.silence()
+	send(t, n.open(t), &driver.Message{ID: "b", SessionID: "next"})
+	begin := time.Now()
+	s, err := q.AcceptSession(t.Context(), "", time.Minute)
+	if took := time.Since(begin); err != nil || took > longestOutage {
+		t.Fatalf("AcceptSession: %v after %s, want a session within %s", err, took, longestOutage)
+	}
+	receive(t, s, 1)
+	// What was held over the old connection is lost, and says so at once.
+	begin = time.Now()
+	if _, err := held.Receive(t.Context(), 1, time.Minute); !errors.Is(err, driver.ErrSessionLost) || time.Since(begin) > time.Second+slack {
+		t.Errorf("Receive of a session of the old connection: %v after %s, want ErrSessionLost at once", err, time.Since(begin))
+	}
+}
+
+// TestSilentReceiveOfSession: a Receive that waits in a session ends when its connection is
+// replaced.
+func TestSilentReceiveOfSession(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true, LockDuration: time.Minute})
+	r := n.relayed(t, nil)
+	q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, q, &driver.Message{ID: "a", SessionID: "s"})
+	s := accept(t, q, "s")
+	receive(t, s, 1)
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := s.Receive(t.Context(), 1, 50*time.Second)
+		waiting <- err
+	}()
+	r.silence()
+	begin := time.Now()
+	for {
+		_, err := s.RenewSession(t.Context())
+		if errors.Is(err, driver.ErrSessionLost) {
+			break
+		}
+		if driver.KindOf(err) != driver.Unavailable {
+			t.Fatal(err)
+		}
+	}
+	if err := <-waiting; !errors.Is(err, driver.ErrSessionLost) || time.Since(begin) > longestOutage {
+		t.Errorf("Receive: %v after %s, want ErrSessionLost within %s", err, time.Since(begin), longestOutage)
+	}
+}
+
+// TestSilentQueue: peeking, renewing and looking at dead letters go on over a new connection,
+// each within one call.
+func TestSilentQueue(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(context.Context, driver.Queue, *driver.Delivery) error{
+		"peek": func(ctx context.Context, q driver.Queue, _ *driver.Delivery) error {
+			_, _, err := q.Peek(ctx, "", 1)
+			return err
+		},
+		"renew": func(ctx context.Context, q driver.Queue, d *driver.Delivery) error {
+			_, errs := q.Renew(ctx, []*driver.Delivery{d})
+			return errs[0]
+		},
+		"peek at dead letters": func(ctx context.Context, q driver.Queue, _ *driver.Delivery) error {
+			dead, err := q.DeadLetters(ctx)
+			if err == nil {
+				_, _, err = dead.Peek(ctx, "", 1)
+			}
+			return err
+		},
+		"schedule": func(ctx context.Context, q driver.Queue, _ *driver.Delivery) error {
+			return q.Send(ctx, []*driver.Message{{ID: "later", NotBefore: time.Now().Add(time.Hour)}})[0].Err
+		},
+		"postpone": func(ctx context.Context, q driver.Queue, d *driver.Delivery) error {
+			return q.Settle(ctx, []driver.Settlement{{Delivery: d, Kind: driver.Abandon, Delay: time.Minute}})[0]
+		},
+		"dead-letter": func(ctx context.Context, q driver.Queue, d *driver.Delivery) error {
+			return q.Settle(ctx, []driver.Settlement{{Delivery: d, Kind: driver.MoveToDeadLetter, Reason: "test"}})[0]
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil, sbemulator.QueueOptions{LockDuration: time.Minute})
+			r := n.relayed(t, nil)
+			q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			send(t, q, &driver.Message{ID: "a"})
+			d := receive(t, q, 1)[0]
+			r.silence()
+			begin := time.Now()
+			for {
+				before := time.Now()
+				err := call(context.Background(), q, d)
+				if took := time.Since(before); took > 15*time.Second {
+					t.Errorf("%v after %s, want an end within 15 s", err, took)
+				}
+				if err == nil || errors.Is(err, driver.ErrSettled) {
+					break
+				}
+				if driver.KindOf(err) != driver.Unavailable || time.Since(begin) > longestOutage {
+					t.Fatalf("%v after %s, want success within %s", err, time.Since(begin), longestOutage)
+				}
+			}
+		})
+	}
+}
+
+// TestSilentReceive: a Receive that waits, with nothing else asked of the broker, finds out
+// that the network is silent, and brings what comes over a new connection.
+func TestSilentReceive(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{LockDuration: 5 * time.Second}) // what went over the old connection
+	r := n.relayed(t, nil)
+	q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, q, &driver.Message{ID: "a"})
+	receive(t, q, 1)
+	r.silence()
+	send(t, n.open(t), &driver.Message{ID: "b"})
+	begin := time.Now()
+	for time.Since(begin) < time.Minute {
+		d, err := q.Receive(t.Context(), 1, 20*time.Second)
+		if err != nil && driver.KindOf(err) != driver.Unavailable {
+			t.Fatal(err)
+		}
+		if len(d) > 0 {
+			break
+		}
+	}
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("received %s after the network fell silent, want 30 s at most", took)
+	}
+}
+
+// silentManagement is a management API that answers the first requests not at all.
+type silentManagement struct {
+	management
+	left *atomic.Int64 // of these
+}
+
+// Do implements policy.Transporter.
+func (m silentManagement) Do(r *http.Request) (*http.Response, error) {
+	if m.left.Add(-1) >= 0 {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	return m.management.Do(r)
+}
+
+// TestSilentManagement: a request of the management API that is not answered is made again; if
+// none is answered the call ends with a transient error, without a deadline of its caller's.
+func TestSilentManagement(t *testing.T) {
+	t.Parallel()
+	for silent, want := range map[int64]error{1: nil, 100: driver.ErrUnavailable} {
+		t.Run(fmt.Sprint(silent), func(t *testing.T) {
+			t.Parallel()
+			left := new(atomic.Int64)
+			left.Store(silent)
+			b := managed(t, silentManagement{management{http.StatusOK, entry}, left})
+			begin := time.Now()
+			_, err := b.Properties(context.Background(), "orders")
+			if took := time.Since(begin); !errors.Is(err, want) || took > 15*time.Second {
+				t.Errorf("%v after %s, want %v within 15 s", err, took, want)
+			}
+		})
+	}
+}
