@@ -17,7 +17,7 @@ func (e *engine) Group(ctx context.Context, group string) (g replaystate.Group, 
 
 // Change implements replaystate.Engine. It waits for the disk.
 func (e *engine) Change(ctx context.Context, group string, do func(*replaystate.Group)) error {
-	_, err := e.write(ctx, group, true, func(l *call) { do(&l.group.state) })
+	_, err := e.write(ctx, group, 0, true, func(l *call) { do(&l.group.state) })
 	return err
 }
 
@@ -43,6 +43,7 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 		if l, changed = h.Accept(lost, id, e.now()); !changed {
 			return nil
 		}
+		e.cache = cache{} // it has the stamp from before
 		if _, err := c.Exec(updateStore, h.Stamp.ID[:], h.Stamp.Birth, replaystate.AppendLosses(nil, h.Losses)); err != nil {
 			return err
 		}
