@@ -79,6 +79,10 @@ type Client struct {
 
 	watch storeWatch
 	known knownKeys
+
+	// What is said once.
+	sharedKeyTold atomic.Bool
+	storeTold     atomic.Bool
 }
 
 // New returns a Client over b. The Client owns b from then on: Close closes it. o may be
@@ -169,6 +173,18 @@ func (c *Client) Close(ctx context.Context) error {
 		e.over(ctx)
 	}
 	return wrap("close", "", errors.Join(err, caches.close(ctx)))
+}
+
+// tellOfStore says once that the replay store serves this process alone.
+func (c *Client) tellOfStore(ctx context.Context) {
+	if c.storeTold.Swap(true) {
+		return
+	}
+	level := slog.LevelInfo
+	if c.options.Environment == "production" {
+		level = slog.LevelWarn
+	}
+	c.options.Logger.LogAttrs(ctx, level, "The replay store serves this process alone and forgets when it ends: after a restart, or in another process, a message can be handled again")
 }
 
 // adopt makes s end with c; false if c is closed.

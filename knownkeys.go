@@ -28,7 +28,7 @@ type knownKeys struct {
 	mu     sync.Mutex            // guards what follows
 	opened map[knownKey]struct{} // in any queue
 	names  map[string][]knownKey // which secrets key IDs name, by queue; a list that was given out does not change
-	count  int                   // of what names has
+	count  int                   // of what names has; only grows
 }
 
 type knownKey struct {

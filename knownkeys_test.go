@@ -407,3 +407,43 @@ func TestPauseOverAnEmptyQueue(t *testing.T) {
 		})
 	}
 }
+
+// Queues that one key serves are named once, because each of its holders can send to all of
+// them. Keys that name their queues, and keys of their own, are no reason to.
+func TestKeyOfSeveralQueues(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*fixture, *queue.Options)
+		want   int
+	}{
+		"one ring": {func(*fixture, *queue.Options) {}, 1},
+		"the key names its queues": {func(x *fixture, o *queue.Options) {
+			key, err := keys.New("k1", bytes.Repeat([]byte{1}, keys.Size), &keys.Options{Queues: []string{orders, "refunds", "others"}})
+			x.Must(err)
+			x.Ring, err = keys.NewRing(key)
+			x.Must(err)
+			x.Must(x.Ring.SetCurrent("k1"))
+			o.Keys = x.Ring
+		}, 0},
+		"keys of their own": {func(x *fixture, o *queue.Options) {
+			of := map[string]keys.Provider{orders: newRing(x.T, "k1"), "refunds": newRing(x.T, "k2"), "others": newRing(x.T, "k3")}
+			_ = x.Ring.Remove("k1")
+			x.Must(of["refunds"].(*keys.Ring).SetCurrent("k2"))
+			o.Keys, o.KeysFor = nil, func(name string) keys.Provider { return of[name] }
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, c.change, func(x *fixture) {
+				for range 2 {
+					for _, name := range []string{orders, "refunds", "others"} {
+						_, err := x.Sender(name).Send(x.Context(), &queue.Message{Body: []byte("a")})
+						x.Must(err)
+						x.Must(x.One(x.Receiver(name, nil)).Complete(x.Context()))
+					}
+				}
+				if n := strings.Count(x.Log.String(), `"level":"WARN","msg":"One key opens messages of several queues`); n != c.want {
+					x.Errorf("%d warnings, want %d:\n%s", n, c.want, x.Log)
+				}
+			})
+		})
+	}
+}

@@ -40,6 +40,9 @@ type taken struct {
 	reject  *RejectedError // nil unless rejected or a duplicate
 }
 
+// inNamedSession reports whether t came from a session that can have other messages.
+func (t *taken) inNamedSession() bool { return t.session != nil && t.session.id != "" }
+
 // fetch calls the broker once and passes its messages through the pipeline. If it brought
 // nothing but duplicates, which are completed and not reported, it calls again until
 // q.wait is over.
@@ -353,7 +356,7 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 	case !d.Encrypted:
 		return
 	}
-	if t.session != nil && d.SessionID != t.session.holds {
+	if t.session != nil && d.SessionID != t.session.id {
 		// Another session's message: its handler would act on it with this one's state.
 		d.Body = nil
 		t.refuse(ErrAuthenticationFailed)

@@ -203,3 +203,20 @@ func TestStoreLossIsLoggedUnderNoLock(t *testing.T) {
 		}
 	})
 }
+
+// That a store serves one process alone is said once, and in production as a warning.
+func TestStoreOfOneProcessIsTold(t *testing.T) {
+	for environment, level := range map[string]string{"": "INFO", "production": "WARN"} {
+		inBubble(t, func(_ *fixture, o *queue.Options) { o.Environment = environment }, func(x *fixture) {
+			for _, name := range []string{orders, "refunds"} {
+				_, err := x.Receiver(name, nil).Receive(x.Context(), 1)
+				x.Must(err)
+			}
+			x.Pass(time.Hour)
+			want := `"level":"` + level + `","msg":"The replay store serves this process alone`
+			if n := strings.Count(x.Log.String(), want); n != 1 || strings.Count(x.Log.String(), "serves this process alone") != 1 {
+				x.Errorf("environment %q: %d lines at %s, want 1:\n%s", environment, n, level, x.Log)
+			}
+		})
+	}
+}

@@ -80,7 +80,7 @@ const (
 
 	selectSender = `SELECT id, records, recents, streams, intervals FROM senders JOIN counters USING (id) WHERE grp = ?1 AND name = ?2`
 	insertSender = `INSERT INTO senders VALUES (?1, ?2, ?3)`
-	nextSender   = `SELECT id, name FROM senders WHERE grp = ?1 AND id > ?2 ORDER BY id LIMIT 1`
+	nextSender   = `SELECT name FROM senders WHERE grp = ?1 AND name > ?2 ORDER BY name LIMIT 1`
 
 	selectStream = `SELECT id FROM streams WHERE sender = ?1 AND stream = ?2`
 	selectHead   = `SELECT head FROM streams WHERE id = ?1`
