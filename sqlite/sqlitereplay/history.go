@@ -47,7 +47,6 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 		if _, err := c.Exec(updateStore, h.Stamp.ID[:], h.Stamp.Birth, replaystate.AppendLosses(nil, h.Losses)); err != nil {
 			return err
 		}
-		e.cache = cache{} // it has the ID and the birth from before
 		_, err = c.Exec(count, storeCounter, int64(0), int64(0), int64(0), int64(0)) // raises the change number
 		return err
 	})
