@@ -612,11 +612,11 @@ BEGIN
 		END IF;
 	ELSE
 		PERFORM 1 FROM (
-			SELECT session FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq LIMIT 1
+			SELECT session FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq + 0 LIMIT 1
 		) r WHERE r.session IS NULL;
 		IF FOUND THEN
 			SELECT seq INTO picked FROM message
-				WHERE queue + 1 = q + 1 AND state = 0 AND due > t AND session IS NULL ORDER BY seq LIMIT 1 FOR UPDATE SKIP LOCKED;
+				WHERE queue + 1 = q + 1 AND state = 0 AND due > t AND session IS NULL ORDER BY seq + 0 LIMIT 1 FOR UPDATE SKIP LOCKED;
 		END IF;
 		IF picked IS NOT NULL THEN
 			INSERT INTO tally VALUES (q, -1, 0, 1);
