@@ -176,6 +176,9 @@ func (a *accountant) look(ctx context.Context, r *Receiver) (next time.Time, err
 		return time.Time{}, fmt.Errorf("%w: %w", ErrReplayStore, err)
 	}
 	_ = a.watch.see(before, stats.Stamp) // it reports a loss, which stops receiving and not this
+	if !stats.Shared {
+		r.client.tellOfStore(ctx)
+	}
 	if a.unanswered != nil {
 		a.tell(ctx, r, a.unanswered, entered, stats.Shared) // twice rather than never
 		a.unanswered = nil

@@ -208,9 +208,16 @@ func lease(lockedUntil, now time.Time) time.Duration {
 }
 
 // askStore finds out, without a message, whether the replay store answers again and has
-// room. The probe writes, so that it notices a store that is read-only.
+// room, and, if it lost its memory, whether an operator has accepted that. The probe
+// writes, so that it notices a store that is read-only.
 func (r *Receiver) askStore(ctx context.Context) intake.Answer {
-	if r.watch.lost() != nil || r.store.Probe(ctx, r.options.Group) != nil {
+	if r.watch.lost() != nil {
+		h, err := r.store.History(ctx)
+		if err != nil || r.watch.accept(&h) != nil {
+			return intake.Away
+		}
+	}
+	if r.store.Probe(ctx, r.options.Group) != nil {
 		return intake.Away
 	}
 	return intake.Back

@@ -79,6 +79,10 @@ type Client struct {
 
 	watch storeWatch
 	known knownKeys
+
+	// What is said once.
+	sharedKeyTold atomic.Bool
+	storeTold     atomic.Bool
 }
 
 // New returns a Client over b. The Client owns b from then on: Close closes it. o may be
@@ -100,6 +104,9 @@ func New(b driver.Broker, o *Options) (*Client, error) {
 	c.watch.policy = c.options.OnStoreLoss
 	c.watch.warn = func(err error) {
 		c.options.Logger.Error("Replay store lost its memory: what was handled before can be replayed", "error", err.Error(), "stopped", c.watch.policy == StopOnLoss)
+	}
+	c.watch.accepted = func(l replay.Loss) {
+		c.options.Logger.Warn("Loss of the replay store's memory was accepted: receiving goes on", "lost", l.Lost.String(), "accepted_at", l.At.UTC())
 	}
 	cfg, err := c.options.Crypto.resolveSender()
 	if err == nil && cfg.TrackReplays && c.options.ReplayStore == nil {
@@ -166,6 +173,18 @@ func (c *Client) Close(ctx context.Context) error {
 		e.over(ctx)
 	}
 	return wrap("close", "", errors.Join(err, caches.close(ctx)))
+}
+
+// tellOfStore says once that the replay store serves this process alone.
+func (c *Client) tellOfStore(ctx context.Context) {
+	if c.storeTold.Swap(true) {
+		return
+	}
+	level := slog.LevelInfo
+	if c.options.Environment == "production" {
+		level = slog.LevelWarn
+	}
+	c.options.Logger.LogAttrs(ctx, level, "The replay store serves this process alone and forgets when it ends: after a restart, or in another process, a message can be handled again")
 }
 
 // adopt makes s end with c; false if c is closed.

@@ -17,6 +17,7 @@ type hostileBroker struct {
 	caps    func(*driver.Capabilities)
 	deliver func([]*driver.Delivery)  // changes what is delivered
 	session func(string) string       // names a session anew
+	state   []byte                    // of a session that has none
 	counts  bool                      // a message that is given back has spent a delivery
 	settled map[driver.SettleKind]int // how often, by kind
 	fetched int                       // messages that were handed out
@@ -100,6 +101,11 @@ type hostileSession struct {
 	hostileSource
 }
 
+func (s *hostileSession) Unnamed() bool {
+	u, ok := s.Session.(driver.UnnamedSession)
+	return ok && u.Unnamed()
+}
+
 func (s *hostileSession) ID() string {
 	if s.h.session == nil {
 		return s.Session.ID()
@@ -120,11 +126,17 @@ func (s *hostileSession) Renew(ctx context.Context, d []*driver.Delivery) ([]tim
 }
 
 func (s *hostileSession) State(ctx context.Context) ([]byte, error) {
-	return s.Session.(driver.StatefulSession).State(ctx)
+	if stateful, ok := s.Session.(driver.StatefulSession); ok {
+		return stateful.State(ctx)
+	}
+	return s.h.state, nil
 }
 
 func (s *hostileSession) SetState(ctx context.Context, b []byte) error {
-	return s.Session.(driver.StatefulSession).SetState(ctx, b)
+	if stateful, ok := s.Session.(driver.StatefulSession); ok {
+		return stateful.SetState(ctx, b)
+	}
+	return nil
 }
 
 // copyMessage is a copy whose body and attributes the attacker may change.

@@ -45,7 +45,7 @@ func (r *Receiver) sessionWait(t *taken) time.Duration {
 
 // limitWait bounds the wait of a message whose key or version is not known.
 func (r *Receiver) limitWait(t *taken, v *intake.Verdict) {
-	if t.session == nil || v.Final {
+	if !t.inNamedSession() || v.Final {
 		return
 	}
 	v.Wait = r.sessionWait(t)

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/replay"
 )
 
 // noPeek is a broker that cannot peek.
@@ -113,23 +115,29 @@ func TestWrongSecretSpendsNothing(t *testing.T) {
 
 // Forgeries in front of an authentic message delay it by less than a second: once a
 // message has opened under the key, also at another receiver of the client, and after a
-// restart if the broker can peek. They are dead-lettered, and raise the alarm.
+// restart if the replay store was kept or the broker can peek. They are dead-lettered, and
+// raise the alarm.
 func TestForgeriesDelayLittle(t *testing.T) {
 	const n = 200
 	for name, c := range map[string]struct {
-		h     hostileBroker
-		prove bool
+		h              hostileBroker
+		prove, restart bool
 	}{
-		"key known":                        {hostileBroker{}, true},
-		"key known, cannot peek":           {hostileBroker{caps: noPeek, counts: true}, true},
-		"after a restart":                  {hostileBroker{}, false},
-		"after a restart, counting broker": {hostileBroker{counts: true}, false},
+		"key known":                              {hostileBroker{}, true, false},
+		"key known, cannot peek":                 {hostileBroker{caps: noPeek, counts: true}, true, false},
+		"key known to the store":                 {hostileBroker{}, true, true},
+		"key known to the store, cannot peek":    {hostileBroker{caps: noPeek, counts: true}, true, true},
+		"key known to no store":                  {hostileBroker{}, false, false},
+		"key known to no store, counting broker": {hostileBroker{counts: true}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
 				client := x.hostile(&c.h, 5*time.Minute, nil)
 				if c.prove {
 					x.Prove(x.receiverOf(client, nil))
+				}
+				if c.restart {
+					client = x.hostile(&c.h, 5*time.Minute, nil)
 				}
 				x.Send(&queue.Message{ID: "old", Body: []byte("x")})
 				forged := x.Steal()
@@ -207,6 +215,87 @@ func TestChangedSecretStopsBeforeFetch(t *testing.T) {
 		x.correct(ring)
 		if n := x.drain(r, time.Minute); n != 1 {
 			x.Errorf("%d messages were delivered after the correction, want 1", n)
+		}
+	})
+}
+
+// A process that starts with another secret under the ID than the one that opened messages
+// before fetches nothing, because the replay store knows. An operator can have it forgotten.
+func TestChangedSecretStopsAfterRestart(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		h := &hostileBroker{caps: noPeek}
+		x.Prove(x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil))
+		ring := x.wrongRing()
+		started := func() *queue.Receiver {
+			return x.receiverOf(x.hostile(h, 5*time.Minute, func(o *queue.Options) { o.Keys = ring }), nil)
+		}
+		r := started()
+		x.Send(&queue.Message{Body: []byte("a")})
+		before := h.fetched
+		for range 10 {
+			if _, err := r.Receive(x.Context(), 10); !errors.Is(err, queue.ErrKeyChanged) {
+				x.Fatalf("Receive = %v, want ErrKeyChanged", err)
+			}
+		}
+		if n := h.fetched - before; n > 0 {
+			x.Errorf("%d messages were fetched, want none", n)
+		}
+		if found, err := x.Store.ForgetKey(x.Context(), orders, replay.KnownKey{Queue: orders, ID: "k1"}); err != nil || !found {
+			x.Fatalf("ForgetKey: %v, %v", found, err)
+		}
+		if _, err := started().Receive(x.Context(), 10); errors.Is(err, queue.ErrKeyChanged) || h.fetched == before {
+			x.Errorf("Receive = %v with %d fetched: the key was forgotten", err, h.fetched-before)
+		}
+	})
+}
+
+// keylessStore does not answer about keys while it is told so.
+type keylessStore struct {
+	replay.Store
+	away  bool
+	calls int
+}
+
+func (s *keylessStore) KnownKeys(ctx context.Context, group string) ([]replay.KnownKey, error) {
+	if s.calls++; s.away {
+		return nil, errors.New("no answer")
+	}
+	return s.Store.KnownKeys(ctx, group)
+}
+
+func (s *keylessStore) NoteKey(ctx context.Context, group string, k replay.KnownKey) error {
+	if s.calls++; s.away {
+		return errors.New("no answer")
+	}
+	return s.Store.NoteKey(ctx, group, k)
+}
+
+// A store that does not answer about keys keeps no message back. It is asked again, not with
+// each message, and once it knows what there is to know not at all.
+func TestStoredKeysWithoutAnswer(t *testing.T) {
+	store := &keylessStore{away: true}
+	set := func(x *fixture, o *queue.Options) {
+		store.Store = x.Store
+		o.ReplayStore = store
+	}
+	inBubble(t, set, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		for range 10 {
+			x.Prove(r)
+		}
+		if store.calls != 1 {
+			x.Errorf("asked %d times within a second, want once", store.calls)
+		}
+		store.away = false
+		x.Wait(time.Minute)
+		for range 10 {
+			x.Prove(r)
+		}
+		if store.calls != 3 {
+			x.Errorf("asked %d times, want 3: it was away, it was read, and the key was entered", store.calls)
+		}
+		if all, err := x.Store.KnownKeys(x.Context(), orders); err != nil || len(all) != 1 || all[0].ID != "k1" || all[0].Queue != orders {
+			x.Errorf("known keys: %v, %v, want k1 of %s", all, err, orders)
 		}
 	})
 }
@@ -313,6 +402,46 @@ func TestPauseOverAnEmptyQueue(t *testing.T) {
 				}
 				if took := time.Since(begin) - 10*time.Minute; took > 10*time.Second {
 					x.Errorf("the first message after the pause came after %s", took)
+				}
+			})
+		})
+	}
+}
+
+// Queues that one key serves are named once, because each of its holders can send to all of
+// them. Keys that name their queues, and keys of their own, are no reason to.
+func TestKeyOfSeveralQueues(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*fixture, *queue.Options)
+		want   int
+	}{
+		"one ring": {func(*fixture, *queue.Options) {}, 1},
+		"the key names its queues": {func(x *fixture, o *queue.Options) {
+			key, err := keys.New("k1", bytes.Repeat([]byte{1}, keys.Size), &keys.Options{Queues: []string{orders, "refunds", "others"}})
+			x.Must(err)
+			x.Ring, err = keys.NewRing(key)
+			x.Must(err)
+			x.Must(x.Ring.SetCurrent("k1"))
+			o.Keys = x.Ring
+		}, 0},
+		"keys of their own": {func(x *fixture, o *queue.Options) {
+			of := map[string]keys.Provider{orders: newRing(x.T, "k1"), "refunds": newRing(x.T, "k2"), "others": newRing(x.T, "k3")}
+			_ = x.Ring.Remove("k1")
+			x.Must(of["refunds"].(*keys.Ring).SetCurrent("k2"))
+			o.Keys, o.KeysFor = nil, func(name string) keys.Provider { return of[name] }
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, c.change, func(x *fixture) {
+				for range 2 {
+					for _, name := range []string{orders, "refunds", "others"} {
+						_, err := x.Sender(name).Send(x.Context(), &queue.Message{Body: []byte("a")})
+						x.Must(err)
+						x.Must(x.One(x.Receiver(name, nil)).Complete(x.Context()))
+					}
+				}
+				if n := strings.Count(x.Log.String(), `"level":"WARN","msg":"One key opens messages of several queues`); n != c.want {
+					x.Errorf("%d warnings, want %d:\n%s", n, c.want, x.Log)
 				}
 			})
 		})

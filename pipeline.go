@@ -40,6 +40,9 @@ type taken struct {
 	reject  *RejectedError // nil unless rejected or a duplicate
 }
 
+// inNamedSession reports whether t came from a session that can have other messages.
+func (t *taken) inNamedSession() bool { return t.session != nil && t.session.id != "" }
+
 // fetch calls the broker once and passes its messages through the pipeline. If it brought
 // nothing but duplicates, which are completed and not reported, it calls again until
 // q.wait is over.
@@ -59,6 +62,7 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	begun := time.Now()
 	deadline := begun.Add(q.wait)
 	r.accountant.start(begun)
+	r.syncKeys(ctx)
 	for {
 		batch, seen, err := r.fetchOnce(ctx, q, deadline)
 		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
@@ -128,6 +132,7 @@ func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Deliv
 	}
 	r.decide(ctx, all, permit)
 	r.perform(ctx, q.source, all)
+	r.syncKeys(ctx)
 	return r.batch(ctx, all)
 }
 
@@ -351,7 +356,7 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 	case !d.Encrypted:
 		return
 	}
-	if t.session != nil && d.SessionID != t.session.holds {
+	if t.session != nil && d.SessionID != t.session.id {
 		// Another session's message: its handler would act on it with this one's state.
 		d.Body = nil
 		t.refuse(ErrAuthenticationFailed)

@@ -183,6 +183,7 @@ type Receiver struct {
 	gate       *intake.Gate
 	inflow     *inflow // of the queue, shared with other receivers of the Client
 	checked    checkedKeys
+	storedKeys *storedKeys // nil unless replays are tracked
 	peeker     peeker
 }
 
@@ -220,6 +221,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 	if e.cfg.TrackReplays {
 		r.store, r.watch = c.options.ReplayStore, &c.watch
 		r.finishes = newFinisher(r.store, r.options.Group)
+		r.storedKeys = newStoredKeys()
 	}
 	if !e.caps.ReleaseUncounted && e.caps.MaxDeliveries == 0 {
 		r.releases = &releases{of: make(map[string]int)}

@@ -18,7 +18,7 @@ import (
 type Session struct {
 	r      *Receiver
 	s      driver.Session
-	holds  string // the SessionID of its messages; "" if it is that of a message without one
+	id     string // the SessionID of its messages; "" if it is that of a message without one
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	// stateCall holds one token, for the call of State or SetState under way: State may
@@ -73,7 +73,8 @@ func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, erro
 }
 
 // NextSession locks a session that has messages and that no receiver holds. It waits
-// up to ReceiverOptions.Wait for one, and then fails with ErrNoSession.
+// up to ReceiverOptions.Wait for one, and then fails with ErrNoSession. A message without a
+// SessionID is a session of its own: see [Session.ID].
 func (r *Receiver) NextSession(ctx context.Context) (*Session, error) {
 	return r.acceptSession(ctx, "")
 }
@@ -104,9 +105,9 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 		_ = ds.Close(cctx) // if it fails the lock runs out
 		return nil, wrap(op, r.queue, fmt.Errorf("%w: the broker gave session %q instead of %q", ErrAuthenticationFailed, clip(got), id))
 	}
-	s := &Session{r: r, s: ds, stateCall: make(chan struct{}, 1), until: ds.LockedUntil(), holds: ds.ID()}
+	s := &Session{r: r, s: ds, stateCall: make(chan struct{}, 1), until: ds.LockedUntil(), id: ds.ID()}
 	if u, ok := ds.(driver.UnnamedSession); ok && u.Unnamed() {
-		s.holds = ""
+		s.id = "" // its name would be the broker's word
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.obs.Session(ctx, r.obs.Source, observe.Session{State: observe.SessionAccepted})
@@ -123,8 +124,10 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 // the Client's.
 var errSessionClosed = fmt.Errorf("session: %w", driver.ErrClosed)
 
-// ID is the session's name.
-func (s *Session) ID() string { return s.s.ID() }
+// ID is the session's name: the SessionID of its messages. It is empty for a message
+// without one, which is a session of its own on every broker that accepts such messages
+// beside sessions. That session has no state, and ends with its message.
+func (s *Session) ID() string { return s.id }
 
 // LockedUntil is when the session's lock ends unless it is renewed; zero if
 // it has no end in time.

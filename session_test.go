@@ -236,3 +236,63 @@ func TestAcceptSessionGetsTheOneItAskedFor(t *testing.T) {
 		x.Must(s.Close(x.Context()))
 	})
 }
+
+// A session without a name has no state, and no name of the broker's choice: its handler
+// would take both for those of a session that the broker names.
+func TestSessionOfAMessageHasNoName(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		a, err := r.AcceptSession(x.Context(), "tenant-a")
+		x.Must(err)
+		x.Must(a.SetState(x.Context(), []byte("secrets of tenant a")))
+		x.Must(a.Close(x.Context()))
+		q, err := x.Broker.Connect().Open(x.Context(), orders, nil)
+		x.Must(err)
+		raw, err := q.AcceptSession(x.Context(), "tenant-a", time.Second)
+		x.Must(err)
+		state, err := raw.(driver.StatefulSession).State(x.Context())
+		x.Must(err)
+		x.Must(raw.Close(x.Context()))
+		h := &hostileBroker{session: func(string) string { return "tenant-a" }, state: state}
+		x.Send(&queue.Message{ID: "alone", Body: []byte("a")})
+		s, err := x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil).NextSession(x.Context())
+		x.Must(err)
+		if s.ID() != "" {
+			x.Errorf("the session is called %q, want no name", s.ID())
+		}
+		if state, err := s.State(x.Context()); !errors.Is(err, errors.ErrUnsupported) {
+			x.Errorf("State = %q, %v; want ErrUnsupported", state, err)
+		}
+		if err := s.SetState(x.Context(), []byte("x")); !errors.Is(err, errors.ErrUnsupported) {
+			x.Errorf("SetState = %v, want ErrUnsupported", err)
+		}
+		d, err := s.ReceiveOne(x.Context())
+		x.Must(err)
+		x.Must(d.Complete(x.Context()))
+		x.Must(s.Close(x.Context()))
+	})
+}
+
+// Messages without a session that wait for a key use up no session's wait.
+func TestMessagesWithoutASessionBlockNone(t *testing.T) {
+	inBubble(t, patient, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		for i := range 3 {
+			x.Inject(orders, driver.Message{ID: fmt.Sprint("f", i), Body: []byte("QRE1\x02")})
+			x.Inject(orders, x.sealed(fmt.Sprint("good", i), time.Now(), time.Time{}))
+		}
+		good := 0
+		for good < 3 {
+			s, err := r.NextSession(x.Context())
+			x.Must(err)
+			if d, err := s.ReceiveOne(x.Context()); err == nil {
+				x.Must(d.Complete(x.Context()))
+				good++
+			}
+			x.Must(s.Close(x.Context()))
+		}
+		if n := len(x.DeadReasons(orders)); n != 3 {
+			x.Errorf("%d dead letters, want the 3 of a version that no sender may use", n)
+		}
+	})
+}

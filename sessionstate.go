@@ -98,8 +98,11 @@ func (s *Session) stateful(ctx context.Context) (driver.StatefulSession, error) 
 		return nil, err
 	}
 	store, ok := s.s.(driver.StatefulSession)
-	if !ok || s.r.caps.SessionState == driver.None {
+	switch {
+	case !ok || s.r.caps.SessionState == driver.None:
 		return nil, driver.Unsupported("session state")
+	case s.id == "":
+		return nil, driver.Unsupported("the state of a session that is one message without a SessionID")
 	}
 	select {
 	case s.stateCall <- struct{}{}:

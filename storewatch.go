@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/queue-runtime/queue/replay"
 )
@@ -14,8 +15,9 @@ type StoreLoss uint8
 
 // The ways to handle a lost memory.
 const (
-	// StopOnLoss stops receiving until the process restarts: what was handled before
-	// could be replayed. An operator finds out what was lost first.
+	// StopOnLoss stops receiving until an operator has accepted the loss (qrt nonces
+	// accept-loss, replay.Store.AcceptLoss), or the process restarts: what was handled
+	// before could be replayed. The operator finds out what was lost first.
 	StopOnLoss StoreLoss = iota
 	// WarnOnLoss logs the loss and goes on.
 	WarnOnLoss
@@ -24,12 +26,17 @@ const (
 // storeWatch notices that a replay store lost its memory. It is shared by the receivers
 // of a Client.
 type storeWatch struct {
-	policy StoreLoss
-	warn   func(error) // called once for each loss
+	policy   StoreLoss
+	warn     func(error)       // called once for each loss
+	accepted func(replay.Loss) // called when receiving may go on
 
 	mu    sync.Mutex // guards what follows
 	stamp replay.Stamp
-	err   error // not nil once a memory was lost under StopOnLoss
+	// err is the loss that stopped receiving, nil unless a memory was lost under
+	// StopOnLoss; gone is the memory from before it. A further loss changes neither:
+	// nothing was handled in between.
+	err  error
+	gone replay.Stamp
 }
 
 // seen is the newest stamp. A caller takes it before it calls the store.
@@ -58,17 +65,43 @@ func (w *storeWatch) compare(before, s replay.Stamp) (loss, stop error) {
 	switch {
 	case w.stamp.ID == [16]byte{}:
 	case s.ID != w.stamp.ID && s.ID != before.ID:
-		loss = fmt.Errorf("%w: it is another store, made %s, than the one of %s", ErrReplayStoreLost, s.Birth.UTC(), w.stamp.Birth.UTC())
+		loss = fmt.Errorf("%w: it is another store, %v, made %s, than before, %v, made %s", ErrReplayStoreLost,
+			s, s.Birth.UTC().Format(time.RFC3339), w.stamp, w.stamp.Birth.UTC().Format(time.RFC3339))
 	case s.ID == w.stamp.ID && s.ID == before.ID && s.Change < before.Change && before.Change <= w.stamp.Change:
-		loss = fmt.Errorf("%w: its change number went back from %d to %d", ErrReplayStoreLost, before.Change, s.Change)
+		loss = fmt.Errorf("%w: its change number went back, from %v to %d", ErrReplayStoreLost, before, s.Change)
 	}
+	known := w.stamp
 	if loss != nil || w.stamp.ID == [16]byte{} || s.ID == w.stamp.ID && s.Change > w.stamp.Change {
 		w.stamp = s
 	}
-	if loss != nil && w.policy == StopOnLoss {
-		w.err = loss
+	if loss != nil && w.policy == StopOnLoss && w.err == nil {
+		w.err, w.gone = loss, known
 	}
 	return loss, w.err
+}
+
+// accept lets receiving go on if an operator has accepted the loss that stopped it. It
+// returns why receiving still stops.
+func (w *storeWatch) accept(h *replay.History) error {
+	loss, err := w.take(h)
+	if err == nil && loss != (replay.Loss{}) {
+		w.accepted(loss) // not under mu, as in see
+	}
+	return err
+}
+
+func (w *storeWatch) take(h *replay.History) (replay.Loss, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		return replay.Loss{}, nil // another receiver has asked
+	}
+	loss, ok := h.Accepts(w.gone.ID)
+	if !ok {
+		return replay.Loss{}, w.err
+	}
+	w.stamp, w.err, w.gone = h.Stamp, nil, replay.Stamp{}
+	return loss, nil
 }
 
 // lost is the loss that stopped receiving, nil if there was none.

@@ -81,6 +81,84 @@ func TestStoreLossStopsReceiving(t *testing.T) {
 	}
 }
 
+// replaced is a store in whose place another one can be put.
+type replaced struct{ replay.Store }
+
+// An operator accepts a loss, and receivers that run go on: the one that stopped, and one
+// that remembers the lost memory and had not asked since.
+func TestAcceptedLossResumes(t *testing.T) {
+	for name, lose := range map[string]func(x *fixture, s *replaced) (lost replay.Stamp){
+		"another store": func(x *fixture, s *replaced) replay.Stamp {
+			h, err := s.History(x.Context())
+			x.Must(err)
+			s.Store, err = replay.NewMemory(nil)
+			x.Must(err)
+			return h.Stamp
+		},
+		"a restored backup": func(x *fixture, s *replaced) replay.Stamp {
+			h, err := s.History(x.Context())
+			x.Must(err)
+			s.Store.(*stampedStore).change = nil
+			return h.Stamp
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &replaced{}
+			var options queue.Options
+			set := func(x *fixture, o *queue.Options) {
+				store.Store = &stampedStore{Store: x.Store, change: func(s *replay.Stamp) { s.Change += 100 }}
+				o.ReplayStore = store
+				options = *o
+			}
+			inBubble(t, set, func(x *fixture) {
+				idle, err := queue.New(x.Broker, &options)
+				x.Must(err)
+				defer func() { x.Must(idle.Close(context.Background())) }()
+				receivers := []*queue.Receiver{x.Receiver(orders, nil)}
+				other, err := idle.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+				x.Must(err)
+				receivers = append(receivers, other)
+				for _, r := range receivers {
+					x.Send(&queue.Message{Body: []byte("a")})
+					x.Must(x.One(r).Complete(x.Context()))
+				}
+				synctest.Wait() // for the looks at the streams
+				lost := lose(x, store)
+				x.Send(&queue.Message{Body: []byte("b")})
+				if _, err := receivers[0].ReceiveOne(x.Context()); !errors.Is(err, queue.ErrReplayStoreLost) || !strings.Contains(err.Error(), fmt.Sprintf("%x", lost.ID)) {
+					x.Fatalf("%v, want the loss of %v", err, lost)
+				}
+				x.Wait(time.Hour)
+				wrong := lost
+				wrong.ID[0] ^= 1
+				if name == "another store" {
+					_, err = store.AcceptLoss(x.Context(), wrong)
+					x.Must(err)
+					if _, err := receivers[0].ReceiveOne(x.Context()); err == nil {
+						x.Fatal("receiving went on after the loss of another memory was accepted")
+					}
+				}
+				_, err = store.AcceptLoss(x.Context(), lost)
+				x.Must(err)
+				for _, r := range receivers {
+					x.Send(&queue.Message{Body: []byte("c")})
+					var d *queue.Delivery
+					for range 4 { // the one that did not ask meanwhile finds both out, one after the other
+						if d, err = r.ReceiveOne(x.Context()); err == nil {
+							break
+						}
+					}
+					x.Must(err)
+					x.Must(d.Complete(x.Context()))
+				}
+				if n := strings.Count(x.Log.String(), "was accepted: receiving goes on"); n != 2 {
+					x.Errorf("logged %d times, want 2", n)
+				}
+			})
+		})
+	}
+}
+
 // asking is a log handler that receives a message when a line comes, as one does that ships
 // its lines through the library.
 type asking struct {
@@ -125,4 +203,21 @@ func TestStoreLossIsLoggedUnderNoLock(t *testing.T) {
 			x.Error("the loss was not logged")
 		}
 	})
+}
+
+// That a store serves one process alone is said once, and in production as a warning.
+func TestStoreOfOneProcessIsTold(t *testing.T) {
+	for environment, level := range map[string]string{"": "INFO", "production": "WARN"} {
+		inBubble(t, func(_ *fixture, o *queue.Options) { o.Environment = environment }, func(x *fixture) {
+			for _, name := range []string{orders, "refunds"} {
+				_, err := x.Receiver(name, nil).Receive(x.Context(), 1)
+				x.Must(err)
+			}
+			x.Pass(time.Hour)
+			want := `"level":"` + level + `","msg":"The replay store serves this process alone`
+			if n := strings.Count(x.Log.String(), want); n != 1 || strings.Count(x.Log.String(), "serves this process alone") != 1 {
+				x.Errorf("environment %q: %d lines at %s, want 1:\n%s", environment, n, level, x.Log)
+			}
+		})
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,10 +20,8 @@ import (
 // one: ID.key holds 32 bytes in base64, and current holds the ID of the key to
 // seal with. It is safe for concurrent use.
 type Folder struct {
-	path string
-
-	mu   sync.Mutex // held while a key is read, so that one ID gets one *Key
-	ring keys.Ring  // every key that was asked for
+	path  string
+	given keys.Given // every key that was asked for
 }
 
 // read returns a file of the folder. That the file is not there is
@@ -48,26 +45,21 @@ func (f *Folder) read(name string) ([]byte, error) {
 }
 
 // GetKey implements keys.Provider.
-func (f *Folder) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
+func (f *Folder) GetKey(_ context.Context, id keys.ID) (*keys.Key, error) {
 	if err := id.Validate(); err != nil {
 		return nil, err
 	}
 	if strings.Contains(string(id), "/") {
 		return nil, fmt.Errorf("folder: %w: %s cannot be the name of a file", keys.ErrNotFound, id)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	text, err := f.read(string(id) + ".key")
 	defer clear(text)
-	known, unknown := f.ring.GetKey(ctx, id)
 	switch {
-	case errors.Is(err, keys.ErrNotFound) && unknown == nil:
-		// Retired: Remove destroys the key, so that it is used no more.
-		return nil, errors.Join(err, f.ring.Remove(id))
+	case errors.Is(err, keys.ErrNotFound):
+		f.given.Drop(id) // retired
+		return nil, err
 	case err != nil:
 		return nil, err
-	case unknown == nil:
-		return known, nil // the same *Key as before
 	}
 	secret := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
 	defer clear(secret)
@@ -80,9 +72,8 @@ func (f *Folder) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Add refuses an ID that named another secret before.
-	if err := f.ring.Add(k); err != nil {
-		return nil, err
+	if k, err = f.given.Take(k); err != nil {
+		return nil, fmt.Errorf("folder: %s.key: %w", id, err)
 	}
 	return k, nil
 }

@@ -67,7 +67,8 @@ type Queue interface {
 
 	// AcceptSession takes the exclusive lock of a session and holds it until
 	// the session's Close, loss, or the end of its lock. id "" means the next
-	// session that is free and has a deliverable message. It waits up to wait:
+	// session that is free and has a deliverable message; a message without a
+	// SessionID is a session of its own, an [UnnamedSession]. It waits up to wait:
 	// then [NoSession] for "", and [SessionHeld] for a session in other hands.
 	// A named session need not have messages. A driver without AcceptByID
 	// answers errors.ErrUnsupported to a name.
@@ -122,14 +123,14 @@ type Session interface {
 	Close(ctx context.Context) error
 }
 
-// UnnamedSession is a Session of a broker that makes a session of each message without a
-// SessionID. Package queue holds the SessionID of what such a session delivers against
-// this: a message of another session is refused.
+// UnnamedSession is a Session of a queue that takes messages with and without a SessionID.
+// Package queue holds the SessionID of what such a session delivers against this: a message
+// of another session is refused.
 type UnnamedSession interface {
 	Session
 
 	// Unnamed reports whether the session is that of one message without a SessionID.
-	// ID is then a name that the broker gave it.
+	// ID is then a name that the broker gave it, and there is no state.
 	Unnamed() bool
 }
 

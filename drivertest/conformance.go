@@ -31,6 +31,7 @@ var conformanceCases = slices.Concat(
 	inspectionCases,
 	sessionCases,
 	acceptCases,
+	sessionlessCases,
 	sessionLockCases,
 	concurrencyCases,
 	lifecycleCases,

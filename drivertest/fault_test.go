@@ -433,7 +433,7 @@ var faults = []fault{
 			if err != nil {
 				return nil, err
 			}
-			return &pilferer{stateful(s), f, s.ID()}, nil
+			return named(s, func(s driver.StatefulSession) driver.Session { return &pilferer{s, f, s.ID()} }), nil
 		}
 	}, "were taken, and dropped, by another session"},
 
@@ -443,9 +443,30 @@ var faults = []fault{
 			if err != nil {
 				return nil, err
 			}
-			return &hasty{stateful(s), f, driver.Abandon}, nil
+			return named(s, func(s driver.StatefulSession) driver.Session { return &hasty{s, f, driver.Abandon} }), nil
 		}
 	}, "it was abandoned and comes before the later ones"},
+
+	{"brings no message without a SessionID in a session", func(f *faulty) {
+		f.accept = func(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+			s, err := f.Queue.AcceptSession(ctx, id, wait)
+			if _, ok := s.(driver.UnnamedSession); ok {
+				_ = s.Close(ctx)
+				return nil, &driver.Error{Kind: driver.NoSession}
+			}
+			return s, err
+		}
+	}, `AcceptSession(""): no session`},
+
+	{"does not say that a session has no name", func(f *faulty) {
+		f.accept = func(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+			s, err := f.Queue.AcceptSession(ctx, id, wait)
+			if _, ok := s.(driver.UnnamedSession); ok {
+				s = struct{ driver.Session }{s}
+			}
+			return s, err
+		}
+	}, "not one that says it is unnamed"},
 
 	{"leaks a goroutine", func(f *faulty) {
 		go func() { time.Sleep(time.Hour) }()

@@ -148,13 +148,13 @@ func (p *pilferer) Receive(ctx context.Context, max int, wait time.Duration) ([]
 	return p.StatefulSession.Receive(ctx, max, wait)
 }
 
-// stateful returns s, which is memqueue's, as what it is.
-func stateful(s driver.Session) driver.StatefulSession {
-	st, ok := s.(driver.StatefulSession)
-	if !ok {
-		panic("memqueue's sessions have a state")
+// named returns what change makes of a session of memqueue that has a name, and any other
+// as it is.
+func named(s driver.Session, change func(driver.StatefulSession) driver.Session) driver.Session {
+	if st, ok := s.(driver.StatefulSession); ok {
+		return change(st)
 	}
-	return st
+	return s
 }
 
 // hasty is a session that gives a message back behind the others.

@@ -92,7 +92,7 @@ var releaseFaults = []fault{
 			if err != nil {
 				return nil, err
 			}
-			return &hasty{stateful(s), f, driver.Release}, nil
+			return named(s, func(s driver.StatefulSession) driver.Session { return &hasty{s, f, driver.Release} }), nil
 		}
 	}, "it was released and comes before the later ones"},
 

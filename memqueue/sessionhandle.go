@@ -21,6 +21,7 @@ func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duratio
 	s := h.source.store
 	out := &sessionHandle{queue: h, source: newSource(s, &s.active)}
 	out.source.lock = h.source.lock
+	var alone *delivery // a message that is a session of its own
 
 	in := func() *waiters {
 		if id == "" {
@@ -31,6 +32,11 @@ func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duratio
 	ok, err := s.await(ctx, in, wait, func(now time.Time) (bool, error) {
 		if err := h.source.check(); err != nil {
 			return false, err
+		}
+		if id == "" {
+			if alone = s.takeSessionless(h.source, now); alone != nil {
+				return true, nil
+			}
 		}
 		ss := h.candidate(id)
 		if ss == nil || !ss.free() {
@@ -52,6 +58,8 @@ func (h *handle) AcceptSession(ctx context.Context, id string, wait time.Duratio
 		return nil, &driver.Error{Kind: driver.SessionHeld}
 	case !ok:
 		return nil, &driver.Error{Kind: driver.NoSession}
+	case alone != nil:
+		return driver.NewMessageSession(h, alone.own(), h.source.closing), nil
 	}
 	return out, nil
 }

@@ -15,6 +15,7 @@ type source struct {
 	lock     time.Duration // of deliveries, or of the session
 	locked   map[*message]struct{}
 	closed   bool
+	closing  chan struct{} // closed with it
 
 	session *session  // of a session's source
 	until   time.Time // the end of the lock on it
@@ -174,6 +175,7 @@ func (src *source) close(now time.Time) {
 		return
 	}
 	src.closed = true
+	close(src.closing)
 	src.store.vacate(src, now) // which wakes the calls of a session
 	if src.session == nil {
 		src.store.wakeAll()

@@ -86,7 +86,7 @@ func (s *store) unlock() {
 	if s.active.ready.len() > 0 || len(s.heads) > 0 {
 		s.active.receiving.wake()
 	}
-	if len(s.heads) > 0 {
+	if s.active.ready.len() > 0 || len(s.heads) > 0 {
 		s.accepting.wake()
 	}
 	if s.dead.ready.len() > 0 {
@@ -337,6 +337,19 @@ func (s *store) take(l *subqueue, src *source, max int, now time.Time) []*delive
 		out = append(out, s.hold(m, src, now))
 	}
 	return out
+}
+
+// takeSessionless delivers the first message that can be delivered to src if it has no
+// session, so that neither such messages nor sessions keep the others waiting for long.
+func (s *store) takeSessionless(src *source, now time.Time) *delivery {
+	m := s.active.ready.first()
+	if m == nil {
+		return nil
+	}
+	if len(s.heads) > 0 && s.heads.first().ready.first().before(m) {
+		return nil
+	}
+	return s.hold(m, src, now)
 }
 
 // stats counts what is in l.

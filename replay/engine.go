@@ -228,6 +228,68 @@ func (s *engineStore) Stats(ctx context.Context) (Stats, error) {
 	}, nil
 }
 
+// KnownKeys implements Store.
+func (s *engineStore) KnownKeys(ctx context.Context, group string) ([]KnownKey, error) {
+	if err := checkCall(group, 0); err != nil {
+		return nil, err
+	}
+	g, err := s.engine.Group(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	var all []KnownKey
+	for _, k := range g.Keys {
+		all = append(all, KnownKey(k))
+	}
+	return all, nil
+}
+
+// NoteKey implements Store.
+func (s *engineStore) NoteKey(ctx context.Context, group string, k KnownKey) error {
+	return s.changeKeys(ctx, group, &k, func(g *replaystate.Group) { g.Note(replaystate.KnownKey(k)) })
+}
+
+// ForgetKey implements Store.
+func (s *engineStore) ForgetKey(ctx context.Context, group string, k KnownKey) (found bool, err error) {
+	err = s.changeKeys(ctx, group, &k, func(g *replaystate.Group) { found = g.Forget(replaystate.KnownKey(k)) })
+	return found && err == nil, err
+}
+
+func (s *engineStore) changeKeys(ctx context.Context, group string, k *KnownKey, do func(*replaystate.Group)) error {
+	if err := checkCall(group, 1); err != nil {
+		return err
+	}
+	if err := k.validate(); err != nil {
+		return err
+	}
+	return s.engine.Change(ctx, group, do)
+}
+
+// History implements Store.
+func (s *engineStore) History(ctx context.Context) (History, error) {
+	h, err := s.engine.History(ctx)
+	if err != nil {
+		return History{}, err
+	}
+	out := History{Stamp: stampOf(h.Stamp)}
+	for i := range h.Losses {
+		out.Losses = append(out.Losses, lossOf(&h.Losses[i]))
+	}
+	return out, nil
+}
+
+// AcceptLoss implements Store.
+func (s *engineStore) AcceptLoss(ctx context.Context, lost Stamp) (Loss, error) {
+	if lost.ID == [16]byte{} {
+		return Loss{}, fmt.Errorf("%w: the ID of the lost memory is zero", ErrInvalid)
+	}
+	l, err := s.engine.Accept(ctx, lost.state())
+	if err != nil {
+		return Loss{}, err
+	}
+	return lossOf(&l), nil
+}
+
 func (id *Identity) key() replaystate.Key {
 	return replaystate.Key{Sender: id.Sender, Stream: id.Stream}
 }

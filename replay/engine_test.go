@@ -64,6 +64,26 @@ func (e *brokenEngine) Stats(context.Context) (replaystate.Stats, error) {
 	return replaystate.Stats{}, err
 }
 
+func (e *brokenEngine) Group(context.Context, string) (replaystate.Group, error) {
+	_, err := e.fail()
+	return replaystate.Group{}, err
+}
+
+func (e *brokenEngine) Change(context.Context, string, func(*replaystate.Group)) error {
+	_, err := e.fail()
+	return err
+}
+
+func (e *brokenEngine) History(context.Context) (replaystate.History, error) {
+	_, err := e.fail()
+	return replaystate.History{}, err
+}
+
+func (e *brokenEngine) Accept(context.Context, replaystate.Stamp) (replaystate.Loss, error) {
+	_, err := e.fail()
+	return replaystate.Loss{}, err
+}
+
 // A store passes its engine's failure on as the failure of the call, and does not ask the
 // engine about a call that is wrong in itself.
 func TestEngineFails(t *testing.T) {
@@ -102,6 +122,14 @@ func TestEngineFails(t *testing.T) {
 			}
 			return err
 		},
+		"KnownKeys": func(group string) error { _, err := s.KnownKeys(t.Context(), group); return err },
+		"NoteKey": func(group string) error {
+			return s.NoteKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+		},
+		"ForgetKey": func(group string) error {
+			_, err := s.ForgetKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+			return err
+		},
 		"Probe": func(group string) error { return s.Probe(t.Context(), group) },
 	}
 	for name, call := range calls {
@@ -117,6 +145,12 @@ func TestEngineFails(t *testing.T) {
 	}
 	if _, err := s.Stats(t.Context()); !errors.Is(err, errEngine) {
 		t.Errorf("Stats: %v", err)
+	}
+	if _, err := s.History(t.Context()); !errors.Is(err, errEngine) {
+		t.Errorf("History: %v", err)
+	}
+	if _, err := s.AcceptLoss(t.Context(), replay.Stamp{ID: [16]byte{1}}); !errors.Is(err, errEngine) {
+		t.Errorf("AcceptLoss: %v", err)
 	}
 	before := e.calls
 	if _, err := s.Look(t.Context(), "g", make([]replay.Query, replay.MaxBatch+1)); err == nil || e.calls != before {

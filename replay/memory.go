@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,7 @@ type memory struct {
 
 	mu     sync.Mutex // guards what follows, never held across a wait
 	stamp  replaystate.Stamp
+	losses []replaystate.Loss
 	counts replaystate.Counts
 	bytes  int64 // of encoded heads and frozen pages
 	groups map[string]*memoryGroup
@@ -244,4 +246,35 @@ func (m *memory) Stats(context.Context) (replaystate.Stats, error) {
 		Stamp: m.stamp, Counts: m.counts, Limits: m.limits,
 		Bytes: m.bytes + m.counts.Records*recordBytes + m.counts.Recents*recentBytes + m.counts.Streams*streamBytes,
 	}, nil
+}
+
+// Group implements replaystate.Engine.
+func (m *memory) Group(_ context.Context, group string) (g replaystate.Group, _ error) {
+	m.call(group, false, func(c *memoryCall) { g = c.group.state })
+	return g, nil
+}
+
+// Change implements replaystate.Engine.
+func (m *memory) Change(_ context.Context, group string, do func(*replaystate.Group)) error {
+	m.call(group, true, func(c *memoryCall) { do(&c.group.state) })
+	return nil
+}
+
+// History implements replaystate.Engine.
+func (m *memory) History(context.Context) (replaystate.History, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return replaystate.History{Stamp: m.stamp, Losses: slices.Clone(m.losses)}, nil
+}
+
+// Accept implements replaystate.Engine.
+func (m *memory) Accept(_ context.Context, lost replaystate.Stamp) (replaystate.Loss, error) {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails: it ends the process instead
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := replaystate.History{Stamp: m.stamp, Losses: m.losses}
+	l, _ := h.Accept(lost, id, m.now())
+	m.stamp, m.losses = h.Stamp, h.Losses
+	return l, nil
 }

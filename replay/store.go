@@ -41,7 +41,7 @@ var (
 // item of a call one atomic step over all processes that share the store, and
 // pass the suite in replay/replaytest.
 //
-// Every method but Streams, Probe and Stats answers one result per item, in order. See
+// Begin, Renew, Finish, Look and Note answer one result per item, in order. See
 // the package comment for what an error beside the slice means. A group is the
 // set of receivers that share one memory of what was handled, 1 to MaxGroup
 // bytes. A call has at most MaxBatch items.
@@ -76,4 +76,28 @@ type Store interface {
 
 	// Stats says what the store holds.
 	Stats(ctx context.Context) (Stats, error)
+
+	// KnownKeys returns the keys under which messages of the group opened, in the order
+	// in which they were noted. So a receiver that starts knows which secrets are right.
+	KnownKeys(ctx context.Context, group string) ([]KnownKey, error)
+
+	// NoteKey enters a key under which a message opened. A key that is known stays as it
+	// is, also with another value.
+	NoteKey(ctx context.Context, group string, k KnownKey) error
+
+	// ForgetKey removes the key of that queue and ID, with whatever value, and reports
+	// whether there was one.
+	ForgetKey(ctx context.Context, group string, k KnownKey) (bool, error)
+
+	// History says which memory the store has, and which losses of memory operators
+	// have accepted. It costs one read.
+	History(ctx context.Context) (History, error)
+
+	// AcceptLoss records that an operator accepts the loss of a memory: of lost.ID, with
+	// lost.Change if that is known; other fields are not used. It may be the present
+	// memory, whose change number has fallen. From then on the present memory has
+	// another ID and birth, and keeps what it holds. Receivers that stopped because of
+	// that loss, or that remember the memory that the store had until then, go on. The
+	// same loss again changes nothing. It fails with ErrInvalid if lost.ID is zero.
+	AcceptLoss(ctx context.Context, lost Stamp) (Loss, error)
 }

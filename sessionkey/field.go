@@ -20,7 +20,8 @@ import (
 // There is no session if the path leads nowhere, to null or to an empty string, or if
 // the body is not JSON by its content type or by its first byte. An object or an array
 // at the end of the path, malformed JSON on the way, and a value that Check refuses are
-// errors that wrap ErrMessage. If a name occurs twice in an object, the first counts.
+// errors that wrap ErrMessage. So is a name of the path that occurs twice in its object, also
+// in other upper and lower case, because decoders differ in which one they take.
 type Field string
 
 const (

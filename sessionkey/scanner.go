@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/queue-runtime/queue/internal/jsonscan"
 )
@@ -54,14 +55,7 @@ func (s *scanner) find(path []string) ([]byte, error) {
 func (s *scanner) descend(name string) error {
 	switch s.Next() {
 	case '{':
-		return s.Object(func(raw []byte) error {
-			if same, err := equal(raw, name); err != nil {
-				return err
-			} else if same {
-				return errFound
-			}
-			return s.Skip()
-		})
+		return s.member(name)
 	case '[':
 		// A name is no index (RFC 6901, Section 4: no sign, no leading zeros).
 		index, _ := strconv.ParseUint(name, 10, 31)
@@ -81,6 +75,35 @@ func (s *scanner) descend(name string) error {
 	return nil
 }
 
+// member is descend for an object. A name that comes twice is refused, also in other case:
+// decoders differ in which one counts, so that a message could be handled as another
+// session's. What comes behind the end of the bytes that are read is not looked at.
+func (s *scanner) member(name string) error {
+	at, alike := -1, 0
+	err := s.Object(func(raw []byte) error {
+		same, similar, err := equal(raw, name)
+		if err != nil {
+			return err
+		}
+		if similar {
+			alike++
+		}
+		if same && at < 0 {
+			s.Next()
+			at = s.Pos
+		}
+		return s.Skip()
+	})
+	if at < 0 {
+		return err
+	}
+	if alike > 1 {
+		return fmt.Errorf("%w: the name %.100q comes twice in one object, or in upper and lower case", ErrMessage, name)
+	}
+	s.Pos = at // what is wrong behind it is the decoder's affair
+	return errFound
+}
+
 // located is an error of this package for one of jsonscan.
 func located(err error) error {
 	var e *jsonscan.Error
@@ -93,17 +116,18 @@ func located(err error) error {
 	return fmt.Errorf("%w: malformed JSON at byte %d", ErrMessage, e.Pos)
 }
 
-// equal compares a name as it is written, quotes included.
-func equal(raw []byte, name string) (bool, error) {
+// equal compares a name as it is written, quotes included. similar says that both are the
+// same but for upper and lower case, as encoding/json takes them.
+func equal(raw []byte, name string) (same, similar bool, err error) {
 	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 {
-		return string(inner) == name, nil
+		return string(inner) == name, strings.EqualFold(string(inner), name), nil
 	}
 	if len(raw) > 2+6*len(name) { // the longest escape is six bytes for one
-		return false, nil
+		return false, false, nil
 	}
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
-		return false, fmt.Errorf("%w: a malformed name", ErrMessage)
+		return false, false, fmt.Errorf("%w: a malformed name", ErrMessage)
 	}
-	return s == name, nil
+	return s == name, strings.EqualFold(s, name), nil
 }

@@ -32,9 +32,7 @@ type consumer struct {
 	failures *failureLog
 	isolated *isolation
 	wait     time.Duration // of the fetcher after an error, 0 while all is well
-	// sessionlessAt is when to look for messages without a session again.
-	sessionlessAt time.Time
-	missing       time.Time // since when the queue is not found; zero if it was found
+	missing  time.Time     // since when the queue is not found; zero if it was found
 
 	work chan job // to a worker that is free; closed when nothing is fetched any more
 

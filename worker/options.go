@@ -93,9 +93,8 @@ type HandleOptions struct {
 	// way (Capabilities.SessionOnly). Brokers that deliver messages of sessions on the
 	// queue itself keep their order also without it.
 	//
-	// Messages without a SessionID are not delivered then, except on a broker that makes
-	// each a session of its own (SQS FIFO). If the queue has some, a warning says so
-	// every 5 minutes.
+	// A message without a SessionID is a session of its own: it is handled as soon as it
+	// would be otherwise, beside any other.
 	Sessions bool
 
 	// SessionIdle is how long a session without messages is kept. 0 means 2 s.

@@ -19,7 +19,6 @@ func (c *consumer) fetchSession(ctx context.Context, test backoff.Permit) error 
 		test.Unused()
 		c.pool.slots.release(c.share, 1)
 		if errors.Is(err, queue.ErrNoSession) {
-			c.lookForSessionless(ctx)
 			return nil
 		}
 		return err
@@ -31,37 +30,6 @@ func (c *consumer) fetchSession(ctx context.Context, test backoff.Permit) error 
 		}
 	})
 	return nil
-}
-
-// How often, and how far into the queue, a consumer of sessions looks for messages that it
-// will never get.
-const (
-	sessionlessEvery = 5 * time.Minute
-	sessionlessLook  = 100 // messages
-)
-
-// lookForSessionless warns of messages without a session: no session brings them. It looks
-// only while no session has messages, because that costs a call.
-func (c *consumer) lookForSessionless(ctx context.Context) {
-	now := time.Now()
-	if c.caps.SessionOnly || c.caps.Peek == driver.None || now.Before(c.sessionlessAt) {
-		return
-	}
-	c.sessionlessAt = now.Add(sessionlessEvery)
-	some, _, err := c.receiver.Peek(ctx, "", sessionlessLook)
-	if err != nil {
-		return // the next call to the broker says so
-	}
-	n := 0
-	for _, m := range some {
-		if m.SessionID == "" {
-			n++
-		}
-	}
-	if n > 0 {
-		c.log.LogAttrs(ctx, slog.LevelWarn, "Messages without a session wait: HandleOptions.Sessions does not bring them",
-			slog.String("queue", c.name), slog.Int("messages", n))
-	}
 }
 
 // sessionPause is how long a slot stays empty after a session that could not be
@@ -116,7 +84,7 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 		}
 		j := job{delivery: batch.Deliveries[0], permit: test}
 		test = backoff.Permit{}
-		if !c.goesOn(ctx, s, c.handleEntered(ctx, s, j)) {
+		if !c.goesOn(ctx, s, c.handleEntered(ctx, s, j)) || s.ID() == "" { // without a name it has one message
 			return nil
 		}
 	}

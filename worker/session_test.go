@@ -2,7 +2,8 @@ package worker_test
 
 import (
 	"context"
-	"strings"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -75,22 +76,51 @@ func TestPoolWaitsAfterSessionThatFails(t *testing.T) {
 	}
 }
 
-// Messages without a session, which no session brings, are warned of.
-func TestSessionlessMessagesAreWarnedOf(t *testing.T) {
-	for _, session := range []string{"", "s"} {
-		inBubble(t, nil, func(x *fixture) {
-			x.Send(&queue.Message{Body: []byte("x"), SessionID: session})
-			h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
-			_, stop := x.run(x.Receiver(orders, nil), h, nil, &worker.HandleOptions{Sessions: true})
-			x.Pass(9 * time.Minute)
-			x.Must(stop())
-			want := 0
-			if session == "" {
-				want = 2
+// Messages without a session are handled beside those of sessions, each at once and on its
+// own, and do not hold one another up.
+func TestSessionlessMessagesAreHandled(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		const each = 40
+		for i := range each {
+			x.Send(&queue.Message{ID: fmt.Sprint("alone-", i), Body: []byte("x")})
+			x.Send(&queue.Message{ID: fmt.Sprint("s-", i), SessionID: "s", Body: []byte("x")})
+		}
+		var mu sync.Mutex
+		var inSession []string
+		failed, alone := map[string]bool{}, map[string]int{}
+		h := worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case d.SessionID != "":
+				inSession = append(inSession, d.ID)
+			case !failed[d.ID] && len(failed) < each/2:
+				failed[d.ID] = true
+				return worker.RetryAfter(nil, 10*time.Second)
+			default:
+				alone[d.ID]++
 			}
-			if n := strings.Count(x.Log.String(), "Messages without a session wait"); n != want {
-				x.Errorf("session %q: %d warnings in nine minutes, want %d", session, n, want)
-			}
+			return nil
 		})
-	}
+		_, stop := x.run(x.Receiver(orders, nil), h, &worker.Options{Concurrency: 8}, &worker.HandleOptions{Sessions: true})
+		x.Pass(50 * time.Second) // the session alone takes 40 s; the others, in 7 slots, 20 s
+		x.Must(stop())
+		if n := len(x.Stored(orders)); n > 0 || len(alone) != each || len(inSession) != each {
+			x.Errorf("%d messages are left; %d without a session and %d of one were handled, want %d each", n, len(alone), len(inSession), each)
+		}
+		for i, id := range inSession {
+			if want := fmt.Sprint("s-", i); id != want {
+				x.Fatalf("the session was handled as %v", inSession)
+			}
+		}
+		for id, n := range alone {
+			if n != 1 {
+				x.Errorf("%s was handled %d times", id, n)
+			}
+		}
+		if dead := x.DeadReasons(orders); len(dead) > 0 {
+			x.Errorf("dead letters %v", dead)
+		}
+	})
 }

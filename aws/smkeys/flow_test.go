@@ -197,6 +197,39 @@ func TestUnavailable(t *testing.T) {
 	})
 }
 
+// The wrong secret is put under a key's ID before the receiver starts. Its messages wait, and
+// are handled once the secret is corrected, without a restart.
+func TestCorrectedSecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		s.put("k", "1", "a", stageCurrent)
+		s.putBinary("k/a", "1", secretOf(1), stageCurrent)
+		l := newLine(t, s)
+		const n = 100 // more than the failures after which receiving pauses
+		for i := range n {
+			if _, err := l.sender.Send(t.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("payload")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.putBinary("k/a", "2", secretOf(2), stageCurrent)
+		var handled atomic.Int64
+		stop := l.process(t, func(context.Context, *queue.Delivery) error {
+			handled.Add(1)
+			return nil
+		})
+		time.Sleep(2 * time.Hour)
+		if handled.Load() != 0 || l.deadLetters(t) != 0 {
+			t.Errorf("%d handled, %d dead letters under the wrong secret", handled.Load(), l.deadLetters(t))
+		}
+		s.putBinary("k/a", "3", secretOf(1), stageCurrent)
+		time.Sleep(10 * time.Minute)
+		stop()
+		if handled.Load() != n || l.deadLetters(t) != 0 {
+			t.Errorf("%d of %d handled after the correction, %d dead letters", handled.Load(), n, l.deadLetters(t))
+		}
+	})
+}
+
 // If the pointer, or the one secret of all keys, is deleted by mistake, nothing tells
 // whether a key is there: messages wait until it is restored, as they do while the
 // service does not answer.

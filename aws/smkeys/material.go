@@ -1,7 +1,6 @@
 package smkeys
 
 import (
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -13,17 +12,6 @@ import (
 
 	"github.com/queue-runtime/queue/keys"
 )
-
-// mark tells a secret from another under the same ID without holding it.
-type mark [32]byte
-
-// markInfo separates a mark from everything else that is derived from a key.
-const markInfo = "queue-runtime/smkeys mark/v1\x00"
-
-func markOf(k *keys.Key) (mark, error) {
-	okm, err := k.Expand([]byte(markInfo + k.SenderID()))
-	return mark(okm[:32]), err
-}
 
 // keyValue is the JSON form of a key: the fields of a key in a key file. A master key has
 // secret, a sender key has sender and sender_secret.
@@ -48,38 +36,17 @@ func (j *keyValue) secret() (string, error) {
 	return "", fmt.Errorf("%w: a master key has secret, a sender key has sender and sender_secret, and no key has both", keys.ErrInvalidKey)
 }
 
-// take makes a key of a value, or returns the one that was given out before. One
-// ID names one secret for ever, also after it was away.
+// take makes a key of a value, or returns the one that was given out before. Once a message
+// opened or was sealed under it, an ID names one secret for ever, also after it was away.
 func (p *Provider) take(id keys.ID, where string, v *secretsmanager.GetSecretValueOutput) (*keys.Key, error) {
 	k, err := parseKey(id, v)
 	if err != nil {
 		return nil, fmt.Errorf("smkeys: %s: %w", where, err)
 	}
-	m, err := markOf(k)
-	if err != nil {
+	if k, err = p.given.Take(k); err != nil {
 		return nil, fmt.Errorf("smkeys: %s: %w", where, err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if was, ok := p.marks[id]; ok && subtle.ConstantTimeCompare(was[:], m[:]) != 1 {
-		k.Destroy()
-		return nil, fmt.Errorf("smkeys: %s: %w: it held another secret before: give a new key a new ID", where, keys.ErrInvalidKey)
-	}
-	p.marks[id] = m
-	if old := p.keys[id]; old != nil && old.Alike(k) {
-		k.Destroy()
-		return old, nil
-	}
-	p.keys[id] = k
 	return k, nil
-}
-
-// drop forgets a key that is gone. Callers that still use it are not disturbed; it is
-// zeroed once it is no longer in use.
-func (p *Provider) drop(id keys.ID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.keys, id)
 }
 
 // parseKey's errors never hold a part of the value.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -40,10 +39,7 @@ type Provider struct {
 	api    api
 	name   string
 	layout Layout
-
-	mu    sync.Mutex // guards what follows; never held across a call
-	keys  map[keys.ID]*keys.Key
-	marks map[keys.ID]mark // of every key that was ever given out
+	given  keys.Given
 }
 
 var _ keys.Provider = (*Provider)(nil)
@@ -75,10 +71,7 @@ func New(cfg aws.Config, name string, o *Options) (*Provider, error) {
 			so.BaseEndpoint = aws.String(o.Endpoint)
 		}
 	})
-	return &Provider{
-		api: client, name: name, layout: o.Layout,
-		keys: make(map[keys.ID]*keys.Key), marks: make(map[keys.ID]mark),
-	}, nil
+	return &Provider{api: client, name: name, layout: o.Layout}, nil
 }
 
 // maxName bounds the name of a secret (API Reference, CreateSecret).
@@ -122,7 +115,7 @@ func (p *Provider) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
 			return p.single(ctx, id)
 		}
 	}
-	p.drop(id)
+	p.given.Drop(id)
 	return nil, fmt.Errorf("smkeys: %w: %s is not among the valid keys of %s", keys.ErrNotFound, id, p.name)
 }
 
@@ -131,7 +124,7 @@ func (p *Provider) single(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	v, err := p.fetch(ctx, p.secret(id), stageCurrent, "")
 	if err != nil {
 		if errors.Is(err, keys.ErrNotFound) {
-			p.drop(id)
+			p.given.Drop(id)
 			return nil, fmt.Errorf("%w (key %s)", err, id)
 		}
 		return nil, err
@@ -149,13 +142,13 @@ func (p *Provider) version(ctx context.Context, id keys.ID) (*keys.Key, error) {
 			if _, err := p.versions(ctx); err != nil {
 				return nil, err
 			}
-			p.drop(id)
+			p.given.Drop(id)
 			return nil, fmt.Errorf("%w (key %s)", err, id)
 		}
 		return nil, err
 	}
 	if len(v.VersionStages) == 0 {
-		p.drop(id)
+		p.given.Drop(id)
 		return nil, fmt.Errorf("smkeys: %w: %s has no staging label any more", keys.ErrNotFound, where)
 	}
 	return p.take(id, where, v)

@@ -528,6 +528,32 @@ func TestUnusableValue(t *testing.T) {
 	}
 }
 
+// The wrong secret is put under a key's ID before the receiver starts. Its messages wait, and
+// are handled once the secret is corrected, without a restart.
+func TestCorrectedSecret(t *testing.T) {
+	for layout, name := range map[Layout]string{Secrets: "secrets", Versions: "versions"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := newPipedVault(t)
+				good := v.keyIn(layout, "a", 1, Current)
+				l := newLine(t, v, layout, short)
+				const n = 100 // more than the failures after which receiving pauses
+				l.send(t, "m", n)
+				v.disable(good, true)
+				wrong := v.keyIn(layout, "a", 2, Current)
+				stop := l.process(t)
+				time.Sleep(2 * time.Hour)
+				l.wants(t, 0, 0)
+				v.disable(wrong, true)
+				v.keyIn(layout, "a", 1, Current)
+				time.Sleep(10 * time.Minute)
+				stop()
+				l.wants(t, n, 0)
+			})
+		})
+	}
+}
+
 // Another value is put into the secret of a key in use. A program that has the key goes
 // on with it for as long as it may be stale; a program that starts now waits. No message
 // is judged under the wrong value.

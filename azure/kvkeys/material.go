@@ -1,7 +1,6 @@
 package kvkeys
 
 import (
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"strings"
@@ -12,45 +11,17 @@ import (
 	"github.com/queue-runtime/queue/keys"
 )
 
-// mark tells a secret from another under the same ID without holding it.
-type mark [32]byte
-
-// markInfo separates a mark from everything else that is derived from a key.
-const markInfo = "queue-runtime/kvkeys mark/v1\x00"
-
-// take makes a key of a value, or returns the one that was given out before. One
-// ID names one secret for ever, also after it was away.
+// take makes a key of a value, or returns the one that was given out before. Once a message
+// opened or was sealed under it, an ID names one secret for ever, also after it was away.
 func (p *Provider) take(at place, s azsecrets.Secret) (*keys.Key, error) {
 	k, err := p.parse(at, s)
 	if err != nil {
 		return nil, err
 	}
-	okm, err := k.Expand([]byte(markInfo + k.SenderID()))
-	if err != nil {
+	if k, err = p.given.Take(k); err != nil {
 		return nil, p.failed(at, Invalid, "%v", err)
 	}
-	m := mark(okm[:32])
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if was, ok := p.marks[at.id]; ok && subtle.ConstantTimeCompare(was[:], m[:]) != 1 {
-		k.Destroy()
-		return nil, p.failed(at, Invalid, "it held another secret before: restore that, and give a new key a new ID")
-	}
-	p.marks[at.id] = m
-	if old := p.keys[at.id]; old != nil && old.Alike(k) {
-		k.Destroy()
-		return old, nil
-	}
-	p.keys[at.id] = k
 	return k, nil
-}
-
-// drop forgets a key that is gone. Callers that still use it are not disturbed; it is
-// zeroed once it is no longer in use.
-func (p *Provider) drop(id keys.ID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.keys, id)
 }
 
 // parse makes a key of a value. The SDK holds the value as a string, which cannot be

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -46,10 +45,7 @@ type Provider struct {
 	name     string // in small letters
 	layout   Layout
 	throttle throttle
-
-	mu    sync.Mutex // guards what follows; never held across a call
-	keys  map[keys.ID]*keys.Key
-	marks map[keys.ID]mark // of every key that was ever given out
+	given    keys.Given
 }
 
 var _ keys.Provider = (*Provider)(nil)
@@ -87,10 +83,7 @@ func New(vaultURL string, credential azcore.TokenCredential, name string, o *Opt
 	if err != nil {
 		return nil, fmt.Errorf("kvkeys: %w", err)
 	}
-	return &Provider{
-		client: client, vault: u.Host, name: strings.ToLower(name), layout: o.Layout,
-		keys: make(map[keys.ID]*keys.Key), marks: make(map[keys.ID]mark),
-	}, nil
+	return &Provider{client: client, vault: u.Host, name: strings.ToLower(name), layout: o.Layout}, nil
 }
 
 // retries repeat what passes in a moment. Not among it is 429: to repeat it is what
@@ -133,7 +126,7 @@ func (p *Provider) GetKey(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	}
 	k, err := get(ctx, id)
 	if errors.Is(err, keys.ErrNotFound) {
-		p.drop(id)
+		p.given.Drop(id)
 	}
 	return k, err
 }

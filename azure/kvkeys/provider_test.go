@@ -238,6 +238,7 @@ func TestSeveralVersions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		k.Confirm() // a message was sealed under it
 		second := v.key("k--a", 2, Current)
 		for _, p := range []*Provider{p, v.provider(t, "k", Secrets)} {
 			_, err = p.GetKey(t.Context(), "a")

@@ -40,6 +40,7 @@ func TestSenderKey(t *testing.T) {
 	if err != nil || again != k {
 		t.Errorf("the second time: another Key, %v", err)
 	}
+	k.Confirm() // a message was sealed under it
 	for name, value := range map[string]string{
 		"another sender": fmt.Sprintf(`{"sender":"mailer","sender_secret":%q}`, text),
 		"a master key":   fmt.Sprintf(`{"secret":%q}`, text),

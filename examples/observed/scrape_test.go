@@ -296,6 +296,7 @@ func (p *program) tell() {
 	} {
 		p.observer.CryptoError(ctx, s, observe.CryptoError{Reason: reason})
 	}
+	p.observer.Flood(ctx, s, observe.Flood{Reason: driver.ReasonInvalidEnvelope, Count: 20})
 	p.observer.Configured(ctx, s, observe.Configured{Role: observe.Receiver, Encrypted: true})
 	p.observer.Accounted(ctx, s, observe.Accounted{Late: 1, Missing: 1, Full: 0.5, Accounting: true})
 	for _, reason := range []string{driver.ReasonKeyProvider, driver.ReasonReplayStore} {

@@ -8,14 +8,15 @@ import (
 // The first byte of what is stored: the version of its encoding. All numbers
 // behind it are varints of package encoding/binary; times are signed.
 const (
-	pageVersion  = 1
-	headVersion  = 1
-	groupVersion = 1
+	pageVersion   = 1
+	headVersion   = 1
+	groupVersion  = 1
+	lossesVersion = 1
 )
 
 // ErrCorrupt: stored bytes are not what this package wrote, or a newer version
 // wrote them.
-var ErrCorrupt = errors.New("a stored page, head or group is damaged or of a newer version")
+var ErrCorrupt = errors.New("a stored page, head, group or loss is damaged or of a newer version")
 
 // AppendPage appends the encoding of a page. Its index is not part of it.
 func AppendPage(b []byte, p *Page) []byte {
@@ -111,7 +112,7 @@ func AppendGroup(b []byte, g *Group) []byte {
 	for _, n := range [...]int64{g.Mark, g.Newest, g.Reach, g.Skew} {
 		b = binary.AppendVarint(b, n)
 	}
-	return b
+	return appendKnownKeys(b, g.Keys)
 }
 
 // reader takes an encoding apart. After a failure everything reads as zero.
@@ -298,6 +299,6 @@ func DecodeHead(b []byte) (*Head, error) {
 func DecodeGroup(b []byte) (*Group, error) {
 	r := &reader{b: b}
 	r.version(groupVersion)
-	g := &Group{Mark: r.int(), Newest: r.int(), Reach: r.int(), Skew: r.int()}
+	g := &Group{Mark: r.int(), Newest: r.int(), Reach: r.int(), Skew: r.int(), Keys: r.knownKeys()}
 	return g, r.err()
 }

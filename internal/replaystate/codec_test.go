@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -39,13 +40,14 @@ const (
 	goldenPage = "0102058e897aac028692f4010304000200261e031601020000000000000000000000000000030000000000000009c88a7a63e0d403c801b0970c59" +
 		"04000000000000000000000000000000050000000000000001d88d7ac8010e0202fc0f060000000000000000000000000000000000000000000000000a01000301" +
 		"028101070000000000000008000000000000000609000000000000000a000000000000000301000404a30201020a80897aa202a01f"
-	goldenHead = "019a01e8907a038407040303079f060200e80758a0068f03010b00020d070a01010e010214b0f979f006d81d"
+	goldenGroup = "010a0bf80a1002066f7264657273026b31090000000000000000000000000000000171026b3200000000000000000000000000000001"
+	goldenHead  = "019a01e8907a038407040303079f060200e80758a0068f03010b00020d070a01010e010214b0f979f006d81d"
 )
 
 // TestEncodingStays: what an earlier release stored reads as it was.
 func TestEncodingStays(t *testing.T) {
 	p, h := full()
-	g := &Group{Mark: 5, Newest: -6, Reach: 700, Skew: 8}
+	g := &Group{Mark: 5, Newest: -6, Reach: 700, Skew: 8, Keys: []KnownKey{{"orders", "k1", [16]byte{9}}, {"q", "k2", [16]byte{15: 1}}}}
 	for name, c := range map[string]struct {
 		got   []byte
 		want  string
@@ -54,7 +56,7 @@ func TestEncodingStays(t *testing.T) {
 	}{
 		"page":  {AppendPage(nil, p), goldenPage, func(b []byte) (any, error) { return DecodePage(b, 2, 128) }, p},
 		"head":  {AppendHead(nil, h), goldenHead, func(b []byte) (any, error) { return DecodeHead(b) }, h},
-		"group": {AppendGroup(nil, g), "010a0bf80a10", func(b []byte) (any, error) { return DecodeGroup(b) }, g},
+		"group": {AppendGroup(nil, g), goldenGroup, func(b []byte) (any, error) { return DecodeGroup(b) }, g},
 	} {
 		if got := hex.EncodeToString(c.got); got != c.want {
 			t.Errorf("the %s is stored as %s, want %s", name, got, c.want)
@@ -172,6 +174,40 @@ func TestDecodeHeadBounds(t *testing.T) {
 	} {
 		if _, err := DecodeHead(c.b); (err == nil) != c.ok {
 			t.Errorf("%s: %v, want that it is accepted: %v", name, err, c.ok)
+		}
+	}
+}
+
+// TestLossesStay is TestEncodingStays for the losses of a store. Nothing stored is none.
+func TestLossesStay(t *testing.T) {
+	losses := []Loss{
+		{At: 9, Lost: Stamp{ID: [16]byte{1}, Change: 300}, From: Stamp{ID: [16]byte{2}, Birth: -5, Change: 6}, To: [16]byte{3}},
+		{At: 10, Lost: Stamp{ID: [16]byte{3}}, From: Stamp{ID: [16]byte{3}, Birth: 9, Change: 7}, To: [16]byte{15: 4}},
+	}
+	id := func(s string) string { return s + strings.Repeat("0", 30) }
+	want := "0102" + "12" + id("01") + "ac02" + id("02") + "0906" + id("03") + "14" + id("03") + "00" + id("03") + "1207" + strings.Repeat("0", 30) + "04"
+	b := AppendLosses(nil, losses)
+	if got := hex.EncodeToString(b); got != want {
+		t.Errorf("losses are stored as %s, want %s", got, want)
+	}
+	if got, err := DecodeLosses(b); err != nil || !reflect.DeepEqual(got, losses) {
+		t.Errorf("losses read as %+v, %v", got, err)
+	}
+	if got, err := DecodeLosses(nil); err != nil || got != nil {
+		t.Errorf("nothing reads as %+v, %v", got, err)
+	}
+	for n := 1; n < len(b); n++ {
+		if _, err := DecodeLosses(b[:n]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("losses cut to %d of %d bytes: %v", n, len(b), err)
+		}
+	}
+	for name, bad := range map[string][]byte{
+		"with a byte behind them": append(bytes.Clone(b), 0),
+		"of a newer version":      append([]byte{2}, b[1:]...),
+		"too many":                AppendLosses(nil, make([]Loss, MaxLosses+1)),
+	} {
+		if _, err := DecodeLosses(bad); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("losses %s: %v", name, err)
 		}
 	}
 }

@@ -21,6 +21,13 @@ type Engine interface {
 	// Probe writes, and answers Done or Full.
 	Probe(ctx context.Context, group string) (Outcome, error)
 	Stats(ctx context.Context) (Stats, error)
+	// Group returns the state of a group.
+	Group(ctx context.Context, group string) (Group, error)
+	// Change changes the known keys of a group; do may run more than once.
+	Change(ctx context.Context, group string, do func(*Group)) error
+	History(ctx context.Context) (History, error)
+	// Accept is History.Accept on what is stored.
+	Accept(ctx context.Context, lost Stamp) (Loss, error)
 }
 
 // Stamp says which memory answered.

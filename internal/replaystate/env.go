@@ -10,6 +10,8 @@ type Group struct {
 	Newest int64
 	// Reach and Skew are the largest that a Request ever asked for.
 	Reach, Skew int64
+	// Keys have opened messages, in the order in which they were noted.
+	Keys []KnownKey
 	// Dirty: changed since it was loaded.
 	Dirty bool
 }

@@ -470,7 +470,7 @@ func TestGroupTakesTheLargest(t *testing.T) {
 		{1, 4, Group{Reach: 6, Skew: 4, Dirty: true}},
 	} {
 		g.Dirty = false
-		if g.Ask(c.reach, c.skew); *g != c.want {
+		if g.Ask(c.reach, c.skew); !reflect.DeepEqual(*g, c.want) {
 			t.Errorf("after %d, %d: %+v, want %+v", c.reach, c.skew, *g, c.want)
 		}
 	}

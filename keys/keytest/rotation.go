@@ -71,6 +71,28 @@ func (t *trial) never(id keys.ID, secret []byte) {
 	}
 }
 
+// correctedSecret: until a message opened or was sealed under a key, its secret can be
+// corrected while the provider is in use.
+func correctedSecret(t *trial) {
+	a, b, wrong := material(0, 1), material(1, 1), material(0, 2)
+	t.open(Content{Current: b.ID, Keys: []Material{wrong, b}})
+	if t.static() {
+		return
+	}
+	t.get(wrong)
+	t.get(b).Confirm()                                     // of another key
+	t.replace(Content{Current: b.ID, Keys: []Material{b}}) // some stores do not overwrite a key
+	t.missing(a.ID)
+	t.replace(Content{Current: b.ID, Keys: []Material{a, b}})
+	t.get(a).Confirm()
+	if err := t.Replace(Content{Current: b.ID, Keys: []Material{wrong, b}}); err != nil {
+		t.Logf("Replace: %v", err)
+	}
+	t.never(a.ID, wrong.Secret)
+	t.replace(Content{Current: b.ID, Keys: []Material{a, b}})
+	t.get(a)
+}
+
 func anotherSecret(t *trial) {
 	a, b := material(0, 1), material(1, 1)
 	t.open(Content{Current: a.ID, Keys: []Material{a, b}})

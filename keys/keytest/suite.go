@@ -77,6 +77,7 @@ func Run(t *testing.T, o Options) {
 		{"cancelled", cancelled},
 		{"unprintable", unprintable},
 		{"rotation", rotation},
+		{"corrected secret", correctedSecret},
 		{"another secret", anotherSecret},
 		{"another secret after removal", anotherSecretLater},
 		{"rotation in use", inUse},

@@ -91,6 +91,14 @@ func (o *Observer) CryptoError(ctx context.Context, s observe.Source, e observe.
 	}
 }
 
+// Flood counts an alarm: at most one a minute for each receiver's queue.
+func (o *Observer) Flood(ctx context.Context, s observe.Source, e observe.Flood) {
+	o.metrics.one(ctx, o.metrics.floods, labels{byReason, s.Queue, e.Reason, ""})
+	if span := o.recording(ctx); span != nil {
+		note{}.text(attrReason, e.Reason).addTo(span, "queue.flood")
+	}
+}
+
 // Handled times a handler by what became of its message.
 func (o *Observer) Handled(ctx context.Context, s observe.Source, e observe.Handled) {
 	by := o.metrics.of(s.Queue).completed

@@ -41,7 +41,7 @@ var libraryReasons = map[string]bool{
 type instruments struct {
 	sent, received, keyUses, processing                                           sums
 	cryptoErrors, rejected, deadLettered, duplicates, retries, renewals, redriven metric.Int64Counter
-	keyCache, failures, sessionsEnded                                             metric.Int64Counter
+	keyCache, failures, sessionsEnded, floods                                     metric.Int64Counter
 	activeSessions                                                                metric.Int64UpDownCounter
 	encrypt, decrypt, send, receive, settle, process, keyFetch                    metric.Float64Histogram
 	states                                                                        states
@@ -86,6 +86,7 @@ func (i *instruments) countMessages(b *builder) {
 	i.retries = b.counter("queue.messages.retried", "{message}", "Messages given back to be delivered again, by whether their handler planned it.")
 	i.redriven = b.counter("queue.messages.redriven", "{message}", "Dead letters sent back to their queue.")
 	i.cryptoErrors = b.counter("queue.crypto.errors", "{error}", "What was wrong with received messages, and messages that could not be sealed, by reason.")
+	i.floods = b.counter("queue.floods", "{alarm}", "Alarms of dead letters that could not be read and come faster than by chance, by the reason of the last one.")
 	i.keyUses.instrument = b.sum("queue.crypto.key_uses", "{message}", "Messages sealed and authentic messages opened, by key.")
 }
 

@@ -68,12 +68,18 @@ func (s *source) claim(ctx context.Context, limit int) ([]*driver.Delivery, erro
 		s.lock(out, token, begin)
 		return err
 	})
+	return s.hand(ctx, out, err)
+}
+
+// hand notes what was claimed for the caller. It gives it back if the caller has left, the
+// source is closed, or not all of it could be read, which is err.
+func (s *source) hand(ctx context.Context, out []*driver.Delivery, err error) ([]*driver.Delivery, error) {
+	if err == nil && len(out) == 0 {
+		return nil, nil
+	}
 	receipts := make([]*receipt, len(out))
 	for i, d := range out {
 		receipts[i] = d.Receipt.(*receipt)
-	}
-	if err == nil && len(out) == 0 {
-		return nil, nil
 	}
 	s.broker.changed(len(out))
 	kept := s.keep(receipts)

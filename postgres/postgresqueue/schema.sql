@@ -20,6 +20,10 @@
 -- message, so that none of its statements has a snapshot from before a tend that
 -- moved rows.
 --
+-- A content that is not as large as its message says, or larger than any that is sent
+-- (64 MiB, and 1 MiB for the rest), was altered: it is not read, and the message comes
+-- without one.
+--
 -- Locks do not wait for the disk (synchronous_commit = off, for that transaction): a
 -- crash of the server ends those of its last moments, and then a message is delivered
 -- again with a count that misses one. Sends and settlements wait.
@@ -479,7 +483,9 @@ BEGIN
 		WHERE queue = q AND seq = ANY (picked) RETURNING *
 	) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 		c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
-	FROM m LEFT JOIN content c ON c.id = m.content;
+	FROM m LEFT JOIN content c ON c.id = m.content AND octet_length(c.body) = m.size AND m.size <= 67108864
+		AND octet_length(c.message_id) + octet_length(c.correlation) + octet_length(c.type) + octet_length(c.attributes)
+			+ octet_length(c.trace) + octet_length(c.dedup) <= 1048576;
 END
 $fn$;
 
@@ -575,14 +581,19 @@ BEGIN
 END
 $fn$;
 
--- accept_session takes a session, the next one that is free for ''. It returns NULL
--- if there is none, or another holds it.
-CREATE FUNCTION {schema}.accept_session(q bigint, wanted text, tok bytea, lock bigint) RETURNS text
-	LANGUAGE plpgsql SECURITY DEFINER {settings} AS $fn$
+-- accept_session takes a session, the next one for '', and returns a row with its name
+-- alone. It returns none if no session is free, or another holds the one that is wanted.
+-- For '' the first message that is ready is a session of its own if it has none: it is
+-- locked and returned as claim does. So neither such messages nor sessions keep the others
+-- waiting for long.
+CREATE FUNCTION {schema}.accept_session(q bigint, wanted text, tok bytea, lock bigint, deliveries_limit integer)
+	RETURNS SETOF {schema}.delivery LANGUAGE plpgsql SECURITY DEFINER {settings} AS $fn$
 DECLARE
 	t timestamptz := clock_timestamp();
 	s text := wanted;
 	candidate text;
+	picked bigint;
+	named delivery;
 BEGIN
 	PERFORM set_config('synchronous_commit', 'off', true);
 	LOCK TABLE message IN ROW EXCLUSIVE MODE;
@@ -595,9 +606,28 @@ BEGIN
 		PERFORM lock_sessions(q, ARRAY[s], t); -- again: sweep may have removed it
 		IF EXISTS (SELECT 1 FROM session WHERE queue = q AND id = s AND token IS NOT NULL)
 			OR EXISTS (SELECT 1 FROM message WHERE queue + 3 = q + 3 AND session = s AND state = 3) THEN
-			RETURN NULL;
+			RETURN;
 		END IF;
 	ELSE
+		PERFORM 1 FROM (
+			SELECT session FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq LIMIT 1
+		) r WHERE r.session IS NULL;
+		IF FOUND THEN
+			SELECT seq INTO picked FROM message
+				WHERE queue + 1 = q + 1 AND state = 0 AND due > t AND session IS NULL ORDER BY seq LIMIT 1 FOR UPDATE SKIP LOCKED;
+		END IF;
+		IF picked IS NOT NULL THEN
+			INSERT INTO tally VALUES (q, -1, 0, 1);
+			RETURN QUERY WITH m AS (
+				UPDATE message SET state = 3, due = t + span(lock), token = tok, deliveries = deliveries + 1, max_deliveries = deliveries_limit
+				WHERE queue = q AND seq = picked RETURNING *
+			) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
+				c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
+			FROM m LEFT JOIN content c ON c.id = m.content AND octet_length(c.body) = m.size AND m.size <= 67108864
+		AND octet_length(c.message_id) + octet_length(c.correlation) + octet_length(c.type) + octet_length(c.attributes)
+			+ octet_length(c.trace) + octet_length(c.dedup) <= 1048576;
+			RETURN;
+		END IF;
 		FOR candidate IN SELECT session FROM message WHERE queue + 4 = q + 4 AND turn IS NOT NULL ORDER BY turn LIMIT 64 LOOP
 			PERFORM 1 FROM session WHERE queue = q AND id = candidate AND token IS NULL FOR UPDATE SKIP LOCKED;
 			CONTINUE WHEN NOT FOUND;
@@ -609,12 +639,16 @@ BEGIN
 			END IF;
 		END LOOP;
 		IF s = '' THEN
-			RETURN NULL;
+			RETURN;
 		END IF;
 	END IF;
 	UPDATE session SET token = tok, until = t + span(lock), touched = t WHERE queue = q AND id = s;
 	UPDATE message SET state = 4, turn = NULL WHERE queue + 3 = q + 3 AND session = s AND state = 0;
-	RETURN s;
+	named.seq := 0;
+	named.deliveries := 0;
+	named.enqueued := t;
+	named.session := s;
+	RETURN NEXT named;
 END
 $fn$;
 
@@ -665,7 +699,9 @@ BEGIN
 		WHERE queue = q AND seq = ANY (picked) RETURNING *
 	) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 		c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
-	FROM m LEFT JOIN content c ON c.id = m.content;
+	FROM m LEFT JOIN content c ON c.id = m.content AND octet_length(c.body) = m.size AND m.size <= 67108864
+		AND octet_length(c.message_id) + octet_length(c.correlation) + octet_length(c.type) + octet_length(c.attributes)
+			+ octet_length(c.trace) + octet_length(c.dedup) <= 1048576;
 END
 $fn$;
 
@@ -745,7 +781,10 @@ BEGIN
 				SELECT * FROM message WHERE queue + 1 = q + 1 AND state = g::smallint AND seq + 0 > after ORDER BY seq + 0 LIMIT messages
 			) m ORDER BY m.seq LIMIT messages
 		) r
-	) l LEFT JOIN content c ON c.id = l.content WHERE l.before < bytes ORDER BY l.seq;
+	) l LEFT JOIN content c ON c.id = l.content AND octet_length(c.body) = l.size AND l.size <= 67108864
+		AND octet_length(c.message_id) + octet_length(c.correlation) + octet_length(c.type) + octet_length(c.attributes)
+			+ octet_length(c.trace) + octet_length(c.dedup) <= 1048576
+	WHERE l.before < bytes ORDER BY l.seq;
 END
 $fn$;
 

@@ -47,14 +47,18 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		}
 	}
 	var s *session
+	var own []*driver.Delivery // a message that is a session of its own
 	err := q.await(ctx, wait, func() (bool, error) {
 		if err := q.usable(ctx); err != nil {
 			return false, err
 		}
 		var err error
-		s, err = q.accept(ctx, id)
-		return s != nil, err
+		s, own, err = q.accept(ctx, id)
+		return s != nil || len(own) > 0, err
 	})
+	if len(own) > 0 {
+		return driver.NewMessageSession(q, own[0], q.closing), nil
+	}
 	switch {
 	case err != nil && s == nil:
 		return nil, err
@@ -72,25 +76,34 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	return s, nil
 }
 
-// accept returns the session that it took, nil for none.
-func (q *Queue) accept(ctx context.Context, id string) (*session, error) {
+// accept returns the session that it took, or a message that is a session of its own.
+func (q *Queue) accept(ctx context.Context, id string) (*session, []*driver.Delivery, error) {
 	whole, cancel := unhurried(ctx)
 	defer cancel()
 	token := newToken()
-	var taken *string
-	var until time.Time
+	var begin time.Time // the lock begins later there
+	var out []*driver.Delivery
 	err := q.broker.request(whole, func(ctx context.Context, c *conn) error {
-		until = time.Now().Add(q.settings.Lock) // the lock begins later there
-		return c.QueryRow(ctx, q.broker.call("accept_session", "$1::bigint, $2::text, $3::bytea, $4::bigint"),
-			q.queue, id, token, q.settings.Lock.Microseconds()).Scan(&taken)
+		begin = time.Now()
+		rows, err := c.Query(ctx, q.broker.call("accept_session", "$1::bigint, $2::text, $3::bytea, $4::bigint, $5::integer"),
+			q.queue, id, token, q.settings.Lock.Microseconds(), q.settings.MaxDeliveries)
+		if err != nil {
+			return err
+		}
+		out, err = q.deliveries(rows)
+		return err
 	})
 	switch {
-	case ctx.Err() != nil && taken == nil:
-		return nil, ctx.Err()
-	case err != nil || taken == nil:
-		return nil, err
+	case len(out) == 0 && ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case len(out) == 0:
+		return nil, nil, err
+	case out[0].SessionID != "":
+		return newSession(q, out[0].SessionID, token, begin.Add(q.settings.Lock)), nil, nil
 	}
-	return newSession(q, *taken, token, until), nil
+	q.lock(out, token, begin)
+	out, err = q.hand(ctx, out, err)
+	return nil, out, err
 }
 
 func (s *session) ID() string             { return s.hold.id }

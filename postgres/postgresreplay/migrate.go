@@ -151,7 +151,7 @@ func (e *engine) upgrade(ctx context.Context, tx pgx.Tx) error {
 	if err := tx.QueryRow(ctx, `SELECT `+serverClock).Scan(&birth); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, e.sql(`INSERT INTO {schema}.meta VALUES (1, $1, $2, $3)`), version, uid, e.clock(birth))
+	_, err = tx.Exec(ctx, e.sql(`INSERT INTO {schema}.meta VALUES (1, $1, $2, $3, '')`), version, uid, e.clock(birth))
 	return err
 }
 
@@ -176,7 +176,8 @@ var description = []string{
 	"column completion.entered bigint not null", "column completion.grp bigint not null", "column completion.sender bytea not null",
 	"column completion.sequence bigint not null", "column completion.stream bytea not null", "column completion.token bytea not null",
 	"column loss.birth bigint not null", "column loss.id bigint not null", "column loss.uid bytea not null",
-	"column meta.birth bigint not null", "column meta.id integer not null", "column meta.uid bytea not null", "column meta.version integer not null",
+	"column meta.birth bigint not null", "column meta.id integer not null", "column meta.losses bytea not null",
+	"column meta.uid bytea not null", "column meta.version integer not null",
 	"column page.body bytea not null", "column page.due bigint not null", "column page.grp bigint not null", "column page.place bigint not null",
 	"column page.stream bigint not null", "column receivers.id bigint not null", "column receivers.name bytea not null",
 	"column run.grp bigint not null", "column run.id bigint not null", "column run.started bigint not null", "column run.version bigint not null",

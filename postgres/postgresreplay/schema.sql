@@ -20,7 +20,8 @@ CREATE TABLE {schema}.meta (
 	id      integer PRIMARY KEY CHECK (id = 1),
 	version integer NOT NULL,
 	uid     bytea NOT NULL,
-	birth   bigint NOT NULL
+	birth   bigint NOT NULL,
+	losses  bytea NOT NULL -- of memory, that operators have accepted
 );
 
 -- Each time that a process found that calls which had been confirmed were gone. The

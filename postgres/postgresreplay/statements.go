@@ -122,6 +122,13 @@ const (
 		LEFT JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = 0 ORDER BY x.version DESC LIMIT 1) t ON true
 		GROUP BY m.uid, m.birth`
 
+	// lockStore makes operators that accept losses follow each other.
+	lockStore     = `SELECT FROM {schema}.meta FOR NO KEY UPDATE`
+	selectHistory = `SELECT ` + storeID + `, ` + storeBirth + `, m.losses, ` + serverClock + `, (SELECT coalesce(sum(t.version), 0)::bigint FROM {schema}.receivers g
+			CROSS JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = 0 ORDER BY x.version DESC LIMIT 1) t)
+		FROM {schema}.meta m`
+	updateLosses = `UPDATE {schema}.meta SET losses = $1`
+
 	// insertCompletion enters a message into a transaction of the application.
 	insertCompletion = `INSERT INTO {schema}.completion SELECT g.id, $2::bytea, $3::bytea, $4::bigint, $5::bytea, ` + serverClock + `
 		FROM {schema}.meta m JOIN {schema}.receivers g ON g.name = $1::bytea WHERE ` + storeID + ` = $6::bytea`

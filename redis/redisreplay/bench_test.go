@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue/redis/redisreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/replaytest"
+	"github.com/queue-runtime/queue/testbed/faultproxy"
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
 
@@ -106,13 +107,13 @@ func behind(b *testing.B, server *redispeer.Server, delay time.Duration) string 
 	if delay == 0 {
 		return server.Address()
 	}
-	p, err := redispeer.NewProxy(server.Address())
+	p, err := faultproxy.NewTCP(server.Address(), nil, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(p.Close)
-	p.Delay(delay)
-	return p.Address()
+	b.Cleanup(func() { _ = p.Close() })
+	p.Away(delay)
+	return p.Addr()
 }
 
 // BenchmarkReceivers is 8 receivers in 4 Stores that handle the messages of one stream in

@@ -7,6 +7,7 @@ import (
 
 	"github.com/queue-runtime/queue/redis/redisreplay"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/testbed/faultproxy"
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
 
@@ -97,12 +98,12 @@ func TestPromotedIsChecked(t *testing.T) {
 	if _, err := send(t, replica, "SCRIPT", "LOAD", redisreplay.Script()); err != nil {
 		t.Fatal(err)
 	}
-	front, err := redispeer.NewProxy(primary.Address())
+	front, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer front.Close()
-	s := open(t, "redis://"+front.Address()+"/", patient)
+	defer func() { _ = front.Close() }()
+	s := open(t, "redis://"+front.Addr()+"/", patient)
 	handle(t, s, message(1, 1))
 	front.Redirect(replica.Address())
 	eventually(t, func() error {

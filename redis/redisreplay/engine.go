@@ -414,7 +414,7 @@ func (e *engine) Streams(ctx context.Context, group string) iter.Seq2[replaystat
 // What is held takes about so many bytes of the server's memory. Measured with Redis
 // 7.0: docs/replay/redis.md.
 const (
-	recordBytes   = 580 // a page for each, as parked ones have; 90 in a page with others
+	recordBytes   = 360 // a page for each, as parked ones have; 90 in a page with others
 	recentBytes   = 30  // in a page with others
 	streamBytes   = 240
 	intervalBytes = 8

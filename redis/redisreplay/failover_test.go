@@ -8,6 +8,7 @@ import (
 
 	"github.com/queue-runtime/queue/redis/redisreplay"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/testbed/faultproxy"
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
 
@@ -88,18 +89,24 @@ func TestRestoredSnapshot(t *testing.T) {
 func TestPromoted(t *testing.T) {
 	primary := redispeer.New(t, nil)
 	replica := redispeer.Replica(t, primary, nil)
-	front, err := redispeer.NewProxy(primary.Address())
+	front, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer front.Close()
-	s := open(t, "redis://"+front.Address()+"/", patient)
+	defer func() { _ = front.Close() }()
+	s := open(t, "redis://"+front.Addr()+"/", patient)
 	var all []replay.Request
 	var last replay.Stamp
 	for n := range uint64(20) {
 		r := messages(1, 1+10*n, 10)
 		last, all = handle(t, s, r...), append(all, r...)
 	}
+	lost := [16]byte{7}
+	accepted, err := s.AcceptLoss(t.Context(), replay.Stamp{ID: lost})
+	if err != nil || accepted.From.ID != last.ID {
+		t.Fatalf("%+v, %v, want a loss accepted by %v", accepted, err, last)
+	}
+	last.ID = accepted.To
 	if err := primary.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +115,9 @@ func TestPromoted(t *testing.T) {
 	}
 	front.Redirect(replica.Address())
 	eventually(t, func() error { return s.Probe(t.Context(), group) })
+	if h, err := s.History(t.Context()); err != nil || len(h.Losses) != 1 || h.Losses[0] != accepted {
+		t.Errorf("the promoted replica knows %+v, %v, want %+v", h, err, accepted)
+	}
 	for _, r := range all {
 		if stamp := known(t, s, r); stamp.ID != last.ID || stamp.Change < last.Change {
 			t.Fatalf("another memory: %+v after %+v", stamp, last)
@@ -120,24 +130,24 @@ func TestPromoted(t *testing.T) {
 // memory is another one then.
 func TestPromotedWithoutWait(t *testing.T) {
 	primary := redispeer.New(t, nil)
-	link, err := redispeer.NewProxy(primary.Address())
+	link, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer link.Close()
+	defer func() { _ = link.Close() }()
 	replica := redispeer.New(t, map[string]string{"replicaof": "127.0.0.1 " + strconv.Itoa(link.Port())})
 	if err := errors.Join(replica.Await("replication", "master_link_status:up"), primary.Await("replication", "state=online")); err != nil {
 		t.Fatal(err)
 	}
-	front, err := redispeer.NewProxy(primary.Address())
+	front, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer front.Close()
-	s := open(t, "redis://"+front.Address()+"/", redisreplay.Options{Fsync: redisreplay.FsyncNever, Replicas: redisreplay.NoReplicas})
+	defer func() { _ = front.Close() }()
+	s := open(t, "redis://"+front.Addr()+"/", redisreplay.Options{Fsync: redisreplay.FsyncNever, Replicas: redisreplay.NoReplicas})
 	handle(t, s, message(1, 1))
 	eventually(t, func() error { return caughtUp(t, primary, replica) })
-	link.Cut()
+	link.Stall()
 	var last replay.Stamp
 	for n := range uint64(10) {
 		last = handle(t, s, message(1, 2+n))
@@ -159,11 +169,11 @@ func TestPromotedWithoutWait(t *testing.T) {
 // counts as consumed, also after the primary has given the replica up.
 func TestFewReplicas(t *testing.T) {
 	primary := redispeer.New(t, map[string]string{"repl-timeout": "2"})
-	link, err := redispeer.NewProxy(primary.Address())
+	link, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer link.Close()
+	defer func() { _ = link.Close() }()
 	replica := redispeer.New(t, map[string]string{"replicaof": "127.0.0.1 " + strconv.Itoa(link.Port()), "repl-timeout": "2"})
 	if err := errors.Join(replica.Await("replication", "master_link_status:up"), primary.Await("replication", "state=online")); err != nil {
 		t.Fatal(err)
@@ -176,7 +186,7 @@ func TestFewReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, primary.URL(), o)
-	link.Cut()
+	link.Stall()
 	refused := func(when string) {
 		t.Helper()
 		if _, err := begin(s, message(1, 3)); !errors.Is(err, redisreplay.ErrReplicas) {
@@ -190,6 +200,9 @@ func TestFewReplicas(t *testing.T) {
 		}
 		if err := s.Probe(t.Context(), group); !errors.Is(err, redisreplay.ErrReplicas) {
 			t.Errorf("%s: Probe: %v, want ErrReplicas", when, err)
+		}
+		if _, err := s.AcceptLoss(t.Context(), replay.Stamp{ID: [16]byte{7}}); !errors.Is(err, redisreplay.ErrReplicas) {
+			t.Errorf("%s: AcceptLoss: %v, want ErrReplicas", when, err)
 		}
 	}
 	refused("cut off")
@@ -210,7 +223,7 @@ func TestFewReplicas(t *testing.T) {
 	if _, err := begin(open(t, primary.URL(), o), message(1, 4)); err != nil {
 		t.Errorf("NoReplicas: %v", err)
 	}
-	link.Heal()
+	link.Resume()
 	if err := replica.Await("replication", "master_link_status:up"); err != nil {
 		t.Fatal(err)
 	}
@@ -251,19 +264,19 @@ func caughtUp(t testing.TB, primary, replica *redispeer.Server) error {
 // takes over when the lease is over. What the first did late counts for nothing.
 func TestPartition(t *testing.T) {
 	server := redispeer.New(t, nil)
-	front, err := redispeer.NewProxy(server.Address())
+	front, err := faultproxy.NewTCP(server.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer front.Close()
+	defer func() { _ = front.Close() }()
 	o := redisreplay.Options{Fsync: redisreplay.FsyncNever, ReplicaTimeout: 100 * time.Millisecond, Timeout: 500 * time.Millisecond}
-	far, near := open(t, "redis://"+front.Address()+"/", o), open(t, server.URL(), o)
+	far, near := open(t, "redis://"+front.Addr()+"/", o), open(t, server.URL(), o)
 	r := message(1, 1)
 	r.Lease = 2 * time.Second
 	if _, err := begin(far, r); err != nil {
 		t.Fatal(err)
 	}
-	front.Cut()
+	front.Stall()
 	if _, err := consume(far, r); err == nil {
 		t.Error("Finish succeeded through a cut connection")
 	}
@@ -283,7 +296,7 @@ func TestPartition(t *testing.T) {
 	if _, err := consume(near, taken); err != nil {
 		t.Fatal(err)
 	}
-	front.Heal()
+	front.Resume()
 	if _, err := consume(far, r); !errors.Is(err, replay.ErrHandled) {
 		eventually(t, func() error {
 			if _, err := consume(far, r); !errors.Is(err, replay.ErrHandled) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/queue-runtime/queue/redis/redisreplay"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/testbed/faultproxy"
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
 
@@ -258,16 +259,16 @@ func span(short time.Duration) time.Duration {
 func TestFleet(t *testing.T) {
 	server := redispeer.New(t, durable)
 	f := newFleet(t)
-	proxies, kills := make([]*redispeer.Proxy, processes), make([]func(), processes)
+	proxies, kills := make([]*faultproxy.TCP, processes), make([]func(), processes)
 	start := func(i int) {
-		kills[i] = f.start(i, "redis://"+proxies[i].Address()+"/?timeout=1s&replica_timeout=200ms")
+		kills[i] = f.start(i, "redis://"+proxies[i].Addr()+"/?timeout=1s&replica_timeout=200ms")
 	}
 	for i := range proxies {
 		var err error
-		if proxies[i], err = redispeer.NewProxy(server.Address()); err != nil {
+		if proxies[i], err = faultproxy.NewTCP(server.Address(), nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		defer proxies[i].Close()
+		defer func() { _ = proxies[i].Close() }()
 		start(i)
 		defer func() { kills[i]() }()
 	}
@@ -283,9 +284,9 @@ func TestFleet(t *testing.T) {
 		case 1:
 			restart(t, server)
 		case 2:
-			proxies[i].Cut()
+			proxies[i].Stall()
 			<-tick.C
-			proxies[i].Heal()
+			proxies[i].Resume()
 		}
 	}
 	for _, kill := range kills {
@@ -302,15 +303,15 @@ func TestFleet(t *testing.T) {
 func TestFleetFailover(t *testing.T) {
 	primary := redispeer.New(t, nil)
 	f := newFleet(t)
-	front, err := redispeer.NewProxy(primary.Address())
+	front, err := faultproxy.NewTCP(primary.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer front.Close()
+	defer func() { _ = front.Close() }()
 	replica := redispeer.Replica(t, primary, nil)
 	var kills []func()
 	for i := range processes {
-		kills = append(kills, f.start(i, "redis://"+front.Address()+"/?timeout=1s&replica_timeout=200ms&fsync=never"))
+		kills = append(kills, f.start(i, "redis://"+front.Addr()+"/?timeout=1s&replica_timeout=200ms&fsync=never"))
 		defer kills[i]()
 	}
 	for range 3 {

@@ -35,6 +35,16 @@ if store[1] == ARGV[1] and (tonumber(store[2]) or 0) < tonumber(ARGV[3]) then
 end
 return redis.call('HGET', KEYS[1], 'id')`
 
+// acceptScript gives the memory another ID and another birth because an operator has
+// accepted a loss, if it is still the one that the operator's decision is about.
+const acceptScript = `
+local store = redis.call('HMGET', KEYS[1], 'id', 'losses')
+if store[1] ~= ARGV[1] or (store[2] or '') ~= ARGV[2] then
+	return 0
+end
+redis.call('HSET', KEYS[1], 'id', ARGV[3], 'birth', ARGV[4], 'losses', ARGV[5])
+return 1`
+
 // scripts are what the server runs.
 type scripts struct{ transaction, found, renew string }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/queue-runtime/queue/redis/redisreplay"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/testbed/faultproxy"
 	"github.com/queue-runtime/queue/testbed/redispeer"
 )
 
@@ -181,19 +182,19 @@ func TestLargestBatch(t *testing.T) {
 // TestCancelled: a call whose context ends returns, and the next one works.
 func TestCancelled(t *testing.T) {
 	server := redispeer.Shared(t)
-	p, err := redispeer.NewProxy(server.Address())
+	p, err := faultproxy.NewTCP(server.Address(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
-	s := open(t, "redis://"+p.Address()+"/", redisreplay.Options{Prefix: prefix(), Fsync: redisreplay.FsyncNever, Timeout: 2 * time.Second})
-	p.Cut()
+	defer func() { _ = p.Close() }()
+	s := open(t, "redis://"+p.Addr()+"/", redisreplay.Options{Prefix: prefix(), Fsync: redisreplay.FsyncNever, Timeout: 2 * time.Second})
+	p.Stall()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := s.Begin(ctx, group, messages(1, 1, 1)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Begin: %v, want the end of its context", err)
 	}
-	p.Heal()
+	p.Resume()
 	eventually(t, func() error { _, err := begin(s, message(2, 1)); return err })
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)

@@ -92,10 +92,10 @@ func (e *engine) plan(group string, items []item, do func(i int, env *replaystat
 	return rounds
 }
 
-// parallel runs works side by side and returns the first failure. With a Batcher a group
-// has one request under way, and otherwise each page.
+// parallel runs works side by side and returns the first failure. Together, a group has one
+// request under way, and otherwise each page.
 func (e *engine) parallel(ctx context.Context, all []*work) error {
-	if _, ok := e.b.(Batcher); ok {
+	if e.joins(all[0].group) {
 		return e.inTurn(ctx, e.pagePrefix(all[0].group), all)
 	}
 	return e.each(len(all), func(i int) error {

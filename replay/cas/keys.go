@@ -57,34 +57,38 @@ func parse(rest string) (k replaystate.Key, index uint64, err error) {
 }
 
 // encodeMeta encodes the item of the store.
-func (e *engine) encodeMeta(s replaystate.Stamp) []byte {
-	b := append([]byte{1}, s.ID[:]...)
-	b = binary.AppendVarint(b, s.Birth)
-	b = binary.AppendUvarint(b, s.Change)
-	return binary.AppendUvarint(b, uint64(e.o.PageSpan)) //nolint:gosec // G115: checked by Open
+func (e *engine) encodeMeta(h replaystate.History) []byte {
+	b := append([]byte{1}, h.Stamp.ID[:]...)
+	b = binary.AppendVarint(b, h.Stamp.Birth)
+	b = binary.AppendUvarint(b, h.Stamp.Change)
+	b = binary.AppendUvarint(b, uint64(e.o.PageSpan)) //nolint:gosec // G115: checked by Open
+	return replaystate.AppendLosses(b, h.Losses)
 }
 
 // decodeMeta refuses a store whose pages have another span: its indices would name
 // other pages.
-func (e *engine) decodeMeta(b []byte) (s replaystate.Stamp, err error) {
+func (e *engine) decodeMeta(b []byte) (h replaystate.History, err error) {
+	s := &h.Stamp
 	if len(b) < 1+len(s.ID) || b[0] != 1 {
-		return s, replaystate.ErrCorrupt
+		return h, replaystate.ErrCorrupt
 	}
 	b = b[1+copy(s.ID[:], b[1:]):]
 	var n int
 	if s.Birth, n = binary.Varint(b); n <= 0 {
-		return s, replaystate.ErrCorrupt
+		return h, replaystate.ErrCorrupt
 	}
 	b = b[n:]
 	if s.Change, n = binary.Uvarint(b); n <= 0 {
-		return s, replaystate.ErrCorrupt
+		return h, replaystate.ErrCorrupt
 	}
-	span, n := binary.Uvarint(b[n:])
+	b = b[n:]
+	span, n := binary.Uvarint(b)
 	switch {
 	case n <= 0:
-		return s, replaystate.ErrCorrupt
+		return h, replaystate.ErrCorrupt
 	case span != uint64(e.o.PageSpan): //nolint:gosec // G115: checked by Open
-		return s, fmt.Errorf("cas: the store has pages of %d sequences, not of %d: open it as it was made", span, e.o.PageSpan)
+		return h, fmt.Errorf("cas: the store has pages of %d sequences, not of %d: open it as it was made", span, e.o.PageSpan)
 	}
-	return s, nil
+	h.Losses, err = replaystate.DecodeLosses(b[n:])
+	return h, err
 }

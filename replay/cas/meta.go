@@ -3,6 +3,7 @@ package cas
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/internal/replaystate"
@@ -13,7 +14,7 @@ import (
 func (e *engine) current(ctx context.Context) error {
 	for try := 0; ; try++ {
 		e.mu.Lock()
-		item, before := e.meta, e.stamp
+		item, before := e.meta, e.history.Stamp
 		e.mu.Unlock()
 		if item.Version == "" {
 			var err error
@@ -21,18 +22,18 @@ func (e *engine) current(ctx context.Context) error {
 				return err
 			}
 		}
-		s := replaystate.Stamp{Birth: e.now(), Change: 1}
+		h := replaystate.History{Stamp: replaystate.Stamp{Birth: e.now(), Change: 1}}
 		var done bool
 		var err error
 		if item.Version == "" {
-			_, _ = rand.Read(s.ID[:]) // never fails: it ends the process instead
-			item, done, err = e.b.Create(ctx, e.metaKey(), e.encodeMeta(s))
+			_, _ = rand.Read(h.Stamp.ID[:]) // never fails: it ends the process instead
+			item, done, err = e.b.Create(ctx, e.metaKey(), e.encodeMeta(h))
 		} else {
-			if s, err = e.decodeMeta(item.Value); err != nil {
+			if h, err = e.decodeMeta(item.Value); err != nil {
 				return err
 			}
-			s.Change++
-			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(s))
+			h.Stamp.Change++
+			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(h))
 		}
 		if err != nil {
 			return err
@@ -49,17 +50,18 @@ func (e *engine) current(ctx context.Context) error {
 // learn takes over the item of the store as a request found it. before is the stamp that
 // was known before the request.
 func (e *engine) learn(before replaystate.Stamp, item Item, bumped bool) error {
-	var s replaystate.Stamp
+	var h replaystate.History
 	if item.Version != "" {
 		var err error
-		if s, err = e.decodeMeta(item.Value); err != nil {
+		if h, err = e.decodeMeta(item.Value); err != nil {
 			return err
 		}
 	}
+	s := h.Stamp
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	lost := before.ID != [16]byte{} && (s.ID != before.ID || s.Change < before.Change)
-	if !lost && s.ID == e.stamp.ID && s.Change < e.stamp.Change {
+	if !lost && s.ID == e.history.Stamp.ID && s.Change < e.history.Stamp.Change {
 		return nil // overtaken by another request
 	}
 	if lost {
@@ -68,7 +70,7 @@ func (e *engine) learn(before replaystate.Stamp, item Item, bumped bool) error {
 		clear(e.groups)
 		clear(e.seen)
 	}
-	e.meta, e.stamp = item, s
+	e.meta, e.history = item, h
 	if bumped {
 		e.bumped = time.Now()
 	}
@@ -102,7 +104,46 @@ func (e *engine) prepare(ctx context.Context) error {
 func (e *engine) stamped() replaystate.Stamp {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.stamp
+	return e.history.Stamp
+}
+
+// History implements replaystate.Engine.
+func (e *engine) History(ctx context.Context) (replaystate.History, error) {
+	if err := e.check(ctx); err != nil {
+		return replaystate.History{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return replaystate.History{Stamp: e.history.Stamp, Losses: slices.Clone(e.history.Losses)}, nil
+}
+
+// Accept implements replaystate.Engine.
+func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (replaystate.Loss, error) {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails: it ends the process instead
+	for try := 0; ; try++ {
+		if err := e.check(ctx); err != nil {
+			return replaystate.Loss{}, err
+		}
+		e.mu.Lock()
+		item, h := e.meta, e.history
+		e.mu.Unlock()
+		before := h.Stamp
+		l, changed := h.Accept(lost, id, e.now())
+		if !changed {
+			return l, nil
+		}
+		item, done, err := e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(h))
+		if err == nil {
+			err = e.learn(before, item, done)
+		}
+		if err != nil || done {
+			return l, err
+		}
+		if err := e.pause(ctx, try); err != nil {
+			return l, err
+		}
+	}
 }
 
 // group returns a copy of the state of a group, which is read if it is not known
@@ -161,27 +202,60 @@ func (e *engine) raise(ctx context.Context, name string, want replaystate.Group)
 		item, state := g.item, g.state
 		e.mu.Unlock()
 		next := replaystate.Group{
-			Mark: max(state.Mark, want.Mark), Reach: max(state.Reach, want.Reach), Skew: max(state.Skew, want.Skew),
+			Mark: max(state.Mark, want.Mark), Reach: max(state.Reach, want.Reach), Skew: max(state.Skew, want.Skew), Keys: state.Keys,
 		}
 		if next.Mark == state.Mark && next.Reach == state.Reach && next.Skew == state.Skew && item.Version != "" {
 			return nil
 		}
-		body := replaystate.AppendGroup(nil, &next)
-		var done bool
-		var err error
-		if item.Version == "" {
-			item, done, err = e.b.Create(ctx, e.groupKey(name), body)
-		} else {
-			item, done, err = e.b.Swap(ctx, e.groupKey(name), item.Version, body)
-		}
-		if err != nil {
-			return err
-		}
-		if err := e.learnGroup(name, item); err != nil || done {
+		if done, err := e.writeGroup(ctx, name, item, &next); err != nil || done {
 			return err
 		}
 		if err := e.pause(ctx, try); err != nil {
 			return err
 		}
 	}
+}
+
+// Group implements replaystate.Engine.
+func (e *engine) Group(ctx context.Context, group string) (replaystate.Group, error) {
+	return e.group(ctx, group, true)
+}
+
+// Change implements replaystate.Engine.
+func (e *engine) Change(ctx context.Context, group string, do func(*replaystate.Group)) error {
+	if err := e.prepare(ctx); err != nil {
+		return err
+	}
+	for try := 0; ; try++ {
+		if _, err := e.group(ctx, group, true); err != nil {
+			return err
+		}
+		e.mu.Lock()
+		g := e.cache(group)
+		item, next := g.item, g.state
+		e.mu.Unlock()
+		if do(&next); !next.Dirty {
+			return nil
+		}
+		if done, err := e.writeGroup(ctx, group, item, &next); err != nil || done {
+			return err
+		}
+		if err := e.pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// writeGroup replaces the item of a group, or makes it.
+func (e *engine) writeGroup(ctx context.Context, name string, item Item, next *replaystate.Group) (done bool, err error) {
+	body := replaystate.AppendGroup(nil, next)
+	if item.Version == "" {
+		item, done, err = e.b.Create(ctx, e.groupKey(name), body)
+	} else {
+		item, done, err = e.b.Swap(ctx, e.groupKey(name), item.Version, body)
+	}
+	if err != nil {
+		return false, err
+	}
+	return done, e.learnGroup(name, item)
 }

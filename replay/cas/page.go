@@ -150,7 +150,15 @@ func (e *engine) run(ctx context.Context, w *work) error {
 			if err := e.pause(ctx, try); err != nil {
 				return err
 			}
-			try++
+			if try++; try == 1 {
+				continue // the wait was shorter than a request
+			}
+			// By now it has changed once more, most likely. A page that others write all the
+			// time would never be this one's turn if it was written as before the wait.
+			if item, err = e.b.Get(ctx, key); err != nil {
+				return err
+			}
+			e.remember(key, item)
 		}
 	}
 }

@@ -133,14 +133,14 @@ type engine struct {
 	stop     context.CancelFunc
 	sweeps   sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows, never held across a request
-	meta   Item
-	stamp  replaystate.Stamp
-	bumped time.Time              // when this Store last raised the change number
-	pages  map[string]Item        // as they were last seen
-	groups map[string]*groupCache // by name
-	seen   map[claimID]observation
-	turns  map[string]*turn // by what they are the right to write
+	mu      sync.Mutex // guards what follows, never held across a request
+	meta    Item
+	history replaystate.History    // that meta holds
+	bumped  time.Time              // when this Store last raised the change number
+	pages   map[string]Item        // as they were last seen
+	groups  map[string]*groupCache // by name
+	seen    map[claimID]observation
+	turns   map[string]*turn // by what they are the right to write
 }
 
 // groupCache is what this Store knows of a group.
@@ -152,6 +152,9 @@ type groupCache struct {
 	newest  int64 // newest SealedAt that a sweep found
 	swept   time.Time
 	busy    bool // a sweep is under way
+
+	missed   int       // writes of several pages in a row that met a change
+	missedAt time.Time // the last of them
 }
 
 // maxCached bounds the pages and the observations that are kept in memory. What

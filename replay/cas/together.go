@@ -2,6 +2,7 @@ package cas
 
 import (
 	"context"
+	"time"
 
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
@@ -16,6 +17,25 @@ type attempted struct {
 // writes reports whether the attempt changes a page that is there.
 func (a *attempted) writes() bool {
 	return a.v != nil && a.v.page != nil && a.v.page.Dirty && !a.v.added
+}
+
+// The pages of a group are written one by one for the time of apart after maxMissed writes of
+// several in a row met a change: other processes work on the same pages, and the next one
+// would meet a change, too. One attempt in this time finds out whether that is over.
+const (
+	apart     = 5 * time.Second
+	maxMissed = 2
+)
+
+// joins reports whether the pages of a group are written together.
+func (e *engine) joins(group string) bool {
+	if _, ok := e.b.(Batcher); !ok {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g := e.cache(group)
+	return g.missed < maxMissed || time.Since(g.missedAt) >= apart
 }
 
 // together makes a first attempt at all works whose pages are known, in one request
@@ -58,6 +78,7 @@ func (e *engine) together(ctx context.Context, all []*work) (left []*work, err e
 		return all, nil
 	}
 	results, err := b.SwapAll(ctx, changes)
+	missed := false
 	for i, a := range changing {
 		switch {
 		case err != nil:
@@ -67,8 +88,25 @@ func (e *engine) together(ctx context.Context, all []*work) (left []*work, err e
 			e.count(a.w.group, a.w.key.Sender, size(a.v.page).Sub(a.v.before))
 		default:
 			left = append(left, a.w)
+			missed = true
 		}
 		e.remember(a.key, results[i].Current)
 	}
+	if err == nil {
+		e.joined(all[0].group, missed)
+	}
 	return left, err
+}
+
+// joined notes whether a write of several pages met a change.
+func (e *engine) joined(group string, missed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g := e.cache(group)
+	if !missed {
+		g.missed = 0
+		return
+	}
+	g.missed++
+	g.missedAt = time.Now()
 }

@@ -24,6 +24,8 @@ type faulty struct {
 	noted   func(*replay.Noted)
 	stream  func(*replay.Stream)
 	stats   func(*replay.Stats)
+	history func(*replay.History)
+	accept  func(*replay.Stamp) (skip bool)
 	reverse bool
 }
 
@@ -130,6 +132,22 @@ func (s faulty) Stats(ctx context.Context) (replay.Stats, error) {
 	return out, err
 }
 
+func (s faulty) History(ctx context.Context) (replay.History, error) {
+	out, err := s.Store.History(ctx)
+	if s.history != nil {
+		s.history(&out)
+	}
+	return out, err
+}
+
+func (s faulty) AcceptLoss(ctx context.Context, lost replay.Stamp) (replay.Loss, error) {
+	if s.accept != nil && s.accept(&lost) {
+		h, err := s.Store.History(ctx)
+		return replay.Loss{Lost: lost, From: h.Stamp, To: h.Stamp.ID}, err
+	}
+	return s.Store.AcceptLoss(ctx, lost)
+}
+
 // grantIf grants what the store refused with one of these errors.
 func grantIf(refusals ...error) faulty {
 	return faulty{claim: func(r replay.Request, c *replay.Claim) {
@@ -220,6 +238,10 @@ var planted = map[string]faulty{
 	"counts no streams":                {stats: func(s *replay.Stats) { s.Streams = 0 }},
 	"counts no intervals":              {stats: func(s *replay.Stats) { s.Intervals = 0 }},
 	"takes no memory":                  {stats: func(s *replay.Stats) { s.Bytes = 0 }},
+	"forgets accepted losses":          {history: func(h *replay.History) { h.Losses = nil }},
+	"remembers the last loss only":     {history: func(h *replay.History) { h.Losses = h.Losses[max(0, len(h.Losses)-1):] }},
+	"accepts no loss":                  {accept: func(*replay.Stamp) bool { return true }},
+	"accepts the loss of another":      {accept: func(s *replay.Stamp) bool { s.ID[0]++; return false }},
 	"acts on a batch from the end":     {reverse: true},
 	"confuses the answers of a batch":  {claim: func(r replay.Request, c *replay.Claim) { c.FirstSeen = time.Time{} }},
 	"answers without a stamp":          {claim: func(r replay.Request, c *replay.Claim) { c.Stamp = replay.Stamp{} }},

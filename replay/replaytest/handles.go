@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -201,6 +202,40 @@ func (s stubborn) Probe(ctx context.Context, group string) error {
 
 func (s stubborn) Stats(ctx context.Context) (replay.Stats, error) {
 	return repeat(func() (replay.Stats, error) { return s.Store.Stats(ctx) })
+}
+
+func (s stubborn) KnownKeys(ctx context.Context, group string) ([]replay.KnownKey, error) {
+	return repeat(func() ([]replay.KnownKey, error) { return s.Store.KnownKeys(ctx, group) })
+}
+
+func (s stubborn) NoteKey(ctx context.Context, group string, k replay.KnownKey) error {
+	if k.Queue == "" || k.ID == "" || len(k.Queue) > replay.MaxName {
+		return s.Store.NoteKey(ctx, group, k)
+	}
+	_, err := repeat(func() (struct{}, error) { return struct{}{}, s.Store.NoteKey(ctx, group, k) })
+	return err
+}
+
+// ForgetKey reports what the first attempt did: one that failed may have done it.
+func (s stubborn) ForgetKey(ctx context.Context, group string, k replay.KnownKey) (bool, error) {
+	before, err := s.KnownKeys(ctx, group)
+	if err != nil {
+		return false, err
+	}
+	found := slices.ContainsFunc(before, func(x replay.KnownKey) bool { return x.Queue == k.Queue && x.ID == k.ID })
+	_, err = repeat(func() (bool, error) { return s.Store.ForgetKey(ctx, group, k) })
+	return found, err
+}
+
+func (s stubborn) History(ctx context.Context) (replay.History, error) {
+	return repeat(func() (replay.History, error) { return s.Store.History(ctx) })
+}
+
+func (s stubborn) AcceptLoss(ctx context.Context, lost replay.Stamp) (replay.Loss, error) {
+	if lost.ID == [16]byte{} {
+		return s.Store.AcceptLoss(ctx, lost)
+	}
+	return repeat(func() (replay.Loss, error) { return s.Store.AcceptLoss(ctx, lost) })
 }
 
 func (s stubborn) Streams(ctx context.Context, group string) iter.Seq2[replay.Stream, error] {

@@ -78,9 +78,16 @@ func TestWaitingDoesNotWrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		other, err := b.Open(ctx, "other", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.AcceptSession(ctx, "held", 0); err != nil {
+			t.Fatal(err)
+		}
 		var wg sync.WaitGroup
 		for range 4 {
-			wg.Go(func() { _, _ = q.AcceptSession(ctx, "", time.Hour) })
+			wg.Go(func() { _, _ = other.AcceptSession(ctx, "", time.Hour) })
 			wg.Go(func() { _, _ = q.AcceptSession(ctx, "held", time.Hour) })
 			wg.Go(func() { _, _ = held.Receive(ctx, 1, time.Hour) })
 			wg.Go(func() { _, _ = dead.Receive(ctx, 1, time.Hour) })
@@ -92,10 +99,13 @@ func TestWaitingDoesNotWrite(t *testing.T) {
 			if err := q.Send(ctx, []*driver.Message{{ID: "m"}})[0].Err; err != nil {
 				t.Fatal(err)
 			}
+			if err := other.Send(ctx, []*driver.Message{{ID: "m", SessionID: "held"}})[0].Err; err != nil {
+				t.Fatal(err)
+			}
 			synctest.Wait()
 		}
-		if after, _ := b.file.Commits(); after-before != n {
-			t.Errorf("%d commits for %d sends without a waiting receiver", after-before, n)
+		if after, _ := b.file.Commits(); after-before != 2*n {
+			t.Errorf("%d commits for %d sends without a waiting receiver", after-before, 2*n)
 		}
 		cancel()
 		wg.Wait()

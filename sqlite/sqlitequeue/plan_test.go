@@ -17,7 +17,7 @@ func TestPlans(t *testing.T) {
 	defer func() { _ = b.Close(context.Background()) }()
 	for _, q := range []string{
 		nextSeq, insertContent, insertMessage, countStored, findDuplicate, pruneDedup, selectLocked, setFree, moveToDead, removeMessage,
-		selectNextDue, selectDue, selectExpired, selectOver, claimReady, anyReady, completeLocked, renewLocked, sessionTaken, nextSession, holdSession,
+		selectNextDue, selectDue, selectExpired, selectOver, claimReady, anyReady, completeLocked, renewLocked, sessionTaken, nextSession, firstReady, holdSession,
 		withdrawTurn, renewSession, selectHeld, dropSession, leaveSession, selectState, updateState, pruneStates, claimQueued, anyQueued, selectUntil,
 		peekRows, selectCounts, countAll, selectOldest, selectQueue, selectContent, uncountDelivery,
 		strings.NewReplacer("ROW.queue", "?1", "ROW.session", "?2", "TURN", "?3").Replace(nextInSession),

@@ -104,22 +104,29 @@ func (s *source) claim(ctx context.Context, limit int) (out []*driver.Delivery, 
 			return nil, 0, err
 		}
 	}
+	out, err = s.hand(ctx, out)
+	return out, next, err
+}
+
+// hand notes what was claimed for the caller, or gives it back if the caller has left or
+// s is closed.
+func (s *source) hand(ctx context.Context, out []*driver.Delivery) ([]*driver.Delivery, error) {
 	receipts := make([]*receipt, len(out))
 	for i, d := range out {
 		receipts[i] = d.Receipt.(*receipt)
 	}
 	kept := s.keep(receipts)
 	if kept && ctx.Err() == nil {
-		return out, next, nil
+		return out, nil
 	}
 	for _, r := range receipts {
 		s.forget(r)
 	}
 	_ = s.giveBack(ctx, receipts, true) // if this fails the locks run out
 	if !kept {
-		return nil, 0, &driver.Error{Kind: driver.Closed}
+		return nil, &driver.Error{Kind: driver.Closed}
 	}
-	return nil, 0, ctx.Err()
+	return nil, ctx.Err()
 }
 
 // claimReady locks up to limit ready messages under token.

@@ -60,6 +60,7 @@ type answer struct {
 	Object       uint64
 	Name         string
 	Until        time.Time
+	Unnamed      bool // of a session
 	Deliveries   []delivery
 	BrokerIDs    []string
 	Errs         []wireError
@@ -335,7 +336,7 @@ func (q *remoteQueue) AcceptSession(ctx context.Context, id string, wait time.Du
 	if err := a.Err.error(); err != nil {
 		return nil, err
 	}
-	return &remoteSession{remoteSource: remoteSource{q.b, a.Object}, id: a.Name, until: a.Until}, nil
+	return &remoteSession{remoteSource: remoteSource{q.b, a.Object}, id: a.Name, unnamed: a.Unnamed, until: a.Until}, nil
 }
 
 func (q *remoteQueue) DeadLetters(ctx context.Context) (driver.Queue, error) {
@@ -366,13 +367,16 @@ func (q *remoteQueue) Close(ctx context.Context) error { return q.b.closeObject(
 
 type remoteSession struct {
 	remoteSource
-	id string
+	id      string
+	unnamed bool
 
 	mu    sync.Mutex // guards until
 	until time.Time
 }
 
 func (s *remoteSession) ID() string { return s.id }
+
+func (s *remoteSession) Unnamed() bool { return s.unnamed }
 
 func (s *remoteSession) LockedUntil() time.Time {
 	s.mu.Lock()

@@ -117,7 +117,7 @@ func (s *remoteServer) serve(ctx context.Context, c call) (a answer) {
 	switch o := s.object(c.Object).(type) {
 	case driver.Queue:
 		return s.queue(ctx, o, c)
-	case driver.StatefulSession:
+	case driver.Session:
 		return s.session(ctx, o, c)
 	}
 	return answer{Err: toWire(errors.New("no such object"))}
@@ -147,6 +147,7 @@ func (s *remoteServer) queue(ctx context.Context, q driver.Queue, c call) (a ans
 			return answer{Err: toWire(err)}
 		}
 		a.Object, a.Name, a.Until = s.keep(session), session.ID(), session.LockedUntil()
+		_, a.Unnamed = session.(driver.UnnamedSession)
 	case "dead":
 		return s.opened(q.DeadLetters(ctx))
 	case "peek":
@@ -163,15 +164,15 @@ func (s *remoteServer) queue(ctx context.Context, q driver.Queue, c call) (a ans
 	return a
 }
 
-func (s *remoteServer) session(ctx context.Context, o driver.StatefulSession, c call) (a answer) {
+func (s *remoteServer) session(ctx context.Context, o driver.Session, c call) (a answer) {
 	var err error
 	switch c.Op {
 	case "renewSession":
 		a.Until, err = o.RenewSession(ctx)
 	case "state":
-		a.State, err = o.State(ctx)
+		a.State, err = o.(driver.StatefulSession).State(ctx)
 	case "setState":
-		err = o.SetState(ctx, c.State)
+		err = o.(driver.StatefulSession).SetState(ctx, c.State)
 	case "close":
 		err = o.Close(ctx)
 	default:

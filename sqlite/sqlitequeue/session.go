@@ -16,6 +16,8 @@ const (
 	nextSession = `SELECT session FROM messages INDEXED BY messages_turn
 		WHERE queue = ?1 AND turn IS NOT NULL ORDER BY turn, seq LIMIT 1`
 
+	firstReady = `SELECT session IS NULL FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = 0 ORDER BY seq LIMIT 1`
+
 	holdSession = `INSERT INTO sessions (queue, session, token, until, touched) VALUES (?1, ?2, ?3, ?4, ?5)
 		ON CONFLICT DO UPDATE SET token = ?3, until = ?4, touched = ?5`
 
@@ -91,6 +93,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 	token := newToken()
 	var s *session
+	var own []*driver.Delivery // a message that is a session of its own
 	err := q.await(ctx, wait, func() (look lookResult, err error) {
 		if free, look, err := q.probeSession(ctx, id); err != nil || !free {
 			return look, err
@@ -103,9 +106,14 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			}
 			err = q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
 				now := time.Now()
-				taken, until = "", now.Add(q.cfg.Lock)
+				taken, own, until = "", nil, now.Add(q.cfg.Lock)
 				if behind, err = q.sweepAll(c, now.UnixNano()); err != nil || behind {
 					return err
+				}
+				if id == "" {
+					if own, err = q.claimSessionless(c, token, now); err != nil || len(own) > 0 {
+						return err
+					}
 				}
 				taken, err = q.accept(c, id, token, now, until)
 				if err == nil && taken == "" {
@@ -117,9 +125,15 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		if err == nil && taken != "" {
 			s = newSession(q, taken, token, until)
 		}
-		look.done = taken != ""
+		if err == nil && len(own) > 0 {
+			own, err = q.hand(ctx, own)
+		}
+		look.done = taken != "" || len(own) > 0
 		return look, err
 	})
+	if len(own) > 0 {
+		return driver.NewMessageSession(q, own[0], q.closing), nil
+	}
 	switch {
 	case err != nil && s == nil:
 		return nil, err
@@ -145,8 +159,8 @@ func (q *Queue) probeSession(ctx context.Context, id string) (free bool, look lo
 	}
 	err = q.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
 		if id == "" {
-			next, err := c.Text(nextSession, q.queue)
-			if free = next != ""; err != nil {
+			ready, err := c.Int(anyReady, q.queue)
+			if free = ready != 0; err != nil {
 				return err
 			}
 		} else {
@@ -161,6 +175,15 @@ func (q *Queue) probeSession(ctx context.Context, id string) (free bool, look lo
 	})
 	free = free || look.next != 0 && look.next <= time.Now().UnixNano()
 	return free, look, err
+}
+
+// claimSessionless locks the first message that can be delivered if it has no session, so
+// that neither such messages nor sessions keep the others waiting for long.
+func (q *Queue) claimSessionless(c *sqlitefile.Conn, token []byte, now time.Time) ([]*driver.Delivery, error) {
+	if first, err := c.Int(firstReady, q.queue); err != nil || first == 0 {
+		return nil, err
+	}
+	return q.claimReady(c, token, 1, now)
 }
 
 // accept returns the name of the session that it took, empty for none.

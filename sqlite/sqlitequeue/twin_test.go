@@ -52,7 +52,7 @@ type heldTwin struct {
 	dead     bool
 }
 
-type sessionTwin [twins]driver.StatefulSession
+type sessionTwin [twins]driver.Session
 
 func newTwin(t *testing.T, seed uint64) *twin {
 	w := &twin{T: t, r: rand.New(rand.NewPCG(seed, 7))} //nolint:gosec // G404: a test that repeats
@@ -286,21 +286,32 @@ func (w *twin) accept() {
 	var out [twins]string
 	var s sessionTwin
 	for i := range twins {
-		if i == 1 && s[0] != nil {
+		if i == 1 && s[0] != nil && !unnamed(s[0]) {
 			// Of several that came free at the same moment it may be any.
 			id = s[0].ID()
 		}
 		got, err := w.queue[i][c].AcceptSession(w.Context(), id, 0)
 		out[i] = kindText(err)
-		if err == nil {
-			s[i] = got.(driver.StatefulSession)
+		switch {
+		case err != nil:
+			continue
+		case unnamed(got):
+			out[i] += " unnamed"
+		default:
 			out[i] += " " + got.ID()
 		}
+		s[i] = got
 	}
 	w.same(what, out)
 	if s[0] != nil {
 		w.sessions = append(w.sessions, s)
 	}
+}
+
+// unnamed reports whether s is the session of a message without a SessionID.
+func unnamed(s driver.Session) bool {
+	_, ok := s.(driver.UnnamedSession)
+	return ok
 }
 
 func (w *twin) inSession() {
@@ -321,12 +332,13 @@ func (w *twin) inSession() {
 			_, err := s[i].RenewSession(w.Context())
 			out[i] = kindText(err)
 		}
-	case n < 8:
+	case n < 8 && !unnamed(s[0]):
 		state := []byte(fmt.Sprint(w.r.IntN(100)))
 		what += " state"
 		for i := range twins {
-			old, err := s[i].State(w.Context())
-			out[i] = fmt.Sprintf("%s %q %s", kindText(err), old, kindText(s[i].SetState(w.Context(), state)))
+			st := s[i].(driver.StatefulSession)
+			old, err := st.State(w.Context())
+			out[i] = fmt.Sprintf("%s %q %s", kindText(err), old, kindText(st.SetState(w.Context(), state)))
 		}
 	default:
 		what += " close"

@@ -22,19 +22,20 @@ type engine struct {
 	durable bool
 	shift   time.Duration // of the clock, for tests
 
-	calls  atomic.Int64 // that wrote
-	swept  atomic.Int64 // when the last sweep was
-	sender atomic.Int64 // the sender whose old streams were looked at last
+	calls atomic.Int64 // that wrote
+	swept atomic.Int64 // when the last sweep was
 
-	cache   cache  // of the goroutine that writes; so is the next
+	// What follows belongs to the goroutine that writes.
+	sender  string // whose old streams were looked at last
+	cache   cache
 	encoded []byte // the encoding of the page saved last, for its memory
 }
 
 func (e *engine) now() int64 { return time.Now().Add(e.shift).UnixMilli() }
 
-// write runs do in a transaction and saves what it changed. synced says that the
-// disk must have it before the answer.
-func (e *engine) write(ctx context.Context, group string, synced bool, do func(*call)) (stamp replaystate.Stamp, err error) {
+// write runs do, for that many items, in a transaction and saves what it changed. synced says
+// that the disk must have it before the answer.
+func (e *engine) write(ctx context.Context, group string, items int, synced bool, do func(*call)) (stamp replaystate.Stamp, err error) {
 	sweep := e.calls.Add(1)%sweepCalls == 0 || e.now()-e.swept.Load() >= sweepTime
 	transaction := e.file.WriteUnsynced
 	if synced {
@@ -43,7 +44,7 @@ func (e *engine) write(ctx context.Context, group string, synced bool, do func(*
 	err = transaction(ctx, func(c *sqlitefile.Conn) error {
 		l := newCall(e, c, group, true)
 		if l.err == nil && (sweep || l.crowded()) {
-			l.sweep()
+			l.sweep(items)
 			e.swept.Store(l.env.Now)
 		}
 		if l.err == nil {
@@ -74,7 +75,7 @@ func (e *engine) read(ctx context.Context, group string, do func(*call)) (stamp 
 // comment.
 func (e *engine) Begin(ctx context.Context, group string, r []replaystate.Request) ([]replaystate.Claim, replaystate.Stamp, error) {
 	out := make([]replaystate.Claim, len(r))
-	stamp, err := e.write(ctx, group, false, func(l *call) {
+	stamp, err := e.write(ctx, group, len(r), false, func(l *call) {
 		for i := range r {
 			l.open(r[i].Key)
 			l.makeRoom()
@@ -88,7 +89,7 @@ func (e *engine) Begin(ctx context.Context, group string, r []replaystate.Reques
 // reason as Begin.
 func (e *engine) Renew(ctx context.Context, group string, s []replaystate.Lease) ([]replaystate.Outcome, replaystate.Stamp, error) {
 	out := make([]replaystate.Outcome, len(s))
-	stamp, err := e.write(ctx, group, false, func(l *call) {
+	stamp, err := e.write(ctx, group, len(s), false, func(l *call) {
 		for i := range s {
 			l.open(s[i].Key)
 			out[i] = replaystate.Extend(&l.env, l, &s[i])
@@ -106,7 +107,7 @@ func (e *engine) Finish(ctx context.Context, group string, f []replaystate.Finis
 	for i := range f {
 		synced = synced || f[i].Kind != replaystate.Release
 	}
-	stamp, err := e.write(ctx, group, synced, func(l *call) {
+	stamp, err := e.write(ctx, group, len(f), synced, func(l *call) {
 		for i := range f {
 			l.open(f[i].Key)
 			out[i] = replaystate.End(&l.env, l, &f[i])
@@ -130,7 +131,7 @@ func (e *engine) Look(ctx context.Context, group string, q []replaystate.Query) 
 // Note implements replaystate.Engine.
 func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) ([]uint64, replaystate.Stamp, error) {
 	out := make([]uint64, len(n))
-	stamp, err := e.write(ctx, group, true, func(l *call) {
+	stamp, err := e.write(ctx, group, len(n), true, func(l *call) {
 		for i := range n {
 			l.open(n[i].Key)
 			if out[i] = 0; l.Head() != nil {
@@ -144,7 +145,7 @@ func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) (
 // Probe implements replaystate.Engine. It raises the change number, and waits for
 // the disk.
 func (e *engine) Probe(ctx context.Context, group string) (out replaystate.Outcome, err error) {
-	_, err = e.write(ctx, group, true, func(l *call) { out = e.limits.Open(l.cache.store, l.group.counts) })
+	_, err = e.write(ctx, group, 1, true, func(l *call) { out = e.limits.Open(l.cache.store, l.group.counts) })
 	return out, err
 }
 

@@ -12,9 +12,10 @@ var migrations = []string{schema}
 // page of a stream fits into one of the file.
 const schema = `
 CREATE TABLE store (
-	id    INTEGER PRIMARY KEY CHECK (id = 1),
-	uid   BLOB NOT NULL,
-	birth INTEGER NOT NULL
+	id     INTEGER PRIMARY KEY CHECK (id = 1),
+	uid    BLOB NOT NULL,
+	birth  INTEGER NOT NULL,
+	losses BLOB NOT NULL -- of memory, that operators have accepted
 ) STRICT;
 
 CREATE TABLE counters (
@@ -64,10 +65,12 @@ CREATE INDEX pages_due ON pages (grp, due);
 `
 
 const (
-	insertStore   = `INSERT OR IGNORE INTO store VALUES (1, ?1, ?2)`
+	insertStore   = `INSERT OR IGNORE INTO store VALUES (1, ?1, ?2, x'')`
 	insertFirst   = `INSERT OR IGNORE INTO counters VALUES (1, 0, 0, 0, 0, 0)`
 	insertCounter = `INSERT INTO counters (change, records, recents, streams, intervals) VALUES (0, 0, 0, 0, 0)`
 	selectStore   = `SELECT uid, birth, change, records, recents, streams, intervals FROM store JOIN counters USING (id) WHERE id = 1`
+	selectLosses  = `SELECT losses FROM store WHERE id = 1`
+	updateStore   = `UPDATE store SET uid = ?1, birth = ?2, losses = ?3 WHERE id = 1`
 	count         = `UPDATE counters SET change = change + 1, records = records + ?2, recents = recents + ?3,
 		streams = streams + ?4, intervals = intervals + ?5 WHERE id = ?1`
 
@@ -77,7 +80,7 @@ const (
 
 	selectSender = `SELECT id, records, recents, streams, intervals FROM senders JOIN counters USING (id) WHERE grp = ?1 AND name = ?2`
 	insertSender = `INSERT INTO senders VALUES (?1, ?2, ?3)`
-	nextSender   = `SELECT id, name FROM senders WHERE grp = ?1 AND id > ?2 ORDER BY id LIMIT 1`
+	nextSender   = `SELECT name FROM senders WHERE grp = ?1 AND name > ?2 ORDER BY name LIMIT 1`
 
 	selectStream = `SELECT id FROM streams WHERE sender = ?1 AND stream = ?2`
 	selectHead   = `SELECT head FROM streams WHERE id = ?1`

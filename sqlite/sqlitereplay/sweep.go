@@ -22,7 +22,7 @@ func (l *call) crowded() bool { return l.cache.store.Recents > l.e.limits.Recent
 
 // sweep folds the pages of the group that are due, the oldest of them early if too
 // many recent messages are kept, and drops old streams of one sender.
-func (l *call) sweep() {
+func (l *call) sweep(items int) {
 	type place struct {
 		index uint64
 		key   replaystate.Key
@@ -30,7 +30,9 @@ func (l *call) sweep() {
 	var places []place
 	until, limit := l.env.Now, int64(pageSteps)
 	if l.crowded() {
-		until, limit = 1<<62, 8
+		// A message is two items and leaves one recent entry: this is four times as
+		// fast as they grow, if each has a page of its own.
+		until, limit = 1<<62, min(2*int64(items), pageSteps)
 	}
 	l.fail(l.c.Query(duePages, func(r sqlitefile.Row) error {
 		p := place{index: uint64(r.Int(0)), key: replaystate.Key{Sender: r.Text(1)}} //nolint:gosec // G115: written from one
@@ -64,18 +66,14 @@ func (l *call) settle(index uint64, force bool) {
 // dropNext drops old streams of the next sender of the group.
 func (l *call) dropNext() {
 	var name string
-	found, err := l.c.One(nextSender, func(r sqlitefile.Row) error {
-		name = r.Text(1)
-		l.e.sender.Store(r.Int(0))
+	_, err := l.c.One(nextSender, func(r sqlitefile.Row) error {
+		name = r.Text(0)
 		return nil
-	}, l.group.id, l.e.sender.Load())
+	}, l.group.id, l.e.sender)
 	if l.fail(err) {
 		return
 	}
-	if !found {
-		l.e.sender.Store(0)
-		return
-	}
+	l.e.sender = name // behind the last one comes the one without a name
 	l.dropOld(name)
 }
 

@@ -176,6 +176,12 @@ type session struct {
 	faults *Faults
 }
 
+// Unnamed implements driver.UnnamedSession.
+func (s session) Unnamed() bool {
+	u, ok := s.Session.(driver.UnnamedSession)
+	return ok && u.Unnamed()
+}
+
 func (s session) source() source { return source{s.Session, s.faults} }
 
 func (s session) Receive(ctx context.Context, limit int, wait time.Duration) ([]*driver.Delivery, error) {

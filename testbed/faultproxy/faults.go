@@ -2,7 +2,7 @@
 // networks and services do: it delays, drops, cuts in the middle, half-closes, falls
 // silent, refuses, loses answers, lets answers overtake each other, and tells a wrong time.
 //
-// A [TCP] proxy knows no protocol. An [HTTP] proxy answers in a service's stead. A broker
+// A [TCP] proxy knows no protocol; it also does what it is told. An [HTTP] proxy answers in a service's stead. A broker
 // without a network, in memory or in a file, has its driver wrapped by [NewBroker]. All
 // draw what happens from [Faults], which repeats itself for the same seed as far as the
 // traffic does.
@@ -73,6 +73,9 @@ func (f *Faults) Calm() {
 
 // draw returns one of the kinds, or None.
 func (f *Faults) draw(kinds ...Fault) Fault {
+	if f == nil {
+		return None
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.calm || f.random.IntN(f.every) != 0 {

@@ -1,6 +1,5 @@
 // Package redispeer starts Redis servers for tests, as child processes on 127.0.0.1 and a
-// free port, each with a temporary folder. [Proxy] stands between a client and a server
-// and delays or cuts what passes.
+// free port, each with a temporary folder.
 //
 // It needs the program redis-server, version 6.2 or newer, in the path.
 package redispeer

@@ -16,7 +16,7 @@ var groups = []group{
 		if err != nil {
 			return nil, err
 		}
-		for i, limits := range [][2]float64{{3.8, 3.1}, {2, 1.6}} {
+		for i, limits := range [][2]float64{{3.7, 3}, {1.9, 1.55}} {
 			f := &all[i]
 			list = append(list,
 				least(fmt.Sprintf("sealing %s beside raw AES-256-GCM", sizeName(f.size)), limits[0], f.seal, wayOurs, wayRaw),

@@ -272,6 +272,31 @@ func TestForgedKeyIDsAreNoLabels(t *testing.T) {
 	}
 }
 
+// A flood of messages that cannot be read raises one alarm a minute, whatever the receiver
+// that sees it, and a few of them raise none.
+func TestFloodIsCounted(t *testing.T) {
+	x := observed(t, func(o *queue.Options) { o.Crypto.PlaintextPolicy = queue.Reject })
+	_, r := x.open()
+	flood := func(n int) {
+		x.must(x.broker.Attacker().Rewrite(t.Context(), "orders", func([]driver.Message) []driver.Message {
+			all := make([]driver.Message, n)
+			for i := range all {
+				all[i] = driver.Message{ID: fmt.Sprint(i), Body: []byte("QRE1\x01")}
+			}
+			return all
+		}))
+		if _, err := r.Receive(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flood(10)
+	x.absent("queue_floods_total")
+	flood(100)
+	flood(100)
+	x.lines(`queue_floods_total{queue="orders",reason="invalid_envelope"} 1`,
+		`queue_crypto_errors_total{queue="orders",reason="invalid_envelope"} 210`)
+}
+
 // Operations that fail are counted by what failed.
 func TestFailuresAreCounted(t *testing.T) {
 	x := observed(t, nil)

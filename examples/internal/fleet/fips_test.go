@@ -32,7 +32,7 @@ func TestFIPS(t *testing.T) {
 	if err := f.Wait(ctx, func(t []consumer.Task) bool { return len(t) >= 3 }); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range append([]*fleet.Process{f.Router}, f.Bots[:]...) {
+	for _, p := range append([]*fleet.Process{f.Router}, f.Bots...) {
 		if _, err := f.Scrape(ctx, p); err != nil {
 			t.Error(err)
 		}

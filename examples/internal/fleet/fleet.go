@@ -36,6 +36,10 @@ type Options struct {
 	// see Become.
 	Programs string
 
+	// Sets is how many processes each bot is, as on several machines. They share its
+	// queue, keys and replay store. 0 means 1.
+	Sets int
+
 	// Lock is how long a message is held by a bot that was killed. 0 means 30 s.
 	Lock time.Duration
 
@@ -50,9 +54,9 @@ type Options struct {
 // Fleet is a router and three bots that run.
 type Fleet struct {
 	Router   *Process
-	Bots     [len(Queues)]*Process
-	Database string // the file of the queues
-	Secret   string // of the webhooks
+	Bots     []*Process // those of a set, in the order of Queues, then those of the next
+	Database string     // the file of the queues
+	Secret   string     // of the webhooks
 	Keys     [len(Queues)]keys.ID
 
 	http *http.Client
@@ -63,7 +67,7 @@ type Fleet struct {
 	bad     error         // a line that is no task
 }
 
-// Start prepares a folder and starts the four programs. It returns when all are
+// Start prepares a folder and starts the programs. It returns when all are
 // ready; if it fails, none is left.
 func Start(ctx context.Context, o *Options) (*Fleet, error) {
 	f, err := New(o)
@@ -91,7 +95,9 @@ func New(o *Options) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
+	sets := max(o.Sets, 1)
 	f := &Fleet{
+		Bots:     make([]*Process, sets*len(Queues)),
 		Database: filepath.Join(dir, "queues.db"),
 		Secret:   rand.Text(),
 		changed:  make(chan struct{}),
@@ -139,7 +145,11 @@ func New(o *Options) (*Fleet, error) {
 		env = append(env, common...)
 		env = append(env, "QUEUE="+q, "KEYS_URL="+opening, "SENDERS="+SenderID,
 			"NONCES_URL=sqlite://"+filepath.ToSlash(filepath.Join(dir, q, "nonces.db")))
-		f.Bots[i] = &Process{Name: q, argv: argv, env: append(env, o.BotEnv...), out: f.report, logs: logs, addresses: make(map[string]string)}
+		for set := range sets {
+			f.Bots[set*len(Queues)+i] = &Process{
+				Name: q, argv: argv, env: slices.Concat(env, o.BotEnv), out: f.report, logs: logs, addresses: make(map[string]string),
+			}
+		}
 	}
 	argv, env, err := command(o.Programs, routerProgram)
 	if err != nil {
@@ -163,7 +173,7 @@ func writeKey(dir, name string, key *keys.Key, current keys.ID) (string, error) 
 	return "file://" + filepath.ToSlash(path), err
 }
 
-func (f *Fleet) processes() []*Process { return append([]*Process{f.Router}, f.Bots[:]...) }
+func (f *Fleet) processes() []*Process { return append([]*Process{f.Router}, f.Bots...) }
 
 // Stop ends all programs in order: the router first, so that nothing new comes.
 func (f *Fleet) Stop(ctx context.Context) error {

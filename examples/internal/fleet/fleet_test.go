@@ -15,6 +15,11 @@ import (
 
 func TestMain(m *testing.M) {
 	fleet.Become()
+	for name, value := range tableEnv {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(m.Run())
 }
 

@@ -102,7 +102,7 @@ func kill(t testing.TB, rounds int) (k killed) {
 		})
 	}
 
-	processes := append([]*fleet.Process{f.Router}, f.Bots[:]...)
+	processes := append([]*fleet.Process{f.Router}, f.Bots...)
 	for range rounds {
 		wait := time.NewTimer(time.Duration(20+random.IntN(180)) * time.Millisecond)
 		<-wait.C

@@ -48,6 +48,11 @@ func busy(err error) bool {
 	return false
 }
 
+// interrupted reports whether a statement was ended because its context had ended.
+func interrupted(err error) bool {
+	return primary(code(err)) == lib.SQLITE_INTERRUPT || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
 func kindOf(code int) driver.Kind {
 	switch code {
 	case lib.SQLITE_IOERR_SHMSIZE:

@@ -22,6 +22,7 @@ import (
 // ever given, so statements are constants, with values only as arguments.
 type Conn struct {
 	raw        driver.Conn
+	ctx        context.Context // of the statements: see within
 	statements map[string]statement
 	args       []driver.NamedValue
 	row        []driver.Value
@@ -48,7 +49,16 @@ func connect(path string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{raw: raw, statements: make(map[string]statement)}, nil
+	return &Conn{raw: raw, ctx: context.Background(), statements: make(map[string]statement)}, nil
+}
+
+// within calls do. When ctx ends, SQLite interrupts the statement under way, and those that
+// follow fail. It costs a goroutine for each statement, so what is known to end soon goes
+// without.
+func (c *Conn) within(ctx context.Context, do func(*Conn) error) error {
+	c.ctx = ctx
+	defer func() { c.ctx = context.Background() }()
+	return do(c)
 }
 
 // Epoch is the same in two transactions of [File.Write] or [File.WriteUnsynced] if
@@ -89,7 +99,7 @@ func (c *Conn) exec(sql string, args []any) (driver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.ExecContext(context.Background(), c.bind(args))
+	r, err := s.ExecContext(c.ctx, c.bind(args))
 	c.unbind()
 	return r, err
 }
@@ -102,7 +112,7 @@ func (c *Conn) Query(sql string, each func(Row) error, args ...any) (err error) 
 	if err != nil {
 		return err
 	}
-	rows, err := s.QueryContext(context.Background(), c.bind(args))
+	rows, err := s.QueryContext(c.ctx, c.bind(args))
 	c.unbind()
 	if err != nil {
 		return err

@@ -84,6 +84,8 @@ type File struct {
 
 	readers chan *Conn
 	closing chan struct{}
+	life    context.Context // until Close
+	end     context.CancelFunc
 	done    chan struct{} // run has ended
 	wake    chan struct{} // capacity 1: there may be something to do
 	turns   turnstile
@@ -125,6 +127,7 @@ func Open(ctx context.Context, c Config) (*File, error) {
 		wake:    make(chan struct{}, 1),
 		owner:   make(chan struct{}, 1),
 	}
+	f.life, f.end = context.WithCancel(context.Background())
 	if err := f.prepare(ctx); err != nil {
 		return nil, openError(ctx, errors.Join(err, writer.close()))
 	}
@@ -285,6 +288,12 @@ func configure(c *Conn, normal bool, cache int) error {
 // Read runs do on a connection for reading. Each statement sees what was
 // committed when it began. do must not write, and may run more than once.
 func (f *File) Read(ctx context.Context, do func(*Conn) error) error {
+	return f.read(ctx, func(ctx context.Context, c *Conn) error { return c.within(ctx, do) })
+}
+
+// read calls do with a connection of those that read, and a context that also ends when
+// the file closes.
+func (f *File) read(ctx context.Context, do func(context.Context, *Conn) error) error {
 	var c *Conn
 	select {
 	case <-f.closing:
@@ -297,7 +306,11 @@ func (f *File) Read(ctx context.Context, do func(*Conn) error) error {
 	if err := f.lately(); err != nil {
 		return err
 	}
-	return Classify(f.patiently(ctx, func() (err error) {
+	bounded, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unhook := context.AfterFunc(f.life, cancel)
+	defer unhook()
+	err := f.patiently(ctx, func() (err error) {
 		if c == nil {
 			if c, err = f.reader(); err != nil {
 				return err
@@ -306,19 +319,27 @@ func (f *File) Read(ctx context.Context, do func(*Conn) error) error {
 		if err := f.verifySchema(c); err != nil {
 			return err
 		}
-		return do(c)
-	}))
+		return do(bounded, c)
+	})
+	switch {
+	case !interrupted(err) || bounded.Err() == nil:
+		return Classify(err)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return ErrClosed
+	}
 }
 
 // Snapshot is Read with one view of the file for all statements of do.
 func (f *File) Snapshot(ctx context.Context, do func(*Conn) error) error {
-	return f.Read(ctx, func(c *Conn) error {
+	return f.read(ctx, func(ctx context.Context, c *Conn) error {
 		if _, err := c.Exec("BEGIN"); err != nil {
 			return err
 		}
 		err := f.verifySchema(c)
 		if err == nil {
-			err = do(c)
+			err = c.within(ctx, do)
 		}
 		if _, e := c.Exec("COMMIT"); e != nil {
 			err = errors.Join(err, e)
@@ -393,6 +414,7 @@ func (f *File) Close(ctx context.Context) error {
 	if first {
 		f.closed = true
 		close(f.closing)
+		f.end()
 	}
 	f.mu.Unlock()
 	select {

@@ -20,7 +20,7 @@ import (
 func (a *app) noncesCommand() *cobra.Command {
 	return group("nonces", "Look after the replay store",
 		`The replay store is the receivers' memory of what they handled. --nonces names it.`,
-		a.noncesStatsCommand(), a.noncesInitCommand())
+		a.noncesStatsCommand(), a.noncesInitCommand(), a.noncesAcceptLossCommand(), a.noncesForgetKeyCommand())
 }
 
 // noncesReport is the output of nonces stats --json.
@@ -37,6 +37,7 @@ type noncesReport struct {
 	Shared  bool         `json:"shared"`
 	Durable bool         `json:"durable"`
 	Keep    keptDuration `json:"kept"`
+	Losses  []lossReport `json:"accepted_losses"` // the oldest first
 }
 
 // usedBound is how many there are, and how many the store may hold.
@@ -61,20 +62,15 @@ At the bound receiving stops. The bounds shown are those of --nonces; receivers 
 have others.
 
 The ID, the birth and the change number say whether it is the store of before: the
-change number only grows.`,
+change number only grows. Losses of memory that were accepted (nonces accept-loss) are
+listed.`,
 		Example: example(`
 			qrt nonces stats --nonces sqlite:///var/lib/qrt/nonces.db
 			qrt nonces stats --json | jq .full`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNonces(cmd.Context(), func(s replay.Store) error {
-				stats, err := s.Stats(cmd.Context())
-				if err != nil {
-					return err
-				}
-				r := newNoncesReport(&stats)
-				a.print(r, func(screen *display.Screen) { r.show(screen) })
-				return nil
+				return a.showNonces(cmd.Context(), s)
 			})
 		},
 	}
@@ -104,21 +100,35 @@ docs/replay/dynamodb.md and docs/replay/aztable.md.`,
 				return err
 			}
 			return a.withNonces(cmd.Context(), func(s replay.Store) error {
-				stats, err := s.Stats(cmd.Context())
-				if err != nil {
-					return err
-				}
-				r := newNoncesReport(&stats)
-				a.print(r, func(screen *display.Screen) { r.show(screen) })
-				return nil
+				return a.showNonces(cmd.Context(), s)
 			})
 		},
 	}
 }
 
-func newNoncesReport(s *replay.Stats) *noncesReport {
+// showNonces prints the report of a store.
+func (a *app) showNonces(ctx context.Context, s replay.Store) error {
+	stats, err := s.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	history, err := s.History(ctx)
+	if err != nil {
+		return err
+	}
+	r := newNoncesReport(&stats, &history)
+	a.print(r, func(screen *display.Screen) { r.show(screen) })
+	return nil
+}
+
+func newNoncesReport(s *replay.Stats, h *replay.History) *noncesReport {
+	losses := make([]lossReport, 0, len(h.Losses))
+	for i := range h.Losses {
+		losses = append(losses, newLossReport(h.Losses[i]))
+	}
 	return &noncesReport{
-		ID: fmt.Sprintf("%x", s.Stamp.ID), Birth: s.Stamp.Birth.UTC(), Change: s.Stamp.Change,
+		Losses: losses,
+		ID:     fmt.Sprintf("%x", s.Stamp.ID), Birth: s.Stamp.Birth.UTC(), Change: s.Stamp.Change,
 		Records: usedBound{s.Records, s.Capacity.Store.Records},
 		Streams: usedBound{s.Streams, s.Capacity.Store.Streams},
 		Spans:   usedBound{s.Intervals, s.Capacity.Store.Intervals},
@@ -152,7 +162,10 @@ func (r *noncesReport) show(s *display.Screen) {
 		kind += ", forgotten at its end"
 	}
 	s.Printf("%s, %s, %s\n", full, display.Bytes(r.Bytes), kind)
-	s.Note(fmt.Sprintf("Store %s, made %s, change %d.", r.ID, r.Birth.Format(time.RFC3339), r.Change))
+	s.Note(fmt.Sprintf("Store %s:%d, made %s.", r.ID, r.Change, r.Birth.Format(time.RFC3339)))
+	for i := range r.Losses {
+		s.Note(r.Losses[i].String())
+	}
 }
 
 // withNonces runs f over the replay store alone. It makes neither file nor schema.

@@ -28,6 +28,13 @@ func TestRedisStore(t *testing.T) {
 	if code, out, errs := run(t, url+"?fsync=everysec", "nonces", "stats"); code != 0 || !strings.Contains(out, "may forget when its machine crashes") {
 		t.Errorf("stats with fsync=everysec: exit %d, %s%s", code, out, errs)
 	}
+	lost := "000102030405060708090a0b0c0d0e0f:17"
+	if code, out, errs := run(t, url, "nonces", "accept-loss", lost, "--yes"); code != 0 || !strings.Contains(out, "Loss of "+lost+" accepted") {
+		t.Errorf("accept-loss: exit %d, %s%s", code, out, errs)
+	}
+	if code, out, errs := run(t, url, "nonces", "stats"); code != 0 || !strings.Contains(out+errs, "Loss of "+lost+" accepted") {
+		t.Errorf("stats: exit %d, %s%s", code, out, errs)
+	}
 	if _, err := server.Do(t.Context(), "CONFIG", "SET", "maxmemory-policy", "allkeys-lru"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,150 @@
+package replaytest
+
+import (
+	"errors"
+
+	"github.com/queue-runtime/queue/replay"
+)
+
+func (h handle) history() replay.History {
+	out, err := h.s.History(h.t.ctx)
+	if err != nil {
+		h.t.fatalf("History: %v", err)
+	}
+	if out.Stamp.ID == [16]byte{} {
+		h.t.fatalf("History: %+v, want the ID of the memory", out)
+	}
+	return out
+}
+
+func (h handle) acceptLoss(lost replay.Stamp) replay.Loss {
+	l, err := h.s.AcceptLoss(h.t.ctx, lost)
+	if err != nil {
+		h.t.fatalf("AcceptLoss: %v", err)
+	}
+	return l
+}
+
+// accepts fails the test unless the loss of that memory is accepted, or is not.
+func (h handle) accepts(want bool, id [16]byte) {
+	history := h.history()
+	if l, ok := history.Accepts(id); ok != want || ok && l.Lost.ID != id && l.From.ID != id {
+		h.t.errorf("the loss of %x is accepted: %v (%+v), want %v, after %+v", id, ok, l, want, history.Losses)
+	}
+}
+
+// acceptedLoss: an operator accepts that the change number has fallen. All handles see
+// another ID, and the memory is kept, but proves nothing of the time before.
+func acceptedLoss(t *trial) {
+	f := t.fixture(replay.Bounds{})
+	a, b := handle{t, f.Open(0)}, handle{t, f.Open(0)}
+	id := t.young("s")
+	consumed, claimed, unused := at(id, 1), at(id, 2), at(id, 3)
+	a.handled(consumed)
+	a.begin(nil, claimed)
+	a.look(replay.StateUnused, unused)
+	before := a.history()
+	if len(before.Losses) != 0 {
+		t.errorf("History of a new store: %+v", before.Losses)
+	}
+	t.advance(2 * skew)
+	l := a.acceptLoss(replay.Stamp{ID: before.Stamp.ID, Change: 77})
+	after := b.history()
+	switch s := after.Stamp; {
+	case s.ID == before.Stamp.ID || s.ID != l.To:
+		t.errorf("ID %x after %x, want %x", s.ID, before.Stamp.ID, l.To)
+	case !s.Birth.After(before.Stamp.Birth) || s.Change < before.Stamp.Change:
+		t.errorf("stamp %v of %v after %v of %v", s, s.Birth, before.Stamp, before.Stamp.Birth)
+	case len(after.Losses) != 1 || after.Losses[0] != l:
+		t.errorf("History: %+v, want %+v", after.Losses, l)
+	}
+	if l.Lost != (replay.Stamp{ID: before.Stamp.ID, Change: 77}) || l.From.ID != before.Stamp.ID || !l.From.Birth.Equal(before.Stamp.Birth) || !l.At.After(before.Stamp.Birth) {
+		t.errorf("AcceptLoss: %+v", l)
+	}
+	b.accepts(true, before.Stamp.ID)
+	b.accepts(false, after.Stamp.ID)
+	b.accepts(false, [16]byte{1})
+
+	for _, c := range b.begin(replay.ErrDuplicate, again(consumed)) {
+		if c.Stamp.ID != l.To || c.Stamp.Change < before.Stamp.Change {
+			t.errorf("Begin answers as %v, want %x", c.Stamp, l.To)
+		}
+	}
+	b.look(replay.StateUnknown, unused)
+	a.finish(nil, replay.Consumed, claimed)
+	b.begin(replay.ErrDuplicate, again(claimed))
+
+	if twice := b.acceptLoss(before.Stamp); twice != l || b.history().Stamp.ID != l.To {
+		t.errorf("the same loss again: %+v, want %+v", twice, l)
+	}
+	if _, err := a.s.AcceptLoss(t.ctx, replay.Stamp{Change: 5}); !errors.Is(err, replay.ErrInvalid) {
+		t.errorf("AcceptLoss of no memory: %v, want ErrInvalid", err)
+	}
+}
+
+// acceptedLosses: receivers that have not asked for long remember memories from before
+// several losses.
+func acceptedLosses(t *trial) {
+	h := t.handle()
+	var ids [][16]byte
+	for range replay.MaxLosses + 2 {
+		s := h.history().Stamp
+		ids = append(ids, s.ID)
+		t.advance(skew)
+		h.acceptLoss(s)
+	}
+	if n := len(h.history().Losses); n != replay.MaxLosses {
+		t.errorf("%d losses are remembered, want %d", n, replay.MaxLosses)
+	}
+	for i, id := range ids {
+		h.accepts(i >= 2, id)
+	}
+}
+
+// acceptedAfterLoss: what an operator accepts is that one memory is gone, and holds for the
+// memory that took its place and for no other.
+func acceptedAfterLoss(t *trial) {
+	f := t.fixture(replay.Bounds{})
+	if f.Lose == nil {
+		return
+	}
+	h := handle{t, f.Open(0)}
+	h.handled(at(t.young("s"), 1))
+	first := h.history().Stamp
+	f.Lose()
+	second := h.history().Stamp
+	h.accepts(false, first.ID)
+	t.advance(skew)
+	l := h.acceptLoss(first)
+	if l.Lost.ID != first.ID || l.From.ID != second.ID {
+		t.errorf("AcceptLoss: %+v, want from %x to %x", l, first.ID, second.ID)
+	}
+	h.accepts(true, first.ID)
+	h.accepts(true, second.ID)
+	f.Lose()
+	for _, id := range [][16]byte{first.ID, second.ID, l.To} {
+		h.accepts(false, id)
+	}
+}
+
+// acceptedBeforeRestore: a backup from before an acceptance knows nothing of it.
+func acceptedBeforeRestore(t *trial) {
+	f := t.fixture(replay.Bounds{})
+	if f.Backup == nil {
+		return
+	}
+	h := handle{t, f.Open(0)}
+	h.handled(at(t.young("s"), 1))
+	old := h.history().Stamp
+	restore := f.Backup()
+	t.advance(t.o.ChangesLate)
+	l := h.acceptLoss(old)
+	h.accepts(true, old.ID)
+	restore()
+	t.advance(t.o.ChangesLate)
+	h = handle{t, f.Open(0)}
+	if id := h.history().Stamp.ID; id != old.ID {
+		t.errorf("ID %x after a restore, want %x", id, old.ID)
+	}
+	h.accepts(false, l.To)
+}
