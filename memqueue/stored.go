@@ -1,6 +1,7 @@
 package memqueue
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"time"
@@ -21,6 +22,7 @@ type Stored struct {
 
 func (m *message) stored() Stored {
 	d := m.delivery().own()
+	d.Body = bytes.Clone(d.Body) // of a sealed body, too: an attacker changes bytes
 	return Stored{Message: d.Message, BrokerID: d.BrokerID, Count: d.Count, EnqueuedAt: d.EnqueuedAt, Held: m.state == locked, DeadLetter: d.DeadLetter}
 }
 
@@ -74,7 +76,7 @@ func (b *Broker) Rewrite(queue string, f func([]Stored) []Stored) error {
 		s.remove(m)
 	}
 	for i := range after {
-		replacement := after[i].Clone() // of a sealed body, too: an attacker changes bytes
+		replacement := after[i].Clone() // what f keeps is not what is stored
 		m := newMessage(&replacement)
 		m.brokerID, m.count = after[i].BrokerID, after[i].Count
 		s.put(m, now)

@@ -109,3 +109,34 @@ func TestAttacker(t *testing.T) {
 		}
 	}
 }
+
+// What an attacker does to the bytes that it reads reaches no message, sealed or not, that a
+// receiver holds.
+func TestStoredIsACopy(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			b := with(memqueue.QueueOptions{})
+			q := open(t, b, "q")
+			m := message("m")
+			m.Sealed = sealed
+			body := string(m.Body)
+			send(t, q, m)
+			all, err := b.Stored("q")
+			if err != nil || len(all) != 1 {
+				t.Fatalf("Stored = %+v, %v", all, err)
+			}
+			all[0].Body[0] ^= 1
+			if err := b.Rewrite("q", func(list []memqueue.Stored) []memqueue.Stored {
+				kept := slices.Clone(list)
+				kept[0].Body = []byte(body)
+				list[0].Body[0] ^= 1
+				return kept
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if got := take(t, q); len(got) != 1 || string(got[0].Body) != body || string(m.Body) != body {
+				t.Errorf("sealed %t: received %d messages, %q, want %q; the sender has %q", sealed, len(got), got[0].Body, body, m.Body)
+			}
+		})
+	}
+}

@@ -130,7 +130,7 @@ func (r *reader) err() error {
 	return nil
 }
 
-func (r *reader) version(want byte) {
+func (r *reader) version(want byte) { //nolint:unparam // each encoding has a version of its own
 	if len(r.b) == 0 || r.b[0] != want {
 		r.fail()
 		return

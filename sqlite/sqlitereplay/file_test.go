@@ -313,3 +313,23 @@ func TestUndone(t *testing.T) {
 		t.Errorf("the message of the other stream: %v", err)
 	}
 }
+
+// TestAccepted: the store that accepts a loss answers from the new memory at once.
+func TestAccepted(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "replay.db"), nil)
+	first, err := claim(s, request(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.AcceptLoss(t.Context(), replay.Stamp{ID: [16]byte{1}, Change: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := claim(s, request(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next.Stamp.ID == first.Stamp.ID || next.Stamp.ID != l.To || next.Stamp.Change <= first.Stamp.Change+1 {
+		t.Errorf("after the loss was accepted a claim has the stamp %+v, before %+v; the loss is %+v", next.Stamp, first.Stamp, l)
+	}
+}

@@ -17,7 +17,7 @@ func (e *engine) Group(ctx context.Context, group string) (g replaystate.Group, 
 
 // Change implements replaystate.Engine. It waits for the disk.
 func (e *engine) Change(ctx context.Context, group string, do func(*replaystate.Group)) error {
-	_, err := e.write(ctx, group, true, func(l *call) { do(&l.group.state) })
+	_, err := e.write(ctx, group, 1, true, func(l *call) { do(&l.group.state) })
 	return err
 }
 
@@ -35,6 +35,7 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails: it ends the process instead
 	err = e.file.Write(ctx, func(c *sqlitefile.Conn) error {
+		e.cache = cache{} // what this changes, it would not know
 		h, err := readHistory(c)
 		if err != nil {
 			return err

@@ -31,7 +31,7 @@ const chunk = 4 << 10
 
 // NewTCP starts a proxy in front of the server at that address, on 127.0.0.1 and a free
 // port. Nil for f means that nothing goes wrong by itself. With a clock, which may be nil,
-// the server tells a wrong time now and then. It ends with Close.
+// the server tells a wrong time now and then. The proxy ends with Close.
 func NewTCP(server string, f *Faults, clock Clock) (*TCP, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -176,10 +176,6 @@ func (p *TCP) pass(c *passing, from, to net.Conn) {
 	pieces, over := make(chan piece, underWay), make(chan struct{})
 	p.running.Go(func() { p.read(from, pieces, over) })
 	defer close(over)
-	kinds := []Fault{Delay, Delay, Delay, Drop, Cut, HalfClose, Silence}
-	if p.clock != nil && from == c.server {
-		kinds = append(kinds, WrongClock, WrongClock, WrongClock)
-	}
 	for x := range pieces {
 		if !p.hold(x.due) {
 			return
@@ -189,7 +185,7 @@ func (p *TCP) pass(c *passing, from, to net.Conn) {
 			continue
 		default:
 		}
-		if !p.step(c, kinds, pieces, to, x.b) {
+		if !p.step(c, pieces, to, x.b) {
 			return
 		}
 	}
@@ -246,7 +242,11 @@ func (p *TCP) hold(due time.Time) bool {
 }
 
 // step passes on one piece, and reports whether the direction goes on.
-func (p *TCP) step(c *passing, kinds []Fault, pieces <-chan piece, to net.Conn, b []byte) bool {
+func (p *TCP) step(c *passing, pieces <-chan piece, to net.Conn, b []byte) bool {
+	kinds := []Fault{Delay, Delay, Delay, Drop, Cut, HalfClose, Silence}
+	if p.clock != nil && to == c.client {
+		kinds = append(kinds, WrongClock, WrongClock, WrongClock)
+	}
 	switch p.faults.draw(kinds...) {
 	case Delay:
 		if !p.faults.pause(p.ctx) {
