@@ -62,7 +62,9 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	begun := time.Now()
 	deadline := begun.Add(q.wait)
 	r.accountant.start(begun)
-	r.syncKeys(ctx)
+	if r.syncKeys(ctx) {
+		q.wait = max(time.Until(deadline), 0)
+	}
 	for {
 		batch, seen, err := r.fetchOnce(ctx, q, deadline)
 		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
