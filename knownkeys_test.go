@@ -447,3 +447,27 @@ func TestKeyOfSeveralQueues(t *testing.T) {
 		})
 	}
 }
+
+// silentKeys answers nothing about keys until its caller has left.
+type silentKeys struct{ replay.Store }
+
+func (s silentKeys) KnownKeys(ctx context.Context, _ string) ([]replay.KnownKey, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A store that is asked for keys takes the time that a Receive may wait, and none on top.
+func TestStoredKeysCountAsWaiting(t *testing.T) {
+	set := func(x *fixture, o *queue.Options) { o.ReplayStore = silentKeys{x.Store} }
+	inBubble(t, set, func(x *fixture) {
+		const wait = 5 * time.Second
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: wait})
+		begin := time.Now()
+		if d, err := r.Receive(x.Context(), 1); err != nil || len(d) > 0 {
+			x.Fatal(d, err)
+		}
+		if took := time.Since(begin); took != wait {
+			x.Errorf("Receive took %s of an empty queue, want %s", took, wait)
+		}
+	})
+}

@@ -45,7 +45,7 @@ func (t *taken) inNamedSession() bool { return t.session != nil && t.session.id 
 
 // fetch calls the broker once and passes its messages through the pipeline. If it brought
 // nothing but duplicates, which are completed and not reported, it calls again until
-// q.wait is over.
+// q.wait is over, unless no other can come: the session is that of one message.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err
@@ -62,11 +62,13 @@ func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	begun := time.Now()
 	deadline := begun.Add(q.wait)
 	r.accountant.start(begun)
-	r.syncKeys(ctx)
+	if r.syncKeys(ctx) {
+		q.wait = max(time.Until(deadline), 0)
+	}
 	for {
 		batch, seen, err := r.fetchOnce(ctx, q, deadline)
 		empty := len(batch.Deliveries)+len(batch.Rejected) == 0
-		if err != nil || !empty || seen == 0 {
+		if err != nil || !empty || seen == 0 || q.session != nil && q.session.id == "" {
 			return batch, err
 		}
 		if q.wait = time.Until(deadline); q.wait <= 0 {

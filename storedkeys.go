@@ -32,26 +32,28 @@ func newStoredKeys() *storedKeys {
 const storedKeysPause = 10 * time.Second
 
 // syncKeys reads the known keys before the first fetch, and enters those that the store
-// does not have. It costs nothing while there is nothing new.
-func (r *Receiver) syncKeys(ctx context.Context) {
+// does not have. It costs nothing while there is nothing new, and reports whether it may
+// have taken a while.
+func (r *Receiver) syncKeys(ctx context.Context) (waited bool) {
 	s := r.storedKeys
 	if s == nil || s.ready.Load() && s.saved.Load() == r.client.known.revision() {
-		return
+		return false
 	}
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return
+		return true
 	}
 	if time.Now().Before(s.due) {
-		return
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
 	if !r.readKeys(ctx, s) || !r.enterKeys(ctx, s) {
 		s.due = time.Now().Add(storedKeysPause)
 	}
+	return true
 }
 
 // readKeys reports whether the store has answered, now or before.

@@ -57,9 +57,10 @@ type Message struct {
 	Received any
 }
 
-// Delivery is one receipt of a message. Its fields are the receiver's to read, and the
-// bytes of a sealed body to read only: the driver may keep them for the next delivery.
-// The driver does not change them afterwards, except through Renew.
+// Delivery is one receipt of a message. Its fields are the receiver's, and those of Message
+// to change: applications get its maps. The driver neither changes nor reads them
+// afterwards, except that Renew sets LockedUntil. The bytes of a sealed body are to read
+// only: the driver may keep them for the next delivery.
 type Delivery struct {
 	Message
 

@@ -194,13 +194,22 @@ func messageCallerOwns(e *env) {
 	}
 	copy(m.Body, "clobbered")
 	m.Attributes["a"], m.Attributes["b"] = "2", "3"
-	d := e.one(q) // compared with what was sent
-	copy(d.Body, "clobbered")
-	if d.Attributes != nil {
-		d.Attributes["a"], d.Attributes["b"] = "2", "3"
+	settlements := []driver.Settlement{{Kind: driver.Abandon}, {Kind: driver.Abandon, Delay: time.Second}}
+	if q.Capabilities().AbandonDelay == driver.None {
+		settlements = settlements[:1]
 	}
-	e.must(q, driver.Abandon, d)
-	e.must(q, driver.Complete, e.one(q))
+	for _, s := range settlements {
+		d := e.one(q) // compared with what was sent
+		copy(d.Body, "clobbered")
+		if d.Attributes != nil {
+			d.Attributes["a"], d.Attributes["b"] = "2", "3"
+		}
+		s.Delivery = d
+		if err := e.settle(q, s); err != nil {
+			e.Fatalf("Abandon after %s: %v", s.Delay, err)
+		}
+	}
+	e.must(q, driver.Complete, e.gatherWithin(q, 1, time.Second+e.slack())[0])
 }
 
 // messageSameContent checks that messages are told apart by their IDs, never by

@@ -69,3 +69,16 @@ func TestBodySlack(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptyBody: what a receiver appends to an empty body is not written into the memory of
+// its sender.
+func TestEmptyBody(t *testing.T) {
+	buffer := []byte("sender's")
+	for _, sealed := range []bool{false, true} {
+		m := newMessage(&driver.Message{ID: "m", Body: buffer[:0], Sealed: sealed})
+		_ = append(m.delivery().own().Body, "receiver"...)
+		if string(buffer) != "sender's" {
+			t.Errorf("sealed %t: the sender's memory holds %q", sealed, buffer)
+		}
+	}
+}

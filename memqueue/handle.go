@@ -175,29 +175,29 @@ func (src *source) peek(ctx context.Context, cursor string, max int) ([]*driver.
 		}
 	}
 	list, next, err := src.look(ctx, seq, max)
-	if err != nil || next == nil {
-		return own(list), "", err
-	}
-	return own(list), strconv.FormatUint(next.seq, 10), nil
+	return own(list), next, err
 }
 
-// look returns up to max messages from seq on, and the one that follows them; nil if there
-// is none.
-func (src *source) look(ctx context.Context, seq uint64, max int) (list []*delivery, next *message, err error) {
+// look returns up to max messages from seq on, and the cursor of the one that follows them;
+// empty if there is none.
+func (src *source) look(ctx context.Context, seq uint64, max int) (list []*delivery, next string, err error) {
 	s := src.store
 	s.lock()
 	defer s.unlock()
 	if err := ctx.Err(); err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
 	if err := src.check(); err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
 	m, i := src.subqueue.sequence.from(src.subqueue.sequence.search(seq))
 	for ; m != nil && len(list) < max; m, i = src.subqueue.sequence.from(i + 1) {
 		list = append(list, m.delivery())
 	}
-	return list, m, nil
+	if m != nil {
+		next = strconv.FormatUint(m.seq, 10) // which a dead-lettering changes
+	}
+	return list, next, nil
 }
 
 func (h *handle) Stats(ctx context.Context) (driver.Stats, error) { return h.source.stats(ctx) }

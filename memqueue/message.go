@@ -68,7 +68,10 @@ func newMessage(m *driver.Message) *message {
 	c := &message{Message: *m, size: m.Bytes()}
 	c.Attributes, c.Trace = maps.Clone(m.Attributes), maps.Clone(m.Trace)
 	c.Received = nil // of the broker that it came from
-	if !m.Sealed && len(m.Body) > 0 {
+	switch {
+	case len(m.Body) == 0:
+		c.Body = nil // an empty body of the sender's may have room behind it
+	case !m.Sealed:
 		c.body = copyBody(m.Body)
 		c.Body = c.body.bytes
 	}

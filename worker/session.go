@@ -49,8 +49,9 @@ func (c *consumer) pause(ctx context.Context, err error) {
 }
 
 // workThrough handles the session's messages in order, one at a time, until it is
-// empty, its turn is over, a message has to wait, or fetching ends. Closing the session
-// releases what it still holds at once. Its error is that of receiving.
+// empty, its turn is over, a message has to wait, or fetching ends. A session without a name
+// has one message: no other is waited for. Closing the session releases what it still holds
+// at once. Its error is that of receiving.
 func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backoff.Permit) error {
 	l := &lease{lock: sessionLock{s}, cancel: func(error) {}}
 	c.renewer.keep(l, time.Now())
@@ -77,14 +78,14 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 			return nil // some of it was handled before
 		case err != nil:
 			return err
-		case len(batch.Deliveries) == 0 && len(batch.Rejected) > 0:
+		case len(batch.Deliveries) == 0 && len(batch.Rejected) > 0 && s.ID() != "":
 			continue
 		case len(batch.Deliveries) == 0:
 			return nil
 		}
 		j := job{delivery: batch.Deliveries[0], permit: test}
 		test = backoff.Permit{}
-		if !c.goesOn(ctx, s, c.handleEntered(ctx, s, j)) || s.ID() == "" { // without a name it has one message
+		if !c.goesOn(ctx, s, c.handleEntered(ctx, s, j)) || s.ID() == "" {
 			return nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/queuetest"
 	"github.com/queue-runtime/queue/replay"
@@ -148,4 +149,36 @@ func receiverWith(t *testing.T, x *queuetest.Fixture, o *queue.Options) *queue.R
 		t.Fatal(err)
 	}
 	return r
+}
+
+// What is refused and has no session keeps no slot waiting for what cannot come: neither
+// what is not sealed nor what was handled before holds the messages behind it up.
+func TestRefusedMessagesWithoutSessionHoldUpNone(t *testing.T) {
+	inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, r *queue.Receiver) {
+		handled := make(map[string]time.Time)
+		run := func() {
+			runFor(t, time.Hour, r, &worker.HandleOptions{Sessions: true, Concurrency: 1}, func(_ context.Context, d *queue.Delivery) error {
+				handled[d.ID] = time.Now()
+				return nil
+			})
+		}
+		const n = 50
+		sendSome(t, s, n)
+		run()
+		copies := x.Broker.Captured(orders)
+		for i := range n {
+			copies = append(copies, driver.Message{ID: fmt.Sprint("plain-", i), Body: []byte("not sealed")})
+		}
+		if err := x.Broker.Store(t.Context(), orders, copies...); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Send(t.Context(), &queue.Message{ID: "last", SessionID: "s", Body: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		run()
+		if took := handled["last"].Sub(begin); took < 0 || took > 10*time.Second {
+			t.Errorf("the message behind %d was handled after %s", len(copies), took)
+		}
+	})
 }

@@ -98,8 +98,8 @@ func forwarded(m *driver.Message) *azservicebus.AMQPAnnotatedMessage {
 
 // postponed returns the copy of a delivery for an abandon with a delay: the message as
 // it was received, with the count of its deliveries, under another identity, since the
-// broker could drop it as a repeat.
-func (s *source) postponed(r *receipt, delay time.Duration) (*azservicebus.AMQPAnnotatedMessage, error) {
+// broker could drop it as a repeat. bytes is its size.
+func (s *source) postponed(r *receipt, delay time.Duration) (out *azservicebus.AMQPAnnotatedMessage, bytes int, err error) {
 	var was driver.Delivery
 	incoming(&was, r.m, s.q.name, s.dead)
 	again := was.Clone()
@@ -112,9 +112,8 @@ func (s *source) postponed(r *receipt, delay time.Duration) (*azservicebus.AMQPA
 		again.TTL = max(again.TTL-s.age(r), time.Second)
 	}
 	maps.DeleteFunc(again.Attributes, func(name, _ string) bool { return isReserved(name) })
-	out, err := outgoing(&again)
-	if err != nil {
-		return nil, err
+	if out, err = outgoing(&again); err != nil {
+		return nil, 0, err
 	}
 	for name := range was.Attributes { // those of other senders, which outgoing refuses
 		if isReserved(name) {
@@ -122,7 +121,7 @@ func (s *source) postponed(r *receipt, delay time.Duration) (*azservicebus.AMQPA
 		}
 	}
 	out.ApplicationProperties[propertyCount] = int64(r.Count)
-	return out, nil
+	return out, size(&again), nil
 }
 
 // age is how long ago the message of r was enqueued: what the broker's clock counted

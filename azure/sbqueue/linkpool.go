@@ -101,8 +101,11 @@ func (p *linkPool) answer(m made) {
 func (p *linkPool) drop(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if l.up.Err() != nil {
+		return // by an earlier call: those that are idle now were made since
+	}
 	dead := p.idle
-	if p.idle = nil; l.up.Err() == nil && !slices.Contains(dead, l) {
+	if p.idle = nil; !slices.Contains(dead, l) {
 		dead = append(dead, l)
 	}
 	for _, l := range dead {

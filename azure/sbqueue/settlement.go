@@ -150,11 +150,11 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	if _, err := s.renewOne(ctx, r); err != nil {
 		return err
 	}
-	m, err := s.postponed(r, delay)
+	m, bytes, err := s.postponed(r, delay)
 	if err != nil {
 		return err
 	}
-	err = s.q.transmit(ctx, size(&r.Message), func(ctx context.Context, sender *azservicebus.Sender) error {
+	err = s.q.transmit(ctx, bytes, func(ctx context.Context, sender *azservicebus.Sender) error {
 		s.mu.Lock()
 		if r.copies++; r.copies > 1 {
 			s.doubles.expect(r.copyID)

@@ -1,6 +1,7 @@
 package sbqueue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -381,6 +382,9 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 	for _, m := range messages {
 		r := &receipt{m: m, link: l, received: now}
 		incoming(&r.Delivery, m, s.q.name, s.dead)
+		if !r.Sealed {
+			r.Body = bytes.Clone(r.Body) // the receiver's: m may be sent once more
+		}
 		r.LockedUntil = s.q.lock.end(now, r.LockedUntil)
 		r.Receipt = r
 		s.held[r] = struct{}{}

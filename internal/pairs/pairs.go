@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
+	"math/bits"
 	"slices"
 )
 
@@ -27,6 +28,18 @@ func Encode(m map[string]string) []byte {
 	}
 	return b
 }
+
+// Size returns how many bytes Encode makes of m.
+func Size(m map[string]string) int {
+	n := 0
+	for k, v := range m {
+		n += sized(k) + sized(v)
+	}
+	return n
+}
+
+// sized is how many bytes s takes with its length.
+func sized(s string) int { return (bits.Len(uint(len(s))|1)+6)/7 + len(s) }
 
 // Decode accepts only what Encode makes: each name once, and in order.
 func Decode(b []byte) (map[string]string, error) {

@@ -27,10 +27,11 @@ func FuzzPairs(f *testing.F) {
 func TestPairs(t *testing.T) {
 	for _, m := range []map[string]string{
 		nil, {"a": ""}, {"a": "1", "b": "2", "ab": "3"}, {"\x00\xff": "\x80"}, {"long": string(make([]byte, 70000))},
+		{string(make([]byte, 127)): string(make([]byte, 128)), "a": string(make([]byte, 1<<14-1)), "b": string(make([]byte, 1<<14))},
 	} {
 		got, err := Decode(Encode(m))
-		if err != nil || !maps.Equal(got, m) {
-			t.Errorf("%d pairs: %v", len(m), err)
+		if err != nil || !maps.Equal(got, m) || Size(m) != len(Encode(m)) {
+			t.Errorf("%d pairs: %v, %d bytes for %d", len(m), err, Size(m), len(Encode(m)))
 		}
 	}
 	for _, b := range []string{"\x01a\x011\x01a\x012", "\x01b\x011\x01a\x012", "\x81\x00a\x011", "\x01", "\x01a", "\x01a\x02b", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {

@@ -99,10 +99,29 @@ func (q *Queue) check(m *driver.Message) error {
 	switch {
 	case len(m.Body) > q.settings.MaxBody:
 		return driver.NewTooLarge("body", len(m.Body), q.settings.MaxBody)
+	case metadata(m) > maxMetadata:
+		return driver.NewTooLarge("attributes", metadata(m), maxMetadata)
 	case q.settings.SessionOnly && m.SessionID == "":
 		return driver.Errorf(driver.Invalid, "the queue takes only messages with a session ID")
 	}
 	return nil
+}
+
+// maxMetadata bounds what a message has beside its body, in bytes, as it is stored: schema.sql
+// does not read more.
+const maxMetadata = 1 << 20
+
+// metadata is how many bytes of a message are stored beside its body.
+func metadata(m *driver.Message) int {
+	return len(m.ID) + len(m.CorrelationID) + len(m.ContentType) + len(dedupID(m)) + pairs.Size(m.Attributes) + pairs.Size(m.Trace)
+}
+
+// dedupID is the identity by which repeats are dropped.
+func dedupID(m *driver.Message) string {
+	if m.DedupID == "" {
+		return m.ID
+	}
+	return m.DedupID
 }
 
 // maxText bounds session and de-duplication IDs in bytes, which lie in indexes, and the
@@ -127,12 +146,8 @@ type batch struct {
 func (b *batch) add(place int, m *driver.Message) {
 	b.places = append(b.places, place)
 	b.bytes += m.Bytes()
-	dedup := m.DedupID
-	if dedup == "" {
-		dedup = m.ID
-	}
 	b.ids, b.sessions = append(b.ids, m.ID), append(b.sessions, m.SessionID)
-	b.correlations, b.types, b.dedups = append(b.correlations, m.CorrelationID), append(b.types, m.ContentType), append(b.dedups, dedup)
+	b.correlations, b.types, b.dedups = append(b.correlations, m.CorrelationID), append(b.types, m.ContentType), append(b.dedups, dedupID(m))
 	b.attributes, b.traces = append(b.attributes, bytesOf(pairs.Encode(m.Attributes))), append(b.traces, bytesOf(pairs.Encode(m.Trace)))
 	b.bodies = append(b.bodies, bytesOf(m.Body))
 	b.sealed = append(b.sealed, m.Sealed)

@@ -31,8 +31,14 @@ const (
 // as undecodable and stays in the file as it is.
 func (s *source) contentLimit() int64 { return int64(max(s.cfg.MaxBody, DefaultMaxBody)) + maxMetadata }
 
-// maxMetadata is more than all strings of a message have that package queue sends.
+// maxMetadata bounds what a message has beside its body, in bytes, as it is stored: Send
+// refuses more, because it would not be read again.
 const maxMetadata = 1 << 20
+
+// metadata is how many bytes of a message are stored beside its body.
+func metadata(m *driver.Message) int {
+	return len(m.ID) + len(m.CorrelationID) + len(m.ContentType) + len(m.DedupID) + pairs.Size(m.Attributes) + pairs.Size(m.Trace)
+}
 
 // deliveryColumns are what is handed out of a row of messages.
 const deliveryColumns = `messages.seq, messages.content, messages.deliveries, messages.enqueued, messages.session,

@@ -200,6 +200,8 @@ func (q *Queue) check(m *driver.Message) error {
 	switch {
 	case len(m.Body) > q.cfg.MaxBody:
 		return driver.NewTooLarge("body", len(m.Body), q.cfg.MaxBody)
+	case metadata(m) > maxMetadata:
+		return driver.NewTooLarge("attributes", metadata(m), maxMetadata)
 	case q.cfg.SessionOnly && m.SessionID == "":
 		return driver.Errorf(driver.Invalid, "the queue takes only messages with a session ID")
 	}

@@ -99,6 +99,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			return look, err
 		}
 		var taken string
+		var claimed []*driver.Delivery
 		var until time.Time
 		for behind := true; behind && err == nil; {
 			if err := q.usable(ctx); err != nil {
@@ -106,12 +107,12 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			}
 			err = q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
 				now := time.Now()
-				taken, own, until = "", nil, now.Add(q.cfg.Lock)
+				taken, claimed, until = "", nil, now.Add(q.cfg.Lock)
 				if behind, err = q.sweepAll(c, now.UnixNano()); err != nil || behind {
 					return err
 				}
 				if id == "" {
-					if own, err = q.claimSessionless(c, token, now); err != nil || len(own) > 0 {
+					if claimed, err = q.claimSessionless(c, token, now); err != nil || len(claimed) > 0 {
 						return err
 					}
 				}
@@ -125,8 +126,8 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		if err == nil && taken != "" {
 			s = newSession(q, taken, token, until)
 		}
-		if err == nil && len(own) > 0 {
-			own, err = q.hand(ctx, own)
+		if err == nil && len(claimed) > 0 {
+			own, err = q.hand(ctx, claimed)
 		}
 		look.done = taken != "" || len(own) > 0
 		return look, err
