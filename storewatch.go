@@ -96,7 +96,7 @@ func (w *storeWatch) take(h *replay.History) (replay.Loss, error) {
 	if w.err == nil {
 		return replay.Loss{}, nil // another receiver has asked
 	}
-	loss, ok := h.Accepts(w.gone.ID)
+	loss, ok := h.Accepts(w.gone)
 	if !ok {
 		return replay.Loss{}, w.err
 	}

@@ -99,6 +99,7 @@ func TestAcceptedLossResumes(t *testing.T) {
 			h, err := s.History(x.Context())
 			x.Must(err)
 			s.Store.(*stampedStore).change = nil
+			h.Stamp.Change += 100 // as the receivers have seen it
 			return h.Stamp
 		},
 	} {
@@ -131,12 +132,10 @@ func TestAcceptedLossResumes(t *testing.T) {
 				x.Wait(time.Hour)
 				wrong := lost
 				wrong.ID[0] ^= 1
-				if name == "another store" {
-					_, err = store.AcceptLoss(x.Context(), wrong)
-					x.Must(err)
-					if _, err := receivers[0].ReceiveOne(x.Context()); err == nil {
-						x.Fatal("receiving went on after the loss of another memory was accepted")
-					}
+				_, err = store.AcceptLoss(x.Context(), wrong)
+				x.Must(err)
+				if _, err := receivers[0].ReceiveOne(x.Context()); err == nil {
+					x.Fatal("receiving went on after the loss of another memory was accepted")
 				}
 				_, err = store.AcceptLoss(x.Context(), lost)
 				x.Must(err)

@@ -31,14 +31,16 @@ type Loss struct {
 }
 
 // Accepts returns the accepted loss by which the present memory has taken the place of
-// the one with that ID, also over several losses.
-func (h *History) Accepts(id [16]byte) (Loss, bool) {
+// lost, also over several losses: of a memory that the operator named, or that the store had
+// until then. The latter only up to the change number that it had: more than that is a
+// further loss. Birth is not used.
+func (h *History) Accepts(lost Stamp) (Loss, bool) {
 	s := replaystate.History{Stamp: h.Stamp.state()}
 	for i := range h.Losses {
 		l := &h.Losses[i]
 		s.Losses = append(s.Losses, replaystate.Loss{At: unix(l.At), Lost: l.Lost.state(), From: l.From.state(), To: l.To})
 	}
-	l, ok := s.Accepted(id)
+	l, ok := s.Accepted(lost.state())
 	if !ok {
 		return Loss{}, false
 	}

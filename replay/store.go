@@ -97,7 +97,8 @@ type Store interface {
 	// lost.Change if that is known; other fields are not used. It may be the present
 	// memory, whose change number has fallen. From then on the present memory has
 	// another ID and birth, and keeps what it holds. Receivers that stopped because of
-	// that loss, or that remember the memory that the store had until then, go on. The
-	// same loss again changes nothing. It fails with ErrInvalid if lost.ID is zero.
+	// that loss go on, and so do those that remember the memory that the store had until
+	// then, unless with a higher change number: that is a loss of its own. The same loss
+	// again changes nothing. It fails with ErrInvalid if lost.ID is zero.
 	AcceptLoss(ctx context.Context, lost Stamp) (Loss, error)
 }

@@ -2,6 +2,7 @@ package replaystate
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 )
 
@@ -27,17 +28,19 @@ type History struct {
 	Losses []Loss
 }
 
-// Accepted returns the accepted loss by which the present memory took the place of the
-// one with that ID. It goes back over several losses.
-func (h *History) Accepted(id [16]byte) (Loss, bool) {
-	if id == h.Stamp.ID {
+// Accepted returns the accepted loss by which the present memory took the place of s, which
+// it had until then or which the operator named. It goes back over several losses. A change
+// number that the store did not have any more at an acceptance is another loss, which the
+// operator did not know of unless it was named.
+func (h *History) Accepted(s Stamp) (Loss, bool) {
+	if s.ID == h.Stamp.ID {
 		return Loss{}, false
 	}
 	heirs := [][16]byte{h.Stamp.ID} // of which the present memory is the continuation
 	for _, l := range slices.Backward(h.Losses) {
 		switch {
 		case !slices.Contains(heirs, l.To):
-		case l.Lost.ID == id || l.From.ID == id:
+		case l.Lost.ID == s.ID || l.From.ID == s.ID && s.Change <= l.From.Change:
 			return l, true
 		default:
 			heirs = append(heirs, l.Lost.ID, l.From.ID)
@@ -48,9 +51,14 @@ func (h *History) Accepted(id [16]byte) (Loss, bool) {
 
 // Accept enters that the loss of a memory is accepted, unless it was. From then on the
 // memory has another ID, id, so that every process notices; and it is born now, because it
-// proves nothing of the time before: what it does not know may have been lost.
+// proves nothing of the time before: what it does not know may have been lost. If lost.Change
+// is 0, it is not known, and only an operator that named the same ID has accepted that.
 func (h *History) Accept(lost Stamp, id [16]byte, now int64) (l Loss, changed bool) {
-	if l, ok := h.Accepted(lost.ID); ok {
+	asked := lost
+	if asked.Change == 0 {
+		asked.Change = math.MaxUint64
+	}
+	if l, ok := h.Accepted(asked); ok {
 		return l, false
 	}
 	l = Loss{At: now, Lost: Stamp{ID: lost.ID, Change: lost.Change}, From: h.Stamp, To: id}

@@ -518,11 +518,13 @@ BEGIN
 			RETURN done;
 		END IF;
 	END IF;
-	SELECT array_agg(l.seq), array_agg(l.content), array_agg(u.i) INTO gone, contents, hits
+	-- All rows are locked here, in the order of the sequences, which is that of renew, too.
+	SELECT array_agg(l.seq) FILTER (WHERE u.kind = 1), array_agg(l.content) FILTER (WHERE u.kind = 1), array_agg(u.i) FILTER (WHERE u.kind = 1)
+		INTO gone, contents, hits
 		FROM unnest(seqs, tokens, kinds) WITH ORDINALITY u(seq, token, kind, i), LATERAL (
 			SELECT x.seq, x.content FROM message x WHERE x.queue = q AND x.seq = u.seq AND x.state = 3 AND x.token = u.token AND x.due > t
 			FOR UPDATE
-		) l WHERE u.kind = 1;
+		) l;
 	IF gone IS NOT NULL THEN
 		DELETE FROM message WHERE queue = q AND seq = ANY (gone);
 		DELETE FROM content WHERE id = ANY (contents);
@@ -610,11 +612,11 @@ BEGIN
 		END IF;
 	ELSE
 		PERFORM 1 FROM (
-			SELECT session FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq LIMIT 1
+			SELECT session FROM message WHERE queue + 1 = q + 1 AND state = 0 AND due > t ORDER BY seq + 0 LIMIT 1
 		) r WHERE r.session IS NULL;
 		IF FOUND THEN
 			SELECT seq INTO picked FROM message
-				WHERE queue + 1 = q + 1 AND state = 0 AND due > t AND session IS NULL ORDER BY seq LIMIT 1 FOR UPDATE SKIP LOCKED;
+				WHERE queue + 1 = q + 1 AND state = 0 AND due > t AND session IS NULL ORDER BY seq + 0 LIMIT 1 FOR UPDATE SKIP LOCKED;
 		END IF;
 		IF picked IS NOT NULL THEN
 			INSERT INTO tally VALUES (q, -1, 0, 1);

@@ -1,6 +1,7 @@
 package postgresqueue
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -131,25 +132,46 @@ func (s *source) perform(ctx context.Context, list []order) (done []bool, err er
 	kinds, delays := make([]int16, n), make([]int64, n)
 	reasons, descriptions := make([]string, n), make([]string, n)
 	owners := []string{}
-	for i, o := range list {
-		seqs[i], tokens[i], kinds[i] = o.receipt.seq, o.receipt.token, int16(o.kind)
+	places := bySeq(n, func(i int) int64 { return list[i].receipt.seq })
+	for k, i := range places {
+		o := &list[i]
+		seqs[k], tokens[k], kinds[k] = o.receipt.seq, o.receipt.token, int16(o.kind)
 		// Longer by less than a microsecond, never shorter.
-		delays[i] = (min(o.delay, maxDuration) + time.Microsecond - 1).Microseconds()
-		reasons[i], descriptions[i] = o.reason, o.description
+		delays[k] = (min(o.delay, maxDuration) + time.Microsecond - 1).Microseconds()
+		reasons[k], descriptions[k] = o.reason, o.description
 		if o.receipt.session != "" {
 			owners = append(owners, o.receipt.session)
 		}
 	}
 	slices.Sort(owners)
 	owners = slices.Compact(owners)
+	var settled []bool
 	err = s.broker.request(ctx, func(ctx context.Context, c *conn) error {
 		return c.QueryRow(ctx, s.broker.call("settle", "$1::bigint, $2::text, $3::bigint[], $4::bytea[], $5::smallint[], $6::bigint[], $7::text[], $8::text[], $9::text[]"),
-			s.queue, holder, seqs, tokens, kinds, delays, reasons, descriptions, owners).Scan(&done)
+			s.queue, holder, seqs, tokens, kinds, delays, reasons, descriptions, owners).Scan(&settled)
 	})
-	if err == nil && len(done) != n {
-		err = driver.Errorf(driver.Corrupt, "the server answered for %d of %d settlements", len(done), n)
+	if err == nil && len(settled) != n {
+		err = driver.Errorf(driver.Corrupt, "the server answered for %d of %d settlements", len(settled), n)
 	}
-	return done, err
+	if err != nil {
+		return nil, err
+	}
+	done = make([]bool, n)
+	for k, i := range places {
+		done[i] = settled[k]
+	}
+	return done, nil
+}
+
+// bySeq returns the places of a list by the sequences of their messages. Calls lock the rows
+// of several messages in this order, so that two of them do not deadlock.
+func bySeq(n int, seq func(i int) int64) []int {
+	places := make([]int, n)
+	for i := range places {
+		places[i] = i
+	}
+	slices.SortFunc(places, func(a, b int) int { return cmp.Compare(seq(a), seq(b)) })
+	return places
 }
 
 // renew implements driver.Source for deliveries with locks of their own.
@@ -160,17 +182,20 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 	}
 	var receipts []*receipt
 	var places []int // of the receipts in list
-	var seqs []int64
-	var tokens [][]byte
 	for i, d := range list {
 		r, err := s.renewable(d)
 		if errs[i] = err; err == nil {
 			receipts, places = append(receipts, r), append(places, i)
-			seqs, tokens = append(seqs, r.seq), append(tokens, r.token)
 		}
 	}
 	if len(receipts) == 0 {
 		return ends, errs
+	}
+	sorted := bySeq(len(receipts), func(i int) int64 { return receipts[i].seq })
+	var seqs []int64
+	var tokens [][]byte
+	for _, i := range sorted {
+		seqs, tokens = append(seqs, receipts[i].seq), append(tokens, receipts[i].token)
 	}
 	var until time.Time
 	var done []bool
@@ -183,8 +208,8 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 		err = driver.Errorf(driver.Corrupt, "the server answered for %d of %d locks", len(done), len(receipts))
 	}
 	s.broker.changed(len(receipts))
-	for k, r := range receipts {
-		i := places[k]
+	for k, n := range sorted {
+		r, i := receipts[n], places[n]
 		switch {
 		case err != nil:
 			errs[i] = err

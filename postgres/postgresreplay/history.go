@@ -36,7 +36,9 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails: it ends the process instead
 	err = e.connected(ctx, func(ctx context.Context, c *conn) error {
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		// Each statement sees what was committed before it: the lock comes first.
+		options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+		return pgx.BeginTxFunc(ctx, c, options, func(tx pgx.Tx) error {
 			for _, statement := range []string{settings, e.sql(lockStore)} {
 				if _, err := tx.Exec(ctx, statement); err != nil {
 					return err
@@ -51,11 +53,7 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 			if l, changed = h.Accept(lost, id, e.clock(now)); !changed {
 				return nil
 			}
-			// A call that finds a loss at this moment may give the memory its ID first.
-			tag, err := tx.Exec(ctx, e.sql(insertLoss), before[:], h.Stamp.ID[:], h.Stamp.Birth)
-			if err == nil && tag.RowsAffected() == 0 {
-				err = driver.Errorf(driver.Unavailable, "the store found a loss meanwhile: repeat the call")
-			}
+			_, err = tx.Exec(ctx, e.sql(insertLoss), before[:], h.Stamp.ID[:], h.Stamp.Birth)
 			if err == nil {
 				_, err = tx.Exec(ctx, e.sql(updateLosses), replaystate.AppendLosses(nil, h.Losses))
 			}

@@ -114,7 +114,8 @@ func (l *call) scanStore(r pgx.Rows) error {
 	var now, others int64
 	g, o := &l.group, &l.others
 	err := r.Scan(&version, &uid, &l.stamp.Birth, &now, &g.id, &g.version, &g.stored.Records, &g.stored.Recents, &g.stored.Streams,
-		&g.stored.Intervals, &g.lastID, &state, &l.run.id, &l.run.started, &l.run.now, &others, &o.Records, &o.Recents, &o.Streams, &o.Intervals)
+		&g.stored.Intervals, &g.lastID, &state, &l.run.id, &l.run.newest.started, &l.run.newest.file, &l.run.now.started, &l.run.now.file,
+		&others, &o.Records, &o.Recents, &o.Streams, &o.Intervals)
 	if err != nil {
 		return err
 	}

@@ -15,16 +15,19 @@ import (
 //
 // Each call of a group that writes has a version higher by one. A process remembers the
 // highest that was confirmed to it, and the run of the server that did so: the time from
-// one start of a server to its end. The database has the version at which each run began.
-// So a process finds out that a version of its own is gone, also after others have written
-// so much since that the version is as high as before.
+// one start of a server to its end, or until a dump is restored. The database has the
+// version at which each run began. So a process finds out that a version of its own is gone,
+// also after others have written so much since that the version is as high as before.
 
 // remembered is what was confirmed to this process about a group.
 type remembered struct {
 	id      [16]byte // of the store
-	run     int64    // when the server started, in microseconds
-	version int64    // 0: nothing
+	run     run
+	version int64 // 0: nothing
 }
+
+// run names a run of a server: see serverRun.
+type run struct{ started, file int64 }
 
 // recall returns what is remembered of a group.
 func (e *engine) recall(group string) remembered {
@@ -44,9 +47,8 @@ func (e *engine) remember(group string, r remembered) {
 
 // runRow is the newest run that served a group, and the one that does now.
 type runRow struct {
-	id      int64 // 0: there is none
-	started int64
-	now     int64
+	id          int64 // 0: there is none
+	newest, now run
 }
 
 // lost reports whether the database has not got all that was remembered when the call
@@ -58,7 +60,7 @@ func (l *call) lost() bool {
 		return false
 	case l.group.version < k.version:
 		return true
-	case l.run.started == k.run && l.run.now == k.run:
+	case l.run.newest == k.run && l.run.now == k.run:
 		return false
 	}
 	gone := true // unless the run is still there
@@ -67,7 +69,7 @@ func (l *call) lost() bool {
 		err := r.Scan(&least)
 		gone = least != nil && *least < k.version
 		return err
-	}, l.group.id, k.run)
+	}, l.group.id, k.run.started, k.run.file)
 	return l.err == nil && gone
 }
 
@@ -76,8 +78,8 @@ func (l *call) keepRun() {
 	if l.lost() {
 		l.renew()
 	}
-	if l.err == nil && l.run.started != l.run.now {
-		l.exec(insertRun, l.group.id, l.run.id+1, l.run.now, l.group.version)
+	if l.err == nil && l.run.newest != l.run.now {
+		l.exec(insertRun, l.group.id, l.run.id+1, l.run.now.started, l.run.now.file, l.group.version)
 	}
 }
 

@@ -180,7 +180,7 @@ var description = []string{
 	"column meta.uid bytea not null", "column meta.version integer not null",
 	"column page.body bytea not null", "column page.due bigint not null", "column page.grp bigint not null", "column page.place bigint not null",
 	"column page.stream bigint not null", "column receivers.id bigint not null", "column receivers.name bytea not null",
-	"column run.grp bigint not null", "column run.id bigint not null", "column run.started bigint not null", "column run.version bigint not null",
+	"column run.file bigint not null", "column run.grp bigint not null", "column run.id bigint not null", "column run.started bigint not null", "column run.version bigint not null",
 	"column sender.grp bigint not null", "column sender.id bigint not null", "column sender.name bytea not null",
 	"column stream.grp bigint not null", "column stream.head bytea not null", "column stream.id bigint not null", "column stream.old bigint not null",
 	"column stream.sender bigint not null", "column stream.stream bytea not null", "column tally.grp bigint not null",

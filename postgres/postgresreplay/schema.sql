@@ -40,12 +40,14 @@ CREATE TABLE {schema}.receivers (
 );
 
 -- The runs of the server that served a group, in their order: one for each start of a
--- server. version is the group's when the run began: calls that were answered in earlier
--- ones with a higher version are lost. A row for each start takes little, and stays.
+-- server, and for each dump that was restored. version is the group's when the run began:
+-- calls that were answered in earlier ones with a higher version are lost. A row for each
+-- start takes little, and stays.
 CREATE TABLE {schema}.run (
 	grp     bigint NOT NULL,
 	id      bigint NOT NULL,
 	started bigint NOT NULL, -- Unix microseconds
+	file    bigint NOT NULL, -- of tally, another one after a dump was restored
 	version bigint NOT NULL,
 	PRIMARY KEY (grp, id)
 );

@@ -3,9 +3,12 @@ package postgresreplay
 // serverClock is the server's time in Unix milliseconds.
 const serverClock = `floor(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint`
 
-// serverRun is when the server started, in microseconds: a standby that is promoted, or a
-// backup that is restored, is another run than the one before.
-const serverRun = `(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint`
+// serverRun says which run of the server this is: when the server started, in microseconds, and
+// the number of a file. A standby that is promoted, or a backup of the server, is another run
+// than the one before by its start. A dump that is restored is one by its file: the tables
+// are made or filled anew.
+const serverRun = `(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,
+			pg_catalog.pg_relation_filenode('{schema}.tally')::bigint`
 
 // storeID and storeBirth are those of the store, m being its row of meta.
 const (
@@ -36,7 +39,7 @@ const (
 
 	selectStore = `SELECT m.version, ` + storeID + `, ` + storeBirth + `, ` + serverClock + `, coalesce(g.id, 0), coalesce(t.version, 0), coalesce(t.records, 0),
 			coalesce(t.recents, 0), coalesce(t.streams, 0), coalesce(t.intervals, 0), coalesce(t.last_id, 0), t.state,
-			coalesce(r.id, 0), coalesce(r.started, 0), ` + serverRun + `, o.version, o.records, o.recents, o.streams, o.intervals
+			coalesce(r.id, 0), coalesce(r.started, 0), coalesce(r.file, 0), ` + serverRun + `, o.version, o.records, o.recents, o.streams, o.intervals
 		FROM {schema}.meta m
 		LEFT JOIN {schema}.receivers g ON g.name = $1
 		LEFT JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = 0 ORDER BY x.version DESC LIMIT 1) t ON true
@@ -47,11 +50,11 @@ const (
 				SELECT * FROM {schema}.tally y WHERE y.grp = h.id AND y.sender = 0 ORDER BY y.version DESC LIMIT 1) x
 			WHERE h.name <> $1) o`
 
-	// leastSince is the least version at which a run behind that of $2 began, NULL if there
+	// leastSince is the least version at which a run behind that of $2 and $3 began, NULL if there
 	// is none. No row: the run itself is gone.
 	leastSince = `SELECT (SELECT min(x.version) FROM {schema}.run x WHERE x.grp = r.grp AND x.id > r.id)
-		FROM {schema}.run r WHERE r.grp = $1 AND r.started = $2 LIMIT 1`
-	insertRun  = `INSERT INTO {schema}.run VALUES ($1, $2, $3, $4)`
+		FROM {schema}.run r WHERE r.grp = $1 AND r.started = $2 AND r.file = $3 LIMIT 1`
+	insertRun  = `INSERT INTO {schema}.run VALUES ($1, $2, $3, $4, $5)`
 	insertLoss = `INSERT INTO {schema}.loss SELECT coalesce((SELECT max(id) FROM {schema}.loss), 0) + 1, $2, $3
 		FROM {schema}.meta m WHERE ` + storeID + ` = $1 ON CONFLICT DO NOTHING`
 	selectID = `SELECT ` + storeID + `, ` + storeBirth + ` FROM {schema}.meta m`
@@ -122,8 +125,9 @@ const (
 		LEFT JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = 0 ORDER BY x.version DESC LIMIT 1) t ON true
 		GROUP BY m.uid, m.birth`
 
-	// lockStore makes operators that accept losses follow each other.
-	lockStore     = `SELECT FROM {schema}.meta FOR NO KEY UPDATE`
+	// lockStore waits for the calls that write, and lets none begin: an operator accepts a
+	// loss of what they have confirmed, and of nothing later.
+	lockStore     = `LOCK TABLE {schema}.receivers IN EXCLUSIVE MODE`
 	selectHistory = `SELECT ` + storeID + `, ` + storeBirth + `, m.losses, ` + serverClock + `, (SELECT coalesce(sum(t.version), 0)::bigint FROM {schema}.receivers g
 			CROSS JOIN LATERAL (SELECT * FROM {schema}.tally x WHERE x.grp = g.id AND x.sender = 0 ORDER BY x.version DESC LIMIT 1) t)
 		FROM {schema}.meta m`

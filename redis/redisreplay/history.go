@@ -53,7 +53,8 @@ func (e *engine) readHistory(ctx context.Context) (h replaystate.History, stored
 	return h, stored, err
 }
 
-// errMoved: another process gave the memory another ID meanwhile.
+// errMoved: another process gave the memory another ID meanwhile, or wrote while a loss
+// was to be accepted.
 var errMoved = errors.New("the store changed during the call: repeat it")
 
 // Accept implements replaystate.Engine. It waits for the replicas as other calls do.
@@ -63,8 +64,12 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 	if e.life.Err() != nil {
 		return l, e.public(ErrClosed)
 	}
-	l, err = e.accept(ctx, lost)
-	return l, e.public(err)
+	for {
+		l, err = e.accept(ctx, lost)
+		if !errors.Is(err, errMoved) || ctx.Err() != nil {
+			return l, e.public(err)
+		}
+	}
 }
 
 func (e *engine) accept(ctx context.Context, lost replaystate.Stamp) (l replaystate.Loss, err error) {
@@ -82,7 +87,7 @@ func (e *engine) accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 			return l, err
 		}
 		done, err := c.Eval(ctx, acceptScript, []string{e.server.key},
-			before.ID[:], stored, h.Stamp.ID[:], h.Stamp.Birth, replaystate.AppendLosses(nil, h.Losses)).Int()
+			before.ID[:], stored, h.Stamp.ID[:], h.Stamp.Birth, replaystate.AppendLosses(nil, h.Losses), before.Change).Int()
 		switch {
 		case err != nil:
 			return l, err

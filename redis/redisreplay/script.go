@@ -36,10 +36,11 @@ end
 return redis.call('HGET', KEYS[1], 'id')`
 
 // acceptScript gives the memory another ID and another birth because an operator has
-// accepted a loss, if it is still the one that the operator's decision is about.
+// accepted a loss, if it is still the one that the operator's decision is about, at the
+// change number that is recorded.
 const acceptScript = `
-local store = redis.call('HMGET', KEYS[1], 'id', 'losses')
-if store[1] ~= ARGV[1] or (store[2] or '') ~= ARGV[2] then
+local store = redis.call('HMGET', KEYS[1], 'id', 'losses', 'change')
+if store[1] ~= ARGV[1] or (store[2] or '') ~= ARGV[2] or (tonumber(store[3]) or 0) ~= tonumber(ARGV[6]) then
 	return 0
 end
 redis.call('HSET', KEYS[1], 'id', ARGV[3], 'birth', ARGV[4], 'losses', ARGV[5])

@@ -151,8 +151,9 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (replaystat
 func (e *engine) group(ctx context.Context, name string, fresh bool) (replaystate.Group, error) {
 	e.mu.Lock()
 	g := e.groups[name]
+	known := g != nil && g.read
 	e.mu.Unlock()
-	if g == nil || fresh {
+	if !known || fresh {
 		item, err := e.b.Get(ctx, e.groupKey(name))
 		if err != nil {
 			return replaystate.Group{}, err
@@ -187,7 +188,7 @@ func (e *engine) learnGroup(name string, item Item) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	g := e.cache(name)
-	g.item, g.state = item, *state
+	g.read, g.item, g.state = true, item, *state
 	return nil
 }
 

@@ -145,6 +145,7 @@ type engine struct {
 
 // groupCache is what this Store knows of a group.
 type groupCache struct {
+	read    bool // item and state are as they were last seen
 	item    Item
 	state   replaystate.Group
 	counts  replaystate.Counts

@@ -195,3 +195,29 @@ func TestChangeNeverFalls(t *testing.T) {
 		}
 	})
 }
+
+// TestGroupIsRead: a process reads the state of a group before it relies on it, and does not
+// try to make what is there.
+func TestGroupIsRead(t *testing.T) {
+	for name, kind := range map[string]func(*memory) cas.Backend{"alone": alone, "batches": batches} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory()
+				for n := range uint64(2) {
+					s := open(t, kind(m), nil)
+					if err := s.Probe(t.Context(), "group"); err != nil {
+						t.Fatal(err)
+					}
+					begin := time.Now()
+					r := request(1, n+1)
+					if c, err := s.Begin(t.Context(), "group", []replay.Request{r}); err != nil || c[0].Err != nil {
+						t.Fatal(c, err)
+					}
+					if waited := time.Since(begin); waited > 0 {
+						t.Errorf("process %d waited %s for a write that nothing was in the way of", n, waited)
+					}
+				}
+			})
+		})
+	}
+}

@@ -140,6 +140,13 @@ func (s faulty) History(ctx context.Context) (replay.History, error) {
 	return out, err
 }
 
+// raise gives losses a change number that no memory had.
+func raise(losses []replay.Loss) {
+	for i := range losses {
+		losses[i].From.Change = 1 << 40
+	}
+}
+
 func (s faulty) AcceptLoss(ctx context.Context, lost replay.Stamp) (replay.Loss, error) {
 	if s.accept != nil && s.accept(&lost) {
 		h, err := s.Store.History(ctx)
@@ -240,6 +247,7 @@ var planted = map[string]faulty{
 	"takes no memory":                  {stats: func(s *replay.Stats) { s.Bytes = 0 }},
 	"forgets accepted losses":          {history: func(h *replay.History) { h.Losses = nil }},
 	"remembers the last loss only":     {history: func(h *replay.History) { h.Losses = h.Losses[max(0, len(h.Losses)-1):] }},
+	"accepts more than it had":         {history: func(h *replay.History) { raise(h.Losses) }},
 	"accepts no loss":                  {accept: func(*replay.Stamp) bool { return true }},
 	"accepts the loss of another":      {accept: func(s *replay.Stamp) bool { s.ID[0]++; return false }},
 	"acts on a batch from the end":     {reverse: true},

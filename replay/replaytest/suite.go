@@ -100,6 +100,8 @@ var tests = []struct {
 	{"an accepted loss", acceptedLoss},
 	{"many accepted losses", acceptedLosses},
 	{"accepted after a loss", acceptedAfterLoss},
+	{"accepted beside another loss", acceptedOther},
+	{"accepted beside calls", acceptedBesideCalls},
 	{"accepted before a restore", acceptedBeforeRestore},
 	{"one of many wins", oneWins},
 	{"quota of a sender", senderQuota},

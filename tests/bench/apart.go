@@ -90,7 +90,7 @@ func startSender(ctx context.Context, name, dir string) (*senderProcess, error) 
 	if err != nil {
 		return nil, err
 	}
-	p := &senderProcess{cmd: exec.CommandContext(ctx, program)}
+	p := &senderProcess{cmd: exec.CommandContext(ctx, program)} //nolint:gosec // G204: this program
 	p.cmd.Env = append(os.Environ(), senderVariable+"="+name, folderVariable+"="+dir)
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {

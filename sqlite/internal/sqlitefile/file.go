@@ -68,8 +68,9 @@ const (
 	readerCache = 2 << 20
 )
 
-// File is one open file. It owns one goroutine, on Linux two while a caller has watched;
-// they end with Close. Its methods are safe for concurrent use.
+// File is one open file. It owns one goroutine, on Linux two while a caller has watched, and
+// one more while calls are repeated that shared a transaction which failed; they end with
+// Close. Its methods are safe for concurrent use.
 type File struct {
 	path   string
 	config Config

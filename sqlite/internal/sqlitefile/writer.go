@@ -106,7 +106,8 @@ func (f *File) rouse() {
 
 // lead writes what is pending on the caller's goroutine, if no transaction is under way and
 // no other process is in the way: two changes of goroutines take as long as some statements.
-// What has to wait is left to the writing goroutine, which release wakes.
+// What has to wait is left to the writing goroutine, which release wakes, and the repeats of a
+// failure to one of their own: the caller may have its answer long before others have theirs.
 func (f *File) lead() {
 	if f.rivals.Load() {
 		f.rouse()
@@ -117,10 +118,20 @@ func (f *File) lead() {
 	default:
 		return
 	}
-	defer f.release()
-	batch := f.gather()
+	if undone := f.leadBatch(f.gather()); len(undone) > 0 {
+		go func() {
+			defer f.release()
+			f.each(undone)
+		}()
+		return
+	}
+	f.release()
+}
+
+// leadBatch writes a batch if it can do so at once. It returns what each must try again.
+func (f *File) leadBatch(batch []*request) (undone []*request) {
 	if len(batch) == 0 {
-		return // another owner had it
+		return nil // another owner had it
 	}
 	begun, err := false, f.ready(batch)
 	if err == nil {
@@ -130,10 +141,11 @@ func (f *File) lead() {
 	case err != nil:
 		refuse(batch, err)
 	case begun:
-		f.transact(batch)
+		return f.transact(batch)
 	default:
 		f.putBack(batch)
 	}
+	return nil
 }
 
 // release lets others use the writer. What came meanwhile and found it in use is left to the
@@ -247,7 +259,7 @@ func (f *File) write(batch []*request) (waited time.Duration) {
 		refuse(batch, err)
 		return waited
 	}
-	f.transact(batch)
+	f.each(f.transact(batch))
 	return waited
 }
 
@@ -269,12 +281,12 @@ func anySynced(batch []*request) bool {
 }
 
 // transact runs and commits a batch, and what comes in meanwhile, in the transaction that has
-// begun. If it fails, each of them is tried again on its own.
-func (f *File) transact(batch []*request) {
+// begun. If it fails, it returns those that have no answer yet, for each.
+func (f *File) transact(batch []*request) (undone []*request) {
 	if err := f.observe(); err != nil {
 		f.undo()
 		refuse(batch, err)
-		return
+		return nil
 	}
 	synced := anySynced(batch)
 	began := time.Now()
@@ -301,7 +313,7 @@ func (f *File) transact(batch []*request) {
 			r.finish(r.answer)
 		}
 		f.cutLog()
-		return
+		return nil
 	}
 	f.undo()
 	full := kindOf(code(err)) == driver.Full
@@ -313,7 +325,7 @@ func (f *File) transact(batch []*request) {
 		ran[0].finish(Classify(err))
 		ran = nil
 	}
-	f.each(append(ran, batch...)) // batch is what came behind the one that failed
+	return append(ran, batch...) // batch is what came behind the one that failed
 }
 
 // each runs requests one by one, but for those that were withdrawn. When one has

@@ -332,6 +332,52 @@ func TestLead(t *testing.T) {
 	}
 }
 
+// TestLeaderLeaves: a caller that wrote for others has its answer while they are tried again.
+func TestLeaderLeaves(t *testing.T) {
+	f := open(t, config(filepath.Join(t.TempDir(), "f.db")))
+	for range 100 {
+		if leaderLeaves(t, f) {
+			return
+		}
+	}
+	t.Error("no caller led")
+}
+
+// leaderLeaves reports whether the test led. The writing goroutine may have been faster.
+func leaderLeaves(t *testing.T, f *File) (led bool) {
+	left, answers := make(chan struct{}), make(chan error)
+	write := func(do func(*Conn) error) { go func() { answers <- f.Write(context.Background(), do) }() }
+	f.owner <- struct{}{} // no caller leads yet
+	write(increment)
+	queued(f, 1)
+	runs := 0
+	write(func(*Conn) error {
+		if runs++; runs == 1 {
+			led = strings.Contains(string(debug.Stack()), ".leaderLeaves(")
+			return errors.New("the first time") // undoes the transaction of both
+		}
+		if !led {
+			return nil
+		}
+		select {
+		case <-left:
+			return nil
+		case <-time.After(10 * time.Second):
+			return driver.Errorf(driver.Other, "the leader is still there")
+		}
+	})
+	queued(f, 2)
+	<-f.owner
+	f.lead()
+	close(left)
+	for range 2 {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	}
+	return led
+}
+
 // TestWatchInBubble: in a bubble of testing/synctest time goes on while a caller watches, and
 // commits of others are found by looking.
 func TestWatchInBubble(t *testing.T) {

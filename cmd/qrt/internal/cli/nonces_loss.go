@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/hex"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -101,7 +102,11 @@ func (a *app) acceptLoss(ctx context.Context, lost replay.Stamp, yes bool) error
 		if err != nil {
 			return err
 		}
-		l, done := h.Accepts(lost.ID)
+		asked := lost
+		if asked.Change == 0 { // not given: only if that memory was named
+			asked.Change = math.MaxUint64
+		}
+		l, done := h.Accepts(asked)
 		if !done {
 			if err := a.confirm(yes, "Go on without what "+lost.String()+" knew? What was handled before can be replayed while it is fresh."); err != nil {
 				return err
