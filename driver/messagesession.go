@@ -10,7 +10,8 @@ import (
 type messageSession struct {
 	source  Source
 	closing <-chan struct{} // of the source
-	d       *Delivery
+	d       *Delivery       // the receiver's from Receive on
+	held    Delivery        // a copy of it for calls of the session's own; never changed
 
 	over chan struct{} // closed by Close
 
@@ -36,11 +37,11 @@ const (
 // The session brings d once. Its lock is that of d. If it is closed before it brought d, d
 // is given back by Release, otherwise by Abandon.
 func NewMessageSession(source Source, d *Delivery, closing <-chan struct{}) UnnamedSession {
-	return &messageSession{source: source, closing: closing, d: d, over: make(chan struct{}), until: d.LockedUntil}
+	return &messageSession{source: source, closing: closing, d: d, held: *d, over: make(chan struct{}), until: d.LockedUntil}
 }
 
 // ID is the broker's name of the message.
-func (s *messageSession) ID() string { return s.d.BrokerID }
+func (s *messageSession) ID() string { return s.held.BrokerID }
 
 // Unnamed implements UnnamedSession.
 func (s *messageSession) Unnamed() bool { return true }
@@ -82,6 +83,7 @@ func (s *messageSession) Receive(ctx context.Context, max int, wait time.Duratio
 		return nil, err
 	}
 	if s.become(messageHandedOut, messageWaits) {
+		s.d.LockedUntil = s.LockedUntil() // the session may have been renewed since
 		return []*Delivery{s.d}, nil
 	}
 	timer := time.NewTimer(wait)
@@ -132,12 +134,16 @@ func (s *messageSession) Renew(ctx context.Context, list []*Delivery) ([]time.Ti
 	ends, errs := s.source.Renew(ctx, list)
 	for i, d := range list {
 		if d == s.d && errs[i] == nil {
-			s.mu.Lock()
-			s.until = ends[i]
-			s.mu.Unlock()
+			s.extend(ends[i])
 		}
 	}
 	return ends, errs
+}
+
+func (s *messageSession) extend(until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until = until
 }
 
 func repeat(err error, n int) []error {
@@ -153,15 +159,18 @@ func (s *messageSession) RenewSession(ctx context.Context) (time.Time, error) {
 	if err := s.check(ctx); err != nil {
 		return time.Time{}, err
 	}
-	ends, errs := s.Renew(ctx, []*Delivery{s.d})
+	d := s.held // Renew writes to what it is given
+	ends, errs := s.source.Renew(ctx, []*Delivery{&d})
 	switch KindOf(errs[0]) {
 	case Settled:
 		return s.LockedUntil(), nil
 	case LockLost:
 		return time.Time{}, &Error{Kind: SessionLost}
-	default:
-		return ends[0], errs[0]
 	}
+	if errs[0] == nil {
+		s.extend(ends[0])
+	}
+	return ends[0], errs[0]
 }
 
 // Close implements Session.
@@ -174,7 +183,7 @@ func (s *messageSession) Close(ctx context.Context) error {
 		return nil
 	}
 	close(s.over)
-	back := Settlement{Delivery: s.d, Kind: Release}
+	back := Settlement{Delivery: &s.held, Kind: Release}
 	switch before {
 	case messageSettled, messageLeft:
 		return nil
