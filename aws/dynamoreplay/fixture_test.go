@@ -127,18 +127,22 @@ func fixture(server *dynalite.Server) func(t testing.TB, b replay.Bounds) replay
 	}
 }
 
-// remake deletes the table and makes an empty one.
+// remake deletes the table and makes an empty one while no request of another is at the
+// server: dynalite removes one item after the other, and what is written meanwhile would
+// stay.
 func remake(t testing.TB, server *dynalite.Server) {
 	t.Helper()
-	c := contentOf(server, "").client
-	if _, err := c.DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: aws.String(table)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := dynamodb.NewTableNotExistsWaiter(c, func(o *dynamodb.TableNotExistsWaiterOptions) { o.MinDelay = 10 * time.Millisecond }).Wait(
-		context.Background(), &dynamodb.DescribeTableInput{TableName: aws.String(table)}, time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if err := dynamoreplay.Create(context.Background(), config(), table, &dynamoreplay.Options{Endpoint: server.URL()}); err != nil {
-		t.Fatal(err)
-	}
+	server.Alone(func() {
+		c := contentOf(server, "").client
+		if _, err := c.DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: aws.String(table)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := dynamodb.NewTableNotExistsWaiter(c, func(o *dynamodb.TableNotExistsWaiterOptions) { o.MinDelay = 10 * time.Millisecond }).Wait(
+			context.Background(), &dynamodb.DescribeTableInput{TableName: aws.String(table)}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if err := dynamoreplay.Create(context.Background(), config(), table, &dynamoreplay.Options{Endpoint: server.Direct()}); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -134,13 +134,16 @@ func fixture(server *azurite.Server) func(t testing.TB, b replay.Bounds) replayt
 	}
 }
 
-// remake deletes the table and makes an empty one.
+// remake deletes the table and makes an empty one while no request of another is at the
+// server.
 func remake(t testing.TB, server *azurite.Server) {
 	t.Helper()
-	if _, err := contentOf(t, server, "").client.Delete(context.Background(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := tablereplay.CreateSharedKey(context.Background(), server.Endpoint(), credential(), table, &tablereplay.Options{Client: client()}); err != nil {
-		t.Fatal(err)
-	}
+	server.Alone(func() {
+		if _, err := contentOf(t, server, "").client.Delete(context.Background(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := tablereplay.CreateSharedKey(context.Background(), server.Direct()+"/"+azurite.Account, credential(), table, &tablereplay.Options{Client: client()}); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

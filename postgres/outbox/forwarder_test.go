@@ -77,6 +77,8 @@ func TestPoison(t *testing.T) {
 	x.must(err)
 	_, err = x.db.Exec(t.Context(), `UPDATE `+x.schema+`.content SET body = substr(body, 1, 60) WHERE message_id = 'cut'`)
 	x.must(err)
+	_, err = x.db.Exec(t.Context(), `UPDATE `+x.schema+`.message m SET size = octet_length(c.body) FROM `+x.schema+`.content c WHERE c.id = m.content`)
+	x.must(err)
 	stop := x.forward(x.box, picky{x.Broker}, &outbox.ForwarderOptions{Retry: backoff.Fixed(time.Millisecond)})
 	x.until("empty", drained)
 	stop()

@@ -47,6 +47,7 @@ type Proxy struct {
 	client   *http.Transport
 	serving  sync.WaitGroup
 	listener net.Listener
+	passing  sync.RWMutex // held for reading while a request is at the server
 
 	mu     sync.Mutex // guards what follows
 	target *url.URL
@@ -116,6 +117,14 @@ func (p *Proxy) Fail(f Faults) {
 	p.faults = f
 }
 
+// Alone calls do while no request is at the server: those that come wait. do must not
+// send one through the proxy.
+func (p *Proxy) Alone(do func()) {
+	p.passing.Lock()
+	defer p.passing.Unlock()
+	do()
+}
+
 // Counts returns how many requests of each kind came since the last call, and
 // starts again.
 func (p *Proxy) Counts() map[string]int {
@@ -160,6 +169,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		write(w, &f.Refusal)
 		return
 	}
+	p.passing.RLock()
+	defer p.passing.RUnlock()
 	lost := chance(f.Lost)
 	ctx := r.Context()
 	if lost {
