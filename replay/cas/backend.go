@@ -8,7 +8,8 @@
 // group, or the store itself. A call makes one request for each page of its messages,
 // in parallel, or one for all of them if the backend is a [Batcher], as long as it
 // knows the versions; another receiver that changed the page meanwhile costs a
-// repetition, up to MaxTries with growing random waits.
+// repetition, up to MaxTries with growing random waits, and at the end a look at the item
+// of the store: the page may be of another memory, which others have found empty.
 // The first message of a page takes four requests more, one after the other, and
 // the first of a stream two more. A message whose Previous lies in another page
 // reads that page, too.

@@ -2,6 +2,7 @@ package cas
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"sync"
@@ -24,23 +25,42 @@ type item struct {
 // batch distributes the items of a call over their pages and runs do for each, the
 // pages in parallel and the items of a page in order.
 func (e *engine) batch(ctx context.Context, group string, items []item, do func(i int, env *replaystate.Env, s replaystate.Stream)) (replaystate.Stamp, error) {
-	if err := e.prepare(ctx); err != nil {
-		return replaystate.Stamp{}, err
+	for range maxMemories {
+		if err := e.prepare(ctx); err != nil {
+			return replaystate.Stamp{}, err
+		}
+		before := e.stamped()
+		if err := e.rounds(ctx, e.plan(group, items, do)); err != nil {
+			return replaystate.Stamp{}, err
+		}
+		// What was written to another memory may be gone with it: the call is made again in
+		// the present one, and so its answer is of one memory.
+		if after := e.stamped(); after.ID == before.ID {
+			return after, nil
+		}
 	}
-	made := false
-	for _, round := range e.plan(group, items, do) {
+	return replaystate.Stamp{}, errors.New("cas: the store has lost its memory several times during one call")
+}
+
+// maxMemories bounds how often a call is made because the store has lost its memory.
+const maxMemories = 4
+
+// rounds performs the works of a call. Afterwards the stamp is that of the memory that was
+// found.
+func (e *engine) rounds(ctx context.Context, all [][]*work) error {
+	doubted := false
+	for _, round := range all {
 		if err := e.parallel(ctx, round); err != nil {
-			return replaystate.Stamp{}, err
+			return err
 		}
-		made = made || slices.ContainsFunc(round, func(w *work) bool { return w.made })
+		doubted = doubted || slices.ContainsFunc(round, func(w *work) bool { return w.doubted })
 	}
-	if made {
-		// Perhaps nothing was there because the memory is another one.
-		if err := e.check(ctx); err != nil {
-			return replaystate.Stamp{}, err
-		}
+	if !doubted && !e.doubtful() {
+		return nil
 	}
-	return e.stamped(), nil
+	// Perhaps nothing was there, or something else, because the memory is another one. It may
+	// be full again already: others go on with it.
+	return e.check(ctx)
 }
 
 // message names a message of a group.

@@ -79,15 +79,31 @@ func (e *engine) learn(before replaystate.Stamp, item Item, bumped bool) error {
 
 // check reads the item of the store again, and makes it if it is gone.
 func (e *engine) check(ctx context.Context) error {
-	before := e.stamped()
+	e.mu.Lock()
+	before, strange := e.history.Stamp, e.strange
+	e.mu.Unlock()
 	item, err := e.b.Get(ctx, e.metaKey())
 	if err != nil {
 		return err
 	}
-	if err := e.learn(before, item, false); err != nil || item.Version != "" {
+	if err := e.learn(before, item, false); err != nil {
 		return err
 	}
+	e.mu.Lock()
+	e.known = max(e.known, strange)
+	e.mu.Unlock()
+	if item.Version != "" {
+		return nil
+	}
 	return e.current(ctx)
+}
+
+// doubtful reports whether a page was found, since the item of the store was last read, that
+// may be of another memory.
+func (e *engine) doubtful() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.strange > e.known
 }
 
 // prepare makes sure that the store has an ID, and that its change number grows.

@@ -40,8 +40,9 @@ type work struct {
 	key   replaystate.Key
 	index uint64
 	apply func(env *replaystate.Env, s replaystate.Stream)
-	// made: an item had to be made, so the memory may be another one.
-	made bool
+	// doubted: what is stored is not what this process knows of it, so the memory may be
+	// another one.
+	doubted bool
 	// remembered: the page may be an old version.
 	remembered bool
 }
@@ -124,6 +125,7 @@ func (e *engine) run(ctx context.Context, w *work) error {
 	item, w.remembered = e.pages[key]
 	e.mu.Unlock()
 	if !w.remembered {
+		w.doubted = true
 		var err error
 		if item, err = e.b.Get(ctx, key); err != nil {
 			return err
@@ -135,12 +137,14 @@ func (e *engine) run(ctx context.Context, w *work) error {
 			// Nothing has shown yet that the version is still the present one.
 			p, w.remembered = advanced, false
 			next, err = e.b.Get(ctx, key)
+			w.doubted = w.doubted || next.Version != item.Version
 		}
 		if err != nil {
 			e.forget(key) // whether it was written is not known
 			return err
 		}
-		e.remember(key, next)
+		w.doubted = w.doubted || p == conflict
+		e.remember(key, next, w.doubted)
 		w.remembered = w.remembered && next.Version == item.Version
 		item = next
 		switch p {
@@ -158,7 +162,7 @@ func (e *engine) run(ctx context.Context, w *work) error {
 			if item, err = e.b.Get(ctx, key); err != nil {
 				return err
 			}
-			e.remember(key, item)
+			e.remember(key, item, true)
 		}
 	}
 }
@@ -230,7 +234,7 @@ func (e *engine) load(ctx context.Context, v *view, item Item) (g replaystate.Gr
 		}
 		return e.group(ctx, v.w.group, false)
 	}
-	v.w.made = true
+	v.w.doubted = true
 	if v.Head() == nil && v.err == nil {
 		// If the stream was dropped, its mark is in the group by now.
 		return e.group(ctx, v.w.group, true)
@@ -322,9 +326,14 @@ func (e *engine) count(group, sender string, d replaystate.Counts) {
 	s.Add(d)
 }
 
-func (e *engine) remember(key string, item Item) {
+// remember keeps a page as it is now. It is strange if this process has not left it so:
+// then the next answer needs a look at the item of the store.
+func (e *engine) remember(key string, item Item, strange bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if strange {
+		e.strange++
+	}
 	for old := range e.pages {
 		if len(e.pages) < maxCached {
 			break

@@ -138,6 +138,8 @@ type engine struct {
 	history replaystate.History    // that meta holds
 	bumped  time.Time              // when this Store last raised the change number
 	pages   map[string]Item        // as they were last seen
+	strange int64                  // how often one was found as this Store had not left it
+	known   int64                  // so many of them were there before meta was last read
 	groups  map[string]*groupCache // by name
 	seen    map[claimID]observation
 	turns   map[string]*turn // by what they are the right to write

@@ -2,6 +2,7 @@ package cas_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -218,6 +219,45 @@ func TestGroupIsRead(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// TestLossThatOthersFilled: the items are gone, and another process has made the page anew
+// before this one works on it. What is granted then comes with the new ID, although this
+// process found a page and not its absence.
+func TestLossThatOthersFilled(t *testing.T) {
+	for _, batched := range []bool{false, true} {
+		t.Run(fmt.Sprint("batched=", batched), func(t *testing.T) {
+			m := newMemory()
+			var backend cas.Backend = m
+			if batched {
+				backend = batches(m)
+			}
+			here, other := open(t, backend, nil), open(t, backend, nil)
+			begin := func(s *cas.Store, numbers ...uint64) []replay.Claim {
+				t.Helper()
+				var list []replay.Request
+				for _, n := range numbers {
+					list = append(list, request(1, n))
+				}
+				c, err := s.Begin(t.Context(), "group", list)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c
+			}
+			before := begin(here, 1)[0]
+			if before.Err != nil {
+				t.Fatal(before.Err)
+			}
+			m.mu.Lock()
+			clear(m.items)
+			m.mu.Unlock()
+			begin(other, 2)
+			if c := begin(here, 1)[0]; c.Err == nil && c.Stamp.ID == before.Stamp.ID {
+				t.Error("granted again with the ID of the memory that is gone")
+			}
 		})
 	}
 }

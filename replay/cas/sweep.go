@@ -173,7 +173,7 @@ func (e *engine) fold(ctx context.Context, group string, k replaystate.Key, g *r
 		e.forget(key)
 		return err
 	}
-	e.remember(key, next)
+	e.remember(key, next, true)
 	if done {
 		s.item = next
 	}

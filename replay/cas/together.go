@@ -87,10 +87,11 @@ func (e *engine) together(ctx context.Context, all []*work) (left []*work, err e
 		case results[i].Swapped:
 			e.count(a.w.group, a.w.key.Sender, size(a.v.page).Sub(a.v.before))
 		default:
+			a.w.doubted = true
 			left = append(left, a.w)
 			missed = true
 		}
-		e.remember(a.key, results[i].Current)
+		e.remember(a.key, results[i].Current, a.w.doubted)
 	}
 	if err == nil {
 		e.joined(all[0].group, missed)

@@ -54,10 +54,10 @@ func (e *engine) inTurn(ctx context.Context, key string, works []*work) error {
 	err := e.perform(ctx, all)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	made := slices.ContainsFunc(all, func(w *work) bool { return w.made })
-	s.works[0].made = made
+	doubted := slices.ContainsFunc(all, func(w *work) bool { return w.doubted })
+	s.works[0].doubted = doubted
 	for _, o := range s.others {
-		o.works[0].made = made
+		o.works[0].doubted = doubted
 		o.written = err == nil
 		close(o.wake)
 	}
