@@ -57,7 +57,8 @@ func handle(t *testing.T, server *dynalite.Server, s replay.Store, batch []repla
 }
 
 // TestRequests: Begin and Finish of 32 messages are one request for each page, all at
-// once, and a page that another receiver changed costs one more.
+// once, and a page that another receiver changed costs one more. Then the item of the store
+// is read, once for the call.
 func TestRequests(t *testing.T) {
 	server := serve(t, nil)
 	s := open(t, &dynamoreplay.Options{Endpoint: server.URL(), ChangeInterval: time.Hour})
@@ -84,7 +85,7 @@ func TestRequests(t *testing.T) {
 		}
 		server.Fail(httpproxy.Faults{})
 		handle(t, server, other, batch())
-		changed := map[string]int{"UpdateItem": 2 * senders, "UpdateItem 400": senders}
+		changed := map[string]int{"UpdateItem": 2 * senders, "UpdateItem 400": senders, "GetItem": 1}
 		if begin, finish, _ = handle(t, server, s, batch()); !maps.Equal(begin, changed) || !maps.Equal(finish, want) {
 			t.Errorf("pages of %d senders that were changed: Begin %v, want %v; Finish %v, want %v", senders, begin, changed, finish, want)
 		}
