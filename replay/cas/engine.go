@@ -39,8 +39,10 @@ func (e *engine) batch(ctx context.Context, group string, items []item, do func(
 			return after, nil
 		}
 	}
-	return replaystate.Stamp{}, errors.New("cas: the store has lost its memory several times during one call")
+	return replaystate.Stamp{}, errMemories
 }
+
+var errMemories = errors.New("cas: the store has lost its memory several times during one call")
 
 // maxMemories bounds how often a call is made because the store has lost its memory.
 const maxMemories = 4
@@ -206,24 +208,34 @@ func (e *engine) Finish(ctx context.Context, group string, f []replaystate.Finis
 	return out, stamp, err
 }
 
-// Look implements replaystate.Engine.
+// Look implements replaystate.Engine. What is not there says something only if the memory was
+// the same before and after the pages were read.
 func (e *engine) Look(ctx context.Context, group string, q []replaystate.Query) ([]replaystate.Look, replaystate.Stamp, error) {
 	if err := e.check(ctx); err != nil {
 		return nil, replaystate.Stamp{}, err
 	}
-	g, err := e.group(ctx, group, true)
-	if err != nil {
-		return nil, replaystate.Stamp{}, err
+	for range maxMemories {
+		before := e.stamped()
+		g, err := e.group(ctx, group, true)
+		if err != nil {
+			return nil, replaystate.Stamp{}, err
+		}
+		out, env := make([]replaystate.Look, len(q)), e.env(group, &g)
+		err = e.each(len(q), func(i int) (err error) {
+			out[i], err = e.examine(ctx, group, env, &q[i])
+			return err
+		})
+		if err == nil {
+			err = e.check(ctx)
+		}
+		if err != nil {
+			return nil, replaystate.Stamp{}, err
+		}
+		if after := e.stamped(); after.ID == before.ID {
+			return out, after, nil
+		}
 	}
-	out, env := make([]replaystate.Look, len(q)), e.env(group, &g)
-	err = e.each(len(q), func(i int) (err error) {
-		out[i], err = e.examine(ctx, group, env, &q[i])
-		return err
-	})
-	if err != nil {
-		return nil, replaystate.Stamp{}, err
-	}
-	return out, e.stamped(), nil
+	return nil, replaystate.Stamp{}, errMemories
 }
 
 func (e *engine) examine(ctx context.Context, group string, env *replaystate.Env, q *replaystate.Query) (replaystate.Look, error) {

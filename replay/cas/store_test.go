@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,5 +260,39 @@ func TestLossThatOthersFilled(t *testing.T) {
 				t.Error("granted again with the ID of the memory that is gone")
 			}
 		})
+	}
+}
+
+// emptied loses its items before the first page is read.
+type emptied struct {
+	*memory
+	once sync.Once
+}
+
+func (e *emptied) Get(ctx context.Context, key string) (cas.Item, error) {
+	if strings.Contains(key, ".p.") {
+		e.once.Do(func() {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			clear(e.items)
+		})
+	}
+	return e.memory.Get(ctx, key)
+}
+
+// TestLossDuringALook: a look at pages that are gone says of which memory that is.
+func TestLossDuringALook(t *testing.T) {
+	m := newMemory()
+	r := request(1, 1)
+	c, err := open(t, m, nil).Begin(t.Context(), "group", []replay.Request{r})
+	if err != nil || c[0].Err != nil {
+		t.Fatal(c, err)
+	}
+	looks, err := open(t, &emptied{memory: m}, nil).Look(t.Context(), "group", []replay.Query{{ID: r.ID, SealedAt: r.SealedAt}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := looks[0]; l.State == replay.StateClaimed || l.Stamp.ID == c[0].Stamp.ID {
+		t.Errorf("%+v, want what the new memory says, with its ID", l)
 	}
 }
