@@ -92,6 +92,10 @@ func TestOpenFileRefuses(t *testing.T) {
 	if _, err := keys.OpenFile(path, nil); !errors.Is(err, keys.ErrInvalidKey) || !strings.Contains(err.Error(), "use 1048576 at most") {
 		t.Errorf("a large file: %v", err)
 	}
+	write(t, path, document("a")+strings.Repeat(" ", 1<<20-len(document("a"))))
+	if _, err := keys.OpenFile(path, nil); err != nil {
+		t.Errorf("the largest file: %v", err)
+	}
 	write(t, path, document("a", "a"))
 	if _, err := keys.OpenFile(path, nil); !errors.Is(err, keys.ErrInvalidKey) || !strings.Contains(err.Error(), "a is there twice") {
 		t.Errorf("an ID twice: %v", err)

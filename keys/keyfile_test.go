@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -146,6 +148,54 @@ func TestParseFileRefuses(t *testing.T) {
 			t.Errorf("%s: %v, %v; want an error that says %q", text, set, err, says)
 		} else if strings.Contains(err.Error(), fileSecret[:8]) {
 			t.Errorf("%s: the error shows the secret: %v", text, err)
+		}
+	}
+}
+
+// seenReader keeps the buffer that it reads into.
+type seenReader struct {
+	io.Reader
+	into []byte
+}
+
+func (r *seenReader) Read(p []byte) (int, error) {
+	if r.into == nil {
+		r.into = p
+	}
+	return r.Reader.Read(p)
+}
+
+// TestReadWhole: a file that has another size than before, or that cannot be read to its end, is
+// refused, and what was read of it is cleared.
+func TestReadWhole(t *testing.T) {
+	broken := errors.New("input/output error")
+	for name, c := range map[string]struct {
+		file io.Reader
+		size int
+		says string // in the error; empty: none
+	}{
+		"as it was":        {strings.NewReader("text"), 4, ""},
+		"in parts":         {iotest.OneByteReader(strings.NewReader("text")), 4, ""},
+		"with its end":     {iotest.DataErrReader(strings.NewReader("text")), 4, ""},
+		"empty":            {strings.NewReader(""), 0, ""},
+		"shorter":          {strings.NewReader("tex"), 4, "it changed"},
+		"emptied":          {strings.NewReader(""), 4, "it changed"},
+		"longer":           {strings.NewReader("texts"), 4, "it changed"},
+		"no longer empty":  {strings.NewReader("text"), 0, "it changed"},
+		"fails at once":    {iotest.ErrReader(broken), 4, "input/output"},
+		"fails in it":      {io.MultiReader(strings.NewReader("te"), iotest.ErrReader(broken)), 4, "input/output"},
+		"fails at its end": {io.MultiReader(strings.NewReader("text"), iotest.ErrReader(broken)), 4, "input/output"},
+		"of size 0, fails": {iotest.ErrReader(broken), 0, "input/output"},
+	} {
+		r := &seenReader{Reader: c.file}
+		data, err := readWhole(r, c.size)
+		switch {
+		case c.says == "" && (err != nil || len(data) != c.size || string(data) != "text"[:c.size]):
+			t.Errorf("%s: %q, %v", name, data, err)
+		case c.says != "" && (data != nil || err == nil || !strings.Contains(err.Error(), c.says)):
+			t.Errorf("%s: %q, %v; want an error that says %q", name, data, err, c.says)
+		case c.says != "" && !bytes.Equal(r.into, make([]byte, len(r.into))):
+			t.Errorf("%s: %q is left in memory", name, r.into)
 		}
 	}
 }

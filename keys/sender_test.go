@@ -173,6 +173,10 @@ func TestQueues(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	many[0] = strings.Repeat("q", 255)
+	if _, err := keys.New("k", secret, &keys.Options{Queues: many[:256]}); err != nil {
+		t.Errorf("as many queues as there may be, one with the longest name: %v", err)
+	}
 	list := []string{"orders", "b"}
 	k, err := keys.New("k", secret, &keys.Options{Queues: list})
 	if err != nil {
