@@ -5,6 +5,8 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -20,7 +22,8 @@ const mask = 0x55
 // masked returns how a key file writes the secret of k, and the secret itself, both masked.
 func masked(t *testing.T, k *Key) (text, bare []byte) {
 	t.Helper()
-	text, bare = make([]byte, base64.StdEncoding.EncodedLen(Size)), make([]byte, Size)
+	// Of the secret all but its end, which a malformed one has not.
+	text, bare = make([]byte, base64.StdEncoding.EncodedLen(Size)), make([]byte, Size-8)
 	if err := k.with(func(secret *[Size]byte) error {
 		base64.StdEncoding.Encode(text, secret[:])
 		for i := range text {
@@ -122,6 +125,29 @@ func TestBuffersAreCleared(t *testing.T) {
 		t.Error("a year of five digits was written")
 	}
 	check("UpdateFile of what cannot be written", 2)
+	gone := testKey(t, "gone", 5)
+	gone.Destroy()
+	if err := UpdateFile(path, func(s *Set) error { s.Keys = append(s.Keys, gone); return nil }); !errors.Is(err, ErrDestroyed) {
+		t.Errorf("a destroyed key was written: %v", err)
+	}
+	check("UpdateFile with a destroyed key", 2)
+	queues := make([]string, maxQueues)
+	for i := range queues {
+		queues[i] = fmt.Sprintf("%0*d", maxQueue, i)
+	}
+	if err := UpdateFile(path, func(s *Set) error {
+		for i := range 17 {
+			k, err := Generate(ID(fmt.Sprint("large-", i)), &Options{Queues: queues})
+			if err != nil {
+				return err
+			}
+			s.Keys = append(s.Keys, k)
+		}
+		return nil
+	}); !errors.Is(err, ErrInvalidKey) {
+		t.Errorf("a file that is too large was written: %v", err)
+	}
+	check("UpdateFile of too many bytes", 2)
 	func() {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -137,6 +163,21 @@ func TestBuffersAreCleared(t *testing.T) {
 		t.Fatal("a malformed file was opened")
 	}
 	check("OpenFile of a malformed file", 2)
+	func() {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer clear(data)
+		data[bytes.IndexByte(data, '=')-1] = '?' // the last character of the secret
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if _, err := OpenFile(path, nil); err == nil {
+		t.Fatal("a malformed secret was read")
+	}
+	check("OpenFile of a malformed secret", 2)
 	// Of sender keys whose names and times take the most room.
 	at := time.Date(2026, 1, 31, 12, 0, 0, 123456789, time.UTC)
 	var bots []*Key
@@ -175,6 +216,10 @@ func TestBuffersAreCleared(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("UpdateFile of sender keys", made)
+	if err := UpdateFile(path, func(*Set) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	check("the second UpdateFile of sender keys", made)
 	// Of a folder with a key, and of one beside it that is none.
 	text, bare = masked(t, k)
 	folder := t.TempDir()
@@ -209,6 +254,15 @@ func TestBuffersAreCleared(t *testing.T) {
 		t.Fatal("a secret was taken for the name of the current key")
 	}
 	check("OpenFolder of a secret in the place of a name", 3)
+	if err := k.with(func(secret *[Size]byte) error {
+		_, err := parseEnv("P", []string{"P=a=" + base64.StdEncoding.EncodeToString(secret[:])})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n := inMemory(t, bare); n != 4 {
+		t.Errorf("parseEnv left the secret in memory %d times, want 4 with its own", n)
+	}
 	kept := []byte(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{9}, Size)))
 	if text, _ := masked(t, testKey(t, "b", 9)); inMemory(t, text) == 0 {
 		t.Error("nothing is found in memory: this test cannot fail")

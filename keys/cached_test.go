@@ -472,6 +472,21 @@ func TestCachedDestroyed(t *testing.T) {
 	})
 }
 
+// A key that was destroyed is asked for again soon if the provider fails meanwhile: that the
+// answer would have had time left is no reason to wait.
+func TestCachedDestroyedInAnOutage(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantKey(t, c, "b").Destroy()
+		v.set(func() { v.broken = map[string]error{"GetKey": errors.New("connection refused")} })
+		if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrUnavailable) {
+			t.Errorf("GetKey: %v, want %v", err, keys.ErrUnavailable)
+		}
+		v.set(func() { v.broken, v.keys["b"] = nil, mustKey(t, "b", 2) })
+		time.Sleep(2 * time.Second)
+		wantKey(t, c, "b")
+	})
+}
+
 // TestCachedCorrectedSecret: a secret that nothing opened under is corrected within a TTL.
 func TestCachedCorrectedSecret(t *testing.T) {
 	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {

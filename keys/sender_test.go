@@ -124,6 +124,9 @@ func TestSenderKey(t *testing.T) {
 			t.Errorf("sender %q: %v", sender, err)
 		}
 	}
+	if _, err := master.Derive(strings.Repeat("s", 64), nil); err != nil {
+		t.Errorf("the longest sender ID: %v", err)
+	}
 	if _, err := master.Derive(strings.Repeat("s", 65), nil); !errors.Is(err, keys.ErrInvalidKey) {
 		t.Errorf("a long sender ID: %v", err)
 	}

@@ -73,7 +73,7 @@ func UpdateFile(path string, change func(*Set) error) error {
 func sameSecrets(old, set *Set) error {
 	for _, was := range old.Keys {
 		for _, k := range set.Keys {
-			if k.ID() == was.ID() && k != was && !k.Equal(was) {
+			if k.ID() == was.ID() && !k.Equal(was) {
 				return fmt.Errorf("%w: %s named another secret before: give a new key a new ID", ErrInvalidKey, k.ID())
 			}
 		}
