@@ -223,33 +223,42 @@ func TestBuffersAreCleared(t *testing.T) {
 	// Of a folder with a key, and of one beside it that is none.
 	text, bare = masked(t, k)
 	folder := t.TempDir()
-	put := func(name string, k *Key, more string) {
+	put := func(name, before, more string) {
 		t.Helper()
 		if err := k.with(func(secret *[Size]byte) error {
-			data := make([]byte, base64.StdEncoding.EncodedLen(Size), base64.StdEncoding.EncodedLen(Size)+len(more))
+			data := make([]byte, 0, len(before)+base64.StdEncoding.EncodedLen(Size)+len(more))
 			defer clear(data[:cap(data)])
-			base64.StdEncoding.Encode(data, secret[:])
-			return os.WriteFile(filepath.Join(folder, name), append(data, more...), 0o600)
+			data = append(base64.StdEncoding.AppendEncode(append(data, before...), secret[:]), more...)
+			return os.WriteFile(filepath.Join(folder, name), data, 0o600)
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put("a", k, "\n")
+	put("a", "", "\n")
 	if _, err := OpenFolder(folder, nil); err != nil {
 		t.Fatal(err)
 	}
 	check("OpenFolder", 3)
-	put("b", k, "!")
+	put("b", "", "!")
 	if _, err := OpenFolder(folder, nil); err == nil {
 		t.Fatal("a malformed file beside a key was read")
 	}
 	check("OpenFolder of a key and a malformed file", 3)
-	put("a", k, "!")
+	put("a", "", "!")
 	if _, err := OpenFolder(folder, nil); err == nil {
 		t.Fatal("a malformed file of a folder was read")
 	}
 	check("OpenFolder of a malformed file", 3)
-	put("current", k, "")
+	put("a", `{"id": "a", "secret": "`, `"} {}`)
+	if _, err := OpenFolder(folder, nil); err == nil {
+		t.Fatal("a file with more than a key was read")
+	}
+	check("OpenFolder of a file with more than a key", 3)
+	put("a", "", "\n")
+	if err := os.Remove(filepath.Join(folder, "b")); err != nil {
+		t.Fatal(err)
+	}
+	put("current", "", "")
 	if _, err := OpenFolder(folder, nil); err == nil {
 		t.Fatal("a secret was taken for the name of the current key")
 	}

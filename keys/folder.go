@@ -220,15 +220,15 @@ func (r folderReader) current(path string) (ID, error) {
 	if err != nil {
 		return "", err
 	}
-	id := ID(trimLineEnd(data))
-	if id == "" {
+	text := trimLineEnd(data)
+	if len(text) == 0 {
 		return "", nil
 	}
-	if err := id.Validate(); err != nil {
+	if err := validateID(text); err != nil {
 		clear(data) // it may be a secret that was put there by mistake
 		return "", fmt.Errorf("keys: file %s: %w: it must hold the ID of a key and nothing else", path, ErrInvalidKey)
 	}
-	return id, nil
+	return ID(text), nil
 }
 
 // add reads a file that holds a key.
