@@ -105,9 +105,9 @@ type Delivery struct {
 // DeadLetter says why a message lies in a dead-letter queue. The receiver or the
 // broker that moved the message wrote it in cleartext; trust it for display only.
 type DeadLetter struct {
-	Reason      string // a code, such as "authentication_failed"; "max_deliveries" when the broker moved it
-	Description string // a fixed text, and what a receiver sealed beside it; never payload
-	Queue       string // the queue that it came from
+	Reason      string    // a code, such as "authentication_failed"; "max_deliveries" when the broker moved it
+	Description string    // a fixed text, and what a receiver sealed beside it; never payload
+	Queue       string    // the queue that it came from
 	At          time.Time // when it was moved; zero if unknown
 }
 
