@@ -38,7 +38,7 @@ func TestHeldSnapshot(t *testing.T) {
 	// In bytes; a row has some 115. Without tend it would be all of them.
 	const limit = 3 << 20
 	size := 0
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testTimeout); time.Now().Before(deadline); {
 		x.must(x.box.Broker().Tend(t.Context()))
 		if size = value[int](x, `SELECT pg_relation_size('`+x.schema+`.message')`); size < limit {
 			break
