@@ -69,7 +69,7 @@ func (b *Broker) Permissions(ctx context.Context, name string) ([]Permission, er
 // Values that are out of bounds (API Reference, ReceiveMessage): both, so that no
 // service of this protocol receives anything.
 const (
-	tooMany    = maxEntries + 1
+	tooMany = maxEntries + 1
 	tooLong = int32(MaxPoll/time.Second) + 1
 )
 
