@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/cas"
 )
@@ -100,6 +101,7 @@ func (a *account) service(o *Options) (*aztables.ServiceClient, error) {
 	if r := &co.Retry; r.MaxRetries == 0 && r.RetryDelay == 0 && r.MaxRetryDelay == 0 && r.TryTimeout == 0 && r.StatusCodes == nil && r.ShouldRetry == nil {
 		*r = retries
 	}
+	co.Transport = httpclient.New(co.Transport, httpclient.AttemptTime)
 	var client *aztables.ServiceClient
 	switch {
 	case a.key != nil:

@@ -84,7 +84,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Broker, error) {
 		b.pool.Close()
 		return nil, openError(err)
 	}
-	b.owned.Go(b.tend)
+	b.owned.Go(b.maintain)
 	if !options.Pooled {
 		b.owned.Go(b.notify)
 	}
