@@ -316,8 +316,7 @@ const parallelBytes = 64 << 10
 // parallel calls f for 0 to n-1, from several goroutines if that pays, and
 // returns when all calls have.
 func parallel(n, bytes int, f func(int)) {
-	workers := min(n, runtime.GOMAXPROCS(0))
-	if workers < 2 || bytes < parallelBytes {
+	if bytes < parallelBytes {
 		for i := range n {
 			f(i)
 		}
@@ -325,7 +324,7 @@ func parallel(n, bytes int, f func(int)) {
 	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range workers {
+	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
