@@ -411,18 +411,14 @@ func (b *Batcher) tooOld(sealed time.Time) bool {
 
 // admit waits until the breaker lets a call through; false if Close gives up first.
 func (b *Batcher) admit() (backoff.Permit, bool) {
-	for {
+	for b.ctx.Err() == nil {
 		permit, wait, ok := b.breaker.Allow()
-		switch {
-		case ok && b.ctx.Err() == nil:
+		if ok {
 			return permit, true
-		case ok:
-			permit.Unused()
-			return permit, false
-		case !sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond))):
-			return permit, false
 		}
+		sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond)))
 	}
+	return backoff.Permit{}, false
 }
 
 // keysDelay is how long a batch waits at least for a key provider that does not answer: a

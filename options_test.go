@@ -77,6 +77,9 @@ func TestReceiverDefaults(t *testing.T) {
 		{"the queue's limit, a short life", deliveries(4), queue.ReceiverOptions{Crypto: age(time.Minute)}, queue.ReceiverOptions{
 			Group: orders, Wait: 20 * time.Second, Prefetch: 1, MaxDeliveries: 4, RotationHorizon: time.Minute, MissingAfter: time.Hour, MaxAuthFailures: 20,
 		}},
+		{"a high limit of the queue", deliveries(50), queue.ReceiverOptions{Crypto: age(time.Hour)}, queue.ReceiverOptions{
+			Group: orders, Wait: 20 * time.Second, Prefetch: 1, MaxDeliveries: 50, RotationHorizon: 15 * time.Minute, MissingAfter: time.Hour, MaxAuthFailures: 20,
+		}},
 		{"all", deliveries(9), queue.ReceiverOptions{
 			Crypto: age(time.Hour), Group: "g", Wait: 1, Prefetch: 2, MaxDeliveries: 3, RotationHorizon: 4, MissingAfter: 5, MaxAuthFailures: 6,
 		}, queue.ReceiverOptions{
@@ -240,6 +243,22 @@ func TestCryptoConfigAtItsBounds(t *testing.T) {
 			t.Errorf("policy %d is called %q", p, p)
 		}
 	}
+}
+
+// TestWrongCryptoCostsNoRequest: an endpoint whose Crypto is refused opens no queue.
+func TestWrongCryptoCostsNoRequest(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{}
+		c := x.behind(p, nil)
+		wrong := &queue.CryptoConfig{MaxClockSkew: -1}
+		_, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: wrong})
+		x.failed("Sender", err, queue.ErrInvalidOptions, "open sender")
+		_, err = c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: wrong})
+		x.failed("Receiver", err, queue.ErrInvalidOptions, "open receiver")
+		if p.count("open") != 0 {
+			x.Errorf("%d requests to the broker", p.count("open"))
+		}
+	})
 }
 
 // TestSenderOptions: what a sender cannot do is refused, and the queue that was opened for it is
