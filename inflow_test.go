@@ -244,7 +244,8 @@ func (q *shortCursorQueue) Peek(ctx context.Context, cursor string, max int) ([]
 // one begins anew.
 func TestPauseBesideARefusedCursor(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		r := x.receives(x.behind(&partial{Broker: shortCursors{x.Broker.Connect()}}, nil), nil)
+		p := &partial{Broker: shortCursors{x.Broker.Connect()}}
+		r := x.receives(x.behind(p, nil), nil)
 		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		forged := x.Steal()
 		forged.Body[len(forged.Body)-1] ^= 1
@@ -252,11 +253,19 @@ func TestPauseBesideARefusedCursor(t *testing.T) {
 		_, err := r.Receive(x.Context(), 25)
 		x.Must(err)
 		for begin := time.Now(); time.Since(begin) < 10*time.Minute; {
-			if _, err := r.Receive(x.Context(), 25); !errors.Is(err, queue.ErrReceivingPaused) {
-				x.Fatalf("Receive: %v, want ErrReceivingPaused", err)
+			_, err := r.Receive(x.Context(), 25)
+			x.failed("Receive", err, queue.ErrReceivingPaused, "receive")
+			var e *queue.Error
+			if errors.As(err, &e) && (!e.Transient || e.RetryAfter <= 0) {
+				x.Fatalf("Receive: %+v, want an error that passes, and when", e)
 			}
 		}
 		x.Rewrite(orders, func([]driver.Message) []driver.Message { return nil }) // they were purged
+		looks := p.count("peek")
+		x.drain(r, 10*time.Minute)
+		if n := p.count("peek") - looks; n < 2 || n > 20 {
+			x.Errorf("%d calls in ten minutes of an empty queue, want one for each look", n)
+		}
 		x.Send(&queue.Message{ID: "legit", Body: []byte("a")})
 		if n := x.drain(r, 15*time.Minute); n != 1 {
 			x.Errorf("%d delivered, want 1", n)
