@@ -174,13 +174,10 @@ func (s *Sender) repeatable(o *outgoing) bool {
 
 // unanswered reports whether the broker may hold a message although sending it failed.
 func unanswered(err error) bool {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return true
-	}
 	switch driver.KindOf(err) {
 	case driver.Unavailable, driver.Closed:
 		return true
-	case driver.Other:
+	case driver.Other: // an error of the context, too
 		return !errors.Is(err, errors.ErrUnsupported)
 	}
 	return false // the broker refused it
