@@ -122,12 +122,12 @@ func TestOptionsAreCopied(t *testing.T) {
 		got.AcceptedOrigins[0], got.AcceptedVersions[0] = "changed", 9
 		check("the lists that Options returned changed")
 
-		// Of a receiver: it still accepts the origin, and the sender.
-		origins, senders := []string{"old"}, []string{""}
-		crypto := &queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: origins}
+		// Of a receiver: it still accepts the origin, the version and the sender.
+		origins, senders, versions := []string{"old"}, []string{""}, []uint8{1, 2}
+		crypto := &queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: origins, AcceptedVersions: versions}
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: crypto, Senders: senders})
 		x.Must(err)
-		origins[0], senders[0] = "changed", "changed"
+		origins[0], senders[0], versions[1] = "changed", "changed", 9
 		_, err = x.Sender("old").Send(x.Context(), &queue.Message{Body: []byte("a")})
 		x.Must(err)
 		x.Sender(orders)
@@ -135,6 +135,10 @@ func TestOptionsAreCopied(t *testing.T) {
 		x.Must(x.One(r).Complete(x.Context()))
 		x.Inject(orders, x.Stored("old")[0])
 		x.Must(x.One(r).Complete(x.Context()))
+		x.Inject(orders, driver.Message{ID: "of version 2", Body: []byte("QRE1\x02")})
+		if got := x.None(r, queue.ErrUnsupportedVersion).Disposition; got != driver.Abandoned {
+			x.Errorf("a message of a version to come is %s, want abandoned", got)
+		}
 	})
 }
 

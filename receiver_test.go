@@ -126,8 +126,9 @@ func TestAllWithoutAContext(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		n := 0
 		for d, err := range x.Receiver(orders, nil).All(noContext) {
-			if n++; d != nil || !errors.Is(err, queue.ErrInvalidOptions) {
-				x.Errorf("%v, %v; want ErrInvalidOptions", d, err)
+			x.failed("All", err, queue.ErrInvalidOptions, "receive")
+			if n++; d != nil {
+				x.Errorf("%v beside an error", d)
 			}
 		}
 		if n != 1 {

@@ -46,6 +46,14 @@ func TestReceiverWithSenderKey(t *testing.T) {
 		x.Must(empty.Remove("k1"))
 		_, err = x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: empty})
 		x.Must(err) // its keys may come later
+		away := newSecretStore()
+		away.takes = time.Hour
+		begin := time.Now()
+		_, err = x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: away})
+		x.Must(err)
+		if took := time.Since(begin); took > 0 {
+			x.Errorf("opening waited %s for a key store", took)
+		}
 		r, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: remote{ring}, Wait: time.Second})
 		x.Must(err)
 		x.Send(&queue.Message{ID: "by the master key"})
