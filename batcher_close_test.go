@@ -143,3 +143,28 @@ func TestKeysForPartOfABatch(t *testing.T) {
 		}
 	})
 }
+
+// TestBatcherTriesWhatDoesNotExpire as often as it may: a message in plain, and one whose life is
+// that of the queue.
+func TestBatcherTriesWhatDoesNotExpire(t *testing.T) {
+	for name, crypto := range map[string]queue.CryptoConfig{
+		"in plain":               {},
+		"for as long as a queue": {Enabled: true, MaxMessageAge: queue.QueueRetention},
+	} {
+		inBubble(t, nil, func(x *fixture) {
+			s := &sends{begin: time.Now(), answer: func(int, *driver.Message) error { return errThrottled }}
+			c, err := queue.New(&fixturetest.FaultyBroker{Broker: x.Broker, OnSend: s.send}, &queue.Options{Keys: x.Ring, Logger: quiet(), Crypto: crypto})
+			x.Must(err)
+			sender, err := c.Sender(x.Context(), orders, nil)
+			x.Must(err)
+			b, err := queue.NewBatcher(sender, &queue.BatcherOptions{Retry: every(time.Minute), MaxAttempts: 9, Breaker: steady})
+			x.Must(err)
+			_, err = b.Send(x.Context(), &queue.Message{Body: []byte("a")})
+			x.failed(name, err, driver.ErrThrottled, "send")
+			if s.count() != 9 {
+				x.Errorf("%s: %d calls, want 9", name, s.count())
+			}
+			x.Must(b.Close(x.Context()))
+		})
+	}
+}

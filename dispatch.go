@@ -185,9 +185,6 @@ func unanswered(err error) bool {
 
 // unconfirmed is err of a message that the broker may hold, also if the context ended.
 func unconfirmed(queue string, err error) error {
-	if errors.Is(err, ErrUnconfirmed) {
-		return err
-	}
 	var e *Error
 	if errors.As(err, &e) {
 		err = e.Err

@@ -295,6 +295,10 @@ func TestStoredKeysWithoutAnswer(t *testing.T) {
 		if store.calls != 3 {
 			x.Errorf("asked %d times, want 3: it was away, it was read, and the key was entered", store.calls)
 		}
+		x.Prove(x.receiverOf(x.hostile(&hostileBroker{}, 5*time.Minute, func(o *queue.Options) { o.ReplayStore = store }), nil))
+		if store.calls != 4 {
+			x.Errorf("a process that starts makes %d calls, want 1: the key is entered", store.calls-3)
+		}
 		if all, err := x.Store.KnownKeys(x.Context(), orders); err != nil || len(all) != 1 || all[0].ID != "k1" || all[0].Queue != orders {
 			x.Errorf("known keys: %v, %v, want k1 of %s", all, err, orders)
 		}
