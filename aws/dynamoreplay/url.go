@@ -22,6 +22,7 @@ const form = "dynamodb://REGION/TABLE"
 // chain (environment, profiles, container and instance roles), never from the URL; a
 // shared credentials file is read again every minute. An empty REGION means the chain's.
 // The parameters endpoint and prefix set the Options of those names, each at most once.
+// o may be nil; what the URL says goes before what o says.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	cfg, table, o, err := resolve(ctx, rawURL, o)
 	if err != nil {

@@ -140,7 +140,7 @@ func (p *Provider) classify(ctx context.Context, at place, action string, err er
 		err = errors.New(authentication.Error()) // without its response, which has the request
 	case isUnavailableCredential(err):
 		e.Reason = Credentials
-		e.detail = "no credential: assign a managed or workload identity, set AZURE_CLIENT_ID and its kin, or run az login"
+		e.detail = "no credential: assign a managed or workload identity, set AZURE_CLIENT_ID and the other variables of azidentity, or run az login"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		e.detail = "there is no such host: check the vault's name, and the private DNS zone if it has one"
 	case errors.Is(err, httpclient.ErrTooLarge):

@@ -66,7 +66,9 @@ func NewSharedKey(ctx context.Context, accountURL string, credential *aztables.S
 	return open(ctx, account{url: accountURL, key: credential}, table, o)
 }
 
-// Create makes a table, if there is none of that name.
+// Create makes a table, if there is none of that name. It needs the action
+// Microsoft.Storage/storageAccounts/tableServices/tables/write on the account. o may be
+// nil. Its errors are of package driver.
 func Create(ctx context.Context, accountURL string, credential azcore.TokenCredential, table string, o *Options) error {
 	return create(ctx, account{url: accountURL, token: credential}, table, o)
 }
