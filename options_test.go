@@ -221,6 +221,7 @@ func TestCryptoConfigAtItsBounds(t *testing.T) {
 		"a longer age":                      {queue.CryptoConfig{MaxMessageAge: years50 + 1}, 0, queue.CryptoConfig{}},
 		"a longer skew":                     {queue.CryptoConfig{MaxClockSkew: years50 + 1}, 0, queue.CryptoConfig{}},
 		"a longer skew, with the retention": {queue.CryptoConfig{MaxMessageAge: queue.QueueRetention, MaxClockSkew: years50 + 1}, day, queue.CryptoConfig{}},
+		"a negative skew, with it":          {queue.CryptoConfig{MaxMessageAge: queue.QueueRetention, MaxClockSkew: -1}, day, queue.CryptoConfig{}},
 		"a longer skew, replays":            {queue.CryptoConfig{TrackReplays: true, MaxClockSkew: years50 + 1}, 0, queue.CryptoConfig{}},
 		"a negative age":                    {queue.CryptoConfig{MaxMessageAge: -1}, 0, queue.CryptoConfig{}},
 		"a negative skew":                   {queue.CryptoConfig{MaxClockSkew: -1}, 0, queue.CryptoConfig{}},

@@ -113,3 +113,29 @@ func TestSessionRenewInPart(t *testing.T) {
 		x.Must(s.Close(x.Context()))
 	})
 }
+
+// A store that panics leaves the messages of a session to the next renewal.
+func TestSessionRenewAfterAPanic(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, store *hookedStore) {
+		x.Send(&queue.Message{SessionID: "s", Body: []byte("a")})
+		s := x.accept(x.Receiver(orders, nil))
+		d, err := s.ReceiveOne(x.Context())
+		x.Must(err)
+		store.renew = func(context.Context, []replay.Lease) ([]replay.Renewed, error) { panic("a store's mistake") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					x.Error("Renew: no panic")
+				}
+			}()
+			_ = s.Renew(x.Context())
+		}()
+		store.renew = nil
+		x.Wait(time.Second)
+		x.Must(s.Renew(x.Context()))
+		if !d.HeldUntil().Equal(s.LockedUntil()) {
+			x.Errorf("held until %s, and the session until %s", d.HeldUntil(), s.LockedUntil())
+		}
+		x.Must(s.Close(x.Context()))
+	})
+}

@@ -276,3 +276,36 @@ func TestContextsOfStoreCallsEnd(t *testing.T) {
 		}
 	})
 }
+
+// A call to the store that several callers share fails for each of them: none takes its message
+// for handled.
+func TestCompleteInASharedCallThatFails(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		const n = 4
+		for range n {
+			x.Send(&queue.Message{Body: []byte("a")})
+		}
+		all, err := x.Receiver(orders, nil).Receive(x.Context(), n)
+		x.Must(err)
+		answer := make(chan struct{})
+		s.finish = func(context.Context, []replay.Finish) ([]replay.Finished, error) {
+			<-answer
+			return nil, errPart
+		}
+		errs := make([]error, n)
+		var wg sync.WaitGroup
+		for i, d := range all {
+			wg.Go(func() { errs[i] = d.Complete(x.Context()) })
+		}
+		synctest.Wait() // one makes the call, the others wait
+		close(answer)
+		wg.Wait()
+		for _, err := range errs {
+			x.failed("Complete", err, queue.ErrReplayStore, "complete")
+		}
+		s.finish = nil
+		for _, d := range all {
+			x.Must(d.Complete(x.Context()))
+		}
+	})
+}
