@@ -255,7 +255,8 @@ func TestWrongCryptoCostsNoRequest(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		p := &partial{}
 		c := x.behind(p, nil)
-		wrong := &queue.CryptoConfig{MaxClockSkew: -1}
+		wrong := age(time.Hour)
+		wrong.MaxClockSkew = -1
 		_, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: wrong})
 		x.failed("Sender", err, queue.ErrInvalidOptions, "open sender")
 		_, err = c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: wrong})
