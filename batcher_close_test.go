@@ -81,7 +81,7 @@ func TestCallEndedByClose(t *testing.T) {
 		defer cancel()
 		answer := func(int, *driver.Message) error {
 			<-ctx.Done()
-			time.Sleep(1) // of the bubble: the call's own context has ended
+			time.Sleep(time.Nanosecond) // of the bubble: the call's own context has ended
 			return driver.Errorf(driver.Unavailable, "connection closed")
 		}
 		breaker := backoff.BreakerOptions{Failures: 1, OnChange: func(s backoff.State) { x.Errorf("the breaker is %s", s) }}
