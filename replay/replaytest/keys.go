@@ -86,7 +86,7 @@ func racingKeys(t *trial) {
 		var wg sync.WaitGroup
 		for i, s := range open {
 			wg.Go(func() {
-				k := replay.KnownKey{Queue: "orders", ID: fmt.Sprint(round), Value: [16]byte{byte(i + 1)}}
+				k := replay.KnownKey{Queue: "orders", ID: fmt.Sprint(round), Value: [16]byte{byte(i + 1)}} //nolint:gosec // G115: small
 				known[i], errs[i] = s.NoteKey(t.ctx, group, k)
 			})
 		}
