@@ -264,9 +264,9 @@ func (s *keylessStore) KnownKeys(ctx context.Context, group string) ([]replay.Kn
 	return s.Store.KnownKeys(ctx, group)
 }
 
-func (s *keylessStore) NoteKey(ctx context.Context, group string, k replay.KnownKey) error {
+func (s *keylessStore) NoteKey(ctx context.Context, group string, k replay.KnownKey) (replay.KnownKey, error) {
 	if s.calls++; s.away {
-		return errors.New("no answer")
+		return replay.KnownKey{}, errors.New("no answer")
 	}
 	return s.Store.NoteKey(ctx, group, k)
 }

@@ -126,7 +126,8 @@ func TestEngineFails(t *testing.T) {
 		},
 		"KnownKeys": func(group string) error { _, err := s.KnownKeys(t.Context(), group); return err },
 		"NoteKey": func(group string) error {
-			return s.NoteKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+			_, err := s.NoteKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+			return err
 		},
 		"ForgetKey": func(group string) error {
 			found, err := s.ForgetKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})

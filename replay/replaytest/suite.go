@@ -96,6 +96,7 @@ var tests = []struct {
 	{"lost memory", lostMemory},
 	{"restored backup", restoredBackup},
 	{"known keys", knownKeys},
+	{"keys at the same time", racingKeys},
 	{"many known keys", manyKnownKeys},
 	{"an accepted loss", acceptedLoss},
 	{"many accepted losses", acceptedLosses},
