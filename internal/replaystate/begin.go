@@ -74,6 +74,7 @@ func (p *Page) begin(e *Env, r *Request, stream bool) Claim {
 			return Claim{Outcome: NotFresh}
 		case e.Room != nil:
 			if out := e.Room(r.Key, stream); out != 0 {
+				e.Group.advance(r.SealedAt)
 				return Claim{Outcome: out}
 			}
 		}

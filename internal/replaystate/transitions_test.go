@@ -535,7 +535,7 @@ func TestGroupTakesTheLargest(t *testing.T) {
 	g = &Group{Newest: 10_000}
 	for _, c := range []struct{ sealed, want int64 }{{9000, 10_000}, {10_999, 10_000}, {11_000, 11_000}} {
 		g.Dirty = false
-		if g.consumed(c.sealed); g.Newest != c.want || g.Dirty != (c.sealed == c.want) {
+		if g.advance(c.sealed); g.Newest != c.want || g.Dirty != (c.sealed == c.want) {
 			t.Errorf("after %d: %+v, want %d", c.sealed, *g, c.want)
 		}
 	}

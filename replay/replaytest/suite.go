@@ -108,6 +108,7 @@ var tests = []struct {
 	{"quota of a sender", senderQuota},
 	{"full", full},
 	{"old streams make room", makeRoom},
+	{"full of young streams", fullOfYoung},
 	{"quota of intervals", intervalQuota},
 	{"stats add up", statsAddUp},
 	{"random schedules", schedules},
