@@ -56,6 +56,36 @@ func TestReceiverWithSenderKey(t *testing.T) {
 	})
 }
 
+// A receiver that lists who may send rejects a message of any other sender before it looks
+// for a key, and nothing of it reaches the replay store.
+func TestReceiverAcceptsSenders(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Senders: []string{"router"}, Wait: time.Second})
+		x.Must(err)
+		for _, id := range []string{"router", "bot"} {
+			_, err = x.senderNamed(id, x.Broker.Connect()).Send(x.Context(), &queue.Message{ID: "of the " + id})
+			x.Must(err)
+		}
+		d := x.One(r)
+		if d.ID != "of the router" || d.Sender != "router" {
+			x.Errorf("received %q of %q, want that of the router", d.ID, d.Sender)
+		}
+		x.Must(d.Complete(x.Context()))
+		before, err := x.Store.Stats(x.Context())
+		x.Must(err)
+		x.Must(x.Ring.Remove("k1"))
+		rejected := x.None(r, queue.ErrSenderNotAccepted)
+		if rejected.MessageID != "of the bot" || rejected.Disposition != driver.DeadLettered || rejected.Reason != driver.ReasonSender {
+			x.Errorf("%+v, want a dead letter for %s", rejected, driver.ReasonSender)
+		}
+		after, err := x.Store.Stats(x.Context())
+		x.Must(err)
+		if after.Streams != before.Streams || after.Records != before.Records {
+			x.Errorf("the replay store has %+v, and had %+v before: a sender that is not accepted reached it", after, before)
+		}
+	})
+}
+
 // inStatefulSession calls f with what the broker stores of a session.
 func (x *fixture) inStatefulSession(id string, f func(driver.StatefulSession)) {
 	x.Helper()

@@ -78,7 +78,7 @@ func Names() []string {
 //
 // An error means that the attack could not be performed, and says nothing about
 // the library. It wraps errors.ErrUnsupported if the broker lacks what the attack
-// needs.
+// needs. Attacks on one Instance run one after the other.
 func Run(ctx context.Context, name string, env *Env, n int) (Outcome, error) {
 	i := slices.IndexFunc(attacks, func(a attack) bool { return a.name == name })
 	switch {

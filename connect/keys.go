@@ -83,7 +83,7 @@ func openProvider(ctx context.Context, rawURL string) (keys.Provider, error) {
 	return nil, unknownScheme("keys", rawURL, KeySchemes())
 }
 
-// KeyFile returns the path in a file:// URL.
+// KeyFile returns the path in a file:// URL of a key file. It fails for every other URL.
 func KeyFile(rawURL string) (string, error) {
 	path, _, err := keyPath("file", rawURL, "file:///path/keys.json")
 	return path, err

@@ -34,8 +34,8 @@ type Set struct {
 	ReplayStore *ReplayStore
 }
 
-// Close closes all three. A broker that a Client has closed already is closed
-// once more, which does nothing.
+// Close closes all three, each until ctx ends, and returns what failed, joined. A broker
+// that a Client has closed already is closed once more, which does nothing.
 func (s *Set) Close(ctx context.Context) error {
 	var errs []error
 	if s.Broker != nil {

@@ -87,9 +87,10 @@ type Delivery struct {
 	// DeadLetter is set on messages received or peeked from a dead-letter queue.
 	DeadLetter *DeadLetter
 
-	// Undecodable is set when the transport's own encoding of the body was
-	// broken (base64 that does not decode). Body then holds the bytes as they
-	// were stored, and the message is handed up to be dead-lettered.
+	// Undecodable is set when the transport's own encoding of the message was
+	// broken: base64 that does not decode, or metadata that does not parse. Body then
+	// holds the bytes as they were stored, and the message is handed up to be
+	// dead-lettered.
 	Undecodable bool
 
 	// DuplicateName is set when the name of an attribute arrived twice. Attributes then
@@ -104,10 +105,10 @@ type Delivery struct {
 // DeadLetter says why a message lies in a dead-letter queue. The receiver or the
 // broker that moved the message wrote it in cleartext; trust it for display only.
 type DeadLetter struct {
-	Reason      string // a code, such as "authentication_failed"; "max_deliveries" when the broker moved it
-	Description string // a fixed text, and what a receiver sealed beside it; never payload
-	Queue       string // the queue that it came from
-	At          time.Time
+	Reason      string    // a code, such as "authentication_failed"; "max_deliveries" when the broker moved it
+	Description string    // a fixed text, and what a receiver sealed beside it; never payload
+	Queue       string    // the queue that it came from
+	At          time.Time // when it was moved; zero if unknown
 }
 
 // SettleKind says how a delivery is settled.

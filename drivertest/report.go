@@ -12,11 +12,11 @@ import (
 
 // Report is the result of a case that [Run] ran.
 type Report struct {
-	Name    string
+	Name    string        // of the case
 	Elapsed time.Duration // including cleanups
-	Failed  bool
-	Skipped bool
-	Lines   []string // messages of the case, in order
+	Failed  bool          // by Errorf, Fatalf or a panic
+	Skipped bool          // by Skipf: the broker has not what the case needs
+	Lines   []string      // messages of the case, in order
 }
 
 // Run runs a case outside of go test and returns when the case and its cleanups

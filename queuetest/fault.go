@@ -21,7 +21,9 @@ const (
 	AcceptSession Op = "accept_session"
 )
 
-// Fault is what happens to calls. The zero Fault does nothing.
+// Fault is what happens to calls. The zero Fault does nothing. If several faults meet one
+// call, their delays add up, the first Err and the first LostAnswer hold, and all else
+// happens that one of them says.
 type Fault struct {
 	// On is the call; empty means every call.
 	On Op
@@ -32,7 +34,7 @@ type Fault struct {
 	// Rate is the share of calls that it meets, above 0 to 1; 0 means 1.
 	Rate float64
 
-	// Delay makes the call wait first, for as long as its context lives.
+	// Delay makes the call wait first; if its context ends meanwhile, the call fails.
 	Delay time.Duration
 	// Stall makes the call wait until its context ends.
 	Stall bool
@@ -50,7 +52,8 @@ type Fault struct {
 	LoseLock bool
 }
 
-// Throttle is the Err of a broker that asks to wait.
+// Throttle is the Err of a broker that asks to wait for so long; 0 is one that does not say
+// how long.
 func Throttle(retryAfter time.Duration) error {
 	return &driver.Error{Kind: driver.Throttled, RetryAfter: retryAfter}
 }

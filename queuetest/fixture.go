@@ -12,7 +12,7 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// TB is what New needs of a *testing.T.
+// TB is what New and NewDelivery need of a *testing.T.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -28,7 +28,7 @@ type Options struct {
 	// Client changes the Client's options before it is made. Nil means
 	// queue.Strict with a fresh key and replay store, and no log.
 	Client func(*queue.Options)
-	// Seed is for faults with a Rate.
+	// Seed is for faults with a Rate. 0 is a seed like any other.
 	Seed uint64
 }
 

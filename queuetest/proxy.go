@@ -61,7 +61,9 @@ func (p *Proxy) Captured(queue string) []driver.Message {
 }
 
 // Store makes the attacker put messages into a queue: captured ones, altered or
-// not, or invented ones. The queue must have been opened through this Proxy.
+// not, or invented ones. Their DedupIDs are ignored. It fails with driver.NotFound if the
+// queue was not opened through this Proxy, and at the first message that the broker
+// refuses.
 func (p *Proxy) Store(ctx context.Context, queue string, all ...driver.Message) error {
 	p.mu.Lock()
 	q := p.opened[queue]

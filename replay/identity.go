@@ -9,11 +9,11 @@ import (
 const (
 	// MaxGroup bounds a group in bytes.
 	MaxGroup = 255
-	// MaxSender bounds a sender ID in bytes (qre1, sender ID).
+	// MaxSender bounds a sender ID in bytes (qre1, Section 2.3).
 	MaxSender = 64
-	// MaxSequence is the largest sequence of a stream (qre1, sequence).
+	// MaxSequence is the largest sequence of a stream (qre1, Section 2.6).
 	MaxSequence = 1<<53 - 1
-	// MaxVoid bounds the void ranges of a message (qre1, void).
+	// MaxVoid bounds the void ranges of a message (qre1, Section 2.7).
 	MaxVoid = 8
 	// MaxBatch bounds the items of a call.
 	MaxBatch = 4096

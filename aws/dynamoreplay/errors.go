@@ -12,6 +12,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/httpclient"
 )
 
 // kinds maps the error codes of DynamoDB, and those that every AWS service shares
@@ -76,6 +77,8 @@ func (b *backend) classify(ctx context.Context, operation string, err error) err
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		// Of callTime; it must not pass for the caller's own.
 		return driver.Errorf(driver.Unavailable, "dynamoreplay: %s on %s: no answer in time", operation, b.describe())
+	case errors.Is(err, httpclient.ErrTooLarge):
+		kind, what = driver.Unavailable, httpclient.ErrTooLarge.Error()
 	case errors.As(err, &send), errors.As(err, &status):
 		kind, what = driver.Unavailable, "no answer from the service"
 	default:

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/cas"
 )
@@ -98,6 +99,7 @@ func newBackend(cfg aws.Config, table, endpoint string) (*backend, error) {
 		if endpoint != "" {
 			so.BaseEndpoint = aws.String(endpoint)
 		}
+		so.HTTPClient = httpclient.New(so.HTTPClient, httpclient.AttemptTime)
 		so.Retryer = retry.NewStandard(func(r *retry.StandardOptions) {
 			r.MaxAttempts, r.MaxBackoff = maxAttempts, maxBackoff
 		})

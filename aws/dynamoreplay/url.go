@@ -8,9 +8,8 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/smithy-go/logging"
 
+	"github.com/queue-runtime/queue/aws/internal/profile"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -20,9 +19,10 @@ const Scheme = "dynamodb"
 const form = "dynamodb://REGION/TABLE"
 
 // Open is New for dynamodb://REGION/TABLE. Credentials come from the SDK's default
-// chain (environment, profiles, container and instance roles), never from the URL. An
-// empty REGION means the chain's. The parameters endpoint and prefix set the Options of
-// those names, each at most once.
+// chain (environment, profiles, container and instance roles), never from the URL; a
+// shared credentials file is read again every minute. An empty REGION means the chain's.
+// The parameters endpoint and prefix set the Options of those names, each at most once.
+// o may be nil; what the URL says goes before what o says.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	cfg, table, o, err := resolve(ctx, rawURL, o)
 	if err != nil {
@@ -49,13 +49,7 @@ func resolve(ctx context.Context, rawURL string, given *Options) (cfg aws.Config
 	if err != nil {
 		return cfg, "", nil, err
 	}
-	// The SDK's own lines would go to standard error, whatever the program logs
-	// to; what they tell comes as an error, too.
-	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
-	if region != "" {
-		load = append(load, config.WithRegion(region))
-	}
-	if cfg, err = config.LoadDefaultConfig(ctx, load...); err != nil {
+	if cfg, err = profile.Load(ctx, region); err != nil {
 		if cerr := ctx.Err(); cerr != nil {
 			return cfg, "", nil, cerr
 		}

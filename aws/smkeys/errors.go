@@ -11,6 +11,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -55,6 +56,7 @@ func classify(ctx context.Context, operation, where string, err error) error {
 	reason := "no answer from the service"
 	var api smithy.APIError
 	var status *smithyhttp.ResponseError
+	var send *smithyhttp.RequestSendError
 	switch {
 	case errors.As(err, &api):
 		code := api.ErrorCode()
@@ -71,13 +73,13 @@ func classify(ctx context.Context, operation, where string, err error) error {
 		if errors.As(err, &status) && status.HTTPStatusCode() == http.StatusForbidden || strings.HasPrefix(code, "AccessDenied") {
 			reason += ": grant secretsmanager:" + operation
 		}
+	case errors.Is(err, httpclient.ErrTooLarge):
+		reason = httpclient.ErrTooLarge.Error()
+	case errors.As(err, &send): // in a ResponseError of status 0
 	case errors.As(err, &status):
 		reason = "HTTP " + strconv.Itoa(status.HTTPStatusCode())
 	default:
-		var send *smithyhttp.RequestSendError
-		if !errors.As(err, &send) {
-			reason = "the request could not be made: check region and credentials"
-		}
+		reason = "the request could not be made: check region and credentials"
 	}
 	return &unavailable{text: fmt.Sprintf("smkeys: %v: %s: %s: %s", keys.ErrUnavailable, operation, where, reason), err: err}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -70,6 +71,7 @@ func New(cfg aws.Config, name string, o *Options) (*Provider, error) {
 		if o.Endpoint != "" {
 			so.BaseEndpoint = aws.String(o.Endpoint)
 		}
+		so.HTTPClient = httpclient.New(so.HTTPClient, httpclient.AttemptTime)
 	})
 	return &Provider{api: client, name: name, layout: o.Layout}, nil
 }

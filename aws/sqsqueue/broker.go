@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/httpclient"
 )
 
 // MaxBatchBytes is the default of Options.MaxBatchBytes: what SQS takes in one
@@ -88,7 +89,7 @@ func isAccount(s string) bool {
 type Broker struct {
 	api          api
 	o            Options
-	transport    *transport         // nil in tests without HTTP
+	client       *httpclient.Client // nil in tests without HTTP
 	credentials  *markedCredentials // nil without any
 	surplusGrace time.Duration      // as the constant, but in tests
 
@@ -113,12 +114,12 @@ func New(cfg aws.Config, o *Options) (*Broker, error) {
 	if cfg.Region == "" {
 		return nil, errors.New("sqsqueue: no region: set it in the configuration, AWS_REGION or the URL")
 	}
-	return newFromConfig(cfg, o, attemptTime), nil
+	return newFromConfig(cfg, o, httpclient.AttemptTime), nil
 }
 
 // newFromConfig returns a Broker whose attempts take that long at most.
 func newFromConfig(cfg aws.Config, o *Options, attempt time.Duration) *Broker {
-	var t *transport
+	var c *httpclient.Client
 	var credentials *markedCredentials
 	client := sqs.NewFromConfig(cfg, func(so *sqs.Options) {
 		if o.Endpoint != "" {
@@ -128,8 +129,8 @@ func newFromConfig(cfg aws.Config, o *Options, attempt time.Duration) *Broker {
 			credentials = &markedCredentials{CredentialsProvider: so.Credentials}
 			so.Credentials = credentials
 		}
-		t = newTransport(so.HTTPClient, attempt)
-		so.HTTPClient = t
+		c = httpclient.New(so.HTTPClient, attempt)
+		so.HTTPClient = c
 		// The SDK checks bodies by MD5, which panics in this mode. TLS covers
 		// the transport, and the envelope everything behind it.
 		if fips140.Enforced() {
@@ -137,7 +138,7 @@ func newFromConfig(cfg aws.Config, o *Options, attempt time.Duration) *Broker {
 		}
 	})
 	b := newBroker(client, o)
-	b.transport, b.credentials = t, credentials
+	b.client, b.credentials = c, credentials
 	return b
 }
 
@@ -277,7 +278,7 @@ func (b *Broker) classify(ctx context.Context, operation, url string, err error)
 	switch {
 	case errors.Is(err, driver.ErrNotFound) && url != "":
 		b.forget(url)
-	case isExpired(err) && b.transport != nil && b.transport.accepted.Load():
+	case isExpired(err) && b.client != nil && b.client.Accepted():
 		// What hands credentials out has newer ones, or will have.
 		b.credentials.invalidate()
 		err = &driver.Error{Kind: driver.Unavailable, Err: errors.Unwrap(err)}

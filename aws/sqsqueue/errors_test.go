@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
@@ -199,7 +200,7 @@ func TestPlainBodies(t *testing.T) {
 		t.Errorf("the body is a %T", stub.body)
 	}
 	direct := &stubClient{}
-	res, err := newTransport(direct, attemptTime).Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
+	res, err := httpclient.New(direct, httpclient.AttemptTime).Do(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
 	if err == nil {
 		_ = res.Body.Close()
 		t.Fatal("the stub answered")

@@ -78,7 +78,7 @@ const (
 	maxGrace = 10 * time.Second
 	// groupWait is how long a session that has no messages goes on waiting while
 	// other groups that came instead find no taker. SQS cannot be asked for one
-	// group, so it would only hoard them.
+	// group, so it would only keep them from others.
 	groupWait = 2 * time.Second
 	// maxUnclaimed is how many such groups end its groupWait at once.
 	maxUnclaimed = 3

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
@@ -49,7 +50,7 @@ func live(t *testing.T) aws.Config {
 // rawClient is a client of the SDK, past the driver.
 func rawClient(cfg aws.Config) *sqs.Client {
 	return sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		o.HTTPClient = newTransport(o.HTTPClient, attemptTime)
+		o.HTTPClient = httpclient.New(o.HTTPClient, httpclient.AttemptTime)
 		o.DisableMessageChecksumValidation = fips140.Enforced() // MD5
 	})
 }

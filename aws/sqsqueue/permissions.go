@@ -69,8 +69,8 @@ func (b *Broker) Permissions(ctx context.Context, name string) ([]Permission, er
 // Values that are out of bounds (API Reference, ReceiveMessage): both, so that no
 // service of this protocol receives anything.
 const (
-	tooMany    = maxEntries + 1
-	tooPatient = int32(MaxPoll/time.Second) + 1
+	tooMany = maxEntries + 1
+	tooLong = int32(MaxPoll/time.Second) + 1
 )
 
 // noHandle is no receipt handle. SQS refuses it for its entry, so that the request
@@ -89,7 +89,7 @@ func (b *Broker) tryAll(ctx context.Context, full, url string, deadLetters bool)
 			return err
 		}},
 		{"sqs:ReceiveMessage", func() error {
-			_, err := b.api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: u, MaxNumberOfMessages: tooMany, WaitTimeSeconds: tooPatient})
+			_, err := b.api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: u, MaxNumberOfMessages: tooMany, WaitTimeSeconds: tooLong})
 			return err
 		}},
 		{"sqs:DeleteMessage", func() error {

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/httpclient"
 )
 
 // waiter is a call that waits for messages or for a session.
@@ -208,7 +209,7 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 	ctx, cancel := context.WithTimeout(q.ctx, time.Duration(seconds)*time.Second+pollGrace)
 	defer cancel()
 	begin := time.Now()
-	out, err := q.broker.api.ReceiveMessage(withAttempt(ctx, time.Duration(seconds)*time.Second+pollAnswer), in)
+	out, err := q.broker.api.ReceiveMessage(httpclient.WithAttempt(ctx, time.Duration(seconds)*time.Second+pollAnswer), in)
 	end := time.Now()
 	var batch []*receipt
 	switch {

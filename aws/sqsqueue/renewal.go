@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/httpclient"
 )
 
 // leastAttempt is what an attempt to renew gets however short the lock is.
@@ -33,7 +34,7 @@ func (q *queue) extend(ctx context.Context, rs []*receipt) []error {
 	}
 	q.mu.Unlock()
 	// Half of the lock is left as a rule: that has to be enough for another attempt.
-	result := q.setVisibility(withAttempt(ctx, min(max(q.lock/6, leastAttempt), attemptTime)), changes)
+	result := q.setVisibility(httpclient.WithAttempt(ctx, min(max(q.lock/6, leastAttempt), httpclient.AttemptTime)), changes)
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -236,7 +236,7 @@ func TestSessionBatchHandsOn(t *testing.T) {
 	})
 }
 
-// A session that has run dry does not hoard the messages of others, which are
+// A session that has no message left does not keep the messages of others, which are
 // all that SQS has to give, for the length of its wait.
 func TestDrySessionGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/testbed/awspeer"
 )
 
@@ -262,7 +263,7 @@ func TestLargeAnswer(t *testing.T) {
 	x.CloseClientConnections()
 	mu.Lock()
 	defer mu.Unlock()
-	if sent > 4*maxAnswer { // attempts of the SDK, and what the connection holds
+	if sent > 4*httpclient.MaxAnswer { // attempts of the SDK, and what the connection holds
 		t.Errorf("%d MiB of an answer were read", sent>>20)
 	}
 }

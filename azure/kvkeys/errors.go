@@ -17,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -139,9 +140,11 @@ func (p *Provider) classify(ctx context.Context, at place, action string, err er
 		err = errors.New(authentication.Error()) // without its response, which has the request
 	case isUnavailableCredential(err):
 		e.Reason = Credentials
-		e.detail = "no credential: assign a managed or workload identity, set AZURE_CLIENT_ID and its kin, or run az login"
+		e.detail = "no credential: assign a managed or workload identity, set AZURE_CLIENT_ID and the other variables of azidentity, or run az login"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		e.detail = "there is no such host: check the vault's name, and the private DNS zone if it has one"
+	case errors.Is(err, httpclient.ErrTooLarge):
+		e.detail = action + ": " + httpclient.ErrTooLarge.Error()
 	case errors.As(err, &transport), errors.As(err, &network):
 		e.detail = action + ": no answer from the vault"
 	}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // pipes is a listener in memory.
@@ -16,10 +18,10 @@ type pipes struct {
 }
 
 func (l *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	client, server := net.Pipe()
+	client, server := newPair()
 	select {
 	case l.conns <- server:
-		return newBuffered(client), nil
+		return client, nil
 	case <-l.done:
 		return nil, &net.OpError{Op: "dial", Net: "pipe", Err: errors.New("connection refused")}
 	case <-ctx.Done():
@@ -30,7 +32,7 @@ func (l *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 func (l *pipes) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
-		return newBuffered(c), nil
+		return c, nil
 	case <-l.done:
 		return nil, net.ErrClosed
 	}
@@ -48,6 +50,7 @@ func (l *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)
 // httptest with its mutex held, for which no bubble's time passes.
 type buffered struct {
 	net.Conn
+	open *atomic.Int64 // ends of the pair
 
 	mu     sync.Mutex
 	more   *sync.Cond
@@ -55,28 +58,40 @@ type buffered struct {
 	closed bool
 }
 
-// newBuffered starts a goroutine that ends with Close.
-func newBuffered(c net.Conn) *buffered {
-	b := &buffered{Conn: c}
-	b.more = sync.NewCond(&b.mu)
-	go b.pump()
-	return b
+// newPair starts a goroutine for each end. They end once both are closed.
+func newPair() (client, server *buffered) {
+	x, y := net.Pipe()
+	open := new(atomic.Int64)
+	open.Store(2)
+	client, server = &buffered{Conn: x, open: open}, &buffered{Conn: y, open: open}
+	for _, b := range []*buffered{client, server} {
+		b.more = sync.NewCond(&b.mu)
+		go b.pump()
+	}
+	return client, server
 }
 
+// pump writes until Close, and then what is left, as a socket does.
 func (b *buffered) pump() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for !b.closed {
-		if len(b.queue) == 0 {
+	for {
+		switch {
+		case len(b.queue) > 0:
+			part := b.queue
+			b.queue = nil
+			b.mu.Unlock()
+			_, err := b.Conn.Write(part)
+			b.mu.Lock()
+			if err != nil {
+				return
+			}
+		case b.closed:
+			_ = b.Conn.Close() // tells the other end that there is no more
+			return
+		default:
 			b.more.Wait()
-			continue
 		}
-		part := b.queue
-		b.queue = nil
-		b.mu.Unlock()
-		_, err := b.Conn.Write(part)
-		b.mu.Lock()
-		b.closed = b.closed || err != nil
 	}
 }
 
@@ -91,10 +106,22 @@ func (b *buffered) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// A write does not wait, so no deadline is for it: crypto/tls sets one that is over after its
+// farewell, which must not end what is still under way.
+func (b *buffered) SetWriteDeadline(time.Time) error { return nil }
+func (b *buffered) SetDeadline(t time.Time) error    { return b.SetReadDeadline(t) }
+
+// Close ends the reads of this end. The other end reads what is left until it is closed, too.
 func (b *buffered) Close() error {
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
 	b.closed = true
 	b.more.Signal()
-	b.mu.Unlock()
-	return b.Conn.Close()
+	if b.open.Add(-1) == 0 {
+		return b.Conn.Close()
+	}
+	return b.SetReadDeadline(time.Now())
 }

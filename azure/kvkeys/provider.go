@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -79,6 +80,7 @@ func New(vaultURL string, credential azcore.TokenCredential, name string, o *Opt
 	if r := &co.Retry; r.MaxRetries == 0 && r.RetryDelay == 0 && r.MaxRetryDelay == 0 && r.TryTimeout == 0 && r.StatusCodes == nil && r.ShouldRetry == nil {
 		*r = retries
 	}
+	co.Transport = httpclient.New(co.Transport, httpclient.AttemptTime)
 	client, err := azsecrets.NewClient("https://"+u.Host, credential, &co)
 	if err != nil {
 		return nil, fmt.Errorf("kvkeys: %w", err)
@@ -87,8 +89,8 @@ func New(vaultURL string, credential azcore.TokenCredential, name string, o *Opt
 }
 
 // retries repeat what passes in a moment. Not among it is 429: to repeat it is what
-// the vault asks not to do. A try has no timeout of its own, because to sign in is
-// part of it and may take seconds.
+// the vault asks not to do. The time of a try is bounded in the HTTP client, because
+// to sign in is part of a try here and may take seconds.
 var retries = policy.RetryOptions{
 	MaxRetries:    2,
 	RetryDelay:    200 * time.Millisecond,

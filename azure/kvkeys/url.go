@@ -34,7 +34,7 @@ func Open(ctx context.Context, rawURL string) (*Provider, error) {
 	}
 	credential, err := azidentity.NewDefaultAzureCredential(nil)
 	if err != nil {
-		return nil, &Error{Reason: Credentials, vault: vault, detail: "no credential: check AZURE_CLIENT_ID and its kin, and AZURE_TOKEN_CREDENTIALS", err: err}
+		return nil, &Error{Reason: Credentials, vault: vault, detail: "no credential: check AZURE_CLIENT_ID, AZURE_TENANT_ID and the other variables of azidentity, and AZURE_TOKEN_CREDENTIALS", err: err}
 	}
 	return New("https://"+vault, credential, name, o)
 }

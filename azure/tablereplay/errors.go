@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/httpclient"
 )
 
 // errNoETag: an answer lacks what the protocol has in it, so that what is stored now is
@@ -65,6 +66,8 @@ func (b *backend) classify(ctx context.Context, action string, err error) error 
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		// Of callTime; it must not pass for the caller's own.
 		what = "no answer in time"
+	case errors.Is(err, httpclient.ErrTooLarge):
+		what = httpclient.ErrTooLarge.Error()
 	case errors.Is(err, errAnswer), errors.Is(err, errNoETag):
 		what = "the answer could not be read"
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/cas"
 )
@@ -65,7 +66,9 @@ func NewSharedKey(ctx context.Context, accountURL string, credential *aztables.S
 	return open(ctx, account{url: accountURL, key: credential}, table, o)
 }
 
-// Create makes a table, if there is none of that name.
+// Create makes a table, if there is none of that name. It needs the action
+// Microsoft.Storage/storageAccounts/tableServices/tables/write on the account. o may be
+// nil. Its errors are of package driver.
 func Create(ctx context.Context, accountURL string, credential azcore.TokenCredential, table string, o *Options) error {
 	return create(ctx, account{url: accountURL, token: credential}, table, o)
 }
@@ -98,6 +101,7 @@ func (a *account) service(o *Options) (*aztables.ServiceClient, error) {
 	if r := &co.Retry; r.MaxRetries == 0 && r.RetryDelay == 0 && r.MaxRetryDelay == 0 && r.TryTimeout == 0 && r.StatusCodes == nil && r.ShouldRetry == nil {
 		*r = retries
 	}
+	co.Transport = httpclient.New(co.Transport, httpclient.AttemptTime)
 	var client *aztables.ServiceClient
 	switch {
 	case a.key != nil:

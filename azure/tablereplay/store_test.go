@@ -10,9 +10,12 @@ import (
 
 func TestStore(t *testing.T) {
 	t.Parallel()
+	server := serve(t)
+	server.Counts() // without those that made the table
 	replaytest.Run(t, replaytest.Options{
-		New: fixture(serve(t)), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 10,
+		New: fixture(server), Observes: true, ChangesLate: cas.DefaultChangeInterval, Approximate: true, Schedules: 10,
 	})
+	t.Run("role", func(t *testing.T) { testRole(t, server) })
 }
 
 // TestUnreliable: the suite on a service that loses some of its answers.

@@ -25,7 +25,8 @@ const form = "aztable://ACCOUNT/TABLE"
 // come from azidentity's default chain (environment, workload identity, managed identity,
 // Azure CLI), or from the environment variable that the parameter key names: a key of
 // the account. They are never in the URL. The parameter endpoint is the base URL of an
-// emulator's tables, and prefix sets Options.Prefix. Each may be given once.
+// emulator's tables, and prefix sets Options.Prefix. Each may be given once. o may be nil;
+// what the URL says goes before what o says.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	a, table, o, err := resolve(rawURL, o)
 	if err != nil {
@@ -34,7 +35,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	return open(ctx, *a, table, o)
 }
 
-// Init is Create for a URL that Open takes.
+// Init is Create, or CreateSharedKey, for a URL that Open takes.
 func Init(ctx context.Context, rawURL string) error {
 	a, table, o, err := resolve(rawURL, nil)
 	if err != nil {
@@ -58,7 +59,7 @@ func resolve(rawURL string, given *Options) (a *account, table string, o *Option
 	a = &account{url: p.endpoint}
 	if p.variable == "" {
 		if a.token, err = azidentity.NewDefaultAzureCredential(nil); err != nil {
-			return nil, "", nil, driver.Errorf(driver.Permission, "tablereplay: no credential: check AZURE_CLIENT_ID and its kin, and AZURE_TOKEN_CREDENTIALS: %w", err)
+			return nil, "", nil, driver.Errorf(driver.Permission, "tablereplay: no credential: check AZURE_CLIENT_ID, AZURE_TENANT_ID and the other variables of azidentity, and AZURE_TOKEN_CREDENTIALS: %w", err)
 		}
 		return a, p.table, o, nil
 	}

@@ -34,6 +34,7 @@ var rootImports = map[string][]string{
 	"internal/intake":     {"driver", "keys"},
 	"internal/accounting": {"replay"},
 	"internal/sealing":    {"driver", "envelope", "keys", "observe", "internal/stream"},
+	"internal/httpclient": nil,
 	"internal/pairs":      nil,
 	"internal/stream":     nil,
 	// The tests of queue, worker and deadletter stand on it.
@@ -93,6 +94,7 @@ var packageImports = map[string][]string{
 // shared are the internal packages of the root module that backends may import: what
 // several of them do alike, and is no API.
 var shared = []string{
+	"internal/httpclient",  // what stands between a cloud's SDK and the network
 	"internal/pairs",       // how SQL drivers store attributes
 	"internal/replaystate", // the state machine of replay stores
 }

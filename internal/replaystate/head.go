@@ -213,7 +213,7 @@ func (h *Head) missing() Ranges {
 	return m
 }
 
-// maxSequence is the largest sequence of a stream (qre1, sequence).
+// maxSequence is the largest sequence of a stream (qre1, Section 2.6).
 const maxSequence = 1<<53 - 1
 
 // mergeSteps joins two lists of steps: a sequence counts as settled at the

@@ -7,7 +7,7 @@ type Key struct {
 }
 
 // Opened is when the stream was opened by its sender's clock: the first 48 bits
-// of the stream (qre1, stream).
+// of the stream (qre1, Section 2.6).
 func (k Key) Opened() int64 {
 	var t int64
 	for _, b := range k.Stream[:6] {

@@ -142,6 +142,15 @@ const (
 )
 
 func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []byte, of domain) ([]byte, error) {
+	key, err := c.openingKey(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return c.openUnder(key, m, data, of)
+}
+
+// openingKey returns the key that m names (qre1, Section 6.1, step 2).
+func (c *Cipher) openingKey(ctx context.Context, m *envelope.EncryptedMessage) (*keys.Key, error) {
 	id := keys.ID(m.KeyID)
 	key, err := GetKey(ctx, c.keys, id)
 	if err != nil {
@@ -154,7 +163,11 @@ func (c *Cipher) open(ctx context.Context, m *envelope.EncryptedMessage, data []
 		// A holder of another queue's key cannot speak for this one.
 		return nil, envelope.ErrAuthenticationFailed
 	}
-	var b []byte
+	return key, nil
+}
+
+// openUnder opens m with the key that it names.
+func (c *Cipher) openUnder(key *keys.Key, m *envelope.EncryptedMessage, data []byte, of domain) (b []byte, err error) {
 	if of == ofApp {
 		b, err = c.opener.OpenApp(nil, m, key, data)
 	} else {

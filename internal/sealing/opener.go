@@ -150,7 +150,17 @@ func (o *QueueOpener) known(ctx context.Context, id keys.ID) *Failure {
 }
 
 func (o *QueueOpener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery, room *room) ([]byte, *Failure) {
-	if m.DuplicateName { // it cannot be told which value was bound (qre1, Section 6.1)
+	// The key comes before the context (qre1, Section 6.1): a message whose key is not
+	// there yet waits for it, whatever else is wrong with it.
+	c, own := o.Crypto.(*Cipher)
+	var key *keys.Key
+	var err error
+	if own {
+		if key, err = c.openingKey(ctx, e); err != nil {
+			return nil, fail(ctx, keys.ID(e.KeyID), err)
+		}
+	}
+	if m.DuplicateName { // it cannot be told which value was bound
 		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
 	}
 	data, err := room.encode(&m.Message, e.Bound)
@@ -159,8 +169,8 @@ func (o *QueueOpener) decrypt(ctx context.Context, e *envelope.EncryptedMessage,
 		return nil, fail(ctx, keys.ID(e.KeyID), envelope.ErrAuthenticationFailed)
 	}
 	var body []byte
-	if c, ok := o.Crypto.(*Cipher); ok {
-		body, err = c.open(ctx, e, data, ofQueue)
+	if own {
+		body, err = c.openUnder(key, e, data, ofQueue)
 	} else {
 		body, err = o.Crypto.Decrypt(ctx, *e, data)
 	}

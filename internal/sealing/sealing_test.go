@@ -154,6 +154,26 @@ func TestOpenWithoutItsKey(t *testing.T) {
 	}
 }
 
+// The key is looked up before the context is made (qre1, Section 6.1): a message whose
+// key is not there yet is one that waits, not one that was altered.
+func TestOpenLooksForTheKeyFirst(t *testing.T) {
+	for what, change := range map[string]func(*driver.Delivery){
+		"no message ID":           func(d *driver.Delivery) { d.ID = "" },
+		"no attribute":            func(d *driver.Delivery) { d.Attributes = nil },
+		"an attribute came twice": func(d *driver.Delivery) { d.DuplicateName = true },
+	} {
+		p := newPair(t)
+		d := p.sealed()
+		change(d)
+		p.refuses(what, d, driver.ReasonAuthentication, envelope.ErrAuthenticationFailed)
+		away := &provider{Provider: p.ring, err: keys.ErrNotFound}
+		p.opener.Crypto = NewCipher(away)
+		p.refuses(what+", and no key", d, driver.ReasonKeyNotFound, keys.ErrNotFound)
+		away.err = errAway
+		p.refuses(what+", and no answer", d, driver.ReasonKeyProvider, ErrKeyProvider)
+	}
+}
+
 // Each refusal of QueueSealer.Seal, once; the message keeps its plaintext.
 func TestSealRefuses(t *testing.T) {
 	p := newPair(t)

@@ -16,7 +16,8 @@ import (
 // seconds that Prometheus waits for a scrape.
 const statsTimeout = 3 * time.Second
 
-// Counted is what has counts: a *queue.Receiver.
+// Counted is what has counts: a *queue.Receiver. Its methods are called by whatever
+// goroutine collects metrics.
 type Counted interface {
 	// Queue is the queue's name, the label of its series.
 	Queue() string
@@ -27,7 +28,8 @@ type Counted interface {
 // WatchDepth makes the meter ask the queues for their counts whenever metrics are
 // collected: queue_depth{queue,state} with the states ready, in_flight, scheduled and
 // dead_letters, and queue_oldest_message_age_seconds{queue}. What a broker does not
-// tell within three seconds has no series. stop ends it.
+// tell within three seconds has no series. stop ends it. It fails if m is nil or refuses
+// an instrument.
 //
 // The age is that of the oldest message that could be delivered now. It is 0 if there
 // is none: a message that is scheduled, that waits out a retry, or that a handler holds

@@ -130,7 +130,8 @@ func (o *Observer) Renewed(ctx context.Context, s observe.Source, e observe.Rene
 	}
 }
 
-// Session counts the sessions that are held, and those that ended by how.
+// Session counts the sessions that are held, and those that ended, by the way in which
+// they ended.
 func (o *Observer) Session(ctx context.Context, s observe.Source, e observe.Session) {
 	queueAttrs := o.metrics.of(s.Queue).queue.add
 	if e.State == observe.SessionAccepted {

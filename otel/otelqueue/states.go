@@ -191,7 +191,7 @@ func (o *Observer) Paused(ctx context.Context, s observe.Source, e observe.Pause
 	}
 }
 
-// Resumed records that it fetches again.
+// Resumed records that a receiver fetches again.
 func (o *Observer) Resumed(ctx context.Context, s observe.Source, e observe.Resumed) {
 	o.metrics.states.change(s, func(x *endpointState) { x.paused[e.Reason] = false })
 	if span := o.recording(ctx); span != nil {

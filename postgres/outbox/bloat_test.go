@@ -35,11 +35,11 @@ func TestHeldSnapshot(t *testing.T) {
 		x.put(nil, list...)
 	}
 	x.until("empty", drained)
-	// In bytes; a row has some 115. Without tend it would be all of them.
+	// In bytes; a row has some 115. Without maintain it would be all of them.
 	const limit = 3 << 20
 	size := 0
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		x.must(x.box.Broker().Tend(t.Context()))
+	for deadline := time.Now().Add(testTimeout); time.Now().Before(deadline); {
+		x.must(x.box.Broker().Maintain(t.Context()))
 		if size = value[int](x, `SELECT pg_relation_size('`+x.schema+`.message')`); size < limit {
 			break
 		}

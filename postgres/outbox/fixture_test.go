@@ -25,8 +25,8 @@ import (
 
 const orders = "orders"
 
-// patience bounds what a test waits for. It is for a machine under load.
-const patience = time.Minute
+// testTimeout bounds what a test waits for. It is for a machine under load.
+const testTimeout = time.Minute
 
 var schemas atomic.Int64
 
@@ -132,14 +132,14 @@ func (x *fixture) until(what string, want func(driver.Stats) bool) driver.Stats 
 	x.must(err)
 	defer func() { _ = q.Close(context.Background()) }()
 	var st driver.Stats
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testTimeout); time.Now().Before(deadline); {
 		st, err = q.Stats(x.t.Context())
 		x.must(err)
 		if want(st) {
 			return st
 		}
 	}
-	x.t.Fatalf("the outbox is not %s within %s: %+v", what, patience, st)
+	x.t.Fatalf("the outbox is not %s within %s: %+v", what, testTimeout, st)
 	return st
 }
 

@@ -202,7 +202,7 @@ func TestOutage(t *testing.T) {
 	})
 	select {
 	case <-told.asked:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("the broker was not asked again")
 	}
 	if n := told.count("sent"); n != 0 {

@@ -226,7 +226,7 @@ func TestSnapshot(t *testing.T) {
 			done += k
 		}
 		if done%every == 0 { // more often than the broker's own goroutine in so short a run
-			if err := b.Tend(ctx); err != nil {
+			if err := b.Maintain(ctx); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -235,7 +235,7 @@ func TestSnapshot(t *testing.T) {
 		}
 		largest = max(largest, pages(t, look, schema+".message"), pages(t, look, schema+".session"), pages(t, look, schema+".tally"))
 	}
-	// Without tend there are two dead rows of message for each message, 70 a page.
+	// Without maintain there are two dead rows of message for each message, 70 a page.
 	if limit := int64(128 + 4*every*2/70); largest > limit {
 		t.Errorf("after %d messages under a snapshot a table has had %d pages, want at most %d", n, largest, limit)
 	}

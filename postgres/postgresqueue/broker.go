@@ -84,7 +84,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Broker, error) {
 		b.pool.Close()
 		return nil, openError(err)
 	}
-	b.owned.Go(b.tend)
+	b.owned.Go(b.maintain)
 	if !options.Pooled {
 		b.owned.Go(b.notify)
 	}
@@ -162,7 +162,9 @@ func (b *Broker) Queues(ctx context.Context) (names []string, err error) {
 
 // Declare makes a queue, or gives one that exists these settings. They hold for
 // callers that open it from then on; what concerns Send holds at once. o may be nil,
-// for the defaults.
+// for the defaults. It fails with driver.InvalidName for a name that no queue can have, and
+// with driver.Permission if the role may not declare queues, which only the schema's owner
+// may by default.
 func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -189,8 +191,8 @@ func (b *Broker) declare(ctx context.Context, name string, o *QueueOptions, chan
 // checkName refuses what no queue can be called. NUL is a control character.
 func checkName(name string) error { return driver.CheckName(name) }
 
-// Open opens a queue, and makes it with Options.Default if it does not exist, unless
-// Options.MustExist says otherwise.
+// Open opens a queue, and makes it with Options.Default if it does not exist. With
+// Options.MustExist it fails with driver.NotFound then. o may be nil.
 func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -273,7 +275,7 @@ func (b *Broker) openQueues() []*Queue {
 	return slices.Collect(maps.Keys(b.queues))
 }
 
-// Close closes every queue and the connections.
+// Close closes every queue and the connections. A second Close returns nil.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {

@@ -17,7 +17,7 @@
 -- of sessions locks the rows of these sessions first, ascending. claim and sweep
 -- find messages before sessions, and skip every row that they cannot lock at
 -- once. One sweep runs at a time in a queue. Every function first locks the table
--- message, so that none of its statements has a snapshot from before a tend that
+-- message, so that none of its statements has a snapshot from before a call of maintain that
 -- moved rows.
 --
 -- A content that is not as large as its message says, or larger than any that is sent
@@ -125,7 +125,7 @@ CREATE TABLE {schema}.dedup (
 CREATE INDEX dedup_until ON {schema}.dedup ((queue + 1), until);
 
 -- Counts are the sums of these rows. They are only inserted, so that no two calls
--- wait for one counter; tend adds them up.
+-- wait for one counter; maintain adds them up.
 CREATE TABLE {schema}.tally (
 	queue  bigint NOT NULL,
 	ready  bigint NOT NULL, -- ready and queued
@@ -133,7 +133,7 @@ CREATE TABLE {schema}.tally (
 	locked bigint NOT NULL
 ) WITH (autovacuum_enabled = false);
 
--- Where tend keeps rows while it empties a table. Empty at all other times.
+-- Where maintain keeps rows while it empties a table. Empty at all other times.
 CREATE UNLOGGED TABLE {schema}.message_spare (LIKE {schema}.message) WITH (autovacuum_enabled = false);
 CREATE UNLOGGED TABLE {schema}.content_spare (LIKE {schema}.content) WITH (autovacuum_enabled = false);
 ALTER TABLE {schema}.content_spare ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -812,14 +812,14 @@ BEGIN
 END
 $fn$;
 
--- tend does what no other call does: it removes states of sessions that ended, and
+-- maintain does what no other call does: it removes states of sessions that ended, and
 -- keeps the tables short. VACUUM cannot remove rows while a transaction anywhere in
 -- the database is older than their end, and calls would have to step over more and
 -- more of them. So if a table has grown to several times its live rows, and these are few,
 -- they move out, the table is truncated, and they move back. TRUNCATE waits for no
--- snapshot, only for transactions that use the table; if one does for long, tend
+-- snapshot, only for transactions that use the table; if one does for long, maintain
 -- gives up. It returns whether it moved rows.
-CREATE FUNCTION {schema}.tend(q bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER {settings} SET lock_timeout = '100ms' AS $fn$
+CREATE FUNCTION {schema}.maintain(q bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER {settings} SET lock_timeout = '100ms' AS $fn$
 DECLARE
 	old text[];
 	live bigint;
@@ -842,7 +842,7 @@ BEGIN
 		AND NOT EXISTS (SELECT 1 FROM message m WHERE m.queue + 3 = q + 3 AND m.session = s.id);
 	PERFORM 1 FROM meta FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
-		RETURN false; -- another tend runs
+		RETURN false; -- another call runs
 	END IF;
 	SELECT coalesce(sum(ready + later + locked), 0) INTO live FROM tally;
 	-- In pages of 8 KiB; one holds some 70 rows of message or session, and 180 of tally.

@@ -33,7 +33,8 @@ func newSession(q *Queue, id string, token []byte, until time.Time) *session {
 	return s
 }
 
-// AcceptSession takes the lock of a session.
+// AcceptSession takes the lock of a session, with an empty id of the next one that is free
+// and has messages, and waits for up to wait until there is one.
 func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
 	if q.queue < 0 {
 		return nil, driver.Unsupported("sessions of a dead-letter queue")

@@ -29,7 +29,7 @@ func testAlterations(t *testing.T, rawURL, schema string) {
 		{`ALTER FUNCTION {s}.schema_version SECURITY INVOKER`, `ALTER FUNCTION {s}.schema_version SECURITY DEFINER`},
 		{`ALTER FUNCTION {s}.send SET search_path = {s}_side, pg_catalog, {s}`, `ALTER FUNCTION {s}.send SET search_path = pg_catalog, {s}, pg_temp`},
 		{`ALTER FUNCTION {s}.count_state SET search_path = {s}_side`, `ALTER FUNCTION {s}.count_state RESET ALL`},
-		{`ALTER FUNCTION {s}.tend OWNER TO {s}_mallory`, `ALTER FUNCTION {s}.tend OWNER TO postgres`},
+		{`ALTER FUNCTION {s}.maintain OWNER TO {s}_mallory`, `ALTER FUNCTION {s}.maintain OWNER TO postgres`},
 		{`ALTER TABLE {s}.queue OWNER TO {s}_mallory`, `ALTER TABLE {s}.queue OWNER TO postgres`},
 		{`ALTER TABLE {s}.queue ENABLE ROW LEVEL SECURITY`, `ALTER TABLE {s}.queue DISABLE ROW LEVEL SECURITY`},
 		{`ALTER TABLE {s}.meta RENAME TO meta2; CREATE VIEW {s}.meta AS SELECT 1 AS version`, `DROP VIEW {s}.meta; ALTER TABLE {s}.meta2 RENAME TO meta`},

@@ -154,8 +154,8 @@ func (g *group) perform(batch []*task) {
 }
 
 const (
-	// patience is how many attempts may meet a change before the next one waits.
-	patience = 2
+	// quickTries is how many attempts may meet a change before the next one waits.
+	quickTries = 2
 	// firstSlack is by how much the server's clock may be ahead of the estimate, in
 	// milliseconds. It doubles with each attempt.
 	firstSlack = 1000
@@ -166,8 +166,8 @@ const (
 func (g *group) transaction(ctx context.Context, write bool, do func(l *call)) (replaystate.Stamp, error) {
 	confirmed, madeRoom := false, false
 	for try := 0; ; try++ {
-		if try > patience {
-			wait := time.Millisecond << min(try-patience, 6)
+		if try > quickTries {
+			wait := time.Millisecond << min(try-quickTries, 6)
 			if err := pause(ctx, wait/2+mrand.N(wait)); err != nil { //nolint:gosec // G404: jitter, not a secret
 				return replaystate.Stamp{}, ErrContention
 			}

@@ -35,7 +35,8 @@ const (
 	FsyncNever
 )
 
-// Options configure a [Store]. Nil and the zero value are the defaults.
+// Options configure a [Store]. Nil and the zero value are the defaults. Open fails for
+// a negative number other than NoReplicas.
 type Options struct {
 	// Bounds says how much the store holds, and for how long. Each process has bounds
 	// of its own, and counts what all have written.
@@ -53,7 +54,7 @@ type Options struct {
 	// Timeout is how long a call may take in all. Longer than ReplicaTimeout. 0 means
 	// 5 s, or twice ReplicaTimeout if that is more.
 	Timeout time.Duration
-	// Fsync is what the server has to do for durability.
+	// Fsync is what the server has to do for durability. The zero value is FsyncAlways.
 	Fsync Fsync
 	// MustExist makes Open fail with fs.ErrNotExist if there is no store.
 	MustExist bool
@@ -136,6 +137,11 @@ func (o Options) resolve() (Options, error) {
 //
 // redis:// is in clear, and without tls=off it is refused for hosts that are not this
 // machine.
+//
+// It fails with ErrEviction, ErrNotDurable, ErrReplica or ErrReplicas if the server is not
+// safe; with fs.ErrNotExist if MustExist is set and there is no store; with
+// driver.Permission if the server refuses the user, and driver.Unavailable if it does not
+// answer.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	var options Options
 	if o != nil {
@@ -165,6 +171,6 @@ func open(ctx context.Context, t *target, options Options, with scripts) (*Store
 // Prefix returns the prefix of the keys, without its braces.
 func (s *Store) Prefix() string { return s.engine.o.Prefix }
 
-// Close ends the calls that are under way and the connections. Calls afterwards fail; a
-// second Close returns nil.
+// Close ends the calls that are under way, waits for their end until ctx ends, and closes
+// the connections. Calls afterwards fail with ErrClosed; a second Close returns nil.
 func (s *Store) Close(ctx context.Context) error { return s.engine.close(ctx) }

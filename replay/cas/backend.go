@@ -4,12 +4,15 @@
 //
 // # Layout
 //
-// An item is a page of up to 1,024 sequences of a stream, the head of a stream, a
-// group, or the store itself. A call makes one request for each page of its messages,
-// in parallel, or one for all of them if the backend is a [Batcher], as long as it
-// knows the versions; another receiver that changed the page meanwhile costs a
-// repetition, up to MaxTries with growing random waits, and at the end a look at the item
-// of the store: the page may be of another memory, which others have found empty.
+// An item is a page of up to 1,024 sequences of a stream, the head of a stream (what
+// was folded out of its pages), a group, or the store itself.
+//
+// A Store remembers the versions that it saw last. A call makes one request for each
+// page of its messages, in parallel, or one for all pages if the backend is a [Batcher].
+// If another receiver changed a page meanwhile, it is written again, up to MaxTries times
+// with growing random waits. At the end of such a call the item of the store is read:
+// the store may have lost its memory, and others have filled it again.
+//
 // The first message of a page takes four requests more, one after the other, and
 // the first of a stream two more. A message whose Previous lies in another page
 // reads that page, too.
@@ -17,10 +20,10 @@
 // # Claims without a clock
 //
 // The storage has no clock that all receivers share. A claim is taken over only
-// after some Store saw one and the same state of it for a whole lease, on its own
-// monotonic clock. The first one that was asked for the message enters that into the
-// page. So a receiver asks again after Claim.BusyUntil, in whatever process, and a crash
-// costs one delivery. Renew changes the state.
+// after some Store saw it unchanged for a whole lease, on its own monotonic clock. The
+// first Store that was asked for the message writes the end of that lease into the page.
+// A receiver in any process that asks after Claim.BusyUntil gets the claim, so that a
+// crash costs one delivery. Renew changes the claim, so that the lease counts anew.
 //
 // # What keeps it right
 //

@@ -54,7 +54,8 @@ type Store struct {
 }
 
 // Open makes a store over a backend. It reads the ID of the store there, and draws
-// one if there is none.
+// one if there is none. o may be nil. It fails for options that are out of bounds, for a
+// PageSpan other than the one that the store has, and with the error of the backend.
 func Open(ctx context.Context, b Backend, o *Options) (*Store, error) {
 	var opts Options
 	if o != nil {
@@ -97,12 +98,13 @@ func setDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// Shift moves the clock of this Store, as a wrong clock of its process would. It is for
-// tests of backends.
+// Shift moves the clock of this Store by d, as a wrong clock of its process would. Call it
+// before anything else uses the Store. It is for tests of backends.
 func (s *Store) Shift(d time.Duration) { s.engine.shift = d }
 
-// Close ends the sweeps that are under way. Calls that come later still work; they
-// start no sweep. A second Close returns nil.
+// Close ends the sweeps that are under way, and waits for them until ctx ends; then it
+// returns the error of ctx. Calls that come later still work; they start no sweep.
+// It may be called again.
 func (s *Store) Close(ctx context.Context) error {
 	// Under the mutex, so that nothing starts while Wait below waits.
 	s.engine.mu.Lock()

@@ -31,7 +31,7 @@ type Broker struct {
 	notifier    notifier
 	options     Options
 	maxBytes    int64
-	maintaining chan struct{} // closed when the goroutine tend has ended
+	maintaining chan struct{} // closed when the goroutine maintain has ended
 	stop        context.CancelFunc
 
 	mu     sync.Mutex // guards what follows

@@ -14,9 +14,9 @@ import (
 	"github.com/queue-runtime/queue/testbed/postgres"
 )
 
-// TestTendBesideSends: tend removes old states of sessions, and none of a session that
+// TestMaintainBesideSends: maintain removes old states of sessions, and none of a session that
 // gets a message at that moment.
-func TestTendBesideSends(t *testing.T) {
+func TestMaintainBesideSends(t *testing.T) {
 	t.Parallel()
 	const sessions = 256
 	rawURL, schema := newSchema(t, "&max_conns=12")
@@ -42,7 +42,7 @@ func TestTendBesideSends(t *testing.T) {
 		sql(t, fmt.Sprintf(`INSERT INTO %s.session (queue, id, touched, state)
 			SELECT q.id, 's' || g, timestamptz '2000-01-01' + g * interval '1 second', 'state'
 			FROM %[1]s.queue q, generate_series(1, %d) g`, schema, sessions))
-		tendBeside(t, b, opened, sessions)
+		maintainBeside(t, b, opened, sessions)
 		lost := count(`SELECT count(*) FROM ` + schema + `.message m
 			WHERE NOT EXISTS (SELECT 1 FROM ` + schema + `.session s WHERE s.queue = m.queue AND s.id = m.session)`)
 		if lost > 0 {
@@ -52,26 +52,26 @@ func TestTendBesideSends(t *testing.T) {
 		sql(t, `TRUNCATE `+schema+`.message, `+schema+`.content, `+schema+`.session, `+schema+`.tally`)
 	}
 	if removed == 0 {
-		t.Error("tend removed no state in any round: the test shows nothing")
+		t.Error("maintain removed no state in any round: the test shows nothing")
 	}
 }
 
-// tendBeside sends a message to each session while others call Tend.
-func tendBeside(t *testing.T, b *postgresqueue.Broker, q driver.Queue, sessions int) {
+// maintainBeside sends a message to each session while others call Maintain.
+func maintainBeside(t *testing.T, b *postgresqueue.Broker, q driver.Queue, sessions int) {
 	t.Helper()
 	const senders = 4
 	done := make(chan struct{})
-	var tending, sending sync.WaitGroup
+	var maintaining, sending sync.WaitGroup
 	for range 4 {
-		tending.Go(func() {
+		maintaining.Go(func() {
 			for {
 				select {
 				case <-done:
 					return
 				default:
 				}
-				if err := b.Tend(context.Background()); err != nil {
-					t.Errorf("Tend: %v", err)
+				if err := b.Maintain(context.Background()); err != nil {
+					t.Errorf("Maintain: %v", err)
 					return
 				}
 			}
@@ -79,7 +79,7 @@ func tendBeside(t *testing.T, b *postgresqueue.Broker, q driver.Queue, sessions 
 	}
 	for sender := range senders {
 		sending.Go(func() {
-			// The newest first: tend begins with the oldest.
+			// The newest first: maintain begins with the oldest.
 			for i := sessions - sender; i > 0; i -= senders {
 				m := &driver.Message{ID: "m", SessionID: fmt.Sprint("s", i), TTL: time.Hour}
 				if r := q.Send(context.Background(), []*driver.Message{m}); r[0].Err != nil {
@@ -91,5 +91,5 @@ func tendBeside(t *testing.T, b *postgresqueue.Broker, q driver.Queue, sessions 
 	}
 	sending.Wait()
 	close(done)
-	tending.Wait()
+	maintaining.Wait()
 }

@@ -1,0 +1,66 @@
+package sqsqueue
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestPolicy: the policy of docs/brokers/sqs.md gives a receiver what this package asks of
+// SQS, and nothing else: on its queue all but sending, on the dead-letter queue all but
+// receiving. The stack on the same page has the same lists.
+func TestPolicy(t *testing.T) {
+	page, err := os.ReadFile("../../docs/brokers/sqs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(page)
+	if found == nil {
+		t.Fatal("the page has no policy")
+	}
+	var policy struct {
+		Statement []struct {
+			Effect           string
+			Action, Resource json.RawMessage // of secrets, they have another form
+		}
+	}
+	if err := json.Unmarshal(found[1], &policy); err != nil {
+		t.Fatal(err)
+	}
+	want := map[bool][]string{} // by whether the queue is one of dead letters
+	all := reflect.TypeFor[api]()
+	for i := range all.NumMethod() {
+		// A batch needs the right to the single action (Developer Guide, Amazon SQS API
+		// permissions).
+		action := "sqs:" + strings.TrimSuffix(all.Method(i).Name, "Batch")
+		sends, looks := action == "sqs:SendMessage", strings.HasPrefix(action, "sqs:GetQueue")
+		for _, dead := range []bool{false, true} {
+			if looks || sends == dead {
+				want[dead] = append(want[dead], action)
+			}
+		}
+	}
+	got := map[bool][]string{}
+	for _, s := range policy.Statement {
+		var actions []string
+		if s.Effect != "Allow" || json.Unmarshal(s.Action, &actions) != nil || !strings.HasPrefix(actions[0], "sqs:") {
+			continue
+		}
+		dead := strings.Contains(string(s.Resource), "-dead")
+		got[dead] = append(got[dead], actions...)
+		if list := "Action: [" + strings.Join(actions, ", ") + "]"; !strings.Contains(string(page), list) {
+			t.Errorf("the stack does not say %s", list)
+		}
+	}
+	for _, dead := range []bool{false, true} {
+		slices.Sort(got[dead])
+		slices.Sort(want[dead])
+		if !slices.Equal(got[dead], want[dead]) {
+			t.Errorf("dead letters %t: the policy allows %v, want %v", dead, got[dead], want[dead])
+		}
+	}
+}

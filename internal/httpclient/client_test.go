@@ -1,0 +1,114 @@
+package httpclient
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// get makes one attempt, and reads the answer.
+func get(t *testing.T, c *Client, url string) (n int64, err error) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	n, err = io.Copy(io.Discard, res.Body)
+	return n, errors.Join(err, res.Body.Close())
+}
+
+// TestSilence: an answer that does not begin, or stops in its middle, ends the attempt by a
+// time-out of the network, which the SDK's retryer repeats. The next attempt is made on
+// another connection.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	var connections atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/never":
+			<-r.Context().Done()
+		case "/half":
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	c := New(nil, 100*time.Millisecond)
+	for i, path := range []string{"/never", "/half"} {
+		_, err := get(t, c, server.URL+path)
+		var timeout interface{ Timeout() bool }
+		if !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Errorf("%s: %v, want a time-out", path, err)
+		}
+		if _, err := get(t, c, server.URL+"/well"); err != nil {
+			t.Errorf("after %s: %v", path, err)
+		}
+		if n := connections.Load(); n < int64(i)+2 {
+			t.Errorf("%d connections after %s", n, path)
+		}
+	}
+}
+
+// TestTooLarge: no more of an answer than MaxAnswer is read, and an answer of that length is
+// read whole.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		chunk := bytes.Repeat([]byte("x"), 1<<20)
+		for range MaxAnswer >> 20 {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+		_, _ = io.WriteString(w, r.URL.RawQuery)
+	}))
+	t.Cleanup(server.Close)
+	c := New(nil, AttemptTime)
+	if n, err := get(t, c, server.URL); n != MaxAnswer || err != nil {
+		t.Errorf("%d bytes, %v; want %d", n, err, MaxAnswer)
+	}
+	if n, err := get(t, c, server.URL+"?x"); n > MaxAnswer || !errors.Is(err, ErrTooLarge) {
+		t.Errorf("%d bytes, %v; want ErrTooLarge", n, err)
+	}
+}
+
+// TestAccepted: an answer without an error shows that the credentials are good.
+func TestAccepted(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "refused") {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	t.Cleanup(server.Close)
+	c := New(nil, AttemptTime)
+	for _, step := range []struct {
+		path string
+		want bool
+	}{{"/refused", false}, {"/taken", true}, {"/refused", true}} {
+		if _, err := get(t, c, server.URL+step.path); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Accepted(); got != step.want {
+			t.Errorf("after %s: Accepted is %t", step.path, got)
+		}
+	}
+}
