@@ -234,7 +234,7 @@ func (s *contexts) KnownKeys(ctx context.Context, group string) ([]replay.KnownK
 	return s.Store.KnownKeys(ctx, group)
 }
 
-func (s *contexts) NoteKey(ctx context.Context, group string, k replay.KnownKey) error {
+func (s *contexts) NoteKey(ctx context.Context, group string, k replay.KnownKey) (replay.KnownKey, error) {
 	s.called(ctx, "NoteKey")
 	return s.Store.NoteKey(ctx, group, k)
 }

@@ -76,15 +76,17 @@ func (r *Receiver) keysNow() syncedKeys {
 	return syncedKeys{r.watch.seen().ID, r.client.known.revision()}
 }
 
-// follow forgets what the store is known to have if that was another memory of it.
+// follow forgets what the store is known to have if that was another memory of it. The first
+// memory that a claim tells of is the one that was read before it.
 func (s *storedKeys) follow(memory [16]byte) {
 	if memory == s.memory {
 		return
 	}
-	if s.memory = memory; len(s.entered) > 0 {
+	if s.memory != [16]byte{} {
 		clear(s.entered)
 		s.read = false
 	}
+	s.memory = memory
 }
 
 // readKeys reports whether the store has answered, now or before.
