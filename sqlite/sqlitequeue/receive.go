@@ -19,7 +19,7 @@ const (
 )
 
 const claimReady = `UPDATE messages SET state = 3, due = ?2, token = ?3, turn = NULL,
-	deliveries = deliveries + 1, max_deliveries = ?4
+	deliveries = min(deliveries, 2147483646) + 1, max_deliveries = ?4
 	WHERE queue = ?1 AND seq IN
 		(SELECT seq FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = 0 ORDER BY seq LIMIT ?5)
 	RETURNING ` + deliveryColumns
