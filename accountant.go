@@ -206,7 +206,7 @@ func (a *accountant) report(ctx context.Context, r *Receiver, due *accounting.Re
 	}
 	fresh := due.Ranges[:0]
 	for i, v := range due.Ranges {
-		if noted[i].Err == nil && noted[i].Fresh > 0 {
+		if noted[i].Fresh > 0 {
 			fresh = append(fresh, v)
 		}
 	}

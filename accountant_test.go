@@ -553,3 +553,37 @@ func TestReportWhoseNoteHasNoAnswer(t *testing.T) {
 		})
 	}
 }
+
+// sharedStore is a replay store that says whether several processes share it.
+type sharedStore struct {
+	replay.Store
+	shared bool
+}
+
+func (s sharedStore) Stats(ctx context.Context) (replay.Stats, error) {
+	stats, err := s.Store.Stats(ctx)
+	stats.Shared = s.shared
+	return stats, err
+}
+
+// The report of a missing message says that other processes may have received it, if the
+// store is not theirs, too.
+func TestMissingFromAStoreOfOneProcess(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		inBubble(t, func(x *fixture, o *queue.Options) {
+			o.Crypto.MaxMessageAge, o.ReplayStore = testMaxAge, sharedStore{x.Store, shared}
+		}, func(x *fixture) {
+			s, r := x.Sender(orders), x.Receiver(orders, &queue.ReceiverOptions{Wait: 5 * time.Minute, MissingAfter: testMissingAfter})
+			for _, id := range []string{"1", "2", "3"} {
+				_, err := s.Send(x.Context(), &queue.Message{ID: id, Body: []byte("a")})
+				x.Must(err)
+			}
+			x.drop("2")
+			x.poll(r, testMissing+testMissingAfter)
+			want := map[bool]int{false: 1}[shared]
+			if lines, notes, alone := x.logged("Messages are MISSING"), x.logged("serves one process"), x.logged("serves this process alone"); lines != 1 || notes != 2*want || alone != want {
+				x.Errorf("shared %t: %d lines, %d of them and of the late one with a note, %d about the store; want 1, %d and %d", shared, lines, notes, alone, 2*want, want)
+			}
+		})
+	}
+}

@@ -89,7 +89,6 @@ type batchLine struct {
 
 	// Guarded by the Batcher's mu.
 	waiting []*pendingSend
-	hurried int // how many of waiting, from the first on, do not linger
 }
 
 // pendingSend is a message that was accepted and not yet answered.
@@ -97,7 +96,7 @@ type pendingSend struct {
 	m     Message
 	trace map[string]string // of the call that sent it; nil means none
 	done  func(SendResult)
-	since time.Time // of its acceptance
+	since time.Time // of its acceptance; zero once it should not linger
 	out   *outgoing // once it is prepared
 }
 
@@ -270,7 +269,9 @@ func (b *Batcher) hurry() <-chan struct{} {
 		return nil
 	}
 	for _, line := range b.lines {
-		line.hurried = len(line.waiting)
+		for _, p := range line.waiting {
+			p.since = time.Time{}
+		}
 		line.poke()
 	}
 	if b.idle == nil {
@@ -341,12 +342,11 @@ func (b *Batcher) drain(line *batchLine, now time.Time) (batch []*pendingSend, w
 		return nil, 0, b.closed
 	}
 	wait = line.waiting[0].since.Add(b.o.Linger).Sub(now)
-	if n < b.o.MaxMessages && line.hurried == 0 && !b.closed && b.underWay > 0 && wait > 0 {
+	if n < b.o.MaxMessages && !b.closed && b.underWay > 0 && wait > 0 {
 		return nil, wait, false
 	}
 	batch = slices.Clone(line.waiting[:n])
 	line.waiting = slices.Delete(line.waiting, 0, n)
-	line.hurried = max(0, line.hurried-n)
 	b.underWay++
 	return batch, 0, false
 }
@@ -411,18 +411,14 @@ func (b *Batcher) tooOld(sealed time.Time) bool {
 
 // admit waits until the breaker lets a call through; false if Close gives up first.
 func (b *Batcher) admit() (backoff.Permit, bool) {
-	for {
+	for b.ctx.Err() == nil {
 		permit, wait, ok := b.breaker.Allow()
-		switch {
-		case ok && b.ctx.Err() == nil:
+		if ok {
 			return permit, true
-		case ok:
-			permit.Unused()
-			return permit, false
-		case !sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond))):
-			return permit, false
 		}
+		sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond)))
 	}
+	return backoff.Permit{}, false
 }
 
 // keysDelay is how long a batch waits at least for a key provider that does not answer: a
@@ -451,7 +447,7 @@ func (b *Batcher) prepare(batch []*pendingSend, last bool) ([]outgoing, error) {
 	}
 	for i, p := range batch {
 		p.out = &out[i]
-		if p.out.m != nil && p.trace != nil {
+		if p.out.m != nil {
 			p.out.carries = b.s.carry(p.out, p.trace)
 		}
 	}
@@ -568,17 +564,12 @@ func (b *Batcher) withdraw(line *batchLine, session string, failed map[string]bo
 	delete(failed, session)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	hurried := line.hurried
 	kept := line.waiting[:0]
-	for i, p := range line.waiting {
-		switch {
-		case session != p.m.SessionID:
+	for _, p := range line.waiting {
+		if session != p.m.SessionID {
 			kept = append(kept, p)
-		default:
+		} else {
 			out = append(out, p)
-			if i < hurried {
-				line.hurried--
-			}
 		}
 	}
 	clear(line.waiting[len(kept):])
@@ -586,7 +577,7 @@ func (b *Batcher) withdraw(line *batchLine, session string, failed map[string]bo
 	return out
 }
 
-// answerAll answers those of batch that are not answered yet.
+// answerAll answers messages that were not answered before.
 func (b *Batcher) answerAll(batch []*pendingSend, err error) {
 	if b.ctx.Err() != nil {
 		err = wrap("send", b.s.queue, driver.ErrClosed)
@@ -594,9 +585,6 @@ func (b *Batcher) answerAll(batch []*pendingSend, err error) {
 	for _, p := range batch {
 		r := SendResult{MessageID: p.m.ID, Err: err}
 		if p.out != nil {
-			if p.out.answered {
-				continue
-			}
 			p.out.result.Err = err
 			p.out.conclude(b.s.queue)
 			r = p.out.result

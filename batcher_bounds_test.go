@@ -457,6 +457,8 @@ func TestSendWithoutAnAnswer(t *testing.T) {
 		"throttled":              {errThrottled, true, driver.None, 0, 1},
 		"a caller that leaves":   {gone, true, driver.None, time.Nanosecond, 1},
 		"a time-out of a driver": {context.DeadlineExceeded, true, driver.None, 0, 6},
+		"a caller's of a driver": {&driver.Error{Kind: driver.Throttled, Err: context.Canceled}, true, driver.None, 0, 6},
+		"one while it throttles": {&driver.Error{Kind: driver.Throttled, Err: context.DeadlineExceeded}, true, driver.None, 0, 6},
 	} {
 		inBubble(t, nil, func(x *fixture) {
 			s := &sends{begin: time.Now(), answer: func(int, *driver.Message) error { return c.err }}

@@ -108,26 +108,30 @@ func New(b driver.Broker, o *Options) (*Client, error) {
 	c.watch.accepted = func(l replay.Loss) {
 		c.options.Logger.Warn("Loss of the replay store's memory was accepted: receiving goes on", "lost", l.Lost.String(), "accepted_at", l.At.UTC())
 	}
-	cfg, err := c.options.Crypto.resolveSender()
-	if err == nil && cfg.TrackReplays && c.options.ReplayStore == nil {
-		err = invalidOption("Crypto.TrackReplays is set and Options.ReplayStore is nil")
-	}
-	if err == nil && !cfg.TrackReplays && c.options.ReplayStore != nil {
-		err = invalidOption("Options.ReplayStore is set and Crypto.TrackReplays is not: no replay would be noticed; set TrackReplays, or leave the store out")
-	}
-	if err == nil && cfg.TrackReplays {
-		err = c.checkDatabase()
-	}
-	if err == nil && cfg.Enabled && c.options.Keys == nil && c.options.KeysFor == nil && c.options.CryptoProvider == nil {
-		err = invalidOption("Crypto.Enabled is set and there are no keys: set Options.Keys or KeysFor")
-	}
-	if err != nil {
+	if err := c.checkOptions(); err != nil {
 		return nil, wrap("new", "", err)
 	}
-	if c.options.Environment == "production" && !cfg.Enabled {
+	if c.options.Environment == "production" && !c.options.Crypto.Enabled {
 		c.options.Logger.Warn("Message encryption is DISABLED in production", "environment", "production", slog.Bool("encrypted", false))
 	}
 	return c, nil
+}
+
+// checkOptions refuses options that contradict each other.
+func (c *Client) checkOptions() error {
+	o := &c.options
+	if _, err := o.Crypto.resolveSender(); err != nil {
+		return err
+	}
+	switch {
+	case o.Crypto.TrackReplays && o.ReplayStore == nil:
+		return invalidOption("Crypto.TrackReplays is set and Options.ReplayStore is nil")
+	case !o.Crypto.TrackReplays && o.ReplayStore != nil:
+		return invalidOption("Options.ReplayStore is set and Crypto.TrackReplays is not: no replay would be noticed; set TrackReplays, or leave the store out")
+	case o.Crypto.Enabled && o.Keys == nil && o.KeysFor == nil && o.CryptoProvider == nil:
+		return invalidOption("Crypto.Enabled is set and there are no keys: set Options.Keys or KeysFor")
+	}
+	return c.checkDatabase()
 }
 
 // Broker returns the broker that the Client owns, for packages that open queues of their

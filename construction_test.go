@@ -12,15 +12,40 @@ import (
 	"github.com/queue-runtime/queue/replay"
 )
 
-// A replay store that nothing uses protects from nothing.
-func TestStoreWithoutTracking(t *testing.T) {
+// Options that contradict each other are refused, and the error says what to set: a replay
+// store that nothing uses protects from nothing, for one.
+func TestContradictions(t *testing.T) {
 	store, err := replay.NewMemory(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = queue.New(memqueue.New(nil), &queue.Options{ReplayStore: store, Keys: newRing(t, "k1"), Crypto: queue.CryptoConfig{Enabled: true}})
-	if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "TrackReplays") {
-		t.Errorf("New = %v; want ErrInvalidOptions that names TrackReplays", err)
+	ring := newRing(t, "k1")
+	aes, err := queue.NewAESGCM(ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealing := queue.CryptoConfig{Enabled: true}
+	for name, c := range map[string]struct {
+		o    queue.Options
+		says string // empty: accepted
+	}{
+		"a store alone":             {queue.Options{ReplayStore: store, Keys: ring, Crypto: sealing}, "set TrackReplays"},
+		"replays without a store":   {queue.Options{Keys: ring, Crypto: queue.CryptoConfig{TrackReplays: true}}, "Options.ReplayStore is nil"},
+		"a store for replays":       {queue.Options{ReplayStore: store, Crypto: queue.CryptoConfig{TrackReplays: true}}, ""},
+		"sealing without keys":      {queue.Options{Crypto: sealing}, "set Options.Keys or KeysFor"},
+		"sealing under Keys":        {queue.Options{Keys: ring, Crypto: sealing}, ""},
+		"sealing under KeysFor":     {queue.Options{KeysFor: func(string) keys.Provider { return ring }, Crypto: sealing}, ""},
+		"sealing elsewhere":         {queue.Options{CryptoProvider: aes, Crypto: sealing}, ""},
+		"a wrong duration":          {queue.Options{Crypto: queue.CryptoConfig{RetryWindow: -1}}, "RetryWindow is negative"},
+		"replays of every age":      {queue.Options{ReplayStore: store, Crypto: queue.CryptoConfig{TrackReplays: true, InsecureSkipFreshness: true}}, "needs freshness"},
+		"plaintext, and nothing":    {queue.Options{}, ""},
+		"keys that nothing is for":  {queue.Options{Keys: ring}, ""},
+		"neither store nor sealing": {queue.Options{Crypto: queue.CryptoConfig{PlaintextPolicy: queue.Reject}}, ""},
+	} {
+		_, err := queue.New(memqueue.New(nil), &c.o)
+		if (c.says == "") != (err == nil) || err != nil && (!errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v; want %q", name, err, c.says)
+		}
 	}
 }
 

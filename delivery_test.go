@@ -458,3 +458,53 @@ func TestClaimEndsAsTheMessage(t *testing.T) {
 		}
 	}
 }
+
+// endless is a broker whose locks have no end in time.
+type endless struct{ driver.Broker }
+
+func (b endless) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := b.Broker.Open(ctx, name, o)
+	return endlessQueue{q}, err
+}
+
+type endlessQueue struct{ driver.Queue }
+
+func (q endlessQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
+	all, err := q.Queue.Receive(ctx, max, wait)
+	for _, d := range all {
+		d.LockedUntil = time.Time{}
+	}
+	return all, err
+}
+
+func (q endlessQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+	until, errs := q.Queue.Renew(ctx, d)
+	return make([]time.Time, len(until)), errs
+}
+
+// TestHeldUntilWithoutALock: a lock without an end leaves that of the claim, which a renewal
+// moves, and none if there is no claim.
+func TestHeldUntilWithoutALock(t *testing.T) {
+	for _, tracked := range []bool{true, false} {
+		inBubble(t, nil, func(x *fixture) {
+			x.Send(&queue.Message{Body: []byte("a")})
+			d := x.One(x.receives(x.behind(&partial{Broker: endless{x.Broker.Connect()}}, func(o *queue.Options) {
+				if !tracked {
+					without(o)
+				}
+			}), nil))
+			for range 3 {
+				want := time.Time{}
+				if tracked {
+					want = time.Now().Add(time.Minute)
+				}
+				if got := d.HeldUntil(); !got.Equal(want) {
+					x.Errorf("tracked %t: held until %s, want %s", tracked, got, want)
+				}
+				x.Wait(20 * time.Second)
+				x.Must(d.Renew(x.Context()))
+			}
+			x.Must(d.Complete(x.Context()))
+		})
+	}
+}

@@ -174,13 +174,10 @@ func (s *Sender) repeatable(o *outgoing) bool {
 
 // unanswered reports whether the broker may hold a message although sending it failed.
 func unanswered(err error) bool {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return true
-	}
 	switch driver.KindOf(err) {
 	case driver.Unavailable, driver.Closed:
 		return true
-	case driver.Other:
+	case driver.Other: // an error of the context, too
 		return !errors.Is(err, errors.ErrUnsupported)
 	}
 	return false // the broker refused it
@@ -188,9 +185,6 @@ func unanswered(err error) bool {
 
 // unconfirmed is err of a message that the broker may hold, also if the context ended.
 func unconfirmed(queue string, err error) error {
-	if errors.Is(err, ErrUnconfirmed) {
-		return err
-	}
 	var e *Error
 	if errors.As(err, &e) {
 		err = e.Err
@@ -316,8 +310,7 @@ const parallelBytes = 64 << 10
 // parallel calls f for 0 to n-1, from several goroutines if that pays, and
 // returns when all calls have.
 func parallel(n, bytes int, f func(int)) {
-	workers := min(n, runtime.GOMAXPROCS(0))
-	if workers < 2 || bytes < parallelBytes {
+	if bytes < parallelBytes {
 		for i := range n {
 			f(i)
 		}
@@ -325,7 +318,7 @@ func parallel(n, bytes int, f func(int)) {
 	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range workers {
+	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1

@@ -113,10 +113,11 @@ func wrap(op, queue string, err error) error {
 	}
 	e := &Error{Op: op, Queue: queue, Err: err}
 	var d *driver.Error
-	switch {
-	case errors.As(err, &d):
+	if errors.As(err, &d) {
 		e.Transient, e.RetryAfter = d.Transient(), d.RetryAfter
-	case errors.Is(err, ErrKeyProvider), errors.Is(err, ErrReplayStore), errors.Is(err, ErrReceivingPaused):
+	}
+	// These may wrap a *driver.Error, and pass whatever its kind is.
+	if errors.Is(err, ErrKeyProvider) || errors.Is(err, ErrReplayStore) || errors.Is(err, ErrReceivingPaused) {
 		e.Transient = true
 	}
 	return e

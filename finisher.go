@@ -3,16 +3,17 @@ package queue
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
 	"github.com/queue-runtime/queue/replay"
 )
 
-// finisher ends claims with few calls to the replay store: the first goes at once, and
-// those that come while a call is under way share the next. So a store costs one round
-// trip for a batch that is completed by many goroutines, and none waits longer than for
-// two calls, as long as no more than replay.MaxBatch wait.
+// finisher ends claims with few calls to the replay store: callers that come together share
+// a call, and those that come while a call is under way share the next. So a store costs
+// one round trip for a batch that is completed by many goroutines, and none waits longer
+// than for two calls, as long as no more than replay.MaxBatch wait.
 //
 // The call of a caller that shares it with none runs on that caller's goroutine and
 // context. A shared call is no caller's: it runs on a goroutine of its own, which ends when
@@ -41,14 +42,52 @@ func newFinisher(s replay.Store, group string) *finisher { return &finisher{stor
 // again is fine.
 func (f *finisher) finish(ctx context.Context, item replay.Finish) error {
 	f.mu.Lock()
-	if !f.calling {
-		f.calling = true
+	if f.calling {
+		w := f.enter(item)
 		f.mu.Unlock()
+		return f.await(ctx, w)
+	}
+	f.calling = true
+	f.mu.Unlock()
+	if !f.joined() {
 		return f.alone(ctx, item)
 	}
+	f.mu.Lock()
+	w := f.enter(item)
+	f.mu.Unlock()
+	go f.share(context.WithoutCancel(ctx), f.take())
+	return f.await(ctx, w)
+}
+
+// joined lets other goroutines run as long as more of them come to end a claim, and reports
+// whether any came: those that were answered together, or received a batch together, end
+// their claims together. If the first went at once, it would make a group of its own, and
+// the others another one.
+func (f *finisher) joined() bool {
+	n := 0
+	for last := -1; last < n && n < replay.MaxBatch; n = f.count() {
+		last = n
+		runtime.Gosched()
+	}
+	return n > 0
+}
+
+// count returns how many claims wait for the next call.
+func (f *finisher) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.waiting)
+}
+
+// enter makes a claim wait for the next call. Called under mu.
+func (f *finisher) enter(item replay.Finish) *finishing {
 	w := &finishing{item: item, done: make(chan struct{})}
 	f.waiting = append(f.waiting, w)
-	f.mu.Unlock()
+	return w
+}
+
+// await waits for the call that ends w.
+func (f *finisher) await(ctx context.Context, w *finishing) error {
 	select {
 	case <-w.done:
 	case <-ctx.Done():

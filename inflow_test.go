@@ -218,3 +218,57 @@ func TestLateKeyIsInTime(t *testing.T) {
 		}
 	})
 }
+
+// shortCursors is a broker that knows a cursor only at the moment in which it gave it out.
+type shortCursors struct{ driver.Broker }
+
+func (b shortCursors) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+	q, err := b.Broker.Open(ctx, name, o)
+	return &shortCursorQueue{Queue: q}, err
+}
+
+type shortCursorQueue struct {
+	driver.Queue
+	at time.Time // of the last cursor
+}
+
+func (q *shortCursorQueue) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
+	if cursor != "" && !time.Now().Equal(q.at) {
+		return nil, "", driver.Errorf(driver.Invalid, "the cursor has expired")
+	}
+	q.at = time.Now()
+	return q.Queue.Peek(ctx, cursor, max)
+}
+
+// A pause ends although the broker refuses the cursor at which the last look ended: the next
+// one begins anew.
+func TestPauseBesideARefusedCursor(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{Broker: shortCursors{x.Broker.Connect()}}
+		r := x.receives(x.behind(p, nil), nil)
+		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
+		forged := x.Steal()
+		forged.Body[len(forged.Body)-1] ^= 1
+		x.Rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, 1100) }) // more than one look reads
+		_, err := r.Receive(x.Context(), 25)
+		x.Must(err)
+		for begin := time.Now(); time.Since(begin) < 10*time.Minute; {
+			_, err := r.Receive(x.Context(), 25)
+			x.failed("Receive", err, queue.ErrReceivingPaused, "receive")
+			var e *queue.Error
+			if errors.As(err, &e) && (!e.Transient || e.RetryAfter <= 0) {
+				x.Fatalf("Receive: %+v, want an error that passes, and when", e)
+			}
+		}
+		x.Rewrite(orders, func([]driver.Message) []driver.Message { return nil }) // they were purged
+		looks := p.count("peek")
+		x.drain(r, 10*time.Minute)
+		if n := p.count("peek") - looks; n < 2 || n > 20 {
+			x.Errorf("%d calls in ten minutes of an empty queue, want one for each look", n)
+		}
+		x.Send(&queue.Message{ID: "legit", Body: []byte("a")})
+		if n := x.drain(r, 15*time.Minute); n != 1 {
+			x.Errorf("%d delivered, want 1", n)
+		}
+	})
+}

@@ -70,6 +70,19 @@ func (k *knownKeys) note(queue string, id keys.ID, v checkValue) (other string) 
 	return ""
 }
 
+// correct notes the check value that the replay store has of a key ID: it was there first,
+// whatever has opened messages here.
+func (k *knownKeys) correct(queue string, id keys.ID, v checkValue) {
+	k.note(queue, id, v)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	i := slices.IndexFunc(k.names[queue], func(o knownKey) bool { return o.id == id && o.value != v })
+	if i >= 0 {
+		k.names[queue] = slices.Clone(k.names[queue])
+		k.names[queue][i].value = v
+	}
+}
+
 // works reports whether a message opened under the key, in any queue; of a key without a
 // check value, in this queue.
 func (k *knownKeys) works(queue string, id keys.ID, v checkValue) bool {
@@ -123,8 +136,8 @@ func (c *checkedKeys) valueOf(key *keys.Key) checkValue {
 	return v
 }
 
-// valueOf returns the check value of the receiver's key of that ID, which a message was just
-// opened with; zero if it has none, or was removed meanwhile.
+// valueOf returns the check value of the receiver's key of that ID; zero if the key has none,
+// or is not at hand. It asks no key store.
 func (r *Receiver) valueOf(id keys.ID) checkValue {
 	if r.opener.Valid == nil {
 		return checkValue{}
@@ -204,17 +217,16 @@ func (r *Receiver) outdated(raw *driver.Delivery) bool {
 // another secret at this receiver. Under it every message would look forged. It asks no
 // key store.
 func (r *Receiver) keyChanged() *intake.Outage {
-	if r.opener.Valid == nil {
-		return nil
-	}
 	for _, k := range r.client.known.named(r.queue) {
-		key := r.opener.Valid.AtHand(k.id)
-		if key == nil {
-			continue
-		}
-		if v := r.checked.valueOf(key); v != k.value && v != (checkValue{}) {
+		if r.contradicts(k) {
 			return &intake.Outage{Reason: driver.ReasonKeyProvider, KeyID: k.id, Cause: fmt.Errorf("%w: %w: key %q has another secret here than the one that opened messages of this queue: mount the right secret under that ID, or give the new key a new ID", ErrKeyProvider, ErrKeyChanged, k.id)}
 		}
 	}
 	return nil
+}
+
+// contradicts reports whether the receiver has another secret under the ID of a known key.
+func (r *Receiver) contradicts(k knownKey) bool {
+	v := r.valueOf(k.id)
+	return v != k.value && v != (checkValue{})
 }

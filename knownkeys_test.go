@@ -78,8 +78,8 @@ func TestWrongSecretSpendsNothing(t *testing.T) {
 				for range backlog {
 					x.Send(&queue.Message{Body: []byte("a")})
 				}
-				ring, h := x.wrongRing(), &c.h
-				r := x.receiverOf(x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.Keys = ring }), nil)
+				ring, h, events := x.wrongRing(), &c.h, &diary{}
+				r := x.receiverOf(x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.Keys, o.Observer = ring, events }), nil)
 				if _, err := r.Receive(x.Context(), 100); err != nil {
 					x.Fatal(err)
 				}
@@ -108,6 +108,7 @@ func TestWrongSecretSpendsNothing(t *testing.T) {
 				if !strings.Contains(x.Log.String(), "Receiving resumed") {
 					x.Error("no line about the resumption")
 				}
+				x.told("the pause", slices.Concat(events.of("paused"), events.of("resumed")), "paused authentication_failed", "resumed authentication_failed")
 			})
 		})
 	}
@@ -263,9 +264,9 @@ func (s *keylessStore) KnownKeys(ctx context.Context, group string) ([]replay.Kn
 	return s.Store.KnownKeys(ctx, group)
 }
 
-func (s *keylessStore) NoteKey(ctx context.Context, group string, k replay.KnownKey) error {
+func (s *keylessStore) NoteKey(ctx context.Context, group string, k replay.KnownKey) (replay.KnownKey, error) {
 	if s.calls++; s.away {
-		return errors.New("no answer")
+		return replay.KnownKey{}, errors.New("no answer")
 	}
 	return s.Store.NoteKey(ctx, group, k)
 }
@@ -293,6 +294,10 @@ func TestStoredKeysWithoutAnswer(t *testing.T) {
 		}
 		if store.calls != 3 {
 			x.Errorf("asked %d times, want 3: it was away, it was read, and the key was entered", store.calls)
+		}
+		x.Prove(x.receiverOf(x.hostile(&hostileBroker{}, 5*time.Minute, func(o *queue.Options) { o.ReplayStore = store }), nil))
+		if store.calls != 4 {
+			x.Errorf("a process that starts makes %d calls, want 1: the key is entered", store.calls-3)
 		}
 		if all, err := x.Store.KnownKeys(x.Context(), orders); err != nil || len(all) != 1 || all[0].ID != "k1" || all[0].Queue != orders {
 			x.Errorf("known keys: %v, %v, want k1 of %s", all, err, orders)
@@ -353,6 +358,30 @@ func TestWrongSecretBesideAKeyThatWorks(t *testing.T) {
 					x.Errorf("dead letters %v, want 30 of authentication_failed", got)
 				}
 			})
+		})
+	}
+}
+
+// A message that does not open under a key which opened none is a dead letter once it is too
+// old, and never if no message is.
+func TestWrongSecretWithoutFreshness(t *testing.T) {
+	for _, skip := range []bool{false, true} {
+		inBubble(t, func(_ *fixture, o *queue.Options) { without(o) }, func(x *fixture) {
+			x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+			wrong := newRing(x.T, "k1")
+			x.Must(wrong.Add(newKey(x.T, "k2", 9)))
+			r := x.receiverOf(x.hostile(&hostileBroker{}, 5*time.Minute, func(o *queue.Options) {
+				without(o)
+				o.Keys, o.Crypto.InsecureSkipFreshness = wrong, skip
+			}), nil)
+			x.Prove(r)
+			x.Must(x.Ring.SetCurrent("k2"))
+			x.Send(&queue.Message{Body: []byte("under k2")})
+			x.drain(r, time.Hour)
+			want := map[bool]int{false: 1}[skip]
+			if n := len(x.DeadReasons(orders)); n != want {
+				x.Errorf("without freshness %t: %d dead letters after an hour, want %d", skip, n, want)
+			}
 		})
 	}
 }

@@ -77,6 +77,9 @@ func TestReceiverDefaults(t *testing.T) {
 		{"the queue's limit, a short life", deliveries(4), queue.ReceiverOptions{Crypto: age(time.Minute)}, queue.ReceiverOptions{
 			Group: orders, Wait: 20 * time.Second, Prefetch: 1, MaxDeliveries: 4, RotationHorizon: time.Minute, MissingAfter: time.Hour, MaxAuthFailures: 20,
 		}},
+		{"a high limit of the queue", deliveries(50), queue.ReceiverOptions{Crypto: age(time.Hour)}, queue.ReceiverOptions{
+			Group: orders, Wait: 20 * time.Second, Prefetch: 1, MaxDeliveries: 50, RotationHorizon: 15 * time.Minute, MissingAfter: time.Hour, MaxAuthFailures: 20,
+		}},
 		{"all", deliveries(9), queue.ReceiverOptions{
 			Crypto: age(time.Hour), Group: "g", Wait: 1, Prefetch: 2, MaxDeliveries: 3, RotationHorizon: 4, MissingAfter: 5, MaxAuthFailures: 6,
 		}, queue.ReceiverOptions{
@@ -119,12 +122,12 @@ func TestOptionsAreCopied(t *testing.T) {
 		got.AcceptedOrigins[0], got.AcceptedVersions[0] = "changed", 9
 		check("the lists that Options returned changed")
 
-		// Of a receiver: it still accepts the origin, and the sender.
-		origins, senders := []string{"old"}, []string{""}
-		crypto := &queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: origins}
+		// Of a receiver: it still accepts the origin, the version and the sender.
+		origins, senders, versions := []string{"old"}, []string{""}, []uint8{1, 2}
+		crypto := &queue.CryptoConfig{Enabled: true, TrackReplays: true, AcceptedOrigins: origins, AcceptedVersions: versions}
 		r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, Crypto: crypto, Senders: senders})
 		x.Must(err)
-		origins[0], senders[0] = "changed", "changed"
+		origins[0], senders[0], versions[1] = "changed", "changed", 9
 		_, err = x.Sender("old").Send(x.Context(), &queue.Message{Body: []byte("a")})
 		x.Must(err)
 		x.Sender(orders)
@@ -132,6 +135,10 @@ func TestOptionsAreCopied(t *testing.T) {
 		x.Must(x.One(r).Complete(x.Context()))
 		x.Inject(orders, x.Stored("old")[0])
 		x.Must(x.One(r).Complete(x.Context()))
+		x.Inject(orders, driver.Message{ID: "of version 2", Body: []byte("QRE1\x02")})
+		if got := x.None(r, queue.ErrUnsupportedVersion).Disposition; got != driver.Abandoned {
+			x.Errorf("a message of a version to come is %s, want abandoned", got)
+		}
 	})
 }
 
@@ -214,6 +221,7 @@ func TestCryptoConfigAtItsBounds(t *testing.T) {
 		"a longer age":                      {queue.CryptoConfig{MaxMessageAge: years50 + 1}, 0, queue.CryptoConfig{}},
 		"a longer skew":                     {queue.CryptoConfig{MaxClockSkew: years50 + 1}, 0, queue.CryptoConfig{}},
 		"a longer skew, with the retention": {queue.CryptoConfig{MaxMessageAge: queue.QueueRetention, MaxClockSkew: years50 + 1}, day, queue.CryptoConfig{}},
+		"a negative skew, with it":          {queue.CryptoConfig{MaxMessageAge: queue.QueueRetention, MaxClockSkew: -1}, day, queue.CryptoConfig{}},
 		"a longer skew, replays":            {queue.CryptoConfig{TrackReplays: true, MaxClockSkew: years50 + 1}, 0, queue.CryptoConfig{}},
 		"a negative age":                    {queue.CryptoConfig{MaxMessageAge: -1}, 0, queue.CryptoConfig{}},
 		"a negative skew":                   {queue.CryptoConfig{MaxClockSkew: -1}, 0, queue.CryptoConfig{}},
@@ -240,6 +248,23 @@ func TestCryptoConfigAtItsBounds(t *testing.T) {
 			t.Errorf("policy %d is called %q", p, p)
 		}
 	}
+}
+
+// TestWrongCryptoCostsNoRequest: an endpoint whose Crypto is refused opens no queue.
+func TestWrongCryptoCostsNoRequest(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{}
+		c := x.behind(p, nil)
+		wrong := age(time.Hour)
+		wrong.MaxClockSkew = -1
+		_, err := c.Sender(x.Context(), orders, &queue.SenderOptions{Crypto: wrong})
+		x.failed("Sender", err, queue.ErrInvalidOptions, "open sender")
+		_, err = c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: wrong})
+		x.failed("Receiver", err, queue.ErrInvalidOptions, "open receiver")
+		if p.count("open") != 0 {
+			x.Errorf("%d requests to the broker", p.count("open"))
+		}
+	})
 }
 
 // TestSenderOptions: what a sender cannot do is refused, and the queue that was opened for it is

@@ -115,6 +115,13 @@ func (q *partialQueue) Capabilities() driver.Capabilities {
 	return c
 }
 
+func (q *partialQueue) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
+	if err := q.p.called(ctx, "peek"); err != nil {
+		return nil, "", err
+	}
+	return q.Queue.Peek(ctx, cursor, max)
+}
+
 func (q *partialQueue) Close(ctx context.Context) error {
 	return errors.Join(q.p.called(ctx, "close"), q.Queue.Close(ctx))
 }

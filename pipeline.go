@@ -185,7 +185,7 @@ func (r *Receiver) decide(ctx context.Context, all []taken, permit *intake.Permi
 	blocked := false
 	for i := range all {
 		t := &all[i]
-		if blocked || t.err != nil && ctx.Err() != nil && errors.Is(t.err, ctx.Err()) {
+		if blocked || ctx.Err() != nil && errors.Is(t.err, ctx.Err()) {
 			t.finding = intake.Unseen // nothing is held against it
 		}
 		t.action = intake.Decide(r.verdict(ctx, t, permit), policy)
@@ -210,10 +210,6 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 		t.reject = r.rejection(t, "")
 	case intake.Rejected:
 		v.Reason = ReasonOf(t.err)
-		if v.Reason == "" {
-			// An error of a CryptoProvider's own: nothing was found against the message.
-			v.Reason = driver.ReasonKeyProvider
-		}
 		t.reject = r.rejection(t, v.Reason)
 		switch v.Reason {
 		case driver.ReasonMaxDeliveries:

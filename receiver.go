@@ -350,10 +350,6 @@ func (r *Receiver) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 
 func all(ctx context.Context, prefetch int, receive func(context.Context, int) ([]*Delivery, error)) iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {
-		if ctx == nil {
-			yield(nil, errNilContext)
-			return
-		}
 		var fetched []*Delivery
 		defer func() { release(ctx, fetched) }()
 		for {

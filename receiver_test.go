@@ -96,6 +96,47 @@ func TestAllReleasesWhatItHolds(t *testing.T) {
 	})
 }
 
+// A loop that ends waits once for a replay store that hangs, however much it holds.
+func TestAllBesideAStoreThatHangs(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		for range 5 {
+			x.Send(&queue.Message{Body: []byte("a")})
+		}
+		calls := 0
+		s.finish = func(ctx context.Context, f []replay.Finish) ([]replay.Finished, error) {
+			calls++
+			return nil, hang(ctx)
+		}
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Prefetch: 5})
+		begin := time.Now()
+		for _, err := range r.All(x.Context()) {
+			x.Must(err)
+			break
+		}
+		stats, err := r.Stats(x.Context())
+		x.Must(err)
+		if took := time.Since(begin); took > 5*time.Second || calls != 1 || stats.Ready != 4 {
+			x.Errorf("%s and %d calls until %d messages were free; want 5s, 1 and 4", took, calls, stats.Ready)
+		}
+	})
+}
+
+// A loop without a context is told so.
+func TestAllWithoutAContext(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		n := 0
+		for d, err := range x.Receiver(orders, nil).All(noContext) {
+			x.failed("All", err, queue.ErrInvalidOptions, "receive")
+			if n++; d != nil {
+				x.Errorf("%v beside an error", d)
+			}
+		}
+		if n != 1 {
+			x.Errorf("%d results, want the error alone", n)
+		}
+	})
+}
+
 // A nonce is remembered for as long as its message can be fresh, whatever is
 // configured; what would forget it earlier is refused.
 func TestNonceMemoryOutlastsFreshness(t *testing.T) {
@@ -223,4 +264,26 @@ func TestReceiveGoesOnAfterADuplicate(t *testing.T) {
 			x.Errorf("told of %v", x.Rejected)
 		}
 	})
+}
+
+// A duplicate ends the call at once if its session is that of one message: no other can come.
+func TestDuplicateInASession(t *testing.T) {
+	const wait = 5 * time.Second
+	for session, want := range map[string]time.Duration{"": 0, "s": wait} {
+		inBubble(t, nil, func(x *fixture) {
+			x.Send(&queue.Message{SessionID: session, Body: []byte("a")})
+			stolen := x.Steal()
+			x.Must(x.One(x.Receiver(orders, nil)).Complete(x.Context()))
+			x.Inject(orders, stolen)
+			h := &hostileBroker{}
+			s, err := x.receiverOf(x.hostile(h, 5*time.Minute, nil), &queue.ReceiverOptions{Wait: wait}).NextSession(x.Context())
+			x.Must(err)
+			begin := time.Now()
+			_, err = s.ReceiveOne(x.Context())
+			x.failed("ReceiveOne", err, queue.ErrNoMessage, "receive")
+			if took := time.Since(begin); took != want || h.fetched != 1 {
+				x.Errorf("session %q: %d messages, and no other within %s; want 1 and %s", session, h.fetched, took, want)
+			}
+		})
+	}
 }

@@ -385,3 +385,29 @@ func TestRefusedAfterNoAnswer(t *testing.T) {
 		}
 	})
 }
+
+// A queue that takes sessions only is asked with messages of sessions only.
+func TestQueueOfSessionsOnly(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{caps: func(c *driver.Capabilities) { c.SessionOnly = true }}
+		c := x.behind(p, nil)
+		s, err := c.Sender(x.Context(), orders, nil)
+		x.Must(err)
+		m := &queue.Message{Body: []byte("a")}
+		_, err = s.Send(x.Context(), m)
+		x.failed("Send", err, queue.ErrInvalidMessage, "send")
+		_, err = s.Prepare(x.Context(), m)
+		x.failed("Prepare", err, queue.ErrInvalidMessage, "send")
+		if p.count("send") != 0 || !strings.Contains(err.Error(), "SessionID") {
+			x.Errorf("%v after %d calls, want that a SessionID is needed and none", err, p.count("send"))
+		}
+		r, err := s.SendBatch(x.Context(), []*queue.Message{{SessionID: "s", Body: []byte("a")}, m})
+		if len(r) != 2 || r[0].Err != nil || !errors.Is(r[1].Err, queue.ErrInvalidMessage) || len(x.Stored(orders)) != 1 {
+			x.Errorf("SendBatch = %+v, %v; want that the second is refused", r, err)
+		}
+		keyed, err := c.Sender(x.Context(), orders, &queue.SenderOptions{SessionKey: strategy{id: "s"}})
+		x.Must(err)
+		_, err = keyed.Send(x.Context(), m)
+		x.Must(err)
+	})
+}

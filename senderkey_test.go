@@ -42,6 +42,18 @@ func TestReceiverWithSenderKey(t *testing.T) {
 		if !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), `sender key of "router"`) {
 			x.Errorf("Receiver = %v", err)
 		}
+		empty := newRing(x.T, "k1")
+		x.Must(empty.Remove("k1"))
+		_, err = x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: empty})
+		x.Must(err) // its keys may come later
+		away := newSecretStore()
+		away.takes = time.Hour
+		begin := time.Now()
+		_, err = x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: away})
+		x.Must(err)
+		if took := time.Since(begin); took > 0 {
+			x.Errorf("opening waited %s for a key store", took)
+		}
 		r, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Keys: remote{ring}, Wait: time.Second})
 		x.Must(err)
 		x.Send(&queue.Message{ID: "by the master key"})

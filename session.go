@@ -171,8 +171,8 @@ func (s *Session) end(why observe.SessionState, cause error) bool {
 }
 
 // hold ends the session and keeps its lock for d, because a message of it must wait.
-func (s *Session) hold(cause error, d time.Duration) bool {
-	return s.finish(observe.SessionBlocked, cause, max(d, time.Nanosecond))
+func (s *Session) hold(cause error, d time.Duration) {
+	s.finish(observe.SessionBlocked, cause, max(d, time.Nanosecond))
 }
 
 // finish ends the session; hold above zero keeps its lock for that long.

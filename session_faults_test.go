@@ -387,3 +387,20 @@ func TestStateIsSealedAnew(t *testing.T) {
 		read("once", 0)
 	})
 }
+
+// slowly is an Observer that takes a while over a session.
+type slowly struct{ observe.Nop }
+
+func (slowly) Session(context.Context, observe.Source, observe.Session) { time.Sleep(time.Second) } // of the bubble
+
+// TestCloseOfASessionAnswers with what the driver says, however long an Observer takes.
+func TestCloseOfASessionAnswers(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{fails: map[string]error{"close session": errPart}}
+		s := x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = slowly{} }), nil))
+		x.failed("Close", s.Close(x.Context()), errPart, "close session")
+		if n := p.count("close session"); n != 1 {
+			x.Errorf("it was closed %d times", n)
+		}
+	})
+}

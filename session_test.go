@@ -296,3 +296,33 @@ func TestMessagesWithoutASessionBlockNone(t *testing.T) {
 		}
 	})
 }
+
+// Each message without a session waits for its own key, however long others have waited.
+func TestMessageWithoutASessionWaitsForItsKey(t *testing.T) {
+	inBubble(t, patient, func(x *fixture) {
+		r := x.receiverOf(x.hostile(&hostileBroker{}, 2*time.Hour, nil), nil)
+		x.Send(&queue.Message{ID: "first", Body: []byte("a")}) // so that the queue is there
+		for i := range 3 {
+			m := x.sealed(fmt.Sprint(i), time.Now(), time.Time{})
+			m.Body = []byte(strings.Replace(string(m.Body), "\x02k1", "\x02k9", 1))
+			x.Rewrite(orders, func([]driver.Message) []driver.Message { return []driver.Message{m} })
+			s, err := r.NextSession(x.Context())
+			x.Must(err)
+			if got := x.rejected(s, queue.ErrKeyNotFound).Disposition; got != driver.Abandoned {
+				x.Errorf("message %d is %s, want abandoned", i, got)
+			}
+			x.Wait(16 * time.Minute) // a horizon, and more
+		}
+	})
+}
+
+// rejected receives one message of a session, which must be rejected with that error.
+func (x *fixture) rejected(s *queue.Session, want error) *queue.RejectedError {
+	x.Helper()
+	_, err := s.ReceiveOne(x.Context())
+	var e *queue.RejectedError
+	if !errors.As(err, &e) || !errors.Is(e, want) {
+		x.Fatalf("ReceiveOne: %v, want %v", err, want)
+	}
+	return e
+}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -76,8 +77,8 @@ func (s *Session) renewMessages(ctx context.Context, until time.Time) error {
 		x := &renewals[i]
 		n++
 		x.d.renewed(x)
-		if errors.Is(x.err, ErrReplayStore) || ctx.Err() != nil && errors.Is(x.err, ctx.Err()) {
-			away = x.err
+		if !errors.Is(x.err, ErrLockLost) {
+			away = cmp.Or(away, x.err)
 		}
 	}
 	return away

@@ -82,3 +82,60 @@ func TestSessionRenewWithoutTheStore(t *testing.T) {
 		x.Must(s.Close(x.Context()))
 	})
 }
+
+// Of the claims that are not renewed, a lost one is its message's affair. Any other error is
+// told, however many others were renewed, and that of a caller that left as the caller's.
+func TestSessionRenewInPart(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, store *hookedStore) {
+		for range 3 {
+			x.Send(&queue.Message{SessionID: "s", Body: []byte("a")})
+		}
+		s := x.accept(x.Receiver(orders, nil))
+		_, err := s.Receive(x.Context(), 3)
+		x.Must(err)
+		part := func(err error) func(context.Context, []replay.Lease) ([]replay.Renewed, error) {
+			return func(_ context.Context, l []replay.Lease) ([]replay.Renewed, error) {
+				r := make([]replay.Renewed, len(l))
+				r[0].Err = err
+				return r, nil
+			}
+		}
+		store.renew = part(replay.ErrClaimLost)
+		x.Must(s.Renew(x.Context()))
+		store.renew = part(errPart)
+		x.failed("Renew", s.Renew(x.Context()), queue.ErrReplayStore, "renew session")
+		store.renew = func(ctx context.Context, _ []replay.Lease) ([]replay.Renewed, error) { return nil, hang(ctx) }
+		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+		defer cancel()
+		if err := s.Renew(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			x.Errorf("Renew of a caller that left: %v", err)
+		}
+		x.Must(s.Close(x.Context()))
+	})
+}
+
+// A store that panics leaves the messages of a session to the next renewal.
+func TestSessionRenewAfterAPanic(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, store *hookedStore) {
+		x.Send(&queue.Message{SessionID: "s", Body: []byte("a")})
+		s := x.accept(x.Receiver(orders, nil))
+		d, err := s.ReceiveOne(x.Context())
+		x.Must(err)
+		store.renew = func(context.Context, []replay.Lease) ([]replay.Renewed, error) { panic("a store's mistake") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					x.Error("Renew: no panic")
+				}
+			}()
+			_ = s.Renew(x.Context())
+		}()
+		store.renew = nil
+		x.Wait(time.Second)
+		x.Must(s.Renew(x.Context()))
+		if !d.HeldUntil().Equal(s.LockedUntil()) {
+			x.Errorf("held until %s, and the session until %s", d.HeldUntil(), s.LockedUntil())
+		}
+		x.Must(s.Close(x.Context()))
+	})
+}

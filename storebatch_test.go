@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -48,12 +49,15 @@ func TestNoCallAboveMaxBatch(t *testing.T) {
 			return s.Store.Finish(ctx, orders, f)
 		}
 		var wg sync.WaitGroup
-		for _, d := range all {
-			wg.Go(func() {
-				if err := d.Complete(x.Context()); err != nil {
-					x.Errorf("Complete: %v", err)
-				}
-			})
+		complete := func(d *queue.Delivery) {
+			if err := d.Complete(x.Context()); err != nil {
+				x.Errorf("Complete: %v", err)
+			}
+		}
+		wg.Go(func() { complete(all[0]) })
+		synctest.Wait()
+		for _, d := range all[1:] {
+			wg.Go(func() { complete(d) })
 		}
 		synctest.Wait()
 		close(first)
@@ -65,4 +69,39 @@ func TestNoCallAboveMaxBatch(t *testing.T) {
 			x.Errorf("%d messages are left", left)
 		}
 	})
+}
+
+// Claims that end together share the first call, too: on one processor all that are ready to
+// run come before it.
+func TestCompletionsTogetherShareACall(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const n = 8
+	var calls []int
+	for range 20 { // a round may be interrupted
+		calls = nil
+		inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+			for range n {
+				x.Send(&queue.Message{Body: []byte("a")})
+			}
+			all, err := x.Receiver(orders, nil).Receive(x.Context(), n)
+			x.Must(err)
+			s.finish = func(ctx context.Context, f []replay.Finish) ([]replay.Finished, error) {
+				calls = append(calls, len(f))
+				return s.Store.Finish(ctx, orders, f)
+			}
+			var wg sync.WaitGroup
+			for _, d := range all {
+				wg.Go(func() {
+					if err := d.Complete(x.Context()); err != nil {
+						x.Errorf("Complete: %v", err)
+					}
+				})
+			}
+			wg.Wait()
+		})
+		if slices.Equal(calls, []int{n}) {
+			return
+		}
+	}
+	t.Errorf("calls of %v claims in the last round, want one of %d in some round", calls, n)
 }

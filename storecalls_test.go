@@ -3,12 +3,15 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -188,6 +191,120 @@ func TestCompleteAfterAPanic(t *testing.T) {
 		s.finish, s.renew = nil, nil
 		x.Must(all[0].Renew(x.Context()))
 		for _, d := range all { // those that met the panic can be completed, too
+			x.Must(d.Complete(x.Context()))
+		}
+	})
+}
+
+// contexts is a replay store that keeps the context of the last call of each kind.
+type contexts struct {
+	replay.Store
+	mu   sync.Mutex // guards last
+	last map[string]context.Context
+}
+
+func (s *contexts) called(ctx context.Context, call string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last[call] = ctx
+}
+
+func (s *contexts) Begin(ctx context.Context, group string, r []replay.Request) ([]replay.Claim, error) {
+	s.called(ctx, "Begin")
+	return s.Store.Begin(ctx, group, r)
+}
+
+func (s *contexts) Renew(ctx context.Context, group string, l []replay.Lease) ([]replay.Renewed, error) {
+	s.called(ctx, "Renew")
+	return s.Store.Renew(ctx, group, l)
+}
+
+func (s *contexts) Finish(ctx context.Context, group string, f []replay.Finish) ([]replay.Finished, error) {
+	s.called(ctx, fmt.Sprint("Finish ", f[0].Kind))
+	return s.Store.Finish(ctx, group, f)
+}
+
+func (s *contexts) Note(ctx context.Context, group string, n []replay.Note) ([]replay.Noted, error) {
+	s.called(ctx, "Note")
+	return s.Store.Note(ctx, group, n)
+}
+
+func (s *contexts) KnownKeys(ctx context.Context, group string) ([]replay.KnownKey, error) {
+	s.called(ctx, "KnownKeys")
+	return s.Store.KnownKeys(ctx, group)
+}
+
+func (s *contexts) NoteKey(ctx context.Context, group string, k replay.KnownKey) error {
+	s.called(ctx, "NoteKey")
+	return s.Store.NoteKey(ctx, group, k)
+}
+
+func (s *contexts) Streams(ctx context.Context, group string) iter.Seq2[replay.Stream, error] {
+	s.called(ctx, "Streams")
+	return s.Store.Streams(ctx, group)
+}
+
+// What a call to the store has left behind ends with it: a context that goes on keeps its timer,
+// and whatever the store hangs on it.
+func TestContextsOfStoreCallsEnd(t *testing.T) {
+	store := &contexts{last: make(map[string]context.Context)}
+	inBubble(t, func(x *fixture, o *queue.Options) { store.Store = x.Store; o.ReplayStore = store }, func(x *fixture) {
+		for range 4 {
+			x.Send(&queue.Message{Body: []byte("a")})
+		}
+		old := x.sealed("old", time.Now().Add(-15*24*time.Hour), time.Time{})
+		x.Rewrite(orders, func(all []driver.Message) []driver.Message { return append([]driver.Message{old}, all...) })
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second, Prefetch: 2})
+		all, err := r.Receive(x.Context(), 3)
+		x.Must(err)
+		x.Must(all[0].Renew(x.Context()))
+		x.Must(all[0].Complete(x.Context()))
+		x.Must(all[1].DeadLetter(x.Context(), queue.Reason{Code: "a"}))
+		for d, err := range r.All(x.Context()) {
+			x.Must(err)
+			x.Must(d.Complete(x.Context()))
+			break // the other is released
+		}
+		synctest.Wait()
+		for _, call := range []string{
+			"Begin", "Renew", "Note", "KnownKeys", "NoteKey", "Streams",
+			fmt.Sprint("Finish ", replay.Consumed), fmt.Sprint("Finish ", replay.Released), fmt.Sprint("Finish ", replay.Parked),
+		} {
+			if ctx := store.last[call]; ctx == nil || ctx.Err() == nil {
+				x.Errorf("%s: the context is %v, want one that has ended", call, ctx)
+			}
+		}
+	})
+}
+
+// A call to the store that several callers share fails for each of them: none takes its message
+// for handled.
+func TestCompleteInASharedCallThatFails(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		const n = 4
+		for range n {
+			x.Send(&queue.Message{Body: []byte("a")})
+		}
+		all, err := x.Receiver(orders, nil).Receive(x.Context(), n)
+		x.Must(err)
+		answer := make(chan struct{})
+		s.finish = func(context.Context, []replay.Finish) ([]replay.Finished, error) {
+			<-answer
+			return nil, errPart
+		}
+		errs := make([]error, n)
+		var wg sync.WaitGroup
+		for i, d := range all {
+			wg.Go(func() { errs[i] = d.Complete(x.Context()) })
+		}
+		synctest.Wait() // one makes the call, the others wait
+		close(answer)
+		wg.Wait()
+		for _, err := range errs {
+			x.failed("Complete", err, queue.ErrReplayStore, "complete")
+		}
+		s.finish = nil
+		for _, d := range all {
 			x.Must(d.Complete(x.Context()))
 		}
 	})

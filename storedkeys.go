@@ -11,16 +11,24 @@ import (
 
 // storedKeys keeps the known keys of a queue in the replay store as well, so that a process
 // that starts can tell a forgery from a wrong secret at once, and stops before it fetches if
-// an ID names another secret here. Without an answer the receiver goes on as if there were no
-// store, and asks again later: what it does not know only makes it more careful.
+// an ID names another secret here. Of two secrets the one that the store had first counts.
+// Without an answer the receiver goes on as if there were no store, and asks again later: what
+// it does not know only makes it more careful.
 type storedKeys struct {
-	turn  chan struct{} // held by the caller that asks the store; others of the first fetch wait
-	ready atomic.Bool   // the store was read
-	saved atomic.Int64  // the revision of the Client's known keys that the store has
+	turn   chan struct{}              // held by the caller that asks the store; others of the first fetch wait
+	synced atomic.Pointer[syncedKeys] // nil: the store was not read
 
 	// Of the holder of turn.
-	due     time.Time // when the store may be asked again, after a failure
-	entered map[keys.ID]struct{}
+	due     time.Time            // when the store may be asked again, after a failure
+	memory  [16]byte             // the ID of the memory that the rest is about
+	read    bool                 // its keys were read
+	entered map[keys.ID]struct{} // that it has
+}
+
+// syncedKeys says which memory of a store has which of the known keys.
+type syncedKeys struct {
+	memory   [16]byte // zero before the store has answered a claim
+	revision int64    // of the Client's known keys
 }
 
 func newStoredKeys() *storedKeys {
@@ -32,11 +40,15 @@ func newStoredKeys() *storedKeys {
 const storedKeysPause = 10 * time.Second
 
 // syncKeys reads the known keys before the first fetch, and enters those that the store
-// does not have. It costs nothing while there is nothing new, and reports whether it may
-// have taken a while.
+// does not have. If the store has another memory than before, it does so again; if it lost one,
+// once an operator has accepted that. It costs nothing while there is nothing new, and reports
+// whether it may have taken a while.
 func (r *Receiver) syncKeys(ctx context.Context) (waited bool) {
 	s := r.storedKeys
-	if s == nil || s.ready.Load() && s.saved.Load() == r.client.known.revision() {
+	if s == nil {
+		return false
+	}
+	if v := s.synced.Load(); v != nil && *v == r.keysNow() || r.watch.lost() != nil {
 		return false
 	}
 	select {
@@ -48,17 +60,36 @@ func (r *Receiver) syncKeys(ctx context.Context) (waited bool) {
 	if time.Now().Before(s.due) {
 		return true
 	}
+	now := r.keysNow() // before the store is asked, so that what is newer is noticed later
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
+	s.follow(now.memory)
 	if !r.readKeys(ctx, s) || !r.enterKeys(ctx, s) {
 		s.due = time.Now().Add(storedKeysPause)
+		return true
 	}
+	s.synced.Store(&now)
 	return true
+}
+
+func (r *Receiver) keysNow() syncedKeys {
+	return syncedKeys{r.watch.seen().ID, r.client.known.revision()}
+}
+
+// follow forgets what the store is known to have if that was another memory of it.
+func (s *storedKeys) follow(memory [16]byte) {
+	if memory == s.memory {
+		return
+	}
+	if s.memory = memory; len(s.entered) > 0 {
+		clear(s.entered)
+		s.read = false
+	}
 }
 
 // readKeys reports whether the store has answered, now or before.
 func (r *Receiver) readKeys(ctx context.Context, s *storedKeys) bool {
-	if s.ready.Load() {
+	if s.read {
 		return true
 	}
 	all, err := r.store.KnownKeys(ctx, r.options.Group)
@@ -67,26 +98,29 @@ func (r *Receiver) readKeys(ctx context.Context, s *storedKeys) bool {
 	}
 	for _, k := range all {
 		if k.Queue == r.queue {
-			r.client.known.note(r.queue, keys.ID(k.ID), k.Value)
+			r.client.known.correct(r.queue, keys.ID(k.ID), k.Value)
 			s.entered[keys.ID(k.ID)] = struct{}{}
 		}
 	}
-	s.ready.Store(true)
+	s.read = true
 	return true
 }
 
-// enterKeys reports whether the store has all known keys of the queue.
+// enterKeys reports whether the store has all known keys of the queue. A receiver that has
+// another secret leaves the key to others: an operator may have had the store forget it.
 func (r *Receiver) enterKeys(ctx context.Context, s *storedKeys) bool {
-	revision := r.client.known.revision() // before they are read
 	for _, k := range r.client.known.named(r.queue) {
-		if _, ok := s.entered[k.id]; ok {
+		if _, ok := s.entered[k.id]; ok || r.contradicts(k) {
 			continue
 		}
-		if err := r.store.NoteKey(ctx, r.options.Group, replay.KnownKey{Queue: r.queue, ID: string(k.id), Value: k.value}); err != nil {
+		known, err := r.store.NoteKey(ctx, r.options.Group, replay.KnownKey{Queue: r.queue, ID: string(k.id), Value: k.value})
+		if err != nil {
 			return false
+		}
+		if known.Value != k.value {
+			r.client.known.correct(r.queue, k.id, known.Value)
 		}
 		s.entered[k.id] = struct{}{}
 	}
-	s.saved.Store(revision)
 	return true
 }

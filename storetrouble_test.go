@@ -257,3 +257,25 @@ func TestQuotaSpendsFewDeliveries(t *testing.T) {
 		}
 	})
 }
+
+// A call that waited for a store to come back waits for messages for what is left of Wait.
+func TestOutageCountsAsWaiting(t *testing.T) {
+	store := &troubledStore{trouble: storeAway}
+	inBubble(t, func(x *fixture, o *queue.Options) { store.Store = x.Store; o.ReplayStore = store }, func(x *fixture) {
+		const wait = 2 * time.Minute
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: wait})
+		x.Send(&queue.Message{Body: []byte("a")})
+		if ds, err := r.Receive(x.Context(), 1); len(ds) > 0 {
+			x.Fatalf("Receive = %d, %v beside a store that is away", len(ds), err)
+		}
+		x.Rewrite(orders, func([]driver.Message) []driver.Message { return nil })
+		store.trouble = noTrouble
+		before, begin := store.probes, time.Now()
+		if ds, err := r.Receive(x.Context(), 1); len(ds) > 0 || err != nil {
+			x.Errorf("Receive = %d, %v of an empty queue", len(ds), err)
+		}
+		if took := time.Since(begin); took != wait || store.probes == before {
+			x.Errorf("Receive took %s after %d probes, want %s after some", took, store.probes-before, wait)
+		}
+	})
+}

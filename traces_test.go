@@ -18,7 +18,8 @@ import (
 
 type callerKey struct{}
 
-// callers is an Observer whose traces are those of the callers' contexts.
+// callers is an Observer whose traces are those of the callers' contexts, and "span" within a
+// call that sends.
 type callers struct {
 	observe.Nop
 	mu    sync.Mutex
@@ -43,11 +44,14 @@ func (o *callers) Begin(ctx context.Context, _ observe.Source, op observe.Operat
 		o.links = append(o.links, names)
 		o.mu.Unlock()
 	}
+	if op.Kind == observe.Send {
+		ctx = context.WithValue(ctx, callerKey{}, "span")
+	}
 	return ctx, func(observe.Result) {}
 }
 
 // TestBatchKeepsTheTracesOfItsSenders: each message carries the trace of the call that sent it,
-// and the call to the broker has them as links.
+// and the call to the broker has them as links. One without a trace carries that of the call.
 func TestBatchKeepsTheTracesOfItsSenders(t *testing.T) {
 	o := &callers{}
 	inBubble(t, func(_ *fixture, c *queue.Options) { c.Observer = o }, func(x *fixture) {
@@ -76,7 +80,7 @@ func TestBatchKeepsTheTracesOfItsSenders(t *testing.T) {
 			x.Errorf("links %q, want %q", o.links, want)
 		}
 		for _, m := range x.Stored(orders) {
-			if want := map[bool]string{true: "", false: "trace-" + m.ID}[m.ID == "2"]; m.Trace["traceparent"] != want {
+			if want := map[bool]string{true: "span", false: "trace-" + m.ID}[m.ID == "2"]; m.Trace["traceparent"] != want {
 				x.Errorf("message %s carries %q, want %q", m.ID, m.Trace["traceparent"], want)
 			}
 		}

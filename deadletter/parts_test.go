@@ -363,7 +363,8 @@ func TestCallerThatLeavesTheCount(t *testing.T) {
 				x.Errorf("Stats of what is not counted: %d, %v", s.Count, err)
 			}
 			ctx, cancel := context.WithCancel(x.Context())
-			d = x.opened(&broken{caps: caps, stats: func(*driver.Stats) { cancel() }}, nil)
+			p := &broken{caps: caps, stats: func(*driver.Stats) { cancel() }}
+			d = x.opened(p, nil)
 			_, err := d.Stats(ctx, nil)
 			x.failed("Stats", err, context.Canceled, "read dead letters")
 			ctx, cancel = context.WithCancel(x.Context())
@@ -372,8 +373,8 @@ func TestCallerThatLeavesTheCount(t *testing.T) {
 			ctx, cancel = context.WithCancel(x.Context())
 			report, err := d.Redrive(ctx, nil)
 			x.failed("Redrive", err, context.Canceled, "redrive")
-			if n != 0 || report.Matched != 0 || x.free() != 3 {
-				x.Errorf("purged %d, %+v, %d are free", n, report, x.free())
+			if n != 0 || report.Matched != 0 || x.free() != 3 || p.calls["peek"]+p.calls["receive"] != 0 {
+				x.Errorf("purged %d, %+v, %d are free after calls %v", n, report, x.free(), p.calls)
 			}
 			cancel()
 		}

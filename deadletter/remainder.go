@@ -97,11 +97,17 @@ type remainder struct {
 // left is how many letters the read did not reach; -1 if some are left and their number is
 // unknown.
 func (r *remainder) left() int64 {
+	if r.begun.n < 0 {
+		if r.end == drained {
+			return 0
+		}
+		return -1
+	}
 	missed := r.begun.n - int64(r.reached)
 	switch {
-	case r.end == drained && r.begun.n < 0, r.begun.n >= 0 && missed <= 0 && (r.end == drained || !r.begun.approximate):
+	case missed <= 0 && (r.end == drained || !r.begun.approximate):
 		return 0
-	case r.begun.n < 0 || r.now.n < 0:
+	case r.now.n < 0:
 		return -1
 	case r.end == bounded && !r.begun.approximate:
 		return missed // it met more letters than there can be, or more than one call reads

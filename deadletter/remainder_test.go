@@ -13,6 +13,7 @@ func TestRemainderLeft(t *testing.T) {
 		{"all reached", remainder{end: drained, begun: exact(5), now: exact(0), reached: 5}, 0},
 		{"the rest was taken away by others", remainder{end: drained, begun: exact(5), now: exact(2), reached: 2, kept: 2}, 0},
 		{"others hold the rest", remainder{end: drained, begun: exact(5), now: exact(5), reached: 2, kept: 2}, 3},
+		{"nothing was there, others came", remainder{end: bounded, begun: exact(0), now: exact(9)}, 0},
 		{"others came meanwhile", remainder{end: bounded, begun: exact(5), now: exact(9), reached: 5}, 0},
 		{"came round again", remainder{end: repeated, begun: exact(50), now: exact(50), reached: 20, kept: 20}, 30},
 		{"came round again, all of them", remainder{end: repeated, begun: exact(20), now: exact(20), reached: 20, kept: 20}, 0},

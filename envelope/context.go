@@ -95,24 +95,33 @@ func AppendContext(dst []byte, c *Context, bound []string) ([]byte, error) {
 
 // appendAttributes appends the entry of the attributes.
 func appendAttributes(dst []byte, attributes map[string]string, bound []string) ([]byte, error) {
-	dst = append(dst, tagAttributes)
-	sizeAt := len(dst)
-	dst = append(dst, 0, 0, 0, 0)                                // once it is known
+	size, err := attributesSize(attributes, bound)
+	if err != nil {
+		return nil, err
+	}
+	dst = binary.BigEndian.AppendUint32(append(dst, tagAttributes), size)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(bound))) //nolint:gosec // G115: at most MaxBound
+	for _, name := range bound {
+		dst = appendLong(dst, name)
+		dst = appendLong(dst, attributes[name])
+	}
+	return dst, nil
+}
+
+// attributesSize is the length of the entry of the attributes, in bytes.
+func attributesSize(attributes map[string]string, bound []string) (uint32, error) {
 	size := uint64(4)
 	for i, name := range bound {
 		value, ok := attributes[name]
 		if !ok {
-			return nil, fmt.Errorf("%w: attributes: bound name %d is missing", ErrInvalidContext, i)
+			return 0, fmt.Errorf("%w: attributes: bound name %d is missing", ErrInvalidContext, i)
 		}
-		if size += 8 + uint64(len(name)) + uint64(len(value)); size > math.MaxUint32 {
-			return nil, tooLong("attributes")
-		}
-		dst = appendLong(dst, name)
-		dst = appendLong(dst, value)
+		size += 8 + uint64(len(name)) + uint64(len(value))
 	}
-	binary.BigEndian.PutUint32(dst[sizeAt:], uint32(size))
-	return dst, nil
+	if size > math.MaxUint32 {
+		return 0, tooLong("attributes")
+	}
+	return uint32(size), nil
 }
 
 // checkLengths refuses what four bytes of length cannot say.
@@ -144,6 +153,6 @@ func appendScalar(dst []byte, tag byte, value string) []byte {
 
 // appendLong appends s after its length in four bytes.
 func appendLong(dst []byte, s string) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s))) //nolint:gosec // G115: checked by checkLengths and appendAttributes
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s))) //nolint:gosec // G115: checked by checkLengths and attributesSize
 	return append(dst, s...)
 }

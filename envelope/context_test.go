@@ -69,11 +69,31 @@ func TestCheckLengths(t *testing.T) {
 		t.Errorf("at the limit: %v", err)
 	}
 	for i, field := range []string{"message ID", "session ID", "content type", "correlation ID"} {
-		var n [4]uint64
+		n := [4]uint64{most, most, most, most} // of which none is the culprit
 		n[i] = most + 1
 		err := checkLengths(n[0], n[1], n[2], n[3])
 		if !errors.Is(err, ErrInvalidContext) || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s over the limit: %v", field, err)
+		}
+	}
+}
+
+// The length of all attributes has four bytes, too.
+func TestAttributesSize(t *testing.T) {
+	bound, attributes := names(MaxBound), make(map[string]string)
+	value := strings.Repeat("v", math.MaxUint32/MaxBound+1)
+	size := uint64(4)
+	for _, name := range bound {
+		attributes[name] = value
+		size += 8 + uint64(len(name)+len(value))
+	}
+	if _, err := attributesSize(attributes, bound); !errors.Is(err, ErrInvalidContext) || !strings.Contains(err.Error(), "attributes: longer than") {
+		t.Errorf("%d bytes: %v, want ErrInvalidContext", size, err)
+	}
+	for _, over := range []uint64{0, 1} {
+		attributes[bound[0]] = value[:uint64(len(value))-(size-math.MaxUint32)+over]
+		if got, err := attributesSize(attributes, bound); (err == nil) != (over == 0) || over == 0 && got != math.MaxUint32 {
+			t.Errorf("%d bytes over the limit: %d, %v", over, got, err)
 		}
 	}
 }

@@ -25,6 +25,7 @@ func TestFileAccess(t *testing.T) {
 		{0o460, 0, 2000, ownerOrGroup, "others than its owner"},
 		{0o420, 0, 2000, ownerOrGroup, "others than its owner"},
 		{0o444, 0, 2000, ownerOrGroup, "defaultMode 0440"},
+		{0o444, 4000, 4000, ownerOrGroup, "others than its owner"},
 		{0o444, 0, 0, worldReadable, ""},
 		{0o644, 1000, 1000, worldReadable, ""},
 		{0o440, 1000, 2000, worldReadable, ""},

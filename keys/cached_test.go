@@ -246,6 +246,58 @@ func TestCachedNewKey(t *testing.T) {
 	})
 }
 
+// What was just answered is not asked for once more: a list that came after the question about an
+// unknown ID, and one that has the key which became the current one.
+func TestCachedAsksOnce(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		if err := c.Check(t.Context(), "x"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("an unknown ID: %v", err)
+		}
+		wantCalls(t, v, "ValidKeyIDs", 1)
+	})
+	cachedIn(t, &keys.CachedOptions{ListTTL: time.Hour}, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantCurrent(t, c, "a")
+		wantKey(t, c, "b")
+		v.set(func() { v.current = "b" })
+		time.Sleep(6 * time.Minute)
+		wantCurrent(t, c, "b")
+		synctest.Wait()
+		wantCalls(t, v, "ValidKeyIDs", 1)
+	})
+}
+
+// A Cached that is closed while a caller is on its way asks nothing more.
+func TestCachedClosedMeanwhile(t *testing.T) {
+	var c *keys.Cached
+	o := &keys.CachedOptions{OnEvent: func(e keys.CacheEvent) {
+		if e.Kind == keys.CacheHit && e.Call == "ValidKeyIDs" {
+			must(t, c.Close(context.Background()))
+		}
+	}}
+	cachedIn(t, o, func(t *testing.T, v *vault, made *keys.Cached) {
+		c = made
+		wantKey(t, c, "a")
+		if err := c.Check(t.Context(), "x"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("an ID that is not in the list at hand: %v", err)
+		}
+		wantCalls(t, v, "ValidKeyIDs", 1)
+	})
+}
+
+// A key whose times have changed is another *Key, with the same secret.
+func TestCachedTimes(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		old := wantKey(t, c, "b")
+		k, err := keys.New("b", secret(2), &keys.Options{Expires: time.Now().Add(time.Hour), Queues: []string{"orders"}})
+		must(t, err)
+		v.set(func() { v.keys["b"] = k })
+		time.Sleep(6 * time.Minute)
+		if got := wantKey(t, c, "b"); got != k || !got.For("orders") || got.For("ledger") || old.Err() != nil {
+			t.Errorf("got %v for %q, the one before has %v; want what the provider answers", got, got.Queues(), old.Err())
+		}
+	})
+}
+
 // TestCachedRotationUnlisted: the current key is asked for though the list at
 // hand does not have it, and a new list is got for the others.
 func TestCachedRotationUnlisted(t *testing.T) {
@@ -417,6 +469,21 @@ func TestCachedDestroyed(t *testing.T) {
 		if got := v.count("b") - before; got != 1 {
 			t.Errorf("asked %d times for a destroyed key", got)
 		}
+	})
+}
+
+// A key that was destroyed is asked for again soon if the provider fails meanwhile: that the
+// answer would have had time left is no reason to wait.
+func TestCachedDestroyedInAnOutage(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantKey(t, c, "b").Destroy()
+		v.set(func() { v.broken = map[string]error{"GetKey": errors.New("connection refused")} })
+		if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrUnavailable) {
+			t.Errorf("GetKey: %v, want %v", err, keys.ErrUnavailable)
+		}
+		v.set(func() { v.broken, v.keys["b"] = nil, mustKey(t, "b", 2) })
+		time.Sleep(2 * time.Second)
+		wantKey(t, c, "b")
 	})
 }
 

@@ -71,3 +71,48 @@ func TestHitAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// hollow is a Ring whose list has IDs that it does not have.
+type hollow struct{ *Ring }
+
+func (hollow) ValidKeyIDs(context.Context) ([]ID, error) { return []ID{"a", "b", "c"}, nil }
+
+// What is not there takes memory no longer than its answer is believed, and a key that may not be
+// given out any more goes, too.
+func TestUnfilledEntriesGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ring, err := NewRing(testKey(t, "a", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := NewCached(hollow{ring}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []ID{"a", "b", "c"} {
+			_, err := c.GetKey(t.Context(), id)
+			if (id == "a") != (err == nil) {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+		entries := func() int {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return len(c.keys)
+		}
+		if n := entries(); n != 3 {
+			t.Errorf("%d entries, want 3", n)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := entries(); n != 1 {
+			t.Errorf("%d entries after two minutes, want that of the key", n)
+		}
+		time.Sleep(48 * time.Hour)
+		if n := entries(); n != 0 {
+			t.Errorf("%d entries when nothing is at hand", n)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -28,8 +28,8 @@ func TestParseEnv(t *testing.T) {
 		"nothing":           {is: ErrNotFound, says: "set P to"},
 		"only current":      {environ: []string{"P_CURRENT=a"}, is: ErrNotFound, says: "set P to"},
 		"no equals":         {environ: []string{"P=abc"}, is: ErrInvalidKey, says: "P: entry 1"},
-		"bad ID":            {environ: []string{"P=" + entry("a") + ",b c=x"}, is: ErrInvalidKey, says: "P: entry 2"},
-		"no ID":             {environ: []string{"P==" + envSecret}, is: ErrInvalidKey, says: "entry 1"},
+		"bad ID":            {environ: []string{"P=" + entry("a") + "," + entry("b!")}, is: ErrInvalidKey, says: "P: entry 2: keys: invalid key: byte 1 of the ID"},
+		"no ID":             {environ: []string{"P==" + envSecret}, is: ErrInvalidKey, says: "P: entry 1: keys: invalid key: an ID of 0 bytes"},
 		"not base64":        {environ: []string{"P=a=?"}, is: ErrInvalidKey, says: "base64"},
 		"not padded":        {environ: []string{"P=a=" + strings.TrimRight(envSecret, "=")}, is: ErrInvalidKey, says: "base64"},
 		"not canonical":     {environ: []string{"P=a=" + envSecret[:42] + "V="}, is: ErrInvalidKey, says: "base64"},
@@ -64,8 +64,8 @@ func TestParseEnv(t *testing.T) {
 			t.Errorf("%s: current %q, %v; want %q", name, id, err, c.current)
 		}
 	}
-	if _, err := NewEnv(""); err == nil {
-		t.Error("no prefix was accepted")
+	if _, err := NewEnv(""); err == nil || !strings.Contains(err.Error(), "no prefix") {
+		t.Errorf("no prefix: %v", err)
 	}
 }
 

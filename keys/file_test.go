@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/keys"
@@ -90,6 +91,10 @@ func TestOpenFileRefuses(t *testing.T) {
 	write(t, path, document("a")+strings.Repeat(" ", 1<<20))
 	if _, err := keys.OpenFile(path, nil); !errors.Is(err, keys.ErrInvalidKey) || !strings.Contains(err.Error(), "use 1048576 at most") {
 		t.Errorf("a large file: %v", err)
+	}
+	write(t, path, document("a")+strings.Repeat(" ", 1<<20-len(document("a"))))
+	if _, err := keys.OpenFile(path, nil); err != nil {
+		t.Errorf("the largest file: %v", err)
 	}
 	write(t, path, document("a", "a"))
 	if _, err := keys.OpenFile(path, nil); !errors.Is(err, keys.ErrInvalidKey) || !strings.Contains(err.Error(), "a is there twice") {
@@ -280,6 +285,26 @@ func TestFileCheckEvery(t *testing.T) {
 	if id, err := quick.CurrentKeyID(ctx); id != "b" || err != nil {
 		t.Errorf("quick: %q, %v", id, err)
 	}
+}
+
+// TestFileIsLookedAtInTime: not before the interval is over, the first and each later one, and
+// then at once.
+func TestFileIsLookedAtInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keys.json")
+		write(t, path, document("a"))
+		f := open(t, path, &keys.FileOptions{CheckEvery: time.Minute})
+		was := keys.ID("a")
+		for _, next := range []keys.ID{"b", "c", "d"} {
+			write(t, path, document(string(next)))
+			wantCurrent(t, f, was)
+			time.Sleep(time.Minute - 1)
+			wantCurrent(t, f, was)
+			time.Sleep(1)
+			wantCurrent(t, f, next)
+			was = next
+		}
+	})
 }
 
 // TestFileSameTime: a change within the step of the file system's clock is seen.

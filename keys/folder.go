@@ -89,9 +89,12 @@ type folderReader struct {
 var errChanged = errors.New("it changed while it was read")
 
 // load reads all keys of one state of the folder.
-func (r folderReader) load() (set *Set, read snapshot, err error) {
+func (r folderReader) load() (*Set, snapshot, error) { return whileChanging(r.loadOnce) }
+
+// whileChanging loads once more if the folder changed meanwhile, up to folderTries times.
+func whileChanging(load func() (*Set, snapshot, error)) (set *Set, read snapshot, err error) {
 	for range folderTries {
-		if set, read, err = r.loadOnce(); !errors.Is(err, errChanged) {
+		if set, read, err = load(); !errors.Is(err, errChanged) {
 			break
 		}
 	}
@@ -110,9 +113,8 @@ func (r folderReader) loadOnce() (*Set, snapshot, error) {
 	set, err := r.read(before)
 	after, lookErr := r.look()
 	// Files of a state that was swapped away may be gone, or be those of two states.
-	if lookErr != nil || !sameFiles(before, after) {
-		set.destroy()
-		return nil, before, r.unavailable(errors.Join(errChanged, lookErr))
+	if !sameFiles(before, after) {
+		err = r.unavailable(errors.Join(errChanged, lookErr))
 	}
 	if err != nil {
 		set.destroy()
@@ -218,15 +220,15 @@ func (r folderReader) current(path string) (ID, error) {
 	if err != nil {
 		return "", err
 	}
-	id := ID(trimLineEnd(data))
-	if id == "" {
+	text := trimLineEnd(data)
+	if len(text) == 0 {
 		return "", nil
 	}
-	if err := id.Validate(); err != nil {
+	if err := validateID(text); err != nil {
 		clear(data) // it may be a secret that was put there by mistake
 		return "", fmt.Errorf("keys: file %s: %w: it must hold the ID of a key and nothing else", path, ErrInvalidKey)
 	}
-	return id, nil
+	return ID(text), nil
 }
 
 // add reads a file that holds a key.

@@ -204,6 +204,9 @@ func TestFolderKeepsWhatItHas(t *testing.T) {
 			if len(told) != 1 || !strings.Contains(told[0].Error(), c.says) || strings.Contains(told[0].Error(), text('a')) || strings.Contains(told[0].Error(), "horse") {
 				t.Errorf("told %v; want once %q and no content", told, c.says)
 			}
+			if err := f.Err(); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("Err: %v; want %q", err, c.says)
+			}
 			if _, err := keys.OpenFolder(m.path, nil); err == nil && c.name != "another secret" {
 				t.Error("such a folder opens")
 			}

@@ -49,6 +49,15 @@ func TestGiven(t *testing.T) {
 	if again := take(read(2)); again == queues || !again.Equal(right) {
 		t.Errorf("the confirmed secret is back: %v", again)
 	}
+	before := take(read(2))
+	g.Drop("a")
+	if again := take(read(2)); again == before {
+		t.Error("a key that was dropped is given out once more")
+	}
+	other := take(mustKey(t, "b", 3))
+	if kept := take(read(2)); kept.Err() != nil || take(mustKey(t, "b", 3)) != other {
+		t.Errorf("a second ID: %v; want that each keeps its key", kept.Err())
+	}
 	if k, err := g.Take(forged); k != nil || !errors.Is(err, keys.ErrDestroyed) {
 		t.Errorf("a destroyed key: %v, %v", k, err)
 	}

@@ -30,7 +30,9 @@ const (
 // Validate returns nil for an ID of 1 to MaxID bytes of [A-Za-z0-9._:/-], and
 // otherwise an error that wraps ErrInvalidKey. The text does not repeat the ID,
 // which may come from an attacker.
-func (id ID) Validate() error {
+func (id ID) Validate() error { return validateID(id) }
+
+func validateID[T ID | []byte](id T) error {
 	if len(id) < 1 || len(id) > MaxID {
 		return fmt.Errorf("keys: %w: an ID of %d bytes: use 1 to %d", ErrInvalidKey, len(id), MaxID)
 	}

@@ -93,16 +93,26 @@ func readPrivate(path string, rule accessRule) ([]byte, fs.FileInfo, error) {
 	if size > maxFile {
 		return nil, info, fmt.Errorf("keys: file %s: %w: %d bytes: use %d at most", path, ErrInvalidKey, size, maxFile)
 	}
-	data := make([]byte, size+1)
-	switch n, err := io.ReadFull(f, data); {
-	case err == nil || n != size && errors.Is(err, io.ErrUnexpectedEOF):
-		clear(data)
-		return nil, info, unavailable(path, errors.New("it changed while it was read"))
-	case n != size:
-		clear(data)
+	data, err := readWhole(f, size)
+	if err != nil {
 		return nil, info, unavailable(path, err)
 	}
-	return data[:size], info, nil
+	return data, info, nil
+}
+
+// readWhole reads a file of that size. The caller clears the data.
+func readWhole(f io.Reader, size int) ([]byte, error) {
+	data := make([]byte, size+1)
+	n, err := io.ReadFull(f, data)
+	ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if ended && n == size {
+		return data[:size], nil
+	}
+	clear(data)
+	if ended || err == nil {
+		err = errors.New("it changed while it was read")
+	}
+	return nil, err
 }
 
 // unavailable is the error of a file that cannot be read now.

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -74,49 +76,51 @@ func mustPrint(t *testing.T) fingerprint {
 func TestParseFileRefuses(t *testing.T) {
 	const key = `{"id":"a","secret":"SECRET"}`
 	for text, says := range map[string]string{
-		``:                                                     "want an object",
-		`null`:                                                 "want an object",
-		`[` + key + `]`:                                        "want an object",
-		`{}`:                                                   "no keys",
-		`{"keys":[]}`:                                          "no keys",
-		`{"current":"a"}`:                                      "no keys",
-		`{"keys":null}`:                                        "want an array",
-		`{"keys":{}}`:                                          "want an array",
-		`{"keys":["a"]}`:                                       "want an object",
-		`{"keys":[` + key:                                      "want a comma or the end of the array",
-		`{"keys":[` + key + `,]}`:                              "want an object",
-		`{"keys":[` + key + `]`:                                "want a comma or the end of the object",
-		`{"keys":[` + key + `],}`:                              "want a string",
-		`{"keys":[` + key + `]}}`:                              "something behind",
-		`{"keys":[` + key + `]} x`:                             "something behind",
-		"{\"keys\":[" + key + "]}\x00":                         "something behind",
-		`{"keys":[` + key + `] "current":"a"}`:                 "want a comma",
-		`{"keys" [` + key + `]}`:                               "want a colon",
-		`{keys:[` + key + `]}`:                                 "want a string",
-		`{"keys":[` + key + `],"keys":[]}`:                     "twice",
-		`{"keys":[` + key + `],"\u006beys":[]}`:                "twice",
-		`{"Keys":[` + key + `]}`:                               "unknown name",
-		`{"keys":[` + key + `],"version":1}`:                   "unknown name",
-		`{"keys":[` + key + `],"current":"b"}`:                 `"b" is not among`,
-		`{"keys":[` + key + `],"current":null}`:                "want a string",
-		`{"keys":[` + key + `],"current":1}`:                   "want a string",
-		`{"keys":[` + key + `],"current":"a`:                   "does not end",
-		`{"keys":[` + key + `],"current":"a\`:                  "does not end",
-		`{"keys":[` + key + `],"current":"\x"}`:                "malformed string",
-		"{\"keys\":[" + key + "],\"current\":\"\n":             "does not end",
-		"{\"keys\":[" + key + "],\"current\":\"\n\"}":          "malformed string",
-		`{"keys":[` + key + `,` + key + `]}`:                   "a is there twice",
-		`{"keys":[{}]}`:                                        "line 1: keys: invalid key: an ID of 0 bytes",
-		`{"keys":[{"id":"a","sender":"s","secret":"SECRET"}]}`: "sender and sender_secret",
-		`{"keys":[{"id":"a","sender_secret":"SECRET"}]}`:       "sender and sender_secret",
-		`{"keys":[{"id":"a","sender":"s"}]}`:                   "sender and sender_secret",
-		`{"keys":[{"id":"a","sender":"s","secret":"SECRET","sender_secret":"SECRET"}]}`: "sender and sender_secret",
-		`{"keys":[{"id":"a","sender":"","secret":"SECRET"}]}`:                           "sender and sender_secret",
-		`{"keys":[{"id":"a","sender":"","sender_secret":"SECRET"}]}`:                    "sender ID",
-		`{"keys":[{"id":"a","sender":"a b","sender_secret":"SECRET"}]}`:                 "sender ID",
-		`{"keys":[{"id":"a","secret":"SECRET","queues":"q"}]}`:                          "want an array",
-		`{"keys":[{"id":"a","secret":"SECRET","queues":[""]}]}`:                         "queue 1",
-		`{"keys":[{"id":"a","secret":"SECRET","queues":["q","q"]}]}`:                    "twice",
+		``:                                     "want an object",
+		`null`:                                 "want an object",
+		`[` + key + `]`:                        "want an object",
+		`{}`:                                   "no keys",
+		`{"keys":[]}`:                          "no keys",
+		`{"current":"a"}`:                      "no keys",
+		`{"keys":null}`:                        "want an array",
+		`{"keys":{}}`:                          "want an array",
+		`{"keys":["a"]}`:                       "want an object",
+		`{"keys":[` + key:                      "want a comma or the end of the array",
+		`{"keys":[` + key + `,]}`:              "want an object",
+		`{"keys":[` + key + `]`:                "want a comma or the end of the object",
+		`{"keys":[` + key + `],}`:              "want a string",
+		`{"keys":[` + key + `]}}`:              "something behind",
+		`{"keys":[` + key + `]} x`:             "something behind",
+		"{\"keys\":[" + key + "]}\x00":         "something behind",
+		`{"keys":[` + key + `] "current":"a"}`: "want a comma",
+		`{"keys" [` + key + `]}`:               "want a colon",
+		`{keys:[` + key + `]}`:                 "want a string",
+		`{"keys":[` + key + `],"keys":[]}`:     "twice",
+		`{"keys":[` + key + `],"\x":1}`:        "malformed string",
+		`{"keys":[{"id":"a","secret":"SECRET","queues":[1]}]}`:                                                      "want a string",
+		`{"keys":[` + key + `],"\u006beys":[]}`:                                                                     "twice",
+		`{"Keys":[` + key + `]}`:                                                                                    "unknown name",
+		`{"keys":[` + key + `],"version":1}`:                                                                        "unknown name",
+		`{"keys":[` + key + `],"current":"b"}`:                                                                      `"b" is not among`,
+		`{"keys":[` + key + `],"current":null}`:                                                                     "want a string",
+		`{"keys":[` + key + `],"current":1}`:                                                                        "want a string",
+		`{"keys":[` + key + `],"current":"a`:                                                                        "does not end",
+		`{"keys":[` + key + `],"current":"a\`:                                                                       "does not end",
+		`{"keys":[` + key + `],"current":"\x"}`:                                                                     "malformed string",
+		"{\"keys\":[" + key + "],\"current\":\"\n":                                                                  "does not end",
+		"{\"keys\":[" + key + "],\"current\":\"\n\"}":                                                               "malformed string",
+		`{"keys":[` + key + `,` + key + `]}`:                                                                        "a is there twice",
+		`{"keys":[{}]}`:                                                                                             "line 1: keys: invalid key: an ID of 0 bytes",
+		`{"keys":[{"id":"a","sender":"s","secret":"SECRET"}]}`:                                                      "sender and sender_secret",
+		`{"keys":[{"id":"a","sender_secret":"SECRET"}]}`:                                                            "sender and sender_secret",
+		`{"keys":[{"id":"a","sender":"s"}]}`:                                                                        "sender and sender_secret",
+		`{"keys":[{"id":"a","sender":"s","secret":"SECRET","sender_secret":"SECRET"}]}`:                             "sender and sender_secret",
+		`{"keys":[{"id":"a","sender":"","secret":"SECRET"}]}`:                                                       "sender and sender_secret",
+		`{"keys":[{"id":"a","sender":"","sender_secret":"SECRET"}]}`:                                                "sender ID",
+		`{"keys":[{"id":"a","sender":"a b","sender_secret":"SECRET"}]}`:                                             "sender ID",
+		`{"keys":[{"id":"a","secret":"SECRET","queues":"q"}]}`:                                                      "want an array",
+		`{"keys":[{"id":"a","secret":"SECRET","queues":[""]}]}`:                                                     "queue 1",
+		`{"keys":[{"id":"a","secret":"SECRET","queues":["q","q"]}]}`:                                                "twice",
 		`{"keys":[{"id":"a"}]}`:                                                                                     "a secret of 0 bytes",
 		`{"keys":[{"secret":"SECRET"}]}`:                                                                            "an ID of 0 bytes",
 		`{"keys":[{"id":"ä","secret":"SECRET"}]}`:                                                                   "byte 0 of the ID",
@@ -146,6 +150,62 @@ func TestParseFileRefuses(t *testing.T) {
 			t.Errorf("%s: %v, %v; want an error that says %q", text, set, err, says)
 		} else if strings.Contains(err.Error(), fileSecret[:8]) {
 			t.Errorf("%s: the error shows the secret: %v", text, err)
+		}
+	}
+}
+
+// TestFileHasNoTimesThatAKeyHasNot: a reader of the file would take the zero Time for a date.
+func TestFileHasNoTimesThatAKeyHasNot(t *testing.T) {
+	b, err := encodeFile(&Set{Keys: []*Key{testKey(t, "a", 1)}})
+	if err != nil || bytes.Contains(b, []byte("created")) || bytes.Contains(b, []byte("expires")) {
+		t.Errorf("%s, %v; want no times", b, err)
+	}
+}
+
+// seenReader keeps the buffer that it reads into.
+type seenReader struct {
+	io.Reader
+	into []byte
+}
+
+func (r *seenReader) Read(p []byte) (int, error) {
+	if r.into == nil {
+		r.into = p
+	}
+	return r.Reader.Read(p)
+}
+
+// TestReadWhole: a file that has another size than before, or that cannot be read to its end, is
+// refused, and what was read of it is cleared.
+func TestReadWhole(t *testing.T) {
+	broken := errors.New("input/output error")
+	for name, c := range map[string]struct {
+		file io.Reader
+		size int
+		says string // in the error; empty: none
+	}{
+		"as it was":        {strings.NewReader("text"), 4, ""},
+		"in parts":         {iotest.OneByteReader(strings.NewReader("text")), 4, ""},
+		"with its end":     {iotest.DataErrReader(strings.NewReader("text")), 4, ""},
+		"empty":            {strings.NewReader(""), 0, ""},
+		"shorter":          {strings.NewReader("tex"), 4, "it changed"},
+		"emptied":          {strings.NewReader(""), 4, "it changed"},
+		"longer":           {strings.NewReader("texts"), 4, "it changed"},
+		"no longer empty":  {strings.NewReader("text"), 0, "it changed"},
+		"fails at once":    {iotest.ErrReader(broken), 4, "input/output"},
+		"fails in it":      {io.MultiReader(strings.NewReader("te"), iotest.ErrReader(broken)), 4, "input/output"},
+		"fails at its end": {io.MultiReader(strings.NewReader("text"), iotest.ErrReader(broken)), 4, "input/output"},
+		"of size 0, fails": {iotest.ErrReader(broken), 0, "input/output"},
+	} {
+		r := &seenReader{Reader: c.file}
+		data, err := readWhole(r, c.size)
+		switch {
+		case c.says == "" && (err != nil || len(data) != c.size || string(data) != "text"[:c.size]):
+			t.Errorf("%s: %q, %v", name, data, err)
+		case c.says != "" && (data != nil || err == nil || !strings.Contains(err.Error(), c.says)):
+			t.Errorf("%s: %q, %v; want an error that says %q", name, data, err, c.says)
+		case c.says != "" && !bytes.Equal(r.into, make([]byte, len(r.into))):
+			t.Errorf("%s: %q is left in memory", name, r.into)
 		}
 	}
 }

@@ -21,12 +21,14 @@ func TestReplacedFileKeepsItsOwner(t *testing.T) {
 		mode     os.FileMode
 		wantGid  int
 		wantMode os.FileMode
+		folder   int // the group that files in the folder get, if it is another
 	}{
-		"its own":                   {me, group, 0o600, group, 0o600},
-		"read only":                 {me, group, 0o400, group, 0o600},
-		"a service's":               {12345, 12345, 0o600, group, 0o600},
-		"its own, a group's":        {me, 12345, 0o640, 12345, 0o640},
-		"a service's and a group's": {12345, 23456, 0o440, 23456, 0o440},
+		"its own":                   {me, group, 0o600, group, 0o600, 0},
+		"read only":                 {me, group, 0o400, group, 0o600, 0},
+		"a service's":               {12345, 12345, 0o600, group, 0o600, 0},
+		"its own, a group's":        {me, 12345, 0o640, 12345, 0o640, 0},
+		"a service's and a group's": {12345, 23456, 0o440, 23456, 0o440, 0},
+		"in a folder of another":    {me, group, 0o640, group, 0o640, 12345},
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "old")
@@ -38,6 +40,13 @@ func TestReplacedFileKeepsItsOwner(t *testing.T) {
 		old, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if c.folder != 0 {
+			for _, err := range []error{os.Chown(dir, -1, c.folder), os.Chmod(dir, 0o700|os.ModeSetgid)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 		f, err := os.OpenFile(filepath.Join(dir, "new"), os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {

@@ -15,11 +15,8 @@ func checkAccess(info fs.FileInfo, rule accessRule) error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		a.uid, a.gid = int(stat.Uid), int(stat.Gid)
 	}
-	groups, err := os.Getgroups()
-	if err == nil {
-		a.groups = groups
-	}
-	a.groups = append(a.groups, os.Getegid())
+	groups, _ := os.Getgroups() // without them there is the one below
+	a.groups = append(groups, os.Getegid())
 	return a.check(rule)
 }
 

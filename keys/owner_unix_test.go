@@ -48,6 +48,17 @@ func TestFilePipe(t *testing.T) {
 	}
 }
 
+// TestFileThatCannotBeRead: a disk that fails is an outage, not a file without keys.
+func TestFileThatCannotBeRead(t *testing.T) {
+	const path = "/proc/self/mem" // a regular file of this process, whose first page there is not
+	if _, err := os.Stat(path); err != nil {
+		t.Skip("no file here that fails when it is read; TestReadWhole has the rule")
+	}
+	if _, err := keys.OpenFile(path, nil); !errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrInvalidKey) {
+		t.Errorf("%v, want %v", err, keys.ErrUnavailable)
+	}
+}
+
 // TestFileGroup: root's file is accepted if the process is in the group that may read it.
 func TestFileGroup(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -70,6 +81,24 @@ func TestFileGroup(t *testing.T) {
 		if (err == nil) != c.accepted || err != nil && !errors.Is(err, keys.ErrUnavailable) {
 			t.Errorf("0440 of %d:%d: %v; accepted: %t wanted", c.uid, c.gid, err, c.accepted)
 		}
+	}
+	// A Pod's fsGroup is one of its further groups.
+	if err := os.Chown(path, 0, other); err != nil {
+		t.Fatal(err)
+	}
+	further, err := os.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setgroups([]int{other}); err != nil {
+		t.Skipf("the process may not enter a group: %v", err)
+	}
+	_, opened := keys.OpenFile(path, nil)
+	if err := syscall.Setgroups(further); err != nil {
+		t.Fatal(err)
+	}
+	if opened != nil {
+		t.Errorf("0440 of a further group: %v", opened)
 	}
 	if err := os.Chown(path, 0, os.Getegid()); err != nil {
 		t.Fatal(err)

@@ -113,9 +113,18 @@ func TestFolderThatCannotBeRead(t *testing.T) {
 	}
 	for path, says := range map[string]string{filepath.Join(dir, "none"): "no such file", file: "not a folder"} {
 		_, err := OpenFolder(path, nil)
-		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), says) || strings.Count(err.Error(), path) != 1 {
+		if !errors.Is(err, ErrUnavailable) || errors.Is(err, errChanged) || !strings.Contains(err.Error(), says) || strings.Count(err.Error(), path) != 1 {
 			t.Errorf("%v: want %q, and the path once", err, says)
 		}
+	}
+	links := filepath.Join(dir, "links")
+	for _, err := range []error{os.Mkdir(links, 0o700), os.Symlink(filepath.Join(dir, "none"), filepath.Join(links, "k1"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := OpenFolder(links, nil); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("a link to nothing: %v", err)
 	}
 	if _, err := OpenFile(filepath.Join(dir, "none"), nil); !errors.Is(err, ErrUnavailable) || strings.Count(err.Error(), dir) != 1 {
 		t.Errorf("%v: want the path once", err)
@@ -136,6 +145,61 @@ func TestFolderThatCannotBeRead(t *testing.T) {
 	}
 	if _, err := OpenFolder(folder, nil); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("a current file that all may write: %v", err)
+	}
+}
+
+// TestFolderIsReadAgain as long as it changes, but not without end.
+func TestFolderIsReadAgain(t *testing.T) {
+	for _, want := range []int{1, 2, folderTries, 100} {
+		n := 0
+		set, _, err := whileChanging(func() (*Set, snapshot, error) {
+			if n++; n < want {
+				return nil, snapshot{}, fmt.Errorf("%w: %d", errChanged, n)
+			}
+			return new(Set), snapshot{}, nil
+		})
+		if n != min(want, folderTries) || (set != nil) != (want <= folderTries) || errors.Is(err, errChanged) != (want > folderTries) {
+			t.Errorf("it changes until reading %d: read %d times, %v, %v", want, n, set, err)
+		}
+	}
+}
+
+// TestReloadDestroys what it read and does not give out: the keys of a state that is refused, and
+// copies of known ones. A known key that its user destroyed is given out anew.
+func TestReloadDestroys(t *testing.T) {
+	known := testKey(t, "a", 1)
+	known.Confirm()
+	set := &Set{Keys: []*Key{known}}
+	f, err := follow(&FileOptions{CheckEvery: 1}, "test",
+		func() (*Set, snapshot, error) { return set, snapshot{}, nil },
+		func() (snapshot, error) { return snapshot{}, errors.New("away") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := func() *Key {
+		k, err := f.GetKey(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	set = &Set{Keys: []*Key{testKey(t, "b", 2), testKey(t, "a", 9)}} // another secret under a confirmed ID
+	if k := given(); k != known || k.Err() != nil || f.Err() == nil {
+		t.Errorf("a refused state: key %v (%v), Err %v; want the known key and an error", k, k.Err(), f.Err())
+	}
+	for _, k := range set.Keys {
+		if k.Err() == nil {
+			t.Errorf("%s of a refused state lives", k)
+		}
+	}
+	set = &Set{Keys: []*Key{testKey(t, "a", 1)}}
+	if k := given(); k != known || k.Err() != nil || set.Keys[0].Err() == nil {
+		t.Errorf("the same key again: %v (%v), the copy %v; want the known key, and the copy destroyed", k, k.Err(), set.Keys[0].Err())
+	}
+	known.Destroy()
+	set = &Set{Keys: []*Key{testKey(t, "a", 1)}}
+	if k := given(); k == known || k.Err() != nil {
+		t.Errorf("a known key that was destroyed: %v (%v), want the one that was read", k, k.Err())
 	}
 }
 

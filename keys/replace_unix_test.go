@@ -3,11 +3,32 @@
 package keys
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 )
+
+// A folder that cannot be synced is told of although the new file is in its place: a power cut
+// may bring the old one back. Here no descriptor is left to open the folder with.
+func TestReplaceTellsOfAFolderThatIsNotSynced(t *testing.T) {
+	dir := t.TempDir()
+	target := filepath.Join(dir, "keys.json")
+	f, err := os.Create(target + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	withoutDescriptors(t, func() {
+		replaced, err := replace(f, []byte("new"), target, nil)
+		if !replaced || !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("replace = %t, %v; want that it is replaced, and %v", replaced, err, syscall.EMFILE)
+		}
+	})
+	if b, err := os.ReadFile(target); string(b) != "new" || err != nil {
+		t.Errorf("the file holds %q, %v", b, err)
+	}
+}
 
 // A new file that could not be written or synced does not take the place of the
 // old one: a full disk would take the keys along.

@@ -124,6 +124,9 @@ func TestSenderKey(t *testing.T) {
 			t.Errorf("sender %q: %v", sender, err)
 		}
 	}
+	if _, err := master.Derive(strings.Repeat("s", 64), nil); err != nil {
+		t.Errorf("the longest sender ID: %v", err)
+	}
 	if _, err := master.Derive(strings.Repeat("s", 65), nil); !errors.Is(err, keys.ErrInvalidKey) {
 		t.Errorf("a long sender ID: %v", err)
 	}
@@ -172,6 +175,10 @@ func TestQueues(t *testing.T) {
 		if k, err := keys.New("k", secret, &keys.Options{Queues: list}); !errors.Is(err, keys.ErrInvalidKey) || k != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	many[0] = strings.Repeat("q", 255)
+	if _, err := keys.New("k", secret, &keys.Options{Queues: many[:256]}); err != nil {
+		t.Errorf("as many queues as there may be, one with the longest name: %v", err)
 	}
 	list := []string{"orders", "b"}
 	k, err := keys.New("k", secret, &keys.Options{Queues: list})

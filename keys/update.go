@@ -73,7 +73,7 @@ func UpdateFile(path string, change func(*Set) error) error {
 func sameSecrets(old, set *Set) error {
 	for _, was := range old.Keys {
 		for _, k := range set.Keys {
-			if k.ID() == was.ID() && k != was && !k.Equal(was) {
+			if k.ID() == was.ID() && !k.Equal(was) {
 				return fmt.Errorf("%w: %s named another secret before: give a new key a new ID", ErrInvalidKey, k.ID())
 			}
 		}
@@ -111,14 +111,17 @@ func replace(f *os.File, data []byte, target string, old fs.FileInfo) (bool, err
 	if err != nil {
 		return false, err
 	}
+	return true, syncFolder(filepath.Dir(target))
+}
+
+func syncFolder(path string) error {
 	if runtime.GOOS == "windows" { // where folders cannot be synced
-		return true, nil
+		return nil
 	}
-	dir, err := os.Open(filepath.Dir(target))
+	dir, err := os.Open(path)
 	if err != nil {
-		return true, err
+		return err
 	}
-	err = dir.Sync()
-	_ = dir.Close() // nothing was written through it
-	return true, err
+	defer func() { _ = dir.Close() }() // nothing was written through it
+	return dir.Sync()
 }

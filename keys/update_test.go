@@ -137,6 +137,20 @@ func TestUpdateFileRefuses(t *testing.T) {
 	}
 }
 
+// TestUpdateFileTellsThatItFailed: here the file that is to take the place of the old one goes
+// meanwhile, as by an operator that takes it for left behind.
+func TestUpdateFileTellsThatItFailed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write(t, path, document("a"))
+	err := keys.UpdateFile(path, func(s *keys.Set) error { s.Current = ""; return os.Remove(path + ".lock") })
+	if !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("%v, want %v", err, keys.ErrUnavailable)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != document("a") {
+		t.Errorf("the file became %s, %v", text, err)
+	}
+}
+
 // TestUpdateFileTogether: no update is lost, however many want to make one.
 func TestUpdateFileTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")

@@ -33,7 +33,7 @@ type Noted struct {
 	// Err is nil or ErrInvalid.
 	Err error
 	// Fresh is for how many sequences the note says something new. Of several
-	// receivers that report the same, one gets a number above zero.
+	// receivers that report the same, one gets a number above zero. 0 beside an Err.
 	Fresh uint64
 	Stamp Stamp
 }

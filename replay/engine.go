@@ -245,14 +245,21 @@ func (s *engineStore) KnownKeys(ctx context.Context, group string) ([]KnownKey, 
 }
 
 // NoteKey implements Store.
-func (s *engineStore) NoteKey(ctx context.Context, group string, k KnownKey) error {
-	return s.changeKeys(ctx, group, &k, func(g *replaystate.Group) { g.Note(replaystate.KnownKey(k)) })
+func (s *engineStore) NoteKey(ctx context.Context, group string, k KnownKey) (KnownKey, error) {
+	var known replaystate.KnownKey
+	if err := s.changeKeys(ctx, group, &k, func(g *replaystate.Group) { known = g.Note(replaystate.KnownKey(k)) }); err != nil {
+		return KnownKey{}, err
+	}
+	return KnownKey(known), nil
 }
 
 // ForgetKey implements Store.
-func (s *engineStore) ForgetKey(ctx context.Context, group string, k KnownKey) (found bool, err error) {
-	err = s.changeKeys(ctx, group, &k, func(g *replaystate.Group) { found = g.Forget(replaystate.KnownKey(k)) })
-	return found && err == nil, err
+func (s *engineStore) ForgetKey(ctx context.Context, group string, k KnownKey) (bool, error) {
+	found := false
+	if err := s.changeKeys(ctx, group, &k, func(g *replaystate.Group) { found = g.Forget(replaystate.KnownKey(k)) }); err != nil {
+		return false, err // the engine may still be at it
+	}
+	return found, nil
 }
 
 func (s *engineStore) changeKeys(ctx context.Context, group string, k *KnownKey, do func(*replaystate.Group)) error {

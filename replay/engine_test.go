@@ -69,7 +69,9 @@ func (e *brokenEngine) Group(context.Context, string) (replaystate.Group, error)
 	return replaystate.Group{}, err
 }
 
-func (e *brokenEngine) Change(context.Context, string, func(*replaystate.Group)) error {
+// Change fails after it has found the key.
+func (e *brokenEngine) Change(_ context.Context, _ string, do func(*replaystate.Group)) error {
+	do(&replaystate.Group{Keys: []replaystate.KnownKey{{Queue: "q", ID: "k"}}})
 	_, err := e.fail()
 	return err
 }
@@ -124,10 +126,14 @@ func TestEngineFails(t *testing.T) {
 		},
 		"KnownKeys": func(group string) error { _, err := s.KnownKeys(t.Context(), group); return err },
 		"NoteKey": func(group string) error {
-			return s.NoteKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+			_, err := s.NoteKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+			return err
 		},
 		"ForgetKey": func(group string) error {
-			_, err := s.ForgetKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+			found, err := s.ForgetKey(t.Context(), group, replay.KnownKey{Queue: "q", ID: "k"})
+			if found {
+				t.Error("ForgetKey has found a key although it failed")
+			}
 			return err
 		},
 		"Probe": func(group string) error { return s.Probe(t.Context(), group) },
@@ -151,6 +157,10 @@ func TestEngineFails(t *testing.T) {
 	}
 	if _, err := s.AcceptLoss(t.Context(), replay.Stamp{ID: [16]byte{1}}); !errors.Is(err, errEngine) {
 		t.Errorf("AcceptLoss: %v", err)
+	}
+	// One item that is refused beside one that is asked for: no answer is taken for a grant.
+	if f, err := s.Finish(t.Context(), "g", []replay.Finish{{ID: id}, {ID: id, Token: token, Kind: replay.Consumed}}); !errors.Is(err, errEngine) {
+		t.Errorf("Finish with an item that is refused: %+v, %v", f, err)
 	}
 	before := e.calls
 	if _, err := s.Look(t.Context(), "g", make([]replay.Query, replay.MaxBatch+1)); err == nil || e.calls != before {

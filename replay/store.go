@@ -81,9 +81,10 @@ type Store interface {
 	// in which they were noted. So a receiver that starts knows which secrets are right.
 	KnownKeys(ctx context.Context, group string) ([]KnownKey, error)
 
-	// NoteKey enters a key under which a message opened. A key that is known stays as it
-	// is, also with another value.
-	NoteKey(ctx context.Context, group string, k KnownKey) error
+	// NoteKey enters a key under which a message opened, and returns the key of that queue
+	// and ID as it is known from then on. One that is known stays as it is, also with
+	// another value: then another receiver has another secret under the ID.
+	NoteKey(ctx context.Context, group string, k KnownKey) (KnownKey, error)
 
 	// ForgetKey removes the key of that queue and ID, with whatever value, and reports
 	// whether there was one.

@@ -164,6 +164,13 @@ func TestCallsAtTheirBounds(t *testing.T) {
 			t.Errorf("item %d: %v, want %v", n, c.Err, want)
 		}
 	}
+	mixed = append([]replay.Request{mixed[1], mixed[3]}, mixed...) // the first that is refused is the third
+	claims, err = s.Begin(t.Context(), "g", mixed)
+	if err != nil || len(claims) != 8 || !errors.Is(claims[0].Err, replay.ErrDuplicate) || !errors.Is(claims[1].Err, replay.ErrCollision) ||
+		!errors.Is(claims[2].Err, replay.ErrInvalid) || !errors.Is(claims[7].Err, replay.ErrNotFresh) {
+		t.Errorf("two before the first that is refused: %+v, %v", claims, err)
+	}
+	mixed = mixed[2:]
 	e.begun = nil
 	if claims, err := s.Begin(t.Context(), "g", mixed[:1]); err != nil || !errors.Is(claims[0].Err, replay.ErrInvalid) || e.begun != nil {
 		t.Errorf("an item that is refused alone: %+v, %v", claims, err)

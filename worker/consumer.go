@@ -69,7 +69,7 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 	if c.o.Concurrency > 0 {
 		limit = min(limit, c.o.Concurrency)
 	}
-	c.isolated = newIsolation(2 * limit)
+	c.isolated = newIsolation(limit + p.o.Concurrency)
 	c.share = newShare(c.o.Weight, limit)
 	var err error
 	c.breaker, err = c.newBreaker(p.o.Breaker)
@@ -313,7 +313,7 @@ func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
 			if turn := c.isolate(ctx, j, messageLock{j.delivery}); turn != nil {
 				defer turn.leave()
 				turn.limit(c.patience(), over)
-				c.handle(j)
+				c.handle(j, nil)
 			}
 		})
 	}
@@ -349,20 +349,21 @@ func (c *consumer) keepWaiting(j job, l lock) *lease {
 // many as were ever busy at once; each is the goroutine of one message after the other,
 // so that their stacks need not grow anew.
 func (c *consumer) worker(j job) {
+	s := &slot{c: c}
 	for ok := true; ok; j, ok = <-c.work {
-		c.handleAmongOthers(j)
+		c.handleAmongOthers(j, s)
 	}
 }
 
 // handleAmongOthers handles one message, which holds one slot.
-func (c *consumer) handleAmongOthers(j job) {
-	defer c.pool.slots.release(c.share, 1)
+func (c *consumer) handleAmongOthers(j job, s *slot) {
+	defer s.leave()
 	defer c.isolated.leave()
-	c.handle(j)
+	c.handle(j, s)
 }
 
-// handle handles one message.
-func (c *consumer) handle(j job) {
+// handle handles one message. s may be nil.
+func (c *consumer) handle(j job, s *slot) {
 	now := time.Now()
 	if until := j.delivery.HeldUntil(); !until.IsZero() && !now.Before(until) {
 		j.permit.Unused()
@@ -372,5 +373,6 @@ func (c *consumer) handle(j job) {
 	ctx, cancel := context.WithCancelCause(c.base)
 	defer cancel(nil)
 	r := c.start(ctx, now, cancel, j, messageLock{j.delivery})
+	r.slot = s
 	r.do()
 }

@@ -27,7 +27,10 @@
 //
 // Options.Concurrency handlers run at once over all queues. Each queue always gets at
 // least one of these slots; the queues that want more share the rest by weight.
-// Handlers must be safe for concurrent use. One Receiver is enough for a queue: if the calls
+// Handlers must be safe for concurrent use. A handler that returned nil has left its slot:
+// the next message need not wait until the broker has confirmed the completion. As many
+// messages as there are slots can be on their way to be completed, so that a crash repeats
+// at most twice as many messages as handlers run at once. One Receiver is enough for a queue: if the calls
 // of its broker bring few messages each (Capabilities.ReceiveBatch: 10 on a standard queue
 // of SQS), the Pool makes as many of them side by side as free slots need.
 // A message that has to be handled alone waits until these calls have ended, for the Wait of

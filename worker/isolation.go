@@ -15,9 +15,10 @@ const maxIsolationWait = 30 * time.Second
 // concurrent use.
 type isolation struct {
 	// trustAfter is after how many messages that were handled alone, and returned, the
-	// queue counts as harmless. A crash leaves at most as many suspects behind as
-	// handlers ran at once, so the one that caused it is among them. This bounds what a
-	// backlog of failures elsewhere costs: it looks the same.
+	// queue counts as harmless. A crash leaves no more suspects behind than handlers of the
+	// queue run at once and messages of the pool are completed at once, so the one that
+	// caused it is among them. This bounds what a backlog of failures elsewhere costs: it
+	// looks the same.
 	trustAfter int
 
 	mu       sync.Mutex    // guards what follows

@@ -23,7 +23,7 @@ const (
 // Options configure a [Pool]. Durations must not be negative.
 type Options struct {
 	// Concurrency is how many handlers run at once over all queues; at least one for
-	// each queue. 0 means 16.
+	// each queue. As many messages again may be handled and not completed yet. 0 means 16.
 	Concurrency int
 
 	// DrainTimeout is how long handlers may go on after Run's context ended or Stop was

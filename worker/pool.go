@@ -16,6 +16,9 @@ import (
 type Pool struct {
 	o     Options
 	slots *slots
+	// settling has a token for each message that is completed without a slot, as many as
+	// there are slots.
+	settling chan struct{}
 
 	handlers sync.WaitGroup // workers, and sessions that are worked through
 	done     chan struct{}  // closed when Run has returned
@@ -52,6 +55,7 @@ func New(o *Options) (*Pool, error) {
 		return nil, wrap("new pool", "", err)
 	}
 	p.slots = &slots{total: p.o.Concurrency}
+	p.settling = make(chan struct{}, p.o.Concurrency)
 	return p, nil
 }
 

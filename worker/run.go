@@ -25,6 +25,7 @@ type job struct {
 type run struct {
 	job
 	c    *consumer
+	slot *slot // nil if it is not given back before the message is settled
 	role role
 	wait time.Duration // of an untried message, until the downstream is asked again
 
@@ -71,6 +72,9 @@ func (r *run) do() settlement {
 	}()
 	err := r.timed()
 	returned = true
+	if err == nil {
+		r.slot.handled()
+	}
 	return r.finish(err)
 }
 

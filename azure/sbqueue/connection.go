@@ -15,6 +15,11 @@ import (
 // over it. Over a network that has fallen silent the SDK finds out after a minute, by the
 // connection's idle time-out, and each new link goes the way of the one before it. So a
 // connection over which nothing is answered any more is replaced.
+//
+// Sessions are lost with their connection, and what one call asks can go unanswered alone: the
+// service leaves the attach for a session so at times, beyond the time that it was given. So
+// before a connection of sessions is replaced, some that ask nothing meanwhile are asked for
+// their state.
 type connection struct {
 	b      *Broker
 	create func() (*azservicebus.Client, error)
@@ -25,9 +30,11 @@ type connection struct {
 	current  func() *azservicebus.Client
 	life     context.Context // of current: until it is replaced
 	end      context.CancelFunc
-	made     time.Time // of current
-	answered time.Time // when a call was last answered
-	doubted  time.Time // when the first call began that was not, since then; zero: none
+	made     time.Time             // of current
+	answered time.Time             // when a call was last answered
+	doubted  time.Time             // when the first call began that was not, since then; zero: none
+	holders  map[*session]struct{} // sessions over current
+	asking   bool                  // some of them
 }
 
 // silentFor is how long nothing may be answered, on what was asked, until a connection
@@ -55,6 +62,7 @@ func (c *connection) use(client *azservicebus.Client) {
 	c.current = func() *azservicebus.Client { return client }
 	c.life, c.end = context.WithCancel(context.Background())
 	c.made, c.doubted = time.Now(), time.Time{}
+	c.holders = make(map[*session]struct{})
 }
 
 // client returns the client to make links with.
@@ -70,6 +78,21 @@ func (c *connection) clientFor() (*azservicebus.Client, context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.current(), c.life
+}
+
+// hold says that a session lives over the connection, unless that was replaced meanwhile.
+func (c *connection) hold(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.lossCtx.Err() == nil {
+		c.holders[s] = struct{}{}
+	}
+}
+
+func (c *connection) release(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.holders, s)
 }
 
 // close closes the connection. If something was not answered, it waits for no answer.
@@ -116,8 +139,9 @@ func (c *connection) note(began time.Time, err error) (gone bool) {
 }
 
 // unheard notes that a call which began then was not answered, and replaces the connection
-// if none was for silentFor. What is left of the old one is closed, so that its links are
-// made anew. It reports whether the call was over an old connection by now.
+// if none was for silentFor and no session has an answer. What is left of the old one is
+// closed, so that its links are made anew. It reports whether the call was over an old
+// connection by now.
 func (c *connection) unheard(began time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,9 +153,51 @@ func (c *connection) unheard(began time.Time) bool {
 	case c.doubted.IsZero() || began.Before(c.doubted):
 		c.doubted = began
 	}
-	if time.Since(c.doubted) < silentFor {
+	if time.Since(c.doubted) < silentFor || c.asking {
 		return false
 	}
+	if idle := c.idle(); len(idle) > 0 && c.b.begin(1) {
+		c.asking = true
+		go c.ask(idle)
+		return false
+	}
+	return c.replace()
+}
+
+// askedSessions is how many sessions are asked whether the connection is alive: one may be what
+// does not answer.
+const askedSessions = 3
+
+// idle returns some sessions that ask nothing at the moment. Called under mu.
+func (c *connection) idle() []*session {
+	var out []*session
+	for s := range c.holders {
+		if len(out) < askedSessions && len(s.attachToken) == 0 {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// ask asks sessions for their state, and replaces the connection if none has an answer.
+func (c *connection) ask(sessions []*session) {
+	defer c.b.calls.Done()
+	var wg sync.WaitGroup
+	for _, s := range sessions {
+		wg.Go(func() { _, _ = s.State(context.Background()) }) // which notes an answer
+	}
+	wg.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking = false
+	if !c.doubted.IsZero() && time.Since(c.doubted) >= silentFor {
+		c.replace()
+	}
+}
+
+// replace makes a new client the current one, and closes what is left of the old one. It
+// reports whether it did. Called under mu.
+func (c *connection) replace() bool {
 	fresh, err := c.create()
 	if err != nil {
 		return false // it worked once with the same arguments

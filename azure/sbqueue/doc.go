@@ -25,7 +25,8 @@
 // connects, which takes at most 10 s, the SDK blocks a Send, Receive or Peek that
 // finds its link dead. Settle and Renew end within 10 s, whatever else asks the broker
 // something within 20 s. A connection over which nothing is answered for 8 s is replaced;
-// the sessions over it are lost. A message that was received
+// the sessions over it are lost. Sessions that have asked nothing meanwhile are asked first: if
+// one has an answer, nothing is lost. A message that was received
 // before the connection was lost is settled by its lock token over the next
 // connection, after a renewal that tells whether it is still held. If the answer to a
 // settlement is lost, the settlement may have taken effect: then its repetition fails

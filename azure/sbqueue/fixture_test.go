@@ -18,10 +18,14 @@ import (
 type namespace struct {
 	*sbemulator.Server
 	settings sbqueue.QueueOptions
+	memory   *memoryListener // nil: it listens on a port
 }
 
 func start(t testing.TB, so *sbemulator.Options, qo sbemulator.QueueOptions) *namespace {
 	t.Helper()
+	if so == nil {
+		so = new(sbemulator.Options)
+	}
 	s, err := sbemulator.Start(so)
 	if err != nil {
 		t.Fatal(err)
@@ -34,12 +38,17 @@ func start(t testing.TB, so *sbemulator.Options, qo sbemulator.QueueOptions) *na
 	if err := s.CreateQueue("q", &qo); err != nil {
 		t.Fatal(err)
 	}
-	return &namespace{s, sbqueue.QueueOptions{Sessions: qo.RequiresSession, Lock: qo.LockDuration, MaxDeliveries: qo.MaxDeliveryCount}}
+	memory, _ := so.Listener.(*memoryListener)
+	return &namespace{s, sbqueue.QueueOptions{Sessions: qo.RequiresSession, Lock: qo.LockDuration, MaxDeliveries: qo.MaxDeliveryCount}, memory}
 }
 
 func (n *namespace) broker(t testing.TB) *sbqueue.Broker {
 	t.Helper()
-	b, err := sbqueue.FromConnectionString(n.ConnectionString(), &sbqueue.Options{Default: n.settings})
+	connect := sbqueue.FromConnectionString
+	if n.memory != nil {
+		connect = n.memory.connect
+	}
+	b, err := connect(n.ConnectionString(), &sbqueue.Options{Default: n.settings})
 	if err != nil {
 		t.Fatal(err)
 	}

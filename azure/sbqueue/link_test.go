@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -125,21 +126,23 @@ func TestSettleAfterDrop(t *testing.T) {
 	} {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
-			n := start(t, nil, sbemulator.QueueOptions{})
-			q := n.open(t)
-			send(t, q, &driver.Message{ID: "a"})
-			d := receive(t, q, 1)[0]
-			n.DropConnections()
-			if took, err := settle(t, q, d, kind); err != nil || took > 10*time.Second {
-				t.Errorf("Settle after %s: %v", took, err)
-			}
-			st, err := n.Stats("q")
-			if st.Bytes = 0; err != nil || st != want {
-				t.Errorf("%+v, %v, want %+v", st, err, want)
-			}
-			if _, err := settle(t, q, d, kind); !errors.Is(err, driver.ErrSettled) {
-				t.Errorf("Settle again: %v", err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				n := start(t, &sbemulator.Options{Listener: newMemoryListener()}, sbemulator.QueueOptions{})
+				q := n.open(t)
+				send(t, q, &driver.Message{ID: "a"})
+				d := receive(t, q, 1)[0]
+				n.DropConnections()
+				if took, err := settle(t, q, d, kind); err != nil || took > 10*time.Second {
+					t.Errorf("Settle after %s: %v", took, err)
+				}
+				st, err := n.Stats("q")
+				if st.Bytes = 0; err != nil || st != want {
+					t.Errorf("%+v, %v, want %+v", st, err, want)
+				}
+				if _, err := settle(t, q, d, kind); !errors.Is(err, driver.ErrSettled) {
+					t.Errorf("Settle again: %v", err)
+				}
+			})
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -59,6 +60,12 @@ func after(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// handlerLock is a lock that a handler of TestHandlerKeepsLock keeps, so many times.
+const (
+	handlerLock  = 5 * time.Second
+	handlerLocks = 10
+)
+
 // A handler that runs for several lock durations keeps its lock: no other receiver gets
 // the message, and it is completed.
 func TestHandlerKeepsLock(t *testing.T) {
@@ -66,36 +73,40 @@ func TestHandlerKeepsLock(t *testing.T) {
 	for name, sessions := range map[string]bool{"queue": false, "session": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, nil, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: handlerLock})
-			var calls atomic.Int64
-			outcome := make(chan error, 10)
-			handler := func(ctx context.Context, _ *queue.Delivery) error {
-				calls.Add(1)
-				err := after(ctx, handlerLocks*handlerLock)
-				outcome <- err
-				return err
-			}
-			process(t, n, handler)
-			process(t, n, handler) // another, for what is not kept
-			m := &driver.Message{ID: "a"}
-			if sessions {
-				m.SessionID = "s"
-			}
-			send(t, n.open(t), m)
-			if err := <-outcome; err != nil {
-				t.Errorf("the handler's context ended: %v", err)
-			}
-			if !eventually(10*time.Second, func() bool {
-				st, err := n.Stats("q")
-				return err == nil && st.Active+st.Locked+st.DeadLetters == 0
-			}) {
-				st, err := n.Stats("q")
-				t.Errorf("not completed: %+v, %v", st, err)
-			}
-			if calls.Load() != 1 {
-				t.Errorf("delivered %d times", calls.Load())
-			}
+			synctest.Test(t, func(t *testing.T) { handlerKeepsLock(t, sessions) })
 		})
+	}
+}
+
+func handlerKeepsLock(t *testing.T, sessions bool) {
+	n := start(t, &sbemulator.Options{Listener: newMemoryListener()}, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: handlerLock})
+	var calls atomic.Int64
+	outcome := make(chan error, 10)
+	handler := func(ctx context.Context, _ *queue.Delivery) error {
+		calls.Add(1)
+		err := after(ctx, handlerLocks*handlerLock)
+		outcome <- err
+		return err
+	}
+	process(t, n, handler)
+	process(t, n, handler) // another, for what is not kept
+	m := &driver.Message{ID: "a"}
+	if sessions {
+		m.SessionID = "s"
+	}
+	send(t, n.open(t), m)
+	if err := <-outcome; err != nil {
+		t.Errorf("the handler's context ended: %v", err)
+	}
+	if !eventually(10*time.Second, func() bool {
+		st, err := n.Stats("q")
+		return err == nil && st.Active+st.Locked+st.DeadLetters == 0
+	}) {
+		st, err := n.Stats("q")
+		t.Errorf("not completed: %+v, %v", st, err)
+	}
+	if calls.Load() != 1 {
+		t.Errorf("delivered %d times", calls.Load())
 	}
 }
 

@@ -5,10 +5,8 @@ package sbqueue_test
 import "time"
 
 const (
-	scale        = 1
-	slack        = 100 * time.Millisecond
-	handlerLock  = 1500 * time.Millisecond
-	handlerLocks = 10
+	scale = 1
+	slack = 100 * time.Millisecond
 
 	oneWay   = 20 * time.Millisecond
 	sideways = 8

@@ -99,6 +99,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 				return nil, errClosed()
 			}
 			q.sessions[s] = struct{}{}
+			q.b.sessions.hold(s)
 			return s, nil
 		}
 		switch {
@@ -526,4 +527,5 @@ func (q *queue) forgetSession(s *session) {
 	q.mu.Lock()
 	delete(q.sessions, s)
 	q.mu.Unlock()
+	q.b.sessions.release(s)
 }

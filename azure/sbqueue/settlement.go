@@ -75,6 +75,7 @@ func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
 	r.unanswered = false
 	if err == nil {
 		delete(s.held, r)
+		s.doubles.settle(r, r.removed)
 		return nil
 	}
 	r.settled = false
@@ -106,7 +107,7 @@ func (s *source) claim(r *receipt) error {
 func (s *source) carryOut(ctx context.Context, x *driver.Settlement, r *receipt) error {
 	switch x.Kind {
 	case driver.Complete:
-		return s.finish(ctx, r, complete)
+		return s.remove(ctx, r)
 	case driver.Abandon, driver.Release: // see "Counts" in the package comment
 		if x.Delay > 0 {
 			return s.postpone(ctx, x.Delay, r)
@@ -165,11 +166,36 @@ func (s *source) postpone(ctx context.Context, delay time.Duration, r *receipt) 
 	if err != nil {
 		return err
 	}
-	return s.finish(ctx, r, complete)
+	return s.remove(ctx, r)
+}
+
+// remove completes a message that is handled, or that a copy stands for.
+func (s *source) remove(ctx context.Context, r *receipt) error {
+	err := s.finish(ctx, r, complete)
+	r.removed = err == nil
+	return err
 }
 
 // complete completes, in the background, a delivery that is not handed out. Called under mu.
-func (s *source) complete(r *receipt) {
+func (s *source) complete(r *receipt) { s.completeIf(r, func(context.Context) bool { return true }) }
+
+// completeBeside is complete for a delivery that may be a double of other, which was handed
+// out. It is one if the broker renews other's lock: then other was at no other receiver, and r
+// is no dead letter that was sent again. Called under mu.
+func (s *source) completeBeside(r, other *receipt) {
+	s.completeIf(r, func(ctx context.Context) bool {
+		if _, err := s.renewOne(ctx, other); err == nil {
+			return true
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.doubles.isHandled(r) // it was settled meanwhile
+	})
+}
+
+// completeIf completes a delivery if that is certain to lose nothing. Otherwise it comes again
+// when its lock is over.
+func (s *source) completeIf(r *receipt, certain func(context.Context) bool) {
 	if !s.q.b.begin(1) {
 		return
 	}
@@ -177,7 +203,12 @@ func (s *source) complete(r *receipt) {
 		defer s.q.b.calls.Done()
 		ctx, cancel := context.WithTimeout(s.over, callLimit)
 		defer cancel()
-		_ = s.settleOne(ctx, &driver.Settlement{Delivery: &r.Delivery, Kind: driver.Complete}) // else it comes again
+		if certain(ctx) && s.settleOne(ctx, &driver.Settlement{Delivery: &r.Delivery, Kind: driver.Complete}) == nil {
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.held, r)
 	}()
 }
 

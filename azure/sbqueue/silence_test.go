@@ -114,6 +114,42 @@ func TestSilentAccept(t *testing.T) {
 	}
 }
 
+// TestUnansweredAccept: the service answers nothing to receivers that ask for a session, and
+// everything else. No session is lost by that, in whose work nothing was asked meanwhile.
+func TestUnansweredAccept(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"", "free"} {
+		t.Run(fmt.Sprintf("%q", id), func(t *testing.T) {
+			t.Parallel()
+			n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true, LockDuration: 5 * time.Minute})
+			q := n.open(t)
+			send(t, q, &driver.Message{ID: "a", SessionID: "held"})
+			held := accept(t, q, "held")
+			d := receive(t, held, 1)[0]
+			send(t, q, &driver.Message{ID: "b", SessionID: "free"})
+			i := n.inject(t, sbemulator.Fault{On: sbemulator.OnAttach, Action: sbemulator.Ignore})
+			for range 2 { // the connection would be replaced for each
+				for begin := time.Now(); time.Since(begin) < 12*time.Second; {
+					if _, err := q.AcceptSession(t.Context(), id, 11*time.Second); driver.KindOf(err) != driver.Unavailable {
+						t.Fatalf("AcceptSession: %v, want that nothing was answered", err)
+					}
+				}
+				if _, err := held.RenewSession(t.Context()); err != nil {
+					t.Fatalf("RenewSession: %v", err)
+				}
+			}
+			if i.Hits() < 2 {
+				t.Errorf("%d attaches were not answered, want some", i.Hits())
+			}
+			i.Remove()
+			if _, err := settle(t, held, d, driver.Complete); err != nil {
+				t.Errorf("Settle: %v", err)
+			}
+			receive(t, accept(t, q, id), 1)
+		})
+	}
+}
+
 // TestSilentReceiveOfSession: a Receive that waits in a session ends when its connection is
 // replaced.
 func TestSilentReceiveOfSession(t *testing.T) {

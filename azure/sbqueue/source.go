@@ -95,7 +95,9 @@ type receipt struct {
 	// single is the memory of what Receive returns if this is all that came.
 	single [1]*driver.Delivery
 
-	copyID string // the message ID of the copy that an abandon with a delay makes; only the call that settles uses it
+	// Only the call that settles uses these.
+	copyID  string // the message ID of the copy that an abandon with a delay makes
+	removed bool   // it was completed
 
 	// The source's mu guards what follows.
 	copies  int  // how often the copy was sent: more than once if an answer was missing
@@ -404,8 +406,12 @@ func (s *source) take(l *link, messages []*azservicebus.ReceivedMessage) []*driv
 		r.LockedUntil = s.q.lock.end(now, r.LockedUntil)
 		r.Receipt = r
 		s.held[r] = struct{}{}
-		if s.doubles.isSecond(m.MessageID, sequence(m)) {
+		if s.doubles.isHandled(r) {
 			s.complete(r)
+			continue
+		}
+		if other := s.doubles.arrive(r); other != nil {
+			s.completeBeside(r, other)
 			continue
 		}
 		if len(messages) == 1 {

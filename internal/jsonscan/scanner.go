@@ -171,7 +171,7 @@ func stringEnd(data []byte, pos int) int {
 		}
 		// An even number of backslashes before the quote escape each other.
 		escapes := 0
-		for i := pos + n - 1; i >= pos && data[i] == '\\'; i-- {
+		for i := pos + n - 1; data[i] == '\\'; i-- { // not beyond the quote before pos
 			escapes++
 		}
 		pos += n

@@ -9,7 +9,7 @@ import (
 
 // texts are JSON texts, whole and broken.
 var texts = []string{
-	`{"a":[1,{"b":"\\\""},null],"c":{}}`, ` [ "x" , -1.5e3 , true ] `, `"\u0061\\"`, `[]`, `{}`, `0`,
+	`{"a":[1,{"b":"\\\""},null],"c":{}}`, ` [ "x" , -1.5e3 , true ] `, `"\u0061\\"`, `[]`, `{}`, `0`, `[true,false,null,-1,9]`,
 	``, `{`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a" 1}`, `{"a":1 "b":2}`, `[1,`, `[1 2]`, `["\`, `}`, "\x00",
 }
 
@@ -58,14 +58,19 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	for text, call := range map[string]func(*Scanner) error{
-		"want an object":                  func(s *Scanner) error { return s.Object(nil) },
-		"want an array":                   func(s *Scanner) error { return s.Array(nil) },
-		"want a string":                   func(s *Scanner) error { _, err := s.String(); return err },
-		"an object or array does not end": func(s *Scanner) error { s.Data = []byte(`[{"]`); return s.Skip() },
+		"want an object": func(s *Scanner) error { return s.Object(nil) },
+		"want an array":  func(s *Scanner) error { return s.Array(nil) },
+		"want a string":  func(s *Scanner) error { _, err := s.String(); return err },
 	} {
 		var e *Error
 		if err := call(&Scanner{Data: []byte(`1`)}); !errors.As(err, &e) || e.Want != text {
 			t.Errorf("%v, want %q", err, text)
+		}
+	}
+	for _, text := range []string{`[`, `{`, `[{}`, `[{"]`} {
+		var e *Error
+		if err, want := (&Scanner{Data: []byte(text)}).Skip(), (Error{"an object or array does not end", len(text), true}); !errors.As(err, &e) || *e != want {
+			t.Errorf("%s: %+v, want %+v", text, err, want)
 		}
 	}
 }

@@ -33,7 +33,6 @@ type Account struct {
 func Count(e *Env, k Key, h *Head, pages []*Page) Account {
 	sum := *h // a copy that takes the pages over
 	sum.Intervals, sum.Excused = slices.Clone(h.Intervals), slices.Clone(h.Excused)
-	sum.Steps = slices.Clone(h.Steps)
 	var given []record // by sequence: released, or claimed and over
 	var at []uint64
 	for _, p := range pages {
@@ -139,10 +138,10 @@ func later(all []Missing, n uint64, since int64) []Missing {
 		}
 		var parts []Missing
 		for _, r := range []Range{{m.Range.First, n - 1}, {n, n}, {n + 1, m.Range.Last}} {
-			if r.First <= r.Last && r.First > 0 {
+			if r.First <= r.Last {
 				part := m
 				part.Range = r
-				if r.First == n && r.Last == n {
+				if r.First == n {
 					part.Since = since
 				}
 				parts = append(parts, part)

@@ -43,12 +43,8 @@ func TestCount(t *testing.T) {
 		{Range: Range{15, 15}, Since: second, Late: true, Missing: true},
 		{Range: Range{16, 19}, Since: second},
 	}}
-	before := clean(b.s.head)
 	if got := count(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v\nwant %+v", got, want)
-	}
-	if !reflect.DeepEqual(clean(b.s.head), before) {
-		t.Error("counting changed the head")
 	}
 	// The lease of 4 ends: it is missing since then.
 	b.e.Now = released + testLease
@@ -59,6 +55,38 @@ func TestCount(t *testing.T) {
 	b.s.pages[0].excuse(Range{3, 3})
 	if got := count(); got.Missing[1].Range.First == 3 {
 		t.Errorf("released and excused: %+v", got.Missing)
+	}
+}
+
+// TestCountChangesNothing: the account takes the pages over into a copy of the head.
+func TestCountChangesNothing(t *testing.T) {
+	b := newBench(t)
+	b.claimed(10, Consume)
+	b.wants("", b.request(12, func(r *Request) { r.Settled = 11 }), Done)
+	h, p := b.s.head, b.s.pages[0]
+	h.Intervals, h.Excused, h.Steps = []Interval{{8, 9, 1}, {70, 80, 2}}, Ranges{{3, 4}, {90, 91}}, []Step{{7, 1}, {11, testNow + 1}}
+	p.excuse(Range{5, 5})
+	head, page := AppendHead(nil, h), AppendPage(nil, p)
+	if a := Count(b.e, Key{}, h, []*Page{p}); a.Consumed != 14 || a.Missing == nil {
+		t.Errorf("%+v, want 14 consumed and some missing", a)
+	}
+	if !reflect.DeepEqual(AppendHead(nil, h), head) || !reflect.DeepEqual(AppendPage(nil, p), page) {
+		t.Errorf("counting changed the head to %+v or the page to %+v", h, p)
+	}
+}
+
+// TestParkedIsNotMissing, however many ranges the page excuses beside it.
+func TestParkedIsNotMissing(t *testing.T) {
+	b := newBench(t)
+	b.claimed(1, Park)
+	b.claimed(2, Consume)
+	p := b.s.pages[0]
+	for n := uint64(1); n <= 2*maxExcused; n++ {
+		p.excuse(Range{1000 + 2*n, 1000 + 2*n})
+	}
+	b.s.head.Start, p.Settled = 1, 2
+	if a := Count(b.e, Key{}, b.s.head, []*Page{p}); p.excused.Has(1) || len(a.Missing) > 0 {
+		t.Errorf("missing %+v, want none; excused beside its record: %v", a.Missing, p.excused.Has(1))
 	}
 }
 

@@ -42,10 +42,7 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 // gap finds out whether the previous message was seen. A repeated call answers as
 // the first did.
 func (p *Page) gap(e *Env, s Stream, r *Request, c *Claim) {
-	i, ok := p.find(p.offset(r.Sequence))
-	if !ok {
-		return // never: it was granted
-	}
+	i, _ := p.find(p.offset(r.Sequence)) // it is there: it was granted
 	rec := &p.records[i]
 	if !c.repeated {
 		rec.gap = r.Previous > 0 && !seen(e, s, r.Previous)
@@ -77,6 +74,7 @@ func (p *Page) begin(e *Env, r *Request, stream bool) Claim {
 			return Claim{Outcome: NotFresh}
 		case e.Room != nil:
 			if out := e.Room(r.Key, stream); out != 0 {
+				e.Group.advance(r.SealedAt)
 				return Claim{Outcome: out}
 			}
 		}

@@ -5,8 +5,9 @@ type Group struct {
 	// Mark is the newest SealedAt of a stream that was dropped. It judges the
 	// messages of streams that are not held.
 	Mark int64
-	// Newest is the newest SealedAt that the group consumed, to within a
-	// second below it.
+	// Newest is the newest SealedAt that the group consumed, or refused for lack of room,
+	// to within a second below it. Without the refused a group that is full of young
+	// streams would stay so for ever.
 	Newest int64
 	// Reach and Skew are the largest that a Request ever asked for.
 	Reach, Skew int64
@@ -27,14 +28,14 @@ func (g *Group) Ask(reach, skew int64) {
 // change with each message. A Newest that is too low only keeps streams longer.
 const newestStep = 1000
 
-func (g *Group) consumed(sealedAt int64) {
+func (g *Group) advance(sealedAt int64) {
 	if sealedAt >= g.Newest+newestStep {
 		g.Newest, g.Dirty = sealedAt, true
 	}
 }
 
 // Time is what retention is measured against: the earlier of the store's clock
-// and the newest SealedAt consumed. A clock that jumps ahead drops nothing.
+// and Newest. A clock that jumps ahead drops nothing.
 func (g *Group) Time(now int64) int64 { return min(now, g.Newest) }
 
 // Env is what the functions of this package know besides the stream.

@@ -42,7 +42,7 @@ func (p *Page) end(e *Env, i int, kind Kind) {
 		p.Newest = max(p.Newest, rec.sealedAt)
 		p.stay(e, rec.lease)
 		p.recents = append(p.recents, recent{rec.offset, rec.resealed, rec.tag, [8]byte(rec.token[:8])})
-		e.Group.consumed(rec.sealedAt)
+		e.Group.advance(rec.sealedAt)
 		p.remove(i)
 	case Release:
 		rec.status, rec.changed = released, e.Now

@@ -284,6 +284,13 @@ func TestStepsOfAPage(t *testing.T) {
 			t.Errorf("the distance behind step %d is the smallest: %v, want %v", closest, got, want)
 		}
 	}
+	var even []Step
+	for i := range maxSteps {
+		even = append(even, Step{uint64(i + 1), int64(i) * 10_000}) //nolint:gosec // G115: small
+	}
+	if got := addStep(even, Step{maxSteps + 1, maxSteps * 10_000}); len(got) != maxSteps || got[0].Settled != 2 || got[1].Settled != 3 {
+		t.Errorf("of distances that are equal, the first is given up: %v", got)
+	}
 }
 
 // TestPageDue: a page is looked at when its tags may go, and then when its first record is past

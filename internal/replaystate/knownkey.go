@@ -26,13 +26,15 @@ func (g *Group) find(k *KnownKey) int {
 	return slices.IndexFunc(g.Keys, func(x KnownKey) bool { return x.Queue == k.Queue && x.ID == k.ID })
 }
 
-// Note enters a key. If the ID is known in the queue, with whatever value, it stays as it
-// is. The slice of keys is replaced, never changed.
-func (g *Group) Note(k KnownKey) {
-	if g.find(&k) < 0 {
-		g.Keys, g.Dirty = append(slices.Clone(g.Keys), k), true
-		g.Keys = g.Keys[max(0, len(g.Keys)-MaxKnownKeys):]
+// Note enters a key, and returns it as it is known then. If the ID is known in the queue, with
+// whatever value, it stays as it is. The slice of keys is replaced, never changed.
+func (g *Group) Note(k KnownKey) KnownKey {
+	if i := g.find(&k); i >= 0 {
+		return g.Keys[i]
 	}
+	g.Keys, g.Dirty = append(slices.Clone(g.Keys), k), true
+	g.Keys = g.Keys[max(0, len(g.Keys)-MaxKnownKeys):]
+	return k
 }
 
 // Forget removes the key of that queue and ID, with whatever value. It reports whether there

@@ -150,8 +150,11 @@ func TestRoomIsAskedForAStream(t *testing.T) {
 // kept for the longest of its windows.
 func TestGrantSaysWhatItKnows(t *testing.T) {
 	b := newBench(t)
-	if c := b.request(1, nil); c.FirstSeen != testNow {
+	if c := b.request(1, func(r *Request) { r.Reach, r.Skew = 70, 10 }); c.FirstSeen != testNow {
 		t.Errorf("first seen %d", c.FirstSeen)
+	}
+	if g := b.e.Group; g.Reach != 70 || g.Skew != 10 {
+		t.Errorf("the group's reach is %d and its skew %d, want those that were asked for", g.Reach, g.Skew)
 	}
 	b.e.Now += 100
 	if c := b.request(1, func(r *Request) { r.Token = token(2) }); c.Until != testNow+testLease || c.FirstSeen != 0 {
@@ -287,6 +290,25 @@ func TestEachCopySettles(t *testing.T) {
 	}
 }
 
+// TestForgedCopyKeepsNothing: only a true copy announces others. One with another tag leaves the
+// page as it is, so that forgeries do not keep tags for ever.
+func TestForgedCopyKeepsNothing(t *testing.T) {
+	b := newBench(t)
+	b.claimed(1, Consume)
+	p := b.s.pages[0]
+	quiet := p.quiet
+	b.e.Now += 1000
+	p.Dirty = false
+	b.wants("another tag", b.request(1, func(r *Request) { r.Tag = [8]byte{9} }), Collision)
+	if p.quiet != quiet || p.Dirty {
+		t.Errorf("the tags are kept until %d, want %d as before; to be saved: %v", p.quiet, quiet, p.Dirty)
+	}
+	b.wants("a copy", b.request(1, nil), Duplicate)
+	if p.quiet != quiet+1000 {
+		t.Errorf("after a copy the tags are kept until %d, want %d", p.quiet, quiet+1000)
+	}
+}
+
 // TestEnd has each state and each kind.
 func TestEnd(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -312,6 +334,42 @@ func TestEnd(t *testing.T) {
 			c.before(b)
 			if got := End(b.e, b.s, &Finish{Sequence: 1, Token: token(1), Kind: k}); got != c.want[i] {
 				t.Errorf("%s, kind %d: %d, want %d", name, k, got, c.want[i])
+			}
+		}
+	}
+}
+
+// TestHeld has each state. It is asked for by a transaction that has yet to commit, so it changes
+// nothing.
+func TestHeld(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(*bench)
+		want   Outcome
+	}{
+		"no stream":                    {func(*bench) {}, Lost},
+		"no record":                    {func(b *bench) { b.claimed(2, Consume) }, Lost},
+		"the record of another":        {func(b *bench) { b.claimed(2, 0) }, Lost},
+		"claimed":                      {func(b *bench) { b.claimed(1, 0) }, Done},
+		"claimed, and over":            {func(b *bench) { b.claimed(1, 0); b.e.Now += 2 * testLease }, Done},
+		"claimed by another":           {func(b *bench) { b.request(1, func(r *Request) { r.Token = token(2) }) }, Lost},
+		"released":                     {func(b *bench) { b.claimed(1, Release) }, Lost},
+		"parked":                       {func(b *bench) { b.claimed(1, Park) }, Lost},
+		"consumed":                     {func(b *bench) { b.claimed(1, Consume) }, Handled},
+		"consumed by another":          {func(b *bench) { b.another(1) }, Handled},
+		"consumed long ago, page gone": {func(b *bench) { b.claimed(1, Consume); b.fold() }, Handled},
+		"another consumed, page gone":  {func(b *bench) { b.claimed(2, Consume); b.fold() }, Lost},
+	} {
+		b := newBench(t)
+		c.before(b)
+		for _, p := range b.s.pages {
+			p.Dirty = false
+		}
+		if got := Held(b.e, b.s, &Finish{Sequence: 1, Token: token(1)}); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+		for _, p := range b.s.pages {
+			if p.Dirty {
+				t.Errorf("%s: the page is to be saved", name)
 			}
 		}
 	}
@@ -477,7 +535,7 @@ func TestGroupTakesTheLargest(t *testing.T) {
 	g = &Group{Newest: 10_000}
 	for _, c := range []struct{ sealed, want int64 }{{9000, 10_000}, {10_999, 10_000}, {11_000, 11_000}} {
 		g.Dirty = false
-		if g.consumed(c.sealed); g.Newest != c.want || g.Dirty != (c.sealed == c.want) {
+		if g.advance(c.sealed); g.Newest != c.want || g.Dirty != (c.sealed == c.want) {
 			t.Errorf("after %d: %+v, want %d", c.sealed, *g, c.want)
 		}
 	}

@@ -2,6 +2,7 @@ package sealing
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/queue-runtime/queue/driver"
@@ -44,6 +45,7 @@ func TestPathAllocations(t *testing.T) {
 	}{
 		{"none", nil, 1, 2},
 		{"two attributes", map[string]string{"event": "pull_request", "action": "opened"}, 1, 2},
+		{"an attribute of 1 KiB", map[string]string{"trace": strings.Repeat("x", 1<<10)}, 1, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPath(t)

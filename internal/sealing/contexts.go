@@ -47,8 +47,6 @@ func (r *room) encode(m *driver.Message, bound []string) ([]byte, error) {
 		CorrelationID: m.CorrelationID,
 		Attributes:    m.Attributes,
 	}, bound)
-	if err == nil {
-		r.context = data
-	}
+	r.context = data // nil after an error
 	return data, err
 }

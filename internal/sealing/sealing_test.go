@@ -422,6 +422,26 @@ func TestDetail(t *testing.T) {
 	}
 }
 
+// What an attacker makes of a detail, and a text that is no text, is taken apart all the same.
+func TestDetailOfAnything(t *testing.T) {
+	whole := detailEncoding.EncodeToString([]byte("detail"))
+	for name, c := range map[string]struct{ text, sealed string }{
+		"whole":       {whole + detailEnd, "detail"},
+		"without end": {whole, ""},
+		"not base64":  {whole[:4] + "?" + detailEnd, ""},
+		"empty":       {detailEnd, ""},
+	} {
+		if plain, sealed := SplitDetail("why" + detailMark + c.text); plain != "why" || sealed == nil || string(sealed) != c.sealed {
+			t.Errorf("%s: %q, %q; want %q", name, plain, sealed, c.sealed)
+		}
+	}
+	for text, want := range map[string]string{"\x80\x80\x80\x80": "", "a\x80\x80\x80": "", "ab\x80\x80": "a", "äöü": "ä", "aäö": "aä", "abc": "abc"} {
+		if got := cut(text, 3); got != want {
+			t.Errorf("%q is cut to %q, want %q", text, got, want)
+		}
+	}
+}
+
 // A state that a sender key sealed is refused: its holder writes messages only.
 func TestStateOfASender(t *testing.T) {
 	p := newPair(t)

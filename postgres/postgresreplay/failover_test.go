@@ -128,14 +128,19 @@ func (p *pair) handle(s replay.Store, r replay.Request) {
 	p.consume(s, r)
 }
 
-func (p *pair) id(s replay.Store) (id [16]byte) {
+func (p *pair) id(s replay.Store) [16]byte {
+	p.Helper()
+	return p.stamp(s).ID
+}
+
+func (p *pair) stamp(s replay.Store) (stamp replay.Stamp) {
 	p.Helper()
 	insisting(p, func() error {
 		n, err := s.Stats(context.Background())
-		id = n.Stamp.ID
+		stamp = n.Stamp
 		return err
 	})
-	return id
+	return stamp
 }
 
 // TestFailover promotes a standby that lacks the last calls, and more and less of them for

@@ -21,7 +21,7 @@ import (
 
 // remembered is what was confirmed to this process about a group.
 type remembered struct {
-	id      [16]byte // of the store
+	stamp   replaystate.Stamp
 	run     run
 	version int64 // 0: nothing
 }
@@ -40,7 +40,7 @@ func (e *engine) recall(group string) remembered {
 func (e *engine) remember(group string, r remembered) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if k := e.known[group]; k.id != r.id || k.version < r.version {
+	if k := e.known[group]; k.stamp.ID != r.stamp.ID || k.version < r.version {
 		e.known[group] = r
 	}
 }
@@ -52,11 +52,12 @@ type runRow struct {
 }
 
 // lost reports whether the database has not got all that was remembered when the call
-// began. If the store has another ID than then, that has been noticed already.
+// began. If the store has another ID than then, receivers stop because of that already,
+// unless they would take the memory for the continuation of the one that they remember.
 func (l *call) lost() bool {
 	k := l.known
 	switch {
-	case l.err != nil || k.version == 0 || k.id != l.stamp.ID:
+	case l.err != nil || k.version == 0 || k.stamp.ID != l.stamp.ID && !l.continues(k.stamp):
 		return false
 	case l.group.version < k.version:
 		return true
@@ -71,6 +72,17 @@ func (l *call) lost() bool {
 		return err
 	}, l.group.id, k.run.started, k.run.file)
 	return l.err == nil && gone
+}
+
+// continues reports whether an operator has accepted the loss of another memory since the
+// store had s, and nothing of s: what is gone of s the operator did not know of.
+func (l *call) continues(s replaystate.Stamp) bool {
+	h, _, err := l.e.readHistory(l.ctx, l.c)
+	if l.fail(err) {
+		return false
+	}
+	loss, ok := h.Accepted(s)
+	return ok && loss.Lost.ID != s.ID
 }
 
 // keepRun renews the memory if it has lost something, and notes a new run.

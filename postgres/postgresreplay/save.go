@@ -77,7 +77,7 @@ func (l *call) commit() {
 	if !l.fail(err) {
 		l.committed = true
 		l.stamp.Change++
-		l.e.remember(l.name, remembered{id: l.stamp.ID, run: l.run.now, version: version})
+		l.e.remember(l.name, remembered{stamp: l.stamp, run: l.run.now, version: version})
 	}
 }
 

@@ -9,9 +9,12 @@ import (
 )
 
 // Group implements replaystate.Engine.
-func (e *engine) Group(ctx context.Context, group string) (state replaystate.Group, err error) {
-	_, err = e.of(group).run(&task{ctx: ctx, do: func(l *call) { state = l.state }})
-	return state, err
+func (e *engine) Group(ctx context.Context, group string) (replaystate.Group, error) {
+	var state replaystate.Group
+	if _, err := e.of(group).run(&task{ctx: ctx, do: func(l *call) { state = l.state }}); err != nil {
+		return replaystate.Group{}, err // the call may still be under way
+	}
+	return state, nil
 }
 
 // Change implements replaystate.Engine.

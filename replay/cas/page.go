@@ -212,11 +212,22 @@ func (e *engine) apply(ctx context.Context, w *work, item Item) (*view, error) {
 		return nil, v.err
 	}
 	if g.Dirty {
+		e.noteNewest(w.group, g.Newest)
 		if err := e.raise(ctx, w.group, g); err != nil {
 			return nil, err
 		}
 	}
 	return v, nil
+}
+
+// noteNewest keeps the newest SealedAt that this process consumed, or refused for lack of room,
+// for the next sweep. It is not written: a sweep finds what was consumed in the heads, and the
+// process that sweeps for lack of room is one that refused.
+func (e *engine) noteNewest(group string, sealedAt int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.cache(group)
+	c.newest = max(c.newest, sealedAt)
 }
 
 func either(done bool, p progress) progress {

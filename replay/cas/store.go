@@ -154,7 +154,7 @@ type groupCache struct {
 	state   replaystate.Group
 	counts  replaystate.Counts
 	senders map[string]*replaystate.Counts
-	newest  int64 // newest SealedAt that a sweep found
+	newest  int64 // newest SealedAt that a sweep found, or this process consumed or refused
 	swept   time.Time
 	busy    bool // a sweep is under way
 

@@ -226,7 +226,7 @@ func (e *engine) drop(ctx context.Context, group string, g *replaystate.Group, p
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := e.cache(group)
-	c.counts, c.senders, c.newest = total, senders, newest
+	c.counts, c.senders, c.newest = total, senders, max(c.newest, newest)
 	return nil
 }
 

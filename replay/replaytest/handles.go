@@ -208,12 +208,11 @@ func (s stubborn) KnownKeys(ctx context.Context, group string) ([]replay.KnownKe
 	return repeat(func() ([]replay.KnownKey, error) { return s.Store.KnownKeys(ctx, group) })
 }
 
-func (s stubborn) NoteKey(ctx context.Context, group string, k replay.KnownKey) error {
+func (s stubborn) NoteKey(ctx context.Context, group string, k replay.KnownKey) (replay.KnownKey, error) {
 	if k.Queue == "" || k.ID == "" || len(k.Queue) > replay.MaxName {
 		return s.Store.NoteKey(ctx, group, k)
 	}
-	_, err := repeat(func() (struct{}, error) { return struct{}{}, s.Store.NoteKey(ctx, group, k) })
-	return err
+	return repeat(func() (replay.KnownKey, error) { return s.Store.NoteKey(ctx, group, k) })
 }
 
 // ForgetKey reports what the first attempt did: one that failed may have done it.

@@ -115,6 +115,49 @@ func makeRoom(t *trial) {
 	}
 }
 
+// fullOfYoung: a store whose streams are all as young as the newest message that the group
+// consumed has room again when they are old, although every message of a new stream is
+// refused until then.
+func fullOfYoung(t *trial) {
+	const streams = 20
+	for name, b := range map[string]replay.Bounds{
+		"sender": {Sender: replay.Quota{Streams: streams}},
+		"group":  {Sender: replay.Quota{Streams: streams}, Group: replay.Quota{Streams: streams}},
+		"store":  {Sender: replay.Quota{Streams: streams}, Store: replay.Quota{Streams: streams}},
+	} {
+		h := t.bounded(b)
+		var all []replay.Request
+		t.advance(2 * skew)
+		for refused := false; !refused && len(all) < 2*streams; {
+			r := at(t.stream("s", time.Now()), 1)
+			c, err := h.s.Begin(t.ctx, group, []replay.Request{r})
+			if err != nil {
+				t.fatalf("%s: Begin: %v", name, err)
+			}
+			if refused = c[0].Err != nil; !refused {
+				h.finish(nil, replay.Consumed, r)
+				all = append(all, r)
+			}
+		}
+		granted := false
+		for range 40 {
+			t.advance(30 * time.Minute)
+			c, err := h.s.Begin(t.ctx, group, []replay.Request{at(t.stream("s", time.Now()), 1)})
+			if granted = err == nil && c[0].Err == nil; granted {
+				break
+			}
+		}
+		if !granted {
+			t.errorf("%s: nothing is granted 20 hours after the store was full", name)
+		}
+		for i := range all {
+			if c, err := h.s.Begin(t.ctx, group, []replay.Request{forever(all[i])}); err != nil || c[0].Err == nil {
+				t.errorf("%s: message %d was forgotten: %+v, %v", name, i, c, err)
+			}
+		}
+	}
+}
+
 // persuade waits until a message is not refused for lack of room.
 func (h handle) persuade(r replay.Request) {
 	for range 20 {

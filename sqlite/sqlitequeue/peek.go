@@ -12,7 +12,7 @@ import (
 
 const peekRows = `SELECT ` + deliveryColumns + `, ` + contentColumns + `
 	FROM messages LEFT JOIN contents ON contents.id = messages.content AND ` + contentSize + ` <= ?4
-	WHERE messages.queue = ?1 AND messages.seq > ?2 ORDER BY messages.seq LIMIT ?3`
+	WHERE messages.queue = ?1 AND messages.seq > ?2 ORDER BY messages.seq LIMIT +?3`
 
 const (
 	selectCounts = `SELECT state, n FROM counts WHERE queue = ?1`

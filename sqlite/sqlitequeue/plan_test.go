@@ -2,7 +2,10 @@ package sqlitequeue
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +26,13 @@ func TestPlans(t *testing.T) {
 		strings.NewReplacer("ROW.queue", "?1", "ROW.session", "?2", "TURN", "?3").Replace(nextInSession),
 	} {
 		err := b.file.Read(context.Background(), func(c *sqlitefile.Conn) error {
+			found, err := plannedForValues(c, q)
+			if err != nil {
+				return err
+			}
+			if found != nil {
+				t.Errorf("compiled for the values of %v: use +?n\n%s", found, q)
+			}
 			args := make([]any, 12)
 			return c.Query("EXPLAIN QUERY PLAN "+q, func(r sqlitefile.Row) error {
 				d := r.Text(3)
@@ -37,4 +47,23 @@ func TestPlans(t *testing.T) {
 			t.Error(err, q)
 		}
 	}
+}
+
+// plannedForValues returns the parameters of a statement for whose values SQLite has
+// compiled it, as it does with LIMIT ?n: its program does not read them, and each run with
+// another value, or the same, compiles it anew.
+func plannedForValues(c *sqlitefile.Conn, q string) (found []string, err error) {
+	read := make(map[string]bool)
+	err = c.Query("EXPLAIN "+q, func(r sqlitefile.Row) error {
+		if r.Text(1) == "Variable" {
+			read[fmt.Sprint("?", r.Int(2))] = true
+		}
+		return nil
+	}, slices.Repeat([]any{int64(7)}, 12)...)
+	for _, p := range regexp.MustCompile(`\?\d+`).FindAllString(q, -1) {
+		if !read[p] {
+			found = append(found, p)
+		}
+	}
+	return found, err
 }

@@ -18,10 +18,12 @@ const (
 	tokenSize     = 16
 )
 
+// Limits are +?n: SQLite compiles a statement with LIMIT ?n anew each time it is run, to
+// plan it for the value.
 const claimReady = `UPDATE messages SET state = 3, due = ?2, token = ?3, turn = NULL,
 	deliveries = min(deliveries, 2147483646) + 1, max_deliveries = ?4
 	WHERE queue = ?1 AND seq IN
-		(SELECT seq FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = 0 ORDER BY seq LIMIT ?5)
+		(SELECT seq FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = 0 ORDER BY seq LIMIT +?5)
 	RETURNING ` + deliveryColumns
 
 const anyReady = `SELECT EXISTS (SELECT 1 FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = 0)`
@@ -39,7 +41,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 		if err := s.usable(ctx); err != nil {
 			return look, err
 		}
-		if !s.flowing.Swap(false) {
+		if !s.flowing.Load() {
 			ready, next, err := s.probe(ctx)
 			if look = next; err != nil || !ready {
 				return look, err

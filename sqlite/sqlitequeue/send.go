@@ -21,7 +21,7 @@ const (
 	findDuplicate = `SELECT seq FROM dedup WHERE queue = ?1 AND id = ?2 AND until > ?3`
 	noteDuplicate = `INSERT OR REPLACE INTO dedup (queue, id, seq, until) VALUES (?1, ?2, ?3, ?4)`
 	pruneDedup    = `DELETE FROM dedup WHERE (queue, id) IN
-		(SELECT queue, id FROM dedup INDEXED BY dedup_until WHERE until <= ?1 ORDER BY until LIMIT ?2)`
+		(SELECT queue, id FROM dedup INDEXED BY dedup_until WHERE until <= ?1 ORDER BY until LIMIT +?2)`
 )
 
 const (

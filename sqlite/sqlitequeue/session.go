@@ -39,7 +39,7 @@ const (
 	pruneStates = `DELETE FROM sessions WHERE queue = ?1 AND session IN
 		(SELECT session FROM sessions AS s INDEXED BY sessions_idle WHERE queue = ?1 AND token IS NULL AND touched <= ?2
 			AND NOT EXISTS (SELECT 1 FROM messages INDEXED BY messages_session WHERE messages.queue = ?1 AND messages.session = s.session)
-			ORDER BY touched LIMIT ?3)`
+			ORDER BY touched LIMIT +?3)`
 )
 
 // nextQueued are the first messages of a session that its holder may have: those
@@ -52,7 +52,7 @@ const nextQueued = `SELECT seq FROM messages INDEXED BY messages_session
 const (
 	claimQueued = `UPDATE messages SET state = 3, due = NULL, token = ?3, turn = NULL,
 		deliveries = min(deliveries, 2147483646) + 1, max_deliveries = ?4
-		WHERE queue = ?1 AND seq IN (` + nextQueued + ` LIMIT ?5)
+		WHERE queue = ?1 AND seq IN (` + nextQueued + ` LIMIT +?5)
 		RETURNING ` + deliveryColumns
 
 	anyQueued = `SELECT (SELECT until FROM sessions WHERE queue = ?1 AND session = ?2 AND token = ?3), EXISTS (` + nextQueued + `)`

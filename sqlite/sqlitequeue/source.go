@@ -21,8 +21,8 @@ type source struct {
 
 	closing chan struct{} // closed by close
 
-	// flowing is set while the last Receive brought something: then the next one
-	// claims without looking first.
+	// flowing is set while the last claim brought something: then the next one is made
+	// without looking first.
 	flowing atomic.Bool
 
 	mu     sync.Mutex // guards what follows

@@ -19,13 +19,13 @@ const selectNextDue = `SELECT
 
 const (
 	selectDue = `SELECT ` + rowColumns + ` FROM messages INDEXED BY messages_due
-		WHERE queue = ?1 AND due <= ?2 ORDER BY due, seq LIMIT ?3`
+		WHERE queue = ?1 AND due <= ?2 ORDER BY due, seq LIMIT +?3`
 
 	selectExpired = `SELECT seq FROM messages INDEXED BY messages_expiring
-		WHERE queue = ?1 AND expires <= ?2 AND state <> 3 ORDER BY expires, seq LIMIT ?3`
+		WHERE queue = ?1 AND expires <= ?2 AND state <> 3 ORDER BY expires, seq LIMIT +?3`
 
 	selectOver = `SELECT session FROM sessions INDEXED BY sessions_held
-		WHERE queue = ?1 AND until <= ?2 ORDER BY until LIMIT ?3`
+		WHERE queue = ?1 AND until <= ?2 ORDER BY until LIMIT +?3`
 )
 
 // dueTimes are selectNextDue's, Unix nanoseconds, 0 for never.

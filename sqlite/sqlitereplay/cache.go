@@ -5,8 +5,8 @@ import (
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
-// cacheLimit is how many streams and pages a cache has before it begins anew. One of a
-// busy stream takes up to 5 KB, others some hundred bytes.
+// cacheLimit is how many groups, senders, streams and pages a cache has before it begins
+// anew. One of a busy stream takes up to 5 KB, others some hundred bytes.
 const cacheLimit = 4096
 
 // cache is what transactions have loaded and saved. That of an engine belongs to the
@@ -17,7 +17,7 @@ type cache struct {
 	stamp  replaystate.Stamp
 	store  replaystate.Counts
 	groups map[string]*groupRow
-	size   int // streams and pages
+	size   int // groups, senders, streams and pages
 }
 
 type groupRow struct {

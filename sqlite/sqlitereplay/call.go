@@ -48,6 +48,7 @@ func newCall(e *engine, c *sqlitefile.Conn, group string, write bool) *call {
 func (l *call) loadGroup(name string) {
 	g := &groupRow{senders: make(map[string]*senderRow, 1), streams: make(map[replaystate.Key]*streamRow, 1)}
 	l.group, l.cache.groups[name] = g, g
+	l.cache.size++
 	_, err := l.c.One(selectGroup, func(r sqlitefile.Row) error {
 		state, err := replaystate.DecodeGroup(r.Bytes(1))
 		if l.corrupt(err) {
@@ -148,6 +149,7 @@ func (l *call) sender(name string) *senderRow {
 	}
 	s := &senderRow{}
 	l.group.senders[name] = s
+	l.cache.size++
 	if l.err == nil && l.group.id != 0 {
 		_, err := l.c.One(selectSender, func(r sqlitefile.Row) error {
 			s.id, s.counts = r.Int(0), counts(r, 1)

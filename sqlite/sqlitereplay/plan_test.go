@@ -2,7 +2,10 @@ package sqlitereplay
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,10 +19,11 @@ func TestPlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close(context.Background()) }()
-	for _, q := range []string{
+	statements := []string{
 		selectStore, count, selectGroup, updateGroup, selectSender, nextSender, selectStream, selectHead, updateHead, oldStreams,
 		keepStream, deleteStream, selectPage, updateBody, updatePage, deletePage, allPages, duePages,
-	} {
+	}
+	for _, q := range statements {
 		err := s.engine.file.Read(context.Background(), func(c *sqlitefile.Conn) error {
 			return c.Query("EXPLAIN QUERY PLAN "+q, func(r sqlitefile.Row) error {
 				// (grp=?) alone is all senders of a group.
@@ -34,4 +38,35 @@ func TestPlans(t *testing.T) {
 			t.Error(err, q)
 		}
 	}
+	for _, q := range append(statements, listStreams) {
+		err := s.engine.file.Read(context.Background(), func(c *sqlitefile.Conn) error {
+			found, err := plannedForValues(c, q)
+			if found != nil {
+				t.Errorf("compiled for the values of %v: use +?n\n%s", found, q)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err, q)
+		}
+	}
+}
+
+// plannedForValues returns the parameters of a statement for whose values SQLite has
+// compiled it, as it does with LIMIT ?n: its program does not read them, and each run with
+// another value, or the same, compiles it anew.
+func plannedForValues(c *sqlitefile.Conn, q string) (found []string, err error) {
+	read := make(map[string]bool)
+	err = c.Query("EXPLAIN "+q, func(r sqlitefile.Row) error {
+		if r.Text(1) == "Variable" {
+			read[fmt.Sprint("?", r.Int(2))] = true
+		}
+		return nil
+	}, slices.Repeat([]any{int64(7)}, 12)...)
+	for _, p := range regexp.MustCompile(`\?\d+`).FindAllString(q, -1) {
+		if !read[p] {
+			found = append(found, p)
+		}
+	}
+	return found, err
 }

@@ -64,6 +64,8 @@ CREATE TABLE pages (
 CREATE INDEX pages_due ON pages (grp, due);
 `
 
+// Limits are +?n: SQLite compiles a statement with LIMIT ?n anew each time it is run, to
+// plan it for the value.
 const (
 	insertStore   = `INSERT OR IGNORE INTO store VALUES (1, ?1, ?2, x'')`
 	insertFirst   = `INSERT OR IGNORE INTO counters VALUES (1, 0, 0, 0, 0, 0)`
@@ -87,12 +89,12 @@ const (
 	insertStream = `INSERT INTO streams (sender, stream, old, head) VALUES (?1, ?2, ?3, ?4)`
 	updateHead   = `UPDATE streams SET old = max(old, ?2), head = ?3 WHERE id = ?1`
 	oldStreams   = `SELECT id, stream, EXISTS (SELECT 1 FROM pages WHERE pages.stream = streams.id) FROM streams
-		WHERE sender = ?1 AND old < ?2 ORDER BY old LIMIT ?3`
+		WHERE sender = ?1 AND old < ?2 ORDER BY old LIMIT +?3`
 	keepStream   = `UPDATE streams SET old = ?2 WHERE id = ?1`
 	deleteStream = `DELETE FROM streams WHERE id = ?1`
 	listStreams  = `SELECT streams.id, senders.name, streams.stream, streams.head FROM streams
 		JOIN senders ON senders.id = streams.sender JOIN groups ON groups.id = senders.grp
-		WHERE groups.name = ?1 AND streams.id > ?2 ORDER BY streams.id LIMIT ?3`
+		WHERE groups.name = ?1 AND streams.id > ?2 ORDER BY streams.id LIMIT +?3`
 
 	selectPage = `SELECT id, due, body FROM pages WHERE stream = ?1 AND place = ?2`
 	insertPage = `INSERT INTO pages (stream, place, grp, due, body) VALUES (?1, ?2, ?3, ?4, ?5)`
@@ -101,7 +103,7 @@ const (
 	deletePage = `DELETE FROM pages WHERE id = ?1`
 	allPages   = `SELECT place, body FROM pages WHERE stream = ?1`
 	duePages   = `SELECT pages.place, senders.name, streams.stream FROM pages JOIN streams ON streams.id = pages.stream
-		JOIN senders ON senders.id = streams.sender WHERE pages.grp = ?1 AND pages.due <= ?2 ORDER BY pages.due LIMIT ?3`
+		JOIN senders ON senders.id = streams.sender WHERE pages.grp = ?1 AND pages.due <= ?2 ORDER BY pages.due LIMIT +?3`
 
 	fileBytes = `SELECT (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)`
 )

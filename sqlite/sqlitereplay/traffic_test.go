@@ -85,7 +85,8 @@ func BenchmarkStore(b *testing.B) {
 
 // TestManySenders: what the store remembers of the file is bounded.
 func TestManySenders(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "replay.db"), &sqlitereplay.Options{Normal: true})
+	path := filepath.Join(t.TempDir(), "replay.db")
+	s := open(t, path, &sqlitereplay.Options{Normal: true})
 	const batch = 500
 	largest := 0
 	for first := 0; first < 2*sqlitereplay.CacheLimit; first += batch {
@@ -105,7 +106,33 @@ func TestManySenders(t *testing.T) {
 		}
 		largest = max(largest, s.CacheSize())
 	}
-	if limit := sqlitereplay.CacheLimit + 3*batch; largest < sqlitereplay.CacheLimit/2 || largest > limit {
-		t.Errorf("%d streams and pages were remembered, want some and at most %d", largest, limit)
+	checkCache := func(what string, largest, call int) {
+		t.Helper()
+		if limit := sqlitereplay.CacheLimit + call; largest < sqlitereplay.CacheLimit/2 || largest > limit {
+			t.Errorf("%s: %d entries were remembered, want some and at most %d", what, largest, limit)
+		}
 	}
+	checkCache("messages", largest, 4*batch)
+
+	// Sweeps look at the senders in turn, and find nothing to do.
+	sweeping := open(t, path, &sqlitereplay.Options{Normal: true})
+	largest = 0
+	for n := range 2 * sqlitereplay.CacheLimit {
+		sweeping.Shift(time.Duration(n) * sqlitereplay.SweepTime)
+		if err := sweeping.Probe(t.Context(), "group"); err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, sweeping.CacheSize())
+	}
+	checkCache("sweeps", largest, batch)
+
+	groups := open(t, path, &sqlitereplay.Options{Normal: true})
+	largest = 0
+	for n := range 2 * sqlitereplay.CacheLimit {
+		if err := groups.Probe(t.Context(), fmt.Sprint("group", n)); err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, groups.CacheSize())
+	}
+	checkCache("groups", largest, 1)
 }

@@ -44,13 +44,16 @@ const (
 	DropAfter
 	// Detach ends the link with the Condition before the operation takes effect.
 	Detach
+	// Ignore lets the operation wait for an answer for ever, and nothing else: the
+	// service does so with a receiver that asks for a session, at times.
+	Ignore
 )
 
 // Fault is what is to go wrong. Which actions an operation can have:
 //
 //	OnConnect   Refuse, Drop
 //	OnClaim     Pass, Refuse, Drop, DropAfter
-//	OnAttach    Pass, Refuse, Drop, DropAfter
+//	OnAttach    Pass, Refuse, Drop, DropAfter, Ignore
 //	OnSend      Pass, Refuse, Drop, DropAfter, Detach
 //	OnDeliver   Drop, Detach
 //	OnSettle    Pass, Refuse, Drop, DropAfter, Detach
@@ -110,7 +113,7 @@ func (i *Injection) Hits() int {
 var actions = map[Operation][]Action{
 	OnConnect: {Refuse, Drop},
 	OnClaim:   {Pass, Refuse, Drop, DropAfter},
-	OnAttach:  {Pass, Refuse, Drop, DropAfter},
+	OnAttach:  {Pass, Refuse, Drop, DropAfter, Ignore},
 	OnSend:    {Pass, Refuse, Drop, DropAfter, Detach},
 	OnDeliver: {Drop, Detach},
 	OnSettle:  {Pass, Refuse, Drop, DropAfter, Detach},
@@ -168,6 +171,9 @@ func (f *Fault) refuses() bool { return f != nil && f.Action == Refuse }
 
 // detaches reports whether f, which may be nil, detaches the link.
 func (f *Fault) detaches() bool { return f != nil && f.Action == Detach }
+
+// ignores reports whether f, which may be nil, leaves the operation unanswered.
+func (f *Fault) ignores() bool { return f != nil && f.Action == Ignore }
 
 // faultFor returns the fault that befalls the operation which a frame is about
 // to complete.

@@ -61,10 +61,13 @@ func (ss *session) attach(p *wire.Attach, f *Fault) *wire.Error {
 	} else {
 		l.in = &inbound{credit: inboundCredit, limit: l.limit()}
 	}
-	if p.Receiver && l.addr.entity() {
+	switch {
+	case f.ignores():
+	case p.Receiver && l.addr.entity():
 		return l.receive()
+	default:
+		l.attached()
 	}
-	l.attached()
 	return nil
 }
 

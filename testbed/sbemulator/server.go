@@ -18,6 +18,10 @@ type Options struct {
 	ListenAddr  string
 	AllowRemote bool
 
+	// Listener accepts the connections if it is not nil, in place of ListenAddr: one in memory
+	// serves a test in a bubble of testing/synctest. Close closes it.
+	Listener net.Listener
+
 	// AutoCreate, if it is not nil, has a queue made with these options when
 	// a client addresses one that does not exist. nil means that it is not
 	// found.
@@ -104,15 +108,17 @@ func Start(o *Options) (*Server, error) {
 		s.clock.frozen = time.Now()
 	}
 	s.clock.sooner, s.system.sooner = s.wake, s.wake
-	addr := orDefault(s.opts.ListenAddr, "127.0.0.1:0")
-	if err := checkLoopback(addr, s.opts.AllowRemote); err != nil {
-		return nil, err
+	if s.ln = s.opts.Listener; s.ln == nil {
+		addr := orDefault(s.opts.ListenAddr, "127.0.0.1:0")
+		if err := checkLoopback(addr, s.opts.AllowRemote); err != nil {
+			return nil, err
+		}
+		ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("sbemulator: %w", err)
+		}
+		s.ln = ln
 	}
-	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("sbemulator: %w", err)
-	}
-	s.ln = ln
 	s.wg.Add(2)
 	go s.accept()
 	go s.keepTime()

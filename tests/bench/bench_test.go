@@ -95,6 +95,42 @@ func TestDurableWays(t *testing.T) {
 	}
 }
 
+// One worker shares no transaction, so that what a message writes can be counted. A bound is
+// raised only for a change that is worth it.
+func TestPagesOfAMessage(t *testing.T) {
+	for _, want := range []struct {
+		name         string
+		pages        [2]float64
+		transactions [2]float64
+	}{
+		{diskSealed, [2]float64{10.5, 14}, [2]float64{1, 2}},
+		{diskStrict, [2]float64{10.5, 18}, [2]float64{1, 4}},
+		{diskGoqite, [2]float64{7.5, 9}, [2]float64{1, 2}}, // for the comparison
+	} {
+		f, err := countPages(t.Context(), testCorpus(t), t.TempDir(), want.name, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range f.jobs {
+			if w.transactions != want.transactions[i] || w.pages < want.transactions[i] || w.pages > want.pages[i] {
+				t.Errorf("%s, %s: %.2f pages in %.2f transactions, want at most %.2f in %.0f",
+					want.name, jobs[i], w.pages, w.transactions, want.pages[i], want.transactions[i])
+			}
+		}
+	}
+}
+
+// Workers that wait for the disk at the same time share transactions.
+func TestTransactionsOfManyWorkers(t *testing.T) {
+	f, err := countPages(t.Context(), testCorpus(t), t.TempDir(), diskSealed, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if insert, handle := f.jobs[0].transactions, f.jobs[1].transactions; insert > 0.5 || handle > 1 {
+		t.Errorf("%.2f and %.2f transactions a message, want fewer than half of one worker's 1 and 2", insert, handle)
+	}
+}
+
 func TestLatencies(t *testing.T) {
 	for i, h := range latencyHandlers(testCorpus(t)) {
 		t.Run(h.name, func(t *testing.T) {
@@ -204,6 +240,9 @@ func TestReport(t *testing.T) {
 		}
 		r.disk = append(r.disk, d)
 	}
+	for _, name := range pageSystems {
+		r.pages = append(r.pages, pageFigures{name, 8, [2]written{{3.25, 0.125}, {4, 0.5}}})
+	}
 	for _, name := range []string{latencyMemory, latencySQLite, "goqite"} {
 		f := latencyFigures{name: name}
 		for p := range f.paces {
@@ -218,7 +257,7 @@ func TestReport(t *testing.T) {
 	var b strings.Builder
 	writeReport(&b, r, machine{processor: "p", system: "s", commit: "c", date: time.Unix(0, 0)})
 	page := b.String()
-	for _, want := range []string{"| queue | 2.00 (2.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c", "| 1,000 | 3.00 | 12 |"} {
+	for _, want := range []string{"| queue | 2.00 (2.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c", "| 1,000 | 3.00 | 12 |", "| goqite | 8 | 3.2 / 0.12 | 4.0 / 0.50 |"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -27,7 +27,7 @@ func main() {
 		return
 	}
 	report := flag.String("report", "", "measure everything and write the page to `file`")
-	only := flag.String("only", "", "measure the sections whose names this `regexp` matches: envelope, memory, disk, latency, idle, growth")
+	only := flag.String("only", "", "measure the sections whose names this `regexp` matches: envelope, memory, disk, pages, latency, idle, growth")
 	checking := flag.Bool("check", false, "hold ratios against recorded bounds")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -103,7 +103,7 @@ func writeReport(w io.Writer, r *run, m machine) {
 		write    func()
 	}{
 		{r.envelope != nil, p.envelopeTables}, {r.memory != nil, p.memoryTable}, {r.disk != nil, p.diskTables},
-		{r.latency != nil, p.latencyTable}, {r.idle != nil, p.idleTable}, {r.growth != nil, p.growthTable},
+		{r.pages != nil, p.pageTable}, {r.latency != nil, p.latencyTable}, {r.idle != nil, p.idleTable}, {r.growth != nil, p.growthTable},
 	} {
 		if section.measured {
 			section.write()
@@ -221,6 +221,23 @@ func (p page) diskTables() {
 		p.line("own %.2f times as long as sealed messages without a store: medians of the ratios of each round.", find(all, diskStrict).PairedRatio(find(all, diskSealed)))
 		p.line("")
 	}
+}
+
+func (p page) pageTable() {
+	p.line("## Pages and transactions")
+	p.line("")
+	p.line("What a message writes to SQLite's write-ahead logs: pages of 4 KiB, and transactions behind the slash, counted in the")
+	p.line("logs of %d messages. An insert and a completion are one commit to the disk each; Strict has one more.", pageTurn)
+	p.line("")
+	p.header("", "workers", "insert", "claim + complete")
+	for _, f := range p.pages {
+		row := []string{f.name, fmt.Sprint(f.workers)}
+		for _, w := range f.jobs {
+			row = append(row, fmt.Sprintf("%.1f / %.2f", w.pages, w.transactions))
+		}
+		p.line("| %s |", strings.Join(row, " | "))
+	}
+	p.line("")
 }
 
 func (p page) latencyTable() {

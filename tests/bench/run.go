@@ -18,6 +18,7 @@ type run struct {
 	envelope []envelopeFigures
 	memory   []measure.Figures
 	disk     []diskFigures
+	pages    []pageFigures
 	latency  []latencyFigures
 	idle     []idleFigures
 	growth   []growth
@@ -62,6 +63,7 @@ func measureAll(ctx context.Context, e effort, only *regexp.Regexp) (r *run, err
 		}})
 	}
 	steps = append(steps,
+		step{"pages", func() (err error) { r.pages, err = measurePages(ctx, r.corpus, dir); return err }},
 		step{"latency", func() (err error) { r.latency, err = measureLatency(ctx, r.corpus, dir, e.latency); return err }},
 		step{"idle", func() (err error) { r.idle, err = measureIdle(ctx, r.corpus, dir, idleSettle, idleSpan); return err }},
 		step{"growth", func() (err error) {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/queue-runtime/queue/testbed/script"
 
@@ -19,7 +20,10 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
-	script.Main(m, "qrt", func() { os.Exit(cli.Main()) })
+	script.Main(m, "qrt", func() {
+		cli.SetCompletePatience(time.Minute)
+		os.Exit(cli.Main())
+	})
 }
 
 // TestScript runs the scripts in testdata/script: every command, its exit codes

@@ -1,0 +1,130 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestMemoryRoomComesBack: what is past its time makes room for as much again, for its sender,
+// for its group and in the store, also if the rest of its page has to stay.
+func TestMemoryRoomComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := NewMemory(&MemoryOptions{Bounds: Bounds{Store: Quota{Records: 9}, Group: Quota{Records: 5}, Sender: Quota{Records: 3}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := map[string]Identity{"a": identity("a", 1, 0), "b": identity("b", 2, 0)}
+		// fill claims messages of a sender for a minute until it is refused.
+		fill := func(group, sender string) (n int, refused error) {
+			for {
+				id := ids[sender]
+				id.Sequence++
+				ids[sender] = id
+				r := request(id)
+				r.RetryWindow = time.Minute
+				c, err := m.Begin(t.Context(), group, []Request{r})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c[0].Err != nil {
+					return n, c[0].Err
+				}
+				n++
+			}
+		}
+		check := func(group, sender string, want int, refused error) {
+			t.Helper()
+			if n, err := fill(group, sender); n != want || !errors.Is(err, refused) {
+				t.Errorf("%s of %s: room for %d, then %v; want %d, then %v", sender, group, n, err, want, refused)
+			}
+		}
+		for round := range 3 {
+			lasting := make([]Request, 2)
+			for i := range lasting {
+				group := fmt.Sprint("group ", i)
+				id := ids["a"]
+				id.Sequence += 100
+				ids["a"] = id
+				lasting[i] = request(id)
+				c, err := m.Begin(t.Context(), group, lasting[i:i+1])
+				if err != nil || c[0].Err != nil {
+					t.Fatalf("round %d: %v, %v", round, c, err)
+				}
+			}
+			check("group 0", "a", 2, ErrQuota)
+			check("group 0", "b", 2, ErrFull)
+			check("group 1", "b", 3, ErrQuota)
+			check("group 1", "a", 0, ErrFull) // the store is full before the group is
+			time.Sleep(4 * time.Minute)
+			for i := range lasting { // its tag stays, and with it its page
+				f, err := m.Finish(t.Context(), fmt.Sprint("group ", i), []Finish{{ID: lasting[i].ID, Token: lasting[i].Token, Kind: Consumed}})
+				if err != nil || f[0].Err != nil {
+					t.Fatalf("round %d: %v, %v", round, f, err)
+				}
+			}
+			time.Sleep(time.Minute) // in this moment, the pages are looked at
+		}
+	})
+}
+
+// TestMemoryStreamsThatGo: streams are dropped when they are old, whatever else their senders
+// and other senders hold; one that is dropped while the caller looks at another one is left out.
+func TestMemoryStreamsThatGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := NewMemory(&MemoryOptions{Bounds: Bounds{KeepStream: time.Hour}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		handle := func(id Identity) {
+			t.Helper()
+			r := request(id)
+			begin(t, m, r, nil)
+			finish(t, m, r, Consumed, nil)
+		}
+		clock := identity("clock", 0, 0)
+		// pass lets time pass for a group that has traffic.
+		pass := func(d time.Duration) {
+			for range 20 {
+				time.Sleep(d / 20)
+				clock.Sequence++
+				handle(clock)
+			}
+		}
+		// held is how many streams of other senders there are.
+		held := func(look func()) (n int) {
+			for s, err := range m.Streams(t.Context(), "group") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s.Sender != clock.Sender {
+					n++
+				}
+				look()
+			}
+			return n
+		}
+		pass(time.Minute)
+		const senders = 5
+		for i := range senders {
+			for stream := range byte(3) {
+				handle(identity(string(rune('a'+i)), stream, 1))
+			}
+			pass(20 * time.Minute)
+		}
+		for want := 3 * 3; want >= 0; want -= 3 { // those of the last hour
+			if n := held(func() {}); n != want {
+				t.Errorf("%d streams are held, want %d", n, want)
+			}
+			pass(20 * time.Minute)
+		}
+		for stream := range byte(3) {
+			handle(identity("a", stream, 1))
+		}
+		if n := held(func() { pass(2 * time.Hour) }); n > 1 || held(func() {}) > 0 {
+			t.Errorf("%d streams were told of while all were dropped", n)
+		}
+	})
+}
