@@ -250,3 +250,39 @@ func TestDialsWhileAway(t *testing.T) {
 		}
 	}
 }
+
+// A queue whose caller asks again at once connects about once a second while the broker
+// cannot be reached, and receives soon after it is back.
+func TestReceiveWhileAway(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil, sbemulator.QueueOptions{})
+	r := n.relayed(t, nil)
+	q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, q, &driver.Message{ID: "first", Body: []byte("x")})
+	if got, err := q.Receive(t.Context(), 1, 10*time.Second); err != nil || len(got) != 1 {
+		t.Fatalf("Receive: %d messages, %v", len(got), err)
+	}
+	r.setRefuse(true)
+	r.cut()
+	if _, err = q.Receive(t.Context(), 1, 10*time.Second); driver.KindOf(err) != driver.Unavailable {
+		t.Fatalf("Receive with the broker away: %v, want Unavailable", err)
+	}
+	r.takeDials()
+	began := time.Now()
+	for range 4 {
+		if _, err := q.Receive(t.Context(), 1, 10*time.Second); driver.KindOf(err) != driver.Unavailable {
+			t.Fatalf("Receive with the broker away: %v, want Unavailable", err)
+		}
+	}
+	if dials, most := r.takeDials(), 2*int(time.Since(began)/time.Second+1); dials > most {
+		t.Errorf("%d dials in %s, want at most %d", dials, time.Since(began), most)
+	}
+	r.setRefuse(false)
+	send(t, q, &driver.Message{ID: "a", Body: []byte("x")})
+	if got, err := q.Receive(t.Context(), 1, 10*time.Second); err != nil || len(got) != 1 {
+		t.Errorf("Receive with the broker back: %d messages, %v", len(got), err)
+	}
+}

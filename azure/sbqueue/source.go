@@ -19,6 +19,9 @@ const (
 	// less than quickWait.
 	minWait        = 500 * time.Millisecond
 	minSessionWait = 50 * time.Millisecond
+	// awayPause is before the attempt of a Receive that follows one which did not reach the
+	// broker: callers may ask again at once.
+	awayPause = 900 * time.Millisecond
 	// maxReceive is within what the SDK takes for credit.
 	maxReceive = 1000
 	// receiveBatch is how many messages are worth a link of their own: a call brings what
@@ -70,6 +73,7 @@ type source struct {
 	links     *linkPool     // of a queue
 	watchOnce sync.Once     // begins to watch
 	waiting   atomic.Int64  // calls of Receive, of a queue
+	away      atomic.Bool   // the last Receive of a queue ended without reaching the broker
 	turns     chan struct{} // a token for each call of Receive: the SDK allows one at a time over a link
 	over      context.Context
 	end       context.CancelFunc
@@ -178,11 +182,22 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 		s.waiting.Add(1)
 		defer s.waiting.Add(-1)
 	}
-	for losses := 0; ; {
+	losses := 0
+	if s.away.Load() {
+		// One attempt a call, and no more than about one a second.
+		losses = len(pauses)
+		if !sleep(rctx, s.over, min(awayPause, wait/2)) {
+			return nil, s.ended(ctx)
+		}
+	}
+	for {
 		if s.over.Err() != nil {
 			return nil, errClosed()
 		}
 		l, messages, err := s.receiveOnce(rctx, max)
+		if len(messages) > 0 || err == nil || !isLost(err) {
+			s.away.Store(false)
+		}
 		if len(messages) > 0 {
 			if s.lose == nil {
 				s.q.b.main.heard()
@@ -225,6 +240,7 @@ func (s *source) receive(ctx context.Context, max int, wait time.Duration) ([]*d
 			if err == nil {
 				err = errDetached
 			}
+			s.away.Store(s.lose == nil)
 			return nil, s.fault(ctx, err)
 		}
 		if losses > 0 && !sleep(rctx, s.over, pauses[losses]) {

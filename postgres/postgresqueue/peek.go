@@ -3,7 +3,8 @@ package postgresqueue
 import (
 	"context"
 	"strconv"
-	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -49,10 +50,10 @@ func (q *Queue) Stats(ctx context.Context) (st driver.Stats, err error) {
 	}
 	err = q.broker.request(ctx, func(ctx context.Context, c *conn) error {
 		st = driver.Stats{}
-		var oldest *time.Time
+		var oldest pgtype.Timestamptz // infinite only if it was planted
 		err := c.QueryRow(ctx, q.broker.call("queue_stats", "$1::bigint"), q.queue).
 			Scan(&st.Ready, &st.Scheduled, &st.InFlight, &st.DeadLetters, &oldest, &st.Approximate)
-		st.Oldest = value(oldest)
+		st.Oldest = oldest.Time
 		return err
 	})
 	if q.queue < 0 {

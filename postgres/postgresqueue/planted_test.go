@@ -55,3 +55,53 @@ func TestPlantedContents(t *testing.T) {
 		}
 	}
 }
+
+// TestPlantedNumbers: times that are infinite, and a count of deliveries that cannot be added
+// to, hold up no message, and Peek, Stats and dead-lettering go on.
+func TestPlantedNumbers(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		statement   string
+		undecodable bool
+	}{
+		"enqueued":               {`UPDATE {s}.message SET enqueued = 'infinity'`, false},
+		"enqueued, long ago":     {`UPDATE {s}.message SET enqueued = '-infinity'`, false},
+		"died":                   {`UPDATE {s}.message SET died = 'infinity'`, false},
+		"not before":             {`UPDATE {s}.content SET not_before = 'infinity'`, true},
+		"not before an instant":  {`UPDATE {s}.content SET not_before = '-infinity'`, true},
+		"deliveries":             {`UPDATE {s}.message SET deliveries = 2147483647`, false},
+		"deliveries, beyond int": {`UPDATE {s}.message SET deliveries = -2147483648`, false},
+	} {
+		for _, session := range []string{"", "s"} {
+			t.Run(name+", session "+session, func(t *testing.T) {
+				t.Parallel()
+				rawURL, schema := newSchema(t, "")
+				q := openQueue(t, rawURL)
+				send(t, q, &driver.Message{ID: "a", SessionID: session, Body: []byte("x")})
+				sql(t, strings.ReplaceAll(x.statement, "{s}", schema))
+				if seen, _, err := q.Peek(t.Context(), "", 10); err != nil || len(seen) != 1 || seen[0].Undecodable != x.undecodable {
+					t.Fatalf("Peek: %d messages, %v", len(seen), err)
+				}
+				if st, err := q.Stats(t.Context()); err != nil || st.Ready != 1 {
+					t.Errorf("Stats: %+v, %v", st, err)
+				}
+				from := driver.Source(q)
+				if session != "" {
+					s, err := q.AcceptSession(t.Context(), "", 0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					from = s
+				}
+				all, err := from.Receive(t.Context(), 1, 0)
+				if err != nil || len(all) != 1 || all[0].Undecodable != x.undecodable {
+					t.Fatalf("Receive: %d messages, %v", len(all), err)
+				}
+				dead := driver.Settlement{Delivery: all[0], Kind: driver.MoveToDeadLetter, Reason: "r"}
+				if err := from.Settle(t.Context(), []driver.Settlement{dead})[0]; err != nil {
+					t.Errorf("dead-lettering it: %v", err)
+				}
+			})
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/internal/pairs"
@@ -147,11 +148,10 @@ func (s *source) deliveries(rows pgx.Rows) ([]*driver.Delivery, error) {
 
 // delivery reads one row. Contents that are missing, or not as they were stored, are
 // handed up as undecodable: such a message must not block the queue, and must not be
-// deleted either.
+// deleted either. An infinite time, which the database can store, is none.
 func (s *source) delivery(rows pgx.Rows) (int64, *driver.Delivery, error) {
 	var seq, count int64
-	var enqueued time.Time
-	var died, notBefore *time.Time
+	var enqueued, died, notBefore pgtype.Timestamptz
 	var session, reason, description, id, correlation, contentType, dedup *string
 	var attributes, trace, body []byte
 	var sealed *bool
@@ -164,18 +164,18 @@ func (s *source) delivery(rows pgx.Rows) (int64, *driver.Delivery, error) {
 	d := &driver.Delivery{
 		Message: driver.Message{
 			ID: value(id), SessionID: value(session), CorrelationID: value(correlation), ContentType: value(contentType),
-			Body: body, Sealed: value(sealed), NotBefore: value(notBefore), TTL: time.Duration(value(ttl)), DedupID: value(dedup),
+			Body: body, Sealed: value(sealed), NotBefore: notBefore.Time, TTL: time.Duration(value(ttl)), DedupID: value(dedup),
 		},
 		BrokerID:   brokerID(seq),
 		Count:      int(min(max(count, 0), math.MaxInt32)),
-		EnqueuedAt: enqueued,
+		EnqueuedAt: enqueued.Time,
 	}
 	var first, second error
 	d.Attributes, first = pairs.Decode(attributes)
 	d.Trace, second = pairs.Decode(trace)
-	d.Undecodable = id == nil || first != nil || second != nil
-	if died != nil {
-		d.DeadLetter = &driver.DeadLetter{Reason: value(reason), Description: value(description), Queue: s.name, At: *died}
+	d.Undecodable = id == nil || first != nil || second != nil || notBefore.InfinityModifier != pgtype.Finite
+	if died.Valid {
+		d.DeadLetter = &driver.DeadLetter{Reason: value(reason), Description: value(description), Queue: s.name, At: died.Time}
 	}
 	return seq, d, nil
 }

@@ -479,7 +479,7 @@ BEGIN
 	END IF;
 	INSERT INTO tally VALUES (q, -cardinality(picked), 0, cardinality(picked));
 	RETURN QUERY WITH m AS (
-		UPDATE message SET state = 3, due = t + span(lock), token = tok, turn = NULL, deliveries = deliveries + 1, max_deliveries = deliveries_limit
+		UPDATE message SET state = 3, due = t + span(lock), token = tok, turn = NULL, deliveries = least(deliveries, 2147483646) + 1, max_deliveries = deliveries_limit
 		WHERE queue = q AND seq = ANY (picked) RETURNING *
 	) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 		c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
@@ -621,7 +621,7 @@ BEGIN
 		IF picked IS NOT NULL THEN
 			INSERT INTO tally VALUES (q, -1, 0, 1);
 			RETURN QUERY WITH m AS (
-				UPDATE message SET state = 3, due = t + span(lock), token = tok, deliveries = deliveries + 1, max_deliveries = deliveries_limit
+				UPDATE message SET state = 3, due = t + span(lock), token = tok, deliveries = least(deliveries, 2147483646) + 1, max_deliveries = deliveries_limit
 				WHERE queue = q AND seq = picked RETURNING *
 			) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 				c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body
@@ -697,7 +697,7 @@ BEGIN
 	END IF;
 	INSERT INTO tally VALUES (q, -cardinality(picked), 0, cardinality(picked));
 	RETURN QUERY WITH m AS (
-		UPDATE message SET state = 3, due = 'infinity', token = tok, deliveries = deliveries + 1, max_deliveries = deliveries_limit
+		UPDATE message SET state = 3, due = 'infinity', token = tok, deliveries = least(deliveries, 2147483646) + 1, max_deliveries = deliveries_limit
 		WHERE queue = q AND seq = ANY (picked) RETURNING *
 	) SELECT m.seq, m.deliveries, m.enqueued, m.session, m.reason, m.description, m.died, c.message_id, c.correlation, c.type,
 		c.attributes, c.trace, c.sealed, c.not_before, c.ttl, c.dedup, c.body

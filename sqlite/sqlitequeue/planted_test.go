@@ -75,3 +75,31 @@ func TestPlantedRetention(t *testing.T) {
 		}
 	}
 }
+
+// TestPlantedDeliveries: a count of deliveries that cannot be added to holds up no message,
+// also in a session.
+func TestPlantedDeliveries(t *testing.T) {
+	t.Parallel()
+	_, q := planted(t, "UPDATE messages SET deliveries = 9223372036854775807")
+	s, err := q.AcceptSession(t.Context(), "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Receive(t.Context(), 1, 0); err != nil || len(got) != 1 {
+		t.Fatalf("Receive in a session: %d messages, %v", len(got), err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all, err := q.Receive(t.Context(), 2, 0) // what the session held has had its deliveries
+	if err != nil || len(all) != 1 || all[0].Count <= 0 {
+		t.Fatalf("Receive: %d messages, %v", len(all), err)
+	}
+	dead := driver.Settlement{Delivery: all[0], Kind: driver.MoveToDeadLetter, Reason: "r"}
+	if err := q.Settle(t.Context(), []driver.Settlement{dead})[0]; err != nil {
+		t.Errorf("dead-lettering it: %v", err)
+	}
+	if st, err := q.Stats(t.Context()); err != nil || st.DeadLetters != 2 {
+		t.Errorf("Stats: %+v, %v, want 2 dead letters", st, err)
+	}
+}

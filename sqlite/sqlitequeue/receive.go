@@ -21,7 +21,7 @@ const (
 // Limits are +?n: SQLite compiles a statement with LIMIT ?n anew each time it is run, to
 // plan it for the value.
 const claimReady = `UPDATE messages SET state = 3, due = ?2, token = ?3, turn = NULL,
-	deliveries = deliveries + 1, max_deliveries = ?4
+	deliveries = min(deliveries, 2147483646) + 1, max_deliveries = ?4
 	WHERE queue = ?1 AND seq IN
 		(SELECT seq FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = 0 ORDER BY seq LIMIT +?5)
 	RETURNING ` + deliveryColumns

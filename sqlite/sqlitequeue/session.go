@@ -51,7 +51,7 @@ const nextQueued = `SELECT seq FROM messages INDEXED BY messages_session
 
 const (
 	claimQueued = `UPDATE messages SET state = 3, due = NULL, token = ?3, turn = NULL,
-		deliveries = deliveries + 1, max_deliveries = ?4
+		deliveries = min(deliveries, 2147483646) + 1, max_deliveries = ?4
 		WHERE queue = ?1 AND seq IN (` + nextQueued + ` LIMIT +?5)
 		RETURNING ` + deliveryColumns
 

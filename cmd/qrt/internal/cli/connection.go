@@ -279,14 +279,23 @@ func (a *app) brokerURL(looks bool) (string, error) {
 	if !looks || !strings.HasPrefix(strings.ToLower(s.value), "sqlite:") {
 		return s.value, nil
 	}
-	u, err := url.Parse(s.value)
+	return mustExist(s.value), nil
+}
+
+// mustExist sets must_exist in a URL. It returns one that does not parse as it is: opening it
+// tells what is wrong.
+func mustExist(rawURL string) string {
+	u, err := url.Parse(rawURL)
 	if err != nil {
-		return s.value, nil //nolint:nilerr // opening it tells what is wrong
+		return rawURL
 	}
-	q := u.Query()
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return rawURL
+	}
 	q.Set("must_exist", "true")
 	u.RawQuery = q.Encode()
-	return u.String(), nil
+	return u.String()
 }
 
 // explainOpen says what to do about a broker that is not there yet.

@@ -178,10 +178,7 @@ func (a *app) withNonces(ctx context.Context, f func(replay.Store) error) error 
 		return usagef("--nonces is in memory: only the process that has it can look into it")
 	}
 	if u, err := url.Parse(value); err == nil && (u.Scheme == "sqlite" || u.Scheme == "postgres" || u.Scheme == "postgresql" || u.Scheme == "redis" || u.Scheme == "rediss") {
-		q := u.Query()
-		q.Set("must_exist", "true")
-		u.RawQuery = q.Encode()
-		value = u.String()
+		value = mustExist(value)
 	}
 	s, err := connect.OpenReplayStore(ctx, value)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, driver.ErrNotFound) {
