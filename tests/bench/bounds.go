@@ -42,7 +42,7 @@ var groups = []group{
 		}, nil
 	}},
 	{"disk, 1 worker", diskBounds(1, 0.95, 1.65)},
-	{"disk, 8 workers", diskBounds(8, 0.35, 2.2)},
+	{"disk, 8 workers", diskBounds(8, 0.35, 1.75)},
 }
 
 // diskBounds bound all three jobs beside goqite, and Strict beside sealed without a store.
