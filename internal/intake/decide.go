@@ -79,8 +79,8 @@ func Decide(v Verdict, p Policy) Action {
 			}
 			return giveBack(driver.Abandon, delay, p)
 		}
-	case driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonQuota:
-		return giveBack(driver.Release, v.Wait, p) // nothing was held against the message
+	case driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonQuota, "":
+		return giveBack(driver.Release, v.Wait, p) // nothing was found against the message
 	case driver.ReasonMessageFromFuture:
 		return giveBack(driver.Release, max(v.Wait, minWait), p)
 	case driver.ReasonNonceBusy:

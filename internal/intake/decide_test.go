@@ -51,6 +51,7 @@ func TestDecide(t *testing.T) {
 		{"unknown key, its session has waited", final(rejected(driver.ReasonKeyNotFound, 0)), dead},
 		{"unknown key, last delivery", last(driver.ReasonKeyNotFound), dead},
 		{"key provider away", rejected(driver.ReasonKeyProvider, 4*time.Second), release(4 * time.Second)},
+		{"no reason known", rejected("", time.Second), release(time.Second)},
 		{"key provider away, last delivery", last(driver.ReasonKeyProvider), release(0)},
 		{"forged", final(rejected(driver.ReasonAuthentication, 0)), dead},
 		{"does not open, under a key that has opened none", rejected(driver.ReasonAuthentication, 2*time.Second), release(2 * time.Second)},
