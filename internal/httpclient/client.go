@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -53,21 +54,27 @@ type Client struct {
 	accepted atomic.Bool
 }
 
-// New returns a Client over another one; nil means one with the settings of
-// [http.DefaultTransport] that watches idle connections of HTTP/2. An attempt has the time
+// New returns a Client over another one; nil means one that all such Clients share, with the
+// settings of [http.DefaultTransport], which watches idle connections of HTTP/2. An attempt has the time
 // attempt for its answer to begin, and for each pause within it.
 func New(client Doer, attempt time.Duration) *Client {
 	switch c := client.(type) {
 	case nil:
-		t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // net/http says so
-		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}
-		client = &http.Client{Transport: t, CheckRedirect: keepRedirect}
+		client = shared()
 	case buildable:
 		// One like it that can be told to give up its connections.
 		client = &http.Client{Transport: c.GetTransport(), Timeout: c.GetTimeout(), CheckRedirect: keepRedirect}
 	}
 	return &Client{inner: client, attempt: attempt}
 }
+
+// shared keeps the connections of all Clients without one of their own, so that many stores
+// and providers of one service need no more than one.
+var shared = sync.OnceValue(func() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // net/http says so
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}
+	return &http.Client{Transport: t, CheckRedirect: keepRedirect}
+})
 
 // buildable is the client that the AWS SDK makes.
 type buildable interface {
