@@ -2,13 +2,11 @@ package sqlitequeue
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
+	"github.com/queue-runtime/queue/sqlite/internal/plantest"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -26,7 +24,7 @@ func TestPlans(t *testing.T) {
 		strings.NewReplacer("ROW.queue", "?1", "ROW.session", "?2", "TURN", "?3").Replace(nextInSession),
 	} {
 		err := b.file.Read(context.Background(), func(c *sqlitefile.Conn) error {
-			found, err := plannedForValues(c, q)
+			found, err := plantest.ForValues(c, q)
 			if err != nil {
 				return err
 			}
@@ -47,23 +45,4 @@ func TestPlans(t *testing.T) {
 			t.Error(err, q)
 		}
 	}
-}
-
-// plannedForValues returns the parameters of a statement for whose values SQLite has
-// compiled it, as it does with LIMIT ?n: its program does not read them, and each run with
-// another value, or the same, compiles it anew.
-func plannedForValues(c *sqlitefile.Conn, q string) (found []string, err error) {
-	read := make(map[string]bool)
-	err = c.Query("EXPLAIN "+q, func(r sqlitefile.Row) error {
-		if r.Text(1) == "Variable" {
-			read[fmt.Sprint("?", r.Int(2))] = true
-		}
-		return nil
-	}, slices.Repeat([]any{int64(7)}, 12)...)
-	for _, p := range regexp.MustCompile(`\?\d+`).FindAllString(q, -1) {
-		if !read[p] {
-			found = append(found, p)
-		}
-	}
-	return found, err
 }
