@@ -7,6 +7,7 @@
 //   - fauxqs starts fauxqs, an emulator of AWS SQS that runs in Node.
 //   - awspeer starts fauxqs and moto_server for the tests of AWS drivers.
 //   - postgres starts PostgreSQL servers.
+//   - docpage reads pages of docs/ for tests that hold code against them.
 //   - redispeer starts Redis servers, and has a proxy that delays or cuts connections.
 //   - sbattack, sqsattack, sqliteattack and postgresattack change stored messages of
 //     the emulator, of SQS, of a SQLite file and of a PostgreSQL database without the

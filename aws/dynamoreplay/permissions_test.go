@@ -2,33 +2,25 @@ package dynamoreplay_test
 
 import (
 	"encoding/json"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/queue-runtime/queue/testbed/docpage"
 	"github.com/queue-runtime/queue/testbed/dynalite"
 )
 
 // testPolicy: the policy of docs/replay/dynamodb.md allows the requests that the whole suite
 // has made of a server, and nothing else.
 func testPolicy(t *testing.T, server *dynalite.Server) {
-	page, err := os.ReadFile("../../docs/replay/dynamodb.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(page)
-	if found == nil {
-		t.Fatal("the page has no policy")
-	}
+	const path = "../../docs/replay/dynamodb.md"
 	var policy struct {
 		Statement []struct {
 			Effect, Resource string
 			Action           []string
 		}
 	}
-	if err := json.Unmarshal(found[1], &policy); err != nil || len(policy.Statement) != 1 || policy.Statement[0].Effect != "Allow" {
+	if err := json.Unmarshal([]byte(docpage.Block(t, path, "json")), &policy); err != nil || len(policy.Statement) != 1 || policy.Statement[0].Effect != "Allow" {
 		t.Fatalf("policy %+v, %v; want one statement that allows", policy, err)
 	}
 	var allowed []string
@@ -46,9 +38,9 @@ func testPolicy(t *testing.T, server *dynalite.Server) {
 	if !slices.Equal(used, allowed) {
 		t.Errorf("used: %v, allowed by the policy: %v", used, allowed)
 	}
-	template := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(page)
+	template := docpage.Block(t, path, "yaml")
 	for _, line := range []string{"AttributeName: p, AttributeType: S", "AttributeName: s, AttributeType: S", "AttributeName: p, KeyType: HASH", "AttributeName: s, KeyType: RANGE"} {
-		if template == nil || !strings.Contains(string(template[1]), line) {
+		if !strings.Contains(template, line) {
 			t.Errorf("the template does not say %q", line)
 		}
 	}

@@ -2,33 +2,26 @@ package sqsqueue
 
 import (
 	"encoding/json"
-	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/queue-runtime/queue/testbed/docpage"
 )
 
 // TestPolicy: the policy of docs/brokers/sqs.md gives a receiver what this package asks of
 // SQS, and nothing else: on its queue all but sending, on the dead-letter queue all but
 // receiving. The stack on the same page has the same lists.
 func TestPolicy(t *testing.T) {
-	page, err := os.ReadFile("../../docs/brokers/sqs.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(page)
-	if found == nil {
-		t.Fatal("the page has no policy")
-	}
+	const path = "../../docs/brokers/sqs.md"
 	var policy struct {
 		Statement []struct {
 			Effect           string
 			Action, Resource json.RawMessage // of secrets, they have another form
 		}
 	}
-	if err := json.Unmarshal(found[1], &policy); err != nil {
+	if err := json.Unmarshal([]byte(docpage.Block(t, path, "json")), &policy); err != nil {
 		t.Fatal(err)
 	}
 	want := map[bool][]string{} // by whether the queue is one of dead letters
@@ -52,7 +45,7 @@ func TestPolicy(t *testing.T) {
 		}
 		dead := strings.Contains(string(s.Resource), "-dead")
 		got[dead] = append(got[dead], actions...)
-		if list := "Action: [" + strings.Join(actions, ", ") + "]"; !strings.Contains(string(page), list) {
+		if list := "Action: [" + strings.Join(actions, ", ") + "]"; !strings.Contains(docpage.Read(t, path), list) {
 			t.Errorf("the stack does not say %s", list)
 		}
 	}

@@ -2,13 +2,12 @@ package tablereplay_test
 
 import (
 	"encoding/json"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/queue-runtime/queue/testbed/azurite"
+	"github.com/queue-runtime/queue/testbed/docpage"
 )
 
 // dataActions are what a request for an entity needs (Azure Storage, "Authorize with
@@ -26,18 +25,10 @@ var dataActions = map[string]string{
 // testRole: the role of docs/replay/aztable.md allows the requests that the whole suite has
 // made of a server, and nothing else.
 func testRole(t *testing.T, server *azurite.Server) {
-	page, err := os.ReadFile("../../docs/replay/aztable.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(page)
-	if found == nil {
-		t.Fatal("the page has no role")
-	}
 	var role struct {
 		Actions, DataActions []string
 	}
-	if err := json.Unmarshal(found[1], &role); err != nil || len(role.Actions) > 0 {
+	if err := json.Unmarshal([]byte(docpage.Block(t, "../../docs/replay/aztable.md", "json")), &role); err != nil || len(role.Actions) > 0 {
 		t.Fatalf("role %+v, %v; want one without Actions", role, err)
 	}
 	var allowed, used []string

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/postgres/postgresqueue"
+	"github.com/queue-runtime/queue/testbed/docpage"
 	"github.com/queue-runtime/queue/testbed/postgres"
 )
 
@@ -204,15 +203,7 @@ func TestFullRepeat(t *testing.T) {
 // roleStatements returns the SQL of docs/brokers/postgres.md for a schema.
 func roleStatements(t *testing.T, schema string) string {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/brokers/postgres.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fragment := regexp.MustCompile("(?s)```sql\n(.*?)```").FindSubmatch(page)
-	if fragment == nil {
-		t.Fatal("docs/brokers/postgres.md has no SQL of roles")
-	}
-	return strings.ReplaceAll(string(fragment[1]), "queue_runtime", schema)
+	return strings.ReplaceAll(docpage.Block(t, "../../docs/brokers/postgres.md", "sql"), "queue_runtime", schema)
 }
 
 // TestRoles: with the roles of docs/brokers/postgres.md a sender only sends, a receiver

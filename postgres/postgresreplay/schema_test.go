@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/postgres/postgresreplay"
 	"github.com/queue-runtime/queue/replay"
+	"github.com/queue-runtime/queue/testbed/docpage"
 	"github.com/queue-runtime/queue/testbed/postgres"
 )
 
@@ -251,16 +250,8 @@ func TestRoles(t *testing.T) {
 	server := postgres.Shared(t)
 	rawURL, schema := newSchema(server)
 	owner := open(t, rawURL, nil)
-	page, err := os.ReadFile("../../docs/replay/postgres.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	statements := regexp.MustCompile("(?s)```sql\n(.*?)```").FindSubmatch(page)
-	if statements == nil {
-		t.Fatal("docs/replay/postgres.md has no SQL of roles")
-	}
 	admin := connect(t, server)
-	admin.exec2(strings.ReplaceAll(string(statements[1]), "queue_replay", schema))
+	admin.exec2(strings.ReplaceAll(docpage.Block(t, "../../docs/replay/postgres.md", "sql"), "queue_replay", schema))
 	admin.exec2(fmt.Sprintf(`CREATE ROLE app_%[1]s LOGIN; GRANT %[1]s_handler TO app_%[1]s;
 		CREATE SCHEMA AUTHORIZATION app_%[1]s; CREATE TABLE app_%[1]s.effect (n bigint); ALTER TABLE app_%[1]s.effect OWNER TO app_%[1]s`, schema))
 	s := open(t, strings.Replace(rawURL, "postgres@", schema+"_receiver@", 1), nil)
