@@ -15,11 +15,12 @@ const (
 	// looks too: each left a dead row or two.
 	maintainChanges = 5000
 
-	// maintainAtMost bounds how often: one that waits for a lock holds up other calls.
+	// maintainAtMost is the least time between two: one that waits for a lock holds up
+	// other calls.
 	maintainAtMost = time.Second
 )
 
-// churn counts changes since the last one.
+// churn counts changes of rows since maintain last began.
 type churn struct {
 	n    atomic.Int64
 	full chan struct{} // has room for one
@@ -36,7 +37,7 @@ func (b *Broker) changed(n int) {
 	}
 }
 
-// maintain is the broker's goroutine for that. Errors are left to the calls that meet
+// maintain is the broker's goroutine that keeps its queues in order. Errors are left to the calls that meet
 // them too.
 func (b *Broker) maintain() {
 	for {
@@ -63,7 +64,7 @@ func (b *Broker) maintain() {
 	}
 }
 
-// maintain calls the function maintain.
+// maintain calls the schema's function of that name.
 func (s *source) maintain(ctx context.Context) error {
 	return s.broker.request(ctx, func(ctx context.Context, c *conn) error {
 		var moved bool // whether it moved rows
