@@ -303,6 +303,9 @@ func (c *consumer) dispatch(j job) {
 // handleAlone handles messages, of which each holds one slot, while no other of the queue
 // is handled. It returns when each is settled, or has had its time.
 func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
+	if len(jobs) == 0 {
+		return
+	}
 	var turns sync.WaitGroup
 	for _, j := range jobs {
 		turns.Add(1)
