@@ -121,7 +121,7 @@ func (c *consumer) fetch(ctx context.Context) error {
 		if !allowed {
 			test.Unused()
 			c.pool.slots.release(c.share, n)
-			sleep(ctx, wait)
+			backoff.Sleep(ctx, wait)
 			continue
 		}
 		if c.o.Sessions {
@@ -142,7 +142,7 @@ func (c *consumer) fetch(ctx context.Context) error {
 		if fatal != nil {
 			return fatal
 		}
-		sleep(ctx, wait)
+		backoff.Sleep(ctx, wait)
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (c *consumer) ready(ctx context.Context) (limit int, test backoff.Permit, o
 	}
 	permit, wait, allowed := b.Allow()
 	if !allowed {
-		sleep(ctx, max(wait, minDownstreamWait))
+		backoff.Sleep(ctx, max(wait, minDownstreamWait))
 		return 0, backoff.Permit{}, false
 	}
 	if !permit.Test() {
