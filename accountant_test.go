@@ -587,3 +587,48 @@ func TestMissingFromAStoreOfOneProcess(t *testing.T) {
 		})
 	}
 }
+
+// blockedStreams is a store that lists its streams once it is told to, whoever left meanwhile.
+type blockedStreams struct {
+	replay.Store
+	open chan struct{}
+}
+
+func (s *blockedStreams) Streams(context.Context, string) iter.Seq2[replay.Stream, error] {
+	return func(func(replay.Stream, error) bool) { <-s.open }
+}
+
+// Close of the last receiver of a group waits for the look at the streams, so that the store can
+// be closed after it, or for its context. Another one's waits for nothing.
+func TestCloseWaitsForTheLook(t *testing.T) {
+	store := &blockedStreams{}
+	set := func(x *fixture, o *queue.Options) {
+		store.Store, store.open = x.Store, make(chan struct{})
+		o.ReplayStore = store
+	}
+	inBubble(t, set, func(x *fixture) {
+		receivers := []*queue.Receiver{x.Receiver(orders, nil), x.Receiver(orders, nil), x.Receiver("ledger", nil)}
+		for _, r := range receivers {
+			x.None(r, queue.ErrNoMessage)
+		}
+		synctest.Wait() // the looks have begun
+		x.Must(receivers[0].Close(x.Context()))
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+		defer cancel()
+		if err := receivers[2].Close(ctx); time.Since(begin) != time.Second {
+			x.Errorf("Close = %v after %s, want that it waits for its context", err, time.Since(begin))
+		}
+		closed := make(chan error, 1)
+		go func() { closed <- receivers[1].Close(x.Context()) }()
+		x.Wait(time.Minute)
+		synctest.Wait()
+		select {
+		case err := <-closed:
+			x.Errorf("Close = %v beside the look", err)
+		default:
+			close(store.open)
+			x.Must(<-closed)
+		}
+	})
+}

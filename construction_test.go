@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -147,4 +149,59 @@ func TestStrictSender(t *testing.T) {
 	if _, err := c.Receiver(t.Context(), orders, nil); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "StrictSender") {
 		t.Errorf("Receiver: %v", err)
 	}
+}
+
+// A receiver that is to track replays does not open without a store, although the Client, which
+// tracks none, has none: it would let every replay in.
+func TestReceiverThatTracksNeedsAStore(t *testing.T) {
+	inBubble(t, func(_ *fixture, o *queue.Options) { without(o) }, func(x *fixture) {
+		track := &queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Reject, TrackReplays: true}
+		if _, err := x.Client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: track}); !errors.Is(err, queue.ErrInvalidOptions) || !strings.Contains(err.Error(), "Options.ReplayStore is nil") {
+			x.Errorf("Receiver = %v, want that the store is missing", err)
+		}
+	})
+}
+
+// An endpoint whose Client is closed by the application's KeysFor while it opens says so, and
+// asks nothing of the broker.
+func TestClientThatClosesBesideOpen(t *testing.T) {
+	for _, given := range []bool{true, false} { // keys, or none beside those of an AESGCM
+		inBubble(t, nil, func(x *fixture) {
+			aes, err := queue.NewAESGCM(x.Ring)
+			x.Must(err)
+			p := &partial{}
+			var c *queue.Client
+			c = x.behind(p, func(o *queue.Options) {
+				o.Keys, o.CryptoProvider = nil, aes
+				o.KeysFor = func(string) keys.Provider {
+					x.Must(c.Close(x.Context()))
+					if given {
+						return x.Ring
+					}
+					return nil
+				}
+			})
+			if _, err := c.Receiver(x.Context(), orders, nil); !errors.Is(err, queue.ErrClosed) || p.count("open") > 0 {
+				x.Errorf("keys %t: %v with %d queues opened; want ErrClosed and none", given, err, p.count("open"))
+			}
+		})
+	}
+}
+
+// A caller that left opens no receiver: nothing would close it.
+func TestReceiverOfACallerThatLeft(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		ctx, cancel := context.WithCancel(x.Context())
+		p := &partial{}
+		c := x.behind(p, func(o *queue.Options) {
+			o.Observer = observe.Func(func(_ context.Context, _ observe.Source, event any) {
+				if _, ok := event.(observe.Configured); ok {
+					cancel()
+				}
+			})
+		})
+		if r, err := c.Receiver(ctx, orders, nil); r != nil || !errors.Is(err, context.Canceled) || p.count("close") != 1 {
+			x.Errorf("Receiver = %v, %v, and closed %d times; want %v, and once", r, err, p.count("close"), context.Canceled)
+		}
+	})
 }

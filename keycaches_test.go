@@ -436,3 +436,30 @@ func TestOneCacheForEachProvider(t *testing.T) {
 		}
 	})
 }
+
+// stolidKeys do not heed the context of a call.
+type stolidKeys struct {
+	keys.Provider
+	takes time.Duration
+}
+
+func (s stolidKeys) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
+	time.Sleep(s.takes) // of the bubble
+	return s.Provider.ValidKeyIDs(ctx)
+}
+
+// Close of a Client tells that a key provider did not return: its goroutine is left behind.
+func TestCloseTellsOfAKeyProvider(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		c := x.behind(&partial{}, func(o *queue.Options) { o.Keys = stolidKeys{x.Ring, time.Hour} })
+		x.Send(&queue.Message{Body: []byte("a")})
+		r := x.receives(c, nil)
+		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+		defer cancel()
+		_, _ = r.ReceiveOne(ctx) // waits for the keys
+		ctx, cancel = context.WithTimeout(x.Context(), time.Second)
+		defer cancel()
+		x.failed("Close", c.Close(ctx), context.DeadlineExceeded, "close")
+		x.Wait(2 * time.Hour)
+	})
+}

@@ -362,6 +362,29 @@ func TestWrongSecretBesideAKeyThatWorks(t *testing.T) {
 	}
 }
 
+// A message that fails under such a key is a dead letter when it could not be delivered any
+// more, not before: a corrected secret still opens it in the time that clocks may differ by.
+func TestWrongSecretUntilTheMessageIsTooOld(t *testing.T) {
+	for age, dead := range map[time.Duration]int{5*time.Minute + 29*time.Second: 0, 5*time.Minute + 31*time.Second: 1} {
+		inBubble(t, nil, func(x *fixture) {
+			x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+			wrong := newRing(x.T, "k1")
+			x.Must(wrong.Add(newKey(x.T, "k2", 9)))
+			r := x.receiverOf(x.hostile(&hostileBroker{}, 5*time.Minute, func(o *queue.Options) { o.Keys = wrong }), nil)
+			x.Prove(r)
+			x.Must(x.Ring.SetCurrent("k2"))
+			x.Send(&queue.Message{Body: []byte("under k2")})
+			x.Wait(age)
+			if ds, err := r.Receive(x.Context(), 1); len(ds) > 0 || err != nil {
+				x.Fatal(ds, err)
+			}
+			if n := len(x.DeadReasons(orders)); n != dead {
+				x.Errorf("%d dead letters after %s, want %d", n, age, dead)
+			}
+		})
+	}
+}
+
 // A message that does not open under a key which opened none is a dead letter once it is too
 // old, and never if no message is.
 func TestWrongSecretWithoutFreshness(t *testing.T) {

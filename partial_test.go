@@ -26,13 +26,14 @@ type partial struct {
 	driver.Broker
 	caps func(*driver.Capabilities)
 
-	mu    sync.Mutex       // a late release of a session is a goroutine of its own
-	fails map[string]error // by call, such as "settle"
-	short map[string]bool  // calls that answer for one message less than asked
-	calls map[string]int
-	holds string // the session that is given, whatever was asked for
-	hook  func(call string)
-	ctx   map[string]context.Context // of the last call
+	mu      sync.Mutex       // a late release of a session is a goroutine of its own
+	fails   map[string]error // by call, such as "settle"
+	short   map[string]bool  // calls that answer for one message less than asked
+	calls   map[string]int
+	holds   string // the session that is given, whatever was asked for
+	endless bool   // the locks of sessions have no end in time
+	hook    func(call string)
+	ctx     map[string]context.Context // of the last call
 }
 
 func (p *partial) called(ctx context.Context, name string) error {
@@ -236,6 +237,13 @@ func (s *partialSession) RenewSession(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return s.StatefulSession.RenewSession(ctx)
+}
+
+func (s *partialSession) LockedUntil() time.Time {
+	if s.p.endless {
+		return time.Time{}
+	}
+	return s.StatefulSession.LockedUntil()
 }
 
 func (s *partialSession) State(ctx context.Context) ([]byte, error) {

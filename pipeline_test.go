@@ -496,3 +496,27 @@ func TestStrict(t *testing.T) {
 		x.Must(err)
 	})
 }
+
+// Receive of nothing returns nil, whether there was nothing or all was rejected.
+func TestReceiveOfNothing(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		s, err := r.AcceptSession(x.Context(), "s")
+		x.Must(err)
+		for _, session := range []string{"", "s"} {
+			for _, rejected := range []int{0, 1} {
+				if rejected > 0 {
+					x.Inject(orders, driver.Message{ID: "plain", SessionID: session, Body: []byte("a")})
+				}
+				receive := r.Receive
+				if session != "" {
+					receive = s.Receive
+				}
+				before := len(x.Rejected)
+				if ds, err := receive(x.Context(), 10); ds != nil || err != nil || len(x.Rejected)-before != rejected {
+					x.Errorf("session %q: %#v, %v, %d rejected; want nil, nil and %d", session, ds, err, len(x.Rejected)-before, rejected)
+				}
+			}
+		}
+	})
+}

@@ -404,3 +404,60 @@ func TestCloseOfASessionAnswers(t *testing.T) {
 		}
 	})
 }
+
+// closing is an Observer that closes a session which it is told was lost.
+type closing struct {
+	observe.Nop
+	s *queue.Session
+}
+
+func (c *closing) Session(ctx context.Context, _ observe.Source, e observe.Session) {
+	if e.State == observe.SessionLost {
+		_ = c.s.Close(ctx)
+	}
+}
+
+// TestLostSessionIsLetGoOnce although it is closed meanwhile.
+func TestLostSessionIsLetGoOnce(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		o, p := &closing{}, &partial{}
+		o.s = x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
+		x.Wait(time.Minute)
+		x.Must(o.s.Close(x.Context()))
+		if n := p.count("close session"); n != 1 || !errors.Is(context.Cause(o.s.Context()), queue.ErrSessionLost) {
+			x.Errorf("the driver's session was closed %d times, by %v; want once, when it was lost", n, context.Cause(o.s.Context()))
+		}
+	})
+}
+
+// TestSessionWithoutAnEnd: a lock that has no end in time ends by Close alone.
+func TestSessionWithoutAnEnd(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p := &partial{endless: true}
+		s := x.accept(x.receives(x.behind(p, nil), nil))
+		x.Wait(time.Hour)
+		if err := s.Context().Err(); err != nil || !s.LockedUntil().IsZero() {
+			x.Errorf("after an hour: %v, locked until %s", context.Cause(s.Context()), s.LockedUntil())
+		}
+		x.Must(s.Close(x.Context()))
+		if n := p.count("close session"); n != 1 || !errors.Is(context.Cause(s.Context()), queue.ErrClosed) {
+			x.Errorf("the driver's session was closed %d times, by %v", n, context.Cause(s.Context()))
+		}
+	})
+}
+
+// TestStateStaysAsItIs if the receiver seals nothing, although another key is current.
+func TestStateStaysAsItIs(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		s := x.accept(x.Receiver(orders, nil))
+		x.Must(s.SetState(x.Context(), []byte("state")))
+		x.Must(s.Close(x.Context()))
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		x.Must(x.Ring.SetCurrent("k2"))
+		p := &partial{}
+		s = x.accept(x.receives(x.behind(p, func(o *queue.Options) { o.Crypto.Enabled = false }), nil))
+		if b, err := s.State(x.Context()); err != nil || string(b) != "state" || p.count("set state") != 0 {
+			x.Errorf("State = %q, %v, stored %d times; want what there is, and not stored", b, err, p.count("set state"))
+		}
+	})
+}

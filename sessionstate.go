@@ -46,13 +46,14 @@ func (s *Session) State(ctx context.Context) ([]byte, error) {
 // that the key can be retired. If that fails the old state stays, and the next State
 // tries again.
 func (s *Session) renewState(ctx context.Context, store driver.StatefulSession, stored, state []byte) {
-	if !s.r.cfg.Enabled || s.r.sealer == nil || !envelope.IsSealed(stored) {
+	if !s.r.cfg.Enabled {
 		return
 	}
 	old, err := envelope.Parse(stored)
 	if err != nil {
-		return
+		return // it is not sealed
 	}
+	// What is sealed was opened with keys, and there is a sealer with them.
 	id, err := s.r.sealer.Keys.CurrentKeyID(ctx)
 	if err != nil || string(id) == old.KeyID || s.check() != nil {
 		return

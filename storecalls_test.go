@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -306,6 +307,84 @@ func TestCompleteInASharedCallThatFails(t *testing.T) {
 		s.finish = nil
 		for _, d := range all {
 			x.Must(d.Complete(x.Context()))
+		}
+	})
+}
+
+// A caller's own deadline counts, also if it is later than that of callers who have none.
+func TestCompleteWithALaterDeadline(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		x.Send(&queue.Message{Body: []byte("a")})
+		d := x.One(x.Receiver(orders, nil))
+		s.finish = func(ctx context.Context, f []replay.Finish) ([]replay.Finished, error) {
+			select {
+			case <-time.After(settleTimeout + 5*time.Second):
+				return s.Store.Finish(ctx, orders, f)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		ctx, cancel := context.WithTimeout(x.Context(), time.Minute)
+		defer cancel()
+		x.Must(d.Complete(ctx))
+	})
+}
+
+// A caller that leaves while it waits for the next call has no part in it, and the others have.
+func TestCompleteOfACallerThatLeft(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		const n = 4
+		for range n {
+			x.Send(&queue.Message{Body: []byte("a")})
+		}
+		all, err := x.Receiver(orders, nil).Receive(x.Context(), n)
+		x.Must(err)
+		answer := make(chan struct{})
+		var calls []int
+		s.finish = func(ctx context.Context, f []replay.Finish) ([]replay.Finished, error) {
+			if calls = append(calls, len(f)); len(calls) == 1 {
+				<-answer
+			}
+			return s.Store.Finish(ctx, orders, f)
+		}
+		var wg sync.WaitGroup
+		left, leave := context.WithCancel(x.Context())
+		for i, d := range all {
+			wg.Go(func() {
+				ctx := x.Context()
+				if i == 2 {
+					ctx = left
+				}
+				if err := d.Complete(ctx); (i == 2) != errors.Is(err, context.Canceled) || i != 2 && err != nil {
+					x.Errorf("message %d: %v", i, err)
+				}
+			})
+			synctest.Wait() // the first makes the call, the others wait
+		}
+		leave()
+		synctest.Wait()
+		close(answer)
+		wg.Wait()
+		if want := []int{1, n - 2}; !slices.Equal(calls, want) {
+			x.Errorf("calls of %v claims, want %v", calls, want)
+		}
+		x.Must(all[2].Complete(x.Context()))
+	})
+}
+
+// A batch in which nothing is to be claimed asks the store nothing.
+func TestRejectedAreNotClaimed(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		asked := 0
+		s.begin = func(ctx context.Context, r []replay.Request) ([]replay.Claim, error) {
+			asked++
+			return s.Store.Begin(ctx, orders, r)
+		}
+		r := x.Receiver(orders, nil)
+		x.Inject(orders, driver.Message{ID: "plain", Body: []byte("a")})
+		x.None(r, queue.ErrUnencryptedMessage)
+		if asked > 0 {
+			x.Errorf("the store was asked %d times", asked)
 		}
 	})
 }

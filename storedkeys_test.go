@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -149,5 +150,42 @@ func TestSecretThatTheStoreKnowsLate(t *testing.T) {
 		store.away = false
 		x.Wait(time.Minute)
 		x.stopsForKey(r)
+	})
+}
+
+// entryStore takes no entry of a key while it has an error.
+type entryStore struct {
+	replay.Store
+	err   error
+	asked int
+}
+
+func (s *entryStore) NoteKey(ctx context.Context, group string, k replay.KnownKey) (replay.KnownKey, error) {
+	if s.asked++; s.err != nil {
+		return replay.KnownKey{}, s.err
+	}
+	return s.Store.NoteKey(ctx, group, k)
+}
+
+// A key that the store did not take is entered once it answers, although nothing about the key
+// is new by then: else a process that starts with another secret would not be stopped.
+func TestKeyIsEnteredOnceTheStoreAnswers(t *testing.T) {
+	store := &entryStore{err: errors.New("no answer")}
+	set := func(x *fixture, o *queue.Options) {
+		store.Store = x.Store
+		o.ReplayStore = store
+	}
+	inBubble(t, set, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		for range 3 {
+			x.Prove(r)
+		}
+		if store.asked != 1 {
+			x.Errorf("asked %d times within a second, want once", store.asked)
+		}
+		store.err = nil
+		x.Wait(time.Minute)
+		x.Prove(r)
+		x.knownTo(x.Store)
 	})
 }

@@ -220,3 +220,53 @@ func TestStoreOfOneProcessIsTold(t *testing.T) {
 		})
 	}
 }
+
+// A further loss, which a look at the streams meets while receivers stop, changes nothing about
+// what an operator has to accept: the loss of the memory from before the first one, because
+// nothing was handled since.
+func TestFurtherLossHidesNone(t *testing.T) {
+	store := &replaced{}
+	set := func(x *fixture, o *queue.Options) {
+		store.Store = x.Store
+		o.ReplayStore = store
+	}
+	inBubble(t, set, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		x.Prove(r)
+		synctest.Wait() // for the look at the streams
+		lose := func() replay.Stamp {
+			h, err := store.History(x.Context())
+			x.Must(err)
+			store.Store, err = replay.NewMemory(nil)
+			x.Must(err)
+			return h.Stamp
+		}
+		stopped := func(when string) {
+			x.Helper()
+			if d, err := r.ReceiveOne(x.Context()); !errors.Is(err, queue.ErrReplayStoreLost) {
+				x.Errorf("%s: received %v, %v; want ErrReplayStoreLost", when, d, err)
+			}
+			synctest.Wait()
+		}
+		x.Send(&queue.Message{Body: []byte("a")})
+		first := lose()
+		stopped("after a loss")
+		second := lose()
+		x.Wait(time.Hour) // so that a look is due
+		stopped("after a further loss")
+		if n := x.logged("Replay store lost its memory"); n != 2 {
+			x.Errorf("%d losses are logged, want 2", n)
+		}
+		_, err := store.AcceptLoss(x.Context(), second)
+		x.Must(err)
+		x.Wait(time.Minute)
+		stopped("after the further loss was accepted")
+		_, err = store.AcceptLoss(x.Context(), first)
+		x.Must(err)
+		x.Wait(time.Minute)
+		x.Send(&queue.Message{Body: []byte("b")})
+		if n := x.drain(r, time.Minute); n != 1 { // the first is too old by now
+			x.Errorf("%d messages were delivered after the loss was accepted, want 1", n)
+		}
+	})
+}
