@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/observe"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -29,8 +30,12 @@ func TestOpenErrors(t *testing.T) {
 		x.failed("without a client", err, queue.ErrInvalidOptions, op)
 		ctx, cancel := context.WithCancel(x.Context())
 		cancel()
-		_, err = deadletter.Open(ctx, x.Client, orders, nil)
+		p := &broken{}
+		_, err = deadletter.Open(ctx, x.behind(p, nil), orders, nil)
 		x.failed("a caller that left", err, context.Canceled, op)
+		if p.calls["open"] > 0 {
+			x.Error("the broker is asked for a caller that left")
+		}
 
 		for call, closes := range map[string]int{"open": 0, "dead letters": 1, "options": 1} {
 			p, o := &broken{fail: map[string]error{call: errBroken}}, &told{}
@@ -378,6 +383,15 @@ func TestCallerThatLeavesTheCount(t *testing.T) {
 			}
 			cancel()
 		}
+		// The end of a read counts, too, if there are more letters than at its beginning.
+		ctx, cancel := context.WithCancel(x.Context())
+		p := &broken{}
+		p.stats = func(s *driver.Stats) {
+			if s.Ready--; p.calls["stats"] > 1 {
+				cancel()
+			}
+		}
+		x.each("at its end", x.opened(p, nil), ctx, context.Canceled, 3)
 	})
 }
 
@@ -619,7 +633,18 @@ func TestRedriveSendsTheLetterAlone(t *testing.T) {
 	})
 }
 
-// TestRedriveKeepsTheFirstError: of several failures the report has the first.
+// ends keeps the error of each operation.
+type ends struct {
+	observe.Nop
+	errs []error
+}
+
+func (e *ends) Begin(ctx context.Context, _ observe.Source, _ observe.Operation) (context.Context, func(observe.Result)) {
+	return ctx, func(r observe.Result) { e.errs = append(e.errs, r.Err) }
+}
+
+// TestRedriveKeepsTheFirstError: of several failures the report has the first, and so has what an
+// Observer is told of a call.
 func TestRedriveKeepsTheFirstError(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.buryMany(3)
@@ -632,11 +657,15 @@ func TestRedriveKeepsTheFirstError(t *testing.T) {
 			}
 			return r
 		}}
-		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet()})
+		o := &ends{}
+		c, err := queue.New(p, &queue.Options{Keys: x.Ring, Logger: quiet(), Observer: o})
 		x.Must(err)
 		d, err := deadletter.Open(x.Context(), c, orders, &deadletter.Options{Wait: time.Second})
 		x.Must(err)
 		report, err := d.Redrive(x.Context(), nil)
+		if len(o.errs) != 1 || o.errs[0] == nil || o.errs[0].Error() != "failure 1" {
+			x.Errorf("the Observer was told %v, want the first failure", o.errs)
+		}
 		if err != nil || report.Failed != 3 || report.FirstError == nil || !strings.Contains(report.FirstError.Error(), "failure 1") || x.free() != 3 {
 			x.Errorf("%+v, %v; %d are free", report, err, x.free())
 		}

@@ -415,3 +415,22 @@ func TestCheckStops(t *testing.T) {
 		g.want(t, "stopped key_provider_error", "resumed key_provider_error")
 	})
 }
+
+// A Permit says whether its caller has waited, or something was asked, so that the caller counts
+// that time; of an open gate it says no.
+func TestPermitSaysThatItIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(func(context.Context, Outage) Answer { return Back })
+		p := admit(t, g, 1, time.Minute)
+		if p.Late {
+			t.Error("of an open gate it is late")
+		}
+		p.Unanswered(t.Context(), Outage{Reason: driver.ReasonReplayStore, Cause: errAway})
+		if p := admit(t, g, 1, time.Minute); !p.Late {
+			t.Error("after an outage it is not")
+		}
+		if p := admit(t, g, 1, time.Minute); p.Late {
+			t.Error("later it is late")
+		}
+	})
+}

@@ -187,6 +187,10 @@ func TestHeadTidies(t *testing.T) {
 	if h.Tidy(1000, 0); h.Start != 50 || h.Lost != 0 || h.Mark != 500 {
 		t.Errorf("what lies before the account changed it: %+v", h)
 	}
+	h = &Head{Mark: 7, Start: 10, Settled: 60, Intervals: []Interval{{10, 10, 100}}}
+	if h.Tidy(1000, 0); h.Start != 11 || h.Mark != 100 {
+		t.Errorf("the account begins at %d after its first sequence was forgotten, want 11", h.Start)
+	}
 }
 
 // TestHeadIsBounded: MaxIntervals stay; one more goes with its gap, unless the gaps of the older

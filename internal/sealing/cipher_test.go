@@ -469,6 +469,17 @@ func TestFailedSealKeepsTheMessage(t *testing.T) {
 	}
 }
 
+// TestFailedSealOfAState: a state that cannot be sealed is an error, not an empty state, which would
+// take the place of the one that is stored.
+func TestFailedSealOfAState(t *testing.T) {
+	p := newPair(t)
+	p.sealer.Queue = strings.Repeat("q", envelope.MaxOrigin+1)
+	b, f := p.sealer.SealState(t.Context(), "s", []byte("state"))
+	if p.failed("a name that is too long", f, driver.ReasonEncryptionFailed, envelope.ErrEncryptionFailed); b != nil {
+		t.Errorf("it is sealed as %q", b)
+	}
+}
+
 // refusing is a Crypto that fails.
 type refusing struct{ Crypto }
 
