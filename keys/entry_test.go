@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +114,55 @@ func TestUnfilledEntriesGo(t *testing.T) {
 		}
 		if err := c.Close(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// stubborn is a provider that takes a second to say which key is current, does not heed its
+// context, and counts the questions for a key.
+type stubborn struct {
+	*Ring
+	asked *atomic.Int32
+}
+
+func (s stubborn) CurrentKeyID(ctx context.Context) (ID, error) {
+	time.Sleep(time.Second)
+	return s.Ring.CurrentKeyID(ctx)
+}
+
+func (s stubborn) GetKey(ctx context.Context, id ID) (*Key, error) {
+	s.asked.Add(1)
+	return s.Ring.GetKey(ctx, id)
+}
+
+// A Cached that is closed while it learns of a new current key does not ask for that key.
+func TestClosedCachedPreparesNoKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ring, err := NewRing(testKey(t, "a", 1), testKey(t, "b", 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := stubborn{ring, new(atomic.Int32)}
+		c, err := NewCached(p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ring.SetCurrent("a"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CurrentKeyID(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := ring.SetCurrent("b"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4*time.Minute + time.Second/2) // the question ahead of its time is under way
+		begin := time.Now()
+		if err := c.Close(t.Context()); err != nil || time.Since(begin) != time.Second/2 {
+			t.Errorf("Close: %v after %v, want that it waits for the call", err, time.Since(begin))
+		}
+		if n := p.asked.Load(); n != 0 {
+			t.Errorf("%d questions for a key after Close", n)
 		}
 	})
 }

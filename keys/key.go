@@ -62,7 +62,7 @@ type Options struct {
 
 // validate says what is wrong with o.
 func (o *Options) validate() error {
-	if !o.Expires.IsZero() && !o.Created.IsZero() && o.Expires.Before(o.Created) {
+	if !o.Expires.IsZero() && o.Expires.Before(o.Created) {
 		return fmt.Errorf("%w: it expires before it was created", ErrInvalidKey)
 	}
 	if len(o.Queues) > maxQueues {
