@@ -342,3 +342,50 @@ func TestBatcherOrderWhileAFailureIsAnswered(t *testing.T) {
 		})
 	}
 }
+
+// A message that is accepted once the failure in front of it was answered is sent, although a
+// further message of its session, which failed with the first, is answered after that.
+func TestBatcherOrderAfterAFailureIsAnswered(t *testing.T) {
+	for _, unsealed := range []bool{false, true} {
+		inBubble(t, nil, func(x *fixture) {
+			s, stored := x.unordered(func(id string) error {
+				if id == "a0" {
+					return driver.Errorf(driver.Invalid, "refused")
+				}
+				return nil
+			})
+			if unsealed { // all of a batch fails, because it cannot be sealed
+				x.Must(x.Ring.Remove("k1"))
+			}
+			b, err := queue.NewBatcher(s, &queue.BatcherOptions{InFlight: 1, MaxMessages: 2, Linger: time.Hour})
+			x.Must(err)
+			repaired := make(chan error, 1)
+			accept := func(id string, then func(queue.SendResult)) {
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					x.Must(b.SendAsync(x.Context(), &queue.Message{ID: id, SessionID: id[:1], Body: []byte("x")}, then))
+				}()
+				<-done
+			}
+			accept("z0", func(queue.SendResult) { // goes alone: the next two share a batch
+				accept("a0", func(queue.SendResult) {
+					if unsealed {
+						if err := errors.Join(x.Ring.Add(newKey(x.T, "k1", 1)), x.Ring.SetCurrent("k1")); err != nil {
+							x.Error(err)
+						}
+					}
+					accept("a2", func(r queue.SendResult) { repaired <- r.Err })
+				})
+				accept("a1", func(queue.SendResult) {})
+			})
+			if err := <-repaired; err != nil {
+				x.Errorf("the message that repairs the failure: %v", err)
+			}
+			x.Must(b.Close(x.Context()))
+			if got := only(*stored, "a"); !slices.Equal(got, []string{"a2"}) {
+				x.Errorf("stored %v, want the message that repairs the failure", got)
+			}
+		})
+	}
+}

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/replay"
 )
 
 // This file tests what a Client and its receivers keep in memory of what they saw.
@@ -72,5 +75,46 @@ func TestReleasesWithinTheirBound(t *testing.T) {
 	r.note(fmt.Sprint(maxReleases))
 	if n := kept(maxReleases + 1); n != maxReleases-releasesPerPurge+1 {
 		t.Errorf("%d releases are remembered beyond the bound, want all but %d", n, releasesPerPurge)
+	}
+}
+
+// TestGroupsAreForgotten: a Client that opens and closes receivers of ever other groups keeps
+// nothing of them.
+func TestGroupsAreForgotten(t *testing.T) {
+	store, err := replay.NewMemory(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := keys.NewRing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(memqueue.New(nil), Strict(ring, store))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	config := c.Options().Crypto
+	config.MaxMessageAge = time.Hour
+	for i := range 3 {
+		var open []*Receiver
+		for range 2 {
+			r, err := c.Receiver(t.Context(), "q", &ReceiverOptions{Group: fmt.Sprint(i), Crypto: &config})
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, r)
+		}
+		for left := range open {
+			if n := len(c.accountants); n != 1 {
+				t.Errorf("%d accountants with %d receivers, want 1", n, len(open)-left)
+			}
+			if err := open[left].Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := len(c.accountants); n > 0 {
+		t.Errorf("%d accountants without a receiver", n)
 	}
 }

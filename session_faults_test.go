@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -408,12 +409,12 @@ func TestCloseOfASessionAnswers(t *testing.T) {
 // closing is an Observer that closes a session which it is told was lost.
 type closing struct {
 	observe.Nop
-	s *queue.Session
+	s atomic.Pointer[queue.Session]
 }
 
 func (c *closing) Session(ctx context.Context, _ observe.Source, e observe.Session) {
 	if e.State == observe.SessionLost {
-		_ = c.s.Close(ctx)
+		_ = c.s.Load().Close(ctx)
 	}
 }
 
@@ -421,11 +422,12 @@ func (c *closing) Session(ctx context.Context, _ observe.Source, e observe.Sessi
 func TestLostSessionIsLetGoOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		o, p := &closing{}, &partial{}
-		o.s = x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
+		s := x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
+		o.s.Store(s)
 		x.Wait(time.Minute)
-		x.Must(o.s.Close(x.Context()))
-		if n := p.count("close session"); n != 1 || !errors.Is(context.Cause(o.s.Context()), queue.ErrSessionLost) {
-			x.Errorf("the driver's session was closed %d times, by %v; want once, when it was lost", n, context.Cause(o.s.Context()))
+		x.Must(s.Close(x.Context()))
+		if n := p.count("close session"); n != 1 || !errors.Is(context.Cause(s.Context()), queue.ErrSessionLost) {
+			x.Errorf("the driver's session was closed %d times, by %v; want once, when it was lost", n, context.Cause(s.Context()))
 		}
 	})
 }

@@ -278,9 +278,15 @@ func TestContextsOfStoreCallsEnd(t *testing.T) {
 	})
 }
 
-// A call to the store that several callers share fails for each of them: none takes its message
-// for handled.
+// A call to the store that several callers share, and that fails or brings too few answers, fails
+// for each of them: none takes its message for handled.
 func TestCompleteInASharedCallThatFails(t *testing.T) {
+	t.Run("an error", func(t *testing.T) { completeTogether(t, errPart) })
+	t.Run("no answer", func(t *testing.T) { completeTogether(t, nil) })
+}
+
+func completeTogether(t *testing.T, failure error) {
+	t.Helper()
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
 		const n = 4
 		for range n {
@@ -291,7 +297,7 @@ func TestCompleteInASharedCallThatFails(t *testing.T) {
 		answer := make(chan struct{})
 		s.finish = func(context.Context, []replay.Finish) ([]replay.Finished, error) {
 			<-answer
-			return nil, errPart
+			return nil, failure
 		}
 		errs := make([]error, n)
 		var wg sync.WaitGroup
@@ -385,6 +391,34 @@ func TestRejectedAreNotClaimed(t *testing.T) {
 		x.None(r, queue.ErrUnencryptedMessage)
 		if asked > 0 {
 			x.Errorf("the store was asked %d times", asked)
+		}
+	})
+}
+
+// A message without a claim is renewed at the broker alone: the store knows nothing of it.
+func TestRenewalWithoutAClaim(t *testing.T) {
+	plain := func(_ *fixture, o *queue.Options) { o.Crypto.PlaintextPolicy = queue.Allow }
+	inHookedBubble(t, plain, func(x *fixture, s *hookedStore) {
+		asked := 0
+		s.renew = func(ctx context.Context, l []replay.Lease) ([]replay.Renewed, error) {
+			asked += len(l)
+			return s.Store.Renew(ctx, orders, l)
+		}
+		r := x.Receiver(orders, nil)
+		x.Inject(orders, driver.Message{ID: "plain", Body: []byte("a")})
+		x.Send(&queue.Message{Body: []byte("sealed")})
+		all, err := r.Receive(x.Context(), 2)
+		x.Must(err)
+		if len(all) != 2 {
+			x.Fatalf("%d messages, want 2", len(all))
+		}
+		for i, err := range r.RenewAll(x.Context(), all) {
+			if err != nil {
+				x.Errorf("message %d: %v", i, err)
+			}
+		}
+		if asked != 1 {
+			x.Errorf("the store was asked for %d claims, want 1", asked)
 		}
 	})
 }

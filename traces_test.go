@@ -138,3 +138,24 @@ func TestSessionKeyOfAMessage(t *testing.T) {
 		})
 	}
 }
+
+// Settling a message without a trace has no links, not one to nothing.
+func TestSettlingLinksToTraces(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		o := &diary{traces: true}
+		r := x.receives(x.behind(&partial{}, func(c *queue.Options) { c.Observer = o }), nil)
+		for links, trace := range []map[string]string{nil, {"traceparent": "t"}} {
+			x.Send(&queue.Message{ID: fmt.Sprint(links), Body: []byte("a")})
+			x.Rewrite(orders, func(all []driver.Message) []driver.Message {
+				for i := range all {
+					all[i].Trace = trace
+				}
+				return all
+			})
+			x.Must(x.One(r).Complete(x.Context()))
+			if got := o.of("settle"); len(got) != links+1 || !strings.Contains(got[links], fmt.Sprintf("%d links", links)) {
+				x.Errorf("told %q, want %d links in the last", got, links)
+			}
+		}
+	})
+}

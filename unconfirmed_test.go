@@ -151,6 +151,35 @@ func TestUnknownIsNeverVoid(t *testing.T) {
 	}
 }
 
+// The stream of a message without an answer ends soon, because nothing behind the message can be
+// settled any more: what the broker drops later is found out in the next one.
+func TestStreamOfAnUnknownEnds(t *testing.T) {
+	for name, tt := range map[string]struct {
+		script []outcome
+		ends   bool
+	}{
+		"silent":   {[]outcome{silence, refusal, {}}, true},
+		"refused":  {[]outcome{refusal, {}}, false},
+		"answered": {[]outcome{{}}, false},
+	} {
+		inBubble(t, nil, func(x *fixture) {
+			c := x.scripted(driver.None, true, tt.script...)
+			s, err := c.Sender(x.Context(), orders, nil)
+			x.Must(err)
+			_, _ = s.Send(x.Context(), &queue.Message{ID: "first"}) // as the script says
+			first := x.numbered(c, s)
+			for range 300 {
+				_, err := s.Send(x.Context(), &queue.Message{})
+				x.Must(err)
+			}
+			last := x.numbered(c, s)
+			if ended := last.Stream != first.Stream; ended != tt.ends || ended != (last.Settled > 0 && last.Sequence < 300) {
+				x.Errorf("%s: the stream has ended: %v, want %v; sequence %d, settled %d", name, ended, tt.ends, last.Sequence, last.Settled)
+			}
+		})
+	}
+}
+
 // If the context ends while the broker is asked, the error says both.
 func TestSendContextEnds(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
