@@ -36,7 +36,7 @@ func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions
 	q.sendLink, q.source = q.newSendLink(), newQueueSource(q, false)
 	limit, err := q.limit(ctx)
 	if err != nil {
-		b.discard(q)
+		b.discard(b.life, q)
 		return nil, err
 	}
 	q.caps = driver.Capabilities{

@@ -62,7 +62,7 @@ func newSession(q *queue, r *azservicebus.SessionReceiver, connected context.Con
 	l := q.newLink() // which comes connected
 	s.link = l
 	l.r = r
-	l.made(r)
+	l.made(r, connected)
 	return s
 }
 
@@ -95,7 +95,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			if q.source.over.Err() != nil {
-				q.b.discard(r)
+				q.b.discard(connected, r)
 				return nil, errClosed()
 			}
 			q.sessions[s] = struct{}{}
@@ -182,9 +182,9 @@ func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azs
 	if id != "" {
 		wait = min(wait, acceptNamed)
 	}
-	client, connected := q.b.sessions.clientFor()
+	client, connected := q.b.sessions.client()
 	began := time.Now()
-	r, err := q.acceptOver(ctx, client, id, wait)
+	r, err := q.acceptOver(ctx, client, connected, id, wait)
 	if ctx.Err() == nil { // else nothing is known of the connection
 		q.b.sessions.note(began, err)
 	}
@@ -193,7 +193,7 @@ func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azs
 
 // acceptOver makes one attempt over the connection of client. The SDK waits for its mutexes
 // whatever a context says: what it brings after that is given up again.
-func (q *queue) acceptOver(ctx context.Context, client *azservicebus.Client, id string, wait time.Duration) (*azservicebus.SessionReceiver, error) {
+func (q *queue) acceptOver(ctx context.Context, client *azservicebus.Client, connected context.Context, id string, wait time.Duration) (*azservicebus.SessionReceiver, error) {
 	if !q.b.begin(1) {
 		return nil, errClosed()
 	}
@@ -230,7 +230,7 @@ func (q *queue) acceptOver(ctx context.Context, client *azservicebus.Client, id 
 		case came <- o:
 		case <-late:
 			if o.err == nil {
-				q.b.discard(o.r)
+				q.b.discard(connected, o.r)
 			}
 		}
 	}()
