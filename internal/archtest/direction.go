@@ -35,7 +35,7 @@ var rootImports = map[string][]string{
 	"internal/accounting": {"replay"},
 	"internal/sealing":    {"driver", "envelope", "keys", "observe", "internal/stream"},
 	"internal/httpclient": nil,
-	"internal/pairs":      nil,
+	"internal/sqldriver":  {"driver"},
 	"internal/stream":     nil,
 	// The tests of queue, worker and deadletter stand on it.
 	"internal/fixturetest": {".", "driver", "keys", "memqueue", "replay", "internal/drbg"},
@@ -95,7 +95,7 @@ var packageImports = map[string][]string{
 // several of them do alike, and is no API.
 var shared = []string{
 	"internal/httpclient",  // what stands between a cloud's SDK and the network
-	"internal/pairs",       // how SQL drivers store attributes
+	"internal/sqldriver",   // what the drivers over SQL databases do alike
 	"internal/replaystate", // the state machine of replay stores
 }
 

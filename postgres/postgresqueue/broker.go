@@ -3,8 +3,6 @@ package postgresqueue
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 )
 
 // Broker is a connection to a schema of a database, and a driver.Broker. It is safe
@@ -20,18 +19,15 @@ type Broker struct {
 	options  Options
 	pool     *pgxpool.Pool
 	database string // see Database
-	arrivals arrivals
+	arrivals sqldriver.Arrivals
 	notes    notes
 	listen   listener
 	churn    churn
 
-	life  context.Context // until Close
-	stop  context.CancelFunc
-	owned sync.WaitGroup // goroutines
-
-	mu     sync.Mutex // guards what follows
-	closed bool
-	queues map[*Queue]struct{}
+	life   context.Context // until Close
+	stop   context.CancelFunc
+	owned  sync.WaitGroup // goroutines
+	queues sqldriver.OpenSet[*Queue]
 }
 
 var _ driver.Broker = (*Broker)(nil)
@@ -67,7 +63,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Broker, error) {
 	if options, err = options.resolve(); err != nil {
 		return nil, err
 	}
-	b := &Broker{options: options, queues: make(map[*Queue]struct{})}
+	b := &Broker{options: options}
 	b.life, b.stop = context.WithCancel(context.Background())
 	if b.pool, err = pgxpool.NewWithConfig(b.life, b.configure(config)); err != nil {
 		b.stop()
@@ -253,41 +249,18 @@ func microseconds(n int64) time.Duration {
 func (b *Broker) newQueue(number int64, name string, settings QueueOptions) (driver.Queue, error) {
 	q := &Queue{source: newSource(b, number, name, settings)}
 	q.settler = &settler{perform: q.perform}
-	q.open.sessions = make(map[*session]struct{})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
+	if !b.queues.Add(q) {
 		return nil, &driver.Error{Kind: driver.Closed}
 	}
-	b.queues[q] = struct{}{}
 	return q, nil
-}
-
-func (b *Broker) disown(q *Queue) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.queues, q)
-}
-
-func (b *Broker) openQueues() []*Queue {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Collect(maps.Keys(b.queues))
 }
 
 // Close closes every queue and the connections. A second Close returns nil.
 func (b *Broker) Close(ctx context.Context) error {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
+	if !b.queues.Shut() {
 		return nil
 	}
-	b.closed = true
-	b.mu.Unlock()
-	var err error
-	for _, q := range b.openQueues() {
-		err = errors.Join(err, q.Close(ctx))
-	}
+	err := b.queues.Close(ctx)
 	b.stop()
 	b.owned.Wait()
 	b.pool.Close()

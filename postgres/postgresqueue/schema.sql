@@ -62,7 +62,7 @@ CREATE TABLE {schema}.content (
 	message_id  text COLLATE "C" NOT NULL,
 	correlation text COLLATE "C" NOT NULL,
 	type        text COLLATE "C" NOT NULL,
-	attributes  bytea NOT NULL, -- see pairs.go
+	attributes  bytea NOT NULL, -- see sqldriver.EncodeAttributes
 	trace       bytea NOT NULL, -- likewise
 	sealed      boolean NOT NULL,
 	not_before  timestamptz,

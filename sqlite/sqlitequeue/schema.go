@@ -25,6 +25,9 @@ const (
 // row, an operator's in the sqlite3 shell too, and an altered session column
 // makes a message of another session, not one that is never delivered.
 //
+// What it calls pairs is sqldriver.EncodeAttributes: a file is refused whose schema differs in
+// a comment.
+//
 // Values of queues.id begin at 2: SQLite plans some statements anew when a
 // parameter changes to or from 0 or 1.
 var schema = strings.NewReplacer(

@@ -175,7 +175,7 @@ func (s *source) catchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.broker.notifier.ring(of.queue, -of.queue)
+		s.broker.arrivals.Notify(of.queue, -of.queue)
 	}
 	return nil
 }
@@ -186,5 +186,5 @@ func (s *source) sweptQueues() []*source {
 	if s.queue > 0 {
 		return []*source{s}
 	}
-	return []*source{{broker: s.broker, queue: -s.queue, name: s.name, cfg: s.cfg}, s}
+	return []*source{{broker: s.broker, queue: -s.queue, name: s.name, settings: s.settings}, s}
 }
