@@ -16,6 +16,9 @@ import (
 // Complete, Abandon, Release or DeadLetter, once, from any goroutine. Complete is called
 // Ack elsewhere, and Abandon Nack. Its exported fields are the receiver's to read and
 // change.
+//
+// Once its Receiver, Session or Client is closed, it is settled and renewed no more: the
+// calls fail with ErrClosed, and the message is delivered again.
 type Delivery struct {
 	Received
 
@@ -98,14 +101,17 @@ func (d *Delivery) Context(ctx context.Context) context.Context {
 // handled; if that fails the message stays at the broker, so that the call can be
 // repeated. Once it is marked, Complete returns nil although the lock is over. Complete
 // fails with ErrLockLost if another receiver has the message by now, or will get it, and
-// handles it again. It fails with ErrSettled if the message was settled before.
+// handles it again. It fails with ErrSettled if the message was settled before, and with
+// ErrClosed once the Receiver is closed: the message may be marked all the same, and then a
+// redelivery is completed without being handled.
 func (d *Delivery) Complete(ctx context.Context) error {
 	return d.settle(ctx, "complete", driver.Settlement{Kind: driver.Complete})
 }
 
 // Abandon gives the message back, to be delivered again after delay at the
 // earliest; 0 means at once. A broker without such a delay answers
-// errors.ErrUnsupported to a delay above zero, and the lock stays.
+// errors.ErrUnsupported to a delay above zero, and the lock stays. It fails with ErrSettled
+// and ErrClosed as Complete does; Close has given the message back.
 func (d *Delivery) Abandon(ctx context.Context, delay time.Duration) error {
 	return d.giveBack(ctx, "abandon", driver.Settlement{Kind: driver.Abandon, Delay: delay})
 }
@@ -115,7 +121,7 @@ func (d *Delivery) Abandon(ctx context.Context, delay time.Duration) error {
 // Capabilities().ReleaseUncounted the delivery does not count towards MaxDeliveries; on
 // any other, Release is Abandon to the broker. If that broker has no limit of its own,
 // the Receiver takes its releases off Count for as long as it lives, for the last 4,096
-// messages. Delays are as in Abandon.
+// messages. Delays and errors are as in Abandon.
 func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	return d.giveBack(ctx, "release", driver.Settlement{Kind: driver.Release, Delay: delay})
 }
@@ -136,7 +142,9 @@ func (d *Delivery) giveBack(ctx context.Context, op string, s driver.Settlement)
 	return d.settle(ctx, op, s)
 }
 
-// DeadLetter moves the message, as it is, to the queue's dead-letter queue.
+// DeadLetter moves the message, as it is, to the queue's dead-letter queue. It fails with
+// errors.ErrUnsupported on a broker that has none, and with ErrSettled and ErrClosed as
+// Complete does.
 func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 	if err := reason.validate(); err != nil {
 		return wrap("dead-letter", d.Queue, err)
@@ -178,7 +186,8 @@ func (d *Delivery) describe(ctx context.Context, reason Reason) string {
 }
 
 // Renew extends the lock, and with replay protection the claim, by a full lock time. It
-// fails with ErrLockLost if the lock is over: another receiver may have the message. If
+// fails with ErrLockLost if the lock is over: another receiver may have the message; with
+// ErrSettled if it was settled; and with ErrClosed once the Receiver is closed. If
 // another renewal of the delivery is in flight, that of a worker.Pool for instance,
 // Renew waits for it first.
 func (d *Delivery) Renew(ctx context.Context) error {

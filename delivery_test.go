@@ -508,3 +508,71 @@ func TestHeldUntilWithoutALock(t *testing.T) {
 		})
 	}
 }
+
+// TestSettleAfterClose: what was received cannot be settled or renewed over a Receiver, Session
+// or Client that is closed, and is not lost by trying. Completed it counts as handled if a
+// replay store knows it.
+func TestSettleAfterClose(t *testing.T) {
+	ways := map[string]func(context.Context, *queue.Delivery) error{
+		"complete":    func(ctx context.Context, d *queue.Delivery) error { return d.Complete(ctx) },
+		"abandon":     func(ctx context.Context, d *queue.Delivery) error { return d.Abandon(ctx, 0) },
+		"release":     func(ctx context.Context, d *queue.Delivery) error { return d.Release(ctx, 0) },
+		"dead-letter": func(ctx context.Context, d *queue.Delivery) error { return d.DeadLetter(ctx, queue.Reason{Code: "a"}) },
+		"renew":       func(ctx context.Context, d *queue.Delivery) error { return d.Renew(ctx) },
+	}
+	type opened struct {
+		c *queue.Client
+		r *queue.Receiver
+		s *queue.Session // nil: received from the queue
+	}
+	closes := map[string]struct {
+		session bool
+		do      func(context.Context, *opened) error
+	}{
+		"receiver":               {false, func(ctx context.Context, o *opened) error { return o.r.Close(ctx) }},
+		"client":                 {false, func(ctx context.Context, o *opened) error { return o.c.Close(ctx) }},
+		"session":                {true, func(ctx context.Context, o *opened) error { return o.s.Close(ctx) }},
+		"receiver, of a session": {true, func(ctx context.Context, o *opened) error { return o.r.Close(ctx) }},
+		"client, of a session":   {true, func(ctx context.Context, o *opened) error { return o.c.Close(ctx) }},
+	}
+	for op, settle := range ways {
+		for closed, end := range closes {
+			for store, change := range map[string]func(*queue.Options){"with a replay store": nil, "without one": without} {
+				t.Run(op+"/"+closed+"/"+store, func(t *testing.T) {
+					inBubble(t, nil, func(x *fixture) {
+						m := &queue.Message{ID: "m", Body: []byte("a")}
+						if end.session {
+							m.SessionID = "s"
+						}
+						x.Send(m)
+						o := &opened{c: x.behind(&partial{}, change)}
+						o.r = x.receives(o.c, nil)
+						receive := o.r.ReceiveOne
+						if end.session {
+							var err error
+							o.s, err = o.r.NextSession(x.Context())
+							x.Must(err)
+							receive = o.s.ReceiveOne
+						}
+						d, err := receive(x.Context())
+						x.Must(err)
+						x.Must(end.do(x.Context(), o))
+						x.failed(op, settle(x.Context(), d), queue.ErrClosed, op)
+						handled := op == "complete" && change == nil
+						if !handled {
+							x.Wait(5 * time.Minute) // of locks and leases
+						}
+						r := x.receives(x.behind(&partial{}, change), nil)
+						got, err := r.ReceiveOne(x.Context())
+						switch {
+						case handled && !errors.Is(err, queue.ErrNoMessage):
+							x.Errorf("received again: %v, %v; want it known as handled", got, err)
+						case !handled && (err != nil || got.ID != "m"):
+							x.Errorf("received again: %v; want the message", err)
+						}
+					})
+				})
+			}
+		}
+	}
+}

@@ -265,7 +265,8 @@ func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 }
 
 // Close releases the receiver. Its waiting calls fail with ErrClosed, and
-// deliveries that are not settled go back to the broker if it allows that.
+// deliveries that are not settled go back to the broker if it allows that: to settle or
+// renew one after that fails with ErrClosed.
 func (r *Receiver) Close(ctx context.Context) error {
 	return wrap("close", r.queue, r.close(ctx))
 }

@@ -353,7 +353,8 @@ func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 }
 
 // Close releases the session and, at once, every message of it that is not
-// settled. A second Close returns nil.
+// settled: to settle or renew one after that fails with ErrClosed. A second Close returns
+// nil.
 func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)
