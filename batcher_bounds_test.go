@@ -324,20 +324,28 @@ func TestBatcherOwnsItsMessages(t *testing.T) {
 	})
 }
 
-// TestUnconfirmedByItsContext: a caller that leaves is told that its message may be sent.
+// TestUnconfirmedByItsContext: a caller that leaves is told that its message may be sent, and
+// under which ID.
 func TestUnconfirmedByItsContext(t *testing.T) {
-	inBubble(t, nil, func(x *fixture) {
-		open := make(chan struct{})
-		b := x.batching(nil, (&sends{begin: time.Now(), answer: func(int, *driver.Message) error { <-open; return nil }}).send)
-		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
-		defer cancel()
-		r, err := b.Send(ctx, &queue.Message{ID: "m", Body: []byte("a")})
-		if !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) || r.MessageID != "m" || r.Err == nil {
-			x.Errorf("%+v, %v; want m unconfirmed, and the deadline", r, err)
-		}
-		close(open)
-		x.Must(b.Close(x.Context()))
-	})
+	for name, id := range map[string]string{"its own ID": "m", "an ID that Send makes": ""} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				open, sent := make(chan struct{}), make(chan string, 1)
+				b := x.batching(nil, (&sends{begin: time.Now(), answer: func(_ int, m *driver.Message) error { sent <- m.ID; <-open; return nil }}).send)
+				ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+				defer cancel()
+				r, err := b.Send(ctx, &queue.Message{ID: id, Body: []byte("a")})
+				if !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) || r.Err == nil {
+					x.Errorf("%+v, %v; want it unconfirmed, and the deadline", r, err)
+				}
+				if want := <-sent; r.MessageID != want || id != "" && r.MessageID != id {
+					x.Errorf("MessageID is %q, want %q, which was sent", r.MessageID, want)
+				}
+				close(open)
+				x.Must(b.Close(x.Context()))
+			})
+		})
+	}
 }
 
 // TestCallsAreFilled: each call has as many messages as it may, by count and by bytes, in order,
