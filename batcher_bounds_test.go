@@ -130,11 +130,11 @@ func TestBatcherWaitsForKeys(t *testing.T) {
 		x.Must(err)
 		x.Wait(3 * time.Hour) // what was cached is over
 		half.mu.Lock()
-		half.current = errPart
+		half.current = errFailing
 		half.mu.Unlock()
 		begin := time.Now()
 		_, err = b.Send(x.Context(), &queue.Message{Body: []byte("a")})
-		if took := time.Since(begin); !errors.Is(err, errPart) || took < 7*time.Second || took > 8*time.Second || s.count() != 0 {
+		if took := time.Since(begin); !errors.Is(err, errFailing) || took < 7*time.Second || took > 8*time.Second || s.count() != 0 {
 			x.Errorf("%v after %s and %d calls, want the provider's error after 1 + 2 + 4 s", err, took, s.count())
 		}
 		half.mu.Lock()
@@ -406,7 +406,7 @@ func TestCallsAreFilled(t *testing.T) {
 func TestSendIsTold(t *testing.T) {
 	for _, sealed := range []bool{true, false} {
 		inBubble(t, nil, func(x *fixture) {
-			o, p := &diary{}, &partial{}
+			o, p := &diary{}, &failingBroker{}
 			c := x.behind(p, func(c *queue.Options) {
 				without(c)
 				c.Observer, c.Crypto.Enabled, c.Crypto.PlaintextPolicy = o, sealed, queue.Allow
@@ -460,7 +460,7 @@ func TestSendWithoutAnAnswer(t *testing.T) {
 		"plain, and it dedups":   {gone, false, driver.Native, 0, 6},
 		"closed":                 {driver.ErrClosed, true, driver.None, 0, 1},
 		"refused":                {errRefused, true, driver.None, 0, 1},
-		"another error":          {errPart, true, driver.None, 0, 6},
+		"another error":          {errFailing, true, driver.None, 0, 6},
 		"unsupported":            {errors.ErrUnsupported, true, driver.None, 0, 1},
 		"throttled":              {errThrottled, true, driver.None, 0, 1},
 		"a caller that leaves":   {gone, true, driver.None, time.Nanosecond, 1},

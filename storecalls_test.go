@@ -290,7 +290,7 @@ func TestCompleteInASharedCallThatFails(t *testing.T) {
 		answer := make(chan struct{})
 		s.finish = func(context.Context, []replay.Finish) ([]replay.Finished, error) {
 			<-answer
-			return nil, errPart
+			return nil, errFailing
 		}
 		errs := make([]error, n)
 		var wg sync.WaitGroup

@@ -21,12 +21,12 @@ type relay struct {
 	server   *namespace
 	tap      func(connection int, toClient bool, frame []byte) []byte // nil: frames pass as they are
 
-	mu      sync.Mutex // guards what follows
-	refuse  bool
-	delay   time.Duration // of each direction, of connections to come
-	dials   int
-	pairs   map[*relayed]struct{}
-	running sync.WaitGroup
+	mu          sync.Mutex // guards what follows
+	refuse      bool
+	delay       time.Duration // of each direction, of connections to come
+	dials       int
+	connections map[*relayed]struct{}
+	running     sync.WaitGroup
 }
 
 // relayed is one connection and the relay's to the server.
@@ -47,7 +47,7 @@ func (n *namespace) relayed(t testing.TB, tap func(int, bool, []byte) []byte) *r
 			t.Fatal(err)
 		}
 	}
-	r := &relay{listener: l, server: n, tap: tap, pairs: make(map[*relayed]struct{})}
+	r := &relay{listener: l, server: n, tap: tap, connections: make(map[*relayed]struct{})}
 	r.running.Go(r.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -129,7 +129,7 @@ func (r *relay) takeDials() int {
 func (r *relay) silence() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for p := range r.pairs {
+	for p := range r.connections {
 		p.silence.Do(func() { close(p.silent) })
 	}
 }
@@ -138,7 +138,7 @@ func (r *relay) silence() {
 func (r *relay) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for p := range r.pairs {
+	for p := range r.connections {
 		_ = p.client.Close()
 		_ = p.server.Close()
 	}
@@ -165,7 +165,7 @@ func (r *relay) accept() {
 		}
 		p := &relayed{client: client, server: server, silent: make(chan struct{})}
 		r.mu.Lock()
-		r.pairs[p] = struct{}{}
+		r.connections[p] = struct{}{}
 		delay := r.delay
 		r.mu.Unlock()
 		r.running.Go(func() { r.pass(p, n, false, delay) })
@@ -232,7 +232,7 @@ func (r *relay) pass(p *relayed, n int, toClient bool, delay time.Duration) {
 			_ = p.client.Close()
 			_ = p.server.Close()
 			r.mu.Lock()
-			delete(r.pairs, p)
+			delete(r.connections, p)
 			r.mu.Unlock()
 			return
 		}
