@@ -63,12 +63,12 @@ func (h *Holder) Hand(ctx context.Context, list []*driver.Delivery, giveBack fun
 	return nil, ctx.Err()
 }
 
-// NewReceipt returns the receipt of a delivery.
+// NewReceipt returns the receipt of a delivery that is locked by a token of NewToken.
 func (h *Holder) NewReceipt(seq int64, token []byte, session string) *Receipt {
 	if h.queue < 0 {
 		session = "" // sessions have no turns there
 	}
-	return &Receipt{holder: h, Seq: seq, Token: token, Session: session}
+	return &Receipt{holder: h, Seq: seq, Token: [tokenSize]byte(token), Session: session}
 }
 
 // keep reports false when h is closed.

@@ -21,8 +21,8 @@ func NewToken() []byte {
 // Receipt is a driver's handle of one delivery.
 type Receipt struct {
 	Seq     int64
-	Token   []byte
-	Session string // of the message; empty if none waits for it to be settled
+	Token   [tokenSize]byte // of its lock, or of the session's
+	Session string          // of the message; empty if none waits for it to be settled
 
 	holder *Holder
 	until  atomic.Int64 // end of its own lock, see SetUntil; 0 in a session

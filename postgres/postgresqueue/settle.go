@@ -87,7 +87,7 @@ func (s *source) perform(ctx context.Context, list []order) (done []bool, err er
 	places := bySeq(n, func(i int) int64 { return list[i].receipt.Seq })
 	for k, i := range places {
 		o := &list[i]
-		seqs[k], tokens[k], kinds[k] = o.receipt.Seq, o.receipt.Token, int16(o.kind)
+		seqs[k], tokens[k], kinds[k] = o.receipt.Seq, o.receipt.Token[:], int16(o.kind)
 		// Longer by less than a microsecond, never shorter.
 		delays[k] = (min(o.delay, maxDuration) + time.Microsecond - 1).Microseconds()
 		reasons[k], descriptions[k] = o.reason, o.description
@@ -147,7 +147,7 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 	var seqs []int64
 	var tokens [][]byte
 	for _, i := range sorted {
-		seqs, tokens = append(seqs, receipts[i].Seq), append(tokens, receipts[i].Token)
+		seqs, tokens = append(seqs, receipts[i].Seq), append(tokens, receipts[i].Token[:])
 	}
 	var until time.Time
 	var done []bool

@@ -33,7 +33,7 @@ const selectLocked = `SELECT ` + rowColumns + ` FROM messages WHERE ` + stillLoc
 
 // findLocked returns the row of a delivery, found false when its lock is over.
 func findLocked(c *sqlitefile.Conn, s *source, r *sqldriver.Receipt, now int64) (m row, found bool, err error) {
-	found, err = c.One(selectLocked, func(r sqlitefile.Row) error { m = parseRow(r); return nil }, s.queue, r.Seq, r.Token, now)
+	found, err = c.One(selectLocked, func(r sqlitefile.Row) error { m = parseRow(r); return nil }, s.queue, r.Seq, r.Token[:], now)
 	return m, found, err
 }
 

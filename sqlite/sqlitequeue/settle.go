@@ -61,7 +61,7 @@ func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 // settleOne reports false when the lock is over.
 func (s *source) settleOne(c *sqlitefile.Conn, r *sqldriver.Receipt, t *driver.Settlement, now int64) (bool, error) {
 	if t.Kind == driver.Complete {
-		n, err := c.Exec(completeLocked, s.queue, r.Seq, r.Token, now)
+		n, err := c.Exec(completeLocked, s.queue, r.Seq, r.Token[:], now)
 		return n > 0, err
 	}
 	m, found, err := findLocked(c, s, r, now)
@@ -98,7 +98,7 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 			if errs[i] != nil {
 				continue
 			}
-			n, err := c.Exec(renewLocked, s.queue, r.Seq, r.Token, now.UnixNano(), until.UnixNano())
+			n, err := c.Exec(renewLocked, s.queue, r.Seq, r.Token[:], now.UnixNano(), until.UnixNano())
 			if err != nil {
 				return err
 			}
