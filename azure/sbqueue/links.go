@@ -90,7 +90,7 @@ func (l *lease) connectAt(ctx context.Context, g *connector, f connecting) error
 		return errClosed()
 	}
 	defer l.leave()
-	if err := l.b.turns.wait(ctx, false); err != nil {
+	if err := l.b.turns.wait(ctx, neededLink); err != nil {
 		return err
 	}
 	defer l.b.turns.done()

@@ -55,7 +55,7 @@ type session struct {
 
 // newSession returns the session of r. It is lost when connected ends.
 func newSession(q *queue, r *azservicebus.SessionReceiver, connected context.Context) *session {
-	s := &session{source: newSource(q, false, 1), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
+	s := &session{source: newSource(q, ofMessages, 1), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
 	s.until = q.lock.end(time.Now(), s.toldUntil)
 	s.lossCtx, s.leave = context.WithCancel(connected)
 	s.lose = s.drop

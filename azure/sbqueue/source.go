@@ -109,6 +109,12 @@ type receipt struct {
 	lost bool
 }
 
+// What a source is of.
+const (
+	ofMessages    = false
+	ofDeadLetters = true
+)
+
 func newSource(q *queue, dead bool, calls int) *source {
 	s := &source{q: q, dead: dead, turns: make(chan struct{}, calls), held: make(map[*receipt]struct{})}
 	s.over, s.end = context.WithCancel(context.Background())

@@ -172,8 +172,14 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	if err != nil {
 		return err
 	}
-	return b.declare(ctx, name, &resolved, true)
+	return b.declare(ctx, name, &resolved, changeExisting)
 }
+
+// What declare does with the settings of a queue that exists.
+const (
+	keepExisting   = false
+	changeExisting = true
+)
 
 func (b *Broker) declare(ctx context.Context, name string, o *QueueOptions, change bool) error {
 	return b.request(ctx, func(ctx context.Context, c *conn) error {
@@ -204,7 +210,7 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 		return nil, driver.Errorf(driver.NotFound, "the schema has no queue %q", name)
 	}
 	if err == nil && id == 0 {
-		if err = b.declare(ctx, name, &b.options.Default, false); err == nil {
+		if err = b.declare(ctx, name, &b.options.Default, keepExisting); err == nil {
 			id, settings, err = b.find(ctx, name)
 		}
 	}

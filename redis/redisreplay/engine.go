@@ -49,7 +49,7 @@ func newEngine(s *server, o Options, with scripts) *engine {
 // start checks the server, makes the store unless it is there, and reads its clock.
 func (e *engine) start(ctx context.Context) error {
 	g := newGroup(e, "")
-	_, err := g.transaction(ctx, false, func(*call) {})
+	_, err := g.transaction(ctx, reads, func(*call) {})
 	if errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -224,7 +224,7 @@ func (e *engine) renew(ctx context.Context, lost replaystate.Stamp) error {
 // settle waits until so many replicas have all that was written, with one more write,
 // because WAIT is about the writes of its connection.
 func (e *engine) settle(ctx context.Context, history string, replicas int64) error {
-	r := e.blank(true)
+	r := e.blank(writes)
 	got, err := e.transact(ctx, r, r.arguments(e.stamped(), history, e.serverTime(), 1<<40, ""), replicas)
 	switch {
 	case err != nil:
@@ -339,7 +339,7 @@ func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) (
 	var stamp replaystate.Stamp
 	g := e.of(group)
 	_, err := g.run(&task{ctx: ctx, items: len(n), alone: func(ctx context.Context) (err error) {
-		stamp, err = g.transaction(ctx, true, func(l *call) {
+		stamp, err = g.transaction(ctx, writes, func(l *call) {
 			for i := range n {
 				l.open(n[i].Key)
 				if out[i] = 0; l.Head() != nil {
@@ -360,7 +360,7 @@ func (e *engine) Probe(ctx context.Context, group string) (out replaystate.Outco
 	g := e.of(group)
 	_, err = g.run(&task{ctx: ctx, alone: func(ctx context.Context) error {
 		// Its answer has the counts.
-		if _, err := g.transaction(ctx, true, func(*call) {}); err != nil {
+		if _, err := g.transaction(ctx, writes, func(*call) {}); err != nil {
 			return err
 		}
 		out = e.limits.Open(e.storeCounts(), g.counts)
@@ -385,7 +385,7 @@ func (e *engine) Streams(ctx context.Context, group string) iter.Seq2[replaystat
 			from := cursor
 			_, err := g.run(&task{ctx: ctx, alone: func(ctx context.Context) (err error) {
 				// That it is the server and the memory of before.
-				if _, err := g.transaction(ctx, false, func(*call) {}); err != nil {
+				if _, err := g.transaction(ctx, reads, func(*call) {}); err != nil {
 					return err
 				}
 				entries, cursor, err = g.accounts(ctx, from)
@@ -441,7 +441,7 @@ func (e *engine) Stats(ctx context.Context) (s replaystate.Stats, err error) {
 	if e.life.Err() != nil {
 		return s, e.public(ErrClosed)
 	}
-	if s.Stamp, err = g.transaction(ctx, false, func(*call) {}); err != nil {
+	if s.Stamp, err = g.transaction(ctx, reads, func(*call) {}); err != nil {
 		return s, e.public(err)
 	}
 	n := e.storeCounts()

@@ -161,6 +161,12 @@ const (
 	firstSlack = 1000
 )
 
+// What a transaction does in the server.
+const (
+	reads  = false
+	writes = true
+)
+
 // transaction runs do until nothing has changed meanwhile, and until the replicas have
 // what it wrote.
 func (g *group) transaction(ctx context.Context, write bool, do func(l *call)) (replaystate.Stamp, error) {

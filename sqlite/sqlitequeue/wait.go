@@ -23,7 +23,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (look
 	watching := false
 	defer func() {
 		if watching {
-			s.broker.file.Watch(false)
+			s.broker.file.Unwatch()
 		}
 	}()
 	for {
@@ -44,7 +44,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (look
 			// From here on commits of other processes ring, too. One that
 			// came before is found by trying once more.
 			watching = true
-			s.broker.file.Watch(true)
+			s.broker.file.Watch()
 			continue
 		}
 		if s.queue < 0 {

@@ -24,6 +24,12 @@ type call struct {
 	at    *streamRow // the stream of the item at hand
 }
 
+// What a call does.
+const (
+	reading = false
+	writing = true
+)
+
 // newCall begins a call. A call that only reads has a cache of its own: what others
 // remember belongs to the goroutine that writes.
 func newCall(e *engine, c *sqlitefile.Conn, group string, write bool) *call {
