@@ -26,8 +26,15 @@ func main() {
 		}
 		return
 	}
+	if os.Getenv(emulatorVariable) != "" {
+		if err := serveEmulator(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	report := flag.String("report", "", "measure everything and write the page to `file`")
-	only := flag.String("only", "", "measure the sections whose names this `regexp` matches: envelope, memory, disk, pages, latency, idle, growth")
+	only := flag.String("only", "", "measure the sections whose names this `regexp` matches: envelope, memory, disk, drivers, pages, latency, idle, growth")
 	checking := flag.Bool("check", false, "hold ratios against recorded bounds")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
