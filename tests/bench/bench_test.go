@@ -304,6 +304,9 @@ func TestUsage(t *testing.T) {
 	if err := do(t.Context(), "x", "(", false); err == nil {
 		t.Error("no error for a broken regexp")
 	}
+	if err := do(t.Context(), "", "nothing", true); err == nil {
+		t.Error("no error for bounds that there are not")
+	}
 }
 
 func TestNewFolder(t *testing.T) {
