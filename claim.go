@@ -62,8 +62,10 @@ func (r *Receiver) identify(t *taken, e *envelope.EncryptedMessage, times intake
 }
 
 // claimAll claims the authentic messages of a batch with one call, for as long as their
-// locks live. It enters those that were rejected after authentication as seen.
+// locks live. It enters those that were rejected after authentication as seen; the store does
+// that itself for those that it refuses.
 func (r *Receiver) claimAll(ctx context.Context, all []taken) {
+	r.noteRejected(ctx, all)
 	var requests []replay.Request
 	var of []*taken
 	for i := range all {
@@ -90,7 +92,6 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 			}
 		}
 	}
-	r.noteRejected(ctx, all)
 }
 
 // begin makes one call to the replay store, which has to answer while a lock of the
@@ -154,8 +155,8 @@ func (r *Receiver) claimed(t *taken, before replay.Stamp, c *replay.Claim) {
 	}
 }
 
-// noteRejected tells the store of messages that were rejected after authentication, so
-// that they do not count as missing. That is not worth stopping for: without an answer
+// noteRejected tells the store of messages that were rejected after authentication and before
+// their claim, so that they do not count as missing. That is not worth stopping for: without an answer
 // they are reported, and an operator finds them among the dead letters.
 func (r *Receiver) noteRejected(ctx context.Context, all []taken) {
 	var notes []replay.Note

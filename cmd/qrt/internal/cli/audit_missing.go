@@ -50,6 +50,7 @@ type uncountedStream struct {
 	Stream      string `json:"stream"`
 	Implausible bool   `json:"implausible"`
 	Forgotten   uint64 `json:"forgotten"` // messages
+	Start       uint64 `json:"start"`     // what is forgotten lies below it
 }
 
 func (a *app) auditMissingCommand() *cobra.Command {
@@ -105,7 +106,7 @@ func (r *missingReport) add(s *replay.Stream) {
 		r.Missing = append(r.Missing, missingRange{s.Sender, stream, s.Opened.UTC(), m.Range.First, m.Range.Last, m.Since.UTC(), reported})
 	}
 	if s.Implausible || s.MissingForgotten > 0 {
-		r.Uncounted = append(r.Uncounted, uncountedStream{s.Sender, stream, s.Implausible, s.MissingForgotten})
+		r.Uncounted = append(r.Uncounted, uncountedStream{s.Sender, stream, s.Implausible, s.MissingForgotten, s.Start})
 	}
 }
 
@@ -127,7 +128,7 @@ func (r *missingReport) show(s *display.Screen) {
 		s.Table(display.Columns("sender", "stream", ">messages", "since", "reported"), rows)
 	}
 	for _, u := range r.Uncounted {
-		why := fmt.Sprintf("%d more are missing that are not listed any more", u.Forgotten)
+		why := fmt.Sprintf("%d more are missing that are not listed any more: --range %s accepts them", u.Forgotten, rangeText(1, max(u.Start, 2)-1))
 		if u.Implausible {
 			why = "more is missing than a store lists: its sender counts wrongly, or was cut off for long"
 		}

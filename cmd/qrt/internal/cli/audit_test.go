@@ -1,12 +1,27 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"strings"
 	"testing"
 
+	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/memqueue"
+	"github.com/queue-runtime/queue/replay"
 )
+
+// What a store lists no more has a range by which it can be accepted.
+func TestAuditMissingNamesWhatIsNotListed(t *testing.T) {
+	var r missingReport
+	r.add(&replay.Stream{Start: 952, MissingForgotten: 3})
+	var out bytes.Buffer
+	r.show(display.New(&out, display.Never))
+	if want := "3 more are missing that are not listed any more: --range 1-951 accepts them"; !strings.Contains(out.String(), want) || r.Uncounted[0].Start != 952 {
+		t.Errorf("%q and %+v, want %q", out.String(), r.Uncounted, want)
+	}
+}
 
 // blindBroker cannot show what waits, or what is dead.
 type blindBroker struct {
