@@ -25,8 +25,8 @@ type Delivery struct {
 	raw     *driver.Delivery
 	claim   claim
 
-	mu          sync.Mutex // guards what follows; never held across a call
-	lockedUntil time.Time
+	mu           sync.Mutex // guards what follows; never held across a call
+	lockedUntil  time.Time
 	claimedUntil time.Time     // when the claim ends, if that is before the lock; zero otherwise
 	renewing     chan struct{} // closed when the renewal under way has ended; nil means there is none
 	settling     bool
