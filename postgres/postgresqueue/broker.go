@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
 // Broker is a connection to a schema of a database, and a driver.Broker. It is safe
@@ -96,6 +97,7 @@ func (b *Broker) configure(c *pgxpool.Config) *pgxpool.Config {
 	c.MaxConns = int32(b.options.MaxConns) //nolint:gosec // G115: at most MaxInt16
 	c.MinConns = 0
 	c.ConnConfig.ConnectTimeout = b.options.Timeout
+	database.Limit(c)
 	if c.ConnConfig.RuntimeParams["application_name"] == "" && !b.options.Pooled {
 		c.ConnConfig.RuntimeParams["application_name"] = "queue-runtime"
 	}
