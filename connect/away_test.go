@@ -227,7 +227,7 @@ func distantPostgres(t *testing.T) *distant {
 	u.Host = p.Addr()
 	schema := fmt.Sprintf("away%d", rand.Uint32())
 	return &distant{proxy: p, open: func() driver.Broker {
-		b, err := postgresqueue.Open(t.Context(), u.String()+"?sslmode=disable&schema="+schema, nil)
+		b, err := postgresqueue.Open(t.Context(), u.String()+"?sslmode=disable&timeout=3s&schema="+schema, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,7 +70,9 @@ func (b *Broker) notify() {
 	for {
 		select {
 		case <-b.life.Done():
-			b.sendNotes(context.Background())
+			last, cancel := context.WithTimeout(context.Background(), grace)
+			b.sendNotes(last)
+			cancel()
 			return
 		case <-b.notes.wake:
 		}
