@@ -34,7 +34,8 @@ var rootImports = map[string][]string{
 	"internal/intake":     {"backoff", "driver", "keys"},
 	"internal/accounting": {"replay"},
 	"internal/sealing":    {"driver", "envelope", "keys", "observe", "internal/stream"},
-	"internal/httpclient": nil,
+	"internal/httpclient": {"internal/dialing"},
+	"internal/dialing":    nil,
 	"internal/pairs":      nil,
 	"internal/stream":     nil,
 	// The tests of queue, worker and deadletter stand on it.
@@ -94,6 +95,7 @@ var packageImports = map[string][]string{
 // shared are the internal packages of the root module that backends may import: what
 // several of them do alike, and is no API.
 var shared = []string{
+	"internal/dialing",     // how often a process connects to a server that is away
 	"internal/httpclient",  // what stands between a cloud's SDK and the network
 	"internal/pairs",       // how SQL drivers store attributes
 	"internal/replaystate", // the state machine of replay stores
