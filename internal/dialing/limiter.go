@@ -12,8 +12,11 @@ import (
 )
 
 const (
-	// abreast is how many attempts are under way at once, as long as none has failed.
+	// abreast is how many attempts are under way at once, as long as none has failed, to a
+	// server that has not answered one of them within recent. One that has may be asked for
+	// hundreds of connections when a program starts.
 	abreast = 4
+	recent  = time.Second
 	// firstPause is the pause after the first failure; each further one doubles it.
 	firstPause = 250 * time.Millisecond
 	// longestPause has a server that is back be found at once.
@@ -25,6 +28,7 @@ const (
 type Limiter struct {
 	mu       sync.Mutex // guards what follows
 	failures int        // in a row
+	reached  time.Time  // when the server last answered an attempt
 	next     time.Time  // after a failure: when the next attempt may be made
 	under    int        // attempts under way
 	began    int        // attempts, ever
@@ -89,7 +93,7 @@ func (l *Limiter) BeginSince(ctx context.Context, since Mark) (*Attempt, error) 
 func (l *Limiter) wait(now time.Time) (time.Duration, bool) {
 	switch {
 	case l.failures == 0:
-		return time.Hour, l.under < abreast
+		return time.Hour, l.under < abreast || now.Sub(l.reached) < recent
 	case l.under > 0:
 		return time.Hour, false
 	}
@@ -143,7 +147,7 @@ func (a *Attempt) End() {
 func (a *Attempt) Reached() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
-	a.l.failures = 0
+	a.l.failures, a.l.reached = 0, time.Now()
 	a.l.wake()
 }
 
