@@ -170,7 +170,8 @@ func TestLimiterStart(t *testing.T) {
 
 // TestTo: one server has one limiter.
 func TestTo(t *testing.T) {
-	if To("a:1") != To("a:1") || To("a:1") == To("b:1") {
+	a, again := To("a:1"), To("a:1")
+	if a != again || a == To("b:1") {
 		t.Error("limiters are not by server")
 	}
 }
