@@ -52,7 +52,7 @@ func backup(t testing.TB, path string) (restore func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer db.Close()
+		defer func() { _ = db.Close() }()
 		db.SetMaxOpenConns(1)
 		for _, s := range statements {
 			if _, err := db.Exec(s); err != nil {
