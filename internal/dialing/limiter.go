@@ -12,7 +12,9 @@ import (
 )
 
 const (
-	// abreast is how many attempts are under way at once, as long as none has failed.
+	// abreast is how many attempts are under way at once, as long as none has failed. Each
+	// one that reaches the server lets one more follow, until no caller waits: so a program
+	// that opens a hundred connections is not held up for long.
 	abreast = 4
 	// firstPause is the pause after the first failure; each further one doubles it.
 	firstPause = 250 * time.Millisecond
@@ -27,6 +29,8 @@ type Limiter struct {
 	failures int        // in a row
 	next     time.Time  // after a failure: when the next attempt may be made
 	under    int        // attempts under way
+	waiting  int        // callers of Begin
+	grown    int        // beyond abreast
 	began    int        // attempts, ever
 	failed   int        // the latest attempt that failed, by the count of began
 	err      error      // of that
@@ -89,7 +93,7 @@ func (l *Limiter) BeginSince(ctx context.Context, since Mark) (*Attempt, error) 
 func (l *Limiter) wait(now time.Time) (time.Duration, bool) {
 	switch {
 	case l.failures == 0:
-		return time.Hour, l.under < abreast
+		return time.Hour, l.under < abreast+l.grown
 	case l.under > 0:
 		return time.Hour, false
 	}
@@ -103,8 +107,9 @@ func (l *Limiter) sleep(ctx context.Context, d time.Duration) {
 		l.changed = make(chan struct{})
 	}
 	changed := l.changed
+	l.waiting++
 	l.mu.Unlock()
-	defer l.mu.Lock()
+	defer func() { l.mu.Lock(); l.waiting-- }()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -131,11 +136,20 @@ func (l *Limiter) wake() {
 	}
 }
 
+// settle forgets how far the attempts have grown when nothing wants another. Called under
+// mu.
+func (l *Limiter) settle() {
+	if l.under == 0 && l.waiting == 0 {
+		l.grown = 0
+	}
+}
+
 // End ends the attempt. What became of it is said by Reached or Failed, before or after.
 func (a *Attempt) End() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
 	a.l.under--
+	a.l.settle()
 	a.l.wake()
 }
 
@@ -144,6 +158,8 @@ func (a *Attempt) Reached() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
 	a.l.failures = 0
+	a.l.grown++
+	a.l.settle()
 	a.l.wake()
 }
 
@@ -152,6 +168,7 @@ func (a *Attempt) Failed(err error) {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
 	a.l.failures++
+	a.l.grown = 0
 	a.l.next = time.Now().Add(a.l.pause())
 	a.l.failed, a.l.err = max(a.l.failed, a.number), err
 	a.l.wake()

@@ -114,6 +114,36 @@ func TestLimiterUnanswered(t *testing.T) {
 	})
 }
 
+// TestLimiterGrows: many connections to a server that answers are made in a few rounds, and
+// the first attempts after that are few again.
+func TestLimiterGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		const round = 10 * time.Millisecond
+		begin := time.Now()
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				a, err := l.Begin(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(round)
+				a.Reached()
+				a.End()
+			})
+		}
+		all.Wait()
+		if took := time.Since(begin); took > 7*round {
+			t.Errorf("100 connections took %s, with %s for each", took, round)
+		}
+		if l.grown != 0 {
+			t.Errorf("%d more attempts than %d go on at once", l.grown, abreast)
+		}
+	})
+}
+
 // TestTo: one server has one limiter.
 func TestTo(t *testing.T) {
 	if To("a:1") != To("a:1") || To("a:1") == To("b:1") {
