@@ -137,23 +137,21 @@ func (p *linkPool) connect(further bool) (*link, error) {
 	if err := p.s.connectControlLink(); err != nil {
 		return l, err
 	}
-	if err := b.turns.wait(p.s.over, further); err != nil {
-		return l, err
-	}
-	defer b.turns.done()
-	client, life := b.main.client()
-	ctx, cancel := context.WithTimeout(p.s.over, connectTime)
-	defer cancel()
-	defer context.AfterFunc(life, cancel)()
-	began := time.Now()
-	r, err := p.make(client)
-	if err == nil {
-		l.r = r
-		l.made(r, life)
-		err = b.overLife(life, askNothing(ctx, r))
-	}
-	b.main.note(began, err)
-	return l, err
+	return l, b.linkTurn(p.s.over, further, func() error {
+		client, life := b.main.client()
+		ctx, cancel := context.WithTimeout(p.s.over, connectTime)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		began := time.Now()
+		r, err := p.make(client)
+		if err == nil {
+			l.r = r
+			l.made(r, life)
+			err = b.overLife(life, askNothing(ctx, r))
+		}
+		b.main.note(began, err)
+		return err
+	})
 }
 
 // finish takes in a link that was being made.

@@ -90,14 +90,12 @@ func (l *lease) connectAt(ctx context.Context, g *connector, f connecting) error
 		return errClosed()
 	}
 	defer l.leave()
-	if err := l.b.turns.wait(ctx, neededLink); err != nil {
-		return err
-	}
-	defer l.b.turns.done()
-	client, life := l.connection()
-	bounded, cancel := context.WithTimeout(life, connectTime)
-	defer cancel()
-	return l.b.overLife(life, g.pass(bounded, func() error { return f(bounded, client, life) }))
+	return l.b.linkTurn(ctx, neededLink, func() error {
+		client, life := l.connection()
+		bounded, cancel := context.WithTimeout(life, connectTime)
+		defer cancel()
+		return l.b.overLife(life, g.pass(bounded, func() error { return f(bounded, client, life) }))
+	})
 }
 
 // connection returns the client to connect with, and the life of what is to be connected: an

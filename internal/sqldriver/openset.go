@@ -65,12 +65,16 @@ func (s *OpenSet[T]) Shut() bool {
 	return first
 }
 
-// Close shuts s and closes what is open.
+// Close shuts s and closes what is open, side by side: each may wait for a server that does not
+// answer.
 func (s *OpenSet[T]) Close(ctx context.Context) error {
 	s.Shut()
-	var err error
-	for _, x := range s.All() {
-		err = errors.Join(err, x.Close(ctx))
+	all := s.All()
+	errs := make([]error, len(all))
+	var closing sync.WaitGroup
+	for i, x := range all {
+		closing.Go(func() { errs[i] = x.Close(ctx) })
 	}
-	return err
+	closing.Wait()
+	return errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/internal/sqldriver"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
 // Broker is a connection to a schema of a database, and a driver.Broker. It is safe
@@ -92,6 +93,7 @@ func (b *Broker) configure(c *pgxpool.Config) *pgxpool.Config {
 	c.MaxConns = int32(b.options.MaxConns) //nolint:gosec // G115: at most MaxInt16
 	c.MinConns = 0
 	c.ConnConfig.ConnectTimeout = b.options.Timeout
+	database.Limit(c)
 	if c.ConnConfig.RuntimeParams["application_name"] == "" && !b.options.Pooled {
 		c.ConnConfig.RuntimeParams["application_name"] = "queue-runtime"
 	}
@@ -135,9 +137,18 @@ const grace = time.Second
 
 // unhurried returns a context that ends shortly after ctx does.
 func unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	return outlasting(ctx, grace)
+}
+
+// closeGrace is how long Close goes on after its context has ended: callers often close
+// because their context is over, and what they hold must be given back.
+const closeGrace = 3 * time.Second
+
+// outlasting returns a context that ends d after ctx does.
+func outlasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(grace, cancel)
+		t := time.AfterFunc(d, cancel)
 		context.AfterFunc(later, func() { t.Stop() })
 	})
 	return later, func() { stop(); cancel() }
@@ -261,14 +272,41 @@ func (b *Broker) newQueue(number int64, name string, settings QueueOptions) (dri
 	return q, nil
 }
 
-// Close closes every queue and the connections. A second Close returns nil.
+// last makes a request for a Close with that context.
+func last(ctx context.Context, f func(context.Context) error) error {
+	closing, cancel := outlasting(ctx, closeGrace)
+	defer cancel()
+	err := f(closing)
+	if err != nil && closing.Err() != nil {
+		return errSilent
+	}
+	return err
+}
+
+// Close closes every queue and the connections. A second Close returns nil. If the server
+// does not answer, Close returns a few seconds after ctx has ended at the latest, and what is
+// left of it goes on for as long as one request takes.
 func (b *Broker) Close(ctx context.Context) error {
 	if !b.queues.Shut() {
 		return nil
 	}
+	closing, cancel := outlasting(ctx, closeGrace)
+	defer cancel()
 	err := b.queues.Close(ctx)
 	b.stop()
-	b.owned.Wait()
-	b.pool.Close()
-	return err
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.owned.Wait()
+		b.pool.Close()
+	}()
+	select {
+	case <-done:
+		return err
+	case <-closing.Done():
+		return errors.Join(err, errSilent)
+	}
 }
+
+// errSilent is of a Close that ends before it is done.
+var errSilent error = driver.Errorf(driver.Unavailable, "the server did not answer in time")

@@ -3,6 +3,7 @@ package postgresqueue
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -70,6 +71,10 @@ func (q *Queue) Close(ctx context.Context) error {
 	}
 	q.broker.queues.Remove(q)
 	q.settler.close()
+	var lost error
+	var back sync.WaitGroup
+	back.Go(func() { lost = q.giveBack(ctx, unsettled, driver.Abandon) })
 	err := q.sessions.Close(ctx)
-	return errors.Join(err, q.giveBack(ctx, unsettled, driver.Abandon))
+	back.Wait()
+	return errors.Join(err, lost)
 }

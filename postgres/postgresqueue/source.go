@@ -25,7 +25,7 @@ func newSource(b *Broker, queue int64, name string, settings QueueOptions) sourc
 
 // giveBack settles deliveries of which no caller will hear again: as Abandon if one
 // has seen them, as Release otherwise. Callers often close because their context is
-// over, so that it does not count.
+// over: it goes on for a while after that.
 func (s *source) giveBack(ctx context.Context, all []*sqldriver.Receipt, kind driver.SettleKind) error {
 	if len(all) == 0 {
 		return nil
@@ -34,7 +34,10 @@ func (s *source) giveBack(ctx context.Context, all []*sqldriver.Receipt, kind dr
 	for i, r := range all {
 		list[i] = order{receipt: r, kind: kind}
 	}
-	_, err := s.perform(context.WithoutCancel(ctx), list)
+	err := last(ctx, func(ctx context.Context) error {
+		_, err := s.perform(ctx, list)
+		return err
+	})
 	s.broker.announce(s.queue, -s.queue)
 	return err
 }

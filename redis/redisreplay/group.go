@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
@@ -174,7 +175,7 @@ func (g *group) transaction(ctx context.Context, write bool, do func(l *call)) (
 	for try := 0; ; try++ {
 		if try > quickTries {
 			wait := time.Millisecond << min(try-quickTries, 6)
-			if err := pause(ctx, wait/2+mrand.N(wait)); err != nil { //nolint:gosec // G404: jitter, not a secret
+			if !backoff.Sleep(ctx, wait/2+mrand.N(wait)) { //nolint:gosec // G404: jitter, not a secret
 				return replaystate.Stamp{}, ErrContention
 			}
 		}
@@ -221,17 +222,6 @@ func (g *group) counted(l *call) [3]replaystate.Counts {
 	return c
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // send makes the request of a call and takes in the answer.
 func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, error) {
 	e := g.e
@@ -243,7 +233,7 @@ func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, er
 	_, _ = rand.Read(version[:]) // never fails: it ends the process instead
 	replicas := e.needed(history)
 	memory := e.stamped()
-	r, err := e.transact(ctx, &l.request, l.request.arguments(memory, history, now, slack, string(version[:])), replicas)
+	r, err := e.transact(ctx, &l.request, l.request.arguments(memory, history, now, slack, string(version[:]), e.handle), replicas)
 	if err != nil {
 		return nil, err
 	}
