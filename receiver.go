@@ -265,7 +265,10 @@ func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 }
 
 // Close releases the receiver. Its waiting calls fail with ErrClosed, and
-// deliveries that are not settled go back to the broker if it allows that.
+// deliveries that are not settled go back to the broker if it allows that: another receiver
+// has them soon, and each has spent a delivery. Settling one afterwards fails with ErrClosed,
+// although it was handled, and it comes again: wait for what is being handled first, as
+// worker.Pool.Stop does.
 func (r *Receiver) Close(ctx context.Context) error {
 	return wrap("close", r.queue, r.close(ctx))
 }
@@ -405,20 +408,4 @@ func releaseClaims(ctx context.Context, batch []*Delivery) {
 		}
 	}
 	batch[0].r.finishAll(ctx, ended)
-}
-
-// sleepUntil waits until t and reports false if ctx ended first.
-func sleepUntil(ctx context.Context, t time.Time) bool {
-	d := time.Until(t)
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

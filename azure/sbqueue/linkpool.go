@@ -137,21 +137,19 @@ func (p *linkPool) connect(further bool) (*link, error) {
 	if err := p.s.connectControlLink(); err != nil {
 		return l, err
 	}
-	if err := b.turns.wait(p.s.over, further); err != nil {
-		return l, err
-	}
-	defer b.turns.done()
-	ctx, cancel := context.WithTimeout(p.s.over, connectTime)
-	defer cancel()
-	began := time.Now()
-	r, err := p.make()
-	if err == nil {
-		l.r = r
-		l.made(r)
-		err = askNothing(ctx, r)
-	}
-	b.main.note(began, err)
-	return l, err
+	return l, b.linkTurn(p.s.over, further, func() error {
+		ctx, cancel := context.WithTimeout(p.s.over, connectTime)
+		defer cancel()
+		began := time.Now()
+		r, err := p.make()
+		if err == nil {
+			l.r = r
+			l.made(r)
+			err = askNothing(ctx, r)
+		}
+		b.main.note(began, err)
+		return err
+	})
 }
 
 // finish takes in a link that was being made.

@@ -84,13 +84,11 @@ func (l *lease) connectAt(ctx context.Context, g *connector, f func(context.Cont
 		return errClosed()
 	}
 	defer l.leave()
-	if err := l.b.turns.wait(ctx, false); err != nil {
-		return err
-	}
-	defer l.b.turns.done()
-	bounded, cancel := context.WithTimeout(l.b.life, connectTime)
-	defer cancel()
-	return g.pass(bounded, func() error { return f(bounded) })
+	return l.b.linkTurn(ctx, false, func() error {
+		bounded, cancel := context.WithTimeout(l.b.life, connectTime)
+		defer cancel()
+		return g.pass(bounded, func() error { return f(bounded) })
+	})
 }
 
 // leave ends a call.

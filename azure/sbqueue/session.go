@@ -80,7 +80,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 	deadline := time.Now().Add(wait)
 	// away is why the broker could not be reached, here or by another call.
-	away := driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
+	away := errAway
 	for held := false; ; {
 		if ok, err := q.b.dials.wait(ctx, q.source.over, time.Until(deadline)); err != nil {
 			return nil, err
@@ -88,7 +88,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			return nil, away
 		}
 		began := time.Now()
-		r, connected, err := q.accept(ctx, id, max(time.Until(deadline), minAccept))
+		r, connected, err := q.acceptTurn(ctx, id, deadline)
 		if err == nil {
 			q.b.dials.reached()
 			s := newSession(q, r, connected)

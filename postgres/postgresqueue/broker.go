@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
 // Broker is a connection to a schema of a database, and a driver.Broker. It is safe
@@ -96,6 +97,7 @@ func (b *Broker) configure(c *pgxpool.Config) *pgxpool.Config {
 	c.MaxConns = int32(b.options.MaxConns) //nolint:gosec // G115: at most MaxInt16
 	c.MinConns = 0
 	c.ConnConfig.ConnectTimeout = b.options.Timeout
+	database.Limit(c)
 	if c.ConnConfig.RuntimeParams["application_name"] == "" && !b.options.Pooled {
 		c.ConnConfig.RuntimeParams["application_name"] = "queue-runtime"
 	}
@@ -139,9 +141,18 @@ const grace = time.Second
 
 // unhurried returns a context that ends shortly after ctx does.
 func unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	return outlasting(ctx, grace)
+}
+
+// closeGrace is how long Close goes on after its context has ended: callers often close
+// because their context is over, and what they hold must be given back.
+const closeGrace = 3 * time.Second
+
+// outlasting returns a context that ends d after ctx does.
+func outlasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(grace, cancel)
+		t := time.AfterFunc(d, cancel)
 		context.AfterFunc(later, func() { t.Stop() })
 	})
 	return later, func() { stop(); cancel() }
@@ -275,7 +286,20 @@ func (b *Broker) openQueues() []*Queue {
 	return slices.Collect(maps.Keys(b.queues))
 }
 
-// Close closes every queue and the connections. A second Close returns nil.
+// last makes a request for a Close with that context.
+func last(ctx context.Context, f func(context.Context) error) error {
+	closing, cancel := outlasting(ctx, closeGrace)
+	defer cancel()
+	err := f(closing)
+	if err != nil && closing.Err() != nil {
+		return errSilent
+	}
+	return err
+}
+
+// Close closes every queue and the connections. A second Close returns nil. If the server
+// does not answer, Close returns a few seconds after ctx has ended at the latest, and what is
+// left of it goes on for as long as one request takes.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {
@@ -284,12 +308,34 @@ func (b *Broker) Close(ctx context.Context) error {
 	}
 	b.closed = true
 	b.mu.Unlock()
-	var err error
-	for _, q := range b.openQueues() {
-		err = errors.Join(err, q.Close(ctx))
-	}
+	closing, cancel := outlasting(ctx, closeGrace)
+	defer cancel()
+	err := closeAll(ctx, b.openQueues())
 	b.stop()
-	b.owned.Wait()
-	b.pool.Close()
-	return err
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.owned.Wait()
+		b.pool.Close()
+	}()
+	select {
+	case <-done:
+		return err
+	case <-closing.Done():
+		return errors.Join(err, errSilent)
+	}
+}
+
+// errSilent is of a Close that ends before it is done.
+var errSilent error = driver.Errorf(driver.Unavailable, "the server did not answer in time")
+
+// closeAll closes all side by side: each may wait for a server that does not answer.
+func closeAll[C interface{ Close(context.Context) error }](ctx context.Context, all []C) error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, c := range all {
+		wg.Go(func() { errs[i] = c.Close(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
 // Notifications go from the process that changed a queue to the processes that wait:
@@ -70,7 +70,9 @@ func (b *Broker) notify() {
 	for {
 		select {
 		case <-b.life.Done():
-			b.sendNotes(context.Background())
+			last, cancel := context.WithTimeout(context.Background(), grace)
+			b.sendNotes(last)
+			cancel()
 			return
 		case <-b.notes.wake:
 		}
@@ -164,7 +166,7 @@ func (b *Broker) hear(ready chan struct{}) {
 func (b *Broker) hearOnce(begun func()) bool {
 	connecting, cancel := context.WithTimeout(b.life, b.options.Timeout)
 	defer cancel()
-	c, err := pgx.ConnectConfig(connecting, b.pool.Config().ConnConfig)
+	c, err := database.Connect(connecting, b.pool.Config())
 	if err != nil {
 		return false
 	}

@@ -123,7 +123,7 @@ func (s *source) shut() ([]*receipt, bool) {
 
 // giveBack settles deliveries of which no caller will hear again: as Abandon if one
 // has seen them, as Release otherwise. Callers often close because their context is
-// over, so that it does not count.
+// over: it goes on for a while after that.
 func (s *source) giveBack(ctx context.Context, all []*receipt, kind driver.SettleKind) error {
 	if len(all) == 0 {
 		return nil
@@ -132,7 +132,10 @@ func (s *source) giveBack(ctx context.Context, all []*receipt, kind driver.Settl
 	for i, r := range all {
 		list[i] = order{receipt: r, kind: kind}
 	}
-	_, err := s.perform(context.WithoutCancel(ctx), list)
+	err := last(ctx, func(ctx context.Context) error {
+		_, err := s.perform(ctx, list)
+		return err
+	})
 	s.broker.announce(s.queue, -s.queue)
 	return err
 }

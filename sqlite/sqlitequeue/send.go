@@ -91,6 +91,9 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 
 // store stores those messages whose result has no error, and sets the result.
 func (q *Queue) store(c *sqlitefile.Conn, contents []content, results []driver.SendResult, total, good int) error {
+	if err := q.exists(c); err != nil {
+		return err
+	}
 	now := time.Now().UnixNano()
 	room, err := q.room(c, total+good*rowOverhead)
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/queue-runtime/queue/backoff"
 )
 
 // TCP is a proxy in front of one server. It draws what goes wrong, and does what it is told
@@ -20,6 +22,7 @@ type TCP struct {
 
 	mu      sync.Mutex // guards what follows
 	server  string
+	taken   int
 	away    time.Duration
 	flowing chan struct{} // closed unless the proxy is stalled
 	open    map[*passing]struct{}
@@ -66,6 +69,13 @@ func (p *TCP) Away(d time.Duration) {
 	p.away = d
 }
 
+// Server is where new connections go.
+func (p *TCP) Server() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.server
+}
+
 // Redirect has new connections go to another server, and ends the others.
 func (p *TCP) Redirect(server string) {
 	p.mu.Lock()
@@ -74,6 +84,15 @@ func (p *TCP) Redirect(server string) {
 	for c := range p.open {
 		c.end()
 	}
+}
+
+// Taken returns how many connections clients have opened since the last call.
+func (p *TCP) Taken() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.taken
+	p.taken = 0
+	return n
 }
 
 // Stall stops everything that passes, without an error for either side, until Resume.
@@ -104,6 +123,9 @@ func (p *TCP) accept() {
 		if err != nil {
 			return
 		}
+		p.mu.Lock()
+		p.taken++
+		p.mu.Unlock()
 		if p.faults.draw(Refuse) == Refuse {
 			_ = client.Close()
 			continue
@@ -221,14 +243,8 @@ func (p *TCP) read(from net.Conn, pieces chan<- piece, over <-chan struct{}) {
 // hold waits until a piece is due, and while the proxy is stalled. It reports whether the
 // proxy is open.
 func (p *TCP) hold(due time.Time) bool {
-	if d := time.Until(due); d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-p.ctx.Done():
-			return false
-		}
+	if !backoff.Sleep(p.ctx, time.Until(due)) {
+		return false
 	}
 	p.mu.Lock()
 	flowing := p.flowing
