@@ -386,7 +386,7 @@ func (b *Batcher) send(line *batchLine, batch []*pendingSend) {
 			sealed = time.Now()
 			if out, err = b.prepare(batch, last); err != nil {
 				permit.Unused()
-				if last || !errors.Is(err, ErrKeyProvider) || !sleepUntil(b.ctx, time.Now().Add(max(delay, keysDelay.Longest(attempt)))) {
+				if last || !errors.Is(err, ErrKeyProvider) || !backoff.Sleep(b.ctx, max(delay, keysDelay.Longest(attempt))) {
 					b.fail(line, batch, err)
 					return
 				}
@@ -398,7 +398,7 @@ func (b *Batcher) send(line *batchLine, batch []*pendingSend) {
 		if !again {
 			return
 		}
-		sleepUntil(b.ctx, time.Now().Add(max(wait, delay)))
+		backoff.Sleep(b.ctx, max(wait, delay))
 	}
 }
 
@@ -416,7 +416,7 @@ func (b *Batcher) admit() (backoff.Permit, bool) {
 		if ok {
 			return permit, true
 		}
-		sleepUntil(b.ctx, time.Now().Add(max(wait, time.Millisecond)))
+		backoff.Sleep(b.ctx, max(wait, time.Millisecond))
 	}
 	return backoff.Permit{}, false
 }

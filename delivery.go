@@ -25,10 +25,9 @@ type Delivery struct {
 	raw     *driver.Delivery
 	claim   claim
 
-	mu          sync.Mutex // guards what follows; never held across a call
-	lockedUntil time.Time
-	// claimedUntil is when the claim ends if the lock has no end in time.
-	claimedUntil time.Time
+	mu           sync.Mutex // guards what follows; never held across a call
+	lockedUntil  time.Time
+	claimedUntil time.Time     // when the claim ends, if that is before the lock; zero otherwise
 	renewing     chan struct{} // closed when the renewal under way has ended; nil means there is none
 	settling     bool
 	done         bool
@@ -324,8 +323,8 @@ func (d *Delivery) renewed(x *renewal) {
 	}
 	d.mu.Lock()
 	d.lockedUntil = x.until
-	if x.until.IsZero() && !d.claim.none() {
-		d.claimedUntil = time.Now().Add(defaultLease)
+	if !d.claim.none() {
+		d.claimedUntil = claimEnd(x.until, time.Now())
 	}
 	d.mu.Unlock()
 	if d.session != nil {
@@ -334,12 +333,12 @@ func (d *Delivery) renewed(x *renewal) {
 }
 
 // HeldUntil returns when this receiver loses the message unless it renews it: the end of
-// its lock, or of its claim in the replay store if the lock has no end in time. Zero
-// means that neither ends.
+// its lock, or of its claim in the replay store if the lock has no end in time, or one after
+// more than 12 hours. Zero means that neither ends.
 func (d *Delivery) HeldUntil() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.lockedUntil.IsZero() {
+	if d.lockedUntil.IsZero() || !d.claimedUntil.IsZero() {
 		return d.claimedUntil
 	}
 	return d.lockedUntil

@@ -133,7 +133,7 @@ func (s *Sender) sendRepeating(ctx context.Context, batch []*outgoing, deadline 
 			return
 		}
 		next := time.Now().Add(repeatDelay.Delay(attempt))
-		if next.After(deadline) || !sleepUntil(ctx, next) {
+		if next.After(deadline) || !backoff.Sleep(ctx, time.Until(next)) {
 			return
 		}
 		s.sendBatch(ctx, again)

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -352,6 +353,9 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 		t.refuse(ErrUnencryptedMessage)
 		return
 	case !d.Encrypted:
+		if r.cfg.Enabled {
+			d.Body = bytes.Clone(d.Body) // describe binds a failure to what raw holds, not to a handler's changes
+		}
 		return
 	}
 	if t.session != nil && d.SessionID != t.session.id {

@@ -409,19 +409,3 @@ func releaseClaims(ctx context.Context, batch []*Delivery) {
 	}
 	batch[0].r.finishAll(ctx, ended)
 }
-
-// sleepUntil waits until t and reports false if ctx ended first.
-func sleepUntil(ctx context.Context, t time.Time) bool {
-	d := time.Until(t)
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -309,7 +309,7 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 		// once, until its deliveries are used up: the lock is the delay.
 		delay := why.Delay
 		if until := s.LockedUntil(); !until.IsZero() {
-			delay = time.Until(until)
+			delay = min(time.Until(until), maxLease)
 		}
 		s.hold(err, delay)
 		return err

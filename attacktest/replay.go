@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 )
 
 // replayInWindow stores copies of messages that were handled, while they are fresh.
@@ -68,12 +69,6 @@ func (s *scenario) wait(d time.Duration) error {
 	if s.env.Broker.Wait != nil {
 		return s.env.Broker.Wait(s.ctx, d)
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
+	backoff.Sleep(s.ctx, d)
+	return s.ctx.Err()
 }

@@ -55,6 +55,22 @@ func TestDetailTravelsSealed(t *testing.T) {
 	})
 }
 
+// A detail belongs to the plaintext that the broker has, not to what the handler made of it.
+func TestDetailOfChangedPlaintext(t *testing.T) {
+	inBubble(t, func(_ *fixture, o *queue.Options) {
+		o.Crypto.PlaintextPolicy = queue.Allow
+	}, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		x.Inject(orders, driver.Message{ID: "m", Body: []byte("pay 100")})
+		d := x.One(r)
+		copy(d.Body, "PWN")
+		x.Must(d.DeadLetter(x.Context(), queue.Reason{Code: "gone", Detail: secret}))
+		if l := x.letter(); l.Detail != secret || l.DetailErr != nil || string(l.Body) != "pay 100" {
+			x.Errorf("body %q, detail %q, %v", l.Body, l.Detail, l.DetailErr)
+		}
+	})
+}
+
 // Without encryption a detail is not stored.
 func TestDetailIsNeverInClear(t *testing.T) {
 	inBubble(t, func(_ *fixture, o *queue.Options) {

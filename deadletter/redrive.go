@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/observe"
 )
@@ -251,18 +252,7 @@ const maxInterval = 50 * 365 * 24 * time.Hour
 
 // pace waits until the next message may be sent, and reports false if ctx ended first.
 func (x *redrive) pace(ctx context.Context) bool {
-	d := time.Until(x.next)
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return backoff.Sleep(ctx, time.Until(x.next))
 }
 
 // fitting is how many of out one call to the broker takes, at least one.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -65,11 +66,7 @@ func (e *env) pass(d time.Duration) {
 		}
 		return
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-e.ctx.Done():
+	if !backoff.Sleep(e.ctx, d) {
 		e.Fatalf("waiting %s: %v", d, e.ctx.Err())
 	}
 }

@@ -138,13 +138,13 @@ func direct(h *Header) {
 	h.Stream, h.Sequence, h.Settled, h.Previous, h.ResealedAt, h.Void = [StreamSize]byte{}, 0, 0, 0, 0, nil
 }
 
-// Each use refuses the other's headers.
+// Each use refuses the other's headers, and says what is wrong with them.
 func TestSealUse(t *testing.T) {
 	s := newTestSealer(t, newMasterKey(1))
-	if b, err := s.Seal(nil, appHeader(t), nil, nil); !errors.Is(err, ErrEncryptionFailed) || b != nil {
+	if b, err := s.Seal(nil, appHeader(t), nil, nil); !errors.Is(err, ErrEncryptionFailed) || b != nil || !strings.Contains(err.Error(), "sequence: 0") {
 		t.Errorf("a header without sequence as a message: %v", err)
 	}
-	if b, err := s.SealApp(nil, testHeader(t), nil, nil); !errors.Is(err, ErrEncryptionFailed) || b != nil {
+	if b, err := s.SealApp(nil, testHeader(t), nil, nil); !errors.Is(err, ErrEncryptionFailed) || b != nil || !strings.Contains(err.Error(), "sequence: set") {
 		t.Errorf("a header with a sequence for direct use: %v", err)
 	}
 }

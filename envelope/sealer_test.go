@@ -164,6 +164,22 @@ func TestSealOverlap(t *testing.T) {
 	}
 }
 
+// Room for the envelope behind what dst holds is enough, to the byte.
+func TestSealInPlace(t *testing.T) {
+	s := newTestSealer(t, newMasterKey(1))
+	h := testHeader(t)
+	const before = 100
+	dst := make([]byte, before, before+SealedSize(h, len(testPlaintext)))
+	b, err := s.Seal(dst, h, testPlaintext, nil)
+	if err != nil || len(b) != cap(dst) || &b[0] != &dst[0] {
+		t.Errorf("with room for it: %d bytes, %v; want %d in their place", len(b), err, cap(dst))
+	}
+	b, err = s.Seal(dst[:before:cap(dst)-1], h, testPlaintext, nil)
+	if err != nil || len(b) != cap(dst) || &b[0] == &dst[0] {
+		t.Errorf("with room for one byte less: %d bytes, %v; want %d elsewhere", len(b), err, cap(dst))
+	}
+}
+
 func TestCheckSize(t *testing.T) {
 	const most = (1<<32 - 2) * 16
 	if err := checkSize("plaintext", most); err != nil {

@@ -90,6 +90,27 @@ func TestCachedLocal(t *testing.T) {
 	}
 }
 
+// Listeners are told of a key that was removed also if another one has its ID by then: what was
+// derived from the first is of no more use.
+func TestCachedLocalReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ring, err := keys.NewRing(mustKey(t, "a", 1), mustKey(t, "b", 2))
+		must(t, err)
+		c, err := keys.NewCached(ring, nil)
+		must(t, err)
+		var r retirements
+		c.OnRetired(r.note)
+		wantKey(t, c, "b")
+		must(t, ring.Remove("b"))
+		must(t, ring.Add(mustKey(t, "b", 2)))
+		time.Sleep(2 * time.Minute)
+		if got := r.take(); !slices.Equal(got, []keys.ID{"b"}) {
+			t.Errorf("listeners were told of %q, want b", got)
+		}
+		must(t, c.Close(t.Context()))
+	})
+}
+
 // A type that embeds a Ring is not taken for one: its methods may ask a store.
 func TestCachedEmbeddedRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -249,3 +249,40 @@ func TestCachedOutageRetires(t *testing.T) {
 		}
 	})
 }
+
+// A caller with an unknown ID does not wait for a provider that failed before, although the
+// list at hand is within its time.
+func TestCachedUnknownInAnOutage(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantKey(t, c, "a")
+		v.set(func() { v.broken = map[string]error{"ValidKeyIDs": errors.New("connection refused")} })
+		time.Sleep(49 * time.Second) // the list was fetched ahead of its time, in vain
+		wantCalls(t, v, "ValidKeyIDs", 2)
+		v.set(func() { v.deaf = true })
+		time.Sleep(5 * time.Second)
+		start := time.Now()
+		if err := c.Check(t.Context(), "x"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("an unknown ID: %v, want %v", err, keys.ErrNotFound)
+		}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("it took %v, want no wait", took)
+		}
+	})
+}
+
+// That another key is not there says nothing about which one is current.
+func TestCachedCurrentOutlivesOthers(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		wantCurrent(t, c, "a")
+		wantKey(t, c, "a")
+		v.set(func() {
+			delete(v.keys, "b")
+			v.broken = map[string]error{"CurrentKeyID": errors.New("connection refused")}
+		})
+		if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("a key that is gone: %v", err)
+		}
+		wantCurrent(t, c, "a")
+		wantCalls(t, v, "CurrentKeyID", 1)
+	})
+}

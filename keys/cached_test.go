@@ -314,6 +314,8 @@ func TestCachedRotationUnlisted(t *testing.T) {
 		}
 		wantCalls(t, v, "ValidKeyIDs", 2)
 		// Also when the list lags behind for long.
+		var r retirements
+		defer c.OnRetired(r.note)()
 		v.set(func() { v.hidden = "c" })
 		for range 3600 / 50 {
 			time.Sleep(50 * time.Second)
@@ -326,6 +328,17 @@ func TestCachedRotationUnlisted(t *testing.T) {
 		before := v.count("c")
 		if wantKey(t, c, "c") != k || v.count("c") != before {
 			t.Error("the current key was dropped")
+		}
+		if got := r.take(); got != nil {
+			t.Errorf("listeners were told of %q while it was current", got)
+		}
+		// A process that seals no more does not know it as the current key for long.
+		for range 3600 / 50 * 3 {
+			time.Sleep(50 * time.Second)
+			must(t, c.Check(t.Context(), "a"))
+		}
+		if got := slices.Compact(r.take()); !slices.Equal(got, []keys.ID{"c"}) {
+			t.Errorf("listeners were told of %q, want c", got)
 		}
 	})
 }
@@ -428,6 +441,37 @@ func TestCachedRetire(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		if got := r.take(); got != nil {
 			t.Errorf("a listener that was stopped was told of %q", got)
+		}
+	})
+}
+
+// Listeners are told of a key that was in the list, whether it was asked for or not, and of one
+// at hand of which the provider says that it is not there, though the list has it.
+func TestCachedTellsOfEachKey(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		var r retirements
+		defer c.OnRetired(r.note)()
+		wantKey(t, c, "a")
+		v.set(func() { v.hidden = "b" })
+		time.Sleep(time.Minute)
+		must(t, c.Check(t.Context(), "a"))
+		if got := r.take(); !slices.Equal(got, []keys.ID{"b"}) {
+			t.Errorf("listeners were told of %q, want b", got)
+		}
+		v.set(func() { v.hidden, v.broken = "", map[string]error{"GetKey": keys.ErrNotFound} })
+		time.Sleep(time.Minute)
+		if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("a key that is not there: %v", err)
+		}
+		if got := r.take(); got != nil {
+			t.Errorf("listeners were told of %q, which was not given out", got)
+		}
+		time.Sleep(5 * time.Minute)
+		if _, err := c.GetKey(t.Context(), "a"); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("a key that is not there any more: %v", err)
+		}
+		if got := r.take(); !slices.Equal(got, []keys.ID{"a"}) {
+			t.Errorf("listeners were told of %q, want a", got)
 		}
 	})
 }
@@ -679,6 +723,8 @@ func TestCachedEvents(t *testing.T) {
 		_, _ = c.GetKey(t.Context(), "x")
 		expect("hit ValidKeyIDs ", "miss ValidKeyIDs ", "fetch ValidKeyIDs  50ms", "unknown GetKey x")
 		v.set(func() { v.err = errors.New("down") })
+		_, _ = c.GetKey(t.Context(), "b")
+		expect("miss GetKey b", "error GetKey b 50ms")
 		time.Sleep(20 * time.Minute) // past the time of the answers, which are not in use any more
 		synctest.Wait()
 		mu.Lock()

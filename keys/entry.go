@@ -306,13 +306,12 @@ func (c *Cached) ask(ctx context.Context, e *entry) (answer, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	was, ok := c.seen[e.id]
-	if ok && was.refuses(fp) {
+	was := c.seen[e.id] // zero if the ID named none
+	if was.refuses(fp) {
 		return answer{}, fmt.Errorf("%w: the provider answered another secret for %s than before", ErrInvalidKey, e.id)
 	}
-	same := ok && was.print.equal(fp)
 	// What was derived from the key at hand stays good for its users.
-	if old := e.value.key; same && old != nil && old.Err() == nil && old.Alike(k) {
+	if old := e.value.key; old != nil && was.print.equal(fp) && old.Err() == nil && old.Alike(k) {
 		k = old
 	}
 	c.seen[e.id] = was.next(k, fp)

@@ -12,7 +12,7 @@ import (
 )
 
 // TestFolderOfBrokenLinks: links that lead nowhere, round in a circle or to what is no
-// file change nothing, are told, and hold nobody up; a folder without them is taken again.
+// file change nothing, are told, and hold up no caller; a folder without them is taken again.
 func TestFolderOfBrokenLinks(t *testing.T) {
 	good := map[string]string{"a": text('a'), "b": text('b')}
 	for name, spoil := range map[string]func(m *mounted) error{

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -159,6 +161,44 @@ func TestFileHasNoTimesThatAKeyHasNot(t *testing.T) {
 	b, err := encodeFile(&Set{Keys: []*Key{testKey(t, "a", 1)}})
 	if err != nil || bytes.Contains(b, []byte("created")) || bytes.Contains(b, []byte("expires")) {
 		t.Errorf("%s, %v; want no times", b, err)
+	}
+}
+
+// TestFileAtItsBound: a file of as many bytes as are read is written, and none of one more.
+func TestFileAtItsBound(t *testing.T) {
+	const each = 10 // bytes of an ID
+	set := new(Set)
+	for i := range 20000 {
+		set.Keys = append(set.Keys, testKey(t, ID(fmt.Sprintf("%0*d", each, i)), 1))
+	}
+	size := func(n int) int {
+		b, err := encodeFile(&Set{Keys: set.Keys[:n]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(b)
+	}
+	one := size(2) - size(1)
+	n := 1 + (maxFile-size(1))/one
+	rest := maxFile - size(n) // less than one, so that it has room in two IDs
+	set.Keys = set.Keys[:n]
+	for i, more := range []int{rest / 2, rest - rest/2} {
+		set.Keys[i] = testKey(t, ID(fmt.Sprintf("%0*d", each+more, i)), 1)
+	}
+	b, err := encodeFile(set)
+	if err != nil || len(b) != maxFile {
+		t.Fatalf("%d bytes, %v; want %d", len(b), err, maxFile)
+	}
+	path := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if read, _, err := readFile(path, ownerOrGroup); err != nil || len(read.Keys) != n {
+		t.Errorf("what was written is not read: %v", err)
+	}
+	set.Keys[2] = testKey(t, ID(fmt.Sprintf("%0*d", each+1, 2)), 1)
+	if b, err := encodeFile(set); !errors.Is(err, ErrInvalidKey) || b != nil {
+		t.Errorf("one byte more: %d bytes, %v; want %v", len(b), err, ErrInvalidKey)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 )
 
@@ -118,14 +119,8 @@ func (f *Fault) before(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	if f.Delay > 0 {
-		t := time.NewTimer(f.Delay)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if f.Delay > 0 && !backoff.Sleep(ctx, f.Delay) {
+		return ctx.Err()
 	}
 	return f.Err
 }

@@ -136,7 +136,7 @@ func (a *abreast) fetch() error {
 		permit, wait, allowed := c.breaker.Allow()
 		if !allowed {
 			c.pool.slots.release(c.share, n)
-			sleep(a.look, wait)
+			backoff.Sleep(a.look, wait)
 			continue
 		}
 		a.start(n, permit)
@@ -222,7 +222,7 @@ func (a *abreast) judge(r *received) error {
 		return fatal
 	case r.err != nil:
 		a.allowed, a.want, a.failed = 1, 1, time.Now()
-		sleep(a.look, wait)
+		backoff.Sleep(a.look, wait)
 	case len(r.alone) == 0:
 		a.adapt(r)
 	}

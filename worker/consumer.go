@@ -121,7 +121,7 @@ func (c *consumer) fetch(ctx context.Context) error {
 		if !allowed {
 			test.Unused()
 			c.pool.slots.release(c.share, n)
-			sleep(ctx, wait)
+			backoff.Sleep(ctx, wait)
 			continue
 		}
 		if c.o.Sessions {
@@ -142,7 +142,7 @@ func (c *consumer) fetch(ctx context.Context) error {
 		if fatal != nil {
 			return fatal
 		}
-		sleep(ctx, wait)
+		backoff.Sleep(ctx, wait)
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (c *consumer) ready(ctx context.Context) (limit int, test backoff.Permit, o
 	}
 	permit, wait, allowed := b.Allow()
 	if !allowed {
-		sleep(ctx, max(wait, minDownstreamWait))
+		backoff.Sleep(ctx, max(wait, minDownstreamWait))
 		return 0, backoff.Permit{}, false
 	}
 	if !permit.Test() {
@@ -303,6 +303,9 @@ func (c *consumer) dispatch(j job) {
 // handleAlone handles messages, of which each holds one slot, while no other of the queue
 // is handled. It returns when each is settled, or has had its time.
 func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
+	if len(jobs) == 0 {
+		return
+	}
 	var turns sync.WaitGroup
 	for _, j := range jobs {
 		turns.Add(1)

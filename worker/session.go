@@ -45,7 +45,7 @@ func (c *consumer) pause(ctx context.Context, err error) {
 	wait := max(sessionPause, retryAfter(err))
 	c.log.LogAttrs(ctx, slog.LevelError, "Receiving from a session failed",
 		slog.String("queue", c.name), slog.String("error", err.Error()), slog.Duration("retry_in", wait))
-	sleep(ctx, wait)
+	backoff.Sleep(ctx, wait)
 }
 
 // workThrough handles the session's messages in order, one at a time, until it is
@@ -110,7 +110,7 @@ func (c *consumer) goesOn(ctx context.Context, s *queue.Session, last settlement
 	defer cancel()
 	unhook := context.AfterFunc(s.Context(), cancel)
 	defer unhook()
-	sleep(waiting, last.delay)
+	backoff.Sleep(waiting, last.delay)
 	return true
 }
 

@@ -44,7 +44,7 @@ func (r *run) settle(ctx context.Context, s settlement) settlement {
 		}
 		var e *queue.Error
 		passing := errors.As(err, &e) && e.Transient
-		if !passing || !sleep(ctx, wait) {
+		if !passing || !backoff.Sleep(ctx, wait) {
 			s.disposition = driver.Lost // its lock runs out, and it comes again
 			r.c.log.LogAttrs(ctx, slog.LevelError, "Message not settled",
 				slog.String("queue", r.c.name), slog.String("message_id", r.id), slog.String("error", err.Error()))
@@ -151,21 +151,3 @@ type settleContext struct {
 
 // Value returns that of the operation.
 func (c *settleContext) Value(key any) any { return c.values.Value(key) }
-
-// sleep waits for d, and reports false if ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/queue-runtime/queue/backoff"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -108,13 +109,9 @@ func Create(ctx context.Context, cfg aws.Config, table string, o *Options) error
 		if driver.KindOf(err) != driver.Unavailable && driver.KindOf(err) != driver.NotFound {
 			return err // nil too
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-			wait = min(2*wait, 2*time.Second)
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Sleep(ctx, wait) {
 			return fmt.Errorf("dynamoreplay: %s is not ready yet: %w", b.describe(), err)
 		}
+		wait = min(2*wait, 2*time.Second)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/queue-runtime/queue/backoff"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/internal/httpclient"
@@ -217,7 +218,7 @@ func (q *queue) poll(n int, seconds int32, own *waiter) {
 		batch = q.receipts(out, begin, answered(out, end))
 		if len(batch) == 0 && own == nil && end.Sub(begin) < emptyPause {
 			// Something in between answers without waiting.
-			pause(q.ctx, emptyPause)
+			backoff.Sleep(q.ctx, emptyPause)
 		}
 	case ctx.Err() != nil && q.ctx.Err() == nil:
 		err = noAnswer(op)
@@ -258,15 +259,6 @@ const (
 
 // emptyPause bounds how often a poll that was to wait and did not is repeated.
 const emptyPause = 100 * time.Millisecond
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
 
 // failWaiters ends the waits that a poll failed: own's, or all that share polls.
 func (q *queue) failWaiters(own *waiter, err error) {

@@ -23,15 +23,15 @@ var rootImports = map[string][]string{
 	"docs/first":        {".", "keys", "memqueue", "replay", "worker"},
 	"memqueue":          {"driver"},
 	"worker":            {".", "backoff", "driver", "observe"}, // the public API of queue alone
-	"deadletter":        {".", "driver", "envelope", "keys", "observe", "replay", "internal/intake", "internal/sealing", "internal/stream"},
-	"drivertest":        {"driver"},
-	"attacktest":        {".", "driver", "drivertest", "envelope", "keys", "observe", "replay"},
-	"queuetest":         {".", "deadletter", "memqueue", "driver", "keys", "replay"},
+	"deadletter":        {".", "backoff", "driver", "envelope", "keys", "observe", "replay", "internal/intake", "internal/sealing", "internal/stream"},
+	"drivertest":        {"backoff", "driver"},
+	"attacktest":        {".", "backoff", "driver", "drivertest", "envelope", "keys", "observe", "replay"},
+	"queuetest":         {".", "backoff", "deadletter", "memqueue", "driver", "keys", "replay"},
 	"keys/keytest":      {"keys"},
-	"replay/cas":        {"replay", "internal/replaystate"},
+	"replay/cas":        {"backoff", "replay", "internal/replaystate"},
 	"replay/replaytest": {"replay"},
 	// What decides and what seals never imports queue.
-	"internal/intake":     {"driver", "keys"},
+	"internal/intake":     {"backoff", "driver", "keys"},
 	"internal/accounting": {"replay"},
 	"internal/sealing":    {"driver", "envelope", "keys", "observe", "internal/stream"},
 	"internal/httpclient": {"internal/dialing"},
@@ -78,16 +78,16 @@ var moduleKinds = map[string]kind{
 // outside of its tests. Suites (drivertest, attacktest, keytest, replaytest) are in
 // no list but that of testbed, whose attackers implement drivertest.Attacker.
 var kindImports = map[kind][]string{
-	backend:    {"driver", "keys", "replay", "replay/cas"},
+	backend:    {"backoff", "driver", "keys", "replay", "replay/cas"},
 	telemetry:  {"backoff", "driver", "keys", "observe", "replay", ".", "worker"},
 	connector:  {"driver", "keys", "replay", "memqueue"},
-	foundation: {"driver", "drivertest"},
+	foundation: {"backoff", "driver", "drivertest"},
 }
 
 // packageImports says what single packages of nested modules may import beyond that.
 var packageImports = map[string][]string{
 	// It takes what Sender.Prepare made, and is no driver.
-	"postgres/outbox": {".", "backoff", "envelope", "observe"},
+	"postgres/outbox": {".", "envelope", "observe"},
 	// It runs receivers of replay stores.
 	"testbed/storefleet": {"replay"},
 }

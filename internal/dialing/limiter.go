@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	// abreast is how many attempts are under way at once, as long as none has failed. Each
-	// one that reaches the server lets one more follow, until no caller waits: so a program
-	// that opens a hundred connections is not held up for long.
+	// abreast is how many attempts are under way at once, as long as none has failed, to a
+	// server that has not answered one of them within recent. One that has may be asked for
+	// hundreds of connections when a program starts.
 	abreast = 4
+	recent  = time.Second
 	// firstPause is the pause after the first failure; each further one doubles it.
 	firstPause = 250 * time.Millisecond
 	// longestPause has a server that is back be found at once.
@@ -27,10 +28,9 @@ const (
 type Limiter struct {
 	mu       sync.Mutex // guards what follows
 	failures int        // in a row
+	reached  time.Time  // when the server last answered an attempt
 	next     time.Time  // after a failure: when the next attempt may be made
 	under    int        // attempts under way
-	waiting  int        // callers of Begin
-	grown    int        // beyond abreast
 	began    int        // attempts, ever
 	failed   int        // the latest attempt that failed, by the count of began
 	err      error      // of that
@@ -93,7 +93,7 @@ func (l *Limiter) BeginSince(ctx context.Context, since Mark) (*Attempt, error) 
 func (l *Limiter) wait(now time.Time) (time.Duration, bool) {
 	switch {
 	case l.failures == 0:
-		return time.Hour, l.under < abreast+l.grown
+		return time.Hour, l.under < abreast || now.Sub(l.reached) < recent
 	case l.under > 0:
 		return time.Hour, false
 	}
@@ -107,9 +107,8 @@ func (l *Limiter) sleep(ctx context.Context, d time.Duration) {
 		l.changed = make(chan struct{})
 	}
 	changed := l.changed
-	l.waiting++
 	l.mu.Unlock()
-	defer func() { l.mu.Lock(); l.waiting-- }()
+	defer l.mu.Lock()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -136,20 +135,11 @@ func (l *Limiter) wake() {
 	}
 }
 
-// settle forgets how far the attempts have grown when nothing wants another. Called under
-// mu.
-func (l *Limiter) settle() {
-	if l.under == 0 && l.waiting == 0 {
-		l.grown = 0
-	}
-}
-
 // End ends the attempt. What became of it is said by Reached or Failed, before or after.
 func (a *Attempt) End() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
 	a.l.under--
-	a.l.settle()
 	a.l.wake()
 }
 
@@ -157,9 +147,7 @@ func (a *Attempt) End() {
 func (a *Attempt) Reached() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
-	a.l.failures = 0
-	a.l.grown++
-	a.l.settle()
+	a.l.failures, a.l.reached = 0, time.Now()
 	a.l.wake()
 }
 
@@ -168,7 +156,6 @@ func (a *Attempt) Failed(err error) {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
 	a.l.failures++
-	a.l.grown = 0
 	a.l.next = time.Now().Add(a.l.pause())
 	a.l.failed, a.l.err = max(a.l.failed, a.number), err
 	a.l.wake()

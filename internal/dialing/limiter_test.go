@@ -114,39 +114,64 @@ func TestLimiterUnanswered(t *testing.T) {
 	})
 }
 
-// TestLimiterGrows: many connections to a server that answers are made in a few rounds, and
-// the first attempts after that are few again.
-func TestLimiterGrows(t *testing.T) {
+// TestLimiterStart: a program that opens hundreds of connections when it starts waits for one
+// answer. Those that it opens a while later, when the server may be away, are few again.
+func TestLimiterStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const callers, roundTrip = 256, 40 * time.Millisecond
 		var l Limiter
-		const round = 10 * time.Millisecond
+		connect := func() (most int) {
+			var mu sync.Mutex
+			var all sync.WaitGroup
+			for range callers {
+				all.Go(func() {
+					a, err := l.Begin(t.Context())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer a.End()
+					l.mu.Lock()
+					under := l.under
+					l.mu.Unlock()
+					mu.Lock()
+					most = max(most, under)
+					mu.Unlock()
+					time.Sleep(roundTrip)
+					a.Reached()
+				})
+			}
+			all.Wait()
+			return most
+		}
 		begin := time.Now()
-		var all sync.WaitGroup
-		for range 100 {
-			all.Go(func() {
-				a, err := l.Begin(t.Context())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				time.Sleep(round)
-				a.Reached()
-				a.End()
-			})
+		if most := connect(); most < callers-abreast || time.Since(begin) != 2*roundTrip {
+			t.Errorf("%d attempts at once, all over after %s; want them after two round trips", most, time.Since(begin))
 		}
-		all.Wait()
-		if took := time.Since(begin); took > 7*round {
-			t.Errorf("100 connections took %s, with %s for each", took, round)
+		time.Sleep(recent)
+		var open []*Attempt
+		for range abreast {
+			a, err := l.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, a)
 		}
-		if l.grown != 0 {
-			t.Errorf("%d more attempts than %d go on at once", l.grown, abreast)
+		short, cancel := context.WithTimeout(t.Context(), roundTrip)
+		defer cancel()
+		if _, err := l.Begin(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a fifth attempt to a server that was silent for a while: %v", err)
+		}
+		for _, a := range open {
+			a.End()
 		}
 	})
 }
 
 // TestTo: one server has one limiter.
 func TestTo(t *testing.T) {
-	if To("a:1") != To("a:1") || To("a:1") == To("b:1") {
+	a, again := To("a:1"), To("a:1")
+	if a != again || a == To("b:1") {
 		t.Error("limiters are not by server")
 	}
 }

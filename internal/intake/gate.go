@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 )
@@ -178,7 +179,7 @@ func (g *Gate) Admit(ctx context.Context, limit int, longest time.Duration) (Per
 		if over {
 			s.until = deadline
 		}
-		if !sleepUntil(ctx, s.until) {
+		if !backoff.Sleep(ctx, time.Until(s.until)) {
 			return Permit{}, ctx.Err()
 		}
 		if over {
@@ -374,20 +375,4 @@ func (p *Permit) Idle() {
 		return
 	}
 	p.g.pause.idle(time.Now())
-}
-
-// sleepUntil waits until t and reports false if ctx ended first.
-func sleepUntil(ctx context.Context, t time.Time) bool {
-	d := time.Until(t)
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 )
@@ -142,7 +143,7 @@ func TestOthersSleepWhileOneAsks(t *testing.T) {
 		var calls atomic.Int32
 		g := inOutage(t, func(ctx context.Context, _ Outage) Answer {
 			calls.Add(1)
-			sleepUntil(ctx, time.Now().Add(10*time.Second))
+			backoff.Sleep(ctx, 10*time.Second)
 			return Back
 		})
 		errs := make(chan error, 4)
@@ -275,7 +276,7 @@ func TestPausePeeks(t *testing.T) {
 		g := newGate(nil)
 		g.o.Peek = func(ctx context.Context) (keys.ID, Answer) {
 			at = append(at, time.Since(begin))
-			sleepUntil(ctx, time.Now().Add(100*time.Millisecond)) // others come meanwhile
+			backoff.Sleep(ctx, 100*time.Millisecond) // others come meanwhile
 			if len(at) < 4 {
 				return "", Away
 			}

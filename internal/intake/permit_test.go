@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
 )
@@ -330,7 +331,7 @@ func TestOthersSleepWhileOnePeeks(t *testing.T) {
 			if calls++; calls < 4 {
 				return "", Away
 			}
-			sleepUntil(ctx, time.Now().Add(10*time.Second))
+			backoff.Sleep(ctx, 10*time.Second)
 			return "k1", Back
 		}
 		p := admit(t, g, 1, 0)

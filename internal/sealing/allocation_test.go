@@ -69,3 +69,18 @@ func TestPathAllocations(t *testing.T) {
 		})
 	}
 }
+
+// A sender that gives some of its messages attributes and others none collects the names once.
+func TestNamesAreCollectedOnce(t *testing.T) {
+	s := &QueueSealer{}
+	attributes := map[string]string{"event": "pull_request", "action": "opened"}
+	if got := testing.AllocsPerRun(100, func() {
+		for _, m := range []map[string]string{attributes, nil} {
+			if names, err := s.boundNames(m); err != nil || len(names) != len(m) {
+				t.Errorf("names %q of %d, %v", names, len(m), err)
+			}
+		}
+	}); got > 0 {
+		t.Errorf("two messages in turn allocate %v times, want 0", got)
+	}
+}

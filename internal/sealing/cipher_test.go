@@ -221,6 +221,31 @@ func TestRetiredKeyIsDropped(t *testing.T) {
 	}
 }
 
+// TestForgeriesKeepTheEpoch: messages that name keys which are not in the list of a Cached drop
+// nothing of what was derived from others, also beside a seal. Otherwise a flood of them would
+// cost each sender of the process a derivation a message.
+func TestForgeriesKeepTheEpoch(t *testing.T) {
+	p, other := newPair(t), newPair(t)
+	other.next()
+	forged := other.sealed()
+	beside := &hooked{Provider: p.ring}
+	cached, err := keys.NewCached(beside, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cached.Close(context.Background()) }()
+	c := NewCipher(cached)
+	p.sealer.Crypto, p.sealer.Keys = c, cached
+	p.opener.Crypto, p.opener.Valid = c, cached
+	beside.during = func() {
+		p.refuses("a key that is not in the list", forged, driver.ReasonKeyNotFound, keys.ErrNotFound)
+	}
+	p.sealed()
+	if c.current.Load() == nil {
+		t.Error("the epoch is dropped because of a message under another key")
+	}
+}
+
 // TestGetKeyAnswers has each answer of a provider, also those that contradict themselves.
 func TestGetKeyAnswers(t *testing.T) {
 	key, other := newKey(t, "k1", 1, nil), newKey(t, "k2", 2, nil)

@@ -1,10 +1,8 @@
 package sealing
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -89,9 +87,7 @@ func (o *QueueOpener) Open(ctx context.Context, m *driver.Delivery, out *Opened)
 		if m.DuplicateName {
 			return fail(ctx, "", fmt.Errorf("%w: the name of an attribute arrived twice", envelope.ErrInvalidEnvelope))
 		}
-		// A copy, as of a sealed one: what the application does to it must not reach a
-		// message that the driver sends once more.
-		out.Body, out.Attributes = bytes.Clone(m.Body), maps.Clone(m.Attributes)
+		out.Body, out.Attributes = m.Body, m.Attributes
 		return nil
 	}
 	room, e := roomFor(o.Crypto), &out.Envelope

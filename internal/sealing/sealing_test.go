@@ -174,6 +174,34 @@ func TestOpenLooksForTheKeyFirst(t *testing.T) {
 	}
 }
 
+// The provider is asked for the key of a message once: by what it answered the message is
+// judged and opened.
+func TestOpenAsksForTheKeyOnce(t *testing.T) {
+	p := newPair(t)
+	d := p.sealed()
+	asked, n := &hooked{Provider: p.ring}, 0
+	asked.during = func() { n++ }
+	p.opener.Crypto = NewCipher(asked)
+	if _, f := open(t.Context(), p.opener, d); f != nil || n != 1 {
+		t.Errorf("%d questions, %v; want one", n, f)
+	}
+}
+
+// A message whose context cannot be made does not open, also if a holder of the key sealed
+// it without one: nothing beside its body would be authentic.
+func TestOpenNeedsAContext(t *testing.T) {
+	p := newPair(t)
+	h := envelope.Header{EncryptedAt: time.Now().UnixMilli(), Origin: orders, KeyID: "k1", Stream: [16]byte{1}, Sequence: 1}
+	m, err := p.sealer.Crypto.Encrypt(t.Context(), "k1", h, []byte("body"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"", "m"} {
+		d := &driver.Delivery{Message: driver.Message{ID: id, Body: m.Bytes()}}
+		p.refuses("sealed without a context, ID "+id, d, driver.ReasonAuthentication, envelope.ErrAuthenticationFailed)
+	}
+}
+
 // Each refusal of QueueSealer.Seal, once; the message keeps its plaintext.
 func TestSealRefuses(t *testing.T) {
 	p := newPair(t)

@@ -223,7 +223,7 @@ func (f *Forwarder) work(ctx context.Context) error {
 	for ctx.Err() == nil {
 		permit, wait, ok := f.breaker.Allow()
 		if !ok {
-			sleep(ctx, wait)
+			backoff.Sleep(ctx, max(wait, time.Millisecond)) // the breaker may say 0, and must not be asked in a loop
 			continue
 		}
 		batch, err := f.from.Receive(ctx, f.batchSize(&permit), receiveWait)
@@ -238,7 +238,7 @@ func (f *Forwarder) work(ctx context.Context) error {
 			if failures == 1 {
 				f.log.LogAttrs(ctx, slog.LevelWarn, "Outbox cannot be read", slog.String("error", err.Error()))
 			}
-			sleep(ctx, outboxRetry.Delay(failures))
+			backoff.Sleep(ctx, outboxRetry.Delay(failures))
 			continue
 		case len(batch) == 0:
 			continue
@@ -261,15 +261,6 @@ func (f *Forwarder) batchSize(p *backoff.Permit) int {
 		return 1
 	}
 	return min(max(1, f.to.Capabilities().MaxBatch), receiveBatch)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(max(d, time.Millisecond)) // a breaker may say 0, and must not be asked in a loop
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // changed tells of a change of the breaker.

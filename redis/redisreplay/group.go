@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
@@ -168,7 +169,7 @@ func (g *group) transaction(ctx context.Context, write bool, do func(l *call)) (
 	for try := 0; ; try++ {
 		if try > quickTries {
 			wait := time.Millisecond << min(try-quickTries, 6)
-			if err := pause(ctx, wait/2+mrand.N(wait)); err != nil { //nolint:gosec // G404: jitter, not a secret
+			if !backoff.Sleep(ctx, wait/2+mrand.N(wait)) { //nolint:gosec // G404: jitter, not a secret
 				return replaystate.Stamp{}, ErrContention
 			}
 		}
@@ -213,17 +214,6 @@ func (g *group) counted(l *call) [3]replaystate.Counts {
 		c[2].Add(g.senders[s])
 	}
 	return c
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // send makes the request of a call and takes in the answer.

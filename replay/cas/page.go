@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
@@ -23,14 +24,10 @@ func (e *engine) pause(ctx context.Context, try int) error {
 	// Of receivers that meet on a page one is always done: wait about as long as a
 	// request takes, and longer if that does not help.
 	wait := time.Millisecond << min(try, 3+try/8, 7)
-	t := time.NewTimer(wait/2 + rand.N(wait)) //nolint:gosec // G404: jitter, not a secret
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !backoff.Sleep(ctx, wait/2+rand.N(wait)) { //nolint:gosec // G404: jitter, not a secret
 		return ctx.Err()
 	}
+	return nil
 }
 
 // work is what a call has to do on one page: apply runs the items of the page in

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/queue-runtime/queue/backoff"
 )
 
 // Fault is one kind of what can go wrong.
@@ -95,14 +97,7 @@ func (f *Faults) below(n int) int {
 
 // pause waits for a random part of MaxDelay; false if ctx ends first.
 func (f *Faults) pause(ctx context.Context) bool {
-	timer := time.NewTimer(time.Duration(f.below(int(f.MaxDelay) + 1)))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return backoff.Sleep(ctx, time.Duration(f.below(int(f.MaxDelay)+1)))
 }
 
 // Counts returns how often each fault happened.

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/queue-runtime/queue/backoff"
 )
 
 // TCP is a proxy in front of one server. It draws what goes wrong, and does what it is told
@@ -241,14 +243,8 @@ func (p *TCP) read(from net.Conn, pieces chan<- piece, over <-chan struct{}) {
 // hold waits until a piece is due, and while the proxy is stalled. It reports whether the
 // proxy is open.
 func (p *TCP) hold(due time.Time) bool {
-	if d := time.Until(due); d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-p.ctx.Done():
-			return false
-		}
+	if !backoff.Sleep(p.ctx, time.Until(due)) {
+		return false
 	}
 	p.mu.Lock()
 	flowing := p.flowing

@@ -17,6 +17,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/queue-runtime/queue/backoff"
 )
 
 // maxBody bounds the bodies of requests and answers in bytes.
@@ -154,14 +156,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.counts[name]++
 	f := p.faults
 	p.mu.Unlock()
-	if f.Delay > 0 {
-		t := time.NewTimer(f.Delay)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-r.Context().Done():
-		}
-	}
+	backoff.Sleep(r.Context(), f.Delay)
 	switch {
 	case f.Cut:
 		panic(http.ErrAbortHandler) // closes the connection

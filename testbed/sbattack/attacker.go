@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
@@ -59,11 +60,7 @@ func (a *Attacker) waiting(ctx context.Context, queue string) ([]sbemulator.Mess
 		if still == restLooks || look == maxLooks {
 			return out, nil
 		}
-		t := time.NewTimer(lookInterval)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Sleep(ctx, lookInterval) {
 			return nil, ctx.Err()
 		}
 	}

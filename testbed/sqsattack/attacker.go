@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/queue-runtime/queue/backoff"
 
 	"github.com/queue-runtime/queue/driver"
 )
@@ -234,12 +235,8 @@ func (a *Attacker) DeadLetters(ctx context.Context, queue string) ([]driver.Mess
 
 // pause waits for d.
 func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !backoff.Sleep(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -188,14 +189,10 @@ func again[T any](ctx context.Context, r *receiver, call func() (T, error)) (T, 
 }
 
 func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !backoff.Sleep(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }
 
 // see reports a loss of memory.

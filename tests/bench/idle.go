@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/queue-runtime/queue/backoff"
 	"maragu.dev/goqite"
 	goqitejobs "maragu.dev/goqite/jobs"
 
@@ -130,12 +131,8 @@ func (s *idling) measure(ctx context.Context, c *corpus, dir string, receivers i
 
 // pause waits.
 func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !backoff.Sleep(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }

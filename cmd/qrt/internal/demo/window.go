@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/attacktest"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/cmd/qrt/internal/display"
 )
 
@@ -77,12 +78,8 @@ func (r *run) replayAfter(ctx context.Context, window time.Duration, waiting fun
 
 // pause lets d pass.
 func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !backoff.Sleep(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }
