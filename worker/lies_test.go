@@ -121,7 +121,7 @@ func TestBrokerLies(t *testing.T) {
 				})
 				x.Must(err)
 				defer func() { x.Must(c.Close(context.Background())) }()
-				rc, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+				rc, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Minute})
 				x.Must(err)
 				_, stop := x.run(rc, h, &worker.Options{Concurrency: 8}, nil)
 				stops = append(stops, stop)

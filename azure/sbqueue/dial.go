@@ -40,7 +40,7 @@ func (q *queue) acceptTurn(ctx context.Context, id string, deadline time.Time) (
 	defer stop()
 	a, err := q.b.connects.Begin(limited)
 	if err != nil {
-		if context.Cause(limited) == errAway {
+		if errors.Is(context.Cause(limited), errAway) {
 			err = errAway
 		}
 		return nil, nil, err
