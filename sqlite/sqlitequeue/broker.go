@@ -250,7 +250,9 @@ func (b *Broker) disown(q *Queue) {
 }
 
 // Close closes every queue and the file. If much of the file is free, it first returns
-// space to the file system, for at most a second.
+// space to the file system, for at most a second. If another process holds the lock on the
+// file, Close ends a few seconds after ctx at the latest, and what it could not give back
+// comes again when its locks are over.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {
@@ -260,10 +262,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.closed = true
 	b.stop()
 	b.mu.Unlock()
-	var err error
-	for _, q := range b.openQueues() {
-		err = errors.Join(err, q.Close(ctx))
-	}
+	err := closeAll(ctx, b.openQueues())
 	<-b.maintaining
 	shrinking, done := context.WithTimeout(ctx, closeShrink)
 	_ = b.shrink(shrinking) // what is left is for the next

@@ -97,9 +97,10 @@ func (q *Queue) Close(ctx context.Context) error {
 	q.open.closed = true
 	sessions := slices.Collect(maps.Keys(q.open.sessions))
 	q.open.Unlock()
-	var err error
-	for _, s := range sessions {
-		err = errors.Join(err, s.Close(ctx))
-	}
-	return errors.Join(err, q.giveBack(ctx, held, false))
+	var lost error
+	var back sync.WaitGroup
+	back.Go(func() { lost = q.giveBack(ctx, held, false) })
+	err := closeAll(ctx, sessions)
+	back.Wait()
+	return errors.Join(err, lost)
 }

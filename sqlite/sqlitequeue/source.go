@@ -129,35 +129,37 @@ func (s *source) giveBack(ctx context.Context, all []*receipt, unseen bool) erro
 	if len(all) == 0 {
 		return nil
 	}
-	// A caller that closes or gives up often does so because its context is over;
-	// Patience bounds this.
-	ctx = context.WithoutCancel(ctx)
-	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
-		now := time.Now().UnixNano()
-		for _, r := range all {
-			if r.state.Load() == settled {
-				continue
-			}
-			m, found, err := findLocked(c, s, r, now)
-			if err != nil {
-				return err
-			}
-			if !found {
-				continue
-			}
-			if unseen {
-				if err := s.uncount(c, &m); err != nil {
-					return err
-				}
-			}
-			if err := s.release(c, m, 0, now); err != nil {
-				return err
-			}
-		}
-		return nil
+	err := giving(ctx, func(ctx context.Context) error {
+		return s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error { return s.releaseAll(c, all, unseen) })
 	})
 	s.broker.notifier.ring(s.queue, -s.queue)
 	return err
+}
+
+// releaseAll makes deliveries ready again that are still held.
+func (s *source) releaseAll(c *sqlitefile.Conn, all []*receipt, unseen bool) error {
+	now := time.Now().UnixNano()
+	for _, r := range all {
+		if r.state.Load() == settled {
+			continue
+		}
+		m, found, err := findLocked(c, s, r, now)
+		if err != nil {
+			return err
+		}
+		if !found {
+			continue
+		}
+		if unseen {
+			if err := s.uncount(c, &m); err != nil {
+				return err
+			}
+		}
+		if err := s.release(c, m, 0, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // uncount takes back that m's present delivery was counted. It is called only for a
