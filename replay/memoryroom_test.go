@@ -70,6 +70,68 @@ func TestMemoryRoomComesBack(t *testing.T) {
 	})
 }
 
+// TestMemoryBytesComeBack: once what a Memory held beside is gone, it holds as many bytes as one
+// that never had it. Here that is a message that was given back, which keeps its page, encoded,
+// for a day.
+func TestMemoryBytesComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var held [2]Stats
+		var lasting [2]int64
+		for i, more := range []bool{false, true} {
+			m, err := NewMemory(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := identity("a", 1, 0)
+			handle := func(kind FinishKind) {
+				t.Helper()
+				id.Sequence++
+				r := request(id)
+				begin(t, m, r, nil)
+				finish(t, m, r, kind, nil)
+			}
+			look := func() Stats {
+				t.Helper()
+				s, err := m.Stats(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			handle(Consumed)
+			if more {
+				handle(Released)
+			}
+			id.Sequence = 10 * memorySpan
+			for range 2 { // each call looks at pages that are due
+				time.Sleep(10 * time.Minute)
+				handle(Consumed)
+			}
+			lasting[i] = look().Bytes
+			if more { // its page is opened, and encoded anew
+				id.Sequence = 1
+				handle(Released)
+			}
+			id.Sequence = 11 * memorySpan
+			for range 2 {
+				time.Sleep(10 * time.Minute)
+				handle(Consumed)
+			}
+			for range 3 {
+				time.Sleep(30 * time.Hour)
+				handle(Consumed)
+			}
+			held[i] = look()
+		}
+		if lasting[0] >= lasting[1] {
+			t.Errorf("%d bytes with a message that was given back, %d without: it is not counted", lasting[1], lasting[0])
+		}
+		if held[0].Bytes != held[1].Bytes || held[0].Records != held[1].Records {
+			t.Errorf("%d bytes and %d records after it has gone, want %d and %d", held[1].Bytes, held[1].Records, held[0].Bytes, held[0].Records)
+		}
+	})
+}
+
 // TestMemoryStreamsThatGo: streams are dropped when they are old, whatever else their senders
 // and other senders hold; one that is dropped while the caller looks at another one is left out.
 func TestMemoryStreamsThatGo(t *testing.T) {

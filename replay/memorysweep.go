@@ -47,7 +47,6 @@ func (m *memory) settle(ref pageRef, now int64, force bool) {
 		return
 	}
 	mp := &s.pages[i]
-	wasFrozen := mp.open == nil
 	p := mp.read()
 	before := replaystate.Counts{Records: int64(p.Records()), Recents: int64(p.Recents())}
 	p.Expire(now)
@@ -63,9 +62,7 @@ func (m *memory) settle(ref pageRef, now int64, force bool) {
 	m.store(s, h)
 	empty := p.Folded()
 	m.countStream(s, replaystate.Counts{Records: int64(p.Records())}.Sub(before))
-	if wasFrozen {
-		m.bytes -= int64(len(mp.frozen))
-	}
+	m.bytes -= int64(len(mp.frozen)) // nothing, if it was open
 	if empty {
 		s.pages = slices.Delete(s.pages, i, i+1)
 		if len(s.pages) == 0 {
@@ -74,7 +71,6 @@ func (m *memory) settle(ref pageRef, now int64, force bool) {
 		return
 	}
 	mp.open, mp.frozen = nil, replaystate.AppendPage(nil, p)
-	mp.frozen = slices.Clip(mp.frozen)
 	m.bytes += int64(len(mp.frozen))
 	m.watch(s, ref.index, max(p.Due(), now+1))
 }
@@ -92,7 +88,7 @@ func (m *memory) store(s *memoryStream, h *replaystate.Head) {
 		before = len(old.Intervals)
 	}
 	m.bytes -= int64(len(s.head))
-	s.head = slices.Clip(replaystate.AppendHead(make([]byte, 0, 64), h))
+	s.head = replaystate.AppendHead(make([]byte, 0, 64), h)
 	m.bytes += int64(len(s.head))
 	h.Dirty = false
 	m.countStream(s, replaystate.Counts{Intervals: int64(len(h.Intervals) - before)})

@@ -234,6 +234,20 @@ func TestRequestAtItsBounds(t *testing.T) {
 	if l, err := s.Renew(t.Context(), "g", []replay.Lease{{ID: id, Token: token, Lease: 1}}); err != nil || errors.Is(l[0].Err, replay.ErrInvalid) {
 		t.Errorf("the shortest lease: %v, %v", l, err)
 	}
+	for sequence, ok := range map[uint64]bool{0: false, 1: true, replay.MaxSequence: true, replay.MaxSequence + 1: false} {
+		id.Sequence = sequence
+		f, err := s.Finish(t.Context(), "g", []replay.Finish{{ID: id, Token: token, Kind: replay.Consumed}})
+		l, err2 := s.Renew(t.Context(), "g", []replay.Lease{{ID: id, Token: token, Lease: 1}})
+		q, err3 := s.Look(t.Context(), "g", []replay.Query{{ID: id, SealedAt: time.UnixMilli(1)}})
+		if err := errors.Join(err, err2, err3); err != nil {
+			t.Fatal(err)
+		}
+		for call, err := range map[string]error{"Finish": f[0].Err, "Renew": l[0].Err, "Look": q[0].Err} {
+			if errors.Is(err, replay.ErrInvalid) == ok {
+				t.Errorf("%s of sequence %d: %v, want that it is accepted: %v", call, sequence, err, ok)
+			}
+		}
+	}
 	if q, err := s.Look(t.Context(), "g", []replay.Query{{}}); err != nil || !errors.Is(q[0].Err, replay.ErrInvalid) {
 		t.Errorf("no identity: %v, %v", q, err)
 	}

@@ -226,9 +226,7 @@ func DecodePage(b []byte, index uint64, span int) (*Page, error) {
 		}
 		p.setConsumed(Range{p.first() + run.First - 1, p.first() + run.Last - 1})
 	}
-	if n := r.count(); n > 0 {
-		p.records = make([]record, n)
-	}
+	p.records = make([]record, r.count())
 	next := 0
 	for i := range p.records {
 		p.records[i] = r.record()
@@ -237,9 +235,7 @@ func DecodePage(b []byte, index uint64, span int) (*Page, error) {
 		}
 		next = int(p.records[i].offset) + 1
 	}
-	if n := r.count(); n > 0 {
-		p.recents = make([]recent, n)
-	}
+	p.recents = make([]recent, r.count())
 	for i := range p.recents {
 		c := &p.recents[i]
 		o := r.uint()
@@ -278,17 +274,16 @@ func DecodeHead(b []byte) (*Head, error) {
 	r.version(headVersion)
 	h := &Head{Mark: r.int(), Newest: r.int(), Start: r.uint(), Settled: r.uint(), Lost: r.uint()}
 	last, newest := uint64(0), h.Newest
-	if n := r.count(); n > 0 {
-		h.Intervals = make([]Interval, 0, n)
-		for range n {
-			first := last + r.uint()
-			v := Interval{First: first, Last: first + r.uint(), Newest: newest + r.int()}
-			if v.First <= last || v.Last < v.First || v.Last > maxSequence {
-				return nil, ErrCorrupt
-			}
-			h.Intervals = append(h.Intervals, v)
-			last, newest = v.Last, v.Newest
+	n := r.count()
+	h.Intervals = make([]Interval, 0, n)
+	for range n {
+		first := last + r.uint()
+		v := Interval{First: first, Last: first + r.uint(), Newest: newest + r.int()}
+		if v.First <= last || v.Last < v.First || v.Last > maxSequence {
+			return nil, ErrCorrupt
 		}
+		h.Intervals = append(h.Intervals, v)
+		last, newest = v.Last, v.Newest
 	}
 	h.Excused, h.Late, h.Missing = r.ranges(), r.ranges(), r.ranges()
 	h.Steps = r.steps()

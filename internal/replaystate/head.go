@@ -158,7 +158,7 @@ func (h *Head) close(n int) {
 		}
 		out = append(out, v)
 	}
-	h.Intervals, h.Dirty = slices.Clip(out), true
+	h.Intervals, h.Dirty = out, true
 }
 
 // forget removes the first n intervals and raises the mark, so that what was in

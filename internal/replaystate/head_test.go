@@ -68,6 +68,52 @@ func TestHeadFolds(t *testing.T) {
 	}
 }
 
+// TestSettle: a page is folded when its time has come, or by force, and not before: until then a
+// copy of what it consumed is told from another message by its tag.
+func TestSettle(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(*bench)
+		at     int64 // from when the page can be folded
+		force  bool
+		folds  bool
+		empty  bool
+	}{
+		"before its time":              {func(*bench) {}, -1, false, false, false},
+		"at its time":                  {func(*bench) {}, 0, false, true, true},
+		"before its time, by force":    {func(*bench) {}, -1, true, true, true},
+		"with a claim":                 {func(b *bench) { b.request(2, func(r *Request) { r.Lease = 1 << 40 }) }, 0, false, true, false},
+		"with one that was given back": {func(b *bench) { b.claimed(2, Release) }, 0, false, true, false},
+		"with one past its time":       {func(b *bench) { b.request(2, func(r *Request) { r.Lease, r.RetryWindow = 1, 1 }) }, 0, false, true, true},
+	} {
+		b := newBench(t)
+		b.claimed(1, Consume)
+		c.before(b)
+		h, p := b.s.head, b.s.pages[0]
+		b.e.Now = p.quiet + c.at
+		p.Dirty = false
+		if empty := h.Settle(p, b.e.Now, b.e.Now, 1<<40, c.force); empty != c.empty || !p.Dirty {
+			t.Errorf("%s: empty %v, to be stored %v; want %v, and that it is", name, empty, p.Dirty, c.empty)
+		}
+		if folded := h.has(1) && p.Recents() == 0; folded != c.folds {
+			t.Errorf("%s: folded %v, want %v", name, folded, c.folds)
+		}
+		if c.empty {
+			delete(b.s.pages, 0)
+		}
+		want := Duplicate
+		if c.folds {
+			want = Reused // its tag is gone
+		}
+		b.wants(name+", and then a copy", b.request(1, func(r *Request) { r.Token = token(9) }), want)
+	}
+	b := newBench(t)
+	b.claimed(1, Consume)
+	p := b.s.pages[0]
+	if b.s.head.Settle(p, p.quiet, testNow+100, 99, false); b.s.head.has(1) || b.s.head.Mark != testNow {
+		t.Errorf("what is too old to be kept stays: %+v", b.s.head)
+	}
+}
+
 // TestPageOfAHead: a page that is made again knows what the head has of it, and no more.
 func TestPageOfAHead(t *testing.T) {
 	h := &Head{Mark: 8, Intervals: []Interval{{60, 65, 10}, {100, 100, 30}, {128, 140, 20}, {200, 210, 99}}}

@@ -57,3 +57,15 @@ func TestRanges(t *testing.T) {
 		}
 	}
 }
+
+// TestRangesAddNothing: what is no range of sequences adds none.
+func TestRangesAddNothing(t *testing.T) {
+	for _, r := range []Range{{0, 0}, {0, 9}, {9, 8}, {1, 0}} {
+		if s := (Ranges{{5, 6}}).Add(r); len(s) != 1 || s[0] != (Range{5, 6}) {
+			t.Errorf("with %v: %v, want what there was", r, s)
+		}
+	}
+	if s := Ranges(nil).Add(Range{1, 1}); len(s) != 1 || s[0] != (Range{1, 1}) {
+		t.Errorf("the first sequence: %v", s)
+	}
+}

@@ -308,8 +308,12 @@ func TestForgedCopyKeepsNothing(t *testing.T) {
 		t.Errorf("the tags are kept until %d, want %d as before; to be saved: %v", p.quiet, quiet, p.Dirty)
 	}
 	b.wants("a copy", b.request(1, nil), Duplicate)
-	if p.quiet != quiet+1000 {
-		t.Errorf("after a copy the tags are kept until %d, want %d", p.quiet, quiet+1000)
+	if p.quiet != quiet+1000 || !p.Dirty {
+		t.Errorf("after a copy the tags are kept until %d, want %d; to be saved: %v", p.quiet, quiet+1000, p.Dirty)
+	}
+	p.Dirty = false
+	if b.wants("another at that moment", b.request(1, nil), Duplicate); p.Dirty {
+		t.Error("a copy that keeps the tags no longer is to be saved")
 	}
 }
 
@@ -461,6 +465,46 @@ func TestExtend(t *testing.T) {
 }
 
 func dead(o Observed) (int64, bool) { return o.Changed + o.Lease, false }
+
+// TestLapse: the lease of a claim that is not live ends, once; nothing else changes, so that a
+// store has nothing to write.
+func TestLapse(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(*bench)
+		lapses bool
+	}{
+		"no stream":       {func(*bench) {}, false},
+		"no record":       {func(b *bench) { b.claimed(2, 0) }, false},
+		"live":            {func(b *bench) { b.claimed(1, 0); b.e.Now += testLease - 1 }, false},
+		"over":            {func(b *bench) { b.claimed(1, 0); b.e.Now += testLease }, true},
+		"not live":        {func(b *bench) { b.claimed(1, 0); b.e.Live = dead }, true},
+		"lapsed before":   {func(b *bench) { b.claimed(1, 0); b.e.Live = dead; Lapse(b.e, b.s, Key{}, 1) }, false},
+		"released":        {func(b *bench) { b.claimed(1, Release); b.e.Live = dead }, false},
+		"parked":          {func(b *bench) { b.claimed(1, Park); b.e.Live = dead }, false},
+		"consumed":        {func(b *bench) { b.claimed(1, Consume); b.e.Live = dead }, false},
+		"beside the last": {func(b *bench) { b.claimed(64, 0); b.e.Live = dead }, false},
+	} {
+		b := newBench(t)
+		c.before(b)
+		for _, p := range b.s.pages {
+			p.Dirty = false
+		}
+		Lapse(b.e, b.s, Key{}, 1)
+		p := b.s.pages[0]
+		if p == nil {
+			continue
+		}
+		if p.Dirty != c.lapses {
+			t.Errorf("%s: it changed the page: %v", name, p.Dirty)
+		}
+		if c.lapses && (p.records[0].lease != 0 || p.records[0].status != claimed) {
+			t.Errorf("%s: %+v, want a claim without a lease", name, p.records[0])
+		}
+		if c.lapses {
+			b.finish(1, Consume, Done) // by its owner, which may be slow and not dead
+		}
+	}
+}
 
 // TestExamine has each state, and changes nothing.
 func TestExamine(t *testing.T) {

@@ -227,7 +227,7 @@ func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, er
 	_, _ = rand.Read(version[:]) // never fails: it ends the process instead
 	replicas := e.needed(history)
 	memory := e.stamped()
-	r, err := e.transact(ctx, &l.request, l.request.arguments(memory, history, now, slack, string(version[:])), replicas)
+	r, err := e.transact(ctx, &l.request, l.request.arguments(memory, history, now, slack, string(version[:]), e.handle), replicas)
 	if err != nil {
 		return nil, err
 	}

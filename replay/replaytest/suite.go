@@ -98,6 +98,7 @@ var tests = []struct {
 	{"lost answers", lostAnswers},
 	{"lost memory", lostMemory},
 	{"restored backup", restoredBackup},
+	{"restored backup in use", restoredAndUsed},
 	{"known keys", knownKeys},
 	{"keys at the same time", racingKeys},
 	{"many known keys", manyKnownKeys},

@@ -32,8 +32,12 @@ func newCall(e *engine, c *sqlitefile.Conn, group string, write bool) *call {
 		l.cache = &e.cache
 		l.cache.renew(c.Epoch())
 	}
+	known := l.cache.groups != nil // then nothing but this store has changed the file since
 	if l.fail(l.cache.load(c)) {
 		return l
+	}
+	if write && !known {
+		l.check()
 	}
 	if l.group = l.cache.groups[group]; l.group == nil {
 		l.loadGroup(group)

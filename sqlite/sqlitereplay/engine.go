@@ -21,6 +21,7 @@ type engine struct {
 	limits  replaystate.Limits
 	durable bool
 	shift   time.Duration // of the clock, for tests
+	handle  *handle
 
 	calls atomic.Int64 // that wrote
 	swept atomic.Int64 // when the last sweep was
@@ -54,6 +55,9 @@ func (e *engine) write(ctx context.Context, group string, items int, synced bool
 		stamp = l.cache.stamp
 		return l.err
 	})
+	if err == nil {
+		e.handle.confirm(stamp)
+	}
 	return stamp, unabort(err)
 }
 
