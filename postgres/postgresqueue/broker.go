@@ -137,21 +137,7 @@ const grace = time.Second
 
 // unhurried returns a context that ends shortly after ctx does.
 func unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
-	return outlasting(ctx, grace)
-}
-
-// closeGrace is how long Close goes on after its context has ended: callers often close
-// because their context is over, and what they hold must be given back.
-const closeGrace = 3 * time.Second
-
-// outlasting returns a context that ends d after ctx does.
-func outlasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(d, cancel)
-		context.AfterFunc(later, func() { t.Stop() })
-	})
-	return later, func() { stop(); cancel() }
+	return sqldriver.Outlasting(ctx, grace)
 }
 
 // Queues returns the names of the schema's queues, ascending.
@@ -272,17 +258,6 @@ func (b *Broker) newQueue(number int64, name string, settings QueueOptions) (dri
 	return q, nil
 }
 
-// last makes a request for a Close with that context.
-func last(ctx context.Context, f func(context.Context) error) error {
-	closing, cancel := outlasting(ctx, closeGrace)
-	defer cancel()
-	err := f(closing)
-	if err != nil && closing.Err() != nil {
-		return errSilent
-	}
-	return err
-}
-
 // Close closes every queue and the connections. A second Close returns nil. If the server
 // does not answer, Close returns a few seconds after ctx has ended at the latest, and what is
 // left of it goes on for as long as one request takes.
@@ -290,7 +265,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	if !b.queues.Shut() {
 		return nil
 	}
-	closing, cancel := outlasting(ctx, closeGrace)
+	closing, cancel := sqldriver.Outlasting(ctx, sqldriver.CloseGrace)
 	defer cancel()
 	err := b.queues.Close(ctx)
 	b.stop()

@@ -178,7 +178,7 @@ func (s *session) Close(ctx context.Context) error {
 		return nil
 	}
 	s.opener.sessions.Remove(s)
-	err := last(ctx, func(ctx context.Context) error {
+	err := sqldriver.GiveBack(ctx, errSilent, func(ctx context.Context) error {
 		return s.broker.request(ctx, func(ctx context.Context, c *conn) error {
 			_, err := c.Exec(ctx, s.broker.call("close_session", "$1::bigint, $2::text, $3::bytea"), s.queue, s.hold.id, s.hold.token)
 			return err

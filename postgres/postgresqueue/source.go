@@ -34,7 +34,7 @@ func (s *source) giveBack(ctx context.Context, all []*sqldriver.Receipt, kind dr
 	for i, r := range all {
 		list[i] = order{receipt: r, kind: kind}
 	}
-	err := last(ctx, func(ctx context.Context) error {
+	err := sqldriver.GiveBack(ctx, errSilent, func(ctx context.Context) error {
 		_, err := s.perform(ctx, list)
 		return err
 	})

@@ -236,7 +236,9 @@ func (o *QueueOptions) values(id int64) []any {
 }
 
 // Close closes every queue and the file. If much of the file is free, it first returns
-// space to the file system, for at most a second.
+// space to the file system, for at most a second. If another process holds the lock on the
+// file, Close ends a few seconds after ctx at the latest, and what it could not give back
+// comes again when its locks are over.
 func (b *Broker) Close(ctx context.Context) error {
 	if !b.queues.Shut() {
 		return nil

@@ -3,6 +3,7 @@ package sqlitequeue
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -69,6 +70,10 @@ func (q *Queue) Close(ctx context.Context) error {
 		return nil
 	}
 	q.broker.queues.Remove(q)
+	var lost error
+	var back sync.WaitGroup
+	back.Go(func() { lost = q.giveBack(ctx, unsettled, driver.Abandon) })
 	err := q.sessions.Close(ctx)
-	return errors.Join(err, q.giveBack(ctx, unsettled, driver.Abandon))
+	back.Wait()
+	return errors.Join(err, lost)
 }

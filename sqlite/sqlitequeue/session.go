@@ -346,13 +346,15 @@ func (s *session) Close(ctx context.Context) error {
 		return nil
 	}
 	s.opener.sessions.Remove(s)
-	err := s.broker.file.Write(context.WithoutCancel(ctx), func(c *sqlitefile.Conn) error {
-		// Even if its time is over, as long as no other receiver has it.
-		until, err := c.Int(selectUntil, s.queue, s.hold.id, s.hold.token)
-		if err != nil || until == 0 {
-			return err
-		}
-		return s.endSession(c, s.hold.id, time.Now().UnixNano())
+	err := sqldriver.GiveBack(ctx, errHeld, func(ctx context.Context) error {
+		return s.broker.file.Write(ctx, func(c *sqlitefile.Conn) error {
+			// Even if its time is over, as long as no other receiver has it.
+			until, err := c.Int(selectUntil, s.queue, s.hold.id, s.hold.token)
+			if err != nil || until == 0 {
+				return err
+			}
+			return s.endSession(c, s.hold.id, time.Now().UnixNano())
+		})
 	})
 	s.broker.arrivals.Notify(s.queue, -s.queue)
 	return err

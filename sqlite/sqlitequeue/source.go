@@ -35,32 +35,37 @@ func (s *source) giveBack(ctx context.Context, all []*sqldriver.Receipt, kind dr
 	if len(all) == 0 {
 		return nil
 	}
-	// A caller that closes or gives up often does so because its context is over;
-	// Patience bounds this.
-	ctx = context.WithoutCancel(ctx)
-	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
-		now := time.Now().UnixNano()
-		for _, r := range all {
-			m, found, err := findLocked(c, s, r, now)
-			if err != nil {
-				return err
-			}
-			if !found {
-				continue
-			}
-			if kind == driver.Release {
-				if err := s.uncount(c, &m); err != nil {
-					return err
-				}
-			}
-			if err := s.release(c, m, 0, now); err != nil {
-				return err
-			}
-		}
-		return nil
+	err := sqldriver.GiveBack(ctx, errHeld, func(ctx context.Context) error {
+		return s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error { return s.releaseAll(c, all, kind) })
 	})
 	s.broker.arrivals.Notify(s.queue, -s.queue)
 	return err
+}
+
+// errHeld is of what could not be given back in time.
+var errHeld error = driver.Errorf(driver.Unavailable, "another process held the lock on the file for too long")
+
+// releaseAll makes deliveries ready again that are still held.
+func (s *source) releaseAll(c *sqlitefile.Conn, all []*sqldriver.Receipt, kind driver.SettleKind) error {
+	now := time.Now().UnixNano()
+	for _, r := range all {
+		m, found, err := findLocked(c, s, r, now)
+		if err != nil {
+			return err
+		}
+		if !found {
+			continue
+		}
+		if kind == driver.Release {
+			if err := s.uncount(c, &m); err != nil {
+				return err
+			}
+		}
+		if err := s.release(c, m, 0, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // uncount takes back that m's present delivery was counted. It is called only for a
