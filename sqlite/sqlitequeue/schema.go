@@ -25,9 +25,6 @@ const (
 // row, an operator's in the sqlite3 shell too, and an altered session column
 // makes a message of another session, not one that is never delivered.
 //
-// What it calls pairs is sqldriver.EncodeAttributes: a file is refused whose schema differs in
-// a comment.
-//
 // Values of queues.id begin at 2: SQLite plans some statements anew when a
 // parameter changes to or from 0 or 1.
 var schema = strings.NewReplacer(
@@ -54,7 +51,7 @@ CREATE TABLE contents (
 	message_id     TEXT NOT NULL,
 	correlation_id TEXT,
 	content_type   TEXT,
-	attributes     BLOB, -- see pairs
+	attributes     BLOB, -- name, value, each after its length as a varint, ascending by name
 	trace          BLOB, -- likewise
 	sealed         INTEGER NOT NULL,
 	not_before     INTEGER,
