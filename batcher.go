@@ -153,18 +153,20 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 
 // Send sends m in a batch with others. It returns when the broker has confirmed m, or
 // when m has failed for good. If ctx ends first, the message may still be sent: the error
-// then wraps ErrUnconfirmed and ctx.Err().
+// then wraps ErrUnconfirmed and ctx.Err(), and the result has the MessageID by which to look
+// for it.
 func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 	done := make(chan SendResult, 1)
-	if err := b.SendAsync(ctx, m, func(r SendResult) { done <- r }); err != nil {
-		return SendResult{Err: err}, err
+	id, err := b.enqueue(ctx, m, func(r SendResult) { done <- r })
+	if err != nil {
+		return SendResult{MessageID: id, Err: err}, err
 	}
 	select {
 	case r := <-done:
 		return r, r.Err
 	case <-ctx.Done():
 		err := unconfirmed(b.s.queue, ctx.Err())
-		return SendResult{MessageID: m.ID, Err: err}, err
+		return SendResult{MessageID: id, Err: err}, err
 	}
 }
 
@@ -173,41 +175,48 @@ func (b *Batcher) Send(ctx context.Context, m *Message) (SendResult, error) {
 // done must not block, and so not call Send, SendAsync, Flush or Close. m.Body must not
 // be changed until then. Its error says that m was not accepted; done is then not called.
 func (b *Batcher) SendAsync(ctx context.Context, m *Message, done func(SendResult)) error {
-	const op = "send"
-	if err := checkContext(ctx); err != nil {
-		return wrap(op, b.s.queue, err)
-	}
-	if err := m.validate(); err != nil {
-		return wrap(op, b.s.queue, err)
-	}
 	if done == nil {
 		done = func(SendResult) {}
+	}
+	_, err := b.enqueue(ctx, m, done)
+	return err
+}
+
+// enqueue is SendAsync. id is the message's, or the one that it made; empty if m is not valid.
+func (b *Batcher) enqueue(ctx context.Context, m *Message, done func(SendResult)) (id string, err error) {
+	const op = "send"
+	if err := checkContext(ctx); err != nil {
+		return "", wrap(op, b.s.queue, err)
+	}
+	if err := m.validate(); err != nil {
+		return "", wrap(op, b.s.queue, err)
 	}
 	p := &pendingSend{m: *m, trace: b.s.obs.TraceOf(ctx), done: done}
 	p.m.Attributes = maps.Clone(m.Attributes)
 	if p.m.ID == "" {
 		p.m.ID = newID() // the same for every attempt
 	}
+	id = p.m.ID
 	if p.m.SessionID == "" {
-		id, err := b.s.sessionID(m)
+		session, err := b.s.sessionID(m)
 		if err != nil {
-			return wrap(op, b.s.queue, err)
+			return id, wrap(op, b.s.queue, err)
 		}
-		p.m.SessionID = id
+		p.m.SessionID = session
 	}
 	select {
 	case b.room <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return id, ctx.Err()
 	case <-b.ctx.Done():
-		return wrap(op, b.s.queue, driver.ErrClosed)
+		return id, wrap(op, b.s.queue, driver.ErrClosed)
 	}
 	p.since = time.Now()
 	if !b.accept(p) {
 		<-b.room
-		return wrap(op, b.s.queue, driver.ErrClosed)
+		return id, wrap(op, b.s.queue, driver.ErrClosed)
 	}
-	return nil
+	return id, nil
 }
 
 // accept puts p into its line; false if the Batcher is closed.

@@ -130,11 +130,11 @@ func TestBatcherWaitsForKeys(t *testing.T) {
 		x.Must(err)
 		x.Wait(3 * time.Hour) // what was cached is over
 		half.mu.Lock()
-		half.current = errPart
+		half.current = errFailing
 		half.mu.Unlock()
 		begin := time.Now()
 		_, err = b.Send(x.Context(), &queue.Message{Body: []byte("a")})
-		if took := time.Since(begin); !errors.Is(err, errPart) || took < 7*time.Second || took > 8*time.Second || s.count() != 0 {
+		if took := time.Since(begin); !errors.Is(err, errFailing) || took < 7*time.Second || took > 8*time.Second || s.count() != 0 {
 			x.Errorf("%v after %s and %d calls, want the provider's error after 1 + 2 + 4 s", err, took, s.count())
 		}
 		half.mu.Lock()
@@ -324,20 +324,28 @@ func TestBatcherOwnsItsMessages(t *testing.T) {
 	})
 }
 
-// TestUnconfirmedByItsContext: a caller that leaves is told that its message may be sent.
+// TestUnconfirmedByItsContext: a caller that leaves is told that its message may be sent, and
+// under which ID.
 func TestUnconfirmedByItsContext(t *testing.T) {
-	inBubble(t, nil, func(x *fixture) {
-		open := make(chan struct{})
-		b := x.batching(nil, (&sends{begin: time.Now(), answer: func(int, *driver.Message) error { <-open; return nil }}).send)
-		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
-		defer cancel()
-		r, err := b.Send(ctx, &queue.Message{ID: "m", Body: []byte("a")})
-		if !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) || r.MessageID != "m" || r.Err == nil {
-			x.Errorf("%+v, %v; want m unconfirmed, and the deadline", r, err)
-		}
-		close(open)
-		x.Must(b.Close(x.Context()))
-	})
+	for name, id := range map[string]string{"its own ID": "m", "an ID that Send makes": ""} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(x *fixture) {
+				open, sent := make(chan struct{}), make(chan string, 1)
+				b := x.batching(nil, (&sends{begin: time.Now(), answer: func(_ int, m *driver.Message) error { sent <- m.ID; <-open; return nil }}).send)
+				ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+				defer cancel()
+				r, err := b.Send(ctx, &queue.Message{ID: id, Body: []byte("a")})
+				if !errors.Is(err, queue.ErrUnconfirmed) || !errors.Is(err, context.DeadlineExceeded) || r.Err == nil {
+					x.Errorf("%+v, %v; want it unconfirmed, and the deadline", r, err)
+				}
+				if want := <-sent; r.MessageID != want || id != "" && r.MessageID != id {
+					x.Errorf("MessageID is %q, want %q, which was sent", r.MessageID, want)
+				}
+				close(open)
+				x.Must(b.Close(x.Context()))
+			})
+		})
+	}
 }
 
 // TestCallsAreFilled: each call has as many messages as it may, by count and by bytes, in order,
@@ -398,7 +406,7 @@ func TestCallsAreFilled(t *testing.T) {
 func TestSendIsTold(t *testing.T) {
 	for _, sealed := range []bool{true, false} {
 		inBubble(t, nil, func(x *fixture) {
-			o, p := &diary{}, &partial{}
+			o, p := &diary{}, &failingBroker{}
 			c := x.behind(p, func(c *queue.Options) {
 				without(c)
 				c.Observer, c.Crypto.Enabled, c.Crypto.PlaintextPolicy = o, sealed, queue.Allow
@@ -452,7 +460,7 @@ func TestSendWithoutAnAnswer(t *testing.T) {
 		"plain, and it dedups":   {gone, false, driver.Native, 0, 6},
 		"closed":                 {driver.ErrClosed, true, driver.None, 0, 1},
 		"refused":                {errRefused, true, driver.None, 0, 1},
-		"another error":          {errPart, true, driver.None, 0, 6},
+		"another error":          {errFailing, true, driver.None, 0, 6},
 		"unsupported":            {errors.ErrUnsupported, true, driver.None, 0, 1},
 		"throttled":              {errThrottled, true, driver.None, 0, 1},
 		"a caller that leaves":   {gone, true, driver.None, time.Nanosecond, 1},

@@ -62,8 +62,10 @@ func (r *Receiver) identify(t *taken, e *envelope.EncryptedMessage, times intake
 }
 
 // claimAll claims the authentic messages of a batch with one call, for as long as their
-// locks live. It enters those that were rejected after authentication as seen.
+// locks live. It enters those that were rejected after authentication as seen; the store does
+// that itself for those that it refuses.
 func (r *Receiver) claimAll(ctx context.Context, all []taken) {
+	r.noteRejected(ctx, all)
 	var requests []replay.Request
 	var of []*taken
 	for i := range all {
@@ -90,7 +92,6 @@ func (r *Receiver) claimAll(ctx context.Context, all []taken) {
 			}
 		}
 	}
-	r.noteRejected(ctx, all)
 }
 
 // begin makes one call to the replay store, which has to answer while a lock of the
@@ -130,9 +131,7 @@ func (r *Receiver) claimed(t *taken, before replay.Stamp, c *replay.Claim) {
 			return
 		}
 		t.d.Gap = c.Gap
-		if t.d.raw.LockedUntil.IsZero() {
-			t.d.claimedUntil = t.request.Now.Add(defaultLease)
-		}
+		t.d.claimedUntil = claimEnd(t.d.raw.LockedUntil, t.request.Now)
 	case errors.Is(err, replay.ErrDuplicate):
 		t.finding = intake.Duplicate
 	case errors.Is(err, replay.ErrNotFresh):
@@ -154,8 +153,8 @@ func (r *Receiver) claimed(t *taken, before replay.Stamp, c *replay.Claim) {
 	}
 }
 
-// noteRejected tells the store of messages that were rejected after authentication, so
-// that they do not count as missing. That is not worth stopping for: without an answer
+// noteRejected tells the store of messages that were rejected after authentication and before
+// their claim, so that they do not count as missing. That is not worth stopping for: without an answer
 // they are reported, and an operator finds them among the dead letters.
 func (r *Receiver) noteRejected(ctx context.Context, all []taken) {
 	var notes []replay.Note
@@ -187,6 +186,9 @@ const (
 	// defaultLease is the life of a claim if the broker's lock has no end in time. It is
 	// renewed like a lock, and bounds how long a crash blocks a message.
 	defaultLease = time.Minute
+	// maxLease is the longest lock of a broker that there is a driver for. A broker that tells
+	// of a longer one would have a message whose receiver crashed count as seen for as long.
+	maxLease = 12 * time.Hour
 	// minLease is for a lock that ends at once: a claim lives for some time.
 	minLease = time.Millisecond
 	// minBusy keeps a message whose other claim is about to end from coming round at once.
@@ -199,12 +201,20 @@ const (
 )
 
 // lease is how long a claim lives: as long as the lock, so that a crash costs one
-// delivery.
+// delivery, and for maxLease at most.
 func lease(lockedUntil, now time.Time) time.Duration {
 	if lockedUntil.IsZero() {
 		return defaultLease
 	}
-	return max(lockedUntil.Sub(now), minLease)
+	return min(max(lockedUntil.Sub(now), minLease), maxLease)
+}
+
+// claimEnd is when a claim ends before its lock; zero if it does not.
+func claimEnd(lockedUntil, now time.Time) time.Time {
+	if !lockedUntil.IsZero() && lockedUntil.Sub(now) <= maxLease {
+		return time.Time{}
+	}
+	return now.Add(lease(lockedUntil, now))
 }
 
 // askStore finds out, without a message, whether the replay store answers again and has

@@ -70,12 +70,12 @@ type Client struct {
 	options Options
 	closed  atomic.Bool
 
-	mu          sync.Mutex             // guards what follows
-	sessions    map[*Session]struct{}  // that have not ended
-	endpoints   map[*endpoint]struct{} // that were not closed
-	caches      keyCaches
-	accountants map[string]*accountant // by group
-	inflows     map[string]*inflow     // by queue; one for each that was opened for receiving
+	mu            sync.Mutex             // guards what follows
+	sessions      map[*Session]struct{}  // that have not ended
+	endpoints     map[*endpoint]struct{} // that were not closed
+	caches        keyCaches
+	accountants   map[string]*accountant   // by group
+	unreadRecords map[string]*unreadRecord // by queue; one for each that was opened for receiving
 
 	watch storeWatch
 	known knownKeys

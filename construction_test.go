@@ -169,7 +169,7 @@ func TestClientThatClosesBesideOpen(t *testing.T) {
 		inBubble(t, nil, func(x *fixture) {
 			aes, err := queue.NewAESGCM(x.Ring)
 			x.Must(err)
-			p := &partial{}
+			p := &failingBroker{}
 			var c *queue.Client
 			c = x.behind(p, func(o *queue.Options) {
 				o.Keys, o.CryptoProvider = nil, aes
@@ -192,7 +192,7 @@ func TestClientThatClosesBesideOpen(t *testing.T) {
 func TestReceiverOfACallerThatLeft(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		ctx, cancel := context.WithCancel(x.Context())
-		p := &partial{}
+		p := &failingBroker{}
 		c := x.behind(p, func(o *queue.Options) {
 			o.Observer = observe.Func(func(_ context.Context, _ observe.Source, event any) {
 				if _, ok := event.(observe.Configured); ok {

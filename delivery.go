@@ -16,6 +16,9 @@ import (
 // Complete, Abandon, Release or DeadLetter, once, from any goroutine. Complete is called
 // Ack elsewhere, and Abandon Nack. Its exported fields are the receiver's to read and
 // change.
+//
+// Once its Receiver, Session or Client is closed, it is settled and renewed no more: the
+// calls fail with ErrClosed, and the message is delivered again.
 type Delivery struct {
 	Received
 
@@ -25,10 +28,9 @@ type Delivery struct {
 	raw     *driver.Delivery
 	claim   claim
 
-	mu          sync.Mutex // guards what follows; never held across a call
-	lockedUntil time.Time
-	// claimedUntil is when the claim ends if the lock has no end in time.
-	claimedUntil time.Time
+	mu           sync.Mutex // guards what follows; never held across a call
+	lockedUntil  time.Time
+	claimedUntil time.Time     // when the claim ends, if that is before the lock; zero otherwise
 	renewing     chan struct{} // closed when the renewal under way has ended; nil means there is none
 	settling     bool
 	done         bool
@@ -98,14 +100,17 @@ func (d *Delivery) Context(ctx context.Context) context.Context {
 // handled; if that fails the message stays at the broker, so that the call can be
 // repeated. Once it is marked, Complete returns nil although the lock is over. Complete
 // fails with ErrLockLost if another receiver has the message by now, or will get it, and
-// handles it again. It fails with ErrSettled if the message was settled before.
+// handles it again. It fails with ErrSettled if the message was settled before, and with
+// ErrClosed once the Receiver is closed: the message may be marked all the same, and then a
+// redelivery is completed without being handled.
 func (d *Delivery) Complete(ctx context.Context) error {
 	return d.settle(ctx, "complete", driver.Settlement{Kind: driver.Complete})
 }
 
 // Abandon gives the message back, to be delivered again after delay at the
 // earliest; 0 means at once. A broker without such a delay answers
-// errors.ErrUnsupported to a delay above zero, and the lock stays.
+// errors.ErrUnsupported to a delay above zero, and the lock stays. It fails with ErrSettled
+// and ErrClosed as Complete does; Close has given the message back.
 func (d *Delivery) Abandon(ctx context.Context, delay time.Duration) error {
 	return d.giveBack(ctx, "abandon", driver.Settlement{Kind: driver.Abandon, Delay: delay})
 }
@@ -115,7 +120,7 @@ func (d *Delivery) Abandon(ctx context.Context, delay time.Duration) error {
 // Capabilities().ReleaseUncounted the delivery does not count towards MaxDeliveries; on
 // any other, Release is Abandon to the broker. If that broker has no limit of its own,
 // the Receiver takes its releases off Count for as long as it lives, for the last 4,096
-// messages. Delays are as in Abandon.
+// messages. Delays and errors are as in Abandon.
 func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	return d.giveBack(ctx, "release", driver.Settlement{Kind: driver.Release, Delay: delay})
 }
@@ -136,7 +141,9 @@ func (d *Delivery) giveBack(ctx context.Context, op string, s driver.Settlement)
 	return d.settle(ctx, op, s)
 }
 
-// DeadLetter moves the message, as it is, to the queue's dead-letter queue.
+// DeadLetter moves the message, as it is, to the queue's dead-letter queue. It fails with
+// errors.ErrUnsupported on a broker that has none, and with ErrSettled and ErrClosed as
+// Complete does.
 func (d *Delivery) DeadLetter(ctx context.Context, reason Reason) error {
 	if err := reason.validate(); err != nil {
 		return wrap("dead-letter", d.Queue, err)
@@ -178,7 +185,8 @@ func (d *Delivery) describe(ctx context.Context, reason Reason) string {
 }
 
 // Renew extends the lock, and with replay protection the claim, by a full lock time. It
-// fails with ErrLockLost if the lock is over: another receiver may have the message. If
+// fails with ErrLockLost if the lock is over: another receiver may have the message; with
+// ErrSettled if it was settled; and with ErrClosed once the Receiver is closed. If
 // another renewal of the delivery is in flight, that of a worker.Pool for instance,
 // Renew waits for it first.
 func (d *Delivery) Renew(ctx context.Context) error {
@@ -324,8 +332,8 @@ func (d *Delivery) renewed(x *renewal) {
 	}
 	d.mu.Lock()
 	d.lockedUntil = x.until
-	if x.until.IsZero() && !d.claim.none() {
-		d.claimedUntil = time.Now().Add(defaultLease)
+	if !d.claim.none() {
+		d.claimedUntil = claimEnd(x.until, time.Now())
 	}
 	d.mu.Unlock()
 	if d.session != nil {
@@ -334,12 +342,12 @@ func (d *Delivery) renewed(x *renewal) {
 }
 
 // HeldUntil returns when this receiver loses the message unless it renews it: the end of
-// its lock, or of its claim in the replay store if the lock has no end in time. Zero
-// means that neither ends.
+// its lock, or of its claim in the replay store if the lock has no end in time, or one after
+// more than 12 hours. Zero means that neither ends.
 func (d *Delivery) HeldUntil() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.lockedUntil.IsZero() {
+	if d.lockedUntil.IsZero() || !d.claimedUntil.IsZero() {
 		return d.claimedUntil
 	}
 	return d.lockedUntil

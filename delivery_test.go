@@ -65,7 +65,7 @@ func TestDelaysAtTheirBounds(t *testing.T) {
 		for _, op := range []string{"abandon", "release"} {
 			inBubble(t, nil, func(x *fixture) {
 				x.Send(&queue.Message{Body: []byte("a")})
-				d := x.One(x.receives(x.behind(&partial{caps: c.caps}, nil), nil))
+				d := x.One(x.receives(x.behind(&failingBroker{caps: c.caps}, nil), nil))
 				give := d.Abandon
 				if op == "release" {
 					give = d.Release
@@ -87,7 +87,7 @@ func TestDeadLetterNeedsAQueue(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.Send(&queue.Message{Body: []byte("a")})
 		o := &diary{}
-		p := &partial{caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
+		p := &failingBroker{caps: func(c *driver.Capabilities) { c.DeadLetter = driver.None }}
 		d := x.One(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
 		x.failed("DeadLetter", d.DeadLetter(x.Context(), queue.Reason{Code: "a"}), errors.ErrUnsupported, "dead-letter")
 		x.Must(d.Complete(x.Context()))
@@ -133,7 +133,7 @@ func TestDeliveryOfNoReceiver(t *testing.T) {
 func TestSettledOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
-		p, o := &partial{}, &diary{}
+		p, o := &failingBroker{}, &diary{}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
 		d := x.One(r)
 		x.failed("without a context", d.Complete(noContext), queue.ErrInvalidOptions, "complete")
@@ -142,8 +142,8 @@ func TestSettledOnce(t *testing.T) {
 		if err := d.Complete(left); !errors.Is(err, context.Canceled) {
 			x.Errorf("a caller that left: %v", err)
 		}
-		p.set(func() { p.fails = map[string]error{"settle": errPart} })
-		x.failed("a broker that fails", d.Abandon(x.Context(), 0), errPart, "abandon")
+		p.set(func() { p.fails = map[string]error{"settle": errFailing} })
+		x.failed("a broker that fails", d.Abandon(x.Context(), 0), errFailing, "abandon")
 		p.set(func() { p.fails, p.short = nil, map[string]bool{"settle": true} })
 		if err := d.Release(x.Context(), 0); err == nil || !strings.Contains(err.Error(), "no result") {
 			x.Errorf("a driver without an answer: %v", err)
@@ -155,7 +155,7 @@ func TestSettledOnce(t *testing.T) {
 func TestSettledBesideAnotherCall(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.Send(&queue.Message{ID: "m", SessionID: "s", Body: []byte("a")})
-		p, o := &partial{}, &diary{}
+		p, o := &failingBroker{}, &diary{}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
 		d := x.One(r)
 		p.hook = func(call string) {
@@ -181,9 +181,9 @@ func TestSettledBesideAnotherCall(t *testing.T) {
 func TestSettleIsTold(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
-		p, o := &partial{fails: map[string]error{"settle": errPart}}, &diary{}
+		p, o := &failingBroker{fails: map[string]error{"settle": errFailing}}, &diary{}
 		d := x.One(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
-		x.failed("DeadLetter", d.DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}), errPart, "dead-letter")
+		x.failed("DeadLetter", d.DeadLetter(x.Context(), queue.Reason{Code: "gave_up"}), errFailing, "dead-letter")
 		x.told("DeadLetter", o.of("dead-lettered"))
 		x.told("DeadLetter", o.of("settle"), `settle dead_lettered of 1, 0 links, encrypted false, message "m", session "", key "": 1, failed true`)
 	})
@@ -195,7 +195,7 @@ func TestTraceOfADelivery(t *testing.T) {
 		inBubble(t, func(_ *fixture, o *queue.Options) { o.Observer = traced{} }, func(x *fixture) {
 			x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 			o := &diary{traces: traces}
-			d := x.One(x.receives(x.behind(&partial{}, func(c *queue.Options) { c.Observer = o }), nil))
+			d := x.One(x.receives(x.behind(&failingBroker{}, func(c *queue.Options) { c.Observer = o }), nil))
 			x.Must(d.Complete(x.Context()))
 			links := map[bool]string{false: "0 links", true: "1 links"}[traces]
 			if got := o.of("settle"); len(got) != 1 || !strings.Contains(got[0], links) {
@@ -221,7 +221,7 @@ func TestRenewTells(t *testing.T) {
 		for range 3 {
 			x.Send(&queue.Message{Body: []byte("a")})
 		}
-		p, o := &partial{}, &diary{}
+		p, o := &failingBroker{}, &diary{}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil)
 		all := []*queue.Delivery{x.One(r), x.One(r), x.One(r)}
 		first := all[0].HeldUntil()
@@ -246,8 +246,8 @@ func TestRenewTells(t *testing.T) {
 				x.Errorf("%s: until %s, %s", short, all[0].HeldUntil(), all[2].HeldUntil())
 			}
 		}
-		p.set(func() { p.short, p.fails = nil, map[string]error{"renew": errPart} })
-		x.failed("Renew", all[0].Renew(x.Context()), errPart, "renew")
+		p.set(func() { p.short, p.fails = nil, map[string]error{"renew": errFailing} })
+		x.failed("Renew", all[0].Renew(x.Context()), errFailing, "renew")
 		if all[0].HeldUntil().Sub(first) != 11*time.Second {
 			x.Error("a renewal that failed extends the lock")
 		}
@@ -270,7 +270,7 @@ func TestRenewBesideARenewal(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.Send(&queue.Message{Body: []byte("a")})
 		x.Send(&queue.Message{Body: []byte("b")})
-		p := &partial{}
+		p := &failingBroker{}
 		r := x.receives(x.behind(p, nil), nil)
 		a, b := x.One(r), x.One(r)
 		inside, done := make(chan struct{}), make(chan error, 1)
@@ -310,7 +310,7 @@ func TestRenewBesideARenewal(t *testing.T) {
 func TestRenewThatPanics(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		x.Send(&queue.Message{Body: []byte("a")})
-		p := &partial{}
+		p := &failingBroker{}
 		d := x.One(x.receives(x.behind(p, nil), nil))
 		for _, call := range []string{"renew", "settle"} {
 			p.hook = func(c string) {
@@ -346,7 +346,7 @@ func TestHandledAlthoughTheLockIsOver(t *testing.T) {
 	for _, tracks := range []bool{true, false} {
 		inBubble(t, nil, func(x *fixture) {
 			x.Send(&queue.Message{Body: []byte("a")})
-			p := &partial{fails: map[string]error{"settle": driver.Errorf(driver.LockLost, "over")}}
+			p := &failingBroker{fails: map[string]error{"settle": driver.Errorf(driver.LockLost, "over")}}
 			change := func(*queue.Options) {}
 			if !tracks {
 				change = without
@@ -363,10 +363,10 @@ func TestHandledAlthoughTheLockIsOver(t *testing.T) {
 			if (err == nil) != tracks || (x.logged(line) == 1) != tracks {
 				x.Errorf("with a store %v: %v, %d lines", tracks, err, x.logged(line))
 			}
-			p.set(func() { p.fails = map[string]error{"settle": errPart} })
+			p.set(func() { p.fails = map[string]error{"settle": errFailing} })
 			x.Send(&queue.Message{Body: []byte("c")})
 			d = x.One(x.receives(x.behind(p, change), nil))
-			x.failed("another failure", d.Complete(x.Context()), errPart, "complete")
+			x.failed("another failure", d.Complete(x.Context()), errFailing, "complete")
 		})
 	}
 }
@@ -411,7 +411,7 @@ func TestClaimEndsAsTheMessage(t *testing.T) {
 	for op, f := range settle {
 		inBubble(t, nil, func(x *fixture) {
 			s := &finishing{Store: x.Store}
-			r := x.receives(x.behind(&partial{}, func(o *queue.Options) { o.ReplayStore = s }), nil)
+			r := x.receives(x.behind(&failingBroker{}, func(o *queue.Options) { o.ReplayStore = s }), nil)
 			x.Send(&queue.Message{Body: []byte("a")})
 			d := x.One(r)
 			group, claim, ok := d.Claim()
@@ -431,10 +431,10 @@ func TestClaimEndsAsTheMessage(t *testing.T) {
 				x.Errorf("%s: %s", op, x.Log)
 			}
 		})
-		for name, err := range map[string]error{"fails": errPart, "lost": replay.ErrClaimLost, "handled": replay.ErrHandled} {
+		for name, err := range map[string]error{"fails": errFailing, "lost": replay.ErrClaimLost, "handled": replay.ErrHandled} {
 			inBubble(t, nil, func(x *fixture) {
 				s := &finishing{Store: x.Store}
-				p := &partial{}
+				p := &failingBroker{}
 				r := x.receives(x.behind(p, func(o *queue.Options) { o.ReplayStore = s }), nil)
 				x.Send(&queue.Message{Body: []byte("a")})
 				d := x.One(r)
@@ -488,7 +488,7 @@ func TestHeldUntilWithoutALock(t *testing.T) {
 	for _, tracked := range []bool{true, false} {
 		inBubble(t, nil, func(x *fixture) {
 			x.Send(&queue.Message{Body: []byte("a")})
-			d := x.One(x.receives(x.behind(&partial{Broker: endless{x.Broker.Connect()}}, func(o *queue.Options) {
+			d := x.One(x.receives(x.behind(&failingBroker{Broker: endless{x.Broker.Connect()}}, func(o *queue.Options) {
 				if !tracked {
 					without(o)
 				}
@@ -506,5 +506,73 @@ func TestHeldUntilWithoutALock(t *testing.T) {
 			}
 			x.Must(d.Complete(x.Context()))
 		})
+	}
+}
+
+// TestSettleAfterClose: what was received cannot be settled or renewed over a Receiver, Session
+// or Client that is closed, and is not lost by trying. Completed it counts as handled if a
+// replay store knows it.
+func TestSettleAfterClose(t *testing.T) {
+	ways := map[string]func(context.Context, *queue.Delivery) error{
+		"complete":    func(ctx context.Context, d *queue.Delivery) error { return d.Complete(ctx) },
+		"abandon":     func(ctx context.Context, d *queue.Delivery) error { return d.Abandon(ctx, 0) },
+		"release":     func(ctx context.Context, d *queue.Delivery) error { return d.Release(ctx, 0) },
+		"dead-letter": func(ctx context.Context, d *queue.Delivery) error { return d.DeadLetter(ctx, queue.Reason{Code: "a"}) },
+		"renew":       func(ctx context.Context, d *queue.Delivery) error { return d.Renew(ctx) },
+	}
+	type opened struct {
+		c *queue.Client
+		r *queue.Receiver
+		s *queue.Session // nil: received from the queue
+	}
+	closes := map[string]struct {
+		session bool
+		do      func(context.Context, *opened) error
+	}{
+		"receiver":               {false, func(ctx context.Context, o *opened) error { return o.r.Close(ctx) }},
+		"client":                 {false, func(ctx context.Context, o *opened) error { return o.c.Close(ctx) }},
+		"session":                {true, func(ctx context.Context, o *opened) error { return o.s.Close(ctx) }},
+		"receiver, of a session": {true, func(ctx context.Context, o *opened) error { return o.r.Close(ctx) }},
+		"client, of a session":   {true, func(ctx context.Context, o *opened) error { return o.c.Close(ctx) }},
+	}
+	for op, settle := range ways {
+		for closed, end := range closes {
+			for store, change := range map[string]func(*queue.Options){"with a replay store": nil, "without one": without} {
+				t.Run(op+"/"+closed+"/"+store, func(t *testing.T) {
+					inBubble(t, nil, func(x *fixture) {
+						m := &queue.Message{ID: "m", Body: []byte("a")}
+						if end.session {
+							m.SessionID = "s"
+						}
+						x.Send(m)
+						o := &opened{c: x.behind(&failingBroker{}, change)}
+						o.r = x.receives(o.c, nil)
+						receive := o.r.ReceiveOne
+						if end.session {
+							var err error
+							o.s, err = o.r.NextSession(x.Context())
+							x.Must(err)
+							receive = o.s.ReceiveOne
+						}
+						d, err := receive(x.Context())
+						x.Must(err)
+						x.Must(end.do(x.Context(), o))
+						x.failed(op, settle(x.Context(), d), queue.ErrClosed, op)
+						handled := op == "complete" && change == nil
+						if !handled {
+							x.Wait(5 * time.Minute) // of locks and leases
+						}
+						r := x.receives(x.behind(&failingBroker{}, change), nil)
+						got, err := r.ReceiveOne(x.Context())
+						switch {
+						case handled && !errors.Is(err, queue.ErrNoMessage):
+							x.Errorf("received again: %v, %v; want it known as handled", got, err)
+						case !handled && (err != nil || got.ID != "m"):
+							x.Errorf("received again: %v; want the message", err)
+						}
+					})
+				})
+			}
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // TestNewError: an error is wrapped once, and says whether the same call may succeed later. The
 // caller's own context errors stay as they are, those of a driver do not.
 func TestNewError(t *testing.T) {
-	done := queue.NewError("receive", "other", errPart)
+	done := queue.NewError("receive", "other", errFailing)
 	for _, err := range []error{nil, context.Canceled, context.DeadlineExceeded, done, fmt.Errorf("batch: %w", done)} {
 		if got := queue.NewError("send", orders, err); got != err { //nolint:errorlint // the same one
 			t.Errorf("NewError(%v) = %v, want the same", err, got)
@@ -25,10 +25,10 @@ func TestNewError(t *testing.T) {
 		transient bool
 		retry     time.Duration
 	}{
-		{errPart, false, 0},
+		{errFailing, false, 0},
 		{fmt.Errorf("dial: %w", context.DeadlineExceeded), false, 0},
-		{&driver.Error{Kind: driver.Throttled, RetryAfter: time.Second, Err: errPart}, true, time.Second},
-		{&driver.Error{Kind: driver.Unavailable, Err: errPart}, true, 0},
+		{&driver.Error{Kind: driver.Throttled, RetryAfter: time.Second, Err: errFailing}, true, time.Second},
+		{&driver.Error{Kind: driver.Unavailable, Err: errFailing}, true, 0},
 		{driver.Errorf(driver.Invalid, "no"), false, 0},
 		{fmt.Errorf("%w: 503", queue.ErrKeyProvider), true, 0},
 		{fmt.Errorf("%w: 503", queue.ErrReplayStore), true, 0},
@@ -45,7 +45,7 @@ func TestNewError(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{orders: `queue: send "orders": this part fails`, "": "queue: send: this part fails"} {
-		if got := queue.NewError("send", name, errPart).Error(); got != want {
+		if got := queue.NewError("send", name, errFailing).Error(); got != want {
 			t.Errorf("text %q, want %q", got, want)
 		}
 	}

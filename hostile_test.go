@@ -325,3 +325,48 @@ func TestProviderThatIsMistaken(t *testing.T) {
 		}
 	})
 }
+
+// A broker that says that a lock ends in some centuries hides no loss by it: the claim of a
+// receiver that crashed ends, and the message that the broker then drops is missing. The
+// receiver knows that it has to renew.
+func TestClaimOfAnEndlessLockEnds(t *testing.T) {
+	const longest = 12 * time.Hour // the longest lock of a driver
+	inBubble(t, nil, func(x *fixture) {
+		lie := func(all []*driver.Delivery) {
+			for _, d := range all {
+				d.LockedUntil = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+			}
+		}
+		x.Wait(time.Minute) // the store is older than the stream
+		s := x.Sender(orders)
+		for _, id := range []string{"dropped", "next"} {
+			_, err := s.Send(x.Context(), &queue.Message{ID: id, Body: []byte("a")})
+			x.Must(err)
+		}
+		r := x.receiverOf(x.hostile(&hostileBroker{deliver: lie}, 24*time.Hour, nil), nil)
+		d := x.One(r)
+		if held := time.Until(d.HeldUntil()); held != longest {
+			x.Errorf("it is held for %s, want %s", held, longest)
+		}
+		x.Wait(longest / 2)
+		if errs := r.RenewAll(x.Context(), []*queue.Delivery{d}); errs[0] == nil {
+			x.Error("the lock at the broker was over")
+		}
+		x.drop("dropped")
+		x.Must(x.One(r).Complete(x.Context()))
+		missing := func() (n int) {
+			for s, err := range x.Store.Streams(x.Context(), orders) {
+				x.Must(err)
+				n += len(s.Missing)
+			}
+			return n
+		}
+		if n := missing(); n != 0 {
+			x.Errorf("%d are missing while the claim lives", n)
+		}
+		x.Wait(longest)
+		if n := missing(); n != 1 {
+			x.Errorf("%d are missing after it, want 1", n)
+		}
+	})
+}

@@ -451,7 +451,7 @@ func (s stolidKeys) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
 // Close of a Client tells that a key provider did not return: its goroutine is left behind.
 func TestCloseTellsOfAKeyProvider(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		c := x.behind(&partial{}, func(o *queue.Options) { o.Keys = stolidKeys{x.Ring, time.Hour} })
+		c := x.behind(&failingBroker{}, func(o *queue.Options) { o.Keys = stolidKeys{x.Ring, time.Hour} })
 		x.Send(&queue.Message{Body: []byte("a")})
 		r := x.receives(c, nil)
 		ctx, cancel := context.WithTimeout(x.Context(), time.Second)

@@ -523,3 +523,23 @@ func TestStoredKeysCountAsWaiting(t *testing.T) {
 		}
 	})
 }
+
+// During a migration a receiver with a wrong secret handles plaintext. What it says of one that
+// it gives up is sealed under that secret, and yet the secret is corrected without a restart.
+func TestWrongSecretSealsDetailsAndIsCorrected(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		ring := x.wrongRing()
+		r := x.Receiver(orders, &queue.ReceiverOptions{
+			Keys: ring, Wait: time.Second,
+			Crypto: &queue.CryptoConfig{Enabled: true, PlaintextPolicy: queue.Allow, TrackReplays: true, Loosen: true},
+		})
+		x.Inject(orders, driver.Message{ID: "plain", Body: []byte("a")})
+		x.Must(x.One(r).DeadLetter(x.Context(), queue.Reason{Code: "gave_up", Detail: "no such order"}))
+		x.Send(&queue.Message{ID: "sealed", Body: []byte("a")})
+		x.None(r, queue.ErrAuthenticationFailed)
+		x.correct(ring)
+		if n := x.drain(r, time.Hour); n != 1 {
+			x.Errorf("%d messages were delivered, want 1", n)
+		}
+	})
+}

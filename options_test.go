@@ -42,7 +42,7 @@ func TestReceiverOptionsAtTheirBounds(t *testing.T) {
 		{"", queue.ReceiverOptions{Crypto: &queue.CryptoConfig{InsecureSkipFreshness: true, Loosen: true}, RotationHorizon: years50}},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			p := &partial{}
+			p := &failingBroker{}
 			r, err := x.behind(p, nil).Receiver(x.Context(), orders, &c.o)
 			if c.field == "" {
 				x.Must(err)
@@ -90,7 +90,7 @@ func TestReceiverDefaults(t *testing.T) {
 		}},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			got := x.receives(x.behind(&partial{caps: c.caps}, nil), &c.o).Options()
+			got := x.receives(x.behind(&failingBroker{caps: c.caps}, nil), &c.o).Options()
 			if got.Group != c.want.Group || got.Wait != c.want.Wait || got.Prefetch != c.want.Prefetch || got.MaxDeliveries != c.want.MaxDeliveries ||
 				got.RotationHorizon != c.want.RotationHorizon || got.MissingAfter != c.want.MissingAfter || got.MaxAuthFailures != c.want.MaxAuthFailures {
 				x.Errorf("%s: %+v, want %+v", c.name, got, c.want)
@@ -149,7 +149,7 @@ func TestClientDefaults(t *testing.T) {
 		t.Errorf("New without a broker = %v, %v", c, err)
 	}
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{Broker: x.Broker.Connect(), fails: map[string]error{"close broker": errPart}}
+		p := &failingBroker{Broker: x.Broker.Connect(), fails: map[string]error{"close broker": errFailing}}
 		c, err := queue.New(p, nil)
 		x.Must(err)
 		o := c.Options()
@@ -160,7 +160,7 @@ func TestClientDefaults(t *testing.T) {
 		if c.Broker() != driver.Broker(p) {
 			x.Error("Broker is another one")
 		}
-		x.failed("Close", c.Close(x.Context()), errPart, "close")
+		x.failed("Close", c.Close(x.Context()), errFailing, "close")
 		x.Must(c.Close(x.Context()))
 		if p.count("close broker") != 1 {
 			x.Errorf("the broker was closed %d times", p.count("close broker"))
@@ -187,7 +187,7 @@ func TestProductionWarns(t *testing.T) {
 		want        int
 	}{{"production", false, 1}, {"production", true, 0}, {"test", false, 0}} {
 		inBubble(t, nil, func(x *fixture) {
-			x.behind(&partial{}, func(o *queue.Options) {
+			x.behind(&failingBroker{}, func(o *queue.Options) {
 				without(o)
 				o.Environment, o.Crypto.Enabled = c.environment, c.enabled
 			})
@@ -253,7 +253,7 @@ func TestCryptoConfigAtItsBounds(t *testing.T) {
 // TestWrongCryptoCostsNoRequest: an endpoint whose Crypto is refused opens no queue.
 func TestWrongCryptoCostsNoRequest(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{}
+		p := &failingBroker{}
 		c := x.behind(p, nil)
 		wrong := age(time.Hour)
 		wrong.MaxClockSkew = -1
@@ -286,7 +286,7 @@ func TestSenderOptions(t *testing.T) {
 			"a foreign CryptoProvider, no keys": {func(o *queue.Options) { o.CryptoProvider, o.Keys = foreign, nil }, nil, queue.ErrInvalidOptions},
 			"padding, nothing is sealed":        {func(o *queue.Options) { without(o); o.Crypto.Enabled = false; o.Keys = nil }, &queue.SenderOptions{Padding: envelope.Padme}, nil},
 			"no current key":                    {func(o *queue.Options) { o.Keys = newRing(x.T) }, nil, queue.ErrKeyNotFound},
-			"keys that are away":                {func(o *queue.Options) { o.Keys = &halfKeys{Provider: x.Ring, current: errPart} }, nil, nil},
+			"keys that are away":                {func(o *queue.Options) { o.Keys = &halfKeys{Provider: x.Ring, current: errFailing} }, nil, nil},
 			"a name that is no queue":           {nil, nil, queue.ErrInvalidOptions},
 			"a strategy that cannot be":         {nil, &queue.SenderOptions{SessionKey: sessionkey.Composite{}}, queue.ErrInvalidOptions},
 			"keys for another queue": {func(o *queue.Options) {
@@ -294,11 +294,11 @@ func TestSenderOptions(t *testing.T) {
 				o.CryptoProvider = nil
 				o.KeysFor = func(string) keys.Provider { return nil }
 			}, nil, queue.ErrInvalidOptions},
-			"a broker that does not open queues": {nil, nil, errPart},
+			"a broker that does not open queues": {nil, nil, errFailing},
 		} {
-			p := &partial{}
-			if c.want == errPart {
-				p.set(func() { p.fails = map[string]error{"open": errPart} })
+			p := &failingBroker{}
+			if c.want == errFailing {
+				p.set(func() { p.fails = map[string]error{"open": errFailing} })
 			}
 			queueName := orders
 			if name == "a name that is no queue" {
@@ -312,7 +312,7 @@ func TestSenderOptions(t *testing.T) {
 			if s != nil || !errors.Is(err, c.want) && !errors.Is(err, queue.ErrInvalidOptions) && queueName != "" {
 				x.Errorf("%s: %v, want %v", name, err, c.want)
 			}
-			if c.want != errPart && p.count("open") != p.count("close") {
+			if c.want != errFailing && p.count("open") != p.count("close") {
 				x.Errorf("%s: %v", name, p.counts())
 			}
 		}
@@ -337,7 +337,7 @@ func TestExpiredKeyIsLogged(t *testing.T) {
 			ring := newRing(x.T)
 			x.Must(ring.Add(expiring(x.T, "k1", time.Now().Add(offset))))
 			x.Must(ring.SetCurrent("k1"))
-			_, err := x.behind(&partial{}, func(o *queue.Options) { o.Keys = ring }).Sender(x.Context(), orders, nil)
+			_, err := x.behind(&failingBroker{}, func(o *queue.Options) { o.Keys = ring }).Sender(x.Context(), orders, nil)
 			x.Must(err)
 			if n := x.logged(line); n != want {
 				x.Errorf("expires in %s: %d lines, want %d", offset, n, want)
@@ -414,7 +414,7 @@ func TestMessageAtItsBounds(t *testing.T) {
 	} {
 		for _, change := range []func(*queue.Options){nil, plaintext} {
 			inBubble(t, nil, func(x *fixture) {
-				s, err := x.behind(&partial{}, change).Sender(x.Context(), orders, nil)
+				s, err := x.behind(&failingBroker{}, change).Sender(x.Context(), orders, nil)
 				x.Must(err)
 				_, err = s.Send(x.Context(), &c.m)
 				if c.ok {
@@ -440,7 +440,7 @@ func plaintext(o *queue.Options) {
 func TestObserverOfAnEndpoint(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		l := &lifetimes{open: map[observe.Role]int{}}
-		p := &partial{fails: map[string]error{"close": errPart}}
+		p := &failingBroker{fails: map[string]error{"close": errFailing}}
 		c := x.behind(p, func(o *queue.Options) { o.Observer = l })
 		r := x.receives(c, nil)
 		s, err := c.Sender(x.Context(), orders, nil)
@@ -450,16 +450,16 @@ func TestObserverOfAnEndpoint(t *testing.T) {
 		if p.count("close") != 0 || l.open[observe.Receiver] != 1 || l.open[observe.Sender] != 1 {
 			x.Errorf("calls %v, open %v; want no close, and one of each role open", p.counts(), l.open)
 		}
-		x.failed("Receiver.Close", r.Close(x.Context()), errPart, "close")
-		x.failed("Sender.Close", s.Close(x.Context()), errPart, "close")
+		x.failed("Receiver.Close", r.Close(x.Context()), errFailing, "close")
+		x.failed("Sender.Close", s.Close(x.Context()), errFailing, "close")
 		if l.open[observe.Receiver] != 0 || l.open[observe.Sender] != 0 {
 			x.Errorf("open after Close: %v", l.open)
 		}
 		_, err = r.Stats(noContext)
 		x.failed("Stats", err, queue.ErrInvalidOptions, "stats")
-		p.set(func() { p.fails = map[string]error{"stats": errPart} })
+		p.set(func() { p.fails = map[string]error{"stats": errFailing} })
 		_, err = x.receives(c, nil).Stats(x.Context())
-		x.failed("Stats", err, errPart, "stats")
+		x.failed("Stats", err, errFailing, "stats")
 	})
 }
 
@@ -477,7 +477,7 @@ func TestRetryLimit(t *testing.T) {
 		"the default is": {without, 5 * time.Minute},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			if got := x.receives(x.behind(&partial{}, c.change), nil).RetryLimit(); got != c.want {
+			if got := x.receives(x.behind(&failingBroker{}, c.change), nil).RetryLimit(); got != c.want {
 				x.Errorf("%s: %s, want %s", name, got, c.want)
 			}
 		})
@@ -488,7 +488,7 @@ func TestRetryLimit(t *testing.T) {
 // its own answer.
 func TestRenewAllOverSources(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{}
+		p := &failingBroker{}
 		r := x.receives(x.behind(p, nil), nil)
 		x.Send(&queue.Message{ID: "a", SessionID: "s", Body: []byte("a")})
 		s := x.accept(r)

@@ -53,7 +53,7 @@ func TestPeek(t *testing.T) {
 func TestPeekRefuses(t *testing.T) {
 	const op = "peek"
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{}
+		p := &failingBroker{}
 		c := x.behind(p, nil)
 		r := x.receives(c, nil)
 		_, _, err := r.Peek(x.Context(), "", 0)

@@ -173,18 +173,18 @@ func (o *ReceiverOptions) resolveHorizon(cfg *CryptoConfig) error {
 // as much as with one each.
 type Receiver struct {
 	*endpoint
-	options    ReceiverOptions
-	store      replay.Store // nil unless replays are tracked
-	finishes   *finisher    // nil unless replays are tracked
-	watch      *storeWatch  // of the Client
-	accountant *accountant  // of the Client and group; nil unless replays are tracked
-	releases   *releases    // nil unless the broker counts what is released, and sets no limit itself
-	freshness  intake.Freshness
-	gate       *intake.Gate
-	inflow     *inflow // of the queue, shared with other receivers of the Client
-	checked    checkedKeys
-	storedKeys *storedKeys // nil unless replays are tracked
-	peeker     peeker
+	options      ReceiverOptions
+	store        replay.Store // nil unless replays are tracked
+	finishes     *finisher    // nil unless replays are tracked
+	watch        *storeWatch  // of the Client
+	accountant   *accountant  // of the Client and group; nil unless replays are tracked
+	releases     *releases    // nil unless the broker counts what is released, and sets no limit itself
+	freshness    intake.Freshness
+	gate         *intake.Gate
+	unreadRecord *unreadRecord // of the queue, shared with other receivers of the Client
+	checked      checkedKeys
+	storedKeys   *storedKeys // nil unless replays are tracked
+	peeker       peeker
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -227,7 +227,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		r.releases = &releases{of: make(map[string]int)}
 	}
 	r.freshness = intake.Freshness{MaxAge: e.cfg.MaxMessageAge, Skew: e.cfg.MaxClockSkew, Skip: e.cfg.InsecureSkipFreshness, Store: r.store != nil}
-	r.inflow = c.inflowOf(queue, r.options.MaxAuthFailures)
+	r.unreadRecord = c.unreadRecordOf(queue, r.options.MaxAuthFailures)
 	gate := intake.GateOptions{
 		MaxAuthFailures: r.options.MaxAuthFailures,
 		Ask:             r.askAgain,
@@ -265,7 +265,10 @@ func (r *Receiver) Stats(ctx context.Context) (driver.Stats, error) {
 }
 
 // Close releases the receiver. Its waiting calls fail with ErrClosed, and
-// deliveries that are not settled go back to the broker if it allows that.
+// deliveries that are not settled go back to the broker if it allows that: another receiver
+// has them soon, and each has spent a delivery. Settling or renewing one afterwards fails with
+// ErrClosed, although it was handled, and it comes again: wait for what is being handled first,
+// as worker.Pool.Stop does.
 func (r *Receiver) Close(ctx context.Context) error {
 	return wrap("close", r.queue, r.close(ctx))
 }

@@ -70,7 +70,7 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 			line:    "Message rejected", level: "ERROR", rejected: 1,
 		},
 		"plain, and the broker fails": {
-			message: plain, settle: errPart,
+			message: plain, settle: errFailing,
 			want: []string{"crypto error plaintext_rejected", `rejected plaintext_rejected dead_lettered under "", settling failed true`},
 			line: "Message rejected", level: "ERROR", rejected: 1,
 		},
@@ -80,7 +80,7 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 			line:   "Message rejected", level: "WARN", rejected: 1,
 		},
 		"under an unknown key, and the broker fails": {
-			change: func(o *queue.Options) { o.Keys = nil; o.KeysFor = otherKeys }, settle: errPart,
+			change: func(o *queue.Options) { o.Keys = nil; o.KeysFor = otherKeys }, settle: errFailing,
 			want: []string{"crypto error key_not_found", `rejected key_not_found abandoned under "k1", settling failed true`},
 			line: "Message rejected", level: "ERROR", rejected: 1,
 		},
@@ -94,7 +94,7 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 				x.Rewrite(orders, func([]driver.Message) []driver.Message { return []driver.Message{c.message} })
 			}
 			o, called := &diary{}, 0
-			p := &partial{fails: map[string]error{"settle": c.settle}}
+			p := &failingBroker{fails: map[string]error{"settle": c.settle}}
 			r := x.receives(x.behind(p, func(q *queue.Options) {
 				q.Observer = o
 				q.OnRejected = func(context.Context, *queue.RejectedError) { called++ }
@@ -127,14 +127,14 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 // TestDuplicateIsTold: a copy of what was handled is completed and told as such, and nothing is
 // said of it to OnRejected.
 func TestDuplicateIsTold(t *testing.T) {
-	for _, settle := range []error{nil, errPart} {
+	for _, settle := range []error{nil, errFailing} {
 		inBubble(t, nil, func(x *fixture) {
 			x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 			stolen := x.Steal()
 			x.Must(x.One(x.Receiver(orders, nil)).Complete(x.Context()))
 			x.Inject(orders, stolen)
 			o := &diary{}
-			p := &partial{fails: map[string]error{"settle": settle}}
+			p := &failingBroker{fails: map[string]error{"settle": settle}}
 			r := x.receives(x.behind(p, func(q *queue.Options) {
 				q.Observer = o
 				q.OnRejected = func(_ context.Context, e *queue.RejectedError) { x.Errorf("rejected: %v", e) }
@@ -160,7 +160,7 @@ func TestReceiveIsTold(t *testing.T) {
 			for range 3 {
 				x.Send(&queue.Message{Body: []byte("a")})
 			}
-			p := &partial{}
+			p := &failingBroker{}
 			o := &receives{traces: traces}
 			r := x.receives(x.behind(p, func(q *queue.Options) { q.Observer = o }), nil)
 			got, err := r.Receive(x.Context(), 10)
@@ -168,9 +168,9 @@ func TestReceiveIsTold(t *testing.T) {
 			if len(got) != 3 {
 				x.Errorf("%d messages", len(got))
 			}
-			p.set(func() { p.fails = map[string]error{"receive": errPart} })
+			p.set(func() { p.fails = map[string]error{"receive": errFailing} })
 			_, err = r.Receive(x.Context(), 7)
-			x.failed("Receive", err, errPart, "receive")
+			x.failed("Receive", err, errFailing, "receive")
 			links := map[bool]int{true: 3}[traces]
 			want := []string{fmt.Sprintf("10: 3, %d links, failed false", links), "7: 0, 0 links, failed true"}
 			x.told("Receive", o.lines, want...)
@@ -208,7 +208,7 @@ func (o *receives) Begin(ctx context.Context, _ observe.Source, op observe.Opera
 // TestReceiveRefuses what cannot be meant, before the broker is asked.
 func TestReceiveRefuses(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{}
+		p := &failingBroker{}
 		c := x.behind(p, nil)
 		r := x.receives(c, nil)
 		for _, n := range []int{0, -1} {
@@ -245,7 +245,7 @@ func TestShortAnswersToRejections(t *testing.T) {
 		x.Rewrite(orders, func([]driver.Message) []driver.Message {
 			return []driver.Message{{ID: "1", Body: []byte("plain")}, {ID: "2", Body: []byte("plain")}}
 		})
-		p := &partial{short: map[string]bool{"settle": true}}
+		p := &failingBroker{short: map[string]bool{"settle": true}}
 		b, err := x.receives(x.behind(p, nil), nil).Fetch(x.Context(), 10)
 		if err != nil || len(b.Rejected) != 2 || b.Rejected[0].SettleErr != nil {
 			x.Errorf("batch %+v, %v; want two rejected and settled", b, err)
@@ -267,14 +267,14 @@ func TestCallerThatLeavesAFetch(t *testing.T) {
 		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		ctx, cancel := context.WithCancel(x.Context())
 		store := &finishing{Store: x.Store}
-		p := &partial{}
+		p := &failingBroker{}
 		o := &leaving{cancel: cancel}
 		r := x.receives(x.behind(p, func(q *queue.Options) { q.ReplayStore, q.Observer = store, o }), nil)
 		b, err := r.Fetch(ctx, 1)
 		if !errors.Is(err, context.Canceled) || len(b.Deliveries) != 0 {
 			x.Errorf("batch %+v, %v; want context.Canceled alone", b, err)
 		}
-		if d := x.One(x.receives(x.behind(&partial{}, nil), &queue.ReceiverOptions{Wait: time.Millisecond})); d.ID != "m" {
+		if d := x.One(x.receives(x.behind(&failingBroker{}, nil), &queue.ReceiverOptions{Wait: time.Millisecond})); d.ID != "m" {
 			x.Error("the message is not free")
 		}
 	})

@@ -389,7 +389,7 @@ func TestRefusedAfterNoAnswer(t *testing.T) {
 // A queue that takes sessions only is asked with messages of sessions only.
 func TestQueueOfSessionsOnly(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{caps: func(c *driver.Capabilities) { c.SessionOnly = true }}
+		p := &failingBroker{caps: func(c *driver.Capabilities) { c.SessionOnly = true }}
 		c := x.behind(p, nil)
 		s, err := c.Sender(x.Context(), orders, nil)
 		x.Must(err)

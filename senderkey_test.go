@@ -279,3 +279,52 @@ func TestPaddingCountsInLimits(t *testing.T) {
 
 // foreign is a CryptoProvider that is not AESGCM.
 type foreign struct{ queue.CryptoProvider }
+
+// A stolen sender key that uses the identity of an honest message first, and calls its own
+// message sealed anew, has the honest one dead-lettered, not deleted as a copy.
+func TestStolenSenderKeyDeletesNothing(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		s := x.senderNamed("router", x.Broker.Connect())
+		for _, id := range []string{"first", "second"} {
+			_, err := s.Send(x.Context(), &queue.Message{ID: id, Body: []byte(id)})
+			x.Must(err)
+		}
+		for _, m := range x.Stored(orders) {
+			x.preempt(m)
+		}
+		r := x.Receiver(orders, nil)
+		for range 2 {
+			if d := x.One(r); d.ID != "forged" {
+				x.Errorf("%s is delivered", d.ID)
+			} else {
+				x.Must(d.Complete(x.Context()))
+			}
+		}
+		for range 2 {
+			x.None(r, queue.ErrNonceReused)
+		}
+		if waiting, dead := len(x.Stored(orders)), x.DeadReasons(orders); waiting > 0 || len(dead) != 2 {
+			x.Errorf("%d waiting, dead letters %v; want both honest ones", waiting, dead)
+		}
+	})
+}
+
+// preempt puts, in front of all others, a message of the router under the identity of m that
+// says that it was sealed anew.
+func (x *fixture) preempt(m driver.Message) {
+	x.Helper()
+	key, err := senderRing(x.T, "router").GetKey(x.Context(), "k1")
+	x.Must(err)
+	e, err := envelope.Parse(m.Body)
+	x.Must(err)
+	h := e.Header.Reseal(time.Now().UnixMilli())
+	h.Bound = nil
+	s, err := envelope.NewSealer(key, "k1", "router")
+	x.Must(err)
+	data, err := envelope.AppendContext(nil, &envelope.Context{MessageID: "forged"}, nil)
+	x.Must(err)
+	body, err := s.Seal(nil, &h, []byte("forged"), data)
+	x.Must(err)
+	forged := driver.Message{ID: "forged", Body: body, Sealed: true}
+	x.Rewrite(orders, func(all []driver.Message) []driver.Message { return append([]driver.Message{forged}, all...) })
+}

@@ -309,7 +309,7 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 		// once, until its deliveries are used up: the lock is the delay.
 		delay := why.Delay
 		if until := s.LockedUntil(); !until.IsZero() {
-			delay = time.Until(until)
+			delay = min(time.Until(until), maxLease)
 		}
 		s.hold(err, delay)
 		return err
@@ -353,7 +353,8 @@ func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 }
 
 // Close releases the session and, at once, every message of it that is not
-// settled. A second Close returns nil.
+// settled: to settle or renew one after that fails with ErrClosed. A second Close returns
+// nil.
 func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)

@@ -29,18 +29,18 @@ func TestAcceptErrors(t *testing.T) {
 		left, cancel := context.WithCancel(x.Context())
 		cancel()
 		for name, c := range map[string]struct {
-			p     *partial
+			p     *failingBroker
 			ctx   context.Context
 			id    string
 			want  error
 			calls int
 		}{
-			"an empty name":             {&partial{}, x.Context(), "", queue.ErrInvalidOptions, 0},
-			"no context":                {&partial{}, nil, "s", queue.ErrInvalidOptions, 0},
-			"no sessions":               {&partial{caps: func(c *driver.Capabilities) { c.Sessions = driver.None }}, x.Context(), "s", errors.ErrUnsupported, 0},
-			"no sessions by their name": {&partial{caps: func(c *driver.Capabilities) { c.AcceptByID = false }}, x.Context(), "s", errors.ErrUnsupported, 0},
-			"a broker that fails":       {&partial{fails: map[string]error{"accept": errPart}}, x.Context(), "s", errPart, 1},
-			"another session":           {&partial{holds: "other"}, x.Context(), "s", queue.ErrAuthenticationFailed, 1},
+			"an empty name":             {&failingBroker{}, x.Context(), "", queue.ErrInvalidOptions, 0},
+			"no context":                {&failingBroker{}, nil, "s", queue.ErrInvalidOptions, 0},
+			"no sessions":               {&failingBroker{caps: func(c *driver.Capabilities) { c.Sessions = driver.None }}, x.Context(), "s", errors.ErrUnsupported, 0},
+			"no sessions by their name": {&failingBroker{caps: func(c *driver.Capabilities) { c.AcceptByID = false }}, x.Context(), "s", errors.ErrUnsupported, 0},
+			"a broker that fails":       {&failingBroker{fails: map[string]error{"accept": errFailing}}, x.Context(), "s", errFailing, 1},
+			"another session":           {&failingBroker{holds: "other"}, x.Context(), "s", queue.ErrAuthenticationFailed, 1},
 		} {
 			o := &diary{}
 			r := x.receives(x.behind(c.p, func(c *queue.Options) { c.Observer = o }), nil)
@@ -59,7 +59,7 @@ func TestAcceptErrors(t *testing.T) {
 			}
 			x.told(name, o.of("session"))
 		}
-		p := &partial{}
+		p := &failingBroker{}
 		c := x.behind(p, nil)
 		r := x.receives(c, nil)
 		if _, err := r.AcceptSession(left, "s"); !errors.Is(err, context.Canceled) || p.count("accept") != 0 {
@@ -80,7 +80,7 @@ func TestAcceptErrors(t *testing.T) {
 // TestClientThatClosesBesideAccept: the session is given back, and not returned.
 func TestClientThatClosesBesideAccept(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		o, p := &diary{}, &partial{}
+		o, p := &diary{}, &failingBroker{}
 		c := x.behind(p, func(c *queue.Options) { c.Observer = o })
 		r := x.receives(c, nil)
 		p.hook = func(call string) {
@@ -100,34 +100,34 @@ func TestClientThatClosesBesideAccept(t *testing.T) {
 // TestSessionIsTold of its beginning and of one end, whatever ends it; its context says why.
 func TestSessionIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
-		end   func(*fixture, *queue.Client, *queue.Session, *partial)
+		end   func(*fixture, *queue.Client, *queue.Session, *failingBroker)
 		state observe.SessionState
 		cause error
 	}{
-		"Close":               {func(x *fixture, _ *queue.Client, s *queue.Session, _ *partial) { x.Must(s.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
-		"Close of the client": {func(x *fixture, c *queue.Client, _ *queue.Session, _ *partial) { x.Must(c.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
-		"its lock":            {func(x *fixture, _ *queue.Client, _ *queue.Session, _ *partial) { x.Wait(31 * time.Second) }, observe.SessionLost, queue.ErrSessionLost},
-		"a renewal": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
+		"Close":               {func(x *fixture, _ *queue.Client, s *queue.Session, _ *failingBroker) { x.Must(s.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
+		"Close of the client": {func(x *fixture, c *queue.Client, _ *queue.Session, _ *failingBroker) { x.Must(c.Close(x.Context())) }, observe.SessionClosed, queue.ErrClosed},
+		"its lock":            {func(x *fixture, _ *queue.Client, _ *queue.Session, _ *failingBroker) { x.Wait(31 * time.Second) }, observe.SessionLost, queue.ErrSessionLost},
+		"a renewal": {func(x *fixture, _ *queue.Client, s *queue.Session, p *failingBroker) {
 			p.set(func() { p.fails = map[string]error{"renew session": driver.Errorf(driver.SessionLost, "gone")} })
 			x.failed("Renew", s.Renew(x.Context()), queue.ErrSessionLost, "renew session")
 		}, observe.SessionLost, queue.ErrSessionLost},
-		"a receive": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
+		"a receive": {func(x *fixture, _ *queue.Client, s *queue.Session, p *failingBroker) {
 			p.set(func() { p.fails = map[string]error{"receive": driver.Errorf(driver.SessionLost, "gone")} })
 			_, err := s.Receive(x.Context(), 1)
 			x.failed("Receive", err, queue.ErrSessionLost, "receive")
 		}, observe.SessionLost, queue.ErrSessionLost},
-		"its state": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
+		"its state": {func(x *fixture, _ *queue.Client, s *queue.Session, p *failingBroker) {
 			p.set(func() { p.fails = map[string]error{"state": driver.Errorf(driver.SessionLost, "gone")} })
 			_, err := s.State(x.Context())
 			x.failed("State", err, queue.ErrSessionLost, "get session state")
 		}, observe.SessionLost, queue.ErrSessionLost},
-		"a new state": {func(x *fixture, _ *queue.Client, s *queue.Session, p *partial) {
+		"a new state": {func(x *fixture, _ *queue.Client, s *queue.Session, p *failingBroker) {
 			p.set(func() { p.fails = map[string]error{"set state": driver.Errorf(driver.SessionLost, "gone")} })
 			x.failed("SetState", s.SetState(x.Context(), []byte("a")), queue.ErrSessionLost, "set session state")
 		}, observe.SessionLost, queue.ErrSessionLost},
 	} {
 		inBubble(t, nil, func(x *fixture) {
-			o, p := &diary{}, &partial{}
+			o, p := &diary{}, &failingBroker{}
 			client := x.behind(p, func(c *queue.Options) { c.Observer = o })
 			s := x.accept(x.receives(client, nil))
 			if s.Context().Err() != nil || s.ID() != "s" || time.Until(s.LockedUntil()) != 30*time.Second {
@@ -160,7 +160,7 @@ func TestSessionIsTold(t *testing.T) {
 					x.Errorf("%s, then %s: the driver is asked", name, op)
 				}
 			}
-			if got := x.accept(x.receives(x.behind(&partial{}, nil), nil)); got.ID() != "s" {
+			if got := x.accept(x.receives(x.behind(&failingBroker{}, nil), nil)); got.ID() != "s" {
 				x.Errorf("%s: the session is not free", name)
 			}
 		})
@@ -170,7 +170,7 @@ func TestSessionIsTold(t *testing.T) {
 // TestSessionCallsWithoutAContext and of callers that left change nothing.
 func TestSessionCallsWithoutAContext(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{}
+		p := &failingBroker{}
 		s := x.accept(x.receives(x.behind(p, nil), nil))
 		left, cancel := context.WithCancel(x.Context())
 		cancel()
@@ -199,22 +199,22 @@ func TestSessionCallsWithoutAContext(t *testing.T) {
 func TestSessionOutlivesFailures(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		o := &diary{}
-		p := &partial{fails: map[string]error{"renew session": errPart, "receive": errPart, "state": errPart, "set state": errPart, "close session": errPart}}
+		p := &failingBroker{fails: map[string]error{"renew session": errFailing, "receive": errFailing, "state": errFailing, "set state": errFailing, "close session": errFailing}}
 		s := x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
 		_, err := s.Receive(x.Context(), 1)
-		x.failed("Receive", err, errPart, "receive")
+		x.failed("Receive", err, errFailing, "receive")
 		_, err = s.ReceiveOne(x.Context())
-		x.failed("ReceiveOne", err, errPart, "receive")
+		x.failed("ReceiveOne", err, errFailing, "receive")
 		_, err = s.State(x.Context())
-		x.failed("State", err, errPart, "get session state")
-		x.failed("SetState", s.SetState(x.Context(), []byte("a")), errPart, "set session state")
+		x.failed("State", err, errFailing, "get session state")
+		x.failed("SetState", s.SetState(x.Context(), []byte("a")), errFailing, "set session state")
 		until := s.LockedUntil()
 		x.Wait(time.Second)
-		x.failed("Renew", s.Renew(x.Context()), errPart, "renew session")
+		x.failed("Renew", s.Renew(x.Context()), errFailing, "renew session")
 		if s.Context().Err() != nil || !s.LockedUntil().Equal(until) {
 			x.Errorf("until %s, ended by %v", s.LockedUntil(), context.Cause(s.Context()))
 		}
-		p.set(func() { p.fails = map[string]error{"close session": errPart} })
+		p.set(func() { p.fails = map[string]error{"close session": errFailing} })
 		x.Must(s.Renew(x.Context()))
 		if got := s.LockedUntil().Sub(until); got != time.Second {
 			x.Errorf("renewed by %s, want 1s", got)
@@ -224,7 +224,7 @@ func TestSessionOutlivesFailures(t *testing.T) {
 		if s.Context().Err() != nil {
 			x.Error("the session ended with its first lock")
 		}
-		x.failed("Close", s.Close(x.Context()), errPart, "close session")
+		x.failed("Close", s.Close(x.Context()), errFailing, "close session")
 		x.Must(s.Close(x.Context()))
 	})
 }
@@ -251,7 +251,7 @@ func TestAllOfASession(t *testing.T) {
 			x.Rewrite(orders, func(m []driver.Message) []driver.Message { // the plain one comes first
 				return append([]driver.Message{m[all]}, m[:all]...)
 			})
-			s := x.accept(x.receives(x.behind(&partial{}, nil), nil))
+			s := x.accept(x.receives(x.behind(&failingBroker{}, nil), nil))
 			n := 0
 			for d, err := range s.All(x.Context()) {
 				x.Must(err)
@@ -267,11 +267,11 @@ func TestAllOfASession(t *testing.T) {
 		})
 	}
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{fails: map[string]error{"receive": errPart}}
+		p := &failingBroker{fails: map[string]error{"receive": errFailing}}
 		s := x.accept(x.receives(x.behind(p, nil), nil))
 		n := 0
 		for d, err := range s.All(x.Context()) {
-			x.failed("All", err, errPart, "receive")
+			x.failed("All", err, errFailing, "receive")
 			if n++; d != nil || n > 1 {
 				x.Fatalf("%d results beside an error", n)
 			}
@@ -297,7 +297,7 @@ func TestStateOfASession(t *testing.T) {
 	sealedLike := []byte(envelope.Marker + " begins so")
 	plain := func(o *queue.Options) { without(o); o.Keys, o.Crypto = nil, queue.CryptoConfig{} }
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{caps: func(c *driver.Capabilities) { c.SessionState = driver.None }}
+		p := &failingBroker{caps: func(c *driver.Capabilities) { c.SessionState = driver.None }}
 		s := x.accept(x.receives(x.behind(p, nil), nil))
 		_, err := s.State(x.Context())
 		x.failed("State", err, errors.ErrUnsupported, get)
@@ -306,7 +306,7 @@ func TestStateOfASession(t *testing.T) {
 
 		// In plain: stored as it is, told each time, and nothing that looks sealed.
 		o := &diary{}
-		s = x.accept(x.receives(x.behind(&partial{}, func(c *queue.Options) { plain(c); c.Observer = o }), nil))
+		s = x.accept(x.receives(x.behind(&failingBroker{}, func(c *queue.Options) { plain(c); c.Observer = o }), nil))
 		x.Must(s.SetState(x.Context(), nil))
 		if n := x.logged("Session state stored WITHOUT encryption"); n != 0 {
 			x.Errorf("clearing a state is told %d times", n)
@@ -330,7 +330,7 @@ func TestStateOfASession(t *testing.T) {
 
 		// The same state where plaintext is refused.
 		o = &diary{}
-		s = x.accept(x.receives(x.behind(&partial{}, func(c *queue.Options) { c.Observer = o }), nil))
+		s = x.accept(x.receives(x.behind(&failingBroker{}, func(c *queue.Options) { c.Observer = o }), nil))
 		b, err := s.State(x.Context())
 		x.failed("State", err, queue.ErrUnencryptedMessage, get)
 		if b != nil || x.logged("Session state refused") != 1 {
@@ -345,15 +345,15 @@ func TestStateOfASession(t *testing.T) {
 		x.Must(s.Close(x.Context()))
 
 		// Keys of which one part is away.
-		p = &partial{}
+		p = &failingBroker{}
 		half := &halfKeys{Provider: x.Ring}
 		s = x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Keys = half }), nil))
-		half.current = errPart
+		half.current = errFailing
 		x.failed("SetState", s.SetState(x.Context(), []byte("a")), queue.ErrEncryptionFailed, set)
 		if p.count("set state") != 0 {
 			x.Error("a state that was not sealed reached the broker")
 		}
-		half.key = errPart
+		half.key = errFailing
 		x.Wait(2 * time.Hour)
 	})
 }
@@ -361,7 +361,7 @@ func TestStateOfASession(t *testing.T) {
 // TestStateIsSealedAnew under the current key when it is read, unless that fails.
 func TestStateIsSealedAnew(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{}
+		p := &failingBroker{}
 		half := &halfKeys{Provider: x.Ring}
 		r := x.receives(x.behind(p, func(c *queue.Options) { c.Keys = half }), nil)
 		s := x.accept(r)
@@ -381,7 +381,7 @@ func TestStateIsSealedAnew(t *testing.T) {
 		x.Must(x.Ring.SetCurrent("k2"))
 		x.Wait(10 * time.Minute)
 		s = x.accept(r)
-		p.set(func() { p.fails = map[string]error{"set state": errPart} })
+		p.set(func() { p.fails = map[string]error{"set state": errFailing} })
 		read("the broker fails", 1)
 		p.set(func() { p.fails = nil })
 		read("under another key", 1)
@@ -397,9 +397,9 @@ func (slowly) Session(context.Context, observe.Source, observe.Session) { time.S
 // TestCloseOfASessionAnswers with what the driver says, however long an Observer takes.
 func TestCloseOfASessionAnswers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{fails: map[string]error{"close session": errPart}}
+		p := &failingBroker{fails: map[string]error{"close session": errFailing}}
 		s := x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = slowly{} }), nil))
-		x.failed("Close", s.Close(x.Context()), errPart, "close session")
+		x.failed("Close", s.Close(x.Context()), errFailing, "close session")
 		if n := p.count("close session"); n != 1 {
 			x.Errorf("it was closed %d times", n)
 		}
@@ -421,7 +421,7 @@ func (c *closing) Session(ctx context.Context, _ observe.Source, e observe.Sessi
 // TestLostSessionIsLetGoOnce although it is closed meanwhile.
 func TestLostSessionIsLetGoOnce(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		o, p := &closing{}, &partial{}
+		o, p := &closing{}, &failingBroker{}
 		s := x.accept(x.receives(x.behind(p, func(c *queue.Options) { c.Observer = o }), nil))
 		o.s.Store(s)
 		x.Wait(time.Minute)
@@ -435,7 +435,7 @@ func TestLostSessionIsLetGoOnce(t *testing.T) {
 // TestSessionWithoutAnEnd: a lock that has no end in time ends by Close alone.
 func TestSessionWithoutAnEnd(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{endless: true}
+		p := &failingBroker{endless: true}
 		s := x.accept(x.receives(x.behind(p, nil), nil))
 		x.Wait(time.Hour)
 		if err := s.Context().Err(); err != nil || !s.LockedUntil().IsZero() {
@@ -456,7 +456,7 @@ func TestStateStaysAsItIs(t *testing.T) {
 		x.Must(s.Close(x.Context()))
 		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
 		x.Must(x.Ring.SetCurrent("k2"))
-		p := &partial{}
+		p := &failingBroker{}
 		s = x.accept(x.receives(x.behind(p, func(o *queue.Options) { o.Crypto.Enabled = false }), nil))
 		if b, err := s.State(x.Context()); err != nil || string(b) != "state" || p.count("set state") != 0 {
 			x.Errorf("State = %q, %v, stored %d times; want what there is, and not stored", b, err, p.count("set state"))

@@ -102,7 +102,7 @@ func TestSessionRenewInPart(t *testing.T) {
 		}
 		store.renew = part(replay.ErrClaimLost)
 		x.Must(s.Renew(x.Context()))
-		store.renew = part(errPart)
+		store.renew = part(errFailing)
 		x.failed("Renew", s.Renew(x.Context()), queue.ErrReplayStore, "renew session")
 		store.renew = func(ctx context.Context, _ []replay.Lease) ([]replay.Renewed, error) { return nil, hang(ctx) }
 		ctx, cancel := context.WithTimeout(x.Context(), time.Second)

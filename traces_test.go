@@ -56,7 +56,7 @@ func TestBatchKeepsTheTracesOfItsSenders(t *testing.T) {
 	o := &callers{}
 	inBubble(t, func(_ *fixture, c *queue.Options) { c.Observer = o }, func(x *fixture) {
 		open := make(chan struct{})
-		p := &partial{hook: func(call string) {
+		p := &failingBroker{hook: func(call string) {
 			if call == "send" {
 				<-open
 			}
@@ -108,7 +108,7 @@ func TestSessionKeyOfAMessage(t *testing.T) {
 		"a session of its own": {strategy{id: "s"}, "own", "own", ""},
 		"the longest name":     {strategy{id: strings.Repeat("s", queue.MaxIDBytes)}, "", strings.Repeat("s", queue.MaxIDBytes), ""},
 		"a longer name":        {strategy{id: strings.Repeat("s", queue.MaxIDBytes+1)}, "", "", "session key"},
-		"an error":             {strategy{id: "s", err: errPart}, "", "", "session key: " + errPart.Error()},
+		"an error":             {strategy{id: "s", err: errFailing}, "", "", "session key: " + errFailing.Error()},
 	} {
 		inBubble(t, nil, func(x *fixture) {
 			s, err := x.Client.Sender(x.Context(), orders, &queue.SenderOptions{SessionKey: c.s})
@@ -143,7 +143,7 @@ func TestSessionKeyOfAMessage(t *testing.T) {
 func TestSettlingLinksToTraces(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		o := &diary{traces: true}
-		r := x.receives(x.behind(&partial{}, func(c *queue.Options) { c.Observer = o }), nil)
+		r := x.receives(x.behind(&failingBroker{}, func(c *queue.Options) { c.Observer = o }), nil)
 		for links, trace := range []map[string]string{nil, {"traceparent": "t"}} {
 			x.Send(&queue.Message{ID: fmt.Sprint(links), Body: []byte("a")})
 			x.Rewrite(orders, func(all []driver.Message) []driver.Message {

@@ -192,7 +192,36 @@ func (r *reader) sort(batch []*driver.Delivery) []*driver.Delivery {
 
 // end is the error of a read that ends so.
 func (r *reader) end(ctx context.Context, how ending) error {
+	if how == drained && r.count.n < 0 && r.q.dead.Capabilities().Peek != driver.None {
+		return r.lookOver(ctx)
+	}
 	return r.q.remainder(ctx, remainder{end: how, begun: r.count, reached: r.reached, kept: len(r.kept.letters)})
+}
+
+// lookOver finds by peeking what receiving did not bring, if the broker does not count: other
+// receivers hold it, or the broker does not answer, which a receive that waits for letters
+// cannot tell from an empty queue.
+func (r *reader) lookOver(ctx context.Context) error {
+	var left int64
+	for cursor, looked := "", 0; ; {
+		batch, next, err := r.q.dead.Peek(ctx, cursor, peekBatch)
+		if err != nil {
+			return err
+		}
+		for _, m := range batch {
+			if _, known := r.seen[m.BrokerID]; !known && !reasonOf(m).At.After(r.begun) {
+				left++
+			}
+		}
+		if looked += len(batch); next == "" || looked >= maxRead {
+			break
+		}
+		cursor = next
+	}
+	if left == 0 {
+		return nil
+	}
+	return &IncompleteError{Reached: r.reached, Left: left, end: drained}
 }
 
 // keep holds letters until the end of the read, so that they do not come again. Without a

@@ -56,7 +56,8 @@ type Stream struct {
 	// authentication, or under a live claim.
 	Missing []Missing
 	// MissingForgotten counts missing sequences below Start, which are not
-	// listed any more because the intervals around them were forgotten.
+	// listed any more because the intervals around them were forgotten. A NoteAccepted
+	// of 1 to Start - 1 at least settles them.
 	MissingForgotten uint64
 	// Implausible: more than 1,000,000 sequences are missing. Missing is empty
 	// then.

@@ -9,10 +9,10 @@ import (
 // Answers of a [Store], in the Err of a result. Compare with errors.Is.
 var (
 	// ErrDuplicate: the message was consumed recently, and this copy has the
-	// same tag or was resealed. Complete it; do not deliver it.
+	// same tag. Complete it; do not deliver it.
 	ErrDuplicate = errors.New("message was consumed before")
-	// ErrReused: the message was consumed, too long ago to compare tags: a
-	// replay.
+	// ErrReused: the message was consumed, too long ago to compare tags, or one
+	// of the two was resealed, so that their tags cannot be compared: a replay.
 	ErrReused = errors.New("nonce reused")
 	// ErrCollision: the identity is known with another tag, and neither message
 	// was resealed: two messages were sealed under one identity.

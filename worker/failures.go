@@ -2,6 +2,7 @@ package worker
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,8 +19,9 @@ const (
 // At its bound it forgets an eighth of the messages, any ones, which costs each new
 // message constant time.
 type failureLog struct {
-	mu sync.Mutex
-	of map[string]failing
+	none atomic.Bool // of is empty, as while all goes well; written under mu
+	mu   sync.Mutex  // guards what follows
+	of   map[string]failing
 }
 
 // failing is a message that was not completed.
@@ -36,7 +38,7 @@ func (l *failureLog) note(id string, count int) {
 	defer l.mu.Unlock()
 	f := l.get(id)
 	f.count = max(f.count, count)
-	l.of[id] = f
+	l.put(id, f)
 }
 
 // noteFailure keeps when a message failed.
@@ -46,7 +48,7 @@ func (l *failureLog) noteFailure(id string, now time.Time) {
 	f := l.get(id)
 	f.at = append(f.at, now)
 	f.at = f.at[max(0, len(f.at)-maxFailures):]
-	l.of[id] = f
+	l.put(id, f)
 }
 
 // get returns the record of a message, for which it makes room. Called under mu.
@@ -62,6 +64,12 @@ func (l *failureLog) get(id string) failing {
 		}
 	}
 	return f
+}
+
+// put is called under mu.
+func (l *failureLog) put(id string, f failing) {
+	l.of[id] = f
+	l.none.Store(false)
 }
 
 func (l *failureLog) times(id string) []time.Time {
@@ -82,9 +90,11 @@ func (l *failureLog) suspect(id string, count int) bool {
 }
 
 func (l *failureLog) forget(id string) {
+	if l.none.Load() { // each message that is completed comes here
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.of) > 0 {
-		delete(l.of, id)
-	}
+	delete(l.of, id)
+	l.none.Store(len(l.of) == 0)
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,9 +22,13 @@ type isolation struct {
 	// looks the same.
 	trustAfter int
 
+	// running counts handlers, and alone says that one is handled alone or waits to be; it is
+	// written under mu. A handler that begins counts itself and then looks at alone; one that
+	// is to be alone sets it and then looks at the count: one of them sees the other.
+	running atomic.Int64
+	alone   atomic.Bool
+
 	mu       sync.Mutex    // guards what follows
-	running  int           // handlers
-	alone    bool          // one is handled alone, or waits to be
 	returned int           // how many were handled alone and returned
 	changed  chan struct{} // closed at the next change; nil if nothing waits for it
 }
@@ -42,20 +47,25 @@ func (s *isolation) trusts() bool {
 // enter begins an ordinary handler. It waits while another message is handled alone, and
 // reports false if ctx ends first.
 func (s *isolation) enter(ctx context.Context) bool {
-	return s.await(ctx, nil, func() bool {
-		if s.alone {
+	for {
+		s.running.Add(1)
+		if !s.alone.Load() {
+			return true
+		}
+		s.leave()
+		if !s.await(ctx, nil, func() bool { return !s.alone.Load() }) {
 			return false
 		}
-		s.running++
-		return true
-	})
+	}
 }
 
 // leave ends what enter began.
 func (s *isolation) leave() {
+	if s.running.Add(-1) > 0 || !s.alone.Load() {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.running--
 	s.tell()
 }
 
@@ -63,11 +73,7 @@ func (s *isolation) leave() {
 // for those that run, up to maxIsolationWait. It returns nil if ctx ends first.
 func (s *isolation) enterAlone(ctx context.Context) *turn {
 	ok := s.await(ctx, nil, func() bool {
-		if s.alone {
-			return false
-		}
-		s.alone = true
-		return true
+		return s.alone.CompareAndSwap(false, true)
 	})
 	if !ok {
 		return nil
@@ -75,7 +81,7 @@ func (s *isolation) enterAlone(ctx context.Context) *turn {
 	timer := time.NewTimer(maxIsolationWait)
 	defer timer.Stop()
 	t := &turn{of: s}
-	if s.await(ctx, timer.C, func() bool { return s.running == 0 }) || ctx.Err() == nil {
+	if s.await(ctx, timer.C, func() bool { return s.running.Load() == 0 }) || ctx.Err() == nil {
 		return t
 	}
 	t.giveWay()
@@ -123,7 +129,7 @@ func (t *turn) end() {
 		return
 	}
 	t.over = true
-	t.of.alone = false
+	t.of.alone.Store(false)
 	t.of.tell()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -16,9 +17,9 @@ import (
 type Pool struct {
 	o     Options
 	slots *slots
-	// settling has a token for each message that is completed without a slot, as many as
-	// there are slots.
-	settling chan struct{}
+	// settling is how many messages are completed without a slot: as many as there are slots
+	// at most.
+	settling atomic.Int64
 
 	handlers sync.WaitGroup // workers, and sessions that are worked through
 	done     chan struct{}  // closed when Run has returned
@@ -55,7 +56,6 @@ func New(o *Options) (*Pool, error) {
 		return nil, wrap("new pool", "", err)
 	}
 	p.slots = &slots{total: p.o.Concurrency}
-	p.settling = make(chan struct{}, p.o.Concurrency)
 	return p, nil
 }
 

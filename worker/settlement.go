@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -125,21 +125,26 @@ func (c *consumer) giveBack(d *queue.Delivery) {
 type deadlines struct {
 	base context.Context // for its values
 
-	mu      sync.Mutex // guards the fields below
+	now atomic.Pointer[deadline] // nil before the first
+}
+
+// deadline is a context that is handed out until renewAt.
+type deadline struct {
 	ctx     context.Context
 	renewAt time.Time
 }
 
 func (s *deadlines) next(now time.Time) context.Context {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now.After(s.renewAt) {
-		// The one before lives on for its users, and ends by itself.
+	d := s.now.Load()
+	if d == nil || now.After(d.renewAt) {
+		// The one before lives on for its users, and ends by itself; so does one that
+		// another message makes at the same time.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.base), settleTimeout*3/2)
 		context.AfterFunc(ctx, cancel)
-		s.ctx, s.renewAt = ctx, now.Add(settleTimeout/2)
+		d = &deadline{ctx, now.Add(settleTimeout / 2)}
+		s.now.Store(d)
 	}
-	return s.ctx
+	return d.ctx
 }
 
 // settleContext has the end of a shared deadline, and the values of the operation that

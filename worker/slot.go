@@ -16,19 +16,20 @@ func (s *slot) handled() {
 	if s == nil {
 		return
 	}
-	select {
-	case s.c.pool.settling <- struct{}{}:
-		s.settling = true
-		s.c.pool.slots.release(s.c.share, 1)
-	default:
+	p := s.c.pool
+	if p.settling.Add(1) > int64(p.o.Concurrency) {
+		p.settling.Add(-1)
+		return
 	}
+	s.settling = true
+	p.slots.release(s.c.share, 1)
 }
 
 // leave gives back what the message holds once it is settled.
 func (s *slot) leave() {
 	if s.settling {
 		s.settling = false
-		<-s.c.pool.settling
+		s.c.pool.settling.Add(-1)
 		return
 	}
 	s.c.pool.slots.release(s.c.share, 1)

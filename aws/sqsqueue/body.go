@@ -78,11 +78,11 @@ func decodeBody(text, encoding string) (body []byte, sealed, ok bool) {
 	switch encoding {
 	case "":
 		if isSealedText(text) {
-			return decodeBase64(text, true)
+			return decodeBase64(text, asSealed)
 		}
 		return []byte(text), strings.HasPrefix(text, sealedMarker), true
 	case encodingSealed:
-		return decodeBase64(text, true)
+		return decodeBase64(text, asSealed)
 	case encodingBinary:
 		return decodeBase64(text, isSealedText(text))
 	case encodingEmpty:
@@ -92,6 +92,9 @@ func decodeBody(text, encoding string) (body []byte, sealed, ok bool) {
 	}
 	return []byte(text), isSealedText(text), false
 }
+
+// asSealed is said of text that is a sealed body.
+const asSealed = true
 
 func decodeBase64(text string, sealed bool) (body []byte, isSealed, ok bool) {
 	// The package's decoder skips line breaks even when strict; SQS does not

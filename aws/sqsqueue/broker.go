@@ -170,7 +170,7 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 	if err != nil {
 		return nil, err
 	}
-	q, err := b.open(ctx, full, url, o, false)
+	q, err := b.open(ctx, full, url, o, asQueue)
 	if err != nil {
 		return nil, err
 	}

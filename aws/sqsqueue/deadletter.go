@@ -72,7 +72,7 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := q.broker.open(ctx, q.target.name, url, nil, true)
+	d, err := q.broker.open(ctx, q.target.name, url, nil, asDeadLetters)
 	if err != nil {
 		return nil, err
 	}

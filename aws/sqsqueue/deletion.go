@@ -66,6 +66,9 @@ func (q *queue) remove(ctx context.Context, rs []*receipt) []error {
 	return errs
 }
 
+// atOnce launches deletions that do not fill a request, too.
+const atOnce = true
+
 // launchDeletions starts the requests that are due. It sends fewer than ten deletions
 // in one request only if now is set. The caller holds mu.
 func (q *queue) launchDeletions(now bool) {
@@ -95,7 +98,7 @@ func (q *queue) launchDeletions(now bool) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.linger = nil
-		q.launchDeletions(true)
+		q.launchDeletions(atOnce)
 	})
 }
 
@@ -133,7 +136,7 @@ func (q *queue) delete(part []*deletion) {
 	q.mu.Lock()
 	q.requests--
 	q.deleting -= len(part)
-	q.launchDeletions(true)
+	q.launchDeletions(atOnce)
 	if !q.closed {
 		for i, d := range part {
 			q.conclude(d.r, errs[i], now)

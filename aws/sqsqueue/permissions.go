@@ -44,10 +44,10 @@ func (b *Broker) Permissions(ctx context.Context, name string) ([]Permission, er
 	}
 	attrs, err := b.attributes(ctx, url)
 	list := []Permission{{Action: "sqs:GetQueueAttributes", Queue: full, Err: err}}
-	list = append(list, b.tryAll(ctx, full, url, false)...)
+	list = append(list, b.tryAll(ctx, full, url, asQueue)...)
 	var target deadLetterTarget
 	if err == nil {
-		q, err := newQueue(b, full, url, attrs, &driver.QueueOptions{}, false)
+		q, err := newQueue(b, full, url, attrs, &driver.QueueOptions{}, asQueue)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +63,7 @@ func (b *Broker) Permissions(ctx context.Context, name string) ([]Permission, er
 	}
 	_, err = b.attributes(ctx, url)
 	list = append(list, Permission{Action: "sqs:GetQueueAttributes", Queue: target.name, DeadLetters: true, Err: err})
-	return append(list, b.tryAll(ctx, target.name, url, true)...), ctx.Err()
+	return append(list, b.tryAll(ctx, target.name, url, asDeadLetters)...), ctx.Err()
 }
 
 // Values that are out of bounds (API Reference, ReceiveMessage): both, so that no

@@ -85,6 +85,12 @@ func (b *Broker) attributes(ctx context.Context, url string) (map[string]string,
 	return out.Attributes, nil
 }
 
+// What a queue is opened as: for its own messages, or as the dead letters of another.
+const (
+	asQueue       = false
+	asDeadLetters = true
+)
+
 func newQueue(b *Broker, full, url string, attrs map[string]string, o *driver.QueueOptions, deadLetters bool) (*queue, error) {
 	q := &queue{broker: b, name: full, url: url, fifo: strings.HasSuffix(full, fifoSuffix), deadLetters: deadLetters}
 	number := func(name types.QueueAttributeName, fallback int) int {

@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/dialing"
 )
 
 // Limits and defaults (Service Bus quotas).
@@ -92,6 +93,9 @@ type Broker struct {
 	limit rolling        // how long their callers wait
 	dials dialLimiter    // of accepting sessions
 	turns linkTurns      // of making links of main
+	// connects counts the attempts to connect to the namespace, with those of all other
+	// Brokers of the process.
+	connects *dialing.Limiter
 
 	mu     sync.Mutex // guards what follows
 	closed bool       // nothing is opened any more
@@ -122,7 +126,7 @@ func FromConnectionString(connection string, o *Options) (*Broker, error) {
 			}
 		}
 	}
-	b, err := newBroker(o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
+	b, err := newBroker(endpointOf(connection), o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
 		return azservicebus.NewClientFromConnectionString(connection, c)
 	})
 	if errors.Is(err, errClient) {
@@ -139,7 +143,7 @@ func FromNamespace(namespace string, token azcore.TokenCredential, o *Options) (
 		return nil, errors.New("sbqueue: a namespace and a credential are needed")
 	}
 	marked := &credential{TokenCredential: token}
-	b, err := newBroker(o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
+	b, err := newBroker(namespace, o, func(c *azservicebus.ClientOptions) (*azservicebus.Client, error) {
 		return azservicebus.NewClient(namespace, marked, c)
 	})
 	if errors.Is(err, errClient) {
@@ -151,8 +155,18 @@ func FromNamespace(namespace string, token azcore.TokenCredential, o *Options) (
 // errClient is about what the SDK refuses to make a client of.
 var errClient = errors.New("the client is refused")
 
-func newBroker(o *Options, connect func(*azservicebus.ClientOptions) (*azservicebus.Client, error)) (*Broker, error) {
-	b := &Broker{open: make(map[closer]struct{})}
+// endpointOf is the host of a connection string, and the port if it has one.
+func endpointOf(connection string) string {
+	for part := range strings.SplitSeq(connection, ";") {
+		if name, value, _ := strings.Cut(part, "="); strings.EqualFold(name, "Endpoint") {
+			return strings.TrimSuffix(strings.TrimPrefix(value, "sb://"), "/")
+		}
+	}
+	return ""
+}
+
+func newBroker(server string, o *Options, connect func(*azservicebus.ClientOptions) (*azservicebus.Client, error)) (*Broker, error) {
+	b := &Broker{open: make(map[closer]struct{}), connects: dialing.To("servicebus " + server)}
 	b.life, b.end = context.WithCancel(context.Background())
 	if o != nil {
 		b.o = *o

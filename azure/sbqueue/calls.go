@@ -209,15 +209,16 @@ func (b *Broker) begin(n int) bool {
 	return true
 }
 
-// discard closes what the SDK made and is of no more use, in the background: it
-// tells the broker, which may not answer.
-func (b *Broker) discard(r closer) {
+// discard closes what the SDK made and is of no more use, in the background: it tells the
+// broker, which may not answer, and waits until life ends at most, which is its connection's.
+// The SDK holds a mutex meanwhile for which other calls wait.
+func (b *Broker) discard(life context.Context, r closer) {
 	if !b.begin(1) {
 		return // Close ends it with the connection
 	}
 	go func() {
 		defer b.calls.Done()
-		ctx, cancel := context.WithTimeout(b.life, closeLink) // Close ends it with the connection
+		ctx, cancel := context.WithTimeout(life, closeLink)
 		defer cancel()
 		_ = r.Close(ctx) // it was dead
 	}()

@@ -28,7 +28,7 @@ type connection struct {
 	// current is behind a function, because package fmt prints what a pointer leads to if
 	// the verb does not suit it, and a client holds the key.
 	current  func() *azservicebus.Client
-	life     context.Context // of current: until it is replaced
+	life     context.Context // of current: until it is replaced, or the Broker is closed
 	end      context.CancelFunc
 	made     time.Time             // of current
 	answered time.Time             // when a call was last answered
@@ -41,8 +41,8 @@ type connection struct {
 // counts as dead: a Send and a settlement give up after that time.
 const silentFor = 8 * time.Second
 
-// closeSilent is how long closing a silent connection waits for answers: it had silentFor.
-const closeSilent = time.Second
+// closeDoubted is how long closing a connection waits for answers if something was not answered.
+const closeDoubted = time.Second
 
 func newConnection(b *Broker, create func() (*azservicebus.Client, error)) (*connection, error) {
 	c := &connection{b: b, create: create}
@@ -60,21 +60,13 @@ func (c *connection) use(client *azservicebus.Client) {
 		c.end()
 	}
 	c.current = func() *azservicebus.Client { return client }
-	c.life, c.end = context.WithCancel(context.Background())
+	c.life, c.end = context.WithCancel(c.b.life)
 	c.made, c.doubted = time.Now(), time.Time{}
 	c.holders = make(map[*session]struct{})
 }
 
-// client returns the client to make links with.
-func (c *connection) client() *azservicebus.Client {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.current()
-}
-
-// clientFor returns the client to make a link with that cannot be made anew over another
-// connection, and a context that ends when the client is replaced.
-func (c *connection) clientFor() (*azservicebus.Client, context.Context) {
+// client returns the client to make links with, and a context that ends when it is replaced.
+func (c *connection) client() (*azservicebus.Client, context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.current(), c.life
@@ -95,14 +87,14 @@ func (c *connection) release(s *session) {
 	delete(c.holders, s)
 }
 
-// close closes the connection. If something was not answered, it waits for no answer.
+// close closes the connection. If something was not answered, it does not wait long.
 func (c *connection) close(ctx context.Context) error {
 	c.mu.Lock()
 	client, doubted := c.current(), !c.doubted.IsZero()
 	c.mu.Unlock()
 	if doubted {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, closeSilent)
+		ctx, cancel = context.WithTimeout(ctx, closeDoubted)
 		defer cancel()
 	}
 	return client.Close(ctx)
@@ -195,19 +187,15 @@ func (c *connection) ask(sessions []*session) {
 	}
 }
 
-// replace makes a new client the current one, and closes what is left of the old one. It
-// reports whether it did. Called under mu.
+// replace makes a new client the current one, and closes what is left of the old one, waiting
+// for no answer: it had silentFor. It reports whether it did. Called under mu.
 func (c *connection) replace() bool {
 	fresh, err := c.create()
 	if err != nil {
 		return false // it worked once with the same arguments
 	}
-	old := c.current()
+	old, life := c.current(), c.life
 	c.use(fresh)
-	c.b.discard(closing(func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, closeSilent)
-		defer cancel()
-		return old.Close(ctx)
-	}))
+	c.b.discard(life, closing(old.Close))
 	return true
 }

@@ -2,10 +2,70 @@ package sbqueue
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/dialing"
 )
+
+// linkTurn has f make a link of main when it is its turn, and when the process may connect
+// to the namespace. Callers that wait meanwhile share the error of what failed.
+func (b *Broker) linkTurn(ctx context.Context, further bool, f func() error) error {
+	since := b.connects.Now()
+	if err := b.turns.wait(ctx, further); err != nil {
+		return err
+	}
+	defer b.turns.done()
+	a, err := b.connects.BeginSince(ctx, since)
+	if err != nil {
+		return err
+	}
+	defer a.End()
+	err = f()
+	tell(a, err)
+	return err
+}
+
+// acceptTurn is accept when the process may connect to the namespace. It waits for that at
+// most until the deadline, and then fails with the error of an attempt that failed.
+func (q *queue) acceptTurn(ctx context.Context, id string, deadline time.Time) (*azservicebus.SessionReceiver, context.Context, error) {
+	limited, cancel := context.WithDeadlineCause(ctx, time.Now().Add(max(time.Until(deadline), minAccept)), errAway)
+	defer cancel()
+	stop := context.AfterFunc(q.source.over, cancel)
+	defer stop()
+	a, err := q.b.connects.Begin(limited)
+	if err != nil {
+		if errors.Is(context.Cause(limited), errAway) {
+			err = errAway
+		}
+		return nil, nil, err
+	}
+	a.End() // accepting may take long: others may be made beside it
+	r, connected, err := q.accept(ctx, id, max(time.Until(deadline), minAccept))
+	tell(a, err)
+	return r, connected, err
+}
+
+// errAway is of a wait for a connection that did not end in time.
+var errAway error = driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
+
+// tell says to an attempt what became of it: an answer is one also if it is an error.
+func tell(a *dialing.Attempt, err error) {
+	switch {
+	case isAway(err):
+		a.Failed(err)
+	case errors.Is(err, context.Canceled), errors.Is(err, driver.ErrClosed): // the caller left
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNoAnswer), errors.Is(err, errSilent):
+		// What is not answered takes its time by itself.
+	default:
+		a.Reached()
+	}
+}
 
 // dialLimiter spaces out attempts that need a connection while the broker cannot be
 // reached: one attempt at a time for all queues of a Broker, after waits that grow.

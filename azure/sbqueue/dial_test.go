@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/azure/sbqueue"
@@ -208,81 +209,85 @@ func TestKeyIsNotPrinted(t *testing.T) {
 // dial ever more rarely, all of them together, and find it soon when it is back.
 func TestDialsWhileAway(t *testing.T) {
 	t.Parallel()
-	n := start(t, nil, sbemulator.QueueOptions{RequiresSession: true})
-	r := n.relayed(t, nil)
-	b := r.broker(t, n, nil)
-	var queues []driver.Queue
-	for i := range 5 {
-		name := fmt.Sprint("q", i)
-		if err := n.CreateQueue(name, &sbemulator.QueueOptions{RequiresSession: true}); err != nil {
-			t.Fatal(err)
-		}
-		q, err := b.Open(t.Context(), name, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		send(t, q, &driver.Message{ID: "a", SessionID: "s"})
-		queues = append(queues, q)
-	}
-	r.takeDials()
-	r.setRefuse(true)
-	r.cut()
-	var all sync.WaitGroup
-	for _, q := range queues {
-		all.Go(func() {
-			if _, err := q.AcceptSession(t.Context(), "", 3*time.Second); driver.KindOf(err) != driver.Unavailable {
-				t.Errorf("AcceptSession while the broker is away: %v, want Unavailable", err)
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, inMemory(), sbemulator.QueueOptions{RequiresSession: true})
+		r := n.relayed(t, nil)
+		b := r.broker(t, n, nil)
+		var queues []driver.Queue
+		for i := range 5 {
+			name := fmt.Sprint("q", i)
+			if err := n.CreateQueue(name, &sbemulator.QueueOptions{RequiresSession: true}); err != nil {
+				t.Fatal(err)
 			}
-		})
-	}
-	all.Wait()
-	if dials := r.takeDials(); dials > 20 || dials == 0 {
-		t.Errorf("%d connections were tried in 3 s by 5 queues, want a few", dials)
-	}
-	r.setRefuse(false)
-	for _, q := range queues {
-		s, err := q.AcceptSession(t.Context(), "", 20*time.Second)
-		if err != nil {
-			t.Fatalf("AcceptSession when it is back: %v", err)
+			q, err := b.Open(t.Context(), name, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			send(t, q, &driver.Message{ID: "a", SessionID: "s"})
+			queues = append(queues, q)
 		}
-		if err := s.Close(t.Context()); err != nil {
-			t.Error(err)
+		r.takeDials()
+		r.setRefuse(true)
+		r.cut()
+		var all sync.WaitGroup
+		for _, q := range queues {
+			all.Go(func() {
+				if _, err := q.AcceptSession(t.Context(), "", 3*time.Second); driver.KindOf(err) != driver.Unavailable {
+					t.Errorf("AcceptSession while the broker is away: %v, want Unavailable", err)
+				}
+			})
 		}
-	}
+		all.Wait()
+		if dials := r.takeDials(); dials > 20 || dials == 0 {
+			t.Errorf("%d connections were tried in 3 s by 5 queues, want a few", dials)
+		}
+		r.setRefuse(false)
+		for _, q := range queues {
+			s, err := q.AcceptSession(t.Context(), "", 20*time.Second)
+			if err != nil {
+				t.Fatalf("AcceptSession when it is back: %v", err)
+			}
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 // A queue whose caller asks again at once connects about once a second while the broker
 // cannot be reached, and receives soon after it is back.
 func TestReceiveWhileAway(t *testing.T) {
 	t.Parallel()
-	n := start(t, nil, sbemulator.QueueOptions{})
-	r := n.relayed(t, nil)
-	q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	send(t, q, &driver.Message{ID: "first", Body: []byte("x")})
-	if got, err := q.Receive(t.Context(), 1, 10*time.Second); err != nil || len(got) != 1 {
-		t.Fatalf("Receive: %d messages, %v", len(got), err)
-	}
-	r.setRefuse(true)
-	r.cut()
-	if _, err = q.Receive(t.Context(), 1, 10*time.Second); driver.KindOf(err) != driver.Unavailable {
-		t.Fatalf("Receive with the broker away: %v, want Unavailable", err)
-	}
-	r.takeDials()
-	began := time.Now()
-	for range 4 {
-		if _, err := q.Receive(t.Context(), 1, 10*time.Second); driver.KindOf(err) != driver.Unavailable {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, inMemory(), sbemulator.QueueOptions{})
+		r := n.relayed(t, nil)
+		q, err := r.broker(t, n, nil).Open(t.Context(), "q", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(t, q, &driver.Message{ID: "first", Body: []byte("x")})
+		if got, err := q.Receive(t.Context(), 1, 10*time.Second); err != nil || len(got) != 1 {
+			t.Fatalf("Receive: %d messages, %v", len(got), err)
+		}
+		r.setRefuse(true)
+		r.cut()
+		if _, err = q.Receive(t.Context(), 1, 10*time.Second); driver.KindOf(err) != driver.Unavailable {
 			t.Fatalf("Receive with the broker away: %v, want Unavailable", err)
 		}
-	}
-	if dials, most := r.takeDials(), 2*int(time.Since(began)/time.Second+1); dials > most {
-		t.Errorf("%d dials in %s, want at most %d", dials, time.Since(began), most)
-	}
-	r.setRefuse(false)
-	send(t, q, &driver.Message{ID: "a", Body: []byte("x")})
-	if got, err := q.Receive(t.Context(), 1, 10*time.Second); err != nil || len(got) != 1 {
-		t.Errorf("Receive with the broker back: %d messages, %v", len(got), err)
-	}
+		r.takeDials()
+		began := time.Now()
+		for range 4 {
+			if _, err := q.Receive(t.Context(), 1, 10*time.Second); driver.KindOf(err) != driver.Unavailable {
+				t.Fatalf("Receive with the broker away: %v, want Unavailable", err)
+			}
+		}
+		if dials, most := r.takeDials(), 2*int(time.Since(began)/time.Second+1); dials > most {
+			t.Errorf("%d dials in %s, want at most %d", dials, time.Since(began), most)
+		}
+		r.setRefuse(false)
+		send(t, q, &driver.Message{ID: "a", Body: []byte("x")})
+		if got, err := q.Receive(t.Context(), 1, 10*time.Second); err != nil || len(got) != 1 {
+			t.Errorf("Receive with the broker back: %d messages, %v", len(got), err)
+		}
+	})
 }

@@ -147,6 +147,14 @@ func dead(err error) bool { // apart, because its variables escape
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
+// isAway reports whether err says that there is no connection: a link or session that the
+// broker ended came over one.
+func isAway(err error) bool {
+	var link *amqp.LinkError
+	var session *amqp.SessionError
+	return isDead(err) && !errors.As(err, &link) && !errors.As(err, &session) && !errors.Is(err, errNoAnswer)
+}
+
 // kindOfStatus is the kind of a status of the management link or the management
 // API, which both take them from HTTP.
 func kindOfStatus(code int) driver.Kind {

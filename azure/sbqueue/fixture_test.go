@@ -3,6 +3,7 @@ package sbqueue_test
 import (
 	"bytes"
 	"context"
+	"net"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -42,6 +43,14 @@ func start(t testing.TB, so *sbemulator.Options, qo sbemulator.QueueOptions) *na
 	return &namespace{s, sbqueue.QueueOptions{Sessions: qo.RequiresSession, Lock: qo.LockDuration, MaxDeliveries: qo.MaxDeliveryCount}, memory}
 }
 
+// dial connects to the emulator.
+func (n *namespace) dial() (net.Conn, error) {
+	if n.memory != nil {
+		return n.memory.dial(context.Background())
+	}
+	return net.Dial("tcp", n.Addr().String())
+}
+
 func (n *namespace) broker(t testing.TB) *sbqueue.Broker {
 	t.Helper()
 	connect := sbqueue.FromConnectionString
@@ -52,12 +61,17 @@ func (n *namespace) broker(t testing.TB) *sbqueue.Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	closeAtEnd(t, b)
+	return b
+}
+
+// closeAtEnd closes b when the test ends.
+func closeAtEnd(t testing.TB, b *sbqueue.Broker) {
 	t.Cleanup(func() {
 		if err := b.Close(context.Background()); err != nil {
 			t.Errorf("Broker.Close: %v", err)
 		}
 	})
-	return b
 }
 
 func (n *namespace) open(t testing.TB) driver.Queue {

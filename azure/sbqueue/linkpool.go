@@ -19,7 +19,7 @@ import (
 // get no more credit. As long as calls wait, a link is in use or being made.
 type linkPool struct {
 	s    *source
-	make func() (*azservicebus.Receiver, error)
+	make func(*azservicebus.Client) (*azservicebus.Receiver, error)
 
 	mu      sync.Mutex // guards what follows
 	idle    []*link    // in the order of use
@@ -137,21 +137,21 @@ func (p *linkPool) connect(further bool) (*link, error) {
 	if err := p.s.connectControlLink(); err != nil {
 		return l, err
 	}
-	if err := b.turns.wait(p.s.over, further); err != nil {
-		return l, err
-	}
-	defer b.turns.done()
-	ctx, cancel := context.WithTimeout(p.s.over, connectTime)
-	defer cancel()
-	began := time.Now()
-	r, err := p.make()
-	if err == nil {
-		l.r = r
-		l.made(r)
-		err = askNothing(ctx, r)
-	}
-	b.main.note(began, err)
-	return l, err
+	return l, b.linkTurn(p.s.over, further, func() error {
+		client, life := b.main.client()
+		ctx, cancel := context.WithTimeout(p.s.over, connectTime)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		began := time.Now()
+		r, err := p.make(client)
+		if err == nil {
+			l.r = r
+			l.made(r, life)
+			err = b.overLife(life, askNothing(ctx, r))
+		}
+		b.main.note(began, err)
+		return err
+	})
 }
 
 // finish takes in a link that was being made.

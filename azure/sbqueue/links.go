@@ -43,8 +43,9 @@ func (g *connector) pass(ctx context.Context, connect func() error) error {
 type lease struct {
 	b *Broker
 
-	mu    sync.Mutex // guards what follows
-	c     closer     // nil until it is made
+	mu    sync.Mutex      // guards what follows
+	c     closer          // nil until it is made
+	life  context.Context // of its connection
 	users int
 	over  bool
 }
@@ -59,18 +60,22 @@ func (l *lease) take() bool {
 	return !l.over
 }
 
-// made says what the calls are of.
-func (l *lease) made(c closer) {
+// made says what the calls are of, and until when its connection lives.
+func (l *lease) made(c closer, life context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.c = c
+	l.c, l.life = c, life
 }
+
+// connecting makes, if there is none yet, an object of the SDK over client, which lives until
+// life ends, and its links.
+type connecting func(ctx context.Context, client *azservicebus.Client, life context.Context) error
 
 // connect runs f, which makes an object of the SDK and connects it, under the connector.
 // While one call connects, the SDK blocks all others whatever their contexts say,
 // including calls that make a sender or receiver. connect ends with ctx; f goes on, for
 // connectTime at most, so that the next call finds what it has made.
-func (l *lease) connect(ctx context.Context, g *connector, f func(context.Context) error) error {
+func (l *lease) connect(ctx context.Context, g *connector, f connecting) error {
 	return l.b.one(ctx, func() error {
 		waiting, leave := context.WithTimeout(ctx, connectTime)
 		defer leave()
@@ -78,19 +83,40 @@ func (l *lease) connect(ctx context.Context, g *connector, f func(context.Contex
 	})
 }
 
-// connectAt calls f under the connector when it is its turn, unless ctx ends before.
-func (l *lease) connectAt(ctx context.Context, g *connector, f func(context.Context) error) error {
+// connectAt calls f under the connector when it is its turn, unless ctx ends before. f ends
+// with the connection, so that no turn is spent on one that was replaced.
+func (l *lease) connectAt(ctx context.Context, g *connector, f connecting) error {
 	if !l.take() {
 		return errClosed()
 	}
 	defer l.leave()
-	if err := l.b.turns.wait(ctx, false); err != nil {
-		return err
+	return l.b.linkTurn(ctx, neededLink, func() error {
+		client, life := l.connection()
+		bounded, cancel := context.WithTimeout(life, connectTime)
+		defer cancel()
+		return l.b.overLife(life, g.pass(bounded, func() error { return f(bounded, client, life) }))
+	})
+}
+
+// connection returns the client to connect with, and the life of what is to be connected: an
+// attempt before may have made it over a client that was replaced since.
+func (l *lease) connection() (*azservicebus.Client, context.Context) {
+	client, life := l.b.main.client()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.c != nil {
+		life = l.life
 	}
-	defer l.b.turns.done()
-	bounded, cancel := context.WithTimeout(l.b.life, connectTime)
-	defer cancel()
-	return g.pass(bounded, func() error { return f(bounded) })
+	return client, life
+}
+
+// overLife is the error of connecting over a connection with this life: one that was replaced
+// is told from the end of the Broker, because the next attempt finds another.
+func (b *Broker) overLife(life context.Context, err error) error {
+	if err != nil && life.Err() != nil && b.life.Err() == nil {
+		return errNoAnswer
+	}
+	return err
 }
 
 // leave ends a call.
@@ -98,7 +124,7 @@ func (l *lease) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.users--; l.over && l.users == 0 && l.c != nil {
-		l.b.discard(l.c)
+		l.b.discard(l.life, l.c)
 	}
 }
 
@@ -107,7 +133,7 @@ func (l *lease) retire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.over && l.users == 0 && l.c != nil {
-		l.b.discard(l.c)
+		l.b.discard(l.life, l.c)
 	}
 	l.over = true
 }
@@ -174,15 +200,15 @@ func (s *source) once(ctx context.Context, call func(context.Context, *azservice
 }
 
 // attached makes the receiver of d, if it has none yet, and its links.
-func (s *source) attached(d *controlLink) func(context.Context) error {
-	return func(ctx context.Context) error {
+func (s *source) attached(d *controlLink) connecting {
+	return func(ctx context.Context, client *azservicebus.Client, life context.Context) error {
 		if d.r == nil {
-			r, err := s.again()
+			r, err := s.again(client)
 			if err != nil {
 				return err
 			}
 			d.r = r
-			d.made(r)
+			d.made(r, life)
 		}
 		return askNothing(ctx, d.r)
 	}
@@ -295,14 +321,14 @@ func (q *queue) transmitOnce(ctx context.Context, limit time.Duration, call send
 	began := time.Now()
 	var err error
 	if !o.open.Load() {
-		err = o.connect(ctx, &o.connector, func(ctx context.Context) error {
+		err = o.connect(ctx, &o.connector, func(ctx context.Context, client *azservicebus.Client, life context.Context) error {
 			if o.s == nil {
-				s, err := q.b.main.client().NewSender(q.name, nil)
+				s, err := client.NewSender(q.name, nil)
 				if err != nil {
 					return err
 				}
 				o.s = s
-				o.made(s)
+				o.made(s, life)
 			}
 			_, err := o.s.NewMessageBatch(ctx, nil) // which needs the link's limit
 			return err

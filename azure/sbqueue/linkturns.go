@@ -17,6 +17,9 @@ type linkTurns struct {
 	further []chan struct{}
 }
 
+// neededLink says that calls wait for the link: it is no further one.
+const neededLink = false
+
 // wait returns when it is the caller's turn, which ends with done, or when ctx ends.
 func (t *linkTurns) wait(ctx context.Context, further bool) error {
 	t.mu.Lock()

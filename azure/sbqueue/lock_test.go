@@ -79,7 +79,7 @@ func TestHandlerKeepsLock(t *testing.T) {
 }
 
 func handlerKeepsLock(t *testing.T, sessions bool) {
-	n := start(t, &sbemulator.Options{Listener: newMemoryListener()}, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: handlerLock})
+	n := start(t, inMemory(), sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: handlerLock})
 	var calls atomic.Int64
 	outcome := make(chan error, 10)
 	handler := func(ctx context.Context, _ *queue.Delivery) error {
@@ -160,38 +160,40 @@ func TestHandlerSeesLoss(t *testing.T) {
 	for name, loss := range losses {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, nil, sbemulator.QueueOptions{RequiresSession: loss.sessions, LockDuration: lossLock, MaxDeliveryCount: 100})
-			seen := make(chan error, 1)
-			var late atomic.Int64
-			var first atomic.Bool
-			process(t, n, func(ctx context.Context, d *queue.Delivery) error {
-				if first.Swap(true) {
-					return nil
-				}
-				// In the middle of its life, between two renewals.
-				if err := after(ctx, lossLock*3/4); err != nil {
+			synctest.Test(t, func(t *testing.T) {
+				n := start(t, inMemory(), sbemulator.QueueOptions{RequiresSession: loss.sessions, LockDuration: lossLock, MaxDeliveryCount: 100})
+				seen := make(chan error, 1)
+				var late atomic.Int64
+				var first atomic.Bool
+				process(t, n, func(ctx context.Context, d *queue.Delivery) error {
+					if first.Swap(true) {
+						return nil
+					}
+					// In the middle of its life, between two renewals.
+					if err := after(ctx, lossLock*3/4); err != nil {
+						seen <- err
+						return err
+					}
+					at := loss.strike(t, n, d)
+					err := after(ctx, 20*lossLock)
+					late.Store(int64(time.Since(at)))
 					seen <- err
 					return err
+				})
+				m := &driver.Message{ID: "a"}
+				if loss.sessions {
+					m.SessionID = "s"
 				}
-				at := loss.strike(t, n, d)
-				err := after(ctx, 20*lossLock)
-				late.Store(int64(time.Since(at)))
-				seen <- err
-				return err
+				send(t, n.open(t), m)
+				if err := <-seen; !errors.Is(err, loss.want) {
+					t.Errorf("the cause is %v, want %v", err, loss.want)
+				}
+				// A renewal may have been on its way when the lock was taken.
+				if took := time.Duration(late.Load()); took > time.Second+slack {
+					t.Errorf("seen after %s", took)
+				}
+				t.Logf("seen after %s", time.Duration(late.Load()).Round(time.Millisecond))
 			})
-			m := &driver.Message{ID: "a"}
-			if loss.sessions {
-				m.SessionID = "s"
-			}
-			send(t, n.open(t), m)
-			if err := <-seen; !errors.Is(err, loss.want) {
-				t.Errorf("the cause is %v, want %v", err, loss.want)
-			}
-			// A renewal may have been on its way when the lock was taken.
-			if took := time.Duration(late.Load()); took > time.Second+slack {
-				t.Errorf("seen after %s", took)
-			}
-			t.Logf("seen after %s", time.Duration(late.Load()).Round(time.Millisecond))
 		})
 	}
 }
@@ -208,12 +210,14 @@ func TestLockEndsByOwnClock(t *testing.T) {
 		for kind, sessions := range map[string]bool{"queue": false, "sessions": true} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
-				n := start(t, nil, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: lock})
-				q, err := n.relayed(t, shiftLocks(shift)).broker(t, n, nil).Open(t.Context(), "q", nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				checkLocks(t, q, sessions, lock-5*time.Second, lock)
+				synctest.Test(t, func(t *testing.T) {
+					n := start(t, inMemory(), sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: lock})
+					q, err := n.relayed(t, shiftLocks(shift)).broker(t, n, nil).Open(t.Context(), "q", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					checkLocks(t, q, sessions, lock-5*time.Second, lock)
+				})
 			})
 		}
 	}
@@ -232,13 +236,15 @@ func TestAssumedLock(t *testing.T) {
 		for kind, sessions := range map[string]bool{"queue": false, "sessions": true} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
-				n := start(t, nil, sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: lock})
-				o := &sbqueue.Options{Default: sbqueue.QueueOptions{Sessions: sessions}}
-				q, err := n.relayed(t, shiftLocks(c.shift)).broker(t, n, o).Open(t.Context(), "q", nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				checkLocks(t, q, sessions, c.least, c.most)
+				synctest.Test(t, func(t *testing.T) {
+					n := start(t, inMemory(), sbemulator.QueueOptions{RequiresSession: sessions, LockDuration: lock})
+					o := &sbqueue.Options{Default: sbqueue.QueueOptions{Sessions: sessions}}
+					q, err := n.relayed(t, shiftLocks(c.shift)).broker(t, n, o).Open(t.Context(), "q", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					checkLocks(t, q, sessions, c.least, c.most)
+				})
 			})
 		}
 	}

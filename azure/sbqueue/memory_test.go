@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/queue-runtime/queue/azure/sbqueue"
+	"github.com/queue-runtime/queue/testbed/sbemulator"
 )
 
 // memoryListener accepts connections in memory: in a bubble of testing/synctest time goes on
@@ -55,3 +56,6 @@ func (l *memoryListener) Close() error {
 
 // Addr implements net.Listener.
 func (l *memoryListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5672} }
+
+// inMemory has an emulator listen in memory, and a relay before it.
+func inMemory() *sbemulator.Options { return &sbemulator.Options{Listener: newMemoryListener()} }

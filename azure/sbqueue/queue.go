@@ -33,10 +33,10 @@ type queue struct {
 
 func newQueue(ctx context.Context, b *Broker, name string, settings QueueOptions) (*queue, error) {
 	q := &queue{b: b, name: name, settings: settings, lock: newLockTime(settings.Lock), sessions: make(map[*session]struct{})}
-	q.sendLink, q.source = q.newSendLink(), newQueueSource(q, false)
+	q.sendLink, q.source = q.newSendLink(), newQueueSource(q, ofMessages)
 	limit, err := q.limit(ctx)
 	if err != nil {
-		b.discard(q)
+		b.discard(b.life, q)
 		return nil, err
 	}
 	q.caps = driver.Capabilities{
@@ -238,7 +238,7 @@ func (q *queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	if q.source.over.Err() != nil {
 		return nil, errClosed()
 	}
-	d := &deadLetters{q: q, source: newQueueSource(q, true)}
+	d := &deadLetters{q: q, source: newQueueSource(q, ofDeadLetters)}
 	if err := q.b.keep(d); err != nil {
 		_ = d.source.close(ctx)
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/azure/sbqueue"
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/testbed/faultproxy"
 )
 
@@ -17,15 +18,15 @@ import (
 // refuse connections and fall silent, as a network can.
 type relay struct {
 	listener net.Listener
-	server   string
+	server   *namespace
 	tap      func(connection int, toClient bool, frame []byte) []byte // nil: frames pass as they are
 
-	mu      sync.Mutex // guards what follows
-	refuse  bool
-	delay   time.Duration // of each direction, of connections to come
-	dials   int
-	pairs   map[*relayed]struct{}
-	running sync.WaitGroup
+	mu          sync.Mutex // guards what follows
+	refuse      bool
+	delay       time.Duration // of each direction, of connections to come
+	dials       int
+	connections map[*relayed]struct{}
+	running     sync.WaitGroup
 }
 
 // relayed is one connection and the relay's to the server.
@@ -36,14 +37,17 @@ type relayed struct {
 }
 
 // relayed returns a namespace that is reached over a relay with this tap, which may
-// be nil.
+// be nil. If the emulator listens in memory, so does the relay.
 func (n *namespace) relayed(t testing.TB, tap func(int, bool, []byte) []byte) *relay {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var l net.Listener = newMemoryListener()
+	if n.memory == nil {
+		var err error
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
 	}
-	r := &relay{listener: l, server: n.Addr().String(), tap: tap, pairs: make(map[*relayed]struct{})}
+	r := &relay{listener: l, server: n, tap: tap, connections: make(map[*relayed]struct{})}
 	r.running.Go(r.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -53,18 +57,49 @@ func (n *namespace) relayed(t testing.TB, tap func(int, bool, []byte) []byte) *r
 	return r
 }
 
-// broker is a broker over the relay.
+// broker is a broker over the relay, whose connections may be dead when it is closed.
 func (r *relay) broker(t testing.TB, n *namespace, o *sbqueue.Options) *sbqueue.Broker {
+	t.Helper()
+	b := r.connect(t, n, o)
+	t.Cleanup(func() { _ = b.Close(t.Context()) })
+	return b
+}
+
+func (r *relay) connect(t testing.TB, n *namespace, o *sbqueue.Options) *sbqueue.Broker {
 	t.Helper()
 	if o == nil {
 		o = &sbqueue.Options{Default: n.settings}
 	}
-	b, err := sbqueue.FromConnectionString(strings.Replace(n.ConnectionString(), r.server, r.listener.Addr().String(), 1), o)
+	connect := sbqueue.FromConnectionString
+	if memory, ok := r.listener.(*memoryListener); ok {
+		connect = memory.connect
+	}
+	b, err := connect(strings.Replace(n.ConnectionString(), n.Addr().String(), r.listener.Addr().String(), 1), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close(t.Context()) }) // the connection may be dead
 	return b
+}
+
+// buffered is a broker over a relay that has room for what the emulator does not read: in memory
+// a write otherwise lasts until it is read.
+func (n *namespace) buffered(t testing.TB) *sbqueue.Broker {
+	t.Helper()
+	r := n.relayed(t, nil)
+	r.setDelay(time.Millisecond)
+	b := r.connect(t, n, nil)
+	closeAtEnd(t, b)
+	return b
+}
+
+// openBuffered opens the queue of a buffered broker.
+func (n *namespace) openBuffered(t testing.TB) driver.Queue {
+	t.Helper()
+	q, err := n.buffered(t).Open(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
 }
 
 // setRefuse makes new connections be closed at once.
@@ -94,7 +129,7 @@ func (r *relay) takeDials() int {
 func (r *relay) silence() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for p := range r.pairs {
+	for p := range r.connections {
 		p.silence.Do(func() { close(p.silent) })
 	}
 }
@@ -103,7 +138,7 @@ func (r *relay) silence() {
 func (r *relay) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for p := range r.pairs {
+	for p := range r.connections {
 		_ = p.client.Close()
 		_ = p.server.Close()
 	}
@@ -123,14 +158,14 @@ func (r *relay) accept() {
 			_ = client.Close()
 			continue
 		}
-		server, err := net.Dial("tcp", r.server)
+		server, err := r.server.dial()
 		if err != nil {
 			_ = client.Close()
 			continue
 		}
 		p := &relayed{client: client, server: server, silent: make(chan struct{})}
 		r.mu.Lock()
-		r.pairs[p] = struct{}{}
+		r.connections[p] = struct{}{}
 		delay := r.delay
 		r.mu.Unlock()
 		r.running.Go(func() { r.pass(p, n, false, delay) })
@@ -197,7 +232,7 @@ func (r *relay) pass(p *relayed, n int, toClient bool, delay time.Duration) {
 			_ = p.client.Close()
 			_ = p.server.Close()
 			r.mu.Lock()
-			delete(r.pairs, p)
+			delete(r.connections, p)
 			r.mu.Unlock()
 			return
 		}

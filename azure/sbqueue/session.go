@@ -55,14 +55,14 @@ type session struct {
 
 // newSession returns the session of r. It is lost when connected ends.
 func newSession(q *queue, r *azservicebus.SessionReceiver, connected context.Context) *session {
-	s := &session{source: newSource(q, false, 1), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
+	s := &session{source: newSource(q, ofMessages, 1), r: r, id: r.SessionID(), attachToken: make(chan struct{}, 1), toldUntil: r.LockedUntil()}
 	s.until = q.lock.end(time.Now(), s.toldUntil)
 	s.lossCtx, s.leave = context.WithCancel(connected)
 	s.lose = s.drop
 	l := q.newLink() // which comes connected
 	s.link = l
 	l.r = r
-	l.made(r)
+	l.made(r, connected)
 	return s
 }
 
@@ -80,7 +80,7 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 	deadline := time.Now().Add(wait)
 	// away is why the broker could not be reached, here or by another call.
-	away := driver.Errorf(driver.Unavailable, "the broker could not be reached a moment ago")
+	away := errAway
 	for held := false; ; {
 		if ok, err := q.b.dials.wait(ctx, q.source.over, time.Until(deadline)); err != nil {
 			return nil, err
@@ -88,14 +88,14 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 			return nil, away
 		}
 		began := time.Now()
-		r, connected, err := q.accept(ctx, id, max(time.Until(deadline), minAccept))
+		r, connected, err := q.acceptTurn(ctx, id, deadline)
 		if err == nil {
 			q.b.dials.reached()
 			s := newSession(q, r, connected)
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			if q.source.over.Err() != nil {
-				q.b.discard(r)
+				q.b.discard(connected, r)
 				return nil, errClosed()
 			}
 			q.sessions[s] = struct{}{}
@@ -182,9 +182,9 @@ func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azs
 	if id != "" {
 		wait = min(wait, acceptNamed)
 	}
-	client, connected := q.b.sessions.clientFor()
+	client, connected := q.b.sessions.client()
 	began := time.Now()
-	r, err := q.acceptOver(ctx, client, id, wait)
+	r, err := q.acceptOver(ctx, client, connected, id, wait)
 	if ctx.Err() == nil { // else nothing is known of the connection
 		q.b.sessions.note(began, err)
 	}
@@ -193,7 +193,7 @@ func (q *queue) accept(ctx context.Context, id string, wait time.Duration) (*azs
 
 // acceptOver makes one attempt over the connection of client. The SDK waits for its mutexes
 // whatever a context says: what it brings after that is given up again.
-func (q *queue) acceptOver(ctx context.Context, client *azservicebus.Client, id string, wait time.Duration) (*azservicebus.SessionReceiver, error) {
+func (q *queue) acceptOver(ctx context.Context, client *azservicebus.Client, connected context.Context, id string, wait time.Duration) (*azservicebus.SessionReceiver, error) {
 	if !q.b.begin(1) {
 		return nil, errClosed()
 	}
@@ -230,7 +230,7 @@ func (q *queue) acceptOver(ctx context.Context, client *azservicebus.Client, id 
 		case came <- o:
 		case <-late:
 			if o.err == nil {
-				q.b.discard(o.r)
+				q.b.discard(connected, o.r)
 			}
 		}
 	}()

@@ -65,7 +65,7 @@ type source struct {
 	// itself, but not if its condition counts as passing (server-busy,
 	// timeout): then ReceiveMessages returns nothing at once, for ever. Nil in a
 	// session, which is lost with its link.
-	again func() (*azservicebus.Receiver, error)
+	again func(*azservicebus.Client) (*azservicebus.Receiver, error)
 	// lose is called when the link of a session is dead. Nil on a queue.
 	lose func()
 
@@ -109,6 +109,12 @@ type receipt struct {
 	lost bool
 }
 
+// What a source is of.
+const (
+	ofMessages    = false
+	ofDeadLetters = true
+)
+
 func newSource(q *queue, dead bool, calls int) *source {
 	s := &source{q: q, dead: dead, turns: make(chan struct{}, calls), held: make(map[*receipt]struct{})}
 	s.over, s.end = context.WithCancel(context.Background())
@@ -122,7 +128,9 @@ func newQueueSource(q *queue, dead bool) *source {
 		o.SubQueue = azservicebus.SubQueueDeadLetter
 	}
 	s := newSource(q, dead, maxLinks)
-	s.again = func() (*azservicebus.Receiver, error) { return q.b.main.client().NewReceiverForQueue(q.name, o) }
+	s.again = func(client *azservicebus.Client) (*azservicebus.Receiver, error) {
+		return client.NewReceiverForQueue(q.name, o)
+	}
 	s.links = &linkPool{s: s, make: s.again}
 	s.controlLink = q.newControlLink()
 	return s

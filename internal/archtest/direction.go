@@ -34,8 +34,9 @@ var rootImports = map[string][]string{
 	"internal/intake":     {"backoff", "driver", "keys"},
 	"internal/accounting": {"replay"},
 	"internal/sealing":    {"driver", "envelope", "keys", "observe", "internal/stream"},
-	"internal/httpclient": nil,
-	"internal/pairs":      nil,
+	"internal/httpclient": {"internal/dialing"},
+	"internal/dialing":    nil,
+	"internal/sqldriver":  {"driver"},
 	"internal/stream":     nil,
 	// The tests of queue, worker and deadletter stand on it.
 	"internal/fixturetest": {".", "driver", "keys", "memqueue", "replay", "internal/drbg"},
@@ -94,8 +95,9 @@ var packageImports = map[string][]string{
 // shared are the internal packages of the root module that backends may import: what
 // several of them do alike, and is no API.
 var shared = []string{
+	"internal/dialing",     // how often a process connects to a server that is away
 	"internal/httpclient",  // what stands between a cloud's SDK and the network
-	"internal/pairs",       // how SQL drivers store attributes
+	"internal/sqldriver",   // what the drivers over SQL databases do alike
 	"internal/replaystate", // the state machine of replay stores
 }
 

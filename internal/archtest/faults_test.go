@@ -169,6 +169,7 @@ var faults = []fault{
 	{"functions are short and their calls readable", "parameters", declare("internal/backoff/x.go", "backoff", "func (hidden) f(a, b int, c, d string, e any, _ error) {}"), "internal/backoff/x.go", "f has 6 parameters"},
 	{"functions are short and their calls readable", "a literal", declare("worker/run/x.go", "run", "var _ = f(1, true)"), "worker/run/x.go", "passes true"},
 	{"functions are short and their calls readable", "a literal in a room of long functions", declare("keys/x.go", "keys", "func g() {"+strings.Repeat("\n", 90)+"f(false) }"), "keys/x.go", "passes false"},
+	{"functions are short and their calls readable", "a literal in a nested module", declare("sqlite/sqlitequeue/x.go", "sqlitequeue", "func g() {"+strings.Repeat("\n", 90)+"f(false) }"), "sqlite/sqlitequeue/x.go", "passes false"},
 	{"functions are short and their calls readable", "a literal to a method", declare("deadletter/x.go", "deadletter", "func g() { a.b.Set(false) }"), "deadletter/x.go", "passes false"},
 
 	{"package queue stays small", "names", decl("// Errors.\nvar (\n" + strings.Repeat("\tA, B int\n", 70) + ")"), ".", "exports 144 names"},

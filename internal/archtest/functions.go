@@ -18,13 +18,14 @@ const (
 // "." stands for the root package alone.
 var strict = []string{".", "worker/...", "deadletter/...", "internal/..."}
 
-// named lists the folders beside those of strict whose calls pass no bare true or
-// false. Functions there may be longer: a suite, or a parser, reads from top to bottom.
+// named lists the folders of the root module, beside those of strict and all of the nested
+// modules, whose calls pass no bare true or false. Functions there may be longer: a suite, or a
+// parser, reads from top to bottom.
 var named = []string{"attacktest", "backoff", "driver", "envelope", "keys", "observe", "queuetest", "sessionkey", "spec"}
 
-// setters are methods of the standard library whose only boolean is the value
-// itself: those of sync/atomic and of package flag.
-var setters = []string{"Store", "Swap", "CompareAndSwap", "Bool", "BoolVar"}
+// setters are methods of others whose only boolean is the value itself: those of
+// sync/atomic, of package flag and of the one of qrt, and of encoding/json.
+var setters = []string{"Store", "Swap", "CompareAndSwap", "Bool", "BoolVar", "BoolVarP", "SetEscapeHTML"}
 
 // checkFunctions wants short functions with few parameters, and no bare true or
 // false in the arguments of a call: a reader of the call cannot tell what it means.
@@ -32,8 +33,9 @@ var setters = []string{"Store", "Swap", "CompareAndSwap", "Bool", "BoolVar"}
 func checkFunctions(t *Tree) []Violation {
 	var list []Violation
 	for _, f := range t.Files {
-		short := matches(strict, f.Dir)
-		if f.Test || f.Module != t.Root() || !short && !matches(named, f.Dir) {
+		root := f.Module == t.Root()
+		short := root && matches(strict, f.Dir)
+		if f.Test || root && !short && !matches(named, f.Dir) {
 			continue
 		}
 		report := func(p token.Pos, format string, args ...any) {

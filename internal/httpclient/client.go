@@ -10,10 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/queue-runtime/queue/internal/dialing"
 )
 
 const (
@@ -63,7 +66,7 @@ func New(client Doer, attempt time.Duration) *Client {
 		client = shared()
 	case buildable:
 		// One like it that can be told to give up its connections.
-		client = &http.Client{Transport: c.GetTransport(), Timeout: c.GetTimeout(), CheckRedirect: keepRedirect}
+		client = &http.Client{Transport: limited(c.GetTransport()), Timeout: c.GetTimeout(), CheckRedirect: keepRedirect}
 	}
 	return &Client{inner: client, attempt: attempt}
 }
@@ -73,8 +76,18 @@ func New(client Doer, attempt time.Duration) *Client {
 var shared = sync.OnceValue(func() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // net/http says so
 	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}
-	return &http.Client{Transport: t, CheckRedirect: keepRedirect}
+	return &http.Client{Transport: limited(t), CheckRedirect: keepRedirect}
 })
+
+// limited has a transport connect no more often than the process may to that server.
+func limited(t *http.Transport) *http.Transport {
+	dial := t.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	t.DialContext = dialing.Limited(dial)
+	return t
+}
 
 // buildable is the client that the AWS SDK makes.
 type buildable interface {

@@ -37,6 +37,7 @@ func Count(e *Env, k Key, h *Head, pages []*Page) Account {
 	var at []uint64
 	for _, p := range pages {
 		sum.Fold(p)
+		sum.addRuns(p)
 		for i := range p.records {
 			r := &p.records[i]
 			n := p.first() + uint64(r.offset)
@@ -153,8 +154,11 @@ func later(all []Missing, n uint64, since int64) []Missing {
 }
 
 // Enter adds a note to the stream and returns for how many sequences it says
-// something new.
+// something new. To accept all below Start accepts what is lost there.
 func Enter(h *Head, n *Note) uint64 {
+	if n.Kind == NoteAccepted && h.Lost > 0 && n.Range.First == 1 && n.Range.Last+1 >= h.Start {
+		h.Lost, h.Dirty = 0, true
+	}
 	set := &h.Excused
 	switch n.Kind {
 	case NoteLate:

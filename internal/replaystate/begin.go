@@ -96,18 +96,25 @@ func (p *Page) begin(e *Env, r *Request, stream bool) Claim {
 	return p.grant(e, i, r)
 }
 
-// copied judges a copy of what was consumed. A resealed message has a tag of its
-// own and the same identity, so its tag says nothing.
+// copied judges a copy of what was consumed. A message that was sealed anew has another tag
+// and the same identity. Whether two with different tags are the same message cannot be told,
+// because a stolen sender key can say "sealed anew" of any, so the copy is not completed: it
+// may be one that was never handled.
 func (p *Page) copied(o uint16, r *Request) Outcome {
 	c := p.recent(o)
 	switch {
 	case c == nil:
 		return Reused
-	case c.tag == r.Tag || c.resealed || r.Resealed:
+	case c.tag == r.Tag || c.tag == unknownTag:
 		return Duplicate
+	case c.resealed || r.Resealed:
+		return Reused
 	}
 	return Collision
 }
+
+// unknownTag stands for the tag of a message whose completion is known and whose record is gone.
+var unknownTag [8]byte
 
 // grant gives the record to the token of the request.
 func (p *Page) grant(e *Env, i int, r *Request) Claim {

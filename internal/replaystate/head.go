@@ -92,30 +92,39 @@ func (h *Head) excuse(r Range) {
 	h.Excused, h.Dirty = h.Excused.Add(r), true
 }
 
-// bound forgets the oldest excused ranges if there are too many, and accounts only
-// for what lies behind them.
+// bound closes gaps, and then forgets the oldest excused ranges, if there are too many. What
+// is forgotten so may be reported as missing once more. The reverse would hide a loss: a head
+// cannot tell what is missing among them, because pages that are not folded know more.
 func (h *Head) bound() {
-	n := len(h.Excused) - maxExcused
-	if n <= 0 {
+	if len(h.Excused) <= maxExcused {
 		return
 	}
-	if last := h.Excused[n-1].Last; last >= h.Start {
-		h.Lost += h.missing().Within(Range{h.Start, last})
-		h.Start = last + 1
-	}
-	h.Excused, h.Dirty = slices.Delete(h.Excused, 0, n), true
+	h.close(len(h.Intervals) / 2)
+	h.Excused = h.Excused.Common(h.gaps(Range{h.Start, maxSequence}))
+	h.Excused = slices.Delete(h.Excused, 0, max(0, len(h.Excused)-maxExcused))
 }
 
+// roomyIntervals is how many intervals a head has room to spare with.
+const roomyIntervals = MaxIntervals / 2
+
 // Fold takes over what a page knows about its stream. The page stays the truth
-// for its sequences while it exists, so folding twice does no harm.
+// for its sequences while it exists, so folding twice does no harm. Without room to spare
+// the consumed sequences of a page that has records stay with it: what is claimed, given
+// back or parked among them is no loss, and would take the place of gaps that are.
 func (h *Head) Fold(p *Page) {
-	p.runs(func(r Range) { h.add(Interval{r.First, r.Last, p.Newest}) })
+	if len(p.records) == 0 || len(h.Intervals) < roomyIntervals {
+		h.addRuns(p)
+	}
 	for _, r := range p.excused {
 		h.excuse(r)
 	}
 	h.Newest = max(h.Newest, p.Newest)
 	h.Steps = mergeSteps(h.Steps, p.steps)
 	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
+}
+
+func (h *Head) addRuns(p *Page) {
+	p.runs(func(r Range) { h.add(Interval{r.First, r.Last, p.Newest}) })
 }
 
 // Tidy forgets what was sealed more than keep before time, and what there is too

@@ -131,28 +131,42 @@ func TestPageOfAHead(t *testing.T) {
 	}
 }
 
-// TestHeadForgetsExcuses: beyond maxExcused the oldest go, what was missing among them counts as
-// lost, and the account begins behind them.
+// TestHeadForgetsExcuses: beyond maxExcused the oldest go, and count as missing from then on. What
+// was missing among them stays so: a page that is not folded yet may know more of it.
 func TestHeadForgetsExcuses(t *testing.T) {
 	h := &Head{Start: 1, Settled: 1 << 40}
 	for i := range uint64(maxExcused) {
 		h.Excused = append(h.Excused, Range{3 + 10*i, 4 + 10*i})
 	}
-	h.Intervals = []Interval{{6, 10, 1}}
-	if h.bound(); h.Dirty || len(h.Excused) != maxExcused || h.Start != 1 {
-		t.Errorf("at the bound: start %d, %d", h.Start, len(h.Excused))
+	if h.bound(); h.Dirty || len(h.Excused) != maxExcused {
+		t.Errorf("at the bound: %d", len(h.Excused))
 	}
 	h.excuse(Range{1 << 30, 1 << 30})
 	h.excuse(Range{1<<30 + 5, 1<<30 + 5})
-	h.Dirty = false
-	h.bound() // {3, 4} and {13, 14} go: 1, 2, 5, 11, 12 are missing
-	if !h.Dirty || len(h.Excused) != maxExcused || h.Start != 15 || h.Lost != 5 || h.Excused[0].First != 23 {
+	h.bound() // {3, 4} and {13, 14} go
+	if len(h.Excused) != maxExcused || h.Start != 1 || h.Lost != 0 || h.Excused[0].First != 23 {
 		t.Errorf("start %d, lost %d, %d ranges from %v", h.Start, h.Lost, len(h.Excused), h.Excused[0])
 	}
-	h.Start = 1 << 35
-	h.excuse(Range{1<<30 + 9, 1<<30 + 9})
-	if h.bound(); h.Start != 1<<35 || h.Lost != 5 {
-		t.Errorf("what lies before the account changed it: start %d, lost %d", h.Start, h.Lost)
+	if got := h.missing(); got[0] != (Range{1, 22}) {
+		t.Errorf("%v is missing first, want 1 to 22", got[0])
+	}
+}
+
+// TestHeadClosesExcusedGaps before it forgets that they are excused.
+func TestHeadClosesExcusedGaps(t *testing.T) {
+	h := &Head{Start: 1, Settled: 5 * maxExcused}
+	for i := range uint64(maxExcused) {
+		h.add(Interval{5*i + 1, 5*i + 3, int64(i)}) //nolint:gosec // G115: small
+		h.excuse(Range{5*i + 4, 5*i + 4})
+		if i%2 == 0 {
+			h.excuse(Range{5*i + 5, 5*i + 5})
+		}
+	}
+	h.excuse(Range{6 * maxExcused, 6 * maxExcused})
+	before := h.missing()
+	h.bound()
+	if got := h.missing(); len(h.Excused) > maxExcused || !reflect.DeepEqual(got, before) || len(got) != maxExcused/2 {
+		t.Errorf("%d ranges are excused, and %d are missing, want %d", len(h.Excused), len(got), len(before))
 	}
 }
 

@@ -103,11 +103,15 @@ func TestBeginAtItsBounds(t *testing.T) {
 		}, func(r *Request) { r.Now = r.FreshUntil + 1 }, Done},
 		"consumed":                        {func(b *bench) { b.claimed(1, Consume) }, nil, Duplicate},
 		"consumed, another tag":           {func(b *bench) { b.claimed(1, Consume) }, func(r *Request) { r.Tag = [8]byte{2} }, Collision},
-		"consumed, another tag, resealed": {func(b *bench) { b.claimed(1, Consume) }, func(r *Request) { r.Tag, r.Resealed = [8]byte{2}, true }, Duplicate},
+		"consumed, another tag, resealed": {func(b *bench) { b.claimed(1, Consume) }, func(r *Request) { r.Tag, r.Resealed = [8]byte{2}, true }, Reused},
+		"consumed resealed, and a copy": {func(b *bench) {
+			b.wants("", b.request(1, func(r *Request) { r.Resealed = true }), Done)
+			b.finish(1, Consume, Done)
+		}, func(r *Request) { r.Resealed = true }, Duplicate},
 		"consumed resealed": {func(b *bench) {
 			b.wants("", b.request(1, func(r *Request) { r.Resealed, r.Tag = true, [8]byte{3} }), Done)
 			b.finish(1, Consume, Done)
-		}, nil, Duplicate},
+		}, nil, Reused},
 		"consumed long ago":            {func(b *bench) { b.claimed(1, Consume); b.claimed(2, Release); b.fold() }, nil, Reused},
 		"consumed long ago, page gone": {func(b *bench) { b.claimed(1, Consume); b.fold() }, nil, Reused},
 		"the sender has no room":       {func(b *bench) { b.e.Room = func(Key, bool) Outcome { return Quota } }, nil, Quota},

@@ -72,6 +72,7 @@ func (c *Cipher) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, pla
 	if err != nil {
 		return envelope.EncryptedMessage{}, err
 	}
+	e.key.Confirm()
 	b, err := e.sealer.Seal(nil, &h, plaintext, contextData)
 	if err != nil {
 		return envelope.EncryptedMessage{}, err
@@ -80,7 +81,8 @@ func (c *Cipher) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, pla
 }
 
 // sealingKey returns a key that may seal for a queue. It fails with keys.ErrExpired for
-// a key that seals no more, and with keys.ErrInvalidKey for one of other queues.
+// a key that seals no more, and with keys.ErrInvalidKey for one of other queues. The caller
+// confirms it: what is sealed under it cannot be unsealed under another.
 func (c *Cipher) sealingKey(ctx context.Context, id keys.ID, origin string) (*keys.Key, error) {
 	key, err := GetKey(ctx, c.keys, id)
 	if err != nil {
@@ -92,7 +94,6 @@ func (c *Cipher) sealingKey(ctx context.Context, id keys.ID, origin string) (*ke
 	if !key.For(origin) {
 		return nil, fmt.Errorf("%w: key %q is not for queue %q: give the queue a key of its own, or add it to the key's queues", keys.ErrInvalidKey, id, origin)
 	}
-	key.Confirm() // what is sealed under it cannot be unsealed under another
 	return key, nil
 }
 

@@ -42,7 +42,8 @@ func detailData(queue string, body []byte) []byte {
 }
 
 // AppendDetail returns description with text beside it, sealed under the current key for
-// the message that is stored with body. Text beyond the room that there is, is cut off.
+// the message that is stored with body. Text beyond the room that there is, is cut off. The
+// key is not confirmed: nothing but this text is lost if its secret turns out to be wrong.
 func (s *QueueSealer) AppendDetail(ctx context.Context, description, text string, body []byte) (string, *Failure) {
 	h, e, f := s.direct(ctx)
 	if f != nil {

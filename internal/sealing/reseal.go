@@ -30,6 +30,7 @@ func (s *QueueSealer) Reseal(ctx context.Context, id keys.ID, opened *Opened, ba
 	if err != nil {
 		return sealFailed(ctx, id, err)
 	}
+	key.Confirm()
 	data, err := s.bind(&room{}, &h, back)
 	if err != nil {
 		return &Failure{KeyID: id, Err: driver.Errorf(driver.Invalid, "%w", err)}

@@ -179,6 +179,7 @@ func (s *QueueSealer) encrypt(ctx context.Context, h *envelope.Header, m *driver
 		if err != nil {
 			return nil, err
 		}
+		e.key.Confirm()
 		h.Sender = e.sealer.Sender()
 		b, err := e.sealer.SealPadded(nil, h, m.Body, data, s.Padding)
 		if err == nil {

@@ -20,6 +20,7 @@ func (s *QueueSealer) SealState(ctx context.Context, session string, state []byt
 	if f != nil {
 		return nil, f
 	}
+	e.key.Confirm()
 	return e.sealApp(ctx, h, state, stateData(s.Queue, session))
 }
 

@@ -3,8 +3,6 @@ package postgresqueue
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
 // Broker is a connection to a schema of a database, and a driver.Broker. It is safe
@@ -20,18 +20,15 @@ type Broker struct {
 	options  Options
 	pool     *pgxpool.Pool
 	database string // see Database
-	arrivals arrivals
+	arrivals sqldriver.Arrivals
 	notes    notes
 	listen   listener
 	churn    churn
 
-	life  context.Context // until Close
-	stop  context.CancelFunc
-	owned sync.WaitGroup // goroutines
-
-	mu     sync.Mutex // guards what follows
-	closed bool
-	queues map[*Queue]struct{}
+	life   context.Context // until Close
+	stop   context.CancelFunc
+	owned  sync.WaitGroup // goroutines
+	queues sqldriver.OpenSet[*Queue]
 }
 
 var _ driver.Broker = (*Broker)(nil)
@@ -67,7 +64,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Broker, error) {
 	if options, err = options.resolve(); err != nil {
 		return nil, err
 	}
-	b := &Broker{options: options, queues: make(map[*Queue]struct{})}
+	b := &Broker{options: options}
 	b.life, b.stop = context.WithCancel(context.Background())
 	if b.pool, err = pgxpool.NewWithConfig(b.life, b.configure(config)); err != nil {
 		b.stop()
@@ -96,6 +93,7 @@ func (b *Broker) configure(c *pgxpool.Config) *pgxpool.Config {
 	c.MaxConns = int32(b.options.MaxConns) //nolint:gosec // G115: at most MaxInt16
 	c.MinConns = 0
 	c.ConnConfig.ConnectTimeout = b.options.Timeout
+	database.Limit(c)
 	if c.ConnConfig.RuntimeParams["application_name"] == "" && !b.options.Pooled {
 		c.ConnConfig.RuntimeParams["application_name"] = "queue-runtime"
 	}
@@ -139,12 +137,7 @@ const grace = time.Second
 
 // unhurried returns a context that ends shortly after ctx does.
 func unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
-	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(grace, cancel)
-		context.AfterFunc(later, func() { t.Stop() })
-	})
-	return later, func() { stop(); cancel() }
+	return sqldriver.Outlasting(ctx, grace)
 }
 
 // Queues returns the names of the schema's queues, ascending.
@@ -176,8 +169,14 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	if err != nil {
 		return err
 	}
-	return b.declare(ctx, name, &resolved, true)
+	return b.declare(ctx, name, &resolved, changeExisting)
 }
+
+// What declare does with the settings of a queue that exists.
+const (
+	keepExisting   = false
+	changeExisting = true
+)
 
 func (b *Broker) declare(ctx context.Context, name string, o *QueueOptions, change bool) error {
 	return b.request(ctx, func(ctx context.Context, c *conn) error {
@@ -208,7 +207,7 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 		return nil, driver.Errorf(driver.NotFound, "the schema has no queue %q", name)
 	}
 	if err == nil && id == 0 {
-		if err = b.declare(ctx, name, &b.options.Default, false); err == nil {
+		if err = b.declare(ctx, name, &b.options.Default, keepExisting); err == nil {
 			id, settings, err = b.find(ctx, name)
 		}
 	}
@@ -253,43 +252,36 @@ func microseconds(n int64) time.Duration {
 func (b *Broker) newQueue(number int64, name string, settings QueueOptions) (driver.Queue, error) {
 	q := &Queue{source: newSource(b, number, name, settings)}
 	q.settler = &settler{perform: q.perform}
-	q.open.sessions = make(map[*session]struct{})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
+	if !b.queues.Add(q) {
 		return nil, &driver.Error{Kind: driver.Closed}
 	}
-	b.queues[q] = struct{}{}
 	return q, nil
 }
 
-func (b *Broker) disown(q *Queue) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.queues, q)
-}
-
-func (b *Broker) openQueues() []*Queue {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Collect(maps.Keys(b.queues))
-}
-
-// Close closes every queue and the connections. A second Close returns nil.
+// Close closes every queue and the connections. A second Close returns nil. If the server
+// does not answer, Close returns a few seconds after ctx has ended at the latest, and what is
+// left of it goes on for as long as one request takes.
 func (b *Broker) Close(ctx context.Context) error {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
+	if !b.queues.Shut() {
 		return nil
 	}
-	b.closed = true
-	b.mu.Unlock()
-	var err error
-	for _, q := range b.openQueues() {
-		err = errors.Join(err, q.Close(ctx))
-	}
+	closing, cancel := sqldriver.Outlasting(ctx, sqldriver.CloseGrace)
+	defer cancel()
+	err := b.queues.Close(ctx)
 	b.stop()
-	b.owned.Wait()
-	b.pool.Close()
-	return err
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.owned.Wait()
+		b.pool.Close()
+	}()
+	select {
+	case <-done:
+		return err
+	case <-closing.Done():
+		return errors.Join(err, errSilent)
+	}
 }
+
+// errSilent is of a Close that ends before it is done.
+var errSilent error = driver.Errorf(driver.Unavailable, "the server did not answer in time")

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
 // Notifications go from the process that changed a queue to the processes that wait:
@@ -55,7 +55,7 @@ func (n *notes) take() []string {
 
 // announce wakes the calls that wait for these queues, here and in other processes.
 func (b *Broker) announce(queues ...int64) {
-	b.arrivals.notify(queues...)
+	b.arrivals.Notify(queues...)
 	if !b.options.Pooled {
 		b.notes.add(queues)
 	}
@@ -70,7 +70,9 @@ func (b *Broker) notify() {
 	for {
 		select {
 		case <-b.life.Done():
-			b.sendNotes(context.Background())
+			last, cancel := context.WithTimeout(context.Background(), grace)
+			b.sendNotes(last)
+			cancel()
 			return
 		case <-b.notes.wake:
 		}
@@ -109,15 +111,11 @@ func (b *Broker) listenNow(ctx context.Context) bool {
 	}
 	began := false
 	b.listen.once.Do(func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
 		b.listen.ready = make(chan struct{})
-		if b.closed {
+		began = b.queues.Do(func() { b.owned.Go(func() { b.hear(b.listen.ready) }) })
+		if !began {
 			close(b.listen.ready)
-			return
 		}
-		began = true
-		b.owned.Go(func() { b.hear(b.listen.ready) })
 	})
 	select {
 	case <-b.listen.ready:
@@ -143,7 +141,7 @@ func (b *Broker) hear(ready chan struct{}) {
 			if first {
 				close(ready)
 			} else {
-				b.arrivals.notifyAll() // some were missed
+				b.arrivals.NotifyAll() // some were missed
 			}
 		})
 		if first && !heard {
@@ -164,7 +162,7 @@ func (b *Broker) hear(ready chan struct{}) {
 func (b *Broker) hearOnce(begun func()) bool {
 	connecting, cancel := context.WithTimeout(b.life, b.options.Timeout)
 	defer cancel()
-	c, err := pgx.ConnectConfig(connecting, b.pool.Config().ConnConfig)
+	c, err := database.Connect(connecting, b.pool.Config())
 	if err != nil {
 		return false
 	}
@@ -185,7 +183,7 @@ func (b *Broker) hearOnce(begun func()) bool {
 		switch {
 		case err == nil:
 			if queue, err := strconv.ParseInt(n.Payload, 10, 64); err == nil {
-				b.arrivals.notify(queue)
+				b.arrivals.Notify(queue)
 			}
 		case b.life.Err() != nil:
 			return true

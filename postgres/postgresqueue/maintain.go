@@ -52,7 +52,7 @@ func (b *Broker) maintain() {
 			return
 		}
 		b.churn.n.Store(0)
-		for _, q := range b.openQueues() {
+		for _, q := range b.queues.All() {
 			_ = q.maintain(b.life)
 		}
 		pause := time.NewTimer(maintainAtMost)
@@ -76,7 +76,7 @@ func (s *source) maintain(ctx context.Context) error {
 // ends what is over, and keeps the tables short where VACUUM cannot. It is for programs
 // that use a broker for a moment only, and for operators.
 func (b *Broker) Maintain(ctx context.Context) error {
-	for _, q := range b.openQueues() {
+	for _, q := range b.queues.All() {
 		if err := q.maintain(ctx); err != nil {
 			return err
 		}

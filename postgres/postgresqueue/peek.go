@@ -2,32 +2,25 @@ package postgresqueue
 
 import (
 	"context"
-	"strconv"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 )
 
 // Peek looks at messages in the order of storage. A cursor is the place of the last
 // message seen; it stays good when messages come and go.
 func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.Delivery, string, error) {
-	after := int64(0)
-	if cursor != "" {
-		n, err := strconv.ParseInt(cursor, 10, 64)
-		if err != nil || n < 1 {
-			return nil, "", driver.Errorf(driver.Invalid, "not a cursor of this queue")
-		}
-		after = n
+	after, err := sqldriver.AfterCursor(cursor, limit)
+	if err != nil {
+		return nil, "", err
 	}
-	if limit < 1 {
-		return nil, "", driver.Errorf(driver.Invalid, "max is %d, it must be at least 1", limit)
-	}
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return nil, "", err
 	}
 	var out []*driver.Delivery
-	err := q.broker.request(ctx, func(ctx context.Context, c *conn) error {
+	err = q.broker.request(ctx, func(ctx context.Context, c *conn) error {
 		rows, err := c.Query(ctx, q.broker.call("peek", "$1::bigint, $2::bigint, $3::integer, $4::bigint"),
 			q.queue, after, min(limit, claimMessages), int64(claimBytes))
 		if err != nil {
@@ -45,7 +38,7 @@ func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.D
 // Stats counts without looking at messages. What waits for its turn in a session
 // counts as ready.
 func (q *Queue) Stats(ctx context.Context) (st driver.Stats, err error) {
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return driver.Stats{}, err
 	}
 	err = q.broker.request(ctx, func(ctx context.Context, c *conn) error {

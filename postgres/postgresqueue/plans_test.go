@@ -41,6 +41,7 @@ func TestPlans(t *testing.T) {
 	t.Parallel()
 	rawURL, schema := newSchema(t, "&dedup_window=1h")
 	b := open(t, rawURL, nil)
+	sql(t, `SELECT setval(pg_get_serial_sequence('`+schema+`.queue', 'id'), 1, false)`) // the plans name queue 1
 	for _, name := range []string{"large", "small"} {
 		if err := b.Declare(t.Context(), name, nil); err != nil {
 			t.Fatal(err)

@@ -3,12 +3,11 @@ package postgresqueue
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 )
 
 // Queue is an open queue, or the dead letters of one.
@@ -16,11 +15,7 @@ type Queue struct {
 	driver.Unimplemented
 	source
 
-	open struct {
-		sync.Mutex // guards what follows
-		closed     bool
-		sessions   map[*session]struct{}
-	}
+	sessions sqldriver.OpenSet[*session]
 }
 
 var _ driver.Queue = (*Queue)(nil)
@@ -29,9 +24,7 @@ var _ driver.Queue = (*Queue)(nil)
 func (q *Queue) Capabilities() driver.Capabilities {
 	c := q.settings.capabilities()
 	if q.queue < 0 {
-		c.Sessions, c.SessionState, c.AcceptByID, c.SessionOnly = driver.None, driver.None, false, false
-		c.DeadLetter, c.Schedule, c.TTL, c.Dedup = driver.None, driver.None, driver.None, driver.None
-		c.MaxDeliveries, c.Retention = 0, q.settings.DeadLetterRetention
+		return sqldriver.DeadLetterCapabilities(c, q.settings.DeadLetterRetention)
 	}
 	return c
 }
@@ -61,7 +54,7 @@ func (q *Queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	if q.queue < 0 {
 		return nil, driver.Unsupported("dead letters of a dead-letter queue")
 	}
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return nil, err
 	}
 	settings := q.settings
@@ -69,38 +62,19 @@ func (q *Queue) DeadLetters(ctx context.Context) (driver.Queue, error) {
 	return q.broker.newQueue(-q.queue, q.name, settings)
 }
 
-// adopt makes s close with q; false when q is closed.
-func (q *Queue) adopt(s *session) bool {
-	q.open.Lock()
-	defer q.open.Unlock()
-	if !q.open.closed {
-		q.open.sessions[s] = struct{}{}
-	}
-	return !q.open.closed
-}
-
-func (q *Queue) disown(s *session) {
-	q.open.Lock()
-	defer q.open.Unlock()
-	delete(q.open.sessions, s)
-}
-
 // Close gives back what was received here and is not settled, and closes the queue's
 // sessions.
 func (q *Queue) Close(ctx context.Context) error {
-	unsettled, first := q.shut()
+	unsettled, first := q.holder.Shut()
 	if !first {
 		return nil
 	}
-	q.broker.disown(q)
+	q.broker.queues.Remove(q)
 	q.settler.close()
-	q.open.Lock()
-	q.open.closed = true
-	sessions := slices.Collect(maps.Keys(q.open.sessions))
-	q.open.Unlock()
-	var err error
-	for _, s := range sessions {
-		err = errors.Join(err, s.Close(ctx))
-	}
-	return errors.Join(err, q.giveBack(ctx, unsettled, driver.Abandon))
+	var lost error
+	var back sync.WaitGroup
+	back.Go(func() { lost = q.giveBack(ctx, unsettled, driver.Abandon) })
+	err := q.sessions.Close(ctx)
+	back.Wait()
+	return errors.Join(err, lost)
 }

@@ -2,7 +2,6 @@ package postgresqueue
 
 import (
 	"context"
-	"crypto/rand"
 	"math"
 	"slices"
 	"strconv"
@@ -12,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/internal/pairs"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 )
 
 const (
@@ -20,7 +19,6 @@ const (
 	// bytes of bodies; the first message is taken whatever its size.
 	claimMessages = 500
 	claimBytes    = 32 << 20
-	tokenSize     = 16
 )
 
 // receive implements driver.Source.
@@ -28,12 +26,12 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 	if limit < 1 {
 		return nil, driver.Errorf(driver.Invalid, "max is %d, it must be at least 1", limit)
 	}
-	if err := s.usable(ctx); err != nil {
+	if err := s.holder.Usable(ctx); err != nil {
 		return nil, err
 	}
 	var out []*driver.Delivery
 	err := s.await(ctx, wait, func() (done bool, err error) {
-		if err := s.usable(ctx); err != nil {
+		if err := s.holder.Usable(ctx); err != nil {
 			return false, err
 		}
 		out, err = s.claim(ctx, min(limit, claimMessages))
@@ -49,7 +47,7 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 func (s *source) claim(ctx context.Context, limit int) ([]*driver.Delivery, error) {
 	whole, cancel := unhurried(ctx)
 	defer cancel()
-	token := newToken()
+	token := sqldriver.NewToken()
 	var out []*driver.Delivery
 	err := s.broker.request(whole, func(ctx context.Context, c *conn) (err error) {
 		var rows pgx.Rows
@@ -69,35 +67,22 @@ func (s *source) claim(ctx context.Context, limit int) ([]*driver.Delivery, erro
 		s.lock(out, token, begin)
 		return err
 	})
-	return s.hand(ctx, out, err)
-}
-
-// hand notes what was claimed for the caller. It gives it back if the caller has left, the
-// source is closed, or not all of it could be read, which is err.
-func (s *source) hand(ctx context.Context, out []*driver.Delivery, err error) ([]*driver.Delivery, error) {
-	if err == nil && len(out) == 0 {
-		return nil, nil
-	}
-	receipts := make([]*receipt, len(out))
-	for i, d := range out {
-		receipts[i] = d.Receipt.(*receipt)
-	}
-	s.broker.changed(len(out))
-	kept := s.keep(receipts)
-	if kept && err == nil && ctx.Err() == nil {
-		return out, nil
-	}
-	for _, r := range receipts {
-		s.forget(r)
-	}
-	_ = s.giveBack(ctx, receipts, driver.Release) // if this fails the locks run out
-	switch {
-	case !kept:
-		return nil, &driver.Error{Kind: driver.Closed}
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
+	switch over := s.holder.Usable(ctx); {
+	case len(out) > 0:
+		return s.hand(ctx, out)
+	case err != nil && over != nil:
+		return nil, over // perhaps why it failed
 	}
 	return nil, err
+}
+
+// hand notes what was claimed for the caller, or gives it back if the caller has left or
+// the source is closed.
+func (s *source) hand(ctx context.Context, out []*driver.Delivery) ([]*driver.Delivery, error) {
+	s.broker.changed(len(out))
+	return s.holder.Hand(ctx, out, func(all []*sqldriver.Receipt) {
+		_ = s.giveBack(ctx, all, driver.Release) // if this fails the locks run out
+	})
 }
 
 // lock gives deliveries their receipts, for locks that began at begin.
@@ -105,14 +90,11 @@ func (s *source) lock(list []*driver.Delivery, token []byte, begin time.Time) {
 	until := begin.Add(s.settings.Lock)
 	for _, d := range list {
 		seq, _ := strconv.ParseInt(d.BrokerID, 10, 64) // deliveries made it
-		r := &receipt{source: s, seq: seq, token: token}
-		if s.queue > 0 {
-			r.session = d.SessionID
-		}
+		r := s.holder.NewReceipt(seq, token, d.SessionID)
 		if s.hold != nil {
 			d.LockedUntil = s.hold.end()
 		} else {
-			r.until.Store(&until)
+			r.SetUntil(until)
 			d.LockedUntil = until
 		}
 		d.Receipt = r
@@ -171,8 +153,8 @@ func (s *source) delivery(rows pgx.Rows) (int64, *driver.Delivery, error) {
 		EnqueuedAt: enqueued.Time,
 	}
 	var first, second error
-	d.Attributes, first = pairs.Decode(attributes)
-	d.Trace, second = pairs.Decode(trace)
+	d.Attributes, first = sqldriver.DecodeAttributes(attributes)
+	d.Trace, second = sqldriver.DecodeAttributes(trace)
 	d.Undecodable = id == nil || first != nil || second != nil || notBefore.InfinityModifier != pgtype.Finite
 	if died.Valid {
 		d.DeadLetter = &driver.DeadLetter{Reason: value(reason), Description: value(description), Queue: s.name, At: died.Time}
@@ -186,12 +168,6 @@ func value[T any](p *T) (v T) {
 		v = *p
 	}
 	return v
-}
-
-func newToken() []byte {
-	b := make([]byte, tokenSize)
-	_, _ = rand.Read(b) // never fails: it ends the process instead
-	return b
 }
 
 func brokerID(seq int64) string { return strconv.FormatInt(seq, 10) }

@@ -52,6 +52,10 @@ CREATE TABLE {schema}.queue (
 	max_body              integer NOT NULL
 );
 
+-- Numbers begin with the time: in a schema that was dropped and made anew no queue has the
+-- number of another one, which processes that run still have.
+SELECT pg_catalog.setval(pg_catalog.pg_get_serial_sequence('{schema}.queue', 'id'), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
+
 -- A row to lock for the one sweep that runs in a queue.
 CREATE TABLE {schema}.sweeper (
 	queue bigint PRIMARY KEY
@@ -62,7 +66,7 @@ CREATE TABLE {schema}.content (
 	message_id  text COLLATE "C" NOT NULL,
 	correlation text COLLATE "C" NOT NULL,
 	type        text COLLATE "C" NOT NULL,
-	attributes  bytea NOT NULL, -- see pairs.go
+	attributes  bytea NOT NULL, -- see sqldriver.EncodeAttributes
 	trace       bytea NOT NULL, -- likewise
 	sealed      boolean NOT NULL,
 	not_before  timestamptz,
@@ -755,6 +759,10 @@ DECLARE
 	next timestamptz;
 BEGIN
 	LOCK TABLE message IN ACCESS SHARE MODE;
+	-- A call that waits would wait for ever, and not say why.
+	IF NOT EXISTS (SELECT 1 FROM queue WHERE id = abs(q)) THEN
+		RAISE EXCEPTION 'no such queue' USING ERRCODE = 'QR002';
+	END IF;
 	t := clock_timestamp();
 	next := least(
 		(SELECT due FROM message WHERE queue + 2 = q + 2 AND due < 'infinity' ORDER BY due LIMIT 1),

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/internal/pairs"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 )
 
 // Send stores messages in one transaction.
@@ -60,7 +60,7 @@ func (q *Queue) batch(ctx context.Context, m []*driver.Message, refused func(i i
 	if q.queue < 0 {
 		return nil, driver.Unsupported("sending to a dead-letter queue")
 	}
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return nil, err
 	}
 	if len(m) > MaxBatch {
@@ -113,7 +113,7 @@ const maxMetadata = 1 << 20
 
 // metadata is how many bytes of a message are stored beside its body.
 func metadata(m *driver.Message) int {
-	return len(m.ID) + len(m.CorrelationID) + len(m.ContentType) + len(dedupID(m)) + pairs.Size(m.Attributes) + pairs.Size(m.Trace)
+	return len(m.ID) + len(m.CorrelationID) + len(m.ContentType) + len(dedupID(m)) + sqldriver.AttributesSize(m.Attributes) + sqldriver.AttributesSize(m.Trace)
 }
 
 // dedupID is the identity by which repeats are dropped.
@@ -148,7 +148,7 @@ func (b *batch) add(place int, m *driver.Message) {
 	b.bytes += m.Bytes()
 	b.ids, b.sessions = append(b.ids, m.ID), append(b.sessions, m.SessionID)
 	b.correlations, b.types, b.dedups = append(b.correlations, m.CorrelationID), append(b.types, m.ContentType), append(b.dedups, dedupID(m))
-	b.attributes, b.traces = append(b.attributes, bytesOf(pairs.Encode(m.Attributes))), append(b.traces, bytesOf(pairs.Encode(m.Trace)))
+	b.attributes, b.traces = append(b.attributes, bytesOf(sqldriver.EncodeAttributes(m.Attributes))), append(b.traces, bytesOf(sqldriver.EncodeAttributes(m.Trace)))
 	b.bodies = append(b.bodies, bytesOf(m.Body))
 	b.sealed = append(b.sealed, m.Sealed)
 	b.notBefore = append(b.notBefore, instant(m.NotBefore))

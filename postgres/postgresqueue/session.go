@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 )
 
 // hold is the lock on a session.
@@ -39,7 +40,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	if q.queue < 0 {
 		return nil, driver.Unsupported("sessions of a dead-letter queue")
 	}
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return nil, err
 	}
 	if id != "" {
@@ -50,7 +51,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	var s *session
 	var own []*driver.Delivery // a message that is a session of its own
 	err := q.await(ctx, wait, func() (bool, error) {
-		if err := q.usable(ctx); err != nil {
+		if err := q.holder.Usable(ctx); err != nil {
 			return false, err
 		}
 		var err error
@@ -58,7 +59,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		return s != nil || len(own) > 0, err
 	})
 	if len(own) > 0 {
-		return driver.NewMessageSession(q, own[0], q.closing), nil
+		return driver.NewMessageSession(q, own[0], q.holder.Closing()), nil
 	}
 	switch {
 	case err != nil && s == nil:
@@ -67,7 +68,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		return nil, &driver.Error{Kind: driver.NoSession}
 	case s == nil:
 		return nil, &driver.Error{Kind: driver.SessionHeld}
-	case !q.adopt(s):
+	case !q.sessions.Add(s):
 		_ = s.Close(ctx)
 		return nil, &driver.Error{Kind: driver.Closed}
 	case ctx.Err() != nil:
@@ -81,7 +82,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 func (q *Queue) accept(ctx context.Context, id string) (*session, []*driver.Delivery, error) {
 	whole, cancel := unhurried(ctx)
 	defer cancel()
-	token := newToken()
+	token := sqldriver.NewToken()
 	var begin time.Time // the lock begins later there
 	var out []*driver.Delivery
 	err := q.broker.request(whole, func(ctx context.Context, c *conn) error {
@@ -103,7 +104,7 @@ func (q *Queue) accept(ctx context.Context, id string) (*session, []*driver.Deli
 		return newSession(q, out[0].SessionID, token, begin.Add(q.settings.Lock)), nil, nil
 	}
 	q.lock(out, token, begin)
-	out, err = q.hand(ctx, out, err)
+	out, err = q.hand(ctx, out)
 	return nil, out, err
 }
 
@@ -119,7 +120,7 @@ func (s *session) Settle(ctx context.Context, list []driver.Settlement) []error 
 }
 
 func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.holder.Usable(ctx); err != nil {
 		return time.Time{}, err
 	}
 	var until time.Time
@@ -139,39 +140,12 @@ func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
 
 // Renew renews the session, once for all of them.
 func (s *session) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
-	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
-	over := s.usable(ctx)
-	live := 0
-	for i, d := range list {
-		if errs[i] = over; over == nil {
-			_, errs[i] = s.renewable(d)
-		}
-		if errs[i] == nil {
-			live++
-		}
-	}
-	if live == 0 {
-		return ends, errs
-	}
-	until, err := s.RenewSession(ctx)
-	if driver.KindOf(err) == driver.SessionLost {
-		err = &driver.Error{Kind: driver.LockLost}
-	}
-	for i, d := range list {
-		switch {
-		case errs[i] != nil:
-		case err != nil:
-			errs[i] = err
-		default:
-			d.LockedUntil, ends[i] = until, until
-		}
-	}
-	return ends, errs
+	return s.holder.RenewBy(ctx, list, s.RenewSession)
 }
 
 // State implements driver.StatefulSession.
 func (s *session) State(ctx context.Context) (state []byte, err error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.holder.Usable(ctx); err != nil {
 		return nil, err
 	}
 	err = s.broker.request(ctx, func(ctx context.Context, c *conn) error {
@@ -183,7 +157,7 @@ func (s *session) State(ctx context.Context) (state []byte, err error) {
 // SetState implements driver.StatefulSession. A state is at most as large as a body.
 // Empty is nil.
 func (s *session) SetState(ctx context.Context, state []byte) error {
-	if err := s.usable(ctx); err != nil {
+	if err := s.holder.Usable(ctx); err != nil {
 		return err
 	}
 	if len(state) > s.settings.MaxBody {
@@ -200,13 +174,15 @@ func (s *session) SetState(ctx context.Context, state []byte) error {
 
 // Close gives up the session and everything received in it.
 func (s *session) Close(ctx context.Context) error {
-	if _, first := s.shut(); !first {
+	if _, first := s.holder.Shut(); !first {
 		return nil
 	}
-	s.opener.disown(s)
-	err := s.broker.request(context.WithoutCancel(ctx), func(ctx context.Context, c *conn) error {
-		_, err := c.Exec(ctx, s.broker.call("close_session", "$1::bigint, $2::text, $3::bytea"), s.queue, s.hold.id, s.hold.token)
-		return err
+	s.opener.sessions.Remove(s)
+	err := sqldriver.GiveBack(ctx, errSilent, func(ctx context.Context) error {
+		return s.broker.request(ctx, func(ctx context.Context, c *conn) error {
+			_, err := c.Exec(ctx, s.broker.call("close_session", "$1::bigint, $2::text, $3::bytea"), s.queue, s.hold.id, s.hold.token)
+			return err
+		})
 	})
 	s.broker.announce(s.queue, -s.queue)
 	return err

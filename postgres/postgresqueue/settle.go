@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 )
 
 // order is a settlement whose receipt is known.
 type order struct {
-	receipt             *receipt
+	receipt             *sqldriver.Receipt
 	kind                driver.SettleKind
 	delay               time.Duration
 	reason, description string
@@ -21,8 +22,8 @@ type order struct {
 // settle implements driver.Source: all of them in one transaction.
 func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 	errs := make([]error, len(list))
-	if err := s.usable(ctx); err != nil {
-		return fill(errs, err)
+	if err := s.holder.Usable(ctx); err != nil {
+		return sqldriver.Fill(errs, err)
 	}
 	var orders []order
 	var places []int // of the orders in list
@@ -38,19 +39,9 @@ func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 	done, err := s.join(ctx, orders)
 	news := false // for calls that wait
 	for k, o := range orders {
-		switch {
-		case err != nil:
-			errs[places[k]] = err
-			o.receipt.state.Store(open)
-		case !done[k]:
-			errs[places[k]] = &driver.Error{Kind: driver.LockLost}
-			o.receipt.state.Store(open)
-			s.forget(o.receipt)
-		default:
-			o.receipt.state.Store(settled)
-			s.forget(o.receipt)
-			news = news || o.receipt.session != "" || o.kind != driver.Complete
-		}
+		end := o.receipt.End(err == nil && done[k], err)
+		errs[places[k]] = end
+		news = news || end == nil && (o.receipt.Session != "" || o.kind != driver.Complete)
 	}
 	s.broker.changed(len(orders))
 	if news {
@@ -62,35 +53,17 @@ func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 // join settles orders together with what other goroutines settle. A message of a session
 // shares no call: a transaction that sends to its session could hold up the others.
 func (s *source) join(ctx context.Context, orders []order) ([]bool, error) {
-	if s.hold != nil || slices.ContainsFunc(orders, func(o order) bool { return o.receipt.session != "" }) {
+	if s.hold != nil || slices.ContainsFunc(orders, func(o order) bool { return o.receipt.Session != "" }) {
 		return s.perform(ctx, orders)
 	}
 	return s.settler.settle(ctx, orders)
 }
 
-// fill sets every error.
-func fill(errs []error, err error) []error {
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
-}
-
 // begin checks a settlement and takes its receipt.
 func (s *source) begin(t *driver.Settlement) (order, error) {
-	r, err := s.receipt(t.Delivery)
+	r, err := s.holder.Begin(t)
 	if err != nil {
 		return order{}, err
-	}
-	switch {
-	case t.Kind < driver.Complete || t.Kind > driver.Release:
-		return order{}, driver.Errorf(driver.Invalid, "an unknown way to settle")
-	case t.Kind == driver.MoveToDeadLetter && s.queue < 0:
-		return order{}, driver.Unsupported("dead-lettering a dead letter")
-	case t.Delay < 0:
-		return order{}, driver.Errorf(driver.Invalid, "a negative delay")
-	case !r.state.CompareAndSwap(open, settling):
-		return order{}, &driver.Error{Kind: driver.Settled}
 	}
 	return order{r, t.Kind, t.Delay, storable(t.Reason), storable(t.Description)}, nil
 }
@@ -98,27 +71,6 @@ func (s *source) begin(t *driver.Settlement) (order, error) {
 // storable is text as the database can store it.
 func storable(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd")
-}
-
-// receipt returns the receipt of a delivery that was received here.
-func (s *source) receipt(d *driver.Delivery) (*receipt, error) {
-	if d == nil {
-		return nil, driver.Errorf(driver.Invalid, "nil delivery")
-	}
-	r, ok := d.Receipt.(*receipt)
-	if !ok || r.source != s {
-		return nil, driver.Errorf(driver.Invalid, "the delivery was not received here")
-	}
-	return r, nil
-}
-
-// renewable returns the receipt of a delivery that is not settled.
-func (s *source) renewable(d *driver.Delivery) (*receipt, error) {
-	r, err := s.receipt(d)
-	if err == nil && r.state.Load() == settled {
-		err = &driver.Error{Kind: driver.Settled}
-	}
-	return r, err
 }
 
 // perform settles, and says of each order whether its lock still was there.
@@ -132,15 +84,15 @@ func (s *source) perform(ctx context.Context, list []order) (done []bool, err er
 	kinds, delays := make([]int16, n), make([]int64, n)
 	reasons, descriptions := make([]string, n), make([]string, n)
 	owners := []string{}
-	places := bySeq(n, func(i int) int64 { return list[i].receipt.seq })
+	places := bySeq(n, func(i int) int64 { return list[i].receipt.Seq })
 	for k, i := range places {
 		o := &list[i]
-		seqs[k], tokens[k], kinds[k] = o.receipt.seq, o.receipt.token, int16(o.kind)
+		seqs[k], tokens[k], kinds[k] = o.receipt.Seq, o.receipt.Token[:], int16(o.kind)
 		// Longer by less than a microsecond, never shorter.
 		delays[k] = (min(o.delay, maxDuration) + time.Microsecond - 1).Microseconds()
 		reasons[k], descriptions[k] = o.reason, o.description
-		if o.receipt.session != "" {
-			owners = append(owners, o.receipt.session)
+		if o.receipt.Session != "" {
+			owners = append(owners, o.receipt.Session)
 		}
 	}
 	slices.Sort(owners)
@@ -177,13 +129,13 @@ func bySeq(n int, seq func(i int) int64) []int {
 // renew implements driver.Source for deliveries with locks of their own.
 func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
 	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
-	if err := s.usable(ctx); err != nil {
-		return ends, fill(errs, err)
+	if err := s.holder.Usable(ctx); err != nil {
+		return ends, sqldriver.Fill(errs, err)
 	}
-	var receipts []*receipt
+	var receipts []*sqldriver.Receipt
 	var places []int // of the receipts in list
 	for i, d := range list {
-		r, err := s.renewable(d)
+		r, err := s.holder.Renewable(d)
 		if errs[i] = err; err == nil {
 			receipts, places = append(receipts, r), append(places, i)
 		}
@@ -191,11 +143,11 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 	if len(receipts) == 0 {
 		return ends, errs
 	}
-	sorted := bySeq(len(receipts), func(i int) int64 { return receipts[i].seq })
+	sorted := bySeq(len(receipts), func(i int) int64 { return receipts[i].Seq })
 	var seqs []int64
 	var tokens [][]byte
 	for _, i := range sorted {
-		seqs, tokens = append(seqs, receipts[i].seq), append(tokens, receipts[i].token)
+		seqs, tokens = append(seqs, receipts[i].Seq), append(tokens, receipts[i].Token[:])
 	}
 	var until time.Time
 	var done []bool
@@ -216,7 +168,7 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 		case !done[k]:
 			errs[i] = &driver.Error{Kind: driver.LockLost}
 		default:
-			r.until.Store(&until)
+			r.SetUntil(until)
 			list[i].LockedUntil, ends[i] = until, until
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/queue-runtime/queue/internal/sqldriver"
 )
 
 // calls is what a settler's calls go to. Each takes a second, or as long as stuck says.
@@ -35,14 +37,14 @@ func (c *calls) perform(ctx context.Context, orders []order) ([]bool, error) {
 	}
 	done := make([]bool, len(orders))
 	for i, o := range orders {
-		done[i] = o.receipt.seq%2 == 0 // the locks of the others are over
+		done[i] = o.receipt.Seq%2 == 0 // the locks of the others are over
 	}
 	return done, err
 }
 
 func numbered(seqs ...int64) (orders []order) {
 	for _, n := range seqs {
-		orders = append(orders, order{receipt: &receipt{seq: n}})
+		orders = append(orders, order{receipt: &sqldriver.Receipt{Seq: n}})
 	}
 	return orders
 }

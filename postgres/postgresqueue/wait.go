@@ -3,53 +3,8 @@ package postgresqueue
 import (
 	"context"
 	"math/rand/v2"
-	"sync"
 	"time"
-
-	"github.com/queue-runtime/queue/driver"
 )
-
-// arrivals wakes the calls of this process that wait for a queue, by its number.
-type arrivals struct {
-	mu      sync.Mutex // guards what follows
-	waiting map[int64]chan struct{}
-}
-
-// next returns a channel that the next notify of that queue closes. A call that waits
-// takes it before looking, so that nothing is missed in between.
-func (a *arrivals) next(queue int64) <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c := a.waiting[queue]
-	if c == nil {
-		if a.waiting == nil {
-			a.waiting = make(map[int64]chan struct{})
-		}
-		c = make(chan struct{})
-		a.waiting[queue] = c
-	}
-	return c
-}
-
-func (a *arrivals) notify(queues ...int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, queue := range queues {
-		if c := a.waiting[queue]; c != nil {
-			close(c)
-			delete(a.waiting, queue)
-		}
-	}
-}
-
-func (a *arrivals) notifyAll() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for queue, c := range a.waiting {
-		close(c)
-		delete(a.waiting, queue)
-	}
-}
 
 // await calls try until it is done, wait is over, ctx ends or the source closes. In
 // between it sleeps until a notification, the next time at which something is due, or
@@ -58,7 +13,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (bool
 	deadline := time.Now().Add(wait) // by the monotonic clock
 	overdue := 0                     // how often in a row something was due and not to be had
 	for first := true; ; first = false {
-		arrived := s.broker.arrivals.next(s.queue)
+		arrived := s.broker.arrivals.Next(s.queue)
 		done, err := try()
 		if err != nil || done {
 			return err
@@ -81,7 +36,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (bool
 		// Not all at the same time.
 		poll := s.broker.options.Poll
 		poll = poll*3/4 + rand.N(poll/2) //nolint:gosec // G404: jitter, not a secret
-		if err := s.sleep(ctx, min(pauseFor(poll, due, overdue), max(0, time.Until(deadline))), arrived); err != nil {
+		if err := s.holder.Sleep(ctx, min(pauseFor(poll, due, overdue), max(0, time.Until(deadline))), arrived); err != nil {
 			return err
 		}
 	}
@@ -119,19 +74,4 @@ func (s *source) nextDue(ctx context.Context) (*time.Duration, error) {
 	}
 	d := microseconds(*due)
 	return &d, nil
-}
-
-// sleep waits until the time is over or a message arrived.
-func (s *source) sleep(ctx context.Context, d time.Duration, arrived <-chan struct{}) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-arrived:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.closing:
-		return &driver.Error{Kind: driver.Closed}
-	}
-	return nil
 }

@@ -110,7 +110,7 @@ func (l *call) open(k replaystate.Key) {
 	if l.at = l.streams[k]; l.at != nil {
 		return
 	}
-	l.loadPages([]pageKey{{k, 0}}, false)
+	l.loadPages([]pageKey{{k, 0}}, pagesAlone)
 	if l.at = l.streams[k]; l.at == nil {
 		l.at = l.stream(k) // loading failed
 	}
@@ -184,7 +184,7 @@ func (l *call) Page(index uint64) *replaystate.Page {
 		return nil
 	}
 	if s.id != 0 {
-		l.loadPages([]pageKey{{s.key, index}}, false)
+		l.loadPages([]pageKey{{s.key, index}}, pagesAlone)
 	}
 	if p := s.pages[index]; p != nil {
 		return p.page

@@ -213,6 +213,12 @@ func (l *call) enter(pages []pageKey, loaded []loadedPage) {
 	}
 }
 
+// What loadPages loads: also the first pages of the streams, or not.
+const (
+	pagesAlone = false
+	withHeads  = true
+)
+
 // loadPages loads pages that the first round trip has not brought, and the senders of
 // their streams.
 func (l *call) loadPages(pages []pageKey, heads bool) {

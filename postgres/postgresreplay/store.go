@@ -106,6 +106,7 @@ func (e *engine) configure(c *pgxpool.Config) *pgxpool.Config {
 	c.MaxConns = int32(e.options.MaxConns) //nolint:gosec // G115: at most MaxInt16
 	c.MinConns = 0
 	c.ConnConfig.ConnectTimeout = e.options.Timeout
+	database.Limit(c)
 	if c.ConnConfig.RuntimeParams["application_name"] == "" && !e.options.Pooled {
 		c.ConnConfig.RuntimeParams["application_name"] = "queue-runtime"
 	}

@@ -58,7 +58,7 @@ func (l *call) sweep() {
 		return nil
 	}, l.group.id, until, limit)
 	if len(places) > 0 {
-		l.loadPages(places, true)
+		l.loadPages(places, withHeads)
 	}
 	for _, p := range places {
 		l.open(p.key)
@@ -87,7 +87,7 @@ func (l *call) sweepCompletions() {
 		}
 	}
 	if len(rest) > 0 {
-		l.loadPages(k.list, false)
+		l.loadPages(k.list, pagesAlone)
 		l.takeOver(rest)
 	}
 }

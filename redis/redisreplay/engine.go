@@ -22,6 +22,9 @@ type engine struct {
 	o       Options
 	limits  replaystate.Limits
 	scripts scripts
+	// handle is the field in the hash of the store that has the change number of the last
+	// call of this Store that wrote.
+	handle string
 
 	life context.Context //nolint:containedctx // until Close
 	stop context.CancelFunc
@@ -42,6 +45,9 @@ type engine struct {
 
 func newEngine(s *server, o Options, with scripts) *engine {
 	e := &engine{server: s, o: o, limits: o.Bounds.Limits(), scripts: with, founds: !o.MustExist, groups: make(map[string]*group), sampled: time.Now()}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails: it ends the process instead
+	e.handle = fmt.Sprintf("@%x", id)
 	e.life, e.stop = context.WithCancel(context.Background())
 	return e
 }
@@ -49,7 +55,7 @@ func newEngine(s *server, o Options, with scripts) *engine {
 // start checks the server, makes the store unless it is there, and reads its clock.
 func (e *engine) start(ctx context.Context) error {
 	g := newGroup(e, "")
-	_, err := g.transaction(ctx, false, func(*call) {})
+	_, err := g.transaction(ctx, reads, func(*call) {})
 	if errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -75,9 +81,25 @@ func (e *engine) close(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
+		e.leave(ctx)
 		return e.server.close()
 	case <-ctx.Done():
 		return errors.Join(ctx.Err(), e.server.close())
+	}
+}
+
+// leaveTimeout bounds how long Close waits for the server. A field that stays does no harm.
+const leaveTimeout = time.Second
+
+// leave removes what the server has of this Store alone.
+func (e *engine) leave(ctx context.Context) {
+	if e.stamped().Change == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	if c, err := e.server.node(ctx); err == nil {
+		_ = c.HDel(ctx, e.server.key, e.handle).Err()
 	}
 }
 
@@ -218,14 +240,14 @@ func (e *engine) renew(ctx context.Context, lost replaystate.Stamp) error {
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails: it ends the process instead
-	return c.Eval(ctx, e.scripts.renew, []string{e.server.key}, lost.ID[:], id[:], lost.Change).Err()
+	return c.Eval(ctx, e.scripts.renew, []string{e.server.key}, lost.ID[:], id[:], lost.Change, e.handle).Err()
 }
 
 // settle waits until so many replicas have all that was written, with one more write,
 // because WAIT is about the writes of its connection.
 func (e *engine) settle(ctx context.Context, history string, replicas int64) error {
-	r := e.blank(true)
-	got, err := e.transact(ctx, r, r.arguments(e.stamped(), history, e.serverTime(), 1<<40, ""), replicas)
+	r := e.blank(writes)
+	got, err := e.transact(ctx, r, r.arguments(e.stamped(), history, e.serverTime(), 1<<40, "", e.handle), replicas)
 	switch {
 	case err != nil:
 		return err
@@ -339,7 +361,7 @@ func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) (
 	var stamp replaystate.Stamp
 	g := e.of(group)
 	_, err := g.run(&task{ctx: ctx, items: len(n), alone: func(ctx context.Context) (err error) {
-		stamp, err = g.transaction(ctx, true, func(l *call) {
+		stamp, err = g.transaction(ctx, writes, func(l *call) {
 			for i := range n {
 				l.open(n[i].Key)
 				if out[i] = 0; l.Head() != nil {
@@ -360,7 +382,7 @@ func (e *engine) Probe(ctx context.Context, group string) (out replaystate.Outco
 	g := e.of(group)
 	_, err = g.run(&task{ctx: ctx, alone: func(ctx context.Context) error {
 		// Its answer has the counts.
-		if _, err := g.transaction(ctx, true, func(*call) {}); err != nil {
+		if _, err := g.transaction(ctx, writes, func(*call) {}); err != nil {
 			return err
 		}
 		out = e.limits.Open(e.storeCounts(), g.counts)
@@ -385,7 +407,7 @@ func (e *engine) Streams(ctx context.Context, group string) iter.Seq2[replaystat
 			from := cursor
 			_, err := g.run(&task{ctx: ctx, alone: func(ctx context.Context) (err error) {
 				// That it is the server and the memory of before.
-				if _, err := g.transaction(ctx, false, func(*call) {}); err != nil {
+				if _, err := g.transaction(ctx, reads, func(*call) {}); err != nil {
 					return err
 				}
 				entries, cursor, err = g.accounts(ctx, from)
@@ -441,7 +463,7 @@ func (e *engine) Stats(ctx context.Context) (s replaystate.Stats, err error) {
 	if e.life.Err() != nil {
 		return s, e.public(ErrClosed)
 	}
-	if s.Stamp, err = g.transaction(ctx, false, func(*call) {}); err != nil {
+	if s.Stamp, err = g.transaction(ctx, reads, func(*call) {}); err != nil {
 		return s, e.public(err)
 	}
 	n := e.storeCounts()

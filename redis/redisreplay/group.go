@@ -162,6 +162,12 @@ const (
 	firstSlack = 1000
 )
 
+// What a transaction does in the server.
+const (
+	reads  = false
+	writes = true
+)
+
 // transaction runs do until nothing has changed meanwhile, and until the replicas have
 // what it wrote.
 func (g *group) transaction(ctx context.Context, write bool, do func(l *call)) (replaystate.Stamp, error) {
@@ -227,7 +233,7 @@ func (g *group) send(ctx context.Context, l *call, now, slack int64) (*reply, er
 	_, _ = rand.Read(version[:]) // never fails: it ends the process instead
 	replicas := e.needed(history)
 	memory := e.stamped()
-	r, err := e.transact(ctx, &l.request, l.request.arguments(memory, history, now, slack, string(version[:])), replicas)
+	r, err := e.transact(ctx, &l.request, l.request.arguments(memory, history, now, slack, string(version[:]), e.handle), replicas)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (e *engine) History(ctx context.Context) (h replaystate.History, err error)
 // readHistory also returns the losses as they are stored.
 func (e *engine) readHistory(ctx context.Context) (h replaystate.History, stored string, err error) {
 	// It checks the server, and its answer has the stamp.
-	if h.Stamp, err = newGroup(e, "").transaction(ctx, false, func(*call) {}); err != nil {
+	if h.Stamp, err = newGroup(e, "").transaction(ctx, reads, func(*call) {}); err != nil {
 		return h, "", err
 	}
 	c, err := e.server.node(ctx)
@@ -100,6 +100,6 @@ func (e *engine) accept(ctx context.Context, lost replaystate.Stamp) (l replayst
 	}
 	// Behind it, so that the replicas have it. Also if nothing was changed: the answer
 	// of the call that did may have been lost.
-	_, err = newGroup(e, "").transaction(ctx, true, func(*call) {})
+	_, err = newGroup(e, "").transaction(ctx, writes, func(*call) {})
 	return l, err
 }

@@ -29,9 +29,10 @@ return redis.call('HGET', KEYS[1], 'id')`
 // that all receivers notice, and lets its change number go on where it was.
 const renewScript = `
 local time = redis.call('TIME')
-local store = redis.call('HMGET', KEYS[1], 'id', 'change')
-if store[1] == ARGV[1] and (tonumber(store[2]) or 0) < tonumber(ARGV[3]) then
-	redis.call('HSET', KEYS[1], 'id', ARGV[2], 'birth', time[1] * 1000 + math.floor(time[2] / 1000), 'change', ARGV[3])
+local store = redis.call('HMGET', KEYS[1], 'id', 'change', ARGV[4])
+local change, confirmed = tonumber(store[2]) or 0, tonumber(ARGV[3])
+if store[1] == ARGV[1] and (change < confirmed or (tonumber(store[3]) or 0) < confirmed) then
+	redis.call('HSET', KEYS[1], 'id', ARGV[2], 'birth', time[1] * 1000 + math.floor(time[2] / 1000), 'change', math.max(change, confirmed))
 end
 return redis.call('HGET', KEYS[1], 'id')`
 
@@ -122,7 +123,7 @@ func (r *request) unscore(key int, member string) {
 }
 
 // arguments returns ARGV.
-func (r *request) arguments(memory replaystate.Stamp, history string, expected, slack int64, version string) []any {
+func (r *request) arguments(memory replaystate.Stamp, history string, expected, slack int64, version, handle string) []any {
 	mode := "r"
 	if r.write {
 		mode = "w"
@@ -131,8 +132,8 @@ func (r *request) arguments(memory replaystate.Stamp, history string, expected, 
 	if memory.ID != [16]byte{} {
 		id = string(memory.ID[:])
 	}
-	a := make([]any, 0, 12+len(r.reads)+len(r.counts)+len(r.changes)+len(r.writes)+len(r.scores))
-	a = append(a, id, memory.Change, history, expected, slack, mode, version)
+	a := make([]any, 0, 13+len(r.reads)+len(r.counts)+len(r.changes)+len(r.writes)+len(r.scores))
+	a = append(a, id, memory.Change, history, expected, slack, mode, version, handle)
 	a = append(append(a, len(r.read)), r.reads...)
 	a = append(a, len(r.counts))
 	for _, c := range r.counts {

@@ -2,13 +2,18 @@ package redisreplay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/queue-runtime/queue/internal/dialing"
 )
 
 // target says where the server is.
@@ -41,6 +46,7 @@ func (t *target) connect(o Options) *server {
 	// WAIT answers after ReplicaTimeout, and Timeout is longer.
 	u.ReadTimeout, u.PoolTimeout = o.Timeout, o.Timeout
 	u.PoolSize = connections
+	u.Dialer = t.dialer(o.Timeout)
 	u.DialerRetries = 1 // an outage is the receiver's to wait for
 	u.MaxRetries = -1   // a caller that repeats a call knows that it may have happened
 	u.Protocol, u.DisableIdentity, u.ContextTimeoutEnabled = 2, true, true
@@ -58,6 +64,32 @@ func (t *target) connect(o Options) *server {
 		s.single.AddHook(h)
 	}
 	return s
+}
+
+// dialer connects no more often than the process may to a server.
+func (t *target) dialer(limit time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+	dial := dialing.Limited((&net.Dialer{Timeout: limit}).DialContext)
+	if t.base.TLSConfig == nil {
+		return dial
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		config := t.base.TLSConfig.Clone()
+		if config.ServerName == "" {
+			config.ServerName, _, _ = net.SplitHostPort(address) // the client made the address
+		}
+		sealed := tls.Client(c, config)
+		if err := sealed.HandshakeContext(ctx); err != nil {
+			_ = c.Close() // the handshake's error tells
+			return nil, err
+		}
+		return sealed, nil
+	}
 }
 
 // node returns the primary that has the store.

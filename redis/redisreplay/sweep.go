@@ -50,6 +50,9 @@ func (g *group) sweepIfDue() {
 
 func (g *group) crowded() bool { return g.e.storeCounts().Recents > g.e.limits.Recents }
 
+// uncrowded has pages folded that are due, and none early.
+const uncrowded = false
+
 // sweep folds pages that are due, the oldest of them early if too many recent messages
 // are kept, and drops old streams of a few senders.
 func (g *group) sweep(ctx context.Context, crowded bool) error {
@@ -89,7 +92,7 @@ func (g *group) foldDue(ctx context.Context, crowded bool) (int, error) {
 			return 0, err
 		}
 	}
-	_, err = g.transaction(ctx, true, func(l *call) {
+	_, err = g.transaction(ctx, writes, func(l *call) {
 		for _, t := range all {
 			l.open(t.key)
 			l.settle(t.index, crowded)
@@ -140,7 +143,7 @@ func (g *group) dropNext(ctx context.Context) error {
 // makeRoom drops old streams of senders that were refused, and of a few others. It
 // reports whether it dropped any.
 func (g *group) makeRoom(ctx context.Context, senders []string) (bool, error) {
-	if err := g.sweep(ctx, false); err != nil {
+	if err := g.sweep(ctx, uncrowded); err != nil {
 		return false, err
 	}
 	return g.dropOld(ctx, senders)
@@ -155,7 +158,7 @@ func (g *group) dropOld(ctx context.Context, senders []string) (dropped bool, er
 	// How long streams are kept depends on what the group asked for, and what is old on
 	// the newest message that it consumed.
 	before := make(map[string]int64)
-	_, err = g.transaction(ctx, false, func(l *call) {
+	_, err = g.transaction(ctx, reads, func(l *call) {
 		for _, s := range senders {
 			l.open(replaystate.Key{Sender: s})
 			before[s] = l.state.Time(l.env.Now) - g.e.limits.Keep(&l.state, l.tight(s))
@@ -191,7 +194,7 @@ func (g *group) dropOld(ctx context.Context, senders []string) (dropped bool, er
 	if len(keys) == 0 {
 		return false, nil
 	}
-	_, err = g.transaction(ctx, true, func(l *call) {
+	_, err = g.transaction(ctx, writes, func(l *call) {
 		dropped = false
 		for _, k := range keys {
 			l.open(k)

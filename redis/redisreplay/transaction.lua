@@ -12,13 +12,13 @@ local function take()
 end
 local function number() return tonumber(take()) end
 
-local want, confirmed, history, expected, slack, write, version = take(), number(), take(), number(), number(), take() == 'w', take()
+local want, confirmed, history, expected, slack, write, version, handle = take(), number(), take(), number(), number(), take() == 'w', take(), take()
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local info = redis.call('INFO', 'replication')
 local id = string.match(info, 'master_replid:(%w+)') or ''
 local replicas = select(2, string.gsub(info, 'state=online', ''))
-local store = redis.call('HMGET', KEYS[1], 'id', 'birth', 'change', 'replicas', 'R', 'T', 'S', 'I')
+local store = redis.call('HMGET', KEYS[1], 'id', 'birth', 'change', 'replicas', 'R', 'T', 'S', 'I', handle)
 
 -- The most replicas that this history of the server had.
 local most, known = string.match(store[4] or '', '^(%w+):(%d+)$')
@@ -31,8 +31,10 @@ if string.match(info, 'role:(%w+)') ~= 'master' or id ~= history then
 	status = 'server' -- the caller has not checked this server
 elseif store[1] ~= want then
 	status = 'store'
-elseif (tonumber(store[3]) or 0) < confirmed then
-	status = 'lost' -- the server has forgotten what it had confirmed to the caller
+elseif (tonumber(store[3]) or 0) < confirmed or (tonumber(store[9]) or 0) < confirmed then
+	-- The server has forgotten what it had confirmed to the caller. Others may have called
+	-- since, so that the change number is as high as before; the caller's own is not.
+	status = 'lost'
 elseif now < expected or now - expected > slack then
 	status = 'clock'
 end
@@ -80,6 +82,24 @@ end
 local change = tonumber(store[3]) or 0
 if status == 'done' and write then
 	change = redis.call('HINCRBY', KEYS[1], 'change', 1)
+	redis.call('HSET', KEYS[1], handle, change)
+	if not store[9] and redis.call('HINCRBY', KEYS[1], 'handles', 1) > 65536 then
+		-- Of processes that were killed. If there are so many, the older half goes.
+		local all, last = redis.call('HGETALL', KEYS[1]), {}
+		for i = 1, #all, 2 do
+			if string.sub(all[i], 1, 1) == '@' then
+				last[#last + 1] = tonumber(all[i + 1])
+			end
+		end
+		table.sort(last)
+		local middle = #last > 65536 and last[math.floor(#last / 2)] or 0
+		for i = 1, #all, 2 do
+			if string.sub(all[i], 1, 1) == '@' and tonumber(all[i + 1]) <= middle then
+				redis.call('HDEL', KEYS[1], all[i])
+			end
+		end
+		redis.call('HSET', KEYS[1], 'handles', 0)
+	end
 	if most ~= id or tonumber(known) < replicas then
 		redis.call('HSET', KEYS[1], 'replicas', id .. ':' .. replicas)
 	end

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/queue-runtime/queue/internal/replaystate"
@@ -56,39 +57,95 @@ func parse(rest string) (k replaystate.Key, index uint64, err error) {
 	return k, index, err
 }
 
+// meta is what the item of the store holds.
+type meta struct {
+	replaystate.History
+	// handles has, for the Stores that raised the change number last, what it then was: the
+	// oldest first.
+	handles []handle
+}
+
+// handle is a Store that raised the change number.
+type handle struct{ id, change uint64 }
+
+// maxHandles bounds the handles of the item, which is written often. Of a Store that is not
+// among so many it is not known what it raised.
+const maxHandles = 64
+
+// note enters that a Store has raised the change number to what it is now.
+func (m *meta) note(id uint64) {
+	all := slices.DeleteFunc(m.handles, func(h handle) bool { return h.id == id })
+	m.handles = append(all[max(0, len(all)-maxHandles+1):], handle{id, m.Stamp.Change})
+}
+
+// has reports whether the memory may have what a Store raised the change number to.
+func (m *meta) has(id, change uint64) bool {
+	if i := slices.IndexFunc(m.handles, func(h handle) bool { return h.id == id }); i >= 0 {
+		return m.handles[i].change >= change
+	}
+	return change == 0 || len(m.handles) == maxHandles
+}
+
 // encodeMeta encodes the item of the store.
-func (e *engine) encodeMeta(h replaystate.History) []byte {
-	b := append([]byte{1}, h.Stamp.ID[:]...)
-	b = binary.AppendVarint(b, h.Stamp.Birth)
-	b = binary.AppendUvarint(b, h.Stamp.Change)
+func (e *engine) encodeMeta(m *meta) []byte {
+	b := append([]byte{2}, m.Stamp.ID[:]...)
+	b = binary.AppendVarint(b, m.Stamp.Birth)
+	b = binary.AppendUvarint(b, m.Stamp.Change)
 	b = binary.AppendUvarint(b, uint64(e.o.PageSpan)) //nolint:gosec // G115: checked by Open
-	return replaystate.AppendLosses(b, h.Losses)
+	b = binary.AppendUvarint(b, uint64(len(m.handles)))
+	for _, h := range m.handles {
+		b = binary.BigEndian.AppendUint64(b, h.id)
+		b = binary.AppendUvarint(b, h.change)
+	}
+	return replaystate.AppendLosses(b, m.Losses)
 }
 
 // decodeMeta refuses a store whose pages have another span: its indices would name
 // other pages.
-func (e *engine) decodeMeta(b []byte) (h replaystate.History, err error) {
-	s := &h.Stamp
-	if len(b) < 1+len(s.ID) || b[0] != 1 {
-		return h, replaystate.ErrCorrupt
+func (e *engine) decodeMeta(b []byte) (m meta, err error) {
+	s := &m.Stamp
+	if len(b) < 1+len(s.ID) || b[0] != 2 {
+		return m, replaystate.ErrCorrupt
 	}
 	b = b[1+copy(s.ID[:], b[1:]):]
 	var n int
 	if s.Birth, n = binary.Varint(b); n <= 0 {
-		return h, replaystate.ErrCorrupt
+		return m, replaystate.ErrCorrupt
 	}
 	b = b[n:]
 	if s.Change, n = binary.Uvarint(b); n <= 0 {
-		return h, replaystate.ErrCorrupt
+		return m, replaystate.ErrCorrupt
 	}
 	b = b[n:]
 	span, n := binary.Uvarint(b)
 	switch {
 	case n <= 0:
-		return h, replaystate.ErrCorrupt
+		return m, replaystate.ErrCorrupt
 	case span != uint64(e.o.PageSpan): //nolint:gosec // G115: checked by Open
-		return h, fmt.Errorf("cas: the store has pages of %d sequences, not of %d: open it as it was made", span, e.o.PageSpan)
+		return m, fmt.Errorf("cas: the store has pages of %d sequences, not of %d: open it as it was made", span, e.o.PageSpan)
 	}
-	h.Losses, err = replaystate.DecodeLosses(b[n:])
-	return h, err
+	if m.handles, b, err = decodeHandles(b[n:]); err != nil {
+		return m, err
+	}
+	m.Losses, err = replaystate.DecodeLosses(b)
+	return m, err
+}
+
+func decodeHandles(b []byte) (all []handle, rest []byte, err error) {
+	count, n := binary.Uvarint(b)
+	if n <= 0 || count > maxHandles {
+		return nil, nil, replaystate.ErrCorrupt
+	}
+	b = b[n:]
+	for range count {
+		if len(b) < 8 {
+			return nil, nil, replaystate.ErrCorrupt
+		}
+		h := handle{id: binary.BigEndian.Uint64(b)}
+		if h.change, n = binary.Uvarint(b[8:]); n <= 0 {
+			return nil, nil, replaystate.ErrCorrupt
+		}
+		all, b = append(all, h), b[8+n:]
+	}
+	return all, b, nil
 }

@@ -14,7 +14,7 @@ import (
 func (e *engine) current(ctx context.Context) error {
 	for try := 0; ; try++ {
 		e.mu.Lock()
-		item, before := e.meta, e.history.Stamp
+		item, before, renew := e.meta, e.known(), e.renew
 		e.mu.Unlock()
 		if item.Version == "" {
 			var err error
@@ -22,18 +22,24 @@ func (e *engine) current(ctx context.Context) error {
 				return err
 			}
 		}
-		h := replaystate.History{Stamp: replaystate.Stamp{Birth: e.now(), Change: 1}}
+		m := meta{History: replaystate.History{Stamp: replaystate.Stamp{Birth: e.now(), Change: 1}}}
 		var done bool
 		var err error
 		if item.Version == "" {
-			_, _ = rand.Read(h.Stamp.ID[:]) // never fails: it ends the process instead
-			item, done, err = e.b.Create(ctx, e.metaKey(), e.encodeMeta(h))
+			_, _ = rand.Read(m.Stamp.ID[:]) // never fails: it ends the process instead
+			m.note(e.handle)
+			item, done, err = e.b.Create(ctx, e.metaKey(), e.encodeMeta(&m))
 		} else {
-			if h, err = e.decodeMeta(item.Value); err != nil {
+			if m, err = e.decodeMeta(item.Value); err != nil {
 				return err
 			}
-			h.Stamp.Change++
-			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(h))
+			if renew == m.Stamp.ID {
+				_, _ = rand.Read(m.Stamp.ID[:]) // as above
+				m.Stamp.Birth = max(m.Stamp.Birth, e.now())
+			}
+			m.Stamp.Change++
+			m.note(e.handle)
+			item, done, err = e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(&m))
 		}
 		if err != nil {
 			return err
@@ -47,20 +53,32 @@ func (e *engine) current(ctx context.Context) error {
 	}
 }
 
-// learn takes over the item of the store as a request found it. before is the stamp that
-// was known before the request.
-func (e *engine) learn(before replaystate.Stamp, item Item, bumped bool) error {
-	var h replaystate.History
+// knowledge is what was known of the memory before a request.
+type knowledge struct {
+	stamp  replaystate.Stamp
+	raised uint64 // the change number, by this Store; 0 if it has not
+}
+
+// known is called under the mutex.
+func (e *engine) known() knowledge { return knowledge{e.history.Stamp, e.raised} }
+
+// learn takes over the item of the store as a request found it. before is what was known
+// before the request.
+func (e *engine) learn(before knowledge, item Item, bumped bool) error {
+	var m meta
 	if item.Version != "" {
 		var err error
-		if h, err = e.decodeMeta(item.Value); err != nil {
+		if m, err = e.decodeMeta(item.Value); err != nil {
 			return err
 		}
 	}
-	s := h.Stamp
+	s, was := m.Stamp, before.stamp
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	lost := before.ID != [16]byte{} && (s.ID != before.ID || s.Change < before.Change)
+	// What this Store has raised the change number to is gone, also if others have raised it
+	// since: then the memory gets another ID, so that the receivers of all processes notice.
+	gone := s.ID == was.ID && !m.has(e.handle, before.raised)
+	lost := was.ID != [16]byte{} && (s.ID != was.ID || s.Change < was.Change || gone)
 	if !lost && s.ID == e.history.Stamp.ID && s.Change < e.history.Stamp.Change {
 		return nil // overtaken by another request
 	}
@@ -69,10 +87,14 @@ func (e *engine) learn(before replaystate.Stamp, item Item, bumped bool) error {
 		clear(e.pages)
 		clear(e.groups)
 		clear(e.seen)
+		e.raised, e.renew = 0, [16]byte{}
 	}
-	e.meta, e.history = item, h
+	if gone {
+		e.renew = s.ID
+	}
+	e.meta, e.history = item, m.History
 	if bumped {
-		e.bumped = time.Now()
+		e.bumped, e.raised = time.Now(), s.Change
 	}
 	return nil
 }
@@ -80,7 +102,7 @@ func (e *engine) learn(before replaystate.Stamp, item Item, bumped bool) error {
 // check reads the item of the store again, and makes it if it is gone.
 func (e *engine) check(ctx context.Context) error {
 	e.mu.Lock()
-	before, strange := e.history.Stamp, e.strange
+	before, strange := e.known(), e.strange
 	e.mu.Unlock()
 	item, err := e.b.Get(ctx, e.metaKey())
 	if err != nil {
@@ -90,9 +112,10 @@ func (e *engine) check(ctx context.Context) error {
 		return err
 	}
 	e.mu.Lock()
-	e.known = max(e.known, strange)
+	e.looked = max(e.looked, strange)
+	renew := e.renew
 	e.mu.Unlock()
-	if item.Version != "" {
+	if item.Version != "" && renew == [16]byte{} {
 		return nil
 	}
 	return e.current(ctx)
@@ -103,13 +126,13 @@ func (e *engine) check(ctx context.Context) error {
 func (e *engine) doubtful() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.strange > e.known
+	return e.strange > e.looked
 }
 
 // prepare makes sure that the store has an ID, and that its change number grows.
 func (e *engine) prepare(ctx context.Context) error {
 	e.mu.Lock()
-	due := e.meta.Version == "" || time.Since(e.bumped) >= e.o.ChangeInterval
+	due := e.meta.Version == "" || e.renew != [16]byte{} || time.Since(e.bumped) >= e.o.ChangeInterval
 	e.mu.Unlock()
 	if !due {
 		return nil
@@ -142,14 +165,18 @@ func (e *engine) Accept(ctx context.Context, lost replaystate.Stamp) (replaystat
 			return replaystate.Loss{}, err
 		}
 		e.mu.Lock()
-		item, h := e.meta, e.history
+		item, before := e.meta, e.known()
 		e.mu.Unlock()
-		before := h.Stamp
-		l, changed := h.Accept(lost, id, e.now())
+		m, err := e.decodeMeta(item.Value)
+		if err != nil {
+			return replaystate.Loss{}, err
+		}
+		l, changed := m.Accept(lost, id, e.now())
 		if !changed {
 			return l, nil
 		}
-		item, done, err := e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(h))
+		m.note(e.handle)
+		item, done, err := e.b.Swap(ctx, e.metaKey(), item.Version, e.encodeMeta(&m))
 		if err == nil {
 			err = e.learn(before, item, done)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -42,7 +43,8 @@ type Options struct {
 	SweepInterval time.Duration
 	// ChangeInterval is how often the change number grows at most. What a
 	// restored backup lost is noticed if the number has grown twice since: if
-	// the backup is older than two of them. 0 means 10 seconds.
+	// the backup is older than two of them. A Store that raised the number since the
+	// backup notices also if others have raised it as often again. 0 means 10 seconds.
 	ChangeInterval time.Duration
 }
 
@@ -82,7 +84,7 @@ func Open(ctx context.Context, b Backend, o *Options) (*Store, error) {
 	setDefault(&opts.SweepInterval, DefaultSweepInterval)
 	setDefault(&opts.ChangeInterval, DefaultChangeInterval)
 	e := &engine{
-		b: b, o: opts, limits: bounds.Limits(), start: time.Now(),
+		b: b, o: opts, limits: bounds.Limits(), handle: rand.Uint64(), start: time.Now(), //nolint:gosec // G404: a name, not a secret
 		pages: make(map[string]Item), groups: make(map[string]*groupCache), seen: make(map[claimID]observation), turns: make(map[string]*turn),
 	}
 	if err := e.check(ctx); err != nil {
@@ -128,6 +130,7 @@ type engine struct {
 	b      Backend
 	o      Options
 	limits replaystate.Limits
+	handle uint64        // names this Store in the item of the store
 	start  time.Time     // origin of the clock; read by the monotonic clock
 	shift  time.Duration // of the clock, for tests
 
@@ -139,9 +142,11 @@ type engine struct {
 	meta    Item
 	history replaystate.History    // that meta holds
 	bumped  time.Time              // when this Store last raised the change number
+	raised  uint64                 // to what; 0 if it has not in this memory
+	renew   [16]byte               // the ID of a memory that has lost that; zero if none has
 	pages   map[string]Item        // as they were last seen
 	strange int64                  // how often one was found as this Store had not left it
-	known   int64                  // so many of them were there before meta was last read
+	looked  int64                  // so many of them were there before meta was last read
 	groups  map[string]*groupCache // by name
 	seen    map[claimID]observation
 	turns   map[string]*turn // by what they are the right to write

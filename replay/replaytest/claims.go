@@ -220,8 +220,10 @@ func resealed(t *trial) {
 	h.begin(nil, first)
 	h.begin(replay.ErrBusy, second)
 	h.finish(nil, replay.Consumed, first)
-	h.begin(replay.ErrDuplicate, second) // of another operator
-	h.begin(replay.ErrDuplicate, again(r))
+	h.begin(replay.ErrDuplicate, again(first))
+	// A copy of another operator, or another message of a stolen sender key: it is not deleted.
+	h.begin(replay.ErrReused, second)
+	h.begin(replay.ErrReused, again(r))
 	h.passFolding()
 	h.begin(replay.ErrReused, anew(3))
 }

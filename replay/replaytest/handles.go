@@ -337,6 +337,43 @@ func restoredBackup(t *trial) {
 	}
 }
 
+// restoredAndUsed: a process that saw a memory notices that a backup was restored, also if
+// another process, which saw nothing of it, has called more often since than was lost.
+func restoredAndUsed(t *trial) {
+	f := t.fixture(replay.Bounds{})
+	if f.Backup == nil {
+		return
+	}
+	h := handle{t, f.Open(0)}
+	id := t.young("s")
+	h.handled(at(id, 1))
+	t.advance(t.o.ChangesLate)
+	restore := f.Backup()
+	lost := at(id, 2)
+	h.handled(lost)
+	t.advance(t.o.ChangesLate)
+	seen := h.begin(nil, at(id, 3))[0].Stamp
+	restore()
+	other, high := handle{t, f.Open(0)}, uint64(0)
+	for n := uint64(1000); high <= seen.Change+1; n++ {
+		t.advance(t.o.ChangesLate)
+		r := at(id, n)
+		high = other.begin(nil, r)[0].Stamp.Change
+		other.finish(nil, replay.Consumed, r)
+		if n > 1100 {
+			t.fatalf("the change number stands at %d", high)
+		}
+	}
+	t.advance(t.o.ChangesLate)
+	c, err := h.s.Begin(t.ctx, group, []replay.Request{again(lost)})
+	switch {
+	case err != nil:
+		t.errorf("Begin: %v", err)
+	case c[0].Err == nil && c[0].Stamp.ID == seen.ID && c[0].Stamp.Change >= seen.Change:
+		t.errorf("what was consumed is granted by %v, and the memory was %v", c[0].Stamp, seen)
+	}
+}
+
 // contenders is how many goroutines want the same thing.
 const contenders = 16
 

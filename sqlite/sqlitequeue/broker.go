@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -28,15 +28,12 @@ var migrations = []string{schema}
 // and owns its goroutines: after Close there is none.
 type Broker struct {
 	file        *sqlitefile.File
-	notifier    notifier
+	arrivals    sqldriver.Arrivals
 	options     Options
 	maxBytes    int64
 	maintaining chan struct{} // closed when the goroutine maintain has ended
 	stop        context.CancelFunc
-
-	mu     sync.Mutex // guards what follows
-	closed bool
-	queues map[*Queue]struct{}
+	queues      sqldriver.OpenSet[*Queue]
 }
 
 var _ driver.Broker = (*Broker)(nil)
@@ -56,7 +53,6 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		options:     options,
 		maxBytes:    options.MaxBytes,
 		maintaining: make(chan struct{}),
-		queues:      make(map[*Queue]struct{}),
 	}
 	b.file, err = sqlitefile.Open(ctx, sqlitefile.Config{
 		Path:          path,
@@ -66,7 +62,7 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		Normal:        options.Synchronous == Normal,
 		Patience:      options.Patience,
 		Readers:       readers,
-		Changed:       b.notifier.ringAll,
+		Changed:       b.arrivals.NotifyAll,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sqlitequeue: open: %w", err)
@@ -131,7 +127,7 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 	if o == nil {
 		o = new(QueueOptions)
 	}
-	cfg, err := o.resolve()
+	settings, err := o.resolve()
 	if err != nil {
 		return err
 	}
@@ -141,10 +137,10 @@ func (b *Broker) Declare(ctx context.Context, name string, o *QueueOptions) erro
 			return err
 		}
 		if id != 0 {
-			_, err = c.Exec(updateQueue, cfg.values(id)...)
+			_, err = c.Exec(updateQueue, settings.values(id)...)
 			return err
 		}
-		_, err = makeQueue(c, name, &cfg)
+		_, err = makeQueue(c, name, &settings)
 		return err
 	})
 }
@@ -159,9 +155,9 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 		return nil, err
 	}
 	var id int64
-	var cfg QueueOptions
+	var settings QueueOptions
 	err := b.file.Read(ctx, func(c *sqlitefile.Conn) (err error) {
-		id, cfg, err = findQueue(c, name)
+		id, settings, err = findQueue(c, name)
 		return err
 	})
 	if err == nil && id == 0 {
@@ -169,9 +165,9 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 			return nil, driver.Errorf(driver.NotFound, "the file has no queue %q", name)
 		}
 		err = b.file.Write(ctx, func(c *sqlitefile.Conn) (err error) {
-			if id, cfg, err = findQueue(c, name); err == nil && id == 0 {
-				cfg = b.options.Default
-				id, err = makeQueue(c, name, &cfg)
+			if id, settings, err = findQueue(c, name); err == nil && id == 0 {
+				settings = b.options.Default
+				id, err = makeQueue(c, name, &settings)
 			}
 			return err
 		})
@@ -181,33 +177,29 @@ func (b *Broker) Open(ctx context.Context, name string, o *driver.QueueOptions) 
 	}
 	if o != nil {
 		if o.Lock != 0 {
-			cfg.Lock = o.Lock
+			settings.Lock = o.Lock
 		}
-		if err := checkLock(cfg.Lock); err != nil {
+		if err := checkLock(settings.Lock); err != nil {
 			return nil, err
 		}
 	}
-	return b.newQueue(id, name, cfg)
+	return b.newQueue(id, name, settings)
 }
 
 // newQueue returns a queue that closes with b.
-func (b *Broker) newQueue(number int64, name string, cfg QueueOptions) (driver.Queue, error) {
-	q := &Queue{source: newSource(b, number, name, cfg)}
-	q.open.sessions = make(map[*session]struct{})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
+func (b *Broker) newQueue(number int64, name string, settings QueueOptions) (driver.Queue, error) {
+	q := &Queue{source: newSource(b, number, name, settings)}
+	if !b.queues.Add(q) {
 		return nil, &driver.Error{Kind: driver.Closed}
 	}
-	b.queues[q] = struct{}{}
 	return q, nil
 }
 
 // findQueue returns the number and settings of a queue, 0 for none.
-func findQueue(c *sqlitefile.Conn, name string) (id int64, cfg QueueOptions, err error) {
+func findQueue(c *sqlitefile.Conn, name string) (id int64, settings QueueOptions, err error) {
 	_, err = c.One(selectQueue, func(r sqlitefile.Row) error {
 		id = r.Int(0)
-		cfg = QueueOptions{
+		settings = QueueOptions{
 			Lock:                min(max(time.Duration(r.Int(1)), MinLock), MaxLock),
 			MaxDeliveries:       clampInt(max(0, r.Int(2))),
 			Retention:           time.Duration(r.Int(3)),
@@ -217,21 +209,21 @@ func findQueue(c *sqlitefile.Conn, name string) (id int64, cfg QueueOptions, err
 			MaxMessages:         clampInt(max(0, r.Int(7))),
 			MaxBody:             int(min(max(0, r.Int(8)), MaxBody)),
 		}
-		if cfg.Retention <= 0 {
-			return driver.Errorf(driver.Corrupt, "queue %q has a retention of %s in the file: declare it again with one above zero", name, cfg.Retention)
+		if settings.Retention <= 0 {
+			return driver.Errorf(driver.Corrupt, "queue %q has a retention of %s in the file: declare it again with one above zero", name, settings.Retention)
 		}
 		return nil
 	}, name)
-	return id, cfg, err
+	return id, settings, err
 }
 
-func makeQueue(c *sqlitefile.Conn, name string, cfg *QueueOptions) (int64, error) {
+func makeQueue(c *sqlitefile.Conn, name string, settings *QueueOptions) (int64, error) {
 	// From the counter of messages: a number is never given twice.
 	id, err := c.Int(nextSeq, int64(1))
 	if err != nil {
 		return 0, err
 	}
-	_, err = c.Exec(insertQueue, append(cfg.values(id), name)...)
+	_, err = c.Exec(insertQueue, append(settings.values(id), name)...)
 	return id, err
 }
 
@@ -243,27 +235,16 @@ func (o *QueueOptions) values(id int64) []any {
 	}
 }
 
-func (b *Broker) disown(q *Queue) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.queues, q)
-}
-
 // Close closes every queue and the file. If much of the file is free, it first returns
-// space to the file system, for at most a second.
+// space to the file system, for at most a second. If another process holds the lock on the
+// file, Close ends a few seconds after ctx at the latest, and what it could not give back
+// comes again when its locks are over.
 func (b *Broker) Close(ctx context.Context) error {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
+	if !b.queues.Shut() {
 		return nil
 	}
-	b.closed = true
 	b.stop()
-	b.mu.Unlock()
-	var err error
-	for _, q := range b.openQueues() {
-		err = errors.Join(err, q.Close(ctx))
-	}
+	err := b.queues.Close(ctx)
 	<-b.maintaining
 	shrinking, done := context.WithTimeout(ctx, closeShrink)
 	_ = b.shrink(shrinking) // what is left is for the next

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/internal/pairs"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -29,7 +29,9 @@ const (
 // contentLimit is the largest contents that are read, in bytes. What is larger was not
 // sent under the queue's settings, as far as they are above the default: it is handed up
 // as undecodable and stays in the file as it is.
-func (s *source) contentLimit() int64 { return int64(max(s.cfg.MaxBody, DefaultMaxBody)) + maxMetadata }
+func (s *source) contentLimit() int64 {
+	return int64(max(s.settings.MaxBody, DefaultMaxBody)) + maxMetadata
+}
 
 // maxMetadata bounds what a message has beside its body, in bytes, as it is stored: Send
 // refuses more, because it would not be read again.
@@ -37,7 +39,7 @@ const maxMetadata = 1 << 20
 
 // metadata is how many bytes of a message are stored beside its body.
 func metadata(m *driver.Message) int {
-	return len(m.ID) + len(m.CorrelationID) + len(m.ContentType) + len(m.DedupID) + pairs.Size(m.Attributes) + pairs.Size(m.Trace)
+	return len(m.ID) + len(m.CorrelationID) + len(m.ContentType) + len(m.DedupID) + sqldriver.AttributesSize(m.Attributes) + sqldriver.AttributesSize(m.Trace)
 }
 
 // deliveryColumns are what is handed out of a row of messages.
@@ -55,7 +57,7 @@ type content struct {
 }
 
 func newContent(m *driver.Message) content {
-	return content{m, pairs.Encode(m.Attributes), pairs.Encode(m.Trace), m.Bytes()}
+	return content{m, sqldriver.EncodeAttributes(m.Attributes), sqldriver.EncodeAttributes(m.Trace), m.Bytes()}
 }
 
 func (c *content) insert(conn *sqlitefile.Conn, id int64) error {
@@ -78,8 +80,8 @@ func parseContent(r sqlitefile.Row, first int, m *driver.Message) (ok bool) {
 	m.ID = r.Text(0)
 	m.CorrelationID = r.Text(1)
 	m.ContentType = r.Text(2)
-	m.Attributes, errA = pairs.Decode(r.Bytes(3))
-	m.Trace, errT = pairs.Decode(r.Bytes(4))
+	m.Attributes, errA = sqldriver.DecodeAttributes(r.Bytes(3))
+	m.Trace, errT = sqldriver.DecodeAttributes(r.Bytes(4))
 	m.Sealed = r.Int(5) != 0
 	if !r.Null(6) {
 		m.NotBefore = time.Unix(0, r.Int(6))

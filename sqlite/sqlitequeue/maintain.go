@@ -2,9 +2,7 @@ package sqlitequeue
 
 import (
 	"context"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
@@ -39,23 +37,17 @@ func (b *Broker) maintain(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		for _, q := range b.openQueues() {
+		for _, q := range b.queues.All() {
 			_ = q.maintain(ctx)
 		}
 		_ = b.shrink(ctx)
 	}
 }
 
-func (b *Broker) openQueues() []*Queue {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Collect(maps.Keys(b.queues))
-}
-
 // maintain does what is due in a queue and in its dead-letter queue.
 func (q *Queue) maintain(ctx context.Context) error {
 	number := max(q.queue, -q.queue)
-	dead := source{broker: q.broker, queue: -number, name: q.name, cfg: q.cfg}
+	dead := source{broker: q.broker, queue: -number, name: q.name, settings: q.settings}
 	if err := dead.catchUp(ctx); err != nil { // and what it depends on
 		return err
 	}
@@ -64,7 +56,7 @@ func (q *Queue) maintain(ctx context.Context) error {
 	for more := true; more; {
 		err := q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
 			now := time.Now()
-			states, err := c.Exec(pruneStates, number, now.Add(-q.cfg.Retention).UnixNano(), int64(sweepStep))
+			states, err := c.Exec(pruneStates, number, now.Add(-q.settings.Retention).UnixNano(), int64(sweepStep))
 			if err != nil {
 				return err
 			}

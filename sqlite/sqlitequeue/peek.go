@@ -3,10 +3,10 @@ package sqlitequeue
 import (
 	"context"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -26,18 +26,11 @@ var errEnough = errors.New("enough")
 // Peek looks at messages in the order of storage. A cursor is the place of the
 // last message seen; it stays good when messages come and go.
 func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.Delivery, string, error) {
-	after := int64(0)
-	if cursor != "" {
-		n, err := strconv.ParseInt(cursor, 10, 64)
-		if err != nil || n < 1 {
-			return nil, "", driver.Errorf(driver.Invalid, "not a cursor of this queue")
-		}
-		after = n
+	after, err := sqldriver.AfterCursor(cursor, limit)
+	if err != nil {
+		return nil, "", err
 	}
-	if limit < 1 {
-		return nil, "", driver.Errorf(driver.Invalid, "max is %d, it must be at least 1", limit)
-	}
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return nil, "", err
 	}
 	if err := q.catchUp(ctx); err != nil {
@@ -46,7 +39,7 @@ func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.D
 	limit = min(limit, claimMessages)
 	var out []*driver.Delivery
 	var next string
-	err := q.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
+	err = q.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
 		out, next = nil, ""
 		bytes := 0
 		err := c.Query(peekRows, func(r sqlitefile.Row) error {
@@ -71,7 +64,7 @@ func (q *Queue) Peek(ctx context.Context, cursor string, limit int) ([]*driver.D
 // Stats counts without looking at messages. What waits for its turn in a session
 // counts as ready.
 func (q *Queue) Stats(ctx context.Context) (st driver.Stats, err error) {
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return driver.Stats{}, err
 	}
 	if err := q.catchUp(ctx); err != nil {

@@ -2,11 +2,11 @@ package sqlitequeue
 
 import (
 	"context"
-	"crypto/rand"
 	"slices"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -15,7 +15,6 @@ const (
 	// and in bytes of bodies; the first message is taken whatever its size.
 	claimMessages = 256
 	claimBytes    = 32 << 20
-	tokenSize     = 16
 )
 
 // Limits are +?n: SQLite compiles a statement with LIMIT ?n anew each time it is run, to
@@ -33,12 +32,12 @@ func (s *source) receive(ctx context.Context, limit int, wait time.Duration) ([]
 	if limit < 1 {
 		return nil, driver.Errorf(driver.Invalid, "max is %d, it must be at least 1", limit)
 	}
-	if err := s.usable(ctx); err != nil {
+	if err := s.holder.Usable(ctx); err != nil {
 		return nil, err
 	}
 	var out []*driver.Delivery
 	err := s.await(ctx, wait, func() (look lookResult, err error) {
-		if err := s.usable(ctx); err != nil {
+		if err := s.holder.Usable(ctx); err != nil {
 			return look, err
 		}
 		if !s.flowing.Load() {
@@ -81,9 +80,9 @@ func (s *source) probe(ctx context.Context) (ready bool, look lookResult, err er
 // time alone may change that, given the locks that other receivers hold now: a call
 // that lost a message to another receiver must wake when that receiver's lock ends.
 func (s *source) claim(ctx context.Context, limit int) (out []*driver.Delivery, next int64, err error) {
-	token := newToken()
+	token := sqldriver.NewToken()
 	for behind := true; behind; {
-		if err := s.usable(ctx); err != nil {
+		if err := s.holder.Usable(ctx); err != nil {
 			return nil, 0, err
 		}
 		err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
@@ -113,35 +112,21 @@ func (s *source) claim(ctx context.Context, limit int) (out []*driver.Delivery, 
 // hand notes what was claimed for the caller, or gives it back if the caller has left or
 // s is closed.
 func (s *source) hand(ctx context.Context, out []*driver.Delivery) ([]*driver.Delivery, error) {
-	receipts := make([]*receipt, len(out))
-	for i, d := range out {
-		receipts[i] = d.Receipt.(*receipt)
-	}
-	kept := s.keep(receipts)
-	if kept && ctx.Err() == nil {
-		return out, nil
-	}
-	for _, r := range receipts {
-		s.forget(r)
-	}
-	_ = s.giveBack(ctx, receipts, true) // if this fails the locks run out
-	if !kept {
-		return nil, &driver.Error{Kind: driver.Closed}
-	}
-	return nil, ctx.Err()
+	return s.holder.Hand(ctx, out, func(all []*sqldriver.Receipt) {
+		_ = s.giveBack(ctx, all, driver.Release) // if this fails the locks run out
+	})
 }
 
 // claimReady locks up to limit ready messages under token.
 func (s *source) claimReady(c *sqlitefile.Conn, token []byte, limit int, now time.Time) ([]*driver.Delivery, error) {
-	until := now.Add(s.cfg.Lock)
-	return s.take(c, token, until, now, until.UnixNano(), claimReady,
-		s.queue, until.UnixNano(), token, int64(s.cfg.MaxDeliveries), int64(limit))
+	until := now.Add(s.settings.Lock)
+	return s.take(c, token, until, now, claimReady,
+		s.queue, until.UnixNano(), token, int64(s.settings.MaxDeliveries), int64(limit))
 }
 
 // take runs a statement that locks messages and returns deliveryColumns, and
-// loads what belongs to them. until is the end of the lock, own the same if
-// it is the message's own and not a session's.
-func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, own int64, claim string, args ...any) ([]*driver.Delivery, error) {
+// loads what belongs to them. until is the end of the lock.
+func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, claim string, args ...any) ([]*driver.Delivery, error) {
 	type taken struct {
 		d       *driver.Delivery
 		seq     int64
@@ -175,8 +160,10 @@ func (s *source) take(c *sqlitefile.Conn, token []byte, until, now time.Time, ow
 		}
 		bytes += len(t.d.Body)
 		t.d.LockedUntil = until
-		r := &receipt{source: s, seq: t.seq, token: token, session: t.d.SessionID != "" && s.queue > 0}
-		r.until.Store(own)
+		r := s.holder.NewReceipt(t.seq, token, t.d.SessionID)
+		if s.hold == nil {
+			r.SetUntil(until)
+		}
 		t.d.Receipt = r
 		out = append(out, t.d)
 	}
@@ -194,10 +181,4 @@ func (s *source) load(c *sqlitefile.Conn, d *driver.Delivery, content int64) err
 	}, content, s.contentLimit())
 	d.Undecodable = !ok
 	return err
-}
-
-func newToken() []byte {
-	b := make([]byte, tokenSize)
-	_, _ = rand.Read(b) // fails never: it ends the process instead
-	return b
 }

@@ -3,6 +3,7 @@ package sqlitequeue
 import (
 	"time"
 
+	"github.com/queue-runtime/queue/internal/sqldriver"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -31,8 +32,8 @@ const stillLocked = `queue = ?1 AND seq = ?2 AND state = 3 AND token = ?3 AND (d
 const selectLocked = `SELECT ` + rowColumns + ` FROM messages WHERE ` + stillLocked
 
 // findLocked returns the row of a delivery, found false when its lock is over.
-func findLocked(c *sqlitefile.Conn, s *source, r *receipt, now int64) (m row, found bool, err error) {
-	found, err = c.One(selectLocked, func(r sqlitefile.Row) error { m = parseRow(r); return nil }, s.queue, r.seq, r.token, now)
+func findLocked(c *sqlitefile.Conn, s *source, r *sqldriver.Receipt, now int64) (m row, found bool, err error) {
+	found, err = c.One(selectLocked, func(r sqlitefile.Row) error { m = parseRow(r); return nil }, s.queue, r.Seq, r.Token[:], now)
 	return m, found, err
 }
 
@@ -81,8 +82,8 @@ func (s *source) deadLetter(c *sqlitefile.Conn, seq int64, reason, description s
 		return err
 	}
 	var expires any
-	if s.cfg.DeadLetterRetention > 0 {
-		expires = later(now, s.cfg.DeadLetterRetention)
+	if s.settings.DeadLetterRetention > 0 {
+		expires = later(now, s.settings.DeadLetterRetention)
 	}
 	_, err = c.Exec(moveToDead, s.queue, seq, place, expires, reason, description, s.name, now)
 	return err

@@ -51,7 +51,7 @@ CREATE TABLE contents (
 	message_id     TEXT NOT NULL,
 	correlation_id TEXT,
 	content_type   TEXT,
-	attributes     BLOB, -- see pairs
+	attributes     BLOB, -- name, value, each after its length as a varint, ascending by name
 	trace          BLOB, -- likewise
 	sealed         INTEGER NOT NULL,
 	not_before     INTEGER,

@@ -48,7 +48,7 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 	if q.queue < 0 {
 		return fail(driver.Unsupported("sending to a dead-letter queue"))
 	}
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return fail(err)
 	}
 	if len(m) > MaxBatch {
@@ -85,12 +85,15 @@ func (q *Queue) Send(ctx context.Context, m []*driver.Message) []driver.SendResu
 		copy(results, invalid)
 		return fail(err)
 	}
-	q.broker.notifier.ring(q.queue)
+	q.broker.arrivals.Notify(q.queue)
 	return results
 }
 
 // store stores those messages whose result has no error, and sets the result.
 func (q *Queue) store(c *sqlitefile.Conn, contents []content, results []driver.SendResult, total, good int) error {
+	if err := q.exists(c); err != nil {
+		return err
+	}
 	now := time.Now().UnixNano()
 	room, err := q.room(c, total+good*rowOverhead)
 	if err != nil {
@@ -120,7 +123,7 @@ func (q *Queue) store(c *sqlitefile.Conn, contents []content, results []driver.S
 			results[i].BrokerID = brokerID(stored)
 		}
 	}
-	if q.cfg.DedupWindow > 0 {
+	if q.settings.DedupWindow > 0 {
 		// Twice as fast as it grows.
 		_, err = c.Exec(pruneDedup, now, int64(2*good+8))
 	}
@@ -135,7 +138,7 @@ func (q *Queue) storeOne(c *sqlitefile.Conn, m *content, seq, now int64, room bo
 	if dedup == "" {
 		dedup = m.message.ID
 	}
-	if q.cfg.DedupWindow > 0 {
+	if q.settings.DedupWindow > 0 {
 		first, err := c.Int(findDuplicate, q.queue, dedup, now)
 		if err != nil || first != 0 {
 			return first, err
@@ -154,15 +157,15 @@ func (q *Queue) storeOne(c *sqlitefile.Conn, m *content, seq, now int64, room bo
 	if t := nanos(m.message.NotBefore); !m.message.NotBefore.IsZero() && t > now {
 		state, due, from = stateScheduled, t, t
 	}
-	life := q.cfg.Retention
+	life := q.settings.Retention
 	if t := m.message.TTL; t > 0 {
 		life = min(life, t)
 	}
 	if _, err := c.Exec(insertMessage, q.queue, seq, state, due, now, later(from, life), text(m.message.SessionID)); err != nil {
 		return 0, err
 	}
-	if q.cfg.DedupWindow > 0 {
-		if _, err := c.Exec(noteDuplicate, q.queue, dedup, seq, later(now, q.cfg.DedupWindow)); err != nil {
+	if q.settings.DedupWindow > 0 {
+		if _, err := c.Exec(noteDuplicate, q.queue, dedup, seq, later(now, q.settings.DedupWindow)); err != nil {
 			return 0, err
 		}
 	}
@@ -185,11 +188,11 @@ func (q *Queue) room(c *sqlitefile.Conn, size int) (int64, error) {
 			return 0, nil
 		}
 	}
-	if q.cfg.MaxMessages == 0 {
+	if q.settings.MaxMessages == 0 {
 		return 1 << 62, nil
 	}
 	stored, err := c.Int(countStored, q.queue)
-	return int64(q.cfg.MaxMessages) - stored, err
+	return int64(q.settings.MaxMessages) - stored, err
 }
 
 // check refuses what this broker does not carry.
@@ -198,11 +201,11 @@ func (q *Queue) check(m *driver.Message) error {
 		return err
 	}
 	switch {
-	case len(m.Body) > q.cfg.MaxBody:
-		return driver.NewTooLarge("body", len(m.Body), q.cfg.MaxBody)
+	case len(m.Body) > q.settings.MaxBody:
+		return driver.NewTooLarge("body", len(m.Body), q.settings.MaxBody)
 	case metadata(m) > maxMetadata:
 		return driver.NewTooLarge("attributes", metadata(m), maxMetadata)
-	case q.cfg.SessionOnly && m.SessionID == "":
+	case q.settings.SessionOnly && m.SessionID == "":
 		return driver.Errorf(driver.Invalid, "the queue takes only messages with a session ID")
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -77,7 +78,7 @@ type session struct {
 var _ driver.StatefulSession = (*session)(nil)
 
 func newSession(q *Queue, id string, token []byte, until time.Time) *session {
-	s := &session{source: newSource(q.broker, q.queue, q.name, q.cfg), opener: q}
+	s := &session{source: newSource(q.broker, q.queue, q.name, q.settings), opener: q}
 	s.hold = &hold{source: &s.source, id: id, token: token}
 	s.until.Store(until.UnixNano())
 	return s
@@ -88,10 +89,10 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	if q.queue < 0 {
 		return nil, driver.Unsupported("sessions of a dead-letter queue")
 	}
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return nil, err
 	}
-	token := newToken()
+	token := sqldriver.NewToken()
 	var s *session
 	var own []*driver.Delivery // a message that is a session of its own
 	err := q.await(ctx, wait, func() (look lookResult, err error) {
@@ -102,12 +103,12 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		var claimed []*driver.Delivery
 		var until time.Time
 		for behind := true; behind && err == nil; {
-			if err := q.usable(ctx); err != nil {
+			if err := q.holder.Usable(ctx); err != nil {
 				return look, err
 			}
 			err = q.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) (err error) {
 				now := time.Now()
-				taken, claimed, until = "", nil, now.Add(q.cfg.Lock)
+				taken, claimed, until = "", nil, now.Add(q.settings.Lock)
 				if behind, err = q.sweepAll(c, now.UnixNano()); err != nil || behind {
 					return err
 				}
@@ -133,7 +134,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		return look, err
 	})
 	if len(own) > 0 {
-		return driver.NewMessageSession(q, own[0], q.closing), nil
+		return driver.NewMessageSession(q, own[0], q.holder.Closing()), nil
 	}
 	switch {
 	case err != nil && s == nil:
@@ -142,7 +143,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 		return nil, &driver.Error{Kind: driver.NoSession}
 	case s == nil:
 		return nil, &driver.Error{Kind: driver.SessionHeld}
-	case !q.adopt(s):
+	case !q.sessions.Add(s):
 		_ = s.Close(ctx)
 		return nil, &driver.Error{Kind: driver.Closed}
 	case ctx.Err() != nil:
@@ -155,7 +156,7 @@ func (q *Queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 // probeSession looks, without writing, whether accept may have a result, so that
 // waiting calls do not compete for the lock on the file.
 func (q *Queue) probeSession(ctx context.Context, id string) (free bool, look lookResult, err error) {
-	if err := q.usable(ctx); err != nil {
+	if err := q.holder.Usable(ctx); err != nil {
 		return false, look, err
 	}
 	err = q.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
@@ -252,8 +253,8 @@ func (h *hold) claim(c *sqlitefile.Conn, limit int, now time.Time) ([]*driver.De
 	if err != nil {
 		return nil, err
 	}
-	return s.take(c, h.token, until, now, 0, claimQueued,
-		s.queue, h.id, h.token, int64(s.cfg.MaxDeliveries), int64(limit))
+	return s.take(c, h.token, until, now, claimQueued,
+		s.queue, h.id, h.token, int64(s.settings.MaxDeliveries), int64(limit))
 }
 
 // end returns when the session's lock ends.
@@ -277,12 +278,12 @@ func (s *session) Settle(ctx context.Context, list []driver.Settlement) []error 
 }
 
 func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.holder.Usable(ctx); err != nil {
 		return time.Time{}, err
 	}
 	var until time.Time
 	err := s.write(ctx, renewSession, func(now time.Time) any {
-		until = now.Add(s.cfg.Lock)
+		until = now.Add(s.settings.Lock)
 		return until.UnixNano()
 	})
 	if err != nil {
@@ -294,39 +295,12 @@ func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
 
 // Renew renews the session, once for all of them.
 func (s *session) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
-	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
-	over := s.usable(ctx)
-	live := 0
-	for i, d := range list {
-		if errs[i] = over; over == nil {
-			_, errs[i] = s.renewable(d)
-		}
-		if errs[i] == nil {
-			live++
-		}
-	}
-	if live == 0 {
-		return ends, errs
-	}
-	until, err := s.RenewSession(ctx)
-	if driver.KindOf(err) == driver.SessionLost {
-		err = &driver.Error{Kind: driver.LockLost}
-	}
-	for i, d := range list {
-		switch {
-		case errs[i] != nil:
-		case err != nil:
-			errs[i] = err
-		default:
-			d.LockedUntil, ends[i] = until, until
-		}
-	}
-	return ends, errs
+	return s.holder.RenewBy(ctx, list, s.RenewSession)
 }
 
 // State implements driver.StatefulSession.
 func (s *session) State(ctx context.Context) (state []byte, err error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.holder.Usable(ctx); err != nil {
 		return nil, err
 	}
 	err = s.broker.file.Read(ctx, func(c *sqlitefile.Conn) error {
@@ -344,11 +318,11 @@ func (s *session) State(ctx context.Context) (state []byte, err error) {
 // SetState implements driver.StatefulSession. A state is at most as large as a
 // body. Empty is nil.
 func (s *session) SetState(ctx context.Context, state []byte) error {
-	if err := s.usable(ctx); err != nil {
+	if err := s.holder.Usable(ctx); err != nil {
 		return err
 	}
-	if len(state) > s.cfg.MaxBody {
-		return driver.NewTooLarge("session state", len(state), s.cfg.MaxBody)
+	if len(state) > s.settings.MaxBody {
+		return driver.NewTooLarge("session state", len(state), s.settings.MaxBody)
 	}
 	return s.write(ctx, updateState, func(time.Time) any { return blob(state) })
 }
@@ -368,18 +342,20 @@ func (s *session) write(ctx context.Context, statement string, value func(now ti
 
 // Close gives up the session and everything received in it.
 func (s *session) Close(ctx context.Context) error {
-	if _, first := s.shut(); !first {
+	if _, first := s.holder.Shut(); !first {
 		return nil
 	}
-	s.opener.disown(s)
-	err := s.broker.file.Write(context.WithoutCancel(ctx), func(c *sqlitefile.Conn) error {
-		// Even if its time is over, as long as no other receiver has it.
-		until, err := c.Int(selectUntil, s.queue, s.hold.id, s.hold.token)
-		if err != nil || until == 0 {
-			return err
-		}
-		return s.endSession(c, s.hold.id, time.Now().UnixNano())
+	s.opener.sessions.Remove(s)
+	err := sqldriver.GiveBack(ctx, errHeld, func(ctx context.Context) error {
+		return s.broker.file.Write(ctx, func(c *sqlitefile.Conn) error {
+			// Even if its time is over, as long as no other receiver has it.
+			until, err := c.Int(selectUntil, s.queue, s.hold.id, s.hold.token)
+			if err != nil || until == 0 {
+				return err
+			}
+			return s.endSession(c, s.hold.id, time.Now().UnixNano())
+		})
 	})
-	s.broker.notifier.ring(s.queue, -s.queue)
+	s.broker.arrivals.Notify(s.queue, -s.queue)
 	return err
 }

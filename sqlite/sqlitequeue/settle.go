@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/sqldriver"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -16,16 +17,13 @@ const (
 // settle implements driver.Source: all of them in one transaction.
 func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 	errs := make([]error, len(list))
-	if err := s.usable(ctx); err != nil {
-		for i := range errs {
-			errs[i] = err
-		}
-		return errs
+	if err := s.holder.Usable(ctx); err != nil {
+		return sqldriver.Fill(errs, err)
 	}
-	receipts := make([]*receipt, len(list))
+	receipts := make([]*sqldriver.Receipt, len(list))
 	work := false
 	for i := range list {
-		receipts[i], errs[i] = s.begin(&list[i])
+		receipts[i], errs[i] = s.holder.Begin(&list[i])
 		work = work || errs[i] == nil
 	}
 	if !work {
@@ -48,71 +46,22 @@ func (s *source) settle(ctx context.Context, list []driver.Settlement) []error {
 	})
 	news := false // whether waiting calls must be woken
 	for i, r := range receipts {
-		switch {
-		case errs[i] != nil:
-		case err != nil:
-			errs[i] = err
-			r.state.Store(open)
-		case lost[i]:
-			errs[i] = &driver.Error{Kind: driver.LockLost}
-			r.state.Store(open)
-			s.forget(r)
-		default:
-			r.state.Store(settled)
-			s.forget(r)
-			news = news || r.session || list[i].Kind != driver.Complete
+		if errs[i] != nil {
+			continue
 		}
+		errs[i] = r.End(!lost[i], err)
+		news = news || errs[i] == nil && (r.Session != "" || list[i].Kind != driver.Complete)
 	}
 	if news {
-		s.broker.notifier.ring(s.queue, -s.queue)
+		s.broker.arrivals.Notify(s.queue, -s.queue)
 	}
 	return errs
 }
 
-// begin checks a settlement and takes its receipt.
-func (s *source) begin(t *driver.Settlement) (*receipt, error) {
-	r, err := s.receipt(t.Delivery)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case t.Kind < driver.Complete || t.Kind > driver.Release:
-		return nil, driver.Errorf(driver.Invalid, "an unknown way to settle")
-	case t.Kind == driver.MoveToDeadLetter && s.queue < 0:
-		return nil, driver.Unsupported("dead-lettering a dead letter")
-	case t.Delay < 0:
-		return nil, driver.Errorf(driver.Invalid, "a negative delay")
-	case !r.state.CompareAndSwap(open, settling):
-		return nil, &driver.Error{Kind: driver.Settled}
-	}
-	return r, nil
-}
-
-// receipt returns the receipt of a delivery that was received here.
-func (s *source) receipt(d *driver.Delivery) (*receipt, error) {
-	if d == nil {
-		return nil, driver.Errorf(driver.Invalid, "nil delivery")
-	}
-	r, ok := d.Receipt.(*receipt)
-	if !ok || r.source != s {
-		return nil, driver.Errorf(driver.Invalid, "the delivery was not received here")
-	}
-	return r, nil
-}
-
-// renewable returns the receipt of a delivery that is not settled.
-func (s *source) renewable(d *driver.Delivery) (*receipt, error) {
-	r, err := s.receipt(d)
-	if err == nil && r.state.Load() == settled {
-		err = &driver.Error{Kind: driver.Settled}
-	}
-	return r, err
-}
-
 // settleOne reports false when the lock is over.
-func (s *source) settleOne(c *sqlitefile.Conn, r *receipt, t *driver.Settlement, now int64) (bool, error) {
+func (s *source) settleOne(c *sqlitefile.Conn, r *sqldriver.Receipt, t *driver.Settlement, now int64) (bool, error) {
 	if t.Kind == driver.Complete {
-		n, err := c.Exec(completeLocked, s.queue, r.seq, r.token, now)
+		n, err := c.Exec(completeLocked, s.queue, r.Seq, r.Token[:], now)
 		return n > 0, err
 	}
 	m, found, err := findLocked(c, s, r, now)
@@ -120,7 +69,7 @@ func (s *source) settleOne(c *sqlitefile.Conn, r *receipt, t *driver.Settlement,
 		return false, err
 	}
 	if t.Kind == driver.MoveToDeadLetter {
-		return true, s.deadLetter(c, r.seq, t.Reason, t.Description, now)
+		return true, s.deadLetter(c, r.Seq, t.Reason, t.Description, now)
 	}
 	if t.Kind == driver.Release {
 		if err := s.uncount(c, &m); err != nil {
@@ -133,26 +82,23 @@ func (s *source) settleOne(c *sqlitefile.Conn, r *receipt, t *driver.Settlement,
 // renew implements driver.Source for deliveries with locks of their own.
 func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
 	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
-	if err := s.usable(ctx); err != nil {
-		for i := range errs {
-			errs[i] = err
-		}
-		return ends, errs
+	if err := s.holder.Usable(ctx); err != nil {
+		return ends, sqldriver.Fill(errs, err)
 	}
-	receipts := make([]*receipt, len(list))
+	receipts := make([]*sqldriver.Receipt, len(list))
 	for i, d := range list {
-		receipts[i], errs[i] = s.renewable(d)
+		receipts[i], errs[i] = s.holder.Renewable(d)
 	}
 	var until time.Time
 	lost := make([]bool, len(list))
 	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
 		now := time.Now()
-		until = now.Add(s.cfg.Lock)
+		until = now.Add(s.settings.Lock)
 		for i, r := range receipts {
 			if errs[i] != nil {
 				continue
 			}
-			n, err := c.Exec(renewLocked, s.queue, r.seq, r.token, now.UnixNano(), until.UnixNano())
+			n, err := c.Exec(renewLocked, s.queue, r.Seq, r.Token[:], now.UnixNano(), until.UnixNano())
 			if err != nil {
 				return err
 			}
@@ -168,7 +114,7 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 		case lost[i]:
 			errs[i] = &driver.Error{Kind: driver.LockLost}
 		default:
-			r.until.Store(until.UnixNano())
+			r.SetUntil(until)
 			list[i].LockedUntil, ends[i] = until, until
 		}
 	}

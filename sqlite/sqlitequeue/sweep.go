@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/sqlite/internal/sqlitefile"
 )
 
@@ -132,8 +133,11 @@ func (s *source) sweepSessions(c *sqlitefile.Conn, now int64) (int, error) {
 }
 
 // nextDue is when, in Unix nanoseconds, time alone next changes what s may
-// receive; 0 for never.
+// receive; 0 for never. If the queue is gone it says so: a call would wait for ever.
 func (s *source) nextDue(c *sqlitefile.Conn) (next int64, err error) {
+	if err := s.exists(c); err != nil {
+		return 0, err
+	}
 	for _, of := range s.sweptQueues() {
 		d, err := findDue(c, of.queue)
 		if err != nil {
@@ -144,6 +148,17 @@ func (s *source) nextDue(c *sqlitefile.Conn) (next int64, err error) {
 		}
 	}
 	return next, nil
+}
+
+const queueExists = `SELECT EXISTS (SELECT 1 FROM queues WHERE id = ?1)`
+
+// exists fails with driver.NotFound if the queue was removed, by another program.
+func (s *source) exists(c *sqlitefile.Conn) error {
+	n, err := c.Int(queueExists, max(s.queue, -s.queue))
+	if err == nil && n == 0 {
+		err = driver.Errorf(driver.NotFound, "the queue was removed")
+	}
+	return err
 }
 
 // rowsOf collects the rows of a query before anything changes them.
@@ -175,7 +190,7 @@ func (s *source) catchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.broker.notifier.ring(of.queue, -of.queue)
+		s.broker.arrivals.Notify(of.queue, -of.queue)
 	}
 	return nil
 }
@@ -186,5 +201,5 @@ func (s *source) sweptQueues() []*source {
 	if s.queue > 0 {
 		return []*source{s}
 	}
-	return []*source{{broker: s.broker, queue: -s.queue, name: s.name, cfg: s.cfg}, s}
+	return []*source{{broker: s.broker, queue: -s.queue, name: s.name, settings: s.settings}, s}
 }

@@ -2,53 +2,8 @@ package sqlitequeue
 
 import (
 	"context"
-	"sync"
 	"time"
-
-	"github.com/queue-runtime/queue/driver"
 )
-
-// notifier wake the calls of this process that wait for a queue, by its number.
-type notifier struct {
-	mu       sync.Mutex // guards what follows
-	notifier map[int64]chan struct{}
-}
-
-// signal returns a channel that the next ring of that queue closes. A caller takes it
-// before it looks at the queue, so that it misses no ring in between.
-func (b *notifier) signal(queue int64) <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c := b.notifier[queue]
-	if c == nil {
-		if b.notifier == nil {
-			b.notifier = make(map[int64]chan struct{})
-		}
-		c = make(chan struct{})
-		b.notifier[queue] = c
-	}
-	return c
-}
-
-func (b *notifier) ring(queues ...int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, queue := range queues {
-		if c := b.notifier[queue]; c != nil {
-			close(c)
-			delete(b.notifier, queue)
-		}
-	}
-}
-
-func (b *notifier) ringAll() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for queue, c := range b.notifier {
-		close(c)
-		delete(b.notifier, queue)
-	}
-}
 
 // lookAgain is how long a call that waits for dead letters sleeps at most: what
 // its own process sends and locks can become one, and does not ring for it.
@@ -68,11 +23,11 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (look
 	watching := false
 	defer func() {
 		if watching {
-			s.broker.file.Watch(false)
+			s.broker.file.Unwatch()
 		}
 	}()
 	for {
-		signal := s.broker.notifier.signal(s.queue)
+		signal := s.broker.arrivals.Next(s.queue)
 		look, err := try()
 		if err != nil || look.done {
 			return err
@@ -89,7 +44,7 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (look
 			// From here on commits of other processes ring, too. One that
 			// came before is found by trying once more.
 			watching = true
-			s.broker.file.Watch(true)
+			s.broker.file.Watch()
 			continue
 		}
 		if s.queue < 0 {
@@ -98,23 +53,8 @@ func (s *source) await(ctx context.Context, wait time.Duration, try func() (look
 		if look.next > 0 {
 			left = min(left, max(0, time.Duration(look.next-now.UnixNano())))
 		}
-		if err := s.sleep(ctx, left, signal); err != nil {
+		if err := s.holder.Sleep(ctx, left, signal); err != nil {
 			return err
 		}
 	}
-}
-
-// sleep waits until the time is over or the bell rings.
-func (s *source) sleep(ctx context.Context, d time.Duration, signal <-chan struct{}) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-signal:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.closing:
-		return &driver.Error{Kind: driver.Closed}
-	}
-	return nil
 }

@@ -24,6 +24,12 @@ type call struct {
 	at    *streamRow // the stream of the item at hand
 }
 
+// What a call does.
+const (
+	reading = false
+	writing = true
+)
+
 // newCall begins a call. A call that only reads has a cache of its own: what others
 // remember belongs to the goroutine that writes.
 func newCall(e *engine, c *sqlitefile.Conn, group string, write bool) *call {
@@ -32,8 +38,12 @@ func newCall(e *engine, c *sqlitefile.Conn, group string, write bool) *call {
 		l.cache = &e.cache
 		l.cache.renew(c.Epoch())
 	}
+	known := l.cache.groups != nil // then nothing but this store has changed the file since
 	if l.fail(l.cache.load(c)) {
 		return l
+	}
+	if write && !known {
+		l.check()
 	}
 	if l.group = l.cache.groups[group]; l.group == nil {
 		l.loadGroup(group)

@@ -21,6 +21,7 @@ type engine struct {
 	limits  replaystate.Limits
 	durable bool
 	shift   time.Duration // of the clock, for tests
+	handle  *handle
 
 	calls atomic.Int64 // that wrote
 	swept atomic.Int64 // when the last sweep was
@@ -33,16 +34,22 @@ type engine struct {
 
 func (e *engine) now() int64 { return time.Now().Add(e.shift).UnixMilli() }
 
-// write runs do, for that many items, in a transaction and saves what it changed. synced says
+// Whether the disk must have what a call writes before the answer.
+const (
+	unsynced = false
+	synced   = true
+)
+
+// write runs do, for that many items, in a transaction and saves what it changed. lasting says
 // that the disk must have it before the answer.
-func (e *engine) write(ctx context.Context, group string, items int, synced bool, do func(*call)) (stamp replaystate.Stamp, err error) {
+func (e *engine) write(ctx context.Context, group string, items int, lasting bool, do func(*call)) (stamp replaystate.Stamp, err error) {
 	sweep := e.calls.Add(1)%sweepCalls == 0 || e.now()-e.swept.Load() >= sweepTime
 	transaction := e.file.WriteUnsynced
-	if synced {
+	if lasting {
 		transaction = e.file.Write
 	}
 	err = transaction(ctx, func(c *sqlitefile.Conn) error {
-		l := newCall(e, c, group, true)
+		l := newCall(e, c, group, writing)
 		if l.err == nil && (sweep || l.crowded()) {
 			l.sweep(items)
 			e.swept.Store(l.env.Now)
@@ -54,13 +61,16 @@ func (e *engine) write(ctx context.Context, group string, items int, synced bool
 		stamp = l.cache.stamp
 		return l.err
 	})
+	if err == nil {
+		e.handle.confirm(stamp)
+	}
 	return stamp, unabort(err)
 }
 
 // read runs do on one view of the file.
 func (e *engine) read(ctx context.Context, group string, do func(*call)) (stamp replaystate.Stamp, err error) {
 	err = e.file.Snapshot(ctx, func(c *sqlitefile.Conn) error {
-		l := newCall(e, c, group, false)
+		l := newCall(e, c, group, reading)
 		if l.err == nil {
 			do(l)
 		}
@@ -75,7 +85,7 @@ func (e *engine) read(ctx context.Context, group string, do func(*call)) (stamp 
 // comment.
 func (e *engine) Begin(ctx context.Context, group string, r []replaystate.Request) ([]replaystate.Claim, replaystate.Stamp, error) {
 	out := make([]replaystate.Claim, len(r))
-	stamp, err := e.write(ctx, group, len(r), false, func(l *call) {
+	stamp, err := e.write(ctx, group, len(r), unsynced, func(l *call) {
 		for i := range r {
 			l.open(r[i].Key)
 			l.makeRoom()
@@ -89,7 +99,7 @@ func (e *engine) Begin(ctx context.Context, group string, r []replaystate.Reques
 // reason as Begin.
 func (e *engine) Renew(ctx context.Context, group string, s []replaystate.Lease) ([]replaystate.Outcome, replaystate.Stamp, error) {
 	out := make([]replaystate.Outcome, len(s))
-	stamp, err := e.write(ctx, group, len(s), false, func(l *call) {
+	stamp, err := e.write(ctx, group, len(s), unsynced, func(l *call) {
 		for i := range s {
 			l.open(s[i].Key)
 			out[i] = replaystate.Extend(&l.env, l, &s[i])
@@ -103,11 +113,11 @@ func (e *engine) Renew(ctx context.Context, group string, s []replaystate.Lease)
 // its lease.
 func (e *engine) Finish(ctx context.Context, group string, f []replaystate.Finish) ([]replaystate.Outcome, replaystate.Stamp, error) {
 	out := make([]replaystate.Outcome, len(f))
-	synced := false
+	lasting := false
 	for i := range f {
-		synced = synced || f[i].Kind != replaystate.Release
+		lasting = lasting || f[i].Kind != replaystate.Release
 	}
-	stamp, err := e.write(ctx, group, len(f), synced, func(l *call) {
+	stamp, err := e.write(ctx, group, len(f), lasting, func(l *call) {
 		for i := range f {
 			l.open(f[i].Key)
 			out[i] = replaystate.End(&l.env, l, &f[i])
@@ -131,7 +141,7 @@ func (e *engine) Look(ctx context.Context, group string, q []replaystate.Query) 
 // Note implements replaystate.Engine.
 func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) ([]uint64, replaystate.Stamp, error) {
 	out := make([]uint64, len(n))
-	stamp, err := e.write(ctx, group, len(n), true, func(l *call) {
+	stamp, err := e.write(ctx, group, len(n), synced, func(l *call) {
 		for i := range n {
 			l.open(n[i].Key)
 			if out[i] = 0; l.Head() != nil {
@@ -145,7 +155,7 @@ func (e *engine) Note(ctx context.Context, group string, n []replaystate.Note) (
 // Probe implements replaystate.Engine. It raises the change number, and waits for
 // the disk.
 func (e *engine) Probe(ctx context.Context, group string) (out replaystate.Outcome, err error) {
-	_, err = e.write(ctx, group, 1, true, func(l *call) { out = e.limits.Open(l.cache.store, l.group.counts) })
+	_, err = e.write(ctx, group, 1, synced, func(l *call) { out = e.limits.Open(l.cache.store, l.group.counts) })
 	return out, err
 }
 

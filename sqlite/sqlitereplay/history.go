@@ -17,7 +17,7 @@ func (e *engine) Group(ctx context.Context, group string) (g replaystate.Group, 
 
 // Change implements replaystate.Engine. It waits for the disk.
 func (e *engine) Change(ctx context.Context, group string, do func(*replaystate.Group)) error {
-	_, err := e.write(ctx, group, 1, true, func(l *call) { do(&l.group.state) })
+	_, err := e.write(ctx, group, 1, synced, func(l *call) { do(&l.group.state) })
 	return err
 }
 

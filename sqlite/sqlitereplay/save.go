@@ -35,6 +35,7 @@ func (l *call) saveCounts() {
 	l.exec(count, storeCounter, l.added.Records, l.added.Recents, l.added.Streams, l.added.Intervals)
 	l.cache.store, l.group.counts = l.stored(), l.grouped()
 	l.cache.stamp.Change++
+	l.saveHandle()
 }
 
 func (l *call) saveCount(id int64, n replaystate.Counts) {

@@ -72,6 +72,11 @@ const (
 	insertCounter = `INSERT INTO counters (change, records, recents, streams, intervals) VALUES (0, 0, 0, 0, 0)`
 	selectStore   = `SELECT uid, birth, change, records, recents, streams, intervals FROM store JOIN counters USING (id) WHERE id = 1`
 	selectLosses  = `SELECT losses FROM store WHERE id = 1`
+	updateMemory  = `UPDATE store SET uid = ?1, birth = ?2 WHERE id = 1`
+	selectHandle  = `SELECT change FROM counters WHERE id = ?1`
+	saveHandle    = `INSERT INTO counters VALUES (?1, ?2, 0, 0, 0, 0) ON CONFLICT (id) DO UPDATE SET change = ?2`
+	deleteHandle  = `DELETE FROM counters WHERE id = ?1`
+	pruneHandles  = `DELETE FROM counters WHERE id < 0 AND id NOT IN (SELECT id FROM counters WHERE id < 0 ORDER BY change DESC LIMIT +?1)`
 	updateStore   = `UPDATE store SET uid = ?1, birth = ?2, losses = ?3 WHERE id = 1`
 	count         = `UPDATE counters SET change = change + 1, records = records + ?2, recents = recents + ?3,
 		streams = streams + ?4, intervals = intervals + ?5 WHERE id = ?1`

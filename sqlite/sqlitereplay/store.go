@@ -85,7 +85,7 @@ func Open(ctx context.Context, path string, o *Options) (*Store, error) {
 	case err != nil:
 		return nil, fmt.Errorf("sqlitereplay: open: %w", err)
 	}
-	e := &engine{file: file, limits: bounds.Limits(), durable: !options.Normal}
+	e := &engine{file: file, limits: bounds.Limits(), durable: !options.Normal, handle: newHandle()}
 	if err := e.found(ctx); err != nil {
 		return nil, fmt.Errorf("sqlitereplay: open: %w", errors.Join(err, file.Close(context.WithoutCancel(ctx))))
 	}
@@ -109,4 +109,7 @@ func (e *engine) found(ctx context.Context) error {
 func (s *Store) Path() string { return s.engine.file.Path() }
 
 // Close closes the file. Calls afterwards fail; a second Close returns nil.
-func (s *Store) Close(ctx context.Context) error { return s.engine.file.Close(ctx) }
+func (s *Store) Close(ctx context.Context) error {
+	s.engine.leave(ctx)
+	return s.engine.file.Close(ctx)
+}

@@ -2,9 +2,12 @@ package sqlitereplay_test
 
 import (
 	"context"
+	"database/sql"
 	"path/filepath"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite"
 
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/replaytest"
@@ -36,6 +39,34 @@ func file(t testing.TB, b replay.Bounds) replaytest.Fixture {
 			s.Shift(shift)
 			return s
 		},
+		Backup: func() func() { return backup(t, path) },
+	}
+}
+
+// backup copies a file that is in use, and returns what puts the copy back into it: both as
+// SQLite does it, under handles that stay open.
+func backup(t testing.TB, path string) (restore func()) {
+	saved := filepath.Join(t.TempDir(), "saved.db")
+	run := func(statements ...string) {
+		db, err := sql.Open("sqlite", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		db.SetMaxOpenConns(1)
+		for _, s := range statements {
+			if _, err := db.Exec(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run("VACUUM INTO '" + saved + "'")
+	return func() {
+		all := []string{"ATTACH '" + saved + "' AS saved", "BEGIN IMMEDIATE"}
+		for _, table := range []string{"store", "counters", "groups", "senders", "streams", "pages"} {
+			all = append(all, "DELETE FROM main."+table, "INSERT INTO main."+table+" SELECT * FROM saved."+table)
+		}
+		run(append(all, "COMMIT")...)
 	}
 }
 

@@ -22,6 +22,7 @@ type TCP struct {
 
 	mu      sync.Mutex // guards what follows
 	server  string
+	taken   int
 	away    time.Duration
 	flowing chan struct{} // closed unless the proxy is stalled
 	open    map[*passing]struct{}
@@ -68,6 +69,13 @@ func (p *TCP) Away(d time.Duration) {
 	p.away = d
 }
 
+// Server is where new connections go.
+func (p *TCP) Server() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.server
+}
+
 // Redirect has new connections go to another server, and ends the others.
 func (p *TCP) Redirect(server string) {
 	p.mu.Lock()
@@ -76,6 +84,15 @@ func (p *TCP) Redirect(server string) {
 	for c := range p.open {
 		c.end()
 	}
+}
+
+// Taken returns how many connections clients have opened since the last call.
+func (p *TCP) Taken() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.taken
+	p.taken = 0
+	return n
 }
 
 // Stall stops everything that passes, without an error for either side, until Resume.
@@ -106,6 +123,9 @@ func (p *TCP) accept() {
 		if err != nil {
 			return
 		}
+		p.mu.Lock()
+		p.taken++
+		p.mu.Unlock()
 		if p.faults.draw(Refuse) == Refuse {
 			_ = client.Close()
 			continue

@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/testbed/internal/pairs"
+	"github.com/queue-runtime/queue/testbed/internal/attributes"
 )
 
 // Attacker is a connection of its own to the database. It has the methods that
@@ -82,10 +82,10 @@ func read(ctx context.Context, db querier, queue string, sign int64) (all []stor
 	for rows.Next() {
 		var s stored
 		var died, notBefore *time.Time
-		var attributes, trace []byte
+		var named, trace []byte // as stored
 		var ttl int64
 		if err := rows.Scan(&s.seq, &s.content, &s.SessionID, &s.dead.Reason, &s.dead.Description, &died, &s.ID, &s.CorrelationID,
-			&s.ContentType, &attributes, &trace, &s.Sealed, &notBefore, &ttl, &s.DedupID, &s.Body); err != nil {
+			&s.ContentType, &named, &trace, &s.Sealed, &notBefore, &ttl, &s.DedupID, &s.Body); err != nil {
 			return nil, 0, err
 		}
 		s.TTL = time.Duration(ttl)
@@ -96,10 +96,10 @@ func read(ctx context.Context, db querier, queue string, sign int64) (all []stor
 			s.dead.At = *died
 		}
 		s.dead.Queue = queue
-		if s.Attributes, err = pairs.Decode(attributes); err != nil {
+		if s.Attributes, err = attributes.Decode(named); err != nil {
 			return nil, 0, err
 		}
-		if s.Trace, err = pairs.Decode(trace); err != nil {
+		if s.Trace, err = attributes.Decode(trace); err != nil {
 			return nil, 0, err
 		}
 		all = append(all, s)
@@ -214,7 +214,7 @@ func values(m *driver.Message) []any {
 		notBefore = &m.NotBefore
 	}
 	return []any{
-		m.ID, m.CorrelationID, m.ContentType, pairs.Encode(m.Attributes), pairs.Encode(m.Trace),
+		m.ID, m.CorrelationID, m.ContentType, attributes.Encode(m.Attributes), attributes.Encode(m.Trace),
 		m.Sealed, notBefore, int64(m.TTL), m.DedupID, append([]byte{}, m.Body...),
 	}
 }

@@ -309,7 +309,7 @@ func (c *connection) shutdown() {
 	if c.closed {
 		return
 	}
-	c.teardown(false)
+	c.teardown(closedInOrder)
 	c.sayClose(&wire.Error{Condition: condForced, Description: "The emulator is closing."})
 	c.out.finish()
 }
@@ -319,7 +319,7 @@ func (c *connection) abort() {
 	if c.closed {
 		return
 	}
-	c.teardown(true)
+	c.teardown(cutOff)
 	c.out.mute()
 	c.out.finish()
 	if tcp, ok := c.nc.(*net.TCPConn); ok {
@@ -327,6 +327,12 @@ func (c *connection) abort() {
 	}
 	_ = c.nc.Close()
 }
+
+// How a connection, session or link ended.
+const (
+	closedInOrder = false
+	cutOff        = true
+)
 
 // teardown releases all that the connection holds. lost says that it was cut,
 // not closed.

@@ -168,7 +168,7 @@ func (l *link) detach(e *wire.Error) {
 		l.refuse(e)
 		return
 	}
-	l.teardown(false)
+	l.teardown(closedInOrder)
 	l.ss.c.send(l.ss.channel, &wire.Detach{Handle: l.handle, Closed: true, Error: e}, nil)
 }
 
@@ -218,7 +218,7 @@ func (l *link) teardown(lost bool) {
 			ms.holder, l.out.session = nil, nil
 			return
 		}
-		ms.release(false)
+		ms.release(givenBack)
 	}
 }
 

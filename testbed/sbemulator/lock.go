@@ -84,7 +84,7 @@ func (q *queue) lockExpired(l *lock) {
 		return
 	}
 	q.unlock(l)
-	q.comeBack(r, true)
+	q.comeBack(r, deliveryFailed)
 }
 
 // renew starts the lock's duration anew and returns the new end; ok is false
@@ -129,9 +129,9 @@ func (q *queue) settle(l *lock, o outcome) bool {
 		q.remove(r)
 	case abandoned:
 		r.modify(o.changes)
-		q.comeBack(r, true)
+		q.comeBack(r, deliveryFailed)
 	case released:
-		q.comeBack(r, false)
+		q.comeBack(r, givenBack)
 	case deferred:
 		r.modify(o.changes)
 		r.state = Deferred

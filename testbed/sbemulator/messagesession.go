@@ -60,7 +60,7 @@ func (ms *messageSession) startLock() {
 // expire takes the session from its holder, whose deliveries did not succeed.
 func (ms *messageSession) expire() {
 	l := ms.holder
-	ms.release(true)
+	ms.release(deliveryFailed)
 	if l != nil {
 		l.detach(&wire.Error{Condition: condSessionLockLost, Description: "The session lock has expired on the session. Accept a new session."})
 	}

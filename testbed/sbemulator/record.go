@@ -192,6 +192,12 @@ func (q *queue) makeReady(r *record) {
 	}
 }
 
+// Whether a delivery that did not succeed counts.
+const (
+	givenBack      = false
+	deliveryFailed = true
+)
+
 // comeBack makes r available after a delivery that did not succeed, or moves it
 // away when it was delivered too often or lived too long.
 func (q *queue) comeBack(r *record, failed bool) {

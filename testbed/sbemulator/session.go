@@ -192,7 +192,7 @@ func (ss *session) transfer(p *wire.Transfer, payload []byte, f *Fault) *wire.Er
 
 // fail ends the session with an error.
 func (ss *session) fail(e *wire.Error) {
-	ss.teardown(false)
+	ss.teardown(closedInOrder)
 	ss.ended = true
 	ss.c.send(ss.channel, &wire.End{Error: e}, nil)
 }
@@ -201,7 +201,7 @@ func (ss *session) fail(e *wire.Error) {
 func (ss *session) remoteEnd(*wire.End) {
 	delete(ss.c.sessions, ss.channel)
 	if !ss.ended {
-		ss.teardown(false)
+		ss.teardown(closedInOrder)
 		ss.c.send(ss.channel, &wire.End{}, nil)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/testbed/internal/pairs"
+	"github.com/queue-runtime/queue/testbed/internal/attributes"
 	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
 )
 
@@ -89,9 +89,9 @@ func read(ctx context.Context, db querier, queue string, sign int64) (all []stor
 		var s stored
 		var session, reason, description, source, correlation, contentType, dedup sql.NullString
 		var died, notBefore, ttl sql.NullInt64
-		var attributes, trace []byte
+		var named, trace []byte // as stored
 		if err := rows.Scan(&s.seq, &s.content, &session, &reason, &description, &source, &died,
-			&s.ID, &correlation, &contentType, &attributes, &trace, &s.Sealed, &notBefore, &ttl, &dedup, &s.Body); err != nil {
+			&s.ID, &correlation, &contentType, &named, &trace, &s.Sealed, &notBefore, &ttl, &dedup, &s.Body); err != nil {
 			return nil, 0, err
 		}
 		s.SessionID, s.CorrelationID, s.ContentType, s.DedupID = session.String, correlation.String, contentType.String, dedup.String
@@ -99,10 +99,10 @@ func read(ctx context.Context, db querier, queue string, sign int64) (all []stor
 		if notBefore.Valid {
 			s.NotBefore = time.Unix(0, notBefore.Int64)
 		}
-		if s.Attributes, err = pairs.Decode(attributes); err != nil {
+		if s.Attributes, err = attributes.Decode(named); err != nil {
 			return nil, 0, err
 		}
-		if s.Trace, err = pairs.Decode(trace); err != nil {
+		if s.Trace, err = attributes.Decode(trace); err != nil {
 			return nil, 0, err
 		}
 		s.dead = driver.DeadLetter{Reason: reason.String, Description: description.String, Queue: source.String, At: time.Unix(0, died.Int64)}
@@ -229,5 +229,5 @@ func encode(m map[string]string) any {
 	if len(m) == 0 {
 		return nil
 	}
-	return pairs.Encode(m)
+	return attributes.Encode(m)
 }

@@ -10,12 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/queue-runtime/queue/testbed/fauxqs"
 	"github.com/queue-runtime/queue/tests/bench/internal/measure"
 )
 
-// TestMain is also the process that sends, if the program under test starts it.
+// TestMain is also the process that sends and the emulator, if the program under test starts
+// them.
 func TestMain(m *testing.M) {
-	if os.Getenv(senderVariable) != "" {
+	if os.Getenv(senderVariable) != "" || os.Getenv(emulatorVariable) != "" {
 		main()
 		return
 	}
@@ -92,6 +94,24 @@ func TestDurableWays(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A driver and its SDK alone do the same jobs: measureDrivers counts what comes back.
+func TestDrivers(t *testing.T) {
+	all, err := measureDrivers(t.Context(), testCorpus(t), 1)
+	if errors.Is(err, fauxqs.ErrNotInstalled) && os.Getenv("QRT_REQUIRE_PEERS") != "1" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		for i, list := range f.jobs {
+			if len(list) != 3 || !strings.HasSuffix(list[2].Name, "alone") {
+				t.Errorf("%s, %s: %+v", f.broker, jobs[i], list)
+			}
+		}
 	}
 }
 
@@ -240,6 +260,11 @@ func TestReport(t *testing.T) {
 		}
 		r.disk = append(r.disk, d)
 	}
+	d := driverFigures{broker: "SQS"}
+	for j := range d.jobs {
+		d.jobs[j] = figures(driversSQS, driversSQSSealed, driversSQSBare)
+	}
+	r.drivers = append(r.drivers, d)
 	for _, name := range pageSystems {
 		r.pages = append(r.pages, pageFigures{name, 8, [2]written{{3.25, 0.125}, {4, 0.5}}})
 	}
@@ -257,13 +282,13 @@ func TestReport(t *testing.T) {
 	var b strings.Builder
 	writeReport(&b, r, machine{processor: "p", system: "s", commit: "c", date: time.Unix(0, 0)})
 	page := b.String()
-	for _, want := range []string{"| queue | 2.00 (2.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c", "| 1,000 | 3.00 | 12 |", "| goqite | 8 | 3.2 / 0.12 | 4.0 / 0.50 |"} {
+	for _, want := range []string{"| queue | 2.00 (2.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c", "| 1,000 | 3.00 | 12 |", "| goqite | 8 | 3.2 / 0.12 | 4.0 / 0.50 |", "| queue, SQS, sealed | 4.00 / 4.00 (0.67)"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
 	for section := range strings.SplitSeq(page, "\n## ") {
-		if strings.Contains(section, "\n| queue") && !strings.Contains(section, "goqite") && !strings.Contains(section, "tink") && !strings.Contains(section, "Watermill") && !strings.HasPrefix(section, "Growth") {
+		if strings.Contains(section, "\n| queue") && !strings.Contains(section, "goqite") && !strings.Contains(section, "tink") && !strings.Contains(section, "Watermill") && !strings.Contains(section, "alone") && !strings.HasPrefix(section, "Growth") {
 			t.Errorf("figures without a peer: %s", section)
 		}
 	}
@@ -278,6 +303,9 @@ func TestUsage(t *testing.T) {
 	}
 	if err := do(t.Context(), "x", "(", false); err == nil {
 		t.Error("no error for a broken regexp")
+	}
+	if err := do(t.Context(), "", "nothing", true); err == nil {
+		t.Error("no error for bounds that there are not")
 	}
 }
 

@@ -45,12 +45,18 @@ type diskFigures struct {
 
 // openDurable opens the systems by name, each in a folder of its own.
 var openDurable = map[string]func(ctx context.Context, c *corpus, dir string) (durable, error){
-	diskOurs:   openSQLite(protection{}, false),
-	diskSealed: openSQLite(protection{sealed: true}, false),
-	diskStrict: openSQLite(protection{sealed: true}, true),
+	diskOurs:   openSQLite(protection{}, untracked),
+	diskSealed: openSQLite(protection{sealed: true}, untracked),
+	diskStrict: openSQLite(protection{sealed: true}, tracked),
 	diskGoqite: openGoqite,
 	diskNATS:   openJetStream,
 }
+
+// Whether replays are tracked.
+const (
+	untracked = false
+	tracked   = true
+)
 
 // openSQLite opens this library over a file, with a replay store in a file of its own if
 // it tracks replays. Both are at synchronous FULL.

@@ -19,6 +19,7 @@ import (
 var peers = []string{
 	"github.com/tink-crypto/tink-go/v2", "github.com/go-jose/go-jose/v4", "github.com/ThreeDotsLabs/watermill", "gocloud.dev",
 	"maragu.dev/goqite", "github.com/riverqueue/river", "github.com/nats-io/nats-server/v2", "modernc.org/sqlite",
+	"github.com/aws/aws-sdk-go-v2/service/sqs", "github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus",
 }
 
 // machine is what the figures were measured on.
@@ -103,7 +104,7 @@ func writeReport(w io.Writer, r *run, m machine) {
 		write    func()
 	}{
 		{r.envelope != nil, p.envelopeTables}, {r.memory != nil, p.memoryTable}, {r.disk != nil, p.diskTables},
-		{r.pages != nil, p.pageTable}, {r.latency != nil, p.latencyTable}, {r.idle != nil, p.idleTable}, {r.growth != nil, p.growthTable},
+		{r.drivers != nil, p.driverTables}, {r.pages != nil, p.pageTable}, {r.latency != nil, p.latencyTable}, {r.idle != nil, p.idleTable}, {r.growth != nil, p.growthTable},
 	} {
 		if section.measured {
 			section.write()
@@ -219,6 +220,33 @@ func (p page) diskTables() {
 		all := d.jobs[len(jobs)-1]
 		p.line("With %s, all three jobs take plaintext %.2f times as long as goqite, and Strict with its store in a file of its", workerNames(d.workers), find(all, diskOurs).PairedRatio(find(all, diskGoqite)))
 		p.line("own %.2f times as long as sealed messages without a store: medians of the ratios of each round.", find(all, diskStrict).PairedRatio(find(all, diskSealed)))
+		p.line("")
+	}
+}
+
+func (p page) driverTables() {
+	p.line("## Beside the SDKs")
+	p.line("")
+	p.line("One message after the other by a driver and by the SDK that it is built on, with an emulator in another process: fauxqs for")
+	p.line("SQS, the emulator of this project for Service Bus. Microseconds a message, on the clock, and of the client's processors")
+	p.line("behind the slash; in parentheses how many times the SDK alone on the clock, as the median of the ratios of each round. Both send")
+	p.line("two attributes. A service in the cloud adds its own time and the network's to each row.")
+	p.line("")
+	for i := range p.drivers {
+		d := &p.drivers[i]
+		p.header(append([]string{d.broker}, jobs[:]...)...)
+		for k := range d.jobs[0] {
+			row := []string{d.jobs[0][k].Name}
+			for j := range jobs {
+				f, bare := &d.jobs[j][k], &d.jobs[j][len(d.jobs[j])-1]
+				cell := micro(f.Median()) + " / " + micro(f.MedianCPU())
+				if f != bare {
+					cell += fmt.Sprintf(" (%.2f)", f.PairedRatio(bare))
+				}
+				row = append(row, cell)
+			}
+			p.line("| %s |", strings.Join(row, " | "))
+		}
 		p.line("")
 	}
 }

@@ -18,6 +18,7 @@ type run struct {
 	envelope []envelopeFigures
 	memory   []measure.Figures
 	disk     []diskFigures
+	drivers  []driverFigures
 	pages    []pageFigures
 	latency  []latencyFigures
 	idle     []idleFigures
@@ -26,11 +27,11 @@ type run struct {
 
 // effort says how many turns each way has.
 type effort struct {
-	envelope, memory, disk, latency, growthMemory, growthDisk int
+	envelope, memory, disk, drivers, latency, growthMemory, growthDisk int
 }
 
 // ofReport takes about six minutes on two cores, most of it for the disk.
-var ofReport = effort{envelope: 600, memory: 60, disk: 21, latency: 4, growthMemory: 40, growthDisk: 15}
+var ofReport = effort{envelope: 600, memory: 60, disk: 21, drivers: 31, latency: 4, growthMemory: 40, growthDisk: 15}
 
 // workerCounts are how many workers a disk is measured with.
 var workerCounts = []int{1, 8}
@@ -63,6 +64,7 @@ func measureAll(ctx context.Context, e effort, only *regexp.Regexp) (r *run, err
 		}})
 	}
 	steps = append(steps,
+		step{"drivers", func() (err error) { r.drivers, err = measureDrivers(ctx, r.corpus, e.drivers); return err }},
 		step{"pages", func() (err error) { r.pages, err = measurePages(ctx, r.corpus, dir); return err }},
 		step{"latency", func() (err error) { r.latency, err = measureLatency(ctx, r.corpus, dir, e.latency); return err }},
 		step{"idle", func() (err error) { r.idle, err = measureIdle(ctx, r.corpus, dir, idleSettle, idleSpan); return err }},

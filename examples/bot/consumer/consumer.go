@@ -166,8 +166,8 @@ func Run(ctx context.Context, environ map[string]string, out, logs io.Writer) (e
 		case <-run.Done():
 		}
 	}()
-	context.AfterFunc(run, func() { ready.Set(false) })
-	ready.Set(true)
+	context.AfterFunc(run, ready.End)
+	ready.Begin()
 	log.Info("Ready", "broker", connect.Redact(c.Broker), "plaintext", queue.PlaintextPolicy(c.Plaintext).String())
 
 	err = b.Run(run)

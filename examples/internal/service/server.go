@@ -82,8 +82,11 @@ type Readiness struct {
 	ready atomic.Bool
 }
 
-// Set says that the program is ready, or that it is not any more.
-func (r *Readiness) Set(ready bool) { r.ready.Store(ready) }
+// Begin says that the program is ready.
+func (r *Readiness) Begin() { r.ready.Store(true) }
+
+// End says that it is not any more.
+func (r *Readiness) End() { r.ready.Store(false) }
 
 // checkTimeout bounds one question at /readyz.
 const checkTimeout = 3 * time.Second

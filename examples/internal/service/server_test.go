@@ -43,7 +43,7 @@ func TestAdmin(t *testing.T) {
 	}
 	expect("/healthz", 200, "ok")
 	expect("/readyz", 503, "starting or stopping")
-	ready.Set(true)
+	ready.Begin()
 	expect("/readyz", 200, "ready")
 	broken = errors.New("dial tcp: secret-host refused")
 	expect("/readyz", 503, "the broker does not answer")
@@ -51,7 +51,7 @@ func TestAdmin(t *testing.T) {
 		t.Error("it shows the broker's error")
 	}
 	expect("/healthz", 200, "ok")
-	ready.Set(false)
+	ready.End()
 	expect("/readyz", 503, "starting or stopping")
 	expect("/metrics", 200, "go_goroutines")
 	if code, _ := get(t, h, http.MethodPost, "/metrics"); code != http.StatusMethodNotAllowed {

@@ -219,7 +219,7 @@ func Run(ctx context.Context, environ map[string]string, logs io.Writer) (err er
 		return err
 	}
 	ready.Check = r.Check
-	ready.Set(true)
+	ready.Begin()
 	log.Info("Ready", "broker", connect.Redact(c.Broker), "encrypt", c.Encrypt)
 
 	select {
@@ -227,7 +227,7 @@ func Run(ctx context.Context, environ map[string]string, logs io.Writer) (err er
 	case err = <-public.Done():
 	case err = <-admin.Done():
 	}
-	ready.Set(false)
+	ready.End()
 	log.Info("Stopping")
 	if err == nil {
 		wait := time.NewTimer(c.StopDelay)

@@ -22,20 +22,23 @@ const (
 	missedMax = 3
 )
 
-// Watch says that a caller begins to wait for changes by other processes (on), or no
-// longer waits. Each call with true is followed by one with false.
-func (f *File) Watch(on bool) {
+// Watch says that a caller begins to wait for changes by other processes. Each call is
+// followed by one of Unwatch.
+func (f *File) Watch() {
 	f.mu.Lock()
-	if on {
-		f.watchers++
-	} else {
-		f.watchers--
-	}
-	first := on && f.watchers == 1
+	f.watchers++
+	first := f.watchers == 1
 	f.mu.Unlock()
 	if first {
 		f.rouse()
 	}
+}
+
+// Unwatch says that a caller no longer waits.
+func (f *File) Unwatch() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watchers--
 }
 
 func (f *File) watched() bool {

@@ -157,6 +157,9 @@ func (f *File) release() {
 	}
 }
 
+// withSynced takes requests for which the disk must be waited, too.
+const withSynced = true
+
 // take returns what waits to be written, up to limit requests, and without
 // synced only up to the first that must be.
 func (f *File) take(limit int, synced bool) []*request {
@@ -181,7 +184,7 @@ func (f *File) gather() []*request {
 		last = n
 		runtime.Gosched()
 	}
-	return f.take(groupSize, true)
+	return f.take(groupSize, withSynced)
 }
 
 // waiting returns how many requests wait to be written.
@@ -238,7 +241,7 @@ func (f *File) run() {
 
 // shut fails what is left and closes the connections.
 func (f *File) shut() {
-	refuse(f.take(math.MaxInt, true), ErrClosed)
+	refuse(f.take(math.MaxInt, withSynced), ErrClosed)
 	for range f.config.Readers {
 		if c := <-f.readers; c != nil {
 			_ = c.close() // it only read

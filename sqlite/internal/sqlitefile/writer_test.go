@@ -286,8 +286,8 @@ func TestWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.Watch(true)
-	defer f.Watch(false)
+	f.Watch()
+	defer f.Unwatch()
 	write(other)
 	<-changed // hangs where it is not noticed
 	// The first look of all counts as a change, so this one may have been that;
@@ -387,8 +387,8 @@ func TestWatchInBubble(t *testing.T) {
 		c := config(path)
 		c.Changed = func() { changed <- struct{}{} }
 		f, other := open(t, c), open(t, config(path))
-		f.Watch(true)
-		defer f.Watch(false)
+		f.Watch()
+		defer f.Unwatch()
 		time.Sleep(time.Second) // of the bubble
 		for len(changed) > 0 {
 			<-changed

@@ -50,6 +50,7 @@ type uncountedStream struct {
 	Stream      string `json:"stream"`
 	Implausible bool   `json:"implausible"`
 	Forgotten   uint64 `json:"forgotten"` // messages
+	Start       uint64 `json:"start"`     // what is forgotten lies below it
 }
 
 func (a *app) auditMissingCommand() *cobra.Command {
@@ -105,7 +106,7 @@ func (r *missingReport) add(s *replay.Stream) {
 		r.Missing = append(r.Missing, missingRange{s.Sender, stream, s.Opened.UTC(), m.Range.First, m.Range.Last, m.Since.UTC(), reported})
 	}
 	if s.Implausible || s.MissingForgotten > 0 {
-		r.Uncounted = append(r.Uncounted, uncountedStream{s.Sender, stream, s.Implausible, s.MissingForgotten})
+		r.Uncounted = append(r.Uncounted, uncountedStream{s.Sender, stream, s.Implausible, s.MissingForgotten, s.Start})
 	}
 }
 
@@ -127,7 +128,7 @@ func (r *missingReport) show(s *display.Screen) {
 		s.Table(display.Columns("sender", "stream", ">messages", "since", "reported"), rows)
 	}
 	for _, u := range r.Uncounted {
-		why := fmt.Sprintf("%d more are missing that are not listed any more", u.Forgotten)
+		why := fmt.Sprintf("%d more are missing that are not listed any more: --range %s accepts them", u.Forgotten, rangeText(1, max(u.Start, 2)-1))
 		if u.Implausible {
 			why = "more is missing than a store lists: its sender counts wrongly, or was cut off for long"
 		}
@@ -175,8 +176,8 @@ func (a *app) auditAcceptCommand() *cobra.Command {
 were sent again. They leave the gauges of the receivers. A message that was accepted
 is handled as any other if it comes after all.
 
-Numbers that the sender has not settled yet are refused: accepting them would hide a
-loss that is still to come.`,
+Of a range only what is missing now is accepted, and numbers that the sender has not
+settled yet are refused: anything else would hide a loss that is still to come.`,
 		Example: example(`
 			qrt audit accept task-tactician --sender router --stream 019ac8e5f0d200112233445566778899 --range 17-19`),
 		Args: cobra.ExactArgs(1),
@@ -225,30 +226,30 @@ func parseRange(text string) (r replay.Range, ok bool) {
 
 func (a *app) auditAccept(ctx context.Context, name string, x *acceptance) error {
 	return a.withNonces(ctx, func(store replay.Store) error {
-		settled, held, err := settledOf(ctx, store, x)
+		s, err := x.find(ctx, store)
 		switch {
 		case err != nil:
 			return err
-		case !held:
+		case s == nil:
 			return nothingf("group %q has no such stream of sender %q", display.Safe(x.group), display.Safe(x.sender))
 		}
-		notes := make([]replay.Note, len(x.ranges))
-		for i, r := range x.ranges {
-			if r.Last > settled {
-				return usagef("--range %s: the stream is settled up to %d only", rangeText(r.First, r.Last), settled)
-			}
-			notes[i] = replay.Note{Sender: x.sender, Stream: x.stream, Range: r, Kind: replay.NoteAccepted}
-		}
-		noted, err := store.Note(ctx, x.group, notes)
-		if err != nil {
-			return err
-		}
 		r := acceptReport{Queue: name}
-		for _, n := range noted {
-			if n.Err != nil {
-				return n.Err
+		for _, v := range x.ranges {
+			if v.Last > s.Settled {
+				return usagef("--range %s: the stream is settled up to %d only", rangeText(v.First, v.Last), s.Settled)
 			}
-			r.Accepted += n.Fresh
+		}
+		for part := range slices.Chunk(x.notes(s), replay.MaxBatch) {
+			noted, err := store.Note(ctx, x.group, part)
+			if err != nil {
+				return err
+			}
+			for _, n := range noted {
+				if n.Err != nil {
+					return n.Err
+				}
+				r.Accepted += n.Fresh
+			}
 		}
 		a.print(r, func(s *display.Screen) {
 			s.Printf("%s %d of %s accepted\n", s.Good("✓"), r.Accepted, s.Name(display.Safe(name)))
@@ -257,15 +258,38 @@ func (a *app) auditAccept(ctx context.Context, name string, x *acceptance) error
 	})
 }
 
-// settledOf returns up to which number the stream is settled, and whether it is held.
-func settledOf(ctx context.Context, store replay.Store, x *acceptance) (settled uint64, held bool, err error) {
+// find returns the stream, nil if it is not held.
+func (x *acceptance) find(ctx context.Context, store replay.Store) (*replay.Stream, error) {
 	for s, err := range store.Streams(ctx, x.group) {
 		if err != nil {
-			return 0, false, err
+			return nil, err
 		}
 		if s.Sender == x.sender && s.Stream == x.stream {
-			return s.Settled, true, nil
+			return &s, nil
 		}
 	}
-	return 0, false, nil
+	return nil, nil //nolint:nilnil // no stream is no error
+}
+
+// notes accept what is missing of the ranges. Nothing else: a message that a receiver has in
+// hand may still be lost.
+func (x *acceptance) notes(s *replay.Stream) (notes []replay.Note) {
+	accept := func(r replay.Range) {
+		if r.First <= r.Last {
+			notes = append(notes, replay.Note{Sender: x.sender, Stream: x.stream, Range: r, Kind: replay.NoteAccepted})
+		}
+	}
+	for _, r := range x.ranges {
+		switch {
+		case s.Implausible: // nothing is listed
+			accept(r)
+			continue
+		case s.MissingForgotten > 0 && r.First == 1 && r.Last+1 >= s.Start:
+			accept(replay.Range{First: 1, Last: s.Start - 1})
+		}
+		for _, m := range s.Missing {
+			accept(replay.Range{First: max(r.First, m.Range.First), Last: min(r.Last, m.Range.Last)})
+		}
+	}
+	return notes
 }

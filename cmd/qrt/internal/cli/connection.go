@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/keys"
+	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/postgres/postgresqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 )
@@ -41,6 +43,9 @@ type access struct {
 	looks bool
 	// plain: send without sealing, whatever keys there are.
 	plain bool
+	// rehearse is called before the broker is opened, with a client of the same settings over
+	// a broker in memory. Its error ends the command, which has made nothing then.
+	rehearse func(*connection, *queue.Client) error
 	// rejected is called for each message that is received and not delivered.
 	rejected func(*queue.RejectedError)
 }
@@ -77,6 +82,11 @@ func (c *connection) open(ctx context.Context, rawURL string, n access) (err err
 			}
 		}
 	}
+	if n.rehearse != nil {
+		if err := c.rehearse(ctx, n); err != nil {
+			return err
+		}
+	}
 	if c.broker, err = connect.OpenBroker(ctx, rawURL); err != nil {
 		return c.app.explainOpen(err, n.looks)
 	}
@@ -88,6 +98,28 @@ func (c *connection) open(ctx context.Context, rawURL string, n access) (err err
 			return err
 		}
 	}
+	o := c.options(n)
+	if c.nonces != nil {
+		o.ReplayStore = c.nonces
+	}
+	c.client, err = queue.New(c.broker, o)
+	return err
+}
+
+// rehearse does what a command does first over a broker in memory.
+func (c *connection) rehearse(ctx context.Context, n access) error {
+	o := c.options(n)
+	o.Logger = slog.New(slog.DiscardHandler) // the command logs it again
+	client, err := queue.New(memqueue.New(nil), o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.rehearse(c, client), client.Close(ctx))
+}
+
+// options are the settings of a client.
+func (c *connection) options(n access) *queue.Options {
+	s := &c.app.settings
 	o := &queue.Options{
 		Crypto: queue.CryptoConfig{
 			Enabled:         !n.plain && (c.keys != nil || len(c.ofQueues) > 0),
@@ -101,14 +133,10 @@ func (c *connection) open(ctx context.Context, rawURL string, n access) (err err
 	if c.keys != nil {
 		o.Keys = c.keys
 	}
-	if c.nonces != nil {
-		o.ReplayStore = c.nonces
-	}
 	if n.rejected != nil {
 		o.OnRejected = func(_ context.Context, e *queue.RejectedError) { n.rejected(e) }
 	}
-	c.client, err = queue.New(c.broker, o)
-	return err
+	return o
 }
 
 func (c *connection) keysFor(name string) keys.Provider {

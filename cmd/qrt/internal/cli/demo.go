@@ -209,10 +209,10 @@ var policyNotes = map[string]string{
 func (d *demoShow) attacks(r *demo.Report) {
 	s := d.s
 	s.Heading("4  The broker is the attacker", "what it did to stored messages, and what became of them")
-	d.attackTable(r, false)
+	d.attackTable(r, stoppedAttacks)
 	s.Println()
 	s.Println("  " + s.Bold("Let through by design, and marked"))
-	d.attackTable(r, true)
+	d.attackTable(r, allowedAttacks)
 }
 
 // attackNotes say what the attacker did, in a few words.
@@ -244,6 +244,12 @@ var attackNotes = map[string]string{
 
 // attackWidth is what the table of attacks needs with its notes.
 const attackWidth = 130
+
+// Which attacks a table shows.
+const (
+	stoppedAttacks = false
+	allowedAttacks = true
+)
 
 func (d *demoShow) attackTable(r *demo.Report, allowed bool) {
 	s := d.s

@@ -30,6 +30,12 @@ type headerReport struct {
 	Authenticated   bool       `json:"authenticated"`
 }
 
+// What is known of a header.
+const (
+	headerRead          = false // from cleartext
+	headerAuthenticated = true
+)
+
 func newHeaderReport(m *envelope.EncryptedMessage, authenticated bool) headerReport {
 	r := headerReport{
 		Version:         envelope.Version1,
@@ -144,7 +150,7 @@ authenticate an envelope.`,
 			if err != nil {
 				return err
 			}
-			r := newHeaderReport(&m, false)
+			r := newHeaderReport(&m, headerRead)
 			a.print(r, func(s *display.Screen) {
 				r.show(s)
 				s.Note("Read from cleartext and not authenticated: qrt open does that.")

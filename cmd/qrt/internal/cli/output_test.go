@@ -49,6 +49,7 @@ func TestOutputUnread(t *testing.T) {
 	s.must("printf 'a\\nb\\nc\\n' | qrt send q --lines")
 	for _, args := range [][]string{
 		{"peek", "q"}, {"peek", "q", "--json"}, {"stats"}, {"receive", "q", "--json"}, {"receive", "q", "--all", "--body"}, {"receive", "q", "--follow"},
+		{"--help"}, {"send", "--help"}, {"help", "urls"}, {"completion", "bash"},
 		{"demo", "--broker", "mem://", "--messages", "60", "--attempts", "1"},
 	} {
 		r, w, err := os.Pipe()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 
@@ -76,6 +77,17 @@ receives what another sends.`,
 	root.AddCommand(a.versionCommand())
 	root.AddCommand(topics()...)
 	root.SetUsageTemplate(usageTemplate)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		// Cobra prints the error of a write, which is reported when the command ends, or
+		// is none: its reader has gone.
+		out := c.OutOrStdout()
+		var text bytes.Buffer
+		c.SetOut(&text)
+		help(c, args)
+		c.SetOut(out)
+		_, _ = out.Write(text.Bytes()) // out keeps the error
+	})
 	root.SetHelpTemplate(helpTemplate)
 	complete(root)
 	a.completeWords(root)

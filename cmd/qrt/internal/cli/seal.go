@@ -209,7 +209,7 @@ func (a *app) writeSealed(sealed []byte, out string, text bool) error {
 		return err
 	}
 	if a.settings.json {
-		writeJSON(a.Out, sealReport{sealed, newHeaderReport(&m, true)})
+		writeJSON(a.Out, sealReport{sealed, newHeaderReport(&m, headerAuthenticated)})
 	}
 	return nil
 }
@@ -256,7 +256,7 @@ message is nor whether it was handled before: receivers do.`,
 					return err
 				}
 			}
-			r := openedReport{headerReport: newHeaderReport(m, true)}
+			r := openedReport{headerReport: newHeaderReport(m, headerAuthenticated)}
 			switch {
 			case a.settings.json:
 				if out == "" {

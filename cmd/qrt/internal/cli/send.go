@@ -1,14 +1,11 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
+	"iter"
 	"mime"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -119,34 +116,11 @@ func (a *app) send(ctx context.Context, o *sendOptions, name string, paths []str
 	if err != nil {
 		return err
 	}
+	next, stop := iter.Pull2(sources)
+	defer stop()
 	r := sendReport{Queue: name, Messages: []sentReport{}, all: a.settings.json}
-	err = a.with(ctx, access{queues: []string{name}, plain: o.plain}, func(c *connection) error {
-		so := &queue.SenderOptions{SessionKey: strategy}
-		if !o.plain && c.provider(name) == nil {
-			so.Crypto = &queue.CryptoConfig{Loosen: true} // other queues have keys, this one has not
-		}
-		s, err := c.sender(ctx, name, so)
-		if err != nil {
-			return err
-		}
-		batch := o.batch
-		if batch <= 0 {
-			batch = max(1, min(100, s.Capabilities().MaxBatch))
-		}
-		bar := a.errors.Bar("sending", max(total, 0))
-		if a.settings.json || total >= 0 && total <= batch {
-			bar.Done()
-		}
-		defer bar.Done()
-		return sources(func(pending []source) error {
-			err := r.send(ctx, s, template, pending)
-			bar.Set(r.Sent)
-			return err
-		}, batch)
-	})
-	if r.Sent == 0 && r.Failed == 0 && err == nil {
-		return nothingf("nothing to send")
-	}
+	w := sending{report: &r, template: template, next: next}
+	err = w.run(ctx, a, o, name, strategy, total)
 	if r.Sent+r.Failed > 0 {
 		a.print(r, func(s *display.Screen) { r.show(s) })
 		if !r.Encrypted && r.Sent > 0 && !o.plain {
@@ -217,41 +191,35 @@ func (o *sendOptions) strategy() (sessionkey.Strategy, error) {
 	return s, nil
 }
 
-// source is one body to send.
-type source struct {
-	name string
-	body []byte
-}
-
 // send sends a batch and notes what became of it.
 func (r *sendReport) send(ctx context.Context, s *queue.Sender, template *queue.Message, pending []source) error {
 	messages := make([]*queue.Message, len(pending))
-	for i, p := range pending {
-		m := *template
-		m.Body = p.body
-		if m.ContentType == "" {
-			m.ContentType = contentType(p.name)
-		}
-		messages[i] = &m
+	for i := range pending {
+		messages[i] = pending[i].message(template)
 	}
 	results, err := s.SendBatch(ctx, messages)
 	for i, x := range results {
-		sent := sentReport{MessageID: x.MessageID, BrokerID: x.BrokerID, Source: pending[i].name}
-		if x.Err != nil {
-			sent.Error = x.Err.Error()
-			r.Failed++
-		} else {
-			r.Sent++
-			r.Bytes += int64(len(pending[i].body))
-			r.Encrypted, r.KeyID = x.Encrypted, x.KeyID
-		}
-		r.note(sent)
+		r.add(x, &pending[i])
 	}
 	var some *queue.BatchError
 	if errors.As(err, &some) && some.Failed < some.Total {
 		return nil // the report says which
 	}
 	return err
+}
+
+// add counts what became of a message.
+func (r *sendReport) add(x queue.SendResult, of *source) {
+	sent := sentReport{MessageID: x.MessageID, BrokerID: x.BrokerID, Source: of.name}
+	if x.Err != nil {
+		sent.Error = x.Err.Error()
+		r.Failed++
+	} else {
+		r.Sent++
+		r.Bytes += int64(len(of.body))
+		r.Encrypted, r.KeyID = x.Encrypted, x.KeyID
+	}
+	r.note(sent)
 }
 
 // note keeps what became of a message, if it is to be shown: for a person the failures,
@@ -305,102 +273,4 @@ func (r *sendReport) sentID() string {
 func contentType(name string) string {
 	t, _, _ := strings.Cut(mime.TypeByExtension(filepath.Ext(name)), ";")
 	return t
-}
-
-// sources returns a function that hands the bodies on in batches, and how many
-// there are, -1 if that is not known.
-func (a *app) sources(paths []string, o *sendOptions) (func(send func([]source) error, batch int) error, int, error) {
-	if len(paths) == 0 {
-		paths = []string{"-"}
-	}
-	var files []string
-	own := a.settings.ownFiles()
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		switch {
-		case path == "-":
-			files = append(files, path)
-		case err != nil:
-			return nil, 0, err
-		case info.IsDir():
-			list, err := own.listed(path)
-			if err != nil {
-				return nil, 0, err
-			}
-			files = append(files, list...)
-		case own.has(info):
-			return nil, 0, usagef("%s holds the keys or the queue of this command: it is not sent", display.Safe(path))
-		default:
-			files = append(files, path)
-		}
-	}
-	total := len(files)
-	if o.lines {
-		total = -1
-	}
-	return func(send func([]source) error, batch int) error {
-		var pending []source
-		add := func(s source) error {
-			pending = append(pending, s)
-			if len(pending) < batch {
-				return nil
-			}
-			err := send(pending)
-			pending = nil
-			return err
-		}
-		for _, path := range files {
-			if err := a.readSource(path, o, add); err != nil {
-				return err
-			}
-		}
-		if len(pending) == 0 {
-			return nil
-		}
-		return send(pending)
-	}, total, nil
-}
-
-// maxLine bounds a message of --lines in bytes.
-const maxLine = 64 << 20
-
-// readSource reads one file as one message, or each of its lines.
-func (a *app) readSource(path string, o *sendOptions, add func(source) error) (err error) {
-	r := a.In
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = f.Close() }() // only read
-		r = f
-	}
-	if !o.lines {
-		body, err := io.ReadAll(r)
-		if err != nil {
-			return err
-		}
-		if path == "-" && len(body) == 0 && !o.allowEmpty {
-			return usagef("standard input is empty: nothing was sent (--allow-empty sends a message without a body)")
-		}
-		return add(source{strings.TrimPrefix(path, "-"), body})
-	}
-	s := bufio.NewScanner(r)
-	s.Buffer(nil, maxLine)
-	for s.Scan() {
-		if len(s.Bytes()) == 0 {
-			continue
-		}
-		if err := add(source{body: []byte(s.Text())}); err != nil {
-			return err
-		}
-	}
-	if errors.Is(s.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("a line has more than %s", display.Bytes(maxLine))
-	}
-	var pe *fs.PathError
-	if errors.As(s.Err(), &pe) {
-		return pe
-	}
-	return s.Err()
 }

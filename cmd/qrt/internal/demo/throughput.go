@@ -7,13 +7,13 @@ import (
 	"github.com/queue-runtime/queue/drivertest"
 )
 
-// pairs are as few as bound a median with 95 % confidence by more than their extremes.
-const pairs = 9
+// rounds are as few as bound a median with 95 % confidence by more than their extremes.
+const rounds = 9
 
 // throughput moves the same bodies plain and encrypted, in pairs of which each half is the
 // first in turn, so that both meet the same machine.
 func (r *run) throughput(ctx context.Context) error {
-	r.Progress.Begin("plaintext beside encrypted", pairs*2)
+	r.Progress.Begin("plaintext beside encrypted", rounds*2)
 	bodies := make([][]byte, len(r.Events))
 	for i := range r.Events {
 		bodies[i] = r.Events[i].Body
@@ -26,7 +26,7 @@ func (r *run) throughput(ctx context.Context) error {
 		Bodies:   bodies,
 		Messages: max(MinMessages/3, min(100, r.Messages/12)),
 		Singles:  1,
-		Rounds:   pairs,
+		Rounds:   rounds,
 		Step:     func() { r.Progress.Step(1) },
 	})
 	if err != nil {
@@ -34,7 +34,7 @@ func (r *run) throughput(ctx context.Context) error {
 	}
 	r.report.Throughput = Throughput{
 		PlaintextPerSecond: result.Plain.PerSecond, EncryptedPerSecond: result.Sealed.PerSecond,
-		Pairs: pairs, Overhead: 100 * result.Overhead, OverheadLow: 100 * result.Low, OverheadHigh: 100 * result.High,
+		Pairs: rounds, Overhead: 100 * result.Overhead, OverheadLow: 100 * result.Low, OverheadHigh: 100 * result.High,
 		SealNS: float64(result.Seal), OpenNS: float64(result.Open), Bytes: result.Bytes,
 	}
 	return nil

@@ -24,6 +24,9 @@ func TestTableFitsTheScreen(t *testing.T) {
 		{"60", []string{"0b9f6e8a-2f1c-4f0e-9e53-1" + ellipsis, "octo/hel" + ellipsis, "authenti" + ellipsis, "12 s"}, nil},
 		{"50", []string{"0b9f6e8a-2f1c-4f0e-9e53-1" + ellipsis, "authentic", "12 s"}, []string{"octo/", "session"}},
 		{"40", []string{"0b9f6e8a-2f1c-4f0e-9e53-1" + ellipsis, "reason"}, []string{"octo/", "12 s"}},
+		// Too narrow for a table: all columns, one below the other.
+		{"30", []string{"0b9f6e8a-2f1c-4f0" + ellipsis, "octo/hello-world", "authentic", "12 s", "1h20m"}, nil},
+		{"14", []string{"\n    12 s", "authentic", "1h20m"}, nil},
 	} {
 		t.Setenv("COLUMNS", c.columns)
 		var b bytes.Buffer

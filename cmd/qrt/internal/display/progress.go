@@ -70,7 +70,8 @@ func (b *Bar) Done() {
 		if b.container == nil {
 			return
 		}
-		b.bar.Abort(true)
+		const fromScreen = true
+		b.bar.Abort(fromScreen)
 		b.container.Wait()
 	})
 }

@@ -10,25 +10,31 @@ import (
 	"unicode/utf8"
 )
 
+// Whether line ends and tabs are escaped.
+const (
+	oneLine      = false
+	severalLines = true
+)
+
 // Safe returns one line of text that came from outside, fit for a terminal:
 // control and format characters, and bytes that are no UTF-8, are escaped.
-func Safe(text string) string { return escape(text, false) }
+func Safe(text string) string { return escape(text, oneLine) }
 
 // Block is Safe for text of several lines: line ends and tabs stay.
-func Block(text string) string { return escape(text, true) }
+func Block(text string) string { return escape(text, severalLines) }
 
 // JSON returns one line of JSON with the characters that Safe escapes escaped as
 // JSON has it, so that it means the same and can be looked at on a terminal. JSON
 // has such characters in strings only.
 func JSON(line []byte) []byte {
-	if bytes.IndexFunc(line, func(r rune) bool { return unsafe(r, true) }) < 0 {
+	if bytes.IndexFunc(line, func(r rune) bool { return unsafe(r, severalLines) }) < 0 {
 		return line
 	}
 	out := make([]byte, 0, len(line)+64)
 	for len(line) > 0 {
 		r, n := utf8.DecodeRune(line)
 		switch {
-		case !unsafe(r, true):
+		case !unsafe(r, severalLines):
 			out = append(out, line[:n]...)
 		case r > 0xFFFF:
 			high, low := utf16.EncodeRune(r)

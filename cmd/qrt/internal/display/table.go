@@ -48,6 +48,7 @@ type List struct {
 	rows    [][]string
 	widths  []int // natural ones, as far as is known
 	shown   []int // columns; nil until the head is written
+	upright bool  // no table is narrow enough: each cell has a line
 }
 
 // List begins a table. Nothing is written if no row comes.
@@ -93,6 +94,10 @@ func (l *List) show(rows [][]string) {
 	}
 	first := l.shown == nil
 	fit := l.layout(rows)
+	if l.upright {
+		l.list(rows, first)
+		return
+	}
 	head := make(table.Row, len(l.shown))
 	configs := make([]table.ColumnConfig, len(l.shown))
 	for at, i := range l.shown {
@@ -125,6 +130,39 @@ func (l *List) show(rows [][]string) {
 	}
 }
 
+// list writes each row as a block, and each of its cells beside its title, or below it if
+// there is no room.
+func (l *List) list(rows [][]string, first bool) {
+	titles := 0
+	for _, c := range l.columns {
+		titles = max(titles, cellWidth(c.Title))
+	}
+	limit := l.s.limit()
+	for _, row := range rows {
+		if !first {
+			l.s.Println()
+		}
+		first = false
+		for i, cell := range row {
+			if i == len(l.columns) || cell == "" {
+				continue
+			}
+			c, room := l.columns[i], limit-indent-titles-gap
+			before := strings.Repeat(" ", titles-cellWidth(c.Title)+gap)
+			switch narrow := room < min(leastText, cellWidth(cell)); {
+			case narrow && c.Title == "":
+				room, before = limit-indent, ""
+			case narrow:
+				room, before = limit-2*indent, "\n"+strings.Repeat(" ", 2*indent)
+			}
+			if !c.Right { // numbers are never shortened
+				cell = shorten(cell, max(room, 1))
+			}
+			l.s.Printf("%s%s%s%s\n", strings.Repeat(" ", indent), l.s.Dim(c.Title), before, cell)
+		}
+	}
+}
+
 // layout fits the rows into the screen. Which columns there are is settled by the first
 // rows: the head stands above all.
 func (l *List) layout(rows [][]string) layout {
@@ -132,7 +170,7 @@ func (l *List) layout(rows [][]string) layout {
 	keep := least(l.columns, l.widths, rows)
 	if l.shown == nil {
 		fit := lay(l.columns, l.widths, keep, limit)
-		l.shown = fit.shown
+		l.shown, l.upright = fit.shown, limit > 0 && fit.total() > limit
 		return fit
 	}
 	fit := layout{shown: l.shown, widths: append([]int(nil), l.widths...)}

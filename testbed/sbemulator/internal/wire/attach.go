@@ -84,7 +84,7 @@ func decodeAttach(r *reader) (*Attach, error) {
 
 func (s *Source) value() any {
 	return Described{uint64(descSource), List{
-		orNull(s.Address, ""), nil, nil, nil, orNull(s.Dynamic, false), nil, nil, mapOrNull(s.Filter),
+		orNull(s.Address, ""), nil, nil, nil, orNull(s.Dynamic, unset), nil, nil, mapOrNull(s.Filter),
 	}}
 }
 
@@ -100,7 +100,7 @@ func decodeSource(v any) (*Source, error) {
 	for range 3 { // durable, expiry-policy, timeout: no terminus outlives its link
 		r.take()
 	}
-	s.Dynamic = field(r, false)
+	s.Dynamic = field(r, unset)
 	r.take()
 	r.take()
 	s.Filter = field[Map](r, nil)
@@ -112,7 +112,7 @@ func decodeSource(v any) (*Source, error) {
 
 func (t *Target) value() any {
 	return Described{uint64(descTarget), List{
-		orNull(t.Address, ""), nil, nil, nil, orNull(t.Dynamic, false),
+		orNull(t.Address, ""), nil, nil, nil, orNull(t.Dynamic, unset),
 	}}
 }
 
@@ -128,7 +128,7 @@ func decodeTarget(v any) (*Target, error) {
 	for range 3 {
 		r.take()
 	}
-	t.Dynamic = field(r, false)
+	t.Dynamic = field(r, unset)
 	r.take()
 	r.take()
 	return t, r.end()

@@ -128,6 +128,9 @@ func (r *reader) end() error {
 	return r.err
 }
 
+// unset is the default of each field of type boolean.
+const unset = false
+
 // field reads a field of type T, or null as the default.
 func field[T any](r *reader, or T) T {
 	v := r.take()

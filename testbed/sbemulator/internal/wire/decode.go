@@ -245,7 +245,7 @@ func (d *decoder) compound(code byte, depth int) (any, error) {
 	case codeList8, codeList32:
 		v, err = in.list(count, depth)
 	case codeMap8, codeMap32:
-		v, err = in.pairs(count, depth)
+		v, err = in.entries(count, depth)
 	case codeArray8, codeArray32:
 		v, err = in.array(count, depth)
 	default:
@@ -276,7 +276,7 @@ func (d *decoder) list(count, depth int) (any, error) {
 	return out, nil
 }
 
-func (d *decoder) pairs(count, depth int) (any, error) {
+func (d *decoder) entries(count, depth int) (any, error) {
 	if count%2 != 0 || count > len(d.b) {
 		return nil, malformed("map of %d elements in %d bytes", count, len(d.b))
 	}

@@ -140,18 +140,18 @@ func decodeHeader(v any) (Header, error) {
 	}
 	r := &reader{what: "header", list: list}
 	h := Header{
-		Durable:  field(r, false),
+		Durable:  field(r, unset),
 		Priority: field[uint8](r, 4),
 		TTL:      optional[uint32](r),
 	}
-	h.FirstAcquirer = field(r, false)
+	h.FirstAcquirer = field(r, unset)
 	h.DeliveryCount = field[uint32](r, 0)
 	return h, r.end()
 }
 
 func (h Header) fields() List {
 	return List{
-		h.Durable, orNull(h.Priority, 4), pointed(h.TTL), orNull(h.FirstAcquirer, false),
+		h.Durable, orNull(h.Priority, 4), pointed(h.TTL), orNull(h.FirstAcquirer, unset),
 		h.DeliveryCount, // also 0: clients show an absent count as undefined
 	}
 }

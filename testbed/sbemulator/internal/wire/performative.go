@@ -158,7 +158,7 @@ func (p *Flow) fields() List {
 	return List{
 		pointed(p.NextIncomingID), p.IncomingWindow, p.NextOutgoingID, p.OutgoingWindow,
 		pointed(p.Handle), pointed(p.DeliveryCount), pointed(p.LinkCredit), pointed(p.Available),
-		orNull(p.Drain, false), orNull(p.Echo, false),
+		orNull(p.Drain, unset), orNull(p.Echo, unset),
 	}
 }
 
@@ -173,8 +173,8 @@ func decodeFlow(r *reader) (*Flow, error) {
 		DeliveryCount:  optional[uint32](r),
 		LinkCredit:     optional[uint32](r),
 		Available:      optional[uint32](r),
-		Drain:          field(r, false),
-		Echo:           field(r, false),
+		Drain:          field(r, unset),
+		Echo:           field(r, unset),
 	}
 	r.take() // properties
 	return p, r.end()
@@ -198,8 +198,8 @@ func (*Transfer) code() uint64 { return descTransfer }
 func (p *Transfer) fields() List {
 	return List{
 		p.Handle, pointed(p.DeliveryID), bytesOrNull(p.DeliveryTag), pointed(p.MessageFormat),
-		pointed(p.Settled), orNull(p.More, false), nil, stateValue(p.State), orNull(p.Resume, false),
-		orNull(p.Aborted, false),
+		pointed(p.Settled), orNull(p.More, unset), nil, stateValue(p.State), orNull(p.Resume, unset),
+		orNull(p.Aborted, unset),
 	}
 }
 
@@ -211,7 +211,7 @@ func decodeTransfer(r *reader) (*Transfer, error) {
 		DeliveryTag:   field[[]byte](r, nil),
 		MessageFormat: optional[uint32](r),
 		Settled:       optional[bool](r),
-		More:          field(r, false),
+		More:          field(r, unset),
 	}
 	field[uint8](r, 0) // rcv-settle-mode: the link's is used
 	state, err := decodeState(r.take())
@@ -219,9 +219,9 @@ func decodeTransfer(r *reader) (*Transfer, error) {
 		return nil, err
 	}
 	p.State = state
-	p.Resume = field(r, false)
-	p.Aborted = field(r, false)
-	field(r, false) // batchable: a hint
+	p.Resume = field(r, unset)
+	p.Aborted = field(r, unset)
+	field(r, unset) // batchable: a hint
 	if len(p.DeliveryTag) > 32 {
 		return nil, malformed("transfer: delivery tag of %d bytes", len(p.DeliveryTag))
 	}
@@ -240,7 +240,7 @@ type Disposition struct {
 func (*Disposition) code() uint64 { return descDisposition }
 
 func (p *Disposition) fields() List {
-	return List{p.Receiver, p.First, pointed(p.Last), orNull(p.Settled, false), stateValue(p.State)}
+	return List{p.Receiver, p.First, pointed(p.Last), orNull(p.Settled, unset), stateValue(p.State)}
 }
 
 func decodeDisposition(r *reader) (*Disposition, error) {
@@ -249,14 +249,14 @@ func decodeDisposition(r *reader) (*Disposition, error) {
 		Receiver: required[bool](r),
 		First:    required[uint32](r),
 		Last:     optional[uint32](r),
-		Settled:  field(r, false),
+		Settled:  field(r, unset),
 	}
 	state, err := decodeState(r.take())
 	if err != nil {
 		return nil, err
 	}
 	p.State = state
-	field(r, false) // batchable
+	field(r, unset) // batchable
 	return p, r.end()
 }
 
@@ -270,12 +270,12 @@ type Detach struct {
 func (*Detach) code() uint64 { return descDetach }
 
 func (p *Detach) fields() List {
-	return List{p.Handle, orNull(p.Closed, false), p.Error.value()}
+	return List{p.Handle, orNull(p.Closed, unset), p.Error.value()}
 }
 
 func decodeDetach(r *reader) (*Detach, error) {
 	r.what = "detach"
-	p := &Detach{Handle: required[uint32](r), Closed: field(r, false)}
+	p := &Detach{Handle: required[uint32](r), Closed: field(r, unset)}
 	e, err := decodeError(r.take())
 	if err != nil {
 		return nil, err

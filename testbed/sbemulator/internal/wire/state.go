@@ -30,7 +30,7 @@ func (s Rejected) stateFields() (uint64, List) { return descRejected, List{s.Err
 
 func (s Modified) stateFields() (uint64, List) {
 	return descModified, List{
-		orNull(s.DeliveryFailed, false), orNull(s.UndeliverableHere, false), mapOrNull(s.Annotations),
+		orNull(s.DeliveryFailed, unset), orNull(s.UndeliverableHere, unset), mapOrNull(s.Annotations),
 	}
 }
 
@@ -77,8 +77,8 @@ func decodeState(v any) (State, error) {
 		s = Rejected{e}
 	case descModified:
 		s = Modified{
-			DeliveryFailed:    field(r, false),
-			UndeliverableHere: field(r, false),
+			DeliveryFailed:    field(r, unset),
+			UndeliverableHere: field(r, unset),
 			Annotations:       field[Map](r, nil),
 		}
 	case descReceived:

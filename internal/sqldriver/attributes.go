@@ -1,6 +1,4 @@
-// Package pairs is the form in which the SQL drivers store the attributes and the trace
-// of a message.
-package pairs
+package sqldriver
 
 import (
 	"encoding/binary"
@@ -10,13 +8,13 @@ import (
 	"slices"
 )
 
-// errMalformed is every error of Decode.
+// errMalformed is every error of DecodeAttributes.
 var errMalformed = errors.New("attributes as stored are not well formed")
 
-// Encode returns the stored form of m: for each entry, ascending by name, the name and
+// EncodeAttributes returns the stored form of attributes, or of a trace: for each entry, ascending by name, the name and
 // the value, each after its length in bytes as an unsigned varint (package
 // encoding/binary). Unlike JSON it carries every byte. Nil if m is empty.
-func Encode(m map[string]string) []byte {
+func EncodeAttributes(m map[string]string) []byte {
 	if len(m) == 0 {
 		return nil
 	}
@@ -29,8 +27,8 @@ func Encode(m map[string]string) []byte {
 	return b
 }
 
-// Size returns how many bytes Encode makes of m.
-func Size(m map[string]string) int {
+// AttributesSize returns how many bytes EncodeAttributes makes of m.
+func AttributesSize(m map[string]string) int {
 	n := 0
 	for k, v := range m {
 		n += sized(k) + sized(v)
@@ -41,8 +39,8 @@ func Size(m map[string]string) int {
 // sized is how many bytes s takes with its length.
 func sized(s string) int { return (bits.Len(uint(len(s))|1)+6)/7 + len(s) }
 
-// Decode accepts only what Encode makes: each name once, and in order.
-func Decode(b []byte) (map[string]string, error) {
+// DecodeAttributes accepts only what EncodeAttributes makes: each name once, and in order.
+func DecodeAttributes(b []byte) (map[string]string, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}

@@ -16,13 +16,13 @@ import (
 )
 
 var (
-	errPart   = errors.New("this part fails")
-	noContext context.Context // of a caller that forgot it
+	errFailing = errors.New("this call fails")
+	noContext  context.Context // of a caller that forgot it
 )
 
-// partial is a broker of which single calls fail or answer too little. What is below mu is
+// failingBroker is a broker of which single calls fail or answer too little. What is below mu is
 // read and changed by count, last, counts and set.
-type partial struct {
+type failingBroker struct {
 	driver.Broker
 	caps func(*driver.Capabilities)
 
@@ -36,7 +36,7 @@ type partial struct {
 	ctx     map[string]context.Context // of the last call
 }
 
-func (p *partial) called(ctx context.Context, name string) error {
+func (p *failingBroker) called(ctx context.Context, name string) error {
 	p.mu.Lock()
 	if p.calls == nil {
 		p.calls, p.ctx = map[string]int{}, map[string]context.Context{}
@@ -54,41 +54,41 @@ func (p *partial) called(ctx context.Context, name string) error {
 }
 
 // set changes what the broker does.
-func (p *partial) set(change func()) {
+func (p *failingBroker) set(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change()
 }
 
 // count is how often a call was made.
-func (p *partial) count(name string) int {
+func (p *failingBroker) count(name string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.calls[name]
 }
 
 // counts is how often each call was made.
-func (p *partial) counts() map[string]int {
+func (p *failingBroker) counts() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.calls)
 }
 
 // last is the context of the last call.
-func (p *partial) last(name string) context.Context {
+func (p *failingBroker) last(name string) context.Context {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.ctx[name]
 }
 
 // tooShort reports whether a call answers for one message less than asked.
-func (p *partial) tooShort(name string) bool {
+func (p *failingBroker) tooShort(name string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.short[name]
 }
 
-func (p *partial) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
+func (p *failingBroker) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
 	if err := p.called(ctx, "open"); err != nil {
 		return nil, err
 	}
@@ -99,13 +99,13 @@ func (p *partial) Open(ctx context.Context, name string, o *driver.QueueOptions)
 	return &partialQueue{Queue: q, p: p}, err
 }
 
-func (p *partial) Close(ctx context.Context) error {
+func (p *failingBroker) Close(ctx context.Context) error {
 	return errors.Join(p.called(ctx, "close broker"), p.Broker.Close(ctx))
 }
 
 type partialQueue struct {
 	driver.Queue
-	p *partial
+	p *failingBroker
 }
 
 func (q *partialQueue) Capabilities() driver.Capabilities {
@@ -149,14 +149,14 @@ func (q *partialQueue) Send(ctx context.Context, m []*driver.Message) []driver.S
 	return r
 }
 
-func (p *partial) receive(ctx context.Context, s driver.Source, max int, wait time.Duration) ([]*driver.Delivery, error) {
+func (p *failingBroker) receive(ctx context.Context, s driver.Source, max int, wait time.Duration) ([]*driver.Delivery, error) {
 	if err := p.called(ctx, "receive"); err != nil {
 		return nil, err
 	}
 	return s.Receive(ctx, max, wait)
 }
 
-func (p *partial) settle(ctx context.Context, s driver.Source, all []driver.Settlement) []error {
+func (p *failingBroker) settle(ctx context.Context, s driver.Source, all []driver.Settlement) []error {
 	errs := make([]error, len(all))
 	if err := p.called(ctx, "settle"); err != nil {
 		for i := range errs {
@@ -171,7 +171,7 @@ func (p *partial) settle(ctx context.Context, s driver.Source, all []driver.Sett
 	return errs
 }
 
-func (p *partial) renew(ctx context.Context, s driver.Source, d []*driver.Delivery) ([]time.Time, []error) {
+func (p *failingBroker) renew(ctx context.Context, s driver.Source, d []*driver.Delivery) ([]time.Time, []error) {
 	if err := p.called(ctx, "renew"); err != nil {
 		errs := make([]error, len(d))
 		for i := range errs {
@@ -217,7 +217,7 @@ func (q *partialQueue) AcceptSession(ctx context.Context, id string, wait time.D
 
 type partialSession struct {
 	driver.StatefulSession
-	p *partial
+	p *failingBroker
 }
 
 func (s *partialSession) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
@@ -340,7 +340,7 @@ func (o *diary) CryptoError(_ context.Context, _ observe.Source, e observe.Crypt
 }
 
 // behind returns a client of p with the fixture's options; change may be nil.
-func (x *fixture) behind(p *partial, change func(*queue.Options)) *queue.Client {
+func (x *fixture) behind(p *failingBroker, change func(*queue.Options)) *queue.Client {
 	x.Helper()
 	if p.Broker == nil {
 		p.Broker = x.Broker.Connect()

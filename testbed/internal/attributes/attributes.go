@@ -1,6 +1,6 @@
-// Package pairs reads and writes attributes as the SQL drivers store them, for attackers.
+// Package attributes reads and writes attributes as the SQL drivers store them, for attackers.
 // It shares no code with those drivers, so that an error there cannot hide an attack.
-package pairs
+package attributes
 
 import (
 	"bytes"

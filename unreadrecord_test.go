@@ -244,7 +244,7 @@ func (q *shortCursorQueue) Peek(ctx context.Context, cursor string, max int) ([]
 // one begins anew.
 func TestPauseBesideARefusedCursor(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		p := &partial{Broker: shortCursors{x.Broker.Connect()}}
+		p := &failingBroker{Broker: shortCursors{x.Broker.Connect()}}
 		r := x.receives(x.behind(p, nil), nil)
 		x.Send(&queue.Message{ID: "m", Body: []byte("a")})
 		forged := x.Steal()

@@ -14,33 +14,33 @@ import (
 	"github.com/queue-runtime/queue/observe"
 )
 
-// inflow is what the receivers of one queue in a Client know together: how many messages
+// unreadRecord is what the receivers of one queue in a Client know together: how many messages
 // could not be read, and which sessions waited for a key.
-type inflow struct {
+type unreadRecord struct {
 	alarm intake.Alarm
 	waits intake.SessionWaits
 }
 
-// inflowOf returns the inflow of a queue. limit is that of the receiver that opens it
+// unreadRecordOf returns the record of a queue. limit is that of the receiver that opens it
 // first.
-func (c *Client) inflowOf(queue string, limit int) *inflow {
+func (c *Client) unreadRecordOf(queue string, limit int) *unreadRecord {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f := c.inflows[queue]; f != nil {
+	if f := c.unreadRecords[queue]; f != nil {
 		return f
 	}
-	if c.inflows == nil {
-		c.inflows = make(map[string]*inflow)
+	if c.unreadRecords == nil {
+		c.unreadRecords = make(map[string]*unreadRecord)
 	}
-	f := &inflow{alarm: intake.Alarm{Limit: limit}}
-	c.inflows[queue] = f
+	f := &unreadRecord{alarm: intake.Alarm{Limit: limit}}
+	c.unreadRecords[queue] = f
 	return f
 }
 
 // sessionWait is how much longer a message of a session may hold it up; 0 if the wait of
 // the session is over.
 func (r *Receiver) sessionWait(t *taken) time.Duration {
-	return r.inflow.waits.Block(t.session.ID(), t.d.raw.EnqueuedAt, time.Now(), r.options.RotationHorizon)
+	return r.unreadRecord.waits.Block(t.session.ID(), t.d.raw.EnqueuedAt, time.Now(), r.options.RotationHorizon)
 }
 
 // limitWait bounds the wait of a message whose key or version is not known.
@@ -66,7 +66,7 @@ func (r *Receiver) countUnread(ctx context.Context, e *RejectedError) {
 	if e.Disposition != driver.DeadLettered || !unread(e.Reason) {
 		return
 	}
-	n := r.inflow.alarm.Count(time.Now())
+	n := r.unreadRecord.alarm.Count(time.Now())
 	if n == 0 {
 		return
 	}
