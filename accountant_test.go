@@ -588,7 +588,7 @@ func TestMissingFromAStoreOfOneProcess(t *testing.T) {
 	}
 }
 
-// blockedStreams is a store that lists its streams once it is told to, whoever left meanwhile.
+// blockedStreams is a store that lists its streams once it is told to, although its caller has left.
 type blockedStreams struct {
 	replay.Store
 	open chan struct{}

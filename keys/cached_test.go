@@ -445,37 +445,6 @@ func TestCachedRetire(t *testing.T) {
 	})
 }
 
-// Listeners are told of a key that was in the list, whether it was asked for or not, and of one
-// at hand of which the provider says that it is not there, though the list has it.
-func TestCachedTellsOfEachKey(t *testing.T) {
-	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
-		var r retirements
-		defer c.OnRetired(r.note)()
-		wantKey(t, c, "a")
-		v.set(func() { v.hidden = "b" })
-		time.Sleep(time.Minute)
-		must(t, c.Check(t.Context(), "a"))
-		if got := r.take(); !slices.Equal(got, []keys.ID{"b"}) {
-			t.Errorf("listeners were told of %q, want b", got)
-		}
-		v.set(func() { v.hidden, v.broken = "", map[string]error{"GetKey": keys.ErrNotFound} })
-		time.Sleep(time.Minute)
-		if _, err := c.GetKey(t.Context(), "b"); !errors.Is(err, keys.ErrNotFound) {
-			t.Errorf("a key that is not there: %v", err)
-		}
-		if got := r.take(); got != nil {
-			t.Errorf("listeners were told of %q, which was not given out", got)
-		}
-		time.Sleep(5 * time.Minute)
-		if _, err := c.GetKey(t.Context(), "a"); !errors.Is(err, keys.ErrNotFound) {
-			t.Errorf("a key that is not there any more: %v", err)
-		}
-		if got := r.take(); !slices.Equal(got, []keys.ID{"a"}) {
-			t.Errorf("listeners were told of %q, want a", got)
-		}
-	})
-}
-
 // A key that goes during the call that fetches it is not given out: its users
 // would keep what they derive from it.
 func TestCachedRetireDuringFetch(t *testing.T) {
