@@ -44,7 +44,7 @@ func TestNewError(t *testing.T) {
 			t.Errorf("NewError(%v) = %+v, want transient %t, after %s", c.err, e, c.transient, c.retry)
 		}
 	}
-	for name, want := range map[string]string{orders: `queue: send "orders": this part fails`, "": "queue: send: this part fails"} {
+	for name, want := range map[string]string{orders: `queue: send "orders": this call fails`, "": "queue: send: this call fails"} {
 		if got := queue.NewError("send", name, errFailing).Error(); got != want {
 			t.Errorf("text %q, want %q", got, want)
 		}
