@@ -4,28 +4,46 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"runtime"
+	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 )
 
-// asAnother runs f on a thread of its own that is not root's, if this process is: it may not
-// give files away.
-func asAnother(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if os.Geteuid() == 0 {
-			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-			_, _, _ = syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), 12345, ^uintptr(0))
+// asRootVariable makes the test binary, as root, the process that may change its user. That
+// is one of all threads, and other tests have threads too.
+const asRootVariable = "KEYS_TEST_AS_ROOT"
+
+// asAnother runs f as a user that is not root: it may not give files away.
+func asAnother(t *testing.T, f func()) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		if err := syscall.Setresuid(-1, 12345, -1); err != nil {
+			t.Fatal(err)
 		}
-		f()
-	}()
-	<-done
+		defer func() {
+			if err := syscall.Setresuid(-1, 0, -1); err != nil {
+				t.Fatal(err)
+			}
+		}()
+	}
+	f()
 }
 
 // A new file that its service could not read does not take the place of the old one.
 func TestReplaceNeedsTheOwner(t *testing.T) {
+	if os.Geteuid() == 0 && os.Getenv(asRootVariable) == "" {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v")
+		c.Env = append(os.Environ(), asRootVariable+"=1")
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	const target = "keys.json"
 	for _, owner := range []int{0, 23456} {
 		t.Chdir(t.TempDir())
@@ -48,7 +66,7 @@ func TestReplaceNeedsTheOwner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		asAnother(func() {
+		asAnother(t, func() {
 			if replaced, err := replace(f, []byte("new"), target, old); replaced || !errors.Is(err, fs.ErrPermission) {
 				t.Errorf("a file of user %d: replace = %t, %v; want %v", owner, replaced, err, fs.ErrPermission)
 			}
