@@ -37,7 +37,7 @@ func Count(e *Env, k Key, h *Head, pages []*Page) Account {
 	var at []uint64
 	for _, p := range pages {
 		sum.Fold(p)
-		sum.addRuns(p)
+		sum.take(p)
 		for i := range p.records {
 			r := &p.records[i]
 			n := p.first() + uint64(r.offset)

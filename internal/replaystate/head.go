@@ -108,23 +108,30 @@ func (h *Head) bound() {
 const roomyIntervals = MaxIntervals / 2
 
 // Fold takes over what a page knows about its stream. The page stays the truth
-// for its sequences while it exists, so folding twice does no harm. Without room to spare
-// the consumed sequences of a page that has records stay with it: what is claimed, given
-// back or parked among them is no loss, and would take the place of gaps that are.
+// for its sequences while it exists, so folding twice does no harm. Without room to spare a
+// page that has records keeps what is consumed and excused of its sequences to itself: what is
+// claimed, given back or parked among them is no loss, and would take the place of gaps that
+// are.
 func (h *Head) Fold(p *Page) {
 	if len(p.records) == 0 || len(h.Intervals) < roomyIntervals {
-		h.addRuns(p)
-	}
-	for _, r := range p.excused {
-		h.excuse(r)
+		h.take(p)
+	} else {
+		own := p.covers()
+		for _, r := range slices.Clone(p.excused).Sub(own) {
+			h.excuse(r)
+		}
 	}
 	h.Newest = max(h.Newest, p.Newest)
 	h.Steps = mergeSteps(h.Steps, p.steps)
 	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
 }
 
-func (h *Head) addRuns(p *Page) {
+// take takes over which sequences are consumed and excused.
+func (h *Head) take(p *Page) {
 	p.runs(func(r Range) { h.add(Interval{r.First, r.Last, p.Newest}) })
+	for _, r := range p.excused {
+		h.excuse(r)
+	}
 }
 
 // Tidy forgets what was sealed more than keep before time, and what there is too

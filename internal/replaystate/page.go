@@ -179,11 +179,17 @@ func (p *Page) Expire(now int64) {
 	}
 }
 
-// Folded drops what the head has taken over. It reports whether nothing is left,
+// Folded drops what the head has taken over, and keeps what is excused of its own sequences
+// while it has records: the head may not have taken that. It reports whether nothing is left,
 // so that the page can go.
 func (p *Page) Folded() (empty bool) {
-	p.recents, p.steps, p.excused, p.quiet, p.Dirty = nil, nil, nil, 0, true
-	return len(p.records) == 0
+	p.recents, p.steps, p.quiet, p.Dirty = nil, nil, 0, true
+	if len(p.records) == 0 {
+		p.excused = nil
+		return true
+	}
+	p.excused = p.excused.Common(Ranges{p.covers()})
+	return false
 }
 
 // NewPage makes a page of a stream from its head. h nil means that the stream is

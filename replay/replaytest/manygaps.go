@@ -89,6 +89,61 @@ func manyGivenBack(t *trial) {
 	}
 }
 
+// manyVoid: sends that failed are not missing, however many there are in a stream whose
+// intervals take no more gaps, and whose pages stay because of dead letters.
+func manyVoid(t *trial) {
+	h := t.handle()
+	id := t.young("s")
+	const back, last = 2400, 6000 // every third up to back is given back
+	for n := uint64(1); n < last; n += 200 {
+		var good, dead, bad []replay.Request
+		for k := n; k < n+200; k++ {
+			r := settling(id, k)
+			switch {
+			case k <= back && k%3 == 0:
+				bad = append(bad, r)
+				continue
+			case k > back && k%2 == 0:
+				continue // void
+			case k > back+1:
+				r.Void = []replay.Range{{First: k - 1, Last: k - 1}}
+			}
+			if k%100 == 51 {
+				dead = append(dead, r)
+			} else {
+				good = append(good, r)
+			}
+		}
+		if len(bad) > 0 {
+			h.begin(nil, bad...)
+			h.finish(nil, replay.Released, bad...)
+		}
+		h.begin(nil, dead...)
+		h.finish(nil, replay.Parked, dead...)
+		h.handled(good...)
+		if n%1000 == 1 {
+			h.passFolding()
+		}
+	}
+	check := func(when string) {
+		a := h.account(id)
+		for _, m := range a.Missing {
+			if r := m.Range; r.First != r.Last || r.First%3 > 0 || r.Last > back {
+				t.errorf("%s: %v is missing, which was not given back", when, r)
+				break
+			}
+		}
+		// If pages are small, or folded late because calls fail, there are more gaps than
+		// a stream lists: the oldest are counted.
+		if all := uint64(len(a.Missing)) + a.MissingForgotten; all < back/3 {
+			t.errorf("%s: %d are missing, want the %d that were given back", when, all, back/3)
+		}
+	}
+	check("at the end")
+	h.passFolding()
+	check("folded")
+}
+
 // manyMissing: of more losses than a stream lists the oldest are counted, until an operator
 // accepts them.
 func manyMissing(t *trial) {

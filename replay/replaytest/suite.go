@@ -89,6 +89,7 @@ var tests = []struct {
 	{"implausible", implausible},
 	{"many rejected", manyRejected},
 	{"many given back", manyGivenBack},
+	{"many void", manyVoid},
 	{"many missing", manyMissing},
 	{"notes", notes},
 	{"two handles", twoHandles},
