@@ -119,9 +119,7 @@ func (c *Client) Do(r *http.Request) (*http.Response, error) {
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	watch := time.AfterFunc(limit+time.Duration(max(r.ContentLength, 0))*time.Second/uploadRate, func() { cancel(errNoAnswer) })
-	r = r.WithContext(ctx)
-	hideWriteTo(r)
-	resp, err := c.inner.Do(r)
+	resp, err := PlainBodies{c.inner}.Do(r.WithContext(ctx))
 	if err != nil {
 		watch.Stop()
 		if errors.Is(context.Cause(ctx), errNoAnswer) {
@@ -146,7 +144,8 @@ func (c *Client) closeIdle() {
 	}
 }
 
-// hideWriteTo hides from net/http that the SDK's request bodies have a WriteTo.
+// PlainBodies is a [Doer] that hides from net/http that the AWS SDK's request bodies have
+// a WriteTo. A client of that SDK that is not over a [Client] needs it.
 //
 // The SDK (smithy-go v1.28.9, transport/http) closes a body as soon as the
 // response has begun, and from then on its WriteTo returns io.EOF, where Read does
@@ -154,10 +153,15 @@ func (c *Client) closeIdle() {
 // fast answer to a busy client can be, it takes it for a failed write and closes
 // the connection under the response: messages that were received are lost until
 // their lock is over.
-func hideWriteTo(r *http.Request) {
+type PlainBodies struct{ Doer }
+
+// Do sends the request. It does not change r.
+func (p PlainBodies) Do(r *http.Request) (*http.Response, error) {
 	if r.Body != nil && r.Body != http.NoBody {
+		r = r.WithContext(r.Context())
 		r.Body = struct{ io.ReadCloser }{r.Body}
 	}
+	return p.Doer.Do(r)
 }
 
 // answer is the body of a response. Each pause of it is bounded, and its length.

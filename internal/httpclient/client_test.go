@@ -112,3 +112,49 @@ func TestAccepted(t *testing.T) {
 		}
 	}
 }
+
+// looked stands for net/http: it looks for the end of the body after the SDK has closed it.
+type looked struct{ err error }
+
+func (l *looked) Do(r *http.Request) (*http.Response, error) {
+	if err := r.Body.Close(); err != nil {
+		return nil, err
+	}
+	_, l.err = io.Copy(io.Discard, r.Body)
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+}
+
+// closing is a body as smithy-go has it: once closed it ends, and its WriteTo fails.
+type closing struct{ io.ReadCloser }
+
+func (closing) Read([]byte) (int, error)         { return 0, io.EOF }
+func (closing) WriteTo(io.Writer) (int64, error) { return 0, io.EOF }
+
+// A body that the SDK has closed early looks to net/http as one that ended.
+func TestPlainBodies(t *testing.T) {
+	t.Parallel()
+	for name, wrap := range map[string]func(Doer) Doer{
+		"PlainBodies": func(d Doer) Doer { return PlainBodies{d} },
+		"Client":      func(d Doer) Doer { return New(d, AttemptTime) },
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1/", closing{http.NoBody})
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := r.Body
+		var l looked
+		res, err := wrap(&l).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := res.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if l.err != nil {
+			t.Errorf("%s: %v", name, l.err)
+		}
+		if r.Body != body {
+			t.Errorf("%s: the caller's request was changed", name)
+		}
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/queue-runtime/queue/aws/sqsqueue"
 	"github.com/queue-runtime/queue/azure/sbqueue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/testbed/fauxqs"
 	"github.com/queue-runtime/queue/testbed/sbemulator"
 	"github.com/queue-runtime/queue/tests/bench/internal/measure"
@@ -123,7 +124,7 @@ func startSQS(ctx context.Context) ([]rival, func() error, error) {
 			return aws.Credentials{AccessKeyID: "bench", SecretAccessKey: "bench"}, nil
 		}),
 	}
-	client := sqs.NewFromConfig(config)
+	client := sqs.NewFromConfig(config, func(o *sqs.Options) { o.HTTPClient = httpclient.PlainBodies{Doer: o.HTTPClient} })
 	var made *sqs.CreateQueueOutput
 	for _, name := range []string{someName, bareQueue} {
 		if made, err = client.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(name)}); err != nil {

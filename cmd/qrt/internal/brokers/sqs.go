@@ -6,9 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -23,6 +21,7 @@ import (
 	"github.com/queue-runtime/queue/connect"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/drivertest"
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/testbed/sqsattack"
 )
 
@@ -67,7 +66,7 @@ func openSQS(ctx context.Context, rawURL string) (*Broker, error) {
 // sessions and de-duplication, and standard queues otherwise.
 func newSQS(cfg aws.Config) (*Broker, *queueMaker) {
 	maker := &queueMaker{client: sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		o.HTTPClient = plainBodies{o.HTTPClient}
+		o.HTTPClient = httpclient.PlainBodies{Doer: o.HTTPClient}
 		o.DisableMessageChecksumValidation = fips140.Enforced() // it is MD5, which panics in this mode
 	})}
 	return &Broker{
@@ -89,19 +88,6 @@ func loopback(endpoint *string) bool {
 	}
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// plainBodies hides from net/http that the SDK's request bodies have a WriteTo,
-// which after an early answer ends as a failed write and closes the connection
-// under the response.
-type plainBodies struct{ sqs.HTTPClient }
-
-// Do sends a request.
-func (p plainBodies) Do(r *http.Request) (*http.Response, error) {
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = struct{ io.ReadCloser }{r.Body}
-	}
-	return p.HTTPClient.Do(r)
 }
 
 // queueMaker makes queues and removes them.
