@@ -92,7 +92,7 @@ func TestExchanged(t *testing.T) {
 		return b
 	}
 	sender := fixedSize + 1 + 2*16 + 1 + len(testHeader(t).KeyID) + 1
-	saltAt := testHeader(t).size(testHeader(t).KeyID, testSender) - SaltSize - CommitmentSize
+	saltAt := testHeader(t).size(len(encodeIDs(testHeader(t).KeyID, testSender))) - SaltSize - CommitmentSize
 	for name, tt := range map[string]struct {
 		from, to int
 		set      func(*Header)

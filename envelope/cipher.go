@@ -40,11 +40,14 @@ type Deriver interface {
 }
 
 // usable returns the error of a Deriver that has one to tell.
-func usable(d Deriver) error {
+func usable(d Deriver) error { return errorOf(d)() }
+
+// errorOf returns a function that tells the error of d, if d has one to tell.
+func errorOf(d Deriver) func() error {
 	if k, ok := d.(interface{ Err() error }); ok {
-		return k.Err()
+		return k.Err
 	}
-	return nil
+	return func() error { return nil }
 }
 
 // infoLabel begins the info of every message key (qre1, Section 3.2).

@@ -180,19 +180,20 @@ func (h *Header) AppendTo(dst []byte) ([]byte, error) {
 	if err := h.Validate(); err != nil {
 		return nil, err
 	}
-	return h.append(dst, h.size(h.KeyID, h.Sender), &sealed{h.Padded, h.KeyID, h.Sender, &h.Salt, &h.Commitment}), nil
+	ids := encodeIDs(h.KeyID, h.Sender)
+	return h.append(dst, h.size(len(ids)), &sealed{h.Padded, ids, &h.Salt, &h.Commitment}), nil
 }
 
 // SealedSize returns the length of the envelope that Seal makes of a plaintext of
 // n bytes with the KeyID, Sender, Origin, Void and Bound of h. With padding, n is
 // Padding.Size of the plaintext.
 func SealedSize(h *Header, n int) int {
-	return h.size(h.KeyID, h.Sender) + NonceSize + n + TagSize
+	return h.size(2+len(h.KeyID)+len(h.Sender)) + NonceSize + n + TagSize
 }
 
-// size is the length of the encoding.
-func (h *Header) size(keyID, sender string) int {
-	n := fixedSize + 5 + 16*len(h.Void) + len(keyID) + len(sender) + len(h.Origin) + SaltSize + CommitmentSize
+// size is the length of the encoding with that of the IDs.
+func (h *Header) size(ids int) int {
+	n := fixedSize + 1 + 16*len(h.Void) + ids + 1 + len(h.Origin) + 1 + SaltSize + CommitmentSize
 	for _, name := range h.Bound {
 		n += 1 + len(name)
 	}
@@ -350,9 +351,7 @@ func (h *Header) append(dst []byte, n int, own *sealed) []byte {
 		binary.BigEndian.PutUint64(b[8:], r.Last)
 		b = b[16:]
 	}
-	b = putShort(b, own.keyID)
-	b = putShort(b, own.sender)
-	b = putShort(b, h.Origin)
+	b = putShort(b[copy(b, own.ids):], h.Origin)
 	b[0], b = byte(len(h.Bound)), b[1:] //nolint:gosec // G115: at most MaxBound
 	for _, name := range h.Bound {
 		b = putShort(b, name)
@@ -388,10 +387,15 @@ func putShort(b []byte, s string) []byte {
 
 // sealed is what of a header is not the caller's but the Sealer's.
 type sealed struct {
-	padded        bool
-	keyID, sender string
-	salt          *Salt
-	commitment    *Commitment
+	padded     bool
+	ids        string // by encodeIDs
+	salt       *Salt
+	commitment *Commitment
+}
+
+// encodeIDs returns the key ID and the sender ID as they stand in a header.
+func encodeIDs(keyID, sender string) string {
+	return string(appendShort(appendShort(nil, keyID), sender))
 }
 
 // appendShort appends s, of at most 255 bytes, after its length in one byte.

@@ -96,7 +96,7 @@ func TestHeaderValidate(t *testing.T) {
 				if err != nil || errEncode != nil {
 					t.Fatalf("refused: %v, %v", err, errEncode)
 				}
-				if want := len("before") + h.size(h.KeyID, h.Sender); len(encoded) != want {
+				if want := len("before") + h.size(len(encodeIDs(h.KeyID, h.Sender))); len(encoded) != want {
 					t.Fatalf("encoded to %d bytes, want %d", len(encoded), want)
 				}
 				return

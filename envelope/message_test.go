@@ -131,7 +131,7 @@ func TestParseFlags(t *testing.T) {
 // A length that promises more than there is must not be believed.
 func TestParseAllocatesNothingOnPromises(t *testing.T) {
 	h := testHeader(t)
-	body := sealTest(t, newMasterKey(1))[:h.size(h.KeyID, h.Sender)-SaltSize-CommitmentSize]
+	body := sealTest(t, newMasterKey(1))[:h.size(len(encodeIDs(h.KeyID, h.Sender)))-SaltSize-CommitmentSize]
 	for _, name := range h.Bound {
 		body = body[:len(body)-1-len(name)]
 	}

@@ -31,8 +31,10 @@ const backlash = 1000
 // them with another Sealer.
 type Sealer struct {
 	deriver Deriver
+	usable  func() error // of the deriver
 	keyID   string
 	sender  string
+	ids     string // both, by encodeIDs
 	current atomic.Pointer[epoch]
 	// renewing holds one token, for the goroutine that derives the next epoch. It
 	// is not a mutex, because Derive may wait.
@@ -42,12 +44,15 @@ type Sealer struct {
 // epoch is a salt, what was derived from it, and how much it has served.
 type epoch struct {
 	*derived
-	salt     Salt
-	start    int64 // EncryptedAt of the first message
-	latest   atomic.Int64
-	messages atomic.Uint64
-	bytes    atomic.Uint64
+	salt   Salt
+	start  int64 // EncryptedAt of the first message
+	latest atomic.Int64
+	served atomic.Uint64 // one number: an atomic addition costs as much as the encoding of a header
 }
+
+// bytesBits is how many low bits of what an epoch has served count bytes; those above
+// count messages. Each part can hold its limit, and is never counted beyond it.
+const bytesBits = 40
 
 // NewSealer returns a Sealer that seals under d and writes keyID and sender into
 // every header. It derives nothing yet, so that a sender key of another sender is
@@ -64,7 +69,10 @@ func NewSealer(d Deriver, keyID, sender string) (*Sealer, error) {
 	if err := checkID("sender ID", sender, 0); err != nil {
 		return nil, fmt.Errorf("envelope: %w", err)
 	}
-	return &Sealer{deriver: d, keyID: keyID, sender: sender, renewing: make(chan struct{}, 1)}, nil
+	return &Sealer{
+		deriver: d, usable: errorOf(d), keyID: keyID, sender: sender, ids: encodeIDs(keyID, sender),
+		renewing: make(chan struct{}, 1),
+	}, nil
 }
 
 // KeyID returns the key ID that is written into every header.
@@ -155,7 +163,7 @@ func (s *Sealer) trySeal(t *task, dst, plaintext []byte) ([]byte, error) {
 		return nil, err
 	}
 	begin := len(dst)
-	body := begin + t.header.size(s.keyID, s.sender)
+	body := begin + t.header.size(len(s.ids))
 	end := body + NonceSize + size + TagSize
 	dst, err := grow(dst, end-begin, plaintext)
 	if err != nil {
@@ -168,7 +176,7 @@ func (s *Sealer) trySeal(t *task, dst, plaintext []byte) ([]byte, error) {
 	aad := getScratch()
 	aad.begin(t.domain, body-begin)
 	at := len(aad.b)
-	aad.b = t.header.append(aad.b, body-begin, &sealed{t.padding != NoPadding, s.keyID, s.sender, &e.salt, &e.commitment})
+	aad.b = t.header.append(aad.b, body-begin, &sealed{t.padding != NoPadding, s.ids, &e.salt, &e.commitment})
 	header := aad.b[at:]
 	aad.b = append(aad.b, t.data...)
 	if t.padding == NoPadding {
@@ -187,7 +195,7 @@ func (s *Sealer) trySeal(t *task, dst, plaintext []byte) ([]byte, error) {
 // epoch returns an epoch that has room for a message of n bytes sealed at that
 // time, and counts the message in it.
 func (s *Sealer) epoch(at int64, n uint64) (*epoch, error) {
-	if err := usable(s.deriver); err != nil {
+	if err := s.usable(); err != nil {
 		s.EndEpoch() // its cipher is not used again
 		return nil, err
 	}
@@ -208,8 +216,7 @@ func (s *Sealer) epoch(at int64, n uint64) (*epoch, error) {
 	if e.derived, err = derive(s.deriver, s.keyID, s.sender, &e.salt); err != nil {
 		return nil, err
 	}
-	e.messages.Store(1)
-	e.bytes.Store(n)
+	e.served.Store(1<<bytesBits + n)
 	s.current.Store(e)
 	return e, nil
 }
@@ -228,5 +235,13 @@ func (e *epoch) admit(at int64, n uint64) bool {
 			break
 		}
 	}
-	return e.messages.Add(1) <= epochMessages && e.bytes.Add(n) <= epochBytes
+	for {
+		served := e.served.Load()
+		if served>>bytesBits >= epochMessages || served%(1<<bytesBits)+n > epochBytes {
+			return false
+		}
+		if e.served.CompareAndSwap(served, served+1<<bytesBits+n) {
+			return true
+		}
+	}
 }

@@ -271,14 +271,14 @@ func TestEpochTime(t *testing.T) {
 func TestEpochMessages(t *testing.T) {
 	s := newTestSealer(t, newMasterKey(1))
 	first := sealAt(t, s, 1000)
-	s.current.Load().messages.Store(epochMessages - 1)
+	s.current.Load().served.Store((epochMessages - 1) << bytesBits)
 	if sealAt(t, s, 1000) != first {
 		t.Error("message 2^20 is not in the epoch")
 	}
 	if sealAt(t, s, 1000) == first {
 		t.Error("message 2^20 + 1 is in the epoch")
 	}
-	if got := s.current.Load().messages.Load(); got != 1 {
+	if got := s.current.Load().served.Load() >> bytesBits; got != 1 {
 		t.Errorf("the new epoch counts %d", got)
 	}
 }
@@ -286,10 +286,10 @@ func TestEpochMessages(t *testing.T) {
 func TestEpochBytes(t *testing.T) {
 	s := newTestSealer(t, newMasterKey(1))
 	first := sealAt(t, s, 1000)
-	if got := s.current.Load().bytes.Load(); got != uint64(len(testPlaintext)) {
+	if got := s.current.Load().served.Load() % (1 << bytesBits); got != uint64(len(testPlaintext)) {
 		t.Errorf("counted %d bytes, want %d", got, len(testPlaintext))
 	}
-	s.current.Load().bytes.Store(epochBytes - uint64(len(testPlaintext)))
+	s.current.Load().served.Store(1<<bytesBits + epochBytes - uint64(len(testPlaintext)))
 	if sealAt(t, s, 1000) != first {
 		t.Error("the last byte of 64 GiB is not in the epoch")
 	}
