@@ -39,9 +39,6 @@ type Deriver interface {
 	Derive(sender string, info []byte) ([64]byte, error)
 }
 
-// usable returns the error of a Deriver that has one to tell.
-func usable(d Deriver) error { return errorOf(d)() }
-
 // errorOf returns a function that tells the error of d, if d has one to tell.
 func errorOf(d Deriver) func() error {
 	if k, ok := d.(interface{ Err() error }); ok {
@@ -80,6 +77,7 @@ func sizeError(what string, n int64) error {
 type derived struct {
 	aead       cipher.AEAD // safe for concurrent use
 	commitment Commitment
+	usable     func() error // asked before each use, whether the key still is
 }
 
 // derive returns the cipher and the commitment of d for that sender and salt. Its
@@ -89,7 +87,7 @@ func derive(d Deriver, keyID, sender string, salt *Salt) (k *derived, err error)
 	info = append(info, infoLabel...)
 	info = appendShort(info, keyID)
 	info = append(info, salt[:]...)
-	k = new(derived)
+	k = &derived{usable: errorOf(d)}
 	confine(func() {
 		var okm [64]byte
 		if okm, err = d.Derive(sender, info); err != nil {

@@ -135,7 +135,7 @@ func withoutPadding(dst, opened []byte) ([]byte, error) {
 // key returns what d gives for the salt of m, and whether it was in the cache.
 func (o *Opener) key(m *EncryptedMessage, d Deriver) (k *derived, hit bool, err error) {
 	if k := o.cache.get(m, d); k != nil {
-		if err := usable(d); err != nil {
+		if err := k.usable(); err != nil {
 			o.cache.remove(func(e *entry) bool { return e.deriver == d })
 			return nil, false, err
 		}
