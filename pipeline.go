@@ -113,6 +113,13 @@ func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.
 		batch.Deliveries = nil
 		return batch, len(raw), err
 	}
+	if q.session == nil { // a session whose lock is over says so itself
+		if err := r.arrivals.judge(batch.Deliveries, time.Now()); err != nil {
+			release(ctx, batch.Deliveries)
+			batch.Deliveries = nil
+			return batch, len(raw), err
+		}
+	}
 	return batch, len(raw), nil
 }
 

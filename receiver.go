@@ -179,6 +179,7 @@ type Receiver struct {
 	watch        *storeWatch  // of the Client
 	accountant   *accountant  // of the Client and group; nil unless replays are tracked
 	releases     *releases    // nil unless the broker counts what is released, and sets no limit itself
+	arrivals     arrivals
 	freshness    intake.Freshness
 	gate         *intake.Gate
 	unreadRecord *unreadRecord // of the queue, shared with other receivers of the Client
@@ -312,7 +313,9 @@ func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
 // log and the Observer; the others of its batch are delivered. While messages open
 // under no key of this receiver the error is ErrReceivingPaused. While the key
 // provider or the replay store does not answer, Receive fetches nothing, and after
-// Wait the error is ErrKeyProvider or ErrReplayStore.
+// Wait the error is ErrKeyProvider or ErrReplayStore. If the locks of all that it fetches
+// end before it can return them, three times in a row, the error is ErrLockLost, with a
+// RetryAfter: each fetch spends a delivery of messages that cannot be handled.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := r.Fetch(ctx, max)
 	if len(b.Deliveries) == 0 {

@@ -74,7 +74,8 @@ func (r *Receiver) AcceptSession(ctx context.Context, id string) (*Session, erro
 
 // NextSession locks a session that has messages and that no receiver holds. It waits
 // up to ReceiverOptions.Wait for one, and then fails with ErrNoSession. A message without a
-// SessionID is a session of its own: see [Session.ID].
+// SessionID is a session of its own: see [Session.ID]. It fails with ErrSessionLost, and a
+// RetryAfter if that repeats itself, if the session's lock has ended on arrival.
 func (r *Receiver) NextSession(ctx context.Context) (*Session, error) {
 	return r.acceptSession(ctx, "")
 }
@@ -100,10 +101,12 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 	}
 	if got := ds.ID(); id != "" && got != id {
 		// Its state and messages would be taken for those of the session asked for.
-		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-		defer cancel()
-		_ = ds.Close(cctx) // if it fails the lock runs out
+		closeUnused(ctx, ds)
 		return nil, wrap(op, r.queue, fmt.Errorf("%w: the broker gave session %q instead of %q", ErrAuthenticationFailed, clip(got), id))
+	}
+	if err := r.arrivals.judgeSession(ds.LockedUntil(), time.Now()); err != nil {
+		closeUnused(ctx, ds)
+		return nil, wrap(op, r.queue, err)
 	}
 	s := &Session{r: r, s: ds, stateCall: make(chan struct{}, 1), until: ds.LockedUntil(), id: ds.ID()}
 	if u, ok := ds.(driver.UnnamedSession); ok && u.Unnamed() {
@@ -118,6 +121,13 @@ func (r *Receiver) acceptSession(ctx context.Context, id string) (*Session, erro
 	}
 	s.extend(s.until)
 	return s, nil
+}
+
+// closeUnused gives a session back that no caller gets.
+func closeUnused(ctx context.Context, s driver.Session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	_ = s.Close(ctx) // if it fails the lock runs out
 }
 
 // errSessionClosed is the cause of the context of a session after Close, its own or

@@ -1,0 +1,78 @@
+package queue
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/queue-runtime/queue/driver"
+)
+
+// mostLateFetches is how many fetches in a row may bring nothing but messages whose locks
+// have ended: a machine that stood still for a moment is one, or two.
+const mostLateFetches = 3
+
+// The RetryAfter of a fetch that was late once more: doubled each time, and as long at most
+// as in a pause for a wrong key.
+const (
+	firstLateWait = time.Second
+	mostLateWait  = 5 * time.Minute
+)
+
+// arrivals notices that no message can be handled, because the lock of each, or of its
+// session, ends before it is handed out: the key provider takes longer than the lock lives,
+// or a driver takes the end of the lock from a clock that is not this machine's. Without it
+// receiving goes on and looks healthy, until the broker's limit of deliveries makes all
+// that waits dead letters. It is safe for concurrent use.
+type arrivals struct {
+	mu   sync.Mutex
+	late int // fetches and accepted sessions in a row
+}
+
+// judge takes in what a fetch brought, and returns an error if it was late once too often.
+func (a *arrivals) judge(batch []*Delivery, now time.Time) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	late := !slices.ContainsFunc(batch, func(d *Delivery) bool { return !d.expired(now) })
+	if wait := a.note(late); wait > 0 {
+		return &driver.Error{Kind: driver.LockLost, RetryAfter: wait, Err: errLateMessages}
+	}
+	return nil
+}
+
+// judgeSession takes in when the lock of a session ends, and returns an error if it has
+// ended: nothing can be done with such a session.
+func (a *arrivals) judgeSession(until, now time.Time) error {
+	late := !until.IsZero() && !now.Before(until)
+	if wait := a.note(late); late {
+		return &driver.Error{Kind: driver.SessionLost, RetryAfter: wait, Err: errLateSession}
+	}
+	return nil
+}
+
+// note returns how long to wait after what came late, 0 if that can be chance.
+func (a *arrivals) note(late bool) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !late {
+		a.late = 0
+		return 0
+	}
+	a.late++
+	switch n := a.late - mostLateFetches; {
+	case n < 0:
+		return 0
+	case n < 16: // further doublings would overflow
+		return min(firstLateWait<<n, mostLateWait)
+	}
+	return mostLateWait
+}
+
+const compareClocks = "make ReceiverOptions.Lock longer than the key provider takes, and compare the clocks of this machine and the broker"
+
+var (
+	errLateMessages = errors.New("the locks of all messages that came of late ended before they could be handed out: " + compareClocks)
+	errLateSession  = errors.New("the lock of the session had ended when it came: " + compareClocks)
+)
