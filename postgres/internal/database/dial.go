@@ -16,12 +16,23 @@ import (
 // Limit has the connections of c count for the process: to a server that cannot be reached
 // all its pools together connect a few times a second at most, and so do those of one login
 // that it refuses.
-func Limit(c *pgxpool.Config) { c.BeforeConnect = beginConnect }
+func Limit(c *pgxpool.Config) {
+	before := c.BeforeConnect // of ParseURL
+	c.BeforeConnect = func(ctx context.Context, cc *pgx.ConnConfig) error {
+		if before != nil {
+			if err := before(ctx, cc); err != nil {
+				return err
+			}
+		}
+		return beginConnect(ctx, cc)
+	}
+}
 
-// Connect opens a connection like those of a pool of c, and counts it too.
+// Connect opens a connection like those of a pool of c, to which Limit was applied, and
+// counts it too.
 func Connect(ctx context.Context, c *pgxpool.Config) (*pgx.Conn, error) {
 	cc := c.ConnConfig.Copy()
-	if err := beginConnect(ctx, cc); err != nil {
+	if err := c.BeforeConnect(ctx, cc); err != nil {
 		return nil, err
 	}
 	return pgx.ConnectConfig(ctx, cc)

@@ -101,8 +101,9 @@ func (p *Parameters) Flag(name string, b *bool) {
 	}
 }
 
-// ParseURL reads a URL: take takes the parameters that are the caller's, the others are
-// libpq's. Errors quote nothing of the URL but names of parameters that are known.
+// ParseURL reads a URL. Each connection reads the files again that it names (passfile,
+// sslcert, sslkey, sslrootcert), so that what was rotated is used without a restart.
+// take takes the parameters that are the caller's, the others are libpq's. Errors quote nothing of the URL but names of parameters that are known.
 func ParseURL(rawURL string, take func(*Parameters)) (*pgxpool.Config, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" {
@@ -138,6 +139,7 @@ func ParseURL(rawURL string, take func(*Parameters)) (*pgxpool.Config, error) {
 	if err := secure(c, p.values); err != nil {
 		return nil, err
 	}
+	c.BeforeConnect = (&rotation{url: u.String(), last: c.ConnConfig}).beforeConnect
 	return c, nil
 }
 
