@@ -2,6 +2,7 @@ package redisreplay
 
 import (
 	"context"
+	"crypto/tls"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -41,4 +42,14 @@ func (s *Store) SweepNow(ctx context.Context, group string) error {
 		return g.sweep(ctx, false)
 	}})
 	return err
+}
+
+// TLSConfig is that of the connections to the server of a URL.
+func TLSConfig(rawURL string) (*tls.Config, error) {
+	var o Options
+	t, err := parseURL(rawURL, &o)
+	if err != nil {
+		return nil, err
+	}
+	return t.base.TLSConfig, nil
 }

@@ -1,10 +1,12 @@
 package redisreplay_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -198,6 +200,33 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
+}
+
+// TestRotatedCertificate: a client certificate that was rotated is used for the next
+// connection, and the last one while the files do not belong together.
+func TestRotatedCertificate(t *testing.T) {
+	dir := t.TempDir()
+	ca, caKey := certificate(t, dir, "ca", nil, nil)
+	first, _ := certificate(t, dir, "client", ca, caKey)
+	file := func(name string) string { return filepath.Join(dir, name) }
+	config, err := redisreplay.TLSConfig("rediss://127.0.0.1/0?ca=" + file("ca.pem") + "&cert=" + file("client.pem") + "&key=" + file("client.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	presents := func(what string, want *x509.Certificate) {
+		t.Helper()
+		got, err := config.Clone().GetClientCertificate(&tls.CertificateRequestInfo{})
+		if err != nil || len(got.Certificate) != 1 || !bytes.Equal(got.Certificate[0], want.Raw) {
+			t.Errorf("%s: another certificate, or %v", what, err)
+		}
+	}
+	presents("as it was", first)
+	second, _ := certificate(t, dir, "client", ca, caKey)
+	presents("rotated", second)
+	if err := os.Remove(file("client.key")); err != nil {
+		t.Fatal(err)
+	}
+	presents("while it is written", second)
 }
 
 // certificate writes a certificate and its key. Without an issuer it is an authority.

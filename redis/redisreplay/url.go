@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -192,11 +193,39 @@ func secure(scheme string, p *parameters, t *target) {
 		}
 	}
 	if cert != "" || key != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
+		own := &ownCertificate{cert: cert, key: key}
+		if own.read() != nil {
 			p.fail("cert and key", "readable PEM files that belong together")
 		}
-		c.Certificates = []tls.Certificate{pair}
+		c.GetClientCertificate = own.get
 	}
 	t.base.TLSConfig = c
+}
+
+// ownCertificate is a certificate for the server, with its key. It is read again for each
+// connection, so that one that was rotated is used without a restart.
+type ownCertificate struct {
+	cert, key string     // files
+	mu        sync.Mutex // guards last
+	last      *tls.Certificate
+}
+
+func (o *ownCertificate) read() error {
+	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = &pair
+	return nil
+}
+
+// get is tls.Config.GetClientCertificate. While the files cannot be read, because they are
+// being written for example, it returns what was read last.
+func (o *ownCertificate) get(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	_ = o.read()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.last, nil
 }
