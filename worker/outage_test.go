@@ -203,29 +203,36 @@ func TestSessionHoldsDelay(t *testing.T) {
 	}
 }
 
-// After an outage of the broker receiving is back within seconds, however long it was.
+// After an outage of the broker receiving is back within seconds, however long it was and
+// whatever it looked like: a network that is away, throttling, credentials that ran out, a
+// queue that is disabled. So are sessions.
 func TestReceivingIsBackAfterAnOutage(t *testing.T) {
-	for _, outage := range []time.Duration{6 * time.Second, 20 * time.Second, time.Hour} {
-		inBubble(t, nil, func(x *fixture) {
-			p := &fixturetest.FaultyBroker{Broker: x.Broker}
-			c, err := queue.New(p, &queue.Options{Keys: x.Ring, ReplayStore: x.Store, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, TrackReplays: true}})
-			x.Must(err)
-			r, err := c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-			x.Must(err)
-			p.FailReceive(driver.Errorf(driver.Unavailable, "connection reset"))
-			handled := make(chan time.Time, 1)
-			_, stop := x.run(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
-				handled <- time.Now()
-				return nil
-			}), nil, nil)
-			x.Pass(outage)
-			x.Send(&queue.Message{Body: []byte("x")})
-			p.FailReceive(nil)
-			over := time.Now()
-			if took := (<-handled).Sub(over); took > 10*time.Second {
-				x.Errorf("an outage of %s: back after %s", outage, took)
+	for what, failure := range map[string]error{
+		"away":      queuetest.Unavailable(),
+		"throttled": driver.Errorf(driver.Throttled, "too many requests"),
+		"refused":   driver.Errorf(driver.Permission, "the token is expired"),
+		"disabled":  driver.Errorf(driver.Other, "the queue is disabled for receiving"),
+	} {
+		for _, sessions := range []bool{false, true} {
+			for _, outage := range []time.Duration{6 * time.Second, 20 * time.Second, time.Hour} {
+				inBubble(t, nil, func(x *fixture) {
+					r, p := x.through(x.Store)
+					p.Inject(queuetest.Fault{Err: failure})
+					handled := make(chan time.Time, 1)
+					_, stop := x.run(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
+						handled <- time.Now()
+						return nil
+					}), nil, &worker.HandleOptions{Sessions: sessions})
+					x.Pass(outage)
+					x.Send(&queue.Message{SessionID: "s", Body: []byte("x")})
+					p.Heal()
+					over := time.Now()
+					if took := (<-handled).Sub(over); took > 10*time.Second {
+						x.Errorf("%s, sessions %t, for %s: back after %s", what, sessions, outage, took)
+					}
+					x.Must(stop())
+				})
 			}
-			x.Must(stop())
-		})
+		}
 	}
 }
