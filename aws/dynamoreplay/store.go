@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"github.com/queue-runtime/queue/aws/internal/profile"
 	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/cas"
@@ -100,6 +101,7 @@ func newBackend(cfg aws.Config, table, endpoint string) (*backend, error) {
 			so.BaseEndpoint = aws.String(endpoint)
 		}
 		so.HTTPClient = httpclient.New(so.HTTPClient, httpclient.AttemptTime)
+		so.APIOptions = append(so.APIOptions, profile.DropRefused(so.Credentials))
 		so.Retryer = retry.NewStandard(func(r *retry.StandardOptions) {
 			r.MaxAttempts, r.MaxBackoff = maxAttempts, maxBackoff
 		})

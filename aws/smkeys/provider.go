@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/queue-runtime/queue/aws/internal/profile"
 	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/keys"
 )
@@ -72,6 +73,7 @@ func New(cfg aws.Config, name string, o *Options) (*Provider, error) {
 			so.BaseEndpoint = aws.String(o.Endpoint)
 		}
 		so.HTTPClient = httpclient.New(so.HTTPClient, httpclient.AttemptTime)
+		so.APIOptions = append(so.APIOptions, profile.DropRefused(so.Credentials))
 	})
 	return &Provider{api: client, name: name, layout: o.Layout}, nil
 }
