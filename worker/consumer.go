@@ -332,6 +332,10 @@ func (c *consumer) patience() time.Duration { return c.o.MaxProcessing + c.pool.
 func (c *consumer) isolate(ctx context.Context, j job, l lock) *turn {
 	waiting := c.keepWaiting(j, l)
 	turn := c.isolated.enterAlone(ctx)
+	if turn != nil && !turn.precede(ctx, c.pool.first) {
+		turn.giveWay()
+		turn = nil
+	}
 	c.renewer.drop(waiting)
 	if turn == nil {
 		j.permit.Unused()

@@ -34,7 +34,8 @@
 // of its broker bring few messages each (Capabilities.ReceiveBatch: 10 on a standard queue
 // of SQS), the Pool makes as many of them side by side as free slots need.
 // A message that has to be handled alone waits until these calls have ended, for the Wait of
-// the Receiver at most, and keeps its lock.
+// the Receiver at most, and keeps its lock. It also waits for one of another queue, for 30 s
+// at most.
 //
 // # Stopping
 //

@@ -12,7 +12,8 @@ import (
 const maxIsolationWait = 30 * time.Second
 
 // isolation lets one message of a queue be handled alone: a message that may have ended
-// its process before takes no neighbours along if it does so again. It is safe for
+// its process before takes no neighbours along if it does so again. Those of other queues
+// that are handled meanwhile are there for the first time: see precede. It is safe for
 // concurrent use.
 type isolation struct {
 	// trustAfter is after how many messages that were handled alone, and returned, the
@@ -91,8 +92,27 @@ func (s *isolation) enterAlone(ctx context.Context) *turn {
 // turn is the time in which one message is handled alone.
 type turn struct {
 	of    *isolation
-	over  bool        // others may begin; guarded by of.mu
-	timer *time.Timer // of giveWay; nil if nothing bounds the turn
+	over  bool          // others may begin; guarded by of.mu
+	timer *time.Timer   // of giveWay; nil if nothing bounds the turn
+	first chan struct{} // of the pool, to be emptied at the end; nil if it is not taken
+}
+
+// precede keeps messages of other queues of the pool from being handled alone at the same
+// time: one that ends the process would use up the deliveries of the same message of each of
+// them, time after time. It waits for one that is, for maxIsolationWait at most, because
+// queues must not stop each other. It reports false if ctx ends first.
+func (t *turn) precede(ctx context.Context, first chan struct{}) bool {
+	timer := time.NewTimer(maxIsolationWait)
+	defer timer.Stop()
+	select {
+	case first <- struct{}{}:
+		t.first = first
+		return true
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // limit ends the turn after d, and then calls gaveWay: a handler that never returns must
@@ -129,6 +149,9 @@ func (t *turn) end() {
 		return
 	}
 	t.over = true
+	if t.first != nil {
+		<-t.first
+	}
 	t.of.alone.Store(false)
 	t.of.tell()
 }

@@ -134,6 +134,81 @@ func TestSuspectsAreHandledAlone(t *testing.T) {
 	}
 }
 
+// Of several queues of a pool one suspect at a time is handled: the one that ended the process
+// would take the first of each other queue along, until both are dead letters. One that does
+// not return keeps those of other queues waiting for 30 s each.
+func TestSuspectsOfSeveralQueues(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		for _, sessions := range []bool{false, true} {
+			inBubble(t, nil, func(x *fixture) {
+				queues := []string{"a", "b", "c"}
+				const each = 4
+				var receivers []*queue.Receiver
+				for _, name := range queues {
+					s := x.Sender(name)
+					for i := range each {
+						m := &queue.Message{ID: fmt.Sprint(name, i), Body: []byte("x")}
+						if sessions {
+							m.SessionID = m.ID
+						}
+						_, err := s.Send(x.Context(), m)
+						x.Must(err)
+					}
+					r := x.Receiver(name, &queue.ReceiverOptions{Wait: time.Second})
+					batch, err := r.Receive(x.Context(), each) // by a process that is killed
+					x.Must(err)
+					if len(batch) != each {
+						x.Fatalf("%d messages in hand, want %d", len(batch), each)
+					}
+					receivers = append(receivers, r)
+				}
+				x.Pass(time.Minute)
+				p, err := worker.New(&worker.Options{Concurrency: 12})
+				x.Must(err)
+				c := &company{most: make(map[string]int)}
+				over := make(chan struct{})
+				begin := time.Now()
+				var last time.Time
+				for i, r := range receivers {
+					x.Must(p.Handle(r, worker.HandlerFunc(func(_ context.Context, d *queue.Delivery) error {
+						if hangs && i == 0 {
+							<-over
+							return nil
+						}
+						c.handle(d, time.Second)
+						c.mu.Lock()
+						defer c.mu.Unlock()
+						last = time.Now()
+						return nil
+					}), &worker.HandleOptions{Sessions: sessions, MaxProcessing: time.Hour}))
+				}
+				ctx, cancel := context.WithCancel(x.Context())
+				done := make(chan error, 1)
+				go func() { done <- p.Run(ctx) }()
+				x.Pass(10 * time.Minute)
+				close(over)
+				x.Pass(time.Minute)
+				cancel()
+				x.Must(<-done)
+				want, most := 3*each, time.Minute
+				if hangs {
+					want, most = 2*each, 2*each*(30+2)*time.Second
+				}
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				if took := last.Sub(begin); len(c.most) != want || took > most {
+					x.Errorf("sessions %t, one hangs %t: %d of %d were handled, the last after %s, want %s at most", sessions, hangs, len(c.most), want, took, most)
+				}
+				for id, n := range c.most {
+					if n > 1 && !hangs {
+						x.Errorf("sessions %t: %s was handled beside %d other suspects", sessions, id, n-1)
+					}
+				}
+			})
+		}
+	}
+}
+
 // A failure that this process saw is no crash: its retry runs beside others.
 func TestRetriesAreNotHandledAlone(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {

@@ -20,6 +20,7 @@ type Pool struct {
 	// settling is how many messages are completed without a slot: as many as there are slots
 	// at most.
 	settling atomic.Int64
+	first    chan struct{} // is full while a message is handled alone, by whichever queue
 
 	handlers sync.WaitGroup // workers, and sessions that are worked through
 	done     chan struct{}  // closed when Run has returned
@@ -48,7 +49,7 @@ const settleGrace = 4 * time.Second
 // New returns a Pool without queues. o may be nil. It fails with
 // queue.ErrInvalidOptions, and does no I/O.
 func New(o *Options) (*Pool, error) {
-	p := &Pool{done: make(chan struct{})}
+	p := &Pool{done: make(chan struct{}), first: make(chan struct{}, 1)}
 	if o != nil {
 		p.o = *o
 	}
