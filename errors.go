@@ -175,11 +175,11 @@ type RejectedError struct {
 	SessionID   string // not authenticated
 	KeyID       keys.ID
 	Count       int
-	Reason      string // the code of Err, such as "authentication_failed"
-	Disposition driver.Disposition
-	Delay       time.Duration // of a message that was given back, until it is redelivered
-	Err         error         // why
-	SettleErr   error         // set when the disposition itself failed; the lock then runs out
+	Reason      string             // the code of Err, such as "authentication_failed"
+	Disposition driver.Disposition // what was to become of it; see SettleErr
+	Delay       time.Duration      // of a message that was given back, until it is redelivered
+	Err         error              // why
+	SettleErr   error              // set when the disposition itself failed; the message comes again when its lock runs out
 }
 
 func (e *RejectedError) Error() string {

@@ -34,8 +34,12 @@ func (r *Receiver) reportRejected(ctx context.Context, e *RejectedError) {
 	if e.Reason != driver.ReasonMaxDeliveries {
 		r.obs.CryptoError(ctx, r.obs.Source, observe.CryptoError{Reason: e.Reason, KeyID: e.KeyID})
 	}
-	r.obs.Rejected(ctx, r.obs.Source, observe.Rejected{Reason: e.Reason, Disposition: e.Disposition, KeyID: e.KeyID, SettleErr: e.SettleErr})
-	if e.Disposition == driver.DeadLettered && e.SettleErr == nil {
+	became := e.Disposition
+	if e.SettleErr != nil {
+		became = driver.Lost // it comes again when its lock runs out
+	}
+	r.obs.Rejected(ctx, r.obs.Source, observe.Rejected{Reason: e.Reason, Disposition: became, KeyID: e.KeyID, SettleErr: e.SettleErr})
+	if became == driver.DeadLettered {
 		r.obs.DeadLettered(ctx, r.obs.Source, observe.DeadLettered{Reason: e.Reason})
 	}
 	level := slog.LevelWarn
@@ -48,7 +52,7 @@ func (r *Receiver) reportRejected(ctx context.Context, e *RejectedError) {
 	if r.log.Enabled(ctx, level) {
 		attrs := []slog.Attr{
 			slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)), slog.String("reason", e.Reason),
-			slog.String("disposition", string(e.Disposition)), slog.Int("delivery", e.Count), slog.String("error", e.Err.Error()),
+			slog.String("disposition", string(became)), slog.Int("delivery", e.Count), slog.String("error", e.Err.Error()),
 		}
 		if e.SettleErr != nil {
 			attrs = append(attrs, slog.String("settle_error", e.SettleErr.Error()))

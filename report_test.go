@@ -71,7 +71,7 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 		},
 		"plain, and the broker fails": {
 			message: plain, settle: errFailing,
-			want: []string{"crypto error plaintext_rejected", `rejected plaintext_rejected dead_lettered under "", settling failed true`},
+			want: []string{"crypto error plaintext_rejected", `rejected plaintext_rejected lost under "", settling failed true`},
 			line: "Message rejected", level: "ERROR", rejected: 1,
 		},
 		"under an unknown key": {
@@ -81,7 +81,7 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 		},
 		"under an unknown key, and the broker fails": {
 			change: func(o *queue.Options) { o.Keys = nil; o.KeysFor = otherKeys }, settle: errFailing,
-			want: []string{"crypto error key_not_found", `rejected key_not_found abandoned under "k1", settling failed true`},
+			want: []string{"crypto error key_not_found", `rejected key_not_found lost under "k1", settling failed true`},
 			line: "Message rejected", level: "ERROR", rejected: 1,
 		},
 	} {
@@ -117,7 +117,7 @@ func TestWhatIsToldOfAMessage(t *testing.T) {
 			if c.rejected == 1 && (b.Rejected[0].SettleErr != nil) != (c.settle != nil) {
 				x.Errorf("%s: SettleErr %v", name, b.Rejected[0].SettleErr)
 			}
-			if (x.logged("settle_error") > 0) != (c.settle != nil) {
+			if said := x.logged("settle_error") > 0 && x.logged(`"disposition":"lost"`) > 0; said != (c.settle != nil) {
 				x.Errorf("%s: %s", name, x.Log)
 			}
 		})

@@ -42,7 +42,7 @@ type Rejected struct {
 	Reason      string             // the code of the finding
 	Disposition driver.Disposition // what became of the message
 	KeyID       keys.ID            // as the message says; not authenticated
-	SettleErr   error              // not nil if the disposition failed: the message stays locked until the lock runs out
+	SettleErr   error              // not nil if settling failed: Disposition is then lost, and the message stays locked until the lock runs out
 }
 
 // Duplicate reports that a message came back that was handled before, because its
