@@ -180,6 +180,8 @@ type RejectedError struct {
 	Delay       time.Duration      // of a message that was given back, until it is redelivered
 	Err         error              // why
 	SettleErr   error              // set when the disposition itself failed; the message comes again when its lock runs out
+
+	heldOn bool // its session is held for all of Delay, and not just until its lock runs out
 }
 
 func (e *RejectedError) Error() string {

@@ -183,6 +183,21 @@ func (r *Receiver) spread(wait time.Duration, count int) time.Duration {
 	return min(wait*time.Duration(2*min(max(count, 1), countedWaits)), countedWaits*intake.MaxPause)
 }
 
+// spent reports whether a message has used up so many of the deliveries that its broker
+// counts that the rest has to last.
+func (r *Receiver) spent(count int) bool {
+	return !r.caps.ReleaseUncounted && count > r.options.MaxDeliveries/4
+}
+
+// spreadFailed is spread for a message that did not authenticate: what is left of its
+// deliveries lasts for some hours, in which the secret can be corrected.
+func (r *Receiver) spreadFailed(wait time.Duration, count int) time.Duration {
+	if r.spent(count) {
+		wait = max(wait, intake.MaxPause)
+	}
+	return r.spread(wait, count)
+}
+
 // failed says what follows for a message that did not authenticate. It is forged if the
 // key opens others, here or at another receiver of the Client.
 func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, v *intake.Verdict) {
@@ -190,16 +205,18 @@ func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, 
 	if r.client.known.works(r.queue, id, r.valueOf(id)) {
 		permit.Opened(ctx, id)
 	}
-	f := permit.Failed(ctx, id)
+	f := permit.Failed(ctx, id, r.spent(t.d.Count))
 	v.Wait = f.Wait
 	switch {
 	case f.State == intake.KeyWorks:
 		v.Final = true
 	case f.State == intake.NoneWorks: // the secret may be wrong
-		v.Wait = r.spread(v.Wait, v.Count)
+		v.Wait = r.spreadFailed(v.Wait, v.Count)
+		t.reject.heldOn = r.spent(v.Count)
 	case t.inNamedSession():
 		v.Final = r.sessionWait(t) == 0
 	default:
+		v.Wait = r.spreadFailed(v.Wait, v.Count)
 		v.Final = r.outdated(t.d.raw)
 	}
 }

@@ -94,7 +94,9 @@ type ReceiverOptions struct {
 	// MaxAuthFailures is after how many authentication failures a key counts as
 	// wrong under which no message has opened: its messages are given back, with
 	// delays of 1 s doubling to 5 minutes, and while no key of this receiver has
-	// opened any, nothing is fetched. Whether messages open by then is found out by
+	// opened any, nothing is fetched. On a broker that counts what is released, one
+	// message that has spent a quarter of MaxDeliveries is enough, and those that have
+	// come back after half an hour. Whether messages open by then is found out by
 	// peeking, or, if the broker cannot peek, by fetching one. Once a message opened
 	// under a key, others that fail under it are forged and are dead-lettered at full
 	// speed.

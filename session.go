@@ -43,7 +43,7 @@ type sessionState uint8
 
 const (
 	sessionOpen     sessionState = iota
-	sessionHeld                  // over, but the driver keeps its lock until it runs out, because a message must wait
+	sessionHeld                  // over, but the driver keeps its lock, because a message must wait
 	sessionOver                  // over; what the driver holds is still to be released
 	sessionReleased              // what the driver held was released
 )
@@ -200,13 +200,38 @@ func (s *Session) finish(why observe.SessionState, cause error, hold time.Durati
 		s.timer.Stop()
 	}
 	if hold > 0 {
-		s.timer = time.AfterFunc(hold, s.releaseLate)
+		s.holdUntil(time.Now().Add(hold))
 	}
 	s.mu.Unlock()
 	s.r.client.disown(s)
 	s.cancel(cause)
 	s.r.obs.Session(s.ctx, s.r.obs.Source, observe.Session{State: why})
 	return true
+}
+
+// holdUntil keeps the lock of a session that is held until end. It renews the lock at half
+// of what is left of it, if it ends before. It is called under mu.
+func (s *Session) holdUntil(end time.Time) {
+	now := time.Now()
+	if s.until.IsZero() || !s.until.Before(end) || !now.Before(s.until) {
+		s.timer = time.AfterFunc(end.Sub(now), s.releaseLate)
+		return
+	}
+	s.timer = time.AfterFunc(s.until.Sub(now)/2, func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), settleTimeout)
+		until, err := s.s.RenewSession(ctx)
+		cancel()
+		if err != nil {
+			s.releaseLate()
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.state == sessionHeld {
+			s.until = until
+			s.holdUntil(end)
+		}
+	})
 }
 
 // release gives back what the driver holds of a session that is over, once.
@@ -317,8 +342,8 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 	if why.Delay > 0 && s.r.caps.AbandonDelay == driver.None {
 		// The broker has no delay, and would hand the message to the next receiver at
 		// once, until its deliveries are used up: the lock is the delay.
-		delay := why.Delay
-		if until := s.LockedUntil(); !until.IsZero() {
+		delay := min(why.Delay, maxLease)
+		if until := s.LockedUntil(); !until.IsZero() && !why.heldOn {
 			delay = min(time.Until(until), maxLease)
 		}
 		s.hold(err, delay)

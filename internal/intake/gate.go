@@ -317,13 +317,15 @@ func (p *Permit) Opened(ctx context.Context, id keys.ID) (first bool) {
 	return first
 }
 
-// Failed notes a message that did not authenticate.
-func (p *Permit) Failed(ctx context.Context, id keys.ID) Failure {
+// Failed notes a message that did not authenticate. spent says that it has few deliveries
+// left: few messages that come again and again would otherwise be dead letters before so
+// many have failed.
+func (p *Permit) Failed(ctx context.Context, id keys.ID, spent bool) Failure {
 	g := p.g
 	now := time.Now()
 	g.mu.Lock()
 	t := g.trials.get(id)
-	began := t.fail(now, g.o.MaxAuthFailures)
+	began := t.fail(now, g.o.MaxAuthFailures, spent)
 	f := Failure{Wait: t.delay, State: g.trials.stateOf(t)}
 	stopped := false
 	if t.state == suspended && f.State == NoneWorks {

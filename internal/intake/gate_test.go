@@ -228,7 +228,7 @@ func TestPauseWithoutPeek(t *testing.T) {
 		g := newGate(nil)
 		p := admit(t, g, 10, 0)
 		for n := range 3 {
-			if f := p.Failed(t.Context(), "k1"); f.State != NoneWorks || f.Wait != FirstPause {
+			if f := p.Failed(t.Context(), "k1", false); f.State != NoneWorks || f.Wait != FirstPause {
 				t.Errorf("failure %d: %+v, want given back after %s", n+1, f, FirstPause)
 			}
 		}
@@ -244,7 +244,7 @@ func TestPauseWithoutPeek(t *testing.T) {
 			if probe.Max != 1 {
 				t.Errorf("a probe may fetch %d messages, want 1", probe.Max)
 			}
-			if f := probe.Failed(t.Context(), "k1"); f.State != NoneWorks {
+			if f := probe.Failed(t.Context(), "k1", false); f.State != NoneWorks {
 				t.Errorf("the message of a probe: %+v, want given back", f)
 			}
 			probe.Idle()
@@ -284,7 +284,7 @@ func TestPausePeeks(t *testing.T) {
 		}
 		p := admit(t, g, 10, 0)
 		for range 3 {
-			p.Failed(t.Context(), "k1")
+			p.Failed(t.Context(), "k1", false)
 		}
 		done := make(chan Permit)
 		for range 4 {
@@ -326,7 +326,7 @@ func TestPeekThatEndsOtherwise(t *testing.T) {
 		}
 		p := admit(t, g, 10, 0)
 		for range 3 {
-			p.Failed(t.Context(), "k1")
+			p.Failed(t.Context(), "k1", false)
 		}
 		p = admit(t, g, 10, 0)
 		if p.Max != 1 {
@@ -356,12 +356,12 @@ func TestKeyIsSuspendedAlone(t *testing.T) {
 		g := newGate(nil)
 		p := admit(t, g, 10, 0)
 		p.Opened(t.Context(), "k1")
-		if f := p.Failed(t.Context(), "k1"); f.State != KeyWorks {
+		if f := p.Failed(t.Context(), "k1", false); f.State != KeyWorks {
 			t.Errorf("a failure under a key that works: %+v, want forged", f)
 		}
 		var longest time.Duration
 		for range 1000 {
-			f := p.Failed(t.Context(), "k2")
+			f := p.Failed(t.Context(), "k2", false)
 			if f.State != OtherWorks || f.Wait < longest {
 				t.Fatalf("%+v after %s, want given back for longer", f, longest)
 			}
@@ -376,7 +376,7 @@ func TestKeyIsSuspendedAlone(t *testing.T) {
 		}
 		g.want(t, "suspended authentication_failed k2")
 		p.Opened(t.Context(), "k2")
-		if f := p.Failed(t.Context(), "k2"); f.State != KeyWorks {
+		if f := p.Failed(t.Context(), "k2", false); f.State != KeyWorks {
 			t.Errorf("a failure after a message opened: %+v, want forged", f)
 		}
 	})
@@ -388,7 +388,7 @@ func TestTrialsAreBounded(t *testing.T) {
 	g := newGate(nil)
 	p := Permit{g: g.Gate}
 	for i := range 10 * maxTrials {
-		p.Failed(t.Context(), keys.ID(fmt.Sprint("forged-", i)))
+		p.Failed(t.Context(), keys.ID(fmt.Sprint("forged-", i)), false)
 	}
 	for i := range maxTrials {
 		if id := keys.ID(fmt.Sprint("good-", i)); !p.Opened(t.Context(), id) {

@@ -17,7 +17,7 @@ import (
 // failTimes notes n messages that do not authenticate, and returns what followed for the last.
 func failTimes(t *testing.T, p *Permit, id keys.ID, n int) (f Failure) {
 	for range n {
-		f = p.Failed(t.Context(), id)
+		f = p.Failed(t.Context(), id, false)
 	}
 	return f
 }
@@ -68,7 +68,7 @@ func TestPermitEndsOnce(t *testing.T) {
 		})
 	}
 	for name, end := range map[string]func(*testing.T, *Permit){
-		"failed": func(t *testing.T, p *Permit) { p.Failed(t.Context(), "k1") },
+		"failed": func(t *testing.T, p *Permit) { p.Failed(t.Context(), "k1", false) },
 		"idle":   func(_ *testing.T, p *Permit) { p.Idle() },
 	} {
 		t.Run("pause "+name, func(t *testing.T) {
@@ -80,8 +80,8 @@ func TestPermitEndsOnce(t *testing.T) {
 				end(t, &first)
 				second := admit(t, g, 1, time.Minute)
 				first.Idle()
-				first.Failed(t.Context(), "k1")
-				p.Failed(t.Context(), "k1")
+				first.Failed(t.Context(), "k1", false)
+				p.Failed(t.Context(), "k1", false)
 				refused(t, g, time.Hour, errPaused)
 				second.Opened(t.Context(), "k1")
 				admit(t, g, 1, 0)
@@ -125,7 +125,7 @@ func TestOnlyOneCallerTriesAMessage(t *testing.T) {
 // opened does not stop the receiver again.
 func TestPauseThatEndedMeanwhile(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *Permit){
-		"failed": func(t *testing.T, p *Permit) { p.Failed(t.Context(), "k2") },
+		"failed": func(t *testing.T, p *Permit) { p.Failed(t.Context(), "k2", false) },
 		"idle":   func(_ *testing.T, p *Permit) { p.Idle() },
 		"opened": func(t *testing.T, p *Permit) { p.Opened(t.Context(), "k1") },
 	} {
@@ -389,11 +389,11 @@ func TestDelaysOfFailures(t *testing.T) {
 		for n := range 8 {
 			want := FirstPause << n
 			time.Sleep(want - 1)
-			if f := p.Failed(t.Context(), "k1"); f.Wait != want {
+			if f := p.Failed(t.Context(), "k1", false); f.Wait != want {
 				t.Errorf("just before the delay is over: %s, want %s", f.Wait, want)
 			}
 			time.Sleep(time.Nanosecond)
-			if f := p.Failed(t.Context(), "k1"); f.Wait != 2*want {
+			if f := p.Failed(t.Context(), "k1", false); f.Wait != 2*want {
 				t.Errorf("when it is over: %s, want %s", f.Wait, 2*want)
 			}
 		}
@@ -406,7 +406,7 @@ func TestDelaysOfFailures(t *testing.T) {
 			probe := admit(t, g, 1, time.Hour)
 			failTimes(t, &probe, "k1", 1)
 		}
-		if f := p.Failed(t.Context(), "k2"); f.Wait != 16*time.Second {
+		if f := p.Failed(t.Context(), "k2", false); f.Wait != 16*time.Second {
 			t.Errorf("the first failure under another key waits %s, want the pause's 16s", f.Wait)
 		}
 	})
@@ -427,11 +427,11 @@ func TestOpenedIsNewsOnce(t *testing.T) {
 		t.Error("the first message under another key is no news")
 	}
 	for _, id := range []keys.ID{"k1", "k2"} {
-		if f := p.Failed(t.Context(), id); f.State != KeyWorks {
+		if f := p.Failed(t.Context(), id, false); f.State != KeyWorks {
 			t.Errorf("%s: %+v, want that it works", id, f)
 		}
 	}
-	p.Failed(t.Context(), "k3")
+	p.Failed(t.Context(), "k3", false)
 	g.want(t, "suspended authentication_failed k3")
 }
 
@@ -441,11 +441,11 @@ func TestTrialsAtTheirBound(t *testing.T) {
 	g := newGate(nil)
 	p := Permit{g: g.Gate}
 	for i := range maxTrials {
-		p.Failed(t.Context(), keys.ID(fmt.Sprint("forged-", i)))
+		p.Failed(t.Context(), keys.ID(fmt.Sprint("forged-", i)), false)
 	}
 	g.want(t)
 	for i := range 3 {
-		p.Failed(t.Context(), keys.ID(fmt.Sprint("more-", i)))
+		p.Failed(t.Context(), keys.ID(fmt.Sprint("more-", i)), false)
 	}
 	if len(g.changes) != 1 {
 		t.Errorf("told %q, want that the trial which others share is suspended", g.changes)
@@ -454,10 +454,10 @@ func TestTrialsAtTheirBound(t *testing.T) {
 	g = newGate(nil)
 	p = Permit{g: g.Gate}
 	for i := range maxTrials {
-		p.Failed(t.Context(), keys.ID(fmt.Sprint("forged-", i)))
+		p.Failed(t.Context(), keys.ID(fmt.Sprint("forged-", i)), false)
 	}
 	p.Opened(t.Context(), "good-0")
-	p.Failed(t.Context(), "forged again")
+	p.Failed(t.Context(), "forged again", false)
 	if n := len(g.trials.of); n > maxTrials+1 {
 		t.Errorf("%d trials are kept, want at most %d", n, maxTrials+1)
 	}
@@ -471,11 +471,38 @@ func TestTrialsAtTheirBound(t *testing.T) {
 		t.Error("a key that there is no room for is news, each time anew")
 	}
 	for i := range maxTrials {
-		if f := p.Failed(t.Context(), keys.ID(fmt.Sprint("good-", i))); f.State != KeyWorks {
+		if f := p.Failed(t.Context(), keys.ID(fmt.Sprint("good-", i)), false); f.State != KeyWorks {
 			t.Fatalf("good-%d made room for another: %+v", i, f)
 		}
 	}
 	if n := len(g.trials.of); n > maxTrials+1 {
 		t.Errorf("%d trials are kept, want at most %d", n, maxTrials+1)
+	}
+}
+
+// One message with few deliveries left stops a receiver, or suspends its key if another one
+// works, long before MaxAuthFailures have failed.
+func TestSpentMessageSuspends(t *testing.T) {
+	for _, other := range []bool{false, true} {
+		var told []ChangeKind
+		g := NewGate(GateOptions{
+			MaxAuthFailures: 20,
+			Tell:            func(_ context.Context, c Change) { told = append(told, c.Kind) },
+			Paused:          func(time.Duration) error { return errors.New("paused") },
+		})
+		want := Stopped
+		p := Permit{g: g}
+		if other {
+			p.Opened(t.Context(), "k2")
+			want = Suspended
+		}
+		for range 3 {
+			if p.Failed(t.Context(), "k1", false); len(told) > 0 {
+				t.Fatalf("another key works %t: told %v of a message that can come again", other, told)
+			}
+		}
+		if p.Failed(t.Context(), "k1", true); len(told) != 1 || told[0] != want {
+			t.Errorf("another key works %t: told %v, want %v", other, told, want)
+		}
 	}
 }

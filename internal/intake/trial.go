@@ -11,7 +11,7 @@ type trialState uint8
 
 const (
 	untried   trialState = iota // no message under it came yet, or too few failed
-	suspended                   // MaxAuthFailures failed and none opened: its secret may be wrong
+	suspended                   // MaxAuthFailures failed, or one too often, and none opened: its secret may be wrong
 	working                     // a message opened under it: what fails is forged
 )
 
@@ -25,8 +25,8 @@ type trial struct {
 }
 
 // fail notes a message that did not authenticate, and reports whether it suspended the
-// key. The delay doubles at most once in its own time, however many messages fail.
-func (t *trial) fail(now time.Time, limit int) (began bool) {
+// key: after limit failures, or at once if the message has few deliveries left. The delay doubles at most once in its own time, however many messages fail.
+func (t *trial) fail(now time.Time, limit int, spent bool) (began bool) {
 	if t.state == working {
 		return false
 	}
@@ -34,7 +34,7 @@ func (t *trial) fail(now time.Time, limit int) (began bool) {
 	switch {
 	case t.state == untried:
 		t.delay, t.grownAt = FirstPause, now
-		if t.failures >= limit {
+		if t.failures >= limit || spent {
 			t.state, began = suspended, true
 		}
 	case now.Sub(t.grownAt) >= t.delay:
