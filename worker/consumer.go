@@ -60,7 +60,7 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 	if err := c.o.resolve(r); err != nil {
 		return nil, err
 	}
-	c.rules = rules{retry: c.o.Retry, maxDeliveries: c.o.MaxDeliveries, maxDelay: c.caps.MaxDelay}
+	c.rules = rules{retry: c.o.Retry, maxDeliveries: c.o.MaxDeliveries, maxDelay: c.caps.MaxDelay, spare: c.spare()}
 	for i := len(p.o.Middleware) - 1; i >= 0; i-- {
 		h = p.o.Middleware[i](h)
 	}
@@ -74,6 +74,18 @@ func newConsumer(p *Pool, r *queue.Receiver, h Handler, o *HandleOptions) (*cons
 	var err error
 	c.breaker, err = c.newBreaker(p.o.Breaker)
 	return c, err
+}
+
+// spare is rules.spare. If messages live for a limited time, all deliveries fit into half of
+// it.
+func (c *consumer) spare() time.Duration {
+	switch limit := c.receiver.RetryLimit(); {
+	case c.caps.ReleaseUncounted:
+		return 0
+	case limit > 0:
+		return min(maxRetry, limit/2/time.Duration(c.o.MaxDeliveries))
+	}
+	return maxRetry
 }
 
 // newBreaker returns the breaker of the calls to the broker, which tells of its changes.
@@ -165,11 +177,18 @@ func (c *consumer) ready(ctx context.Context) (limit int, test backoff.Permit, o
 		backoff.Sleep(ctx, max(wait, minDownstreamWait))
 		return 0, backoff.Permit{}, false
 	}
-	if !permit.Test() {
+	if !permit.Test() || c.asksInSession() {
 		permit.Unused()
 		return c.o.Prefetch, backoff.Permit{}, true
 	}
 	return 1, permit, true
+}
+
+// asksInSession reports whether it is the sessions that ask the breaker of the downstream,
+// each before it fetches its next message: on a broker without a delay they are held while a
+// message waits, and the test would be kept for another session, which might not come.
+func (c *consumer) asksInSession() bool {
+	return c.o.Sessions && c.caps.AbandonDelay == driver.None
 }
 
 const (

@@ -37,6 +37,10 @@ type rules struct {
 	retry         backoff.Policy
 	maxDeliveries int
 	maxDelay      time.Duration // the longest delay that the broker can do; 0 = no limit
+	// spare is how long a message waits at the least that is given back unspent, once half
+	// of its deliveries are gone all the same: of a broker that counts what is released. 0 if
+	// it does not.
+	spare time.Duration
 }
 
 // settlement is what becomes of a message.
@@ -81,7 +85,7 @@ func decide(r result, p rules) settlement {
 	}
 	switch r.role {
 	case untried:
-		return settlement{disposition: driver.Released, delay: p.bound(max(r.wait, untriedDelay))}
+		return settlement{disposition: driver.Released, delay: p.unspent(r, max(r.wait, untriedDelay))}
 	case exceeded:
 		return settlement{disposition: driver.DeadLettered, code: driver.ReasonMaxDeliveries, failure: r.err}
 	case ordinary, probe:
@@ -98,7 +102,7 @@ func decide(r result, p rules) settlement {
 		}
 		return s
 	case asked && planned.uncounted:
-		return settlement{disposition: driver.Released, delay: p.bound(planned.delay)}
+		return settlement{disposition: driver.Released, delay: p.unspent(r, planned.delay)}
 	case asked:
 		return p.again(r, settlement{delay: planned.delay, counts: true})
 	}
@@ -110,13 +114,22 @@ func (p rules) again(r result, s settlement) settlement {
 	switch {
 	case r.role == probe && r.cause == nil:
 		// The downstream was known to be away: that is not the message's fault.
-		s.disposition, s.delay = driver.Released, p.bound(max(s.delay, 0))
+		s.disposition, s.delay = driver.Released, p.unspent(r, max(s.delay, 0))
 	case s.delay < 0 || r.count >= p.maxDeliveries:
 		return settlement{disposition: driver.DeadLettered, code: driver.ReasonMaxDeliveries, failure: r.err, counts: true}
 	default:
 		s.disposition, s.delay = driver.Abandoned, p.bound(s.delay)
 	}
 	return s
+}
+
+// unspent is the delay of a message that is given back unspent: what the broker counts of it
+// has to last for an outage of hours.
+func (p rules) unspent(r result, delay time.Duration) time.Duration {
+	if r.count > p.maxDeliveries/2 {
+		delay = max(delay, p.spare)
+	}
+	return p.bound(delay)
 }
 
 // bound cuts a delay to what the broker can do.

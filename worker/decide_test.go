@@ -119,6 +119,37 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestSpareDelays: what is given back unspent on a broker that counts it waits longer once
+// half of its deliveries are gone. A failure, and a drain, do not.
+func TestSpareDelays(t *testing.T) {
+	failed := errors.New("failed")
+	for name, c := range map[string]struct {
+		result result
+		spared bool
+	}{
+		"untried": {result{err: backoff.ErrOpen, role: untried, wait: time.Second}, true},
+		"Later":   {result{err: Later(failed, time.Second)}, true},
+		"a probe": {result{err: failed, role: probe}, true},
+		"failure": {result{err: failed}, false},
+		"drained": {result{err: context.Canceled, cause: ErrDraining}, false},
+	} {
+		for count, late := range map[int]bool{1: false, 5: false, 6: true, 9: true} {
+			for _, limit := range []time.Duration{0, 10 * time.Minute} {
+				r := c.result
+				r.count = count
+				want := time.Hour
+				if limit > 0 {
+					want = limit
+				}
+				got := decide(r, rules{retry: backoff.Fixed(time.Second), maxDeliveries: 10, spare: time.Hour, maxDelay: limit}).delay
+				if spared := got == want; spared != (c.spared && late) || !spared && got > time.Second {
+					t.Errorf("%s, delivery %d, longest delay %s: waits %s", name, count, limit, got)
+				}
+			}
+		}
+	}
+}
+
 // TestDefaultRetry: with four deliveries or more, a message outlives an outage of an
 // hour however the delays are drawn.
 func TestDefaultRetry(t *testing.T) {

@@ -67,7 +67,8 @@ func RetryAfter(err error, delay time.Duration) error {
 // Later is [RetryAfter] for a message that was not tried, because a service asked to
 // wait, for example: the delivery does not count, and Later never moves a message to
 // the dead-letter queue. On a broker without Capabilities.ReleaseUncounted the broker
-// counts it all the same, up to a limit of its own.
+// counts it all the same, up to a limit of its own. There the message waits for an hour at
+// the least once half of its deliveries are gone.
 //
 // Without a replay store a message is dead-lettered as expired once it is older than
 // MaxMessageAge, also if Later kept it waiting.

@@ -131,7 +131,8 @@ type HandleOptions struct {
 	// error is a failure unless the handler's context had ended. While it is open
 	// nothing is fetched, and while it is half open one message at a time is handled to
 	// test it. Messages that were fetched meanwhile, and tests that fail, are released:
-	// they do not count towards MaxDeliveries. Share one Breaker among the queues whose
+	// they do not count towards MaxDeliveries, or on a broker that counts them wait as
+	// Later says. Share one Breaker among the queues whose
 	// handlers call the same service. Nil means none.
 	Downstream *backoff.Breaker
 }

@@ -66,6 +66,17 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 		}
 	}()
 	for turn := 0; turn < c.o.SessionTurn && ctx.Err() == nil; turn++ {
+		if c.o.Downstream != nil && c.asksInSession() && !test.Test() {
+			permit, _, allowed := c.o.Downstream.Allow()
+			if !allowed {
+				return nil // a message that was fetched would be given back, and the delivery counts
+			}
+			if permit.Test() {
+				test = permit
+			} else {
+				permit.Unused()
+			}
+		}
 		if !c.isolated.enter(ctx) {
 			return nil
 		}
