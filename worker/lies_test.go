@@ -126,7 +126,12 @@ func TestBrokerLies(t *testing.T) {
 				_, stop := x.run(rc, h, &worker.Options{Concurrency: 8}, nil)
 				stops = append(stops, stop)
 			}
-			for begin := time.Now(); len(x.Stored(orders)) > 0 && time.Since(begin) < 30*24*time.Hour; {
+			left := func() int64 {
+				st, err := x.Receiver(orders, nil).Stats(x.Context())
+				x.Must(err)
+				return st.Ready + st.Scheduled + st.InFlight
+			}
+			for begin := time.Now(); left() > 0 && time.Since(begin) < 30*24*time.Hour; {
 				x.Wait(time.Hour)
 			}
 			for _, stop := range stops {
