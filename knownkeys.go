@@ -212,7 +212,6 @@ func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, 
 		v.Final = true
 	case f.State == intake.NoneWorks: // the secret may be wrong
 		v.Wait = r.spreadFailed(v.Wait, v.Count)
-		t.reject.heldOn = r.spent(v.Count)
 	case t.inNamedSession():
 		v.Final = r.sessionWait(t) == 0
 	default:

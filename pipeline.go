@@ -219,6 +219,7 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	case intake.Rejected:
 		v.Reason = ReasonOf(t.err)
 		t.reject = r.rejection(t, v.Reason)
+		t.reject.heldOn = r.holdsOn(v)
 		switch v.Reason {
 		case driver.ReasonMaxDeliveries:
 			permit.Answered(ctx)
@@ -237,6 +238,19 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 		}
 	}
 	return v
+}
+
+// holdsOn reports whether the session of a message is held for as long as the message has to
+// wait, on a broker without a delay. The lock alone is too short for what the deliveries have
+// to last for. If another receiver may be able to handle the message, it is enough.
+func (r *Receiver) holdsOn(v intake.Verdict) bool {
+	switch v.Reason {
+	case driver.ReasonKeyProvider, driver.ReasonReplayStore:
+		return false // of this receiver
+	case driver.ReasonAuthentication:
+		return r.spent(v.Count) // or a wrong secret
+	}
+	return true
 }
 
 // perform settles, with one call, the messages that are not delivered. It runs on a

@@ -275,7 +275,8 @@ func (s *Session) note(err error) {
 // When a message is rejected for a reason that time can cure, nothing behind it
 // may overtake it: what was before it is returned, and the next Receive releases
 // the session. Its error wraps ErrSessionLost and the *RejectedError. On a broker
-// without a delay on abandon, the session comes free when its lock runs out.
+// without a delay on abandon, the session comes free when the message has waited, or when
+// its lock runs out if another receiver may be able to handle it.
 func (s *Session) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := s.Fetch(ctx, max, s.r.options.Wait)
 	if len(b.Deliveries) == 0 {

@@ -130,3 +130,55 @@ func TestWrongSecretAndFewMessages(t *testing.T) {
 		}
 	}
 }
+
+// A key that comes just within RotationHorizon finds its messages alive on every kind of
+// broker, however short its locks are.
+func TestLateKeyOnABrokerThatCounts(t *testing.T) {
+	for name, c := range map[string]struct {
+		caps     func(*driver.Capabilities)
+		sessions bool
+	}{
+		"as Service Bus":                {func(*driver.Capabilities) {}, false},
+		"as SQS":                        {func(c *driver.Capabilities) { c.Peek = driver.None }, false},
+		"as SQS FIFO":                   {func(c *driver.Capabilities) { c.Peek = driver.None }, true},
+		"as Service Bus, with sessions": {func(c *driver.Capabilities) { c.Peek, c.AbandonDelay = driver.None, driver.None }, true},
+	} {
+		for _, messages := range []int{1, 5} {
+			t.Run(fmt.Sprintf("%s, %d", name, messages), func(t *testing.T) {
+				few := func(x *fixture, o *queue.Options) {
+					x.Broker = fixturetest.NewBroker(10)
+					o.Crypto.MaxMessageAge = 24 * time.Hour
+				}
+				inBubble(t, few, func(x *fixture) {
+					x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+					x.Must(x.Ring.SetCurrent("k2"))
+					for i := range messages {
+						m := &queue.Message{Body: []byte("a")}
+						if c.sessions {
+							m.SessionID = fmt.Sprint("s", i)
+						}
+						x.Send(m)
+					}
+					ring := fixturetest.NewRing(x.T, "k1")
+					o := x.Client.Options()
+					o.Keys, o.KeysFor = ring, nil
+					client, err := queue.New(strictCount{x.Broker.Connect(), c.caps}, &o)
+					x.Must(err)
+					r, err := client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+					x.Must(err)
+					var handled atomic.Int32
+					h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { handled.Add(1); return nil })
+					_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: c.sessions})
+					x.Pass(r.Options().RotationHorizon * 9 / 10)
+					x.Must(ring.Add(newKey(x.T, "k2", 2)))
+					x.Pass(20 * time.Minute)
+					x.Must(stop())
+					if dead := x.DeadReasons(orders); int(handled.Load()) != messages || len(dead) > 0 {
+						x.Errorf("%d of %d were handled, dead letters %v", handled.Load(), messages, dead)
+					}
+					x.Must(client.Close(x.Context()))
+				})
+			})
+		}
+	}
+}
