@@ -11,6 +11,7 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/observe"
 )
 
@@ -462,4 +463,55 @@ func TestStateStaysAsItIs(t *testing.T) {
 			x.Errorf("State = %q, %v, stored %d times; want what there is, and not stored", b, err, p.count("set state"))
 		}
 	})
+}
+
+// On a broker without a delay a session is held, and its lock renewed, for as long as its
+// message waits for a key. Close ends that: another receiver has the session at once.
+func TestSessionIsHeldUntilItsMessageIsDue(t *testing.T) {
+	for name, c := range map[string]struct {
+		closes bool
+		least  time.Duration // until another receiver has the session
+		most   time.Duration
+	}{
+		"closed": {true, 3 * time.Minute, 3*time.Minute + time.Second},
+		"due":    {false, 7 * time.Minute, 11 * time.Minute},
+	} {
+		inBubble(t, func(_ *fixture, o *queue.Options) { o.Crypto.MaxMessageAge = 24 * time.Hour }, func(x *fixture) {
+			p := &fixturetest.FaultyBroker{Broker: x.Broker.Connect(), Caps: func(c *driver.Capabilities) { c.AbandonDelay = driver.None }}
+			client, err := queue.New(p, &queue.Options{Keys: newRing(x.T, "k1"), Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true, MaxMessageAge: 24 * time.Hour}})
+			x.Must(err)
+			x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+			x.Must(x.Ring.SetCurrent("k2"))
+			x.Send(&queue.Message{SessionID: "s", Body: []byte("a")})
+			// Of two deliveries the first waits for half of the horizon or more.
+			r, err := client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 2, RotationHorizon: 10 * time.Minute})
+			x.Must(err)
+			s, err := r.NextSession(x.Context())
+			x.Must(err)
+			begin := time.Now()
+			if _, err := s.ReceiveOne(x.Context()); !errors.Is(err, queue.ErrKeyNotFound) || !errors.Is(err, queue.ErrSessionLost) {
+				x.Fatalf("%s: ReceiveOne = %v", name, err)
+			}
+			if c.closes {
+				x.Wait(3 * time.Minute)
+				x.Must(client.Close(x.Context()))
+			}
+			other := x.Receiver(orders, &queue.ReceiverOptions{Wait: time.Second})
+			for {
+				s, err := other.NextSession(x.Context())
+				if err == nil {
+					x.Must(s.Close(x.Context()))
+					break
+				}
+				if !errors.Is(err, queue.ErrNoSession) || time.Since(begin) > time.Hour {
+					x.Fatalf("%s: NextSession = %v", name, err)
+				}
+			}
+			if took := time.Since(begin); took < c.least || took > c.most {
+				x.Errorf("%s: another receiver has the session after %s, want %s to %s", name, took, c.least, c.most)
+			}
+			x.Wait(time.Hour) // nothing renews it any more
+			x.Must(client.Close(x.Context()))
+		})
+	}
 }
