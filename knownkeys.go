@@ -213,7 +213,12 @@ func (r *Receiver) failed(ctx context.Context, t *taken, permit *intake.Permit, 
 	case f.State == intake.NoneWorks: // the secret may be wrong
 		v.Wait = r.spreadFailed(v.Wait, v.Count)
 	case t.inNamedSession():
-		v.Final = r.sessionWait(t) == 0
+		left := r.sessionWait(t)
+		v.Final = left == 0
+		if r.spent(v.Count) && !v.Final { // what is left of the deliveries lasts for what is left of the wait
+			each := left / time.Duration(max(1, r.options.MaxDeliveries-v.Count))
+			v.Wait = min(max(v.Wait, each), left)
+		}
 	default:
 		v.Wait = r.spreadFailed(v.Wait, v.Count)
 		v.Final = r.outdated(t.d.raw)
