@@ -61,6 +61,64 @@ func TestCryptoProviderAwayBesideItsKeys(t *testing.T) {
 	})
 }
 
+// Few messages outlast two hours of it, in sessions of a broker without a delay, too.
+func TestFewMessagesAndACryptoProviderThatIsAway(t *testing.T) {
+	for _, sessions := range []bool{false, true} {
+		for _, messages := range []int{1, 4} {
+			inBubble(t, func(x *fixture, _ *queue.Options) { x.Broker = newBroker(10) }, func(x *fixture) {
+				inner, err := queue.NewAESGCM(x.Ring)
+				x.Must(err)
+				remote := &remoteCrypto{CryptoProvider: inner}
+				h := &hostileBroker{counts: true, caps: func(c *driver.Capabilities) {
+					if sessions {
+						c.AbandonDelay, c.Peek = driver.None, driver.None
+					}
+				}}
+				c := x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.CryptoProvider = remote })
+				for i := range messages {
+					m := &queue.Message{Body: []byte("a")}
+					if sessions {
+						m.SessionID = fmt.Sprint("s", i)
+					}
+					x.Send(m)
+				}
+				r := x.receiverOf(c, &queue.ReceiverOptions{Wait: time.Second})
+				got := 0
+				receive := func() {
+					if !sessions {
+						d, err := r.ReceiveOne(x.Context())
+						if err == nil {
+							x.Must(d.Complete(x.Context()))
+							got++
+						}
+						return
+					}
+					s, err := r.NextSession(x.Context())
+					if err != nil {
+						return
+					}
+					if d, err := s.ReceiveOne(x.Context()); err == nil {
+						x.Must(d.Complete(x.Context()))
+						got++
+					}
+					x.Must(s.Close(x.Context()))
+				}
+				remote.away.Store(true)
+				for begin := time.Now(); time.Since(begin) < 2*time.Hour; {
+					receive()
+				}
+				remote.away.Store(false)
+				for begin := time.Now(); got < messages && time.Since(begin) < 40*time.Minute; {
+					receive()
+				}
+				if dead := x.DeadReasons(orders); got != messages || len(dead) > 0 {
+					x.Errorf("sessions %t: %d of %d delivered, dead letters %v", sessions, got, messages, dead)
+				}
+			})
+		}
+	}
+}
+
 // An AESGCM over a provider that is not the Client's is asked without a message.
 func TestAESGCMOverKeysOfItsOwn(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {

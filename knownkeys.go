@@ -189,8 +189,8 @@ func (r *Receiver) spent(count int) bool {
 	return !r.caps.ReleaseUncounted && count > r.options.MaxDeliveries/4
 }
 
-// spreadFailed is spread for a message that did not authenticate: what is left of its
-// deliveries lasts for some hours, in which the secret can be corrected.
+// spreadFailed is spread for a message that could not be opened: what is left of its
+// deliveries lasts for some hours, in which a secret can be corrected.
 func (r *Receiver) spreadFailed(wait time.Duration, count int) time.Duration {
 	if r.spent(count) {
 		wait = max(wait, intake.MaxPause)

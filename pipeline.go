@@ -233,7 +233,7 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 		case driver.ReasonKeyProvider, driver.ReasonReplayStore:
 			v.Wait = permit.Unanswered(ctx, intake.Outage{Reason: v.Reason, KeyID: t.d.KeyID, Cause: t.err})
 			if v.Reason == driver.ReasonKeyProvider {
-				v.Wait = r.spread(v.Wait, v.Count) // a CryptoProvider that is away is tried with messages
+				v.Wait = r.spreadFailed(v.Wait, v.Count) // a CryptoProvider that is away is tried with messages
 			}
 		}
 	}
@@ -245,10 +245,8 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 // to last for. If another receiver may be able to handle the message, it is enough.
 func (r *Receiver) holdsOn(v intake.Verdict) bool {
 	switch v.Reason {
-	case driver.ReasonKeyProvider, driver.ReasonReplayStore:
-		return false // of this receiver
-	case driver.ReasonAuthentication:
-		return r.spent(v.Count) // or a wrong secret
+	case driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonAuthentication:
+		return r.spent(v.Count) // else the trouble may be this receiver's alone
 	}
 	return true
 }
