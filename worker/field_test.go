@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -193,6 +195,57 @@ func TestLostAnswerToADelayedRetry(t *testing.T) {
 		st, err := r.Stats(t.Context())
 		if err != nil || completed.Load() != 1 || st.Ready+st.Scheduled+st.DeadLetters != 0 {
 			t.Errorf("handled %d times, left %+v, %v; want once and nothing", completed.Load(), st, err)
+		}
+	})
+}
+
+// Callers that give up at random moments, of which most fall into a fetch, spend nothing of the
+// messages that they never had, and leave none locked.
+func TestCallersThatGiveUpAtRandom(t *testing.T) {
+	inField(t, memqueue.QueueOptions{Lock: time.Hour}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, r *queue.Receiver) {
+		const n, callers, calls = 400, 4, 400
+		for i := range n {
+			if _, err := s.Send(t.Context(), &queue.Message{ID: fmt.Sprint(i), Body: make([]byte, 64<<10)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var had sync.Map
+		var all sync.WaitGroup
+		for w := range uint64(callers) {
+			all.Go(func() {
+				random := rand.New(rand.NewPCG(w, 9))
+				for range calls {
+					ctx, cancel := context.WithCancel(t.Context())
+					at := random.IntN(60)
+					all.Go(func() {
+						for range at {
+							runtime.Gosched()
+						}
+						cancel()
+					})
+					batch, err := r.Receive(ctx, 5)
+					if err != nil && !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+					for _, d := range batch {
+						had.Store(d.ID, d.Count)
+						if d.Count > 1 {
+							t.Errorf("delivery %d of %s, which no caller had before", d.Count, d.ID)
+						}
+						if err := d.Complete(context.Background()); err != nil {
+							t.Error(err)
+						}
+					}
+					cancel()
+				}
+			})
+		}
+		all.Wait()
+		st, err := r.Stats(t.Context())
+		seen := 0
+		had.Range(func(any, any) bool { seen++; return true })
+		if err != nil || st.InFlight != 0 || int(st.Ready) != n-seen || st.DeadLetters != 0 {
+			t.Errorf("%d of %d were had; left %+v, %v", seen, n, st, err)
 		}
 	})
 }
