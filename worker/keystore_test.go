@@ -153,7 +153,7 @@ func TestReceivingDoesNotStallForKeys(t *testing.T) {
 		inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
 			r := overSlowKeys(t, x, cached, 2*time.Second, 0)
 			slow := 0
-			for begin := time.Now(); time.Since(begin) < time.Hour; time.Sleep(500 * time.Millisecond) {
+			for begin := time.Now(); time.Since(begin) < time.Hour; <-time.After(500 * time.Millisecond) {
 				sendSome(t, s, 1)
 				at := time.Now()
 				d, err := r.ReceiveOne(t.Context())
