@@ -21,6 +21,7 @@ import (
 
 	qrt "github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/aws/internal/profile"
+	"github.com/queue-runtime/queue/deadletter"
 	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/testbed/awspeer"
 	"github.com/queue-runtime/queue/worker"
@@ -505,5 +506,47 @@ func TestRotatedCredentialsFile(t *testing.T) {
 		if took, ok := x.within(time.Minute, x.empty("q")); !ok || calls.Load() != 2 {
 			x.Errorf("received: %t after %s, handled %d; want 2", ok, took, calls.Load())
 		}
+	})
+}
+
+// SQS gives out no letter of a FIFO queue while an earlier one of its session is held. A selection
+// that passes letters over says so, and how the rest can be reached: a session at a time, or all.
+func TestSelectionOfOrderedDeadLetters(t *testing.T) {
+	t.Parallel()
+	inField(t, func(x *field) {
+		x.sqs.create("q-dead.fifo", nil)
+		x.sqs.create("q.fifo", fakeRedrive("q-dead.fifo", 100))
+		c := x.over(nil, &Options{Poll: time.Second})
+		s, err := c.Sender(x.Context(), "q", nil)
+		x.must(err)
+		r := x.receiver(c, "q")
+		const letters, sessions = 60, 3
+		for i := range letters {
+			_, err := s.Send(x.Context(), &qrt.Message{SessionID: fmt.Sprint("s", i%sessions), Body: []byte("x")})
+			x.must(err)
+			d, err := r.ReceiveOne(x.Context())
+			x.must(err)
+			code := "gave_up"
+			if i >= letters-sessions { // the last of each session
+				code = "wanted"
+			}
+			x.must(d.DeadLetter(x.Context(), qrt.Reason{Code: code}))
+		}
+		dead, err := deadletter.Open(x.Context(), c, "q", nil)
+		x.must(err)
+		n, err := dead.Purge(x.Context(), &deadletter.Filter{Reasons: []string{"wanted"}})
+		var left *deadletter.IncompleteError
+		if n != 0 || !errors.As(err, &left) || left.Left != letters-sessions || !strings.Contains(err.Error(), "select a whole session") {
+			x.Errorf("Purge = %d, %v; want %d left, and what to do", n, err, letters-sessions)
+		}
+		// The other sessions have letters left, which is an error, too.
+		if n, err := dead.Purge(x.Context(), &deadletter.Filter{SessionIDs: []string{"s1"}}); n != letters/sessions || !errors.Is(err, deadletter.ErrIncomplete) {
+			x.Errorf("Purge of a session = %d, %v; want %d", n, err, letters/sessions)
+		}
+		report, err := dead.Redrive(x.Context(), nil)
+		if err != nil || report.Redriven != letters-letters/sessions {
+			x.Errorf("Redrive of all: %+v, %v", report, err)
+		}
+		x.must(dead.Close(x.Context()))
 	})
 }
