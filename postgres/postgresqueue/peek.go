@@ -2,6 +2,8 @@ package postgresqueue
 
 import (
 	"context"
+	"math"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -43,14 +45,23 @@ func (q *Queue) Stats(ctx context.Context) (st driver.Stats, err error) {
 	}
 	err = q.broker.request(ctx, func(ctx context.Context, c *conn) error {
 		st = driver.Stats{}
-		var oldest pgtype.Timestamptz // infinite only if it was planted
+		var age pgtype.Float8
 		err := c.QueryRow(ctx, q.broker.call("queue_stats", "$1::bigint"), q.queue).
-			Scan(&st.Ready, &st.Scheduled, &st.InFlight, &st.DeadLetters, &oldest, &st.Approximate)
-		st.Oldest = oldest.Time
+			Scan(&st.Ready, &st.Scheduled, &st.InFlight, &st.DeadLetters, &age, &st.Approximate)
+		if age.Valid {
+			st.Oldest = before(time.Now(), age.Float64)
+		}
 		return err
 	})
 	if q.queue < 0 {
 		st.DeadLetters = 0
 	}
 	return st, err
+}
+
+// before returns the time that many seconds before now. What no clock can have written is
+// cut: it was planted.
+func before(now time.Time, seconds float64) time.Time {
+	const most = 100 * 365 * 24 * 60 * 60
+	return now.Add(-time.Duration(math.Max(-most, math.Min(seconds, most)) * float64(time.Second)))
 }

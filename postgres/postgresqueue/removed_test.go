@@ -23,6 +23,8 @@ func TestRemovedQueue(t *testing.T) {
 		"Receive":                 func() error { _, err := q.Receive(t.Context(), 1, time.Minute); return err },
 		"Receive of dead letters": func() error { _, err := dead.Receive(t.Context(), 1, time.Minute); return err },
 		"AcceptSession":           func() error { _, err := q.AcceptSession(t.Context(), "", time.Minute); return err },
+		"Stats":                   func() error { _, err := q.Stats(t.Context()); return err },
+		"Stats of dead letters":   func() error { _, err := dead.Stats(t.Context()); return err },
 	} {
 		if err := call(); driver.KindOf(err) != driver.NotFound {
 			t.Errorf("%s: %v, want NotFound", name, err)

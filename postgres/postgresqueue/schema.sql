@@ -798,21 +798,26 @@ BEGIN
 END
 $fn$;
 
--- queue_stats counts without looking at messages. behind says that more was due
+-- queue_stats counts without looking at messages. age is that of the oldest message in
+-- seconds, not its time: the caller's clock may be wrong. behind says that more was due
 -- than one sweep does.
 CREATE FUNCTION {schema}.queue_stats(q bigint, OUT ready bigint, OUT later bigint, OUT locked bigint, OUT dead bigint,
-	OUT oldest timestamptz, OUT behind boolean) LANGUAGE plpgsql SECURITY DEFINER {settings} AS $fn$
+	OUT age double precision, OUT behind boolean) LANGUAGE plpgsql SECURITY DEFINER {settings} AS $fn$
 DECLARE
 	t timestamptz;
 BEGIN
 	LOCK TABLE message IN ROW EXCLUSIVE MODE;
+	-- Zeros would be taken for a queue that is empty.
+	IF NOT EXISTS (SELECT 1 FROM queue WHERE id = abs(q)) THEN
+		RAISE EXCEPTION 'no such queue' USING ERRCODE = 'QR002';
+	END IF;
 	t := clock_timestamp();
 	PERFORM sweep(abs(q), t);
 	PERFORM sweep(-abs(q), t);
 	SELECT coalesce(sum(x.ready) FILTER (WHERE x.queue = q), 0), coalesce(sum(x.later) FILTER (WHERE x.queue = q), 0),
 		coalesce(sum(x.locked) FILTER (WHERE x.queue = q), 0), coalesce(sum(x.ready + x.later + x.locked) FILTER (WHERE x.queue = -q), 0)
 		INTO ready, later, locked, dead FROM tally x WHERE x.queue IN (q, -q);
-	SELECT coalesce(m.died, m.enqueued) INTO oldest
+	SELECT CASE WHEN isfinite(coalesce(m.died, m.enqueued)) THEN extract(epoch FROM t - coalesce(m.died, m.enqueued)) END INTO age
 		FROM message m WHERE m.queue + 1 = q + 1 AND m.state = 0::smallint ORDER BY m.seq + 0 LIMIT 1;
 	behind := EXISTS (SELECT 1 FROM message m WHERE m.queue + 2 = q + 2 AND m.due <= t)
 		OR EXISTS (SELECT 1 FROM session s WHERE s.queue + 1 = q + 1 AND s.until <= t);

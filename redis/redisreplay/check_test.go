@@ -2,6 +2,7 @@ package redisreplay_test
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -86,6 +87,52 @@ func TestCheckedAgain(t *testing.T) {
 		}
 	}
 	restart(t, server)
+	eventually(t, func() error { return s.Probe(t.Context(), group) })
+	known(t, s, message(1, 1))
+}
+
+// TestLoading: a server that loads what it kept, which can take minutes after a crash, is
+// not taken for one that keeps nothing.
+func TestLoading(t *testing.T) {
+	settings := maps.Clone(durable)
+	server := redispeer.New(t, settings)
+	s := open(t, server.URL(), redisreplay.Options{})
+	handle(t, s, message(1, 1))
+	// It answers after each 1,024 commands of those that it loads.
+	if _, err := evalText(t, server, "for i = 1, 3000 do redis.call('SET', i, 1) end"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	settings["key-load-delay"] = "300" // in microseconds
+	restarted := make(chan error, 1)
+	go func() { restarted <- server.Restart() }()
+	loading := 0
+	for ready := false; !ready; {
+		select {
+		case err := <-restarted:
+			if err != nil {
+				t.Fatal(err)
+			}
+			ready = true
+		default: // no return before that
+		}
+		other, err := redisreplay.Open(t.Context(), server.URL(), nil)
+		if err == nil {
+			closing(t, other)
+			continue
+		}
+		if _, err2 := begin(s, message(1, 2)); errors.Is(err, redisreplay.ErrNotDurable) || errors.Is(err2, redisreplay.ErrNotDurable) {
+			t.Errorf("while it loads: %v; %v", err, err2)
+		}
+		if strings.Contains(err.Error(), "loads its data") {
+			loading++
+		}
+	}
+	if loading == 0 {
+		t.Error("no call met the server while it loaded")
+	}
 	eventually(t, func() error { return s.Probe(t.Context(), group) })
 	known(t, s, message(1, 1))
 }

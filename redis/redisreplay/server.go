@@ -163,6 +163,9 @@ func (s *server) check(ctx context.Context, fsync Fsync) (history string, err er
 	}
 	replication, memory, persistence := fields(got[0]), fields(got[1]), fields(got[2])
 	switch {
+	case persistence["loading"] == "1":
+		// Meanwhile it has its append-only file switched off, which INFO says as well.
+		return "", errors.New("the server loads its data: it is ready when that is done")
 	case replication["role"] != "master":
 		return "", ErrReplica
 	case replication["master_replid"] == "":

@@ -72,6 +72,10 @@ func (q *Queue) Stats(ctx context.Context) (st driver.Stats, err error) {
 	}
 	err = q.broker.file.Snapshot(ctx, func(c *sqlitefile.Conn) error {
 		st = driver.Stats{}
+		// Zeros would be taken for a queue that is empty.
+		if err := q.exists(c); err != nil {
+			return err
+		}
 		err := c.Query(selectCounts, func(r sqlitefile.Row) error {
 			switch n := r.Int(1); r.Int(0) {
 			case stateReady, stateQueued:
