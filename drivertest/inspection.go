@@ -187,7 +187,7 @@ func stats(e *env) {
 	}
 	got := e.gather(q, 2)
 	want.Ready, want.InFlight = 2, 1
-	told := false // of the oldest
+	var told bool // of the oldest
 	if c.DeadLetter != driver.None {
 		e.must(q, driver.MoveToDeadLetter, got[0])
 		want.DeadLetters = 1
