@@ -242,56 +242,58 @@ func TestFlushWithMoreThanOneBatch(t *testing.T) {
 // Whatever the Batcher confirms after an outage is young enough for a receiver.
 func TestBatcherOutageLongerThanMaxMessageAge(t *testing.T) {
 	for _, outage := range []time.Duration{time.Minute, 4 * time.Minute, 6 * time.Minute, 12 * time.Minute} {
-		inBubble(t, func(x *fixture, o *queue.Options) {
-			x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, Retention: 24 * time.Hour}})
-			o.Crypto.TrackReplays = false
-		}, func(x *fixture) {
-			begin := time.Now()
-			b := x.batching(&queue.BatcherOptions{MaxMessages: 10}, func(m []*driver.Message) []driver.SendResult {
-				if time.Since(begin) < outage {
-					return slices.Repeat([]driver.SendResult{{Err: queuetest.Unavailable()}}, len(m))
-				}
-				return nil
-			})
-			const n = 200
-			var mu sync.Mutex
-			confirmed := 0
-			for range n {
-				x.Must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("x")}, func(r queue.SendResult) {
-					mu.Lock()
-					defer mu.Unlock()
-					if r.Err == nil {
-						confirmed++
+		for _, tracked := range []bool{false, true} {
+			inBubble(t, func(x *fixture, o *queue.Options) {
+				x.Broker = memqueue.New(&memqueue.Options{Default: memqueue.QueueOptions{Lock: 30 * time.Second, Retention: 24 * time.Hour}})
+				o.Crypto.TrackReplays, o.Crypto.MaxMessageAge = tracked, 5*time.Minute
+			}, func(x *fixture) {
+				begin := time.Now()
+				b := x.batching(&queue.BatcherOptions{MaxMessages: 10}, func(m []*driver.Message) []driver.SendResult {
+					if time.Since(begin) < outage {
+						return slices.Repeat([]driver.SendResult{{Err: queuetest.Unavailable()}}, len(m))
 					}
-				}))
-			}
-			r := x.Receiver(orders, nil)
-			closed := make(chan struct{})
-			go func() {
-				defer close(closed)
-				x.Must(b.Close(x.Context()))
-			}()
-			got := 0
-			for over := false; ; {
-				batch, err := r.Receive(x.Context(), 100)
-				x.Must(err)
-				for _, d := range batch {
-					x.Must(d.Complete(x.Context()))
+					return nil
+				})
+				const n = 200
+				var mu sync.Mutex
+				confirmed := 0
+				for range n {
+					x.Must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("x")}, func(r queue.SendResult) {
+						mu.Lock()
+						defer mu.Unlock()
+						if r.Err == nil {
+							confirmed++
+						}
+					}))
 				}
-				got += len(batch)
-				if over && len(batch) == 0 {
-					break
+				r := x.Receiver(orders, nil)
+				closed := make(chan struct{})
+				go func() {
+					defer close(closed)
+					x.Must(b.Close(x.Context()))
+				}()
+				got := 0
+				for over := false; ; {
+					batch, err := r.Receive(x.Context(), 100)
+					x.Must(err)
+					for _, d := range batch {
+						x.Must(d.Complete(x.Context()))
+					}
+					got += len(batch)
+					if over && len(batch) == 0 {
+						break
+					}
+					select {
+					case <-closed:
+						over = true
+					default:
+					}
 				}
-				select {
-				case <-closed:
-					over = true
-				default:
+				if got != confirmed || confirmed == 0 {
+					x.Errorf("outage of %s, replays tracked %t: %d of %d confirmed, %d received, dead letters %v", outage, tracked, confirmed, n, got, x.DeadReasons(orders))
 				}
-			}
-			if got != confirmed || confirmed == 0 {
-				x.Errorf("outage of %s: %d of %d confirmed, %d received, dead letters %v", outage, confirmed, n, got, x.DeadReasons(orders))
-			}
-		})
+			})
+		}
 	}
 }
 

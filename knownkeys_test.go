@@ -132,35 +132,37 @@ func TestForgeriesDelayLittle(t *testing.T) {
 		"key known to no store, counting broker": {hostileBroker{counts: true}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, nil, func(x *fixture) {
-				client := x.hostile(&c.h, 5*time.Minute, nil)
-				if c.prove {
-					x.Prove(x.receiverOf(client, nil))
-				}
-				if c.restart {
-					client = x.hostile(&c.h, 5*time.Minute, nil)
-				}
-				x.Send(&queue.Message{ID: "old", Body: []byte("x")})
-				forged := x.Steal()
-				forged.Body[len(forged.Body)-1] ^= 1
-				x.Rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, n) })
-				x.Send(&queue.Message{ID: "legit", Body: []byte("x")})
-				r := x.receiverOf(client, nil)
-				begin := time.Now()
-				for d := (*queue.Delivery)(nil); d == nil && time.Since(begin) < time.Hour; {
-					d, _ = r.ReceiveOne(x.Context())
-				}
-				if took := time.Since(begin); took >= time.Second {
-					x.Errorf("%d forgeries delayed a message by %s, want less than a second", n, took)
-				}
-				x.drain(r, time.Minute)
-				if got := len(x.DeadReasons(orders)); got != n {
-					x.Errorf("%d dead letters, want the %d forgeries", got, n)
-				}
-				if !strings.Contains(x.Log.String(), "FLOOD") {
-					x.Error("no alarm in the log")
-				}
-			})
+			for _, age := range []time.Duration{5 * time.Minute, 14 * 24 * time.Hour} {
+				inBubble(t, func(_ *fixture, o *queue.Options) { o.Crypto.MaxMessageAge = age }, func(x *fixture) {
+					client := x.hostile(&c.h, age, nil)
+					if c.prove {
+						x.Prove(x.receiverOf(client, nil))
+					}
+					if c.restart {
+						client = x.hostile(&c.h, age, nil)
+					}
+					x.Send(&queue.Message{ID: "old", Body: []byte("x")})
+					forged := x.Steal()
+					forged.Body[len(forged.Body)-1] ^= 1
+					x.Rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, n) })
+					x.Send(&queue.Message{ID: "legit", Body: []byte("x")})
+					r := x.receiverOf(client, nil)
+					begin := time.Now()
+					for d := (*queue.Delivery)(nil); d == nil && time.Since(begin) < time.Hour; {
+						d, _ = r.ReceiveOne(x.Context())
+					}
+					if took := time.Since(begin); took >= time.Second {
+						x.Errorf("%d forgeries delayed a message of %s at most by %s, want less than a second", n, age, took)
+					}
+					x.drain(r, time.Minute)
+					if got := len(x.DeadReasons(orders)); got != n {
+						x.Errorf("%d dead letters, want the %d forgeries", got, n)
+					}
+					if !strings.Contains(x.Log.String(), "FLOOD") {
+						x.Error("no alarm in the log")
+					}
+				})
+			}
 		})
 	}
 }

@@ -77,6 +77,7 @@ func TestIncompleteErrorSays(t *testing.T) {
 	}{
 		{IncompleteError{Reached: 3, Left: 0, end: drained}, []string{"3 were looked at and 0 are left", "other receivers hold them"}},
 		{IncompleteError{Reached: 3, Left: 5, end: repeated}, []string{"5 are left", "lengthen the lock"}},
+		{IncompleteError{Reached: 3, Left: 5, end: behind}, []string{"5 are left", "select a whole session, or all"}},
 		{IncompleteError{Reached: 3, Left: -1, end: bounded}, []string{"an unknown number is left", "repeat this for the rest"}},
 	} {
 		for _, want := range c.want {

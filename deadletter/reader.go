@@ -195,7 +195,11 @@ func (r *reader) end(ctx context.Context, how ending) error {
 	if how == drained && r.count.n < 0 && r.q.dead.Capabilities().Peek != driver.None {
 		return r.lookOver(ctx)
 	}
-	return r.q.remainder(ctx, remainder{end: how, begun: r.count, reached: r.reached, kept: len(r.kept.letters)})
+	return r.q.remainder(ctx, remainder{
+		end: how, begun: r.count, reached: r.reached, kept: len(r.kept.letters),
+		// As on a FIFO queue of SQS, whose dead-letter queue is one, too.
+		ordered: r.q.main.Capabilities().Sessions != driver.None && r.q.dead.Capabilities().Peek == driver.None,
+	})
 }
 
 // lookOver finds by peeking what receiving did not bring, if the broker does not count: other

@@ -37,6 +37,8 @@ func (e *IncompleteError) Error() string {
 		why = "the others came round again first: repeat this, or lengthen the lock of the dead-letter queue"
 	case bounded:
 		why = "repeat this for the rest"
+	case behind:
+		why = "letters of a session come one after the other here, and those that were passed over hold up the rest: select a whole session, or all"
 	case drained:
 	}
 	return fmt.Sprintf("%v: %d were looked at and %s; %s", ErrIncomplete, e.Reached, left, why)
@@ -83,6 +85,7 @@ const (
 	drained  ending = iota // the broker had nothing more to give
 	repeated               // what was seen came again, and nothing else
 	bounded                // as many letters were looked at as there were at the beginning
+	behind                 // what is left stands behind letters that the read holds
 )
 
 // remainder is what is known of a read at its end.
@@ -92,6 +95,7 @@ type remainder struct {
 	now     letterCount // at the end
 	reached int         // letters of the beginning that were looked at
 	kept    int         // letters that the read itself still holds
+	ordered bool        // a letter is received only if no earlier one of its session is held
 }
 
 // left is how many letters the read did not reach; -1 if some are left and their number is
@@ -124,5 +128,9 @@ func (r *remainder) err() error {
 	if left == 0 {
 		return nil
 	}
-	return &IncompleteError{Reached: r.reached, Left: left, end: r.end}
+	end := r.end
+	if end == drained && r.ordered && r.kept > 0 {
+		end = behind
+	}
+	return &IncompleteError{Reached: r.reached, Left: left, end: end}
 }

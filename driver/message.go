@@ -175,8 +175,9 @@ type Stats struct {
 	InFlight    int64 // held under a lock
 	Scheduled   int64 // waiting for NotBefore or an abandon's delay
 	DeadLetters int64
-	// Oldest is when the oldest message in the queue was enqueued; zero if
-	// unknown or empty.
+	// Oldest is when the oldest message that could be delivered now was enqueued: none
+	// that is scheduled, waits out a delay, is held, or waits behind one of its session
+	// that is. Zero if there is none or the broker does not tell.
 	Oldest time.Time
 	// Approximate is set if the broker's counts are estimates.
 	Approximate bool

@@ -187,6 +187,7 @@ func stats(e *env) {
 	}
 	got := e.gather(q, 2)
 	want.Ready, want.InFlight = 2, 1
+	var told bool // of the oldest
 	if c.DeadLetter != driver.None {
 		e.must(q, driver.MoveToDeadLetter, got[0])
 		want.DeadLetters = 1
@@ -204,6 +205,7 @@ func stats(e *env) {
 			if !s.Oldest.IsZero() && (s.Oldest.Before(begin.Add(-e.slack())) || s.Oldest.After(time.Now().Add(e.slack()))) {
 				e.Errorf("Stats.Oldest is %s, the queue was empty until %s", s.Oldest, begin)
 			}
+			told = !s.Oldest.IsZero()
 			break
 		}
 		if !s.Approximate || time.Now().After(deadline) {
@@ -211,6 +213,12 @@ func stats(e *env) {
 				s.Ready, s.InFlight, s.Scheduled, s.DeadLetters, want.Ready, want.InFlight, want.Scheduled, want.DeadLetters)
 		}
 	}
-	e.must(q, driver.Complete, got[1])
-	e.must(q, driver.Complete, e.gather(q, 2)...)
+	held := append(got[1:], e.gather(q, 2)...)
+	if told {
+		s, err := q.Stats(e.ctx)
+		if e.classified("Stats", err); err != nil || !s.Oldest.IsZero() {
+			e.Errorf("Stats.Oldest is %s, %v, although all messages are held or scheduled", s.Oldest, err)
+		}
+	}
+	e.must(q, driver.Complete, held...)
 }

@@ -215,6 +215,9 @@ func (c *Cached) GetKey(ctx context.Context, id ID) (*Key, error) {
 	c.mu.Lock()
 	if e := c.keys[id]; e != nil && !c.closed && e.freshness(now) == fresh && c.valid(id, now) {
 		c.use(e, now)
+		if !c.isCurrent(id, now) { // else it is valid without the list, as for a sender
+			c.use(c.list, now)
+		}
 		k := e.value.key
 		c.mu.Unlock()
 		c.tell(CacheEvent{Kind: CacheHit, Call: callKey, ID: id})

@@ -93,6 +93,25 @@ func TestCachedNeverStalls(t *testing.T) {
 	}
 }
 
+// A receiver that asks for keys and checks none keeps the list in use, too.
+func TestKeysInUseKeepTheList(t *testing.T) {
+	cachedIn(t, nil, func(t *testing.T, v *vault, c *keys.Cached) {
+		v.set(func() { v.takes = 2 * time.Second })
+		wantKey(t, c, "b")
+		stalls := 0
+		for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(time.Second) {
+			before := time.Now()
+			wantKey(t, c, "b")
+			if time.Since(before) > 0 {
+				stalls++
+			}
+		}
+		if stalls > 0 {
+			t.Errorf("%d stalls in an hour, want none", stalls)
+		}
+	})
+}
+
 // TestCachedFlood is an attacker who sends messages with random key IDs: 100,000
 // at once from many receivers, then one a millisecond for 100 seconds.
 func TestCachedFlood(t *testing.T) {

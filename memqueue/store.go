@@ -362,7 +362,13 @@ func (s *store) stats(l *subqueue) driver.Stats {
 	if l == &s.active {
 		st.DeadLetters = int64(s.dead.sequence.live)
 	}
-	if m := l.sequence.first(); m != nil {
+	m := l.ready.first()
+	if l == &s.active && len(s.heads) > 0 {
+		if head := s.heads.first().ready.first(); m == nil || head.before(m) {
+			m = head
+		}
+	}
+	if m != nil {
 		st.Oldest = m.since
 	}
 	return st

@@ -87,6 +87,37 @@ func ExamplePool_retry() {
 	// dead letters: 1
 }
 
+// While the breaker of what handlers call is open nothing is fetched, so that an outage
+// spends the deliveries of the few messages that opened it, once.
+func ExamplePool_downstream() {
+	client, send := processing()
+	for i := range 20 {
+		send("", fmt.Sprint(i))
+	}
+	pool, err := worker.New(nil)
+	check(err)
+	receiver := receiver(client)
+	ctx, stop := context.WithCancel(context.Background())
+	handler := worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
+		return errors.New("connection refused")
+	})
+
+	payments, err := backoff.NewBreaker(&backoff.BreakerOptions{OnChange: func(s backoff.State) {
+		fmt.Println("the breaker is", s)
+		stop()
+	}})
+	check(err)
+	check(pool.Handle(receiver, handler, &worker.HandleOptions{Downstream: payments}))
+	check(pool.Run(ctx))
+
+	stats, err := receiver.Stats(context.Background())
+	check(err)
+	fmt.Println("dead letters:", stats.DeadLetters)
+	// Output:
+	// the breaker is open
+	// dead letters: 0
+}
+
 // A service that asks to wait costs its messages no delivery.
 func ExampleLater() {
 	client, send := processing()

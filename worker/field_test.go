@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,9 +22,15 @@ import (
 // inField runs f with an application's fixture: Strict options and the broker's defaults.
 func inField(t *testing.T, q memqueue.QueueOptions, f func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, r *queue.Receiver)) {
 	t.Helper()
+	inFieldSeeded(t, 7, q, f)
+}
+
+// inFieldSeeded is inField with another order of what the broker does at random.
+func inFieldSeeded(t *testing.T, seed uint64, q memqueue.QueueOptions, f func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, r *queue.Receiver)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		q.Retention = 24 * time.Hour
-		x := queuetest.New(t, &queuetest.Options{Queues: &memqueue.Options{Default: q}, Seed: 7})
+		x := queuetest.New(t, &queuetest.Options{Queues: &memqueue.Options{Default: q}, Seed: seed})
 		s, err := x.Sender(t.Context(), orders, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -146,33 +154,35 @@ func TestDefaultDrainFitsThePlatform(t *testing.T) {
 // A broker that fails half of all calls for ten minutes while 300 messages are in flight:
 // none is stuck or lost afterwards.
 func TestNothingStuckAfterAStorm(t *testing.T) {
-	inField(t, memqueue.QueueOptions{MaxDeliveries: -1}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
-		r, err := x.Receiver(t.Context(), orders, &queue.ReceiverOptions{MaxDeliveries: 1000})
-		if err != nil {
-			t.Fatal(err)
-		}
-		const n = 300
-		sendSome(t, s, n)
-		x.Broker.Inject(queuetest.Fault{Rate: 0.5, Err: queuetest.Throttle(time.Second)}, queuetest.Fault{On: queuetest.Settle, Rate: 0.2, LostAnswer: queuetest.Unavailable()},
-			queuetest.Fault{On: queuetest.Renew, Rate: 0.3, Stall: true}, queuetest.Fault{On: queuetest.Receive, Rate: 0.1, LoseLock: true})
-		time.AfterFunc(10*time.Minute, x.Broker.Heal)
-		var mu sync.Mutex
-		done := map[string]int{}
-		runFor(t, time.Hour, r, nil, func(_ context.Context, d *queue.Delivery) error {
-			time.Sleep(2 * time.Second)
-			mu.Lock()
-			defer mu.Unlock()
-			done[d.ID]++
-			return nil
+	for seed := range uint64(8) {
+		inFieldSeeded(t, seed, memqueue.QueueOptions{MaxDeliveries: -1}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
+			r, err := x.Receiver(t.Context(), orders, &queue.ReceiverOptions{MaxDeliveries: 1000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			const n = 300
+			sendSome(t, s, n)
+			x.Broker.Inject(queuetest.Fault{Rate: 0.5, Err: queuetest.Throttle(time.Second)}, queuetest.Fault{On: queuetest.Settle, Rate: 0.2, LostAnswer: queuetest.Unavailable()},
+				queuetest.Fault{On: queuetest.Renew, Rate: 0.3, Stall: true}, queuetest.Fault{On: queuetest.Receive, Rate: 0.1, LoseLock: true})
+			time.AfterFunc(10*time.Minute, x.Broker.Heal)
+			var mu sync.Mutex
+			done := map[string]int{}
+			runFor(t, time.Hour, r, nil, func(_ context.Context, d *queue.Delivery) error {
+				time.Sleep(2 * time.Second)
+				mu.Lock()
+				defer mu.Unlock()
+				done[d.ID]++
+				return nil
+			})
+			st, err := r.Stats(t.Context())
+			if err != nil || len(done) != n || st.InFlight+st.Ready+st.Scheduled != 0 {
+				t.Errorf("seed %d: %d of %d ran; left %+v, %v", seed, len(done), n, st, err)
+			}
+			if dead := x.DeadLettered(t.Context(), orders); len(dead) > 0 {
+				t.Errorf("seed %d: %d dead letters, the first for %s", seed, len(dead), dead[0].DeadLetter.Reason)
+			}
 		})
-		st, err := r.Stats(t.Context())
-		if err != nil || len(done) != n || st.InFlight+st.Ready+st.Scheduled != 0 {
-			t.Errorf("%d of %d ran; left %+v, %v", len(done), n, st, err)
-		}
-		if dead := x.DeadLettered(t.Context(), orders); len(dead) > 0 {
-			t.Errorf("%d dead letters, the first for %s", len(dead), dead[0].DeadLetter.Reason)
-		}
-	})
+	}
 }
 
 // A retry with a delay whose copy was made, and whose answer was lost, is handled once: the
@@ -193,6 +203,57 @@ func TestLostAnswerToADelayedRetry(t *testing.T) {
 		st, err := r.Stats(t.Context())
 		if err != nil || completed.Load() != 1 || st.Ready+st.Scheduled+st.DeadLetters != 0 {
 			t.Errorf("handled %d times, left %+v, %v; want once and nothing", completed.Load(), st, err)
+		}
+	})
+}
+
+// Callers that give up at random moments, of which most fall into a fetch, spend nothing of the
+// messages that they never had, and leave none locked.
+func TestCallersThatGiveUpAtRandom(t *testing.T) {
+	inField(t, memqueue.QueueOptions{Lock: time.Hour}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, r *queue.Receiver) {
+		const n, callers, calls = 400, 4, 400
+		for i := range n {
+			if _, err := s.Send(t.Context(), &queue.Message{ID: fmt.Sprint(i), Body: make([]byte, 64<<10)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var had sync.Map
+		var all sync.WaitGroup
+		for w := range uint64(callers) {
+			all.Go(func() {
+				random := rand.New(rand.NewPCG(w, 9))
+				for range calls {
+					ctx, cancel := context.WithCancel(t.Context())
+					at := random.IntN(60)
+					all.Go(func() {
+						for range at {
+							runtime.Gosched()
+						}
+						cancel()
+					})
+					batch, err := r.Receive(ctx, 5)
+					if err != nil && !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+					for _, d := range batch {
+						had.Store(d.ID, d.Count)
+						if d.Count > 1 {
+							t.Errorf("delivery %d of %s, which no caller had before", d.Count, d.ID)
+						}
+						if err := d.Complete(context.Background()); err != nil {
+							t.Error(err)
+						}
+					}
+					cancel()
+				}
+			})
+		}
+		all.Wait()
+		st, err := r.Stats(t.Context())
+		seen := 0
+		had.Range(func(any, any) bool { seen++; return true })
+		if err != nil || st.InFlight != 0 || int(st.Ready) != n-seen || st.DeadLetters != 0 {
+			t.Errorf("%d of %d were had; left %+v, %v", seen, n, st, err)
 		}
 	})
 }

@@ -54,14 +54,28 @@ func (s *slowKeys) ValidKeyIDs(ctx context.Context) ([]keys.ID, error) {
 	return s.Ring.ValidKeyIDs(ctx)
 }
 
-// overSlowKeys opens the queue for receiving with keys that come slowly, or not always.
-func overSlowKeys(t *testing.T, x *queuetest.Fixture, took time.Duration, rate int) *queue.Receiver {
+// overSlowKeys opens the queue for receiving with keys that come slowly, or not always; if cached,
+// over a Cached of the application's own.
+func overSlowKeys(t *testing.T, x *queuetest.Fixture, cached bool, took time.Duration, rate int) *queue.Receiver {
 	t.Helper()
+	var provider keys.Provider = &slowKeys{Ring: x.Keys, took: took, rate: rate, random: rand.New(rand.NewPCG(1, 2))}
+	if cached {
+		c, err := keys.NewCached(provider, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := c.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		provider = c
+	}
 	store, err := replay.NewMemory(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := queue.Strict(&slowKeys{Ring: x.Keys, took: took, rate: rate, random: rand.New(rand.NewPCG(1, 2))}, store)
+	o := queue.Strict(provider, store)
 	o.Logger = quiet()
 	c, err := queue.New(x.Broker, o)
 	if err != nil {
@@ -77,53 +91,88 @@ func overSlowKeys(t *testing.T, x *queuetest.Fixture, took time.Duration, rate i
 // A key store that throttles most calls makes no message a dead letter: nothing is wrong
 // with them.
 func TestThrottledKeyStore(t *testing.T) {
-	for _, rate := range []int{30, 50, 80} {
-		inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
-			const n = 200
-			sendSome(t, s, n)
-			r := overSlowKeys(t, x, 20*time.Millisecond, rate)
-			var handled atomic.Int64
-			runFor(t, 20*time.Hour, r, nil, func(context.Context, *queue.Delivery) error {
-				handled.Add(1)
-				return nil
+	for _, cached := range []bool{false, true} {
+		for _, rate := range []int{30, 50, 80} {
+			inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
+				const n = 200
+				sendSome(t, s, n)
+				r := overSlowKeys(t, x, cached, 20*time.Millisecond, rate)
+				var handled atomic.Int64
+				runFor(t, 20*time.Hour, r, nil, func(context.Context, *queue.Delivery) error {
+					handled.Add(1)
+					return nil
+				})
+				if err := r.Client().Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if handled.Load() != n {
+					t.Errorf("cached %t, at %d %% of failures: %d of %d messages were handled", cached, rate, handled.Load(), n)
+				}
 			})
-			if err := r.Client().Close(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if handled.Load() != n {
-				t.Errorf("at %d %% of failures %d of %d messages were handled", rate, handled.Load(), n)
-			}
-		})
+		}
 	}
 }
 
 // A caller that polls with a short deadline while the key store is slow uses no message up
 // that it never saw.
 func TestImpatientCallerAndSlowKeyStore(t *testing.T) {
-	inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
-		const n = 20
-		sendSome(t, s, n)
-		r := overSlowKeys(t, x, 1500*time.Millisecond, 0)
-		got := 0
-		for range 200 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			batch, err := r.Receive(ctx, 10)
-			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-				t.Error(err)
-			}
-			for _, d := range batch {
-				got++
-				if err := d.Complete(t.Context()); err != nil {
+	for _, cached := range []bool{false, true} {
+		inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
+			const n = 20
+			sendSome(t, s, n)
+			r := overSlowKeys(t, x, cached, 1500*time.Millisecond, 0)
+			got := 0
+			for range 200 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				batch, err := r.Receive(ctx, 10)
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 					t.Error(err)
 				}
+				for _, d := range batch {
+					got++
+					if err := d.Complete(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+				cancel()
 			}
-			cancel()
-		}
-		if dead := x.DeadLettered(t.Context(), orders); len(dead) > 0 || got != n {
-			t.Errorf("saw %d of %d, %d dead letters", got, n, len(dead))
-		}
-		if err := r.Client().Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+			if dead := x.DeadLettered(t.Context(), orders); len(dead) > 0 || got != n {
+				t.Errorf("cached %t: saw %d of %d, %d dead letters", cached, got, n, len(dead))
+			}
+			if err := r.Client().Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Messages come for an hour while the key store takes two seconds for each answer: once the first
+// has come, none waits for it.
+func TestReceivingDoesNotStallForKeys(t *testing.T) {
+	for _, cached := range []bool{false, true} {
+		inField(t, memqueue.QueueOptions{}, func(t *testing.T, x *queuetest.Fixture, s *queue.Sender, _ *queue.Receiver) {
+			r := overSlowKeys(t, x, cached, 2*time.Second, 0)
+			slow := 0
+			for begin := time.Now(); time.Since(begin) < time.Hour; <-time.After(500 * time.Millisecond) {
+				sendSome(t, s, 1)
+				at := time.Now()
+				d, err := r.ReceiveOne(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := d.Complete(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if time.Since(at) > time.Second {
+					slow++
+				}
+			}
+			if slow > 1 {
+				t.Errorf("cached %t: %d messages waited for the key store, want the first at most", cached, slow)
+			}
+			if err := r.Client().Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -67,6 +67,19 @@ func TestMaxDeliveriesAboveTheReceivers(t *testing.T) {
 	})
 }
 
+// A Receiver has one handler in a pool.
+func TestReceiverWithTwoHandlers(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		p, err := worker.New(nil)
+		x.Must(err)
+		r, h := x.Receiver(orders, nil), worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil })
+		x.Must(p.Handle(r, h, nil))
+		if err := p.Handle(r, h, nil); !errors.Is(err, queue.ErrInvalidOptions) {
+			x.Errorf("Handle = %v, want ErrInvalidOptions", err)
+		}
+	})
+}
+
 // company notes for each message with how many others it was handled at once.
 type company struct {
 	mu      sync.Mutex

@@ -76,7 +76,7 @@ func TestNothingIsHeldAgainstMessagesOfSessions(t *testing.T) {
 			return receiverWith(t, x, &o)
 		}, handle: func(context.Context, time.Time) error { return nil }},
 		"key store throttles": {receiver: func(t *testing.T, x *queuetest.Fixture) *queue.Receiver {
-			return overSlowKeys(t, x, 20*time.Millisecond, 80)
+			return overSlowKeys(t, x, false, 20*time.Millisecond, 80)
 		}, handle: func(context.Context, time.Time) error { return nil }},
 	} {
 		for _, session := range []string{"s", ""} {

@@ -19,14 +19,16 @@ type pipes struct {
 
 func (l *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := newPair()
+	var err error
 	select {
 	case l.conns <- server:
 		return client, nil
 	case <-l.done:
-		return nil, &net.OpError{Op: "dial", Net: "pipe", Err: errors.New("connection refused")}
+		err = &net.OpError{Op: "dial", Net: "pipe", Err: errors.New("connection refused")}
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		err = ctx.Err()
 	}
+	return nil, errors.Join(err, client.Close(), server.Close())
 }
 
 func (l *pipes) Accept() (net.Conn, error) {

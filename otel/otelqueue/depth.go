@@ -33,9 +33,9 @@ type Counted interface {
 //
 // The age is that of the oldest message that could be delivered now. It is 0 if there
 // is none: a message that is scheduled, that waits out a retry, or that a handler holds
-// does not wait for a consumer. driver.Stats has the oldest message of all only, which
-// may be one of those. What waits became deliverable after a collection last found
-// none waiting, and so the age is never more than the time since then.
+// does not wait for a consumer. driver.Stats tells when it was enqueued, and it may have
+// waited out a delay since. It became deliverable after a collection last found none
+// waiting, and so the age is never more than the time since then.
 func WatchDepth(m metric.MeterProvider, queues ...Counted) (stop func() error, err error) {
 	if m == nil {
 		return nil, errors.New("otelqueue: WatchDepth needs a MeterProvider")
@@ -125,7 +125,7 @@ func waited(s *driver.Stats, noneReady, now time.Time) (time.Duration, bool) {
 	case s.Oldest.IsZero():
 		return 0, false
 	case s.Oldest.Before(noneReady):
-		// The oldest message is held or scheduled, or was: what waits came later.
+		// It was held or scheduled then: it waits since later.
 		return now.Sub(noneReady), true
 	}
 	return max(0, now.Sub(s.Oldest)), true

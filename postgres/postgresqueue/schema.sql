@@ -817,9 +817,8 @@ BEGIN
 	SELECT coalesce(sum(x.ready) FILTER (WHERE x.queue = q), 0), coalesce(sum(x.later) FILTER (WHERE x.queue = q), 0),
 		coalesce(sum(x.locked) FILTER (WHERE x.queue = q), 0), coalesce(sum(x.ready + x.later + x.locked) FILTER (WHERE x.queue = -q), 0)
 		INTO ready, later, locked, dead FROM tally x WHERE x.queue IN (q, -q);
-	SELECT CASE WHEN isfinite(coalesce(m.died, m.enqueued)) THEN extract(epoch FROM t - coalesce(m.died, m.enqueued)) END INTO age FROM generate_series(0, 4) g, LATERAL (
-		SELECT * FROM message x WHERE x.queue + 1 = q + 1 AND x.state = g::smallint ORDER BY x.seq + 0 LIMIT 1
-	) m ORDER BY m.seq LIMIT 1;
+	SELECT CASE WHEN isfinite(coalesce(m.died, m.enqueued)) THEN extract(epoch FROM t - coalesce(m.died, m.enqueued)) END INTO age
+		FROM message m WHERE m.queue + 1 = q + 1 AND m.state = 0::smallint ORDER BY m.seq + 0 LIMIT 1;
 	behind := EXISTS (SELECT 1 FROM message m WHERE m.queue + 2 = q + 2 AND m.due <= t)
 		OR EXISTS (SELECT 1 FROM session s WHERE s.queue + 1 = q + 1 AND s.until <= t);
 END

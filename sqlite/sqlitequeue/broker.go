@@ -91,6 +91,13 @@ func (b *Broker) SameFile(path string) bool {
 	return false
 }
 
+// Disk returns how many bytes are free on the disk of the file, and how many of them Send
+// leaves to receiving and settling; false if the system does not tell.
+func (b *Broker) Disk() (free, reserve int64, ok bool) {
+	s, ok := b.file.Space(0)
+	return s.Free, s.Reserve, ok
+}
+
 // Check reads the whole file and reports the first damage as driver.Corrupt: for
 // diagnosis, since it takes as long as reading the file does.
 func (b *Broker) Check(ctx context.Context) error { return b.file.Check(ctx) }

@@ -63,8 +63,8 @@ type Options struct {
 	// MaxBytes bounds the file: beyond, Send fails with driver.Full, while
 	// what lies in the file can still be received, settled and dead-lettered.
 	// The log beside it comes on top: 16 MiB as a rule, and more during a long
-	// read. Each process has a bound of its own. 0 means no bound; otherwise at
-	// least 1 MiB.
+	// read. Each process has a bound of its own. 0 means no bound but the disk, of
+	// which Send leaves 32 MiB, or an eighth if that is less; otherwise at least 1 MiB.
 	MaxBytes int64
 
 	// Patience is how long a call waits for the locks of other processes on

@@ -17,7 +17,7 @@ const peekRows = `SELECT ` + deliveryColumns + `, ` + contentColumns + `
 const (
 	selectCounts = `SELECT state, n FROM counts WHERE queue = ?1`
 	countAll     = `SELECT sum(n) FROM counts WHERE queue = ?1`
-	selectOldest = `SELECT coalesce(died, enqueued) FROM messages WHERE queue = ?1 ORDER BY seq LIMIT 1`
+	selectOldest = `SELECT coalesce(died, enqueued) FROM messages WHERE queue = ?1 AND state = 0 ORDER BY seq LIMIT 1`
 )
 
 // errEnough ends a query early.

@@ -95,7 +95,7 @@ func (q *Queue) store(c *sqlitefile.Conn, contents []content, results []driver.S
 		return err
 	}
 	now := time.Now().UnixNano()
-	room, err := q.room(c, total+good*rowOverhead)
+	room, full, err := q.room(c, total+good*rowOverhead)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (q *Queue) store(c *sqlitefile.Conn, contents []content, results []driver.S
 		}
 		switch {
 		case stored == 0:
-			results[i].Err = driver.Errorf(driver.Full, "the queue has reached its limit")
+			results[i].Err = driver.Errorf(driver.Full, "%s", full)
 		case stored == seq:
 			room--
 			fallthrough
@@ -172,27 +172,31 @@ func (q *Queue) storeOne(c *sqlitefile.Conn, m *content, seq, now int64, room bo
 	return seq, nil
 }
 
-// room returns how many more messages the queue takes, none when the file has
-// not room for size bytes.
-func (q *Queue) room(c *sqlitefile.Conn, size int) (int64, error) {
+// room returns how many more messages the queue takes, none when the file or its disk has
+// not room for size bytes, and what is full beyond that.
+func (q *Queue) room(c *sqlitefile.Conn, size int) (messages int64, full string, err error) {
+	const limited = "the queue has reached its limit"
+	total, err := c.Int("PRAGMA page_count")
+	if err != nil {
+		return 0, "", err
+	}
 	if limit := q.broker.maxBytes; limit > 0 {
-		total, err := c.Int("PRAGMA page_count")
-		if err != nil {
-			return 0, err
-		}
 		free, err := c.Int("PRAGMA freelist_count")
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		if (total-free+pageReserve)*pageSize+int64(size) > limit {
-			return 0, nil
+			return 0, limited, nil
 		}
 	}
+	if s, ok := q.broker.file.Space(total * pageSize); ok && s.Free < s.Reserve+int64(size) {
+		return 0, "the disk has only the room that receiving and settling need", nil
+	}
 	if q.settings.MaxMessages == 0 {
-		return 1 << 62, nil
+		return 1 << 62, limited, nil
 	}
 	stored, err := c.Int(countStored, q.queue)
-	return int64(q.settings.MaxMessages) - stored, err
+	return int64(q.settings.MaxMessages) - stored, limited, err
 }
 
 // check refuses what this broker does not carry.

@@ -312,6 +312,31 @@ func TestPlannedRetries(t *testing.T) {
 	}
 }
 
+// The span of a message that its handler put off, with an error and without, is no error.
+func TestPutOffIsNoErrorSpan(t *testing.T) {
+	x := observed(t, nil)
+	s, r := x.open()
+	for id, put := range map[string]error{
+		"later": worker.Later(nil, time.Hour), "later, with a cause": worker.Later(errors.New("busy"), time.Hour),
+		"retry": worker.RetryAfter(nil, time.Hour), "retry, with a cause": worker.RetryAfter(errors.New("busy"), time.Hour),
+	} {
+		x.spans.Reset()
+		_, err := s.Send(t.Context(), &queue.Message{ID: id, Body: []byte("x")})
+		x.must(err)
+		p, err := worker.New(nil)
+		x.must(err)
+		ctx, cancel := context.WithCancel(t.Context())
+		x.must(p.Handle(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error {
+			defer cancel()
+			return put
+		}), nil))
+		x.must(p.Run(ctx))
+		if span := x.span("process orders"); span.Status.Code != codes.Unset {
+			t.Errorf("%s: the span has status %v %q", id, span.Status.Code, span.Status.Description)
+		}
+	}
+}
+
 // Baggage stays in its process: a message is cleartext except for its body, and a
 // program that puts baggage into a context does not expect a broker to see it.
 func TestNoBaggage(t *testing.T) {

@@ -21,6 +21,9 @@ import (
 func (x *doctorRun) broker(ctx context.Context, c *connection, given []string) error {
 	if b, ok := c.broker.(*sqlitequeue.Broker); ok {
 		x.file(ctx, b)
+		if free, reserve, ok := b.Disk(); ok {
+			x.disk(free, reserve)
+		}
 	}
 	names, err := c.names(ctx, given)
 	if err != nil {
@@ -57,6 +60,18 @@ func (x *doctorRun) file(ctx context.Context, b *sqlitequeue.Broker) {
 		return
 	}
 	x.ok("broker", "%s opens and is sound (%s)", b.Path(), display.Bytes(info.Size()))
+}
+
+// disk judges the room on the disk of a SQLite file. That there is enough is not worth a line.
+func (x *doctorRun) disk(free, reserve int64) {
+	const advice = "make room, or set max_bytes in the URL below the size of the disk"
+	const near = 4 // reserves that a backlog fills within minutes
+	switch {
+	case free < reserve:
+		x.find(levelError, "disk", advice, "%s are free on the disk of the file: sends fail, and the rest is left to receiving and settling", display.Bytes(free))
+	case free < near*reserve:
+		x.find(levelWarning, "disk", advice, "%s are free on the disk of the file: sends fail below %s", display.Bytes(free), display.Bytes(reserve))
+	}
 }
 
 // one looks at one queue.

@@ -200,37 +200,29 @@ func newRejectedReport(e *queue.RejectedError) messageReport {
 
 // show writes a message for a person: what is known of it, then its body.
 func (r *messageReport) show(s *display.Screen) {
-	s.Printf("%s %s", s.Dim("message"), s.Bold(display.Safe(r.MessageID)))
+	first := s.Dim("message") + " " + s.Bold(display.Safe(r.MessageID))
 	for _, f := range []struct{ name, value string }{{"session", r.SessionID}, {"correlation", r.CorrelationID}, {"type", r.ContentType}} {
 		if f.value != "" {
-			s.Printf("  %s %s", s.Dim(f.name), display.Safe(f.value))
+			first += "  " + s.Dim(f.name) + " " + display.Safe(f.value)
 		}
 	}
-	s.Println()
+	s.Line(first)
 	switch {
 	case r.Error != "":
-		s.Printf("  %s  %s\n", s.Bad("does not open"), display.Safe(r.Error))
+		s.Line("  " + s.Bad("does not open") + "  " + display.Safe(r.Error))
 	case r.Encrypted:
-		s.Printf("  %s under key %s, %s\n", s.Good("sealed"), s.Name(display.Safe(string(r.KeyID))), relative(*r.EncryptedAt, time.Now()))
+		s.Line("  " + s.Good("sealed") + " under key " + s.Name(display.Safe(string(r.KeyID))) + ", " + relative(*r.EncryptedAt, time.Now()))
 	default:
-		s.Printf("  %s: anyone with access to the broker can have written it\n", s.Warn("NOT encrypted"))
+		s.Line("  " + s.Warn("NOT encrypted") + ": anyone with access to the broker can have written it")
 	}
 	if len(r.Attributes) > 0 {
-		s.Printf("  %s\n", pairsText(r.Attributes))
+		s.Line("  " + pairsText(r.Attributes))
 	}
 	if len(r.Unauthenticated) > 0 {
-		s.Printf("  %s %s\n", s.Warn("added on the way, not authenticated:"), pairsText(r.Unauthenticated))
+		s.Line("  " + s.Warn("added on the way, not authenticated:") + " " + pairsText(r.Unauthenticated))
 	}
 	if d := r.DeadLetter; d != nil {
-		s.Printf("  %s %s", s.Dim("dead-lettered as"), s.Warn(display.Safe(d.Reason)))
-		if d.At != nil {
-			s.Printf(" %s", relative(*d.At, time.Now()))
-		}
-		if d.Description != "" {
-			s.Printf(": %s", display.Safe(d.Description))
-		}
-		s.Println()
-		d.showDetail(s)
+		d.show(s)
 	}
 	if r.Deliveries > 1 {
 		s.Printf("  %s\n", s.Dim("delivery "+display.Count(r.Deliveries)))
@@ -238,11 +230,24 @@ func (r *messageReport) show(s *display.Screen) {
 	r.showBody(s)
 }
 
+// show writes why a message is a dead letter.
+func (d *deadLetterReport) show(s *display.Screen) {
+	line := "  " + s.Dim("dead-lettered as") + " " + s.Warn(display.Safe(d.Reason))
+	if d.At != nil {
+		line += " " + relative(*d.At, time.Now())
+	}
+	if d.Description != "" {
+		line += ": " + display.Safe(d.Description)
+	}
+	s.Line(line)
+	d.showDetail(s)
+}
+
 // showDetail writes what the handler failed with, framed like a body.
 func (d *deadLetterReport) showDetail(s *display.Screen) {
 	switch {
 	case d.DetailError != "":
-		s.Printf("  %s  %s\n", s.Bad("why it failed does not open"), display.Safe(d.DetailError))
+		s.Line("  " + s.Bad("why it failed does not open") + "  " + display.Safe(d.DetailError))
 	case d.Detail != "":
 		s.Printf("  %s\n%s", s.Dim("why it failed, sealed by the receiver:"), s.Frame(strings.TrimRight(d.Detail, "\n")))
 	}

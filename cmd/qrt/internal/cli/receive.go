@@ -269,5 +269,5 @@ func (r *receiving) reject(e *queue.RejectedError) {
 	case e.Disposition == driver.Abandoned || e.Disposition == driver.Released:
 		became = "given back"
 	}
-	r.a.errors.Printf("%s message %s: %s (%s)\n", r.a.errors.Bad("rejected"), display.Safe(e.MessageID), became, e.Reason)
+	r.a.errors.Line(fmt.Sprintf("%s message %s: %s (%s)", r.a.errors.Bad("rejected"), display.Safe(e.MessageID), became, e.Reason))
 }

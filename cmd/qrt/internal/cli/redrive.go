@@ -110,7 +110,7 @@ func (a *app) redrive(ctx context.Context, call redriveCall, o *deadletter.Redri
 		}
 		total := 0
 		if a.errors.Terminal() && !a.settings.json || !call.yes && !o.DryRun {
-			n, err := countLetters(ctx, d, name, o.Filter)
+			n, err := countLetters(ctx, d, name, o.Filter, "sent back")
 			if err != nil {
 				return err
 			}
@@ -242,7 +242,7 @@ func (a *app) purge(ctx context.Context, name, of string, filter *deadletter.Fil
 			return err
 		}
 		if !yes {
-			n, err := countLetters(ctx, d, name, filter)
+			n, err := countLetters(ctx, d, name, filter, "deleted")
 			if err != nil {
 				return err
 			}
@@ -252,6 +252,9 @@ func (a *app) purge(ctx context.Context, name, of string, filter *deadletter.Fil
 			filter.Limit = n // no more than were counted and agreed to
 		}
 		n, err := d.Purge(ctx, filter)
+		if a.settings.json && (err != nil || n == 0) {
+			a.print(purgeReport{name, n}, nil) // beside the error
+		}
 		switch {
 		case err != nil:
 			return &partial{err, fmt.Sprintf("%d were deleted before", n)}
@@ -265,11 +268,11 @@ func (a *app) purge(ctx context.Context, name, of string, filter *deadletter.Fil
 	})
 }
 
-// countLetters counts what a filter selects, which must be something.
-func countLetters(ctx context.Context, d *deadletter.Queue, name string, f *deadletter.Filter) (int, error) {
+// countLetters counts what a filter selects, which must be something that can be done so.
+func countLetters(ctx context.Context, d *deadletter.Queue, name string, f *deadletter.Filter, done string) (int, error) {
 	s, err := d.Stats(ctx, f)
 	if err == nil && s.Count == 0 {
-		err = nothingf("no dead letter of %q is selected", display.Safe(name))
+		err = nothingf("no dead letter of %q is selected: 0 were %s", display.Safe(name), done)
 	}
 	return s.Count, err
 }

@@ -32,8 +32,8 @@ func (a *app) statsCommand() *cobra.Command {
 		Use:   "stats [QUEUE...]",
 		Short: "Count the messages in queues",
 		Long: `Stats shows how many messages are ready, in flight, scheduled and dead, and how old
-the oldest is. Without arguments it shows the queues of the configuration file,
-or all queues if the broker lists them.`,
+the oldest is that could be delivered now. Without arguments it shows the queues of
+the configuration file, or all queues if the broker lists them.`,
 		Example: example(`
 			qrt stats
 			qrt stats task-tactician merge-warden --json`),

@@ -2,6 +2,7 @@ package display
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 )
@@ -158,17 +159,44 @@ func (s *Screen) Frame(body string) string {
 	return b.String()
 }
 
-// cutWidth cuts a line after as many runes as fit into a width, at least one.
+// Line writes a line of ours that has texts of a message in it. On a terminal what does not
+// fit goes on behind an indent: the terminal would go on at the left edge, where the next
+// message begins.
+func (s *Screen) Line(text string) {
+	const indented = "    "
+	if s.terminal {
+		head, rest := cutWidth(text, max(1, s.width))
+		for rest != "" {
+			s.Println(head)
+			head, rest = cutWidth(rest, max(1, s.width-len(indented)))
+			head = indented + head
+		}
+		text = head
+	}
+	s.Println(text)
+}
+
+// cutWidth cuts a line after as many runes as fit into a width, at least one. SGR sequences
+// take no room.
 func cutWidth(line string, width int) (head, rest string) {
-	n := 0
+	n, cut, painting := 0, 0, false
 	for i, r := range line {
+		switch {
+		case r == '\x1b':
+			painting = true
+			continue
+		case painting:
+			painting = r != 'm'
+			continue
+		}
 		w := text.RuneWidth(r)
 		if r == '\t' {
 			w = tabWidth
 		}
-		if n += w; n > width && i > 0 {
-			return line[:i], line[i:]
+		if n += w; n > width && cut > 0 {
+			return line[:cut], line[cut:]
 		}
+		cut = i + utf8.RuneLen(r)
 	}
 	return line, ""
 }

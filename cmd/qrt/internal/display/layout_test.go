@@ -71,3 +71,38 @@ func TestFrame(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestLine: what a line of ours has of a message in it never begins at the left edge of a
+// terminal, painted or not.
+func TestLine(t *testing.T) {
+	for _, c := range []struct {
+		terminal, color bool
+		text            string
+	}{
+		{true, false, "  a=" + strings.Repeat("x", 20) + "message m2  session s   sealed under key k1, now" + strings.Repeat("世", 20)},
+		{true, true, "message a  session " + strings.Repeat("x", 40)},
+		{true, true, strings.Repeat("x", 24)}, // it fits
+		{false, false, "  a=" + strings.Repeat("x", 100)},
+	} {
+		var b bytes.Buffer
+		s := &Screen{w: &b, terminal: c.terminal, color: c.color, width: 24}
+		s.Line(s.Bold(c.text))
+		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+		joined := ""
+		for i, line := range lines {
+			if n := cellWidth(line); c.terminal && n > 24 {
+				t.Errorf("%q: a line is %d wide", line, n)
+			}
+			if i > 0 && !strings.HasPrefix(line, "    ") {
+				t.Errorf("a line begins at the left edge: %q", line)
+			}
+			if i > 0 {
+				line = line[4:]
+			}
+			joined += line
+		}
+		if joined != s.Bold(c.text) || !c.terminal && len(lines) != 1 || cellWidth(c.text) <= 24 && len(lines) != 1 {
+			t.Errorf("%q became %q", c.text, lines)
+		}
+	}
+}
