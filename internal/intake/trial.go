@@ -25,7 +25,8 @@ type trial struct {
 }
 
 // fail notes a message that did not authenticate, and reports whether it suspended the
-// key: after limit failures, or at once if the message has few deliveries left. The delay doubles at most once in its own time, however many messages fail.
+// key: after limit failures, or at once if the message has few deliveries left. The delay
+// doubles at most once in its own time, however many messages fail.
 func (t *trial) fail(now time.Time, limit int, spent bool) (began bool) {
 	if t.state == working {
 		return false

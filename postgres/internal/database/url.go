@@ -103,7 +103,8 @@ func (p *Parameters) Flag(name string, b *bool) {
 
 // ParseURL reads a URL. Each connection reads the files again that it names (passfile,
 // sslcert, sslkey, sslrootcert), so that what was rotated is used without a restart.
-// take takes the parameters that are the caller's, the others are libpq's. Errors quote nothing of the URL but names of parameters that are known.
+// take takes the parameters that are the caller's, the others are libpq's. Errors quote
+// nothing of the URL but names of parameters that are known.
 func ParseURL(rawURL string, take func(*Parameters)) (*pgxpool.Config, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" {
