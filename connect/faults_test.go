@@ -41,6 +41,7 @@ const (
 	faultEvery  = 25 // steps
 	senders     = 4
 	pace        = 10 * time.Millisecond // of a sender
+	mostWaiting = 100                   // of a session: SQS puts a retry off for a whole second, and what is behind it too
 	manyTries   = 1000                  // deliveries: a fault must not use them up
 )
 
@@ -332,6 +333,7 @@ const (
 // faultyMessage is what became of a message.
 type faultyMessage struct {
 	id, session string
+	name        string // of the session, also on a queue without sessions
 	fate        fate
 	handled     int
 }
@@ -470,28 +472,42 @@ func (w *faultyWork) send(c *queue.Client, until time.Time) {
 		all.Go(func() {
 			pace := time.NewTicker(pace)
 			defer pace.Stop()
-			for n := 0; n == 0 || time.Now().Before(until); n++ {
-				w.sendOne(s, fmt.Sprintf("m%d-%d", i, n), fmt.Sprintf("s%d-%d", i, n%2))
-				<-pace.C
+			for n := 0; n == 0 || time.Now().Before(until); <-pace.C {
+				if session := fmt.Sprintf("s%d-%d", i, n%2); w.waiting(session) < mostWaiting {
+					w.sendOne(s, fmt.Sprintf("m%d-%d", i, n), session)
+					n++
+				}
 			}
 		})
 	}
 	all.Wait()
 }
 
+// waiting counts the messages of a session that are to be handled.
+func (w *faultyWork) waiting(session string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.sent {
+		if m.name == session && m.fate == confirmed && m.handled == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // sendOne sends a message and notes what its sender was told.
 func (w *faultyWork) sendOne(s *queue.Sender, id, session string) {
-	if !w.b.sessions {
-		session = ""
+	m := &faultyMessage{id: id, name: session, fate: unknown}
+	if w.b.sessions {
+		m.session = session
 	}
-	m := &faultyMessage{id: id, session: session, fate: unknown}
 	w.mu.Lock()
 	w.of[id] = m
 	w.sent = append(w.sent, m)
 	w.mu.Unlock()
 	var err error
 	w.inTime("Send", longestSend, func() {
-		_, err = s.Send(w.Context(), &queue.Message{ID: id, SessionID: session, Body: []byte("x")})
+		_, err = s.Send(w.Context(), &queue.Message{ID: id, SessionID: m.session, Body: []byte("x")})
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
