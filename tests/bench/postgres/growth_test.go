@@ -19,55 +19,87 @@ import (
 // queues take turns, so that what else the machine does meets both. Each iteration is a
 // round; the medians are microseconds for a message, and ratio is large by small.
 func BenchmarkGrowth(b *testing.B) {
-	b.Run("waiting", func(b *testing.B) {
-		growth(b, 1000, 1_000_000, fillQueue, claimAndComplete)
-	})
-	b.Run("sessions", func(b *testing.B) {
-		growth(b, 10, 100_000, fillSessions, serveSession)
-	})
-	b.Run("of-sessions", func(b *testing.B) {
-		growth(b, 10, 100_000, fillSessions, claimAndComplete)
-	})
+	for _, g := range grown {
+		b.Run(g.name, func(b *testing.B) { growth(b, g) })
+	}
+}
+
+// TestGrowth: what the benchmark stores can be handled.
+func TestGrowth(t *testing.T) {
+	server, c := startGrowth(t)
+	for i, g := range grown {
+		q := sized(t, server, c, fmt.Sprint("size", i), 10, g.fill)
+		if _, err := turn(t.Context(), q, g.do); err != nil {
+			t.Errorf("%s: %v", g.name, err)
+		}
+	}
+}
+
+// grown are the ways in which a queue grows.
+var grown = []grow{
+	{"waiting", [2]int{1000, 1_000_000}, fillQueue, claimAndComplete},
+	{"sessions", [2]int{10, 100_000}, fillSessions, serveSession},
+	{"of-sessions", [2]int{10, 100_000}, fillSessions, claimAndComplete},
+}
+
+type grow struct {
+	name  string
+	sizes [2]int
+	fill  filler
+	do    step
 }
 
 // inRound is how many messages a queue handles in its turn.
 const inRound = 300
 
 type (
-	filler func(b *testing.B, c *pgx.Conn, schema string, n int)
+	filler func(tb testing.TB, c *pgx.Conn, schema string, n int)
 	// step takes one message and completes it. It returns the session of the message.
 	step func(ctx context.Context, q driver.Queue) (session string, err error)
 )
 
-func growth(b *testing.B, small, large int, fill filler, do step) {
+// startGrowth starts a server that does not wait for the disk.
+func startGrowth(tb testing.TB) (*postgres.Server, *pgx.Conn) {
+	tb.Helper()
 	server, err := postgres.Start(nil)
-	postgres.Require(b, err)
-	defer func() { _ = server.Close() }()
-	ctx := b.Context()
-	c, err := pgx.Connect(ctx, server.URL("postgres", "postgres"))
+	postgres.Require(tb, err)
+	tb.Cleanup(func() { _ = server.Close() })
+	c, err := pgx.Connect(tb.Context(), server.URL("postgres", "postgres"))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }()
-	sizes := [2]int{small, large}
+	tb.Cleanup(func() { _ = c.Close(context.WithoutCancel(tb.Context())) })
+	return server, c
+}
+
+// sized opens a queue in a schema of its own and stores n messages, or sessions, in it.
+func sized(tb testing.TB, server *postgres.Server, c *pgx.Conn, schema string, n int, fill filler) driver.Queue {
+	tb.Helper()
+	broker, err := postgresqueue.Open(tb.Context(), server.URL("postgres", "postgres")+"?max_conns=2&schema="+schema, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = broker.Close(context.WithoutCancel(tb.Context())) })
+	q, err := broker.Open(tb.Context(), "q", nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	fill(tb, c, schema, n)
+	return q
+}
+
+func growth(b *testing.B, g grow) {
+	server, c := startGrowth(b)
+	ctx := b.Context()
 	var queues [2]driver.Queue
-	for i, n := range sizes {
-		schema := fmt.Sprint("size", i)
-		broker, err := postgresqueue.Open(ctx, server.URL("postgres", "postgres")+"?max_conns=2&schema="+schema, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer func() { _ = broker.Close(context.WithoutCancel(ctx)) }()
-		if queues[i], err = broker.Open(ctx, "q", nil); err != nil {
-			b.Fatal(err)
-		}
-		fill(b, c, schema, n)
+	for i, n := range g.sizes {
+		queues[i] = sized(b, server, c, fmt.Sprint("size", i), n, g.fill)
 	}
 	var costs [2][]time.Duration
 	for round := 0; b.Loop(); round++ {
 		for k := range queues {
 			i := (k + round) % len(queues)
-			cost, err := turn(ctx, queues[i], do)
+			cost, err := turn(ctx, queues[i], g.do)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -78,7 +110,7 @@ func growth(b *testing.B, small, large int, fill filler, do step) {
 	for i, list := range costs {
 		slices.Sort(list)
 		medians[i] = float64(list[len(list)/2].Nanoseconds()) / 1e3
-		b.ReportMetric(medians[i], fmt.Sprintf("us/%d", sizes[i]))
+		b.ReportMetric(medians[i], fmt.Sprintf("us/%d", g.sizes[i]))
 	}
 	b.ReportMetric(medians[1]/medians[0], "ratio")
 	b.ReportMetric(0, "ns/op")
@@ -133,33 +165,34 @@ func serveSession(ctx context.Context, q driver.Queue) (string, error) {
 }
 
 // fillQueue stores n messages by SQL.
-func fillQueue(b *testing.B, c *pgx.Conn, schema string, n int) {
-	store(b, c, schema, n, `0, NULL, NULL`)
+func fillQueue(tb testing.TB, c *pgx.Conn, schema string, n int) {
+	store(tb, c, schema, n, `0, NULL, NULL`)
 }
 
 // fillSessions stores two messages for each of n sessions.
-func fillSessions(b *testing.B, c *pgx.Conn, schema string, n int) {
-	store(b, c, schema, 2*n, fmt.Sprintf(`CASE WHEN p <= %[1]d THEN 0 ELSE 4 END, 's' || p %% %[1]d, CASE WHEN p <= %[1]d THEN p END`, n))
-	if _, err := c.Exec(b.Context(), fmt.Sprintf(`INSERT INTO %[1]s.session (queue, id, touched) SELECT 1, 's' || p, now()
-		FROM generate_series(0, %[2]d - 1) p`, schema, n)); err != nil {
-		b.Fatal(err)
+func fillSessions(tb testing.TB, c *pgx.Conn, schema string, n int) {
+	store(tb, c, schema, 2*n, fmt.Sprintf(`CASE WHEN p <= %[1]d THEN 0 ELSE 4 END, 's' || p %% %[1]d, CASE WHEN p <= %[1]d THEN p END`, n))
+	if _, err := c.Exec(tb.Context(), fmt.Sprintf(`INSERT INTO %[1]s.session (queue, id, touched) SELECT q.id, 's' || p, now()
+		FROM %[1]s.queue q, generate_series(0, %[2]d - 1) p`, schema, n)); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-// store stores n messages by SQL, with places 1 to n. shape gives state, session and turn
+// store stores n messages of the schema's only queue by SQL, with places 1 to n. shape gives state, session and turn
 // of that with place p.
-func store(b *testing.B, c *pgx.Conn, schema string, n int, shape string) {
-	b.Helper()
+func store(tb testing.TB, c *pgx.Conn, schema string, n int, shape string) {
+	tb.Helper()
 	for _, statement := range []string{
 		`INSERT INTO %[1]s.content SELECT p, 'id-' || p, '', '', '', '', false, NULL, 0, 'id-' || p, repeat('x', 1024)::bytea
 			FROM generate_series(1, %[2]d) p`,
 		`INSERT INTO %[1]s.message (queue, seq, content, due, expires, enqueued, deliveries, max_deliveries, size, state, session, turn)
-			SELECT 1, p, p, now() + interval '14 days', now() + interval '14 days', now(), 0, 0, 1024, %[3]s FROM generate_series(1, %[2]d) p`,
-		`INSERT INTO %[1]s.tally VALUES (1, %[2]d, 0, 0)`,
+			SELECT q.id, p, p, now() + interval '14 days', now() + interval '14 days', now(), 0, 0, 1024, %[3]s
+			FROM %[1]s.queue q, generate_series(1, %[2]d) p`,
+		`INSERT INTO %[1]s.tally SELECT id, %[2]d, 0, 0 FROM %[1]s.queue`,
 		`SELECT setval('%[1]s.place', %[2]d), setval('%[1]s.turn', %[2]d)`,
 	} {
-		if _, err := c.Exec(b.Context(), fmt.Sprintf(statement+` -- %[1]s %[2]d %[3]s`, schema, n, shape)); err != nil {
-			b.Fatal(err)
+		if _, err := c.Exec(tb.Context(), fmt.Sprintf(statement+` -- %[1]s %[2]d %[3]s`, schema, n, shape)); err != nil {
+			tb.Fatal(err)
 		}
 	}
 }
