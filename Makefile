@@ -153,7 +153,7 @@ cover:
 
 fips: cover
 	@echo "# GODEBUG=$$GODEBUG"
-	GOGC=off $(GO) test -vet=off $(TESTFLAGS) -count=1 .
+	GOGC=off $(GO) test -vet=off $(TESTFLAGS) -count=1 . ./internal/drbg
 	$(GO) test -vet=off $(TESTFLAGS) -count=1 -run='^(TestDrainUnderLoad|TestKill)$$' ./sqlite/sqlitequeue
 
 # Tests read QRT_SOAK: with 1 they run all of what they can prove, and otherwise
