@@ -74,10 +74,13 @@ func connect(t *testing.T, s *sbemulator.Server) *azservicebus.Client {
 	return c
 }
 
+// patience is how long what should succeed may take.
+const patience = 10 * time.Second
+
 // within is a context for what should succeed.
 func within(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -143,9 +146,12 @@ func one(t *testing.T, r source) *azservicebus.ReceivedMessage {
 func many(t *testing.T, r source, n int) []*azservicebus.ReceivedMessage {
 	t.Helper()
 	ctx := within(t)
+	// All by one call, if they come: the client gives back what comes between two, and what
+	// is behind it comes first.
+	o := &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: patience}
 	var out []*azservicebus.ReceivedMessage
 	for len(out) < n {
-		m, err := r.ReceiveMessages(ctx, n-len(out), nil)
+		m, err := r.ReceiveMessages(ctx, n-len(out), o)
 		if err != nil {
 			t.Fatalf("%d of %d messages: %v", len(out), n, err)
 		}
