@@ -2,8 +2,7 @@ package queue
 
 import (
 	"errors"
-	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -26,17 +25,22 @@ const (
 // receiving goes on and looks healthy, until the broker's limit of deliveries makes all
 // that waits dead letters. It is safe for concurrent use.
 type arrivals struct {
-	mu   sync.Mutex
-	late int // fetches and accepted sessions in a row
+	late atomic.Int64 // fetches and accepted sessions in a row
 }
 
 // judge takes in what a fetch brought, and returns an error if it was late once too often.
-func (a *arrivals) judge(batch []*Delivery, now time.Time) error {
+func (a *arrivals) judge(batch []*Delivery) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	late := !slices.ContainsFunc(batch, func(d *Delivery) bool { return !d.expired(now) })
-	if wait := a.note(late); wait > 0 {
+	now := time.Now()
+	for _, d := range batch {
+		if !d.expired(now) {
+			a.inTime()
+			return nil
+		}
+	}
+	if wait := a.tooLate(); wait > 0 {
 		return &driver.Error{Kind: driver.LockLost, RetryAfter: wait, Err: errLateMessages}
 	}
 	return nil
@@ -45,23 +49,22 @@ func (a *arrivals) judge(batch []*Delivery, now time.Time) error {
 // judgeSession takes in when the lock of a session ends, and returns an error if it has
 // ended: nothing can be done with such a session.
 func (a *arrivals) judgeSession(until, now time.Time) error {
-	late := !until.IsZero() && !now.Before(until)
-	if wait := a.note(late); late {
-		return &driver.Error{Kind: driver.SessionLost, RetryAfter: wait, Err: errLateSession}
+	if until.IsZero() || now.Before(until) {
+		a.inTime()
+		return nil
 	}
-	return nil
+	return &driver.Error{Kind: driver.SessionLost, RetryAfter: a.tooLate(), Err: errLateSession}
 }
 
-// note returns how long to wait after what came late, 0 if that can be chance.
-func (a *arrivals) note(late bool) time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !late {
-		a.late = 0
-		return 0
+func (a *arrivals) inTime() {
+	if a.late.Load() != 0 { // a write would slow down all that share it
+		a.late.Store(0)
 	}
-	a.late++
-	switch n := a.late - mostLateFetches; {
+}
+
+// tooLate returns how long to wait, 0 if what came late can be chance.
+func (a *arrivals) tooLate() time.Duration {
+	switch n := a.late.Add(1) - mostLateFetches; {
 	case n < 0:
 		return 0
 	case n < 16: // further doublings would overflow

@@ -114,7 +114,7 @@ func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.
 		return batch, len(raw), err
 	}
 	if q.session == nil { // a session whose lock is over says so itself
-		if err := r.arrivals.judge(batch.Deliveries, time.Now()); err != nil {
+		if err := r.arrivals.judge(batch.Deliveries); err != nil {
 			release(ctx, batch.Deliveries)
 			batch.Deliveries = nil
 			return batch, len(raw), err
