@@ -11,7 +11,6 @@ import (
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
-	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/worker"
 )
 
@@ -30,18 +29,8 @@ func TestOutagesOnABrokerThatCounts(t *testing.T) {
 		for _, sessions := range []bool{false, true} {
 			for _, messages := range []int{1, 5, 20} {
 				t.Run(fmt.Sprintf("%s, sessions %t, %d", name, sessions, messages), func(t *testing.T) {
-					few := func(x *fixture, o *queue.Options) {
-						x.Broker = fixturetest.NewBroker(10)
-						o.Crypto.MaxMessageAge = 24 * time.Hour
-					}
-					inBubble(t, few, func(x *fixture) {
-						for i := range messages {
-							m := &queue.Message{Body: []byte("a")}
-							if sessions {
-								m.SessionID = fmt.Sprint("s", i)
-							}
-							x.Send(m)
-						}
+					inBubble(t, tenDeliveries, func(x *fixture) {
+						x.sendFew(messages, sessions)
 						o := x.Client.Options()
 						client, err := queue.New(strictCount{x.Broker.Connect(), func(c *driver.Capabilities) {
 							if sessions {

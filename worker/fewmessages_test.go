@@ -65,19 +65,39 @@ func (s *strictCountSession) Settle(ctx context.Context, all []driver.Settlement
 	return s.Session.Settle(ctx, abandoning(all))
 }
 
+// countingBrokers are brokers that count each delivery, by what they can do besides.
+var countingBrokers = map[string]struct {
+	caps     func(*driver.Capabilities)
+	sessions bool
+}{
+	"as Service Bus":                {func(*driver.Capabilities) {}, false},
+	"as SQS":                        {func(c *driver.Capabilities) { c.Peek = driver.None }, false},
+	"as SQS FIFO":                   {func(c *driver.Capabilities) { c.Peek = driver.None }, true},
+	"as Service Bus, with sessions": {func(c *driver.Capabilities) { c.Peek, c.AbandonDelay = driver.None, driver.None }, true},
+}
+
+// tenDeliveries has the broker take a message for dead after ten.
+func tenDeliveries(x *fixture, o *queue.Options) {
+	x.Broker = fixturetest.NewBroker(10)
+	o.Crypto.MaxMessageAge = 24 * time.Hour
+}
+
+// sendFew sends messages, each in a session of its own if they have sessions.
+func (x *fixture) sendFew(n int, sessions bool) {
+	for i := range n {
+		m := &queue.Message{Body: []byte("a")}
+		if sessions {
+			m.SessionID = fmt.Sprint("s", i)
+		}
+		x.Send(m)
+	}
+}
+
 // Few messages, on a broker that counts each delivery, outlast two hours of a wrong secret,
 // although they fail one by one and so come again sooner than those of a backlog. They are
 // handled once it is corrected, without a restart.
 func TestWrongSecretAndFewMessages(t *testing.T) {
-	for name, c := range map[string]struct {
-		caps     func(*driver.Capabilities)
-		sessions bool
-	}{
-		"as Service Bus":                {func(*driver.Capabilities) {}, false},
-		"as SQS":                        {func(c *driver.Capabilities) { c.Peek = driver.None }, false},
-		"as SQS FIFO":                   {func(c *driver.Capabilities) { c.Peek = driver.None }, true},
-		"as Service Bus, with sessions": {func(c *driver.Capabilities) { c.Peek, c.AbandonDelay = driver.None, driver.None }, true},
-	} {
+	for name, c := range countingBrokers {
 		for _, messages := range []int{1, 3, 12} {
 			for _, other := range []bool{false, true} { // another key works
 				outage := 2 * time.Hour
@@ -85,18 +105,8 @@ func TestWrongSecretAndFewMessages(t *testing.T) {
 					outage = 12 * time.Minute // they wait for RotationHorizon, and not longer
 				}
 				t.Run(fmt.Sprintf("%s, %d, another key works %t", name, messages, other), func(t *testing.T) {
-					few := func(x *fixture, o *queue.Options) {
-						x.Broker = fixturetest.NewBroker(10)
-						o.Crypto.MaxMessageAge = 24 * time.Hour
-					}
-					inBubble(t, few, func(x *fixture) {
-						for i := range messages {
-							m := &queue.Message{Body: []byte("a")}
-							if c.sessions {
-								m.SessionID = fmt.Sprint("s", i)
-							}
-							x.Send(m)
-						}
+					inBubble(t, tenDeliveries, func(x *fixture) {
+						x.sendFew(messages, c.sessions)
 						want := messages
 						ring, err := keys.NewRing(newKey(x.T, "k1", 0xee))
 						x.Must(err)
@@ -139,31 +149,13 @@ func TestWrongSecretAndFewMessages(t *testing.T) {
 // A key that comes just within RotationHorizon finds its messages alive on every kind of
 // broker, however short its locks are.
 func TestLateKeyOnABrokerThatCounts(t *testing.T) {
-	for name, c := range map[string]struct {
-		caps     func(*driver.Capabilities)
-		sessions bool
-	}{
-		"as Service Bus":                {func(*driver.Capabilities) {}, false},
-		"as SQS":                        {func(c *driver.Capabilities) { c.Peek = driver.None }, false},
-		"as SQS FIFO":                   {func(c *driver.Capabilities) { c.Peek = driver.None }, true},
-		"as Service Bus, with sessions": {func(c *driver.Capabilities) { c.Peek, c.AbandonDelay = driver.None, driver.None }, true},
-	} {
+	for name, c := range countingBrokers {
 		for _, messages := range []int{1, 5} {
 			t.Run(fmt.Sprintf("%s, %d", name, messages), func(t *testing.T) {
-				few := func(x *fixture, o *queue.Options) {
-					x.Broker = fixturetest.NewBroker(10)
-					o.Crypto.MaxMessageAge = 24 * time.Hour
-				}
-				inBubble(t, few, func(x *fixture) {
+				inBubble(t, tenDeliveries, func(x *fixture) {
 					x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
 					x.Must(x.Ring.SetCurrent("k2"))
-					for i := range messages {
-						m := &queue.Message{Body: []byte("a")}
-						if c.sessions {
-							m.SessionID = fmt.Sprint("s", i)
-						}
-						x.Send(m)
-					}
+					x.sendFew(messages, c.sessions)
 					ring := fixturetest.NewRing(x.T, "k1")
 					o := x.Client.Options()
 					o.Keys, o.KeysFor = ring, nil
