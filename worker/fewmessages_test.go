@@ -93,6 +93,24 @@ func (x *fixture) sendFew(n int, sessions bool) {
 	}
 }
 
+// handleWith handles messages with the keys of ring, from a broker that counts each delivery.
+// stop ends that.
+func (x *fixture) handleWith(ring *keys.Ring, caps func(*driver.Capabilities), sessions bool) (handled *atomic.Int32, r *queue.Receiver, stop func()) {
+	o := x.Client.Options()
+	o.Keys, o.KeysFor = ring, nil
+	client, err := queue.New(strictCount{x.Broker.Connect(), caps}, &o)
+	x.Must(err)
+	r, err = client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
+	x.Must(err)
+	handled = new(atomic.Int32)
+	h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { handled.Add(1); return nil })
+	_, end := x.run(r, h, nil, &worker.HandleOptions{Sessions: sessions})
+	return handled, r, func() {
+		x.Must(end())
+		x.Must(client.Close(x.Context()))
+	}
+}
+
 // Few messages, on a broker that counts each delivery, outlast two hours of a wrong secret,
 // although they fail one by one and so come again sooner than those of a backlog. They are
 // handled once it is corrected, without a restart.
@@ -121,24 +139,15 @@ func TestWrongSecretAndFewMessages(t *testing.T) {
 							}
 							x.Send(m)
 						}
-						o := x.Client.Options()
-						o.Keys, o.KeysFor = ring, nil
-						client, err := queue.New(strictCount{x.Broker.Connect(), c.caps}, &o)
-						x.Must(err)
-						r, err := client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-						x.Must(err)
-						var handled atomic.Int32
-						h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { handled.Add(1); return nil })
-						_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: c.sessions})
+						handled, _, stop := x.handleWith(ring, c.caps, c.sessions)
 						x.Pass(outage)
 						x.Must(ring.Remove("k1"))
 						x.Must(ring.Add(newKey(x.T, "k1", 1)))
 						x.Pass(40 * time.Minute)
-						x.Must(stop())
+						stop()
 						if dead := x.DeadReasons(orders); int(handled.Load()) != want || len(dead) > 0 {
 							x.Errorf("%d of %d were handled after the correction, dead letters %v", handled.Load(), want, dead)
 						}
-						x.Must(client.Close(x.Context()))
 					})
 				})
 			}
@@ -157,23 +166,14 @@ func TestLateKeyOnABrokerThatCounts(t *testing.T) {
 					x.Must(x.Ring.SetCurrent("k2"))
 					x.sendFew(messages, c.sessions)
 					ring := fixturetest.NewRing(x.T, "k1")
-					o := x.Client.Options()
-					o.Keys, o.KeysFor = ring, nil
-					client, err := queue.New(strictCount{x.Broker.Connect(), c.caps}, &o)
-					x.Must(err)
-					r, err := client.Receiver(x.Context(), orders, &queue.ReceiverOptions{Wait: time.Second})
-					x.Must(err)
-					var handled atomic.Int32
-					h := worker.HandlerFunc(func(context.Context, *queue.Delivery) error { handled.Add(1); return nil })
-					_, stop := x.run(r, h, nil, &worker.HandleOptions{Sessions: c.sessions})
+					handled, r, stop := x.handleWith(ring, c.caps, c.sessions)
 					x.Pass(r.Options().RotationHorizon * 9 / 10)
 					x.Must(ring.Add(newKey(x.T, "k2", 2)))
 					x.Pass(20 * time.Minute)
-					x.Must(stop())
+					stop()
 					if dead := x.DeadReasons(orders); int(handled.Load()) != messages || len(dead) > 0 {
 						x.Errorf("%d of %d were handled, dead letters %v", handled.Load(), messages, dead)
 					}
-					x.Must(client.Close(x.Context()))
 				})
 			})
 		}
