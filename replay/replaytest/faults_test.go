@@ -287,3 +287,18 @@ func TestFaultsAreFound(t *testing.T) {
 		})
 	}
 }
+
+// TestStoreThatWaits: the suite ends although only some of a store's calls wait. In a bubble
+// they do so for ever if the others follow each other without a pause.
+func TestStoreThatWaits(t *testing.T) {
+	if f := Failures(t, Options{Schedules: 20, New: func(t testing.TB, b replay.Bounds) Fixture {
+		m, err := replay.NewMemory(&replay.MemoryOptions{Bounds: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := faulty{Store: m, accept: func(*replay.Stamp) bool { time.Sleep(time.Millisecond); return false }}
+		return Fixture{Open: func(time.Duration) replay.Store { return s }}
+	}}); f != nil {
+		t.Errorf("found %q", f)
+	}
+}

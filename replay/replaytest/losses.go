@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/queue-runtime/queue/replay"
 )
@@ -169,11 +170,14 @@ func acceptedBesideCalls(t *trial) {
 	for i := range newest {
 		name := fmt.Sprint("group ", i) // calls of a group follow each other
 		wg.Go(func() {
-			for {
+			for calls := 1; ; calls++ {
 				select {
 				case <-stop:
 					return
 				default:
+				}
+				if calls%100 == 0 {
+					time.Sleep(time.Millisecond) // otherwise a store that waits in a bubble does so for ever
 				}
 				c, err := a.Begin(t.ctx, name, []replay.Request{again(r)})
 				if err == nil && c[0].Stamp.ID == present.ID {
