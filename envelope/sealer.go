@@ -202,6 +202,11 @@ func (s *Sealer) epoch(at int64, n uint64) (*epoch, error) {
 	if e := s.current.Load(); e != nil && e.admit(at, n) {
 		return e, nil
 	}
+	return s.renew(at, n)
+}
+
+// renew is epoch for a message that the current one has no room for.
+func (s *Sealer) renew(at int64, n uint64) (*epoch, error) {
 	s.renewing <- struct{}{}
 	defer func() { <-s.renewing }()
 	// Another may have renewed it meanwhile.
