@@ -9,7 +9,7 @@ import (
 )
 
 func newSource(s *store, l *subqueue) *source {
-	return &source{store: s, subqueue: l, lock: s.cfg.Lock, locked: make(map[*message]struct{}), closing: make(chan struct{})}
+	return &source{store: s, subqueue: l, lock: s.cfg.Lock, closing: make(chan struct{})}
 }
 
 // handle is an open queue.

@@ -34,7 +34,7 @@ type message struct {
 	subqueue *subqueue
 	session  *session // nil among dead letters, and without a SessionID
 	state    state
-	rank     int // place in the heap of those that wait, or are delayed, with it
+	rank     int // place in the heap of those that wait, or are delayed, with it, or among those that its holder has
 	slot     int // place in the row of those that wait
 
 	token  uint64  // of the delivery that holds it; 0: none
@@ -49,6 +49,22 @@ func (m *message) before(o *message) bool { return m.seq < o.seq }
 func (m *message) place() *int            { return &m.rank }
 
 func (m *message) expired(now time.Time) bool { return !m.end.IsZero() && !m.end.After(now) }
+
+// holding is the messages that a source has locked, in no order.
+type holding []*message
+
+func (h *holding) add(m *message) {
+	*h = append(*h, m)
+	m.rank = len(*h)
+}
+
+func (h *holding) remove(m *message) {
+	all, last := *h, len(*h)-1
+	all[m.rank-1] = all[last]
+	all[last].rank = m.rank
+	all[last], *h = nil, all[:last]
+	m.rank = 0
+}
 
 // alarm is something that happens to a message or a session at a time.
 type alarm struct {

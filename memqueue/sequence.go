@@ -37,6 +37,11 @@ func (s *sequence) remove(m *message) {
 
 // search returns the first slot whose seq is at least seq.
 func (s *sequence) search(seq uint64) int {
+	if len(s.slots) > 0 { // mostly none is missing before it
+		if i := seq - s.slots[0].seq; i < uint64(len(s.slots)) && s.slots[i].seq == seq {
+			return int(i) //nolint:gosec // G115: below a length
+		}
+	}
 	i, _ := slices.BinarySearchFunc(s.slots, seq, func(v slot, seq uint64) int {
 		switch {
 		case v.seq < seq:

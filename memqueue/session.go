@@ -103,10 +103,7 @@ func (s *store) lose(ss *session, now time.Time) {
 // vacate gives up everything that src holds: its messages, in their order, and
 // its session.
 func (s *store) vacate(src *source, now time.Time) {
-	all := make([]*message, 0, len(src.locked))
-	for m := range src.locked {
-		all = append(all, m)
-	}
+	all := slices.Clone(src.locked)
 	slices.SortFunc(all, func(a, b *message) int {
 		if a.before(b) {
 			return -1

@@ -13,7 +13,7 @@ type source struct {
 	store    *store
 	subqueue *subqueue
 	lock     time.Duration // of deliveries, or of the session
-	locked   map[*message]struct{}
+	locked   holding
 	closed   bool
 	closing  chan struct{} // closed with it
 

@@ -233,7 +233,7 @@ func (s *store) settle(m *message) {
 			m.session.delayed.remove(m)
 		}
 	case locked:
-		delete(m.holder.locked, m)
+		m.holder.locked.remove(m)
 		m.holder, m.token = nil, 0
 		if m.session != nil {
 			m.session.locked--
@@ -261,7 +261,7 @@ func (s *store) hold(m *message, src *source, now time.Time) *delivery {
 	s.tokens++
 	m.token, m.holder = s.tokens, src
 	m.count++
-	src.locked[m] = struct{}{}
+	src.locked.add(m)
 	d := m.delivery()
 	d.receipt = receipt{source: src, message: m, token: m.token}
 	d.Receipt = &d.receipt

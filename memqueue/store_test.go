@@ -57,13 +57,12 @@ func (s *store) audit() error {
 			if (m.holder != nil) != (m.state == locked) || (m.token != 0) != (m.state == locked) {
 				return fmt.Errorf("message %d in state %d: holder or token", m.seq, m.state)
 			}
-			if m.state == locked {
-				if _, ok := m.holder.locked[m]; !ok {
-					return fmt.Errorf("message %d is unknown to its holder", m.seq)
-				}
-			}
-			in := func(h ranking[*message]) bool { return m.rank > 0 && m.rank <= len(h) && h[m.rank-1] == m }
+			in := func(h []*message) bool { return m.rank > 0 && m.rank <= len(h) && h[m.rank-1] == m }
 			switch {
+			case m.state == locked:
+				if !in(m.holder.locked) || m.slot != 0 {
+					return fmt.Errorf("message %d is unknown to its holder, or waits", m.seq)
+				}
 			case m.state == waiting && m.session != nil:
 				inReady[m.session]++
 				if !in(m.session.ready) {
