@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -123,12 +124,21 @@ func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.
 	return batch, len(raw), nil
 }
 
+// batches are those of earlier calls of take, empty.
+var batches = sync.Pool{New: func() any { return new([]taken) }}
+
 // take passes the fetched messages through the pipeline.
 func (r *Receiver) take(ctx context.Context, q fetchRequest, raw []*driver.Delivery, permit *intake.Permit) Batch {
 	if len(raw) == 0 {
 		return Batch{}
 	}
-	all := make([]taken, len(raw))
+	of, _ := batches.Get().(*[]taken) // holds nothing else
+	all := slices.Grow(*of, len(raw))[:len(raw)]
+	defer func() {
+		clear(all) // it keeps no message
+		*of = all[:0]
+		batches.Put(of)
+	}()
 	if len(raw) == 1 {
 		r.takeOne(ctx, q, raw[0], &all[0])
 	} else {
