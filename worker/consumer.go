@@ -116,7 +116,7 @@ func (c *consumer) begin(base context.Context) {
 // one that no wait will cure.
 func (c *consumer) fetch(ctx context.Context) error {
 	if c.caps.ReceiveBatch > 0 && !c.o.Sessions && c.o.Downstream == nil {
-		return newAbreast(ctx, c).fetch() // a downstream is tested by one message at a time
+		return newParallelFetch(ctx, c).fetch() // a downstream is tested by one message at a time
 	}
 	want := 1 // and so it stays for sessions: one slot each
 	for ctx.Err() == nil {

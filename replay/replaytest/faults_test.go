@@ -296,7 +296,7 @@ func TestStoreThatWaits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := faulty{Store: m, accept: func(*replay.Stamp) bool { time.Sleep(time.Millisecond); return false }}
+		s := faulty{Store: m, accept: func(*replay.Stamp) bool { <-time.After(time.Millisecond); return false }} // in a bubble
 		return Fixture{Open: func(time.Duration) replay.Store { return s }}
 	}}); f != nil {
 		t.Errorf("found %q", f)

@@ -25,9 +25,9 @@ const (
 // farBatch messages, as those of SQS do.
 type farBroker struct {
 	driver.Broker
-	abreast bool  // it says so
-	counts  bool  // a release is a delivery, as it is with SQS
-	hangs   int64 // this call of Receive brings nothing, for farHang; 0 = none
+	parallel bool  // it says so
+	counts   bool  // a release is a delivery, as it is with SQS
+	hangs    int64 // this call of Receive brings nothing, for farHang; 0 = none
 
 	released atomic.Int64 // while it counts them
 
@@ -52,7 +52,7 @@ type farQueue struct {
 
 func (q *farQueue) Capabilities() driver.Capabilities {
 	c := q.Queue.Capabilities()
-	if q.b.abreast {
+	if q.b.parallel {
 		c.ReceiveBatch = farBatch
 	}
 	c.ReleaseUncounted = !q.b.counts
@@ -182,7 +182,7 @@ func drained(t *testing.T, b *farBroker, receivers, n int) (took time.Duration) 
 func TestOneReceiverIsAsFastAsEight(t *testing.T) {
 	const n = 8000
 	eight := drained(t, &farBroker{}, 8, n)
-	far := &farBroker{abreast: true}
+	far := &farBroker{parallel: true}
 	one := drained(t, far, 1, n)
 	alone := drained(t, &farBroker{}, 1, n)
 	t.Logf("messages a second: %.0f by eight receivers, %.0f by one, %.0f by one without calls side by side; %d calls at once",
@@ -198,7 +198,7 @@ func TestOneReceiverIsAsFastAsEight(t *testing.T) {
 // An empty queue is asked by one call at a time, and holds no slots that others could use.
 func TestIdleQueueIsAskedByOneCall(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		far := &farBroker{abreast: true}
+		far := &farBroker{parallel: true}
 		r := x.far(far, 1)[0]
 		x.fill("m", 3000)
 		_, stop := x.run(r, worker.HandlerFunc(func(context.Context, *queue.Delivery) error { return nil }), &worker.Options{Concurrency: 128}, nil)
@@ -235,7 +235,7 @@ func TestSuspectsAreHandledAloneBesideManyCalls(t *testing.T) {
 }
 
 func suspectsBesideManyCalls(x *fixture, counts bool) {
-	far := &farBroker{abreast: true, counts: counts}
+	far := &farBroker{parallel: true, counts: counts}
 	r := x.far(far, 1)[0]
 	const suspects, others = 15, 1200 // more suspects than one call brings
 	x.fill("other-a", others/2)
@@ -300,7 +300,7 @@ func TestASuspectWaitsForTheCalls(t *testing.T) {
 	for _, counts := range []bool{false, true} {
 		t.Run(fmt.Sprintf("counts %t", counts), func(t *testing.T) {
 			inBubble(t, nil, func(x *fixture) {
-				far := &farBroker{abreast: true, counts: counts, hangs: 10}
+				far := &farBroker{parallel: true, counts: counts, hangs: 10}
 				r := x.far(far, 1)[0]
 				x.fill("suspect", 1)
 				x.rewind("suspect")
@@ -355,7 +355,7 @@ func (x *fixture) rewind(name string) {
 func TestStopAmidManyCalls(t *testing.T) {
 	for stopAt := 50 * time.Millisecond; stopAt < time.Second; stopAt += 73 * time.Millisecond {
 		inBubble(t, nil, func(x *fixture) {
-			far := &farBroker{abreast: true}
+			far := &farBroker{parallel: true}
 			r := x.far(far, 1)[0]
 			const n = 3000
 			x.fill("m", n)
@@ -381,7 +381,7 @@ func TestStopAmidManyCalls(t *testing.T) {
 // An outage that meets many calls is waited for once, and receiving is back within seconds.
 func TestOutageMeetsManyCalls(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
-		far := &farBroker{abreast: true}
+		far := &farBroker{parallel: true}
 		r := x.far(far, 1)[0]
 		const n = 20_000
 		x.fill("m", n)

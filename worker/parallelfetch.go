@@ -9,7 +9,7 @@ import (
 	"github.com/queue-runtime/queue/backoff"
 )
 
-// abreast fetches for a consumer by several calls side by side, if one brings few messages
+// parallelFetch fetches for a consumer by several calls side by side, if one brings few messages
 // (Capabilities.ReceiveBatch): the rate of one call at a time is a batch a round trip,
 // however many slots are free. One goroutine, that of fetch, starts the calls and judges how
 // they ended. Each runs on a goroutine of its own, which begins to handle what came.
@@ -18,7 +18,7 @@ import (
 // messages; others wait for surplusWait only, so that an idle queue holds few slots. None is
 // under way while a message is handled alone: what it brought would wait with its lock
 // running.
-type abreast struct {
+type parallelFetch struct {
 	c       *consumer
 	ctx     context.Context // of the consumer
 	results chan received   // room for one of each call
@@ -57,27 +57,27 @@ const (
 	mostShortWait  = time.Second // slow handlers: nothing is lost by it, and looking costs little
 )
 
-func newAbreast(ctx context.Context, c *consumer) *abreast {
+func newParallelFetch(ctx context.Context, c *consumer) *parallelFetch {
 	most := (c.share.limit + c.caps.ReceiveBatch - 1) / c.caps.ReceiveBatch
-	a := &abreast{c: c, ctx: ctx, results: make(chan received, most)}
-	a.begin()
-	return a
+	p := &parallelFetch{c: c, ctx: ctx, results: make(chan received, most)}
+	p.begin()
+	return p
 }
 
 // begin starts from one call for one message.
-func (a *abreast) begin() {
-	a.allowed, a.want, a.short = 1, 1, 0
-	a.calls, a.end = context.WithCancel(a.ctx)
-	a.look, a.wake = context.WithCancel(a.ctx)
+func (p *parallelFetch) begin() {
+	p.allowed, p.want, p.short = 1, 1, 0
+	p.calls, p.end = context.WithCancel(p.ctx)
+	p.look, p.wake = context.WithCancel(p.ctx)
 }
 
 // stop ends the calls for good, and returns when they have ended. What was to be handled
 // alone goes back.
-func (a *abreast) stop() {
-	a.end()
+func (p *parallelFetch) stop() {
+	p.end()
 	var declined sync.WaitGroup // side by side: a broker that hangs is waited for once
-	for _, j := range a.suspend(nil) {
-		declined.Go(func() { a.c.decline(j) })
+	for _, j := range p.suspend(nil) {
+		declined.Go(func() { p.c.decline(j) })
 	}
 	declined.Wait()
 }
@@ -86,101 +86,101 @@ func (a *abreast) stop() {
 // that are so already, and those that came meanwhile. Their locks are extended while it
 // waits. It ends the calls if that costs no message a delivery; on a broker that counts
 // releases they go on, for the Wait of the Receiver at most.
-func (a *abreast) suspend(alone []job) []job {
-	a.wake()
-	if a.c.caps.ReleaseUncounted {
-		a.end()
+func (p *parallelFetch) suspend(alone []job) []job {
+	p.wake()
+	if p.c.caps.ReleaseUncounted {
+		p.end()
 	}
 	var waiting []*lease
 	keep := func() {
 		for _, j := range alone[len(waiting):] {
-			waiting = append(waiting, a.c.keepWaiting(j, messageLock{j.delivery}))
+			waiting = append(waiting, p.c.keepWaiting(j, messageLock{j.delivery}))
 		}
 	}
-	for keep(); a.running > 0; a.running-- {
-		r := <-a.results
+	for keep(); p.running > 0; p.running-- {
+		r := <-p.results
 		r.permit.Unused() // the next call tells
 		for _, j := range r.alone {
-			alone = a.c.await(alone, j)
+			alone = p.c.await(alone, j)
 		}
 		keep()
 	}
 	for _, x := range waiting {
-		a.c.renewer.drop(x)
+		p.c.renewer.drop(x)
 	}
-	a.end()
+	p.end()
 	return alone
 }
 
 // fetch is consumer.fetch.
-func (a *abreast) fetch() error {
-	defer a.stop()
-	for a.ctx.Err() == nil {
-		if r, ok := a.next(); ok {
-			if fatal := a.judge(&r); fatal != nil {
+func (p *parallelFetch) fetch() error {
+	defer p.stop()
+	for p.ctx.Err() == nil {
+		if r, ok := p.next(); ok {
+			if fatal := p.judge(&r); fatal != nil {
 				return fatal
 			}
 			continue
 		}
-		c := a.c
-		n, err := c.pool.slots.acquire(a.look, c.share, min(a.want, c.o.Prefetch))
+		c := p.c
+		n, err := c.pool.slots.acquire(p.look, c.share, min(p.want, c.o.Prefetch))
 		if err != nil {
 			continue // there is a result, or ctx ended
 		}
-		if a.running > 0 && n < a.want {
+		if p.running > 0 && n < p.want {
 			// A request costs the same for few messages as for a batch.
 			c.pool.slots.release(c.share, n)
-			a.short = min(max(2*a.short, firstShortWait), mostShortWait)
+			p.short = min(max(2*p.short, firstShortWait), mostShortWait)
 			continue
 		}
 		permit, wait, allowed := c.breaker.Allow()
 		if !allowed {
 			c.pool.slots.release(c.share, n)
-			backoff.Sleep(a.look, wait)
+			backoff.Sleep(p.look, wait)
 			continue
 		}
-		a.start(n, permit)
+		p.start(n, permit)
 	}
 	return nil
 }
 
 // next returns a result. It waits for one while no further call should begin.
-func (a *abreast) next() (r received, ok bool) {
+func (p *parallelFetch) next() (r received, ok bool) {
 	switch {
-	case a.running < a.allowed && a.short == 0:
+	case p.running < p.allowed && p.short == 0:
 		select {
-		case r = <-a.results:
+		case r = <-p.results:
 		default:
 			return r, false
 		}
-	case a.running < a.allowed:
-		t := time.NewTimer(a.short)
+	case p.running < p.allowed:
+		t := time.NewTimer(p.short)
 		defer t.Stop()
 		select {
-		case r = <-a.results:
+		case r = <-p.results:
 		case <-t.C:
 			return r, false
-		case <-a.ctx.Done():
+		case <-p.ctx.Done():
 			return r, false
 		}
 	default:
 		select {
-		case r = <-a.results:
-		case <-a.ctx.Done():
+		case r = <-p.results:
+		case <-p.ctx.Done():
 			return r, false
 		}
 	}
-	a.running--
-	a.short = 0
+	p.running--
+	p.short = 0
 	return r, true
 }
 
 // start begins a call for n messages.
-func (a *abreast) start(n int, permit backoff.Permit) {
-	surplus := a.running > 0
-	a.running++
-	a.short = 0
-	calls, wake := a.calls, a.wake
+func (p *parallelFetch) start(n int, permit backoff.Permit) {
+	surplus := p.running > 0
+	p.running++
+	p.short = 0
+	calls, wake := p.calls, p.wake
 	go func() { // stop waits for it
 		ctx, cancel := calls, func() {}
 		if surplus {
@@ -188,9 +188,9 @@ func (a *abreast) start(n int, permit backoff.Permit) {
 		}
 		defer cancel()
 		r := received{asked: n, begun: time.Now(), permit: permit}
-		r.got, r.alone, r.err = a.c.receive(ctx, n, backoff.Permit{})
+		r.got, r.alone, r.err = p.c.receive(ctx, n, backoff.Permit{})
 		r.expired = ctx.Err() != nil && calls.Err() == nil && errors.Is(r.err, context.DeadlineExceeded)
-		a.results <- r
+		p.results <- r
 		if len(r.alone) > 0 {
 			wake()
 		}
@@ -198,17 +198,17 @@ func (a *abreast) start(n int, permit backoff.Permit) {
 }
 
 // judge takes in how a call ended.
-func (a *abreast) judge(r *received) error {
+func (p *parallelFetch) judge(r *received) error {
 	if len(r.alone) > 0 {
-		a.c.handleAlone(a.ctx, a.suspend(r.alone))
-		a.begin() // the next may be one, too
+		p.c.handleAlone(p.ctx, p.suspend(r.alone))
+		p.begin() // the next may be one, too
 	}
 	if r.expired {
 		r.permit.Unused()
-		a.adapt(r)
+		p.adapt(r)
 		return nil
 	}
-	if r.err != nil && r.begun.Before(a.failed) { // with the one that was waited for
+	if r.err != nil && r.begun.Before(p.failed) { // with the one that was waited for
 		if receivingWaited(r.err) {
 			r.permit.Unused()
 		} else {
@@ -216,15 +216,15 @@ func (a *abreast) judge(r *received) error {
 		}
 		return nil
 	}
-	wait, fatal := a.c.fetched(a.ctx, &r.permit, r.err)
+	wait, fatal := p.c.fetched(p.ctx, &r.permit, r.err)
 	switch {
 	case fatal != nil:
 		return fatal
 	case r.err != nil:
-		a.allowed, a.want, a.failed = 1, 1, time.Now()
-		backoff.Sleep(a.look, wait)
+		p.allowed, p.want, p.failed = 1, 1, time.Now()
+		backoff.Sleep(p.look, wait)
 	case len(r.alone) == 0:
-		a.adapt(r)
+		p.adapt(r)
 	}
 	return nil
 }
@@ -232,20 +232,20 @@ func (a *abreast) judge(r *received) error {
 // adapt says how many calls may be under way, and for how many messages the next one asks.
 // Calls that come back full find a backlog: twice as many then catch up in few round trips.
 // One that brings nothing says that the backlog ends.
-func (a *abreast) adapt(r *received) {
-	batch := min(a.c.caps.ReceiveBatch, a.c.o.Prefetch)
+func (p *parallelFetch) adapt(r *received) {
+	batch := min(p.c.caps.ReceiveBatch, p.c.o.Prefetch)
 	switch {
 	case r.got == 0:
-		a.allowed = max(1, a.allowed/2)
+		p.allowed = max(1, p.allowed/2)
 	case r.asked == batch && 2*r.got >= batch:
-		a.allowed = min(2*a.allowed, cap(a.results))
+		p.allowed = min(2*p.allowed, cap(p.results))
 	}
 	switch {
-	case a.allowed > 1:
-		a.want = batch
+	case p.allowed > 1:
+		p.want = batch
 	case r.got == r.asked:
-		a.want = min(2*r.asked, batch)
+		p.want = min(2*r.asked, batch)
 	default: // as many as came: an idle queue holds one slot
-		a.want = max(1, r.got)
+		p.want = max(1, r.got)
 	}
 }
