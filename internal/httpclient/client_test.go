@@ -2,6 +2,7 @@ package httpclient
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -13,10 +14,13 @@ import (
 	"time"
 )
 
+// patience is longer than a busy machine takes for an answer from itself.
+const patience = time.Minute
+
 // get makes one attempt, and reads the answer.
-func get(t *testing.T, c *Client, url string) (n int64, err error) {
+func get(ctx context.Context, t *testing.T, c *Client, url string) (n int64, err error) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,17 +56,21 @@ func TestSilence(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 	c := New(nil, 100*time.Millisecond)
-	for i, path := range []string{"/never", "/half"} {
-		_, err := get(t, c, server.URL+path)
+	patient := WithAttempt(t.Context(), patience) // until the answer begins
+	for i, x := range []struct {
+		path string
+		ctx  context.Context
+	}{{"/never", t.Context()}, {"/half", patient}} {
+		_, err := get(x.ctx, t, c, server.URL+x.path)
 		var timeout interface{ Timeout() bool }
 		if !errors.As(err, &timeout) || !timeout.Timeout() {
-			t.Errorf("%s: %v, want a time-out", path, err)
+			t.Errorf("%s: %v, want a time-out", x.path, err)
 		}
-		if _, err := get(t, c, server.URL+"/well"); err != nil {
-			t.Errorf("after %s: %v", path, err)
+		if _, err := get(patient, t, c, server.URL+"/well"); err != nil {
+			t.Errorf("after %s: %v", x.path, err)
 		}
 		if n := connections.Load(); n < int64(i)+2 {
-			t.Errorf("%d connections after %s", n, path)
+			t.Errorf("%d connections after %s", n, x.path)
 		}
 	}
 }
@@ -81,11 +89,11 @@ func TestTooLarge(t *testing.T) {
 		_, _ = io.WriteString(w, r.URL.RawQuery)
 	}))
 	t.Cleanup(server.Close)
-	c := New(nil, AttemptTime)
-	if n, err := get(t, c, server.URL); n != MaxAnswer || err != nil {
+	c := New(nil, patience)
+	if n, err := get(t.Context(), t, c, server.URL); n != MaxAnswer || err != nil {
 		t.Errorf("%d bytes, %v; want %d", n, err, MaxAnswer)
 	}
-	if n, err := get(t, c, server.URL+"?x"); n > MaxAnswer || !errors.Is(err, ErrTooLarge) {
+	if n, err := get(t.Context(), t, c, server.URL+"?x"); n > MaxAnswer || !errors.Is(err, ErrTooLarge) {
 		t.Errorf("%d bytes, %v; want ErrTooLarge", n, err)
 	}
 }
@@ -99,12 +107,12 @@ func TestAccepted(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	c := New(nil, AttemptTime)
+	c := New(nil, patience)
 	for _, step := range []struct {
 		path string
 		want bool
 	}{{"/refused", false}, {"/taken", true}, {"/refused", true}} {
-		if _, err := get(t, c, server.URL+step.path); err != nil {
+		if _, err := get(t.Context(), t, c, server.URL+step.path); err != nil {
 			t.Fatal(err)
 		}
 		if got := c.Accepted(); got != step.want {
