@@ -254,37 +254,38 @@ func TestFileTimes(t *testing.T) {
 // TestFileCheckEvery: within the interval the file is not looked at, and an
 // unchanged one is not read again.
 func TestFileCheckEvery(t *testing.T) {
-	ctx := t.Context()
-	path := filepath.Join(t.TempDir(), "keys.json")
-	write(t, path, document("a"))
-	age(t, path, time.Hour)
-	slow := open(t, path, &keys.FileOptions{CheckEvery: time.Hour})
-	quick := open(t, path, &keys.FileOptions{CheckEvery: 1})
-	normal := open(t, path, nil)
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A change that a stat does not show, because the time was set back: read
-	// or not is what tells.
-	write(t, path, document("b"))
-	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
-		t.Fatal(err)
-	}
-	for name, f := range map[string]*keys.File{"slow": slow, "quick": quick, "normal": normal} {
-		if id, err := f.CurrentKeyID(ctx); id != "a" || err != nil {
-			t.Errorf("%s: %q, %v; it read the file", name, id, err)
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keys.json")
+		write(t, path, document("a"))
+		age(t, path, time.Hour)
+		slow := open(t, path, &keys.FileOptions{CheckEvery: time.Hour})
+		quick := open(t, path, &keys.FileOptions{CheckEvery: 1})
+		normal := open(t, path, nil)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	age(t, path, time.Minute)
-	for name, f := range map[string]*keys.File{"slow": slow, "normal": normal} {
-		if id, err := f.CurrentKeyID(ctx); id != "a" || err != nil {
-			t.Errorf("%s: %q, %v; it looked at the file", name, id, err)
+		// A change that a stat does not show, because the time was set back: read
+		// or not is what tells.
+		write(t, path, document("b"))
+		if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if id, err := quick.CurrentKeyID(ctx); id != "b" || err != nil {
-		t.Errorf("quick: %q, %v", id, err)
-	}
+		wants := func(when string, want map[*keys.File]keys.ID) {
+			t.Helper()
+			time.Sleep(time.Nanosecond)
+			for name, f := range map[string]*keys.File{"slow": slow, "quick": quick, "normal": normal} {
+				if id, err := f.CurrentKeyID(t.Context()); id != want[f] || err != nil {
+					t.Errorf("%s, %s: %q, %v; want %q", when, name, id, err, want[f])
+				}
+			}
+		}
+		wants("no change to be seen", map[*keys.File]keys.ID{slow: "a", quick: "a", normal: "a"})
+		age(t, path, time.Minute)
+		wants("a change", map[*keys.File]keys.ID{slow: "a", quick: "b", normal: "a"})
+		time.Sleep(time.Second)
+		wants("a second later", map[*keys.File]keys.ID{slow: "a", quick: "b", normal: "b"})
+	})
 }
 
 // TestFileIsLookedAtInTime: not before the interval is over, the first and each later one, and
@@ -309,20 +310,16 @@ func TestFileIsLookedAtInTime(t *testing.T) {
 
 // TestFileSameTime: a change within the step of the file system's clock is seen.
 func TestFileSameTime(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.json")
-	write(t, path, document("a"))
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := open(t, path, &keys.FileOptions{CheckEvery: 1})
-	write(t, path, document("b"))
-	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
-		t.Fatal(err)
-	}
-	if id, err := f.CurrentKeyID(t.Context()); id != "b" || err != nil {
-		t.Errorf("%q, %v", id, err)
-	}
+	synctest.Test(t, func(t *testing.T) { // no time passes between the two
+		path := filepath.Join(t.TempDir(), "keys.json")
+		write(t, path, document("a"))
+		age(t, path, 0)
+		f := open(t, path, &keys.FileOptions{CheckEvery: 1})
+		write(t, path, document("b"))
+		age(t, path, 0)
+		time.Sleep(time.Nanosecond)
+		wantCurrent(t, f, "b")
+	})
 }
 
 // TestFileModeLater: a mode that changes is seen though nothing else does, in
