@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -140,8 +141,10 @@ func TestPagesOfAMessage(t *testing.T) {
 	}
 }
 
-// Workers that wait for the disk at the same time share transactions.
+// Workers that wait for the disk at the same time share transactions. On one processor all
+// that are ready to run come to wait, however quick the disk is.
 func TestTransactionsOfManyWorkers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	f, err := countPages(t.Context(), testCorpus(t), t.TempDir(), diskSealed, 8)
 	if err != nil {
 		t.Fatal(err)
