@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"weak"
+
+	"github.com/queue-runtime/queue/internal/drbg"
 )
 
 // sealSalts returns n messages under n salts.
@@ -359,6 +361,7 @@ func TestCacheConcurrently(t *testing.T) {
 // What was derived from a retired key is not reachable any more, neither from the
 // Opener nor from the Sealer.
 func TestRetiredKeyIsCollected(t *testing.T) {
+	t.Cleanup(drbg.Prime) // collecting garbage empties the generator's pool
 	key := newMasterKey(1)
 	s := newTestSealer(t, key)
 	h := testHeader(t)
