@@ -2,12 +2,24 @@ package dialing
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// made counts the servers that tests connect to.
+var made atomic.Int64
+
+// server is the address of a server of its own: the process remembers what it knows of each,
+// and a bubble must not meet what another one has left.
+func server(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprint(t.Name(), " ", made.Add(1))
+}
 
 // TestLimited: a server that takes connections and says nothing, or refuses them, is
 // connected to rarely; one that has said a byte is not waited for.
@@ -26,9 +38,10 @@ func TestLimited(t *testing.T) {
 				dial := Limited(func(context.Context, string, string) (net.Conn, error) { dials++; return x.dial() })
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
+				address := server(t)
 				tries := 0
 				for ; ctx.Err() == nil && tries < 1000; tries++ {
-					if c, err := dial(ctx, "tcp", t.Name()); err == nil {
+					if c, err := dial(ctx, "tcp", address); err == nil {
 						_, _ = c.Write([]byte("hello")) // what comes of it, Read tells
 						_, _ = io.ReadAll(c)
 						_ = c.Close()
@@ -46,13 +59,14 @@ func TestLimited(t *testing.T) {
 // nothing about the server.
 func TestLimitedUnused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client, server := net.Pipe()
+		address := server(t)
+		client, remote := net.Pipe()
 		dial := Limited(func(context.Context, string, string) (net.Conn, error) { return client, nil })
-		c, err := dial(t.Context(), "tcp", t.Name())
+		c, err := dial(t.Context(), "tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = server.Close()
+		_ = remote.Close()
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Error("a connection that was closed is read from")
 		}
@@ -61,10 +75,10 @@ func TestLimitedUnused(t *testing.T) {
 			cancel()
 			return nil, ctx.Err()
 		})
-		if _, err := leaving(gone, "tcp", t.Name()); err == nil {
+		if _, err := leaving(gone, "tcp", address); err == nil {
 			t.Error("a dial that was given up has a connection")
 		}
-		if l := To("tcp " + t.Name()); l.failures != 0 || l.under != 0 {
+		if l := To("tcp " + address); l.failures != 0 || l.under != 0 {
 			t.Errorf("%d failures, %d attempts under way; want none", l.failures, l.under)
 		}
 	})
