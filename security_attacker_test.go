@@ -163,8 +163,12 @@ func (s *schedule) alter(all []memqueue.Stored, i int) []memqueue.Stored {
 		m.CorrelationID = []string{"", "c0", "c9"}[s.draw(3)]
 	case 8:
 		m.ContentType = []string{"", "text/html"}[s.draw(2)]
-	case 9, 10:
-		m.Attributes[fmt.Sprint("a", s.draw(5))] = fmt.Sprint(s.draw(4))
+	case 9, 10: // mostly one that is there: another is not authenticated anyway
+		names := slices.Sorted(maps.Keys(m.Attributes))
+		if len(names) == 0 || s.draw(3) == 0 {
+			names = []string{fmt.Sprint("a", s.draw(5))}
+		}
+		m.Attributes[names[s.draw(len(names))]] = fmt.Sprint(s.draw(4))
 	case 11:
 		delete(m.Attributes, fmt.Sprint("a", s.draw(4)))
 	case 12: // the marker
