@@ -202,11 +202,15 @@ func TestDestroyRace(t *testing.T) {
 		k := mustKey(t, "k", 1)
 		var mu sync.Mutex
 		var all sync.WaitGroup
-		start := make(chan struct{})
+		begun, destroyed := make(chan struct{}, 1), make(chan struct{})
 		for range 4 {
 			all.Go(func() {
-				<-start
-				for range 4 {
+				for over := false; !over; runtime.Gosched() {
+					select {
+					case <-destroyed:
+						over = true // once more
+					default:
+					}
 					okm, err := k.Derive("", info)
 					mu.Lock()
 					switch {
@@ -218,18 +222,21 @@ func TestDestroyRace(t *testing.T) {
 						t.Errorf("Derive: %x, %v", okm, err)
 					}
 					mu.Unlock()
+					select {
+					case begun <- struct{}{}:
+					default:
+					}
 				}
 			})
 		}
 		all.Go(func() {
-			<-start
-			runtime.Gosched()
+			defer close(destroyed)
+			<-begun
 			k.Destroy()
 			if k.Err() == nil {
 				t.Error("Destroy returned, and the key is usable")
 			}
 		})
-		close(start)
 		all.Wait()
 	}
 	if before == 0 || after == 0 {
