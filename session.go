@@ -318,6 +318,11 @@ func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Bat
 	defer unhook()
 	b, err := s.r.fetch(rctx, fetchRequest{source: s.s, session: s, limit: limit, wait: wait})
 	s.take(b.Deliveries)
+	if b.Blocked != nil { // also if ctx ended meanwhile: the next call must not pass over it
+		s.mu.Lock()
+		s.blocked = b.Blocked
+		s.mu.Unlock()
+	}
 	if err != nil {
 		s.note(err)
 		if lost := s.check(); lost != nil && ctx.Err() == nil {
@@ -325,15 +330,9 @@ func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Bat
 		}
 		return b, err
 	}
-	if b.Blocked == nil {
-		return b, nil
-	}
-	if len(b.Deliveries) == 0 {
+	if b.Blocked != nil && len(b.Deliveries) == 0 {
 		return b, s.giveUp(ctx, b.Blocked)
 	}
-	s.mu.Lock()
-	s.blocked = b.Blocked
-	s.mu.Unlock()
 	return b, nil
 }
 

@@ -515,3 +515,30 @@ func TestSessionIsHeldUntilItsMessageIsDue(t *testing.T) {
 		})
 	}
 }
+
+// TestCallerThatLeavesABlockedSession: what must wait is not overtaken because the context of
+// the call that found it ended meanwhile.
+func TestCallerThatLeavesABlockedSession(t *testing.T) {
+	for name, delay := range map[string]driver.Support{"a broker with a delay": driver.Native, "a broker without": driver.None} {
+		inBubble(t, nil, func(x *fixture) {
+			x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+			x.Must(x.Ring.SetCurrent("k2"))
+			x.Send(&queue.Message{ID: "1", SessionID: "s", Body: []byte("a")})
+			x.Must(x.Ring.SetCurrent("k1"))
+			x.Send(&queue.Message{ID: "2", SessionID: "s", Body: []byte("a")})
+			ctx, cancel := context.WithCancel(x.Context())
+			r := x.receives(x.behind(&failingBroker{caps: func(c *driver.Capabilities) { c.AbandonDelay = delay }}, func(o *queue.Options) {
+				o.Keys, o.KeysFor = newRing(x.T, "k1"), nil
+				o.OnRejected = func(context.Context, *queue.RejectedError) { cancel() }
+			}), nil)
+			s := x.accept(r)
+			if d, err := s.Receive(ctx, 2); len(d) != 0 || !errors.Is(err, context.Canceled) {
+				x.Fatalf("%s: Receive = %v, %v; want context.Canceled", name, d, err)
+			}
+			d, err := s.Receive(x.Context(), 2)
+			if len(d) != 0 || !errors.Is(err, queue.ErrSessionLost) || !errors.Is(err, queue.ErrKeyNotFound) {
+				x.Errorf("%s: the next Receive = %v, %v; want nothing, because the first message must wait", name, d, err)
+			}
+		})
+	}
+}
