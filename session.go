@@ -268,6 +268,15 @@ func (s *Session) note(err error) {
 	}
 }
 
+// strand ends the session if a message that no caller has could not be given back, which err
+// says: it stays locked, and those behind it would overtake it. Nil is the queue itself, which
+// has no order.
+func (s *Session) strand(err error) {
+	if s != nil && err != nil {
+		s.end(observe.SessionLost, fmt.Errorf("%w: a message could not be given back: %w", ErrSessionLost, err))
+	}
+}
+
 // Receive returns up to max of the session's messages in order, and (nil, nil) if none
 // came within Wait. Handle them in order, and if you abandon one, abandon the later ones,
 // too: [Session.All] does that.

@@ -13,6 +13,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/observe"
+	"github.com/queue-runtime/queue/replay"
 )
 
 // accept locks the session s.
@@ -538,6 +539,51 @@ func TestCallerThatLeavesABlockedSession(t *testing.T) {
 			d, err := s.Receive(x.Context(), 2)
 			if len(d) != 0 || !errors.Is(err, queue.ErrSessionLost) || !errors.Is(err, queue.ErrKeyNotFound) {
 				x.Errorf("%s: the next Receive = %v, %v; want nothing, because the first message must wait", name, d, err)
+			}
+		})
+	}
+}
+
+// leavingStore ends a context beside the claim that it fails for.
+type leavingStore struct {
+	replay.Store
+	cancel context.CancelFunc
+}
+
+func (s *leavingStore) Begin(ctx context.Context, group string, all []replay.Request) ([]replay.Claim, error) {
+	s.cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.Store.Begin(ctx, group, all)
+}
+
+// TestMessageOfASessionThatIsNotGivenBack: if the caller of a Receive left, and what came for it
+// could not be given back, the message stays locked, and none behind it may overtake it.
+func TestMessageOfASessionThatIsNotGivenBack(t *testing.T) {
+	for name, leave := range map[string]func(*queue.Options, context.CancelFunc){
+		"after its claim": func(o *queue.Options, f context.CancelFunc) { o.Observer = &leaving{cancel: f} },
+		"before":          func(o *queue.Options, f context.CancelFunc) { o.ReplayStore = &leavingStore{o.ReplayStore, f} },
+	} {
+		inBubble(t, nil, func(x *fixture) {
+			for _, id := range []string{"1", "2"} {
+				x.Send(&queue.Message{ID: id, SessionID: "s", Body: []byte("a")})
+			}
+			ctx, cancel := context.WithCancel(x.Context())
+			p := &failingBroker{}
+			s := x.accept(x.receives(x.behind(p, func(o *queue.Options) { leave(o, cancel) }), nil))
+			p.set(func() { p.fails = map[string]error{"settle": errFailing} })
+			if d, err := s.Receive(ctx, 1); len(d) != 0 || !errors.Is(err, context.Canceled) {
+				x.Fatalf("%s: Receive = %v, %v; want context.Canceled", name, d, err)
+			}
+			p.set(func() { p.fails = nil })
+			if d, err := s.Receive(x.Context(), 1); len(d) != 0 || !errors.Is(err, queue.ErrSessionLost) || !errors.Is(err, errFailing) {
+				x.Errorf("%s: the next Receive = %v, %v; want nothing, because the first message is locked", name, d, err)
+			}
+			x.Must(s.Close(x.Context()))
+			other := x.accept(x.receives(x.behind(&failingBroker{}, nil), nil))
+			if d, err := other.ReceiveOne(x.Context()); err != nil || d.ID != "1" {
+				x.Errorf("%s: another receiver has %v, %v; want the first message", name, d, err)
 			}
 		})
 	}
