@@ -291,16 +291,17 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 	defer cancel()
 	errs := src.Settle(ctx, settle)
 	for i, t := range of {
-		if i >= len(errs) {
-			break
+		err := errFewResults
+		if i < len(errs) {
+			err = errs[i]
 		}
 		if t.reject != nil {
-			t.reject.SettleErr = errs[i]
+			t.reject.SettleErr = err
 		}
-		if errs[i] == nil {
+		if err == nil {
 			r.noteSettled(t.d.raw.BrokerID, settle[i].Kind)
 		} else if t.finding == intake.Unseen && !blocked {
-			t.session.strand(errs[i])
+			t.session.strand(err)
 		}
 	}
 }
