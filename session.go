@@ -200,7 +200,7 @@ func (s *Session) finish(why observe.SessionState, cause error, hold time.Durati
 		s.timer.Stop()
 	}
 	if hold > 0 {
-		s.holdUntil(time.Now().Add(hold))
+		s.holdUntil(time.Now().Add(hold), holdRenewal)
 	}
 	s.mu.Unlock()
 	s.r.client.disown(s)
@@ -209,29 +209,46 @@ func (s *Session) finish(why observe.SessionState, cause error, hold time.Durati
 	return true
 }
 
-// holdUntil keeps the lock of a session that is held until end. It renews the lock at half
-// of what is left of it, if it ends before. It is called under mu.
-func (s *Session) holdUntil(end time.Time) {
+// How a session that is held renews its lock: at half of what is left of it, which leaves time
+// for further attempts at a quarter of the rest each. What is left may be next to nothing, by a
+// broker's word: minHoldWait is between two requests.
+const (
+	holdRenewal = 2
+	holdRetry   = 4
+	minHoldWait = 100 * time.Millisecond
+)
+
+// holdUntil keeps the lock of a session that is held until end. It renews the lock after that
+// part of what is left of it, if it ends before. It is called under mu.
+func (s *Session) holdUntil(end time.Time, part time.Duration) {
 	now := time.Now()
 	if s.until.IsZero() || !s.until.Before(end) || !now.Before(s.until) {
 		s.timer = time.AfterFunc(end.Sub(now), s.releaseLate)
 		return
 	}
-	s.timer = time.AfterFunc(s.until.Sub(now)/2, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), settleTimeout)
-		until, err := s.s.RenewSession(ctx)
-		cancel()
-		if err != nil {
-			s.releaseLate()
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.state == sessionHeld {
-			s.until = until
-			s.holdUntil(end)
-		}
-	})
+	s.timer = time.AfterFunc(max(s.until.Sub(now)/part, minHoldWait), func() { s.renewHeld(end) })
+}
+
+// renewHeld renews the lock of a session that is held until end, and gives the session back if
+// the lock is over.
+func (s *Session) renewHeld(end time.Time) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), settleTimeout)
+	defer cancel()
+	until, err := s.s.RenewSession(ctx)
+	s.mu.Lock()
+	held := s.state == sessionHeld
+	over := errors.Is(err, ErrSessionLost) || errors.Is(err, ErrClosed) || !time.Now().Before(s.until)
+	switch {
+	case held && err == nil:
+		s.until = until
+		s.holdUntil(end, holdRenewal)
+	case held && !over:
+		s.holdUntil(end, holdRetry)
+	}
+	s.mu.Unlock()
+	if held && err != nil && over {
+		s.releaseLate()
+	}
 }
 
 // release gives back what the driver holds of a session that is over, once.
