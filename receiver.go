@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -189,6 +190,7 @@ type Receiver struct {
 	checked      checkedKeys
 	storedKeys   *storedKeys // nil unless replays are tracked
 	peeker       peeker
+	held         atomic.Int64 // sessions that are held beyond their lock
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed

@@ -25,10 +25,11 @@ type Session struct {
 	// store what it read anew, which must not undo a SetState.
 	stateCall chan struct{}
 
-	mu    sync.Mutex // guards what follows; never held across a call
-	state sessionState
-	timer *time.Timer // while open: ends the session with its lock. While held: closes it
-	until time.Time   // when the lock ends; zero if it has no end in time
+	mu     sync.Mutex // guards what follows; never held across a call
+	state  sessionState
+	timer  *time.Timer // while open: ends the session with its lock. While held: closes it
+	until  time.Time   // when the lock ends; zero if it has no end in time
+	heldOn bool        // it counts in Receiver.held
 	// inHand are its deliveries that are not settled, for Renew.
 	inHand map[*Delivery]struct{}
 	// blocked is the rejected message that nothing may overtake; nil if there is none.
@@ -218,14 +219,25 @@ const (
 	minHoldWait = 100 * time.Millisecond
 )
 
+// maxHeld bounds the sessions of a Receiver that are held beyond their lock. A sender without a
+// key can have as many as it likes wait for one, and each costs a link and its renewals.
+const maxHeld = 1024
+
 // holdUntil keeps the lock of a session that is held until end. It renews the lock after that
-// part of what is left of it, if it ends before. It is called under mu.
+// part of what is left of it, if it ends before and not too many are renewed so. It is called
+// under mu.
 func (s *Session) holdUntil(end time.Time, part time.Duration) {
 	now := time.Now()
-	if s.until.IsZero() || !s.until.Before(end) || !now.Before(s.until) {
+	switch {
+	case s.until.IsZero() || !s.until.Before(end) || !now.Before(s.until):
 		s.timer = time.AfterFunc(end.Sub(now), s.releaseLate)
 		return
+	case !s.heldOn && s.r.held.Add(1) > maxHeld:
+		s.r.held.Add(-1)
+		s.timer = time.AfterFunc(s.until.Sub(now), s.releaseLate)
+		return
 	}
+	s.heldOn = true
 	s.timer = time.AfterFunc(max(s.until.Sub(now)/part, minHoldWait), func() { s.renewHeld(end) })
 }
 
@@ -255,6 +267,9 @@ func (s *Session) renewHeld(end time.Time) {
 func (s *Session) release(ctx context.Context) error {
 	s.mu.Lock()
 	ok := s.become(sessionReleased)
+	if ok && s.heldOn {
+		s.r.held.Add(-1)
+	}
 	s.mu.Unlock()
 	if !ok {
 		return nil
@@ -302,7 +317,8 @@ func (s *Session) strand(err error) {
 // may overtake it: what was before it is returned, and the next Receive releases
 // the session. Its error wraps ErrSessionLost and the *RejectedError. On a broker
 // without a delay on abandon, the session comes free when the message has waited, or when
-// its lock runs out if another receiver may be able to handle it.
+// its lock runs out if another receiver may be able to handle it, or if 1,024 sessions of the
+// Receiver wait already.
 func (s *Session) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := s.Fetch(ctx, max, s.r.options.Wait)
 	if len(b.Deliveries) == 0 {

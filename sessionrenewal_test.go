@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -198,4 +199,59 @@ func TestHeldSessionOutlastsAFailedRenewal(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestManyHeldSessions: a sender without a key makes as many sessions as it likes wait for one.
+// Each that is held costs a link and renewals: beyond a bound their locks run out.
+func TestManyHeldSessions(t *testing.T) {
+	const bound, sessions = 1024, 1100
+	inBubble(t, func(_ *fixture, o *queue.Options) { o.Crypto.MaxMessageAge = 24 * time.Hour }, func(x *fixture) {
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		x.Must(x.Ring.SetCurrent("k2"))
+		for i := range sessions {
+			x.Send(&queue.Message{SessionID: fmt.Sprint(i), Body: []byte("a")})
+		}
+		p := &failingBroker{caps: func(c *driver.Capabilities) { c.AbandonDelay = driver.None }}
+		client := x.behind(p, func(o *queue.Options) {
+			o.Keys, o.KeysFor = newRing(x.T, "k1"), nil
+			o.Logger, o.Crypto.MaxMessageAge = quiet(), 24*time.Hour
+		})
+		r := x.receives(client, &queue.ReceiverOptions{Wait: time.Second, MaxDeliveries: 2, RotationHorizon: 10 * time.Minute})
+		hold := func(n int) {
+			for range n {
+				s, err := r.NextSession(x.Context())
+				x.Must(err)
+				if _, err := s.ReceiveOne(x.Context()); !errors.Is(err, queue.ErrKeyNotFound) {
+					x.Fatalf("ReceiveOne = %v", err)
+				}
+			}
+		}
+		hold(sessions)
+		x.Wait(31 * time.Second)
+		if n := p.count("close session"); n != sessions-bound {
+			x.Errorf("%d of %d sessions are given back when their first lock is over, want %d", n, sessions, sessions-bound)
+		}
+		x.Wait(time.Hour)
+		if n := p.count("close session"); n != sessions {
+			x.Errorf("%d of %d sessions are given back in the end", n, sessions)
+		}
+		x.Send(&queue.Message{SessionID: "later", Body: []byte("a")})
+		for { // those that came again first
+			s, err := r.NextSession(x.Context())
+			x.Must(err)
+			_, err = s.ReceiveOne(x.Context())
+			if s.ID() == "later" {
+				break
+			}
+			if err == nil {
+				x.Fatal("a message under an unknown key was handed out")
+			}
+			x.Must(s.Close(x.Context()))
+		}
+		before := p.count("close session")
+		x.Wait(2 * time.Minute)
+		if n := p.count("close session"); n != before {
+			x.Error("once those are given back, a session is not held any more")
+		}
+	})
 }
