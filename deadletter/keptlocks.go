@@ -43,10 +43,12 @@ func (k *keptLocks) renew(ctx context.Context) {
 	if lock == 0 {
 		return // locks have no end in time
 	}
-	for {
-		due := k.due(time.Now().Add(lock / 2))
-		if len(due) == 0 || ctx.Err() != nil {
-			return
+	at := time.Now().Add(lock / 2)
+	var renewed []*driver.Delivery // each once, however short a lock the broker gives
+	for ctx.Err() == nil {
+		due := k.due(at)
+		if len(due) == 0 {
+			break
 		}
 		until, errs := k.dead.Renew(ctx, due)
 		for i, m := range due {
@@ -54,9 +56,10 @@ func (k *keptLocks) renew(ctx context.Context) {
 				continue
 			}
 			m.LockedUntil = until[i]
-			k.order = append(k.order, m)
+			renewed = append(renewed, m)
 		}
 	}
+	k.order = append(k.order, renewed...)
 }
 
 // due takes from the order letters whose locks end before at, as many as one call renews.
