@@ -14,6 +14,10 @@ const settlePerLetter = 2 * time.Millisecond
 // renewBatch is how many locks one call renews at most. Drivers split it further.
 const renewBatch = 100
 
+// keptRenewals is how often during a lock a read that waits looks for locks to renew: one of
+// which half is over has a quarter left then.
+const keptRenewals = 4
+
 // keptLocks are letters that a read received and leaves where they are. They stay locked
 // until the read is over, so that they do not come again before the ones behind them.
 type keptLocks struct {
