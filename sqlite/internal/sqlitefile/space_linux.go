@@ -8,5 +8,5 @@ func blockSize(fs *syscall.Statfs_t) int64 {
 	if fs.Frsize > 0 {
 		return int64(fs.Frsize) //nolint:unconvert // of 32 bits on some systems
 	}
-	return int64(fs.Bsize)
+	return int64(fs.Bsize) //nolint:unconvert // the same
 }
