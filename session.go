@@ -431,7 +431,8 @@ func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 
 // Close releases the session and, at once, every message of it that is not
 // settled: to settle or renew one after that fails with ErrClosed. A second Close returns
-// nil.
+// nil. A session that Receive gave up for a message that waits is left to come free as Receive
+// says.
 func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)
