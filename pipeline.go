@@ -390,6 +390,7 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 		if r.cfg.Enabled {
 			d.Body = bytes.Clone(d.Body) // describe binds a failure to what raw holds, not to a handler's changes
 		}
+		t.finding = intake.Good
 		return
 	}
 	if t.session != nil && d.SessionID != t.session.id {
@@ -414,6 +415,8 @@ func (r *Receiver) examine(ctx context.Context, t *taken) {
 			e.ExpiresAt = times.ExpiresAt
 		}
 		t.refuse(e)
+	default:
+		t.finding = intake.Good
 	}
 }
 
