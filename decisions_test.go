@@ -79,7 +79,7 @@ func TestClaimedTakesInEachAnswer(t *testing.T) {
 	} {
 		for _, endless := range []bool{true, false} {
 			r := &Receiver{endpoint: &endpoint{caps: driver.Capabilities{ReleaseUncounted: c.uncounted}}, watch: &storeWatch{}}
-			x := &taken{d: &Delivery{raw: &driver.Delivery{}, Received: Received{Count: c.count}}, request: replay.Request{Now: now, Token: replay.Token{1}, ID: replay.Identity{Stream: [16]byte{1}, Sequence: 1}}}
+			x := &taken{finding: intake.Good, d: &Delivery{raw: &driver.Delivery{}, Received: Received{Count: c.count}}, request: replay.Request{Now: now, Token: replay.Token{1}, ID: replay.Identity{Stream: [16]byte{1}, Sequence: 1}}}
 			if !endless {
 				x.d.raw.LockedUntil = now.Add(time.Hour)
 			}

@@ -11,9 +11,9 @@ type Finding uint8
 
 // The findings.
 const (
-	Good      Finding = iota // to be delivered
+	Unseen    Finding = iota // nothing is known: the caller left, or a message before it blocks its session
+	Good                     // to be delivered
 	Duplicate                // handled before; only its completion was lost
-	Unseen                   // nothing is known: the caller left, or a message before it blocks its session
 	Rejected                 // not to be delivered, for Verdict.Reason
 )
 

@@ -37,6 +37,7 @@ func TestDecide(t *testing.T) {
 		v    Verdict
 		want Action
 	}{
+		{"not looked at", Verdict{}, Action{Disposition: driver.Released, Kind: driver.Release}},
 		{"good", Verdict{Finding: Good}, Action{}},
 		{"handled before", Verdict{Finding: Duplicate}, Action{Disposition: driver.Completed, Kind: driver.Complete}},
 		{"unseen", Verdict{Finding: Unseen}, release(0)},
