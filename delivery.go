@@ -272,6 +272,8 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 // are not required to support concurrent renewals of one delivery.
 var errRenewing = errors.New("a renewal of this delivery is under way")
 
+var errFewResults = errors.New("the driver returned too few results")
+
 // renewal is the renewal of one delivery.
 type renewal struct {
 	d     *Delivery
@@ -303,7 +305,7 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	for i := range renewals {
 		x := &renewals[i]
 		if i >= len(errs) || i >= len(until) {
-			x.err = errors.New("the driver returned too few results")
+			x.err = errFewResults
 			continue
 		}
 		x.until, x.err = until[i], errs[i]

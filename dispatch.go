@@ -307,8 +307,9 @@ func (s *Sender) logSent(ctx context.Context, o *outgoing) {
 // batch: below it, starting them costs more than it saves.
 const parallelBytes = 64 << 10
 
-// parallel calls f for 0 to n-1, from several goroutines if that pays, and
-// returns when all calls have.
+// parallel calls f for 0 to n-1, from several goroutines if that pays, and returns when all
+// calls have. If one panics or ends its goroutine, parallel panics when the others have
+// returned.
 func parallel(n, bytes int, f func(int)) {
 	if bytes < parallelBytes {
 		for i := range n {
@@ -317,12 +318,24 @@ func parallel(n, bytes int, f func(int)) {
 		return
 	}
 	var next atomic.Int64
+	var panicked atomic.Pointer[any] // what the last one panicked with
 	var wg sync.WaitGroup
 	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
+			over := false
+			defer func() {
+				switch p := recover(); {
+				case p != nil:
+					panicked.Store(&p)
+				case !over:
+					var left any = "queue: a CryptoProvider ended its goroutine"
+					panicked.Store(&left)
+				}
+			}()
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= n {
+					over = true
 					return
 				}
 				f(i)
@@ -330,4 +343,7 @@ func parallel(n, bytes int, f func(int)) {
 		})
 	}
 	wg.Wait()
+	if p := panicked.Load(); p != nil {
+		panic(*p)
+	}
 }

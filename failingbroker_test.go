@@ -30,8 +30,9 @@ type failingBroker struct {
 	fails   map[string]error // by call, such as "settle"
 	short   map[string]bool  // calls that answer for one message less than asked
 	calls   map[string]int
-	holds   string // the session that is given, whatever was asked for
-	endless bool   // the locks of sessions have no end in time
+	holds   string        // the session that is given, whatever was asked for
+	endless bool          // the locks of sessions have no end in time
+	renewed time.Duration // how long a session's lock lasts from a renewal on, by its word; 0: as it does
 	hook    func(call string)
 	ctx     map[string]context.Context // of the last call
 }
@@ -236,7 +237,10 @@ func (s *partialSession) RenewSession(ctx context.Context) (time.Time, error) {
 	if err := s.p.called(ctx, "renew session"); err != nil {
 		return time.Time{}, err
 	}
-	return s.StatefulSession.RenewSession(ctx)
+	if until, err := s.StatefulSession.RenewSession(ctx); err != nil || s.p.renewed == 0 {
+		return until, err
+	}
+	return time.Now().Add(s.p.renewed), nil
 }
 
 func (s *partialSession) LockedUntil() time.Time {

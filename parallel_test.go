@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,4 +69,110 @@ func TestLargeBatchesSideBySide(t *testing.T) {
 			}
 		})
 	}
+}
+
+// panicking is a CryptoProvider that panics on one message of a call, while set.
+type panicking struct {
+	queue.CryptoProvider
+	on *atomic.Bool
+}
+
+func (c panicking) Encrypt(ctx context.Context, id keys.ID, h envelope.Header, plaintext, data []byte) (envelope.EncryptedMessage, error) {
+	if c.on.Swap(false) {
+		panic("a provider's mistake")
+	}
+	return c.CryptoProvider.Encrypt(ctx, id, h, plaintext, data)
+}
+
+func (c panicking) Decrypt(ctx context.Context, m envelope.EncryptedMessage, data []byte) ([]byte, error) {
+	if c.on.Swap(false) {
+		panic("a provider's mistake")
+	}
+	return c.CryptoProvider.Decrypt(ctx, m, data)
+}
+
+// TestPanicSideBySide: a panic of a CryptoProvider is the caller's, also of a large batch. Nothing
+// is sent or delivered then, and later calls do what they should.
+func TestPanicSideBySide(t *testing.T) {
+	const n = 4
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	for _, size := range []int{100, 32 << 10} {
+		var on atomic.Bool
+		inBubble(t, func(x *fixture, o *queue.Options) {
+			aes, err := queue.NewAESGCM(x.Ring)
+			x.Must(err)
+			o.CryptoProvider = panicking{aes, &on}
+		}, func(x *fixture) {
+			batch := make([]*queue.Message, n)
+			for i := range batch {
+				batch[i] = &queue.Message{ID: fmt.Sprint(i), Body: make([]byte, size)}
+			}
+			s, r := x.Sender(orders), x.Receiver(orders, nil)
+			caught := func(what string, call func()) {
+				defer func() {
+					if got := recover(); got != "a provider's mistake" {
+						x.Errorf("%s of %d bytes: panic %v, want the provider's", what, size, got)
+					}
+				}()
+				on.Store(true)
+				call()
+			}
+			caught("SendBatch", func() { _, _ = s.SendBatch(x.Context(), batch) })
+			if left := len(x.Stored(orders)); left > 0 {
+				x.Errorf("%d messages were sent", left)
+			}
+			_, err := s.SendBatch(x.Context(), batch)
+			x.Must(err)
+			caught("Peek", func() { _, _, _ = r.Peek(x.Context(), "", n) })
+			caught("Receive", func() { _, _ = r.Receive(x.Context(), n) })
+			x.Wait(time.Minute) // their locks are over
+			got, err := r.Receive(x.Context(), n)
+			if err != nil || len(got) != n {
+				x.Errorf("%d of %d, %v", len(got), n, err)
+			}
+		})
+	}
+}
+
+// leavingCrypto is a CryptoProvider that ends the goroutine that opens a message, while set.
+type leavingCrypto struct {
+	queue.CryptoProvider
+	on *atomic.Bool
+}
+
+func (c leavingCrypto) Decrypt(ctx context.Context, m envelope.EncryptedMessage, data []byte) ([]byte, error) {
+	if c.on.Load() {
+		runtime.Goexit()
+	}
+	return c.CryptoProvider.Decrypt(ctx, m, data)
+}
+
+// TestGoexitSideBySide: a message whose examination did not come to an end is not delivered.
+func TestGoexitSideBySide(t *testing.T) {
+	const n = 4
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(n))
+	var on atomic.Bool
+	inBubble(t, func(x *fixture, o *queue.Options) {
+		aes, err := queue.NewAESGCM(x.Ring)
+		x.Must(err)
+		o.CryptoProvider = leavingCrypto{aes, &on}
+	}, func(x *fixture) {
+		batch := make([]*queue.Message, n)
+		for i := range batch {
+			batch[i] = &queue.Message{Body: make([]byte, 32<<10)}
+		}
+		_, err := x.Sender(orders).SendBatch(x.Context(), batch)
+		x.Must(err)
+		r := x.Receiver(orders, nil)
+		on.Store(true)
+		func() {
+			defer func() {
+				if recover() == nil {
+					x.Error("Receive returned")
+				}
+			}()
+			got, err := r.Receive(x.Context(), n)
+			x.Errorf("Receive = %d messages, %v", len(got), err)
+		}()
+	})
 }

@@ -110,13 +110,13 @@ func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.
 	batch = r.take(opCtx, q, raw, &permit)
 	end(result) // only now, so that what was found of the messages is noted on its span
 	if err := ctx.Err(); err != nil {
-		release(ctx, batch.Deliveries)
+		q.session.strand(release(ctx, batch.Deliveries))
 		batch.Deliveries = nil
 		return batch, len(raw), err
 	}
 	if q.session == nil { // a session whose lock is over says so itself
 		if err := r.arrivals.judge(batch.Deliveries); err != nil {
-			release(ctx, batch.Deliveries)
+			_ = release(ctx, batch.Deliveries)
 			batch.Deliveries = nil
 			return batch, len(raw), err
 		}
@@ -266,8 +266,10 @@ func (r *Receiver) holdsOn(v intake.Verdict) bool {
 func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) {
 	var settle []driver.Settlement
 	var of []*taken
+	blocked := false // then nothing overtakes: the session is given up
 	for i := range all {
 		t := &all[i]
+		blocked = blocked || t.action.Blocks
 		if t.reject != nil {
 			t.reject.Disposition, t.reject.Delay = t.action.Disposition, t.action.Delay
 		}
@@ -289,14 +291,17 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 	defer cancel()
 	errs := src.Settle(ctx, settle)
 	for i, t := range of {
-		if i >= len(errs) {
-			break
+		err := errFewResults
+		if i < len(errs) {
+			err = errs[i]
 		}
 		if t.reject != nil {
-			t.reject.SettleErr = errs[i]
+			t.reject.SettleErr = err
 		}
-		if errs[i] == nil {
+		if err == nil {
 			r.noteSettled(t.d.raw.BrokerID, settle[i].Kind)
+		} else if t.finding == intake.Unseen && !blocked {
+			t.session.strand(err)
 		}
 	}
 }

@@ -1,10 +1,12 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -188,6 +190,7 @@ type Receiver struct {
 	checked      checkedKeys
 	storedKeys   *storedKeys // nil unless replays are tracked
 	peeker       peeker
+	held         atomic.Int64 // sessions that are held beyond their lock
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -359,7 +362,7 @@ func (r *Receiver) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 func all(ctx context.Context, prefetch int, receive func(context.Context, int) ([]*Delivery, error)) iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {
 		var fetched []*Delivery
-		defer func() { release(ctx, fetched) }()
+		defer func() { _ = release(ctx, fetched) }()
 		for {
 			batch, err := receive(ctx, prefetch)
 			switch {
@@ -374,7 +377,7 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 				d := fetched[0]
 				fetched = fetched[1:]
 				if d.expired(time.Now()) {
-					release(ctx, []*Delivery{d}) // another receiver has it by now
+					_ = release(ctx, []*Delivery{d}) // another receiver has it by now
 					continue
 				}
 				if !yield(d, nil) {
@@ -385,11 +388,11 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 	}
 }
 
-// release gives back deliveries of one receiver that the application never saw. Errors
-// change nothing: the lock runs out.
-func release(ctx context.Context, batch []*Delivery) {
+// release gives back deliveries of one receiver that the application never saw. Its error is
+// that of the first one that could not be given back, whose lock runs out.
+func release(ctx context.Context, batch []*Delivery) (err error) {
 	if len(batch) == 0 {
-		return
+		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
 	releaseClaims(ctx, batch)
@@ -398,8 +401,9 @@ func release(ctx context.Context, batch []*Delivery) {
 	// The last first, so that a broker that puts them back at the head keeps
 	// their order.
 	for i := len(batch) - 1; i >= 0; i-- {
-		_ = batch[i].Release(ctx, 0)
+		err = cmp.Or(batch[i].Release(ctx, 0), err)
 	}
+	return err
 }
 
 // releaseClaims ends the claims of such deliveries with one call, so that a store that

@@ -66,8 +66,11 @@ func (r *Receiver) reportRejected(ctx context.Context, e *RejectedError) {
 
 func (r *Receiver) reportDuplicate(ctx context.Context, e *RejectedError) {
 	r.obs.Duplicate(ctx, r.obs.Source, observe.Duplicate{KeyID: e.KeyID, SettleErr: e.SettleErr})
-	r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: completed",
-		slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID)))
+	what, attrs := "completed", []slog.Attr{slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID))}
+	if e.SettleErr != nil {
+		what, attrs = "it comes again", append(attrs, slog.String("settle_error", e.SettleErr.Error()))
+	}
+	r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: "+what, attrs...)
 }
 
 // reportReceived notes a message that is handed to the application.

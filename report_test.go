@@ -145,6 +145,9 @@ func TestDuplicateIsTold(t *testing.T) {
 			if len(got) == 0 || got[0] != fmt.Sprintf(`duplicate under "k1", settling failed %v`, settle != nil) || x.level("only its completion was lost") != "INFO" {
 				x.Errorf("told %q, log %s", got, x.Log)
 			}
+			if completed, failed := x.logged("was lost: completed") > 0, x.logged("settle_error") > 0; completed != (settle == nil) || failed != (settle != nil) {
+				x.Errorf("settling answers %v, log %s", settle, x.Log)
+			}
 			if len(b.Deliveries)+len(b.Rejected) != 0 || len(o.of("rejected"))+len(o.of("crypto error"))+len(o.of("dead-lettered")) != 0 {
 				x.Errorf("%+v, told %q", b, o.lines)
 			}
@@ -249,6 +252,9 @@ func TestShortAnswersToRejections(t *testing.T) {
 		b, err := x.receives(x.behind(p, nil), nil).Fetch(x.Context(), 10)
 		if err != nil || len(b.Rejected) != 2 || b.Rejected[0].SettleErr != nil {
 			x.Errorf("batch %+v, %v; want two rejected and settled", b, err)
+		}
+		if b.Rejected[1].SettleErr == nil || x.logged(`"disposition":"lost"`) != 1 {
+			x.Errorf("of the second nothing is known, and it is told as %v: %s", b.Rejected[1], x.Log)
 		}
 		if n := p.count("settle"); n != 1 || p.last("settle").Err() == nil {
 			x.Errorf("%d calls, and the context goes on: %v", n, p.last("settle").Err() == nil)

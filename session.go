@@ -25,10 +25,11 @@ type Session struct {
 	// store what it read anew, which must not undo a SetState.
 	stateCall chan struct{}
 
-	mu    sync.Mutex // guards what follows; never held across a call
-	state sessionState
-	timer *time.Timer // while open: ends the session with its lock. While held: closes it
-	until time.Time   // when the lock ends; zero if it has no end in time
+	mu     sync.Mutex // guards what follows; never held across a call
+	state  sessionState
+	timer  *time.Timer // while open: ends the session with its lock. While held: closes it
+	until  time.Time   // when the lock ends; zero if it has no end in time
+	heldOn bool        // it counts in Receiver.held
 	// inHand are its deliveries that are not settled, for Renew.
 	inHand map[*Delivery]struct{}
 	// blocked is the rejected message that nothing may overtake; nil if there is none.
@@ -200,7 +201,7 @@ func (s *Session) finish(why observe.SessionState, cause error, hold time.Durati
 		s.timer.Stop()
 	}
 	if hold > 0 {
-		s.holdUntil(time.Now().Add(hold))
+		s.holdUntil(time.Now().Add(hold), holdRenewal)
 	}
 	s.mu.Unlock()
 	s.r.client.disown(s)
@@ -209,35 +210,66 @@ func (s *Session) finish(why observe.SessionState, cause error, hold time.Durati
 	return true
 }
 
-// holdUntil keeps the lock of a session that is held until end. It renews the lock at half
-// of what is left of it, if it ends before. It is called under mu.
-func (s *Session) holdUntil(end time.Time) {
+// How a session that is held renews its lock: at half of what is left of it, which leaves time
+// for further attempts at a quarter of the rest each. What is left may be next to nothing, by a
+// broker's word: minHoldWait is between two requests.
+const (
+	holdRenewal = 2
+	holdRetry   = 4
+	minHoldWait = 100 * time.Millisecond
+)
+
+// maxHeld bounds the sessions of a Receiver that are held beyond their lock. A sender without a
+// key can have as many as it likes wait for one, and each costs a link and its renewals.
+const maxHeld = 1024
+
+// holdUntil keeps the lock of a session that is held until end. It renews the lock after that
+// part of what is left of it, if it ends before and not too many are renewed so. It is called
+// under mu.
+func (s *Session) holdUntil(end time.Time, part time.Duration) {
 	now := time.Now()
-	if s.until.IsZero() || !s.until.Before(end) || !now.Before(s.until) {
+	switch {
+	case s.until.IsZero() || !s.until.Before(end) || !now.Before(s.until):
 		s.timer = time.AfterFunc(end.Sub(now), s.releaseLate)
 		return
+	case !s.heldOn && s.r.held.Add(1) > maxHeld:
+		s.r.held.Add(-1)
+		s.timer = time.AfterFunc(s.until.Sub(now), s.releaseLate)
+		return
 	}
-	s.timer = time.AfterFunc(s.until.Sub(now)/2, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), settleTimeout)
-		until, err := s.s.RenewSession(ctx)
-		cancel()
-		if err != nil {
-			s.releaseLate()
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.state == sessionHeld {
-			s.until = until
-			s.holdUntil(end)
-		}
-	})
+	s.heldOn = true
+	s.timer = time.AfterFunc(max(s.until.Sub(now)/part, minHoldWait), func() { s.renewHeld(end) })
+}
+
+// renewHeld renews the lock of a session that is held until end, and gives the session back if
+// the lock is over.
+func (s *Session) renewHeld(end time.Time) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), settleTimeout)
+	defer cancel()
+	until, err := s.s.RenewSession(ctx)
+	s.mu.Lock()
+	held := s.state == sessionHeld
+	over := errors.Is(err, ErrSessionLost) || errors.Is(err, ErrClosed) || !time.Now().Before(s.until)
+	switch {
+	case held && err == nil:
+		s.until = until
+		s.holdUntil(end, holdRenewal)
+	case held && !over:
+		s.holdUntil(end, holdRetry)
+	}
+	s.mu.Unlock()
+	if held && err != nil && over {
+		s.releaseLate()
+	}
 }
 
 // release gives back what the driver holds of a session that is over, once.
 func (s *Session) release(ctx context.Context) error {
 	s.mu.Lock()
 	ok := s.become(sessionReleased)
+	if ok && s.heldOn {
+		s.r.held.Add(-1)
+	}
 	s.mu.Unlock()
 	if !ok {
 		return nil
@@ -268,6 +300,15 @@ func (s *Session) note(err error) {
 	}
 }
 
+// strand ends the session if a message that no caller has could not be given back, which err
+// says: it stays locked, and those behind it would overtake it. Nil is the queue itself, which
+// has no order.
+func (s *Session) strand(err error) {
+	if s != nil && err != nil {
+		s.end(observe.SessionLost, fmt.Errorf("%w: a message could not be given back: %w", ErrSessionLost, err))
+	}
+}
+
 // Receive returns up to max of the session's messages in order, and (nil, nil) if none
 // came within Wait. Handle them in order, and if you abandon one, abandon the later ones,
 // too: [Session.All] does that.
@@ -276,7 +317,8 @@ func (s *Session) note(err error) {
 // may overtake it: what was before it is returned, and the next Receive releases
 // the session. Its error wraps ErrSessionLost and the *RejectedError. On a broker
 // without a delay on abandon, the session comes free when the message has waited, or when
-// its lock runs out if another receiver may be able to handle it.
+// its lock runs out if another receiver may be able to handle it, or if 1,024 sessions of the
+// Receiver wait already.
 func (s *Session) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := s.Fetch(ctx, max, s.r.options.Wait)
 	if len(b.Deliveries) == 0 {
@@ -318,6 +360,11 @@ func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Bat
 	defer unhook()
 	b, err := s.r.fetch(rctx, fetchRequest{source: s.s, session: s, limit: limit, wait: wait})
 	s.take(b.Deliveries)
+	if b.Blocked != nil { // also if ctx ended meanwhile: the next call must not pass over it
+		s.mu.Lock()
+		s.blocked = b.Blocked
+		s.mu.Unlock()
+	}
 	if err != nil {
 		s.note(err)
 		if lost := s.check(); lost != nil && ctx.Err() == nil {
@@ -325,15 +372,9 @@ func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Bat
 		}
 		return b, err
 	}
-	if b.Blocked == nil {
-		return b, nil
-	}
-	if len(b.Deliveries) == 0 {
+	if b.Blocked != nil && len(b.Deliveries) == 0 {
 		return b, s.giveUp(ctx, b.Blocked)
 	}
-	s.mu.Lock()
-	s.blocked = b.Blocked
-	s.mu.Unlock()
 	return b, nil
 }
 
@@ -390,7 +431,8 @@ func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 
 // Close releases the session and, at once, every message of it that is not
 // settled: to settle or renew one after that fails with ErrClosed. A second Close returns
-// nil.
+// nil. A session that Receive gave up for a message that waits is left to come free as Receive
+// says.
 func (s *Session) Close(ctx context.Context) error {
 	if ctx == nil {
 		return wrap("close session", s.r.queue, errNilContext)

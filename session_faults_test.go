@@ -13,6 +13,7 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/observe"
+	"github.com/queue-runtime/queue/replay"
 )
 
 // accept locks the session s.
@@ -512,6 +513,78 @@ func TestSessionIsHeldUntilItsMessageIsDue(t *testing.T) {
 			}
 			x.Wait(time.Hour) // nothing renews it any more
 			x.Must(client.Close(x.Context()))
+		})
+	}
+}
+
+// TestCallerThatLeavesABlockedSession: what must wait is not overtaken because the context of
+// the call that found it ended meanwhile.
+func TestCallerThatLeavesABlockedSession(t *testing.T) {
+	for name, delay := range map[string]driver.Support{"a broker with a delay": driver.Native, "a broker without": driver.None} {
+		inBubble(t, nil, func(x *fixture) {
+			x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+			x.Must(x.Ring.SetCurrent("k2"))
+			x.Send(&queue.Message{ID: "1", SessionID: "s", Body: []byte("a")})
+			x.Must(x.Ring.SetCurrent("k1"))
+			x.Send(&queue.Message{ID: "2", SessionID: "s", Body: []byte("a")})
+			ctx, cancel := context.WithCancel(x.Context())
+			r := x.receives(x.behind(&failingBroker{caps: func(c *driver.Capabilities) { c.AbandonDelay = delay }}, func(o *queue.Options) {
+				o.Keys, o.KeysFor = newRing(x.T, "k1"), nil
+				o.OnRejected = func(context.Context, *queue.RejectedError) { cancel() }
+			}), nil)
+			s := x.accept(r)
+			if d, err := s.Receive(ctx, 2); len(d) != 0 || !errors.Is(err, context.Canceled) {
+				x.Fatalf("%s: Receive = %v, %v; want context.Canceled", name, d, err)
+			}
+			d, err := s.Receive(x.Context(), 2)
+			if len(d) != 0 || !errors.Is(err, queue.ErrSessionLost) || !errors.Is(err, queue.ErrKeyNotFound) {
+				x.Errorf("%s: the next Receive = %v, %v; want nothing, because the first message must wait", name, d, err)
+			}
+		})
+	}
+}
+
+// leavingStore ends a context beside the claim that it fails for.
+type leavingStore struct {
+	replay.Store
+	cancel context.CancelFunc
+}
+
+func (s *leavingStore) Begin(ctx context.Context, group string, all []replay.Request) ([]replay.Claim, error) {
+	s.cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.Store.Begin(ctx, group, all)
+}
+
+// TestMessageOfASessionThatIsNotGivenBack: if the caller of a Receive left, and what came for it
+// could not be given back, the message stays locked, and none behind it may overtake it.
+func TestMessageOfASessionThatIsNotGivenBack(t *testing.T) {
+	for name, leave := range map[string]func(*queue.Options, context.CancelFunc){
+		"after its claim": func(o *queue.Options, f context.CancelFunc) { o.Observer = &leaving{cancel: f} },
+		"before":          func(o *queue.Options, f context.CancelFunc) { o.ReplayStore = &leavingStore{o.ReplayStore, f} },
+	} {
+		inBubble(t, nil, func(x *fixture) {
+			for _, id := range []string{"1", "2"} {
+				x.Send(&queue.Message{ID: id, SessionID: "s", Body: []byte("a")})
+			}
+			ctx, cancel := context.WithCancel(x.Context())
+			p := &failingBroker{}
+			s := x.accept(x.receives(x.behind(p, func(o *queue.Options) { leave(o, cancel) }), nil))
+			p.set(func() { p.fails = map[string]error{"settle": errFailing} })
+			if d, err := s.Receive(ctx, 1); len(d) != 0 || !errors.Is(err, context.Canceled) {
+				x.Fatalf("%s: Receive = %v, %v; want context.Canceled", name, d, err)
+			}
+			p.set(func() { p.fails = nil })
+			if d, err := s.Receive(x.Context(), 1); len(d) != 0 || !errors.Is(err, queue.ErrSessionLost) || !errors.Is(err, errFailing) {
+				x.Errorf("%s: the next Receive = %v, %v; want nothing, because the first message is locked", name, d, err)
+			}
+			x.Must(s.Close(x.Context()))
+			other := x.accept(x.receives(x.behind(&failingBroker{}, nil), nil))
+			if d, err := other.ReceiveOne(x.Context()); err != nil || d.ID != "1" {
+				x.Errorf("%s: another receiver has %v, %v; want the first message", name, d, err)
+			}
 		})
 	}
 }

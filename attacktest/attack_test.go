@@ -89,6 +89,22 @@ func TestAttackOutcomes(t *testing.T) {
 	}
 }
 
+// TestBusyBroker: an attack outlasts a broker that answers late.
+func TestBusyBroker(t *testing.T) {
+	accepts := 0
+	o, err := perform(t, "forge_session_state", 6, func(f *interceptor) {
+		f.accept = func(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+			if accepts++; accepts%4 != 0 {
+				return nil, driver.Errorf(driver.Unavailable, "the broker does not answer")
+			}
+			return f.Queue.AcceptSession(ctx, id, wait)
+		}
+	}, nil)
+	if err != nil || len(o.Faults) > 0 || o.Refused != 6 {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
 // forgiving is a driver that remembers what was sent and hands it out whatever
 // is stored: with it every alteration goes unseen.
 func forgiving() func(*interceptor) {

@@ -17,6 +17,7 @@ type interceptor struct {
 	send    func(ctx context.Context, m []*driver.Message) []driver.SendResult
 	receive func(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error)
 	settle  func(ctx context.Context, s []driver.Settlement) []error
+	accept  func(ctx context.Context, id string, wait time.Duration) (driver.Session, error)
 }
 
 func (i *interceptor) Send(ctx context.Context, m []*driver.Message) []driver.SendResult {
@@ -38,6 +39,13 @@ func (i *interceptor) Settle(ctx context.Context, s []driver.Settlement) []error
 		return i.settle(ctx, s)
 	}
 	return i.Queue.Settle(ctx, s)
+}
+
+func (i *interceptor) AcceptSession(ctx context.Context, id string, wait time.Duration) (driver.Session, error) {
+	if i.accept != nil {
+		return i.accept(ctx, id, wait)
+	}
+	return i.Queue.AcceptSession(ctx, id, wait)
 }
 
 // receiveChanged is a Receive that applies change to each delivery.

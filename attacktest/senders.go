@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/backoff"
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/keys"
@@ -163,11 +164,24 @@ func forgedSession(i int) string { return fmt.Sprintf("forged-%05d", i) }
 
 // inSession calls f with a session of the victim's.
 func (s *scenario) inSession(r *queue.Receiver, id string, f func(*queue.Session) error) error {
-	x, err := r.AcceptSession(s.ctx, id)
+	x, err := persist(s.ctx, func() (*queue.Session, error) { return r.AcceptSession(s.ctx, id) })
 	if err != nil {
 		return err
 	}
 	return errors.Join(f(x), x.Close(s.ctx))
+}
+
+// patience is how many attempts a broker has that is too busy to answer in time.
+const patience = 10
+
+// persist accepts a session of a broker that may be too busy to answer in time.
+func persist[T any](ctx context.Context, accept func() (T, error)) (T, error) {
+	for n := 1; ; n++ {
+		x, err := accept()
+		if n >= patience || !errors.Is(err, queue.ErrUnavailable) || !backoff.Sleep(ctx, time.Second) {
+			return x, err
+		}
+	}
 }
 
 // judgeState reads a forged state as the application does.
@@ -242,7 +256,7 @@ func forgedState(i int, name, session string, stolen *keys.Key) ([]byte, error) 
 
 // state replaces the stored state of a session unless b is nil, and returns what is stored.
 func (s *scenario) state(q driver.Queue, session string, b []byte) (_ []byte, err error) {
-	x, err := q.AcceptSession(s.ctx, session, 10*time.Second)
+	x, err := persist(s.ctx, func() (driver.Session, error) { return q.AcceptSession(s.ctx, session, 10*time.Second) })
 	if err != nil {
 		return nil, err
 	}

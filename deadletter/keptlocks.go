@@ -14,6 +14,10 @@ const settlePerLetter = 2 * time.Millisecond
 // renewBatch is how many locks one call renews at most. Drivers split it further.
 const renewBatch = 100
 
+// keptRenewals is how often during a lock a read that waits looks for locks to renew: one of
+// which half is over has a quarter left then.
+const keptRenewals = 4
+
 // keptLocks are letters that a read received and leaves where they are. They stay locked
 // until the read is over, so that they do not come again before the ones behind them.
 type keptLocks struct {
@@ -43,10 +47,12 @@ func (k *keptLocks) renew(ctx context.Context) {
 	if lock == 0 {
 		return // locks have no end in time
 	}
-	for {
-		due := k.due(time.Now().Add(lock / 2))
-		if len(due) == 0 || ctx.Err() != nil {
-			return
+	at := time.Now().Add(lock / 2)
+	var renewed []*driver.Delivery // each once, however short a lock the broker gives
+	for ctx.Err() == nil {
+		due := k.due(at)
+		if len(due) == 0 {
+			break
 		}
 		until, errs := k.dead.Renew(ctx, due)
 		for i, m := range due {
@@ -54,9 +60,10 @@ func (k *keptLocks) renew(ctx context.Context) {
 				continue
 			}
 			m.LockedUntil = until[i]
-			k.order = append(k.order, m)
+			renewed = append(renewed, m)
 		}
 	}
+	k.order = append(k.order, renewed...)
 }
 
 // due takes from the order letters whose locks end before at, as many as one call renews.

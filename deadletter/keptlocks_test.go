@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,9 @@ import (
 type locks struct {
 	driver.Queue
 	lock    time.Duration
-	renewed [][]string // BrokerIDs, by call
+	brief   time.Duration // how long a lock lasts once it was renewed, unless that is lock
+	called  func()        // by Renew; may be nil
+	renewed [][]string    // BrokerIDs, by call
 	settled []driver.Settlement
 	ctx     context.Context // of Settle
 	refuse  string          // a BrokerID
@@ -26,11 +29,14 @@ type locks struct {
 func (q *locks) Capabilities() driver.Capabilities { return driver.Capabilities{Lock: q.lock} }
 
 func (q *locks) Renew(_ context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+	if q.called != nil {
+		q.called()
+	}
 	var ids []string
 	until, errs := make([]time.Time, len(d)), make([]error, len(d))
 	for i, m := range d {
 		ids = append(ids, m.BrokerID)
-		if until[i] = time.Now().Add(q.lock); m.BrokerID == q.refuse {
+		if until[i] = time.Now().Add(cmp.Or(q.brief, q.lock)); m.BrokerID == q.refuse {
 			until[i], errs[i] = time.Time{}, errors.New("refused")
 		}
 	}
@@ -97,6 +103,27 @@ func TestKeptLocksAreRenewed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBriefLocks: a broker whose renewed locks last for less than half of what it says, as near
+// the end of the longest time that it holds a message, does not keep the read from going on.
+func TestBriefLocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		calls := 0
+		q := &locks{lock: time.Minute, brief: time.Second, called: func() {
+			if calls++; calls == 100 {
+				cancel()
+			}
+		}}
+		k := newKeptLocks(q)
+		k.add(letter("a", time.Second), letter("b", time.Second))
+		for n := 1; n <= 2; n++ {
+			if k.renew(ctx); calls != n || len(q.renewed[n-1]) != 2 {
+				t.Fatalf("%d calls for %q, want %d, of both letters", calls, q.renewed[0], n)
+			}
+		}
+	})
 }
 
 // TestKeptLocksInBatches: one call renews renewBatch locks at most, and all are renewed.

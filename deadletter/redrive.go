@@ -251,8 +251,18 @@ func (x *redrive) sendAll(ctx context.Context, out []outgoing) error {
 const maxInterval = 50 * 365 * 24 * time.Hour
 
 // pace waits until the next message may be sent, and reports false if ctx ended first.
+// Meanwhile it renews the locks of the letters that the read has passed over.
 func (x *redrive) pace(ctx context.Context) bool {
-	return backoff.Sleep(ctx, time.Until(x.next))
+	for lock := x.q.dead.Capabilities().Lock; ; {
+		left := time.Until(x.next)
+		if lock == 0 || left <= lock/keptRenewals {
+			return backoff.Sleep(ctx, left)
+		}
+		if !backoff.Sleep(ctx, lock/keptRenewals) {
+			return false
+		}
+		x.r.kept.renew(ctx)
+	}
 }
 
 // fitting is how many of out one call to the broker takes, at least one.

@@ -285,6 +285,13 @@ func TestRedriveSlowly(t *testing.T) {
 		if sent, left := len(x.Stored(orders)), len(x.DeadReasons(orders)); sent != 5 || left != 5 {
 			x.Errorf("%d sent, %d left; want 5, 5", sent, left)
 		}
+		dead, err := x.Broker.StoredDeadLetters(orders)
+		x.Must(err)
+		for _, m := range dead { // the lock of none ran out meanwhile
+			if m.Count > 0 {
+				x.Errorf("%s, which was passed over, has spent %d deliveries", m.ID, m.Count)
+			}
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 )
 
@@ -39,6 +40,9 @@ type Sealer struct {
 	// renewing holds one token, for the goroutine that derives the next epoch. It
 	// is not a mutex, because Derive may wait.
 	renewing chan struct{}
+
+	mu    sync.Mutex // guards ended, and orders it with what is stored in current; never held across a call
+	ended uint64     // calls of EndEpoch
 }
 
 // epoch is a salt, what was derived from it, and how much it has served.
@@ -84,7 +88,28 @@ func (s *Sealer) Sender() string { return s.sender }
 // EndEpoch makes the next Seal draw a new salt and drops the cipher of the epoch.
 // A Seal that is under way may still use it. Callers use it when they find that
 // the process was suspended or restored, or that the key was retired.
-func (s *Sealer) EndEpoch() { s.current.Store(nil) }
+func (s *Sealer) EndEpoch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended++
+	s.current.Store(nil)
+}
+
+// ends returns how many epochs were ended.
+func (s *Sealer) ends() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// begin makes e the current epoch, unless one was ended since the salt of e was drawn.
+func (s *Sealer) begin(e *epoch, ended uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == ended {
+		s.current.Store(e)
+	}
+}
 
 // Seal appends the envelope of plaintext to dst. contextData is the encoding of
 // the message's context, by AppendContext with h.Bound. Padded, KeyID, Sender,
@@ -213,7 +238,7 @@ func (s *Sealer) renew(at int64, n uint64) (*epoch, error) {
 	if e := s.current.Load(); e != nil && e.admit(at, n) {
 		return e, nil
 	}
-	e := &epoch{start: at}
+	e, ended := &epoch{start: at}, s.ends()
 	e.latest.Store(at)
 	// Read never fails: it ends the process instead.
 	_, _ = rand.Read(e.salt[:])
@@ -222,7 +247,7 @@ func (s *Sealer) renew(at int64, n uint64) (*epoch, error) {
 		return nil, err
 	}
 	e.served.Store(1<<bytesBits + n)
-	s.current.Store(e)
+	s.begin(e, ended)
 	return e, nil
 }
 

@@ -227,6 +227,35 @@ func TestEndEpoch(t *testing.T) {
 	}
 }
 
+// ending is a Deriver beside which an epoch is ended.
+type ending struct {
+	masterKey
+	end func()
+}
+
+func (k *ending) Derive(sender string, info []byte) ([64]byte, error) {
+	k.end()
+	return k.masterKey.Derive(sender, info)
+}
+
+// A salt that was drawn before EndEpoch serves no message that is sealed after it, also if it
+// was being derived from meanwhile: a copy of the process may have the same one.
+func TestEndEpochWhileOneBegins(t *testing.T) {
+	var s *Sealer
+	key := &ending{end: func() { s.EndEpoch() }}
+	key.secret = bytes.Repeat([]byte{1}, 32)
+	s = newTestSealer(t, key)
+	first := sealAt(t, s, 1000)
+	key.end = func() {}
+	second := sealAt(t, s, 1000)
+	if second == first {
+		t.Error("the epoch went on")
+	}
+	if sealAt(t, s, 1000) != second {
+		t.Error("the next epoch serves one message only")
+	}
+}
+
 func TestEpochTime(t *testing.T) {
 	const minute = 60_000
 	const begin = 1_760_000_000_000

@@ -61,9 +61,17 @@ func (q *queue) remove(ctx context.Context, rs []*receipt) []error {
 		case errs[i] = <-d.done:
 		case <-ctx.Done():
 			errs[i] = ctx.Err()
+			q.leave(d.r)
 		}
 	}
 	return errs
+}
+
+// leave notes that the call that settles r has given up, unless that is concluded.
+func (q *queue) leave(r *receipt) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r.unanswered = r.state == settling
 }
 
 // atOnce launches deletions that do not fill a request, too.

@@ -32,6 +32,8 @@ type receipt struct {
 	state    state
 	lease    time.Time // when the lock ends, at the earliest
 	renewals int       // under way
+	// unanswered: while settling, the call that began it has given up.
+	unanswered bool
 }
 
 func (r *receipt) live(now time.Time) bool {

@@ -27,6 +27,8 @@ func (q *queue) receiptOf(d *driver.Delivery) (*receipt, error) {
 // usable returns why r can no longer be settled or renewed; under mu.
 func (r *receipt) usable(now time.Time) error {
 	switch {
+	case r.unanswered:
+		return driver.Errorf(driver.Unavailable, "SQS has not yet answered to a settlement before this")
 	case r.state == settled || r.state == settling:
 		return &driver.Error{Kind: driver.Settled}
 	case r.state == lost || !now.Before(r.lease):
@@ -138,6 +140,7 @@ func (q *queue) accepts(s *driver.Settlement) error {
 
 // conclude ends a settlement that was sent.
 func (q *queue) conclude(r *receipt, err error, now time.Time) {
+	r.unanswered = false
 	switch {
 	case err == nil:
 		r.state = settled

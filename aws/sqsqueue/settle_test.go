@@ -362,3 +362,51 @@ func TestRenewalDoesNotUndoDelay(t *testing.T) {
 		settle(t, q, driver.Complete, d...)
 	})
 }
+
+// slowDeletion answers deletions late, once with an error.
+type slowDeletion struct {
+	api
+	fails bool
+}
+
+func (s *slowDeletion) DeleteMessageBatch(ctx context.Context, in *sqs.DeleteMessageBatchInput, o ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error) {
+	time.Sleep(5 * time.Second)
+	if s.fails {
+		s.fails = false
+		return nil, errors.New("connection reset")
+	}
+	return s.api.DeleteMessageBatch(ctx, in, o...)
+}
+
+// A deletion whose caller left is not told as done before SQS has answered: it may fail, and
+// then the message can be settled again.
+func TestDeletionThatOutlastsItsCaller(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFakeSQS()
+			f.create("q", nil)
+			p := connect(t, f, nil)
+			p.api = &slowDeletion{f, fails}
+			q := open(t, p, "q", nil)
+			send(t, q, "m")
+			d := receiveBodies(t, q, 1, 0, "m")
+			complete := []driver.Settlement{{Delivery: d[0], Kind: driver.Complete}}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			wantError(t, q.Settle(ctx, complete)[0], context.DeadlineExceeded)
+			if err := q.Settle(t.Context(), complete)[0]; driver.KindOf(err) != driver.Unavailable {
+				t.Errorf("while the deletion is under way: %v, want Unavailable", err)
+			}
+			time.Sleep(5 * time.Second)
+			switch err := q.Settle(t.Context(), complete)[0]; {
+			case fails && err != nil:
+				t.Errorf("after a deletion that failed: %v", err)
+			case !fails:
+				wantError(t, err, driver.ErrSettled)
+			}
+			if left := f.depth("q"); len(left) > 0 {
+				t.Errorf("%q are left", left)
+			}
+		})
+	}
+}

@@ -41,12 +41,18 @@ func (s *source) settleBy(ctx context.Context, all []driver.Settlement, width in
 	for i, o := range s.q.b.each(ctx, len(all), width, func(i int) error { return by.settleOne(ctx, &all[i]) }) {
 		errs[i] = o.err
 		if r, ok := all[i].Delivery.Receipt.(*receipt); ok && o.pending {
-			s.mu.Lock()
-			r.unanswered = true
-			s.mu.Unlock()
+			s.outlast(r)
 		}
 	}
 	return errs
+}
+
+// outlast notes that the settlement of r outlasts the call that began it, unless it has ended
+// since that gave up.
+func (s *source) outlast(r *receipt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.unanswered = r.settling
 }
 
 func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
@@ -69,10 +75,14 @@ func (s *source) settleOne(ctx context.Context, x *driver.Settlement) error {
 	if err := s.claim(r); err != nil {
 		return err
 	}
-	err := s.carryOut(ctx, x, r)
+	return s.conclude(r, s.carryOut(ctx, x, r))
+}
+
+// conclude notes how a settlement ended, and returns its error.
+func (s *source) conclude(r *receipt, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.unanswered = false
+	r.unanswered, r.settling = false, false
 	if err == nil {
 		delete(s.held, r)
 		s.doubles.settle(r, r.removed)
@@ -99,7 +109,7 @@ func (s *source) claim(r *receipt) error {
 	case !mine || r.lost:
 		return &driver.Error{Kind: driver.LockLost}
 	}
-	r.settled, r.unanswered = true, false
+	r.settled, r.settling, r.unanswered = true, true, false
 	return nil
 }
 

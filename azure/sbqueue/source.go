@@ -100,8 +100,9 @@ type receipt struct {
 	removed bool   // it was completed
 
 	// The source's mu guards what follows.
-	copies  int  // how often the copy was sent: more than once if an answer was missing
-	settled bool // or being settled
+	copies   int  // how often the copy was sent: more than once if an answer was missing
+	settled  bool // or being settled
+	settling bool // it is being settled
 	// unanswered: a settlement outlasted the call that began it.
 	unanswered bool
 	// lost is set once the broker has said that the lock is over: the SDK takes

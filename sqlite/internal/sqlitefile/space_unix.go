@@ -15,7 +15,7 @@ func diskSpace(path string) (free, total int64, ok bool) {
 		return 0, 0, false
 	}
 	bytes := func(blocks uint64) int64 {
-		return int64(min(float64(blocks)*float64(fs.Bsize), math.MaxInt64/2))
+		return int64(min(float64(blocks)*float64(blockSize(&fs)), math.MaxInt64/2))
 	}
 	return bytes(fs.Bavail), bytes(fs.Blocks), true
 }
