@@ -101,7 +101,9 @@ func TestFaultOnSettle(t *testing.T) {
 	ctx, cancel := context.WithCancel(within(t))
 	answer := make(chan error, 1)
 	go func() { answer <- r.CompleteMessage(ctx, m[1], nil) }()
-	for left := 3; left == 3 && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for left := 3; left == 3 && ctx.Err() == nil; <-tick.C {
 		st, err := s.Stats("q")
 		if err != nil {
 			t.Fatal(err)
