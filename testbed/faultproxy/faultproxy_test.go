@@ -195,7 +195,7 @@ func TestHTTP(t *testing.T) {
 	for n := range 80 {
 		before := f.Counts()
 		path := "/" + strings.Repeat("x", n+1)
-		r, body, err, readErr := post(p.URL() + path)
+		r, body, err, readErr := post(p.URL() + path) //nolint:bodyclose // post closes it
 		fault := None
 		for kind, count := range f.Counts() {
 			if count > before[kind] {
