@@ -130,6 +130,7 @@ func (q plantedQueue) Send(ctx context.Context, m []*driver.Message) []driver.Se
 // TestPlantedFaultsAreFound: the test above finds what it looks for.
 func TestPlantedFaultsAreFound(t *testing.T) {
 	now := func(m []*driver.Message) bool { return strings.HasSuffix(m[0].ID, "-7") } // once a sender
+	var waits sync.Map                                                                // by session
 	for what, x := range map[string]struct {
 		send      func(driver.Queue, context.Context, []*driver.Message) []driver.SendResult
 		noReplays bool
@@ -149,12 +150,23 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			return r
 		}, want: "was told that it was not sent"},
 		"a message that waits and is overtaken": {send: func(q driver.Queue, ctx context.Context, m []*driver.Message) []driver.SendResult {
-			if !now(m) {
-				return q.Send(ctx, m)
+			if now(m) {
+				late := m[0].Clone()
+				waits.Store(m[0].SessionID, &late)
+				return make([]driver.SendResult, len(m))
 			}
-			late := m[0].Clone()
-			time.AfterFunc(200*time.Millisecond, func() { q.Send(context.WithoutCancel(ctx), []*driver.Message{&late}) })
-			return make([]driver.SendResult, len(m))
+			r := q.Send(ctx, m)
+			if r[0].Err != nil {
+				return r
+			}
+			if late, ok := waits.LoadAndDelete(m[0].SessionID); ok { // the next of its session is there
+				for range 20 {
+					if q.Send(ctx, []*driver.Message{late.(*driver.Message)})[0].Err == nil {
+						break
+					}
+				}
+			}
+			return r
 		}, want: "in the order"},
 		"answers that are lost, without a replay store": {send: func(q driver.Queue, ctx context.Context, m []*driver.Message) []driver.SendResult {
 			return q.Send(ctx, m)
@@ -167,7 +179,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			connect := b.connect
 			b.connect = func() driver.Broker { return planted{connect(), x.send} }
 			w := newFaultyWork(t, b, f)
-			w.patience, w.noReplays = 10*time.Second, x.noReplays
+			w.patience, w.noReplays, w.least = 10*time.Second, x.noReplays, 20
 			if problems := w.do(time.Second); !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, x.want) }) {
 				t.Errorf("%d messages; found %q, want %q", len(w.sent), problems, x.want)
 			}
@@ -356,6 +368,7 @@ type faultyWork struct {
 
 	patience  time.Duration // with what must happen once the faults are over
 	noReplays bool          // there is no replay store
+	least     int           // messages that a sender sends, and one more, whatever time it takes
 }
 
 func (w *faultyWork) complain(format string, args ...any) {
@@ -459,7 +472,7 @@ func (w *faultyWork) do(busy time.Duration) []string {
 	return w.problems
 }
 
-// send sends until a time: as several senders, each with sessions of its own.
+// send sends until a time, and more than w.least messages: as several senders, each with sessions of its own.
 func (w *faultyWork) send(c *queue.Client, until time.Time) {
 	w.Helper()
 	var s *queue.Sender
@@ -472,7 +485,7 @@ func (w *faultyWork) send(c *queue.Client, until time.Time) {
 		all.Go(func() {
 			pace := time.NewTicker(pace)
 			defer pace.Stop()
-			for n := 0; n == 0 || time.Now().Before(until); <-pace.C {
+			for n := 0; n <= w.least || time.Now().Before(until); <-pace.C {
 				if session := fmt.Sprintf("s%d-%d", i, n%2); w.waiting(session) < mostWaiting {
 					w.sendOne(s, fmt.Sprintf("m%d-%d", i, n), session)
 					n++

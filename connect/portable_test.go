@@ -194,14 +194,14 @@ func receive(ctx context.Context, r *queue.Receiver) (d *queue.Delivery, err err
 func carry(ctx context.Context, secret []byte, from driver.Queue, to ...driver.Queue) (err error) {
 	var source driver.Source = from
 	if from.Capabilities().SessionOnly {
-		s, err := from.AcceptSession(ctx, "", 10*time.Second)
+		s, err := from.AcceptSession(ctx, "", time.Minute)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, s.Close(ctx)) }()
 		source = s
 	}
-	got, err := source.Receive(ctx, 1, 10*time.Second)
+	got, err := source.Receive(ctx, 1, time.Minute)
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func enter(t *testing.T, name, url string, o *queue.Options) *environment {
 		}
 	})
 	e := &environment{name: name}
-	patient := &queue.ReceiverOptions{Wait: 10 * time.Second}
+	patient := &queue.ReceiverOptions{Wait: time.Minute}
 	var errs [5]error
 	e.sender, errs[0] = c.Sender(ctx, portableQueue, nil)
 	e.receiver, errs[1] = c.Receiver(ctx, portableQueue, patient)

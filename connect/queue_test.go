@@ -26,7 +26,7 @@ func roundTrip(t *testing.T, p driver.Broker, queue string) {
 	if r := q.Send(ctx, []*driver.Message{{ID: "m", Body: []byte("body")}}); r[0].Err != nil {
 		t.Fatal(r[0].Err)
 	}
-	d, err := q.Receive(ctx, 1, 10*time.Second)
+	d, err := q.Receive(ctx, 1, time.Minute)
 	if err != nil || len(d) != 1 || string(d[0].Body) != "body" {
 		t.Fatalf("received %d messages, %v", len(d), err)
 	}

@@ -1,16 +1,18 @@
 package dynamoreplay_test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"net/http"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/queue-runtime/queue/aws/dynamoreplay"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/testbed/dynalite"
-	"github.com/queue-runtime/queue/testbed/httpproxy"
 )
 
 // request asks for a message of a sender's stream.
@@ -24,17 +26,53 @@ func request(sender int, sequence uint64) replay.Request {
 	return r
 }
 
-// handle claims and consumes messages, and returns the requests of both calls and the
-// time that the longer one took.
-func handle(t *testing.T, server *dynalite.Server, s replay.Store, batch []replay.Request) (begin, finish map[string]int, longest time.Duration) {
+// gate is an HTTP client that can hold requests until so many are made at once.
+type gate struct {
+	http.Client
+
+	mu      sync.Mutex // guards what follows
+	n       int        // 0: requests pass
+	waiting int
+	open    chan struct{}
+	alone   int // requests that were given up before the others came
+}
+
+// together holds requests until n are made at once. 0 holds none.
+func (g *gate) together(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.n, g.waiting, g.open = n, 0, make(chan struct{})
+}
+
+func (g *gate) Do(r *http.Request) (*http.Response, error) {
+	g.mu.Lock()
+	n, open := g.n, g.open
+	if g.waiting++; n > 0 && g.waiting == n {
+		close(open)
+		g.waiting, g.open = 0, make(chan struct{})
+	}
+	g.mu.Unlock()
+	if n > 0 {
+		select {
+		case <-open:
+		case <-r.Context().Done():
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.alone++
+			return nil, r.Context().Err()
+		}
+	}
+	return g.Client.Do(r)
+}
+
+// handle claims and consumes messages, and returns the requests of both calls.
+func handle(t *testing.T, server *dynalite.Server, s replay.Store, batch []replay.Request) (begin, finish map[string]int) {
 	t.Helper()
 	server.Counts()
-	start := time.Now()
 	c, err := s.Begin(t.Context(), "group", batch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	longest = time.Since(start)
 	begin = server.Counts()
 	f := make([]replay.Finish, len(batch))
 	for i := range c {
@@ -43,7 +81,6 @@ func handle(t *testing.T, server *dynalite.Server, s replay.Store, batch []repla
 		}
 		f[i] = replay.Finish{ID: batch[i].ID, Token: batch[i].Token, Kind: replay.Consumed}
 	}
-	start = time.Now()
 	got, err := s.Finish(t.Context(), "group", f)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +90,7 @@ func handle(t *testing.T, server *dynalite.Server, s replay.Store, batch []repla
 			t.Fatalf("%+v: %v", batch[i].ID, got[i].Err)
 		}
 	}
-	return begin, server.Counts(), max(longest, time.Since(start))
+	return begin, server.Counts()
 }
 
 // TestRequests: Begin and Finish of 32 messages are one request for each page, all at
@@ -61,7 +98,16 @@ func handle(t *testing.T, server *dynalite.Server, s replay.Store, batch []repla
 // is read, once for the call.
 func TestRequests(t *testing.T) {
 	server := serve(t, nil)
-	s := open(t, &dynamoreplay.Options{Endpoint: server.URL(), ChangeInterval: time.Hour})
+	g := &gate{Client: http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	s, err := dynamoreplay.New(t.Context(), over(g), table, &dynamoreplay.Options{Endpoint: server.URL(), ChangeInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(context.Background()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}()
 	other := open(t, &dynamoreplay.Options{Endpoint: server.URL(), ChangeInterval: time.Hour})
 	for _, senders := range []int{1, 8, 16} {
 		next := uint64(1)
@@ -74,19 +120,19 @@ func TestRequests(t *testing.T) {
 		}
 		handle(t, server, s, batch()) // makes the pages
 		want := map[string]int{"UpdateItem": senders}
-		begin, finish, _ := handle(t, server, s, batch())
+		begin, finish := handle(t, server, s, batch())
 		if !maps.Equal(begin, want) || !maps.Equal(finish, want) {
 			t.Errorf("32 messages of %d senders: Begin %v, Finish %v, want %v each", senders, begin, finish, want)
 		}
-		const away = 500 * time.Millisecond // long, so that a busy machine does not matter
-		server.Fail(httpproxy.Faults{Delay: away})
-		if _, _, longest := handle(t, server, s, batch()); longest >= 2*away {
-			t.Errorf("32 messages of %d senders took %v with a store %v away: want one step", senders, longest, away)
+		g.together(senders)
+		handle(t, server, s, batch())
+		g.together(0)
+		if g.alone > 0 {
+			t.Errorf("%d requests for 32 messages of %d senders waited for the others: want one step", g.alone, senders)
 		}
-		server.Fail(httpproxy.Faults{})
 		handle(t, server, other, batch())
 		changed := map[string]int{"UpdateItem": 2 * senders, "UpdateItem 400": senders, "GetItem": 1}
-		if begin, finish, _ = handle(t, server, s, batch()); !maps.Equal(begin, changed) || !maps.Equal(finish, want) {
+		if begin, finish = handle(t, server, s, batch()); !maps.Equal(begin, changed) || !maps.Equal(finish, want) {
 			t.Errorf("pages of %d senders that were changed: Begin %v, want %v; Finish %v, want %v", senders, begin, changed, finish, want)
 		}
 	}

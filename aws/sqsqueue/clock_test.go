@@ -35,7 +35,7 @@ func TestWrongClock(t *testing.T) {
 					fmt.Fprintf(w, `{"__type":"com.amazon.coral.service#%s","message":"Signature expired"}`, code)
 					return false
 				}
-				b := x.broker(t, time.Second)
+				b := x.broker(t, unhurried)
 				q, err := b.Open(t.Context(), "q", nil)
 				if driver.KindOf(err) == driver.Unavailable { // the SDK does not repeat it by itself
 					q, err = b.Open(t.Context(), "q", nil)

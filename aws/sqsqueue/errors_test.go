@@ -84,16 +84,15 @@ func TestErrorsOfTheService(t *testing.T) {
 }
 
 func TestErrorsOfTheWay(t *testing.T) {
-	s := httptest.NewServer(http.NotFoundHandler())
-	s.Close() // its port refuses connections
-	p, err := New(awspeer.Config(s.URL), nil)
+	const nowhere = "http://127.0.0.1:1" // a port that nothing listens on
+	p, err := New(awspeer.Config(nowhere), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = p.Open(t.Context(), "q", nil)
 	wantError(t, err, driver.ErrUnavailable)
 
-	cfg := awspeer.Config(s.URL)
+	cfg := awspeer.Config(nowhere)
 	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{}, errors.New("no profile")
 	})
@@ -105,7 +104,7 @@ func TestErrorsOfTheWay(t *testing.T) {
 
 	// What was handed out before may be handed out again.
 	calls := 0
-	cfg = awspeer.Config(s.URL)
+	cfg = awspeer.Config(nowhere)
 	good := cfg.Credentials
 	cfg.Credentials = aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
 		if calls++; calls > 1 {

@@ -82,6 +82,20 @@ func (x *field) over(cfg *aws.Config, o *Options) *qrt.Client {
 	return client(x.T, newFromConfig(*cfg, o, httpclient.AttemptTime), newRing(x.T))
 }
 
+// broker is a Broker whose attempts last so long, with the SDK's own retries.
+func (x *field) broker(attempt time.Duration) *Broker {
+	x.Helper()
+	cfg := awspeer.Config("http://sqs.invalid")
+	cfg.Retryer, cfg.HTTPClient = nil, local{x.wire}
+	p := newFromConfig(cfg, &Options{Poll: time.Second}, attempt)
+	x.Cleanup(func() {
+		if err := p.Close(context.Background()); err != nil {
+			x.Errorf("close: %v", err)
+		}
+	})
+	return p
+}
+
 func (x *field) receiver(c *qrt.Client, name string) *qrt.Receiver {
 	x.Helper()
 	r, err := c.Receiver(x.Context(), name, nil)

@@ -249,7 +249,7 @@ func processorSessions(t *testing.T, connect func(*Options) *Broker, name string
 	}
 	select {
 	case <-finished:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(5 * time.Minute):
 		mu.Lock()
 		t.Errorf("%d of %d messages are not handled", left, sessions*each)
 		mu.Unlock()

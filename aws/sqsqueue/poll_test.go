@@ -3,8 +3,9 @@ package sqsqueue
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
-	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -355,39 +356,58 @@ func TestAttemptID(t *testing.T) {
 	})
 }
 
+// slowLine answers requests in its own process, and brings the body of an answer that has
+// messages half a second after its head.
+type slowLine struct{ began time.Time } // when that head came
+
+func (s *slowLine) Do(r *http.Request) (*http.Response, error) {
+	a := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}}}
+	body := func(text string) io.Reader { return strings.NewReader(text) }
+	switch r.Header.Get("X-Amz-Target") {
+	case "AmazonSQS.GetQueueUrl":
+		a.Body = io.NopCloser(body(`{"QueueUrl":"http://sqs.invalid/0/q"}`))
+	case "AmazonSQS.GetQueueAttributes":
+		a.Body = io.NopCloser(body(`{"Attributes":{"VisibilityTimeout":"3"}}`))
+	case "AmazonSQS.ReceiveMessage":
+		s.began = time.Now()
+		late := &lateReader{body(`{"Messages":[{"MessageId":"m","ReceiptHandle":"h","Body":"m","MD5OfBody":"6f8f57715090da2632453988d9a1501b"}]}`), 500 * time.Millisecond}
+		a.Body = io.NopCloser(late)
+	default:
+		a.Body = io.NopCloser(body(`{"Successful":[{"Id":"0"}]}`))
+	}
+	return a, nil
+}
+
+type lateReader struct {
+	io.Reader
+	late time.Duration
+}
+
+func (r *lateReader) Read(p []byte) (int, error) {
+	time.Sleep(r.late) // in a bubble
+	r.late = 0
+	return r.Reader.Read(p)
+}
+
 // A lock runs from before the answer began, however long the rest of it takes.
 func TestLockOfSlowAnswer(t *testing.T) {
-	began := make(chan time.Time, 1)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-		switch r.Header.Get("X-Amz-Target") {
-		case "AmazonSQS.GetQueueUrl":
-			_, _ = fmt.Fprintf(w, `{"QueueUrl":"http://%s/0/q"}`, r.Host)
-		case "AmazonSQS.GetQueueAttributes":
-			_, _ = fmt.Fprint(w, `{"Attributes":{"VisibilityTimeout":"3"}}`)
-		case "AmazonSQS.ReceiveMessage":
-			w.WriteHeader(http.StatusOK)
-			_ = http.NewResponseController(w).Flush()
-			began <- time.Now()
-			<-time.After(500 * time.Millisecond) // real time: of a slow line
-			_, _ = fmt.Fprint(w, `{"Messages":[{"MessageId":"m","ReceiptHandle":"h","Body":"m","MD5OfBody":"6f8f57715090da2632453988d9a1501b"}]}`)
-		default:
-			_, _ = fmt.Fprint(w, `{"Successful":[{"Id":"0"}]}`)
+	synctest.Test(t, func(t *testing.T) {
+		line := &slowLine{}
+		cfg := awspeer.Config("http://sqs.invalid")
+		cfg.HTTPClient = line
+		p, err := New(cfg, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}))
-	defer s.Close()
-	p, err := New(awspeer.Config(s.URL), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q := open(t, p, "q", nil)
-	d := receiveBodies(t, q, 1, 0, "m")
-	if late := d[0].LockedUntil.Sub((<-began).Add(3 * time.Second)); late > 0 {
-		t.Errorf("the lock is taken to last %s too long", late)
-	}
-	if err := p.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
+		q := open(t, p, "q", nil)
+		d := receiveBodies(t, q, 1, 0, "m")
+		if late := d[0].LockedUntil.Sub(line.began.Add(3 * time.Second)); late > 0 {
+			t.Errorf("the lock is taken to last %s too long", late)
+		}
+		if err := p.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A Close beside another waits with it, and one that is in a hurry hurries both:

@@ -55,7 +55,10 @@ func (x *wire) config() aws.Config {
 	return cfg
 }
 
-// broker is a Broker over HTTP whose attempts are short.
+// unhurried is an attempt's time that no machine is too busy for.
+const unhurried = time.Minute
+
+// broker is a Broker over HTTP with that time for an attempt.
 func (x *wire) broker(t *testing.T, attempt time.Duration) *Broker {
 	t.Helper()
 	p := newFromConfig(x.config(), &Options{Poll: time.Second}, attempt)
@@ -169,28 +172,28 @@ func TestSilentConnection(t *testing.T) {
 	for _, action := range []string{"GetQueueUrl", "GetQueueAttributes", "SendMessageBatch", "ChangeMessageVisibilityBatch", "DeleteMessageBatch"} {
 		t.Run(action, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeSQS()
-			f.create("q", map[string]string{"VisibilityTimeout": "30"})
-			x := serve(t, f)
-			x.before = hang(action, 1)
-			begin := time.Now()
-			q := open(t, x.broker(t, attempt), "q", nil)
-			send(t, q, "m")
-			d := receiveBodies(t, q, 1, time.Second, "m")
-			if _, errs := q.Renew(t.Context(), d); errs[0] != nil {
-				t.Errorf("Renew: %v", errs[0])
-			}
-			settle(t, q, driver.Complete, d[0])
-			if left := f.depth("q"); len(left) > 0 {
-				t.Errorf("left in the queue: %v", left)
-			}
-			if n := x.seen(action); n < 2 {
-				t.Errorf("%s was called %d times, want again after no answer", action, n)
-			}
-			// The renewal's own limit, and the SDK's pause of a second at most.
-			if took := time.Since(begin); took > 15*time.Second {
-				t.Errorf("it took %s", took)
-			}
+			inField(t, func(x *field) {
+				x.sqs.create("q", map[string]string{"VisibilityTimeout": "30"})
+				x.wire.before = hang(action, 1)
+				begin := time.Now()
+				q := open(x.T, x.broker(attempt), "q", nil)
+				send(x.T, q, "m")
+				d := receiveBodies(x.T, q, 1, time.Second, "m")
+				if _, errs := q.Renew(x.Context(), d); errs[0] != nil {
+					x.Errorf("Renew: %v", errs[0])
+				}
+				settle(x.T, q, driver.Complete, d[0])
+				if left := x.sqs.depth("q"); len(left) > 0 {
+					x.Errorf("left in the queue: %v", left)
+				}
+				if n := x.wire.seen(action); n < 2 {
+					x.Errorf("%s was called %d times, want again after no answer", action, n)
+				}
+				// The renewal's own limit, and the SDK's pause of a second at most.
+				if took := time.Since(begin); took > 15*time.Second {
+					x.Errorf("it took %s", took)
+				}
+			})
 		})
 	}
 }
@@ -199,17 +202,17 @@ func TestSilentConnection(t *testing.T) {
 // brings what is there.
 func TestSilentPoll(t *testing.T) {
 	t.Parallel()
-	f := newFakeSQS()
-	f.create("q", nil)
-	x := serve(t, f)
-	x.before = hang("ReceiveMessage", 1)
-	q := open(t, x.broker(t, time.Second), "q", nil)
-	send(t, q, "m")
-	begin := time.Now()
-	receiveBodies(t, q, 1, 20*time.Second, "m")
-	if took := time.Since(begin); took > 18*time.Second {
-		t.Errorf("received after %s", took)
-	}
+	inField(t, func(x *field) {
+		x.sqs.create("q", nil)
+		x.wire.before = hang("ReceiveMessage", 1)
+		q := open(x.T, x.broker(time.Second), "q", nil)
+		send(x.T, q, "m")
+		begin := time.Now()
+		receiveBodies(x.T, q, 1, 20*time.Second, "m")
+		if took := time.Since(begin); took > 18*time.Second {
+			x.Errorf("received after %s", took)
+		}
+	})
 }
 
 // TestSilentNetwork: where no connection is answered a call ends with an error that
@@ -289,14 +292,14 @@ func TestExpiredToken(t *testing.T) {
 			}
 			if !worked {
 				refuse.Store("GetQueueUrl", true)
-				_, err := x.broker(t, time.Second).Open(t.Context(), "q", nil)
+				_, err := x.broker(t, unhurried).Open(t.Context(), "q", nil)
 				wantError(t, err, driver.ErrPermission)
 				return
 			}
 			cfg := x.config()
 			fetched := &counted{CredentialsProvider: cfg.Credentials}
 			cfg.Credentials = aws.NewCredentialsCache(fetched)
-			p := newFromConfig(cfg, &Options{Poll: time.Second}, time.Second)
+			p := newFromConfig(cfg, &Options{Poll: time.Second}, unhurried)
 			defer func() { _ = p.Close(context.Background()) }()
 			q := open(t, p, "q", nil)
 			send(t, q, "m")
@@ -334,7 +337,7 @@ func TestUnknownCredentials(t *testing.T) {
 	cfg := x.config()
 	fetched := &counted{CredentialsProvider: cfg.Credentials}
 	cfg.Credentials = aws.NewCredentialsCache(fetched)
-	p := newFromConfig(cfg, &Options{Poll: time.Second}, time.Second)
+	p := newFromConfig(cfg, &Options{Poll: time.Second}, unhurried)
 	defer func() { _ = p.Close(context.Background()) }()
 	q := open(t, p, "q", nil)
 	for code, anew := range map[string]int{"InvalidClientTokenId": 1, "UnrecognizedClientException": 1, "InvalidSignatureException": 1, "AccessDeniedException": 0} {

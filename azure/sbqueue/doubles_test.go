@@ -74,7 +74,7 @@ func TestCopyStoredTwice(t *testing.T) {
 			if _, err := settle(t, q, again, driver.Complete); err != nil && !errors.Is(err, driver.ErrSettled) {
 				t.Errorf("Settle: %v", err)
 			}
-			if !eventually(5*time.Second, func() bool { st, err := n.Stats("q"); return err == nil && st.Active+st.Locked+st.Scheduled == 0 }) {
+			if !eventually(time.Minute, func() bool { st, err := n.Stats("q"); return err == nil && st.Active+st.Locked+st.Scheduled == 0 }) {
 				st, err := n.Stats("q")
 				t.Errorf("left: %+v, %v", st, err)
 			}

@@ -192,7 +192,7 @@ func TestForeignBodiesAreHandled(t *testing.T) {
 				bodies <- string(d.Body)
 				return nil
 			}, nil, "q")
-			if !eventually(20*time.Second, n.settled) {
+			if !eventually(time.Minute, n.settled) {
 				t.Fatal("the message is not settled")
 			}
 			if handled, dead := len(bodies), n.deadLetters(t); handled+dead != 1 || (handled == 1) != c.handled {

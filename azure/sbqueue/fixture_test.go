@@ -108,7 +108,7 @@ func receive(t testing.TB, s driver.Source, n int) []*driver.Delivery {
 	t.Helper()
 	var out []*driver.Delivery
 	for len(out) < n {
-		d, err := s.Receive(t.Context(), n-len(out), 10*time.Second)
+		d, err := s.Receive(t.Context(), n-len(out), time.Minute)
 		if err != nil {
 			t.Fatalf("Receive: %v", err)
 		}
@@ -130,7 +130,7 @@ func settle(t testing.TB, s driver.Source, d *driver.Delivery, kind driver.Settl
 
 func accept(t testing.TB, q driver.Queue, id string) driver.Session {
 	t.Helper()
-	s, err := q.AcceptSession(t.Context(), id, 10*time.Second)
+	s, err := q.AcceptSession(t.Context(), id, time.Minute)
 	if err != nil {
 		t.Fatalf("AcceptSession: %v", err)
 	}

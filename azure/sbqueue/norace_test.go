@@ -7,8 +7,4 @@ import "time"
 const (
 	scale = 1
 	slack = 100 * time.Millisecond
-
-	oneWay   = 20 * time.Millisecond
-	sideways = 8
-	sharing  = 16
 )

@@ -36,13 +36,13 @@ func TestSessionOrderWhileSending(t *testing.T) {
 		}
 		sent <- nil
 	}()
-	s, err := to.AcceptSession(t.Context(), "s", 10*time.Second)
+	s, err := to.AcceptSession(t.Context(), "s", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close(t.Context()) //nolint:errcheck // the emulator goes with the test
 	for next := 0; next < all; {
-		list, err := s.Receive(t.Context(), 50, 10*time.Second)
+		list, err := s.Receive(t.Context(), 50, time.Minute)
 		if err != nil || len(list) == 0 {
 			t.Fatalf("after %d messages: %d, %v", next, len(list), err)
 		}

@@ -10,10 +10,4 @@ const (
 	scale = 10
 	// slack is what a busy machine may add to a bound in time.
 	slack = 2 * time.Second
-
-	// oneWay is half of the round trip of tests that compare rates, long beside what the
-	// detector costs. sideways and sharing are how many receivers and goroutines they have.
-	oneWay   = 60 * time.Millisecond
-	sideways = 3
-	sharing  = 6
 )

@@ -173,7 +173,7 @@ func TestFleetEmptied(t *testing.T) {
 	heard := make(chan struct{}) // of all processes
 	begin := sync.OnceFunc(func() { close(heard) })
 	got := storefleet.Run(t, storefleet.Options{
-		Targets: four(server), Receivers: 2, Lease: lease, For: time.Minute,
+		Targets: four(server), Receivers: 2, Lease: lease, For: 5 * time.Minute,
 		Until: func(r *storefleet.Result) bool {
 			if r.Heard == 4 && r.Completed > 100 {
 				begin()
@@ -207,7 +207,7 @@ func TestFleetFigures(t *testing.T) {
 		server.Counts()
 		enough := max(10*c.senders, 100) * soak(1, 100)
 		got := storefleet.Run(t, storefleet.Options{
-			Targets: four(server), Receivers: 2, Lease: 10 * time.Second, For: 2 * time.Minute, Senders: c.senders, Once: true,
+			Targets: four(server), Receivers: 2, Lease: 10 * time.Second, For: 5 * time.Minute, Senders: c.senders, Once: true,
 			Until: func(r *storefleet.Result) bool { return r.Completed >= enough },
 		})
 		n := server.Counts()

@@ -168,7 +168,7 @@ func TestRolloutPhases(t *testing.T) {
 			if headings[i] != w.heading {
 				t.Fatalf("settings under %q, want %q", headings[i], w.heading)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			router, bots := settings(t, bodies[i])
 			if got := !slices.Contains(bots, "NONCES_URL=none"); got != w.nonces {

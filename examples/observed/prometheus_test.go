@@ -78,7 +78,7 @@ func startPrometheus(ctx context.Context, t *testing.T, program string, targets 
 		}
 		close(ended)
 	}()
-	s := &server{T: t, client: &http.Client{Timeout: 5 * time.Second}}
+	s := &server{T: t, client: &http.Client{Timeout: time.Minute}}
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
 		_ = c.Process.Signal(syscall.SIGTERM) // it may be gone already
@@ -87,7 +87,7 @@ func startPrometheus(ctx context.Context, t *testing.T, program string, targets 
 			if err != nil {
 				t.Errorf("Prometheus ended with %v", err)
 			}
-		case <-time.After(10 * time.Second): // real time: another process
+		case <-time.After(3 * time.Minute): // real time: another process
 			t.Error("Prometheus does not end when it is told to")
 			_ = c.Process.Kill()
 			for range ended { // until it is gone

@@ -58,7 +58,7 @@ func (s *scene) wait(n int) {
 func TestTamperingAlert(t *testing.T) {
 	t.Parallel()
 	program := peer(t, "prometheus")
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s := &scene{T: t, ctx: ctx, hooks: make(map[string]*hooks.Hook)}
 	all, err := hooks.Load(ctx)

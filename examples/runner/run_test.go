@@ -23,9 +23,9 @@ func TestMain(m *testing.M) {
 // it must.
 func TestPlay(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	r, err := play(ctx, &fleet.Options{Dir: t.TempDir()}, 12, 20*time.Second)
+	r, err := play(ctx, &fleet.Options{Dir: t.TempDir()}, 12, 2*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,10 +52,10 @@ func TestPlay(t *testing.T) {
 // If bots accept plaintext, the forged webhook reaches them, and the check finds that.
 func TestPlayFindsForgery(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	o := &fleet.Options{Dir: t.TempDir(), BotEnv: []string{"PLAINTEXT=allow_with_alert"}}
-	r, err := play(ctx, o, 12, 2*time.Second)
+	r, err := play(ctx, o, 12, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

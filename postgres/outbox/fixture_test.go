@@ -26,7 +26,7 @@ import (
 const orders = "orders"
 
 // testTimeout bounds what a test waits for. It is for a machine under load.
-const testTimeout = time.Minute
+const testTimeout = 5 * time.Minute
 
 var schemas atomic.Int64
 

@@ -83,7 +83,7 @@ func TestBlockedWait(t *testing.T) {
 			`SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = '`+schema+`' AND funcname = 'next_due'`)
 	}
 	counted := calls()
-	for deadline := time.Now().Add(10 * time.Second); counted == 0 && time.Now().Before(deadline); counted = calls() {
+	for deadline := time.Now().Add(time.Minute); counted == 0 && time.Now().Before(deadline); counted = calls() {
 	}
 	// 50 ms a look, and some at first.
 	if counted == 0 || counted > 60 {

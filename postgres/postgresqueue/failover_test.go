@@ -150,7 +150,7 @@ func TestSynchronousFailover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b := open(t, both, &postgresqueue.Options{Timeout: 5 * time.Second})
+	b := open(t, both, &postgresqueue.Options{Timeout: 30 * time.Second})
 	q, err := b.Open(ctx, "q", nil)
 	if err != nil {
 		t.Fatal(err)

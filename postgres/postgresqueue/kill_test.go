@@ -230,9 +230,10 @@ func killRounds(t *testing.T, server *postgres.Server, rounds int, disturb func(
 	}
 	l.over = true
 	// The rest, locks of the dead included.
-	for last := time.Now(); time.Since(last) < 4*killLock; {
-		if drain(ctx, q, l.tell) > 0 {
-			last = time.Now()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+		n := drain(ctx, q, l.tell)
+		if st, err := q.Stats(ctx); n == 0 && err == nil && st.Ready+st.InFlight+st.Scheduled == 0 {
+			break
 		}
 	}
 	l.verdict(t, q, b, server)

@@ -105,7 +105,7 @@ func TestLoading(t *testing.T) {
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	settings["key-load-delay"] = "300" // in microseconds
+	settings["key-load-delay"] = "1000" // in microseconds
 	restarted := make(chan error, 1)
 	go func() { restarted <- server.Restart() }()
 	loading := 0

@@ -269,10 +269,10 @@ func TestPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = front.Close() }()
-	o := redisreplay.Options{Fsync: redisreplay.FsyncNever, ReplicaTimeout: 100 * time.Millisecond, Timeout: 500 * time.Millisecond}
-	far, near := open(t, "redis://"+front.Addr()+"/", o), open(t, server.URL(), o)
+	o := redisreplay.Options{Fsync: redisreplay.FsyncNever, ReplicaTimeout: 100 * time.Millisecond, Timeout: time.Second}
+	far, near := open(t, "redis://"+front.Addr()+"/", o), open(t, server.URL(), patient)
 	r := message(1, 1)
-	r.Lease = 2 * time.Second
+	r.Lease = 10 * time.Second // more than the calls through the cut connection take
 	if _, err := begin(far, r); err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestPartition(t *testing.T) {
 		t.Error("Begin succeeded through a cut connection")
 	}
 	c, err := begin(near, again(r))
-	if !errors.Is(err, replay.ErrBusy) || time.Until(c.BusyUntil) > 2*time.Second || time.Until(c.BusyUntil) < 0 {
+	if !errors.Is(err, replay.ErrBusy) || time.Until(c.BusyUntil) > r.Lease || time.Until(c.BusyUntil) < 0 {
 		t.Errorf("before the end of the lease: %v until %v", err, c.BusyUntil)
 	}
 	taken := again(r)

@@ -196,6 +196,17 @@ func (f *fleet) start(n int, rawURL string) (kill func()) {
 	})
 }
 
+// completedSome is for eventually: nil once a process has completed something. On a slow machine
+// that can be after all faults.
+func (f *fleet) completedSome() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.completed) == 0 {
+		return errors.New("nothing was completed")
+	}
+	return nil
+}
+
 func (f *fleet) take(process int, line string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -289,6 +300,7 @@ func TestFleet(t *testing.T) {
 			proxies[i].Resume()
 		}
 	}
+	eventually(t, f.completedSome)
 	for _, kill := range kills {
 		kill()
 	}
@@ -327,6 +339,7 @@ func TestFleetFailover(t *testing.T) {
 		primary, replica = replica, next
 	}
 	wait(t, span(time.Second))
+	eventually(t, f.completedSome)
 	for _, kill := range kills {
 		kill()
 	}

@@ -169,14 +169,7 @@ func TestTLS(t *testing.T) {
 	certificate(t, dir, "server", ca, caKey)
 	certificate(t, dir, "client", ca, caKey)
 	file := func(name string) string { return filepath.Join(dir, name) }
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	port := strconv.Itoa(redispeer.FreePort(t))
 	redispeer.New(t, map[string]string{
 		"tls-port": port, "tls-cert-file": file("server.pem"), "tls-key-file": file("server.key"), "tls-ca-cert-file": file("ca.pem"),
 	})

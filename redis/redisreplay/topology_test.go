@@ -116,7 +116,7 @@ func TestSentinel(t *testing.T) {
 	for range 3 {
 		s, err := redispeer.Start(&redispeer.Options{Sentinel: []string{
 			"sentinel monitor mymaster 127.0.0.1 " + strconv.Itoa(primary.Port()) + " 2",
-			"sentinel down-after-milliseconds mymaster 500",
+			"sentinel down-after-milliseconds mymaster 2000",
 			"sentinel failover-timeout mymaster 3000",
 		}})
 		if err != nil {

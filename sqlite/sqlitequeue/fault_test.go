@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -172,41 +173,43 @@ func TestMaxMessages(t *testing.T) {
 }
 
 func TestLocked(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "q.db")
-	f := open(t, path, &sqlitequeue.Options{Patience: 200 * time.Millisecond})
-	for n := range 3 {
-		if err := f.send(n); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "q.db")
+		f := open(t, path, &sqlitequeue.Options{Patience: 200 * time.Millisecond})
+		for n := range 3 {
+			if err := f.send(n); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	a := attack(t, path)
-	execute(t, a, "BEGIN IMMEDIATE")
-	err := f.send(3)
-	wantKind(t, "Send to a locked file", err, driver.Unavailable)
-	var e *driver.Error
-	if !errors.As(err, &e) || !e.Transient() {
-		t.Errorf("not transient: %v", err)
-	}
-	_, err = f.queue.Receive(t.Context(), 1, time.Second)
-	wantKind(t, "Receive from a locked file", err, driver.Unavailable)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err = f.queue.Receive(ctx, 1, time.Second); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Receive whose context ends: %v", err)
-	}
-	_, err = sqlitequeue.Open(t.Context(), path, &sqlitequeue.Options{Patience: 100 * time.Millisecond})
-	wantKind(t, "Open of a locked file", err, driver.Unavailable)
-	// Looking takes no lock.
-	if st, err := f.queue.Stats(t.Context()); err != nil || st.Ready != 3 {
-		t.Errorf("Stats: %+v, %v", st, err)
-	}
-	execute(t, a, "COMMIT")
-	if err := f.send(4); err != nil {
-		t.Error(err)
-	}
-	if ids := f.drain(); len(ids) != 4 || ids["m3"] {
-		t.Errorf("received %v, want what was confirmed: m0, m1, m2, m4", ids)
-	}
+		a := attack(t, path)
+		execute(t, a, "BEGIN IMMEDIATE")
+		err := f.send(3)
+		wantKind(t, "Send to a locked file", err, driver.Unavailable)
+		var e *driver.Error
+		if !errors.As(err, &e) || !e.Transient() {
+			t.Errorf("not transient: %v", err)
+		}
+		_, err = f.queue.Receive(t.Context(), 1, time.Second)
+		wantKind(t, "Receive from a locked file", err, driver.Unavailable)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if _, err = f.queue.Receive(ctx, 1, time.Second); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Receive whose context ends: %v", err)
+		}
+		_, err = sqlitequeue.Open(t.Context(), path, &sqlitequeue.Options{Patience: 100 * time.Millisecond})
+		wantKind(t, "Open of a locked file", err, driver.Unavailable)
+		// Looking takes no lock.
+		if st, err := f.queue.Stats(t.Context()); err != nil || st.Ready != 3 {
+			t.Errorf("Stats: %+v, %v", st, err)
+		}
+		execute(t, a, "COMMIT")
+		if err := f.send(4); err != nil {
+			t.Error(err)
+		}
+		if ids := f.drain(); len(ids) != 4 || ids["m3"] {
+			t.Errorf("received %v, want what was confirmed: m0, m1, m2, m4", ids)
+		}
+	})
 }
 
 func TestNewerSchema(t *testing.T) {

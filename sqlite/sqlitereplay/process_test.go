@@ -147,7 +147,7 @@ func TestKill(t *testing.T) {
 	said := make(map[int]bool)
 	for round := range 10 {
 		c := startClaimer(t, path)
-		fmt.Fprintln(c.in, 1000)
+		fmt.Fprintln(c.in, 10_000_000) // more than it can do until it is killed
 		for range 2 + round%3 {
 			if !c.lines.Scan() {
 				t.Fatal("a claimer ended")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func workers(path string, _ io.Reader, out io.Writer) error {
 // so that all processes meet on the same ones.
 func work(s *sqlitereplay.Store, lines chan<- string) error {
 	ctx := context.Background()
-	first := int(time.Now().UnixMilli() % 100_000_000)
+	first := int(time.Now().UnixMilli())
 	var batch []replay.Request
 	for range 8 {
 		batch = append(batch, request(first-rand.IntN(400))) //nolint:gosec // G404: traffic, not a secret
@@ -109,6 +110,7 @@ func TestWorkersKilled(t *testing.T) {
 	completed := make(chan string, 1024)
 	done := make(chan struct{})
 	seen := make(map[string]bool)
+	var some atomic.Bool // something was completed
 	go func() {
 		defer close(done)
 		for line := range completed {
@@ -116,13 +118,14 @@ func TestWorkersKilled(t *testing.T) {
 				t.Errorf("message %s was completed twice", line)
 			}
 			seen[line] = true
+			some.Store(true)
 		}
 	}()
 	ended := make(chan struct{})
 	for range 4 {
 		go func() {
 			defer func() { ended <- struct{}{} }()
-			for end := time.Now().Add(span); time.Now().Before(end); {
+			for end := time.Now().Add(span); time.Now().Before(end) || !some.Load(); {
 				c := startClaimer(t, path, workersVariable+"=1")
 				kill := time.AfterFunc(time.Duration(100+rand.IntN(500))*time.Millisecond, func() { _ = c.cmd.Process.Kill() }) //nolint:gosec // G404
 				for c.lines.Scan() {

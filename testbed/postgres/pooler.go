@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+
+	"github.com/queue-runtime/queue/testbed/internal/freeport"
 )
 
 // ErrNoPooler is wrapped by the error of [StartPooler] if PgBouncer is missing.
@@ -18,9 +20,10 @@ var ErrNoPooler = errors.New("PgBouncer is not installed")
 // Pooler is a PgBouncer in transaction mode in front of a server: each transaction gets
 // a connection of the server that others have used before.
 type Pooler struct {
-	folder string
-	port   int
-	run    *running
+	folder  string
+	port    int
+	release func() // of the port
+	run     *running
 }
 
 // poolSize is how many connections of the server a Pooler has, and poolClients how many
@@ -43,8 +46,9 @@ func StartPooler(s *Server) (*Pooler, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pooler{folder: folder}
+	p := &Pooler{folder: folder, release: func() {}}
 	if err := p.start(program, s.port); err != nil {
+		p.release()
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
 	return p, nil
@@ -54,7 +58,7 @@ func (p *Pooler) start(program string, server int) (err error) {
 	if err := give(p.folder); err != nil {
 		return err
 	}
-	if p.port, err = freePort(); err != nil {
+	if p.port, p.release, err = freeport.Take(); err != nil {
 		return err
 	}
 	path := filepath.Join(p.folder, "pgbouncer.ini")
@@ -85,6 +89,7 @@ func (p *Pooler) URL(database string) string {
 // Close stops the pooler and removes its files.
 func (p *Pooler) Close() error {
 	p.run.stop()
+	p.release()
 	return os.RemoveAll(p.folder)
 }
 

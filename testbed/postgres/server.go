@@ -21,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/queue-runtime/queue/testbed/internal/freeport"
 )
 
 // ErrNotInstalled is wrapped by the error of [Start] if PostgreSQL is missing.
@@ -29,7 +31,7 @@ var ErrNotInstalled = errors.New("PostgreSQL is not installed")
 const (
 	// startTimeout bounds initdb and the start of the server each. They take a
 	// second; a machine under a load of 10 takes more, and recovery after a kill too.
-	startTimeout = time.Minute
+	startTimeout = 3 * time.Minute
 
 	// closeTimeout is how long Close waits before it kills the server.
 	closeTimeout = 20 * time.Second
@@ -50,6 +52,7 @@ type Server struct {
 	bin      string // folder of the programs
 	folder   string
 	port     int
+	release  func()            // of the port
 	settings map[string]string // of postgresql.conf
 	run      *running          // nil while the server does not run
 }
@@ -68,8 +71,9 @@ func Start(o *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin, folder: folder}
+	s := &Server{bin: bin, folder: folder, release: func() {}}
 	if err := s.start(o); err != nil {
+		s.release()
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
 	return s, nil
@@ -83,7 +87,7 @@ func (s *Server) start(o *Options) error {
 	if err != nil {
 		return err
 	}
-	if s.port, err = freePort(); err != nil {
+	if s.port, s.release, err = freeport.Take(); err != nil {
 		return err
 	}
 	settings := map[string]string{
@@ -159,6 +163,7 @@ func (s *Server) Close() error {
 		s.run = nil
 		r.stop()
 	}
+	s.release()
 	return os.RemoveAll(s.folder)
 }
 
@@ -180,14 +185,6 @@ func find() (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%w: install Debian's package postgresql, or run .ci/peers", ErrNotInstalled)
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // TB is the part of *testing.T that this package uses.

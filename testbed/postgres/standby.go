@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/queue-runtime/queue/testbed/internal/freeport"
 )
 
 // promoteTimeout bounds a promotion. Most take half a second.
@@ -24,8 +26,9 @@ func (s *Server) Standby(name string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	standby := &Server{bin: s.bin, folder: folder}
+	standby := &Server{bin: s.bin, folder: folder, release: func() {}}
 	if err := standby.follow(s, name); err != nil {
+		standby.release()
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
 	return standby, nil
@@ -41,7 +44,7 @@ func (s *Server) follow(primary *Server, name string) error {
 	if err != nil {
 		return err
 	}
-	if s.port, err = freePort(); err != nil {
+	if s.port, s.release, err = freeport.Take(); err != nil {
 		return err
 	}
 	settings := maps.Clone(primary.settings)

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/queue-runtime/queue/testbed/internal/freeport"
 )
 
 // ErrNotInstalled is wrapped by the error of [Start] if redis-server is missing.
@@ -46,6 +48,7 @@ type Options struct {
 type Server struct {
 	folder  string
 	port    int
+	release func() // of the port
 	options Options
 	run     *running // nil while the server does not run
 }
@@ -67,18 +70,16 @@ func Start(o *Options) (*Server, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, fmt.Errorf("%w: install Debian's package redis-server, or run .ci/peers", ErrNotInstalled)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends at once
-	if err != nil {
-		return nil, err
-	}
-	s.port = l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
+	var err error
+	if s.port, s.release, err = freeport.Take(); err != nil {
 		return nil, err
 	}
 	if s.folder, err = os.MkdirTemp("", "redis-"); err != nil {
+		s.release()
 		return nil, err
 	}
 	if err := s.Restart(); err != nil {
+		s.release()
 		return nil, errors.Join(err, os.RemoveAll(s.folder))
 	}
 	return s, nil
@@ -210,6 +211,7 @@ func (s *Server) Close() error {
 			_ = r.command.Process.Kill()
 		}
 	}
+	s.release()
 	return os.RemoveAll(s.folder)
 }
 
@@ -334,4 +336,14 @@ func StopShared() {
 	if shared.server != nil {
 		_ = shared.server.Close() // a temporary folder may stay
 	}
+}
+
+// FreePort returns a port that a setting of a server can name. It is reserved until the test
+// ends.
+func FreePort(t TB) int {
+	t.Helper()
+	port, release, err := freeport.Take()
+	require(t, err)
+	t.Cleanup(release)
+	return port
 }

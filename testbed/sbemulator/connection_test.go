@@ -26,7 +26,7 @@ func dial(t *testing.T, s *sbemulator.Server) *peer {
 	t.Helper()
 	nc := must[net.Conn](t)(net.Dial("tcp", s.Addr().String()))
 	t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	return &peer{t, nc, bufio.NewReader(nc)}
 }
 

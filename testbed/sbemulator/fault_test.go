@@ -98,7 +98,20 @@ func TestFaultOnSettle(t *testing.T) {
 	wantCode(t, r.CompleteMessage(within(t), m[0], nil), azservicebus.CodeLockLost)
 	wantStored(t, s, "q", 3)
 	inject(t, s, sbemulator.Fault{On: sbemulator.OnSettle, Action: sbemulator.DropAfter, Times: 1})
-	if err := r.CompleteMessage(briefly(t), m[1], nil); err == nil {
+	ctx, cancel := context.WithCancel(within(t))
+	answer := make(chan error, 1)
+	go func() { answer <- r.CompleteMessage(ctx, m[1], nil) }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for left := 3; left == 3 && ctx.Err() == nil; <-tick.C {
+		st, err := s.Stats("q")
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = st.Active + st.Locked
+	}
+	cancel()
+	if err := <-answer; err == nil {
 		t.Error("the answer arrived over a connection that was cut")
 	}
 	wantStored(t, s, "q", 2)
@@ -226,15 +239,15 @@ func TestDetachLinks(t *testing.T) {
 // TestDropUnderLoad cuts connections while messages are sent and received:
 // nothing that was confirmed is lost.
 func TestDropUnderLoad(t *testing.T) {
-	s := start(t, nil, &sbemulator.QueueOptions{MaxDeliveryCount: 1000, LockDuration: 100 * time.Millisecond})
+	s := start(t, nil, &sbemulator.QueueOptions{MaxDeliveryCount: 1000, LockDuration: time.Second})
 	const total = 200
 	sent := make(chan struct{})
 	received := make(chan map[string]bool)
 	go func() {
 		seen := map[string]bool{}
 		defer func() { received <- seen }()
-		for {
-			if err := drain(s, seen); err != nil {
+		for short := 200 * time.Millisecond; ; short = min(2*short, 10*time.Second) { // longer on a slow machine
+			if err := drain(s, seen, short); err != nil {
 				t.Error(err)
 				return
 			}
@@ -264,7 +277,7 @@ func TestDropUnderLoad(t *testing.T) {
 
 // drain receives and completes over a new connection until that breaks, or for a
 // short time. The client would go on with it for long.
-func drain(s *sbemulator.Server, seen map[string]bool) error {
+func drain(s *sbemulator.Server, seen map[string]bool, short time.Duration) error {
 	c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString(), &azservicebus.ClientOptions{RetryOptions: quick})
 	if err != nil {
 		return err
@@ -273,7 +286,7 @@ func drain(s *sbemulator.Server, seen map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), short)
 	defer cancel()
 	for ctx.Err() == nil {
 		m, err := r.ReceiveMessages(ctx, 10, nil)

@@ -132,7 +132,7 @@ func TestReleaseIsNotCounted(t *testing.T) {
 	r := receiver(t, c, "q", nil)
 	none(t, r) // a credit stays out
 	send(t, c, "q", text("x"))
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for { // until the client has released it, or still holds it: both are seen as an unlocked message with no failure
 		m := wantStored(t, s, "q", 1)

@@ -26,7 +26,7 @@ func TestPending(t *testing.T) {
 		defer s.mu.Unlock()
 		s.mostPending = n
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := amqp.Dial(ctx, "amqp://"+s.Addr().String(), &amqp.ConnOptions{SASLType: amqp.SASLTypeAnonymous()})
 	if err != nil {
@@ -105,7 +105,7 @@ func TestLinks(t *testing.T) {
 	s.mu.Lock()
 	s.links = maxLinks - 1
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := amqp.Dial(ctx, "amqp://"+s.Addr().String(), &amqp.ConnOptions{SASLType: amqp.SASLTypeAnonymous()})
 	if err != nil {

@@ -136,7 +136,7 @@ func TestCancelled(t *testing.T) {
 	if err != nil || len(held.Messages) != 1 {
 		t.Fatalf("%+v, %v; want one message", held, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if _, err := a.Read(ctx, name); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("an ended context: %v", err)

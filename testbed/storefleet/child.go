@@ -234,7 +234,7 @@ func (r *receiver) deliver() (batch []replay.Request) {
 // request asks for the message of a number.
 func (r *receiver) request(n uint64, now time.Time) replay.Request {
 	q := replay.Request{
-		ID: replay.Identity{Sender: fmt.Sprint("sender-", n%r.senders), Sequence: n/r.senders%1_000_000_000 + 1}, Token: replay.NewToken(),
+		ID: replay.Identity{Sender: fmt.Sprint("sender-", n%r.senders), Sequence: n/r.senders + 1}, Token: replay.NewToken(),
 		SealedAt: now.Truncate(time.Second), FreshUntil: now.Add(time.Hour), Now: now,
 		RetryWindow: time.Hour, Lease: r.lease, MaxMessageAge: time.Hour, MaxClockSkew: time.Minute,
 	}

@@ -15,7 +15,7 @@ import (
 // sealing, metrics and all.
 func TestFIPS(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	only := []string{"GODEBUG=fips140=only"}
 	f, err := fleet.Start(ctx, &fleet.Options{Dir: t.TempDir(), RouterEnv: only, BotEnv: only})

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // key of that queue; and the programs end in order.
 func TestFleet(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	all, err := hooks.Load(ctx)
 	if err != nil {

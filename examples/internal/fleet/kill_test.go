@@ -52,7 +52,7 @@ func kill(t testing.TB, rounds int) (k killed) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rounds)*3*time.Second+time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rounds)*10*time.Second+5*time.Minute)
 	defer cancel()
 	all, err := hooks.Load(ctx)
 	if err != nil {

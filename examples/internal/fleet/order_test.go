@@ -18,7 +18,7 @@ import (
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	const pulls, each, kills = 4, 40, 2
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	f, err := fleet.Start(ctx, &fleet.Options{Dir: t.TempDir(), Lock: time.Second, BotEnv: []string{"SESSION_IDLE=20ms"}})
 	if err != nil {
@@ -80,7 +80,7 @@ func TestOrder(t *testing.T) {
 // sealing begins while messages without it still wait.
 func TestMigration(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	f, err := fleet.New(&fleet.Options{Dir: t.TempDir(), RouterEnv: []string{"ENCRYPT=false"}, BotEnv: []string{"PLAINTEXT=allow_with_alert"}})
 	if err != nil {

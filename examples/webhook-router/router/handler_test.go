@@ -181,7 +181,7 @@ func TestUnknownEvent(t *testing.T) {
 // While the broker is away senders are told to come again, and nothing is lost.
 func TestBrokerDown(t *testing.T) {
 	t.Parallel()
-	f := serve(t, func(c *Config) { c.SendTimeout = 100 * time.Millisecond })
+	f := serve(t, func(c *Config) { c.SendTimeout = 3 * time.Second })
 	for _, c := range []struct {
 		name  string
 		fault queuetest.Fault

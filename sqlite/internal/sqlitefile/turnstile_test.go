@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue/driver"
@@ -12,49 +13,49 @@ import (
 // TestTurns: the lock goes to the process that has waited for it, also if the one that
 // releases it wants it again at once.
 func TestTurns(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "f.db")
-	holder, other := open(t, config(path)), open(t, config(path))
-	if holder.turns.file == nil {
-		t.Skip("this system has no flock(2)")
-	}
-	probe := openTurnstile(path)
-	defer probe.close()
-	closed := func() bool {
-		if !tryLock(probe.file) {
-			return true
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f.db")
+		holder, other := open(t, config(path)), open(t, config(path))
+		if holder.turns.file == nil {
+			t.Skip("this system has no flock(2)")
 		}
-		unlock(probe.file)
-		return false
-	}
-	for round := range 20 {
-		release := hold(t, holder)
-		order := make(chan string, 2)
-		write := func(f *File, name string) {
-			if err := f.Write(context.Background(), func(*Conn) error { order <- name; return nil }); err != nil {
-				t.Error(err)
+		probe := openTurnstile(path)
+		defer probe.close()
+		closed := func() bool {
+			if !tryLock(probe.file) {
+				return true
 			}
+			unlock(probe.file)
+			return false
 		}
-		done := make(chan struct{}, 2)
-		go func() { write(other, "other"); done <- struct{}{} }()
-		for deadline := time.Now().Add(10 * time.Second); !closed(); { // until it waits for the lock
-			if time.Now().After(deadline) {
+		for round := range 20 {
+			release := hold(t, holder)
+			order := make(chan string, 2)
+			write := func(f *File, name string) {
+				if err := f.Write(context.Background(), func(*Conn) error { order <- name; return nil }); err != nil {
+					t.Error(err)
+				}
+			}
+			done := make(chan struct{}, 2)
+			go func() { write(other, "other"); done <- struct{}{} }()
+			time.Sleep(2 * courtesy) // of the bubble: until it waits for the lock, also if it steps back before
+			if !closed() {
 				release()
 				t.Fatal("a process that waits for the lock is not in the turnstile")
 			}
-			time.Sleep(100 * time.Microsecond) // real time: the lock is the kernel's
+			go func() { write(holder, "holder"); done <- struct{}{} }()
+			synctest.Wait()
+			time.Sleep(groupTime) // of the bubble: so that it does not join the transaction that is open
+			release()
+			first := <-order
+			<-order
+			<-done
+			<-done
+			if first != "other" {
+				t.Fatalf("round %d: the process that had the lock got it again before the one that waited", round)
+			}
 		}
-		go func() { write(holder, "holder"); done <- struct{}{} }()
-		queued(holder, 1)
-		time.Sleep(groupTime) // real time: so that it does not join the transaction that is open
-		release()
-		first := <-order
-		<-order
-		<-done
-		<-done
-		if first != "other" {
-			t.Fatalf("round %d: the process that had the lock got it again before the one that waited", round)
-		}
-	}
+	})
 }
 
 // TestTurnstileStuck: a process that stands still in the turnstile delays the others

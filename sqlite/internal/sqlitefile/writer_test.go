@@ -144,46 +144,52 @@ func TestFailure(t *testing.T) {
 // TestLockedAlone: requests whose common transaction failed wait for another's
 // lock together, not one after the other.
 func TestLockedAlone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "f.db")
-	holder := open(t, config(path))
-	c := config(path)
-	c.Patience = 300 * time.Millisecond
-	f := open(t, c)
-	release := hold(t, f)
-	begun := make(chan func())
-	results := make([]error, 10)
-	var wg sync.WaitGroup
-	first := true
-	wg.Go(func() {
-		results[0] = f.Write(context.Background(), func(*Conn) error {
-			if first { // the lock is in other hands before anything is tried again
-				first = false
-				go func() { begun <- hold(t, holder) }()
-			}
-			return errors.New("failure")
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f.db")
+		holder := open(t, config(path))
+		c := config(path)
+		c.Patience = 300 * time.Millisecond
+		f := open(t, c)
+		release := hold(t, f)
+		begun := make(chan func())
+		results := make([]error, 10)
+		var wg sync.WaitGroup
+		first := true
+		wg.Go(func() {
+			results[0] = f.Write(context.Background(), func(*Conn) error {
+				if first { // the lock is in other hands before anything is tried again
+					first = false
+					go func() { begun <- hold(t, holder) }()
+					synctest.Wait() // until it is the next for the lock
+				}
+				return errors.New("failure")
+			})
 		})
-	})
-	queued(f, 1)
-	for i := range results[1:] {
-		wg.Go(func() { results[1+i] = f.Write(context.Background(), increment) })
-	}
-	queued(f, len(results))
-	release()
-	releaseHolder := <-begun
-	since := time.Now()
-	wg.Wait()
-	took := time.Since(since)
-	releaseHolder()
-	locked := 0
-	for _, err := range results {
-		if driver.KindOf(err) == driver.Unavailable {
-			locked++
+		synctest.Wait()
+		for i := range results[1:] {
+			wg.Go(func() { results[1+i] = f.Write(context.Background(), increment) })
 		}
-	}
-	t.Logf("%d of %d found the file locked, after %v", locked, len(results), took)
-	if took > 4*c.Patience {
-		t.Errorf("%d requests took %v to find the file locked, with a patience of %v", locked, took, c.Patience)
-	}
+		synctest.Wait()
+		release()
+		releaseHolder := <-begun
+		since := time.Now()
+		wg.Wait()
+		took := time.Since(since)
+		releaseHolder()
+		locked := 0
+		for _, err := range results {
+			if driver.KindOf(err) == driver.Unavailable {
+				locked++
+			}
+		}
+		t.Logf("%d of %d found the file locked, after %v", locked, len(results), took)
+		if locked != len(results) {
+			t.Errorf("%d of %d requests found the file locked", locked, len(results))
+		}
+		if took > 4*c.Patience {
+			t.Errorf("%d requests took %v to find the file locked, with a patience of %v", locked, took, c.Patience)
+		}
+	})
 }
 
 // TestWithdraw: a request whose context ends before its turn never runs.
@@ -231,46 +237,48 @@ func TestRivals(t *testing.T) {
 
 // TestPatience: the lock of another is waited for, and not for ever.
 func TestPatience(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "f.db")
-	c := config(path)
-	holder := open(t, c)
-	c.Patience = 50 * time.Millisecond
-	short := open(t, c)
-	c.Patience = time.Hour
-	long := open(t, c)
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f.db")
+		c := config(path)
+		holder := open(t, c)
+		c.Patience = 50 * time.Millisecond
+		short := open(t, c)
+		c.Patience = time.Hour
+		long := open(t, c)
 
-	release := hold(t, holder)
-	err := short.Write(t.Context(), increment)
-	if driver.KindOf(err) != driver.Unavailable {
-		t.Errorf("Write while another holds the lock: %v, want driver.Unavailable", err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := long.Write(ctx, increment); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Write whose context ends: %v", err)
-	}
-	done := make(chan error)
-	go func() { done <- long.Write(context.Background(), increment) }()
-	queued(long, 0)
-	release()
-	if err := <-done; err != nil {
-		t.Errorf("Write when the lock has come free: %v", err)
-	}
-	if got := holder.text(t, "SELECT n FROM t"); got != "1" {
-		t.Errorf("n is %s, want 1", got)
-	}
+		release := hold(t, holder)
+		err := short.Write(t.Context(), increment)
+		if driver.KindOf(err) != driver.Unavailable {
+			t.Errorf("Write while another holds the lock: %v, want driver.Unavailable", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := long.Write(ctx, increment); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Write whose context ends: %v", err)
+		}
+		done := make(chan error)
+		go func() { done <- long.Write(context.Background(), increment) }()
+		synctest.Wait()
+		release()
+		if err := <-done; err != nil {
+			t.Errorf("Write when the lock has come free: %v", err)
+		}
+		if got := holder.text(t, "SELECT n FROM t"); got != "1" {
+			t.Errorf("n is %s, want 1", got)
+		}
 
-	// Close does not wait for another's lock.
-	release = hold(t, holder)
-	go func() { done <- long.Write(context.Background(), increment) }()
-	queued(long, 0)
-	if err := long.Close(t.Context()); err != nil {
-		t.Errorf("Close: %v", err)
-	}
-	if err := <-done; !errors.Is(err, driver.ErrClosed) {
-		t.Errorf("Write while the file closes: %v, want driver.ErrClosed", err)
-	}
-	release()
+		// Close does not wait for another's lock.
+		release = hold(t, holder)
+		go func() { done <- long.Write(context.Background(), increment) }()
+		synctest.Wait()
+		if err := long.Close(t.Context()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if err := <-done; !errors.Is(err, driver.ErrClosed) {
+			t.Errorf("Write while the file closes: %v, want driver.ErrClosed", err)
+		}
+		release()
+	})
 }
 
 // TestWatch: commits of others are noticed, one's own are not.
@@ -308,28 +316,31 @@ func TestWatch(t *testing.T) {
 // TestLead: what has nothing to wait for runs on the goroutine of its caller. What has to wait
 // does not: its caller may leave.
 func TestLead(t *testing.T) {
-	f := open(t, config(filepath.Join(t.TempDir(), "f.db")))
-	leads := func() (led bool) {
-		err := f.Write(context.Background(), func(c *Conn) error {
-			led = !strings.Contains(string(debug.Stack()), "(*File).run(")
-			return increment(c)
-		})
-		if err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t, config(filepath.Join(t.TempDir(), "f.db")))
+		leads := func() (led bool) {
+			err := f.Write(context.Background(), func(c *Conn) error {
+				led = !strings.Contains(string(debug.Stack()), "(*File).run(")
+				return increment(c)
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			return led
 		}
-		return led
-	}
-	if !leads() {
-		t.Error("an idle file was written by another goroutine")
-	}
-	f.owner <- struct{}{}
-	led := make(chan bool)
-	go func() { led <- leads() }()
-	queued(f, 1)
-	f.release()
-	if <-led {
-		t.Error("a caller waited")
-	}
+		synctest.Wait() // until the file is idle
+		if !leads() {
+			t.Error("an idle file was written by another goroutine")
+		}
+		f.owner <- struct{}{}
+		led := make(chan bool)
+		go func() { led <- leads() }()
+		synctest.Wait() // until the caller waits
+		f.release()
+		if <-led {
+			t.Error("a caller waited")
+		}
+	})
 }
 
 // TestLeaderLeaves: a caller that wrote for others has its answer while they are tried again.

@@ -16,11 +16,11 @@ import (
 )
 
 // closeTimeout is how long [Process.Close] waits before it kills the process.
-const closeTimeout = 5 * time.Second
+const closeTimeout = time.Minute
 
 // startTimeout bounds the start of the process. Node takes well under a second;
 // a machine under a load of 10 takes a few.
-const startTimeout = 30 * time.Second
+const startTimeout = 3 * time.Minute
 
 // Config says what to run.
 type Config struct {

@@ -56,7 +56,7 @@ func (p *process) stop(signal os.Signal) string {
 	if err := p.cmd.Process.Signal(signal); err != nil {
 		p.t.Fatal(err)
 	}
-	late := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+	late := time.AfterFunc(3*time.Minute, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
 	rest, err := io.ReadAll(p.out)
 	if err != nil {

@@ -97,7 +97,7 @@ func TestInterruptedInput(t *testing.T) {
 		if err := c.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
-		late := time.AfterFunc(20*time.Second, func() { _ = c.Process.Kill() })
+		late := time.AfterFunc(3*time.Minute, func() { _ = c.Process.Kill() })
 		err = c.Wait()
 		late.Stop()
 		_ = in.Close() // it is closed by now

@@ -12,7 +12,7 @@ const assert = require('node:assert/strict');
 const readline = require('node:readline');
 const { ServiceBusClient } = require('@azure/service-bus');
 
-const retryOptions = { maxRetries: 0, timeoutInMs: 5000 };
+const retryOptions = { maxRetries: 0, timeoutInMs: 30000 };
 const connect = () => new ServiceBusClient(process.argv[2], { retryOptions });
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const lockSeconds = 60;
@@ -24,7 +24,7 @@ async function advance(seconds) {
 
 // take receives exactly n messages.
 async function take(receiver, n) {
-  const got = await receiver.receiveMessages(n, { maxWaitTimeInMs: 5000 });
+  const got = await receiver.receiveMessages(n, { maxWaitTimeInMs: 30000 });
   assert.equal(got.length, n);
   return n === 1 ? got[0] : got;
 }
@@ -321,10 +321,10 @@ const steps = {
   async refusals(client) {
     const text = /The messaging entity '.*\/none' could not be found/;
     await fails(client.createSender('none').sendMessages({ body: 'x' }), 'MessagingEntityNotFound', text);
-    await fails(client.createReceiver('none').receiveMessages(1, { maxWaitTimeInMs: 5000 }), 'MessagingEntityNotFound', text);
+    await fails(client.createReceiver('none').receiveMessages(1, { maxWaitTimeInMs: 30000 }), 'MessagingEntityNotFound', text);
     await fails(client.createReceiver('none').peekMessages(1), 'MessagingEntityNotFound', text);
     await fails(client.acceptSession('none', 's'), 'MessagingEntityNotFound', text);
-    await fails(client.createReceiver('sessions').receiveMessages(1, { maxWaitTimeInMs: 5000 }), 'GeneralError', /InvalidOperationError/);
+    await fails(client.createReceiver('sessions').receiveMessages(1, { maxWaitTimeInMs: 30000 }), 'GeneralError', /InvalidOperationError/);
     // The code depends on whether the client sees the link's error or its detach first.
     await assert.rejects(client.acceptSession('plain', 's'), (e) => ['SessionCannotBeLocked', 'GeneralError'].includes(e.code));
     const sender = client.createSender('plain');

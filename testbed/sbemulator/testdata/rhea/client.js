@@ -26,7 +26,7 @@ function next(emitter, ...events) {
       for (const e of events) emitter.removeListener(e, handlers[e]);
       f(v);
     };
-    const timer = setTimeout(() => done(reject, new Error(`no ${events.join(' or ')}`)), 8000);
+    const timer = setTimeout(() => done(reject, new Error(`no ${events.join(' or ')}`)), 30000);
     for (const e of events) {
       handlers[e] = (context) => done(resolve, Object.assign(context, { event: e }));
       emitter.on(e, handlers[e]);
