@@ -66,11 +66,13 @@ func (r *Receiver) reportRejected(ctx context.Context, e *RejectedError) {
 
 func (r *Receiver) reportDuplicate(ctx context.Context, e *RejectedError) {
 	r.obs.Duplicate(ctx, r.obs.Source, observe.Duplicate{KeyID: e.KeyID, SettleErr: e.SettleErr})
-	what, attrs := "completed", []slog.Attr{slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID))}
+	queue, id := slog.String("queue", r.queue), slog.String("message_id", clip(e.MessageID))
 	if e.SettleErr != nil {
-		what, attrs = "it comes again", append(attrs, slog.String("settle_error", e.SettleErr.Error()))
+		r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: it comes again",
+			queue, id, slog.String("settle_error", e.SettleErr.Error()))
+		return
 	}
-	r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: "+what, attrs...)
+	r.log.LogAttrs(ctx, slog.LevelInfo, "Message was handled before and only its completion was lost: completed", queue, id)
 }
 
 // reportReceived notes a message that is handed to the application.
