@@ -10,6 +10,7 @@ import (
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/keys"
 )
 
@@ -30,7 +31,7 @@ func (c slowCrypto) Decrypt(ctx context.Context, m envelope.EncryptedMessage, da
 // processors, and one of a batch that is small.
 func TestLargeBatchesSideBySide(t *testing.T) {
 	const n, processors = 4, 2
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
+	fixturetest.Processors(t, processors)
 	for size, want := range map[int]time.Duration{64 << 10 / n: n / processors * time.Second, 64<<10/n - 1: n * time.Second} {
 		inBubble(t, func(x *fixture, o *queue.Options) {
 			aes, err := queue.NewAESGCM(x.Ring)
@@ -95,7 +96,7 @@ func (c panicking) Decrypt(ctx context.Context, m envelope.EncryptedMessage, dat
 // is sent or delivered then, and later calls do what they should.
 func TestPanicSideBySide(t *testing.T) {
 	const n = 4
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	fixturetest.Processors(t, 2)
 	for _, size := range []int{100, 32 << 10} {
 		var on atomic.Bool
 		inBubble(t, func(x *fixture, o *queue.Options) {
@@ -150,7 +151,7 @@ func (c leavingCrypto) Decrypt(ctx context.Context, m envelope.EncryptedMessage,
 // TestGoexitSideBySide: a message whose examination did not come to an end is not delivered.
 func TestGoexitSideBySide(t *testing.T) {
 	const n = 4
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(n))
+	fixturetest.Processors(t, n)
 	var on atomic.Bool
 	inBubble(t, func(x *fixture, o *queue.Options) {
 		aes, err := queue.NewAESGCM(x.Ring)

@@ -2,13 +2,13 @@ package queue_test
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 
 	"github.com/queue-runtime/queue"
+	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/replay"
 )
 
@@ -74,7 +74,7 @@ func TestNoCallAboveMaxBatch(t *testing.T) {
 // Claims that end together share the first call, too: on one processor all that are ready to
 // run come before it.
 func TestCompletionsTogetherShareACall(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	fixturetest.Processors(t, 1)
 	const n = 8
 	var calls []int
 	for range 20 { // a round may be interrupted

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -32,6 +33,18 @@ const Orders = "orders"
 func Main(m *testing.M) {
 	drbg.Prime()
 	os.Exit(m.Run())
+}
+
+// Processors has the test run on n processors until it ends. It empties the generator's pool
+// under FIPS 140-3, which is therefore filled anew.
+func Processors(t testing.TB, n int) {
+	t.Helper()
+	before := runtime.GOMAXPROCS(n)
+	drbg.Prime()
+	t.Cleanup(func() {
+		runtime.GOMAXPROCS(before)
+		drbg.Prime()
+	})
 }
 
 // Soak is how much of a long proof to run: full with QRT_SOAK=1 (make soak), else normal.
