@@ -194,24 +194,17 @@ func (h handle) passLease(r replay.Request) {
 	h.t.advance(lease + time.Second)
 }
 
-// passFolding lets so much time pass that tags are folded, and makes the calls
-// that give the store occasion to do it.
-func (h handle) passFolding() {
-	for range 3 {
+// passFolding lets so much time pass that tags are folded, and makes the calls that give
+// the store occasion to do it: more of them on an unreliable store, where one may fail.
+// It returns how many intervals the calls have left.
+func (h handle) passFolding() (intervals int64) {
+	calls := int64(3)
+	if h.t.o.Unreliable {
+		calls = 9
+	}
+	for range calls {
 		h.t.advance(10 * time.Minute)
 		h.handled(at(h.t.stream("clock", time.Now()), 1))
 	}
-}
-
-// passAllFolding is passFolding for many pages: on an unreliable store some of them
-// take several attempts. It returns how many intervals the calls have left.
-func (h handle) passAllFolding() (intervals int64) {
-	rounds := int64(1)
-	if h.t.o.Unreliable {
-		rounds = 3
-	}
-	for range rounds {
-		h.passFolding()
-	}
-	return 3*rounds - 1 // the last one is still recent
+	return calls - 1 // the last one is still recent
 }

@@ -156,7 +156,7 @@ func manyMissing(t *trial) {
 		}
 		h.handled(good...)
 	}
-	h.passAllFolding()
+	h.passFolding()
 	a := h.account(id)
 	listed := uint64(0)
 	for _, m := range a.Missing {

@@ -72,16 +72,16 @@ func folding(t *trial) {
 		all[i] = again(all[i])
 	}
 	h.begin(replay.ErrDuplicate, all...)
-	clock := h.passAllFolding()
+	clock := h.passFolding()
 	h.begin(replay.ErrReused, all...)
 	if n := h.stats(); !t.o.Approximate && (n.Intervals != 3+clock || n.Recent != 1) {
 		t.errorf("%d intervals and %d recent, want %d and 1", n.Intervals, n.Recent, 3+clock)
 	}
 	t.advance(24 * time.Hour)
-	h.passAllFolding()
+	h.passFolding()
 	h.begin(replay.ErrReused, all...)
 	h.handled(at(id, 1000), at(id, 2000)) // stragglers
-	h.passAllFolding()
+	h.passFolding()
 	h.begin(replay.ErrReused, at(id, 1000), at(id, 1001), at(id, 2000))
 	h.missing(id)
 }
@@ -141,7 +141,7 @@ func streamMark(t *trial) {
 		all = append(all, r)
 	}
 	h.handled(all...)
-	h.passAllFolding()
+	h.passFolding()
 	for i := range all {
 		all[i] = forever(all[i])
 	}
