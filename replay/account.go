@@ -53,7 +53,8 @@ type Stream struct {
 	Consumed uint64
 	// Missing are the sequences from Start to Settled that are neither void nor
 	// seen nor accepted, ascending. Seen is consumed, parked, rejected after
-	// authentication, or under a live claim.
+	// authentication, or under a live claim. There may be some below Start, near
+	// messages that were released or claimed and not finished.
 	Missing []Missing
 	// MissingForgotten counts missing sequences below Start, which are not
 	// listed any more because the intervals around them were forgotten. A NoteAccepted

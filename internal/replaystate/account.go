@@ -32,7 +32,7 @@ type Account struct {
 // Count makes the account of a stream from its head and all of its pages.
 func Count(e *Env, k Key, h *Head, pages []*Page) Account {
 	sum := *h // a copy that takes the pages over
-	sum.Intervals, sum.Excused = slices.Clone(h.Intervals), slices.Clone(h.Excused)
+	sum.Intervals, sum.Excused, sum.Apart = slices.Clone(h.Intervals), slices.Clone(h.Excused), slices.Clone(h.Apart)
 	var given []record // by sequence: released, or claimed and over
 	var at []uint64
 	for _, p := range pages {

@@ -100,7 +100,7 @@ func AppendHead(b []byte, h *Head) []byte {
 		b = binary.AppendVarint(b, v.Newest-newest)
 		last, newest = v.Last, v.Newest
 	}
-	for _, s := range [...]Ranges{h.Excused, h.Late, h.Missing} {
+	for _, s := range [...]Ranges{h.Excused, h.Late, h.Missing, h.Apart} {
 		b = appendRanges(b, s)
 	}
 	return appendSteps(b, h.Steps)
@@ -285,7 +285,7 @@ func DecodeHead(b []byte) (*Head, error) {
 		h.Intervals = append(h.Intervals, v)
 		last, newest = v.Last, v.Newest
 	}
-	h.Excused, h.Late, h.Missing = r.ranges(), r.ranges(), r.ranges()
+	h.Excused, h.Late, h.Missing, h.Apart = r.ranges(), r.ranges(), r.ranges(), r.ranges()
 	h.Steps = r.steps()
 	return h, r.err()
 }

@@ -33,7 +33,9 @@ type Head struct {
 	Excused Ranges
 	// Late and Missing were reported as such.
 	Late, Missing Ranges
-	Steps         []Step
+	// Apart are the sequences that are accounted for of pages that have open records: see Fold.
+	Apart Ranges
+	Steps []Step
 	// Dirty: changed since it was loaded.
 	Dirty bool
 }
@@ -100,30 +102,43 @@ func (h *Head) bound() {
 		return
 	}
 	h.close(len(h.Intervals) / 2)
-	h.Excused = h.Excused.Common(h.gaps(Range{h.Start, maxSequence}))
+	h.Excused = h.Excused.Common(h.unknown(maxSequence))
 	h.Excused = slices.Delete(h.Excused, 0, max(0, len(h.Excused)-maxExcused))
 }
 
 // roomyIntervals is how many intervals a head has room to spare with.
 const roomyIntervals = MaxIntervals / 2
 
+// maxApart bounds the ranges of pages apart. Beyond it the oldest count as missing: the
+// reverse could hide a loss.
+const maxApart = 4 * MaxIntervals
+
 // Fold takes over what a page knows about its stream. The page stays the truth
-// for its sequences while it exists, so folding twice does no harm. Without room to spare a
-// page that has records keeps what is consumed and excused of its sequences to itself: what is
-// claimed, given back or parked among them is no loss, and would take the place of gaps that
-// are.
+// for its sequences while it exists, so folding twice does no harm. One with open records stays
+// apart: what is claimed or given back among its sequences is no loss. Without room to spare
+// it keeps what is consumed and excused of them to itself, because the gaps between would take
+// the place of those that are losses.
 func (h *Head) Fold(p *Page) {
-	if len(p.records) == 0 || len(h.Intervals) < roomyIntervals {
+	open, own := p.open(), p.covers()
+	h.Newest = max(h.Newest, p.Newest)
+	h.Steps = mergeSteps(h.Steps, p.steps)
+	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
+	if !open || len(h.Intervals) < roomyIntervals {
 		h.take(p)
 	} else {
-		own := p.covers()
 		for _, r := range slices.Clone(p.excused).Sub(own) {
 			h.excuse(r)
 		}
 	}
-	h.Newest = max(h.Newest, p.Newest)
-	h.Steps = mergeSteps(h.Steps, p.steps)
-	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
+	switch {
+	case open:
+		h.Apart = h.Apart.Add(Range{max(own.First, h.Start), own.Last})
+	case h.Apart.Within(own) > 0:
+		if own.First < h.Start { // what is lost there was not counted when Start passed it
+			h.Lost += h.missing().Within(Range{own.First, min(own.Last, h.Start-1)})
+		}
+		h.Apart = h.Apart.Sub(own)
+	}
 }
 
 // take takes over which sequences are consumed and excused.
@@ -149,6 +164,11 @@ func (h *Head) Tidy(time, keep int64) {
 	}
 	h.prune()
 	h.bound()
+	for len(h.Apart) > maxApart {
+		r := h.Apart[0]
+		h.Apart = slices.Delete(h.Apart, 0, 1)
+		h.Lost += min(r.Last+1, max(h.Start, r.First)) - r.First
+	}
 }
 
 // close joins the oldest n intervals over gaps that are excused: if one of those
@@ -173,7 +193,8 @@ func (h *Head) close(n int) {
 func (h *Head) forget(n int) {
 	last := h.Intervals[n-1].Last
 	if last >= h.Start {
-		h.Lost += h.missing().Within(Range{h.Start, last})
+		gone, missing := Range{h.Start, last}, h.missing()
+		h.Lost += missing.Within(gone) - missing.Common(h.Apart).Within(gone)
 		h.Start = last + 1
 	}
 	for _, v := range h.Intervals[:n] {
@@ -182,11 +203,10 @@ func (h *Head) forget(n int) {
 	h.Intervals, h.Dirty = slices.Delete(h.Intervals, 0, n), true
 }
 
-// prune drops excused ranges, notes and steps that nothing needs any more: those
-// below Start and those that the intervals have made superfluous.
+// prune drops excused ranges, notes and steps that nothing needs any more.
 func (h *Head) prune() {
-	gaps := h.gaps(Range{h.Start, maxSequence})
-	h.Excused, h.Late, h.Missing = h.Excused.Common(gaps), h.Late.Common(gaps), h.Missing.Common(gaps)
+	unknown := h.unknown(maxSequence)
+	h.Excused, h.Late, h.Missing = h.Excused.Common(unknown), h.Late.Common(unknown), h.Missing.Common(unknown)
 	missing := h.missing()
 	below := uint64(0)
 	h.Steps = slices.DeleteFunc(h.Steps, func(s Step) bool {
@@ -201,8 +221,9 @@ func (h *Head) prune() {
 }
 
 // gaps returns the sequences of r that no interval has.
-func (h *Head) gaps(r Range) Ranges {
-	out := Ranges(make([]Range, 0, len(h.Intervals)+1))
+func (h *Head) gaps(r Range) Ranges { return h.appendGaps(make([]Range, 0, len(h.Intervals)+1), r) }
+
+func (h *Head) appendGaps(out Ranges, r Range) Ranges {
 	next := r.First
 	for i := h.search(r.First); i < len(h.Intervals) && h.Intervals[i].First <= r.Last; i++ {
 		v := h.Intervals[i]
@@ -217,12 +238,30 @@ func (h *Head) gaps(r Range) Ranges {
 	return out
 }
 
+// unknown returns the sequences up to last that are accounted for, from Start on or as those of a
+// page apart, and in no interval.
+func (h *Head) unknown(last uint64) Ranges {
+	out := Ranges(make([]Range, 0, len(h.Intervals)+len(h.Apart)+1))
+	for _, r := range h.Apart {
+		if r.First >= h.Start || r.First > last {
+			break
+		}
+		out = h.appendGaps(out, Range{r.First, min(r.Last, h.Start-1, last)})
+	}
+	n := len(out)
+	if h.Start <= last {
+		out = h.appendGaps(out, Range{h.Start, last})
+	}
+	if n > 0 && n < len(out) && out[n-1].Last+1 == out[n].First {
+		out[n].First = out[n-1].First
+		out = slices.Delete(out, n-1, n)
+	}
+	return out
+}
+
 // missing returns what is settled, not excused and in no interval.
 func (h *Head) missing() Ranges {
-	if h.Settled < h.Start {
-		return nil
-	}
-	m := h.gaps(Range{h.Start, h.Settled})
+	m := h.unknown(h.Settled)
 	for _, r := range h.Excused {
 		m = m.Sub(r)
 	}

@@ -1,7 +1,9 @@
 package replaystate
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -238,6 +240,106 @@ func TestHeadIsBounded(t *testing.T) {
 	}
 	if v := h.Intervals[1]; v.First != 21 || v.Newest != int64((MaxIntervals+2)/2-1) {
 		t.Errorf("the second is %v", v)
+	}
+}
+
+// TestHeadOfManyRecords: a stream of which messages are parked, or given back, in more pages
+// than a head has intervals for misses none of them, none of those around them, and the one
+// that is lost between them.
+func TestHeadOfManyRecords(t *testing.T) {
+	const pages, lost = 4 * MaxIntervals, 10
+	for name, kind := range map[string]Kind{"parked": Park, "given back": Release} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.e.Birth = -1 << 40
+			handle := func(n uint64, kind Kind) {
+				b.wants("", b.request(n, func(r *Request) {
+					r.Settled, r.SealedAt, r.FreshUntil = n-1, testNow+int64(n), 2*testNow //nolint:gosec // G115: small
+				}), Done)
+				b.finish(n, kind, Done)
+			}
+			back := uint64(0)
+			for index := range uint64(pages) {
+				first := 64*index + 1
+				for n := first; n < first+64; n++ {
+					switch {
+					case n == lost:
+					case index%2 == 0 && n == first+20:
+						handle(n, kind)
+						if kind == Release {
+							back++
+						}
+					default:
+						handle(n, Consume)
+					}
+				}
+				if b.s.head.Settle(b.s.pages[index], b.e.Now, 0, 0, true) {
+					delete(b.s.pages, index)
+				}
+				Enter(b.s.head, &Note{Range: Range{lost, lost}, Kind: NoteLate})
+			}
+			h := b.s.head
+			if len(h.Intervals) > MaxIntervals || kind == Release && h.Start == 1 {
+				t.Errorf("%d intervals, the account begins at %d", len(h.Intervals), h.Start)
+			}
+			a := Count(b.e, Key{}, h, slices.Collect(maps.Values(b.s.pages)))
+			if uint64(len(a.Missing)) != back+1 || a.Lost != 0 || a.Missing[0].Range != (Range{lost, lost}) || !a.Missing[0].Late {
+				t.Errorf("%d are missing and %d lost; want %d that were given back, and behind %v", len(a.Missing), a.Lost, back, a.Missing[:min(2, len(a.Missing))])
+			}
+			for _, p := range b.s.pages {
+				for len(p.records) > 0 {
+					handle(p.first()+uint64(p.records[0].offset), Consume)
+				}
+				for range 2 {
+					if !h.Settle(p, b.e.Now, 0, 0, true) {
+						t.Fatal("a page without records stays")
+					}
+				}
+			}
+			if a := Count(b.e, Key{}, h, nil); uint64(len(a.Missing))+a.Lost != 1 || len(h.Apart) > 0 {
+				t.Errorf("all are handled but one: %d missing, %d lost, %d apart", len(a.Missing), a.Lost, len(h.Apart))
+			}
+		})
+	}
+}
+
+// TestHeadBeginsWithinAPage: what lies before the first message of a stream that is older than its
+// store is not missing, also not while that message is given back.
+func TestHeadBeginsWithinAPage(t *testing.T) {
+	b := newBench(t)
+	b.e.Birth = testNow
+	h := (*Head)(nil)
+	for _, kind := range []Kind{Release, Consume} {
+		b.wants("", b.request(20, func(r *Request) { r.Settled = 19; r.SealedAt = testNow + 1 }), Done)
+		b.finish(20, kind, Done)
+		h = b.s.head
+		h.Settle(b.s.pages[0], b.e.Now, 0, 0, true)
+		if a := Count(b.e, Key{}, h, []*Page{b.s.pages[0]}); len(a.Missing) > 0 || a.Lost > 0 || a.Start != 20 {
+			t.Errorf("%v: %+v", kind, a)
+		}
+	}
+	if len(h.Apart) > 0 {
+		t.Errorf("%v are apart", h.Apart)
+	}
+}
+
+// TestHeadOfTooManyApart: beyond maxApart the oldest count as missing.
+func TestHeadOfTooManyApart(t *testing.T) {
+	h := &Head{Start: 70, Settled: 1 << 40}
+	for i := range uint64(maxApart) {
+		h.Apart = append(h.Apart, Range{1 + 128*i, 64 + 128*i})
+	}
+	if h.Tidy(0, 0); len(h.Apart) != maxApart || h.Lost != 0 {
+		t.Errorf("at the bound: %d apart, %d lost", len(h.Apart), h.Lost)
+	}
+	h.Apart = h.Apart.Add(Range{1 << 30, 1<<30 + 63})
+	h.Apart = h.Apart.Add(Range{1 << 31, 1<<31 + 63})
+	// The account began behind the first; the second is missing as part of its gap.
+	if h.Tidy(0, 0); len(h.Apart) != maxApart || h.Apart[0].First != 257 || h.Lost != 64 {
+		t.Errorf("two more: %d apart from %v, %d lost", len(h.Apart), h.Apart[0], h.Lost)
+	}
+	if m := h.missing(); m[0].First != 70 {
+		t.Errorf("%v is missing first, want 70", m[0])
 	}
 }
 

@@ -134,6 +134,12 @@ func (p *Page) recent(offset uint16) *recent {
 	return nil
 }
 
+// open reports whether the page has a record that may end as consumed or missing: one that is
+// not excused, as what is parked is.
+func (p *Page) open() bool {
+	return slices.ContainsFunc(p.records, func(r record) bool { return !p.excused.Has(p.first() + uint64(r.offset)) })
+}
+
 // Records returns how many sequences are claimed, released or parked.
 func (p *Page) Records() int { return len(p.records) }
 
