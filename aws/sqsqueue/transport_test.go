@@ -1,7 +1,6 @@
 package sqsqueue
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // G501: what SQS answers with
 	"encoding/hex"
@@ -23,6 +22,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/testbed/awspeer"
+	"github.com/queue-runtime/queue/testbed/httpproxy"
 )
 
 // wire serves a fakeSQS over HTTP, so that the SDK and the network below it are part of
@@ -240,35 +240,30 @@ func TestLargeAnswer(t *testing.T) {
 	f := newFakeSQS()
 	f.create("q", nil)
 	x := serve(t, f)
-	var sent int
-	var mu sync.Mutex
-	x.before = func(w http.ResponseWriter, _ *http.Request, a string, _ int) bool {
-		if a != "ReceiveMessage" {
-			return true
-		}
-		_, _ = io.WriteString(w, `{"Messages":[{"MessageId":"m","ReceiptHandle":"h","Body":"`)
-		chunk := bytes.Repeat([]byte("x"), 1<<20)
-		for range 200 {
-			n, err := w.Write(chunk)
-			mu.Lock()
-			sent += n
-			mu.Unlock()
-			if err != nil {
-				return false
-			}
-		}
-		_, _ = io.WriteString(w, `"}]}`)
-		return false
-	}
-	q := open(t, x.broker(t, time.Second), "q", nil)
+	large := &largeAnswers{Doer: http.DefaultClient}
+	cfg := x.config()
+	cfg.HTTPClient = large
+	p := newFromConfig(cfg, &Options{Poll: time.Second}, unhurried)
+	defer func() { _ = p.Close(context.Background()) }()
+	q := open(t, p, "q", nil)
 	_, err := q.Receive(t.Context(), 1, 20*time.Second)
 	wantError(t, err, driver.ErrUnavailable)
-	x.CloseClientConnections()
-	mu.Lock()
-	defer mu.Unlock()
-	if sent > 4*httpclient.MaxAnswer { // attempts of the SDK, and what the connection holds
-		t.Errorf("%d MiB of an answer were read", sent>>20)
+	if n := large.Read(); n != httpclient.MaxAnswer+1 {
+		t.Errorf("%d bytes of the answer were read, want one more than %d", n, httpclient.MaxAnswer)
 	}
+}
+
+// largeAnswers answers ReceiveMessage without end, and has others answered.
+type largeAnswers struct {
+	httpclient.Doer
+	httpproxy.Endless
+}
+
+func (l *largeAnswers) Do(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("X-Amz-Target") == "AmazonSQS.ReceiveMessage" {
+		return l.Endless.Do(r)
+	}
+	return l.Doer.Do(r)
 }
 
 // TestExpiredToken: credentials that worked and ran out are fetched anew, and the
