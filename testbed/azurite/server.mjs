@@ -14,4 +14,12 @@ const configuration = new Configuration("127.0.0.1", 0, 60, process.argv[1], fal
 const server = new Server(configuration);
 await server.start();
 console.log(`http://127.0.0.1:${server.httpServer.address().port}`);
-process.stdin.on("end", () => server.close().then(() => process.exit(0))).resume();
+
+// What was answered must be in the file. azurite's own close waits neither for requests under
+// way nor for a write of the file that has begun.
+process.stdin.on("end", () => server.httpServer.stop(() => {
+  server.metadataStore.db.saveDatabase((error) => {
+    if (error) console.error(error);
+    process.exit(error ? 1 : 0);
+  });
+})).resume();

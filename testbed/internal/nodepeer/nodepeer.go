@@ -88,7 +88,7 @@ func Start(c *Config) (*Process, error) {
 // URL returns the address, such as "http://127.0.0.1:40123".
 func (p *Process) URL() string { return p.url }
 
-// Close ends the process and waits for its end, 5 seconds at most. A second call
+// Close ends the process and waits for its end, a minute at most. A second call
 // returns the same error.
 func (p *Process) Close() error {
 	p.closing.Do(func() {
