@@ -341,6 +341,10 @@ func TestHeadOfTooManyApart(t *testing.T) {
 	if m := h.missing(); m[0].First != 70 {
 		t.Errorf("%v is missing first, want 70", m[0])
 	}
+	h = &Head{Start: 70, Settled: 100, Apart: Ranges{{1, 64}, {66, 128}}, Intervals: []Interval{{3, 60, 1}}}
+	if m, want := h.missing(), (Ranges{{1, 2}, {61, 64}, {66, 100}}); !reflect.DeepEqual(m, want) {
+		t.Errorf("missing are %v, want %v", m, want)
+	}
 }
 
 // TestHeadPrunes: notes and steps that nothing is missing of any more go.
