@@ -3,16 +3,20 @@ package replaystate
 import (
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 )
 
 // TestAccountsAddUp: in random streams with more losses, dead letters, rejected messages and
 // retries than a head has room for, what an account lists is lost or waits for a retry, and what
-// it lists and counts together is all that is lost.
+// it lists and counts together is all that is lost. 200 streams with QRT_SOAK=1, 2 else.
 func TestAccountsAddUp(t *testing.T) {
-	forgot := false
-	for seed := range uint64(4) {
+	forgot, seeds := false, uint64(2)
+	if os.Getenv("QRT_SOAK") == "1" {
+		seeds = 200
+	}
+	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // G404: a schedule, not a secret
 		b := newBench(t)
 		b.e.Birth, b.e.Group.Mark = -1<<40, -1 // both before the stream was opened

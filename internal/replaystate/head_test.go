@@ -247,7 +247,7 @@ func TestHeadIsBounded(t *testing.T) {
 // than a head has intervals for misses none of them, none of those around them, and the one
 // that is lost between them.
 func TestHeadOfManyRecords(t *testing.T) {
-	const pages, lost = 4 * MaxIntervals, 10
+	const pages, lost = 3 * MaxIntervals, 10
 	for name, kind := range map[string]Kind{"parked": Park, "given back": Release} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
