@@ -76,7 +76,7 @@ max_client_conn = %d
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // G306: another user reads it, and it has no secret
 		return err
 	}
-	p.run, err = start(p.folder, immediateShutdown, "process up", program, path)
+	p.run, err = start(p.folder, killPooler, "process up", program, path)
 	return err
 }
 

@@ -23,10 +23,11 @@ type running struct {
 	silent chan struct{}
 }
 
-// Signals that end a server at once, without waiting for its clients.
+// Signals that end a server at once. Nothing is written first, neither to the disk nor to a
+// standby: either may be slow, and the files are removed next.
 const (
-	fastShutdown      = "INT"  // of postgres
-	immediateShutdown = "TERM" // of pgbouncer
+	quitServer = "QUIT" // postgres ends its processes and removes its shared memory
+	killPooler = "KILL" // pgbouncer has nothing to remove; from 1.23 on it waits at TERM for its clients
 )
 
 // start runs a program, and returns when it logs a line with the text ready. signal ends it.
@@ -81,6 +82,7 @@ func readLog(log io.ReadCloser, ready string, said chan<- string) {
 	var last []string
 	found := false
 	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		last = append(last[max(0, len(last)-5):], lines.Text())
 		if !found && strings.Contains(lines.Text(), ready) {
@@ -91,14 +93,15 @@ func readLog(log io.ReadCloser, ready string, said chan<- string) {
 	if !found {
 		said <- "its log ends with: " + strings.Join(last, " | ")
 	}
+	_, _ = io.Copy(io.Discard, log) // after a longer line: silent means that nobody writes any more
 }
 
-// stop ends a process, after closeTimeout by SIGKILL.
+// stop ends a process and waits until all of its processes are gone, after closeTimeout by
+// SIGKILL.
 func (r *running) stop() {
 	_ = r.input.Close()
-	select {
-	case <-r.ended:
-	case <-time.After(closeTimeout):
-		_ = r.command.Process.Kill()
-	}
+	kill := time.AfterFunc(closeTimeout, func() { killAll(r.command) })
+	defer kill.Stop()
+	<-r.ended
+	<-r.silent // the folder is removed next
 }

@@ -55,6 +55,7 @@ type Server struct {
 	release  func()            // of the port
 	settings map[string]string // of postgresql.conf
 	run      *running          // nil while the server does not run
+	killed   bool              // and not started again
 }
 
 // Start creates a cluster and starts its server. A nil o means the zero Options. The
@@ -124,7 +125,8 @@ func (s *Server) Restart() (err error) {
 	}
 	line := append([]string{filepath.Join(s.bin, "postgres"), "-D", s.data()}, arguments(s.settings)...)
 	// A standby says "read-only connections".
-	s.run, err = start(s.folder, fastShutdown, "database system is ready to accept ", line...)
+	s.run, err = start(s.folder, quitServer, "database system is ready to accept ", line...)
+	s.killed = s.killed && err != nil
 	return err
 }
 
@@ -153,7 +155,7 @@ func (s *Server) Kill() error {
 	<-s.run.ended
 	_ = s.run.input.Close()
 	<-s.run.silent // a cluster does not start while a process of the last server has its memory
-	s.run = nil
+	s.run, s.killed = nil, true
 	return nil
 }
 
@@ -163,8 +165,19 @@ func (s *Server) Close() error {
 		s.run = nil
 		r.stop()
 	}
+	if s.killed {
+		s.removeMemory()
+	}
 	s.release()
 	return os.RemoveAll(s.folder)
+}
+
+// removeMemory removes the shared memory that the processes of a killed server have left on
+// the machine: some MiB, of which a container has few. A process of the same cluster that ends
+// removes it.
+func (s *Server) removeMemory() {
+	// A standby does not run this way. It says so when it has found the memory.
+	_ = s.program(startTimeout, "postgres", "--single", "-D", s.data(), "-c", "fsync=off", "postgres")
 }
 
 // find returns the folder of the programs.

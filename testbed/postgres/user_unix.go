@@ -51,3 +51,6 @@ func unprivileged(c *exec.Cmd) error {
 	c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: false} //nolint:gosec // G115: IDs of users
 	return nil
 }
+
+// killAll kills a command of unprivileged and what it has started in its group.
+func killAll(c *exec.Cmd) { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
