@@ -30,8 +30,6 @@ const (
 	// startTimeout bounds the start of a server, which takes some milliseconds; a machine
 	// under load takes more, and so does reading a long append-only file.
 	startTimeout = time.Minute
-	// closeTimeout is how long Close waits before it kills the server.
-	closeTimeout = 10 * time.Second
 )
 
 // Options are the options of [Start].
@@ -166,6 +164,7 @@ func (s *Server) Restart() error {
 		return fmt.Errorf("redis-server did not start: %s", text)
 	case <-timeout.C:
 		_ = input.Close()
+		<-r.ended
 		return fmt.Errorf("redis-server did not accept connections within %s", startTimeout)
 	}
 }
@@ -176,6 +175,7 @@ func readLog(log io.Reader, ready chan<- string) {
 	var last []string
 	said := false
 	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := lines.Text()
 		last = append(last[max(0, len(last)-5):], line)
@@ -187,6 +187,7 @@ func readLog(log io.Reader, ready chan<- string) {
 	if !said {
 		ready <- "its log ends with: " + strings.Join(last, " | ")
 	}
+	_, _ = io.Copy(io.Discard, log) // after a longer line: the server must not block
 }
 
 // Kill ends the server with SIGKILL, as a crash would, and waits until it is gone.
@@ -204,12 +205,8 @@ func (s *Server) Kill() error {
 func (s *Server) Close() error {
 	if r := s.run; r != nil {
 		s.run = nil
-		_ = r.input.Close()
-		select {
-		case <-r.ended:
-		case <-time.After(closeTimeout):
-			_ = r.command.Process.Kill()
-		}
+		_ = r.input.Close() // the shell kills it
+		<-r.ended           // it may write to its folder until then, and so may a child that rewrites a file
 	}
 	s.release()
 	return os.RemoveAll(s.folder)
