@@ -10,7 +10,9 @@ process.on("SIGINT", () => {}).on("SIGTERM", () => {});
 const require = createRequire(process.cwd() + "/");
 const Configuration = require("azurite/dist/src/table/TableConfiguration").default;
 const Server = require("azurite/dist/src/table/TableServer").default;
-const configuration = new Configuration("127.0.0.1", 0, 60, process.argv[1], false, false, undefined, undefined, false, true);
+// A client that sends on a connection that is just being closed has no answer. Clients close
+// theirs long before an hour has passed.
+const configuration = new Configuration("127.0.0.1", 0, 3600, process.argv[1], false, false, undefined, undefined, false, true);
 const server = new Server(configuration);
 await server.start();
 console.log(`http://127.0.0.1:${server.httpServer.address().port}`);

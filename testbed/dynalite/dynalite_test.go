@@ -2,6 +2,7 @@ package dynalite_test
 
 import (
 	"errors"
+	"net/http"
 	"testing"
 
 	"github.com/queue-runtime/queue/testbed/dynalite"
@@ -17,6 +18,18 @@ func TestKill(t *testing.T) {
 	}
 	if s.URL() != url {
 		t.Errorf("the address changed from %s to %s", url, s.URL())
+	}
+}
+
+// TestKeepAlive: the server keeps connections longer than any client: what is sent on one that
+// is just being closed has no answer.
+func TestKeepAlive(t *testing.T) {
+	answer, err := http.Get(dynalite.Serve(t, nil).Direct())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := answer.Body.Close(); err != nil || answer.Header.Get("Keep-Alive") != "timeout=3600" {
+		t.Errorf("connections are kept: %q, %v, want an hour", answer.Header.Get("Keep-Alive"), err)
 	}
 }
 

@@ -56,6 +56,6 @@ func Start(o *Options) (*Server, error) {
 // URL returns the address, such as "http://127.0.0.1:40123".
 func (s *Server) URL() string { return s.process.URL() }
 
-// Close ends the process and waits for its end, 5 seconds at most. A second call
+// Close ends the process and waits for its end, a minute at most. A second call
 // returns the same error.
 func (s *Server) Close() error { return s.process.Close() }

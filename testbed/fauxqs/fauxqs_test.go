@@ -42,6 +42,9 @@ func TestStart(t *testing.T) {
 	if err := errors.Join(err, answer.Body.Close()); err != nil || string(text) != `{"ListQueues":1}` {
 		t.Errorf("the counts are %s, %v", text, err)
 	}
+	if keep := answer.Header.Get("Keep-Alive"); keep != "timeout=3600" {
+		t.Errorf("connections are kept: %q, want an hour, longer than by any client", keep)
+	}
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Error(err)
 	}

@@ -22,5 +22,8 @@ app.post("/counts/reset", async () => {
   counts.clear();
   return {};
 });
+// A client that sends on a connection that is just being closed has no answer. Clients close
+// theirs long before this.
+app.server.keepAliveTimeout = 3_600_000;
 console.log(await app.listen({ host: "127.0.0.1", port: 0 }));
 process.stdin.on("end", () => process.exit(0)).resume();

@@ -24,6 +24,11 @@ import (
 // maxBody bounds the bodies of requests and answers in bytes.
 const maxBody = 64 << 20
 
+// clientsIdle is longer than clients keep connections. Some have never had a request, opened
+// beside one that became free: a client does not repeat what it sent on such a one if it is
+// closed just then.
+const clientsIdle = time.Hour
+
 // Answer is what a server answered.
 type Answer struct {
 	Status int
@@ -92,7 +97,7 @@ func New(target string, o *Options) (*Proxy, error) {
 	if err := p.Forward(target); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	p.server = &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
+	p.server = &http.Server{Handler: p, ReadHeaderTimeout: clientsIdle}
 	p.serving.Go(func() { _ = p.server.Serve(l) }) // ends with Close
 	return p, nil
 }

@@ -42,7 +42,9 @@ type Process struct {
 	url     string
 	name    string
 	command *exec.Cmd
-	input   io.Closer // the process ends when its input ends
+	input   io.Closer     // the process ends when its input ends
+	said    *output       // on standard error
+	silent  chan struct{} // closed at the end of its standard output
 
 	closing sync.Once
 	err     error // of Close
@@ -75,9 +77,14 @@ func Start(c *Config) (*Process, error) {
 		return nil, fmt.Errorf("%s: %w", c.Package, err)
 	}
 	kill := time.AfterFunc(startTimeout, func() { _ = command.Process.Kill() })
-	line, err := bufio.NewReader(out).ReadString('\n')
+	reader := bufio.NewReader(out)
+	line, err := reader.ReadString('\n')
 	kill.Stop()
-	p := &Process{url: strings.TrimSpace(line), name: c.Package, command: command, input: input}
+	p := &Process{url: strings.TrimSpace(line), name: c.Package, command: command, input: input, said: said, silent: make(chan struct{})}
+	go func() {
+		_, _ = io.Copy(io.Discard, reader) // node stops at a pipe that is full
+		close(p.silent)
+	}()
 	if err != nil {
 		_ = p.Close() // what node said explains more
 		return nil, fmt.Errorf("%s did not start: %s", c.Package, said.cause())
@@ -95,8 +102,9 @@ func (p *Process) Close() error {
 		_ = p.input.Close()
 		kill := time.AfterFunc(closeTimeout, func() { _ = p.command.Process.Kill() })
 		defer kill.Stop()
+		<-p.silent // before Wait, which closes the pipe
 		if err := p.command.Wait(); err != nil {
-			p.err = fmt.Errorf("%s ended with an error: %w", p.name, err)
+			p.err = fmt.Errorf("%s ended with an error: %w: %s", p.name, err, p.said.cause())
 		}
 	})
 	return p.err
@@ -108,6 +116,7 @@ func (p *Process) Kill() error {
 	var err error
 	p.closing.Do(func() {
 		err = p.command.Process.Kill()
+		<-p.silent
 		var exit *exec.ExitError
 		if werr := p.command.Wait(); !errors.As(werr, &exit) {
 			err = errors.Join(err, werr)
