@@ -8,13 +8,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
 )
 
 const (
-	// least and most are below the ports that systems hand out by themselves, to servers that
-	// ask for any and to clients (32768 and above on Linux, 49152 elsewhere).
-	least, most = 20000, 32000
+	// most and below are the ports of this package: no more than most, and below those that
+	// systems hand out by themselves, to servers that ask for any and to clients (32768 and
+	// above on Linux, 49152 elsewhere).
+	most, below = 12000, 32000
 	// reserved is another address of this machine. Who listens at a port there has the port
 	// of 127.0.0.1, until the listener is closed or the process ends.
 	reserved = "127.77.0.1"
@@ -23,8 +25,9 @@ const (
 
 // Take returns a port, and what gives it back when its server has ended.
 func Take() (port int, release func(), err error) {
+	least, end := ports(handedOut())
 	for range attempts {
-		port := least + rand.IntN(most-least) //nolint:gosec // G404: not a secret
+		port := least + rand.IntN(end-least) //nolint:gosec // G404: not a secret
 		mine, err := listen(reserved, port)
 		if err != nil && canReserve() {
 			continue // another has it
@@ -42,7 +45,28 @@ func Take() (port int, release func(), err error) {
 			}
 		}, free.Close()
 	}
-	return 0, nil, errors.New("no port is free: " + fmt.Sprint(least, " to ", most))
+	return 0, nil, errors.New("no port is free: " + fmt.Sprint(least, " to ", end))
+}
+
+// handedOut returns the first port that this system hands out by itself, 0 if it does not say.
+func handedOut() (first int) {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range") // Linux; others have fixed ones
+	if err != nil {
+		return 0
+	}
+	_, _ = fmt.Sscan(string(text), &first) // what is no number tells nothing
+	return first
+}
+
+// ports returns the ports to choose from, which are below the first that the system hands out.
+// Sandboxes begin at 16000. If it hands out nearly all, some of its own have to do.
+func ports(first int) (least, end int) {
+	const unprivileged, enough = 1024, 4000
+	end = below
+	if first > unprivileged+enough {
+		end = min(end, first)
+	}
+	return max(unprivileged, end-most), end
 }
 
 // canReserve reports whether this system has the address at which ports are reserved.

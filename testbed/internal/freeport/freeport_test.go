@@ -41,3 +41,20 @@ func TestTake(t *testing.T) {
 	}
 	_ = again.Close()
 }
+
+// TestPorts: ports are below those that the system hands out by itself: a client would be given
+// one while its server is started again.
+func TestPorts(t *testing.T) {
+	for _, c := range []struct{ first, least, end int }{
+		{0, 20000, 32000},     // unknown
+		{32768, 20000, 32000}, // Linux
+		{49152, 20000, 32000},
+		{16000, 4000, 16000}, // gVisor
+		{10000, 1024, 10000}, // a busy server
+		{1024, 20000, 32000}, // all of them
+	} {
+		if least, end := ports(c.first); least != c.least || end != c.end {
+			t.Errorf("the system hands out %d and more: %d to %d, want %d to %d", c.first, least, end, c.least, c.end)
+		}
+	}
+}
