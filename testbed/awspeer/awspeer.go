@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/queue-runtime/queue/testbed/fauxqs"
+	"github.com/queue-runtime/queue/testbed/internal/freeport"
 )
 
 // TB is the part of *testing.T that this package uses.
@@ -103,18 +105,13 @@ func startMoto() (string, error) {
 	if _, err := exec.LookPath("moto_server"); err != nil {
 		return "", errors.New("moto_server is not on the PATH: pip install moto[server] installs it")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	number, release, err := freeport.Take()
 	if err != nil {
 		return "", err
 	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return "", err
-	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", err
-	}
+	stopAtEnd(release)
+	port := strconv.Itoa(number)
+	addr := net.JoinHostPort("127.0.0.1", port)
 	cmd := exec.CommandContext(context.Background(), "moto_server", "-H", "127.0.0.1", "-p", port) //nolint:gosec // G204: the port is ours
 	if err := cmd.Start(); err != nil {
 		return "", err

@@ -32,6 +32,10 @@ const (
 	startTimeout = time.Minute
 )
 
+// clusterBus is how much higher the port is that a node of a cluster has for the others
+// (redis.conf, cluster-port).
+const clusterBus = 10000
+
 // Options are the options of [Start].
 type Options struct {
 	// Settings are arguments of redis-server in the form of its configuration file, such
@@ -68,8 +72,12 @@ func Start(o *Options) (*Server, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, fmt.Errorf("%w: install Debian's package redis-server, or run .ci/peers", ErrNotInstalled)
 	}
+	var others []int
+	if s.options.Settings["cluster-enabled"] == "yes" {
+		others = append(others, clusterBus)
+	}
 	var err error
-	if s.port, s.release, err = freeport.Take(); err != nil {
+	if s.port, s.release, err = freeport.Take(others...); err != nil {
 		return nil, err
 	}
 	if s.folder, err = os.MkdirTemp("", "redis-"); err != nil {

@@ -4,11 +4,11 @@
 package freeport
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 )
 
@@ -23,29 +23,52 @@ const (
 	attempts = 1000
 )
 
-// Take returns a port, and what gives it back when its server has ended.
-func Take() (port int, release func(), err error) {
+// Take returns a port, and what gives it back when its server has ended. The server has the
+// ports too that are higher than that one by each of others.
+func Take(others ...int) (port int, release func(), err error) {
 	least, end := ports(handedOut())
-	for range attempts {
-		port := least + rand.IntN(end-least) //nolint:gosec // G404: not a secret
-		mine, err := listen(reserved, port)
-		if err != nil && canReserve() {
-			continue // another has it
-		}
-		free, err := listen("127.0.0.1", port)
-		if err != nil {
-			if mine != nil {
-				_ = mine.Close()
-			}
-			continue
-		}
-		return port, func() {
-			if mine != nil {
-				_ = mine.Close()
-			}
-		}, free.Close()
+	span := end - least - slices.Max(append(others, 0))
+	if span <= 0 {
+		return 0, nil, fmt.Errorf("no port from %d to %d has others at a distance of %d", least, end, others)
 	}
-	return 0, nil, errors.New("no port is free: " + fmt.Sprint(least, " to ", end))
+	reserves := canReserve()
+	for range attempts {
+		port := least + rand.IntN(span) //nolint:gosec // G404: not a secret
+		if release, ok := take(port, reserves); ok {
+			for _, distance := range others {
+				var more func()
+				if more, ok = take(port+distance, reserves); !ok {
+					break
+				}
+				first := release
+				release = func() { first(); more() }
+			}
+			if ok {
+				return port, release, nil
+			}
+			release()
+		}
+	}
+	return 0, nil, fmt.Errorf("no port from %d to %d is free", least, end)
+}
+
+// take takes one port if nobody has it.
+func take(port int, reserves bool) (release func(), ok bool) {
+	release = func() {}
+	if reserves {
+		mine, err := listen(reserved, port)
+		if err != nil {
+			return nil, false // another has it
+		}
+		release = func() { _ = mine.Close() }
+	}
+	free, err := listen("127.0.0.1", port)
+	if err != nil {
+		release()
+		return nil, false
+	}
+	_ = free.Close() // its server listens there next
+	return release, true
 }
 
 // handedOut returns the first port that this system hands out by itself, 0 if it does not say.

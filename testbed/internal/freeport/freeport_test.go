@@ -42,6 +42,38 @@ func TestTake(t *testing.T) {
 	_ = again.Close()
 }
 
+// TestOthers: the other ports of a server are reserved with its first one, and given back with
+// it.
+func TestOthers(t *testing.T) {
+	if !canReserve() {
+		t.Skip("this system has no second address of loopback")
+	}
+	port, release, err := Take(7, 10000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, end := ports(handedOut()); port+10000 >= end {
+		t.Errorf("port %d has another one that the system hands out", port)
+	}
+	for _, p := range []int{port, port + 7, port + 10000} {
+		if _, ok := take(p, true); ok {
+			t.Errorf("port %d was taken twice", p)
+		}
+	}
+	release()
+	for _, p := range []int{port, port + 7, port + 10000} {
+		again, ok := take(p, true)
+		if !ok {
+			t.Errorf("port %d was not given back", p)
+			continue
+		}
+		again()
+	}
+	if _, _, err := Take(1 << 16); err == nil {
+		t.Error("a distance that no two ports have: no error")
+	}
+}
+
 // TestPorts: ports are below those that the system hands out by itself: a client would be given
 // one while its server is started again.
 func TestPorts(t *testing.T) {
