@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,7 +64,7 @@ type Fleet struct {
 
 	mu      sync.Mutex // guards what follows
 	tasks   []consumer.Task
-	changed chan struct{} // closed when there is a new task
+	changed chan struct{} // closed when there is a new task, or a program has ended by itself
 	bad     error         // a line that is no task
 }
 
@@ -147,7 +148,7 @@ func New(o *Options) (*Fleet, error) {
 			"NONCES_URL=sqlite://"+filepath.ToSlash(filepath.Join(dir, q, "nonces.db")))
 		for set := range sets {
 			f.Bots[set*len(Queues)+i] = &Process{
-				Name: q, argv: argv, env: slices.Concat(env, o.BotEnv), out: f.report, logs: logs, addresses: make(map[string]string),
+				Name: q, argv: argv, env: slices.Concat(env, o.BotEnv), out: f.report, logs: logs, fell: f.wake, addresses: make(map[string]string),
 			}
 		}
 	}
@@ -156,7 +157,7 @@ func New(o *Options) (*Fleet, error) {
 		return nil, err
 	}
 	env = append(append(env, routerEnv...), o.RouterEnv...)
-	f.Router = &Process{Name: routerProgram, argv: argv, env: env, out: func([]byte) {}, logs: logs, addresses: make(map[string]string)}
+	f.Router = &Process{Name: routerProgram, argv: argv, env: env, out: func([]byte) {}, logs: logs, fell: f.wake, addresses: make(map[string]string)}
 	return f, nil
 }
 
@@ -233,6 +234,32 @@ func (f *Fleet) report(line []byte) {
 	f.changed = make(chan struct{})
 }
 
+// wake has Wait look again.
+func (f *Fleet) wake() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// Fell returns an error if a program was ready and has ended by itself since.
+func (f *Fleet) Fell() error {
+	var errs []error
+	for _, p := range f.processes() {
+		errs = append(errs, p.Fell())
+	}
+	return errors.Join(errs...)
+}
+
+// State says of each program whether it runs, with the last lines of its log.
+func (f *Fleet) State() string {
+	var text strings.Builder
+	for _, p := range f.processes() {
+		text.WriteString(p.state())
+	}
+	return text.String()
+}
+
 // Tasks returns what the bots did so far, repeats included.
 func (f *Fleet) Tasks() []consumer.Task {
 	f.mu.Lock()
@@ -240,7 +267,8 @@ func (f *Fleet) Tasks() []consumer.Task {
 	return slices.Clone(f.tasks)
 }
 
-// Wait waits until enough says that the tasks so far are enough, or ctx ends.
+// Wait waits until enough says that the tasks so far are enough. It fails when ctx ends, or a
+// program has ended by itself, and says then what all programs do.
 func (f *Fleet) Wait(ctx context.Context, enough func([]consumer.Task) bool) error {
 	for {
 		f.mu.Lock()
@@ -252,10 +280,13 @@ func (f *Fleet) Wait(ctx context.Context, enough func([]consumer.Task) bool) err
 		case enough(tasks):
 			return nil
 		}
+		if err := f.Fell(); err != nil {
+			return fmt.Errorf("fleet: after %d tasks: %w\n%s", len(tasks), err, f.State())
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("fleet: after %d tasks: %w", len(tasks), ctx.Err())
+			return fmt.Errorf("fleet: after %d tasks: %w\n%s", len(tasks), ctx.Err(), f.State())
 		}
 	}
 }

@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"strings"
@@ -104,5 +105,39 @@ func TestStartFails(t *testing.T) {
 	_, err := fleet.Start(t.Context(), &fleet.Options{Dir: t.TempDir(), BotEnv: []string{"CONCURRENCY=no"}})
 	if err == nil || !strings.Contains(err.Error(), "CONCURRENCY is not a whole number") {
 		t.Errorf("%v, want an error that names CONCURRENCY", err)
+	}
+}
+
+// A wait fails at once when a program has ended by itself, and says of all what they do. One
+// that was told to end is no failure.
+func TestFell(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	f, err := fleet.Start(ctx, &fleet.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	never := func([]consumer.Task) bool { return false }
+	f.Bots[1].Kill()
+	over, end := context.WithCancel(ctx)
+	end()
+	if err := f.Wait(over, never); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "merge-warden has ended (signal: killed)") {
+		t.Errorf("a wait that ended: %v", err)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- f.Wait(ctx, never) }()
+	if err := f.Bots[2].Fall(); err != nil {
+		t.Fatal(err)
+	}
+	err = <-waiting
+	if err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a program that ended by itself: %v", err)
+	}
+	for _, want := range []string{"spec-sentinel ended by itself", "task-tactician runs", `"msg":"Ready"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error lacks %q: %v", want, err)
+		}
 	}
 }

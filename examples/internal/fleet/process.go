@@ -22,6 +22,7 @@ type Process struct {
 	argv []string
 	out  func(line []byte) // of standard output
 	logs io.Writer         // nil means none
+	fell func()            // it has ended by itself
 
 	mu        sync.Mutex // guards what follows
 	env       []string
@@ -29,6 +30,7 @@ type Process struct {
 	addresses map[string]string // by the names in the log
 	ready     chan struct{}     // closed when the program says so
 	gone      chan struct{}     // closed when the process has ended and all it said is read
+	told      bool              // to end
 	err       error             // of its end
 	tail      []string          // the last lines of its log
 }
@@ -59,7 +61,7 @@ func (p *Process) start(ctx context.Context) error {
 			cmd.Env = append(cmd.Env, variable+"="+a)
 		}
 	}
-	p.cmd, p.ready, p.gone, p.tail, p.err = cmd, ready, gone, nil, nil
+	p.cmd, p.ready, p.gone, p.told, p.tail, p.err = cmd, ready, gone, false, nil, nil
 	p.mu.Unlock()
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -83,6 +85,9 @@ func (p *Process) start(ctx context.Context) error {
 		p.err = err
 		p.mu.Unlock()
 		close(gone)
+		if p.Fell() != nil {
+			p.fell()
+		}
 	}()
 	select {
 	case <-ready:
@@ -123,9 +128,7 @@ func (p *Process) logged(line []byte) {
 	case l.Msg == "Listening":
 		p.addresses[l.Name] = l.Address
 	case l.Msg == "Ready":
-		select {
-		case <-p.ready:
-		default:
+		if !closed(p.ready) {
 			close(p.ready)
 		}
 	}
@@ -152,27 +155,63 @@ func (p *Process) URL(name string) string {
 	return "http://" + p.addresses[name]
 }
 
+// Fell returns an error if the program was ready and has ended by itself since.
+func (p *Process) Fell() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.told || p.cmd == nil || !closed(p.ready) || !closed(p.gone) {
+		return nil
+	}
+	return fmt.Errorf("fleet: %s ended by itself (%v)", p.Name, p.err)
+}
+
+// state says what became of the program, and the end of what it said.
+func (p *Process) state() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	is := "runs"
+	switch {
+	case p.cmd == nil:
+		return p.Name + " was never started\n"
+	case closed(p.gone):
+		is = fmt.Sprintf("has ended (%v)", p.err)
+	case !closed(p.ready):
+		is = "is not ready"
+	}
+	return p.Name + " " + is + "; it said last:\n" + strings.Join(p.tail, "\n") + "\n"
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 func (p *Process) end() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
 }
 
-// running returns the process and the channel that is closed at its end; nil
-// if it was never started.
-func (p *Process) running() (*os.Process, <-chan struct{}) {
+// ending returns the process, which is now told to end, and the channel that is closed at its
+// end; nil if it was never started.
+func (p *Process) ending() (*os.Process, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil || p.cmd.Process == nil {
 		return nil, nil
 	}
+	p.told = true
 	return p.cmd.Process, p.gone
 }
 
 // Stop asks the program to end, and waits until it has. It fails if that was
 // not orderly. A program that has ended in order before is no error.
 func (p *Process) Stop(ctx context.Context) error {
-	process, gone := p.running()
+	process, gone := p.ending()
 	if process == nil {
 		return nil
 	}
@@ -194,7 +233,7 @@ func (p *Process) Stop(ctx context.Context) error {
 // Kill ends the process as a power cut would (SIGKILL), and waits until it is
 // gone.
 func (p *Process) Kill() {
-	process, gone := p.running()
+	process, gone := p.ending()
 	if process == nil {
 		return
 	}

@@ -3,9 +3,12 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -130,7 +133,7 @@ func replayAll(t *testing.T, store sharedStore, rounds int) {
 			}
 			startAll(ctx, t, killed)
 		}
-		awaitEmpty(ctx, t, attacker)
+		awaitEmpty(ctx, t, f, attacker, fmt.Sprintf("round %d of %d", round+1, rounds))
 	}
 	if err := f.Stop(ctx); err != nil {
 		t.Fatal(err)
@@ -161,8 +164,9 @@ func startAll(ctx context.Context, t *testing.T, all []*fleet.Process) {
 	}
 }
 
-// awaitEmpty returns when the queues are empty.
-func awaitEmpty(ctx context.Context, t *testing.T, a *sqliteattack.Attacker) {
+// awaitEmpty returns when the queues are empty. If they are not in time it says what is left,
+// and what the bots do.
+func awaitEmpty(ctx context.Context, t *testing.T, f *fleet.Fleet, a *sqliteattack.Attacker, when string) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -171,17 +175,44 @@ func awaitEmpty(ctx context.Context, t *testing.T, a *sqliteattack.Attacker) {
 		for _, q := range fleet.Queues {
 			m, err := a.Read(ctx, q)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("%s: %v\n%s%s", when, err, leftIn(t, f), f.State())
 			}
 			left += len(m)
 		}
 		if left == 0 {
 			return
 		}
+		if err := f.Fell(); err != nil {
+			t.Fatalf("%s, %d messages are left: %v\n%s%s", when, left, err, leftIn(t, f), f.State())
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%d messages are left", left)
+			t.Fatalf("%s, %d messages are left\n%s%s", when, left, leftIn(t, f), f.State())
 		}
 	}
+}
+
+// leftIn says of each queue how many messages wait, are held and are dead.
+func leftIn(t *testing.T, f *fleet.Fleet) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's time is over
+	defer cancel()
+	b, err := connect.OpenBroker(ctx, "sqlite://"+filepath.ToSlash(f.Database))
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	defer func() { _ = b.Close(ctx) }()
+	var text strings.Builder
+	for _, name := range fleet.Queues {
+		q, err := b.Open(ctx, name, nil)
+		if err != nil {
+			fmt.Fprintf(&text, "%s: %v\n", name, err)
+			continue
+		}
+		s, err := q.Stats(ctx)
+		fmt.Fprintf(&text, "%s: %+v, %v\n", name, s, err)
+		_ = q.Close(ctx) // nothing was received
+	}
+	return text.String()
 }
