@@ -50,9 +50,11 @@ func workerRole(in io.Reader, args []string) error {
 		if q == nil {
 			var err error
 			if b, err = postgresqueue.Open(ctx, rawURL, nil); err != nil {
+				say("failed", err.Error())
 				continue // the server starts: connecting fails at once, or waits for it
 			}
 			if q, err = b.Open(ctx, "kill", nil); err != nil {
+				say("failed", err.Error())
 				q = nil
 				_ = b.Close(context.Background())
 				continue
@@ -70,22 +72,30 @@ func work(ctx context.Context, q driver.Queue, id string) {
 	if n := len(id) % 3; n > 0 {
 		m.SessionID = fmt.Sprint("session-", n)
 	}
-	fmt.Println("send", id)
+	say("send", id)
 	if r := q.Send(ctx, []*driver.Message{m}); r[0].Err == nil {
-		fmt.Println("sent", id)
+		say("sent", id)
+	} else {
+		say("failed", r[0].Err.Error())
 	}
-	drain(ctx, q, func(verb, id string) { fmt.Println(verb, id) })
+	drain(ctx, q, say)
 }
+
+// say tells the test something, in one line.
+func say(verb, what string) { fmt.Println(verb, strings.ReplaceAll(what, "\n", " ")) }
 
 // drain receives once and completes what came.
 func drain(ctx context.Context, q driver.Queue, tell func(verb, id string)) int {
 	got, err := q.Receive(ctx, 2, 20*time.Millisecond)
 	if err != nil {
+		tell("failed", err.Error())
 		return 0
 	}
 	for _, d := range got {
 		tell("got", d.ID)
-		if q.Settle(ctx, []driver.Settlement{{Delivery: d, Kind: driver.Complete}})[0] == nil {
+		if err := q.Settle(ctx, []driver.Settlement{{Delivery: d, Kind: driver.Complete}})[0]; err != nil {
+			tell("failed", err.Error())
+		} else {
 			tell("completed", d.ID)
 		}
 	}
@@ -101,6 +111,7 @@ type killLedger struct {
 	completed map[string]bool
 	over      bool // the workers have ended
 	faults    []string
+	failed    string // why a call failed, the last one
 }
 
 func newKillLedger() *killLedger {
@@ -111,6 +122,8 @@ func (l *killLedger) tell(verb, id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch verb {
+	case "failed":
+		l.failed = id
 	case "send":
 		l.tried[id] = true
 	case "sent":
@@ -132,6 +145,33 @@ func (l *killLedger) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.completed)
+}
+
+// await returns when n more messages are completed.
+func (l *killLedger) await(t *testing.T, n int, workers map[int]*killWorker) {
+	t.Helper()
+	const longest = 3 * time.Minute // a machine under load takes seconds
+	begun := time.Now()
+	for want := l.count() + n; l.count() < want; {
+		time.Sleep(5 * time.Millisecond) // Real time: the workers are other processes.
+		stuck := ""
+		for i, w := range workers {
+			select {
+			case <-w.read:
+				stuck = fmt.Sprintf("worker %d has ended by itself", i)
+			default:
+			}
+		}
+		if time.Since(begun) > longest {
+			stuck = fmt.Sprintf("after %v", longest)
+		}
+		if stuck != "" {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			t.Fatalf("%s: %d messages are completed, %d are confirmed, want %d completed; the last call that failed: %s",
+				stuck, len(l.completed), len(l.sent), want, l.failed)
+		}
+	}
 }
 
 // killWorker is a running worker.
@@ -205,9 +245,7 @@ func killRounds(t *testing.T, server *postgres.Server, rounds int, disturb func(
 		launch(i)
 	}
 	for range rounds {
-		for done := l.count(); l.count() < done+5; {
-			time.Sleep(5 * time.Millisecond) // Real time: the workers are other processes.
-		}
+		l.await(t, 5, workers)
 		time.Sleep(rand.N(5 * time.Millisecond)) // Real time: the kill comes anywhere in their work.
 		victim := rand.IntN(len(workers))
 		disturb(func() *killWorker { return workers[victim] }, func(*killWorker) { launch(victim) })
@@ -260,7 +298,7 @@ func (l *killLedger) verdict(t *testing.T, q driver.Queue, b *postgresqueue.Brok
 	}
 	st, err := q.Stats(context.Background())
 	if err != nil || st.Ready+st.InFlight+st.Scheduled+st.DeadLetters != 0 {
-		t.Errorf("the queue has %+v, %v, want nothing", st, err)
+		t.Errorf("the queue has %+v, %v, want nothing; the last call that failed: %s", st, err, l.failed)
 	}
 	c, err := pgx.Connect(context.Background(), server.URL("postgres", "postgres"))
 	if err != nil {

@@ -142,10 +142,18 @@ func workerRole(in io.Reader, args []string) error {
 	storeURL, appURL, schema := args[0], args[1], args[2]
 	var s *postgresreplay.Store
 	var db *pgx.Conn
+	said := ""
+	say := func(err error) { // shown if the test fails
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			fmt.Fprintln(os.Stderr, "worker:", said)
+		}
+	}
 	for ctx.Err() == nil {
 		var err error
 		if s == nil {
 			if s, err = postgresreplay.Open(ctx, storeURL, nil); err != nil {
+				say(err)
 				s = nil
 				continue // the server starts: connecting fails at once, or waits for it
 			}
@@ -153,12 +161,15 @@ func workerRole(in io.Reader, args []string) error {
 		}
 		if db == nil || db.IsClosed() {
 			if db, err = pgx.Connect(ctx, appURL); err != nil {
+				say(err)
 				db = nil
 				continue
 			}
 		}
 		if err := handleBatch(ctx, s, db, schema); errors.Is(err, errTwice) {
 			return err
+		} else {
+			say(err)
 		}
 	}
 	return nil
@@ -246,7 +257,12 @@ func killRounds(t *testing.T, server *postgres.Server, rounds int, disturb func(
 	}
 	workers := []worker{start(), start(), start()}
 	for range rounds {
-		for before := admin.number(effects); admin.number(effects) < min(before+5, killMessages*9/10); {
+		const longest = 3 * time.Minute // a machine under load takes seconds
+		begun, before := time.Now(), admin.number(effects)
+		for now := before; now < min(before+5, killMessages*9/10); now = admin.number(effects) {
+			if time.Since(begun) > longest {
+				t.Fatalf("%d effects, and %d were there %v ago; what the workers say is above", now, before, longest)
+			}
 			time.Sleep(5 * time.Millisecond) // Real time: the workers are other processes.
 		}
 		time.Sleep(rand.N(20 * time.Millisecond)) // Real time: the kill comes anywhere in their work.

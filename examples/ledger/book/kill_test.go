@@ -193,11 +193,12 @@ func killed(t *testing.T, server *postgres.Server, broker string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	logs := newLogs(t)
 	start := func() *exec.Cmd {
 		c := exec.Command(self)
 		c.Env = append(os.Environ(), becomeVariable+"=1", "BROKER_URL="+broker, "QUEUE="+paymentsQueue, "KEYS_URL="+keyURL,
-			"DATABASE_URL="+server.URL("postgres", database), "LOG_LEVEL=ERROR")
-		c.Stderr = os.Stderr
+			"DATABASE_URL="+server.URL("postgres", database), "LOG_LEVEL=WARN")
+		c.Stderr = logs.next()
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +224,8 @@ func killed(t *testing.T, server *postgres.Server, broker string) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d of %d payments are posted after %d kills", done, payments, kills)
+			stats, err := inQueue(t.Context(), broker)
+			t.Fatalf("%d of %d payments are posted after %d kills; the queue has %+v, %v", done, payments, kills, stats, err)
 		}
 		if kills < rounds && done >= kills*payments/rounds {
 			time.Sleep(rand.N(50 * time.Millisecond)) // Real time: the kill comes anywhere in their work.
@@ -250,6 +252,57 @@ func killed(t *testing.T, server *postgres.Server, broker string) {
 		}
 	}
 	t.Logf("%d payments, %d kills", payments, kills)
+}
+
+// logs are those of the ledgers, each in a file. A test that failed shows how they end.
+type logs struct {
+	t     *testing.T
+	files []*os.File
+}
+
+func newLogs(t *testing.T) *logs {
+	l := &logs{t: t}
+	t.Cleanup(l.end)
+	return l
+}
+
+// next returns the file of the next ledger.
+func (l *logs) next() *os.File {
+	l.t.Helper()
+	f, err := os.Create(filepath.Join(l.t.TempDir(), "log"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.files = append(l.files, f)
+	return f
+}
+
+// end runs after the ledgers have ended.
+func (l *logs) end() {
+	const lines = 20 // for each of the rounds
+	for i, f := range l.files {
+		_ = f.Close() // the ledger has written it
+		if !l.t.Failed() {
+			continue
+		}
+		text, err := os.ReadFile(f.Name())
+		all := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+		l.t.Logf("ledger %d, the end of %d lines, %v:\n%s", i, len(all), err, bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+	}
+}
+
+// inQueue returns what the queue has.
+func inQueue(ctx context.Context, broker string) (s driver.Stats, err error) {
+	b, err := connect.OpenBroker(ctx, broker)
+	if err != nil {
+		return s, err
+	}
+	defer func() { _ = b.Close(ctx) }() // nothing was received
+	q, err := b.Open(ctx, paymentsQueue, nil)
+	if err != nil {
+		return s, err
+	}
+	return q.Stats(ctx)
 }
 
 // empty waits until the queue has no message, and fails if one became a dead letter.
