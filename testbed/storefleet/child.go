@@ -66,14 +66,14 @@ func child(target string, open func(ctx context.Context, target string) (replay.
 		cancel()
 	}()
 	s, err := open(ctx, target)
+	events := &reporter{out: os.Stdout}
 	for err != nil {
 		// The store may be away just now.
-		if wait(ctx, 20*time.Millisecond) != nil {
+		if e := errors.Join(events.write(fmt.Sprintf("why %.1000q\n", fmt.Errorf("open: %w", err))), wait(ctx, 20*time.Millisecond)); e != nil {
 			return err
 		}
 		s, err = open(ctx, target)
 	}
-	events := &reporter{out: os.Stdout}
 	errs := make(chan error, receivers)
 	for i := range receivers {
 		r := &receiver{store: s, lease: lease, events: events, senders: senders}
@@ -182,6 +182,7 @@ func again[T any](ctx context.Context, r *receiver, call func() (T, error)) (T, 
 			return out, nil
 		}
 		r.event("failed", replay.Identity{}, time.Now(), r.stamp)
+		fmt.Fprintf(&r.report, "why %.1000q\n", err)
 		if err := errors.Join(r.flush(), wait(ctx, 20*time.Millisecond)); err != nil {
 			return out, err
 		}

@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,16 +54,22 @@ type Result struct {
 	// Failed are calls that had no answer. Reporters are processes that reported
 	// a lost memory.
 	Failed, Reporters int
+	// Why has the last failure that each process of Options.Targets reported.
+	Why map[int]string
 	// Killed are processes. Heard are those of Options.Targets that had answers.
 	Killed, Heard int
 	// Took is how long the fleet ran.
 	Took time.Duration
 }
 
-// String names the numbers.
+// String names the numbers, and the last failures.
 func (r *Result) String() string {
-	return fmt.Sprintf("%d completed of %d granted, %d granted again, %d claims lost, %d calls failed, %d processes that reported a lost memory, %d processes killed",
-		r.Completed, r.Granted, len(r.Again), r.ClaimsLost, r.Failed, r.Reporters, r.Killed)
+	s := fmt.Sprintf("%d completed of %d granted, %d granted again, %d claims lost, %d calls failed, %d processes that reported a lost memory, %d processes killed, %d heard of, in %v",
+		r.Completed, r.Granted, len(r.Again), r.ClaimsLost, r.Failed, r.Reporters, r.Killed, r.Heard, r.Took.Round(time.Millisecond))
+	for _, process := range slices.Sorted(maps.Keys(r.Why)) {
+		s += fmt.Sprintf("\n  process %d failed last with %s", process, r.Why[process])
+	}
+	return s
 }
 
 // TB is the part of *testing.T that Run uses.
@@ -96,6 +104,7 @@ func Run(t TB, o Options) *Result {
 	f := &fleet{
 		until: o.Until, end: cancel,
 		heard: make(map[int]bool), granted: make(map[string][]moment), completed: make(map[string][]moment),
+		result: Result{Why: make(map[int]string)},
 	}
 	start := time.Now()
 	var wg sync.WaitGroup
@@ -170,6 +179,12 @@ func (f *fleet) read(number int, out io.Reader, works func()) error {
 	lines := bufio.NewScanner(out)
 	reported := false
 	for lines.Scan() {
+		if why, ok := strings.CutPrefix(lines.Text(), "why "); ok {
+			f.mu.Lock()
+			f.result.Why[number] = why
+			f.mu.Unlock()
+			continue
+		}
 		var what, message, id, end string
 		var at int64
 		n, _ := fmt.Sscan(lines.Text(), &what, &message, &at, &id, &end)

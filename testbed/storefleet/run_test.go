@@ -2,7 +2,9 @@ package storefleet_test
 
 import (
 	"context"
+	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +60,8 @@ func openTarget(_ context.Context, target string) (replay.Store, error) {
 		return nil, err
 	}
 	switch target {
+	case "failing":
+		return nil, errors.New("the store is on fire")
 	case "apart":
 		return apart{m}, nil
 	case "changing":
@@ -99,6 +103,17 @@ func TestFindsWhatIsWrong(t *testing.T) {
 	}
 	if got := run(func(r *storefleet.Result) bool { return r.Completed > enough }, "sound"); len(got.Again) > 0 || got.Reporters > 0 || got.Failed > 0 {
 		t.Errorf("a sound memory: %v", got)
+	}
+}
+
+// TestWhy: a result says why calls failed, of each process.
+func TestWhy(t *testing.T) {
+	got := storefleet.Run(t, storefleet.Options{
+		Targets: []string{"sound", "failing"}, Receivers: 1, Lease: time.Second, For: longest,
+		Until: func(r *storefleet.Result) bool { return r.Completed > 0 && r.Why[1] != "" },
+	})
+	if text := got.String(); !strings.Contains(text, "process 1 failed last with") || !strings.Contains(text, "the store is on fire") || strings.Contains(text, "process 0") {
+		t.Errorf("%s: want the failure of process 1 and none of process 0", text)
 	}
 }
 
