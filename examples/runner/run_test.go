@@ -25,7 +25,14 @@ func TestPlay(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	r, err := play(ctx, &fleet.Options{Dir: t.TempDir()}, 12, 2*time.Minute)
+	var logs bytes.Buffer // of the programs, which have ended when play has
+	r, err := play(ctx, &fleet.Options{Dir: t.TempDir(), Logs: &logs}, 12, 2*time.Minute)
+	defer func() {
+		if t.Failed() {
+			all := bytes.Split(bytes.TrimSpace(logs.Bytes()), []byte("\n"))
+			t.Logf("the end of the programs' %d lines:\n%s", len(all), bytes.Join(all[max(0, len(all)-200):], []byte("\n")))
+		}
+	}()
 	if err != nil {
 		t.Fatal(err)
 	}
