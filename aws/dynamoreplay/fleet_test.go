@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,8 +73,16 @@ func TestFleet(t *testing.T) {
 		Status: http.StatusBadRequest, Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
 		Body: []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"too much"}`),
 	}
+	// On a slow machine all of that comes faster than anything is completed. It goes on when
+	// something was.
+	var completed atomic.Int64
 	disturb := func(ctx context.Context) {
-		for sleep(ctx, time.Second) {
+		for before := int64(0); sleep(ctx, time.Second); {
+			now := completed.Load()
+			if now == before {
+				continue
+			}
+			before = now
 			cut.Fail(httpproxy.Faults{Cut: true})
 			server.Fail(httpproxy.Faults{Lost: 30, Refused: 30, Refusal: refusal})
 			if !sleep(ctx, 700*time.Millisecond) {
@@ -101,6 +110,7 @@ func TestFleet(t *testing.T) {
 		Targets:   []string{server.URL(), server.URL(), server.URL(), cut.URL()},
 		Receivers: 2, Lease: lease, For: span(3 * time.Minute), Kill: 2 * time.Second, Disturb: disturb,
 		Until: func(r *storefleet.Result) bool {
+			completed.Store(int64(r.Completed))
 			return time.Since(start) > span(8*time.Second) && r.Completed > 200 && r.Failed > 0 && r.Killed >= 4
 		},
 	})

@@ -80,8 +80,16 @@ func TestFleet(t *testing.T) {
 		Status: http.StatusServiceUnavailable, Header: http.Header{"Content-Type": {"application/json"}, "X-Ms-Error-Code": {"ServerBusy"}},
 		Body: []byte(`{"odata.error":{"code":"ServerBusy","message":{"lang":"en-US","value":"busy"}}}`),
 	}
+	// On a slow machine all of that comes faster than anything is completed. It goes on when
+	// something was.
+	var completed atomic.Int64
 	disturb := func(ctx context.Context) {
-		for sleep(ctx, time.Second) {
+		for before := int64(0); sleep(ctx, time.Second); {
+			now := completed.Load()
+			if now == before {
+				continue
+			}
+			before = now
 			cut.Fail(httpproxy.Faults{Cut: true})
 			server.Fail(httpproxy.Faults{Lost: 30, Refused: 30, Refusal: refusal})
 			if !sleep(ctx, 700*time.Millisecond) {
@@ -104,6 +112,7 @@ func TestFleet(t *testing.T) {
 	got := storefleet.Run(t, storefleet.Options{
 		Targets: targets, Receivers: 2, Lease: lease, For: span(3 * time.Minute), Kill: 2 * time.Second, Disturb: disturb,
 		Until: func(r *storefleet.Result) bool {
+			completed.Store(int64(r.Completed))
 			return time.Since(start) > span(8*time.Second) && r.Completed > 200 && r.Failed > 0 && r.Killed >= 4
 		},
 	})
