@@ -93,7 +93,7 @@ func readLog(log io.ReadCloser, ready string, said chan<- string) {
 	if !found {
 		said <- "its log ends with: " + strings.Join(last, " | ")
 	}
-	_, _ = io.Copy(io.Discard, log) // after a longer line: silent means that nobody writes any more
+	_, _ = io.Copy(io.Discard, log) // after a longer line: silent means that no process writes any more
 }
 
 // stop ends a process and waits until all of its processes are gone, after closeTimeout by

@@ -162,7 +162,7 @@ func (p *Process) Fell() error {
 	if p.told || p.cmd == nil || !closed(p.ready) || !closed(p.gone) {
 		return nil
 	}
-	return fmt.Errorf("fleet: %s ended by itself (%v)", p.Name, p.err)
+	return fmt.Errorf("fleet: %s ended by itself (%s)", p.Name, how(p.err))
 }
 
 // state says what became of the program, and the end of what it said.
@@ -174,11 +174,19 @@ func (p *Process) state() string {
 	case p.cmd == nil:
 		return p.Name + " was never started\n"
 	case closed(p.gone):
-		is = fmt.Sprintf("has ended (%v)", p.err)
+		is = fmt.Sprintf("has ended (%s)", how(p.err))
 	case !closed(p.ready):
 		is = "is not ready"
 	}
 	return p.Name + " " + is + "; it said last:\n" + strings.Join(p.tail, "\n") + "\n"
+}
+
+// how names the end of a process.
+func how(err error) string {
+	if err == nil {
+		return "in order"
+	}
+	return err.Error()
 }
 
 func closed(c <-chan struct{}) bool {

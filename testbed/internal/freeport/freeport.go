@@ -52,7 +52,7 @@ func Take(others ...int) (port int, release func(), err error) {
 	return 0, nil, fmt.Errorf("no port from %d to %d is free", least, end)
 }
 
-// take takes one port if nobody has it.
+// take takes one port if it is free.
 func take(port int, reserves bool) (release func(), ok bool) {
 	release = func() {}
 	if reserves {
