@@ -1,7 +1,9 @@
 package replaystate
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -184,4 +186,41 @@ func TestEnter(t *testing.T) {
 			t.Errorf("kind %d: %d ranges from %v, want %d from 18", k, len(set), set[0], maxExcused)
 		}
 	}
+}
+
+// TestLossesGrowOld: in a stream whose messages are tried again and again, what was lost is missing
+// since about when it was settled, however many steps the head has seen since.
+func TestLossesGrowOld(t *testing.T) {
+	const pages, lost, second = 110, 300, 1000
+	b := newBench(t)
+	b.e.Birth, b.e.Group.Mark = -1<<40, -1 // both before the stream was opened
+	begun := b.e.Now
+	for n := uint64(1); n <= 64*pages; n++ {
+		b.e.Now += second
+		if n != lost {
+			b.wants("", b.request(n, func(r *Request) {
+				r.Settled, r.SealedAt, r.FreshUntil, r.RetryWindow = n-1, b.e.Now, 1<<60, 1<<40
+			}), Done)
+			kind := Consume
+			if n%8 == 0 {
+				kind = Release
+			}
+			b.finish(n, kind, Done)
+		}
+		if n%64 == 0 {
+			b.s.head.Settle(b.s.pages[n/64-1], b.e.Now, 0, 0, true)
+		}
+	}
+	if n := len(b.s.head.Steps); n > MaxIntervals {
+		t.Errorf("%d steps", n)
+	}
+	for _, m := range Count(b.e, Key{}, b.s.head, slices.Collect(maps.Values(b.s.pages))).Missing {
+		if m.Range == (Range{lost, lost}) {
+			if s := (m.Since - begun) / second; s <= lost || s > lost+64 {
+				t.Errorf("what was settled after %d s is missing since %d s", lost+1, s)
+			}
+			return
+		}
+	}
+	t.Error("the loss is not listed")
 }

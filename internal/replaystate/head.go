@@ -214,10 +214,7 @@ func (h *Head) prune() {
 		below = s.Settled
 		return missing.Within(r) == 0
 	})
-	if n := len(h.Steps) - MaxIntervals; n > 0 {
-		// The oldest of what is missing counts as settled later than it was.
-		h.Steps = slices.Delete(h.Steps, 0, n)
-	}
+	h.Steps = thin(h.Steps, MaxIntervals)
 }
 
 // gaps returns the sequences of r that no interval has.

@@ -259,10 +259,16 @@ func addStep(steps []Step, s Step) []Step {
 		steps[n-1] = s
 		return steps
 	}
-	steps = append(steps, s)
-	if n+1 > maxSteps {
+	return thin(append(steps, s), maxSteps)
+}
+
+// thin joins the steps that lie closest in time until there are at most n. To drop the oldest in
+// place of that would make what they settle younger with each new step: a stream that goes on
+// losing messages would never have one that is missing for long enough to be reported.
+func thin(steps []Step, n int) []Step {
+	for len(steps) > n {
 		closest := 0
-		for i := 1; i < n; i++ {
+		for i := 1; i+1 < len(steps); i++ {
 			if steps[i+1].At-steps[i].At < steps[closest+1].At-steps[closest].At {
 				closest = i
 			}
