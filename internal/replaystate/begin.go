@@ -13,13 +13,20 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 		h = s.Head()
 		p = NewPage(e.Group, h, index, e.Span)
 	}
+	known := p.known()
 	c := p.begin(e, r, fresh && h == nil)
 	switch c.Outcome {
 	case Done:
+		switch {
+		case fresh && h == nil:
+			h = NewHead(e, r)
+		case known && !fresh:
+			h = s.Head()
+		}
+		if known && h != nil {
+			h.hold(p)
+		}
 		if fresh {
-			if h == nil {
-				h = NewHead(e, r)
-			}
 			s.Add(h, p)
 		}
 		p.gap(e, s, r, &c)

@@ -33,7 +33,8 @@ type Head struct {
 	Excused Ranges
 	// Late and Missing were reported as such.
 	Late, Missing Ranges
-	// Apart are the sequences that are accounted for of pages that have open records: see Fold.
+	// Apart are the sequences that are accounted for of pages that know more than the head: those
+	// that are in use, and those that were folded and have open records. See hold and Fold.
 	Apart Ranges
 	Steps []Step
 	// Dirty: changed since it was loaded.
@@ -113,15 +114,41 @@ const roomyIntervals = MaxIntervals / 2
 // reverse could hide a loss.
 const maxApart = 4 * MaxIntervals
 
+// hold keeps a page apart that is about to know more than the head, because Start may pass its
+// sequences before it is folded: neighbours that rest are folded while messages of it are tried
+// again, or copies of them come, for hours.
+func (h *Head) hold(p *Page) {
+	own := p.covers()
+	own.First = max(own.First, h.Start)
+	if own.First > own.Last || h.Apart.Within(own) == own.Len() {
+		return
+	}
+	h.Apart, h.Dirty = h.Apart.Add(own), true
+	h.boundApart()
+}
+
+func (h *Head) boundApart() {
+	for len(h.Apart) > maxApart {
+		r := h.Apart[0]
+		h.Apart = slices.Delete(h.Apart, 0, 1)
+		h.Lost += min(r.Last+1, max(h.Start, r.First)) - r.First
+	}
+}
+
 // Fold takes over what a page knows about its stream. The page stays the truth
 // for its sequences while it exists, so folding twice does no harm. One with open records stays
 // apart: what is claimed or given back among its sequences is no loss. Without room to spare
 // it keeps what is consumed and excused of them to itself, because the gaps between would take
 // the place of those that are losses.
 func (h *Head) Fold(p *Page) {
+	h.Steps = mergeSteps(h.Steps, p.steps)
+	h.fold(p)
+}
+
+// fold is Fold without the steps.
+func (h *Head) fold(p *Page) {
 	open, own := p.open(), p.covers()
 	h.Newest = max(h.Newest, p.Newest)
-	h.Steps = mergeSteps(h.Steps, p.steps)
 	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
 	if !open || len(h.Intervals) < roomyIntervals {
 		h.take(p)
@@ -135,7 +162,7 @@ func (h *Head) Fold(p *Page) {
 		h.Apart = h.Apart.Add(Range{max(own.First, h.Start), own.Last})
 	case h.Apart.Within(own) > 0:
 		if own.First < h.Start { // what is lost there was not counted when Start passed it
-			h.Lost += h.missing().Within(Range{own.First, min(own.Last, h.Start-1)})
+			h.Lost += h.missingApart(Range{own.First, min(own.Last, h.Start-1)})
 		}
 		h.Apart = h.Apart.Sub(own)
 	}
@@ -164,11 +191,7 @@ func (h *Head) Tidy(time, keep int64) {
 	}
 	h.prune()
 	h.bound()
-	for len(h.Apart) > maxApart {
-		r := h.Apart[0]
-		h.Apart = slices.Delete(h.Apart, 0, 1)
-		h.Lost += min(r.Last+1, max(h.Start, r.First)) - r.First
-	}
+	h.boundApart()
 }
 
 // close joins the oldest n intervals over gaps that are excused: if one of those
@@ -220,6 +243,7 @@ func (h *Head) prune() {
 // gaps returns the sequences of r that no interval has.
 func (h *Head) gaps(r Range) Ranges { return h.appendGaps(make([]Range, 0, len(h.Intervals)+1), r) }
 
+// appendGaps appends the sequences of r that no interval has.
 func (h *Head) appendGaps(out Ranges, r Range) Ranges {
 	next := r.First
 	for i := h.search(r.First); i < len(h.Intervals) && h.Intervals[i].First <= r.Last; i++ {
@@ -258,11 +282,16 @@ func (h *Head) unknown(last uint64) Ranges {
 
 // missing returns what is settled, not excused and in no interval.
 func (h *Head) missing() Ranges {
-	m := h.unknown(h.Settled)
-	for _, r := range h.Excused {
-		m = m.Sub(r)
+	return h.unknown(h.Settled).Without(h.Excused)
+}
+
+// missingApart counts what is missing of pages apart in r.
+func (h *Head) missingApart(r Range) (n uint64) {
+	for i := h.Apart.search(r.First); i < len(h.Apart) && h.Apart[i].First <= r.Last; i++ {
+		a := h.Apart[i]
+		n += Ranges(h.appendGaps(nil, Range{max(a.First, r.First), min(a.Last, r.Last, h.Settled)})).Without(h.Excused).Count()
 	}
-	return m
+	return n
 }
 
 // maxSequence is the largest sequence of a stream (qre1, Section 2.6).

@@ -510,3 +510,69 @@ func TestRunsOfAPage(t *testing.T) {
 		}
 	}
 }
+
+// TestHeadHoldsPages: the account passes pages that are in use, because their neighbours are folded
+// before them; what they have consumed is not missing, then or later, and what they miss is
+// counted once.
+func TestHeadHoldsPages(t *testing.T) {
+	const pages, lost = 2*MaxIntervals + 200, 10
+	for name, late := range map[string]bool{"never folded": false, "folded, and in use again": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.e.Birth = -1 << 40
+			begin := func(n uint64) {
+				b.wants("", b.request(n, func(r *Request) {
+					r.Settled, r.SealedAt, r.FreshUntil = n-1, testNow+int64(n), 2*testNow //nolint:gosec // G115: small
+				}), Done)
+			}
+			h := func() *Head { return b.s.head }
+			settle := func(index uint64) {
+				if h().Settle(b.s.pages[index], b.e.Now, 0, 0, true) {
+					delete(b.s.pages, index)
+				}
+			}
+			begin(1)
+			b.finish(1, Park, Done)
+			for n := uint64(2); n <= 64; n++ {
+				if n != lost && (n < 30 || !late) {
+					begin(n)
+					b.finish(n, Consume, Done)
+				}
+			}
+			if late {
+				settle(0)
+				for n := uint64(30); n <= 64; n++ {
+					begin(n)
+					b.finish(n, Consume, Done)
+				}
+			}
+			waiting := []uint64(nil)
+			for index := uint64(1); index < pages; index++ {
+				for n := 64*index + 1; n <= 64*index+64; n += 9 {
+					begin(n)
+					if index%2 == 0 || n > 64*index+1 {
+						b.finish(n, Consume, Done)
+						continue
+					}
+					b.finish(n, Release, Done)
+					waiting = append(waiting, n)
+				}
+				b.s.pages[index].excuse(Range{64*index + 2, 64*index + 9})
+				for n := 64*index + 11; n <= 64*index+64; n += 9 {
+					b.s.pages[index].excuse(Range{n, min(n+7, 64*index+64)})
+				}
+				settle(index)
+			}
+			if h().Start <= 64 {
+				t.Fatalf("the account begins at %d", h().Start)
+			}
+			for i := range 3 { // in use; folded; and folded again, as after a crash between two writes
+				a := Count(b.e, Key{}, h(), slices.Collect(maps.Values(b.s.pages)))
+				if len(a.Missing) != len(waiting) || a.Lost != 1 {
+					t.Errorf("folded %d times: %d are missing and %d lost, want %d and 1", i, len(a.Missing), a.Lost, len(waiting))
+				}
+				h().Settle(b.s.pages[0], b.e.Now, 0, 0, true)
+			}
+		})
+	}
+}

@@ -140,6 +140,10 @@ func (p *Page) open() bool {
 	return slices.ContainsFunc(p.records, func(r record) bool { return !p.excused.Has(p.first() + uint64(r.offset)) })
 }
 
+// known reports whether the head knows all that may count of the page: it is new, or was folded
+// without open records and has consumed nothing since.
+func (p *Page) known() bool { return p.quiet == 0 && !p.open() }
+
 // Records returns how many sequences are claimed, released or parked.
 func (p *Page) Records() int { return len(p.records) }
 
