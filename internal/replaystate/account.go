@@ -196,7 +196,23 @@ func Enter(h *Head, n *Note) uint64 {
 		return fresh
 	}
 	if *set = set.Add(n.Range); len(*set) > maxExcused {
-		*set = slices.Delete(*set, 0, 1)
+		*set = h.join(*set)
+		*set = slices.Delete(*set, 0, max(0, len(*set)-maxExcused))
 	}
 	return fresh
+}
+
+// join joins notes between which nothing can be missing, also if it is settled: pages settle more
+// than the head knows of. A note that is forgotten is reported again.
+func (h *Head) join(notes Ranges) Ranges {
+	missing := h.unknown(maxSequence).Without(h.Excused)
+	out := notes[:0]
+	for _, r := range notes {
+		if k := len(out) - 1; k >= 0 && missing.Within(Range{out[k].Last + 1, r.First - 1}) == 0 {
+			out[k].Last = r.Last
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
 }

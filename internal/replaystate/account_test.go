@@ -275,3 +275,34 @@ func TestCountOfVeryMany(t *testing.T) {
 		t.Errorf("%v, and %v of eight times as many", few, many)
 	}
 }
+
+// TestNotesOfManyLosses: what was reported stays so, although more runs of a stream are missing than
+// a head has notes; and no loss between them counts as reported.
+func TestNotesOfManyLosses(t *testing.T) {
+	for _, k := range []NoteKind{NoteLate, NoteMissing} {
+		h := &Head{Start: 1, Settled: 10} // pages settle more
+		for i := range uint64(MaxIntervals) {
+			h.add(Interval{2 * i, 2 * i, 1})
+		}
+		h.Intervals = h.Intervals[1:]
+		h.add(Interval{2 * MaxIntervals, 2 * MaxIntervals, 1})
+		h.excuse(Range{101, 101})
+		fresh := func(n uint64) uint64 { return Enter(h, &Note{Range: Range{n, n}, Kind: k}) }
+		for n := uint64(3); n < 2*MaxIntervals; n += 2 {
+			if n != 101 && n != 501 && fresh(n) != 1 {
+				t.Fatalf("kind %d: %d was reported before", k, n)
+			}
+		}
+		for n := uint64(4*MaxIntervals + 1); n < 4*MaxIntervals+100; n += 2 {
+			fresh(n)
+		}
+		if h.prune(); len(h.Late)+len(h.Missing) > maxExcused {
+			t.Errorf("kind %d: %d notes", k, len(h.Late)+len(h.Missing))
+		}
+		for n := uint64(3); n < 2*MaxIntervals; n += 2 {
+			if got := fresh(n); n != 101 && (got == 1) != (n == 501) {
+				t.Fatalf("kind %d: %d of %d is reported again", k, got, n)
+			}
+		}
+	}
+}

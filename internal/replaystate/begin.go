@@ -33,15 +33,16 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 	case NotFresh:
 		// It arrived, so it is not missing; but a rejected message makes
 		// neither a page nor a stream.
+		one := Range{r.Sequence, r.Sequence}
 		if !fresh {
-			p.excuse(Range{r.Sequence, r.Sequence})
-		} else if h != nil {
-			h.excuse(Range{r.Sequence, r.Sequence})
-			h.bound()
+			p.excuse(one)
+		}
+		if known { // nothing else tells the head
+			excuse(s, one)
 		}
 	}
 	if c.Outcome == Done || c.Outcome == Duplicate { // a page without recent entries finds no duplicates
-		p.settle(e.Now, r.Settled, r.Void)
+		p.settle(e, s, r.Settled, r.Void)
 	}
 	return c
 }

@@ -99,12 +99,36 @@ func (h *Head) excuse(r Range) {
 // is forgotten so may be reported as missing once more. The reverse would hide a loss: a head
 // cannot tell what is missing among them, because pages that are not folded know more.
 func (h *Head) bound() {
-	if len(h.Excused) <= maxExcused {
-		return
+	for _, n := range [...]int{len(h.Intervals) / 2, len(h.Intervals)} {
+		if len(h.Excused) <= maxExcused {
+			return
+		}
+		h.absorb(n)
+		h.Excused = h.Excused.Common(h.unknown(maxSequence))
 	}
-	h.close(len(h.Intervals) / 2)
-	h.Excused = h.Excused.Common(h.unknown(maxSequence))
 	h.Excused = slices.Delete(h.Excused, 0, max(0, len(h.Excused)-maxExcused))
+}
+
+// absorb has the oldest n intervals take in what is excused next to them, which counts as
+// consumed then as with close. A gap that has losses, too, keeps them.
+func (h *Head) absorb(n int) {
+	out := h.Intervals[:0]
+	for i, v := range h.Intervals {
+		if i < n {
+			if j := h.Excused.search(v.First - 1); j < len(h.Excused) && h.Excused[j].First < v.First && h.closable(h.Excused[j]) {
+				v.First = h.Excused[j].First
+			}
+			if j := h.Excused.search(v.Last + 1); j < len(h.Excused) && h.Excused[j].First <= v.Last+1 && h.closable(h.Excused[j]) {
+				v.Last = h.Excused[j].Last
+			}
+		}
+		if k := len(out) - 1; k >= 0 && v.First <= out[k].Last+1 {
+			out[k].Last, out[k].Newest = max(out[k].Last, v.Last), max(out[k].Newest, v.Newest)
+			continue
+		}
+		out = append(out, v)
+	}
+	h.Intervals, h.Dirty = out, true
 }
 
 // roomyIntervals is how many intervals a head has room to spare with.
@@ -137,9 +161,9 @@ func (h *Head) boundApart() {
 
 // Fold takes over what a page knows about its stream. The page stays the truth
 // for its sequences while it exists, so folding twice does no harm. One with open records stays
-// apart: what is claimed or given back among its sequences is no loss. Without room to spare
-// it keeps what is consumed and excused of them to itself, because the gaps between would take
-// the place of those that are losses.
+// apart: what is claimed or given back among its sequences is no loss. It keeps what is excused of
+// them to itself, and without room to spare also what is consumed, because the gaps between would
+// take the place of those that are losses.
 func (h *Head) Fold(p *Page) {
 	h.Steps = mergeSteps(h.Steps, p.steps)
 	h.fold(p)
@@ -151,10 +175,14 @@ func (h *Head) fold(p *Page) {
 	h.Newest = max(h.Newest, p.Newest)
 	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
 	if !open || len(h.Intervals) < roomyIntervals {
-		h.take(p)
-	} else {
-		for _, r := range slices.Clone(p.excused).Sub(own) {
-			h.excuse(r)
+		p.runs(func(r Range) { h.add(Interval{r.First, r.Last, p.Newest}) })
+	}
+	for _, r := range p.excused {
+		h.excuse(r)
+	}
+	if open { // it keeps those of its own
+		for _, r := range p.excused.Common(Ranges{own}) {
+			h.Excused = h.Excused.Sub(r)
 		}
 	}
 	switch {
@@ -194,6 +222,12 @@ func (h *Head) Tidy(time, keep int64) {
 	h.boundApart()
 }
 
+// closable reports whether all of r is excused and of no page apart. Such a page need not know
+// itself what is excused: if that was in an interval it would be missing once the interval is forgotten.
+func (h *Head) closable(r Range) bool {
+	return h.Excused.Within(r) == r.Len() && h.Apart.Within(r) == 0
+}
+
 // close joins the oldest n intervals over gaps that are excused: if one of those
 // messages arrives after all it counts as consumed. Its sender has reported it as
 // failed, or it was rejected.
@@ -201,7 +235,7 @@ func (h *Head) close(n int) {
 	out := h.Intervals[:0]
 	for i, v := range h.Intervals {
 		if k := len(out) - 1; k >= 0 && i < n {
-			if gap := (Range{out[k].Last + 1, v.First - 1}); h.Excused.Within(gap) == gap.Len() {
+			if gap := (Range{out[k].Last + 1, v.First - 1}); h.closable(gap) {
 				out[k].Last, out[k].Newest = v.Last, max(out[k].Newest, v.Newest)
 				continue
 			}
@@ -229,7 +263,8 @@ func (h *Head) forget(n int) {
 // prune drops excused ranges, notes and steps that nothing needs any more.
 func (h *Head) prune() {
 	unknown := h.unknown(maxSequence)
-	h.Excused, h.Late, h.Missing = h.Excused.Common(unknown), h.Late.Common(unknown), h.Missing.Common(unknown)
+	h.Excused = h.Excused.Common(unknown)
+	h.Late, h.Missing = trim(h.Late, unknown), trim(h.Missing, unknown)
 	missing := h.missing()
 	below := uint64(0)
 	h.Steps = slices.DeleteFunc(h.Steps, func(s Step) bool {
@@ -238,6 +273,18 @@ func (h *Head) prune() {
 		return missing.Within(r) == 0
 	})
 	h.Steps = thin(h.Steps, MaxIntervals)
+}
+
+// trim cuts off from notes what is not unknown any more. What is between stays, so that they are
+// not more than before.
+func trim(notes, unknown Ranges) Ranges {
+	out := notes[:0]
+	for _, r := range notes {
+		if c := unknown.Common(Ranges{r}); len(c) > 0 {
+			out = append(out, Range{c[0].First, c[len(c)-1].Last})
+		}
+	}
+	return out
 }
 
 // gaps returns the sequences of r that no interval has.

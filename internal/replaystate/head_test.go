@@ -576,3 +576,34 @@ func TestHeadHoldsPages(t *testing.T) {
 		})
 	}
 }
+
+// TestHeadClosesAroundLosses: with more excused ranges than a head keeps, what lies beside what was
+// consumed counts as that, and neither it nor what is excused on its own is missing.
+func TestHeadClosesAroundLosses(t *testing.T) {
+	h := &Head{Start: 1}
+	const gaps = MaxIntervals - 1
+	for i := range uint64(gaps + 1) {
+		h.add(Interval{1 + 10*i, 5 + 10*i, 1})
+		h.excuse(Range{6 + 10*i, 6 + 10*i}) // 7 and 9 are lost
+		h.excuse(Range{8 + 10*i, 8 + 10*i})
+		h.excuse(Range{10 + 10*i, 10 + 10*i})
+	}
+	h.Settled = 10*gaps + 5
+	h.Excused = h.Excused[:len(h.Excused)-3]
+	h.Excused = slices.DeleteFunc(h.Excused, func(r Range) bool { return r.First%10 == 8 && r.First%30 != 8 })
+	h.Tidy(0, 0)
+	if n, m := len(h.Excused), h.missing(); n > maxExcused || m.Count() != 2*gaps+gaps*2/3 || h.Lost != 0 {
+		t.Errorf("%d are excused, %d are missing and %d lost, want %d", n, m.Count(), h.Lost, 2*gaps+gaps*2/3)
+	}
+	// Of a page apart nothing does: its interval may be forgotten before the page is folded.
+	h = &Head{Start: 1, Settled: 200, Intervals: []Interval{{1, 63, 1}, {65, 200, 1}}, Excused: Ranges{{64, 64}}, Apart: Ranges{{64, 128}}}
+	h.close(2)
+	h.absorb(2)
+	h.forget(1)
+	if !h.Excused.Has(64) || h.Lost != 0 || len(h.missing()) != 0 {
+		t.Errorf("%v are excused, %v missing, %d lost", h.Excused, h.missing(), h.Lost)
+	}
+	if p := NewPage(&Group{}, h, 0, 64); !p.excused.Has(64) {
+		t.Error("a page does not know what the head excuses")
+	}
+}

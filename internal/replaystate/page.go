@@ -217,6 +217,7 @@ func NewPage(g *Group, h *Head, index uint64, span int) *Page {
 		p.setConsumed(Range{max(iv.First, all.First), min(iv.Last, all.Last)})
 		p.Newest = max(p.Newest, iv.Newest)
 	}
+	p.excused = h.Excused.Common(Ranges{all}) // the head may have no room for it one day
 	return p
 }
 
@@ -228,18 +229,32 @@ const maxSteps = 64
 // stays far below.
 const maxExcused = 1024
 
-// settle takes over what a message says about its stream.
-func (p *Page) settle(now int64, settled uint64, void []Range) {
+// settle takes over what a message says about its stream. What is void outside of the page goes to
+// the head at once: the page may be in use for hours after the one that it is about was folded.
+func (p *Page) settle(e *Env, s Stream, settled uint64, void []Range) {
+	own := p.covers()
 	for _, r := range void {
-		if p.excused.Within(r) != r.Len() {
-			p.excuse(r)
+		if p.excused.Within(r) == r.Len() {
+			continue
+		}
+		p.excuse(r)
+		if r.First < own.First || r.Last > own.Last {
+			excuse(s, r)
 		}
 	}
 	if settled <= p.Settled {
 		return
 	}
 	p.Settled, p.Dirty = settled, true
-	p.steps = addStep(p.steps, Step{settled, now})
+	p.steps = addStep(p.steps, Step{settled, e.Now})
+}
+
+// excuse accounts in the head of a stream for sequences that are not consumed.
+func excuse(s Stream, r Range) {
+	if h := s.Head(); h != nil && h.Excused.Within(r) != r.Len() {
+		h.excuse(r)
+		h.bound()
+	}
 }
 
 // excuse accounts for sequences that are not consumed.
