@@ -607,3 +607,37 @@ func TestHeadClosesAroundLosses(t *testing.T) {
 		t.Error("a page does not know what the head excuses")
 	}
 }
+
+// TestHeadKnowsWhatIsExcused: the head learns at once what it does not learn by a fold in time, and
+// keeps no room for what a page apart knows.
+func TestHeadKnowsWhatIsExcused(t *testing.T) {
+	b := newBench(t)
+	settle := func(index uint64) {
+		if b.s.head.Settle(b.s.pages[index], b.e.Now, 0, 0, true) {
+			delete(b.s.pages, index)
+		}
+	}
+	b.claimed(63, Consume)
+	settle(0)
+	b.wants("", b.request(65, func(r *Request) { r.Void = []Range{{64, 64}} }), Done)
+	if !b.s.head.Excused.Has(64) {
+		t.Error("what is void in a page that is folded is not excused until the page that says so is")
+	}
+	b.claimed(130, Park)
+	settle(2)
+	b.wants("", b.request(140, func(r *Request) { r.FreshUntil = 0 }), NotFresh)
+	if !b.s.pages[2].excused.Has(140) || !b.s.head.Excused.Has(140) {
+		t.Error("what is rejected in a page that waits for its parked messages is not excused")
+	}
+	b.claimed(200, Release)
+	b.claimed(210, Park)
+	settle(3)
+	if b.s.head.Excused.Has(210) || !b.s.pages[3].excused.Has(210) {
+		t.Error("the head excuses what a page apart does")
+	}
+	b.claimed(200, Consume)
+	settle(3)
+	if !b.s.head.Excused.Has(210) {
+		t.Error("the head does not excuse what is parked in a page that is not apart any more")
+	}
+}
