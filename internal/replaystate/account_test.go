@@ -252,7 +252,7 @@ func TestCountOfVeryMany(t *testing.T) {
 			for k := range uint64(maxSteps) {
 				p.steps = append(p.steps, Step{p.first() + MaxSpan/maxSteps*k, int64(uint64(i)*maxSteps + k)}) //nolint:gosec // G115: small
 			}
-			h.hold(p)
+			h.Hold(p)
 			if i%2 == 1 {
 				p.records = nil // not open any more, and not folded yet
 			}

@@ -24,7 +24,7 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 			h = s.Head()
 		}
 		if known && h != nil {
-			h.hold(p)
+			h.Hold(p)
 		}
 		if fresh {
 			s.Add(h, p)

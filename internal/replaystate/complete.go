@@ -36,7 +36,7 @@ func Complete(e *Env, s Stream, c *Completion) {
 	}
 	if p.known() {
 		if h := s.Head(); h != nil {
-			h.hold(p)
+			h.Hold(p)
 		}
 	}
 	i, known := p.find(o)

@@ -34,7 +34,7 @@ type Head struct {
 	// Late and Missing were reported as such.
 	Late, Missing Ranges
 	// Apart are the sequences that are accounted for of pages that know more than the head: those
-	// that are in use, and those that were folded and have open records. See hold and Fold.
+	// that are in use, and those that were folded and have open records. See Hold and Fold.
 	Apart Ranges
 	Steps []Step
 	// Dirty: changed since it was loaded.
@@ -138,10 +138,10 @@ const roomyIntervals = MaxIntervals / 2
 // reverse could hide a loss.
 const maxApart = 4 * MaxIntervals
 
-// hold keeps a page apart that is about to know more than the head, because Start may pass its
+// Hold keeps a page apart that is about to know more than the head, because Start may pass its
 // sequences before it is folded: neighbours that rest are folded while messages of it are tried
 // again, or copies of them come, for hours.
-func (h *Head) hold(p *Page) {
+func (h *Head) Hold(p *Page) {
 	own := p.covers()
 	own.First = max(own.First, h.Start)
 	if own.First > own.Last || h.Apart.Within(own) == own.Len() {

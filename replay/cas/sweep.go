@@ -176,8 +176,13 @@ func (e *engine) fold(ctx context.Context, group string, k replaystate.Key, g *r
 	e.remember(key, next, true)
 	if done {
 		s.item = next
+		return nil
 	}
-	return nil
+	if next.Version == "" || isReserved(next) {
+		return nil
+	}
+	// It is in use again, and took itself to be apart as before the fold.
+	return e.onHead(ctx, e.headKey(group, k), func(h *replaystate.Head) { h.Hold(s.page) })
 }
 
 // drop counts the heads of a group and drops those that are past their time and
