@@ -336,7 +336,7 @@ func (h *Head) missing() Ranges {
 func (h *Head) missingApart(r Range) (n uint64) {
 	for i := h.Apart.search(r.First); i < len(h.Apart) && h.Apart[i].First <= r.Last; i++ {
 		a := h.Apart[i]
-		n += Ranges(h.appendGaps(nil, Range{max(a.First, r.First), min(a.Last, r.Last, h.Settled)})).Without(h.Excused).Count()
+		n += h.appendGaps(nil, Range{max(a.First, r.First), min(a.Last, r.Last, h.Settled)}).Without(h.Excused).Count()
 	}
 	return n
 }
