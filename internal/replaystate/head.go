@@ -364,6 +364,21 @@ func mergeSteps(a, b []Step) []Step {
 	return out
 }
 
+// Strip drops the tags of a page that is not due, in place of a fold for lack of room, and reports
+// whether it did. It does so if the head has no room to spare for the gaps of the page: of a backlog
+// that is delivered in any order, pages that are folded early are full of gaps, the head would forget
+// what is older, and its mark would refuse what is still to be delivered there. The newest tag stays,
+// so that the page is due, minRecent later than it was; if there is still no room then it is folded.
+func (h *Head) Strip(p *Page, now int64) bool {
+	runs := 0
+	p.runs(func(Range) { runs++ })
+	if p.Foldable(now) || len(p.recents) < 2 || runs < 2 || len(h.Intervals) < roomyIntervals {
+		return false
+	}
+	p.recents, p.quiet, p.Dirty = slices.Clone(p.recents[len(p.recents)-1:]), p.quiet+minRecent, true
+	return true
+}
+
 // Settle expires records of a page, and folds it into h if its time has come or if force
 // is set; then time and keep are as for Tidy. It reports whether nothing is left of the
 // page, so that it can go.

@@ -641,3 +641,42 @@ func TestHeadKnowsWhatIsExcused(t *testing.T) {
 		t.Error("the head does not excuse what is parked in a page that is not apart any more")
 	}
 }
+
+// TestHeadStripsPages: a page that is full of gaps and not due loses its tags but one, once, in place
+// of being folded into a head without room to spare.
+func TestHeadStripsPages(t *testing.T) {
+	roomy, full := &Head{Start: 1}, &Head{Start: 1}
+	for i := range uint64(roomyIntervals) {
+		full.add(Interval{1000 + 2*i, 1000 + 2*i, 1})
+	}
+	page := func(consumed ...uint64) *Page {
+		b := newBench(t)
+		for _, n := range consumed {
+			b.claimed(n, Consume)
+		}
+		return b.s.pages[0]
+	}
+	for name, c := range map[string]struct {
+		h    *Head
+		p    *Page
+		now  int64
+		want bool
+	}{
+		"gaps":    {full, page(1, 3, 5), testNow, true},
+		"room":    {roomy, page(1, 3, 5), testNow, false},
+		"no gaps": {full, page(1, 2, 3), testNow, false},
+		"due":     {full, page(1, 3, 5), testNow + minRecent, false},
+		"one tag": {full, page(3), testNow, false},
+	} {
+		tags, due := c.p.Recents(), c.p.Due()
+		if got := c.h.Strip(c.p, c.now); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+		if c.want {
+			tags, due = 1, due+minRecent
+		}
+		if c.p.Recents() != tags || c.p.Due() != due || c.h.Strip(c.p, c.now) {
+			t.Errorf("%s: %d tags, due at %d, want %d and %d", name, c.p.Recents(), c.p.Due(), tags, due)
+		}
+	}
+}
