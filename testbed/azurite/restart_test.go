@@ -30,7 +30,7 @@ func TestRestart(t *testing.T) {
 	if status, err := request(t.Context(), s, http.MethodPost, "Tables", `{"TableName":"entities"}`); err != nil || status != http.StatusCreated {
 		t.Fatalf("create a table: %d, %v", status, err)
 	}
-	// The server writes to this name and renames it. Here it cannot finish before somebody
+	// The server writes to this name and renames it. Here it cannot finish before the test
 	// reads, because a pipe does not hold as much.
 	pipe := s.Data() + "~"
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
