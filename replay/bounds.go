@@ -45,8 +45,8 @@ type Bounds struct {
 	// Sender bounds each sender of a group. 0 means half of Store.
 	Sender Quota
 	// Recent is how many recently consumed messages keep their tags; with more
-	// the oldest fold early, and a copy of them is ErrReused in place of
-	// ErrDuplicate. 0 means DefaultRecent.
+	// the oldest fold early or lose their tags, and a copy of them is ErrReused in
+	// place of ErrDuplicate. 0 means DefaultRecent.
 	Recent int
 	// KeepStream is how long a stream is kept after the newest message
 	// consumed in it. 0 means 15 days. Groups that ask for more get more.

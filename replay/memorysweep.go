@@ -56,6 +56,11 @@ func (m *memory) settle(ref pageRef, now int64, force bool) {
 		return
 	}
 	h := s.decode()
+	if force && h.Strip(p, now) {
+		m.countStream(s, replaystate.Counts{Records: int64(p.Records()), Recents: int64(p.Recents())}.Sub(before))
+		m.watch(s, ref.index, p.Due())
+		return
+	}
 	h.Fold(p)
 	g := s.sender.group
 	h.Tidy(g.state.Time(now), m.limits.Keep(&g.state, m.tight(s.sender)))

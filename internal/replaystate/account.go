@@ -1,6 +1,9 @@
 package replaystate
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // MaxMissing is how many sequences of a stream may be missing: more is taken for
 // a sender that counts wrongly, and none is reported.
@@ -29,27 +32,31 @@ type Account struct {
 	Missing     []Missing
 }
 
-// Count makes the account of a stream from its head and all of its pages.
+// Count makes the account of a stream from its head and all of its pages. It takes time in
+// proportion to what they hold: an outage may leave very many messages to be tried again, and a
+// store that answers for them answers nothing else meanwhile.
 func Count(e *Env, k Key, h *Head, pages []*Page) Account {
 	sum := *h // a copy that takes the pages over
 	sum.Intervals, sum.Excused, sum.Apart = slices.Clone(h.Intervals), slices.Clone(h.Excused), slices.Clone(h.Apart)
-	var given []record // by sequence: released, or claimed and over
-	var at []uint64
+	pages = slices.Clone(pages)
+	slices.SortFunc(pages, func(a, b *Page) int { return cmp.Compare(a.Index, b.Index) })
+	steps := slices.Clone(h.Steps)
+	var given []since
 	for _, p := range pages {
-		sum.Fold(p)
+		steps = append(steps, p.steps...)
+		sum.fold(p)
 		sum.take(p)
 		for i := range p.records {
 			r := &p.records[i]
 			n := p.first() + uint64(r.offset)
-			if since, open := e.given(k, p, r); open {
-				r := *r
-				r.changed = since
-				given, at = append(given, r), append(at, n)
+			if at, open := e.given(k, p, r); open {
+				given = append(given, since{n, at})
 				continue
 			}
 			sum.excuse(Range{n, n})
 		}
 	}
+	sum.Steps = mergeSteps(steps, nil)
 	a := Account{Start: sum.Start, Settled: sum.Settled, Newest: sum.Newest, Lost: sum.Lost}
 	for _, v := range sum.Intervals {
 		a.Consumed += v.Last - v.First + 1
@@ -59,11 +66,14 @@ func Count(e *Env, k Key, h *Head, pages []*Page) Account {
 		a.Implausible = true
 		return a
 	}
-	a.Missing = sum.list(missing)
-	for i, n := range at {
-		a.Missing = later(a.Missing, n, given[i].changed)
-	}
+	a.Missing = later(sum.list(missing), given)
 	return a
+}
+
+// since says from when on a sequence does not count as seen any more.
+type since struct {
+	sequence uint64
+	at       int64
 }
 
 // given says since when a record does not count as seen any more: it was
@@ -131,26 +141,33 @@ func cut(r Range, sets ...Ranges) []Range {
 	return parts
 }
 
-// later gives one missing sequence a later time.
-func later(all []Missing, n uint64, since int64) []Missing {
-	for i, m := range all {
-		if n < m.Range.First || n > m.Range.Last || since <= m.Since {
-			continue
-		}
-		var parts []Missing
-		for _, r := range []Range{{m.Range.First, n - 1}, {n, n}, {n + 1, m.Range.Last}} {
-			if r.First <= r.Last {
-				part := m
-				part.Range = r
-				if r.First == n {
-					part.Since = since
-				}
-				parts = append(parts, part)
-			}
-		}
-		return slices.Replace(all, i, i+1, parts...)
+// later gives missing sequences a later time. Both lists are ascending.
+func later(all []Missing, given []since) []Missing {
+	if len(given) == 0 {
+		return all
 	}
-	return all
+	out := make([]Missing, 0, len(all))
+	for _, m := range all {
+		for ; len(given) > 0 && given[0].sequence <= m.Range.Last; given = given[1:] {
+			n := given[0].sequence
+			if n < m.Range.First || given[0].at <= m.Since {
+				continue
+			}
+			if n > m.Range.First {
+				before := m
+				before.Range.Last = n - 1
+				out = append(out, before)
+			}
+			one := m
+			one.Range, one.Since = Range{n, n}, given[0].at
+			out = append(out, one)
+			m.Range.First = n + 1
+		}
+		if m.Range.First <= m.Range.Last {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // Enter adds a note to the stream and returns for how many sequences it says
@@ -179,7 +196,23 @@ func Enter(h *Head, n *Note) uint64 {
 		return fresh
 	}
 	if *set = set.Add(n.Range); len(*set) > maxExcused {
-		*set = slices.Delete(*set, 0, 1)
+		*set = h.join(*set)
+		*set = slices.Delete(*set, 0, max(0, len(*set)-maxExcused))
 	}
 	return fresh
+}
+
+// join joins notes between which nothing can be missing, also if it is settled: pages settle more
+// than the head knows of. A note that is forgotten is reported again.
+func (h *Head) join(notes Ranges) Ranges {
+	missing := h.unknown(maxSequence).Without(h.Excused)
+	out := notes[:0]
+	for _, r := range notes {
+		if k := len(out) - 1; k >= 0 && missing.Within(Range{out[k].Last + 1, r.First - 1}) == 0 {
+			out[k].Last = r.Last
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
 }

@@ -1,8 +1,11 @@
 package replaystate
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 	"testing"
+	"time"
 )
 
 // TestCount: what is settled and was not seen is missing, since it was settled, or since a claim
@@ -123,7 +126,7 @@ func TestMissingSince(t *testing.T) {
 	}
 }
 
-// TestLater splits a run around one sequence.
+// TestLater splits runs around single sequences.
 func TestLater(t *testing.T) {
 	run := []Missing{{Range: Range{1, 3}, Since: 9}, {Range: Range{5, 9}, Since: 10, Late: true}}
 	part := func(a, b uint64, since int64) Missing {
@@ -141,13 +144,21 @@ func TestLater(t *testing.T) {
 		{5, 11, []Missing{part(5, 5, 11), part(6, 9, 10)}},
 		{9, 11, []Missing{part(5, 8, 10), part(9, 9, 11)}},
 	} {
-		got := later(append([]Missing(nil), run...), c.n, c.since)
+		got := later(run, []since{{c.n, c.since}})
 		if want := append(run[:1:1], c.want...); !reflect.DeepEqual(got, want) {
 			t.Errorf("%d since %d: %+v, want %+v", c.n, c.since, got, want)
 		}
 	}
-	if got := later([]Missing{{Range: Range{1, 2}}}, 1, 5); len(got) != 2 || got[0].Range != (Range{1, 1}) {
+	if got := later([]Missing{{Range: Range{1, 2}}}, []since{{1, 5}}); len(got) != 2 || got[0].Range != (Range{1, 1}) {
 		t.Errorf("the first of all: %+v", got)
+	}
+	got := later(run, []since{{2, 10}, {4, 99}, {5, 11}, {6, 9}, {8, 12}, {10, 13}})
+	want := []Missing{
+		{Range: Range{1, 1}, Since: 9}, {Range: Range{2, 2}, Since: 10}, {Range: Range{3, 3}, Since: 9},
+		part(5, 5, 11), part(6, 7, 10), part(8, 8, 12), part(9, 9, 10),
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("several: %+v, want %+v", got, want)
 	}
 }
 
@@ -182,6 +193,116 @@ func TestEnter(t *testing.T) {
 		set := map[NoteKind]Ranges{NoteLate: h.Late, NoteMissing: h.Missing, NoteAccepted: h.Excused}[k]
 		if len(set) != maxExcused || set[0].First != 18 {
 			t.Errorf("kind %d: %d ranges from %v, want %d from 18", k, len(set), set[0], maxExcused)
+		}
+	}
+}
+
+// TestLossesGrowOld: in a stream whose messages are tried again and again, what was lost is missing
+// since about when it was settled, however many steps the head has seen since.
+func TestLossesGrowOld(t *testing.T) {
+	const pages, lost, second = 110, 300, 1000
+	b := newBench(t)
+	b.e.Birth, b.e.Group.Mark = -1<<40, -1 // both before the stream was opened
+	begun := b.e.Now
+	for n := uint64(1); n <= 64*pages; n++ {
+		b.e.Now += second
+		if n != lost {
+			b.wants("", b.request(n, func(r *Request) {
+				r.Settled, r.SealedAt, r.FreshUntil, r.RetryWindow = n-1, b.e.Now, 1<<60, 1<<40
+			}), Done)
+			kind := Consume
+			if n%8 == 0 {
+				kind = Release
+			}
+			b.finish(n, kind, Done)
+		}
+		if n%64 == 0 {
+			b.s.head.Settle(b.s.pages[n/64-1], b.e.Now, 0, 0, true)
+		}
+	}
+	if n := len(b.s.head.Steps); n > MaxIntervals {
+		t.Errorf("%d steps", n)
+	}
+	for _, m := range Count(b.e, Key{}, b.s.head, slices.Collect(maps.Values(b.s.pages))).Missing {
+		if m.Range == (Range{lost, lost}) {
+			if s := (m.Since - begun) / second; s <= lost || s > lost+64 {
+				t.Errorf("what was settled after %d s is missing since %d s", lost+1, s)
+			}
+			return
+		}
+	}
+	t.Error("the loss is not listed")
+}
+
+// TestCountOfVeryMany: the account of eight times as many messages that wait for a retry, are parked
+// or void, or were lost takes about eight times as long, and not 64 times.
+func TestCountOfVeryMany(t *testing.T) {
+	took := func(pages uint64) time.Duration {
+		h := &Head{Start: 1 + pages*MaxSpan/2, Intervals: []Interval{{1 + pages*MaxSpan, 2 * pages * MaxSpan, 1}}, Settled: 2 * pages * MaxSpan}
+		all := make([]*Page, pages)
+		for i := range all {
+			p := NewPage(&Group{}, nil, uint64(i), MaxSpan) //nolint:gosec // G115: small
+			for o := range uint64(MaxSpan / 16) {
+				n := p.first() + 16*o
+				p.setConsumed(Range{n, n + 10})
+				p.insert(len(p.records), record{offset: p.offset(n + 12), status: released, changed: 5})
+				p.insert(len(p.records), record{offset: p.offset(n + 14), status: parked})
+				p.excuse(Range{n + 14, n + 15})
+			}
+			for k := range uint64(maxSteps) {
+				p.steps = append(p.steps, Step{p.first() + MaxSpan/maxSteps*k, int64(uint64(i)*maxSteps + k)}) //nolint:gosec // G115: small
+			}
+			h.Hold(p)
+			if i%2 == 1 {
+				p.records = nil // not open any more, and not folded yet
+			}
+			all[len(all)-1-i] = p
+		}
+		h.Apart = Ranges{{1, pages * MaxSpan}}
+		least := time.Duration(1 << 62)
+		for range 5 {
+			begun := time.Now()
+			a := Count(&Env{}, Key{}, h, all)
+			least = min(least, time.Since(begun))
+			if waiting := pages / 2 * MaxSpan / 16; uint64(len(a.Missing)) < waiting {
+				t.Fatalf("%d runs are missing, want %d at least", len(a.Missing), waiting)
+			}
+		}
+		return least
+	}
+	// Another program may take the processor meanwhile: the best of five, and room for three times as much.
+	if few, many := took(64), took(512); many > 26*few {
+		t.Errorf("%v, and %v of eight times as many", few, many)
+	}
+}
+
+// TestNotesOfManyLosses: what was reported stays so, although more runs of a stream are missing than
+// a head has notes; and no loss between them counts as reported.
+func TestNotesOfManyLosses(t *testing.T) {
+	for _, k := range []NoteKind{NoteLate, NoteMissing} {
+		h := &Head{Start: 1, Settled: 10} // pages settle more
+		for i := range uint64(MaxIntervals) {
+			h.add(Interval{2 * i, 2 * i, 1})
+		}
+		h.Intervals = h.Intervals[1:]
+		h.add(Interval{2 * MaxIntervals, 2 * MaxIntervals, 1})
+		h.excuse(Range{101, 101})
+		fresh := func(n uint64) uint64 { return Enter(h, &Note{Range: Range{n, n}, Kind: k}) }
+		for n := uint64(3); n < 2*MaxIntervals; n += 2 {
+			if n != 101 && n != 501 && fresh(n) != 1 {
+				t.Fatalf("kind %d: %d was reported before", k, n)
+			}
+		}
+		for n := uint64(4*MaxIntervals + 1); n < 4*MaxIntervals+100; n += 2 {
+			fresh(n)
+		}
+		if h.prune(); len(h.Late)+len(h.Missing) > maxExcused {
+			t.Errorf("kind %d: %d notes", k, len(h.Late)+len(h.Missing))
+		}
+		for n := uint64(3); n < 2*MaxIntervals; n += 2 {
+			if got := fresh(n); n != 101 && (got == 1) != (n == 501) {
+				t.Fatalf("kind %d: %d of %d is reported again", k, got, n)
+			}
 		}
 	}
 }

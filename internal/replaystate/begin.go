@@ -13,28 +13,36 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 		h = s.Head()
 		p = NewPage(e.Group, h, index, e.Span)
 	}
+	known := p.known()
 	c := p.begin(e, r, fresh && h == nil)
 	switch c.Outcome {
 	case Done:
+		switch {
+		case fresh && h == nil:
+			h = NewHead(e, r)
+		case known && !fresh:
+			h = s.Head()
+		}
+		if known && h != nil {
+			h.Hold(p)
+		}
 		if fresh {
-			if h == nil {
-				h = NewHead(e, r)
-			}
 			s.Add(h, p)
 		}
 		p.gap(e, s, r, &c)
 	case NotFresh:
 		// It arrived, so it is not missing; but a rejected message makes
 		// neither a page nor a stream.
+		one := Range{r.Sequence, r.Sequence}
 		if !fresh {
-			p.excuse(Range{r.Sequence, r.Sequence})
-		} else if h != nil {
-			h.excuse(Range{r.Sequence, r.Sequence})
-			h.bound()
+			p.excuse(one)
+		}
+		if known { // nothing else tells the head
+			excuse(s, one)
 		}
 	}
 	if c.Outcome == Done || c.Outcome == Duplicate { // a page without recent entries finds no duplicates
-		p.settle(e.Now, r.Settled, r.Void)
+		p.settle(e, s, r.Settled, r.Void)
 	}
 	return c
 }

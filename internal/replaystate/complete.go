@@ -34,6 +34,11 @@ func Complete(e *Env, s Stream, c *Completion) {
 	if p.consumed(o) {
 		return
 	}
+	if p.known() {
+		if h := s.Head(); h != nil {
+			h.Hold(p)
+		}
+	}
 	i, known := p.find(o)
 	if !known {
 		// Its tag is unknown, so that of a copy says nothing.

@@ -33,7 +33,8 @@ type Head struct {
 	Excused Ranges
 	// Late and Missing were reported as such.
 	Late, Missing Ranges
-	// Apart are the sequences that are accounted for of pages that have open records: see Fold.
+	// Apart are the sequences that are accounted for of pages that know more than the head: those
+	// that are in use, and those that were folded and have open records. See Hold and Fold.
 	Apart Ranges
 	Steps []Step
 	// Dirty: changed since it was loaded.
@@ -98,12 +99,36 @@ func (h *Head) excuse(r Range) {
 // is forgotten so may be reported as missing once more. The reverse would hide a loss: a head
 // cannot tell what is missing among them, because pages that are not folded know more.
 func (h *Head) bound() {
-	if len(h.Excused) <= maxExcused {
-		return
+	for _, n := range [...]int{len(h.Intervals) / 2, len(h.Intervals)} {
+		if len(h.Excused) <= maxExcused {
+			return
+		}
+		h.absorb(n)
+		h.Excused = h.Excused.Common(h.unknown(maxSequence))
 	}
-	h.close(len(h.Intervals) / 2)
-	h.Excused = h.Excused.Common(h.unknown(maxSequence))
 	h.Excused = slices.Delete(h.Excused, 0, max(0, len(h.Excused)-maxExcused))
+}
+
+// absorb has the oldest n intervals take in what is excused next to them, which counts as
+// consumed then as with close. A gap that has losses, too, keeps them.
+func (h *Head) absorb(n int) {
+	out := h.Intervals[:0]
+	for i, v := range h.Intervals {
+		if i < n {
+			if j := h.Excused.search(v.First - 1); j < len(h.Excused) && h.Excused[j].First < v.First && h.closable(h.Excused[j]) {
+				v.First = h.Excused[j].First
+			}
+			if j := h.Excused.search(v.Last + 1); j < len(h.Excused) && h.Excused[j].First <= v.Last+1 && h.closable(h.Excused[j]) {
+				v.Last = h.Excused[j].Last
+			}
+		}
+		if k := len(out) - 1; k >= 0 && v.First <= out[k].Last+1 {
+			out[k].Last, out[k].Newest = max(out[k].Last, v.Last), max(out[k].Newest, v.Newest)
+			continue
+		}
+		out = append(out, v)
+	}
+	h.Intervals, h.Dirty = out, true
 }
 
 // roomyIntervals is how many intervals a head has room to spare with.
@@ -113,21 +138,51 @@ const roomyIntervals = MaxIntervals / 2
 // reverse could hide a loss.
 const maxApart = 4 * MaxIntervals
 
+// Hold keeps a page apart that is about to know more than the head, because Start may pass its
+// sequences before it is folded: neighbours that rest are folded while messages of it are tried
+// again, or copies of them come, for hours.
+func (h *Head) Hold(p *Page) {
+	own := p.covers()
+	own.First = max(own.First, h.Start)
+	if own.First > own.Last || h.Apart.Within(own) == own.Len() {
+		return
+	}
+	h.Apart, h.Dirty = h.Apart.Add(own), true
+	h.boundApart()
+}
+
+func (h *Head) boundApart() {
+	for len(h.Apart) > maxApart {
+		r := h.Apart[0]
+		h.Apart = slices.Delete(h.Apart, 0, 1)
+		h.Lost += min(r.Last+1, max(h.Start, r.First)) - r.First
+	}
+}
+
 // Fold takes over what a page knows about its stream. The page stays the truth
 // for its sequences while it exists, so folding twice does no harm. One with open records stays
-// apart: what is claimed or given back among its sequences is no loss. Without room to spare
-// it keeps what is consumed and excused of them to itself, because the gaps between would take
-// the place of those that are losses.
+// apart: what is claimed or given back among its sequences is no loss. It keeps what is excused of
+// them to itself, and without room to spare also what is consumed, because the gaps between would
+// take the place of those that are losses.
 func (h *Head) Fold(p *Page) {
+	h.Steps = mergeSteps(h.Steps, p.steps)
+	h.fold(p)
+}
+
+// fold is Fold without the steps.
+func (h *Head) fold(p *Page) {
 	open, own := p.open(), p.covers()
 	h.Newest = max(h.Newest, p.Newest)
-	h.Steps = mergeSteps(h.Steps, p.steps)
 	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
 	if !open || len(h.Intervals) < roomyIntervals {
-		h.take(p)
-	} else {
-		for _, r := range slices.Clone(p.excused).Sub(own) {
-			h.excuse(r)
+		p.runs(func(r Range) { h.add(Interval{r.First, r.Last, p.Newest}) })
+	}
+	for _, r := range p.excused {
+		h.excuse(r)
+	}
+	if open { // it keeps those of its own
+		for _, r := range p.excused.Common(Ranges{own}) {
+			h.Excused = h.Excused.Sub(r)
 		}
 	}
 	switch {
@@ -135,7 +190,7 @@ func (h *Head) Fold(p *Page) {
 		h.Apart = h.Apart.Add(Range{max(own.First, h.Start), own.Last})
 	case h.Apart.Within(own) > 0:
 		if own.First < h.Start { // what is lost there was not counted when Start passed it
-			h.Lost += h.missing().Within(Range{own.First, min(own.Last, h.Start-1)})
+			h.Lost += h.missingApart(Range{own.First, min(own.Last, h.Start-1)})
 		}
 		h.Apart = h.Apart.Sub(own)
 	}
@@ -164,11 +219,13 @@ func (h *Head) Tidy(time, keep int64) {
 	}
 	h.prune()
 	h.bound()
-	for len(h.Apart) > maxApart {
-		r := h.Apart[0]
-		h.Apart = slices.Delete(h.Apart, 0, 1)
-		h.Lost += min(r.Last+1, max(h.Start, r.First)) - r.First
-	}
+	h.boundApart()
+}
+
+// closable reports whether all of r is excused and of no page apart. Such a page need not know
+// itself what is excused: if that was in an interval it would be missing once the interval is forgotten.
+func (h *Head) closable(r Range) bool {
+	return h.Excused.Within(r) == r.Len() && h.Apart.Within(r) == 0
 }
 
 // close joins the oldest n intervals over gaps that are excused: if one of those
@@ -178,7 +235,7 @@ func (h *Head) close(n int) {
 	out := h.Intervals[:0]
 	for i, v := range h.Intervals {
 		if k := len(out) - 1; k >= 0 && i < n {
-			if gap := (Range{out[k].Last + 1, v.First - 1}); h.Excused.Within(gap) == gap.Len() {
+			if gap := (Range{out[k].Last + 1, v.First - 1}); h.closable(gap) {
 				out[k].Last, out[k].Newest = v.Last, max(out[k].Newest, v.Newest)
 				continue
 			}
@@ -206,7 +263,8 @@ func (h *Head) forget(n int) {
 // prune drops excused ranges, notes and steps that nothing needs any more.
 func (h *Head) prune() {
 	unknown := h.unknown(maxSequence)
-	h.Excused, h.Late, h.Missing = h.Excused.Common(unknown), h.Late.Common(unknown), h.Missing.Common(unknown)
+	h.Excused = h.Excused.Common(unknown)
+	h.Late, h.Missing = trim(h.Late, unknown), trim(h.Missing, unknown)
 	missing := h.missing()
 	below := uint64(0)
 	h.Steps = slices.DeleteFunc(h.Steps, func(s Step) bool {
@@ -214,15 +272,25 @@ func (h *Head) prune() {
 		below = s.Settled
 		return missing.Within(r) == 0
 	})
-	if n := len(h.Steps) - MaxIntervals; n > 0 {
-		// The oldest of what is missing counts as settled later than it was.
-		h.Steps = slices.Delete(h.Steps, 0, n)
+	h.Steps = thin(h.Steps, MaxIntervals)
+}
+
+// trim cuts off from notes what is not unknown any more. What is between stays, so that they are
+// not more than before.
+func trim(notes, unknown Ranges) Ranges {
+	out := notes[:0]
+	for _, r := range notes {
+		if c := unknown.Common(Ranges{r}); len(c) > 0 {
+			out = append(out, Range{c[0].First, c[len(c)-1].Last})
+		}
 	}
+	return out
 }
 
 // gaps returns the sequences of r that no interval has.
 func (h *Head) gaps(r Range) Ranges { return h.appendGaps(make([]Range, 0, len(h.Intervals)+1), r) }
 
+// appendGaps appends the sequences of r that no interval has.
 func (h *Head) appendGaps(out Ranges, r Range) Ranges {
 	next := r.First
 	for i := h.search(r.First); i < len(h.Intervals) && h.Intervals[i].First <= r.Last; i++ {
@@ -261,11 +329,16 @@ func (h *Head) unknown(last uint64) Ranges {
 
 // missing returns what is settled, not excused and in no interval.
 func (h *Head) missing() Ranges {
-	m := h.unknown(h.Settled)
-	for _, r := range h.Excused {
-		m = m.Sub(r)
+	return h.unknown(h.Settled).Without(h.Excused)
+}
+
+// missingApart counts what is missing of pages apart in r.
+func (h *Head) missingApart(r Range) (n uint64) {
+	for i := h.Apart.search(r.First); i < len(h.Apart) && h.Apart[i].First <= r.Last; i++ {
+		a := h.Apart[i]
+		n += h.appendGaps(nil, Range{max(a.First, r.First), min(a.Last, r.Last, h.Settled)}).Without(h.Excused).Count()
 	}
-	return m
+	return n
 }
 
 // maxSequence is the largest sequence of a stream (qre1, Section 2.6).
@@ -289,6 +362,21 @@ func mergeSteps(a, b []Step) []Step {
 		out = append(out, s)
 	}
 	return out
+}
+
+// Strip drops the tags of a page that is not due, in place of a fold for lack of room, and reports
+// whether it did. It does so if the head has no room to spare for the gaps of the page: of a backlog
+// that is delivered in any order, pages that are folded early are full of gaps, the head would forget
+// what is older, and its mark would refuse what is still to be delivered there. The newest tag stays,
+// so that the page is due, minRecent later than it was; if there is still no room then it is folded.
+func (h *Head) Strip(p *Page, now int64) bool {
+	runs := 0
+	p.runs(func(Range) { runs++ })
+	if p.Foldable(now) || len(p.recents) < 2 || runs < 2 || len(h.Intervals) < roomyIntervals {
+		return false
+	}
+	p.recents, p.quiet, p.Dirty = slices.Clone(p.recents[len(p.recents)-1:]), p.quiet+minRecent, true
+	return true
 }
 
 // Settle expires records of a page, and folds it into h if its time has come or if force

@@ -510,3 +510,173 @@ func TestRunsOfAPage(t *testing.T) {
 		}
 	}
 }
+
+// TestHeadHoldsPages: the account passes pages that are in use, because their neighbours are folded
+// before them; what they have consumed is not missing, then or later, and what they miss is
+// counted once.
+func TestHeadHoldsPages(t *testing.T) {
+	const pages, lost = 2*MaxIntervals + 200, 10
+	for name, late := range map[string]bool{"never folded": false, "folded, and in use again": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.e.Birth = -1 << 40
+			begin := func(n uint64) {
+				b.wants("", b.request(n, func(r *Request) {
+					r.Settled, r.SealedAt, r.FreshUntil = n-1, testNow+int64(n), 2*testNow //nolint:gosec // G115: small
+				}), Done)
+			}
+			h := func() *Head { return b.s.head }
+			settle := func(index uint64) {
+				if h().Settle(b.s.pages[index], b.e.Now, 0, 0, true) {
+					delete(b.s.pages, index)
+				}
+			}
+			begin(1)
+			b.finish(1, Park, Done)
+			for n := uint64(2); n <= 64; n++ {
+				if n != lost && (n < 30 || !late) {
+					begin(n)
+					b.finish(n, Consume, Done)
+				}
+			}
+			if late {
+				settle(0)
+				for n := uint64(30); n <= 64; n++ {
+					begin(n)
+					b.finish(n, Consume, Done)
+				}
+			}
+			waiting := []uint64(nil)
+			for index := uint64(1); index < pages; index++ {
+				for n := 64*index + 1; n <= 64*index+64; n += 9 {
+					begin(n)
+					if index%2 == 0 || n > 64*index+1 {
+						b.finish(n, Consume, Done)
+						continue
+					}
+					b.finish(n, Release, Done)
+					waiting = append(waiting, n)
+				}
+				b.s.pages[index].excuse(Range{64*index + 2, 64*index + 9})
+				for n := 64*index + 11; n <= 64*index+64; n += 9 {
+					b.s.pages[index].excuse(Range{n, min(n+7, 64*index+64)})
+				}
+				settle(index)
+			}
+			if h().Start <= 64 {
+				t.Fatalf("the account begins at %d", h().Start)
+			}
+			for i := range 3 { // in use; folded; and folded again, as after a crash between two writes
+				a := Count(b.e, Key{}, h(), slices.Collect(maps.Values(b.s.pages)))
+				if len(a.Missing) != len(waiting) || a.Lost != 1 {
+					t.Errorf("folded %d times: %d are missing and %d lost, want %d and 1", i, len(a.Missing), a.Lost, len(waiting))
+				}
+				h().Settle(b.s.pages[0], b.e.Now, 0, 0, true)
+			}
+		})
+	}
+}
+
+// TestHeadClosesAroundLosses: with more excused ranges than a head keeps, what lies beside what was
+// consumed counts as that, and neither it nor what is excused on its own is missing.
+func TestHeadClosesAroundLosses(t *testing.T) {
+	h := &Head{Start: 1}
+	const gaps = MaxIntervals - 1
+	for i := range uint64(gaps + 1) {
+		h.add(Interval{1 + 10*i, 5 + 10*i, 1})
+		h.excuse(Range{6 + 10*i, 6 + 10*i}) // 7 and 9 are lost
+		h.excuse(Range{8 + 10*i, 8 + 10*i})
+		h.excuse(Range{10 + 10*i, 10 + 10*i})
+	}
+	h.Settled = 10*gaps + 5
+	h.Excused = h.Excused[:len(h.Excused)-3]
+	h.Excused = slices.DeleteFunc(h.Excused, func(r Range) bool { return r.First%10 == 8 && r.First%30 != 8 })
+	h.Tidy(0, 0)
+	if n, m := len(h.Excused), h.missing(); n > maxExcused || m.Count() != 2*gaps+gaps*2/3 || h.Lost != 0 {
+		t.Errorf("%d are excused, %d are missing and %d lost, want %d", n, m.Count(), h.Lost, 2*gaps+gaps*2/3)
+	}
+	// Of a page apart nothing does: its interval may be forgotten before the page is folded.
+	h = &Head{Start: 1, Settled: 200, Intervals: []Interval{{1, 63, 1}, {65, 200, 1}}, Excused: Ranges{{64, 64}}, Apart: Ranges{{64, 128}}}
+	h.close(2)
+	h.absorb(2)
+	h.forget(1)
+	if !h.Excused.Has(64) || h.Lost != 0 || len(h.missing()) != 0 {
+		t.Errorf("%v are excused, %v missing, %d lost", h.Excused, h.missing(), h.Lost)
+	}
+	if p := NewPage(&Group{}, h, 0, 64); !p.excused.Has(64) {
+		t.Error("a page does not know what the head excuses")
+	}
+}
+
+// TestHeadKnowsWhatIsExcused: the head learns at once what it does not learn by a fold in time, and
+// keeps no room for what a page apart knows.
+func TestHeadKnowsWhatIsExcused(t *testing.T) {
+	b := newBench(t)
+	settle := func(index uint64) {
+		if b.s.head.Settle(b.s.pages[index], b.e.Now, 0, 0, true) {
+			delete(b.s.pages, index)
+		}
+	}
+	b.claimed(63, Consume)
+	settle(0)
+	b.wants("", b.request(65, func(r *Request) { r.Void = []Range{{64, 64}} }), Done)
+	if !b.s.head.Excused.Has(64) {
+		t.Error("what is void in a page that is folded is not excused until the page that says so is")
+	}
+	b.claimed(130, Park)
+	settle(2)
+	b.wants("", b.request(140, func(r *Request) { r.FreshUntil = 0 }), NotFresh)
+	if !b.s.pages[2].excused.Has(140) || !b.s.head.Excused.Has(140) {
+		t.Error("what is rejected in a page that waits for its parked messages is not excused")
+	}
+	b.claimed(200, Release)
+	b.claimed(210, Park)
+	settle(3)
+	if b.s.head.Excused.Has(210) || !b.s.pages[3].excused.Has(210) {
+		t.Error("the head excuses what a page apart does")
+	}
+	b.claimed(200, Consume)
+	settle(3)
+	if !b.s.head.Excused.Has(210) {
+		t.Error("the head does not excuse what is parked in a page that is not apart any more")
+	}
+}
+
+// TestHeadStripsPages: a page that is full of gaps and not due loses its tags but one, once, in place
+// of being folded into a head without room to spare.
+func TestHeadStripsPages(t *testing.T) {
+	roomy, full := &Head{Start: 1}, &Head{Start: 1}
+	for i := range uint64(roomyIntervals) {
+		full.add(Interval{1000 + 2*i, 1000 + 2*i, 1})
+	}
+	page := func(consumed ...uint64) *Page {
+		b := newBench(t)
+		for _, n := range consumed {
+			b.claimed(n, Consume)
+		}
+		return b.s.pages[0]
+	}
+	for name, c := range map[string]struct {
+		h    *Head
+		p    *Page
+		now  int64
+		want bool
+	}{
+		"gaps":    {full, page(1, 3, 5), testNow, true},
+		"room":    {roomy, page(1, 3, 5), testNow, false},
+		"no gaps": {full, page(1, 2, 3), testNow, false},
+		"due":     {full, page(1, 3, 5), testNow + minRecent, false},
+		"one tag": {full, page(3), testNow, false},
+	} {
+		tags, due := c.p.Recents(), c.p.Due()
+		if got := c.h.Strip(c.p, c.now); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+		if c.want {
+			tags, due = 1, due+minRecent
+		}
+		if c.p.Recents() != tags || c.p.Due() != due || c.h.Strip(c.p, c.now) {
+			t.Errorf("%s: %d tags, due at %d, want %d and %d", name, c.p.Recents(), c.p.Due(), tags, due)
+		}
+	}
+}

@@ -140,6 +140,10 @@ func (p *Page) open() bool {
 	return slices.ContainsFunc(p.records, func(r record) bool { return !p.excused.Has(p.first() + uint64(r.offset)) })
 }
 
+// known reports whether the head knows all that may count of the page: it is new, or was folded
+// without open records and has consumed nothing since.
+func (p *Page) known() bool { return p.quiet == 0 && !p.open() }
+
 // Records returns how many sequences are claimed, released or parked.
 func (p *Page) Records() int { return len(p.records) }
 
@@ -213,6 +217,7 @@ func NewPage(g *Group, h *Head, index uint64, span int) *Page {
 		p.setConsumed(Range{max(iv.First, all.First), min(iv.Last, all.Last)})
 		p.Newest = max(p.Newest, iv.Newest)
 	}
+	p.excused = h.Excused.Common(Ranges{all}) // the head may have no room for it one day
 	return p
 }
 
@@ -224,18 +229,32 @@ const maxSteps = 64
 // stays far below.
 const maxExcused = 1024
 
-// settle takes over what a message says about its stream.
-func (p *Page) settle(now int64, settled uint64, void []Range) {
+// settle takes over what a message says about its stream. What is void outside of the page goes to
+// the head at once: the page may be in use for hours after the one that it is about was folded.
+func (p *Page) settle(e *Env, s Stream, settled uint64, void []Range) {
+	own := p.covers()
 	for _, r := range void {
-		if p.excused.Within(r) != r.Len() {
-			p.excuse(r)
+		if p.excused.Within(r) == r.Len() {
+			continue
+		}
+		p.excuse(r)
+		if r.First < own.First || r.Last > own.Last {
+			excuse(s, r)
 		}
 	}
 	if settled <= p.Settled {
 		return
 	}
 	p.Settled, p.Dirty = settled, true
-	p.steps = addStep(p.steps, Step{settled, now})
+	p.steps = addStep(p.steps, Step{settled, e.Now})
+}
+
+// excuse accounts in the head of a stream for sequences that are not consumed.
+func excuse(s Stream, r Range) {
+	if h := s.Head(); h != nil && h.Excused.Within(r) != r.Len() {
+		h.excuse(r)
+		h.bound()
+	}
 }
 
 // excuse accounts for sequences that are not consumed.
@@ -259,10 +278,16 @@ func addStep(steps []Step, s Step) []Step {
 		steps[n-1] = s
 		return steps
 	}
-	steps = append(steps, s)
-	if n+1 > maxSteps {
+	return thin(append(steps, s), maxSteps)
+}
+
+// thin joins the steps that lie closest in time until there are at most n. To drop the oldest in
+// place of that would make what they settle younger with each new step: a stream that goes on
+// losing messages would never have one that is missing for long enough to be reported.
+func thin(steps []Step, n int) []Step {
+	for len(steps) > n {
 		closest := 0
-		for i := 1; i < n; i++ {
+		for i := 1; i+1 < len(steps); i++ {
 			if steps[i+1].At-steps[i].At < steps[closest+1].At-steps[closest].At {
 				closest = i
 			}

@@ -92,10 +92,39 @@ func (s Ranges) Within(r Range) (n uint64) {
 	return n
 }
 
+// Without returns a new set of what is in s and not in t.
+func (s Ranges) Without(t Ranges) Ranges {
+	if len(s) == 0 {
+		return nil
+	}
+	out := make(Ranges, 0, len(s))
+	j := t.search(s[0].First)
+	for _, r := range s {
+		for ; j < len(t) && t[j].Last < r.First; j++ {
+		}
+		for ; j < len(t) && t[j].Last <= r.Last; j++ {
+			if t[j].First > r.First {
+				out = append(out, Range{r.First, t[j].First - 1})
+			}
+			r.First = t[j].Last + 1
+		}
+		if j < len(t) && t[j].First <= r.Last {
+			r.Last = t[j].First - 1 // t[j] goes beyond r, and perhaps into the next one
+		}
+		if r.First <= r.Last {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // Common returns a new set of what is in both.
 func (s Ranges) Common(t Ranges) Ranges {
+	if len(s) == 0 || len(t) == 0 {
+		return nil
+	}
 	var out Ranges
-	for i, j := 0, 0; i < len(s) && j < len(t); {
+	for i, j := s.search(t[0].First), t.search(s[0].First); i < len(s) && j < len(t); {
 		r := Range{max(s[i].First, t[j].First), min(s[i].Last, t[j].Last)}
 		if r.First <= r.Last {
 			out = append(out, r)

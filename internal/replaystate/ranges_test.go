@@ -34,9 +34,9 @@ func TestRanges(t *testing.T) {
 				u = u.Add(g)
 				each(g, func(n uint64) { other[n] = true })
 			}
-			both := s.Common(u)
+			both, only := s.Common(u), s.Without(u)
 			for n := uint64(1); n <= top; n++ {
-				if s.Has(n) != plain[n] || both.Has(n) != (plain[n] && other[n]) {
+				if s.Has(n) != plain[n] || both.Has(n) != (plain[n] && other[n]) || only.Has(n) != (plain[n] && !other[n]) {
 					t.Fatalf("seed %d: %v and %v: wrong about %d", seed, s, u, n)
 				}
 			}
@@ -49,9 +49,11 @@ func TestRanges(t *testing.T) {
 			if s.Count() != uint64(len(plain)) || s.Within(g) != within {
 				t.Fatalf("seed %d: %v has %d, within %v %d; want %d, %d", seed, s, s.Count(), g, s.Within(g), len(plain), within)
 			}
-			for i := range s {
-				if s[i].First > s[i].Last || i > 0 && s[i].First <= s[i-1].Last+1 {
-					t.Fatalf("seed %d: %v overlaps, touches or descends", seed, s)
+			for _, s := range []Ranges{s, both, only} {
+				for i := range s {
+					if s[i].First > s[i].Last || i > 0 && s[i].First <= s[i-1].Last+1 {
+						t.Fatalf("seed %d: %v overlaps, touches or descends", seed, s)
+					}
 				}
 			}
 		}

@@ -249,7 +249,7 @@ func TestRefusedIsNotMissing(t *testing.T) {
 	for range 3 { // of a page, too
 		p := b.s.pages[0]
 		for n := uint64(10_000); n < 10_000+4*maxExcused; n += 2 {
-			p.settle(testNow, 0, []Range{{n, n}})
+			p.settle(b.e, b.s, 0, []Range{{n, n}})
 		}
 		if n := len(p.excused); n != maxExcused {
 			t.Errorf("the page excuses %d ranges, want the newest %d", n, maxExcused)

@@ -14,9 +14,9 @@ type attempted struct {
 	v   *view // nil: the page is not known
 }
 
-// writes reports whether the attempt changes a page that is there.
+// writes reports whether the attempt changes a page that is there, and no head.
 func (a *attempted) writes() bool {
-	return a.v != nil && a.v.page != nil && a.v.page.Dirty && !a.v.added
+	return a.v != nil && a.v.page != nil && a.v.page.Dirty && !a.v.added && (a.v.head == nil || !a.v.head.Dirty)
 }
 
 // The pages of a group are written one by one for the time of apart after maxMissed writes of

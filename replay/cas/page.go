@@ -188,6 +188,9 @@ func (e *engine) attempt(ctx context.Context, w *work, key string, item Item) (I
 	case !v.page.Dirty:
 		return item, unwritten, nil
 	}
+	if done, err := e.writeHead(ctx, v); err != nil || !done {
+		return item, conflict, err
+	}
 	next, done, err := e.b.Swap(ctx, key, item.Version, replaystate.AppendPage(nil, v.page))
 	if done && err == nil {
 		e.count(w.group, w.key.Sender, size(v.page).Sub(v.before))
@@ -254,7 +257,7 @@ func (e *engine) load(ctx context.Context, v *view, item Item) (g replaystate.Gr
 }
 
 // fill writes a page in the place that was reserved for it, and first the head of
-// its stream if that is new.
+// its stream.
 func (e *engine) fill(ctx context.Context, v *view, key string, item Item) (Item, progress, error) {
 	delta := size(v.page)
 	if v.item.Version == "" {
@@ -263,6 +266,8 @@ func (e *engine) fill(ctx context.Context, v *view, key string, item Item) (Item
 			return item, conflict, err
 		}
 		delta.Streams++
+	} else if done, err := e.writeHead(ctx, v); err != nil || !done {
+		return item, conflict, err
 	}
 	next, done, err := e.b.Swap(ctx, key, item.Version, replaystate.AppendPage(nil, v.page))
 	if !done {
@@ -270,6 +275,15 @@ func (e *engine) fill(ctx context.Context, v *view, key string, item Item) (Item
 	}
 	e.count(v.w.group, v.w.key.Sender, delta)
 	return next, either(done, finished), err
+}
+
+// writeHead writes a head that has changed, before the page of which it says that it is in use.
+func (e *engine) writeHead(ctx context.Context, v *view) (done bool, err error) {
+	if v.head == nil || !v.head.Dirty {
+		return true, nil
+	}
+	_, done, err = e.b.Swap(ctx, e.headKey(v.w.group, v.w.key), v.item.Version, replaystate.AppendHead(nil, v.head))
+	return done, err
 }
 
 // refuse ends a work that needs no page: it gives up the place that was reserved,
@@ -288,7 +302,7 @@ func (e *engine) refuse(ctx context.Context, v *view, key string, item Item) (It
 	if v.head == nil || !v.head.Dirty {
 		return item, unwritten, nil
 	}
-	_, done, err := e.b.Swap(ctx, e.headKey(v.w.group, v.w.key), v.item.Version, replaystate.AppendHead(nil, v.head))
+	done, err := e.writeHead(ctx, v)
 	return item, either(done, finished), err
 }
 

@@ -155,9 +155,12 @@ func (e *engine) fold(ctx context.Context, group string, k replaystate.Key, g *r
 		s.item = next
 		return err
 	}
-	found, tight := false, e.tight(group, k.Sender)
+	found, stripped, tight := false, false, e.tight(group, k.Sender)
 	err := e.onHead(ctx, e.headKey(group, k), func(h *replaystate.Head) {
 		found = true
+		if stripped = stripped || h.Strip(s.page, e.now()); stripped { // it is not due: there is no room
+			return
+		}
 		h.Fold(s.page)
 		h.Tidy(g.Time(e.now()), e.limits.Keep(g, tight))
 	})
@@ -165,7 +168,7 @@ func (e *engine) fold(ctx context.Context, group string, k replaystate.Key, g *r
 		return err
 	}
 	var body []byte
-	if !s.page.Folded() {
+	if stripped || !s.page.Folded() {
 		body = replaystate.AppendPage(nil, s.page)
 	}
 	next, done, err := e.b.Swap(ctx, key, s.item.Version, body)
@@ -176,8 +179,13 @@ func (e *engine) fold(ctx context.Context, group string, k replaystate.Key, g *r
 	e.remember(key, next, true)
 	if done {
 		s.item = next
+		return nil
 	}
-	return nil
+	if next.Version == "" || isReserved(next) {
+		return nil
+	}
+	// It is in use again, and took itself to be apart as before the fold.
+	return e.onHead(ctx, e.headKey(group, k), func(h *replaystate.Head) { h.Hold(s.page) })
 }
 
 // drop counts the heads of a group and drops those that are past their time and
