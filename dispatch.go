@@ -74,8 +74,8 @@ func (d *dispatcher) add(o *outgoing) {
 		d.note(o)
 		return
 	}
-	limit := d.s.caps.MaxBatchBytes
-	if len(d.batch) == d.limit || d.inCall[o.session] || limit > 0 && len(d.batch) > 0 && d.bytes+o.size > limit {
+	tooLarge := len(d.batch) > 0 && d.bytes+o.size > d.s.caps.MaxBatchBytes
+	if len(d.batch) == d.limit || d.inCall[o.session] || tooLarge {
 		d.flush()
 	}
 	if d.failed[o.session] {

@@ -195,7 +195,7 @@ type outgoing struct {
 	alone   [1]*driver.Message // room for a call that sends nothing else
 	number  sealing.Number     // of a sealed message; zero otherwise
 	session string
-	size    int
+	size    int // in bytes, of the whole message; 0 if the broker bounds none
 	// carries says that m has a trace context of its own, which is not that of
 	// the call that sends it.
 	carries bool

@@ -511,6 +511,22 @@ func TestRunsOfAPage(t *testing.T) {
 	}
 }
 
+// TestHeadHoldsOnce: a page that is held changes its head once, and one before the account never.
+func TestHeadHoldsOnce(t *testing.T) {
+	p := NewPage(&Group{}, nil, 1, 64)
+	h := &Head{Start: 70}
+	for _, want := range []bool{true, false} {
+		h.Dirty = false
+		if h.Hold(p); h.Dirty != want || !reflect.DeepEqual(h.Apart, Ranges{{70, 128}}) {
+			t.Errorf("changed: %v, want %v; %v are apart", h.Dirty, want, h.Apart)
+		}
+	}
+	h = &Head{Start: 129}
+	if h.Hold(p); h.Dirty || len(h.Apart) > 0 {
+		t.Errorf("before the account: changed %v, %v are apart", h.Dirty, h.Apart)
+	}
+}
+
 // TestHeadHoldsPages: the account passes pages that are in use, because their neighbours are folded
 // before them; what they have consumed is not missing, then or later, and what they miss is
 // counted once.
