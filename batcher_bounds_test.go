@@ -15,6 +15,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/internal/fixturetest"
 	"github.com/queue-runtime/queue/observe"
+	"github.com/queue-runtime/queue/queuetest"
 )
 
 // sends keeps the calls that reach a broker, and answers them.
@@ -143,6 +144,75 @@ func TestBatcherWaitsForKeys(t *testing.T) {
 		x.Wait(time.Minute)
 		x.Must(second(b.Send(x.Context(), &queue.Message{Body: []byte("a")})))
 		x.Must(b.Close(x.Context()))
+	})
+}
+
+// TestBatcherWithoutKeysAfterAnOutage: a batch that is let through to test a broker that was away,
+// and cannot be sealed, does not keep the next one from being let through.
+func TestBatcherWithoutKeysAfterAnOutage(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		half := &halfKeys{Provider: x.Ring}
+		s := &sends{answer: func(call int, _ *driver.Message) error {
+			if call == 0 {
+				return queuetest.Unavailable()
+			}
+			return nil
+		}}
+		c, err := queue.New(&fixturetest.FaultyBroker{Broker: x.Broker, OnSend: s.send}, &queue.Options{Keys: half, Logger: quiet(), Crypto: queue.CryptoConfig{Enabled: true}})
+		x.Must(err)
+		sender, err := c.Sender(x.Context(), orders, nil)
+		x.Must(err)
+		b, err := queue.NewBatcher(sender, &queue.BatcherOptions{MaxAttempts: 1, Breaker: backoff.BreakerOptions{Failures: 1, Open: time.Second}})
+		x.Must(err)
+		send := func() error {
+			ctx, cancel := context.WithTimeout(x.Context(), time.Hour)
+			defer cancel()
+			return second(b.Send(ctx, &queue.Message{Body: []byte("a")}))
+		}
+		if err := send(); !errors.Is(err, driver.ErrUnavailable) {
+			x.Errorf("while the broker is away: %v", err)
+		}
+		keysFail := func(err error) {
+			half.mu.Lock()
+			defer half.mu.Unlock()
+			half.current = err
+		}
+		x.Wait(3 * time.Hour) // what was cached is over
+		keysFail(errFailing)
+		if err := send(); !errors.Is(err, errFailing) || s.count() != 1 {
+			x.Errorf("without keys: %v after %d calls", err, s.count())
+		}
+		keysFail(nil)
+		x.Wait(time.Minute)
+		if err := send(); err != nil || s.count() != 2 {
+			x.Errorf("with keys: %v after %d calls", err, s.count())
+		}
+		ctx, cancel := context.WithTimeout(x.Context(), time.Hour)
+		defer cancel()
+		x.Must(b.Close(ctx))
+	})
+}
+
+// TestSendUntilItsContextEnds: no further call to the driver is made once the context has ended.
+func TestSendUntilItsContextEnds(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		ctx, cancel := context.WithCancel(x.Context())
+		defer cancel()
+		calls := 0
+		p := &fixturetest.FaultyBroker{Broker: x.Broker, Caps: func(c *driver.Capabilities) { c.MaxBatch = 1 }}
+		p.OnSend = func([]*driver.Message) []driver.SendResult {
+			calls++
+			cancel()
+			return []driver.SendResult{{BrokerID: "b"}}
+		}
+		c, err := queue.New(p, &queue.Options{Logger: quiet()})
+		x.Must(err)
+		s, err := c.Sender(x.Context(), orders, nil)
+		x.Must(err)
+		r, err := s.SendBatch(ctx, []*queue.Message{{Body: []byte("a")}, {Body: []byte("b")}})
+		if calls != 1 || len(r) != 2 || r[0].Err != nil || !errors.Is(r[1].Err, context.Canceled) || errors.Is(r[1].Err, queue.ErrUnconfirmed) {
+			x.Errorf("%+v, %v after %d calls; want the first sent, and the second not tried", r, err, calls)
+		}
 	})
 }
 
