@@ -1,13 +1,16 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/queue-runtime/queue"
 	"github.com/queue-runtime/queue/driver"
+	"github.com/queue-runtime/queue/observe"
 )
 
 // What docs/threat-model.md says is not guaranteed, and what holds all the same.
@@ -59,7 +62,14 @@ func TestSessionInSeveralHands(t *testing.T) {
 				d.SessionID = "s"
 			}
 		}}
-		r := x.receiverOf(x.hostile(h, 5*time.Minute, nil), nil)
+		var told atomic.Int64
+		r := x.receiverOf(x.hostile(h, 5*time.Minute, func(o *queue.Options) {
+			o.Observer = observe.Func(func(_ context.Context, _ observe.Source, event any) {
+				if _, ok := event.(observe.Gap); ok {
+					told.Add(1)
+				}
+			})
+		}), nil)
 		x.Pass(time.Minute) // the store is older than the sender's stream
 		sender := x.Sender(orders)
 		for i := range 3 {
@@ -80,6 +90,9 @@ func TestSessionInSeveralHands(t *testing.T) {
 			}
 			delete(gaps, d.ID)
 			defer func() { x.Must(d.Complete(x.Context())) }()
+		}
+		if n := told.Load(); n != 1 {
+			x.Errorf("%d gaps were told, want 1", n)
 		}
 	})
 }

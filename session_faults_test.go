@@ -306,6 +306,13 @@ func TestStateOfASession(t *testing.T) {
 		x.failed("SetState", s.SetState(x.Context(), nil), errors.ErrUnsupported, set)
 		x.Must(s.Close(x.Context()))
 
+		// A CryptoProvider of another maker, without Keys, seals no state.
+		aes, err := queue.NewAESGCM(x.Ring)
+		x.Must(err)
+		s = x.accept(x.receives(x.behind(&failingBroker{}, func(c *queue.Options) { c.Keys, c.CryptoProvider = nil, slowCrypto{aes} }), nil))
+		x.failed("SetState", s.SetState(x.Context(), []byte("a")), errors.ErrUnsupported, set)
+		x.Must(s.Close(x.Context()))
+
 		// In plain: stored as it is, told each time, and nothing that looks sealed.
 		o := &diary{}
 		s = x.accept(x.receives(x.behind(&failingBroker{}, func(c *queue.Options) { plain(c); c.Observer = o }), nil))

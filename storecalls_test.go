@@ -74,6 +74,32 @@ func inHookedBubble(t *testing.T, change func(*fixture, *queue.Options), f func(
 	inBubble(t, hooked, func(x *fixture) { f(x, store) })
 }
 
+// A caller that leaves while the store is asked gets nothing without a claim, and the next one all.
+func TestBeginThatHangs(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		for i := range 3 {
+			x.Must(second(x.Sender(orders).Send(x.Context(), &queue.Message{ID: fmt.Sprint(i), Body: []byte("a")})))
+		}
+		r := x.Receiver(orders, nil)
+		s.begin = func(ctx context.Context, _ []replay.Request) ([]replay.Claim, error) { return nil, hang(ctx) }
+		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+		defer cancel()
+		if d, err := r.Receive(ctx, 3); len(d) > 0 || !errors.Is(err, context.DeadlineExceeded) {
+			x.Errorf("%d messages, %v", len(d), err)
+		}
+		s.begin = nil
+		handled := map[string]bool{}
+		for len(handled) < 3 {
+			d := x.One(r)
+			if _, _, ok := d.Claim(); !ok || handled[d.ID] {
+				x.Errorf("message %s: claimed %v, handled before %v", d.ID, ok, handled[d.ID])
+			}
+			handled[d.ID] = true
+			x.Must(d.Complete(x.Context()))
+		}
+	})
+}
+
 // A store that answers no note holds the good messages of a batch up for a moment only.
 func TestNoteThatHangs(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {

@@ -185,6 +185,21 @@ func TestEnter(t *testing.T) {
 	if want := (Head{Start: 1, Settled: 50, Intervals: []Interval{{10, 12, 1}}, Excused: Ranges{{8, 9}, {13, 14}}, Late: Ranges{{5, 9}}, Missing: Ranges{{5, 9}}}); !reflect.DeepEqual(clean(h), want) {
 		t.Errorf("%+v, want %+v", h, want)
 	}
+	// What is missing below Start is accepted as a whole or not at all.
+	h = &Head{Start: 40, Settled: 50, Lost: 3}
+	for _, c := range []struct {
+		n    Note
+		want uint64
+	}{
+		{Note{Range: Range{1, 38}, Kind: NoteAccepted}, 3},
+		{Note{Range: Range{2, 50}, Kind: NoteAccepted}, 3},
+		{Note{Range: Range{1, 39}, Kind: NoteLate}, 3},
+		{Note{Range: Range{1, 39}, Kind: NoteAccepted}, 0},
+	} {
+		if Enter(h, &c.n); h.Lost != c.want {
+			t.Errorf("%+v: %d are lost, want %d", c.n, h.Lost, c.want)
+		}
+	}
 	for _, k := range []NoteKind{NoteLate, NoteMissing, NoteAccepted} {
 		h := &Head{Start: 1, Settled: 1 << 40}
 		for i := range uint64(maxExcused + 5) {
