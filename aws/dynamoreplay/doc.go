@@ -12,7 +12,7 @@
 // conditional UpdateItem for each page that the messages of the call are on, all side
 // by side: one round trip and, for messages of one sender, one request. A receiver
 // whose copy of a page is old gets the present one with the refusal, and tries again.
-// The first message on a page costs some six requests more. There are no
+// The first message on a page costs some eight requests more. There are no
 // transactions; a call that fails may have done a part, and can be repeated.
 //
 // # Claims

@@ -12,7 +12,7 @@
 // lie in one partition, so Begin and Finish are one request each: an entity group
 // transaction of up to 100 pages, each under its ETag. If another receiver has changed
 // one of the pages, the transaction does nothing, and each page is written alone, side
-// by side. The first message on a page costs some six requests more. A call that fails
+// by side. The first message on a page costs some eight requests more. A call that fails
 // may have done a part, and can be repeated.
 //
 // A partition takes some 2,000 entities a second (Scalability targets for Table
