@@ -624,7 +624,7 @@ func TestCachedClose(t *testing.T) {
 			t.Errorf("Close took %v", took)
 		}
 		all.Wait()
-		for _, err := range []error{second(c.GetKey(t.Context(), "a")), second(c.CurrentKeyID(t.Context())), second(c.ValidKeyIDs(t.Context()))} {
+		for _, err := range []error{second(c.GetKey(t.Context(), "a")), second(c.CurrentKeyID(t.Context())), second(c.ValidKeyIDs(t.Context())), c.Check(t.Context(), "a")} {
 			if !errors.Is(err, keys.ErrUnavailable) {
 				t.Errorf("closed: %v", err)
 			}
