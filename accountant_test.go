@@ -45,12 +45,19 @@ func (a *accounts) observer() observe.Observer {
 	return observe.Func(func(_ context.Context, _ observe.Source, event any) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
+		const nothing = "a report of nothing"
 		switch e := event.(type) {
 		case observe.Late:
+			if len(e.Ranges) == 0 {
+				a.late = append(a.late, reported{sender: nothing})
+			}
 			for _, r := range e.Ranges {
 				a.late = append(a.late, reported{e.Sender, e.Stream, r, time.Now()})
 			}
 		case observe.Missing:
+			if len(e.Ranges) == 0 {
+				a.missing = append(a.missing, reported{sender: nothing})
+			}
 			for _, r := range e.Ranges {
 				a.missing = append(a.missing, reported{e.Sender, e.Stream, r, time.Now()})
 			}
