@@ -193,6 +193,29 @@ func TestBatcherWithoutKeysAfterAnOutage(t *testing.T) {
 	})
 }
 
+// TestBatcherOpenBreaker: nothing is sent while the breaker is open.
+func TestBatcherOpenBreaker(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		s := &sends{answer: func(call int, _ *driver.Message) error {
+			if call == 0 {
+				return queuetest.Unavailable()
+			}
+			return nil
+		}}
+		b := x.batching(&queue.BatcherOptions{MaxAttempts: 2, Retry: every(time.Millisecond), Breaker: backoff.BreakerOptions{Failures: 1, Open: 10 * time.Second}}, s.send)
+		x.Must(b.SendAsync(x.Context(), &queue.Message{Body: []byte("a")}, nil))
+		x.Wait(9 * time.Second)
+		if n := s.count(); n != 1 {
+			x.Errorf("%d calls while the breaker is open, want the one that opened it", n)
+		}
+		x.Wait(2 * time.Second)
+		if n := s.count(); n != 2 {
+			x.Errorf("%d calls when it has closed, want 2", n)
+		}
+		x.Must(b.Close(x.Context()))
+	})
+}
+
 // TestSendUntilItsContextEnds: no further call to the driver is made once the context has ended.
 func TestSendUntilItsContextEnds(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {

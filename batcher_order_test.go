@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -138,6 +139,21 @@ func TestSessionsShareCalls(t *testing.T) {
 			if n := len(sessions); n != len(slices.Compact(slices.Sorted(slices.Values(sessions)))) {
 				x.Errorf("one call holds several messages of a session: %v", of)
 			}
+		}
+	})
+}
+
+// A message that is refused before it is sent holds back those behind it in its session, and no
+// other.
+func TestBatchBehindAnInvalidMessage(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		s := x.Sender(orders)
+		all := []*queue.Message{
+			{ID: strings.Repeat("x", 1<<16), SessionID: "s"}, {ID: "behind", SessionID: "s"}, {ID: "beside", SessionID: "other"},
+		}
+		r, err := s.SendBatch(x.Context(), all)
+		if len(r) != 3 || r[0].Err == nil || errors.Is(r[0].Err, queue.ErrNotSent) || !errors.Is(r[1].Err, queue.ErrNotSent) || r[2].Err != nil || err == nil {
+			x.Errorf("%+v, %v; want the second not sent, and the third sent", r, err)
 		}
 	})
 }

@@ -32,7 +32,7 @@ func TestPeek(t *testing.T) {
 		}
 		m, plain, last := page[0], page[1], rest[0]
 		if m.Err != nil || m.ID != "m" || m.SessionID != "s" || m.CorrelationID != "c" || m.ContentType != "text/plain" || m.Attributes["a"] != "1" ||
-			string(m.Body) != "body" || m.Queue != orders || m.BrokerID != received.BrokerID || m.Count != 1 || !m.EnqueuedAt.Equal(begin) ||
+			string(m.Body) != "body" || m.Queue != orders || m.BrokerID == "" || m.BrokerID != received.BrokerID || m.Count != 1 || !m.EnqueuedAt.Equal(begin) ||
 			!m.Encrypted || m.KeyID != "k1" || m.Sender != received.Sender || !m.EncryptedAt.Equal(received.EncryptedAt) {
 			x.Errorf("sealed: %+v", m)
 		}
