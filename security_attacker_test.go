@@ -465,6 +465,7 @@ func (s *securityStore) Begin(ctx context.Context, group string, r []replay.Requ
 	if s.trouble == storeFails {
 		return nil, errSiegeStore
 	}
+	asked := r
 	if s.plantedFault == agelessStore {
 		r = slices.Clone(r)
 		for i := range r {
@@ -483,7 +484,10 @@ func (s *securityStore) Begin(ctx context.Context, group string, r []replay.Requ
 		case s.plantedFault == hastyStore && errors.Is(c.Err, replay.ErrBusy):
 			c.Err = replay.ErrDuplicate
 		case c.Err == nil:
-			if _, ok := s.seen[r[i].ID]; !ok {
+			// What an operator has redriven is seen anew if the store has forgotten, after its
+			// retry window, that it was seen.
+			redriven := asked[i].Resealed && !asked[i].Now.After(asked[i].FreshUntil) && c.FirstSeen.Equal(r[i].Now.Truncate(time.Millisecond))
+			if seen, ok := s.seen[r[i].ID]; !ok || redriven && r[i].Now.Sub(seen) > securityRetry {
 				s.seen[r[i].ID] = r[i].Now
 			}
 		}
