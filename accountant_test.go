@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -426,6 +427,43 @@ func TestAccountingImplausible(t *testing.T) {
 			x.Errorf("logged %d times, want 1", n)
 		}
 	})
+}
+
+// TestAccountingWithoutStats: a store that does not say what it holds gives no account, and is asked again.
+func TestAccountingWithoutStats(t *testing.T) {
+	a := &accounts{}
+	var store *statsAway
+	away := func(x *fixture, o *queue.Options) {
+		accounted(a)(x, o)
+		store = &statsAway{Store: x.Store}
+		store.away.Store(true)
+		o.ReplayStore = store
+	}
+	inBubble(t, away, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		x.poll(r, 2*time.Hour)
+		if a.wait(); a.looks != 0 {
+			x.Errorf("%d accounts without what the store holds", a.looks)
+		}
+		store.away.Store(false)
+		x.poll(r, 2*time.Hour)
+		if a.wait(); a.looks == 0 {
+			x.Error("no account since the store answers")
+		}
+	})
+}
+
+// statsAway is a replay store that does not say what it holds.
+type statsAway struct {
+	replay.Store
+	away atomic.Bool
+}
+
+func (s *statsAway) Stats(ctx context.Context) (replay.Stats, error) {
+	if s.away.Load() {
+		return replay.Stats{}, errFailing
+	}
+	return s.Store.Stats(ctx)
 }
 
 // A store that does not list its streams is said once, and receiving goes on.

@@ -314,11 +314,11 @@ func TestBacklogOlderThanMaxMessageAge(t *testing.T) {
 			inBubble(t, tracked(on), func(x *fixture) {
 				r := x.Receiver(orders, nil)
 				// Never seen while it was fresh: expired in both cases.
-				x.Send(&queue.Message{Body: []byte("a")})
+				x.Send(&queue.Message{Body: []byte("a"), TTL: time.Hour})
 				x.Wait(6 * time.Minute)
 				rejected := x.None(r, queue.ErrMessageExpired)
 				var expired *queue.ExpiredError
-				if !errors.As(rejected, &expired) || expired.MaxAge != 5*time.Minute {
+				if !errors.As(rejected, &expired) || expired.MaxAge != 5*time.Minute || !expired.ExpiresAt.IsZero() {
 					x.Errorf("%v, want an ExpiredError with the maximum age", rejected.Err)
 				}
 				// Seen fresh, then retried late: its retries are exempt when tracked.

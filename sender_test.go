@@ -370,8 +370,8 @@ func TestRefusedAfterNoAnswer(t *testing.T) {
 			return []driver.SendResult{{Err: driver.Errorf(driver.Full, "full")}}
 		}
 		_, err = s.Send(x.Context(), &queue.Message{Body: []byte("a")})
-		if !errors.Is(err, queue.ErrUnconfirmed) || calls != 2 {
-			x.Errorf("%v after %d calls, want ErrUnconfirmed after 2", err, calls)
+		if !errors.Is(err, queue.ErrUnconfirmed) || calls != 2 || !strings.HasPrefix(err.Error(), `queue: send "orders": `) {
+			x.Errorf("%v after %d calls, want ErrUnconfirmed after 2, of a send to orders", err, calls)
 		}
 		broker.OnSend = nil
 		_, err = s.Send(x.Context(), &queue.Message{Body: []byte("b")})
