@@ -100,6 +100,27 @@ func TestBeginThatHangs(t *testing.T) {
 	})
 }
 
+// A claim is released also under a context without a deadline, and the message is free at once.
+func TestReleaseWithoutDeadline(t *testing.T) {
+	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
+		x.Must(second(x.Sender(orders).Send(x.Context(), &queue.Message{Body: []byte("a")})))
+		r := x.Receiver(orders, nil)
+		d := x.One(r)
+		released := 0
+		s.finish = func(ctx context.Context, f []replay.Finish) ([]replay.Finished, error) {
+			if end, ok := ctx.Deadline(); !ok || time.Until(end) <= 0 || ctx.Err() != nil {
+				x.Errorf("the store has until %v, %v", end, ctx.Err())
+			}
+			released += len(f)
+			return s.Store.Finish(ctx, "", f)
+		}
+		x.Must(d.Abandon(context.Background(), 0))
+		if released != 1 {
+			x.Errorf("%d claims were released, want 1", released)
+		}
+	})
+}
+
 // A store that answers no note holds the good messages of a batch up for a moment only.
 func TestNoteThatHangs(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {
