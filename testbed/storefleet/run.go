@@ -158,6 +158,9 @@ func (f *fleet) process(ctx context.Context, o *Options, number int) error {
 		return err
 	}
 	if err := command.Start(); err != nil {
+		if life.Err() != nil {
+			return nil // the fleet ended just before
+		}
 		return err
 	}
 	read := f.read(number, out, works)
