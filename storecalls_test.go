@@ -100,6 +100,25 @@ func TestBeginThatHangs(t *testing.T) {
 	})
 }
 
+// keysAway is a replay store that does not say which keys opened messages.
+type keysAway struct{ replay.Store }
+
+func (keysAway) KnownKeys(ctx context.Context, _ string) ([]replay.KnownKey, error) {
+	return nil, hang(ctx)
+}
+
+// What a call waits for the store's known keys is part of what it waits for a message.
+func TestKnownKeysThatHang(t *testing.T) {
+	away := func(x *fixture, o *queue.Options) { o.ReplayStore = keysAway{x.Store} }
+	inBubble(t, away, func(x *fixture) {
+		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: 10 * time.Second})
+		begin := time.Now()
+		if d, err := r.Receive(x.Context(), 1); err != nil && !errors.Is(err, queue.ErrNoMessage) || len(d) > 0 || time.Since(begin) != 10*time.Second {
+			x.Errorf("%d messages, %v after %s; want none after 10 s", len(d), err, time.Since(begin))
+		}
+	})
+}
+
 // A claim is released also under a context without a deadline, and the message is free at once.
 func TestReleaseWithoutDeadline(t *testing.T) {
 	inHookedBubble(t, nil, func(x *fixture, s *hookedStore) {

@@ -21,6 +21,8 @@ type remote struct {
 	peeks    bool
 	invents  func(n int) *driver.Delivery // the n-th letter of a broker that has no end of them
 	received int                          // calls
+	twice    int                          // the call whose letters the next one brings once more; 0: none
+	last     []*driver.Delivery
 }
 
 func (p *remote) Open(ctx context.Context, name string, o *driver.QueueOptions) (driver.Queue, error) {
@@ -59,7 +61,12 @@ func (q *remoteDead) Receive(ctx context.Context, max int, wait time.Duration) (
 	if q.p.invents != nil {
 		return []*driver.Delivery{q.p.invents(q.p.received)}, nil
 	}
-	return q.Queue.Receive(ctx, max, wait)
+	if q.p.twice > 0 && q.p.received == q.p.twice+1 {
+		return q.p.last, nil
+	}
+	d, err := q.Queue.Receive(ctx, max, wait)
+	q.p.last = d
+	return d, err
 }
 
 func (q *remoteDead) Settle(ctx context.Context, s []driver.Settlement) []error {
@@ -171,6 +178,17 @@ func TestLettersThatOthersHold(t *testing.T) {
 		n, err := d.Purge(x.Context(), &deadletter.Filter{})
 		if n != 0 || !errors.As(err, &left) || left.Left != 3 {
 			x.Errorf("Purge = %d, %v; want 0, and 3 left", n, err)
+		}
+	})
+}
+
+// Letters that come once more, as a broker that has lost an answer gives them, do not end a read.
+func TestLettersThatComeTwice(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.buryMany(40)
+		n, err := x.letters(&remote{twice: 1}).Purge(x.Context(), &deadletter.Filter{Reasons: []string{"wanted"}})
+		if n != 5 || err != nil {
+			x.Errorf("Purge = %d, %v; want the 5 that are wanted, at the end of 40", n, err)
 		}
 	})
 }
