@@ -307,6 +307,35 @@ func TestStoredKeysWithoutAnswer(t *testing.T) {
 	})
 }
 
+// TestWrongSecretWithoutTimesOfArrival: nothing is taken for outdated of which the broker does not say
+// when it came.
+func TestWrongSecretWithoutTimesOfArrival(t *testing.T) {
+	inBubble(t, patient, func(x *fixture) {
+		x.Must(x.Ring.Add(newKey(x.T, "k2", 2)))
+		wrong := newRing(x.T, "k1")
+		x.Must(wrong.Add(newKey(x.T, "k2", 9)))
+		h := &hostileBroker{deliver: func(d []*driver.Delivery) {
+			for _, d := range d {
+				d.EnqueuedAt = time.Time{}
+			}
+		}}
+		r := x.receiverOf(x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.Keys = wrong }), &queue.ReceiverOptions{Wait: time.Second})
+		x.Prove(r)
+		x.Must(x.Ring.SetCurrent("k2"))
+		for range 3 {
+			x.Send(&queue.Message{Body: []byte("under k2")})
+		}
+		for begin := time.Now(); time.Since(begin) < time.Hour; {
+			if ds, err := r.Receive(x.Context(), 1); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
+				x.Fatalf("%d messages, %v", len(ds), err)
+			}
+		}
+		if all := x.DeadReasons(orders); len(all) > 0 || len(x.Stored(orders)) != 3 {
+			x.Errorf("dead letters %v, %d stored; want none, and all", all, len(x.Stored(orders)))
+		}
+	})
+}
+
 // While another key opens messages, a key with a wrong secret stops nothing: its messages
 // are given back, and delivered once it is corrected. After MaxMessageAge they could not be
 // delivered any more: then they are dead letters, so that forgeries do not come round for ever.
