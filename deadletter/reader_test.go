@@ -21,6 +21,7 @@ type remote struct {
 	peeks    bool
 	invents  func(n int) *driver.Delivery // the n-th letter of a broker that has no end of them
 	received int                          // calls
+	noStats  bool                         // nothing is counted
 	twice    int                          // the call whose letters the next one brings once more; 0: none
 	last     []*driver.Delivery
 }
@@ -67,6 +68,20 @@ func (q *remoteDead) Receive(ctx context.Context, max int, wait time.Duration) (
 	d, err := q.Queue.Receive(ctx, max, wait)
 	q.p.last = d
 	return d, err
+}
+
+func (q *remoteDead) Peek(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error) {
+	if !q.p.peeks {
+		return nil, "", driver.Unsupported("peek")
+	}
+	return q.Queue.Peek(ctx, cursor, max)
+}
+
+func (q *remoteDead) Stats(ctx context.Context) (driver.Stats, error) {
+	if q.p.noStats {
+		return driver.Stats{}, driver.Unsupported("stats")
+	}
+	return q.Queue.Stats(ctx)
 }
 
 func (q *remoteDead) Settle(ctx context.Context, s []driver.Settlement) []error {
@@ -178,6 +193,16 @@ func TestLettersThatOthersHold(t *testing.T) {
 		n, err := d.Purge(x.Context(), &deadletter.Filter{})
 		if n != 0 || !errors.As(err, &left) || left.Left != 3 {
 			x.Errorf("Purge = %d, %v; want 0, and 3 left", n, err)
+		}
+	})
+}
+
+// Letters that can be neither counted nor peeked at are read until no more come.
+func TestLettersThatNothingCounts(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.buryMany(20)
+		if n, err := x.letters(&remote{noStats: true}).Purge(x.Context(), &deadletter.Filter{}); n != 20 || err != nil {
+			x.Errorf("Purge = %d, %v; want all 20", n, err)
 		}
 	})
 }
