@@ -232,7 +232,7 @@ func TestLossesGrowOld(t *testing.T) {
 			b.finish(n, kind, Done)
 		}
 		if n%64 == 0 {
-			b.s.head.Settle(b.s.pages[n/64-1], b.e.Now, 0, 0, true)
+			b.settle(b.s.pages[n/64-1])
 		}
 	}
 	if n := len(b.s.head.Steps); n > MaxIntervals {

@@ -380,12 +380,12 @@ func (h *Head) Strip(p *Page, now int64) bool {
 }
 
 // Settle expires records of a page, and folds it into h if its time has come or if force
-// is set; then time and keep are as for Tidy. It reports whether nothing is left of the
-// page, so that it can go.
+// is set, unless to strip it does; time and keep are as for Tidy. It reports whether nothing is
+// left of the page, so that it can go.
 func (h *Head) Settle(p *Page, now, time, keep int64, force bool) (empty bool) {
 	p.Expire(now)
 	p.Dirty = true // it is due at another time now
-	if !force && !p.Foldable(now) {
+	if !p.Foldable(now) && (!force || h.Strip(p, now)) {
 		return false
 	}
 	h.Fold(p)

@@ -273,7 +273,7 @@ func TestHeadOfManyRecords(t *testing.T) {
 						handle(n, Consume)
 					}
 				}
-				if b.s.head.Settle(b.s.pages[index], b.e.Now, 0, 0, true) {
+				if b.settle(b.s.pages[index]) {
 					delete(b.s.pages, index)
 				}
 				Enter(b.s.head, &Note{Range: Range{lost, lost}, Kind: NoteLate})
@@ -291,7 +291,7 @@ func TestHeadOfManyRecords(t *testing.T) {
 					handle(p.first()+uint64(p.records[0].offset), Consume)
 				}
 				for range 2 {
-					if !h.Settle(p, b.e.Now, 0, 0, true) {
+					if !b.settle(p) {
 						t.Fatal("a page without records stays")
 					}
 				}
@@ -313,7 +313,7 @@ func TestHeadBeginsWithinAPage(t *testing.T) {
 		b.wants("", b.request(20, func(r *Request) { r.Settled = 19; r.SealedAt = testNow + 1 }), Done)
 		b.finish(20, kind, Done)
 		h = b.s.head
-		h.Settle(b.s.pages[0], b.e.Now, 0, 0, true)
+		b.settle(b.s.pages[0])
 		if a := Count(b.e, Key{}, h, []*Page{b.s.pages[0]}); len(a.Missing) > 0 || a.Lost > 0 || a.Start != 20 {
 			t.Errorf("%v: %+v", kind, a)
 		}
@@ -543,7 +543,7 @@ func TestHeadHoldsPages(t *testing.T) {
 			}
 			h := func() *Head { return b.s.head }
 			settle := func(index uint64) {
-				if h().Settle(b.s.pages[index], b.e.Now, 0, 0, true) {
+				if b.settle(b.s.pages[index]) {
 					delete(b.s.pages, index)
 				}
 			}
@@ -587,7 +587,7 @@ func TestHeadHoldsPages(t *testing.T) {
 				if len(a.Missing) != len(waiting) || a.Lost != 1 {
 					t.Errorf("folded %d times: %d are missing and %d lost, want %d and 1", i, len(a.Missing), a.Lost, len(waiting))
 				}
-				h().Settle(b.s.pages[0], b.e.Now, 0, 0, true)
+				b.settle(b.s.pages[0])
 			}
 		})
 	}
@@ -629,7 +629,7 @@ func TestHeadClosesAroundLosses(t *testing.T) {
 func TestHeadKnowsWhatIsExcused(t *testing.T) {
 	b := newBench(t)
 	settle := func(index uint64) {
-		if b.s.head.Settle(b.s.pages[index], b.e.Now, 0, 0, true) {
+		if b.settle(b.s.pages[index]) {
 			delete(b.s.pages, index)
 		}
 	}
@@ -693,6 +693,13 @@ func TestHeadStripsPages(t *testing.T) {
 		}
 		if c.p.Recents() != tags || c.p.Due() != due || c.h.Strip(c.p, c.now) {
 			t.Errorf("%s: %d tags, due at %d, want %d and %d", name, c.p.Recents(), c.p.Due(), tags, due)
+		}
+	}
+	// By force a page is stripped first, and folded next.
+	p, had := page(1, 3, 5), len(full.Intervals)
+	for _, folds := range []bool{false, true} {
+		if empty := full.Settle(p, testNow, testNow, 1<<40, true); empty != folds || full.has(3) != folds || len(full.Intervals) == had == folds {
+			t.Errorf("by force, to be folded %v: gone %v, %d intervals of %d", folds, empty, len(full.Intervals), had)
 		}
 	}
 }

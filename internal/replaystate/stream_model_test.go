@@ -52,7 +52,7 @@ func (l *longStream) sealed(n uint64, first, fresh bool) *Request {
 }
 
 func (l *longStream) settle(index uint64) {
-	if p := l.s.pages[index]; p != nil && l.s.head.Settle(p, l.e.Now, 0, 0, true) {
+	if p := l.s.pages[index]; p != nil && l.bench.settle(p) {
 		delete(l.s.pages, index)
 	}
 }

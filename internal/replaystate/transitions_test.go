@@ -58,6 +58,11 @@ func (b *bench) claimed(n uint64, k Kind) {
 	}
 }
 
+// settle folds a page whose tags are due, and reports whether nothing is left of it.
+func (b *bench) settle(p *Page) (empty bool) {
+	return b.s.head.Settle(p, max(b.e.Now, p.quiet), 0, 0, false)
+}
+
 // fold folds page 0 into the head.
 func (b *bench) fold() {
 	b.Helper()

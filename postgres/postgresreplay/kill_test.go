@@ -259,9 +259,9 @@ func killRounds(t *testing.T, server *postgres.Server, rounds int, disturb func(
 	for range rounds {
 		const longest = 3 * time.Minute // a machine under load takes seconds
 		begun, before := time.Now(), admin.number(effects)
-		for now := before; now < min(before+5, killMessages*9/10); now = admin.number(effects) {
+		for done := before; done < min(before+5, killMessages*9/10); done = admin.number(effects) {
 			if time.Since(begun) > longest {
-				t.Fatalf("%d effects, and %d were there %v ago; what the workers say is above", now, before, longest)
+				t.Fatalf("%d effects, and %d were there %v ago; what the workers say is above", done, before, longest)
 			}
 			time.Sleep(5 * time.Millisecond) // Real time: the workers are other processes.
 		}

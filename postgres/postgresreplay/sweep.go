@@ -99,10 +99,6 @@ func (l *call) settle(index uint64, force bool) {
 	if p == nil || h == nil {
 		return
 	}
-	if force && h.Strip(p, l.env.Now) {
-		l.count()
-		return
-	}
 	empty := h.Settle(p, l.env.Now, l.group.state.Time(l.env.Now), l.e.limits.Keep(&l.group.state, l.tight(l.at.sender)), force)
 	l.count()
 	if empty {

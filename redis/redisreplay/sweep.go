@@ -114,10 +114,6 @@ func (l *call) settle(index uint64, force bool) {
 	case h == nil:
 		return
 	}
-	if force && h.Strip(p, l.env.Now) {
-		l.count()
-		return
-	}
 	empty := h.Settle(p, l.env.Now, l.state.Time(l.env.Now), l.g.e.limits.Keep(&l.state, l.tight(l.at.key.Sender)), force)
 	l.count()
 	if empty {
