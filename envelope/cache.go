@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -11,12 +12,13 @@ import (
 // used since it last came by (the second-chance algorithm): finding an entry needs
 // no exclusive lock.
 type cache struct {
-	mu     sync.RWMutex // guards the fields down to hand
-	index  map[cacheKey]int
+	mu     sync.RWMutex // guards the fields down to last
+	index  map[cacheKey]*entry
 	places []*entry // nil if free
 	free   []int    // places that remove emptied
 	limit  int
 	hand   int
+	last   cacheKey // of the entry that came in last
 
 	// recent holds entries that were found, by the first byte of their salt,
 	// which is random: they are found again without a lock. It is written with mu
@@ -31,39 +33,33 @@ type cache struct {
 // recents is the number of places of cache.recent, a power of two.
 const recents = 64
 
-// cacheKey has a fixed size and no pointer, so that it is found without
-// allocation.
+// cacheKey is what a cipher was derived for.
 type cacheKey struct {
-	lengths    [2]uint8 // of id and sender
-	id, sender [MaxKeyID]byte
-	salt       Salt
+	salt          Salt
+	keyID, sender string
 }
 
-// entry is an authenticated cipher.
+// entry is an authenticated cipher. With thousands of senders most are in memory and not
+// in the processor's caches, so that what a message needs of one stands together.
 type entry struct {
-	*derived
-	key           cacheKey
-	keyID, sender string
-	deriver       Deriver
-	used          atomic.Bool // since the hand last came by
+	derived
+	key     cacheKey
+	deriver Deriver
+	place   int
+	used    atomic.Bool // since the hand last came by
 }
 
 func newCache(limit int) *cache {
-	return &cache{index: make(map[cacheKey]int), limit: limit}
+	return &cache{index: make(map[cacheKey]*entry), limit: limit}
 }
 
-func keyOf(keyID, sender string, salt *Salt) cacheKey {
-	k := cacheKey{lengths: [2]uint8{uint8(len(keyID)), uint8(len(sender))}, salt: *salt} //nolint:gosec // G115: at most MaxKeyID
-	copy(k.id[:], keyID)
-	copy(k.sender[:], sender)
-	return k
-}
+func keyOf(m *EncryptedMessage) cacheKey { return cacheKey{m.Salt, m.KeyID, m.Sender} }
 
 // get returns the cipher of m if it came from the very d, and nil otherwise.
 func (c *cache) get(m *EncryptedMessage, d Deriver) *derived {
 	recent := &c.recent[m.Salt[0]%recents]
 	e := recent.Load()
-	if e == nil || e.key.salt != m.Salt || e.keyID != m.KeyID || e.sender != m.Sender {
+	if e == nil || e.key != keyOf(m) {
 		if e = c.find(m, recent); e == nil {
 			return nil
 		}
@@ -75,27 +71,25 @@ func (c *cache) get(m *EncryptedMessage, d Deriver) *derived {
 	if !e.used.Load() {
 		e.used.Store(true)
 	}
-	return e.derived
+	return &e.derived
 }
 
 // find looks an entry up in the index and makes it a recent one.
 func (c *cache) find(m *EncryptedMessage, recent *atomic.Pointer[entry]) *entry {
-	k := keyOf(m.KeyID, m.Sender, &m.Salt)
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	i, ok := c.index[k]
-	if !ok {
-		return nil
+	e := c.index[keyOf(m)]
+	if e != nil {
+		recent.Store(e)
 	}
-	recent.Store(c.places[i])
-	return c.places[i]
+	return e
 }
 
-// add puts e in, in the place of one of the same key if there is one. A message
-// was authenticated with it. removals is their number before e was derived: if
-// there were others since, e stays out, because one of them may have been for it.
-func (c *cache) add(e *entry, removals uint64) {
-	if c.limit == 0 || !reflect.ValueOf(e.deriver).Comparable() {
+// add puts in what d gave for m, in the place of an entry of the same key if there is
+// one. m was authenticated with it. removals is their number before it was derived: if
+// there were others since, it stays out, because one of them may have been for it.
+func (c *cache) add(k *derived, m *EncryptedMessage, d Deriver, removals uint64) {
+	if c.limit == 0 || !reflect.ValueOf(d).Comparable() {
 		return
 	}
 	c.mu.Lock()
@@ -103,14 +97,26 @@ func (c *cache) add(e *entry, removals uint64) {
 	if c.removals.Load() != removals {
 		return
 	}
-	i, ok := c.index[e.key]
-	if ok {
-		c.leave(c.places[i])
+	e := &entry{derived: *k, key: c.own(keyOf(m)), deriver: d}
+	if old := c.index[e.key]; old != nil {
+		c.leave(old)
+		e.place = old.place
 	} else {
-		i = c.place()
-		c.index[e.key] = i
+		e.place = c.makePlace()
 	}
-	c.places[i] = e
+	c.places[e.place], c.index[e.key], c.last = e, e, e.key
+}
+
+// own returns k with strings that are no part of a message, which would be kept as long
+// as the entry: those of the last entry where they are the same. mu is held.
+func (c *cache) own(k cacheKey) cacheKey {
+	own := func(s, last string) string {
+		if s == last {
+			return last
+		}
+		return strings.Clone(s)
+	}
+	return cacheKey{k.salt, own(k.keyID, c.last.keyID), own(k.sender, c.last.sender)}
 }
 
 // leave takes e, which loses its place, out of the recent ones. mu is held.
@@ -118,8 +124,8 @@ func (c *cache) leave(e *entry) {
 	c.recent[e.key.salt[0]%recents].CompareAndSwap(e, nil)
 }
 
-// place returns a free place, making one if all are taken. mu is held.
-func (c *cache) place() int {
+// makePlace returns a free place, taking one if none is. mu is held.
+func (c *cache) makePlace() int {
 	if n := len(c.free); n > 0 {
 		i := c.free[n-1]
 		c.free = c.free[:n-1]

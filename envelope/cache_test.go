@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"unsafe"
 	"weak"
 
 	"github.com/queue-runtime/queue/internal/drbg"
@@ -159,6 +160,32 @@ func TestCacheSenders(t *testing.T) {
 	o.Forget("k")
 	if n := len(o.cache.index); n != 0 {
 		t.Errorf("%d ciphers of a forgotten key", n)
+	}
+}
+
+// The strings of an entry are no part of the message's header, which would be kept with
+// them, and are shared with the entry before where they are the same.
+func TestCacheKeepsNoHeader(t *testing.T) {
+	key := newMasterKey(1)
+	o := NewOpener(nil)
+	messages := make([]*EncryptedMessage, 2)
+	for i := range messages {
+		messages[i] = mustParse(t, sealTest(t, key))
+		if _, err := o.Open(nil, messages[i], key, testData(t, &testContext, messages[i].Bound)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := o.cache.places[0].key, o.cache.places[1].key
+	for _, s := range [][3]string{{messages[0].KeyID, first.keyID, second.keyID}, {messages[0].Sender, first.sender, second.sender}} {
+		if s[1] != s[0] || s[2] != s[0] || s[0] == "" {
+			t.Fatalf("%q and %q of %q", s[1], s[2], s[0])
+		}
+		if unsafe.StringData(s[1]) == unsafe.StringData(s[0]) {
+			t.Errorf("%q: the entry keeps the header", s[0])
+		}
+		if unsafe.StringData(s[1]) != unsafe.StringData(s[2]) {
+			t.Errorf("%q: the entries do not share it", s[0])
+		}
 	}
 }
 

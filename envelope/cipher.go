@@ -39,13 +39,20 @@ type Deriver interface {
 	Derive(sender string, info []byte) ([64]byte, error)
 }
 
-// errorOf returns a function that tells the error of d, if d has one to tell.
-func errorOf(d Deriver) func() error {
-	if k, ok := d.(interface{ Err() error }); ok {
-		return k.Err
+// usable tells why a Deriver is not used any more: nil as long as it is.
+type usable interface{ Err() error }
+
+// usableOf returns d if it has an error to tell.
+func usableOf(d Deriver) usable {
+	if k, ok := d.(usable); ok {
+		return k
 	}
-	return func() error { return nil }
+	return alwaysUsable{}
 }
+
+type alwaysUsable struct{}
+
+func (alwaysUsable) Err() error { return nil }
 
 // infoLabel begins the info of every message key (qre1, Section 3.2).
 const infoLabel = "QRE1/A256GCM-HKDF-SHA256-COMMIT/v1\x00"
@@ -77,7 +84,7 @@ func sizeError(what string, n int64) error {
 type derived struct {
 	aead       cipher.AEAD // safe for concurrent use
 	commitment Commitment
-	usable     func() error // asked before each use, whether the key still is
+	usable     usable // asked before each use
 }
 
 // derive returns the cipher and the commitment of d for that sender and salt. Its
@@ -87,7 +94,7 @@ func derive(d Deriver, keyID, sender string, salt *Salt) (k *derived, err error)
 	info = append(info, infoLabel...)
 	info = appendShort(info, keyID)
 	info = append(info, salt[:]...)
-	k = &derived{usable: errorOf(d)}
+	k = &derived{usable: usableOf(d)}
 	confine(func() {
 		var okm [64]byte
 		if okm, err = d.Derive(sender, info); err != nil {

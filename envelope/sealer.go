@@ -32,7 +32,7 @@ const backlash = 1000
 // them with another Sealer.
 type Sealer struct {
 	deriver Deriver
-	usable  func() error // of the deriver
+	usable  usable // the deriver, asked before each use
 	keyID   string
 	sender  string
 	ids     string // both, by encodeIDs
@@ -74,7 +74,7 @@ func NewSealer(d Deriver, keyID, sender string) (*Sealer, error) {
 		return nil, fmt.Errorf("envelope: %w", err)
 	}
 	return &Sealer{
-		deriver: d, usable: errorOf(d), keyID: keyID, sender: sender, ids: encodeIDs(keyID, sender),
+		deriver: d, usable: usableOf(d), keyID: keyID, sender: sender, ids: encodeIDs(keyID, sender),
 		renewing: make(chan struct{}, 1),
 	}, nil
 }
@@ -220,7 +220,7 @@ func (s *Sealer) trySeal(t *task, dst, plaintext []byte) ([]byte, error) {
 // epoch returns an epoch that has room for a message of n bytes sealed at that
 // time, and counts the message in it.
 func (s *Sealer) epoch(at int64, n uint64) (*epoch, error) {
-	if err := s.usable(); err != nil {
+	if err := s.usable.Err(); err != nil {
 		s.EndEpoch() // its cipher is not used again
 		return nil, err
 	}
