@@ -165,10 +165,12 @@ func TestLatencies(t *testing.T) {
 	}
 }
 
-func TestGrowthOfSenders(t *testing.T) {
-	g, err := measureSenders(t.Context(), 1)
-	if err != nil || len(g.figures) != len(g.sizes) || g.ratio(0) != 1 {
-		t.Errorf("%+v, %v; want a figure for each size, with the ratio 1 to itself", g, err)
+func TestGrowthOfOpening(t *testing.T) {
+	for _, line := range []func(context.Context, int) (growth, error){measureSenders, measureRaw, measureKeys} {
+		g, err := line(t.Context(), 1)
+		if err != nil || len(g.figures) != len(g.sizes) || g.ratio(0) != 1 {
+			t.Errorf("%+v, %v; want a figure for each size, with the ratio 1 to itself", g, err)
+		}
 	}
 }
 

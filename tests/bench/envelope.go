@@ -43,6 +43,7 @@ type party struct {
 	keys   *keys.Cached
 }
 
+// newParty returns a party with one key.
 func newParty() (*party, error) {
 	key, err := keys.Generate(keyName, nil)
 	if err != nil {
@@ -55,6 +56,10 @@ func newParty() (*party, error) {
 	if err := ring.SetCurrent(keyName); err != nil {
 		return nil, err
 	}
+	return newPartyOf(ring)
+}
+
+func newPartyOf(ring *keys.Ring) (*party, error) {
 	cached, err := keys.NewCached(ring, nil) // as a Client does
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/internal/sealing"
+	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/memqueue"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
 	"github.com/queue-runtime/queue/tests/bench/internal/measure"
@@ -42,10 +44,10 @@ type growing struct {
 
 var allGrowing = []growing{
 	{"queues, memqueue", []int{10, 100, 1_000, 10_000}, false, manyQueues},
-	{"queues, SQLite", []int{10, 100, 1_000}, true, manyQueues},
+	{"queues, SQLite", []int{10, 100, 1_000, 10_000}, true, manyQueues},
 	{"sessions, memqueue", []int{10, 1_000, 100_000}, false, manySessions},
-	{"sessions, SQLite", []int{10, 1_000, 30_000}, true, manySessions},
-	{"waiting messages, memqueue", []int{1_000, 10_000, 100_000}, false, manyWaiting},
+	{"sessions, SQLite", []int{10, 1_000, 100_000}, true, manySessions},
+	{"waiting messages, memqueue", waitingSizes, false, manyWaiting},
 	{growthSQLite, waitingSizes, true, manyWaiting},
 }
 
@@ -54,7 +56,7 @@ const (
 	growthGoqite = "waiting messages, goqite"
 )
 
-var waitingSizes = []int{1_000, 10_000, 100_000}
+var waitingSizes = []int{1_000, 10_000, 100_000, 1_000_000}
 
 // growthTurn is how many messages a turn moves.
 const (
@@ -64,11 +66,14 @@ const (
 
 // measureGrowth measures each line of the table; its sizes take turns.
 func measureGrowth(ctx context.Context, c *corpus, dir string, memoryRounds, diskRounds int) ([]growth, error) {
-	senders, err := measureSenders(ctx, memoryRounds)
-	if err != nil {
-		return nil, err
+	var all []growth
+	for _, line := range []func(context.Context, int) (growth, error){measureSenders, measureRaw, measureKeys} {
+		g, err := line(ctx, memoryRounds)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, g)
 	}
-	all := []growth{senders}
 	for i, line := range allGrowing {
 		rounds := memoryRounds
 		if line.disk {
@@ -244,33 +249,112 @@ var senderSizes = []int{1, 100, 1_000, 10_000, envelope.DefaultEntries + envelop
 // measureSenders opens a message of 1 KiB of each of many senders in turn: each has a
 // salt of its own.
 func measureSenders(ctx context.Context, rounds int) (growth, error) {
-	g := growth{what: "senders, opening 1 KiB", sizes: senderSizes}
-	var ways []measure.Way
-	for _, size := range senderSizes {
+	return measureOpening(ctx, "senders, opening 1 KiB", senderSizes, rounds, func(size int) (func(int) error, error) {
 		p, err := newParty()
+		if err != nil {
+			return nil, err
+		}
+		return p.openEach(ctx, size, func(int) error { p.endEpoch(); return nil })
+	})
+}
+
+// measureRaw is the peer of measureSenders: raw AES-256-GCM, a cipher for each message.
+func measureRaw(ctx context.Context, rounds int) (growth, error) {
+	return measureOpening(ctx, "ciphers, raw AES-256-GCM, opening 1 KiB", senderSizes, rounds, func(size int) (func(int) error, error) {
+		ciphers, bodies := make([]cipher.AEAD, size), make([][]byte, size)
+		for i := range ciphers {
+			var err error
+			if ciphers[i], err = raw(); err != nil {
+				return nil, err
+			}
+			bodies[i] = rawSeal(ciphers[i], nil, make([]byte, 1<<10))
+		}
+		return func(i int) error {
+			_, err := ciphers[i].Open(nil, nil, bodies[i], nil)
+			return err
+		}, nil
+	})
+}
+
+var keySizes = []int{1, 10, 100, 1_000}
+
+// measureKeys opens a message of 1 KiB under each of many keys of a ring in turn.
+func measureKeys(ctx context.Context, rounds int) (growth, error) {
+	return measureOpening(ctx, "keys, opening 1 KiB", keySizes, rounds, func(size int) (func(int) error, error) {
+		ring, err := keys.NewRing()
+		if err != nil {
+			return nil, err
+		}
+		p, err := newPartyOf(ring)
+		if err != nil {
+			return nil, err
+		}
+		for i := range size {
+			key, err := keys.Generate(nthKey(i), nil)
+			if err != nil {
+				return nil, err
+			}
+			if err := ring.Add(key); err != nil {
+				return nil, err
+			}
+		}
+		return p.openEach(ctx, size, func(i int) error {
+			if err := ring.SetCurrent(nthKey(i)); err != nil {
+				return err
+			}
+			if id, f := p.sealer.CurrentKey(ctx); f != nil {
+				return f
+			} else if id != nthKey(i) {
+				return fmt.Errorf("sealing under %q in place of %q", id, nthKey(i))
+			}
+			return nil
+		})
+	})
+}
+
+func nthKey(i int) keys.ID { return keys.ID(fmt.Sprint(keyName, "-", i)) }
+
+// openEach seals as many messages, calling before for each, and returns what opens the
+// i-th. Their metadata is one: it is not what grows, and has just arrived in a Receiver.
+func (p *party) openEach(ctx context.Context, n int, before func(i int) error) (func(i int) error, error) {
+	var opened sealing.Opened
+	bodies, arrived := make([][]byte, n), &driver.Delivery{}
+	open := func(i int) error {
+		arrived.Body = bodies[i]
+		if f := p.opener.Open(ctx, arrived, &opened); f != nil {
+			return f
+		}
+		return nil
+	}
+	for i := range bodies {
+		if err := before(i); err != nil {
+			return nil, err
+		}
+		m := webhook(make([]byte, 1<<10))
+		if err := p.seal(ctx, &m); err != nil {
+			return nil, err
+		}
+		bodies[i], arrived.Message = m.Body, m
+		if err := open(i); err != nil {
+			return nil, err
+		}
+	}
+	return open, nil
+}
+
+// measureOpening calls what prepare returns for a size with 0 to size-1 in turn.
+func measureOpening(ctx context.Context, what string, sizes []int, rounds int, prepare func(size int) (func(i int) error, error)) (growth, error) {
+	g := growth{what: what, sizes: sizes}
+	var ways []measure.Way
+	for _, size := range sizes {
+		open, err := prepare(size)
 		if err != nil {
 			return g, err
 		}
-		var opened sealing.Opened
-		arrived := make([]*driver.Delivery, size)
-		for i := range arrived {
-			m := webhook(make([]byte, 1<<10))
-			if err := p.seal(ctx, &m); err != nil {
-				return g, err
-			}
-			p.endEpoch()
-			arrived[i] = &driver.Delivery{Message: m}
-			if f := p.opener.Open(ctx, arrived[i], &opened); f != nil {
-				return g, f
-			}
-		}
 		i := 0
-		ways = append(ways, measure.Do(fmt.Sprint(size), 500, func(ctx context.Context) error {
+		ways = append(ways, measure.Do(fmt.Sprint(size), 500, func(context.Context) error {
 			i++
-			if f := p.opener.Open(ctx, arrived[i%size], &opened); f != nil {
-				return f
-			}
-			return nil
+			return open(i % size)
 		}))
 	}
 	var err error
