@@ -23,6 +23,9 @@ import (
 
 const bodySize = 8 << 10
 
+// fullLoad is how many messages each process moves in a run of full length.
+const fullLoad = 25_600
+
 // load is a job for processes that share a file.
 type load struct {
 	Path      string
@@ -247,9 +250,13 @@ func fileSize(path string) (n int64) {
 	return n
 }
 
+// TestProcesses: four processes with eight workers each use one file as fast as they can,
+// and no call fails, however long the others have the write lock in turn.
 func TestProcesses(t *testing.T) {
 	t.Parallel()
-	runLoad(t, 4, load{Path: filepath.Join(t.TempDir(), "q.db"), Workers: 8, Batch: 1, Messages: 384 / scale})
+	for range soak(1, 100) {
+		runLoad(t, 4, load{Path: filepath.Join(t.TempDir(), "q.db"), Workers: 8, Batch: 1, Messages: soak(384/scale, fullLoad)})
+	}
 }
 
 func BenchmarkQuick(b *testing.B) {
@@ -269,7 +276,7 @@ func BenchmarkProcesses(b *testing.B) {
 		for _, normal := range []bool{false, true} {
 			b.Run(fmt.Sprintf("batch=%d/normal=%v", batch, normal), func(b *testing.B) {
 				for range b.N {
-					f := runLoad(b, 4, load{Path: filepath.Join(b.TempDir(), "q.db"), Workers: 8, Batch: batch, Messages: 25_600, Normal: normal})
+					f := runLoad(b, 4, load{Path: filepath.Join(b.TempDir(), "q.db"), Workers: 8, Batch: batch, Messages: fullLoad, Normal: normal})
 					b.ReportMetric(f.sent, "sent/s")
 					b.ReportMetric(f.received, "received/s")
 					b.ReportMetric(float64(f.peak)/(1<<20), "file-MiB")
