@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/queue-runtime/queue/testbed/fauxqs"
+	"github.com/queue-runtime/queue/envelope"
 	"github.com/queue-runtime/queue/tests/bench/internal/measure"
 )
 
@@ -48,7 +49,7 @@ func TestCorpus(t *testing.T) {
 func TestEnvelopeWays(t *testing.T) {
 	for _, size := range []int{0, 1, 8 << 10} {
 		seal, open, err := envelopeWays(size)
-		if err != nil || len(seal) != 4 || len(open) != 4 {
+		if err != nil || len(seal) != 5 || len(open) != 5 {
 			t.Fatalf("%d bytes: %d and %d ways, %v", size, len(seal), len(open), err)
 		}
 		for _, w := range append(seal, open...) {
@@ -56,6 +57,29 @@ func TestEnvelopeWays(t *testing.T) {
 				t.Errorf("%s: %v", w.Name, err)
 			}
 		}
+	}
+}
+
+// What is sealed is longer than the plaintext by what is authenticated in it, and more is
+// authenticated than that: the context.
+func TestAuthenticated(t *testing.T) {
+	p, err := newParty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := webhook(make([]byte, 100))
+	if err := p.seal(t.Context(), &m); err != nil {
+		t.Fatal(err)
+	}
+	beside, err := authenticated(&m)
+	header := len(m.Body) - 100 - envelope.NonceSize - envelope.TagSize
+	// Tag and length of the ID, the content type and the attributes, whose number is counted too.
+	context := 5 + len(m.ID) + 5 + len(m.ContentType) + 9
+	for name, value := range m.Attributes {
+		context += 8 + len(name) + len(value)
+	}
+	if want := 16 + header + context; err != nil || len(beside) != want {
+		t.Errorf("%d bytes, %v, want %d", len(beside), err, want)
 	}
 }
 
@@ -256,7 +280,7 @@ func TestReport(t *testing.T) {
 	}
 	r := &run{corpus: madeCorpus()}
 	for _, size := range envelopeSizes {
-		f := figures(wayRaw, wayOurs, wayTink, wayJose)
+		f := figures(wayRaw, wayBound, wayOurs, wayTink, wayJose)
 		r.envelope = append(r.envelope, envelopeFigures{size, f, f})
 	}
 	r.memory = figures(memPlain, memSealed, memWatermill, memGoCloud)
@@ -289,7 +313,7 @@ func TestReport(t *testing.T) {
 	var b strings.Builder
 	writeReport(&b, r, machine{processor: "p", system: "s", commit: "c", date: time.Unix(0, 0)})
 	page := b.String()
-	for _, want := range []string{"| queue | 2.00 (2.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c", "| 1,000 | 3.00 | 12 |", "| goqite | 8 | 3.2 / 0.12 | 4.0 / 0.50 |", "| queue, SQS, sealed | 4.00 / 4.00 (0.67)"} {
+	for _, want := range []string{"| queue | 3.00 (3.00)", "| goqite | 8.00 / 8.00 |", "2.00 | 2.00 |", "10,000: 2.00 (2.0)", "1970-01-01, c", "| 1,000 | 3.00 | 12 |", "| goqite | 8 | 3.2 / 0.12 | 4.0 / 0.50 |", "| queue, SQS, sealed | 4.00 / 4.00 (0.67)"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
