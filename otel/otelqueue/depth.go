@@ -41,9 +41,8 @@ func WatchDepth(m metric.MeterProvider, queues ...Counted) (stop func() error, e
 		return nil, errors.New("otelqueue: WatchDepth needs a MeterProvider")
 	}
 	meter := m.Meter(scopeName)
-	depth, err1 := meter.Int64ObservableGauge("queue.depth", metric.WithDescription("Messages in the queue, by state, by the broker's word."))
-	age, err2 := meter.Float64ObservableGauge("queue.oldest_message.age", metric.WithUnit("s"), metric.WithDescription("How long the oldest message that could be delivered now has waited."))
-	if err := errors.Join(err1, err2); err != nil {
+	depth, age, err := depthGauges(meter)
+	if err != nil {
 		return nil, err
 	}
 	w := &depthWatch{depth: depth, age: age, queues: make([]watchedQueue, len(queues))}

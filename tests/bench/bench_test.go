@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/queue-runtime/queue/testbed/fauxqs"
 	"github.com/queue-runtime/queue/envelope"
+	"github.com/queue-runtime/queue/testbed/fauxqs"
 	"github.com/queue-runtime/queue/tests/bench/internal/measure"
 )
 
