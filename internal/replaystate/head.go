@@ -37,8 +37,8 @@ type Head struct {
 	// that are in use, and those that were folded and have open records. See Hold and Fold.
 	Apart Ranges
 	Steps []Step
-	// Dirty: changed since it was loaded.
-	Dirty bool
+	// Dirty: changed since it was loaded. Held: Hold was called since, also if that changed nothing.
+	Dirty, Held bool
 }
 
 // NewHead makes the head of a stream whose first message is r. The accounting
@@ -142,6 +142,7 @@ const maxApart = 4 * MaxIntervals
 // sequences before it is folded: neighbours that rest are folded while messages of it are tried
 // again, or copies of them come, for hours.
 func (h *Head) Hold(p *Page) {
+	h.Held = true
 	own := p.covers()
 	own.First = max(own.First, h.Start)
 	if own.First > own.Last || h.Apart.Within(own) == own.Len() {

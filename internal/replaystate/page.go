@@ -141,7 +141,7 @@ func (p *Page) open() bool {
 }
 
 // known reports whether the head knows all that may count of the page: it is new, or was folded
-// without open records and has consumed nothing since.
+// without open records and has consumed nothing since. Or it is retired, and will be folded.
 func (p *Page) known() bool { return p.quiet == 0 && !p.open() }
 
 // Records returns how many sequences are claimed, released or parked.
@@ -188,6 +188,10 @@ func (p *Page) Expire(now int64) {
 		}
 	}
 }
+
+// Retire drops the tags of a page that is about to be folded, and nothing that the head has not
+// taken over. It is known from then on, so that the next message holds it apart before it counts.
+func (p *Page) Retire() { p.recents, p.quiet, p.Dirty = nil, 0, true }
 
 // Folded drops what the head has taken over, and keeps what is excused of its own sequences
 // while it has records: the head may not have taken that. It reports whether nothing is left,

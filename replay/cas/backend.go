@@ -27,12 +27,14 @@
 //
 // # What keeps it right
 //
-// The order of writes. A page is folded by writing the head, then removing that
-// version of the page. A receiver that needs a new page reserves its place first
-// and reads the head afterwards: what was folded before is in the head, and what
-// comes later has to pass the place. A stream is dropped by writing the group's
-// mark, then removing the head; a receiver that finds no head reads the group
-// afterwards.
+// The order of writes. A page is folded by retiring it, writing the head, then removing that
+// version of the page, if the head is as it was before the page was retired. A receiver that needs
+// a new page reserves its place first, reads the head afterwards, and writes it before the page,
+// also if nothing in it changes; and so does one that uses a retired page. So what was folded
+// before is in the head, what comes later has to pass the place, and no head that a sweep writes
+// is wrong about which pages are in use. If a process dies in between, the next sweep goes on.
+// A stream is dropped, after its head was read and no page found, by writing the group's mark,
+// then removing the head; a receiver that finds no head reads the group afterwards.
 //
 // # Limits
 //

@@ -16,7 +16,7 @@ type attempted struct {
 
 // writes reports whether the attempt changes a page that is there, and no head.
 func (a *attempted) writes() bool {
-	return a.v != nil && a.v.page != nil && a.v.page.Dirty && !a.v.added && (a.v.head == nil || !a.v.head.Dirty)
+	return a.v != nil && a.v.page != nil && a.v.page.Dirty && !a.v.added && !a.v.writesHead()
 }
 
 // The pages of a group are written one by one for the time of apart after maxMissed writes of

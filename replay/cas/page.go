@@ -104,6 +104,9 @@ func (v *view) Head() *replaystate.Head {
 // Add implements replaystate.Stream.
 func (v *view) Add(h *replaystate.Head, p *replaystate.Page) { v.head, v.page, v.added = h, p, true }
 
+// writesHead reports whether the head has to be written before the page.
+func (v *view) writesHead() bool { return v.head != nil && (v.head.Dirty || v.head.Held) }
+
 // progress says how an attempt ended.
 type progress uint8
 
@@ -277,9 +280,10 @@ func (e *engine) fill(ctx context.Context, v *view, key string, item Item) (Item
 	return next, either(done, finished), err
 }
 
-// writeHead writes a head that has changed, before the page of which it says that it is in use.
+// writeHead writes a head that has changed, before the page of which it says that it is in use. If it
+// said so already it gets another version all the same: see fold.
 func (e *engine) writeHead(ctx context.Context, v *view) (done bool, err error) {
-	if v.head == nil || !v.head.Dirty {
+	if !v.writesHead() {
 		return true, nil
 	}
 	_, done, err = e.b.Swap(ctx, e.headKey(v.w.group, v.w.key), v.item.Version, replaystate.AppendHead(nil, v.head))

@@ -1,8 +1,10 @@
 package cas
 
 import (
+	"cmp"
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,78 +120,91 @@ func (e *engine) sweep(ctx context.Context, group string) error {
 	e.mu.Lock()
 	g.Newest = e.cache(group).newest
 	e.mu.Unlock()
-	recents := int64(0)
+	c := &census{pages: pages, group: &g}
 	for _, all := range pages {
 		for i := range all {
-			recents += int64(all[i].page.Recents())
+			c.recents += int64(all[i].page.Recents())
 			g.Newest = max(g.Newest, all[i].page.Newest)
 		}
 	}
-	for k, all := range pages {
-		for i := range all {
-			n := int64(all[i].page.Recents())
-			now := e.now()
-			if recents <= e.limits.Recents && all[i].page.Due() > now {
-				continue
-			}
-			all[i].page.Expire(now)
-			if recents <= e.limits.Recents && !all[i].page.Foldable(now) {
-				continue
-			}
-			if err := e.fold(ctx, group, k, &g, &all[i]); err != nil {
-				return err
-			}
-			recents += int64(all[i].page.Recents()) - n
-		}
+	if err := e.foldDue(ctx, group, c); err != nil {
+		return err
+	}
+	if err := e.foldOldest(ctx, group, c); err != nil {
+		return err
 	}
 	return e.drop(ctx, group, &g, pages)
 }
 
-// fold folds one page: first the head is written, then the version of the page
-// that was folded is removed, or written without what the head has taken over.
-func (e *engine) fold(ctx context.Context, group string, k replaystate.Key, g *replaystate.Group, s *storedPage) error {
-	key := e.pageKey(group, k, s.index)
-	if isReserved(s.item) {
-		// Its maker is dead, or makes it anew.
-		next, _, err := e.b.Swap(ctx, key, s.item.Version, nil)
-		s.item = next
-		return err
-	}
-	found, stripped, tight := false, false, e.tight(group, k.Sender)
-	err := e.onHead(ctx, e.headKey(group, k), func(h *replaystate.Head) {
-		found = true
-		if stripped = stripped || h.Strip(s.page, e.now()); stripped { // it is not due: there is no room
-			return
-		}
-		h.Fold(s.page)
-		h.Tidy(g.Time(e.now()), e.limits.Keep(g, tight))
-	})
-	if err != nil || !found {
-		return err
-	}
-	var body []byte
-	if stripped || !s.page.Folded() {
-		body = replaystate.AppendPage(nil, s.page)
-	}
-	next, done, err := e.b.Swap(ctx, key, s.item.Version, body)
-	if err != nil {
-		e.forget(key)
-		return err
-	}
-	e.remember(key, next, true)
-	if done {
-		s.item = next
-		return nil
-	}
-	if next.Version == "" || isReserved(next) {
-		return nil
-	}
-	// It is in use again, and took itself to be apart as before the fold.
-	return e.onHead(ctx, e.headKey(group, k), func(h *replaystate.Head) { h.Hold(s.page) })
+// census is what a sweep has found.
+type census struct {
+	pages   map[replaystate.Key][]storedPage
+	group   *replaystate.Group
+	recents int64
 }
 
-// drop counts the heads of a group and drops those that are past their time and
-// have no pages.
+// foldDue folds the pages whose time has come.
+func (e *engine) foldDue(ctx context.Context, group string, c *census) error {
+	for k, all := range c.pages {
+		for i := range all {
+			now := e.now()
+			if all[i].page.Due() > now {
+				continue
+			}
+			if all[i].page.Expire(now); !all[i].page.Foldable(now) {
+				continue
+			}
+			if err := e.foldOf(ctx, group, c, k, &all[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// foldOldest folds pages before their time while there are too many recent messages, those
+// first that would be due first.
+func (e *engine) foldOldest(ctx context.Context, group string, c *census) error {
+	if c.recents <= e.limits.Recents {
+		return nil
+	}
+	type candidate struct {
+		key replaystate.Key
+		at  *storedPage
+	}
+	var all []candidate
+	for k, of := range c.pages {
+		for i := range of {
+			if of[i].page.Recents() > 0 {
+				all = append(all, candidate{k, &of[i]})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b candidate) int { return cmp.Compare(a.at.page.Due(), b.at.page.Due()) })
+	for _, o := range all {
+		if c.recents <= e.limits.Recents {
+			return nil
+		}
+		o.at.page.Expire(e.now())
+		if err := e.foldOf(ctx, group, c, o.key, o.at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foldOf folds a page of a census.
+func (e *engine) foldOf(ctx context.Context, group string, c *census, k replaystate.Key, s *storedPage) error {
+	n := int64(s.page.Recents())
+	done, err := e.fold(ctx, group, k, c.group, s)
+	if done {
+		c.recents += int64(s.page.Recents()) - n
+	}
+	return err
+}
+
+// drop counts the heads of a group, drops those that are past their time and have no
+// pages, and puts right those that keep apart a page that was never written.
 func (e *engine) drop(ctx context.Context, group string, g *replaystate.Group, pages map[replaystate.Key][]storedPage) error {
 	var total replaystate.Counts
 	senders := make(map[string]*replaystate.Counts)
@@ -217,17 +232,17 @@ func (e *engine) drop(ctx context.Context, group string, g *replaystate.Group, p
 		}
 		newest = max(newest, s.head.NewestConsumed())
 		tight := e.tight(group, s.key.Sender)
+		gone := false
 		if !held[s.key] && s.head.Newest+e.limits.Keep(g, tight) < g.Time(e.now()) {
-			if err := e.raise(ctx, group, replaystate.Group{Mark: max(s.head.Newest, s.head.Mark)}); err != nil {
-				return err
-			}
-			_, done, err := e.b.Swap(ctx, s.item.Key, s.item.Version, nil)
-			if err != nil {
-				return err
-			}
-			if done {
-				continue
-			}
+			gone, err = e.dropStream(ctx, group, &s)
+		} else if len(s.head.Apart) > 0 {
+			err = e.releaseHead(ctx, group, &s, pages[s.key])
+		}
+		if err != nil {
+			return err
+		}
+		if gone {
+			continue
 		}
 		add(s.key.Sender, replaystate.Counts{Streams: 1, Intervals: int64(len(s.head.Intervals))})
 	}
@@ -236,6 +251,33 @@ func (e *engine) drop(ctx context.Context, group string, g *replaystate.Group, p
 	c := e.cache(group)
 	c.counts, c.senders, c.newest = total, senders, max(c.newest, newest)
 	return nil
+}
+
+// dropStream drops a stream that has no pages, unless it was used since its head was read: a
+// receiver that makes a page writes the head, after the place of the page is reserved.
+func (e *engine) dropStream(ctx context.Context, group string, s *storedHead) (done bool, err error) {
+	for _, err := range e.b.Scan(ctx, e.pagePrefix(group)+streamPart(s.key)) {
+		return false, err // it has one
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if err := e.raise(ctx, group, replaystate.Group{Mark: max(s.head.Newest, s.head.Mark)}); err != nil {
+		return false, err
+	}
+	_, done, err = e.b.Swap(ctx, s.item.Key, s.item.Version, nil)
+	return done, err
+}
+
+// releaseHead writes a head without what it keeps apart of pages that are not there. If it was
+// written meanwhile, the next sweep does it.
+func (e *engine) releaseHead(ctx context.Context, group string, s *storedHead, there []storedPage) error {
+	changed, err := e.release(ctx, group, s.key, s.head, slices.Clone(s.head.Apart), there)
+	if err != nil || !changed {
+		return err
+	}
+	_, _, err = e.b.Swap(ctx, s.item.Key, s.item.Version, replaystate.AppendHead(nil, s.head))
+	return err
 }
 
 // tight reports whether old streams of a sender should make room.
