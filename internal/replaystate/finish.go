@@ -85,7 +85,8 @@ func Extend(e *Env, s Stream, l *Lease) Outcome {
 }
 
 // Lapse ends the lease of a claim that was seen unchanged for the whole of it, so that
-// other receivers need not see that for themselves. Its owner may still renew or finish it.
+// other receivers need not see that for themselves, and says since when. Its owner may still
+// renew or finish it.
 func Lapse(e *Env, s Stream, k Key, sequence uint64) {
 	p := s.Page(IndexOf(sequence, e.Span))
 	if p == nil {
@@ -96,7 +97,7 @@ func Lapse(e *Env, s Stream, k Key, sequence uint64) {
 		return
 	}
 	if _, live := e.live(k, p, &p.records[i]); !live {
-		p.records[i].lease, p.Dirty = 0, true
+		p.records[i].lease, p.records[i].changed, p.Dirty = 0, e.Now, true
 	}
 }
 

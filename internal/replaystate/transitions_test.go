@@ -482,7 +482,7 @@ func TestLapse(t *testing.T) {
 		"no record":       {func(b *bench) { b.claimed(2, 0) }, false},
 		"live":            {func(b *bench) { b.claimed(1, 0); b.e.Now += testLease - 1 }, false},
 		"over":            {func(b *bench) { b.claimed(1, 0); b.e.Now += testLease }, true},
-		"not live":        {func(b *bench) { b.claimed(1, 0); b.e.Live = dead }, true},
+		"not live":        {func(b *bench) { b.claimed(1, 0); b.e.Now++; b.e.Live = dead }, true},
 		"lapsed before":   {func(b *bench) { b.claimed(1, 0); b.e.Live = dead; Lapse(b.e, b.s, Key{}, 1) }, false},
 		"released":        {func(b *bench) { b.claimed(1, Release); b.e.Live = dead }, false},
 		"parked":          {func(b *bench) { b.claimed(1, Park); b.e.Live = dead }, false},
@@ -502,8 +502,8 @@ func TestLapse(t *testing.T) {
 		if p.Dirty != c.lapses {
 			t.Errorf("%s: it changed the page: %v", name, p.Dirty)
 		}
-		if c.lapses && (p.records[0].lease != 0 || p.records[0].status != claimed) {
-			t.Errorf("%s: %+v, want a claim without a lease", name, p.records[0])
+		if c.lapses && (p.records[0].lease != 0 || p.records[0].status != claimed || p.records[0].changed != b.e.Now) {
+			t.Errorf("%s: %+v, want a claim without a lease since now", name, p.records[0])
 		}
 		if c.lapses {
 			b.finish(1, Consume, Done) // by its owner, which may be slow and not dead

@@ -25,6 +25,9 @@
 // A receiver in any process that asks after Claim.BusyUntil gets the claim, so that a
 // crash costs one delivery. Renew changes the claim, so that the lease counts anew.
 //
+// A Store remembers each claim that it has met, in some 200 bytes: until the end of its
+// lease is written, or until the Streams of its group were listed and it was gone.
+//
 // # What keeps it right
 //
 // The order of writes. A page is folded by retiring it, writing the head, then removing that

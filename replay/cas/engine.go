@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/queue-runtime/queue/internal/replaystate"
 )
@@ -315,6 +316,7 @@ func (e *engine) Streams(ctx context.Context, group string) iter.Seq2[replaystat
 			err = e.prepare(ctx)
 		}
 		var pages map[replaystate.Key][]storedPage
+		start := time.Now()
 		if err == nil {
 			pages, err = e.readPages(ctx, group)
 		}
@@ -335,6 +337,9 @@ func (e *engine) Streams(ctx context.Context, group string) iter.Seq2[replaystat
 			if !yield(replaystate.Entry{Key: h.key, Account: replaystate.Count(env, h.key, h.head, of)}, nil) {
 				return
 			}
+		}
+		if ctx.Err() == nil {
+			e.overlook(group, start)
 		}
 	}
 }

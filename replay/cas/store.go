@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -167,8 +168,7 @@ type groupCache struct {
 	missedAt time.Time // the last of them
 }
 
-// maxCached bounds the pages and the observations that are kept in memory. What
-// goes is read again.
+// maxCached bounds the pages that are kept in memory. What goes is read again.
 const maxCached = 4096
 
 // now is the clock of this process in Unix milliseconds.
@@ -189,6 +189,8 @@ type observation struct {
 	beat  uint32
 	lease time.Duration
 	since time.Time
+	// looked is when it was asked for last.
+	looked time.Time
 	// awaited: its end will be entered into the page.
 	awaited bool
 }
@@ -196,23 +198,37 @@ type observation struct {
 // live is replaystate.Env.Live: a claim is live until the same state of it was
 // seen for a whole lease.
 func (e *engine) live(group string, o replaystate.Observed) (until int64, live bool) {
+	if o.Lease == 0 {
+		return o.Changed, false // that was seen, and entered
+	}
 	id := claimID{group, o.Key, o.Sequence}
-	lease := time.Duration(o.Lease) * time.Millisecond
+	lease, now := time.Duration(o.Lease)*time.Millisecond, time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s, ok := e.seen[id]
 	if !ok || s.token != o.Token || s.beat != o.Beat {
-		for old := range e.seen {
-			if len(e.seen) < maxCached {
-				break
-			}
-			delete(e.seen, old)
-		}
-		s = observation{token: o.Token, beat: o.Beat, lease: lease, since: time.Now()}
-		e.seen[id] = s
+		s = observation{token: o.Token, beat: o.Beat, lease: lease, since: now}
 	}
-	left := lease - time.Since(s.since)
+	for old := range e.seen {
+		if ok || int64(len(e.seen)) < max(maxCached, e.limits.Store.Records) {
+			break
+		}
+		delete(e.seen, old)
+	}
+	s.looked = now
+	e.seen[id] = s
+	left := lease - now.Sub(s.since)
 	return e.now() + (left + lapseMargin).Milliseconds(), left > 0
+}
+
+// overlook forgets the observations of a group of which no claim is left: those that were not
+// asked for since all of its pages were read. An observation that was forgotten too early would
+// make a claim live again, so that what is missing is reported later with each look: there are as
+// many as there are claims, which Bounds.Store bounds.
+func (e *engine) overlook(group string, since time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	maps.DeleteFunc(e.seen, func(id claimID, o observation) bool { return id.group == group && o.looked.Before(since) })
 }
 
 // lapseMargin is the time in which the end of a lease gets into the page. A receiver that
@@ -243,8 +259,14 @@ func (e *engine) awaitLapse(group string, k replaystate.Key, sequence uint64) {
 			return
 		}
 		e.sweeps.Go(func() {
-			// After a failure every receiver observes the claim for itself.
-			_ = e.parallel(e.sweeping, []*work{w})
+			if err := e.parallel(e.sweeping, []*work{w}); err != nil {
+				return // every receiver observes the claim for itself
+			}
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if now := e.seen[id]; now.token == s.token && now.beat == s.beat {
+				delete(e.seen, id) // the page has its end, or another claim
+			}
 		})
 	})
 }
