@@ -211,3 +211,20 @@ func TestLossesStay(t *testing.T) {
 		}
 	}
 }
+
+// TestLastPage: a head that holds the last page of a stream can be read again. A sender chooses its
+// sequences, and one head that cannot be read keeps a store from its sweeps.
+func TestLastPage(t *testing.T) {
+	for _, span := range []int{64, MaxSpan} {
+		p := NewPage(&Group{}, nil, IndexOf(maxSequence, span), span)
+		h := &Head{Start: 1}
+		h.Hold(p)
+		p.setConsumed(Range{maxSequence, maxSequence})
+		h.Fold(p)
+		h.Hold(p)
+		got, err := DecodeHead(AppendHead(nil, h))
+		if err != nil || got.Apart.Count() != uint64(span)-1 || !got.Apart.Has(maxSequence) || !got.has(maxSequence) {
+			t.Errorf("pages of %d: %+v, %v", span, got, err)
+		}
+	}
+}

@@ -82,8 +82,11 @@ func (p *Page) first() uint64 { return p.Index*uint64(p.span()) + 1 } //nolint:g
 // offset returns the place of a sequence that belongs to the page.
 func (p *Page) offset(sequence uint64) uint16 { return uint16(sequence - p.first()) } //nolint:gosec // G115: below MaxSpan
 
-// covers returns the sequences of the page.
-func (p *Page) covers() Range { return Range{p.first(), p.first() + uint64(p.span()) - 1} } //nolint:gosec // G115
+// covers returns the sequences of the page. The last page of a stream has a place more than there
+// are sequences.
+func (p *Page) covers() Range {
+	return Range{p.first(), min(p.first()+uint64(p.span())-1, maxSequence)} //nolint:gosec // G115
+}
 
 func (p *Page) consumed(offset uint16) bool { return p.bits[offset/64]>>(offset%64)&1 == 1 }
 

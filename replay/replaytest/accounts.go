@@ -184,6 +184,23 @@ func implausible(t *trial) {
 	}
 }
 
+// endOfAStream: a sender chooses its sequences. The last one that there is harms neither its stream nor
+// those of others.
+func endOfAStream(t *trial) {
+	h := t.handle()
+	end, other := t.young("s"), t.young("other")
+	h.handled(settling(other, 4))
+	h.handled(at(end, replay.MaxSequence))
+	for n := range uint64(2) {
+		if a := h.account(end); a == nil || a.Consumed != 1 || len(a.Missing) > 0 {
+			t.fatalf("%+v, want one consumed and none missing", a)
+		}
+		h.missing(other, 1, 2, 3)
+		h.begin(nil, at(end, replay.MaxSequence-1-n)) // in use, before and after it was folded
+		h.passFolding()
+	}
+}
+
 // notes: what was reported is kept, so that one receiver reports it.
 func notes(t *trial) {
 	h := t.handle()

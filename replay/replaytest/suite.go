@@ -87,6 +87,7 @@ var tests = []struct {
 	{"accounting in the middle of a stream", accountingMiddle},
 	{"void and rejected", voidRanges},
 	{"implausible", implausible},
+	{"end of a stream", endOfAStream},
 	{"many rejected", manyRejected},
 	{"many given back", manyGivenBack},
 	{"many void", manyVoid},
