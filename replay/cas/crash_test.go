@@ -20,7 +20,7 @@ import (
 // minutes.
 type mortal struct {
 	m           *memory
-	random      *rand.Rand
+	random      *rand.Rand // guarded by the mutex of m
 	dead        bool
 	dies, waits int // of 10,000 requests
 }
@@ -90,7 +90,6 @@ type letter struct {
 	lost      bool // by the broker, before any delivery
 	completed bool
 	doubtful  bool // it may be completed: the answer was lost
-	refused   bool // as too old
 	ended     bool // not delivered again
 	taken     bool // by a process
 	next      time.Time
@@ -102,6 +101,13 @@ type crashes struct {
 	m       *memory
 	random  *rand.Rand
 	letters []*letter
+}
+
+// isDead reports whether the process has died.
+func (o *mortal) isDead() bool {
+	o.m.mu.Lock()
+	defer o.m.mu.Unlock()
+	return o.dead
 }
 
 // take returns a message that is due.
@@ -123,13 +129,18 @@ func (c *crashes) take(r *rand.Rand) *letter {
 }
 
 // deliver has a process handle a message. It is delivered again after the answer of it, if not ended.
-func (c *crashes) deliver(s *cas.Store, o *mortal, l *letter) {
+func (c *crashes) deliver(s *cas.Store, random *rand.Rand, l *letter) {
 	r := l.request
 	r.Token, r.Now = replay.NewToken(), time.Now()
+	end := func() {
+		c.m.mu.Lock()
+		defer c.m.mu.Unlock()
+		l.ended = true
+	}
 	again := func(after time.Duration) {
 		c.m.mu.Lock()
 		defer c.m.mu.Unlock()
-		l.taken, l.next = false, time.Now().Add(after+time.Duration(o.random.Int64N(int64(time.Minute))))
+		l.taken, l.next = false, time.Now().Add(after+time.Duration(random.Int64N(int64(time.Minute))))
 	}
 	claims, err := s.Begin(c.Context(), "group", []replay.Request{r})
 	if err != nil {
@@ -140,37 +151,38 @@ func (c *crashes) deliver(s *cas.Store, o *mortal, l *letter) {
 	case err == nil && l.completed:
 		c.Errorf("%d is granted again", r.ID.Sequence)
 	case errors.Is(err, replay.ErrNotFresh):
-		l.refused, l.ended = true, true
+		end()
 		return
 	case errors.Is(err, replay.ErrDuplicate), errors.Is(err, replay.ErrReused):
 		if !l.completed && !l.doubtful {
 			c.Errorf("%d was never completed: %v", r.ID.Sequence, err)
 		}
-		l.completed, l.ended = true, true
+		l.completed = true
+		end()
 		return
 	case err != nil:
 		again(time.Minute)
 		return
 	}
 	kind := replay.Consumed
-	switch o.random.IntN(20) {
+	switch random.IntN(20) {
 	case 0, 1, 2, 3, 4:
 		kind = replay.Released
 	case 5:
 		again(5 * time.Minute) // the handler is dead; its claim stays
 		return
 	}
-	time.Sleep(time.Duration(o.random.Int64N(int64(time.Second))))
+	time.Sleep(time.Duration(random.Int64N(int64(time.Second))))
 	f, err := s.Finish(c.Context(), "group", []replay.Finish{{ID: r.ID, Token: r.Token, Kind: kind}})
 	switch {
 	case kind == replay.Released:
-		again(time.Duration(o.random.Int64N(int64(20 * time.Minute))))
+		again(time.Duration(random.Int64N(int64(20 * time.Minute))))
 	case err == nil && (f[0].Err == nil || errors.Is(f[0].Err, replay.ErrHandled)):
 		l.completed = true
-		if o.random.IntN(4) == 0 {
+		if random.IntN(4) == 0 {
 			again(time.Minute) // its acknowledgement is lost
 		} else {
-			l.ended = true
+			end()
 		}
 	default:
 		l.doubtful = l.doubtful || err != nil
@@ -182,16 +194,16 @@ func (c *crashes) deliver(s *cas.Store, o *mortal, l *letter) {
 func (c *crashes) process(random *rand.Rand, until time.Time) {
 	o := &cas.Options{PageSpan: 64, Bounds: replay.Bounds{KeepStream: 30 * time.Minute}}
 	for time.Now().Before(until) {
-		b := &mortal{m: c.m, random: random, dies: 100, waits: 30}
+		b := &mortal{m: c.m, random: rand.New(rand.NewPCG(random.Uint64(), 1)), dies: 100, waits: 30} //nolint:gosec // G404: faults, not secrets
 		s, err := cas.Open(c.Context(), b, o)
 		if err != nil {
 			continue
 		}
-		for !b.dead && time.Now().Before(until) {
+		for !b.isDead() && time.Now().Before(until) {
 			if l := c.take(random); l != nil {
-				c.deliver(s, b, l)
+				c.deliver(s, random, l)
 			} else {
-				time.Sleep(time.Second + time.Duration(random.Int64N(int64(time.Second))))
+				time.Sleep(time.Second + time.Duration(random.Int64N(int64(20*time.Second))))
 				_ = s.Probe(c.Context(), "group") // it may be dead
 			}
 		}
@@ -216,15 +228,15 @@ func TestCrashes(t *testing.T) {
 				judge := open(t, c.m, &cas.Options{PageSpan: 64, Bounds: replay.Bounds{KeepStream: 30 * time.Minute}})
 				time.Sleep(2 * time.Second)
 				start := time.Now()
-				until := start.Add(10 * time.Hour)
-				for p := range uint64(3) {
+				until := start.Add(6 * time.Hour)
+				for p := range uint64(2) {
 					random := rand.New(rand.NewPCG(seed, 100+p)) //nolint:gosec // G404: faults, not secrets
 					go c.process(random, until)
 				}
 				v := young(t)
 				binary.BigEndian.PutUint64(v.stream[:], uint64(start.UnixMilli())<<16)
 				n := uint64(0)
-				for time.Since(start) < 8*time.Hour {
+				for time.Since(start) < 4*time.Hour {
 					for range c.random.IntN(40) {
 						n++
 						r := v.request(n)
