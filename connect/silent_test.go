@@ -161,7 +161,7 @@ func (w *silentWork) calls() []silentCall {
 			return w.q.Send(ctx, []*driver.Message{{ID: "late", Body: []byte("x"), SessionID: w.held[0].SessionID}})[0].Err
 		}},
 		{"Receive", true, func(ctx context.Context) error { _, err := w.source.Receive(ctx, 1, time.Second); return err }},
-		{"Renew", false, func(ctx context.Context) error { _, errs := w.source.Renew(ctx, w.held[:1]); return errs[0] }},
+		{"Renew", false, func(ctx context.Context) error { return w.source.Renew(ctx, w.held[:1])[0].Err }},
 		{"Complete", false, settle(1, driver.Complete)},
 		{"Abandon", false, settle(2, driver.Abandon)},
 		{"Peek", false, func(ctx context.Context) error { _, _, err := w.q.Peek(ctx, "", 10); return err }},

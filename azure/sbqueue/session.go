@@ -417,27 +417,27 @@ func (s *session) isSettled(r *receipt) bool {
 }
 
 // Renew renews the session, which holds its messages.
-func (s *session) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
-	until := make([]time.Time, len(all))
-	errs := make([]error, len(all))
+func (s *session) Renew(ctx context.Context, all []*driver.Delivery) []driver.RenewResult {
+	results := make([]driver.RenewResult, len(all))
 	if len(all) == 0 {
-		return until, errs
+		return results
 	}
-	t, err := s.RenewSession(ctx)
+	until, err := s.RenewSession(ctx)
 	for i, d := range all {
+		x := &results[i]
 		r, ok := d.Receipt.(*receipt)
 		switch {
 		case ok && s.isSettled(r):
-			errs[i] = &driver.Error{Kind: driver.Settled}
+			x.Err = &driver.Error{Kind: driver.Settled}
 		case driver.KindOf(err) == driver.SessionLost:
-			errs[i] = &driver.Error{Kind: driver.LockLost, Err: err}
+			x.Err = &driver.Error{Kind: driver.LockLost, Err: err}
 		case err != nil:
-			errs[i] = err
+			x.Err = err
 		default:
-			d.LockedUntil, until[i] = t, t
+			d.LockedUntil, x.LockedUntil = until, until
 		}
 	}
-	return until, errs
+	return results
 }
 
 // RenewSession extends the lock. The SDK would attach the session again if the
