@@ -91,7 +91,7 @@ func (c *consumer) spare() time.Duration {
 // newBreaker returns the breaker of the calls to the broker, which tells of its changes.
 func (c *consumer) newBreaker(o backoff.BreakerOptions) (*backoff.Breaker, error) {
 	if o.Open == 0 && o.FirstOpen == 0 {
-		o.FirstOpen, o.Open = firstOpen, mostOpen
+		o.FirstOpen, o.Open = firstOpen, maxOpen
 	}
 	changed := o.OnChange
 	o.OnChange = func(s backoff.State) {
@@ -193,9 +193,9 @@ func (c *consumer) asksInSession() bool {
 
 const (
 	firstOpen      = time.Second            // of the breaker: a short outage is over in seconds
-	mostOpen       = 8 * time.Second        // of the breaker: a long one too; one call in 8 s burdens no broker
+	maxOpen        = 8 * time.Second        // of the breaker: a long one too; one call in 8 s burdens no broker
 	firstFetchWait = 100 * time.Millisecond // bound of the wait after a first error
-	maxFetchWait   = mostOpen               // and of any other
+	maxFetchWait   = maxOpen                // and of any other
 )
 
 // fetched tells the breaker how a call to the broker ended, and returns how long the next
