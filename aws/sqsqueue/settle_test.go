@@ -308,8 +308,8 @@ func TestForgottenDeliveries(t *testing.T) {
 		receiveBodies(t, q, 1, 0)
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		if len(q.groups) != 0 || q.inbox.out != 0 {
-			t.Errorf("%d groups are kept, %d messages count as handed out", len(q.groups), q.inbox.out)
+		if len(q.groups) != 0 || q.dispatcher.out != 0 {
+			t.Errorf("%d groups are kept, %d messages count as handed out", len(q.groups), q.dispatcher.out)
 		}
 	})
 }
