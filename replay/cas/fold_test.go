@@ -269,3 +269,38 @@ func TestFoldDies(t *testing.T) {
 		}
 	})
 }
+
+// TestReleaseOvertaken: a head keeps apart a page that was never written, and a receiver makes that page
+// just before a sweep puts the head right. The page stays apart.
+func TestReleaseOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &overtaken{memory: newMemory()}
+		o := &cas.Options{PageSpan: 64}
+		d := &dying{memory: b.memory}
+		s, dies := open(t, b, o), open(t, d, o)
+		other := open(t, b.memory, &cas.Options{PageSpan: 64, SweepInterval: 24 * time.Hour})
+		v := young(t)
+		time.Sleep(2 * time.Second)
+		v.handle(other, 1, 49) // 50 is late
+		v.handle(other, 51, 64)
+		v.sweep(s, 0)
+		v.sweep(s, 10*time.Minute) // the page is in the head, and gone
+		d.dead = true
+		if _, err := dies.Begin(t.Context(), "group", []replay.Request{v.request(50)}); !errors.Is(err, errDead) {
+			t.Fatal(err)
+		}
+		happened := false
+		b.by = func() { v.begin(other, v.request(50)); happened = true }
+		v.sweep(s, 10*time.Minute)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for key, item := range b.items {
+			if !strings.HasPrefix(key, ".h.") {
+				continue
+			}
+			if h, err := replaystate.DecodeHead(item.Value); err != nil || !happened || !h.Apart.Has(50) {
+				t.Errorf("happened: %v; apart are %v, %v; want the page that was made", happened, h.Apart, err)
+			}
+		}
+	})
+}
