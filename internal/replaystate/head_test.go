@@ -466,9 +466,12 @@ func TestStepsOfAPage(t *testing.T) {
 // TestPageDue: a page is looked at when its tags may go, and then when its first record is past
 // its time.
 func TestPageDue(t *testing.T) {
-	p := &Page{quiet: 50, records: []record{{offset: 1, status: released, keep: 90}, {offset: 2, status: claimed, keep: 10, changed: 60, lease: 20}, {offset: 3, status: parked, keep: 95}}}
+	p := &Page{records: []record{{offset: 1, status: released, keep: 90}, {offset: 2, status: claimed, keep: 10, changed: 60, lease: 20}, {offset: 3, status: parked, keep: 95}}}
 	if p.Due() != 80 {
 		t.Errorf("due at %d, want 80", p.Due())
+	}
+	if p.quiet = 50; p.Due() != 50 {
+		t.Errorf("with something that the head is to learn: due at %d, want 50", p.Due())
 	}
 	if p.Foldable(49) || !p.Foldable(50) {
 		t.Error("it folds at another time than 50")
@@ -484,6 +487,13 @@ func TestPageDue(t *testing.T) {
 	if p.Folded() || len(p.recents) != 0 || p.quiet != 0 || !p.Dirty {
 		t.Errorf("folded: %+v", p)
 	}
+	if minute := int64(60_000); p.Next(0) != minRecent || p.Next(1) != minRecent+minute {
+		t.Errorf("looked at again at %d and %d, want %d and a minute later", p.Next(0), p.Next(1), minRecent)
+	}
+	if p.records[1].keep = 2*minRecent + 1; p.Next(0) != minRecent {
+		t.Errorf("looked at again at %d, want %d for the one of 90", p.Next(0), minRecent)
+	}
+	p.records[1].keep = 10
 	p.Dirty = false
 	if p.Expire(79); p.Dirty || len(p.records) != 3 {
 		t.Errorf("before its time: %+v", p.records)
@@ -701,5 +711,106 @@ func TestHeadStripsPages(t *testing.T) {
 		if empty := full.Settle(p, testNow, testNow, 1<<40, true); empty != folds || full.has(3) != folds || len(full.Intervals) == had == folds {
 			t.Errorf("by force, to be folded %v: gone %v, %d intervals of %d", folds, empty, len(full.Intervals), had)
 		}
+	}
+}
+
+// TestParkedIsNotApart: a page is apart for as long as a message in it may still be lost, however that
+// ends, and not for as long as a parked one is remembered; and it is folded once for that.
+func TestParkedIsNotApart(t *testing.T) {
+	const day = 24 * 60 * 60_000
+	lasts := func(r *Request) { r.RetryWindow = day }
+	stale := func(r *Request) { r.Now, r.FreshUntil, r.RetryWindow = testNow+2, testNow, 1 }
+	for name, end := range map[string]func(b *bench){
+		"parked":              func(b *bench) { b.wants("", b.request(2, lasts), Done); b.finish(2, Park, Done) },
+		"rejected as too old": func(b *bench) { b.wants("", b.request(2, stale), NotFresh) },
+		"past its time and too old": func(b *bench) {
+			b.e.Now += day
+			b.wants("", b.request(2, stale), NotFresh)
+		},
+		"void": func(b *bench) {
+			b.wants("", b.request(2, func(r *Request) { lasts(r); r.Void = []Range{{2, 2}} }), Done)
+		},
+		"parked, never folded": func(b *bench) {
+			delete(b.s.pages, 0)
+			b.s.head = nil
+			b.claimed(2, Park)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.e.ParkedTTL = 15 * day
+			b.claimed(1, Park) // the page stays for it
+			b.wants("", b.request(2, lasts), Done)
+			b.finish(2, Release, Done)
+			b.claimed(3, Consume)
+			p := b.s.pages[0]
+			if b.settle(p); len(b.s.head.Apart) != 1 {
+				t.Fatalf("%v are apart", b.s.head.Apart)
+			}
+			end(b)
+			p = b.s.pages[0]
+			if wait := p.Next(b.e.Now) - b.e.Now; wait > 2*minRecent {
+				t.Fatalf("looked at again in %d minutes", wait/60_000)
+			}
+			b.e.Now = p.Next(b.e.Now)
+			if b.s.head.Settle(p, b.e.Now, 0, 0, false) || len(b.s.head.Apart) > 0 {
+				t.Fatalf("%v are apart", b.s.head.Apart)
+			}
+			if wait := p.Next(b.e.Now) - b.e.Now; wait < day/2 {
+				t.Errorf("settled in vain in %d minutes", wait/60_000)
+			}
+		})
+	}
+}
+
+// TestParkedAfterRetries: in each second page a message fails, is given back, and is dead-lettered when it is
+// tried again, after its page was folded. Apart are the pages that wait for that, and no others, however many
+// there were: what a head has no room to keep apart counts as lost.
+func TestParkedAfterRetries(t *testing.T) {
+	const minute, pages, delay = int64(60_000), 600, 20
+	b := newBench(t)
+	b.e.Birth, b.e.Group.Mark = -1<<40, -1
+	b.e.ParkedTTL = 15 * 24 * 60 * minute
+	due := map[uint64]int64{}
+	settled := 0
+	end := func(n uint64, change func(*Request), kind Kind) {
+		b.wants("", b.request(n, func(r *Request) {
+			r.SealedAt, r.FreshUntil, r.RetryWindow = testNow+int64(n), 1<<60, 24*60*minute //nolint:gosec // G115: small
+			change(r)
+		}), Done)
+		b.finish(n, kind, Done)
+		index := IndexOf(n, b.e.Span)
+		due[index] = b.s.pages[index].Next(b.e.Now)
+	}
+	again := func(*Request) {}
+	for i := range uint64(pages) {
+		first := 64*i + 1
+		end(first, func(r *Request) { r.Settled = first - 1 }, [...]Kind{Release, Consume}[i%2])
+		end(first+63, func(r *Request) { r.Settled, r.Void = first+62, []Range{{first + 1, first + 62}} }, Consume)
+		b.e.Now += minute
+		if i >= delay && i%2 == 0 {
+			end(first-64*delay, again, Park)
+		}
+		for index, at := range due {
+			if at > b.e.Now {
+				continue
+			}
+			settled++
+			if due[index] = 0; b.s.head.Settle(b.s.pages[index], b.e.Now, 0, 0, false) {
+				delete(b.s.pages, index)
+				delete(due, index)
+			} else {
+				due[index] = b.s.pages[index].Next(b.e.Now)
+			}
+		}
+		if n := len(b.s.head.Apart); n > delay {
+			t.Fatalf("%d ranges are apart", n)
+		}
+	}
+	if settled > 2*pages {
+		t.Errorf("%d pages were settled %d times", pages, settled)
+	}
+	if a := Count(b.e, Key{}, b.s.head, slices.Collect(maps.Values(b.s.pages))); len(a.Missing) > delay || a.Lost > 0 {
+		t.Errorf("%d runs are missing, and %d lost", len(a.Missing), a.Lost)
 	}
 }

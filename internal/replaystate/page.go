@@ -22,7 +22,7 @@ type Page struct {
 	Dirty, New bool
 
 	bits    []uint64 // consumed
-	quiet   int64    // when every recent entry may fold
+	quiet   int64    // when every recent entry may fold; 0 if the head has learned of them all
 	records []record // ascending by offset
 	recents []recent // in the order of their consumption
 	excused Ranges   // accounted for without being consumed; any sequence of the stream
@@ -155,10 +155,10 @@ func (p *Page) Recents() int { return len(p.recents) }
 func (p *Page) Foldable(now int64) bool { return now >= p.quiet }
 
 // Due returns when the page has to be looked at next: when it can be folded, or,
-// if it was, when the first of its records is past its time. It is 0 if there is
-// nothing to wait for.
+// if it was and the head has learned all since, when the first of its records is past
+// its time. It is 0 if there is nothing to wait for.
 func (p *Page) Due() int64 {
-	if len(p.recents) > 0 || len(p.steps) > 0 {
+	if p.quiet > 0 || len(p.steps) > 0 {
 		return p.quiet
 	}
 	due := int64(0)
@@ -168,6 +168,14 @@ func (p *Page) Due() int64 {
 		}
 	}
 	return due
+}
+
+// Next returns when a store that keeps the page as it is now looks at it again: when it is due,
+// and not at once. It is in whole minutes, so that a page that is in use does not change its place
+// in an index with each call.
+func (p *Page) Next(now int64) int64 {
+	const minute = 60_000
+	return (max(p.Due(), now+minRecent) + minute - 1) / minute * minute
 }
 
 // end is when the record may go.
