@@ -99,6 +99,10 @@ func (h *Head) excuse(r Range) {
 // is forgotten so may be reported as missing once more. The reverse would hide a loss: a head
 // cannot tell what is missing among them, because pages that are not folded know more.
 func (h *Head) bound() {
+	if len(h.Excused) <= maxExcused {
+		return
+	}
+	h.Excused = h.Excused.Common(h.unknown(maxSequence)) // nobody needs what is below Start
 	for _, n := range [...]int{len(h.Intervals) / 2, len(h.Intervals)} {
 		if len(h.Excused) <= maxExcused {
 			return
@@ -368,16 +372,21 @@ func mergeSteps(a, b []Step) []Step {
 // whether it did. It does so if the head has no room to spare for the gaps of the page: of a backlog
 // that is delivered in any order, pages that are folded early are full of gaps, the head would forget
 // what is older, and its mark would refuse what is still to be delivered there. The newest tag stays,
-// so that the page is due, minRecent later than it was; if there is still no room then it is folded.
+// so that the page is due, minRecent later than it was, behind those that still have their tags; if there
+// is still no room then it is folded. One that is in use all the time is not put off beyond maxPutOff.
 func (h *Head) Strip(p *Page, now int64) bool {
 	runs := 0
 	p.runs(func(Range) { runs++ })
 	if p.Foldable(now) || len(p.recents) < 2 || runs < 2 || len(h.Intervals) < roomyIntervals {
 		return false
 	}
-	p.recents, p.quiet, p.Dirty = slices.Clone(p.recents[len(p.recents)-1:]), p.quiet+minRecent, true
+	p.recents, p.Dirty = slices.Clone(p.recents[len(p.recents)-1:]), true
+	p.quiet = max(p.quiet, min(p.quiet+minRecent, now+maxPutOff))
 	return true
 }
+
+// maxPutOff is how far from now a page is put off at most: behind all whose tags are kept for less.
+const maxPutOff = 10 * minRecent
 
 // Settle expires records of a page, and folds it into h if its time has come or if force
 // is set, unless to strip it does; time and keep are as for Tidy. It reports whether nothing is

@@ -814,3 +814,38 @@ func TestParkedAfterRetries(t *testing.T) {
 		t.Errorf("%d runs are missing, and %d lost", len(a.Missing), a.Lost)
 	}
 }
+
+// TestHeadDropsOldExcusesFirst: a broker replays 1,025 old messages of a stream, which lie below its
+// account. Each is rejected as expired and noted, which nobody needs. What was rejected above it and never
+// handled does not count as consumed for that.
+func TestHeadDropsOldExcusesFirst(t *testing.T) {
+	const rejected = 5100
+	h := &Head{Start: 5000, Settled: 6000, Intervals: []Interval{{5000, 5099, 1}, {5101, 6000, 1}}, Excused: Ranges{{rejected, rejected}}}
+	for n := uint64(1); n <= 2*maxExcused+1; n += 2 {
+		Enter(h, &Note{Range: Range{n, n}, Kind: NoteAccepted})
+	}
+	if h.has(rejected) || !h.Excused.Has(rejected) {
+		t.Errorf("%d counts as consumed; intervals %v", rejected, h.Intervals)
+	}
+}
+
+// TestStrippedPageIsDue: a page from which tags are stripped again and again, because the store is crowded
+// while a backlog is delivered in any order, is due soon after its last message, and until then behind those
+// that have not been stripped.
+func TestStrippedPageIsDue(t *testing.T) {
+	b := newBench(t)
+	b.e.Span = MaxSpan // as on Azure Tables
+	h := &Head{Start: 1}
+	for i := range uint64(roomyIntervals) {
+		h.add(Interval{1_000_000 + 2*i, 1_000_000 + 2*i, 1})
+	}
+	for n := uint64(1); n <= MaxSpan; n += 2 {
+		b.e.Now += 1000 // one message each second
+		b.claimed(n, Consume)
+		p := b.s.pages[0]
+		h.Settle(p, b.e.Now, 0, 0, n > 1) // by force: crowded
+		if wait := p.Due() - b.e.Now; wait > maxPutOff || n > 1 && wait <= minRecent {
+			t.Fatalf("%d: the page is due in %d s; it has %d tags", n, wait/1000, p.Recents())
+		}
+	}
+}
