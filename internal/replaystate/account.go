@@ -171,10 +171,11 @@ func later(all []Missing, given []since) []Missing {
 }
 
 // Enter adds a note to the stream and returns for how many sequences it says
-// something new. To accept all below Start accepts what is lost there.
+// something new. To accept all below Start accepts what is lost there, and nothing else
+// below it: of pages apart a receiver may have some in hand, which may still be lost.
 func Enter(h *Head, n *Note) uint64 {
-	if n.Kind == NoteAccepted && h.Lost > 0 && n.Range.First == 1 && n.Range.Last+1 >= h.Start {
-		h.Lost, h.Dirty = 0, true
+	if n.Kind == NoteAccepted && n.Range.First == 1 && n.Range.Last+1 >= h.Start {
+		return h.accept(n.Range)
 	}
 	set := &h.Excused
 	switch n.Kind {
@@ -187,19 +188,40 @@ func Enter(h *Head, n *Note) uint64 {
 	if fresh == 0 {
 		return 0
 	}
-	h.Dirty = true
 	if n.Kind == NoteAccepted {
-		for _, g := range h.gaps(n.Range) {
-			h.excuse(g)
-		}
-		h.bound()
+		h.excuseGaps(n.Range)
 		return fresh
 	}
+	h.Dirty = true
 	if *set = set.Add(n.Range); len(*set) > maxExcused {
 		*set = h.join(*set)
 		*set = slices.Delete(*set, 0, max(0, len(*set)-maxExcused))
 	}
 	return fresh
+}
+
+// accept accepts what is lost below Start, and what is unknown from there up to the last of r,
+// which begins at 1.
+func (h *Head) accept(r Range) (fresh uint64) {
+	if h.Lost == 0 {
+		r.First = h.Start
+	}
+	if r.First > r.Last {
+		return 0
+	}
+	if fresh = r.Len() - h.Excused.Within(r); fresh > 0 || h.Lost > 0 {
+		h.Lost, h.Dirty = 0, true
+		h.excuseGaps(Range{h.Start, r.Last})
+	}
+	return fresh
+}
+
+// excuseGaps accounts for the sequences of r that are in no interval.
+func (h *Head) excuseGaps(r Range) {
+	for _, g := range h.gaps(r) {
+		h.excuse(g)
+	}
+	h.bound()
 }
 
 // join joins notes between which nothing can be missing, also if it is settled: pages settle more

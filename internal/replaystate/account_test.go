@@ -321,3 +321,63 @@ func TestNotesOfManyLosses(t *testing.T) {
 		}
 	}
 }
+
+// TestAcceptedBelowStart: to accept what is lost below Start accepts no message that a receiver has in hand or
+// that waits for a retry, in a page apart: it may still be lost. That holds for an acceptance that is repeated.
+func TestAcceptedBelowStart(t *testing.T) {
+	b := newBench(t)
+	b.e.Birth = -1 << 40
+	handle := func(n uint64, kind Kind) {
+		b.wants("", b.request(n, func(r *Request) {
+			r.Settled, r.SealedAt, r.FreshUntil, r.RetryWindow = n-1, testNow+int64(n), 2*testNow, 1<<40 //nolint:gosec // G115: small
+		}), Done)
+		if kind != 0 {
+			b.finish(n, kind, Done)
+		}
+	}
+	const waiting, inHand = 10, 12
+	for n := uint64(1); n <= 64; n++ {
+		switch n {
+		case waiting:
+			handle(n, Release)
+		case inHand:
+			handle(n, 0)
+		default:
+			handle(n, Consume)
+		}
+	}
+	settle := func(i uint64) {
+		if b.settle(b.s.pages[i]) {
+			delete(b.s.pages, i)
+		}
+	}
+	settle(0)
+	for i := uint64(1); i <= 50; i++ { // every second one is lost
+		for n := 64*i + 1; n <= 64*i+64; n += 2 {
+			handle(n, Consume)
+		}
+		settle(i)
+	}
+	count := func() Account { return Count(b.e, Key{}, b.s.head, slices.Collect(maps.Values(b.s.pages))) }
+	has := func(a Account, n uint64) bool {
+		return slices.ContainsFunc(a.Missing, func(m Missing) bool { return m.Range.First <= n && n <= m.Range.Last })
+	}
+	a := count()
+	if a.Lost == 0 || a.Start <= 64 || !has(a, waiting) || has(a, inHand) {
+		t.Fatalf("lost %d, start %d, %v %v", a.Lost, a.Start, has(a, waiting), has(a, inHand))
+	}
+	for i, want := range []uint64{a.Start - 1, 0} {
+		b.s.head.Dirty = false
+		if got := Enter(b.s.head, &Note{Range: Range{1, a.Start - 1}, Kind: NoteAccepted}); got != want || b.s.head.Dirty != (i == 0) {
+			t.Errorf("accepted for the %dth time: %d are new, want %d", i+1, got, want)
+		}
+	}
+	b.e.Now += testLease + 1 // the receiver crashed; neither message comes ever again
+	if a := count(); a.Lost != 0 || !has(a, inHand) || !has(a, waiting) {
+		t.Errorf("lost %d; reported of what was in hand: %v, of what waited: %v", a.Lost, has(a, inHand), has(a, waiting))
+	}
+	// From Start on a range accepts what it names.
+	if Enter(b.s.head, &Note{Range: Range{1, a.Settled}, Kind: NoteAccepted}); len(count().Missing) != 2 {
+		t.Errorf("missing after all from Start on is accepted: %v", count().Missing)
+	}
+}
