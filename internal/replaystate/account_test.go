@@ -1,6 +1,7 @@
 package replaystate
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -379,5 +380,64 @@ func TestAcceptedBelowStart(t *testing.T) {
 	// From Start on a range accepts what it names.
 	if Enter(b.s.head, &Note{Range: Range{1, a.Settled}, Kind: NoteAccepted}); len(count().Missing) != 2 {
 		t.Errorf("missing after all from Start on is accepted: %v", count().Missing)
+	}
+}
+
+// voidsOf returns the pages of a sender each of whose messages says of eight single sequences that they
+// are void, which descend from page to page: the worst order to take them over one by one.
+func voidsOf(pages uint64) []*Page {
+	const begin, each = uint64(1) << 40, 64
+	low := begin
+	all := make([]*Page, pages)
+	for i := range all {
+		p := NewPage(&Group{}, nil, begin/64+uint64(i), 64) //nolint:gosec // G115: small
+		p.setConsumed(p.covers())
+		p.Settled = p.covers().Last - 1
+		low -= 16*each + 32
+		for n := range uint64(8 * each) {
+			p.excuse(Range{low + 2*n, low + 2*n})
+		}
+		all[i] = p
+	}
+	return all
+}
+
+// TestCountOfVoids: what pages hold is collected once, piece by piece, for one sort, and none is taken over
+// into what was collected before: that would be quadratic in what a hostile sender says.
+func TestCountOfVoids(t *testing.T) {
+	all := voidsOf(40)
+	h := &Head{Start: 1 << 39, Intervals: []Interval{{1 << 39, 1<<39 + 9, 1}}, Excused: Ranges{{1<<39 + 20, 1<<39 + 29}}}
+	x := gather(&Env{}, Key{}, h, all)
+	pieces, one := 1, Ranges(slices.Clone(h.Excused))
+	for _, p := range all {
+		pieces += len(p.excused)
+		for _, r := range p.excused {
+			one = one.Add(r)
+		}
+	}
+	if len(x.excused) != pieces || pieces != 1+40*512 || len(x.consumed) != 41 || len(x.known) != 40 {
+		t.Errorf("%d excused pieces, %d consumed, %d pages; want %d, 41 and 40", len(x.excused), len(x.consumed), len(x.known), pieces)
+	}
+	if got := union(x.excused); !slices.Equal(got, one) {
+		t.Errorf("%d ranges in the end, want %d", len(got), len(one))
+	}
+	a := Count(&Env{}, Key{}, h, all)
+	if want := uint64(40*64 + 10); a.Consumed != want || !a.Implausible {
+		t.Errorf("%+v, want %d consumed, and more missing than is plausible", a, want)
+	}
+}
+
+// BenchmarkCount is what the account of a stream costs for each range that its pages hold: about the same for
+// few and for many.
+func BenchmarkCount(b *testing.B) {
+	for _, pages := range []uint64{16, 64, 256} {
+		b.Run(fmt.Sprint("pages=", pages), func(b *testing.B) {
+			all := voidsOf(pages)
+			h := &Head{Start: 1}
+			for b.Loop() {
+				Count(&Env{}, Key{}, h, all)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(512*pages), "ns/range")
+		})
 	}
 }

@@ -170,11 +170,6 @@ func (h *Head) boundApart() {
 // take the place of those that are losses.
 func (h *Head) Fold(p *Page) {
 	h.Steps = mergeSteps(h.Steps, p.steps)
-	h.fold(p)
-}
-
-// fold is Fold without the steps.
-func (h *Head) fold(p *Page) {
 	open, own := p.open(), p.covers()
 	h.Newest = max(h.Newest, p.Newest)
 	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
@@ -197,14 +192,6 @@ func (h *Head) fold(p *Page) {
 			h.Lost += h.missingApart(Range{own.First, min(own.Last, h.Start-1)})
 		}
 		h.Apart = h.Apart.Sub(own)
-	}
-}
-
-// take takes over which sequences are consumed and excused.
-func (h *Head) take(p *Page) {
-	p.runs(func(r Range) { h.add(Interval{r.First, r.Last, p.Newest}) })
-	for _, r := range p.excused {
-		h.excuse(r)
 	}
 }
 

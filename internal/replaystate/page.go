@@ -229,6 +229,14 @@ func NewPage(g *Group, h *Head, index uint64, span int) *Page {
 	return p
 }
 
+// Copy returns a copy for Count: without the tags, which it does not need.
+func (p *Page) Copy() *Page {
+	c := *p
+	c.bits, c.records, c.recents = slices.Clone(p.bits), slices.Clone(p.records), nil
+	c.excused, c.steps = slices.Clone(p.excused), slices.Clone(p.steps)
+	return &c
+}
+
 // maxSteps bounds the steps of a page: with more, neighbours become one.
 const maxSteps = 64
 
@@ -240,16 +248,17 @@ const maxExcused = 1024
 // settle takes over what a message says about its stream. What is void outside of the page goes to
 // the head at once: the page may be in use for hours after the one that it is about was folded.
 func (p *Page) settle(e *Env, s Stream, settled uint64, void []Range) {
-	own := p.covers()
+	own, outside := p.covers(), Ranges(nil)
 	for _, r := range void {
 		if p.excused.Within(r) == r.Len() {
 			continue
 		}
 		p.excuse(r)
 		if r.First < own.First || r.Last > own.Last {
-			excuse(s, r)
+			outside = append(outside, r)
 		}
 	}
+	excuse(s, outside...)
 	if settled <= p.Settled {
 		return
 	}
@@ -258,11 +267,20 @@ func (p *Page) settle(e *Env, s Stream, settled uint64, void []Range) {
 }
 
 // excuse accounts in the head of a stream for sequences that are not consumed.
-func excuse(s Stream, r Range) {
-	if h := s.Head(); h != nil && h.Excused.Within(r) != r.Len() {
-		h.excuse(r)
-		h.bound()
+func excuse(s Stream, all ...Range) {
+	if len(all) == 0 {
+		return // a head may have to be loaded
 	}
+	h := s.Head()
+	if h == nil {
+		return
+	}
+	for _, r := range all {
+		if h.Excused.Within(r) != r.Len() {
+			h.excuse(r)
+		}
+	}
+	h.bound()
 }
 
 // excuse accounts for sequences that are not consumed.
