@@ -41,6 +41,8 @@ func NewMemory(o *MemoryOptions) (*Memory, error) {
 		return nil, err
 	}
 	m := &memory{start: time.Now(), limits: b.Limits(), groups: make(map[string]*memoryGroup)}
+	m.open.placed = func(w *pageWatch, place int) { w.place = place }
+	m.frozen.placed = m.open.placed
 	m.stamp.Birth = m.now()
 	_, _ = rand.Read(m.stamp.ID[:]) // never fails: it ends the process instead
 	return &Memory{engineStore{m}}, nil
@@ -61,7 +63,8 @@ type memory struct {
 	counts replaystate.Counts
 	bytes  int64 // of encoded heads and frozen pages
 	groups map[string]*memoryGroup
-	pages  dueHeap[pageRef] // when to fold, freeze or expire each page
+	open   dueHeap[*pageWatch] // when to fold or freeze each open page
+	frozen dueHeap[*pageWatch] // when a record of each frozen page is past its time
 }
 
 type memoryGroup struct {
@@ -90,16 +93,19 @@ type memoryStream struct {
 }
 
 // memoryPage is open while it is in use, and frozen, that is encoded, while it
-// waits for its records only.
+// waits for its records only. Its watch is in one of the two heaps of the memory.
 type memoryPage struct {
 	index  uint64
 	open   *replaystate.Page
 	frozen []byte
+	watch  *pageWatch
 }
 
-type pageRef struct {
+// pageWatch has a page looked at again.
+type pageWatch struct {
 	stream *memoryStream
 	index  uint64
+	place  int // in its heap
 }
 
 // now is the store's clock in Unix milliseconds.
