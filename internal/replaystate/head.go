@@ -219,9 +219,10 @@ func (h *Head) closable(r Range) bool {
 	return h.Excused.Within(r) == r.Len() && h.Apart.Within(r) == 0
 }
 
-// close joins the oldest n intervals over gaps that are excused: if one of those
-// messages arrives after all it counts as consumed. Its sender has reported it as
-// failed, or it was rejected.
+// close joins the oldest n intervals over gaps that are excused. What is in such a gap counts as
+// consumed from then on, although its sender reported it as failed, or it was rejected or dead-lettered and
+// not handled: it is told so, and a copy of it, also one that was resealed, is a replay. The alternative is to
+// forget the intervals, and the mark would refuse all of the stream that is older and still to come.
 func (h *Head) close(n int) {
 	out := h.Intervals[:0]
 	for i, v := range h.Intervals {

@@ -849,3 +849,45 @@ func TestStrippedPageIsDue(t *testing.T) {
 		}
 	}
 }
+
+// TestRejectedIsNotHandled: of two receivers one has a wrong clock and rejects its half of the messages as
+// expired. None of them is told to be handled, and each may be resealed, until there are more of them than a
+// head has room for; then the oldest are, and the newest 512 never.
+func TestRejectedIsNotHandled(t *testing.T) {
+	for _, pages := range []uint64{30, 70} {
+		b := newBench(t)
+		b.e.Birth, b.e.Group.Mark = -1<<40, -1
+		sealed := func(n uint64) int64 { return testNow + int64(n) } //nolint:gosec // G115: small
+		last := 64 * pages
+		for n := uint64(1); n <= last; n++ {
+			if n%2 == 0 {
+				Enter(b.s.head, &Note{Range: Range{n, n}, Kind: NoteAccepted})
+			} else {
+				b.wants("", b.request(n, func(r *Request) { r.Settled, r.SealedAt, r.FreshUntil = n-1, sealed(n), 2*testNow }), Done)
+				b.finish(n, Consume, Done)
+			}
+			if i := n/64 - 1; n%64 == 0 && b.settle(b.s.pages[i]) {
+				delete(b.s.pages, i)
+			}
+		}
+		told := uint64(0)
+		for n := uint64(2); n <= last; n += 2 {
+			switch l := Examine(b.e, b.s, &Query{Sequence: n, SealedAt: sealed(n)}); {
+			case l.State == Consumed && n > last-2*roomyIntervals:
+				t.Fatalf("of %d messages %d, which was rejected, is told to be handled", last, n)
+			case l.State == Consumed:
+				told++
+			case l.State != Unused:
+				t.Fatalf("of %d messages %d, which was rejected, is in state %d", last, n, l.State)
+			}
+		}
+		if forced := last/2 > MaxIntervals; told > 0 != forced || b.s.head.Mark > 0 {
+			t.Errorf("of %d messages %d that were rejected are told to be handled; the mark is %d", last, told, b.s.head.Mark)
+		}
+		for n := uint64(1); n <= last; n += 2 {
+			if out := b.request(n, func(r *Request) { r.Resealed, r.SealedAt, r.FreshUntil = true, sealed(n), 2*testNow }).Outcome; out != Reused {
+				t.Fatalf("%d was handled, and its resealed copy begins with %d", n, out)
+			}
+		}
+	}
+}
