@@ -408,7 +408,7 @@ func TestCountOfVoids(t *testing.T) {
 	all := voidsOf(40)
 	h := &Head{Start: 1 << 39, Intervals: []Interval{{1 << 39, 1<<39 + 9, 1}}, Excused: Ranges{{1<<39 + 20, 1<<39 + 29}}}
 	x := gather(&Env{}, Key{}, h, all)
-	pieces, one := 1, Ranges(slices.Clone(h.Excused))
+	pieces, one := 1, slices.Clone(h.Excused)
 	for _, p := range all {
 		pieces += len(p.excused)
 		for _, r := range p.excused {

@@ -141,7 +141,7 @@ func (p *Page) open() bool {
 }
 
 // known reports whether the head knows all that may count of the page: it is new, or was folded
-// without open records and has consumed nothing since.
+// without open records, and no claim of it has ended since.
 func (p *Page) known() bool { return p.quiet == 0 && !p.open() }
 
 // Records returns how many sequences are claimed, released or parked.
