@@ -102,7 +102,7 @@ func (h *Head) bound() {
 	if len(h.Excused) <= maxExcused {
 		return
 	}
-	h.Excused = h.Excused.Common(h.unknown(maxSequence)) // nobody needs what is below Start
+	h.Excused = h.Excused.Common(h.unknown(maxSequence)) // no account needs what is below Start
 	for _, n := range [...]int{len(h.Intervals) / 2, len(h.Intervals)} {
 		if len(h.Excused) <= maxExcused {
 			return

@@ -649,7 +649,7 @@ func TestParkedAfterRetries(t *testing.T) {
 }
 
 // TestHeadDropsOldExcusesFirst: a broker replays 1,025 old messages of a stream, which lie below its
-// account. Each is rejected as expired and noted, which nobody needs. What was rejected above it and never
+// account. Each is rejected as expired and noted, which no account needs. What was rejected above it and never
 // handled does not count as consumed for that.
 func TestHeadDropsOldExcusesFirst(t *testing.T) {
 	const rejected = 5100
