@@ -45,7 +45,7 @@ var (
 	ErrMarkerCollision  = sealing.ErrMarkerCollision
 	ErrInvalidOptions   = errors.New("invalid options")
 
-	ErrNoMessage       = errors.New("no message")
+	ErrNoMessage       = errors.New("no message") // there was none to return, which is no failure
 	ErrReceivingPaused = errors.New("receiving paused: messages do not open under any key of this receiver")
 	ErrNotSent         = driver.ErrNotSent
 	ErrUnconfirmed     = errors.New("the broker did not answer and may hold the message")

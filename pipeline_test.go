@@ -334,9 +334,7 @@ func TestFloodOfKeyIDs(t *testing.T) {
 		seen := 0
 		for seen < flood {
 			before := len(x.Rejected)
-			if _, err := r.Receive(x.Context(), 100); err != nil {
-				x.Fatal(err)
-			}
+			x.Nothing(r.Receive(x.Context(), 100))
 			if len(x.Rejected) == before {
 				break
 			}
@@ -364,17 +362,14 @@ func TestKeyProviderOutage(t *testing.T) {
 		p := &countingProvider{Provider: x.Ring}
 		p.broken.Store(true)
 		r := x.Receiver(orders, &queue.ReceiverOptions{Keys: p, Wait: time.Second})
-		if got, err := r.Receive(x.Context(), 10); err != nil || len(got) > 0 {
-			x.Fatalf("Receive = %d, %v", len(got), err)
-		}
+		x.Nothing(r.Receive(x.Context(), 10))
 		if len(x.Rejected) != 5 || x.Rejected[0].Reason != "key_provider_error" || x.Rejected[0].Disposition != driver.Released {
 			x.Fatalf("%d rejections, the first %+v", len(x.Rejected), x.Rejected[0])
 		}
 		begin := time.Now()
 		for time.Since(begin) < 10*time.Minute {
-			if _, err := r.Receive(x.Context(), 10); err != nil && !errors.Is(err, queue.ErrKeyProvider) {
-				x.Fatal(err)
-			}
+			ds, err := r.Receive(x.Context(), 10)
+			x.Nothing(ds, err, queue.ErrKeyProvider)
 		}
 		if len(x.Rejected) != 5 {
 			x.Errorf("%d deliveries were spent on the outage", len(x.Rejected)-5)
@@ -494,29 +489,5 @@ func TestStrict(t *testing.T) {
 		cfg.MaxMessageAge = time.Hour
 		_, err = c.Receiver(x.Context(), orders, &queue.ReceiverOptions{Crypto: &cfg})
 		x.Must(err)
-	})
-}
-
-// Receive of nothing returns nil, whether there was nothing or all was rejected.
-func TestReceiveOfNothing(t *testing.T) {
-	inBubble(t, nil, func(x *fixture) {
-		r := x.Receiver(orders, nil)
-		s, err := r.AcceptSession(x.Context(), "s")
-		x.Must(err)
-		for _, session := range []string{"", "s"} {
-			for _, rejected := range []int{0, 1} {
-				if rejected > 0 {
-					x.Inject(orders, driver.Message{ID: "plain", SessionID: session, Body: []byte("a")})
-				}
-				receive := r.Receive
-				if session != "" {
-					receive = s.Receive
-				}
-				before := len(x.Rejected)
-				if ds, err := receive(x.Context(), 10); ds != nil || err != nil || len(x.Rejected)-before != rejected {
-					x.Errorf("session %q: %#v, %v, %d rejected; want nil, nil and %d", session, ds, err, len(x.Rejected)-before, rejected)
-				}
-			}
-		}
 	})
 }

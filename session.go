@@ -309,9 +309,9 @@ func (s *Session) strand(err error) {
 	}
 }
 
-// Receive returns up to max of the session's messages in order, and (nil, nil) if none
-// came within Wait. Handle them in order, and if you abandon one, abandon the later ones,
-// too: [Session.All] does that.
+// Receive returns up to max of the session's messages in order. It fails with ErrNoMessage if
+// none came within Wait, or if all that came were rejected and none of them must wait. Handle
+// them in order, and if you abandon one, abandon the later ones, too: [Session.All] does that.
 //
 // When a message is rejected for a reason that time can cure, nothing behind it
 // may overtake it: what was before it is returned, and the next Receive releases
@@ -321,23 +321,21 @@ func (s *Session) strand(err error) {
 // Receiver wait already.
 func (s *Session) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := s.Fetch(ctx, max, s.r.options.Wait)
-	if len(b.Deliveries) == 0 {
-		return nil, err
-	}
-	return b.Deliveries, err
+	return b.deliveries(s.r.queue, err)
 }
 
 // ReceiveOne is Receive for one message, as Receiver.ReceiveOne.
 func (s *Session) ReceiveOne(ctx context.Context) (*Delivery, error) {
 	b, err := s.Fetch(ctx, 1, s.r.options.Wait)
-	return b.one(s.r.queue, err)
+	return b.one(err)
 }
 
 // Fetch is Receive for callers that need to know what was rejected, with a wait of
-// their own; 0 asks once without waiting.
+// their own; 0 asks once without waiting. If all messages were rejected and none of them must
+// wait, it returns them and no error. It fails with ErrNoMessage if none came.
 func (s *Session) Fetch(ctx context.Context, max int, wait time.Duration) (Batch, error) {
 	b, err := s.fetch(ctx, max, wait)
-	return b, wrap("receive", s.r.queue, err)
+	return b, wrap("receive", s.r.queue, b.orNone(err))
 }
 
 func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Batch, error) {
@@ -400,8 +398,9 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 }
 
 // All returns the session's messages one by one, in order, until the session or ctx ends,
-// or until none came for Wait. It ends, so that no message overtakes another, if the loop
-// abandons a delivery or leaves it unsettled.
+// or until none came for Wait: while a receiver holds a session with nothing in it, no other
+// gets what comes next, and the receiver works on no other session. It ends, so that no
+// message overtakes another, if the loop abandons a delivery or leaves it unsettled.
 func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {
 		for {

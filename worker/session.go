@@ -85,14 +85,16 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 			c.isolated.leave()
 		}
 		switch {
+		case errors.Is(err, queue.ErrNoMessage):
+			return nil // it is empty
 		case err != nil && turn > 0 && errors.Is(err, queue.ErrSessionLost):
 			return nil // some of it was handled before
 		case err != nil:
 			return err
-		case len(batch.Deliveries) == 0 && len(batch.Rejected) > 0 && s.ID() != "":
-			continue
+		case len(batch.Deliveries) == 0 && s.ID() == "":
+			return nil // its one message was rejected
 		case len(batch.Deliveries) == 0:
-			return nil
+			continue
 		}
 		j := job{delivery: batch.Deliveries[0], permit: test}
 		test = backoff.Permit{}
