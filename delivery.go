@@ -276,9 +276,8 @@ var errFewResults = errors.New("the driver returned too few results")
 
 // renewal is the renewal of one delivery.
 type renewal struct {
-	d     *Delivery
-	until time.Time // the new end of its lock; zero if it has no end in time
-	err   error
+	d *Delivery
+	driver.RenewResult
 }
 
 // renew extends the locks, and the claims, of deliveries of one source: of those
@@ -301,14 +300,14 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 			x.d.endRenewal()
 		}
 	}()
-	until, errs := src.Renew(ctx, raw)
+	results := src.Renew(ctx, raw)
 	for i := range renewals {
 		x := &renewals[i]
-		if i >= len(errs) || i >= len(until) {
-			x.err = errFewResults
+		if i >= len(results) {
+			x.Err = errFewResults
 			continue
 		}
-		x.until, x.err = until[i], errs[i]
+		x.RenewResult = results[i]
 	}
 	if r.store != nil {
 		r.renewClaims(ctx, renewals)
@@ -320,8 +319,8 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 		x := &renewals[n]
 		n++
 		x.d.renewed(x)
-		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: x.err})
-		out[i] = x.err
+		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: x.Err})
+		out[i] = x.Err
 	}
 	return out
 }
@@ -329,17 +328,17 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 // renewed records the result of a renewal, and lets the next one begin.
 func (d *Delivery) renewed(x *renewal) {
 	defer d.endRenewal()
-	if x.err != nil {
+	if x.Err != nil {
 		return
 	}
 	d.mu.Lock()
-	d.lockedUntil = x.until
+	d.lockedUntil = x.LockedUntil
 	if !d.claim.none() {
-		d.claimedUntil = claimEnd(x.until, time.Now())
+		d.claimedUntil = claimEnd(x.LockedUntil, time.Now())
 	}
 	d.mu.Unlock()
 	if d.session != nil {
-		d.session.extend(x.until)
+		d.session.extend(x.LockedUntil)
 	}
 }
 
