@@ -30,11 +30,13 @@ type Delivery struct {
 
 	mu           sync.Mutex // guards what follows; never held across a call
 	lockedUntil  time.Time
-	claimedUntil time.Time     // when the claim ends, if that is before the lock; zero otherwise
-	renewing     chan struct{} // closed when the renewal under way has ended; nil means there is none
-	settling     bool
-	done         bool
-	kind         driver.SettleKind // how, once done
+	claimedUntil time.Time // when the claim ends, if that is before the lock; zero otherwise
+	// renewCall holds one token, for the renewal under way. It is nil before the first: most
+	// messages are handled without one.
+	renewCall chan struct{}
+	settling  bool
+	done      bool
+	kind      driver.SettleKind // how, once done
 }
 
 // Reason says why an application dead-letters a message. Code and Description are stored in
@@ -202,44 +204,44 @@ func (d *Delivery) Renew(ctx context.Context) error {
 	if done {
 		return wrap("renew", d.Queue, driver.ErrSettled)
 	}
-	for {
-		err := d.r.renew(ctx, d.src, []*Delivery{d})[0]
-		var under *underRenewal
-		if !errors.As(err, &under) {
-			return wrap("renew", d.Queue, err)
-		}
-		select {
-		case <-under.way:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := d.awaitRenewal(ctx); err != nil {
+		return err
+	}
+	return wrap("renew", d.Queue, d.r.renew(ctx, d.src, []renewal{{d: d}})[0].err)
+}
+
+// renewCalls returns renewCall, made if there is none yet.
+func (d *Delivery) renewCalls() chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.renewCall == nil {
+		d.renewCall = make(chan struct{}, 1)
+	}
+	return d.renewCall
+}
+
+// beginRenewal reports whether no renewal of the delivery is under way, and begins one if so,
+// which endRenewal ends. Drivers are not required to support two at once.
+func (d *Delivery) beginRenewal() bool {
+	select {
+	case d.renewCalls() <- struct{}{}:
+		return true
+	default:
+		return false
 	}
 }
 
-// underRenewal is the error of a renewal that cannot begin because another renewal of the
-// same delivery is in flight. Drivers are not required to support two at once.
-type underRenewal struct{ way chan struct{} } // closed when that one has ended
-
-func (*underRenewal) Error() string   { return errRenewing.Error() }
-func (*underRenewal) Is(t error) bool { return t == errRenewing }
-
-// beginRenewal makes room for one renewal, which endRenewal ends.
-func (d *Delivery) beginRenewal() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.renewing != nil {
-		return &underRenewal{d.renewing}
+// awaitRenewal is beginRenewal that waits for the renewal under way. Its error is that of ctx.
+func (d *Delivery) awaitRenewal(ctx context.Context) error {
+	select {
+	case d.renewCalls() <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	d.renewing = make(chan struct{})
-	return nil
 }
 
-func (d *Delivery) endRenewal() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	close(d.renewing)
-	d.renewing = nil
-}
+func (d *Delivery) endRenewal() { <-d.renewCalls() }
 
 // RenewAll extends the locks, and the claims, of deliveries of this Receiver and its
 // sessions, with one call to the broker for each queue or session. It returns one
@@ -261,15 +263,22 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 		for end < len(batch) && batch[end].src == batch[at].src {
 			end++
 		}
-		for i, err := range r.renew(ctx, batch[at].src, batch[at:end]) {
-			out[at+i] = wrap("renew", r.queue, err)
+		renewals := make([]renewal, 0, end-at)
+		for i, d := range batch[at:end] {
+			if !d.beginRenewal() {
+				out[at+i] = wrap("renew", r.queue, errRenewing)
+				continue
+			}
+			renewals = append(renewals, renewal{d: d, index: at + i})
+		}
+		for _, x := range r.renew(ctx, batch[at].src, renewals) {
+			out[x.index] = wrap("renew", r.queue, x.err)
 		}
 	}
 	return out
 }
 
-// errRenewing reports that a renewal of this delivery is already in flight. Drivers
-// are not required to support concurrent renewals of one delivery.
+// errRenewing is what RenewAll says of a delivery that another call renews.
 var errRenewing = errors.New("a renewal of this delivery is under way")
 
 var errFewResults = errors.New("the driver returned too few results")
@@ -277,23 +286,20 @@ var errFewResults = errors.New("the driver returned too few results")
 // renewal is the renewal of one delivery.
 type renewal struct {
 	d     *Delivery
+	index int       // of d in the batch of RenewAll
 	until time.Time // the new end of its lock; zero if it has no end in time
 	err   error
 }
 
-// renew extends the locks, and the claims, of deliveries of one source: of those
-// that are not being renewed already. It returns one error (or nil) for each.
-func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delivery) []error {
-	out := make([]error, len(batch))
-	raw := make([]*driver.Delivery, 0, len(batch))
-	renewals := make([]renewal, 0, len(batch))
-	for i, d := range batch {
-		if out[i] = d.beginRenewal(); out[i] == nil {
-			raw, renewals = append(raw, d.raw), append(renewals, renewal{d: d})
-		}
+// renew extends the locks, and the claims, of deliveries of one source. The caller has begun
+// the renewals; renew ends them, and returns them with what they came to.
+func (r *Receiver) renew(ctx context.Context, src driver.Source, renewals []renewal) []renewal {
+	if len(renewals) == 0 {
+		return nil
 	}
-	if len(raw) == 0 {
-		return out
+	raw := make([]*driver.Delivery, len(renewals))
+	for i, x := range renewals {
+		raw[i] = x.d.raw
 	}
 	n := 0         // renewals that are recorded
 	defer func() { // none unless the driver or the store panicked
@@ -313,17 +319,13 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	if r.store != nil {
 		r.renewClaims(ctx, renewals)
 	}
-	for i := range batch {
-		if out[i] != nil {
-			continue
-		}
-		x := &renewals[n]
+	for i := range renewals {
+		x := &renewals[i]
 		n++
 		x.d.renewed(x)
 		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: x.err})
-		out[i] = x.err
 	}
-	return out
+	return renewals
 }
 
 // renewed records the result of a renewal, and lets the next one begin.
