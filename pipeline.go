@@ -217,7 +217,7 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	case intake.Rejected:
 		v.Reason = ReasonOf(t.err)
 		t.reject = r.rejection(t, v.Reason)
-		t.reject.heldOn = r.holdsOn(v)
+		t.reject.renewsSession = r.renewsSession(v)
 		switch v.Reason {
 		case driver.ReasonMaxDeliveries:
 			permit.Answered(ctx)
@@ -238,10 +238,10 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	return v
 }
 
-// holdsOn reports whether the session of a message is held for as long as the message has to
-// wait, on a broker without a delay. The lock alone is too short for what the deliveries have
+// renewsSession reports whether the lock of a message's session is renewed for as long as the
+// message has to wait, on a broker without a delay. The lock alone is too short for what the deliveries have
 // to last for. If another receiver may be able to handle the message, it is enough.
-func (r *Receiver) holdsOn(v intake.Verdict) bool {
+func (r *Receiver) renewsSession(v intake.Verdict) bool {
 	switch v.Reason {
 	case driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonAuthentication:
 		return r.spent(v.Count) // else the trouble may be this receiver's alone

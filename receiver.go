@@ -190,7 +190,7 @@ type Receiver struct {
 	checked      checkedKeys
 	storedKeys   *storedKeys // nil unless replays are tracked
 	peeker       peeker
-	held         atomic.Int64 // sessions that are held beyond their lock
+	lockRenewals atomic.Int64 // sessions that wait for a message and whose lock is renewed
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
