@@ -34,8 +34,8 @@ type Delivery struct {
 	// renewCall holds one token, for the renewal under way. It is nil before the first: most
 	// messages are handled without one.
 	renewCall chan struct{}
-	settling  bool
-	done      bool
+	settling  bool              // a call of settle is under way
+	done      bool              // one has settled the message
 	kind      driver.SettleKind // how, once done
 }
 
@@ -372,14 +372,14 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	d.settling = true
 	d.mu.Unlock()
 	settled := false
-	defer d.endSettling(&settled, s.Kind) // also if the store or the driver panics: another call may settle it then
+	defer d.endSettle(&settled, s.Kind) // also if the store or the driver panics: another call may settle it then
 
 	operation := observe.Operation{Kind: observe.Settle, Disposition: s.Kind.Disposition(), Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
 	if d.r.obs.Traces() && d.trace != nil {
 		operation.Links = []map[string]string{d.trace}
 	}
 	ctx, end := d.r.obs.Start(ctx, operation)
-	err := d.settleClaim(ctx, s.Kind)
+	err := d.endClaim(ctx, s.Kind)
 	if err == nil {
 		s.Delivery = d.raw
 		errs := d.src.Settle(ctx, []driver.Settlement{s})
@@ -390,7 +390,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 		}
 	}
 	if settled = err == nil; settled {
-		d.r.noteSettled(d.raw.BrokerID, s.Kind)
+		d.r.countRelease(d.raw.BrokerID, s.Kind)
 		if d.session != nil {
 			d.session.drop(d)
 		}
@@ -399,8 +399,8 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	return wrap(op, d.Queue, err)
 }
 
-// endSettling notes what a call of settle came to.
-func (d *Delivery) endSettling(settled *bool, kind driver.SettleKind) {
+// endSettle notes what a call of settle came to.
+func (d *Delivery) endSettle(settled *bool, kind driver.SettleKind) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settling, d.done, d.kind = false, *settled, kind
@@ -427,9 +427,9 @@ func (d *Delivery) Claim() (group string, f replay.Finish, ok bool) {
 	return d.r.options.Group, d.claim.ends(replay.Consumed), true
 }
 
-// settleClaim puts the replay store first: consumed before the broker forgets the message,
+// endClaim puts the replay store first: consumed before the broker forgets the message,
 // released before the broker gives it to another receiver, parked before it is moved.
-func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) error {
+func (d *Delivery) endClaim(ctx context.Context, kind driver.SettleKind) error {
 	if d.claim.none() {
 		return nil
 	}

@@ -287,7 +287,7 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 			t.reject.SettleErr = err
 		}
 		if err == nil {
-			r.noteSettled(t.d.raw.BrokerID, settle[i].Kind)
+			r.countRelease(t.d.raw.BrokerID, settle[i].Kind)
 		} else if t.finding == intake.Unseen && !blocked {
 			t.session.strand(err)
 		}
@@ -323,8 +323,8 @@ func (r *Receiver) finishAll(ctx context.Context, f []replay.Finish) {
 	_, _ = r.store.Finish(ctx, r.options.Group, f)
 }
 
-// noteSettled keeps the account of releases that the broker counts.
-func (r *Receiver) noteSettled(brokerID string, kind driver.SettleKind) {
+// countRelease keeps the account of releases that the broker counts, once a message is settled.
+func (r *Receiver) countRelease(brokerID string, kind driver.SettleKind) {
 	switch kind {
 	case driver.Release:
 		r.releases.note(brokerID)

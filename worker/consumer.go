@@ -334,7 +334,7 @@ func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
 			defer c.pool.slots.release(c.share, 1)
 			if turn := c.isolate(ctx, j, messageLock{j.delivery}); turn != nil {
 				defer turn.leave()
-				turn.limit(c.patience(), over)
+				turn.limit(c.isolationLimit(), over)
 				c.handle(j, nil)
 			}
 		})
@@ -342,9 +342,9 @@ func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
 	turns.Wait()
 }
 
-// patience is how long a message is handled alone: until a handler that heeds the end of
+// isolationLimit is how long a message is handled alone: until a handler that heeds the end of
 // its context has returned.
-func (c *consumer) patience() time.Duration { return c.o.MaxProcessing + c.pool.o.CancelGrace }
+func (c *consumer) isolationLimit() time.Duration { return c.o.MaxProcessing + c.pool.o.CancelGrace }
 
 // isolate waits until a message may be handled alone, and extends its lock l meanwhile. If
 // ctx ends first it gives the message back and returns nil.
