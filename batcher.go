@@ -59,7 +59,7 @@ type BatcherOptions struct {
 // that was tried and is older than half of the sender's MaxMessageAge is tried no
 // more: it would expire before it is received.
 //
-// If a message of a session fails for good, those of its session that were accepted
+// If a message of a session fails for good, the other messages of its session that were accepted
 // before its answer fail with ErrNotSent, so that sending the failed ones again keeps
 // the order.
 //
@@ -373,7 +373,7 @@ func (b *Batcher) ended() {
 	}
 }
 
-// send sends a batch, and those of it that failed for a passing reason again.
+// send sends a batch, and again the messages of it that failed for a passing reason.
 func (b *Batcher) send(w *batchWorker, batch []*pendingSend) {
 	var out []outgoing // of batch, once it is sealed
 	var sealed time.Time

@@ -189,7 +189,7 @@ func (d *Delivery) describe(ctx context.Context, reason Reason) string {
 // Renew extends the lock, and with replay protection the claim, by a full lock time. It
 // fails with ErrLockLost if the lock is over: another receiver may have the message; with
 // ErrSettled if it was settled; and with ErrClosed once the Receiver is closed. If
-// another renewal of the delivery is in flight, that of a worker.Pool for instance,
+// another renewal of the delivery is in flight, such as one by a worker.Pool,
 // Renew waits for it first.
 func (d *Delivery) Renew(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
@@ -231,7 +231,7 @@ func (d *Delivery) beginRenewal() bool {
 	}
 }
 
-// awaitRenewal is beginRenewal that waits for the renewal under way. Its error is that of ctx.
+// awaitRenewal is beginRenewal that waits for the renewal under way. Its error is ctx's.
 func (d *Delivery) awaitRenewal(ctx context.Context) error {
 	select {
 	case d.renewCalls() <- struct{}{}:

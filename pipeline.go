@@ -45,7 +45,7 @@ func (t *taken) inNamedSession() bool { return t.session != nil && t.session.id 
 
 // fetch calls the broker once and passes its messages through the pipeline. If it brought
 // nothing but duplicates, which are completed and not reported, it calls again until
-// q.wait is over, unless no other can come: the session is that of one message.
+// q.wait is over, unless no other can come: the session is one message.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err
@@ -122,7 +122,7 @@ func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.
 	return batch, len(raw), nil
 }
 
-// batches are those of earlier calls of take, empty.
+// batches are the batches of earlier calls of take, empty.
 var batches = sync.Pool{New: func() any { return new([]taken) }}
 
 // take passes the fetched messages through the pipeline.

@@ -202,7 +202,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		r.options = *o
 	}
 	if c.options.sendsOnly {
-		return nil, wrap("open receiver", queue, invalidOption("the options are those of StrictSender, which tracks no replays: use Strict to receive"))
+		return nil, wrap("open receiver", queue, invalidOption("the options are StrictSender's, which tracks no replays: use Strict to receive"))
 	}
 	e, err := c.open(ctx, endpointRequest{
 		queue: queue, role: observe.Receiver, keys: r.options.Keys, crypto: r.options.CryptoProvider, config: r.options.Crypto, lock: r.options.Lock,

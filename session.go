@@ -18,7 +18,7 @@ import (
 type Session struct {
 	r      *Receiver
 	s      driver.Session
-	id     string // the SessionID of its messages; "" if it is that of a message without one
+	id     string // the SessionID of its messages; "" if it is the session of one message without a SessionID
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	// stateCall holds one token, for the call of State or SetState under way: State may

@@ -154,5 +154,5 @@ type settleContext struct {
 	values context.Context
 }
 
-// Value returns that of the operation.
+// Value returns the operation's value.
 func (c *settleContext) Value(key any) any { return c.values.Value(key) }
