@@ -8,15 +8,15 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// mostLateFetches is how many fetches in a row may bring nothing but messages whose locks
+// maxLateFetches is how many fetches in a row may bring nothing but messages whose locks
 // have ended: a machine that stood still for a moment is one, or two.
-const mostLateFetches = 3
+const maxLateFetches = 3
 
 // The RetryAfter of a fetch that was late once more: doubled each time, and as long at most
 // as in a pause for a wrong key.
 const (
 	firstLateWait = time.Second
-	mostLateWait  = 5 * time.Minute
+	maxLateWait   = 5 * time.Minute
 )
 
 // arrivals notices that no message can be handled, because the lock of each, or of its
@@ -64,13 +64,13 @@ func (a *arrivals) inTime() {
 
 // tooLate returns how long to wait, 0 if what came late can be chance.
 func (a *arrivals) tooLate() time.Duration {
-	switch n := a.late.Add(1) - mostLateFetches; {
+	switch n := a.late.Add(1) - maxLateFetches; {
 	case n < 0:
 		return 0
 	case n < 16: // further doublings would overflow
-		return min(firstLateWait<<n, mostLateWait)
+		return min(firstLateWait<<n, maxLateWait)
 	}
-	return mostLateWait
+	return maxLateWait
 }
 
 const compareClocks = "make ReceiverOptions.Lock longer than the key provider takes, and compare the clocks of this machine and the broker"

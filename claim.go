@@ -251,7 +251,7 @@ func (r *Receiver) storeError(ctx context.Context, err error) error {
 func (r *Receiver) renewClaims(ctx context.Context, renewals []renewal) {
 	var of []*renewal
 	for i := range renewals {
-		if x := &renewals[i]; x.err == nil && !x.d.claim.none() {
+		if x := &renewals[i]; x.Err == nil && !x.d.claim.none() {
 			of = append(of, x)
 		}
 	}
@@ -265,7 +265,7 @@ func (r *Receiver) renewSome(ctx context.Context, of []*renewal) {
 	now := time.Now()
 	leases := make([]replay.Lease, len(of))
 	for i, x := range of {
-		leases[i] = replay.Lease{ID: x.d.claim.id, Token: x.d.claim.token, Lease: lease(x.until, now)}
+		leases[i] = replay.Lease{ID: x.d.claim.id, Token: x.d.claim.token, Lease: lease(x.LockedUntil, now)}
 	}
 	callCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -273,11 +273,11 @@ func (r *Receiver) renewSome(ctx context.Context, of []*renewal) {
 	for i, x := range of {
 		switch {
 		case err != nil:
-			x.err = r.storeError(ctx, err)
+			x.Err = r.storeError(ctx, err)
 		case i >= len(renewed):
-			x.err = fmt.Errorf("%w: it returned too few results", ErrReplayStore)
+			x.Err = fmt.Errorf("%w: it returned too few results", ErrReplayStore)
 		default:
-			x.err = r.storeError(ctx, renewed[i].Err)
+			x.Err = r.storeError(ctx, renewed[i].Err)
 		}
 	}
 }

@@ -134,17 +134,13 @@ func (c *CryptoConfig) loosened(base *CryptoConfig, role observe.Role) string {
 // resolveSender checks c and fills in the defaults that do not depend on a broker. An
 // age of QueueRetention stays: senders judge no ages.
 func (c CryptoConfig) resolveSender() (CryptoConfig, error) {
-	for _, d := range [...]struct {
-		name  string
-		value time.Duration
-	}{
-		{"MaxMessageAge", c.MaxMessageAge},
-		{"MaxClockSkew", c.MaxClockSkew},
-		{"RetryWindow", c.RetryWindow},
-	} {
-		if d.value < 0 {
-			return c, invalidOption("CryptoConfig.%s is negative", d.name)
-		}
+	err := driver.CheckSettings([]driver.Setting{
+		{Name: "MaxMessageAge", Value: int64(c.MaxMessageAge)},
+		{Name: "MaxClockSkew", Value: int64(c.MaxClockSkew)},
+		{Name: "RetryWindow", Value: int64(c.RetryWindow)},
+	})
+	if err != nil {
+		return c, invalidOption("CryptoConfig.%v", err)
 	}
 	switch {
 	case c.PlaintextPolicy > Reject:

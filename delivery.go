@@ -207,7 +207,7 @@ func (d *Delivery) Renew(ctx context.Context) error {
 	if err := d.awaitRenewal(ctx); err != nil {
 		return err
 	}
-	return wrap("renew", d.Queue, d.r.renew(ctx, d.src, []renewal{{d: d}})[0].err)
+	return wrap("renew", d.Queue, d.r.renew(ctx, d.src, []renewal{{d: d}})[0].Err)
 }
 
 // renewCalls returns renewCall, made if there is none yet.
@@ -272,7 +272,7 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 			renewals = append(renewals, renewal{d: d, index: at + i})
 		}
 		for _, x := range r.renew(ctx, batch[at].src, renewals) {
-			out[x.index] = wrap("renew", r.queue, x.err)
+			out[x.index] = wrap("renew", r.queue, x.Err)
 		}
 	}
 	return out
@@ -286,9 +286,8 @@ var errFewResults = errors.New("the driver returned too few results")
 // renewal is the renewal of one delivery.
 type renewal struct {
 	d     *Delivery
-	index int       // of d in the batch of RenewAll
-	until time.Time // the new end of its lock; zero if it has no end in time
-	err   error
+	index int // of d in the batch of RenewAll
+	driver.RenewResult
 }
 
 // renew extends the locks, and the claims, of deliveries of one source. The caller has begun
@@ -307,14 +306,14 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, renewals []rene
 			x.d.endRenewal()
 		}
 	}()
-	until, errs := src.Renew(ctx, raw)
+	results := src.Renew(ctx, raw)
 	for i := range renewals {
 		x := &renewals[i]
-		if i >= len(errs) || i >= len(until) {
-			x.err = errFewResults
+		if i >= len(results) {
+			x.Err = errFewResults
 			continue
 		}
-		x.until, x.err = until[i], errs[i]
+		x.RenewResult = results[i]
 	}
 	if r.store != nil {
 		r.renewClaims(ctx, renewals)
@@ -323,7 +322,7 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, renewals []rene
 		x := &renewals[i]
 		n++
 		x.d.renewed(x)
-		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: x.err})
+		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: x.Err})
 	}
 	return renewals
 }
@@ -331,17 +330,17 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, renewals []rene
 // renewed records the result of a renewal, and lets the next one begin.
 func (d *Delivery) renewed(x *renewal) {
 	defer d.endRenewal()
-	if x.err != nil {
+	if x.Err != nil {
 		return
 	}
 	d.mu.Lock()
-	d.lockedUntil = x.until
+	d.lockedUntil = x.LockedUntil
 	if !d.claim.none() {
-		d.claimedUntil = claimEnd(x.until, time.Now())
+		d.claimedUntil = claimEnd(x.LockedUntil, time.Now())
 	}
 	d.mu.Unlock()
 	if d.session != nil {
-		d.session.extend(x.until)
+		d.session.extend(x.LockedUntil)
 	}
 }
 

@@ -172,22 +172,19 @@ func (p *failingBroker) settle(ctx context.Context, s driver.Source, all []drive
 	return errs
 }
 
-func (p *failingBroker) renew(ctx context.Context, s driver.Source, d []*driver.Delivery) ([]time.Time, []error) {
+func (p *failingBroker) renew(ctx context.Context, s driver.Source, d []*driver.Delivery) []driver.RenewResult {
 	if err := p.called(ctx, "renew"); err != nil {
-		errs := make([]error, len(d))
-		for i := range errs {
-			errs[i] = err
+		results := make([]driver.RenewResult, len(d))
+		for i := range results {
+			results[i].Err = err
 		}
-		return make([]time.Time, len(d)), errs
+		return results
 	}
-	until, errs := s.Renew(ctx, d)
+	results := s.Renew(ctx, d)
 	if p.tooShort("renew") {
-		errs = errs[:len(errs)-1]
+		results = results[:len(results)-1]
 	}
-	if p.tooShort("renew times") {
-		until = until[:len(until)-1]
-	}
-	return until, errs
+	return results
 }
 
 func (q *partialQueue) Receive(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error) {
@@ -198,7 +195,7 @@ func (q *partialQueue) Settle(ctx context.Context, s []driver.Settlement) []erro
 	return q.p.settle(ctx, q.Queue, s)
 }
 
-func (q *partialQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *partialQueue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return q.p.renew(ctx, q.Queue, d)
 }
 
@@ -229,7 +226,7 @@ func (s *partialSession) Settle(ctx context.Context, all []driver.Settlement) []
 	return s.p.settle(ctx, s.StatefulSession, all)
 }
 
-func (s *partialSession) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (s *partialSession) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return s.p.renew(ctx, s.StatefulSession, d)
 }
 

@@ -73,7 +73,7 @@ func (q *hostileQueue) Settle(ctx context.Context, all []driver.Settlement) []er
 	return q.hostileSource.Settle(ctx, all)
 }
 
-func (q *hostileQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *hostileQueue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return q.Queue.Renew(ctx, d)
 }
 
@@ -121,7 +121,7 @@ func (s *hostileSession) Settle(ctx context.Context, all []driver.Settlement) []
 	return s.hostileSource.Settle(ctx, all)
 }
 
-func (s *hostileSession) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (s *hostileSession) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return s.Session.Renew(ctx, d)
 }
 

@@ -252,8 +252,7 @@ func (r *Receiver) renewsSession(v intake.Verdict) bool {
 // perform settles, with one call, the messages that are not delivered. It runs on a
 // context of its own: a message must not stay locked because a caller went away.
 func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) {
-	var settle []driver.Settlement
-	var of []*taken
+	var settled []*taken
 	blocked := false // then nothing overtakes: the session is given up
 	for i := range all {
 		t := &all[i]
@@ -261,24 +260,23 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 		if t.reject != nil {
 			t.reject.Disposition, t.reject.Delay = t.action.Disposition, t.action.Delay
 		}
-		if t.action.Kind == 0 {
-			continue
+		if t.action.Kind != 0 {
+			settled = append(settled, t)
 		}
-		s := driver.Settlement{Delivery: t.d.raw, Kind: t.action.Kind, Delay: t.action.Delay}
-		if s.Kind == driver.MoveToDeadLetter {
-			s.Reason, s.Description = t.reject.Reason, describe(t.reject.Reason)
-		}
-		settle, of = append(settle, s), append(of, t)
 	}
-	if len(settle) == 0 {
+	if len(settled) == 0 {
 		return
 	}
+	settlements := make([]driver.Settlement, len(settled))
+	for i, t := range settled {
+		settlements[i] = t.settlement()
+	}
 	ctx = context.WithoutCancel(ctx)
-	r.endClaims(ctx, of)
+	r.endClaims(ctx, settled)
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout) // not what a store that hangs has left of it
 	defer cancel()
-	errs := src.Settle(ctx, settle)
-	for i, t := range of {
+	errs := src.Settle(ctx, settlements)
+	for i, t := range settled {
 		err := errFewResults
 		if i < len(errs) {
 			err = errs[i]
@@ -287,11 +285,20 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 			t.reject.SettleErr = err
 		}
 		if err == nil {
-			r.countRelease(t.d.raw.BrokerID, settle[i].Kind)
+			r.countRelease(t.d.raw.BrokerID, t.action.Kind)
 		} else if t.finding == intake.Unseen && !blocked {
 			t.session.strand(err)
 		}
 	}
+}
+
+// settlement is how the broker settles a message that is not delivered.
+func (t *taken) settlement() driver.Settlement {
+	s := driver.Settlement{Delivery: t.d.raw, Kind: t.action.Kind, Delay: t.action.Delay}
+	if s.Kind == driver.MoveToDeadLetter {
+		s.Reason, s.Description = t.reject.Reason, describe(t.reject.Reason)
+	}
+	return s
 }
 
 // endClaims ends the claims of messages that the application does not get, with one call:

@@ -109,21 +109,17 @@ type ReceiverOptions struct {
 }
 
 func (o *ReceiverOptions) resolve(caps driver.Capabilities, cfg *CryptoConfig, queue string) error {
-	for _, d := range [...]struct {
-		name  string
-		value int64
-	}{
-		{"Wait", int64(o.Wait)},
-		{"Lock", int64(o.Lock)},
-		{"RotationHorizon", int64(o.RotationHorizon)},
-		{"MissingAfter", int64(o.MissingAfter)},
-		{"Prefetch", int64(o.Prefetch)},
-		{"MaxDeliveries", int64(o.MaxDeliveries)},
-		{"MaxAuthFailures", int64(o.MaxAuthFailures)},
-	} {
-		if d.value < 0 {
-			return invalidOption("ReceiverOptions.%s is negative", d.name)
-		}
+	err := driver.CheckSettings([]driver.Setting{
+		{Name: "Wait", Value: int64(o.Wait)},
+		{Name: "Lock", Value: int64(o.Lock)},
+		{Name: "RotationHorizon", Value: int64(o.RotationHorizon)},
+		{Name: "MissingAfter", Value: int64(o.MissingAfter)},
+		{Name: "Prefetch", Value: int64(o.Prefetch)},
+		{Name: "MaxDeliveries", Value: int64(o.MaxDeliveries)},
+		{Name: "MaxAuthFailures", Value: int64(o.MaxAuthFailures)},
+	})
+	if err != nil {
+		return invalidOption("ReceiverOptions.%v", err)
 	}
 	if len(o.Group) > replay.MaxGroup {
 		return invalidOption("ReceiverOptions.Group has %d bytes, the limit is %d", len(o.Group), replay.MaxGroup)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/observe"
 )
 
@@ -59,7 +60,7 @@ func (s *Session) renewMessages(ctx context.Context, until time.Time) error {
 	s.mu.Lock()
 	for d := range s.inHand {
 		if d.beginRenewal() {
-			renewals = append(renewals, renewal{d: d, until: until})
+			renewals = append(renewals, renewal{d: d, RenewResult: driver.RenewResult{LockedUntil: until}})
 		}
 	}
 	s.mu.Unlock()
@@ -77,8 +78,8 @@ func (s *Session) renewMessages(ctx context.Context, until time.Time) error {
 		x := &renewals[i]
 		n++
 		x.d.renewed(x)
-		if !errors.Is(x.err, ErrLockLost) {
-			away = cmp.Or(away, x.err)
+		if !errors.Is(x.Err, ErrLockLost) {
+			away = cmp.Or(away, x.Err)
 		}
 	}
 	return away

@@ -171,14 +171,14 @@ func (s *scenario) inSession(r *queue.Receiver, id string, f func(*queue.Session
 	return errors.Join(f(x), x.Close(s.ctx))
 }
 
-// patience is how many attempts a broker has that is too busy to answer in time.
-const patience = 10
+// maxAttempts is how many attempts a broker has that is too busy to answer in time.
+const maxAttempts = 10
 
 // persist accepts a session of a broker that may be too busy to answer in time.
 func persist[T any](ctx context.Context, accept func() (T, error)) (T, error) {
 	for n := 1; ; n++ {
 		x, err := accept()
-		if n >= patience || !errors.Is(err, queue.ErrUnavailable) || !backoff.Sleep(ctx, time.Second) {
+		if n >= maxAttempts || !errors.Is(err, queue.ErrUnavailable) || !backoff.Sleep(ctx, time.Second) {
 			return x, err
 		}
 	}

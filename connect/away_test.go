@@ -31,9 +31,9 @@ import (
 const (
 	awayQueues = 5
 	awayTime   = 6 * time.Second
-	// mostDials is for the whole of awayTime: a few for each second, and those of the
+	// maxDials is for the whole of awayTime: a few for each second, and those of the
 	// connections that were cut.
-	mostDials = 4*int(awayTime/time.Second) + 8
+	maxDials = 4*int(awayTime/time.Second) + 8
 )
 
 // distant is a broker or a replay store behind a proxy, opened as often as that is asked for.
@@ -186,8 +186,8 @@ func dialsWhileAway(t *testing.T, d *distant, shared bool) {
 	<-ctx.Done()
 	dials := d.proxy.Taken()
 	t.Logf("%d connections in %s", dials, awayTime)
-	if dials > mostDials || dials == 0 {
-		t.Errorf("%d connections in %s with the broker away, want %d at most", dials, awayTime, mostDials)
+	if dials > maxDials || dials == 0 {
+		t.Errorf("%d connections in %s with the broker away, want %d at most", dials, awayTime, maxDials)
 	}
 	d.proxy.Redirect(there)
 	begin := time.Now()

@@ -41,7 +41,7 @@ const (
 	faultEvery  = 25 // steps
 	senders     = 4
 	pace        = 10 * time.Millisecond // of a sender
-	mostWaiting = 100                   // of a session: SQS puts a retry off for a whole second, and what is behind it too
+	maxWaiting  = 100                   // of a session: SQS puts a retry off for a whole second, and what is behind it too
 	manyTries   = 1000                  // deliveries: a fault must not use them up
 )
 
@@ -486,7 +486,7 @@ func (w *faultyWork) send(c *queue.Client, until time.Time) {
 			pace := time.NewTicker(pace)
 			defer pace.Stop()
 			for n := 0; n <= w.least || time.Now().Before(until); <-pace.C {
-				if session := fmt.Sprintf("s%d-%d", i, n%2); w.waiting(session) < mostWaiting {
+				if session := fmt.Sprintf("s%d-%d", i, n%2); w.waiting(session) < maxWaiting {
 					w.sendOne(s, fmt.Sprintf("m%d-%d", i, n), session)
 					n++
 				}

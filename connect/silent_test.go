@@ -15,8 +15,8 @@ import (
 const (
 	silentQueue = "away0"
 	silentSent  = 10
-	// mostSilent is for a call without a deadline: a few attempts of some seconds each.
-	mostSilent = 40 * time.Second
+	// maxSilent is for a call without a deadline: a few attempts of some seconds each.
+	maxSilent = 40 * time.Second
 	// lateSilent is how long a call goes on after its context, on a machine with much to do.
 	lateSilent = 5 * time.Second
 	// lateClose is how long a Close does: it gives back what is held.
@@ -135,17 +135,17 @@ type silentCall struct {
 
 func (c *silentCall) make(t *testing.T, patience time.Duration) {
 	t.Helper()
-	ctx, most := t.Context(), mostSilent
+	ctx, limit := t.Context(), maxSilent
 	if patience > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
-		most = patience + lateSilent
+		limit = patience + lateSilent
 	}
 	begin := time.Now()
 	err := c.do(ctx)
-	if took := time.Since(begin); took > most || err == nil && !c.empty {
-		t.Errorf("%s: %v after %s, want an error within %s", c.name, err, took, most)
+	if took := time.Since(begin); took > limit || err == nil && !c.empty {
+		t.Errorf("%s: %v after %s, want an error within %s", c.name, err, took, limit)
 	}
 }
 
@@ -161,7 +161,7 @@ func (w *silentWork) calls() []silentCall {
 			return w.q.Send(ctx, []*driver.Message{{ID: "late", Body: []byte("x"), SessionID: w.held[0].SessionID}})[0].Err
 		}},
 		{"Receive", true, func(ctx context.Context) error { _, err := w.source.Receive(ctx, 1, time.Second); return err }},
-		{"Renew", false, func(ctx context.Context) error { _, errs := w.source.Renew(ctx, w.held[:1]); return errs[0] }},
+		{"Renew", false, func(ctx context.Context) error { return w.source.Renew(ctx, w.held[:1])[0].Err }},
 		{"Complete", false, settle(1, driver.Complete)},
 		{"Abandon", false, settle(2, driver.Abandon)},
 		{"Peek", false, func(ctx context.Context) error { _, _, err := w.q.Peek(ctx, "", 10); return err }},

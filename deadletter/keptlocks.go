@@ -54,12 +54,12 @@ func (k *keptLocks) renew(ctx context.Context) {
 		if len(due) == 0 {
 			break
 		}
-		until, errs := k.dead.Renew(ctx, due)
+		results := k.dead.Renew(ctx, due)
 		for i, m := range due {
-			if i >= len(errs) || i >= len(until) || errs[i] != nil {
+			if i >= len(results) || results[i].Err != nil {
 				continue
 			}
-			m.LockedUntil = until[i]
+			m.LockedUntil = results[i].LockedUntil
 			renewed = append(renewed, m)
 		}
 	}

@@ -22,26 +22,27 @@ type locks struct {
 	settled []driver.Settlement
 	ctx     context.Context // of Settle
 	refuse  string          // a BrokerID
-	errs    int             // so many errors less than asked
-	untils  int             // so many times less than asked
+	missing int             // so many results less than asked
 }
 
 func (q *locks) Capabilities() driver.Capabilities { return driver.Capabilities{Lock: q.lock} }
 
-func (q *locks) Renew(_ context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *locks) Renew(_ context.Context, d []*driver.Delivery) []driver.RenewResult {
 	if q.called != nil {
 		q.called()
 	}
 	var ids []string
-	until, errs := make([]time.Time, len(d)), make([]error, len(d))
+	results := make([]driver.RenewResult, len(d))
 	for i, m := range d {
 		ids = append(ids, m.BrokerID)
-		if until[i] = time.Now().Add(cmp.Or(q.brief, q.lock)); m.BrokerID == q.refuse {
-			until[i], errs[i] = time.Time{}, errors.New("refused")
+		if m.BrokerID == q.refuse {
+			results[i].Err = errors.New("refused")
+			continue
 		}
+		results[i].LockedUntil = time.Now().Add(cmp.Or(q.brief, q.lock))
 	}
 	q.renewed = append(q.renewed, ids)
-	return until[:len(until)-q.untils], errs[:len(errs)-q.errs]
+	return results[:len(results)-q.missing]
 }
 
 func (q *locks) Settle(ctx context.Context, s []driver.Settlement) []error {
@@ -68,9 +69,8 @@ func TestKeptLocksAreRenewed(t *testing.T) {
 	}{
 		"all":              {locks{}, 3},
 		"one is refused":   {locks{refuse: "b"}, 2},
-		"too few errors":   {locks{errs: 1}, 2},
-		"too few times":    {locks{untils: 1}, 2},
-		"nothing answered": {locks{untils: 3, errs: 3}, 0},
+		"too few results":  {locks{missing: 1}, 2},
+		"nothing answered": {locks{missing: 3}, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			q := &c.q

@@ -91,15 +91,15 @@ func (q *remoteDead) Settle(ctx context.Context, s []driver.Settlement) []error 
 	return q.Queue.Settle(ctx, s)
 }
 
-func (q *remoteDead) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *remoteDead) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	if !q.p.noRenew {
 		return q.Queue.Renew(ctx, d)
 	}
-	errs := make([]error, len(d))
-	for i := range errs {
-		errs[i] = driver.Errorf(driver.LockLost, "the lock is over")
+	results := make([]driver.RenewResult, len(d))
+	for i := range results {
+		results[i].Err = driver.Errorf(driver.LockLost, "the lock is over")
 	}
-	return make([]time.Time, len(d)), errs
+	return results
 }
 
 // letters opens the dead-letter queue behind p.

@@ -46,9 +46,9 @@ type Source interface {
 	Settle(ctx context.Context, s []Settlement) []error
 
 	// Renew extends each delivery's lock by a full lock time and sets
-	// LockedUntil. It returns the new ends and one error (or nil) each.
+	// LockedUntil. It returns one result per delivery, in order.
 	// The caller does not renew one delivery from two goroutines at once.
-	Renew(ctx context.Context, d []*Delivery) ([]time.Time, []error)
+	Renew(ctx context.Context, d []*Delivery) []RenewResult
 }
 
 // Queue is one queue of a broker. Implementations embed [Unimplemented].

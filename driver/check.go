@@ -85,7 +85,7 @@ func (m *Message) Clone() Message {
 	return c
 }
 
-// Setting is a number among a driver's options, under the name of its field.
+// Setting is a number among options, under the name of its field.
 type Setting struct {
 	Name  string
 	Value int64

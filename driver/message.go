@@ -168,6 +168,12 @@ type SendResult struct {
 	Err      error  // nil means the broker has confirmed that it holds the message
 }
 
+// RenewResult is the outcome for one delivery of a Renew.
+type RenewResult struct {
+	LockedUntil time.Time // the new end of the lock; zero if it has no end in time, or with an error
+	Err         error     // nil means the lock is extended
+}
+
 // Stats are a queue's counts at some recent moment. A count is -1 if the
 // broker does not tell.
 type Stats struct {

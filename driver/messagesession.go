@@ -112,7 +112,7 @@ func (s *messageSession) become(to, from messageState) bool {
 func (s *messageSession) Settle(ctx context.Context, list []Settlement) []error {
 	select {
 	case <-s.over:
-		return repeat(&Error{Kind: Closed}, len(list))
+		return repeat[error](&Error{Kind: Closed}, len(list))
 	default:
 	}
 	errs := s.source.Settle(ctx, list)
@@ -125,19 +125,19 @@ func (s *messageSession) Settle(ctx context.Context, list []Settlement) []error 
 }
 
 // Renew implements Source.
-func (s *messageSession) Renew(ctx context.Context, list []*Delivery) ([]time.Time, []error) {
+func (s *messageSession) Renew(ctx context.Context, list []*Delivery) []RenewResult {
 	select {
 	case <-s.over:
-		return make([]time.Time, len(list)), repeat(&Error{Kind: Closed}, len(list))
+		return repeat(RenewResult{Err: &Error{Kind: Closed}}, len(list))
 	default:
 	}
-	ends, errs := s.source.Renew(ctx, list)
+	results := s.source.Renew(ctx, list)
 	for i, d := range list {
-		if d == s.d && errs[i] == nil {
-			s.extend(ends[i])
+		if d == s.d && results[i].Err == nil {
+			s.extend(results[i].LockedUntil)
 		}
 	}
-	return ends, errs
+	return results
 }
 
 func (s *messageSession) extend(until time.Time) {
@@ -146,12 +146,12 @@ func (s *messageSession) extend(until time.Time) {
 	s.until = until
 }
 
-func repeat(err error, n int) []error {
-	errs := make([]error, n)
-	for i := range errs {
-		errs[i] = err
+func repeat[T any](result T, n int) []T {
+	results := make([]T, n)
+	for i := range results {
+		results[i] = result
 	}
-	return errs
+	return results
 }
 
 // RenewSession implements Session. There is nothing to renew once the message is settled.
@@ -160,17 +160,17 @@ func (s *messageSession) RenewSession(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	d := s.held // Renew writes to what it is given
-	ends, errs := s.source.Renew(ctx, []*Delivery{&d})
-	switch KindOf(errs[0]) {
+	renewed := s.source.Renew(ctx, []*Delivery{&d})[0]
+	switch KindOf(renewed.Err) {
 	case Settled:
 		return s.LockedUntil(), nil
 	case LockLost:
 		return time.Time{}, &Error{Kind: SessionLost}
 	}
-	if errs[0] == nil {
-		s.extend(ends[0])
+	if renewed.Err == nil {
+		s.extend(renewed.LockedUntil)
 	}
-	return ends[0], errs[0]
+	return renewed.LockedUntil, renewed.Err
 }
 
 // Close implements Session.

@@ -346,9 +346,8 @@ func concurrentCalls(e *env) {
 				return
 			}
 			l.take(got[0])
-			_, errs := q.Renew(e.ctx, got)
-			if errs[0] != nil {
-				l.fault("Renew: %v", errs[0])
+			if err := q.Renew(e.ctx, got)[0].Err; err != nil {
+				l.fault("Renew: %v", err)
 			}
 			_ = q.Capabilities()
 			_ = q.Size(&got[0].Message)

@@ -361,12 +361,12 @@ const (
 // renew renews one delivery.
 func (e *env) renew(src driver.Source, d *driver.Delivery) (time.Time, error) {
 	e.Helper()
-	ends, errs := src.Renew(e.ctx, []*driver.Delivery{d})
-	if len(ends) != 1 || len(errs) != 1 {
-		e.Fatalf("Renew of 1 delivery returned %d times and %d errors: there must be one of each", len(ends), len(errs))
+	r := src.Renew(e.ctx, []*driver.Delivery{d})
+	if len(r) != 1 {
+		e.Fatalf("Renew of 1 delivery returned %d results", len(r))
 	}
-	e.classified("Renew", errs[0])
-	return ends[0], errs[0]
+	e.classified("Renew", r[0].Err)
+	return r[0].LockedUntil, r[0].Err
 }
 
 // classified wants err to be nil, of the context, errors.ErrUnsupported or a

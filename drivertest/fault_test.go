@@ -292,13 +292,13 @@ var faults = []fault{
 	}, "Settle (completed) of a delivery that is settled (completed): the error is nil"},
 
 	{"renews nothing", func(f *faulty) {
-		f.renew = func(_ context.Context, d []*driver.Delivery) ([]time.Time, []error) {
-			ends := make([]time.Time, len(d))
+		f.renew = func(_ context.Context, d []*driver.Delivery) []driver.RenewResult {
+			results := make([]driver.RenewResult, len(d))
 			for i := range d {
-				ends[i] = time.Now().Add(f.Queue.Capabilities().Lock)
-				d[i].LockedUntil = ends[i]
+				results[i].LockedUntil = time.Now().Add(f.Queue.Capabilities().Lock)
+				d[i].LockedUntil = results[i].LockedUntil
 			}
-			return ends, make([]error, len(d))
+			return results
 		}
 	}, "a message was delivered to another connection while its lock was renewed"},
 

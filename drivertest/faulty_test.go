@@ -24,7 +24,7 @@ type faulty struct {
 	send    func(ctx context.Context, m []*driver.Message) []driver.SendResult
 	receive func(ctx context.Context, max int, wait time.Duration) ([]*driver.Delivery, error)
 	settle  func(ctx context.Context, s []driver.Settlement) []error
-	renew   func(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error)
+	renew   func(ctx context.Context, d []*driver.Delivery) []driver.RenewResult
 	peek    func(ctx context.Context, cursor string, max int) ([]*driver.Delivery, string, error)
 	accept  func(ctx context.Context, id string, wait time.Duration) (driver.Session, error)
 	close   func(ctx context.Context) error
@@ -73,7 +73,7 @@ func (f *faulty) Settle(ctx context.Context, s []driver.Settlement) []error {
 	return f.Queue.Settle(ctx, s)
 }
 
-func (f *faulty) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (f *faulty) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	if f.renew != nil {
 		return f.renew(ctx, d)
 	}

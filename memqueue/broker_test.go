@@ -196,8 +196,7 @@ func TestEndedContext(t *testing.T) {
 	}
 	_, calls["RenewSession"] = s.RenewSession(ended)
 	_, calls["State"] = stateful(t, s).State(ended)
-	_, errs := q.Renew(ended, []*driver.Delivery{{}})
-	calls["Renew"] = errs[0]
+	calls["Renew"] = q.Renew(ended, []*driver.Delivery{{}})[0].Err
 	a := b.Attacker()
 	_, calls["Attacker.Read"] = a.Read(ended, "q")
 	_, _, calls["Attacker.DeadLetters"] = a.DeadLetters(ended, "q")
@@ -231,8 +230,8 @@ func TestForeignDelivery(t *testing.T) {
 		if err := c.src.Settle(t.Context(), []driver.Settlement{{Delivery: c.d, Kind: driver.Complete}})[0]; !errors.Is(err, driver.ErrInvalid) {
 			t.Errorf("Settle of a delivery %s: %v", name, err)
 		}
-		if _, errs := c.src.Renew(t.Context(), []*driver.Delivery{c.d}); !errors.Is(errs[0], driver.ErrInvalid) {
-			t.Errorf("Renew of a delivery %s: %v", name, errs[0])
+		if err := c.src.Renew(t.Context(), []*driver.Delivery{c.d})[0].Err; !errors.Is(err, driver.ErrInvalid) {
+			t.Errorf("Renew of a delivery %s: %v", name, err)
 		}
 	}
 	for name, s := range map[string]driver.Settlement{

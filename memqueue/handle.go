@@ -38,7 +38,7 @@ func (h *handle) Settle(ctx context.Context, list []driver.Settlement) []error {
 	return h.source.settle(ctx, list)
 }
 
-func (h *handle) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
+func (h *handle) Renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
 	return h.source.renew(ctx, list)
 }
 
@@ -290,7 +290,7 @@ func (d *deadHandle) Settle(ctx context.Context, list []driver.Settlement) []err
 	return d.source.settle(ctx, list)
 }
 
-func (d *deadHandle) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
+func (d *deadHandle) Renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
 	return d.source.renew(ctx, list)
 }
 

@@ -87,7 +87,7 @@ func (h *sessionHandle) Settle(ctx context.Context, list []driver.Settlement) []
 	return h.source.settle(ctx, list)
 }
 
-func (h *sessionHandle) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
+func (h *sessionHandle) Renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
 	return h.source.renew(ctx, list)
 }
 

@@ -137,8 +137,8 @@ func (src *source) settleOne(t *driver.Settlement, now time.Time) error {
 	return nil
 }
 
-func (src *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
-	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
+func (src *source) renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
+	results := make([]driver.RenewResult, len(list))
 	s := src.store
 	now := s.lock()
 	defer s.unlock()
@@ -147,25 +147,25 @@ func (src *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.T
 		err = &driver.Error{Kind: driver.Closed}
 	}
 	for i, d := range list {
-		errs[i] = err
-		if err != nil {
+		x := &results[i]
+		if x.Err = err; err != nil {
 			continue
 		}
 		r, err := src.claim(d)
 		if err != nil {
-			errs[i] = err
+			x.Err = err
 			continue
 		}
 		if src.session != nil {
 			s.extend(src, now)
-			ends[i] = src.until
+			x.LockedUntil = src.until
 		} else {
-			ends[i] = now.Add(src.lock)
-			s.setAlarm(&r.message.alarm, ends[i])
+			x.LockedUntil = now.Add(src.lock)
+			s.setAlarm(&r.message.alarm, x.LockedUntil)
 		}
-		d.LockedUntil = ends[i]
+		d.LockedUntil = x.LockedUntil
 	}
-	return ends, errs
+	return results
 }
 
 // close gives up all that src holds and ends its calls. It is called under the

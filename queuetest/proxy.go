@@ -166,22 +166,22 @@ func (s *proxySource) Settle(ctx context.Context, all []driver.Settlement) []err
 	return errs
 }
 
-func (s *proxySource) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (s *proxySource) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	f := s.p.faults.meet(Renew, s.name)
 	if err := f.before(ctx); err != nil {
-		return make([]time.Time, len(d)), each(len(d), err)
+		return each(len(d), driver.RenewResult{Err: err})
 	}
-	until, errs := s.Source.Renew(ctx, d)
+	results := s.Source.Renew(ctx, d)
 	if f.LostAnswer != nil {
-		return make([]time.Time, len(d)), each(len(d), f.LostAnswer)
+		return each(len(d), driver.RenewResult{Err: f.LostAnswer})
 	}
-	return until, errs
+	return results
 }
 
-func each(n int, err error) []error {
-	out := make([]error, n)
+func each[T any](n int, result T) []T {
+	out := make([]T, n)
 	for i := range out {
-		out[i] = err
+		out[i] = result
 	}
 	return out
 }
@@ -202,7 +202,7 @@ func (q *proxyQueue) Settle(ctx context.Context, all []driver.Settlement) []erro
 	return q.proxySource.Settle(ctx, all)
 }
 
-func (q *proxyQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *proxyQueue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return q.proxySource.Renew(ctx, d)
 }
 
@@ -264,7 +264,7 @@ func (s *proxySession) Settle(ctx context.Context, all []driver.Settlement) []er
 	return s.proxySource.Settle(ctx, all)
 }
 
-func (s *proxySession) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (s *proxySession) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return s.proxySource.Renew(ctx, d)
 }
 

@@ -91,7 +91,7 @@ func (c *consumer) spare() time.Duration {
 // newBreaker returns the breaker of the calls to the broker, which tells of its changes.
 func (c *consumer) newBreaker(o backoff.BreakerOptions) (*backoff.Breaker, error) {
 	if o.Open == 0 && o.FirstOpen == 0 {
-		o.FirstOpen, o.Open = firstOpen, mostOpen
+		o.FirstOpen, o.Open = firstOpen, maxOpen
 	}
 	changed := o.OnChange
 	o.OnChange = func(s backoff.State) {
@@ -193,9 +193,9 @@ func (c *consumer) asksInSession() bool {
 
 const (
 	firstOpen      = time.Second            // of the breaker: a short outage is over in seconds
-	mostOpen       = 8 * time.Second        // of the breaker: a long one too; one call in 8 s burdens no broker
+	maxOpen        = 8 * time.Second        // of the breaker: a long one too; one call in 8 s burdens no broker
 	firstFetchWait = 100 * time.Millisecond // bound of the wait after a first error
-	maxFetchWait   = mostOpen               // and of any other
+	maxFetchWait   = maxOpen                // and of any other
 )
 
 // fetched tells the breaker how a call to the broker ended, and returns how long the next
@@ -334,7 +334,7 @@ func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
 			defer c.pool.slots.release(c.share, 1)
 			if turn := c.isolate(ctx, j, messageLock{j.delivery}); turn != nil {
 				defer turn.leave()
-				turn.limit(c.isolationLimit(), over)
+				turn.limit(c.isolationTime(), over)
 				c.handle(j, nil)
 			}
 		})
@@ -342,9 +342,9 @@ func (c *consumer) handleAlone(ctx context.Context, jobs []job) {
 	turns.Wait()
 }
 
-// isolationLimit is how long a message is handled alone: until a handler that heeds the end of
+// isolationTime is how long a message is handled alone: until a handler that heeds the end of
 // its context has returned.
-func (c *consumer) isolationLimit() time.Duration { return c.o.MaxProcessing + c.pool.o.CancelGrace }
+func (c *consumer) isolationTime() time.Duration { return c.o.MaxProcessing + c.pool.o.CancelGrace }
 
 // isolate waits until a message may be handled alone, and extends its lock l meanwhile. If
 // ctx ends first it gives the message back and returns nil.

@@ -68,15 +68,15 @@ func (q *lyingQueue) Receive(ctx context.Context, max int, wait time.Duration) (
 	return all, err
 }
 
-func (q *lyingQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
-	until, errs := q.Queue.Renew(ctx, d)
+func (q *lyingQueue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
+	results := q.Queue.Renew(ctx, d)
 	q.b.mu.Lock()
 	defer q.b.mu.Unlock()
-	for i := range until {
-		until[i] = q.b.time(until[i])
-		d[i].LockedUntil = until[i]
+	for i := range results {
+		results[i].LockedUntil = q.b.time(results[i].LockedUntil)
+		d[i].LockedUntil = results[i].LockedUntil
 	}
-	return until, errs
+	return results
 }
 
 // A broker that lies about counts, times and its IDs has nothing handled again that was

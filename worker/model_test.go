@@ -572,13 +572,13 @@ type plantedSource struct {
 	q driver.Queue
 }
 
-func (s *plantedSource) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (s *plantedSource) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	if s.p.m.plant == renewalStops {
-		until := make([]time.Time, len(d))
-		for i := range until {
-			until[i] = time.Now().Add(modelLock)
+		results := make([]driver.RenewResult, len(d))
+		for i := range results {
+			results[i].LockedUntil = time.Now().Add(modelLock)
 		}
-		return until, make([]error, len(d))
+		return results
 	}
 	return s.Source.Renew(ctx, d)
 }
@@ -640,7 +640,7 @@ func (q *plantedQueue) Settle(ctx context.Context, all []driver.Settlement) []er
 	return q.plantedSource.Settle(ctx, all)
 }
 
-func (q *plantedQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *plantedQueue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return q.plantedSource.Renew(ctx, d)
 }
 
@@ -665,7 +665,7 @@ func (s *plantedSession) Settle(ctx context.Context, all []driver.Settlement) []
 	return s.plantedSource.Settle(ctx, all)
 }
 
-func (s *plantedSession) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (s *plantedSession) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return s.plantedSource.Renew(ctx, d)
 }
 

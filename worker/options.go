@@ -57,8 +57,13 @@ type Options struct {
 }
 
 func (o *Options) resolve() error {
-	if o.Concurrency < 0 || o.DrainTimeout < 0 || o.CancelGrace < 0 {
-		return invalidOption("worker.Options: Concurrency, DrainTimeout and CancelGrace must not be negative")
+	err := driver.CheckSettings([]driver.Setting{
+		{Name: "Concurrency", Value: int64(o.Concurrency)},
+		{Name: "DrainTimeout", Value: int64(o.DrainTimeout)},
+		{Name: "CancelGrace", Value: int64(o.CancelGrace)},
+	})
+	if err != nil {
+		return invalidOption("worker.Options.%v", err)
 	}
 	if _, err := backoff.NewBreaker(&o.Breaker); err != nil {
 		return invalidOption("worker.Options.Breaker: %v", err)
@@ -138,21 +143,17 @@ type HandleOptions struct {
 }
 
 func (o *HandleOptions) resolve(r *queue.Receiver) error {
-	for _, v := range [...]struct {
-		name  string
-		value int64
-	}{
-		{"Weight", int64(o.Weight)},
-		{"Concurrency", int64(o.Concurrency)},
-		{"Prefetch", int64(o.Prefetch)},
-		{"SessionIdle", int64(o.SessionIdle)},
-		{"SessionTurn", int64(o.SessionTurn)},
-		{"MaxProcessing", int64(o.MaxProcessing)},
-		{"MaxDeliveries", int64(o.MaxDeliveries)},
-	} {
-		if v.value < 0 {
-			return invalidOption("HandleOptions.%s is negative", v.name)
-		}
+	err := driver.CheckSettings([]driver.Setting{
+		{Name: "Weight", Value: int64(o.Weight)},
+		{Name: "Concurrency", Value: int64(o.Concurrency)},
+		{Name: "Prefetch", Value: int64(o.Prefetch)},
+		{Name: "SessionIdle", Value: int64(o.SessionIdle)},
+		{Name: "SessionTurn", Value: int64(o.SessionTurn)},
+		{Name: "MaxProcessing", Value: int64(o.MaxProcessing)},
+		{Name: "MaxDeliveries", Value: int64(o.MaxDeliveries)},
+	})
+	if err != nil {
+		return invalidOption("HandleOptions.%v", err)
 	}
 	if o.Weight == 0 {
 		o.Weight = 1

@@ -54,12 +54,12 @@ const (
 	// within 2 ms of each other are settled with one request by SQS's driver, and leave
 	// their slots together.
 	firstShortWait = 4 * time.Millisecond
-	mostShortWait  = time.Second // slow handlers: nothing is lost by it, and looking costs little
+	maxShortWait   = time.Second // slow handlers: nothing is lost by it, and looking costs little
 )
 
 func newParallelFetch(ctx context.Context, c *consumer) *parallelFetch {
-	most := (c.share.limit + c.caps.ReceiveBatch - 1) / c.caps.ReceiveBatch
-	p := &parallelFetch{c: c, ctx: ctx, results: make(chan received, most)}
+	maxCalls := (c.share.limit + c.caps.ReceiveBatch - 1) / c.caps.ReceiveBatch
+	p := &parallelFetch{c: c, ctx: ctx, results: make(chan received, maxCalls)}
 	p.begin()
 	return p
 }
@@ -130,7 +130,7 @@ func (p *parallelFetch) fetch() error {
 		if p.running > 0 && n < p.want {
 			// A request costs the same for few messages as for a batch.
 			c.pool.slots.release(c.share, n)
-			p.short = min(max(2*p.short, firstShortWait), mostShortWait)
+			p.short = min(max(2*p.short, firstShortWait), maxShortWait)
 			continue
 		}
 		permit, wait, allowed := c.breaker.Allow()

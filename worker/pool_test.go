@@ -252,14 +252,14 @@ type stallingQueue struct {
 	p *stallingBroker
 }
 
-func (q *stallingQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *stallingQueue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	if q.p.stall.Load() {
 		<-ctx.Done()
-		errs := make([]error, len(d))
-		for i := range errs {
-			errs[i] = ctx.Err()
+		results := make([]driver.RenewResult, len(d))
+		for i := range results {
+			results[i].Err = ctx.Err()
 		}
-		return make([]time.Time, len(d)), errs
+		return results
 	}
 	return q.Queue.Renew(ctx, d)
 }

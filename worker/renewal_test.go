@@ -30,7 +30,7 @@ type slowRenewalQueue struct {
 	p *slowRenewals
 }
 
-func (q *slowRenewalQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *slowRenewalQueue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	q.p.calls.Add(1)
 	if q.p.under.Add(1) > 1 {
 		q.p.met.Add(1)
@@ -104,7 +104,7 @@ type renewalSizesQueue struct {
 	p *renewalSizes
 }
 
-func (q *renewalSizesQueue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q *renewalSizesQueue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	q.p.mu.Lock()
 	q.p.sizes = append(q.p.sizes, len(d))
 	q.p.mu.Unlock()

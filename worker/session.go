@@ -138,7 +138,7 @@ func (c *consumer) handleEntered(ctx context.Context, s *queue.Session, j job) s
 		return settlement{disposition: driver.Lost}
 	}
 	defer turn.leave()
-	turn.limit(c.isolationLimit(), func() {}) // the other sessions go on
+	turn.limit(c.isolationTime(), func() {}) // the other sessions go on
 	return c.handleInSession(s, j)
 }
 

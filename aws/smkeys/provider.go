@@ -83,8 +83,8 @@ const maxName = 512
 
 // checkName leaves room for a slash and the longest key ID.
 func checkName(name string) error {
-	if most := maxName - 1 - keys.MaxID; name == "" || len(name) > most {
-		return fmt.Errorf("smkeys: a name of %d bytes: use 1 to %d", len(name), most)
+	if limit := maxName - 1 - keys.MaxID; name == "" || len(name) > limit {
+		return fmt.Errorf("smkeys: a name of %d bytes: use 1 to %d", len(name), limit)
 	}
 	for i := range len(name) {
 		switch c := name[i]; {

@@ -180,8 +180,7 @@ func TestCloseReleases(t *testing.T) {
 		for _, err := range settleErrors(a, driver.Complete, held...) {
 			wantError(t, err, driver.ErrClosed)
 		}
-		_, errs := a.Renew(t.Context(), held)
-		wantError(t, errs[0], driver.ErrClosed)
+		wantError(t, a.Renew(t.Context(), held)[0].Err, driver.ErrClosed)
 		_, err := a.Receive(t.Context(), 1, 0)
 		wantError(t, err, driver.ErrClosed)
 		wantError(t, a.Send(t.Context(), []*driver.Message{{ID: "x"}})[0].Err, driver.ErrClosed)

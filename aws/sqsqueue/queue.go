@@ -60,7 +60,7 @@ type queue struct {
 	mu     sync.Mutex // guards what follows; never held across a call
 	closed bool
 	work   sync.WaitGroup // polls and requests of its own; added to under mu, while open or by one of them
-	inbox
+	dispatcher
 	deletions
 }
 
@@ -171,7 +171,7 @@ func newQueue(b *Broker, full, url string, attrs map[string]string, o *driver.Qu
 	}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.gone = make(chan struct{})
-	q.inbox.init()
+	q.dispatcher.init()
 	return q, nil
 }
 

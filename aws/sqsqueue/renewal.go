@@ -61,16 +61,16 @@ func (q *queue) extend(ctx context.Context, rs []*receipt) []error {
 
 // Renew implements driver.Source. On a FIFO queue what waits here behind a
 // message is renewed with it, and a session as a whole.
-func (q *queue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
-	until, errs := make([]time.Time, len(d)), make([]error, len(d))
+func (q *queue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
+	results := make([]driver.RenewResult, len(d))
 	if err := q.check(ctx); err != nil {
-		for i := range errs {
-			errs[i] = err
+		for i := range results {
+			results[i].Err = err
 		}
-		return until, errs
+		return results
 	}
 	now := time.Now()
-	rs := make([]*receipt, len(d))
+	rs := make([]*receipt, len(d)) // nil for a delivery that cannot be renewed
 	var set []*receipt
 	seen := make(map[*receipt]int)
 	add := func(r *receipt) {
@@ -86,7 +86,7 @@ func (q *queue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, [
 			err = r.usable(now)
 		}
 		if err != nil {
-			errs[i] = err
+			results[i].Err = err
 			continue
 		}
 		rs[i] = r
@@ -96,28 +96,29 @@ func (q *queue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, [
 		}
 	}
 	q.mu.Unlock()
-	result := q.extend(ctx, set)
+	extended := q.extend(ctx, set)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, r := range rs {
 		if r == nil {
 			continue
 		}
-		if errs[i] = result[seen[r]]; errs[i] != nil {
+		x := &results[i]
+		if x.Err = extended[seen[r]]; x.Err != nil {
 			continue
 		}
 		if r.state == lost {
-			errs[i] = &driver.Error{Kind: driver.LockLost}
+			x.Err = &driver.Error{Kind: driver.LockLost}
 			continue
 		}
-		until[i] = r.lease
+		x.LockedUntil = r.lease
 		if s := r.g.owner; s != nil {
 			s.until = s.g.end(s.until)
-			until[i] = s.until
+			x.LockedUntil = s.until
 		}
-		d[i].LockedUntil = until[i]
+		d[i].LockedUntil = x.LockedUntil
 	}
-	return until, errs
+	return results
 }
 
 // all returns what is locked of a group: with an owner all of it, without one

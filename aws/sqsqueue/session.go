@@ -112,7 +112,7 @@ func (s *session) Settle(ctx context.Context, list []driver.Settlement) []error 
 }
 
 // Renew implements driver.Source: it renews the session.
-func (s *session) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (s *session) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return s.q.Renew(ctx, d)
 }
 

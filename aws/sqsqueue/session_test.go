@@ -79,9 +79,9 @@ func TestFIFORenewKeepsTail(t *testing.T) {
 		d := receiveBodies(t, a, 10, time.Second, "a1")
 		for range 20 {
 			time.Sleep(20 * time.Second)
-			until, errs := a.Renew(t.Context(), d)
-			if errs[0] != nil || !until[0].Equal(d[0].LockedUntil) || time.Until(until[0]) != 30*time.Second {
-				t.Fatalf("renew: %v, %v", until, errs)
+			r := a.Renew(t.Context(), d)[0]
+			if r.Err != nil || !r.LockedUntil.Equal(d[0].LockedUntil) || time.Until(r.LockedUntil) != 30*time.Second {
+				t.Fatalf("renew: %v, %v", r.LockedUntil, r.Err)
 			}
 			if got := receive(t, b, 10, 0); got != nil {
 				t.Fatalf("another process got %q", got[0].Body)
@@ -201,8 +201,7 @@ func TestSessionLost(t *testing.T) {
 		wantError(t, err, driver.ErrSessionLost)
 		_, err = s.Receive(t.Context(), 1, 0)
 		wantError(t, err, driver.ErrSessionLost)
-		_, errs := s.Renew(t.Context(), d)
-		wantError(t, errs[0], driver.ErrLockLost)
+		wantError(t, s.Renew(t.Context(), d)[0].Err, driver.ErrLockLost)
 		d = receiveBodies(t, next, 5, 0, "a1", "a2")
 		if d[0].Count != 2 {
 			t.Errorf("count %d", d[0].Count)

@@ -28,8 +28,7 @@ func TestSettleAfterLock(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			fresh := receiveBodies(t, b, 1, 20*time.Second, "m")
 			wantError(t, settleErrors(a, kind, stale...)[0], driver.ErrLockLost)
-			_, errs := a.Renew(t.Context(), stale)
-			wantError(t, errs[0], driver.ErrLockLost)
+			wantError(t, a.Renew(t.Context(), stale)[0].Err, driver.ErrLockLost)
 			if d := receive(t, a, 1, 0); d != nil {
 				t.Fatalf("got %q while the other holds it", d[0].Body)
 			}
@@ -54,8 +53,7 @@ func TestSettleTwice(t *testing.T) {
 		}
 		wantError(t, errs[1], driver.ErrSettled)
 		wantError(t, settleErrors(q, driver.Abandon, d[0])[0], driver.ErrSettled)
-		_, errs = q.Renew(t.Context(), d)
-		wantError(t, errs[0], driver.ErrSettled)
+		wantError(t, q.Renew(t.Context(), d)[0].Err, driver.ErrSettled)
 		other := open(t, connect(t, f, nil), "q", nil)
 		if err := settleErrors(other, driver.Complete, d[0])[0]; err == nil {
 			t.Error("a queue settled another's delivery")
@@ -73,17 +71,16 @@ func TestRenewEndsAfterTwelveHours(t *testing.T) {
 		d := receiveBodies(t, q, 1, 0, "m")
 		begin := time.Now()
 		for i := range 24 {
-			until, errs := q.Renew(t.Context(), d)
-			if errs[0] != nil {
-				t.Fatalf("renewal %d: %v", i, errs[0])
+			r := q.Renew(t.Context(), d)[0]
+			if r.Err != nil {
+				t.Fatalf("renewal %d: %v", i, r.Err)
 			}
-			if held := until[0].Sub(begin); held > 12*time.Hour {
+			if held := r.LockedUntil.Sub(begin); held > 12*time.Hour {
 				t.Fatalf("renewal %d holds for %s", i, held)
 			}
 			time.Sleep(30 * time.Minute)
 		}
-		_, errs := q.Renew(t.Context(), d)
-		wantError(t, errs[0], driver.ErrLockLost)
+		wantError(t, q.Renew(t.Context(), d)[0].Err, driver.ErrLockLost)
 		settle(t, q, driver.Complete, receiveBodies(t, q, 1, 20*time.Second, "m")...)
 	})
 }
@@ -116,12 +113,12 @@ func TestAbandonDelay(t *testing.T) {
 			t.Errorf("came again after %s", took)
 		}
 		// Close to the 12 hours a delay is cut to what SQS allows.
-		until, errs := q.Renew(t.Context(), d)
-		for ; errs[0] == nil && time.Since(begin) < 11*time.Hour; until, errs = q.Renew(t.Context(), d) {
+		r := q.Renew(t.Context(), d)[0]
+		for ; r.Err == nil && time.Since(begin) < 11*time.Hour; r = q.Renew(t.Context(), d)[0] {
 			time.Sleep(25 * time.Second)
 		}
-		if errs[0] != nil {
-			t.Fatalf("renew at %s: %v", until[0], errs[0])
+		if r.Err != nil {
+			t.Fatalf("renew after %s: %v", time.Since(begin), r.Err)
 		}
 		errs = q.Settle(t.Context(), []driver.Settlement{{Delivery: d[0], Kind: driver.Abandon, Delay: 12 * time.Hour}})
 		if errs[0] != nil {
@@ -175,8 +172,7 @@ func TestBatchEntriesFailAlone(t *testing.T) {
 			d = append(d, receive(t, q, 23, time.Second)...)
 		}
 		only("ChangeMessageVisibilityBatch", string(d[7].Body), "RequestThrottled")
-		_, errs = q.Renew(t.Context(), d)
-		check(errs, 7, driver.ErrThrottled)
+		check(renewErrors(q, d), 7, driver.ErrThrottled)
 		only("DeleteMessageBatch", string(d[17].Body), "InternalError")
 		check(settleErrors(q, driver.Complete, d...), 17, driver.ErrUnavailable)
 		if left := f.depth("q"); len(left) != 1 || left[0] != string(d[17].Body) {
@@ -245,7 +241,7 @@ func TestSettlingIsBatched(t *testing.T) {
 			}
 		}
 		d := take()
-		costs("renew", "ChangeMessageVisibilityBatch", n/10, func() { _, _ = q.Renew(t.Context(), d) })
+		costs("renew", "ChangeMessageVisibilityBatch", n/10, func() { _ = q.Renew(t.Context(), d) })
 		costs("abandon", "ChangeMessageVisibilityBatch", n/10, func() { settle(t, q, driver.Abandon, d...) })
 		d = take()
 		costs("complete", "DeleteMessageBatch", 1, func() {
@@ -312,8 +308,8 @@ func TestForgottenDeliveries(t *testing.T) {
 		receiveBodies(t, q, 1, 0)
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		if len(q.groups) != 0 || q.inbox.out != 0 {
-			t.Errorf("%d groups are kept, %d messages count as handed out", len(q.groups), q.inbox.out)
+		if len(q.groups) != 0 || q.dispatcher.out != 0 {
+			t.Errorf("%d groups are kept, %d messages count as handed out", len(q.groups), q.dispatcher.out)
 		}
 	})
 }
@@ -341,8 +337,7 @@ func TestRenewalDoesNotUndoDelay(t *testing.T) {
 		d := receiveBodies(t, q, 1, 0, "m")
 		renewed := make(chan error, 1)
 		go func() {
-			_, errs := q.Renew(t.Context(), d)
-			renewed <- errs[0]
+			renewed <- q.Renew(t.Context(), d)[0].Err
 		}()
 		synctest.Wait()
 		begin := time.Now()
@@ -353,8 +348,7 @@ func TestRenewalDoesNotUndoDelay(t *testing.T) {
 		if err := <-renewed; err != nil {
 			t.Errorf("renew: %v", err)
 		}
-		_, errs = q.Renew(t.Context(), d)
-		wantError(t, errs[0], driver.ErrSettled)
+		wantError(t, q.Renew(t.Context(), d)[0].Err, driver.ErrSettled)
 		d = receiveBodies(t, q, 1, 2*time.Hour, "m")
 		if took := time.Since(begin); took < 5*time.Second || took > 8*time.Second {
 			t.Errorf("came again after %s", took)

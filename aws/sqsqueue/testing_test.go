@@ -99,6 +99,14 @@ func settleErrors(s driver.Source, kind driver.SettleKind, d ...*driver.Delivery
 	return s.Settle(context.Background(), list)
 }
 
+func renewErrors(s driver.Source, d []*driver.Delivery) []error {
+	var errs []error
+	for _, r := range s.Renew(context.Background(), d) {
+		errs = append(errs, r.Err)
+	}
+	return errs
+}
+
 func wantError(t *testing.T, err, target error) {
 	t.Helper()
 	if !errors.Is(err, target) {

@@ -179,8 +179,8 @@ func TestSilentConnection(t *testing.T) {
 				q := open(x.T, x.broker(attempt), "q", nil)
 				send(x.T, q, "m")
 				d := receiveBodies(x.T, q, 1, time.Second, "m")
-				if _, errs := q.Renew(x.Context(), d); errs[0] != nil {
-					x.Errorf("Renew: %v", errs[0])
+				if err := q.Renew(x.Context(), d)[0].Err; err != nil {
+					x.Errorf("Renew: %v", err)
 				}
 				settle(x.T, q, driver.Complete, d[0])
 				if left := x.sqs.depth("q"); len(left) > 0 {

@@ -44,7 +44,7 @@ func (d *deadLetters) Settle(ctx context.Context, all []driver.Settlement) []err
 	return d.source.settle(ctx, all)
 }
 
-func (d *deadLetters) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
+func (d *deadLetters) Renew(ctx context.Context, all []*driver.Delivery) []driver.RenewResult {
 	return d.source.renew(ctx, all)
 }
 

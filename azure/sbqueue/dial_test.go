@@ -117,7 +117,7 @@ func TestCallsEndWhileConnecting(t *testing.T) {
 				delete(calls, "AcceptSession")
 				d := receive(t, q, 1)[0]
 				calls["Peek"] = func(ctx context.Context) error { _, _, err := q.Peek(ctx, "", 1); return err }
-				calls["Renew"] = func(ctx context.Context) error { _, errs := q.Renew(ctx, []*driver.Delivery{d}); return errs[0] }
+				calls["Renew"] = func(ctx context.Context) error { return q.Renew(ctx, []*driver.Delivery{d})[0].Err }
 				calls["Settle"] = func(ctx context.Context) error {
 					return q.Settle(ctx, []driver.Settlement{{Delivery: d, Kind: driver.Complete}})[0]
 				}

@@ -23,12 +23,12 @@ func TestStatus(t *testing.T) {
 			q := n.open(t)
 			send(t, q, &driver.Message{ID: "a"})
 			d := receive(t, q, 1)
-			if _, errs := q.Renew(t.Context(), d); errs[0] != nil {
-				t.Fatalf("Renew: %v", errs[0])
+			if err := q.Renew(t.Context(), d)[0].Err; err != nil {
+				t.Fatalf("Renew: %v", err)
 			}
 			i := n.inject(t, sbemulator.Fault{On: sbemulator.OnManage, Action: sbemulator.Refuse, Status: status})
-			if _, errs := q.Renew(t.Context(), d); !errors.Is(errs[0], want) {
-				t.Errorf("Renew: %v, want %v", errs[0], want)
+			if err := q.Renew(t.Context(), d)[0].Err; !errors.Is(err, want) {
+				t.Errorf("Renew: %v, want %v", err, want)
 			}
 			i.Remove()
 			if _, _, err := q.Peek(t.Context(), "", 1); err != nil {

@@ -50,8 +50,8 @@ func TestDetached(t *testing.T) {
 				q := n.open(t)
 				send(t, q, &driver.Message{ID: "held"}, &driver.Message{ID: "next"})
 				held := receive(t, q, 1)[0]
-				if _, errs := q.Renew(t.Context(), []*driver.Delivery{held}); errs[0] != nil {
-					t.Fatalf("Renew: %v", errs[0])
+				if err := q.Renew(t.Context(), []*driver.Delivery{held})[0].Err; err != nil {
+					t.Fatalf("Renew: %v", err)
 				}
 				if links, err := n.DetachLinks("q", condition, "for a test"); err != nil || links < 6 {
 					t.Fatalf("%d links detached, %v", links, err)
@@ -69,7 +69,7 @@ func TestDetached(t *testing.T) {
 						}
 						return err
 					},
-					"Renew": func() error { _, errs := q.Renew(t.Context(), []*driver.Delivery{held}); return errs[0] },
+					"Renew": func() error { return q.Renew(t.Context(), []*driver.Delivery{held})[0].Err },
 					"Peek":  func() error { _, _, err := q.Peek(t.Context(), "", 1); return err },
 				}
 				for name, call := range calls {
@@ -132,8 +132,8 @@ func TestIdleLinks(t *testing.T) {
 			id := fmt.Sprint(round)
 			send(t, q, &driver.Message{ID: id})
 			d := receive(t, q, 1)[0]
-			if _, errs := q.Renew(t.Context(), []*driver.Delivery{d}); errs[0] != nil {
-				t.Fatalf("Renew: %v", errs[0])
+			if err := q.Renew(t.Context(), []*driver.Delivery{d})[0].Err; err != nil {
+				t.Fatalf("Renew: %v", err)
 			}
 			if _, _, err := q.Peek(t.Context(), "", 1); err != nil {
 				t.Fatalf("Peek: %v", err)
@@ -259,8 +259,8 @@ func TestSettleOthers(t *testing.T) {
 							t.Errorf("Settle after %s: %v", took, err)
 						}
 					}
-					if _, errs := q.Renew(t.Context(), []*driver.Delivery{d}); !errors.Is(errs[0], driver.ErrLockLost) {
-						t.Errorf("Renew: %v", errs[0])
+					if err := q.Renew(t.Context(), []*driver.Delivery{d})[0].Err; !errors.Is(err, driver.ErrLockLost) {
+						t.Errorf("Renew: %v", err)
 					}
 					if _, err := settle(t, other, theirs, driver.Complete); err != nil {
 						t.Errorf("the holder's Settle: %v", err)

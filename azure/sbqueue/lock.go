@@ -30,8 +30,8 @@ func newLockTime(setting time.Duration) lockTime {
 }
 
 // end returns when a lock ends that was granted at a time by this machine's clock,
-// monotonic reading included. told is the end by the broker's clock, zero if it told
-// none. It counts only for an assumed duration, and only within leastLock and that
+// monotonic reading included. toldUntil is the end by the broker's clock, zero if it told
+// none. It counts only for an assumed duration, and only within minLock and that
 // duration: it can make this receiver renew earlier than it must, and never takes a
 // lock for over that the broker still holds.
 func (l lockTime) end(granted, toldUntil time.Time) time.Time {

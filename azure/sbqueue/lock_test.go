@@ -273,11 +273,11 @@ func checkLocks(t *testing.T, q driver.Queue, sessions bool, least, longest time
 	}
 	d := receive(t, from, 1)
 	check("Receive", d[0].LockedUntil)
-	until, errs := from.Renew(t.Context(), d)
-	if errs[0] != nil {
-		t.Fatal(errs[0])
+	r := from.Renew(t.Context(), d)[0]
+	if r.Err != nil {
+		t.Fatal(r.Err)
 	}
-	check("Renew", until[0])
+	check("Renew", r.LockedUntil)
 	if _, err := settle(t, from, d[0], driver.Complete); err != nil {
 		t.Errorf("Complete: %v", err)
 	}

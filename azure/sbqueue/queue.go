@@ -158,7 +158,7 @@ func (q *queue) Settle(ctx context.Context, all []driver.Settlement) []error {
 	return q.source.settle(ctx, all)
 }
 
-func (q *queue) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
+func (q *queue) Renew(ctx context.Context, all []*driver.Delivery) []driver.RenewResult {
 	return q.source.renew(ctx, all)
 }
 

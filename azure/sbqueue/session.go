@@ -156,23 +156,23 @@ func (q *queue) AcceptSession(ctx context.Context, id string, wait time.Duration
 	}
 }
 
-// told is a context that tells the SDK, and the SDK the broker, of a deadline before it
-// ends: so the broker's answer that there is no session has the time to arrive. From shortly
-// before that answer on it tells of its end: the SDK bounds what it then writes by that, and
-// gives the connection up if it has no time left for a write.
-type told struct {
+// earlyDeadline is a context whose Deadline is before its end. The SDK passes Deadline on to
+// the broker: so the broker's answer that there is no session has the time to arrive. From
+// shortly before that answer on, Deadline is the end: the SDK bounds what it then writes by
+// that, and gives the connection up if it has no time left for a write.
+type earlyDeadline struct {
 	context.Context
 	deadline time.Time
 }
 
-// toldMargin is more than the SDK takes off what it tells the broker (0.1 s).
-const toldMargin = 200 * time.Millisecond
+// deadlineMargin is more than the SDK takes off the deadline that it passes on (0.1 s).
+const deadlineMargin = 200 * time.Millisecond
 
-func (t told) Deadline() (time.Time, bool) {
-	if time.Until(t.deadline) > toldMargin {
-		return t.deadline, true
+func (c earlyDeadline) Deadline() (time.Time, bool) {
+	if time.Until(c.deadline) > deadlineMargin {
+		return c.deadline, true
 	}
-	return t.Context.Deadline()
+	return c.Context.Deadline()
 }
 
 // accept makes one attempt, and returns with the session a context that ends with its
@@ -202,7 +202,7 @@ func (q *queue) acceptOver(ctx context.Context, client *azservicebus.Client, con
 	defer cancel()
 	unhook := context.AfterFunc(q.source.over, cancel)
 	defer unhook()
-	ctx = told{limited, time.Now().Add(wait)}
+	ctx = earlyDeadline{limited, time.Now().Add(wait)}
 	if end, ok := caller.Deadline(); ok && end.Before(time.Now().Add(wait)) {
 		ctx = limited
 	}
@@ -417,27 +417,27 @@ func (s *session) isSettled(r *receipt) bool {
 }
 
 // Renew renews the session, which holds its messages.
-func (s *session) Renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
-	until := make([]time.Time, len(all))
-	errs := make([]error, len(all))
+func (s *session) Renew(ctx context.Context, all []*driver.Delivery) []driver.RenewResult {
+	results := make([]driver.RenewResult, len(all))
 	if len(all) == 0 {
-		return until, errs
+		return results
 	}
-	t, err := s.RenewSession(ctx)
+	until, err := s.RenewSession(ctx)
 	for i, d := range all {
+		x := &results[i]
 		r, ok := d.Receipt.(*receipt)
 		switch {
 		case ok && s.isSettled(r):
-			errs[i] = &driver.Error{Kind: driver.Settled}
+			x.Err = &driver.Error{Kind: driver.Settled}
 		case driver.KindOf(err) == driver.SessionLost:
-			errs[i] = &driver.Error{Kind: driver.LockLost, Err: err}
+			x.Err = &driver.Error{Kind: driver.LockLost, Err: err}
 		case err != nil:
-			errs[i] = err
+			x.Err = err
 		default:
-			d.LockedUntil, until[i] = t, t
+			d.LockedUntil, x.LockedUntil = until, until
 		}
 	}
-	return until, errs
+	return results
 }
 
 // RenewSession extends the lock. The SDK would attach the session again if the

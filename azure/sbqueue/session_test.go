@@ -37,8 +37,7 @@ func TestSessionLost(t *testing.T) {
 			return err, driver.ErrSessionLost
 		},
 		"renew delivery": func(ctx context.Context, s driver.Session, d *driver.Delivery) (got, want error) {
-			_, errs := s.Renew(ctx, []*driver.Delivery{d})
-			return errs[0], driver.ErrLockLost
+			return s.Renew(ctx, []*driver.Delivery{d})[0].Err, driver.ErrLockLost
 		},
 		"settle": func(ctx context.Context, s driver.Session, d *driver.Delivery) (got, want error) {
 			return s.Settle(ctx, []driver.Settlement{{Delivery: d, Kind: driver.Complete}})[0], driver.ErrLockLost

@@ -283,8 +283,7 @@ func (s *source) overLink(r *receipt, do settling) error {
 }
 
 // renew extends the locks of messages, several at once.
-func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time, []error) {
-	until := make([]time.Time, len(all))
+func (s *source) renew(ctx context.Context, all []*driver.Delivery) []driver.RenewResult {
 	renewed := make([]time.Time, len(all)) // of calls that may outlast this one
 	bounded, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
@@ -310,14 +309,15 @@ func (s *source) renew(ctx context.Context, all []*driver.Delivery) ([]time.Time
 		renewed[i] = t
 		return err
 	})
-	errs := make([]error, len(all))
+	results := make([]driver.RenewResult, len(all))
 	for i, d := range all {
-		if errs[i] = outcomes[i].err; errs[i] == nil {
-			until[i] = renewed[i]
-			d.LockedUntil = until[i]
+		x := &results[i]
+		if x.Err = outcomes[i].err; x.Err == nil {
+			x.LockedUntil = renewed[i]
+			d.LockedUntil = x.LockedUntil
 		}
 	}
-	return until, errs
+	return results
 }
 
 // renewOne extends the lock of one message of a queue. The SDK writes the end of

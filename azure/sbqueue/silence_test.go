@@ -207,8 +207,7 @@ func TestSilentQueue(t *testing.T) {
 			return err
 		},
 		"renew": func(ctx context.Context, q driver.Queue, d *driver.Delivery) error {
-			_, errs := q.Renew(ctx, []*driver.Delivery{d})
-			return errs[0]
+			return q.Renew(ctx, []*driver.Delivery{d})[0].Err
 		},
 		"peek at dead letters": func(ctx context.Context, q driver.Queue, _ *driver.Delivery) error {
 			dead, err := q.DeadLetters(ctx)

@@ -162,35 +162,46 @@ func (h *Holder) Renewable(d *driver.Delivery) (*Receipt, error) {
 }
 
 // RenewBy renews deliveries of a session by renewing the session, once for all of them.
-func (h *Holder) RenewBy(ctx context.Context, list []*driver.Delivery, renew func(context.Context) (time.Time, error)) ([]time.Time, []error) {
-	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
+func (h *Holder) RenewBy(ctx context.Context, list []*driver.Delivery, renew func(context.Context) (time.Time, error)) []driver.RenewResult {
+	results := make([]driver.RenewResult, len(list))
 	over := h.Usable(ctx)
 	live := 0
 	for i, d := range list {
-		if errs[i] = over; over == nil {
-			_, errs[i] = h.Renewable(d)
+		x := &results[i]
+		if x.Err = over; over == nil {
+			_, x.Err = h.Renewable(d)
 		}
-		if errs[i] == nil {
+		if x.Err == nil {
 			live++
 		}
 	}
 	if live == 0 {
-		return ends, errs
+		return results
 	}
 	until, err := renew(ctx)
 	if driver.KindOf(err) == driver.SessionLost {
 		err = &driver.Error{Kind: driver.LockLost}
 	}
 	for i, d := range list {
+		x := &results[i]
 		switch {
-		case errs[i] != nil:
+		case x.Err != nil:
 		case err != nil:
-			errs[i] = err
+			x.Err = err
 		default:
-			d.LockedUntil, ends[i] = until, until
+			d.LockedUntil, x.LockedUntil = until, until
 		}
 	}
-	return ends, errs
+	return results
+}
+
+// NotRenewed returns the results of n deliveries of which none was renewed because of err.
+func NotRenewed(n int, err error) []driver.RenewResult {
+	results := make([]driver.RenewResult, n)
+	for i := range results {
+		results[i].Err = err
+	}
+	return results
 }
 
 // Fill sets every error.

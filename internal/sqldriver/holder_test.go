@@ -168,18 +168,18 @@ func TestRenewBy(t *testing.T) {
 	}
 	calls := 0
 	renew := func(context.Context) (time.Time, error) { calls++; return until, nil }
-	ends, errs := h.RenewBy(t.Context(), []*driver.Delivery{held, done}, renew)
-	if errs[0] != nil || !ends[0].Equal(until) || !held.LockedUntil.Equal(until) {
-		t.Errorf("held: %v, %v; want until %v", ends[0], errs[0], until)
+	results := h.RenewBy(t.Context(), []*driver.Delivery{held, done}, renew)
+	if results[0].Err != nil || !results[0].LockedUntil.Equal(until) || !held.LockedUntil.Equal(until) {
+		t.Errorf("held: %v, %v; want until %v", results[0].LockedUntil, results[0].Err, until)
 	}
-	if !errors.Is(errs[1], driver.ErrSettled) {
-		t.Errorf("settled: %v, want ErrSettled", errs[1])
+	if !errors.Is(results[1].Err, driver.ErrSettled) {
+		t.Errorf("settled: %v, want ErrSettled", results[1].Err)
 	}
-	if _, errs := h.RenewBy(t.Context(), []*driver.Delivery{done}, renew); !errors.Is(errs[0], driver.ErrSettled) || calls != 1 {
-		t.Errorf("settled alone: %v after %d renewals, want ErrSettled after 1", errs[0], calls)
+	if err := h.RenewBy(t.Context(), []*driver.Delivery{done}, renew)[0].Err; !errors.Is(err, driver.ErrSettled) || calls != 1 {
+		t.Errorf("settled alone: %v after %d renewals, want ErrSettled after 1", err, calls)
 	}
 	lost := func(context.Context) (time.Time, error) { return time.Time{}, &driver.Error{Kind: driver.SessionLost} }
-	if _, errs := h.RenewBy(t.Context(), []*driver.Delivery{held}, lost); !errors.Is(errs[0], driver.ErrLockLost) {
-		t.Errorf("in a lost session: %v, want ErrLockLost", errs[0])
+	if err := h.RenewBy(t.Context(), []*driver.Delivery{held}, lost)[0].Err; !errors.Is(err, driver.ErrLockLost) {
+		t.Errorf("in a lost session: %v, want ErrLockLost", err)
 	}
 }

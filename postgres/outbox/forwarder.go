@@ -130,8 +130,13 @@ func (f *Forwarder) open(ctx context.Context, from *Outbox, to driver.Broker) (e
 // resolve fills in defaults and checks the rest.
 func (f *Forwarder) resolve() error {
 	o := &f.options
-	if o.MaxAge < 0 || o.Workers < 0 || o.SendTimeout < 0 {
-		return fmt.Errorf("%w: ForwarderOptions: MaxAge, Workers and SendTimeout must not be negative", queue.ErrInvalidOptions)
+	err := driver.CheckSettings([]driver.Setting{
+		{Name: "MaxAge", Value: int64(o.MaxAge)},
+		{Name: "Workers", Value: int64(o.Workers)},
+		{Name: "SendTimeout", Value: int64(o.SendTimeout)},
+	})
+	if err != nil {
+		return fmt.Errorf("%w: ForwarderOptions.%w", queue.ErrInvalidOptions, err)
 	}
 	if o.MaxAge == 0 {
 		o.MaxAge = f.to.Capabilities().Retention

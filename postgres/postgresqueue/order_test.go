@@ -49,7 +49,7 @@ func TestSettleBesideRenew(t *testing.T) {
 			}
 		}
 	}
-	settled, renewed := make(chan []error, 1), make(chan []error, 1)
+	settled, renewed := make(chan []error, 1), make(chan []driver.RenewResult, 1)
 	go func() {
 		var all []driver.Settlement
 		kinds := []driver.SettleKind{driver.Complete, driver.Complete, driver.Abandon}
@@ -60,8 +60,7 @@ func TestSettleBesideRenew(t *testing.T) {
 	}()
 	waits(1)
 	go func() {
-		_, errs := q.Renew(t.Context(), list)
-		renewed <- errs
+		renewed <- q.Renew(t.Context(), list)
 	}()
 	waits(2)
 	if err := tx.Rollback(t.Context()); err != nil {

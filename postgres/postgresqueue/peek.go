@@ -62,6 +62,6 @@ func (q *Queue) Stats(ctx context.Context) (st driver.Stats, err error) {
 // before returns the time that many seconds before now. What no clock can have written is
 // cut: it was planted.
 func before(now time.Time, seconds float64) time.Time {
-	const most = 100 * 365 * 24 * 60 * 60
-	return now.Add(-time.Duration(math.Max(-most, math.Min(seconds, most)) * float64(time.Second)))
+	const century = 100 * 365 * 24 * 60 * 60
+	return now.Add(-time.Duration(math.Max(-century, math.Min(seconds, century)) * float64(time.Second)))
 }

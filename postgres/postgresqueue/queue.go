@@ -44,7 +44,7 @@ func (q *Queue) Settle(ctx context.Context, list []driver.Settlement) []error {
 }
 
 // Renew extends locks in one transaction.
-func (q *Queue) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
+func (q *Queue) Renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
 	return q.renew(ctx, list)
 }
 

@@ -139,7 +139,7 @@ func (s *session) RenewSession(ctx context.Context) (time.Time, error) {
 }
 
 // Renew renews the session, once for all of them.
-func (s *session) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
+func (s *session) Renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
 	return s.holder.RenewBy(ctx, list, s.RenewSession)
 }
 

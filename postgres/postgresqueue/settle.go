@@ -126,28 +126,34 @@ func bySeq(n int, seq func(i int) int64) []int {
 	return places
 }
 
+// heldLock is the lock of one delivery of a list that is renewed.
+type heldLock struct {
+	receipt *sqldriver.Receipt
+	place   int // of the delivery in the list
+}
+
 // renew implements driver.Source for deliveries with locks of their own.
-func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
-	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
+func (s *source) renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
 	if err := s.holder.Usable(ctx); err != nil {
-		return ends, sqldriver.Fill(errs, err)
+		return sqldriver.NotRenewed(len(list), err)
 	}
-	var receipts []*sqldriver.Receipt
-	var places []int // of the receipts in list
+	results := make([]driver.RenewResult, len(list))
+	var locks []heldLock
 	for i, d := range list {
 		r, err := s.holder.Renewable(d)
-		if errs[i] = err; err == nil {
-			receipts, places = append(receipts, r), append(places, i)
+		if results[i].Err = err; err == nil {
+			locks = append(locks, heldLock{r, i})
 		}
 	}
-	if len(receipts) == 0 {
-		return ends, errs
+	if len(locks) == 0 {
+		return results
 	}
-	sorted := bySeq(len(receipts), func(i int) int64 { return receipts[i].Seq })
+	// In the order of bySeq.
+	slices.SortFunc(locks, func(a, b heldLock) int { return cmp.Compare(a.receipt.Seq, b.receipt.Seq) })
 	var seqs []int64
-	var tokens [][]byte
-	for _, i := range sorted {
-		seqs, tokens = append(seqs, receipts[i].Seq), append(tokens, receipts[i].Token[:])
+	var tokens [][]byte // two arrays are what the function of the database takes
+	for _, l := range locks {
+		seqs, tokens = append(seqs, l.receipt.Seq), append(tokens, l.receipt.Token[:])
 	}
 	var until time.Time
 	var done []bool
@@ -156,21 +162,21 @@ func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Tim
 		return c.QueryRow(ctx, s.broker.call("renew", "$1::bigint, $2::bigint[], $3::bytea[], $4::bigint"),
 			s.queue, seqs, tokens, s.settings.Lock.Microseconds()).Scan(&done)
 	})
-	if err == nil && len(done) != len(receipts) {
-		err = driver.Errorf(driver.Corrupt, "the server answered for %d of %d locks", len(done), len(receipts))
+	if err == nil && len(done) != len(locks) {
+		err = driver.Errorf(driver.Corrupt, "the server answered for %d of %d locks", len(done), len(locks))
 	}
-	s.broker.changed(len(receipts))
-	for k, n := range sorted {
-		r, i := receipts[n], places[n]
+	s.broker.changed(len(locks))
+	for k, l := range locks {
+		x := &results[l.place]
 		switch {
 		case err != nil:
-			errs[i] = err
+			x.Err = err
 		case !done[k]:
-			errs[i] = &driver.Error{Kind: driver.LockLost}
+			x.Err = &driver.Error{Kind: driver.LockLost}
 		default:
-			r.SetUntil(until)
-			list[i].LockedUntil, ends[i] = until, until
+			l.receipt.SetUntil(until)
+			list[l.place].LockedUntil, x.LockedUntil = until, until
 		}
 	}
-	return ends, errs
+	return results
 }

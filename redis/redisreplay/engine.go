@@ -30,17 +30,17 @@ type engine struct {
 	stop context.CancelFunc
 	runs sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows, never held across a request
-	closed  bool
-	founds  bool // makes a store that is not there
-	groups  map[string]*group
-	script  string             // name of the transaction at the server
-	history string             // replication ID of the server that was checked last; empty if none is
-	most    int64              // the most replicas that this history had
-	stamp   replaystate.Stamp  // the change number is the last one that was confirmed
-	counts  replaystate.Counts // of the store
-	clock   int64              // the server's, in Unix milliseconds, at
-	sampled time.Time          // on the monotonic clock
+	mu          sync.Mutex // guards what follows, never held across a request
+	closed      bool
+	founds      bool // makes a store that is not there
+	groups      map[string]*group
+	script      string             // name of the transaction at the server
+	history     string             // replication ID of the server that was checked last; empty if none is
+	maxReplicas int64              // the most replicas that this history had
+	stamp       replaystate.Stamp  // the change number is the last one that was confirmed
+	counts      replaystate.Counts // of the store
+	clock       int64              // the server's, in Unix milliseconds, at
+	sampled     time.Time          // on the monotonic clock
 }
 
 func newEngine(s *server, o Options, with scripts) *engine {
@@ -150,7 +150,7 @@ func (e *engine) answered(r *reply, history string) {
 	defer e.mu.Unlock()
 	e.clock, e.sampled = r.now, time.Now()
 	if r.status != statusServer && e.history == history {
-		e.most = max(e.most, r.replicas)
+		e.maxReplicas = max(e.maxReplicas, r.replicas)
 	}
 }
 
@@ -175,7 +175,7 @@ func (e *engine) checked(ctx context.Context) (string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.history == "" {
-		e.history, e.most = history, 0
+		e.history, e.maxReplicas = history, 0
 	}
 	return e.history, nil
 }
@@ -193,11 +193,11 @@ func (e *engine) distrust(history string) {
 func (e *engine) needed(history string) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	most := e.most
+	replicas := e.maxReplicas
 	if e.history != history {
-		most = 0
+		replicas = 0
 	}
-	return replicasNeeded(e.o.Replicas, most)
+	return replicasNeeded(e.o.Replicas, replicas)
 }
 
 // adopt takes over another memory, which it makes if there is none.

@@ -60,7 +60,7 @@ func Open(ctx context.Context, path string, o *Options) (*Broker, error) {
 		ApplicationID: sqlitefile.QueueID,
 		Migrations:    migrations,
 		Normal:        options.Synchronous == Normal,
-		Patience:      options.Patience,
+		LockTimeout:   options.LockTimeout,
 		Readers:       readers,
 		Changed:       b.arrivals.NotifyAll,
 	})

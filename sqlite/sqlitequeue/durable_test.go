@@ -47,7 +47,7 @@ func TestDurable(t *testing.T) {
 		})
 		var got []*driver.Delivery
 		waits("receive", false, func() error { got, err = q.Receive(ctx, 3, 0); return err })
-		waits("renew", false, func() error { _, errs := q.Renew(ctx, got); return errs[0] })
+		waits("renew", false, func() error { return q.Renew(ctx, got)[0].Err })
 		for i, kind := range []driver.SettleKind{driver.Complete, driver.Abandon, driver.MoveToDeadLetter} {
 			waits(kind.String(), true, func() error {
 				return q.Settle(ctx, []driver.Settlement{{Delivery: got[i], Kind: kind, Delay: time.Hour}})[0]

@@ -175,7 +175,7 @@ func TestMaxMessages(t *testing.T) {
 func TestLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "q.db")
-		f := open(t, path, &sqlitequeue.Options{Patience: 200 * time.Millisecond})
+		f := open(t, path, &sqlitequeue.Options{LockTimeout: 200 * time.Millisecond})
 		for n := range 3 {
 			if err := f.send(n); err != nil {
 				t.Fatal(err)
@@ -196,7 +196,7 @@ func TestLocked(t *testing.T) {
 		if _, err = f.queue.Receive(ctx, 1, time.Second); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Receive whose context ends: %v", err)
 		}
-		_, err = sqlitequeue.Open(t.Context(), path, &sqlitequeue.Options{Patience: 100 * time.Millisecond})
+		_, err = sqlitequeue.Open(t.Context(), path, &sqlitequeue.Options{LockTimeout: 100 * time.Millisecond})
 		wantKind(t, "Open of a locked file", err, driver.Unavailable)
 		// Looking takes no lock.
 		if st, err := f.queue.Stats(t.Context()); err != nil || st.Ready != 3 {

@@ -14,7 +14,7 @@ const (
 	DefaultMaxDeliveries = 10
 	DefaultRetention     = 14 * 24 * time.Hour
 	DefaultMaxBody       = 16 << 20
-	DefaultPatience      = 10 * time.Second
+	DefaultLockTimeout   = 10 * time.Second
 
 	// MinLock leaves room for a few commits on a slow disk.
 	MinLock = 100 * time.Millisecond
@@ -67,9 +67,9 @@ type Options struct {
 	// which Send leaves 32 MiB, or an eighth if that is less; otherwise at least 1 MiB.
 	MaxBytes int64
 
-	// Patience is how long a call waits for the locks of other processes on
+	// LockTimeout is how long a call waits for the locks of other processes on
 	// the file before it fails with driver.Unavailable. 0 means 10 s.
-	Patience time.Duration
+	LockTimeout time.Duration
 }
 
 // QueueOptions are the settings of one queue. They lie in the file, so that all
@@ -122,10 +122,10 @@ func (o *Options) resolve() (Options, error) {
 		return r, errors.New("sqlitequeue: Options.Synchronous is neither Full nor Normal")
 	case r.MaxBytes < 0 || r.MaxBytes > 0 && r.MaxBytes < 1<<20:
 		return r, fmt.Errorf("sqlitequeue: Options.MaxBytes is %d: use at least 1 MiB, or 0 for no bound", r.MaxBytes)
-	case r.Patience < 0:
-		return r, errors.New("sqlitequeue: Options.Patience is negative")
-	case r.Patience == 0:
-		r.Patience = DefaultPatience
+	case r.LockTimeout < 0:
+		return r, errors.New("sqlitequeue: Options.LockTimeout is negative")
+	case r.LockTimeout == 0:
+		r.LockTimeout = DefaultLockTimeout
 	}
 	var err error
 	r.Default, err = r.Default.resolve()

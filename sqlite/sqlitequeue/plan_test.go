@@ -21,7 +21,7 @@ func TestPlans(t *testing.T) {
 		selectNextDue, selectDue, selectExpired, selectOver, claimReady, anyReady, completeLocked, renewLocked, sessionTaken, nextSession, firstReady, holdSession,
 		withdrawTurn, renewSession, selectHeld, dropSession, leaveSession, selectState, updateState, pruneStates, claimQueued, anyQueued, selectUntil,
 		peekRows, selectCounts, countAll, selectOldest, selectQueue, selectContent, uncountDelivery,
-		strings.NewReplacer("ROW.queue", "?1", "ROW.session", "?2", "TURN", "?3").Replace(nextInSession),
+		strings.NewReplacer("NEW.queue", "?1", "NEW.session", "?2").Replace(nextInSession("NEW", "?3")),
 	} {
 		err := b.file.Read(context.Background(), func(c *sqlitefile.Conn) error {
 			found, err := plantest.ForValues(c, q)

@@ -282,20 +282,21 @@ func (s *remoteSource) Settle(ctx context.Context, list []driver.Settlement) []e
 	return errorsOf(s.b.do(ctx, c), len(list))
 }
 
-func (s *remoteSource) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
+func (s *remoteSource) Renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
 	c := call{Op: "renew", Object: s.object}
 	for _, d := range list {
 		c.Settlements = append(c.Settlements, settlement{Delivery: s.number(d)})
 	}
 	a := s.b.do(ctx, c)
-	errs, ends := errorsOf(a, len(list)), make([]time.Time, len(list))
-	for i, err := range errs {
-		if err == nil {
-			ends[i] = a.Ends[i]
-			list[i].LockedUntil = ends[i]
+	results := make([]driver.RenewResult, len(list))
+	for i, err := range errorsOf(a, len(list)) {
+		x := &results[i]
+		if x.Err = err; err == nil {
+			x.LockedUntil = a.Ends[i]
+			list[i].LockedUntil = x.LockedUntil
 		}
 	}
-	return ends, errs
+	return results
 }
 
 func errorsOf(a answer, n int) []error {
@@ -395,16 +396,16 @@ func (s *remoteSession) RenewSession(ctx context.Context) (time.Time, error) {
 }
 
 // Renew renews the session's lock, so it moves LockedUntil, too.
-func (s *remoteSession) Renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
-	ends, errs := s.remoteSource.Renew(ctx, list)
+func (s *remoteSession) Renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
+	results := s.remoteSource.Renew(ctx, list)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, end := range ends {
-		if end.After(s.until) {
-			s.until = end
+	for _, r := range results {
+		if r.LockedUntil.After(s.until) {
+			s.until = r.LockedUntil
 		}
 	}
-	return ends, errs
+	return results
 }
 
 func (s *remoteSession) State(ctx context.Context) ([]byte, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/queue-runtime/queue/driver"
 	"github.com/queue-runtime/queue/sqlite/sqlitequeue"
@@ -202,12 +201,8 @@ func (s *remoteServer) source(ctx context.Context, src driver.Source, c call) (a
 		for _, t := range c.Settlements {
 			list = append(list, s.delivery(t.Delivery))
 		}
-		var errs []error
-		var ends []time.Time
-		ends, errs = src.Renew(ctx, list)
-		a.Ends = ends
-		for _, err := range errs {
-			a.Errs = append(a.Errs, toWire(err))
+		for _, r := range src.Renew(ctx, list) {
+			a.Ends, a.Errs = append(a.Ends, r.LockedUntil), append(a.Errs, toWire(r.Err))
 		}
 	default:
 		a.Err = toWire(errors.New("no such call"))

@@ -234,7 +234,7 @@ func TestDeclare(t *testing.T) {
 			t.Errorf("Declare(%+v): no error", o)
 		}
 	}
-	for _, o := range []sqlitequeue.Options{{Synchronous: 9}, {MaxBytes: -1}, {MaxBytes: 1}, {Patience: -1}, {Default: sqlitequeue.QueueOptions{Lock: -1}}} {
+	for _, o := range []sqlitequeue.Options{{Synchronous: 9}, {MaxBytes: -1}, {MaxBytes: 1}, {LockTimeout: -1}, {Default: sqlitequeue.QueueOptions{Lock: -1}}} {
 		if _, err := sqlitequeue.Open(ctx, path, &o); err == nil {
 			t.Errorf("Open(%+v): no error", o)
 		}

@@ -1,6 +1,6 @@
 package sqlitequeue
 
-import "strings"
+import "fmt"
 
 // The states of a message. Only a ready message can be received from the queue.
 // Of a session that no receiver holds, at most one message is ready or locked: the
@@ -27,12 +27,7 @@ const (
 //
 // Values of queues.id begin at 2: SQLite plans some statements anew when a
 // parameter changes to or from 0 or 1.
-var schema = strings.NewReplacer(
-	"{next OLD}", strings.NewReplacer("ROW", "OLD", "TURN", "NULL").Replace(nextInSession),
-	"{next NEW}", strings.NewReplacer("ROW", "NEW", "TURN", "NULL").Replace(nextInSession),
-	// If the removed message was ready, the session has been free all along.
-	"{next after OLD}", strings.NewReplacer("ROW", "OLD", "TURN", "OLD.turn").Replace(nextInSession),
-).Replace(`
+var schema = `
 CREATE TABLE queues (
 	id                    INTEGER PRIMARY KEY CHECK (id > 1),
 	name                  TEXT NOT NULL UNIQUE,
@@ -136,12 +131,12 @@ END;
 CREATE TRIGGER messages_insert_session AFTER INSERT ON messages
 WHEN NEW.session IS NOT NULL AND NEW.queue > 0 AND NEW.state IN (0, 4) BEGIN
 	UPDATE messages SET state = 4, turn = NULL WHERE queue = NEW.queue AND seq = NEW.seq AND state = 0;
-	{next NEW};
+	` + nextInSession("NEW", "NULL") + `;
 END;
 
 CREATE TRIGGER messages_delete_session AFTER DELETE ON messages
 WHEN OLD.session IS NOT NULL AND OLD.queue > 0 BEGIN
-	{next after OLD};
+	` + nextInSession("OLD", "OLD.turn") + `;
 END;
 
 CREATE TRIGGER messages_move_session AFTER UPDATE OF queue, session ON messages
@@ -150,8 +145,8 @@ WHEN NEW.queue <> OLD.queue OR NEW.session IS NOT OLD.session BEGIN
 	WHERE queue = NEW.queue AND seq = NEW.seq AND queue > 0 AND session IS NOT NULL AND state = 0;
 	UPDATE messages SET state = 0, turn = NULL
 	WHERE queue = NEW.queue AND seq = NEW.seq AND (queue < 0 OR session IS NULL) AND state IN (0, 4);
-	{next after OLD};
-	{next NEW};
+	` + nextInSession("OLD", "OLD.turn") + `;
+	` + nextInSession("NEW", "NULL") + `;
 END;
 
 CREATE TRIGGER messages_release_session AFTER UPDATE OF state ON messages
@@ -164,14 +159,14 @@ WHEN NEW.state = 4 AND NEW.session IS NOT NULL AND NEW.queue > 0 BEGIN
 	UPDATE messages SET state = 4, turn = NULL
 	WHERE queue = NEW.queue AND seq IN (SELECT seq FROM messages INDEXED BY messages_session
 		WHERE queue = NEW.queue AND session = NEW.session AND state = 0 AND seq > NEW.seq);
-	{next NEW};
+	` + nextInSession("NEW", "NULL") + `;
 END;
 
 CREATE TRIGGER sessions_delete AFTER DELETE ON sessions WHEN OLD.token IS NOT NULL BEGIN
 	UPDATE messages SET state = 4, token = NULL, due = NULL
 	WHERE queue = OLD.queue AND seq IN (SELECT seq FROM messages INDEXED BY messages_session
 		WHERE queue = OLD.queue AND session = OLD.session AND state = 3);
-	{next OLD};
+	` + nextInSession("OLD", "NULL") + `;
 END;
 
 CREATE TRIGGER sessions_release AFTER UPDATE OF token ON sessions
@@ -179,19 +174,23 @@ WHEN NEW.token IS NULL AND OLD.token IS NOT NULL BEGIN
 	UPDATE messages SET state = 4, token = NULL, due = NULL
 	WHERE queue = OLD.queue AND seq IN (SELECT seq FROM messages INDEXED BY messages_session
 		WHERE queue = OLD.queue AND session = OLD.session AND state = 3);
-	{next OLD};
+	` + nextInSession("OLD", "NULL") + `;
 END;
-`)
+`
 
-// nextInSession makes the first queued message of ROW's session ready, unless another
-// message has the turn or a receiver holds the session.
-const nextInSession = `UPDATE messages
-	SET state = 0, turn = coalesce(TURN,
-		(SELECT max(turn) + 1 FROM messages INDEXED BY messages_turn WHERE queue = ROW.queue AND turn IS NOT NULL), 1)
-	WHERE queue = ROW.queue AND queue > 0 AND seq = (SELECT min(seq)
-		FROM messages INDEXED BY messages_session WHERE queue = ROW.queue AND session = ROW.session AND state = 4)
+// nextInSession returns the statement that makes the first queued message of a row's session
+// ready, unless another message has the turn or a receiver holds the session. row is OLD or
+// NEW. turn is the turn that the message gets; if it is NULL, the message gets the next one.
+// What is removed leaves its turn: if it was ready, the session has been free all along.
+func nextInSession(row, turn string) string {
+	return fmt.Sprintf(`UPDATE messages
+	SET state = 0, turn = coalesce(%[2]s,
+		(SELECT max(turn) + 1 FROM messages INDEXED BY messages_turn WHERE queue = %[1]s.queue AND turn IS NOT NULL), 1)
+	WHERE queue = %[1]s.queue AND queue > 0 AND seq = (SELECT min(seq)
+		FROM messages INDEXED BY messages_session WHERE queue = %[1]s.queue AND session = %[1]s.session AND state = 4)
 	AND NOT EXISTS (SELECT 1
-		FROM messages INDEXED BY messages_session WHERE queue = ROW.queue AND session = ROW.session AND state IN (0, 3))
+		FROM messages INDEXED BY messages_session WHERE queue = %[1]s.queue AND session = %[1]s.session AND state IN (0, 3))
 	AND NOT EXISTS (SELECT 1
-		FROM messages AS d INDEXED BY messages_session WHERE d.queue = ROW.queue AND d.session = ROW.session AND d.state = 2 AND d.seq < messages.seq)
-	AND NOT EXISTS (SELECT 1 FROM sessions WHERE queue = ROW.queue AND session = ROW.session AND token IS NOT NULL)`
+		FROM messages AS d INDEXED BY messages_session WHERE d.queue = %[1]s.queue AND d.session = %[1]s.session AND d.state = 2 AND d.seq < messages.seq)
+	AND NOT EXISTS (SELECT 1 FROM sessions WHERE queue = %[1]s.queue AND session = %[1]s.session AND token IS NOT NULL)`, row, turn)
+}

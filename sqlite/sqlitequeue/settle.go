@@ -79,44 +79,53 @@ func (s *source) settleOne(c *sqlitefile.Conn, r *sqldriver.Receipt, t *driver.S
 	return true, s.release(c, m, t.Delay, now)
 }
 
+// heldLock is the lock of one delivery that is renewed.
+type heldLock struct {
+	receipt *sqldriver.Receipt
+	err     error // why it cannot be renewed
+	lost    bool
+}
+
 // renew implements driver.Source for deliveries with locks of their own.
-func (s *source) renew(ctx context.Context, list []*driver.Delivery) ([]time.Time, []error) {
-	ends, errs := make([]time.Time, len(list)), make([]error, len(list))
+func (s *source) renew(ctx context.Context, list []*driver.Delivery) []driver.RenewResult {
 	if err := s.holder.Usable(ctx); err != nil {
-		return ends, sqldriver.Fill(errs, err)
+		return sqldriver.NotRenewed(len(list), err)
 	}
-	receipts := make([]*sqldriver.Receipt, len(list))
+	locks := make([]heldLock, len(list))
 	for i, d := range list {
-		receipts[i], errs[i] = s.holder.Renewable(d)
+		locks[i].receipt, locks[i].err = s.holder.Renewable(d)
 	}
 	var until time.Time
-	lost := make([]bool, len(list))
 	err := s.broker.file.WriteUnsynced(ctx, func(c *sqlitefile.Conn) error {
 		now := time.Now()
 		until = now.Add(s.settings.Lock)
-		for i, r := range receipts {
-			if errs[i] != nil {
+		for i := range locks {
+			l := &locks[i]
+			if l.err != nil {
 				continue
 			}
-			n, err := c.Exec(renewLocked, s.queue, r.Seq, r.Token[:], now.UnixNano(), until.UnixNano())
+			n, err := c.Exec(renewLocked, s.queue, l.receipt.Seq, l.receipt.Token[:], now.UnixNano(), until.UnixNano())
 			if err != nil {
 				return err
 			}
-			lost[i] = n == 0
+			l.lost = n == 0
 		}
 		return nil
 	})
-	for i, r := range receipts {
+	results := make([]driver.RenewResult, len(list))
+	for i, l := range locks {
+		x := &results[i]
 		switch {
-		case errs[i] != nil:
+		case l.err != nil:
+			x.Err = l.err
 		case err != nil:
-			errs[i] = err
-		case lost[i]:
-			errs[i] = &driver.Error{Kind: driver.LockLost}
+			x.Err = err
+		case l.lost:
+			x.Err = &driver.Error{Kind: driver.LockLost}
 		default:
-			r.SetUntil(until)
-			list[i].LockedUntil, ends[i] = until, until
+			l.receipt.SetUntil(until)
+			list[i].LockedUntil, x.LockedUntil = until, until
 		}
 	}
-	return ends, errs
+	return results
 }

@@ -270,8 +270,7 @@ func (w *twin) renew() {
 	h := w.held[w.r.IntN(len(w.held))]
 	var out [twins]string
 	for i := range twins {
-		_, errs := h.source[i].Renew(w.Context(), []*driver.Delivery{h.delivery[i]})
-		out[i] = kindText(errs[0])
+		out[i] = kindText(h.source[i].Renew(w.Context(), []*driver.Delivery{h.delivery[i]})[0].Err)
 	}
 	w.same("renew "+h.delivery[1].ID, out)
 }

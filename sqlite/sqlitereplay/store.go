@@ -76,7 +76,7 @@ func Open(ctx context.Context, path string, o *Options) (*Store, error) {
 		ApplicationID: sqlitefile.NonceID,
 		Migrations:    migrations,
 		Normal:        options.Normal,
-		Patience:      options.LockTimeout,
+		LockTimeout:   options.LockTimeout,
 		Readers:       2,
 	})
 	switch {

@@ -114,14 +114,20 @@ func (s source) Settle(ctx context.Context, all []driver.Settlement) []error {
 	return s.faults.each(ctx, len(all), func() []error { return s.Source.Settle(ctx, all) })
 }
 
-func (s source) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
-	until := make([]time.Time, len(d))
-	errs := s.faults.each(ctx, len(d), func() []error {
-		t, errs := s.Source.Renew(ctx, d)
-		copy(until, t)
-		return errs
+func (s source) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
+	var results []driver.RenewResult
+	err := s.faults.call(ctx, func() error {
+		results = s.Source.Renew(ctx, d)
+		return nil
 	})
-	return until, errs
+	if err == nil {
+		return results
+	}
+	results = make([]driver.RenewResult, len(d))
+	for i := range results {
+		results[i].Err = err
+	}
+	return results
 }
 
 type queue struct {
@@ -139,7 +145,7 @@ func (q queue) Settle(ctx context.Context, all []driver.Settlement) []error {
 	return q.source().Settle(ctx, all)
 }
 
-func (q queue) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (q queue) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return q.source().Renew(ctx, d)
 }
 
@@ -192,7 +198,7 @@ func (s session) Settle(ctx context.Context, all []driver.Settlement) []error {
 	return s.source().Settle(ctx, all)
 }
 
-func (s session) Renew(ctx context.Context, d []*driver.Delivery) ([]time.Time, []error) {
+func (s session) Renew(ctx context.Context, d []*driver.Delivery) []driver.RenewResult {
 	return s.source().Renew(ctx, d)
 }
 

@@ -24,7 +24,7 @@ func TestPending(t *testing.T) {
 	limit := func(n int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.mostPending = n
+		s.pendingLimit = n
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -241,7 +241,7 @@ func (q *queue) putBack(r *record) {
 // detached: its client would wait in vain for the next one.
 func (l *link) reply(raw []byte) {
 	s := l.ss.c.s
-	if len(l.out.replies) >= maxReplies || s.pending+len(raw) > s.mostPending {
+	if len(l.out.replies) >= maxReplies || s.pending+len(raw) > s.pendingLimit {
 		l.detach(&wire.Error{Condition: condResourceLimit, Description: "Too many answers wait for credit."})
 		return
 	}

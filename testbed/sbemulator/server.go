@@ -66,27 +66,27 @@ type Server struct {
 	done chan struct{} // closed by Close
 	kick chan struct{} // to keepTime
 
-	mu          sync.Mutex // guards all below, and the state of queues, connections, sessions and links
-	clock       clock      // of the queues
-	system      clock      // of the protocol: the system's time
-	queues      map[string]*queue
-	connections map[*connection]struct{}
-	faults      []*Injection
-	links       int // of all connections
-	pending     int // bytes that wait
-	mostPending int // see maxPending
-	closed      bool
+	mu           sync.Mutex // guards all below, and the state of queues, connections, sessions and links
+	clock        clock      // of the queues
+	system       clock      // of the protocol: the system's time
+	queues       map[string]*queue
+	connections  map[*connection]struct{}
+	faults       []*Injection
+	links        int // of all connections
+	pending      int // bytes that wait
+	pendingLimit int // see maxPending
+	closed       bool
 }
 
 // Start listens and serves until [Server.Close]. o may be nil. It owns every
 // goroutine that it starts: when Close returns, none is left.
 func Start(o *Options) (*Server, error) {
 	s := &Server{
-		done:        make(chan struct{}),
-		kick:        make(chan struct{}, 1),
-		queues:      map[string]*queue{},
-		connections: map[*connection]struct{}{},
-		mostPending: maxPending,
+		done:         make(chan struct{}),
+		kick:         make(chan struct{}, 1),
+		queues:       map[string]*queue{},
+		connections:  map[*connection]struct{}{},
+		pendingLimit: maxPending,
 	}
 	if o != nil {
 		s.opts = *o

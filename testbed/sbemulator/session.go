@@ -158,7 +158,7 @@ func (ss *session) open() bool {
 	if ss.c.closed || ss.ended {
 		return false
 	}
-	if len(ss.backlog) > 0 || ss.remoteWindow == 0 || ss.c.s.pending > ss.c.s.mostPending {
+	if len(ss.backlog) > 0 || ss.remoteWindow == 0 || ss.c.s.pending > ss.c.s.pendingLimit {
 		ss.blocked = true
 		return false
 	}
@@ -299,7 +299,7 @@ func (in *inbound) store(l *link, p *wire.Transfer, payload []byte) *wire.Error 
 		in.tooLarge, in.buf = true, nil
 	case in.buf == nil && !p.More:
 		in.buf = payload // of this frame alone, not shared
-	case s.pending+len(payload) > s.mostPending:
+	case s.pending+len(payload) > s.pendingLimit:
 		return &wire.Error{Condition: condResourceLimit, Description: "Too many messages are on their way."}
 	default:
 		in.wait(l, len(payload))

@@ -22,9 +22,9 @@ type jetStream struct {
 	serial   atomic.Int64
 }
 
-// natsPatience is how long the server may take for anything: it waits for a disk that others
+// natsTimeout is how long the server may take for anything: it waits for a disk that others
 // use, too.
-const natsPatience = time.Minute
+const natsTimeout = time.Minute
 
 func openJetStream(ctx context.Context, c *corpus, dir string) (durable, error) {
 	s, err := server.NewServer(&server.Options{
@@ -42,13 +42,13 @@ func openJetStream(ctx context.Context, c *corpus, dir string) (durable, error) 
 }
 
 func (j *jetStream) connect(ctx context.Context) (err error) {
-	if !j.server.ReadyForConnections(natsPatience) {
+	if !j.server.ReadyForConnections(natsTimeout) {
 		return errors.New("jetstream: the server did not start")
 	}
-	if j.conn, err = nats.Connect("", nats.InProcessServer(j.server), nats.Timeout(natsPatience)); err != nil {
+	if j.conn, err = nats.Connect("", nats.InProcessServer(j.server), nats.Timeout(natsTimeout)); err != nil {
 		return err
 	}
-	if j.js, err = jetstream.New(j.conn, jetstream.WithDefaultTimeout(natsPatience)); err != nil {
+	if j.js, err = jetstream.New(j.conn, jetstream.WithDefaultTimeout(natsTimeout)); err != nil {
 		return err
 	}
 	stream, err := j.js.CreateStream(ctx, jetstream.StreamConfig{
@@ -69,7 +69,7 @@ func (j *jetStream) send(ctx context.Context) error {
 // handle acknowledges with an answer: otherwise it would not know that the server has
 // completed the message.
 func (j *jetStream) handle(ctx context.Context) error {
-	batch, err := j.consumer.Fetch(1, jetstream.FetchMaxWait(natsPatience))
+	batch, err := j.consumer.Fetch(1, jetstream.FetchMaxWait(natsTimeout))
 	if err != nil {
 		return err
 	}

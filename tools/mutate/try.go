@@ -22,8 +22,8 @@ type result struct {
 // Bounds of one run of a package's tests. Processor time is what tells a loop without
 // end from a busy machine; the other bound is for a run that waits for ever.
 const (
-	mostCPU  = 60 * time.Second
-	mostTime = 5 * time.Minute
+	maxCPU  = 60 * time.Second
+	maxTime = 5 * time.Minute
 )
 
 // try runs the tests against each mutant, after it has seen them pass without one.
@@ -84,10 +84,10 @@ func (b *changed) killer(ctx context.Context, m *mutant, further []string) (stri
 // killed reports whether the tests of a package fail with a mutant.
 func (b *changed) killed(ctx context.Context, path string, id int) (bool, error) {
 	s := b.suites[path]
-	within, cancel := context.WithTimeout(ctx, mostTime)
+	within, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
 	//nolint:gosec // the binary is what compile made
-	c := exec.CommandContext(within, "sh", "-c", fmt.Sprintf(`ulimit -t %d; exec "$0" "$@"`, int(mostCPU.Seconds())),
+	c := exec.CommandContext(within, "sh", "-c", fmt.Sprintf(`ulimit -t %d; exec "$0" "$@"`, int(maxCPU.Seconds())),
 		s.binary, "-test.failfast", "-test.count=1", "-test.short")
 	c.Dir = filepath.Join(".", s.dir)
 	c.Env = append(os.Environ(), fmt.Sprintf("%s=%d", variable, id), "QRT_SOAK=")

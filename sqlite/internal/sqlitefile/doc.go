@@ -31,5 +31,5 @@
 // # Errors
 //
 // Errors are classified once, as driver.Error; see [Classify]. A call waits for the
-// lock of another connection and reports it only after Config.Patience.
+// lock of another connection and reports it only after Config.LockTimeout.
 package sqlitefile

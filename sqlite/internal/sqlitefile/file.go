@@ -45,8 +45,8 @@ type Config struct {
 	Migrations []string
 	// Normal selects synchronous NORMAL in place of FULL.
 	Normal bool
-	// Patience is how long the lock of another process is waited for. Above zero.
-	Patience time.Duration
+	// LockTimeout is how long the lock of another process is waited for. Above zero.
+	LockTimeout time.Duration
 	// Readers is how many connections read at once. Above zero.
 	Readers int
 	// Changed is called, never twice at once, when another connection has
@@ -183,7 +183,7 @@ func (f *File) prepare(ctx context.Context) error {
 		func() error { return configure(f.writer, f.config.Normal, writerCache) },
 		f.migrate,
 	} {
-		if err := f.patiently(ctx, step); err != nil {
+		if err := f.awaitLock(ctx, step); err != nil {
 			return err
 		}
 	}
@@ -311,7 +311,7 @@ func (f *File) read(ctx context.Context, do func(context.Context, *Conn) error) 
 	defer cancel()
 	unhook := context.AfterFunc(f.life, cancel)
 	defer unhook()
-	err := f.patiently(ctx, func() (err error) {
+	err := f.awaitLock(ctx, func() (err error) {
 		if c == nil {
 			if c, err = f.reader(); err != nil {
 				return err

@@ -15,7 +15,7 @@ const testID int32 = 0x74657374
 var testMigrations = []string{"CREATE TABLE t (n INTEGER) STRICT; INSERT INTO t VALUES (0)"}
 
 func config(path string) Config {
-	return Config{Path: path, Create: true, ApplicationID: testID, Migrations: testMigrations, Patience: time.Minute, Readers: 2}
+	return Config{Path: path, Create: true, ApplicationID: testID, Migrations: testMigrations, LockTimeout: time.Minute, Readers: 2}
 }
 
 func open(t *testing.T, c Config) *File {

@@ -12,9 +12,9 @@ type Space struct {
 }
 
 const (
-	// mostReserve is for the log, which takes 16 MiB as a rule, and for the file, whose
+	// maxReserve is for the log, which takes 16 MiB as a rule, and for the file, whose
 	// indexes can grow while messages are settled.
-	mostReserve = 32 << 20
+	maxReserve = 32 << 20
 	// reserveShare bounds the reserve of a small disk: an eighth of it.
 	reserveShare = 8
 )
@@ -31,5 +31,5 @@ func (f *File) Space(bytes int64) (Space, bool) {
 	if err != nil {
 		return Space{}, false
 	}
-	return Space{Free: free - max(0, bytes-info.Size()), Reserve: min(mostReserve, total/reserveShare)}, true
+	return Space{Free: free - max(0, bytes-info.Size()), Reserve: min(maxReserve, total/reserveShare)}, true
 }

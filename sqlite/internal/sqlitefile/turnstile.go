@@ -43,7 +43,7 @@ func (t turnstile) close() {
 }
 
 // pass calls ask, which takes the write lock, in this process's turn. It waits for the
-// turn until ctx ends or the file closes, and no longer than Patience: ask then finds
+// turn until ctx ends or the file closes, and no longer than LockTimeout: ask then finds
 // out for itself that the write lock is taken.
 func (f *File) pass(ctx context.Context, ask func() error) error {
 	if f.turns.file == nil {
@@ -53,7 +53,7 @@ func (f *File) pass(ctx context.Context, ask func() error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if time.Since(began) >= f.config.Patience {
+		if time.Since(began) >= f.config.LockTimeout {
 			return ask()
 		}
 		if !f.pauseFor(ctx, turnstilePause/2+rand.N(turnstilePause)) { //nolint:gosec // G404: jitter, not a secret

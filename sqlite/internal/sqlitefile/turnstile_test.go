@@ -59,11 +59,11 @@ func TestTurns(t *testing.T) {
 }
 
 // TestTurnstileStuck: a process that stands still in the turnstile delays the others
-// for no longer than Patience, and does not keep them from the lock.
+// for no longer than LockTimeout, and does not keep them from the lock.
 func TestTurnstileStuck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.db")
 	c := config(path)
-	c.Patience = 200 * time.Millisecond
+	c.LockTimeout = 200 * time.Millisecond
 	f := open(t, c)
 	if f.turns.file == nil {
 		t.Skip("this system has no flock(2)")

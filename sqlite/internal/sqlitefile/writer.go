@@ -458,7 +458,7 @@ func (f *File) beginGroup(batch []*request) (waited time.Duration, err error) {
 	defer done()
 	var met time.Time
 	err = f.pass(wanted, func() error {
-		return f.patiently(wanted, func() error {
+		return f.awaitLock(wanted, func() error {
 			_, err := f.writer.Exec("BEGIN IMMEDIATE")
 			if busy(err) {
 				if met.IsZero() {
@@ -504,7 +504,7 @@ func (f *File) beginNow() (begun bool, err error) {
 // begin takes the write lock.
 func (f *File) begin(ctx context.Context, c *Conn) error {
 	return f.pass(ctx, func() error {
-		return f.patiently(ctx, func() error {
+		return f.awaitLock(ctx, func() error {
 			_, err := c.Exec("BEGIN IMMEDIATE")
 			return err
 		})
@@ -515,10 +515,10 @@ func (f *File) begin(ctx context.Context, c *Conn) error {
 // itself already, as it does when the disk is full.
 func rollback(c *Conn) { _, _ = c.Exec("ROLLBACK") }
 
-// patiently calls do until it no longer meets another's lock. SQLite's own
+// awaitLock calls do until it no longer meets another's lock. SQLite's own
 // waiting (busy_timeout) sleeps for up to 100 ms at a time, which would leave a
 // lock that is held for two milliseconds unused for most of the time.
-func (f *File) patiently(ctx context.Context, do func() error) error {
+func (f *File) awaitLock(ctx context.Context, do func() error) error {
 	var began time.Time
 	for {
 		err := do()
@@ -529,8 +529,8 @@ func (f *File) patiently(ctx context.Context, do func() error) error {
 			began = time.Now()
 		}
 		waited := time.Since(began)
-		if waited >= f.config.Patience {
-			return driver.Errorf(driver.Unavailable, "locked by another process for %v: %w", f.config.Patience, err)
+		if waited >= f.config.LockTimeout {
+			return driver.Errorf(driver.Unavailable, "locked by another process for %v: %w", f.config.LockTimeout, err)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

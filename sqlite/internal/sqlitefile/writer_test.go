@@ -148,7 +148,7 @@ func TestLockedAlone(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "f.db")
 		holder := open(t, config(path))
 		c := config(path)
-		c.Patience = 300 * time.Millisecond
+		c.LockTimeout = 300 * time.Millisecond
 		f := open(t, c)
 		release := hold(t, f)
 		begun := make(chan func())
@@ -186,8 +186,8 @@ func TestLockedAlone(t *testing.T) {
 		if locked != len(results) {
 			t.Errorf("%d of %d requests found the file locked", locked, len(results))
 		}
-		if took > 4*c.Patience {
-			t.Errorf("%d requests took %v to find the file locked, with a patience of %v", locked, took, c.Patience)
+		if took > 4*c.LockTimeout {
+			t.Errorf("%d requests took %v to find the file locked, with a LockTimeout of %v", locked, took, c.LockTimeout)
 		}
 	})
 }
@@ -235,15 +235,15 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// TestPatience: the lock of another is waited for, and not for ever.
-func TestPatience(t *testing.T) {
+// TestLockTimeout: the lock of another is waited for, and not for ever.
+func TestLockTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "f.db")
 		c := config(path)
 		holder := open(t, c)
-		c.Patience = 50 * time.Millisecond
+		c.LockTimeout = 50 * time.Millisecond
 		short := open(t, c)
-		c.Patience = time.Hour
+		c.LockTimeout = time.Hour
 		long := open(t, c)
 
 		release := hold(t, holder)

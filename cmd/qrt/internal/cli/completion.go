@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// completePatience is how long a shell waits for the names of queues. Tests set another: a busy
+// completionTimeout is how long a shell waits for the names of queues. Tests set another: a busy
 // machine must not decide what they find.
-var completePatience = time.Second
+var completionTimeout = time.Second
 
 // What the words after a command are, for the shell.
 const (
@@ -34,7 +34,7 @@ func (a *app) completeQueues(kind int) cobra.CompletionFunc {
 		if a.settings.resolve(cmd.Flags()) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completePatience)
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
 		names := a.settings.queueNames()
 		a.settings.keys, a.settings.nonces = setting{}, setting{} // not needed to list

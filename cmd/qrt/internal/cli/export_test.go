@@ -2,5 +2,5 @@ package cli
 
 import "time"
 
-// SetCompletePatience sets how long a completion waits for the names of queues.
-func SetCompletePatience(d time.Duration) { completePatience = d }
+// SetCompletionTimeout sets how long a completion waits for the names of queues.
+func SetCompletionTimeout(d time.Duration) { completionTimeout = d }

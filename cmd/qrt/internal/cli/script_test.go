@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	script.Main(m, "qrt", func() {
-		cli.SetCompletePatience(time.Minute)
+		cli.SetCompletionTimeout(time.Minute)
 		os.Exit(cli.Main())
 	})
 }

@@ -20,8 +20,8 @@ const afterWindow = "replay_after_window"
 // attack is repeated with a longer window, a bounded number of times.
 const (
 	windowFactor = 5
-	leastWindow  = 3 * time.Second
-	mostWindow   = 5 * time.Minute
+	minWindow    = 3 * time.Second
+	maxWindow    = 5 * time.Minute
 	windowTries  = 4
 )
 
@@ -38,7 +38,7 @@ func (r *run) replayAfterWindow(ctx context.Context, waiting func()) (attacktest
 		switch {
 		case !errors.Is(err, errSlow):
 			return o, err
-		case try == windowTries || window >= mostWindow:
+		case try == windowTries || window >= maxWindow:
 			return o, fmt.Errorf("%s: %d messages took %s, with a window of %s: use fewer --attempts, or a machine with less to do",
 				afterWindow, r.Attempts, display.Duration(took), display.Duration(window))
 		}
@@ -47,7 +47,7 @@ func (r *run) replayAfterWindow(ctx context.Context, waiting func()) (attacktest
 }
 
 func windowFor(took time.Duration) time.Duration {
-	return min(max(windowFactor*took, leastWindow), mostWindow)
+	return min(max(windowFactor*took, minWindow), maxWindow)
 }
 
 // replayAfter performs the attack once. It fails with errSlow, and the time that

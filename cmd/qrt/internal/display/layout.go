@@ -12,9 +12,9 @@ const (
 	gap, indent = 3, 2
 	// leastText is how many columns of the screen a shortened text keeps.
 	leastText = 8
-	// leastID is how much of an ID stays, and mostID how much is kept for the sake of
+	// minID is how much of an ID stays, and maxID how much is kept for the sake of
 	// telling IDs apart: a command refuses a prefix that several have.
-	leastID, mostID = 9, 40
+	minID, maxID = 9, 40
 	// tabWidth is how wide a tab is at most.
 	tabWidth = 8
 	// ellipsis ends what was shortened.
@@ -86,7 +86,7 @@ func least(columns []Column, natural []int, rows [][]string) []int {
 		case c.Right:
 			out[i] = natural[i]
 		case c.ID:
-			out[i] = min(natural[i], max(leastID, min(distinct(rows, i)+1, mostID), cellWidth(c.Title)))
+			out[i] = min(natural[i], max(minID, min(distinct(rows, i)+1, maxID), cellWidth(c.Title)))
 		default:
 			out[i] = min(natural[i], max(leastText, cellWidth(c.Title)))
 		}
@@ -105,7 +105,7 @@ func distinct(rows [][]string, column int) int {
 			longest = max(longest, len([]rune(cell)))
 		}
 	}
-	n := min(leastID-1, longest)
+	n := min(minID-1, longest)
 	for ; n < longest; n++ {
 		prefixes := make(map[string]bool, len(cells))
 		for cell := range cells {

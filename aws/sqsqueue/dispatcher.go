@@ -51,14 +51,14 @@ type group struct {
 	waiting []*receipt // in order, not handed out
 	out     []*receipt // handed out and not settled; one at most without an owner
 	owner   *session   // nil means any waiter may have the next message
-	ready   bool       // in inbox.ready
+	ready   bool       // in dispatcher.ready
 	giveUp  time.Time  // while ready: when its messages are given back
 }
 
-// inbox connects the calls that wait for messages with the polls that bring them. A
+// dispatcher connects the calls that wait for messages with the polls that bring them. A
 // message that a poll brings goes to any waiter that may have it, so that no message is
 // orphaned if the poll's caller has gone or the message is of another group.
-type inbox struct {
+type dispatcher struct {
 	waiters  []*waiter // in order of arrival
 	asked    int       // messages that the shared polls under way may bring
 	out      int       // messages handed out and neither settled nor lost
@@ -86,9 +86,9 @@ const (
 	maxUnclaimed = 3
 )
 
-func (b *inbox) init() {
-	b.groups = make(map[string]*group)
-	b.renewed = make(chan struct{})
+func (d *dispatcher) init() {
+	d.groups = make(map[string]*group)
+	d.renewed = make(chan struct{})
 }
 
 // arrive takes in the messages of one poll. wanted says that its caller still waits.
