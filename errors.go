@@ -181,7 +181,7 @@ type RejectedError struct {
 	Err         error              // why
 	SettleErr   error              // set when the disposition itself failed; the message comes again when its lock runs out
 
-	heldOn bool // its session is held for all of Delay, and not just until its lock runs out
+	renewsSession bool // the lock of its session is renewed for all of Delay, and not left to run out
 }
 
 func (e *RejectedError) Error() string {

@@ -283,7 +283,7 @@ func TestSessionStateIsTold(t *testing.T) {
 				x.Errorf("no event %s in %v", want, kinds)
 			}
 		}
-		for _, want := range []string{`"level":"ERROR","msg":"Session state refused"`, `"level":"ERROR","msg":"Session state read WITHOUT encryption"`} {
+		for _, want := range []string{`"level":"ERROR","msg":"Session state refused"`, `"reason":"authentication_failed"`, `"level":"ERROR","msg":"Session state read WITHOUT encryption"`} {
 			if !strings.Contains(x.Log.String(), want) {
 				x.Errorf("the log lacks %s:\n%s", want, x.Log)
 			}

@@ -186,7 +186,7 @@ type Receiver struct {
 	checked      checkedKeys
 	storedKeys   *storedKeys // nil unless replays are tracked
 	peeker       peeker
-	held         atomic.Int64 // sessions that are held beyond their lock
+	lockRenewals atomic.Int64 // sessions that wait for a message and whose lock is renewed
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -198,7 +198,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		r.options = *o
 	}
 	if c.options.sendsOnly {
-		return nil, wrap("open receiver", queue, invalidOption("the options are those of StrictSender, which tracks no replays: use Strict to receive"))
+		return nil, wrap("open receiver", queue, invalidOption("the options are StrictSender's, which tracks no replays: use Strict to receive"))
 	}
 	e, err := c.open(ctx, endpointRequest{
 		queue: queue, role: observe.Receiver, keys: r.options.Keys, crypto: r.options.CryptoProvider, config: r.options.Crypto, lock: r.options.Lock,

@@ -51,7 +51,7 @@ func (c *consumer) pause(ctx context.Context, err error) {
 // workThrough handles the session's messages in order, one at a time, until it is
 // empty, its turn is over, a message has to wait, or fetching ends. A session without a name
 // has one message: no other is waited for. Closing the session releases what it still holds
-// at once. Its error is that of receiving.
+// at once. Its error is an error of receiving.
 func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backoff.Permit) error {
 	l := &lease{lock: sessionLock{s}, cancel: func(error) {}}
 	c.renewer.keep(l, time.Now())
