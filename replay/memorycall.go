@@ -39,7 +39,7 @@ func (c *memoryCall) on(k replaystate.Key, sequence uint64, do func()) {
 	c.save()
 }
 
-// open finds a stream, unless it is that of the item before.
+// open finds a stream, unless it is the stream of the item before.
 func (c *memoryCall) open(k replaystate.Key) {
 	if c.stream != nil && k == c.key {
 		return
