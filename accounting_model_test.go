@@ -268,9 +268,7 @@ func (s *accountSchedule) post(i int) {
 
 // handle receives some messages and ends each in some way.
 func (s *accountSchedule) handle() {
-	all, err := s.receiver.Receive(s.Context(), 1+s.random.IntN(10))
-	s.Must(err)
-	for _, d := range all {
+	for _, d := range s.Some(s.receiver.Receive(s.Context(), 1+s.random.IntN(10))) {
 		switch n := s.random.IntN(10); {
 		case n < 6:
 			s.Must(d.Complete(s.Context()))
@@ -336,9 +334,7 @@ func (s *accountSchedule) settle() {
 		s.Must(err)
 	}
 	for end := time.Now().Add(testMissing + 6*time.Minute); time.Now().Before(end); s.Wait(5 * time.Minute) {
-		all, err := s.receiver.Receive(s.Context(), 100)
-		s.Must(err)
-		for _, d := range all {
+		for _, d := range s.Some(s.receiver.Receive(s.Context(), 100)) {
 			s.Must(d.Complete(s.Context()))
 		}
 	}

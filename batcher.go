@@ -59,32 +59,33 @@ type BatcherOptions struct {
 // that was tried and is older than half of the sender's MaxMessageAge is tried no
 // more: it would expire before it is received.
 //
-// If a message of a session fails for good, those of its session that were accepted
+// If a message of a session fails for good, the other messages of its session that were accepted
 // before its answer fail with ErrNotSent, so that sending the failed ones again keeps
 // the order.
 //
 // It is safe for concurrent use, and owns InFlight goroutines until Close.
 type Batcher struct {
-	s       *Sender
-	o       BatcherOptions
-	breaker *backoff.Breaker
-	seed    maphash.Seed
-	room    chan struct{}   // holds one token per pending message
-	ctx     context.Context // of the calls; ends when Close gives up
-	cancel  context.CancelFunc
-	workers sync.WaitGroup
-	lines   []*batchLine
+	s             *Sender
+	o             BatcherOptions
+	breaker       *backoff.Breaker
+	seed          maphash.Seed
+	pendingTokens chan struct{}   // holds one token for each pending message
+	ctx           context.Context // of the calls; ends when Close gives up
+	cancel        context.CancelFunc
+	workers       []*batchWorker // as many as InFlight
+	goroutines    sync.WaitGroup // of workers
 
-	mu       sync.Mutex // guards what follows, and the messages of the lines
+	mu       sync.Mutex // guards what follows, and the messages of the workers
 	closed   bool
-	turn     int           // for messages without a session
+	rotation int           // counts messages without a session, which take workers in rotation
 	underWay int           // batches that were taken and not yet answered in full
 	pending  int           // messages that were accepted and not yet answered
 	idle     chan struct{} // closed when pending is 0; nil unless Flush waits
 }
 
-// batchLine is one of the InFlight lines, worked off by one goroutine.
-type batchLine struct {
+// batchWorker sends the messages of some sessions in order, from one goroutine. Messages without
+// a session go to any.
+type batchWorker struct {
 	wake chan struct{} // holds one token if collect should look again
 
 	// Guarded by the Batcher's mu.
@@ -142,11 +143,11 @@ func NewBatcher(s *Sender, o *BatcherOptions) (*Batcher, error) {
 		return nil, wrap(op, s.queue, invalidOption("%v", err))
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
-	b.room = make(chan struct{}, b.o.MaxPending)
+	b.pendingTokens = make(chan struct{}, b.o.MaxPending)
 	for range b.o.InFlight {
-		line := &batchLine{wake: make(chan struct{}, 1)}
-		b.lines = append(b.lines, line)
-		b.workers.Go(func() { b.work(line) })
+		w := &batchWorker{wake: make(chan struct{}, 1)}
+		b.workers = append(b.workers, w)
+		b.goroutines.Go(func() { b.work(w) })
 	}
 	return b, nil
 }
@@ -205,7 +206,7 @@ func (b *Batcher) enqueue(ctx context.Context, m *Message, done func(SendResult)
 		p.m.SessionID = session
 	}
 	select {
-	case b.room <- struct{}{}:
+	case b.pendingTokens <- struct{}{}:
 	case <-ctx.Done():
 		return id, ctx.Err()
 	case <-b.ctx.Done():
@@ -213,13 +214,13 @@ func (b *Batcher) enqueue(ctx context.Context, m *Message, done func(SendResult)
 	}
 	p.since = time.Now()
 	if !b.accept(p) {
-		<-b.room
+		<-b.pendingTokens
 		return id, wrap(op, b.s.queue, driver.ErrClosed)
 	}
 	return id, nil
 }
 
-// accept puts p into its line; false if the Batcher is closed.
+// accept gives p to its worker; false if the Batcher is closed.
 func (b *Batcher) accept(p *pendingSend) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -227,26 +228,26 @@ func (b *Batcher) accept(p *pendingSend) bool {
 		return false
 	}
 	b.pending++
-	line := b.lines[b.line(p.m.SessionID)]
-	line.waiting = append(line.waiting, p)
-	line.poke()
+	w := b.workers[b.workerOf(p.m.SessionID)]
+	w.waiting = append(w.waiting, p)
+	w.poke()
 	return true
 }
 
-// line is the index of the line of a message: always the same for one session. Messages
-// without one change the line after each batch, so that batches fill. Called under mu.
-func (b *Batcher) line(session string) int {
+// workerOf is the index of the worker of a message: always the same for one session. Messages
+// without one change the worker after each batch, so that batches fill. Called under mu.
+func (b *Batcher) workerOf(session string) int {
 	if session != "" {
-		return int(maphash.String(b.seed, session) % uint64(len(b.lines))) //nolint:gosec // G115: less than InFlight
+		return int(maphash.String(b.seed, session) % uint64(len(b.workers))) //nolint:gosec // G115: less than InFlight
 	}
-	b.turn = (b.turn + 1) % (b.o.MaxMessages * len(b.lines))
-	return b.turn / b.o.MaxMessages
+	b.rotation = (b.rotation + 1) % (b.o.MaxMessages * len(b.workers))
+	return b.rotation / b.o.MaxMessages
 }
 
 // poke makes collect look again.
-func (l *batchLine) poke() {
+func (w *batchWorker) poke() {
 	select {
-	case l.wake <- struct{}{}:
+	case w.wake <- struct{}{}:
 	default:
 	}
 }
@@ -257,7 +258,7 @@ func (b *Batcher) Flush(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return wrap("flush", b.s.queue, err)
 	}
-	idle := b.hurry()
+	idle := b.endLinger()
 	if idle == nil {
 		return nil
 	}
@@ -269,19 +270,19 @@ func (b *Batcher) Flush(ctx context.Context) error {
 	}
 }
 
-// hurry makes what waits go without lingering. It returns a channel that is closed when
+// endLinger makes what waits go without lingering. It returns a channel that is closed when
 // everything is answered; nil if everything is.
-func (b *Batcher) hurry() <-chan struct{} {
+func (b *Batcher) endLinger() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.pending == 0 {
 		return nil
 	}
-	for _, line := range b.lines {
-		for _, p := range line.waiting {
+	for _, w := range b.workers {
+		for _, p := range w.waiting {
 			p.since = time.Time{}
 		}
-		line.poke()
+		w.poke()
 	}
 	if b.idle == nil {
 		b.idle = make(chan struct{})
@@ -302,38 +303,38 @@ func (b *Batcher) Close(ctx context.Context) error {
 		return nil
 	}
 	b.closed = true
-	for _, line := range b.lines {
-		line.poke()
+	for _, w := range b.workers {
+		w.poke()
 	}
 	b.mu.Unlock()
 	unhook := context.AfterFunc(ctx, b.cancel)
-	b.workers.Wait()
+	b.goroutines.Wait()
 	unhook()
 	b.cancel()
 	return ctx.Err()
 }
 
-// work gathers and sends until the Batcher is closed and the line empty.
-func (b *Batcher) work(line *batchLine) {
-	for batch := b.collect(line); batch != nil; batch = b.collect(line) {
-		b.send(line, batch)
+// work gathers and sends until the Batcher is closed and nothing waits for w.
+func (b *Batcher) work(w *batchWorker) {
+	for batch := b.collect(w); batch != nil; batch = b.collect(w) {
+		b.send(w, batch)
 		b.ended()
 	}
 }
 
-// collect waits for the next batch of the line; nil if there will be none.
-func (b *Batcher) collect(line *batchLine) []*pendingSend {
+// collect waits for the next batch of w; nil if there will be none.
+func (b *Batcher) collect(w *batchWorker) []*pendingSend {
 	for {
-		batch, wait, over := b.drain(line, time.Now())
+		batch, wait, over := b.drain(w, time.Now())
 		switch {
 		case batch != nil || over:
 			return batch
 		case wait == 0:
-			<-line.wake
+			<-w.wake
 		default:
 			timer := time.NewTimer(wait)
 			select {
-			case <-line.wake:
+			case <-w.wake:
 			case <-timer.C:
 			}
 			timer.Stop()
@@ -343,19 +344,19 @@ func (b *Batcher) collect(line *batchLine) []*pendingSend {
 
 // drain takes the next batch if it should go now. If not, wait is how long the first
 // message may linger, 0 if there is none; over says that none will come.
-func (b *Batcher) drain(line *batchLine, now time.Time) (batch []*pendingSend, wait time.Duration, over bool) {
+func (b *Batcher) drain(w *batchWorker, now time.Time) (batch []*pendingSend, wait time.Duration, over bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := min(len(line.waiting), b.o.MaxMessages)
+	n := min(len(w.waiting), b.o.MaxMessages)
 	if n == 0 {
 		return nil, 0, b.closed
 	}
-	wait = line.waiting[0].since.Add(b.o.Linger).Sub(now)
+	wait = w.waiting[0].since.Add(b.o.Linger).Sub(now)
 	if n < b.o.MaxMessages && !b.closed && b.underWay > 0 && wait > 0 {
 		return nil, wait, false
 	}
-	batch = slices.Clone(line.waiting[:n])
-	line.waiting = slices.Delete(line.waiting, 0, n)
+	batch = slices.Clone(w.waiting[:n])
+	w.waiting = slices.Delete(w.waiting, 0, n)
 	b.underWay++
 	return batch, 0, false
 }
@@ -367,25 +368,25 @@ func (b *Batcher) ended() {
 	if b.underWay--; b.underWay > 0 {
 		return
 	}
-	for _, line := range b.lines {
-		line.poke()
+	for _, w := range b.workers {
+		w.poke()
 	}
 }
 
-// send sends a batch, and those of it that failed for a passing reason again.
-func (b *Batcher) send(line *batchLine, batch []*pendingSend) {
+// send sends a batch, and again the messages of it that failed for a passing reason.
+func (b *Batcher) send(w *batchWorker, batch []*pendingSend) {
 	var out []outgoing // of batch, once it is sealed
 	var sealed time.Time
 	for attempt := 1; ; attempt++ {
 		permit, ok := b.admit()
 		if !ok {
-			b.fail(line, batch, wrap("send", b.s.queue, driver.ErrClosed))
+			b.fail(w, batch, wrap("send", b.s.queue, driver.ErrClosed))
 			return
 		}
 		last := out != nil && b.tooOld(sealed)
 		if last {
 			permit.Unused()
-			b.settle(line, batch, last)
+			b.answerEnded(w, batch, last)
 			return
 		}
 		delay := b.o.Retry.Delay(attempt)
@@ -396,14 +397,14 @@ func (b *Batcher) send(line *batchLine, batch []*pendingSend) {
 			if out, err = b.prepare(batch, last); err != nil {
 				permit.Unused()
 				if last || !errors.Is(err, ErrKeyProvider) || !backoff.Sleep(b.ctx, max(delay, keysDelay.Longest(attempt))) {
-					b.fail(line, batch, err)
+					b.fail(w, batch, err)
 					return
 				}
 				continue
 			}
 		}
 		b.attempt(out, &permit)
-		wait, again := b.settle(line, batch, last)
+		wait, again := b.answerEnded(w, batch, last)
 		if !again {
 			return
 		}
@@ -500,10 +501,10 @@ func transient(err error) bool {
 	return errors.As(err, &e) && e.Transient
 }
 
-// settle answers the messages that need no further attempt, and those that wait behind
+// answerEnded answers the messages that need no further attempt, and those that wait behind
 // one that failed for good. It reports whether any is left, and how long the broker
 // asked to wait.
-func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait time.Duration, again bool) {
+func (b *Batcher) answerEnded(w *batchWorker, batch []*pendingSend, last bool) (wait time.Duration, again bool) {
 	var failed map[string]bool // sessions with a message that failed for good
 	var done []*pendingSend
 	for _, p := range batch {
@@ -537,7 +538,7 @@ func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait
 	for _, p := range done {
 		p.out.conclude(b.s.queue)
 		if p.out.result.Err != nil {
-			behind = append(behind, b.withdraw(line, p.m.SessionID, failed)...)
+			behind = append(behind, b.withdraw(w, p.m.SessionID, failed)...)
 		}
 		b.answer(p, p.out.result)
 	}
@@ -546,7 +547,7 @@ func (b *Batcher) settle(line *batchLine, batch []*pendingSend, last bool) (wait
 }
 
 // fail answers what is left of a batch, and what waits behind it in its sessions.
-func (b *Batcher) fail(line *batchLine, batch []*pendingSend, err error) {
+func (b *Batcher) fail(w *batchWorker, batch []*pendingSend, err error) {
 	failed := make(map[string]bool)
 	var left, behind []*pendingSend
 	for _, p := range batch {
@@ -556,33 +557,33 @@ func (b *Batcher) fail(line *batchLine, batch []*pendingSend, err error) {
 		}
 	}
 	for i, p := range left {
-		behind = append(behind, b.withdraw(line, p.m.SessionID, failed)...)
+		behind = append(behind, b.withdraw(w, p.m.SessionID, failed)...)
 		b.answerAll(left[i:i+1], err)
 	}
 	b.answerAll(behind, wrap("send", b.s.queue, ErrNotSent))
 }
 
-// withdraw takes the waiting messages of a session in failed out of the line, and the session
+// withdraw takes the waiting messages of a session in failed from w, and the session
 // out of failed. It is called right before the first failure of the session is answered:
 // what is accepted until then was accepted by a caller that does not know of the failure,
 // and what is accepted later by one that may repair it.
-func (b *Batcher) withdraw(line *batchLine, session string, failed map[string]bool) (out []*pendingSend) {
+func (b *Batcher) withdraw(w *batchWorker, session string, failed map[string]bool) (out []*pendingSend) {
 	if session == "" || !failed[session] {
 		return nil
 	}
 	delete(failed, session)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	kept := line.waiting[:0]
-	for _, p := range line.waiting {
+	kept := w.waiting[:0]
+	for _, p := range w.waiting {
 		if session != p.m.SessionID {
 			kept = append(kept, p)
 		} else {
 			out = append(out, p)
 		}
 	}
-	clear(line.waiting[len(kept):])
-	line.waiting = kept
+	clear(w.waiting[len(kept):])
+	w.waiting = kept
 	return out
 }
 
@@ -604,7 +605,7 @@ func (b *Batcher) answerAll(batch []*pendingSend, err error) {
 
 func (b *Batcher) answer(p *pendingSend, r SendResult) {
 	p.done(r)
-	<-b.room
+	<-b.pendingTokens
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.pending--; b.pending == 0 && b.idle != nil {

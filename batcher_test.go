@@ -69,7 +69,7 @@ func TestBatcherGathers(t *testing.T) {
 	})
 }
 
-// While a call is under way, a message on another line waits for others, as long as
+// While a call is under way, a message of another worker waits for others, as long as
 // Linger at the most.
 func TestBatcherLingers(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
@@ -85,7 +85,7 @@ func TestBatcherLingers(t *testing.T) {
 			}
 			return nil
 		})
-		for i := range 2 { // the lines change after the first, and then after every other
+		for i := range 2 { // the workers change after the first, and then after every other
 			x.Must(b.SendAsync(x.Context(), &queue.Message{ID: fmt.Sprint(i)}, nil))
 			synctest.Wait()
 		}

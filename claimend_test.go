@@ -50,8 +50,7 @@ func TestClaimWithoutAnAnswerIsReleased(t *testing.T) {
 					x.Fatalf("all were delivered, %v", err)
 				}
 				x.Wait(2 * time.Second) // that is the delay of what was given back
-				rest, err := other.Receive(x.Context(), n)
-				x.Must(err)
+				rest := x.Some(other.Receive(x.Context(), n))
 				if busy := slices.ContainsFunc(x.Rejected, func(e *queue.RejectedError) bool { return errors.Is(e, queue.ErrNonceBusy) }); busy || len(got)+len(rest) != n {
 					x.Errorf("%d and then %d of %d delivered, some busy: %t", len(got), len(rest), n, busy)
 				}

@@ -148,7 +148,7 @@ func (c *Client) Options() Options {
 	o.KeysFor = func(queue string) keys.Provider {
 		cached, err := c.keysOf(queue)
 		if err != nil || cached == nil {
-			return nil // an error is that of a closed Client
+			return nil // an error says that the Client is closed
 		}
 		return cached
 	}

@@ -30,11 +30,13 @@ type Delivery struct {
 
 	mu           sync.Mutex // guards what follows; never held across a call
 	lockedUntil  time.Time
-	claimedUntil time.Time     // when the claim ends, if that is before the lock; zero otherwise
-	renewing     chan struct{} // closed when the renewal under way has ended; nil means there is none
-	settling     bool
-	done         bool
-	kind         driver.SettleKind // how, once done
+	claimedUntil time.Time // when the claim ends, if that is before the lock; zero otherwise
+	// renewCall holds one token, for the renewal under way. It is nil before the first: most
+	// messages are handled without one.
+	renewCall chan struct{}
+	settling  bool              // a call of settle is under way
+	done      bool              // one has settled the message
+	kind      driver.SettleKind // how, once done
 }
 
 // Reason says why an application dead-letters a message. Code and Description are stored in
@@ -187,7 +189,7 @@ func (d *Delivery) describe(ctx context.Context, reason Reason) string {
 // Renew extends the lock, and with replay protection the claim, by a full lock time. It
 // fails with ErrLockLost if the lock is over: another receiver may have the message; with
 // ErrSettled if it was settled; and with ErrClosed once the Receiver is closed. If
-// another renewal of the delivery is in flight, that of a worker.Pool for instance,
+// another renewal of the delivery is in flight, such as one by a worker.Pool,
 // Renew waits for it first.
 func (d *Delivery) Renew(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
@@ -202,44 +204,44 @@ func (d *Delivery) Renew(ctx context.Context) error {
 	if done {
 		return wrap("renew", d.Queue, driver.ErrSettled)
 	}
-	for {
-		err := d.r.renew(ctx, d.src, []*Delivery{d})[0]
-		var under *underRenewal
-		if !errors.As(err, &under) {
-			return wrap("renew", d.Queue, err)
-		}
-		select {
-		case <-under.way:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := d.awaitRenewal(ctx); err != nil {
+		return err
+	}
+	return wrap("renew", d.Queue, d.r.renew(ctx, d.src, []renewal{{d: d}})[0].Err)
+}
+
+// renewCalls returns renewCall, made if there is none yet.
+func (d *Delivery) renewCalls() chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.renewCall == nil {
+		d.renewCall = make(chan struct{}, 1)
+	}
+	return d.renewCall
+}
+
+// beginRenewal reports whether no renewal of the delivery is under way, and begins one if so,
+// which endRenewal ends. Drivers are not required to support two at once.
+func (d *Delivery) beginRenewal() bool {
+	select {
+	case d.renewCalls() <- struct{}{}:
+		return true
+	default:
+		return false
 	}
 }
 
-// underRenewal is the error of a renewal that cannot begin because another renewal of the
-// same delivery is in flight. Drivers are not required to support two at once.
-type underRenewal struct{ way chan struct{} } // closed when that one has ended
-
-func (*underRenewal) Error() string   { return errRenewing.Error() }
-func (*underRenewal) Is(t error) bool { return t == errRenewing }
-
-// beginRenewal makes room for one renewal, which endRenewal ends.
-func (d *Delivery) beginRenewal() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.renewing != nil {
-		return &underRenewal{d.renewing}
+// awaitRenewal is beginRenewal that waits for the renewal under way. Its error is ctx's.
+func (d *Delivery) awaitRenewal(ctx context.Context) error {
+	select {
+	case d.renewCalls() <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	d.renewing = make(chan struct{})
-	return nil
 }
 
-func (d *Delivery) endRenewal() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	close(d.renewing)
-	d.renewing = nil
-}
+func (d *Delivery) endRenewal() { <-d.renewCalls() }
 
 // RenewAll extends the locks, and the claims, of deliveries of this Receiver and its
 // sessions, with one call to the broker for each queue or session. It returns one
@@ -261,38 +263,42 @@ func (r *Receiver) RenewAll(ctx context.Context, batch []*Delivery) []error {
 		for end < len(batch) && batch[end].src == batch[at].src {
 			end++
 		}
-		for i, err := range r.renew(ctx, batch[at].src, batch[at:end]) {
-			out[at+i] = wrap("renew", r.queue, err)
+		renewals := make([]renewal, 0, end-at)
+		for i, d := range batch[at:end] {
+			if !d.beginRenewal() {
+				out[at+i] = wrap("renew", r.queue, errRenewing)
+				continue
+			}
+			renewals = append(renewals, renewal{d: d, index: at + i})
+		}
+		for _, x := range r.renew(ctx, batch[at].src, renewals) {
+			out[x.index] = wrap("renew", r.queue, x.Err)
 		}
 	}
 	return out
 }
 
-// errRenewing reports that a renewal of this delivery is already in flight. Drivers
-// are not required to support concurrent renewals of one delivery.
+// errRenewing is what RenewAll says of a delivery that another call renews.
 var errRenewing = errors.New("a renewal of this delivery is under way")
 
 var errFewResults = errors.New("the driver returned too few results")
 
 // renewal is the renewal of one delivery.
 type renewal struct {
-	d *Delivery
+	d     *Delivery
+	index int // of d in the batch of RenewAll
 	driver.RenewResult
 }
 
-// renew extends the locks, and the claims, of deliveries of one source: of those
-// that are not being renewed already. It returns one error (or nil) for each.
-func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delivery) []error {
-	out := make([]error, len(batch))
-	raw := make([]*driver.Delivery, 0, len(batch))
-	renewals := make([]renewal, 0, len(batch))
-	for i, d := range batch {
-		if out[i] = d.beginRenewal(); out[i] == nil {
-			raw, renewals = append(raw, d.raw), append(renewals, renewal{d: d})
-		}
+// renew extends the locks, and the claims, of deliveries of one source. The caller has begun
+// the renewals; renew ends them, and returns them with what they came to.
+func (r *Receiver) renew(ctx context.Context, src driver.Source, renewals []renewal) []renewal {
+	if len(renewals) == 0 {
+		return nil
 	}
-	if len(raw) == 0 {
-		return out
+	raw := make([]*driver.Delivery, len(renewals))
+	for i, x := range renewals {
+		raw[i] = x.d.raw
 	}
 	n := 0         // renewals that are recorded
 	defer func() { // none unless the driver or the store panicked
@@ -312,17 +318,13 @@ func (r *Receiver) renew(ctx context.Context, src driver.Source, batch []*Delive
 	if r.store != nil {
 		r.renewClaims(ctx, renewals)
 	}
-	for i := range batch {
-		if out[i] != nil {
-			continue
-		}
-		x := &renewals[n]
+	for i := range renewals {
+		x := &renewals[i]
 		n++
 		x.d.renewed(x)
 		r.obs.Renewed(ctx, r.obs.Source, observe.Renewed{Err: x.Err})
-		out[i] = x.Err
 	}
-	return out
+	return renewals
 }
 
 // renewed records the result of a renewal, and lets the next one begin.
@@ -369,14 +371,14 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	d.settling = true
 	d.mu.Unlock()
 	settled := false
-	defer d.endSettling(&settled, s.Kind) // also if the store or the driver panics: another call may settle it then
+	defer d.endSettle(&settled, s.Kind) // also if the store or the driver panics: another call may settle it then
 
 	operation := observe.Operation{Kind: observe.Settle, Disposition: s.Kind.Disposition(), Count: 1, MessageID: d.raw.ID, SessionID: d.raw.SessionID}
 	if d.r.obs.Traces() && d.trace != nil {
 		operation.Links = []map[string]string{d.trace}
 	}
 	ctx, end := d.r.obs.Start(ctx, operation)
-	err := d.settleClaim(ctx, s.Kind)
+	err := d.endClaim(ctx, s.Kind)
 	if err == nil {
 		s.Delivery = d.raw
 		errs := d.src.Settle(ctx, []driver.Settlement{s})
@@ -387,7 +389,7 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 		}
 	}
 	if settled = err == nil; settled {
-		d.r.noteSettled(d.raw.BrokerID, s.Kind)
+		d.r.countRelease(d.raw.BrokerID, s.Kind)
 		if d.session != nil {
 			d.session.drop(d)
 		}
@@ -396,8 +398,8 @@ func (d *Delivery) settle(ctx context.Context, op string, s driver.Settlement) e
 	return wrap(op, d.Queue, err)
 }
 
-// endSettling notes what a call of settle came to.
-func (d *Delivery) endSettling(settled *bool, kind driver.SettleKind) {
+// endSettle notes what a call of settle came to.
+func (d *Delivery) endSettle(settled *bool, kind driver.SettleKind) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settling, d.done, d.kind = false, *settled, kind
@@ -424,9 +426,9 @@ func (d *Delivery) Claim() (group string, f replay.Finish, ok bool) {
 	return d.r.options.Group, d.claim.ends(replay.Consumed), true
 }
 
-// settleClaim puts the replay store first: consumed before the broker forgets the message,
+// endClaim puts the replay store first: consumed before the broker forgets the message,
 // released before the broker gives it to another receiver, parked before it is moved.
-func (d *Delivery) settleClaim(ctx context.Context, kind driver.SettleKind) error {
+func (d *Delivery) endClaim(ctx context.Context, kind driver.SettleKind) error {
 	if d.claim.none() {
 		return nil
 	}

@@ -224,7 +224,7 @@ func (s *Sender) sendBatch(ctx context.Context, batch []*outgoing) {
 	}
 	ctx, end := s.obs.Start(ctx, op)
 	if s.obs.Traces() {
-		// The messages carry the span of the send, not that of its caller.
+		// The messages carry the span of the send, not the caller's.
 		if trace := s.obs.TraceOf(ctx); trace != nil {
 			s.carryAll(batch, trace)
 		}

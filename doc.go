@@ -43,6 +43,7 @@
 //
 // Errors of broker calls are [*Error] with the operation and the queue; the
 // sentinels of this package match through errors.Is. Context errors pass through
-// unchanged. What a broker cannot do is errors.ErrUnsupported. Error text and log
+// unchanged. A call that is asked for messages, for one or for many, and has none fails
+// with [ErrNoMessage]: a loop that polls goes on. What a broker cannot do is errors.ErrUnsupported. Error text and log
 // lines never hold a payload, a key or a connection string.
 package queue

@@ -45,7 +45,7 @@ var (
 	ErrMarkerCollision  = sealing.ErrMarkerCollision
 	ErrInvalidOptions   = errors.New("invalid options")
 
-	ErrNoMessage       = errors.New("no message")
+	ErrNoMessage       = errors.New("no message") // there was none to return, which is no failure
 	ErrReceivingPaused = errors.New("receiving paused: messages do not open under any key of this receiver")
 	ErrNotSent         = driver.ErrNotSent
 	ErrUnconfirmed     = errors.New("the broker did not answer and may hold the message")
@@ -181,7 +181,7 @@ type RejectedError struct {
 	Err         error              // why
 	SettleErr   error              // set when the disposition itself failed; the message comes again when its lock runs out
 
-	heldOn bool // its session is held for all of Delay, and not just until its lock runs out
+	renewsSession bool // the lock of its session is renewed for all of Delay, and not left to run out
 }
 
 func (e *RejectedError) Error() string {

@@ -271,6 +271,37 @@ func Example_rotation() {
 	// 2026-11
 }
 
+// A loop that polls: ErrNoMessage says that there is nothing now, and is no failure.
+func ExampleReceiver_Receive() {
+	ctx := context.Background()
+	client, err := queue.New(memqueue.New(nil), &queue.Options{Logger: silent})
+	check(err)
+	s, err := client.Sender(ctx, "orders", nil)
+	check(err)
+	for range 5 {
+		_, err := s.Send(ctx, &queue.Message{Body: []byte("x")})
+		check(err)
+	}
+	r, err := client.Receiver(ctx, "orders", &queue.ReceiverOptions{Wait: 50 * time.Millisecond})
+	check(err)
+	for {
+		batch, err := r.Receive(ctx, 3)
+		if errors.Is(err, queue.ErrNoMessage) {
+			fmt.Println("nothing there")
+			break // a consumer goes on instead
+		}
+		check(err)
+		fmt.Println(len(batch), "messages")
+		for _, d := range batch {
+			check(d.Complete(ctx))
+		}
+	}
+	// Output:
+	// 3 messages
+	// 2 messages
+	// nothing there
+}
+
 // The messages of one session, in order, under an exclusive lock.
 func ExampleReceiver_NextSession() {
 	ctx := context.Background()

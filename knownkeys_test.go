@@ -43,10 +43,7 @@ func (x *fixture) drain(r *queue.Receiver, idle time.Duration) (n int) {
 	x.Helper()
 	for last := time.Now(); time.Since(last) < idle; {
 		ds, err := r.Receive(x.Context(), 10)
-		if err != nil && !errors.Is(err, queue.ErrReceivingPaused) && !errors.Is(err, queue.ErrKeyProvider) {
-			x.Fatal(err)
-		}
-		for _, d := range ds {
+		for _, d := range x.Some(ds, err, queue.ErrReceivingPaused, queue.ErrKeyProvider) {
 			x.Must(d.Complete(x.Context()))
 			n, last = n+1, time.Now()
 		}
@@ -80,14 +77,11 @@ func TestWrongSecretSpendsNothing(t *testing.T) {
 				}
 				ring, h, events := x.wrongRing(), &c.h, &diary{}
 				r := x.receiverOf(x.hostile(h, 24*time.Hour, func(o *queue.Options) { o.Keys, o.Observer = ring, events }), nil)
-				if _, err := r.Receive(x.Context(), 100); err != nil {
-					x.Fatal(err)
-				}
+				x.Nothing(r.Receive(x.Context(), 100))
 				first := h.fetched
 				for begin := time.Now(); time.Since(begin) < 2*time.Hour; {
-					if ds, err := r.Receive(x.Context(), 100); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
-						x.Fatalf("Receive = %d, %v", len(ds), err)
-					}
+					ds, err := r.Receive(x.Context(), 100)
+					x.Nothing(ds, err, queue.ErrReceivingPaused)
 				}
 				if n := len(x.DeadReasons(orders)); n > 0 {
 					x.Errorf("%d dead letters, want none", n)
@@ -326,9 +320,8 @@ func TestWrongSecretWithoutTimesOfArrival(t *testing.T) {
 			x.Send(&queue.Message{Body: []byte("under k2")})
 		}
 		for begin := time.Now(); time.Since(begin) < time.Hour; {
-			if ds, err := r.Receive(x.Context(), 1); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
-				x.Fatalf("%d messages, %v", len(ds), err)
-			}
+			ds, err := r.Receive(x.Context(), 1)
+			x.Nothing(ds, err, queue.ErrReceivingPaused)
 		}
 		if all := x.DeadReasons(orders); len(all) > 0 || len(x.Stored(orders)) != 3 {
 			x.Errorf("dead letters %v, %d stored; want none, and all", all, len(x.Stored(orders)))
@@ -358,9 +351,7 @@ func TestWrongSecretBesideAKeyThatWorks(t *testing.T) {
 					begin := time.Now()
 					d := (*queue.Delivery)(nil)
 					for d == nil && time.Since(begin) < time.Hour {
-						if ds, err := r.Receive(x.Context(), 1); err != nil {
-							x.Fatal(err)
-						} else if len(ds) > 0 {
+						if ds := x.Some(r.Receive(x.Context(), 1)); len(ds) > 0 {
 							d = ds[0]
 						}
 					}
@@ -406,9 +397,7 @@ func TestWrongSecretUntilTheMessageIsTooOld(t *testing.T) {
 			x.Must(x.Ring.SetCurrent("k2"))
 			x.Send(&queue.Message{Body: []byte("under k2")})
 			x.Wait(age)
-			if ds, err := r.Receive(x.Context(), 1); len(ds) > 0 || err != nil {
-				x.Fatal(ds, err)
-			}
+			x.Nothing(r.Receive(x.Context(), 1))
 			if n := len(x.DeadReasons(orders)); n != dead {
 				x.Errorf("%d dead letters after %s, want %d", n, age, dead)
 			}
@@ -470,13 +459,11 @@ func TestPauseOverAnEmptyQueue(t *testing.T) {
 				forged := x.Steal()
 				forged.Body[len(forged.Body)-1] ^= 1
 				x.Rewrite(orders, func([]driver.Message) []driver.Message { return copies(forged, 25) })
-				_, err := r.Receive(x.Context(), 25)
-				x.Must(err)
+				x.Nothing(r.Receive(x.Context(), 25))
 				x.Rewrite(orders, func([]driver.Message) []driver.Message { return nil }) // they were purged
 				for begin := time.Now(); time.Since(begin) < time.Hour; {
-					if ds, err := r.Receive(x.Context(), 10); len(ds) > 0 || err != nil && !errors.Is(err, queue.ErrReceivingPaused) {
-						x.Fatalf("Receive = %d, %v", len(ds), err)
-					}
+					ds, err := r.Receive(x.Context(), 10)
+					x.Nothing(ds, err, queue.ErrReceivingPaused)
 				}
 				x.Send(&queue.Message{ID: "legit", Body: []byte("a")})
 				begin := time.Now()
@@ -546,9 +533,7 @@ func TestStoredKeysCountAsWaiting(t *testing.T) {
 		const wait = 5 * time.Second
 		r := x.Receiver(orders, &queue.ReceiverOptions{Wait: wait})
 		begin := time.Now()
-		if d, err := r.Receive(x.Context(), 1); err != nil || len(d) > 0 {
-			x.Fatal(d, err)
-		}
+		x.Nothing(r.Receive(x.Context(), 1))
 		if took := time.Since(begin); took != wait {
 			x.Errorf("Receive took %s of an empty queue, want %s", took, wait)
 		}

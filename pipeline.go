@@ -45,7 +45,7 @@ func (t *taken) inNamedSession() bool { return t.session != nil && t.session.id 
 
 // fetch calls the broker once and passes its messages through the pipeline. If it brought
 // nothing but duplicates, which are completed and not reported, it calls again until
-// q.wait is over, unless no other can come: the session is that of one message.
+// q.wait is over, unless no other can come: the session is one message.
 func (r *Receiver) fetch(ctx context.Context, q fetchRequest) (Batch, error) {
 	if err := checkContext(ctx); err != nil {
 		return Batch{}, err
@@ -122,7 +122,7 @@ func (r *Receiver) fetchOnce(ctx context.Context, q fetchRequest, deadline time.
 	return batch, len(raw), nil
 }
 
-// batches are those of earlier calls of take, empty.
+// batches are the batches of earlier calls of take, empty.
 var batches = sync.Pool{New: func() any { return new([]taken) }}
 
 // take passes the fetched messages through the pipeline.
@@ -217,7 +217,7 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	case intake.Rejected:
 		v.Reason = ReasonOf(t.err)
 		t.reject = r.rejection(t, v.Reason)
-		t.reject.heldOn = r.holdsOn(v)
+		t.reject.renewsSession = r.renewsSession(v)
 		switch v.Reason {
 		case driver.ReasonMaxDeliveries:
 			permit.Answered(ctx)
@@ -238,10 +238,10 @@ func (r *Receiver) verdict(ctx context.Context, t *taken, permit *intake.Permit)
 	return v
 }
 
-// holdsOn reports whether the session of a message is held for as long as the message has to
-// wait, on a broker without a delay. The lock alone is too short for what the deliveries have
+// renewsSession reports whether the lock of a message's session is renewed for as long as the
+// message has to wait, on a broker without a delay. The lock alone is too short for what the deliveries have
 // to last for. If another receiver may be able to handle the message, it is enough.
-func (r *Receiver) holdsOn(v intake.Verdict) bool {
+func (r *Receiver) renewsSession(v intake.Verdict) bool {
 	switch v.Reason {
 	case driver.ReasonKeyProvider, driver.ReasonReplayStore, driver.ReasonAuthentication:
 		return r.spent(v.Count) // else the trouble may be this receiver's alone
@@ -285,7 +285,7 @@ func (r *Receiver) perform(ctx context.Context, src driver.Source, all []taken) 
 			t.reject.SettleErr = err
 		}
 		if err == nil {
-			r.noteSettled(t.d.raw.BrokerID, t.action.Kind)
+			r.countRelease(t.d.raw.BrokerID, t.action.Kind)
 		} else if t.finding == intake.Unseen && !blocked {
 			t.session.strand(err)
 		}
@@ -330,8 +330,8 @@ func (r *Receiver) finishAll(ctx context.Context, f []replay.Finish) {
 	_, _ = r.store.Finish(ctx, r.options.Group, f)
 }
 
-// noteSettled keeps the account of releases that the broker counts.
-func (r *Receiver) noteSettled(brokerID string, kind driver.SettleKind) {
+// countRelease keeps the account of releases that the broker counts, once a message is settled.
+func (r *Receiver) countRelease(brokerID string, kind driver.SettleKind) {
 	switch kind {
 	case driver.Release:
 		r.releases.note(brokerID)

@@ -186,7 +186,7 @@ type Receiver struct {
 	checked      checkedKeys
 	storedKeys   *storedKeys // nil unless replays are tracked
 	peeker       peeker
-	held         atomic.Int64 // sessions that are held beyond their lock
+	lockRenewals atomic.Int64 // sessions that wait for a message and whose lock is renewed
 }
 
 // Receiver opens queue for receiving. o may be nil. With keys it reads sealed
@@ -198,7 +198,7 @@ func (c *Client) Receiver(ctx context.Context, queue string, o *ReceiverOptions)
 		r.options = *o
 	}
 	if c.options.sendsOnly {
-		return nil, wrap("open receiver", queue, invalidOption("the options are those of StrictSender, which tracks no replays: use Strict to receive"))
+		return nil, wrap("open receiver", queue, invalidOption("the options are StrictSender's, which tracks no replays: use Strict to receive"))
 	}
 	e, err := c.open(ctx, endpointRequest{
 		queue: queue, role: observe.Receiver, keys: r.options.Keys, crypto: r.options.CryptoProvider, config: r.options.Crypto, lock: r.options.Lock,
@@ -300,14 +300,36 @@ type Batch struct {
 	Blocked *RejectedError
 }
 
-// Fetch is Receive for callers that need to know what was rejected.
-func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
-	b, err := r.fetch(ctx, fetchRequest{source: r.q, limit: max, wait: r.options.Wait})
-	return b, wrap("receive", r.queue, err)
+// orNone returns err, or ErrNoMessage if there is no error and nothing in the batch either.
+func (b *Batch) orNone(err error) error {
+	if err == nil && len(b.Deliveries) == 0 && len(b.Rejected) == 0 { // Blocked is among Rejected
+		return ErrNoMessage
+	}
+	return err
 }
 
-// Receive returns up to max messages as soon as there are some. It returns (nil, nil) if
-// there were none within Wait, or if all of them were rejected.
+// deliveries turns a batch, and the error of the Fetch that brought it, into the result of
+// Receive.
+func (b *Batch) deliveries(queue string, err error) ([]*Delivery, error) {
+	if len(b.Deliveries) > 0 {
+		return b.Deliveries, err
+	}
+	if err == nil {
+		err = wrap("receive", queue, ErrNoMessage)
+	}
+	return nil, err
+}
+
+// Fetch is Receive for callers that need to know what was rejected. If all messages were
+// rejected, it returns them and no error. It fails with ErrNoMessage if none came within Wait.
+func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
+	b, err := r.fetch(ctx, fetchRequest{source: r.q, limit: max, wait: r.options.Wait})
+	return b, wrap("receive", r.queue, b.orNone(err))
+}
+
+// Receive returns up to max messages as soon as there are some. It fails with ErrNoMessage if
+// none came within Wait, or if all that came were rejected. That is no failure: a loop goes on,
+// as All does.
 //
 // Its error is about receiving, never about one message. A message that does not pass
 // the pipeline is settled as DESIGN.md says and reported to Options.OnRejected, the
@@ -319,31 +341,26 @@ func (r *Receiver) Fetch(ctx context.Context, max int) (Batch, error) {
 // RetryAfter: each fetch spends a delivery of messages that cannot be handled.
 func (r *Receiver) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := r.Fetch(ctx, max)
-	if len(b.Deliveries) == 0 {
-		return nil, err
-	}
-	return b.Deliveries, err
+	return b.deliveries(r.queue, err)
 }
 
 // ReceiveOne returns one message. It fails with ErrNoMessage if none came within Wait,
 // and with a *RejectedError if the message was rejected; errors.Is finds the reason.
 func (r *Receiver) ReceiveOne(ctx context.Context) (*Delivery, error) {
 	b, err := r.Fetch(ctx, 1)
-	return b.one(r.queue, err)
+	return b.one(err)
 }
 
-// one turns a batch of at most one message, and the error beside it, into the result of
-// ReceiveOne.
-func (b *Batch) one(queue string, err error) (*Delivery, error) {
+// one turns a batch of at most one message, and the error of the Fetch that brought it, into
+// the result of ReceiveOne.
+func (b *Batch) one(err error) (*Delivery, error) {
 	switch {
 	case err != nil:
 		return nil, err
 	case len(b.Deliveries) > 0:
 		return b.Deliveries[0], nil
-	case len(b.Rejected) > 0:
-		return nil, b.Rejected[0]
 	}
-	return nil, wrap("receive", queue, ErrNoMessage)
+	return nil, b.Rejected[0] // a batch of a Fetch that did not fail has one or the other
 }
 
 // All returns the messages of the queue one by one until ctx is done. It settles and
@@ -362,8 +379,8 @@ func all(ctx context.Context, prefetch int, receive func(context.Context, int) (
 		for {
 			batch, err := receive(ctx, prefetch)
 			switch {
-			case errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrReplayStore):
-				continue // Receive has waited
+			case errors.Is(err, ErrNoMessage), errors.Is(err, ErrReceivingPaused), errors.Is(err, ErrKeyProvider), errors.Is(err, ErrReplayStore):
+				continue // Receive has waited, or rejected all that came
 			case err != nil:
 				yield(nil, err)
 				return

@@ -140,7 +140,7 @@ func TestDuplicateIsTold(t *testing.T) {
 				q.OnRejected = func(_ context.Context, e *queue.RejectedError) { x.Errorf("rejected: %v", e) }
 			}), nil)
 			b, err := r.Fetch(x.Context(), 1)
-			x.Must(err)
+			x.failed("Fetch", err, queue.ErrNoMessage, "receive")
 			got := o.of("duplicate")
 			if len(got) == 0 || got[0] != fmt.Sprintf(`duplicate under "k1", settling failed %v`, settle != nil) || x.level("only its completion was lost") != "INFO" {
 				x.Errorf("told %q, log %s", got, x.Log)
@@ -227,8 +227,10 @@ func TestReceiveRefuses(t *testing.T) {
 		}
 		_, err = r.ReceiveOne(x.Context())
 		x.failed("ReceiveOne", err, queue.ErrNoMessage, "receive")
-		if got, err := r.Receive(x.Context(), 1); got != nil || err != nil {
-			x.Errorf("Receive of nothing: %v, %v", got, err)
+		got, err := r.Receive(x.Context(), 1)
+		x.failed("Receive", err, queue.ErrNoMessage, "receive")
+		if got != nil {
+			x.Errorf("Receive of nothing: %v", got)
 		}
 		before := p.count("receive")
 		x.Must(c.Close(x.Context()))

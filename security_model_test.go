@@ -366,7 +366,7 @@ func (s *schedule) send() {
 func (s *schedule) receive(name string) {
 	r := s.receivers[name][s.draw(2)]
 	good, err := r.Receive(s.Context(), 1+s.draw(5))
-	if err != nil && !siegeError(err) {
+	if (len(good) > 0) != (err == nil) || err != nil && !errors.Is(err, queue.ErrNoMessage) && !siegeError(err) {
 		s.Fatalf("Receive: %v", err)
 	}
 	for _, d := range good {
@@ -524,7 +524,9 @@ func (s *schedule) session() {
 		return
 	}
 	good, err := ss.Receive(s.Context(), 1+s.draw(3))
-	s.note(err)
+	if len(good) > 0 || !errors.Is(err, queue.ErrNoMessage) {
+		s.note(err)
+	}
 	for _, d := range good {
 		s.judge(name, d)
 		if s.draw(3) > 0 {

@@ -160,7 +160,7 @@ func (e *BatchError) Unwrap() error { return e.Err }
 // failed. If a message of a session fails, the later ones of that session are not sent
 // (ErrNotSent), so that sending the failed ones again keeps the order. On a broker
 // without Capabilities().OrderedBatch that takes a call for each message of a session;
-// those of several sessions share calls. An error of the call as a whole, such as no
+// messages of several sessions share calls. An error of the call as a whole, such as no
 // current key, comes without results: nothing was sent.
 func (s *Sender) SendBatch(ctx context.Context, m []*Message) ([]SendResult, error) {
 	r, now, err := s.prepare(ctx, stream.Plain, m)
@@ -196,7 +196,7 @@ type outgoing struct {
 	number  sealing.Number     // of a sealed message; zero otherwise
 	session string
 	size    int // in bytes, of the whole message; 0 if the broker bounds none
-	// carries says that m has a trace context of its own, which is not that of
+	// carries says that m has a trace context of its own, which is not the one of
 	// the call that sends it.
 	carries bool
 	// answered says that nothing more is tried; for the Batcher.

@@ -18,7 +18,7 @@ import (
 type Session struct {
 	r      *Receiver
 	s      driver.Session
-	id     string // the SessionID of its messages; "" if it is that of a message without one
+	id     string // the SessionID of its messages; "" if it is the session of one message without a SessionID
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	// stateCall holds one token, for the call of State or SetState under way: State may
@@ -27,9 +27,9 @@ type Session struct {
 
 	mu     sync.Mutex // guards what follows; never held across a call
 	state  sessionState
-	timer  *time.Timer // while open: ends the session with its lock. While held: closes it
+	timer  *time.Timer // while open: ends the session with its lock. While waiting: closes it
 	until  time.Time   // when the lock ends; zero if it has no end in time
-	heldOn bool        // it counts in Receiver.held
+	renews bool        // it counts in Receiver.lockRenewals
 	// inHand are its deliveries that are not settled, for Renew.
 	inHand map[*Delivery]struct{}
 	// blocked is the rejected message that nothing may overtake; nil if there is none.
@@ -39,12 +39,12 @@ type Session struct {
 // sessionState is the state of a Session. become is the one place that changes it:
 //
 //	open ── closed or lost ──> over ──────────> released
-//	  └──── a message waits ─> held ── timer ──────┘
+//	  └──── a message waits ─> waiting ─ timer ────┘
 type sessionState uint8
 
 const (
 	sessionOpen     sessionState = iota
-	sessionHeld                  // over, but the driver keeps its lock, because a message must wait
+	sessionWaiting               // over, but the driver keeps its lock, because a message must wait
 	sessionOver                  // over; what the driver holds is still to be released
 	sessionReleased              // what the driver held was released
 )
@@ -53,8 +53,8 @@ const (
 // whether it did. It is called under mu.
 func (s *Session) become(to sessionState) bool {
 	switch {
-	case s.state == sessionOpen && (to == sessionHeld || to == sessionOver),
-		(s.state == sessionHeld || s.state == sessionOver) && to == sessionReleased:
+	case s.state == sessionOpen && (to == sessionWaiting || to == sessionOver),
+		(s.state == sessionWaiting || s.state == sessionOver) && to == sessionReleased:
 		s.state = to
 		return true
 	}
@@ -190,7 +190,7 @@ func (s *Session) hold(cause error, d time.Duration) {
 func (s *Session) finish(why observe.SessionState, cause error, hold time.Duration) bool {
 	to := sessionOver
 	if hold > 0 {
-		to = sessionHeld
+		to = sessionWaiting
 	}
 	s.mu.Lock()
 	if !s.become(to) {
@@ -210,7 +210,7 @@ func (s *Session) finish(why observe.SessionState, cause error, hold time.Durati
 	return true
 }
 
-// How a session that is held renews its lock: at half of what is left of it, which leaves time
+// How a session that waits renews its lock: at half of what is left of it, which leaves time
 // for further attempts at a quarter of the rest each. What is left may be next to nothing, by a
 // broker's word: minHoldWait is between two requests.
 const (
@@ -219,11 +219,12 @@ const (
 	minHoldWait = 100 * time.Millisecond
 )
 
-// maxHeld bounds the sessions of a Receiver that are held beyond their lock. A sender without a
-// key can have as many as it likes wait for one, and each costs a link and its renewals.
-const maxHeld = 1024
+// maxLockRenewals bounds the sessions of a Receiver that wait for a message and whose lock is
+// renewed. A sender without a key can have as many as it likes wait for one, and each costs a
+// link and its renewals.
+const maxLockRenewals = 1024
 
-// holdUntil keeps the lock of a session that is held until end. It renews the lock after that
+// holdUntil keeps the lock of a session that waits until end. It renews the lock after that
 // part of what is left of it, if it ends before and not too many are renewed so. It is called
 // under mu.
 func (s *Session) holdUntil(end time.Time, part time.Duration) {
@@ -232,33 +233,33 @@ func (s *Session) holdUntil(end time.Time, part time.Duration) {
 	case s.until.IsZero() || !s.until.Before(end) || !now.Before(s.until):
 		s.timer = time.AfterFunc(end.Sub(now), s.releaseLate)
 		return
-	case !s.heldOn && s.r.held.Add(1) > maxHeld:
-		s.r.held.Add(-1)
+	case !s.renews && s.r.lockRenewals.Add(1) > maxLockRenewals:
+		s.r.lockRenewals.Add(-1)
 		s.timer = time.AfterFunc(s.until.Sub(now), s.releaseLate)
 		return
 	}
-	s.heldOn = true
-	s.timer = time.AfterFunc(max(s.until.Sub(now)/part, minHoldWait), func() { s.renewHeld(end) })
+	s.renews = true
+	s.timer = time.AfterFunc(max(s.until.Sub(now)/part, minHoldWait), func() { s.renewUntil(end) })
 }
 
-// renewHeld renews the lock of a session that is held until end, and gives the session back if
+// renewUntil renews the lock of a session that waits until end, and gives the session back if
 // the lock is over.
-func (s *Session) renewHeld(end time.Time) {
+func (s *Session) renewUntil(end time.Time) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), settleTimeout)
 	defer cancel()
 	until, err := s.s.RenewSession(ctx)
 	s.mu.Lock()
-	held := s.state == sessionHeld
+	waits := s.state == sessionWaiting
 	over := errors.Is(err, ErrSessionLost) || errors.Is(err, ErrClosed) || !time.Now().Before(s.until)
 	switch {
-	case held && err == nil:
+	case waits && err == nil:
 		s.until = until
 		s.holdUntil(end, holdRenewal)
-	case held && !over:
+	case waits && !over:
 		s.holdUntil(end, holdRetry)
 	}
 	s.mu.Unlock()
-	if held && err != nil && over {
+	if waits && err != nil && over {
 		s.releaseLate()
 	}
 }
@@ -267,8 +268,8 @@ func (s *Session) renewHeld(end time.Time) {
 func (s *Session) release(ctx context.Context) error {
 	s.mu.Lock()
 	ok := s.become(sessionReleased)
-	if ok && s.heldOn {
-		s.r.held.Add(-1)
+	if ok && s.renews {
+		s.r.lockRenewals.Add(-1)
 	}
 	s.mu.Unlock()
 	if !ok {
@@ -309,9 +310,9 @@ func (s *Session) strand(err error) {
 	}
 }
 
-// Receive returns up to max of the session's messages in order, and (nil, nil) if none
-// came within Wait. Handle them in order, and if you abandon one, abandon the later ones,
-// too: [Session.All] does that.
+// Receive returns up to max of the session's messages in order. It fails with ErrNoMessage if
+// none came within Wait, or if all that came were rejected and none of them must wait. Handle
+// them in order, and if you abandon one, abandon the later ones, too: [Session.All] does that.
 //
 // When a message is rejected for a reason that time can cure, nothing behind it
 // may overtake it: what was before it is returned, and the next Receive releases
@@ -321,23 +322,21 @@ func (s *Session) strand(err error) {
 // Receiver wait already.
 func (s *Session) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	b, err := s.Fetch(ctx, max, s.r.options.Wait)
-	if len(b.Deliveries) == 0 {
-		return nil, err
-	}
-	return b.Deliveries, err
+	return b.deliveries(s.r.queue, err)
 }
 
 // ReceiveOne is Receive for one message, as Receiver.ReceiveOne.
 func (s *Session) ReceiveOne(ctx context.Context) (*Delivery, error) {
 	b, err := s.Fetch(ctx, 1, s.r.options.Wait)
-	return b.one(s.r.queue, err)
+	return b.one(err)
 }
 
 // Fetch is Receive for callers that need to know what was rejected, with a wait of
-// their own; 0 asks once without waiting.
+// their own; 0 asks once without waiting. If all messages were rejected and none of them must
+// wait, it returns them and no error. It fails with ErrNoMessage if none came.
 func (s *Session) Fetch(ctx context.Context, max int, wait time.Duration) (Batch, error) {
 	b, err := s.fetch(ctx, max, wait)
-	return b, wrap("receive", s.r.queue, err)
+	return b, wrap("receive", s.r.queue, b.orNone(err))
 }
 
 func (s *Session) fetch(ctx context.Context, limit int, wait time.Duration) (Batch, error) {
@@ -385,7 +384,7 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 		// The broker has no delay, and would hand the message to the next receiver at
 		// once, until its deliveries are used up: the lock is the delay.
 		delay := min(why.Delay, maxLease)
-		if until := s.LockedUntil(); !until.IsZero() && !why.heldOn {
+		if until := s.LockedUntil(); !until.IsZero() && !why.renewsSession {
 			delay = min(time.Until(until), maxLease)
 		}
 		s.hold(err, delay)
@@ -400,8 +399,9 @@ func (s *Session) giveUp(ctx context.Context, why *RejectedError) error {
 }
 
 // All returns the session's messages one by one, in order, until the session or ctx ends,
-// or until none came for Wait. It ends, so that no message overtakes another, if the loop
-// abandons a delivery or leaves it unsettled.
+// or until none came for Wait: while a receiver holds a session with nothing in it, no other
+// gets what comes next, and the receiver works on no other session. It ends, so that no
+// message overtakes another, if the loop abandons a delivery or leaves it unsettled.
 func (s *Session) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {
 		for {

@@ -59,7 +59,7 @@ func (s *Session) renewMessages(ctx context.Context, until time.Time) error {
 	var renewals []renewal
 	s.mu.Lock()
 	for d := range s.inHand {
-		if d.beginRenewal() == nil {
+		if d.beginRenewal() {
 			renewals = append(renewals, renewal{d: d, RenewResult: driver.RenewResult{LockedUntil: until}})
 		}
 	}

@@ -37,7 +37,7 @@ func (s *Session) State(ctx context.Context) ([]byte, error) {
 	if code := ReasonOf(err); code != "" {
 		s.r.obs.CryptoError(ctx, s.r.obs.Source, observe.CryptoError{Reason: code})
 		s.r.log.LogAttrs(ctx, slog.LevelError, "Session state refused",
-			slog.String("queue", s.r.queue), slog.String("session_id", s.ID()), slog.String("error_type", code))
+			slog.String("queue", s.r.queue), slog.String("session_id", s.ID()), slog.String("reason", code))
 	}
 	return b, wrap(op, s.r.queue, err)
 }

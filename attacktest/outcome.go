@@ -23,7 +23,7 @@ type Outcome struct {
 
 	// Reason is the code under which metrics and dead-letter reasons report
 	// the attempts. Several codes are separated by commas.
-	Reason string `json:"error_type"`
+	Reason string `json:"reason"`
 
 	// Faults are the differences from the threat model, in words. They never
 	// hold a payload. Empty means that the library withstood the attack.

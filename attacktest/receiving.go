@@ -115,6 +115,9 @@ func (s *scenario) checkAbandoned(r *queue.Receiver) error {
 func (s *scenario) round(r *queue.Receiver, take func([]*queue.Delivery) error) error {
 	if !r.Capabilities().SessionOnly {
 		list, err := r.Receive(s.ctx, 10)
+		if errors.Is(err, queue.ErrNoMessage) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -131,8 +134,8 @@ func (s *scenario) round(r *queue.Receiver, take func([]*queue.Delivery) error) 
 	if err == nil {
 		err = take(list)
 	}
-	if errors.Is(err, queue.ErrSessionLost) {
-		err = nil // a message that must wait releases the session
+	if errors.Is(err, queue.ErrNoMessage) || errors.Is(err, queue.ErrSessionLost) {
+		err = nil // all were rejected; or one must wait, and releases the session
 	}
 	return errors.Join(err, session.Close(s.ctx))
 }

@@ -41,8 +41,8 @@ import (
 func BrokerSchemes() []string { return []string{"mem", "sqlite", "postgres", "sqs", "sb"} }
 
 // OpenBroker opens the broker at rawURL. Its error wraps [ErrUnknownScheme] and lists
-// the schemes if the scheme is none of [BrokerSchemes]; other errors are those of
-// the driver.
+// the schemes if the scheme is none of [BrokerSchemes]; other errors are the
+// driver's.
 func OpenBroker(ctx context.Context, rawURL string) (driver.Broker, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func ReplayStoreSchemes() []string {
 
 // OpenReplayStore opens the replay store at rawURL. Its error wraps
 // [ErrUnknownScheme] and lists the schemes if the scheme is none of
-// [ReplayStoreSchemes]; other errors are those of the store.
+// [ReplayStoreSchemes]; other errors are the store's.
 func OpenReplayStore(ctx context.Context, rawURL string) (*ReplayStore, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

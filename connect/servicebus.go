@@ -17,7 +17,7 @@ import (
 // serviceBusForm is how a Service Bus URL looks.
 const serviceBusForm = "sb://NAMESPACE/, or sb:///?connection=NAME if the environment variable NAME has the connection string"
 
-// serviceBusDomain is that of the public cloud's namespaces.
+// serviceBusDomain is the domain of the public cloud's namespaces.
 const serviceBusDomain = ".servicebus.windows.net"
 
 // openServiceBus opens sb://NAMESPACE/ with the credentials of package

@@ -6,8 +6,8 @@
 //		Filter: &deadletter.Filter{Reasons: []string{"max_deliveries"}},
 //	})
 //
-// A [Queue] uses the broker and the options of a queue.Client. Its keys, replay store
-// and group must be those of the queue's receivers, so that a redrive recognises
+// A [Queue] uses the broker and the options of a queue.Client. It must have the keys, the
+// replay store and the group of the queue's receivers, so that a redrive recognises
 // replays.
 //
 // # Delivery
@@ -26,5 +26,5 @@
 // # Concurrency and errors
 //
 // A Queue is safe for concurrent use; two that work on one dead-letter queue take
-// letters from each other. Errors are *queue.Error, as those of package queue.
+// letters from each other. Errors are *queue.Error, as in package queue.
 package deadletter

@@ -191,7 +191,7 @@ func (x *redrive) tell() {
 	x.o.Progress(told)
 }
 
-// batch redrives what the filter selects of a batch. Its error is that of ctx.
+// batch redrives what the filter selects of a batch. Its error is ctx's.
 func (x *redrive) batch(ctx context.Context, batch []*driver.Delivery) error {
 	var out []outgoing
 	for i, m := range batch {

@@ -34,7 +34,7 @@ const (
 // queues hold messages with and without a SessionID: d has none, and source, which
 // delivered it, holds it. closing is closed when source is.
 //
-// The session brings d once. Its lock is that of d. If it is closed before it brought d, d
+// The session brings d once. Its lock is d's lock. If it is closed before it brought d, d
 // is given back by Release, otherwise by Abandon.
 func NewMessageSession(source Source, d *Delivery, closing <-chan struct{}) UnnamedSession {
 	return &messageSession{source: source, closing: closing, d: d, held: *d, over: make(chan struct{}), until: d.LockedUntil}

@@ -2,7 +2,7 @@ package drivertest
 
 import "context"
 
-// T is the part of *testing.T that cases use. Its methods mean what those of
+// T is the part of *testing.T that cases use. Its methods mean what the methods of
 // *testing.T mean: Fatalf and Skipf do not return, and are called only from the
 // goroutine that runs the case.
 type T interface {

@@ -88,7 +88,7 @@ type derived struct {
 }
 
 // derive returns the cipher and the commitment of d for that sender and salt. Its
-// errors are those of d.
+// errors are d's.
 func derive(d Deriver, keyID, sender string, salt *Salt) (k *derived, err error) {
 	info := make([]byte, 0, len(infoLabel)+1+MaxKeyID+SaltSize)
 	info = append(info, infoLabel...)

@@ -61,7 +61,7 @@ const (
 // flagPadded says that the plaintext is padded (qre1, Section 5.2).
 const flagPadded = 1
 
-// Salt separates the keys of one salt epoch from those of every other (qre1,
+// Salt separates the keys of one salt epoch from the keys of every other (qre1,
 // Section 3.3).
 type Salt [SaltSize]byte
 
@@ -191,7 +191,7 @@ func SealedSize(h *Header, n int) int {
 	return h.size(2+len(h.KeyID)+len(h.Sender)) + NonceSize + n + TagSize
 }
 
-// size is the length of the encoding with that of the IDs.
+// size is the length of the encoding, the IDs included.
 func (h *Header) size(ids int) int {
 	n := fixedSize + 1 + 16*len(h.Void) + ids + 1 + len(h.Origin) + 1 + SaltSize + CommitmentSize
 	for _, name := range h.Bound {

@@ -94,7 +94,7 @@ type Cached struct {
 	start    time.Time       // origin of moments
 	base     context.Context // of every call of inner; ends with Close
 	stop     context.CancelFunc
-	noted    atomic.Pointer[Key] // that of a local provider which was given out last: keys has it. Written with mu held
+	noted    atomic.Pointer[Key] // the key of a local provider which was given out last: keys has it. Written with mu held
 
 	mu        sync.Mutex // guards what follows, entries included; never held across a call or a wait
 	closed    bool

@@ -49,7 +49,7 @@ type CacheEvent struct {
 	// Call is the method of Provider that it is about: GetKey, CurrentKeyID or
 	// ValidKeyIDs.
 	Call string
-	// ID is that of GetKey. With CacheUnknown it is the attacker's choice: not
+	// ID is what GetKey was asked for. With CacheUnknown it is the attacker's choice: not
 	// for a metric label.
 	ID ID
 	// Took is how long the provider took; of CacheFetch and CacheError.

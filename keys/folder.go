@@ -112,7 +112,7 @@ func (r folderReader) loadOnce() (*Set, snapshot, error) {
 	}
 	set, err := r.read(before)
 	after, lookErr := r.look()
-	// Files of a state that was swapped away may be gone, or be those of two states.
+	// Files of a state that was swapped away may be gone, or be of two states.
 	if !sameFiles(before, after) {
 		err = r.unavailable(errors.Join(errChanged, lookErr))
 	}

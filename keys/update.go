@@ -12,7 +12,7 @@ import (
 
 // UpdateFile changes a key file, or makes one, so that readers see the old one
 // or the new one and nothing between: it writes a file beside it, syncs it, and
-// renames it. Its mode is 0600, its owner that of the old file; if the group of the
+// renames it. Its mode is 0600, its owner the old file's; if the group of the
 // old file may read it, the new one has that group and mode, too.
 //
 // change gets what the file holds, the zero Set if there is none, and changes

@@ -99,7 +99,7 @@ func (h *handle) checkBatch(list []*driver.Message) error {
 	return nil
 }
 
-// check refuses what the queue cannot carry. size is that of m.
+// check refuses what the queue cannot carry. size is the size of m.
 func (o *QueueOptions) check(m *driver.Message, size int) error {
 	if err := m.Check(); err != nil {
 		return err

@@ -124,7 +124,7 @@ func checkLock(d time.Duration) error {
 	return nil
 }
 
-// capabilities are those of a queue with these settings, resolved.
+// capabilities are what a queue with these settings, resolved, can do.
 func (o QueueOptions) capabilities() driver.Capabilities {
 	c := driver.Capabilities{
 		Sessions:         driver.Native,

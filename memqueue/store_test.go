@@ -31,7 +31,7 @@ func (s *store) audit() error {
 			bytes += m.size
 			counts[m.state]++
 			if m.subqueue != l || (m.session != nil) != (m.SessionID != "" && l == &s.active) {
-				return fmt.Errorf("message %d: wrong lane or session", m.seq)
+				return fmt.Errorf("message %d: wrong subqueue or session", m.seq)
 			}
 			if ss := m.session; ss != nil {
 				c := sessions[ss.id]
@@ -71,7 +71,7 @@ func (s *store) audit() error {
 			case m.state == waiting:
 				ready++
 				if !l.ready.has(m) {
-					return fmt.Errorf("message %d is not ready in its lane", m.seq)
+					return fmt.Errorf("message %d is not ready in its subqueue", m.seq)
 				}
 			case m.state == delayed && m.session != nil:
 				inDelayed[m.session]++

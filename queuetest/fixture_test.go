@@ -173,9 +173,12 @@ func TestRate(t *testing.T) {
 			_, r := open(t, f)
 			f.Broker.Inject(queuetest.Fault{On: queuetest.Receive, Err: queuetest.Unavailable(), Rate: 0.25})
 			for i := range 400 {
-				if _, err := r.Receive(t.Context(), 1); err != nil {
+				switch _, err := r.Receive(t.Context(), 1); {
+				case errors.Is(err, queue.ErrUnavailable):
 					n++
 					which = append(which, i)
+				case !errors.Is(err, queue.ErrNoMessage):
+					t.Errorf("Receive = %v, want ErrNoMessage", err)
 				}
 			}
 		})

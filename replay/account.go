@@ -58,7 +58,7 @@ type Stream struct {
 	Missing []Missing
 	// MissingForgotten counts missing sequences below Start, which are not
 	// listed any more because the intervals around them were forgotten. A NoteAccepted
-	// of 1 to Start - 1 at least settles them.
+	// of 1 to Start - 1 at least settles them, and nothing else below Start.
 	MissingForgotten uint64
 	// Implausible: more than 1,000,000 sequences are missing. Missing is empty
 	// then.

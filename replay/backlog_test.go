@@ -28,7 +28,7 @@ func TestBacklogInAnyOrder(t *testing.T) {
 		}
 		c, err := m.Begin(t.Context(), "group", []replay.Request{r})
 		if err != nil || c[0].Err != nil {
-			t.Fatalf("the %dth message, %d: %+v, %v", i+1, id.Sequence, c, err)
+			t.Fatalf("Begin of the %dth message, sequence %d: %+v, %v; want a claim", i+1, id.Sequence, c, err)
 		}
 		if _, err := m.Finish(t.Context(), "group", []replay.Finish{{ID: id, Token: r.Token, Kind: replay.Consumed}}); err != nil {
 			t.Fatal(err)
@@ -36,11 +36,11 @@ func TestBacklogInAnyOrder(t *testing.T) {
 	}
 	s, err := m.Stats(t.Context())
 	if err != nil || s.Recent > 2*recent || s.Records != 0 {
-		t.Errorf("%+v, %v", s, err)
+		t.Errorf("Stats: %+v, %v; want at most %d recent and no records", s, err, 2*recent)
 	}
 	for s, err := range m.Streams(t.Context(), "group") {
 		if err != nil || len(s.Missing) > 0 || s.MissingForgotten > 0 || s.Consumed != messages {
-			t.Errorf("%+v, %v", s, err)
+			t.Errorf("Streams: %+v, %v; want all %d consumed and none missing", s, err, messages)
 		}
 	}
 }

@@ -41,6 +41,8 @@ func NewMemory(o *MemoryOptions) (*Memory, error) {
 		return nil, err
 	}
 	m := &memory{start: time.Now(), limits: b.Limits(), groups: make(map[string]*memoryGroup)}
+	m.open.placed = func(w *pageWatch, place int) { w.place = place }
+	m.frozen.placed = m.open.placed
 	m.stamp.Birth = m.now()
 	_, _ = rand.Read(m.stamp.ID[:]) // never fails: it ends the process instead
 	return &Memory{engineStore{m}}, nil
@@ -61,7 +63,8 @@ type memory struct {
 	counts replaystate.Counts
 	bytes  int64 // of encoded heads and frozen pages
 	groups map[string]*memoryGroup
-	pages  dueHeap[pageRef] // when to fold, freeze or expire each page
+	open   dueHeap[*pageWatch] // when to fold or freeze each open page
+	frozen dueHeap[*pageWatch] // when a record of each frozen page is past its time
 }
 
 type memoryGroup struct {
@@ -90,16 +93,19 @@ type memoryStream struct {
 }
 
 // memoryPage is open while it is in use, and frozen, that is encoded, while it
-// waits for its records only.
+// waits for its records only. Its watch is in one of the two heaps of the memory.
 type memoryPage struct {
 	index  uint64
 	open   *replaystate.Page
 	frozen []byte
+	watch  *pageWatch
 }
 
-type pageRef struct {
+// pageWatch has a page looked at again.
+type pageWatch struct {
 	stream *memoryStream
 	index  uint64
+	place  int // in its heap
 }
 
 // now is the store's clock in Unix milliseconds.
@@ -196,24 +202,49 @@ func (m *memory) Probe(_ context.Context, group string) (out replaystate.Outcome
 func (m *memory) Streams(_ context.Context, group string) iter.Seq2[replaystate.Entry, error] {
 	return func(yield func(replaystate.Entry, error) bool) {
 		for _, k := range m.keys(group) {
-			e, held := replaystate.Entry{Key: k}, false
-			m.call(group, false, func(c *memoryCall) {
-				c.open(k)
-				h := c.Head()
-				if h == nil {
-					return // gone meanwhile
-				}
-				var pages []*replaystate.Page
-				for i := range c.stream.pages {
-					pages = append(pages, c.stream.pages[i].read())
-				}
-				e.Account, held = replaystate.Count(&c.env, k, h, pages), true
-			})
-			if held && !yield(e, nil) {
+			s := m.snapshot(group, k)
+			if s.stream == nil {
+				continue // gone meanwhile
+			}
+			e := replaystate.Entry{Key: k, Account: s.count(k)}
+			if !yield(e, nil) {
 				return
 			}
 		}
 	}
+}
+
+// memorySnapshot is a copy of a stream.
+type memorySnapshot struct {
+	stream *memoryStream // nil if it is not held
+	now    int64
+}
+
+// snapshot copies a stream. To count what is in it takes longer, and must not keep the calls of
+// other senders and groups waiting.
+func (m *memory) snapshot(group string, k replaystate.Key) (s memorySnapshot) {
+	m.call(group, false, func(c *memoryCall) {
+		c.open(k)
+		if c.stream == nil {
+			return
+		}
+		s.now = c.env.Now
+		s.stream = &memoryStream{head: c.stream.head, pages: slices.Clone(c.stream.pages)} // what is encoded is never changed
+		for i := range s.stream.pages {
+			if p := &s.stream.pages[i]; p.open != nil {
+				p.open = p.open.Copy()
+			}
+		}
+	})
+	return s
+}
+
+func (s *memorySnapshot) count(k replaystate.Key) replaystate.Account {
+	pages := make([]*replaystate.Page, len(s.stream.pages))
+	for i := range pages {
+		pages[i] = s.stream.pages[i].read()
+	}
+	return replaystate.Count(&replaystate.Env{Now: s.now}, k, s.stream.decode(), pages)
 }
 
 // keys returns the streams of a group.

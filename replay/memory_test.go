@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/queue-runtime/queue/internal/replaystate"
 )
 
 // identity returns the sequence of a stream that was opened now.
@@ -91,6 +93,53 @@ func TestMemoryFolds(t *testing.T) {
 		for _, r := range all {
 			r.Token = NewToken()
 			begin(t, m, r, ErrReused)
+		}
+	})
+}
+
+// TestMemorySnapshot: the account of a stream is counted from a copy, outside of the mutex: what is
+// handled meanwhile, also of the same page, waits for nothing and is not in it.
+func TestMemorySnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := NewMemory(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := s.engine.(*memory)
+		id := identity("s", 1, 0)
+		handle := func(n uint64, kind FinishKind) {
+			t.Helper()
+			id.Sequence = n
+			r := request(id)
+			r.Settled = n - 1
+			begin(t, s, r, nil)
+			finish(t, s, r, kind, nil)
+		}
+		handle(1, Released) // its page is frozen
+		handle(memorySpan, Consumed)
+		time.Sleep(10 * time.Minute)
+		handle(memorySpan+2, Consumed)
+		handle(memorySpan+4, Released)
+		k := replaystate.Key{Sender: "s", Stream: id.Stream}
+		copied := m.snapshot("group", k)
+		if !m.mu.TryLock() {
+			t.Fatal("the mutex is held")
+		}
+		m.mu.Unlock()
+		for n := uint64(1); n < memorySpan+10; n++ {
+			if n != memorySpan && n != memorySpan+2 {
+				handle(n, Consumed)
+			}
+		}
+		if a := copied.count(k); a.Consumed != 2 || a.Settled != memorySpan+3 || len(a.Missing) == 0 {
+			t.Errorf("%+v, want 2 consumed and what was missing of %d", a, memorySpan+3)
+		}
+		now := m.snapshot("group", k)
+		if a := now.count(k); a.Consumed != memorySpan+9 || len(a.Missing) > 0 {
+			t.Errorf("now: %+v, want %d consumed", a, memorySpan+9)
+		}
+		if gone := m.snapshot("group", replaystate.Key{Sender: "s"}); gone.stream != nil {
+			t.Errorf("a stream that is not held: %+v", gone)
 		}
 	})
 }

@@ -39,7 +39,7 @@ func (c *memoryCall) on(k replaystate.Key, sequence uint64, do func()) {
 	c.save()
 }
 
-// open finds a stream, unless it is that of the item before.
+// open finds a stream, unless it is the stream of the item before.
 func (c *memoryCall) open(k replaystate.Key) {
 	if c.stream != nil && k == c.key {
 		return
@@ -99,7 +99,8 @@ func (c *memoryCall) Page(index uint64) *replaystate.Page {
 		p.open = p.read()
 		c.m.bytes -= int64(len(p.frozen))
 		p.frozen = nil
-		c.m.watch(c.stream, index, c.env.Now+openFor)
+		c.m.frozen.take(p.watch.place)
+		c.m.open.push(c.env.Now+openFor, p.watch)
 	}
 	c.page = p.open
 	return p.open
@@ -122,8 +123,9 @@ func (c *memoryCall) Add(h *replaystate.Head, p *replaystate.Page) {
 	}
 	c.head = h
 	i, _ := c.stream.find(p.Index)
-	c.stream.pages = slices.Insert(c.stream.pages, i, memoryPage{index: p.Index, open: p})
-	c.m.watch(c.stream, p.Index, c.env.Now+openFor)
+	w := &pageWatch{stream: c.stream, index: p.Index}
+	c.stream.pages = slices.Insert(c.stream.pages, i, memoryPage{index: p.Index, open: p, watch: w})
+	c.m.open.push(c.env.Now+openFor, w)
 }
 
 // save encodes the head if it has changed.

@@ -190,3 +190,74 @@ func TestMemoryStreamsThatGo(t *testing.T) {
 		}
 	})
 }
+
+// TestMemoryWatchesPagesOnce: what a Memory keeps of one message that is tried again and again does not
+// grow, nor what it keeps of its page once the message is dead-lettered.
+func TestMemoryWatchesPagesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := NewMemory(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := s.engine.(*memory)
+		id := identity("s", 1, 1)
+		r := request(id)
+		r.RetryWindow, r.FreshUntil = 14*24*time.Hour, time.Now().Add(15*24*time.Hour)
+		apart := func() int { return len(m.groups["group"].senders["s"].streams[id.Stream].decode().Apart) }
+		end := func(kind FinishKind) {
+			t.Helper()
+			r.Token, r.Now = NewToken(), time.Now()
+			begin(t, s, r, nil)
+			finish(t, s, r, kind, nil)
+			time.Sleep(10 * time.Minute)
+		}
+		for range 1000 { // for a week
+			end(Released)
+			if n := len(m.open.all) + len(m.frozen.all); n > 1 {
+				t.Fatalf("1 page is watched %d times", n)
+			}
+		}
+		if apart() != 1 {
+			t.Error("a page with a message that waits is not apart")
+		}
+		end(Parked)
+		if err := s.Probe(t.Context(), "group"); err != nil {
+			t.Fatal(err)
+		}
+		if apart() != 0 || len(m.open.all) != 0 || len(m.frozen.all) != 1 {
+			t.Errorf("%d ranges are apart, %d pages open and %d frozen, want only that with the dead-lettered message", apart(), len(m.open.all), len(m.frozen.all))
+		}
+		time.Sleep(20 * 24 * time.Hour)
+		if err := s.Probe(t.Context(), "group"); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.open.all)+len(m.frozen.all) != 0 {
+			t.Error("a page that is gone is watched")
+		}
+	})
+}
+
+// TestMemoryCrowdedBesideRetries: tags make room for others although messages wait for a retry whose time
+// is over sooner than that of any tag.
+func TestMemoryCrowdedBesideRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const recent = 10
+		m, err := NewMemory(&MemoryOptions{Bounds: Bounds{Recent: recent}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := request(identity("waits", 1, 1))
+		r.RetryWindow = time.Hour
+		begin(t, m, r, nil)
+		finish(t, m, r, Released, nil)
+		time.Sleep(57 * time.Minute)
+		for n := range uint64(100) {
+			r := request(identity("s", 2, 1+n*memorySpan))
+			begin(t, m, r, nil)
+			finish(t, m, r, Consumed, nil)
+		}
+		if n, err := m.Stats(t.Context()); err != nil || n.Recent > recent+1 {
+			t.Errorf("%d tags are kept (%v), want %d", n.Recent, err, recent)
+		}
+	})
+}

@@ -15,21 +15,19 @@ const (
 	streamSteps = 4
 )
 
-// watch has a page looked at again.
-func (m *memory) watch(s *memoryStream, index uint64, at int64) {
-	m.pages.push(at, pageRef{s, index})
-}
-
 // sweep folds pages that are due, and more if too many recent messages are kept,
 // and drops old streams of the group.
 func (m *memory) sweep(g *memoryGroup, now int64) {
 	for range pageSteps {
+		if at, ok := m.frozen.next(); ok && at <= now {
+			m.settle(m.frozen.pop().what, now, false)
+			continue
+		}
 		crowded := m.counts.Recents > m.limits.Recents
-		if len(m.pages) == 0 || m.pages[0].at > now && !crowded {
+		if at, ok := m.open.next(); !ok || at > now && !crowded {
 			break
 		}
-		next := m.pages.pop()
-		m.settle(next.what, now, crowded)
+		m.settle(m.open.pop().what, now, crowded) // no other page has tags
 	}
 	if len(g.rotation) == 0 {
 		return
@@ -40,9 +38,9 @@ func (m *memory) sweep(g *memoryGroup, now int64) {
 
 // settle expires records of a page, folds it if its time has come or if force is
 // set, and freezes or removes it.
-func (m *memory) settle(ref pageRef, now int64, force bool) {
-	s := ref.stream
-	i, ok := s.find(ref.index)
+func (m *memory) settle(w *pageWatch, now int64, force bool) {
+	s := w.stream
+	i, ok := s.find(w.index)
 	if !ok {
 		return
 	}
@@ -52,13 +50,13 @@ func (m *memory) settle(ref pageRef, now int64, force bool) {
 	p.Expire(now)
 	if !p.Foldable(now) && !force {
 		m.countStream(s, replaystate.Counts{Records: int64(p.Records())}.Sub(replaystate.Counts{Records: before.Records}))
-		m.watch(s, ref.index, p.Due())
+		m.open.push(p.Due(), w)
 		return
 	}
 	h := s.decode()
 	if force && h.Strip(p, now) {
 		m.countStream(s, replaystate.Counts{Records: int64(p.Records()), Recents: int64(p.Recents())}.Sub(before))
-		m.watch(s, ref.index, p.Due())
+		m.open.push(p.Due(), w)
 		return
 	}
 	h.Fold(p)
@@ -77,7 +75,7 @@ func (m *memory) settle(ref pageRef, now int64, force bool) {
 	}
 	mp.open, mp.frozen = nil, replaystate.AppendPage(nil, p)
 	m.bytes += int64(len(mp.frozen))
-	m.watch(s, ref.index, max(p.Due(), now+1))
+	m.frozen.push(max(p.Due(), now+1), w)
 }
 
 func (m *memory) countStream(s *memoryStream, d replaystate.Counts) {
@@ -115,7 +113,7 @@ func (m *memory) dropOld(g *memoryGroup, sender *memorySender, now int64) {
 	}
 	time := g.state.Time(now)
 	for range streamSteps {
-		if len(sender.old) == 0 || sender.old[0].at-slack >= time {
+		if at, ok := sender.old.next(); !ok || at-slack >= time {
 			return
 		}
 		s := sender.old.pop().what

@@ -268,6 +268,9 @@ func (c *consumer) fetchMessages(ctx context.Context, n int, test backoff.Permit
 // them. It returns those that have to be handled alone; each holds its slot.
 func (c *consumer) receive(ctx context.Context, n int, test backoff.Permit) (got int, alone []job, err error) {
 	batch, err := c.receiver.Fetch(ctx, n)
+	if errors.Is(err, queue.ErrNoMessage) {
+		err = nil // the broker answered: an idle queue is no failure
+	}
 	c.pool.slots.release(c.share, n-len(batch.Deliveries))
 	if len(batch.Deliveries) == 0 {
 		test.Unused()

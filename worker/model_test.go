@@ -57,11 +57,11 @@ func TestModel(t *testing.T) {
 		n = 1
 	}
 	t.Logf("%d schedules, seeds %d to %d; one alone: -model.only -model.seed=N", n, first, first+n-1)
-	const lanes = 2
-	for lane := range uint64(lanes) {
-		t.Run(fmt.Sprint("lane", lane), func(t *testing.T) {
+	const parts = 2
+	for part := range uint64(parts) {
+		t.Run(fmt.Sprint("part", part), func(t *testing.T) {
 			t.Parallel()
-			for seed := first + lane; seed < first+n; seed += lanes {
+			for seed := first + part; seed < first+n; seed += parts {
 				if found := schedule(t, seed, sound); len(found) > 0 {
 					t.Fatalf("seed %d:\n%s", seed, strings.Join(found, "\n"))
 				}

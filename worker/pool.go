@@ -17,10 +17,10 @@ import (
 type Pool struct {
 	o     Options
 	slots *slots
-	// settling is how many messages are completed without a slot: as many as there are slots
+	// completions is how many messages are completed without a slot: as many as there are slots
 	// at most.
-	settling atomic.Int64
-	first    chan struct{} // is full while a message is handled alone, by whichever queue
+	completions atomic.Int64
+	first       chan struct{} // is full while a message is handled alone, by whichever queue
 
 	handlers sync.WaitGroup // workers, and sessions that are worked through
 	done     chan struct{}  // closed when Run has returned

@@ -183,11 +183,11 @@ func (q *settleKindsQueue) Settle(ctx context.Context, all []driver.Settlement) 
 // watcher is an Observer that remembers what a pool tells.
 type watcher struct {
 	observe.Nop
-	mu      sync.Mutex
-	handled []observe.Handled
-	results []observe.Result
-	retried []observe.Retried
-	flying  int
+	mu       sync.Mutex
+	handled  []observe.Handled
+	results  []observe.Result
+	retried  []observe.Retried
+	inFlight int
 }
 
 func (w *watcher) Begin(ctx context.Context, _ observe.Source, op observe.Operation) (context.Context, func(observe.Result)) {
@@ -215,7 +215,7 @@ func (w *watcher) Retried(_ context.Context, _ observe.Source, e observe.Retried
 func (w *watcher) InFlight(_ context.Context, _ observe.Source, e observe.InFlight) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.flying += e.Delta
+	w.inFlight += e.Delta
 }
 
 // TestPlannedRetryIsNoError: RetryAfter and Later are neither an error of the operation
@@ -251,8 +251,8 @@ func TestPlannedRetryIsNoError(t *testing.T) {
 					&worker.HandleOptions{Retry: backoff.Fixed(time.Second)})
 				x.Pass(5 * time.Minute)
 				x.Must(stop())
-				if len(w.results) != 2 || len(w.handled) != 2 || w.flying != 0 {
-					x.Fatalf("results %+v, handled %+v, %d in flight; want two, two, none", w.results, w.handled, w.flying)
+				if len(w.results) != 2 || len(w.handled) != 2 || w.inFlight != 0 {
+					x.Fatalf("results %+v, handled %+v, %d in flight; want two, two, none", w.results, w.handled, w.inFlight)
 				}
 				var want error
 				if !c.planned {

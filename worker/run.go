@@ -44,8 +44,8 @@ type run struct {
 // kept is what other goroutines may still refer to when the run is over: the renewer,
 // and a driver that settles. It is one allocation; the run itself needs none.
 type kept struct {
-	lease    lease
-	settling settleContext
+	lease lease
+	ctx   settleContext // of settling the message
 }
 
 // start makes a run of j, at the time now. cancel ends ctx. The lease of the run keeps
@@ -90,8 +90,8 @@ func (r *run) finish(err error) settlement {
 		c.failures.noteFailure(r.id, now)
 	}
 	c.renewer.drop(&r.kept.lease)
-	r.kept.settling = settleContext{Context: c.deadlines.next(now), values: r.span}
-	s = r.settle(&r.kept.settling, s)
+	r.kept.ctx = settleContext{Context: c.deadlines.next(now), values: r.span}
+	s = r.settle(&r.kept.ctx, s)
 	switch s.disposition {
 	case driver.Completed, driver.DeadLettered:
 		c.failures.forget(r.id)

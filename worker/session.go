@@ -51,7 +51,7 @@ func (c *consumer) pause(ctx context.Context, err error) {
 // workThrough handles the session's messages in order, one at a time, until it is
 // empty, its turn is over, a message has to wait, or fetching ends. A session without a name
 // has one message: no other is waited for. Closing the session releases what it still holds
-// at once. Its error is that of receiving.
+// at once. Its error is an error of receiving.
 func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backoff.Permit) error {
 	l := &lease{lock: sessionLock{s}, cancel: func(error) {}}
 	c.renewer.keep(l, time.Now())
@@ -85,14 +85,16 @@ func (c *consumer) workThrough(ctx context.Context, s *queue.Session, test backo
 			c.isolated.leave()
 		}
 		switch {
+		case errors.Is(err, queue.ErrNoMessage):
+			return nil // it is empty
 		case err != nil && turn > 0 && errors.Is(err, queue.ErrSessionLost):
 			return nil // some of it was handled before
 		case err != nil:
 			return err
-		case len(batch.Deliveries) == 0 && len(batch.Rejected) > 0 && s.ID() != "":
-			continue
+		case len(batch.Deliveries) == 0 && s.ID() == "":
+			return nil // its one message was rejected
 		case len(batch.Deliveries) == 0:
-			return nil
+			continue
 		}
 		j := job{delivery: batch.Deliveries[0], permit: test}
 		test = backoff.Permit{}

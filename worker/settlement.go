@@ -37,7 +37,7 @@ func (r *run) settle(ctx context.Context, s settlement) settlement {
 	}
 	wait := firstSettleWait
 	for attempt := 1; ; attempt++ {
-		done, err := r.settleOnce(ctx, s)
+		done, err := r.trySettle(ctx, s)
 		// Settled already, on a repetition: the answer to the first was lost.
 		if err == nil || attempt > 1 && errors.Is(err, queue.ErrSettled) {
 			return done
@@ -55,8 +55,8 @@ func (r *run) settle(ctx context.Context, s settlement) settlement {
 	}
 }
 
-// settleOnce makes one attempt, and returns what s comes to if it succeeds.
-func (r *run) settleOnce(ctx context.Context, s settlement) (settlement, error) {
+// trySettle makes one attempt, and returns what s comes to if it succeeds.
+func (r *run) trySettle(ctx context.Context, s settlement) (settlement, error) {
 	d := r.delivery
 	switch s.disposition {
 	case driver.Completed:
@@ -154,5 +154,5 @@ type settleContext struct {
 	values context.Context
 }
 
-// Value returns that of the operation.
+// Value returns the operation's value.
 func (c *settleContext) Value(key any) any { return c.values.Value(key) }

@@ -4,7 +4,7 @@ package worker
 // one message after the other: for each handled, if it is to be completed, and leave.
 type slot struct {
 	c        *consumer
-	settling bool // it was given back, and the message is settled without one
+	released bool // it was given back, and the message is completed without one
 }
 
 // handled gives the slot back when the handler has returned and the message is to be
@@ -17,19 +17,19 @@ func (s *slot) handled() {
 		return
 	}
 	p := s.c.pool
-	if p.settling.Add(1) > int64(p.o.Concurrency) {
-		p.settling.Add(-1)
+	if p.completions.Add(1) > int64(p.o.Concurrency) {
+		p.completions.Add(-1)
 		return
 	}
-	s.settling = true
+	s.released = true
 	p.slots.release(s.c.share, 1)
 }
 
 // leave gives back what the message holds once it is settled.
 func (s *slot) leave() {
-	if s.settling {
-		s.settling = false
-		s.c.pool.settling.Add(-1)
+	if s.released {
+		s.released = false
+		s.c.pool.completions.Add(-1)
 		return
 	}
 	s.c.pool.slots.release(s.c.share, 1)

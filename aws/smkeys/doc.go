@@ -2,7 +2,7 @@
 //
 // A [Provider] asks the service at every call; put keys.NewCached in front of
 // it, which bounds the calls, survives outages and keeps a flood of forged key
-// IDs away from the service. Credentials are those of the SDK's configuration.
+// IDs away from the service. The SDK's configuration brings the credentials.
 //
 // # Layouts
 //

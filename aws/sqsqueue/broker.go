@@ -34,7 +34,7 @@ type Options struct {
 	// DeadLetterQueue names the dead-letter queue of a queue that has no redrive
 	// policy, given the queue's logical name. Nil, or an empty answer, means
 	// that such a queue has none. A redrive policy always comes first. The
-	// dead-letter queue is of the same kind: that of a FIFO queue is the FIFO
+	// dead-letter queue is of the same kind: the one of a FIFO queue is the FIFO
 	// queue of that name, with or without ".fifo" in the answer.
 	DeadLetterQueue func(queue string) string
 

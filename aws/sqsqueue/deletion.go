@@ -19,7 +19,7 @@ type deletion struct {
 
 // deletions joins what is completed at about the same time into requests of ten:
 // handlers complete one message each, and a request of one costs as much as one
-// of ten. Ten go at once. Fewer wait a moment for company, but only while others
+// of ten. Ten go at once. Fewer wait a moment for more, but only while others
 // are being handled, and longer only while a request is under way.
 type deletions struct {
 	pending  []*deletion

@@ -2,7 +2,7 @@
 //
 // A [Provider] asks the vault at every call; put keys.NewCached in front of it,
 // which bounds the calls, survives outages and keeps a flood of forged key IDs
-// away from the vault. Credentials are those of the Azure SDK.
+// away from the vault. The Azure SDK brings the credentials.
 //
 // # Layouts
 //

@@ -13,7 +13,7 @@ import (
 // Scheme is the scheme of the URLs that [Open] takes.
 const Scheme = "azkv"
 
-// domain is that of the public cloud's vaults.
+// domain is the domain of the public cloud's vaults.
 const domain = ".vault.azure.net"
 
 const form = "azkv://VAULT/NAME, or azkv://VAULT if the vault holds the keys of one queue only"

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -221,6 +222,28 @@ func (x *Fixture) One(r *queue.Receiver) *queue.Delivery {
 		x.Fatalf("ReceiveOne: %v", err)
 	}
 	return d
+}
+
+// Some returns the messages of a Receive. There may be none, and then its error must be
+// ErrNoMessage, or one of others.
+func (x *Fixture) Some(all []*queue.Delivery, err error, others ...error) []*queue.Delivery {
+	x.Helper()
+	if len(all) > 0 {
+		x.Must(err)
+		return all
+	}
+	if !slices.ContainsFunc(append(others, queue.ErrNoMessage), func(e error) bool { return errors.Is(err, e) }) {
+		x.Fatalf("Receive = no messages, %v; want ErrNoMessage", err)
+	}
+	return nil
+}
+
+// Nothing fails the test unless a Receive brought no message and says so, as for Some.
+func (x *Fixture) Nothing(all []*queue.Delivery, err error, others ...error) {
+	x.Helper()
+	if len(x.Some(all, err, others...)) > 0 {
+		x.Fatalf("Receive = %d messages, want none", len(all))
+	}
 }
 
 // None receives one message, which must be rejected with that error, or absent if want is

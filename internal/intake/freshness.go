@@ -6,7 +6,7 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
-// Times are those of an authentic header. Zero means that the header has none.
+// Times come from an authentic header. Zero means that the header has none.
 type Times struct {
 	EncryptedAt time.Time // never zero
 	NotBefore   time.Time

@@ -100,7 +100,7 @@ type Permit struct {
 	g     *Gate
 	Max   int   // how many messages may be fetched
 	Late  bool  // something was waited for before, or asked
-	probe probe // what the fetch finds out
+	probe probe // what the fetch tests
 }
 
 // probe says what a fetch of one message tests.

@@ -32,41 +32,78 @@ type Account struct {
 	Missing     []Missing
 }
 
-// Count makes the account of a stream from its head and all of its pages. It takes time in
-// proportion to what they hold: an outage may leave very many messages to be tried again, and a
-// store that answers for them answers nothing else meanwhile.
+// Count makes the account of a stream from its head and all of its pages. It collects what they
+// hold, and sorts it once: an outage may leave very many messages to be tried again, and a sender may
+// say of as many that they are void.
 func Count(e *Env, k Key, h *Head, pages []*Page) Account {
-	sum := *h // a copy that takes the pages over
-	sum.Intervals, sum.Excused, sum.Apart = slices.Clone(h.Intervals), slices.Clone(h.Excused), slices.Clone(h.Apart)
+	return gather(e, k, h, pages).count(h)
+}
+
+// pieces are what a head and its pages hold, in any order.
+type pieces struct {
+	newest            int64
+	settled           uint64
+	consumed, excused []Range
+	// open are the sequences of pages with open records, known those of the others.
+	open, known []Range
+	steps       []Step
+	given       []since // ascending
+}
+
+// gather collects the pieces of a stream. It changes nothing of it.
+func gather(e *Env, k Key, h *Head, pages []*Page) *pieces {
+	x := &pieces{newest: h.Newest, settled: h.Settled, excused: slices.Clone(h.Excused), steps: slices.Clone(h.Steps)}
+	for _, v := range h.Intervals {
+		x.consumed = append(x.consumed, Range{v.First, v.Last})
+	}
 	pages = slices.Clone(pages)
 	slices.SortFunc(pages, func(a, b *Page) int { return cmp.Compare(a.Index, b.Index) })
-	steps := slices.Clone(h.Steps)
-	var given []since
 	for _, p := range pages {
-		steps = append(steps, p.steps...)
-		sum.fold(p)
-		sum.take(p)
+		x.newest, x.settled = max(x.newest, p.Newest), max(x.settled, p.Settled)
+		p.runs(func(r Range) { x.consumed = append(x.consumed, r) })
+		x.excused = append(x.excused, p.excused...)
+		x.steps = append(x.steps, p.steps...)
+		if p.open() {
+			x.open = append(x.open, p.covers())
+		} else {
+			x.known = append(x.known, p.covers())
+		}
 		for i := range p.records {
 			r := &p.records[i]
 			n := p.first() + uint64(r.offset)
 			if at, open := e.given(k, p, r); open {
-				given = append(given, since{n, at})
-				continue
+				x.given = append(x.given, since{n, at})
+			} else {
+				x.excused = append(x.excused, Range{n, n})
 			}
-			sum.excuse(Range{n, n})
 		}
 	}
-	sum.Steps = mergeSteps(steps, nil)
-	a := Account{Start: sum.Start, Settled: sum.Settled, Newest: sum.Newest, Lost: sum.Lost}
-	for _, v := range sum.Intervals {
-		a.Consumed += v.Last - v.First + 1
+	return x
+}
+
+// count makes the account of the stream with that head as if all of its pages were folded.
+func (x *pieces) count(h *Head) Account {
+	sum := Head{Newest: x.newest, Start: h.Start, Settled: x.settled, Lost: h.Lost, Late: h.Late, Missing: h.Missing}
+	consumed, known := union(x.consumed), union(x.known)
+	sum.Excused, sum.Steps = union(x.excused), mergeSteps(x.steps, nil)
+	// What is lost below Start of a page that is not open is not listed any more.
+	gone := h.Apart.Common(known).Common(Ranges{{1, min(h.Start-1, sum.Settled)}})
+	sum.Lost += gone.Without(consumed).Without(sum.Excused).Count()
+	for i := range x.open {
+		x.open[i].First = max(x.open[i].First, h.Start)
 	}
+	sum.Apart = union(append(x.open, h.Apart...)).Without(known)
+	sum.Intervals = make([]Interval, len(consumed))
+	for i, r := range consumed {
+		sum.Intervals[i] = Interval{First: r.First, Last: r.Last}
+	}
+	a := Account{Start: sum.Start, Settled: sum.Settled, Newest: sum.Newest, Lost: sum.Lost, Consumed: consumed.Count()}
 	missing := sum.missing()
 	if missing.Count() > MaxMissing {
 		a.Implausible = true
 		return a
 	}
-	a.Missing = later(sum.list(missing), given)
+	a.Missing = later(sum.list(missing), x.given)
 	return a
 }
 
@@ -123,12 +160,7 @@ func cut(r Range, sets ...Ranges) []Range {
 	for _, s := range sets {
 		var next []Range
 		for _, p := range parts {
-			inside := s.Common(Ranges{p})
-			outside := Ranges{p}
-			for _, q := range inside {
-				outside = outside.Sub(q)
-			}
-			next = append(append(next, inside...), outside...)
+			next = append(append(next, s.Common(Ranges{p})...), Ranges{p}.Without(s)...)
 		}
 		parts = next
 	}
@@ -171,10 +203,11 @@ func later(all []Missing, given []since) []Missing {
 }
 
 // Enter adds a note to the stream and returns for how many sequences it says
-// something new. To accept all below Start accepts what is lost there.
+// something new. To accept all below Start accepts what is lost there, and nothing else
+// below it: of pages apart a receiver may have some in hand, which may still be lost.
 func Enter(h *Head, n *Note) uint64 {
-	if n.Kind == NoteAccepted && h.Lost > 0 && n.Range.First == 1 && n.Range.Last+1 >= h.Start {
-		h.Lost, h.Dirty = 0, true
+	if n.Kind == NoteAccepted && n.Range.First == 1 && n.Range.Last+1 >= h.Start {
+		return h.accept(n.Range)
 	}
 	set := &h.Excused
 	switch n.Kind {
@@ -187,19 +220,40 @@ func Enter(h *Head, n *Note) uint64 {
 	if fresh == 0 {
 		return 0
 	}
-	h.Dirty = true
 	if n.Kind == NoteAccepted {
-		for _, g := range h.gaps(n.Range) {
-			h.excuse(g)
-		}
-		h.bound()
+		h.excuseGaps(n.Range)
 		return fresh
 	}
+	h.Dirty = true
 	if *set = set.Add(n.Range); len(*set) > maxExcused {
 		*set = h.join(*set)
 		*set = slices.Delete(*set, 0, max(0, len(*set)-maxExcused))
 	}
 	return fresh
+}
+
+// accept accepts what is lost below Start, and what is unknown from there up to the last of r,
+// which begins at 1.
+func (h *Head) accept(r Range) (fresh uint64) {
+	if h.Lost == 0 {
+		r.First = h.Start
+	}
+	if r.First > r.Last {
+		return 0
+	}
+	if fresh = r.Len() - h.Excused.Within(r); fresh > 0 || h.Lost > 0 {
+		h.Lost, h.Dirty = 0, true
+		h.excuseGaps(Range{h.Start, r.Last})
+	}
+	return fresh
+}
+
+// excuseGaps accounts for the sequences of r that are in no interval.
+func (h *Head) excuseGaps(r Range) {
+	for _, g := range h.gaps(r) {
+		h.excuse(g)
+	}
+	h.bound()
 }
 
 // join joins notes between which nothing can be missing, also if it is settled: pages settle more

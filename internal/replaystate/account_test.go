@@ -1,6 +1,7 @@
 package replaystate
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -319,5 +320,124 @@ func TestNotesOfManyLosses(t *testing.T) {
 				t.Fatalf("kind %d: %d of %d is reported again", k, got, n)
 			}
 		}
+	}
+}
+
+// TestAcceptedBelowStart: to accept what is lost below Start accepts no message that a receiver has in hand or
+// that waits for a retry, in a page apart: it may still be lost. That holds for an acceptance that is repeated.
+func TestAcceptedBelowStart(t *testing.T) {
+	b := newBench(t)
+	b.e.Birth = -1 << 40
+	handle := func(n uint64, kind Kind) {
+		b.wants("", b.request(n, func(r *Request) {
+			r.Settled, r.SealedAt, r.FreshUntil, r.RetryWindow = n-1, testNow+int64(n), 2*testNow, 1<<40 //nolint:gosec // G115: small
+		}), Done)
+		if kind != 0 {
+			b.finish(n, kind, Done)
+		}
+	}
+	const waiting, inHand = 10, 12
+	for n := uint64(1); n <= 64; n++ {
+		switch n {
+		case waiting:
+			handle(n, Release)
+		case inHand:
+			handle(n, 0)
+		default:
+			handle(n, Consume)
+		}
+	}
+	settle := func(i uint64) {
+		if b.settle(b.s.pages[i]) {
+			delete(b.s.pages, i)
+		}
+	}
+	settle(0)
+	for i := uint64(1); i <= 50; i++ { // every second one is lost
+		for n := 64*i + 1; n <= 64*i+64; n += 2 {
+			handle(n, Consume)
+		}
+		settle(i)
+	}
+	count := func() Account { return Count(b.e, Key{}, b.s.head, slices.Collect(maps.Values(b.s.pages))) }
+	has := func(a Account, n uint64) bool {
+		return slices.ContainsFunc(a.Missing, func(m Missing) bool { return m.Range.First <= n && n <= m.Range.Last })
+	}
+	a := count()
+	if a.Lost == 0 || a.Start <= 64 || !has(a, waiting) || has(a, inHand) {
+		t.Fatalf("lost %d, start %d, %v %v", a.Lost, a.Start, has(a, waiting), has(a, inHand))
+	}
+	for i, want := range []uint64{a.Start - 1, 0} {
+		b.s.head.Dirty = false
+		if got := Enter(b.s.head, &Note{Range: Range{1, a.Start - 1}, Kind: NoteAccepted}); got != want || b.s.head.Dirty != (i == 0) {
+			t.Errorf("accepted for the %dth time: %d are new, want %d", i+1, got, want)
+		}
+	}
+	b.e.Now += testLease + 1 // the receiver crashed; neither message comes ever again
+	if a := count(); a.Lost != 0 || !has(a, inHand) || !has(a, waiting) {
+		t.Errorf("lost %d; reported of what was in hand: %v, of what waited: %v", a.Lost, has(a, inHand), has(a, waiting))
+	}
+	// From Start on a range accepts what it names.
+	if Enter(b.s.head, &Note{Range: Range{1, a.Settled}, Kind: NoteAccepted}); len(count().Missing) != 2 {
+		t.Errorf("missing after all from Start on is accepted: %v", count().Missing)
+	}
+}
+
+// voidsOf returns the pages of a sender each of whose messages says of eight single sequences that they
+// are void, which descend from page to page: the worst order to take them over one by one.
+func voidsOf(pages uint64) []*Page {
+	const begin, each = uint64(1) << 40, 64
+	low := begin
+	all := make([]*Page, pages)
+	for i := range all {
+		p := NewPage(&Group{}, nil, begin/64+uint64(i), 64) //nolint:gosec // G115: small
+		p.setConsumed(p.covers())
+		p.Settled = p.covers().Last - 1
+		low -= 16*each + 32
+		for n := range uint64(8 * each) {
+			p.excuse(Range{low + 2*n, low + 2*n})
+		}
+		all[i] = p
+	}
+	return all
+}
+
+// TestCountOfVoids: what pages hold is collected once, piece by piece, for one sort, and none is taken over
+// into what was collected before: that would be quadratic in what a hostile sender says.
+func TestCountOfVoids(t *testing.T) {
+	all := voidsOf(40)
+	h := &Head{Start: 1 << 39, Intervals: []Interval{{1 << 39, 1<<39 + 9, 1}}, Excused: Ranges{{1<<39 + 20, 1<<39 + 29}}}
+	x := gather(&Env{}, Key{}, h, all)
+	pieces, one := 1, slices.Clone(h.Excused)
+	for _, p := range all {
+		pieces += len(p.excused)
+		for _, r := range p.excused {
+			one = one.Add(r)
+		}
+	}
+	if len(x.excused) != pieces || pieces != 1+40*512 || len(x.consumed) != 41 || len(x.known) != 40 {
+		t.Errorf("%d excused pieces, %d consumed, %d pages; want %d, 41 and 40", len(x.excused), len(x.consumed), len(x.known), pieces)
+	}
+	if got := union(x.excused); !slices.Equal(got, one) {
+		t.Errorf("%d ranges in the end, want %d", len(got), len(one))
+	}
+	a := Count(&Env{}, Key{}, h, all)
+	if want := uint64(40*64 + 10); a.Consumed != want || !a.Implausible {
+		t.Errorf("%+v, want %d consumed, and more missing than is plausible", a, want)
+	}
+}
+
+// BenchmarkCount is what the account of a stream costs for each range that its pages hold: about the same for
+// few and for many.
+func BenchmarkCount(b *testing.B) {
+	for _, pages := range []uint64{16, 64, 256} {
+		b.Run(fmt.Sprint("pages=", pages), func(b *testing.B) {
+			all := voidsOf(pages)
+			h := &Head{Start: 1}
+			for b.Loop() {
+				Count(&Env{}, Key{}, h, all)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(512*pages), "ns/range")
+		})
 	}
 }

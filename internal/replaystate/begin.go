@@ -44,6 +44,9 @@ func Begin(e *Env, s Stream, r *Request) Claim {
 	if c.Outcome == Done || c.Outcome == Duplicate { // a page without recent entries finds no duplicates
 		p.settle(e, s, r.Settled, r.Void)
 	}
+	if c.Outcome == Done || !known { // the head holds it apart
+		p.rest(e)
+	}
 	return c
 }
 

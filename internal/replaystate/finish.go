@@ -52,6 +52,7 @@ func (p *Page) end(e *Env, i int, kind Kind) {
 		// Final for the accounting, also when the record is gone.
 		n := p.first() + uint64(rec.offset)
 		p.excuse(Range{n, n})
+		p.rest(e)
 	}
 }
 
@@ -140,6 +141,14 @@ func (p *Page) examine(e *Env, k Key, r *record) Look {
 		l.Until, _ = e.live(k, p, r)
 	}
 	return l
+}
+
+// rest has the page folded soon if none of its records is open any more, so that the head need not
+// hold it apart for as long as it keeps what is parked.
+func (p *Page) rest(e *Env) {
+	if p.quiet == 0 && !p.open() {
+		p.stay(e, 0)
+	}
 }
 
 // stay keeps the recent entries of the page for a while.

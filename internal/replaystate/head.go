@@ -99,6 +99,10 @@ func (h *Head) excuse(r Range) {
 // is forgotten so may be reported as missing once more. The reverse would hide a loss: a head
 // cannot tell what is missing among them, because pages that are not folded know more.
 func (h *Head) bound() {
+	if len(h.Excused) <= maxExcused {
+		return
+	}
+	h.Excused = h.Excused.Common(h.unknown(maxSequence)) // no account needs what is below Start
 	for _, n := range [...]int{len(h.Intervals) / 2, len(h.Intervals)} {
 		if len(h.Excused) <= maxExcused {
 			return
@@ -167,11 +171,6 @@ func (h *Head) boundApart() {
 // take the place of those that are losses.
 func (h *Head) Fold(p *Page) {
 	h.Steps = mergeSteps(h.Steps, p.steps)
-	h.fold(p)
-}
-
-// fold is Fold without the steps.
-func (h *Head) fold(p *Page) {
 	open, own := p.open(), p.covers()
 	h.Newest = max(h.Newest, p.Newest)
 	h.Settled, h.Dirty = max(h.Settled, p.Settled), true
@@ -194,14 +193,6 @@ func (h *Head) fold(p *Page) {
 			h.Lost += h.missingApart(Range{own.First, min(own.Last, h.Start-1)})
 		}
 		h.Apart = h.Apart.Sub(own)
-	}
-}
-
-// take takes over which sequences are consumed and excused.
-func (h *Head) take(p *Page) {
-	p.runs(func(r Range) { h.add(Interval{r.First, r.Last, p.Newest}) })
-	for _, r := range p.excused {
-		h.excuse(r)
 	}
 }
 
@@ -229,9 +220,10 @@ func (h *Head) closable(r Range) bool {
 	return h.Excused.Within(r) == r.Len() && h.Apart.Within(r) == 0
 }
 
-// close joins the oldest n intervals over gaps that are excused: if one of those
-// messages arrives after all it counts as consumed. Its sender has reported it as
-// failed, or it was rejected.
+// close joins the oldest n intervals over gaps that are excused. What is in such a gap counts as
+// consumed from then on, although its sender reported it as failed, or it was rejected or dead-lettered and
+// not handled: it is told so, and a copy of it, also one that was resealed, is a replay. The alternative is to
+// forget the intervals, and the mark would refuse all of the stream that is older and still to come.
 func (h *Head) close(n int) {
 	out := h.Intervals[:0]
 	for i, v := range h.Intervals {
@@ -369,16 +361,21 @@ func mergeSteps(a, b []Step) []Step {
 // whether it did. It does so if the head has no room to spare for the gaps of the page: of a backlog
 // that is delivered in any order, pages that are folded early are full of gaps, the head would forget
 // what is older, and its mark would refuse what is still to be delivered there. The newest tag stays,
-// so that the page is due, minRecent later than it was; if there is still no room then it is folded.
+// so that the page is due, minRecent later than it was, behind those that still have their tags; if there
+// is still no room then it is folded. One that is in use all the time is not put off beyond maxPutOff.
 func (h *Head) Strip(p *Page, now int64) bool {
 	runs := 0
 	p.runs(func(Range) { runs++ })
 	if p.Foldable(now) || len(p.recents) < 2 || runs < 2 || len(h.Intervals) < roomyIntervals {
 		return false
 	}
-	p.recents, p.quiet, p.Dirty = slices.Clone(p.recents[len(p.recents)-1:]), p.quiet+minRecent, true
+	p.recents, p.Dirty = slices.Clone(p.recents[len(p.recents)-1:]), true
+	p.quiet = max(p.quiet, min(p.quiet+minRecent, now+maxPutOff))
 	return true
 }
+
+// maxPutOff is how far from now a page is put off at most: behind all whose tags are kept for less.
+const maxPutOff = 10 * minRecent
 
 // Settle expires records of a page, and folds it into h if its time has come or if force
 // is set, unless to strip it does; time and keep are as for Tidy. It reports whether nothing is

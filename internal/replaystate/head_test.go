@@ -116,23 +116,6 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// TestPageOfAHead: a page that is made again knows what the head has of it, and no more.
-func TestPageOfAHead(t *testing.T) {
-	h := &Head{Mark: 8, Intervals: []Interval{{60, 65, 10}, {100, 100, 30}, {128, 140, 20}, {200, 210, 99}}}
-	p := NewPage(&Group{Mark: 3}, h, 1, 64)
-	var runs []Range
-	p.runs(func(r Range) { runs = append(runs, r) })
-	if want := []Range{{65, 65}, {100, 100}, {128, 128}}; !reflect.DeepEqual(runs, want) || p.Newest != 30 || p.Mark != 8 || !p.New {
-		t.Errorf("%v, newest %d, mark %d; want %v", runs, p.Newest, p.Mark, want)
-	}
-	if p := NewPage(&Group{Mark: 3}, nil, 1, 64); p.Mark != 3 || !p.New || p.span() != 64 {
-		t.Errorf("of no head: %+v", p)
-	}
-	if p := NewPage(&Group{}, &Head{Intervals: []Interval{{192, 192, 5}, {193, 400, 6}}}, 2, 64); p.Newest != 5 {
-		t.Errorf("the newest of the page behind it: %d", p.Newest)
-	}
-}
-
 // TestHeadForgetsExcuses: beyond maxExcused the oldest go, and count as missing from then on. What
 // was missing among them stays so: a page that is not folded yet may know more of it.
 func TestHeadForgetsExcuses(t *testing.T) {
@@ -420,97 +403,6 @@ func TestStepsMerge(t *testing.T) {
 	}
 }
 
-// TestStepsOfAPage: a second is one step, a clock that was set back moves nothing, and beyond
-// maxSteps the two that are closest become one.
-func TestStepsOfAPage(t *testing.T) {
-	for name, c := range map[string]struct {
-		steps []Step
-		add   Step
-		want  []Step
-	}{
-		"first":            {nil, Step{3, 500}, []Step{{3, 500}}},
-		"in one second":    {[]Step{{3, 1000}}, Step{4, 1999}, []Step{{4, 1999}}},
-		"in the next":      {[]Step{{3, 1999}}, Step{4, 2000}, []Step{{3, 1999}, {4, 2000}}},
-		"a clock set back": {[]Step{{3, 5000}}, Step{4, 100}, []Step{{4, 5000}}},
-	} {
-		if got := addStep(c.steps, c.add); !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
-	}
-	for _, closest := range []int{0, 1, 30, maxSteps - 1} { // the distance behind it is the smallest
-		var steps, want []Step
-		at := int64(0)
-		for i := range maxSteps + 1 {
-			steps = append(steps, Step{uint64(i + 1), at}) //nolint:gosec // G115: small
-			if i != closest {
-				want = append(want, steps[i])
-			}
-			if at += 10_000; i == closest {
-				at -= 5000
-			}
-		}
-		last := steps[maxSteps]
-		if got := addStep(steps[:maxSteps:maxSteps], last); !reflect.DeepEqual(got, want) {
-			t.Errorf("the distance behind step %d is the smallest: %v, want %v", closest, got, want)
-		}
-	}
-	var even []Step
-	for i := range maxSteps {
-		even = append(even, Step{uint64(i + 1), int64(i) * 10_000}) //nolint:gosec // G115: small
-	}
-	if got := addStep(even, Step{maxSteps + 1, maxSteps * 10_000}); len(got) != maxSteps || got[0].Settled != 2 || got[1].Settled != 3 {
-		t.Errorf("of distances that are equal, the first is given up: %v", got)
-	}
-}
-
-// TestPageDue: a page is looked at when its tags may go, and then when its first record is past
-// its time.
-func TestPageDue(t *testing.T) {
-	p := &Page{quiet: 50, records: []record{{offset: 1, status: released, keep: 90}, {offset: 2, status: claimed, keep: 10, changed: 60, lease: 20}, {offset: 3, status: parked, keep: 95}}}
-	if p.Due() != 80 {
-		t.Errorf("due at %d, want 80", p.Due())
-	}
-	if p.Foldable(49) || !p.Foldable(50) {
-		t.Error("it folds at another time than 50")
-	}
-	p.steps = []Step{{1, 1}}
-	if p.Due() != 50 {
-		t.Errorf("with a step: due at %d, want 50", p.Due())
-	}
-	p.steps, p.recents = nil, []recent{{}}
-	if p.Due() != 50 || p.Recents() != 1 || p.Records() != 3 {
-		t.Errorf("with a tag: due at %d, want 50", p.Due())
-	}
-	if p.Folded() || len(p.recents) != 0 || p.quiet != 0 || !p.Dirty {
-		t.Errorf("folded: %+v", p)
-	}
-	p.Dirty = false
-	if p.Expire(79); p.Dirty || len(p.records) != 3 {
-		t.Errorf("before its time: %+v", p.records)
-	}
-	if p.Expire(80); !p.Dirty || len(p.records) != 2 || p.records[0].offset != 1 || p.records[1].offset != 3 {
-		t.Errorf("at its time: %+v", p.records)
-	}
-	if p.Expire(95); p.records != nil || !p.Folded() || p.Due() != 0 {
-		t.Errorf("all are past their time: %+v", p.records)
-	}
-}
-
-// TestRunsOfAPage: runs that end and begin at the words of the bits.
-func TestRunsOfAPage(t *testing.T) {
-	for _, want := range [][]Range{nil, {{1, 1}}, {{1, 64}}, {{64, 65}}, {{1, 192}}, {{65, 128}}, {{2, 63}, {65, 65}, {128, 130}, {192, 192}}} {
-		p := NewPage(&Group{}, nil, 0, 192)
-		for _, r := range want {
-			p.setConsumed(r)
-		}
-		var got []Range
-		p.runs(func(r Range) { got = append(got, r) })
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%v, want %v", got, want)
-		}
-	}
-}
-
 // TestHeadHoldsOnce: a page that is held changes its head once, and one before the account never.
 func TestHeadHoldsOnce(t *testing.T) {
 	p := NewPage(&Group{}, nil, 1, 64)
@@ -700,6 +592,135 @@ func TestHeadStripsPages(t *testing.T) {
 	for _, folds := range []bool{false, true} {
 		if empty := full.Settle(p, testNow, testNow, 1<<40, true); empty != folds || full.has(3) != folds || len(full.Intervals) == had == folds {
 			t.Errorf("by force, to be folded %v: gone %v, %d intervals of %d", folds, empty, len(full.Intervals), had)
+		}
+	}
+}
+
+// TestParkedAfterRetries: in each second page a message fails, is given back, and is dead-lettered when it is
+// tried again, after its page was folded. Apart are the pages that wait for that, and no others, however many
+// there were: what a head has no room to keep apart counts as lost.
+func TestParkedAfterRetries(t *testing.T) {
+	const minute, pages, delay = int64(60_000), 600, 20
+	b := newBench(t)
+	b.e.Birth, b.e.Group.Mark = -1<<40, -1
+	b.e.ParkedTTL = 15 * 24 * 60 * minute
+	due := map[uint64]int64{}
+	settled := 0
+	end := func(n uint64, change func(*Request), kind Kind) {
+		b.wants("", b.request(n, func(r *Request) {
+			r.SealedAt, r.FreshUntil, r.RetryWindow = testNow+int64(n), 1<<60, 24*60*minute //nolint:gosec // G115: small
+			change(r)
+		}), Done)
+		b.finish(n, kind, Done)
+		index := IndexOf(n, b.e.Span)
+		due[index] = b.s.pages[index].Next(b.e.Now)
+	}
+	again := func(*Request) {}
+	for i := range uint64(pages) {
+		first := 64*i + 1
+		end(first, func(r *Request) { r.Settled = first - 1 }, [...]Kind{Release, Consume}[i%2])
+		end(first+63, func(r *Request) { r.Settled, r.Void = first+62, []Range{{first + 1, first + 62}} }, Consume)
+		b.e.Now += minute
+		if i >= delay && i%2 == 0 {
+			end(first-64*delay, again, Park)
+		}
+		for index, at := range due {
+			if at > b.e.Now {
+				continue
+			}
+			settled++
+			if due[index] = 0; b.s.head.Settle(b.s.pages[index], b.e.Now, 0, 0, false) {
+				delete(b.s.pages, index)
+				delete(due, index)
+			} else {
+				due[index] = b.s.pages[index].Next(b.e.Now)
+			}
+		}
+		if n := len(b.s.head.Apart); n > delay {
+			t.Fatalf("%d ranges are apart", n)
+		}
+	}
+	if settled > 2*pages {
+		t.Errorf("%d pages were settled %d times", pages, settled)
+	}
+	if a := Count(b.e, Key{}, b.s.head, slices.Collect(maps.Values(b.s.pages))); len(a.Missing) > delay || a.Lost > 0 {
+		t.Errorf("%d runs are missing, and %d lost", len(a.Missing), a.Lost)
+	}
+}
+
+// TestHeadDropsOldExcusesFirst: a broker replays 1,025 old messages of a stream, which lie below its
+// account. Each is rejected as expired and noted, which no account needs. What was rejected above it and never
+// handled does not count as consumed for that.
+func TestHeadDropsOldExcusesFirst(t *testing.T) {
+	const rejected = 5100
+	h := &Head{Start: 5000, Settled: 6000, Intervals: []Interval{{5000, 5099, 1}, {5101, 6000, 1}}, Excused: Ranges{{rejected, rejected}}}
+	for n := uint64(1); n <= 2*maxExcused+1; n += 2 {
+		Enter(h, &Note{Range: Range{n, n}, Kind: NoteAccepted})
+	}
+	if h.has(rejected) || !h.Excused.Has(rejected) {
+		t.Errorf("%d counts as consumed; intervals %v", rejected, h.Intervals)
+	}
+}
+
+// TestStrippedPageIsDue: a page from which tags are stripped again and again, because the store is crowded
+// while a backlog is delivered in any order, is due soon after its last message, and until then behind those
+// that have not been stripped.
+func TestStrippedPageIsDue(t *testing.T) {
+	b := newBench(t)
+	b.e.Span = MaxSpan // as on Azure Tables
+	h := &Head{Start: 1}
+	for i := range uint64(roomyIntervals) {
+		h.add(Interval{1_000_000 + 2*i, 1_000_000 + 2*i, 1})
+	}
+	for n := uint64(1); n <= MaxSpan; n += 2 {
+		b.e.Now += 1000 // one message each second
+		b.claimed(n, Consume)
+		p := b.s.pages[0]
+		h.Settle(p, b.e.Now, 0, 0, n > 1) // by force: crowded
+		if wait := p.Due() - b.e.Now; wait > maxPutOff || n > 1 && wait <= minRecent {
+			t.Fatalf("%d: the page is due in %d s; it has %d tags", n, wait/1000, p.Recents())
+		}
+	}
+}
+
+// TestRejectedIsNotHandled: of two receivers one has a wrong clock and rejects its half of the messages as
+// expired. None of them is told to be handled, and each may be resealed, until there are more of them than a
+// head has room for; then the oldest are, and the newest 512 never.
+func TestRejectedIsNotHandled(t *testing.T) {
+	for _, pages := range []uint64{30, 70} {
+		b := newBench(t)
+		b.e.Birth, b.e.Group.Mark = -1<<40, -1
+		sealed := func(n uint64) int64 { return testNow + int64(n) } //nolint:gosec // G115: small
+		last := 64 * pages
+		for n := uint64(1); n <= last; n++ {
+			if n%2 == 0 {
+				Enter(b.s.head, &Note{Range: Range{n, n}, Kind: NoteAccepted})
+			} else {
+				b.wants("", b.request(n, func(r *Request) { r.Settled, r.SealedAt, r.FreshUntil = n-1, sealed(n), 2*testNow }), Done)
+				b.finish(n, Consume, Done)
+			}
+			if i := n/64 - 1; n%64 == 0 && b.settle(b.s.pages[i]) {
+				delete(b.s.pages, i)
+			}
+		}
+		told := uint64(0)
+		for n := uint64(2); n <= last; n += 2 {
+			switch l := Examine(b.e, b.s, &Query{Sequence: n, SealedAt: sealed(n)}); {
+			case l.State == Consumed && n > last-2*roomyIntervals:
+				t.Fatalf("of %d messages %d, which was rejected, is told to be handled", last, n)
+			case l.State == Consumed:
+				told++
+			case l.State != Unused:
+				t.Fatalf("of %d messages %d, which was rejected, is in state %d", last, n, l.State)
+			}
+		}
+		if forced := last/2 > MaxIntervals; told > 0 != forced || b.s.head.Mark > 0 {
+			t.Errorf("of %d messages %d that were rejected are told to be handled; the mark is %d", last, told, b.s.head.Mark)
+		}
+		for n := uint64(1); n <= last; n += 2 {
+			if out := b.request(n, func(r *Request) { r.Resealed, r.SealedAt, r.FreshUntil = true, sealed(n), 2*testNow }).Outcome; out != Reused {
+				t.Fatalf("%d was handled, and its resealed copy begins with %d", n, out)
+			}
 		}
 	}
 }

@@ -22,7 +22,7 @@ type Page struct {
 	Dirty, New bool
 
 	bits    []uint64 // consumed
-	quiet   int64    // when every recent entry may fold
+	quiet   int64    // when every recent entry may fold; 0 if the head has learned of them all
 	records []record // ascending by offset
 	recents []recent // in the order of their consumption
 	excused Ranges   // accounted for without being consumed; any sequence of the stream
@@ -144,7 +144,7 @@ func (p *Page) open() bool {
 }
 
 // known reports whether the head knows all that may count of the page: it is new, or was folded
-// without open records and has consumed nothing since. Or it is retired, and will be folded.
+// without open records, and no claim of it has ended since. Or it is retired, and will be folded.
 func (p *Page) known() bool { return p.quiet == 0 && !p.open() }
 
 // Records returns how many sequences are claimed, released or parked.
@@ -158,10 +158,10 @@ func (p *Page) Recents() int { return len(p.recents) }
 func (p *Page) Foldable(now int64) bool { return now >= p.quiet }
 
 // Due returns when the page has to be looked at next: when it can be folded, or,
-// if it was, when the first of its records is past its time. It is 0 if there is
-// nothing to wait for.
+// if it was and the head has learned all since, when the first of its records is past
+// its time. It is 0 if there is nothing to wait for.
 func (p *Page) Due() int64 {
-	if len(p.recents) > 0 || len(p.steps) > 0 {
+	if p.quiet > 0 || len(p.steps) > 0 {
 		return p.quiet
 	}
 	due := int64(0)
@@ -171,6 +171,14 @@ func (p *Page) Due() int64 {
 		}
 	}
 	return due
+}
+
+// Next returns when a store that keeps the page as it is now looks at it again: when it is due,
+// and not at once. It is in whole minutes, so that a page that is in use does not change its place
+// in an index with each call.
+func (p *Page) Next(now int64) int64 {
+	const minute = 60_000
+	return (max(p.Due(), now+minRecent) + minute - 1) / minute * minute
 }
 
 // end is when the record may go.
@@ -228,6 +236,14 @@ func NewPage(g *Group, h *Head, index uint64, span int) *Page {
 	return p
 }
 
+// Copy returns a copy for Count: without the tags, which it does not need.
+func (p *Page) Copy() *Page {
+	c := *p
+	c.bits, c.records, c.recents = slices.Clone(p.bits), slices.Clone(p.records), nil
+	c.excused, c.steps = slices.Clone(p.excused), slices.Clone(p.steps)
+	return &c
+}
+
 // maxSteps bounds the steps of a page: with more, neighbours become one.
 const maxSteps = 64
 
@@ -239,16 +255,17 @@ const maxExcused = 1024
 // settle takes over what a message says about its stream. What is void outside of the page goes to
 // the head at once: the page may be in use for hours after the one that it is about was folded.
 func (p *Page) settle(e *Env, s Stream, settled uint64, void []Range) {
-	own := p.covers()
+	own, outside := p.covers(), Ranges(nil)
 	for _, r := range void {
 		if p.excused.Within(r) == r.Len() {
 			continue
 		}
 		p.excuse(r)
 		if r.First < own.First || r.Last > own.Last {
-			excuse(s, r)
+			outside = append(outside, r)
 		}
 	}
+	excuse(s, outside...)
 	if settled <= p.Settled {
 		return
 	}
@@ -257,11 +274,20 @@ func (p *Page) settle(e *Env, s Stream, settled uint64, void []Range) {
 }
 
 // excuse accounts in the head of a stream for sequences that are not consumed.
-func excuse(s Stream, r Range) {
-	if h := s.Head(); h != nil && h.Excused.Within(r) != r.Len() {
-		h.excuse(r)
-		h.bound()
+func excuse(s Stream, all ...Range) {
+	if len(all) == 0 {
+		return // a head may have to be loaded
 	}
+	h := s.Head()
+	if h == nil {
+		return
+	}
+	for _, r := range all {
+		if h.Excused.Within(r) != r.Len() {
+			h.excuse(r)
+		}
+	}
+	h.bound()
 }
 
 // excuse accounts for sequences that are not consumed.

@@ -1,6 +1,9 @@
 package replaystate
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Range is the sequences from First to Last, both included.
 type Range struct{ First, Last uint64 }
@@ -10,6 +13,24 @@ func (r Range) Len() uint64 { return r.Last - r.First + 1 }
 
 // Ranges is a set of sequences: ascending ranges that neither overlap nor touch.
 type Ranges []Range
+
+// union returns the set of all sequences of some ranges, in whatever order they are. It takes the
+// slice over. A range whose First is 0 or above its Last adds nothing.
+func union(all []Range) Ranges {
+	slices.SortFunc(all, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
+	out := all[:0]
+	for _, r := range all {
+		n := len(out)
+		switch {
+		case r.First == 0 || r.First > r.Last:
+		case n > 0 && r.First <= out[n-1].Last+1:
+			out[n-1].Last = max(out[n-1].Last, r.Last)
+		default:
+			out = append(out, r)
+		}
+	}
+	return out
+}
 
 // search returns the index of the first range that ends at or after n.
 func (s Ranges) search(n uint64) int {

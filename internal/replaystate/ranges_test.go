@@ -2,6 +2,7 @@ package replaystate
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -74,5 +75,25 @@ func TestRangesAddNothing(t *testing.T) {
 	}
 	if s := Ranges(nil).Add(Range{1, 1}); len(s) != 1 || s[0] != (Range{1, 1}) {
 		t.Errorf("the first sequence: %v", s)
+	}
+}
+
+// TestUnion: ranges in any order make the set that they make one after the other.
+func TestUnion(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 5)) //nolint:gosec // G404: a schedule, not a secret
+		var all []Range
+		var want Ranges
+		for range r.IntN(40) {
+			first := r.Uint64N(100)
+			one := Range{first, first + r.Uint64N(8) - min(first, r.Uint64N(3))}
+			all, want = append(all, one), want.Add(one)
+		}
+		if got := union(all); !slices.Equal(got, want) {
+			t.Fatalf("seed %d: %v, want %v", seed, got, want)
+		}
+	}
+	if got := union([]Range{{5, 9}, {0, 9}, {3, 2}, {1, 4}, {6, 7}}); !slices.Equal(got, Ranges{{1, 9}}) {
+		t.Errorf("%v, want 1 to 9", got)
 	}
 }

@@ -138,7 +138,7 @@ const (
 	NoteLate NoteKind = iota + 1
 	NoteMissing
 	// NoteAccepted: counts as seen from now on, by an operator's decision or
-	// because the message was rejected after authentication.
+	// because the message was rejected after authentication. See Enter.
 	NoteAccepted
 )
 

@@ -158,7 +158,7 @@ func (s *QueueSealer) boundNames(attributes map[string]string) ([]string, error)
 	return names, err
 }
 
-// areNames reports whether names, which are distinct, are those of attributes.
+// areNames reports whether names, which are distinct, are names of attributes.
 func areNames(names []string, attributes map[string]string) bool {
 	if len(names) != len(attributes) {
 		return false

@@ -31,7 +31,7 @@ type Counted interface {
 // tell within three seconds has no series. stop ends it. It fails if m is nil or refuses
 // an instrument.
 //
-// The age is that of the oldest message that could be delivered now. It is 0 if there
+// The age is the age of the oldest message that could be delivered now. It is 0 if there
 // is none: a message that is scheduled, that waits out a retry, or that a handler holds
 // does not wait for a consumer. driver.Stats tells when it was enqueued, and it may have
 // waited out a delay since. It became deliverable after a collection last found none

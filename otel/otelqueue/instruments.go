@@ -120,7 +120,7 @@ func (i *instruments) gaugeStates(b *builder) {
 	i.states.expires = b.floatGauge("queue.crypto.key_expires_timestamp", "When the key in use expires, in seconds since 1970.")
 }
 
-// depthGauges are those of WatchDepth.
+// depthGauges are the gauges of WatchDepth.
 func depthGauges(m metric.Meter) (depth metric.Int64ObservableGauge, age metric.Float64ObservableGauge, err error) {
 	depth, err1 := m.Int64ObservableGauge("queue.depth", metric.WithDescription("Messages in the queue, by state, by the broker's word."))
 	age, err2 := m.Float64ObservableGauge("queue.oldest_message.age", metric.WithUnit("s"), metric.WithDescription("How long the oldest message that could be delivered now has waited."))

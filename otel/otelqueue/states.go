@@ -115,7 +115,7 @@ func (x *states) values() gaugeValues {
 	return v
 }
 
-// addAccount takes in the account of one receiver; those of one group say the same. Late
+// addAccount takes in the account of one receiver; all receivers of a group say the same. Late
 // and missing messages have series from the first one on.
 func (v *gaugeValues) addAccount(queue string, e *endpointState) {
 	if e.account == nil {

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// hashSeed is that of all tables.
+// hashSeed is the seed of all tables.
 var hashSeed = maphash.MakeSeed()
 
 // firstBuckets is the length of a table's first array, a power of 2. A process with

@@ -161,7 +161,7 @@ func (f *Forwarder) resolve() error {
 	return nil
 }
 
-// Queue returns the name of the outbox for metrics: that of its queue behind "outbox:".
+// Queue returns the name of the outbox for metrics: the name of its queue behind "outbox:".
 func (f *Forwarder) Queue() string { return "outbox:" + f.name }
 
 // Stats counts what waits in the outbox, and its dead letters.

@@ -62,5 +62,5 @@
 // # Concurrency
 //
 // Everything is safe for concurrent use. A Broker has one goroutine, two after the
-// first wait, those of its pool, and none after Close.
+// first wait, the connections of its pool, and none after Close.
 package postgresqueue

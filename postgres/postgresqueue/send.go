@@ -190,7 +190,7 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// sendArguments are those of the function send. Drivers that pass text need the types.
+// sendArguments are the arguments of the function send. Drivers that pass text need the types.
 const sendArguments = `$1::bigint, $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::boolean[],
 	$9::timestamptz[], $10::bigint[], $11::text[], $12::bytea[]`
 

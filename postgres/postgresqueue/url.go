@@ -8,7 +8,7 @@ import (
 	"github.com/queue-runtime/queue/postgres/internal/database"
 )
 
-// Schemes are those of the URLs that [Open] takes.
+// Schemes are the schemes of the URLs that [Open] takes.
 func Schemes() []string { return []string{"postgres", "postgresql"} }
 
 // parseURL reads a URL into o, and returns the configuration of the pool. Errors

@@ -121,7 +121,7 @@ func (l *call) saveStream(s *streamRow) {
 			x.goneStreams, x.gonePlaces = append(x.goneStreams, s.id), append(x.gonePlaces, place)
 		case p.page != nil && (p.page.Dirty || p.page.New):
 			x.streams, x.places = append(x.streams, s.id), append(x.places, place)
-			x.due, x.bodies = append(x.due, l.due(p.page)), append(x.bodies, replaystate.AppendPage(nil, p.page))
+			x.due, x.bodies = append(x.due, p.page.Next(l.env.Now)), append(x.bodies, replaystate.AppendPage(nil, p.page))
 		}
 	}
 }
@@ -141,14 +141,6 @@ func (l *call) saveHead(s *streamRow) {
 	}
 	s.id = l.nextID()
 	l.changes.heads.Queue(l.e.sql(insertStream), l.group.id, s.id, s.sender.id, s.key.Stream[:], s.head.Newest, body)
-}
-
-// due is when a page has to be looked at: in whole minutes, so that a page that is in
-// use does not change its place in the index with each call.
-func (l *call) due(p *replaystate.Page) int64 {
-	const minute = 60_000
-	due := max(p.Due(), l.env.Now+5*minute)
-	return (due + minute - 1) / minute * minute
 }
 
 // exec notes a statement about one row.

@@ -10,7 +10,7 @@ const serverClock = `floor(extract(epoch FROM pg_catalog.clock_timestamp()) * 10
 const serverRun = `(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,
 			pg_catalog.pg_relation_filenode('{schema}.tally')::bigint`
 
-// storeID and storeBirth are those of the store, m being its row of meta.
+// storeID and storeBirth are the store's ID and birth, m being its row of meta.
 const (
 	storeID    = `coalesce((SELECT x.uid FROM {schema}.loss x ORDER BY x.id DESC LIMIT 1), m.uid)`
 	storeBirth = `greatest(m.birth, (SELECT max(x.birth) FROM {schema}.loss x))`
@@ -23,10 +23,10 @@ const (
 	beginWriting = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
 	beginReading = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 
-	// settings are those of one transaction, whatever the role or a pooler has set. A
+	// settings are the settings of one transaction, whatever the role or a pooler has set. A
 	// commit waits for the disk, and for standbys if the server has synchronous ones.
 	// A process that stops in the middle loses the lock of its group. Plans use the
-	// indexes, however few rows there are: statistics may be those of an empty table.
+	// indexes, however few rows there are: statistics may be from when the table was empty.
 	settings = `SELECT
 		set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
 		set_config('idle_in_transaction_session_timeout', '15s', true), set_config('plan_cache_mode', 'force_generic_plan', true),

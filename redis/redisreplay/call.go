@@ -337,14 +337,7 @@ func (l *call) saveStream(s *stream) {
 			l.request.unscore(dueKey, pageField(s.key, index))
 		case p.page != nil && (p.page.Dirty || p.page.New && !p.stored):
 			l.save(at, replaystate.AppendPage(nil, p.page))
-			l.request.score(dueKey, pageField(s.key, index), l.due(p.page))
+			l.request.score(dueKey, pageField(s.key, index), p.page.Next(l.env.Now))
 		}
 	}
-}
-
-// due is when a page has to be looked at, in whole minutes.
-func (l *call) due(p *replaystate.Page) int64 {
-	const minute = 60_000
-	due := max(p.Due(), l.env.Now+5*minute)
-	return (due + minute - 1) / minute * minute
 }

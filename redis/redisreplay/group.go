@@ -45,7 +45,7 @@ type task struct {
 	ctx   context.Context //nolint:containedctx // of its caller
 	write bool
 	items int
-	do    func(l *call)                   // in a transaction with those of others
+	do    func(l *call)                   // in a transaction with the calls of others
 	alone func(ctx context.Context) error // instead of do
 	stamp replaystate.Stamp
 	err   error

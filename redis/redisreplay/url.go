@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Schemes are those of the URLs that [Open] takes.
+// Schemes are the schemes of the URLs that [Open] takes.
 func Schemes() []string { return []string{"redis", "rediss"} }
 
 // parameters takes parameters from the query of a URL.
@@ -150,7 +150,7 @@ func parseURL(rawURL string, o *Options) (*target, error) {
 	return t, nil
 }
 
-// addresses splits a list of hosts. One without a port has that of the last.
+// addresses splits a list of hosts. One without a port has the port of the last.
 func addresses(hosts, port string) []string {
 	list := strings.Split(hosts, ",")
 	for i := len(list) - 1; i >= 0; i-- {

@@ -110,7 +110,7 @@ type Batcher interface {
 
 // SplitKey splits a key, or the prefix of a Scan, behind its third dot. All pages
 // of a group have the same partition, and all of its heads. A rest is at most 150
-// bytes. A prefix that has no third dot is that of several partitions: it has no
+// bytes. A prefix that has no third dot is the prefix of several partitions: it has no
 // rest.
 func SplitKey(key string) (partition, rest string) {
 	from := 0

@@ -131,7 +131,7 @@ func (q *Queue) store(c *sqlitefile.Conn, contents []content, results []driver.S
 }
 
 // storeOne stores a message as seq, unless it is a repeat or there is no room.
-// It returns the seq of the stored message, that of the first if it is a
+// It returns the seq of the stored message, the seq of the first if it is a
 // repeat, and 0 without room.
 func (q *Queue) storeOne(c *sqlitefile.Conn, m *content, seq, now int64, room bool) (int64, error) {
 	dedup := m.message.DedupID

@@ -81,11 +81,11 @@ func (s *shell) drain() (ids []string) {
 	s.Helper()
 	for {
 		got, err := s.receiver.Receive(s.Context(), 10)
+		if errors.Is(err, queue.ErrNoMessage) {
+			return ids
+		}
 		if err != nil {
 			s.Fatal(err)
-		}
-		if len(got) == 0 {
-			return ids
 		}
 		for _, d := range got {
 			ids = append(ids, d.ID)

@@ -127,7 +127,7 @@ func (l *call) corrupt(err error) bool {
 	return l.fail(err)
 }
 
-// open makes a stream that of the item at hand.
+// open makes a stream the one of the item at hand.
 func (l *call) open(k replaystate.Key) {
 	s := l.group.streams[k]
 	if s == nil {

@@ -69,7 +69,7 @@ func (l *call) savePage(s *streamRow, p *pageRow) {
 		p.id = 0
 	case p.page == nil || !p.page.Dirty && !p.page.New:
 	default:
-		due := l.due(p.page)
+		due := p.page.Next(l.env.Now)
 		body := replaystate.AppendPage(l.e.encoded[:0], p.page)
 		switch {
 		case p.id == 0:
@@ -100,12 +100,4 @@ func (l *call) saveHead(s *streamRow) {
 		l.exec(insertSender, s.sender.id, l.group.id, s.key.Sender)
 	}
 	s.id = l.insert(insertStream, s.sender.id, s.key.Stream[:], s.head.Newest, body)
-}
-
-// due is when a page has to be looked at: in whole minutes, so that a page that is
-// in use does not change its place in the index with each call.
-func (l *call) due(p *replaystate.Page) int64 {
-	const minute = 60_000
-	due := max(p.Due(), l.env.Now+5*minute)
-	return (due + minute - 1) / minute * minute
 }

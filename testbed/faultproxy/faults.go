@@ -35,7 +35,7 @@ const (
 	Silence          // nothing passes any more, and nothing ends
 	Refuse           // the connection, or the request, is refused
 	WrongClock       // the answer tells a wrong time
-	Reorder          // the answer comes after that of a later request
+	Reorder          // the answer comes after the answer to a later request
 )
 
 var names = [...]string{None: "none", Delay: "delay", Drop: "drop", LoseAnswer: "lose_answer", Cut: "cut",

@@ -9,7 +9,7 @@ import (
 )
 
 // answer is what $cbs or $management says to a request. The status codes are
-// those of HTTP; 410 means that a lock is lost.
+// the codes of HTTP; 410 means that a lock is lost.
 type answer struct {
 	status      int32
 	condition   wire.Symbol

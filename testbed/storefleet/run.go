@@ -20,7 +20,7 @@ import (
 type Options struct {
 	// Targets has the target of each process, for open of [Main]. Required.
 	Targets []string
-	// Receivers are those of each process. Required.
+	// Receivers are the receivers of each process. Required.
 	Receivers int
 	// Lease is how long a claim lives. Required.
 	Lease time.Duration

@@ -118,9 +118,6 @@ func (w *ours) handleBatch(ctx context.Context, n int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(list) == 0 {
-		return 0, errors.New("nothing came back")
-	}
 	for _, d := range list {
 		if err := d.Complete(ctx); err != nil {
 			return 0, err

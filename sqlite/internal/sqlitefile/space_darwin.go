@@ -2,5 +2,5 @@ package sqlitefile
 
 import "syscall"
 
-// blockSize is that of the blocks that are counted.
+// blockSize is the size of the blocks that are counted.
 func blockSize(fs *syscall.Statfs_t) int64 { return int64(fs.Bsize) }

@@ -272,7 +272,8 @@ func (x *acceptance) find(ctx context.Context, store replay.Store) (*replay.Stre
 }
 
 // notes accept what is missing of the ranges. Nothing else: a message that a receiver has in
-// hand may still be lost.
+// hand may still be lost. The range that audit missing names for what is not listed any more
+// accepts nothing that is listed: that may wait for a retry.
 func (x *acceptance) notes(s *replay.Stream) (notes []replay.Note) {
 	accept := func(r replay.Range) {
 		if r.First <= r.Last {
@@ -286,6 +287,9 @@ func (x *acceptance) notes(s *replay.Stream) (notes []replay.Note) {
 			continue
 		case s.MissingForgotten > 0 && r.First == 1 && r.Last+1 >= s.Start:
 			accept(replay.Range{First: 1, Last: s.Start - 1})
+			if r.Last+1 == s.Start {
+				continue
+			}
 		}
 		for _, m := range s.Missing {
 			accept(replay.Range{First: max(r.First, m.Range.First), Last: min(r.Last, m.Range.Last)})

@@ -68,6 +68,8 @@ func TestAuditAcceptsWhatIsMissing(t *testing.T) {
 		"none":                {replay.Stream{Start: 1, Missing: missing}, []replay.Range{at(1, 4)}, nil},
 		"more than is listed": {replay.Stream{Start: 1, Implausible: true}, []replay.Range{at(1, 1<<30)}, []replay.Range{at(1, 1<<30)}},
 		"what is forgotten":   {replay.Stream{Start: 4, MissingForgotten: 1, Missing: missing}, []replay.Range{at(1, 3), at(1, 5), at(1, 2)}, []replay.Range{at(1, 3), at(1, 3), at(5, 5)}},
+		"forgotten alone":     {replay.Stream{Start: 8, MissingForgotten: 1, Missing: missing}, []replay.Range{at(1, 7), at(5, 6)}, []replay.Range{at(1, 7), at(5, 6)}},
+		"forgotten and more":  {replay.Stream{Start: 8, MissingForgotten: 1, Missing: missing}, []replay.Range{at(1, 9)}, []replay.Range{at(1, 7), at(5, 7), at(9, 9)}},
 		"nothing is":          {replay.Stream{Start: 4, Missing: missing}, []replay.Range{at(1, 3)}, nil},
 	} {
 		x := acceptance{sender: "router", stream: [16]byte{1}, ranges: c.of}

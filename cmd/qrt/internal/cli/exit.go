@@ -154,6 +154,7 @@ func codeOf(err error) string {
 		{queue.ErrSessionLost, "session_lost"},
 		{queue.ErrSessionHeld, "session_held"},
 		{queue.ErrNoSession, "no_session"},
+		{queue.ErrNoMessage, "no_message"},
 		{queue.ErrReceivingPaused, "receiving_paused"},
 		{queue.ErrEncryptionFailed, "encryption_failed"},
 		{queue.ErrKeyExpired, "key_expired"},

@@ -41,7 +41,7 @@ type messageReport struct {
 	Rejected   *rejectedReport   `json:"rejected,omitempty"`
 	// Error says why a message that was looked at does not open.
 	Error  string `json:"error,omitempty"`
-	Reason string `json:"error_type,omitempty"`
+	Reason string `json:"reason,omitempty"`
 
 	hidden bool // the body was left out on request
 }
@@ -115,7 +115,7 @@ type deadLetterReport struct {
 // rejectedReport is what became of a message that was received and not
 // delivered.
 type rejectedReport struct {
-	Reason      string             `json:"error_type"`
+	Reason      string             `json:"reason"`
 	Disposition driver.Disposition `json:"disposition"`
 	Error       string             `json:"error"`
 	SettleError string             `json:"settle_error,omitempty"`

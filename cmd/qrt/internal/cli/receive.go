@@ -182,7 +182,7 @@ func (r *receiving) run(ctx context.Context, src messages, untilIdle bool) error
 		// One at a time: what is not printed stays in the queue.
 		seen := r.taken + r.rejected
 		batch, err := src.Receive(ctx, 1)
-		if err != nil {
+		if err != nil && !errors.Is(err, queue.ErrNoMessage) {
 			if errors.Is(err, queue.ErrSessionLost) {
 				return err // sessions takes it again, or the next
 			}

@@ -245,11 +245,11 @@ func (l *path) batches(ctx context.Context, first, n int) (time.Duration, error)
 	}
 	for got := 0; got < n; {
 		list, err := l.rx.Receive(ctx, batch)
+		if errors.Is(err, queue.ErrNoMessage) {
+			return 0, fmt.Errorf("cost: %d of %d messages came back: %w", got, n, err)
+		}
 		if err != nil {
 			return 0, err
-		}
-		if len(list) == 0 {
-			return 0, fmt.Errorf("cost: %d of %d messages came back", got, n)
 		}
 		if list[0].Encrypted != l.sealed {
 			return 0, errors.New("cost: a message came back in another form than it was sent")

@@ -262,11 +262,11 @@ func (r *run) receive(ctx context.Context, rx *queue.Receiver, handle func(*queu
 	last := time.Now()
 	for !done() && time.Since(last) < receiveTimeout {
 		batch, err := rx.Receive(ctx, batchSize)
+		if errors.Is(err, queue.ErrNoMessage) {
+			continue
+		}
 		if err != nil {
 			return err
-		}
-		if len(batch) == 0 {
-			continue
 		}
 		last = time.Now()
 		for _, d := range batch {
@@ -303,7 +303,7 @@ func (r *run) receiveSessions(ctx context.Context, rx *queue.Receiver, handle fu
 			}
 			for err == nil {
 				var batch []*queue.Delivery
-				if batch, err = s.Receive(ctx, batchSize); err != nil || len(batch) == 0 {
+				if batch, err = s.Receive(ctx, batchSize); err != nil {
 					break
 				}
 				mu.Lock()
@@ -313,6 +313,9 @@ func (r *run) receiveSessions(ctx context.Context, rx *queue.Receiver, handle fu
 				}
 				mu.Unlock()
 				err = cost.Complete(ctx, batch)
+			}
+			if errors.Is(err, queue.ErrNoMessage) {
+				err = nil // the session is empty
 			}
 			if err = errors.Join(err, s.Close(context.WithoutCancel(ctx))); err != nil {
 				return err
