@@ -179,8 +179,10 @@ func TestRequestsOutOfBounds(t *testing.T) {
 		{Stream: id.Stream, Range: replay.Range{First: 1, Last: 2}, Kind: 99},
 		{Sender: id.Sender, Stream: id.Stream, Range: replay.Range{First: 1, Last: 2}},
 		{Stream: id.Stream, Range: replay.Range{First: 2, Last: 1}, Kind: replay.NoteLate},
+		{Range: replay.Range{First: 1, Last: 2}, Kind: replay.NoteLate}, // of no stream
+		{Sender: strings.Repeat("s", replay.MaxSender+1), Stream: id.Stream, Range: replay.Range{First: 1, Last: 2}, Kind: replay.NoteLate},
 	})
-	if err != nil || len(notes) != 3 {
+	if err != nil || len(notes) != 5 {
 		t.Errorf("notes: %v, %v", notes, err)
 	}
 	for i, n := range notes {
