@@ -44,10 +44,8 @@ type pieces struct {
 	newest            int64
 	settled           uint64
 	consumed, excused []Range
-	// open are the sequences of pages with open records, known those of the others.
-	open, known []Range
-	steps       []Step
-	given       []since // ascending
+	steps             []Step
+	given             []since // ascending
 }
 
 // gather collects the pieces of a stream. It changes nothing of it.
@@ -63,11 +61,6 @@ func gather(e *Env, k Key, h *Head, pages []*Page) *pieces {
 		p.runs(func(r Range) { x.consumed = append(x.consumed, r) })
 		x.excused = append(x.excused, p.excused...)
 		x.steps = append(x.steps, p.steps...)
-		if p.open() {
-			x.open = append(x.open, p.covers())
-		} else {
-			x.known = append(x.known, p.covers())
-		}
 		for i := range p.records {
 			r := &p.records[i]
 			n := p.first() + uint64(r.offset)
@@ -81,18 +74,12 @@ func gather(e *Env, k Key, h *Head, pages []*Page) *pieces {
 	return x
 }
 
-// count makes the account of the stream with that head as if all of its pages were folded.
+// count makes the account of the stream with that head as if all of its pages were folded, except
+// that what is apart stays so: it is listed as long as its page is there.
 func (x *pieces) count(h *Head) Account {
-	sum := Head{Newest: x.newest, Start: h.Start, Settled: x.settled, Lost: h.Lost, Late: h.Late, Missing: h.Missing}
-	consumed, known := union(x.consumed), union(x.known)
+	sum := Head{Newest: x.newest, Start: h.Start, Settled: x.settled, Lost: h.Lost, Apart: h.Apart, Late: h.Late, Missing: h.Missing}
+	consumed := union(x.consumed)
 	sum.Excused, sum.Steps = union(x.excused), mergeSteps(x.steps, nil)
-	// What is lost below Start of a page that is not open is not listed any more.
-	gone := h.Apart.Common(known).Common(Ranges{{1, min(h.Start-1, sum.Settled)}})
-	sum.Lost += gone.Without(consumed).Without(sum.Excused).Count()
-	for i := range x.open {
-		x.open[i].First = max(x.open[i].First, h.Start)
-	}
-	sum.Apart = union(append(x.open, h.Apart...)).Without(known)
 	sum.Intervals = make([]Interval, len(consumed))
 	for i, r := range consumed {
 		sum.Intervals[i] = Interval{First: r.First, Last: r.Last}

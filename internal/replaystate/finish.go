@@ -46,6 +46,7 @@ func (p *Page) end(e *Env, i int, kind Kind) {
 		p.remove(i)
 	case Release:
 		rec.status, rec.changed = released, e.Now
+		p.rest(e) // it may be void meanwhile
 	case Park:
 		rec.status, rec.changed = parked, e.Now
 		rec.keep = max(rec.keep, e.Now+e.ParkedTTL)
@@ -146,7 +147,7 @@ func (p *Page) examine(e *Env, k Key, r *record) Look {
 // rest has the page folded soon if none of its records is open any more, so that the head need not
 // hold it apart for as long as it keeps what is parked.
 func (p *Page) rest(e *Env) {
-	if p.quiet == 0 && !p.open() {
+	if p.known() {
 		p.stay(e, 0)
 	}
 }

@@ -476,8 +476,12 @@ func TestHeadHoldsPages(t *testing.T) {
 			}
 			for i := range 3 { // in use; folded; and folded again, as after a crash between two writes
 				a := Count(b.e, Key{}, h(), slices.Collect(maps.Values(b.s.pages)))
-				if len(a.Missing) != len(waiting) || a.Lost != 1 {
-					t.Errorf("folded %d times: %d are missing and %d lost, want %d and 1", i, len(a.Missing), a.Lost, len(waiting))
+				listed, lost := len(waiting), uint64(1)
+				if i == 0 { // as long as its page is there it is listed
+					listed, lost = listed+1, 0
+				}
+				if len(a.Missing) != listed || a.Lost != lost {
+					t.Errorf("folded %d times: %d are missing and %d lost, want %d and %d", i, len(a.Missing), a.Lost, listed, lost)
 				}
 				b.settle(b.s.pages[0])
 			}

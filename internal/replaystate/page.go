@@ -22,7 +22,7 @@ type Page struct {
 	Dirty, New bool
 
 	bits    []uint64 // consumed
-	quiet   int64    // when every recent entry may fold; 0 if the head has learned of them all
+	quiet   int64    // when every recent entry may fold; 0 after a fold, or retired
 	records []record // ascending by offset
 	recents []recent // in the order of their consumption
 	excused Ranges   // accounted for without being consumed; any sequence of the stream
@@ -138,14 +138,19 @@ func (p *Page) recent(offset uint16) *recent {
 }
 
 // open reports whether the page has a record that may end as consumed or missing: one that is
-// not excused, as what is parked is.
+// claimed, or not excused, as what is parked is.
 func (p *Page) open() bool {
-	return slices.ContainsFunc(p.records, func(r record) bool { return !p.excused.Has(p.first() + uint64(r.offset)) })
+	return slices.ContainsFunc(p.records, func(r record) bool {
+		return r.status == claimed || !p.excused.Has(p.first()+uint64(r.offset))
+	})
 }
 
+// retired is quiet of a page that Retire was called of: long ago, so that it is due.
+const retired = 1
+
 // known reports whether the head knows all that may count of the page: it is new, or was folded
-// without open records, and no claim of it has ended since. Or it is retired, and will be folded.
-func (p *Page) known() bool { return p.quiet == 0 && !p.open() }
+// without open records, and no claim of it has ended since. Or it is retired, and its fold is under way.
+func (p *Page) known() bool { return p.quiet <= retired && !p.open() }
 
 // Records returns how many sequences are claimed, released or parked.
 func (p *Page) Records() int { return len(p.records) }
@@ -201,8 +206,9 @@ func (p *Page) Expire(now int64) {
 }
 
 // Retire drops the tags of a page that is about to be folded, and nothing that the head has not
-// taken over. It is known from then on, so that the next message holds it apart before it counts.
-func (p *Page) Retire() { p.recents, p.quiet, p.Dirty = nil, 0, true }
+// taken over. It is known from then on, so that the next message holds it apart before it counts, and
+// due until it is folded.
+func (p *Page) Retire() { p.recents, p.quiet, p.Dirty = nil, retired, true }
 
 // Folded drops what the head has taken over, and keeps what is excused of its own sequences
 // while it has records: the head may not have taken that. It reports whether nothing is left,

@@ -138,6 +138,10 @@ func TestParkedIsNotApart(t *testing.T) {
 		},
 		"void": func(b *bench) {
 			b.wants("", b.request(2, func(r *Request) { lasts(r); r.Void = []Range{{2, 2}} }), Done)
+			if p := b.s.pages[0]; p.known() || p.Next(b.e.Now)-b.e.Now < day/2 {
+				b.Error("the page rests while a handler has the message")
+			}
+			b.finish(2, Release, Done)
 		},
 		"parked, never folded": func(b *bench) {
 			delete(b.s.pages, 0)

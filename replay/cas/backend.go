@@ -13,7 +13,7 @@
 // with growing random waits. At the end of such a call the item of the store is read:
 // the store may have lost its memory, and others have filled it again.
 //
-// The first message of a page takes four requests more, one after the other, and
+// The first message of a page takes six requests more, one after the other, and
 // the first of a stream two more. A message whose Previous lies in another page
 // reads that page, too.
 //
