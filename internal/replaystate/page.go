@@ -186,6 +186,20 @@ func (p *Page) Next(now int64) int64 {
 	return (max(p.Due(), now+minRecent) + minute - 1) / minute * minute
 }
 
+// Untagged is added to the turn of a page that has no tags: the sum is exact in a float64, and no
+// time is as large.
+const Untagged = 1 << 52
+
+// Turn returns [Page.Next] for the index of a store, and [Untagged] more if the page has no tags.
+// So the pages that are folded early where there are too many tags are the first of the index,
+// however many others are due before them.
+func (p *Page) Turn(now int64) int64 {
+	if p.Recents() == 0 {
+		return p.Next(now) + Untagged
+	}
+	return p.Next(now)
+}
+
 // end is when the record may go.
 func (r *record) end() int64 {
 	if r.status == claimed {

@@ -82,9 +82,15 @@ func TestPageDue(t *testing.T) {
 	if p.Due() != 50 {
 		t.Errorf("with a step: due at %d, want 50", p.Due())
 	}
+	if p.Turn(0) != p.Next(0)+Untagged {
+		t.Error("without a tag it has the turn of one with tags")
+	}
 	p.steps, p.recents = nil, []recent{{}}
 	if p.Due() != 50 || p.Recents() != 1 || p.Records() != 3 {
 		t.Errorf("with a tag: due at %d, want 50", p.Due())
+	}
+	if p.Turn(0) != p.Next(0) {
+		t.Error("with a tag it has the turn of one without")
 	}
 	if p.Folded() || len(p.recents) != 0 || p.quiet != 0 || !p.Dirty {
 		t.Errorf("folded: %+v", p)

@@ -15,3 +15,6 @@ func (s *Store) StoreStatement() string { return s.engine.sql(selectStore) }
 
 // PagesStatement is the statement that finds the pages of a call.
 func (s *Store) PagesStatement() string { return s.engine.sql(selectPages) }
+
+// DueStatement is the statement that finds the pages of a sweep.
+func (s *Store) DueStatement() string { return s.engine.sql(duePages) }

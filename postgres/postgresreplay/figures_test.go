@@ -149,7 +149,7 @@ func (s *session) reads(statement, types, before string, do func(), after string
 	return plan[0].Plan.Hit + plan[0].Plan.Read
 }
 
-// TestPlans: a call finds its pages by their whole keys, although the plan was made while
+// TestPlans: a call finds its pages by their whole keys, and a sweep the first of an index, although the plan was made while
 // the tables were young or empty.
 func TestPlans(t *testing.T) {
 	const streams = 1000
@@ -183,6 +183,19 @@ func TestPlans(t *testing.T) {
 		// A descent in each of three small indexes, and a row of each table.
 		if read < streams || read > 12*streams {
 			t.Errorf("empty before: %v: a call for %d streams reads %d pages", empty, streams, read)
+		}
+		const early = `8, 4503599627370496, 4503599627370496` // eight with tags, and none else is due
+		read = connect(t, server).reads(s.DueStatement(), "bigint, bigint, bigint, bigint, bigint", `1, 0, `+early, func() {
+			f := make([]replay.Finish, streams)
+			for i := range r {
+				f[i] = replay.Finish{ID: r[i].ID, Token: r[i].Token, Kind: replay.Consumed}
+			}
+			if _, err := s.Finish(t.Context(), group, f); err != nil {
+				t.Fatal(err)
+			}
+		}, `1, 4503599627370495, `+early)
+		if read < 8 || read > 12*8 {
+			t.Errorf("empty before: %v: a sweep of 8 of %d pages reads %d", empty, streams, read)
 		}
 	}
 }

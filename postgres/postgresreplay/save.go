@@ -121,7 +121,7 @@ func (l *call) saveStream(s *streamRow) {
 			x.goneStreams, x.gonePlaces = append(x.goneStreams, s.id), append(x.gonePlaces, place)
 		case p.page != nil && (p.page.Dirty || p.page.New):
 			x.streams, x.places = append(x.streams, s.id), append(x.places, place)
-			x.due, x.bodies = append(x.due, p.page.Next(l.env.Now)), append(x.bodies, replaystate.AppendPage(nil, p.page))
+			x.due, x.bodies = append(x.due, p.page.Turn(l.env.Now)), append(x.bodies, replaystate.AppendPage(nil, p.page))
 		}
 	}
 }

@@ -90,7 +90,7 @@ CREATE TABLE {schema}.page (
 	grp    bigint NOT NULL,
 	stream bigint NOT NULL,
 	place  bigint NOT NULL,
-	due    bigint NOT NULL, -- when the page has to be looked at
+	due    bigint NOT NULL, -- when the page has to be looked at, and 2^52 more if it has no tags
 	body   bytea NOT NULL,
 	PRIMARY KEY (grp, stream, place)
 ) WITH (autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0, toast_tuple_target = 8160);

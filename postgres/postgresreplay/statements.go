@@ -82,10 +82,12 @@ const (
 	anyCompletions = `SELECT sender, stream, sequence, token, entered FROM {schema}.completion WHERE grp = $1 LIMIT $2`
 	selectHead     = `SELECT head FROM {schema}.stream WHERE grp = $1 AND id = $2`
 
-	duePages = `SELECT p.place, s.name, st.stream FROM {schema}.page p
+	// Of the pages with tags and of those without, each with its own range of due.
+	duePages = `SELECT p.place, s.name, st.stream FROM (
+			(SELECT * FROM {schema}.page x WHERE x.grp + 1 = $1::bigint + 1 AND x.due <= $2 ORDER BY x.due LIMIT $3) UNION ALL
+			(SELECT * FROM {schema}.page x WHERE x.grp + 1 = $1::bigint + 1 AND x.due BETWEEN $4 AND $5 ORDER BY x.due LIMIT $3)) p
 		CROSS JOIN LATERAL (SELECT * FROM {schema}.stream x WHERE x.grp = p.grp AND x.id = p.stream LIMIT 1) st
-		CROSS JOIN LATERAL (SELECT * FROM {schema}.sender x WHERE x.grp = p.grp AND x.id = st.sender LIMIT 1) s
-		WHERE p.grp + 1 = $1::bigint + 1 AND p.due <= $2 ORDER BY p.due LIMIT $3`
+		CROSS JOIN LATERAL (SELECT * FROM {schema}.sender x WHERE x.grp = p.grp AND x.id = st.sender LIMIT 1) s`
 	oldStreams = `SELECT st.id, st.stream, EXISTS (SELECT 1 FROM {schema}.page p WHERE p.grp = st.grp AND p.stream = st.id)
 		FROM {schema}.stream st WHERE st.grp + 2 = $1::bigint + 2 AND st.sender + 1 = $2::bigint + 1 AND st.old < $3 ORDER BY st.old LIMIT $4`
 

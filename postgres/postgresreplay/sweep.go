@@ -43,7 +43,7 @@ func (l *call) sweep() {
 	until, limit := l.env.Now, int64(pageSteps)
 	force := l.crowded()
 	if force {
-		until, limit = 1<<62, 8
+		until, limit = replaystate.Untagged-1, 8
 	}
 	var places []pageKey
 	l.query(duePages, func(r pgx.Rows) error {
@@ -56,7 +56,7 @@ func (l *call) sweep() {
 		copy(p.key.Stream[:], stream)
 		places = append(places, p)
 		return nil
-	}, l.group.id, until, limit)
+	}, l.group.id, until, limit, int64(replaystate.Untagged), replaystate.Untagged+l.env.Now)
 	if len(places) > 0 {
 		l.loadPages(places, withHeads)
 	}

@@ -337,7 +337,7 @@ func (l *call) saveStream(s *stream) {
 			l.request.unscore(dueKey, pageField(s.key, index))
 		case p.page != nil && (p.page.Dirty || p.page.New && !p.stored):
 			l.save(at, replaystate.AppendPage(nil, p.page))
-			l.request.score(dueKey, pageField(s.key, index), p.page.Next(l.env.Now))
+			l.request.score(dueKey, pageField(s.key, index), p.page.Turn(l.env.Now))
 		}
 	}
 }

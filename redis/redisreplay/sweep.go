@@ -3,6 +3,7 @@ package redisreplay
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -74,13 +75,24 @@ func (g *group) foldDue(ctx context.Context, crowded bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	until, limit := strconv.FormatInt(g.e.serverTime(), 10), int64(pageSteps)
+	now := g.e.serverTime()
+	until, limit := now, int64(pageSteps)
 	if crowded {
-		until, limit = "+inf", crowdSteps
+		until, limit = replaystate.Untagged-1, crowdSteps
 	}
-	names, err := c.ZRangeArgs(ctx, redis.ZRangeArgs{Key: g.name("due"), Start: "-inf", Stop: until, ByScore: true, Count: limit}).Result()
-	if err != nil || len(names) == 0 {
+	p := c.Pipeline()
+	var found []*redis.StringSliceCmd
+	for _, due := range [...]struct{ from, until, limit int64 }{
+		{0, until, limit}, {replaystate.Untagged, replaystate.Untagged + now, pageSteps},
+	} {
+		found = append(found, p.ZRangeArgs(ctx, redis.ZRangeArgs{Key: g.name("due"), Start: due.from, Stop: due.until, ByScore: true, Count: due.limit}))
+	}
+	if _, err := p.Exec(ctx); err != nil {
 		return 0, err
+	}
+	names := slices.Concat(found[0].Val(), found[1].Val())
+	if len(names) == 0 {
+		return 0, nil
 	}
 	type target struct {
 		key   replaystate.Key

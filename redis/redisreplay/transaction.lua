@@ -126,6 +126,12 @@ if status == 'done' and write then
 		end
 	end
 end
-local due = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+-- The first page with tags, and the first without, whose score is 2^52 more.
+local tagged = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+local untagged = redis.call('ZRANGE', KEYS[3], '4503599627370496', '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+local due = tonumber(tagged[2]) or 0
+if untagged[2] then
+	due = math.min(due, untagged[2] - 4503599627370496)
+end
 return { status, now, replicas, store[1] or '', tonumber(store[2]) or 0, change,
-	{ store[5] or '', store[6] or '', store[7] or '', store[8] or '' }, counted, stale, tonumber(due[2]) or 0 }
+	{ store[5] or '', store[6] or '', store[7] or '', store[8] or '' }, counted, stale, due }

@@ -210,6 +210,50 @@ func intervalQuota(t *trial) {
 	}
 }
 
+// tagsBesideRetries: tags of handled messages make room for others although many messages wait
+// for a retry, each in a page that is due before any that has tags.
+func tagsBesideRetries(t *trial) {
+	const recent, waiting, pages, inPage = 40, 70, 10, 20
+	h := t.bounded(replay.Bounds{Recent: recent})
+	id := t.young("s")
+	var back []replay.Request
+	for n := range uint64(waiting) {
+		r := at(id, 1_000_000+n*10_000)
+		r.RetryWindow = time.Hour
+		back = append(back, r)
+	}
+	h.begin(nil, back...)
+	h.finish(nil, replay.Released, back...)
+	h.passFolding()
+	for n := range uint64(pages) {
+		var done []replay.Request
+		for k := range uint64(inPage) {
+			r := at(id, 1+n*10_000+k)
+			r.Lease = time.Hour
+			done = append(done, r)
+		}
+		h.handled(done...)
+	}
+	calls := 10
+	if t.o.Unreliable {
+		calls *= 3
+	}
+	for range calls {
+		t.advance(2 * time.Second)
+		if err := h.s.Probe(t.ctx, group); err != nil {
+			t.fatalf("Probe: %v", err)
+		}
+	}
+	// The message that was handled last may keep its tag in each page, and some wait for a sweep.
+	if s := h.stats(); !t.o.Approximate && s.Recent > recent+inPage {
+		t.errorf("%d tags are kept, want about %d", s.Recent, recent)
+	}
+	for i := range back {
+		back[i] = again(back[i])
+	}
+	h.handled(back...)
+}
+
 // statsAddUp: the numbers are those of what the test did.
 func statsAddUp(t *trial) {
 	h := t.bounded(replay.Bounds{Store: replay.Quota{Records: 500}})

@@ -116,6 +116,7 @@ var tests = []struct {
 	{"old streams make room", makeRoom},
 	{"full of young streams", fullOfYoung},
 	{"quota of intervals", intervalQuota},
+	{"tags beside retries", tagsBesideRetries},
 	{"stats add up", statsAddUp},
 	{"random schedules", schedules},
 }

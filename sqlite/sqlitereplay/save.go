@@ -69,7 +69,7 @@ func (l *call) savePage(s *streamRow, p *pageRow) {
 		p.id = 0
 	case p.page == nil || !p.page.Dirty && !p.page.New:
 	default:
-		due := p.page.Next(l.env.Now)
+		due := p.page.Turn(l.env.Now)
 		body := replaystate.AppendPage(l.e.encoded[:0], p.page)
 		switch {
 		case p.id == 0:

@@ -56,7 +56,7 @@ CREATE TABLE pages (
 	stream INTEGER NOT NULL,
 	place  INTEGER NOT NULL,
 	grp    INTEGER NOT NULL,
-	due    INTEGER NOT NULL, -- when the page has to be looked at, in whole minutes
+	due    INTEGER NOT NULL, -- when the page has to be looked at, in whole minutes, and 2^52 more if it has no tags
 	body   BLOB NOT NULL,
 	UNIQUE (stream, place)
 ) STRICT;
@@ -108,7 +108,7 @@ const (
 	deletePage = `DELETE FROM pages WHERE id = ?1`
 	allPages   = `SELECT place, body FROM pages WHERE stream = ?1`
 	duePages   = `SELECT pages.place, senders.name, streams.stream FROM pages JOIN streams ON streams.id = pages.stream
-		JOIN senders ON senders.id = streams.sender WHERE pages.grp = ?1 AND pages.due <= ?2 ORDER BY pages.due LIMIT +?3`
+		JOIN senders ON senders.id = streams.sender WHERE pages.grp = ?1 AND pages.due BETWEEN ?2 AND ?3 ORDER BY pages.due LIMIT +?4`
 
 	fileBytes = `SELECT (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)`
 )

@@ -32,14 +32,18 @@ func (l *call) sweep(items int) {
 	if l.crowded() {
 		// A message is two items and leaves one recent entry: this is four times as
 		// fast as they grow, if each has a page of its own.
-		until, limit = 1<<62, min(2*int64(items), pageSteps)
+		until, limit = replaystate.Untagged-1, min(2*int64(items), pageSteps)
 	}
-	l.fail(l.c.Query(duePages, func(r sqlitefile.Row) error {
-		p := place{index: uint64(r.Int(0)), key: replaystate.Key{Sender: r.Text(1)}} //nolint:gosec // G115: written from one
-		copy(p.key.Stream[:], r.Bytes(2))
-		places = append(places, p)
-		return nil
-	}, l.group.id, until, limit))
+	for _, due := range [...]struct{ from, until, limit int64 }{
+		{0, until, limit}, {replaystate.Untagged, replaystate.Untagged + l.env.Now, pageSteps},
+	} {
+		l.fail(l.c.Query(duePages, func(r sqlitefile.Row) error {
+			p := place{index: uint64(r.Int(0)), key: replaystate.Key{Sender: r.Text(1)}} //nolint:gosec // G115: written from one
+			copy(p.key.Stream[:], r.Bytes(2))
+			places = append(places, p)
+			return nil
+		}, l.group.id, due.from, due.until, due.limit))
+	}
 	for _, p := range places {
 		l.open(p.key)
 		l.settle(p.index, until > l.env.Now)
