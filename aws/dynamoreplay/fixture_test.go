@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/queue-runtime/queue/aws/dynamoreplay"
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/replay"
 	"github.com/queue-runtime/queue/replay/replaytest"
 	"github.com/queue-runtime/queue/testbed/awspeer"
@@ -62,7 +63,9 @@ type content struct {
 
 // contentOf goes past the proxy: what that loses is the store's to bear, not the test's.
 func contentOf(server *dynalite.Server, prefix string) content {
-	return content{dynamodb.NewFromConfig(config(), func(o *dynamodb.Options) { o.BaseEndpoint = aws.String(server.Direct()) }), prefix}
+	return content{dynamodb.NewFromConfig(config(), func(o *dynamodb.Options) {
+		o.BaseEndpoint, o.HTTPClient = aws.String(server.Direct()), httpclient.PlainBodies{Doer: o.HTTPClient}
+	}), prefix}
 }
 
 func (c content) read(t testing.TB) (items []map[string]types.AttributeValue) {

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/queue-runtime/queue/internal/httpclient"
 	"github.com/queue-runtime/queue/keys"
 	"github.com/queue-runtime/queue/keys/keytest"
 	"github.com/queue-runtime/queue/testbed/awspeer"
@@ -25,11 +26,11 @@ func TestMain(m *testing.M) {
 // A second opinion of the service's protocol, where moto_server is installed.
 func TestSuiteMoto(t *testing.T) {
 	cfg := awspeer.Config(awspeer.Moto(t))
-	client := secretsmanager.NewFromConfig(cfg)
+	client := secretsmanager.NewFromConfig(cfg, func(o *secretsmanager.Options) { o.HTTPClient = httpclient.PlainBodies{Doer: o.HTTPClient} })
 	keytest.Run(t, keytest.Options{Open: func(t *testing.T, c keytest.Content) keytest.Backing {
 		name := "qrt/" + rand.Text()
 		var there []keys.ID
-		made := map[string]bool{} // moto now and then ends the connection of an answer that says 404
+		made := map[string]bool{}
 		put := func(secret, value string) error {
 			if made[secret] {
 				_, err := client.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String(secret), SecretString: aws.String(value)})
