@@ -219,7 +219,7 @@ func tagsBesideRetries(t *trial) {
 	var back []replay.Request
 	for n := range uint64(waiting) {
 		r := at(id, 1_000_000+n*10_000)
-		r.RetryWindow = time.Hour
+		r.RetryWindow = 2 * time.Hour
 		back = append(back, r)
 	}
 	h.begin(nil, back...)
@@ -229,7 +229,7 @@ func tagsBesideRetries(t *trial) {
 		var done []replay.Request
 		for k := range uint64(inPage) {
 			r := at(id, 1+n*10_000+k)
-			r.Lease = time.Hour
+			r.Lease = 2 * time.Hour
 			done = append(done, r)
 		}
 		h.handled(done...)
