@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 )
 
+// This file seals a plaintext together with a context that is encoded already. What a queue
+// binds to its messages is gathered in internal/sealing.
+
 // Limits of a salt epoch (qre1, Section 3.3). Whichever is reached first ends it.
 const (
 	epochMessages = 1 << 20

@@ -7,9 +7,9 @@ import (
 	"github.com/queue-runtime/queue/envelope"
 )
 
-// room is memory that one message needs while it is sealed or opened. What is in it is
-// known to the broker, so that it may stay in memory.
-type room struct {
+// contextRoom is memory for the context of one message while it is sealed or opened. What is
+// in it is known to the broker, so that it may stay in memory.
+type contextRoom struct {
 	context []byte   // encoded
 	names   []string // of bound attributes
 }
@@ -17,20 +17,20 @@ type room struct {
 // maxContext bounds what is kept of a context, in bytes.
 const maxContext = 16 << 10
 
-var rooms = sync.Pool{New: func() any { return &room{context: make([]byte, 0, 512)} }}
+var rooms = sync.Pool{New: func() any { return &contextRoom{context: make([]byte, 0, 512)} }}
 
 // roomFor returns room for a message that c seals or opens. It is used again if c is a
 // Cipher: another Crypto may keep what it is given.
-func roomFor(c Crypto) *room {
+func roomFor(c Crypto) *contextRoom {
 	if _, ok := c.(*Cipher); !ok {
-		return &room{}
+		return &contextRoom{}
 	}
-	r, _ := rooms.Get().(*room) // holds nothing else
+	r, _ := rooms.Get().(*contextRoom) // holds nothing else
 	return r
 }
 
 // done gives the room back once nothing refers to it.
-func (r *room) done(c Crypto) {
+func (r *contextRoom) done(c Crypto) {
 	if _, ok := c.(*Cipher); ok && cap(r.context) <= maxContext {
 		clear(r.names) // they are parts of the header, which need not live longer
 		rooms.Put(r)
@@ -39,7 +39,7 @@ func (r *room) done(c Crypto) {
 
 // encode returns the data that an envelope authenticates beside its header: it is valid
 // until done.
-func (r *room) encode(m *driver.Message, bound []string) ([]byte, error) {
+func (r *contextRoom) encode(m *driver.Message, bound []string) ([]byte, error) {
 	data, err := envelope.AppendContext(r.context[:0], &envelope.Context{
 		MessageID:     m.ID,
 		SessionID:     m.SessionID,

@@ -30,7 +30,7 @@ func TestRoomKeepsLittle(t *testing.T) {
 	} {
 		used := 0
 		for range 100 { // a pool may drop what it is given
-			given := &room{context: make([]byte, 0, x.size)}
+			given := &contextRoom{context: make([]byte, 0, x.size)}
 			if given.done(x.from); roomFor(x.to) == given {
 				used++
 			}

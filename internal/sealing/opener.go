@@ -145,7 +145,7 @@ func (o *QueueOpener) known(ctx context.Context, id keys.ID) *Failure {
 	return nil
 }
 
-func (o *QueueOpener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery, room *room) ([]byte, *Failure) {
+func (o *QueueOpener) decrypt(ctx context.Context, e *envelope.EncryptedMessage, m *driver.Delivery, room *contextRoom) ([]byte, *Failure) {
 	// The key comes before the context (qre1, Section 6.1): a message whose key is not
 	// there yet waits for it, whatever else is wrong with it.
 	c, own := o.Crypto.(*Cipher)

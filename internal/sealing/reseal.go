@@ -31,7 +31,7 @@ func (s *QueueSealer) Reseal(ctx context.Context, id keys.ID, opened *Opened, ba
 		return sealFailed(ctx, id, err)
 	}
 	key.Confirm()
-	data, err := s.bind(&room{}, &h, back)
+	data, err := s.bind(&contextRoom{}, &h, back)
 	if err != nil {
 		return &Failure{KeyID: id, Err: driver.Errorf(driver.Invalid, "%w", err)}
 	}

@@ -135,7 +135,7 @@ func (s *QueueSealer) fill(h *envelope.Header, m *driver.Message, now time.Time)
 
 // bind names m's attributes in h and returns the data that the envelope authenticates, in
 // room.
-func (s *QueueSealer) bind(room *room, h *envelope.Header, m *driver.Message) (data []byte, err error) {
+func (s *QueueSealer) bind(room *contextRoom, h *envelope.Header, m *driver.Message) (data []byte, err error) {
 	if h.Bound, err = s.boundNames(m.Attributes); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,9 @@ import (
 	"github.com/queue-runtime/queue/driver"
 )
 
+// This file says what becomes of a message. Whether one is rejected is found before, in
+// the Receiver's pipeline (rejection.go of package queue).
+
 // Finding says what the pipeline found of a message.
 type Finding uint8
 
