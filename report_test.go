@@ -258,6 +258,10 @@ func TestShortAnswersToRejections(t *testing.T) {
 		if b.Rejected[1].SettleErr == nil || x.logged(`"disposition":"lost"`) != 1 {
 			x.Errorf("of the second nothing is known, and it is told as %v: %s", b.Rejected[1], x.Log)
 		}
+		const failed = "; settling it failed: "
+		if strings.Contains(b.Rejected[0].Error(), failed) || !strings.HasSuffix(b.Rejected[1].Error(), failed+b.Rejected[1].SettleErr.Error()) {
+			x.Errorf("the errors %q and %q; want that the second says why settling failed", b.Rejected[0], b.Rejected[1])
+		}
 		if n := p.count("settle"); n != 1 || p.last("settle").Err() == nil {
 			x.Errorf("%d calls, and the context goes on: %v", n, p.last("settle").Err() == nil)
 		}

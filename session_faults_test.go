@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/queue-runtime/queue"
@@ -194,6 +195,40 @@ func TestSessionCallsWithoutAContext(t *testing.T) {
 		if s.Context().Err() != nil || len(p.counts()) != 2 { // open and accept
 			x.Errorf("%v, the session ended by %v", p.counts(), context.Cause(s.Context()))
 		}
+	})
+}
+
+// TestStateCallsOfOneSession: they are made one after the other, and a caller that leaves while
+// another's is under way is told so.
+func TestStateCallsOfOneSession(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		answered := make(chan struct{})
+		p := &failingBroker{hook: func(call string) {
+			if call == "state" {
+				<-answered
+			}
+		}}
+		s := x.accept(x.receives(x.behind(p, nil), nil))
+		first := make(chan error)
+		go func() {
+			_, err := s.State(x.Context())
+			first <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+		defer cancel()
+		if _, err := s.State(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			x.Errorf("State: %v", err)
+		}
+		if err := s.SetState(ctx, []byte("a")); !errors.Is(err, context.DeadlineExceeded) {
+			x.Errorf("SetState: %v", err)
+		}
+		if p.count("state") != 1 || p.count("set state") != 0 {
+			x.Errorf("calls beside the first: %v", p.counts())
+		}
+		close(answered)
+		x.Must(<-first)
+		x.Must(s.SetState(x.Context(), []byte("a")))
 	})
 }
 

@@ -87,6 +87,18 @@ func TestBatchKeepsTheTracesOfItsSenders(t *testing.T) {
 	})
 }
 
+// TestPreparedMessageCarriesItsTrace: that of the call that prepared it, because nobody knows who
+// will send it.
+func TestPreparedMessageCarriesItsTrace(t *testing.T) {
+	inBubble(t, func(_ *fixture, c *queue.Options) { c.Observer = &callers{} }, func(x *fixture) {
+		p, err := x.Sender(orders).Prepare(context.WithValue(x.Context(), callerKey{}, "trace"), &queue.Message{Body: []byte("a")})
+		x.Must(err)
+		if got := p.Message.Trace["traceparent"]; got != "trace" {
+			x.Errorf("it carries %q, want that of the caller", got)
+		}
+	})
+}
+
 // strategy is a session key that answers as it is set.
 type strategy struct {
 	id  string
