@@ -131,6 +131,7 @@ func TestDecodePageBounds(t *testing.T) {
 		"a record twice":              {page(none, encoded(2, record(5, 1), record(5, 1)), none, none, none), false},
 		"records that descend":        {page(none, encoded(2, record(5, 1), record(4, 1)), none, none, none), false},
 		"a record without status":     {page(none, encoded(1, record(5, 0)), none, none, none), false},
+		"only that of such a record":  {page(none, encoded(1, 5<<4), none, none, none), false},
 		"the last recent entry":       {page(none, none, encoded(1, recent(span-1)), none, none), true},
 		"a recent entry past the end": {page(none, none, encoded(1, recent(span)), none, none), false},
 		"a recent entry far past it":  {page(none, none, encoded(1, recent(1<<16)), none, none), false},
