@@ -24,6 +24,11 @@ func TestBounds(t *testing.T) {
 	if again, err := b.Resolved(); err != nil || again != b {
 		t.Errorf("resolved twice: %+v, %v", again, err)
 	}
+	q := func(n int) replay.Quota { return replay.Quota{Records: n, Streams: n + 1, Intervals: n + 2} }
+	own := replay.Bounds{Store: q(30), Group: q(20), Sender: q(10), Recent: 5, KeepStream: time.Hour, ParkedTTL: time.Minute}
+	if b, err := own.Resolved(); err != nil || b != own {
+		t.Errorf("of %+v became %+v, %v", own, b, err)
+	}
 	// Small ones never end at none.
 	b, err = replay.Bounds{Store: replay.Quota{Records: 1, Streams: 1, Intervals: 1}}.Resolved()
 	if one := (replay.Quota{Records: 1, Streams: 1, Intervals: 1}); err != nil || b.Group != one || b.Sender != one {

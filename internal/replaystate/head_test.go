@@ -321,6 +321,9 @@ func TestHeadOfTooManyApart(t *testing.T) {
 	if h.Tidy(0, 0); len(h.Apart) != maxApart || h.Apart[0].First != 257 || h.Lost != 64 {
 		t.Errorf("two more: %d apart from %v, %d lost", len(h.Apart), h.Apart[0], h.Lost)
 	}
+	if h.Hold(NewPage(&Group{}, nil, 1<<26, 64)); len(h.Apart) != maxApart || h.Apart[0].First != 385 {
+		t.Errorf("held one more: %d apart from %v", len(h.Apart), h.Apart[0])
+	}
 	if m := h.missing(); m[0].First != 70 {
 		t.Errorf("%v is missing first, want 70", m[0])
 	}
