@@ -136,3 +136,19 @@ func TestEquivalents(t *testing.T) {
 		}
 	}
 }
+
+// Each reason in equivalents.txt is of a mutant of the code as it is.
+func TestEquivalentsFit(t *testing.T) {
+	reasons, err := readEquivalents("equivalents.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(filepath.Join("..", ".."))
+	b, err := newBuild(t.TempDir(), subjects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fit(reasons, b.mutants); err != nil || len(reasons) == 0 {
+		t.Errorf("%d reasons: %v", len(reasons), err)
+	}
+}

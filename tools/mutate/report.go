@@ -77,14 +77,20 @@ func summarize(out io.Writer, file string, results []result, reasons map[string]
 	}
 	raw, rest := share(total.killed, total.run), share(total.killed, total.run-total.equivalent)
 	fmt.Fprintf(out, "killed %d of %d: %.1f %%, %.1f %% without the equivalent ones\n", total.killed, total.run, 100*raw, 100*rest)
+	errs := []error{fit(reasons, all)}
+	if raw < leastRaw || rest < leastRest {
+		errs = append(errs, fmt.Errorf("want at least %.0f %% killed, and %.0f %% without the equivalent ones", 100*leastRaw, 100*leastRest))
+	}
+	return errors.Join(errs...)
+}
+
+// fit fails for a reason that is of none of the mutants.
+func fit(reasons map[string]string, all []*mutant) error {
 	var errs []error
 	for name := range reasons {
 		if !slices.ContainsFunc(all, func(m *mutant) bool { return m.name() == name }) {
 			errs = append(errs, fmt.Errorf("equivalents: no mutant is named %q: the code has changed; delete the line", name))
 		}
-	}
-	if raw < leastRaw || rest < leastRest {
-		errs = append(errs, fmt.Errorf("want at least %.0f %% killed, and %.0f %% without the equivalent ones", 100*leastRaw, 100*leastRest))
 	}
 	return errors.Join(errs...)
 }
