@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -576,4 +577,45 @@ func TestSettleAfterClose(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestDeadLetterSaysWhy: what is rejected for good is dead-lettered with the reason's code and its
+// own sentence.
+func TestDeadLetterSaysWhy(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		r := x.Receiver(orders, nil)
+		x.Inject(orders, x.sealed("old", time.Now().Add(-10*time.Hour), time.Time{}))
+		x.None(r, queue.ErrMessageExpired)
+		x.Inject(orders, driver.Message{ID: "p", Body: []byte("plain")})
+		x.None(r, queue.ErrUnencryptedMessage)
+		dead, err := x.Broker.StoredDeadLetters(orders)
+		x.Must(err)
+		got := map[string]string{}
+		for _, m := range dead {
+			got[m.DeadLetter.Reason] = m.DeadLetter.Description
+		}
+		if want := map[string]string{
+			driver.ReasonMessageExpired: "the message is older than the receiver accepts",
+			driver.ReasonPlaintext:      "the message is not encrypted and the receiver rejects plaintext",
+		}; !maps.Equal(got, want) {
+			x.Errorf("dead-lettered for %q, want %q", got, want)
+		}
+	})
+}
+
+// TestSettledInAll: a message that All has handed out answers its handler after All has ended, too.
+func TestSettledInAll(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.Send(&queue.Message{SessionID: "s", Body: []byte("a")})
+		s := x.accept(x.Receiver(orders, nil))
+		var last *queue.Delivery
+		for d, err := range s.All(x.Context()) {
+			x.Must(err)
+			x.Must(d.Complete(x.Context()))
+			last = d
+		}
+		if last == nil || !errors.Is(last.Complete(x.Context()), driver.ErrSettled) {
+			x.Error("a second Complete of the last message was not refused")
+		}
+	})
 }

@@ -278,6 +278,19 @@ func (p *lateProvider) CurrentKeyID(ctx context.Context) (keys.ID, error) {
 	return p.Provider.CurrentKeyID(ctx)
 }
 
+// TestDedupID: the caller's is what the broker gets, and without one the message's ID.
+func TestDedupID(t *testing.T) {
+	inBubble(t, nil, func(x *fixture) {
+		x.Send(&queue.Message{ID: "m"})
+		x.Send(&queue.Message{ID: "n", DedupID: "d"})
+		for i, want := range []string{"m", "d"} {
+			if m := x.Stored(orders)[i]; m.DedupID != want {
+				x.Errorf("message %s has DedupID %q, want %q", m.ID, m.DedupID, want)
+			}
+		}
+	})
+}
+
 // tracer is an Observer whose trace contexts come with its own spans only, and
 // with those that a caller began.
 type tracer struct{ observe.Nop }
