@@ -87,8 +87,8 @@ func TestBatchKeepsTheTracesOfItsSenders(t *testing.T) {
 	})
 }
 
-// TestPreparedMessageCarriesItsTrace: that of the call that prepared it, because nobody knows who
-// will send it.
+// TestPreparedMessageCarriesItsTrace: that of the call that prepared it, because a driver alone
+// may send it.
 func TestPreparedMessageCarriesItsTrace(t *testing.T) {
 	inBubble(t, func(_ *fixture, c *queue.Options) { c.Observer = &callers{} }, func(x *fixture) {
 		p, err := x.Sender(orders).Prepare(context.WithValue(x.Context(), callerKey{}, "trace"), &queue.Message{Body: []byte("a")})
