@@ -80,18 +80,22 @@ func TestBeginAtItsBounds(t *testing.T) {
 		change func(*Request)
 		want   Outcome
 	}{
-		"fresh to the end":           {nil, func(r *Request) { r.Now = r.FreshUntil }, Done},
-		"past its freshness":         {nil, func(r *Request) { r.Now = r.FreshUntil + 1 }, NotFresh},
-		"at the group's mark":        {func(b *bench) { b.e.Group.Mark = testNow }, nil, NotFresh},
-		"newer than the mark":        {func(b *bench) { b.e.Group.Mark = testNow - 1 }, nil, Done},
-		"claimed by another":         {func(b *bench) { b.claimed(1, 0) }, func(r *Request) { r.Token = token(2) }, Busy},
-		"the lease ends now":         {func(b *bench) { b.claimed(1, 0); b.e.Now += testLease }, func(r *Request) { r.Token = token(2) }, Done},
-		"the lease ends in 1 ms":     {func(b *bench) { b.claimed(1, 0); b.e.Now += testLease - 1 }, func(r *Request) { r.Token = token(2) }, Busy},
-		"claimed by itself":          {func(b *bench) { b.claimed(1, 0) }, nil, Done},
-		"released":                   {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Token = token(2) }, Done},
-		"parked":                     {func(b *bench) { b.claimed(1, Park) }, func(r *Request) { r.Token = token(2) }, Done},
-		"another tag":                {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Tag = [8]byte{2} }, Collision},
-		"another tag, resealed":      {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Tag, r.Resealed = [8]byte{2}, true }, Done},
+		"fresh to the end":       {nil, func(r *Request) { r.Now = r.FreshUntil }, Done},
+		"past its freshness":     {nil, func(r *Request) { r.Now = r.FreshUntil + 1 }, NotFresh},
+		"at the group's mark":    {func(b *bench) { b.e.Group.Mark = testNow }, nil, NotFresh},
+		"newer than the mark":    {func(b *bench) { b.e.Group.Mark = testNow - 1 }, nil, Done},
+		"claimed by another":     {func(b *bench) { b.claimed(1, 0) }, func(r *Request) { r.Token = token(2) }, Busy},
+		"the lease ends now":     {func(b *bench) { b.claimed(1, 0); b.e.Now += testLease }, func(r *Request) { r.Token = token(2) }, Done},
+		"the lease ends in 1 ms": {func(b *bench) { b.claimed(1, 0); b.e.Now += testLease - 1 }, func(r *Request) { r.Token = token(2) }, Busy},
+		"claimed by itself":      {func(b *bench) { b.claimed(1, 0) }, nil, Done},
+		"released":               {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Token = token(2) }, Done},
+		"parked":                 {func(b *bench) { b.claimed(1, Park) }, func(r *Request) { r.Token = token(2) }, Done},
+		"another tag":            {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Tag = [8]byte{2} }, Collision},
+		"another tag, resealed":  {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Tag, r.Resealed = [8]byte{2}, true }, Done},
+		"the original of a resealed one": {func(b *bench) {
+			b.wants("", b.request(1, func(r *Request) { r.Tag, r.Resealed = [8]byte{2}, true }), Done)
+			b.finish(1, Release, Done)
+		}, nil, Done},
 		"in the retry window":        {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Now += testWindow }, Done},
 		"past the retry window":      {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Now += testWindow + 1 }, NotFresh},
 		"past it, and still fresh":   {func(b *bench) { b.claimed(1, Release) }, func(r *Request) { r.Now += testWindow + 1; r.FreshUntil = r.Now }, Done},
