@@ -50,3 +50,15 @@ func TestNewError(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyNotFoundError: it names the key, and says more if more is known.
+func TestKeyNotFoundError(t *testing.T) {
+	e := &queue.KeyNotFoundError{KeyID: "k1"}
+	if got := e.Error(); got != `key "k1" not found` {
+		t.Errorf("without a reason: %s", got)
+	}
+	e.Err = errors.New("it was revoked")
+	if got := e.Error(); got != `key "k1" not found: it was revoked` {
+		t.Errorf("with a reason: %s", got)
+	}
+}
