@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -112,10 +113,12 @@ func (c *choosyCrypto) Encrypt(ctx context.Context, id keys.ID, h envelope.Heade
 func TestKeysForPartOfABatch(t *testing.T) {
 	inBubble(t, nil, func(x *fixture) {
 		open := make(chan struct{})
-		s := &sends{begin: time.Now(), answer: func(call int, _ *driver.Message) error {
+		var last []byte
+		s := &sends{begin: time.Now(), answer: func(call int, m *driver.Message) error {
 			if call == 0 {
 				<-open
 			}
+			last = bytes.Clone(m.Body)
 			return nil
 		}}
 		aes, err := queue.NewAESGCM(x.Ring)
@@ -140,6 +143,17 @@ func TestKeysForPartOfABatch(t *testing.T) {
 		}
 		if len(s.at) != 2 || s.at[1] != 3*time.Second {
 			x.Errorf("calls of %v at %v, want the second after 1 + 2 s", s.calls, s.at)
+		}
+		// What was sealed for nothing is void: a receiver neither waits for it nor misses it.
+		x.Must(second(sender.Send(x.Context(), &queue.Message{Body: []byte("last")})))
+		e, err := envelope.Parse(last)
+		x.Must(err)
+		void := uint64(0)
+		for _, r := range e.Void {
+			void += r.Last - r.First + 1
+		}
+		if e.Settled != e.Sequence-1 || void != e.Sequence-3 { // all but the two that were sent
+			x.Errorf("sequence %d, settled %d, void %v; want all before it settled, and all but two void", e.Sequence, e.Settled, e.Void)
 		}
 	})
 }
