@@ -13,8 +13,9 @@ import (
 // This file examines a message: whether it is delivered or rejected, and why. What then
 // becomes of it is for intake.Decide. Its invariant: what is rejected has no body.
 
-// examine runs the pipeline of DESIGN.md, "Receiving", on one message: open, freshness,
-// claim. It sets the finding, and for a rejected message why.
+// examine runs the first steps of the pipeline of DESIGN.md, "Receiving", on one message: open
+// and freshness. It sets the finding, and for a rejected message why. Replays are found behind
+// it, by claimAll in claim.go, for a batch at once.
 func (r *Receiver) examine(ctx context.Context, t *taken) {
 	d := t.d
 	var opened sealing.Opened
